@@ -1,0 +1,62 @@
+# Two commands matter: `make demo` shows Quern on real data, `make test` proves it. Each sets the machine up first.
+
+SHELL := /bin/bash
+export QUERN_CACHE ?= $(HOME)/.cache/quern
+export CARGO_TARGET_DIR ?= $(QUERN_CACHE)/target
+export QUERN_PYTHON := $(QUERN_CACHE)/venv/bin/python
+# Where ONNX Runtime is: its shared library lies in the Python package. Asked anew by each line, since `setup` brings it.
+export ORT_DYLIB_PATH = $(shell ls $(QUERN_CACHE)/venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* 2>/dev/null | head -n 1)
+
+PYTHON_FILES := sdk/python feature-defs/examples benches/peers
+DENY_VERSION := 0.20.2
+DENY := $(QUERN_CACHE)/tools/bin/cargo-deny-$(DENY_VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo serve test lint deny bench
+
+help:
+	@echo 'make demo    set up, build, and show the flights example from end to end'
+	@echo 'make serve   serve the flights example, as the demo left it, at 127.0.0.1:7400'
+	@echo 'make test    set up, check the style, and run every test'
+	@echo 'make bench   measure: our own benches, then DuckDB, Polars and Quern side by side'
+	@echo 'make build   build the server'
+	@echo 'make setup   install what is missing: system packages, Python packages'
+
+setup:
+	@./setup.sh
+
+# One profile and one set of features for all: RocksDB and DataFusion are costly to build, and every other profile or
+# selection of packages builds them anew.
+build: setup
+	cargo build --workspace --bins
+
+demo: build
+	@$(QUERN_PYTHON) feature-defs/examples/flights/demo.py
+
+serve: build
+	@exec $(CARGO_TARGET_DIR)/debug/quern serve feature-defs/examples/flights
+
+test: lint deny build
+	cargo test --workspace
+	$(QUERN_PYTHON) -m pytest sdk/python/tests
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+	$(QUERN_PYTHON) -m ruff check --quiet --config sdk/python/pyproject.toml $(PYTHON_FILES)
+	$(QUERN_PYTHON) -m ruff format --quiet --check --config sdk/python/pyproject.toml $(PYTHON_FILES)
+	$(QUERN_PYTHON) -m mypy --config-file sdk/python/pyproject.toml sdk/python/quern
+
+deny: setup $(DENY)
+	$(DENY) --log-level warn check bans licenses sources
+
+# A debug build, in a target folder of its own: it is used for seconds and costs minutes.
+$(DENY):
+	CARGO_TARGET_DIR=$(QUERN_CACHE)/tools/target cargo install --quiet --locked --debug \
+		--root $(QUERN_CACHE)/tools --version $(DENY_VERSION) cargo-deny
+	mv $(QUERN_CACHE)/tools/bin/cargo-deny $@
+	rm -rf $(QUERN_CACHE)/tools/target
+
+bench: build
+	cargo bench --profile dev --workspace
+	$(QUERN_PYTHON) benches/peers/compare.py

@@ -1,0 +1,126 @@
+//! Which type does `list<float32, 128>` name, and may it be a key?
+
+use std::str::FromStr;
+
+use crate::{ScalarType, Type};
+
+/// Items of a fixed-length list; an embedding longer than this belongs into a vector store.
+const LIST_LENGTH_MAX: u32 = 65_536;
+
+/// What [`Type::parse`] accepts besides the scalar names, as a regular expression for JSON Schema.
+pub(crate) const LIST_PATTERN: &str = "^list< *(int32|int64|float32|float64) *(, *[0-9]+ *)?>$";
+
+impl Type {
+    /// Reads a type by its name: `float64`, `list<float32>`, `list<float32, 128>`.
+    ///
+    /// # Errors
+    /// Says what is wrong with `text`, in one sentence.
+    pub fn parse(text: &str) -> Result<Type, String> {
+        if let Some(scalar) = scalar_by_name(text) {
+            return Ok(Type::Scalar(scalar));
+        }
+        let Some(inside) = text.strip_prefix("list<").and_then(|rest| rest.strip_suffix('>')) else {
+            return Err(format!("unknown type `{text}`"));
+        };
+        let (item, length) = match inside.split_once(',') {
+            Some((item, length)) => (item, Some(length.trim_matches(' '))),
+            None => (inside, None),
+        };
+        let item = item.trim_matches(' ');
+        let item = match scalar_by_name(item) {
+            Some(scalar) if scalar.is_number() => scalar,
+            Some(_) => return Err(format!("a list holds numbers only, not `{item}`")),
+            None => return Err(format!("a list of an unknown type, `{item}`")),
+        };
+        let length = match length {
+            None => None,
+            Some(length) => match parse_length(length) {
+                Some(length) => Some(length),
+                None => {
+                    return Err(format!(
+                        "the length of a list must be 1 to {LIST_LENGTH_MAX}, not `{length}`"
+                    ));
+                }
+            },
+        };
+        Ok(Type::List { item, length })
+    }
+
+    /// Whether two keys of this type are equal exactly when a person would say so. Floats are not: what prints
+    /// alike may differ in the last bit.
+    pub(crate) fn is_key(self) -> bool {
+        match self {
+            Type::Scalar(scalar) => scalar.is_key(),
+            Type::List { .. } => false,
+        }
+    }
+}
+
+impl ScalarType {
+    /// Whether a join key may have it.
+    pub(crate) fn is_key(self) -> bool {
+        !matches!(self, ScalarType::Float32 | ScalarType::Float64)
+    }
+}
+
+impl FromStr for Type {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Type, String> {
+        Type::parse(text)
+    }
+}
+
+fn scalar_by_name(name: &str) -> Option<ScalarType> {
+    ScalarType::ALL.into_iter().find(|scalar| scalar.name() == name)
+}
+
+fn parse_length(text: &str) -> Option<u32> {
+    let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
+    let length = text.parse().ok().filter(|length| (1..=LIST_LENGTH_MAX).contains(length));
+    length.filter(|_| digits_only)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(text: &str, expected: Expect) {
+        let shown = match text.parse::<Type>() {
+            Ok(dtype) => format!("{dtype}; key: {}", dtype.is_key()),
+            Err(error) => error,
+        };
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let lists = [None, Some(1), Some(LIST_LENGTH_MAX)]
+            .map(|length| Type::List { item: ScalarType::Float32, length });
+        for dtype in ScalarType::ALL.map(Type::Scalar).into_iter().chain(lists) {
+            assert_eq!(Type::parse(&dtype.to_string()), Ok(dtype));
+        }
+    }
+
+    #[test]
+    fn reads_types() {
+        check("string", expect!["string; key: true"]);
+        check("float64", expect!["float64; key: false"]);
+        check("list<float32>", expect!["list<float32>; key: false"]);
+        check("list< int64,8 >", expect!["list<int64, 8>; key: false"]);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        check("", expect!["unknown type ``"]);
+        check("String", expect!["unknown type `String`"]);
+        check("list", expect!["unknown type `list`"]);
+        check("list<string>", expect!["a list holds numbers only, not `string`"]);
+        check("list<list<int32>>", expect!["a list of an unknown type, `list<int32>`"]);
+        check("list<float32, 0>", expect!["the length of a list must be 1 to 65536, not `0`"]);
+        check("list<float32, +5>", expect!["the length of a list must be 1 to 65536, not `+5`"]);
+        check("list<float32, 65537>", expect!["the length of a list must be 1 to 65536, not `65537`"]);
+    }
+}

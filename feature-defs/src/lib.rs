@@ -1,0 +1,27 @@
+//! What does a data scientist declare, and is it sound?
+//!
+//! YAML documents go in; checked [`Definitions`] come out, or every mistake at once, each with its place.
+//! This crate does no I/O: the caller reads the files and hands over their text. What needs a SQL engine
+//! (types of expressions, cycles among derived features) or a disk (schemas of sources, ONNX files) is checked
+//! by the crates above, which report through the same [`DefError`] at the same [`Loc`].
+
+mod definitions;
+mod dtype;
+mod duration;
+mod error;
+mod literal;
+mod parse;
+#[cfg(test)]
+mod reference;
+mod schema;
+mod shape;
+mod yaml;
+
+pub use definitions::{
+    BatchSource, Column, Definitions, Entity, Expr, Feature, FeatureService, FeatureView, Format, Literal,
+    Model, ModelVersion, Projection, ScalarType, Source, Type,
+};
+pub use duration::{format_duration, parse_duration};
+pub use error::{DefError, Loc, suggest};
+pub use parse::{DefFile, parse};
+pub use schema::schemas;

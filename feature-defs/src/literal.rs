@@ -1,0 +1,142 @@
+//! Does a constant fit a type?
+
+use crate::yaml::{Node, Scalar, Value};
+use crate::{Literal, ScalarType, Type};
+
+/// The constant that `node` holds, where it holds one.
+pub(crate) fn literal(node: &Node) -> Option<Literal> {
+    let Value::Scalar { text, scalar } = &node.value else {
+        return None;
+    };
+    match *scalar {
+        Scalar::Null => None,
+        Scalar::Bool(value) => Some(Literal::Bool(value)),
+        Scalar::Int(value) => Some(Literal::Int(value)),
+        Scalar::Float(value) => Some(Literal::Float(value)),
+        Scalar::Text => Some(Literal::String(text.clone())),
+    }
+}
+
+/// `literal` as a value of `dtype`: a whole number becomes a [`Literal::Float`] where floats are declared.
+///
+/// # Errors
+/// Says what `dtype` wants instead, as in "`default` must be …".
+pub(crate) fn fit(literal: Literal, dtype: Type) -> Result<Literal, String> {
+    let Type::Scalar(scalar) = dtype else {
+        return Err("left out: a list has no default".to_owned());
+    };
+    let wants = match (scalar, &literal) {
+        (ScalarType::Bool, Literal::Bool(_)) | (ScalarType::String, Literal::String(_)) => {
+            return Ok(literal);
+        }
+        (ScalarType::Int64, Literal::Int(_)) => return Ok(literal),
+        (ScalarType::Int32, Literal::Int(value)) if i32::try_from(*value).is_ok() => return Ok(literal),
+        (ScalarType::Float64 | ScalarType::Float32, Literal::Int(value)) => {
+            return Ok(Literal::Float(*value as f64));
+        }
+        (ScalarType::Float64, Literal::Float(value)) if value.is_finite() => return Ok(literal),
+        (ScalarType::Float32, Literal::Float(value)) if (*value as f32).is_finite() => return Ok(literal),
+        (ScalarType::Timestamp, Literal::Int(_)) => return Ok(literal),
+        (ScalarType::Timestamp, Literal::String(text)) if is_timestamp(text) => return Ok(literal),
+        (ScalarType::Date, Literal::String(text)) if is_date(text) => return Ok(literal),
+        (ScalarType::Bool, _) => "`true` or `false`",
+        (ScalarType::Int32, _) => "a whole number of 32 bits",
+        (ScalarType::Int64, _) => "a whole number of 64 bits",
+        (ScalarType::Float32, _) => "a finite number in the range of `float32`",
+        (ScalarType::Float64, _) => "a finite number",
+        (ScalarType::String, _) => "a text (quote it)",
+        (ScalarType::Timestamp, _) => "a time such as `2013-01-31T08:30:00Z`, or microseconds since 1970",
+        (ScalarType::Date, _) => "a date such as `2013-01-31`",
+        (ScalarType::Bytes, _) => "left out: `bytes` has no default",
+    };
+    Err(wants.to_owned())
+}
+
+/// `YYYY-MM-DD` with a plausible month and day; the calendar is the engine's business.
+fn is_date(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let fields = [(4, 0, 9999), (2, 1, 12), (2, 1, 31)];
+    fields.into_iter().all(|field| parts.next().is_some_and(|part| is_field(part, field)))
+        && parts.next().is_none()
+}
+
+/// RFC 3339, where a space may stand for the `T` and the zone may be left out, which then is UTC.
+fn is_timestamp(text: &str) -> bool {
+    let Some((date, time)) = text.split_once(['T', 't', ' ']) else {
+        return is_date(text);
+    };
+    let (clock, zone) = match time.find(['Z', 'z', '+', '-']) {
+        Some(end) => time.split_at(end),
+        None => (time, "Z"),
+    };
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let zone_fits = match zone.strip_prefix(['+', '-']) {
+        Some(offset) => is_clock(offset, 2),
+        None => zone.eq_ignore_ascii_case("Z"),
+    };
+    let digits = (1..=9).contains(&fraction.len()) && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    is_date(date) && is_clock(clock, 3) && digits && zone_fits
+}
+
+/// `HH:MM` or `HH:MM:SS`.
+fn is_clock(text: &str, fields: usize) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let limits = [(2, 0, 23), (2, 0, 59), (2, 0, 59)];
+    parts.len() == fields && parts.into_iter().zip(limits).all(|(part, field)| is_field(part, field))
+}
+
+fn is_field(text: &str, (digits, min, max): (usize, u32, u32)) -> bool {
+    text.len() == digits
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && text.parse().is_ok_and(|value| (min..=max).contains(&value))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::yaml;
+
+    fn check(dtype: &str, yaml: &str, expected: Expect) {
+        let documents = yaml::read("a.yaml", yaml).documents;
+        let literal = literal(&documents[0]).expect("a constant");
+        let shown = match fit(literal, Type::parse(dtype).expect("a type")) {
+            Ok(literal) => format!("{literal:?}"),
+            Err(wants) => format!("must be {wants}"),
+        };
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn what_fits() {
+        check("bool", "true", expect!["Bool(true)"]);
+        check("int32", "-5", expect!["Int(-5)"]);
+        check("float32", "0", expect!["Float(0.0)"]);
+        check("float64", "1e300", expect!["Float(1e300)"]);
+        check("string", "'5'", expect![[r#"String("5")"#]]);
+        check("date", "2013-01-31", expect![[r#"String("2013-01-31")"#]]);
+        check("timestamp", "2013-01-31", expect![[r#"String("2013-01-31")"#]]);
+        check("timestamp", "2013-01-31T08:30:00.25Z", expect![[r#"String("2013-01-31T08:30:00.25Z")"#]]);
+        check("timestamp", "2013-01-31 08:30:00+01:00", expect![[r#"String("2013-01-31 08:30:00+01:00")"#]]);
+        check("timestamp", "0", expect!["Int(0)"]);
+    }
+
+    #[test]
+    fn what_does_not() {
+        check("bool", "yes", expect!["must be `true` or `false`"]);
+        check("int32", "2147483648", expect!["must be a whole number of 32 bits"]);
+        check("int64", "1.5", expect!["must be a whole number of 64 bits"]);
+        check("float32", "1e300", expect!["must be a finite number in the range of `float32`"]);
+        check("float64", ".nan", expect!["must be a finite number"]);
+        check("string", "5", expect!["must be a text (quote it)"]);
+        check("date", "2013-13-01", expect!["must be a date such as `2013-01-31`"]);
+        check(
+            "timestamp",
+            "2013-01-31T8:30",
+            expect!["must be a time such as `2013-01-31T08:30:00Z`, or microseconds since 1970"],
+        );
+        check("bytes", "x", expect!["must be left out: `bytes` has no default"]);
+        check("list<float32>", "0", expect!["must be left out: a list has no default"]);
+    }
+}

@@ -1,0 +1,177 @@
+//! Which noun does a document declare?
+//!
+//! Reads what is well formed and passes over the rest in silence: [`super::structure`] has reported it. So a
+//! document with a slip in one feature still declares its name and its other features, and the name checks
+//! find what else is wrong.
+
+use std::collections::BTreeMap;
+
+use crate::duration::parse_duration;
+use crate::literal::{fit, literal};
+use crate::yaml::{Node, Scalar, Value};
+use crate::{
+    BatchSource, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format, Literal, Loc, Model,
+    ModelVersion, Projection, Source, Type,
+};
+
+pub(super) fn entity(node: &Node) -> Entity {
+    let (name, loc) = identity(node, "name");
+    Entity { name, description: text(node, "description"), join_keys: columns(node, "join_keys"), loc }
+}
+
+pub(super) fn source(node: &Node) -> Source {
+    let (name, loc) = identity(node, "name");
+    let created = node.get("created_timestamp").and_then(Node::text);
+    Source {
+        name,
+        description: text(node, "description"),
+        batch: node.get("batch").and_then(batch),
+        push: is_true(node, "push"),
+        event_timestamp: text(node, "event_timestamp"),
+        created_timestamp: created.map(str::to_owned),
+        event_id: texts(node, "event_id"),
+        columns: columns(node, "columns"),
+        loc,
+    }
+}
+
+pub(super) fn view(node: &Node) -> FeatureView {
+    let (name, loc) = identity(node, "name");
+    FeatureView {
+        name,
+        description: text(node, "description"),
+        entities: texts(node, "entities"),
+        keys: pairs(node, "keys"),
+        source: text(node, "source"),
+        filter: node.get("where").and_then(expression),
+        ttl_us: duration_us(node, "ttl"),
+        lag_us: duration_us(node, "lag").unwrap_or(0),
+        features: items(node, "features").filter_map(feature).collect(),
+        loc,
+    }
+}
+
+pub(super) fn service(node: &Node) -> FeatureService {
+    let (name, loc) = identity(node, "name");
+    let outputs = node.get("outputs").map(|outputs| outputs.items().iter().filter_map(expression).collect());
+    FeatureService {
+        name,
+        description: text(node, "description"),
+        request: columns(node, "request"),
+        projections: items(node, "features").map(projection).collect(),
+        derived: items(node, "derived").filter_map(feature).collect(),
+        outputs,
+        loc,
+    }
+}
+
+pub(super) fn model(node: &Node) -> Model {
+    let (name, loc) = identity(node, "name");
+    let versions = items(node, "versions").map(|node| {
+        let (version, loc) = identity(node, "version");
+        ModelVersion { version, path: text(node, "path"), service: text(node, "service"), loc }
+    });
+    Model { name, description: text(node, "description"), versions: versions.collect(), loc }
+}
+
+fn batch(node: &Node) -> Option<BatchSource> {
+    let path = node.get("path")?;
+    let format = match text(node, "format").as_str() {
+        "parquet" => Format::Parquet,
+        "csv" => Format::Csv,
+        _ => return None,
+    };
+    Some(BatchSource { format, path: path.text()?.to_owned(), loc: path.loc.clone() })
+}
+
+fn columns(node: &Node, key: &str) -> Vec<Column> {
+    let column = |node: &Node| {
+        let (name, loc) = identity(node, "name");
+        let dtype = dtype(node)?;
+        Some(Column { name, dtype, default: default(node, Some(dtype)), loc })
+    };
+    items(node, key).filter_map(column).collect()
+}
+
+fn feature(node: &Node) -> Option<Feature> {
+    let (name, loc) = identity(node, "name");
+    if name.is_empty() {
+        return None;
+    }
+    let expr = match node.get("expr") {
+        Some(expr) => expression(expr)?,
+        None => Expr { sql: quoted(&name), loc: loc.clone() },
+    };
+    let dtype = dtype(node);
+    Some(Feature {
+        name,
+        description: text(node, "description"),
+        expr,
+        dtype,
+        default: default(node, dtype),
+        loc,
+    })
+}
+
+/// There is one for each item of the list, so that the two can be walked together.
+fn projection(node: &Node) -> Projection {
+    let (view, loc) = identity(node, "view");
+    let alias = node.get("as").and_then(Node::text).map(str::to_owned);
+    Projection { view, alias, keys: pairs(node, "keys"), features: texts(node, "features"), loc }
+}
+
+/// `name` as a SQL identifier that keeps its case.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// What `key` says and where; a node that is bare text says it itself.
+fn identity(node: &Node, key: &str) -> (String, Loc) {
+    let named = match node.value {
+        Value::Scalar { .. } => Some(node),
+        Value::List(_) | Value::Map(_) => node.get(key),
+    };
+    let loc = named.map_or(&node.loc, |named| &named.loc).clone();
+    (named.and_then(Node::text).unwrap_or_default().to_owned(), loc)
+}
+
+fn items<'a>(node: &'a Node, key: &str) -> impl Iterator<Item = &'a Node> {
+    node.get(key).map(Node::items).unwrap_or_default().iter()
+}
+
+fn text(node: &Node, key: &str) -> String {
+    node.get(key).and_then(Node::text).unwrap_or_default().to_owned()
+}
+
+fn texts(node: &Node, key: &str) -> Vec<String> {
+    items(node, key).filter_map(Node::text).map(str::to_owned).collect()
+}
+
+fn pairs(node: &Node, key: &str) -> BTreeMap<String, String> {
+    let entries = node.get(key).map(Node::entries).unwrap_or_default();
+    entries.iter().filter_map(|entry| Some((entry.key.clone(), entry.value.text()?.to_owned()))).collect()
+}
+
+fn is_true(node: &Node, key: &str) -> bool {
+    matches!(node.get(key).map(|node| &node.value), Some(Value::Scalar { scalar: Scalar::Bool(true), .. }))
+}
+
+fn expression(node: &Node) -> Option<Expr> {
+    Some(Expr { sql: node.text()?.to_owned(), loc: node.loc.clone() })
+}
+
+fn duration_us(node: &Node, key: &str) -> Option<i64> {
+    parse_duration(node.get(key)?.text()?).ok()
+}
+
+fn dtype(node: &Node) -> Option<Type> {
+    Type::parse(node.get("type")?.text()?).ok()
+}
+
+fn default(node: &Node, dtype: Option<Type>) -> Option<Literal> {
+    let literal = literal(node.get("default")?)?;
+    match dtype {
+        Some(dtype) => fit(literal, dtype).ok(),
+        None => Some(literal),
+    }
+}

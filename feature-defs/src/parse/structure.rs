@@ -1,0 +1,222 @@
+//! Is a document shaped as its kind wants it?
+//!
+//! Walks the YAML beside the table in [`crate::shape`] and reports every difference. It knows no names but
+//! those of the table; whether a view's source exists is asked in [`super::names`].
+
+use crate::duration::parse_duration;
+use crate::literal::{fit, literal};
+use crate::shape::{Kind, NAME_CHARS_MAX, Object, Shape, type_names};
+use crate::yaml::{Entry, Node, Scalar, Value};
+use crate::{DefError, Literal, Loc, Type, suggest};
+
+/// The kind that `document` says it is.
+pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
+    let kinds = || Kind::ALL.into_iter().map(Kind::name);
+    if !matches!(document.value, Value::Map(_)) {
+        let cause =
+            format!("a document must be a mapping with `kind` and `name`, found {}", document.describe());
+        return Err(DefError::new(&document.loc, cause));
+    }
+    let Some(kind) = document.get("kind") else {
+        return Err(DefError::new(&document.loc, "a document lacks the key `kind`")
+            .with_help(format!("known kinds: {}", kinds().collect::<Vec<_>>().join(", "))));
+    };
+    let Some(name) = kind.text() else {
+        return Err(DefError::new(
+            &kind.loc,
+            format!("`kind` must be the name of a kind, found {}", kind.describe()),
+        )
+        .with_help(suggest("", kinds())));
+    };
+    Kind::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| {
+        DefError::new(&kind.loc, format!("unknown kind `{name}`")).with_help(suggest(name, kinds()))
+    })
+}
+
+/// Reports every place where `node` differs from `object`.
+pub(super) fn check_object(object: &Object, node: &Node, errors: &mut Vec<DefError>) {
+    let mut unbuilt = false;
+    for entry in node.entries() {
+        if let Some(key) = object.key(&entry.key) {
+            check_shape(&key.shape, &format!("`{}`", key.name), &entry.value, errors);
+        } else if let Some(known) = object.unbuilt.iter().find(|known| known.name == entry.key) {
+            unbuilt = true;
+            errors.push(DefError::new(&entry.key_loc, known.cause).with_help(known.help));
+        } else {
+            errors.push(unknown_key(object, entry));
+        }
+    }
+    // What is not built may be what stands in for the key that lacks.
+    for key in object.keys.iter().filter(|key| key.required && !unbuilt && node.get(key.name).is_none()) {
+        errors.push(
+            DefError::new(&node.loc, format!("{} lacks the key `{}`", object.noun, key.name))
+                .with_help(format!("`{}`: {}", key.name, key.doc)),
+        );
+    }
+    check_default(node, errors);
+}
+
+fn unknown_key(object: &Object, entry: &Entry) -> DefError {
+    let error = DefError::new(&entry.key_loc, format!("unknown key `{}` in {}", entry.key, object.noun));
+    // `{type: list<float32, 128>}` is, to YAML, a mapping with a key `128>`.
+    let cut_off = matches!(entry.value.value, Value::Scalar { scalar: Scalar::Null, .. })
+        && !Shape::Identifier.admits_name(&entry.key);
+    if cut_off {
+        return error.with_help("a comma within `{…}` ends a value: quote the value before it");
+    }
+    error.with_help(suggest(&entry.key, object.keys.iter().map(|key| key.name)))
+}
+
+/// `default` must fit `type` in every object that has both.
+fn check_default(node: &Node, errors: &mut Vec<DefError>) {
+    let dtype = node.get("type").and_then(Node::text).and_then(|text| Type::parse(text).ok());
+    if let (Some(default), Some(dtype)) = (node.get("default"), dtype)
+        && let Some(value) = literal(default)
+        // A number that is not finite is no default of any type, and reported as such.
+        && !matches!(value, Literal::Float(value) if !value.is_finite())
+        && let Err(wants) = fit(value, dtype)
+    {
+        let cause = format!("`default` of type `{dtype}` must be {wants}; found {}", default.describe());
+        errors.push(DefError::new(&default.loc, cause));
+    }
+}
+
+/// `subject` opens the sentence: "`ttl`", "each of `entities`".
+fn check_shape(shape: &Shape, subject: &str, node: &Node, errors: &mut Vec<DefError>) {
+    let result = match (shape, &node.value) {
+        (Shape::List(item), Value::List(items)) => {
+            items.iter().for_each(|node| check_shape(item, &format!("each of {subject}"), node, errors));
+            match items.is_empty() {
+                true => Err(DefError::new(&node.loc, format!("{subject} must not be empty"))),
+                false => Ok(()),
+            }
+        }
+        (Shape::Map(value), Value::Map(entries)) => {
+            for entry in entries {
+                if !Shape::Identifier.admits_name(&entry.key) {
+                    errors.push(wrong_name(&Shape::Identifier, subject, &entry.key, &entry.key_loc));
+                }
+                check_shape(value, &format!("each of {subject}"), &entry.value, errors);
+            }
+            Ok(())
+        }
+        (Shape::Object(object) | Shape::Short { object, .. }, Value::Map(_)) => {
+            check_object(object, node, errors);
+            Ok(())
+        }
+        (Shape::Short { key, object }, Value::Scalar { .. }) => match object.key(key) {
+            Some(key) => check_scalar(&key.shape, subject, node),
+            None => Ok(()),
+        },
+        (_, Value::Scalar { .. }) => check_scalar(shape, subject, node),
+        (_, Value::List(_) | Value::Map(_)) => Err(wrong(shape, subject, node)),
+    };
+    errors.extend(result.err());
+}
+
+fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefError> {
+    let Value::Scalar { text, scalar } = &node.value else {
+        return Err(wrong(shape, subject, node));
+    };
+    let is_text = *scalar == Scalar::Text;
+    match shape {
+        Shape::Constant(constant) if is_text && text == constant => Ok(()),
+        Shape::OneOf(texts) if is_text && texts.contains(&text.as_str()) => Ok(()),
+        Shape::Text if is_text => Ok(()),
+        Shape::Identifier | Shape::ModelName if is_text && shape.admits_name(text) => Ok(()),
+        Shape::Identifier | Shape::ModelName if is_text => Err(wrong_name(shape, subject, text, &node.loc)),
+        Shape::Version => check_version(subject, node, text, *scalar),
+        Shape::SourceColumn if is_text && !text.is_empty() && text.chars().count() <= NAME_CHARS_MAX => {
+            Ok(())
+        }
+        Shape::Path if is_text && !text.is_empty() => check_path(subject, node, text),
+        Shape::Expression if *scalar != Scalar::Null && !text.trim().is_empty() => Ok(()),
+        Shape::Type | Shape::KeyType if is_text => check_type(shape, node, text),
+        Shape::Duration { zero } if is_text => check_duration(*zero, subject, node, text),
+        Shape::Bool if matches!(scalar, Scalar::Bool(_)) => Ok(()),
+        Shape::Literal => match scalar {
+            Scalar::Null => Err(wrong(shape, subject, node)),
+            Scalar::Float(value) if !value.is_finite() => {
+                let cause = format!("{subject} must be a finite number, found {}", node.describe());
+                Err(DefError::new(&node.loc, cause))
+            }
+            _ => Ok(()),
+        },
+        _ => Err(wrong(shape, subject, node)),
+    }
+}
+
+fn wrong(shape: &Shape, subject: &str, node: &Node) -> DefError {
+    let found = node.describe();
+    let error = DefError::new(&node.loc, format!("{subject} must be {}, found {found}", shape.expected()));
+    let Value::Scalar { text, scalar } = &node.value else {
+        return error;
+    };
+    match (shape, scalar) {
+        (_, Scalar::Null | Scalar::Text) => error,
+        (Shape::Duration { .. }, Scalar::Int(_)) => {
+            error.with_help(format!("add a unit: w, d, h, m, s, ms or us, as in `{text}s`"))
+        }
+        (Shape::Text | Shape::SourceColumn, _) => error.with_help(format!("quote it: \"{text}\"")),
+        _ => error,
+    }
+}
+
+fn wrong_name(shape: &Shape, subject: &str, text: &str, loc: &Loc) -> DefError {
+    if text.chars().count() > NAME_CHARS_MAX {
+        return DefError::new(loc, format!("{subject} is a name longer than {NAME_CHARS_MAX} characters"));
+    }
+    DefError::new(loc, format!("{subject} must be {}, found `{text}`", shape.expected()))
+}
+
+fn check_version(subject: &str, node: &Node, text: &str, scalar: Scalar) -> Result<(), DefError> {
+    match scalar {
+        Scalar::Text if Shape::Version.admits_name(text) => Ok(()),
+        // As it is written: `0x10`, `+1` or `-1` would be names that nobody finds again.
+        Scalar::Int(_) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(()),
+        Scalar::Text => Err(wrong_name(&Shape::Version, subject, text, &node.loc)),
+        Scalar::Float(_) => {
+            Err(wrong(&Shape::Version, subject, node).with_help(format!("quote it: \"{text}\"")))
+        }
+        _ => Err(wrong(&Shape::Version, subject, node)),
+    }
+}
+
+fn check_path(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
+    match text.split_once("://") {
+        None => Ok(()),
+        Some((scheme, _)) => {
+            let cause =
+                format!("{subject} is an address (`{scheme}://…`), and object stores are not built yet");
+            Err(DefError::new(&node.loc, cause).with_help("only local paths and globs are read so far"))
+        }
+    }
+}
+
+fn check_type(shape: &Shape, node: &Node, text: &str) -> Result<(), DefError> {
+    let names = type_names(matches!(shape, Shape::KeyType));
+    match Type::parse(text) {
+        Ok(dtype) if matches!(shape, Shape::KeyType) && !dtype.is_key() => {
+            let cause = format!("a join key cannot have type `{dtype}`");
+            Err(DefError::new(&node.loc, cause).with_help(format!("join keys may be {}", names.join(", "))))
+        }
+        Ok(_) => Ok(()),
+        Err(cause) if text.starts_with("list<") && !text.ends_with('>') => {
+            let help = "within `{…}` a type with a comma must be quoted: \"list<float32, 128>\"";
+            Err(DefError::new(&node.loc, cause).with_help(help))
+        }
+        Err(cause) => {
+            Err(DefError::new(&node.loc, cause).with_help(suggest(text, names.iter().map(String::as_str))))
+        }
+    }
+}
+
+fn check_duration(zero: bool, subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
+    match parse_duration(text) {
+        Ok(0) if !zero => Err(DefError::new(&node.loc, format!("{subject} must be longer than nothing"))
+            .with_help("leave it out if rows never expire")),
+        Ok(_) => Ok(()),
+        Err(cause) => Err(DefError::new(&node.loc, format!("{subject}: {cause}"))
+            .with_help("a duration is written as in `90d`, `1d12h` or `250ms`")),
+    }
+}

@@ -1,0 +1,82 @@
+//! Does `docs/definitions.md` tell the whole language, and only what is true?
+//!
+//! The tables of keys in it are written by this test (run it with `UPDATE_EXPECT=1`); its examples are parsed.
+
+use std::fmt::Write as _;
+
+use expect_test::{ExpectFile, expect_file};
+
+use crate::shape::{Kind, Object, Shape};
+use crate::{DefFile, parse};
+
+fn reference() -> ExpectFile {
+    expect_file!["../../docs/definitions.md"]
+}
+
+#[test]
+fn every_key_is_in_the_reference() {
+    let mut text = reference().data();
+    for kind in Kind::ALL {
+        let (start, end) = (format!("<!-- keys: {} -->\n", kind.name()), "<!-- end -->");
+        let (before, after) = text.split_once(&start).expect("a table for each kind");
+        let (_, after) = after.split_once(end).expect("an end for each table");
+        text = format!("{before}{start}\n{}\n{end}{after}", table(kind.object()));
+        for unbuilt in kind.object().unbuilt {
+            assert!(text.contains(&format!("\n- `{}`", unbuilt.name)), "`{}` is not told of", unbuilt.name);
+        }
+    }
+    reference().assert_eq(&text);
+}
+
+#[test]
+fn every_example_is_sound() {
+    let text = reference().data();
+    let examples = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    let documents: Vec<&str> = examples.map(|(example, _)| example).collect();
+    let file = DefFile { path: "definitions.md".to_owned(), text: documents.join("---\n") };
+    let definitions = parse(&[file]).expect("sound examples");
+    assert_eq!(definitions.services["arrival_delay_v1"].projections.len(), 3);
+    assert_eq!(definitions.models.len(), 1);
+}
+
+fn table(object: &Object) -> String {
+    let mut table = "| key | value | required | meaning |\n|---|---|---|---|\n".to_owned();
+    rows(object, "", &mut table);
+    table
+}
+
+fn rows(object: &Object, path: &str, table: &mut String) {
+    for key in object.keys {
+        let required = if key.required { "yes" } else { "" };
+        let value = value(&key.shape).replace('|', "\\|");
+        writeln!(table, "| `{path}{}` | {value} | {required} | {} |", key.name, key.doc)
+            .expect("a text grows");
+        let (shape, brackets) = match &key.shape {
+            Shape::List(item) => (*item, "[]"),
+            shape => (shape, ""),
+        };
+        if let Shape::Object(object) | Shape::Short { object, .. } = shape {
+            rows(object, &format!("{path}{}{brackets}.", key.name), table);
+        }
+    }
+}
+
+fn value(shape: &Shape) -> String {
+    match shape {
+        Shape::Constant(_) | Shape::OneOf(_) | Shape::Bool => shape.expected(),
+        Shape::Text => "text".to_owned(),
+        Shape::Identifier | Shape::ModelName => "name".to_owned(),
+        Shape::Version => "name or whole number".to_owned(),
+        Shape::SourceColumn => "column".to_owned(),
+        Shape::Path => "path".to_owned(),
+        Shape::Expression => "SQL".to_owned(),
+        Shape::Type | Shape::KeyType => "[type](#types)".to_owned(),
+        Shape::Duration { .. } => "[duration](#durations)".to_owned(),
+        Shape::Literal => "constant".to_owned(),
+        Shape::List(Shape::Short { .. }) => "list of mappings or names".to_owned(),
+        Shape::List(item) => format!("list of {}s", value(item)),
+        Shape::Map(_) => "mapping of names to columns".to_owned(),
+        Shape::Object(_) => "mapping".to_owned(),
+        Shape::Short { .. } => "mapping or name".to_owned(),
+    }
+}

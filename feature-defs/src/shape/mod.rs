@@ -1,0 +1,206 @@
+//! What may stand under a key, and which keys does a kind have?
+//!
+//! The words are here, the table is in [`table`]. It is read by the structural checks, by the JSON Schemas and
+//! by the test that writes the tables of `docs/definitions.md`, so that the three cannot drift apart.
+
+mod table;
+
+use crate::Type;
+
+/// Longest name, in characters.
+pub(crate) const NAME_CHARS_MAX: usize = 128;
+
+/// The kinds of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Entity,
+    Source,
+    FeatureView,
+    FeatureService,
+    Model,
+}
+
+impl Kind {
+    /// In the order a repository is read: a kind refers only to kinds before it.
+    pub(crate) const ALL: [Kind; 5] =
+        [Kind::Entity, Kind::Source, Kind::FeatureView, Kind::FeatureService, Kind::Model];
+
+    /// The value of `kind`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Entity => "Entity",
+            Kind::Source => "Source",
+            Kind::FeatureView => "FeatureView",
+            Kind::FeatureService => "FeatureService",
+            Kind::Model => "Model",
+        }
+    }
+
+    /// Its name in a sentence.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Kind::Entity => "entity",
+            Kind::Source => "source",
+            Kind::FeatureView => "feature view",
+            Kind::FeatureService => "feature service",
+            Kind::Model => "model",
+        }
+    }
+
+    /// Its keys.
+    pub(crate) fn object(self) -> &'static Object {
+        match self {
+            Kind::Entity => &table::ENTITY,
+            Kind::Source => &table::SOURCE,
+            Kind::FeatureView => &table::FEATURE_VIEW,
+            Kind::FeatureService => &table::FEATURE_SERVICE,
+            Kind::Model => &table::MODEL,
+        }
+    }
+}
+
+/// A mapping with known keys.
+#[derive(Debug)]
+pub(crate) struct Object {
+    /// With its article, as in "unknown key `x` in a feature view".
+    pub(crate) noun: &'static str,
+    /// One line for people.
+    pub(crate) doc: &'static str,
+    /// Its keys, in the order the reference lists them.
+    pub(crate) keys: &'static [Key],
+    /// Keys that belong to the language but not yet to this release.
+    pub(crate) unbuilt: &'static [Unbuilt],
+}
+
+impl Object {
+    pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+/// One key of an [`Object`].
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+    pub(crate) required: bool,
+    /// One line for people.
+    pub(crate) doc: &'static str,
+}
+
+/// A key that is known and refused.
+#[derive(Debug)]
+pub(crate) struct Unbuilt {
+    pub(crate) name: &'static str,
+    pub(crate) cause: &'static str,
+    pub(crate) help: &'static str,
+}
+
+/// What may stand under a key.
+#[derive(Debug)]
+pub(crate) enum Shape {
+    /// Exactly this text.
+    Constant(&'static str),
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
+    /// Any text.
+    Text,
+    /// A name that SQL takes without quotes.
+    Identifier,
+    /// A name in a URL: an identifier with `-` and `.`.
+    ModelName,
+    /// A model version: a model name, or a whole number.
+    Version,
+    /// A column of a source, whatever its files call it.
+    SourceColumn,
+    /// A path or glob on this machine.
+    Path,
+    /// A SQL expression.
+    Expression,
+    /// A type of the language.
+    Type,
+    /// A type that a join key may have.
+    KeyType,
+    /// A length of time.
+    Duration {
+        /// Whether it may be zero.
+        zero: bool,
+    },
+    Bool,
+    /// A constant.
+    Literal,
+    /// Items of one shape, at least one.
+    List(&'static Shape),
+    /// A join key's name → a column's name.
+    Map(&'static Shape),
+    Object(&'static Object),
+    /// An object, or bare text that stands for the object with only this key.
+    Short {
+        key: &'static str,
+        object: &'static Object,
+    },
+}
+
+impl Shape {
+    /// As in "`ttl` must be …".
+    pub(crate) fn expected(&self) -> String {
+        match self {
+            Shape::Constant(text) => format!("`{text}`"),
+            Shape::OneOf(texts) => {
+                texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(" or ")
+            }
+            Shape::Text => "a text".to_owned(),
+            Shape::Identifier => {
+                "a name of letters, digits and `_` that does not start with a digit".to_owned()
+            }
+            Shape::ModelName => "a name of letters, digits, `_`, `-` and `.`".to_owned(),
+            Shape::Version => "a whole number or a name of letters, digits, `_`, `-` and `.`".to_owned(),
+            Shape::SourceColumn => "the name of a column".to_owned(),
+            Shape::Path => "a path".to_owned(),
+            Shape::Expression => "a SQL expression".to_owned(),
+            Shape::Type => "a type such as `float64`".to_owned(),
+            Shape::KeyType => "a type such as `string`".to_owned(),
+            Shape::Duration { .. } => "a duration such as `90d` or `1d12h`".to_owned(),
+            Shape::Bool => "`true` or `false`".to_owned(),
+            Shape::Literal => "a number, a text, `true` or `false`".to_owned(),
+            Shape::List(_) => "a list".to_owned(),
+            Shape::Map(_) => "a mapping".to_owned(),
+            Shape::Object(object) => format!("{} (a mapping)", object.noun),
+            Shape::Short { key, object } => format!("{} (a mapping) or just its `{key}`", object.noun),
+        }
+    }
+
+    /// Whether `text` is well formed where the shape is a kind of name.
+    pub(crate) fn admits_name(&self, text: &str) -> bool {
+        let url_too = matches!(self, Shape::ModelName | Shape::Version);
+        let mut characters = text.chars();
+        let first = characters.next();
+        let starts = first.is_some_and(|c| c == '_' || c.is_ascii_alphabetic())
+            || url_too && first.is_some_and(|c| c.is_ascii_digit());
+        starts
+            && text.len() <= NAME_CHARS_MAX
+            && characters.all(|c| c == '_' || c.is_ascii_alphanumeric() || url_too && matches!(c, '-' | '.'))
+    }
+
+    /// [`Shape::admits_name`] but for the length, as a regular expression for JSON Schema.
+    pub(crate) fn name_pattern(&self) -> &'static str {
+        match self {
+            Shape::ModelName | Shape::Version => "^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+            _ => "^[A-Za-z_][A-Za-z0-9_]*$",
+        }
+    }
+}
+
+/// The names of all types, for the way out of a wrong one.
+pub(crate) fn type_names(keys_only: bool) -> Vec<String> {
+    let mut names: Vec<String> = crate::ScalarType::ALL
+        .into_iter()
+        .filter(|scalar| !keys_only || scalar.is_key())
+        .map(|scalar| scalar.name().to_owned())
+        .collect();
+    if !keys_only {
+        let item = crate::ScalarType::Float32;
+        names.extend([None, Some(128)].map(|length| Type::List { item, length }.to_string()));
+    }
+    names
+}

@@ -1,0 +1,279 @@
+//! Which keys does each kind have?
+//!
+//! What is not in this table is not in the language.
+
+use super::{Key, Object, Shape, Unbuilt};
+
+const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape, required: true, doc }
+}
+
+const fn optional(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+    Key { name, shape, required: false, doc }
+}
+
+const DESCRIPTION: Key = optional("description", Shape::Text, "For people.");
+
+pub(super) static ENTITY: Object = Object {
+    noun: "an entity",
+    doc: "What features describe: a plane, a route, a customer.",
+    keys: &[
+        required("kind", Shape::Constant("Entity"), "Says that this document declares an entity."),
+        required("name", Shape::Identifier, "Unique among entities."),
+        DESCRIPTION,
+        required(
+            "join_keys",
+            Shape::List(&Shape::Object(&JOIN_KEY)),
+            "The columns that identify one entity, in key order.",
+        ),
+    ],
+    unbuilt: &[],
+};
+
+static JOIN_KEY: Object = Object {
+    noun: "a join key",
+    doc: "One column of an entity's key.",
+    keys: &[
+        required("name", Shape::Identifier, "Column name."),
+        required("type", Shape::KeyType, "Column type; floats and lists are never keys."),
+    ],
+    unbuilt: &[],
+};
+
+pub(super) static SOURCE: Object = Object {
+    noun: "a source",
+    doc: "Where raw rows come from: files, pushes, or both.",
+    keys: &[
+        required("kind", Shape::Constant("Source"), "Says that this document declares a source."),
+        required("name", Shape::Identifier, "Unique among sources; pushes name it."),
+        DESCRIPTION,
+        optional(
+            "batch",
+            Shape::Object(&BATCH),
+            "Files that hold history. A source needs `batch`, `push: true` or both.",
+        ),
+        optional("push", Shape::Bool, "Whether rows may be pushed; `false` unless given."),
+        required("event_timestamp", Shape::SourceColumn, "The column that says when a row became true."),
+        optional("created_timestamp", Shape::SourceColumn, "The column that says when a row became known."),
+        optional(
+            "event_id",
+            Shape::List(&Shape::SourceColumn),
+            "The columns that make a row the same row when it comes again.",
+        ),
+        optional(
+            "columns",
+            Shape::List(&Shape::Object(&SOURCE_COLUMN)),
+            "Columns and their types. CSV and push sources must declare all they use; Parquet files know theirs.",
+        ),
+    ],
+    unbuilt: &[],
+};
+
+static BATCH: Object = Object {
+    noun: "a batch source",
+    doc: "Files of one format under one path.",
+    keys: &[
+        required(
+            "format",
+            Shape::OneOf(&["parquet", "csv"]),
+            "File format; CSV files start with a header line.",
+        ),
+        required("path", Shape::Path, "A path or glob, relative to the repository's root."),
+    ],
+    unbuilt: &[],
+};
+
+static SOURCE_COLUMN: Object = Object {
+    noun: "a column",
+    doc: "A column of a source.",
+    keys: &[
+        required("name", Shape::SourceColumn, "Column name, as the files or pushes have it."),
+        required("type", Shape::Type, "Column type."),
+    ],
+    unbuilt: &[],
+};
+
+pub(super) static FEATURE_VIEW: Object = Object {
+    noun: "a feature view",
+    doc: "Features of one entity, or a combination of entities, computed row by row from one source.",
+    keys: &[
+        required("kind", Shape::Constant("FeatureView"), "Says that this document declares a feature view."),
+        required("name", Shape::Identifier, "Unique among feature views."),
+        DESCRIPTION,
+        required(
+            "entities",
+            Shape::List(&Shape::Identifier),
+            "The entities that make up the key, in key order; several make a composite key.",
+        ),
+        optional(
+            "keys",
+            Shape::Map(&Shape::SourceColumn),
+            "Join key → source column, where the two have different names.",
+        ),
+        required("source", Shape::Identifier, "The source whose rows it reads."),
+        optional(
+            "where",
+            Shape::Expression,
+            "SQL condition over source columns; rows for which it is not true do not exist for this view.",
+        ),
+        optional(
+            "ttl",
+            Shape::Duration { zero: false },
+            "How long a row counts after it became visible; forever unless given.",
+        ),
+        optional(
+            "lag",
+            Shape::Duration { zero: true },
+            "How long after its event timestamp a row becomes visible; `0s` unless given.",
+        ),
+        required(
+            "features",
+            Shape::List(&Shape::Short { key: "name", object: &FEATURE }),
+            "The features; a bare name stands for the source column of that name.",
+        ),
+    ],
+    unbuilt: &[Unbuilt {
+        name: "aggregations",
+        cause: "aggregations are not built yet: a feature view has row-by-row `features` only",
+        help: "aggregate before the rows reach the source, and declare the result under `features`",
+    }],
+};
+
+static FEATURE: Object = Object {
+    noun: "a feature",
+    doc: "A named value, computed from one row of the source.",
+    keys: &[
+        required("name", Shape::Identifier, "Unique in its view."),
+        optional(
+            "expr",
+            Shape::Expression,
+            "SQL over the source's columns; the column of the feature's own name unless given.",
+        ),
+        optional(
+            "type",
+            Shape::Type,
+            "The expression is cast to it; the expression's own type unless given.",
+        ),
+        optional("default", Shape::Literal, "Stands in for null in a model input that has no NaN."),
+        DESCRIPTION,
+    ],
+    unbuilt: &[],
+};
+
+pub(super) static FEATURE_SERVICE: Object = Object {
+    noun: "a feature service",
+    doc: "The features that one model is trained on and served with.",
+    keys: &[
+        required(
+            "kind",
+            Shape::Constant("FeatureService"),
+            "Says that this document declares a feature service.",
+        ),
+        required("name", Shape::Identifier, "Unique among feature services."),
+        DESCRIPTION,
+        optional(
+            "request",
+            Shape::List(&Shape::Object(&REQUEST_COLUMN)),
+            "Columns that each request brings, and that a spine must have.",
+        ),
+        required(
+            "features",
+            Shape::List(&Shape::Short { key: "view", object: &PROJECTION }),
+            "The views joined, in order; a bare name takes all features of that view.",
+        ),
+        optional(
+            "derived",
+            Shape::List(&Shape::Object(&DERIVED)),
+            "Features computed from the others at request time and in training alike.",
+        ),
+        optional(
+            "outputs",
+            Shape::List(&Shape::Identifier),
+            "The columns that leave, in this order; every feature, then every derived one, unless given.",
+        ),
+    ],
+    unbuilt: &[],
+};
+
+static REQUEST_COLUMN: Object = Object {
+    noun: "a request column",
+    doc: "A value that the caller knows and no store holds.",
+    keys: &[
+        required("name", Shape::Identifier, "Column name."),
+        required("type", Shape::Type, "Column type."),
+        optional("default", Shape::Literal, "Stands in for null in a model input that has no NaN."),
+    ],
+    unbuilt: &[],
+};
+
+static PROJECTION: Object = Object {
+    noun: "a joined view",
+    doc: "One view as a feature service joins it.",
+    keys: &[
+        required("view", Shape::Identifier, "The feature view."),
+        optional(
+            "as",
+            Shape::Identifier,
+            "Prefixes the output columns (`alias__feature`), so that a view can be joined twice.",
+        ),
+        optional(
+            "keys",
+            Shape::Map(&Shape::Identifier),
+            "Join key of the view → column of the spine or request, where the two have different names.",
+        ),
+        optional(
+            "features",
+            Shape::List(&Shape::Identifier),
+            "The features taken, in this order; all of the view's unless given.",
+        ),
+    ],
+    unbuilt: &[],
+};
+
+static DERIVED: Object = Object {
+    noun: "a derived feature",
+    doc: "A feature computed from the columns of its feature service.",
+    keys: &[
+        required("name", Shape::Identifier, "Unique among the service's columns."),
+        required(
+            "expr",
+            Shape::Expression,
+            "SQL over join keys, `event_timestamp`, request columns, features and other derived features.",
+        ),
+        optional(
+            "type",
+            Shape::Type,
+            "The expression is cast to it; the expression's own type unless given.",
+        ),
+        optional("default", Shape::Literal, "Stands in for null in a model input that has no NaN."),
+        DESCRIPTION,
+    ],
+    unbuilt: &[],
+};
+
+pub(super) static MODEL: Object = Object {
+    noun: "a model",
+    doc: "A model and its versions.",
+    keys: &[
+        required("kind", Shape::Constant("Model"), "Says that this document declares a model."),
+        required("name", Shape::ModelName, "Unique among models; part of the URL."),
+        DESCRIPTION,
+        required(
+            "versions",
+            Shape::List(&Shape::Object(&VERSION)),
+            "The versions; the last one answers requests that name none.",
+        ),
+    ],
+    unbuilt: &[],
+};
+
+static VERSION: Object = Object {
+    noun: "a model version",
+    doc: "One ONNX file and the feature service that feeds it.",
+    keys: &[
+        required("version", Shape::Version, "Unique in the model; a text or a whole number."),
+        required("path", Shape::Path, "The ONNX file, relative to the repository's root."),
+        required("service", Shape::Identifier, "The feature service that feeds it."),
+    ],
+    unbuilt: &[],
+};

@@ -1,0 +1,337 @@
+//! What is said about a document that is not shaped as its kind wants it?
+
+use expect_test::expect;
+
+use crate::{check, check_files};
+
+#[test]
+fn nothing_is_fine() {
+    check_files(&[], expect!["sound: 0 entities, 0 sources, 0 views, 0 services, 0 models"]);
+    check("", expect!["sound: 0 entities, 0 sources, 0 views, 0 services, 0 models"]);
+    check(
+        "---\n---\n# only a comment\n---\n~\n",
+        expect!["sound: 0 entities, 0 sources, 0 views, 0 services, 0 models"],
+    );
+}
+
+#[test]
+fn places_count_from_one() {
+    check(
+        "foo: 1",
+        expect![[r#"
+        a.yaml:1:1: a document lacks the key `kind`
+          help: known kinds: Entity, Source, FeatureView, FeatureService, Model"#]],
+    );
+    check(
+        "\n  kind: Foo",
+        expect![[r#"
+        a.yaml:2:9: unknown kind `Foo`
+          help: known: Entity, FeatureService, FeatureView, Model, Source"#]],
+    );
+    check(
+        "{name: é, kind: [x]}",
+        expect![[r#"
+        a.yaml:1:17: `kind` must be the name of a kind, found a list
+          help: known: Entity, FeatureService, FeatureView, Model, Source"#]],
+    );
+    check(
+        "\u{feff}kind: Foo",
+        expect![[r#"
+        a.yaml:1:7: unknown kind `Foo`
+          help: known: Entity, FeatureService, FeatureView, Model, Source"#]],
+    );
+}
+
+#[test]
+fn a_document_is_a_mapping_of_a_known_kind() {
+    check(
+        "- kind: Entity",
+        expect!["a.yaml:1:1: a document must be a mapping with `kind` and `name`, found a list"],
+    );
+    check(
+        "kind: FeatureVeiw\nname: x",
+        expect![[r#"
+        a.yaml:1:7: unknown kind `FeatureVeiw`
+          help: did you mean `FeatureView`? known: Entity, FeatureService, FeatureView, Model, Source"#]],
+    );
+    check(
+        "name: x\njoin_keys: []",
+        expect![[r#"
+        a.yaml:1:1: a document lacks the key `kind`
+          help: known kinds: Entity, Source, FeatureView, FeatureService, Model"#]],
+    );
+}
+
+#[test]
+fn a_syntax_error_leaves_other_files_and_earlier_documents() {
+    check_files(
+        &[
+            ("a.yaml", "kind: Entity\nname: plane\ntll: 1\n---\nkind: [\n---\n"),
+            ("b.yaml", "kind: Model\nname: m\nversions: [{version: 1, path: a, service: s, x: 1}]"),
+            ("c.yaml", "a: b: c"),
+            ("d.yaml", "a: *nowhere"),
+            ("e.yaml", "kind: Entity\n\tname: x"),
+        ],
+        expect![[r#"
+            a.yaml:1:1: an entity lacks the key `join_keys`
+              help: `join_keys`: The columns that identify one entity, in key order.
+            a.yaml:3:1: unknown key `tll` in an entity
+              help: known: description, join_keys, kind, name
+            a.yaml:6:1: not valid YAML: while parsing a node, did not find expected node content
+            b.yaml:3:46: unknown key `x` in a model version
+              help: known: path, service, version
+            c.yaml:1:5: not valid YAML: mapping values are not allowed in this context
+            d.yaml:1:4: not valid YAML: while parsing node, found unknown anchor
+            e.yaml:1:7: not valid YAML: while scanning a plain scalar, found a tab"#]],
+    );
+}
+
+#[test]
+fn a_key_given_twice_is_a_mistake_with_both_places() {
+    check(
+        "kind: Entity\nname: plane\njoin_keys: [{name: a, type: string, name: b}]\nname: train\n",
+        expect![[r#"
+            a.yaml:3:37: the key `name` is given twice
+              help: it is first given at a.yaml:3:14
+            a.yaml:4:1: the key `name` is given twice
+              help: it is first given at a.yaml:2:1"#]],
+    );
+}
+
+#[test]
+fn hostile_yaml_is_bounded() {
+    let deep = format!("kind: {}", "[".repeat(200));
+    check(&deep, expect!["a.yaml:1:38: YAML nested deeper than 32 levels"]);
+    let deep = "- ".repeat(100_000);
+    check(&deep, expect!["a.yaml:1:65: YAML nested deeper than 32 levels"]);
+    let mut laughs = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for (outer, inner) in ["b", "c", "d", "e", "f", "g"].iter().zip(["a", "b", "c", "d", "e", "f"]) {
+        laughs.push_str(&format!("{outer}: &{outer} [{}]\n", vec![format!("*{inner}"); 10].join(", ")));
+    }
+    check(&laughs, expect!["a.yaml:5:4: a file holds at most 1000000 YAML nodes"]);
+}
+
+#[test]
+fn anchors_stand_for_what_they_name() {
+    check(
+        "kind: Entity\nname: &n route\njoin_keys: [&k {name: a, type: string}, {name: *n, type: int64}]",
+        expect!["sound: 1 entities, 0 sources, 0 views, 0 services, 0 models"],
+    );
+}
+
+#[test]
+fn all_mistakes_of_a_document_come_at_once() {
+    check(
+        r#"
+kind: FeatureView
+name: plane-history
+entities: plane
+sorce: landings
+where: ""
+ttl: 90
+lag: -5m
+features:
+  - {name: last_delay, exp: arr_delay}
+  - {expr: arr_delay}
+  - {name: embedding, type: list<float32, 128>}
+  - {name: speed, type: flaot64, default: [1]}
+  - {name: 7, description: 5}
+  - [nested]
+  -
+"#,
+        expect![[r#"
+            a.yaml:2:1: a feature view lacks the key `source`
+              help: `source`: The source whose rows it reads.
+            a.yaml:3:7: `name` must be a name of letters, digits and `_` that does not start with a digit, found `plane-history`
+            a.yaml:4:11: `entities` must be a list, found `plane`
+            a.yaml:5:1: unknown key `sorce` in a feature view
+              help: did you mean `source`? known: description, entities, features, keys, kind, lag, name, source, ttl, where
+            a.yaml:6:8: `where` must be a SQL expression, found an empty text
+            a.yaml:7:6: `ttl` must be a duration such as `90d` or `1d12h`, found the number `90`
+              help: add a unit: w, d, h, m, s, ms or us, as in `90s`
+            a.yaml:8:6: `lag`: `-5m` is not a duration: an amount must be a whole number without a sign
+              help: a duration is written as in `90d`, `1d12h` or `250ms`
+            a.yaml:10:24: unknown key `exp` in a feature
+              help: did you mean `expr`? known: default, description, expr, name, type
+            a.yaml:11:5: a feature lacks the key `name`
+              help: `name`: Unique in its view.
+            a.yaml:12:29: unknown type `list<float32`
+              help: within `{…}` a type with a comma must be quoted: "list<float32, 128>"
+            a.yaml:12:43: unknown key `128>` in a feature
+              help: a comma within `{…}` ends a value: quote the value before it
+            a.yaml:13:25: unknown type `flaot64`
+              help: did you mean `float64`? known: bool, bytes, date, float32, float64, int32, int64, list<float32, 128>, list<float32>, string, timestamp
+            a.yaml:13:43: `default` must be a number, a text, `true` or `false`, found a list
+            a.yaml:14:12: `name` must be a name of letters, digits and `_` that does not start with a digit, found the number `7`
+            a.yaml:14:28: `description` must be a text, found the number `5`
+              help: quote it: "5"
+            a.yaml:15:5: each of `features` must be a feature (a mapping) or just its `name`, found a list
+            a.yaml:16:4: each of `features` must be a name of letters, digits and `_` that does not start with a digit, found nothing"#]],
+    );
+}
+
+#[test]
+fn durations_have_limits() {
+    check(
+        r#"
+kind: FeatureView
+name: v
+entities: []
+source: s
+ttl: 0s
+lag: 1 day
+features: []
+"#,
+        expect![[r#"
+            a.yaml:4:11: `entities` must not be empty
+            a.yaml:5:9: unknown source `s`
+              help: none is declared
+            a.yaml:6:6: `ttl` must be longer than nothing
+              help: leave it out if rows never expire
+            a.yaml:7:6: `lag`: `1 day` is not a duration: unknown unit ` day`
+              help: a duration is written as in `90d`, `1d12h` or `250ms`
+            a.yaml:8:11: `features` must not be empty"#]],
+    );
+}
+
+#[test]
+fn what_is_not_built_yet_says_so() {
+    check(
+        r#"
+kind: FeatureView
+name: plane_recent
+entities: [plane]
+source: landings
+aggregations:
+  - {name: legs, function: count, windows: [1d]}
+---
+kind: Entity
+name: plane
+join_keys: [{name: tailnum, type: string}]
+---
+kind: Source
+name: landings
+batch: {format: parquet, path: "s3://bucket/landings/*.parquet"}
+event_timestamp: at
+---
+kind: Model
+name: m
+versions: [{version: 1, path: "gs://bucket/m.onnx", service: s}]
+"#,
+        expect![[r#"
+            a.yaml:6:1: aggregations are not built yet: a feature view has row-by-row `features` only
+              help: aggregate before the rows reach the source, and declare the result under `features`
+            a.yaml:15:32: `path` is an address (`s3://…`), and object stores are not built yet
+              help: only local paths and globs are read so far
+            a.yaml:20:31: `path` is an address (`gs://…`), and object stores are not built yet
+              help: only local paths and globs are read so far
+            a.yaml:20:62: unknown feature service `s`
+              help: none is declared"#]],
+    );
+}
+
+#[test]
+fn defaults_fit_their_types() {
+    check(
+        r#"
+kind: FeatureService
+name: s
+request:
+  - {name: a, type: int32, default: 1.5}
+  - {name: b, type: string, default: 5}
+  - {name: c, type: bytes, default: x}
+  - {name: d, type: float64, default: .inf}
+  - {name: e, type: float64, default: 0}
+  - {name: f, type: timestamp, default: yesterday}
+  - {name: g, type: bool, default: }
+features: [v]
+"#,
+        expect![[r#"
+            a.yaml:5:37: `default` of type `int32` must be a whole number of 32 bits; found the number `1.5`
+            a.yaml:6:38: `default` of type `string` must be a text (quote it); found the number `5`
+            a.yaml:7:37: `default` of type `bytes` must be left out: `bytes` has no default; found `x`
+            a.yaml:8:39: `default` must be a finite number, found the number `.inf`
+            a.yaml:10:41: `default` of type `timestamp` must be a time such as `2013-01-31T08:30:00Z`, or microseconds since 1970; found `yesterday`
+            a.yaml:11:34: `default` must be a number, a text, `true` or `false`, found nothing
+            a.yaml:12:12: unknown feature view `v`
+              help: none is declared"#]],
+    );
+}
+
+#[test]
+fn join_keys_are_exact() {
+    check(
+        "kind: Entity\nname: e\njoin_keys: [{name: a, type: float64}, {name: b, type: 'list<int32>'}, {name: c, type: sting}]",
+        expect![[r#"
+            a.yaml:3:29: a join key cannot have type `float64`
+              help: join keys may be bool, int32, int64, string, bytes, timestamp, date
+            a.yaml:3:55: a join key cannot have type `list<int32>`
+              help: join keys may be bool, int32, int64, string, bytes, timestamp, date
+            a.yaml:3:87: unknown type `sting`
+              help: did you mean `string`? known: bool, bytes, date, int32, int64, string, timestamp"#]],
+    );
+}
+
+#[test]
+fn versions_are_what_is_written() {
+    check(
+        r#"
+kind: Model
+name: a/b
+versions:
+  - {version: 1.10, path: m.onnx, service: s}
+  - {version: -1, path: m.onnx, service: s}
+  - {version: true, path: 5, service: s}
+  - {version: v1 beta, path: "", service: s}
+"#,
+        expect![[r#"
+            a.yaml:3:7: `name` must be a name of letters, digits, `_`, `-` and `.`, found `a/b`
+            a.yaml:5:15: `version` must be a whole number or a name of letters, digits, `_`, `-` and `.`, found the number `1.10`
+              help: quote it: "1.10"
+            a.yaml:5:44: unknown feature service `s`
+              help: none is declared
+            a.yaml:6:15: `version` must be a whole number or a name of letters, digits, `_`, `-` and `.`, found the number `-1`
+            a.yaml:6:42: unknown feature service `s`
+              help: none is declared
+            a.yaml:7:15: `version` must be a whole number or a name of letters, digits, `_`, `-` and `.`, found the boolean `true`
+            a.yaml:7:27: `path` must be a path, found the number `5`
+            a.yaml:7:39: unknown feature service `s`
+              help: none is declared
+            a.yaml:8:15: `version` must be a whole number or a name of letters, digits, `_`, `-` and `.`, found `v1 beta`
+            a.yaml:8:30: `path` must be a path, found an empty text
+            a.yaml:8:43: unknown feature service `s`
+              help: none is declared"#]],
+    );
+}
+
+#[test]
+fn a_source_has_a_format_and_a_boolean() {
+    check(
+        r#"
+kind: Source
+name: s
+batch: {format: avro, path: [a, b]}
+push: yes
+event_timestamp: 5
+event_id: at
+"#,
+        expect![[r#"
+            a.yaml:4:17: `format` must be `parquet` or `csv`, found `avro`
+            a.yaml:4:29: `path` must be a path, found a list
+            a.yaml:5:7: `push` must be `true` or `false`, found `yes`
+            a.yaml:6:18: `event_timestamp` must be the name of a column, found the number `5`
+              help: quote it: "5"
+            a.yaml:7:11: `event_id` must be a list, found `at`"#]],
+    );
+}
+
+#[test]
+fn names_are_bounded() {
+    let long = "x".repeat(129);
+    check(
+        &format!("kind: Entity\nname: {long}\njoin_keys: [{{name: 1a, type: string}}]"),
+        expect![[r#"
+        a.yaml:2:7: `name` is a name longer than 128 characters
+        a.yaml:3:20: `name` must be a name of letters, digits and `_` that does not start with a digit, found `1a`"#]],
+    );
+}

@@ -1,0 +1,335 @@
+//! What is said about names that are declared twice or refer to nothing?
+
+use expect_test::{Expect, expect};
+
+use crate::check_files;
+
+/// A sound repository that each case adds to or refers to.
+const BASE: &str = r#"
+kind: Entity
+name: plane
+join_keys: [{name: tailnum, type: string}]
+---
+kind: Entity
+name: airport
+join_keys: [{name: airport, type: string}]
+---
+kind: Entity
+name: runway
+join_keys: [{name: airport, type: string}, {name: number, type: int32}]
+---
+kind: Source
+name: landings
+batch: {format: parquet, path: data/landings.parquet}
+event_timestamp: landed_at
+---
+kind: Source
+name: reports
+push: true
+event_timestamp: at
+columns: [{name: at, type: timestamp}, {name: station, type: string}, {name: temp, type: float64}]
+---
+kind: FeatureView
+name: plane_history
+entities: [plane]
+source: landings
+features: [last_delay, last_speed]
+---
+kind: FeatureView
+name: weather
+entities: [airport]
+keys: {airport: station}
+source: reports
+features: [temp, {name: wind, expr: temp + 1}]
+---
+kind: FeatureService
+name: delay
+features: [plane_history]
+"#;
+
+fn check(yaml: &str, expected: Expect) {
+    check_files(&[("base.yaml", BASE), ("case.yaml", yaml)], expected);
+}
+
+#[test]
+fn the_base_is_sound() {
+    check("", expect!["sound: 3 entities, 2 sources, 2 views, 1 services, 0 models"]);
+}
+
+#[test]
+fn a_name_is_declared_once() {
+    check(
+        r#"
+kind: Entity
+name: plane
+join_keys: [{name: id, type: string}, {name: id, type: int64}, {name: event_timestamp, type: timestamp}]
+---
+kind: Source
+name: plane
+batch: {format: parquet, path: x}
+event_timestamp: at
+event_id: [a, a]
+columns: [{name: a, type: string}, {name: a, type: string}, {name: at, type: int64}]
+---
+kind: FeatureView
+name: weather
+entities: [plane, plane]
+source: landings
+features: [a, b, {name: a}, event_timestamp]
+---
+kind: Model
+name: m
+versions: [{version: 1, path: a, service: delay}, {version: "1", path: b, service: delay}]
+"#,
+        expect![[r#"
+            case.yaml:3:7: entity `plane` is given twice
+              help: it is first given at base.yaml:3:7
+            case.yaml:4:46: join key `id` is given twice
+              help: it is first given at case.yaml:4:20
+            case.yaml:4:71: `event_timestamp` is a reserved name
+              help: it is the query time that every spine and every request carries
+            case.yaml:10:15: `event_id` column `a` is given twice
+              help: it is first given at case.yaml:10:12
+            case.yaml:11:43: column `a` is given twice
+              help: it is first given at case.yaml:11:18
+            case.yaml:11:68: `at` is the source's time, but declared as `int64`
+              help: declare it as `timestamp`
+            case.yaml:14:7: feature view `weather` is given twice
+              help: it is first given at base.yaml:32:7
+            case.yaml:15:19: entity `plane` is given twice
+              help: it is first given at case.yaml:15:12
+            case.yaml:17:25: feature `a` is given twice
+              help: it is first given at case.yaml:17:12
+            case.yaml:17:29: `event_timestamp` is a reserved name
+              help: it is the query time that every spine and every request carries
+            case.yaml:21:61: version `1` is given twice
+              help: it is first given at case.yaml:21:22"#]],
+    );
+}
+
+#[test]
+fn a_reference_finds_its_name() {
+    check(
+        r#"
+kind: FeatureView
+name: v
+entities: [plain, quay]
+source: landing
+features: [a]
+---
+kind: FeatureService
+name: s
+features:
+  - plane_histroy
+  - {view: weather, keys: {aiport: origin}, features: [temp, win]}
+---
+kind: Model
+name: m
+versions: [{version: 1, path: a, service: dely}]
+"#,
+        expect![[r#"
+            case.yaml:4:12: unknown entity `plain`
+              help: did you mean `plane`? known: airport, plane, runway
+            case.yaml:4:19: unknown entity `quay`
+              help: did you mean `runway`? known: airport, plane, runway
+            case.yaml:5:9: unknown source `landing`
+              help: did you mean `landings`? known: landings, reports
+            case.yaml:11:5: unknown feature view `plane_histroy`
+              help: did you mean `plane_history`? known: plane_history, v, weather
+            case.yaml:12:28: `aiport` is no join key of feature view `weather`
+              help: did you mean `airport`? known: airport
+            case.yaml:12:62: `win` is no feature of feature view `weather`
+              help: did you mean `wind`? known: temp, wind
+            case.yaml:16:43: unknown feature service `dely`
+              help: did you mean `delay`? known: delay, s"#]],
+    );
+}
+
+#[test]
+fn nothing_is_unknown_while_something_is_unread() {
+    check(
+        "kind: Entity\nname: quay\njoin_keys: [\n",
+        expect!["case.yaml:4:1: not valid YAML: while parsing a node, did not find expected node content"],
+    );
+    check(
+        "kind: FeatureView\nname: v\nentities: [quay]\nsource: landings\nfeatures: [a]\n---\nkind: Entty\nname: quay",
+        expect![[r#"
+            case.yaml:7:7: unknown kind `Entty`
+              help: did you mean `Entity`? known: Entity, FeatureService, FeatureView, Model, Source"#]],
+    );
+    check(
+        "kind: FeatureService\nname: s\nfeatures: [v]\noutputs: [a, b]\n---\nkind: FeatureView\nname: v\nentities: [plane]\nsource: landings\nfeatures: [a, 5]\n",
+        expect![
+            "case.yaml:10:15: each of `features` must be a name of letters, digits and `_` that does not start with a digit, found the number `5`"
+        ],
+    );
+}
+
+#[test]
+fn a_source_has_rows_and_knows_its_columns() {
+    check(
+        r#"
+kind: Source
+name: a
+event_timestamp: at
+push: false
+---
+kind: Source
+name: b
+batch: {format: csv, path: x.csv}
+event_timestamp: at
+---
+kind: Source
+name: c
+push: true
+event_timestamp: at
+created_timestamp: loaded
+event_id: [id, ta]
+columns: [{name: id, type: string}, {name: at, type: timestamp}]
+---
+kind: FeatureView
+name: v
+entities: [plane]
+source: reports
+features: [temp, wind, {name: x, expr: anything}]
+---
+kind: FeatureView
+name: w
+entities: [airport]
+keys: {airport: statoin, plane: at}
+source: reports
+features: [temp]
+"#,
+        expect![[r#"
+            case.yaml:3:7: source `a` has neither files nor pushes
+              help: give it `batch`, or `push: true`, or both
+            case.yaml:8:7: source `b` must declare its `columns`
+              help: CSV files do not say the types of their columns
+            case.yaml:16:20: `loaded` is not among the declared columns of source `c`
+              help: known: at, id
+            case.yaml:17:16: `ta` is not among the declared columns of source `c`
+              help: did you mean `at`? known: at, id
+            case.yaml:22:11: `tailnum` is not among the declared columns of source `reports`
+              help: known: at, station, temp
+            case.yaml:24:18: `wind` is not among the declared columns of source `reports`
+              help: known: at, station, temp
+            case.yaml:29:17: `statoin` is not among the declared columns of source `reports`
+              help: did you mean `station`? known: at, station, temp
+            case.yaml:29:26: `plane` is no join key of feature view `w`
+              help: known: airport"#]],
+    );
+}
+
+#[test]
+fn entities_of_a_view_share_no_join_key() {
+    check(
+        "kind: FeatureView\nname: v\nentities: [airport, runway]\nsource: landings\nfeatures: [a]\n",
+        expect![[r#"
+            case.yaml:3:21: entities `airport` and `runway` share the join key `airport`
+              help: rename it in one of the two entities, and map it to its column with `keys`"#]],
+    );
+}
+
+#[test]
+fn a_service_has_one_name_space() {
+    check(
+        r#"
+kind: FeatureService
+name: s
+request:
+  - {name: tailnum, type: string}
+  - {name: temp, type: float64}
+  - {name: event_timestamp, type: timestamp}
+  - {name: x, type: float64}
+  - {name: x, type: float64}
+features:
+  - plane_history
+  - weather
+  - {view: weather, as: origin, keys: {airport: orig}}
+  - {view: weather, as: origin, keys: {airport: event_timestamp}, features: [wind, wind]}
+derived:
+  - {name: last_delay, expr: "1"}
+  - {name: x, expr: "1"}
+  - {name: orig, expr: "1"}
+  - {name: y, expr: "1"}
+  - {name: y, expr: "2"}
+  - {name: event_timestamp, expr: "2"}
+outputs: [tailnum, orig, temp, origin__temp, y, x, y, origin_temp, event_timestamp]
+"#,
+        expect![[r#"
+            case.yaml:5:12: request column `tailnum` is a join-key column too
+              help: leave it out: every request brings the join keys
+            case.yaml:7:12: `event_timestamp` is a reserved name
+              help: it is the query time that every spine and every request carries
+            case.yaml:9:12: request column `x` is given twice
+              help: it is first given at case.yaml:8:12
+            case.yaml:12:5: columns of `weather` collide: `temp` is a request column already
+              help: set its columns apart by `as:`, as in `{view: weather, as: other}`, which gives `other__temp`
+            case.yaml:14:25: columns of `weather` collide: `origin__wind` is a feature of `weather` already
+              help: choose another name after `as:`
+            case.yaml:14:49: `event_timestamp` is a reserved name
+              help: it is the query time that every spine and every request carries
+            case.yaml:14:84: feature `wind` is given twice
+              help: it is first given at case.yaml:14:78
+            case.yaml:16:12: derived feature `last_delay` is a feature of `plane_history` already
+              help: give it another name
+            case.yaml:17:12: derived feature `x` is a request column already
+              help: give it another name
+            case.yaml:18:12: derived feature `orig` is a join-key column already
+              help: give it another name
+            case.yaml:20:12: derived feature `y` is given twice
+              help: it is first given at case.yaml:19:12
+            case.yaml:21:12: `event_timestamp` is a reserved name
+              help: it is the query time that every spine and every request carries
+            case.yaml:21:12: derived feature `event_timestamp` is a request column already
+              help: give it another name
+            case.yaml:22:52: output `y` is given twice
+              help: it is first given at case.yaml:22:46
+            case.yaml:22:55: output `origin_temp` is no column of this feature service
+              help: did you mean `origin__temp`? known: airport, event_timestamp, last_delay, last_speed, orig, origin__temp, origin__wind, tailnum, temp, wind, x, y"#]],
+    );
+}
+
+#[test]
+fn outputs_name_columns_of_the_service() {
+    check(
+        r#"
+kind: FeatureService
+name: s
+request: [{name: distance, type: float64}]
+features: [plane_history]
+outputs: [last_dela, distance, tailnum, event_timestamp]
+"#,
+        expect![[r#"
+            case.yaml:6:11: output `last_dela` is no column of this feature service
+              help: did you mean `last_delay`? known: distance, last_delay, last_speed, tailnum
+            case.yaml:6:41: output `event_timestamp` is no column of this feature service
+              help: known: distance, last_delay, last_speed, tailnum"#]],
+    );
+}
+
+#[test]
+fn a_column_of_the_spine_has_one_type() {
+    check(
+        r#"
+kind: Entity
+name: gate
+join_keys: [{name: gate, type: int64}]
+---
+kind: FeatureView
+name: gates
+entities: [gate]
+source: landings
+features: [open]
+---
+kind: FeatureService
+name: s
+features:
+  - weather
+  - {view: gates, keys: {gate: airport}}
+"#,
+        expect![[r#"
+            case.yaml:16:32: column `airport` has type `string` for feature view `weather` and type `int64` for `gates`
+              help: map one of the two join keys to another column with `keys`, or give both one type"#]],
+    );
+}

@@ -1,0 +1,119 @@
+"""What did the caller bring? Tables of pyarrow, pandas or polars and plain lists become what the wire carries."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+_MESSAGE_BYTES_MAX = 2 * 1024 * 1024  # gRPC servers commonly refuse messages beyond 4 MiB
+
+
+def json_value(value: Any) -> Any:
+    """Translate one value for JSON: times to microseconds since the epoch, numpy's scalars to Python's, NaN to null."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(value)
+    if isinstance(value, dt.datetime):
+        if value != value:  # pandas' NaT is a datetime that equals nothing
+            return None
+        aware = value if value.tzinfo is not None else value.replace(tzinfo=dt.timezone.utc)
+        return (aware - _EPOCH) // dt.timedelta(microseconds=1)
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if isinstance(value, (list, tuple)):
+        return [json_value(item) for item in value]
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy, by its manners: it is no dependency
+        if value.dtype.kind == "M":
+            return _microseconds(value)
+        return json_value(value.tolist())
+    if type(value).__name__ == "NAType":  # pandas' null of every type
+        return None
+    raise TypeError(f"a {type(value).__name__} cannot be sent; known are strings, numbers, booleans, times and lists")
+
+
+def _microseconds(value: Any) -> Any:
+    """Translate numpy's datetime64, one or many."""
+    counts = value.astype("datetime64[us]").astype("int64").tolist()
+    not_a_time = -(2**63)
+    if isinstance(counts, list):
+        return [None if count == not_a_time else count for count in counts]
+    return None if counts == not_a_time else counts
+
+
+def json_columns(data: Any) -> dict[str, list[Any]]:
+    """Turn entities, given as columns, as rows or as a table, into columns for JSON."""
+    if isinstance(data, Mapping):
+        return {str(name): _json_list(name, values) for name, values in data.items()}
+    if _is_rows(data):
+        names = list(dict.fromkeys(name for row in data for name in row))
+        return {str(name): [json_value(row.get(name)) for row in data] for name in names}
+    table = to_table(data)
+    return {name: _arrow_list(table.column(at)) for at, name in enumerate(table.column_names)}
+
+
+def json_rows(data: Any) -> list[dict[str, Any]]:
+    """Turn instances, given as rows or as a table, into rows for JSON."""
+    if _is_rows(data):
+        return [{str(name): json_value(value) for name, value in row.items()} for row in data]
+    columns = json_columns(data)
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise ValueError("columns differ in length: " + ", ".join(f"{n} has {len(v)}" for n, v in columns.items()))
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _is_rows(data: Any) -> bool:
+    return isinstance(data, Sequence) and all(isinstance(row, Mapping) for row in data)
+
+
+def _json_list(name: object, values: Any) -> list[Any]:
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return _arrow_list(values)
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise TypeError(f"column {name}: expected a list of values, one for each entity, not {values!r}")
+    return [json_value(value) for value in values]
+
+
+def _arrow_list(values: pa.Array | pa.ChunkedArray) -> list[Any]:
+    if pa.types.is_timestamp(values.type):
+        values = pc.cast(values, pa.timestamp("us", values.type.tz), safe=False).cast(pa.int64())
+    return [json_value(value) for value in values.to_pylist()]
+
+
+def to_table(data: Any) -> pa.Table:
+    """Turn a table of any library that speaks Arrow into pyarrow's."""
+    return to_reader(data).read_all()
+
+
+def to_reader(data: Any) -> pa.RecordBatchReader:
+    """Turn a table, or a stream of record batches, into a stream that knows its schema."""
+    if isinstance(data, pa.RecordBatchReader):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return pa.RecordBatchReader.from_batches(data.schema, [data])
+    if isinstance(data, pa.Table):
+        return data.to_reader()
+    library = type(data).__module__.partition(".")[0]
+    if library == "pandas":  # its own export would add the index as a column
+        return pa.Table.from_pandas(data, preserve_index=False).to_reader()
+    if library == "polars":  # its own export uses string views, which fewer servers read
+        return (data.collect() if hasattr(data, "collect") else data).to_arrow().to_reader()
+    if hasattr(data, "__arrow_c_stream__"):
+        return pa.RecordBatchReader.from_stream(data)
+    raise TypeError(f"expected a table of pyarrow, pandas or polars, not a {type(data).__name__}")
+
+
+def messages(batches: pa.RecordBatchReader, rows_max: int) -> Iterator[pa.RecordBatch]:
+    """Cut batches so that each fits into one message."""
+    for batch in batches:
+        parts = max(1, -(-batch.nbytes // _MESSAGE_BYTES_MAX))
+        rows = max(1, min(rows_max, -(-batch.num_rows // parts)))
+        for start in range(0, batch.num_rows, rows):
+            yield batch.slice(start, rows)

@@ -1,0 +1,369 @@
+"""Does the client say on the wire what it should, and read what comes back? Against stand-ins that only echo."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import pickle
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from pyarrow import flight
+
+import quern
+from quern import errors, results, tables
+
+UTC = dt.timezone.utc
+NOON = dt.datetime(2013, 1, 1, 12, tzinfo=UTC)
+NOON_US = 1_357_041_600_000_000
+
+
+class Recorder(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: StandIn
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append((self.path, json.loads(body), self.client_address))
+        status, reply = self.server.replies.pop(0)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+        self.close_connection = self.server.hang_up  # without a word, as a server does to an idle connection
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+class StandIn(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Recorder)
+        self.seen: list[tuple[str, Any, Any]] = []
+        self.replies: list[tuple[int, bytes]] = []
+        self.hang_up = False
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    server = StandIn()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def client(stand_in: StandIn) -> Iterator[quern.Client]:
+    with quern.Client(f"http://127.0.0.1:{stand_in.server_port}", timeout=10) as client:
+        yield client
+
+
+FOUND = {
+    "metadata": {"feature_names": ["tailnum", "delay"]},
+    "results": [
+        {"values": ["N1", "N2"], "statuses": ["PRESENT"] * 2, "event_timestamps": ["1970-01-01T00:00:00Z"] * 2},
+        {
+            "values": [1.5, None],
+            "statuses": ["PRESENT", "NOT_FOUND"],
+            "event_timestamps": ["2013-01-01T12:00:00.25Z", None],
+        },
+    ],
+}
+
+
+def test_look_up(stand_in: StandIn, client: quern.Client) -> None:
+    stand_in.replies = [(200, json.dumps(FOUND).encode())] * 2
+    online = client.get_online_features("delays", {"tailnum": ["N1", "N2"], "event_timestamp": [NOON, None]})
+    client.get_online_features(["planes:delay"], [{"tailnum": "N1"}, {"tailnum": "N2"}], full_feature_names=True)
+
+    assert [(path, body) for path, body, _ in stand_in.seen] == [
+        (
+            "/get-online-features",
+            {
+                "feature_service": "delays",
+                "entities": {"tailnum": ["N1", "N2"], "event_timestamp": [NOON_US, None]},
+                "full_feature_names": False,
+            },
+        ),
+        (
+            "/get-online-features",
+            {"features": ["planes:delay"], "entities": {"tailnum": ["N1", "N2"]}, "full_feature_names": True},
+        ),
+    ]
+    assert len(online) == 2
+    assert online.to_dict() == {"tailnum": ["N1", "N2"], "delay": [1.5, None]}
+    assert online.statuses["delay"] == ["PRESENT", "NOT_FOUND"]
+    assert online.event_timestamps["tailnum"] == [None, None]
+    assert online.event_timestamps["delay"] == [NOON.replace(microsecond=250_000), None]
+    assert online.to_arrow().schema.types == [pa.string(), pa.float64()]
+    assert list(online.to_pandas().columns) == ["tailnum", "delay"]
+
+
+def test_predict(stand_in: StandIn, client: quern.Client) -> None:
+    features = {
+        "names": ["distance", "delay"],
+        "values": [[1400.0, 3], [733.0, None]],
+        "statuses": [["PRESENT", "PRESENT"], ["PRESENT", "NULL_VALUE"]],
+        "event_timestamps": [[None, "2013-01-01T12:00:00Z"], [None, None]],
+    }
+    told = {"predictions": [0.25, 0.75], "model_version": "2", "feature_service": "delays", "features": features}
+    stand_in.replies = [(200, b'{"predictions": [0.25]}'), (200, json.dumps(told).encode())]
+    assert client.predict("arrival delay", [{"tailnum": "N1", "departs_at": NOON}]) == [0.25]
+    prediction = client.predict("arrival", pl.DataFrame({"tailnum": ["N1", "N2"]}), version="2", with_features=True)
+
+    assert [(path, body) for path, body, _ in stand_in.seen] == [
+        (
+            "/v1/models/arrival%20delay:predict",
+            {"instances": [{"tailnum": "N1", "departs_at": NOON_US}], "with_features": False},
+        ),
+        (
+            "/v1/models/arrival/versions/2:predict",
+            {"instances": [{"tailnum": "N1"}, {"tailnum": "N2"}], "with_features": True},
+        ),
+    ]
+    assert (prediction.predictions, prediction.model_version, prediction.feature_service) == (
+        [0.25, 0.75],
+        "2",
+        "delays",
+    )
+    assert prediction.features.to_dict() == {"distance": [1400.0, 733.0], "delay": [3, None]}
+    assert prediction.features.statuses["delay"] == ["PRESENT", "NULL_VALUE"]
+    assert prediction.features.event_timestamps["delay"] == [NOON, None]
+
+
+def test_connections_are_kept_one_for_each_thread(stand_in: StandIn, client: quern.Client) -> None:
+    stand_in.replies = [(200, b'{"predictions": [1]}')] * 4
+
+    def twice() -> None:
+        client.predict("m", [{}])
+        client.predict("m", [{}])
+
+    twice()
+    other = threading.Thread(target=twice)
+    other.start()
+    other.join()
+    ports = [address for _, _, address in stand_in.seen]
+    assert ports[0] == ports[1] != ports[2] == ports[3]
+
+
+def test_a_connection_that_the_server_dropped_is_replaced(stand_in: StandIn, client: quern.Client) -> None:
+    stand_in.replies = [(200, b'{"predictions": [1]}'), (200, b'{"predictions": [2]}')]
+    stand_in.hang_up = True
+    assert client.predict("m", [{}]) == [1]
+    assert client.predict("m", [{}]) == [2]
+    assert len(stand_in.seen) == 2
+
+
+def test_errors_are_the_servers_words(stand_in: StandIn, client: quern.Client) -> None:
+    stand_in.replies = [
+        (404, b'{"error": "no model `m`; there is `n`", "code": "not_found"}'),
+        (502, b"<html>Bad Gateway</html>"),
+        (500, b'["an error of an unknown shape"]'),
+        (503, b""),
+    ]
+    found = []
+    for _ in range(4):
+        with pytest.raises(quern.QuernError) as caught:
+            client.predict("m", [{}])
+        found.append((caught.value.status, caught.value.code, str(caught.value)))
+    assert found == [
+        (404, "not_found", "no model `m`; there is `n`"),
+        (502, "unknown", "<html>Bad Gateway</html>"),
+        (500, "unknown", '["an error of an unknown shape"]'),
+        (503, "unknown", "Service Unavailable"),
+    ]
+
+
+def test_no_server() -> None:
+    client = quern.Client("http://127.0.0.1:1")
+    for ask in (
+        lambda: client.predict("m", [{}]),
+        lambda: client.training_set("s", pa.table({"event_timestamp": [NOON]})),
+    ):
+        with pytest.raises(quern.QuernError, match=r"^no answer from http://127\.0\.0\.1:1: .*refused") as caught:
+            ask()
+        assert (caught.value.status, caught.value.code) == (503, "unavailable")
+
+
+def test_a_slow_server(stand_in: StandIn) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as mute:  # listens, and never answers
+        client = quern.Client(f"http://127.0.0.1:{mute.server_port}", timeout=0.05)
+        with pytest.raises(quern.QuernError, match=r"did not answer within 0\.05 s") as caught:
+            client.predict("m", [{}])
+        assert caught.value.status == 504
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:7400", "grpc://127.0.0.1:7400", "http://", "http://host/path"])
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(ValueError, match="is not the address of a server"):
+        quern.Client(url)
+
+
+def test_errors_survive_pickling() -> None:
+    error = pickle.loads(pickle.dumps(quern.QuernError(404, "not_found", "gone")))
+    assert (error.status, error.code, error.message) == (404, "not_found", "gone")
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        (NOON, NOON_US),
+        (NOON.replace(tzinfo=None), NOON_US),  # a naive time is UTC
+        (NOON.astimezone(dt.timezone(dt.timedelta(hours=-5))), NOON_US),
+        (dt.datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), -1),
+        (pd.Timestamp(NOON), NOON_US),
+        (pd.NaT, None),
+        (pd.NA, None),
+        (np.datetime64("2013-01-01T12:00"), NOON_US),
+        (np.datetime64("NaT"), None),
+        (np.array(["2013-01-01T12:00", "NaT"], dtype="datetime64[s]"), [NOON_US, None]),
+        (dt.date(2013, 1, 1), "2013-01-01"),
+        (float("nan"), None),
+        (np.float32("nan"), None),
+        (np.float64(0.1), 0.1),
+        (np.int64(2**62), 2**62),
+        (np.bool_(True), True),
+        (np.array([1.5, np.nan]), [1.5, None]),
+        ([1, 2.5, None], [1, 2.5, None]),
+        (True, True),
+        ("N1", "N1"),
+    ],
+)
+def test_values_for_json(value: Any, sent: Any) -> None:
+    got = tables.json_value(value)
+    assert got == sent
+    assert type(got) is type(sent)
+
+
+def test_values_that_json_has_not() -> None:
+    with pytest.raises(TypeError, match="a object cannot be sent"):
+        tables.json_value(object())
+    with pytest.raises(TypeError, match="column tailnum: expected a list of values"):
+        tables.json_columns({"tailnum": "N1"})
+
+
+def test_every_kind_of_table_gives_the_same_columns_and_rows() -> None:
+    rows = [{"tailnum": "N1", "at": NOON, "x": 1.5}, {"tailnum": None, "at": None, "x": None}]
+    columns = {"tailnum": ["N1", None], "at": [NOON_US, None], "x": [1.5, None]}
+    table = pa.Table.from_pylist(rows)
+    kinds = [
+        rows,
+        {name: table[name] for name in table.column_names},
+        table,
+        table.to_batches()[0],
+        table.to_reader(),
+        table.to_pandas(),
+        pl.from_arrow(table),
+        pl.from_arrow(table).lazy(),
+    ]
+    for kind in kinds:
+        assert tables.json_columns(kind) == columns
+    assert tables.json_rows(table) == tables.json_rows(rows) == [{n: c[i] for n, c in columns.items()} for i in (0, 1)]
+    assert tables.json_columns([{"a": 1}, {"b": 2}]) == {"a": [1, None], "b": [None, 2]}
+    with pytest.raises(ValueError, match="columns differ in length: a has 1, b has 2"):
+        tables.json_rows({"a": [1], "b": [1, 2]})
+    with pytest.raises(TypeError, match="expected a table of pyarrow, pandas or polars, not a int"):
+        tables.json_columns(7)
+
+
+def test_times_come_in_every_length() -> None:
+    assert results.parse_time("2013-01-01T12:00:00Z") == NOON
+    assert results.parse_time("2013-01-01T12:00:00.5Z") == NOON.replace(microsecond=500_000)
+    assert results.parse_time("2013-01-01T12:00:00.000001234Z") == NOON.replace(microsecond=1)
+    assert results.parse_time("2013-01-01T07:00:00-05:00") == NOON
+    with pytest.raises(ValueError, match="not a time"):
+        results.parse_time("noon")
+
+
+class Echo(flight.FlightServerBase):
+    """Gives back what it gets, as it comes, with a column more; or fails as its command says."""
+
+    def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
+        command = json.loads(descriptor.command)
+        service = command["feature_service"]
+        if service == "missing":
+            raise pa.ArrowKeyError("no feature service `missing`. Known: `echo`")
+        begun = False
+        for chunk in reader:
+            batch = chunk.data.append_column("as_known", pa.array([command["as_known"]] * chunk.data.num_rows))
+            if not begun:
+                writer.begin(batch.schema)
+                begun = True
+            writer.write_batch(batch)
+            if service == "breaks":
+                raise pa.ArrowInvalid("row 1: no time")
+
+
+@pytest.fixture
+def flights() -> Iterator[quern.Client]:
+    with Echo("grpc://127.0.0.1:0") as server, quern.Client(f"http://127.0.0.1:{server.port}") as client:
+        yield client
+
+
+def big_spine(rows: int) -> pa.Table:
+    return pa.table({"row": pa.array(range(rows)), "name": pa.array(["x" * 40] * rows)})
+
+
+def test_a_spine_larger_than_every_buffer_goes_up_while_its_answer_comes_down(flights: quern.Client) -> None:
+    spine = big_spine(400_000)
+    got = flights.training_set("echo", spine, as_known=True)
+    assert got.select(["row", "name"]).equals(spine)
+    assert got["as_known"].unique().to_pylist() == [True]
+
+
+def test_spines_of_every_library(flights: quern.Client) -> None:
+    spine = big_spine(10)
+    for kind in (spine, spine.to_pandas(), pl.from_arrow(spine), pl.from_arrow(spine).lazy(), spine.to_reader(3)):
+        got = flights.training_set("echo", kind, batch_rows=4)
+        assert got["row"].to_pylist() == list(range(10))
+        assert got["name"].to_pylist() == ["x" * 40] * 10
+
+
+def test_batches_stream_and_may_be_left(flights: quern.Client) -> None:
+    stream = flights.training_set_batches("echo", big_spine(400_000))
+    assert stream.schema.names == ["row", "name", "as_known"]
+    assert stream.read_next_batch().num_rows > 0
+    del stream  # the rest is not wanted: the upload must end, not wait
+    assert not [t for t in threading.enumerate() if t.name == "quern-upload"]
+
+
+def test_flight_errors_are_the_servers_words(flights: quern.Client) -> None:
+    with pytest.raises(quern.QuernError) as caught:
+        flights.training_set("missing", big_spine(3))
+    assert (caught.value.status, caught.value.code) == (404, "not_found")
+    assert str(caught.value).startswith("no feature service `missing`. Known: `echo`")
+    with pytest.raises(quern.QuernError) as caught:
+        flights.training_set("breaks", big_spine(400_000))
+    assert (caught.value.status, caught.value.code) == (400, "invalid_argument")
+
+
+def test_decoration_of_flight_errors_is_taken_off() -> None:
+    shown = (
+        "Flight returned invalid argument error, with message: spine: no column `a`. It has `b`. gRPC client debug "
+        'context: UNKNOWN:Error received from peer {grpc_message:"spine: no column `a`"}. Client context: OK'
+    )
+    assert errors.from_flight(pa.ArrowInvalid(shown), "").message == "spine: no column `a`. It has `b`"
+
+
+def test_a_spine_that_fails_is_the_callers_own_error(flights: quern.Client) -> None:
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield big_spine(3).to_batches()[0]
+        raise LookupError("the disk is gone")
+
+    source = pa.RecordBatchReader.from_batches(big_spine(1).schema, batches())
+    with pytest.raises(LookupError, match="the disk is gone"):
+        flights.training_set("echo", source)
+    with pytest.raises(ValueError, match="batch_rows is 0"):
+        flights.training_set("echo", big_spine(1), batch_rows=0)

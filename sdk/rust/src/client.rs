@@ -1,0 +1,177 @@
+//! Which calls does a server answer over HTTP?
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::error::causes;
+use crate::wire::{
+    Catalogue, Code, ErrorReply, OnlineFeatures, OnlineFeaturesRequest, PredictRequest, Predictions,
+};
+use crate::{Error, Result};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection to one server; clones share it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    url: String,
+    http: reqwest::Client,
+    pub(crate) channel: Channel,
+}
+
+impl Client {
+    /// Connects to the server at `url`, such as `http://127.0.0.1:7400`, and sees that it lives.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where `url` is none, [`Error::Unreachable`] where nobody answers.
+    pub async fn connect(url: impl Into<String>) -> Result<Client> {
+        let url = url.into().trim_end_matches('/').to_owned();
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| {
+            Error::Invalid(format!("`{url}` is not the URL of a server: {}", causes(&error)))
+        })?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()
+            .map_err(|error| Error::Invalid(causes(&error)))?;
+        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
+        let client = Client { url, http, channel };
+        let reply = client.http.get(client.address("/v2/health/live")).timeout(CONNECT_TIMEOUT).send();
+        answered(reply.await.map_err(|error| client.unreachable(&error))?).await?;
+        Ok(client)
+    }
+
+    /// Where the server is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Looks feature vectors up. `entities` has one list per column, all of one length: join keys, request columns
+    /// and, where it is not now, `event_timestamp`.
+    pub async fn get_online_features(
+        &self,
+        feature_service: &str,
+        entities: BTreeMap<String, Vec<Value>>,
+    ) -> Result<OnlineFeatures> {
+        let request = OnlineFeaturesRequest {
+            feature_service: Some(feature_service.to_owned()),
+            entities,
+            ..OnlineFeaturesRequest::default()
+        };
+        self.call("/get-online-features", &request).await
+    }
+
+    /// Predicts with the newest version of `model`. Each instance is a JSON object of join keys and request columns.
+    pub async fn predict(
+        &self,
+        model: &str,
+        instances: impl IntoIterator<Item = Value>,
+    ) -> Result<Predictions> {
+        self.predict_with(model, None, &predict_request(instances)?).await
+    }
+
+    /// Predicts with `version` of `model`, or its newest one.
+    pub async fn predict_with(
+        &self,
+        model: &str,
+        version: Option<&str>,
+        request: &PredictRequest,
+    ) -> Result<Predictions> {
+        let path = match version {
+            Some(version) => format!("/v1/models/{model}/versions/{version}:predict"),
+            None => format!("/v1/models/{model}:predict"),
+        };
+        self.call(&path, request).await
+    }
+
+    /// What is live: entities, feature views, feature services, models.
+    pub async fn definitions(&self) -> Result<Catalogue> {
+        let reply = self.http.get(self.address("/v1/definitions")).send().await;
+        read(answered(reply.map_err(|error| self.unreachable(&error))?).await?).await
+    }
+
+    /// Posts `request` as JSON to `path` and reads the reply: for calls that have no method of their own.
+    pub async fn call<Reply: DeserializeOwned>(&self, path: &str, request: &impl Serialize) -> Result<Reply> {
+        read(self.post(path, request).await?).await
+    }
+
+    /// Posts `request` as JSON to `path` and reads the reply as it comes, one JSON document a line.
+    pub async fn call_lines<Line: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<BoxStream<'static, Result<Line>>> {
+        let reply = self.post(path, request).await?;
+        // What is left of the reply: the reply itself, the end of the last chunk, and the lines read before it.
+        let rest = (reply, Vec::new(), VecDeque::new());
+        let lines = futures::stream::try_unfold(rest, |(mut reply, mut tail, mut lines)| async move {
+            loop {
+                if let Some(line) = lines.pop_front() {
+                    return Ok(Some((line, (reply, tail, lines))));
+                }
+                match reply.chunk().await {
+                    Ok(Some(chunk)) => tail.extend_from_slice(&chunk),
+                    Ok(None) if tail.is_empty() => return Ok(None),
+                    Ok(None) => tail.push(b'\n'),
+                    Err(error) => {
+                        return Err(Error::Protocol(format!("the reply broke off: {}", causes(&error))));
+                    }
+                }
+                let end = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+                for line in
+                    tail.drain(..end).as_slice().split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+                {
+                    lines.push_back(
+                        serde_json::from_slice(line).map_err(|error| Error::Protocol(error.to_string()))?,
+                    );
+                }
+            }
+        });
+        Ok(lines.boxed())
+    }
+
+    async fn post(&self, path: &str, request: &impl Serialize) -> Result<reqwest::Response> {
+        let reply = self.http.post(self.address(path)).json(request).send().await;
+        answered(reply.map_err(|error| self.unreachable(&error))?).await
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Error {
+        Error::Unreachable { url: self.url.clone(), cause: causes(error) }
+    }
+}
+
+fn predict_request(instances: impl IntoIterator<Item = Value>) -> Result<PredictRequest> {
+    let instances = instances.into_iter().map(|instance| match instance {
+        Value::Object(columns) => Ok(columns),
+        other => Err(Error::Invalid(format!("an instance is an object of columns, not {other}"))),
+    });
+    Ok(PredictRequest { instances: instances.collect::<Result<_>>()?, with_features: false })
+}
+
+async fn answered(reply: reqwest::Response) -> Result<reqwest::Response> {
+    let status = reply.status();
+    if status.is_success() {
+        return Ok(reply);
+    }
+    let body = reply.text().await.unwrap_or_default();
+    Err(match serde_json::from_str::<ErrorReply>(&body) {
+        Ok(reply) => Error::Server(Box::new(reply)),
+        Err(_) if status.as_u16() == 404 => Error::server(Code::NotFound, format!("{status}: {body}")),
+        Err(_) => Error::Protocol(format!("{status}: {body}")),
+    })
+}
+
+async fn read<Reply: DeserializeOwned>(reply: reqwest::Response) -> Result<Reply> {
+    let body = reply.bytes().await.map_err(|error| Error::Protocol(causes(&error)))?;
+    serde_json::from_slice(&body).map_err(|error| Error::Protocol(error.to_string()))
+}

@@ -1,0 +1,57 @@
+//! Why did a call fail? In the server's own words where the server answered.
+
+use crate::wire::{Code, ErrorReply};
+
+/// The result of a call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server answered, and not with a success.
+    #[error("{}", .0.error)]
+    Server(Box<ErrorReply>),
+    /// No server answered.
+    #[error("no Quern server answers at {url}: {cause}")]
+    Unreachable {
+        /// Where it should be.
+        url: String,
+        /// What the network said.
+        cause: String,
+    },
+    /// An answer came that is not one of Quern's.
+    #[error("the answer is not one of a Quern server: {0}")]
+    Protocol(String),
+    /// What was to be sent is wrong.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Error {
+    /// The server's kind of failure, where the server answered.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Error::Server(reply) => Some(reply.code),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn server(code: Code, message: impl Into<String>) -> Error {
+        Error::Server(Box::new(ErrorReply { error: message.into(), code, mistakes: Vec::new() }))
+    }
+}
+
+/// The whole chain of causes: the outermost alone rarely says what happened.
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,292 @@
+//! What goes over HTTP as JSON? The server reads and writes these same types.
+//!
+//! Times are RFC 3339 strings, naive ones read as UTC, or whole microseconds since the Unix epoch; replies always
+//! give RFC 3339 with `Z`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// `POST /get-online-features`, as Feast's feature server speaks it. Either `feature_service` or `features` is given.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OnlineFeaturesRequest {
+    /// Name of the feature service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature_service: Option<String>,
+    /// `view:feature` references, where there is no feature service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<Vec<String>>,
+    /// Column → one value per entity: join keys, request columns, and `event_timestamp` where it is not now.
+    pub entities: BTreeMap<String, Vec<Value>>,
+    /// Whether features are named `view__feature`.
+    #[serde(default)]
+    pub full_feature_names: bool,
+}
+
+/// The reply of `POST /get-online-features`: one result for each of `metadata.feature_names`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OnlineFeatures {
+    /// Which columns follow.
+    pub metadata: OnlineMetadata,
+    /// The columns, join keys first.
+    pub results: Vec<OnlineColumn>,
+}
+
+/// Names of the columns of a look-up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnlineMetadata {
+    /// In the order of the results.
+    pub feature_names: Vec<String>,
+}
+
+/// One column of a look-up; the three lists are as long as there are entities.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OnlineColumn {
+    /// The values; null where there is none.
+    pub values: Vec<Value>,
+    /// Why a value is what it is.
+    pub statuses: Vec<Status>,
+    /// Event timestamp of the row that a value was taken from.
+    pub event_timestamps: Vec<Option<String>>,
+}
+
+/// Why a feature value is what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Status {
+    /// Found.
+    Present,
+    /// Found, and stored as null.
+    NullValue,
+    /// No row of this entity is visible.
+    NotFound,
+    /// The latest visible row is older than the view's TTL.
+    OutsideMaxAge,
+}
+
+impl Status {
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Present => "PRESENT",
+            Status::NullValue => "NULL_VALUE",
+            Status::NotFound => "NOT_FOUND",
+            Status::OutsideMaxAge => "OUTSIDE_MAX_AGE",
+        }
+    }
+}
+
+/// `POST /v1/models/{model}[/versions/{version}]:predict`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PredictRequest {
+    /// Join keys and request columns of each row; `event_timestamp` where it is not now.
+    pub instances: Vec<Map<String, Value>>,
+    /// Whether the reply carries the feature vectors that the model saw.
+    #[serde(default)]
+    pub with_features: bool,
+}
+
+/// The reply of a prediction.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Predictions {
+    /// One for each instance: a value, a row, or an object where the model has several outputs.
+    pub predictions: Vec<Value>,
+    /// The version that answered; only with `with_features`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_version: Option<String>,
+    /// The feature service that fed it; only with `with_features`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature_service: Option<String>,
+    /// What the model saw; only with `with_features`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeatureVectors>,
+}
+
+/// Feature vectors row by row; every inner list is as long as `names`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FeatureVectors {
+    /// Names of the features, in the model's order.
+    pub names: Vec<String>,
+    /// For each instance its values.
+    pub values: Vec<Vec<Value>>,
+    /// For each instance the statuses of its values.
+    pub statuses: Vec<Vec<Status>>,
+    /// For each instance the event timestamps of the rows that its values were taken from.
+    pub event_timestamps: Vec<Vec<Option<String>>>,
+}
+
+/// Names a training set; the command of a Flight descriptor, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainingSetCommand {
+    /// Name of the feature service.
+    pub feature_service: String,
+    /// Whether rows that became known after the query time are invisible.
+    #[serde(default)]
+    pub as_known: bool,
+}
+
+/// The reply of `POST /v1/check`: the definitions hold, and this many there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// How many entities.
+    pub entities: usize,
+    /// How many sources.
+    pub sources: usize,
+    /// How many feature views.
+    pub feature_views: usize,
+    /// How many feature services.
+    pub feature_services: usize,
+    /// How many models.
+    pub models: usize,
+}
+
+/// `GET /v1/definitions`: what is live.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalogue {
+    /// Number of the apply that made it live; 0 before the first one.
+    pub number: u64,
+    /// Entities, by name.
+    pub entities: Vec<EntityInfo>,
+    /// Feature views, by name.
+    pub feature_views: Vec<FeatureViewInfo>,
+    /// Feature services, by name.
+    pub feature_services: Vec<FeatureServiceInfo>,
+    /// Models, by name.
+    pub models: Vec<ModelInfo>,
+}
+
+/// An entity.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntityInfo {
+    /// Unique name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// What identifies one, in key order.
+    pub join_keys: Vec<ColumnInfo>,
+}
+
+/// A feature view.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureViewInfo {
+    /// Unique name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Names of the entities that make up the key.
+    pub entities: Vec<String>,
+    /// Name of the source.
+    pub source: String,
+    /// How long a row counts; absent: for ever.
+    pub ttl_us: Option<i64>,
+    /// How late a row becomes visible.
+    pub lag_us: i64,
+    /// The features, in order.
+    pub features: Vec<ColumnInfo>,
+}
+
+/// A feature service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureServiceInfo {
+    /// Unique name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// What a request or a spine row brings: join keys, then request columns.
+    pub inputs: Vec<ColumnInfo>,
+    /// How many of `inputs` are join keys.
+    pub join_keys: usize,
+    /// What leaves: the columns of the training set and the input of a model.
+    pub outputs: Vec<ColumnInfo>,
+}
+
+/// A named, typed column.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnInfo {
+    /// Name.
+    pub name: String,
+    /// Type, in the words of the definition language.
+    #[serde(rename = "type")]
+    pub dtype: String,
+}
+
+/// A model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Unique name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Versions as listed; the last one answers requests that name none.
+    pub versions: Vec<ModelVersionInfo>,
+}
+
+/// A version of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelVersionInfo {
+    /// Unique within the model.
+    pub version: String,
+    /// Name of the feature service that feeds it.
+    pub feature_service: String,
+    /// SHA-256 of the ONNX file.
+    pub digest: String,
+}
+
+/// The body of every reply that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReply {
+    /// What went wrong and how to go on.
+    pub error: String,
+    /// What kind of failure it is.
+    pub code: Code,
+    /// Mistakes in definitions, where `code` is `definitions`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mistakes: Vec<Mistake>,
+}
+
+/// Kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The request is wrong.
+    InvalidArgument,
+    /// There is no such thing.
+    NotFound,
+    /// Sound, but refused in the state that things are in.
+    Refused,
+    /// Larger than the server accepts.
+    TooLarge,
+    /// A part that the request needs is not there; later it may be.
+    Unavailable,
+    /// The server's own fault.
+    Internal,
+    /// Definitions have mistakes.
+    Definitions,
+}
+
+/// One mistake in a definition file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mistake {
+    /// File, relative to the repository's root.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub cause: String,
+    /// The way out, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+impl std::fmt::Display for Mistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.cause)?;
+        match &self.help {
+            Some(help) => write!(f, "\n  help: {help}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Given entities and moments: which row of history was the latest one then?
+//!
+//! The view's rows stream past the spine, not the other way round. The spine is sorted by key and query time; a row
+//! that becomes visible at `v` is offered to the first spine row of its key with `query time >= v`, which keeps the
+//! latest it was offered. When all rows have passed, each spine row takes over what its predecessor of the same key
+//! kept, if that is later. So the memory is that of the spine, however long history is, and rows may come in any
+//! order and from any number of threads.
+
+use std::ops::RangeInclusive;
+
+use hashbrown::HashTable;
+
+use crate::key::Keys;
+use crate::time::{RowState, state_at, visible_from};
+use crate::view::Stamps;
+
+/// Where a row of history lies. Addresses order as rows arrived: by file name, then row number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(u64);
+
+impl Address {
+    const ROW_BITS: u32 = 40;
+
+    /// The address of `row` of the `file`-th file, by name.
+    pub fn new(file: u32, row: u64) -> Address {
+        debug_assert!(row < 1 << Self::ROW_BITS && u64::from(file) < 1 << (64 - Self::ROW_BITS - 1));
+        Address(u64::from(file) << Self::ROW_BITS | row)
+    }
+
+    /// The file's place among the files, by name.
+    pub fn file(self) -> u32 {
+        (self.0 >> Self::ROW_BITS) as u32
+    }
+
+    /// The row's number in its file.
+    pub fn row(self) -> u64 {
+        self.0 & ((1 << Self::ROW_BITS) - 1)
+    }
+}
+
+/// A row by its place in the total order: event timestamp, created timestamp, arrival. The derived order is that
+/// order, and [`Stamp::NONE`] is before every row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp {
+    /// Event timestamp, µs.
+    pub ts_us: i64,
+    /// Created timestamp, µs.
+    pub created_us: i64,
+    arrival: u64,
+}
+
+impl Stamp {
+    /// No row.
+    pub const NONE: Stamp = Stamp { ts_us: i64::MIN, created_us: i64::MIN, arrival: 0 };
+
+    /// The row at `address`.
+    pub fn new(ts_us: i64, created_us: i64, address: Address) -> Stamp {
+        Stamp { ts_us, created_us, arrival: address.0 + 1 }
+    }
+
+    /// Where the row lies; none for [`Stamp::NONE`].
+    pub fn address(self) -> Option<Address> {
+        self.arrival.checked_sub(1).map(Address)
+    }
+}
+
+/// Distinct keys, numbered in the order they were met.
+#[derive(Default)]
+pub struct KeyTable {
+    table: HashTable<u32>,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    hasher: foldhash::fast::FixedState,
+}
+
+impl KeyTable {
+    /// How many distinct keys there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The bytes of the key with number `id`.
+    pub fn key(&self, id: u32) -> &[u8] {
+        let start = if id == 0 { 0 } else { self.ends[id as usize - 1] };
+        &self.bytes[start..self.ends[id as usize]]
+    }
+
+    /// The number of `key`, where it is known.
+    pub fn find(&self, key: &[u8]) -> Option<u32> {
+        self.table.find(hash(&self.hasher, key), |id| self.key(*id) == key).copied()
+    }
+
+    /// The number of `key`, new or known.
+    pub fn intern(&mut self, key: &[u8]) -> u32 {
+        let hash_of_key = hash(&self.hasher, key);
+        if let Some(id) = self.table.find(hash_of_key, |id| self.key(*id) == key) {
+            return *id;
+        }
+        let id = u32::try_from(self.ends.len()).expect("more than 4 billion distinct keys in one pass");
+        self.bytes.extend_from_slice(key);
+        self.ends.push(self.bytes.len());
+        let (ends, bytes, hasher) = (&self.ends, &self.bytes, &self.hasher);
+        self.table.insert_unique(hash_of_key, id, |id| {
+            let start = if *id == 0 { 0 } else { ends[*id as usize - 1] };
+            hash(hasher, &bytes[start..ends[*id as usize]])
+        });
+        id
+    }
+}
+
+fn hash(state: &foldhash::fast::FixedState, key: &[u8]) -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = state.build_hasher();
+    hasher.write(key);
+    hasher.finish()
+}
+
+/// How one view's rows are matched.
+#[derive(Debug, Clone, Copy)]
+pub struct TimeRule {
+    /// A row is visible this long after its event timestamp, µs.
+    pub lag_us: i64,
+    /// A row counts this long after it became visible, µs.
+    pub ttl_us: Option<i64>,
+    /// Rows created after the query time are invisible.
+    pub as_known: bool,
+}
+
+/// A spine that rows stream past.
+pub struct AsOf {
+    rule: TimeRule,
+    keys: KeyTable,
+    /// `times[starts[id]..starts[id + 1]]` are the query times of key `id`, ascending.
+    starts: Vec<u32>,
+    times: Vec<i64>,
+    /// The spine row of each place in `times`.
+    spine_rows: Vec<u32>,
+    best: Vec<Stamp>,
+    spine_len: usize,
+}
+
+/// What the spine rows found, in the spine's order.
+pub struct Matches {
+    /// The latest visible row.
+    pub stamps: Vec<Stamp>,
+    /// Whether it counts.
+    pub states: Vec<RowState>,
+}
+
+impl AsOf {
+    /// A spine of `keys` and query times (µs), row by row. At most `u32::MAX` rows.
+    pub fn new(keys: &Keys, query_times_us: &[i64], rule: TimeRule) -> AsOf {
+        assert_eq!(keys.len(), query_times_us.len(), "one query time for each key");
+        let mut table = KeyTable::default();
+        let mut places: Vec<(u32, i64, u32)> = Vec::with_capacity(keys.len());
+        for (row, q_us) in query_times_us.iter().enumerate() {
+            if let Some(key) = keys.get(row) {
+                places.push((table.intern(key), *q_us, row as u32));
+            }
+        }
+        places.sort_unstable();
+        let mut starts = vec![0u32; table.len() + 1];
+        for (id, _, _) in &places {
+            starts[*id as usize + 1] += 1;
+        }
+        for id in 0..table.len() {
+            starts[id + 1] += starts[id];
+        }
+        AsOf {
+            rule,
+            keys: table,
+            starts,
+            times: places.iter().map(|p| p.1).collect(),
+            spine_rows: places.iter().map(|p| p.2).collect(),
+            best: vec![Stamp::NONE; places.len()],
+            spine_len: keys.len(),
+        }
+    }
+
+    /// The latest event timestamp that any spine row can see, µs; none for an empty spine.
+    pub fn last_visible_us(&self) -> Option<i64> {
+        self.times.iter().max().map(|q_us| q_us.saturating_sub(self.rule.lag_us))
+    }
+
+    /// The earliest event timestamp that can count for any spine row, µs; none where every row counts. An older row
+    /// could only be found expired: its values are null either way.
+    pub fn first_counting_us(&self) -> Option<i64> {
+        let ttl_us = self.rule.ttl_us?;
+        self.times.iter().min().map(|q_us| q_us.saturating_sub(ttl_us).saturating_sub(self.rule.lag_us))
+    }
+
+    /// Which spine places these rows are offered to. Reads only, so that threads can share it.
+    pub fn candidates(&self, stamps: &Stamps, address: impl Fn(usize) -> Address) -> Vec<(u32, Stamp)> {
+        let mut found = Vec::new();
+        for row in stamps.kept() {
+            let Some(id) = stamps.keys.get(row).and_then(|key| self.keys.find(key)) else { continue };
+            let (ts_us, created_us) = (stamps.times_us[row], stamps.created_us[row]);
+            let mut visible_us = visible_from(ts_us, self.rule.lag_us);
+            if self.rule.as_known {
+                visible_us = visible_us.max(created_us);
+            }
+            let (start, end) = (self.starts[id as usize], self.starts[id as usize + 1]);
+            let times = &self.times[start as usize..end as usize];
+            let place = start + times.partition_point(|q_us| *q_us < visible_us) as u32;
+            if place < end {
+                found.push((place, Stamp::new(ts_us, created_us, address(row))));
+            }
+        }
+        found
+    }
+
+    /// Offers rows to the places that [`AsOf::candidates`] named.
+    pub fn offer(&mut self, candidates: &[(u32, Stamp)]) {
+        for (place, stamp) in candidates {
+            let best = &mut self.best[*place as usize];
+            *best = (*best).max(*stamp);
+        }
+    }
+
+    /// All rows have passed: what did each spine row find?
+    pub fn finish(mut self) -> Matches {
+        let mut stamps = vec![Stamp::NONE; self.spine_len];
+        let mut states = vec![RowState::NotFound; self.spine_len];
+        for id in 0..self.keys.len() {
+            let mut latest = Stamp::NONE;
+            for place in self.starts[id] as usize..self.starts[id + 1] as usize {
+                latest = latest.max(self.best[place]);
+                self.best[place] = latest;
+                let spine_row = self.spine_rows[place] as usize;
+                stamps[spine_row] = latest;
+                if latest != Stamp::NONE {
+                    states[spine_row] =
+                        state_at(self.times[place], latest.ts_us, self.rule.lag_us, self.rule.ttl_us);
+                }
+            }
+        }
+        Matches { stamps, states }
+    }
+}
+
+/// The latest row of every key among those that became visible in a stretch of time: what the head is made of.
+pub struct Latest {
+    keys: KeyTable,
+    best: Vec<Stamp>,
+    visible_us: RangeInclusive<i64>,
+    lag_us: i64,
+}
+
+impl Latest {
+    /// Nothing yet; rows count that become visible within `visible_us`.
+    pub fn new(visible_us: RangeInclusive<i64>, lag_us: i64) -> Latest {
+        Latest { keys: KeyTable::default(), best: Vec::new(), visible_us, lag_us }
+    }
+
+    /// Offers rows; later ones replace earlier ones of the same key.
+    pub fn offer(&mut self, stamps: &Stamps, address: impl Fn(usize) -> Address) {
+        for row in stamps.kept() {
+            let Some(key) = stamps.keys.get(row) else { continue };
+            let ts_us = stamps.times_us[row];
+            if !self.visible_us.contains(&visible_from(ts_us, self.lag_us)) {
+                continue;
+            }
+            let id = self.keys.intern(key) as usize;
+            if id == self.best.len() {
+                self.best.push(Stamp::NONE);
+            }
+            self.best[id] = self.best[id].max(Stamp::new(ts_us, stamps.created_us[row], address(row)));
+        }
+    }
+
+    /// The latest row of each key, by the key's number.
+    pub fn stamps(&self) -> &[Stamp] {
+        &self.best
+    }
+
+    /// The bytes of the key with number `id`.
+    pub fn key(&self, id: u32) -> &[u8] {
+        self.keys.key(id)
+    }
+}

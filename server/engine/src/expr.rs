@@ -1,0 +1,227 @@
+//! What does this SQL expression mean, and what is its value for these rows?
+//!
+//! The only file that knows DataFusion's planner, whose API moves between releases. Names keep their case; functions
+//! do not care about theirs. Only immutable functions compile: the same row gives the same value today and next year.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::prep_null_mask_filter;
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, SchemaError};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::prelude::SessionConfig;
+use feature_defs::suggest;
+
+use crate::EngineError;
+use crate::schema::{arrow_type, canonical, conform, quern_type, type_name};
+
+/// What is wrong with an expression, before it is known where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Mistake {
+    pub(crate) cause: String,
+    pub(crate) help: Option<String>,
+    /// The column it names that does not exist, where that is what is wrong.
+    pub(crate) unknown: Option<String>,
+}
+
+impl Mistake {
+    fn new(cause: impl Into<String>) -> Mistake {
+        Mistake { cause: cause.into(), help: None, unknown: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Mistake {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// A checked, compiled expression over one schema.
+#[derive(Debug, Clone)]
+pub(crate) struct Expression {
+    physical: Arc<dyn PhysicalExpr>,
+    dtype: DataType,
+}
+
+static SESSION: LazyLock<SessionState> = LazyLock::new(|| {
+    let config = SessionConfig::new()
+        .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
+        .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
+    SessionStateBuilder::new().with_config(config).with_default_features().build()
+});
+
+impl Expression {
+    /// Compiles `sql` over `schema`; its value is cast to `wanted` where that is given.
+    pub(crate) fn compile(
+        sql: &str,
+        schema: &Schema,
+        wanted: Option<&DataType>,
+    ) -> Result<Expression, Mistake> {
+        let df_schema = DFSchema::try_from(schema.clone()).map_err(|e| Mistake::new(e.to_string()))?;
+        let logical =
+            SESSION.create_logical_expr(sql, &df_schema).map_err(|e| explain(&e, sql, schema))?.unalias();
+        only_immutable(&logical)?;
+        let physical = plan(logical, &df_schema).map_err(|e| explain(&e, sql, schema))?;
+        let found = physical.data_type(schema).map_err(|e| explain(&e, sql, schema))?;
+        let dtype = match wanted {
+            Some(wanted) if castable(&found, wanted) => wanted.clone(),
+            Some(wanted) => {
+                let cause =
+                    format!("declared type {}, but `{sql}` is {}", type_name(wanted), type_name(&found));
+                return Err(Mistake::new(cause).help("change `type`, or cast in the expression"));
+            }
+            None => canonical(&found),
+        };
+        if quern_type(&dtype).is_none() {
+            let cause = format!("`{sql}` has type {}, which the language does not have", type_name(&dtype));
+            return Err(Mistake::new(cause).help("give it a `type`, or cast in the expression"));
+        }
+        Ok(Expression { physical, dtype })
+    }
+
+    /// Compiles a filter: true, false or null for each row.
+    pub(crate) fn compile_filter(sql: &str, schema: &Schema) -> Result<Expression, Mistake> {
+        let filter = Self::compile(sql, schema, None)?;
+        if filter.dtype != DataType::Boolean {
+            let cause = format!("a filter must be bool, but `{sql}` is {}", type_name(&filter.dtype));
+            return Err(Mistake::new(cause).help("compare something: `column > 0`, `column is not null`"));
+        }
+        Ok(filter)
+    }
+
+    /// The type of its values.
+    pub(crate) fn dtype(&self) -> &DataType {
+        &self.dtype
+    }
+
+    /// The columns it reads, as places in its schema.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = usize> {
+        collect_columns(&self.physical).into_iter().map(|column| column.index())
+    }
+
+    /// Its value for each row of `batch`, which has the schema it was compiled over.
+    pub(crate) fn evaluate(
+        &self,
+        batch: &RecordBatch,
+        what: &dyn Fn() -> String,
+    ) -> Result<ArrayRef, EngineError> {
+        let fail = |cause: String| EngineError::Evaluate { what: what(), cause };
+        let value = self.physical.evaluate(batch).map_err(|e| fail(say(&e)))?;
+        let array = value.into_array(batch.num_rows()).map_err(|e| fail(say(&e)))?;
+        conform(&array, &self.dtype).map_err(|e| fail(e.to_string()))
+    }
+
+    /// Which rows of `batch` a filter keeps: those for which it is true, not null.
+    pub(crate) fn keeps(
+        &self,
+        batch: &RecordBatch,
+        what: &dyn Fn() -> String,
+    ) -> Result<BooleanArray, EngineError> {
+        let values = self.evaluate(batch, what)?;
+        let mask = values.as_boolean();
+        Ok(if mask.null_count() == 0 { mask.clone() } else { prep_null_mask_filter(mask) })
+    }
+}
+
+/// Types are matched and constants folded once; some functions, such as `coalesce`, do not even run unfolded.
+fn plan(logical: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema.clone()))
+        .with_config_options(Arc::clone(SESSION.config_options()))
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    let coerced = simplifier.coerce(logical, schema)?;
+    SESSION.create_physical_expr(simplifier.simplify(coerced)?, schema)
+}
+
+/// Declared types may narrow numbers: the cast is the declaration's wish, and is checked value by value.
+fn castable(found: &DataType, wanted: &DataType) -> bool {
+    let found = canonical(found);
+    let same_family =
+        (found.is_numeric() && wanted.is_numeric() && !matches!(found, DataType::Decimal128(_, _)))
+            || (found == DataType::Date32 && *wanted == crate::schema::timestamp());
+    let lists = match (&found, wanted) {
+        (
+            DataType::List(a) | DataType::FixedSizeList(a, _),
+            DataType::List(b) | DataType::FixedSizeList(b, _),
+        ) => a.data_type().is_numeric() && b.data_type().is_numeric(),
+        _ => false,
+    };
+    found == *wanted
+        || found == DataType::Null
+        || same_family
+        || lists
+        || crate::schema::conforms(&found, wanted)
+}
+
+fn only_immutable(expr: &Expr) -> Result<(), Mistake> {
+    let mut mistake = None;
+    let walked = expr.apply(|node| {
+        mistake = match node {
+            Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
+                let name = call.func.name();
+                Some(
+                    Mistake::new(format!(
+                        "`{name}()` gives another value each time it is asked, so training and serving would differ"
+                    ))
+                    .help("time is an input: use `event_timestamp`, or declare a request column for it"),
+                )
+            }
+            Expr::AggregateFunction(call) => Some(
+                Mistake::new(format!("`{}` aggregates over rows; an expression sees one row", call.func.name()))
+                    .help("aggregates over time are windows of a feature view"),
+            ),
+            Expr::WindowFunction(_) => {
+                Some(Mistake::new("window functions look at other rows; an expression sees one row"))
+            }
+            Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
+                Some(Mistake::new("subqueries are not allowed; an expression sees one row"))
+            }
+            _ => None,
+        };
+        Ok(if mistake.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    debug_assert!(walked.is_ok(), "the walk itself cannot fail");
+    mistake.map_or(Ok(()), Err)
+}
+
+/// DataFusion's error without its wrapping.
+fn say(error: &DataFusionError) -> String {
+    let text = error.strip_backtrace();
+    let text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or(&text).trim();
+    let mut text = text;
+    while let Some((head, tail)) = text.split_once(": ") {
+        let is_wrapping = head.ends_with(" error") || head == "type_coercion" || head == "SQL error";
+        if !is_wrapping {
+            break;
+        }
+        text = tail;
+    }
+    text.to_owned()
+}
+
+fn explain(error: &DataFusionError, sql: &str, schema: &Schema) -> Mistake {
+    if let DataFusionError::SchemaError(schema_error, _) = error.find_root()
+        && let SchemaError::FieldNotFound { field, .. } = schema_error.as_ref()
+    {
+        let names = schema.fields().iter().map(|f| f.name().as_str());
+        return Mistake {
+            cause: format!("`{sql}` names unknown column `{}`", field.name),
+            help: Some(suggest(&field.name, names)),
+            unknown: Some(field.name.clone()),
+        };
+    }
+    Mistake::new(format!("`{sql}`: {}", say(error)))
+}
+
+/// The Arrow type that a declaration wishes for.
+pub(crate) fn wish(declared: Option<feature_defs::Type>) -> Option<DataType> {
+    declared.map(arrow_type)
+}

@@ -1,0 +1,31 @@
+//! What did we know about an entity at a moment, and which vector does a model get from it?
+//!
+//! This crate is pure: no tokio, no files, no clock. Read it in this order:
+//!
+//! 1. [`schema`]: which Arrow types stand for the types of the language.
+//! 2. [`expr`]: SQL text, checked and compiled once, evaluated on batches.
+//! 3. [`ViewPlan`]: raw rows of a source become stamped, keyed feature rows.
+//! 4. [`key`] and [`row`]: keys and feature rows as bytes, for the head.
+//! 5. [`asof`]: the point-in-time join: rows stream past a spine, the latest visible one stays.
+//! 6. [`ServicePlan`]: where training and serving meet. Both hand it the same columns and get the same vector.
+//! 7. [`fit`]: the vector becomes a model's tensors.
+//!
+//! Architecture invariant: a row is a batch of one. No function here has a second path for a single row.
+
+pub mod asof;
+mod catalog;
+mod error;
+pub mod expr;
+pub mod fit;
+pub mod key;
+pub mod row;
+pub mod schema;
+mod service;
+pub mod time;
+mod view;
+
+pub use catalog::{Catalog, SourceSchemas, compile};
+pub use error::EngineError;
+pub use service::{Found, Lookup, Origin, ServicePlan};
+pub use time::{RowState, Status};
+pub use view::{Stamps, ViewId, ViewPlan};

@@ -1,0 +1,325 @@
+//! Which bytes hold a feature row in the head?
+//!
+//! Version 1, all numbers little-endian:
+//!
+//! ```text
+//! u8 version = 1 | i64 event timestamp µs | i64 created timestamp µs | null bitmap, a bit for each feature
+//! | slots: 1, 4 or 8 bytes for each feature | bytes of the variable-length features
+//! ```
+//!
+//! A fixed-width value lies in its slot. Text, bytes and lists lie behind the slots; their slot is a u32, the end of
+//! their bytes counted from the first slot's end, and they begin where the previous such feature ends. So one feature
+//! of many is read without reading the others.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, BooleanBuilder, FixedSizeListArray,
+    ListArray, PrimitiveArray, StringBuilder,
+};
+use arrow::buffer::{BooleanBuffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{
+    DataType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType,
+};
+
+use crate::EngineError;
+use crate::schema::type_name;
+
+const VERSION: u8 = 1;
+const HEADER: usize = 17;
+
+/// Encodes and decodes the rows of one view.
+#[derive(Debug, Clone)]
+pub struct RowCodec {
+    features: SchemaRef,
+    /// Where each slot begins, counted from the row's first byte.
+    slots: Vec<usize>,
+    /// For a variable-length feature, the slot of the previous one.
+    previous: Vec<Option<usize>>,
+    slots_end: usize,
+}
+
+/// The two timestamps that every stored row begins with, µs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowTimes {
+    /// Event timestamp.
+    pub ts_us: i64,
+    /// Created timestamp.
+    pub created_us: i64,
+}
+
+fn slot_width(dtype: &DataType) -> Option<usize> {
+    match dtype {
+        DataType::Boolean => Some(1),
+        DataType::Int32 | DataType::Float32 | DataType::Date32 => Some(4),
+        DataType::Int64 | DataType::Float64 | DataType::Timestamp(_, _) => Some(8),
+        DataType::Utf8 | DataType::Binary | DataType::List(_) | DataType::FixedSizeList(_, _) => Some(4),
+        _ => None,
+    }
+}
+
+fn is_variable(dtype: &DataType) -> bool {
+    matches!(dtype, DataType::Utf8 | DataType::Binary | DataType::List(_) | DataType::FixedSizeList(_, _))
+}
+
+fn corrupt(row: &[u8], cause: impl Into<String>) -> EngineError {
+    EngineError::Codec { bytes: row.len(), cause: cause.into() }
+}
+
+/// The timestamps of a stored row.
+pub fn times(row: &[u8]) -> Result<RowTimes, EngineError> {
+    if row.len() < HEADER {
+        return Err(corrupt(row, "shorter than its header"));
+    }
+    if row[0] != VERSION {
+        let cause = format!("version {}, and this build reads version {VERSION}", row[0]);
+        return Err(corrupt(row, cause));
+    }
+    Ok(RowTimes { ts_us: i64::from_le_bytes(eight(row, 1)), created_us: i64::from_le_bytes(eight(row, 9)) })
+}
+
+fn is_null(row: &[u8], feature: usize) -> bool {
+    row[HEADER + feature / 8] >> (feature % 8) & 1 == 1
+}
+
+fn eight(row: &[u8], at: usize) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&row[at..at + 8]);
+    bytes
+}
+
+fn four(row: &[u8], at: usize) -> [u8; 4] {
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&row[at..at + 4]);
+    bytes
+}
+
+impl RowCodec {
+    /// A codec for rows of `features`; a type that cannot be stored is an error.
+    pub fn new(features: &SchemaRef) -> Result<RowCodec, EngineError> {
+        let mut at = HEADER + features.fields().len().div_ceil(8);
+        let (mut slots, mut previous, mut last_variable) = (Vec::new(), Vec::new(), None);
+        for field in features.fields() {
+            let width = slot_width(field.data_type()).ok_or_else(|| EngineError::Type {
+                column: field.name().clone(),
+                expected: "a type of the language".into(),
+                found: type_name(field.data_type()),
+            })?;
+            slots.push(at);
+            previous.push(last_variable);
+            if is_variable(field.data_type()) {
+                last_variable = Some(at);
+            }
+            at += width;
+        }
+        Ok(RowCodec { features: Arc::clone(features), slots, previous, slots_end: at })
+    }
+
+    /// Encodes `row` of `columns`, which are the features in order, behind what `out` holds.
+    pub fn encode(&self, times: RowTimes, columns: &[ArrayRef], row: usize, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.push(VERSION);
+        out.extend(times.ts_us.to_le_bytes());
+        out.extend(times.created_us.to_le_bytes());
+        out.resize(start + self.slots_end, 0);
+        for (feature, column) in columns.iter().enumerate() {
+            let slot = start + self.slots[feature];
+            if column.is_null(row) {
+                out[start + HEADER + feature / 8] |= 1 << (feature % 8);
+            } else {
+                write_value(column, row, slot, out);
+            }
+            if is_variable(column.data_type()) {
+                let end = (out.len() - start - self.slots_end) as u32;
+                out[slot..slot + 4].copy_from_slice(&end.to_le_bytes());
+            }
+        }
+    }
+
+    /// Decodes the features numbered `wanted` of `rows`, as columns; a missing row gives nulls.
+    pub fn decode(&self, rows: &[Option<&[u8]>], wanted: &[usize]) -> Result<Vec<ArrayRef>, EngineError> {
+        for row in rows.iter().flatten() {
+            times(row)?;
+            if row.len() < self.slots_end {
+                return Err(corrupt(row, "shorter than its slots"));
+            }
+        }
+        wanted.iter().map(|feature| self.decode_feature(rows, *feature)).collect()
+    }
+
+    fn decode_feature(&self, rows: &[Option<&[u8]>], feature: usize) -> Result<ArrayRef, EngineError> {
+        let slot = self.slots[feature];
+        let rows: Vec<Option<&[u8]>> =
+            rows.iter().map(|row| row.filter(|row| !is_null(row, feature))).collect();
+        let dtype = self.features.field(feature).data_type();
+        Ok(match dtype {
+            DataType::Boolean => {
+                let mut values = BooleanBuilder::with_capacity(rows.len());
+                rows.iter().for_each(|row| values.append_option(row.map(|row| row[slot] != 0)));
+                Arc::new(values.finish())
+            }
+            DataType::Int32 => fixed::<Int32Type>(&rows, |row| i32::from_le_bytes(four(row, slot))),
+            DataType::Date32 => fixed::<Date32Type>(&rows, |row| i32::from_le_bytes(four(row, slot))),
+            DataType::Float32 => fixed::<Float32Type>(&rows, |row| f32::from_le_bytes(four(row, slot))),
+            DataType::Int64 => fixed::<Int64Type>(&rows, |row| i64::from_le_bytes(eight(row, slot))),
+            DataType::Float64 => fixed::<Float64Type>(&rows, |row| f64::from_le_bytes(eight(row, slot))),
+            DataType::Timestamp(_, _) => {
+                let values =
+                    primitive::<TimestampMicrosecondType>(&rows, |row| i64::from_le_bytes(eight(row, slot)));
+                Arc::new(values.with_data_type(dtype.clone()))
+            }
+            DataType::Utf8 => {
+                let mut values = StringBuilder::new();
+                for row in rows {
+                    match row {
+                        Some(row) => {
+                            let bytes = self.variable(row, feature)?;
+                            let text = std::str::from_utf8(bytes).map_err(|e| corrupt(row, e.to_string()))?;
+                            values.append_value(text);
+                        }
+                        None => values.append_null(),
+                    }
+                }
+                Arc::new(values.finish())
+            }
+            DataType::Binary => {
+                let mut values = BinaryBuilder::new();
+                for row in rows {
+                    match row {
+                        Some(row) => values.append_value(self.variable(row, feature)?),
+                        None => values.append_null(),
+                    }
+                }
+                Arc::new(values.finish())
+            }
+            DataType::List(_) | DataType::FixedSizeList(_, _) => {
+                let mut bytes = Vec::with_capacity(rows.len());
+                for row in rows {
+                    bytes.push(row.map(|row| self.variable(row, feature)).transpose()?);
+                }
+                decode_lists(dtype, &bytes)?
+            }
+            other => unreachable!("{other} was refused when the codec was made"),
+        })
+    }
+
+    fn variable<'a>(&self, row: &'a [u8], feature: usize) -> Result<&'a [u8], EngineError> {
+        let end_at = |slot: usize| u32::from_le_bytes(four(row, slot)) as usize;
+        let start = self.slots_end + self.previous[feature].map_or(0, end_at);
+        let end = self.slots_end + end_at(self.slots[feature]);
+        row.get(start..end).ok_or_else(|| corrupt(row, "a value lies outside the row"))
+    }
+}
+
+fn primitive<T: ArrowPrimitiveType>(
+    rows: &[Option<&[u8]>],
+    read: impl Fn(&[u8]) -> T::Native,
+) -> PrimitiveArray<T> {
+    let (mut values, mut valid) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+    let mut nulls = 0;
+    for row in rows {
+        nulls += usize::from(row.is_none());
+        valid.push(row.is_some());
+        values.push(row.map_or_else(T::Native::default, &read));
+    }
+    let nulls = (nulls > 0).then(|| NullBuffer::new(BooleanBuffer::from(valid)));
+    PrimitiveArray::new(ScalarBuffer::from(values), nulls)
+}
+
+fn fixed<T: ArrowPrimitiveType>(rows: &[Option<&[u8]>], read: impl Fn(&[u8]) -> T::Native) -> ArrayRef {
+    Arc::new(primitive::<T>(rows, read))
+}
+
+fn write_value(column: &ArrayRef, row: usize, slot: usize, out: &mut Vec<u8>) {
+    fn four(out: &mut [u8], slot: usize, bytes: [u8; 4]) {
+        out[slot..slot + 4].copy_from_slice(&bytes);
+    }
+    fn eight(out: &mut [u8], slot: usize, bytes: [u8; 8]) {
+        out[slot..slot + 8].copy_from_slice(&bytes);
+    }
+    match column.data_type() {
+        DataType::Boolean => out[slot] = u8::from(column.as_boolean().value(row)),
+        DataType::Int32 => four(out, slot, column.as_primitive::<Int32Type>().value(row).to_le_bytes()),
+        DataType::Date32 => four(out, slot, column.as_primitive::<Date32Type>().value(row).to_le_bytes()),
+        DataType::Float32 => four(out, slot, column.as_primitive::<Float32Type>().value(row).to_le_bytes()),
+        DataType::Int64 => eight(out, slot, column.as_primitive::<Int64Type>().value(row).to_le_bytes()),
+        DataType::Float64 => eight(out, slot, column.as_primitive::<Float64Type>().value(row).to_le_bytes()),
+        DataType::Timestamp(_, _) => {
+            eight(out, slot, column.as_primitive::<TimestampMicrosecondType>().value(row).to_le_bytes());
+        }
+        DataType::Utf8 => out.extend_from_slice(column.as_string::<i32>().value(row).as_bytes()),
+        DataType::Binary => out.extend_from_slice(column.as_binary::<i32>().value(row)),
+        DataType::List(_) => write_list(&column.as_list::<i32>().value(row), out),
+        DataType::FixedSizeList(_, _) => write_list(&column.as_fixed_size_list().value(row), out),
+        other => unreachable!("{other} was refused when the codec was made"),
+    }
+}
+
+/// A list: its values, then a byte for each item that is 1 where the item is null; no such bytes where none is.
+fn write_list(items: &ArrayRef, out: &mut Vec<u8>) {
+    fn values<T: ArrowPrimitiveType>(items: &ArrayRef, out: &mut Vec<u8>) {
+        out.extend_from_slice(items.as_primitive::<T>().values().inner().as_slice());
+    }
+    out.extend((items.len() as u32).to_le_bytes());
+    match items.data_type() {
+        DataType::Int32 => values::<Int32Type>(items, out),
+        DataType::Int64 => values::<Int64Type>(items, out),
+        DataType::Float32 => values::<Float32Type>(items, out),
+        DataType::Float64 => values::<Float64Type>(items, out),
+        other => unreachable!("a list of {other} was refused when the codec was made"),
+    }
+    if items.null_count() > 0 {
+        out.extend((0..items.len()).map(|item| u8::from(items.is_null(item))));
+    }
+}
+
+fn decode_lists(dtype: &DataType, rows: &[Option<&[u8]>]) -> Result<ArrayRef, EngineError> {
+    let (field, fixed_length) = match dtype {
+        DataType::List(field) => (field, None),
+        DataType::FixedSizeList(field, length) => (field, Some(*length as usize)),
+        other => unreachable!("{other} is no list"),
+    };
+    let width = slot_width(field.data_type()).unwrap_or(8);
+    let (mut values, mut valid, mut lengths) = (MutableBuffer::new(0), Vec::new(), Vec::new());
+    for row in rows {
+        let Some(row) = row else {
+            let length = fixed_length.unwrap_or(0);
+            values.extend_zeros(length * width);
+            valid.extend(std::iter::repeat_n(false, length));
+            lengths.push(length);
+            continue;
+        };
+        let length = row.get(..4).map(|_| u32::from_le_bytes(four(row, 0)) as usize);
+        let body = length.and_then(|length| row.get(4..4 + length * width).map(|body| (length, body)));
+        let (length, body) = body.ok_or_else(|| corrupt(row, "a list is cut short"))?;
+        if fixed_length.is_some_and(|fixed| fixed != length) {
+            return Err(corrupt(row, format!("a list of {length} items where the type is {dtype}")));
+        }
+        values.extend_from_slice(body);
+        let nulls = &row[4 + length * width..];
+        valid.extend((0..length).map(|item| nulls.get(item).is_none_or(|is_null| *is_null == 0)));
+        lengths.push(length);
+    }
+    fn items<T: ArrowPrimitiveType>(values: MutableBuffer, nulls: Option<NullBuffer>) -> ArrayRef {
+        let length = values.len() / size_of::<T::Native>();
+        Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::new(values.into(), 0, length), nulls))
+    }
+    let nulls = valid.contains(&false).then(|| NullBuffer::from(valid));
+    let items = match field.data_type() {
+        DataType::Int32 => items::<Int32Type>(values, nulls),
+        DataType::Int64 => items::<Int64Type>(values, nulls),
+        DataType::Float32 => items::<Float32Type>(values, nulls),
+        DataType::Float64 => items::<Float64Type>(values, nulls),
+        other => unreachable!("a list of {other} was refused when the codec was made"),
+    };
+    let nulls = NullBuffer::from_iter(rows.iter().map(Option::is_some));
+    Ok(match fixed_length {
+        Some(length) => {
+            Arc::new(FixedSizeListArray::try_new(Arc::clone(field), length as i32, items, Some(nulls))?)
+        }
+        None => {
+            let offsets = OffsetBuffer::from_lengths(lengths);
+            Arc::new(ListArray::try_new(Arc::clone(field), offsets, items, Some(nulls))?)
+        }
+    })
+}

@@ -1,0 +1,375 @@
+//! Which vector does a model get? Training and serving both ask here, and nowhere else.
+//!
+//! A [`ServicePlan`] knows its inputs (join keys and request columns), the look-ups that bring features, and the
+//! derived expressions. Whoever did the look-ups, [`ServicePlan::finish`] makes the vector.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use feature_defs::{DefError, Expr, FeatureService, Literal, Projection, suggest};
+
+use crate::expr::{Expression, wish};
+use crate::schema::{EVENT_TIMESTAMP, arrow_type, timestamp};
+use crate::time::RowState;
+use crate::view::{ViewPlan, at};
+use crate::{Catalog, EngineError};
+
+/// A feature service, compiled.
+#[derive(Debug, Clone)]
+pub struct ServicePlan {
+    /// The service's name.
+    pub name: String,
+    /// What an instance or a spine row brings besides `event_timestamp`: join-key columns, then request columns.
+    pub inputs: SchemaRef,
+    /// How many of `inputs` are join-key columns.
+    pub key_count: usize,
+    /// The views joined.
+    pub lookups: Vec<Lookup>,
+    /// The vector: columns of the training set, inputs of a model.
+    pub outputs: SchemaRef,
+    /// Where each output comes from.
+    pub origins: Vec<Origin>,
+    /// The declared default of each output.
+    pub defaults: Vec<Option<Literal>>,
+    derived: Derived,
+    /// For each output its place among all columns: inputs, event timestamp, features, derived.
+    picks: Vec<usize>,
+}
+
+/// One view, as a service joins it.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    /// The view.
+    pub view: Arc<ViewPlan>,
+    /// The places of its key columns among the service's inputs, in key order.
+    pub keys: Vec<usize>,
+    /// The places of the features taken among the view's.
+    pub features: Vec<usize>,
+    /// The names they leave under.
+    pub names: Vec<String>,
+}
+
+/// Where an output comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From the request, the spine or a join key: a place among the inputs.
+    Input(usize),
+    /// From a view.
+    Feature {
+        /// The place of the look-up.
+        lookup: usize,
+        /// The place among the features that the look-up takes.
+        feature: usize,
+    },
+    /// Computed by the service.
+    Derived,
+}
+
+/// What one look-up brought, row by row of the inputs.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The features taken, in the look-up's order; null where the state is not `Present`.
+    pub columns: Vec<ArrayRef>,
+    /// How each row's look-up ended.
+    pub states: Vec<RowState>,
+    /// Event timestamp of the row found, µs; meaningless where none was.
+    pub event_timestamps: Vec<i64>,
+}
+
+/// Derived expressions in an order in which each finds what it reads: all of one level see the columns before it.
+#[derive(Debug, Clone, Default)]
+struct Derived {
+    levels: Vec<Level>,
+}
+
+#[derive(Debug, Clone)]
+struct Level {
+    /// The columns its expressions read, as places among all columns so far.
+    reads: Vec<usize>,
+    schema: SchemaRef,
+    expressions: Vec<(String, Expression)>,
+}
+
+impl ServicePlan {
+    /// The vectors of `inputs` (columns as in [`ServicePlan::inputs`]), given what each look-up found.
+    pub fn finish(
+        &self,
+        inputs: &RecordBatch,
+        event_timestamps: &ArrayRef,
+        found: &[Found],
+    ) -> Result<RecordBatch, EngineError> {
+        let rows = inputs.num_rows();
+        let mut columns: Vec<ArrayRef> = inputs.columns().to_vec();
+        columns.push(Arc::clone(event_timestamps));
+        columns.extend(found.iter().flat_map(|found| found.columns.iter().cloned()));
+        for level in &self.derived.levels {
+            let reads = level.reads.iter().map(|place| Arc::clone(&columns[*place])).collect();
+            let batch = batch_of(&level.schema, reads, rows)?;
+            for (name, expression) in &level.expressions {
+                let what = || format!("feature service `{}`, derived `{name}`", self.name);
+                columns.push(expression.evaluate(&batch, &what)?);
+            }
+        }
+        let picked = self.picks.iter().map(|place| Arc::clone(&columns[*place])).collect();
+        Ok(batch_of(&self.outputs, picked, rows)?)
+    }
+
+    /// The place of the output called `name`.
+    pub fn output(&self, name: &str) -> Option<usize> {
+        self.outputs.index_of(name).ok()
+    }
+
+    /// A service without a name: the features that a request lists.
+    pub fn adhoc(
+        catalog: &Catalog,
+        features: &[(String, String)],
+        full_names: bool,
+    ) -> Result<ServicePlan, EngineError> {
+        let mut projections: Vec<Projection> = Vec::new();
+        for (view_name, feature) in features {
+            let view = catalog.views.get(view_name).ok_or_else(|| {
+                let help = suggest(view_name, catalog.views.keys().map(String::as_str));
+                EngineError::Unknown(format!("unknown feature view `{view_name}`; {help}"))
+            })?;
+            if view.feature(feature).is_none() {
+                let known = view.features.fields().iter().map(|f| f.name().as_str());
+                let help = suggest(feature, known);
+                return Err(EngineError::Unknown(format!(
+                    "feature view `{view_name}` has no feature `{feature}`; {help}"
+                )));
+            }
+            match projections.iter_mut().find(|p| p.view == *view_name) {
+                Some(projection) => projection.features.push(feature.clone()),
+                None => projections.push(Projection {
+                    view: view_name.clone(),
+                    alias: full_names.then(|| view_name.clone()),
+                    keys: BTreeMap::new(),
+                    features: vec![feature.clone()],
+                    loc: catalog.definitions.views[view_name].loc.clone(),
+                }),
+            }
+        }
+        let mut plan = Building::new(catalog, &projections, &[]);
+        // Outputs leave in the order asked for, which need not be grouped by view.
+        let names: Vec<String> = features
+            .iter()
+            .map(|(view, feature)| if full_names { format!("{view}__{feature}") } else { feature.clone() })
+            .collect();
+        if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+            return Err(EngineError::Unknown(format!(
+                "two features are called `{}`; ask with `full_feature_names: true`",
+                twice.1
+            )));
+        }
+        plan.picks = names.iter().filter_map(|name| plan.place(name)).collect();
+        Ok(plan.done("features"))
+    }
+
+    pub(crate) fn compile(service: &FeatureService, catalog: &Catalog) -> Result<ServicePlan, Vec<DefError>> {
+        let request: Vec<_> = service
+            .request
+            .iter()
+            .map(|c| (c.name.clone(), arrow_type(c.dtype), c.default.clone()))
+            .collect();
+        let mut plan = Building::new(catalog, &service.projections, &request);
+        let listed: Vec<usize> = (plan.first_feature()..plan.columns.len()).collect();
+        let before_derived = plan.columns.len();
+        plan.derive(service)?;
+        plan.picks = match &service.outputs {
+            None => {
+                let derived = service.derived.iter().filter_map(|feature| plan.place(&feature.name));
+                listed.into_iter().chain(derived).collect()
+            }
+            Some(outputs) => plan.pick(outputs)?,
+        };
+        debug_assert!(plan.columns.len() == before_derived + service.derived.len());
+        Ok(plan.done(&service.name))
+    }
+}
+
+fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, EngineError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+/// A service while it is compiled: all its columns so far.
+struct Building {
+    columns: Vec<(String, DataType, Origin, Option<Literal>)>,
+    input_count: usize,
+    key_count: usize,
+    lookups: Vec<Lookup>,
+    derived: Derived,
+    picks: Vec<usize>,
+}
+
+impl Building {
+    fn new(
+        catalog: &Catalog,
+        projections: &[Projection],
+        request: &[(String, DataType, Option<Literal>)],
+    ) -> Building {
+        let mut columns: Vec<(String, DataType, Origin, Option<Literal>)> = Vec::new();
+        let mut lookups = Vec::new();
+        for projection in projections {
+            let view = &catalog.views[&projection.view];
+            let keys = view.keys.fields().iter().map(|key| {
+                let name = projection.keys.get(key.name()).unwrap_or(key.name());
+                columns.iter().position(|(known, ..)| known == name).unwrap_or_else(|| {
+                    let place = columns.len();
+                    columns.push((name.clone(), key.data_type().clone(), Origin::Input(place), None));
+                    place
+                })
+            });
+            lookups.push(Lookup {
+                keys: keys.collect(),
+                features: projection.features.iter().filter_map(|name| view.feature(name)).collect(),
+                names: projection.features.iter().map(|name| projection.output_name(name)).collect(),
+                view: Arc::clone(view),
+            });
+        }
+        let key_count = columns.len();
+        for (name, dtype, default) in request {
+            columns.push((name.clone(), dtype.clone(), Origin::Input(columns.len()), default.clone()));
+        }
+        let input_count = columns.len();
+        columns.push((EVENT_TIMESTAMP.to_owned(), timestamp(), Origin::Derived, None));
+        for (lookup, l) in lookups.iter().enumerate() {
+            for (feature, (place, name)) in l.features.iter().zip(&l.names).enumerate() {
+                let dtype = l.view.features.field(*place).data_type().clone();
+                let default = l.view.defaults[*place].clone();
+                columns.push((name.clone(), dtype, Origin::Feature { lookup, feature }, default));
+            }
+        }
+        Building { columns, input_count, key_count, lookups, derived: Derived::default(), picks: Vec::new() }
+    }
+
+    fn first_feature(&self) -> usize {
+        self.input_count + 1
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|(known, ..)| known == name)
+    }
+
+    fn schema(&self) -> Schema {
+        Schema::new(
+            self.columns
+                .iter()
+                .map(|(name, dtype, ..)| Field::new(name, dtype.clone(), true))
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    /// Level by level: whatever compiles over the columns so far joins them. What is left at the end names a column
+    /// that does not exist, or waits for itself.
+    fn derive(&mut self, service: &FeatureService) -> Result<(), Vec<DefError>> {
+        let mut waiting: Vec<_> = service.derived.iter().collect();
+        let mut errors = Vec::new();
+        while !waiting.is_empty() {
+            let schema = self.schema();
+            let (mut compiled, mut still, mut blocked) = (Vec::new(), Vec::new(), Vec::new());
+            for feature in waiting {
+                match Expression::compile(&feature.expr.sql, &schema, wish(feature.dtype).as_ref()) {
+                    Ok(expression) => compiled.push((feature, expression)),
+                    Err(mistake) => {
+                        let awaited = mistake.unknown.as_ref();
+                        let awaited = awaited.filter(|name| service.derived.iter().any(|d| d.name == **name));
+                        match awaited {
+                            Some(name) => {
+                                blocked.push((feature.name.clone(), name.clone()));
+                                still.push(feature);
+                            }
+                            None => errors.push(at(mistake, &feature.expr.loc)),
+                        }
+                    }
+                }
+            }
+            if compiled.is_empty() {
+                // With errors elsewhere, what waits may only wait for those.
+                if errors.is_empty() {
+                    errors.extend(still.first().map(|feature| {
+                        let cycle = cycle_from(&feature.name, &blocked);
+                        let at = still.iter().find(|f| f.name == cycle[0]).unwrap_or(feature);
+                        let cause = format!("derived features form a cycle: {}", cycle.join(" → "));
+                        DefError::new(&at.expr.loc, cause).with_help("compute one of them from other columns")
+                    }));
+                }
+                break;
+            }
+            self.add_level(&schema, compiled).map_err(|e| vec![e])?;
+            waiting = still;
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    fn add_level(
+        &mut self,
+        schema: &Schema,
+        compiled: Vec<(&feature_defs::Feature, Expression)>,
+    ) -> Result<(), DefError> {
+        let mut reads: Vec<usize> = compiled.iter().flat_map(|(_, e)| e.columns()).collect();
+        reads.sort_unstable();
+        reads.dedup();
+        let narrow = Arc::new(schema.project(&reads).expect("columns come from the schema"));
+        let mut expressions = Vec::new();
+        for (feature, _) in compiled {
+            let expression = Expression::compile(&feature.expr.sql, &narrow, wish(feature.dtype).as_ref())
+                .map_err(|mistake| at(mistake, &feature.expr.loc))?;
+            let dtype = expression.dtype().clone();
+            self.columns.push((feature.name.clone(), dtype, Origin::Derived, feature.default.clone()));
+            expressions.push((feature.name.clone(), expression));
+        }
+        self.derived.levels.push(Level { reads, schema: narrow, expressions });
+        Ok(())
+    }
+
+    fn pick(&self, outputs: &[Expr]) -> Result<Vec<usize>, Vec<DefError>> {
+        let (mut picks, mut errors) = (Vec::new(), Vec::new());
+        for output in outputs {
+            match self.place(&output.sql) {
+                Some(place) => picks.push(place),
+                None => {
+                    let known = self.columns.iter().map(|(name, ..)| name.as_str());
+                    let cause = format!("`outputs` names unknown column `{}`", output.sql);
+                    errors.push(DefError::new(&output.loc, cause).with_help(suggest(&output.sql, known)));
+                }
+            }
+        }
+        if errors.is_empty() { Ok(picks) } else { Err(errors) }
+    }
+
+    fn done(self, name: &str) -> ServicePlan {
+        let fields = |places: &mut dyn Iterator<Item = usize>| {
+            let fields =
+                places.map(|place| Field::new(&self.columns[place].0, self.columns[place].1.clone(), true));
+            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        };
+        ServicePlan {
+            name: name.to_owned(),
+            inputs: fields(&mut (0..self.input_count)),
+            key_count: self.key_count,
+            outputs: fields(&mut self.picks.iter().copied()),
+            origins: self.picks.iter().map(|place| self.columns[*place].2).collect(),
+            defaults: self.picks.iter().map(|place| self.columns[*place].3.clone()).collect(),
+            lookups: self.lookups,
+            derived: self.derived,
+            picks: self.picks,
+        }
+    }
+}
+
+/// The cycle that `from` runs into, each name followed by the one it waits for, the first one repeated at the end.
+fn cycle_from(from: &str, waits_for: &[(String, String)]) -> Vec<String> {
+    let mut path = vec![from.to_owned()];
+    loop {
+        let last = &path[path.len() - 1];
+        let Some((_, next)) = waits_for.iter().find(|(name, _)| name == last) else { return path };
+        if let Some(start) = path.iter().position(|name| name == next) {
+            path.push(next.clone());
+            return path.split_off(start);
+        }
+        path.push(next.clone());
+    }
+}

@@ -1,0 +1,60 @@
+//! The rules of time: when is a row visible, and does it still count?
+
+/// How one look-up of one row ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowState {
+    /// A visible row that counts.
+    Present,
+    /// No visible row for the key.
+    NotFound,
+    /// The latest visible row is older than the view's TTL.
+    OutsideMaxAge,
+}
+
+/// How one value is to be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// A stored value.
+    Present,
+    /// A stored null.
+    NullValue,
+    /// No visible row for the key.
+    NotFound,
+    /// The latest visible row is older than the view's TTL.
+    OutsideMaxAge,
+}
+
+impl Status {
+    /// The status of a value in a row of `state`.
+    pub fn of(state: RowState, is_null: bool) -> Status {
+        match state {
+            RowState::NotFound => Status::NotFound,
+            RowState::OutsideMaxAge => Status::OutsideMaxAge,
+            RowState::Present if is_null => Status::NullValue,
+            RowState::Present => Status::Present,
+        }
+    }
+
+    /// The name on the wire, as Feast spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Present => "PRESENT",
+            Status::NullValue => "NULL_VALUE",
+            Status::NotFound => "NOT_FOUND",
+            Status::OutsideMaxAge => "OUTSIDE_MAX_AGE",
+        }
+    }
+}
+
+/// The first query time (µs) that sees a row with event timestamp `ts_us`.
+pub fn visible_from(ts_us: i64, lag_us: i64) -> i64 {
+    ts_us.saturating_add(lag_us)
+}
+
+/// Whether the latest visible row still counts at query time `q_us`: `q - ttl <= ts + lag`.
+pub fn state_at(q_us: i64, ts_us: i64, lag_us: i64, ttl_us: Option<i64>) -> RowState {
+    match ttl_us {
+        Some(ttl_us) if q_us.saturating_sub(ttl_us) > visible_from(ts_us, lag_us) => RowState::OutsideMaxAge,
+        _ => RowState::Present,
+    }
+}

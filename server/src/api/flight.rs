@@ -1,0 +1,242 @@
+//! Training sets over Arrow Flight.
+//!
+//! `DoExchange` with a [`TrainingSetCommand`] in JSON as the descriptor's command: the spine goes up, the training set
+//! comes down in the spine's order. Its schema comes down as soon as the spine's has gone up. `ListFlights` and
+//! `GetFlightInfo` show the feature services and the columns that they add to a spine.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
+    HandshakeResponse, IpcMessage, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
+};
+use axum::Router;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use quern::wire::TrainingSetCommand;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::error::grpc_status;
+use crate::error::{Error, Result};
+use crate::training::{Layout, service, training_set};
+use crate::{Deployment, Quern};
+
+/// A spine is held in memory; a larger one is sent in parts.
+const SPINE_BYTES_MAX: usize = 8 << 30;
+/// pyarrow sends a batch as one message.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+/// Batches made ahead of the client.
+const AHEAD: usize = 2;
+
+type Messages<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+struct Flight {
+    quern: Arc<Quern>,
+}
+
+/// Flight's gRPC routes.
+pub(super) fn routes(quern: Arc<Quern>) -> Router<Arc<Quern>> {
+    let service = FlightServiceServer::new(Flight { quern })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Router::new().route_service("/arrow.flight.protocol.FlightService/{call}", service)
+}
+
+fn refuse(error: &Error) -> Status {
+    grpc_status(error)
+}
+
+fn not_built(call: &str) -> Status {
+    Status::unimplemented(format!("{call} is not built; a training set is pulled with DoExchange"))
+}
+
+impl Flight {
+    fn command(&self, descriptor: Option<FlightDescriptor>) -> Result<TrainingSetCommand> {
+        let command = descriptor.map(|descriptor| descriptor.cmd).unwrap_or_default();
+        serde_json::from_slice(&command).map_err(|e| {
+            Error::Invalid(format!(
+                "the flight descriptor's command is not {{\"feature_service\": \"…\", \"as_known\": false}}: {e}"
+            ))
+        })
+    }
+
+    /// The columns that a service needs and adds, as a training set over the smallest spine.
+    fn layout(&self, live: &Deployment, command: &TrainingSetCommand) -> Result<SchemaRef> {
+        let service = service(live, command)?;
+        let mut fields = service.inputs.fields().to_vec();
+        let time = arrow::datatypes::Field::new("event_timestamp", quern_engine::schema::timestamp(), true);
+        fields.push(Arc::new(time));
+        Ok(Layout::new(service, &Schema::new(fields))?.schema)
+    }
+
+    fn info(&self, live: &Deployment, command: &TrainingSetCommand) -> Result<FlightInfo> {
+        let schema = self.layout(live, command)?;
+        let descriptor = serde_json::to_vec(command).map_err(|e| Error::internal("flight descriptor", e))?;
+        Ok(FlightInfo::new().try_with_schema(&schema)?.with_descriptor(FlightDescriptor::new_cmd(descriptor)))
+    }
+}
+
+#[tonic::async_trait]
+impl FlightService for Flight {
+    type HandshakeStream = Messages<HandshakeResponse>;
+    type ListFlightsStream = Messages<FlightInfo>;
+    type DoGetStream = Messages<FlightData>;
+    type DoPutStream = Messages<PutResult>;
+    type DoActionStream = Messages<arrow_flight::Result>;
+    type ListActionsStream = Messages<ActionType>;
+    type DoExchangeStream = Messages<FlightData>;
+
+    async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
+        let mut messages = request.into_inner();
+        let first =
+            messages.message().await?.ok_or_else(|| Status::invalid_argument("the spine is missing"))?;
+        let command = self.command(first.flight_descriptor.clone()).map_err(|e| refuse(&e))?;
+        let live = self.quern.live();
+        // pyarrow sends the descriptor in a message of its own, other clients together with the schema.
+        let first = (!first.data_header.is_empty()).then_some(Ok(first));
+        let all = stream::iter(first).chain(messages.map_err(FlightError::from));
+        let mut spine = FlightDataDecoder::new(all);
+        let spine_schema = match spine.try_next().await {
+            Ok(Some(message)) => match message.payload {
+                DecodedPayload::Schema(schema) => schema,
+                _ => return Err(Status::invalid_argument("the spine's rows came before its schema")),
+            },
+            Ok(None) => return Err(Status::invalid_argument("the spine is missing")),
+            Err(e) => return Err(unreadable(e)),
+        };
+        let wanted = service(&live, &command).map_err(|e| refuse(&e))?;
+        let schema = Layout::new(wanted, &spine_schema).map_err(|e| refuse(&e))?.schema;
+
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let quern = Arc::clone(&self.quern);
+        tokio::spawn(async move {
+            // A panic of the decoder on hostile bytes ends this reading, and is told to the client.
+            let spine = match tokio::spawn(receive(spine)).await {
+                Ok(Ok(spine)) => spine,
+                Ok(Err(status)) => return drop(sender.send(Err(status)).await),
+                Err(_) => {
+                    let status = Status::invalid_argument("the spine is not valid Arrow IPC");
+                    return drop(sender.send(Err(status)).await);
+                }
+            };
+            let making = move || make(&quern, &live, &command, &spine_schema, &spine, &sender);
+            if let Err(e) = tokio::task::spawn_blocking(making).await {
+                tracing::error!(error = %e, "making a training set failed");
+            }
+        });
+        let batches = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let encoded = FlightDataEncoderBuilder::new()
+            .with_schema(schema)
+            .build(batches.map_err(|status| FlightError::Tonic(Box::new(status))))
+            .map_err(|error| match error {
+                FlightError::Tonic(status) => *status,
+                other => Status::internal(other.to_string()),
+            });
+        Ok(Response::new(Box::pin(encoded)))
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let command = self.command(Some(request.into_inner())).map_err(|e| refuse(&e))?;
+        Ok(Response::new(self.info(&self.quern.live(), &command).map_err(|e| refuse(&e))?))
+    }
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        let command = self.command(Some(request.into_inner())).map_err(|e| refuse(&e))?;
+        let schema = self.layout(&self.quern.live(), &command).map_err(|e| refuse(&e))?;
+        let options = arrow::ipc::writer::IpcWriteOptions::default();
+        let IpcMessage(schema) =
+            SchemaAsIpc::new(&schema, &options).try_into().map_err(|e| Status::internal(format!("{e}")))?;
+        Ok(Response::new(SchemaResult { schema }))
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        let live = self.quern.live();
+        let flights: Vec<_> = live
+            .catalog
+            .services
+            .keys()
+            .map(|name| TrainingSetCommand { feature_service: name.clone(), as_known: false })
+            .map(|command| self.info(&live, &command).map_err(|e| refuse(&e)))
+            .collect();
+        Ok(Response::new(Box::pin(stream::iter(flights))))
+    }
+
+    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
+        Err(not_built("Handshake"))
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        Err(not_built("PollFlightInfo"))
+    }
+
+    async fn do_get(&self, _: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        Err(not_built("DoGet"))
+    }
+
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        Err(not_built("DoPut"))
+    }
+
+    async fn do_action(&self, _: Request<Action>) -> Answer<Self::DoActionStream> {
+        Err(not_built("DoAction"))
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        Ok(Response::new(Box::pin(stream::empty())))
+    }
+}
+
+fn unreadable(error: FlightError) -> Status {
+    match error {
+        FlightError::Tonic(status) => *status,
+        other => Status::invalid_argument(format!("the spine cannot be read: {other}")),
+    }
+}
+
+async fn receive(mut spine: FlightDataDecoder) -> std::result::Result<Vec<RecordBatch>, Status> {
+    let (mut batches, mut bytes) = (Vec::new(), 0);
+    while let Some(message) = spine.try_next().await.map_err(unreadable)? {
+        if let DecodedPayload::RecordBatch(batch) = message.payload {
+            bytes += batch.get_array_memory_size();
+            if bytes > SPINE_BYTES_MAX {
+                return Err(refuse(&Error::TooLarge(format!(
+                    "the spine is larger than {} GiB; send it in parts",
+                    SPINE_BYTES_MAX >> 30
+                ))));
+            }
+            batches.push(batch);
+        }
+    }
+    Ok(batches)
+}
+
+/// Makes the training set as fast as the client takes it; stops when the client has gone.
+fn make(
+    quern: &Quern,
+    live: &Deployment,
+    command: &TrainingSetCommand,
+    spine_schema: &SchemaRef,
+    spine: &[RecordBatch],
+    sender: &mpsc::Sender<std::result::Result<RecordBatch, Status>>,
+) {
+    let send = |batch: Result<RecordBatch>| sender.blocking_send(batch.map_err(|e| refuse(&e))).is_ok();
+    match training_set(quern, live, command, spine_schema, spine) {
+        Ok(batches) => {
+            for batch in batches {
+                let failed = batch.is_err();
+                if !send(batch) || failed {
+                    return;
+                }
+            }
+        }
+        Err(e) => drop(send(Err(e))),
+    }
+}

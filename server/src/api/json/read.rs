@@ -1,0 +1,362 @@
+//! What do the instances bring? Rows or columns of JSON in, typed Arrow columns out.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, FixedSizeListArray, Float32Array, Float64Array,
+    Int32Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Date32Type};
+use base64::Engine;
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use feature_defs::suggest;
+use quern_engine::ServicePlan;
+use quern_engine::schema::{EVENT_TIMESTAMP, type_name};
+
+use super::{BASE64, Json};
+use crate::error::{Error, Result};
+
+/// The most instances that one request may bring.
+const INSTANCES_MAX: usize = 10_000;
+
+/// What a request asks about: a row for each instance.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Columns as in [`ServicePlan::inputs`].
+    pub inputs: RecordBatch,
+    /// Query time of each row, µs: its `event_timestamp`, else the request's arrival.
+    pub query_times_us: Vec<i64>,
+}
+
+/// The time of arrival of a request that is being read now.
+pub(crate) fn micros_now() -> i64 {
+    Utc::now().timestamp_micros()
+}
+
+/// Reads instances: an array of objects, each with the service's inputs and perhaps an `event_timestamp`.
+///
+/// # Errors
+/// The first instance that is not so, by its index, the column, what was expected and what was found.
+pub(crate) fn instances(service: &ServicePlan, instances: &Json<'_>, arrival_us: i64) -> Result<Asked> {
+    let Json::Array(rows) = instances else {
+        return Err(Error::Invalid(format!("`instances`: expected an array of objects, found {instances}")));
+    };
+    limit(rows.len())?;
+    let fields = service.inputs.fields();
+    // Column after column; the query times are the last one.
+    let mut cells: Vec<Option<&Json<'_>>> = vec![None; rows.len() * (fields.len() + 1)];
+    for (row, instance) in rows.iter().enumerate() {
+        let Json::Object(entries) = instance else {
+            return Err(Error::Invalid(format!(
+                "instance {row}: expected an object with {}, found {instance}",
+                needed(service)
+            )));
+        };
+        for (i, (name, value)) in entries.iter().enumerate() {
+            // Clients tend to keep to the service's order.
+            let place = match fields.get(i) {
+                Some(field) if field.name() == name => i,
+                _ => {
+                    place(service, name).ok_or_else(|| unknown(service, &format!("instance {row}"), name))?
+                }
+            };
+            let cell = &mut cells[place * rows.len() + row];
+            if cell.replace(value).is_some() {
+                return Err(Error::Invalid(format!("instance {row}: column `{name}` is given twice")));
+            }
+        }
+    }
+    let mut columns = Vec::with_capacity(fields.len());
+    for (field, cells) in fields.iter().zip(cells.chunks(rows.len().max(1))) {
+        let cells: Vec<&Json<'_>> = cells
+            .iter()
+            .enumerate()
+            .map(|(row, cell)| {
+                cell.ok_or_else(|| missing(service, &format!("instance {row}: "), field.name()))
+            })
+            .collect::<Result<_>>()?;
+        columns
+            .push(column(field.data_type(), &cells).map_err(|misfit| misfit.of("instance", field.name()))?);
+    }
+    if rows.is_empty() {
+        return asked(service, Vec::new(), Vec::new());
+    }
+    let times: Vec<&Json<'_>> =
+        cells[fields.len() * rows.len()..].iter().map(|cell| cell.unwrap_or(&Json::Null)).collect();
+    asked(service, columns, query_times(&times, "instance", arrival_us)?)
+}
+
+/// Reads columns: an object of arrays of one length, the service's inputs and perhaps `event_timestamp`.
+///
+/// # Errors
+/// As [`instances`]; columns of different lengths.
+pub(crate) fn columns(service: &ServicePlan, entities: &Json<'_>, arrival_us: i64) -> Result<Asked> {
+    let Json::Object(entries) = entities else {
+        return Err(Error::Invalid(format!("`entities`: expected an object of arrays, found {entities}")));
+    };
+    let fields = service.inputs.fields();
+    let mut given: Vec<Option<Vec<&Json<'_>>>> = vec![None; fields.len() + 1];
+    let mut first: Option<(&str, usize)> = None;
+    for (name, values) in entries {
+        let Json::Array(values) = values else {
+            return Err(Error::Invalid(format!(
+                "column `{name}`: expected an array of values, found {values}"
+            )));
+        };
+        let place = place(service, name).ok_or_else(|| unknown(service, "`entities`", name))?;
+        let (first_name, rows) = *first.get_or_insert((name, values.len()));
+        if rows != values.len() {
+            return Err(Error::Invalid(format!(
+                "column `{name}` has {} values and column `{first_name}` has {rows}; all have one for each entity",
+                values.len()
+            )));
+        }
+        if given[place].replace(values.iter().collect()).is_some() {
+            return Err(Error::Invalid(format!("column `{name}` is given twice")));
+        }
+    }
+    let rows = first.map_or(0, |(_, rows)| rows);
+    limit(rows)?;
+    let times = given.pop().flatten().unwrap_or_else(|| vec![&Json::Null; rows]);
+    let mut columns = Vec::with_capacity(fields.len());
+    for (field, cells) in fields.iter().zip(given) {
+        let cells = cells.ok_or_else(|| missing(service, "", field.name()))?;
+        columns.push(column(field.data_type(), &cells).map_err(|misfit| misfit.of("entity", field.name()))?);
+    }
+    asked(service, columns, query_times(&times, "entity", arrival_us)?)
+}
+
+fn asked(service: &ServicePlan, columns: Vec<ArrayRef>, query_times_us: Vec<i64>) -> Result<Asked> {
+    let schema = Arc::clone(&service.inputs);
+    let inputs = if query_times_us.is_empty() {
+        RecordBatch::new_empty(schema)
+    } else {
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(query_times_us.len()));
+        RecordBatch::try_new_with_options(schema, columns, &options)?
+    };
+    Ok(Asked { inputs, query_times_us })
+}
+
+fn limit(rows: usize) -> Result<()> {
+    if rows <= INSTANCES_MAX {
+        return Ok(());
+    }
+    Err(Error::TooLarge(format!(
+        "the request brings {rows} instances, at most {INSTANCES_MAX} are answered at a time: split it, or pull a \
+         training set over Arrow Flight"
+    )))
+}
+
+/// The place of a column among the service's inputs; the query time comes after them.
+fn place(service: &ServicePlan, name: &str) -> Option<usize> {
+    let fields = service.inputs.fields();
+    let after = (name == EVENT_TIMESTAMP).then_some(fields.len());
+    fields.iter().position(|field| field.name() == name).or(after)
+}
+
+fn unknown(service: &ServicePlan, of: &str, name: &str) -> Error {
+    let known = service.inputs.fields().iter().map(|field| field.name().as_str()).chain([EVENT_TIMESTAMP]);
+    Error::Invalid(format!("{of}: unknown column `{name}`; {}", suggest(name, known)))
+}
+
+fn missing(service: &ServicePlan, of: &str, name: &str) -> Error {
+    Error::Invalid(format!("{of}column `{name}` is missing; {} needs {}", named(service), needed(service)))
+}
+
+fn named(service: &ServicePlan) -> String {
+    if service.name.is_empty() {
+        "the request".to_owned()
+    } else {
+        format!("feature service `{}`", service.name)
+    }
+}
+
+/// The columns that a request brings, for people.
+fn needed(service: &ServicePlan) -> String {
+    let fields = service.inputs.fields().iter();
+    fields
+        .map(|field| format!("`{}` ({})", field.name(), type_name(field.data_type())))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn query_times(cells: &[&Json<'_>], row_is: &str, arrival_us: i64) -> Result<Vec<i64>> {
+    let dtype = quern_engine::schema::timestamp();
+    let read = |(row, cell): (usize, &&Json<'_>)| match cell {
+        Json::Null => Ok(arrival_us),
+        cell => micros(cell).ok_or_else(|| misfit(row, &dtype, cell).of(row_is, EVENT_TIMESTAMP)),
+    };
+    cells.iter().enumerate().map(read).collect()
+}
+
+/// A value that does not have the type of its column.
+struct Misfit {
+    row: usize,
+    expected: String,
+    found: String,
+}
+
+impl Misfit {
+    fn of(self, row_is: &str, column: &str) -> Error {
+        let Misfit { row, expected, found } = self;
+        Error::Invalid(format!("{row_is} {row}: column `{column}`: expected {expected}, found {found}"))
+    }
+}
+
+fn misfit(row: usize, dtype: &DataType, found: &Json<'_>) -> Misfit {
+    let how = match dtype {
+        DataType::Timestamp(_, _) => " (RFC 3339, or whole microseconds)",
+        DataType::Date32 => " (`YYYY-MM-DD`)",
+        DataType::Binary => " (base64)",
+        _ => "",
+    };
+    Misfit { row, expected: format!("{}{how}", type_name(dtype)), found: found.to_string() }
+}
+
+/// A column of values of one type; null is one of them.
+fn column<'a>(dtype: &DataType, cells: &[&'a Json<'a>]) -> std::result::Result<ArrayRef, Misfit> {
+    macro_rules! read {
+        ($array:ty, $of:expr) => {{
+            let read = |(row, cell): (usize, &&'a Json<'a>)| match cell {
+                Json::Null => Ok(None),
+                cell => $of(cell).map(Some).ok_or_else(|| misfit(row, dtype, cell)),
+            };
+            cells.iter().enumerate().map(read).collect::<std::result::Result<$array, Misfit>>()?
+        }};
+    }
+    Ok(match dtype {
+        DataType::Boolean => Arc::new(read!(BooleanArray, boolean)),
+        DataType::Int32 => {
+            Arc::new(read!(Int32Array, |cell| whole(cell).and_then(|n| i32::try_from(n).ok())))
+        }
+        DataType::Int64 => Arc::new(read!(Int64Array, whole)),
+        DataType::Float32 => Arc::new(read!(Float32Array, single)),
+        DataType::Float64 => Arc::new(read!(Float64Array, double)),
+        DataType::Utf8 => Arc::new(read!(StringArray, text)),
+        DataType::Binary => {
+            Arc::new(read!(BinaryArray, |cell| text(cell).and_then(|text| BASE64.decode(text).ok())))
+        }
+        DataType::Timestamp(_, zone) => {
+            Arc::new(read!(TimestampMicrosecondArray, micros).with_timezone_opt(zone.clone()))
+        }
+        DataType::Date32 => Arc::new(read!(Date32Array, date)),
+        DataType::List(item) => {
+            let lists = Lists::of(dtype, cells, None)?;
+            let values = column(item.data_type(), &lists.items).map_err(|misfit| lists.blame(misfit))?;
+            let offsets = OffsetBuffer::from_lengths(lists.lengths);
+            Arc::new(ListArray::new(Arc::clone(item), offsets, values, lists.nulls))
+        }
+        DataType::FixedSizeList(item, length) => {
+            let lists = Lists::of(dtype, cells, usize::try_from(*length).ok())?;
+            let values = column(item.data_type(), &lists.items).map_err(|misfit| lists.blame(misfit))?;
+            Arc::new(FixedSizeListArray::new(Arc::clone(item), *length, values, lists.nulls))
+        }
+        other => {
+            let found = "a request that cannot bring it".to_owned();
+            return Err(Misfit { row: 0, expected: type_name(other), found });
+        }
+    })
+}
+
+/// The items of lists, one after the other.
+struct Lists<'a> {
+    items: Vec<&'a Json<'a>>,
+    lengths: Vec<usize>,
+    nulls: Option<NullBuffer>,
+}
+
+impl<'a> Lists<'a> {
+    /// `length` is that of every list, where it is fixed: null then stands for as many nulls.
+    fn of(
+        dtype: &DataType,
+        cells: &[&'a Json<'a>],
+        length: Option<usize>,
+    ) -> std::result::Result<Lists<'a>, Misfit> {
+        let mut lists = Lists { items: Vec::new(), lengths: Vec::with_capacity(cells.len()), nulls: None };
+        for (row, cell) in cells.iter().enumerate() {
+            let before = lists.items.len();
+            match cell {
+                Json::Null => lists.items.extend(std::iter::repeat_n(&Json::Null, length.unwrap_or(0))),
+                Json::Array(items) if length.is_none_or(|length| items.len() == length) => {
+                    lists.items.extend(items)
+                }
+                other => return Err(misfit(row, dtype, other)),
+            }
+            lists.lengths.push(lists.items.len() - before);
+        }
+        let present: Vec<bool> = cells.iter().map(|cell| **cell != Json::Null).collect();
+        lists.nulls = present.contains(&false).then(|| NullBuffer::from(present));
+        Ok(lists)
+    }
+
+    /// The misfit of an item is one of its list.
+    fn blame(&self, misfit: Misfit) -> Misfit {
+        let mut end = 0;
+        let ends = self.lengths.iter().map(|length| {
+            end += length;
+            end
+        });
+        let row = ends.take_while(|end| *end <= misfit.row).count();
+        Misfit {
+            row,
+            found: format!("{} in the list", misfit.found),
+            expected: format!("{} items", misfit.expected),
+        }
+    }
+}
+
+fn boolean(json: &Json<'_>) -> Option<bool> {
+    match json {
+        Json::Bool(value) => Some(*value),
+        _ => None,
+    }
+}
+
+/// Whole numbers; a client that has only floats may write them as such.
+fn whole(json: &Json<'_>) -> Option<i64> {
+    // Above 2^53 a double names no single whole number.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match json {
+        Json::Int(value) => Some(*value),
+        Json::Float(value) if value.fract() == 0.0 && value.abs() <= EXACT_MAX => Some(*value as i64),
+        _ => None,
+    }
+}
+
+fn double(json: &Json<'_>) -> Option<f64> {
+    match json {
+        Json::Int(value) => Some(*value as f64),
+        Json::Float(value) => Some(*value),
+        _ => None,
+    }
+}
+
+fn single(json: &Json<'_>) -> Option<f32> {
+    double(json).map(|value| value as f32).filter(|value| value.is_finite())
+}
+
+fn text<'a>(json: &'a Json<'_>) -> Option<&'a str> {
+    match json {
+        Json::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// An instant: RFC 3339 (without a zone it is UTC; a date is its midnight), or whole microseconds. A finer fraction is
+/// cut off.
+fn micros(json: &Json<'_>) -> Option<i64> {
+    let Json::String(text) = json else { return whole(json) };
+    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+        return Some(instant.timestamp_micros());
+    }
+    let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))?;
+    Some(naive.and_utc().timestamp_micros())
+}
+
+fn date(json: &Json<'_>) -> Option<i32> {
+    NaiveDate::parse_from_str(text(json)?, "%Y-%m-%d").ok().map(Date32Type::from_naive_date)
+}

@@ -1,0 +1,103 @@
+//! Who may ask the server what? One port for HTTP/1.1, HTTP/2, gRPC and Arrow Flight.
+//!
+//! | route | room |
+//! |---|---|
+//! | `POST /get-online-features` | [`feast`] |
+//! | `POST /v1/models/{model}[/versions/{version}]:predict` | [`predict`] |
+//! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize` | [`admin`] |
+//! | Arrow Flight | [`flight`] |
+//! | the rest: health, metrics, what is live | [`http`] |
+//!
+//! Architecture invariant: nothing here computes. A handler reads a request, calls a verb, and shows what came of it;
+//! [`error`] alone knows status codes, [`json`] alone knows how values look.
+
+pub(crate) mod admin;
+pub(crate) mod error;
+mod feast;
+mod flight;
+mod http;
+mod json;
+pub(crate) mod predict;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::Quern;
+use crate::error::Result;
+
+/// How long requests under way may take once the server was told to stop.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute.
+///
+/// # Errors
+/// The listener's own failures.
+pub async fn serve(
+    quern: Arc<Quern>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    run(router(quern), listener, shutdown).await
+}
+
+async fn run(
+    router: Router,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    // A reply is written whole: holding it back for a fuller packet would only delay it.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let (stopping, stopped) = oneshot::channel();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        shutdown.await;
+        let _ = stopping.send(());
+    });
+    let overdue = async {
+        match stopped.await {
+            Ok(()) => tokio::time::sleep(DRAIN).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = server.into_future() => ended?,
+        () = overdue => tracing::warn!(seconds = DRAIN.as_secs(), "requests are still under way; they are cut off"),
+    }
+    Ok(())
+}
+
+/// Everything that the server answers.
+pub fn router(quern: Arc<Quern>) -> Router {
+    let body_bytes_max = quern.settings.body_bytes_max;
+    Router::new()
+        .route("/", get(http::index))
+        .route("/metrics", get(http::show_metrics))
+        .route("/v2/health/live", get(http::live))
+        .route("/v2/health/ready", get(http::ready))
+        .route("/v1/definitions", get(http::definitions))
+        .route("/get-online-features", post(feast::get_online_features))
+        .route("/v1/models/{call}", post(predict::newest))
+        .route("/v1/models/{model}/versions/{call}", post(predict::version))
+        .merge(admin::routes())
+        .merge(flight::routes(Arc::clone(&quern)))
+        .fallback(http::no_such_path)
+        .method_not_allowed_fallback(http::no_such_method)
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(CatchPanicLayer::custom(http::panicked))
+        .layer(from_fn(http::observe))
+        .with_state(quern)
+}
+
+#[cfg(test)]
+mod tests;

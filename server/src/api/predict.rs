@@ -1,0 +1,172 @@
+//! `POST /v1/models/{model}[/versions/{version}]:predict`: predictions by entity, in TensorFlow Serving's row form.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use feature_defs::suggest;
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::error::ApiResult;
+use super::http::{Body, count, json_reply};
+use super::json::{self, Instant, Json, Value};
+use crate::Quern;
+use crate::deployment::{Deployment, LiveModel};
+use crate::error::{Error, Result};
+use crate::inference;
+use crate::serving::{self, Vectors};
+
+/// The newest version of a model.
+pub(super) async fn newest(
+    State(quern): State<Arc<Quern>>,
+    Path(call): Path<String>,
+    Body(body): Body,
+) -> ApiResult<Response> {
+    let model = verb(&call)?;
+    predict(&quern, model, None, &body).await
+}
+
+/// One version of a model.
+pub(super) async fn version(
+    State(quern): State<Arc<Quern>>,
+    Path((model, call)): Path<(String, String)>,
+    Body(body): Body,
+) -> ApiResult<Response> {
+    let version = verb(&call)?;
+    predict(&quern, &model, Some(version), &body).await
+}
+
+/// The name in `name:predict`.
+fn verb(call: &str) -> Result<&str> {
+    match call.rsplit_once(':') {
+        Some((name, "predict")) => Ok(name),
+        Some((name, verb)) => {
+            Err(Error::NotFound(format!("a model cannot `{verb}`; POST to `{name}:predict` to predict")))
+        }
+        None => Err(Error::NotFound(format!("POST to `{call}:predict` to predict"))),
+    }
+}
+
+async fn predict(quern: &Arc<Quern>, model: &str, version: Option<&str>, body: &[u8]) -> ApiResult<Response> {
+    let live = quern.live();
+    let version = find(&live, model, version)?;
+    // TensorFlow Serving's clients name a signature; a model here has one.
+    let [instances, with_features] = json::body(body, ["instances", "with_features"], &["signature_name"])?;
+    let instances =
+        instances.ok_or_else(|| Error::Invalid("`instances` is missing: an array of objects".into()))?;
+    let with_features = Json::flag(with_features.as_ref(), "with_features")?;
+    let asked = json::instances(&version.service, &instances, json::micros_now())?;
+    let vectors =
+        serving::look_up(quern, &live, &version.service, asked.inputs, asked.query_times_us).await?;
+    count(&vectors);
+    let predictions = inference::predict(&version.model, vectors.vectors.clone()).await?;
+    let features = with_features.then_some(Features { vectors: &vectors, version: &version.version });
+    Ok(json_reply(&Reply { outputs: &predictions.outputs, features }))
+}
+
+fn find<'a>(live: &'a Deployment, model: &str, version: Option<&str>) -> Result<&'a LiveModel> {
+    live.model(model, version).ok_or_else(|| {
+        Error::NotFound(match (live.models.get(model), version) {
+            (Some(versions), Some(version)) => {
+                let known = suggest(version, versions.iter().map(|live| live.version.as_str()));
+                format!("model `{model}` has no version `{version}`; {known}")
+            }
+            _ => {
+                format!("unknown model `{model}`; {}", suggest(model, live.models.keys().map(String::as_str)))
+            }
+        })
+    })
+}
+
+struct Reply<'a> {
+    outputs: &'a RecordBatch,
+    features: Option<Features<'a>>,
+}
+
+impl Serialize for Reply<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("predictions", &Rows(self.outputs))?;
+        if let Some(features) = &self.features {
+            map.serialize_entry("model_version", features.version)?;
+            map.serialize_entry("feature_service", &features.vectors.service.name)?;
+            map.serialize_entry("features", features)?;
+        }
+        map.end()
+    }
+}
+
+/// A prediction for each row: the value of the only output, or an object of the outputs by name.
+pub(crate) struct Rows<'a>(pub &'a RecordBatch);
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let rows = 0..self.0.num_rows();
+        match self.0.columns() {
+            [output] => serializer.collect_seq(rows.map(|row| Value(output, row))),
+            _ => serializer.collect_seq(rows.map(|row| Row(self.0, row))),
+        }
+    }
+}
+
+struct Row<'a>(&'a RecordBatch, usize);
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let columns = self.0.schema_ref().fields().iter().zip(self.0.columns());
+        serializer.collect_map(columns.map(|(field, column)| (field.name(), Value(column, self.1))))
+    }
+}
+
+/// The vectors that the model saw, row by row.
+struct Features<'a> {
+    vectors: &'a Vectors,
+    version: &'a str,
+}
+
+impl Serialize for Features<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let batch = &self.vectors.vectors;
+        let names: Vec<&str> =
+            batch.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("names", &names)?;
+        map.serialize_entry("values", &self.cells(|output, row| Value(batch.column(output), row)))?;
+        map.serialize_entry(
+            "statuses",
+            &self.cells(|output, row| self.vectors.status(output, row).as_str()),
+        )?;
+        let times = self.cells(|output, row| self.vectors.event_timestamp(output, row).map(Instant));
+        map.serialize_entry("event_timestamps", &times)?;
+        map.end()
+    }
+}
+
+impl Features<'_> {
+    fn cells<T: Serialize, F: Fn(usize, usize) -> T>(&self, cell: F) -> Cells<F> {
+        Cells { rows: self.vectors.vectors.num_rows(), outputs: self.vectors.vectors.num_columns(), cell }
+    }
+}
+
+/// A list for each row, of a cell for each output.
+struct Cells<F> {
+    rows: usize,
+    outputs: usize,
+    cell: F,
+}
+
+impl<T: Serialize, F: Fn(usize, usize) -> T> Serialize for Cells<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        struct Line<'a, F>(&'a Cells<F>, usize);
+
+        impl<T: Serialize, F: Fn(usize, usize) -> T> Serialize for Line<'_, F> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+                serializer.collect_seq((0..self.0.outputs).map(|output| (self.0.cell)(output, self.1)))
+            }
+        }
+
+        serializer.collect_seq((0..self.rows).map(|row| Line(self, row)))
+    }
+}

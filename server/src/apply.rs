@@ -1,0 +1,115 @@
+//! Do these definitions hold, what would they change, and how do they go live?
+//!
+//! Three verbs, each standing on the one before: [`check`] finds every mistake and makes a [`Candidate`], [`plan`] says
+//! what the candidate would change, and [`apply`] makes it live, or refuses where a model in use would break.
+
+mod check;
+mod describe;
+mod plan;
+
+use std::sync::Arc;
+
+use feature_defs::DefFile;
+
+pub use self::check::Candidate;
+pub use self::describe::Kind;
+pub use self::plan::{Action, Break, Change, KeyChange, Plan, ViewToMaterialize};
+use crate::deployment::{Deployment, Quern};
+use crate::error::{Error, Result};
+use crate::store::registry::{AppliedModel, Apply};
+
+/// Compiles `files` against the sources and models they name, as they lie there now.
+///
+/// # Errors
+/// [`Error::Definitions`] with the mistakes of every stage that could be reached.
+pub async fn check(quern: &Arc<Quern>, files: Vec<DefFile>) -> Result<Candidate> {
+    let quern = Arc::clone(quern);
+    // Footers are read, expressions compiled and models loaded: nothing that an async thread could wait for.
+    let checking = tokio::task::spawn_blocking(move || check::check(&quern, files));
+    checking.await.map_err(|error| Error::internal("checking definitions", error))?
+}
+
+/// What `candidate` would change of what is live now.
+pub async fn plan(quern: &Quern, candidate: &Candidate) -> Result<Plan> {
+    let live = quern.live();
+    let mut plan = Plan::between(&live, &candidate.deployment);
+    for (model, versions) in &candidate.deployment.models {
+        for version in versions {
+            let digest = &version.model.digest;
+            match quern.registry.first_digest(model, &version.version).await? {
+                Some((number, first)) if first != *digest => {
+                    plan.breaks.push(Break::content(model, &version.version, number));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(plan)
+}
+
+/// Makes `candidate` live, all at once, and returns what that changed. Where it changes nothing, nothing is written.
+///
+/// # Errors
+/// [`Error::Refused`] where it would break a model in use, or where something else went live since it was checked.
+pub async fn apply(quern: &Arc<Quern>, candidate: Candidate) -> Result<Plan> {
+    let quern = Arc::clone(quern);
+    // A task of its own: a caller who goes away must not stop an apply between the registry and what is live.
+    let applying = tokio::spawn(async move { apply_one(&quern, candidate).await });
+    applying.await.map_err(|error| Error::internal("applying definitions", error))?
+}
+
+async fn apply_one(quern: &Arc<Quern>, candidate: Candidate) -> Result<Plan> {
+    let _one_at_a_time = quern.applying.lock().await;
+    let plan = plan(quern, &candidate).await?;
+    if plan.is_empty() {
+        return Ok(plan);
+    }
+    if candidate.base != quern.live().number {
+        return Err(Error::Refused(format!(
+            "apply {} went live since these definitions were checked; plan again to see what is left to change",
+            quern.live().number
+        )));
+    }
+    if !plan.breaks.is_empty() {
+        let breaks: Vec<String> = plan.breaks.iter().map(Break::to_string).collect();
+        return Err(Error::Refused(format!("this would break a model in use\n{}", breaks.join("\n"))));
+    }
+    let Candidate { deployment, files, .. } = candidate;
+    let artifacts = quern.registry.artifacts.clone();
+    // Files first: a crash in between leaves a file that nobody names, never a name without its file.
+    let storing = tokio::task::spawn_blocking(move || -> Result<()> {
+        files.iter().try_for_each(|bytes| artifacts.store(bytes).map(drop))
+    });
+    storing.await.map_err(|error| Error::internal("keeping model files", error))??;
+    quern.registry.record(&record_of(&deployment)).await?;
+    tracing::info!(number = deployment.number, changes = plan.changes.len(), "definitions are live");
+    quern.go_live(deployment);
+    Ok(Plan { applied: true, ..plan })
+}
+
+fn record_of(deployment: &Deployment) -> Apply {
+    let definitions = &deployment.catalog.definitions;
+    let versions =
+        definitions.models.values().flat_map(|model| model.versions.iter().map(move |v| (model, v)));
+    let models = versions.filter_map(|(model, version)| {
+        let live = deployment.model(&model.name, Some(&version.version))?;
+        Some(AppliedModel {
+            model: model.name.clone(),
+            version: version.version.clone(),
+            digest: live.model.digest.clone(),
+            path: version.path.clone(),
+            service: version.service.clone(),
+        })
+    });
+    Apply {
+        number: deployment.number,
+        applied_at_us: chrono::Utc::now().timestamp_micros(),
+        fingerprint: describe::fingerprint(deployment),
+        files: deployment.files.clone(),
+        source_schemas: deployment.source_schemas.clone(),
+        models: models.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Which mistakes do these definitions have, in all stages that can be reached?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use feature_defs::{DefError, DefFile, Definitions, ModelVersion};
+use quern_engine::{Catalog, ServicePlan, SourceSchemas};
+
+use crate::deployment::{Deployment, LiveModel, Quern};
+use crate::error::{Error, Result};
+use crate::inference::Model;
+use crate::store::registry::digest;
+
+/// ONNX files are protocol buffers, which end at 2 GiB.
+const MODEL_BYTES_MAX: u64 = 2 << 30;
+
+const KEEP_AS_IT_IS: &str = "this version is live: leave its feature service as it is, add a new service and a new \
+                             model version beside them, and remove the old ones once nobody asks for them";
+
+/// Definitions that hold: a deployment that is not live yet.
+#[derive(Debug)]
+pub struct Candidate {
+    /// What would be live.
+    pub deployment: Deployment,
+    /// Number of what was live when it was checked.
+    pub base: u64,
+    /// The model files that are not live yet.
+    pub(super) files: Vec<Vec<u8>>,
+}
+
+pub(super) fn check(quern: &Quern, files: Vec<DefFile>) -> Result<Candidate> {
+    let live = quern.live();
+    let definitions = feature_defs::parse(&files).map_err(Error::Definitions)?;
+    let mut mistakes = Vec::new();
+    let mut schemas = SourceSchemas::new();
+    for source in definitions.sources.values() {
+        match quern.history.schema(source) {
+            Ok(schema) => {
+                schemas.insert(source.name.clone(), schema);
+            }
+            Err(found) => mistakes.extend(found),
+        }
+    }
+    let catalog = match quern_engine::compile(definitions.clone(), &schemas) {
+        Ok(catalog) => catalog,
+        Err(found) => {
+            mistakes.extend(found);
+            // What does compile still feeds models, and these may have mistakes of their own.
+            Catalog { services: services_that_compile(&definitions, &schemas), ..Catalog::default() }
+        }
+    };
+    let mut models = Models { quern, live: &live, services: &catalog.services, mistakes, files: Vec::new() };
+    let loaded = models.load(&definitions)?;
+    let Models { mut mistakes, files: model_files, .. } = models;
+    if !mistakes.is_empty() {
+        mistakes.sort();
+        mistakes.dedup();
+        return Err(Error::Definitions(mistakes));
+    }
+    let deployment =
+        Deployment { number: live.number + 1, files, catalog, source_schemas: schemas, models: loaded };
+    Ok(Candidate { deployment, base: live.number, files: model_files })
+}
+
+/// Each service compiled with no more than it needs, so that the mistakes of others do not matter.
+fn services_that_compile(
+    definitions: &Definitions,
+    schemas: &SourceSchemas,
+) -> BTreeMap<String, Arc<ServicePlan>> {
+    let compile = |name: &String| {
+        let mut part = definitions.clone();
+        part.services.retain(|other, _| other == name);
+        let joined: BTreeSet<&str> =
+            definitions.services[name].projections.iter().map(|p| p.view.as_str()).collect();
+        part.views.retain(|view, _| joined.contains(view.as_str()));
+        let mut catalog = quern_engine::compile(part, schemas).ok()?;
+        Some((name.clone(), catalog.services.remove(name)?))
+    };
+    definitions.services.keys().filter_map(compile).collect()
+}
+
+/// The models of a candidate, while they are loaded.
+struct Models<'a> {
+    quern: &'a Quern,
+    live: &'a Deployment,
+    services: &'a BTreeMap<String, Arc<ServicePlan>>,
+    mistakes: Vec<DefError>,
+    files: Vec<Vec<u8>>,
+}
+
+impl Models<'_> {
+    /// Loads every version whose service compiled: what is wrong with the others has been said where it is wrong.
+    fn load(&mut self, definitions: &Definitions) -> Result<BTreeMap<String, Vec<LiveModel>>> {
+        let mut models = BTreeMap::new();
+        for model in definitions.models.values() {
+            let mut versions = Vec::new();
+            for version in &model.versions {
+                let Some(service) = self.services.get(&version.service) else { continue };
+                versions.extend(self.load_version(&model.name, version, service)?);
+            }
+            models.insert(model.name.clone(), versions);
+        }
+        Ok(models)
+    }
+
+    fn load_version(
+        &mut self,
+        model: &str,
+        version: &ModelVersion,
+        service: &Arc<ServicePlan>,
+    ) -> Result<Option<LiveModel>> {
+        let bytes = match read_model(&self.quern.settings.repository, &version.path) {
+            Ok(bytes) => bytes,
+            Err(cause) => {
+                self.mistakes.push(DefError::new(&version.loc, cause).with_help(
+                    "`path` is relative to the repository's root; export the model to ONNX there",
+                ));
+                return Ok(None);
+            }
+        };
+        let live = self.live.model(model, Some(&version.version));
+        let reusable = live.filter(|live| {
+            let same_vector =
+                live.service.outputs == service.outputs && live.service.defaults == service.defaults;
+            same_vector && live.model.digest == digest(&bytes)
+        });
+        let loaded = match reusable {
+            Some(live) => Arc::clone(&live.model),
+            None => {
+                let runtime = match self.quern.runtime() {
+                    Ok(runtime) => runtime,
+                    // Mistakes are the user's business first.
+                    Err(_) if !self.mistakes.is_empty() => return Ok(None),
+                    Err(error) => return Err(error),
+                };
+                match Model::load(runtime, &bytes, service) {
+                    Ok(loaded) => {
+                        self.files.push(bytes);
+                        Arc::new(loaded)
+                    }
+                    Err(cause) => {
+                        let mistake = DefError::new(&version.loc, cause);
+                        self.mistakes.push(match live {
+                            Some(_) => mistake.with_help(KEEP_AS_IT_IS),
+                            None => mistake,
+                        });
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        let service = Arc::clone(service);
+        Ok(Some(LiveModel { version: version.version.clone(), service, model: loaded }))
+    }
+}
+
+fn read_model(root: &Path, path: &str) -> std::result::Result<Vec<u8>, String> {
+    let full = root.join(path);
+    let failed = |error: std::io::Error| format!("model file `{path}` cannot be read: {error}");
+    let metadata = fs::metadata(&full).map_err(failed)?;
+    if metadata.len() > MODEL_BYTES_MAX {
+        return Err(format!("model file `{path}` is larger than {MODEL_BYTES_MAX} bytes"));
+    }
+    fs::read(&full).map_err(failed)
+}

@@ -1,0 +1,214 @@
+//! What does each definition say, key by key, whatever its file looks like?
+//!
+//! The one place where definitions become text that is compared: a plan is the difference of two such texts, and a
+//! fingerprint is the digest of one. Every field is taken apart by name, so that a new one cannot be forgotten here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use feature_defs::{
+    BatchSource, Column, Entity, Feature, FeatureService, FeatureView, Format, Literal, Model, ModelVersion,
+    Projection, Source, format_duration,
+};
+use quern_engine::schema::type_name;
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::Deployment;
+use crate::store::registry::digest;
+
+/// How much of a digest a person is shown.
+const DIGEST_CHARS: usize = 16;
+
+/// Kinds of definition, in the order in which they build on each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// An entity.
+    Entity,
+    /// A source.
+    Source,
+    /// A feature view.
+    FeatureView,
+    /// A feature service.
+    FeatureService,
+    /// A model.
+    Model,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Kind::Entity => "entity",
+            Kind::Source => "source",
+            Kind::FeatureView => "feature view",
+            Kind::FeatureService => "feature service",
+            Kind::Model => "model",
+        })
+    }
+}
+
+/// Key → value of one definition.
+pub(super) type Keys = BTreeMap<String, String>;
+
+/// Every definition of `deployment`.
+pub(super) fn describe(deployment: &Deployment) -> BTreeMap<(Kind, String), Keys> {
+    let definitions = &deployment.catalog.definitions;
+    let entities = definitions.entities.values().map(|e| ((Kind::Entity, e.name.clone()), entity(e)));
+    let sources =
+        definitions.sources.values().map(|s| ((Kind::Source, s.name.clone()), source(s, deployment)));
+    let views = definitions.views.values().map(|v| ((Kind::FeatureView, v.name.clone()), view(v)));
+    let services =
+        definitions.services.values().map(|s| ((Kind::FeatureService, s.name.clone()), service(s)));
+    let models = definitions.models.values().map(|m| ((Kind::Model, m.name.clone()), model(m, deployment)));
+    entities.chain(sources).chain(views).chain(services).chain(models).collect()
+}
+
+/// Digest of every definition, whatever the files look like.
+pub(super) fn fingerprint(deployment: &Deployment) -> String {
+    digest(format!("{:?}", describe(deployment)).as_bytes())
+}
+
+fn entity(entity: &Entity) -> Keys {
+    let Entity { name: _, description, join_keys, loc: _ } = entity;
+    let mut keys = Keys::new();
+    put(&mut keys, "description", description);
+    put(&mut keys, "join keys", &list(join_keys.iter().map(column)));
+    keys
+}
+
+fn source(source: &Source, deployment: &Deployment) -> Keys {
+    let Source {
+        name,
+        description,
+        batch,
+        push,
+        event_timestamp,
+        created_timestamp,
+        event_id,
+        columns,
+        loc: _,
+    } = source;
+    let mut keys = Keys::new();
+    put(&mut keys, "description", description);
+    if let Some(BatchSource { format, path, loc: _ }) = batch {
+        let format = match format {
+            Format::Parquet => "parquet",
+            Format::Csv => "csv",
+        };
+        put(&mut keys, "batch", &format!("{format} {path}"));
+    }
+    put(&mut keys, "push", if *push { "true" } else { "" });
+    put(&mut keys, "event timestamp", event_timestamp);
+    put(&mut keys, "created timestamp", created_timestamp.as_deref().unwrap_or(""));
+    put(&mut keys, "event id", &event_id.join(", "));
+    put(&mut keys, "declared columns", &list(columns.iter().map(column)));
+    // Not declared, found in the files: another type there changes what the features are.
+    for field in deployment.source_schemas.get(name).iter().flat_map(|schema| schema.fields().iter()) {
+        put(&mut keys, &format!("column {}", field.name()), &type_name(field.data_type()));
+    }
+    keys
+}
+
+fn view(view: &FeatureView) -> Keys {
+    let FeatureView {
+        name: _,
+        description,
+        entities,
+        keys: renamed,
+        source,
+        filter,
+        ttl_us,
+        lag_us,
+        features,
+        loc: _,
+    } = view;
+    let mut keys = Keys::new();
+    put(&mut keys, "description", description);
+    put(&mut keys, "entities", &entities.join(", "));
+    put(&mut keys, "keys", &pairs(renamed));
+    put(&mut keys, "source", source);
+    put(&mut keys, "where", filter.as_ref().map_or("", |filter| &filter.sql));
+    put(&mut keys, "ttl", &ttl_us.map_or(String::new(), format_duration));
+    put(&mut keys, "lag", &if *lag_us == 0 { String::new() } else { format_duration(*lag_us) });
+    put(&mut keys, "features", &list(features.iter().map(|feature| feature.name.clone())));
+    for feature in features {
+        put(&mut keys, &format!("feature {}", feature.name), &expression(feature));
+    }
+    keys
+}
+
+fn service(service: &FeatureService) -> Keys {
+    let FeatureService { name: _, description, request, projections, derived, outputs, loc: _ } = service;
+    let mut keys = Keys::new();
+    put(&mut keys, "description", description);
+    put(&mut keys, "request", &list(request.iter().map(column)));
+    put(&mut keys, "features", &list(projections.iter().map(projection)));
+    put(&mut keys, "derived", &list(derived.iter().map(|feature| feature.name.clone())));
+    for feature in derived {
+        put(&mut keys, &format!("derived {}", feature.name), &expression(feature));
+    }
+    if let Some(outputs) = outputs {
+        put(&mut keys, "outputs", &list(outputs.iter().map(|output| output.sql.clone())));
+    }
+    keys
+}
+
+fn model(model: &Model, deployment: &Deployment) -> Keys {
+    let Model { name, description, versions, loc: _ } = model;
+    let mut keys = Keys::new();
+    put(&mut keys, "description", description);
+    put(&mut keys, "versions", &list(versions.iter().map(|version| version.version.clone())));
+    for ModelVersion { version, path, service, loc: _ } in versions {
+        let digest = deployment.model(name, Some(version)).map_or("", |live| &live.model.digest);
+        let digest = digest.get(..DIGEST_CHARS).unwrap_or(digest);
+        put(
+            &mut keys,
+            &format!("version {version}"),
+            &format!("{path} (SHA-256 {digest}…), fed by {service}"),
+        );
+    }
+    keys
+}
+
+fn column(column: &Column) -> String {
+    let Column { name, dtype, default, loc: _ } = column;
+    format!("{name} {dtype}{}", default_of(default.as_ref()))
+}
+
+fn expression(feature: &Feature) -> String {
+    let Feature { name: _, description, expr, dtype, default, loc: _ } = feature;
+    let dtype = dtype.map_or(String::new(), |dtype| format!(" as {dtype}"));
+    let description = if description.is_empty() { String::new() } else { format!(" -- {description}") };
+    format!("{}{dtype}{}{description}", expr.sql, default_of(default.as_ref()))
+}
+
+fn projection(projection: &Projection) -> String {
+    let Projection { view, alias, keys, features, loc: _ } = projection;
+    let alias = alias.as_ref().map_or(String::new(), |alias| format!(" as {alias}"));
+    let keys = if keys.is_empty() { String::new() } else { format!(" on {}", pairs(keys)) };
+    format!("{view}{alias}{keys} ({})", features.join(", "))
+}
+
+fn default_of(default: Option<&Literal>) -> String {
+    match default {
+        None => String::new(),
+        Some(Literal::Bool(value)) => format!(" default {value}"),
+        Some(Literal::Int(value)) => format!(" default {value}"),
+        Some(Literal::Float(value)) => format!(" default {value:?}"),
+        Some(Literal::String(value)) => format!(" default {value:?}"),
+    }
+}
+
+fn pairs(pairs: &BTreeMap<String, String>) -> String {
+    list(pairs.iter().map(|(from, to)| format!("{from}: {to}")))
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}
+
+/// A key that says nothing is left out: what is not declared and what is declared empty are the same.
+fn put(keys: &mut Keys, key: &str, value: &str) {
+    if !value.is_empty() {
+        keys.insert(key.to_owned(), value.to_owned());
+    }
+}

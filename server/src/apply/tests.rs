@@ -1,0 +1,86 @@
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use expect_test::{Expect, expect};
+use feature_defs::DefFile;
+use quern_engine::SourceSchemas;
+
+use super::*;
+
+const BEFORE: &str = r#"
+kind: Entity
+name: plane
+join_keys: [{name: tailnum, type: string}]
+---
+kind: Source
+name: landings
+batch: {format: parquet, path: "landings/*.parquet"}
+event_timestamp: landed_at
+---
+kind: FeatureView
+name: history
+entities: [plane]
+source: landings
+ttl: 90d
+features:
+  - {name: last_delay, expr: arr_delay}
+---
+kind: FeatureView
+name: speeds
+entities: [plane]
+source: landings
+features:
+  - {name: speed}
+---
+kind: FeatureService
+name: delay_v1
+features: [{view: history}]
+"#;
+
+fn deployment(number: u64, files: &[&str]) -> Deployment {
+    let named = files.iter().enumerate();
+    let files: Vec<DefFile> =
+        named.map(|(i, text)| DefFile { path: format!("{i}.yaml"), text: (*text).to_owned() }).collect();
+    let schema = Schema::new(vec![
+        Field::new("tailnum", DataType::Utf8, true),
+        Field::new("landed_at", quern_engine::schema::timestamp(), true),
+        Field::new("arr_delay", DataType::Float64, true),
+        Field::new("speed", DataType::Float64, true),
+    ]);
+    let source_schemas = SourceSchemas::from([("landings".to_owned(), Arc::new(schema))]);
+    let definitions = feature_defs::parse(&files).expect("sound");
+    let catalog = quern_engine::compile(definitions, &source_schemas).expect("compiles");
+    Deployment { number, files, catalog, source_schemas, ..Deployment::default() }
+}
+
+fn check(before: &[&str], after: &[&str], expected: Expect) {
+    let plan = Plan::between(&deployment(3, before), &deployment(4, after));
+    expected.assert_eq(&plan.to_string());
+}
+
+#[test]
+fn the_same_definitions_in_other_files_change_nothing() {
+    let (first, rest) = BEFORE.split_once("---").expect("two documents");
+    let rest = format!(
+        "# Moved.\n{}",
+        rest.replace("{name: last_delay, expr: arr_delay}", "{expr: arr_delay, name: last_delay}")
+    );
+    check(&[BEFORE], &[&rest, first], expect!["no changes; apply 3 is live"]);
+    let fingerprint = |files: &[&str]| describe::fingerprint(&deployment(1, files));
+    assert_eq!(fingerprint(&[BEFORE]), fingerprint(&[&rest, first]));
+}
+
+#[test]
+fn a_change_is_shown_key_by_key() {
+    let after = BEFORE
+        .replace("ttl: 90d", "ttl: 30d\ndescription: of one plane")
+        .replace("expr: arr_delay", "expr: arr_delay / 60")
+        .replace("name: speeds", "name: velocities");
+    check(&[BEFORE], &[&after], expect![[""]]);
+}
+
+#[test]
+fn everything_is_new_at_first() {
+    let plan = Plan::between(&Deployment::default(), &deployment(1, &[BEFORE]));
+    expect![[""]].assert_eq(&plan.to_string());
+}

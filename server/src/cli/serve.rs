@@ -1,0 +1,70 @@
+//! `quern serve`: from the first connection to the last one answered.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::backend::Server;
+use super::failure::Result;
+use super::output::print;
+use super::{Options, Repository};
+use crate::Quern;
+use crate::error::Error;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    repository: Repository,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+}
+
+pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
+    let settings = options.settings(&arguments.repository.directory, arguments.listen.as_ref())?;
+    let listen = settings.listen;
+    let quern = Quern::open(settings).await?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| Error::Invalid(format!("nothing can listen at {listen}: {error}")))?;
+    let url = format!("http://{}", reachable(listener.local_addr().map_err(Error::from)?));
+    let announcement = Server::announce(&quern, &url)?;
+    print(format!("listening on {url}"));
+    let number = quern.live().number;
+    tracing::info!(url, apply = number, data = %quern.settings.data.display(), "serving");
+    if number == 0 {
+        tracing::warn!("nothing has been applied yet; run `quern apply`");
+    }
+    crate::api::serve(quern, listener, told_to_stop()).await?;
+    drop(announcement);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Ends at SIGINT or SIGTERM.
+async fn told_to_stop() {
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::error!(%error, "SIGTERM cannot be waited for");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping: requests under way are answered, new ones are not");
+}
+
+/// Where this machine reaches a server that listens everywhere.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,189 @@
+use std::path::PathBuf;
+
+use arrow::array::{ArrayRef, Float64Array, StringArray};
+use arrow::datatypes::DataType;
+use expect_test::{Expect, expect};
+use feature_defs::DefFile;
+use quern_engine::SourceSchemas;
+
+use super::*;
+
+/// Where the set-up installs ONNX Runtime.
+pub(crate) fn installed() -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/quern"));
+    let cache = std::env::var_os("QUERN_CACHE").map(PathBuf::from).or_else(home)?;
+    let pythons = std::fs::read_dir(cache.join("venv/lib")).ok()?.flatten();
+    pythons.map(|python| python.path().join("site-packages/onnxruntime/capi")).find(|path| path.is_dir())
+}
+
+fn runtime() -> Runtime {
+    Runtime::load(installed().as_deref()).unwrap()
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/../tests/fixtures/{name}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// A feature service that hands its request columns on.
+fn service(request: &str) -> Arc<ServicePlan> {
+    let text = format!(
+        "kind: FeatureService\nname: s\nrequest: {request}\nfeatures: []\noutputs: [{}]\n",
+        request
+            .split("name: ")
+            .skip(1)
+            .map(|rest| rest.split(',').next().unwrap())
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    let definitions = feature_defs::parse(&[DefFile { path: "s.yaml".into(), text }]).unwrap();
+    let catalog = quern_engine::compile(definitions, &SourceSchemas::new()).unwrap();
+    Arc::clone(&catalog.services["s"])
+}
+
+fn three_floats() -> Arc<ServicePlan> {
+    service("[{name: a, type: float64}, {name: b, type: float64}, {name: c, type: int64}]")
+}
+
+fn batch(service: &ServicePlan, columns: Vec<ArrayRef>) -> RecordBatch {
+    let cast = |(column, field): (ArrayRef, &Arc<arrow::datatypes::Field>)| {
+        arrow::compute::cast(&column, field.data_type()).unwrap()
+    };
+    let columns = columns.into_iter().zip(service.outputs.fields()).map(cast).collect();
+    RecordBatch::try_new(Arc::clone(&service.outputs), columns).unwrap()
+}
+
+fn floats(values: &[Option<f64>]) -> ArrayRef {
+    Arc::new(Float64Array::from(values.to_vec()))
+}
+
+fn to_json(outputs: &RecordBatch) -> String {
+    serde_json::to_string(&crate::api::predict::Rows(outputs)).unwrap()
+}
+
+fn check(predictions: &Predictions, expected: Expect) {
+    expected.assert_eq(&to_json(&predictions.outputs));
+}
+
+#[test]
+fn one_matrix_in_one_value_out() {
+    let service = three_floats();
+    let model = Model::load(&runtime(), &fixture("linear"), &service).unwrap();
+    assert_eq!(model.digest.len(), 64);
+    assert!(model.sessions() >= 1);
+    let columns = vec![
+        floats(&[Some(1.0), Some(0.25), None]),
+        floats(&[Some(2.0), Some(0.0), Some(1.0)]),
+        floats(&[Some(3.0), Some(-1.0), Some(1.0)]),
+    ];
+    let vectors = batch(&service, columns);
+    check(&model.predict(&vectors).unwrap(), expect!["[321.5,-99.25,null]"]);
+    check(&model.predict(&vectors.slice(0, 0)).unwrap(), expect!["[]"]);
+    let one_by_one: Vec<_> =
+        (0..3).map(|row| model.predict(&vectors.slice(row, 1)).unwrap().outputs).collect();
+    let all = model.predict(&vectors).unwrap().outputs;
+    assert_eq!(
+        arrow::compute::concat_batches(all.schema_ref(), &one_by_one).unwrap().slice(0, 2),
+        all.slice(0, 2)
+    );
+}
+
+#[test]
+fn named_inputs_in_named_outputs_out() {
+    let service = service("[{name: carrier, type: string, default: none}, {name: distance, type: float32}]");
+    let model = Model::load(&runtime(), &fixture("named"), &service).unwrap();
+    let vectors = batch(
+        &service,
+        vec![
+            Arc::new(StringArray::from(vec![Some("UA"), Some("DL"), None])),
+            floats(&[Some(1.5), Some(0.0), None]),
+        ],
+    );
+    check(
+        &model.predict(&vectors).unwrap(),
+        expect![[
+            r#"[{"code":1,"both":[1.5,3.0],"name":"UA","is_ua":true},{"code":2,"both":[0.0,0.0],"name":"DL","is_ua":false},{"code":-1,"both":[null,null],"name":"none","is_ua":false}]"#
+        ]],
+    );
+    let nul = batch(&service, vec![Arc::new(StringArray::from(vec!["a\0b"])), floats(&[Some(1.0)])]);
+    assert!(matches!(model.predict(&nul), Err(Error::Invalid(_))));
+}
+
+#[test]
+fn a_zipmap_is_a_map_in_each_row() {
+    let service = three_floats();
+    for (name, key) in [("classifier", DataType::Int64), ("classifier_text", DataType::Utf8)] {
+        let model = Model::load(&runtime(), &fixture(name), &service).unwrap();
+        let columns = (0..3).map(|_| floats(&[Some(1.0), Some(0.0)])).collect();
+        let outputs = model.predict(&batch(&service, columns)).unwrap().outputs;
+        let labels = outputs.column_by_name("output_label").unwrap();
+        assert_eq!((labels.len(), labels.data_type()), (2, &key));
+        let rows: serde_json::Value = serde_json::from_str(&to_json(&outputs)).unwrap();
+        let chances = rows[0]["output_probability"].as_object().unwrap();
+        let sum: f64 = chances.values().map(|chance| chance.as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{rows}");
+        assert_eq!(chances.len(), 3);
+    }
+}
+
+#[test]
+fn what_cannot_go_live_is_refused_with_words() {
+    let service = three_floats();
+    let refused = |onnx: &[u8]| Model::load(&runtime(), onnx, &service).unwrap_err();
+    assert!(refused(b"").starts_with("ONNX Runtime does not load the file: "), "{}", refused(b""));
+    assert!(refused(b"no model at all").starts_with("ONNX Runtime does not load the file: "));
+    let linear = fixture("linear");
+    assert!(refused(&linear[..linear.len() / 2]).starts_with("ONNX Runtime does not load the file: "));
+    expect![[r#"
+        the model does not run on 1 row(s) of zeros: the model's output `sum` has the shape [], which is not one row for each of the 1 that went in"#]]
+    .assert_eq(&refused(&fixture("total")));
+    expect![[r#"
+        the model does not fit feature service `s`:
+          - no input of the model is named `a` (known: carrier, distance); leave it out of the service's `outputs`
+          - no input of the model is named `b` (known: carrier, distance); leave it out of the service's `outputs`
+          - no input of the model is named `c` (known: carrier, distance); leave it out of the service's `outputs`
+          - no column of the service is named `distance`, as the model's input is (known: a, b, c)
+          - no column of the service is named `carrier`, as the model's input is (known: a, b, c)
+        feature service `s`  |  model
+          a  float64         |    distance  float32 [N, 1]
+          b  float64         |    carrier  string [N, 1]
+          c  int64           |"#]]
+    .assert_eq(&refused(&fixture("named")));
+}
+
+/// A damaged file is refused or answers something; it does not take the process down.
+#[test]
+fn a_flipped_bit_never_crashes() {
+    let (runtime, service) = (runtime(), three_floats());
+    let sound = fixture("linear");
+    let outcomes = (0..sound.len() * 8).step_by(3).map(|bit| {
+        let mut onnx = sound.clone();
+        onnx[bit / 8] ^= 1 << (bit % 8);
+        Model::load(&runtime, &onnx, &service).is_ok()
+    });
+    assert!(outcomes.filter(|loads| *loads).count() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_callers_share_the_sessions() {
+    let service = three_floats();
+    let model = Arc::new(Model::load(&runtime(), &fixture("linear"), &service).unwrap());
+    let callers = (0..64).map(|caller| {
+        let (model, service) = (Arc::clone(&model), Arc::clone(&service));
+        tokio::spawn(async move {
+            for round in 0..50 {
+                let rows = 1 + (caller + round) % 7 * 500;
+                let value = f64::from(caller as u32);
+                let columns = (0..3).map(|_| floats(&vec![Some(value); rows])).collect();
+                let predictions = predict(&model, batch(&service, columns)).await.unwrap();
+                let answer = predictions.outputs.column(0);
+                let answer = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float32Type>(answer);
+                assert!(answer.values().iter().all(|y| *y == (111.0 * value + 0.5) as f32));
+                assert_eq!(answer.len(), rows);
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    assert_eq!(model.pool.idle.lock().len(), model.sessions());
+}

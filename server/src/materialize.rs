@@ -1,0 +1,248 @@
+//! How does history become the head?
+//!
+//! View by view: the latest row of every key that is visible at `to`, out of the rows that became visible since the
+//! watermark (less a look-back for late ones), is computed and brought in. Rows go in before the watermark moves, and
+//! a row never replaces a later one: so an interrupted run leaves a head that is behind, never wrong, and the next
+//! run completes it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use feature_defs::suggest;
+use parking_lot::Mutex;
+use quern_engine::ViewPlan;
+use quern_engine::asof::{Address, Latest};
+use quern_engine::row::RowTimes;
+use quern_engine::time::visible_from;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::point_in_time::{for_each, open, read_selected, select};
+use crate::store::history::Scan;
+use crate::store::rocks::{Rows, Upserted};
+use crate::{Deployment, Quern};
+
+/// How far behind the watermark late rows are looked for where the request does not say, µs.
+pub const LOOK_BACK_DEFAULT_US: i64 = 86_400_000_000;
+
+/// Which views, and which stretch of time.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaterializeRequest {
+    /// Feature views; none means all.
+    pub views: Vec<String>,
+    /// Only rows that became visible at or after this query time, µs: a backfill. Absent: since the watermark.
+    pub from_us: Option<i64>,
+    /// Only rows visible at this query time, µs. Absent: now.
+    pub to_us: Option<i64>,
+    /// How far behind the watermark late rows are looked for, µs.
+    pub look_back_us: Option<i64>,
+}
+
+/// How far one view is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Progress {
+    /// The view.
+    pub view: String,
+    /// Rows of history passed, both passes counted.
+    pub done_rows: u64,
+    /// Rows to pass, as far as is known.
+    pub total_rows: u64,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Summary {
+    /// View by view.
+    pub views: Vec<ViewSummary>,
+    /// Seconds for all.
+    pub wall_seconds: f64,
+}
+
+/// What was done for one view.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ViewSummary {
+    /// The view.
+    pub view: String,
+    /// The query time up to which it is materialized, µs.
+    pub to_us: i64,
+    /// Rows of history read.
+    pub rows_read: u64,
+    /// Keys whose head is new.
+    pub rows_written: u64,
+    /// Keys whose head was this row already.
+    pub rows_unchanged: u64,
+    /// Keys whose head was a later row.
+    pub rows_older: u64,
+    /// Rows that the view's `where` leaves out.
+    pub rows_filtered: u64,
+    /// Rows that cannot be stored, by cause.
+    pub rejected: BTreeMap<String, u64>,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// Brings the head up to date. Reads history: call it where blocking is allowed.
+pub fn materialize(
+    quern: &Quern,
+    live: &Deployment,
+    request: &MaterializeRequest,
+    now_us: i64,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Summary> {
+    let started = Instant::now();
+    let views = &live.catalog.views;
+    for name in &request.views {
+        if !views.contains_key(name) {
+            let help = suggest(name, views.keys().map(String::as_str));
+            return Err(Error::NotFound(format!("unknown feature view `{name}`; {help}")));
+        }
+    }
+    if let (Some(from_us), Some(to_us)) = (request.from_us, request.to_us)
+        && from_us > to_us
+    {
+        return Err(Error::Invalid("`from` is after `to`".into()));
+    }
+    // One at a time: two runs over the same rows would only do the same work twice.
+    let _turn = quern.materializing.lock();
+    let mut summaries = Vec::new();
+    for view in views.values() {
+        if !request.views.is_empty() && !request.views.contains(&view.name) {
+            continue;
+        }
+        if live.catalog.definitions.sources[&view.source].batch.is_none() {
+            continue;
+        }
+        let run = Run { quern, view, scan: open(quern, live, view)?, progress, done: AtomicU64::new(0) };
+        summaries.push(run.run(request, now_us)?);
+    }
+    Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64() })
+}
+
+struct Run<'a> {
+    quern: &'a Quern,
+    view: &'a ViewPlan,
+    scan: Scan,
+    progress: &'a (dyn Fn(Progress) + Sync),
+    done: AtomicU64,
+}
+
+#[derive(Default)]
+struct Seen {
+    read: u64,
+    filtered: u64,
+    null_keys: u64,
+    null_times: u64,
+}
+
+impl Run<'_> {
+    fn run(&self, request: &MaterializeRequest, now_us: i64) -> Result<ViewSummary> {
+        let started = Instant::now();
+        let watermark = self.quern.head.watermark(self.view.id)?;
+        let to_us = request.to_us.unwrap_or(now_us);
+        let look_back_us = request.look_back_us.unwrap_or(LOOK_BACK_DEFAULT_US);
+        let since_us = watermark.map(|watermark_us| watermark_us.saturating_sub(look_back_us));
+        let from_us = request.from_us.or(since_us).unwrap_or(i64::MIN);
+        let (latest, seen) = self.latest(from_us, to_us)?;
+        let upserted = self.bring_in(&latest)?;
+        // A backfill that starts behind a gap does not close the gap.
+        if request.from_us.is_none_or(|from_us| watermark.is_some_and(|watermark_us| from_us <= watermark_us))
+        {
+            self.quern.head.set_watermark(self.view.id, to_us)?;
+        }
+        let mut rejected = BTreeMap::new();
+        for (why, rows) in
+            [("join key is null", seen.null_keys), ("event timestamp is null", seen.null_times)]
+        {
+            if rows > 0 {
+                rejected.insert(why.to_owned(), rows);
+            }
+        }
+        Ok(ViewSummary {
+            view: self.view.name.clone(),
+            to_us,
+            rows_read: seen.read,
+            rows_written: upserted.written,
+            rows_unchanged: upserted.unchanged,
+            rows_older: upserted.older,
+            rows_filtered: seen.filtered,
+            rejected,
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// The first pass: which row of each key is the latest?
+    fn latest(&self, from_us: i64, to_us: i64) -> Result<(Latest, Seen)> {
+        let lag_us = self.view.lag_us;
+        let units: Vec<usize> = (0..self.scan.units.len())
+            .filter(|unit| {
+                let Some((min_us, max_us)) = self.scan.units[*unit].times else { return true };
+                visible_from(min_us, lag_us) <= to_us && visible_from(max_us, lag_us) >= from_us
+            })
+            .collect();
+        let total_rows = 2 * units.iter().map(|unit| self.scan.units[*unit].rows).sum::<u64>();
+        let result = Mutex::new((Latest::new(from_us..=to_us, lag_us), Seen::default()));
+        for_each(&units, |unit| {
+            let (file, first_row) = (self.scan.units[unit].file, self.scan.units[unit].first_row);
+            self.scan.read(unit, self.view.stamp_columns(), None, &mut |offset, rows| {
+                let stamps = self.view.stamps(&rows)?;
+                let start = first_row + offset as u64;
+                let (latest, seen) = &mut *result.lock();
+                latest.offer(&stamps, |row| Address::new(file, start + row as u64));
+                seen.read += rows.num_rows() as u64;
+                seen.filtered += stamps.filtered;
+                seen.null_keys += stamps.null_keys;
+                seen.null_times += stamps.null_times;
+                self.advance(rows.num_rows(), total_rows);
+                Ok(())
+            })
+        })?;
+        Ok(result.into_inner())
+    }
+
+    /// The second pass: the features of those rows are computed, encoded and brought in.
+    fn bring_in(&self, latest: &Latest) -> Result<Upserted> {
+        let mut chosen: Vec<(Address, u32)> = latest
+            .stamps()
+            .iter()
+            .enumerate()
+            .filter_map(|(id, stamp)| Some((stamp.address()?, id as u32)))
+            .collect();
+        chosen.sort_unstable();
+        let selections = select(&self.scan, chosen.iter().map(|(address, _)| *address));
+        let total = Mutex::new(Upserted::default());
+        let order: Vec<usize> = (0..selections.len()).collect();
+        let wanted: Vec<usize> = (0..self.view.features.fields().len()).collect();
+        for_each(&order, |i| {
+            let selection = &selections[i];
+            let mut rows = Rows::default();
+            read_selected(&self.scan, selection, self.view.row_columns(), &mut |before, batch| {
+                let columns = self.view.features(&batch, &wanted)?;
+                for row in 0..batch.num_rows() {
+                    let id = chosen[before + row].1;
+                    let stamp = latest.stamps()[id as usize];
+                    let times = RowTimes { ts_us: stamp.ts_us, created_us: stamp.created_us };
+                    rows.push(self.view.id, latest.key(id), |out| {
+                        self.view.codec.encode(times, &columns, row, out);
+                    });
+                }
+                Ok(())
+            })?;
+            let upserted = self.quern.head.upsert(&rows)?;
+            let mut total = total.lock();
+            total.written += upserted.written;
+            total.unchanged += upserted.unchanged;
+            total.older += upserted.older;
+            self.advance(self.scan.units[selection.unit].rows as usize, 0);
+            Ok(())
+        })?;
+        Ok(total.into_inner())
+    }
+
+    fn advance(&self, rows: usize, total_rows: u64) {
+        let done_rows = self.done.fetch_add(rows as u64, Ordering::Relaxed) + rows as u64;
+        let view = self.view.name.clone();
+        (self.progress)(Progress { view, done_rows, total_rows: total_rows.max(done_rows) });
+    }
+}

@@ -1,0 +1,167 @@
+//! How is the server doing? Counted in the process, shown to Prometheus.
+//!
+//! The handles are made once, for the process: counting touches no registry and no lock that is held for long.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+use quern_engine::Status;
+
+use crate::Deployment;
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by route, method and status.
+    pub requests: IntCounterVec,
+    /// Seconds from a request's head to its reply's head, by route.
+    pub request_seconds: HistogramVec,
+    /// Requests that are being answered.
+    pub in_flight: IntGauge,
+    /// Seconds that reading the online store took, for all look-ups of a request together.
+    pub look_up: Histogram,
+    /// Seconds that the derived expressions of a request took.
+    pub transform: Histogram,
+    /// Seconds that a run of a model took.
+    pub inference: Histogram,
+    feature_values: IntCounterVec,
+}
+
+/// The metrics of this process.
+pub fn metrics() -> &'static Metrics {
+    static METRICS: LazyLock<Metrics> =
+        LazyLock::new(|| Metrics::new().expect("every metric is named once, and well"));
+    &METRICS
+}
+
+impl Metrics {
+    fn new() -> prometheus::Result<Metrics> {
+        let registry = Registry::new();
+        // From the fastest look-up (10 µs) to a request that nobody waits for (10 s), three to a decade.
+        let buckets: Vec<f64> = (-5..=0)
+            .flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(decade)))
+            .chain([10.0])
+            .collect();
+        let stages = HistogramVec::new(
+            HistogramOpts::new("quern_stage_seconds", "Seconds of a request by stage")
+                .buckets(buckets.clone()),
+            &["stage"],
+        )?;
+        registry.register(Box::new(stages.clone()))?;
+        let requests = IntCounterVec::new(
+            Opts::new("quern_requests_total", "Requests by route, method and status"),
+            &["route", "method", "status"],
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        let request_seconds = HistogramVec::new(
+            HistogramOpts::new("quern_request_seconds", "Seconds to a reply by route").buckets(buckets),
+            &["route"],
+        )?;
+        registry.register(Box::new(request_seconds.clone()))?;
+        let in_flight = IntGauge::new("quern_requests_in_flight", "Requests that are being answered")?;
+        registry.register(Box::new(in_flight.clone()))?;
+        let feature_values = IntCounterVec::new(
+            Opts::new("quern_feature_values_total", "Feature values served by feature service and status"),
+            &["feature_service", "status"],
+        )?;
+        registry.register(Box::new(feature_values.clone()))?;
+        Ok(Metrics {
+            look_up: stages.with_label_values(&["look_up"]),
+            transform: stages.with_label_values(&["transform"]),
+            inference: stages.with_label_values(&["inference"]),
+            registry,
+            requests,
+            request_seconds,
+            in_flight,
+            feature_values,
+        })
+    }
+
+    /// Counts the stored feature values that `feature_service` served, by status.
+    pub fn count_features(&self, feature_service: &str, counts: FeatureCounts) {
+        let add = |status: Status, count: u64| {
+            let counter: IntCounter =
+                self.feature_values.with_label_values(&[feature_service, status.as_str()]);
+            counter.inc_by(count);
+        };
+        for (status, count) in STATUSES.into_iter().zip(counts.0).filter(|(_, count)| *count > 0) {
+            add(status, count);
+        }
+    }
+
+    /// All of them in Prometheus' text format, with what is known of `live`.
+    pub fn render(&self, live: &Deployment) -> String {
+        let mut text = Vec::new();
+        // Writing to memory cannot fail, and a metric without a value is one that nobody counted yet.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        let mut text = String::from_utf8_lossy(&text).into_owned();
+        let _ = writeln!(
+            text,
+            "# HELP quern_apply_number Number of the apply that is live; 0 before the first\n\
+             # TYPE quern_apply_number gauge\nquern_apply_number {}\n\
+             # HELP quern_model_sessions Sessions of ONNX Runtime by model and version\n\
+             # TYPE quern_model_sessions gauge",
+            live.number
+        );
+        for (model, versions) in &live.models {
+            for version in versions {
+                let (model, name) = (escaped(model), escaped(&version.version));
+                let sessions = version.model.sessions();
+                let _ =
+                    writeln!(text, "quern_model_sessions{{model=\"{model}\",version=\"{name}\"}} {sessions}");
+            }
+        }
+        text
+    }
+}
+
+const STATUSES: [Status; 4] = [Status::Present, Status::NullValue, Status::NotFound, Status::OutsideMaxAge];
+
+/// How many values have which status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FeatureCounts([u64; 4]);
+
+impl FeatureCounts {
+    /// Counts one value.
+    pub fn add(&mut self, status: Status) {
+        self.0[status as usize] += 1;
+    }
+}
+
+/// A label's value as Prometheus' text format writes it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_shown() {
+        let metrics = Metrics::new().unwrap();
+        metrics.requests.with_label_values(&["/metrics", "GET", "200"]).inc();
+        metrics.look_up.observe(0.000_03);
+        let mut counts = FeatureCounts::default();
+        for status in [Status::Present, Status::Present, Status::OutsideMaxAge] {
+            counts.add(status);
+        }
+        metrics.count_features("delay_v1", counts);
+        let text = metrics.render(&Deployment::default());
+        for line in [
+            "quern_requests_total{method=\"GET\",route=\"/metrics\",status=\"200\"} 1",
+            "quern_stage_seconds_bucket{stage=\"look_up\",le=\"0.00005\"} 1",
+            "quern_stage_seconds_bucket{stage=\"look_up\",le=\"0.00002\"} 0",
+            "quern_feature_values_total{feature_service=\"delay_v1\",status=\"PRESENT\"} 2",
+            "quern_feature_values_total{feature_service=\"delay_v1\",status=\"OUTSIDE_MAX_AGE\"} 1",
+            "quern_requests_in_flight 0",
+            "quern_apply_number 0",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+        }
+    }
+}

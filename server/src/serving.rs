@@ -1,0 +1,170 @@
+//! Which vectors do these entities have? Join keys and request columns in, feature vectors out.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::interleave;
+use quern_engine::key::Keys;
+use quern_engine::row::times;
+use quern_engine::time::{state_at, visible_from};
+use quern_engine::{Found, Lookup, Origin, RowState, ServicePlan, Status};
+
+use crate::error::{Error, Result};
+use crate::point_in_time::{Question, ask};
+use crate::store::rocks::Wanted;
+use crate::{Deployment, Quern};
+
+/// Feature vectors and what is known of each value.
+pub struct Vectors {
+    /// A row for each instance; columns are the service's outputs.
+    pub vectors: RecordBatch,
+    /// What each look-up found.
+    pub found: Vec<Found>,
+    /// The service they belong to.
+    pub service: Arc<ServicePlan>,
+}
+
+impl Vectors {
+    /// How the value of `output` in `row` is to be understood.
+    pub fn status(&self, output: usize, row: usize) -> Status {
+        let state = match self.service.origins[output] {
+            Origin::Feature { lookup, .. } => self.found[lookup].states[row],
+            Origin::Input(_) | Origin::Derived => RowState::Present,
+        };
+        Status::of(state, self.vectors.column(output).is_null(row))
+    }
+
+    /// Event timestamp (µs) of the stored row that the value comes from; none for what was not stored or not found.
+    pub fn event_timestamp(&self, output: usize, row: usize) -> Option<i64> {
+        match self.service.origins[output] {
+            Origin::Feature { lookup, .. } => {
+                let found = &self.found[lookup];
+                (found.states[row] != RowState::NotFound).then(|| found.event_timestamps[row])
+            }
+            Origin::Input(_) | Origin::Derived => None,
+        }
+    }
+}
+
+/// Looks up `inputs` (columns as in [`ServicePlan::inputs`]) at `query_times_us`.
+///
+/// The head answers; a row that asks for a time before what the head holds for its key is answered from history, the
+/// same value at a higher price.
+pub async fn look_up(
+    quern: &Arc<Quern>,
+    live: &Arc<Deployment>,
+    service: &Arc<ServicePlan>,
+    inputs: RecordBatch,
+    query_times_us: Vec<i64>,
+) -> Result<Vectors> {
+    let keys = encode_keys(service, &inputs)?;
+    let (mut found, past) = from_head(quern, service, &keys, &query_times_us)?;
+    if past.iter().any(|rows| !rows.is_empty()) {
+        if !quern.settings.history_fallback {
+            return Err(Error::Refused(
+                "a query time lies before what the online store holds, and this server does not read history \
+                 (`history_fallback: false`); ask for a later `event_timestamp`"
+                    .into(),
+            ));
+        }
+        let (quern, live, service) = (Arc::clone(quern), Arc::clone(live), Arc::clone(service));
+        let times = query_times_us.clone();
+        let job = move || from_history(&quern, &live, &service, (&keys, &times), found, &past);
+        found = tokio::task::spawn_blocking(job)
+            .await
+            .map_err(|e| Error::internal("look-up in history", e))??;
+    }
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(query_times_us).with_timezone("UTC"));
+    let vectors = service.finish(&inputs, &times, &found)?;
+    Ok(Vectors { vectors, found, service: Arc::clone(service) })
+}
+
+/// The encoded keys of each look-up.
+pub(crate) fn encode_keys(service: &ServicePlan, inputs: &RecordBatch) -> Result<Vec<Keys>> {
+    let encode = |lookup: &Lookup| {
+        let columns: Vec<ArrayRef> = lookup.keys.iter().map(|place| inputs.column(*place).clone()).collect();
+        Ok(Keys::encode(&lookup.view.keys, &columns)?)
+    };
+    service.lookups.iter().map(encode).collect()
+}
+
+/// What the head says, and for each look-up the rows that it cannot answer.
+fn from_head(
+    quern: &Quern,
+    service: &ServicePlan,
+    keys: &[Keys],
+    query_times_us: &[i64],
+) -> Result<(Vec<Found>, Vec<Vec<u32>>)> {
+    let n = query_times_us.len();
+    let mut wanted = Wanted::default();
+    for (lookup, keys) in service.lookups.iter().zip(keys) {
+        (0..n).for_each(|row| wanted.push(lookup.view.id, keys.get(row)));
+    }
+    let stored = quern.head.get_many(&wanted)?;
+    let (mut all_found, mut all_past) = (Vec::new(), Vec::new());
+    for (i, lookup) in service.lookups.iter().enumerate() {
+        let view = &lookup.view;
+        let stored = &stored[i * n..(i + 1) * n];
+        let mut rows: Vec<Option<&[u8]>> = stored.iter().map(Option::as_deref).collect();
+        let (mut states, mut event_timestamps) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        let mut past = Vec::new();
+        for (row, q_us) in rows.iter_mut().zip(query_times_us) {
+            let (state, ts_us) = match row {
+                None => (RowState::NotFound, 0),
+                Some(bytes) => {
+                    let ts_us = times(bytes)?.ts_us;
+                    if visible_from(ts_us, view.lag_us) > *q_us {
+                        past.push(states.len() as u32);
+                        (RowState::NotFound, 0)
+                    } else {
+                        (state_at(*q_us, ts_us, view.lag_us, view.ttl_us), ts_us)
+                    }
+                }
+            };
+            if state != RowState::Present {
+                *row = None;
+            }
+            states.push(state);
+            event_timestamps.push(ts_us);
+        }
+        let columns = view.codec.decode(&rows, &lookup.features)?;
+        all_found.push(Found { columns, states, event_timestamps });
+        all_past.push(past);
+    }
+    Ok((all_found, all_past))
+}
+
+/// Fills in the rows `past` of each look-up from history.
+fn from_history(
+    quern: &Quern,
+    live: &Deployment,
+    service: &ServicePlan,
+    (keys, query_times_us): (&[Keys], &[i64]),
+    mut found: Vec<Found>,
+    past: &[Vec<u32>],
+) -> Result<Vec<Found>> {
+    for (i, lookup) in service.lookups.iter().enumerate().filter(|(i, _)| !past[*i].is_empty()) {
+        let rows = &past[i];
+        let question = Question {
+            view: &lookup.view,
+            keys: &keys[i].pick(rows),
+            query_times_us: &rows.iter().map(|row| query_times_us[*row as usize]).collect::<Vec<_>>(),
+            features: &lookup.features,
+            as_known: false,
+            expired: true,
+        };
+        let answer = ask(quern, live, &question)?.found(0..rows.len())?;
+        let head = &mut found[i];
+        let mut places: Vec<(usize, usize)> = (0..query_times_us.len()).map(|row| (0, row)).collect();
+        for (j, row) in rows.iter().enumerate() {
+            let row = *row as usize;
+            places[row] = (1, j);
+            head.states[row] = answer.states[j];
+            head.event_timestamps[row] = answer.event_timestamps[j];
+        }
+        for (column, answer) in head.columns.iter_mut().zip(&answer.columns) {
+            *column = interleave(&[column.as_ref(), answer.as_ref()], &places)?;
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,261 @@
+//! Where does this server keep its data, where does it listen, and what does it allow?
+//!
+//! `quern.yaml` in the repository's root says so; an environment variable (`QUERN_LISTEN`, …) overrides it, and a flag
+//! overrides both.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
+
+use feature_defs::{DefError, Loc, suggest};
+use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
+
+use crate::error::{Error, Result};
+
+/// The settings' file, in the repository's root.
+pub const SETTINGS_FILE: &str = "quern.yaml";
+
+/// The largest request body that a server can be told to accept.
+const BODY_BYTES_MAX: usize = 1 << 30;
+
+/// All settings, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The repository: the folder of the definition files.
+    pub repository: PathBuf,
+    /// The folder of history, head and registry.
+    pub data: PathBuf,
+    /// Where HTTP, gRPC and Flight are answered.
+    pub listen: SocketAddr,
+    /// The online store; `rocksdb`.
+    pub online: String,
+    /// The registry; `sqlite`.
+    pub registry: String,
+    /// ONNX Runtime's shared library, where it is not to be searched for.
+    pub onnxruntime: Option<PathBuf>,
+    /// The largest body of an HTTP request.
+    pub body_bytes_max: usize,
+    /// Whether a look-up at a time before what the head holds is answered from history, or refused.
+    pub history_fallback: bool,
+}
+
+/// One setting: its name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and its line of
+/// documentation.
+pub const KEYS: [(&str, &str); 7] = [
+    ("data", "the folder of history, head and registry; `.quern` in the repository where it is not set"),
+    ("listen", "where the server listens; `127.0.0.1:7400` where it is not set"),
+    ("online", "the online store: `rocksdb`"),
+    ("registry", "the registry of definitions: `sqlite`"),
+    ("onnxruntime", "ONNX Runtime's shared library; searched for where it is not set"),
+    ("body_bytes_max", "the largest body of a request, in bytes; 16777216 where it is not set"),
+    (
+        "history_fallback",
+        "whether a look-up at a time that the head no longer knows is answered from history",
+    ),
+];
+
+impl Settings {
+    /// The settings of the repository in the folder `repository`. `flags` are names as in [`KEYS`] and their values.
+    ///
+    /// # Errors
+    /// Every mistake in the file by line; a wrong variable or flag by its name.
+    pub fn load(repository: &Path, flags: &[(&str, String)]) -> Result<Settings> {
+        Settings::load_from(repository, |name| std::env::var(name).ok(), flags)
+    }
+
+    /// [`Settings::load`] in another environment than the process's own.
+    pub fn load_from(
+        repository: &Path,
+        environment: impl Fn(&str) -> Option<String>,
+        flags: &[(&str, String)],
+    ) -> Result<Settings> {
+        // One name for one folder, however it was reached; one that is missing is reported by whoever reads it.
+        let repository = repository.canonicalize().or_else(|_| absolute(repository))?;
+        let mut settings = Settings {
+            data: repository.join(".quern"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
+            online: "rocksdb".to_owned(),
+            registry: "sqlite".to_owned(),
+            onnxruntime: None,
+            body_bytes_max: 16 << 20,
+            history_fallback: true,
+            repository,
+        };
+        settings.read_file()?;
+        for (key, _) in KEYS {
+            let variable = format!("QUERN_{}", key.to_uppercase());
+            if let Some(value) = environment(&variable).filter(|value| !value.is_empty()) {
+                settings
+                    .set(key, &value, Path::new("."))
+                    .map_err(|cause| Error::Invalid(format!("environment variable {variable}: {cause}")))?;
+            }
+        }
+        for (key, value) in flags {
+            settings
+                .set(key, value, Path::new("."))
+                .map_err(|cause| Error::Invalid(format!("option --{}: {cause}", key.replace('_', "-"))))?;
+        }
+        Ok(settings)
+    }
+
+    fn read_file(&mut self) -> Result<()> {
+        let text = match std::fs::read_to_string(self.repository.join(SETTINGS_FILE)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::Invalid(format!("{SETTINGS_FILE} cannot be read: {error}"))),
+        };
+        let documents = MarkedYaml::load_from_str(&text).map_err(|error| {
+            Error::Definitions(vec![DefError::new(&place(*error.marker()), error.info())])
+        })?;
+        let mut mistakes = Vec::new();
+        for document in &documents {
+            match &document.data {
+                YamlData::Mapping(entries) => {
+                    for (key, value) in entries {
+                        mistakes.extend(self.read_entry(key, value).err());
+                    }
+                }
+                YamlData::Value(Scalar::Null) | YamlData::BadValue => {}
+                _ => mistakes.push(
+                    DefError::new(&place(document.span.start), "settings are a mapping of names to values")
+                        .with_help("as in `listen: 127.0.0.1:7400`"),
+                ),
+            }
+        }
+        if mistakes.is_empty() { Ok(()) } else { Err(Error::Definitions(mistakes)) }
+    }
+
+    fn read_entry(
+        &mut self,
+        key: &MarkedYaml<'_>,
+        value: &MarkedYaml<'_>,
+    ) -> std::result::Result<(), DefError> {
+        let known = KEYS.map(|(key, _)| key);
+        let (key_place, value_place) = (place(key.span.start), place(value.span.start));
+        let name = scalar(key).unwrap_or_default();
+        if !known.contains(&name.as_str()) {
+            return Err(DefError::new(&key_place, format!("there is no setting `{name}`"))
+                .with_help(suggest(&name, known)));
+        }
+        let Some(text) = scalar(value) else {
+            return Err(DefError::new(&value_place, format!("`{name}` takes one value")));
+        };
+        // The name is copied, since what follows changes the settings.
+        let base = self.repository.clone();
+        self.set(&name, &text, &base)
+            .map_err(|cause| DefError::new(&value_place, format!("`{name}`: {cause}")))
+    }
+
+    /// Sets one of [`KEYS`]; a relative path starts at `base`.
+    fn set(&mut self, key: &str, value: &str, base: &Path) -> std::result::Result<(), String> {
+        let path = || absolute(base.join(value)).map_err(|error| format!("`{value}` is not a path: {error}"));
+        match key {
+            "data" => self.data = path()?,
+            "listen" => self.listen = address(value)?,
+            "online" => self.online = only("rocksdb", value, &["redis://", "rediss://"])?,
+            "registry" => self.registry = only("sqlite", value, &["postgres://", "postgresql://"])?,
+            "onnxruntime" => self.onnxruntime = Some(path()?),
+            "body_bytes_max" => {
+                let bytes = value.replace('_', "").parse().ok();
+                self.body_bytes_max = bytes
+                    .filter(|bytes| (1..=BODY_BYTES_MAX).contains(bytes))
+                    .ok_or_else(|| format!("`{value}` is not a whole number from 1 to {BODY_BYTES_MAX}"))?;
+            }
+            "history_fallback" => {
+                self.history_fallback =
+                    value.parse().map_err(|_| format!("`{value}` is neither `true` nor `false`"))?;
+            }
+            _ => return Err(format!("there is no such setting; {}", suggest(key, KEYS.map(|(key, _)| key)))),
+        }
+        Ok(())
+    }
+}
+
+fn address(text: &str) -> std::result::Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    found.ok_or_else(|| format!("`{text}` is not an address and a port, such as `127.0.0.1:7400`"))
+}
+
+fn only(built: &str, value: &str, planned: &[&str]) -> std::result::Result<String, String> {
+    if value == built {
+        return Ok(built.to_owned());
+    }
+    if let Some(scheme) = planned.iter().find(|scheme| value.starts_with(**scheme)) {
+        return Err(format!("`{scheme}…` is not built yet; for now this is `{built}`"));
+    }
+    Err(format!("`{value}` is unknown; for now this is `{built}`"))
+}
+
+fn scalar(node: &MarkedYaml<'_>) -> Option<String> {
+    match &node.data {
+        YamlData::Value(Scalar::String(text)) => Some(text.to_string()),
+        YamlData::Value(Scalar::Integer(number)) => Some(number.to_string()),
+        YamlData::Value(Scalar::Boolean(value)) => Some(value.to_string()),
+        YamlData::Value(Scalar::FloatingPoint(number)) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn place(mark: Marker) -> Loc {
+    Loc { file: Arc::from(SETTINGS_FILE), line: mark.line(), column: mark.col() + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(
+        file: &str,
+        variables: &[(&str, &str)],
+        flags: &[(&str, &str)],
+    ) -> std::result::Result<Settings, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(SETTINGS_FILE), file).expect("written");
+        let flags: Vec<(&str, String)> =
+            flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        let environment = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        let settings = Settings::load_from(folder.path(), environment, &flags);
+        settings.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_win_over_variables_and_variables_over_the_file() {
+        let file = "listen: 127.0.0.1:1\n";
+        let listen = |variables: &[(&str, &str)], flags: &[(&str, &str)]| {
+            check(file, variables, flags).expect("sound").listen.port()
+        };
+        assert_eq!(listen(&[], &[]), 1);
+        assert_eq!(listen(&[("QUERN_LISTEN", "127.0.0.1:2")], &[]), 2);
+        assert_eq!(listen(&[("QUERN_LISTEN", "127.0.0.1:2")], &[("listen", "127.0.0.1:3")]), 3);
+    }
+
+    #[test]
+    fn paths_in_the_file_start_at_the_repository() {
+        let settings = check("data: store # beside the definitions\n", &[], &[]).expect("sound");
+        assert_eq!(settings.data, settings.repository.join("store"));
+        assert_eq!(check("", &[], &[]).expect("sound").data.file_name(), Some(".quern".as_ref()));
+    }
+
+    #[test]
+    fn every_mistake_of_the_file_is_named_with_its_line() {
+        let mistakes = check("lisen: 127.0.0.1:1\nbody_bytes_max: much\nonline: redis://h\n", &[], &[])
+            .expect_err("three");
+        for part in [
+            "quern.yaml:1:1: there is no setting `lisen`",
+            "did you mean `listen`?",
+            "quern.yaml:2:17: `body_bytes_max`: `much` is not a whole number",
+            "quern.yaml:3:9: `online`: `redis://…` is not built yet",
+        ] {
+            assert!(mistakes.contains(part), "{part} in {mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named() {
+        let mistake = check("", &[("QUERN_REGISTRY", "postgres://h/d")], &[]).expect_err("refused");
+        assert!(mistake.contains("QUERN_REGISTRY") && mistake.contains("not built yet"), "{mistake}");
+    }
+}

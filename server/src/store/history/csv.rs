@@ -1,0 +1,221 @@
+//! How are rows of a CSV file read?
+//!
+//! RFC 4180 with a header line, UTF-8, with or without a byte order mark. Columns are found by name; those that
+//! nobody asks for are skipped unread.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+
+use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use quern_engine::schema::type_name;
+
+use super::cell::{Cells, example};
+use super::files::HistoryFile;
+use super::{BATCH_ROWS_MAX, Reading};
+use crate::error::{Error, Result};
+
+/// A longer record is no record, but a quote that is never closed.
+const RECORD_BYTES_MAX: u64 = 16 << 20;
+/// A batch ends early when its text grows beyond this.
+const BATCH_BYTES_MAX: usize = 64 << 20;
+/// How much of a bad cell an error shows.
+const CELL_CHARS_SHOWN: usize = 60;
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// A CSV file whose records have been counted.
+#[derive(Debug)]
+pub(super) struct CsvFile {
+    file: HistoryFile,
+    rows: u64,
+}
+
+/// The columns of a file: its header's names, with `schema`'s types where it knows them. Text itself has no type.
+pub(super) fn header(file: &HistoryFile, schema: &Schema) -> Result<Fields> {
+    let names = names(file, &mut reader(file)?)?;
+    let twice = |name: &str| names.iter().filter(|other| *other == name).count() > 1;
+    if let Some(field) = schema.fields().iter().find(|field| twice(field.name())) {
+        return Err(file.unreadable(&format!("its header names column `{}` twice", field.name())));
+    }
+    let field = |name: &String| {
+        let dtype = schema.field_with_name(name).map_or(DataType::Utf8, |field| field.data_type().clone());
+        Field::new(name, dtype, true)
+    };
+    Ok(names.iter().map(field).collect())
+}
+
+impl CsvFile {
+    /// Counts the records, which also finds those that are too short or too long.
+    pub(super) fn open(file: HistoryFile) -> Result<Self> {
+        let mut reader = reader(&file)?;
+        let mut record = ByteRecord::new();
+        let mut rows = 0;
+        while next(&file, &mut reader, &mut record)? {
+            rows += 1;
+        }
+        if rows > u64::from(u32::MAX) {
+            return Err(file.unreadable(&format!("{rows} records are too many for one file; split it")));
+        }
+        Ok(CsvFile { file, rows })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.file.name
+    }
+
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Reads the whole file or some of its rows; batches come in row order.
+    pub(super) fn read(
+        &self,
+        reading: &Reading<'_>,
+        visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let mut reader = reader(&self.file)?;
+        let mut batch = Batch::new(self, reading, &names(&self.file, &mut reader)?)?;
+        let mut record = ByteRecord::new();
+        let mut wanted = reading.rows.map(|rows| rows.iter().copied().peekable());
+        let mut row = 0u32;
+        while next(&self.file, &mut reader, &mut record)? {
+            let is_wanted = match &mut wanted {
+                None => true,
+                Some(rows) => rows.next_if_eq(&row).is_some(),
+            };
+            row = row.wrapping_add(1);
+            if is_wanted {
+                batch.push(&record)?;
+                if batch.is_full() {
+                    visit(batch.finish()?)?;
+                }
+                if wanted.as_mut().is_some_and(|rows| rows.peek().is_none()) {
+                    break;
+                }
+            }
+        }
+        if batch.rows > 0 { visit(batch.finish()?) } else { Ok(()) }
+    }
+}
+
+/// Records on their way to a record batch.
+struct Batch<'a> {
+    file: &'a CsvFile,
+    reading: &'a Reading<'a>,
+    /// For each column asked for: its place in a record, and its cells.
+    columns: Vec<(usize, Cells)>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn new(file: &'a CsvFile, reading: &'a Reading<'a>, header: &[String]) -> Result<Self> {
+        let column = |field: &Arc<Field>| {
+            let place = header.iter().position(|name| name == field.name());
+            let column = place.zip(Cells::new(field.data_type()));
+            let name = file.name();
+            column.ok_or_else(|| {
+                Error::Internal(format!("`{name}` was opened without column `{}`", field.name()))
+            })
+        };
+        let columns = reading.schema.fields().iter().map(column).collect::<Result<_>>()?;
+        Ok(Batch { file, reading, columns, rows: 0, bytes: 0 })
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows == BATCH_ROWS_MAX || self.bytes > BATCH_BYTES_MAX
+    }
+
+    fn push(&mut self, record: &ByteRecord) -> Result<()> {
+        for (i, (place, cells)) in self.columns.iter_mut().enumerate() {
+            let cell = record.get(*place).unwrap_or_default();
+            if str::from_utf8(cell).ok().and_then(|text| cells.push(text)).is_none() {
+                return Err(bad_cell(self.file, self.reading.schema.field(i), record, cell));
+            }
+        }
+        self.rows += 1;
+        self.bytes += record.as_slice().len();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch> {
+        let columns = self.columns.iter_mut().map(|(_, cells)| Ok(cells.finish()?)).collect::<Result<_>>()?;
+        (self.rows, self.bytes) = (0, 0);
+        Ok(RecordBatch::try_new(Arc::clone(&self.reading.schema), columns)?)
+    }
+}
+
+fn bad_cell(file: &CsvFile, field: &Field, record: &ByteRecord, cell: &[u8]) -> Error {
+    let shown: String = String::from_utf8_lossy(cell).chars().take(CELL_CHARS_SHOWN).collect();
+    let (name, column, dtype) = (file.name(), field.name(), field.data_type());
+    let expected = match dtype {
+        DataType::Utf8 => "string: it is not UTF-8".to_owned(),
+        _ => format!("{}, such as {}", type_name(dtype), example(dtype)),
+    };
+    let line = line(&file.file, record);
+    Error::Invalid(format!("`{name}`, line {line}, column `{column}`: `{shown}` is not of type {expected}"))
+}
+
+/// The next record; false at the end of the file.
+fn next(file: &HistoryFile, reader: &mut Reader<Budget>, record: &mut ByteRecord) -> Result<bool> {
+    reader.get_mut().bytes = RECORD_BYTES_MAX;
+    reader.read_byte_record(record).map_err(|error| match error.kind() {
+        ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            let line = line(file, record);
+            file.unreadable(&format!(
+                "line {line} has {len} cells and the header {expected_len}; is a quote not closed?"
+            ))
+        }
+        _ => file.unreadable(&error),
+    })
+}
+
+fn names(file: &HistoryFile, reader: &mut Reader<Budget>) -> Result<Vec<String>> {
+    let header = reader.byte_headers().map_err(|error| file.unreadable(&error))?;
+    if header.is_empty() {
+        return Err(file.unreadable(&"it is empty; a CSV file begins with a line of column names"));
+    }
+    let name = |cell: &[u8]| Some(str::from_utf8(cell).ok()?.trim().to_owned());
+    let names: Option<Vec<String>> = header.iter().map(name).collect();
+    names.ok_or_else(|| file.unreadable(&"its header is not UTF-8"))
+}
+
+fn reader(file: &HistoryFile) -> Result<Reader<Budget>> {
+    let budget = Budget { file: file.open()?, bytes: RECORD_BYTES_MAX };
+    Ok(ReaderBuilder::new().buffer_capacity(BUFFER_BYTES).from_reader(budget))
+}
+
+/// A file that ends with an error when one record takes more bytes than are left.
+struct Budget {
+    file: File,
+    bytes: u64,
+}
+
+impl Read for Budget {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.bytes = self.bytes.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::other(format!(
+                "a record is longer than {RECORD_BYTES_MAX} bytes; is a quote not closed?"
+            ))
+        })?;
+        Ok(count)
+    }
+}
+
+/// The line on which a record begins, from 1. The reader's own count is early by the line ends that it has yet to
+/// skip, so this counts them in the file: only errors ask for it.
+fn line(file: &HistoryFile, record: &ByteRecord) -> u64 {
+    let Some(start) = record.position().map(|position| position.byte()) else { return 0 };
+    let Ok(handle) = file.open() else { return 0 };
+    let mut lines = 1;
+    for (byte, place) in BufReader::new(handle).bytes().map_while(io::Result::ok).zip(0u64..) {
+        if place >= start && !matches!(byte, b'\r' | b'\n') {
+            break;
+        }
+        lines += u64::from(byte == b'\n');
+    }
+    lines
+}

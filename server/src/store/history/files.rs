@@ -1,0 +1,184 @@
+//! Which files does a source's path name, in the order in which their rows count as arrived?
+
+use std::any::Any;
+use std::fmt::Display;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+use feature_defs::{BatchSource, DefError, Format, Source};
+use glob::{MatchOptions, Pattern};
+
+use crate::error::Error;
+
+/// More files than this under one path are a mistake in the path.
+const FILES_MAX: usize = 100_000;
+/// Deeper folders than this are a link that leads back into itself.
+const DEPTH_MAX: usize = 32;
+/// How many of a folder's names an error shows.
+const NAMES_SHOWN: usize = 5;
+
+/// A file of history, as it was when its source was opened.
+#[derive(Debug, Clone)]
+pub(super) struct HistoryFile {
+    path: PathBuf,
+    /// Path relative to the repository where it lies inside, for messages and for the order of arrival.
+    pub(super) name: String,
+    version: Version,
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Debug, Clone, PartialEq)]
+struct Version {
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Version {
+    fn of(metadata: &Metadata) -> Self {
+        Version { bytes: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
+impl HistoryFile {
+    /// The file's bytes; refused where they are no longer those that were opened.
+    pub(super) fn open(&self) -> Result<File, Error> {
+        let opened = File::open(&self.path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
+        let (version, file) = opened.map_err(|error| self.unreadable(&error))?;
+        if version != self.version {
+            return Err(Error::Invalid(format!(
+                "`{}` changed while it was being read ({} bytes, now {}); write new rows into new files, then run again",
+                self.name, self.version.bytes, version.bytes
+            )));
+        }
+        Ok(file)
+    }
+
+    /// Runs a decoder on this file. Decoders of foreign formats may panic on malformed bytes: both ways to fail
+    /// become an error that names the file.
+    pub(super) fn guarded<T, E: Display>(&self, decode: impl FnOnce() -> Result<T, E>) -> Result<T, Error> {
+        match catch_unwind(AssertUnwindSafe(decode)) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.unreadable(&error)),
+            Err(panic) => Err(self.unreadable(&panic_message(panic.as_ref()))),
+        }
+    }
+
+    /// The file is missing, truncated, malformed or not allowed to be read.
+    pub(super) fn unreadable(&self, why: &dyn Display) -> Error {
+        Error::Invalid(format!("`{}` cannot be read: {why}", self.name))
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let message =
+        panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    format!("it is malformed ({})", message.unwrap_or("the decoder gave up"))
+}
+
+/// Every file that `batch` names, sorted by name. A folder stands for all files in it with the format's
+/// extension, at any depth, names that begin with `.` or `_` left out (as Spark and Hive do: half-written output).
+pub(super) fn find(root: &Path, source: &Source, batch: &BatchSource) -> Result<Vec<HistoryFile>, DefError> {
+    let mistake = |cause: String| DefError::new(&batch.loc, format!("source `{}`: {cause}", source.name));
+    if let Some((scheme, _)) = batch.path.split_once("://") {
+        return Err(mistake(format!("`{}` is not a path of this machine", batch.path)).with_help(format!(
+            "`{scheme}://` is not read yet; copy or mount the files and name a path or glob"
+        )));
+    }
+    let mut paths = Vec::new();
+    let listed = matching(root, batch, &mut paths);
+    listed.map_err(|why| mistake(format!("`{}` cannot be listed: {why}", batch.path)))?;
+    if paths.len() > FILES_MAX {
+        return Err(mistake(format!("`{}` names more than {FILES_MAX} files", batch.path))
+            .with_help("narrow the glob, or merge small files into larger ones"));
+    }
+    if paths.is_empty() {
+        return Err(mistake(format!("no file matches `{}`", batch.path)).with_help(way_out(root, batch)));
+    }
+    let mut files = Vec::with_capacity(paths.len());
+    for path in paths {
+        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        let metadata =
+            fs::metadata(&path).map_err(|why| mistake(format!("`{name}` cannot be read: {why}")))?;
+        files.push(HistoryFile { path, name, version: Version::of(&metadata) });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    files.dedup_by(|a, b| a.name == b.name);
+    Ok(files)
+}
+
+/// Fills `paths` with the files that the path or glob names, in any order, perhaps twice.
+fn matching(root: &Path, batch: &BatchSource, paths: &mut Vec<PathBuf>) -> io::Result<()> {
+    let literal = root.join(&batch.path);
+    if literal.exists() {
+        return take(&literal, batch.format, paths);
+    }
+    let absolute = Path::new(&batch.path).is_absolute();
+    let folder = if absolute { String::new() } else { Pattern::escape(&root.to_string_lossy()) };
+    let pattern = Path::new(&folder).join(&batch.path);
+    let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+    let found = glob::glob_with(&pattern.to_string_lossy(), options).map_err(io::Error::other)?;
+    for path in found {
+        take(&path.map_err(io::Error::from)?, batch.format, paths)?;
+    }
+    Ok(())
+}
+
+fn take(path: &Path, format: Format, paths: &mut Vec<PathBuf>) -> io::Result<()> {
+    if path.is_dir() {
+        return walk(path, format, 0, paths);
+    }
+    paths.push(path.to_owned());
+    Ok(())
+}
+
+fn walk(folder: &Path, format: Format, depth: usize, paths: &mut Vec<PathBuf>) -> io::Result<()> {
+    if depth > DEPTH_MAX {
+        return Err(io::Error::other(format!(
+            "folders are nested deeper than {DEPTH_MAX}: {}",
+            folder.display()
+        )));
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(['.', '_']) || paths.len() > FILES_MAX {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, format, depth + 1, paths)?;
+        } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension(format))) {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn extension(format: Format) -> &'static str {
+    match format {
+        Format::Parquet => "parquet",
+        Format::Csv => "csv",
+    }
+}
+
+/// Says what lies where the search began, which is mostly enough to see the typing error.
+fn way_out(root: &Path, batch: &BatchSource) -> String {
+    let is_plain = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+    let mut folder = root.join(Path::new(&batch.path).components().take_while(is_plain).collect::<PathBuf>());
+    while !folder.is_dir() && folder.pop() {}
+    let mut names: Vec<String> = fs::read_dir(&folder)
+        .map(|entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+        .unwrap_or_default();
+    names.sort_unstable();
+    let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
+    names.truncate(NAMES_SHOWN);
+    let holds = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    format!(
+        "looked in `{}`, which holds {holds}{more}; a path is relative to the repository's root, and a folder \
+         stands for every .{} file in it",
+        folder.display(),
+        extension(batch.format)
+    )
+}

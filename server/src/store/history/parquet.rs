@@ -1,0 +1,207 @@
+//! What does a Parquet file say about itself, and how are rows of one row group read?
+
+use std::fs::File;
+use std::sync::Arc;
+
+use ::parquet::arrow::ProjectionMask;
+use ::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use ::parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    RowSelection,
+};
+use ::parquet::basic::Type as PhysicalType;
+use ::parquet::errors::Result as ParquetResult;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit};
+use quern_engine::schema::{conform, type_name};
+
+use super::files::HistoryFile;
+use super::{BATCH_ROWS_MAX, Reading, Unit};
+use crate::error::{Error, Result};
+
+/// A selection with shorter runs than this, on average, is cheaper as one bit for each row.
+const MASK_RUN_ROWS: usize = 32;
+const DAY_US: i64 = 86_400_000_000;
+
+/// Rows of a row group, and bounds of its event timestamps in microseconds where they are known.
+pub(super) type RowGroup = (u64, Option<(i64, i64)>);
+
+/// A Parquet file whose footer has been read.
+#[derive(Debug)]
+pub(super) struct ParquetFile {
+    file: HistoryFile,
+    metadata: ArrowReaderMetadata,
+}
+
+impl ParquetFile {
+    /// Reads the footer.
+    pub(super) fn open(file: HistoryFile) -> Result<Self> {
+        let handle = file.open()?;
+        let metadata = file.guarded(|| footer(&handle))?;
+        Ok(ParquetFile { file, metadata })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.file.name
+    }
+
+    /// The file's own columns, of its own types.
+    pub(super) fn fields(&self) -> &Fields {
+        self.metadata.schema().fields()
+    }
+
+    /// The row groups in file order.
+    pub(super) fn row_groups(&self, event_timestamp: &str) -> Result<Vec<RowGroup>> {
+        let groups = self.metadata.metadata().row_groups();
+        let times = self.file.guarded(|| time_bounds(&self.metadata, event_timestamp))?;
+        groups
+            .iter()
+            .zip(times)
+            .map(|(group, times)| match u32::try_from(group.num_rows()) {
+                Ok(rows) => Ok((u64::from(rows), times)),
+                Err(_) => Err(self.file.unreadable(&format!("a row group of {} rows", group.num_rows()))),
+            })
+            .collect()
+    }
+
+    /// Reads one row group; batches come in row order.
+    pub(super) fn read(
+        &self,
+        unit: &Unit,
+        reading: &Reading<'_>,
+        visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let mut roots = Vec::with_capacity(reading.schema.fields().len());
+        for field in reading.schema.fields() {
+            let (root, _) = self.fields().find(field.name()).ok_or_else(|| {
+                Error::Internal(format!("`{}` was opened without its column `{}`", self.name(), field.name()))
+            })?;
+            roots.push(root);
+        }
+        let mut distinct = roots.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let handle = self.file.open()?;
+        let mut reader = self.file.guarded(|| self.reader(handle, unit, &distinct, reading.rows))?;
+        while let Some(batch) = self.file.guarded(|| reader.next().transpose())? {
+            let mut columns = Vec::with_capacity(roots.len());
+            for (root, field) in roots.iter().zip(reading.schema.fields()) {
+                let place = distinct.partition_point(|other| other < root);
+                columns.push(self.conformed(batch.column(place), field)?);
+            }
+            visit(RecordBatch::try_new(Arc::clone(&reading.schema), columns)?)?;
+        }
+        Ok(())
+    }
+
+    fn reader(
+        &self,
+        handle: File,
+        unit: &Unit,
+        roots: &[usize],
+        rows: Option<&[u32]>,
+    ) -> ParquetResult<ParquetRecordBatchReader> {
+        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots.iter().copied());
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, self.metadata.clone())
+            .with_row_groups(vec![unit.row_group])
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS_MAX);
+        match rows {
+            Some(rows) => builder.with_row_selection(selection(rows, unit.rows as usize)).build(),
+            None => builder.build(),
+        }
+    }
+
+    fn conformed(&self, column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+        let conformed = || {
+            let (name, from, to) = (field.name(), column.data_type(), field.data_type());
+            conform(column, to).map_err(|error| {
+                format!("its column `{name}` ({}) does not fit {}: {error}", type_name(from), type_name(to))
+            })
+        };
+        self.file.guarded(conformed)
+    }
+}
+
+/// The footer, and the Arrow types to decode into. Strings come as plain strings even where they were written from
+/// dictionaries or views, and Spark's 96-bit times as microseconds, which unlike nanoseconds hold every year.
+fn footer(handle: &File) -> ParquetResult<ArrowReaderMetadata> {
+    let written = ArrowReaderMetadata::load(handle, ArrowReaderOptions::new())?;
+    let roots = written.parquet_schema().root_schema().get_fields();
+    let plain: Fields = written
+        .schema()
+        .fields()
+        .iter()
+        .zip(roots)
+        .map(|(field, root)| {
+            let is_int96 = root.is_primitive() && root.get_physical_type() == PhysicalType::INT96;
+            field.as_ref().clone().with_data_type(plain(field.data_type(), is_int96))
+        })
+        .collect();
+    if plain == *written.schema().fields() {
+        return Ok(written);
+    }
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(plain)));
+    Ok(ArrowReaderMetadata::try_new(Arc::clone(written.metadata()), options).unwrap_or(written))
+}
+
+fn plain(dtype: &DataType, is_int96: bool) -> DataType {
+    match dtype {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::Dictionary(_, value) => plain(value, is_int96),
+        DataType::Timestamp(_, zone) if is_int96 => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+        other => other.clone(),
+    }
+}
+
+/// Bounds of a time column for each row group, from its statistics. A page index is not read: pages that hold no
+/// selected row are skipped undecoded without it.
+fn time_bounds(metadata: &ArrowReaderMetadata, column: &str) -> ParquetResult<Vec<Option<(i64, i64)>>> {
+    let groups = metadata.metadata().row_groups();
+    let unknown = vec![None; groups.len()];
+    let Some((_, field)) = metadata.schema().fields().find(column) else { return Ok(unknown) };
+    let (unit_us, divisor) = match field.data_type() {
+        DataType::Timestamp(TimeUnit::Second, _) => (1_000_000, 1),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => (1_000, 1),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => (1, 1),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => (1, 1_000),
+        DataType::Date32 => (DAY_US, 1),
+        _ => return Ok(unknown),
+    };
+    let statistics = StatisticsConverter::try_new(column, metadata.schema(), metadata.parquet_schema())?;
+    let whole = |array: ArrayRef| -> ParquetResult<ArrayRef> {
+        // Days are 32 bits wide; Arrow casts them to 64 by way of their number.
+        let array =
+            if *field.data_type() == DataType::Date32 { cast(&array, &DataType::Int32)? } else { array };
+        Ok(cast(&array, &DataType::Int64)?)
+    };
+    let firsts = whole(statistics.row_group_mins(groups)?)?;
+    let lasts = whole(statistics.row_group_maxes(groups)?)?;
+    let (firsts, lasts) = (firsts.as_primitive::<Int64Type>(), lasts.as_primitive::<Int64Type>());
+    let bounds = |i: usize| {
+        if firsts.is_null(i) || lasts.is_null(i) || firsts.value(i) > lasts.value(i) {
+            return None;
+        }
+        // Part of a microsecond is dropped from a value read, towards the past; the bounds go the same way.
+        let us = |value: i64| value.checked_mul(unit_us).map(|value| value.div_euclid(divisor));
+        Some((us(firsts.value(i))?, us(lasts.value(i))?))
+    };
+    Ok((0..groups.len()).map(bounds).collect())
+}
+
+/// Which rows the decoder keeps; `rows` ascend and lie below `count`.
+fn selection(rows: &[u32], count: usize) -> RowSelection {
+    let runs = rows.chunk_by(|a, b| a + 1 == *b);
+    if runs.clone().count() * MASK_RUN_ROWS * 2 < count {
+        let ranges = runs.map(|run| run[0] as usize..run[0] as usize + run.len());
+        return RowSelection::from_consecutive_ranges(ranges, count);
+    }
+    let mut mask = BooleanBufferBuilder::new(count);
+    mask.append_n(count, false);
+    for row in rows {
+        mask.set_bit(*row as usize, true);
+    }
+    RowSelection::from_boolean_buffer(mask.finish())
+}

@@ -1,0 +1,242 @@
+//! Parquet in, canonical rows out.
+
+use std::sync::Arc;
+
+use ::parquet::basic::Compression;
+use ::parquet::file::properties::EnabledStatistics;
+use arrow::array::*;
+use arrow::compute::cast;
+use arrow::datatypes::*;
+use expect_test::expect;
+use feature_defs::ScalarType;
+use quern_engine::schema::timestamp;
+
+use super::*;
+
+/// Times around the epoch, in microseconds; the last ones go below what a second and a millisecond can say.
+const TIMES_US: [i64; 6] = [-86_400_000_001, -1_500_000, -1, 0, 1, 1_357_034_400_000_000];
+
+fn micros(values: &[i64]) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from(values.to_vec()).with_timezone("UTC"))
+}
+
+fn count(rows: i64) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(0..rows))
+}
+
+#[test]
+fn every_unit_and_zone_of_time_becomes_microseconds() {
+    for (unit, us) in [
+        (TimeUnit::Second, 1_000_000),
+        (TimeUnit::Millisecond, 1_000),
+        (TimeUnit::Microsecond, 1),
+        (TimeUnit::Nanosecond, 1),
+    ] {
+        for zone in [None, Some("UTC"), Some("+05:30"), Some("America/New_York")] {
+            let whole: Vec<i64> = TIMES_US.iter().map(|t| t.div_euclid(us)).collect();
+            let scale = if unit == TimeUnit::Nanosecond { 1_000 } else { 1 };
+            // A nanosecond above the microsecond, which is dropped towards the past.
+            let raw: ArrayRef =
+                Arc::new(Int64Array::from_iter_values(whole.iter().map(|t| t * scale + scale / 1_000)));
+            let repository = Repository::parquet();
+            let column = cast(&raw, &DataType::Timestamp(unit, zone.map(Arc::from))).unwrap();
+            repository.write("data/a.parquet", vec![("at", column)]);
+            let scan = repository.open().unwrap();
+            let want: Vec<i64> = whole.iter().map(|t| t * us).collect();
+            assert_eq!(all(&scan).unwrap().column(0), &micros(&want), "{unit:?} {zone:?}");
+            assert_eq!(scan.units[0].times, Some((want[0], want[5])), "{unit:?} {zone:?}");
+        }
+    }
+}
+
+#[test]
+fn dates_serve_as_event_timestamps() {
+    let repository = Repository::parquet();
+    repository.write(
+        "data/a.parquet",
+        vec![("at", Arc::new(Date32Array::from(vec![Some(-1), None, Some(15_706)])))],
+    );
+    let scan = repository.open().unwrap();
+    let day = 86_400_000_000;
+    assert_eq!(scan.units[0].times, Some((-day, 15_706 * day)));
+    let want =
+        TimestampMicrosecondArray::from(vec![Some(-day), None, Some(15_706 * day)]).with_timezone("UTC");
+    assert_eq!(all(&scan).unwrap().column(0).as_ref(), &want as &dyn Array);
+}
+
+#[test]
+fn foreign_types_become_canonical() {
+    let repository = Repository::parquet();
+    let names: ArrayRef = Arc::new(StringArray::from(vec![Some("Zoë"), None, Some("")]));
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None, Some(127)]));
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_opt_vec(vec![Some(b"\xff"), None, Some(b"")]));
+    let list = ListArray::from_iter_primitive::<Float32Type, _, _>(vec![
+        Some(vec![Some(1.5), None]),
+        None,
+        Some(vec![]),
+    ]);
+    let fixed = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(
+        vec![Some(vec![Some(1.0), Some(2.0)]), None, Some(vec![Some(3.0), Some(4.0)])],
+        2,
+    );
+    repository.write(
+        "data/a.parquet",
+        vec![
+            ("at", micros(&[1, 2, 3])),
+            ("view", cast(&names, &DataType::Utf8View).unwrap()),
+            ("large", cast(&names, &DataType::LargeUtf8).unwrap()),
+            ("dictionary", cast(&names, &dictionary).unwrap()),
+            ("int8", cast(&numbers, &DataType::Int8).unwrap()),
+            ("uint32", cast(&numbers, &DataType::UInt32).unwrap()),
+            ("float16", cast(&numbers, &DataType::Float16).unwrap()),
+            ("date64", cast(&numbers, &DataType::Date64).unwrap()),
+            ("binary_view", cast(&bytes, &DataType::BinaryView).unwrap()),
+            ("list", Arc::new(list)),
+            ("fixed", Arc::new(fixed)),
+        ],
+    );
+    expect![[r#"
+        at: Timestamp(µs, "UTC")
+        view: Utf8
+        large: Utf8
+        dictionary: Utf8
+        int8: Int32
+        uint32: Int64
+        float16: Float32
+        date64: Date32
+        binary_view: Binary
+        list: List(Float32)
+        fixed: FixedSizeList(2 x Float64)
+    "#]]
+    .assert_eq(&describe(&repository.schema()));
+    expect![[r#"
+        +-----------------------------+------+-------+------------+------+--------+---------+------------+-------------+---------+------------+
+        | at                          | view | large | dictionary | int8 | uint32 | float16 | date64     | binary_view | list    | fixed      |
+        +-----------------------------+------+-------+------------+------+--------+---------+------------+-------------+---------+------------+
+        | 1970-01-01T00:00:00.000001Z | Zoë  | Zoë   | Zoë        | 1    | 1      | 1.0     | 1970-01-02 | ff          | [1.5, ] | [1.0, 2.0] |
+        | 1970-01-01T00:00:00.000002Z |      |       |            |      |        |         |            |             |         |            |
+        | 1970-01-01T00:00:00.000003Z |      |       |            | 127  | 127    | 127.0   | 1970-05-08 |             | []      | [3.0, 4.0] |
+        +-----------------------------+------+-------+------------+------+--------+---------+------------+-------------+---------+------------+"#]].assert_eq(&table(&all(&repository.open().unwrap()).unwrap()));
+}
+
+#[test]
+fn declared_types_win() {
+    let mut repository = Repository::parquet();
+    repository.declare("n", scalar(ScalarType::Float64));
+    repository.declare("small", scalar(ScalarType::Int32));
+    repository.write(
+        "data/a.parquet",
+        vec![
+            ("n", count(3)),
+            ("at", micros(&[1, 2, 3])),
+            ("small", Arc::new(Int64Array::from(vec![1, 2, 3]))),
+        ],
+    );
+    let rows = all(&repository.open().unwrap()).unwrap();
+    assert_eq!(rows.column(0).as_ref(), &Float64Array::from(vec![0.0, 1.0, 2.0]) as &dyn Array);
+    assert_eq!(rows.column(2).as_ref(), &Int32Array::from(vec![1, 2, 3]) as &dyn Array);
+}
+
+#[test]
+fn columns_come_as_asked_for() {
+    let repository = Repository::parquet();
+    let words: ArrayRef = Arc::new(StringArray::from_iter_values((0..25).map(|i| format!("w{i}"))));
+    repository.write("data/a.parquet", vec![("n", count(25)), ("at", micros(&[0; 25])), ("word", words)]);
+    let scan = repository.open().unwrap();
+    let units: Vec<_> = scan.units.iter().map(|unit| (unit.file, unit.first_row, unit.rows)).collect();
+    assert_eq!(units, [(0, 0, 10), (0, 10, 10), (0, 20, 5)]);
+    let rows = read(&scan, 1, &["word", "n", "word"], Some(&[0, 1, 9])).unwrap();
+    expect![[r#"
+        +------+----+------+
+        | word | n  | word |
+        +------+----+------+
+        | w10  | 10 | w10  |
+        | w11  | 11 | w11  |
+        | w19  | 19 | w19  |
+        +------+----+------+"#]]
+    .assert_eq(&table(&rows));
+    assert_eq!(read(&scan, 2, &[], None).unwrap().num_rows(), 5);
+    assert_eq!(read(&scan, 2, &[], Some(&[4])).unwrap().num_rows(), 1);
+    assert_eq!(read(&scan, 2, &["n"], Some(&[])).unwrap().num_rows(), 0);
+    for rows in [&[5][..], &[1, 1], &[1, 0]] {
+        assert!(matches!(read(&scan, 2, &["n"], Some(rows)), Err(Error::Internal(_))), "{rows:?}");
+    }
+    assert_eq!(scan.file_name(0), "data/a.parquet");
+}
+
+#[test]
+fn files_arrive_in_the_order_of_their_names() {
+    let repository = Repository::parquet();
+    for (path, n) in [("data/b.parquet", 1), ("data/a/z.parquet", 0), ("data/c.PARQUET", 2)] {
+        repository.write(path, vec![("at", micros(&[n]))]);
+    }
+    for path in ["data/_temporary/d.parquet", "data/.hidden.parquet", "data/readme.txt"] {
+        repository.file(path, "not for us");
+    }
+    let scan = repository.open().unwrap();
+    assert_eq!(all(&scan).unwrap().column(0), &micros(&[0, 1, 2]));
+    let names: Vec<_> = scan.units.iter().map(|unit| scan.file_name(unit.file)).collect();
+    assert_eq!(names, ["data/a/z.parquet", "data/b.parquet", "data/c.PARQUET"]);
+}
+
+#[test]
+fn paths_may_be_files_globs_and_absolute() {
+    let mut repository = Repository::parquet();
+    repository.write("data/[1]/a.parquet", vec![("at", micros(&[0]))]);
+    repository.write("data/[1]/b.parquet", vec![("at", micros(&[1]))]);
+    let absolute = repository.folder.path().join("data").display().to_string();
+    for (path, files) in [
+        ("data/[1]/a.parquet".to_owned(), 1),
+        ("data/*/*.parquet".to_owned(), 2),
+        ("data/**/b*".to_owned(), 1),
+        ("./data/*".to_owned(), 2),
+        (format!("{absolute}/*/a.parquet"), 1),
+        (absolute, 2),
+    ] {
+        if let Some(batch) = &mut repository.source.batch {
+            batch.path.clone_from(&path);
+        }
+        assert_eq!(repository.open().unwrap().units.len(), files, "{path}");
+    }
+}
+
+#[test]
+fn statistics_prune_and_their_absence_does_not() {
+    let repository = Repository::parquet();
+    let times = micros(&[-30, -21, -20, -11, 10, 19]);
+    let path = repository.folder.path().join("data/a.parquet");
+    let written = || vec![("at", Arc::clone(&times))];
+    write_parquet(&path, written(), groups_of(2).set_compression(Compression::SNAPPY));
+    let scan = repository.open().unwrap();
+    let kept = |from, to| scan.units.iter().map(|unit| unit.may_hold(from, to)).collect::<Vec<_>>();
+    assert_eq!(kept(i64::MIN, -31), [false, false, false]);
+    assert_eq!(kept(-21, -21), [true, false, false]);
+    assert_eq!(kept(-21, -20), [true, true, false]);
+    assert_eq!(kept(-10, 9), [false, false, false]);
+    assert_eq!(kept(19, i64::MAX), [false, false, true]);
+
+    write_parquet(&path, written(), groups_of(2).set_statistics_enabled(EnabledStatistics::None));
+    let scan = repository.open().unwrap();
+    assert!(scan.units.iter().all(|unit| unit.times.is_none() && unit.may_hold(0, 0)));
+}
+
+#[test]
+fn row_groups_without_times_have_no_bounds() {
+    let repository = Repository::parquet();
+    let times = TimestampSecondArray::from(vec![None, None, Some(i64::MAX), Some(5)]);
+    let path = repository.folder.path().join("data/a.parquet");
+    write_parquet(&path, vec![("at", Arc::new(times))], groups_of(2));
+    let bounds: Vec<_> = repository.open().unwrap().units.iter().map(|unit| unit.times).collect();
+    assert_eq!(bounds, [None, None]);
+    assert!(repository.error().contains("data/a.parquet"), "a time beyond the range is an error");
+}
+
+#[test]
+fn a_source_without_files_has_its_declared_columns() {
+    let mut repository = Repository::parquet();
+    repository.source.batch = None;
+    repository.declare("at", scalar(ScalarType::Date));
+    assert_eq!(repository.schema().field(0).data_type(), &timestamp());
+    assert!(repository.open().unwrap().units.is_empty());
+}

@@ -1,0 +1,260 @@
+//! What is the latest row of this key? The head in RocksDB.
+//!
+//! One key space for all views: eight bytes of view id, then the encoded join keys. A changed view has another id, so
+//! its old rows are never read again. Writes are monotonic: a row replaces one of the same or an earlier place in the
+//! total order of time, never a later one. So any order and any repetition of writes ends in the same head.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quern_engine::ViewId;
+use quern_engine::row::{RowTimes, times};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBPinnableSlice, DataBlockIndexType, IngestExternalFileOptions, Options, SstFileWriter, WriteBatch,
+};
+
+use crate::error::{Error, Result};
+
+/// The version of the key space. A folder of another version is refused, not misread.
+const FORMAT: &[u8] = b"1";
+const META: &str = "meta";
+/// From this many rows on, building a table file and ingesting it beats the write path.
+const INGEST_ROWS_MIN: usize = 8_192;
+const BLOCK_CACHE_BYTES: usize = 512 << 20;
+
+/// The head of one data folder. Only one process has it open.
+pub struct Head {
+    db: DB,
+    options: Options,
+    staging: PathBuf,
+    next_file: AtomicU64,
+    /// Reading what is stored and replacing it is one step.
+    writing: parking_lot::Mutex<()>,
+}
+
+/// What became of the rows of one [`Head::upsert`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Upserted {
+    /// Rows that are now the head.
+    pub written: u64,
+    /// Rows that were the head already.
+    pub unchanged: u64,
+    /// Rows that are older than the head.
+    pub older: u64,
+}
+
+/// Encoded keys and rows, one after another in one buffer each.
+#[derive(Debug, Default)]
+pub struct Rows {
+    keys: Vec<u8>,
+    rows: Vec<u8>,
+    ends: Vec<(usize, usize)>,
+}
+
+impl Rows {
+    /// Adds a row; `write` appends its bytes.
+    pub fn push(&mut self, view: ViewId, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.keys.extend(view.0.to_be_bytes());
+        self.keys.extend_from_slice(key);
+        write(&mut self.rows);
+        self.ends.push((self.keys.len(), self.rows.len()));
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn get(&self, i: usize) -> (&[u8], &[u8]) {
+        let (key, row) = if i == 0 { (0, 0) } else { self.ends[i - 1] };
+        (&self.keys[key..self.ends[i].0], &self.rows[row..self.ends[i].1])
+    }
+}
+
+/// Keys to look up, of any number of views.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Wanted {
+    /// Adds a key; a row without one (a join key is null) is nobody's and is found nowhere.
+    pub fn push(&mut self, view: ViewId, key: Option<&[u8]>) {
+        if let Some(key) = key {
+            self.bytes.extend(view.0.to_be_bytes());
+            self.bytes.extend_from_slice(key);
+        }
+        self.ends.push(self.bytes.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
+    }
+}
+
+impl Head {
+    /// Opens or creates the head in `folder`.
+    pub fn open(folder: &Path) -> Result<Head> {
+        let options = options();
+        let families = [
+            ColumnFamilyDescriptor::new("default", options.clone()),
+            ColumnFamilyDescriptor::new(META, Options::default()),
+        ];
+        let db = DB::open_cf_descriptors(&options, folder, families).map_err(|e| {
+            Error::internal(format_args!("cannot open the online store {}", folder.display()), e)
+        })?;
+        let staging = folder.join("staging");
+        // What an interrupted bulk load left behind was never part of the head.
+        if staging.exists() {
+            std::fs::remove_dir_all(&staging)?;
+        }
+        std::fs::create_dir_all(&staging)?;
+        let head =
+            Head { db, options, staging, next_file: AtomicU64::new(0), writing: parking_lot::Mutex::new(()) };
+        match head.db.get_cf(head.meta(), "format")? {
+            None => head.db.put_cf(head.meta(), "format", FORMAT)?,
+            Some(found) if found == FORMAT => {}
+            Some(found) => {
+                return Err(Error::Refused(format!(
+                    "the online store {} has format {}, and this build reads format {}; remove the folder and \
+                     materialize again",
+                    folder.display(),
+                    String::from_utf8_lossy(&found),
+                    String::from_utf8_lossy(FORMAT),
+                )));
+            }
+        }
+        Ok(head)
+    }
+
+    fn meta(&self) -> &rocksdb::ColumnFamily {
+        self.db.cf_handle(META).expect("the meta column family was opened with the store")
+    }
+
+    fn rows(&self) -> &rocksdb::ColumnFamily {
+        self.db.cf_handle("default").expect("the default column family always exists")
+    }
+
+    /// The stored rows of `wanted`, in its order, in one round.
+    pub fn get_many(&self, wanted: &Wanted) -> Result<Vec<Option<DBPinnableSlice<'_>>>> {
+        if wanted.ends.len() == 1 {
+            let key = &wanted.bytes[..];
+            return Ok(vec![if key.is_empty() { None } else { self.db.get_pinned_cf(self.rows(), key)? }]);
+        }
+        let found = self.db.batched_multi_get_cf(self.rows(), wanted.iter(), false);
+        Ok(found.into_iter().collect::<std::result::Result<Vec<_>, _>>()?)
+    }
+
+    /// Brings rows of distinct keys in; each replaces what is stored unless that is later.
+    pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_unstable_by(|a, b| rows.get(*a).0.cmp(rows.get(*b).0));
+        let mut result = Upserted::default();
+        let _writing = self.writing.lock();
+        let mut fresh = Vec::with_capacity(order.len());
+        for some in order.chunks(1_024) {
+            let stored = self.db.batched_multi_get_cf(self.rows(), some.iter().map(|i| rows.get(*i).0), true);
+            for (i, stored) in some.iter().zip(stored) {
+                let row = rows.get(*i).1;
+                match stored? {
+                    Some(stored) if stored[..] == *row => result.unchanged += 1,
+                    Some(stored) if later(&stored, row)? => result.older += 1,
+                    _ => fresh.push(*i),
+                }
+            }
+        }
+        result.written = fresh.len() as u64;
+        if fresh.len() >= INGEST_ROWS_MIN {
+            self.ingest(rows, &fresh)?;
+        } else {
+            let mut batch = WriteBatch::default();
+            for i in fresh {
+                let (key, row) = rows.get(i);
+                batch.put_cf(self.rows(), key, row);
+            }
+            self.db.write(batch)?;
+        }
+        Ok(result)
+    }
+
+    fn ingest(&self, rows: &Rows, sorted: &[usize]) -> Result<()> {
+        let file = self.staging.join(format!("{}.sst", self.next_file.fetch_add(1, Ordering::Relaxed)));
+        let mut writer = SstFileWriter::create(&self.options);
+        writer.open(&file)?;
+        for i in sorted {
+            let (key, row) = rows.get(*i);
+            writer.put(key, row)?;
+        }
+        writer.finish()?;
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        self.db.ingest_external_file_cf_opts(self.rows(), &options, vec![&file])?;
+        Ok(())
+    }
+
+    /// Up to which query time (µs) the view's history is in the head; none before the first materialize.
+    pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {
+        let stored = self.db.get_cf(self.meta(), watermark_key(view))?;
+        stored
+            .map(|bytes| {
+                let bytes = <[u8; 8]>::try_from(&bytes[..])
+                    .map_err(|_| Error::Internal("the online store holds a broken watermark".into()))?;
+                Ok(i64::from_be_bytes(bytes))
+            })
+            .transpose()
+    }
+
+    /// Moves the view's watermark to `to_us`, never back. Everything written before is on disk first.
+    pub fn set_watermark(&self, view: ViewId, to_us: i64) -> Result<()> {
+        let _writing = self.writing.lock();
+        if self.watermark(view)?.is_some_and(|stored| stored >= to_us) {
+            return Ok(());
+        }
+        let mut options = rocksdb::WriteOptions::default();
+        options.set_sync(true);
+        self.db.put_cf_opt(self.meta(), watermark_key(view), to_us.to_be_bytes(), &options)?;
+        Ok(())
+    }
+
+    /// Bytes on disk, as RocksDB estimates them.
+    pub fn bytes(&self) -> u64 {
+        self.db.property_int_value("rocksdb.total-sst-files-size").ok().flatten().unwrap_or(0)
+    }
+}
+
+fn watermark_key(view: ViewId) -> Vec<u8> {
+    [b"watermark".as_slice(), &view.0.to_be_bytes()].concat()
+}
+
+/// Whether `stored` has a later place in the total order than `row`. Equal times: the last to arrive wins.
+fn later(stored: &[u8], row: &[u8]) -> Result<bool> {
+    let (stored, row): (RowTimes, RowTimes) = (times(stored)?, times(row)?);
+    Ok(stored > row)
+}
+
+fn options() -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    table.set_bloom_filter(10.0, false);
+    table.set_index_type(BlockBasedIndexType::BinarySearch);
+    table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+    table.set_block_size(8 << 10);
+    table.set_format_version(5);
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_max_background_jobs(2);
+    options.set_write_buffer_size(64 << 20);
+    options.set_keep_log_file_num(4);
+    options
+}

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# What does this machine still lack to build, test and show Quern? Installs it and says so; quick when nothing is missing.
+#
+# Needs cargo and Python 3.10 or later. System packages come from apt, Python packages from pip, into
+# ${QUERN_CACHE:-~/.cache/quern}: outside of the checkout, so that several checkouts share one.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+cache=${QUERN_CACHE:-$HOME/.cache/quern}
+venv=$cache/venv
+python=${PYTHON:-python3}
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# --- system packages ---------------------------------------------------------------------------------------------
+missing=()
+need() { local package=$1; shift; "$@" >/dev/null 2>&1 || missing+=("$package"); }
+has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || compgen -G '/usr/lib/*/libclang*.so*' || [ -n "${LIBCLANG_PATH:-}" ]; }
+has_libgomp() { compgen -G '/usr/lib/*/libgomp.so.1' || compgen -G '/usr/lib*/libgomp.so.1'; }
+
+need build-essential command -v c++           # RocksDB is C++
+need clang command -v clang                   # bindgen reads RocksDB's headers with libclang ...
+need libclang-dev has_libclang                # ... which is this library
+need libgomp1 has_libgomp                     # LightGBM's threads
+need python3 command -v "$python"
+need python3-venv "$python" -c 'import ensurepip, venv'
+
+if [ ${#missing[@]} -gt 0 ]; then
+  say "installing system packages: ${missing[*]}"
+  command -v apt-get >/dev/null || fail "no apt-get here; install these by hand, then run again: ${missing[*]}"
+  as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || fail "not root and no sudo; as root run: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup, then run again"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "$python is older than 3.10; set PYTHON to a later one"
+
+# --- Python packages ---------------------------------------------------------------------------------------------
+mkdir -p "$cache"
+exec 9>"$cache/setup.lock"                     # two makes at once would install into one environment
+if command -v flock >/dev/null; then flock 9; fi
+
+stamp() { cat "$cache/$1.stamp" 2>/dev/null || true; }
+digest() { cat "$@" | sha256sum | cut -d' ' -f1; }
+
+wanted="$("$python" -c 'import platform; print(platform.python_version())') $(digest sdk/python/requirements-dev.txt)"
+if [ "$(stamp venv)" != "$wanted" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+  say "installing Python packages into $venv (a minute or two)"
+  rm -f "$cache/venv.stamp" "$cache/sdk.stamp"
+  "$python" -m venv --clear "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r sdk/python/requirements-dev.txt
+  printf '%s\n' "$wanted" >"$cache/venv.stamp"
+fi
+
+wanted="$PWD/sdk/python $(digest sdk/python/pyproject.toml)"   # an editable install points at one checkout
+if [ "$(stamp sdk)" != "$wanted" ]; then
+  say "installing the Python client from sdk/python"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable sdk/python
+  printf '%s\n' "$wanted" >"$cache/sdk.stamp"
+fi

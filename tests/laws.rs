@@ -1,0 +1,323 @@
+//! Law 1: the head and history say the same. Law 2: serving and training say the same. Law 4: order and repetition of
+//! writes change nothing. Each against the oracle, bit for bit, over random rows, keys, types and rules.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::ScalarValue;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use quern::wire::TrainingSetCommand;
+use quern_engine::RowState;
+use quern_engine::schema::{arrow_type, timestamp};
+use quern_server::serving::look_up;
+use quern_server::training::training_set;
+
+use crate::oracle::{Row, Rules, as_of};
+use crate::support::{Repository, materialize_to};
+
+/// The feature columns: every type of the language.
+const TYPES: [&str; 12] = [
+    "bool",
+    "int32",
+    "int64",
+    "float32",
+    "float64",
+    "string",
+    "bytes",
+    "timestamp",
+    "date",
+    "list<int64>",
+    "list<float32>",
+    "list<float64, 3>",
+];
+const INT64: usize = 2;
+/// Join keys: each alternative is one entity with these columns.
+const KEYS: [&[&str]; 6] = [
+    &["string"],
+    &["int64"],
+    &["string", "string"],
+    &["int32", "date"],
+    &["bool", "bytes"],
+    &["timestamp", "string"],
+];
+
+fn arrow(name: &str) -> DataType {
+    arrow_type(name.parse().unwrap())
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    keys: &'static [&'static str],
+    rules: Rules,
+    has_created: bool,
+    /// Files by name; rows in arrival order.
+    files: Vec<Vec<Row>>,
+    queries: Vec<(Vec<ScalarValue>, i64)>,
+    group_rows: usize,
+}
+
+/// Few instants, so that ties and edges are common; some lie before 1970.
+fn instant() -> impl Strategy<Value = i64> {
+    (-6i64..18, prop_oneof![4 => Just(0i64), 1 => -1i64..=1]).prop_map(|(tick, off)| tick * 60_000_000 + off)
+}
+
+fn value(name: &'static str) -> BoxedStrategy<ScalarValue> {
+    let dtype = arrow(name);
+    let null = ScalarValue::try_new_null(&dtype).unwrap();
+    let float = || prop_oneof![3 => -1e3..1e3f64, 1 => prop::sample::select(vec![0.0, -0.0, f64::NAN, f64::INFINITY])];
+    let text = prop::sample::select(vec!["", "1", "23", "12", "3", "é\0x", "a long piece of text"]);
+    let list = |length: std::ops::Range<usize>, item: DataType| {
+        let items = vec(option::weighted(0.9, float()), length);
+        items.prop_map(move |items| {
+            let items: Vec<_> = items
+                .into_iter()
+                .map(|x| {
+                    ScalarValue::Float64(x.map(f64::trunc).filter(|x| x.is_finite())).cast_to(&item).unwrap()
+                })
+                .collect();
+            ScalarValue::new_list(&items, &item, true)
+        })
+    };
+    let some = match name {
+        "bool" => any::<bool>().prop_map(ScalarValue::from).boxed(),
+        "int32" => any::<i32>().prop_map(ScalarValue::from).boxed(),
+        "int64" => (-3i64..4).prop_map(ScalarValue::from).boxed(),
+        "float32" => float().prop_map(|x| ScalarValue::from(x as f32)).boxed(),
+        "float64" => float().prop_map(ScalarValue::from).boxed(),
+        "string" => text.prop_map(ScalarValue::from).boxed(),
+        "bytes" => vec(any::<u8>(), 0..4).prop_map(|bytes| ScalarValue::Binary(Some(bytes))).boxed(),
+        "timestamp" => {
+            instant().prop_map(|us| ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()))).boxed()
+        }
+        "date" => (-400i32..400).prop_map(|days| ScalarValue::Date32(Some(days))).boxed(),
+        "list<int64>" => list(0..4, DataType::Int64).prop_map(ScalarValue::List).boxed(),
+        "list<float32>" => list(0..4, DataType::Float32).prop_map(ScalarValue::List).boxed(),
+        _ => {
+            let fixed =
+                move |list: Arc<arrow::array::ListArray>| ScalarValue::List(list).cast_to(&dtype).unwrap();
+            list(3..4, DataType::Float64).prop_map(fixed).boxed()
+        }
+    };
+    prop_oneof![6 => some, 1 => Just(null)].boxed()
+}
+
+fn key(columns: &'static [&'static str]) -> impl Strategy<Value = Vec<ScalarValue>> {
+    // A few values for each type, so that keys meet.
+    let part = |name: &&'static str| match *name {
+        "int64" => (0i64..3).prop_map(ScalarValue::from).boxed(),
+        "int32" => (-1i32..2).prop_map(ScalarValue::from).boxed(),
+        "date" => (-1i32..2).prop_map(|days| ScalarValue::Date32(Some(days))).boxed(),
+        "timestamp" => {
+            (-1i64..2).prop_map(|us| ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()))).boxed()
+        }
+        "bytes" => vec(0u8..2, 0..2).prop_map(|bytes| ScalarValue::Binary(Some(bytes))).boxed(),
+        other => value(other),
+    };
+    columns.iter().map(part).collect::<Vec<_>>()
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let rules = (
+        prop_oneof![Just(0i64), Just(60_000_000), Just(90_000_001)],
+        option::of(prop_oneof![Just(60_000_000i64), Just(300_000_000)]),
+        option::of(Just(INT64)),
+        any::<bool>(),
+    );
+    (prop::sample::select(KEYS.to_vec()), rules, any::<bool>(), 1usize..9).prop_flat_map(
+        |(keys, (lag_us, ttl_us, positive, as_known), has_created, group_rows)| {
+            let values = TYPES.iter().map(|name| value(name)).collect::<Vec<_>>();
+            let created =
+                if has_created { option::weighted(0.8, instant()).boxed() } else { Just(None).boxed() };
+            let row = (key(keys), option::weighted(0.95, instant()), created, values)
+                .prop_map(|(key, ts_us, created_us, values)| Row { key, ts_us, created_us, values });
+            let files = vec(vec(row, 0..25), 1..4);
+            let queries = vec((key(keys), instant()), 0..40);
+            let rules = Rules { lag_us, ttl_us, positive, as_known };
+            (files, queries).prop_map(move |(files, queries)| Case {
+                keys,
+                rules,
+                has_created,
+                files,
+                queries,
+                group_rows,
+            })
+        },
+    )
+}
+
+impl Case {
+    fn definitions(&self) -> String {
+        let keys: String =
+            self.keys.iter().enumerate().map(|(i, t)| format!("{{name: k{i}, type: {t}}}, ")).collect();
+        let created = if self.has_created { "created_timestamp: created" } else { "" };
+        let filter =
+            if self.rules.positive.is_some() { format!("where: f{INT64} > 0") } else { String::new() };
+        let ttl = self.rules.ttl_us.map_or(String::new(), |us| format!("ttl: {us}us"));
+        let features: String = (0..TYPES.len()).map(|i| format!("  - f{i}\n")).collect();
+        format!(
+            "kind: Entity\nname: e\njoin_keys: [{keys}]\n---\n\
+             kind: Source\nname: s\nbatch: {{format: parquet, path: data/*.parquet}}\nevent_timestamp: ts\n{created}\n---\n\
+             kind: FeatureView\nname: v\nentities: [e]\nsource: s\n{filter}\n{ttl}\nlag: {lag}us\nfeatures:\n{features}\n---\n\
+             kind: FeatureService\nname: svc\nrequest: [{{name: r, type: int64}}]\nfeatures: [v]\n\
+             derived:\n  - {{name: sum, expr: \"coalesce(f1, 0) + r\"}}\n  - {{name: twice, expr: \"sum * 2.5\"}}\n",
+            lag = self.rules.lag_us,
+        )
+    }
+
+    fn write(&self, repository: &Repository, file: usize) {
+        let rows = &self.files[file];
+        let times = |time: fn(&Row) -> Option<i64>| -> ArrayRef {
+            Arc::new(rows.iter().map(time).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+        };
+        let mut columns = vec![("ts".to_owned(), times(|row| row.ts_us))];
+        if self.has_created {
+            columns.push(("created".to_owned(), times(|row| row.created_us)));
+        }
+        for (i, name) in self.keys.iter().enumerate() {
+            columns.push((format!("k{i}"), array(rows.iter().map(|row| row.key[i].clone()), &arrow(name))));
+        }
+        for (i, name) in TYPES.iter().enumerate() {
+            columns
+                .push((format!("f{i}"), array(rows.iter().map(|row| row.values[i].clone()), &arrow(name))));
+        }
+        let fields: Vec<_> =
+            columns.iter().map(|(name, c)| Field::new(name, c.data_type().clone(), true)).collect();
+        let columns = columns.into_iter().map(|(_, column)| column).collect();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+        repository.write_parquet(&format!("data/{file}.parquet"), &batch, self.group_rows);
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        self.files.concat()
+    }
+
+    /// Join keys and the request column of the queries.
+    fn inputs(&self) -> RecordBatch {
+        let mut fields = Vec::new();
+        let mut columns = Vec::new();
+        for (i, name) in self.keys.iter().enumerate() {
+            fields.push(Field::new(format!("k{i}"), arrow(name), true));
+            columns.push(array(self.queries.iter().map(|(key, _)| key[i].clone()), &arrow(name)));
+        }
+        fields.push(Field::new("r", DataType::Int64, true));
+        columns.push(array((0..self.queries.len()).map(|i| ScalarValue::from(i as i64)), &DataType::Int64));
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    }
+}
+
+fn array(values: impl Iterator<Item = ScalarValue>, dtype: &DataType) -> ArrayRef {
+    let values: Vec<_> = values.collect();
+    if values.is_empty() {
+        return arrow::array::new_empty_array(dtype);
+    }
+    ScalarValue::iter_to_array(values).unwrap()
+}
+
+/// The vector that the oracle has for query `i`: the view's features, then the derived ones.
+fn expected(row: Option<&Row>, i: usize) -> Vec<ScalarValue> {
+    let null = |name: &&str| ScalarValue::try_new_null(&arrow(name)).unwrap();
+    let mut values = row.map_or_else(|| TYPES.iter().map(null).collect(), |row| row.values.clone());
+    let base = match values[1] {
+        ScalarValue::Int32(Some(x)) => i64::from(x),
+        _ => 0,
+    };
+    let sum = base + i as i64;
+    values.extend([ScalarValue::from(sum), ScalarValue::from(sum as f64 * 2.5)]);
+    values
+}
+
+fn vector(batch: &RecordBatch, names: &[String], row: usize) -> Vec<ScalarValue> {
+    let value =
+        |name: &String| ScalarValue::try_from_array(batch.column_by_name(name).unwrap(), row).unwrap();
+    names.iter().map(value).collect()
+}
+
+async fn check(case: Case) -> Result<(), TestCaseError> {
+    let repository = Repository::new(&case.definitions());
+    let last = case.files.len() - 1;
+    (0..last.max(1)).for_each(|file| case.write(&repository, file));
+    let quern = repository.open_applied().await;
+    let live = quern.live();
+    let service = Arc::clone(&live.catalog.services["svc"]);
+
+    // History comes in two parts; the head is made twice from the first and once from both.
+    materialize_to(&quern, 400_000_000);
+    materialize_to(&quern, 400_000_000);
+    (0..=last).for_each(|file| case.write(&repository, file));
+    let now_us = 2_000_000_000;
+    materialize_to(&quern, now_us);
+    let (rows, inputs) = (case.rows(), case.inputs());
+    let times: Vec<i64> = case.queries.iter().map(|(_, q_us)| *q_us).collect();
+    let names: Vec<String> = service.outputs.fields().iter().map(|field| field.name().clone()).collect();
+
+    // Training, as the oracle has it.
+    let mut fields = inputs.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new("event_timestamp", timestamp(), true)));
+    let mut columns = inputs.columns().to_vec();
+    columns.push(Arc::new(TimestampMicrosecondArray::from(times.clone()).with_timezone("UTC")));
+    let spine = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    for as_known in [false, case.rules.as_known] {
+        let command = TrainingSetCommand { feature_service: "svc".into(), as_known };
+        let batches =
+            training_set(&quern, &live, &command, &spine.schema(), std::slice::from_ref(&spine)).unwrap();
+        let schema = batches.schema().clone();
+        let batches: Vec<_> = batches.map(Result::unwrap).collect();
+        let set = arrow::compute::concat_batches(&schema, &batches).unwrap();
+        prop_assert_eq!(set.num_rows(), times.len());
+        for (i, (key, q_us)) in case.queries.iter().enumerate() {
+            let (state, row) = as_of(&rows, Rules { as_known, ..case.rules }, key, *q_us);
+            let row = row.filter(|_| state == RowState::Present);
+            prop_assert_eq!(vector(&set, &names, i), expected(row, i), "training, query {} at {}", i, q_us);
+        }
+    }
+
+    // Serving, now and then: the head and, where the head is too new, history.
+    let rules = Rules { as_known: false, ..case.rules };
+    for times in [times.clone(), vec![now_us; times.len()]] {
+        let vectors = look_up(&quern, &live, &service, inputs.clone(), times.clone()).await.unwrap();
+        for (i, (key, _)) in case.queries.iter().enumerate() {
+            let (state, row) = as_of(&rows, rules, key, times[i]);
+            let found = &vectors.found[0];
+            prop_assert_eq!(found.states[i], state, "state of query {} at {}", i, times[i]);
+            if let Some(row) = row {
+                prop_assert_eq!(Some(found.event_timestamps[i]), row.ts_us);
+            }
+            let row = row.filter(|_| state == RowState::Present);
+            prop_assert_eq!(
+                vector(&vectors.vectors, &names, i),
+                expected(row, i),
+                "serving, query {} at {}",
+                i,
+                times[i]
+            );
+        }
+        // A row is a batch of one.
+        for i in (0..times.len()).step_by(7) {
+            let one = look_up(&quern, &live, &service, inputs.slice(i, 1), vec![times[i]]).await.unwrap();
+            prop_assert_eq!(vector(&one.vectors, &names, 0), vector(&vectors.vectors, &names, i));
+        }
+    }
+    Ok(())
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 96,
+        max_shrink_iters: 200,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn head_and_history_serving_and_training_agree(case in case()) {
+        runtime().block_on(check(case))?;
+    }
+}

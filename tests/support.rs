@@ -1,0 +1,74 @@
+//! A repository in a temporary folder, and a Quern on it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+use quern_server::materialize::{MaterializeRequest, Summary, materialize};
+use quern_server::{Quern, Settings, apply, repository};
+use tempfile::TempDir;
+
+/// A folder that goes when the test ends.
+pub(crate) struct Repository {
+    folder: TempDir,
+}
+
+impl Repository {
+    pub(crate) fn new(definitions: &str) -> Repository {
+        let repository = Repository { folder: TempDir::new().unwrap() };
+        repository.write("definitions.yaml", definitions);
+        repository
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.make_room(name);
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Writes rows as Parquet, in row groups so small that every test has several.
+    pub(crate) fn write_parquet(&self, name: &str, rows: &RecordBatch, group_rows: usize) {
+        let path = self.make_room(name);
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).unwrap();
+        writer.write(rows).unwrap();
+        writer.close().unwrap();
+    }
+
+    fn make_room(&self, name: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    /// Opens it, whatever the environment says.
+    pub(crate) async fn open(&self) -> Arc<Quern> {
+        let onnxruntime =
+            |name: &str| (name == "QUERN_ONNXRUNTIME").then(|| std::env::var(name).ok()).flatten();
+        let settings = Settings::load_from(self.path(), onnxruntime, &[]).unwrap();
+        Quern::open(settings).await.unwrap()
+    }
+
+    pub(crate) async fn open_applied(&self) -> Arc<Quern> {
+        let quern = self.open().await;
+        let candidate = apply::check(&quern, repository::read(self.path()).unwrap()).await.unwrap();
+        apply::apply(&quern, candidate).await.unwrap();
+        quern
+    }
+}
+
+/// Materializes up to `to_us`, looking back to the beginning.
+pub(crate) fn materialize_to(quern: &Quern, to_us: i64) -> Summary {
+    let request = MaterializeRequest {
+        to_us: Some(to_us),
+        look_back_us: Some(i64::MAX),
+        ..MaterializeRequest::default()
+    };
+    materialize(quern, &quern.live(), &request, to_us, &|_| ()).unwrap()
+}
