@@ -1,1 +1,220 @@
-//! Law 5: whatever moment the process is killed at, the head ends right.
+//! Law 5: whatever moment the process is killed at, the head ends right, and the registry is the old one or the new one.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arrow::array::{
+    Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::concat_batches;
+use quern::wire::TrainingSetCommand;
+use quern_engine::key::Keys;
+use quern_server::Quern;
+use quern_server::serving::{Vectors, look_up};
+use quern_server::store::rocks::Wanted;
+use quern_server::training::training_set;
+
+use crate::binary::{command, run};
+use crate::support::Repository;
+
+const KILLS: usize = 20;
+const FILES: usize = 6;
+const FILE_ROWS: usize = 100_000;
+const KEYS: u64 = 200_000;
+const SPAN_S: u64 = 1_000_000;
+
+const DEFINITIONS: &str = "
+kind: Entity
+name: user
+join_keys: [{name: user, type: int64}]
+---
+kind: Source
+name: events
+batch: {format: parquet, path: data/*.parquet}
+event_timestamp: at
+---
+kind: FeatureView
+name: spending
+entities: [user]
+source: events
+features:
+  - {name: amount}
+  - {name: per_item, expr: amount / items}
+  - {name: items}
+  - {name: note}
+---
+kind: FeatureView
+name: gifts
+entities: [user]
+source: events
+where: items % 3 = 0
+features: [{name: gift, expr: note}]
+---
+kind: FeatureService
+name: svc
+features: [spending, gifts]
+";
+
+/// SplitMix64 (Steele, Lea, Flood 2014): a seed is all there is to know of it.
+struct Random(u64);
+
+impl Random {
+    /// Another seed each time; the test prints it, and a failure shows what was printed.
+    fn new(what: &str) -> Random {
+        let seed = std::env::var("QUERN_SEED").ok().and_then(|seed| seed.parse().ok());
+        let clock = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+        let seed = seed.unwrap_or_else(clock);
+        println!("{what}: QUERN_SEED={seed}");
+        Random(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, duration: Duration) -> Duration {
+        duration.mul_f64((self.next() >> 11) as f64 / (1u64 << 53) as f64)
+    }
+}
+
+fn write_events(repository: &Repository, random: &mut Random) {
+    for file in 0..FILES {
+        let draws: Vec<[u64; 4]> = (0..FILE_ROWS).map(|_| std::array::from_fn(|_| random.next())).collect();
+        let at = draws.iter().map(|d| (d[0] % SPAN_S * 1_000_000) as i64);
+        let columns: [(&str, ArrayRef); 5] = [
+            ("at", Arc::new(TimestampMicrosecondArray::from_iter_values(at).with_timezone("UTC"))),
+            ("user", Arc::new(Int64Array::from_iter_values(draws.iter().map(|d| (d[1] % KEYS) as i64)))),
+            ("amount", Arc::new(Float64Array::from_iter_values(draws.iter().map(|d| d[2] as f64 * 1e-17)))),
+            ("items", Arc::new(Int64Array::from_iter_values(draws.iter().map(|d| (1 + d[3] % 9) as i64)))),
+            (
+                "note",
+                Arc::new(StringArray::from_iter(
+                    draws.iter().map(|d| (d[3] % 5 > 0).then(|| d[2].to_string())),
+                )),
+            ),
+        ];
+        let batch = RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(name, column)| (name, column, true)),
+        );
+        repository.write_parquet(&format!("data/{file}.parquet"), &batch.unwrap(), 30_000);
+    }
+}
+
+/// Starts `arguments` in `folder` and kills the process after `delay`; whether it was still at work.
+fn kill_after(folder: &Path, arguments: &[&str], delay: Duration) -> bool {
+    let mut quiet = command(folder, arguments);
+    let mut process = quiet.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(delay);
+    // Fails where it has ended; a process that nobody waited for keeps its id.
+    let _ = process.kill();
+    !process.wait().unwrap().success()
+}
+
+/// Everything that a head of 200,000 keys says at one time.
+async fn answers(quern: &Arc<Quern>, q_us: i64) -> (Vectors, Vec<Option<Vec<u8>>>) {
+    let live = quern.live();
+    let service = Arc::clone(&live.catalog.services["svc"]);
+    let users: ArrayRef = Arc::new(Int64Array::from_iter_values(0..KEYS as i64));
+    let inputs = RecordBatch::try_new(Arc::clone(&service.inputs), vec![Arc::clone(&users)]).unwrap();
+    let mut wanted = Wanted::default();
+    for lookup in &service.lookups {
+        let keys = Keys::encode(&lookup.view.keys, std::slice::from_ref(&users)).unwrap();
+        (0..keys.len()).for_each(|row| wanted.push(lookup.view.id, keys.get(row)));
+    }
+    let stored = quern.head.get_many(&wanted).unwrap();
+    let stored = stored.into_iter().map(|row| row.map(|row| row.to_vec())).collect();
+    let vectors = look_up(quern, &live, &service, inputs, vec![q_us; KEYS as usize]).await.unwrap();
+    (vectors, stored)
+}
+
+fn trained(quern: &Quern, q_us: i64) -> RecordBatch {
+    let live = quern.live();
+    let columns: [(&str, ArrayRef); 2] = [
+        ("user", Arc::new(Int64Array::from_iter_values(0..KEYS as i64))),
+        (
+            "event_timestamp",
+            Arc::new(TimestampMicrosecondArray::from(vec![q_us; KEYS as usize]).with_timezone("UTC")),
+        ),
+    ];
+    let spine = RecordBatch::try_from_iter(columns).unwrap();
+    let command = TrainingSetCommand { feature_service: "svc".into(), as_known: false };
+    let batches = training_set(quern, &live, &command, &spine.schema(), std::slice::from_ref(&spine)).unwrap();
+    let schema = Arc::clone(batches.schema());
+    concat_batches(&schema, &batches.map(Result::unwrap).collect::<Vec<_>>()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_materialize_killed_twenty_times_ends_in_the_same_head() {
+    let mut random = Random::new("crash");
+    let repository = Repository::new(DEFINITIONS);
+    write_events(&repository, &mut random);
+    let folder = repository.path();
+    for data in ["whole", "killed"] {
+        run(folder, &["apply", "--data", data]).answer();
+    }
+    let begun = Instant::now();
+    run(folder, &["materialize", "--data", "whole", "--to", "2000-01-01"]).answer();
+    let whole = begun.elapsed();
+
+    // Each run brings in more than the one before, so that none finds its work done.
+    let mut at_work = 0;
+    for kill in 0..KILLS {
+        let to = (KILLS + kill) as u64 * SPAN_S / (2 * KILLS as u64);
+        let to = chrono::DateTime::from_timestamp_secs(to as i64).unwrap().to_rfc3339();
+        let run = ["materialize", "--data", "killed", "--look-back", "36500d", "--to", &to];
+        at_work += usize::from(kill_after(folder, &run, random.below(whole)));
+    }
+    println!("{at_work} of {KILLS} runs were killed at work; a whole one takes {whole:?}");
+    assert!(at_work >= 3, "a run ended before most kills: the data is too small for this machine");
+
+    let last = ["materialize", "--data", "killed", "--look-back", "36500d", "--to", "2000-01-01"];
+    run(folder, &last).answer();
+    let q_us = 946_684_800_000_000;
+    let (killed, whole) = (repository.open_data("killed").await, repository.open_data("whole").await);
+    let ((got, got_bytes), (wanted, wanted_bytes)) = (answers(&killed, q_us).await, answers(&whole, q_us).await);
+    assert!(got_bytes == wanted_bytes, "stored rows differ");
+    assert!(got_bytes.iter().flatten().count() > 250_000, "the heads are empty");
+    assert_eq!(got.vectors, wanted.vectors);
+    for (got, wanted) in got.found.iter().zip(&wanted.found) {
+        assert_eq!((&got.states, &got.event_timestamps), (&wanted.states, &wanted.event_timestamps));
+    }
+    let trained = trained(&killed, q_us);
+    for (name, column) in got.vectors.schema().fields().iter().map(|f| f.name()).zip(got.vectors.columns()) {
+        assert_eq!(trained.column_by_name(name).unwrap().to_data(), column.to_data(), "{name} in training");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_apply_killed_is_the_old_registry_or_the_new_one() {
+    let definitions = |number: u64| {
+        let columns: String = (0..40).map(|i| format!("  - {{name: c{i}, expr: \"r + {number} * {i}\"}}\n")).collect();
+        format!("kind: FeatureService\nname: svc{number}\nrequest: [{{name: r, type: int64}}]\nfeatures: []\nderived:\n{columns}")
+    };
+    let mut random = Random::new("apply");
+    let repository = Repository::new(&definitions(0));
+    let begun = Instant::now();
+    run(repository.path(), &["apply"]).answer();
+    let whole = begun.elapsed();
+    let mut before = 1;
+    for kill in 1..=8 {
+        let old = repository.open().await.live().files.clone();
+        repository.write("definitions.yaml", &definitions(kill));
+        let new = quern_server::repository::read(repository.path()).unwrap();
+        kill_after(repository.path(), &["apply"], random.below(whole));
+
+        let live = repository.open().await.live();
+        let wholly_one = (live.number, &live.files) == (before, &old) || (live.number, &live.files) == (before + 1, &new);
+        assert!(wholly_one, "after kill {kill}: {:?}", *live);
+        let service = live.catalog.services.values().next().unwrap();
+        assert!(live.files[0].text.contains(&format!("name: {}\n", service.name)), "{}", service.name);
+        before = live.number;
+    }
+    repository.write("definitions.yaml", &definitions(9));
+    run(repository.path(), &["apply"]).answer();
+    assert_eq!(repository.open().await.live().number, before + 1);
+}

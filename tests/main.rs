@@ -3,6 +3,7 @@
 //! [`laws`] holds the properties that everything else rests on, over random data against a naive oracle; the other
 //! modules explain, one room each.
 
+mod binary;
 mod crash;
 mod laws;
 mod oracle;

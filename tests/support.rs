@@ -49,9 +49,15 @@ impl Repository {
 
     /// Opens it, whatever the environment says.
     pub(crate) async fn open(&self) -> Arc<Quern> {
+        self.open_data(".quern").await
+    }
+
+    /// Opens it with its data in another folder than usual.
+    pub(crate) async fn open_data(&self, data: &str) -> Arc<Quern> {
         let onnxruntime =
             |name: &str| (name == "QUERN_ONNXRUNTIME").then(|| std::env::var(name).ok()).flatten();
-        let settings = Settings::load_from(self.path(), onnxruntime, &[]).unwrap();
+        let data = self.path().join(data).to_string_lossy().into_owned();
+        let settings = Settings::load_from(self.path(), onnxruntime, &[("data", data)]).unwrap();
         Quern::open(settings).await.unwrap()
     }
 

@@ -50,7 +50,7 @@ request:
   - {name: single, type: float32}
   - {name: list, type: "list<float32>"}
   - {name: pair, type: "list<int64, 2>"}
-features: []
+features: [{view: plane_history, features: [seats]}]
 outputs: [at, day, raw, small, single, list, pair]
 ---
 kind: Model
@@ -217,6 +217,7 @@ async fn look_ups_as_feast_has_them() {
 async fn values_of_every_type_come_back_as_they_went_in() {
     let server = Server::start().await;
     let entities = json!({
+        "tailnum": ["N1", "N1", "N1", "N1"],
         "at": ["2013-01-01T05:00:00.25-05:00", 1_500_000, "1969-12-31 23:59:59.999999", null],
         "day": ["2013-02-28", "1900-01-01", "2013-12-31", null],
         "raw": ["3q2+7w==", "3q2+7w", "", null],
@@ -229,7 +230,7 @@ async fn values_of_every_type_come_back_as_they_went_in() {
         .post("/get-online-features", json!({"feature_service": "everything", "entities": entities}))
         .await;
     let values: Vec<&Value> =
-        reply["results"].as_array().unwrap().iter().map(|column| &column["values"]).collect();
+        reply["results"].as_array().unwrap().iter().skip(1).map(|column| &column["values"]).collect();
     let expected = json!([
         ["2013-01-01T10:00:00.250Z", "1970-01-01T00:00:01.500Z", "1969-12-31T23:59:59.999999Z", null],
         ["2013-02-28", "1900-01-01", "2013-12-31", null],
@@ -421,4 +422,28 @@ async fn requests_under_way_end_before_the_server_does() {
     let reply = client.await.unwrap();
     assert!(reply.starts_with("HTTP/1.1 200 OK") && reply.ends_with("done"), "{reply}");
     server.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zz_bench() {
+    let server = Server::start().await;
+    let one = json!({"instances": [{"tailnum": "N1", "distance": 2000, "event_timestamp": JANUARY_3}]}).to_string();
+    let hundred = json!({"instances": vec![json!({"tailnum": "N1", "distance": 2000, "event_timestamp": JANUARY_3}); 100]}).to_string();
+    let feast = json!({"feature_service": "arrival_delay_v1", "entities": {"tailnum": vec!["N1"; 100], "distance": vec![1; 100], "event_timestamp": vec![JANUARY_3; 100]}}).to_string();
+    let adhoc = json!({"features": ["plane_history:last_delay", "plane_history:seats"], "entities": {"tailnum": ["N1"]}}).to_string();
+    for (name, path, body) in [("predict 1", PREDICT, &one), ("predict 100", PREDICT, &hundred), ("feast 100x4", "/get-online-features", &feast), ("adhoc 1", "/get-online-features", &adhoc), ("404", "/nowhere", &adhoc), ("index", "/", &adhoc)] {
+        for _ in 0..2 {
+            let start = std::time::Instant::now();
+            for _ in 0..5000 {
+                let _ = server.ask("POST", path, body.clone()).await;
+            }
+            println!("{name}: {:.1} us", start.elapsed().as_secs_f64() * 200.0);
+        }
+    }
+    let (_, m) = server.ask("GET", "/metrics", "").await;
+    println!("{}", m.lines().filter(|l| l.contains("_sum") || l.contains("_count")).collect::<Vec<_>>().join("\n"));
+    let text = &one;
+    let t = std::time::Instant::now();
+    for _ in 0..10000 { let _ = json::body(text.as_bytes(), ["instances", "with_features"], &[]).unwrap(); }
+    println!("parse {:.2} us", t.elapsed().as_secs_f64() * 100.0);
 }

@@ -17,6 +17,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 use quern::wire::{ColumnInfo, TrainingSetCommand};
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
 use serde::Serialize;
@@ -32,6 +33,10 @@ use crate::error::Error;
 use crate::training::training_set;
 
 const BATCH_ROWS: usize = 65_536;
+/// The writer holds a whole row group in memory.
+const ROW_GROUP_ROWS: usize = 131_072;
+/// Batches made while one is written.
+const BATCHES_AHEAD: usize = 2;
 
 #[derive(Debug, Args)]
 #[command(override_usage = "quern train [OPTIONS] --spine <FILE> --out <FILE> [DIR] SERVICE")]
@@ -124,9 +129,12 @@ fn train_here(
     let live = quern.live();
     let set = training_set(quern, &live, request, schema, spine)?;
     let mut out = Output::create(out, set.schema(), bar)?;
-    for batch in set {
-        out.write(&batch?)?;
-    }
+    // One thread makes the rows, this one writes them.
+    let (sender, batches) = std::sync::mpsc::sync_channel(BATCHES_AHEAD);
+    std::thread::scope(|scope| {
+        scope.spawn(move || set.into_iter().try_for_each(|batch| sender.send(batch)));
+        batches.into_iter().try_for_each(|batch| out.write(&batch?))
+    })?;
     out.finish()
 }
 
@@ -145,7 +153,14 @@ impl Output {
         let temporary = path.with_added_extension("part");
         let file = File::create(&temporary)
             .map_err(|error| Error::Invalid(format!("{} cannot be written: {error}", temporary.display())))?;
-        let properties = WriterProperties::builder().set_compression(Compression::LZ4_RAW).build();
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::LZ4_RAW)
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+        // Fractions hardly ever repeat: looking each up in a dictionary costs more than writing it.
+        for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
+        }
+        let properties = properties.build();
         let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties)).map_err(Error::from)?;
         Ok(Output { writer, temporary, path: path.to_owned(), bar, rows: 0, columns: schema.fields().len() })
     }

@@ -129,7 +129,7 @@ impl Model {
             let inputs = fit.zeros(rows);
             let start = Instant::now();
             let outputs = run(&mut session, inputs, rows)
-                .map_err(|error| format!("the model does not run on {rows} row(s) of zeros: {error}"))?;
+                .map_err(|error| format!("tried on {rows} row(s) of zeros, the model fails: {error}"))?;
             micros_per_row = micros_per_row.min(start.elapsed().as_secs_f64() * 1e6 / rows as f64);
             nothing = outputs.slice(0, 0);
         }

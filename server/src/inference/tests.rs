@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use arrow::array::{ArrayRef, Float64Array, StringArray};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, Schema};
 use expect_test::{Expect, expect};
 use feature_defs::DefFile;
 use quern_engine::SourceSchemas;
@@ -24,19 +24,39 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../tests/fixtures/{name}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
+const VIEW: &str = "
+kind: Entity
+name: e
+join_keys: [{name: k, type: string}]
+---
+kind: Source
+name: rows
+push: true
+event_timestamp: at
+columns: [{name: k, type: string}, {name: at, type: timestamp}, {name: x, type: float64}]
+---
+kind: FeatureView
+name: v
+entities: [e]
+source: rows
+features: [{name: x}]
+";
+
 /// A feature service that hands its request columns on.
 fn service(request: &str) -> Arc<ServicePlan> {
+    let names: Vec<&str> = request.split("name: ").skip(1).map(|rest| rest.split(',').next().unwrap()).collect();
+    let outputs = names.join(", ");
     let text = format!(
-        "kind: FeatureService\nname: s\nrequest: {request}\nfeatures: []\noutputs: [{}]\n",
-        request
-            .split("name: ")
-            .skip(1)
-            .map(|rest| rest.split(',').next().unwrap())
-            .collect::<Vec<_>>()
-            .join(", ")
+        "{VIEW}---\nkind: FeatureService\nname: s\nrequest: {request}\nfeatures: [{{view: v}}]\noutputs: [{outputs}]\n"
     );
     let definitions = feature_defs::parse(&[DefFile { path: "s.yaml".into(), text }]).unwrap();
-    let catalog = quern_engine::compile(definitions, &SourceSchemas::new()).unwrap();
+    let rows = Schema::new(vec![
+        Field::new("k", DataType::Utf8, true),
+        Field::new("at", quern_engine::schema::timestamp(), true),
+        Field::new("x", DataType::Float64, true),
+    ]);
+    let sources = SourceSchemas::from([("rows".to_owned(), Arc::new(rows))]);
+    let catalog = quern_engine::compile(definitions, &sources).unwrap();
     Arc::clone(&catalog.services["s"])
 }
 
@@ -45,7 +65,7 @@ fn three_floats() -> Arc<ServicePlan> {
 }
 
 fn batch(service: &ServicePlan, columns: Vec<ArrayRef>) -> RecordBatch {
-    let cast = |(column, field): (ArrayRef, &Arc<arrow::datatypes::Field>)| {
+    let cast = |(column, field): (ArrayRef, &Arc<Field>)| {
         arrow::compute::cast(&column, field.data_type()).unwrap()
     };
     let columns = columns.into_iter().zip(service.outputs.fields()).map(cast).collect();
@@ -134,7 +154,7 @@ fn what_cannot_go_live_is_refused_with_words() {
     let linear = fixture("linear");
     assert!(refused(&linear[..linear.len() / 2]).starts_with("ONNX Runtime does not load the file: "));
     expect![[r#"
-        the model does not run on 1 row(s) of zeros: the model's output `sum` has the shape [], which is not one row for each of the 1 that went in"#]]
+        tried on 1 row(s) of zeros, the model fails: the model's output `sum` has the shape [], which is not one row for each of the 1 that went in"#]]
     .assert_eq(&refused(&fixture("total")));
     expect![[r#"
         the model does not fit feature service `s`:

@@ -1,0 +1,304 @@
+//! What does a request cost over a socket? Quern's own router beside a minimal handler that parses the same JSON, does
+//! the same RocksDB multi-get, runs the same ONNX Runtime and replies the same JSON.
+//!
+//! Both servers run in this process, each on threads of its own, and answer on 127.0.0.1. A closed loop on one more
+//! thread sends each request when its connection's last reply is there, to one server and then to the other, over and
+//! over. Requests/s and latencies are what a client sees on a machine that it shares with the server; CPU is what the
+//! server's threads used, read from the kernel, and so hardly depends on who else is on the machine.
+//!
+//! `http [FILTER] [--seconds N]`: only what has FILTER in its name, N seconds (2) for each turn of each server.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::post;
+use axum::{Json, Router};
+use quern_benches::bare::{Bare, Cell};
+use quern_benches::{Random, median, online};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const TURNS: usize = 4;
+const BODIES: usize = 512;
+
+/// Path, rows of a request, connections.
+const LOADS: [(&str, usize, usize); 8] = [
+    (SCORING, 1, 1),
+    (SCORING, 1, 8),
+    (SCORING, 1, 32),
+    (SCORING, 100, 8),
+    (DERIVED, 1, 32),
+    (LOOKUP, 1, 8),
+    (LOOKUP, 1, 32),
+    (LOOKUP, 100, 8),
+];
+const SCORING: &str = "/v1/models/scoring:predict";
+/// The bare server has no derived features; it answers with the model `scoring`.
+const DERIVED: &str = "/v1/models/derived:predict";
+const LOOKUP: &str = "/get-online-features";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let seconds = arguments.iter().position(|argument| argument == "--seconds");
+    let turn = seconds.and_then(|at| arguments.get(at + 1)?.parse().ok()).map_or(2.0, |seconds: f64| seconds);
+    let filter = arguments.first().filter(|argument| !argument.starts_with("--"));
+
+    let repository = online::repository();
+    let bare = Arc::new(Bare::new(&repository));
+    let router = quern_server::api::router(Arc::clone(&repository.quern));
+    let servers = [Server::start("quern", router), Server::start("bare", bare_router(bare))];
+    println!("{:39} {:>9} {:>9} {:>9} {:>9}", "", "requests/s", "p50 µs", "p99 µs", "CPU µs");
+    for (path, rows, connections) in LOADS {
+        let name = format!("{path} {rows} row(s) {connections} conn");
+        if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
+            continue;
+        }
+        let requests = Arc::new(requests(path, rows));
+        let mut seen: [Vec<Turn>; 2] = Default::default();
+        for _ in 0..TURNS {
+            for (server, seen) in servers.iter().zip(&mut seen) {
+                seen.push(server.load(&requests, connections, Duration::from_secs_f64(turn)));
+            }
+        }
+        let [ours, theirs] = seen.map(|turns| {
+            let middle = |of: fn(&Turn) -> f64| median(&mut turns.iter().map(of).collect::<Vec<_>>());
+            [middle(|t| t.per_second), middle(|t| t.p50_us), middle(|t| t.p99_us), middle(|t| t.cpu_us)]
+        });
+        println!("{name}");
+        for (server, figures) in servers.iter().zip([ours, theirs]) {
+            println!(
+                "  {:37} {:9.0} {:9.0} {:9.0} {:9.1}",
+                server.name, figures[0], figures[1], figures[2], figures[3]
+            );
+        }
+        println!(
+            "  {:37} {:9.2} {:9.2} {:9.2} {:9.2}",
+            "time, quern ÷ bare",
+            theirs[0] / ours[0],
+            ours[1] / theirs[1],
+            ours[2] / theirs[2],
+            ours[3] / theirs[3]
+        );
+    }
+}
+
+/// Whole requests, as they go over the wire.
+fn requests(path: &str, rows: usize) -> Vec<Vec<u8>> {
+    let mut random = Random(11);
+    let body = |_| {
+        let ids = online::ids(&mut random, rows);
+        let body = if path == LOOKUP {
+            json!({"feature_service": "all", "entities": {"id": ids}})
+        } else {
+            let instance = |id| json!({"id": id, "amount": random.unit() * 200.0, "hour": random.below(24)});
+            json!({"instances": ids.into_iter().map(instance).collect::<Vec<Value>>()})
+        };
+        let body = body.to_string();
+        let length = body.len();
+        format!("POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+            .into_bytes()
+    };
+    (0..BODIES).map(body).collect()
+}
+
+/// A server on threads of its own, which have its name.
+struct Server {
+    name: &'static str,
+    address: SocketAddr,
+    _threads: tokio::runtime::Runtime,
+}
+
+/// What one turn of the load saw.
+struct Turn {
+    per_second: f64,
+    p50_us: f64,
+    p99_us: f64,
+    /// CPU that the server used for one request.
+    cpu_us: f64,
+}
+
+impl Server {
+    fn start(name: &'static str, router: Router) -> Server {
+        let threads = tokio::runtime::Builder::new_multi_thread().thread_name(name).enable_all().build();
+        let threads = threads.expect("a tokio runtime");
+        let listener = threads.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        threads.spawn(async move {
+            use axum::serve::ListenerExt;
+            let listener = listener.tap_io(|stream| {
+                let _ = stream.set_nodelay(true);
+            });
+            axum::serve(listener, router).await
+        });
+        Server { name, address, _threads: threads }
+    }
+
+    fn load(&self, requests: &Arc<Vec<Vec<u8>>>, connections: usize, turn: Duration) -> Turn {
+        let one_thread = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let one_thread = one_thread.expect("a tokio runtime");
+        let cpu_before = cpu_us_of(self.name);
+        let start = Instant::now();
+        let mut latencies_us: Vec<f64> = one_thread.block_on(async {
+            let loads: Vec<_> = (0..connections)
+                .map(|place| {
+                    tokio::spawn(client(self.address, Arc::clone(requests), place * 17, start + turn))
+                })
+                .collect();
+            let mut all = Vec::new();
+            for load in loads {
+                all.extend(load.await.expect("no panic").expect("an answer"));
+            }
+            all
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        let count = latencies_us.len();
+        let cpu_us = (cpu_us_of(self.name) - cpu_before) / count as f64;
+        let p50_us = median(&mut latencies_us);
+        Turn { per_second: count as f64 / seconds, p50_us, p99_us: latencies_us[count * 99 / 100], cpu_us }
+    }
+}
+
+/// One connection: a request, its reply, the next request. Returns the latencies, µs.
+fn client(
+    address: SocketAddr,
+    requests: Arc<Vec<Vec<u8>>>,
+    first: usize,
+    end: Instant,
+) -> impl Future<Output = io::Result<Vec<f64>>> {
+    async move {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut latencies_us = Vec::new();
+        let mut reply = vec![0; 1 << 20];
+        for request in requests.iter().cycle().skip(first) {
+            let start = Instant::now();
+            if start >= end {
+                break;
+            }
+            stream.write_all(request).await?;
+            let (mut filled, mut wanted) = (0, usize::MAX);
+            while filled < wanted {
+                let read = stream.read(&mut reply[filled..]).await?;
+                if read == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                filled += read;
+                if wanted == usize::MAX {
+                    wanted = length(&reply[..filled]).unwrap_or(usize::MAX);
+                }
+                // Room for what is still to come.
+                if wanted != usize::MAX && reply.len() < wanted {
+                    reply.resize(wanted, 0);
+                }
+            }
+            latencies_us.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok(latencies_us)
+    }
+}
+
+/// How long a reply is, once its head is there.
+fn length(reply: &[u8]) -> Option<usize> {
+    let head = reply.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let text = std::str::from_utf8(&reply[..head]).expect("a head is text");
+    assert!(text.starts_with("HTTP/1.1 200 "), "{}", String::from_utf8_lossy(reply));
+    let (_, after) = text.split_once("content-length: ").expect("a reply has a length");
+    let (body, _) = after.split_once("\r\n").expect("a header ends");
+    Some(head + body.parse::<usize>().expect("a number"))
+}
+
+/// CPU time of this process's threads called `name`, µs; 0 where the kernel does not tell.
+fn cpu_us_of(name: &str) -> f64 {
+    let of_thread = |task: std::fs::DirEntry| {
+        let comm = std::fs::read_to_string(task.path().join("comm")).ok()?;
+        if comm.trim() != name {
+            return None;
+        }
+        let nanos = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        nanos.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    tasks.filter_map(of_thread).sum::<f64>() / 1e3
+}
+
+fn bare_router(bare: Arc<Bare>) -> Router {
+    Router::new().route("/v1/models/{call}", post(predict)).route(LOOKUP, post(look_up)).with_state(bare)
+}
+
+#[derive(Deserialize)]
+struct PredictRequest {
+    instances: Vec<Instance>,
+}
+
+#[derive(Deserialize)]
+struct Instance {
+    id: i64,
+    amount: f64,
+    hour: i64,
+}
+
+async fn predict(State(bare): State<Arc<Bare>>, Json(request): Json<PredictRequest>) -> impl IntoResponse {
+    #[derive(serde::Serialize)]
+    struct Reply {
+        predictions: Vec<f32>,
+    }
+    let instances = &request.instances;
+    let ids: Vec<i64> = instances.iter().map(|instance| instance.id).collect();
+    let asked = instances.iter().map(|instance| (instance.amount, instance.hour));
+    Json(Reply { predictions: bare.predict(&ids, asked) })
+}
+
+#[derive(Deserialize)]
+struct LookupRequest {
+    entities: Entities,
+}
+
+#[derive(Deserialize)]
+struct Entities {
+    id: Vec<i64>,
+}
+
+/// The same reply as Quern's, byte for byte but for the digits of the time, which is always the same one here.
+async fn look_up(State(bare): State<Arc<Bare>>, Json(request): Json<LookupRequest>) -> impl IntoResponse {
+    #[derive(serde::Serialize)]
+    struct Reply {
+        metadata: Metadata,
+        results: Vec<Column>,
+    }
+    #[derive(serde::Serialize)]
+    struct Metadata {
+        feature_names: Vec<String>,
+    }
+    #[derive(serde::Serialize)]
+    struct Column {
+        values: Vec<Cell>,
+        statuses: Vec<&'static str>,
+        event_timestamps: Vec<&'static str>,
+    }
+    let ids = request.entities.id;
+    let rows = bare.rows(&ids);
+    let column = |values: Vec<Cell>| Column {
+        statuses: vec!["PRESENT"; values.len()],
+        event_timestamps: vec!["2024-01-01T00:00:00.000001Z"; values.len()],
+        values,
+    };
+    let mut feature_names = vec!["id".to_owned()];
+    let mut results = vec![column(ids.iter().copied().map(Cell::Int).collect())];
+    for (view, rows) in rows.chunks(ids.len()).enumerate() {
+        for feature in 0..online::FEATURES {
+            feature_names.push(format!("v{view}_{feature}"));
+            results.push(column(rows.iter().map(|row| Bare::cell(row, feature)).collect()));
+        }
+    }
+    Json(Reply { metadata: Metadata { feature_names }, results })
+}
