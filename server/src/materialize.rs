@@ -117,6 +117,10 @@ pub fn materialize(
         let run = Run { quern, view, scan: open(quern, live, view)?, progress, done: AtomicU64::new(0) };
         summaries.push(run.run(request, now_us)?);
     }
+    // Last, so that whoever still answers from the definitions before has had the time to end.
+    if request.views.is_empty() {
+        quern.head.retain(&views.values().map(|view| view.id).collect::<Vec<_>>())?;
+    }
     Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64() })
 }
 
@@ -144,6 +148,7 @@ impl Run<'_> {
         let look_back_us = request.look_back_us.unwrap_or(LOOK_BACK_DEFAULT_US);
         let since_us = watermark.map(|watermark_us| watermark_us.saturating_sub(look_back_us));
         let from_us = request.from_us.or(since_us).unwrap_or(i64::MIN);
+        self.quern.head.begin(self.view.id)?;
         let (latest, seen) = self.latest(from_us, to_us)?;
         let upserted = self.bring_in(&latest)?;
         // A backfill that starts behind a gap does not close the gap.

@@ -10,6 +10,7 @@ use quern_engine::time::{state_at, visible_from};
 use quern_engine::{Found, Lookup, Origin, RowState, ServicePlan, Status};
 
 use crate::error::{Error, Result};
+use crate::metrics::metrics;
 use crate::point_in_time::{Question, ask};
 use crate::store::rocks::Wanted;
 use crate::{Deployment, Quern};
@@ -57,6 +58,7 @@ pub async fn look_up(
     inputs: RecordBatch,
     query_times_us: Vec<i64>,
 ) -> Result<Vectors> {
+    let timer = metrics().look_up.start_timer();
     let keys = encode_keys(service, &inputs)?;
     let (mut found, past) = from_head(quern, service, &keys, &query_times_us)?;
     if past.iter().any(|rows| !rows.is_empty()) {
@@ -74,6 +76,8 @@ pub async fn look_up(
             .await
             .map_err(|e| Error::internal("look-up in history", e))??;
     }
+    timer.observe_duration();
+    let _timer = metrics().transform.start_timer();
     let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(query_times_us).with_timezone("UTC"));
     let vectors = service.finish(&inputs, &times, &found)?;
     Ok(Vectors { vectors, found, service: Arc::clone(service) })

@@ -6,7 +6,7 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::prep_null_mask_filter;
+use arrow::compute::{concat, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, SchemaError};
@@ -81,7 +81,7 @@ impl Expression {
         };
         if quern_type(&dtype).is_none() {
             let cause = format!("`{sql}` has type {}, which the language does not have", type_name(&dtype));
-            return Err(Mistake::new(cause).help("give it a `type`, or cast in the expression"));
+            return Err(Mistake::new(cause).help("make it a number, text or time within the expression"));
         }
         Ok(Expression { physical, dtype })
     }
@@ -112,10 +112,23 @@ impl Expression {
         batch: &RecordBatch,
         what: &dyn Fn() -> String,
     ) -> Result<ArrayRef, EngineError> {
-        let fail = |cause: String| EngineError::Evaluate { what: what(), cause };
-        let value = self.physical.evaluate(batch).map_err(|e| fail(say(&e)))?;
-        let array = value.into_array(batch.num_rows()).map_err(|e| fail(say(&e)))?;
-        conform(&array, &self.dtype).map_err(|e| fail(e.to_string()))
+        self.values(batch).map_err(|cause| EngineError::Evaluate { what: what(), cause })
+    }
+
+    /// In a batch the guard of `n <> 0 AND total / n > 1` does not keep the rows it rules out from being divided. So a
+    /// batch that fails is halved, down to the rows that fail alone: none fails for the company it is in.
+    fn values(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
+        let rows = batch.num_rows();
+        let together = self.physical.evaluate(batch).and_then(|value| value.into_array(rows));
+        match together {
+            Ok(values) => conform(&values, &self.dtype).map_err(|e| e.to_string()),
+            Err(_) if rows > 1 => {
+                let (first, second) = (batch.slice(0, rows / 2), batch.slice(rows / 2, rows - rows / 2));
+                let halves = [self.values(&first)?, self.values(&second)?];
+                concat(&[&halves[0], &halves[1]]).map_err(|e| e.to_string())
+            }
+            Err(e) => Err(say(&e)),
+        }
     }
 
     /// Which rows of `batch` a filter keeps: those for which it is true, not null.
@@ -176,7 +189,7 @@ fn only_immutable(expr: &Expr) -> Result<(), Mistake> {
             }
             Expr::AggregateFunction(call) => Some(
                 Mistake::new(format!("`{}` aggregates over rows; an expression sees one row", call.func.name()))
-                    .help("aggregates over time are windows of a feature view"),
+                    .help("aggregate in the source's files: windows over time are not built yet"),
             ),
             Expr::WindowFunction(_) => {
                 Some(Mistake::new("window functions look at other rows; an expression sees one row"))
@@ -194,17 +207,19 @@ fn only_immutable(expr: &Expr) -> Result<(), Mistake> {
 
 /// DataFusion's error without its wrapping.
 fn say(error: &DataFusionError) -> String {
-    let text = error.strip_backtrace();
+    let text = error.find_root().strip_backtrace();
     let text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or(&text).trim();
     let mut text = text;
     while let Some((head, tail)) = text.split_once(": ") {
-        let is_wrapping = head.ends_with(" error") || head == "type_coercion" || head == "SQL error";
+        let is_wrapping = head.ends_with(" error")
+            || ["type_coercion", "Error during planning", "SQL error"].contains(&head);
         if !is_wrapping {
             break;
         }
         text = tail;
     }
-    text.to_owned()
+    let inner = text.strip_prefix("ParserError(\"").or_else(|| text.strip_prefix("TokenizerError(\""));
+    inner.and_then(|inner| inner.strip_suffix("\")")).unwrap_or(text).replace("\n", "; ")
 }
 
 fn explain(error: &DataFusionError, sql: &str, schema: &Schema) -> Mistake {

@@ -367,7 +367,10 @@ fn shape_mistake(input: &Port, width: usize) -> Option<String> {
         [None, None] => return None,
         [None, Some(columns)] => *columns,
         _ => {
-            return Some(format!("input `{name}` has {} dimensions, at most 2 are filled", input.shape.len()));
+            return Some(format!(
+                "input `{name}` has {} dimensions, at most 2 are filled",
+                input.shape.len()
+            ));
         }
     };
     (columns != width)

@@ -14,10 +14,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, BooleanBuilder, FixedSizeListArray,
-    ListArray, PrimitiveArray, StringBuilder,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, BooleanArray, FixedSizeListArray, ListArray,
+    PrimitiveArray, StringBuilder,
 };
-use arrow::buffer::{BooleanBuffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType,
 };
@@ -82,6 +82,11 @@ fn is_null(row: &[u8], feature: usize) -> bool {
     row[HEADER + feature / 8] >> (feature % 8) & 1 == 1
 }
 
+/// The row, where it holds a value of `feature`.
+fn present<'a>(row: &Option<&'a [u8]>, feature: usize) -> Option<&'a [u8]> {
+    row.filter(|row| !is_null(row, feature))
+}
+
 fn eight(row: &[u8], at: usize) -> [u8; 8] {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&row[at..at + 8]);
@@ -144,33 +149,89 @@ impl RowCodec {
                 return Err(corrupt(row, "shorter than its slots"));
             }
         }
-        wanted.iter().map(|feature| self.decode_feature(rows, *feature)).collect()
+        let (slots, places) = self.copy_slots(rows, wanted);
+        let decode = |(feature, place): (&usize, usize)| self.decode_feature(rows, *feature, &slots, place);
+        wanted.iter().zip(places).map(decode).collect()
     }
 
-    fn decode_feature(&self, rows: &[Option<&[u8]>], feature: usize) -> Result<ArrayRef, EngineError> {
+    /// The fixed-width values of the features `wanted`, feature after feature in one buffer that their columns share,
+    /// and where those of each begin: an allocation for each column would cost more than the values. Null is zero.
+    fn copy_slots(&self, rows: &[Option<&[u8]>], wanted: &[usize]) -> (Buffer, Vec<usize>) {
+        let mut places = Vec::with_capacity(wanted.len());
+        let mut end = 0;
+        for feature in wanted {
+            places.push(end);
+            // Every column begins at a multiple of eight bytes.
+            end += (rows.len() * self.width(*feature)).next_multiple_of(8);
+        }
+        let mut slots = MutableBuffer::from_len_zeroed(end);
+        for (feature, place) in wanted.iter().zip(&places) {
+            match self.width(*feature) {
+                4 => self.copy_slot::<4>(rows, *feature, &mut slots[*place..]),
+                8 => self.copy_slot::<8>(rows, *feature, &mut slots[*place..]),
+                _ => {}
+            }
+        }
+        (slots.into(), places)
+    }
+
+    /// The bytes that a value of `feature` takes in a column; 0 where its column is not a copy of its slots.
+    fn width(&self, feature: usize) -> usize {
+        let dtype = self.features.field(feature).data_type();
+        if dtype.is_primitive() { slot_width(dtype).unwrap_or(0) } else { 0 }
+    }
+
+    fn copy_slot<const WIDTH: usize>(&self, rows: &[Option<&[u8]>], feature: usize, column: &mut [u8]) {
         let slot = self.slots[feature];
-        let rows: Vec<Option<&[u8]>> =
-            rows.iter().map(|row| row.filter(|row| !is_null(row, feature))).collect();
+        for (row, value) in rows.iter().zip(column.as_chunks_mut::<WIDTH>().0) {
+            if let Some(row) = present(row, feature) {
+                value.copy_from_slice(&row[slot..slot + WIDTH]);
+            }
+        }
+    }
+
+    /// `slots` hold the feature's values from the byte `place` on, where they are of fixed width.
+    fn decode_feature(
+        &self,
+        rows: &[Option<&[u8]>],
+        feature: usize,
+        slots: &Buffer,
+        place: usize,
+    ) -> Result<ArrayRef, EngineError> {
+        fn column<T: ArrowPrimitiveType>(
+            slots: &Buffer,
+            place: usize,
+            nulls: Option<NullBuffer>,
+            rows: usize,
+        ) -> PrimitiveArray<T> {
+            let values = ScalarBuffer::new(slots.clone(), place / size_of::<T::Native>(), rows);
+            PrimitiveArray::new(values, nulls)
+        }
+        let present = |row: usize| present(&rows[row], feature);
+        let present_rows = || (0..rows.len()).map(present);
+        let nulls = || {
+            let all = present_rows().all(|row| row.is_some());
+            (!all).then(|| BooleanBuffer::collect_bool(rows.len(), |row| present(row).is_some()).into())
+        };
         let dtype = self.features.field(feature).data_type();
         Ok(match dtype {
             DataType::Boolean => {
-                let mut values = BooleanBuilder::with_capacity(rows.len());
-                rows.iter().for_each(|row| values.append_option(row.map(|row| row[slot] != 0)));
-                Arc::new(values.finish())
+                let slot = self.slots[feature];
+                let is_true = |row| present(row).is_some_and(|row| row[slot] != 0);
+                Arc::new(BooleanArray::new(BooleanBuffer::collect_bool(rows.len(), is_true), nulls()))
             }
-            DataType::Int32 => fixed::<Int32Type>(&rows, |row| i32::from_le_bytes(four(row, slot))),
-            DataType::Date32 => fixed::<Date32Type>(&rows, |row| i32::from_le_bytes(four(row, slot))),
-            DataType::Float32 => fixed::<Float32Type>(&rows, |row| f32::from_le_bytes(four(row, slot))),
-            DataType::Int64 => fixed::<Int64Type>(&rows, |row| i64::from_le_bytes(eight(row, slot))),
-            DataType::Float64 => fixed::<Float64Type>(&rows, |row| f64::from_le_bytes(eight(row, slot))),
+            DataType::Int32 => Arc::new(column::<Int32Type>(slots, place, nulls(), rows.len())),
+            DataType::Date32 => Arc::new(column::<Date32Type>(slots, place, nulls(), rows.len())),
+            DataType::Float32 => Arc::new(column::<Float32Type>(slots, place, nulls(), rows.len())),
+            DataType::Int64 => Arc::new(column::<Int64Type>(slots, place, nulls(), rows.len())),
+            DataType::Float64 => Arc::new(column::<Float64Type>(slots, place, nulls(), rows.len())),
             DataType::Timestamp(_, _) => {
-                let values =
-                    primitive::<TimestampMicrosecondType>(&rows, |row| i64::from_le_bytes(eight(row, slot)));
+                let values = column::<TimestampMicrosecondType>(slots, place, nulls(), rows.len());
                 Arc::new(values.with_data_type(dtype.clone()))
             }
             DataType::Utf8 => {
                 let mut values = StringBuilder::new();
-                for row in rows {
+                for row in present_rows() {
                     match row {
                         Some(row) => {
                             let bytes = self.variable(row, feature)?;
@@ -184,7 +245,7 @@ impl RowCodec {
             }
             DataType::Binary => {
                 let mut values = BinaryBuilder::new();
-                for row in rows {
+                for row in present_rows() {
                     match row {
                         Some(row) => values.append_value(self.variable(row, feature)?),
                         None => values.append_null(),
@@ -193,11 +254,8 @@ impl RowCodec {
                 Arc::new(values.finish())
             }
             DataType::List(_) | DataType::FixedSizeList(_, _) => {
-                let mut bytes = Vec::with_capacity(rows.len());
-                for row in rows {
-                    bytes.push(row.map(|row| self.variable(row, feature)).transpose()?);
-                }
-                decode_lists(dtype, &bytes)?
+                let bytes = present_rows().map(|row| row.map(|row| self.variable(row, feature)).transpose());
+                decode_lists(dtype, &bytes.collect::<Result<Vec<_>, _>>()?)?
             }
             other => unreachable!("{other} was refused when the codec was made"),
         })
@@ -209,25 +267,6 @@ impl RowCodec {
         let end = self.slots_end + end_at(self.slots[feature]);
         row.get(start..end).ok_or_else(|| corrupt(row, "a value lies outside the row"))
     }
-}
-
-fn primitive<T: ArrowPrimitiveType>(
-    rows: &[Option<&[u8]>],
-    read: impl Fn(&[u8]) -> T::Native,
-) -> PrimitiveArray<T> {
-    let (mut values, mut valid) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-    let mut nulls = 0;
-    for row in rows {
-        nulls += usize::from(row.is_none());
-        valid.push(row.is_some());
-        values.push(row.map_or_else(T::Native::default, &read));
-    }
-    let nulls = (nulls > 0).then(|| NullBuffer::new(BooleanBuffer::from(valid)));
-    PrimitiveArray::new(ScalarBuffer::from(values), nulls)
-}
-
-fn fixed<T: ArrowPrimitiveType>(rows: &[Option<&[u8]>], read: impl Fn(&[u8]) -> T::Native) -> ArrayRef {
-    Arc::new(primitive::<T>(rows, read))
 }
 
 fn write_value(column: &ArrayRef, row: usize, slot: usize, out: &mut Vec<u8>) {

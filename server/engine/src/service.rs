@@ -101,19 +101,25 @@ impl ServicePlan {
         found: &[Found],
     ) -> Result<RecordBatch, EngineError> {
         let rows = inputs.num_rows();
-        let mut columns: Vec<ArrayRef> = inputs.columns().to_vec();
-        columns.push(Arc::clone(event_timestamps));
-        columns.extend(found.iter().flat_map(|found| found.columns.iter().cloned()));
+        let features = found.iter().flat_map(|found| &found.columns);
+        let given: Vec<&ArrayRef> =
+            inputs.columns().iter().chain([event_timestamps]).chain(features).collect();
+        let mut derived: Vec<ArrayRef> = Vec::new();
+        let pick = |derived: &[ArrayRef], places: &[usize]| {
+            let column = |place: &usize| match given.get(*place) {
+                Some(column) => Arc::clone(column),
+                None => Arc::clone(&derived[*place - given.len()]),
+            };
+            places.iter().map(column).collect::<Vec<_>>()
+        };
         for level in &self.derived.levels {
-            let reads = level.reads.iter().map(|place| Arc::clone(&columns[*place])).collect();
-            let batch = batch_of(&level.schema, reads, rows)?;
+            let batch = batch_of(&level.schema, pick(&derived, &level.reads), rows)?;
             for (name, expression) in &level.expressions {
                 let what = || format!("feature service `{}`, derived `{name}`", self.name);
-                columns.push(expression.evaluate(&batch, &what)?);
+                derived.push(expression.evaluate(&batch, &what)?);
             }
         }
-        let picked = self.picks.iter().map(|place| Arc::clone(&columns[*place])).collect();
-        Ok(batch_of(&self.outputs, picked, rows)?)
+        batch_of(&self.outputs, pick(&derived, &self.picks), rows)
     }
 
     /// The place of the output called `name`.
@@ -164,7 +170,7 @@ impl ServicePlan {
             )));
         }
         plan.picks = names.iter().filter_map(|name| plan.place(name)).collect();
-        Ok(plan.done("features"))
+        Ok(plan.done(""))
     }
 
     pub(crate) fn compile(service: &FeatureService, catalog: &Catalog) -> Result<ServicePlan, Vec<DefError>> {

@@ -4,6 +4,7 @@
 //! comes down in the spine's order. Its schema comes down as soon as the spine's has gone up. `ListFlights` and
 //! `GetFlightInfo` show the feature services and the columns that they add to a spine.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use arrow_flight::{
     HandshakeResponse, IpcMessage, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use axum::Router;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use quern::wire::TrainingSetCommand;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
@@ -103,29 +104,16 @@ impl FlightService for Flight {
         // pyarrow sends the descriptor in a message of its own, other clients together with the schema.
         let first = (!first.data_header.is_empty()).then_some(Ok(first));
         let all = stream::iter(first).chain(messages.map_err(FlightError::from));
-        let mut spine = FlightDataDecoder::new(all);
-        let spine_schema = match spine.try_next().await {
-            Ok(Some(message)) => match message.payload {
-                DecodedPayload::Schema(schema) => schema,
-                _ => return Err(Status::invalid_argument("the spine's rows came before its schema")),
-            },
-            Ok(None) => return Err(Status::invalid_argument("the spine is missing")),
-            Err(e) => return Err(unreadable(e)),
-        };
+        let (spine_schema, spine) = guarded(receive_schema(FlightDataDecoder::new(all))).await?;
         let wanted = service(&live, &command).map_err(|e| refuse(&e))?;
         let schema = Layout::new(wanted, &spine_schema).map_err(|e| refuse(&e))?.schema;
 
         let (sender, receiver) = mpsc::channel(AHEAD);
         let quern = Arc::clone(&self.quern);
         tokio::spawn(async move {
-            // A panic of the decoder on hostile bytes ends this reading, and is told to the client.
-            let spine = match tokio::spawn(receive(spine)).await {
-                Ok(Ok(spine)) => spine,
-                Ok(Err(status)) => return drop(sender.send(Err(status)).await),
-                Err(_) => {
-                    let status = Status::invalid_argument("the spine is not valid Arrow IPC");
-                    return drop(sender.send(Err(status)).await);
-                }
+            let spine = match guarded(receive(spine)).await {
+                Ok(spine) => spine,
+                Err(status) => return drop(sender.send(Err(status)).await),
             };
             let making = move || make(&quern, &live, &command, &spine_schema, &spine, &sender);
             if let Err(e) = tokio::task::spawn_blocking(making).await {
@@ -198,6 +186,24 @@ fn unreadable(error: FlightError) -> Status {
     match error {
         FlightError::Tonic(status) => *status,
         other => Status::invalid_argument(format!("the spine cannot be read: {other}")),
+    }
+}
+
+/// Hostile bytes make the decoder panic: that ends this reading, and is told to the client.
+async fn guarded<T>(
+    reading: impl Future<Output = std::result::Result<T, Status>>,
+) -> std::result::Result<T, Status> {
+    let read = AssertUnwindSafe(reading).catch_unwind().await;
+    read.unwrap_or_else(|_| Err(Status::invalid_argument("the spine is not valid Arrow IPC")))
+}
+
+async fn receive_schema(
+    mut spine: FlightDataDecoder,
+) -> std::result::Result<(SchemaRef, FlightDataDecoder), Status> {
+    match spine.try_next().await.map_err(unreadable)?.map(|message| message.payload) {
+        Some(DecodedPayload::Schema(schema)) => Ok((schema, spine)),
+        Some(_) => Err(Status::invalid_argument("the spine's rows came before its schema")),
+        None => Err(Status::invalid_argument("the spine is missing")),
     }
 }
 

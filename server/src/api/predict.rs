@@ -61,7 +61,7 @@ async fn predict(quern: &Arc<Quern>, model: &str, version: Option<&str>, body: &
     let vectors =
         serving::look_up(quern, &live, &version.service, asked.inputs, asked.query_times_us).await?;
     count(&vectors);
-    let predictions = inference::predict(&version.model, vectors.vectors.clone()).await?;
+    let predictions = inference::predict(&version.model, &vectors.vectors).await?;
     let features = with_features.then_some(Features { vectors: &vectors, version: &version.version });
     Ok(json_reply(&Reply { outputs: &predictions.outputs, features }))
 }

@@ -423,27 +423,3 @@ async fn requests_under_way_end_before_the_server_does() {
     assert!(reply.starts_with("HTTP/1.1 200 OK") && reply.ends_with("done"), "{reply}");
     server.await.unwrap().unwrap();
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn zz_bench() {
-    let server = Server::start().await;
-    let one = json!({"instances": [{"tailnum": "N1", "distance": 2000, "event_timestamp": JANUARY_3}]}).to_string();
-    let hundred = json!({"instances": vec![json!({"tailnum": "N1", "distance": 2000, "event_timestamp": JANUARY_3}); 100]}).to_string();
-    let feast = json!({"feature_service": "arrival_delay_v1", "entities": {"tailnum": vec!["N1"; 100], "distance": vec![1; 100], "event_timestamp": vec![JANUARY_3; 100]}}).to_string();
-    let adhoc = json!({"features": ["plane_history:last_delay", "plane_history:seats"], "entities": {"tailnum": ["N1"]}}).to_string();
-    for (name, path, body) in [("predict 1", PREDICT, &one), ("predict 100", PREDICT, &hundred), ("feast 100x4", "/get-online-features", &feast), ("adhoc 1", "/get-online-features", &adhoc), ("404", "/nowhere", &adhoc), ("index", "/", &adhoc)] {
-        for _ in 0..2 {
-            let start = std::time::Instant::now();
-            for _ in 0..5000 {
-                let _ = server.ask("POST", path, body.clone()).await;
-            }
-            println!("{name}: {:.1} us", start.elapsed().as_secs_f64() * 200.0);
-        }
-    }
-    let (_, m) = server.ask("GET", "/metrics", "").await;
-    println!("{}", m.lines().filter(|l| l.contains("_sum") || l.contains("_count")).collect::<Vec<_>>().join("\n"));
-    let text = &one;
-    let t = std::time::Instant::now();
-    for _ in 0..10000 { let _ = json::body(text.as_bytes(), ["instances", "with_features"], &[]).unwrap(); }
-    println!("parse {:.2} us", t.elapsed().as_secs_f64() * 100.0);
-}

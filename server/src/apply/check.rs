@@ -91,18 +91,30 @@ struct Models<'a> {
 }
 
 impl Models<'_> {
-    /// Loads every version whose service compiled: what is wrong with the others has been said where it is wrong.
+    /// Loads every version whose service compiled. Of the others only the file is looked for: what else is wrong with
+    /// them has been said where it is wrong.
     fn load(&mut self, definitions: &Definitions) -> Result<BTreeMap<String, Vec<LiveModel>>> {
         let mut models = BTreeMap::new();
         for model in definitions.models.values() {
             let mut versions = Vec::new();
             for version in &model.versions {
-                let Some(service) = self.services.get(&version.service) else { continue };
-                versions.extend(self.load_version(&model.name, version, service)?);
+                let found = self.read(version);
+                if let (Some(bytes), Some(service)) = (found, self.services.get(&version.service)) {
+                    versions.extend(self.load_version(&model.name, version, service, bytes)?);
+                }
             }
             models.insert(model.name.clone(), versions);
         }
         Ok(models)
+    }
+
+    fn read(&mut self, version: &ModelVersion) -> Option<Vec<u8>> {
+        let file = read_model(&self.quern.settings.repository, &version.path);
+        let mistake = |cause| {
+            DefError::new(&version.loc, cause)
+                .with_help("`path` is relative to the repository's root; export the model to ONNX there")
+        };
+        file.map_err(|cause| self.mistakes.push(mistake(cause))).ok()
     }
 
     fn load_version(
@@ -110,16 +122,8 @@ impl Models<'_> {
         model: &str,
         version: &ModelVersion,
         service: &Arc<ServicePlan>,
+        bytes: Vec<u8>,
     ) -> Result<Option<LiveModel>> {
-        let bytes = match read_model(&self.quern.settings.repository, &version.path) {
-            Ok(bytes) => bytes,
-            Err(cause) => {
-                self.mistakes.push(DefError::new(&version.loc, cause).with_help(
-                    "`path` is relative to the repository's root; export the model to ONNX there",
-                ));
-                return Ok(None);
-            }
-        };
         let live = self.live.model(model, Some(&version.version));
         let reusable = live.filter(|live| {
             let same_vector =

@@ -76,11 +76,35 @@ fn a_change_is_shown_key_by_key() {
         .replace("ttl: 90d", "ttl: 30d\ndescription: of one plane")
         .replace("expr: arr_delay", "expr: arr_delay / 60")
         .replace("name: speeds", "name: velocities");
-    check(&[BEFORE], &[&after], expect![[""]]);
+    check(
+        &[BEFORE],
+        &[&after],
+        expect![[r#"
+        ~ feature view history
+            + description: of one plane
+            ~ feature last_delay: arr_delay → arr_delay / 60
+            ~ ttl: 90d → 30d
+        - feature view speeds
+        + feature view velocities
+
+        to materialize: history (changed), velocities (new)
+
+        1 to add, 1 to change, 1 to remove"#]],
+    );
 }
 
 #[test]
 fn everything_is_new_at_first() {
     let plan = Plan::between(&Deployment::default(), &deployment(1, &[BEFORE]));
-    expect![[""]].assert_eq(&plan.to_string());
+    expect![[r#"
+        + entity plane
+        + source landings
+        + feature view history
+        + feature view speeds
+        + feature service delay_v1
+
+        to materialize: history (new), speeds (new)
+
+        5 to add, 0 to change, 0 to remove"#]]
+    .assert_eq(&plan.to_string());
 }

@@ -20,8 +20,8 @@ use tower::ServiceExt;
 
 use super::Options;
 use super::failure::{Failure, Result};
-use crate::Quern;
 use crate::error::Error;
+use crate::{Quern, Settings, repository};
 
 const SERVER_FILE: &str = "server.json";
 /// Replies are read whole; what streams is read by line.
@@ -51,7 +51,7 @@ impl Backend {
             tracing::debug!(url = server.url, "a server has the data folder open and answers");
             return Ok(Backend::There(client));
         }
-        let quern = Quern::open(settings).await?;
+        let quern = open_here(settings).await?;
         Ok(Backend::Here { routes: crate::api::router(Arc::clone(&quern)), quern })
     }
 
@@ -94,6 +94,14 @@ impl Backend {
             }
         }
     }
+}
+
+/// Opens the data folder, and makes one only where there are definitions: not wherever a command happens to be typed.
+pub(super) async fn open_here(settings: Settings) -> Result<Arc<Quern>> {
+    if !settings.data.exists() {
+        repository::read(&settings.repository)?;
+    }
+    Ok(Quern::open(settings).await?)
 }
 
 fn post(path: &str, request: &impl Serialize) -> Result<Request<Body>> {

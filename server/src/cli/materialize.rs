@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     /// Rows from this time on, such as 2013-01-31 or 2013-01-31T08:30:00Z; else from where the last run ended.
     #[arg(long, value_name = "TIME", value_parser = time_us)]
     from: Option<i64>,
-    /// Rows up to this time; else all there are.
+    /// Rows up to this time; else up to now.
     #[arg(long, value_name = "TIME", value_parser = time_us)]
     to: Option<i64>,
     /// How far before the end of the last run to look for rows that came late, such as 1d or 12h.
@@ -130,7 +130,7 @@ fn print_summary(summary: &Summary) {
             thousands(view.rejected.values().sum()),
             rate(view.rows_read, view.seconds),
             DateTime::from_timestamp_micros(view.to_us)
-                .map_or(String::new(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+                .map_or(String::new(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true)),
         ]
     };
     print(table(&head, &summary.views.iter().map(row).collect::<Vec<_>>()));

@@ -205,7 +205,12 @@ async fn plan(arguments: &PlanArgs, options: &Options) -> Result<ExitCode> {
         print(&plan);
     }
     let changes = arguments.detailed_exitcode && !plan.is_empty();
-    Ok(if changes { ExitCode::from(EXIT_CHANGES) } else { ExitCode::SUCCESS })
+    // What apply would refuse has failed already.
+    Ok(match (plan.breaks.is_empty(), changes) {
+        (false, _) => ExitCode::FAILURE,
+        (true, true) => ExitCode::from(EXIT_CHANGES),
+        (true, false) => ExitCode::SUCCESS,
+    })
 }
 
 async fn apply(arguments: &CheckArgs, options: &Options) -> Result<()> {

@@ -140,7 +140,9 @@ fn row(name: &str, value: Option<&Value>, status: Option<&Status>, time: Option<
         None => String::new(),
     };
     let status = status.map_or("", |status| status.as_str());
-    vec![name.to_owned(), value, status.to_owned(), time.unwrap_or_default().to_owned()]
+    // What no row of history gave has the time zero, as Feast has it; a person is shown none.
+    let time = time.filter(|time| *time != "1970-01-01T00:00:00Z").unwrap_or_default();
+    vec![name.to_owned(), value, status.to_owned(), time.to_owned()]
 }
 
 /// Names come first, assignments after them.

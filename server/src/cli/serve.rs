@@ -6,11 +6,10 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::backend::Server;
+use super::backend::{Server, open_here};
 use super::failure::Result;
 use super::output::print;
 use super::{Options, Repository};
-use crate::Quern;
 use crate::error::Error;
 
 #[derive(Debug, Args)]
@@ -25,7 +24,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
     let settings = options.settings(&arguments.repository.directory, arguments.listen.as_ref())?;
     let listen = settings.listen;
-    let quern = Quern::open(settings).await?;
+    let quern = open_here(settings).await?;
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| Error::Invalid(format!("nothing can listen at {listen}: {error}")))?;

@@ -158,7 +158,8 @@ impl Output {
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
         // Fractions hardly ever repeat: looking each up in a dictionary costs more than writing it.
         for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
-            properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
+            properties =
+                properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
         }
         let properties = properties.build();
         let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties)).map_err(Error::from)?;

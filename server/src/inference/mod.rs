@@ -37,6 +37,9 @@ const SESSION_BYTES_PER_FILE_BYTE: usize = 3;
 /// A run that is expected to take no longer is not worth a change of threads, which costs some 20 µs.
 const INLINE_MICROS_MAX: f64 = 200.0;
 
+/// How many rows of zeros a model is tried on, after one.
+const TRIAL_ROWS: usize = 32;
+
 /// ONNX Runtime, loaded.
 #[derive(Debug, Clone)]
 pub struct Runtime {
@@ -69,7 +72,11 @@ impl Runtime {
         Ok(loaded.insert(Runtime { environment }).clone())
     }
 
-    fn session(&self, onnx: &[u8]) -> ort::Result<Session> {
+    /// A session on the ONNX file `onnx`, set up as those of every [`Model`].
+    ///
+    /// # Errors
+    /// ONNX Runtime's own.
+    pub fn session(&self, onnx: &[u8]) -> ort::Result<Session> {
         Session::builder(&self.environment)?
             // The choice of an accelerator must not depend on the machine: the answers would.
             .with_auto_device(AutoDevicePolicy::PreferCPU)?
@@ -97,13 +104,26 @@ pub struct Model {
     /// How feature vectors become its inputs.
     pub fit: Fit,
     pool: Pool,
-    micros_per_row: f64,
+    cost: Cost,
     /// The outputs of no rows.
     nothing: RecordBatch,
 }
 
+/// What a run is expected to cost.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    micros: f64,
+    micros_per_row: f64,
+}
+
+impl Cost {
+    fn of(self, rows: usize) -> f64 {
+        self.micros + self.micros_per_row * rows as f64
+    }
+}
+
 impl Model {
-    /// Loads the ONNX file `onnx`, fits it to `service` and runs it on one row and on two.
+    /// Loads the ONNX file `onnx`, fits it to `service` and tries it on one row and on several.
     ///
     /// # Errors
     /// Why it cannot go live: no ONNX file, inputs that are not the service's columns (both shapes side by side), a
@@ -121,24 +141,28 @@ impl Model {
         let mut session = runtime.session(onnx).map_err(unreadable)?;
         let signature = signature(&session);
         let fit = Fit::new(service, &signature)?;
-        let mut micros_per_row = f64::INFINITY;
+        let mut micros = [f64::INFINITY; 2];
         let mut nothing = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
-        // Two rows show an output that is not one row for each row in; the fastest of several runs is the one that nothing
-        // else on the machine got in the way of.
-        for rows in [1, 2, 1, 1, 1] {
-            let inputs = fit.zeros(rows);
-            let start = Instant::now();
-            let outputs = run(&mut session, inputs, rows)
-                .map_err(|error| format!("tried on {rows} row(s) of zeros, the model fails: {error}"))?;
-            micros_per_row = micros_per_row.min(start.elapsed().as_secs_f64() * 1e6 / rows as f64);
-            nothing = outputs.slice(0, 0);
+        // Several rows show an output that is not one row for each row in; the fastest of several runs is the one that
+        // nothing else on the machine got in the way of.
+        for _ in 0..4 {
+            for (rows, micros) in [1, TRIAL_ROWS].into_iter().zip(&mut micros) {
+                let inputs = fit.zeros(rows);
+                let start = Instant::now();
+                let outputs = run(&mut session, inputs, rows)
+                    .map_err(|error| format!("tried on {rows} row(s) of zeros, the model fails: {error}"))?;
+                *micros = micros.min(start.elapsed().as_secs_f64() * 1e6);
+                nothing = outputs.slice(0, 0);
+            }
         }
+        let [first, all] = micros;
+        let cost = Cost { micros: first, micros_per_row: (all - first).max(0.0) / (TRIAL_ROWS - 1) as f64 };
         let mut sessions = vec![session];
         while sessions.len() < pool_size(onnx.len()) {
             sessions.push(runtime.session(onnx).map_err(unreadable)?);
         }
         let digest = Sha256::digest(onnx).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Model { digest, signature, fit, pool: Pool::new(sessions), micros_per_row, nothing })
+        Ok(Model { digest, signature, fit, pool: Pool::new(sessions), cost, nothing })
     }
 
     /// How many callers it serves at the same time.
@@ -172,14 +196,14 @@ impl Model {
 ///
 /// # Errors
 /// As [`Model::predict`].
-pub async fn predict(model: &Arc<Model>, vectors: RecordBatch) -> Result<Predictions> {
+pub async fn predict(model: &Arc<Model>, vectors: &RecordBatch) -> Result<Predictions> {
     let rows = vectors.num_rows();
-    if model.micros_per_row * rows as f64 <= INLINE_MICROS_MAX
+    if model.cost.of(rows) <= INLINE_MICROS_MAX
         && let Some(session) = model.pool.try_take()
     {
-        return model.run(session, model.fit.tensors(&vectors)?, rows);
+        return model.run(session, model.fit.tensors(vectors)?, rows);
     }
-    let model = Arc::clone(model);
+    let (model, vectors) = (Arc::clone(model), vectors.clone());
     let job = move || model.predict(&vectors);
     tokio::task::spawn_blocking(job).await.map_err(|error| Error::internal("inference", error))?
 }

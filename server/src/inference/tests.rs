@@ -44,7 +44,8 @@ features: [{name: x}]
 
 /// A feature service that hands its request columns on.
 fn service(request: &str) -> Arc<ServicePlan> {
-    let names: Vec<&str> = request.split("name: ").skip(1).map(|rest| rest.split(',').next().unwrap()).collect();
+    let names: Vec<&str> =
+        request.split("name: ").skip(1).map(|rest| rest.split(',').next().unwrap()).collect();
     let outputs = names.join(", ");
     let text = format!(
         "{VIEW}---\nkind: FeatureService\nname: s\nrequest: {request}\nfeatures: [{{view: v}}]\noutputs: [{outputs}]\n"
@@ -65,9 +66,8 @@ fn three_floats() -> Arc<ServicePlan> {
 }
 
 fn batch(service: &ServicePlan, columns: Vec<ArrayRef>) -> RecordBatch {
-    let cast = |(column, field): (ArrayRef, &Arc<Field>)| {
-        arrow::compute::cast(&column, field.data_type()).unwrap()
-    };
+    let cast =
+        |(column, field): (ArrayRef, &Arc<Field>)| arrow::compute::cast(&column, field.data_type()).unwrap();
     let columns = columns.into_iter().zip(service.outputs.fields()).map(cast).collect();
     RecordBatch::try_new(Arc::clone(&service.outputs), columns).unwrap()
 }

@@ -11,7 +11,8 @@ use quern_engine::ViewId;
 use quern_engine::row::{RowTimes, times};
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBPinnableSlice, DataBlockIndexType, IngestExternalFileOptions, Options, SstFileWriter, WriteBatch,
+    DBPinnableSlice, DataBlockIndexType, IngestExternalFileOptions, IteratorMode, Options, SstFileWriter,
+    WriteBatch,
 };
 
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 /// The version of the key space. A folder of another version is refused, not misread.
 const FORMAT: &[u8] = b"1";
 const META: &str = "meta";
+const WATERMARK: &[u8] = b"watermark";
 /// From this many rows on, building a table file and ingesting it beats the write path.
 const INGEST_ROWS_MIN: usize = 8_192;
 const BLOCK_CACHE_BYTES: usize = 512 << 20;
@@ -224,6 +226,33 @@ impl Head {
         Ok(())
     }
 
+    /// Notes that rows of `view` are about to come in, so that [`Head::retain`] knows of them even if their run is cut
+    /// short.
+    pub fn begin(&self, view: ViewId) -> Result<()> {
+        self.set_watermark(view, i64::MIN)
+    }
+
+    /// Drops the rows of every view but `live`: those of definitions that have changed or gone.
+    pub fn retain(&self, live: &[ViewId]) -> Result<()> {
+        let _writing = self.writing.lock();
+        for entry in self.db.iterator_cf(self.meta(), IteratorMode::Start) {
+            let (key, _) = entry?;
+            let Some(id) =
+                key.strip_prefix(WATERMARK).and_then(|id| id.try_into().ok()).map(u64::from_be_bytes)
+            else {
+                continue;
+            };
+            if live.contains(&ViewId(id)) {
+                continue;
+            }
+            // Above every key of the view: no key is longer than its id followed by the largest byte for ever.
+            let end = id.checked_add(1).map_or_else(|| vec![u8::MAX; 16], |next| next.to_be_bytes().to_vec());
+            self.db.delete_range_cf(self.rows(), id.to_be_bytes().to_vec(), end)?;
+            self.db.delete_cf(self.meta(), &key)?;
+        }
+        Ok(())
+    }
+
     /// Bytes on disk, as RocksDB estimates them.
     pub fn bytes(&self) -> u64 {
         self.db.property_int_value("rocksdb.total-sst-files-size").ok().flatten().unwrap_or(0)
@@ -231,7 +260,7 @@ impl Head {
 }
 
 fn watermark_key(view: ViewId) -> Vec<u8> {
-    [b"watermark".as_slice(), &view.0.to_be_bytes()].concat()
+    [WATERMARK, &view.0.to_be_bytes()].concat()
 }
 
 /// Whether `stored` has a later place in the total order than `row`. Equal times: the last to arrive wins.
