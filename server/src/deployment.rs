@@ -9,6 +9,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use feature_defs::DefFile;
 use parking_lot::{Mutex, RwLock};
@@ -23,6 +24,9 @@ use crate::store::rocks::Head;
 
 /// Lies in every data folder; whoever holds its lock owns the folder.
 pub const LOCK_FILE: &str = "quern.lock";
+
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What one apply made live.
 #[derive(Debug, Default)]
@@ -94,7 +98,7 @@ impl Quern {
     /// # Errors
     /// [`Error::Refused`] where another process has it open.
     pub async fn open(settings: Settings) -> Result<Arc<Quern>> {
-        let lock = lock(&settings.data)?;
+        let lock = lock(&settings.data).await?;
         let registry = Registry::open(&settings.data).await?;
         let latest = registry.latest().await?;
         // Opening RocksDB and loading models blocks for as long as it takes.
@@ -147,30 +151,34 @@ impl LazyRuntime {
     }
 }
 
-/// Makes the folder where there is none, and takes its lock.
-fn lock(data: &Path) -> Result<File> {
+/// Makes the folder where there is none, and takes its lock. Waits a little: whoever has it may be about to end.
+async fn lock(data: &Path) -> Result<File> {
     let failed =
         |error: std::io::Error| Error::Invalid(format!("the data folder {}: {error}", data.display()));
     fs::create_dir_all(data).map_err(failed)?;
     let path = data.join(LOCK_FILE);
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            return Err(Error::Refused(format!(
-                "the data folder {} is in use by {}; wait until it is done, or stop it",
-                data.display(),
-                if holder.is_empty() { "another process" } else { holder.trim() }
-            )));
+    let give_up = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < give_up => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(TryLockError::WouldBlock) => return Err(in_use(data, &mut file)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
     let holder = format!("process {}\n", std::process::id());
     file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(failed)?;
     Ok(file)
+}
+
+fn in_use(data: &Path, file: &mut File) -> Error {
+    let mut holder = String::new();
+    let _ = file.read_to_string(&mut holder);
+    let holder = if holder.is_empty() { "another process" } else { holder.trim() };
+    let data = data.display();
+    Error::Refused(format!("the data folder {data} is in use by {holder}; wait until it is done, or stop it"))
 }
 
 /// What `apply` made live, once more: from what the registry kept, not from the repository of today.

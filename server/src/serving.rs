@@ -15,6 +15,9 @@ use crate::point_in_time::{Question, ask};
 use crate::store::rocks::Wanted;
 use crate::{Deployment, Quern};
 
+/// So many keys are looked up right where the request is; more could keep the async runtime waiting for the disk.
+const KEYS_INLINE_MAX: usize = 512;
+
 /// Feature vectors and what is known of each value.
 pub struct Vectors {
     /// A row for each instance; columns are the service's outputs.
@@ -59,8 +62,14 @@ pub async fn look_up(
     query_times_us: Vec<i64>,
 ) -> Result<Vectors> {
     let timer = metrics().look_up.start_timer();
-    let keys = encode_keys(service, &inputs)?;
-    let (mut found, past) = from_head(quern, service, &keys, &query_times_us)?;
+    let asked = Arc::new(Asked { keys: encode_keys(service, &inputs)?, query_times_us });
+    let here = asked.query_times_us.len() * asked.keys.len() <= KEYS_INLINE_MAX;
+    let (mut found, past) = if here {
+        from_head(quern, service, &asked)?
+    } else {
+        let (quern, service, asked) = (Arc::clone(quern), Arc::clone(service), Arc::clone(&asked));
+        blocking(move || from_head(&quern, &service, &asked)).await?
+    };
     if past.iter().any(|rows| !rows.is_empty()) {
         if !quern.settings.history_fallback {
             return Err(Error::Refused(
@@ -70,17 +79,26 @@ pub async fn look_up(
             ));
         }
         let (quern, live, service) = (Arc::clone(quern), Arc::clone(live), Arc::clone(service));
-        let times = query_times_us.clone();
-        let job = move || from_history(&quern, &live, &service, (&keys, &times), found, &past);
-        found = tokio::task::spawn_blocking(job)
-            .await
-            .map_err(|e| Error::internal("look-up in history", e))??;
+        let asked = Arc::clone(&asked);
+        found = blocking(move || from_history(&quern, &live, &service, &asked, found, &past)).await?;
     }
     timer.observe_duration();
     let _timer = metrics().transform.start_timer();
-    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(query_times_us).with_timezone("UTC"));
+    let times: ArrayRef =
+        Arc::new(TimestampMicrosecondArray::from(asked.query_times_us.clone()).with_timezone("UTC"));
     let vectors = service.finish(&inputs, &times, &found)?;
     Ok(Vectors { vectors, found, service: Arc::clone(service) })
+}
+
+/// Runs what may take long on a thread that may block: the async runtime is for those who wait.
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(job).await.map_err(|e| Error::internal("look-up", e))?
+}
+
+/// The keys of each look-up, and the time that each row asks for.
+struct Asked {
+    keys: Vec<Keys>,
+    query_times_us: Vec<i64>,
 }
 
 /// The encoded keys of each look-up.
@@ -96,8 +114,7 @@ pub(crate) fn encode_keys(service: &ServicePlan, inputs: &RecordBatch) -> Result
 fn from_head(
     quern: &Quern,
     service: &ServicePlan,
-    keys: &[Keys],
-    query_times_us: &[i64],
+    Asked { keys, query_times_us }: &Asked,
 ) -> Result<(Vec<Found>, Vec<Vec<u32>>)> {
     let n = query_times_us.len();
     let mut wanted = Wanted::default();
@@ -143,7 +160,7 @@ fn from_history(
     quern: &Quern,
     live: &Deployment,
     service: &ServicePlan,
-    (keys, query_times_us): (&[Keys], &[i64]),
+    Asked { keys, query_times_us }: &Asked,
     mut found: Vec<Found>,
     past: &[Vec<u32>],
 ) -> Result<Vec<Found>> {

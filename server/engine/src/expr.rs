@@ -240,3 +240,95 @@ fn explain(error: &DataFusionError, sql: &str, schema: &Schema) -> Mistake {
 pub(crate) fn wish(declared: Option<feature_defs::Type>) -> Option<DataType> {
     declared.map(arrow_type)
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Field;
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(sql: &str, expected: Expect) {
+        let schema = Schema::new(vec![
+            Field::new("delay", DataType::Int64, true),
+            Field::new("Carrier", DataType::Utf8, true),
+            Field::new("departs_at", crate::schema::timestamp(), true),
+        ]);
+        let said = match Expression::compile(sql, &schema, None) {
+            Ok(expression) => type_name(expression.dtype()),
+            Err(mistake) => match mistake.help {
+                Some(help) => format!("{}\n  help: {help}", mistake.cause),
+                None => mistake.cause,
+            },
+        };
+        expected.assert_eq(&said);
+    }
+
+    /// Law 3: only immutable expressions compile.
+    #[test]
+    fn what_may_change_between_training_and_serving_is_refused() {
+        check(
+            "now() - departs_at",
+            expect![[r#"
+            `now()` gives another value each time it is asked, so training and serving would differ
+              help: time is an input: use `event_timestamp`, or declare a request column for it"#]],
+        );
+        check(
+            "delay + random()",
+            expect![[r#"
+            `random()` gives another value each time it is asked, so training and serving would differ
+              help: time is an input: use `event_timestamp`, or declare a request column for it"#]],
+        );
+        check(
+            "coalesce(delay, 0) > 1 AND current_date() > '2020-01-01'",
+            expect![[r#"
+            `current_date()` gives another value each time it is asked, so training and serving would differ
+              help: time is an input: use `event_timestamp`, or declare a request column for it"#]],
+        );
+        check(
+            "avg(delay)",
+            expect![[r#"
+            `avg` aggregates over rows; an expression sees one row
+              help: aggregate in the source's files: windows over time are not built yet"#]],
+        );
+        check(
+            "row_number() OVER (ORDER BY delay)",
+            expect!["window functions look at other rows; an expression sees one row"],
+        );
+        check("(SELECT 1)", expect!["subqueries are not allowed; an expression sees one row"]);
+    }
+
+    #[test]
+    fn names_types_and_syntax() {
+        check("delay * 2", expect!["int64"]);
+        check("COALESCE(Carrier, 'none')", expect!["string"]);
+        check("date_part('hour', departs_at)", expect!["int32"]);
+        check(
+            "carrier",
+            expect![[r#"
+            `carrier` names unknown column `carrier`
+              help: did you mean `Carrier`? known: Carrier, delay, departs_at"#]],
+        );
+        check(
+            "dealy / 60",
+            expect![[r#"
+            `dealy / 60` names unknown column `dealy`
+              help: did you mean `delay`? known: Carrier, delay, departs_at"#]],
+        );
+        check(
+            "delay + Carrier",
+            expect!["`delay + Carrier`: Cannot coerce arithmetic expression Int64 + Utf8 to valid types"],
+        );
+        check(
+            "departs_at - departs_at",
+            expect![[r#"
+            `departs_at - departs_at` has type Duration(µs), which the language does not have
+              help: make it a number, text or time within the expression"#]],
+        );
+        check("delay +", expect!["`delay +`: Expected: an expression, found: EOF"]);
+        check(
+            "sha257(Carrier)",
+            expect!["`sha257(Carrier)`: Invalid function 'sha257'.; Did you mean 'nvl2'?"],
+        );
+    }
+}

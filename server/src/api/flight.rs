@@ -185,7 +185,9 @@ impl FlightService for Flight {
 fn unreadable(error: FlightError) -> Status {
     match error {
         FlightError::Tonic(status) => *status,
-        other => Status::invalid_argument(format!("the spine cannot be read: {other}")),
+        other => {
+            Status::invalid_argument(format!("the spine cannot be read: {}", other.to_string().trim_end()))
+        }
     }
 }
 

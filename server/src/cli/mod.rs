@@ -233,7 +233,8 @@ async fn apply(arguments: &CheckArgs, options: &Options) -> Result<()> {
 /// Log lines go to stderr: stdout is the answer.
 fn log(command: &Command, options: &Options) {
     use tracing_subscriber::EnvFilter;
-    let quiet = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
+    // Asked in this process, the routes need not log what the command is about to say.
+    let quiet = if matches!(command, Command::Serve(_)) { "info" } else { "warn,quern_server::api=off" };
     let wanted = ["QUERN_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(quiet)).unwrap_or_else(|error| {
         eprintln!("quern: the log filter is not one ({error}); logging `{quiet}`");

@@ -194,7 +194,7 @@ async fn many_callers_share_the_sessions() {
                 let rows = 1 + (caller + round) % 7 * 500;
                 let value = f64::from(caller as u32);
                 let columns = (0..3).map(|_| floats(&vec![Some(value); rows])).collect();
-                let predictions = predict(&model, batch(&service, columns)).await.unwrap();
+                let predictions = predict(&model, &batch(&service, columns)).await.unwrap();
                 let answer = predictions.outputs.column(0);
                 let answer = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float32Type>(answer);
                 assert!(answer.values().iter().all(|y| *y == (111.0 * value + 0.5) as f32));

@@ -271,7 +271,8 @@ fn later(stored: &[u8], row: &[u8]) -> Result<bool> {
 
 fn options() -> Options {
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    // Without a lock that every read takes; entries of any size.
+    table.set_block_cache(&Cache::new_hyper_clock_cache(BLOCK_CACHE_BYTES, 0));
     table.set_bloom_filter(10.0, false);
     table.set_index_type(BlockBasedIndexType::BinarySearch);
     table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
