@@ -3,16 +3,13 @@
 //! The same RocksDB with the same keys and the same bytes, read in one round; the same ONNX Runtime with the same
 //! options and a pool of sessions. No schema, no time, no TTL, no nulls, no derived features, no metrics.
 
-use std::path::Path;
-
-use ort::ep;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
 use ort::value::Tensor;
 use parking_lot::Mutex;
 use quern_engine::ViewId;
+use quern_server::inference::Runtime;
 use quern_server::store::rocks::Wanted;
-use rocksdb::{BlockBasedOptions, Cache, DB, DBPinnableSlice, Options};
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBPinnableSlice, Options};
 
 use crate::Repository;
 use crate::online::{ENTITIES, FEATURES, FLOATS, PICKED, VIEWS, WIDTH};
@@ -45,7 +42,10 @@ impl Bare {
     pub fn new(repository: &Repository) -> Bare {
         let live = repository.quern.live();
         let views = std::array::from_fn(|view| live.catalog.views[&format!("v{view}")].id);
-        let db = DB::open(&options(), repository.folder.path().join("bare")).expect("a new RocksDB");
+        let options = options();
+        let default = ColumnFamilyDescriptor::new("default", options.clone());
+        let db = DB::open_cf_descriptors(&options, repository.folder.path().join("bare"), [default])
+            .expect("a new RocksDB");
         for view in views {
             let mut wanted = Wanted::default();
             (0..ENTITIES as i64).for_each(|id| wanted.push(view, Some(&key(view, id)[8..])));
@@ -57,8 +57,9 @@ impl Bare {
         db.flush().expect("flushed");
         db.compact_range(None::<&[u8]>, None::<&[u8]>);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let model = repository.folder.path().join("scoring.onnx");
-        let sessions = (0..cores).map(|_| session(&model)).collect();
+        let model = std::fs::read(repository.folder.path().join("scoring.onnx")).expect("the model");
+        let runtime = Runtime::load(None).expect("Quern loaded it for the same model");
+        let sessions = (0..cores).map(|_| runtime.session(&model).expect("a session")).collect();
         Bare { db, views, sessions: Mutex::new(sessions) }
     }
 
@@ -121,25 +122,10 @@ fn key(view: ViewId, id: i64) -> [u8; 16] {
 
 fn options() -> Options {
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&Cache::new_lru_cache(512 << 20));
+    table.set_block_cache(&Cache::new_hyper_clock_cache(512 << 20, 0));
     table.set_bloom_filter(10.0, false);
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_block_based_table_factory(&table);
     options
-}
-
-/// ONNX Runtime is loaded already: Quern did so when the model was applied.
-fn session(model: &Path) -> Session {
-    let build = || -> ort::Result<Session> {
-        Session::builder(&ort::init().with_telemetry(false).build()?)?
-            .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
-            .with_optimization_level(GraphOptimizationLevel::All)?
-            .with_intra_threads(1)?
-            .with_inter_threads(1)?
-            .with_intra_op_spinning(false)?
-            .with_memory_pattern(false)?
-            .commit_from_file(model)
-    };
-    build().expect("the model loads")
 }

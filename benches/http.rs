@@ -8,7 +8,6 @@
 //!
 //! `http [FILTER] [--seconds N]`: only what has FILTER in its name, N seconds (2) for each turn of each server.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -169,42 +168,40 @@ impl Server {
 }
 
 /// One connection: a request, its reply, the next request. Returns the latencies, µs.
-fn client(
+async fn client(
     address: SocketAddr,
     requests: Arc<Vec<Vec<u8>>>,
     first: usize,
     end: Instant,
-) -> impl Future<Output = io::Result<Vec<f64>>> {
-    async move {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let mut latencies_us = Vec::new();
-        let mut reply = vec![0; 1 << 20];
-        for request in requests.iter().cycle().skip(first) {
-            let start = Instant::now();
-            if start >= end {
-                break;
-            }
-            stream.write_all(request).await?;
-            let (mut filled, mut wanted) = (0, usize::MAX);
-            while filled < wanted {
-                let read = stream.read(&mut reply[filled..]).await?;
-                if read == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                filled += read;
-                if wanted == usize::MAX {
-                    wanted = length(&reply[..filled]).unwrap_or(usize::MAX);
-                }
-                // Room for what is still to come.
-                if wanted != usize::MAX && reply.len() < wanted {
-                    reply.resize(wanted, 0);
-                }
-            }
-            latencies_us.push(start.elapsed().as_secs_f64() * 1e6);
+) -> io::Result<Vec<f64>> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut latencies_us = Vec::new();
+    let mut reply = vec![0; 1 << 20];
+    for request in requests.iter().cycle().skip(first) {
+        let start = Instant::now();
+        if start >= end {
+            break;
         }
-        Ok(latencies_us)
+        stream.write_all(request).await?;
+        let (mut filled, mut wanted) = (0, usize::MAX);
+        while filled < wanted {
+            let read = stream.read(&mut reply[filled..]).await?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            filled += read;
+            if wanted == usize::MAX {
+                wanted = length(&reply[..filled]).unwrap_or(usize::MAX);
+            }
+            // Room for what is still to come.
+            if wanted != usize::MAX && reply.len() < wanted {
+                reply.resize(wanted, 0);
+            }
+        }
+        latencies_us.push(start.elapsed().as_secs_f64() * 1e6);
     }
+    Ok(latencies_us)
 }
 
 /// How long a reply is, once its head is there.

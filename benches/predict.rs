@@ -31,7 +31,7 @@ fn predict(criterion: &mut Criterion) {
             let times = vec![online::now_us(); rows];
             let scores = async {
                 let vectors = look_up(&repository.quern, &live, &version.service, inputs, times).await?;
-                inference::predict(&version.model, vectors.vectors).await
+                inference::predict(&version.model, &vectors.vectors).await
             };
             black_box(repository.runtime.block_on(scores).expect("scores"));
         };
