@@ -45,7 +45,6 @@ pub(crate) fn run(folder: &Path, arguments: &[impl AsRef<OsStr>]) -> Printed {
 
 /// `quern serve` on a free port, until it is stopped or dropped.
 pub(crate) struct Server {
-    pub(crate) url: String,
     process: Child,
     // Nobody reads on, but closing it would end the server at its next word.
     _stdout: BufReader<ChildStdout>,
@@ -58,11 +57,9 @@ impl Server {
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let Some(url) = line.trim_end().strip_prefix("listening on ") else {
-            let ended = process.wait();
-            panic!("the server said {line:?} and ended with {ended:?}");
-        };
-        Server { url: url.to_owned(), process, _stdout: stdout }
+        let server = Server { process, _stdout: stdout };
+        assert!(line.starts_with("listening on http://127.0.0.1:"), "the server said {line:?}");
+        server
     }
 
     /// Ends it as an operator does.

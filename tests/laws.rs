@@ -35,6 +35,8 @@ const TYPES: [&str; 12] = [
     "list<float64, 3>",
 ];
 const INT64: usize = 2;
+/// After every row.
+const NOW_US: i64 = 2_000_000_000;
 /// Join keys: each alternative is one entity with these columns.
 const KEYS: [&[&str]; 6] = [
     &["string"],
@@ -58,6 +60,8 @@ struct Case {
     files: Vec<Vec<Row>>,
     queries: Vec<(Vec<ScalarValue>, i64)>,
     group_rows: usize,
+    /// Up to where the head is made before the last file comes.
+    first_to_us: i64,
 }
 
 /// Few instants, so that ties and edges are common; some lie before 1970.
@@ -106,8 +110,10 @@ fn value(name: &'static str) -> BoxedStrategy<ScalarValue> {
 }
 
 fn key(columns: &'static [&'static str]) -> impl Strategy<Value = Vec<ScalarValue>> {
-    // A few values for each type, so that keys meet.
+    // A few values for each type, so that keys meet, and texts that are alike when they are put together.
+    let text = || prop::sample::select(vec!["1", "12", "23", "3"]).prop_map(ScalarValue::from);
     let part = |name: &&'static str| match *name {
+        "string" => prop_oneof![3 => text(), 1 => value("string")].boxed(),
         "int64" => (0i64..3).prop_map(ScalarValue::from).boxed(),
         "int32" => (-1i32..2).prop_map(ScalarValue::from).boxed(),
         "date" => (-1i32..2).prop_map(|days| ScalarValue::Date32(Some(days))).boxed(),
@@ -127,8 +133,9 @@ fn case() -> impl Strategy<Value = Case> {
         option::of(Just(INT64)),
         any::<bool>(),
     );
-    (prop::sample::select(KEYS.to_vec()), rules, any::<bool>(), 1usize..9).prop_flat_map(
-        |(keys, (lag_us, ttl_us, positive, as_known), has_created, group_rows)| {
+    let first_to_us = prop::sample::select(vec![400_000_000, NOW_US]);
+    (prop::sample::select(KEYS.to_vec()), rules, any::<bool>(), (1usize..9, first_to_us)).prop_flat_map(
+        |(keys, (lag_us, ttl_us, positive, as_known), has_created, (group_rows, first_to_us))| {
             let values = TYPES.iter().map(|name| value(name)).collect::<Vec<_>>();
             let created =
                 if has_created { option::weighted(0.8, instant()).boxed() } else { Just(None).boxed() };
@@ -144,6 +151,7 @@ fn case() -> impl Strategy<Value = Case> {
                 files,
                 queries,
                 group_rows,
+                first_to_us,
             })
         },
     )
@@ -245,11 +253,10 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
     let service = Arc::clone(&live.catalog.services["svc"]);
 
     // History comes in two parts; the head is made twice from the first and once from both.
-    materialize_to(&quern, 400_000_000);
-    materialize_to(&quern, 400_000_000);
+    materialize_to(&quern, case.first_to_us);
+    materialize_to(&quern, case.first_to_us);
     (0..=last).for_each(|file| case.write(&repository, file));
-    let now_us = 2_000_000_000;
-    materialize_to(&quern, now_us);
+    materialize_to(&quern, NOW_US);
     let (rows, inputs) = (case.rows(), case.inputs());
     let times: Vec<i64> = case.queries.iter().map(|(_, q_us)| *q_us).collect();
     let names: Vec<String> = service.outputs.fields().iter().map(|field| field.name().clone()).collect();
@@ -277,7 +284,7 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
 
     // Serving, now and then: the head and, where the head is too new, history.
     let rules = Rules { as_known: false, ..case.rules };
-    for times in [times.clone(), vec![now_us; times.len()]] {
+    for times in [times.clone(), vec![NOW_US; times.len()]] {
         let vectors = look_up(&quern, &live, &service, inputs.clone(), times.clone()).await.unwrap();
         for (i, (key, _)) in case.queries.iter().enumerate() {
             let (state, row) = as_of(&rows, rules, key, times[i]);
@@ -310,7 +317,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 96,
+        cases: 128,
         max_shrink_iters: 200,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()

@@ -1,10 +1,20 @@
 //! Quern as its users meet it: real files, a real RocksDB, a real ONNX Runtime, real sockets.
 //!
 //! [`laws`] holds the properties that everything else rests on, over random data against a naive oracle; the other
-//! modules explain, one room each.
+//! modules explain, one room each. What some of them need `make test` sets: `ORT_DYLIB_PATH` and `QUERN_PYTHON`. A
+//! text that changed on purpose rewrites itself with `UPDATE_EXPECT=1`; the fixtures of old formats never do.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod api;
 mod binary;
+mod cli;
 mod crash;
+mod expressions;
+mod flight;
+mod flights;
+mod formats;
 mod laws;
 mod oracle;
+mod planes;
 mod support;

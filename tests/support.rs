@@ -26,14 +26,14 @@ impl Repository {
         self.folder.path()
     }
 
-    pub(crate) fn write(&self, name: &str, text: &str) {
-        let path = self.make_room(name);
-        std::fs::write(path, text).unwrap();
+    pub(crate) fn write(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) {
+        let path = self.make_room(name.as_ref());
+        std::fs::write(path, content).unwrap();
     }
 
     /// Writes rows as Parquet, in row groups so small that every test has several.
     pub(crate) fn write_parquet(&self, name: &str, rows: &RecordBatch, group_rows: usize) {
-        let path = self.make_room(name);
+        let path = self.make_room(Path::new(name));
         let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
         let file = std::fs::File::create(path).unwrap();
         let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).unwrap();
@@ -41,7 +41,7 @@ impl Repository {
         writer.close().unwrap();
     }
 
-    fn make_room(&self, name: &str) -> PathBuf {
+    fn make_room(&self, name: &Path) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         path
@@ -77,4 +77,15 @@ pub(crate) fn materialize_to(quern: &Quern, to_us: i64) -> Summary {
         ..MaterializeRequest::default()
     };
     materialize(quern, &quern.live(), &request, to_us, &|_| ()).unwrap()
+}
+
+/// A checked-in file.
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)).unwrap()
+}
+
+/// A path that the set-up knows and a test cannot do without.
+pub(crate) fn required(variable: &str) -> PathBuf {
+    let value = std::env::var_os(variable).filter(|value| !value.is_empty());
+    value.unwrap_or_else(|| panic!("{variable} is not set; `make test` sets it")).into()
 }
