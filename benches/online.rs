@@ -1,4 +1,4 @@
-//! Which repository do look-ups and predictions ask? Three views of twenty features, and a model of thirty columns.
+//! Which repository do look-ups and predictions ask? Three views of twenty features, and a model of twenty-nine columns.
 
 use std::fmt::Write as _;
 use std::process::Command;

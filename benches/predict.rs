@@ -1,4 +1,4 @@
-//! How fast is a prediction in process? Look-up and model for 1 and 100 rows, 100 trees on 30 columns, beside the bare
+//! How fast is a prediction in process? Look-up and model for 1 and 100 rows, 100 trees on 29 columns, beside the bare
 //! sum of the parts: a multi-get, a copy into a tensor, a run.
 
 use std::hint::black_box;
