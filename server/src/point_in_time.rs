@@ -150,7 +150,7 @@ pub(crate) fn read_selected(
     visit: &mut dyn FnMut(usize, RecordBatch) -> Result<()>,
 ) -> Result<()> {
     let Selection { unit, rows, before } = selection;
-    if rows.len() as u64 * 4 < scan.units[*unit].rows {
+    if rows.len() as u64 * 16 < scan.units[*unit].rows {
         return scan.read(*unit, columns, Some(rows), &mut |offset, batch| visit(before + offset, batch));
     }
     let mut done = 0;
