@@ -306,5 +306,6 @@ fn identify(view: &FeatureView, definitions: &Definitions, features: &SchemaRef)
     let digest = Sha256::digest(text.as_bytes());
     let mut id = [0; 8];
     id.copy_from_slice(&digest[..8]);
-    ViewId(u64::from_be_bytes(id))
+    // The largest number is no id, so that each has a next one: the end of its rows in the head.
+    ViewId(u64::from_be_bytes(id).min(u64::MAX - 1))
 }

@@ -245,9 +245,7 @@ impl Head {
             if live.contains(&ViewId(id)) {
                 continue;
             }
-            // Above every key of the view: no key is longer than its id followed by the largest byte for ever.
-            let end = id.checked_add(1).map_or_else(|| vec![u8::MAX; 16], |next| next.to_be_bytes().to_vec());
-            self.db.delete_range_cf(self.rows(), id.to_be_bytes().to_vec(), end)?;
+            self.db.delete_range_cf(self.rows(), id.to_be_bytes(), id.saturating_add(1).to_be_bytes())?;
             self.db.delete_cf(self.meta(), &key)?;
         }
         Ok(())
@@ -287,4 +285,56 @@ fn options() -> Options {
     options.set_write_buffer_size(64 << 20);
     options.set_keep_log_file_num(4);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(ts_us: i64, payload: u8) -> Vec<u8> {
+        [&[1][..], &ts_us.to_le_bytes(), &ts_us.to_le_bytes(), &[payload]].concat()
+    }
+
+    fn upsert(head: &Head, view: ViewId, key: &[u8], row: &[u8]) -> Upserted {
+        let mut rows = Rows::default();
+        rows.push(view, key, |out| out.extend_from_slice(row));
+        head.upsert(&rows).unwrap()
+    }
+
+    fn get(head: &Head, view: ViewId, key: &[u8]) -> Option<Vec<u8>> {
+        let mut wanted = Wanted::default();
+        wanted.push(view, Some(key));
+        head.get_many(&wanted).unwrap().remove(0).map(|row| row.to_vec())
+    }
+
+    #[test]
+    fn a_row_never_replaces_a_later_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = Head::open(folder.path()).unwrap();
+        let view = ViewId(7);
+        assert_eq!(upsert(&head, view, b"k", &row(2, 0)).written, 1);
+        assert_eq!(upsert(&head, view, b"k", &row(2, 0)).unchanged, 1);
+        assert_eq!(upsert(&head, view, b"k", &row(1, 9)).older, 1);
+        assert_eq!(
+            upsert(&head, view, b"k", &row(2, 5)).written,
+            1,
+            "of equal times the last to arrive wins"
+        );
+        assert_eq!(get(&head, view, b"k"), Some(row(2, 5)));
+    }
+
+    #[test]
+    fn rows_of_views_that_are_gone_are_dropped_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = Head::open(folder.path()).unwrap();
+        let views = [ViewId(1), ViewId(2), ViewId(u64::MAX - 1)];
+        for view in views {
+            head.begin(view).unwrap();
+            upsert(&head, view, &[0xff; 20], &row(1, 0));
+        }
+        head.set_watermark(views[1], 5).unwrap();
+        head.retain(&[views[1]]).unwrap();
+        assert_eq!(views.map(|view| get(&head, view, &[0xff; 20]).is_some()), [false, true, false]);
+        assert_eq!(views.map(|view| head.watermark(view).unwrap()), [None, Some(5), None]);
+    }
 }
