@@ -115,25 +115,30 @@ impl KeyTable {
 
     /// The number of `key`, where it is known.
     pub fn find(&self, key: &[u8]) -> Option<u32> {
+        self.find_hashed(hash(&self.hasher, key), key)
+    }
+
+    fn find_hashed(&self, hash_of_key: u64, key: &[u8]) -> Option<u32> {
         let wanted = Entry::new(0, key);
         let is_it = |entry: &Entry| {
             entry.length == wanted.length
                 && entry.head == wanted.head
                 && (wanted.is_whole() || self.key(entry.id) == key)
         };
-        self.table.find(hash(&self.hasher, key), is_it).map(|entry| entry.id)
+        self.table.find(hash_of_key, is_it).map(|entry| entry.id)
     }
 
     /// The number of `key`, new or known.
     pub fn intern(&mut self, key: &[u8]) -> u32 {
-        if let Some(id) = self.find(key) {
+        let hash_of_key = hash(&self.hasher, key);
+        if let Some(id) = self.find_hashed(hash_of_key, key) {
             return id;
         }
         let id = u32::try_from(self.ends.len()).expect("more than 4 billion distinct keys in one pass");
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len());
         let (bytes, ends, hasher) = (&self.bytes, &self.ends, &self.hasher);
-        self.table.insert_unique(hash(hasher, key), Entry::new(id, key), |entry| {
+        self.table.insert_unique(hash_of_key, Entry::new(id, key), |entry| {
             hash(hasher, bytes_of(bytes, ends, entry.id))
         });
         id

@@ -202,7 +202,8 @@ impl Head {
         Ok(())
     }
 
-    /// Up to which query time (µs) the view's history is in the head; none before the first materialize.
+    /// Up to which query time (µs) the view's history is in the head; none before the first materialize, `i64::MIN`
+    /// while the first has begun and not ended.
     pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {
         let stored = self.db.get_cf(self.meta(), watermark_key(view))?;
         stored
