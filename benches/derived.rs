@@ -123,6 +123,7 @@ fn derived(criterion: &mut Criterion) {
             columns: vec![arrow::array::new_null_array(&DataType::Float64, rows)],
             states: vec![quern_engine::RowState::NotFound; rows],
             event_timestamps: vec![0; rows],
+            absent: Vec::new(),
         };
         let ours = || {
             black_box(service.finish(&batch, &times, std::slice::from_ref(&found)).expect("vectors"));

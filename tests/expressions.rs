@@ -133,6 +133,7 @@ fn evaluate(
         columns: columns.iter().map(|column| column.slice(start, rows)).collect(),
         states: vec![RowState::Present; rows],
         event_timestamps: vec![0; rows],
+        absent: Vec::new(),
     };
     Ok(Arc::clone(service.finish(&inputs, &times, &[found])?.column(0)))
 }

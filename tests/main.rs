@@ -18,3 +18,5 @@ mod laws;
 mod oracle;
 mod planes;
 mod support;
+mod windows;
+mod windows_oracle;

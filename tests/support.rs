@@ -71,12 +71,17 @@ impl Repository {
 
 /// Materializes up to `to_us`, looking back to the beginning.
 pub(crate) fn materialize_to(quern: &Quern, to_us: i64) -> Summary {
+    try_materialize_to(quern, to_us).unwrap()
+}
+
+/// The same, where it may fail.
+pub(crate) fn try_materialize_to(quern: &Quern, to_us: i64) -> quern_server::Result<Summary> {
     let request = MaterializeRequest {
         to_us: Some(to_us),
         look_back_us: Some(i64::MAX),
         ..MaterializeRequest::default()
     };
-    materialize(quern, &quern.live(), &request, to_us, &|_| ()).unwrap()
+    materialize(quern, &quern.live(), &request, to_us, &|_| ())
 }
 
 /// A checked-in file.

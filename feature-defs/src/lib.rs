@@ -18,8 +18,8 @@ mod shape;
 mod yaml;
 
 pub use definitions::{
-    BatchSource, Column, Definitions, Entity, Expr, Feature, FeatureService, FeatureView, Format, Literal,
-    Model, ModelVersion, Projection, ScalarType, Source, Type,
+    Aggregation, BatchSource, Column, Definitions, Entity, Expr, Feature, FeatureService, FeatureView,
+    Format, Function, Literal, Model, ModelVersion, Projection, ScalarType, Source, Type, Window,
 };
 pub use duration::{format_duration, parse_duration};
 pub use error::{DefError, Loc, suggest};

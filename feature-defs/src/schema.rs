@@ -60,6 +60,11 @@ fn shape_schema(shape: &Shape) -> Value {
         }
         Shape::KeyType => json!({"enum": scalar_names(true)}),
         Shape::Duration { .. } => json!({"type": "string", "minLength": 2, "pattern": DURATION_PATTERN}),
+        Shape::Window => json!({"type": "string", "anyOf": [
+            {"const": "lifetime"}, {"minLength": 2, "pattern": DURATION_PATTERN},
+        ]}),
+        Shape::Count { max } => json!({"type": "integer", "minimum": 1, "maximum": max}),
+        Shape::Share => json!({"type": "number", "minimum": 0, "maximum": 1}),
         Shape::Bool => json!({"type": "boolean"}),
         Shape::Literal => json!({"type": ["boolean", "number", "string"]}),
         Shape::List(item) => json!({"type": "array", "minItems": 1, "items": shape_schema(item)}),

@@ -26,6 +26,7 @@ pub mod materialize;
 pub mod point_in_time;
 pub mod serving;
 pub mod training;
+mod windows;
 
 pub use deployment::{Deployment, Quern};
 pub use error::{Error, Result};

@@ -11,16 +11,18 @@ use std::time::Instant;
 
 use feature_defs::suggest;
 use parking_lot::Mutex;
-use quern_engine::ViewPlan;
 use quern_engine::asof::{Address, Latest};
 use quern_engine::row::RowTimes;
 use quern_engine::time::visible_from;
+use quern_engine::windows::{LIFETIME_TAIL_US, Windows};
+use quern_engine::{Stamps, ViewPlan};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::point_in_time::{for_each, open, read_selected, select};
 use crate::store::history::Scan;
 use crate::store::rocks::{Rows, Upserted};
+use crate::windows::{self, Stretch};
 use crate::{Deployment, Quern};
 
 /// How far behind the watermark late rows are looked for where the request does not say, µs.
@@ -115,7 +117,10 @@ pub fn materialize(
             continue;
         }
         let run = Run { quern, view, scan: open(quern, live, view)?, progress, done: AtomicU64::new(0) };
-        summaries.push(run.run(request, now_us)?);
+        summaries.push(match &view.windows {
+            Some(windows) => run.run_windows(windows, request, now_us)?,
+            None => run.run(request, now_us)?,
+        });
     }
     // Last, so that whoever still answers from the definitions before has had the time to end.
     if request.views.is_empty() {
@@ -140,6 +145,15 @@ struct Seen {
     null_times: u64,
 }
 
+impl Seen {
+    fn note(&mut self, stamps: &Stamps, rows: usize) {
+        self.read += rows as u64;
+        self.filtered += stamps.filtered;
+        self.null_keys += stamps.null_keys;
+        self.null_times += stamps.null_times;
+    }
+}
+
 impl Run<'_> {
     fn run(&self, request: &MaterializeRequest, now_us: i64) -> Result<ViewSummary> {
         let started = Instant::now();
@@ -156,6 +170,54 @@ impl Run<'_> {
         {
             self.quern.head.set_watermark(self.view.id, to_us)?;
         }
+        Ok(self.summary(to_us, upserted, &seen, started))
+    }
+
+    /// The same for a view with windows: the tiles of whole days are made anew from all of their events, so late ones
+    /// and repetitions fall into place.
+    fn run_windows(
+        &self,
+        windows: &Windows,
+        request: &MaterializeRequest,
+        now_us: i64,
+    ) -> Result<ViewSummary> {
+        let started = Instant::now();
+        let (head, id) = (&self.quern.head, self.view.id);
+        let watermark = head.watermark(id)?.filter(|watermark_us| *watermark_us != i64::MIN);
+        let kept = head.kept(id);
+        let is_kept = kept.as_ref().is_some_and(|kept| kept.holds(&windows.kept()));
+        if is_kept && kept.is_some_and(|kept| *kept != windows.kept()) {
+            // Before the first key is stored anew: from then on no more is kept than this.
+            head.set_kept(id, windows.kept())?;
+        }
+        let to_us = request.to_us.unwrap_or(now_us).max(watermark.unwrap_or(i64::MIN));
+        let look_back_us = request.look_back_us.unwrap_or(LOOK_BACK_DEFAULT_US);
+        let from_us = watermark.filter(|_| is_kept).map_or(i64::MIN, |watermark_us| {
+            let from_us = watermark_us.saturating_sub(look_back_us).min(request.from_us.unwrap_or(i64::MAX));
+            // Of what lies further back, windows over all time keep no days.
+            let days_us = watermark_us.saturating_sub(LIFETIME_TAIL_US - LOOK_BACK_DEFAULT_US);
+            if windows.has_lifetime() && from_us < days_us { i64::MIN } else { Windows::cut_us(from_us) }
+        });
+        head.begin(id)?;
+        let units = self.scan.units.iter().filter(|unit| {
+            unit.times.is_none_or(|(_, max_us)| visible_from(max_us, self.view.lag_us) >= from_us)
+        });
+        let total_rows = units.map(|unit| unit.rows).sum::<u64>();
+        let seen = Mutex::new(Seen::default());
+        let note = |stamps: &Stamps, rows: usize| {
+            seen.lock().note(stamps, rows);
+            self.advance(rows, total_rows);
+        };
+        let stretch = Stretch { from_us, to_us };
+        let upserted = windows::bring_in(self.quern, &self.scan, self.view, &stretch, &note)?;
+        if from_us == i64::MIN {
+            head.set_kept(id, windows.kept())?;
+        }
+        head.set_watermark(id, to_us)?;
+        Ok(self.summary(to_us, upserted, &seen.into_inner(), started))
+    }
+
+    fn summary(&self, to_us: i64, upserted: Upserted, seen: &Seen, started: Instant) -> ViewSummary {
         let mut rejected = BTreeMap::new();
         for (why, rows) in
             [("join key is null", seen.null_keys), ("event timestamp is null", seen.null_times)]
@@ -164,7 +226,7 @@ impl Run<'_> {
                 rejected.insert(why.to_owned(), rows);
             }
         }
-        Ok(ViewSummary {
+        ViewSummary {
             view: self.view.name.clone(),
             to_us,
             rows_read: seen.read,
@@ -174,7 +236,7 @@ impl Run<'_> {
             rows_filtered: seen.filtered,
             rejected,
             seconds: started.elapsed().as_secs_f64(),
-        })
+        }
     }
 
     /// The first pass: which row of each key is the latest?
@@ -195,10 +257,7 @@ impl Run<'_> {
                 let start = first_row + offset as u64;
                 let (latest, seen) = &mut *result.lock();
                 latest.offer(&stamps, |row| Address::new(file, start + row as u64));
-                seen.read += rows.num_rows() as u64;
-                seen.filtered += stamps.filtered;
-                seen.null_keys += stamps.null_keys;
-                seen.null_times += stamps.null_times;
+                seen.note(&stamps, rows.num_rows());
                 self.advance(rows.num_rows(), total_rows);
                 Ok(())
             })

@@ -36,11 +36,12 @@ pub struct Question<'a> {
 /// The answer to a [`Question`], row by row, kept as the rows of history that it needs.
 pub struct Answer {
     /// For each feature the pieces that were read; the first piece is one null.
-    pieces: Vec<Vec<ArrayRef>>,
+    pub(crate) pieces: Vec<Vec<ArrayRef>>,
     /// Piece and row of each answer; (0, 0) is null.
-    places: Vec<(usize, usize)>,
-    states: Vec<RowState>,
-    event_timestamps_us: Vec<i64>,
+    pub(crate) places: Vec<(usize, usize)>,
+    pub(crate) states: Vec<RowState>,
+    /// Of rows; empty where the answers are aggregates of many.
+    pub(crate) event_timestamps_us: Vec<i64>,
 }
 
 impl Answer {
@@ -54,7 +55,8 @@ impl Answer {
         Ok(Found {
             columns: columns.collect::<std::result::Result<_, _>>()?,
             states: self.states[rows.clone()].to_vec(),
-            event_timestamps: self.event_timestamps_us[rows].to_vec(),
+            event_timestamps: self.event_timestamps_us.get(rows).unwrap_or_default().to_vec(),
+            absent: Vec::new(),
         })
     }
 }
@@ -62,6 +64,9 @@ impl Answer {
 /// Asks history. Reads files: call it where blocking is allowed.
 pub fn ask(quern: &Quern, live: &Deployment, question: &Question) -> Result<Answer> {
     let scan = open(quern, live, question.view)?;
+    if let Some(windows) = &question.view.windows {
+        return crate::windows::ask(&scan, windows, question);
+    }
     let matches = find(&scan, question)?;
     fetch(&scan, question, matches)
 }

@@ -32,7 +32,10 @@ impl Vectors {
     /// How the value of `output` in `row` is to be understood.
     pub fn status(&self, output: usize, row: usize) -> Status {
         let state = match self.service.origins[output] {
-            Origin::Feature { lookup, .. } => self.found[lookup].states[row],
+            Origin::Feature { lookup, feature } => match self.found[lookup].absent.get(feature) {
+                Some(true) => RowState::NotFound,
+                _ => self.found[lookup].states[row],
+            },
             Origin::Input(_) | Origin::Derived => RowState::Present,
         };
         Status::of(state, self.vectors.column(output).is_null(row))
@@ -43,7 +46,8 @@ impl Vectors {
         match self.service.origins[output] {
             Origin::Feature { lookup, .. } => {
                 let found = &self.found[lookup];
-                (found.states[row] != RowState::NotFound).then(|| found.event_timestamps[row])
+                let found_row = found.states[row] != RowState::NotFound;
+                found_row.then(|| found.event_timestamps.get(row).copied()).flatten()
             }
             Origin::Input(_) | Origin::Derived => None,
         }
@@ -126,6 +130,13 @@ fn from_head(
     for (i, lookup) in service.lookups.iter().enumerate() {
         let view = &lookup.view;
         let stored = &stored[i * n..(i + 1) * n];
+        if let Some(windows) = &view.windows {
+            let (found, past) =
+                crate::windows::from_head(quern, lookup, windows, stored, &keys[i], query_times_us)?;
+            all_found.push(found);
+            all_past.push(past);
+            continue;
+        }
         let mut rows: Vec<Option<&[u8]>> = stored.iter().map(Option::as_deref).collect();
         let (mut states, mut event_timestamps) = (Vec::with_capacity(n), Vec::with_capacity(n));
         let mut past = Vec::new();
@@ -149,7 +160,7 @@ fn from_head(
             event_timestamps.push(ts_us);
         }
         let columns = view.codec.decode(&rows, &lookup.features)?;
-        all_found.push(Found { columns, states, event_timestamps });
+        all_found.push(Found { columns, states, event_timestamps, absent: Vec::new() });
         all_past.push(past);
     }
     Ok((all_found, all_past))
@@ -181,7 +192,9 @@ fn from_history(
             let row = *row as usize;
             places[row] = (1, j);
             head.states[row] = answer.states[j];
-            head.event_timestamps[row] = answer.event_timestamps[j];
+            if let Some(ts_us) = answer.event_timestamps.get(j) {
+                head.event_timestamps[row] = *ts_us;
+            }
         }
         for (column, answer) in head.columns.iter_mut().zip(&answer.columns) {
             *column = interleave(&[column.as_ref(), answer.as_ref()], &places)?;

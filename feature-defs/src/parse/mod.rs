@@ -4,6 +4,7 @@
 //! names across documents. A pass does not report what only follows from a mistake that an earlier pass has
 //! reported: where a document cannot be read, nobody knows which names it would have declared.
 
+mod aggregation;
 mod names;
 mod read;
 mod service;

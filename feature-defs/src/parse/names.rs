@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Declaration, Declared, Names, service};
+use super::{Declaration, Declared, Names, aggregation, service};
 use crate::shape::Kind;
 use crate::yaml::{Entry, Node};
 use crate::{Column, DefError, Entity, FeatureView, Format, Loc, Model, ScalarType, Source, Type, suggest};
@@ -169,6 +169,7 @@ fn check_view(view: &Declaration<FeatureView>, declared: &Declared, errors: &mut
     for (name, loc) in listed(node, "entities") {
         declared.entities.resolve(Kind::Entity, name, loc, errors);
     }
+    aggregation::check(view, errors);
     let features = || def.features.iter().map(|feature| (feature.name.as_str(), &feature.loc));
     not_twice("feature", features(), errors);
     not_reserved(features(), errors);

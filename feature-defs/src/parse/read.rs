@@ -10,8 +10,8 @@ use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
-    BatchSource, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format, Literal, Loc, Model,
-    ModelVersion, Projection, Source, Type,
+    Aggregation, BatchSource, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format, Function,
+    Literal, Loc, Model, ModelVersion, Projection, Source, Type, Window,
 };
 
 pub(super) fn entity(node: &Node) -> Entity {
@@ -47,6 +47,7 @@ pub(super) fn view(node: &Node) -> FeatureView {
         ttl_us: duration_us(node, "ttl"),
         lag_us: duration_us(node, "lag").unwrap_or(0),
         features: items(node, "features").filter_map(feature).collect(),
+        aggregations: items(node, "aggregations").filter_map(aggregation).collect(),
         loc,
     }
 }
@@ -111,6 +112,77 @@ fn feature(node: &Node) -> Option<Feature> {
         default: default(node, dtype),
         loc,
     })
+}
+
+const MINUTE_US: i64 = 60_000_000;
+const HOUR_US: i64 = 60 * MINUTE_US;
+const DAY_US: i64 = 24 * HOUR_US;
+const LIMIT_DEFAULT: u32 = 1_000;
+
+fn aggregation(node: &Node) -> Option<Aggregation> {
+    let (name, loc) = identity(node, "name");
+    let hop_us = node.get("hop").and_then(Node::text).and_then(|hop| match hop {
+        "exact" => Some(1),
+        hop => parse_duration(hop).ok(),
+    });
+    let windows = items(node, "windows").filter_map(|node| {
+        let name = node.text()?.to_owned();
+        let length_us = if name == "lifetime" { None } else { Some(parse_duration(&name).ok()?) };
+        let hop_us = hop_us.unwrap_or(match length_us {
+            Some(..43_200_000_000) => 5 * MINUTE_US,
+            Some(..1_036_800_000_000) => HOUR_US,
+            _ => DAY_US,
+        });
+        Some(Window { name, length_us, hop_us, loc: node.loc.clone() })
+    });
+    Some(Aggregation {
+        function: function(node)?,
+        of: node.get("of").and_then(expression),
+        filter: node.get("where").and_then(expression),
+        buckets: node.get("buckets").and_then(expression),
+        limit: count(node, "limit").unwrap_or(LIMIT_DEFAULT),
+        windows: windows.collect(),
+        default: default(node, None),
+        description: text(node, "description"),
+        name,
+        loc,
+    })
+}
+
+fn function(node: &Node) -> Option<Function> {
+    Some(match text(node, "function").as_str() {
+        "count" => Function::Count,
+        "sum" => Function::Sum,
+        "avg" => Function::Avg,
+        "min" => Function::Min,
+        "max" => Function::Max,
+        "stddev" => Function::Stddev,
+        "variance" => Function::Variance,
+        "first" => Function::First,
+        "last" => Function::Last,
+        "last_n" => Function::LastN { n: count(node, "n")? },
+        "top_n_by" => Function::TopNBy { n: count(node, "n")?, by: expression(node.get("by")?)? },
+        "approx_distinct" => Function::ApproxDistinct,
+        "approx_percentile" => Function::ApproxPercentile {
+            percentile: match node.get("percentile").map(|node| &node.value)? {
+                Value::Scalar { scalar: Scalar::Float(share), .. } => *share,
+                Value::Scalar { scalar: Scalar::Int(share), .. } => *share as f64,
+                _ => return None,
+            },
+        },
+        "count_distinct" => Function::CountDistinct,
+        "any" => Function::Any,
+        "every" => Function::Every,
+        "histogram" => Function::Histogram,
+        _ => return None,
+    })
+}
+
+fn count(node: &Node, key: &str) -> Option<u32> {
+    match node.get(key).map(|node| &node.value) {
+        Some(Value::Scalar { scalar: Scalar::Int(n), .. }) => u32::try_from(*n).ok(),
+        _ => None,
+    }
 }
 
 /// There is one for each item of the list, so that the two can be walked together.

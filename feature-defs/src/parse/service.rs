@@ -100,9 +100,10 @@ fn take_features(
     complete: &mut bool,
     errors: &mut Vec<DefError>,
 ) {
-    let known = || view.def.features.iter().map(|feature| feature.name.as_str());
+    let names = view.def.feature_names();
+    let known = || names.iter().map(String::as_str);
     if node.get("features").is_none() {
-        projection.features = known().map(str::to_owned).collect();
+        projection.features = names;
         *complete &= view.whole;
         return;
     }

@@ -35,19 +35,14 @@ pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
 
 /// Reports every place where `node` differs from `object`.
 pub(super) fn check_object(object: &Object, node: &Node, errors: &mut Vec<DefError>) {
-    let mut unbuilt = false;
     for entry in node.entries() {
         if let Some(key) = object.key(&entry.key) {
             check_shape(&key.shape, &format!("`{}`", key.name), &entry.value, errors);
-        } else if let Some(known) = object.unbuilt.iter().find(|known| known.name == entry.key) {
-            unbuilt = true;
-            errors.push(DefError::new(&entry.key_loc, known.cause).with_help(known.help));
         } else {
             errors.push(unknown_key(object, entry));
         }
     }
-    // What is not built may be what stands in for the key that lacks.
-    for key in object.keys.iter().filter(|key| key.required && !unbuilt && node.get(key.name).is_none()) {
+    for key in object.keys.iter().filter(|key| key.required && node.get(key.name).is_none()) {
         errors.push(
             DefError::new(&node.loc, format!("{} lacks the key `{}`", object.noun, key.name))
                 .with_help(format!("`{}`: {}", key.name, key.doc)),
@@ -133,6 +128,16 @@ fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefErro
         Shape::Expression if *scalar != Scalar::Null && !text.trim().is_empty() => Ok(()),
         Shape::Type | Shape::KeyType if is_text => check_type(shape, node, text),
         Shape::Duration { zero } if is_text => check_duration(*zero, subject, node, text),
+        Shape::Window if is_text => check_window(subject, node, text),
+        Shape::Count { max } => match scalar {
+            Scalar::Int(n) if (1..=i64::from(*max)).contains(n) => Ok(()),
+            _ => Err(wrong(shape, subject, node)),
+        },
+        Shape::Share => match scalar {
+            Scalar::Int(0 | 1) => Ok(()),
+            Scalar::Float(share) if (0.0..=1.0).contains(share) => Ok(()),
+            _ => Err(wrong(shape, subject, node)),
+        },
         Shape::Bool if matches!(scalar, Scalar::Bool(_)) => Ok(()),
         Shape::Literal => match scalar {
             Scalar::Null => Err(wrong(shape, subject, node)),
@@ -208,6 +213,22 @@ fn check_type(shape: &Shape, node: &Node, text: &str) -> Result<(), DefError> {
         Err(cause) => {
             Err(DefError::new(&node.loc, cause).with_help(suggest(text, names.iter().map(String::as_str))))
         }
+    }
+}
+
+/// Longest window, µs: ten years.
+const WINDOW_MAX_US: i64 = 3_650 * 86_400_000_000;
+
+fn check_window(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
+    let way_out = "a window is written as in `1h`, `7d` or `lifetime`";
+    match parse_duration(text) {
+        _ if text == "lifetime" => Ok(()),
+        Ok(1_000_000..=WINDOW_MAX_US) => Ok(()),
+        Ok(_) => {
+            Err(DefError::new(&node.loc, format!("{subject} must be from `1s` to `3650d`, found `{text}`"))
+                .with_help("`lifetime` is a window over all time"))
+        }
+        Err(cause) => Err(DefError::new(&node.loc, format!("{subject}: {cause}")).with_help(way_out)),
     }
 }
 

@@ -68,8 +68,6 @@ pub(crate) struct Object {
     pub(crate) doc: &'static str,
     /// Its keys, in the order the reference lists them.
     pub(crate) keys: &'static [Key],
-    /// Keys that belong to the language but not yet to this release.
-    pub(crate) unbuilt: &'static [Unbuilt],
 }
 
 impl Object {
@@ -86,14 +84,6 @@ pub(crate) struct Key {
     pub(crate) required: bool,
     /// One line for people.
     pub(crate) doc: &'static str,
-}
-
-/// A key that is known and refused.
-#[derive(Debug)]
-pub(crate) struct Unbuilt {
-    pub(crate) name: &'static str,
-    pub(crate) cause: &'static str,
-    pub(crate) help: &'static str,
 }
 
 /// What may stand under a key.
@@ -126,6 +116,14 @@ pub(crate) enum Shape {
         /// Whether it may be zero.
         zero: bool,
     },
+    /// A duration, or `lifetime`.
+    Window,
+    /// A whole number from 1 to `max`.
+    Count {
+        max: u32,
+    },
+    /// A number from 0 to 1.
+    Share,
     Bool,
     /// A constant.
     Literal,
@@ -161,6 +159,9 @@ impl Shape {
             Shape::Type => "a type such as `float64`".to_owned(),
             Shape::KeyType => "a type such as `string`".to_owned(),
             Shape::Duration { .. } => "a duration such as `90d` or `1d12h`".to_owned(),
+            Shape::Window => "a duration such as `7d`, or `lifetime`".to_owned(),
+            Shape::Count { max } => format!("a whole number from 1 to {max}"),
+            Shape::Share => "a number from 0 to 1".to_owned(),
             Shape::Bool => "`true` or `false`".to_owned(),
             Shape::Literal => "a number, a text, `true` or `false`".to_owned(),
             Shape::List(_) => "a list".to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! What is not in this table is not in the language.
 
-use super::{Key, Object, Shape, Unbuilt};
+use super::{Key, Object, Shape};
 
 const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, required: true, doc }
@@ -27,7 +27,6 @@ pub(super) static ENTITY: Object = Object {
             "The columns that identify one entity, in key order.",
         ),
     ],
-    unbuilt: &[],
 };
 
 static JOIN_KEY: Object = Object {
@@ -37,7 +36,6 @@ static JOIN_KEY: Object = Object {
         required("name", Shape::Identifier, "Column name."),
         required("type", Shape::KeyType, "Column type; floats and lists are never keys."),
     ],
-    unbuilt: &[],
 };
 
 pub(super) static SOURCE: Object = Object {
@@ -66,7 +64,6 @@ pub(super) static SOURCE: Object = Object {
             "Columns and their types. CSV and push sources must declare all they use; Parquet files know theirs.",
         ),
     ],
-    unbuilt: &[],
 };
 
 static BATCH: Object = Object {
@@ -80,7 +77,6 @@ static BATCH: Object = Object {
         ),
         required("path", Shape::Path, "A path or glob, relative to the repository's root."),
     ],
-    unbuilt: &[],
 };
 
 static SOURCE_COLUMN: Object = Object {
@@ -90,12 +86,11 @@ static SOURCE_COLUMN: Object = Object {
         required("name", Shape::SourceColumn, "Column name, as the files or pushes have it."),
         required("type", Shape::Type, "Column type."),
     ],
-    unbuilt: &[],
 };
 
 pub(super) static FEATURE_VIEW: Object = Object {
     noun: "a feature view",
-    doc: "Features of one entity, or a combination of entities, computed row by row from one source.",
+    doc: "Features of one entity, or a combination of entities, from one source: of its latest row, or over windows.",
     keys: &[
         required("kind", Shape::Constant("FeatureView"), "Says that this document declares a feature view."),
         required("name", Shape::Identifier, "Unique among feature views."),
@@ -126,18 +121,78 @@ pub(super) static FEATURE_VIEW: Object = Object {
             Shape::Duration { zero: true },
             "How long after its event timestamp a row becomes visible; `0s` unless given.",
         ),
-        required(
+        optional(
             "features",
             Shape::List(&Shape::Short { key: "name", object: &FEATURE }),
-            "The features; a bare name stands for the source column of that name.",
+            "Features of the latest row; a bare name stands for the source column of that name.",
+        ),
+        optional(
+            "aggregations",
+            Shape::List(&Shape::Object(&AGGREGATION)),
+            "Aggregates over windows of time. A view has either `features` or `aggregations`.",
         ),
     ],
-    unbuilt: &[Unbuilt {
-        name: "aggregations",
-        cause: "aggregations are not built yet: a feature view has row-by-row `features` only",
-        help: "aggregate before the rows reach the source, and declare the result under `features`",
-    }],
 };
+
+pub(super) static AGGREGATION: Object = Object {
+    noun: "an aggregation",
+    doc: "An aggregate of the view's rows over windows of time; a feature for each window.",
+    keys: &[
+        required("name", Shape::Identifier, "First part of its features' names, as in `delay_avg_7d`."),
+        required("function", Shape::OneOf(&FUNCTIONS), "How rows are aggregated."),
+        optional(
+            "of",
+            Shape::Expression,
+            "SQL over the source's columns: what is aggregated. Only `count` may do without: it then counts rows.",
+        ),
+        optional("where", Shape::Expression, "SQL condition; only rows for which it is true count."),
+        required(
+            "windows",
+            Shape::List(&Shape::Window),
+            "How far back: durations such as `1h` or `30d`, or `lifetime`.",
+        ),
+        optional(
+            "hop",
+            Shape::OneOf(&["exact", "5m", "1h", "1d"]),
+            "The left end of a window moves in such steps; by its length unless given.",
+        ),
+        optional("n", Shape::Count { max: 1_000 }, "How many values `last_n` and `top_n_by` give."),
+        optional("by", Shape::Expression, "SQL: what orders the values of `top_n_by`."),
+        optional("percentile", Shape::Share, "Which percentile, from 0 to 1, of `approx_percentile`."),
+        optional(
+            "buckets",
+            Shape::Expression,
+            "SQL: the result is a map with an aggregate for each of its values.",
+        ),
+        optional(
+            "limit",
+            Shape::Count { max: 65_536 },
+            "How many buckets, categories or distinct values are kept apart; 1000 unless given.",
+        ),
+        optional("default", Shape::Literal, "Stands in for null in a model input that has no NaN."),
+        DESCRIPTION,
+    ],
+};
+
+const FUNCTIONS: [&str; 17] = [
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "stddev",
+    "variance",
+    "first",
+    "last",
+    "last_n",
+    "top_n_by",
+    "approx_distinct",
+    "approx_percentile",
+    "count_distinct",
+    "any",
+    "every",
+    "histogram",
+];
 
 static FEATURE: Object = Object {
     noun: "a feature",
@@ -157,7 +212,6 @@ static FEATURE: Object = Object {
         optional("default", Shape::Literal, "Stands in for null in a model input that has no NaN."),
         DESCRIPTION,
     ],
-    unbuilt: &[],
 };
 
 pub(super) static FEATURE_SERVICE: Object = Object {
@@ -192,7 +246,6 @@ pub(super) static FEATURE_SERVICE: Object = Object {
             "The columns that leave, in this order; every feature, then every derived one, unless given.",
         ),
     ],
-    unbuilt: &[],
 };
 
 static REQUEST_COLUMN: Object = Object {
@@ -203,7 +256,6 @@ static REQUEST_COLUMN: Object = Object {
         required("type", Shape::Type, "Column type."),
         optional("default", Shape::Literal, "Stands in for null in a model input that has no NaN."),
     ],
-    unbuilt: &[],
 };
 
 static PROJECTION: Object = Object {
@@ -227,7 +279,6 @@ static PROJECTION: Object = Object {
             "The features taken, in this order; all of the view's unless given.",
         ),
     ],
-    unbuilt: &[],
 };
 
 static DERIVED: Object = Object {
@@ -248,7 +299,6 @@ static DERIVED: Object = Object {
         optional("default", Shape::Literal, "Stands in for null in a model input that has no NaN."),
         DESCRIPTION,
     ],
-    unbuilt: &[],
 };
 
 pub(super) static MODEL: Object = Object {
@@ -264,7 +314,6 @@ pub(super) static MODEL: Object = Object {
             "The versions; the last one answers requests that name none.",
         ),
     ],
-    unbuilt: &[],
 };
 
 static VERSION: Object = Object {
@@ -275,5 +324,4 @@ static VERSION: Object = Object {
         required("path", Shape::Path, "The ONNX file, relative to the repository's root."),
         required("service", Shape::Identifier, "The feature service that feeds it."),
     ],
-    unbuilt: &[],
 };

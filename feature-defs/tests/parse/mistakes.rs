@@ -145,7 +145,7 @@ features:
             a.yaml:3:7: `name` must be a name of letters, digits and `_` that does not start with a digit, found `plane-history`
             a.yaml:4:11: `entities` must be a list, found `plane`
             a.yaml:5:1: unknown key `sorce` in a feature view
-              help: did you mean `source`? known: description, entities, features, keys, kind, lag, name, source, ttl, where
+              help: did you mean `source`? known: aggregations, description, entities, features, keys, kind, lag, name, source, ttl, where
             a.yaml:6:8: `where` must be a SQL expression, found an empty text
             a.yaml:7:6: `ttl` must be a duration such as `90d` or `1d12h`, found the number `90`
               help: add a unit: w, d, h, m, s, ms or us, as in `90s`
@@ -198,13 +198,6 @@ features: []
 fn what_is_not_built_yet_says_so() {
     check(
         r#"
-kind: FeatureView
-name: plane_recent
-entities: [plane]
-source: landings
-aggregations:
-  - {name: legs, function: count, windows: [1d]}
----
 kind: Entity
 name: plane
 join_keys: [{name: tailnum, type: string}]
@@ -219,14 +212,93 @@ name: m
 versions: [{version: 1, path: "gs://bucket/m.onnx", service: s}]
 "#,
         expect![[r#"
-            a.yaml:6:1: aggregations are not built yet: a feature view has row-by-row `features` only
-              help: aggregate before the rows reach the source, and declare the result under `features`
-            a.yaml:15:32: `path` is an address (`s3://…`), and object stores are not built yet
+            a.yaml:8:32: `path` is an address (`s3://…`), and object stores are not built yet
               help: only local paths and globs are read so far
-            a.yaml:20:31: `path` is an address (`gs://…`), and object stores are not built yet
+            a.yaml:13:31: `path` is an address (`gs://…`), and object stores are not built yet
               help: only local paths and globs are read so far
-            a.yaml:20:62: unknown feature service `s`
+            a.yaml:13:62: unknown feature service `s`
               help: none is declared"#]],
+    );
+}
+
+#[test]
+fn an_aggregation_has_what_its_function_takes() {
+    check(
+        r#"
+kind: Entity
+name: plane
+join_keys: [{name: tailnum, type: string}]
+---
+kind: Source
+name: landings
+batch: {format: parquet, path: landings.parquet}
+event_timestamp: at
+---
+kind: FeatureView
+name: plane_recent
+entities: [plane]
+source: landings
+ttl: 1d
+aggregations:
+  - {name: legs, function: count, windows: [1d, 1d]}
+  - {name: delay, function: avg, windows: [1d]}
+  - {name: late, function: average, of: delay, windows: [1d]}
+  - {name: delays, function: last_n, of: delay, windows: [1d], buckets: origin}
+  - {name: top, function: top_n_by, of: delay, n: 3, windows: [1d], default: 0}
+  - {name: high, function: approx_percentile, of: delay, percentile: 90, windows: [1d]}
+  - {name: low, function: min, of: delay, n: 2, limit: 5, windows: [1d]}
+  - {name: short, function: count, windows: [1m, 30m], hop: 1h}
+  - {name: legs_1d, function: count, windows: [0s, forever, lifetime]}
+  - {name: text, function: sum, of: delay, windows: [1d], default: none}
+  - {name: nothing, function: count, windows: []}
+---
+kind: FeatureView
+name: empty
+entities: [plane]
+source: landings
+---
+kind: FeatureView
+name: both
+entities: [plane]
+source: landings
+features: [delay]
+aggregations: [{name: legs, function: count, windows: [1d]}]
+"#,
+        expect![[r#"
+            a.yaml:15:6: `ttl` says how long the latest row counts, and aggregations have none
+              help: leave it out: each window says how long a row counts
+            a.yaml:17:49: feature `legs_1d` is given twice
+              help: it is first given at a.yaml:17:45
+            a.yaml:18:29: `avg` lacks the key `of`
+              help: `of`: SQL over the source's columns; only `count` may do without
+            a.yaml:19:28: `function` must be `count` or `sum` or `avg` or `min` or `max` or `stddev` or `variance` or `first` or `last` or `last_n` or `top_n_by` or `approx_distinct` or `approx_percentile` or `count_distinct` or `any` or `every` or `histogram`, found `average`
+            a.yaml:20:30: `last_n` lacks the key `n`
+              help: as in `n: 5`
+            a.yaml:20:73: `last_n` takes no `buckets`
+              help: a map holds single values only; bucket another function
+            a.yaml:21:27: `top_n_by` lacks the key `by`
+              help: as in `by: amount`
+            a.yaml:21:78: lists and maps take no `default`
+              help: take single values out of them with a derived feature
+            a.yaml:22:70: `percentile` must be a number from 0 to 1, found the number `90`
+            a.yaml:23:46: `min` takes no `n`
+              help: `n` goes with `last_n` and `top_n_by`
+            a.yaml:23:56: `min` takes no `limit`
+              help: `limit` goes with `count_distinct` and `histogram`, and with `buckets`
+            a.yaml:24:46: the window `1m` is shorter than its hop, 1h
+              help: with `hop: exact` a window may be as short as `1s`
+            a.yaml:24:50: the window `30m` is shorter than its hop, 1h
+              help: take a smaller `hop`, or a longer window
+            a.yaml:25:48: each of `windows` must be from `1s` to `3650d`, found `0s`
+              help: `lifetime` is a window over all time
+            a.yaml:25:52: each of `windows`: `forever` is not a duration: an amount must be a whole number without a sign
+              help: a window is written as in `1h`, `7d` or `lifetime`
+            a.yaml:26:68: `default` of `sum` must be a number
+            a.yaml:27:47: `windows` must not be empty
+            a.yaml:30:7: feature view `empty` has no features
+              help: give it `features` (of the latest row) or `aggregations` (over windows of time)
+            a.yaml:39:15: a feature view has either `features` or `aggregations`
+              help: declare two feature views over the one source"#]],
     );
 }
 

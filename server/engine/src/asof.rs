@@ -32,6 +32,11 @@ impl Address {
         (self.0 >> Self::ROW_BITS) as u32
     }
 
+    /// A number that orders as addresses do.
+    pub fn order(self) -> u64 {
+        self.0
+    }
+
     /// The row's number in its file.
     pub fn row(self) -> u64 {
         self.0 & ((1 << Self::ROW_BITS) - 1)
@@ -157,6 +162,11 @@ fn hash(state: &foldhash::fast::FixedState, key: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Spreads keys evenly, the same in every run.
+pub fn hash_of(key: &[u8]) -> u64 {
+    hash(&foldhash::fast::FixedState::with_seed(1), key)
+}
+
 /// How one view's rows are matched.
 #[derive(Debug, Clone, Copy)]
 pub struct TimeRule {
@@ -168,30 +178,21 @@ pub struct TimeRule {
     pub as_known: bool,
 }
 
-/// A spine that rows stream past.
-pub struct AsOf {
-    rule: TimeRule,
-    keys: KeyTable,
+/// Keys and query times, sorted by key, then time.
+pub struct Spine {
+    /// The distinct keys.
+    pub keys: KeyTable,
     /// `times[starts[id]..starts[id + 1]]` are the query times of key `id`, ascending.
-    starts: Vec<u32>,
-    times: Vec<i64>,
+    pub starts: Vec<u32>,
+    /// The query times, µs.
+    pub times: Vec<i64>,
     /// The spine row of each place in `times`.
-    spine_rows: Vec<u32>,
-    best: Vec<Stamp>,
-    spine_len: usize,
+    pub rows: Vec<u32>,
 }
 
-/// What the spine rows found, in the spine's order.
-pub struct Matches {
-    /// The latest visible row.
-    pub stamps: Vec<Stamp>,
-    /// Whether it counts.
-    pub states: Vec<RowState>,
-}
-
-impl AsOf {
+impl Spine {
     /// A spine of `keys` and query times (µs), row by row. At most `u32::MAX` rows.
-    pub fn new(keys: &Keys, query_times_us: &[i64], rule: TimeRule) -> AsOf {
+    pub fn new(keys: &Keys, query_times_us: &[i64]) -> Spine {
         assert_eq!(keys.len(), query_times_us.len(), "one query time for each key");
         let mut table = KeyTable::default();
         let mut places: Vec<(u32, i64, u32)> = Vec::with_capacity(keys.len());
@@ -208,41 +209,67 @@ impl AsOf {
         for id in 0..table.len() {
             starts[id + 1] += starts[id];
         }
-        AsOf {
-            rule,
+        Spine {
             keys: table,
             starts,
             times: places.iter().map(|p| p.1).collect(),
-            spine_rows: places.iter().map(|p| p.2).collect(),
-            best: vec![Stamp::NONE; places.len()],
-            spine_len: keys.len(),
+            rows: places.iter().map(|p| p.2).collect(),
         }
+    }
+
+    /// The places of key `id`.
+    pub fn places(&self, id: u32) -> std::ops::Range<usize> {
+        self.starts[id as usize] as usize..self.starts[id as usize + 1] as usize
+    }
+}
+
+/// A spine that rows stream past.
+pub struct AsOf {
+    rule: TimeRule,
+    spine: Spine,
+    best: Vec<Stamp>,
+    spine_len: usize,
+}
+
+/// What the spine rows found, in the spine's order.
+pub struct Matches {
+    /// The latest visible row.
+    pub stamps: Vec<Stamp>,
+    /// Whether it counts.
+    pub states: Vec<RowState>,
+}
+
+impl AsOf {
+    /// A spine of `keys` and query times (µs), row by row. At most `u32::MAX` rows.
+    pub fn new(keys: &Keys, query_times_us: &[i64], rule: TimeRule) -> AsOf {
+        let spine = Spine::new(keys, query_times_us);
+        AsOf { rule, best: vec![Stamp::NONE; spine.times.len()], spine, spine_len: keys.len() }
     }
 
     /// The latest event timestamp that any spine row can see, µs; none for an empty spine.
     pub fn last_visible_us(&self) -> Option<i64> {
-        self.times.iter().max().map(|q_us| q_us.saturating_sub(self.rule.lag_us))
+        self.spine.times.iter().max().map(|q_us| q_us.saturating_sub(self.rule.lag_us))
     }
 
     /// The earliest event timestamp that can count for any spine row, µs; none where every row counts. An older row
     /// could only be found expired: its values are null either way.
     pub fn first_counting_us(&self) -> Option<i64> {
         let ttl_us = self.rule.ttl_us?;
-        self.times.iter().min().map(|q_us| q_us.saturating_sub(ttl_us).saturating_sub(self.rule.lag_us))
+        self.spine.times.iter().min().map(|q_us| q_us.saturating_sub(ttl_us).saturating_sub(self.rule.lag_us))
     }
 
     /// Which spine places these rows are offered to. Reads only, so that threads can share it.
     pub fn candidates(&self, stamps: &Stamps, address: impl Fn(usize) -> Address) -> Vec<(u32, Stamp)> {
         let mut found = Vec::new();
         for row in stamps.kept() {
-            let Some(id) = stamps.keys.get(row).and_then(|key| self.keys.find(key)) else { continue };
+            let Some(id) = stamps.keys.get(row).and_then(|key| self.spine.keys.find(key)) else { continue };
             let (ts_us, created_us) = (stamps.times_us[row], stamps.created_us[row]);
             let mut visible_us = visible_from(ts_us, self.rule.lag_us);
             if self.rule.as_known {
                 visible_us = visible_us.max(created_us);
             }
-            let (start, end) = (self.starts[id as usize], self.starts[id as usize + 1]);
-            let times = &self.times[start as usize..end as usize];
+            let (start, end) = (self.spine.starts[id as usize], self.spine.starts[id as usize + 1]);
+            let times = &self.spine.times[start as usize..end as usize];
             let place = start + times.partition_point(|q_us| *q_us < visible_us) as u32;
             if place < end {
                 found.push((place, Stamp::new(ts_us, created_us, address(row))));
@@ -263,16 +290,16 @@ impl AsOf {
     pub fn finish(mut self) -> Matches {
         let mut stamps = vec![Stamp::NONE; self.spine_len];
         let mut states = vec![RowState::NotFound; self.spine_len];
-        for id in 0..self.keys.len() {
+        for id in 0..self.spine.keys.len() {
             let mut latest = Stamp::NONE;
-            for place in self.starts[id] as usize..self.starts[id + 1] as usize {
+            for place in self.spine.places(id as u32) {
                 latest = latest.max(self.best[place]);
                 self.best[place] = latest;
-                let spine_row = self.spine_rows[place] as usize;
+                let spine_row = self.spine.rows[place] as usize;
                 stamps[spine_row] = latest;
                 if latest != Stamp::NONE {
                     states[spine_row] =
-                        state_at(self.times[place], latest.ts_us, self.rule.lag_us, self.rule.ttl_us);
+                        state_at(self.spine.times[place], latest.ts_us, self.rule.lag_us, self.rule.ttl_us);
                 }
             }
         }

@@ -189,7 +189,7 @@ fn only_immutable(expr: &Expr) -> Result<(), Mistake> {
             }
             Expr::AggregateFunction(call) => Some(
                 Mistake::new(format!("`{}` aggregates over rows; an expression sees one row", call.func.name()))
-                    .help("aggregate in the source's files: windows over time are not built yet"),
+                    .help("aggregates over windows of time stand under `aggregations` of a feature view"),
             ),
             Expr::WindowFunction(_) => {
                 Some(Mistake::new("window functions look at other rows; an expression sees one row"))
@@ -291,7 +291,7 @@ mod tests {
             "avg(delay)",
             expect![[r#"
             `avg` aggregates over rows; an expression sees one row
-              help: aggregate in the source's files: windows over time are not built yet"#]],
+              help: aggregates over windows of time stand under `aggregations` of a feature view"#]],
         );
         check(
             "row_number() OVER (ORDER BY delay)",

@@ -7,8 +7,9 @@
 //! 3. [`ViewPlan`]: raw rows of a source become stamped, keyed feature rows.
 //! 4. [`key`] and [`row`]: keys and feature rows as bytes, for the head.
 //! 5. [`asof`]: the point-in-time join: rows stream past a spine, the latest visible one stays.
-//! 6. [`ServicePlan`]: where training and serving meet. Both hand it the same columns and get the same vector.
-//! 7. [`fit`]: the vector becomes a model's tensors.
+//! 6. [`windows`]: aggregates over time, from events (training) and from tiles (serving), by one algebra.
+//! 7. [`ServicePlan`]: where training and serving meet. Both hand it the same columns and get the same vector.
+//! 8. [`fit`]: the vector becomes a model's tensors.
 //!
 //! Architecture invariant: a row is a batch of one. No function here has a second path for a single row.
 
@@ -23,6 +24,7 @@ pub mod schema;
 mod service;
 pub mod time;
 mod view;
+pub mod windows;
 
 pub use catalog::{Catalog, SourceSchemas, compile};
 pub use error::EngineError;

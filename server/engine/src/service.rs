@@ -74,8 +74,10 @@ pub struct Found {
     pub columns: Vec<ArrayRef>,
     /// How each row's look-up ended.
     pub states: Vec<RowState>,
-    /// Event timestamp of the row found, µs; meaningless where none was.
+    /// Event timestamp of the row found, µs; meaningless where none was. Windows have none: they are of many rows.
     pub event_timestamps: Vec<i64>,
+    /// Which of the features are not materialized yet; empty where all are.
+    pub absent: Vec<bool>,
 }
 
 /// Derived expressions in an order in which each finds what it reads: all of one level see the columns before it.

@@ -15,6 +15,7 @@ use crate::expr::{Expression, Mistake, wish};
 use crate::key::Keys;
 use crate::row::RowCodec;
 use crate::schema::{arrow_type, conform, conforms, timestamp, type_name};
+use crate::windows::Windows;
 
 /// Names the stored rows of a view: a hash of everything that shapes them. A changed view has another id, and its
 /// rows another place in the head.
@@ -40,8 +41,10 @@ pub struct ViewPlan {
     pub features: SchemaRef,
     /// For each feature its declared default.
     pub defaults: Vec<Option<Literal>>,
-    /// Writes and reads its stored rows.
+    /// Writes and reads its stored rows; of a view with windows no rows are stored.
     pub codec: RowCodec,
+    /// Its aggregations over time; none for a view of rows.
+    pub windows: Option<Arc<Windows>>,
     stamp_columns: Vec<String>,
     has_created: bool,
     filter: Option<(Expression, Vec<usize>)>,
@@ -190,6 +193,12 @@ impl ViewPlan {
                 .map_err(|mistake| errors.push(at(mistake, &filter.loc)))
                 .ok()
         });
+        let windows = match view.aggregations.is_empty() {
+            true => None,
+            false => Windows::compile(view, &source.event_id, source_schema, &source.event_timestamp)
+                .map_err(|mistakes| errors.extend(mistakes))
+                .ok(),
+        };
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -235,23 +244,31 @@ impl ViewPlan {
             .iter()
             .map(|feature| narrow(&feature.expr.sql, wish(feature.dtype).as_ref(), &used))
             .collect::<Result<Vec<_>, _>>()?;
-        let features = Arc::new(features);
-        let codec = RowCodec::new(&features)
+        let (features, windows, row_columns) = match windows {
+            Some((windows, columns)) => (Arc::clone(windows.schema()), Some(Arc::new(windows)), columns),
+            None => {
+                let columns = used.iter().map(|i| source_schema.field(*i).name().clone()).collect();
+                (Arc::new(features), None, columns)
+            }
+        };
+        let stored = if windows.is_some() { Arc::new(Schema::empty()) } else { Arc::clone(&features) };
+        let codec = RowCodec::new(&stored)
             .map_err(|e| vec![DefError::new(&view.loc, format!("feature view `{}`: {e}", view.name))])?;
         Ok(ViewPlan {
-            id: identify(view, definitions, &features),
+            id: identify(view, definitions, &features, windows.as_deref()),
             name: view.name.clone(),
             source: view.source.clone(),
             keys: Arc::new(Schema::new(keys.into_iter().map(|(field, _)| field).collect::<Vec<_>>())),
             ttl_us: view.ttl_us,
             lag_us: view.lag_us,
             features,
-            defaults: view.features.iter().map(|feature| feature.default.clone()).collect(),
+            defaults: defaults(view),
             codec,
+            windows,
             stamp_columns,
             has_created: source.created_timestamp.is_some(),
             filter,
-            row_columns: used.iter().map(|i| source_schema.field(*i).name().clone()).collect(),
+            row_columns,
             expressions,
         })
     }
@@ -289,8 +306,20 @@ fn check_column(
     }
 }
 
-/// Hashes what shapes the stored rows. TTL is not part of it: it is a rule for reading.
-fn identify(view: &FeatureView, definitions: &Definitions, features: &SchemaRef) -> ViewId {
+/// For each feature the default that its definition declares.
+fn defaults(view: &FeatureView) -> Vec<Option<Literal>> {
+    let of_windows = view.aggregations.iter().flat_map(|a| a.windows.iter().map(|_| a.default.clone()));
+    view.features.iter().map(|feature| feature.default.clone()).chain(of_windows).collect()
+}
+
+/// Hashes what shapes the stored rows. TTL is not part of it: it is a rule for reading. Nor are windows: they are read
+/// from the same tiles.
+fn identify(
+    view: &FeatureView,
+    definitions: &Definitions,
+    features: &SchemaRef,
+    windows: Option<&Windows>,
+) -> ViewId {
     let source = &definitions.sources[&view.source];
     let mut text = format!("row v1\nview {:?}\nlag {}\n", view.name, view.lag_us);
     for key in view.entities.iter().flat_map(|entity| &definitions.entities[entity].join_keys) {
@@ -303,6 +332,7 @@ fn identify(view: &FeatureView, definitions: &Definitions, features: &SchemaRef)
         text +=
             &format!("feature {:?} {:?} {}\n", feature.name, feature.expr.sql, type_name(field.data_type()));
     }
+    text += &windows.map_or_else(String::new, |windows| windows.identity_text(&source.event_id));
     let digest = Sha256::digest(text.as_bytes());
     let mut id = [0; 8];
     id.copy_from_slice(&digest[..8]);

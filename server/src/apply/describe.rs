@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use feature_defs::{
-    BatchSource, Column, Entity, Feature, FeatureService, FeatureView, Format, Literal, Model, ModelVersion,
-    Projection, Source, format_duration,
+    Aggregation, BatchSource, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format, Function,
+    Literal, Model, ModelVersion, Projection, Source, format_duration,
 };
 use quern_engine::schema::type_name;
 use serde::{Deserialize, Serialize};
@@ -119,6 +119,7 @@ fn view(view: &FeatureView) -> Keys {
         ttl_us,
         lag_us,
         features,
+        aggregations,
         loc: _,
     } = view;
     let mut keys = Keys::new();
@@ -132,6 +133,9 @@ fn view(view: &FeatureView) -> Keys {
     put(&mut keys, "features", &list(features.iter().map(|feature| feature.name.clone())));
     for feature in features {
         put(&mut keys, &format!("feature {}", feature.name), &expression(feature));
+    }
+    for it in aggregations {
+        put(&mut keys, &format!("aggregation {}", it.name), &aggregation(it));
     }
     keys
 }
@@ -179,6 +183,36 @@ fn expression(feature: &Feature) -> String {
     let dtype = dtype.map_or(String::new(), |dtype| format!(" as {dtype}"));
     let description = if description.is_empty() { String::new() } else { format!(" -- {description}") };
     format!("{}{dtype}{}{description}", expr.sql, default_of(default.as_ref()))
+}
+
+fn aggregation(aggregation: &Aggregation) -> String {
+    let Aggregation { name: _, description, function, of, filter, buckets, limit, windows, default, loc: _ } =
+        aggregation;
+    let of = of.as_ref().map_or("*", |of| &of.sql);
+    let call = match function {
+        Function::LastN { n } => format!("last_n({of}, {n})"),
+        Function::TopNBy { n, by } => format!("top_n_by({of}, {n}, {})", by.sql),
+        Function::ApproxPercentile { percentile } => format!("approx_percentile({of}, {percentile})"),
+        function => format!("{}({of})", function.name()),
+    };
+    let part = |word: &str, expr: &Option<Expr>| {
+        expr.as_ref().map_or(String::new(), |expr| format!(" {word} {}", expr.sql))
+    };
+    let hop = |hop_us: i64| if hop_us == 1 { "exact".to_owned() } else { format_duration(hop_us) };
+    let windows = windows.iter().map(|window| format!("{} by {}", window.name, hop(window.hop_us)));
+    let limit = if buckets.is_some() || matches!(function, Function::CountDistinct | Function::Histogram) {
+        format!(" limit {limit}")
+    } else {
+        String::new()
+    };
+    let description = if description.is_empty() { String::new() } else { format!(" -- {description}") };
+    format!(
+        "{call}{}{}{limit} over {}{}{description}",
+        part("where", filter),
+        part("buckets", buckets),
+        list(windows),
+        default_of(default.as_ref())
+    )
 }
 
 fn projection(projection: &Projection) -> String {

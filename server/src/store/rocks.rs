@@ -4,11 +4,14 @@
 //! its old rows are never read again. Writes are monotonic: a row replaces one of the same or an earlier place in the
 //! total order of time, never a later one. So any order and any repetition of writes ends in the same head.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quern_engine::ViewId;
 use quern_engine::row::{RowTimes, times};
+use quern_engine::windows::Kept;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
     DBPinnableSlice, DataBlockIndexType, IngestExternalFileOptions, IteratorMode, Options, SstFileWriter,
@@ -21,6 +24,7 @@ use crate::error::{Error, Result};
 const FORMAT: &[u8] = b"1";
 const META: &str = "meta";
 const WATERMARK: &[u8] = b"watermark";
+const KEPT: &[u8] = b"kept";
 /// From this many rows on, building a table file and ingesting it beats the write path.
 const INGEST_ROWS_MIN: usize = 8_192;
 const BLOCK_CACHE_BYTES: usize = 512 << 20;
@@ -31,6 +35,8 @@ pub struct Head {
     options: Options,
     staging: PathBuf,
     next_file: AtomicU64,
+    /// What is kept of the events of each view with windows; as it stands in the store.
+    kept: parking_lot::RwLock<HashMap<ViewId, Arc<Kept>>>,
     /// Reading what is stored and replacing it is one step.
     writing: parking_lot::Mutex<()>,
 }
@@ -119,8 +125,14 @@ impl Head {
             std::fs::remove_dir_all(&staging)?;
         }
         std::fs::create_dir_all(&staging)?;
-        let head =
-            Head { db, options, staging, next_file: AtomicU64::new(0), writing: parking_lot::Mutex::new(()) };
+        let head = Head {
+            db,
+            options,
+            staging,
+            next_file: AtomicU64::new(0),
+            kept: parking_lot::RwLock::default(),
+            writing: parking_lot::Mutex::new(()),
+        };
         match head.db.get_cf(head.meta(), "format")? {
             None => head.db.put_cf(head.meta(), "format", FORMAT)?,
             Some(found) if found == FORMAT => {}
@@ -132,6 +144,12 @@ impl Head {
                     String::from_utf8_lossy(&found),
                     String::from_utf8_lossy(FORMAT),
                 )));
+            }
+        }
+        for entry in head.db.iterator_cf(head.meta(), IteratorMode::Start) {
+            let (key, kept) = entry?;
+            if let Some(view) = view_of(&key, KEPT) {
+                head.kept.write().insert(view, Arc::new(Kept::read(&kept)));
             }
         }
         Ok(head)
@@ -174,17 +192,39 @@ impl Head {
             }
         }
         result.written = fresh.len() as u64;
-        if fresh.len() >= INGEST_ROWS_MIN {
-            self.ingest(rows, &fresh)?;
-        } else {
-            let mut batch = WriteBatch::default();
-            for i in fresh {
-                let (key, row) = rows.get(i);
-                batch.put_cf(self.rows(), key, row);
-            }
-            self.db.write(batch)?;
-        }
+        self.write(rows, &fresh)?;
         Ok(result)
+    }
+
+    /// Brings rows of distinct keys in, whatever is stored.
+    pub fn replace(&self, rows: &Rows) -> Result<Upserted> {
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_unstable_by(|a, b| rows.get(*a).0.cmp(rows.get(*b).0));
+        let _writing = self.writing.lock();
+        let mut fresh = Vec::with_capacity(order.len());
+        for some in order.chunks(1_024) {
+            let stored = self.db.batched_multi_get_cf(self.rows(), some.iter().map(|i| rows.get(*i).0), true);
+            for (i, stored) in some.iter().zip(stored) {
+                if stored?.is_none_or(|stored| stored[..] != *rows.get(*i).1) {
+                    fresh.push(*i);
+                }
+            }
+        }
+        let written = fresh.len() as u64;
+        self.write(rows, &fresh)?;
+        Ok(Upserted { written, unchanged: rows.len() as u64 - written, older: 0 })
+    }
+
+    fn write(&self, rows: &Rows, sorted: &[usize]) -> Result<()> {
+        if sorted.len() >= INGEST_ROWS_MIN {
+            return self.ingest(rows, sorted);
+        }
+        let mut batch = WriteBatch::default();
+        for i in sorted {
+            let (key, row) = rows.get(*i);
+            batch.put_cf(self.rows(), key, row);
+        }
+        Ok(self.db.write(batch)?)
     }
 
     fn ingest(&self, rows: &Rows, sorted: &[usize]) -> Result<()> {
@@ -227,6 +267,22 @@ impl Head {
         Ok(())
     }
 
+    /// What is kept of the events of `view`; none until it is materialized.
+    pub fn kept(&self, view: ViewId) -> Option<Arc<Kept>> {
+        self.kept.read().get(&view).cloned()
+    }
+
+    /// Notes what is kept of the events of `view`, all of which are in.
+    pub fn set_kept(&self, view: ViewId, kept: Kept) -> Result<()> {
+        let _writing = self.writing.lock();
+        let mut options = rocksdb::WriteOptions::default();
+        options.set_sync(true);
+        let key = [KEPT, &view.0.to_be_bytes()].concat();
+        self.db.put_cf_opt(self.meta(), key, kept.write(), &options)?;
+        self.kept.write().insert(view, Arc::new(kept));
+        Ok(())
+    }
+
     /// Notes that rows of `view` are about to come in, so that [`Head::retain`] knows of them even if their run is cut
     /// short.
     pub fn begin(&self, view: ViewId) -> Result<()> {
@@ -238,14 +294,13 @@ impl Head {
         let _writing = self.writing.lock();
         for entry in self.db.iterator_cf(self.meta(), IteratorMode::Start) {
             let (key, _) = entry?;
-            let Some(id) =
-                key.strip_prefix(WATERMARK).and_then(|id| id.try_into().ok()).map(u64::from_be_bytes)
-            else {
-                continue;
-            };
-            if live.contains(&ViewId(id)) {
+            let Some(view) = view_of(&key, WATERMARK) else { continue };
+            if live.contains(&view) {
                 continue;
             }
+            let id = view.0;
+            self.kept.write().remove(&view);
+            self.db.delete_cf(self.meta(), [KEPT, &id.to_be_bytes()].concat())?;
             self.db.delete_range_cf(self.rows(), id.to_be_bytes(), id.saturating_add(1).to_be_bytes())?;
             self.db.delete_cf(self.meta(), &key)?;
         }
@@ -256,6 +311,11 @@ impl Head {
     pub fn bytes(&self) -> u64 {
         self.db.property_int_value("rocksdb.total-sst-files-size").ok().flatten().unwrap_or(0)
     }
+}
+
+/// The view that a key of the column family `meta` is about.
+fn view_of(key: &[u8], what: &[u8]) -> Option<ViewId> {
+    key.strip_prefix(what).and_then(|id| id.try_into().ok()).map(|id| ViewId(u64::from_be_bytes(id)))
 }
 
 fn watermark_key(view: ViewId) -> Vec<u8> {

@@ -1,0 +1,350 @@
+//! What happened to these keys within their windows? Events of history, gathered by key, for training and for the head.
+//!
+//! Events are read once and handed to buckets by their key. A bucket is then sorted and answered by one thread. Where
+//! all events together would take too much memory, the buckets take turns, and history is read once for each turn.
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::take_record_batch;
+use parking_lot::Mutex;
+use quern_engine::asof::{Address, KeyTable, Spine};
+use quern_engine::key::Keys;
+use quern_engine::time::visible_from;
+use quern_engine::windows::{Chunk, Events, Group, Windows, latest_us};
+use quern_engine::{Found, Lookup, RowState, Stamps, ViewPlan};
+use rocksdb::DBPinnableSlice;
+
+use crate::Quern;
+use crate::error::{Error, Result};
+use crate::point_in_time::{Answer, Question, for_each};
+use crate::store::history::Scan;
+use crate::store::rocks::{Rows, Upserted, Wanted};
+
+/// Buckets that events are handed to.
+const BUCKETS: usize = 64;
+/// How much the events of one turn may take, by estimate.
+const TURN_BYTES: u64 = 1 << 30;
+
+/// Where an event goes: its bucket, and the number of its key there.
+type Route = (usize, u32);
+
+/// How the events of a view are read.
+struct Gathering<'a> {
+    scan: &'a Scan,
+    view: &'a ViewPlan,
+    windows: &'a Windows,
+    /// Inputs that are needed.
+    needed: Vec<bool>,
+    /// Whether created timestamps and arrival are.
+    ordered: bool,
+    columns: Vec<String>,
+    /// The places of the columns that inputs are computed from.
+    row_places: Vec<usize>,
+    units: Vec<usize>,
+}
+
+impl<'a> Gathering<'a> {
+    /// Gathers what the features `wanted` need of the events visible within `visible_us`.
+    fn new(
+        scan: &'a Scan,
+        view: &'a ViewPlan,
+        windows: &'a Windows,
+        needed: Vec<bool>,
+        visible_us: (i64, i64),
+    ) -> Gathering<'a> {
+        let mut columns = view.stamp_columns().to_vec();
+        let row_places = view.row_columns().iter().map(|name| {
+            columns.iter().position(|known| known == name).unwrap_or_else(|| {
+                columns.push(name.clone());
+                columns.len() - 1
+            })
+        });
+        let row_places = row_places.collect();
+        let units = (0..scan.units.len()).filter(|unit| {
+            let Some((min_us, max_us)) = scan.units[*unit].times else { return true };
+            visible_from(min_us, view.lag_us) <= visible_us.1
+                && visible_from(max_us, view.lag_us) >= visible_us.0
+        });
+        let units = units.collect();
+        let ordered = windows.needs_order(false);
+        Gathering { scan, view, windows, needed, ordered, columns, row_places, units }
+    }
+
+    /// In how many turns the buckets are filled.
+    fn turns(&self) -> usize {
+        let rows: u64 = self.units.iter().map(|unit| self.scan.units[*unit].rows).sum();
+        let columns = self.needed.iter().filter(|needed| **needed).count() as u64;
+        // Each event is held twice while a bucket is sorted.
+        let row_bytes = 2 * (12 + 9 * columns + if self.ordered { 32 } else { 0 });
+        usize::try_from((rows * row_bytes).div_ceil(TURN_BYTES)).unwrap_or(BUCKETS).clamp(1, BUCKETS)
+    }
+
+    /// Reads all events and hands each to the bucket that `route` names.
+    fn read(
+        &self,
+        buckets: &[Mutex<Vec<Chunk>>],
+        route: impl Fn(&Stamps, usize, i64) -> Option<Route> + Sync,
+        seen: &(impl Fn(&Stamps, usize) + Sync),
+    ) -> Result<()> {
+        for_each(&self.units, |unit| {
+            let (file, first_row) = (self.scan.units[unit].file, self.scan.units[unit].first_row);
+            self.scan.read(unit, &self.columns, None, &mut |offset, rows| {
+                let stamps = self.view.stamps(&rows)?;
+                seen(&stamps, rows.num_rows());
+                let start = first_row + offset as u64;
+                let address = |row: u32| Address::new(file, start + u64::from(row)).order();
+                self.hand_out(&rows, &stamps, address, &route, buckets)
+            })
+        })
+    }
+
+    fn hand_out(
+        &self,
+        rows: &RecordBatch,
+        stamps: &Stamps,
+        address: impl Fn(u32) -> u64,
+        route: &impl Fn(&Stamps, usize, i64) -> Option<Route>,
+        buckets: &[Mutex<Vec<Chunk>>],
+    ) -> Result<()> {
+        let visible_us = |row: usize| visible_from(stamps.times_us[row], self.view.lag_us);
+        let mut routed: Vec<(usize, u32, u32)> = stamps
+            .kept()
+            .filter_map(|row| {
+                route(stamps, row, visible_us(row)).map(|(bucket, key)| (bucket, row as u32, key))
+            })
+            .collect();
+        if routed.is_empty() {
+            return Ok(());
+        }
+        routed.sort_unstable();
+        let picked = UInt32Array::from_iter_values(routed.iter().map(|(_, row, _)| *row));
+        let rows = take_record_batch(&rows.project(&self.row_places)?, &picked)?;
+        let inputs = self.windows.prepare(&rows, &self.needed)?;
+        let identity = self.windows.identities(&rows)?;
+        let mut start = 0;
+        for part in routed.chunk_by(|a, b| a.0 == b.0) {
+            let end = start + part.len();
+            let of_rows =
+                |value: &dyn Fn(usize) -> i64| part.iter().map(|(_, row, _)| value(*row as usize)).collect();
+            let slice = |column: &ArrayRef| column.slice(start, part.len());
+            buckets[part[0].0].lock().push(Chunk {
+                keys: part.iter().map(|(_, _, key)| *key).collect(),
+                visible_us: of_rows(&visible_us),
+                created_us: if self.ordered { of_rows(&|row| stamps.created_us[row]) } else { Vec::new() },
+                first: address(part[0].1),
+                arrival: if self.ordered {
+                    part.iter().map(|(_, row, _)| address(*row)).collect()
+                } else {
+                    Vec::new()
+                },
+                identity: identity.get(start..end).unwrap_or_default().to_vec(),
+                inputs: inputs.iter().map(|columns| columns.iter().map(slice).collect()).collect(),
+            });
+            start = end;
+        }
+        Ok(())
+    }
+}
+
+fn buckets() -> Vec<Mutex<Vec<Chunk>>> {
+    (0..BUCKETS).map(|_| Mutex::default()).collect()
+}
+
+/// The buckets whose turn it is.
+fn turn(turn: usize, turns: usize) -> Vec<usize> {
+    (0..BUCKETS).filter(|bucket| bucket % turns == turn).collect()
+}
+
+/// Asks history about windows. Reads files: call it where blocking is allowed.
+pub(crate) fn ask(scan: &Scan, windows: &Windows, question: &Question) -> Result<Answer> {
+    if u32::try_from(question.keys.len()).is_err() {
+        return Err(Error::TooLarge("a spine holds at most 4,294,967,295 rows; send it in parts".into()));
+    }
+    let spine = Spine::new(question.keys, question.query_times_us);
+    let reach_us = windows.reach_us(question.features);
+    let first_us = |q_us: i64| reach_us.map_or(i64::MIN, |reach_us| q_us.saturating_sub(reach_us));
+    let range = (
+        spine.times.iter().min().copied().map_or(i64::MAX, first_us),
+        spine.times.iter().max().copied().unwrap_or(i64::MIN),
+    );
+    let needed = windows.inputs_of(question.features);
+    let mut gathering = Gathering::new(scan, question.view, windows, needed, range);
+    gathering.ordered = windows.needs_order(question.as_known);
+    let keys = spine.keys.len();
+    let first_key = |bucket: usize| (bucket * keys).div_ceil(BUCKETS);
+    let turns = gathering.turns();
+    let answers = Mutex::new(Vec::new());
+    for now in 0..turns {
+        let (order, filled) = (turn(now, turns), buckets());
+        let route = |stamps: &Stamps, row: usize, visible_us: i64| -> Option<Route> {
+            let id = spine.keys.find(stamps.keys.get(row)?)?;
+            let bucket = id as usize * BUCKETS / keys;
+            let times = &spine.times[spine.places(id)];
+            let matters = visible_us <= *times.last()? && visible_us >= first_us(times[0]);
+            (bucket % turns == now && matters).then(|| (bucket, id - first_key(bucket) as u32))
+        };
+        gathering.read(&filled, route, &|_, _| ())?;
+        for_each(&order, |bucket| {
+            let (from, to) = (first_key(bucket), first_key(bucket + 1));
+            if from == to {
+                return Ok(());
+            }
+            let chunks = std::mem::take(&mut *filled[bucket].lock());
+            let (events, ranges) = Events::sort(chunks, to - from, question.as_known)?;
+            let base = spine.places(from as u32).start;
+            let groups: Vec<Group> = ranges
+                .into_iter()
+                .zip(from..to)
+                .map(|(events, id)| {
+                    let places = spine.places(id as u32);
+                    Group { events, times: places.start - base..places.end - base }
+                })
+                .collect();
+            let end = spine.places(to as u32 - 1).end;
+            let columns = windows.sweep(&events, &groups, &spine.times[base..end], question.features)?;
+            answers.lock().push((base, columns));
+            Ok(())
+        })?;
+    }
+    let mut answers = answers.into_inner();
+    answers.sort_unstable_by_key(|(base, _)| *base);
+
+    let mut places = vec![(0, 0); question.keys.len()];
+    let mut states = vec![RowState::NotFound; question.keys.len()];
+    let mut piece = 0;
+    for (place, row) in spine.rows.iter().enumerate() {
+        while answers.get(piece + 1).is_some_and(|(base, _)| *base <= place) {
+            piece += 1;
+        }
+        places[*row as usize] = (piece + 1, place - answers[piece].0);
+        states[*row as usize] = RowState::Present;
+    }
+    let pieces = question.features.iter().enumerate().map(|(i, feature)| {
+        let null = new_null_array(question.view.features.field(*feature).data_type(), 1);
+        std::iter::once(null).chain(answers.iter().map(|(_, columns)| columns[i].clone())).collect()
+    });
+    Ok(Answer { pieces: pieces.collect(), places, states, event_timestamps_us: Vec::new() })
+}
+
+/// What the head says about windows, and the rows that it cannot answer because it holds later events.
+pub(crate) fn from_head(
+    quern: &Quern,
+    lookup: &Lookup,
+    windows: &Windows,
+    stored: &[Option<DBPinnableSlice<'_>>],
+    keys: &Keys,
+    query_times_us: &[i64],
+) -> Result<(Found, Vec<u32>)> {
+    let n = stored.len();
+    let null = |feature: &usize| new_null_array(lookup.view.features.field(*feature).data_type(), n);
+    let Some(kept) = quern.head.kept(lookup.view.id) else {
+        let columns = lookup.features.iter().map(null).collect();
+        let found = Found {
+            columns,
+            states: vec![RowState::NotFound; n],
+            event_timestamps: Vec::new(),
+            absent: Vec::new(),
+        };
+        return Ok((found, Vec::new()));
+    };
+    let mut rows: Vec<Option<&[u8]>> = stored.iter().map(Option::as_deref).collect();
+    let (mut states, mut past) = (vec![RowState::Present; n], Vec::new());
+    for (row, q_us) in query_times_us.iter().enumerate() {
+        if keys.get(row).is_none() {
+            states[row] = RowState::NotFound;
+        } else if let Some(bytes) = rows[row]
+            && latest_us(bytes)? > *q_us
+        {
+            past.push(row as u32);
+            rows[row] = None;
+        }
+    }
+    let absent: Vec<bool> = lookup.features.iter().map(|feature| !windows.is_kept(*feature, &kept)).collect();
+    let there: Vec<usize> = lookup.features.iter().copied().filter(|f| windows.is_kept(*f, &kept)).collect();
+    let mut answers = windows.answer(&rows, query_times_us, &there, &kept)?.into_iter();
+    let asked = lookup.features.iter().zip(&absent);
+    let mut columns: Vec<ArrayRef> = asked
+        .map(|(feature, absent)| {
+            let answer = if *absent { None } else { answers.next() };
+            answer.unwrap_or_else(|| null(feature))
+        })
+        .collect();
+    // A row without a key is nobody's: not even its counts are zero.
+    if states.contains(&RowState::NotFound) {
+        let nobody: arrow::array::BooleanArray =
+            states.iter().map(|s| Some(*s == RowState::NotFound)).collect();
+        columns =
+            columns.iter().map(|column| crate::windows::hidden(column, &nobody)).collect::<Result<_>>()?;
+    }
+    Ok((Found { columns, states, event_timestamps: Vec::new(), absent }, past))
+}
+
+/// The column with nulls where `mask` is true.
+fn hidden(column: &ArrayRef, mask: &arrow::array::BooleanArray) -> Result<ArrayRef> {
+    let null = new_null_array(column.data_type(), 1);
+    let places: Vec<(usize, usize)> =
+        (0..column.len()).map(|row| if mask.value(row) { (1, 0) } else { (0, row) }).collect();
+    Ok(arrow::compute::interleave(&[column.as_ref(), null.as_ref()], &places)?)
+}
+
+/// Which stretch of a view's events goes into the head.
+pub(crate) struct Stretch {
+    /// The start of a day; `i64::MIN` for everything.
+    pub(crate) from_us: i64,
+    /// The last query time that sees the events.
+    pub(crate) to_us: i64,
+}
+
+/// Brings the events of a stretch into the head, key by key.
+pub(crate) fn bring_in(
+    quern: &Quern,
+    scan: &Scan,
+    view: &ViewPlan,
+    stretch: &Stretch,
+    seen: &(impl Fn(&Stamps, usize) + Sync),
+) -> Result<Upserted> {
+    let Some(windows) = &view.windows else { return Ok(Upserted::default()) };
+    let every: Vec<usize> = (0..view.features.fields().len()).collect();
+    let needed = windows.inputs_of(&every);
+    let gathering = Gathering::new(scan, view, windows, needed, (stretch.from_us, stretch.to_us));
+    let turns = gathering.turns();
+    let total = Mutex::new(Upserted::default());
+    for now in 0..turns {
+        let (order, filled) = (turn(now, turns), buckets());
+        let tables: Vec<Mutex<KeyTable>> = (0..BUCKETS).map(|_| Mutex::default()).collect();
+        let route = |stamps: &Stamps, row: usize, visible_us: i64| -> Option<Route> {
+            let key = stamps.keys.get(row)?;
+            let bucket = quern_engine::asof::hash_of(key) as usize % BUCKETS;
+            let matters = (stretch.from_us..=stretch.to_us).contains(&visible_us);
+            (bucket % turns == now && matters).then(|| (bucket, tables[bucket].lock().intern(key)))
+        };
+        let seen = |stamps: &Stamps, rows: usize| {
+            if now == 0 {
+                seen(stamps, rows);
+            }
+        };
+        gathering.read(&filled, route, &seen)?;
+        for_each(&order, |bucket| {
+            let chunks = std::mem::take(&mut *filled[bucket].lock());
+            let keys = std::mem::take(&mut *tables[bucket].lock());
+            let (events, ranges) = Events::sort(chunks, keys.len(), false)?;
+            let mut wanted = Wanted::default();
+            (0..keys.len()).for_each(|id| wanted.push(view.id, Some(keys.key(id as u32))));
+            let stored = quern.head.get_many(&wanted)?;
+            let mut rows = Rows::default();
+            let kept = windows.kept();
+            for (id, range) in ranges.into_iter().enumerate() {
+                let bytes = windows.store(stored[id].as_deref(), stretch.from_us, &events, range)?;
+                // What overflows is an error now, not when it is asked for.
+                windows.answer(&[Some(&bytes)], &[latest_us(&bytes)?], &every, &kept)?;
+                rows.push(view.id, keys.key(id as u32), |out| out.extend_from_slice(&bytes));
+            }
+            drop(stored);
+            let upserted = quern.head.replace(&rows)?;
+            let mut total = total.lock();
+            total.written += upserted.written;
+            total.unchanged += upserted.unchanged;
+            Ok(())
+        })?;
+    }
+    Ok(total.into_inner())
+}
