@@ -483,8 +483,9 @@ impl<const LAST: bool> State for Edge<LAST> {
 pub(crate) struct Several(Vec<(i64, Place, Value)>);
 
 impl Several {
+    /// Behind its equals: such events come from one tile, whose order is theirs.
     fn insert(&mut self, item: (i64, Place, Value), n: usize) {
-        let at = self.0.partition_point(|mine| (mine.0, mine.1) > (item.0, item.1));
+        let at = self.0.partition_point(|mine| (mine.0, mine.1) >= (item.0, item.1));
         if at < n {
             self.0.insert(at, item);
             self.0.truncate(n);
