@@ -106,33 +106,31 @@ impl<'a> Gathering<'a> {
         buckets: &[Mutex<Vec<Chunk>>],
     ) -> Result<()> {
         let visible_us = |row: usize| visible_from(stamps.times_us[row], self.view.lag_us);
-        let mut routed: Vec<(usize, u32, u32)> = stamps
-            .kept()
-            .filter_map(|row| {
-                route(stamps, row, visible_us(row)).map(|(bucket, key)| (bucket, row as u32, key))
-            })
-            .collect();
+        let routed = stamps.kept().filter_map(|row| Some((row as u32, route(stamps, row, visible_us(row))?)));
+        let (ends, routed) = by_bucket(routed.collect());
         if routed.is_empty() {
             return Ok(());
         }
-        routed.sort_unstable();
-        let picked = UInt32Array::from_iter_values(routed.iter().map(|(_, row, _)| *row));
+        let picked = UInt32Array::from_iter_values(routed.iter().map(|(row, _)| *row));
         let rows = take_record_batch(&rows.project(&self.row_places)?, &picked)?;
         let inputs = self.windows.prepare(&rows, &self.needed)?;
         let identity = self.windows.identities(&rows)?;
         let mut start = 0;
-        for part in routed.chunk_by(|a, b| a.0 == b.0) {
-            let end = start + part.len();
+        for (bucket, end) in ends.into_iter().enumerate() {
+            let part = &routed[start..end];
+            if part.is_empty() {
+                continue;
+            }
             let of_rows =
-                |value: &dyn Fn(usize) -> i64| part.iter().map(|(_, row, _)| value(*row as usize)).collect();
+                |value: &dyn Fn(usize) -> i64| part.iter().map(|(row, _)| value(*row as usize)).collect();
             let slice = |column: &ArrayRef| column.slice(start, part.len());
-            buckets[part[0].0].lock().push(Chunk {
-                keys: part.iter().map(|(_, _, key)| *key).collect(),
+            buckets[bucket].lock().push(Chunk {
+                keys: part.iter().map(|(_, key)| *key).collect(),
                 visible_us: of_rows(&visible_us),
                 created_us: if self.ordered { of_rows(&|row| stamps.created_us[row]) } else { Vec::new() },
-                first: address(part[0].1),
+                first: address(part[0].0),
                 arrival: if self.ordered {
-                    part.iter().map(|(_, row, _)| address(*row)).collect()
+                    part.iter().map(|(row, _)| address(*row)).collect()
                 } else {
                     Vec::new()
                 },
@@ -143,6 +141,23 @@ impl<'a> Gathering<'a> {
         }
         Ok(())
     }
+}
+
+/// Rows and keys by bucket, in order within each; and where each bucket ends.
+fn by_bucket(routed: Vec<(u32, Route)>) -> ([usize; BUCKETS], Vec<(u32, u32)>) {
+    let mut ends = [0; BUCKETS];
+    routed.iter().for_each(|(_, (bucket, _))| ends[*bucket] += 1);
+    let mut next = [0; BUCKETS];
+    for bucket in 1..BUCKETS {
+        next[bucket] = ends[bucket - 1];
+        ends[bucket] += ends[bucket - 1];
+    }
+    let mut sorted = vec![(0, 0); routed.len()];
+    for (row, (bucket, key)) in routed {
+        sorted[next[bucket]] = (row, key);
+        next[bucket] += 1;
+    }
+    (ends, sorted)
 }
 
 fn buckets() -> Vec<Mutex<Vec<Chunk>>> {
@@ -171,6 +186,11 @@ pub(crate) fn ask(scan: &Scan, windows: &Windows, question: &Question) -> Result
     gathering.ordered = windows.needs_order(question.as_known);
     let keys = spine.keys.len();
     let first_key = |bucket: usize| (bucket * keys).div_ceil(BUCKETS);
+    // Looked at for every event: side by side, so that each costs one miss of the cache.
+    let matters: Vec<(i64, i64)> = (0..keys)
+        .map(|id| &spine.times[spine.places(id as u32)])
+        .map(|times| (first_us(times[0]), times[times.len() - 1]))
+        .collect();
     let turns = gathering.turns();
     let answers = Mutex::new(Vec::new());
     for now in 0..turns {
@@ -178,9 +198,9 @@ pub(crate) fn ask(scan: &Scan, windows: &Windows, question: &Question) -> Result
         let route = |stamps: &Stamps, row: usize, visible_us: i64| -> Option<Route> {
             let id = spine.keys.find(stamps.keys.get(row)?)?;
             let bucket = id as usize * BUCKETS / keys;
-            let times = &spine.times[spine.places(id)];
-            let matters = visible_us <= *times.last()? && visible_us >= first_us(times[0]);
-            (bucket % turns == now && matters).then(|| (bucket, id - first_key(bucket) as u32))
+            let (from_us, to_us) = matters[id as usize];
+            (bucket % turns == now && from_us <= visible_us && visible_us <= to_us)
+                .then(|| (bucket, id - first_key(bucket) as u32))
         };
         gathering.read(&filled, route, &|_, _| ())?;
         for_each(&order, |bucket| {
