@@ -123,33 +123,35 @@ fn the_starter_works_as_it_is() {
         folder,
         "plan --detailed-exitcode",
         expect![[r#"
-        exit 2
-        + entity customer
-        + source orders
-        + feature view last_order
-        + feature service next_order_v1
+            exit 2
+            + entity customer
+            + source orders
+            + feature view last_order
+            + feature service next_order_v1
 
-        to materialize: last_order (new)
+            to materialize:
+                last_order: new; reads 1 file, 282 B
 
-        4 to add, 0 to change, 0 to remove
-    "#]],
+            4 to add, 0 to change, 0 to remove
+        "#]],
     );
     check(
         folder,
         "apply",
         expect![[r#"
-        + entity customer
-        + source orders
-        + feature view last_order
-        + feature service next_order_v1
+            + entity customer
+            + source orders
+            + feature view last_order
+            + feature service next_order_v1
 
-        to materialize: last_order (new)
+            to materialize:
+                last_order: new; reads 1 file, 282 B
 
-        4 to add, 0 to change, 0 to remove
+            4 to add, 0 to change, 0 to remove
 
-        apply 1 is live
-        next: quern materialize .
-    "#]],
+            apply 1 is live
+            next: quern materialize .
+        "#]],
     );
     check(
         folder,

@@ -8,6 +8,7 @@
 
 mod api;
 mod binary;
+mod cases;
 mod cli;
 mod crash;
 mod expressions;

@@ -13,7 +13,8 @@ use feature_defs::DefFile;
 
 pub use self::check::Candidate;
 pub use self::describe::Kind;
-pub use self::plan::{Action, Break, Change, KeyChange, Plan, ViewToMaterialize};
+use self::plan::Stored;
+pub use self::plan::{Action, Break, Change, KeyChange, Plan, Reason, ViewToMaterialize};
 use crate::deployment::{Deployment, Quern};
 use crate::error::{Error, Result};
 use crate::store::registry::{AppliedModel, Apply};
@@ -32,7 +33,12 @@ pub async fn check(quern: &Arc<Quern>, files: Vec<DefFile>) -> Result<Candidate>
 /// What `candidate` would change of what is live now.
 pub async fn plan(quern: &Quern, candidate: &Candidate) -> Result<Plan> {
     let live = quern.live();
-    let mut plan = Plan::between(&live, &candidate.deployment);
+    let sources = &candidate.deployment.catalog.definitions.sources;
+    let stored = Stored {
+        kept: &|view| quern.head.kept(view),
+        history: &|source| sources.get(source).map(|source| quern.history.size(source)).unwrap_or_default(),
+    };
+    let mut plan = Plan::between(&live, &candidate.deployment, &stored);
     for (model, versions) in &candidate.deployment.models {
         for version in versions {
             let digest = &version.model.digest;

@@ -145,19 +145,19 @@ impl<'a> Gathering<'a> {
 
 /// Rows and keys by bucket, in order within each; and where each bucket ends.
 fn by_bucket(routed: Vec<(u32, Route)>) -> ([usize; BUCKETS], Vec<(u32, u32)>) {
-    let mut ends = [0; BUCKETS];
-    routed.iter().for_each(|(_, (bucket, _))| ends[*bucket] += 1);
+    // Where the next row of each bucket goes; once all have gone there, where the bucket ends.
     let mut next = [0; BUCKETS];
-    for bucket in 1..BUCKETS {
-        next[bucket] = ends[bucket - 1];
-        ends[bucket] += ends[bucket - 1];
+    routed.iter().for_each(|(_, (bucket, _))| next[*bucket] += 1);
+    let mut before = 0;
+    for next in &mut next {
+        before += std::mem::replace(next, before);
     }
     let mut sorted = vec![(0, 0); routed.len()];
     for (row, (bucket, key)) in routed {
         sorted[next[bucket]] = (row, key);
         next[bucket] += 1;
     }
-    (ends, sorted)
+    (next, sorted)
 }
 
 fn buckets() -> Vec<Mutex<Vec<Chunk>>> {

@@ -24,6 +24,7 @@ READ = "read_parquet('{path}', filename = true, file_row_number = true)"
 
 VIEWS = """
 CREATE TEMP VIEW landed AS SELECT * FROM {landings} WHERE arr_delay IS NOT NULL;
+CREATE TEMP VIEW departed AS SELECT * FROM {departures};
 CREATE TEMP TABLE plane_history AS
     SELECT tailnum, landed_at AS known, arr_delay, dep_delay, distance / nullif(air_time, 0) * 60 AS speed
     FROM landed {latest_plane};
@@ -40,6 +41,29 @@ CREATE TEMP TABLE planes AS
     FROM read_csv('{planes}', header = true, nullstr = '',
                   types = {{'known_at': 'TIMESTAMP', 'year': 'BIGINT', 'seats': 'BIGINT'}});
 """
+
+# A window holds what happened from floor(q - window, hop) to q. Events and spine rows stand in one table, and the frame
+# of each spine row says how far back it reaches.
+WINDOWS = """
+CREATE TEMP TABLE {view} AS SELECT row, {aggregates} FROM (
+    SELECT row, {keys}, event_timestamp AS moment, NULL::{dtype} AS x FROM spine
+    UNION ALL SELECT NULL, {keys}, {time}, {column} FROM {events})
+WINDOW {frames} QUALIFY row IS NOT NULL;
+"""
+FRAME = "w_{window} AS (PARTITION BY {keys} ORDER BY moment RANGE BETWEEN (moment - {start}) PRECEDING AND CURRENT ROW)"
+STARTS = {
+    "1h": "time_bucket(INTERVAL 5 MINUTE, moment - INTERVAL 1 HOUR)",
+    "1d": "date_trunc('hour', moment - INTERVAL 1 DAY)",
+    "7d": "date_trunc('hour', moment - INTERVAL 7 DAY)",
+    "30d": "date_trunc('day', moment - INTERVAL 30 DAY)",
+}
+DELAYS = {"time": "landed_at", "column": "arr_delay", "events": "landed"}
+DEPARTURES = {"time": "departed_at", "column": "dep_delay", "events": "departed"}
+RECENT = {
+    "plane_recent": ("tailnum", DELAYS, {"plane_delay_avg": "avg", "plane_legs": "count"}, ("1d", "7d", "30d")),
+    "route_recent": ("origin, dest", DELAYS, {"route_delay_avg": "avg"}, ("7d", "30d")),
+    "airport_recent": ("origin", DEPARTURES, {"origin_departures": "count", "origin_dep_delay_avg": "avg"}, ("1h",)),
+}
 
 # A value counts while it is younger than its view's ttl.
 TRAINING_SET = """
@@ -69,6 +93,9 @@ SELECT
     CASE WHEN r_counts THEN r.route_delay_avg_20 END AS route_delay_avg_20,
     CASE WHEN d_counts THEN d.dep_delay END AS origin_dep_delay,
     CASE WHEN d_counts THEN d.origin_delay_avg_20 END AS origin_delay_avg_20,
+    pr.* EXCLUDE (row),
+    rr.* EXCLUDE (row),
+    ar.* EXCLUDE (row),
     CASE WHEN w_counts THEN w.temp END AS weather__temp,
     CASE WHEN w_counts THEN w.dewp END AS weather__dewp,
     CASE WHEN w_counts THEN w.wind_speed END AS weather__wind_speed,
@@ -84,6 +111,9 @@ ASOF LEFT JOIN planes a ON s.tailnum = a.tailnum AND s.event_timestamp >= a.know
 ASOF LEFT JOIN carrier_history c ON s.carrier = c.carrier AND s.event_timestamp >= c.known
 ASOF LEFT JOIN route_history r ON s.origin = r.origin AND s.dest = r.dest AND s.event_timestamp >= r.known
 ASOF LEFT JOIN airport_departures d ON s.origin = d.origin AND s.event_timestamp >= d.known
+JOIN plane_recent pr ON s.row = pr.row
+JOIN route_recent rr ON s.row = rr.row
+JOIN airport_recent ar ON s.row = ar.row
 ASOF LEFT JOIN airport_weather w ON s.origin = w.origin AND s.event_timestamp >= w.known
 """
 
@@ -125,6 +155,22 @@ def own_join(con: duckdb.DuckDBPyConnection, data: Path, spine: Path) -> None:
         )
     )
     con.execute(f"CREATE TEMP VIEW spine AS SELECT * EXCLUDE (filename), file_row_number AS row FROM {read(spine)}")
+    for view, (of, events, functions, windows) in RECENT.items():
+        con.execute(
+            WINDOWS.format(
+                view=view,
+                keys=of,
+                dtype=columns(con, events["events"])[events["column"]],
+                aggregates=", ".join(
+                    # Nobody is not an entity: without a key there is not even a count.
+                    f"CASE WHEN {of.split(',')[0]} IS NOT NULL THEN {call}(x) OVER w_{window} END AS {name}_{window}"
+                    for name, call in functions.items()
+                    for window in windows
+                ),
+                frames=", ".join(FRAME.format(window=window, keys=of, start=STARTS[window]) for window in windows),
+                **events,
+            )
+        )
     con.execute(f"CREATE TEMP TABLE want AS {TRAINING_SET}")
 
 

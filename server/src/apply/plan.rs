@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::datatypes::Schema;
-use quern_engine::ViewId;
+use indicatif::HumanBytes;
 use quern_engine::schema::type_name;
+use quern_engine::windows::Kept;
+use quern_engine::{ViewId, ViewPlan};
 use serde::{Deserialize, Serialize};
 
 use super::describe::{Keys, Kind, describe};
@@ -26,6 +29,8 @@ pub struct Plan {
     pub materialize: Vec<ViewToMaterialize>,
     /// Feature views whose stored rows stay good.
     pub keep: Vec<String>,
+    /// New windows that stored tiles already reach, as `view.feature`: they answer as soon as they are live.
+    pub answer_at_once: Vec<String>,
     /// Models in use that go on, on inputs computed in another way.
     pub affected: Vec<String>,
     /// Models in use that would break: for as long as there are any, the plan is refused.
@@ -68,13 +73,29 @@ pub struct KeyChange {
     pub new: Option<String>,
 }
 
-/// A feature view whose rows must be computed anew.
+/// A feature view whose rows, or some of whose windows, must be computed anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewToMaterialize {
     /// Its name.
     pub view: String,
-    /// Whether it is new, or what shapes its rows changed.
-    pub is_new: bool,
+    /// Why.
+    pub reason: Reason,
+    /// How many files of its source are read for it.
+    pub files: usize,
+    /// How many bytes they are.
+    pub bytes: u64,
+}
+
+/// Why a view must be materialized.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It is new.
+    New,
+    /// What shapes its rows changed.
+    Changed,
+    /// Stored tiles do not reach the windows of these features. Its other features go on answering.
+    Windows(Vec<String>),
 }
 
 /// A version of a model that is in use and would break.
@@ -91,12 +112,29 @@ pub struct Break {
 }
 
 impl Plan {
-    /// The way from `live` to `candidate`.
-    pub(super) fn between(live: &Deployment, candidate: &Deployment) -> Plan {
+    /// The way from `live` to `candidate`, over stores that tell what they hold.
+    pub(super) fn between(live: &Deployment, candidate: &Deployment, stored: &Stored) -> Plan {
         let changes = changes(live, candidate);
-        let stored: BTreeSet<ViewId> = live.catalog.views.values().map(|view| view.id).collect();
-        let (keep, materialize): (Vec<_>, Vec<_>) =
-            candidate.catalog.views.values().partition(|view| stored.contains(&view.id));
+        let known: BTreeSet<ViewId> = live.catalog.views.values().map(|view| view.id).collect();
+        let (mut materialize, mut keep, mut answer_at_once) = (Vec::new(), Vec::new(), Vec::new());
+        for view in candidate.catalog.views.values() {
+            let old = live.catalog.views.get(&view.name);
+            let reason = match old {
+                _ if known.contains(&view.id) => {
+                    let (missing, reached) = new_windows(view, old, stored);
+                    answer_at_once.extend(reached.iter().map(|feature| format!("{}.{feature}", view.name)));
+                    if missing.is_empty() {
+                        keep.push(view.name.clone());
+                        continue;
+                    }
+                    Reason::Windows(missing)
+                }
+                Some(_) => Reason::Changed,
+                None => Reason::New,
+            };
+            let (files, bytes) = (stored.history)(&view.source);
+            materialize.push(ViewToMaterialize { view: view.name.clone(), reason, files, bytes });
+        }
         let both = live.models.iter().flat_map(|(model, versions)| {
             versions.iter().filter_map(|old| {
                 let new = candidate.model(model, Some(&old.version))?;
@@ -114,14 +152,9 @@ impl Plan {
             base: live.number,
             number: if changes.is_empty() { live.number } else { live.number + 1 },
             applied: false,
-            materialize: materialize
-                .into_iter()
-                .map(|view| ViewToMaterialize {
-                    view: view.name.clone(),
-                    is_new: !live.catalog.views.contains_key(&view.name),
-                })
-                .collect(),
-            keep: keep.into_iter().map(|view| view.name.clone()).collect(),
+            materialize,
+            keep,
+            answer_at_once,
             changes,
             affected,
             breaks,
@@ -132,6 +165,25 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
+}
+
+/// What the stores hold, as far as a plan asks.
+pub(super) struct Stored<'a> {
+    /// What the head keeps of a view's events.
+    pub(super) kept: &'a (dyn Fn(ViewId) -> Option<Arc<Kept>> + Sync),
+    /// Files and bytes of a source.
+    pub(super) history: &'a (dyn Fn(&str) -> (usize, u64) + Sync),
+}
+
+/// The features whose windows the stored tiles do not reach, and the new ones whose windows they do.
+fn new_windows(view: &ViewPlan, old: Option<&Arc<ViewPlan>>, stored: &Stored) -> (Vec<String>, Vec<String>) {
+    let Some(windows) = &view.windows else { return Default::default() };
+    let Some(kept) = (stored.kept)(view.id) else { return Default::default() };
+    let names = view.features.fields().iter().map(|field| field.name().clone()).enumerate();
+    let (reached, missing): (Vec<_>, Vec<_>) = names.partition(|(i, _)| windows.is_kept(*i, &kept));
+    let is_new = |name: &String| old.is_some_and(|old| old.features.index_of(name).is_err());
+    let names = |features: Vec<(usize, String)>| features.into_iter().map(|(_, name)| name);
+    (names(missing).collect(), names(reached).filter(is_new).collect())
 }
 
 fn changes(live: &Deployment, candidate: &Deployment) -> Vec<Change> {
@@ -259,10 +311,13 @@ impl fmt::Display for Plan {
             }
         }
         if !self.materialize.is_empty() {
-            let why = |view: &ViewToMaterialize| if view.is_new { "new" } else { "changed" };
-            let views: Vec<String> =
-                self.materialize.iter().map(|view| format!("{} ({})", view.view, why(view))).collect();
-            writeln!(f, "\nto materialize: {}", views.join(", "))?;
+            writeln!(f, "\nto materialize:")?;
+            for view in &self.materialize {
+                writeln!(f, "    {view}")?;
+            }
+        }
+        if !self.answer_at_once.is_empty() {
+            writeln!(f, "answers at once, from stored tiles: {}", self.answer_at_once.join(", "))?;
         }
         if !self.keep.is_empty() {
             writeln!(f, "stays materialized: {}", self.keep.join(", "))?;
@@ -276,6 +331,26 @@ impl fmt::Display for Plan {
         let count = |action| self.changes.iter().filter(|change| change.action == action).count();
         let (added, changed, removed) = (count(Action::Add), count(Action::Change), count(Action::Remove));
         write!(f, "\n{added} to add, {changed} to change, {removed} to remove")
+    }
+}
+
+impl fmt::Display for ViewToMaterialize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files = if self.files == 1 { "file" } else { "files" };
+        let size = HumanBytes(self.bytes);
+        write!(f, "{}: {}; reads {} {files}, {size}", self.view, self.reason, self.files)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::New => f.write_str("new"),
+            Reason::Changed => f.write_str("changed"),
+            Reason::Windows(features) => {
+                write!(f, "no tiles reach {} yet, the rest goes on answering", features.join(", "))
+            }
+        }
     }
 }
 

@@ -53,8 +53,13 @@ fn deployment(number: u64, files: &[&str]) -> Deployment {
     Deployment { number, files, catalog, source_schemas, ..Deployment::default() }
 }
 
+/// Over a head without windows, and sources of two files.
+fn between(live: &Deployment, candidate: &Deployment) -> Plan {
+    Plan::between(live, candidate, &Stored { kept: &|_| None, history: &|_| (2, 1 << 20) })
+}
+
 fn check(before: &[&str], after: &[&str], expected: Expect) {
-    let plan = Plan::between(&deployment(3, before), &deployment(4, after));
+    let plan = between(&deployment(3, before), &deployment(4, after));
     expected.assert_eq(&plan.to_string());
 }
 
@@ -80,22 +85,24 @@ fn a_change_is_shown_key_by_key() {
         &[BEFORE],
         &[&after],
         expect![[r#"
-        ~ feature view history
-            + description: of one plane
-            ~ feature last_delay: arr_delay → arr_delay / 60
-            ~ ttl: 90d → 30d
-        - feature view speeds
-        + feature view velocities
+            ~ feature view history
+                + description: of one plane
+                ~ feature last_delay: arr_delay → arr_delay / 60
+                ~ ttl: 90d → 30d
+            - feature view speeds
+            + feature view velocities
 
-        to materialize: history (changed), velocities (new)
+            to materialize:
+                history: changed; reads 2 files, 1.00 MiB
+                velocities: new; reads 2 files, 1.00 MiB
 
-        1 to add, 1 to change, 1 to remove"#]],
+            1 to add, 1 to change, 1 to remove"#]],
     );
 }
 
 #[test]
 fn everything_is_new_at_first() {
-    let plan = Plan::between(&Deployment::default(), &deployment(1, &[BEFORE]));
+    let plan = between(&Deployment::default(), &deployment(1, &[BEFORE]));
     expect![[r#"
         + entity plane
         + source landings
@@ -103,8 +110,40 @@ fn everything_is_new_at_first() {
         + feature view speeds
         + feature service delay_v1
 
-        to materialize: history (new), speeds (new)
+        to materialize:
+            history: new; reads 2 files, 1.00 MiB
+            speeds: new; reads 2 files, 1.00 MiB
 
         5 to add, 0 to change, 0 to remove"#]]
     .assert_eq(&plan.to_string());
+}
+
+#[test]
+fn a_window_answers_at_once_where_stored_tiles_reach_it() {
+    let view = |windows: &str| {
+        let head = BEFORE.split("---\nkind: FeatureView").next().expect("an entity and a source");
+        format!(
+            "{head}---\nkind: FeatureView\nname: recent\nentities: [plane]\nsource: landings\naggregations:\n  \
+             - {{name: delay, function: avg, of: arr_delay, windows: [{windows}]}}\n"
+        )
+    };
+    let (before, after) = (deployment(3, &[&view("7d")]), deployment(4, &[&view("1d, 7d, 8d, 30d")]));
+    let windows = before.catalog.views["recent"].windows.clone().expect("windows");
+    let stored = Stored { kept: &|_| Some(Arc::new(windows.kept())), history: &|_| (2, 1 << 20) };
+    expect![[r#"
+        ~ feature view recent
+            ~ aggregation delay: avg(arr_delay) over 7d by 1h → avg(arr_delay) over 1d by 1h, 7d by 1h, 8d by 1h, 30d by 1d
+
+        to materialize:
+            recent: no tiles reach delay_8d, delay_30d yet, the rest goes on answering; reads 2 files, 1.00 MiB
+        answers at once, from stored tiles: recent.delay_1d
+
+        0 to add, 1 to change, 0 to remove"#]].assert_eq(&Plan::between(&before, &after, &stored).to_string());
+    // Fewer windows need nothing.
+    expect![[r#"
+        ~ feature view recent
+            ~ aggregation delay: avg(arr_delay) over 1d by 1h, 7d by 1h, 8d by 1h, 30d by 1d → avg(arr_delay) over 7d by 1h
+        stays materialized: recent
+
+        0 to add, 1 to change, 0 to remove"#]].assert_eq(&Plan::between(&after, &before, &stored).to_string());
 }

@@ -29,6 +29,13 @@ pub(super) struct HistoryFile {
     version: Version,
 }
 
+impl HistoryFile {
+    /// How large it was when it was found.
+    pub(super) fn bytes(&self) -> u64 {
+        self.version.bytes
+    }
+}
+
 /// What tells one state of a file from another without reading it.
 #[derive(Debug, Clone, PartialEq)]
 struct Version {

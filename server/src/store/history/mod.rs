@@ -76,6 +76,13 @@ impl History {
         }
     }
 
+    /// How many files a source has now, and how many bytes they are. What cannot be listed is nothing.
+    pub fn size(&self, source: &Source) -> (usize, u64) {
+        let found = source.batch.as_ref().and_then(|batch| files::find(&self.root, source, batch).ok());
+        let found = found.unwrap_or_default();
+        (found.len(), found.iter().map(HistoryFile::bytes).sum())
+    }
+
     /// Opens every file of a source for reading `schema`'s columns: what [`History::schema`] gave, or some of it.
     /// Reads Parquet footers; reads CSV files once, to count their rows. A source without files has no units.
     ///
