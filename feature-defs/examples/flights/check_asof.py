@@ -29,11 +29,11 @@ CREATE TEMP TABLE plane_history AS
     SELECT tailnum, landed_at AS known, arr_delay, dep_delay, distance / nullif(air_time, 0) * 60 AS speed
     FROM landed {latest_plane};
 CREATE TEMP TABLE carrier_history AS
-    SELECT carrier, landed_at AS known, arr_delay, carrier_delay_avg_50 FROM landed {latest_carrier};
+    SELECT carrier, landed_at AS known, arr_delay FROM landed {latest_carrier};
 CREATE TEMP TABLE route_history AS
-    SELECT origin, dest, landed_at AS known, arr_delay, air_time, route_delay_avg_20 FROM landed {latest_route};
+    SELECT origin, dest, landed_at AS known, arr_delay, air_time FROM landed {latest_route};
 CREATE TEMP TABLE airport_departures AS
-    SELECT origin, departed_at AS known, dep_delay, origin_delay_avg_20 FROM {departures} {latest_origin};
+    SELECT origin, departed_at AS known, dep_delay FROM {departures} {latest_origin};
 CREATE TEMP TABLE airport_weather AS
     SELECT *, hour_start + INTERVAL 1 HOUR AS known FROM {weather} {latest_origin};
 CREATE TEMP TABLE planes AS
@@ -53,6 +53,7 @@ WINDOW {frames} QUALIFY row IS NOT NULL;
 FRAME = "w_{window} AS (PARTITION BY {keys} ORDER BY moment RANGE BETWEEN (moment - {start}) PRECEDING AND CURRENT ROW)"
 STARTS = {
     "1h": "time_bucket(INTERVAL 5 MINUTE, moment - INTERVAL 1 HOUR)",
+    "3h": "time_bucket(INTERVAL 5 MINUTE, moment - INTERVAL 3 HOUR)",
     "1d": "date_trunc('hour', moment - INTERVAL 1 DAY)",
     "7d": "date_trunc('hour', moment - INTERVAL 7 DAY)",
     "30d": "date_trunc('day', moment - INTERVAL 30 DAY)",
@@ -61,8 +62,10 @@ DELAYS = {"time": "landed_at", "column": "arr_delay", "events": "landed"}
 DEPARTURES = {"time": "departed_at", "column": "dep_delay", "events": "departed"}
 RECENT = {
     "plane_recent": ("tailnum", DELAYS, {"plane_delay_avg": "avg", "plane_legs": "count"}, ("1d", "7d", "30d")),
-    "route_recent": ("origin, dest", DELAYS, {"route_delay_avg": "avg"}, ("7d", "30d")),
-    "airport_recent": ("origin", DEPARTURES, {"origin_departures": "count", "origin_dep_delay_avg": "avg"}, ("1h",)),
+    "carrier_recent": ("carrier", DELAYS, {"carrier_delay_avg": "avg"}, ("3h", "1d")),
+    "route_recent": ("origin, dest", DELAYS, {"route_delay_avg": "avg"}, ("1d", "7d", "30d")),
+    "airport_busy": ("origin", DEPARTURES, {"origin_departures": "count"}, ("1h",)),
+    "airport_recent": ("origin", DEPARTURES, {"origin_dep_delay_avg": "avg"}, ("1h", "3h")),
 }
 
 # A value counts while it is younger than its view's ttl.
@@ -87,14 +90,13 @@ SELECT
     date_part('year', s.departs_at) - a.year AS plane_age,
     a.seats AS seats,
     CASE WHEN c_counts THEN c.arr_delay END AS carrier_arr_delay,
-    CASE WHEN c_counts THEN c.carrier_delay_avg_50 END AS carrier_delay_avg_50,
     CASE WHEN r_counts THEN r.arr_delay END AS route_arr_delay,
     CASE WHEN r_counts THEN r.air_time END AS route_air_time,
-    CASE WHEN r_counts THEN r.route_delay_avg_20 END AS route_delay_avg_20,
     CASE WHEN d_counts THEN d.dep_delay END AS origin_dep_delay,
-    CASE WHEN d_counts THEN d.origin_delay_avg_20 END AS origin_delay_avg_20,
     pr.* EXCLUDE (row),
+    cr.* EXCLUDE (row),
     rr.* EXCLUDE (row),
+    ab.* EXCLUDE (row),
     ar.* EXCLUDE (row),
     CASE WHEN w_counts THEN w.temp END AS weather__temp,
     CASE WHEN w_counts THEN w.dewp END AS weather__dewp,
@@ -112,6 +114,8 @@ ASOF LEFT JOIN carrier_history c ON s.carrier = c.carrier AND s.event_timestamp 
 ASOF LEFT JOIN route_history r ON s.origin = r.origin AND s.dest = r.dest AND s.event_timestamp >= r.known
 ASOF LEFT JOIN airport_departures d ON s.origin = d.origin AND s.event_timestamp >= d.known
 JOIN plane_recent pr ON s.row = pr.row
+JOIN carrier_recent cr ON s.row = cr.row
+JOIN airport_busy ab ON s.row = ab.row
 JOIN route_recent rr ON s.row = rr.row
 JOIN airport_recent ar ON s.row = ar.row
 ASOF LEFT JOIN airport_weather w ON s.origin = w.origin AND s.event_timestamp >= w.known

@@ -45,7 +45,7 @@ versions:
 JOIN_KEYS = ["tailnum", "carrier", "origin", "dest"]
 ASKED = [*JOIN_KEYS, "event_timestamp", "distance", "departs_at"]  # what a request brings; the server knows the rest
 KNOWN_TO_CALLER = ["distance", "local_hour", "weekday", "from_ewr", "from_lga"]  # what needs no history
-WINDOWS = ("_1h", "_1d", "_7d", "_30d")
+WINDOWS = ("_1h", "_3h", "_1d", "_7d", "_30d")
 
 CUTOFF = dt.datetime(2013, 12, 20, 21, tzinfo=dt.timezone.utc)  # the Friday before Christmas, 4 p.m. in New York
 HEAD_ROWS, HISTORY_ROWS = 2_000, 500
@@ -120,7 +120,7 @@ def with_server(report: Report, client: quern.Client) -> int:
         report.line(f"{trained.train_rows:,} flights to learn from, {trained.test_rows:,} to be judged on")
         report.line(f"AUC {baseline.auc:.3f} on what the caller knows: {', '.join(KNOWN_TO_CALLER)}")
         report.line(f"AUC {without_windows.auc:.3f} with the history that Quern adds: the latest rows")
-        report.line(f"AUC {trained.auc:.3f} with windows as well: the last hour, day, 7 and 30 days")
+        report.line(f"AUC {trained.auc:.3f} with windows as well: the last 1 and 3 hours, 1, 7 and 30 days")
 
     with report.step("Export the model to ONNX and apply it, while the server runs"):
         train.export(trained, MODEL_FILE)

@@ -18,8 +18,6 @@ Written below ``--data``:
 ``planes.csv``             what the registry of aircraft knew at the start of the year
 ``spine.parquet``          a row for each scheduled flight: what to ask, when to ask it, and how late it was
 =========================  ===============================================================================
-
-The ``*_avg_*`` columns are averages over the last flights, computed here because a source may bring anything.
 """
 
 from __future__ import annotations
@@ -159,32 +157,18 @@ def expect_none(rows: pl.DataFrame, what: str) -> None:
         raise SystemExit(f"{rows.height} {what}, the first of them:\n{rows.head(5)}")
 
 
-def recent_average(column: str, count: int, by: list[str]) -> pl.Expr:
-    """Average over the last `count` rows of the same key, this one included; rows are in the order of knowing."""
-    return pl.col(column).rolling_mean(count, min_samples=1).over(by)
-
-
 def landings(flights: pl.DataFrame) -> pl.DataFrame:
     """Every flight that landed, in order of landing. A diverted one has no delay."""
     rows = flights.filter(pl.col("landed_at").is_not_null()).sort("landed_at", "row_id")
-    averages = rows.filter(pl.col("arr_delay").is_not_null()).select(
-        "row_id",
-        carrier_delay_avg_50=recent_average("arr_delay", 50, ["carrier"]),
-        route_delay_avg_20=recent_average("arr_delay", 20, ["origin", "dest"]),
-    )
-    return rows.join(averages, on="row_id", how="left", maintain_order="left").select(
+    return rows.select(
         "landed_at", "tailnum", "carrier", "flight", "origin", "dest", "dep_delay", "arr_delay", "air_time", "distance",
-        "carrier_delay_avg_50", "route_delay_avg_20",
     )  # fmt: skip
 
 
 def departures(flights: pl.DataFrame) -> pl.DataFrame:
     """Every flight that took off, in order of take-off."""
     rows = flights.filter(pl.col("departed_at").is_not_null()).sort("departed_at", "row_id")
-    return rows.select(
-        "departed_at", "origin", "dest", "carrier", "flight", "tailnum", "dep_delay",
-        origin_delay_avg_20=recent_average("dep_delay", 20, ["origin"]),
-    )  # fmt: skip
+    return rows.select("departed_at", "origin", "dest", "carrier", "flight", "tailnum", "dep_delay")
 
 
 def read_weather(raw: Path) -> pl.DataFrame:
