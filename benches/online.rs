@@ -35,7 +35,7 @@ pub fn repository() -> Repository {
         let python = std::env::var("QUERN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
         for (name, width) in [("scoring", WIDTH), ("derived", WIDTH + DERIVED)] {
             let status = Command::new(&python)
-                .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/model.py"))
+                .arg("model.py")
                 .arg(folder.join(format!("{name}.onnx")))
                 .arg(width.to_string())
                 .stderr(std::process::Stdio::null())

@@ -1,7 +1,7 @@
 //! The flights example, whole: is its training set, value for value, what DuckDB's own join says?
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::binary::run;
@@ -22,7 +22,7 @@ fn python(script: &Path, arguments: &[&Path]) {
 
 #[test]
 fn the_training_set_of_all_flights_equals_an_independent_join() {
-    let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../feature-defs/examples/flights");
+    let example = std::path::absolute("../feature-defs/examples/flights").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (root, data) = (folder.path(), folder.path().join("data"));
     fs::copy(example.join("quern.yaml"), root.join("quern.yaml")).unwrap();

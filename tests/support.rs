@@ -86,7 +86,7 @@ pub(crate) fn try_materialize_to(quern: &Quern, to_us: i64) -> quern_server::Res
 
 /// A checked-in file.
 pub(crate) fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)).unwrap()
+    std::fs::read(Path::new("../tests/fixtures").join(name)).unwrap()
 }
 
 /// A path that the set-up knows and a test cannot do without.

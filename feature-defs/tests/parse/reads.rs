@@ -177,7 +177,7 @@ fn models() {
 
 #[test]
 fn the_flights_example_is_sound() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/flights/definitions");
+    let folder = "examples/flights/definitions";
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).expect("the example's folder") {
         let path = entry.expect("an entry").path();

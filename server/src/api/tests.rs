@@ -115,7 +115,7 @@ impl Server {
 }
 
 fn fixtures() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
+    Path::new("../tests/fixtures").to_owned()
 }
 
 const PREDICT: &str = "/v1/models/arrival_delay:predict";

@@ -21,7 +21,7 @@ fn runtime() -> Runtime {
 }
 
 fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/../tests/fixtures/{name}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    std::fs::read(format!("../tests/fixtures/{name}.onnx")).unwrap()
 }
 
 const VIEW: &str = "

@@ -10,7 +10,18 @@ pub(crate) fn write_number(mut n: u64, out: &mut Vec<u8>) {
 }
 
 /// Takes a LEB128 number off the front.
+#[inline]
 pub(crate) fn number(bytes: &mut &[u8]) -> Option<u64> {
+    match bytes.split_first()? {
+        (byte, rest) if *byte < 0x80 => {
+            *bytes = rest;
+            Some(u64::from(*byte))
+        }
+        _ => long_number(bytes),
+    }
+}
+
+fn long_number(bytes: &mut &[u8]) -> Option<u64> {
     let (mut n, mut shift) = (0u64, 0);
     loop {
         let (byte, rest) = bytes.split_first()?;

@@ -126,17 +126,24 @@ impl Exact {
     }
 
     /// Reads what [`Exact::write`] wrote.
+    #[inline]
     pub(crate) fn read(bytes: &mut &[u8]) -> Option<Exact> {
         let exponent = super::bytes::signed(bytes)? as i32;
         let mantissa = super::bytes::piece(bytes)?;
-        if mantissa.len() > 16 {
-            let far = Some(Box::new((BigInt::from_signed_bytes_le(mantissa), exponent)));
-            return Some(Exact { near: 0, exponent: 0, far });
-        }
-        let negative = mantissa.last().is_some_and(|last| last & 0x80 != 0);
-        let mut whole = [if negative { 0xff } else { 0 }; 16];
-        whole[..mantissa.len()].copy_from_slice(mantissa);
-        Some(Exact { near: i128::from_le_bytes(whole), exponent, far: None })
+        let near = match mantissa.len() {
+            0 => 0,
+            // The bytes go to the top; the shift brings them down, the sign behind them.
+            length @ 1..=16 => {
+                let mut sixteen = [0; 16];
+                sixteen[16 - length..].copy_from_slice(mantissa);
+                i128::from_le_bytes(sixteen) >> (128 - 8 * length)
+            }
+            _ => {
+                let far = Some(Box::new((BigInt::from_signed_bytes_le(mantissa), exponent)));
+                return Some(Exact { near: 0, exponent: 0, far });
+            }
+        };
+        Some(Exact { near, exponent, far: None })
     }
 }
 

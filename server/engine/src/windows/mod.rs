@@ -25,8 +25,8 @@ use aggregate::{Finish, InputShape, Params};
 use crate::expr::Expression;
 
 const DAY_US: i64 = 86_400_000_000;
-/// Sixteen days: the size of the tiles that are made of tiles.
-const ROLLUP_US: i64 = 16 * DAY_US;
+/// Eight days: the size of the tiles that are made of tiles.
+const ROLLUP_US: i64 = 8 * DAY_US;
 /// Sizes of tiles; each divides the next.
 const SPANS_US: [i64; 5] = [1, 300_000_000, 3_600_000_000, DAY_US, ROLLUP_US];
 /// How long before its latest event a key's days are kept apart for lifetime windows.

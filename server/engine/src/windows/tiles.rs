@@ -1,9 +1,9 @@
 //! Which bytes hold an entity's windows in the head, and what do they answer?
 //!
-//! Events are aggregated into tiles: stretches of 5 minutes, an hour, a day, sixteen days (and single instants, for
+//! Events are aggregated into tiles: stretches of 5 minutes, an hour, a day, eight days (and single instants, for
 //! windows with `hop: exact`). A window is read as a few tiles: small ones from its left end to the next hour, larger
 //! ones to the next day, and so on to the latest event. Of each size only what a window can still reach is kept,
-//! counted from the key's latest event. A tile of sixteen days is made of days; all others of events.
+//! counted from the key's latest event. A tile of eight days is made of days; all others of events.
 //!
 //! Version 1, numbers little-endian, `n` a LEB128 number, `piece` bytes behind their length:
 //!

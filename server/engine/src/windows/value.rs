@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array, ListArray, MapArray, StringArray,
-    StructArray, new_empty_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, BooleanArray, ListArray, MapArray,
+    PrimitiveArray, StringArray, StructArray, new_empty_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
@@ -129,8 +129,8 @@ pub(crate) fn column(cells: Vec<Cell>, dtype: &DataType) -> Result<ArrayRef, Eng
                 Cell::Value(Value::Number(key)) => Some(unordered(key)),
                 _ => None,
             };
-            let floats: arrow::array::Float64Array = cells.into_iter().map(number).collect();
-            Ok(cast(&(Arc::new(floats) as ArrayRef), dtype)?)
+            let floats = primitive::<Float64Type>(cells, number);
+            Ok(if *dtype == DataType::Float64 { floats } else { cast(&floats, dtype)? })
         }
         _ => {
             let number = |cell: Cell| match cell {
@@ -142,13 +142,32 @@ pub(crate) fn column(cells: Vec<Cell>, dtype: &DataType) -> Result<ArrayRef, Eng
                     cells.into_iter().map(|cell| number(cell).map(|n| n != 0)).collect();
                 return Ok(Arc::new(truths));
             }
-            let numbers: ArrayRef = Arc::new(cells.into_iter().map(number).collect::<Int64Array>());
+            let numbers = primitive::<Int64Type>(cells, number);
             if *dtype == DataType::Date32 {
                 return Ok(cast(&cast(&numbers, &DataType::Int32)?, dtype)?);
             }
-            Ok(cast(&numbers, dtype)?)
+            Ok(if *dtype == DataType::Int64 { numbers } else { cast(&numbers, dtype)? })
         }
     }
+}
+
+/// The numbers, without a mask where none is missing.
+fn primitive<T: ArrowPrimitiveType>(
+    cells: Vec<Cell>,
+    number: impl Fn(Cell) -> Option<T::Native>,
+) -> ArrayRef {
+    let mut valid = Vec::new();
+    let mut numbers = Vec::with_capacity(cells.len());
+    for cell in cells {
+        let number = number(cell);
+        if number.is_none() || !valid.is_empty() {
+            valid.resize(numbers.len(), true);
+            valid.push(number.is_some());
+        }
+        numbers.push(number.unwrap_or_default());
+    }
+    let valid = (!valid.is_empty()).then(|| NullBuffer::from(valid));
+    Arc::new(PrimitiveArray::<T>::new(numbers.into(), valid))
 }
 
 fn nulls(valid: Vec<bool>) -> Option<NullBuffer> {
