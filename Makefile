@@ -60,3 +60,4 @@ $(DENY):
 bench: build
 	cargo bench --profile dev --workspace
 	$(QUERN_PYTHON) benches/peers/compare.py
+	$(QUERN_PYTHON) benches/peers/windows.py
