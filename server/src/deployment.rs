@@ -18,7 +18,7 @@ use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 use crate::error::{Error, Result};
 use crate::inference::{Model, Runtime};
 use crate::settings::Settings;
-use crate::store::history::History;
+use crate::store::history::{History, Pushed};
 use crate::store::registry::{Apply, Artifacts, Registry};
 use crate::store::rocks::Head;
 
@@ -104,13 +104,14 @@ impl Quern {
         // Opening RocksDB and loading models blocks for as long as it takes.
         let opening = tokio::task::spawn_blocking(move || -> Result<Arc<Quern>> {
             let head = Head::open(&settings.data.join("head"))?;
+            let pushed = Pushed::open(settings.data.join("pushed"), head.tail()?)?;
             let runtime = LazyRuntime::default();
             let live = match latest {
                 Some(apply) => restore(apply, &registry.artifacts, || runtime.get(&settings))?,
                 None => Deployment::default(),
             };
             Ok(Arc::new(Quern {
-                history: History::new(settings.repository.clone()),
+                history: History::new(settings.repository.clone(), pushed),
                 settings,
                 registry,
                 head,

@@ -353,7 +353,7 @@ pub(crate) fn bring_in(
             let mut rows = Rows::default();
             let kept = windows.kept();
             for (id, range) in ranges.into_iter().enumerate() {
-                let bytes = windows.store(stored[id].as_deref(), stretch.from_us, &events, range)?;
+                let bytes = windows.store(stored[id].as_deref(), stretch.from_us, &events, range, &kept)?;
                 // What overflows is an error now, not when it is asked for.
                 windows.answer(&[Some(&bytes)], &[latest_us(&bytes)?], &every, &kept)?;
                 rows.push(view.id, keys.key(id as u32), |out| out.extend_from_slice(&bytes));

@@ -20,10 +20,12 @@ pub struct Address(u64);
 
 impl Address {
     const ROW_BITS: u32 = 40;
+    /// The greatest number that a file may have.
+    pub const FILES_MAX: u32 = (1 << (64 - Self::ROW_BITS - 1)) - 1;
 
     /// The address of `row` of the `file`-th file, by name.
     pub fn new(file: u32, row: u64) -> Address {
-        debug_assert!(row < 1 << Self::ROW_BITS && u64::from(file) < 1 << (64 - Self::ROW_BITS - 1));
+        debug_assert!(row < 1 << Self::ROW_BITS && file <= Self::FILES_MAX);
         Address(u64::from(file) << Self::ROW_BITS | row)
     }
 

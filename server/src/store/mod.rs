@@ -1,6 +1,7 @@
 //! Where do rows, definitions and models lie?
 //!
-//! [`history`] is ground truth: the files of the sources, read only. [`rocks`] is the head: the latest row of each
+//! [`history`] is ground truth: the files of the sources, read only, and the rows that were pushed.
+//! [`rocks`] is the head: the latest row of each
 //! key, derived from history and rebuilt from it at any time. [`registry`] keeps every apply.
 
 pub mod history;

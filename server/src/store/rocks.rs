@@ -4,6 +4,8 @@
 //! its old rows are never read again. Writes are monotonic: a row replaces one of the same or an earlier place in the
 //! total order of time, never a later one. So any order and any repetition of writes ends in the same head.
 
+mod tail;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use rocksdb::{
 };
 
 use crate::error::{Error, Result};
+pub use tail::{Commit, Seen, SeenKey};
 
 /// The version of the key space. A folder of another version is refused, not misread.
 const FORMAT: &[u8] = b"1";
@@ -50,6 +53,11 @@ pub struct Upserted {
     pub unchanged: u64,
     /// Rows that are older than the head.
     pub older: u64,
+}
+
+struct Fresh {
+    rows: Vec<usize>,
+    upserted: Upserted,
 }
 
 /// Encoded keys and rows, one after another in one buffer each.
@@ -115,6 +123,8 @@ impl Head {
         let families = [
             ColumnFamilyDescriptor::new("default", options.clone()),
             ColumnFamilyDescriptor::new(META, Options::default()),
+            ColumnFamilyDescriptor::new(tail::TAIL, Options::default()),
+            ColumnFamilyDescriptor::new(tail::SEEN, Options::default()),
         ];
         let db = DB::open_cf_descriptors(&options, folder, families).map_err(|e| {
             Error::internal(format_args!("cannot open the online store {}", folder.display()), e)
@@ -155,12 +165,16 @@ impl Head {
         Ok(head)
     }
 
+    fn family(&self, name: &str) -> &rocksdb::ColumnFamily {
+        self.db.cf_handle(name).expect("every column family was opened with the store")
+    }
+
     fn meta(&self) -> &rocksdb::ColumnFamily {
-        self.db.cf_handle(META).expect("the meta column family was opened with the store")
+        self.family(META)
     }
 
     fn rows(&self) -> &rocksdb::ColumnFamily {
-        self.db.cf_handle("default").expect("the default column family always exists")
+        self.family("default")
     }
 
     /// The stored rows of `wanted`, in its order, in one round.
@@ -175,25 +189,31 @@ impl Head {
 
     /// Brings rows of distinct keys in; each replaces what is stored unless that is later.
     pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
+        let _writing = self.writing.lock();
+        let fresh = self.fresh(rows)?;
+        self.write(rows, &fresh.rows)?;
+        Ok(fresh.upserted)
+    }
+
+    /// Which of the rows are not stored yet, nor later ones, in key order.
+    fn fresh(&self, rows: &Rows) -> Result<Fresh> {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_unstable_by(|a, b| rows.get(*a).0.cmp(rows.get(*b).0));
-        let mut result = Upserted::default();
-        let _writing = self.writing.lock();
+        let mut upserted = Upserted::default();
         let mut fresh = Vec::with_capacity(order.len());
         for some in order.chunks(1_024) {
             let stored = self.db.batched_multi_get_cf(self.rows(), some.iter().map(|i| rows.get(*i).0), true);
             for (i, stored) in some.iter().zip(stored) {
                 let row = rows.get(*i).1;
                 match stored? {
-                    Some(stored) if stored[..] == *row => result.unchanged += 1,
-                    Some(stored) if later(&stored, row)? => result.older += 1,
+                    Some(stored) if stored[..] == *row => upserted.unchanged += 1,
+                    Some(stored) if later(&stored, row)? => upserted.older += 1,
                     _ => fresh.push(*i),
                 }
             }
         }
-        result.written = fresh.len() as u64;
-        self.write(rows, &fresh)?;
-        Ok(result)
+        upserted.written = fresh.len() as u64;
+        Ok(Fresh { rows: fresh, upserted })
     }
 
     /// Brings rows of distinct keys in, whatever is stored.

@@ -55,6 +55,11 @@ impl<'a> Size<'a> {
         self.states.get(if tile == 0 { 0 } else { end(tile - 1) }..end(tile))
     }
 
+    /// The tiles that start within `from..to`: when, and their states.
+    fn tiles(&self, from_us: i64, to_us: i64) -> impl Iterator<Item = (i64, &'a [u8])> {
+        self.between(from_us, to_us).map(|tile| (self.start_us(tile), self.tile(tile).unwrap_or_default()))
+    }
+
     /// The tiles that start within `from..to`.
     fn between(&self, from_us: i64, to_us: i64) -> Range<usize> {
         let at = |us: i64| self.starts.partition_point(|start| i64::from_le_bytes(*start) < us);
@@ -107,62 +112,83 @@ pub fn latest_us(stored: &[u8]) -> Result<i64, EngineError> {
 }
 
 impl Windows {
-    /// The bytes of a key: what `stored` holds of the time before `from_us`, and all of `events` in `range` after it.
-    ///
-    /// `from_us` is the start of a day, or `i64::MIN` where `events` hold everything.
+    /// The bytes of a key: what `stored` holds of the time before `from_us`, and `events` in `range`. They are all that
+    /// there are from `from_us` on, the start of a day; with `i64::MIN`, all there are. With `i64::MAX` they come on top
+    /// of what is stored, whatever their time.
     pub fn store(
         &self,
         stored: Option<&[u8]>,
         from_us: i64,
         events: &Events,
         range: Range<usize>,
+        kept: &Kept,
     ) -> Result<Vec<u8>, EngineError> {
         let stored = stored.filter(|_| from_us != i64::MIN).map(Stored::read).transpose()?;
         let last = range.clone().next_back().map(|event| events.visible_us[event]);
         let latest_us =
             last.into_iter().chain(stored.as_ref().map(|s| s.latest_us)).max().unwrap_or(i64::MIN);
-        let mut sizes: Vec<(i64, Tiles)> = Vec::new();
-        for level in &self.levels {
-            let mut tiles = Tiles::new();
-            if let Some(size) =
-                stored.iter().flat_map(|s| &s.sizes).find(|size| size.span_us == level.span_us)
-            {
-                let end_us = if level.span_us == ROLLUP_US { floor(from_us, ROLLUP_US) } else { from_us };
-                for tile in size.between(i64::MIN, end_us) {
-                    tiles.insert(size.start_us(tile), size.tile(tile).unwrap_or_default().to_vec());
-                }
+        let (mut sizes, mut fresh_days) = (Vec::new(), Tiles::new());
+        for level in &kept.levels {
+            let old =
+                |span_us| stored.iter().flat_map(|s| &s.sizes).find(move |size| size.span_us == span_us);
+            let size = old(level.span_us);
+            if stored.is_some() && size.is_none() {
+                // The events that are stored are not in tiles of this size.
+                continue;
             }
-            let whole_life = level.span_us == DAY_US && self.has_lifetime;
+            let whole_life = level.span_us == DAY_US && kept.lifetime;
             let limit_us = if whole_life { i64::MIN } else { latest_us.saturating_sub(level.reach_us) };
-            if level.span_us == ROLLUP_US {
-                let days = sizes.iter().find(|(span_us, _)| *span_us == DAY_US).map(|(_, days)| days);
-                let from_us = floor(from_us.max(limit_us), ROLLUP_US);
-                for (start_us, day) in days.into_iter().flat_map(|days| days.range(from_us..)) {
-                    let tile = tiles.entry(floor(*start_us, ROLLUP_US)).or_default();
-                    *tile = self.merged(tile, day)?;
-                }
+            let cut_us = if level.span_us == ROLLUP_US { floor(from_us, ROLLUP_US) } else { from_us };
+            let mut tiles: Tiles = size
+                .iter()
+                .flat_map(|size| size.tiles(i64::MIN, cut_us))
+                .map(|(us, t)| (us, t.to_vec()))
+                .collect();
+            let fresh = if level.span_us == ROLLUP_US {
+                // The days of the tile that is cut, then those that are new.
+                let straddling = old(DAY_US).into_iter().flat_map(|days| days.tiles(cut_us, from_us));
+                let new = fresh_days.iter().map(|(start_us, day)| (*start_us, &day[..]));
+                let mut rollups = Tiles::new();
+                straddling
+                    .chain(new)
+                    .try_for_each(|(us, day)| self.add(&mut rollups, floor(us, ROLLUP_US), day))?;
+                rollups
             } else {
-                self.tile(level, events, range.clone(), limit_us, &mut tiles);
-            }
+                self.tile(level, events, range.clone(), limit_us)
+            };
+            fresh.iter().try_for_each(|(start_us, states)| self.add(&mut tiles, *start_us, states))?;
             // Tiles that no window reaches from the latest event on.
             tiles.retain(|start_us, _| *start_us >= limit_us);
             sizes.push((level.span_us, tiles));
+            if level.span_us == DAY_US {
+                fresh_days = fresh;
+            }
         }
-        let mut before = stored.as_ref().and_then(|s| s.before).map(|(_, states)| states.to_vec());
         let cut_us = floor(latest_us.saturating_sub(LIFETIME_TAIL_US), DAY_US);
-        if self.has_lifetime {
-            let mut states = before.take().unwrap_or_default();
+        let mut before = None;
+        if kept.lifetime && stored.as_ref().is_none_or(|stored| stored.before.is_some()) {
+            let (old_us, states) = stored.and_then(|stored| stored.before).unwrap_or((i64::MIN, &[]));
+            let mut states = states.to_vec();
+            for day in fresh_days.range(..old_us).map(|(_, day)| day) {
+                states = self.merged(&states, day)?;
+            }
             for (_, days) in sizes.iter_mut().filter(|(span_us, _)| *span_us == DAY_US) {
-                let old_us = stored.as_ref().and_then(|s| s.before).map_or(i64::MIN, |(cut_us, _)| cut_us);
                 for (_, day) in days.range(old_us..cut_us.max(old_us)) {
                     states = self.merged(&states, day)?;
                 }
-                let reach_us = self.levels.iter().find(|l| l.span_us == DAY_US).map_or(0, |l| l.reach_us);
+                let reach_us = kept.levels.iter().find(|l| l.span_us == DAY_US).map_or(0, |l| l.reach_us);
                 days.retain(|start_us, _| *start_us >= latest_us.saturating_sub(reach_us));
             }
-            before = Some(states);
+            before = Some((cut_us.max(old_us), states));
         }
-        Ok(self.bytes(latest_us, before.map(|states| (cut_us, states)), &sizes))
+        Ok(self.bytes(latest_us, before, &sizes))
+    }
+
+    /// Merges the states of a tile into those of the tile that starts at `start_us`.
+    fn add(&self, tiles: &mut Tiles, start_us: i64, states: &[u8]) -> Result<(), EngineError> {
+        let tile = tiles.entry(start_us).or_default();
+        *tile = self.merged(tile, states)?;
+        Ok(())
     }
 
     fn bytes(&self, latest_us: i64, before: Option<(i64, Vec<u8>)>, sizes: &[(i64, Tiles)]) -> Vec<u8> {
@@ -189,7 +215,8 @@ impl Windows {
     }
 
     /// Aggregates the events of `range` into tiles of one size, from the tile that holds `limit_us` on.
-    fn tile(&self, level: &Level, events: &Events, range: Range<usize>, limit_us: i64, tiles: &mut Tiles) {
+    fn tile(&self, level: &Level, events: &Events, range: Range<usize>, limit_us: i64) -> Tiles {
+        let mut tiles = Tiles::new();
         let first = events.visible_us[range.clone()].partition_point(|us| *us < limit_us) + range.start;
         let mut at = first;
         while at < range.end {
@@ -221,6 +248,7 @@ impl Windows {
             tiles.insert(start_us, states);
             at = end;
         }
+        tiles
     }
 
     /// The states of two tiles as those of one; an empty one is no tile.

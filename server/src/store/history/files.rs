@@ -30,6 +30,12 @@ pub(super) struct HistoryFile {
 }
 
 impl HistoryFile {
+    /// A file of Quern's own.
+    pub(super) fn at(path: &Path) -> io::Result<HistoryFile> {
+        let version = Version::of(&fs::metadata(path)?);
+        Ok(HistoryFile { path: path.to_owned(), name: path.display().to_string(), version })
+    }
+
     /// How large it was when it was found.
     pub(super) fn bytes(&self) -> u64 {
         self.version.bytes

@@ -1,9 +1,9 @@
 //! Which rows does a source's history hold, and how are they read?
 //!
-//! History is files, Parquet or CSV. A source is opened once ([`History::open`]): its files are listed in the
+//! History is files, Parquet or CSV, and what was pushed. A source is opened once ([`History::open`]): its files are listed in the
 //! order their rows count as arrived, and every footer is read and checked. What is open is then read in units,
 //! by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files), `columns`
-//! (which columns, of which types), `parquet`, then `csv` with `cell` (text becomes values).
+//! (which columns, of which types), `parquet`, then `csv` with `cell` (text becomes values), and `pushed` (what came by itself).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], and with event
 //! and created timestamps in microseconds, UTC.
@@ -13,6 +13,7 @@ mod columns;
 mod csv;
 mod files;
 mod parquet;
+mod pushed;
 #[cfg(test)]
 mod tests;
 
@@ -20,29 +21,35 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Fields, Schema, SchemaRef};
+use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 use feature_defs::{DefError, Format, Source};
+use quern_engine::asof::Address;
 
 use crate::error::{Error, Result};
 use csv::CsvFile;
 use files::HistoryFile;
 use parquet::ParquetFile;
+pub use pushed::{Pushed, PushedRows};
 
+/// The number that stands for the file of all pushed rows: they count as arrived after all files.
+pub const PUSHED: u32 = Address::FILES_MAX;
 /// The most rows in one batch.
 pub const BATCH_ROWS_MAX: usize = 16_384;
 /// How many mistakes one error lists.
 const MISTAKES_SHOWN: usize = 20;
 
-/// The files of a repository's sources.
-#[derive(Debug, Clone)]
+/// The files of a repository's sources, and the rows that were pushed to them.
+#[derive(Debug)]
 pub struct History {
     root: PathBuf,
+    /// What was pushed.
+    pub pushed: Pushed,
 }
 
 impl History {
     /// The history of the repository in `root`: where relative paths begin.
-    pub fn new(root: PathBuf) -> Self {
-        History { root }
+    pub fn new(root: PathBuf, pushed: Pushed) -> Self {
+        History { root, pushed }
     }
 
     /// The canonical schema of a source's rows, all columns nullable. Parquet: the columns of the first file by
@@ -79,7 +86,8 @@ impl History {
     /// How many files a source has now, and how many bytes they are. What cannot be listed is nothing.
     pub fn size(&self, source: &Source) -> (usize, u64) {
         let found = source.batch.as_ref().and_then(|batch| files::find(&self.root, source, batch).ok());
-        let found = found.unwrap_or_default();
+        let mut found = found.unwrap_or_default();
+        found.extend(self.pushed.of(&source.name).files.iter().map(|pushed| pushed.file.clone()));
         (found.len(), found.iter().map(HistoryFile::bytes).sum())
     }
 
@@ -91,71 +99,101 @@ impl History {
     /// [`Error::Invalid`] with every file that cannot be read, and every column that a file lacks or holds in
     /// another type.
     pub fn open(&self, source: &Source, schema: &SchemaRef) -> Result<Scan> {
-        let Some(batch) = &source.batch else {
-            return Ok(Scan {
-                units: Vec::new(),
-                schema: Arc::clone(schema),
-                files: Files::Parquet(Vec::new()),
-            });
-        };
-        let found = files::find(&self.root, source, batch).map_err(|mistake| {
-            let help = mistake.help.map(|help| format!("; {help}")).unwrap_or_default();
-            Error::Invalid(mistake.cause + &help)
-        })?;
-        let mut opening = Opening { source, schema, units: Vec::new(), mistakes: Vec::new() };
-        let numbered = (0u32..).zip(found);
-        let files = match batch.format {
-            Format::Parquet => {
-                Files::Parquet(numbered.filter_map(|(i, file)| opening.parquet(i, file)).collect())
+        let mut opening =
+            Opening { source, schema, units: Vec::new(), parts: Vec::new(), mistakes: Vec::new() };
+        if let Some(batch) = &source.batch {
+            let found = files::find(&self.root, source, batch).map_err(|mistake| {
+                let help = mistake.help.map(|help| format!("; {help}")).unwrap_or_default();
+                Error::Invalid(mistake.cause + &help)
+            })?;
+            for (number, file) in (0u32..).zip(found) {
+                match batch.format {
+                    Format::Parquet => opening.parquet(Start { file: number, row: 0 }, file),
+                    Format::Csv => opening.csv(number, file),
+                }
             }
-            Format::Csv => Files::Csv(numbered.filter_map(|(i, file)| opening.csv(i, file)).collect()),
-        };
-        Ok(Scan { units: opening.finish()?, schema: Arc::clone(schema), files })
+        }
+        let pushed = self.pushed.of(&source.name);
+        for pushed in &pushed.files {
+            opening.parquet(Start { file: PUSHED, row: pushed.first }, pushed.file.clone());
+        }
+        for segment in &pushed.tail {
+            opening.units.push(Unit {
+                file: PUSHED,
+                first_row: segment.first,
+                rows: segment.rows.num_rows() as u64,
+                times: pushed::times(&segment.rows, &source.event_timestamp),
+                part: opening.parts.len(),
+                row_group: 0,
+            });
+            opening.parts.push(Part::Tail(segment.rows.clone()));
+        }
+        opening.finish()
     }
 }
 
-/// What has been learnt while the files of a source are opened one after the other.
+/// What has been learnt while the parts of a source are opened one after the other.
 struct Opening<'a> {
     source: &'a Source,
-    schema: &'a Schema,
+    schema: &'a SchemaRef,
     units: Vec<Unit>,
+    parts: Vec<Part>,
     mistakes: Vec<String>,
 }
 
+/// Number of a file, and of its first row.
+#[derive(Clone, Copy)]
+struct Start {
+    file: u32,
+    row: u64,
+}
+
 impl Opening<'_> {
-    fn parquet(&mut self, number: u32, file: HistoryFile) -> Option<ParquetFile> {
+    fn parquet(&mut self, start: Start, file: HistoryFile) {
         let opened = ParquetFile::open(file)
             .and_then(|file| Ok((file.row_groups(&self.source.event_timestamp)?, file)));
-        let (row_groups, file) = self.noted(opened)?;
-        self.mistakes.extend(columns::mismatches(self.source, self.schema, file.name(), file.fields()));
-        let mut first_row = 0;
+        let Some((row_groups, file)) = self.noted(opened) else { return };
+        // What was pushed may be older than a column of today.
+        let is_there =
+            |field: &&Arc<Field>| start.file != PUSHED || file.fields().find(field.name()).is_some();
+        let wanted = Schema::new(self.schema.fields().iter().filter(is_there).cloned().collect::<Fields>());
+        self.mistakes.extend(columns::mismatches(self.source, &wanted, file.name(), file.fields()));
+        let mut first_row = start.row;
         for (row_group, (rows, times)) in row_groups.into_iter().enumerate() {
-            self.units.push(Unit { file: number, first_row, rows, times, row_group });
+            self.units.push(Unit {
+                file: start.file,
+                first_row,
+                rows,
+                times,
+                part: self.parts.len(),
+                row_group,
+            });
             first_row += rows;
         }
-        Some(file)
+        self.parts.push(Part::Parquet(file));
     }
 
-    fn csv(&mut self, number: u32, file: HistoryFile) -> Option<CsvFile> {
+    fn csv(&mut self, number: u32, file: HistoryFile) {
         let header = csv::header(&file, self.schema);
-        let header = self.noted(header)?;
+        let Some(header) = self.noted(header) else { return };
         let mistakes = columns::mismatches(self.source, self.schema, &file.name, &header);
         if !mistakes.is_empty() {
             self.mistakes.extend(mistakes);
-            return None;
+            return;
         }
-        let file = self.noted(CsvFile::open(file))?;
-        self.units.push(Unit { file: number, first_row: 0, rows: file.rows(), times: None, row_group: 0 });
-        Some(file)
+        let Some(file) = self.noted(CsvFile::open(file)) else { return };
+        let (rows, part) = (file.rows(), self.parts.len());
+        self.units.push(Unit { file: number, first_row: 0, rows, times: None, part, row_group: 0 });
+        self.parts.push(Part::Csv(file));
     }
 
     fn noted<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.mistakes.push(error.to_string())).ok()
     }
 
-    fn finish(mut self) -> Result<Vec<Unit>> {
+    fn finish(mut self) -> Result<Scan> {
         if self.mistakes.is_empty() {
-            return Ok(self.units);
+            return Ok(Scan { units: self.units, schema: Arc::clone(self.schema), parts: self.parts });
         }
         let more = self.mistakes.len().saturating_sub(MISTAKES_SHOWN);
         self.mistakes.truncate(MISTAKES_SHOWN);
@@ -164,18 +202,19 @@ impl Opening<'_> {
     }
 }
 
-/// Rows that are read together: a row group of a Parquet file, or a whole CSV file.
+/// Rows that are read together: a row group of a Parquet file, a whole CSV file, or a segment of the pushed tail.
 #[derive(Debug, Clone)]
 pub struct Unit {
-    /// Number of its file, in order of arrival.
+    /// Number of its file, in order of arrival; [`PUSHED`] where its rows were pushed.
     pub file: u32,
-    /// Number of its first row in the file.
+    /// Number of its first row in the file, or among all rows that were pushed.
     pub first_row: u64,
     /// How many rows it has; always fewer than 2^32.
     pub rows: u64,
     /// Bounds of its event timestamps, in microseconds: none lies outside, none need lie on them. Rows without an
     /// event timestamp are not counted. Absent where the file does not say.
     pub times: Option<(i64, i64)>,
+    part: usize,
     row_group: usize,
 }
 
@@ -192,13 +231,14 @@ pub struct Scan {
     /// Every unit, in order of arrival.
     pub units: Vec<Unit>,
     schema: SchemaRef,
-    files: Files,
+    parts: Vec<Part>,
 }
 
 #[derive(Debug)]
-enum Files {
-    Parquet(Vec<ParquetFile>),
-    Csv(Vec<CsvFile>),
+enum Part {
+    Parquet(ParquetFile),
+    Csv(CsvFile),
+    Tail(RecordBatch),
 }
 
 /// What is read of one unit.
@@ -238,22 +278,24 @@ impl Scan {
         if count == 0 || columns.is_empty() {
             return counted(count, &reading, &mut pass_on);
         }
-        match &self.files {
-            Files::Parquet(files) => files[unit.file as usize].read(unit, &reading, &mut pass_on)?,
-            Files::Csv(files) => files[unit.file as usize].read(&reading, &mut pass_on)?,
+        match &self.parts[unit.part] {
+            Part::Parquet(file) => file.read(unit, &reading, &mut pass_on)?,
+            Part::Csv(file) => file.read(&reading, &mut pass_on)?,
+            Part::Tail(rows) => pushed::read(rows, &reading, &mut pass_on)?,
         }
         if offset != count {
-            let name = self.file_name(unit.file);
+            let name = self.name(unit);
             return Err(Error::Invalid(format!("`{name}` gave {offset} rows of {count}: it is malformed")));
         }
         Ok(())
     }
 
-    /// Name of a file, for messages: its path relative to the repository, where it lies inside.
-    pub fn file_name(&self, file: u32) -> &str {
-        match &self.files {
-            Files::Parquet(files) => files.get(file as usize).map_or("", ParquetFile::name),
-            Files::Csv(files) => files.get(file as usize).map_or("", CsvFile::name),
+    /// Name of what a unit is read from, for messages: a file's path, relative to the repository where it lies inside.
+    pub fn name(&self, unit: &Unit) -> &str {
+        match &self.parts[unit.part] {
+            Part::Parquet(file) => file.name(),
+            Part::Csv(file) => file.name(),
+            Part::Tail(_) => "pushed rows",
         }
     }
 

@@ -11,7 +11,7 @@ use ::parquet::arrow::arrow_reader::{
 };
 use ::parquet::basic::Type as PhysicalType;
 use ::parquet::errors::Result as ParquetResult;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit};
 use quern_engine::schema::{conform, type_name};
@@ -72,14 +72,10 @@ impl ParquetFile {
         reading: &Reading<'_>,
         visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        let mut roots = Vec::with_capacity(reading.schema.fields().len());
-        for field in reading.schema.fields() {
-            let (root, _) = self.fields().find(field.name()).ok_or_else(|| {
-                Error::Internal(format!("`{}` was opened without its column `{}`", self.name(), field.name()))
-            })?;
-            roots.push(root);
-        }
-        let mut distinct = roots.clone();
+        // A column that a source did not have yet when its rows were pushed is nowhere.
+        let root = |field: &Arc<Field>| self.fields().find(field.name()).map(|(root, _)| root);
+        let roots: Vec<Option<usize>> = reading.schema.fields().iter().map(root).collect();
+        let mut distinct: Vec<usize> = roots.iter().flatten().copied().collect();
         distinct.sort_unstable();
         distinct.dedup();
         let handle = self.file.open()?;
@@ -87,8 +83,13 @@ impl ParquetFile {
         while let Some(batch) = self.file.guarded(|| reader.next().transpose())? {
             let mut columns = Vec::with_capacity(roots.len());
             for (root, field) in roots.iter().zip(reading.schema.fields()) {
-                let place = distinct.partition_point(|other| other < root);
-                columns.push(self.conformed(batch.column(place), field)?);
+                columns.push(match root {
+                    Some(root) => {
+                        let place = distinct.partition_point(|other| other < root);
+                        self.conformed(batch.column(place), field)?
+                    }
+                    None => new_null_array(field.data_type(), batch.num_rows()),
+                });
             }
             visit(RecordBatch::try_new(Arc::clone(&reading.schema), columns)?)?;
         }

@@ -19,7 +19,7 @@ use arrow::util::pretty::pretty_format_batches;
 use feature_defs::{BatchSource, Column, DefError, Format, Loc, ScalarType, Source, Type};
 use tempfile::TempDir;
 
-use super::{History, Scan};
+use super::{History, Pushed, Scan};
 use crate::error::{Error, Result};
 
 /// A repository with one source, `events`.
@@ -62,7 +62,7 @@ impl Repository {
     }
 
     fn history(&self) -> History {
-        History::new(self.folder.path().to_owned())
+        History::new(self.folder.path().to_owned(), Pushed::default())
     }
 
     /// Writes text or bytes into a file of the repository.

@@ -162,7 +162,7 @@ fn columns_come_as_asked_for() {
     for rows in [&[5][..], &[1, 1], &[1, 0]] {
         assert!(matches!(read(&scan, 2, &["n"], Some(rows)), Err(Error::Internal(_))), "{rows:?}");
     }
-    assert_eq!(scan.file_name(0), "data/a.parquet");
+    assert_eq!(scan.name(&scan.units[0]), "data/a.parquet");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn files_arrive_in_the_order_of_their_names() {
     }
     let scan = repository.open().unwrap();
     assert_eq!(all(&scan).unwrap().column(0), &micros(&[0, 1, 2]));
-    let names: Vec<_> = scan.units.iter().map(|unit| scan.file_name(unit.file)).collect();
+    let names: Vec<_> = scan.units.iter().map(|unit| scan.name(unit)).collect();
     assert_eq!(names, ["data/a/z.parquet", "data/b.parquet", "data/c.PARQUET"]);
 }
 

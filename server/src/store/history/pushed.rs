@@ -1,0 +1,234 @@
+//! Which rows were pushed to a source, in the order in which they were acknowledged?
+//!
+//! The newest are the *tail*: in memory here, made durable by the online store in one step with the head
+//! (`store/rocks/tail.rs`). The rest lie in Parquet files, each written once. A row's number counts from the first
+//! row ever pushed to its source; a file is named by the numbers of its first row and of the one after its last.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::basic::{Compression, ZstdLevel};
+use ::parquet::file::properties::WriterProperties;
+use arrow::array::{AsArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{concat_batches, max, min, take_record_batch};
+use arrow::datatypes::{Field, TimestampMicrosecondType};
+use parking_lot::RwLock;
+use quern_engine::schema::conform;
+
+use super::files::HistoryFile;
+use super::{BATCH_ROWS_MAX, Reading};
+use crate::error::{Error, Result};
+
+const EXTENSION: &str = "parquet";
+/// Rows of a row group, of which one thread reads one at a time.
+const GROUP_ROWS: usize = 1 << 17;
+
+/// What was pushed to every source.
+#[derive(Debug, Default)]
+pub struct Pushed {
+    folder: PathBuf,
+    sources: RwLock<BTreeMap<String, Arc<PushedRows>>>,
+}
+
+/// What was pushed to one source, as of one moment.
+#[derive(Debug, Clone, Default)]
+pub struct PushedRows {
+    pub(super) files: Vec<PushedFile>,
+    pub(super) tail: Vec<Segment>,
+}
+
+/// A file of pushed rows.
+#[derive(Debug, Clone)]
+pub(super) struct PushedFile {
+    pub(super) first: u64,
+    end: u64,
+    pub(super) file: HistoryFile,
+}
+
+/// Rows of the tail, which follow one another.
+#[derive(Debug, Clone)]
+pub(super) struct Segment {
+    pub(super) first: u64,
+    pub(super) rows: RecordBatch,
+}
+
+impl Segment {
+    fn end(&self) -> u64 {
+        self.first + self.rows.num_rows() as u64
+    }
+}
+
+impl PushedRows {
+    /// The number that the next row gets.
+    pub fn end(&self) -> u64 {
+        let file = self.files.last().map_or(0, |file| file.end);
+        self.tail.last().map_or(file, Segment::end)
+    }
+
+    /// Whether nothing was ever pushed.
+    pub fn is_empty(&self) -> bool {
+        self.end() == 0
+    }
+
+    /// Rows of the tail, and about how much memory they take.
+    pub fn tail_size(&self) -> (usize, usize) {
+        let rows = self.tail.iter().map(|segment| segment.rows.num_rows()).sum();
+        (rows, self.tail.iter().map(|segment| segment.rows.get_array_memory_size()).sum())
+    }
+
+    /// Adds rows after all others. Small segments grow together, so that there are never many.
+    fn append(&mut self, rows: RecordBatch) -> Result<()> {
+        self.tail.push(Segment { first: self.end(), rows });
+        while let [.., a, b] = &self.tail[..]
+            && a.rows.num_rows() < 2 * b.rows.num_rows()
+            && a.rows.num_rows() < GROUP_ROWS
+            && a.rows.schema() == b.rows.schema()
+        {
+            let rows = concat_batches(&a.rows.schema(), [&a.rows, &b.rows])?;
+            let first = a.first;
+            self.tail.truncate(self.tail.len() - 2);
+            self.tail.push(Segment { first, rows });
+        }
+        Ok(())
+    }
+}
+
+impl Pushed {
+    /// The files below `folder`, and then the rows that the online store kept: source, number of the first row, rows.
+    pub fn open(folder: PathBuf, kept: Vec<(String, u64, RecordBatch)>) -> Result<Pushed> {
+        let mut sources: BTreeMap<String, PushedRows> = BTreeMap::new();
+        for entry in listed(&folder)? {
+            let source = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let files = &mut sources.entry(source).or_default().files;
+            for path in listed(&entry)? {
+                if path.extension().is_none_or(|extension| extension != EXTENSION) {
+                    // What an interrupted seal left behind; its rows are in the tail still.
+                    fs::remove_file(&path)?;
+                    continue;
+                }
+                let numbers = path.file_stem().and_then(|stem| stem.to_str()?.split_once('-'));
+                let numbers = numbers.and_then(|(first, end)| Some((first.parse().ok()?, end.parse().ok()?)));
+                let (first, end) = numbers.ok_or_else(|| foreign(&path))?;
+                files.push(PushedFile { first, end, file: HistoryFile::at(&path)? });
+            }
+            files.sort_by_key(|file| file.first);
+            let mut end = 0;
+            for file in files {
+                if file.first != end {
+                    return Err(Error::Refused(format!(
+                        "pushed rows {end} to {} are missing before {}; bring the file back",
+                        file.first, file.file.name
+                    )));
+                }
+                end = file.end;
+            }
+        }
+        for (source, first, rows) in kept {
+            let pushed = sources.entry(source).or_default();
+            let end = pushed.end();
+            if first + rows.num_rows() as u64 <= end {
+                // Sealed into a file just before the process ended.
+                continue;
+            }
+            let known = end.saturating_sub(first) as usize;
+            pushed.append(rows.slice(known, rows.num_rows() - known))?;
+        }
+        let sources = sources.into_iter().map(|(name, rows)| (name, Arc::new(rows))).collect();
+        Ok(Pushed { folder, sources: RwLock::new(sources) })
+    }
+
+    /// What was pushed to `source` up to now.
+    pub fn of(&self, source: &str) -> Arc<PushedRows> {
+        self.sources.read().get(source).cloned().unwrap_or_default()
+    }
+
+    /// Adds rows, which are durable already. One caller at a time for each source.
+    pub fn append(&self, source: &str, rows: RecordBatch) -> Result<()> {
+        let mut sources = self.sources.write();
+        Arc::make_mut(sources.entry(source.to_owned()).or_default()).append(rows)
+    }
+
+    /// Writes the tail into files; gives the number up to which the online store need not keep rows any more.
+    /// Rows may be appended meanwhile.
+    pub fn seal(&self, source: &str) -> Result<u64> {
+        let before = self.of(source);
+        let folder = self.folder.join(source);
+        fs::create_dir_all(&folder)?;
+        let mut files = before.files.clone();
+        // Rows of one schema to a file.
+        for segments in before.tail.chunk_by(|a, b| a.rows.schema() == b.rows.schema()) {
+            files.push(write(&folder, segments)?);
+        }
+        // The files' names, too, must survive a loss of power before the tail is forgotten.
+        File::open(&folder)?.sync_all()?;
+        File::open(&self.folder)?.sync_all()?;
+        let end = before.end();
+        let mut sources = self.sources.write();
+        let pushed = Arc::make_mut(sources.entry(source.to_owned()).or_default());
+        pushed.files = files;
+        let newer = std::mem::take(&mut pushed.tail);
+        for segment in newer.into_iter().filter(|segment| segment.end() > end) {
+            let known = end.saturating_sub(segment.first) as usize;
+            pushed.append(segment.rows.slice(known, segment.rows.num_rows() - known))?;
+        }
+        Ok(end)
+    }
+}
+
+fn write(folder: &Path, segments: &[Segment]) -> Result<PushedFile> {
+    let (first, end) = (segments[0].first, segments[segments.len() - 1].end());
+    let unfinished = folder.join("unfinished");
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .build();
+    let mut writer =
+        ArrowWriter::try_new(File::create(&unfinished)?, segments[0].rows.schema(), Some(properties))?;
+    segments.iter().try_for_each(|segment| writer.write(&segment.rows))?;
+    writer.into_inner()?.sync_all()?;
+    let path = folder.join(format!("{first:020}-{end:020}.{EXTENSION}"));
+    fs::rename(&unfinished, &path)?;
+    Ok(PushedFile { first, end, file: HistoryFile::at(&path)? })
+}
+
+/// What lies in `folder`; nothing where there is none.
+fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn foreign(path: &Path) -> Error {
+    Error::Refused(format!("{} is no file of pushed rows; move it elsewhere", path.display()))
+}
+
+/// Reads rows of the tail, all or some, as a file's are read. A column that the source did not have yet is null.
+pub(super) fn read(
+    tail: &RecordBatch,
+    reading: &Reading<'_>,
+    visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
+) -> Result<()> {
+    let column = |field: &Arc<Field>| match tail.column_by_name(field.name()) {
+        Some(column) => conform(column, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), tail.num_rows())),
+    };
+    let columns = reading.schema.fields().iter().map(column).collect::<std::result::Result<Vec<_>, _>>()?;
+    let mut rows = RecordBatch::try_new(Arc::clone(&reading.schema), columns)?;
+    if let Some(selected) = reading.rows {
+        rows = take_record_batch(&rows, &UInt32Array::from(selected.to_vec()))?;
+    }
+    (0..rows.num_rows())
+        .step_by(BATCH_ROWS_MAX)
+        .try_for_each(|start| visit(rows.slice(start, BATCH_ROWS_MAX.min(rows.num_rows() - start))))
+}
+
+/// The least and the greatest time in `column`; none where it has none.
+pub(super) fn times(tail: &RecordBatch, column: &str) -> Option<(i64, i64)> {
+    let times = tail.column_by_name(column)?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    Some((min(times)?, max(times)?))
+}
