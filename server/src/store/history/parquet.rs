@@ -18,7 +18,7 @@ use quern_engine::schema::{conform, type_name};
 
 use super::files::HistoryFile;
 use super::{BATCH_ROWS_MAX, Reading, Unit};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A selection with shorter runs than this, on average, is cheaper as one bit for each row.
 const MASK_RUN_ROWS: usize = 32;
