@@ -37,7 +37,7 @@ impl Error {
     }
 
     pub(crate) fn server(code: Code, message: impl Into<String>) -> Error {
-        Error::Server(Box::new(ErrorReply { error: message.into(), code, mistakes: Vec::new() }))
+        Error::Server(Box::new(ErrorReply::new(code, message)))
     }
 }
 

@@ -116,6 +116,89 @@ pub struct FeatureVectors {
     pub event_timestamps: Vec<Vec<Option<String>>>,
 }
 
+/// `POST /push`, as Feast's feature server speaks it: rows for a source that takes them.
+///
+/// What Feast sends besides, `allow_registry_cache` and `transform_on_write`, says nothing here.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PushRequest {
+    /// Name of the source.
+    pub push_source_name: String,
+    /// Column → one value per row; all columns of one length.
+    pub df: BTreeMap<String, Vec<Value>>,
+    /// Where the rows go.
+    #[serde(default)]
+    pub to: PushTo,
+    /// Rows that were pushed before under this key are not taken again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+/// Says where rows go that are pushed over Flight; the command of the descriptor of a `DoPut`, as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushCommand {
+    /// Name of the source.
+    pub push_source_name: String,
+    /// Where the rows go.
+    #[serde(default)]
+    pub to: PushTo,
+    /// Batches that were pushed before under this key, by their place in the upload, are not taken again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+/// Where pushed rows go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PushTo {
+    /// To look-ups alone: training never sees them.
+    Online,
+    /// To history alone: look-ups see them once they are materialized.
+    Offline,
+    /// To both.
+    #[default]
+    OnlineAndOffline,
+}
+
+impl PushTo {
+    /// Whether look-ups are to see the rows at once.
+    pub fn online(self) -> bool {
+        self != PushTo::Offline
+    }
+
+    /// Whether history keeps the rows.
+    pub fn offline(self) -> bool {
+        self != PushTo::Online
+    }
+}
+
+/// What became of pushed rows: the reply of `POST /push`, and over Flight the metadata of one `PutResult` for each
+/// batch. What is told here is durable.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushReply {
+    /// Over Flight, the place of the batch in the upload, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
+    /// How many rows were taken.
+    pub accepted: usize,
+    /// How many rows were there already: under this idempotency key, or by their `event_id`.
+    pub repeated: usize,
+    /// The rows that were not taken; all others were.
+    #[serde(default)]
+    pub rejected: Vec<Rejected>,
+}
+
+/// A pushed row that was not taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// Place of the row in the request, or in its batch, from 0.
+    pub index: usize,
+    /// The column at fault; absent where it is the whole row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// What is wrong.
+    pub cause: String,
+}
+
 /// Names a training set; the command of a Flight descriptor, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainingSetCommand {
@@ -243,6 +326,16 @@ pub struct ErrorReply {
     /// Mistakes in definitions, where `code` is `definitions`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<Mistake>,
+    /// The rows of a push of which none was taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejected>,
+}
+
+impl ErrorReply {
+    /// One that lists nothing.
+    pub fn new(code: Code, error: impl Into<String>) -> ErrorReply {
+        ErrorReply { error: error.into(), code, mistakes: Vec::new(), rejected: Vec::new() }
+    }
 }
 
 /// Kinds of failure.
@@ -257,6 +350,8 @@ pub enum Code {
     Refused,
     /// Larger than the server accepts.
     TooLarge,
+    /// More than the server can take at the moment; the same request may be sent again later.
+    Overloaded,
     /// A part that the request needs is not there; later it may be.
     Unavailable,
     /// The server's own fault.
@@ -288,5 +383,35 @@ impl std::fmt::Display for Mistake {
             Some(help) => write!(f, "\n  help: {help}"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_reads_as_feast_writes_it() {
+        let text = r#"{"push_source_name": "landings", "df": {"tailnum": ["N1"], "delay": [1.5]}, "to": "online",
+            "allow_registry_cache": true, "transform_on_write": true}"#;
+        let request: PushRequest = serde_json::from_str(text).unwrap();
+        assert_eq!(request.to, PushTo::Online);
+        assert_eq!(request.df["delay"], [Value::from(1.5)]);
+        let bare: PushRequest =
+            serde_json::from_str(r#"{"push_source_name": "landings", "df": {}}"#).unwrap();
+        assert!(bare.to.online() && bare.to.offline());
+        assert_eq!(bare.idempotency_key, None);
+    }
+
+    #[test]
+    fn what_is_absent_is_not_written() {
+        let reply = PushReply { accepted: 2, rejected: vec![Rejected::default()], ..PushReply::default() };
+        assert_eq!(
+            serde_json::to_string(&reply).unwrap(),
+            r#"{"accepted":2,"repeated":0,"rejected":[{"index":0,"cause":""}]}"#
+        );
+        let error: ErrorReply = serde_json::from_str(r#"{"error": "later", "code": "overloaded"}"#).unwrap();
+        assert_eq!((error.code, error.rejected.len()), (Code::Overloaded, 0));
+        assert_eq!(serde_json::to_string(&error).unwrap(), r#"{"error":"later","code":"overloaded"}"#);
     }
 }

@@ -36,7 +36,7 @@ impl IntoResponse for ApiError {
 
 /// An error that only the edge can see: no such route, no such method.
 pub(super) fn edge(status: StatusCode, code: Code, error: String) -> Response {
-    (status, Json(ErrorReply { error, code, mistakes: Vec::new() })).into_response()
+    (status, Json(ErrorReply::new(code, error))).into_response()
 }
 
 /// What a client reads of an error.
@@ -50,7 +50,7 @@ pub(crate) fn reply(error: &Error) -> ErrorReply {
         Error::Unavailable(_) => (Code::Unavailable, Vec::new()),
         Error::Internal(_) => (Code::Internal, Vec::new()),
     };
-    ErrorReply { error: error.to_string(), code, mistakes }
+    ErrorReply { mistakes, ..ErrorReply::new(code, error.to_string()) }
 }
 
 fn status(code: Code) -> StatusCode {
@@ -60,6 +60,7 @@ fn status(code: Code) -> StatusCode {
         Code::Definitions => StatusCode::UNPROCESSABLE_ENTITY,
         Code::Refused => StatusCode::CONFLICT,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

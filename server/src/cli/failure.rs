@@ -36,9 +36,7 @@ impl Failure {
             }
             Failure::Here(error) => crate::api::error::reply(error),
             Failure::There(quern::Error::Server(reply)) => ErrorReply::clone(reply),
-            Failure::There(error) => {
-                ErrorReply { error: error.to_string(), code: Code::Unavailable, mistakes: Vec::new() }
-            }
+            Failure::There(error) => ErrorReply::new(Code::Unavailable, error.to_string()),
         };
         if json {
             print_json(&reply);
