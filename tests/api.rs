@@ -226,7 +226,7 @@ async fn a_wrong_look_up_is_told_what_is_wrong() {
         400 invalid_argument: column `tailnum` is missing; the request needs `tailnum` (string)
         400 invalid_argument: column `tailnum`: expected an array of values, found string "N1"
         400 invalid_argument: column `distance` is missing; feature service `delay_v1` needs `tailnum` (string), `distance` (float64)
-        400 invalid_argument: column `distance` has 0 values and column `tailnum` has 1; all have one for each entity
+        400 invalid_argument: column `distance` has 0 values and column `tailnum` has 1; all have one for each row
         400 invalid_argument: entity 0: column `tailnum`: expected string, found bool true
         405 invalid_argument: `/get-online-features` does not answer DELETE
         404 not_found: nothing answers at `/get-online-feature`

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arrow::array::{
     Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -17,6 +17,7 @@ use quern_server::store::rocks::Wanted;
 use quern_server::training::training_set;
 
 use crate::binary::{command, run};
+use crate::random::Random;
 use crate::support::Repository;
 
 const KILLS: usize = 20;
@@ -56,31 +57,6 @@ kind: FeatureService
 name: svc
 features: [spending, gifts]
 ";
-
-/// SplitMix64 (Steele, Lea, Flood 2014): a seed is all there is to know of it.
-struct Random(u64);
-
-impl Random {
-    /// Another seed each time; the test prints it, and a failure shows what was printed.
-    fn new(what: &str) -> Random {
-        let seed = std::env::var("QUERN_SEED").ok().and_then(|seed| seed.parse().ok());
-        let clock = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-        let seed = seed.unwrap_or_else(clock);
-        println!("{what}: QUERN_SEED={seed}");
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, duration: Duration) -> Duration {
-        duration.mul_f64((self.next() >> 11) as f64 / (1u64 << 53) as f64)
-    }
-}
 
 fn write_events(repository: &Repository, random: &mut Random, file_rows: usize) {
     for file in 0..FILES {

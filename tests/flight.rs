@@ -278,14 +278,14 @@ async fn hostile_bytes_are_an_error_and_the_server_lives_on() {
         said += &format!("{:?}: {}\n", status.code(), status.message());
     }
     expect![[r#"
-        InvalidArgument: the spine is missing
+        InvalidArgument: the rows are missing
         InvalidArgument: the flight descriptor's command is not {"feature_service": "…", "as_known": false}: EOF while parsing a value at line 1 column 0
         InvalidArgument: the flight descriptor's command is not {"feature_service": "…", "as_known": false}: EOF while parsing a value at line 1 column 0
         InvalidArgument: the flight descriptor's command is not {"feature_service": "…", "as_known": false}: invalid type: integer `1`, expected a string at line 1 column 21
         InvalidArgument: the flight descriptor's command is not {"feature_service": "…", "as_known": false}: missing field `feature_service` at line 1 column 23
-        InvalidArgument: the spine cannot be read: Decode error: Error decoding root message: Type `i32` at position 544501614 is unaligned.
-        InvalidArgument: the spine cannot be read: Decode error: Error decoding root message: Type `i32` at position 4294967295 is unaligned.
-        InvalidArgument: the spine is not valid Arrow IPC
+        InvalidArgument: the rows cannot be read: Decode error: Error decoding root message: Type `i32` at position 544501614 is unaligned.
+        InvalidArgument: the rows cannot be read: Decode error: Error decoding root message: Type `i32` at position 4294967295 is unaligned.
+        InvalidArgument: the rows are not valid Arrow IPC
     "#]].assert_eq(&said);
 
     // Every byte of the request turned over: an answer or an error, and never a broken server.

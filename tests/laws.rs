@@ -17,7 +17,7 @@ use quern_server::serving::look_up;
 use quern_server::training::training_set;
 
 use crate::oracle::{Row, Rules, as_of};
-use crate::support::{Repository, materialize_to};
+use crate::support::{Repository, materialize_to, push_rows};
 
 /// The feature columns: every type of the language.
 const TYPES: [&str; 12] = [
@@ -62,6 +62,8 @@ struct Case {
     group_rows: usize,
     /// Up to where the head is made before the last file comes.
     first_to_us: i64,
+    /// The rows of the last file are pushed instead, so many at a time.
+    pushed: Option<usize>,
 }
 
 /// Few instants, so that ties and edges are common; some lie before 1970.
@@ -134,8 +136,9 @@ fn case() -> impl Strategy<Value = Case> {
         any::<bool>(),
     );
     let first_to_us = prop::sample::select(vec![400_000_000, NOW_US]);
-    (prop::sample::select(KEYS.to_vec()), rules, any::<bool>(), (1usize..9, first_to_us)).prop_flat_map(
-        |(keys, (lag_us, ttl_us, positive, as_known), has_created, (group_rows, first_to_us))| {
+    let parts = (1usize..9, first_to_us, option::of(1usize..12));
+    (prop::sample::select(KEYS.to_vec()), rules, any::<bool>(), parts).prop_flat_map(
+        |(keys, (lag_us, ttl_us, positive, as_known), has_created, (group_rows, first_to_us, pushed))| {
             let values = TYPES.iter().map(|name| value(name)).collect::<Vec<_>>();
             let created =
                 if has_created { option::weighted(0.8, instant()).boxed() } else { Just(None).boxed() };
@@ -152,6 +155,7 @@ fn case() -> impl Strategy<Value = Case> {
                 queries,
                 group_rows,
                 first_to_us,
+                pushed,
             })
         },
     )
@@ -159,16 +163,25 @@ fn case() -> impl Strategy<Value = Case> {
 
 impl Case {
     fn definitions(&self) -> String {
-        let keys: String =
-            self.keys.iter().enumerate().map(|(i, t)| format!("{{name: k{i}, type: {t}}}, ")).collect();
         let created = if self.has_created { "created_timestamp: created" } else { "" };
         let filter =
             if self.rules.positive.is_some() { format!("where: f{INT64} > 0") } else { String::new() };
         let ttl = self.rules.ttl_us.map_or(String::new(), |us| format!("ttl: {us}us"));
         let features: String = (0..TYPES.len()).map(|i| format!("  - f{i}\n")).collect();
+        let times = ["ts"].into_iter().chain(self.has_created.then_some("created"));
+        let times = times.map(|name| (name.to_owned(), "timestamp"));
+        let keys = self.keys.iter().enumerate().map(|(i, t)| (format!("k{i}"), *t));
+        let values = TYPES.iter().enumerate().map(|(i, t)| (format!("f{i}"), *t));
+        let columns: String = times
+            .chain(keys)
+            .chain(values)
+            .map(|(name, dtype)| format!("  - {{name: {name}, type: \"{dtype}\"}}\n"))
+            .collect();
+        let join_keys: String =
+            self.keys.iter().enumerate().map(|(i, t)| format!("{{name: k{i}, type: {t}}}, ")).collect();
         format!(
-            "kind: Entity\nname: e\njoin_keys: [{keys}]\n---\n\
-             kind: Source\nname: s\nbatch: {{format: parquet, path: data/*.parquet}}\nevent_timestamp: ts\n{created}\n---\n\
+            "kind: Entity\nname: e\njoin_keys: [{join_keys}]\n---\n\
+             kind: Source\nname: s\nbatch: {{format: parquet, path: data/*.parquet}}\npush: true\nevent_timestamp: ts\n{created}\ncolumns:\n{columns}---\n\
              kind: FeatureView\nname: v\nentities: [e]\nsource: s\n{filter}\n{ttl}\nlag: {lag}us\nfeatures:\n{features}\n---\n\
              kind: FeatureService\nname: svc\nrequest: [{{name: r, type: int64}}]\nfeatures: [v]\n\
              derived:\n  - {{name: sum, expr: \"coalesce(f1, 0) + r\"}}\n  - {{name: twice, expr: \"sum * 2.5\"}}\n",
@@ -177,6 +190,10 @@ impl Case {
     }
 
     fn write(&self, repository: &Repository, file: usize) {
+        repository.write_parquet(&format!("data/{file}.parquet"), &self.batch(file), self.group_rows);
+    }
+
+    fn batch(&self, file: usize) -> RecordBatch {
         let rows = &self.files[file];
         let times = |time: fn(&Row) -> Option<i64>| -> ArrayRef {
             Arc::new(rows.iter().map(time).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
@@ -195,8 +212,7 @@ impl Case {
         let fields: Vec<_> =
             columns.iter().map(|(name, c)| Field::new(name, c.data_type().clone(), true)).collect();
         let columns = columns.into_iter().map(|(_, column)| column).collect();
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
-        repository.write_parquet(&format!("data/{file}.parquet"), &batch, self.group_rows);
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -255,8 +271,19 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
     // History comes in two parts; the head is made twice from the first and once from both.
     materialize_to(&quern, case.first_to_us);
     materialize_to(&quern, case.first_to_us);
-    (0..=last).for_each(|file| case.write(&repository, file));
-    materialize_to(&quern, NOW_US);
+    match case.pushed.filter(|_| last > 0) {
+        Some(at_a_time) => {
+            let rows = case.batch(last);
+            let half = rows.num_rows() / 2;
+            push_rows(&quern, &rows.slice(0, half), at_a_time).await;
+            materialize_to(&quern, NOW_US);
+            push_rows(&quern, &rows.slice(half, rows.num_rows() - half), at_a_time).await;
+        }
+        None => {
+            case.write(&repository, last);
+            materialize_to(&quern, NOW_US);
+        }
+    }
     let (rows, inputs) = (case.rows(), case.inputs());
     let times: Vec<i64> = case.queries.iter().map(|(_, q_us)| *q_us).collect();
     let names: Vec<String> = service.outputs.fields().iter().map(|field| field.name().clone()).collect();

@@ -18,6 +18,8 @@ mod formats;
 mod laws;
 mod oracle;
 mod planes;
+mod push;
+mod random;
 mod support;
 mod windows;
 mod windows_oracle;

@@ -131,6 +131,14 @@ impl Server {
         async { self.ended.await.unwrap().unwrap() }
     }
 
+    /// Stops it, and keeps its repository.
+    pub(crate) async fn stop_and_keep(self) -> Repository {
+        self.stop.send(()).unwrap();
+        drop((self.client, self.http));
+        self.ended.await.unwrap().unwrap();
+        self.repository
+    }
+
     pub(crate) fn address(&self, path: &str) -> String {
         format!("{}{path}", self.client.url())
     }

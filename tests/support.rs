@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
+use quern::wire::PushTo;
 use quern_server::materialize::{MaterializeRequest, Summary, materialize};
+use quern_server::push::{Push, push};
 use quern_server::{Quern, Settings, apply, repository};
 use tempfile::TempDir;
 
@@ -66,6 +68,26 @@ impl Repository {
         let candidate = apply::check(&quern, repository::read(self.path()).unwrap()).await.unwrap();
         apply::apply(&quern, candidate).await.unwrap();
         quern
+    }
+}
+
+/// Pushes rows to source `s`, so many at a time; none is turned away for another cause than a null key or time.
+pub(crate) async fn push_rows(quern: &Arc<Quern>, rows: &RecordBatch, at_a_time: usize) {
+    for start in (0..rows.num_rows()).step_by(at_a_time) {
+        let pushed = Push {
+            source: "s".to_owned(),
+            rows: rows.slice(start, at_a_time.min(rows.num_rows() - start)),
+            rejected: Vec::new(),
+            to: PushTo::OnlineAndOffline,
+            idempotency_key: None,
+            positions: Vec::new(),
+        };
+        let rejected = match push(quern, pushed).await {
+            Ok(reply) => reply.rejected,
+            Err(quern_server::Error::Rejected(rejected)) => rejected,
+            Err(error) => panic!("{error}"),
+        };
+        assert!(rejected.iter().all(|row| row.cause.contains("null")), "{rejected:?}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Law 1 for windows: the head, history and training sets say the same, and it is what the events say, bit for bit.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use quern_engine::RowState;
 use quern_server::serving::look_up;
 use quern_server::training::training_set;
 
-use crate::support::{Repository, materialize_to, try_materialize_to};
+use crate::support::{Repository, materialize_to, push_rows, try_materialize_to};
 use crate::windows_oracle::{Event, Rules, Window, distinct, histogram, rank, sum, variance, window};
 
 const MINUTE_US: i64 = 60_000_000;
@@ -192,6 +193,8 @@ struct Case {
     queries: Vec<(Option<i64>, i64)>,
     group_rows: usize,
     first_to_us: i64,
+    /// The rows of the last file are pushed instead, so many at a time.
+    pushed: Option<usize>,
 }
 
 /// Instants near the edges of tiles and windows; some lie before 1970.
@@ -236,8 +239,16 @@ fn case() -> impl Strategy<Value = Case> {
     let windows = prop::sample::subsequence(WINDOWS.to_vec(), 1..=5);
     let asked = prop::sample::subsequence((0..ASKED.len()).collect::<Vec<_>>(), 4..=16);
     let first_to_us = prop::sample::select(vec![0, 20 * DAY_US, NOW_US]);
-    (rules, any::<bool>(), hop, windows, asked, (1usize..30, first_to_us)).prop_flat_map(
-        |((lag_us, has_id, as_known), has_created, hop, windows, asked, (group_rows, first_to_us))| {
+    let parts = (1usize..30, first_to_us, option::of(1usize..30));
+    (rules, any::<bool>(), hop, windows, asked, parts).prop_flat_map(
+        |(
+            (lag_us, has_id, as_known),
+            has_created,
+            hop,
+            windows,
+            asked,
+            (group_rows, first_to_us, pushed),
+        )| {
             let files = vec(vec(event(has_created), 0..40), 1..4);
             let queries = vec((option::weighted(0.97, 0i64..4), instant()), 60..100);
             (files, queries).prop_map(move |(files, queries)| Case {
@@ -250,6 +261,7 @@ fn case() -> impl Strategy<Value = Case> {
                 queries,
                 group_rows,
                 first_to_us,
+                pushed,
             })
         },
     )
@@ -264,13 +276,17 @@ fn default_hop(length_us: Option<i64>) -> i64 {
 }
 
 const HEAD: &str = "kind: Entity\nname: e\njoin_keys: [{name: k, type: int64}]\n---\n\
-    kind: Source\nname: s\nbatch: {format: parquet, path: data/*.parquet}\nevent_timestamp: ts\n";
+    kind: Source\nname: s\nbatch: {format: parquet, path: data/*.parquet}\npush: true\nevent_timestamp: ts\n\
+    columns:\n  - {name: ts, type: timestamp}\n  - {name: k, type: int64}\n  - {name: i, type: int64}\n";
+/// The other columns of the source.
+const COLUMNS: &str = "  - {name: id, type: int64}\n  - {name: x, type: float64}\n  - {name: t, type: string}\n  \
+    - {name: b, type: bool}\n";
 
 impl Case {
     fn definitions(&self) -> String {
-        let mut text = HEAD.to_owned();
+        let mut text = format!("{HEAD}{COLUMNS}");
         if self.has_created {
-            text += "created_timestamp: created\n";
+            text += "  - {name: created, type: timestamp}\ncreated_timestamp: created\n";
         }
         if self.rules.has_id {
             text += "event_id: [id]\n";
@@ -291,6 +307,28 @@ impl Case {
     }
 
     fn write(&self, repository: &Repository, file: usize) {
+        repository.write_parquet(&format!("data/{file}.parquet"), &self.batch(file), self.group_rows);
+    }
+
+    /// The last file's rows are pushed: an event that is pushed again as it was the last time changes nothing.
+    fn events(&self) -> Vec<Event> {
+        let last = self.files.len() - 1;
+        let (files, pushed) =
+            self.files.split_at(if self.pushed.is_some() && last > 0 { last } else { last + 1 });
+        let mut events = files.concat();
+        let mut known = HashMap::new();
+        for event in pushed.concat() {
+            let is_taken = event.key.is_some() && event.ts_us.is_some();
+            let content = format!("{event:?}");
+            if !self.rules.has_id || is_taken && known.get(&(event.ts_us, event.id)) != Some(&content) {
+                known.insert((event.ts_us, event.id), content);
+                events.push(event);
+            }
+        }
+        events
+    }
+
+    fn batch(&self, file: usize) -> RecordBatch {
         let rows = &self.files[file];
         let times = |time: fn(&Event) -> Option<i64>| -> ArrayRef {
             Arc::new(rows.iter().map(time).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
@@ -307,9 +345,7 @@ impl Case {
         if self.has_created {
             columns.push(("created", times(|row| row.created_us)));
         }
-        let batch =
-            RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
-        repository.write_parquet(&format!("data/{file}.parquet"), &batch, self.group_rows);
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap()
     }
 
     /// What the events say to each feature, in the service's order.
@@ -375,10 +411,21 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
     // History comes in two parts; the head is made twice from the first and twice from both.
     materialize_to(&quern, case.first_to_us);
     materialize_to(&quern, case.first_to_us);
-    (0..=last).for_each(|file| case.write(&repository, file));
-    materialize_to(&quern, NOW_US);
-    materialize_to(&quern, NOW_US);
-    let events = case.files.concat();
+    match case.pushed.filter(|_| last > 0) {
+        Some(at_a_time) => {
+            let rows = case.batch(last);
+            let half = rows.num_rows() / 2;
+            push_rows(&quern, &rows.slice(0, half), at_a_time).await;
+            materialize_to(&quern, NOW_US);
+            push_rows(&quern, &rows.slice(half, rows.num_rows() - half), at_a_time).await;
+        }
+        None => {
+            case.write(&repository, last);
+            materialize_to(&quern, NOW_US);
+            materialize_to(&quern, NOW_US);
+        }
+    }
+    let events = case.events();
     let times: Vec<i64> = case.queries.iter().map(|(_, q_us)| *q_us).collect();
 
     let spine_times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times.clone()).with_timezone("UTC"));

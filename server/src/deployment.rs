@@ -17,6 +17,7 @@ use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 
 use crate::error::{Error, Result};
 use crate::inference::{Model, Runtime};
+use crate::push::Pushing;
 use crate::settings::Settings;
 use crate::store::history::{History, Pushed};
 use crate::store::registry::{Apply, Artifacts, Registry};
@@ -77,6 +78,8 @@ pub struct Quern {
     pub head: Head,
     /// Held while an apply is under way: they come one after the other.
     pub(crate) applying: tokio::sync::Mutex<()>,
+    /// The pushes that are under way.
+    pub(crate) pushing: Pushing,
     /// Held while history becomes the head: two runs over the same rows would only do the same work twice.
     pub(crate) materializing: Mutex<()>,
     live: RwLock<Arc<Deployment>>,
@@ -116,6 +119,7 @@ impl Quern {
                 registry,
                 head,
                 applying: tokio::sync::Mutex::new(()),
+                pushing: Pushing::default(),
                 materializing: Mutex::new(()),
                 live: RwLock::new(Arc::new(live)),
                 runtime,

@@ -1,6 +1,7 @@
 //! What went wrong, in the caller's words?
 
 use feature_defs::DefError;
+use quern::wire::Rejected;
 use quern_engine::EngineError;
 
 /// Every error of the server. The edges map it to HTTP, gRPC and exit codes in one `match` each.
@@ -21,6 +22,12 @@ pub enum Error {
     /// The request is larger than a limit.
     #[error("{0}")]
     TooLarge(String),
+    /// No row of a push was taken: for each why.
+    #[error("{}", none_taken(.0))]
+    Rejected(Vec<Rejected>),
+    /// More than can be taken at the moment.
+    #[error("{0}")]
+    Overloaded(String),
     /// Not now.
     #[error("{0}")]
     Unavailable(String),
@@ -45,6 +52,13 @@ fn list(mistakes: &[DefError]) -> String {
         text += &format!("\n{} mistakes", mistakes.len());
     }
     text
+}
+
+fn none_taken(rejected: &[Rejected]) -> String {
+    let Some(first) = rejected.first() else { return "no row was taken".to_owned() };
+    let column = first.column.as_ref().map(|column| format!(", column `{column}`")).unwrap_or_default();
+    let (rows, index, cause) = (rejected.len(), first.index, &first.cause);
+    format!("none of the {rows} rows was taken; row {index}{column}: {cause}")
 }
 
 impl From<EngineError> for Error {

@@ -24,6 +24,7 @@ pub mod apply;
 pub mod inference;
 pub mod materialize;
 pub mod point_in_time;
+pub mod push;
 pub mod serving;
 pub mod training;
 mod windows;

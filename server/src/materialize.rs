@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use feature_defs::suggest;
 use parking_lot::Mutex;
 use quern_engine::asof::{Address, Latest};
@@ -20,9 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::point_in_time::{for_each, open, read_selected, select};
-use crate::store::history::Scan;
+use crate::store::history::{PUSHED, Scan};
 use crate::store::rocks::{Rows, Upserted};
-use crate::windows::{self, Stretch};
+use crate::windows::{self, Stretch, project};
 use crate::{Deployment, Quern};
 
 /// How far behind the watermark late rows are looked for where the request does not say, µs.
@@ -113,10 +115,16 @@ pub fn materialize(
         if !request.views.is_empty() && !request.views.contains(&view.name) {
             continue;
         }
-        if live.catalog.definitions.sources[&view.source].batch.is_none() {
+        let source = &live.catalog.definitions.sources[&view.source];
+        if source.batch.is_none() && !source.push {
             continue;
         }
-        let run = Run { quern, view, scan: open(quern, live, view)?, progress, done: AtomicU64::new(0) };
+        let (scan, pushed_end) = {
+            // No push is half in history and half in the head.
+            let _order = quern.pushing.order.lock();
+            (open(quern, live, view)?, quern.history.pushed.of(&source.name).end())
+        };
+        let run = Run { quern, view, scan, pushed_end, progress, done: AtomicU64::new(0) };
         summaries.push(match &view.windows {
             Some(windows) => run.run_windows(windows, request, now_us)?,
             None => run.run(request, now_us)?,
@@ -133,6 +141,8 @@ struct Run<'a> {
     quern: &'a Quern,
     view: &'a ViewPlan,
     scan: Scan,
+    /// The number of the first pushed row that is not in the scan.
+    pushed_end: u64,
     progress: &'a (dyn Fn(Progress) + Sync),
     done: AtomicU64,
 }
@@ -165,6 +175,7 @@ impl Run<'_> {
         self.quern.head.begin(self.view.id)?;
         let (latest, seen) = self.latest(from_us, to_us)?;
         let upserted = self.bring_in(&latest)?;
+        self.bring_in_since()?;
         // A backfill that starts behind a gap does not close the gap.
         if request.from_us.is_none_or(|from_us| watermark.is_some_and(|watermark_us| from_us <= watermark_us))
         {
@@ -208,7 +219,14 @@ impl Run<'_> {
             seen.lock().note(stamps, rows);
             self.advance(rows, total_rows);
         };
-        let stretch = Stretch { from_us, to_us };
+        let last_us = self.scan.units.iter().filter(|unit| unit.file != PUSHED).map(|unit| {
+            unit.times.map_or(to_us, |(_, max_us)| visible_from(max_us, self.view.lag_us).min(to_us))
+        });
+        if let Some(last_us) = last_us.max() {
+            head.set_files_until(id, last_us)?;
+        }
+        let stretch =
+            Stretch { from_us, to_us, keys: None, kept: windows.kept(), since: Some(self.pushed_end) };
         let upserted = windows::bring_in(self.quern, &self.scan, self.view, &stretch, &note)?;
         if from_us == i64::MIN {
             head.set_kept(id, windows.kept())?;
@@ -304,9 +322,38 @@ impl Run<'_> {
         Ok(total.into_inner())
     }
 
+    /// Rows that were pushed meanwhile came later than all others of their times, and may have been replaced by them.
+    fn bring_in_since(&self) -> Result<()> {
+        let _order = self.quern.pushing.order.lock();
+        let pushed = self.quern.history.pushed.of(&self.view.source);
+        for (first, since) in pushed.since(self.pushed_end, self.scan.schema())? {
+            let mut rows = Rows::default();
+            newest(self.view, &since, first, &mut rows)?;
+            self.quern.head.upsert(&rows)?;
+        }
+        Ok(())
+    }
+
     fn advance(&self, rows: usize, total_rows: u64) {
         let done_rows = self.done.fetch_add(rows as u64, Ordering::Relaxed) + rows as u64;
         let view = self.view.name.clone();
         (self.progress)(Progress { view, done_rows, total_rows: total_rows.max(done_rows) });
     }
+}
+
+/// The stored rows that pushed ones make: the latest of each key. Their columns are the source's.
+pub(crate) fn newest(view: &ViewPlan, rows: &RecordBatch, first: u64, out: &mut Rows) -> Result<()> {
+    let stamps = view.stamps(&project(rows, view.stamp_columns())?)?;
+    let mut latest = Latest::new(i64::MIN..=i64::MAX, view.lag_us);
+    latest.offer(&stamps, |row| Address::new(PUSHED, first + row as u64));
+    let chosen = latest.stamps().iter().filter_map(|stamp| Some((stamp.address()?.row() - first) as u32));
+    let chosen = UInt32Array::from_iter_values(chosen);
+    let every: Vec<usize> = (0..view.features.fields().len()).collect();
+    let chosen = take_record_batch(&project(rows, view.row_columns())?, &chosen)?;
+    let columns = view.features(&chosen, &every)?;
+    for (id, stamp) in latest.stamps().iter().enumerate() {
+        let times = RowTimes { ts_us: stamp.ts_us, created_us: stamp.created_us };
+        out.push(view.id, latest.key(id as u32), |out| view.codec.encode(times, &columns, id, out));
+    }
+    Ok(())
 }

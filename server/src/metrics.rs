@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use quern_engine::Status;
 
@@ -28,6 +28,15 @@ pub struct Metrics {
     pub transform: Histogram,
     /// Seconds that a run of a model took.
     pub inference: Histogram,
+    /// Seconds from a push to its acknowledgement.
+    pub push_seconds: Histogram,
+    /// Pushed rows that wait to be written.
+    pub push_queue_rows: IntGauge,
+    /// Pushed rows by source that are in no file yet.
+    pub pushed_tail_rows: IntGaugeVec,
+    /// How often the stream of a source could not be read.
+    pub stream_errors: IntCounterVec,
+    push_rows: IntCounterVec,
     feature_values: IntCounterVec,
 }
 
@@ -58,10 +67,33 @@ impl Metrics {
         )?;
         registry.register(Box::new(requests.clone()))?;
         let request_seconds = HistogramVec::new(
-            HistogramOpts::new("quern_request_seconds", "Seconds to a reply by route").buckets(buckets),
+            HistogramOpts::new("quern_request_seconds", "Seconds to a reply by route")
+                .buckets(buckets.clone()),
             &["route"],
         )?;
         registry.register(Box::new(request_seconds.clone()))?;
+        let push_seconds = Histogram::with_opts(
+            HistogramOpts::new("quern_push_seconds", "Seconds from a push to its acknowledgement")
+                .buckets(buckets),
+        )?;
+        registry.register(Box::new(push_seconds.clone()))?;
+        let push_queue_rows = IntGauge::new("quern_push_queue_rows", "Pushed rows that wait to be written")?;
+        registry.register(Box::new(push_queue_rows.clone()))?;
+        let pushed_tail_rows = IntGaugeVec::new(
+            Opts::new("quern_pushed_tail_rows", "Pushed rows by source that are in no file yet"),
+            &["source"],
+        )?;
+        registry.register(Box::new(pushed_tail_rows.clone()))?;
+        let stream_errors = IntCounterVec::new(
+            Opts::new("quern_stream_errors_total", "How often the stream of a source could not be read"),
+            &["source"],
+        )?;
+        registry.register(Box::new(stream_errors.clone()))?;
+        let push_rows = IntCounterVec::new(
+            Opts::new("quern_push_rows_total", "Pushed rows by source and outcome"),
+            &["source", "outcome"],
+        )?;
+        registry.register(Box::new(push_rows.clone()))?;
         let in_flight = IntGauge::new("quern_requests_in_flight", "Requests that are being answered")?;
         registry.register(Box::new(in_flight.clone()))?;
         let feature_values = IntCounterVec::new(
@@ -77,6 +109,11 @@ impl Metrics {
             requests,
             request_seconds,
             in_flight,
+            push_seconds,
+            push_queue_rows,
+            pushed_tail_rows,
+            stream_errors,
+            push_rows,
             feature_values,
         })
     }
@@ -90,6 +127,13 @@ impl Metrics {
         };
         for (status, count) in STATUSES.into_iter().zip(counts.0).filter(|(_, count)| *count > 0) {
             add(status, count);
+        }
+    }
+
+    /// Counts rows that were pushed to `source`; `outcome` is `accepted`, `repeated` or `rejected`.
+    pub fn count_pushed(&self, source: &str, outcome: &str, rows: usize) {
+        if rows > 0 {
+            self.push_rows.with_label_values(&[source, outcome]).inc_by(rows as u64);
         }
     }
 

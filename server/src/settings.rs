@@ -18,6 +18,8 @@ pub const SETTINGS_FILE: &str = "quern.yaml";
 
 /// The largest request body that a server can be told to accept.
 const BODY_BYTES_MAX: usize = 1 << 30;
+/// The longest queue of pushed rows that a server can be told to keep.
+const PUSH_QUEUE_ROWS_MAX: usize = 1 << 26;
 
 /// All settings, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +40,13 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// Whether a look-up at a time before what the head holds is answered from history, or refused.
     pub history_fallback: bool,
+    /// How many pushed rows may wait to be written; more are turned away until some are.
+    pub push_queue_rows: usize,
 }
 
 /// One setting: its name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and its line of
 /// documentation.
-pub const KEYS: [(&str, &str); 7] = [
+pub const KEYS: [(&str, &str); 8] = [
     ("data", "the folder of history, head and registry; `.quern` in the repository where it is not set"),
     ("listen", "where the server listens; `127.0.0.1:7400` where it is not set"),
     ("online", "the online store: `rocksdb`"),
@@ -53,6 +57,7 @@ pub const KEYS: [(&str, &str); 7] = [
         "history_fallback",
         "whether a look-up at a time that the head no longer knows is answered from history",
     ),
+    ("push_queue_rows", "how many pushed rows may wait to be written; 262144 where it is not set"),
 ];
 
 impl Settings {
@@ -80,6 +85,7 @@ impl Settings {
             onnxruntime: None,
             body_bytes_max: 16 << 20,
             history_fallback: true,
+            push_queue_rows: 1 << 18,
             repository,
         };
         settings.read_file()?;
@@ -156,12 +162,8 @@ impl Settings {
             "online" => self.online = only("rocksdb", value, &["redis://", "rediss://"])?,
             "registry" => self.registry = only("sqlite", value, &["postgres://", "postgresql://"])?,
             "onnxruntime" => self.onnxruntime = Some(path()?),
-            "body_bytes_max" => {
-                let bytes = value.replace('_', "").parse().ok();
-                self.body_bytes_max = bytes
-                    .filter(|bytes| (1..=BODY_BYTES_MAX).contains(bytes))
-                    .ok_or_else(|| format!("`{value}` is not a whole number from 1 to {BODY_BYTES_MAX}"))?;
-            }
+            "body_bytes_max" => self.body_bytes_max = whole(value, BODY_BYTES_MAX)?,
+            "push_queue_rows" => self.push_queue_rows = whole(value, PUSH_QUEUE_ROWS_MAX)?,
             "history_fallback" => {
                 self.history_fallback =
                     value.parse().map_err(|_| format!("`{value}` is neither `true` nor `false`"))?;
@@ -170,6 +172,11 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+fn whole(text: &str, max: usize) -> std::result::Result<usize, String> {
+    let number = text.replace('_', "").parse().ok().filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| format!("`{text}` is not a whole number from 1 to {max}"))
 }
 
 fn address(text: &str) -> std::result::Result<SocketAddr, String> {

@@ -3,20 +3,22 @@
 //! Events are read once and handed to buckets by their key. A bucket is then sorted and answered by one thread. Where
 //! all events together would take too much memory, the buckets take turns, and history is read once for each turn.
 
+use std::cell::RefCell;
+
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::take_record_batch;
 use parking_lot::Mutex;
 use quern_engine::asof::{Address, KeyTable, Spine};
 use quern_engine::key::Keys;
 use quern_engine::time::visible_from;
-use quern_engine::windows::{Chunk, Events, Group, Windows, latest_us};
+use quern_engine::windows::{Chunk, Events, Group, Kept, Windows, latest_us};
 use quern_engine::{Found, Lookup, RowState, Stamps, ViewPlan};
 use rocksdb::DBPinnableSlice;
 
 use crate::Quern;
 use crate::error::{Error, Result};
 use crate::point_in_time::{Answer, Question, for_each};
-use crate::store::history::Scan;
+use crate::store::history::{PUSHED, Scan};
 use crate::store::rocks::{Rows, Upserted, Wanted};
 
 /// Buckets that events are handed to.
@@ -82,11 +84,12 @@ impl<'a> Gathering<'a> {
     fn read(
         &self,
         buckets: &[Mutex<Vec<Chunk>>],
-        route: impl Fn(&Stamps, usize, i64) -> Option<Route> + Sync,
+        route: impl Fn(&Stamps, usize, i64, u32) -> Option<Route> + Sync,
         seen: &(impl Fn(&Stamps, usize) + Sync),
     ) -> Result<()> {
         for_each(&self.units, |unit| {
             let (file, first_row) = (self.scan.units[unit].file, self.scan.units[unit].first_row);
+            let route = |stamps: &Stamps, row: usize, visible_us: i64| route(stamps, row, visible_us, file);
             self.scan.read(unit, &self.columns, None, &mut |offset, rows| {
                 let stamps = self.view.stamps(&rows)?;
                 seen(&stamps, rows.num_rows());
@@ -195,7 +198,7 @@ pub(crate) fn ask(scan: &Scan, windows: &Windows, question: &Question) -> Result
     let answers = Mutex::new(Vec::new());
     for now in 0..turns {
         let (order, filled) = (turn(now, turns), buckets());
-        let route = |stamps: &Stamps, row: usize, visible_us: i64| -> Option<Route> {
+        let route = |stamps: &Stamps, row: usize, visible_us: i64, _: u32| -> Option<Route> {
             let id = spine.keys.find(stamps.keys.get(row)?)?;
             let bucket = id as usize * BUCKETS / keys;
             let (from_us, to_us) = matters[id as usize];
@@ -306,12 +309,19 @@ fn hidden(column: &ArrayRef, mask: &arrow::array::BooleanArray) -> Result<ArrayR
     Ok(arrow::compute::interleave(&[column.as_ref(), null.as_ref()], &places)?)
 }
 
-/// Which stretch of a view's events goes into the head.
-pub(crate) struct Stretch {
+/// What of a view's events goes into the head.
+pub(crate) struct Stretch<'a> {
     /// The start of a day; `i64::MIN` for everything.
     pub(crate) from_us: i64,
-    /// The last query time that sees the events.
+    /// The last query time that sees the events of files. Pushed ones go in whatever their time.
     pub(crate) to_us: i64,
+    /// The only keys that matter; none: all.
+    pub(crate) keys: Option<&'a KeyTable>,
+    /// What is kept of them.
+    pub(crate) kept: Kept,
+    /// The number of the first pushed row that is not in the scan: rows from there on are taken along. None where the
+    /// caller keeps pushes waiting, and so there are no more.
+    pub(crate) since: Option<u64>,
 }
 
 /// Brings the events of a stretch into the head, key by key.
@@ -325,17 +335,19 @@ pub(crate) fn bring_in(
     let Some(windows) = &view.windows else { return Ok(Upserted::default()) };
     let every: Vec<usize> = (0..view.features.fields().len()).collect();
     let needed = windows.inputs_of(&every);
-    let gathering = Gathering::new(scan, view, windows, needed, (stretch.from_us, stretch.to_us));
+    let gathering = Gathering::new(scan, view, windows, needed, (stretch.from_us, i64::MAX));
     let turns = gathering.turns();
     let total = Mutex::new(Upserted::default());
     for now in 0..turns {
         let (order, filled) = (turn(now, turns), buckets());
         let tables: Vec<Mutex<KeyTable>> = (0..BUCKETS).map(|_| Mutex::default()).collect();
-        let route = |stamps: &Stamps, row: usize, visible_us: i64| -> Option<Route> {
+        let route = |stamps: &Stamps, row: usize, visible_us: i64, file: u32| -> Option<Route> {
             let key = stamps.keys.get(row)?;
             let bucket = quern_engine::asof::hash_of(key) as usize % BUCKETS;
-            let matters = (stretch.from_us..=stretch.to_us).contains(&visible_us);
-            (bucket % turns == now && matters).then(|| (bucket, tables[bucket].lock().intern(key)))
+            let matters = stretch.from_us <= visible_us && (visible_us <= stretch.to_us || file == PUSHED);
+            let is_asked = stretch.keys.is_none_or(|keys| keys.find(key).is_some());
+            (bucket % turns == now && matters && is_asked)
+                .then(|| (bucket, tables[bucket].lock().intern(key)))
         };
         let seen = |stamps: &Stamps, rows: usize| {
             if now == 0 {
@@ -344,18 +356,27 @@ pub(crate) fn bring_in(
         };
         gathering.read(&filled, route, &seen)?;
         for_each(&order, |bucket| {
-            let chunks = std::mem::take(&mut *filled[bucket].lock());
+            let mut chunks = std::mem::take(&mut *filled[bucket].lock());
             let keys = std::mem::take(&mut *tables[bucket].lock());
+            // From here on no push comes between what is read and what is written.
+            let _order = stretch.since.map(|_| quern.pushing.order.lock());
+            if let Some(since) = stretch.since {
+                let matters = |_: usize, key: &[u8], visible_us: i64| {
+                    keys.find(key).filter(|_| stretch.from_us <= visible_us)
+                };
+                let pushed = quern.history.pushed.of(&view.source);
+                for (first, rows) in pushed.since(since, scan.schema())? {
+                    chunks.extend(chunk_of(view, windows, &rows, first, &matters)?);
+                }
+            }
             let (events, ranges) = Events::sort(chunks, keys.len(), false)?;
-            let mut wanted = Wanted::default();
-            (0..keys.len()).for_each(|id| wanted.push(view.id, Some(keys.key(id as u32))));
-            let stored = quern.head.get_many(&wanted)?;
+            let stored = quern.head.get_many(&wanted(view, &keys))?;
             let mut rows = Rows::default();
-            let kept = windows.kept();
             for (id, range) in ranges.into_iter().enumerate() {
-                let bytes = windows.store(stored[id].as_deref(), stretch.from_us, &events, range, &kept)?;
+                let old = stored[id].as_deref();
+                let bytes = windows.store(old, stretch.from_us, &events, range, &stretch.kept)?;
                 // What overflows is an error now, not when it is asked for.
-                windows.answer(&[Some(&bytes)], &[latest_us(&bytes)?], &every, &kept)?;
+                windows.answer(&[Some(&bytes)], &[latest_us(&bytes)?], &every, &stretch.kept)?;
                 rows.push(view.id, keys.key(id as u32), |out| out.extend_from_slice(&bytes));
             }
             drop(stored);
@@ -367,4 +388,79 @@ pub(crate) fn bring_in(
         })?;
     }
     Ok(total.into_inner())
+}
+
+/// Adds events that were just pushed to the tiles of their keys, on top of what is stored, whatever their time: those
+/// that `takes` takes, by row, key and when they are visible.
+pub(crate) fn on_top(
+    quern: &Quern,
+    view: &ViewPlan,
+    rows: &RecordBatch,
+    first: u64,
+    takes: &dyn Fn(usize, &[u8], i64) -> bool,
+    tiles: &mut Rows,
+) -> Result<()> {
+    let Some(windows) = &view.windows else { return Ok(()) };
+    let keys = RefCell::new(KeyTable::default());
+    let number = |row: usize, key: &[u8], visible_us: i64| {
+        takes(row, key, visible_us).then(|| keys.borrow_mut().intern(key))
+    };
+    let Some(chunk) = chunk_of(view, windows, rows, first, &number)? else { return Ok(()) };
+    let keys = keys.into_inner();
+    let (events, ranges) = Events::sort(vec![chunk], keys.len(), false)?;
+    let kept = kept(quern, view, windows);
+    let stored = quern.head.get_many(&wanted(view, &keys))?;
+    for (id, range) in ranges.into_iter().enumerate() {
+        let bytes = windows.store(stored[id].as_deref(), i64::MAX, &events, range, &kept)?;
+        tiles.push(view.id, keys.key(id as u32), |out| out.extend_from_slice(&bytes));
+    }
+    Ok(())
+}
+
+/// What is kept of the view's events now, and what its windows need.
+pub(crate) fn kept(quern: &Quern, view: &ViewPlan, windows: &Windows) -> Kept {
+    quern.head.kept(view.id).map_or_else(|| windows.kept(), |kept| kept.union(&windows.kept()))
+}
+
+fn wanted(view: &ViewPlan, keys: &KeyTable) -> Wanted {
+    let mut wanted = Wanted::default();
+    (0..keys.len()).for_each(|id| wanted.push(view.id, Some(keys.key(id as u32))));
+    wanted
+}
+
+/// The events among pushed rows, whose columns are the source's. `number` gives the number of a key where the event of
+/// that row and time matters.
+fn chunk_of(
+    view: &ViewPlan,
+    windows: &Windows,
+    rows: &RecordBatch,
+    first: u64,
+    number: &impl Fn(usize, &[u8], i64) -> Option<u32>,
+) -> Result<Option<Chunk>> {
+    let stamps = view.stamps(&project(rows, view.stamp_columns())?)?;
+    let visible_us = |row: usize| visible_from(stamps.times_us[row], view.lag_us);
+    let numbered = stamps
+        .kept()
+        .filter_map(|row| Some((row as u32, number(row, stamps.keys.get(row)?, visible_us(row))?)));
+    let (picked, keys): (Vec<u32>, Vec<u32>) = numbered.unzip();
+    let Some(earliest) = picked.first() else { return Ok(None) };
+    let inputs = take_record_batch(&project(rows, view.row_columns())?, &UInt32Array::from(picked.clone()))?;
+    let every: Vec<usize> = (0..view.features.fields().len()).collect();
+    let address = |row: u32| Address::new(PUSHED, first + u64::from(row)).order();
+    let of_rows = |value: &dyn Fn(usize) -> i64| picked.iter().map(|row| value(*row as usize)).collect();
+    Ok(Some(Chunk {
+        keys,
+        visible_us: of_rows(&visible_us),
+        created_us: of_rows(&|row| stamps.created_us[row]),
+        first: address(*earliest),
+        arrival: picked.iter().map(|row| address(*row)).collect(),
+        identity: windows.identities(&inputs)?,
+        inputs: windows.prepare(&inputs, &windows.inputs_of(&every))?,
+    }))
+}
+
+/// The columns called `names`.
+pub(crate) fn project(rows: &RecordBatch, names: &[String]) -> Result<RecordBatch> {
+    let places = names.iter().map(|name| rows.schema_ref().index_of(name));
+    Ok(rows.project(&places.collect::<std::result::Result<Vec<_>, _>>()?)?)
 }

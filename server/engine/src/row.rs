@@ -40,7 +40,7 @@ pub struct RowCodec {
 }
 
 /// The two timestamps that every stored row begins with, µs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowTimes {
     /// Event timestamp.
     pub ts_us: i64,

@@ -1,12 +1,15 @@
 //! Which status does an error have, over HTTP and over gRPC?
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use feature_defs::DefError;
 use quern::wire::{Code, ErrorReply, Mistake};
 
 use crate::error::Error;
+
+/// When to try again what there was no room for.
+pub(crate) const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// An error on its way to an HTTP client.
 #[derive(Debug)]
@@ -29,6 +32,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let reply = reply(&self.0);
         let mut response = (status(reply.code), Json(&reply)).into_response();
+        if reply.code == Code::Overloaded {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        }
         response.extensions_mut().insert(Cause(reply.error));
         response
     }
@@ -41,16 +47,23 @@ pub(super) fn edge(status: StatusCode, code: Code, error: String) -> Response {
 
 /// What a client reads of an error.
 pub(crate) fn reply(error: &Error) -> ErrorReply {
-    let (code, mistakes) = match error {
-        Error::Invalid(_) => (Code::InvalidArgument, Vec::new()),
-        Error::NotFound(_) => (Code::NotFound, Vec::new()),
-        Error::Definitions(mistakes) => (Code::Definitions, mistakes.iter().map(mistake).collect()),
-        Error::Refused(_) => (Code::Refused, Vec::new()),
-        Error::TooLarge(_) => (Code::TooLarge, Vec::new()),
-        Error::Unavailable(_) => (Code::Unavailable, Vec::new()),
-        Error::Internal(_) => (Code::Internal, Vec::new()),
+    let code = match error {
+        Error::Invalid(_) | Error::Rejected(_) => Code::InvalidArgument,
+        Error::NotFound(_) => Code::NotFound,
+        Error::Definitions(_) => Code::Definitions,
+        Error::Refused(_) => Code::Refused,
+        Error::TooLarge(_) => Code::TooLarge,
+        Error::Overloaded(_) => Code::Overloaded,
+        Error::Unavailable(_) => Code::Unavailable,
+        Error::Internal(_) => Code::Internal,
     };
-    ErrorReply { mistakes, ..ErrorReply::new(code, error.to_string()) }
+    let mut reply = ErrorReply::new(code, error.to_string());
+    match error {
+        Error::Definitions(mistakes) => reply.mistakes = mistakes.iter().map(mistake).collect(),
+        Error::Rejected(rejected) => reply.rejected = rejected.clone(),
+        _ => {}
+    }
+    reply
 }
 
 fn status(code: Code) -> StatusCode {
@@ -69,10 +82,10 @@ fn status(code: Code) -> StatusCode {
 /// The error as gRPC, and so Arrow Flight, has it.
 pub(crate) fn grpc_status(error: &Error) -> tonic::Status {
     let code = match error {
-        Error::Invalid(_) | Error::Definitions(_) => tonic::Code::InvalidArgument,
+        Error::Invalid(_) | Error::Definitions(_) | Error::Rejected(_) => tonic::Code::InvalidArgument,
         Error::NotFound(_) => tonic::Code::NotFound,
         Error::Refused(_) => tonic::Code::FailedPrecondition,
-        Error::TooLarge(_) => tonic::Code::ResourceExhausted,
+        Error::TooLarge(_) | Error::Overloaded(_) => tonic::Code::ResourceExhausted,
         Error::Unavailable(_) => tonic::Code::Unavailable,
         Error::Internal(_) => tonic::Code::Internal,
     };

@@ -28,7 +28,9 @@ pub(super) async fn get_online_features(
 ) -> ApiResult<Response> {
     let live = quern.live();
     let keys = ["entities", "feature_service", "features", "full_feature_names"];
-    let [entities, service, features, full_names] = json::body(&body, keys, &[])?;
+    // Feast's client asks for this whether it is wanted or not.
+    let ignored = ["include_feature_view_version_metadata"];
+    let [entities, service, features, full_names] = json::body(&body, keys, &ignored)?;
     let full_names = Json::flag(full_names.as_ref(), "full_feature_names")?;
     let service = service_of(&live, service.as_ref(), features.as_ref(), full_names)?;
     let entities = entities.ok_or_else(|| {

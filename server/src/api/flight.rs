@@ -2,7 +2,10 @@
 //!
 //! `DoExchange` with a [`TrainingSetCommand`] in JSON as the descriptor's command: the spine goes up, the training set
 //! comes down in the spine's order. Its schema comes down as soon as the spine's has gone up. `ListFlights` and
-//! `GetFlightInfo` show the feature services and the columns that they add to a spine.
+//! `GetFlightInfo` show the feature services and the columns that they add to a spine. `DoPut` takes pushed rows in
+//! ([`put`]).
+
+mod put;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -96,15 +99,10 @@ impl FlightService for Flight {
     type DoExchangeStream = Messages<FlightData>;
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
-        let mut messages = request.into_inner();
-        let first =
-            messages.message().await?.ok_or_else(|| Status::invalid_argument("the spine is missing"))?;
-        let command = self.command(first.flight_descriptor.clone()).map_err(|e| refuse(&e))?;
+        let (command, spine) = opened(request.into_inner()).await?;
+        let command = self.command(command).map_err(|e| refuse(&e))?;
         let live = self.quern.live();
-        // pyarrow sends the descriptor in a message of its own, other clients together with the schema.
-        let first = (!first.data_header.is_empty()).then_some(Ok(first));
-        let all = stream::iter(first).chain(messages.map_err(FlightError::from));
-        let (spine_schema, spine) = guarded(receive_schema(FlightDataDecoder::new(all))).await?;
+        let (spine_schema, spine) = guarded(receive_schema(spine)).await?;
         let wanted = service(&live, &command).map_err(|e| refuse(&e))?;
         let schema = Layout::new(wanted, &spine_schema).map_err(|e| refuse(&e))?.schema;
 
@@ -169,8 +167,8 @@ impl FlightService for Flight {
         Err(not_built("DoGet"))
     }
 
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        Err(not_built("DoPut"))
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        put::put(&self.quern, request.into_inner()).await
     }
 
     async fn do_action(&self, _: Request<Action>) -> Answer<Self::DoActionStream> {
@@ -182,11 +180,23 @@ impl FlightService for Flight {
     }
 }
 
+/// The descriptor of an upload, and the rows that follow it.
+async fn opened(
+    mut messages: Streaming<FlightData>,
+) -> std::result::Result<(Option<FlightDescriptor>, FlightDataDecoder), Status> {
+    let first = messages.message().await?.ok_or_else(|| Status::invalid_argument("the rows are missing"))?;
+    let descriptor = first.flight_descriptor.clone();
+    // pyarrow sends the descriptor in a message of its own, other clients together with the schema.
+    let first = (!first.data_header.is_empty()).then_some(Ok(first));
+    let all = stream::iter(first).chain(messages.map_err(FlightError::from));
+    Ok((descriptor, FlightDataDecoder::new(all)))
+}
+
 fn unreadable(error: FlightError) -> Status {
     match error {
         FlightError::Tonic(status) => *status,
         other => {
-            Status::invalid_argument(format!("the spine cannot be read: {}", other.to_string().trim_end()))
+            Status::invalid_argument(format!("the rows cannot be read: {}", other.to_string().trim_end()))
         }
     }
 }
@@ -196,16 +206,16 @@ async fn guarded<T>(
     reading: impl Future<Output = std::result::Result<T, Status>>,
 ) -> std::result::Result<T, Status> {
     let read = AssertUnwindSafe(reading).catch_unwind().await;
-    read.unwrap_or_else(|_| Err(Status::invalid_argument("the spine is not valid Arrow IPC")))
+    read.unwrap_or_else(|_| Err(Status::invalid_argument("the rows are not valid Arrow IPC")))
 }
 
 async fn receive_schema(
-    mut spine: FlightDataDecoder,
+    mut rows: FlightDataDecoder,
 ) -> std::result::Result<(SchemaRef, FlightDataDecoder), Status> {
-    match spine.try_next().await.map_err(unreadable)?.map(|message| message.payload) {
-        Some(DecodedPayload::Schema(schema)) => Ok((schema, spine)),
-        Some(_) => Err(Status::invalid_argument("the spine's rows came before its schema")),
-        None => Err(Status::invalid_argument("the spine is missing")),
+    match rows.try_next().await.map_err(unreadable)?.map(|message| message.payload) {
+        Some(DecodedPayload::Schema(schema)) => Ok((schema, rows)),
+        Some(_) => Err(Status::invalid_argument("the rows came before their schema")),
+        None => Err(Status::invalid_argument("the rows are missing")),
     }
 }
 

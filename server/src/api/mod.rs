@@ -3,6 +3,7 @@
 //! | route | room |
 //! |---|---|
 //! | `POST /get-online-features` | [`feast`] |
+//! | `POST /push`, `/write-to-online-store` | [`push`] |
 //! | `POST /v1/models/{model}[/versions/{version}]:predict` | [`predict`] |
 //! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize` | [`admin`] |
 //! | Arrow Flight | [`flight`] |
@@ -18,6 +19,7 @@ mod flight;
 mod http;
 mod json;
 pub(crate) mod predict;
+mod push;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -87,6 +89,8 @@ pub fn router(quern: Arc<Quern>) -> Router {
         .route("/v2/health/ready", get(http::ready))
         .route("/v1/definitions", get(http::definitions))
         .route("/get-online-features", post(feast::get_online_features))
+        .route("/push", post(push::push_rows))
+        .route("/write-to-online-store", post(push::write_to_online_store))
         .route("/v1/models/{call}", post(predict::newest))
         .route("/v1/models/{model}/versions/{call}", post(predict::version))
         .merge(admin::routes())

@@ -342,7 +342,7 @@ async fn what_is_wrong_is_said_with_a_status() {
             json!({"feature_service": "arrival_delay_v1", "entities": {"tailnum": ["N1"], "distance": []}})
                 .to_string(),
             400,
-            "column `distance` has 0 values and column `tailnum` has 1; all have one for each entity",
+            "column `distance` has 0 values and column `tailnum` has 1; all have one for each row",
         ),
         (
             "/get-online-features",

@@ -28,6 +28,7 @@ const FORMAT: &[u8] = b"1";
 const META: &str = "meta";
 const WATERMARK: &[u8] = b"watermark";
 const KEPT: &[u8] = b"kept";
+const FILES_UNTIL: &[u8] = b"files until";
 /// From this many rows on, building a table file and ingesting it beats the write path.
 const INGEST_ROWS_MIN: usize = 8_192;
 const BLOCK_CACHE_BYTES: usize = 512 << 20;
@@ -124,7 +125,7 @@ impl Head {
             ColumnFamilyDescriptor::new("default", options.clone()),
             ColumnFamilyDescriptor::new(META, Options::default()),
             ColumnFamilyDescriptor::new(tail::TAIL, Options::default()),
-            ColumnFamilyDescriptor::new(tail::SEEN, Options::default()),
+            ColumnFamilyDescriptor::new(tail::SEEN, tail::seen_options()),
         ];
         let db = DB::open_cf_descriptors(&options, folder, families).map_err(|e| {
             Error::internal(format_args!("cannot open the online store {}", folder.display()), e)
@@ -265,25 +266,42 @@ impl Head {
     /// Up to which query time (µs) the view's history is in the head; none before the first materialize, `i64::MIN`
     /// while the first has begun and not ended.
     pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {
-        let stored = self.db.get_cf(self.meta(), watermark_key(view))?;
-        stored
-            .map(|bytes| {
-                let bytes = <[u8; 8]>::try_from(&bytes[..])
-                    .map_err(|_| Error::Internal("the online store holds a broken watermark".into()))?;
-                Ok(i64::from_be_bytes(bytes))
-            })
-            .transpose()
+        self.instant(WATERMARK, view)
     }
 
     /// Moves the view's watermark to `to_us`, never back. Everything written before is on disk first.
     pub fn set_watermark(&self, view: ViewId, to_us: i64) -> Result<()> {
+        self.advance(WATERMARK, view, to_us)
+    }
+
+    /// The latest instant (µs) of an event of a file that tiles of the view may hold; none where they hold none.
+    pub fn files_until(&self, view: ViewId) -> Result<Option<i64>> {
+        self.instant(FILES_UNTIL, view)
+    }
+
+    /// Notes that events of files up to `to_us` are about to come in.
+    pub fn set_files_until(&self, view: ViewId, to_us: i64) -> Result<()> {
+        self.advance(FILES_UNTIL, view, to_us)
+    }
+
+    fn instant(&self, what: &[u8], view: ViewId) -> Result<Option<i64>> {
+        let stored = self.db.get_cf(self.meta(), about(what, view))?;
+        let read = |bytes: Vec<u8>| {
+            let bytes = <[u8; 8]>::try_from(&bytes[..])
+                .map_err(|_| Error::Internal("the online store holds a broken instant".into()))?;
+            Ok(i64::from_be_bytes(bytes))
+        };
+        stored.map(read).transpose()
+    }
+
+    fn advance(&self, what: &[u8], view: ViewId, to_us: i64) -> Result<()> {
         let _writing = self.writing.lock();
-        if self.watermark(view)?.is_some_and(|stored| stored >= to_us) {
+        if self.instant(what, view)?.is_some_and(|stored| stored >= to_us) {
             return Ok(());
         }
         let mut options = rocksdb::WriteOptions::default();
         options.set_sync(true);
-        self.db.put_cf_opt(self.meta(), watermark_key(view), to_us.to_be_bytes(), &options)?;
+        self.db.put_cf_opt(self.meta(), about(what, view), to_us.to_be_bytes(), &options)?;
         Ok(())
     }
 
@@ -297,8 +315,7 @@ impl Head {
         let _writing = self.writing.lock();
         let mut options = rocksdb::WriteOptions::default();
         options.set_sync(true);
-        let key = [KEPT, &view.0.to_be_bytes()].concat();
-        self.db.put_cf_opt(self.meta(), key, kept.write(), &options)?;
+        self.db.put_cf_opt(self.meta(), about(KEPT, view), kept.write(), &options)?;
         self.kept.write().insert(view, Arc::new(kept));
         Ok(())
     }
@@ -320,7 +337,8 @@ impl Head {
             }
             let id = view.0;
             self.kept.write().remove(&view);
-            self.db.delete_cf(self.meta(), [KEPT, &id.to_be_bytes()].concat())?;
+            self.db.delete_cf(self.meta(), about(KEPT, view))?;
+            self.db.delete_cf(self.meta(), about(FILES_UNTIL, view))?;
             self.db.delete_range_cf(self.rows(), id.to_be_bytes(), id.saturating_add(1).to_be_bytes())?;
             self.db.delete_cf(self.meta(), &key)?;
         }
@@ -338,8 +356,8 @@ fn view_of(key: &[u8], what: &[u8]) -> Option<ViewId> {
     key.strip_prefix(what).and_then(|id| id.try_into().ok()).map(|id| ViewId(u64::from_be_bytes(id)))
 }
 
-fn watermark_key(view: ViewId) -> Vec<u8> {
-    [WATERMARK, &view.0.to_be_bytes()].concat()
+fn about(what: &[u8], view: ViewId) -> Vec<u8> {
+    [what, &view.0.to_be_bytes()].concat()
 }
 
 /// Whether `stored` has a later place in the total order than `row`. Equal times: the last to arrive wins.

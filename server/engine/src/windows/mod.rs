@@ -175,6 +175,21 @@ impl Kept {
         other.levels.iter().all(has) && (self.lifetime || !other.lifetime)
     }
 
+    /// What holds all that this and `other` hold.
+    #[must_use]
+    pub fn union(&self, other: &Kept) -> Kept {
+        let mut levels = self.levels.clone();
+        for level in &other.levels {
+            match levels.iter_mut().find(|known| known.span_us == level.span_us) {
+                Some(known) => known.reach_us = known.reach_us.max(level.reach_us),
+                None => levels.push(*level),
+            }
+        }
+        // Larger tiles are made of smaller ones, which come first.
+        levels.sort_by_key(|level| level.span_us);
+        Kept { levels, lifetime: self.lifetime || other.lifetime }
+    }
+
     /// As bytes.
     pub fn write(&self) -> Vec<u8> {
         let numbers = self.levels.iter().flat_map(|level| [level.span_us, level.reach_us]);

@@ -18,7 +18,7 @@ use super::{BASE64, Json};
 use crate::error::{Error, Result};
 
 /// The most instances that one request may bring.
-const INSTANCES_MAX: usize = 10_000;
+pub(super) const INSTANCES_MAX: usize = 10_000;
 
 /// What a request asks about: a row for each instance.
 #[derive(Debug)]
@@ -92,32 +92,16 @@ pub(crate) fn instances(service: &ServicePlan, instances: &Json<'_>, arrival_us:
 /// # Errors
 /// As [`instances`]; columns of different lengths.
 pub(crate) fn columns(service: &ServicePlan, entities: &Json<'_>, arrival_us: i64) -> Result<Asked> {
-    let Json::Object(entries) = entities else {
-        return Err(Error::Invalid(format!("`entities`: expected an object of arrays, found {entities}")));
-    };
     let fields = service.inputs.fields();
+    let (entries, rows) = arrays("entities", entities)?;
+    limit(rows)?;
     let mut given: Vec<Option<Vec<&Json<'_>>>> = vec![None; fields.len() + 1];
-    let mut first: Option<(&str, usize)> = None;
     for (name, values) in entries {
-        let Json::Array(values) = values else {
-            return Err(Error::Invalid(format!(
-                "column `{name}`: expected an array of values, found {values}"
-            )));
-        };
         let place = place(service, name).ok_or_else(|| unknown(service, "`entities`", name))?;
-        let (first_name, rows) = *first.get_or_insert((name, values.len()));
-        if rows != values.len() {
-            return Err(Error::Invalid(format!(
-                "column `{name}` has {} values and column `{first_name}` has {rows}; all have one for each entity",
-                values.len()
-            )));
-        }
         if given[place].replace(values.iter().collect()).is_some() {
             return Err(Error::Invalid(format!("column `{name}` is given twice")));
         }
     }
-    let rows = first.map_or(0, |(_, rows)| rows);
-    limit(rows)?;
     let times = given.pop().flatten().unwrap_or_else(|| vec![&Json::Null; rows]);
     let mut columns = Vec::with_capacity(fields.len());
     for (field, cells) in fields.iter().zip(given) {
@@ -125,6 +109,36 @@ pub(crate) fn columns(service: &ServicePlan, entities: &Json<'_>, arrival_us: i6
         columns.push(column(field.data_type(), &cells).map_err(|misfit| misfit.of("entity", field.name()))?);
     }
     asked(service, columns, query_times(&times, "entity", arrival_us)?)
+}
+
+/// Columns by name, each an array with a value for each row, and how many rows there are.
+pub(super) type Arrays<'j> = (Vec<(&'j str, &'j [Json<'j>])>, usize);
+
+/// Reads `json`, which is called `what`, as columns of one length.
+pub(super) fn arrays<'j>(what: &str, json: &'j Json<'j>) -> Result<Arrays<'j>> {
+    let Json::Object(entries) = json else {
+        return Err(Error::Invalid(format!("`{what}`: expected an object of arrays, found {json}")));
+    };
+    let mut columns: Vec<(&str, &[Json<'_>])> = Vec::with_capacity(entries.len());
+    for (name, values) in entries {
+        let Json::Array(values) = values else {
+            return Err(Error::Invalid(format!(
+                "column `{name}`: expected an array of values, found {values}"
+            )));
+        };
+        if let Some((first, known)) = columns.first()
+            && known.len() != values.len()
+        {
+            return Err(Error::Invalid(format!(
+                "column `{name}` has {} values and column `{first}` has {}; all have one for each row",
+                values.len(),
+                known.len()
+            )));
+        }
+        columns.push((name, values));
+    }
+    let rows = columns.first().map_or(0, |(_, values)| values.len());
+    Ok((columns, rows))
 }
 
 fn asked(service: &ServicePlan, columns: Vec<ArrayRef>, query_times_us: Vec<i64>) -> Result<Asked> {
@@ -191,10 +205,10 @@ fn query_times(cells: &[&Json<'_>], row_is: &str, arrival_us: i64) -> Result<Vec
 }
 
 /// A value that does not have the type of its column.
-struct Misfit {
+pub(super) struct Misfit {
     row: usize,
-    expected: String,
-    found: String,
+    pub(super) expected: String,
+    pub(super) found: String,
 }
 
 impl Misfit {
@@ -215,7 +229,7 @@ fn misfit(row: usize, dtype: &DataType, found: &Json<'_>) -> Misfit {
 }
 
 /// A column of values of one type; null is one of them.
-fn column<'a>(dtype: &DataType, cells: &[&'a Json<'a>]) -> std::result::Result<ArrayRef, Misfit> {
+pub(super) fn column<'a>(dtype: &DataType, cells: &[&'a Json<'a>]) -> std::result::Result<ArrayRef, Misfit> {
     macro_rules! read {
         ($array:ty, $of:expr) => {{
             let read = |(row, cell): (usize, &&'a Json<'a>)| match cell {

@@ -290,6 +290,11 @@ impl Scan {
         Ok(())
     }
 
+    /// The columns that it was opened for.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// Name of what a unit is read from, for messages: a file's path, relative to the repository where it lies inside.
     pub fn name(&self, unit: &Unit) -> &str {
         match &self.parts[unit.part] {

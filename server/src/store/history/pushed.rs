@@ -14,7 +14,7 @@ use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::{AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, max, min, take_record_batch};
-use arrow::datatypes::{Field, TimestampMicrosecondType};
+use arrow::datatypes::{Field, SchemaRef, TimestampMicrosecondType};
 use parking_lot::RwLock;
 use quern_engine::schema::conform;
 
@@ -77,6 +77,17 @@ impl PushedRows {
     pub fn tail_size(&self) -> (usize, usize) {
         let rows = self.tail.iter().map(|segment| segment.rows.num_rows()).sum();
         (rows, self.tail.iter().map(|segment| segment.rows.get_array_memory_size()).sum())
+    }
+
+    /// The rows of the tail from number `from` on, in the columns of `schema`: number of the first row, rows.
+    pub fn since(&self, from: u64, schema: &SchemaRef) -> Result<Vec<(u64, RecordBatch)>> {
+        let newer = self.tail.iter().filter(|segment| segment.end() > from);
+        let rows = newer.map(|segment| {
+            let known = from.saturating_sub(segment.first) as usize;
+            let rows = segment.rows.slice(known, segment.rows.num_rows() - known);
+            Ok((segment.first + known as u64, canonical(&rows, schema)?))
+        });
+        rows.collect()
     }
 
     /// Adds rows after all others. Small segments grow together, so that there are never many.
@@ -207,18 +218,23 @@ fn foreign(path: &Path) -> Error {
     Error::Refused(format!("{} is no file of pushed rows; move it elsewhere", path.display()))
 }
 
-/// Reads rows of the tail, all or some, as a file's are read. A column that the source did not have yet is null.
+/// The rows in the columns of `schema`. One that the source did not have yet is null.
+fn canonical(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let column = |field: &Arc<Field>| match rows.column_by_name(field.name()) {
+        Some(column) => conform(column, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+    };
+    let columns = schema.fields().iter().map(column).collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// Reads rows of the tail, all or some, as a file's are read.
 pub(super) fn read(
     tail: &RecordBatch,
     reading: &Reading<'_>,
     visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
 ) -> Result<()> {
-    let column = |field: &Arc<Field>| match tail.column_by_name(field.name()) {
-        Some(column) => conform(column, field.data_type()),
-        None => Ok(new_null_array(field.data_type(), tail.num_rows())),
-    };
-    let columns = reading.schema.fields().iter().map(column).collect::<std::result::Result<Vec<_>, _>>()?;
-    let mut rows = RecordBatch::try_new(Arc::clone(&reading.schema), columns)?;
+    let mut rows = canonical(tail, &reading.schema)?;
     if let Some(selected) = reading.rows {
         rows = take_record_batch(&rows, &UInt32Array::from(selected.to_vec()))?;
     }

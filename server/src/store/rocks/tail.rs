@@ -12,7 +12,9 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use rocksdb::{Direction, IteratorMode, WriteBatch, WriteOptions};
+use chrono::Utc;
+use rocksdb::compaction_filter::Decision;
+use rocksdb::{IteratorMode, Options, WriteBatch, WriteOptions};
 
 use super::{Head, Rows};
 use crate::error::{Error, Result};
@@ -102,29 +104,29 @@ impl Head {
         Ok(self.db.delete_range_cf(family, tail_key(source, 0), tail_key(source, end))?)
     }
 
-    /// What is known of each of `keys`.
-    pub fn seen(&self, keys: &[SeenKey]) -> Result<Vec<Option<Seen>>> {
+    /// What is known of each of `keys` at `now_us`.
+    pub fn seen(&self, keys: &[SeenKey], now_us: i64) -> Result<Vec<Option<Seen>>> {
         let found = self.db.batched_multi_get_cf(self.family(SEEN), keys.iter().map(|key| &key.0), false);
         let read = |found: std::result::Result<Option<rocksdb::DBPinnableSlice<'_>>, rocksdb::Error>| {
             let Some(bytes) = found? else { return Ok(None) };
             let (until, value) = bytes.split_first_chunk().ok_or_else(|| {
                 Error::Internal("the online store holds a damaged note of a push".to_owned())
             })?;
-            Ok(Some(Seen { until_us: i64::from_be_bytes(*until), value: value.to_vec() }))
+            let seen = Seen { until_us: i64::from_be_bytes(*until), value: value.to_vec() };
+            Ok(Some(seen).filter(|seen| seen.until_us >= now_us))
         };
         found.into_iter().map(read).collect()
     }
+}
 
-    /// Forgets what need not be known any more at `now_us`.
-    pub fn forget_seen(&self, now_us: i64) -> Result<()> {
-        for entry in self.db.iterator_cf(self.family(SEEN), IteratorMode::From(&[], Direction::Forward)) {
-            let (key, seen) = entry?;
-            if seen.first_chunk().is_none_or(|until| i64::from_be_bytes(*until) < now_us) {
-                self.db.delete_cf(self.family(SEEN), key)?;
-            }
-        }
-        Ok(())
-    }
+/// Options of the family of what was seen: compaction drops what need not be known any more.
+pub(super) fn seen_options() -> Options {
+    let mut options = Options::default();
+    options.set_compaction_filter("seen", |_, _, seen| {
+        let is_over = |until: &[u8; 8]| i64::from_be_bytes(*until) < Utc::now().timestamp_micros();
+        if seen.first_chunk().is_none_or(is_over) { Decision::Remove } else { Decision::Keep }
+    });
+    options
 }
 
 fn tail_key(source: &str, first: u64) -> Vec<u8> {

@@ -1,0 +1,160 @@
+//! What does a durable push cost beside a durable write of the same bytes? Rows a second and the time to the
+//! acknowledgement, of one pusher and of many, row by row and in bulk.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::ipc::writer::StreamWriter;
+use quern::wire::PushTo;
+use quern_benches::Repository;
+use quern_benches::online::now_us;
+use quern_server::push::{Push, push};
+use rocksdb::{DB, WriteBatch, WriteOptions};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const FEATURES: usize = 20;
+const ENTITIES: i64 = 100_000;
+const LASTS: Duration = Duration::from_secs(3);
+
+fn definitions() -> String {
+    let names: Vec<String> = (0..FEATURES).map(|i| format!("f{i}")).collect();
+    let columns: String = names.iter().map(|name| format!("  - {{name: {name}, type: float64}}\n")).collect();
+    let features = names.join(", ");
+    format!(
+        "kind: Entity\nname: user\njoin_keys: [{{name: id, type: int64}}]\n---\n\
+         kind: Source\nname: events\npush: true\nevent_timestamp: ts\n\
+         columns:\n  - {{name: id, type: int64}}\n  - {{name: ts, type: timestamp}}\n{columns}---\n\
+         kind: FeatureView\nname: latest\nentities: [user]\nsource: events\nfeatures: [{features}]\n---\n\
+         kind: Source\nname: clicks\npush: true\nevent_timestamp: ts\n\
+         columns:\n  - {{name: id, type: int64}}\n  - {{name: ts, type: timestamp}}\n{columns}---\n\
+         kind: FeatureView\nname: recent\nentities: [user]\nsource: clicks\naggregations:\n\
+         \x20 - {{name: n, function: count, windows: [1h, 1d, 7d]}}\n\
+         \x20 - {{name: total, function: sum, of: f0, windows: [1h, 1d, 7d]}}\n"
+    )
+}
+
+/// `count` rows of entities from `first` on, a moment apart.
+fn rows(first: i64, count: usize) -> RecordBatch {
+    let ids = (0..count as i64).map(|i| (first + i) * 7919 % ENTITIES);
+    let now_us = now_us();
+    let times = TimestampMicrosecondArray::from_iter_values((0..count as i64).map(|i| now_us + i));
+    let mut columns: Vec<(String, ArrayRef)> = vec![
+        ("id".to_owned(), Arc::new(Int64Array::from_iter_values(ids))),
+        ("ts".to_owned(), Arc::new(times.with_timezone("UTC"))),
+    ];
+    for feature in 0..FEATURES {
+        let values = (0..count).map(|i| (first as usize + i + feature) as f64 / 3.0);
+        columns.push((format!("f{feature}"), Arc::new(Float64Array::from_iter_values(values))));
+    }
+    RecordBatch::try_from_iter(columns).expect("columns of one length")
+}
+
+/// What was seen of one way of writing.
+struct Seen {
+    rows: usize,
+    micros: Vec<f64>,
+}
+
+impl Seen {
+    fn rate(&self) -> f64 {
+        self.rows as f64 / LASTS.as_secs_f64()
+    }
+
+    fn percentile(&mut self, percent: usize) -> f64 {
+        self.micros.sort_by(f64::total_cmp);
+        self.micros[(self.micros.len() - 1) * percent / 100]
+    }
+}
+
+/// `pushers` tasks push `count` rows at a time.
+fn ours(repository: &Repository, source: &'static str, pushers: usize, count: usize) -> Seen {
+    let next = Arc::new(AtomicI64::new(0));
+    let end = Instant::now() + LASTS;
+    let tasks: Vec<_> = (0..pushers)
+        .map(|_| {
+            let (quern, next) = (Arc::clone(&repository.quern), Arc::clone(&next));
+            repository.runtime.spawn(async move {
+                let mut micros = Vec::new();
+                while Instant::now() < end {
+                    let pushed = Push {
+                        source: source.to_owned(),
+                        rows: rows(next.fetch_add(count as i64, Ordering::Relaxed), count),
+                        rejected: Vec::new(),
+                        to: PushTo::OnlineAndOffline,
+                        idempotency_key: None,
+                        positions: Vec::new(),
+                    };
+                    let begun = Instant::now();
+                    push(&quern, pushed).await.unwrap_or_else(|error| panic!("{error}"));
+                    micros.push(begun.elapsed().as_secs_f64() * 1e6);
+                }
+                micros
+            })
+        })
+        .collect();
+    let micros: Vec<f64> =
+        tasks.into_iter().flat_map(|task| repository.runtime.block_on(task).expect("pushed")).collect();
+    Seen { rows: micros.len() * count, micros }
+}
+
+/// As many threads write a stored row for each row, and the rows once more as they lie in the tail, through the same
+/// kind of store, which groups their commits.
+fn bare(db: &Arc<DB>, pushers: usize, count: usize) -> Seen {
+    let next = Arc::new(AtomicI64::new(0));
+    let end = Instant::now() + LASTS;
+    let threads: Vec<_> = (0..pushers)
+        .map(|_| {
+            let (db, next) = (Arc::clone(db), Arc::clone(&next));
+            std::thread::spawn(move || {
+                let mut options = WriteOptions::default();
+                options.set_sync(true);
+                let mut micros = Vec::new();
+                while Instant::now() < end {
+                    let first = next.fetch_add(count as i64, Ordering::Relaxed);
+                    let rows = rows(first, count);
+                    let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema()).expect("a writer");
+                    writer.write(&rows).expect("written");
+                    let tail = writer.into_inner().expect("written");
+                    let begun = Instant::now();
+                    let mut batch = WriteBatch::default();
+                    for row in 0..count as i64 {
+                        let id = (first + row) * 7919 % ENTITIES;
+                        batch.put([&[0; 8][..], &id.to_be_bytes()].concat(), [7; 17 + 3 + 8 * FEATURES]);
+                    }
+                    batch.put([&b"tail"[..], &first.to_be_bytes()].concat(), &tail);
+                    db.write_opt(batch, &options).expect("durable");
+                    micros.push(begun.elapsed().as_secs_f64() * 1e6);
+                }
+                micros
+            })
+        })
+        .collect();
+    let micros: Vec<f64> = threads.into_iter().flat_map(|thread| thread.join().expect("written")).collect();
+    Seen { rows: micros.len() * count, micros }
+}
+
+fn main() {
+    let repository = Repository::new(&definitions(), &[], |_| ());
+    let folder = tempfile::TempDir::new().expect("a temporary folder");
+    let db = Arc::new(DB::open_default(folder.path()).expect("a new store"));
+    println!("{:36} {:>12} {:>10} {:>10}", "", "rows/s", "p50 µs", "p99 µs");
+    for (pushers, count) in [(1, 1), (32, 1), (256, 1), (1, 10_000)] {
+        let mut bare = bare(&db, pushers, count);
+        for source in ["events", "clicks"] {
+            let mut ours = ours(&repository, source, pushers, count);
+            let what = format!("{pushers} × {count} rows, {source}");
+            let show = |what: &str, seen: &mut Seen| {
+                let (p50, p99) = (seen.percentile(50), seen.percentile(99));
+                println!("{what:36} {:12.0} {p50:10.0} {p99:10.0}", seen.rate());
+                (seen.rate(), p99)
+            };
+            let (our_rate, our_p99) = show(&what, &mut ours);
+            let (bare_rate, bare_p99) = show("  bare write", &mut bare);
+            println!("{:36} {:12.2} {:10} {:10.2}", "  ratio", our_rate / bare_rate, "", our_p99 / bare_p99);
+        }
+    }
+}

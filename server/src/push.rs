@@ -1,0 +1,186 @@
+//! How does a pushed row become history and head at once?
+//!
+//! Its push is looked at row by row ([`rows`]) and waits in a queue. Whoever of those that wait comes first commits for
+//! all of them ([`group`]): one write to disk holds the rows, the head that they make and what tells a repetition; only
+//! then is anybody answered. The queue is bounded: what does not fit is turned away at once, to come again later.
+
+mod group;
+mod rows;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::RecordBatch;
+use feature_defs::{Source, suggest};
+use parking_lot::Mutex;
+use quern::wire::{PushReply, PushTo, Rejected};
+
+use crate::error::{Error, Result};
+use crate::metrics::metrics;
+use crate::{Deployment, Quern};
+
+/// So many rows are looked at right where the request is.
+const ROWS_INLINE_MAX: usize = 64;
+/// Pushed rows that are in no file yet may take this much memory; then pushes are turned away.
+const TAIL_BYTES_MAX: usize = 1 << 30;
+
+/// Rows for a source, and where they go.
+#[derive(Debug)]
+pub struct Push {
+    /// Name of the source.
+    pub source: String,
+    /// The rows, in any columns of the source; of types that conform to its own.
+    pub rows: RecordBatch,
+    /// Rows that are known to be no good.
+    pub rejected: Vec<Rejected>,
+    /// Where they go.
+    pub to: PushTo,
+    /// Names the push, so that it counts once however often it comes.
+    pub idempotency_key: Option<String>,
+    /// How far the parts of a stream that the rows come from are read with them.
+    pub positions: Vec<Position>,
+}
+
+/// How far one part of a source's stream is read.
+#[derive(Debug, Clone)]
+pub struct Position {
+    /// Names the part.
+    pub part: String,
+    /// Where reading began; none at the start. Rows that were read from elsewhere are not taken.
+    pub from: Option<Vec<u8>>,
+    /// Where reading goes on.
+    pub to: Vec<u8>,
+}
+
+/// The pushes of one data folder that are under way.
+#[derive(Default)]
+pub(crate) struct Pushing {
+    queue: Mutex<Vec<Job>>,
+    waiting_rows: AtomicUsize,
+    /// Held by whoever commits.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held while pushed rows go into the stores: history and head say the same before and after.
+    pub(crate) order: Mutex<()>,
+}
+
+/// A push whose good rows wait to be committed.
+struct Job {
+    push: Push,
+    answer: tokio::sync::oneshot::Sender<Result<PushReply>>,
+    _room: Room,
+}
+
+/// Room in the queue, given back when the rows are committed.
+struct Room {
+    quern: Arc<Quern>,
+    rows: usize,
+}
+
+impl Room {
+    fn take(quern: &Arc<Quern>, source: &Source, rows: usize) -> Result<Room> {
+        let most = quern.settings.push_queue_rows;
+        if rows > most {
+            return Err(Error::TooLarge(format!(
+                "the push brings {rows} rows, and {most} may wait at a time (`push_queue_rows`); send it in parts"
+            )));
+        }
+        let room = Room { quern: Arc::clone(quern), rows };
+        let waiting = quern.pushing.waiting_rows.fetch_add(rows, Ordering::Relaxed) + rows;
+        metrics().push_queue_rows.set(waiting as i64);
+        if waiting > most {
+            return Err(Error::Overloaded(format!(
+                "{} pushed rows wait to be written, and {most} may (`push_queue_rows`); push again in a second",
+                waiting - rows
+            )));
+        }
+        let (_, tail_bytes) = quern.history.pushed.of(&source.name).tail_size();
+        if tail_bytes > TAIL_BYTES_MAX {
+            return Err(Error::Overloaded(format!(
+                "rows pushed to source `{}` come faster than they are written into files; push again in a second",
+                source.name
+            )));
+        }
+        Ok(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let waiting = self.quern.pushing.waiting_rows.fetch_sub(self.rows, Ordering::Relaxed) - self.rows;
+        metrics().push_queue_rows.set(waiting as i64);
+    }
+}
+
+/// Takes pushed rows in. What the reply tells is on disk.
+///
+/// # Errors
+/// [`Error::Rejected`] where no row is any good, [`Error::Overloaded`] where there is no room now; an unknown source,
+/// one that takes no pushes, columns that are missing, unknown or of other types.
+pub async fn push(quern: &Arc<Quern>, push: Push) -> Result<PushReply> {
+    let timer = metrics().push_seconds.start_timer();
+    let live = quern.live();
+    let source = source(&live, &push.source)?;
+    let room = Room::take(quern, source, push.rows.num_rows())?;
+    let (name, given) = (push.source.clone(), push.rows.num_rows());
+    let checked = if given <= ROWS_INLINE_MAX {
+        rows::check(&live, push)?
+    } else {
+        let live = Arc::clone(&live);
+        let checking = tokio::task::spawn_blocking(move || rows::check(&live, push));
+        checking.await.map_err(|error| Error::internal("looking at pushed rows", error))??
+    };
+    metrics().count_pushed(&name, "rejected", checked.rejected.len());
+    // A stream is read on, whatever it held.
+    if given > 0 && checked.rows.num_rows() == 0 && checked.positions.is_empty() {
+        return Err(Error::Rejected(checked.rejected));
+    }
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    quern.pushing.queue.lock().push(Job { push: checked, answer, _room: room });
+    // A task of its own: what was begun for others must not end where this client goes away.
+    let committing = Arc::clone(quern);
+    tokio::spawn(async move {
+        let turn = Arc::clone(&committing.pushing.turn).lock_owned().await;
+        let jobs = std::mem::take(&mut *committing.pushing.queue.lock());
+        // Whoever had the turn before has often taken this push along.
+        if !jobs.is_empty() {
+            tokio::task::spawn_blocking(move || {
+                group::commit(&committing, jobs);
+                drop(turn);
+            });
+        }
+    });
+    let reply = answered.await.map_err(|error| Error::internal("committing pushed rows", error))??;
+    timer.observe_duration();
+    metrics().count_pushed(&name, "accepted", reply.accepted);
+    metrics().count_pushed(&name, "repeated", reply.repeated);
+    Ok(reply)
+}
+
+impl Quern {
+    /// Runs `work` while pushes wait.
+    pub fn hold_pushes<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _order = self.pushing.order.lock();
+        work()
+    }
+
+    /// Writes the rows pushed to `source` that are in no file yet into one, unless the head is being made.
+    pub fn seal_pushed(&self, source: &str) {
+        group::seal(self, source);
+    }
+}
+
+/// The source that takes pushes under this name.
+pub(crate) fn source<'a>(live: &'a Deployment, name: &str) -> Result<&'a Source> {
+    let sources = &live.catalog.definitions.sources;
+    let source = sources.get(name).ok_or_else(|| {
+        let known = suggest(name, sources.values().filter(|source| source.push).map(|s| s.name.as_str()));
+        Error::NotFound(format!("unknown source `{name}`; {known}"))
+    })?;
+    if source.push {
+        return Ok(source);
+    }
+    Err(Error::Refused(format!(
+        "source `{name}` takes no pushed rows; give it `push: true` ({}:{}) and apply",
+        source.loc.file, source.loc.line
+    )))
+}

@@ -1,0 +1,403 @@
+//! What do pushes that come together change, in one step?
+//!
+//! Rows get their numbers, and with them their place in the order of arrival. What they change is written at once: the
+//! tail of history, the latest rows, the tiles, and what tells a repetition when it comes. Where a source has an
+//! `event_id`, an event may be one that the tiles hold already. One that was pushed before with the same content is
+//! dropped. One with another content, or one that a file may hold, cannot be added: the tiles of its key are made anew
+//! from history, which knows all events.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{Schema, TimestampMicrosecondType};
+use chrono::Utc;
+use feature_defs::Source;
+use quern::wire::{PushReply, PushTo};
+use quern_engine::ViewPlan;
+use quern_engine::asof::KeyTable;
+use quern_engine::row::{RowCodec, RowTimes};
+use quern_engine::schema::quern_type;
+use quern_engine::windows::Windows;
+use sha2::{Digest, Sha256};
+
+use super::{Job, Position, Push};
+use crate::error::{Error, Result};
+use crate::materialize::newest;
+use crate::metrics::metrics;
+use crate::store::rocks::{Commit, Seen, SeenKey};
+use crate::windows::{self, Stretch};
+use crate::{Deployment, Quern};
+
+/// How long a push is known by its idempotency key, and an event by its `event_id`.
+const KNOWN_US: i64 = 86_400_000_000;
+/// From so many rows on, or so many bytes, the tail is written into a file.
+const SEAL_ROWS: usize = 1 << 17;
+const SEAL_BYTES: usize = 64 << 20;
+
+/// Commits all jobs and answers them.
+pub(super) fn commit(quern: &Arc<Quern>, jobs: Vec<Job>) {
+    let together = {
+        let _order = quern.pushing.order.lock();
+        together(quern, &jobs)
+    };
+    let mut sources: Vec<String> = jobs.iter().map(|job| job.push.source.clone()).collect();
+    match together {
+        Ok(answers) => {
+            for (job, answer) in jobs.into_iter().zip(answers) {
+                // Who has gone away need not know.
+                let _ = job.answer.send(answer);
+            }
+        }
+        Err(error) => {
+            let cause = error.to_string();
+            tracing::error!(cause, pushes = jobs.len(), "pushed rows could not be committed");
+            for job in jobs {
+                let _ = job.answer.send(Err(Error::Internal(cause.clone())));
+            }
+        }
+    }
+    sources.sort_unstable();
+    sources.dedup();
+    for source in sources {
+        let (rows, bytes) = quern.history.pushed.of(&source).tail_size();
+        metrics().pushed_tail_rows.with_label_values(&[&source]).set(rows as i64);
+        if rows >= SEAL_ROWS || bytes >= SEAL_BYTES {
+            let quern = Arc::clone(quern);
+            tokio::task::spawn_blocking(move || seal(&quern, &source));
+        }
+    }
+}
+
+/// Writes the tail into files.
+pub(super) fn seal(quern: &Quern, source: &str) {
+    // Whoever makes the head from history takes from the tail what came meanwhile: it stays until then.
+    let Some(_alone) = quern.materializing.try_lock() else { return };
+    let sealed = quern.history.pushed.seal(source).and_then(|end| quern.head.drop_tail(source, end));
+    if let Err(error) = sealed {
+        tracing::warn!(source, cause = %error, "pushed rows could not be written into a file; they stay in the tail");
+    }
+    let (rows, _) = quern.history.pushed.of(source).tail_size();
+    metrics().pushed_tail_rows.with_label_values(&[source]).set(rows as i64);
+}
+
+fn together(quern: &Quern, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
+    let live = quern.live();
+    let mut group = Group {
+        quern,
+        live: &live,
+        now_us: Utc::now().timestamp_micros(),
+        commit: Commit::default(),
+        noted: HashMap::new(),
+        arrivals: BTreeMap::new(),
+    };
+    let answers = jobs.iter().map(|job| group.admit(&job.push)).collect();
+    group.write()?;
+    Ok(answers)
+}
+
+struct Group<'a> {
+    quern: &'a Quern,
+    live: &'a Deployment,
+    now_us: i64,
+    commit: Commit,
+    /// What was seen within this group.
+    noted: HashMap<SeenKey, Vec<u8>>,
+    arrivals: BTreeMap<String, Arrivals>,
+}
+
+/// What comes in for one source.
+#[derive(Default)]
+struct Arrivals {
+    both: Vec<RecordBatch>,
+    online: Vec<RecordBatch>,
+    offline: Vec<RecordBatch>,
+    /// For each row that goes to both, whether its event may be in the tiles already; empty without `event_id`.
+    doubtful: Vec<bool>,
+    /// What is noted once tiles have been made anew.
+    after: Vec<(SeenKey, Seen)>,
+}
+
+impl Group<'_> {
+    /// Takes a push into the group, less what it repeats.
+    fn admit(&mut self, push: &Push) -> Result<PushReply> {
+        let source = super::source(self.live, &push.source)?;
+        if push.rows.schema_ref() != &self.live.source_schemas[&source.name] {
+            return Err(Error::Unavailable(format!(
+                "the columns of source `{}` changed while the rows waited; push again",
+                source.name
+            )));
+        }
+        for Position { part, from, .. } in &push.positions {
+            if self.seen(&[position_key(&source.name, part)])?.into_iter().next().flatten() != *from {
+                return Err(Error::Refused(format!(
+                    "the stream of source `{}` was read on already",
+                    source.name
+                )));
+            }
+        }
+        let given = push.rows.num_rows();
+        let reply = PushReply { accepted: given, rejected: push.rejected.clone(), ..PushReply::default() };
+        let named = push.idempotency_key.as_ref().map(|key| (key, digest(push)));
+        if let Some((key, digest)) = &named {
+            let seen = self.seen(&[SeenKey::new(&source.name, &[&[1], key.as_bytes()].concat())])?;
+            match seen.into_iter().next().flatten() {
+                Some(known) if known == *digest => {
+                    return Ok(PushReply { accepted: 0, repeated: given, ..reply });
+                }
+                Some(_) => {
+                    return Err(Error::Refused(format!(
+                        "the idempotency key `{key}` was used for other rows; give each push its own"
+                    )));
+                }
+                None => {}
+            }
+        }
+        let reply = self.admit_rows(source, push, reply)?;
+        for Position { part, to, .. } in &push.positions {
+            self.note(position_key(&source.name, part), to.clone(), i64::MAX);
+        }
+        if let Some((key, digest)) = named {
+            let key = SeenKey::new(&source.name, &[&[1], key.as_bytes()].concat());
+            self.note(key, digest, self.now_us);
+        }
+        Ok(reply)
+    }
+
+    fn admit_rows(&mut self, source: &Source, push: &Push, reply: PushReply) -> Result<PushReply> {
+        let mut rows = push.rows.clone();
+        let mut doubtful = vec![false; rows.num_rows()];
+        let mut repeated = 0;
+        let mut after = Vec::new();
+        if !source.event_id.is_empty() && rows.num_rows() > 0 {
+            let all_known = self.all_known(source)?;
+            let events = events(source, &rows)?;
+            let keys: Vec<SeenKey> = events.iter().map(|event| event.key.clone()).collect();
+            let stored = self.quern.head.seen(&keys, self.now_us)?;
+            let mut keep = vec![true; rows.num_rows()];
+            for (row, (event, stored)) in events.into_iter().zip(stored).enumerate() {
+                let known = self.noted.get(&event.key).cloned().or(stored.map(|seen| seen.value));
+                // What goes to history alone is not in the tiles, and whoever brings it there does not note it.
+                let content = if push.to.online() { event.content } else { Vec::new() };
+                if known.as_ref() == Some(&content) && push.to.online() {
+                    keep[row] = false;
+                    repeated += 1;
+                    continue;
+                }
+                doubtful[row] = known.is_some() || !all_known && event.ts_us < self.now_us - KNOWN_US;
+                let until_us = self.now_us.max(event.ts_us);
+                if doubtful[row] {
+                    self.noted.insert(event.key.clone(), content.clone());
+                    after.push((
+                        event.key,
+                        Seen { until_us: until_us.saturating_add(KNOWN_US), value: content },
+                    ));
+                } else {
+                    self.note(event.key, content, until_us);
+                }
+            }
+            rows = filter_record_batch(&rows, &BooleanArray::from(keep.clone()))?;
+            doubtful = doubtful.into_iter().zip(&keep).filter_map(|(is, keep)| keep.then_some(is)).collect();
+        }
+        let accepted = rows.num_rows();
+        let arrivals = self.arrivals.entry(source.name.clone()).or_default();
+        arrivals.after.extend(after);
+        match push.to {
+            PushTo::OnlineAndOffline => {
+                arrivals.both.push(rows);
+                arrivals.doubtful.extend(doubtful);
+            }
+            PushTo::Online => arrivals.online.push(rows),
+            PushTo::Offline => arrivals.offline.push(rows),
+        }
+        Ok(PushReply { accepted, repeated, ..reply })
+    }
+
+    /// What is known of `keys`: what was noted in this group, else what is stored.
+    fn seen(&self, keys: &[SeenKey]) -> Result<Vec<Option<Vec<u8>>>> {
+        let stored = self.quern.head.seen(keys, self.now_us)?;
+        let known = keys.iter().zip(stored);
+        Ok(known.map(|(key, seen)| self.noted.get(key).cloned().or(seen.map(|seen| seen.value))).collect())
+    }
+
+    fn note(&mut self, key: SeenKey, value: Vec<u8>, from_us: i64) {
+        self.noted.insert(key.clone(), value.clone());
+        self.commit.seen.push((key, Seen { until_us: from_us.saturating_add(KNOWN_US), value }));
+    }
+
+    /// Whether every event that was ever pushed to the source is still known.
+    fn all_known(&mut self, source: &Source) -> Result<bool> {
+        let key = SeenKey::new(&source.name, &[2]);
+        if let Some(since) = self.seen(std::slice::from_ref(&key))?.into_iter().next().flatten() {
+            let since_us = since.as_slice().try_into().map_or(i64::MIN, i64::from_be_bytes);
+            return Ok(self.now_us - since_us < KNOWN_US);
+        }
+        let is_first = self.quern.history.pushed.of(&source.name).is_empty();
+        let since_us = if is_first { self.now_us } else { i64::MIN };
+        self.note(key, since_us.to_be_bytes().to_vec(), i64::MAX);
+        Ok(is_first)
+    }
+
+    /// Writes everything; what is in the stores then is durable.
+    fn write(mut self) -> Result<()> {
+        let mut anew = Vec::new();
+        let mut after = Vec::new();
+        let mut appended = Vec::new();
+        for (name, arrivals) in std::mem::take(&mut self.arrivals) {
+            let schema = &self.live.source_schemas[&name];
+            let pushed = self.quern.history.pushed.of(&name);
+            let first = pushed.end();
+            let rows = concat_batches(schema, arrivals.both.iter().chain(&arrivals.online))?;
+            let kept = concat_batches(schema, arrivals.both.iter().chain(&arrivals.offline))?;
+            let is_new = pushed.is_empty() && self.live.catalog.definitions.sources[&name].batch.is_none();
+            for view in self.live.catalog.views.values().filter(|view| view.source == name) {
+                if rows.num_rows() == 0 {
+                    break;
+                }
+                if self.quern.head.watermark(view.id)?.is_none() {
+                    self.quern.head.begin(view.id)?;
+                }
+                let Some(windows) = &view.windows else {
+                    newest(view, &rows, first, &mut self.commit.rows)?;
+                    continue;
+                };
+                if is_new && self.quern.head.kept(view.id).is_none() {
+                    // All that there will be comes this way.
+                    self.quern.head.set_kept(view.id, windows.kept())?;
+                }
+                anew.extend(self.tiles(view, windows, &rows, first, &arrivals.doubtful)?);
+            }
+            if kept.num_rows() > 0 {
+                self.commit.tail.push((name.clone(), first, kept.clone()));
+                appended.push((name, kept));
+            }
+            after.extend(arrivals.after);
+        }
+        self.quern.head.commit(&self.commit)?;
+        for (source, rows) in appended {
+            self.quern.history.pushed.append(&source, rows)?;
+        }
+        for anew in anew {
+            anew.make(self.quern, self.live)?;
+        }
+        if !after.is_empty() {
+            // Not sooner: after a crash in between, the same push must find its tiles wanting.
+            self.quern.head.commit(&Commit { seen: after, ..Commit::default() })?;
+        }
+        Ok(())
+    }
+
+    /// Adds the rows to the view's tiles, but for those that may be there: the tiles of their keys are to be made anew.
+    fn tiles<'v>(
+        &mut self,
+        view: &'v ViewPlan,
+        windows: &'v Windows,
+        rows: &RecordBatch,
+        first: u64,
+        doubtful: &[bool],
+    ) -> Result<Option<Anew<'v>>> {
+        let files_us = if doubtful.is_empty() { None } else { self.quern.head.files_until(view.id)? };
+        let anew = RefCell::new(Anew { view, windows, keys: KeyTable::default(), from_us: i64::MAX });
+        let is_sound = |row: usize, key: &[u8], visible_us: i64| {
+            let is_doubtful =
+                doubtful.get(row).is_some_and(|is| *is || files_us.is_some_and(|us| visible_us <= us));
+            if is_doubtful {
+                let mut anew = anew.borrow_mut();
+                anew.keys.intern(key);
+                anew.from_us = anew.from_us.min(Windows::cut_us(visible_us));
+            }
+            !is_doubtful
+        };
+        windows::on_top(self.quern, view, rows, first, &is_sound, &mut self.commit.tiles)?;
+        Ok(Some(anew.into_inner()).filter(|anew| !anew.keys.is_empty()))
+    }
+}
+
+/// Keys whose tiles must be made anew from history.
+struct Anew<'a> {
+    view: &'a ViewPlan,
+    windows: &'a Windows,
+    keys: KeyTable,
+    from_us: i64,
+}
+
+impl Anew<'_> {
+    fn make(&self, quern: &Quern, live: &Deployment) -> Result<()> {
+        let scan = crate::point_in_time::open(quern, live, self.view)?;
+        let stretch = Stretch {
+            // What lies before the days of a window over all time is one state, from which nothing can be taken.
+            from_us: if self.windows.has_lifetime() { i64::MIN } else { self.from_us },
+            to_us: i64::MAX,
+            keys: Some(&self.keys),
+            kept: windows::kept(quern, self.view, self.windows),
+            since: None,
+        };
+        windows::bring_in(quern, &scan, self.view, &stretch, &|_, _| ())?;
+        Ok(())
+    }
+}
+
+fn position_key(source: &str, part: &str) -> SeenKey {
+    SeenKey::new(source, &[&[3], part.as_bytes()].concat())
+}
+
+/// A row as an event: what names it, and what it says.
+struct Event {
+    key: SeenKey,
+    content: Vec<u8>,
+    ts_us: i64,
+}
+
+fn events(source: &Source, rows: &RecordBatch) -> Result<Vec<Event>> {
+    let is_name = |name: &String| source.event_id.contains(name) || *name == source.event_timestamp;
+    let (names, all) = (RowBytes::new(rows, is_name)?, RowBytes::new(rows, |_| true)?);
+    let times = rows.column_by_name(&source.event_timestamp);
+    let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+    let event = |row| {
+        let mut key = vec![0];
+        names.write(row, &mut key);
+        let mut content = Vec::new();
+        all.write(row, &mut content);
+        Event {
+            key: SeenKey::new(&source.name, &key),
+            content: Sha256::digest(&content)[..16].to_vec(),
+            ts_us: times.map_or(0, |times| times.value(row)),
+        }
+    };
+    Ok((0..rows.num_rows()).map(event).collect())
+}
+
+/// Names the rows of a push and where they go.
+fn digest(push: &Push) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    digest.update([push.to as u8]);
+    if let Ok(all) = RowBytes::new(&push.rows, |_| true) {
+        let mut bytes = Vec::new();
+        (0..push.rows.num_rows()).for_each(|row| all.write(row, &mut bytes));
+        digest.update(&bytes);
+    }
+    digest.finalize()[..16].to_vec()
+}
+
+/// Rows as bytes: the columns of the language's types, as they are stored.
+struct RowBytes {
+    codec: RowCodec,
+    columns: Vec<ArrayRef>,
+}
+
+impl RowBytes {
+    fn new(rows: &RecordBatch, wanted: impl Fn(&String) -> bool) -> Result<RowBytes> {
+        let fields = rows.schema_ref().fields().iter().zip(rows.columns());
+        let (fields, columns): (Vec<_>, Vec<_>) = fields
+            .filter(|(field, _)| wanted(field.name()) && quern_type(field.data_type()).is_some())
+            .map(|(field, column)| (Arc::clone(field), Arc::clone(column)))
+            .unzip();
+        Ok(RowBytes { codec: RowCodec::new(&Arc::new(Schema::new(fields)))?, columns })
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        self.codec.encode(RowTimes::default(), &self.columns, row, out);
+    }
+}
