@@ -57,6 +57,15 @@ if [ "$(stamp venv)" != "$wanted" ] || ! "$venv/bin/python" -c '' 2>/dev/null; t
   printf '%s\n' "$wanted" >"$cache/venv.stamp"
 fi
 
+wanted="$("$python" -c 'import platform; print(platform.python_version())') $(digest sdk/python/requirements-feast.txt)"
+if [ "$(stamp feast)" != "$wanted" ] || ! "$cache/feast/bin/python" -c '' 2>/dev/null; then
+  say "installing Feast's own SDK into $cache/feast (a minute or two; about 600 MB)"
+  rm -f "$cache/feast.stamp"
+  "$python" -m venv --clear "$cache/feast"
+  "$cache/feast/bin/python" -m pip install --quiet --disable-pip-version-check -r sdk/python/requirements-feast.txt
+  printf '%s\n' "$wanted" >"$cache/feast.stamp"
+fi
+
 wanted="$PWD/sdk/python $(digest sdk/python/pyproject.toml)"   # an editable install points at one checkout
 if [ "$(stamp sdk)" != "$wanted" ]; then
   say "installing the Python client from sdk/python"

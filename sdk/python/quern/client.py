@@ -15,7 +15,8 @@ from pyarrow import flight
 
 from quern import errors, tables
 from quern.exchange import Exchange
-from quern.results import OnlineFeatures, Prediction
+from quern.push import Command, To, Upload
+from quern.results import OnlineFeatures, Prediction, PushResult
 
 DEFAULT_URL = "http://127.0.0.1:7400"
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -191,6 +192,33 @@ class Client:
         source = tables.to_reader(spine)
         exchange = Exchange(self._flight_client(), self.url, command, source, batch_rows)
         return pa.RecordBatchReader.from_batches(exchange.schema, exchange.batches())
+
+    # --- pushed rows ---------------------------------------------------------------------------------------------
+
+    def push(
+        self,
+        source: str,
+        table: Any,
+        to: To = "online_and_offline",
+        idempotency_key: str | None = None,
+        batch_rows: int = DEFAULT_BATCH_ROWS,
+    ) -> PushResult:
+        """Push rows to a source; when this returns, all that it counts are durable.
+
+        `table` is a dict of columns, a list of rows, or a table of pyarrow, pandas or polars, with the source's
+        columns. `batch_rows` bounds the batches that go up; each is taken wholly but for the rows that are rejected.
+        An overloaded server is given the time that it asks for, and then the rest, several times.
+
+        With an `idempotency_key`, pushing the same table in the same batches again counts nothing twice, so a lost
+        connection is tried again too. A push that fails for good raises `PushError`, whose `result` says what was
+        taken.
+        """
+        if batch_rows < 1:
+            raise ValueError(f"batch_rows is {batch_rows}; it must be at least 1")
+        reader = tables.to_reader(table)
+        batches = list(tables.messages(reader, batch_rows))
+        command = Command(source, to, idempotency_key)
+        return Upload(self._flight_client(), self.url, command, reader.schema, batches).run()
 
     def _flight_client(self) -> flight.FlightClient:
         with self._lock:

@@ -4,27 +4,47 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyarrow import flight
+
+if TYPE_CHECKING:
+    from quern.results import PushResult
 
 
 class QuernError(Exception):
     """A request that the server refused, or that never reached it.
 
     `status` is an HTTP status, over Flight too; `code` is the server's name for the kind of error; `message` says what
-    is wrong and what to do about it.
+    is wrong and what to do about it. `retry_after`, in seconds, is when an overloaded server wants the same request
+    again.
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.retry_after = retry_after
 
-    def __reduce__(self) -> tuple[type[QuernError], tuple[int, str, str]]:
+    def __reduce__(self) -> tuple[type[QuernError], tuple[object, ...]]:
         # Exceptions cross process borders in pools; the default would call us with the message alone.
-        return (QuernError, (self.status, self.code, self.message))
+        return (QuernError, (self.status, self.code, self.message, self.retry_after))
+
+
+class PushError(QuernError):
+    """A push that ended before all rows were up. `result` says what became of those that were: they are durable."""
+
+    def __init__(self, cause: QuernError, result: PushResult) -> None:
+        taken = result.accepted + result.repeated
+        told = f" ({taken} rows had been taken before)" if taken else ""
+        super().__init__(cause.status, cause.code, cause.message + told, cause.retry_after)
+        self.cause = cause
+        self.result = result
+
+    def __reduce__(self) -> tuple[type[QuernError], tuple[object, ...]]:
+        return (PushError, (self.cause, self.result))
 
 
 def from_http(status: int, reason: str, body: bytes) -> QuernError:
@@ -50,15 +70,26 @@ _FLIGHT_ERRORS: list[tuple[type[Exception], int, str]] = [
 ]
 
 # pyarrow shows "Flight returned invalid argument error, with message: <the server's words>. gRPC client debug context:
-# <the same again>. Client context: <what broke here because of that>".
-_BEFORE = re.compile(r"\AFlight returned [a-z ]+(?:\(\d+\))?, with message: ")
+# <the same again>. Client context: <what broke here because of that>". gRPC codes that Flight has no class for are
+# `pa.ArrowInvalid`, and "gRPC returned precondition failed error, with message: ...".
+_BEFORE = re.compile(r"\A(?:Flight|gRPC) returned ([a-z ]+?)(?: error)?(?:\(\d+\))?, with message: ")
 _AFTER = re.compile(r"(?:\. Detail: \w+)?\. (?:gRPC client debug context|Client context): .*\Z", re.S)
+_ADVICE = re.compile(r"\bagain in (\d+(?:\.\d+)?) ?s\b")
 
 
 def from_flight(error: Exception, url: str) -> QuernError:
     """Undo what gRPC and pyarrow wrap around the server's words."""
     status, code = next(((s, c) for kind, s, c in _FLIGHT_ERRORS if isinstance(error, kind)), (500, "internal"))
-    message = _AFTER.sub("", _BEFORE.sub("", str(error.args[0]) if error.args else str(error)))
+    shown = str(error.args[0]) if error.args else str(error)
+    message = _AFTER.sub("", _BEFORE.sub("", shown))
+    before = _BEFORE.match(shown)
+    if before is not None and before[1] == "precondition failed":
+        status, code = 409, "refused"
+    if before is not None and before[1] == "resource exhausted":
+        # Both "too much at once" and "not now" have this code; only the latter says when.
+        if (advice := _ADVICE.search(message)) is not None:
+            return QuernError(429, "overloaded", message, float(advice[1]))
+        status, code = 413, "too_large"
     if message.startswith("failed to connect"):
         message = f"no answer from {url}: {message}"
     return QuernError(status, code, message)

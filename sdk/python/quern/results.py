@@ -104,5 +104,27 @@ class Prediction:
     """The feature vectors that the model saw."""
 
 
+@dataclass(frozen=True)
+class Rejected:
+    """A pushed row that was not taken."""
+
+    index: int
+    """The place of the row in what was pushed, from 0."""
+    column: str | None
+    """The column at fault; None where it is the whole row."""
+    cause: str
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """What became of pushed rows. What is counted as accepted or repeated is durable."""
+
+    accepted: int
+    repeated: int
+    """Rows that were there already: under this idempotency key, or by their `event_id`."""
+    rejected: list[Rejected]
+    """The rows that were not taken; all others were."""
+
+
 def _transposed(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
     return [[row[at] for row in rows] for at in range(width)]

@@ -100,6 +100,11 @@ def to_reader(data: Any) -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_batches(data.schema, [data])
     if isinstance(data, pa.Table):
         return data.to_reader()
+    if isinstance(data, Mapping):
+        return pa.table({str(name): values for name, values in data.items()}).to_reader()
+    if _is_rows(data):
+        names = list(dict.fromkeys(name for row in data for name in row))
+        return pa.table({str(name): [row.get(name) for row in data] for name in names}).to_reader()
     library = type(data).__module__.partition(".")[0]
     if library == "pandas":  # its own export would add the index as a column
         return pa.Table.from_pandas(data, preserve_index=False).to_reader()

@@ -1,4 +1,4 @@
-"""A real server over a tiny repository, for the tests that need one."""
+"""A real server over a tiny repository, for the tests that need one, or over one that a test brings (`serve`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -141,9 +141,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def server(repository: Path) -> Iterator[str]:
-    """The address of a server over the repository; it ends as an operator would end it."""
+@contextmanager
+def serve(repository: Path) -> Iterator[str]:
+    """The address of a server over a repository; it ends as an operator would end it."""
     port = free_port()
     log = repository / "server.log"
     with log.open("wb") as out:
@@ -166,6 +166,13 @@ def server(repository: Path) -> Iterator[str]:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path) -> Iterator[str]:
+    """The address of a server over the repository."""
+    with serve(repository) as url:
+        yield url
 
 
 @pytest.fixture

@@ -349,6 +349,72 @@ def test_flight_errors_are_the_servers_words(flights: quern.Client) -> None:
     assert (caught.value.status, caught.value.code) == (400, "invalid_argument")
 
 
+class Intake(flight.FlightServerBase):
+    """Acknowledges batches of rows, and goes down once, after two of them, where its command says so."""
+
+    def __init__(self) -> None:
+        super().__init__("grpc://127.0.0.1:0")
+        self.seen: list[tuple[Any, list[int]]] = []
+
+    def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
+        command, rows = json.loads(descriptor.command), []
+        self.seen.append((command, rows))
+        for batch, chunk in enumerate(reader):
+            if command["push_source_name"] == "going_down" and len(self.seen) == 1 and batch == 2:
+                raise flight.FlightUnavailableError("going down")
+            rows.append(chunk.data.num_rows)
+            rejected = [{"index": 0, "cause": "seven"}] if 7 in chunk.data["row"].to_pylist()[:1] else []
+            reply = {"batch": batch, "accepted": rows[-1] - len(rejected), "repeated": 0, "rejected": rejected}
+            writer.write(json.dumps(reply).encode())
+
+
+@pytest.fixture
+def intake() -> Iterator[Intake]:
+    with Intake() as server:
+        yield server
+
+
+def test_a_push_goes_up_in_batches(intake: Intake) -> None:
+    with quern.Client(f"http://127.0.0.1:{intake.port}") as client:
+        got = client.push("landings", big_spine(17), to="online", idempotency_key="k", batch_rows=7)
+        assert got == quern.PushResult(accepted=16, repeated=0, rejected=[quern.Rejected(7, None, "seven")])
+        assert client.push("landings", big_spine(400_000), batch_rows=1_000).accepted == 400_000
+    command = {"push_source_name": "landings", "to": "online", "idempotency_key": "k"}
+    assert intake.seen[0] == (command, [7, 7, 3])
+    assert intake.seen[1][0] == {"push_source_name": "landings", "to": "online_and_offline", "idempotency_key": None}
+    with pytest.raises(ValueError, match="batch_rows is 0"):
+        client.push("landings", big_spine(1), batch_rows=0)
+
+
+def test_a_push_that_broke_off_says_what_was_taken(intake: Intake) -> None:
+    with quern.Client(f"http://127.0.0.1:{intake.port}") as client, pytest.raises(quern.PushError) as caught:
+        client.push("going_down", big_spine(10), batch_rows=2)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (error.status, error.code, error.result.accepted) == (503, "unavailable", 4)
+    assert error.message.endswith("(4 rows had been taken before)")
+    assert len(intake.seen) == 1
+
+
+def test_a_push_with_a_key_is_tried_again(intake: Intake) -> None:
+    with quern.Client(f"http://127.0.0.1:{intake.port}") as client:
+        got = client.push("going_down", big_spine(10), idempotency_key="k", batch_rows=2)
+    assert got.accepted == 10
+    # From its beginning: the server finds batches by the key and their places.
+    assert [rows for _, rows in intake.seen] == [[2, 2], [2] * 5]
+
+
+def test_overload_is_told_from_too_much() -> None:
+    def read(code: str, words: str) -> tuple[int, str, float | None]:
+        shown = f"gRPC returned {code} error, with message: {words}. gRPC client debug context: X. Client context: OK"
+        error = errors.from_flight(pa.ArrowInvalid(shown), "")
+        assert error.message == words
+        return error.status, error.code, error.retry_after
+
+    assert read("resource exhausted", "the queue is full; send it again in 2 s") == (429, "overloaded", 2.0)
+    assert read("resource exhausted", "the message is larger than 1 GiB") == (413, "too_large", None)
+    assert read("precondition failed", "`landings` takes no rows") == (409, "refused", None)
+
+
 def test_decoration_of_flight_errors_is_taken_off() -> None:
     shown = (
         "Flight returned invalid argument error, with message: spine: no column `a`. It has `b`. gRPC client debug "
