@@ -1,5 +1,7 @@
 //! Why did a call fail? In the server's own words where the server answered.
 
+use std::time::Duration;
+
 use crate::wire::{Code, ErrorReply};
 
 /// The result of a call.
@@ -36,9 +38,24 @@ impl Error {
         }
     }
 
+    /// When an overloaded server wants the same request again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::Server(reply) if reply.code == Code::Overloaded => retry_after(&reply.error),
+            _ => None,
+        }
+    }
+
     pub(crate) fn server(code: Code, message: impl Into<String>) -> Error {
         Error::Server(Box::new(ErrorReply::new(code, message)))
     }
+}
+
+/// What an overloaded server advises. It stands in the message, which is all that every way to a client carries.
+pub(crate) fn retry_after(message: &str) -> Option<Duration> {
+    let (_, advice) = message.split_once("again in ")?;
+    let (seconds, _) = advice.split_once(" s")?;
+    Duration::try_from_secs_f64(seconds.parse().ok()?).ok()
 }
 
 /// The whole chain of causes: the outermost alone rarely says what happened.
@@ -54,4 +71,20 @@ pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overloaded_server_says_when_to_come_again() {
+        let overloaded = |message: &str| Error::server(Code::Overloaded, message).retry_after();
+        let full = "the queue of `landings` is full; send it again in";
+        assert_eq!(overloaded(&format!("{full} 2 s")), Some(Duration::from_secs(2)));
+        assert_eq!(overloaded(&format!("{full} 0.25 s.")), Some(Duration::from_millis(250)));
+        assert_eq!(overloaded(full), None);
+        assert_eq!(overloaded(&format!("{full} -1 s")), None);
+        assert_eq!(Error::server(Code::TooLarge, format!("{full} 2 s")).retry_after(), None);
+    }
 }

@@ -14,9 +14,12 @@
 
 mod client;
 mod error;
+mod flight;
+mod push;
 mod training;
 pub mod wire;
 
 pub use client::Client;
 pub use error::{Error, Result};
+pub use push::Push;
 pub use training::TrainingSet;

@@ -5,19 +5,15 @@ use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow_flight::FlightDescriptor;
 use arrow_flight::decode::{DecodedFlightData, DecodedPayload, FlightDataDecoder};
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
-use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{FlightClient, FlightDescriptor};
 use futures::{Stream, StreamExt};
-use tonic::Code as GrpcCode;
 
-use crate::wire::{Code, TrainingSetCommand};
+use crate::flight::flight_error;
+use crate::wire::TrainingSetCommand;
 use crate::{Client, Error, Result};
-
-/// A server sends messages of about 2 MiB; one row may be larger than that.
-const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 /// The rows of a training set: a stream of record batches in the spine's order, its schema known before the first.
 pub struct TrainingSet {
@@ -53,11 +49,8 @@ impl Client {
             .with_schema(schema)
             .with_flight_descriptor(Some(FlightDescriptor::new_cmd(command)))
             .build(spine.map(Ok::<_, FlightError>));
-        let mut flight = FlightClient::new_from_inner(
-            FlightServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
-        );
         let mut decoder =
-            flight.do_exchange(messages).await.map_err(|error| self.flight_error(error))?.into_inner();
+            self.flight().do_exchange(messages).await.map_err(|error| self.flight_error(error))?.into_inner();
         match decoder.next().await {
             Some(Ok(DecodedFlightData { payload: DecodedPayload::Schema(schema), .. })) => {
                 Ok(TrainingSet { schema, decoder })
@@ -65,15 +58,6 @@ impl Client {
             Some(Ok(_)) => Err(Error::Protocol("rows came before their schema".to_owned())),
             Some(Err(error)) => Err(self.flight_error(error)),
             None => Err(Error::Protocol("the reply has no schema".to_owned())),
-        }
-    }
-
-    fn flight_error(&self, error: FlightError) -> Error {
-        match error {
-            FlightError::Tonic(status) if status.code() == GrpcCode::Unavailable => {
-                Error::Unreachable { url: self.url().to_owned(), cause: status.message().to_owned() }
-            }
-            other => flight_error(other),
         }
     }
 }
@@ -92,23 +76,5 @@ impl Stream for TrainingSet {
                 None => Poll::Ready(None),
             };
         }
-    }
-}
-
-fn flight_error(error: FlightError) -> Error {
-    match error {
-        FlightError::Tonic(status) => Error::server(code(status.code()), status.message()),
-        other => Error::Protocol(other.to_string()),
-    }
-}
-
-fn code(code: GrpcCode) -> Code {
-    match code {
-        GrpcCode::InvalidArgument | GrpcCode::OutOfRange => Code::InvalidArgument,
-        GrpcCode::NotFound => Code::NotFound,
-        GrpcCode::FailedPrecondition | GrpcCode::Aborted | GrpcCode::AlreadyExists => Code::Refused,
-        GrpcCode::ResourceExhausted => Code::TooLarge,
-        GrpcCode::Unavailable => Code::Unavailable,
-        _ => Code::Internal,
     }
 }

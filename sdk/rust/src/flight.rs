@@ -1,0 +1,54 @@
+//! How does a client speak Arrow Flight, and what do its errors say?
+
+use arrow_flight::FlightClient;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use tonic::Code as GrpcCode;
+
+use crate::error::retry_after;
+use crate::wire::Code;
+use crate::{Client, Error};
+
+/// A server sends messages of about 2 MiB; one row may be larger than that.
+const MESSAGE_BYTES_MAX: usize = 256 << 20;
+
+impl Client {
+    pub(crate) fn flight(&self) -> FlightClient {
+        FlightClient::new_from_inner(
+            FlightServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
+    }
+
+    /// Why a call did not come about.
+    pub(crate) fn flight_error(&self, error: FlightError) -> Error {
+        match error {
+            FlightError::Tonic(status) if status.code() == GrpcCode::Unavailable => {
+                Error::Unreachable { url: self.url().to_owned(), cause: status.message().to_owned() }
+            }
+            other => flight_error(other),
+        }
+    }
+}
+
+/// Why a call that was under way failed.
+pub(crate) fn flight_error(error: FlightError) -> Error {
+    match error {
+        FlightError::Tonic(status) => Error::server(code(&status), status.message()),
+        // Of a stream of the caller's.
+        FlightError::ExternalError(error) => Error::Invalid(error.to_string()),
+        other => Error::Protocol(other.to_string()),
+    }
+}
+
+fn code(status: &tonic::Status) -> Code {
+    match status.code() {
+        GrpcCode::InvalidArgument | GrpcCode::OutOfRange => Code::InvalidArgument,
+        GrpcCode::NotFound => Code::NotFound,
+        GrpcCode::FailedPrecondition | GrpcCode::Aborted | GrpcCode::AlreadyExists => Code::Refused,
+        // gRPC has one word for "too much at once" and for "not now"; only the latter says when.
+        GrpcCode::ResourceExhausted if retry_after(status.message()).is_some() => Code::Overloaded,
+        GrpcCode::ResourceExhausted => Code::TooLarge,
+        GrpcCode::Unavailable => Code::Unavailable,
+        _ => Code::Internal,
+    }
+}
