@@ -40,6 +40,25 @@ fi
 command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup, then run again"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "$python is older than 3.10; set PYTHON to a later one"
 
+# --- promtool ----------------------------------------------------------------------------------------------------
+# It checks deploy/prometheus. It is taken out of its package: installing that would start a server.
+promtool=$cache/tools/bin/promtool
+if ! command -v promtool >/dev/null && [ ! -x "$promtool" ]; then
+  say "fetching promtool"
+  command -v apt-get >/dev/null || fail "no apt-get here; put promtool, of Prometheus 2.42 or later, into your PATH"
+  folder=$(mktemp -d)
+  (
+    cd "$folder"
+    download() { apt-get download -qq prometheus >/dev/null 2>&1; }
+    download || { [ "$(id -u)" -eq 0 ] && apt-get update -qq && download; } ||
+      fail "apt-get does not find the package prometheus; run apt-get update, then this again"
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
+  )
+  mkdir -p "$cache/tools/bin"
+  mv "$folder/usr/bin/promtool" "$promtool"
+  rm -r "$folder"
+fi
+
 # --- Python packages ---------------------------------------------------------------------------------------------
 mkdir -p "$cache"
 exec 9>"$cache/setup.lock"                     # two makes at once would install into one environment

@@ -11,6 +11,7 @@ mod binary;
 mod cases;
 mod cli;
 mod crash;
+mod deploy;
 mod expressions;
 mod flight;
 mod flights;
