@@ -74,7 +74,7 @@ _FLIGHT_ERRORS: list[tuple[type[Exception], int, str]] = [
 # `pa.ArrowInvalid`, and "gRPC returned precondition failed error, with message: ...".
 _BEFORE = re.compile(r"\A(?:Flight|gRPC) returned ([a-z ]+?)(?: error)?(?:\(\d+\))?, with message: ")
 _AFTER = re.compile(r"(?:\. Detail: \w+)?\. (?:gRPC client debug context|Client context): .*\Z", re.S)
-_ADVICE = re.compile(r"\bagain in (\d+(?:\.\d+)?) ?s\b")
+_ADVICE = re.compile(r"\bagain in (?:a second|(\d+(?:\.\d+)?) ?s)\b")
 
 
 def from_flight(error: Exception, url: str) -> QuernError:
@@ -88,7 +88,7 @@ def from_flight(error: Exception, url: str) -> QuernError:
     if before is not None and before[1] == "resource exhausted":
         # Both "too much at once" and "not now" have this code; only the latter says when.
         if (advice := _ADVICE.search(message)) is not None:
-            return QuernError(429, "overloaded", message, float(advice[1]))
+            return QuernError(429, "overloaded", message, float(advice[1] or 1))
         status, code = 413, "too_large"
     if message.startswith("failed to connect"):
         message = f"no answer from {url}: {message}"

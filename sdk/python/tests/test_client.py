@@ -411,6 +411,7 @@ def test_overload_is_told_from_too_much() -> None:
         return error.status, error.code, error.retry_after
 
     assert read("resource exhausted", "the queue is full; send it again in 2 s") == (429, "overloaded", 2.0)
+    assert read("resource exhausted", "7 rows wait; push again in a second") == (429, "overloaded", 1.0)
     assert read("resource exhausted", "the message is larger than 1 GiB") == (413, "too_large", None)
     assert read("precondition failed", "`landings` takes no rows") == (409, "refused", None)
 

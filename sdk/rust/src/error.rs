@@ -54,6 +54,9 @@ impl Error {
 /// What an overloaded server advises. It stands in the message, which is all that every way to a client carries.
 pub(crate) fn retry_after(message: &str) -> Option<Duration> {
     let (_, advice) = message.split_once("again in ")?;
+    if advice.starts_with("a second") {
+        return Some(Duration::from_secs(1));
+    }
     let (seconds, _) = advice.split_once(" s")?;
     Duration::try_from_secs_f64(seconds.parse().ok()?).ok()
 }
@@ -83,6 +86,7 @@ mod tests {
         let full = "the queue of `landings` is full; send it again in";
         assert_eq!(overloaded(&format!("{full} 2 s")), Some(Duration::from_secs(2)));
         assert_eq!(overloaded(&format!("{full} 0.25 s.")), Some(Duration::from_millis(250)));
+        assert_eq!(overloaded("7 rows wait; push again in a second"), Some(Duration::from_secs(1)));
         assert_eq!(overloaded(full), None);
         assert_eq!(overloaded(&format!("{full} -1 s")), None);
         assert_eq!(Error::server(Code::TooLarge, format!("{full} 2 s")).retry_after(), None);
