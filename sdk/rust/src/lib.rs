@@ -11,6 +11,19 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Rows go up and training sets come down as streams of record batches:
+//!
+//! ```no_run
+//! # async fn example(client: quern::Client, rows: arrow::array::RecordBatch) -> quern::Result<()> {
+//! use quern::wire::PushCommand;
+//!
+//! let command = PushCommand { push_source_name: "landings".to_owned(), ..PushCommand::default() };
+//! let pushed = client.push(&command, rows.schema(), futures::stream::iter([rows])).await?.finish().await?;
+//! println!("{} rows are durable", pushed.accepted + pushed.repeated);
+//! # Ok(())
+//! # }
+//! ```
 
 mod client;
 mod error;
