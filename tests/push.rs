@@ -76,8 +76,11 @@ async fn server() -> Server {
     Server::of(repository, quern).await
 }
 
-fn frame(rows: &[(&str, &str, i64, f64, i64)]) -> Value {
-    let column = |of: &dyn Fn(&(&str, &str, i64, f64, i64)) -> Value| rows.iter().map(of).collect::<Value>();
+/// Card, time, id, amount, parts.
+type Payment<'a> = (&'a str, &'a str, i64, f64, i64);
+
+fn frame(rows: &[Payment<'_>]) -> Value {
+    let column = |of: &dyn Fn(&Payment<'_>) -> Value| rows.iter().map(of).collect::<Value>();
     json!({
         "card": column(&|row| json!(row.0)),
         "at": column(&|row| json!(row.1)),

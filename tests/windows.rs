@@ -39,7 +39,15 @@ const WINDOWS: [(&str, Option<i64>); 9] = [
     ("lifetime", None),
 ];
 
+/// Events that a view leaves out.
+const FILTERS: [(&str, Sees); 3] = [
+    ("x > 1", |e| e.x.is_some_and(|x| x > 1.0 || x.is_nan())),
+    ("b", |e| e.b == Some(true)),
+    ("t = 'a' OR i IS NULL", |e| e.t == Some("a") || e.i.is_none()),
+];
+
 type Answer = fn(&[&Event]) -> String;
+type Sees = fn(&Event) -> bool;
 
 /// What is asked: name, YAML, and what the events say to it. `~` stands before what is only near.
 const ASKED: [(&str, &str, Answer); 26] = [
@@ -187,14 +195,44 @@ struct Case {
     rules: Rules,
     has_created: bool,
     hop: Option<(&'static str, i64)>,
-    windows: Vec<(&'static str, Option<i64>)>,
-    asked: Vec<usize>,
+    /// Views of windows over the one source.
+    views: Vec<View>,
     files: Vec<Vec<Event>>,
-    queries: Vec<(Option<i64>, i64)>,
+    queries: Vec<Query>,
     group_rows: usize,
     first_to_us: i64,
     /// The rows of the last file are pushed instead, so many at a time.
     pushed: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
+struct View {
+    /// The source's column that is its key.
+    by: Column,
+    /// Which of [`FILTERS`] it has.
+    filter: Option<usize>,
+    lag_us: i64,
+    windows: Vec<(&'static str, Option<i64>)>,
+    asked: Vec<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Column {
+    K,
+    I,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Query {
+    k: Option<i64>,
+    i: Option<i64>,
+    us: i64,
+}
+
+impl Query {
+    fn key(&self, by: Column) -> Option<i64> {
+        if by == Column::K { self.k } else { self.i }
+    }
 }
 
 /// Instants near the edges of tiles and windows; some lie before 1970.
@@ -233,30 +271,45 @@ fn event(has_created: bool) -> impl Strategy<Value = Event> {
         })
 }
 
-fn case() -> impl Strategy<Value = Case> {
-    let rules = (prop_oneof![Just(0i64), Just(90_000_001)], any::<bool>(), any::<bool>());
-    let hop = option::weighted(0.3, prop::sample::select(vec![("exact", 1), ("5m", 5 * MINUTE_US)]));
+/// A view that asks much of all events.
+fn main_view() -> impl Strategy<Value = View> {
     let windows = prop::sample::subsequence(WINDOWS.to_vec(), 1..=5);
     let asked = prop::sample::subsequence((0..ASKED.len()).collect::<Vec<_>>(), 4..=16);
+    (prop_oneof![Just(0i64), Just(90_000_001)], windows, asked).prop_map(|(lag_us, windows, asked)| View {
+        by: Column::K,
+        filter: None,
+        lag_us,
+        windows,
+        asked,
+    })
+}
+
+/// A view that sees the events in its own way.
+fn other_view() -> impl Strategy<Value = View> {
+    let windows = prop::sample::subsequence(WINDOWS.to_vec(), 1..=2);
+    let asked = prop::sample::subsequence((0..ASKED.len()).collect::<Vec<_>>(), 1..=5);
+    let by = prop::sample::select(vec![Column::K, Column::I]);
+    let lag_us = prop::sample::select(vec![0, 90_000_001, DAY_US]);
+    (by, option::weighted(0.8, 0..FILTERS.len()), lag_us, windows, asked)
+        .prop_map(|(by, filter, lag_us, windows, asked)| View { by, filter, lag_us, windows, asked })
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let hop = option::weighted(0.3, prop::sample::select(vec![("exact", 1), ("5m", 5 * MINUTE_US)]));
+    let views = (main_view(), vec(other_view(), 1..=2));
     let first_to_us = prop::sample::select(vec![0, 20 * DAY_US, NOW_US]);
     let parts = (1usize..30, first_to_us, option::of(1usize..30));
-    (rules, any::<bool>(), hop, windows, asked, parts).prop_flat_map(
-        |(
-            (lag_us, has_id, as_known),
-            has_created,
-            hop,
-            windows,
-            asked,
-            (group_rows, first_to_us, pushed),
-        )| {
+    (any::<[bool; 3]>(), hop, views, parts).prop_flat_map(
+        |([has_id, as_known, has_created], hop, (main, mut views), (group_rows, first_to_us, pushed))| {
+            views.insert(0, main);
             let files = vec(vec(event(has_created), 0..40), 1..4);
-            let queries = vec((option::weighted(0.97, 0i64..4), instant()), 60..100);
+            let query = (option::weighted(0.97, 0i64..4), option::weighted(0.97, -5i64..6), instant());
+            let queries = vec(query.prop_map(|(k, i, us)| Query { k, i, us }), 60..100);
             (files, queries).prop_map(move |(files, queries)| Case {
-                rules: Rules { lag_us, has_id, as_known },
+                rules: Rules { lag_us: 0, has_id, as_known },
                 has_created,
                 hop,
-                windows: windows.clone(),
-                asked: asked.clone(),
+                views: views.clone(),
                 files,
                 queries,
                 group_rows,
@@ -276,6 +329,7 @@ fn default_hop(length_us: Option<i64>) -> i64 {
 }
 
 const HEAD: &str = "kind: Entity\nname: e\njoin_keys: [{name: k, type: int64}]\n---\n\
+    kind: Entity\nname: f\njoin_keys: [{name: j, type: int64}]\n---\n\
     kind: Source\nname: s\nbatch: {format: parquet, path: data/*.parquet}\npush: true\nevent_timestamp: ts\n\
     columns:\n  - {name: ts, type: timestamp}\n  - {name: k, type: int64}\n  - {name: i, type: int64}\n";
 /// The other columns of the source.
@@ -291,19 +345,29 @@ impl Case {
         if self.rules.has_id {
             text += "event_id: [id]\n";
         }
-        let windows: Vec<&str> = self.windows.iter().map(|(name, _)| *name).collect();
         let hop = self.hop.map_or(String::new(), |(name, _)| format!(", hop: {name}"));
-        write!(
-            text,
-            "---\nkind: FeatureView\nname: v\nentities: [e]\nsource: s\nlag: {}us\naggregations:\n",
-            self.rules.lag_us
-        )
-        .unwrap();
-        for asked in &self.asked {
-            let (name, yaml, _) = ASKED[*asked];
-            writeln!(text, "  - {{name: {name}, {yaml}, windows: [{}]{hop}}}", windows.join(", ")).unwrap();
+        let mut joined = String::new();
+        for (number, view) in self.views.iter().enumerate() {
+            let windows: Vec<&str> = view.windows.iter().map(|(name, _)| *name).collect();
+            let entity = if view.by == Column::K { "entities: [e]" } else { "entities: [f]\nkeys: {j: i}" };
+            let filter = view.filter.map_or(String::new(), |i| format!("where: \"{}\"\n", FILTERS[i].0));
+            write!(
+                text,
+                "---\nkind: FeatureView\nname: v{number}\n{entity}\nsource: s\n{filter}lag: {}us\naggregations:\n",
+                view.lag_us
+            )
+            .unwrap();
+            for asked in &view.asked {
+                let (name, yaml, _) = ASKED[*asked];
+                writeln!(text, "  - {{name: {name}, {yaml}, windows: [{}]{hop}}}", windows.join(", "))
+                    .unwrap();
+            }
+            write!(joined, "{{view: v{number}, as: v{number}}}, ").unwrap();
         }
-        text + "---\nkind: FeatureService\nname: svc\nfeatures: [v]\n"
+        // A view of rows reads beside them.
+        text += "---\nkind: FeatureView\nname: row\nentities: [f]\nkeys: {j: i}\nsource: s\nwhere: \"b\"\n\
+                 features: [{name: last, expr: x}]\n";
+        text + &format!("---\nkind: FeatureService\nname: svc\nfeatures: [{joined}{{view: row}}]\n")
     }
 
     fn write(&self, repository: &Repository, file: usize) {
@@ -318,7 +382,9 @@ impl Case {
         let mut events = files.concat();
         let mut known = HashMap::new();
         for event in pushed.concat() {
-            let is_taken = event.key.is_some() && event.ts_us.is_some();
+            let has_key =
+                |view: &View| if view.by == Column::K { event.key.is_some() } else { event.i.is_some() };
+            let is_taken = self.views.iter().any(has_key) && event.ts_us.is_some();
             let content = format!("{event:?}");
             if !self.rules.has_id || is_taken && known.get(&(event.ts_us, event.id)) != Some(&content) {
                 known.insert((event.ts_us, event.id), content);
@@ -349,25 +415,45 @@ impl Case {
     }
 
     /// What the events say to each feature, in the service's order.
-    fn expected(&self, events: &[Event], rules: Rules, key: Option<i64>, q_us: i64) -> Vec<String> {
+    fn expected(&self, events: &[Event], rules: Rules, query: &Query, q_us: i64) -> Vec<String> {
         let mut expected = Vec::new();
-        for asked in &self.asked {
-            for (_, length) in &self.windows {
-                let hop = self.hop.map_or(default_hop(*length), |(_, hop_us)| hop_us);
-                let Some(key) = key else {
-                    expected.push("null".to_owned());
-                    continue;
-                };
-                let asks: Window = (*length, hop);
-                expected.push(ASKED[*asked].2(&window(events, rules, key, q_us, asks)));
+        for view in &self.views {
+            let (events, rules) = (view.seen(events), Rules { lag_us: view.lag_us, ..rules });
+            for asked in &view.asked {
+                for (_, length) in &view.windows {
+                    let hop = self.hop.map_or(default_hop(*length), |(_, hop_us)| hop_us);
+                    let asks: Window = (*length, hop);
+                    let answer = |key: i64| (ASKED[*asked].2)(&window(&events, rules, key, q_us, asks));
+                    expected.push(query.key(view.by).map_or("null".to_owned(), answer));
+                }
             }
         }
+        // The latest row is the last event of all time, repetitions among them.
+        let row = View { by: Column::I, filter: Some(1), lag_us: 0, windows: Vec::new(), asked: Vec::new() };
+        let (events, rules) = (row.seen(events), Rules { has_id: false, ..rules });
+        let latest = |key: i64| window(&events, rules, key, q_us, (None, 1)).last().and_then(|event| event.x);
+        expected.push(float(query.i.and_then(latest)));
         expected
     }
 
     fn inputs(&self) -> RecordBatch {
-        let keys: ArrayRef = Arc::new(self.queries.iter().map(|(key, _)| *key).collect::<Int64Array>());
-        RecordBatch::try_from_iter_with_nullable([("k", keys, true)]).unwrap()
+        let keys = |by| -> ArrayRef {
+            Arc::new(self.queries.iter().map(|query| query.key(by)).collect::<Int64Array>())
+        };
+        let columns = [("k", keys(Column::K), true), ("j", keys(Column::I), true)];
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+}
+
+impl View {
+    /// The events as rows of this view.
+    fn seen(&self, events: &[Event]) -> Vec<Event> {
+        let kept = events.iter().filter(|event| self.filter.is_none_or(|i| FILTERS[i].1(event)));
+        let keyed = |event: &Event| Event {
+            key: if self.by == Column::K { event.key } else { event.i },
+            ..event.clone()
+        };
+        kept.map(keyed).collect()
     }
 }
 
@@ -379,9 +465,10 @@ fn compare(
     expected: impl Fn(usize) -> Vec<String>,
     what: &str,
 ) -> Result<(), TestCaseError> {
-    let first = found.num_columns() - case.asked.len() * case.windows.len();
     for row in 0..found.num_rows() {
-        for (i, expected) in expected(row).iter().enumerate() {
+        let expected = expected(row);
+        let first = found.num_columns() - expected.len();
+        for (i, expected) in expected.iter().enumerate() {
             let shown = show(found.column(first + i), row);
             let schema = found.schema();
             let name = schema.field(first + i).name();
@@ -426,12 +513,14 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
         }
     }
     let events = case.events();
-    let times: Vec<i64> = case.queries.iter().map(|(_, q_us)| *q_us).collect();
+    let times: Vec<i64> = case.queries.iter().map(|query| query.us).collect();
 
     let spine_times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times.clone()).with_timezone("UTC"));
-    let keys = case.inputs().column(0).clone();
+    let keys = case.inputs();
+    let key =
+        |place: usize| (keys.schema_ref().field(place).name().as_str(), keys.column(place).clone(), true);
     let spine =
-        RecordBatch::try_from_iter_with_nullable([("k", keys, true), ("event_timestamp", spine_times, true)])
+        RecordBatch::try_from_iter_with_nullable([key(0), key(1), ("event_timestamp", spine_times, true)])
             .unwrap();
     let mut said = Vec::new();
     for as_known in [false, case.rules.as_known] {
@@ -442,7 +531,7 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
         let batches: Vec<_> = batches.map(Result::unwrap).collect();
         let set = arrow::compute::concat_batches(&schema, &batches).unwrap();
         let rules = Rules { as_known, ..case.rules };
-        let expected = |row: usize| case.expected(&events, rules, case.queries[row].0, times[row]);
+        let expected = |row: usize| case.expected(&events, rules, &case.queries[row], times[row]);
         compare(&case, &set, expected, if as_known { "training, as known," } else { "training," })?;
         if !as_known {
             said.push(set);
@@ -451,11 +540,13 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
     let rules = Rules { as_known: false, ..case.rules };
     for asked in [times.clone(), vec![NOW_US; times.len()]] {
         let found = look_up(&quern, &live, &service, case.inputs(), asked.clone()).await.unwrap();
-        for (row, (key, _)) in case.queries.iter().enumerate() {
-            let state = if key.is_some() { RowState::Present } else { RowState::NotFound };
-            prop_assert_eq!(found.found[0].states[row], state);
+        for (view, found) in case.views.iter().zip(&found.found) {
+            for (query, state) in case.queries.iter().zip(&found.states) {
+                let known = query.key(view.by).is_some();
+                prop_assert_eq!(*state, if known { RowState::Present } else { RowState::NotFound });
+            }
         }
-        let expected = |row: usize| case.expected(&events, rules, case.queries[row].0, asked[row]);
+        let expected = |row: usize| case.expected(&events, rules, &case.queries[row], asked[row]);
         compare(&case, &found.vectors, expected, "look-up,")?;
         // Sketches too: bit for bit what training says.
         if asked == times {

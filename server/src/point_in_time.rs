@@ -1,21 +1,23 @@
 //! What did history say about these keys at these times? The point-in-time join over the files of a source.
 //!
 //! Two passes. The first reads keys, times and the filter's columns of every row that could matter, and lets them
-//! stream past the spine. The second reads the features' columns of just the rows that were found.
+//! stream past the spine. The second reads the features' columns of just the rows that were found. Views over one
+//! source, windows included, share the first: decoding the files is what it costs most.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{interleave, take_record_batch};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use quern_engine::asof::{Address, AsOf, Matches, TimeRule};
 use quern_engine::key::Keys;
 use quern_engine::{Found, RowState, ViewPlan};
 
 use crate::error::{Error, Result};
 use crate::store::history::Scan;
-use crate::{Deployment, Quern};
+use crate::{Deployment, Quern, windows};
 
 /// Keys and query times of one view, row by row.
 pub struct Question<'a> {
@@ -61,14 +63,24 @@ impl Answer {
     }
 }
 
-/// Asks history. Reads files: call it where blocking is allowed.
-pub fn ask(quern: &Quern, live: &Deployment, question: &Question) -> Result<Answer> {
-    let scan = open(quern, live, question.view)?;
-    if let Some(windows) = &question.view.windows {
-        return crate::windows::ask(&scan, windows, question);
+/// Asks history, and opens and reads each source once for all questions about it. Answers come in the order of the
+/// questions. Reads files: call it where blocking is allowed.
+pub fn ask(quern: &Quern, live: &Deployment, questions: &[Question]) -> Result<Vec<Answer>> {
+    let mut by_source: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, question) in questions.iter().enumerate() {
+        if u32::try_from(question.keys.len()).is_err() {
+            return Err(Error::TooLarge("a spine holds at most 4,294,967,295 rows; send it in parts".into()));
+        }
+        by_source.entry(&question.view.source).or_default().push(place);
     }
-    let matches = find(&scan, question)?;
-    fetch(&scan, question, matches)
+    let mut answers = Vec::with_capacity(questions.len());
+    for places in by_source.values() {
+        let scan = open(quern, live, questions[places[0]].view)?;
+        let found = ask_source(&scan, places.iter().map(|place| &questions[*place]))?;
+        answers.extend(places.iter().zip(found));
+    }
+    answers.sort_unstable_by_key(|(place, _)| **place);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
 }
 
 /// The files of the view's source.
@@ -77,44 +89,123 @@ pub(crate) fn open(quern: &Quern, live: &Deployment, view: &ViewPlan) -> Result<
     quern.history.open(source, &live.source_schemas[&view.source])
 }
 
-fn find(scan: &Scan, question: &Question) -> Result<Matches> {
-    let view = question.view;
-    if u32::try_from(question.keys.len()).is_err() {
-        return Err(Error::TooLarge("a spine holds at most 4,294,967,295 rows; send it in parts".into()));
+/// A question that history streams past.
+enum Asked<'a> {
+    Rows(Finding<'a>),
+    Windows(windows::Asked<'a>),
+}
+
+impl<'a> Asked<'a> {
+    fn rows(&self) -> Option<&Finding<'a>> {
+        match self {
+            Asked::Rows(finding) => Some(finding),
+            Asked::Windows(_) => None,
+        }
     }
-    let rule = TimeRule { lag_us: view.lag_us, ttl_us: view.ttl_us, as_known: question.as_known };
-    let spine = AsOf::new(question.keys, question.query_times_us, rule);
-    let first_us = if question.expired { None } else { spine.first_counting_us() };
-    let Some(last_us) = spine.last_visible_us() else { return Ok(spine.finish()) };
-    let units: Vec<usize> = (0..scan.units.len())
-        .filter(|unit| {
-            let Some((min_us, max_us)) = scan.units[*unit].times else { return true };
-            min_us <= last_us && first_us.is_none_or(|first_us| max_us >= first_us)
-        })
-        .collect();
-    let spine = parking_lot::RwLock::new(spine);
-    for_each(&units, |unit| {
-        let Unit { file, first_row } = Unit::of(scan, unit);
-        scan.read(unit, view.stamp_columns(), None, &mut |offset, rows| {
-            let stamps = view.stamps(&rows)?;
-            let start = first_row + offset as u64;
-            let candidates = spine.read().candidates(&stamps, |row| Address::new(file, start + row as u64));
-            spine.write().offer(&candidates);
+
+    fn windows(&self) -> Option<&windows::Asked<'a>> {
+        match self {
+            Asked::Rows(_) => None,
+            Asked::Windows(asked) => Some(asked),
+        }
+    }
+}
+
+/// Answers questions about one source. It is read once for all of them, unless windows take turns.
+fn ask_source<'a>(scan: &'a Scan, questions: impl Iterator<Item = &'a Question<'a>>) -> Result<Vec<Answer>> {
+    let asked = questions.map(|question| match &question.view.windows {
+        Some(windows) => Asked::Windows(windows::Asked::new(scan, windows, question)),
+        None => Asked::Rows(Finding::new(scan, question)),
+    });
+    let asked: Vec<Asked> = asked.collect();
+    let mut of_rows: Vec<Reader> = asked.iter().filter_map(Asked::rows).map(Finding::reader).collect();
+    for together in windows::in_groups(asked.iter().filter_map(Asked::windows)) {
+        let turns = windows::turns(together.iter().map(|asked| asked.bytes()).sum());
+        for now in 0..turns {
+            let of_windows = together.iter().map(|asked| asked.reader(now, turns));
+            read_once(scan, &of_rows.drain(..).chain(of_windows).collect::<Vec<_>>())?;
+            together.iter().try_for_each(|asked| asked.sweep(now, turns))?;
+        }
+    }
+    drop(of_rows);
+    let answers = asked.into_iter().map(|asked| match asked {
+        Asked::Rows(finding) => fetch(scan, finding.question, finding.spine.into_inner().finish()),
+        Asked::Windows(asked) => Ok(asked.answer()),
+    });
+    answers.collect()
+}
+
+/// The first pass of a question about rows.
+struct Finding<'a> {
+    question: &'a Question<'a>,
+    units: Vec<usize>,
+    spine: RwLock<AsOf>,
+}
+
+impl<'a> Finding<'a> {
+    fn new(scan: &Scan, question: &'a Question<'a>) -> Finding<'a> {
+        let view = question.view;
+        let rule = TimeRule { lag_us: view.lag_us, ttl_us: view.ttl_us, as_known: question.as_known };
+        let spine = AsOf::new(question.keys, question.query_times_us, rule);
+        let first_us = if question.expired { None } else { spine.first_counting_us() };
+        let units = spine.last_visible_us().map_or(Vec::new(), |last_us| {
+            let first_us = first_us.unwrap_or(i64::MIN);
+            (0..scan.units.len()).filter(|unit| scan.units[*unit].may_hold(first_us, last_us)).collect()
+        });
+        Finding { question, units, spine: RwLock::new(spine) }
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        let view = self.question.view;
+        let visit = move |rows: &RecordBatch, first: Address| -> Result<()> {
+            let stamps = view.stamps(rows)?;
+            let candidates = self.spine.read().candidates(&stamps, |row| first.plus(row));
+            self.spine.write().offer(&candidates);
             Ok(())
-        })
-    })?;
-    Ok(spine.into_inner().finish())
-}
-
-struct Unit {
-    file: u32,
-    first_row: u64,
-}
-
-impl Unit {
-    fn of(scan: &Scan, unit: usize) -> Unit {
-        Unit { file: scan.units[unit].file, first_row: scan.units[unit].first_row }
+        };
+        Reader { columns: view.stamp_columns(), units: &self.units, visit: Box::new(visit) }
     }
+}
+
+/// Takes rows in, of which the first lies there.
+pub(crate) type Visit<'a> = dyn Fn(&RecordBatch, Address) -> Result<()> + Sync + 'a;
+
+/// Who reads a source: which columns of which units (ascending), and what is done with each batch of rows, given the
+/// address of its first.
+pub(crate) struct Reader<'a> {
+    pub(crate) columns: &'a [String],
+    pub(crate) units: &'a [usize],
+    pub(crate) visit: Box<Visit<'a>>,
+}
+
+/// Reads each unit once for all its readers, by as many threads as there are cores.
+pub(crate) fn read_once(scan: &Scan, readers: &[Reader]) -> Result<()> {
+    let mut units: Vec<usize> = readers.iter().flat_map(|reader| reader.units).copied().collect();
+    units.sort_unstable();
+    units.dedup();
+    for_each(&units, |unit| {
+        let readers = readers.iter().filter(|reader| reader.units.binary_search(&unit).is_ok());
+        let mut columns = Vec::new();
+        let shares: Vec<(&Reader, Vec<usize>)> =
+            readers.map(|reader| (reader, places(&mut columns, reader.columns))).collect();
+        let first = Address::new(scan.units[unit].file, scan.units[unit].first_row);
+        scan.read(unit, &columns, None, &mut |offset, rows| {
+            shares
+                .iter()
+                .try_for_each(|(reader, share)| (reader.visit)(&rows.project(share)?, first.plus(offset)))
+        })
+    })
+}
+
+/// The places of `names` among `columns`, which grow by those that are missing.
+pub(crate) fn places(columns: &mut Vec<String>, names: &[String]) -> Vec<usize> {
+    let place = |name: &String| {
+        columns.iter().position(|known| known == name).unwrap_or_else(|| {
+            columns.push(name.clone());
+            columns.len() - 1
+        })
+    };
+    names.iter().map(place).collect()
 }
 
 /// Rows of one unit that are wanted, ascending, relative to the unit.

@@ -175,18 +175,23 @@ fn from_history(
     mut found: Vec<Found>,
     past: &[Vec<u32>],
 ) -> Result<Vec<Found>> {
-    for (i, lookup) in service.lookups.iter().enumerate().filter(|(i, _)| !past[*i].is_empty()) {
-        let rows = &past[i];
-        let question = Question {
-            view: &lookup.view,
-            keys: &keys[i].pick(rows),
-            query_times_us: &rows.iter().map(|row| query_times_us[*row as usize]).collect::<Vec<_>>(),
-            features: &lookup.features,
-            as_known: false,
-            expired: true,
-        };
-        let answer = ask(quern, live, &question)?.found(0..rows.len())?;
-        let head = &mut found[i];
+    let times_us = |rows: &[u32]| rows.iter().map(|row| query_times_us[*row as usize]).collect::<Vec<_>>();
+    let asked: Vec<(usize, Keys, Vec<i64>)> = (0..past.len())
+        .filter(|i| !past[*i].is_empty())
+        .map(|i| (i, keys[i].pick(&past[i]), times_us(&past[i])))
+        .collect();
+    let questions = asked.iter().map(|(i, keys, query_times_us)| Question {
+        view: &service.lookups[*i].view,
+        keys,
+        query_times_us,
+        features: &service.lookups[*i].features,
+        as_known: false,
+        expired: true,
+    });
+    let answers = ask(quern, live, &questions.collect::<Vec<_>>())?;
+    for ((i, ..), answer) in asked.iter().zip(answers) {
+        let (rows, head) = (&past[*i], &mut found[*i]);
+        let answer = answer.found(0..rows.len())?;
         let mut places: Vec<(usize, usize)> = (0..query_times_us.len()).map(|row| (0, row)).collect();
         for (j, row) in rows.iter().enumerate() {
             let row = *row as usize;

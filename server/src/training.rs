@@ -166,21 +166,16 @@ pub fn training_set(
     let options = RecordBatchOptions::new().with_row_count(Some(spine.num_rows()));
     let inputs = RecordBatch::try_new_with_options(Arc::clone(&service.inputs), columns, &options)?;
     let query_times_us = times.as_primitive::<TimestampMicrosecondType>().values();
-    let mut answers = Vec::new();
-    for (lookup, keys) in service.lookups.iter().zip(encode_keys(service, &inputs)?) {
-        answers.push(ask(
-            quern,
-            live,
-            &Question {
-                view: &lookup.view,
-                keys: &keys,
-                query_times_us,
-                features: &lookup.features,
-                as_known: request.as_known,
-                expired: false,
-            },
-        )?);
-    }
+    let keys = encode_keys(service, &inputs)?;
+    let questions = service.lookups.iter().zip(&keys).map(|(lookup, keys)| Question {
+        view: &lookup.view,
+        keys,
+        query_times_us,
+        features: &lookup.features,
+        as_known: request.as_known,
+        expired: false,
+    });
+    let answers = ask(quern, live, &questions.collect::<Vec<_>>())?;
     Ok(TrainingSet { plan, spine, inputs, times, answers, next: 0 })
 }
 

@@ -1,7 +1,8 @@
 //! What happened to these keys within their windows? Events of history, gathered by key, for training and for the head.
 //!
 //! Events are read once and handed to buckets by their key. A bucket is then sorted and answered by one thread. Where
-//! all events together would take too much memory, the buckets take turns, and history is read once for each turn.
+//! all events together would take too much memory, views take turns, and the buckets of a view that is too large alone;
+//! history is read once for each turn.
 
 use std::cell::RefCell;
 
@@ -16,8 +17,8 @@ use quern_engine::{Found, Lookup, RowState, Stamps, ViewPlan};
 use rocksdb::DBPinnableSlice;
 
 use crate::Quern;
-use crate::error::{Error, Result};
-use crate::point_in_time::{Answer, Question, for_each};
+use crate::error::Result;
+use crate::point_in_time::{Answer, Question, Reader, for_each, places, read_once};
 use crate::store::history::{PUSHED, Scan};
 use crate::store::rocks::{Rows, Upserted, Wanted};
 
@@ -54,13 +55,7 @@ impl<'a> Gathering<'a> {
         visible_us: (i64, i64),
     ) -> Gathering<'a> {
         let mut columns = view.stamp_columns().to_vec();
-        let row_places = view.row_columns().iter().map(|name| {
-            columns.iter().position(|known| known == name).unwrap_or_else(|| {
-                columns.push(name.clone());
-                columns.len() - 1
-            })
-        });
-        let row_places = row_places.collect();
+        let row_places = places(&mut columns, view.row_columns());
         let units = (0..scan.units.len()).filter(|unit| {
             let Some((min_us, max_us)) = scan.units[*unit].times else { return true };
             visible_from(min_us, view.lag_us) <= visible_us.1
@@ -71,13 +66,13 @@ impl<'a> Gathering<'a> {
         Gathering { scan, view, windows, needed, ordered, columns, row_places, units }
     }
 
-    /// In how many turns the buckets are filled.
-    fn turns(&self) -> usize {
+    /// How much memory the events take, by estimate.
+    fn bytes(&self) -> u64 {
         let rows: u64 = self.units.iter().map(|unit| self.scan.units[*unit].rows).sum();
         let columns = self.needed.iter().filter(|needed| **needed).count() as u64;
         // Each event is held twice while a bucket is sorted.
         let row_bytes = 2 * (12 + 9 * columns + if self.ordered { 32 } else { 0 });
-        usize::try_from((rows * row_bytes).div_ceil(TURN_BYTES)).unwrap_or(BUCKETS).clamp(1, BUCKETS)
+        rows * row_bytes
     }
 
     /// Reads all events and hands each to the bucket that `route` names.
@@ -87,17 +82,24 @@ impl<'a> Gathering<'a> {
         route: impl Fn(&Stamps, usize, i64, u32) -> Option<Route> + Sync,
         seen: &(impl Fn(&Stamps, usize) + Sync),
     ) -> Result<()> {
-        for_each(&self.units, |unit| {
-            let (file, first_row) = (self.scan.units[unit].file, self.scan.units[unit].first_row);
-            let route = |stamps: &Stamps, row: usize, visible_us: i64| route(stamps, row, visible_us, file);
-            self.scan.read(unit, &self.columns, None, &mut |offset, rows| {
-                let stamps = self.view.stamps(&rows)?;
-                seen(&stamps, rows.num_rows());
-                let start = first_row + offset as u64;
-                let address = |row: u32| Address::new(file, start + u64::from(row)).order();
-                self.hand_out(&rows, &stamps, address, &route, buckets)
-            })
-        })
+        read_once(self.scan, &[self.reader(buckets, route, seen)])
+    }
+
+    /// The same beside others who read the source.
+    fn reader<'r>(
+        &'r self,
+        buckets: &'r [Mutex<Vec<Chunk>>],
+        route: impl Fn(&Stamps, usize, i64, u32) -> Option<Route> + Sync + 'r,
+        seen: &'r (impl Fn(&Stamps, usize) + Sync),
+    ) -> Reader<'r> {
+        let visit = move |rows: &RecordBatch, first: Address| -> Result<()> {
+            let stamps = self.view.stamps(rows)?;
+            seen(&stamps, rows.num_rows());
+            let address = |row: u32| first.plus(row as usize).order();
+            let route = |stamps: &Stamps, row: usize, us: i64| route(stamps, row, us, first.file());
+            self.hand_out(rows, &stamps, address, &route, buckets)
+        };
+        Reader { columns: &self.columns, units: &self.units, visit: Box::new(visit) }
     }
 
     fn hand_out(
@@ -167,52 +169,97 @@ fn buckets() -> Vec<Mutex<Vec<Chunk>>> {
     (0..BUCKETS).map(|_| Mutex::default()).collect()
 }
 
+/// Those whose events fit into memory together, in groups; there is always one. Who does not fit is alone. Turns of
+/// whole views cost less than turns of all their buckets: each reader looks at every row in each turn that it takes.
+pub(crate) fn in_groups<'r, 'a>(all: impl Iterator<Item = &'r Asked<'a>>) -> Vec<Vec<&'r Asked<'a>>> {
+    let (mut groups, mut group, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for asked in all {
+        bytes += asked.bytes();
+        if bytes > TURN_BYTES && !group.is_empty() {
+            groups.push(std::mem::take(&mut group));
+            bytes = asked.bytes();
+        }
+        group.push(asked);
+    }
+    groups.push(group);
+    groups
+}
+
+/// In how many turns buckets are filled with events that take so much memory.
+pub(crate) fn turns(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(TURN_BYTES)).unwrap_or(BUCKETS).clamp(1, BUCKETS)
+}
+
 /// The buckets whose turn it is.
 fn turn(turn: usize, turns: usize) -> Vec<usize> {
     (0..BUCKETS).filter(|bucket| bucket % turns == turn).collect()
 }
 
-/// Asks history about windows. Reads files: call it where blocking is allowed.
-pub(crate) fn ask(scan: &Scan, windows: &Windows, question: &Question) -> Result<Answer> {
-    if u32::try_from(question.keys.len()).is_err() {
-        return Err(Error::TooLarge("a spine holds at most 4,294,967,295 rows; send it in parts".into()));
+/// A question about windows that history streams past: turn by turn its buckets are filled ([`Asked::reader`]) and
+/// answered ([`Asked::sweep`]).
+pub(crate) struct Asked<'a> {
+    question: &'a Question<'a>,
+    gathering: Gathering<'a>,
+    spine: Spine,
+    /// From when to when events matter to each key, µs. Looked at for every event: side by side, so that each costs
+    /// one miss of the cache.
+    matters: Vec<(i64, i64)>,
+    buckets: Vec<Mutex<Vec<Chunk>>>,
+    /// The features of each bucket's spine places, with the first of these.
+    answers: Mutex<Vec<(usize, Vec<ArrayRef>)>>,
+}
+
+impl<'a> Asked<'a> {
+    pub(crate) fn new(scan: &'a Scan, windows: &'a Windows, question: &'a Question<'a>) -> Asked<'a> {
+        let spine = Spine::new(question.keys, question.query_times_us);
+        let reach_us = windows.reach_us(question.features);
+        let first_us = |q_us: i64| reach_us.map_or(i64::MIN, |reach_us| q_us.saturating_sub(reach_us));
+        let range = (
+            spine.times.iter().min().copied().map_or(i64::MAX, first_us),
+            spine.times.iter().max().copied().unwrap_or(i64::MIN),
+        );
+        let needed = windows.inputs_of(question.features);
+        let mut gathering = Gathering::new(scan, question.view, windows, needed, range);
+        gathering.ordered = windows.needs_order(question.as_known);
+        let matters = (0..spine.keys.len())
+            .map(|id| &spine.times[spine.places(id as u32)])
+            .map(|times| (first_us(times[0]), times[times.len() - 1]))
+            .collect();
+        Asked { question, gathering, spine, matters, buckets: buckets(), answers: Mutex::default() }
     }
-    let spine = Spine::new(question.keys, question.query_times_us);
-    let reach_us = windows.reach_us(question.features);
-    let first_us = |q_us: i64| reach_us.map_or(i64::MIN, |reach_us| q_us.saturating_sub(reach_us));
-    let range = (
-        spine.times.iter().min().copied().map_or(i64::MAX, first_us),
-        spine.times.iter().max().copied().unwrap_or(i64::MIN),
-    );
-    let needed = windows.inputs_of(question.features);
-    let mut gathering = Gathering::new(scan, question.view, windows, needed, range);
-    gathering.ordered = windows.needs_order(question.as_known);
-    let keys = spine.keys.len();
-    let first_key = |bucket: usize| (bucket * keys).div_ceil(BUCKETS);
-    // Looked at for every event: side by side, so that each costs one miss of the cache.
-    let matters: Vec<(i64, i64)> = (0..keys)
-        .map(|id| &spine.times[spine.places(id as u32)])
-        .map(|times| (first_us(times[0]), times[times.len() - 1]))
-        .collect();
-    let turns = gathering.turns();
-    let answers = Mutex::new(Vec::new());
-    for now in 0..turns {
-        let (order, filled) = (turn(now, turns), buckets());
-        let route = |stamps: &Stamps, row: usize, visible_us: i64, _: u32| -> Option<Route> {
-            let id = spine.keys.find(stamps.keys.get(row)?)?;
-            let bucket = id as usize * BUCKETS / keys;
-            let (from_us, to_us) = matters[id as usize];
+
+    /// How much memory the events take, by estimate.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.gathering.bytes()
+    }
+
+    /// The first key of a bucket.
+    fn first_key(&self, bucket: usize) -> usize {
+        (bucket * self.matters.len()).div_ceil(BUCKETS)
+    }
+
+    /// Fills the buckets whose turn it is.
+    pub(crate) fn reader(&self, now: usize, turns: usize) -> Reader<'_> {
+        let route = move |stamps: &Stamps, row: usize, visible_us: i64, _: u32| -> Option<Route> {
+            let id = self.spine.keys.find(stamps.keys.get(row)?)?;
+            let bucket = id as usize * BUCKETS / self.matters.len();
+            let (from_us, to_us) = self.matters[id as usize];
             (bucket % turns == now && from_us <= visible_us && visible_us <= to_us)
-                .then(|| (bucket, id - first_key(bucket) as u32))
+                .then(|| (bucket, id - self.first_key(bucket) as u32))
         };
-        gathering.read(&filled, route, &|_, _| ())?;
-        for_each(&order, |bucket| {
-            let (from, to) = (first_key(bucket), first_key(bucket + 1));
+        self.gathering.reader(&self.buckets, route, &|_, _| ())
+    }
+
+    /// Answers from the buckets whose turn it was, and empties them.
+    pub(crate) fn sweep(&self, now: usize, turns: usize) -> Result<()> {
+        let spine = &self.spine;
+        for_each(&turn(now, turns), |bucket| {
+            let (from, to) = (self.first_key(bucket), self.first_key(bucket + 1));
             if from == to {
                 return Ok(());
             }
-            let chunks = std::mem::take(&mut *filled[bucket].lock());
-            let (events, ranges) = Events::sort(chunks, to - from, question.as_known)?;
+            let chunks = std::mem::take(&mut *self.buckets[bucket].lock());
+            let (events, ranges) = Events::sort(chunks, to - from, self.question.as_known)?;
             let base = spine.places(from as u32).start;
             let groups: Vec<Group> = ranges
                 .into_iter()
@@ -222,30 +269,34 @@ pub(crate) fn ask(scan: &Scan, windows: &Windows, question: &Question) -> Result
                     Group { events, times: places.start - base..places.end - base }
                 })
                 .collect();
-            let end = spine.places(to as u32 - 1).end;
-            let columns = windows.sweep(&events, &groups, &spine.times[base..end], question.features)?;
-            answers.lock().push((base, columns));
+            let times = &spine.times[base..spine.places(to as u32 - 1).end];
+            let columns = self.gathering.windows.sweep(&events, &groups, times, self.question.features)?;
+            self.answers.lock().push((base, columns));
             Ok(())
-        })?;
+        })
     }
-    let mut answers = answers.into_inner();
-    answers.sort_unstable_by_key(|(base, _)| *base);
 
-    let mut places = vec![(0, 0); question.keys.len()];
-    let mut states = vec![RowState::NotFound; question.keys.len()];
-    let mut piece = 0;
-    for (place, row) in spine.rows.iter().enumerate() {
-        while answers.get(piece + 1).is_some_and(|(base, _)| *base <= place) {
-            piece += 1;
+    /// All turns are over: what did each spine row find?
+    pub(crate) fn answer(self) -> Answer {
+        let Asked { question, spine, answers, .. } = self;
+        let mut answers = answers.into_inner();
+        answers.sort_unstable_by_key(|(base, _)| *base);
+        let mut places = vec![(0, 0); question.keys.len()];
+        let mut states = vec![RowState::NotFound; question.keys.len()];
+        let mut piece = 0;
+        for (place, row) in spine.rows.iter().enumerate() {
+            while answers.get(piece + 1).is_some_and(|(base, _)| *base <= place) {
+                piece += 1;
+            }
+            places[*row as usize] = (piece + 1, place - answers[piece].0);
+            states[*row as usize] = RowState::Present;
         }
-        places[*row as usize] = (piece + 1, place - answers[piece].0);
-        states[*row as usize] = RowState::Present;
+        let pieces = question.features.iter().enumerate().map(|(i, feature)| {
+            let null = new_null_array(question.view.features.field(*feature).data_type(), 1);
+            std::iter::once(null).chain(answers.iter().map(|(_, columns)| columns[i].clone())).collect()
+        });
+        Answer { pieces: pieces.collect(), places, states, event_timestamps_us: Vec::new() }
     }
-    let pieces = question.features.iter().enumerate().map(|(i, feature)| {
-        let null = new_null_array(question.view.features.field(*feature).data_type(), 1);
-        std::iter::once(null).chain(answers.iter().map(|(_, columns)| columns[i].clone())).collect()
-    });
-    Ok(Answer { pieces: pieces.collect(), places, states, event_timestamps_us: Vec::new() })
 }
 
 /// What the head says about windows, and the rows that it cannot answer because it holds later events.
@@ -336,7 +387,7 @@ pub(crate) fn bring_in(
     let every: Vec<usize> = (0..view.features.fields().len()).collect();
     let needed = windows.inputs_of(&every);
     let gathering = Gathering::new(scan, view, windows, needed, (stretch.from_us, i64::MAX));
-    let turns = gathering.turns();
+    let turns = turns(gathering.bytes());
     let total = Mutex::new(Upserted::default());
     for now in 0..turns {
         let (order, filled) = (turn(now, turns), buckets());

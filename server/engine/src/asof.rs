@@ -29,6 +29,11 @@ impl Address {
         Address(u64::from(file) << Self::ROW_BITS | row)
     }
 
+    /// The address of the row that stands so many rows further on in the same file.
+    pub fn plus(self, rows: usize) -> Address {
+        Address::new(self.file(), self.row() + rows as u64)
+    }
+
     /// The file's place among the files, by name.
     pub fn file(self) -> u32 {
         (self.0 >> Self::ROW_BITS) as u32
