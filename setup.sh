@@ -16,12 +16,14 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 missing=()
 need() { local package=$1; shift; "$@" >/dev/null 2>&1 || missing+=("$package"); }
 has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || compgen -G '/usr/lib/*/libclang*.so*' || [ -n "${LIBCLANG_PATH:-}" ]; }
+has_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' || { command -v initdb && command -v postgres; }; }
 has_libgomp() { compgen -G '/usr/lib/*/libgomp.so.1' || compgen -G '/usr/lib*/libgomp.so.1'; }
 
 need build-essential command -v c++           # RocksDB is C++
 need clang command -v clang                   # bindgen reads RocksDB's headers with libclang ...
 need libclang-dev has_libclang                # ... which is this library
 need libgomp1 has_libgomp                     # LightGBM's threads
+need postgresql has_postgresql                # the tests start one of their own where they need it
 need python3 command -v "$python"
 need python3-venv "$python" -c 'import ensurepip, venv'
 
@@ -33,8 +35,14 @@ if [ ${#missing[@]} -gt 0 ]; then
     command -v sudo >/dev/null || fail "not root and no sudo; as root run: apt-get install ${missing[*]}"
     as_root=(sudo)
   fi
+  # PostgreSQL's programs, and no database of the system's: with none there is no service to run.
+  no_cluster=/etc/postgresql-common/createcluster.d/quern-setup.conf
+  if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+    echo 'create_main_cluster = false' | "${as_root[@]}" install -D --mode=644 /dev/stdin "$no_cluster"
+  fi
   "${as_root[@]}" apt-get update -qq
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  "${as_root[@]}" rm -f "$no_cluster"
 fi
 
 command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup, then run again"

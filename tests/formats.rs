@@ -8,7 +8,7 @@ use datafusion::common::ScalarValue;
 use quern_engine::key::Keys;
 use quern_engine::row::{RowCodec, RowTimes, times};
 use quern_engine::schema::arrow_type;
-use quern_server::store::registry::Registry;
+use quern_server::store::registry::{Location, Registry};
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
@@ -182,7 +182,7 @@ async fn a_registry_of_migration_1() {
     sqlx::raw_sql(include_str!("fixtures/registry_v1.sql")).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 
-    let registry = Registry::open(&repository.path().join(".quern")).await.unwrap();
+    let registry = Registry::open(&Location::Sqlite, &repository.path().join(".quern")).await.unwrap();
     let first = registry.apply(1).await.unwrap();
     let model = &first.models[0];
     assert_eq!((&*model.model, &*model.version, &*model.service), ("delay", "1", "delay_v1"));

@@ -81,13 +81,17 @@ async fn apply_one(quern: &Arc<Quern>, candidate: Candidate) -> Result<Plan> {
         return Err(Error::Refused(format!("this would break a model in use\n{}", breaks.join("\n"))));
     }
     let Candidate { deployment, files, .. } = candidate;
-    let artifacts = quern.registry.artifacts.clone();
     // Files first: a crash in between leaves a file that nobody names, never a name without its file.
-    let storing = tokio::task::spawn_blocking(move || -> Result<()> {
-        files.iter().try_for_each(|bytes| artifacts.store(bytes).map(drop))
-    });
-    storing.await.map_err(|error| Error::internal("keeping model files", error))??;
-    quern.registry.record(&record_of(&deployment)).await?;
+    for bytes in files {
+        quern.registry.artifacts.store(bytes).await?;
+    }
+    quern.registry.record(&record_of(&deployment)).await.map_err(|error| match error {
+        Error::Unavailable(cause) => Error::Unavailable(format!(
+            "{cause}; if apply {} was written all the same, it goes live once the registry answers again: plan again then",
+            deployment.number
+        )),
+        other => other,
+    })?;
     tracing::info!(number = deployment.number, changes = plan.changes.len(), "definitions are live");
     quern.go_live(deployment);
     Ok(Plan { applied: true, ..plan })

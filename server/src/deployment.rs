@@ -20,7 +20,7 @@ use crate::inference::{Model, Runtime};
 use crate::push::Pushing;
 use crate::settings::Settings;
 use crate::store::history::{History, Pushed};
-use crate::store::registry::{Apply, Artifacts, Registry};
+use crate::store::registry::{Apply, Registry};
 use crate::store::rocks::Head;
 
 /// Lies in every data folder; whoever holds its lock owns the folder.
@@ -64,6 +64,21 @@ impl Deployment {
             None => versions.last(),
         }
     }
+
+    /// The model of this version where it is the file with `digest`, and `service` hands it what it gets now: sessions
+    /// are dear to make, and memory would hold them twice.
+    pub(crate) fn reusable(
+        &self,
+        model: &str,
+        version: &str,
+        service: &ServicePlan,
+        digest: &str,
+    ) -> Option<Arc<Model>> {
+        let live = self.model(model, Some(version))?;
+        let same_vector =
+            live.service.outputs == service.outputs && live.service.defaults == service.defaults;
+        (same_vector && live.model.digest == digest).then(|| Arc::clone(&live.model))
+    }
 }
 
 /// One data folder, open: its stores, and what is live on them.
@@ -102,17 +117,11 @@ impl Quern {
     /// [`Error::Refused`] where another process has it open.
     pub async fn open(settings: Settings) -> Result<Arc<Quern>> {
         let lock = lock(&settings.data).await?;
-        let registry = Registry::open(&settings.data).await?;
-        let latest = registry.latest().await?;
-        // Opening RocksDB and loading models blocks for as long as it takes.
+        let registry = Registry::open(&settings.registry, &settings.data).await?;
+        // Opening RocksDB blocks for as long as it takes.
         let opening = tokio::task::spawn_blocking(move || -> Result<Arc<Quern>> {
             let head = Head::open(&settings.data.join("head"))?;
             let pushed = Pushed::open(settings.data.join("pushed"), head.tail()?)?;
-            let runtime = LazyRuntime::default();
-            let live = match latest {
-                Some(apply) => restore(apply, &registry.artifacts, || runtime.get(&settings))?,
-                None => Deployment::default(),
-            };
             Ok(Arc::new(Quern {
                 history: History::new(settings.repository.clone(), pushed),
                 settings,
@@ -121,12 +130,17 @@ impl Quern {
                 applying: tokio::sync::Mutex::new(()),
                 pushing: Pushing::default(),
                 materializing: Mutex::new(()),
-                live: RwLock::new(Arc::new(live)),
-                runtime,
+                live: RwLock::default(),
+                runtime: LazyRuntime::default(),
                 _lock: lock,
             }))
         });
-        opening.await.map_err(|error| Error::internal("opening the data folder", error))?
+        let quern = opening.await.map_err(|error| Error::internal("opening the data folder", error))??;
+        if let Some(apply) = quern.registry.latest().await? {
+            let deployment = quern.restore(apply).await?;
+            quern.go_live(deployment);
+        }
+        Ok(quern)
     }
 
     /// What is live now.
@@ -137,6 +151,54 @@ impl Quern {
     /// Puts `deployment` in the place of what is live. Requests under way end with what they began with.
     pub(crate) fn go_live(&self, deployment: Deployment) {
         *self.live.write() = Arc::new(deployment);
+    }
+
+    /// What `apply` made live, once more: from what the registry kept, not from the repository of today. Nothing of it
+    /// is live yet, and what is live goes on beside it.
+    ///
+    /// # Errors
+    /// Where this build does not read the definitions, or a model is lost or does not load.
+    pub(crate) async fn restore(self: &Arc<Self>, apply: Apply) -> Result<Deployment> {
+        let (catalog, apply) = blocking(move || Ok((compile(&apply)?, apply))).await?;
+        let live = self.live();
+        let mut models = BTreeMap::new();
+        for model in catalog.definitions.models.values() {
+            let mut versions = Vec::new();
+            for version in &model.versions {
+                let what = format!(
+                    "model `{}`, version `{}`, of apply {}",
+                    model.name, version.version, apply.number
+                );
+                let lost = || Error::internal(&what, "the registry is damaged");
+                let kept = apply
+                    .models
+                    .iter()
+                    .find(|kept| kept.model == model.name && kept.version == version.version);
+                let digest = &kept.ok_or_else(lost)?.digest;
+                let service = Arc::clone(catalog.services.get(&version.service).ok_or_else(lost)?);
+                let loaded = match live.reusable(&model.name, &version.version, &service, digest) {
+                    Some(loaded) => loaded,
+                    None => {
+                        let onnx = self.registry.artifacts.load(digest).await?;
+                        let (quern, service) = (Arc::clone(self), Arc::clone(&service));
+                        let load = move || {
+                            Model::load(quern.runtime()?, &onnx, &service)
+                                .map_err(|cause| Error::internal(what, cause))
+                        };
+                        Arc::new(blocking(load).await?)
+                    }
+                };
+                versions.push(LiveModel { version: version.version.clone(), service, model: loaded });
+            }
+            models.insert(model.name.clone(), versions);
+        }
+        Ok(Deployment {
+            number: apply.number,
+            files: apply.files,
+            catalog,
+            source_schemas: apply.source_schemas,
+            models,
+        })
     }
 
     /// ONNX Runtime.
@@ -186,43 +248,19 @@ fn in_use(data: &Path, file: &mut File) -> Error {
     Error::Refused(format!("the data folder {data} is in use by {holder}; wait until it is done, or stop it"))
 }
 
-/// What `apply` made live, once more: from what the registry kept, not from the repository of today.
-fn restore<'a>(
-    apply: Apply,
-    artifacts: &Artifacts,
-    runtime: impl Fn() -> Result<&'a Runtime>,
-) -> Result<Deployment> {
+/// Compiling and loading models keeps a thread busy for as long as it takes.
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(job).await.map_err(|error| Error::internal("restoring an apply", error))?
+}
+
+fn compile(apply: &Apply) -> Result<Catalog> {
     let stale = |mistakes| {
         let mistakes = Error::Definitions(mistakes);
         Error::Internal(format!(
-            "apply {} went live and does not compile any more; run the version of Quern that applied it:\n{mistakes}",
+            "apply {} went live and does not compile here; run the version of Quern that applied it:\n{mistakes}",
             apply.number
         ))
     };
     let definitions = feature_defs::parse(&apply.files).map_err(stale)?;
-    let catalog = quern_engine::compile(definitions, &apply.source_schemas).map_err(stale)?;
-    let mut models = BTreeMap::new();
-    for model in catalog.definitions.models.values() {
-        let mut versions = Vec::new();
-        for version in &model.versions {
-            let what =
-                format!("model `{}`, version `{}`, of apply {}", model.name, version.version, apply.number);
-            let lost = |what: &str| Error::internal(what, "the registry is damaged");
-            let kept =
-                apply.models.iter().find(|kept| kept.model == model.name && kept.version == version.version);
-            let digest = &kept.ok_or_else(|| lost(&what))?.digest;
-            let service = Arc::clone(catalog.services.get(&version.service).ok_or_else(|| lost(&what))?);
-            let model = Model::load(runtime()?, &artifacts.load(digest)?, &service)
-                .map_err(|cause| Error::internal(&what, cause))?;
-            versions.push(LiveModel { version: version.version.clone(), service, model: Arc::new(model) });
-        }
-        models.insert(model.name.clone(), versions);
-    }
-    Ok(Deployment {
-        number: apply.number,
-        files: apply.files,
-        catalog,
-        source_schemas: apply.source_schemas,
-        models,
-    })
+    quern_engine::compile(definitions, &apply.source_schemas).map_err(stale)
 }

@@ -91,7 +91,22 @@ impl From<rocksdb::Error> for Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        Error::Internal(format!("registry: {error}"))
+        let message = format!("registry: {error}");
+        match is_lost(&error) {
+            true => Error::Unavailable(message),
+            false => Error::Internal(message),
+        }
+    }
+}
+
+/// Whether the database was not reached, or went away: nothing is wrong with what it was asked.
+pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
+    use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+    match error {
+        Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => true,
+        // PostgreSQL's classes of errors: connections, and a server that starts or stops.
+        Database(error) => error.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
+        _ => false,
     }
 }
 

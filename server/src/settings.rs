@@ -12,6 +12,7 @@ use feature_defs::{DefError, Loc, suggest};
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
 use crate::error::{Error, Result};
+use crate::store::registry::Location;
 
 /// The settings' file, in the repository's root.
 pub const SETTINGS_FILE: &str = "quern.yaml";
@@ -32,8 +33,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The online store; `rocksdb`.
     pub online: String,
-    /// The registry; `sqlite`.
-    pub registry: String,
+    /// The registry of definitions.
+    pub registry: Location,
     /// ONNX Runtime's shared library, where it is not to be searched for.
     pub onnxruntime: Option<PathBuf>,
     /// The largest body of an HTTP request.
@@ -50,7 +51,10 @@ pub const KEYS: [(&str, &str); 8] = [
     ("data", "the folder of history, head and registry; `.quern` in the repository where it is not set"),
     ("listen", "where the server listens; `127.0.0.1:7400` where it is not set"),
     ("online", "the online store: `rocksdb`"),
-    ("registry", "the registry of definitions: `sqlite`"),
+    (
+        "registry",
+        "the registry of definitions: `sqlite`, or for several servers `postgres://user@host/database`",
+    ),
     ("onnxruntime", "ONNX Runtime's shared library; searched for where it is not set"),
     ("body_bytes_max", "the largest body of a request, in bytes; 16777216 where it is not set"),
     (
@@ -81,7 +85,7 @@ impl Settings {
             data: repository.join(".quern"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             online: "rocksdb".to_owned(),
-            registry: "sqlite".to_owned(),
+            registry: Location::Sqlite,
             onnxruntime: None,
             body_bytes_max: 16 << 20,
             history_fallback: true,
@@ -160,7 +164,7 @@ impl Settings {
             "data" => self.data = path()?,
             "listen" => self.listen = address(value)?,
             "online" => self.online = only("rocksdb", value, &["redis://", "rediss://"])?,
-            "registry" => self.registry = only("sqlite", value, &["postgres://", "postgresql://"])?,
+            "registry" => self.registry = value.parse()?,
             "onnxruntime" => self.onnxruntime = Some(path()?),
             "body_bytes_max" => self.body_bytes_max = whole(value, BODY_BYTES_MAX)?,
             "push_queue_rows" => self.push_queue_rows = whole(value, PUSH_QUEUE_ROWS_MAX)?,
@@ -262,7 +266,20 @@ mod tests {
 
     #[test]
     fn a_wrong_variable_is_named() {
-        let mistake = check("", &[("QUERN_REGISTRY", "postgres://h/d")], &[]).expect_err("refused");
-        assert!(mistake.contains("QUERN_REGISTRY") && mistake.contains("not built yet"), "{mistake}");
+        let mistake = check("", &[("QUERN_REGISTRY", "mysql://u:secret@h/d")], &[]).expect_err("refused");
+        assert!(mistake.contains("QUERN_REGISTRY") && mistake.contains("postgres://"), "{mistake}");
+        assert!(!mistake.contains("secret"), "{mistake}");
+    }
+
+    #[test]
+    fn a_registry_is_a_url_and_its_password_is_shown_to_nobody() {
+        let url = "postgres://u:secret@h/d?sslmode=require";
+        let settings = check("", &[], &[("registry", url)]).expect("sound");
+        assert_eq!(settings.registry, Location::Postgres(url.to_owned()));
+        assert!(!format!("{settings:?}").contains("secret"));
+        for wrong in ["postgres://u:secret@h:port/d", "postgres://u:secret@h/d?sslmode=maybe"] {
+            let mistake = check("", &[], &[("registry", wrong)]).expect_err("refused");
+            assert!(mistake.contains("--registry") && !mistake.contains("secret"), "{mistake}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use feature_defs::{DefError, DefFile, Definitions, ModelVersion};
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 
@@ -27,7 +28,7 @@ pub struct Candidate {
     /// Number of what was live when it was checked.
     pub base: u64,
     /// The model files that are not live yet.
-    pub(super) files: Vec<Vec<u8>>,
+    pub(super) files: Vec<Bytes>,
 }
 
 pub(super) fn check(quern: &Quern, files: Vec<DefFile>) -> Result<Candidate> {
@@ -87,7 +88,7 @@ struct Models<'a> {
     live: &'a Deployment,
     services: &'a BTreeMap<String, Arc<ServicePlan>>,
     mistakes: Vec<DefError>,
-    files: Vec<Vec<u8>>,
+    files: Vec<Bytes>,
 }
 
 impl Models<'_> {
@@ -108,7 +109,7 @@ impl Models<'_> {
         Ok(models)
     }
 
-    fn read(&mut self, version: &ModelVersion) -> Option<Vec<u8>> {
+    fn read(&mut self, version: &ModelVersion) -> Option<Bytes> {
         let file = read_model(&self.quern.settings.repository, &version.path);
         let mistake = |cause| {
             DefError::new(&version.loc, cause)
@@ -122,16 +123,11 @@ impl Models<'_> {
         model: &str,
         version: &ModelVersion,
         service: &Arc<ServicePlan>,
-        bytes: Vec<u8>,
+        bytes: Bytes,
     ) -> Result<Option<LiveModel>> {
         let live = self.live.model(model, Some(&version.version));
-        let reusable = live.filter(|live| {
-            let same_vector =
-                live.service.outputs == service.outputs && live.service.defaults == service.defaults;
-            same_vector && live.model.digest == digest(&bytes)
-        });
-        let loaded = match reusable {
-            Some(live) => Arc::clone(&live.model),
+        let loaded = match self.live.reusable(model, &version.version, service, &digest(&bytes)) {
+            Some(loaded) => loaded,
             None => {
                 let runtime = match self.quern.runtime() {
                     Ok(runtime) => runtime,
@@ -160,12 +156,12 @@ impl Models<'_> {
     }
 }
 
-fn read_model(root: &Path, path: &str) -> std::result::Result<Vec<u8>, String> {
+fn read_model(root: &Path, path: &str) -> std::result::Result<Bytes, String> {
     let full = root.join(path);
     let failed = |error: std::io::Error| format!("model file `{path}` cannot be read: {error}");
     let metadata = fs::metadata(&full).map_err(failed)?;
     if metadata.len() > MODEL_BYTES_MAX {
         return Err(format!("model file `{path}` is larger than {MODEL_BYTES_MAX} bytes"));
     }
-    fs::read(&full).map_err(failed)
+    Ok(fs::read(&full).map_err(failed)?.into())
 }

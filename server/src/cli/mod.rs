@@ -51,7 +51,7 @@ struct Options {
     /// The online store.
     #[arg(long, global = true, value_name = "STORE")]
     online: Option<String>,
-    /// The registry of definitions.
+    /// The registry of definitions: sqlite, or the URL of a PostgreSQL database.
     #[arg(long, global = true, value_name = "REGISTRY")]
     registry: Option<String>,
     /// ONNX Runtime's shared library.

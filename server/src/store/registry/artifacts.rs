@@ -2,48 +2,47 @@
 //!
 //! A repository's file may change or vanish after an apply; what is live must not. One flipped bit changes a model's
 //! answers without an error, so a file is read back only if its digest still is its name.
+//!
+//! They lie in a folder. Servers that share a registry share no disk: then PostgreSQL has every file, and the folder
+//! keeps what this server has read of them.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use futures::TryStreamExt;
 use sha2::{Digest, Sha256};
+use sqlx::postgres::PgPool;
 
+use super::answer;
 use crate::error::{Error, Result};
 
-/// The folder of model files.
+/// A part of a file in PostgreSQL, whose values end at 1 GiB. Never changed: a part is overwritten by its number.
+const PART_BYTES: usize = 4 << 20;
+
+/// The model files, by digest.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
     folder: PathBuf,
+    /// Has all of them, where there is one.
+    database: Option<PgPool>,
 }
 
 impl Artifacts {
-    /// Opens the folder, or makes it.
-    pub fn open(folder: &Path) -> Result<Artifacts> {
+    pub(super) fn open(folder: &Path, database: Option<PgPool>) -> Result<Artifacts> {
         fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
-        Ok(Artifacts { folder: folder.to_owned() })
+        Ok(Artifacts { folder: folder.to_owned(), database })
     }
 
-    /// Keeps `bytes` and returns their digest. What is there already stays as it is.
-    pub fn store(&self, bytes: &[u8]) -> Result<String> {
-        let digest = digest(bytes);
-        let path = self.path(&digest);
-        if self.load(&digest).is_ok() {
-            return Ok(digest);
+    /// Keeps `bytes` and returns their digest. What is there already stays as it is, or is repaired.
+    pub async fn store(&self, bytes: Bytes) -> Result<String> {
+        let (folder, copy) = (self.folder.clone(), bytes.clone());
+        let digest = blocking(move || write(&folder, &copy)).await?;
+        if let Some(database) = &self.database {
+            upload(database, &digest, &bytes).await?;
         }
-        // Renamed only once it is whole and on disk: a crash leaves a temporary file, never half a model.
-        let temporary = self.folder.join(format!("{digest}.{}.part", std::process::id()));
-        let written = File::create(&temporary).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.folder)?.sync_all()
-        });
-        written.map_err(|error| {
-            let _ = fs::remove_file(&temporary);
-            failed(&path, &error)
-        })?;
         Ok(digest)
     }
 
@@ -51,29 +50,103 @@ impl Artifacts {
     ///
     /// # Errors
     /// Where it is gone, or is not what it was.
-    pub fn load(&self, wanted: &str) -> Result<Vec<u8>> {
-        let path = self.path(wanted);
-        let bytes = fs::read(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::Internal(format!(
-                "the model file {} is gone; restore it from a backup, or from the repository that it was applied from",
-                path.display()
-            )),
-            _ => failed(&path, &error),
-        })?;
-        let actual = digest(&bytes);
-        if actual != wanted {
-            return Err(Error::Internal(format!(
-                "the model file {} is damaged: its SHA-256 is {actual}; restore it from a backup, or from the \
-                 repository that it was applied from",
-                path.display()
-            )));
-        }
-        Ok(bytes)
+    pub async fn load(&self, wanted: &str) -> Result<Bytes> {
+        let (folder, name) = (self.folder.clone(), wanted.to_owned());
+        let here = blocking(move || read(&folder, &name)).await;
+        let Some(database) = self.database.as_ref().filter(|_| here.is_err()) else {
+            return here;
+        };
+        let bytes = download(database, wanted).await?;
+        let (folder, wanted) = (self.folder.clone(), wanted.to_owned());
+        blocking(move || {
+            if bytes.is_empty() {
+                return Err(Error::Internal(format!(
+                    "the model file {wanted} is gone from the registry; {RESTORE}"
+                )));
+            }
+            checked(&bytes, &wanted, format_args!("the model file {wanted} in the registry"))?;
+            // Without a copy here the next start reads it from the database again, and that is all.
+            if let Err(error) = write(&folder, &bytes) {
+                tracing::warn!(%error, "a model file is not kept in the data folder");
+            }
+            Ok(bytes)
+        })
+        .await
     }
+}
 
-    fn path(&self, digest: &str) -> PathBuf {
-        self.folder.join(format!("{digest}.onnx"))
+const RESTORE: &str = "restore it from a backup, or from the repository that it was applied from";
+
+/// Files are read, written and digested on a thread that may block.
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(job).await.map_err(|error| Error::internal("a model file", error))?
+}
+
+fn write(folder: &Path, bytes: &[u8]) -> Result<String> {
+    let digest = digest(bytes);
+    let path = path(folder, &digest);
+    if read(folder, &digest).is_ok() {
+        return Ok(digest);
     }
+    // Renamed only once it is whole and on disk: a crash leaves a temporary file, never half a model.
+    let temporary = folder.join(format!("{digest}.{}.part", std::process::id()));
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(folder)?.sync_all()
+    });
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        failed(&path, &error)
+    })?;
+    Ok(digest)
+}
+
+fn read(folder: &Path, wanted: &str) -> Result<Bytes> {
+    let path = path(folder, wanted);
+    let bytes = fs::read(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            Error::Internal(format!("the model file {} is gone; {RESTORE}", path.display()))
+        }
+        _ => failed(&path, &error),
+    })?;
+    checked(&bytes, wanted, format_args!("the model file {}", path.display()))?;
+    Ok(bytes.into())
+}
+
+fn checked(bytes: &[u8], wanted: &str, file: std::fmt::Arguments<'_>) -> Result<()> {
+    match digest(bytes) {
+        actual if actual == wanted => Ok(()),
+        actual => Err(Error::Internal(format!("{file} is damaged: its SHA-256 is {actual}; {RESTORE}"))),
+    }
+}
+
+fn path(folder: &Path, digest: &str) -> PathBuf {
+    folder.join(format!("{digest}.onnx"))
+}
+
+/// All parts or none. Written over what is there, which is the same unless it was damaged.
+async fn upload(database: &PgPool, digest: &str, bytes: &[u8]) -> Result<()> {
+    let part = "INSERT INTO artifacts (digest, part, content) VALUES ($1, $2, $3) \
+                ON CONFLICT (digest, part) DO UPDATE SET content = excluded.content";
+    let mut transaction = database.begin().await?;
+    for (number, content) in (0i64..).zip(bytes.chunks(PART_BYTES)) {
+        let part = sqlx::query(part).bind(digest).bind(number).bind(content);
+        answer(part.execute(&mut *transaction)).await?;
+    }
+    Ok(answer(transaction.commit()).await?)
+}
+
+/// The parts of a file, put together; empty where there is none.
+async fn download(database: &PgPool, digest: &str) -> Result<Bytes> {
+    let parts = "SELECT content FROM artifacts WHERE digest = $1 ORDER BY part";
+    let mut parts = sqlx::query_scalar::<_, Vec<u8>>(parts).bind(digest).fetch(database);
+    let mut bytes = Vec::new();
+    while let Some(part) = answer(parts.try_next()).await? {
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes.into())
 }
 
 /// SHA-256 of `bytes`, in hexadecimal.

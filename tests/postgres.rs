@@ -1,0 +1,137 @@
+//! A PostgreSQL of one test: in a temporary folder, on a free port, ended when the test is.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions};
+use tempfile::TempDir;
+
+/// `nobody`, as which PostgreSQL runs where the tests run as root: it refuses to be root.
+const NOBODY: u32 = 65534;
+
+pub(crate) struct Postgres {
+    folder: TempDir,
+    port: u16,
+    process: Option<Child>,
+}
+
+impl Postgres {
+    pub(crate) async fn start() -> Postgres {
+        let folder = TempDir::new().unwrap();
+        if is_root(folder.path()) {
+            chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let mut postgres = Postgres { folder, port: 0, process: None };
+        // Nothing here must outlive the machine.
+        let arguments = ["--username=quern", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"];
+        let made = postgres.command("initdb").args(arguments).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        postgres.run().await;
+        postgres
+    }
+
+    /// Starts it, or starts it again, where it was.
+    pub(crate) async fn run(&mut self) {
+        loop {
+            if self.port == 0 {
+                self.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            }
+            let log = File::options().create(true).append(true).open(self.log()).unwrap();
+            let mut command = self.command("postgres");
+            command.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
+            command.args(["-c", "fsync=off", "-p", &self.port.to_string()]);
+            self.process = Some(command.stderr(log).spawn().unwrap());
+            if self.answers().await {
+                return;
+            }
+            let log = fs::read_to_string(self.log()).unwrap();
+            assert!(log.contains("could not bind"), "{log}");
+            // Someone else was quicker to take the port.
+            self.port = 0;
+        }
+    }
+
+    /// Whether it takes connections; not where it ended before it did.
+    async fn answers(&mut self) -> bool {
+        loop {
+            if self.options().connect().await.is_ok() {
+                return true;
+            }
+            if self.process.as_mut().unwrap().try_wait().unwrap().is_some() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Ends it as an operator does: connections are cut, what was written is kept.
+    pub(crate) fn stop(&mut self) {
+        self.end("INT");
+    }
+
+    fn end(&mut self, signal: &str) {
+        if let Some(mut process) = self.process.take() {
+            kill(&format!("-{signal} {}", process.id()));
+            process.wait().unwrap();
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://quern@127.0.0.1:{}/postgres?sslmode=disable", self.port)
+    }
+
+    fn options(&self) -> PgConnectOptions {
+        self.url().parse().unwrap()
+    }
+
+    /// Runs statements past Quern.
+    pub(crate) async fn execute(&self, statements: &str) {
+        let mut connection: PgConnection = self.options().connect().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut connection).await.unwrap();
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(binary(name));
+        command.env("PGDATA", self.folder.path().join("data")).env_remove("PGPORT");
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        if is_root(Path::new("/proc/self")) {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.end("QUIT");
+    }
+}
+
+fn kill(arguments: &str) {
+    // A child may have ended by itself.
+    let _ = Command::new("sh").args(["-c", &format!("kill {arguments}")]).stderr(Stdio::null()).status();
+}
+
+/// Whose what we make is, we are.
+fn is_root(ours: &Path) -> bool {
+    fs::metadata(ours).unwrap().uid() == 0
+}
+
+/// Debian keeps PostgreSQL's programs out of the path, in a folder for each version.
+fn binary(name: &str) -> PathBuf {
+    let found = glob::glob(&format!("/usr/lib/postgresql/*/bin/{name}")).unwrap().filter_map(Result::ok);
+    let version = |path: &PathBuf| -> u32 {
+        path.components().nth(4).and_then(|part| part.as_os_str().to_str()?.parse().ok()).unwrap_or(0)
+    };
+    found.max_by_key(version).unwrap_or_else(|| name.into())
+}
