@@ -354,9 +354,15 @@ async fn a_version_that_changed_back_goes_live_again() {
     assert!(first.predictions.is_empty());
 }
 
-/// Law 6, where it is hardest: model version, feature service and features of one reply belong together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reply_is_wholly_of_one_apply() {
+    let server = Server::start().await;
+    swap(&server, &server).await;
+}
+
+/// Law 6, where it is hardest: model version, feature service and features of one reply belong together, while what
+/// `applying` applies takes its place in `asked`.
+pub(crate) async fn swap(applying: &Server, asked: &Server) {
     let constants = |name: &str, value: u32| {
         format!(
             "kind: FeatureService\nname: {name}\nfeatures: [plane_history]\nderived:\n  - {{name: a, expr: \"{value}.0\"}}\n  \
@@ -369,13 +375,17 @@ async fn a_reply_is_wholly_of_one_apply() {
         + &constants("two", 2)
         + "kind: Model\nname: m\nversions:\n  - {version: \"1\", path: models/linear.onnx, service: one}\n  \
            - {version: \"2\", path: models/linear.onnx, service: two}\n";
-    let server = Server::start().await;
-    server.repository.write("swap.yaml", &old);
-    server.apply().await.unwrap();
+    let apply = async |definitions: &str| {
+        applying.repository.write("swap.yaml", definitions);
+        let plan = applying.apply().await.unwrap();
+        assert_eq!(plan["applied"], true);
+        asked.shows(plan["number"].as_u64().unwrap()).await;
+    };
+    apply(&old).await;
 
     let (done, answers) = (Arc::new(AtomicBool::new(false)), Arc::new([const { AtomicUsize::new(0) }; 4]));
     let askers = (0..4).map(|asker| {
-        let (client, done, answers) = (server.client.clone(), Arc::clone(&done), Arc::clone(&answers));
+        let (client, done, answers) = (asked.client.clone(), Arc::clone(&done), Arc::clone(&answers));
         tokio::spawn(async move {
             let instances = vec![json!({"tailnum": "N1"}).as_object().unwrap().clone(); 50];
             let request = PredictRequest { instances, with_features: true };
@@ -401,8 +411,7 @@ async fn a_reply_is_wholly_of_one_apply() {
     });
     let askers: Vec<_> = askers.collect();
     for number in 0..20 {
-        server.repository.write("swap.yaml", if number % 2 == 0 { &new } else { &old });
-        assert_eq!(server.apply().await.unwrap()["applied"], true);
+        apply(if number % 2 == 0 { &new } else { &old }).await;
         // The next swap waits until everyone has asked since this one, and not only been answered.
         let before: Vec<usize> = answers.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let behind = || answers.iter().zip(&before).any(|(now, then)| now.load(Ordering::Relaxed) < then + 2);

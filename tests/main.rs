@@ -23,6 +23,7 @@ mod postgres;
 mod push;
 mod random;
 mod registry;
+mod servers;
 mod support;
 mod windows;
 mod windows_oracle;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use quern::Client;
 use quern_server::api::serve;
@@ -15,7 +16,7 @@ use crate::support::{Repository, fixture, materialize_to, required};
 
 /// 2013-01-10, a moment after everything that the planes did.
 pub(crate) const JANUARY_10: &str = "2013-01-10T00:00:00Z";
-const JANUARY_10_US: i64 = 1_357_776_000_000_000;
+pub(crate) const JANUARY_10_US: i64 = 1_357_776_000_000_000;
 
 pub(crate) const DEFINITIONS: &str = r#"
 kind: Entity
@@ -72,7 +73,7 @@ versions: [{version: "1", path: models/classifier_text.onnx, service: delay_v1}]
 "#;
 
 /// N1's last number of seats is null, and its second landing was noted late; N2 was last seen long ago.
-const LANDINGS: &str = "tailnum,landed_at,loaded_at,delay,seats,carrier\n\
+pub(crate) const LANDINGS: &str = "tailnum,landed_at,loaded_at,delay,seats,carrier\n\
     N1,2013-01-01T10:00:00Z,2013-01-01T10:00:00Z,5,100,UA\n\
     N1,2013-01-02T10:00:00Z,2013-01-05T00:00:00Z,7.5,,DL\n\
     N2,2012-06-01T10:00:00Z,2012-06-01T10:00:00Z,1,50,AA\n\
@@ -163,6 +164,12 @@ impl Server {
         format!("{status} {}: {}", code.as_str().unwrap(), reply.error)
     }
 
+    /// Waits until the apply with this number, or a later one, is live here.
+    pub(crate) async fn shows(&self, number: u64) {
+        let live = async || (self.client.definitions().await.unwrap().number >= number).then_some(());
+        until("an apply that goes live", live).await;
+    }
+
     /// Applies what lies in the repository now; the plan, or the refusal.
     pub(crate) async fn apply(&self) -> Result<Value, String> {
         let (status, text) = self.ask("POST", "/v1/apply", "").await;
@@ -173,6 +180,18 @@ impl Server {
                 Err(format!("{status} {}", reply["error"].as_str().unwrap()))
             }
         }
+    }
+}
+
+/// Asks again and again until `found` is something, and fails where that takes far longer than it can.
+pub(crate) async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = found().await {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what} takes more than a minute");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

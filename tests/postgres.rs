@@ -75,10 +75,29 @@ impl Postgres {
         self.end("INT");
     }
 
+    /// Holds all of it still: connections stay open, and nobody answers. That is what a network does that swallows
+    /// packets.
+    pub(crate) fn hold(&self) {
+        self.signal_all("STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn release(&self) {
+        self.signal_all("CONT");
+    }
+
     fn end(&mut self, signal: &str) {
         if let Some(mut process) = self.process.take() {
             kill(&format!("-{signal} {}", process.id()));
             process.wait().unwrap();
+        }
+    }
+
+    fn signal_all(&self, signal: &str) {
+        if let Some(process) = &self.process {
+            let id = process.id();
+            let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+            kill(&format!("-{signal} {id} {children}"));
         }
     }
 
@@ -113,6 +132,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        self.release();
         self.end("QUIT");
     }
 }

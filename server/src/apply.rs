@@ -66,6 +66,9 @@ pub async fn apply(quern: &Arc<Quern>, candidate: Candidate) -> Result<Plan> {
 
 async fn apply_one(quern: &Arc<Quern>, candidate: Candidate) -> Result<Plan> {
     let _one_at_a_time = quern.applying.lock().await;
+    if let Some(trouble) = quern.following.unreadable() {
+        return Err(Error::Refused(format!("{trouble}; nothing can be applied here on top of it")));
+    }
     let plan = plan(quern, &candidate).await?;
     if plan.is_empty() {
         return Ok(plan);

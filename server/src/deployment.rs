@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 
 use crate::error::{Error, Result};
+use crate::follow::Following;
 use crate::inference::{Model, Runtime};
 use crate::push::Pushing;
 use crate::settings::Settings;
@@ -91,7 +92,9 @@ pub struct Quern {
     pub history: History,
     /// The online store.
     pub head: Head,
-    /// Held while an apply is under way: they come one after the other.
+    /// What is known of the other servers' applies.
+    pub following: Following,
+    /// Held while an apply is under way, one of ours or one of another server: they come one after the other.
     pub(crate) applying: tokio::sync::Mutex<()>,
     /// The pushes that are under way.
     pub(crate) pushing: Pushing,
@@ -127,6 +130,7 @@ impl Quern {
                 settings,
                 registry,
                 head,
+                following: Following::default(),
                 applying: tokio::sync::Mutex::new(()),
                 pushing: Pushing::default(),
                 materializing: Mutex::new(()),
@@ -148,9 +152,13 @@ impl Quern {
         Arc::clone(&self.live.read())
     }
 
-    /// Puts `deployment` in the place of what is live. Requests under way end with what they began with.
+    /// Puts `deployment` in the place of what is live, unless that is newer: it never goes back. Requests under way
+    /// end with what they began with.
     pub(crate) fn go_live(&self, deployment: Deployment) {
-        *self.live.write() = Arc::new(deployment);
+        let mut live = self.live.write();
+        if deployment.number > live.number {
+            *live = Arc::new(deployment);
+        }
     }
 
     /// What `apply` made live, once more: from what the registry kept, not from the repository of today. Nothing of it

@@ -15,6 +15,7 @@ pub mod api;
 pub mod cli;
 pub mod deployment;
 pub mod error;
+pub mod follow;
 pub mod metrics;
 pub mod repository;
 pub mod settings;

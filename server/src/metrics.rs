@@ -12,6 +12,7 @@ use prometheus::{
 use quern_engine::Status;
 
 use crate::Deployment;
+use crate::follow::Standing;
 
 /// Everything that is counted.
 pub struct Metrics {
@@ -137,8 +138,8 @@ impl Metrics {
         }
     }
 
-    /// All of them in Prometheus' text format, with what is known of `live`.
-    pub fn render(&self, live: &Deployment) -> String {
+    /// All of them in Prometheus' text format, with what is known of `live`, and of the registry where it is shared.
+    pub fn render(&self, live: &Deployment, registry: Option<Standing>) -> String {
         let mut text = Vec::new();
         // Writing to memory cannot fail, and a metric without a value is one that nobody counted yet.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
@@ -158,6 +159,19 @@ impl Metrics {
                 let _ =
                     writeln!(text, "quern_model_sessions{{model=\"{model}\",version=\"{name}\"}} {sessions}");
             }
+        }
+        if let Some(Standing { up, latest, lag_seconds }) = registry {
+            let _ = writeln!(
+                text,
+                "# HELP quern_registry_up Whether the shared registry answered when it was asked last\n\
+                 # TYPE quern_registry_up gauge\nquern_registry_up {}\n\
+                 # HELP quern_registry_apply_number Number of the latest apply in the shared registry\n\
+                 # TYPE quern_registry_apply_number gauge\nquern_registry_apply_number {latest}\n\
+                 # HELP quern_apply_lag_seconds Seconds for which a newer apply than the live one has been known; 0 \
+                 where there is none\n\
+                 # TYPE quern_apply_lag_seconds gauge\nquern_apply_lag_seconds {lag_seconds}",
+                u8::from(up)
+            );
         }
         text
     }
@@ -195,7 +209,7 @@ mod tests {
             counts.add(status);
         }
         metrics.count_features("delay_v1", counts);
-        let text = metrics.render(&Deployment::default());
+        let text = metrics.render(&Deployment::default(), None);
         for line in [
             "quern_requests_total{method=\"GET\",route=\"/metrics\",status=\"200\"} 1",
             "quern_stage_seconds_bucket{stage=\"look_up\",le=\"0.00005\"} 1",

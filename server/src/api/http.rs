@@ -165,19 +165,23 @@ pub(super) async fn live() -> &'static str {
     ""
 }
 
-/// Whether something is live to answer with.
-pub(super) async fn ready(State(quern): State<Arc<Quern>>) -> Result<&'static str, ApiError> {
+/// Whether something is live to answer with. The body is empty, or says what keeps a newer apply from being live here:
+/// what is live answers all the same, so this is no reason to send requests elsewhere.
+pub(super) async fn ready(State(quern): State<Arc<Quern>>) -> Result<String, ApiError> {
+    let trouble = quern.following.trouble();
     match quern.live().number {
         0 => {
-            Err(ApiError(Error::Unavailable("nothing is live yet: `quern apply` the definitions".to_owned())))
+            let cause = trouble.unwrap_or_else(|| "`quern apply` the definitions".to_owned());
+            Err(ApiError(Error::Unavailable(format!("nothing is live yet: {cause}"))))
         }
-        _ => Ok(""),
+        number => Ok(trouble.map_or_else(String::new, |cause| format!("apply {number} is live: {cause}\n"))),
     }
 }
 
 pub(super) async fn show_metrics(State(quern): State<Arc<Quern>>) -> Response {
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, content_type)], metrics().render(&quern.live())).into_response()
+    ([(header::CONTENT_TYPE, content_type)], metrics().render(&quern.live(), quern.standing()))
+        .into_response()
 }
 
 pub(super) async fn definitions(State(quern): State<Arc<Quern>>) -> Response {

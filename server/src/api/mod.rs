@@ -40,7 +40,8 @@ use crate::error::Result;
 /// How long requests under way may take once the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute.
+/// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile it
+/// follows the applies of other servers.
 ///
 /// # Errors
 /// The listener's own failures.
@@ -49,6 +50,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
+    let _following = quern.follow();
     run(router(quern), listener, shutdown).await
 }
 
