@@ -24,6 +24,8 @@ need clang command -v clang                   # bindgen reads RocksDB's headers 
 need libclang-dev has_libclang                # ... which is this library
 need libgomp1 has_libgomp                     # LightGBM's threads
 need postgresql has_postgresql                # the tests start one of their own where they need it
+need redis-server command -v redis-server     # the tests of the shared online store ...
+need openssl command -v openssl               # ... and the certificate of one that speaks TLS
 need python3 command -v "$python"
 need python3-venv "$python" -c 'import ensurepip, venv'
 

@@ -113,7 +113,8 @@ impl Bare {
     }
 }
 
-fn key(view: ViewId, id: i64) -> [u8; 16] {
+/// Where the head has the row of `id`.
+pub fn key(view: ViewId, id: i64) -> [u8; 16] {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&view.0.to_be_bytes());
     key[8..].copy_from_slice(&((id as u64) ^ (1 << 63)).to_be_bytes());

@@ -29,6 +29,16 @@ pub struct Repository {
 impl Repository {
     /// Writes `files` as Parquet and applies `definitions`. `prepare` may add more to the folder before.
     pub fn new(definitions: &str, files: &[(&str, RecordBatch)], prepare: impl FnOnce(&Path)) -> Repository {
+        Repository::with_settings(definitions, files, prepare, &[])
+    }
+
+    /// The same, with settings other than those of the environment.
+    pub fn with_settings(
+        definitions: &str,
+        files: &[(&str, RecordBatch)],
+        prepare: impl FnOnce(&Path),
+        settings: &[(&str, String)],
+    ) -> Repository {
         let folder = TempDir::new().expect("a temporary folder");
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("definitions.yaml"), definitions).expect("written");
@@ -41,7 +51,7 @@ impl Repository {
         prepare(folder.path());
         let runtime = Runtime::new().expect("a tokio runtime");
         let quern = runtime.block_on(async {
-            let settings = Settings::load(folder.path(), &[]).expect("sound settings");
+            let settings = Settings::load(folder.path(), settings).expect("sound settings");
             let quern = Quern::open(settings).await.expect("a new data folder");
             let files = repository::read(folder.path()).expect("the definitions");
             let candidate = apply::check(&quern, files).await.unwrap_or_else(|mistakes| panic!("{mistakes}"));

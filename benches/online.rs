@@ -31,7 +31,8 @@ pub const DERIVED: usize = 5;
 /// # Panics
 /// Where `QUERN_PYTHON` is no Python with the packages of the flights example.
 pub fn repository() -> Repository {
-    let repository = Repository::new(&definitions(), &[("rows.parquet", rows())], |folder| {
+    let definitions = definitions() + &models();
+    let repository = Repository::new(&definitions, &[("rows.parquet", rows())], |folder| {
         let python = std::env::var("QUERN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
         for (name, width) in [("scoring", WIDTH), ("derived", WIDTH + DERIVED)] {
             let status = Command::new(&python)
@@ -44,10 +45,20 @@ pub fn repository() -> Repository {
             assert!(made, "{python} does not run benches/model.py; `make setup` brings what it needs");
         }
     });
+    fill(&repository);
+    repository
+}
+
+/// The same without models, on the online store that `settings` select; nothing is materialized yet.
+pub fn features(settings: &[(&str, String)]) -> Repository {
+    Repository::with_settings(&definitions(), &[("rows.parquet", rows())], |_| (), settings)
+}
+
+/// Materializes every entity.
+pub fn fill(repository: &Repository) {
     let quern = &repository.quern;
     let summary = materialize(quern, &quern.live(), &MaterializeRequest::default(), now_us(), &|_| ());
     assert!(summary.is_ok_and(|summary| summary.views.len() == VIEWS), "materialized");
-    repository
 }
 
 /// The time, µs.
@@ -95,6 +106,11 @@ fn definitions() -> String {
          \x20 - {{name: band, expr: \"CASE WHEN amount < 10 THEN 0 WHEN amount < 100 THEN 1 ELSE 2 END\"}}\n\
          outputs: [{outputs}, amount, hour, rate, night, over, size, band]\n"
     );
+    text
+}
+
+fn models() -> String {
+    let mut text = String::new();
     for model in ["scoring", "derived"] {
         let _ = write!(
             text,

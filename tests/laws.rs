@@ -17,7 +17,7 @@ use quern_server::serving::look_up;
 use quern_server::training::training_set;
 
 use crate::oracle::{Row, Rules, as_of};
-use crate::support::{Repository, materialize_to, push_rows};
+use crate::support::{Repository, Store, materialize_to, push_rows};
 
 /// The feature columns: every type of the language.
 const TYPES: [&str; 12] = [
@@ -260,11 +260,15 @@ fn vector(batch: &RecordBatch, names: &[String], row: usize) -> Vec<ScalarValue>
     names.iter().map(value).collect()
 }
 
-async fn check(case: Case) -> Result<(), TestCaseError> {
+async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
+    // Rows are pushed to servers with a store of their own.
+    if !matches!(store, Store::Rocks) {
+        case.pushed = None;
+    }
     let repository = Repository::new(&case.definitions());
     let last = case.files.len() - 1;
     (0..last.max(1)).for_each(|file| case.write(&repository, file));
-    let quern = repository.open_applied().await;
+    let quern = repository.open_applied_on(store).await;
     let live = quern.live();
     let service = Arc::clone(&live.catalog.services["svc"]);
 
@@ -342,16 +346,32 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 128,
+/// The law on one online store, for so many random cases.
+fn head_and_history_agree(store: Store, cases: u32, name: &'static str) {
+    let config = ProptestConfig {
+        cases,
         max_shrink_iters: 200,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        source_file: Some(file!()),
+        test_name: Some(name),
         ..ProptestConfig::default()
-    })]
+    };
+    proptest::test_runner::TestRunner::new(config)
+        .run(&case(), |case| runtime().block_on(check(case, store)))
+        .unwrap_or_else(|e| panic!("{e}"));
+}
 
-    #[test]
-    fn head_and_history_serving_and_training_agree(case in case()) {
-        runtime().block_on(check(case))?;
-    }
+#[test]
+fn head_and_history_serving_and_training_agree() {
+    head_and_history_agree(Store::Rocks, 128, "head_and_history_serving_and_training_agree");
+}
+
+#[test]
+fn head_and_history_agree_in_redis() {
+    head_and_history_agree(Store::Redis, 32, "head_and_history_agree_in_redis");
+}
+
+#[test]
+fn head_and_history_agree_in_a_cluster() {
+    head_and_history_agree(Store::Cluster, 32, "head_and_history_agree_in_a_cluster");
 }

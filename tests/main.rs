@@ -1,4 +1,4 @@
-//! Quern as its users meet it: real files, a real RocksDB, a real ONNX Runtime, real sockets.
+//! Quern as its users meet it: real files, a real RocksDB and Redis, a real ONNX Runtime, real sockets.
 //!
 //! [`laws`] holds the properties that everything else rests on, over random data against a naive oracle; the other
 //! modules explain, one room each. What some of them need `make test` sets: `ORT_DYLIB_PATH` and `QUERN_PYTHON`. A
@@ -22,6 +22,8 @@ mod planes;
 mod postgres;
 mod push;
 mod random;
+mod redis;
+mod redis_server;
 mod registry;
 mod servers;
 mod support;

@@ -147,7 +147,7 @@ async fn a_row_is_in_look_ups_and_history_at_once_and_survives_a_restart() {
         blocking(move || {
             if seal {
                 let end = quern.history.pushed.seal("payments").unwrap();
-                quern.head.drop_tail("payments", end).unwrap();
+                quern.local.drop_tail("payments", end).unwrap();
             }
             materialize_to(&quern, 1_800_000_000_000_000)
         })
@@ -436,7 +436,6 @@ async fn pushes_and_runs_over_history_at_the_same_time_end_in_one_truth() {
                     rejected: Vec::new(),
                     to: PushTo::OnlineAndOffline,
                     idempotency_key: None,
-                    positions: Vec::new(),
                 };
                 assert_eq!(push(&quern, pushed).await.unwrap().accepted, 10);
             }

@@ -12,6 +12,8 @@ use quern_server::push::{Push, push};
 use quern_server::{Quern, Settings, apply, repository};
 use tempfile::TempDir;
 
+use crate::redis_server::{RedisCluster, RedisServer, fresh_prefix};
+
 /// A folder that goes when the test ends.
 pub(crate) struct Repository {
     folder: TempDir,
@@ -56,15 +58,29 @@ impl Repository {
 
     /// Opens it with its data in another folder than usual.
     pub(crate) async fn open_data(&self, data: &str) -> Arc<Quern> {
+        self.try_open_with(data, &[]).await.unwrap()
+    }
+
+    /// The same, with settings of the test's own.
+    pub(crate) async fn try_open_with(
+        &self,
+        data: &str,
+        settings: &[(&str, String)],
+    ) -> quern_server::Result<Arc<Quern>> {
         let onnxruntime =
             |name: &str| (name == "QUERN_ONNXRUNTIME").then(|| std::env::var(name).ok()).flatten();
         let data = self.path().join(data).to_string_lossy().into_owned();
-        let settings = Settings::load_from(self.path(), onnxruntime, &[("data", data)]).unwrap();
-        Quern::open(settings).await.unwrap()
+        let settings = [&[("data", data)], settings].concat();
+        Quern::open(Settings::load_from(self.path(), onnxruntime, &settings)?).await
     }
 
     pub(crate) async fn open_applied(&self) -> Arc<Quern> {
-        let quern = self.open().await;
+        self.open_applied_on(Store::Rocks).await
+    }
+
+    /// Opens it on another online store, with a part of it that is nobody else's.
+    pub(crate) async fn open_applied_on(&self, store: Store) -> Arc<Quern> {
+        let quern = self.try_open_with(".quern", &store.settings()).await.unwrap();
         let candidate = apply::check(&quern, repository::read(self.path()).unwrap()).await.unwrap();
         apply::apply(&quern, candidate).await.unwrap();
         quern
@@ -80,7 +96,6 @@ pub(crate) async fn push_rows(quern: &Arc<Quern>, rows: &RecordBatch, at_a_time:
             rejected: Vec::new(),
             to: PushTo::OnlineAndOffline,
             idempotency_key: None,
-            positions: Vec::new(),
         };
         let rejected = match push(quern, pushed).await {
             Ok(reply) => reply.rejected,
@@ -88,6 +103,29 @@ pub(crate) async fn push_rows(quern: &Arc<Quern>, rows: &RecordBatch, at_a_time:
             Err(error) => panic!("{error}"),
         };
         assert!(rejected.iter().all(|row| row.cause.contains("null")), "{rejected:?}");
+    }
+}
+
+/// Which online store a test runs on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Store {
+    Rocks,
+    Redis,
+    Cluster,
+}
+
+impl Store {
+    /// What selects it. Every call names another part of the store.
+    pub(crate) fn settings(self) -> Vec<(&'static str, String)> {
+        let url = match self {
+            Store::Rocks => return Vec::new(),
+            Store::Redis => RedisServer::shared().url(),
+            Store::Cluster => RedisCluster::shared().url(),
+        };
+        let separator = if url.contains('?') { '&' } else { '?' };
+        let online = format!("{url}{separator}prefix={}", fresh_prefix());
+        // A machine that is busy with tests is no reason to give up.
+        vec![("online", online), ("online_timeout", "30s".to_owned())]
     }
 }
 

@@ -19,7 +19,7 @@ use quern_engine::RowState;
 use quern_server::serving::look_up;
 use quern_server::training::training_set;
 
-use crate::support::{Repository, materialize_to, push_rows, try_materialize_to};
+use crate::support::{Repository, Store, materialize_to, push_rows, try_materialize_to};
 use crate::windows_oracle::{Event, Rules, Window, distinct, histogram, rank, sum, variance, window};
 
 const MINUTE_US: i64 = 60_000_000;
@@ -457,14 +457,13 @@ impl View {
     }
 }
 
-static COMPARED: AtomicU64 = AtomicU64::new(0);
-
 fn compare(
     case: &Case,
     found: &RecordBatch,
     expected: impl Fn(usize) -> Vec<String>,
     what: &str,
-) -> Result<(), TestCaseError> {
+) -> Result<u64, TestCaseError> {
+    let mut compared = 0;
     for row in 0..found.num_rows() {
         let expected = expected(row);
         let first = found.num_columns() - expected.len();
@@ -481,19 +480,25 @@ fn compare(
                 shown,
                 expected
             );
-            COMPARED.fetch_add(1, Ordering::Relaxed);
+            compared += 1;
         }
     }
-    Ok(())
+    Ok(compared)
 }
 
-async fn check(case: Case) -> Result<(), TestCaseError> {
+/// Returns how many values were compared.
+async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
+    // Rows are pushed to servers with a store of their own.
+    if !matches!(store, Store::Rocks) {
+        case.pushed = None;
+    }
     let repository = Repository::new(&case.definitions());
     let last = case.files.len() - 1;
     (0..last.max(1)).for_each(|file| case.write(&repository, file));
-    let quern = repository.open_applied().await;
+    let quern = repository.open_applied_on(store).await;
     let live = quern.live();
     let service = Arc::clone(&live.catalog.services["svc"]);
+    let mut compared = 0;
 
     // History comes in two parts; the head is made twice from the first and twice from both.
     materialize_to(&quern, case.first_to_us);
@@ -532,7 +537,8 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
         let set = arrow::compute::concat_batches(&schema, &batches).unwrap();
         let rules = Rules { as_known, ..case.rules };
         let expected = |row: usize| case.expected(&events, rules, &case.queries[row], times[row]);
-        compare(&case, &set, expected, if as_known { "training, as known," } else { "training," })?;
+        compared +=
+            compare(&case, &set, expected, if as_known { "training, as known," } else { "training," })?;
         if !as_known {
             said.push(set);
         }
@@ -547,7 +553,7 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
             }
         }
         let expected = |row: usize| case.expected(&events, rules, &case.queries[row], asked[row]);
-        compare(&case, &found.vectors, expected, "look-up,")?;
+        compared += compare(&case, &found.vectors, expected, "look-up,")?;
         // Sketches too: bit for bit what training says.
         if asked == times {
             let first = said[0].num_columns() - found.vectors.num_columns();
@@ -561,28 +567,47 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
             }
         }
     }
-    Ok(())
+    Ok(compared)
 }
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-#[test]
-fn windows_agree_in_head_history_and_training() {
+/// The law on one online store, for so many random cases; at least so many values are compared.
+fn windows_agree(store: Store, cases: u32, least: u64, name: &'static str) {
     let config = ProptestConfig {
-        cases: 128,
+        cases,
         max_shrink_iters: 300,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         source_file: Some(file!()),
-        test_name: Some("windows_agree_in_head_history_and_training"),
+        test_name: Some(name),
         ..ProptestConfig::default()
     };
+    let compared = AtomicU64::new(0);
+    let count = |values: u64| {
+        compared.fetch_add(values, Ordering::Relaxed);
+    };
     proptest::test_runner::TestRunner::new(config)
-        .run(&case(), |case| runtime().block_on(check(case)))
+        .run(&case(), |case| runtime().block_on(check(case, store)).map(count))
         .unwrap_or_else(|e| panic!("{e}"));
-    let compared = COMPARED.load(Ordering::Relaxed);
-    assert!(compared >= 1_000_000, "only {compared} values were compared");
+    let compared = compared.into_inner();
+    assert!(compared >= least, "only {compared} values were compared");
+}
+
+#[test]
+fn windows_agree_in_head_history_and_training() {
+    windows_agree(Store::Rocks, 128, 1_000_000, "windows_agree_in_head_history_and_training");
+}
+
+#[test]
+fn windows_agree_in_redis() {
+    windows_agree(Store::Redis, 16, 100_000, "windows_agree_in_redis");
+}
+
+#[test]
+fn windows_agree_in_a_cluster() {
+    windows_agree(Store::Cluster, 16, 100_000, "windows_agree_in_a_cluster");
 }
 
 #[test]

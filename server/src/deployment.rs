@@ -18,9 +18,12 @@ use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 use crate::error::{Error, Result};
 use crate::follow::Following;
 use crate::inference::{Model, Runtime};
+use crate::metrics::metrics;
 use crate::push::Pushing;
-use crate::settings::Settings;
+use crate::settings::{OnlineStore, Settings};
 use crate::store::history::{History, Pushed};
+use crate::store::online::Online;
+use crate::store::redis::Redis;
 use crate::store::registry::{Apply, Registry};
 use crate::store::rocks::Head;
 
@@ -91,7 +94,10 @@ pub struct Quern {
     /// The files of the sources.
     pub history: History,
     /// The online store.
-    pub head: Head,
+    pub head: Online,
+    /// The RocksDB of the data folder, which has what was pushed and is in no file yet. It is the online store too,
+    /// unless that is shared.
+    pub local: Arc<Head>,
     /// What is known of the other servers' applies.
     pub following: Following,
     /// Held while an apply is under way, one of ours or one of another server: they come one after the other.
@@ -121,16 +127,28 @@ impl Quern {
     pub async fn open(settings: Settings) -> Result<Arc<Quern>> {
         let lock = lock(&settings.data).await?;
         let registry = Registry::open(&settings.registry, &settings.data).await?;
+        let redis = match &settings.online {
+            OnlineStore::RocksDb => None,
+            OnlineStore::Redis(address) => Some(Redis::open(address.clone(), settings.online_timeout).await?),
+        };
         // Opening RocksDB blocks for as long as it takes.
         let opening = tokio::task::spawn_blocking(move || -> Result<Arc<Quern>> {
-            let head = Head::open(&settings.data.join("head"))?;
-            let pushed = Pushed::open(settings.data.join("pushed"), head.tail()?)?;
+            let local = Arc::new(Head::open(&settings.data.join("head"))?);
+            let pushed = Pushed::open(settings.data.join("pushed"), local.tail()?)?;
+            let head = match redis {
+                Some(redis) => Online::Redis(redis),
+                None => {
+                    metrics().online_store_up.set(1);
+                    Online::Rocks(Arc::clone(&local))
+                }
+            };
             Ok(Arc::new(Quern {
                 history: History::new(settings.repository.clone(), pushed),
                 settings,
                 registry,
                 head,
                 following: Following::default(),
+                local,
                 applying: tokio::sync::Mutex::new(()),
                 pushing: Pushing::default(),
                 materializing: Mutex::new(()),

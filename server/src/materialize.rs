@@ -110,6 +110,8 @@ pub fn materialize(
     }
     // One at a time: two runs over the same rows would only do the same work twice.
     let _turn = quern.materializing.lock();
+    let _turn_among_servers = quern.head.turn()?;
+    quern.head.reread_kept()?;
     let mut summaries = Vec::new();
     for view in views.values() {
         if !request.views.is_empty() && !request.views.contains(&view.name) {
@@ -197,9 +199,12 @@ impl Run<'_> {
         let watermark = head.watermark(id)?.filter(|watermark_us| *watermark_us != i64::MIN);
         let kept = head.kept(id);
         let is_kept = kept.as_ref().is_some_and(|kept| kept.holds(&windows.kept()));
-        if is_kept && kept.is_some_and(|kept| *kept != windows.kept()) {
-            // Before the first key is stored anew: from then on no more is kept than this.
-            head.set_kept(id, windows.kept())?;
+        if let Some(kept) = kept {
+            // Before the first key is stored anew: from then on no more is kept than both keep.
+            let common = kept.common(&windows.kept());
+            if *kept != common {
+                head.set_kept(id, common)?;
+            }
         }
         let to_us = request.to_us.unwrap_or(now_us).max(watermark.unwrap_or(i64::MIN));
         let look_back_us = request.look_back_us.unwrap_or(LOOK_BACK_DEFAULT_US);
@@ -223,7 +228,7 @@ impl Run<'_> {
             unit.times.map_or(to_us, |(_, max_us)| visible_from(max_us, self.view.lag_us).min(to_us))
         });
         if let Some(last_us) = last_us.max() {
-            head.set_files_until(id, last_us)?;
+            self.quern.local.set_files_until(id, last_us)?;
         }
         let stretch =
             Stretch { from_us, to_us, keys: None, kept: windows.kept(), since: Some(self.pushed_end) };

@@ -35,9 +35,13 @@ pub struct Metrics {
     pub push_queue_rows: IntGauge,
     /// Pushed rows by source that are in no file yet.
     pub pushed_tail_rows: IntGaugeVec,
-    /// How often the stream of a source could not be read.
-    pub stream_errors: IntCounterVec,
     push_rows: IntCounterVec,
+    /// Whether the online store answers: 0 while the breaker is open.
+    pub online_store_up: IntGauge,
+    /// What went wrong in asking the online store, by kind.
+    pub online_store_errors: IntCounterVec,
+    /// How often the online store was given up for some time.
+    pub online_store_breaker_opened: IntCounter,
     feature_values: IntCounterVec,
 }
 
@@ -85,11 +89,6 @@ impl Metrics {
             &["source"],
         )?;
         registry.register(Box::new(pushed_tail_rows.clone()))?;
-        let stream_errors = IntCounterVec::new(
-            Opts::new("quern_stream_errors_total", "How often the stream of a source could not be read"),
-            &["source"],
-        )?;
-        registry.register(Box::new(stream_errors.clone()))?;
         let push_rows = IntCounterVec::new(
             Opts::new("quern_push_rows_total", "Pushed rows by source and outcome"),
             &["source", "outcome"],
@@ -102,6 +101,21 @@ impl Metrics {
             &["feature_service", "status"],
         )?;
         registry.register(Box::new(feature_values.clone()))?;
+        let online_store_up = IntGauge::new(
+            "quern_online_store_up",
+            "Whether the online store answers; 0 while the breaker is open",
+        )?;
+        registry.register(Box::new(online_store_up.clone()))?;
+        let online_store_errors = IntCounterVec::new(
+            Opts::new("quern_online_store_errors_total", "Failures in asking the online store, by kind"),
+            &["kind"],
+        )?;
+        registry.register(Box::new(online_store_errors.clone()))?;
+        let online_store_breaker_opened = IntCounter::new(
+            "quern_online_store_breaker_opened_total",
+            "How often the online store was given up until it answered again",
+        )?;
+        registry.register(Box::new(online_store_breaker_opened.clone()))?;
         Ok(Metrics {
             look_up: stages.with_label_values(&["look_up"]),
             transform: stages.with_label_values(&["transform"]),
@@ -113,8 +127,10 @@ impl Metrics {
             push_seconds,
             push_queue_rows,
             pushed_tail_rows,
-            stream_errors,
             push_rows,
+            online_store_up,
+            online_store_errors,
+            online_store_breaker_opened,
             feature_values,
         })
     }
@@ -177,11 +193,12 @@ impl Metrics {
     }
 }
 
-const STATUSES: [Status; 4] = [Status::Present, Status::NullValue, Status::NotFound, Status::OutsideMaxAge];
+const STATUSES: [Status; 5] =
+    [Status::Present, Status::NullValue, Status::NotFound, Status::OutsideMaxAge, Status::Unavailable];
 
 /// How many values have which status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FeatureCounts([u64; 4]);
+pub struct FeatureCounts([u64; STATUSES.len()]);
 
 impl FeatureCounts {
     /// Counts one value.

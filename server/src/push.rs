@@ -17,6 +17,7 @@ use quern::wire::{PushReply, PushTo, Rejected};
 
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
+use crate::store::online::Online;
 use crate::{Deployment, Quern};
 
 /// So many rows are looked at right where the request is.
@@ -37,19 +38,6 @@ pub struct Push {
     pub to: PushTo,
     /// Names the push, so that it counts once however often it comes.
     pub idempotency_key: Option<String>,
-    /// How far the parts of a stream that the rows come from are read with them.
-    pub positions: Vec<Position>,
-}
-
-/// How far one part of a source's stream is read.
-#[derive(Debug, Clone)]
-pub struct Position {
-    /// Names the part.
-    pub part: String,
-    /// Where reading began; none at the start. Rows that were read from elsewhere are not taken.
-    pub from: Option<Vec<u8>>,
-    /// Where reading goes on.
-    pub to: Vec<u8>,
 }
 
 /// The pushes of one data folder that are under way.
@@ -117,6 +105,13 @@ impl Drop for Room {
 /// [`Error::Rejected`] where no row is any good, [`Error::Overloaded`] where there is no room now; an unknown source,
 /// one that takes no pushes, columns that are missing, unknown or of other types.
 pub async fn push(quern: &Arc<Quern>, push: Push) -> Result<PushReply> {
+    if !matches!(quern.head, Online::Rocks(_)) {
+        return Err(Error::Refused(
+            "this server's online store is shared, and rows pushed here would be in no other server's history: that \
+             is not built yet; push to a server with `online: rocksdb`"
+                .into(),
+        ));
+    }
     let timer = metrics().push_seconds.start_timer();
     let live = quern.live();
     let source = source(&live, &push.source)?;
@@ -130,8 +125,7 @@ pub async fn push(quern: &Arc<Quern>, push: Push) -> Result<PushReply> {
         checking.await.map_err(|error| Error::internal("looking at pushed rows", error))??
     };
     metrics().count_pushed(&name, "rejected", checked.rejected.len());
-    // A stream is read on, whatever it held.
-    if given > 0 && checked.rows.num_rows() == 0 && checked.positions.is_empty() {
+    if given > 0 && checked.rows.num_rows() == 0 {
         return Err(Error::Rejected(checked.rejected));
     }
     let (answer, answered) = tokio::sync::oneshot::channel();

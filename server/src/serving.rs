@@ -1,18 +1,24 @@
 //! Which vectors do these entities have? Join keys and request columns in, feature vectors out.
 
+use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::interleave;
 use quern_engine::key::Keys;
 use quern_engine::row::times;
 use quern_engine::time::{state_at, visible_from};
-use quern_engine::{Found, Lookup, Origin, RowState, ServicePlan, Status};
+use quern_engine::windows::Kept;
+use quern_engine::{Found, Lookup, Origin, RowState, ServicePlan, Status, ViewId};
 
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
 use crate::point_in_time::{Question, ask};
-use crate::store::rocks::Wanted;
+use crate::store::online::Online;
+use crate::store::redis::Redis;
+use crate::store::rocks::{Head, Wanted};
+use crate::windows::{Tiles, kept_in_both};
 use crate::{Deployment, Quern};
 
 /// So many keys are looked up right where the request is; more could keep the async runtime waiting for the disk.
@@ -46,8 +52,8 @@ impl Vectors {
         match self.service.origins[output] {
             Origin::Feature { lookup, .. } => {
                 let found = &self.found[lookup];
-                let found_row = found.states[row] != RowState::NotFound;
-                found_row.then(|| found.event_timestamps.get(row).copied()).flatten()
+                let has_row = found.states[row].has_row();
+                has_row.then(|| found.event_timestamps.get(row).copied()).flatten()
             }
             Origin::Input(_) | Origin::Derived => None,
         }
@@ -58,6 +64,10 @@ impl Vectors {
 ///
 /// The head answers; a row that asks for a time before what the head holds for its key is answered from history, the
 /// same value at a higher price.
+///
+/// # Errors
+/// [`Error::Unavailable`] where a shared online store does not answer in time and a feature has no default. Where all
+/// have, they are the answer, and the status of each says so.
 pub async fn look_up(
     quern: &Arc<Quern>,
     live: &Arc<Deployment>,
@@ -68,11 +78,21 @@ pub async fn look_up(
     let timer = metrics().look_up.start_timer();
     let asked = Arc::new(Asked { keys: encode_keys(service, &inputs)?, query_times_us });
     let here = asked.query_times_us.len() * asked.keys.len() <= KEYS_INLINE_MAX;
-    let (mut found, past) = if here {
-        from_head(quern, service, &asked)?
-    } else {
-        let (quern, service, asked) = (Arc::clone(quern), Arc::clone(service), Arc::clone(&asked));
-        blocking(move || from_head(&quern, &service, &asked)).await?
+    let (mut found, past) = match &quern.head {
+        Online::Rocks(head) if here => from_rocks(head, service, &asked)?,
+        Online::Rocks(head) => {
+            let (head, service, asked) = (Arc::clone(head), Arc::clone(service), Arc::clone(&asked));
+            blocking(move || from_rocks(&head, &service, &asked)).await?
+        }
+        Online::Redis(redis) => match from_redis(redis, service, &asked).await {
+            Ok((kept, stored)) if here => from_head(service, &asked, &kept, &stored)?,
+            Ok((kept, stored)) => {
+                let (service, asked) = (Arc::clone(service), Arc::clone(&asked));
+                blocking(move || from_head(&service, &asked, &kept, &stored)).await?
+            }
+            Err(Error::Unavailable(cause)) => fall_back(service, &asked, cause)?,
+            Err(error) => return Err(error),
+        },
     };
     if past.iter().any(|rows| !rows.is_empty()) {
         if !quern.settings.history_fallback {
@@ -114,25 +134,74 @@ pub(crate) fn encode_keys(service: &ServicePlan, inputs: &RecordBatch) -> Result
     service.lookups.iter().map(encode).collect()
 }
 
-/// What the head says, and for each look-up the rows that it cannot answer.
-fn from_head(
-    quern: &Quern,
-    service: &ServicePlan,
-    Asked { keys, query_times_us }: &Asked,
-) -> Result<(Vec<Found>, Vec<Vec<u32>>)> {
-    let n = query_times_us.len();
+/// What is kept of the events of each look-up's view.
+type AllKept = Vec<Option<Arc<Kept>>>;
+
+/// The keys of all look-ups, one look-up after the other.
+fn wanted(service: &ServicePlan, Asked { keys, query_times_us }: &Asked) -> Wanted {
     let mut wanted = Wanted::default();
     for (lookup, keys) in service.lookups.iter().zip(keys) {
-        (0..n).for_each(|row| wanted.push(lookup.view.id, keys.get(row)));
+        (0..query_times_us.len()).for_each(|row| wanted.push(lookup.view.id, keys.get(row)));
     }
-    let stored = quern.head.get_many(&wanted)?;
+    wanted
+}
+
+fn kept(service: &ServicePlan, kept: impl Fn(ViewId) -> Option<Arc<Kept>>) -> AllKept {
+    let of = |lookup: &Lookup| lookup.view.windows.as_ref().and_then(|_| kept(lookup.view.id));
+    service.lookups.iter().map(of).collect()
+}
+
+fn from_rocks(head: &Head, service: &ServicePlan, asked: &Asked) -> Result<(Vec<Found>, Vec<Vec<u32>>)> {
+    let before = kept(service, |view| head.kept(view));
+    let stored = head.get_many(&wanted(service, asked))?;
+    let after = kept(service, |view| head.kept(view));
+    let kept: AllKept =
+        before.into_iter().zip(after).map(|(before, after)| kept_in_both(before, after)).collect();
+    from_head(service, asked, &kept, &stored)
+}
+
+async fn from_redis(
+    redis: &Redis,
+    service: &ServicePlan,
+    asked: &Asked,
+) -> Result<(AllKept, Vec<Option<Vec<u8>>>)> {
+    let has_windows = service.lookups.iter().any(|lookup| lookup.view.windows.is_some());
+    let until = if has_windows { Some(redis.freshen_kept().await?) } else { None };
+    // Before the tiles: what is said to be kept is in them, then.
+    let kept = kept(service, |view| redis.kept(view));
+    let stored = redis.look_up(&wanted(service, asked)).await?;
+    if until.is_some_and(|until| Instant::now() > until) {
+        return Err(Error::Unavailable(
+            "the online store took too long; other tiles may be kept by now".into(),
+        ));
+    }
+    Ok((kept, stored))
+}
+
+/// The defaults, where every feature has one.
+fn fall_back(service: &ServicePlan, asked: &Asked, cause: String) -> Result<(Vec<Found>, Vec<Vec<u32>>)> {
+    let fallen = service.lookups.iter().zip(&asked.keys).map(|(lookup, keys)| lookup.fall_back(keys));
+    match fallen.collect::<std::result::Result<Option<Vec<_>>, _>>()? {
+        Some(found) => Ok((found, vec![Vec::new(); service.lookups.len()])),
+        None => Err(Error::Unavailable(cause)),
+    }
+}
+
+/// What the head says, and for each look-up the rows that it cannot answer.
+fn from_head<S: Deref<Target = [u8]>>(
+    service: &ServicePlan,
+    Asked { keys, query_times_us }: &Asked,
+    kept: &AllKept,
+    stored: &[Option<S>],
+) -> Result<(Vec<Found>, Vec<Vec<u32>>)> {
+    let n = query_times_us.len();
     let (mut all_found, mut all_past) = (Vec::new(), Vec::new());
     for (i, lookup) in service.lookups.iter().enumerate() {
         let view = &lookup.view;
         let stored = &stored[i * n..(i + 1) * n];
         if let Some(windows) = &view.windows {
-            let (found, past) =
-                crate::windows::from_head(quern, lookup, windows, stored, &keys[i], query_times_us)?;
+            let tiles = Tiles { kept: kept[i].clone(), stored, keys: &keys[i] };
+            let (found, past) = crate::windows::from_head(lookup, windows, tiles, query_times_us)?;
             all_found.push(found);
             all_past.push(past);
             continue;

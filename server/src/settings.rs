@@ -7,11 +7,13 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
+use std::time::Duration;
 
-use feature_defs::{DefError, Loc, suggest};
+use feature_defs::{DefError, Loc, parse_duration, suggest};
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
 use crate::error::{Error, Result};
+use crate::store::redis::Address;
 use crate::store::registry::Location;
 
 /// The settings' file, in the repository's root.
@@ -21,6 +23,9 @@ pub const SETTINGS_FILE: &str = "quern.yaml";
 const BODY_BYTES_MAX: usize = 1 << 30;
 /// The longest queue of pushed rows that a server can be told to keep.
 const PUSH_QUEUE_ROWS_MAX: usize = 1 << 26;
+/// How long a look-up waits for a shared online store where nothing is said, and at most.
+const ONLINE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(100);
+const ONLINE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// All settings, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +36,10 @@ pub struct Settings {
     pub data: PathBuf,
     /// Where HTTP, gRPC and Flight are answered.
     pub listen: SocketAddr,
-    /// The online store; `rocksdb`.
-    pub online: String,
+    /// The online store.
+    pub online: OnlineStore,
+    /// How long a look-up waits for an answer of a Redis.
+    pub online_timeout: Duration,
     /// The registry of definitions.
     pub registry: Location,
     /// ONNX Runtime's shared library, where it is not to be searched for.
@@ -45,12 +52,22 @@ pub struct Settings {
     pub push_queue_rows: usize,
 }
 
+/// Which online store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnlineStore {
+    /// RocksDB, in the data folder.
+    RocksDb,
+    /// Redis.
+    Redis(Address),
+}
+
 /// One setting: its name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and its line of
 /// documentation.
-pub const KEYS: [(&str, &str); 8] = [
+pub const KEYS: [(&str, &str); 9] = [
     ("data", "the folder of history, head and registry; `.quern` in the repository where it is not set"),
     ("listen", "where the server listens; `127.0.0.1:7400` where it is not set"),
-    ("online", "the online store: `rocksdb`"),
+    ("online", "the online store: `rocksdb`, or a URL as `redis://host:6379`; `rocksdb` where it is not set"),
+    ("online_timeout", "how long a look-up waits for a Redis; `100ms` where it is not set"),
     (
         "registry",
         "the registry of definitions: `sqlite`, or for several servers `postgres://user@host/database`",
@@ -84,7 +101,8 @@ impl Settings {
         let mut settings = Settings {
             data: repository.join(".quern"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
-            online: "rocksdb".to_owned(),
+            online: OnlineStore::RocksDb,
+            online_timeout: ONLINE_TIMEOUT_DEFAULT,
             registry: Location::Sqlite,
             onnxruntime: None,
             body_bytes_max: 16 << 20,
@@ -163,7 +181,14 @@ impl Settings {
         match key {
             "data" => self.data = path()?,
             "listen" => self.listen = address(value)?,
-            "online" => self.online = only("rocksdb", value, &["redis://", "rediss://"])?,
+            "online" => self.online = online(value, base)?,
+            "online_timeout" => {
+                let timeout = Duration::from_micros(parse_duration(value)?.unsigned_abs());
+                if timeout.is_zero() || timeout > ONLINE_TIMEOUT_MAX {
+                    return Err(format!("`{value}` is not more than 0 and at most 60s"));
+                }
+                self.online_timeout = timeout;
+            }
             "registry" => self.registry = value.parse()?,
             "onnxruntime" => self.onnxruntime = Some(path()?),
             "body_bytes_max" => self.body_bytes_max = whole(value, BODY_BYTES_MAX)?,
@@ -188,14 +213,17 @@ fn address(text: &str) -> std::result::Result<SocketAddr, String> {
     found.ok_or_else(|| format!("`{text}` is not an address and a port, such as `127.0.0.1:7400`"))
 }
 
-fn only(built: &str, value: &str, planned: &[&str]) -> std::result::Result<String, String> {
-    if value == built {
-        return Ok(built.to_owned());
+fn online(value: &str, base: &Path) -> std::result::Result<OnlineStore, String> {
+    let schemes = ["redis", "rediss", "redis+cluster", "rediss+cluster"];
+    match value.split_once("://") {
+        None if value == "rocksdb" => Ok(OnlineStore::RocksDb),
+        Some((scheme, _)) if schemes.contains(&scheme) => {
+            Ok(OnlineStore::Redis(Address::parse(value, base)?))
+        }
+        // Not the whole of it: it may hold a password.
+        Some((scheme, _)) => Err(format!("`{scheme}://` is unknown; {}", suggest(scheme, schemes))),
+        None => Err(format!("`{value}` is unknown; this is `rocksdb`, or a URL as `redis://host:6379`")),
     }
-    if let Some(scheme) = planned.iter().find(|scheme| value.starts_with(**scheme)) {
-        return Err(format!("`{scheme}…` is not built yet; for now this is `{built}`"));
-    }
-    Err(format!("`{value}` is unknown; for now this is `{built}`"))
 }
 
 fn scalar(node: &MarkedYaml<'_>) -> Option<String> {
@@ -252,15 +280,40 @@ mod tests {
 
     #[test]
     fn every_mistake_of_the_file_is_named_with_its_line() {
-        let mistakes = check("lisen: 127.0.0.1:1\nbody_bytes_max: much\nonline: redis://h\n", &[], &[])
-            .expect_err("three");
+        let mistakes =
+            check("lisen: 127.0.0.1:1\nbody_bytes_max: much\nonline: redis://h?prefx=a\n", &[], &[])
+                .expect_err("three");
         for part in [
             "quern.yaml:1:1: there is no setting `lisen`",
             "did you mean `listen`?",
             "quern.yaml:2:17: `body_bytes_max`: `much` is not a whole number",
-            "quern.yaml:3:9: `online`: `redis://…` is not built yet",
+            "quern.yaml:3:9: `online`: there is no option `prefx`; did you mean `prefix`?",
         ] {
             assert!(mistakes.contains(part), "{part} in {mistakes}");
+        }
+    }
+
+    #[test]
+    fn the_online_store_is_rocksdb_or_a_redis() {
+        assert_eq!(check("", &[], &[]).expect("sound").online, OnlineStore::RocksDb);
+        let settings =
+            check("online: redis://h:1/2?prefix=a\nonline_timeout: 1s500ms\n", &[], &[]).expect("sound");
+        let OnlineStore::Redis(address) = settings.online else { panic!("a Redis") };
+        assert_eq!((address.to_string().as_str(), address.prefix.as_str()), ("redis://h:1/2", "a"));
+        assert_eq!(settings.online_timeout, Duration::from_millis(1_500));
+        for (flags, said) in [
+            (("online", "mysql://root:secret@h"), "`mysql://` is unknown"),
+            (("online", "rocks"), "this is `rocksdb`, or a URL as `redis://host:6379`"),
+            (("online", "redis://"), "names no server"),
+            (("online_timeout", "0s"), "`0s` is not more than 0 and at most 60s"),
+            (("online_timeout", "100"), "`100` has no unit"),
+        ] {
+            let mistake = check("", &[], &[flags]).expect_err("refused");
+            let named = format!("--{}", flags.0.replace('_', "-"));
+            assert!(
+                mistake.contains(said) && mistake.contains(&named) && !mistake.contains("secret"),
+                "{mistake}"
+            );
         }
     }
 

@@ -5,6 +5,8 @@
 //! history is read once for each turn.
 
 use std::cell::RefCell;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::take_record_batch;
@@ -14,7 +16,6 @@ use quern_engine::key::Keys;
 use quern_engine::time::visible_from;
 use quern_engine::windows::{Chunk, Events, Group, Kept, Windows, latest_us};
 use quern_engine::{Found, Lookup, RowState, Stamps, ViewPlan};
-use rocksdb::DBPinnableSlice;
 
 use crate::Quern;
 use crate::error::Result;
@@ -299,18 +300,33 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// The tiles of some keys, as the head has them.
+pub(crate) struct Tiles<'a, S> {
+    /// What is kept of events, for certain, in all of them.
+    pub(crate) kept: Option<Arc<Kept>>,
+    pub(crate) stored: &'a [Option<S>],
+    pub(crate) keys: &'a Keys,
+}
+
+/// What is kept in tiles that were read in between: materialize changes both, tiles and what is said of them.
+pub(crate) fn kept_in_both(before: Option<Arc<Kept>>, after: Option<Arc<Kept>>) -> Option<Arc<Kept>> {
+    let (before, after) = (before?, after?);
+    if Arc::ptr_eq(&before, &after) || before == after {
+        return Some(after);
+    }
+    Some(Arc::new(before.common(&after)))
+}
+
 /// What the head says about windows, and the rows that it cannot answer because it holds later events.
-pub(crate) fn from_head(
-    quern: &Quern,
+pub(crate) fn from_head<S: Deref<Target = [u8]>>(
     lookup: &Lookup,
     windows: &Windows,
-    stored: &[Option<DBPinnableSlice<'_>>],
-    keys: &Keys,
+    Tiles { kept, stored, keys }: Tiles<'_, S>,
     query_times_us: &[i64],
 ) -> Result<(Found, Vec<u32>)> {
     let n = stored.len();
     let null = |feature: &usize| new_null_array(lookup.view.features.field(*feature).data_type(), n);
-    let Some(kept) = quern.head.kept(lookup.view.id) else {
+    let Some(kept) = kept else {
         let columns = lookup.features.iter().map(null).collect();
         let found = Found {
             columns,
@@ -460,7 +476,7 @@ pub(crate) fn on_top(
     let keys = keys.into_inner();
     let (events, ranges) = Events::sort(vec![chunk], keys.len(), false)?;
     let kept = kept(quern, view, windows);
-    let stored = quern.head.get_many(&wanted(view, &keys))?;
+    let stored = quern.local.get_many(&wanted(view, &keys))?;
     for (id, range) in ranges.into_iter().enumerate() {
         let bytes = windows.store(stored[id].as_deref(), i64::MAX, &events, range, &kept)?;
         tiles.push(view.id, keys.key(id as u32), |out| out.extend_from_slice(&bytes));

@@ -82,7 +82,7 @@ class OnlineFeatures:
 
     @property
     def statuses(self) -> dict[str, list[str]]:
-        """PRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE for each value, by column."""
+        """PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE or UNAVAILABLE (a default) for each value, by column."""
         return dict(zip(self.names, self.raw_statuses, strict=True))
 
     @cached_property

@@ -63,6 +63,8 @@ pub enum Status {
     NotFound,
     /// The latest visible row is older than the view's TTL.
     OutsideMaxAge,
+    /// The online store did not answer: the value is the declared default.
+    Unavailable,
 }
 
 impl Status {
@@ -73,6 +75,7 @@ impl Status {
             Status::NullValue => "NULL_VALUE",
             Status::NotFound => "NOT_FOUND",
             Status::OutsideMaxAge => "OUTSIDE_MAX_AGE",
+            Status::Unavailable => "UNAVAILABLE",
         }
     }
 }

@@ -6,11 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
+    UInt32Array,
+};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use feature_defs::{DefError, Expr, FeatureService, Literal, Projection, suggest};
 
 use crate::expr::{Expression, wish};
+use crate::key::Keys;
 use crate::schema::{EVENT_TIMESTAMP, arrow_type, timestamp};
 use crate::time::RowState;
 use crate::view::{ViewPlan, at};
@@ -49,6 +54,41 @@ pub struct Lookup {
     pub features: Vec<usize>,
     /// The names they leave under.
     pub names: Vec<String>,
+}
+
+impl Lookup {
+    /// What stands in for an answer of the online store where there is none: the declared default of each feature. None
+    /// where a feature has no default.
+    pub fn fall_back(&self, keys: &Keys) -> Result<Option<Found>, EngineError> {
+        let default = |feature: &usize| self.view.defaults[*feature].as_ref();
+        let Some(defaults) = self.features.iter().map(default).collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        // A row without a key is nobody's, which is known without asking.
+        let rows = (0..keys.len()).map(|row| keys.get(row));
+        let first = UInt32Array::from_iter(rows.clone().map(|key| key.map(|_| 0)));
+        let columns = self.features.iter().zip(defaults).map(|(feature, default)| {
+            let default = cast(&constant(default), self.view.features.field(*feature).data_type())?;
+            take(&default, &first, None)
+        });
+        let state = |key: Option<&[u8]>| key.map_or(RowState::NotFound, |_| RowState::Unavailable);
+        Ok(Some(Found {
+            columns: columns.collect::<Result<_, _>>()?,
+            states: rows.map(state).collect(),
+            event_timestamps: vec![0; keys.len()],
+            absent: Vec::new(),
+        }))
+    }
+}
+
+/// A literal as a column of one row.
+fn constant(literal: &Literal) -> ArrayRef {
+    match literal {
+        Literal::Bool(value) => Arc::new(BooleanArray::from(vec![*value])),
+        Literal::Int(value) => Arc::new(Int64Array::from(vec![*value])),
+        Literal::Float(value) => Arc::new(Float64Array::from(vec![*value])),
+        Literal::String(value) => Arc::new(StringArray::from(vec![value.as_str()])),
+    }
 }
 
 /// Where an output comes from.

@@ -9,6 +9,8 @@ pub enum RowState {
     NotFound,
     /// The latest visible row is older than the view's TTL.
     OutsideMaxAge,
+    /// The online store did not answer: what stands there is the declared default.
+    Unavailable,
 }
 
 /// How one value is to be understood.
@@ -22,6 +24,8 @@ pub enum Status {
     NotFound,
     /// The latest visible row is older than the view's TTL.
     OutsideMaxAge,
+    /// The online store did not answer: the value is the declared default.
+    Unavailable,
 }
 
 impl Status {
@@ -30,19 +34,28 @@ impl Status {
         match state {
             RowState::NotFound => Status::NotFound,
             RowState::OutsideMaxAge => Status::OutsideMaxAge,
+            RowState::Unavailable => Status::Unavailable,
             RowState::Present if is_null => Status::NullValue,
             RowState::Present => Status::Present,
         }
     }
 
-    /// The name on the wire, as Feast spells it.
+    /// The name on the wire, as Feast spells it; `UNAVAILABLE` is ours.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Present => "PRESENT",
             Status::NullValue => "NULL_VALUE",
             Status::NotFound => "NOT_FOUND",
             Status::OutsideMaxAge => "OUTSIDE_MAX_AGE",
+            Status::Unavailable => "UNAVAILABLE",
         }
+    }
+}
+
+impl RowState {
+    /// Whether a row was found, so that it has an event timestamp.
+    pub fn has_row(self) -> bool {
+        matches!(self, RowState::Present | RowState::OutsideMaxAge)
     }
 }
 

@@ -107,9 +107,7 @@ impl Serialize for Reply {
         // A look-up takes all its features from one row: its event timestamps are written once.
         let epochs = raw::<S>(&vec![Instant(0); rows])?;
         let times = vectors.found.iter().map(|found| {
-            let at = |(state, ts_us): (&RowState, &i64)| {
-                Instant(if *state == RowState::NotFound { 0 } else { *ts_us })
-            };
+            let at = |(state, ts_us): (&RowState, &i64)| Instant(if state.has_row() { *ts_us } else { 0 });
             raw::<S>(&found.states.iter().zip(&found.event_timestamps).map(at).collect::<Vec<_>>())
         });
         let times = times.collect::<std::result::Result<Vec<_>, _>>()?;

@@ -30,8 +30,7 @@ pub(super) async fn push_rows(State(quern): State<Arc<Quern>>, Body(body): Body)
     };
     let (rows, rejected) = json::rows(&live.source_schemas[&source.name], &frame(df.as_ref())?)?;
     let idempotency_key = optional("idempotency_key", idempotency_key.as_ref())?.map(Cow::into_owned);
-    let pushed =
-        Push { source: source.name.clone(), rows, rejected, to, idempotency_key, positions: Vec::new() };
+    let pushed = Push { source: source.name.clone(), rows, rejected, to, idempotency_key };
     Ok(json_reply(&push(&quern, pushed).await?))
 }
 
@@ -84,8 +83,7 @@ pub(super) async fn write_to_online_store(
     }
     let (rows, rejected) = json::rows(schema, &Json::Object(columns))?;
     let source = source.name.clone();
-    let pushed =
-        Push { source, rows, rejected, to: PushTo::Online, idempotency_key: None, positions: Vec::new() };
+    let pushed = Push { source, rows, rejected, to: PushTo::Online, idempotency_key: None };
     Ok(json_reply(&push(&quern, pushed).await?))
 }
 

@@ -48,7 +48,7 @@ struct Options {
     /// The folder of history, head and registry.
     #[arg(long, global = true, value_name = "FOLDER")]
     data: Option<String>,
-    /// The online store.
+    /// The online store: `rocksdb`, or the URL of a Redis.
     #[arg(long, global = true, value_name = "STORE")]
     online: Option<String>,
     /// The registry of definitions: sqlite, or the URL of a PostgreSQL database.

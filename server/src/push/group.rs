@@ -23,7 +23,7 @@ use quern_engine::schema::quern_type;
 use quern_engine::windows::Windows;
 use sha2::{Digest, Sha256};
 
-use super::{Job, Position, Push};
+use super::{Job, Push};
 use crate::error::{Error, Result};
 use crate::materialize::newest;
 use crate::metrics::metrics;
@@ -75,7 +75,7 @@ pub(super) fn commit(quern: &Arc<Quern>, jobs: Vec<Job>) {
 pub(super) fn seal(quern: &Quern, source: &str) {
     // Whoever makes the head from history takes from the tail what came meanwhile: it stays until then.
     let Some(_alone) = quern.materializing.try_lock() else { return };
-    let sealed = quern.history.pushed.seal(source).and_then(|end| quern.head.drop_tail(source, end));
+    let sealed = quern.history.pushed.seal(source).and_then(|end| quern.local.drop_tail(source, end));
     if let Err(error) = sealed {
         tracing::warn!(source, cause = %error, "pushed rows could not be written into a file; they stay in the tail");
     }
@@ -130,14 +130,6 @@ impl Group<'_> {
                 source.name
             )));
         }
-        for Position { part, from, .. } in &push.positions {
-            if self.seen(&[position_key(&source.name, part)])?.into_iter().next().flatten() != *from {
-                return Err(Error::Refused(format!(
-                    "the stream of source `{}` was read on already",
-                    source.name
-                )));
-            }
-        }
         let given = push.rows.num_rows();
         let reply = PushReply { accepted: given, rejected: push.rejected.clone(), ..PushReply::default() };
         let named = push.idempotency_key.as_ref().map(|key| (key, digest(push)));
@@ -156,9 +148,6 @@ impl Group<'_> {
             }
         }
         let reply = self.admit_rows(source, push, reply)?;
-        for Position { part, to, .. } in &push.positions {
-            self.note(position_key(&source.name, part), to.clone(), i64::MAX);
-        }
         if let Some((key, digest)) = named {
             let key = SeenKey::new(&source.name, &[&[1], key.as_bytes()].concat());
             self.note(key, digest, self.now_us);
@@ -175,7 +164,7 @@ impl Group<'_> {
             let all_known = self.all_known(source)?;
             let events = events(source, &rows)?;
             let keys: Vec<SeenKey> = events.iter().map(|event| event.key.clone()).collect();
-            let stored = self.quern.head.seen(&keys, self.now_us)?;
+            let stored = self.quern.local.seen(&keys, self.now_us)?;
             let mut keep = vec![true; rows.num_rows()];
             for (row, (event, stored)) in events.into_iter().zip(stored).enumerate() {
                 let known = self.noted.get(&event.key).cloned().or(stored.map(|seen| seen.value));
@@ -217,7 +206,7 @@ impl Group<'_> {
 
     /// What is known of `keys`: what was noted in this group, else what is stored.
     fn seen(&self, keys: &[SeenKey]) -> Result<Vec<Option<Vec<u8>>>> {
-        let stored = self.quern.head.seen(keys, self.now_us)?;
+        let stored = self.quern.local.seen(keys, self.now_us)?;
         let known = keys.iter().zip(stored);
         Ok(known.map(|(key, seen)| self.noted.get(key).cloned().or(seen.map(|seen| seen.value))).collect())
     }
@@ -256,16 +245,16 @@ impl Group<'_> {
                 if rows.num_rows() == 0 {
                     break;
                 }
-                if self.quern.head.watermark(view.id)?.is_none() {
-                    self.quern.head.begin(view.id)?;
+                if self.quern.local.watermark(view.id)?.is_none() {
+                    self.quern.local.begin(view.id)?;
                 }
                 let Some(windows) = &view.windows else {
                     newest(view, &rows, first, &mut self.commit.rows)?;
                     continue;
                 };
-                if is_new && self.quern.head.kept(view.id).is_none() {
+                if is_new && self.quern.local.kept(view.id).is_none() {
                     // All that there will be comes this way.
-                    self.quern.head.set_kept(view.id, windows.kept())?;
+                    self.quern.local.set_kept(view.id, windows.kept())?;
                 }
                 anew.extend(self.tiles(view, windows, &rows, first, &arrivals.doubtful)?);
             }
@@ -275,7 +264,7 @@ impl Group<'_> {
             }
             after.extend(arrivals.after);
         }
-        self.quern.head.commit(&self.commit)?;
+        self.quern.local.commit(&self.commit)?;
         for (source, rows) in appended {
             self.quern.history.pushed.append(&source, rows)?;
         }
@@ -284,7 +273,7 @@ impl Group<'_> {
         }
         if !after.is_empty() {
             // Not sooner: after a crash in between, the same push must find its tiles wanting.
-            self.quern.head.commit(&Commit { seen: after, ..Commit::default() })?;
+            self.quern.local.commit(&Commit { seen: after, ..Commit::default() })?;
         }
         Ok(())
     }
@@ -298,7 +287,7 @@ impl Group<'_> {
         first: u64,
         doubtful: &[bool],
     ) -> Result<Option<Anew<'v>>> {
-        let files_us = if doubtful.is_empty() { None } else { self.quern.head.files_until(view.id)? };
+        let files_us = if doubtful.is_empty() { None } else { self.quern.local.files_until(view.id)? };
         let anew = RefCell::new(Anew { view, windows, keys: KeyTable::default(), from_us: i64::MAX });
         let is_sound = |row: usize, key: &[u8], visible_us: i64| {
             let is_doubtful =
@@ -337,10 +326,6 @@ impl Anew<'_> {
         windows::bring_in(quern, &scan, self.view, &stretch, &|_, _| ())?;
         Ok(())
     }
-}
-
-fn position_key(source: &str, part: &str) -> SeenKey {
-    SeenKey::new(source, &[&[3], part.as_bytes()].concat())
 }
 
 /// A row as an event: what names it, and what it says.

@@ -1,9 +1,11 @@
 //! Where do rows, definitions and models lie?
 //!
-//! [`history`] is ground truth: the files of the sources, read only, and the rows that were pushed.
-//! [`rocks`] is the head: the latest row of each
-//! key, derived from history and rebuilt from it at any time. [`registry`] keeps every apply.
+//! [`history`] is ground truth: the files of the sources, read only, and the rows that were pushed. [`online`] is the
+//! head: the latest row of each key, derived from history and rebuilt from it at any time, in [`rocks`] or in [`redis`].
+//! [`registry`] keeps every apply.
 
 pub mod history;
+pub mod online;
+pub mod redis;
 pub mod registry;
 pub mod rocks;

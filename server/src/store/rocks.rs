@@ -56,6 +56,15 @@ pub struct Upserted {
     pub older: u64,
 }
 
+/// What became of the values of one [`Head::replace_if`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// How many are now stored, or were already.
+    pub done: u64,
+    /// The places of the others: what they were made from is no longer what is stored.
+    pub conflicts: Vec<usize>,
+}
+
 struct Fresh {
     rows: Vec<usize>,
     upserted: Upserted,
@@ -88,7 +97,7 @@ impl Rows {
         self.ends.is_empty()
     }
 
-    fn get(&self, i: usize) -> (&[u8], &[u8]) {
+    pub(super) fn get(&self, i: usize) -> (&[u8], &[u8]) {
         let (key, row) = if i == 0 { (0, 0) } else { self.ends[i - 1] };
         (&self.keys[key..self.ends[i].0], &self.rows[row..self.ends[i].1])
     }
@@ -111,7 +120,17 @@ impl Wanted {
         self.ends.push(self.bytes.len());
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
     }
@@ -234,6 +253,30 @@ impl Head {
         let written = fresh.len() as u64;
         self.write(rows, &fresh)?;
         Ok(Upserted { written, unchanged: rows.len() as u64 - written, older: 0 })
+    }
+
+    /// Brings values of distinct keys in, each of which was made from what `expected` has at its place: where something
+    /// else is stored by now, nothing happens to it, and its place is among the conflicts.
+    pub fn replace_if(&self, rows: &Rows, expected: &[Option<&[u8]>]) -> Result<Replaced> {
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_unstable_by(|a, b| rows.get(*a).0.cmp(rows.get(*b).0));
+        let _writing = self.writing.lock();
+        let (mut replaced, mut fresh) = (Replaced::default(), Vec::with_capacity(order.len()));
+        for some in order.chunks(1_024) {
+            let stored = self.db.batched_multi_get_cf(self.rows(), some.iter().map(|i| rows.get(*i).0), true);
+            for (i, stored) in some.iter().zip(stored) {
+                let stored = stored?;
+                if stored.as_deref() == expected[*i] {
+                    fresh.push(*i);
+                } else if stored.as_deref() != Some(rows.get(*i).1) {
+                    replaced.conflicts.push(*i);
+                }
+            }
+        }
+        self.write(rows, &fresh)?;
+        replaced.done = (rows.len() - replaced.conflicts.len()) as u64;
+        replaced.conflicts.sort_unstable();
+        Ok(replaced)
     }
 
     fn write(&self, rows: &Rows, sorted: &[usize]) -> Result<()> {

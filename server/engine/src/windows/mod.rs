@@ -190,6 +190,18 @@ impl Kept {
         Kept { levels, lifetime: self.lifetime || other.lifetime }
     }
 
+    /// What both keep.
+    pub fn common(&self, other: &Kept) -> Kept {
+        let level = |level: &Level| {
+            let same = self.levels.iter().find(|known| known.span_us == level.span_us)?;
+            Some(Level { reach_us: level.reach_us.min(same.reach_us), ..*level })
+        };
+        Kept {
+            levels: other.levels.iter().filter_map(level).collect(),
+            lifetime: self.lifetime && other.lifetime,
+        }
+    }
+
     /// As bytes.
     pub fn write(&self) -> Vec<u8> {
         let numbers = self.levels.iter().flat_map(|level| [level.span_us, level.reach_us]);

@@ -1,0 +1,739 @@
+//! What is the latest row of this key? The head in Redis, which several servers share.
+//!
+//! The bytes are those of [`rocks`](super::rocks), the keys too, behind a prefix:
+//!
+//! ```text
+//! PREFIX{}1 view id (8 bytes, big-endian) encoded join keys  →  a row, or the tiles of windows
+//! {PREFIX}format                                             →  the version of the key space
+//! {PREFIX}1watermark, {PREFIX}1kept                          →  hashes: view id → time µs, or what is kept
+//! {PREFIX}1turn                                              →  who materializes; expires
+//! ```
+//!
+//! In a cluster `{}`, an empty hash tag, has the whole key hashed, whatever bytes follow: rows spread over all servers.
+//! The others lie together.
+//!
+//! *Writes.* Many servers write at once, so what the one writer of RocksDB does under a lock happens in a script on the
+//! server: a row replaces one of the same or an earlier place in the total order of time, never a later one.
+//!
+//! *Expiry.* Rows do not expire, not even where the view has a TTL. A row that is older than that is still found, and
+//! says `OUTSIDE_MAX_AGE`; if Redis dropped it, it would say `NOT_FOUND`, and head and history would no longer say the
+//! same. Memory is bounded by the number of keys, and rows of views that are gone are dropped. For the same reason Redis
+//! must not evict our keys: where it is set up to, the log says so.
+//!
+//! *What is kept* of a view's events decides which windows its tiles can answer, and another server may change it. A
+//! look-up relies on what was read at most three seconds ago. More kept than is known here is harmless: the new windows
+//! say `NOT_FOUND` for that long. Less would be a wrong value: so who is about to keep less says so and waits until
+//! nobody can still rely on more.
+//!
+//! *Where Redis is slow or gone*, a request waits for the deadline and no longer. After some failures in a row the
+//! connections are given up and requests fail at once ("the breaker is open"), until the keeper, a task in the
+//! background, has connected anew and had an answer.
+
+mod address;
+mod link;
+mod scripts;
+mod turn;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use parking_lot::RwLock;
+use quern_engine::ViewId;
+use quern_engine::windows::Kept;
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
+
+pub use self::address::Address;
+use self::link::{Link, slot, unexpected};
+use self::scripts::{Named, Scripts};
+pub use self::turn::Turn;
+use super::rocks::{Replaced, Rows, Upserted, Wanted};
+use crate::error::{Error, Result};
+use crate::metrics::metrics;
+
+/// The version of the key space. A Redis with another one is refused, not misread.
+const FORMAT: &str = "1";
+/// How old what is known of the tiles kept may be when a look-up begins, and when it has read the tiles.
+const KEPT_FRESH: Duration = Duration::from_secs(1);
+const KEPT_RELIED: Duration = Duration::from_secs(3);
+/// How often the keeper looks after the connections.
+const KEEPER_PAUSE: Duration = Duration::from_millis(400);
+/// How often it tries to connect while there is none.
+const KEEPER_RETRY: Duration = Duration::from_millis(100);
+/// The same where what answers is not the store it was: somebody has to look.
+const KEEPER_RETRY_OTHER: Duration = Duration::from_secs(5);
+/// Failures in a row after which the connections are given up.
+const FAILURES_MAX: u32 = 5;
+/// Look-ups under way at once; others wait, within their deadline.
+const IN_FLIGHT_MAX: usize = 512;
+/// How long a batch of writes may take, or anything else that no request waits for.
+const WRITE_PATIENCE: Duration = Duration::from_secs(20);
+/// Keys that one script writes: the server answers nobody else meanwhile.
+const SCRIPT_KEYS: usize = 64;
+/// Where a batch is cut, by keys and by bytes.
+const BATCH_KEYS: usize = 4_096;
+const BATCH_BYTES: usize = 4 << 20;
+/// Keys that one step of a scan looks at.
+const SCAN_KEYS: usize = 1_000;
+
+/// The head in Redis.
+pub struct Redis {
+    address: Address,
+    names: Names,
+    scripts: Scripts,
+    /// Of a look-up.
+    deadline: Duration,
+    runtime: Handle,
+    /// None while the breaker is open.
+    connected: RwLock<Option<Arc<Connected>>>,
+    /// Wakes the keeper.
+    lost: Arc<Notify>,
+    in_flight: Semaphore,
+    kept: RwLock<KnownKept>,
+    /// Until when it is our turn to materialize; none where we do not.
+    turn_until: RwLock<Option<Instant>>,
+}
+
+/// The connections, until they are given up. Bulk goes a way of its own, so that no look-up waits behind it.
+struct Connected {
+    reads: Link,
+    writes: Link,
+    /// Failures since the last success.
+    failures: AtomicU32,
+}
+
+/// What is kept of the events of each view, as of some time.
+struct KnownKept {
+    as_of: Instant,
+    views: HashMap<ViewId, Arc<Kept>>,
+}
+
+/// Keys, as bytes.
+struct Names {
+    rows: Vec<u8>,
+    format: String,
+    watermark: String,
+    kept: String,
+    turn: String,
+}
+
+impl Names {
+    fn new(prefix: &str) -> Names {
+        let name = |what: &str| format!("{{{prefix}}}{FORMAT}{what}");
+        Names {
+            rows: format!("{prefix}{{}}{FORMAT}").into_bytes(),
+            // Without the version: whichever build comes finds it.
+            format: format!("{{{prefix}}}format"),
+            watermark: name("watermark"),
+            kept: name("kept"),
+            turn: name("turn"),
+        }
+    }
+
+    fn row(&self, key: &[u8]) -> Vec<u8> {
+        [&self.rows, key].concat()
+    }
+
+    /// The view whose row lies at `key`.
+    fn view_of(&self, key: &[u8]) -> Option<ViewId> {
+        let id = key.strip_prefix(&self.rows[..])?.first_chunk()?;
+        Some(ViewId(u64::from_be_bytes(*id)))
+    }
+}
+
+impl Redis {
+    /// Connects to the Redis at `address`. A look-up may take as long as `deadline`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where it does not answer, [`Error::Refused`] where it holds another format.
+    pub async fn open(address: Address, deadline: Duration) -> Result<Arc<Redis>> {
+        // The client's TLS asks for the process's cryptography; whoever came first has chosen the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let redis = Arc::new(Redis {
+            names: Names::new(&address.prefix),
+            address,
+            scripts: Scripts::new(),
+            deadline,
+            runtime: Handle::current(),
+            connected: RwLock::new(None),
+            lost: Arc::default(),
+            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+            kept: RwLock::new(KnownKept { as_of: Instant::now(), views: HashMap::new() }),
+            turn_until: RwLock::default(),
+        });
+        redis.connect().await.map_err(|error| match error {
+            Failure::Server(error) => redis.explain(&error),
+            Failure::Slow(patience) => redis.slow(patience),
+            Failure::Format(error) => error,
+        })?;
+        redis.look_around().await?;
+        tokio::spawn(keep(Arc::downgrade(&redis)));
+        Ok(redis)
+    }
+
+    /// Connects, checks the format, and reads what is kept; only then the connections are used by others.
+    async fn connect(&self) -> std::result::Result<(), Failure> {
+        let patience = WRITE_PATIENCE.min(self.deadline.max(Duration::from_secs(1)));
+        let connected = async {
+            // A look-up gives up by its own deadline; the client's is only there to let go of what nobody awaits.
+            let reads = Link::connect(&self.address, self.deadline * 2).await?;
+            let writes = Link::connect(&self.address, WRITE_PATIENCE).await?;
+            let mut claim = redis::cmd("SET");
+            claim.arg(&self.names.format).arg(FORMAT).arg("NX");
+            writes.command(&claim).await?;
+            let mut ask = redis::cmd("GET");
+            ask.arg(&self.names.format);
+            let format = writes.command(&ask).await?;
+            RedisResult::Ok((Connected { reads, writes, failures: AtomicU32::new(0) }, format))
+        };
+        let (connected, format) =
+            timeout(3 * patience, connected).await.map_err(|_| Failure::Slow(3 * patience))??;
+        if format != Value::BulkString(FORMAT.into()) {
+            let found = match &format {
+                Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                other => format!("{other:?}"),
+            };
+            return Err(Failure::Format(Error::Refused(format!(
+                "the online store {} has format {found} under the prefix `{}`, and this build reads format {FORMAT}; \
+                 choose another `prefix`, or remove its keys and materialize again",
+                self.address, self.address.prefix,
+            ))));
+        }
+        let connected = Arc::new(connected);
+        let read = timeout(patience, self.read_kept(&connected)).await;
+        read.map_err(|_| Failure::Slow(patience))??;
+        *self.connected.write() = Some(connected);
+        metrics().online_store_up.set(1);
+        Ok(())
+    }
+
+    /// Whether it is set up in a way that serves: a member of a cluster knows only some of the keys, and eviction turns
+    /// rows into `NOT_FOUND`, and nobody would notice. A server that does not say is believed.
+    async fn look_around(&self) -> Result<()> {
+        let connected = self.connected()?;
+        let info = redis::cmd("INFO");
+        let Ok(Ok(replies)) = timeout(WRITE_PATIENCE, connected.writes.each_master(&info)).await else {
+            return Ok(());
+        };
+        for info in replies.iter().filter_map(|(_, reply)| text(reply)) {
+            if field(info, "cluster_enabled") == Some("1") && !self.address.cluster {
+                return Err(Error::Refused(format!(
+                    "the online store {} is a member of a cluster; add `?cluster=true` to its URL",
+                    self.address
+                )));
+            }
+            let policy = field(info, "maxmemory_policy").unwrap_or_default();
+            if policy.starts_with("allkeys") {
+                tracing::warn!(
+                    url = %self.address,
+                    policy,
+                    "this Redis may evict rows, which then say NOT_FOUND; set `maxmemory-policy noeviction`"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// How it is named to people.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The stored rows of `wanted`, in its order, in one round for each server asked.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where there is no answer within the deadline.
+    pub async fn look_up(&self, wanted: &Wanted) -> Result<Vec<Option<Vec<u8>>>> {
+        let asked = async |connected: Arc<Connected>| {
+            // No more than so many at once hold buffers; the others hold a place in the line.
+            let _permit = self.in_flight.acquire().await;
+            self.get(&connected.reads, wanted).await
+        };
+        self.ask(self.deadline, asked).await
+    }
+
+    /// The same for those who write, and have more patience.
+    pub fn get_many(&self, wanted: &Wanted) -> Result<Vec<Option<Vec<u8>>>> {
+        let asked = async |connected: Arc<Connected>| self.get(&connected.writes, wanted).await;
+        self.wait(self.ask(WRITE_PATIENCE, asked))
+    }
+
+    async fn get(&self, link: &Link, wanted: &Wanted) -> RedisResult<Vec<Option<Vec<u8>>>> {
+        let mut keys = Vec::new();
+        let mut ends = Vec::with_capacity(wanted.len());
+        for key in wanted.iter() {
+            // A row without a key is nobody's.
+            if !key.is_empty() {
+                keys.extend_from_slice(&self.names.rows);
+                keys.extend_from_slice(key);
+            }
+            ends.push(keys.len());
+        }
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let keys: Vec<&[u8]> = starts.zip(&ends).map(|(start, end)| &keys[start..*end]).collect();
+        let asked: Vec<&[u8]> = keys.iter().copied().filter(|key| !key.is_empty()).collect();
+        let mut found = if asked.is_empty() { Vec::new() } else { link.get(&asked).await? }.into_iter();
+        Ok(keys.iter().map(|key| if key.is_empty() { None } else { found.next().flatten() }).collect())
+    }
+
+    /// Brings rows of distinct keys in; each replaces what is stored unless that is later.
+    pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
+        self.wait(self.write(&self.scripts.upsert, rows))
+    }
+
+    /// Brings rows of distinct keys in, whatever is stored.
+    pub fn replace(&self, rows: &Rows) -> Result<Upserted> {
+        self.check_turn()?;
+        self.wait(self.write(&self.scripts.replace, rows))
+    }
+
+    async fn write(&self, script: &Named, rows: &Rows) -> Result<Upserted> {
+        let each = |row: usize, command: &mut Cmd| {
+            command.arg(rows.get(row).1);
+        };
+        let mut upserted = Upserted::default();
+        for (_, reply) in self.run(script, rows, each).await? {
+            let Value::Array(counts) = reply else { return Err(self.explain(&unexpected())) };
+            let [Value::Int(written), Value::Int(unchanged), Value::Int(older)] = counts[..] else {
+                return Err(self.explain(&unexpected()));
+            };
+            upserted.written += written.unsigned_abs();
+            upserted.unchanged += unchanged.unsigned_abs();
+            upserted.older += older.unsigned_abs();
+        }
+        Ok(upserted)
+    }
+
+    /// Brings values of distinct keys in, each of which was made from what `expected` has at its place: where something
+    /// else is stored by now, nothing happens to it, and its place is among the conflicts.
+    pub fn replace_if(&self, rows: &Rows, expected: &[Option<&[u8]>]) -> Result<Replaced> {
+        let each = |row: usize, command: &mut Cmd| {
+            command.arg(expected[row].unwrap_or_default()).arg(rows.get(row).1);
+        };
+        let mut replaced = Replaced::default();
+        for (places, reply) in self.wait(self.run(&self.scripts.replace_if, rows, each))? {
+            let Value::Array(conflicts) = reply else { return Err(self.explain(&unexpected())) };
+            replaced.done += (places.len() - conflicts.len()) as u64;
+            for conflict in conflicts {
+                let place = match conflict {
+                    Value::Int(place) => usize::try_from(place).ok().and_then(|place| places.get(place)),
+                    _ => None,
+                };
+                replaced.conflicts.push(*place.ok_or_else(|| self.explain(&unexpected()))?);
+            }
+        }
+        replaced.conflicts.sort_unstable();
+        Ok(replaced)
+    }
+
+    /// Runs `script` on all rows, thousands of keys to a round trip; returns the reply to each group of rows. It may be
+    /// repeated: whatever came in comes in no second time.
+    async fn run(
+        &self,
+        script: &Named,
+        rows: &Rows,
+        each: impl Fn(usize, &mut Cmd),
+    ) -> Result<Vec<(Vec<usize>, Value)>> {
+        let keys: Vec<Vec<u8>> = (0..rows.len()).map(|row| self.names.row(rows.get(row).0)).collect();
+        let is_cluster = self.connected()?.writes.is_cluster();
+        let mut order: Vec<(u16, usize)> =
+            keys.iter().enumerate().map(|(row, key)| (if is_cluster { slot(key) } else { 0 }, row)).collect();
+        order.sort_unstable();
+        let mut done = Vec::new();
+        let mut batch = Batch::default();
+        for group in order.chunk_by(|a, b| a.0 == b.0).flat_map(|group| group.chunks(SCRIPT_KEYS)) {
+            let places: Vec<usize> = group.iter().map(|(_, row)| *row).collect();
+            let mut command = script.run(places.iter().map(|row| &keys[*row][..]));
+            places.iter().for_each(|row| each(*row, &mut command));
+            batch.bytes += places.iter().map(|row| keys[*row].len() + rows.get(*row).1.len()).sum::<usize>();
+            batch.keys += places.len();
+            batch.commands.push((group[0].0, command));
+            batch.places.push(places);
+            if batch.keys >= BATCH_KEYS || batch.bytes >= BATCH_BYTES {
+                self.send(script, std::mem::take(&mut batch), &mut done).await?;
+            }
+        }
+        self.send(script, batch, &mut done).await?;
+        Ok(done)
+    }
+
+    async fn send(&self, script: &Named, batch: Batch, done: &mut Vec<(Vec<usize>, Value)>) -> Result<()> {
+        if batch.commands.is_empty() {
+            return Ok(());
+        }
+        let load = script.load();
+        let commands = batch.commands;
+        let sent = async |connected: Arc<Connected>| connected.writes.send(commands, &load).await;
+        let replies = self.ask(WRITE_PATIENCE, sent).await?;
+        done.extend(batch.places.into_iter().zip(replies));
+        Ok(())
+    }
+
+    /// As [`Head::watermark`](super::rocks::Head::watermark).
+    pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {
+        let mut command = redis::cmd("HGET");
+        command.arg(&self.names.watermark).arg(&view.0.to_be_bytes());
+        match self.now(&command)? {
+            Value::Nil => Ok(None),
+            Value::BulkString(bytes) => {
+                let bytes = <[u8; 8]>::try_from(&bytes[..])
+                    .map_err(|_| Error::Internal("the online store holds a broken watermark".into()))?;
+                Ok(Some(i64::from_be_bytes(bytes)))
+            }
+            _ => Err(self.explain(&unexpected())),
+        }
+    }
+
+    /// Moves the view's watermark to `to_us`, never back. Everything written before is in Redis first; what a crash of
+    /// Redis leaves of both is up to how it keeps its data.
+    pub fn set_watermark(&self, view: ViewId, to_us: i64) -> Result<()> {
+        let mut command = self.scripts.raise.run([self.names.watermark.as_bytes()].into_iter());
+        command.arg(&view.0.to_be_bytes()).arg(&to_us.to_be_bytes());
+        let load = self.scripts.raise.load();
+        let command = vec![(slot(self.slot_of_names()), command)];
+        let sent = async |connected: Arc<Connected>| connected.writes.send(command, &load).await;
+        self.wait(self.ask(WRITE_PATIENCE, sent)).map(drop)
+    }
+
+    /// The part of the three names that a cluster hashes.
+    fn slot_of_names(&self) -> &[u8] {
+        self.address.prefix.as_bytes()
+    }
+
+    /// As [`Head::begin`](super::rocks::Head::begin).
+    pub fn begin(&self, view: ViewId) -> Result<()> {
+        self.set_watermark(view, i64::MIN)
+    }
+
+    /// What is kept of the events of `view`, as far as is known here; none until it is materialized.
+    pub fn kept(&self, view: ViewId) -> Option<Arc<Kept>> {
+        self.kept.read().views.get(&view).cloned()
+    }
+
+    /// Makes sure that [`Redis::kept`] was read a short while ago, and says until when tiles may be read that are
+    /// understood by it. The keeper sees to it, as long as nothing holds it up.
+    pub async fn freshen_kept(&self) -> Result<Instant> {
+        if self.kept.read().as_of.elapsed() > KEPT_FRESH {
+            self.ask(self.deadline, async |connected: Arc<Connected>| self.read_kept(&connected).await)
+                .await?;
+        }
+        Ok(self.kept.read().as_of + KEPT_RELIED)
+    }
+
+    /// Makes [`Redis::kept`] what it is now.
+    pub fn reread_kept(&self) -> Result<()> {
+        self.wait(
+            self.ask(WRITE_PATIENCE, async |connected: Arc<Connected>| self.read_kept(&connected).await),
+        )
+    }
+
+    async fn read_kept(&self, connected: &Connected) -> RedisResult<()> {
+        // Before it is asked: the answer is not older than this.
+        let as_of = Instant::now();
+        let mut command = redis::cmd("HGETALL");
+        command.arg(&self.names.kept);
+        let Value::Array(entries) = connected.reads.command(&command).await? else {
+            return Err(unexpected());
+        };
+        let mut views = HashMap::with_capacity(entries.len() / 2);
+        for [view, kept] in entries.as_chunks().0 {
+            let (Value::BulkString(view), Value::BulkString(kept)) = (view, kept) else {
+                return Err(unexpected());
+            };
+            let view = <[u8; 8]>::try_from(&view[..]).map_err(|_| unexpected())?;
+            views.insert(ViewId(u64::from_be_bytes(view)), Arc::new(Kept::read(kept)));
+        }
+        let mut known = self.kept.write();
+        if known.as_of <= as_of {
+            *known = KnownKept { as_of, views };
+        }
+        Ok(())
+    }
+
+    /// Notes what is kept of the events of `view`, all of which are in. Where that is less than was kept, waits until no
+    /// server can still rely on the rest.
+    pub fn set_kept(&self, view: ViewId, kept: Kept) -> Result<()> {
+        self.reread_kept()?;
+        let is_less = self.kept(view).is_some_and(|before| !kept.holds(&before));
+        let mut command = redis::cmd("HSET");
+        command.arg(&self.names.kept).arg(&view.0.to_be_bytes()).arg(kept.write());
+        self.now(&command)?;
+        self.kept.write().views.insert(view, Arc::new(kept));
+        if is_less {
+            std::thread::sleep(KEPT_RELIED + KEEPER_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Drops the rows of every view but `live`: those of definitions that have changed or gone.
+    pub fn retain(&self, live: &[ViewId]) -> Result<()> {
+        let mut command = redis::cmd("HKEYS");
+        command.arg(&self.names.watermark);
+        let Value::Array(views) = self.now(&command)? else { return Err(self.explain(&unexpected())) };
+        let mut gone = Vec::new();
+        for view in views {
+            let Value::BulkString(view) = view else { return Err(self.explain(&unexpected())) };
+            let id = <[u8; 8]>::try_from(&view[..]).map(|id| ViewId(u64::from_be_bytes(id)));
+            gone.extend(id.ok().filter(|view| !live.contains(view)));
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let drop_from = |names: &str| {
+            let mut command = redis::cmd("HDEL");
+            command.arg(names);
+            gone.iter().for_each(|view| {
+                command.arg(&view.0.to_be_bytes());
+            });
+            self.now(&command).map(drop)
+        };
+        drop_from(&self.names.kept)?;
+        gone.iter().for_each(|view| {
+            self.kept.write().views.remove(view);
+        });
+        self.wait(async {
+            let shards = self.connected()?.writes.shards();
+            try_join_all((0..shards).map(|shard| self.sweep(shard, &gone))).await
+        })?;
+        // Last: a run that is cut short finds the view once more.
+        drop_from(&self.names.watermark)
+    }
+
+    /// Removes the rows of the views `gone` from one server, a bounded number of keys at a time.
+    async fn sweep(&self, shard: usize, gone: &[ViewId]) -> Result<()> {
+        let mut cursor = b"0".to_vec();
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            let all = [&escaped(&self.names.rows)[..], b"*"].concat();
+            scan.arg(&cursor).arg("MATCH").arg(all).arg("COUNT").arg(SCAN_KEYS);
+            let scanned = async |connected: Arc<Connected>| connected.writes.on_master(shard, scan).await;
+            let Value::Array(reply) = self.ask(WRITE_PATIENCE, scanned).await? else {
+                return Err(self.explain(&unexpected()));
+            };
+            let [Value::BulkString(next), Value::Array(keys)] = &reply[..] else {
+                return Err(self.explain(&unexpected()));
+            };
+            let is_gone = |key: &&Value| match key {
+                Value::BulkString(key) => self.names.view_of(key).is_some_and(|view| gone.contains(&view)),
+                _ => false,
+            };
+            let removals = keys.iter().filter(is_gone).filter_map(|key| {
+                let Value::BulkString(key) = key else { return None };
+                let mut command = redis::cmd("UNLINK");
+                command.arg(key);
+                Some((slot(key), command))
+            });
+            let removals: Vec<(u16, Cmd)> = removals.collect();
+            if !removals.is_empty() {
+                let ping = redis::cmd("PING");
+                let sent = async |connected: Arc<Connected>| connected.writes.send(removals, &ping).await;
+                self.ask(WRITE_PATIENCE, sent).await?;
+            }
+            if next == b"0" {
+                return Ok(());
+            }
+            cursor.clone_from(next);
+        }
+    }
+
+    /// Bytes of memory that the data in Redis takes, as it estimates them: ours, and whatever else lies there.
+    pub fn bytes(&self) -> Result<u64> {
+        let mut info = redis::cmd("INFO");
+        info.arg("memory");
+        let asked = async |connected: Arc<Connected>| connected.writes.each_master(&info).await;
+        let replies = self.wait(self.ask(WRITE_PATIENCE, asked))?;
+        let bytes = |reply: &Value| field(text(reply)?, "used_memory_dataset")?.parse::<u64>().ok();
+        Ok(replies.iter().filter_map(|(_, reply)| bytes(reply)).sum())
+    }
+
+    /// One command, awaited with patience.
+    fn now(&self, command: &Cmd) -> Result<Value> {
+        self.wait(
+            self.ask(WRITE_PATIENCE, async |connected: Arc<Connected>| {
+                connected.writes.command(command).await
+            }),
+        )
+    }
+
+    /// Waits where blocking is allowed.
+    fn wait<F: Future>(&self, future: F) -> F::Output {
+        tokio::task::block_in_place(|| self.runtime.block_on(future))
+    }
+
+    fn connected(&self) -> Result<Arc<Connected>> {
+        self.connected.read().clone().ok_or_else(|| {
+            metrics().online_store_errors.with_label_values(&["breaker_open"]).inc();
+            Error::Unavailable(format!(
+                "the online store {} does not answer; it is asked again until it does",
+                self.address
+            ))
+        })
+    }
+
+    /// Asks within `patience`, and keeps count of what fails.
+    async fn ask<T>(
+        &self,
+        patience: Duration,
+        call: impl AsyncFnOnce(Arc<Connected>) -> RedisResult<T>,
+    ) -> Result<T> {
+        let connected = self.connected()?;
+        match timeout(patience, call(Arc::clone(&connected))).await {
+            Ok(Ok(reply)) => {
+                if connected.failures.load(Ordering::Relaxed) != 0 {
+                    connected.failures.store(0, Ordering::Relaxed);
+                }
+                Ok(reply)
+            }
+            Ok(Err(error)) => {
+                let explained = self.explain(&error);
+                // An answer that is an error is an answer: a row that no build can read is not the server's fault.
+                if matches!(explained, Error::Unavailable(_)) {
+                    // The client of a cluster connects to its servers anew by itself.
+                    let broken = error.is_unrecoverable_error() && !connected.reads.is_cluster();
+                    self.failed(&connected, kind(&error), broken);
+                }
+                Err(explained)
+            }
+            Err(_) => {
+                self.failed(&connected, "timeout", false);
+                Err(self.slow(patience))
+            }
+        }
+    }
+
+    /// Counts a failure of these connections, and gives them up if it was one too many, or if they are broken.
+    fn failed(&self, connected: &Arc<Connected>, kind: &str, broken: bool) {
+        metrics().online_store_errors.with_label_values(&[kind]).inc();
+        let failures = connected.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures < FAILURES_MAX && !broken {
+            return;
+        }
+        let mut current = self.connected.write();
+        // Those of before may still fail: that says nothing about the present ones.
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, connected)) {
+            *current = None;
+            metrics().online_store_up.set(0);
+            metrics().online_store_breaker_opened.inc();
+            tracing::warn!(url = %self.address, kind, failures, "the online store does not answer: breaker open");
+            self.lost.notify_one();
+        }
+    }
+
+    fn slow(&self, patience: Duration) -> Error {
+        let hint = if patience == self.deadline { " (`online_timeout`)" } else { "" };
+        Error::Unavailable(format!(
+            "the online store {} did not answer within {} ms{hint}",
+            self.address,
+            patience.as_millis()
+        ))
+    }
+
+    fn explain(&self, error: &RedisError) -> Error {
+        let address = &self.address;
+        match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved) if !address.cluster => Error::Refused(format!(
+                "the online store {address} is a member of a cluster; add `?cluster=true` to its URL"
+            )),
+            ErrorKind::InvalidClientConfig => Error::Invalid(format!("the online store {address}: {error}")),
+            ErrorKind::UnexpectedReturnType
+            | ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoPerm) => {
+                Error::internal(format_args!("the online store {address}"), error)
+            }
+            _ => Error::Unavailable(format!("the online store {address} cannot be asked: {error}")),
+        }
+    }
+}
+
+/// Ends the keeper.
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.lost.notify_one();
+    }
+}
+
+/// Commands for one round trip, and the rows of each.
+#[derive(Default)]
+struct Batch {
+    commands: Vec<(u16, Cmd)>,
+    places: Vec<Vec<usize>>,
+    keys: usize,
+    bytes: usize,
+}
+
+/// Why connecting failed.
+enum Failure {
+    Server(RedisError),
+    Slow(Duration),
+    Format(Error),
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Failure::Server(error)
+    }
+}
+
+/// Keeps the connections, and what is known of the tiles kept, until the store is closed.
+async fn keep(redis: Weak<Redis>) {
+    loop {
+        let Some(redis) = redis.upgrade() else { return };
+        if redis.connected.read().is_some() {
+            let asked = redis
+                .ask(redis.deadline, async |connected: Arc<Connected>| redis.read_kept(&connected).await);
+            // What fails is counted; nobody waits for it.
+            let _ = asked.await;
+            let lost = Arc::clone(&redis.lost);
+            // Nothing of the store is held while nothing happens, so that it can be closed.
+            drop(redis);
+            let _ = timeout(KEEPER_PAUSE, lost.notified()).await;
+            continue;
+        }
+        let pause = match redis.connect().await {
+            Ok(()) => {
+                tracing::info!(url = %redis.address, "the online store answers again: breaker closed");
+                continue;
+            }
+            Err(Failure::Format(error)) => {
+                tracing::error!(%error, "the online store is another one now");
+                KEEPER_RETRY_OTHER
+            }
+            Err(_) => KEEPER_RETRY,
+        };
+        drop(redis);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What kind of failure it is, for the metric.
+fn kind(error: &RedisError) -> &'static str {
+    match error.kind() {
+        _ if error.is_timeout() => "timeout",
+        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => "connection",
+        _ => "server",
+    }
+}
+
+/// A text reply.
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::VerbatimString { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+/// The value of `name` in a reply to INFO.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// Bytes as a pattern that only they match.
+fn escaped(bytes: &[u8]) -> Vec<u8> {
+    let special = |byte: &u8| b"*?[]^\\".contains(byte);
+    bytes.iter().flat_map(|byte| special(byte).then_some(b'\\').into_iter().chain([*byte])).collect()
+}

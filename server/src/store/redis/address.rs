@@ -1,0 +1,184 @@
+//! Where is Redis, and how is it spoken to?
+//!
+//! ```text
+//! redis://[[user]:password@]host[:port][,host[:port]…][/database][?option=value&…]
+//! ```
+//!
+//! `rediss://` speaks TLS; `redis+cluster://` and `rediss+cluster://` say what `?cluster=true` says. A user, a password
+//! or a host with a sign of the URL itself writes it as `%40`.
+
+use std::fmt;
+use std::path::{Path, PathBuf, absolute};
+
+use feature_defs::suggest;
+use redis::{ConnectionInfo, IntoConnectionInfo};
+
+/// Names of options.
+const OPTIONS: [&str; 4] = ["ca", "cluster", "prefix", "read_from_replicas"];
+const PREFIX_DEFAULT: &str = "quern";
+const PREFIX_LENGTH_MAX: usize = 64;
+
+/// One Redis, or one cluster, and the part of its keys that is ours.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    /// A URL for each server named, as the client takes it, with user and password.
+    servers: Vec<String>,
+    /// The same without them, to be shown.
+    shown: String,
+    /// Whether the servers are members of a cluster.
+    pub cluster: bool,
+    /// Whether look-ups may ask the replicas of a cluster, which lag behind.
+    pub read_from_replicas: bool,
+    /// What our keys begin with: several Querns share a Redis by different ones.
+    pub prefix: String,
+    /// The certificate, PEM, that the servers' certificates are signed with; the system's where there is none.
+    pub ca: Option<PathBuf>,
+}
+
+impl Address {
+    /// Reads a URL; a relative path in it starts at `base`.
+    ///
+    /// # Errors
+    /// Says what is wrong, and what would be right, in words that can follow the name of a setting.
+    pub fn parse(text: &str, base: &Path) -> Result<Address, String> {
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("`{text}` is not a URL"))?;
+        let (plain, cluster) = match scheme.strip_suffix("+cluster") {
+            Some(plain) => (plain, true),
+            None => (scheme, false),
+        };
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, hosts) = match authority.rsplit_once('@') {
+            Some((user, hosts)) => (format!("{user}@"), hosts),
+            None => (String::new(), authority),
+        };
+        if hosts.is_empty() {
+            return Err(format!("`{scheme}://` names no server; write `{scheme}://host:6379`"));
+        }
+        let slash = if database.is_empty() { "" } else { "/" };
+        let server = |host: &str| format!("{plain}://{user}{host}/{database}");
+        let mut address = Address {
+            servers: hosts.split(',').map(server).collect(),
+            shown: format!("{scheme}://{hosts}{slash}{database}"),
+            cluster,
+            read_from_replicas: false,
+            prefix: PREFIX_DEFAULT.to_owned(),
+            ca: None,
+        };
+        for option in query.split('&').filter(|option| !option.is_empty()) {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            address.set(name, value, base)?;
+        }
+        address.check(plain == "rediss", database)?;
+        Ok(address)
+    }
+
+    fn set(&mut self, name: &str, value: &str, base: &Path) -> Result<(), String> {
+        let flag =
+            || value.parse().map_err(|_| format!("option `{name}` is `true` or `false`, not `{value}`"));
+        match name {
+            "cluster" => self.cluster = flag()?,
+            "read_from_replicas" => self.read_from_replicas = flag()?,
+            "ca" => {
+                self.ca = Some(absolute(base.join(value)).map_err(|error| format!("option `ca`: {error}"))?)
+            }
+            "prefix" => {
+                let sound = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+                if value.is_empty() || value.len() > PREFIX_LENGTH_MAX || !value.chars().all(sound) {
+                    return Err(format!(
+                        "option `prefix` is 1 to {PREFIX_LENGTH_MAX} letters, digits and signs of `-_.:`, not `{value}`"
+                    ));
+                }
+                self.prefix = value.to_owned();
+            }
+            _ => return Err(format!("there is no option `{name}`; {}", suggest(name, OPTIONS))),
+        }
+        Ok(())
+    }
+
+    fn check(&self, tls: bool, database: &str) -> Result<(), String> {
+        if self.servers.len() > 1 && !self.cluster {
+            return Err("several servers are only understood as a cluster; add `?cluster=true`".to_owned());
+        }
+        if self.cluster && !matches!(database, "" | "0") {
+            return Err(format!("a cluster has no database `{database}`; use option `prefix` instead"));
+        }
+        if self.read_from_replicas && !self.cluster {
+            return Err(
+                "option `read_from_replicas` needs a cluster; name the replica itself instead".to_owned()
+            );
+        }
+        if self.ca.is_some() && !tls {
+            return Err("option `ca` needs TLS; write `rediss://`".to_owned());
+        }
+        self.connections().map(drop)
+    }
+
+    /// The servers, as the client takes them.
+    pub(super) fn connections(&self) -> Result<Vec<ConnectionInfo>, String> {
+        let servers = self.servers.iter().map(|url| url.as_str().into_connection_info());
+        servers.collect::<Result<_, _>>().map_err(|error| format!("`{self}` is not understood: {error}"))
+    }
+}
+
+/// Without user and password.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address")
+            .field("url", &self.shown)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Address, String> {
+        Address::parse(text, Path::new("/shop"))
+    }
+
+    #[test]
+    fn a_url_says_where_and_how() {
+        let one = parse("redis://:s3cret@cache:6380/2?prefix=shop").unwrap();
+        assert_eq!((one.cluster, one.prefix.as_str(), one.ca.clone()), (false, "shop", None));
+        let server = &one.connections().unwrap()[0];
+        assert_eq!(server.addr().to_string(), "cache:6380");
+        assert_eq!((server.redis_settings().db(), server.redis_settings().password()), (2, Some("s3cret")));
+        assert_eq!(one.to_string(), "redis://cache:6380/2", "a password is shown to nobody");
+        assert!(!format!("{one:?}").contains("s3cret"));
+        let many = parse("rediss+cluster://u:p%40@a:1,b:2?read_from_replicas=true&ca=ca.pem").unwrap();
+        assert!(many.cluster && many.read_from_replicas);
+        assert_eq!(many.ca, Some("/shop/ca.pem".into()));
+        let servers = many.connections().unwrap();
+        assert_eq!(servers.iter().map(|s| s.addr().to_string()).collect::<Vec<_>>(), ["a:1", "b:2"]);
+        assert_eq!(servers[1].redis_settings().password(), Some("p@"));
+        assert!(parse("redis://a,b?cluster=true").unwrap().cluster);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_way_out() {
+        for (url, said) in [
+            ("redis://", "names no server; write `redis://host:6379`"),
+            ("redis://a:1,b:2", "add `?cluster=true`"),
+            ("redis://a/1?cluster=true", "a cluster has no database `1`"),
+            ("redis://a?prefx=x", "there is no option `prefx`; did you mean `prefix`?"),
+            ("redis://a?prefix={x}", "letters, digits and signs of `-_.:`"),
+            ("redis://a?cluster=yes", "`true` or `false`, not `yes`"),
+            ("redis://a?ca=x.pem", "write `rediss://`"),
+            ("redis://a?read_from_replicas=true", "needs a cluster"),
+            ("redis://a:b", "is not understood"),
+            ("redis://a/x", "is not understood"),
+        ] {
+            let found = parse(url).unwrap_err();
+            assert!(found.contains(said), "{url}: {found}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! How do commands reach the server, or the right server of a cluster?
+//!
+//! A single server is a cluster of one shard. To a cluster, commands go in one pipeline for each shard. Which shard has
+//! which slot is a guess that a server corrects: what was sent to the wrong one is sent again command by command, and
+//! the client follows wherever the slots went.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use parking_lot::RwLock;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_read_routing::RandomReplicaStrategy;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind,
+    TlsCertificates, Value,
+};
+
+use super::address::Address;
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Keys of one `MGET`: a server answers nobody else meanwhile.
+const MGET_KEYS: usize = 1_000;
+const SLOTS: usize = 16_384;
+/// Requests that the client of a cluster tries once more, as when a slot has moved.
+const CLUSTER_RETRIES: u32 = 3;
+
+/// A connection that many use at once.
+#[derive(Clone)]
+pub(super) enum Link {
+    /// To a single server.
+    One(MultiplexedConnection),
+    /// To the servers of a cluster.
+    Cluster(ClusterConnection, Arc<Cluster>),
+}
+
+/// What is known of a cluster.
+pub(super) struct Cluster {
+    shards: RwLock<Arc<Shards>>,
+    reads: SlotAddr,
+}
+
+/// Which shard has which slot.
+struct Shards {
+    of_slot: Vec<u16>,
+    /// A slot of each shard.
+    slots: Vec<u16>,
+}
+
+impl Link {
+    /// Connects; every reply is awaited for at most `patience`.
+    pub(super) async fn connect(address: &Address, patience: Duration) -> RedisResult<Link> {
+        let wrong = |cause| RedisError::from((ErrorKind::InvalidClientConfig, "address", cause));
+        let servers = address.connections().map_err(wrong)?;
+        let certificates = match &address.ca {
+            None => None,
+            Some(path) => {
+                let root =
+                    std::fs::read(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+                Some(TlsCertificates { client_tls: None, root_cert: Some(root) })
+            }
+        };
+        if address.cluster {
+            let mut builder = ClusterClient::builder(servers)
+                .retries(CLUSTER_RETRIES)
+                .connection_timeout(CONNECT_TIMEOUT)
+                .response_timeout(patience);
+            if let Some(certificates) = certificates {
+                builder = builder.certs(certificates);
+            }
+            let mut reads = SlotAddr::Master;
+            if address.read_from_replicas {
+                builder = builder.read_routing_strategy(RandomReplicaStrategy);
+                reads = SlotAddr::ReplicaOptional;
+            }
+            let mut connection = builder.build()?.get_async_connection().await?;
+            let shards = RwLock::new(Arc::new(shards(&mut connection).await?));
+            return Ok(Link::Cluster(connection, Arc::new(Cluster { shards, reads })));
+        }
+        let server = servers.into_iter().next().ok_or_else(|| wrong("names no server".to_owned()))?;
+        let client = match certificates {
+            Some(certificates) => Client::build_with_tls(server, certificates)?,
+            None => Client::open(server)?,
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(patience));
+        Ok(Link::One(client.get_multiplexed_async_connection_with_config(&config).await?))
+    }
+
+    /// Sends one command to where its keys lie.
+    pub(super) async fn command(&self, command: &Cmd) -> RedisResult<Value> {
+        let value = match self {
+            Link::One(connection) => connection.clone().send_packed_command(command).await?,
+            // The client finds the keys among the arguments.
+            Link::Cluster(connection, _) => connection.clone().req_packed_command(command).await?,
+        };
+        sound(value)
+    }
+
+    /// What is stored at `keys`, in their order.
+    pub(super) async fn get(&self, keys: &[&[u8]]) -> RedisResult<Vec<Option<Vec<u8>>>> {
+        match self {
+            Link::One(connection) => {
+                let mut found = Vec::with_capacity(keys.len());
+                let mut pipeline = Pipeline::with_capacity(keys.len().div_ceil(MGET_KEYS));
+                for some in keys.chunks(MGET_KEYS) {
+                    let command = pipeline.cmd("MGET");
+                    some.iter().for_each(|key| {
+                        command.arg(*key);
+                    });
+                }
+                let mut connection = connection.clone();
+                for reply in connection.send_packed_commands(&pipeline, 0, pipeline.len()).await? {
+                    let Value::Array(values) = sound(reply)? else { return Err(unexpected()) };
+                    for value in values {
+                        found.push(bytes(value)?);
+                    }
+                }
+                if found.len() == keys.len() { Ok(found) } else { Err(unexpected()) }
+            }
+            Link::Cluster(_, cluster) => {
+                let command = |key: &[u8]| {
+                    let mut command = redis::cmd("GET");
+                    command.arg(key);
+                    command
+                };
+                let commands = keys.iter().map(|key| (slot(key), command(key))).collect();
+                let replies = self.everywhere(commands, cluster.reads).await?;
+                replies.into_iter().map(bytes).collect()
+            }
+        }
+    }
+
+    /// Sends commands, each to the server of its slot, in one pipeline for each; the replies are in their order. Where
+    /// `first` is given, it goes ahead of each pipeline.
+    pub(super) async fn send(&self, commands: Vec<(u16, Cmd)>, first: &Cmd) -> RedisResult<Vec<Value>> {
+        match self {
+            Link::One(connection) => {
+                let mut pipeline = Pipeline::with_capacity(commands.len() + 1);
+                pipeline.add_command(first.clone());
+                commands.into_iter().for_each(|(_, command)| {
+                    pipeline.add_command(command);
+                });
+                let mut connection = connection.clone();
+                let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?;
+                let replies = replies.into_iter().map(sound).collect::<RedisResult<Vec<_>>>()?;
+                Ok(replies.into_iter().skip(1).collect())
+            }
+            Link::Cluster(connection, _) => {
+                // A few hundred bytes to each server: cheaper than keeping track of who has them.
+                let route = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                connection.clone().route_command(first.clone(), route).await?;
+                self.everywhere(commands, SlotAddr::Master).await
+            }
+        }
+    }
+
+    /// Of a cluster: sends each command to its shard.
+    async fn everywhere(&self, commands: Vec<(u16, Cmd)>, to: SlotAddr) -> RedisResult<Vec<Value>> {
+        let Link::Cluster(connection, cluster) = self else { return Err(unexpected()) };
+        let known = Arc::clone(&cluster.shards.read());
+        let mut places: Vec<Vec<usize>> = vec![Vec::new(); known.slots.len()];
+        for (place, (slot, _)) in commands.iter().enumerate() {
+            places[usize::from(known.of_slot[usize::from(*slot)])].push(place);
+        }
+        let to_shard = async |shard: usize| -> RedisResult<Vec<(usize, Value)>> {
+            let places = &places[shard];
+            let mut pipeline = Pipeline::with_capacity(places.len());
+            places.iter().for_each(|place| {
+                pipeline.add_command(commands[*place].1.clone());
+            });
+            let route = SingleNodeRoutingInfo::SpecificNode(Route::new(known.slots[shard], to));
+            let replies = connection.clone().route_pipeline(pipeline, 0, places.len(), route).await;
+            match replies.and_then(|replies| replies.into_iter().map(sound).collect::<RedisResult<Vec<_>>>())
+            {
+                Ok(replies) => Ok(places.iter().copied().zip(replies).collect()),
+                Err(error) if has_moved(&error) => self.one_by_one(places, &commands).await,
+                Err(error) => Err(error),
+            }
+        };
+        let asked = (0..places.len()).filter(|shard| !places[*shard].is_empty()).map(to_shard);
+        let mut replies: Vec<(usize, Value)> = try_join_all(asked).await?.into_iter().flatten().collect();
+        replies.sort_unstable_by_key(|(place, _)| *place);
+        if replies.len() != commands.len() {
+            return Err(unexpected());
+        }
+        Ok(replies.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// Slots are on the move: the client follows them for each command.
+    async fn one_by_one(
+        &self,
+        places: &[usize],
+        commands: &[(u16, Cmd)],
+    ) -> RedisResult<Vec<(usize, Value)>> {
+        let each = places.iter().map(async |place| Ok((*place, self.command(&commands[*place].1).await?)));
+        let replies = try_join_all(each).await;
+        if let Link::Cluster(connection, cluster) = self {
+            let shards = shards(&mut connection.clone()).await?;
+            *cluster.shards.write() = Arc::new(shards);
+        }
+        replies
+    }
+
+    /// Sends the same command to each server that takes writes.
+    pub(super) async fn each_master(&self, command: &Cmd) -> RedisResult<Vec<(usize, Value)>> {
+        let shards = self.shards();
+        let replies =
+            (0..shards).map(async |shard| Ok((shard, self.on_master(shard, command.clone()).await?)));
+        try_join_all(replies).await
+    }
+
+    /// Sends a command to one of the servers that take writes.
+    pub(super) async fn on_master(&self, shard: usize, command: Cmd) -> RedisResult<Value> {
+        let Link::Cluster(connection, cluster) = self else { return self.command(&command).await };
+        let slot = cluster.shards.read().slots.get(shard).copied();
+        let route = Route::new(slot.ok_or_else(unexpected)?, SlotAddr::Master);
+        let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(route));
+        sound(connection.clone().route_command(command, route).await?)
+    }
+
+    /// How many servers take writes.
+    pub(super) fn shards(&self) -> usize {
+        match self {
+            Link::One(_) => 1,
+            Link::Cluster(_, cluster) => cluster.shards.read().slots.len(),
+        }
+    }
+
+    /// Whether keys of one script must be of one slot.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self, Link::Cluster(..))
+    }
+}
+
+/// The slot of a key that is hashed as a whole: CRC-16/XMODEM, as the cluster's specification has it.
+pub(super) fn slot(key: &[u8]) -> u16 {
+    let crc = key.iter().fold(0u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % SLOTS as u16
+}
+
+/// Asks a server of the cluster who has which slots.
+async fn shards(connection: &mut ClusterConnection) -> RedisResult<Shards> {
+    let mut command = redis::cmd("CLUSTER");
+    command.arg("SLOTS");
+    let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+    let Value::Array(ranges) = sound(connection.route_command(command, route).await?)? else {
+        return Err(unexpected());
+    };
+    let (mut of_slot, mut slots, mut masters) = (vec![0; SLOTS], Vec::new(), Vec::new());
+    for range in ranges {
+        let Value::Array(parts) = range else { return Err(unexpected()) };
+        let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = &parts[..] else {
+            return Err(unexpected());
+        };
+        let (first, last) = match (u16::try_from(*first), usize::try_from(*last)) {
+            (Ok(first), Ok(last)) if usize::from(first) <= last && last < SLOTS => (first, last),
+            _ => return Err(unexpected()),
+        };
+        // Host and port; what follows is not the same in every reply.
+        let master = master.iter().take(2).cloned().collect::<Vec<_>>();
+        let shard = masters.iter().position(|known| *known == master).unwrap_or_else(|| {
+            masters.push(master);
+            slots.push(first);
+            masters.len() - 1
+        });
+        of_slot[usize::from(first)..=last].fill(shard as u16);
+    }
+    if slots.is_empty() {
+        return Err(
+            (ErrorKind::Server(ServerErrorKind::ClusterDown), "no server of the cluster has a slot").into()
+        );
+    }
+    Ok(Shards { of_slot, slots })
+}
+
+/// Whether a server says that a key lies elsewhere, or will in a moment.
+fn has_moved(error: &RedisError) -> bool {
+    let moved = [ServerErrorKind::Moved, ServerErrorKind::Ask, ServerErrorKind::TryAgain];
+    matches!(error.kind(), ErrorKind::Server(kind) if moved.contains(&kind))
+}
+
+/// A reply, unless it is an error.
+fn sound(value: Value) -> RedisResult<Value> {
+    match value {
+        Value::ServerError(error) => Err(error.into()),
+        value => Ok(value),
+    }
+}
+
+fn bytes(value: Value) -> RedisResult<Option<Vec<u8>>> {
+    match sound(value)? {
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) => Ok(Some(bytes)),
+        _ => Err(unexpected()),
+    }
+}
+
+/// A reply is not of the type that the command's documentation gives.
+pub(super) fn unexpected() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "the server sent something else than was asked for").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(slot(b"123456789"), 0x31c3);
+        assert_eq!(slot(b"foo"), 12182);
+        assert_eq!(slot(b""), 0);
+    }
+}

@@ -1,0 +1,168 @@
+//! A Redis, and a cluster of three, for as long as a test needs them.
+//!
+//! Each server runs beside a shell that waits for this process to end, however it ends, and then ends the server.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::{Connection, FromRedisValue};
+use tempfile::TempDir;
+
+/// How long a server has to get ready.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A name that no other test of this process uses.
+pub(crate) fn fresh_prefix() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A server on a port of its own. It keeps nothing on disk unless it is told to.
+pub(crate) struct RedisServer {
+    shell: Child,
+    process: u32,
+    port: u16,
+    options: Vec<String>,
+    folder: TempDir,
+}
+
+impl RedisServer {
+    /// One for all tests that do not stop it.
+    pub(crate) fn shared() -> &'static RedisServer {
+        static SHARED: OnceLock<RedisServer> = OnceLock::new();
+        SHARED.get_or_init(|| RedisServer::start(&[]))
+    }
+
+    /// Starts one, with further options as on its command line.
+    pub(crate) fn start(options: &[&str]) -> RedisServer {
+        let port = free_port();
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let folder = TempDir::new().unwrap();
+        let (shell, process) = launch(port, &options, folder.path());
+        RedisServer { shell, process, port, options, folder }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn connection(&self) -> Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    /// Asks one command, its words separated by spaces.
+    pub(crate) fn ask<T: FromRedisValue>(&self, command: &str) -> T {
+        let mut words = command.split(' ');
+        let mut asked = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            asked.arg(word);
+        });
+        asked.query(&mut self.connection()).unwrap()
+    }
+
+    /// Kills it, as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.signal("KILL");
+        // The shell waits for nothing but us, and then has no one left to end.
+        drop(self.shell.stdin.take());
+        self.shell.wait().unwrap();
+    }
+
+    /// Starts it again, where and with what it was.
+    pub(crate) fn restart(&mut self) {
+        (self.shell, self.process) = launch(self.port, &self.options, self.folder.path());
+    }
+
+    /// Sends it a signal, such as `STOP` and `CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args(["-s", signal, &self.process.to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+    }
+}
+
+/// Starts a server and waits until it says that it is ready. Returns the shell beside it, and the server's process.
+fn launch(port: u16, options: &[String], folder: &Path) -> (Child, u32) {
+    let mut shell = Command::new("sh")
+        .args(["-c", r#""$@" & echo $!; read -r _; kill -KILL $! 2>/dev/null"#, "sh", "redis-server"])
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"])
+        .arg(folder)
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(shell.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let process = lines.next().unwrap().parse().unwrap();
+    let mut log = Vec::new();
+    let ready = lines.by_ref().any(|line| {
+        let ready = line.contains("Ready to accept connections");
+        log.push(line);
+        ready
+    });
+    assert!(ready, "redis-server (`make setup` installs it) ended at once:\n{}", log.join("\n"));
+    // What it says later is read too, so that it never waits for a reader.
+    std::thread::spawn(move || lines.for_each(drop));
+    (shell, process)
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Three servers, a third of the slots each.
+pub(crate) struct RedisCluster {
+    pub(crate) servers: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// One for all tests that do not stop it.
+    pub(crate) fn shared() -> &'static RedisCluster {
+        static SHARED: OnceLock<RedisCluster> = OnceLock::new();
+        SHARED.get_or_init(RedisCluster::start)
+    }
+
+    pub(crate) fn start() -> RedisCluster {
+        let server = |_| {
+            // The port that servers talk to each other on would else be out of range.
+            let bus = free_port().to_string();
+            let options =
+                ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
+            (RedisServer::start(&options), bus)
+        };
+        let (servers, buses): (Vec<RedisServer>, Vec<String>) = (0..3).map(server).unzip();
+        for (server, slots) in servers.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
+            let () = server.ask(&format!("CLUSTER ADDSLOTSRANGE {slots}"));
+        }
+        for (other, bus) in servers.iter().zip(&buses).skip(1) {
+            let () = servers[0].ask(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", other.port));
+        }
+        let start = Instant::now();
+        let is_whole = |server: &RedisServer| {
+            let info: String = server.ask("CLUSTER INFO");
+            info.contains("cluster_state:ok") && info.contains("cluster_size:3")
+        };
+        while !servers.iter().all(is_whole) {
+            assert!(start.elapsed() < PATIENCE, "the cluster does not get ready");
+            std::thread::yield_now();
+        }
+        RedisCluster { servers }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let hosts: Vec<String> =
+            self.servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+        format!("redis://{}?cluster=true", hosts.join(","))
+    }
+}
