@@ -18,7 +18,7 @@ use quern_server::store::rocks::{Rows, Upserted, Wanted};
 use quern_server::{Error, Quern};
 
 use crate::redis_server::{RedisCluster, RedisServer, free_port, fresh_prefix};
-use crate::support::{Repository, Store, materialize_to};
+use crate::support::{Repository, Store, materialize_to, try_materialize_to};
 
 const VIEW: ViewId = ViewId(0x7b7d_2a00_5c5b_0001);
 const DAY_US: i64 = 86_400_000_000;
@@ -612,5 +612,70 @@ fn a_redis_that_freezes_or_dies_under_load_gives_no_wrong_value_and_nobody_waits
         for name in ["quern_online_store_breaker_opened_total", "quern_online_store_errors_total{kind=\"timeout\"}"] {
             assert!(metrics.contains(name), "{name} is not in\n{metrics}");
         }
+    });
+}
+
+#[test]
+fn a_cluster_of_which_a_server_freezes_or_dies_is_whole_again_when_that_is_back() {
+    let mut cluster = RedisCluster::start();
+    let repository = repository();
+    runtime().block_on(async {
+        let settings = [("online", cluster.url()), ("online_timeout", format!("{}ms", DEADLINE.as_millis()))];
+        let quern = repository.try_open_with(".quern", &settings).await.unwrap();
+        let files = quern_server::repository::read(repository.path()).unwrap();
+        let candidate = quern_server::apply::check(&quern, files).await.unwrap();
+        quern_server::apply::apply(&quern, candidate).await.unwrap();
+        materialize_to(&quern, NOW_US);
+        let seen = Seen::default();
+        let ask_on = async |requests: i64| {
+            for turn in 0..requests {
+                let (key, asked) = (KEYS - 1 - turn % 24, Instant::now());
+                seen.note("svc", key, asked, ask(&quern, "svc", vec![Some(key)]).await);
+            }
+        };
+        // Until so many in a row are answered.
+        let recover = async || {
+            let start = Instant::now();
+            loop {
+                let refused = seen.refused.load(Ordering::Relaxed);
+                ask_on(100).await;
+                if seen.refused.load(Ordering::Relaxed) == refused {
+                    break;
+                }
+                assert!(
+                    start.elapsed() < Duration::from_secs(60),
+                    "still refused after {:?}",
+                    start.elapsed()
+                );
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            println!("whole again after {:.1?}", start.elapsed());
+        };
+        ask_on(200).await;
+        seen.tell("whole");
+        cluster.servers[1].signal("STOP");
+        ask_on(60).await;
+        assert!(seen.refused.load(Ordering::Relaxed) > 0);
+        seen.tell("one of three frozen");
+        cluster.servers[1].signal("CONT");
+        recover().await;
+        seen.tell("thawed");
+
+        cluster.servers[1].kill();
+        ask_on(60).await;
+        assert!(seen.refused.load(Ordering::Relaxed) > 0);
+        seen.tell("one of three killed");
+        // It kept nothing: its rows come back when history is read again.
+        cluster.servers[1].restart();
+        let start = Instant::now();
+        while let Err(error) = try_materialize_to(&quern, NOW_US) {
+            assert!(
+                matches!(error, Error::Unavailable(_)) && start.elapsed() < Duration::from_secs(60),
+                "{error}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        recover().await;
+        seen.tell("restarted and filled");
     });
 }
