@@ -382,9 +382,8 @@ impl Case {
         let mut events = files.concat();
         let mut known = HashMap::new();
         for event in pushed.concat() {
-            let has_key =
-                |view: &View| if view.by == Column::K { event.key.is_some() } else { event.i.is_some() };
-            let is_taken = self.views.iter().any(has_key) && event.ts_us.is_some();
+            // There is a view of each of the two keys.
+            let is_taken = (event.key.is_some() || event.i.is_some()) && event.ts_us.is_some();
             let content = format!("{event:?}");
             if !self.rules.has_id || is_taken && known.get(&(event.ts_us, event.id)) != Some(&content) {
                 known.insert((event.ts_us, event.id), content);

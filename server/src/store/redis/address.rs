@@ -14,7 +14,7 @@ use feature_defs::suggest;
 use redis::{ConnectionInfo, IntoConnectionInfo};
 
 /// Names of options.
-const OPTIONS: [&str; 4] = ["ca", "cluster", "prefix", "read_from_replicas"];
+const OPTIONS: [&str; 3] = ["ca", "cluster", "prefix"];
 const PREFIX_DEFAULT: &str = "quern";
 const PREFIX_LENGTH_MAX: usize = 64;
 
@@ -27,8 +27,6 @@ pub struct Address {
     shown: String,
     /// Whether the servers are members of a cluster.
     pub cluster: bool,
-    /// Whether look-ups may ask the replicas of a cluster, which lag behind.
-    pub read_from_replicas: bool,
     /// What our keys begin with: several Querns share a Redis by different ones.
     pub prefix: String,
     /// The certificate, PEM, that the servers' certificates are signed with; the system's where there is none.
@@ -61,7 +59,6 @@ impl Address {
             servers: hosts.split(',').map(server).collect(),
             shown: format!("{scheme}://{hosts}{slash}{database}"),
             cluster,
-            read_from_replicas: false,
             prefix: PREFIX_DEFAULT.to_owned(),
             ca: None,
         };
@@ -78,7 +75,6 @@ impl Address {
             || value.parse().map_err(|_| format!("option `{name}` is `true` or `false`, not `{value}`"));
         match name {
             "cluster" => self.cluster = flag()?,
-            "read_from_replicas" => self.read_from_replicas = flag()?,
             "ca" => {
                 self.ca = Some(absolute(base.join(value)).map_err(|error| format!("option `ca`: {error}"))?)
             }
@@ -102,11 +98,6 @@ impl Address {
         }
         if self.cluster && !matches!(database, "" | "0") {
             return Err(format!("a cluster has no database `{database}`; use option `prefix` instead"));
-        }
-        if self.read_from_replicas && !self.cluster {
-            return Err(
-                "option `read_from_replicas` needs a cluster; name the replica itself instead".to_owned()
-            );
         }
         if self.ca.is_some() && !tls {
             return Err("option `ca` needs TLS; write `rediss://`".to_owned());
@@ -154,8 +145,8 @@ mod tests {
         assert_eq!((server.redis_settings().db(), server.redis_settings().password()), (2, Some("s3cret")));
         assert_eq!(one.to_string(), "redis://cache:6380/2", "a password is shown to nobody");
         assert!(!format!("{one:?}").contains("s3cret"));
-        let many = parse("rediss+cluster://u:p%40@a:1,b:2?read_from_replicas=true&ca=ca.pem").unwrap();
-        assert!(many.cluster && many.read_from_replicas);
+        let many = parse("rediss+cluster://u:p%40@a:1,b:2?ca=ca.pem").unwrap();
+        assert!(many.cluster);
         assert_eq!(many.ca, Some("/shop/ca.pem".into()));
         let servers = many.connections().unwrap();
         assert_eq!(servers.iter().map(|s| s.addr().to_string()).collect::<Vec<_>>(), ["a:1", "b:2"]);
@@ -173,7 +164,6 @@ mod tests {
             ("redis://a?prefix={x}", "letters, digits and signs of `-_.:`"),
             ("redis://a?cluster=yes", "`true` or `false`, not `yes`"),
             ("redis://a?ca=x.pem", "write `rediss://`"),
-            ("redis://a?read_from_replicas=true", "needs a cluster"),
             ("redis://a:b", "is not understood"),
             ("redis://a/x", "is not understood"),
         ] {

@@ -12,7 +12,6 @@ use parking_lot::RwLock;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_read_routing::RandomReplicaStrategy;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind,
@@ -41,7 +40,6 @@ pub(super) enum Link {
 /// What is known of a cluster.
 pub(super) struct Cluster {
     shards: RwLock<Arc<Shards>>,
-    reads: SlotAddr,
 }
 
 /// Which shard has which slot.
@@ -72,14 +70,9 @@ impl Link {
             if let Some(certificates) = certificates {
                 builder = builder.certs(certificates);
             }
-            let mut reads = SlotAddr::Master;
-            if address.read_from_replicas {
-                builder = builder.read_routing_strategy(RandomReplicaStrategy);
-                reads = SlotAddr::ReplicaOptional;
-            }
             let mut connection = builder.build()?.get_async_connection().await?;
             let shards = RwLock::new(Arc::new(shards(&mut connection).await?));
-            return Ok(Link::Cluster(connection, Arc::new(Cluster { shards, reads })));
+            return Ok(Link::Cluster(connection, Arc::new(Cluster { shards })));
         }
         let server = servers.into_iter().next().ok_or_else(|| wrong("names no server".to_owned()))?;
         let client = match certificates {
@@ -123,14 +116,14 @@ impl Link {
                 }
                 if found.len() == keys.len() { Ok(found) } else { Err(unexpected()) }
             }
-            Link::Cluster(_, cluster) => {
+            Link::Cluster(..) => {
                 let command = |key: &[u8]| {
                     let mut command = redis::cmd("GET");
                     command.arg(key);
                     command
                 };
                 let commands = keys.iter().map(|key| (slot(key), command(key))).collect();
-                let replies = self.everywhere(commands, cluster.reads).await?;
+                let replies = self.everywhere(commands).await?;
                 replies.into_iter().map(bytes).collect()
             }
         }
@@ -155,13 +148,13 @@ impl Link {
                 // A few hundred bytes to each server: cheaper than keeping track of who has them.
                 let route = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
                 connection.clone().route_command(first.clone(), route).await?;
-                self.everywhere(commands, SlotAddr::Master).await
+                self.everywhere(commands).await
             }
         }
     }
 
     /// Of a cluster: sends each command to its shard.
-    async fn everywhere(&self, commands: Vec<(u16, Cmd)>, to: SlotAddr) -> RedisResult<Vec<Value>> {
+    async fn everywhere(&self, commands: Vec<(u16, Cmd)>) -> RedisResult<Vec<Value>> {
         let Link::Cluster(connection, cluster) = self else { return Err(unexpected()) };
         let known = Arc::clone(&cluster.shards.read());
         let mut places: Vec<Vec<usize>> = vec![Vec::new(); known.slots.len()];
@@ -174,7 +167,7 @@ impl Link {
             places.iter().for_each(|place| {
                 pipeline.add_command(commands[*place].1.clone());
             });
-            let route = SingleNodeRoutingInfo::SpecificNode(Route::new(known.slots[shard], to));
+            let route = SingleNodeRoutingInfo::SpecificNode(Route::new(known.slots[shard], SlotAddr::Master));
             let replies = connection.clone().route_pipeline(pipeline, 0, places.len(), route).await;
             match replies.and_then(|replies| replies.into_iter().map(sound).collect::<RedisResult<Vec<_>>>())
             {
