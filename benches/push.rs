@@ -86,6 +86,7 @@ fn ours(repository: &Repository, source: &'static str, pushers: usize, count: us
                         rejected: Vec::new(),
                         to: PushTo::OnlineAndOffline,
                         idempotency_key: None,
+                        positions: Vec::new(),
                     };
                     let begun = Instant::now();
                     push(&quern, pushed).await.unwrap_or_else(|error| panic!("{error}"));

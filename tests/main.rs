@@ -26,6 +26,7 @@ mod redis;
 mod redis_server;
 mod registry;
 mod servers;
+mod streams;
 mod support;
 mod windows;
 mod windows_oracle;

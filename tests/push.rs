@@ -436,6 +436,7 @@ async fn pushes_and_runs_over_history_at_the_same_time_end_in_one_truth() {
                     rejected: Vec::new(),
                     to: PushTo::OnlineAndOffline,
                     idempotency_key: None,
+                    positions: Vec::new(),
                 };
                 assert_eq!(push(&quern, pushed).await.unwrap().accepted, 10);
             }

@@ -96,6 +96,7 @@ pub(crate) async fn push_rows(quern: &Arc<Quern>, rows: &RecordBatch, at_a_time:
             rejected: Vec::new(),
             to: PushTo::OnlineAndOffline,
             idempotency_key: None,
+            positions: Vec::new(),
         };
         let rejected = match push(quern, pushed).await {
             Ok(reply) => reply.rejected,

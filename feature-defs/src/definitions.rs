@@ -58,8 +58,10 @@ pub struct Source {
     pub description: String,
     /// Files that hold history; absent for a source that is only pushed to.
     pub batch: Option<BatchSource>,
-    /// Whether rows may be pushed.
+    /// Whether rows may be pushed; true as well where they come from a stream.
     pub push: bool,
+    /// Events that come by themselves.
+    pub stream: Option<StreamSource>,
     /// The column that says when a row became true.
     pub event_timestamp: String,
     /// The column that says when a row became known.
@@ -82,6 +84,28 @@ pub struct BatchSource {
     pub path: String,
     /// Where the path is declared.
     pub loc: Loc,
+}
+
+/// Events of a broker, each a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamSource {
+    /// Which kind of broker.
+    pub broker: Broker,
+    /// Its addresses, as its own clients take them.
+    pub servers: String,
+    /// The topic, or the key of the stream.
+    pub topic: String,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// Brokers that events come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broker {
+    /// Apache Kafka, or what speaks its protocol.
+    Kafka,
+    /// A stream of Redis or Valkey.
+    Redis,
 }
 
 /// File formats that history is read from.

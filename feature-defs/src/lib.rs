@@ -18,8 +18,9 @@ mod shape;
 mod yaml;
 
 pub use definitions::{
-    Aggregation, BatchSource, Column, Definitions, Entity, Expr, Feature, FeatureService, FeatureView,
-    Format, Function, Literal, Model, ModelVersion, Projection, ScalarType, Source, Type, Window,
+    Aggregation, BatchSource, Broker, Column, Definitions, Entity, Expr, Feature, FeatureService,
+    FeatureView, Format, Function, Literal, Model, ModelVersion, Projection, ScalarType, Source,
+    StreamSource, Type, Window,
 };
 pub use duration::{format_duration, parse_duration};
 pub use error::{DefError, Loc, suggest};

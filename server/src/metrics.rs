@@ -35,6 +35,8 @@ pub struct Metrics {
     pub push_queue_rows: IntGauge,
     /// Pushed rows by source that are in no file yet.
     pub pushed_tail_rows: IntGaugeVec,
+    /// How often the stream of a source could not be read.
+    pub stream_errors: IntCounterVec,
     push_rows: IntCounterVec,
     /// Whether the online store answers: 0 while the breaker is open.
     pub online_store_up: IntGauge,
@@ -89,6 +91,11 @@ impl Metrics {
             &["source"],
         )?;
         registry.register(Box::new(pushed_tail_rows.clone()))?;
+        let stream_errors = IntCounterVec::new(
+            Opts::new("quern_stream_errors_total", "How often the stream of a source could not be read"),
+            &["source"],
+        )?;
+        registry.register(Box::new(stream_errors.clone()))?;
         let push_rows = IntCounterVec::new(
             Opts::new("quern_push_rows_total", "Pushed rows by source and outcome"),
             &["source", "outcome"],
@@ -127,6 +134,7 @@ impl Metrics {
             push_seconds,
             push_queue_rows,
             pushed_tail_rows,
+            stream_errors,
             push_rows,
             online_store_up,
             online_store_errors,

@@ -38,6 +38,19 @@ pub struct Push {
     pub to: PushTo,
     /// Names the push, so that it counts once however often it comes.
     pub idempotency_key: Option<String>,
+    /// How far the parts of a stream that the rows come from are read with them.
+    pub positions: Vec<Position>,
+}
+
+/// How far one part of a source's stream is read.
+#[derive(Debug, Clone)]
+pub struct Position {
+    /// Names the part.
+    pub part: String,
+    /// Where reading began; none at the start. Rows that were read from elsewhere are not taken.
+    pub from: Option<Vec<u8>>,
+    /// Where reading goes on.
+    pub to: Vec<u8>,
 }
 
 /// The pushes of one data folder that are under way.
@@ -125,7 +138,8 @@ pub async fn push(quern: &Arc<Quern>, push: Push) -> Result<PushReply> {
         checking.await.map_err(|error| Error::internal("looking at pushed rows", error))??
     };
     metrics().count_pushed(&name, "rejected", checked.rejected.len());
-    if given > 0 && checked.rows.num_rows() == 0 {
+    // A stream is read on, whatever it held.
+    if given > 0 && checked.rows.num_rows() == 0 && checked.positions.is_empty() {
         return Err(Error::Rejected(checked.rejected));
     }
     let (answer, answered) = tokio::sync::oneshot::channel();
@@ -155,6 +169,11 @@ impl Quern {
     pub fn hold_pushes<T>(&self, work: impl FnOnce() -> T) -> T {
         let _order = self.pushing.order.lock();
         work()
+    }
+
+    /// How far a part of a source's stream is read.
+    pub(crate) fn position(&self, source: &str, part: &str) -> Result<Option<Vec<u8>>> {
+        group::position(self, source, part)
     }
 
     /// Writes the rows pushed to `source` that are in no file yet into one, unless the head is being made.

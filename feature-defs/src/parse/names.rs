@@ -113,7 +113,7 @@ fn check_source(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
     if node.get("batch").is_none() && !def.push {
         errors.push(
             DefError::new(&def.loc, format!("source `{}` has neither files nor pushes", def.name))
-                .with_help("give it `batch`, or `push: true`, or both"),
+                .with_help("give it `batch`, `push: true`, `stream`, or several of them"),
         );
     }
     not_twice("column", def.columns.iter().map(|column| (column.name.as_str(), &column.loc)), errors);

@@ -10,8 +10,8 @@ use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
-    Aggregation, BatchSource, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format, Function,
-    Literal, Loc, Model, ModelVersion, Projection, Source, Type, Window,
+    Aggregation, BatchSource, Broker, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format,
+    Function, Literal, Loc, Model, ModelVersion, Projection, Source, StreamSource, Type, Window,
 };
 
 pub(super) fn entity(node: &Node) -> Entity {
@@ -26,7 +26,8 @@ pub(super) fn source(node: &Node) -> Source {
         name,
         description: text(node, "description"),
         batch: node.get("batch").and_then(batch),
-        push: is_true(node, "push"),
+        push: is_true(node, "push") || node.get("stream").is_some(),
+        stream: node.get("stream").and_then(stream),
         event_timestamp: text(node, "event_timestamp"),
         created_timestamp: created.map(str::to_owned),
         event_id: texts(node, "event_id"),
@@ -73,6 +74,17 @@ pub(super) fn model(node: &Node) -> Model {
         ModelVersion { version, path: text(node, "path"), service: text(node, "service"), loc }
     });
     Model { name, description: text(node, "description"), versions: versions.collect(), loc }
+}
+
+fn stream(node: &Node) -> Option<StreamSource> {
+    let topic = node.get("topic")?;
+    let broker = match text(node, "broker").as_str() {
+        "kafka" => Broker::Kafka,
+        "redis" => Broker::Redis,
+        _ => return None,
+    };
+    let servers = text(node, "servers");
+    Some(StreamSource { broker, servers, topic: topic.text()?.to_owned(), loc: topic.loc.clone() })
 }
 
 fn batch(node: &Node) -> Option<BatchSource> {

@@ -48,9 +48,14 @@ pub(super) static SOURCE: Object = Object {
         optional(
             "batch",
             Shape::Object(&BATCH),
-            "Files that hold history. A source needs `batch`, `push: true` or both.",
+            "Files that hold history. A source needs `batch`, `push: true`, `stream`, or several of them.",
         ),
         optional("push", Shape::Bool, "Whether rows may be pushed; `false` unless given."),
+        optional(
+            "stream",
+            Shape::Object(&STREAM),
+            "Events of a broker, which come in as if they were pushed.",
+        ),
         required("event_timestamp", Shape::SourceColumn, "The column that says when a row became true."),
         optional("created_timestamp", Shape::SourceColumn, "The column that says when a row became known."),
         optional(
@@ -76,6 +81,20 @@ static BATCH: Object = Object {
             "File format; CSV files start with a header line.",
         ),
         required("path", Shape::Path, "A path or glob, relative to the repository's root."),
+    ],
+};
+
+static STREAM: Object = Object {
+    noun: "a stream",
+    doc: "Events of a broker: each is a row, as a JSON object.",
+    keys: &[
+        required("broker", Shape::OneOf(&["kafka", "redis"]), "Kind of broker."),
+        required(
+            "servers",
+            Shape::Text,
+            "Kafka: `host:port` of one or more brokers, with commas between; Redis: a URL.",
+        ),
+        required("topic", Shape::Text, "Kafka: the topic; Redis: the key of the stream."),
     ],
 };
 

@@ -202,7 +202,7 @@ features: [temp]
 "#,
         expect![[r#"
             case.yaml:3:7: source `a` has neither files nor pushes
-              help: give it `batch`, or `push: true`, or both
+              help: give it `batch`, `push: true`, `stream`, or several of them
             case.yaml:8:7: source `b` must declare its `columns`
               help: CSV files do not say the types of their columns
             case.yaml:16:20: `loaded` is not among the declared columns of source `c`

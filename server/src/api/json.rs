@@ -15,7 +15,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 pub(crate) use parse::{Json, body};
 pub(crate) use print::{Instant, Value, Values};
 pub(crate) use read::{columns, instances, micros_now};
-pub(crate) use rows::rows;
+pub(crate) use rows::{events, rows};
 
 /// Padded when written; read with and without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

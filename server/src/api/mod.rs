@@ -7,6 +7,7 @@
 //! | `POST /v1/models/{model}[/versions/{version}]:predict` | [`predict`] |
 //! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize` | [`admin`] |
 //! | Arrow Flight | [`flight`] |
+//! | no route: events of Kafka and of Redis Streams come in by themselves | [`stream`] |
 //! | the rest: health, metrics, what is live | [`http`] |
 //!
 //! Architecture invariant: nothing here computes. A handler reads a request, calls a verb, and shows what came of it;
@@ -20,6 +21,7 @@ mod http;
 mod json;
 pub(crate) mod predict;
 mod push;
+mod stream;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -36,12 +38,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::Quern;
 use crate::error::Result;
+use stream::Task;
 
 /// How long requests under way may take once the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile it
-/// follows the applies of other servers.
+/// follows the applies of other servers, and reads streams.
 ///
 /// # Errors
 /// The listener's own failures.
@@ -51,6 +54,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let _following = quern.follow();
+    let _streams = Task::spawn(stream::follow(Arc::clone(&quern)));
     run(router(quern), listener, shutdown).await
 }
 

@@ -30,7 +30,8 @@ pub(super) async fn push_rows(State(quern): State<Arc<Quern>>, Body(body): Body)
     };
     let (rows, rejected) = json::rows(&live.source_schemas[&source.name], &frame(df.as_ref())?)?;
     let idempotency_key = optional("idempotency_key", idempotency_key.as_ref())?.map(Cow::into_owned);
-    let pushed = Push { source: source.name.clone(), rows, rejected, to, idempotency_key };
+    let pushed =
+        Push { source: source.name.clone(), rows, rejected, to, idempotency_key, positions: Vec::new() };
     Ok(json_reply(&push(&quern, pushed).await?))
 }
 
@@ -83,7 +84,8 @@ pub(super) async fn write_to_online_store(
     }
     let (rows, rejected) = json::rows(schema, &Json::Object(columns))?;
     let source = source.name.clone();
-    let pushed = Push { source, rows, rejected, to: PushTo::Online, idempotency_key: None };
+    let pushed =
+        Push { source, rows, rejected, to: PushTo::Online, idempotency_key: None, positions: Vec::new() };
     Ok(json_reply(&push(&quern, pushed).await?))
 }
 

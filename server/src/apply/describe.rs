@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use feature_defs::{
-    Aggregation, BatchSource, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format, Function,
-    Literal, Model, ModelVersion, Projection, Source, format_duration,
+    Aggregation, BatchSource, Broker, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format,
+    Function, Literal, Model, ModelVersion, Projection, Source, StreamSource, format_duration,
 };
 use quern_engine::schema::type_name;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,7 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
         description,
         batch,
         push,
+        stream,
         event_timestamp,
         created_timestamp,
         event_id,
@@ -95,6 +96,13 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
             Format::Csv => "csv",
         };
         put(&mut keys, "batch", &format!("{format} {path}"));
+    }
+    if let Some(StreamSource { broker, servers, topic, loc: _ }) = stream {
+        let broker = match broker {
+            Broker::Kafka => "kafka",
+            Broker::Redis => "redis",
+        };
+        put(&mut keys, "stream", &format!("{broker} {servers} {topic}"));
     }
     put(&mut keys, "push", if *push { "true" } else { "" });
     put(&mut keys, "event timestamp", event_timestamp);

@@ -23,7 +23,7 @@ use quern_engine::schema::quern_type;
 use quern_engine::windows::Windows;
 use sha2::{Digest, Sha256};
 
-use super::{Job, Push};
+use super::{Job, Position, Push};
 use crate::error::{Error, Result};
 use crate::materialize::newest;
 use crate::metrics::metrics;
@@ -130,6 +130,14 @@ impl Group<'_> {
                 source.name
             )));
         }
+        for Position { part, from, .. } in &push.positions {
+            if self.seen(&[position_key(&source.name, part)])?.into_iter().next().flatten() != *from {
+                return Err(Error::Refused(format!(
+                    "the stream of source `{}` was read on already",
+                    source.name
+                )));
+            }
+        }
         let given = push.rows.num_rows();
         let reply = PushReply { accepted: given, rejected: push.rejected.clone(), ..PushReply::default() };
         let named = push.idempotency_key.as_ref().map(|key| (key, digest(push)));
@@ -148,6 +156,9 @@ impl Group<'_> {
             }
         }
         let reply = self.admit_rows(source, push, reply)?;
+        for Position { part, to, .. } in &push.positions {
+            self.note(position_key(&source.name, part), to.clone(), i64::MAX);
+        }
         if let Some((key, digest)) = named {
             let key = SeenKey::new(&source.name, &[&[1], key.as_bytes()].concat());
             self.note(key, digest, self.now_us);
@@ -326,6 +337,16 @@ impl Anew<'_> {
         windows::bring_in(quern, &scan, self.view, &stretch, &|_, _| ())?;
         Ok(())
     }
+}
+
+/// How far a part of a source's stream is read.
+pub(super) fn position(quern: &Quern, source: &str, part: &str) -> Result<Option<Vec<u8>>> {
+    let seen = quern.local.seen(&[position_key(source, part)], i64::MIN)?;
+    Ok(seen.into_iter().next().flatten().map(|seen| seen.value))
+}
+
+fn position_key(source: &str, part: &str) -> SeenKey {
+    SeenKey::new(source, &[&[3], part.as_bytes()].concat())
 }
 
 /// A row as an event: what names it, and what it says.

@@ -60,6 +60,7 @@ impl Upload {
             rejected: Vec::new(),
             to: self.command.to,
             idempotency_key: self.command.idempotency_key.as_ref().map(|key| format!("{key}#{batch}")),
+            positions: Vec::new(),
         };
         let reply = match push(&self.quern, pushed).await {
             // The rows of the batches to come may be better.

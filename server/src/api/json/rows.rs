@@ -43,6 +43,32 @@ pub(crate) fn rows(schema: &Schema, df: &Json<'_>) -> Result<(RecordBatch, Vec<R
     Ok((RecordBatch::try_new(Arc::new(Schema::new(Fields::from(fields))), columns)?, rejected))
 }
 
+/// Reads events, each a JSON object with the columns of a row. What an object has besides says nothing, and what it lacks
+/// is null; an event that is no object is rejected.
+pub(crate) fn events(schema: &Schema, events: &[impl AsRef<[u8]>]) -> Result<(RecordBatch, Vec<Rejected>)> {
+    let mut rejected = Vec::new();
+    let mut cells: Vec<Vec<Json<'_>>> = vec![vec![Json::Null; events.len()]; schema.fields().len()];
+    for (index, event) in events.iter().enumerate() {
+        let cause = match serde_json::from_slice(event.as_ref()) {
+            Ok(Json::Object(entries)) => {
+                for (name, value) in entries {
+                    if let Some((column, _)) = schema.fields().find(&name) {
+                        cells[column][index] = value;
+                    }
+                }
+                continue;
+            }
+            Ok(other) => format!("expected a JSON object, found {other}"),
+            Err(error) => format!("the event is not valid JSON: {error}"),
+        };
+        rejected.push(Rejected { index, column: None, cause });
+    }
+    let columns = schema.fields().iter().zip(&cells);
+    let columns =
+        columns.map(|(field, cells)| lenient(field, cells, &mut rejected)).collect::<Result<_>>()?;
+    Ok((RecordBatch::try_new(Arc::new(schema.clone()), columns)?, rejected))
+}
+
 fn lenient(field: &Field, cells: &[Json<'_>], rejected: &mut Vec<Rejected>) -> Result<ArrayRef> {
     let mut cells: Vec<&Json<'_>> = cells.iter().collect();
     if let Ok(column) = column(field.data_type(), &cells) {

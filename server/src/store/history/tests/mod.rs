@@ -36,6 +36,7 @@ impl Repository {
             description: String::new(),
             batch: Some(batch),
             push: false,
+            stream: None,
             event_timestamp: "at".to_owned(),
             created_timestamp: None,
             event_id: Vec::new(),

@@ -1,0 +1,136 @@
+//! How do the events of a broker become rows?
+//!
+//! Each event is a JSON object and is pushed like any other row. How far a stream was read is written in one step with
+//! the rows ([`crate::push`]), and reading begins there: so each event counts once, whenever the server ends. A row that
+//! is no good is counted, logged and left behind; where there is no room, reading waits.
+
+mod kafka;
+mod redis;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use feature_defs::{Broker, StreamSource};
+use quern::wire::PushTo;
+use tokio::task::JoinHandle;
+
+use super::json;
+use crate::Quern;
+use crate::error::{Error, Result};
+use crate::metrics::metrics;
+use crate::push::{Position, Push, push};
+
+/// How often it is looked whether other definitions are live, and how long a failed stream rests.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The most events that are pushed together, and how long they are waited for.
+const EVENTS_MAX: usize = 4_096;
+const LINGER: Duration = Duration::from_millis(20);
+
+/// A task that ends when it is dropped.
+pub(super) struct Task(JoinHandle<()>);
+
+impl Task {
+    pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Task {
+        Task(tokio::spawn(work))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Reads every stream of the live definitions. What is applied later is followed.
+pub(super) async fn follow(quern: Arc<Quern>) {
+    let mut reading: BTreeMap<String, (StreamSource, Task)> = BTreeMap::new();
+    let mut number = u64::MAX;
+    loop {
+        let live = quern.live();
+        if live.number != number {
+            number = live.number;
+            let sources = &live.catalog.definitions.sources;
+            let is_same = |name: &String, stream: &StreamSource| {
+                sources.get(name).and_then(|source| source.stream.as_ref()).is_some_and(|now| {
+                    (now.broker, &now.servers, &now.topic) == (stream.broker, &stream.servers, &stream.topic)
+                })
+            };
+            reading.retain(|name, (stream, _)| is_same(name, stream));
+            for source in sources.values() {
+                let Some(stream) = &source.stream else { continue };
+                let reader = Reader { quern: Arc::clone(&quern), source: source.name.clone() };
+                reading
+                    .entry(source.name.clone())
+                    .or_insert_with(|| (stream.clone(), Task::spawn(read(reader, stream.clone()))));
+            }
+        }
+        drop(live);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Reads a stream for ever; after a failure again from where it was.
+async fn read(reader: Reader, stream: StreamSource) {
+    loop {
+        let ended = match stream.broker {
+            Broker::Kafka => kafka::read(&reader, &stream).await,
+            Broker::Redis => redis::read(&reader, &stream).await,
+        };
+        if let Err(error) = ended {
+            metrics().stream_errors.with_label_values(&[&reader.source]).inc();
+            tracing::warn!(source = reader.source, cause = %error, "a stream cannot be read; it is tried again");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Takes in the events of one source's stream.
+struct Reader {
+    quern: Arc<Quern>,
+    source: String,
+}
+
+impl Reader {
+    /// How far the part of the stream called `part` was read; none where it never was.
+    async fn position(&self, part: &str) -> Result<Option<Vec<u8>>> {
+        let (quern, source, part) = (Arc::clone(&self.quern), self.source.clone(), part.to_owned());
+        let reading = tokio::task::spawn_blocking(move || quern.position(&source, &part));
+        reading.await.map_err(|error| Error::internal("reading how far a stream was read", error))?
+    }
+
+    /// Pushes events, and notes with them how far the stream was read.
+    async fn take(&self, events: &[impl AsRef<[u8]>], positions: Vec<Position>) -> Result<()> {
+        loop {
+            let live = self.quern.live();
+            let Some(schema) = live.source_schemas.get(&self.source) else {
+                return Err(Error::Refused(format!("source `{}` is gone", self.source)));
+            };
+            let (rows, rejected) = json::events(schema, events)?;
+            let pushed = Push {
+                source: self.source.clone(),
+                rows,
+                rejected,
+                to: PushTo::OnlineAndOffline,
+                idempotency_key: None,
+                positions: positions.clone(),
+            };
+            match push(&self.quern, pushed).await {
+                Ok(reply) => {
+                    if let Some(first) = reply.rejected.first() {
+                        let (rows, cause) = (reply.rejected.len(), &first.cause);
+                        tracing::warn!(
+                            source = self.source,
+                            rows,
+                            cause,
+                            "events of a stream were left behind"
+                        );
+                    }
+                    return Ok(());
+                }
+                Err(Error::Overloaded(_) | Error::Unavailable(_)) => tokio::time::sleep(PAUSE).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
