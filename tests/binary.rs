@@ -45,6 +45,8 @@ pub(crate) fn run(folder: &Path, arguments: &[impl AsRef<OsStr>]) -> Printed {
 
 /// `quern serve` on a free port, until it is stopped or dropped.
 pub(crate) struct Server {
+    /// Where it listens.
+    pub(crate) url: String,
     process: Child,
     // Nobody reads on, but closing it would end the server at its next word.
     _stdout: BufReader<ChildStdout>,
@@ -57,8 +59,9 @@ impl Server {
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let server = Server { process, _stdout: stdout };
-        assert!(line.starts_with("listening on http://127.0.0.1:"), "the server said {line:?}");
+        let url = line.trim().strip_prefix("listening on ").unwrap_or_default().to_owned();
+        let server = Server { url, process, _stdout: stdout };
+        assert!(server.url.starts_with("http://127.0.0.1:"), "the server said {line:?}");
         server
     }
 

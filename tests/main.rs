@@ -25,6 +25,7 @@ mod random;
 mod redis;
 mod redis_server;
 mod registry;
+mod rolling;
 mod servers;
 mod streams;
 mod support;

@@ -1,7 +1,6 @@
 //! What becomes of a pushed row, over HTTP and over Flight, and what survives when the server is killed?
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -465,8 +464,7 @@ async fn a_server_killed_fifty_times_loses_no_acknowledged_row_and_doubles_none(
     let mut cut_off = 0;
     for _ in 0..KILLS {
         let server = binary::Server::start(repository.path());
-        let url = server_url(repository.path());
-        let client = quern::Client::connect(url).await.unwrap();
+        let client = quern::Client::connect(server.url.as_str()).await.unwrap();
         let until = tokio::time::Instant::now() + random.below(Duration::from_millis(150));
         let pushing = tokio::spawn(push_on(client, acknowledged));
         tokio::time::sleep_until(until).await;
@@ -486,12 +484,6 @@ async fn a_server_killed_fifty_times_loses_no_acknowledged_row_and_doubles_none(
     assert!((acknowledged..=acknowledged + 10).contains(&total), "{total} of {acknowledged}");
     let ids = quern.history.pushed.of("payments").end() as i64;
     assert_eq!(ids, total, "rows of history");
-}
-
-fn server_url(folder: &Path) -> String {
-    let told = std::fs::read_to_string(folder.join(".quern/server.json")).unwrap();
-    let told: Value = serde_json::from_str(&told).unwrap();
-    told["url"].as_str().unwrap().to_owned()
 }
 
 /// Pushes ten rows at a time from id `first` on until the server is gone; the first id that was not acknowledged, and
