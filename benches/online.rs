@@ -32,7 +32,7 @@ pub const DERIVED: usize = 5;
 /// Where `QUERN_PYTHON` is no Python with the packages of the flights example.
 pub fn repository() -> Repository {
     let definitions = definitions() + &models();
-    let repository = Repository::new(&definitions, &[("rows.parquet", rows())], |folder| {
+    let repository = Repository::new(&definitions, &[("rows.parquet", rows(ENTITIES))], |folder| {
         let python = std::env::var("QUERN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
         for (name, width) in [("scoring", WIDTH), ("derived", WIDTH + DERIVED)] {
             let status = Command::new(&python)
@@ -49,9 +49,9 @@ pub fn repository() -> Repository {
     repository
 }
 
-/// The same without models, on the online store that `settings` select; nothing is materialized yet.
-pub fn features(settings: &[(&str, String)]) -> Repository {
-    Repository::with_settings(&definitions(), &[("rows.parquet", rows())], |_| (), settings)
+/// The same for so many entities and without models, on the online store that `settings` select; nothing is materialized yet.
+pub fn features(entities: u64, settings: &[(&str, String)]) -> Repository {
+    Repository::with_settings(&definitions(), &[("rows.parquet", rows(entities))], |_| (), settings)
 }
 
 /// Materializes every entity.
@@ -120,20 +120,20 @@ fn models() -> String {
     text
 }
 
-fn rows() -> RecordBatch {
+fn rows(entities: u64) -> RecordBatch {
     let mut random = Random(1);
     let ts_us = now_us() - 3_600_000_000;
-    let times = TimestampMicrosecondArray::from(vec![ts_us; ENTITIES as usize]).with_timezone("UTC");
+    let times = TimestampMicrosecondArray::from(vec![ts_us; entities as usize]).with_timezone("UTC");
     let mut columns: Vec<(String, ArrayRef)> = vec![
         ("ts".to_owned(), Arc::new(times)),
-        ("id".to_owned(), Arc::new(Int64Array::from_iter_values(0..ENTITIES as i64))),
+        ("id".to_owned(), Arc::new(Int64Array::from_iter_values(0..entities as i64))),
     ];
     for view in 0..VIEWS {
         for place in 0..FEATURES {
             let column: ArrayRef = if place < FLOATS {
-                Arc::new(Float64Array::from_iter_values((0..ENTITIES).map(|_| random.unit() * 4.0 - 2.0)))
+                Arc::new(Float64Array::from_iter_values((0..entities).map(|_| random.unit() * 4.0 - 2.0)))
             } else {
-                Arc::new(Int64Array::from_iter_values((0..ENTITIES).map(|_| random.below(10) as i64)))
+                Arc::new(Int64Array::from_iter_values((0..entities).map(|_| random.below(10) as i64)))
             };
             columns.push((feature(view, place), column));
         }

@@ -32,7 +32,8 @@ const ROUNDS: usize = 5;
 fn main() {
     let server = RedisServer::start(&[]);
     let settings = [("online", server.url()), ("online_timeout", "10s".to_owned())];
-    let (redis, rocks) = (online::features(&settings), online::features(&[]));
+    let (redis, rocks) =
+        (online::features(online::ENTITIES, &settings), online::features(online::ENTITIES, &[]));
     online::fill(&rocks);
     let start = Instant::now();
     online::fill(&redis);
