@@ -5,6 +5,7 @@
 //! then is anybody answered. The queue is bounded: what does not fit is turned away at once, to come again later.
 
 mod group;
+mod repeats;
 mod rows;
 
 use std::sync::Arc;
@@ -173,7 +174,7 @@ impl Quern {
 
     /// How far a part of a source's stream is read.
     pub(crate) fn position(&self, source: &str, part: &str) -> Result<Option<Vec<u8>>> {
-        group::position(self, source, part)
+        repeats::position(self, source, part)
     }
 
     /// Writes the rows pushed to `source` that are in no file yet into one, unless the head is being made.

@@ -10,19 +10,16 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{Schema, TimestampMicrosecondType};
 use chrono::Utc;
 use feature_defs::Source;
 use quern::wire::{PushReply, PushTo};
 use quern_engine::ViewPlan;
 use quern_engine::asof::KeyTable;
-use quern_engine::row::{RowCodec, RowTimes};
-use quern_engine::schema::quern_type;
 use quern_engine::windows::Windows;
-use sha2::{Digest, Sha256};
 
+use super::repeats::{all_known_key, digest, events, position_key, push_key};
 use super::{Job, Position, Push};
 use crate::error::{Error, Result};
 use crate::materialize::newest;
@@ -142,7 +139,7 @@ impl Group<'_> {
         let reply = PushReply { accepted: given, rejected: push.rejected.clone(), ..PushReply::default() };
         let named = push.idempotency_key.as_ref().map(|key| (key, digest(push)));
         if let Some((key, digest)) = &named {
-            let seen = self.seen(&[SeenKey::new(&source.name, &[&[1], key.as_bytes()].concat())])?;
+            let seen = self.seen(&[push_key(&source.name, key)])?;
             match seen.into_iter().next().flatten() {
                 Some(known) if known == *digest => {
                     return Ok(PushReply { accepted: 0, repeated: given, ..reply });
@@ -160,8 +157,7 @@ impl Group<'_> {
             self.note(position_key(&source.name, part), to.clone(), i64::MAX);
         }
         if let Some((key, digest)) = named {
-            let key = SeenKey::new(&source.name, &[&[1], key.as_bytes()].concat());
-            self.note(key, digest, self.now_us);
+            self.note(push_key(&source.name, key), digest, self.now_us);
         }
         Ok(reply)
     }
@@ -229,7 +225,7 @@ impl Group<'_> {
 
     /// Whether every event that was ever pushed to the source is still known.
     fn all_known(&mut self, source: &Source) -> Result<bool> {
-        let key = SeenKey::new(&source.name, &[2]);
+        let key = all_known_key(&source.name);
         if let Some(since) = self.seen(std::slice::from_ref(&key))?.into_iter().next().flatten() {
             let since_us = since.as_slice().try_into().map_or(i64::MIN, i64::from_be_bytes);
             return Ok(self.now_us - since_us < KNOWN_US);
@@ -336,74 +332,5 @@ impl Anew<'_> {
         };
         windows::bring_in(quern, &scan, self.view, &stretch, &|_, _| ())?;
         Ok(())
-    }
-}
-
-/// How far a part of a source's stream is read.
-pub(super) fn position(quern: &Quern, source: &str, part: &str) -> Result<Option<Vec<u8>>> {
-    let seen = quern.local.seen(&[position_key(source, part)], i64::MIN)?;
-    Ok(seen.into_iter().next().flatten().map(|seen| seen.value))
-}
-
-fn position_key(source: &str, part: &str) -> SeenKey {
-    SeenKey::new(source, &[&[3], part.as_bytes()].concat())
-}
-
-/// A row as an event: what names it, and what it says.
-struct Event {
-    key: SeenKey,
-    content: Vec<u8>,
-    ts_us: i64,
-}
-
-fn events(source: &Source, rows: &RecordBatch) -> Result<Vec<Event>> {
-    let is_name = |name: &String| source.event_id.contains(name) || *name == source.event_timestamp;
-    let (names, all) = (RowBytes::new(rows, is_name)?, RowBytes::new(rows, |_| true)?);
-    let times = rows.column_by_name(&source.event_timestamp);
-    let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
-    let event = |row| {
-        let mut key = vec![0];
-        names.write(row, &mut key);
-        let mut content = Vec::new();
-        all.write(row, &mut content);
-        Event {
-            key: SeenKey::new(&source.name, &key),
-            content: Sha256::digest(&content)[..16].to_vec(),
-            ts_us: times.map_or(0, |times| times.value(row)),
-        }
-    };
-    Ok((0..rows.num_rows()).map(event).collect())
-}
-
-/// Names the rows of a push and where they go.
-fn digest(push: &Push) -> Vec<u8> {
-    let mut digest = Sha256::new();
-    digest.update([push.to as u8]);
-    if let Ok(all) = RowBytes::new(&push.rows, |_| true) {
-        let mut bytes = Vec::new();
-        (0..push.rows.num_rows()).for_each(|row| all.write(row, &mut bytes));
-        digest.update(&bytes);
-    }
-    digest.finalize()[..16].to_vec()
-}
-
-/// Rows as bytes: the columns of the language's types, as they are stored.
-struct RowBytes {
-    codec: RowCodec,
-    columns: Vec<ArrayRef>,
-}
-
-impl RowBytes {
-    fn new(rows: &RecordBatch, wanted: impl Fn(&String) -> bool) -> Result<RowBytes> {
-        let fields = rows.schema_ref().fields().iter().zip(rows.columns());
-        let (fields, columns): (Vec<_>, Vec<_>) = fields
-            .filter(|(field, _)| wanted(field.name()) && quern_type(field.data_type()).is_some())
-            .map(|(field, column)| (Arc::clone(field), Arc::clone(column)))
-            .unzip();
-        Ok(RowBytes { codec: RowCodec::new(&Arc::new(Schema::new(fields)))?, columns })
-    }
-
-    fn write(&self, row: usize, out: &mut Vec<u8>) {
-        self.codec.encode(RowTimes::default(), &self.columns, row, out);
     }
 }
