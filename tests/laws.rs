@@ -17,7 +17,7 @@ use quern_server::serving::look_up;
 use quern_server::training::training_set;
 
 use crate::oracle::{Row, Rules, as_of};
-use crate::support::{Repository, Store, materialize_to, push_rows};
+use crate::support::{Repository, Store, materialize_to, push_around};
 
 /// The feature columns: every type of the language.
 const TYPES: [&str; 12] = [
@@ -276,13 +276,7 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
     materialize_to(&quern, case.first_to_us);
     materialize_to(&quern, case.first_to_us);
     match case.pushed.filter(|_| last > 0) {
-        Some(at_a_time) => {
-            let rows = case.batch(last);
-            let half = rows.num_rows() / 2;
-            push_rows(&quern, &rows.slice(0, half), at_a_time).await;
-            materialize_to(&quern, NOW_US);
-            push_rows(&quern, &rows.slice(half, rows.num_rows() - half), at_a_time).await;
-        }
+        Some(at_a_time) => push_around(&quern, &case.batch(last), at_a_time, NOW_US).await,
         None => {
             case.write(&repository, last);
             materialize_to(&quern, NOW_US);

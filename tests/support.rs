@@ -88,7 +88,7 @@ impl Repository {
 }
 
 /// Pushes rows to source `s`, so many at a time; none is turned away for another cause than a null key or time.
-pub(crate) async fn push_rows(quern: &Arc<Quern>, rows: &RecordBatch, at_a_time: usize) {
+async fn push_rows(quern: &Arc<Quern>, rows: &RecordBatch, at_a_time: usize) {
     for start in (0..rows.num_rows()).step_by(at_a_time) {
         let pushed = Push {
             source: "s".to_owned(),
@@ -105,6 +105,14 @@ pub(crate) async fn push_rows(quern: &Arc<Quern>, rows: &RecordBatch, at_a_time:
         };
         assert!(rejected.iter().all(|row| row.cause.contains("null")), "{rejected:?}");
     }
+}
+
+/// Pushes the rows as [`push_rows`] does: half of them, and the others once history up to `to_us` is materialized.
+pub(crate) async fn push_around(quern: &Arc<Quern>, rows: &RecordBatch, at_a_time: usize, to_us: i64) {
+    let half = rows.num_rows() / 2;
+    push_rows(quern, &rows.slice(0, half), at_a_time).await;
+    materialize_to(quern, to_us);
+    push_rows(quern, &rows.slice(half, rows.num_rows() - half), at_a_time).await;
 }
 
 /// Which online store a test runs on.

@@ -19,7 +19,7 @@ use quern_engine::RowState;
 use quern_server::serving::look_up;
 use quern_server::training::training_set;
 
-use crate::support::{Repository, Store, materialize_to, push_rows, try_materialize_to};
+use crate::support::{Repository, Store, materialize_to, push_around, try_materialize_to};
 use crate::windows_oracle::{Event, Rules, Window, distinct, histogram, rank, sum, variance, window};
 
 const MINUTE_US: i64 = 60_000_000;
@@ -503,13 +503,7 @@ async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
     materialize_to(&quern, case.first_to_us);
     materialize_to(&quern, case.first_to_us);
     match case.pushed.filter(|_| last > 0) {
-        Some(at_a_time) => {
-            let rows = case.batch(last);
-            let half = rows.num_rows() / 2;
-            push_rows(&quern, &rows.slice(0, half), at_a_time).await;
-            materialize_to(&quern, NOW_US);
-            push_rows(&quern, &rows.slice(half, rows.num_rows() - half), at_a_time).await;
-        }
+        Some(at_a_time) => push_around(&quern, &case.batch(last), at_a_time, NOW_US).await,
         None => {
             case.write(&repository, last);
             materialize_to(&quern, NOW_US);

@@ -118,11 +118,18 @@ impl std::fmt::Display for Unreadable {
     }
 }
 
-/// Follows until it is dropped.
+/// A task that ends when it is dropped.
 #[derive(Debug)]
-pub struct Follower(JoinHandle<()>);
+pub struct Task(JoinHandle<()>);
 
-impl Drop for Follower {
+impl Task {
+    /// Starts `work`.
+    pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Task {
+        Task(tokio::spawn(work))
+    }
+}
+
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -130,9 +137,9 @@ impl Drop for Follower {
 
 impl Quern {
     /// Follows the applies of other servers while the result lives; none where there can be no others.
-    pub fn follow(self: &Arc<Self>) -> Option<Follower> {
+    pub fn follow(self: &Arc<Self>) -> Option<Task> {
         let quern = Arc::clone(self);
-        self.registry.is_shared().then(|| Follower(tokio::spawn(async move { quern.follow_on().await })))
+        self.registry.is_shared().then(|| Task::spawn(async move { quern.follow_on().await }))
     }
 
     /// How this server stands beside its registry, where it shares one.

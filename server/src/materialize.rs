@@ -300,7 +300,7 @@ impl Run<'_> {
         let selections = select(&self.scan, chosen.iter().map(|(address, _)| *address));
         let total = Mutex::new(Upserted::default());
         let order: Vec<usize> = (0..selections.len()).collect();
-        let wanted: Vec<usize> = (0..self.view.features.fields().len()).collect();
+        let wanted = self.view.every();
         for_each(&order, |i| {
             let selection = &selections[i];
             let mut rows = Rows::default();
@@ -353,9 +353,8 @@ pub(crate) fn newest(view: &ViewPlan, rows: &RecordBatch, first: u64, out: &mut 
     latest.offer(&stamps, |row| Address::new(PUSHED, first + row as u64));
     let chosen = latest.stamps().iter().filter_map(|stamp| Some((stamp.address()?.row() - first) as u32));
     let chosen = UInt32Array::from_iter_values(chosen);
-    let every: Vec<usize> = (0..view.features.fields().len()).collect();
     let chosen = take_record_batch(&project(rows, view.row_columns())?, &chosen)?;
-    let columns = view.features(&chosen, &every)?;
+    let columns = view.features(&chosen, &view.every())?;
     for (id, stamp) in latest.stamps().iter().enumerate() {
         let times = RowTimes { ts_us: stamp.ts_us, created_us: stamp.created_us };
         out.push(view.id, latest.key(id as u32), |out| view.codec.encode(times, &columns, id, out));

@@ -14,6 +14,9 @@ use quern_engine::Status;
 use crate::Deployment;
 use crate::follow::Standing;
 
+/// The labels of a metric that has none.
+const UNLABELLED: &[&str] = &[];
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -62,67 +65,59 @@ impl Metrics {
             .flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(decade)))
             .chain([10.0])
             .collect();
-        let stages = HistogramVec::new(
-            HistogramOpts::new("quern_stage_seconds", "Seconds of a request by stage")
-                .buckets(buckets.clone()),
-            &["stage"],
-        )?;
-        registry.register(Box::new(stages.clone()))?;
-        let requests = IntCounterVec::new(
-            Opts::new("quern_requests_total", "Requests by route, method and status"),
+        let histograms = |name: &str, help: &str, labels: &[&str]| {
+            let made = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.clone()), labels)?;
+            registry.register(Box::new(made.clone())).map(|()| made)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(made.clone())).map(|()| made)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(made.clone())).map(|()| made)
+        };
+        let stages = histograms("quern_stage_seconds", "Seconds of a request by stage", &["stage"])?;
+        let requests = counters(
+            "quern_requests_total",
+            "Requests by route, method and status",
             &["route", "method", "status"],
         )?;
-        registry.register(Box::new(requests.clone()))?;
-        let request_seconds = HistogramVec::new(
-            HistogramOpts::new("quern_request_seconds", "Seconds to a reply by route")
-                .buckets(buckets.clone()),
-            &["route"],
-        )?;
-        registry.register(Box::new(request_seconds.clone()))?;
-        let push_seconds = Histogram::with_opts(
-            HistogramOpts::new("quern_push_seconds", "Seconds from a push to its acknowledgement")
-                .buckets(buckets),
-        )?;
-        registry.register(Box::new(push_seconds.clone()))?;
-        let push_queue_rows = IntGauge::new("quern_push_queue_rows", "Pushed rows that wait to be written")?;
-        registry.register(Box::new(push_queue_rows.clone()))?;
-        let pushed_tail_rows = IntGaugeVec::new(
-            Opts::new("quern_pushed_tail_rows", "Pushed rows by source that are in no file yet"),
+        let request_seconds = histograms("quern_request_seconds", "Seconds to a reply by route", &["route"])?;
+        let push_seconds =
+            histograms("quern_push_seconds", "Seconds from a push to its acknowledgement", UNLABELLED)?;
+        let push_queue_rows =
+            gauges("quern_push_queue_rows", "Pushed rows that wait to be written", UNLABELLED)?;
+        let pushed_tail_rows =
+            gauges("quern_pushed_tail_rows", "Pushed rows by source that are in no file yet", &["source"])?;
+        let stream_errors = counters(
+            "quern_stream_errors_total",
+            "How often the stream of a source could not be read",
             &["source"],
         )?;
-        registry.register(Box::new(pushed_tail_rows.clone()))?;
-        let stream_errors = IntCounterVec::new(
-            Opts::new("quern_stream_errors_total", "How often the stream of a source could not be read"),
-            &["source"],
-        )?;
-        registry.register(Box::new(stream_errors.clone()))?;
-        let push_rows = IntCounterVec::new(
-            Opts::new("quern_push_rows_total", "Pushed rows by source and outcome"),
-            &["source", "outcome"],
-        )?;
-        registry.register(Box::new(push_rows.clone()))?;
-        let in_flight = IntGauge::new("quern_requests_in_flight", "Requests that are being answered")?;
-        registry.register(Box::new(in_flight.clone()))?;
-        let feature_values = IntCounterVec::new(
-            Opts::new("quern_feature_values_total", "Feature values served by feature service and status"),
+        let push_rows =
+            counters("quern_push_rows_total", "Pushed rows by source and outcome", &["source", "outcome"])?;
+        let in_flight = gauges("quern_requests_in_flight", "Requests that are being answered", UNLABELLED)?;
+        let feature_values = counters(
+            "quern_feature_values_total",
+            "Feature values served by feature service and status",
             &["feature_service", "status"],
         )?;
-        registry.register(Box::new(feature_values.clone()))?;
-        let online_store_up = IntGauge::new(
+        let online_store_up = gauges(
             "quern_online_store_up",
             "Whether the online store answers; 0 while the breaker is open",
+            UNLABELLED,
         )?;
-        registry.register(Box::new(online_store_up.clone()))?;
-        let online_store_errors = IntCounterVec::new(
-            Opts::new("quern_online_store_errors_total", "Failures in asking the online store, by kind"),
+        let online_store_errors = counters(
+            "quern_online_store_errors_total",
+            "Failures in asking the online store, by kind",
             &["kind"],
         )?;
-        registry.register(Box::new(online_store_errors.clone()))?;
-        let online_store_breaker_opened = IntCounter::new(
+        let online_store_breaker_opened = counters(
             "quern_online_store_breaker_opened_total",
             "How often the online store was given up until it answered again",
+            UNLABELLED,
         )?;
-        registry.register(Box::new(online_store_breaker_opened.clone()))?;
         Ok(Metrics {
             look_up: stages.with_label_values(&["look_up"]),
             transform: stages.with_label_values(&["transform"]),
@@ -130,15 +125,15 @@ impl Metrics {
             registry,
             requests,
             request_seconds,
-            in_flight,
-            push_seconds,
-            push_queue_rows,
+            in_flight: in_flight.with_label_values(UNLABELLED),
+            push_seconds: push_seconds.with_label_values(UNLABELLED),
+            push_queue_rows: push_queue_rows.with_label_values(UNLABELLED),
             pushed_tail_rows,
             stream_errors,
             push_rows,
-            online_store_up,
+            online_store_up: online_store_up.with_label_values(UNLABELLED),
             online_store_errors,
-            online_store_breaker_opened,
+            online_store_breaker_opened: online_store_breaker_opened.with_label_values(UNLABELLED),
             feature_values,
         })
     }

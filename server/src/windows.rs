@@ -400,7 +400,7 @@ pub(crate) fn bring_in(
     seen: &(impl Fn(&Stamps, usize) + Sync),
 ) -> Result<Upserted> {
     let Some(windows) = &view.windows else { return Ok(Upserted::default()) };
-    let every: Vec<usize> = (0..view.features.fields().len()).collect();
+    let every = view.every();
     let needed = windows.inputs_of(&every);
     let gathering = Gathering::new(scan, view, windows, needed, (stretch.from_us, i64::MAX));
     let turns = turns(gathering.bytes());
@@ -512,7 +512,6 @@ fn chunk_of(
     let (picked, keys): (Vec<u32>, Vec<u32>) = numbered.unzip();
     let Some(earliest) = picked.first() else { return Ok(None) };
     let inputs = take_record_batch(&project(rows, view.row_columns())?, &UInt32Array::from(picked.clone()))?;
-    let every: Vec<usize> = (0..view.features.fields().len()).collect();
     let address = |row: u32| Address::new(PUSHED, first + u64::from(row)).order();
     let of_rows = |value: &dyn Fn(usize) -> i64| picked.iter().map(|row| value(*row as usize)).collect();
     Ok(Some(Chunk {
@@ -522,7 +521,7 @@ fn chunk_of(
         first: address(*earliest),
         arrival: picked.iter().map(|row| address(*row)).collect(),
         identity: windows.identities(&inputs)?,
-        inputs: windows.prepare(&inputs, &windows.inputs_of(&every))?,
+        inputs: windows.prepare(&inputs, &windows.inputs_of(&view.every()))?,
     }))
 }
 

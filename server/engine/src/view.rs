@@ -151,6 +151,11 @@ impl ViewPlan {
         wanted.iter().map(evaluate).collect()
     }
 
+    /// The places of all features.
+    pub fn every(&self) -> Vec<usize> {
+        (0..self.features.fields().len()).collect()
+    }
+
     /// The place of the feature called `name`.
     pub fn feature(&self, name: &str) -> Option<usize> {
         self.features.index_of(name).ok()

@@ -38,7 +38,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::Quern;
 use crate::error::Result;
-use stream::Task;
+use crate::follow::Task;
 
 /// How long requests under way may take once the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(30);

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use feature_defs::{Broker, StreamSource};
 use quern::wire::PushTo;
-use tokio::task::JoinHandle;
 
 use super::json;
 use crate::Quern;
 use crate::error::{Error, Result};
+use crate::follow::Task;
 use crate::metrics::metrics;
 use crate::push::{Position, Push, push};
 
@@ -26,21 +26,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The most events that are pushed together, and how long they are waited for.
 const EVENTS_MAX: usize = 4_096;
 const LINGER: Duration = Duration::from_millis(20);
-
-/// A task that ends when it is dropped.
-pub(super) struct Task(JoinHandle<()>);
-
-impl Task {
-    pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Task {
-        Task(tokio::spawn(work))
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// Reads every stream of the live definitions. What is applied later is followed.
 pub(super) async fn follow(quern: Arc<Quern>) {

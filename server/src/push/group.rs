@@ -128,7 +128,7 @@ impl Group<'_> {
             )));
         }
         for Position { part, from, .. } in &push.positions {
-            if self.seen(&[position_key(&source.name, part)])?.into_iter().next().flatten() != *from {
+            if self.seen(&position_key(&source.name, part))? != *from {
                 return Err(Error::Refused(format!(
                     "the stream of source `{}` was read on already",
                     source.name
@@ -139,8 +139,7 @@ impl Group<'_> {
         let reply = PushReply { accepted: given, rejected: push.rejected.clone(), ..PushReply::default() };
         let named = push.idempotency_key.as_ref().map(|key| (key, digest(push)));
         if let Some((key, digest)) = &named {
-            let seen = self.seen(&[push_key(&source.name, key)])?;
-            match seen.into_iter().next().flatten() {
+            match self.seen(&push_key(&source.name, key))? {
                 Some(known) if known == *digest => {
                     return Ok(PushReply { accepted: 0, repeated: given, ..reply });
                 }
@@ -174,7 +173,7 @@ impl Group<'_> {
             let stored = self.quern.local.seen(&keys, self.now_us)?;
             let mut keep = vec![true; rows.num_rows()];
             for (row, (event, stored)) in events.into_iter().zip(stored).enumerate() {
-                let known = self.noted.get(&event.key).cloned().or(stored.map(|seen| seen.value));
+                let known = self.known(&event.key, stored);
                 // What goes to history alone is not in the tiles, and whoever brings it there does not note it.
                 let content = if push.to.online() { event.content } else { Vec::new() };
                 if known.as_ref() == Some(&content) && push.to.online() {
@@ -211,11 +210,15 @@ impl Group<'_> {
         Ok(PushReply { accepted, repeated, ..reply })
     }
 
-    /// What is known of `keys`: what was noted in this group, else what is stored.
-    fn seen(&self, keys: &[SeenKey]) -> Result<Vec<Option<Vec<u8>>>> {
-        let stored = self.quern.local.seen(keys, self.now_us)?;
-        let known = keys.iter().zip(stored);
-        Ok(known.map(|(key, seen)| self.noted.get(key).cloned().or(seen.map(|seen| seen.value))).collect())
+    /// What is known of `key`.
+    fn seen(&self, key: &SeenKey) -> Result<Option<Vec<u8>>> {
+        let stored = self.quern.local.seen(std::slice::from_ref(key), self.now_us)?;
+        Ok(self.known(key, stored.into_iter().next().flatten()))
+    }
+
+    /// What was noted in this group, else what is stored.
+    fn known(&self, key: &SeenKey, stored: Option<Seen>) -> Option<Vec<u8>> {
+        self.noted.get(key).cloned().or(stored.map(|seen| seen.value))
     }
 
     fn note(&mut self, key: SeenKey, value: Vec<u8>, from_us: i64) {
@@ -226,7 +229,7 @@ impl Group<'_> {
     /// Whether every event that was ever pushed to the source is still known.
     fn all_known(&mut self, source: &Source) -> Result<bool> {
         let key = all_known_key(&source.name);
-        if let Some(since) = self.seen(std::slice::from_ref(&key))?.into_iter().next().flatten() {
+        if let Some(since) = self.seen(&key)? {
             let since_us = since.as_slice().try_into().map_or(i64::MIN, i64::from_be_bytes);
             return Ok(self.now_us - since_us < KNOWN_US);
         }

@@ -135,7 +135,7 @@ fn read(view: &ViewPlan, rows: &RecordBatch) -> std::result::Result<(), String> 
         let stamps = view.stamps(&project(rows, view.stamp_columns())?)?;
         let kept: Vec<u32> = stamps.kept().map(|row| row as u32).collect();
         let inputs = take_record_batch(&project(rows, view.row_columns())?, &UInt32Array::from(kept))?;
-        let every: Vec<usize> = (0..view.features.fields().len()).collect();
+        let every = view.every();
         match &view.windows {
             Some(windows) => windows.prepare(&inputs, &windows.inputs_of(&every)).map(drop)?,
             None => view.features(&inputs, &every).map(drop)?,
