@@ -20,7 +20,7 @@ fn predict(criterion: &mut Criterion) {
     let live = repository.quern.live();
     let mut group = criterion.benchmark_group("predict");
     for (model, rows) in [("scoring", 1), ("scoring", 100), ("derived", 1)] {
-        let version = live.model(model, None).expect("the model is live");
+        let version = live.version(model, None).expect("the model is live");
         let (mut ours, mut theirs) = (Random(7), Random(7));
         let amounts: ArrayRef = Arc::new(Float64Array::from(vec![12.5; rows]));
         let hours: ArrayRef = Arc::new(Int64Array::from(vec![17; rows]));

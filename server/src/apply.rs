@@ -39,8 +39,8 @@ pub async fn plan(quern: &Quern, candidate: &Candidate) -> Result<Plan> {
         history: &|source| sources.get(source).map(|source| quern.history.size(source)).unwrap_or_default(),
     };
     let mut plan = Plan::between(&live, &candidate.deployment, &stored);
-    for (model, versions) in &candidate.deployment.models {
-        for version in versions {
+    for (model, live) in &candidate.deployment.models {
+        for version in &live.versions {
             let digest = &version.model.digest;
             match quern.registry.first_digest(model, &version.version).await? {
                 Some((number, first)) if first != *digest => {
@@ -105,7 +105,7 @@ fn record_of(deployment: &Deployment) -> Apply {
     let versions =
         definitions.models.values().flat_map(|model| model.versions.iter().map(move |v| (model, v)));
     let models = versions.filter_map(|(model, version)| {
-        let live = deployment.model(&model.name, Some(&version.version))?;
+        let live = deployment.version(&model.name, Some(&version.version))?;
         Some(AppliedModel {
             model: model.name.clone(),
             version: version.version.clone(),

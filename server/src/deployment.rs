@@ -44,13 +44,22 @@ pub struct Deployment {
     pub catalog: Catalog,
     /// The schemas that the sources had when they were applied.
     pub source_schemas: SourceSchemas,
-    /// The versions of each model, as listed; the last one answers requests that name none.
-    pub models: BTreeMap<String, Vec<LiveModel>>,
+    /// The models by name.
+    pub models: BTreeMap<String, Arc<LiveModel>>,
+}
+
+/// A model that answers.
+#[derive(Debug)]
+pub struct LiveModel {
+    /// Unique among models.
+    pub name: String,
+    /// Its versions as listed; the last one answers requests that name none.
+    pub versions: Vec<Arc<LiveVersion>>,
 }
 
 /// One version of a model, loaded.
-#[derive(Debug, Clone)]
-pub struct LiveModel {
+#[derive(Debug)]
+pub struct LiveVersion {
     /// Unique within the model.
     pub version: String,
     /// What feeds it.
@@ -61,8 +70,8 @@ pub struct LiveModel {
 
 impl Deployment {
     /// One version of a model; the newest where none is named.
-    pub fn model(&self, model: &str, version: Option<&str>) -> Option<&LiveModel> {
-        let versions = self.models.get(model)?;
+    pub fn version(&self, model: &str, version: Option<&str>) -> Option<&Arc<LiveVersion>> {
+        let LiveModel { versions, .. } = self.models.get(model)?.as_ref();
         match version {
             Some(version) => versions.iter().find(|live| live.version == version),
             None => versions.last(),
@@ -78,7 +87,7 @@ impl Deployment {
         service: &ServicePlan,
         digest: &str,
     ) -> Option<Arc<Model>> {
-        let live = self.model(model, Some(version))?;
+        let live = self.version(model, Some(version))?;
         let same_vector =
             live.service.outputs == service.outputs && live.service.defaults == service.defaults;
         (same_vector && live.model.digest == digest).then(|| Arc::clone(&live.model))
@@ -214,9 +223,11 @@ impl Quern {
                         Arc::new(blocking(load).await?)
                     }
                 };
-                versions.push(LiveModel { version: version.version.clone(), service, model: loaded });
+                let version = version.version.clone();
+                versions.push(Arc::new(LiveVersion { version, service, model: loaded }));
             }
-            models.insert(model.name.clone(), versions);
+            let name = model.name.clone();
+            models.insert(name.clone(), Arc::new(LiveModel { name, versions }));
         }
         Ok(Deployment {
             number: apply.number,

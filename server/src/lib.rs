@@ -5,7 +5,7 @@
 //! ```text
 //! write   source rows ─► history ─► head                 store/history, materialize, store/rocks
 //! train   spine ─► as-of(history) ─► derived ─► Flight    training, point_in_time, api/flight
-//! serve   keys ─► look-up(head) ─► derived ─► ONNX ─► reply   serving, inference, api/http
+//! serve   keys ─► look-up(head) ─► derived ─► ONNX ─► reply   serving, predict, inference, api/predict
 //! ```
 //!
 //! Architecture invariant: arrows point down only, `api → verbs → store | engine → feature-defs`. The stores and the
@@ -25,6 +25,7 @@ pub mod apply;
 pub mod inference;
 pub mod materialize;
 pub mod point_in_time;
+pub mod predict;
 pub mod push;
 pub mod serving;
 pub mod training;

@@ -171,8 +171,8 @@ impl Metrics {
              # TYPE quern_model_sessions gauge",
             live.number
         );
-        for (model, versions) in &live.models {
-            for version in versions {
+        for (model, live) in &live.models {
+            for version in &live.versions {
                 let (model, name) = (escaped(model), escaped(&version.version));
                 let sessions = version.model.sessions();
                 let _ =

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use super::error::{ApiError, Cause, edge};
 use crate::Quern;
-use crate::deployment::{Deployment, LiveModel};
+use crate::deployment::{Deployment, LiveModel, LiveVersion};
 use crate::error::Error;
 use crate::metrics::{FeatureCounts, metrics};
 use crate::serving::Vectors;
@@ -196,7 +196,7 @@ fn catalogue(live: &Deployment) -> Catalogue {
         entities: definitions.entities.values().map(entity).collect(),
         feature_views: catalog.views.values().map(|view| feature_view(live, view)).collect(),
         feature_services: catalog.services.values().map(|service| feature_service(live, service)).collect(),
-        models: live.models.iter().map(|(name, versions)| model(live, name, versions)).collect(),
+        models: live.models.values().map(|of| model(live, of)).collect(),
     }
 }
 
@@ -241,15 +241,15 @@ fn columns(schema: &Schema) -> Vec<ColumnInfo> {
     schema.fields().iter().map(column).collect()
 }
 
-fn model(live: &Deployment, name: &str, versions: &[LiveModel]) -> ModelInfo {
-    let version = |live: &LiveModel| ModelVersionInfo {
+fn model(live: &Deployment, LiveModel { name, versions }: &LiveModel) -> ModelInfo {
+    let version = |live: &Arc<LiveVersion>| ModelVersionInfo {
         version: live.version.clone(),
         feature_service: live.service.name.clone(),
         digest: live.model.digest.clone(),
     };
     let declared = live.catalog.definitions.models.get(name);
     ModelInfo {
-        name: name.to_owned(),
+        name: name.clone(),
         description: declared.map(|model| model.description.clone()).unwrap_or_default(),
         versions: versions.iter().map(version).collect(),
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use feature_defs::suggest;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
@@ -13,10 +12,9 @@ use super::error::ApiResult;
 use super::http::{Body, count, json_reply};
 use super::json::{self, Instant, Json, Value};
 use crate::Quern;
-use crate::deployment::{Deployment, LiveModel};
 use crate::error::{Error, Result};
-use crate::inference;
-use crate::serving::{self, Vectors};
+use crate::predict::{Ask, Given, Priority, Target};
+use crate::serving::Vectors;
 
 /// The newest version of a model.
 pub(super) async fn newest(
@@ -50,34 +48,25 @@ fn verb(call: &str) -> Result<&str> {
 }
 
 async fn predict(quern: &Arc<Quern>, model: &str, version: Option<&str>, body: &[u8]) -> ApiResult<Response> {
-    let live = quern.live();
-    let version = find(&live, model, version)?;
+    let target = Target::find(quern, model, version)?;
     // TensorFlow Serving's clients name a signature; a model here has one.
     let [instances, with_features] = json::body(body, ["instances", "with_features"], &["signature_name"])?;
     let instances =
         instances.ok_or_else(|| Error::Invalid("`instances` is missing: an array of objects".into()))?;
     let with_features = Json::flag(with_features.as_ref(), "with_features")?;
-    let asked = json::instances(&version.service, &instances, json::micros_now())?;
-    let vectors =
-        serving::look_up(quern, &live, &version.service, asked.inputs, asked.query_times_us).await?;
-    count(&vectors);
-    let predictions = inference::predict(&version.model, &vectors.vectors).await?;
-    let features = with_features.then_some(Features { vectors: &vectors, version: &version.version });
-    Ok(json_reply(&Reply { outputs: &predictions.outputs, features }))
-}
-
-fn find<'a>(live: &'a Deployment, model: &str, version: Option<&str>) -> Result<&'a LiveModel> {
-    live.model(model, version).ok_or_else(|| {
-        Error::NotFound(match (live.models.get(model), version) {
-            (Some(versions), Some(version)) => {
-                let known = suggest(version, versions.iter().map(|live| live.version.as_str()));
-                format!("model `{model}` has no version `{version}`; {known}")
-            }
-            _ => {
-                format!("unknown model `{model}`; {}", suggest(model, live.models.keys().map(String::as_str)))
-            }
-        })
-    })
+    let asked = json::instances(&target.inputs(), &instances, json::micros_now())?;
+    let ask = Ask {
+        given: Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us },
+        request_id: String::new(),
+        deadline: None,
+        priority: Priority::Interactive,
+    };
+    let answer = target.predict(quern, ask).await?;
+    answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
+    let features = with_features
+        .then(|| &answer.parts[0])
+        .and_then(|part| Some(Features { vectors: part.vectors.as_ref()?, version: &part.version.version }));
+    Ok(json_reply(&Reply { outputs: &answer.outputs, features }))
 }
 
 struct Reply<'a> {

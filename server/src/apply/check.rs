@@ -9,7 +9,7 @@ use bytes::Bytes;
 use feature_defs::{DefError, DefFile, Definitions, ModelVersion};
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 
-use crate::deployment::{Deployment, LiveModel, Quern};
+use crate::deployment::{Deployment, LiveModel, LiveVersion, Quern};
 use crate::error::{Error, Result};
 use crate::inference::Model;
 use crate::store::registry::digest;
@@ -94,7 +94,7 @@ struct Models<'a> {
 impl Models<'_> {
     /// Loads every version whose service compiled. Of the others only the file is looked for: what else is wrong with
     /// them has been said where it is wrong.
-    fn load(&mut self, definitions: &Definitions) -> Result<BTreeMap<String, Vec<LiveModel>>> {
+    fn load(&mut self, definitions: &Definitions) -> Result<BTreeMap<String, Arc<LiveModel>>> {
         let mut models = BTreeMap::new();
         for model in definitions.models.values() {
             let mut versions = Vec::new();
@@ -104,7 +104,8 @@ impl Models<'_> {
                     versions.extend(self.load_version(&model.name, version, service, bytes)?);
                 }
             }
-            models.insert(model.name.clone(), versions);
+            let name = model.name.clone();
+            models.insert(name.clone(), Arc::new(LiveModel { name, versions }));
         }
         Ok(models)
     }
@@ -124,8 +125,8 @@ impl Models<'_> {
         version: &ModelVersion,
         service: &Arc<ServicePlan>,
         bytes: Bytes,
-    ) -> Result<Option<LiveModel>> {
-        let live = self.live.model(model, Some(&version.version));
+    ) -> Result<Option<Arc<LiveVersion>>> {
+        let live = self.live.version(model, Some(&version.version));
         let loaded = match self.live.reusable(model, &version.version, service, &digest(&bytes)) {
             Some(loaded) => loaded,
             None => {
@@ -152,7 +153,7 @@ impl Models<'_> {
             }
         };
         let service = Arc::clone(service);
-        Ok(Some(LiveModel { version: version.version.clone(), service, model: loaded }))
+        Ok(Some(Arc::new(LiveVersion { version: version.version.clone(), service, model: loaded })))
     }
 }
 

@@ -170,7 +170,7 @@ fn model(model: &Model, deployment: &Deployment) -> Keys {
     put(&mut keys, "description", description);
     put(&mut keys, "versions", &list(versions.iter().map(|version| version.version.clone())));
     for ModelVersion { version, path, service, loc: _ } in versions {
-        let digest = deployment.model(name, Some(version)).map_or("", |live| &live.model.digest);
+        let digest = deployment.version(name, Some(version)).map_or("", |live| &live.model.digest);
         let digest = digest.get(..DIGEST_CHARS).unwrap_or(digest);
         put(
             &mut keys,

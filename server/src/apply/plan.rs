@@ -12,7 +12,7 @@ use quern_engine::{ViewId, ViewPlan};
 use serde::{Deserialize, Serialize};
 
 use super::describe::{Keys, Kind, describe};
-use crate::deployment::{Deployment, LiveModel};
+use crate::deployment::{Deployment, LiveVersion};
 
 /// The way from what is live to a candidate. Its `Display` is for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,9 +135,9 @@ impl Plan {
             let (files, bytes) = (stored.history)(&view.source);
             materialize.push(ViewToMaterialize { view: view.name.clone(), reason, files, bytes });
         }
-        let both = live.models.iter().flat_map(|(model, versions)| {
-            versions.iter().filter_map(|old| {
-                let new = candidate.model(model, Some(&old.version))?;
+        let both = live.models.iter().flat_map(|(model, live)| {
+            live.versions.iter().filter_map(|old| {
+                let new = candidate.version(model, Some(&old.version))?;
                 Some((model.as_str(), old, new))
             })
         });
@@ -232,7 +232,12 @@ fn inputs_differ(old: &Schema, new: &Schema) -> Option<String> {
     ))
 }
 
-fn computed_differently(model: &str, old: &LiveModel, new: &LiveModel, changes: &[Change]) -> Option<String> {
+fn computed_differently(
+    model: &str,
+    old: &LiveVersion,
+    new: &LiveVersion,
+    changes: &[Change],
+) -> Option<String> {
     let service = &new.service.name;
     let service_differs = old.service.name != *service
         || old.service.defaults != new.service.defaults
@@ -241,7 +246,8 @@ fn computed_differently(model: &str, old: &LiveModel, new: &LiveModel, changes: 
                 && change.name == *service
                 && change.keys.iter().any(|key| key.key != "description")
         });
-    let ids = |live: &LiveModel| live.service.lookups.iter().map(|lookup| lookup.view.id).collect::<Vec<_>>();
+    let ids =
+        |live: &LiveVersion| live.service.lookups.iter().map(|lookup| lookup.view.id).collect::<Vec<_>>();
     let known = ids(old);
     let views =
         new.service.lookups.iter().map(|lookup| &lookup.view).filter(|view| !known.contains(&view.id));
@@ -261,7 +267,7 @@ fn computed_differently(model: &str, old: &LiveModel, new: &LiveModel, changes: 
 }
 
 impl Break {
-    fn inputs(model: &str, live: &LiveModel, cause: &str) -> Break {
+    fn inputs(model: &str, live: &LiveVersion, cause: &str) -> Break {
         Break {
             model: model.to_owned(),
             version: live.version.clone(),

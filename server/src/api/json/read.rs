@@ -11,11 +11,11 @@ use arrow::datatypes::{DataType, Date32Type};
 use base64::Engine;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use feature_defs::suggest;
-use quern_engine::ServicePlan;
 use quern_engine::schema::{EVENT_TIMESTAMP, type_name};
 
 use super::{BASE64, Json};
 use crate::error::{Error, Result};
+use crate::predict::Inputs;
 
 /// The most instances that one request may bring.
 pub(super) const INSTANCES_MAX: usize = 10_000;
@@ -23,7 +23,7 @@ pub(super) const INSTANCES_MAX: usize = 10_000;
 /// What a request asks about: a row for each instance.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    /// Columns as in [`ServicePlan::inputs`].
+    /// Columns as in [`Inputs`].
     pub inputs: RecordBatch,
     /// Query time of each row, µs: its `event_timestamp`, else the request's arrival.
     pub query_times_us: Vec<i64>,
@@ -34,32 +34,30 @@ pub(crate) fn micros_now() -> i64 {
     Utc::now().timestamp_micros()
 }
 
-/// Reads instances: an array of objects, each with the service's inputs and perhaps an `event_timestamp`.
+/// Reads instances: an array of objects, each with the wanted inputs and perhaps an `event_timestamp`.
 ///
 /// # Errors
 /// The first instance that is not so, by its index, the column, what was expected and what was found.
-pub(crate) fn instances(service: &ServicePlan, instances: &Json<'_>, arrival_us: i64) -> Result<Asked> {
+pub(crate) fn instances(wanted: &Inputs<'_>, instances: &Json<'_>, arrival_us: i64) -> Result<Asked> {
     let Json::Array(rows) = instances else {
         return Err(Error::Invalid(format!("`instances`: expected an array of objects, found {instances}")));
     };
     limit(rows.len())?;
-    let fields = service.inputs.fields();
+    let fields = wanted.schema.fields();
     // Column after column; the query times are the last one.
     let mut cells: Vec<Option<&Json<'_>>> = vec![None; rows.len() * (fields.len() + 1)];
     for (row, instance) in rows.iter().enumerate() {
         let Json::Object(entries) = instance else {
             return Err(Error::Invalid(format!(
                 "instance {row}: expected an object with {}, found {instance}",
-                needed(service)
+                needed(wanted)
             )));
         };
         for (i, (name, value)) in entries.iter().enumerate() {
-            // Clients tend to keep to the service's order.
+            // Clients tend to keep to the declared order.
             let place = match fields.get(i) {
                 Some(field) if field.name() == name => i,
-                _ => {
-                    place(service, name).ok_or_else(|| unknown(service, &format!("instance {row}"), name))?
-                }
+                _ => place(wanted, name).ok_or_else(|| unknown(wanted, &format!("instance {row}"), name))?,
             };
             let cell = &mut cells[place * rows.len() + row];
             if cell.replace(value).is_some() {
@@ -73,31 +71,31 @@ pub(crate) fn instances(service: &ServicePlan, instances: &Json<'_>, arrival_us:
             .iter()
             .enumerate()
             .map(|(row, cell)| {
-                cell.ok_or_else(|| missing(service, &format!("instance {row}: "), field.name()))
+                cell.ok_or_else(|| missing(wanted, &format!("instance {row}: "), field.name()))
             })
             .collect::<Result<_>>()?;
         columns
             .push(column(field.data_type(), &cells).map_err(|misfit| misfit.of("instance", field.name()))?);
     }
     if rows.is_empty() {
-        return asked(service, Vec::new(), Vec::new());
+        return asked(wanted, Vec::new(), Vec::new());
     }
     let times: Vec<&Json<'_>> =
         cells[fields.len() * rows.len()..].iter().map(|cell| cell.unwrap_or(&Json::Null)).collect();
-    asked(service, columns, query_times(&times, "instance", arrival_us)?)
+    asked(wanted, columns, query_times(&times, "instance", arrival_us)?)
 }
 
-/// Reads columns: an object of arrays of one length, the service's inputs and perhaps `event_timestamp`.
+/// Reads columns: an object of arrays of one length, the wanted inputs and perhaps `event_timestamp`.
 ///
 /// # Errors
 /// As [`instances`]; columns of different lengths.
-pub(crate) fn columns(service: &ServicePlan, entities: &Json<'_>, arrival_us: i64) -> Result<Asked> {
-    let fields = service.inputs.fields();
+pub(crate) fn columns(wanted: &Inputs<'_>, entities: &Json<'_>, arrival_us: i64) -> Result<Asked> {
+    let fields = wanted.schema.fields();
     let (entries, rows) = arrays("entities", entities)?;
     limit(rows)?;
     let mut given: Vec<Option<Vec<&Json<'_>>>> = vec![None; fields.len() + 1];
     for (name, values) in entries {
-        let place = place(service, name).ok_or_else(|| unknown(service, "`entities`", name))?;
+        let place = place(wanted, name).ok_or_else(|| unknown(wanted, "`entities`", name))?;
         if given[place].replace(values.iter().collect()).is_some() {
             return Err(Error::Invalid(format!("column `{name}` is given twice")));
         }
@@ -105,10 +103,10 @@ pub(crate) fn columns(service: &ServicePlan, entities: &Json<'_>, arrival_us: i6
     let times = given.pop().flatten().unwrap_or_else(|| vec![&Json::Null; rows]);
     let mut columns = Vec::with_capacity(fields.len());
     for (field, cells) in fields.iter().zip(given) {
-        let cells = cells.ok_or_else(|| missing(service, "", field.name()))?;
+        let cells = cells.ok_or_else(|| missing(wanted, "", field.name()))?;
         columns.push(column(field.data_type(), &cells).map_err(|misfit| misfit.of("entity", field.name()))?);
     }
-    asked(service, columns, query_times(&times, "entity", arrival_us)?)
+    asked(wanted, columns, query_times(&times, "entity", arrival_us)?)
 }
 
 /// Columns by name, each an array with a value for each row, and how many rows there are.
@@ -141,8 +139,8 @@ pub(super) fn arrays<'j>(what: &str, json: &'j Json<'j>) -> Result<Arrays<'j>> {
     Ok((columns, rows))
 }
 
-fn asked(service: &ServicePlan, columns: Vec<ArrayRef>, query_times_us: Vec<i64>) -> Result<Asked> {
-    let schema = Arc::clone(&service.inputs);
+fn asked(wanted: &Inputs<'_>, columns: Vec<ArrayRef>, query_times_us: Vec<i64>) -> Result<Asked> {
+    let schema = Arc::clone(wanted.schema);
     let inputs = if query_times_us.is_empty() {
         RecordBatch::new_empty(schema)
     } else {
@@ -162,33 +160,29 @@ fn limit(rows: usize) -> Result<()> {
     )))
 }
 
-/// The place of a column among the service's inputs; the query time comes after them.
-fn place(service: &ServicePlan, name: &str) -> Option<usize> {
-    let fields = service.inputs.fields();
+/// The place of a column among the wanted inputs; the query time comes after them.
+fn place(wanted: &Inputs<'_>, name: &str) -> Option<usize> {
+    let fields = wanted.schema.fields();
     let after = (name == EVENT_TIMESTAMP).then_some(fields.len());
     fields.iter().position(|field| field.name() == name).or(after)
 }
 
-fn unknown(service: &ServicePlan, of: &str, name: &str) -> Error {
-    let known = service.inputs.fields().iter().map(|field| field.name().as_str()).chain([EVENT_TIMESTAMP]);
+fn unknown(wanted: &Inputs<'_>, of: &str, name: &str) -> Error {
+    let known = wanted.schema.fields().iter().map(|field| field.name().as_str()).chain([EVENT_TIMESTAMP]);
     Error::Invalid(format!("{of}: unknown column `{name}`; {}", suggest(name, known)))
 }
 
-fn missing(service: &ServicePlan, of: &str, name: &str) -> Error {
-    Error::Invalid(format!("{of}column `{name}` is missing; {} needs {}", named(service), needed(service)))
+fn missing(wanted: &Inputs<'_>, of: &str, name: &str) -> Error {
+    Error::Invalid(format!("{of}column `{name}` is missing; {} needs {}", named(wanted), needed(wanted)))
 }
 
-fn named(service: &ServicePlan) -> String {
-    if service.name.is_empty() {
-        "the request".to_owned()
-    } else {
-        format!("feature service `{}`", service.name)
-    }
+fn named(wanted: &Inputs<'_>) -> String {
+    if wanted.of.is_empty() { "the request".to_owned() } else { format!("feature service `{}`", wanted.of) }
 }
 
 /// The columns that a request brings, for people.
-fn needed(service: &ServicePlan) -> String {
-    let fields = service.inputs.fields().iter();
+fn needed(wanted: &Inputs<'_>) -> String {
+    let fields = wanted.schema.fields().iter();
     fields
         .map(|field| format!("`{}` ({})", field.name(), type_name(field.data_type())))
         .collect::<Vec<_>>()
