@@ -59,7 +59,7 @@ impl Bare {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let model = std::fs::read(repository.folder.path().join("scoring.onnx")).expect("the model");
         let runtime = Runtime::load(None).expect("Quern loaded it for the same model");
-        let sessions = (0..cores).map(|_| runtime.session(&model).expect("a session")).collect();
+        let sessions = (0..cores).map(|_| runtime.session(&model).expect("a session").0).collect();
         Bare { db, views, sessions: Mutex::new(sessions) }
     }
 

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quern_benches::bare::Bare;
 use quern_benches::{Random, beside, online};
-use quern_server::inference;
+use quern_server::inference::{self, Limits};
 use quern_server::serving::look_up;
 
 #[global_allocator]
@@ -31,7 +31,7 @@ fn predict(criterion: &mut Criterion) {
             let times = vec![online::now_us(); rows];
             let scores = async {
                 let vectors = look_up(&repository.quern, &live, &version.service, inputs, times).await?;
-                inference::predict(&version.model, &vectors.vectors).await
+                inference::predict(&version.model, &vectors.vectors, Limits::default()).await
             };
             black_box(repository.runtime.block_on(scores).expect("scores"));
         };

@@ -26,6 +26,7 @@ mod redis;
 mod redis_server;
 mod registry;
 mod rolling;
+mod routing;
 mod servers;
 mod streams;
 mod support;

@@ -41,6 +41,7 @@ fn apply(number: u64) -> Apply {
             DefFile { path: "b/c.yaml".to_owned(), text: "# über\n".to_owned() },
         ],
         source_schemas: SourceSchemas::from([("landings".to_owned(), Arc::new(schema))]),
+        weights: [("delay".to_owned(), vec![("1".to_owned(), 90), ("2".to_owned(), 10)])].into(),
         models: vec![AppliedModel {
             model: "delay".to_owned(),
             version: "1".to_owned(),

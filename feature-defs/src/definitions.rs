@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::Loc;
+use crate::{Loc, Model};
 
 /// Every definition of a repository, by kind and name.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -342,32 +342,6 @@ impl Projection {
             None => feature.to_owned(),
         }
     }
-}
-
-/// A model and its versions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Model {
-    /// Unique name.
-    pub name: String,
-    /// For people.
-    pub description: String,
-    /// Versions as listed; the last one answers requests that name none.
-    pub versions: Vec<ModelVersion>,
-    /// Where it is declared.
-    pub loc: Loc,
-}
-
-/// One ONNX file and the feature service that feeds it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelVersion {
-    /// Unique within the model.
-    pub version: String,
-    /// ONNX file, relative to the repository's root.
-    pub path: String,
-    /// Name of the feature service.
-    pub service: String,
-    /// Where it is declared.
-    pub loc: Loc,
 }
 
 /// A constant of the language.

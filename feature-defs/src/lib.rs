@@ -10,6 +10,7 @@ mod dtype;
 mod duration;
 mod error;
 mod literal;
+mod model;
 mod parse;
 #[cfg(test)]
 mod reference;
@@ -19,10 +20,10 @@ mod yaml;
 
 pub use definitions::{
     Aggregation, BatchSource, Broker, Column, Definitions, Entity, Expr, Feature, FeatureService,
-    FeatureView, Format, Function, Literal, Model, ModelVersion, Projection, ScalarType, Source,
-    StreamSource, Type, Window,
+    FeatureView, Format, Function, Literal, Projection, ScalarType, Source, StreamSource, Type, Window,
 };
 pub use duration::{format_duration, parse_duration};
 pub use error::{DefError, Loc, suggest};
+pub use model::{Action, Artifact, Batching, Fallback, Instead, Model, ModelVersion, Route, Step};
 pub use parse::{DefFile, parse};
 pub use schema::schemas;

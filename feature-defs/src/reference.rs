@@ -60,9 +60,12 @@ fn rows(object: &Object, path: &str, table: &mut String) {
 
 fn value(shape: &Shape) -> String {
     match shape {
-        Shape::Constant(_) | Shape::OneOf(_) | Shape::Bool | Shape::Count { .. } | Shape::Share => {
-            shape.expected()
-        }
+        Shape::Constant(_)
+        | Shape::OneOf(_)
+        | Shape::Bool
+        | Shape::Count { .. }
+        | Shape::Whole { .. }
+        | Shape::Share => shape.expected(),
         Shape::Window => "[duration](#durations) or `lifetime`".to_owned(),
         Shape::Text => "text".to_owned(),
         Shape::Identifier | Shape::ModelName => "name".to_owned(),
@@ -75,7 +78,8 @@ fn value(shape: &Shape) -> String {
         Shape::Literal => "constant".to_owned(),
         Shape::List(Shape::Short { .. }) => "list of mappings or names".to_owned(),
         Shape::List(item) => format!("list of {}s", value(item)),
-        Shape::Map(_) => "mapping of names to columns".to_owned(),
+        Shape::Map { value: Shape::Whole { .. }, .. } => "mapping of versions to whole numbers".to_owned(),
+        Shape::Map { .. } => "mapping of names to columns".to_owned(),
         Shape::Object(_) => "mapping".to_owned(),
         Shape::Short { .. } => "mapping or name".to_owned(),
     }

@@ -64,13 +64,14 @@ fn shape_schema(shape: &Shape) -> Value {
             {"const": "lifetime"}, {"minLength": 2, "pattern": DURATION_PATTERN},
         ]}),
         Shape::Count { max } => json!({"type": "integer", "minimum": 1, "maximum": max}),
+        Shape::Whole { max } => json!({"type": "integer", "minimum": 0, "maximum": max}),
         Shape::Share => json!({"type": "number", "minimum": 0, "maximum": 1}),
         Shape::Bool => json!({"type": "boolean"}),
         Shape::Literal => json!({"type": ["boolean", "number", "string"]}),
         Shape::List(item) => json!({"type": "array", "minItems": 1, "items": shape_schema(item)}),
-        Shape::Map(value) => json!({
+        Shape::Map { key, value } => json!({
             "type": "object",
-            "propertyNames": name_schema(&Shape::Identifier),
+            "propertyNames": name_schema(key),
             "additionalProperties": shape_schema(value),
         }),
         Shape::Object(object) => object_schema(object),

@@ -5,18 +5,22 @@
 
 mod check;
 mod describe;
+mod mlflow;
 mod plan;
+mod route;
 
 use std::sync::Arc;
 
-use feature_defs::DefFile;
+use feature_defs::{Artifact, DefFile, ModelVersion};
 
 pub use self::check::Candidate;
 pub use self::describe::Kind;
 use self::plan::Stored;
 pub use self::plan::{Action, Break, Change, KeyChange, Plan, Reason, ViewToMaterialize};
+pub use self::route::route;
 use crate::deployment::{Deployment, Quern};
 use crate::error::{Error, Result};
+use crate::inference::paths;
 use crate::store::registry::{AppliedModel, Apply};
 
 /// Compiles `files` against the sources and models they name, as they lie there now.
@@ -104,15 +108,25 @@ fn record_of(deployment: &Deployment) -> Apply {
     let definitions = &deployment.catalog.definitions;
     let versions =
         definitions.models.values().flat_map(|model| model.versions.iter().map(move |v| (model, v)));
-    let models = versions.filter_map(|(model, version)| {
-        let live = deployment.version(&model.name, Some(&version.version))?;
-        Some(AppliedModel {
+    // A row for the version, and where it has steps one for the file of each.
+    let models = versions.flat_map(|(model, version)| {
+        let live = deployment.version(&model.name, Some(&version.version));
+        let row = |version_of: String, digest: &str, path: &str| AppliedModel {
             model: model.name.clone(),
-            version: version.version.clone(),
-            digest: live.model.digest.clone(),
-            path: version.path.clone(),
+            version: version_of,
+            digest: digest.to_owned(),
+            path: path.to_owned(),
             service: version.service.clone(),
-        })
+        };
+        let mut rows = Vec::new();
+        if let Some(live) = live {
+            let paths = paths(&version.artifact);
+            let path = if let Artifact::File(path) = &version.artifact { path } else { "" };
+            rows.push(row(version.version.clone(), &live.model.digest, path));
+            let steps = paths.iter().zip(&live.files).filter(|((step, _), _)| !step.is_empty());
+            rows.extend(steps.map(|((step, path), digest)| row(row_of(version, step), digest, path)));
+        }
+        rows
     });
     Apply {
         number: deployment.number,
@@ -121,6 +135,15 @@ fn record_of(deployment: &Deployment) -> Apply {
         files: deployment.files.clone(),
         source_schemas: deployment.source_schemas.clone(),
         models: models.collect(),
+        weights: deployment.weights.clone(),
+    }
+}
+
+/// What the registry calls the file of a step, or of a version that is one file.
+pub(crate) fn row_of(version: &ModelVersion, step: &str) -> String {
+    match step {
+        "" => version.version.clone(),
+        step => format!("{}/{step}", version.version),
     }
 }
 

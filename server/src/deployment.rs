@@ -11,14 +11,16 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use feature_defs::DefFile;
+use feature_defs::{Batching, DefError, DefFile};
 use parking_lot::{Mutex, RwLock};
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 
+use crate::apply::row_of;
 use crate::error::{Error, Result};
 use crate::follow::Following;
-use crate::inference::{Model, Runtime};
+use crate::inference::{Model, Runtime, digest, paths};
 use crate::metrics::metrics;
+use crate::predict::{LiveModel, LiveVersion};
 use crate::push::Pushing;
 use crate::settings::{OnlineStore, Settings};
 use crate::store::history::{History, Pushed};
@@ -33,6 +35,9 @@ pub const LOCK_FILE: &str = "quern.lock";
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
+/// The weights of versions, by model.
+pub type Weights = BTreeMap<String, Vec<(String, u32)>>;
+
 /// What one apply made live.
 #[derive(Debug, Default)]
 pub struct Deployment {
@@ -46,26 +51,8 @@ pub struct Deployment {
     pub source_schemas: SourceSchemas,
     /// The models by name.
     pub models: BTreeMap<String, Arc<LiveModel>>,
-}
-
-/// A model that answers.
-#[derive(Debug)]
-pub struct LiveModel {
-    /// Unique among models.
-    pub name: String,
-    /// Its versions as listed; the last one answers requests that name none.
-    pub versions: Vec<Arc<LiveVersion>>,
-}
-
-/// One version of a model, loaded.
-#[derive(Debug)]
-pub struct LiveVersion {
-    /// Unique within the model.
-    pub version: String,
-    /// What feeds it.
-    pub service: Arc<ServicePlan>,
-    /// The model.
-    pub model: Arc<Model>,
+    /// The weights of versions, by model, where they were set since the model's route was declared.
+    pub weights: Weights,
 }
 
 impl Deployment {
@@ -85,12 +72,12 @@ impl Deployment {
         model: &str,
         version: &str,
         service: &ServicePlan,
-        digest: &str,
+        (digest, batching): (&str, Batching),
     ) -> Option<Arc<Model>> {
         let live = self.version(model, Some(version))?;
         let same_vector =
             live.service.outputs == service.outputs && live.service.defaults == service.defaults;
-        (same_vector && live.model.digest == digest).then(|| Arc::clone(&live.model))
+        (same_vector && live.model.is(digest, batching)).then(|| Arc::clone(&live.model))
     }
 }
 
@@ -205,29 +192,42 @@ impl Quern {
                     model.name, version.version, apply.number
                 );
                 let lost = || Error::internal(&what, "the registry is damaged");
-                let kept = apply
-                    .models
-                    .iter()
-                    .find(|kept| kept.model == model.name && kept.version == version.version);
-                let digest = &kept.ok_or_else(lost)?.digest;
+                let kept = |row: &str| {
+                    let mut rows = apply.models.iter();
+                    rows.find(|kept| kept.model == model.name && kept.version == row)
+                        .map(|kept| kept.digest.clone())
+                };
+                let steps = paths(&version.artifact).into_iter();
+                let files: Vec<String> = steps
+                    .map(|(step, _)| kept(&row_of(version, step)).ok_or_else(lost))
+                    .collect::<Result<_>>()?;
                 let service = Arc::clone(catalog.services.get(&version.service).ok_or_else(lost)?);
-                let loaded = match live.reusable(&model.name, &version.version, &service, digest) {
+                let digest = digest(&version.artifact, &files);
+                let live = live.reusable(&model.name, &version.version, &service, (&digest, model.batching));
+                let loaded = match live {
                     Some(loaded) => loaded,
                     None => {
-                        let onnx = self.registry.artifacts.load(digest).await?;
+                        let mut bytes = Vec::new();
+                        for file in &files {
+                            bytes.push(self.registry.artifacts.load(file).await?);
+                        }
                         let (quern, service) = (Arc::clone(self), Arc::clone(&service));
+                        let (declared, batching) = (version.clone(), model.batching);
                         let load = move || {
-                            Model::load(quern.runtime()?, &onnx, &service)
-                                .map_err(|cause| Error::internal(what, cause))
+                            let artifact = (&declared.artifact, &declared.loc);
+                            Model::load(quern.runtime()?, artifact, &bytes, &service, batching)
+                                .map_err(|mistake| Error::internal(what, mistake.cause))
                         };
                         Arc::new(blocking(load).await?)
                     }
                 };
                 let version = version.version.clone();
-                versions.push(Arc::new(LiveVersion { version, service, model: loaded }));
+                versions.push(Arc::new(LiveVersion { version, service, model: loaded, files }));
             }
-            let name = model.name.clone();
-            models.insert(name.clone(), Arc::new(LiveModel { name, versions }));
+            let weights = apply.weights.get(&model.name).map(Vec::as_slice);
+            let live =
+                LiveModel::new(model, versions, weights).map_err(|mistakes| stale(apply.number, mistakes))?;
+            models.insert(model.name.clone(), Arc::new(live));
         }
         Ok(Deployment {
             number: apply.number,
@@ -235,6 +235,7 @@ impl Quern {
             catalog,
             source_schemas: apply.source_schemas,
             models,
+            weights: apply.weights,
         })
     }
 
@@ -251,6 +252,7 @@ impl LazyRuntime {
             return Ok(runtime);
         }
         let runtime = Runtime::load(settings.onnxruntime.as_deref())?;
+        let runtime = runtime.on(settings.execution_providers.clone());
         Ok(self.loaded.get_or_init(|| runtime))
     }
 }
@@ -291,13 +293,14 @@ async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 's
 }
 
 fn compile(apply: &Apply) -> Result<Catalog> {
-    let stale = |mistakes| {
-        let mistakes = Error::Definitions(mistakes);
-        Error::Internal(format!(
-            "apply {} went live and does not compile here; run the version of Quern that applied it:\n{mistakes}",
-            apply.number
-        ))
-    };
+    let stale = |mistakes| stale(apply.number, mistakes);
     let definitions = feature_defs::parse(&apply.files).map_err(stale)?;
     quern_engine::compile(definitions, &apply.source_schemas).map_err(stale)
+}
+
+fn stale(number: u64, mistakes: Vec<DefError>) -> Error {
+    let mistakes = Error::Definitions(mistakes);
+    Error::Internal(format!(
+        "apply {number} went live and does not compile here; run the version of Quern that applied it:\n{mistakes}"
+    ))
 }

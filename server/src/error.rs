@@ -28,6 +28,9 @@ pub enum Error {
     /// More than can be taken at the moment.
     #[error("{0}")]
     Overloaded(String),
+    /// The answer was not there in time.
+    #[error("{0}")]
+    Late(String),
     /// Not now.
     #[error("{0}")]
     Unavailable(String),

@@ -32,6 +32,16 @@ pub struct Metrics {
     pub transform: Histogram,
     /// Seconds that a run of a model took.
     pub inference: Histogram,
+    /// Instances by model, by what answered and by way: `route`, `pinned` or `fallback`.
+    pub predictions: IntCounterVec,
+    /// Instances by model, by why its version did not answer, and by what did.
+    pub fallbacks: IntCounterVec,
+    /// Instances that shadows got, by model, version and outcome: `answered`, `failed` or `dropped`.
+    pub shadows: IntCounterVec,
+    /// Seconds that rows waited for a session of their model.
+    pub queue: Histogram,
+    /// Rows in a run that was made for those who waited.
+    pub batch_rows: Histogram,
     /// Seconds from a push to its acknowledgement.
     pub push_seconds: Histogram,
     /// Pushed rows that wait to be written.
@@ -78,6 +88,26 @@ impl Metrics {
             registry.register(Box::new(made.clone())).map(|()| made)
         };
         let stages = histograms("quern_stage_seconds", "Seconds of a request by stage", &["stage"])?;
+        let predictions = counters(
+            "quern_predictions_total",
+            "Instances by model, by what answered and by way",
+            &["model", "served_by", "way"],
+        )?;
+        let fallbacks = counters(
+            "quern_fallbacks_total",
+            "Instances by model, by why its version did not answer, and by what did",
+            &["model", "cause", "served_by"],
+        )?;
+        let shadows = counters(
+            "quern_shadow_predictions_total",
+            "Instances that shadows got by model, version and outcome",
+            &["model", "version", "outcome"],
+        )?;
+        let rows = (0..=12).map(|power| f64::from(1 << power)).collect();
+        let batch_rows = Histogram::with_opts(
+            HistogramOpts::new("quern_batch_rows", "Rows in a run that requests share").buckets(rows),
+        )?;
+        registry.register(Box::new(batch_rows.clone()))?;
         let requests = counters(
             "quern_requests_total",
             "Requests by route, method and status",
@@ -122,6 +152,11 @@ impl Metrics {
             look_up: stages.with_label_values(&["look_up"]),
             transform: stages.with_label_values(&["transform"]),
             inference: stages.with_label_values(&["inference"]),
+            queue: stages.with_label_values(&["queue"]),
+            batch_rows,
+            predictions,
+            fallbacks,
+            shadows,
             registry,
             requests,
             request_seconds,

@@ -1,24 +1,47 @@
 //! What does a model say of these entities? Keys and request columns in, predictions out, and which version made each.
 //!
-//! A [`Target`] is a model as one request sees it. It says which columns an instance brings, and answers an [`Ask`].
+//! A [`Target`] is a model as one request sees it. It says which columns an instance brings, and answers an [`Ask`]:
+//!
+//! 1. [`route`]: which version answers which instance.
+//! 2. [`answer`]: the version looks the features up and predicts.
+//! 3. [`fallback`]: what answers where it does not, or should not.
+//! 4. [`shadow`]: versions that get the same and whose answers nobody waits for.
+//!
+//! [`live`] is what all of them know beforehand.
+
+mod answer;
+mod fallback;
+mod live;
+mod route;
+mod shadow;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
+use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
 use feature_defs::suggest;
 use quern_engine::ServicePlan;
 
-use crate::deployment::{Deployment, LiveModel, LiveVersion};
+use self::answer::Instances;
+pub use self::fallback::{Cause, Reason};
+pub use self::live::{LiveModel, LiveVersion};
+pub use self::route::Route;
+use crate::Quern;
+use crate::deployment::Deployment;
 use crate::error::{Error, Result};
-use crate::serving::{self, Vectors};
-use crate::{Quern, inference};
+use crate::inference::Limits;
+pub use crate::inference::Priority;
+use crate::metrics::metrics;
+use crate::serving::Vectors;
 
 /// The columns that a request brings for each instance, besides `event_timestamp`.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
-    /// The feature service or model that wants them, as people call it; empty where a request lists features itself.
+    /// What wants them: `feature service` or `model`.
+    pub kind: &'a str,
+    /// Its name; empty where a request lists features itself.
     pub of: &'a str,
     /// Names and types: join keys, then request columns.
     pub schema: &'a SchemaRef,
@@ -26,7 +49,7 @@ pub struct Inputs<'a> {
 
 impl<'a> From<&'a ServicePlan> for Inputs<'a> {
     fn from(service: &'a ServicePlan) -> Self {
-        Inputs { of: &service.name, schema: &service.inputs }
+        Inputs { kind: "feature service", of: &service.name, schema: &service.inputs }
     }
 }
 
@@ -35,8 +58,8 @@ impl<'a> From<&'a ServicePlan> for Inputs<'a> {
 pub struct Target {
     live: Arc<Deployment>,
     model: Arc<LiveModel>,
-    /// The version that the caller names.
-    pinned: Option<Arc<LiveVersion>>,
+    /// The place of the version that the caller names.
+    pinned: Option<usize>,
 }
 
 /// What a request asks of a model.
@@ -66,16 +89,6 @@ pub enum Given {
     Vectors(RecordBatch),
 }
 
-/// Who goes first where not all can.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    /// Nobody waits for a single answer.
-    Batch,
-    /// Somebody waits.
-    #[default]
-    Interactive,
-}
-
 /// What the model says.
 pub struct Answer {
     /// A row for each instance, a column for each output of the model.
@@ -84,14 +97,20 @@ pub struct Answer {
     pub parts: Vec<Part>,
 }
 
-/// Instances that one version answered.
+/// Instances that were answered alike.
 pub struct Part {
     /// Their places in the request, ascending.
     pub rows: Vec<usize>,
-    /// The version.
+    /// The version that answered them, or that would have where an expression or a constant did.
     pub version: Arc<LiveVersion>,
-    /// What it saw, row by row; none where the caller brought the vectors.
+    /// What answered: the name of a version, `expr` or `constant`.
+    pub served_by: String,
+    /// Why that one, where it was not the version's turn.
+    pub reason: Option<Reason>,
+    /// What it saw, row by row; none where the caller brought the vectors, or nothing could be looked up.
     pub vectors: Option<Vectors>,
+    /// What it said, row by row.
+    pub outputs: RecordBatch,
 }
 
 impl Target {
@@ -105,18 +124,13 @@ impl Target {
             let known = suggest(model, live.models.keys().map(String::as_str));
             Error::NotFound(format!("unknown model `{model}`; {known}"))
         })?;
-        let pinned = match version {
-            None => None,
-            Some(name) => {
-                let version =
-                    found.versions.iter().find(|version| version.version == name).ok_or_else(|| {
-                        let known = suggest(name, found.versions.iter().map(|live| live.version.as_str()));
-                        Error::NotFound(format!("model `{model}` has no version `{name}`; {known}"))
-                    })?;
-                Some(Arc::clone(version))
-            }
-        };
-        Ok(Target { live, model: found, pinned })
+        let pinned = version.map(|name| {
+            found.place(name).ok_or_else(|| {
+                let known = suggest(name, found.versions.iter().map(|live| live.version.as_str()));
+                Error::NotFound(format!("model `{model}` has no version `{name}`; {known}"))
+            })
+        });
+        Ok(Target { pinned: pinned.transpose()?, live, model: found })
     }
 
     /// The model.
@@ -124,14 +138,33 @@ impl Target {
         &self.model
     }
 
-    /// The version that the caller names, or the one that answers by default.
+    /// What is live for this request.
+    pub fn live(&self) -> &Arc<Deployment> {
+        &self.live
+    }
+
+    /// The version that the caller names, or the one that answers most.
     pub fn version(&self) -> &Arc<LiveVersion> {
-        self.pinned.as_ref().unwrap_or_else(|| self.model.versions.last().expect("a model has a version"))
+        &self.model.versions[self.place()]
+    }
+
+    /// Whether an answer should tell who gave it: it may have been one or another.
+    pub fn says_who(&self) -> bool {
+        self.pinned.is_none() && self.model.says_who
+    }
+
+    fn place(&self) -> usize {
+        self.pinned.unwrap_or_else(|| self.model.route.heaviest())
     }
 
     /// What an instance brings.
     pub fn inputs(&self) -> Inputs<'_> {
-        Inputs::from(self.version().service.as_ref())
+        match self.pinned {
+            None if self.model.says_who => {
+                Inputs { kind: "model", of: &self.model.name, schema: &self.model.inputs }
+            }
+            _ => Inputs::from(self.version().service.as_ref()),
+        }
     }
 
     /// The columns of a whole feature vector, for who brings that instead.
@@ -139,23 +172,84 @@ impl Target {
         &self.version().service.outputs
     }
 
-    /// Answers.
+    /// Answers. A caller who names a version gets that one or an error; others what the model's route says, or what
+    /// stands in for it.
     ///
     /// # Errors
-    /// As [`serving::look_up`] and [`inference::predict`].
+    /// As [`look_up`](crate::serving::look_up) and [`predict`](crate::inference::predict).
     pub async fn predict(&self, quern: &Arc<Quern>, ask: Ask) -> Result<Answer> {
-        let version = self.version();
-        let (vectors, batch) = match ask.given {
+        let limits = Limits { deadline: ask.deadline, priority: ask.priority };
+        let answer = match ask.given {
+            Given::Vectors(vectors) => self.predict_vectors(vectors, limits).await?,
             Given::Entities { inputs, query_times_us } => {
-                let vectors =
-                    serving::look_up(quern, &self.live, &version.service, inputs, query_times_us).await?;
-                let batch = vectors.vectors.clone();
-                (Some(vectors), batch)
+                self.predict_entities(quern, Instances::all(inputs, query_times_us), limits).await?
             }
-            Given::Vectors(batch) => (None, batch),
         };
-        let outputs = inference::predict(&version.model, &batch).await?.outputs;
-        let rows = (0..outputs.num_rows()).collect();
-        Ok(Answer { outputs, parts: vec![Part { rows, version: Arc::clone(version), vectors }] })
+        self.count(&answer);
+        Ok(answer)
+    }
+
+    async fn predict_vectors(&self, vectors: RecordBatch, limits: Limits) -> Result<Answer> {
+        let version = self.version();
+        let outputs = crate::inference::predict(&version.model, &vectors, limits).await?.outputs;
+        let part = Part {
+            rows: (0..outputs.num_rows()).collect(),
+            version: Arc::clone(version),
+            served_by: version.version.clone(),
+            reason: None,
+            vectors: None,
+            outputs: outputs.clone(),
+        };
+        Ok(Answer { outputs, parts: vec![part] })
+    }
+
+    async fn predict_entities(&self, quern: &Arc<Quern>, all: Instances, limits: Limits) -> Result<Answer> {
+        let rows = all.rows.len();
+        let mut parts = Vec::with_capacity(1);
+        if let Some(place) = self.pinned {
+            parts.push(self.answer(quern, place, all, limits).await?);
+        } else {
+            for (place, rows) in self.model.route.assign(&all.inputs)? {
+                let instances = all.pick(&rows)?;
+                parts.extend(self.answer_or_fall_back(quern, place, instances, limits).await?);
+            }
+            if !self.model.route.shadow.is_empty() {
+                self.shadow(quern, all, &parts);
+            }
+        }
+        Ok(Answer { outputs: together(&parts, rows, &self.version().model.outputs)?, parts })
+    }
+
+    fn count(&self, answer: &Answer) {
+        let name = self.model.name.as_str();
+        for part in &answer.parts {
+            let route = match (&part.reason, self.pinned) {
+                (Some(_), _) => "fallback",
+                (None, Some(_)) => "pinned",
+                (None, None) => "route",
+            };
+            let rows = part.rows.len() as u64;
+            metrics().predictions.with_label_values(&[name, &part.served_by, route]).inc_by(rows);
+            if let Some(reason) = &part.reason {
+                let cause = reason.cause.as_str();
+                metrics().fallbacks.with_label_values(&[name, cause, &part.served_by]).inc_by(rows);
+            }
+        }
+    }
+}
+
+/// The outputs of all parts, in the order of the instances.
+fn together(parts: &[Part], rows: usize, schema: &SchemaRef) -> Result<RecordBatch> {
+    match parts {
+        [] => Ok(RecordBatch::new_empty(Arc::clone(schema))),
+        [only] => Ok(only.outputs.clone()),
+        _ => {
+            let mut places = vec![(0, 0); rows];
+            for (part, of) in parts.iter().enumerate() {
+                of.rows.iter().enumerate().for_each(|(at, row)| places[*row] = (part, at));
+            }
+            let outputs: Vec<&RecordBatch> = parts.iter().map(|part| &part.outputs).collect();
+            Ok(interleave_record_batch(&outputs, &places)?)
+        }
     }
 }

@@ -13,6 +13,7 @@ use feature_defs::{DefError, Loc, parse_duration, suggest};
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
 use crate::error::{Error, Result};
+use crate::inference::Provider;
 use crate::store::redis::Address;
 use crate::store::registry::Location;
 
@@ -44,6 +45,8 @@ pub struct Settings {
     pub registry: Location,
     /// ONNX Runtime's shared library, where it is not to be searched for.
     pub onnxruntime: Option<PathBuf>,
+    /// What models run on, in order: the first that starts.
+    pub execution_providers: Vec<Provider>,
     /// The largest body of an HTTP request.
     pub body_bytes_max: usize,
     /// Whether a look-up at a time before what the head holds is answered from history, or refused.
@@ -63,7 +66,7 @@ pub enum OnlineStore {
 
 /// One setting: its name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and its line of
 /// documentation.
-pub const KEYS: [(&str, &str); 9] = [
+pub const KEYS: [(&str, &str); 10] = [
     ("data", "the folder of history, head and registry; `.quern` in the repository where it is not set"),
     ("listen", "where the server listens; `127.0.0.1:7400` where it is not set"),
     ("online", "the online store: `rocksdb`, or a URL as `redis://host:6379`; `rocksdb` where it is not set"),
@@ -73,6 +76,10 @@ pub const KEYS: [(&str, &str); 9] = [
         "the registry of definitions: `sqlite`, or for several servers `postgres://user@host/database`",
     ),
     ("onnxruntime", "ONNX Runtime's shared library; searched for where it is not set"),
+    (
+        "execution_providers",
+        "what models run on, in order, as in `tensorrt,cuda,cpu`: the first that starts; `cpu` where it is not set",
+    ),
     ("body_bytes_max", "the largest body of a request, in bytes; 16777216 where it is not set"),
     (
         "history_fallback",
@@ -105,6 +112,7 @@ impl Settings {
             online_timeout: ONLINE_TIMEOUT_DEFAULT,
             registry: Location::Sqlite,
             onnxruntime: None,
+            execution_providers: vec![Provider::Cpu],
             body_bytes_max: 16 << 20,
             history_fallback: true,
             push_queue_rows: 1 << 18,
@@ -191,6 +199,12 @@ impl Settings {
             }
             "registry" => self.registry = value.parse()?,
             "onnxruntime" => self.onnxruntime = Some(path()?),
+            "execution_providers" => {
+                self.execution_providers = value
+                    .split(',')
+                    .map(|name| name.trim().parse())
+                    .collect::<std::result::Result<_, _>>()?;
+            }
             "body_bytes_max" => self.body_bytes_max = whole(value, BODY_BYTES_MAX)?,
             "push_queue_rows" => self.push_queue_rows = whole(value, PUSH_QUEUE_ROWS_MAX)?,
             "history_fallback" => {

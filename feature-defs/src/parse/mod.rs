@@ -5,6 +5,7 @@
 //! reported: where a document cannot be read, nobody knows which names it would have declared.
 
 mod aggregation;
+mod model;
 mod names;
 mod read;
 mod service;
@@ -161,7 +162,7 @@ impl Declared {
                 self.services.add(def.name.clone(), def, node, whole);
             }
             Kind::Model => {
-                let def = read::model(&node);
+                let def = model::read(&node);
                 self.models.add(def.name.clone(), def, node, whole);
             }
         }

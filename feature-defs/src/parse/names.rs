@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Declaration, Declared, Names, aggregation, service};
+use super::{Declaration, Declared, Names, aggregation, model, service};
 use crate::shape::Kind;
 use crate::yaml::{Entry, Node};
-use crate::{Column, DefError, Entity, FeatureView, Format, Loc, Model, ScalarType, Source, Type, suggest};
+use crate::{Column, DefError, Entity, FeatureView, Format, Loc, ScalarType, Source, Type, suggest};
 
 /// The name of the query time in every spine and request.
 pub(super) const EVENT_TIMESTAMP: &str = "event_timestamp";
@@ -35,7 +35,7 @@ pub(super) fn check(declared: &mut Declared, errors: &mut Vec<DefError>) {
         service::check(service, views, entities, errors);
     }
     for model in &declared.models.all {
-        check_model(model, declared, errors);
+        model::check(model, declared, errors);
     }
 }
 
@@ -234,16 +234,5 @@ fn check_view_columns(
     for feature in features.iter().filter(|feature| feature.get("expr").is_none()) {
         let name = feature.get("name").unwrap_or(feature);
         check_column(source, name.text().unwrap_or_default(), &name.loc, errors);
-    }
-}
-
-fn check_model(model: &Declaration<Model>, declared: &Declared, errors: &mut Vec<DefError>) {
-    let versions = &model.def.versions;
-    not_twice("version", versions.iter().map(|version| (version.version.as_str(), &version.loc)), errors);
-    for version in model.node.get("versions").map(Node::items).unwrap_or_default() {
-        if let Some(service) = version.get("service") {
-            let name = service.text().unwrap_or_default();
-            declared.services.resolve(Kind::FeatureService, name, &service.loc, errors);
-        }
     }
 }

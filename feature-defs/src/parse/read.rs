@@ -11,7 +11,7 @@ use crate::literal::{fit, literal};
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
     Aggregation, BatchSource, Broker, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format,
-    Function, Literal, Loc, Model, ModelVersion, Projection, Source, StreamSource, Type, Window,
+    Function, Literal, Loc, Projection, Source, StreamSource, Type, Window,
 };
 
 pub(super) fn entity(node: &Node) -> Entity {
@@ -65,15 +65,6 @@ pub(super) fn service(node: &Node) -> FeatureService {
         outputs,
         loc,
     }
-}
-
-pub(super) fn model(node: &Node) -> Model {
-    let (name, loc) = identity(node, "name");
-    let versions = items(node, "versions").map(|node| {
-        let (version, loc) = identity(node, "version");
-        ModelVersion { version, path: text(node, "path"), service: text(node, "service"), loc }
-    });
-    Model { name, description: text(node, "description"), versions: versions.collect(), loc }
 }
 
 fn stream(node: &Node) -> Option<StreamSource> {
@@ -210,7 +201,7 @@ fn quoted(name: &str) -> String {
 }
 
 /// What `key` says and where; a node that is bare text says it itself.
-fn identity(node: &Node, key: &str) -> (String, Loc) {
+pub(super) fn identity(node: &Node, key: &str) -> (String, Loc) {
     let named = match node.value {
         Value::Scalar { .. } => Some(node),
         Value::List(_) | Value::Map(_) => node.get(key),
@@ -219,11 +210,11 @@ fn identity(node: &Node, key: &str) -> (String, Loc) {
     (named.and_then(Node::text).unwrap_or_default().to_owned(), loc)
 }
 
-fn items<'a>(node: &'a Node, key: &str) -> impl Iterator<Item = &'a Node> {
+pub(super) fn items<'a>(node: &'a Node, key: &str) -> impl Iterator<Item = &'a Node> {
     node.get(key).map(Node::items).unwrap_or_default().iter()
 }
 
-fn text(node: &Node, key: &str) -> String {
+pub(super) fn text(node: &Node, key: &str) -> String {
     node.get(key).and_then(Node::text).unwrap_or_default().to_owned()
 }
 
@@ -240,7 +231,7 @@ fn is_true(node: &Node, key: &str) -> bool {
     matches!(node.get(key).map(|node| &node.value), Some(Value::Scalar { scalar: Scalar::Bool(true), .. }))
 }
 
-fn expression(node: &Node) -> Option<Expr> {
+pub(super) fn expression(node: &Node) -> Option<Expr> {
     Some(Expr { sql: node.text()?.to_owned(), loc: node.loc.clone() })
 }
 

@@ -86,10 +86,10 @@ fn check_shape(shape: &Shape, subject: &str, node: &Node, errors: &mut Vec<DefEr
                 false => Ok(()),
             }
         }
-        (Shape::Map(value), Value::Map(entries)) => {
+        (Shape::Map { key, value }, Value::Map(entries)) => {
             for entry in entries {
-                if !Shape::Identifier.admits_name(&entry.key) {
-                    errors.push(wrong_name(&Shape::Identifier, subject, &entry.key, &entry.key_loc));
+                if !key.admits_name(&entry.key) {
+                    errors.push(wrong_name(key, subject, &entry.key, &entry.key_loc));
                 }
                 check_shape(value, &format!("each of {subject}"), &entry.value, errors);
             }
@@ -131,6 +131,10 @@ fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefErro
         Shape::Window if is_text => check_window(subject, node, text),
         Shape::Count { max } => match scalar {
             Scalar::Int(n) if (1..=i64::from(*max)).contains(n) => Ok(()),
+            _ => Err(wrong(shape, subject, node)),
+        },
+        Shape::Whole { max } => match scalar {
+            Scalar::Int(n) if (0..=i64::from(*max)).contains(n) => Ok(()),
             _ => Err(wrong(shape, subject, node)),
         },
         Shape::Share => match scalar {

@@ -3,6 +3,7 @@
 //! The words are here, the table is in [`table`]. It is read by the structural checks, by the JSON Schemas and
 //! by the test that writes the tables of `docs/definitions.md`, so that the three cannot drift apart.
 
+mod model;
 mod table;
 
 use crate::Type;
@@ -54,7 +55,7 @@ impl Kind {
             Kind::Source => &table::SOURCE,
             Kind::FeatureView => &table::FEATURE_VIEW,
             Kind::FeatureService => &table::FEATURE_SERVICE,
-            Kind::Model => &table::MODEL,
+            Kind::Model => &model::MODEL,
         }
     }
 }
@@ -122,6 +123,10 @@ pub(crate) enum Shape {
     Count {
         max: u32,
     },
+    /// A whole number from 0 to `max`.
+    Whole {
+        max: u32,
+    },
     /// A number from 0 to 1.
     Share,
     Bool,
@@ -129,8 +134,11 @@ pub(crate) enum Shape {
     Literal,
     /// Items of one shape, at least one.
     List(&'static Shape),
-    /// A join key's name → a column's name.
-    Map(&'static Shape),
+    /// Names of one shape → values of another.
+    Map {
+        key: &'static Shape,
+        value: &'static Shape,
+    },
     Object(&'static Object),
     /// An object, or bare text that stands for the object with only this key.
     Short {
@@ -161,11 +169,12 @@ impl Shape {
             Shape::Duration { .. } => "a duration such as `90d` or `1d12h`".to_owned(),
             Shape::Window => "a duration such as `7d`, or `lifetime`".to_owned(),
             Shape::Count { max } => format!("a whole number from 1 to {max}"),
+            Shape::Whole { max } => format!("a whole number from 0 to {max}"),
             Shape::Share => "a number from 0 to 1".to_owned(),
             Shape::Bool => "`true` or `false`".to_owned(),
             Shape::Literal => "a number, a text, `true` or `false`".to_owned(),
             Shape::List(_) => "a list".to_owned(),
-            Shape::Map(_) => "a mapping".to_owned(),
+            Shape::Map { .. } => "a mapping".to_owned(),
             Shape::Object(object) => format!("{} (a mapping)", object.noun),
             Shape::Short { key, object } => format!("{} (a mapping) or just its `{key}`", object.noun),
         }

@@ -4,15 +4,15 @@
 
 use super::{Key, Object, Shape};
 
-const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+pub(super) const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, required: true, doc }
 }
 
-const fn optional(name: &'static str, shape: Shape, doc: &'static str) -> Key {
+pub(super) const fn optional(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, required: false, doc }
 }
 
-const DESCRIPTION: Key = optional("description", Shape::Text, "For people.");
+pub(super) const DESCRIPTION: Key = optional("description", Shape::Text, "For people.");
 
 pub(super) static ENTITY: Object = Object {
     noun: "an entity",
@@ -121,7 +121,7 @@ pub(super) static FEATURE_VIEW: Object = Object {
         ),
         optional(
             "keys",
-            Shape::Map(&Shape::SourceColumn),
+            Shape::Map { key: &Shape::Identifier, value: &Shape::SourceColumn },
             "Join key → source column, where the two have different names.",
         ),
         required("source", Shape::Identifier, "The source whose rows it reads."),
@@ -289,7 +289,7 @@ static PROJECTION: Object = Object {
         ),
         optional(
             "keys",
-            Shape::Map(&Shape::Identifier),
+            Shape::Map { key: &Shape::Identifier, value: &Shape::Identifier },
             "Join key of the view → column of the spine or request, where the two have different names.",
         ),
         optional(
@@ -317,30 +317,5 @@ static DERIVED: Object = Object {
         ),
         optional("default", Shape::Literal, "Stands in for null in a model input that has no NaN."),
         DESCRIPTION,
-    ],
-};
-
-pub(super) static MODEL: Object = Object {
-    noun: "a model",
-    doc: "A model and its versions.",
-    keys: &[
-        required("kind", Shape::Constant("Model"), "Says that this document declares a model."),
-        required("name", Shape::ModelName, "Unique among models; part of the URL."),
-        DESCRIPTION,
-        required(
-            "versions",
-            Shape::List(&Shape::Object(&VERSION)),
-            "The versions; the last one answers requests that name none.",
-        ),
-    ],
-};
-
-static VERSION: Object = Object {
-    noun: "a model version",
-    doc: "One ONNX file and the feature service that feeds it.",
-    keys: &[
-        required("version", Shape::Version, "Unique in the model; a text or a whole number."),
-        required("path", Shape::Path, "The ONNX file, relative to the repository's root."),
-        required("service", Shape::Identifier, "The feature service that feeds it."),
     ],
 };

@@ -333,3 +333,83 @@ features:
               help: map one of the two join keys to another column with `keys`, or give both one type"#]],
     );
 }
+
+const MODEL: &str = "kind: Entity
+name: e
+join_keys: [{name: k, type: string}]
+---
+kind: Source
+name: src
+push: true
+event_timestamp: t
+columns: [{name: t, type: timestamp}, {name: k, type: string}, {name: x, type: float64}]
+---
+{kind: FeatureView, name: v, entities: [e], source: src, features: [x]}
+---
+{kind: FeatureService, name: s, features: [v]}
+---
+kind: Model
+name: m
+";
+
+#[test]
+fn a_model_names_its_own_versions_and_says_each_thing_once() {
+    let check = |rest: &str, expected| check(&format!("{MODEL}{rest}"), expected);
+    check(
+        "versions:
+  - {version: 1, service: s}
+  - {version: 2, path: a, steps: [{name: x, expr: x}], service: s}
+  - {version: 3, path: a, outputs: [x], service: s}
+  - version: 4
+    service: s
+    steps: [{name: x, expr: x, path: a}, {name: x, expr: x, inputs: [x]}, {name: y}]
+route: {weights: {1: 0, 5: 0}, shadow: [6, 1, 1]}
+fallback: {to: [{version: 7}, {version: 1, constant: 0}, {}]}
+",
+        expect![[r#"
+            case.yaml:18:5: a model version lacks `path` or `steps`
+            case.yaml:19:5: a model version has `path` and `steps`
+              help: keep one of them
+            case.yaml:20:36: `outputs` picks among the columns of `steps`, and there are none
+              help: leave it out
+            case.yaml:23:13: step `x` has `path` and `expr`
+              help: keep one of them
+            case.yaml:23:49: step `x` is given twice
+              help: it is first given at case.yaml:23:20
+            case.yaml:23:69: `inputs` belongs to a step that runs a model; an expression names the columns it reads
+              help: leave it out
+            case.yaml:23:75: step `y` lacks `path` or `expr`
+            case.yaml:24:8: every weight is 0, so no version would answer
+              help: give one version a weight
+            case.yaml:24:25: model `m` has no version `5`
+              help: did you mean `1`? known: 1, 2, 3, 4
+            case.yaml:24:41: model `m` has no version `6`
+              help: did you mean `1`? known: 1, 2, 3, 4
+            case.yaml:24:47: shadow `1` is given twice
+              help: it is first given at case.yaml:24:44
+            case.yaml:25:27: model `m` has no version `7`
+              help: did you mean `1`? known: 1, 2, 3, 4
+            case.yaml:25:31: a substitute has `version` and `constant`
+              help: keep one of them
+            case.yaml:25:58: a substitute lacks `version` or `expr` or `constant`"#]],
+    );
+    check(
+        "versions: [{version: 1, path: a, service: s}]
+route: {weights: {1: -1, a b: 1}}
+fallback: {max_missing: 2, timeout: 0s, to: []}
+batching: {max_rows: 0, max_delay: 5}
+",
+        expect![[r#"
+            case.yaml:18:22: each of `weights` must be a whole number from 0 to 1000000, found the number `-1`
+            case.yaml:18:26: `weights` must be a whole number or a name of letters, digits, `_`, `-` and `.`, found `a b`
+            case.yaml:18:26: model `m` has no version `a b`
+              help: known: 1
+            case.yaml:19:25: `max_missing` must be a number from 0 to 1, found the number `2`
+            case.yaml:19:37: `timeout` must be longer than nothing
+              help: leave it out if rows never expire
+            case.yaml:19:45: `to` must not be empty
+            case.yaml:20:22: `max_rows` must be a whole number from 1 to 65536, found the number `0`
+            case.yaml:20:36: `max_delay` must be a duration such as `90d` or `1d12h`, found the number `5`
+              help: add a unit: w, d, h, m, s, ms or us, as in `5s`"#]],
+    );
+}

@@ -58,6 +58,19 @@ name: delay.v-1
 versions:
   - {version: 1, path: m.onnx, service: delay}
   - {version: "1.10", path: m.onnx, service: delay}
+  - version: blend
+    service: delay
+    steps:
+      - {name: scaled, path: scale, inputs: [distance]}
+      - {name: both, expr: "0.5 * scaled + 1"}
+    outputs: [both]
+route: {weights: {1: 90, "1.10": 10}, sticky: [plane], shadow: [blend]}
+fallback:
+  timeout: 50ms
+  max_age: 7d
+  max_missing: 0.5
+  to: [{version: 1}, {expr: distance / 10}, {constant: 0}]
+batching: {max_rows: 64, max_delay: 2ms, queue_rows: 500, concurrency: 1}
 "#;
 
 #[test]
@@ -163,15 +176,100 @@ fn models() {
     check(
         REPOSITORY,
         |definitions| {
-            let versions = definitions.models["delay.v-1"].versions.iter();
+            let model = &definitions.models["delay.v-1"];
+            let versions = model.versions.iter();
             let lines = versions.map(|version| {
-                format!("{} {} {} at {}", version.version, version.path, version.service, version.loc)
+                format!("{} {:?} {} at {}\n", version.version, version.artifact, version.service, version.loc)
             });
-            lines.collect::<Vec<_>>().join("\n")
+            lines.collect::<String>()
+                + &format!("{:#?}\n{:#?}\n{:?}", model.route, model.fallback, model.batching)
         },
         expect![[r#"
-            1 m.onnx delay at a.yaml:48:15
-            1.10 m.onnx delay at a.yaml:49:15"#]],
+            1 File("m.onnx") delay at a.yaml:48:15
+            1.10 File("m.onnx") delay at a.yaml:49:15
+            blend Steps { steps: [Step { name: "scaled", action: Run { path: "scale", inputs: [Expr { sql: "distance", loc: Loc { file: "a.yaml", line: 53, column: 46 } }] }, loc: Loc { file: "a.yaml", line: 53, column: 16 } }, Step { name: "both", action: Compute(Expr { sql: "0.5 * scaled + 1", loc: Loc { file: "a.yaml", line: 54, column: 28 } }), loc: Loc { file: "a.yaml", line: 54, column: 16 } }], outputs: [Expr { sql: "both", loc: Loc { file: "a.yaml", line: 55, column: 15 } }] } delay at a.yaml:50:14
+            Some(
+                Route {
+                    weights: [
+                        (
+                            "1",
+                            90,
+                        ),
+                        (
+                            "1.10",
+                            10,
+                        ),
+                    ],
+                    sticky: [
+                        Expr {
+                            sql: "plane",
+                            loc: Loc {
+                                file: "a.yaml",
+                                line: 56,
+                                column: 48,
+                            },
+                        },
+                    ],
+                    salt: "delay.v-1",
+                    shadow: [
+                        "blend",
+                    ],
+                    loc: Loc {
+                        file: "a.yaml",
+                        line: 56,
+                        column: 8,
+                    },
+                },
+            )
+            Some(
+                Fallback {
+                    timeout_us: Some(
+                        50000,
+                    ),
+                    max_age_us: Some(
+                        604800000000,
+                    ),
+                    max_missing: Some(
+                        0.5,
+                    ),
+                    to: [
+                        Version(
+                            "1",
+                            Loc {
+                                file: "a.yaml",
+                                line: 61,
+                                column: 18,
+                            },
+                        ),
+                        Expr(
+                            Expr {
+                                sql: "distance / 10",
+                                loc: Loc {
+                                    file: "a.yaml",
+                                    line: 61,
+                                    column: 29,
+                                },
+                            },
+                        ),
+                        Constant(
+                            Int(
+                                0,
+                            ),
+                            Loc {
+                                file: "a.yaml",
+                                line: 61,
+                                column: 56,
+                            },
+                        ),
+                    ],
+                    loc: Loc {
+                        file: "a.yaml",
+                        line: 58,
+                        column: 3,
+                    },
+                },
+            )
+            Batching { max_rows: 64, max_delay_us: 2000, queue_rows: 500, concurrency: Some(1) }"#]],
     );
 }
 

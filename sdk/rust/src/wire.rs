@@ -101,9 +101,28 @@ pub struct Predictions {
     /// The feature service that fed it; only with `with_features`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature_service: Option<String>,
-    /// What the model saw; only with `with_features`.
+    /// What the model saw; only with `with_features`, and where one version answered all instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<FeatureVectors>,
+    /// What answered each instance: a version, `expr` or `constant`; only where it may be one or another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub served_by: Vec<String>,
+    /// Where something else answered than the version whose turn it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<FallbackInfo>,
+}
+
+/// Instances that were left to a substitute.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FallbackInfo {
+    /// Their places in the request, from 0.
+    pub instances: Vec<usize>,
+    /// What answered them: a version, `expr` or `constant`.
+    pub served_by: String,
+    /// `error`, `timeout`, `overload`, `unavailable`, `stale` or `missing`.
+    pub cause: String,
+    /// The cause, for people.
+    pub detail: String,
 }
 
 /// Feature vectors row by row; every inner list is as long as `names`.
@@ -315,8 +334,32 @@ pub struct ModelVersionInfo {
     pub version: String,
     /// Name of the feature service that feeds it.
     pub feature_service: String,
-    /// SHA-256 of the ONNX file.
+    /// SHA-256 of the ONNX file; of an ensemble, that of its steps.
     pub digest: String,
+    /// What its files run on, as `cpu` or `cuda`.
+    #[serde(default)]
+    pub execution_providers: Vec<String>,
+    /// Its share of the requests that name no version, in parts of all weights of the model.
+    #[serde(default)]
+    pub weight: u64,
+}
+
+/// `POST /v1/models/{model}:route`: which version answers whom from now on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteRequest {
+    /// Version → its weight; none gives back those that are declared.
+    #[serde(default)]
+    pub weights: BTreeMap<String, u32>,
+}
+
+/// Its reply.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routed {
+    /// Number of the apply that is live now.
+    pub number: u64,
+    /// Version → its weight, of all versions.
+    pub weights: BTreeMap<String, u64>,
 }
 
 /// The body of every reply that is not a success.
@@ -355,6 +398,8 @@ pub enum Code {
     TooLarge,
     /// More than the server can take at the moment; the same request may be sent again later.
     Overloaded,
+    /// The answer was not there in time.
+    Late,
     /// A part that the request needs is not there; later it may be.
     Unavailable,
     /// The server's own fault.

@@ -14,7 +14,7 @@ mod tests;
 use std::fmt;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use feature_defs::{Literal, suggest};
 
 use self::fill::Cell;
@@ -109,7 +109,7 @@ pub enum TensorData {
     String(Vec<String>),
 }
 
-/// How the columns of a feature service become the inputs of one model.
+/// How columns become the inputs of one model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
     tensors: Vec<TensorPlan>,
@@ -137,33 +137,14 @@ struct Slice {
 }
 
 impl Fit {
-    /// Fits the outputs of `service` to the inputs of a model.
+    /// Fits `columns`, which people call `of`, to the inputs of a model.
     ///
     /// # Errors
     /// Everything that does not fit, followed by both shapes side by side.
-    pub fn new(service: &ServicePlan, signature: &Signature) -> Result<Fit, String> {
-        let features: Vec<Feature<'_>> = service
-            .outputs
-            .fields()
-            .iter()
-            .zip(&service.origins)
-            .zip(&service.defaults)
-            .map(|((field, origin), default)| Feature {
-                name: field.name(),
-                dtype: field.data_type(),
-                default: default.as_ref(),
-                null: match origin {
-                    _ if !field.is_nullable() => Null::Never,
-                    // A join key cannot declare a default; a null one fails its request, not the apply.
-                    Origin::Input(i) if *i < service.key_count => Null::Refused,
-                    _ => Null::Possible,
-                },
-            })
-            .collect();
-        fit(&features, signature).map_err(|mistakes| {
+    pub fn new(of: &str, columns: &[Feature], signature: &Signature) -> Result<Fit, String> {
+        fit(columns, signature).map_err(|mistakes| {
             let mistakes: String = mistakes.iter().map(|mistake| format!("\n  - {mistake}")).collect();
-            let shapes = side_by_side(&service.name, &features, signature);
-            format!("the model does not fit feature service `{}`:{mistakes}\n{shapes}", service.name)
+            format!("the model does not fit {of}:{mistakes}\n{}", side_by_side(of, columns, signature))
         })
     }
 
@@ -188,37 +169,116 @@ impl Fit {
 
     /// Inputs of `rows` rows that hold zeros, `false` and empty strings, to try a model with.
     pub fn zeros(&self, rows: usize) -> Vec<Tensor> {
-        let zeros = |plan: &TensorPlan| {
-            let cells = rows * plan.width;
+        self.made_up(rows, &mut |_| 0)
+    }
+
+    /// Inputs of `rows` rows that hold numbers of all sizes, the same ones each time.
+    pub fn noise(&self, rows: usize) -> Vec<Tensor> {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        self.made_up(rows, &mut |most| {
+            // SplitMix64 (Steele, Lea and Flood, 2014).
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            ((mixed ^ (mixed >> 27)) % (2 * most + 1)) as i64 - most as i64
+        })
+    }
+
+    /// `number` makes up a whole number from minus what it is told up to that.
+    fn made_up(&self, rows: usize, number: &mut dyn FnMut(u64) -> i64) -> Vec<Tensor> {
+        let mut of = |plan: &TensorPlan| {
+            let cells = 0..rows * plan.width;
             match plan.element {
-                Element::Float32 => TensorData::Float32(vec![0.0; cells]),
-                Element::Float64 => TensorData::Float64(vec![0.0; cells]),
-                Element::Int32 => TensorData::Int32(vec![0; cells]),
-                Element::Int64 => TensorData::Int64(vec![0; cells]),
-                Element::Bool => TensorData::Bool(vec![false; cells]),
-                Element::String | Element::Other(_) => TensorData::String(vec![String::new(); cells]),
+                Element::Float32 => {
+                    TensorData::Float32(cells.map(|_| number(1 << 20) as f32 / 1024.0).collect())
+                }
+                Element::Float64 => {
+                    TensorData::Float64(cells.map(|_| number(1 << 20) as f64 / 1024.0).collect())
+                }
+                Element::Int32 => TensorData::Int32(cells.map(|_| number(3) as i32).collect()),
+                Element::Int64 => TensorData::Int64(cells.map(|_| number(3)).collect()),
+                Element::Bool => TensorData::Bool(cells.map(|_| number(1) > 0).collect()),
+                Element::String | Element::Other(_) => TensorData::String(vec![String::new(); cells.len()]),
             }
         };
-        self.tensors.iter().map(|plan| plan.tensor(rows, zeros(plan))).collect()
+        self.tensors.iter().map(|plan| plan.tensor(rows, of(plan))).collect()
     }
 }
 
-/// One column of a service, as a model sees it.
-struct Feature<'a> {
-    name: &'a str,
-    dtype: &'a DataType,
-    default: Option<&'a Literal>,
-    null: Null,
+impl Tensor {
+    /// Some of its rows.
+    pub fn slice(&self, start: usize, rows: usize) -> Tensor {
+        let width = self.shape.get(1).copied().unwrap_or(1);
+        let mut shape = self.shape.clone();
+        shape[0] = rows;
+        let cells = start * width..(start + rows) * width;
+        macro_rules! cut {
+            ($($kind:ident),*) => {
+                match &self.data { $(TensorData::$kind(data) => TensorData::$kind(data[cells].to_vec()),)* }
+            };
+        }
+        let data = cut!(Float32, Float64, Int32, Int64, Bool, String);
+        Tensor { name: self.name.clone(), shape, data }
+    }
+
+    /// Appends the rows of `other`, the same input of another request.
+    pub fn append(&mut self, other: Tensor) {
+        macro_rules! join {
+            ($($kind:ident),*) => {
+                match (&mut self.data, other.data) {
+                    $((TensorData::$kind(data), TensorData::$kind(more)) => data.extend(more),)*
+                    _ => unreachable!("an input has one type"),
+                }
+            };
+        }
+        join!(Float32, Float64, Int32, Int64, Bool, String);
+        self.shape[0] += other.shape[0];
+    }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Null {
+/// A column, as a model sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feature {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub dtype: DataType,
+    /// What stands in for null.
+    pub default: Option<Literal>,
+    /// Whether there is any null to stand in for.
+    pub null: Null,
+}
+
+/// Whether a column may hold null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Null {
+    /// It never does.
     Never,
+    /// It may.
     Possible,
+    /// It may, and the request that brings one is refused.
     Refused,
 }
 
-fn fit(features: &[Feature<'_>], signature: &Signature) -> Result<Fit, Vec<String>> {
+impl Feature {
+    /// The outputs of a service.
+    pub fn of_service(service: &ServicePlan) -> Vec<Feature> {
+        let outputs = service.outputs.fields().iter().zip(&service.origins).zip(&service.defaults);
+        let feature = |((field, origin), default): ((&FieldRef, &Origin), &Option<Literal>)| Feature {
+            name: field.name().clone(),
+            dtype: field.data_type().clone(),
+            default: default.clone(),
+            null: match origin {
+                _ if !field.is_nullable() => Null::Never,
+                // A join key cannot declare a default; a null one fails its request, not the apply.
+                Origin::Input(i) if *i < service.key_count => Null::Refused,
+                _ => Null::Possible,
+            },
+        };
+        outputs.map(feature).collect()
+    }
+}
+
+fn fit(features: &[Feature], signature: &Signature) -> Result<Fit, Vec<String>> {
     let mut mistakes = Vec::new();
     let all: Vec<usize> = (0..features.len()).collect();
     let tensors = match signature.inputs.as_slice() {
@@ -230,13 +290,13 @@ fn fit(features: &[Feature<'_>], signature: &Signature) -> Result<Fit, Vec<Strin
             vec![tensor_plan(input, &all, features, &mut mistakes)]
         }
         inputs => {
-            let names = || features.iter().map(|feature| feature.name);
+            let names = || features.iter().map(|feature| feature.name.as_str());
             for feature in
                 features.iter().filter(|feature| inputs.iter().all(|input| input.name != feature.name))
             {
-                let known = suggest(feature.name, inputs.iter().map(|input| input.name.as_str()));
+                let known = suggest(&feature.name, inputs.iter().map(|input| input.name.as_str()));
                 mistakes.push(format!(
-                    "no input of the model is named `{}` ({known}); leave it out of the service's `outputs`",
+                    "no input of the model is named `{}` ({known}); leave it out of what the model gets",
                     feature.name
                 ));
             }
@@ -245,7 +305,7 @@ fn fit(features: &[Feature<'_>], signature: &Signature) -> Result<Fit, Vec<Strin
                 match names().position(|name| name == input.name) {
                     Some(column) => plans.push(tensor_plan(input, &[column], features, &mut mistakes)),
                     None => mistakes.push(format!(
-                        "no column of the service is named `{}`, as the model's input is ({})",
+                        "no column is named `{}`, as the model's input is ({})",
                         input.name,
                         suggest(&input.name, names())
                     )),
@@ -261,21 +321,21 @@ fn fit(features: &[Feature<'_>], signature: &Signature) -> Result<Fit, Vec<Strin
 fn tensor_plan(
     input: &Port,
     columns: &[usize],
-    features: &[Feature<'_>],
+    features: &[Feature],
     mistakes: &mut Vec<String>,
 ) -> TensorPlan {
     let mut width = 0;
     let mut slices = Vec::with_capacity(columns.len());
     for &column in columns {
         let feature = &features[column];
-        let slice = castable(feature.dtype, &input.element)
+        let slice = castable(&feature.dtype, &input.element)
             .and_then(|()| stands_in(feature, &input.element))
-            .and_then(|default| Ok((default, width_of(feature.dtype)?)));
+            .and_then(|default| Ok((default, width_of(&feature.dtype)?)));
         match slice {
             Ok((default, slice_width)) => {
                 slices.push(Slice {
                     column,
-                    name: feature.name.to_owned(),
+                    name: feature.name.clone(),
                     offset: width,
                     width: slice_width,
                     default,
@@ -325,11 +385,11 @@ fn castable(from: &DataType, to: &Element) -> Result<(), String> {
 }
 
 /// What stands in for null: nothing is needed where NaN does or where null cannot be.
-fn stands_in(feature: &Feature<'_>, element: &Element) -> Result<Option<Literal>, String> {
+fn stands_in(feature: &Feature, element: &Element) -> Result<Option<Literal>, String> {
     if matches!(element, Element::Float32 | Element::Float64) || feature.null == Null::Never {
         return Ok(None);
     }
-    let Some(default) = feature.default else {
+    let Some(default) = &feature.default else {
         return match feature.null {
             Null::Possible => {
                 Err(format!("may be null, and the model's input is {element}: declare `default:`"))
@@ -378,13 +438,13 @@ fn shape_mistake(input: &Port, width: usize) -> Option<String> {
         }
     };
     (columns != width)
-        .then(|| format!("input `{name}` takes {columns} value(s) a row, the service has {width}"))
+        .then(|| format!("input `{name}` takes {columns} value(s) a row, the columns have {width}"))
 }
 
-/// The columns of the service beside the inputs of the model.
-fn side_by_side(service: &str, features: &[Feature<'_>], signature: &Signature) -> String {
-    let left: Vec<String> = std::iter::once(format!("feature service `{service}`"))
-        .chain(features.iter().map(|feature| format!("  {}  {}", feature.name, type_name(feature.dtype))))
+/// The columns beside the inputs of the model.
+fn side_by_side(of: &str, features: &[Feature], signature: &Signature) -> String {
+    let left: Vec<String> = std::iter::once(of.to_owned())
+        .chain(features.iter().map(|feature| format!("  {}  {}", feature.name, type_name(&feature.dtype))))
         .collect();
     let right: Vec<String> = std::iter::once("model".to_owned())
         .chain(signature.inputs.iter().map(|input| format!("  {input}")))

@@ -9,12 +9,13 @@
 //! 5. [`asof`]: the point-in-time join: rows stream past a spine, the latest visible one stays.
 //! 6. [`windows`]: aggregates over time, from events (training) and from tiles (serving), by one algebra.
 //! 7. [`ServicePlan`]: where training and serving meet. Both hand it the same columns and get the same vector.
-//! 8. [`fit`]: the vector becomes a model's tensors.
+//! 8. [`fit`]: the vector becomes a model's tensors; [`Computed`] what stands between models, or in for one.
 //!
 //! Architecture invariant: a row is a batch of one. No function here has a second path for a single row.
 
 pub mod asof;
 mod catalog;
+mod compute;
 mod error;
 pub mod expr;
 pub mod fit;
@@ -27,6 +28,7 @@ mod view;
 pub mod windows;
 
 pub use catalog::{Catalog, SourceSchemas, compile};
+pub use compute::{Computed, Uncompiled};
 pub use error::EngineError;
 pub use service::{Found, Lookup, Origin, ServicePlan};
 pub use time::{RowState, Status};

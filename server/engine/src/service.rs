@@ -120,6 +120,21 @@ pub struct Found {
     pub absent: Vec<bool>,
 }
 
+impl Found {
+    /// Some of the rows.
+    pub fn pick(&self, rows: &UInt32Array) -> Result<Found, EngineError> {
+        let columns = self.columns.iter().map(|column| take(column, rows, None)).collect::<Result<_, _>>()?;
+        let places = || rows.values().iter().map(|row| *row as usize);
+        Ok(Found {
+            columns,
+            states: places().map(|row| self.states[row]).collect(),
+            // Windows have none.
+            event_timestamps: places().filter_map(|row| self.event_timestamps.get(row).copied()).collect(),
+            absent: self.absent.clone(),
+        })
+    }
+}
+
 /// Derived expressions in an order in which each finds what it reads: all of one level see the columns before it.
 #[derive(Debug, Clone, Default)]
 struct Derived {

@@ -54,6 +54,7 @@ pub(crate) fn reply(error: &Error) -> ErrorReply {
         Error::Refused(_) => Code::Refused,
         Error::TooLarge(_) => Code::TooLarge,
         Error::Overloaded(_) => Code::Overloaded,
+        Error::Late(_) => Code::Late,
         Error::Unavailable(_) => Code::Unavailable,
         Error::Internal(_) => Code::Internal,
     };
@@ -74,6 +75,7 @@ fn status(code: Code) -> StatusCode {
         Code::Refused => StatusCode::CONFLICT,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        Code::Late => StatusCode::GATEWAY_TIMEOUT,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -86,6 +88,7 @@ pub(crate) fn grpc_status(error: &Error) -> tonic::Status {
         Error::NotFound(_) => tonic::Code::NotFound,
         Error::Refused(_) => tonic::Code::FailedPrecondition,
         Error::TooLarge(_) | Error::Overloaded(_) => tonic::Code::ResourceExhausted,
+        Error::Late(_) => tonic::Code::DeadlineExceeded,
         Error::Unavailable(_) => tonic::Code::Unavailable,
         Error::Internal(_) => tonic::Code::Internal,
     };

@@ -22,9 +22,10 @@ use serde::Serialize;
 
 use super::error::{ApiError, Cause, edge};
 use crate::Quern;
-use crate::deployment::{Deployment, LiveModel, LiveVersion};
+use crate::deployment::Deployment;
 use crate::error::Error;
 use crate::metrics::{FeatureCounts, metrics};
+use crate::predict::{LiveModel, LiveVersion};
 use crate::serving::Vectors;
 
 /// The body of a request, whatever type it claims to have, up to the limit of the settings.
@@ -241,16 +242,18 @@ fn columns(schema: &Schema) -> Vec<ColumnInfo> {
     schema.fields().iter().map(column).collect()
 }
 
-fn model(live: &Deployment, LiveModel { name, versions }: &LiveModel) -> ModelInfo {
-    let version = |live: &Arc<LiveVersion>| ModelVersionInfo {
-        version: live.version.clone(),
-        feature_service: live.service.name.clone(),
-        digest: live.model.digest.clone(),
+fn model(live: &Deployment, of: &LiveModel) -> ModelInfo {
+    let version = |(place, version): (usize, &Arc<LiveVersion>)| ModelVersionInfo {
+        version: version.version.clone(),
+        feature_service: version.service.name.clone(),
+        digest: version.model.digest.clone(),
+        execution_providers: version.model.providers().iter().map(ToString::to_string).collect(),
+        weight: of.route.weight(place),
     };
-    let declared = live.catalog.definitions.models.get(name);
+    let declared = live.catalog.definitions.models.get(&of.name);
     ModelInfo {
-        name: name.clone(),
+        name: of.name.clone(),
         description: declared.map(|model| model.description.clone()).unwrap_or_default(),
-        versions: versions.iter().map(version).collect(),
+        versions: of.versions.iter().enumerate().map(version).collect(),
     }
 }

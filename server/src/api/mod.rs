@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `POST /get-online-features` | [`feast`] |
 //! | `POST /push`, `/write-to-online-store` | [`push`] |
-//! | `POST /v1/models/{model}[/versions/{version}]:predict` | [`predict`] |
+//! | `POST /v1/models/{model}[/versions/{version}]:predict`, `{model}:route` | [`predict`] |
 //! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize` | [`admin`] |
 //! | Arrow Flight | [`flight`] |
 //! | no route: events of Kafka and of Redis Streams come in by themselves | [`stream`] |
@@ -97,7 +97,7 @@ pub fn router(quern: Arc<Quern>) -> Router {
         .route("/get-online-features", post(feast::get_online_features))
         .route("/push", post(push::push_rows))
         .route("/write-to-online-store", post(push::write_to_online_store))
-        .route("/v1/models/{call}", post(predict::newest))
+        .route("/v1/models/{call}", post(predict::model))
         .route("/v1/models/{model}/versions/{call}", post(predict::version))
         .merge(admin::routes())
         .merge(flight::routes(Arc::clone(&quern)))

@@ -4,42 +4,68 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
+use quern::wire::{FallbackInfo, RouteRequest};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::error::ApiResult;
 use super::http::{Body, count, json_reply};
 use super::json::{self, Instant, Json, Value};
-use crate::Quern;
 use crate::error::{Error, Result};
-use crate::predict::{Ask, Given, Priority, Target};
+use crate::predict::{Answer, Ask, Given, Part, Priority, Reason, Target};
 use crate::serving::Vectors;
+use crate::{Quern, apply};
 
-/// The newest version of a model.
-pub(super) async fn newest(
+/// Names the version that is to answer, whatever the route says.
+const VERSION: &str = "x-quern-version";
+
+/// What is asked of a model: to predict, by whichever version its route says, or to change that route.
+pub(super) async fn model(
     State(quern): State<Arc<Quern>>,
     Path(call): Path<String>,
+    headers: HeaderMap,
     Body(body): Body,
 ) -> ApiResult<Response> {
-    let model = verb(&call)?;
-    predict(&quern, model, None, &body).await
+    match verb(&call)? {
+        (model, Verb::Predict) => predict(&quern, model, None, &headers, &body).await,
+        (model, Verb::Route) => {
+            let request =
+                if body.is_empty() { Ok(RouteRequest::default()) } else { serde_json::from_slice(&body) };
+            let request = request.map_err(|error| {
+                Error::Invalid(format!("the body is not {{\"weights\": {{\"version\": 90, …}}}}: {error}"))
+            })?;
+            Ok(json_reply(&apply::route(&quern, model, request).await?))
+        }
+    }
 }
 
-/// One version of a model.
+/// Predictions by one version of a model.
 pub(super) async fn version(
     State(quern): State<Arc<Quern>>,
     Path((model, call)): Path<(String, String)>,
+    headers: HeaderMap,
     Body(body): Body,
 ) -> ApiResult<Response> {
-    let version = verb(&call)?;
-    predict(&quern, &model, Some(version), &body).await
+    match verb(&call)? {
+        (version, Verb::Predict) => predict(&quern, &model, Some(version), &headers, &body).await,
+        (_, Verb::Route) => {
+            Err(Error::NotFound(format!("a version has no route; POST to `{model}:route`")).into())
+        }
+    }
 }
 
-/// The name in `name:predict`.
-fn verb(call: &str) -> Result<&str> {
+enum Verb {
+    Predict,
+    Route,
+}
+
+/// The name in `name:predict`, and what is asked of it.
+fn verb(call: &str) -> Result<(&str, Verb)> {
     match call.rsplit_once(':') {
-        Some((name, "predict")) => Ok(name),
+        Some((name, "predict")) => Ok((name, Verb::Predict)),
+        Some((name, "route")) => Ok((name, Verb::Route)),
         Some((name, verb)) => {
             Err(Error::NotFound(format!("a model cannot `{verb}`; POST to `{name}:predict` to predict")))
         }
@@ -47,8 +73,19 @@ fn verb(call: &str) -> Result<&str> {
     }
 }
 
-async fn predict(quern: &Arc<Quern>, model: &str, version: Option<&str>, body: &[u8]) -> ApiResult<Response> {
-    let target = Target::find(quern, model, version)?;
+async fn predict(
+    quern: &Arc<Quern>,
+    model: &str,
+    version: Option<&str>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> ApiResult<Response> {
+    let named = headers.get(VERSION).map(|value| {
+        value
+            .to_str()
+            .map_err(|_| Error::Invalid(format!("header `{VERSION}`: expected the name of a version")))
+    });
+    let target = Target::find(quern, model, version.or(named.transpose()?))?;
     // TensorFlow Serving's clients name a signature; a model here has one.
     let [instances, with_features] = json::body(body, ["instances", "with_features"], &["signature_name"])?;
     let instances =
@@ -63,25 +100,45 @@ async fn predict(quern: &Arc<Quern>, model: &str, version: Option<&str>, body: &
     };
     let answer = target.predict(quern, ask).await?;
     answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
-    let features = with_features
-        .then(|| &answer.parts[0])
-        .and_then(|part| Some(Features { vectors: part.vectors.as_ref()?, version: &part.version.version }));
-    Ok(json_reply(&Reply { outputs: &answer.outputs, features }))
+    Ok(json_reply(&Reply { answer: &answer, says_who: target.says_who(), with_features }))
 }
 
 struct Reply<'a> {
-    outputs: &'a RecordBatch,
-    features: Option<Features<'a>>,
+    answer: &'a Answer,
+    says_who: bool,
+    with_features: bool,
 }
 
 impl Serialize for Reply<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let Answer { outputs, parts } = self.answer;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("predictions", &Rows(self.outputs))?;
-        if let Some(features) = &self.features {
-            map.serialize_entry("model_version", features.version)?;
-            map.serialize_entry("feature_service", &features.vectors.service.name)?;
-            map.serialize_entry("features", features)?;
+        map.serialize_entry("predictions", &Rows(outputs))?;
+        if self.says_who {
+            let mut served_by = vec![""; outputs.num_rows()];
+            for part in parts {
+                part.rows.iter().for_each(|row| served_by[*row] = &part.served_by);
+            }
+            map.serialize_entry("served_by", &served_by)?;
+            let fallbacks = parts.iter().filter_map(|part| {
+                let Reason { cause, detail } = part.reason.as_ref()?;
+                Some(FallbackInfo {
+                    instances: part.rows.clone(),
+                    served_by: part.served_by.clone(),
+                    cause: cause.as_str().to_owned(),
+                    detail: detail.clone(),
+                })
+            });
+            let fallbacks: Vec<FallbackInfo> = fallbacks.collect();
+            if !fallbacks.is_empty() {
+                map.serialize_entry("fallbacks", &fallbacks)?;
+            }
+        }
+        if let (true, [Part { version, vectors: Some(vectors), .. }]) = (self.with_features, parts.as_slice())
+        {
+            map.serialize_entry("model_version", &version.version)?;
+            map.serialize_entry("feature_service", &vectors.service.name)?;
+            map.serialize_entry("features", &Features { vectors })?;
         }
         map.end()
     }
@@ -112,7 +169,6 @@ impl Serialize for Row<'_> {
 /// The vectors that the model saw, row by row.
 struct Features<'a> {
     vectors: &'a Vectors,
-    version: &'a str,
 }
 
 impl Serialize for Features<'_> {

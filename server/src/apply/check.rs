@@ -9,9 +9,11 @@ use bytes::Bytes;
 use feature_defs::{DefError, DefFile, Definitions, ModelVersion};
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 
-use crate::deployment::{Deployment, LiveModel, LiveVersion, Quern};
+use super::mlflow;
+use crate::deployment::{Deployment, Quern, Weights};
 use crate::error::{Error, Result};
-use crate::inference::Model;
+use crate::inference::{self, Model, paths};
+use crate::predict::{LiveModel, LiveVersion};
 use crate::store::registry::digest;
 
 /// ONNX files are protocol buffers, which end at 2 GiB.
@@ -53,16 +55,38 @@ pub(super) fn check(quern: &Quern, files: Vec<DefFile>) -> Result<Candidate> {
         }
     };
     let mut models = Models { quern, live: &live, services: &catalog.services, mistakes, files: Vec::new() };
-    let loaded = models.load(&definitions)?;
+    let weights = kept_weights(&live, &definitions);
+    let loaded = models.load(&definitions, &weights)?;
     let Models { mut mistakes, files: model_files, .. } = models;
     if !mistakes.is_empty() {
         mistakes.sort();
         mistakes.dedup();
         return Err(Error::Definitions(mistakes));
     }
-    let deployment =
-        Deployment { number: live.number + 1, files, catalog, source_schemas: schemas, models: loaded };
+    let number = live.number + 1;
+    let deployment = Deployment { number, files, catalog, source_schemas: schemas, models: loaded, weights };
     Ok(Candidate { deployment, base: live.number, files: model_files })
+}
+
+/// Weights that were set in flight hold until the model's route is declared in another way.
+fn kept_weights(live: &Deployment, definitions: &Definitions) -> Weights {
+    let route = |definitions: &Definitions, model: &str| {
+        let route = definitions.models.get(model)?.route.clone()?;
+        Some((
+            route.weights,
+            route.sticky.into_iter().map(|column| column.sql).collect::<Vec<_>>(),
+            route.salt,
+        ))
+    };
+    let same = |model: &str| {
+        let declared = route(&live.catalog.definitions, model);
+        declared.is_some() && declared == route(definitions, model)
+    };
+    live.weights
+        .iter()
+        .filter(|(model, _)| same(model))
+        .map(|(name, set)| (name.clone(), set.clone()))
+        .collect()
 }
 
 /// Each service compiled with no more than it needs, so that the mistakes of others do not matter.
@@ -94,40 +118,59 @@ struct Models<'a> {
 impl Models<'_> {
     /// Loads every version whose service compiled. Of the others only the file is looked for: what else is wrong with
     /// them has been said where it is wrong.
-    fn load(&mut self, definitions: &Definitions) -> Result<BTreeMap<String, Arc<LiveModel>>> {
+    fn load(
+        &mut self,
+        definitions: &Definitions,
+        weights: &Weights,
+    ) -> Result<BTreeMap<String, Arc<LiveModel>>> {
         let mut models = BTreeMap::new();
         for model in definitions.models.values() {
             let mut versions = Vec::new();
             for version in &model.versions {
                 let found = self.read(version);
-                if let (Some(bytes), Some(service)) = (found, self.services.get(&version.service)) {
-                    versions.extend(self.load_version(&model.name, version, service, bytes)?);
+                if let (Some(files), Some(service)) = (found, self.services.get(&version.service)) {
+                    versions.extend(self.load_version(model, version, service, files)?);
                 }
             }
-            let name = model.name.clone();
-            models.insert(name.clone(), Arc::new(LiveModel { name, versions }));
+            // What the versions have to agree on shows when all are there.
+            if versions.len() == model.versions.len() {
+                match LiveModel::new(model, versions, weights.get(&model.name).map(Vec::as_slice)) {
+                    Ok(live) => {
+                        models.insert(model.name.clone(), Arc::new(live));
+                    }
+                    Err(found) => self.mistakes.extend(found),
+                }
+            }
         }
         Ok(models)
     }
 
-    fn read(&mut self, version: &ModelVersion) -> Option<Bytes> {
-        let file = read_model(&self.quern.settings.repository, &version.path);
-        let mistake = |cause| {
-            DefError::new(&version.loc, cause)
-                .with_help("`path` is relative to the repository's root; export the model to ONNX there")
-        };
-        file.map_err(|cause| self.mistakes.push(mistake(cause))).ok()
+    /// The files of a version, in the order of its steps.
+    fn read(&mut self, version: &ModelVersion) -> Option<Vec<Bytes>> {
+        let files = paths(&version.artifact).into_iter().map(|(step, path)| {
+            let file = read_model(&self.quern.settings.repository, path);
+            let what = if step.is_empty() { String::new() } else { format!("step `{step}`: ") };
+            let mistake = |cause| {
+                DefError::new(&version.loc, format!("{what}{cause}"))
+                    .with_help("`path` is relative to the repository's root; export the model to ONNX there")
+            };
+            file.map_err(|cause| self.mistakes.push(mistake(cause))).ok()
+        });
+        files.collect::<Vec<_>>().into_iter().collect()
     }
 
     fn load_version(
         &mut self,
-        model: &str,
+        model: &feature_defs::Model,
         version: &ModelVersion,
         service: &Arc<ServicePlan>,
-        bytes: Bytes,
+        files: Vec<Bytes>,
     ) -> Result<Option<Arc<LiveVersion>>> {
-        let live = self.live.version(model, Some(&version.version));
-        let loaded = match self.live.reusable(model, &version.version, service, &digest(&bytes)) {
+        let live = self.live.version(&model.name, Some(&version.version));
+        let digests: Vec<String> = files.iter().map(|file| digest(file)).collect();
+        let whole = inference::digest(&version.artifact, &digests);
+        let reusable = self.live.reusable(&model.name, &version.version, service, (&whole, model.batching));
+        let loaded = match reusable {
             Some(loaded) => loaded,
             None => {
                 let runtime = match self.quern.runtime() {
@@ -136,13 +179,13 @@ impl Models<'_> {
                     Err(_) if !self.mistakes.is_empty() => return Ok(None),
                     Err(error) => return Err(error),
                 };
-                match Model::load(runtime, &bytes, service) {
+                match Model::load(runtime, (&version.artifact, &version.loc), &files, service, model.batching)
+                {
                     Ok(loaded) => {
-                        self.files.push(bytes);
+                        self.files.extend(files);
                         Arc::new(loaded)
                     }
-                    Err(cause) => {
-                        let mistake = DefError::new(&version.loc, cause);
+                    Err(mistake) => {
                         self.mistakes.push(match live {
                             Some(_) => mistake.with_help(KEEP_AS_IT_IS),
                             None => mistake,
@@ -152,14 +195,18 @@ impl Models<'_> {
                 }
             }
         };
-        let service = Arc::clone(service);
-        Ok(Some(Arc::new(LiveVersion { version: version.version.clone(), service, model: loaded })))
+        let (version, service) = (version.version.clone(), Arc::clone(service));
+        Ok(Some(Arc::new(LiveVersion { version, service, model: loaded, files: digests })))
     }
 }
 
+/// The ONNX file at `path`, or the one of the MLflow model in that folder.
 fn read_model(root: &Path, path: &str) -> std::result::Result<Bytes, String> {
-    let full = root.join(path);
+    let mut full = root.join(path);
     let failed = |error: std::io::Error| format!("model file `{path}` cannot be read: {error}");
+    if full.is_dir() {
+        full = mlflow::onnx_file(&full).map_err(|cause| format!("model folder `{path}`: {cause}"))?;
+    }
     let metadata = fs::metadata(&full).map_err(failed)?;
     if metadata.len() > MODEL_BYTES_MAX {
         return Err(format!("model file `{path}` is larger than {MODEL_BYTES_MAX} bytes"));

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use feature_defs::{
-    Aggregation, BatchSource, Broker, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format,
-    Function, Literal, Model, ModelVersion, Projection, Source, StreamSource, format_duration,
+    Aggregation, Artifact, BatchSource, Batching, Broker, Column, Entity, Expr, Fallback, Feature,
+    FeatureService, FeatureView, Format, Function, Instead, Literal, Model, ModelVersion, Projection, Route,
+    Source, StreamSource, format_duration,
 };
 use quern_engine::schema::type_name;
 use serde::{Deserialize, Serialize};
@@ -165,18 +166,50 @@ fn service(service: &FeatureService) -> Keys {
 }
 
 fn model(model: &Model, deployment: &Deployment) -> Keys {
-    let Model { name, description, versions, loc: _ } = model;
+    let Model { name, description, versions, route, fallback, batching, loc: _ } = model;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
     put(&mut keys, "versions", &list(versions.iter().map(|version| version.version.clone())));
-    for ModelVersion { version, path, service, loc: _ } in versions {
+    for ModelVersion { version, artifact, service, loc: _ } in versions {
         let digest = deployment.version(name, Some(version)).map_or("", |live| &live.model.digest);
         let digest = digest.get(..DIGEST_CHARS).unwrap_or(digest);
+        let what = match artifact {
+            Artifact::File(path) => path.clone(),
+            Artifact::Steps { steps, .. } => list(steps.iter().map(|step| step.name.clone())),
+        };
         put(
             &mut keys,
             &format!("version {version}"),
-            &format!("{path} (SHA-256 {digest}…), fed by {service}"),
+            &format!("{what} (SHA-256 {digest}…), fed by {service}"),
         );
+    }
+    if let Some(Route { weights, sticky, salt, shadow, loc: _ }) = route {
+        put(
+            &mut keys,
+            "weights",
+            &list(weights.iter().map(|(version, weight)| format!("{version}: {weight}"))),
+        );
+        put(&mut keys, "sticky", &list(sticky.iter().map(|column| column.sql.clone())));
+        put(&mut keys, "salt", salt);
+        put(&mut keys, "shadow", &list(shadow.iter().cloned()));
+    }
+    if let Some(Fallback { timeout_us, max_age_us, max_missing, to, loc: _ }) = fallback {
+        let to = to.iter().map(|instead| match instead {
+            Instead::Version(version, _) => format!("version {version}"),
+            Instead::Expr(expr) => expr.sql.clone(),
+            Instead::Constant(constant, _) => format!("{constant:?}"),
+        });
+        put(&mut keys, "fallback", &list(to));
+        put(&mut keys, "timeout", &timeout_us.map(format_duration).unwrap_or_default());
+        put(&mut keys, "max_age", &max_age_us.map(format_duration).unwrap_or_default());
+        put(&mut keys, "max_missing", &max_missing.map(|share| share.to_string()).unwrap_or_default());
+    }
+    if *batching != Batching::default() {
+        let Batching { max_rows, max_delay_us, queue_rows, concurrency } = batching;
+        let concurrency = concurrency.map_or_else(|| "as many as cores".to_owned(), |runs| runs.to_string());
+        let delay = format_duration(*max_delay_us);
+        let rule = format!("{max_rows} rows, {delay} delay, {queue_rows} rows waiting, {concurrency} runs");
+        put(&mut keys, "batching", &rule);
     }
     keys
 }

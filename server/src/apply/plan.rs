@@ -12,7 +12,8 @@ use quern_engine::{ViewId, ViewPlan};
 use serde::{Deserialize, Serialize};
 
 use super::describe::{Keys, Kind, describe};
-use crate::deployment::{Deployment, LiveVersion};
+use crate::deployment::Deployment;
+use crate::predict::LiveVersion;
 
 /// The way from what is live to a candidate. Its `Display` is for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

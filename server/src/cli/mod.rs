@@ -8,6 +8,7 @@ mod init;
 mod materialize;
 mod output;
 mod read;
+mod route;
 mod serve;
 mod train;
 
@@ -86,6 +87,8 @@ enum Command {
     Get(read::GetArguments),
     /// Pull a training set for a spine
     Train(train::Arguments),
+    /// Show or change which version of a model answers whom
+    Route(route::Arguments),
     /// Predict by entity ID
     Predict(read::PredictArguments),
     /// Print the JSON Schema of definition files, for editors
@@ -147,6 +150,7 @@ async fn run(command: Command, options: &Options) -> Result<ExitCode> {
         Command::Get(arguments) => read::get(&arguments, options).await?,
         Command::Train(arguments) => train::run(&arguments, options).await?,
         Command::Predict(arguments) => read::predict(&arguments, options).await?,
+        Command::Route(arguments) => route::run(&arguments, options).await?,
         Command::Schema => print_json(&feature_defs::schemas()),
     }
     Ok(ExitCode::SUCCESS)
@@ -161,6 +165,7 @@ impl Command {
             Command::Get(arguments) => arguments.json,
             Command::Train(arguments) => arguments.json,
             Command::Predict(arguments) => arguments.json,
+            Command::Route(arguments) => arguments.json,
             Command::Init(_) | Command::Serve(_) | Command::Schema => false,
         }
     }

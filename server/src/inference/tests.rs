@@ -6,6 +6,12 @@ use expect_test::{Expect, expect};
 use feature_defs::DefFile;
 use quern_engine::SourceSchemas;
 
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use feature_defs::Batching;
+use quern_engine::ServicePlan;
+
 use super::*;
 
 /// Where the set-up installs ONNX Runtime.
@@ -87,7 +93,7 @@ fn check(predictions: &Predictions, expected: Expect) {
 #[test]
 fn one_matrix_in_one_value_out() {
     let service = three_floats();
-    let model = Model::load(&runtime(), &fixture("linear"), &service).unwrap();
+    let model = Model::of_file(&runtime(), &fixture("linear"), &service, Batching::default()).unwrap();
     assert_eq!(model.digest.len(), 64);
     assert!(model.sessions() >= 1);
     let columns = vec![
@@ -110,7 +116,7 @@ fn one_matrix_in_one_value_out() {
 #[test]
 fn named_inputs_in_named_outputs_out() {
     let service = service("[{name: carrier, type: string, default: none}, {name: distance, type: float32}]");
-    let model = Model::load(&runtime(), &fixture("named"), &service).unwrap();
+    let model = Model::of_file(&runtime(), &fixture("named"), &service, Batching::default()).unwrap();
     let vectors = batch(
         &service,
         vec![
@@ -132,7 +138,7 @@ fn named_inputs_in_named_outputs_out() {
 fn a_zipmap_is_a_map_in_each_row() {
     let service = three_floats();
     for (name, key) in [("classifier", DataType::Int64), ("classifier_text", DataType::Utf8)] {
-        let model = Model::load(&runtime(), &fixture(name), &service).unwrap();
+        let model = Model::of_file(&runtime(), &fixture(name), &service, Batching::default()).unwrap();
         let columns = (0..3).map(|_| floats(&[Some(1.0), Some(0.0)])).collect();
         let outputs = model.predict(&batch(&service, columns)).unwrap().outputs;
         let labels = outputs.column_by_name("output_label").unwrap();
@@ -148,7 +154,7 @@ fn a_zipmap_is_a_map_in_each_row() {
 #[test]
 fn what_cannot_go_live_is_refused_with_words() {
     let service = three_floats();
-    let refused = |onnx: &[u8]| Model::load(&runtime(), onnx, &service).unwrap_err();
+    let refused = |onnx: &[u8]| Model::of_file(&runtime(), onnx, &service, Batching::default()).unwrap_err();
     assert!(refused(b"").starts_with("ONNX Runtime does not load the file: "), "{}", refused(b""));
     assert!(refused(b"no model at all").starts_with("ONNX Runtime does not load the file: "));
     let linear = fixture("linear");
@@ -178,7 +184,7 @@ fn a_flipped_bit_never_crashes() {
     let outcomes = (0..sound.len() * 8).step_by(3).map(|bit| {
         let mut onnx = sound.clone();
         onnx[bit / 8] ^= 1 << (bit % 8);
-        Model::load(&runtime, &onnx, &service).is_ok()
+        Model::of_file(&runtime, &onnx, &service, Batching::default()).is_ok()
     });
     assert!(outcomes.filter(|loads| *loads).count() > 0);
 }
@@ -186,7 +192,8 @@ fn a_flipped_bit_never_crashes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_callers_share_the_sessions() {
     let service = three_floats();
-    let model = Arc::new(Model::load(&runtime(), &fixture("linear"), &service).unwrap());
+    let model =
+        Arc::new(Model::of_file(&runtime(), &fixture("linear"), &service, Batching::default()).unwrap());
     let callers = (0..64).map(|caller| {
         let (model, service) = (Arc::clone(&model), Arc::clone(&service));
         tokio::spawn(async move {
@@ -194,7 +201,8 @@ async fn many_callers_share_the_sessions() {
                 let rows = 1 + (caller + round) % 7 * 500;
                 let value = f64::from(caller as u32);
                 let columns = (0..3).map(|_| floats(&vec![Some(value); rows])).collect();
-                let predictions = predict(&model, &batch(&service, columns)).await.unwrap();
+                let predictions =
+                    predict(&model, &batch(&service, columns), Limits::default()).await.unwrap();
                 let answer = predictions.outputs.column(0);
                 let answer = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float32Type>(answer);
                 assert!(answer.values().iter().all(|y| *y == (111.0 * value + 0.5) as f32));
@@ -205,5 +213,4 @@ async fn many_callers_share_the_sessions() {
     for caller in callers.collect::<Vec<_>>() {
         caller.await.unwrap();
     }
-    assert_eq!(model.pool.idle.lock().len(), model.sessions());
 }

@@ -37,11 +37,12 @@ use crate::error::{Error, Result, is_lost};
 
 /// Numbered, and never edited once landed. SQLite does without the second: its model files lie beside it on the same
 /// disk, and a migration that it does not need would only keep earlier builds from reading it.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "applies", include_str!("../../../migrations/0001_applies.sql")),
     (2, "artifacts", include_str!("../../../migrations/0002_artifacts.sql")),
+    (3, "weights", include_str!("../../../migrations/0003_weights.sql")),
 ];
-const SQLITE_MIGRATIONS: &[i64] = &[1];
+const SQLITE_MIGRATIONS: &[i64] = &[1, 3];
 
 /// How long PostgreSQL may take to connect ...
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -132,6 +133,8 @@ pub struct Apply {
     pub source_schemas: SourceSchemas,
     /// The versions of all models.
     pub models: Vec<AppliedModel>,
+    /// The weights of versions, by model, where they were set since the model's route was declared.
+    pub weights: BTreeMap<String, Vec<(String, u32)>>,
 }
 
 /// One version of a model, as an apply names it.
@@ -217,6 +220,14 @@ impl Registry {
         let Some((applied_at_us, fingerprint)) = header else {
             return Err(Error::NotFound(format!("there is no apply {number}")));
         };
+        let weights = "SELECT model, version, weight FROM weights WHERE apply_number = $1";
+        let mut set: Vec<(String, String, i64)> =
+            on!(self.database, |pool| sqlx::query_as(weights).bind(key).fetch_all(pool))?;
+        set.sort();
+        let mut weights: BTreeMap<String, Vec<(String, u32)>> = BTreeMap::new();
+        for (model, version, weight) in set {
+            weights.entry(model).or_default().push((version, u32::try_from(weight).unwrap_or(0)));
+        }
         let files = "SELECT path, content FROM definition_files WHERE apply_number = $1";
         let mut files: Vec<(String, String)> =
             on!(self.database, |pool| sqlx::query_as(files).bind(key).fetch_all(pool))?;
@@ -250,6 +261,7 @@ impl Registry {
                     service,
                 })
                 .collect(),
+            weights,
         })
     }
 
@@ -333,6 +345,19 @@ impl Registry {
                 .bind(&model.service)
                 .execute(&mut *transaction)
                 .await?;
+            }
+            for (model, weights) in &apply.weights {
+                for (version, weight) in weights {
+                    sqlx::query(
+                        "INSERT INTO weights (apply_number, model, version, weight) VALUES ($1, $2, $3, $4)",
+                    )
+                    .bind(number)
+                    .bind(model)
+                    .bind(version)
+                    .bind(i64::from(*weight))
+                    .execute(&mut *transaction)
+                    .await?;
+                }
             }
             if self.is_shared() {
                 // Heard when the transaction is committed, and not if it is not.

@@ -14,8 +14,8 @@ fn port(name: &str, element: Element, shape: &[Option<usize>]) -> Port {
     Port { name: name.to_owned(), element, shape: shape.to_vec() }
 }
 
-fn feature<'a>(name: &'a str, dtype: &'a DataType) -> Feature<'a> {
-    Feature { name, dtype, default: None, null: Null::Possible }
+fn feature(name: &str, dtype: &DataType) -> Feature {
+    Feature { name: name.to_owned(), dtype: dtype.clone(), default: None, null: Null::Possible }
 }
 
 fn model(inputs: &[Port]) -> Signature {
@@ -75,9 +75,9 @@ fn a_slice_of_a_batch_fills_like_the_batch() {
 fn named_inputs_take_strings_and_defaults_in_the_models_order() {
     let carrier_default = Literal::String("?".to_owned());
     let mut carrier = feature("carrier", &DataType::Utf8);
-    carrier.default = Some(&carrier_default);
+    carrier.default = Some(carrier_default.clone());
     let mut hour = feature("hour", &DataType::Int32);
-    hour.default = Some(&Literal::Int(-1));
+    hour.default = Some(Literal::Int(-1));
     let inputs = [port("hour", Element::Int64, &[None]), port("carrier", Element::String, &[None, Some(1)])];
     let fit = fit(&[carrier, hour], &model(&inputs)).unwrap();
     let vectors = batch(vec![
@@ -101,7 +101,7 @@ fn a_null_join_key_fails_its_request() {
     assert_eq!(error, "instance 1, column `carrier`: is null, which the model's input has no value for");
 }
 
-fn mistakes(features: &[Feature<'_>], inputs: &[Port]) -> String {
+fn mistakes(features: &[Feature], inputs: &[Port]) -> String {
     fit(features, &model(inputs)).unwrap_err().join("\n")
 }
 
@@ -183,7 +183,7 @@ proptest! {
         let list = embedding(2);
         let types = [DataType::Boolean, DataType::Int32, DataType::Int64, DataType::Float64, list];
         let names = ["a", "b", "c", "d", "e"];
-        let features: Vec<Feature<'_>> = names.iter().zip(&types).map(|(n, t)| feature(n, t)).collect();
+        let features: Vec<Feature> = names.iter().zip(&types).map(|(n, t)| feature(n, t)).collect();
         let element = if double { Element::Float64 } else { Element::Float32 };
         let matrix = fit(&features, &model(&[port("m", element.clone(), &[None, Some(6)])])).unwrap();
         let ports: Vec<Port> = names

@@ -177,7 +177,7 @@ fn missing(wanted: &Inputs<'_>, of: &str, name: &str) -> Error {
 }
 
 fn named(wanted: &Inputs<'_>) -> String {
-    if wanted.of.is_empty() { "the request".to_owned() } else { format!("feature service `{}`", wanted.of) }
+    if wanted.of.is_empty() { "the request".to_owned() } else { format!("{} `{}`", wanted.kind, wanted.of) }
 }
 
 /// The columns that a request brings, for people.

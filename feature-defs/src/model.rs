@@ -1,0 +1,135 @@
+//! What does a model declare? Its versions, which of them answers whom, and what answers where none does.
+
+use crate::{Expr, Literal, Loc};
+
+/// A model and its versions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Unique name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Versions as listed; without a route the last one answers requests that name none.
+    pub versions: Vec<ModelVersion>,
+    /// Which version answers whom.
+    pub route: Option<Route>,
+    /// What answers where the version does not.
+    pub fallback: Option<Fallback>,
+    /// How requests share a run.
+    pub batching: Batching,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// What makes the predictions, and the feature service that feeds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelVersion {
+    /// Unique within the model.
+    pub version: String,
+    /// One ONNX file, or steps.
+    pub artifact: Artifact,
+    /// Name of the feature service.
+    pub service: String,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// What makes the predictions.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Artifact {
+    /// An ONNX file or an MLflow model's folder, relative to the repository's root.
+    File(String),
+    /// An ensemble: steps that read the service's columns and one another's.
+    Steps {
+        /// In any order that leaves no step waiting for itself.
+        steps: Vec<Step>,
+        /// The columns that leave, in order; the last step's unless given.
+        outputs: Vec<Expr>,
+    },
+}
+
+/// One step of an ensemble. Its columns are called as the step where there is one, else `step__output`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Unique among the version's columns.
+    pub name: String,
+    /// What it does.
+    pub action: Action,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Runs a model.
+    Run {
+        /// As in [`Artifact::File`].
+        path: String,
+        /// The columns it reads, in order; the service's unless given.
+        inputs: Vec<Expr>,
+    },
+    /// Computes SQL over the service's columns and those of other steps.
+    Compute(Expr),
+}
+
+/// Which version answers whom.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Versions and their weights, in the order of the versions.
+    pub weights: Vec<(String, u32)>,
+    /// The columns whose values decide: equal ones always get the same version. The join keys unless given.
+    pub sticky: Vec<Expr>,
+    /// Stirred into the decision, so that another experiment divides entities in another way. The model's name unless
+    /// given.
+    pub salt: String,
+    /// Versions that get the same requests, and whose answers nobody waits for.
+    pub shadow: Vec<String>,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// What answers where the version that should does not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fallback {
+    /// How long the version may take, in microseconds.
+    pub timeout_us: Option<i64>,
+    /// An instance with a feature older than this, in microseconds, is not left to the version.
+    pub max_age_us: Option<i64>,
+    /// Nor one that misses a larger share of its features.
+    pub max_missing: Option<f64>,
+    /// What answers instead: the first that can.
+    pub to: Vec<Instead>,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// What answers instead of a version.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Instead {
+    /// Another version of the model.
+    Version(String, Loc),
+    /// SQL over the columns of the feature service.
+    Expr(Expr),
+    /// Always the same.
+    Constant(Literal, Loc),
+}
+
+/// How requests share a run, and how many may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batching {
+    /// At most so many rows of several requests go into one run.
+    pub max_rows: u32,
+    /// How long a run waits for company, in microseconds.
+    pub max_delay_us: i64,
+    /// At most so many rows wait; what comes then is turned away.
+    pub queue_rows: u32,
+    /// So many runs at the same time; as many as there are cores unless given.
+    pub concurrency: Option<u32>,
+}
+
+impl Default for Batching {
+    fn default() -> Batching {
+        Batching { max_rows: 256, max_delay_us: 0, queue_rows: 10_000, concurrency: None }
+    }
+}

@@ -1,0 +1,190 @@
+//! What does a model's document declare, and do its names refer to something?
+
+use super::names::{listed, not_twice};
+use super::read::{expression, identity, items, text};
+use super::{Declaration, Declared};
+use crate::duration::parse_duration;
+use crate::literal::literal;
+use crate::shape::Kind;
+use crate::yaml::{Entry, Node, Scalar, Value};
+use crate::{
+    Action, Artifact, Batching, DefError, Expr, Fallback, Instead, Loc, Model, ModelVersion, Route, Step,
+    suggest,
+};
+
+pub(super) fn read(node: &Node) -> Model {
+    let (name, loc) = identity(node, "name");
+    Model {
+        description: text(node, "description"),
+        versions: items(node, "versions").map(version).collect(),
+        route: node.get("route").map(|node| route(node, &name)),
+        fallback: node.get("fallback").map(fallback),
+        batching: node.get("batching").map(batching).unwrap_or_default(),
+        name,
+        loc,
+    }
+}
+
+fn version(node: &Node) -> ModelVersion {
+    let (version, loc) = identity(node, "version");
+    let artifact = match node.get("steps") {
+        None => Artifact::File(text(node, "path")),
+        Some(steps) => Artifact::Steps {
+            steps: steps.items().iter().filter_map(step).collect(),
+            outputs: expressions(node, "outputs"),
+        },
+    };
+    ModelVersion { version, artifact, service: text(node, "service"), loc }
+}
+
+fn step(node: &Node) -> Option<Step> {
+    let (name, loc) = identity(node, "name");
+    let action = match node.get("expr") {
+        Some(expr) => Action::Compute(expression(expr)?),
+        None => Action::Run { path: text(node, "path"), inputs: expressions(node, "inputs") },
+    };
+    Some(Step { name, action, loc })
+}
+
+fn route(node: &Node, model: &str) -> Route {
+    let weights = node.get("weights").map(Node::entries).unwrap_or_default();
+    let weight = |entry: &Entry| Some((entry.key.clone(), u32::try_from(whole(&entry.value)?).ok()?));
+    Route {
+        weights: weights.iter().filter_map(weight).collect(),
+        sticky: expressions(node, "sticky"),
+        salt: node.get("salt").and_then(Node::text).unwrap_or(model).to_owned(),
+        shadow: expressions(node, "shadow").into_iter().map(|version| version.sql).collect(),
+        loc: node.loc.clone(),
+    }
+}
+
+fn fallback(node: &Node) -> Fallback {
+    let share = node.get("max_missing").and_then(|node| match &node.value {
+        Value::Scalar { scalar: Scalar::Float(share), .. } => Some(*share),
+        _ => whole(node).map(|share| share as f64),
+    });
+    Fallback {
+        timeout_us: duration_us(node, "timeout"),
+        max_age_us: duration_us(node, "max_age"),
+        max_missing: share,
+        to: items(node, "to").filter_map(instead).collect(),
+        loc: node.loc.clone(),
+    }
+}
+
+fn instead(node: &Node) -> Option<Instead> {
+    if let Some(version) = node.get("version") {
+        return Some(Instead::Version(version.text()?.to_owned(), version.loc.clone()));
+    }
+    if let Some(expr) = node.get("expr") {
+        return Some(Instead::Expr(expression(expr)?));
+    }
+    let constant = node.get("constant")?;
+    Some(Instead::Constant(literal(constant)?, constant.loc.clone()))
+}
+
+fn batching(node: &Node) -> Batching {
+    let unsaid = Batching::default();
+    let count = |key| node.get(key).and_then(whole).and_then(|n| u32::try_from(n).ok());
+    Batching {
+        max_rows: count("max_rows").unwrap_or(unsaid.max_rows),
+        max_delay_us: duration_us(node, "max_delay").unwrap_or(unsaid.max_delay_us),
+        queue_rows: count("queue_rows").unwrap_or(unsaid.queue_rows),
+        concurrency: count("concurrency"),
+    }
+}
+
+fn whole(node: &Node) -> Option<i64> {
+    match &node.value {
+        Value::Scalar { scalar: Scalar::Int(n), .. } => Some(*n),
+        _ => None,
+    }
+}
+
+fn duration_us(node: &Node, key: &str) -> Option<i64> {
+    parse_duration(node.get(key)?.text()?).ok()
+}
+
+fn expressions(node: &Node, key: &str) -> Vec<Expr> {
+    items(node, key).filter_map(expression).collect()
+}
+
+/// Checks the names in `model`, and that each of its parts says one thing.
+pub(super) fn check(model: &Declaration<Model>, declared: &Declared, errors: &mut Vec<DefError>) {
+    let Declaration { def, node, .. } = model;
+    not_twice("version", def.versions.iter().map(|version| (version.version.as_str(), &version.loc)), errors);
+    for version in items(node, "versions") {
+        if let Some(service) = version.get("service") {
+            let name = service.text().unwrap_or_default();
+            declared.services.resolve(Kind::FeatureService, name, &service.loc, errors);
+        }
+        check_version(version, errors);
+    }
+    if let Some(route) = node.get("route") {
+        let weights = route.get("weights").map(Node::entries).unwrap_or_default();
+        for entry in weights {
+            known(def, &entry.key, &entry.key_loc, errors);
+        }
+        if !weights.is_empty() && weights.iter().all(|entry| whole(&entry.value) == Some(0)) {
+            let cause = "every weight is 0, so no version would answer";
+            errors.push(DefError::new(&route.loc, cause).with_help("give one version a weight"));
+        }
+        not_twice("shadow", listed(route, "shadow"), errors);
+        for (shadow, loc) in listed(route, "shadow") {
+            known(def, shadow, loc, errors);
+        }
+    }
+    for instead in node.get("fallback").map(|fallback| items(fallback, "to")).into_iter().flatten() {
+        one_of(instead, "a substitute", &["version", "expr", "constant"], errors);
+        if let Some(version) = instead.get("version") {
+            known(def, version.text().unwrap_or_default(), &version.loc, errors);
+        }
+    }
+}
+
+fn check_version(version: &Node, errors: &mut Vec<DefError>) {
+    one_of(version, "a model version", &["path", "steps"], errors);
+    if let (Some(outputs), None) = (version.get("outputs"), version.get("steps")) {
+        let cause = "`outputs` picks among the columns of `steps`, and there are none";
+        errors.push(DefError::new(&outputs.loc, cause).with_help("leave it out"));
+    }
+    let names: Vec<(&str, &Loc)> = items(version, "steps")
+        .map(|step| {
+            step.get("name").map_or(("", &step.loc), |name| (name.text().unwrap_or_default(), &name.loc))
+        })
+        .collect();
+    not_twice("step", names.iter().copied(), errors);
+    for (step, (name, _)) in items(version, "steps").zip(names) {
+        let what = format!("step `{name}`");
+        one_of(step, &what, &["path", "expr"], errors);
+        if let (Some(inputs), Some(_)) = (step.get("inputs"), step.get("expr")) {
+            let cause =
+                "`inputs` belongs to a step that runs a model; an expression names the columns it reads";
+            errors.push(DefError::new(&inputs.loc, cause).with_help("leave it out"));
+        }
+    }
+    not_twice("output", listed(version, "outputs"), errors);
+}
+
+/// Exactly one of `keys` is given.
+fn one_of(node: &Node, what: &str, keys: &[&str], errors: &mut Vec<DefError>) {
+    let given: Vec<&str> = keys.iter().copied().filter(|key| node.get(key).is_some()).collect();
+    let names =
+        |keys: &[&str], word: &str| keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(word);
+    match given.as_slice() {
+        [_] => {}
+        [] => errors.push(DefError::new(&node.loc, format!("{what} lacks {}", names(keys, " or ")))),
+        given => errors.push(
+            DefError::new(&node.loc, format!("{what} has {}", names(given, " and ")))
+                .with_help("keep one of them"),
+        ),
+    }
+}
+
+fn known(model: &Model, version: &str, loc: &Loc, errors: &mut Vec<DefError>) {
+    let names = || model.versions.iter().map(|known| known.version.as_str());
+    if !version.is_empty() && names().all(|name| name != version) {
+        let cause = format!("model `{}` has no version `{version}`", model.name);
+        errors.push(DefError::new(loc, cause).with_help(suggest(version, names())));
+    }
+}

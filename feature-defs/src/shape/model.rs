@@ -1,0 +1,148 @@
+//! Which keys does a model have?
+
+use super::table::{DESCRIPTION, optional, required};
+use super::{Object, Shape};
+
+pub(super) static MODEL: Object = Object {
+    noun: "a model",
+    doc: "A model and its versions.",
+    keys: &[
+        required("kind", Shape::Constant("Model"), "Says that this document declares a model."),
+        required("name", Shape::ModelName, "Unique among models; part of the URL."),
+        DESCRIPTION,
+        required(
+            "versions",
+            Shape::List(&Shape::Object(&VERSION)),
+            "The versions; without `route` the last one answers requests that name none.",
+        ),
+        optional("route", Shape::Object(&ROUTE), "Which version answers whom: canaries, A/B tests, shadows."),
+        optional(
+            "fallback",
+            Shape::Object(&FALLBACK),
+            "What answers where the version that should does not.",
+        ),
+        optional("batching", Shape::Object(&BATCHING), "How requests share a run, and how many may wait."),
+    ],
+};
+
+static VERSION: Object = Object {
+    noun: "a model version",
+    doc: "A model file, or the steps of an ensemble, and the feature service that feeds it.",
+    keys: &[
+        required("version", Shape::Version, "Unique in the model; a text or a whole number."),
+        optional(
+            "path",
+            Shape::Path,
+            "The ONNX file, or the folder of an MLflow model that holds one, relative to the repository's root.",
+        ),
+        optional("steps", Shape::List(&Shape::Object(&STEP)), "Instead of `path`: the steps of an ensemble."),
+        optional(
+            "outputs",
+            Shape::List(&Shape::Identifier),
+            "With `steps`: the columns that leave, in this order; the last step's unless given.",
+        ),
+        required("service", Shape::Identifier, "The feature service that feeds it."),
+    ],
+};
+
+static STEP: Object = Object {
+    noun: "a step",
+    doc: "A model, or an expression, that reads the service's columns and those of other steps.",
+    keys: &[
+        required(
+            "name",
+            Shape::Identifier,
+            "Names its column; a model with several outputs has a column `name__output` for each.",
+        ),
+        optional("path", Shape::Path, "The ONNX file, or the folder of an MLflow model."),
+        optional(
+            "inputs",
+            Shape::List(&Shape::Identifier),
+            "With `path`: the columns it reads, in this order; the service's unless given.",
+        ),
+        optional(
+            "expr",
+            Shape::Expression,
+            "Instead of `path`: SQL over the service's and the steps' columns.",
+        ),
+    ],
+};
+
+static ROUTE: Object = Object {
+    noun: "a route",
+    doc: "Which version answers whom.",
+    keys: &[
+        required(
+            "weights",
+            Shape::Map { key: &Shape::Version, value: &Shape::Whole { max: 1_000_000 } },
+            "Version → its share of the entities, in whole numbers of any sum; `quern route` changes it in flight.",
+        ),
+        optional(
+            "sticky",
+            Shape::List(&Shape::Identifier),
+            "The join keys and request columns whose values decide; all join keys unless given.",
+        ),
+        optional(
+            "salt",
+            Shape::Text,
+            "Another one divides entities in another way; the model's name unless given.",
+        ),
+        optional(
+            "shadow",
+            Shape::List(&Shape::Version),
+            "Versions that get the same vectors and whose answers nobody waits for.",
+        ),
+    ],
+};
+
+static FALLBACK: Object = Object {
+    noun: "a fallback",
+    doc: "What answers where the version that should fails, is late or overloaded, or lacks features.",
+    keys: &[
+        optional("timeout", Shape::Duration { zero: false }, "How long the version may take."),
+        optional(
+            "max_age",
+            Shape::Duration { zero: false },
+            "Instances with a feature older than this are not left to the version.",
+        ),
+        optional(
+            "max_missing",
+            Shape::Share,
+            "Nor are those that miss a larger share of their looked-up features.",
+        ),
+        required(
+            "to",
+            Shape::List(&Shape::Object(&INSTEAD)),
+            "What answers instead, in order: the first that can.",
+        ),
+    ],
+};
+
+static INSTEAD: Object = Object {
+    noun: "a substitute",
+    doc: "What answers instead: exactly one of the three.",
+    keys: &[
+        optional("version", Shape::Version, "Another version of the model."),
+        optional("expr", Shape::Expression, "SQL over the columns of the feature service."),
+        optional("constant", Shape::Literal, "Always the same."),
+    ],
+};
+
+static BATCHING: Object = Object {
+    noun: "a batching rule",
+    doc: "How requests share a run, and how many may wait.",
+    keys: &[
+        optional("max_rows", Shape::Count { max: 65_536 }, "Rows in one shared run; 256 unless given."),
+        optional(
+            "max_delay",
+            Shape::Duration { zero: true },
+            "How long a run waits for company; `0s` unless given: then only what waits anyway is shared.",
+        ),
+        optional("queue_rows", Shape::Count { max: 1_000_000 }, "Rows that may wait; 10000 unless given."),
+        optional(
+            "concurrency",
+            Shape::Count { max: 256 },
+            "Runs at the same time; as many as there are cores unless given.",
+        ),
+    ],
+};

@@ -1,0 +1,399 @@
+//! What does a version of a model say? One file, or an ensemble: steps that read the service's columns and one another's.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use feature_defs::{Action, Artifact, Batching, DefError, Expr, Loc, Step, suggest};
+use quern_engine::fit::{Element, Feature, Null, Port, Signature};
+use quern_engine::{Computed, ServicePlan};
+use sha2::{Digest, Sha256};
+
+use super::onnx::Onnx;
+use super::{Limits, Provider, Runtime};
+use crate::error::Result;
+
+/// What makes the predictions of one version, loaded and tried.
+#[derive(Debug)]
+pub struct Model {
+    /// SHA-256 of the file, in hex; of an ensemble, that of its steps.
+    pub digest: String,
+    /// What it reads and what it gives: of one file, as the file names it, of an ensemble its columns.
+    pub signature: Signature,
+    /// Its outputs as columns. `[N]` and `[N, 1]` are plain values, `[N, K]` lists, a ZipMap is a map in each row.
+    pub outputs: SchemaRef,
+    stages: Vec<Stage>,
+    /// The places of the outputs among the vector's columns and those of the stages.
+    leaves: Vec<usize>,
+    is_file: bool,
+    batching: Batching,
+}
+
+/// One step.
+#[derive(Debug)]
+struct Stage {
+    does: Does,
+    /// The columns it reads, as places among the vector's and those of the stages before.
+    reads: Vec<usize>,
+    schema: SchemaRef,
+}
+
+#[derive(Debug)]
+enum Does {
+    Run(Onnx),
+    Compute(Computed),
+}
+
+/// What a model said: a row for each feature vector, a column for each output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predictions {
+    /// As [`Model::outputs`].
+    pub outputs: RecordBatch,
+}
+
+/// The digest of what makes the predictions, given the digests of its files in the order of [`paths`].
+pub(crate) fn digest(artifact: &Artifact, files: &[String]) -> String {
+    let Artifact::Steps { steps, outputs } = artifact else { return files.concat() };
+    let mut files = files.iter();
+    let mut hash = Sha256::new();
+    let names = |names: &[Expr]| names.iter().map(|name| name.sql.as_str()).collect::<Vec<_>>().join(",");
+    for Step { name, action, loc: _ } in steps {
+        let what = match action {
+            Action::Run { inputs, path: _ } => {
+                format!("{}\0{}", files.next().map_or("", String::as_str), names(inputs))
+            }
+            Action::Compute(expr) => expr.sql.clone(),
+        };
+        hash.update(format!("{name}\0{what}\0\0"));
+    }
+    hash.update(names(outputs));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The files that an artifact is made of: the step, empty where there are none, and the path.
+pub(crate) fn paths(artifact: &Artifact) -> Vec<(&str, &str)> {
+    match artifact {
+        Artifact::File(path) => vec![("", path)],
+        Artifact::Steps { steps, .. } => steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::Run { path, .. } => Some((step.name.as_str(), path.as_str())),
+                Action::Compute(_) => None,
+            })
+            .collect(),
+    }
+}
+
+impl Model {
+    /// Loads one ONNX file, fits it to `service` and tries it.
+    ///
+    /// # Errors
+    /// Why it cannot go live: no ONNX file, inputs that are not the service's columns (both shapes side by side), a run
+    /// that fails, or outputs that are not one row for each row in.
+    pub fn of_file(
+        runtime: &Runtime,
+        onnx: &[u8],
+        service: &ServicePlan,
+        batching: Batching,
+    ) -> std::result::Result<Model, String> {
+        let of = format!("feature service `{}`", service.name);
+        let columns = Feature::of_service(service);
+        let run = Onnx::load(runtime, onnx, (&of, &columns), batching)?;
+        let (signature, outputs) = (run.signature.clone(), Arc::clone(&run.outputs));
+        let width = columns.len();
+        let leaves = (width..width + outputs.fields().len()).collect();
+        let schema = Arc::clone(&service.outputs);
+        let stages = vec![Stage { does: Does::Run(run), reads: (0..width).collect(), schema }];
+        let digest = Sha256::digest(onnx).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Model { digest, signature, outputs, stages, leaves, is_file: true, batching })
+    }
+
+    /// Loads what `artifact` is made of: `files` are those of [`paths`], in that order.
+    ///
+    /// # Errors
+    /// Why it cannot go live, and where that stands.
+    pub(crate) fn load(
+        runtime: &Runtime,
+        (artifact, loc): (&Artifact, &Loc),
+        files: &[impl AsRef<[u8]>],
+        service: &ServicePlan,
+        batching: Batching,
+    ) -> std::result::Result<Model, DefError> {
+        match artifact {
+            Artifact::File(_) => {
+                let file = files.first().map_or(&[] as &[u8], AsRef::as_ref);
+                Model::of_file(runtime, file, service, batching).map_err(|cause| DefError::new(loc, cause))
+            }
+            Artifact::Steps { steps, outputs } => {
+                let mut building = Building::new(runtime, service, batching);
+                building.add_all(steps, files)?;
+                building.finish(steps, outputs, loc, {
+                    let digests: Vec<String> = files
+                        .iter()
+                        .map(|file| Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect())
+                        .collect();
+                    digest(artifact, &digests)
+                })
+            }
+        }
+    }
+
+    /// Whether it is what would be loaded with this digest and these rules.
+    pub(crate) fn is(&self, digest: &str, batching: Batching) -> bool {
+        self.digest == digest && self.batching == batching
+    }
+
+    /// How many callers its narrowest step serves at the same time.
+    pub fn sessions(&self) -> usize {
+        let runs = self.stages.iter().filter_map(|stage| match &stage.does {
+            Does::Run(onnx) => Some(onnx.sessions()),
+            Does::Compute(_) => None,
+        });
+        runs.min().unwrap_or(1)
+    }
+
+    /// What its files run on, in order; none where it has only expressions.
+    pub fn providers(&self) -> Vec<Provider> {
+        let runs = self.stages.iter().filter_map(|stage| match &stage.does {
+            Does::Run(onnx) => Some(onnx.provider),
+            Does::Compute(_) => None,
+        });
+        runs.collect()
+    }
+
+    /// Predicts from feature vectors (columns as the feature service's outputs). Runs on this thread and, while all
+    /// sessions are taken, waits: on a thread of an async runtime, call [`predict`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a null that the model has no value for.
+    pub fn predict(&self, vectors: &RecordBatch) -> Result<Predictions> {
+        let mut columns = vectors.columns().to_vec();
+        for stage in &self.stages {
+            let batch = stage.batch(&columns, vectors.num_rows())?;
+            match &stage.does {
+                Does::Run(onnx) => columns.extend(onnx.run_here(&batch)?.columns().iter().cloned()),
+                Does::Compute(expression) => columns.push(expression.evaluate(&batch)?),
+            }
+        }
+        self.leave(&columns, vectors.num_rows())
+    }
+
+    fn leave(&self, columns: &[ArrayRef], rows: usize) -> Result<Predictions> {
+        let columns = self.leaves.iter().map(|place| Arc::clone(&columns[*place])).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(Predictions {
+            outputs: RecordBatch::try_new_with_options(Arc::clone(&self.outputs), columns, &options)?,
+        })
+    }
+}
+
+/// Predicts without ever blocking the async runtime.
+///
+/// # Errors
+/// As [`Model::predict`]; [`Error::Overloaded`](crate::Error::Overloaded) and [`Error::Late`](crate::Error::Late) as
+/// `limits` have it.
+pub async fn predict(model: &Model, vectors: &RecordBatch, limits: Limits) -> Result<Predictions> {
+    // One file reads the vector and gives its outputs as they are: nothing to sort out.
+    if let ([Stage { does: Does::Run(onnx), .. }], true) = (model.stages.as_slice(), model.is_file) {
+        return Ok(Predictions { outputs: onnx.run(vectors, limits).await? });
+    }
+    let mut columns = vectors.columns().to_vec();
+    for stage in &model.stages {
+        let batch = stage.batch(&columns, vectors.num_rows())?;
+        match &stage.does {
+            Does::Run(onnx) => columns.extend(onnx.run(&batch, limits).await?.columns().iter().cloned()),
+            Does::Compute(expression) => columns.push(expression.evaluate(&batch)?),
+        }
+    }
+    model.leave(&columns, vectors.num_rows())
+}
+
+impl Stage {
+    fn batch(&self, columns: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
+        let reads = self.reads.iter().map(|place| Arc::clone(&columns[*place])).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), reads, &options)?)
+    }
+}
+
+/// An ensemble while it is put together.
+struct Building<'a> {
+    runtime: &'a Runtime,
+    batching: Batching,
+    /// The vector's columns and those of the stages so far.
+    columns: Vec<Feature>,
+    width: usize,
+    stages: Vec<Stage>,
+}
+
+/// A step that waits for the column of another.
+struct Waits {
+    column: String,
+    error: DefError,
+}
+
+impl<'a> Building<'a> {
+    fn new(runtime: &'a Runtime, service: &ServicePlan, batching: Batching) -> Building<'a> {
+        let columns = Feature::of_service(service);
+        Building { runtime, batching, width: columns.len(), columns, stages: Vec::new() }
+    }
+
+    /// Whatever finds all that it reads among the columns so far is next; what is left at the end names a column that
+    /// does not exist, or waits for itself.
+    fn add_all(&mut self, steps: &[Step], files: &[impl AsRef<[u8]>]) -> std::result::Result<(), DefError> {
+        let mut files = files.iter();
+        let mut waiting: Vec<(&Step, &[u8])> = steps
+            .iter()
+            .map(|step| match step.action {
+                Action::Run { .. } => (step, files.next().map_or(&[] as &[u8], AsRef::as_ref)),
+                Action::Compute(_) => (step, &[] as &[u8]),
+            })
+            .collect();
+        while !waiting.is_empty() {
+            let mut still = Vec::new();
+            let mut first = None;
+            let before = waiting.len();
+            for (step, file) in waiting {
+                if let Err(waits) = self.add(step, file)? {
+                    first.get_or_insert(waits);
+                    still.push((step, file));
+                }
+            }
+            if still.len() == before {
+                let Some(Waits { column, error }) = first else { break };
+                let is_step =
+                    |step: &&Step| column == step.name || column.starts_with(&format!("{}__", step.name));
+                return Err(match steps.iter().find(is_step) {
+                    Some(step) => DefError::new(
+                        &error.loc,
+                        format!("steps wait for one another: `{}` is not there yet", step.name),
+                    )
+                    .with_help("let one of them read other columns"),
+                    None => error,
+                });
+            }
+            waiting = still;
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        step: &Step,
+        file: &[u8],
+    ) -> std::result::Result<std::result::Result<(), Waits>, DefError> {
+        let (does, reads, schema, columns) = match &step.action {
+            Action::Compute(expr) => {
+                let schema = Arc::new(schema_of(&self.columns));
+                let expression = match Computed::compile(expr, &schema, None) {
+                    Ok(expression) => expression,
+                    Err(wrong) => match wrong.unknown {
+                        Some(column) => return Ok(Err(Waits { column, error: wrong.error })),
+                        None => return Err(wrong.error),
+                    },
+                };
+                let column = column(step.name.clone(), expression.dtype(), Null::Possible);
+                (Does::Compute(expression), (0..self.columns.len()).collect(), schema, vec![column])
+            }
+            Action::Run { inputs, .. } => {
+                let reads: Vec<usize> = if inputs.is_empty() {
+                    (0..self.width).collect()
+                } else {
+                    let mut places = Vec::new();
+                    for input in inputs {
+                        match self.place(input) {
+                            Ok(place) => places.push(place),
+                            Err(error) => return Ok(Err(Waits { column: input.sql.clone(), error })),
+                        }
+                    }
+                    places
+                };
+                let columns: Vec<Feature> = reads.iter().map(|place| self.columns[*place].clone()).collect();
+                let of = format!("what step `{}` reads", step.name);
+                let run = Onnx::load(self.runtime, file, (&of, &columns), self.batching)
+                    .map_err(|cause| DefError::new(&step.loc, cause))?;
+                let outputs = run.outputs.fields().iter();
+                let name = |output: &str| match run.outputs.fields().len() {
+                    1 => step.name.clone(),
+                    _ => format!("{}__{output}", step.name),
+                };
+                let given =
+                    outputs.map(|field| column(name(field.name()), field.data_type(), Null::Never)).collect();
+                (Does::Run(run), reads, Arc::new(schema_of(&columns)), given)
+            }
+        };
+        if let Some(taken) =
+            columns.iter().find(|column| self.columns.iter().any(|known| known.name == column.name))
+        {
+            let cause =
+                format!("`{}` is a column of the feature service, or of another step, already", taken.name);
+            return Err(DefError::new(&step.loc, cause).with_help("give the step another name"));
+        }
+        self.columns.extend(columns);
+        self.stages.push(Stage { does, reads, schema });
+        Ok(Ok(()))
+    }
+
+    fn place(&self, name: &Expr) -> std::result::Result<usize, DefError> {
+        let names = || self.columns.iter().map(|column| column.name.as_str());
+        names().position(|known| known == name.sql).ok_or_else(|| {
+            DefError::new(&name.loc, format!("there is no column `{}`", name.sql))
+                .with_help(suggest(&name.sql, names()))
+        })
+    }
+
+    fn finish(
+        self,
+        steps: &[Step],
+        outputs: &[Expr],
+        loc: &Loc,
+        digest: String,
+    ) -> std::result::Result<Model, DefError> {
+        let last = steps.last().map(|step| step.name.as_str()).unwrap_or_default();
+        let is_last = |column: &Feature| column.name == last || column.name.starts_with(&format!("{last}__"));
+        let leaves: Vec<usize> = if outputs.is_empty() {
+            (self.width..self.columns.len()).filter(|place| is_last(&self.columns[*place])).collect()
+        } else {
+            outputs.iter().map(|output| self.place(output)).collect::<std::result::Result<_, _>>()?
+        };
+        if leaves.is_empty() {
+            return Err(DefError::new(loc, "an ensemble has at least one output"));
+        }
+        let ports = |columns: &[Feature]| columns.iter().map(port).collect();
+        let leaving: Vec<Feature> = leaves.iter().map(|place| self.columns[*place].clone()).collect();
+        let signature = Signature { inputs: ports(&self.columns[..self.width]), outputs: ports(&leaving) };
+        let outputs = Arc::new(schema_of(&leaving));
+        let (stages, batching) = (self.stages, self.batching);
+        Ok(Model { digest, signature, outputs, stages, leaves, is_file: false, batching })
+    }
+}
+
+fn schema_of(columns: &[Feature]) -> Schema {
+    Schema::new(
+        columns.iter().map(|column| Field::new(&column.name, column.dtype.clone(), true)).collect::<Vec<_>>(),
+    )
+}
+
+fn column(name: String, dtype: &arrow::datatypes::DataType, null: Null) -> Feature {
+    Feature { name, dtype: dtype.clone(), default: None, null }
+}
+
+/// A column, as a protocol that knows tensors shows it.
+fn port(column: &Feature) -> Port {
+    use arrow::datatypes::DataType;
+    let (element, width) = match &column.dtype {
+        DataType::FixedSizeList(item, length) => (item.data_type(), usize::try_from(*length).ok().map(Some)),
+        DataType::List(item) => (item.data_type(), Some(None)),
+        other => (other, None),
+    };
+    let element = match element {
+        DataType::Float32 => Element::Float32,
+        DataType::Float64 => Element::Float64,
+        DataType::Int32 => Element::Int32,
+        DataType::Int64 => Element::Int64,
+        DataType::Boolean => Element::Bool,
+        DataType::Utf8 => Element::String,
+        other => Element::Other(other.to_string()),
+    };
+    Port { name: column.name.clone(), element, shape: std::iter::once(None).chain(width).collect() }
+}

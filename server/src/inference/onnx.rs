@@ -1,0 +1,211 @@
+//! What does one ONNX file say of these columns?
+//!
+//! A session of ONNX Runtime serves one caller at a time, so a file has several, made when it is loaded. Each runs on
+//! its caller's thread only (one thread, no spinning, no arena): for the models that features feed, that beat ONNX
+//! Runtime's own threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use feature_defs::Batching;
+use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
+use quern_engine::fit::{Feature, Fit, Port, Signature, Tensor, TensorData};
+
+use super::queue::{Limits, Queue};
+use super::{Provider, Runtime, outputs};
+use crate::error::{Error, Result};
+use crate::metrics::metrics;
+
+/// All sessions of one file together hold about as much as this, unless one session holds more.
+const POOL_BYTES_MAX: usize = 1 << 30;
+/// What a session holds for each byte of its file, about.
+const SESSION_BYTES_PER_FILE_BYTE: usize = 3;
+/// How many rows a model is tried on, after one.
+const TRIAL_ROWS: usize = 32;
+
+/// An ONNX file, loaded, fitted to the columns that it reads, and tried.
+#[derive(Debug)]
+pub(super) struct Onnx {
+    /// Its inputs and outputs.
+    pub(super) signature: Signature,
+    /// Its outputs as columns.
+    pub(super) outputs: SchemaRef,
+    /// What it runs on.
+    pub(super) provider: Provider,
+    fit: Fit,
+    queue: Arc<Queue>,
+}
+
+/// What a run is expected to cost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cost {
+    /// One row, in microseconds.
+    pub(super) micros: f64,
+    /// Each further row.
+    pub(super) micros_per_row: f64,
+}
+
+impl Cost {
+    pub(super) fn of(self, rows: usize) -> f64 {
+        self.micros + self.micros_per_row * rows.saturating_sub(1) as f64
+    }
+}
+
+impl Onnx {
+    /// Loads the file `onnx`, fits it to `columns`, which people call `of`, and tries it on one row and on several.
+    ///
+    /// # Errors
+    /// Why it cannot go live: no ONNX file, inputs that are not the columns (both shapes side by side), a run that
+    /// fails, or outputs that are not one row for each row in.
+    pub(super) fn load(
+        runtime: &Runtime,
+        onnx: &[u8],
+        (of, columns): (&str, &[Feature]),
+        batching: Batching,
+    ) -> std::result::Result<Onnx, String> {
+        // Types that the binding does not know end in a panic there; a file must not be able to cause one here.
+        catch_unwind(AssertUnwindSafe(|| Onnx::try_load(runtime, onnx, (of, columns), batching)))
+            .unwrap_or_else(|_| {
+                Err("ONNX Runtime's binding gave up on the file: it holds types unknown to it".to_owned())
+            })
+    }
+
+    fn try_load(
+        runtime: &Runtime,
+        onnx: &[u8],
+        (of, columns): (&str, &[Feature]),
+        batching: Batching,
+    ) -> std::result::Result<Onnx, String> {
+        let unreadable =
+            |error: ort::Error| format!("ONNX Runtime does not load the file: {}", error.message());
+        let (mut session, provider) = runtime.session(onnx).map_err(unreadable)?;
+        let signature = signature(&session);
+        let fit = Fit::new(of, columns, &signature)?;
+        let mut micros = [f64::INFINITY; 2];
+        let mut outputs = None;
+        // Several rows show an output that is not one row for each row in; the fastest of several runs is the one that
+        // nothing else on the machine got in the way of.
+        for _ in 0..4 {
+            for (rows, micros) in [1, TRIAL_ROWS].into_iter().zip(&mut micros) {
+                let inputs = fit.zeros(rows);
+                let start = Instant::now();
+                let ran = run(&mut session, inputs, rows, None)
+                    .map_err(|error| format!("tried on {rows} row(s) of zeros, the model fails: {error}"))?;
+                *micros = micros.min(start.elapsed().as_secs_f64() * 1e6);
+                outputs = Some(ran.schema());
+            }
+        }
+        let [first, all] = micros;
+        let cost = Cost { micros: first, micros_per_row: (all - first).max(0.0) / (TRIAL_ROWS - 1) as f64 };
+        let alike = alike_in_company(&mut session, &fit);
+        let mut sessions = vec![session];
+        while sessions.len() < pool_size(onnx.len(), batching.concurrency) {
+            sessions.push(runtime.session(onnx).map_err(unreadable)?.0);
+        }
+        let outputs = outputs.ok_or("the model was not tried")?;
+        let queue = Arc::new(Queue::new(sessions, cost, batching, alike));
+        Ok(Onnx { signature, outputs, provider, fit, queue })
+    }
+
+    /// How many runs there are at the same time.
+    pub(super) fn sessions(&self) -> usize {
+        self.queue.sessions()
+    }
+
+    /// Runs on this thread and, while all sessions are taken, waits.
+    pub(super) fn run_here(&self, columns: &RecordBatch) -> Result<RecordBatch> {
+        if columns.num_rows() == 0 {
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.outputs)));
+        }
+        self.queue.run_here(self.fit.tensors(columns)?, columns.num_rows())
+    }
+
+    /// Runs without ever blocking the async runtime, perhaps together with others.
+    pub(super) async fn run(&self, columns: &RecordBatch, limits: Limits) -> Result<RecordBatch> {
+        if columns.num_rows() == 0 {
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.outputs)));
+        }
+        Arc::clone(&self.queue).run(self.fit.tensors(columns)?, columns.num_rows(), limits).await
+    }
+}
+
+/// As many sessions as there are cores, or as are asked for; fewer for a model so large that they would fill the memory.
+fn pool_size(file_bytes: usize, asked: Option<u32>) -> usize {
+    let cores = available_parallelism().map_or(1, usize::from);
+    let session_bytes = file_bytes.saturating_mul(SESSION_BYTES_PER_FILE_BYTE).max(1);
+    let most = asked.map_or(cores, |asked| asked as usize);
+    (POOL_BYTES_MAX / session_bytes).clamp(1, most)
+}
+
+/// Whether a row gets the same bits alone and among others. Some kernels take another way for one row than for many;
+/// then requests must not share a run, or an answer would depend on who asked at the same time.
+fn alike_in_company(session: &mut Session, fit: &Fit) -> bool {
+    let all = fit.noise(TRIAL_ROWS);
+    let Ok(together) = run(session, all.clone(), TRIAL_ROWS, None) else { return false };
+    // Three parts of other sizes: one row, a few, and the rest.
+    let parts = [(0, 1), (1, 5), (6, TRIAL_ROWS - 6)];
+    parts.into_iter().all(|(start, rows)| {
+        let part = all.iter().map(|tensor| tensor.slice(start, rows)).collect();
+        run(session, part, rows, None).is_ok_and(|alone| same_bits(&alone, &together.slice(start, rows)))
+    })
+}
+
+/// Arrow compares the bytes of numbers: NaN is NaN, and -0 is not 0.
+fn same_bits(a: &RecordBatch, b: &RecordBatch) -> bool {
+    a.columns().iter().zip(b.columns()).all(|(a, b)| a.to_data() == b.to_data())
+}
+
+fn signature(session: &Session) -> Signature {
+    let ports = |outlets: &[ort::value::Outlet]| {
+        let port = |outlet: &ort::value::Outlet| {
+            let (element, shape) = outputs::element_and_shape(outlet.dtype());
+            Port { name: outlet.name().to_owned(), element, shape }
+        };
+        outlets.iter().map(port).collect()
+    };
+    Signature { inputs: ports(session.inputs()), outputs: ports(session.outputs()) }
+}
+
+/// Runs `inputs`, which are in the model's order, and returns a column for each output.
+pub(super) fn run(
+    session: &mut Session,
+    inputs: Vec<Tensor>,
+    rows: usize,
+    options: Option<&RunOptions<NoSelectedOutputs>>,
+) -> Result<RecordBatch> {
+    let failed = |error: ort::Error| Error::Internal(format!("ONNX Runtime: {}", error.message()));
+    let inputs: Vec<SessionInputValue<'_>> = inputs.into_iter().map(input).collect::<Result<_>>()?;
+    let timer = metrics().inference.start_timer();
+    let outputs = match options {
+        None => session.run(inputs.as_slice()),
+        Some(options) => session.run_with_options(inputs.as_slice(), options),
+    };
+    let outputs = outputs.map_err(failed)?;
+    timer.observe_duration();
+    let mut columns = Vec::with_capacity(outputs.len());
+    for (name, value) in &outputs {
+        let column = outputs::column(&value, rows)
+            .map_err(|cause| Error::Internal(format!("the model's output `{name}` {cause}")))?;
+        columns.push((name, column, true));
+    }
+    Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
+}
+
+fn input(tensor: Tensor) -> Result<SessionInputValue<'static>> {
+    use ort::value::Tensor as Onnx;
+    let Tensor { name, shape, data } = tensor;
+    let value = match data {
+        TensorData::Float32(cells) => Onnx::from_array((shape, cells)).map(Into::into),
+        TensorData::Float64(cells) => Onnx::from_array((shape, cells)).map(Into::into),
+        TensorData::Int32(cells) => Onnx::from_array((shape, cells)).map(Into::into),
+        TensorData::Int64(cells) => Onnx::from_array((shape, cells)).map(Into::into),
+        TensorData::Bool(cells) => Onnx::from_array((shape, cells)).map(Into::into),
+        // A text with a zero byte in it is the one value that ONNX Runtime does not take.
+        TensorData::String(cells) => Onnx::from_string_array((shape, cells.as_slice())).map(Into::into),
+    };
+    value.map_err(|error| Error::Invalid(format!("the model's input `{name}`: {}", error.message())))
+}

@@ -1,0 +1,340 @@
+//! Who runs when, and together with whom?
+//!
+//! A run on a free session happens at once, on the caller's own thread where it is short. While all sessions are taken,
+//! rows wait, and whoever is done takes all that wait along, up to a limit: so batches form by themselves under load,
+//! and one request alone never waits for company, unless it is told to (`max_delay`) and company would make it cheaper.
+//! What cannot be answered in time, or finds the queue full, is turned away at once.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use feature_defs::Batching;
+use ort::session::{RunOptions, Session};
+use parking_lot::{Condvar, Mutex};
+use quern_engine::fit::Tensor;
+use tokio::sync::oneshot;
+
+use super::onnx::{Cost, run};
+use crate::error::{Error, Result};
+use crate::metrics::metrics;
+
+/// A run that is expected to take no longer is not worth a change of threads, which costs some 20 µs.
+const INLINE_MICROS_MAX: f64 = 200.0;
+/// Company pays where each further row costs less than this share of a row alone.
+const COMPANY_PAYS_BELOW: f64 = 0.7;
+
+/// Who goes first where not all can.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Nobody waits for a single answer.
+    Batch,
+    /// Somebody waits.
+    #[default]
+    Interactive,
+}
+
+/// How long a caller waits, and who goes first.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// When nobody waits for the answer any more.
+    pub deadline: Option<Instant>,
+    /// Who goes first.
+    pub priority: Priority,
+}
+
+/// The sessions of one file, and the rows that wait for one.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// A session is free.
+    returned: Condvar,
+    /// A row has come.
+    arrived: Condvar,
+    size: usize,
+    cost: Cost,
+    batching: Batching,
+    /// How long a run waits for company.
+    delay: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    idle: Vec<Session>,
+    interactive: VecDeque<Job>,
+    batch: VecDeque<Job>,
+    rows: usize,
+}
+
+#[derive(Debug)]
+struct Job {
+    inputs: Vec<Tensor>,
+    rows: usize,
+    since: Instant,
+    deadline: Option<Instant>,
+    answer: oneshot::Sender<Result<RecordBatch>>,
+}
+
+impl Queue {
+    /// `alike` says whether a row gets the same bits whatever company it is in.
+    pub(super) fn new(sessions: Vec<Session>, cost: Cost, batching: Batching, alike: bool) -> Queue {
+        let max_rows = if alike { batching.max_rows } else { 1 };
+        let pays = max_rows > 1 && cost.micros_per_row < COMPANY_PAYS_BELOW * cost.micros;
+        let delay = if pays { batching.max_delay_us } else { 0 };
+        Queue {
+            size: sessions.len(),
+            state: Mutex::new(State {
+                idle: sessions,
+                interactive: VecDeque::new(),
+                batch: VecDeque::new(),
+                rows: 0,
+            }),
+            returned: Condvar::new(),
+            arrived: Condvar::new(),
+            cost,
+            batching: Batching { max_rows, ..batching },
+            delay: Duration::from_micros(delay.unsigned_abs()),
+        }
+    }
+
+    pub(super) fn sessions(&self) -> usize {
+        self.size
+    }
+
+    /// Runs on this thread, as soon as a session is free.
+    pub(super) fn run_here(self: &Arc<Self>, inputs: Vec<Tensor>, rows: usize) -> Result<RecordBatch> {
+        let session = {
+            let mut state = self.state.lock();
+            loop {
+                match state.idle.pop() {
+                    Some(session) => break session,
+                    None => self.returned.wait(&mut state),
+                }
+            }
+        };
+        run(&mut Lease::of(self, session), inputs, rows, None)
+    }
+
+    /// Runs at once where a session is free, else waits for its turn.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] where too many wait, [`Error::Late`] where the deadline passes.
+    pub(super) async fn run(
+        self: Arc<Self>,
+        inputs: Vec<Tensor>,
+        rows: usize,
+        limits: Limits,
+    ) -> Result<RecordBatch> {
+        // What a run costs was measured on zeros, and a deadline must hold for what takes longer on other values.
+        let is_short = limits.deadline.is_none() && self.cost.of(rows) <= INLINE_MICROS_MAX;
+        let (answer, answered) = oneshot::channel();
+        let job = Job { inputs, rows, since: Instant::now(), deadline: limits.deadline, answer };
+        let session = {
+            let mut state = self.state.lock();
+            let free = if self.delay.is_zero() || rows >= self.batching.max_rows as usize {
+                state.idle.pop()
+            } else {
+                None
+            };
+            match free {
+                Some(session) if is_short => {
+                    drop(state);
+                    return run(&mut Lease::of(&self, session), job.inputs, rows, None);
+                }
+                Some(session) => {
+                    state.queue(limits.priority).push_front(job);
+                    state.rows += rows;
+                    Some(session)
+                }
+                None => {
+                    self.admit(&state, rows, limits.deadline)?;
+                    state.queue(limits.priority).push_back(job);
+                    state.rows += rows;
+                    self.arrived.notify_one();
+                    // One that waits for company takes what comes until it goes.
+                    state.idle.pop()
+                }
+            }
+        };
+        if let Some(session) = session {
+            Lease::of(&self, session).work_off();
+        }
+        let answered = async { answered.await.map_err(|error| Error::internal("inference", error))? };
+        match limits.deadline {
+            None => answered.await,
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline.into(), answered).await.unwrap_or_else(|_| Err(late()))
+            }
+        }
+    }
+
+    fn admit(&self, state: &State, rows: usize, deadline: Option<Instant>) -> Result<()> {
+        let (waiting, most) = (state.rows, self.batching.queue_rows as usize);
+        if waiting > 0 && waiting + rows > most {
+            return Err(Error::Overloaded(format!(
+                "{waiting} rows wait for the model, and {most} may (`queue_rows` of its `batching`); ask again in a second"
+            )));
+        }
+        let per_row = self.cost.micros_per_row.max(self.cost.micros / f64::from(self.batching.max_rows));
+        let ahead = Duration::from_secs_f64(per_row * waiting as f64 / self.size as f64 / 1e6);
+        if deadline.is_some_and(|deadline| Instant::now() + ahead > deadline) {
+            return Err(Error::Overloaded(format!(
+                "{waiting} rows wait for the model, which takes longer than this request does; ask again in a second"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The jobs of the next run: those that waited longest, interactive ones first. None where nothing waits.
+    fn next(&self) -> Vec<Job> {
+        let mut state = self.state.lock();
+        let most = self.batching.max_rows as usize;
+        if let Some(oldest) = state.oldest().filter(|_| !self.delay.is_zero()) {
+            let until = oldest + self.delay;
+            while state.rows < most && !self.arrived.wait_until(&mut state, until).timed_out() {}
+        }
+        let (mut jobs, mut rows): (Vec<Job>, usize) = (Vec::new(), 0);
+        let now = Instant::now();
+        while let Some(job) = state.pop(|job| rows == 0 || rows + job.rows <= most) {
+            metrics().queue.observe(now.duration_since(job.since).as_secs_f64());
+            if job.answer.is_closed() || job.deadline.is_some_and(|deadline| deadline <= now) {
+                let _ = job.answer.send(Err(late()));
+                continue;
+            }
+            rows += job.rows;
+            jobs.push(job);
+        }
+        jobs
+    }
+}
+
+impl State {
+    fn queue(&mut self, priority: Priority) -> &mut VecDeque<Job> {
+        match priority {
+            Priority::Interactive => &mut self.interactive,
+            Priority::Batch => &mut self.batch,
+        }
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        [&self.interactive, &self.batch]
+            .into_iter()
+            .filter_map(|queue| queue.front())
+            .map(|job| job.since)
+            .min()
+    }
+
+    fn pop(&mut self, fits: impl Fn(&Job) -> bool) -> Option<Job> {
+        let queue = if self.interactive.is_empty() { &mut self.batch } else { &mut self.interactive };
+        let job = queue.pop_front_if(|job| fits(job))?;
+        self.rows -= job.rows;
+        Some(job)
+    }
+}
+
+fn late() -> Error {
+    Error::Late("the model did not answer in time".to_owned())
+}
+
+/// A session that goes on to what waits, or back to the others, however its run ends.
+struct Lease {
+    queue: Arc<Queue>,
+    session: Option<Session>,
+}
+
+impl Lease {
+    fn of(queue: &Arc<Queue>, session: Session) -> Lease {
+        Lease { queue: Arc::clone(queue), session: Some(session) }
+    }
+
+    /// Runs what waits, on a thread that may block, until nothing does.
+    fn work_off(self) {
+        tokio::task::spawn_blocking(move || {
+            let mut lease = self;
+            loop {
+                let jobs = lease.queue.next();
+                if jobs.is_empty() {
+                    break;
+                }
+                lease.answer(jobs);
+            }
+        });
+    }
+
+    fn answer(&mut self, mut jobs: Vec<Job>) {
+        let rows: usize = jobs.iter().map(|job| job.rows).sum();
+        metrics().batch_rows.observe(rows as f64);
+        // What nobody waits for any more need not be run to its end.
+        let until = jobs
+            .iter()
+            .map(|job| job.deadline)
+            .collect::<Option<Vec<_>>>()
+            .and_then(|all| all.into_iter().max());
+        if let [_] = jobs.as_slice()
+            && let Some(mut job) = jobs.pop()
+        {
+            let outputs = self.run_until(std::mem::take(&mut job.inputs), rows, until);
+            let _ = job.answer.send(outputs);
+            return;
+        }
+        let mut together: Vec<Tensor> = jobs[0].inputs.clone();
+        for job in &jobs[1..] {
+            together.iter_mut().zip(job.inputs.clone()).for_each(|(all, inputs)| all.append(inputs));
+        }
+        match self.run_until(together, rows, until) {
+            Ok(outputs) => {
+                let mut start = 0;
+                for job in jobs {
+                    let _ = job.answer.send(Ok(outputs.slice(start, job.rows)));
+                    start += job.rows;
+                }
+            }
+            // A row that a model cannot bear must not fail the others.
+            Err(_) => jobs.into_iter().for_each(|job| self.answer(vec![job])),
+        }
+    }
+
+    fn run_until(&mut self, inputs: Vec<Tensor>, rows: usize, until: Option<Instant>) -> Result<RecordBatch> {
+        let Some(until) = until else { return run(self, inputs, rows, None) };
+        let options = RunOptions::new().map_err(|error| Error::internal("ONNX Runtime", error.message()))?;
+        let options = Arc::new(options);
+        let watched = Arc::clone(&options);
+        let watch = tokio::spawn(async move {
+            tokio::time::sleep_until(until.into()).await;
+            let _ = watched.terminate();
+        });
+        let outputs = run(self, inputs, rows, Some(&options));
+        watch.abort();
+        outputs.map_err(|error| if Instant::now() >= until { late() } else { error })
+    }
+}
+
+impl std::ops::Deref for Lease {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        self.session.as_ref().expect("a lease holds its session until it is dropped")
+    }
+}
+
+impl std::ops::DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Session {
+        self.session.as_mut().expect("a lease holds its session until it is dropped")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        let mut state = self.queue.state.lock();
+        if state.rows == 0 {
+            state.idle.push(session);
+            self.queue.returned.notify_one();
+            return;
+        }
+        drop(state);
+        // What came while this one ran has waited long enough.
+        Lease::of(&self.queue, session).work_off();
+    }
+}

@@ -1,0 +1,81 @@
+//! What would other versions have said? They get the same instances, and nobody waits for them.
+//!
+//! Shadows run one rank behind everybody who waits. So many are under way at most; beyond that, requests go unshadowed
+//! rather than wait or fill the memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::answer::Instances;
+use super::{Part, Target};
+use crate::Quern;
+use crate::error::Result;
+use crate::inference::{self, Limits, Priority};
+use crate::metrics::metrics;
+
+/// Requests whose shadows are under way, at most.
+const UNDER_WAY_MAX: usize = 256;
+
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Given back when the shadows are done, however they end.
+struct Room;
+
+impl Room {
+    fn take() -> Option<Room> {
+        if UNDER_WAY.fetch_add(1, Ordering::Relaxed) < UNDER_WAY_MAX {
+            return Some(Room);
+        }
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Target {
+    /// Has the shadows answer `instances`, after what `parts` answered.
+    pub(super) fn shadow(&self, quern: &Arc<Quern>, instances: Instances, parts: &[Part]) {
+        let name = &self.model.name;
+        let Some(room) = Room::take() else {
+            metrics()
+                .shadows
+                .with_label_values(&[name.as_str(), "", "dropped"])
+                .inc_by(instances.rows.len() as u64);
+            return;
+        };
+        // The very vectors that were answered, where one version with the same service answered all.
+        let seen = match parts {
+            [Part { vectors: Some(vectors), reason: None, .. }] => {
+                Some((Arc::clone(&vectors.service), vectors.vectors.clone()))
+            }
+            _ => None,
+        };
+        let target = Target { live: Arc::clone(&self.live), model: Arc::clone(&self.model), pinned: None };
+        let quern = Arc::clone(quern);
+        tokio::spawn(async move {
+            let _room = room;
+            for place in &target.model.route.shadow {
+                let version = &target.model.versions[*place];
+                let limits = Limits { deadline: None, priority: Priority::Batch };
+                let said: Result<Part> = match &seen {
+                    Some((service, vectors)) if Arc::ptr_eq(service, &version.service) => {
+                        let said = inference::predict(&version.model, vectors, limits).await;
+                        said.map(|said| target.part(*place, instances.rows.clone(), None, said.outputs))
+                    }
+                    _ => target.answer(&quern, *place, instances.clone(), limits).await,
+                };
+                let outcome = if said.is_ok() { "answered" } else { "failed" };
+                let labels = [target.model.name.as_str(), version.version.as_str(), outcome];
+                metrics().shadows.with_label_values(&labels).inc_by(instances.rows.len() as u64);
+                if let Err(error) = said {
+                    tracing::debug!(model = labels[0], version = labels[1], cause = %error, "a shadow failed");
+                }
+            }
+        });
+    }
+}
