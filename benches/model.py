@@ -1,4 +1,4 @@
-"""A model for the benches: `model.py FILE WIDTH` trains 100 trees on made-up rows and writes them as ONNX."""
+"""A model for the benches: `model.py FILE WIDTH [TREES]` trains 100 trees on made-up rows and writes them as ONNX."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ TREES = 100
 ROWS = 20_000
 
 
-def main(path: str, width: int) -> None:
+def main(path: str, width: int, trees: int = TREES) -> None:
     """Fit noise with a trend in it, so that every tree grows to its 31 leaves."""
     random = np.random.default_rng(7)
     x = random.normal(size=(ROWS, width)).astype(np.float32)
     y = x @ random.normal(size=width) + random.normal(size=ROWS) > 0
     parameters = {"objective": "binary", "num_leaves": 31, "seed": 7, "num_threads": 1, "verbose": -1}
-    model = lgb.train(parameters, lgb.Dataset(x, y), num_boost_round=TREES)
+    model = lgb.train(parameters, lgb.Dataset(x, y), num_boost_round=trees)
     inputs = [("features", FloatTensorType([None, width]))]
     converted = convert_lightgbm(model, initial_types=inputs, zipmap=False, target_opset=15)
     graph = converted.graph
@@ -33,4 +33,4 @@ def main(path: str, width: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))
