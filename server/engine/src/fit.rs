@@ -7,6 +7,7 @@
 //! Architecture invariant: [`castable`] alone decides which types become which. It runs when definitions are
 //! applied, so that filling a tensor can only fail on a null that nothing stands in for.
 
+mod cut;
 mod fill;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef};
 use feature_defs::{Literal, suggest};
 
+pub use self::cut::as_type;
 use self::fill::Cell;
 use crate::schema::type_name;
 use crate::{EngineError, Origin, ServicePlan};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, FixedSizeListArray, Float64Array, Int32Array, Int64Array, StringArray,
+    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float64Array, Int32Array, Int64Array, StringArray,
 };
 use arrow::datatypes::{Field, Float32Type, Schema};
 use proptest::prelude::*;
@@ -232,4 +232,32 @@ proptest! {
         let cells = floats(&fit.tensors(&vectors).unwrap()[0]);
         prop_assert_eq!(cells.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), oracle);
     }
+}
+
+#[test]
+fn vectors_cut_out_of_tensors_fill_the_same_tensors() {
+    let list = embedding(2);
+    let features = [feature("late", &DataType::Boolean), feature("n", &DataType::Int64), feature("e", &list)];
+    let fit = fit(&features, &model(&[port("input", Element::Float32, &[None, Some(4)])])).unwrap();
+    let fields = features.iter().map(|feature| Field::new(feature.name, feature.dtype.clone(), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let cut = |cells: Vec<f32>, rows| {
+        let cells: ArrayRef = Arc::new(arrow::array::Float32Array::from(cells));
+        fit.vectors(&schema, &[cells], rows)
+    };
+    let cells =
+        vec![1.0, 7.0, 0.5, f32::NAN, 0.0, f32::NAN, f32::NAN, -2.5, f32::NAN, -16_777_216.0, 3.0, 4.0];
+    let vectors = cut(cells.clone(), 3).unwrap();
+    assert_eq!((vectors.column(0).null_count(), vectors.column(1).null_count()), (1, 1));
+    let shown = |cells: &[f32]| cells.iter().map(f32::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&floats(&fit.tensors(&vectors).unwrap()[0])), shown(&cells));
+
+    let said = |cells, rows| cut(cells, rows).unwrap_err().to_string();
+    assert_eq!(said(vec![0.0; 6], 2), "input `input`: takes 4 value(s) a row, and 2 row(s) bring 6");
+    assert_eq!(said(vec![0.0, 1.5, 0.0, 0.0], 1), "input `input`, feature `n`: 1.5 is not a whole number");
+    assert_eq!(
+        said(vec![2.0, 1.0, 0.0, 0.0], 1),
+        "input `input`, feature `late`: 2 is neither 0 nor 1, as a bool is"
+    );
+    assert_eq!(cut(vec![], 0).unwrap().num_rows(), 0);
 }
