@@ -172,9 +172,9 @@ async fn a_wrong_prediction_request_is_told_what_is_wrong() {
     check_refusals(&server, &cases, expect![[r#"
         400 invalid_argument: the body is not valid JSON: EOF while parsing a value at line 1 column 0
         400 invalid_argument: the body is not valid JSON: EOF while parsing an object at line 1 column 31
-        400 invalid_argument: the body must be a JSON object with `instances`, `with_features`, found an array of 0
+        400 invalid_argument: the body must be a JSON object with `instances`, `inputs`, `with_features`, found an array of 0
         400 invalid_argument: `instances`: expected an array of objects, found an object of 0
-        400 invalid_argument: unknown key `instance`; did you mean `instances`? known: instances, with_features
+        400 invalid_argument: unknown key `instance`; did you mean `instances`? known: inputs, instances, with_features
         400 invalid_argument: instance 0: column `distance` is missing; feature service `delay_v1` needs `tailnum` (string), `distance` (float64)
         400 invalid_argument: instance 0: column `tailnum` is missing; feature service `delay_v1` needs `tailnum` (string), `distance` (float64)
         400 invalid_argument: instance 0: column `distance`: expected float64, found string "far"

@@ -17,6 +17,7 @@ mod flight;
 mod flights;
 mod formats;
 mod laws;
+mod oip;
 mod oracle;
 mod planes;
 mod postgres;

@@ -36,7 +36,7 @@ pub(super) async fn get_online_features(
     let entities = entities.ok_or_else(|| {
         Error::Invalid("`entities` is missing: an object with an array for each column".into())
     })?;
-    let asked = json::columns(&service.as_ref().into(), &entities, json::micros_now())?;
+    let asked = json::columns(&service.as_ref().into(), "entities", &entities, json::micros_now())?;
     let inputs = asked.inputs.clone();
     let vectors = serving::look_up(&quern, &live, &service, asked.inputs, asked.query_times_us).await?;
     count(&vectors);

@@ -75,14 +75,17 @@ pub(super) fn count(vectors: &Vectors) {
     metrics().count_features(name, counts);
 }
 
+/// Names a request, in its reply and in the log.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// Names, measures, counts and logs every request.
-pub(super) async fn observe(request: Request, next: Next) -> Response {
-    const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let start = Instant::now();
     let id = request.headers().get(REQUEST_ID).filter(|id| id.len() <= 128).cloned().unwrap_or_else(next_id);
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let in_flight = InFlight::begin();
     let mut response = next.run(request).await;
     drop(in_flight);

@@ -12,9 +12,9 @@ mod rows;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-pub(crate) use parse::{Json, body};
+pub(crate) use parse::{Json, body, object};
 pub(crate) use print::{Instant, Value, Values};
-pub(crate) use read::{columns, instances, micros_now};
+pub(crate) use read::{Asked, cells, columns, instances, limit, micros_now};
 pub(crate) use rows::{events, rows};
 
 /// Padded when written; read with and without.

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `POST /get-online-features` | [`feast`] |
 //! | `POST /push`, `/write-to-online-store` | [`push`] |
-//! | `POST /v1/models/{model}[/versions/{version}]:predict`, `{model}:route` | [`predict`] |
+//! | `POST /v1/models/{model}[/versions/{version}]:predict`, `{model}:route`, and what TensorFlow Serving says of a model | [`predict`], [`models`] |
+//! | `/v2/…`, `inference.GRPCInferenceService`: the Open Inference Protocol | [`v2`] |
 //! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize` | [`admin`] |
 //! | Arrow Flight | [`flight`] |
 //! | no route: events of Kafka and of Redis Streams come in by themselves | [`stream`] |
@@ -19,9 +20,12 @@ mod feast;
 mod flight;
 mod http;
 mod json;
+mod models;
 pub(crate) mod predict;
 mod push;
 mod stream;
+mod terms;
+mod v2;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -97,8 +101,11 @@ pub fn router(quern: Arc<Quern>) -> Router {
         .route("/get-online-features", post(feast::get_online_features))
         .route("/push", post(push::push_rows))
         .route("/write-to-online-store", post(push::write_to_online_store))
-        .route("/v1/models/{call}", post(predict::model))
-        .route("/v1/models/{model}/versions/{call}", post(predict::version))
+        .route("/v1/models/{call}", post(predict::model).get(models::status))
+        .route("/v1/models/{model}/versions/{call}", post(predict::version).get(models::version_status))
+        .route("/v1/models/{model}/metadata", get(models::metadata))
+        .route("/v1/models/{model}/versions/{version}/metadata", get(models::metadata))
+        .merge(v2::routes())
         .merge(admin::routes())
         .merge(flight::routes(Arc::clone(&quern)))
         .fallback(http::no_such_path)

@@ -1,10 +1,10 @@
-//! `POST /v1/models/{model}[/versions/{version}]:predict`: predictions by entity, in TensorFlow Serving's row form.
+//! `POST /v1/models/{model}[/versions/{version}]:predict`: predictions by entity, in TensorFlow Serving's row form or in
+//! its column form.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
 use axum::response::Response;
 use quern::wire::{FallbackInfo, RouteRequest};
 use serde::Serialize;
@@ -13,23 +13,22 @@ use serde::ser::{SerializeMap, Serializer};
 use super::error::ApiResult;
 use super::http::{Body, count, json_reply};
 use super::json::{self, Instant, Json, Value};
+use super::models;
+use super::terms::Terms;
 use crate::error::{Error, Result};
-use crate::predict::{Answer, Ask, Given, Part, Priority, Reason, Target};
+use crate::predict::{Answer, Given, Part, Reason, Target};
 use crate::serving::Vectors;
 use crate::{Quern, apply};
-
-/// Names the version that is to answer, whatever the route says.
-const VERSION: &str = "x-quern-version";
 
 /// What is asked of a model: to predict, by whichever version its route says, or to change that route.
 pub(super) async fn model(
     State(quern): State<Arc<Quern>>,
     Path(call): Path<String>,
-    headers: HeaderMap,
+    terms: Terms,
     Body(body): Body,
 ) -> ApiResult<Response> {
     match verb(&call)? {
-        (model, Verb::Predict) => predict(&quern, model, None, &headers, &body).await,
+        (model, Verb::Predict) => predict(&quern, model, None, terms, &body).await,
         (model, Verb::Route) => {
             let request =
                 if body.is_empty() { Ok(RouteRequest::default()) } else { serde_json::from_slice(&body) };
@@ -45,11 +44,11 @@ pub(super) async fn model(
 pub(super) async fn version(
     State(quern): State<Arc<Quern>>,
     Path((model, call)): Path<(String, String)>,
-    headers: HeaderMap,
+    terms: Terms,
     Body(body): Body,
 ) -> ApiResult<Response> {
     match verb(&call)? {
-        (version, Verb::Predict) => predict(&quern, &model, Some(version), &headers, &body).await,
+        (version, Verb::Predict) => predict(&quern, &model, Some(version), terms, &body).await,
         (_, Verb::Route) => {
             Err(Error::NotFound(format!("a version has no route; POST to `{model}:route`")).into())
         }
@@ -77,34 +76,45 @@ async fn predict(
     quern: &Arc<Quern>,
     model: &str,
     version: Option<&str>,
-    headers: &HeaderMap,
+    terms: Terms,
     body: &[u8],
 ) -> ApiResult<Response> {
-    let named = headers.get(VERSION).map(|value| {
-        value
-            .to_str()
-            .map_err(|_| Error::Invalid(format!("header `{VERSION}`: expected the name of a version")))
-    });
-    let target = Target::find(quern, model, version.or(named.transpose()?))?;
+    let target = Target::find(quern, model, version.or(terms.version.as_deref()))?;
     // TensorFlow Serving's clients name a signature; a model here has one.
-    let [instances, with_features] = json::body(body, ["instances", "with_features"], &["signature_name"])?;
-    let instances =
-        instances.ok_or_else(|| Error::Invalid("`instances` is missing: an array of objects".into()))?;
+    let [instances, inputs, with_features] =
+        json::body(body, ["instances", "inputs", "with_features"], &["signature_name"])?;
     let with_features = Json::flag(with_features.as_ref(), "with_features")?;
-    let asked = json::instances(&target.inputs(), &instances, json::micros_now())?;
-    let ask = Ask {
-        given: Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us },
-        request_id: String::new(),
-        deadline: None,
-        priority: Priority::Interactive,
+    let (asked, form) = match (instances, inputs) {
+        (Some(instances), None) => {
+            (json::instances(&target.inputs(), &instances, json::micros_now())?, Form::Rows)
+        }
+        (None, Some(inputs)) => (models::inputs(&target.inputs(), inputs)?, Form::Columns),
+        (Some(_), Some(_)) => {
+            return Err(Error::Invalid("give either `instances` or `inputs`, not both".into()).into());
+        }
+        (None, None) => {
+            let cause = "`instances` is missing: an array of objects; or `inputs`, an object of arrays";
+            return Err(Error::Invalid(cause.into()).into());
+        }
     };
-    let answer = target.predict(quern, ask).await?;
+    let given = Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us };
+    let answer = target.predict(quern, terms.ask(given)).await?;
     answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
-    Ok(json_reply(&Reply { answer: &answer, says_who: target.says_who(), with_features }))
+    Ok(json_reply(&Reply { answer: &answer, form, says_who: target.says_who(), with_features }))
+}
+
+/// How TensorFlow Serving lays out a request and its reply.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    /// `instances`, `predictions`
+    Rows,
+    /// `inputs`, `outputs`
+    Columns,
 }
 
 struct Reply<'a> {
     answer: &'a Answer,
+    form: Form,
     says_who: bool,
     with_features: bool,
 }
@@ -113,7 +123,10 @@ impl Serialize for Reply<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let Answer { outputs, parts } = self.answer;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("predictions", &Rows(outputs))?;
+        match self.form {
+            Form::Rows => map.serialize_entry("predictions", &Rows(outputs))?,
+            Form::Columns => map.serialize_entry("outputs", &models::Columns(outputs))?,
+        }
         if self.says_who {
             let mut served_by = vec![""; outputs.num_rows()];
             for part in parts {

@@ -275,7 +275,12 @@ async fn what_is_wrong_is_said_with_a_status() {
             400,
             "the body is not valid JSON: EOF while parsing an object at line 1 column 1",
         ),
-        (PREDICT, "{}".to_owned(), 400, "`instances` is missing: an array of objects"),
+        (
+            PREDICT,
+            "{}".to_owned(),
+            400,
+            "`instances` is missing: an array of objects; or `inputs`, an object of arrays",
+        ),
         (
             PREDICT,
             r#"{"instances": 1}"#.to_owned(),

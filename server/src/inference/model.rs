@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::onnx::Onnx;
 use super::{Limits, Provider, Runtime};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What makes the predictions of one version, loaded and tried.
 #[derive(Debug)]
@@ -159,6 +159,20 @@ impl Model {
             Does::Compute(_) => None,
         });
         runs.collect()
+    }
+
+    /// The feature vectors in the tensors that the model's one file takes: `inputs` are in its order, each the cells of a
+    /// tensor of `rows` rows.
+    ///
+    /// # Errors
+    /// A tensor of another width, a value that its feature cannot have; an ensemble, which has no tensors of its own.
+    pub fn vectors(&self, features: &SchemaRef, inputs: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
+        match self.stages.as_slice() {
+            [Stage { does: Does::Run(onnx), .. }] if self.is_file => {
+                Ok(onnx.fit.vectors(features, inputs, rows)?)
+            }
+            _ => Err(Error::Invalid("an ensemble takes columns, not the tensors of one model".into())),
+        }
     }
 
     /// Predicts from feature vectors (columns as the feature service's outputs). Runs on this thread and, while all

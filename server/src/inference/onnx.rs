@@ -36,7 +36,7 @@ pub(super) struct Onnx {
     pub(super) outputs: SchemaRef,
     /// What it runs on.
     pub(super) provider: Provider,
-    fit: Fit,
+    pub(super) fit: Fit,
     queue: Arc<Queue>,
 }
 

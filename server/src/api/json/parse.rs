@@ -32,9 +32,22 @@ pub(crate) fn body<'a, const N: usize>(
 ) -> Result<[Option<Json<'a>>; N]> {
     let json = serde_json::from_slice(body)
         .map_err(|error| Error::Invalid(format!("the body is not valid JSON: {error}")))?;
+    object(json, "the body", keys, ignored)
+}
+
+/// The values of a JSON object that is called `what`, by key, in the order of `keys`.
+///
+/// # Errors
+/// As [`body`].
+pub(crate) fn object<'a, const N: usize>(
+    json: Json<'a>,
+    what: &str,
+    keys: [&str; N],
+    ignored: &[&str],
+) -> Result<[Option<Json<'a>>; N]> {
     let Json::Object(entries) = json else {
         return Err(Error::Invalid(format!(
-            "the body must be a JSON object with `{}`, found {json}",
+            "{what} must be a JSON object with `{}`, found {json}",
             keys.join("`, `")
         )));
     };

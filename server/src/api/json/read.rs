@@ -85,17 +85,23 @@ pub(crate) fn instances(wanted: &Inputs<'_>, instances: &Json<'_>, arrival_us: i
     asked(wanted, columns, query_times(&times, "instance", arrival_us)?)
 }
 
-/// Reads columns: an object of arrays of one length, the wanted inputs and perhaps `event_timestamp`.
+/// Reads columns, which the body calls `what`: an object of arrays of one length, the wanted inputs and perhaps
+/// `event_timestamp`.
 ///
 /// # Errors
 /// As [`instances`]; columns of different lengths.
-pub(crate) fn columns(wanted: &Inputs<'_>, entities: &Json<'_>, arrival_us: i64) -> Result<Asked> {
+pub(crate) fn columns(
+    wanted: &Inputs<'_>,
+    what: &str,
+    entities: &Json<'_>,
+    arrival_us: i64,
+) -> Result<Asked> {
     let fields = wanted.schema.fields();
-    let (entries, rows) = arrays("entities", entities)?;
+    let (entries, rows) = arrays(what, entities)?;
     limit(rows)?;
     let mut given: Vec<Option<Vec<&Json<'_>>>> = vec![None; fields.len() + 1];
     for (name, values) in entries {
-        let place = place(wanted, name).ok_or_else(|| unknown(wanted, "`entities`", name))?;
+        let place = place(wanted, name).ok_or_else(|| unknown(wanted, &format!("`{what}`"), name))?;
         if given[place].replace(values.iter().collect()).is_some() {
             return Err(Error::Invalid(format!("column `{name}` is given twice")));
         }
@@ -150,7 +156,9 @@ fn asked(wanted: &Inputs<'_>, columns: Vec<ArrayRef>, query_times_us: Vec<i64>) 
     Ok(Asked { inputs, query_times_us })
 }
 
-fn limit(rows: usize) -> Result<()> {
+/// # Errors
+/// More rows than one request may bring.
+pub(crate) fn limit(rows: usize) -> Result<()> {
     if rows <= INSTANCES_MAX {
         return Ok(());
     }
@@ -220,6 +228,16 @@ fn misfit(row: usize, dtype: &DataType, found: &Json<'_>) -> Misfit {
         _ => "",
     };
     Misfit { row, expected: format!("{}{how}", type_name(dtype)), found: found.to_string() }
+}
+
+/// The values of an input called `name`; null is one of them.
+///
+/// # Errors
+/// The first value of another type, what was expected and what was found.
+pub(crate) fn cells(name: &str, dtype: &DataType, cells: &[&Json<'_>]) -> Result<ArrayRef> {
+    column(dtype, cells).map_err(|Misfit { row, expected, found }| {
+        Error::Invalid(format!("input `{name}`, value {row}: expected {expected}, found {found}"))
+    })
 }
 
 /// A column of values of one type; null is one of them.

@@ -1,0 +1,115 @@
+//! The Open Inference Protocol, version 2, as KServe's and Triton's clients speak it, over REST and over gRPC.
+//!
+//! | question | room |
+//! |---|---|
+//! | what is live, and what does it take? | [`metadata`] |
+//! | requests and replies in JSON and in raw bytes | [`rest`] |
+//! | the same over gRPC, and its messages | [`grpc`], [`messages`] |
+//! | what is a tensor, and its datatype? | [`tensor`], [`datatype`] |
+//! | what do tensors bring to a model? | [`ask`] |
+//!
+//! The protocol is <https://github.com/kserve/open-inference-protocol>, with Triton's extensions for binary tensors, for
+//! the index of models and for their configuration.
+
+mod ask;
+mod datatype;
+mod grpc;
+mod messages;
+mod metadata;
+mod rest;
+mod tensor;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use self::tensor::Tensor;
+use super::http::count;
+use super::json::micros_now;
+use super::terms::Terms;
+use crate::Quern;
+use crate::error::{Error, Result};
+use crate::predict::{Answer, Target};
+
+/// The protocol's routes, of REST and of gRPC.
+pub(super) fn routes() -> Router<Arc<Quern>> {
+    Router::new()
+        .route("/v2", get(rest::server))
+        .route("/v2/models/{model}", get(rest::model))
+        .route("/v2/models/{model}/versions/{version}", get(rest::model))
+        .route("/v2/models/{model}/ready", get(rest::ready))
+        .route("/v2/models/{model}/versions/{version}/ready", get(rest::ready))
+        .route("/v2/models/{model}/config", get(rest::config))
+        .route("/v2/models/{model}/versions/{version}/config", get(rest::config))
+        .route("/v2/models/{model}/stats", get(rest::stats))
+        .route("/v2/models/{model}/versions/{version}/stats", get(rest::stats))
+        .route("/v2/models/{model}/infer", post(rest::infer))
+        .route("/v2/models/{model}/versions/{version}/infer", post(rest::infer))
+        .route("/v2/repository/index", post(rest::index))
+        .route("/v2/repository/models/{model}/{verb}", post(rest::load))
+        .merge(grpc::routes())
+}
+
+/// One request, however it came.
+struct Request {
+    tensors: Vec<Tensor>,
+    /// The outputs that are wanted, in this order; all where none is named.
+    outputs: Vec<String>,
+    terms: Terms,
+}
+
+/// What became of it.
+struct Reply {
+    /// The version that answered; several where several did, joined by commas.
+    version: String,
+    outputs: Vec<Tensor>,
+}
+
+async fn infer(quern: &Arc<Quern>, target: &Target, request: Request) -> Result<Reply> {
+    let Request { tensors, outputs, terms } = request;
+    let given = ask::given(target, &tensors, micros_now())?;
+    let answer = target.predict(quern, terms.ask(given)).await?;
+    answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
+    Ok(Reply { version: version(&answer), outputs: pick(&answer, &outputs)? })
+}
+
+fn version(answer: &Answer) -> String {
+    let mut versions: Vec<&str> = Vec::new();
+    for part in &answer.parts {
+        if !versions.contains(&part.version.version.as_str()) {
+            versions.push(&part.version.version);
+        }
+    }
+    versions.join(",")
+}
+
+fn pick(answer: &Answer, wanted: &[String]) -> Result<Vec<Tensor>> {
+    let schema = answer.outputs.schema_ref();
+    let tensor = |place: usize| Tensor::of(schema.field(place).name(), answer.outputs.column(place));
+    if wanted.is_empty() {
+        return (0..schema.fields().len()).map(tensor).collect();
+    }
+    let named = |name: &String| {
+        let place = schema.index_of(name).map_err(|_| {
+            let known = schema.fields().iter().map(|field| field.name().as_str());
+            Error::Invalid(format!("unknown output `{name}`; {}", feature_defs::suggest(name, known)))
+        })?;
+        tensor(place)
+    };
+    wanted.iter().map(named).collect()
+}
+
+/// Why nothing is loaded, and nothing unloaded.
+fn applied_not_loaded() -> Error {
+    Error::Refused(
+        "models are not loaded one by one: they are part of the definitions, which `quern apply` makes live"
+            .into(),
+    )
+}
+
+/// Where statistics are.
+const NO_STATISTICS: &str = "no statistics are kept for each model; GET /metrics has those of the server";
+
+#[cfg(test)]
+mod tests;
