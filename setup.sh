@@ -95,6 +95,15 @@ if [ "$(stamp feast)" != "$wanted" ] || ! "$cache/feast/bin/python" -c '' 2>/dev
   printf '%s\n' "$wanted" >"$cache/feast.stamp"
 fi
 
+wanted="$("$python" -c 'import platform; print(platform.python_version())') $(digest sdk/python/requirements-triton.txt)"
+if [ "$(stamp triton)" != "$wanted" ] || ! "$cache/triton/bin/python" -c '' 2>/dev/null; then
+  say "installing Triton's own client into $cache/triton (about 190 MB)"
+  rm -f "$cache/triton.stamp"
+  "$python" -m venv --clear "$cache/triton"
+  "$cache/triton/bin/python" -m pip install --quiet --disable-pip-version-check -r sdk/python/requirements-triton.txt
+  printf '%s\n' "$wanted" >"$cache/triton.stamp"
+fi
+
 wanted="$PWD/sdk/python $(digest sdk/python/pyproject.toml)"   # an editable install points at one checkout
 if [ "$(stamp sdk)" != "$wanted" ]; then
   say "installing the Python client from sdk/python"
