@@ -29,6 +29,8 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
         .await
         .map_err(|error| Error::Invalid(format!("nothing can listen at {listen}: {error}")))?;
     let url = format!("http://{}", reachable(listener.local_addr().map_err(Error::from)?));
+    // Before anybody hears of us: who is told to stop right after must end in good order, too.
+    let stop = told_to_stop()?;
     let announcement = Server::announce(&quern, &url)?;
     print(format!("listening on {url}"));
     let number = quern.live().number;
@@ -36,26 +38,23 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     if number == 0 {
         tracing::warn!("nothing has been applied yet; run `quern apply`");
     }
-    crate::api::serve(quern, listener, told_to_stop()).await?;
+    crate::api::serve(quern, listener, stop).await?;
     drop(announcement);
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Ends at SIGINT or SIGTERM.
-async fn told_to_stop() {
-    let mut terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::error!(%error, "SIGTERM cannot be waited for");
-            return std::future::pending().await;
+/// Ends at SIGINT or SIGTERM, from now on.
+fn told_to_stop() -> Result<impl Future<Output = ()> + Send + 'static> {
+    let heard = |kind| signal(kind).map_err(|error| Error::internal("signals cannot be waited for", error));
+    let (mut interrupt, mut terminate) = (heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
-    tracing::info!("stopping: requests under way are answered, new ones are not");
+        tracing::info!("stopping: requests under way are answered, new ones are not");
+    })
 }
 
 /// Where this machine reaches a server that listens everywhere.
