@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod api;
+mod batch;
 mod binary;
 mod cases;
 mod cli;
@@ -16,11 +17,13 @@ mod expressions;
 mod flight;
 mod flights;
 mod formats;
+mod labels;
 mod laws;
 mod oip;
 mod oracle;
 mod planes;
 mod postgres;
+mod predictions;
 mod push;
 mod random;
 mod redis;

@@ -17,6 +17,8 @@ pub struct Model {
     pub fallback: Option<Fallback>,
     /// How requests share a run.
     pub batching: Batching,
+    /// The share of requests that are logged, from 0 to 1; absent where nothing is.
+    pub log_sample: Option<f64>,
     /// Where it is declared.
     pub loc: Loc,
 }

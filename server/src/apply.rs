@@ -4,7 +4,7 @@
 //! what the candidate would change, and [`apply`] makes it live, or refuses where a model in use would break.
 
 mod check;
-mod describe;
+pub(crate) mod describe;
 mod mlflow;
 mod plan;
 mod route;

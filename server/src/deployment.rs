@@ -19,7 +19,9 @@ use crate::apply::row_of;
 use crate::error::{Error, Result};
 use crate::follow::Following;
 use crate::inference::{Model, Runtime, digest, paths};
+use crate::labels::Labels;
 use crate::metrics::metrics;
+use crate::predict::log::PredictionLog;
 use crate::predict::{LiveModel, LiveVersion};
 use crate::push::Pushing;
 use crate::settings::{OnlineStore, Settings};
@@ -100,6 +102,10 @@ pub struct Quern {
     pub(crate) applying: tokio::sync::Mutex<()>,
     /// The pushes that are under way.
     pub(crate) pushing: Pushing,
+    /// What models said, on its way into files.
+    pub predictions: PredictionLog,
+    /// What came true of it.
+    pub labels: Labels,
     /// Held while history becomes the head: two runs over the same rows would only do the same work twice.
     pub(crate) materializing: Mutex<()>,
     live: RwLock<Arc<Deployment>>,
@@ -127,6 +133,8 @@ impl Quern {
             OnlineStore::RocksDb => None,
             OnlineStore::Redis(address) => Some(Redis::open(address.clone(), settings.online_timeout).await?),
         };
+        let predictions = PredictionLog::open(&settings.data)?;
+        let labels = Labels::open(&settings.data)?;
         // Opening RocksDB blocks for as long as it takes.
         let opening = tokio::task::spawn_blocking(move || -> Result<Arc<Quern>> {
             let local = Arc::new(Head::open(&settings.data.join("head"))?);
@@ -147,6 +155,8 @@ impl Quern {
                 local,
                 applying: tokio::sync::Mutex::new(()),
                 pushing: Pushing::default(),
+                predictions,
+                labels,
                 materializing: Mutex::new(()),
                 live: RwLock::default(),
                 runtime: LazyRuntime::default(),

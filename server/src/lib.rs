@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! write   source rows ─► history ─► head                 store/history, materialize, store/rocks
-//! train   spine ─► as-of(history) ─► derived ─► Flight    training, point_in_time, api/flight
+//! train   spine ─► as-of(history) ─► derived ─► Flight    training, past, point_in_time, api/flight
 //! serve   keys ─► look-up(head) ─► derived ─► ONNX ─► reply   serving, predict, inference, api/predict
 //! ```
 //!
@@ -23,12 +23,15 @@ pub mod store;
 
 pub mod apply;
 pub mod inference;
+pub mod labels;
 pub mod materialize;
+mod past;
 pub mod point_in_time;
 pub mod predict;
 pub mod push;
 pub mod serving;
 pub mod training;
+pub mod verify;
 mod windows;
 
 pub use deployment::{Deployment, Quern};

@@ -58,6 +58,10 @@ pub struct Metrics {
     /// How often the online store was given up for some time.
     pub online_store_breaker_opened: IntCounter,
     feature_values: IntCounterVec,
+    /// Predictions by model that went into the log's files.
+    pub predictions_written: IntCounterVec,
+    /// Predictions by model that should have been logged, and were not: more came than could be written.
+    pub predictions_dropped: IntCounterVec,
 }
 
 /// The metrics of this process.
@@ -148,6 +152,16 @@ impl Metrics {
             "How often the online store was given up until it answered again",
             UNLABELLED,
         )?;
+        let predictions_written = counters(
+            "quern_prediction_log_written_total",
+            "Predictions by model that went into the log's files",
+            &["model"],
+        )?;
+        let predictions_dropped = counters(
+            "quern_prediction_log_dropped_total",
+            "Predictions by model that were to be logged and could not be",
+            &["model"],
+        )?;
         Ok(Metrics {
             look_up: stages.with_label_values(&["look_up"]),
             transform: stages.with_label_values(&["transform"]),
@@ -170,6 +184,8 @@ impl Metrics {
             online_store_errors,
             online_store_breaker_opened: online_store_breaker_opened.with_label_values(UNLABELLED),
             feature_values,
+            predictions_written,
+            predictions_dropped,
         })
     }
 

@@ -7,11 +7,16 @@
 //! 3. [`fallback`]: what answers where it does not, or should not.
 //! 4. [`shadow`]: versions that get the same and whose answers nobody waits for.
 //!
-//! [`live`] is what all of them know beforehand.
+//! [`live`] is what all of them know beforehand. [`batch`] asks about whole tables; [`log`] keeps what was said,
+//! [`logged`] reads it, and [`joined`] puts labels beside it.
 
 mod answer;
+pub mod batch;
 mod fallback;
+pub mod joined;
 mod live;
+pub mod log;
+pub mod logged;
 mod route;
 mod shadow;
 
@@ -27,6 +32,7 @@ use quern_engine::ServicePlan;
 use self::answer::Instances;
 pub use self::fallback::{Cause, Reason};
 pub use self::live::{LiveModel, LiveVersion};
+use self::log::Noted;
 pub use self::route::Route;
 use crate::Quern;
 use crate::deployment::Deployment;
@@ -178,14 +184,19 @@ impl Target {
     /// # Errors
     /// As [`look_up`](crate::serving::look_up) and [`predict`](crate::inference::predict).
     pub async fn predict(&self, quern: &Arc<Quern>, ask: Ask) -> Result<Answer> {
+        let noted = quern.predictions.note(self, &ask).map(Arc::new);
         let limits = Limits { deadline: ask.deadline, priority: ask.priority };
         let answer = match ask.given {
             Given::Vectors(vectors) => self.predict_vectors(vectors, limits).await?,
             Given::Entities { inputs, query_times_us } => {
-                self.predict_entities(quern, Instances::all(inputs, query_times_us), limits).await?
+                let all = Instances::all(inputs, query_times_us);
+                self.predict_entities(quern, all, limits, noted.as_ref()).await?
             }
         };
         self.count(&answer);
+        if let Some(noted) = &noted {
+            quern.predictions.record(noted, &answer.parts);
+        }
         Ok(answer)
     }
 
@@ -203,7 +214,13 @@ impl Target {
         Ok(Answer { outputs, parts: vec![part] })
     }
 
-    async fn predict_entities(&self, quern: &Arc<Quern>, all: Instances, limits: Limits) -> Result<Answer> {
+    async fn predict_entities(
+        &self,
+        quern: &Arc<Quern>,
+        all: Instances,
+        limits: Limits,
+        noted: Option<&Arc<Noted>>,
+    ) -> Result<Answer> {
         let rows = all.rows.len();
         let mut parts = Vec::with_capacity(1);
         if let Some(place) = self.pinned {
@@ -214,7 +231,7 @@ impl Target {
                 parts.extend(self.answer_or_fall_back(quern, place, instances, limits).await?);
             }
             if !self.model.route.shadow.is_empty() {
-                self.shadow(quern, all, &parts);
+                self.shadow(quern, all, &parts, noted.cloned());
             }
         }
         Ok(Answer { outputs: together(&parts, rows, &self.version().model.outputs)?, parts })

@@ -25,6 +25,7 @@ use crate::{Deployment, Quern};
 const KEYS_INLINE_MAX: usize = 512;
 
 /// Feature vectors and what is known of each value.
+#[derive(Debug, Clone)]
 pub struct Vectors {
     /// A row for each instance; columns are the service's outputs.
     pub vectors: RecordBatch,

@@ -1,7 +1,7 @@
 //! What does a model's document declare, and do its names refer to something?
 
 use super::names::{listed, not_twice};
-use super::read::{expression, identity, items, text};
+use super::read::{expression, identity, items, share, text};
 use super::{Declaration, Declared};
 use crate::duration::parse_duration;
 use crate::literal::literal;
@@ -20,6 +20,7 @@ pub(super) fn read(node: &Node) -> Model {
         route: node.get("route").map(|node| route(node, &name)),
         fallback: node.get("fallback").map(fallback),
         batching: node.get("batching").map(batching).unwrap_or_default(),
+        log_sample: node.get("log").and_then(|log| share(log, "sample")),
         name,
         loc,
     }
@@ -59,14 +60,10 @@ fn route(node: &Node, model: &str) -> Route {
 }
 
 fn fallback(node: &Node) -> Fallback {
-    let share = node.get("max_missing").and_then(|node| match &node.value {
-        Value::Scalar { scalar: Scalar::Float(share), .. } => Some(*share),
-        _ => whole(node).map(|share| share as f64),
-    });
     Fallback {
         timeout_us: duration_us(node, "timeout"),
         max_age_us: duration_us(node, "max_age"),
-        max_missing: share,
+        max_missing: share(node, "max_missing"),
         to: items(node, "to").filter_map(instead).collect(),
         loc: node.loc.clone(),
     }

@@ -166,13 +166,7 @@ fn function(node: &Node) -> Option<Function> {
         "last_n" => Function::LastN { n: count(node, "n")? },
         "top_n_by" => Function::TopNBy { n: count(node, "n")?, by: expression(node.get("by")?)? },
         "approx_distinct" => Function::ApproxDistinct,
-        "approx_percentile" => Function::ApproxPercentile {
-            percentile: match node.get("percentile").map(|node| &node.value)? {
-                Value::Scalar { scalar: Scalar::Float(share), .. } => *share,
-                Value::Scalar { scalar: Scalar::Int(share), .. } => *share as f64,
-                _ => return None,
-            },
-        },
+        "approx_percentile" => Function::ApproxPercentile { percentile: share(node, "percentile")? },
         "count_distinct" => Function::CountDistinct,
         "any" => Function::Any,
         "every" => Function::Every,
@@ -225,6 +219,14 @@ fn texts(node: &Node, key: &str) -> Vec<String> {
 fn pairs(node: &Node, key: &str) -> BTreeMap<String, String> {
     let entries = node.get(key).map(Node::entries).unwrap_or_default();
     entries.iter().filter_map(|entry| Some((entry.key.clone(), entry.value.text()?.to_owned()))).collect()
+}
+
+pub(super) fn share(node: &Node, key: &str) -> Option<f64> {
+    match &node.get(key)?.value {
+        Value::Scalar { scalar: Scalar::Float(share), .. } => Some(*share),
+        Value::Scalar { scalar: Scalar::Int(share), .. } => Some(*share as f64),
+        _ => None,
+    }
 }
 
 fn is_true(node: &Node, key: &str) -> bool {

@@ -21,6 +21,7 @@ pub(super) static MODEL: Object = Object {
             Shape::Object(&FALLBACK),
             "What answers where the version that should does not.",
         ),
+        optional("log", Shape::Object(&LOG), "What is kept of predictions; nothing where it is absent."),
         optional("batching", Shape::Object(&BATCHING), "How requests share a run, and how many may wait."),
     ],
 };
@@ -126,6 +127,16 @@ static INSTEAD: Object = Object {
         optional("expr", Shape::Expression, "SQL over the columns of the feature service."),
         optional("constant", Shape::Literal, "Always the same."),
     ],
+};
+
+static LOG: Object = Object {
+    noun: "a prediction log",
+    doc: "What is kept of predictions.",
+    keys: &[required(
+        "sample",
+        Shape::Share,
+        "The share of requests that are logged, from 0 to 1; a request is logged whole or not at all.",
+    )],
 };
 
 static BATCHING: Object = Object {

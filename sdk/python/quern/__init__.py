@@ -4,6 +4,7 @@
 >>> table = client.training_set("arrival_delay_v1", spine)
 >>> online = client.get_online_features("arrival_delay_v1", {"tailnum": ["N14228"], "distance": [1400.0]})
 >>> scores = client.predict("arrival_delay", [{"tailnum": "N14228", "distance": 1400.0}])
+>>> scored = client.predict_batch("arrival_delay", table)
 >>> pushed = client.push("landings", [{"tailnum": "N14228", "landed_at": now, "arr_delay": 12.0}])
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
 import json
 import threading
@@ -115,6 +116,41 @@ class Client:
             features=OnlineFeatures.from_rows(reply["features"]),
         )
 
+    def predict_batch(
+        self,
+        model: str,
+        table: Any,
+        version: str | None = None,
+        as_of: bool = False,
+        batch_rows: int = DEFAULT_BATCH_ROWS,
+    ) -> pa.Table:
+        """Predict for every row of a table: its columns come back as they are, then the model's outputs.
+
+        `table` is a table of pyarrow, pandas or polars with the join keys, the request columns and anything else. All
+        rows are answered with what is known now; with `as_of`, each with what was known at its `event_timestamp`, as
+        the model's training set has it.
+        """
+        return self.predict_batches(model, table, version, as_of, batch_rows).read_all()
+
+    def predict_batches(
+        self,
+        model: str,
+        table: Any,
+        version: str | None = None,
+        as_of: bool = False,
+        batch_rows: int = DEFAULT_BATCH_ROWS,
+    ) -> pa.RecordBatchReader:
+        """Stream predictions for a table, or a stream of batches, that does not fit into memory; see `predict_batch`.
+
+        The schema is known before the first batch. Rows go up while others come down; with `as_of` all go up first.
+        """
+        if batch_rows < 1:
+            raise ValueError(f"batch_rows is {batch_rows}; it must be at least 1")
+        asked = {"model": model, "version": None if version is None else str(version), "as_of": as_of}
+        source = tables.to_reader(table)
+        exchange = Exchange(self._flight_client(), self.url, json.dumps(asked).encode(), source, batch_rows)
+        return pa.RecordBatchReader.from_batches(exchange.schema, exchange.batches())
+
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         sent = json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
         status, reason, received = self._exchange("POST", path, sent)
@@ -220,9 +256,63 @@ class Client:
         command = Command(source, to, idempotency_key)
         return Upload(self._flight_client(), self.url, command, reader.schema, batches).run()
 
+    # --- what models said, and what came true ----------------------------------------------------------------------
+
+    def predictions(
+        self,
+        model: str,
+        from_: dt.datetime | None = None,
+        to: dt.datetime | None = None,
+        labelled: bool = False,
+    ) -> pa.Table:
+        """Pull what was logged of a model's predictions, with what came true of them.
+
+        `from_` and `to` bound the time of arrival: from the first on, before the second. Every logged prediction is a
+        row; with `labelled`, those that have a label. Columns are the request's (`request_id`, `row`, `arrived_at`,
+        `event_timestamp`, `version`, `reason`, `latency_us`), the training set's by their own names, the model's
+        outputs as `prediction.NAME`, and those that came with the labels.
+        """
+        asked = {"predictions": model, "from_us": _moment(from_), "to_us": _moment(to), "labelled": labelled}
+        try:
+            reader = self._flight_client().do_get(flight.Ticket(json.dumps(asked).encode()))
+            return reader.read_all()
+        except (pa.ArrowException, OSError) as error:
+            raise errors.from_flight(error, self.url) from error
+
+    def label(self, model: str, labels: Any) -> int:
+        """Tell what came true of predictions; when this returns, all labels are durable. Gives their number.
+
+        `labels` is a list of rows, or a table of pyarrow, pandas or polars: `request_id`, `row` (0 where there is no
+        such column), and what came true in any other columns, such as `label`. Of several labels for one request and
+        row the last counts.
+        """
+        reader = tables.to_reader(labels)
+        batches = list(tables.messages(reader, DEFAULT_BATCH_ROWS))
+        descriptor = flight.FlightDescriptor.for_command(json.dumps({"labels": model}).encode())
+        accepted = 0
+        try:
+            writer, replies = self._flight_client().do_put(descriptor, reader.schema)
+            with writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+                    reply = replies.read()
+                    # The server has ended the call; closing tells why.
+                    if reply is None:
+                        break
+                    accepted += json.loads(reply.to_pybytes())["accepted"]
+                writer.done_writing()
+        except (pa.ArrowException, OSError) as error:
+            raise errors.from_flight(error, self.url) from error
+        return accepted
+
     def _flight_client(self) -> flight.FlightClient:
         with self._lock:
             if self._flight is None:
                 host = f"[{self._host}]" if ":" in self._host else self._host
                 self._flight = flight.FlightClient(f"{'grpc+tls' if self._tls else 'grpc'}://{host}:{self._port}")
             return self._flight
+
+
+def _moment(time: dt.datetime | None) -> int | None:
+    """Microseconds since the epoch; a naive time is UTC."""
+    return None if time is None else tables.json_value(time)

@@ -56,6 +56,7 @@ outputs: [distance, last_delay, legs, delay_by_mile]
 ---
 kind: Model
 name: delay
+log: {sample: 1}
 versions: [{version: "1", path: models/delay.onnx, service: delays}]
 """
 # N2's delay is null; N3 was last seen long ago; N1's second landing was recorded late.

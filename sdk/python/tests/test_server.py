@@ -110,6 +110,82 @@ def test_predict(client: quern.Client) -> None:
     assert client.predict("delay", instances, version="1") == prediction.predictions
 
 
+def test_a_batch_as_of_says_what_single_predictions_say(client: quern.Client) -> None:
+    planes, times = ("N1", "N2", "N3", None), (TENTH, FOURTH, dt.datetime(2013, 1, 1, 10, tzinfo=UTC))
+    asked = spine([(plane, at, 3.0) for plane in planes for at in times])
+    got = client.predict_batch("delay", asked, as_of=True)
+    assert got.drop_columns(["score"]) == asked
+    assert got.column_names == [*asked.column_names, "score"]
+    single = client.predict("delay", asked.drop_columns(["note"]))
+    # Over JSON there is no NaN.
+    scores = [None if score != score else score for score in got["score"].to_pylist()]
+    assert [bits(score) for score in scores] == [bits(score) for score in single]
+    for other in (asked.to_pandas(), pl.from_arrow(asked), asked.to_reader(1)):
+        assert str(client.predict_batch("delay", other, version="1", as_of=True)["score"]) == str(got["score"])
+
+
+def test_a_batch_now(client: quern.Client) -> None:
+    # Every plane was seen too long ago to count now, whatever time a row brings.
+    rows = 20_000
+    asked = pa.table(
+        {"tailnum": ["N1", "N9"] * (rows // 2), "distance": [1.0] * rows, "event_timestamp": [TENTH] * rows}
+    )
+    got = client.predict_batch("delay", asked, batch_rows=999)
+    assert got.drop_columns(["score"]) == asked
+    assert all(score != score for score in got["score"].to_pylist())
+    assert client.predict_batch("delay", asked.slice(0, 0)).column_names[-1] == "score"
+    first = next(iter(client.predict_batches("delay", asked)))
+    assert 0 < first.num_rows < rows
+
+
+def test_predictions_with_labels(client: quern.Client) -> None:
+    begun = dt.datetime.now(UTC)
+    instances = [{"tailnum": plane, "distance": 250.0, "event_timestamp": TENTH} for plane in ("N1", "N2", "N4")]
+    scores = client.predict("delay", instances)
+    said = client.predictions("delay", from_=begun)
+    assert said["row"].to_pylist() == [0, 1, 2]
+    assert said["tailnum"].to_pylist() == ["N1", "N2", "N4"]
+    assert said["last_delay"].to_pylist() == [0.1, None, None]
+    assert said["event_timestamp"].to_pylist() == [TENTH] * 3
+    assert bits(said["prediction.score"].to_pylist()[0]) == bits(scores[0])
+    assert client.predictions("delay", to=begun).num_rows == client.predictions("delay").num_rows - 3
+
+    request = said["request_id"].to_pylist()[0]
+    assert client.label("delay", [{"request_id": request, "row": row, "label": 1.0, "by": "me"} for row in (0, 2)]) == 2
+    assert client.label("delay", pl.DataFrame({"request_id": [request], "row": [2], "label": [7]})) == 1
+    joined = client.predictions("delay", from_=begun)
+    assert joined["label"].to_pylist() == [1.0, None, 7.0]
+    assert joined["by"].to_pylist() == ["me", None, None]
+    assert client.predictions("delay", from_=begun, labelled=True)["row"].to_pylist() == [0, 2]
+    with pytest.raises(quern.QuernError) as caught:
+        client.label("delay", [{"request_id": request, "label": "late"}])
+    assert (caught.value.status, "`label` was float64 before" in caught.value.message) == (400, True), caught.value
+    for refused in (lambda: client.label("dely", [{"request_id": "a"}]), lambda: client.predictions("dely")):
+        with pytest.raises(quern.QuernError) as caught:
+            refused()
+        assert (caught.value.status, "did you mean `delay`?" in caught.value.message) == (404, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "status", "told"),
+    [
+        (lambda t: t, {"version": "2"}, 404, "has no version `2`"),
+        (lambda t: t.drop_columns(["tailnum"]), {}, 400, "the table has no column `tailnum`"),
+        (
+            lambda t: t.append_column("score", t["distance"]),
+            {},
+            400,
+            "`score` and an output of model `delay` share a name",
+        ),
+        (lambda t: t.drop_columns(["event_timestamp"]), {"as_of": True}, 400, "no column `event_timestamp`"),
+    ],
+)
+def test_a_batch_that_cannot_be(client: quern.Client, change: Any, options: Any, status: int, told: str) -> None:
+    with pytest.raises(quern.QuernError) as caught:
+        client.predict_batch("delay", change(spine([("N1", TENTH, 1.0)])), **options)
+    assert (caught.value.status, told in caught.value.message) == (status, True), caught.value.message
+
+
 @pytest.mark.parametrize(
     ("ask", "status", "told"),
     [

@@ -12,7 +12,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::error::causes;
 use crate::wire::{
-    Catalogue, Code, ErrorReply, OnlineFeatures, OnlineFeaturesRequest, PredictRequest, Predictions,
+    Catalogue, Code, ErrorReply, LabelsReply, LabelsRequest, OnlineFeatures, OnlineFeaturesRequest,
+    PredictRequest, Predictions,
 };
 use crate::{Error, Result};
 
@@ -88,6 +89,11 @@ impl Client {
             None => format!("/v1/models/{model}:predict"),
         };
         self.call(&path, request).await
+    }
+
+    /// Tells what came true of predictions of `model`; when this returns, it is durable.
+    pub async fn label(&self, request: &LabelsRequest) -> Result<LabelsReply> {
+        self.call("/v1/labels", request).await
     }
 
     /// What is live: entities, feature views, feature services, models.

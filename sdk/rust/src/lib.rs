@@ -27,12 +27,12 @@
 
 mod client;
 mod error;
+mod exchange;
 mod flight;
 mod push;
-mod training;
 pub mod wire;
 
 pub use client::Client;
 pub use error::{Error, Result};
+pub use exchange::Rows;
 pub use push::Push;
-pub use training::TrainingSet;

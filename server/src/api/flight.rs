@@ -2,9 +2,13 @@
 //!
 //! `DoExchange` with a [`TrainingSetCommand`] in JSON as the descriptor's command: the spine goes up, the training set
 //! comes down in the spine's order. Its schema comes down as soon as the spine's has gone up. `ListFlights` and
-//! `GetFlightInfo` show the feature services and the columns that they add to a spine. `DoPut` takes pushed rows in
-//! ([`put`]).
+//! `GetFlightInfo` show the feature services and the columns that they add to a spine. `DoExchange` with a command that
+//! names a model predicts ([`batch`]). `DoPut` takes pushed rows in ([`put`]), or
+//! [`labels`]; `DoGet` gives logged [`predictions`].
 
+mod batch;
+mod labels;
+mod predictions;
 mod put;
 
 use std::panic::AssertUnwindSafe;
@@ -23,7 +27,7 @@ use arrow_flight::{
 };
 use axum::Router;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
-use quern::wire::TrainingSetCommand;
+use quern::wire::{BatchCommand, TrainingSetCommand};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -64,12 +68,7 @@ fn not_built(call: &str) -> Status {
 
 impl Flight {
     fn command(&self, descriptor: Option<FlightDescriptor>) -> Result<TrainingSetCommand> {
-        let command = descriptor.map(|descriptor| descriptor.cmd).unwrap_or_default();
-        serde_json::from_slice(&command).map_err(|e| {
-            Error::Invalid(format!(
-                "the flight descriptor's command is not {{\"feature_service\": \"…\", \"as_known\": false}}: {e}"
-            ))
-        })
+        read(descriptor, "{\"feature_service\": \"…\", \"as_known\": false}")
     }
 
     /// The columns that a service needs and adds, as a training set over the smallest spine.
@@ -100,6 +99,12 @@ impl FlightService for Flight {
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
         let (command, spine) = opened(request.into_inner()).await?;
+        if names(command.as_ref(), "model") {
+            let command: BatchCommand =
+                read(command, "{\"model\": \"…\", \"version\": null, \"as_of\": false}")
+                    .map_err(|e| refuse(&e))?;
+            return batch::exchange(&self.quern, &command, spine).await;
+        }
         let command = self.command(command).map_err(|e| refuse(&e))?;
         let live = self.quern.live();
         let (spine_schema, spine) = guarded(receive_schema(spine)).await?;
@@ -119,14 +124,7 @@ impl FlightService for Flight {
             }
         });
         let batches = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        let encoded = FlightDataEncoderBuilder::new()
-            .with_schema(schema)
-            .build(batches.map_err(|status| FlightError::Tonic(Box::new(status))))
-            .map_err(|error| match error {
-                FlightError::Tonic(status) => *status,
-                other => Status::internal(other.to_string()),
-            });
-        Ok(Response::new(Box::pin(encoded)))
+        Ok(Response::new(encoded(schema, batches)))
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
@@ -163,12 +161,16 @@ impl FlightService for Flight {
         Err(not_built("PollFlightInfo"))
     }
 
-    async fn do_get(&self, _: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        Err(not_built("DoGet"))
+    async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        predictions::get(&self.quern, &request.into_inner()).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        put::put(&self.quern, request.into_inner()).await
+        let (command, rows) = opened(request.into_inner()).await?;
+        match names(command.as_ref(), "labels") {
+            true => labels::put(&self.quern, command, rows).await,
+            false => put::put(&self.quern, command, rows).await,
+        }
     }
 
     async fn do_action(&self, _: Request<Action>) -> Answer<Self::DoActionStream> {
@@ -178,6 +180,34 @@ impl FlightService for Flight {
     async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
         Ok(Response::new(Box::pin(stream::empty())))
     }
+}
+
+/// Whether the descriptor's command is an object with this key: which of the calls it is.
+fn names(descriptor: Option<&FlightDescriptor>, key: &str) -> bool {
+    let command = descriptor.and_then(|descriptor| serde_json::from_slice(&descriptor.cmd).ok());
+    command.is_some_and(|command: serde_json::Value| command.get(key).is_some())
+}
+
+/// The descriptor's command, which is to look like `shape`.
+fn read<T: serde::de::DeserializeOwned>(descriptor: Option<FlightDescriptor>, shape: &str) -> Result<T> {
+    let command = descriptor.map(|descriptor| descriptor.cmd).unwrap_or_default();
+    serde_json::from_slice(&command)
+        .map_err(|e| Error::Invalid(format!("the flight descriptor's command is not {shape}: {e}")))
+}
+
+/// Batches as they go to the client, their schema before them.
+fn encoded(
+    schema: SchemaRef,
+    batches: impl Stream<Item = std::result::Result<RecordBatch, Status>> + Send + 'static,
+) -> Messages<FlightData> {
+    let encoded = FlightDataEncoderBuilder::new()
+        .with_schema(schema)
+        .build(batches.map_err(|status| FlightError::Tonic(Box::new(status))))
+        .map_err(|error| match error {
+            FlightError::Tonic(status) => *status,
+            other => Status::internal(other.to_string()),
+        });
+    Box::pin(encoded)
 }
 
 /// The descriptor of an upload, and the rows that follow it.

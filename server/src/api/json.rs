@@ -4,6 +4,7 @@
 //! feature service declares. Nothing is guessed: a value of another type is an error that names its instance, its
 //! column, and both types.
 
+mod labels;
 mod parse;
 mod print;
 mod read;
@@ -12,6 +13,7 @@ mod rows;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+pub(crate) use labels::labels;
 pub(crate) use parse::{Json, body, object};
 pub(crate) use print::{Instant, Value, Values};
 pub(crate) use read::{Asked, cells, columns, instances, limit, micros_now};

@@ -7,6 +7,7 @@
 //! | `POST /v1/models/{model}[/versions/{version}]:predict`, `{model}:route`, and what TensorFlow Serving says of a model | [`predict`], [`models`] |
 //! | `/v2/…`, `inference.GRPCInferenceService`: the Open Inference Protocol | [`v2`] |
 //! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize` | [`admin`] |
+//! | `POST /v1/verify`, `/v1/labels` | [`monitor`] |
 //! | Arrow Flight | [`flight`] |
 //! | no route: events of Kafka and of Redis Streams come in by themselves | [`stream`] |
 //! | the rest: health, metrics, what is live | [`http`] |
@@ -21,6 +22,7 @@ mod flight;
 mod http;
 mod json;
 mod models;
+mod monitor;
 pub(crate) mod predict;
 mod push;
 mod stream;
@@ -59,7 +61,9 @@ pub async fn serve(
 ) -> Result<()> {
     let _following = quern.follow();
     let _streams = Task::spawn(stream::follow(Arc::clone(&quern)));
-    run(router(quern), listener, shutdown).await
+    let ended = run(router(Arc::clone(&quern)), listener, shutdown).await;
+    quern.predictions.flush().await;
+    ended
 }
 
 async fn run(
@@ -107,6 +111,7 @@ pub fn router(quern: Arc<Quern>) -> Router {
         .route("/v1/models/{model}/versions/{version}/metadata", get(models::metadata))
         .merge(v2::routes())
         .merge(admin::routes())
+        .merge(monitor::routes())
         .merge(flight::routes(Arc::clone(&quern)))
         .fallback(http::no_such_path)
         .method_not_allowed_fallback(http::no_such_method)

@@ -68,6 +68,32 @@ pub(super) fn fingerprint(deployment: &Deployment) -> String {
     digest(format!("{:?}", describe(deployment)).as_bytes())
 }
 
+/// Digest of a feature service; what it takes from views is theirs.
+pub(crate) fn service_digest(deployment: &Deployment, name: &str) -> String {
+    let declared = deployment.catalog.definitions.services.get(name);
+    short_digest(&declared.map(service).unwrap_or_default())
+}
+
+/// Digest of a feature view and of its source.
+pub(crate) fn view_digest(deployment: &Deployment, name: &str) -> String {
+    let definitions = &deployment.catalog.definitions;
+    let mut keys = Keys::new();
+    if let Some(declared) = definitions.views.get(name) {
+        keys.extend(view(declared));
+        let source = definitions.sources.get(&declared.source).map(|declared| source(declared, deployment));
+        keys.extend(source.into_iter().flatten().map(|(key, value)| (format!("source: {key}"), value)));
+    }
+    short_digest(&keys)
+}
+
+/// A digest that does not hear of what is written for people.
+fn short_digest(keys: &Keys) -> String {
+    let said: Vec<_> = keys.iter().filter(|(key, _)| !key.ends_with("description")).collect();
+    let mut digest = digest(format!("{said:?}").as_bytes());
+    digest.truncate(DIGEST_CHARS);
+    digest
+}
+
 fn entity(entity: &Entity) -> Keys {
     let Entity { name: _, description, join_keys, loc: _ } = entity;
     let mut keys = Keys::new();
@@ -166,7 +192,7 @@ fn service(service: &FeatureService) -> Keys {
 }
 
 fn model(model: &Model, deployment: &Deployment) -> Keys {
-    let Model { name, description, versions, route, fallback, batching, loc: _ } = model;
+    let Model { name, description, versions, route, fallback, batching, log_sample, loc: _ } = model;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
     put(&mut keys, "versions", &list(versions.iter().map(|version| version.version.clone())));
@@ -210,6 +236,9 @@ fn model(model: &Model, deployment: &Deployment) -> Keys {
         let delay = format_duration(*max_delay_us);
         let rule = format!("{max_rows} rows, {delay} delay, {queue_rows} rows waiting, {concurrency} runs");
         put(&mut keys, "batching", &rule);
+    }
+    if let Some(sample) = log_sample {
+        put(&mut keys, "log", &format!("{sample} of the requests"));
     }
     keys
 }

@@ -149,7 +149,7 @@ pub(super) fn rate(rows: u64, seconds: f64) -> String {
 }
 
 /// RFC 3339, a naive time or a date, both in UTC; as microseconds.
-fn time_us(text: &str) -> std::result::Result<i64, String> {
+pub(super) fn time_us(text: &str) -> std::result::Result<i64, String> {
     let naive = |format| NaiveDateTime::parse_from_str(text, format).ok();
     let time = DateTime::parse_from_rfc3339(text)
         .map(|time| time.to_utc())

@@ -3,6 +3,7 @@
 //! A command reads its flags, calls one verb, here or in the server that holds the data folder, and prints the answer.
 
 mod backend;
+mod batch;
 mod failure;
 mod init;
 mod materialize;
@@ -10,7 +11,9 @@ mod output;
 mod read;
 mod route;
 mod serve;
+mod tables;
 mod train;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -26,7 +29,7 @@ use self::output::{print, print_json};
 use crate::apply::Plan;
 use crate::settings::Settings;
 
-/// A plan that changes something, with `--detailed-exitcode`.
+/// A plan that changes something, with `--detailed-exitcode`; a verification that finds a difference.
 const EXIT_CHANGES: u8 = 2;
 
 /// How long work that nobody waits for any more may go on.
@@ -89,8 +92,10 @@ enum Command {
     Train(train::Arguments),
     /// Show or change which version of a model answers whom
     Route(route::Arguments),
-    /// Predict by entity ID
+    /// Predict by entity ID, one or a whole file
     Predict(read::PredictArguments),
+    /// Compare what models were served with what training would have shown them
+    Verify(verify::Arguments),
     /// Print the JSON Schema of definition files, for editors
     Schema,
 }
@@ -151,6 +156,7 @@ async fn run(command: Command, options: &Options) -> Result<ExitCode> {
         Command::Train(arguments) => train::run(&arguments, options).await?,
         Command::Predict(arguments) => read::predict(&arguments, options).await?,
         Command::Route(arguments) => route::run(&arguments, options).await?,
+        Command::Verify(arguments) => return verify::run(&arguments, options).await,
         Command::Schema => print_json(&feature_defs::schemas()),
     }
     Ok(ExitCode::SUCCESS)
@@ -166,6 +172,7 @@ impl Command {
             Command::Train(arguments) => arguments.json,
             Command::Predict(arguments) => arguments.json,
             Command::Route(arguments) => arguments.json,
+            Command::Verify(arguments) => arguments.json,
             Command::Init(_) | Command::Serve(_) | Command::Schema => false,
         }
     }

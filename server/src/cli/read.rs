@@ -11,10 +11,10 @@ use quern::wire::{
 };
 use serde_json::{Map, Value};
 
-use super::Options;
 use super::backend::Backend;
 use super::failure::{Failure, Result};
 use super::output::{Align, print, print_json, table};
+use super::{Options, batch};
 use crate::error::Error;
 
 #[derive(Debug, Args)]
@@ -38,13 +38,23 @@ pub(super) struct PredictArguments {
     words: Vec<String>,
     /// The model.
     #[arg(long, value_name = "MODEL")]
-    model: String,
+    pub(super) model: String,
     /// Its version; the newest where none is named.
     #[arg(long, value_name = "VERSION")]
-    version: Option<String>,
+    pub(super) version: Option<String>,
     /// A JSON file with a list of instances, instead of one on the command line.
     #[arg(long, value_name = "FILE")]
     instances: Option<PathBuf>,
+    /// Predict for all rows of a Parquet or CSV file: join keys, request columns, and any others, which are carried
+    /// through.
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["instances", "with_features"])]
+    pub(super) entities: Option<PathBuf>,
+    /// Where the rows go, as Parquet, with the model's outputs appended.
+    #[arg(long, value_name = "FILE", requires = "entities")]
+    pub(super) out: Option<PathBuf>,
+    /// Predict each row of `--entities` as of its `event_timestamp`, from history, instead of now.
+    #[arg(long, requires = "entities")]
+    pub(super) as_of: bool,
     /// Show the feature vectors that the model saw.
     #[arg(long)]
     with_features: bool,
@@ -87,6 +97,12 @@ pub(super) async fn predict(arguments: &PredictArguments, options: &Options) -> 
         [directory] => PathBuf::from(directory),
         [_, other, ..] => return Err(Failure::Usage(format!("`{other}` is not COLUMN=VALUE"))),
     };
+    if let (Some(entities), Some(out)) = (&arguments.entities, &arguments.out) {
+        if let Some((column, _)) = assignments.first() {
+            return Err(Failure::Usage(format!("`{column}=…` and --entities exclude each other")));
+        }
+        return batch::run(arguments, (entities, out), &directory, options).await;
+    }
     let backend = Backend::open(&directory, options).await?;
     let instances = match &arguments.instances {
         Some(file) => read_instances(file, &assignments)?,
@@ -103,6 +119,9 @@ pub(super) async fn predict(arguments: &PredictArguments, options: &Options) -> 
         None => format!("/v1/models/{model}:predict"),
     };
     let reply: Predictions = backend.call(&path, &request).await?;
+    if let Backend::Here { quern, .. } = &backend {
+        quern.predictions.flush().await;
+    }
     if arguments.json {
         print_json(&reply);
         return Ok(());
@@ -172,7 +191,7 @@ pub(super) fn inputs(catalogue: &Catalogue, service: &str) -> Vec<ColumnInfo> {
     found.map(|service| service.inputs.clone()).unwrap_or_default()
 }
 
-fn service_of<'a>(catalogue: &'a Catalogue, model: &str, version: Option<&str>) -> &'a str {
+pub(super) fn service_of<'a>(catalogue: &'a Catalogue, model: &str, version: Option<&str>) -> &'a str {
     let model = catalogue.models.iter().find(|known| known.name == model);
     let version = model.and_then(|model| match version {
         Some(version) => model.versions.iter().find(|known| known.version == version),

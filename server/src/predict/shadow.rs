@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::answer::Instances;
+use super::log::Noted;
 use super::{Part, Target};
 use crate::Quern;
 use crate::error::Result;
@@ -39,7 +40,13 @@ impl Drop for Room {
 
 impl Target {
     /// Has the shadows answer `instances`, after what `parts` answered.
-    pub(super) fn shadow(&self, quern: &Arc<Quern>, instances: Instances, parts: &[Part]) {
+    pub(super) fn shadow(
+        &self,
+        quern: &Arc<Quern>,
+        instances: Instances,
+        parts: &[Part],
+        noted: Option<Arc<Noted>>,
+    ) {
         let name = &self.model.name;
         let Some(room) = Room::take() else {
             metrics()
@@ -48,11 +55,9 @@ impl Target {
                 .inc_by(instances.rows.len() as u64);
             return;
         };
-        // The very vectors that were answered, where one version with the same service answered all.
+        // The very vectors that were answered, where one version answered all and the shadow has its service.
         let seen = match parts {
-            [Part { vectors: Some(vectors), reason: None, .. }] => {
-                Some((Arc::clone(&vectors.service), vectors.vectors.clone()))
-            }
+            [Part { vectors: Some(vectors), reason: None, .. }] => Some(vectors.clone()),
             _ => None,
         };
         let target = Target { live: Arc::clone(&self.live), model: Arc::clone(&self.model), pinned: None };
@@ -63,12 +68,16 @@ impl Target {
                 let version = &target.model.versions[*place];
                 let limits = Limits { deadline: None, priority: Priority::Batch };
                 let said: Result<Part> = match &seen {
-                    Some((service, vectors)) if Arc::ptr_eq(service, &version.service) => {
-                        let said = inference::predict(&version.model, vectors, limits).await;
-                        said.map(|said| target.part(*place, instances.rows.clone(), None, said.outputs))
+                    Some(seen) if Arc::ptr_eq(&seen.service, &version.service) => {
+                        let said = inference::predict(&version.model, &seen.vectors, limits).await;
+                        let rows = instances.rows.clone();
+                        said.map(|said| target.part(*place, rows, Some(seen.clone()), said.outputs))
                     }
                     _ => target.answer(&quern, *place, instances.clone(), limits).await,
                 };
+                if let (Some(noted), Ok(part)) = (&noted, &said) {
+                    quern.predictions.record_part(noted, part, "shadow".to_owned());
+                }
                 let outcome = if said.is_ok() { "answered" } else { "failed" };
                 let labels = [target.model.name.as_str(), version.version.as_str(), outcome];
                 metrics().shadows.with_label_values(&labels).inc_by(instances.rows.len() as u64);

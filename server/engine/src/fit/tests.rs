@@ -239,7 +239,7 @@ fn vectors_cut_out_of_tensors_fill_the_same_tensors() {
     let list = embedding(2);
     let features = [feature("late", &DataType::Boolean), feature("n", &DataType::Int64), feature("e", &list)];
     let fit = fit(&features, &model(&[port("input", Element::Float32, &[None, Some(4)])])).unwrap();
-    let fields = features.iter().map(|feature| Field::new(feature.name, feature.dtype.clone(), true));
+    let fields = features.iter().map(|feature| Field::new(feature.name.clone(), feature.dtype.clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let cut = |cells: Vec<f32>, rows| {
         let cells: ArrayRef = Arc::new(arrow::array::Float32Array::from(cells));

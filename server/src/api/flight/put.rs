@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
-use arrow_flight::{FlightData, PutResult};
+use arrow_flight::{FlightDescriptor, PutResult};
 use futures::{TryStreamExt, stream};
 use quern::wire::{PushCommand, PushReply};
-use tonic::{Response, Status, Streaming};
+use tonic::{Response, Status};
 
-use super::{Answer, Messages, guarded, opened, receive_schema, refuse, unreadable};
+use super::{Answer, Messages, guarded, receive_schema, refuse, unreadable};
 use crate::Quern;
 use crate::error::Error;
 use crate::push::{Push, push, source};
@@ -22,8 +22,11 @@ struct Upload {
     batch: usize,
 }
 
-pub(super) async fn put(quern: &Arc<Quern>, messages: Streaming<FlightData>) -> Answer<Messages<PutResult>> {
-    let (descriptor, rows) = opened(messages).await?;
+pub(super) async fn put(
+    quern: &Arc<Quern>,
+    descriptor: Option<FlightDescriptor>,
+    rows: FlightDataDecoder,
+) -> Answer<Messages<PutResult>> {
     let command = descriptor.map(|descriptor| descriptor.cmd).unwrap_or_default();
     let command: PushCommand = serde_json::from_slice(&command).map_err(|error| {
         refuse(&Error::Invalid(format!(

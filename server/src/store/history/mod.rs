@@ -13,6 +13,7 @@ mod columns;
 mod csv;
 mod files;
 mod parquet;
+mod partitions;
 mod pushed;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use crate::error::{Error, Result};
 use csv::CsvFile;
 use files::HistoryFile;
 use parquet::ParquetFile;
+pub use partitions::Partitions;
 pub use pushed::{Pushed, PushedRows};
 
 /// The number that stands for the file of all pushed rows: they count as arrived after all files.

@@ -1,0 +1,319 @@
+//! Does a whole table get what each of its rows would get alone? Law 2 for predictions, then the ways to a batch.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::Float32Type;
+use arrow::util::pretty::pretty_format_batches;
+use expect_test::{Expect, expect};
+use futures::{StreamExt, TryStreamExt, stream};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use quern::wire::{BatchCommand, TrainingSetCommand};
+use quern_server::Quern;
+use quern_server::predict::batch::{Batch, When};
+use quern_server::predict::{Ask, Given, Priority, Target};
+use quern_server::training::training_set;
+
+use crate::binary::{self, run};
+use crate::planes::{JANUARY_10_US, Server, blocking, repository};
+use crate::random::Random;
+use crate::support::{Repository, fixture, materialize_to, required};
+
+pub(crate) const DEFINITIONS: &str = "kind: Entity\nname: e\njoin_keys: [{name: k, type: string}]\n---\n\
+    kind: Source\nname: s\nbatch: {format: parquet, path: data/*.parquet}\nevent_timestamp: ts\n\
+    columns: [{name: k, type: string}, {name: ts, type: timestamp}, {name: x, type: float64}]\n---\n\
+    kind: FeatureView\nname: v\nentities: [e]\nsource: s\nttl: TTL\nlag: LAG\nfeatures: [x]\n---\n\
+    kind: FeatureView\nname: w\nentities: [e]\nsource: s\naggregations: [{name: x_sum, function: sum, of: x, windows: [1h]}]\n---\n\
+    kind: FeatureService\nname: svc\nrequest: [{name: r, type: float64}]\nfeatures: [v, w]\n\
+    derived: [{name: y, expr: x * r}]\noutputs: [r, y, x_sum_1h]\n---\n\
+    kind: Model\nname: m\nversions: [{version: \"1\", path: linear.onnx, service: svc}]\n";
+
+/// After every row.
+pub(crate) const NOW_US: i64 = 7_200_000_000;
+
+impl Random {
+    pub(crate) fn pick<T: Clone>(&mut self, of: &[T]) -> T {
+        of[(self.next() % of.len() as u64) as usize].clone()
+    }
+
+    pub(crate) fn time_us(&mut self) -> i64 {
+        (self.next() % 7_000) as i64 * 1_000_000
+    }
+
+    fn number(&mut self) -> Option<f64> {
+        let any = (self.next() % 20_001) as f64 / 7.0 - 1_000.0;
+        self.pick(&[Some(any), Some(any), Some(any / 3.0), None, Some(f64::NAN), Some(-0.0), Some(1e300)])
+    }
+}
+
+fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+        .unwrap()
+}
+
+fn times(times: Vec<i64>) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"))
+}
+
+const KEYS: [Option<&str>; 7] =
+    [Some("a"), Some("b"), Some("c"), Some("d"), Some("é"), Some("unknown"), None];
+
+pub(crate) fn history(random: &mut Random) -> RecordBatch {
+    let rows = 1 + random.next() % 120;
+    let keys: StringArray = (0..rows).map(|_| random.pick(&KEYS[..5])).collect();
+    let ts = (0..rows).map(|_| random.time_us()).collect();
+    let x: Float64Array = (0..rows).map(|_| random.number()).collect();
+    batch(vec![("k", Arc::new(keys)), ("ts", times(ts)), ("x", Arc::new(x))])
+}
+
+/// Rows to predict for, at one time or at any.
+pub(crate) fn table(random: &mut Random, rows: u64, at_us: Option<i64>) -> RecordBatch {
+    let keys: StringArray = (0..rows).map(|_| random.pick(&KEYS)).collect();
+    let r: Float64Array = (0..rows).map(|_| random.number()).collect();
+    let at = (0..rows).map(|_| at_us.unwrap_or_else(|| random.time_us())).collect();
+    let note: Int64Array = (0..rows as i64).map(Some).collect();
+    batch(vec![
+        ("note", Arc::new(note)),
+        ("r", Arc::new(r)),
+        ("event_timestamp", times(at)),
+        ("k", Arc::new(keys)),
+    ])
+}
+
+/// The predictions' bits; no prediction is null.
+fn bits(outputs: &RecordBatch) -> Vec<u32> {
+    let output = outputs.columns().last().unwrap();
+    assert_eq!(output.null_count(), 0);
+    output.as_primitive::<Float32Type>().values().iter().map(|value| value.to_bits()).collect()
+}
+
+/// The bits of a batch's predictions; its other columns are the table's.
+async fn batched(quern: &Arc<Quern>, table: &RecordBatch, when: When) -> Vec<u32> {
+    let target = Target::find(quern, "m", None).unwrap();
+    let batch = Batch::new(target, &table.schema(), when == When::AsOf).unwrap();
+    let schema = Arc::clone(batch.schema());
+    let third = table.num_rows().div_ceil(3).max(1);
+    let parts: Vec<_> = (0..table.num_rows())
+        .step_by(third)
+        .map(|at| Ok(table.slice(at, third.min(table.num_rows() - at))))
+        .collect();
+    let answers: Vec<RecordBatch> =
+        batch.answers(quern, stream::iter(parts), when).try_collect().await.unwrap();
+    let answers = concat_batches(&schema, &answers).unwrap();
+    assert_eq!(answers.project(&[0, 1, 2, 3]).unwrap(), *table);
+    bits(&answers)
+}
+
+/// The bits of predictions one by one.
+async fn alone(quern: &Arc<Quern>, table: &RecordBatch, step: usize) -> Vec<(usize, u32)> {
+    let target = Target::find(quern, "m", None).unwrap();
+    let at = table.column(2).as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
+    let mut answers = Vec::new();
+    for row in (0..table.num_rows()).step_by(step) {
+        let columns = vec![table.column(3).slice(row, 1), table.column(1).slice(row, 1)];
+        let inputs = RecordBatch::try_new(Arc::clone(target.inputs().schema), columns).unwrap();
+        let given = Given::Entities { inputs, query_times_us: vec![at.value(row)] };
+        let ask = Ask { given, request_id: String::new(), deadline: None, priority: Priority::Interactive };
+        answers.push((row, bits(&target.predict(quern, ask).await.unwrap().outputs)[0]));
+    }
+    answers
+}
+
+/// The bits of what the model says of the training set.
+async fn trained(quern: &Arc<Quern>, table: &RecordBatch) -> Vec<u32> {
+    let (quern, table) = (Arc::clone(quern), table.clone());
+    blocking(move || {
+        let (live, command) =
+            (quern.live(), TrainingSetCommand { feature_service: "svc".into(), as_known: false });
+        let set = training_set(&quern, &live, &command, &table.schema(), &[table]).unwrap();
+        let schema = Arc::clone(set.schema());
+        let set = concat_batches(&schema, &set.map(Result::unwrap).collect::<Vec<_>>()).unwrap();
+        let version = live.version("m", None).unwrap();
+        let columns = version.service.outputs.fields().iter();
+        let columns = columns.map(|field| set.column_by_name(field.name()).unwrap().clone()).collect();
+        let vectors = RecordBatch::try_new(Arc::clone(&version.service.outputs), columns).unwrap();
+        bits(&version.model.predict(&vectors).unwrap().outputs)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_now_and_as_of_single_predictions_and_training_agree_bit_for_bit() {
+    required("ORT_DYLIB_PATH");
+    let mut random = Random::new("batches");
+    let mut compared = 0;
+    for case in 0..16 {
+        let (ttl, lag) = (random.pick(&["5m", "1h", "30d"]), random.pick(&["0s", "90s"]));
+        let repository = Repository::new(&DEFINITIONS.replace("TTL", ttl).replace("LAG", lag));
+        repository.write("linear.onnx", fixture("linear.onnx"));
+        repository.write_parquet("data/0.parquet", &history(&mut random), 17);
+        repository.write_parquet("data/1.parquet", &history(&mut random), 50);
+        let quern = repository.open_applied().await;
+        let quern = blocking(move || {
+            materialize_to(&quern, NOW_US);
+            quern
+        })
+        .await;
+        // More than the chunks that are under way at a time, once.
+        let rows = if case == 0 { 12_000 } else { random.next() % 60 };
+        let now = table(&mut random, rows, Some(NOW_US));
+        let past = table(&mut random, rows, None);
+        let said = batched(&quern, &now, When::At(NOW_US)).await;
+        assert_eq!(said, batched(&quern, &now, When::AsOf).await, "case {case}: now and as of now");
+        assert_eq!(said, trained(&quern, &now).await, "case {case}: now and training");
+        let said_then = batched(&quern, &past, When::AsOf).await;
+        assert_eq!(said_then, trained(&quern, &past).await, "case {case}: as of then and training");
+        let step = if case == 0 { 101 } else { 1 };
+        for (table, said) in [(&now, &said), (&past, &said_then)] {
+            for (row, alone) in alone(&quern, table, step).await {
+                assert_eq!(alone, said[row], "case {case}, row {row}: alone and in a batch");
+            }
+            compared += said.len();
+        }
+    }
+    println!("{compared} predictions, each by every way");
+}
+
+fn planes() -> RecordBatch {
+    let tails = StringArray::from(vec![Some("N1"), Some("N2"), None, Some("N3"), Some("N1")]);
+    let at = [9, 9, 9, 9, 1].map(|day| JANUARY_10_US - (10 - day) * 86_400_000_000 + 43_200_000_000);
+    batch(vec![
+        ("note", Arc::new(StringArray::from(vec!["a", "b", "c", "d", "e"]))),
+        ("tailnum", Arc::new(tails)),
+        ("distance", Arc::new(Int64Array::from(vec![2000, 1, 1, 1, 2000]))),
+        ("event_timestamp", times(at.to_vec())),
+    ])
+}
+
+fn command(model: &str, as_of: bool) -> BatchCommand {
+    BatchCommand { model: model.to_owned(), version: None, as_of }
+}
+
+async fn shown(server: &Server, command: &BatchCommand, table: RecordBatch) -> String {
+    let rows = server.client.predict_batch(command, table.schema(), stream::iter([table])).await;
+    let rows: quern::Result<Vec<RecordBatch>> = match rows {
+        Ok(rows) => rows.try_collect().await,
+        Err(error) => Err(error),
+    };
+    match rows {
+        Ok(rows) => format!("{}\n", pretty_format_batches(&rows).unwrap()),
+        Err(error) => format!("{:?}: {error}\n", error.code().unwrap()),
+    }
+}
+
+async fn check(server: &Server, command: &BatchCommand, table: RecordBatch, expected: Expect) {
+    expected.assert_eq(&shown(server, command, table).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_comes_back_with_the_models_outputs() {
+    let server = Server::start().await;
+    check(
+        &server,
+        &command("delay", true),
+        planes(),
+        expect![[r#"
+        +------+---------+----------+----------------------+--------+
+        | note | tailnum | distance | event_timestamp      | y      |
+        +------+---------+----------+----------------------+--------+
+        | a    | N1      | 2000     | 2013-01-09T12:00:00Z | 2175.5 |
+        | b    | N2      | 1        | 2013-01-09T12:00:00Z | NaN    |
+        | c    |         | 1        | 2013-01-09T12:00:00Z | NaN    |
+        | d    | N3      | 1        | 2013-01-09T12:00:00Z | -21.0  |
+        | e    | N1      | 2000     | 2013-01-01T12:00:00Z | 2150.5 |
+        +------+---------+----------+----------------------+--------+
+    "#]],
+    )
+    .await;
+    // Several outputs, texts and lists among them; now, all was too long ago.
+    check(&server, &command("class", false), planes().slice(0, 1), expect![[r#"
+        +------+---------+----------+----------------------+--------------+-------------------------------------+
+        | note | tailnum | distance | event_timestamp      | output_label | output_probability                  |
+        +------+---------+----------+----------------------+--------------+-------------------------------------+
+        | a    | N1      | 2000     | 2013-01-09T12:00:00Z | early        | {early: NaN, late: NaN, never: NaN} |
+        +------+---------+----------+----------------------+--------------+-------------------------------------+
+    "#]]).await;
+    for (command, table) in [
+        (command("dely", false), planes()),
+        (BatchCommand { version: Some("7".to_owned()), ..command("delay", false) }, planes()),
+        (command("delay", false), planes().project(&[1]).unwrap()),
+        (command("delay", true), planes().project(&[1, 2]).unwrap()),
+        (
+            command("delay", false),
+            batch(vec![
+                ("y", times(vec![])),
+                ("tailnum", Arc::new(StringArray::from(Vec::<&str>::new()))),
+                ("distance", Arc::new(Float64Array::from(Vec::<f64>::new()))),
+            ]),
+        ),
+    ] {
+        let said = shown(&server, &command, table).await;
+        println!("{said}");
+        assert!(said.starts_with("InvalidArgument") || said.starts_with("NotFound"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_come_down_while_others_go_up() {
+    let server = Server::start().await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let up = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    // The first rows lie in the channel already: nothing waits for the last.
+    sender.send(planes()).await.unwrap();
+    let command = command("delay", false);
+    let mut down = server.client.predict_batch(&command, planes().schema(), up).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(down.next().await.unwrap().unwrap().num_rows(), 5);
+        sender.send(planes()).await.unwrap();
+    }
+    drop(sender);
+    assert_eq!(down.try_fold(0, |sum, rows| async move { Ok(sum + rows.num_rows()) }).await.unwrap(), 5);
+}
+
+#[test]
+fn a_file_is_predicted_alone_and_through_a_server() {
+    let repository = repository();
+    let folder = repository.path();
+    let run = |line: &str| run(folder, &line.split_whitespace().collect::<Vec<_>>());
+    run("apply").answer();
+    run("materialize --to 2013-01-10").answer();
+    repository.write_parquet("planes.parquet", &planes(), 2);
+    repository.write(
+        "planes.csv",
+        "tailnum,distance,event_timestamp\nN1,2000,2013-01-09T12:00:00Z\n,1,2013-01-09T12:00:00Z\n",
+    );
+    let read = |name: &str| -> Vec<RecordBatch> {
+        let file = std::fs::File::open(folder.join(name)).unwrap();
+        ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().map(Result::unwrap).collect()
+    };
+    let predict = |from: &str, to: &str, more: &str| {
+        run(&format!("predict --model delay --entities {from} --out {to} {more}"))
+    };
+    let summary = predict("planes.parquet", "alone.parquet", "--as-of --json").json();
+    assert_eq!((&summary["rows"], &summary["columns"]), (&5.into(), &5.into()));
+    let said = predict("planes.csv", "csv.parquet", "--as-of").answer();
+    assert!(said.starts_with("2 rows × 4 columns in "), "{said}");
+    assert_eq!(pretty_format_batches(&read("csv.parquet")).unwrap().to_string().lines().count(), 6);
+    let (alone, _) = (read("alone.parquet"), predict("planes.parquet", "now.parquet", "").answer());
+    let server = binary::Server::start(folder);
+    predict("planes.parquet", "served.parquet", "--as-of").answer();
+    assert_eq!(read("served.parquet"), alone);
+    assert_eq!(pretty_format_batches(&alone).unwrap().to_string(), {
+        let rows = predict("planes.parquet", "again.parquet", "--as-of --version 1");
+        rows.answer();
+        pretty_format_batches(&read("again.parquet")).unwrap().to_string()
+    });
+    for (line, said) in [
+        ("predict --model delay --entities planes.parquet", "--out <FILE>"),
+        ("predict --model delay --entities planes.parquet --out o.parquet tailnum=N1", "exclude each other"),
+        ("predict --model delay --entities planes.txt --out o.parquet", "planes.txt: No such file"),
+        ("predict --model dely --entities planes.csv --out o.parquet", "did you mean `delay`?"),
+    ] {
+        let refused = run(line);
+        assert!(refused.code != Some(0) && refused.stderr.contains(said), "{line}: {refused:?}");
+    }
+    assert!(server.terminate().success());
+}
