@@ -236,10 +236,12 @@ async fn write(mut queue: mpsc::Receiver<Message>, files: Arc<Partitions>, waiti
             Some(Message::Flush(done)) => flushed.push(done),
             None => {}
         }
-        let (entries, files) = (std::mem::take(&mut held), Arc::clone(&files));
-        let writing = tokio::task::spawn_blocking(move || rows::write(&files, entries));
-        if let Err(error) = writing.await {
-            tracing::error!(%error, "logged predictions are lost");
+        if !held.is_empty() {
+            let (entries, files) = (std::mem::take(&mut held), Arc::clone(&files));
+            let writing = tokio::task::spawn_blocking(move || rows::write(&files, entries));
+            if let Err(error) = writing.await {
+                tracing::error!(%error, rows = held_rows, "logged predictions are lost");
+            }
         }
         waiting_rows.fetch_sub(std::mem::take(&mut held_rows), Ordering::Relaxed);
         for done in flushed.drain(..) {
