@@ -48,6 +48,7 @@ fn code(status: &tonic::Status) -> Code {
         // gRPC has one word for "too much at once" and for "not now"; only the latter says when.
         GrpcCode::ResourceExhausted if retry_after(status.message()).is_some() => Code::Overloaded,
         GrpcCode::ResourceExhausted => Code::TooLarge,
+        GrpcCode::DeadlineExceeded => Code::Late,
         GrpcCode::Unavailable => Code::Unavailable,
         _ => Code::Internal,
     }

@@ -7,11 +7,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use feature_defs::Batching;
-use ort::session::{RunOptions, Session};
+use ort::session::{NoSelectedOutputs, RunOptions, Session};
 use parking_lot::{Condvar, Mutex};
 use quern_engine::fit::Tensor;
 use tokio::sync::oneshot;
@@ -54,6 +55,8 @@ pub(super) struct Queue {
     arrived: Condvar,
     size: usize,
     cost: Cost,
+    /// What a row has cost lately, in nanoseconds: zeros, on which a model was tried, may be cheaper than what it is asked.
+    row_nanos: AtomicU64,
     batching: Batching,
     /// How long a run waits for company.
     delay: Duration,
@@ -93,6 +96,7 @@ impl Queue {
             returned: Condvar::new(),
             arrived: Condvar::new(),
             cost,
+            row_nanos: AtomicU64::new(0),
             batching: Batching { max_rows, ..batching },
             delay: Duration::from_micros(delay.unsigned_abs()),
         }
@@ -113,7 +117,7 @@ impl Queue {
                 }
             }
         };
-        run(&mut Lease::of(self, session), inputs, rows, None)
+        Lease::of(self, session).run(inputs, rows, None)
     }
 
     /// Runs at once where a session is free, else waits for its turn.
@@ -126,8 +130,8 @@ impl Queue {
         rows: usize,
         limits: Limits,
     ) -> Result<RecordBatch> {
-        // What a run costs was measured on zeros, and a deadline must hold for what takes longer on other values.
-        let is_short = limits.deadline.is_none() && self.cost.of(rows) <= INLINE_MICROS_MAX;
+        // A run on this thread cannot be given up when a deadline passes.
+        let is_short = limits.deadline.is_none() && self.expected_micros(rows) <= INLINE_MICROS_MAX;
         let (answer, answered) = oneshot::channel();
         let job = Job { inputs, rows, since: Instant::now(), deadline: limits.deadline, answer };
         let session = {
@@ -140,7 +144,7 @@ impl Queue {
             match free {
                 Some(session) if is_short => {
                     drop(state);
-                    return run(&mut Lease::of(&self, session), job.inputs, rows, None);
+                    return Lease::of(&self, session).run(job.inputs, rows, None);
                 }
                 Some(session) => {
                     state.queue(limits.priority).push_front(job);
@@ -177,6 +181,7 @@ impl Queue {
             )));
         }
         let per_row = self.cost.micros_per_row.max(self.cost.micros / f64::from(self.batching.max_rows));
+        let per_row = per_row.max(self.row_micros());
         let ahead = Duration::from_secs_f64(per_row * waiting as f64 / self.size as f64 / 1e6);
         if deadline.is_some_and(|deadline| Instant::now() + ahead > deadline) {
             return Err(Error::Overloaded(format!(
@@ -184,6 +189,22 @@ impl Queue {
             )));
         }
         Ok(())
+    }
+
+    fn row_micros(&self) -> f64 {
+        self.row_nanos.load(Ordering::Relaxed) as f64 / 1e3
+    }
+
+    fn expected_micros(&self, rows: usize) -> f64 {
+        self.cost.of(rows).max(self.row_micros() * rows as f64)
+    }
+
+    /// Notes what a run cost: the mean of some ten runs.
+    fn note(&self, elapsed: Duration, rows: usize) {
+        let now = elapsed.as_nanos() as u64 / rows.max(1) as u64;
+        let before = self.row_nanos.load(Ordering::Relaxed);
+        // Two that come together count as one; it is a mean all the same.
+        self.row_nanos.store(before - before / 8 + now / 8, Ordering::Relaxed);
     }
 
     /// The jobs of the next run: those that waited longest, interactive ones first. None where nothing waits.
@@ -262,6 +283,18 @@ impl Lease {
         });
     }
 
+    fn run(
+        &mut self,
+        inputs: Vec<Tensor>,
+        rows: usize,
+        options: Option<&RunOptions<NoSelectedOutputs>>,
+    ) -> Result<RecordBatch> {
+        let begun = Instant::now();
+        let outputs = run(self, inputs, rows, options);
+        self.queue.note(begun.elapsed(), rows);
+        outputs
+    }
+
     fn answer(&mut self, mut jobs: Vec<Job>) {
         let rows: usize = jobs.iter().map(|job| job.rows).sum();
         metrics().batch_rows.observe(rows as f64);
@@ -296,7 +329,7 @@ impl Lease {
     }
 
     fn run_until(&mut self, inputs: Vec<Tensor>, rows: usize, until: Option<Instant>) -> Result<RecordBatch> {
-        let Some(until) = until else { return run(self, inputs, rows, None) };
+        let Some(until) = until else { return self.run(inputs, rows, None) };
         let options = RunOptions::new().map_err(|error| Error::internal("ONNX Runtime", error.message()))?;
         let options = Arc::new(options);
         let watched = Arc::clone(&options);
@@ -304,7 +337,7 @@ impl Lease {
             tokio::time::sleep_until(until.into()).await;
             let _ = watched.terminate();
         });
-        let outputs = run(self, inputs, rows, Some(&options));
+        let outputs = self.run(inputs, rows, Some(&options));
         watch.abort();
         outputs.map_err(|error| if Instant::now() >= until { late() } else { error })
     }
