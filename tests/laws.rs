@@ -261,8 +261,7 @@ fn vector(batch: &RecordBatch, names: &[String], row: usize) -> Vec<ScalarValue>
 }
 
 async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
-    // Rows are pushed to servers with a store of their own.
-    if !matches!(store, Store::Rocks) {
+    if !store.takes_pushes() {
         case.pushed = None;
     }
     let repository = Repository::new(&case.definitions());
@@ -368,4 +367,9 @@ fn head_and_history_agree_in_redis() {
 #[test]
 fn head_and_history_agree_in_a_cluster() {
     head_and_history_agree(Store::Cluster, 32, "head_and_history_agree_in_a_cluster");
+}
+
+#[test]
+fn head_and_history_agree_in_redis_with_pushes() {
+    head_and_history_agree(Store::Shared, 24, "head_and_history_agree_in_redis_with_pushes");
 }

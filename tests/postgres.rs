@@ -6,11 +6,13 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 /// `nobody`, as which PostgreSQL runs where the tests run as root: it refuses to be root.
 const NOBODY: u32 = 65534;
@@ -19,6 +21,31 @@ pub(crate) struct Postgres {
     folder: TempDir,
     port: u16,
     process: Option<Child>,
+}
+
+/// One for all tests that want a database of their own and do not stop it. A shell waits for this process to end, however
+/// it ends, and then ends the server and removes its folder.
+struct SharedPostgres {
+    postgres: Postgres,
+    _shell: Child,
+}
+
+/// The URL of a fresh database.
+pub(crate) async fn fresh_database() -> String {
+    static SHARED: OnceCell<SharedPostgres> = OnceCell::const_new();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let shared = SHARED.get_or_init(async || {
+        let postgres = Postgres::start().await;
+        let process = postgres.process.as_ref().unwrap().id().to_string();
+        let script = "read -r _; kill -INT $1; while kill -0 $1 2>/dev/null; do sleep 0.1; done; rm -rf $2";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, "sh", &process]).arg(postgres.folder.path()).stdin(Stdio::piped());
+        SharedPostgres { postgres, _shell: shell.spawn().unwrap() }
+    });
+    let postgres = &shared.await.postgres;
+    let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    postgres.execute(&format!("CREATE DATABASE {name}")).await;
+    postgres.url().replace("/postgres?", &format!("/{name}?"))
 }
 
 impl Postgres {
@@ -45,7 +72,7 @@ impl Postgres {
             let log = File::options().create(true).append(true).open(self.log()).unwrap();
             let mut command = self.command("postgres");
             command.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
-            command.args(["-c", "fsync=off", "-p", &self.port.to_string()]);
+            command.args(["-c", "fsync=off", "-c", "max_connections=300", "-p", &self.port.to_string()]);
             self.process = Some(command.stderr(log).spawn().unwrap());
             if self.answers().await {
                 return;

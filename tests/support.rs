@@ -12,6 +12,7 @@ use quern_server::push::{Push, push};
 use quern_server::{Quern, Settings, apply, repository};
 use tempfile::TempDir;
 
+use crate::postgres::fresh_database;
 use crate::redis_server::{RedisCluster, RedisServer, fresh_prefix};
 
 /// A folder that goes when the test ends.
@@ -80,7 +81,11 @@ impl Repository {
 
     /// Opens it on another online store, with a part of it that is nobody else's.
     pub(crate) async fn open_applied_on(&self, store: Store) -> Arc<Quern> {
-        let quern = self.try_open_with(".quern", &store.settings()).await.unwrap();
+        let mut settings = store.settings();
+        if matches!(store, Store::Shared) {
+            settings.push(("registry", fresh_database().await));
+        }
+        let quern = self.try_open_with(".quern", &settings).await.unwrap();
         let candidate = apply::check(&quern, repository::read(self.path()).unwrap()).await.unwrap();
         apply::apply(&quern, candidate).await.unwrap();
         quern
@@ -121,14 +126,21 @@ pub(crate) enum Store {
     Rocks,
     Redis,
     Cluster,
+    /// Redis, with a registry in PostgreSQL: it takes pushes.
+    Shared,
 }
 
 impl Store {
+    /// Whether rows can be pushed to it.
+    pub(crate) fn takes_pushes(self) -> bool {
+        matches!(self, Store::Rocks | Store::Shared)
+    }
+
     /// What selects it. Every call names another part of the store.
     pub(crate) fn settings(self) -> Vec<(&'static str, String)> {
         let url = match self {
             Store::Rocks => return Vec::new(),
-            Store::Redis => RedisServer::shared().url(),
+            Store::Redis | Store::Shared => RedisServer::shared().url(),
             Store::Cluster => RedisCluster::shared().url(),
         };
         let separator = if url.contains('?') { '&' } else { '?' };

@@ -487,8 +487,7 @@ fn compare(
 
 /// Returns how many values were compared.
 async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
-    // Rows are pushed to servers with a store of their own.
-    if !matches!(store, Store::Rocks) {
+    if !store.takes_pushes() {
         case.pushed = None;
     }
     let repository = Repository::new(&case.definitions());
@@ -601,6 +600,11 @@ fn windows_agree_in_redis() {
 #[test]
 fn windows_agree_in_a_cluster() {
     windows_agree(Store::Cluster, 16, 100_000, "windows_agree_in_a_cluster");
+}
+
+#[test]
+fn windows_agree_in_redis_with_pushes() {
+    windows_agree(Store::Shared, 12, 70_000, "windows_agree_in_redis_with_pushes");
 }
 
 #[test]

@@ -23,9 +23,9 @@ use crate::labels::Labels;
 use crate::metrics::metrics;
 use crate::predict::log::PredictionLog;
 use crate::predict::{LiveModel, LiveVersion};
-use crate::push::Pushing;
+use crate::push::{Log, Pushing};
 use crate::settings::{OnlineStore, Settings};
-use crate::store::history::{History, Pushed};
+use crate::store::history::History;
 use crate::store::online::Online;
 use crate::store::redis::Redis;
 use crate::store::registry::{Apply, Registry};
@@ -93,6 +93,8 @@ pub struct Quern {
     pub history: History,
     /// The online store.
     pub head: Online,
+    /// Where what was pushed is written down.
+    pub log: Log,
     /// The RocksDB of the data folder, which has what was pushed and is in no file yet. It is the online store too,
     /// unless that is shared.
     pub local: Arc<Head>,
@@ -135,10 +137,10 @@ impl Quern {
         };
         let predictions = PredictionLog::open(&settings.data)?;
         let labels = Labels::open(&settings.data)?;
+        let shared_log = if redis.is_some() { registry.log().await? } else { None };
         // Opening RocksDB blocks for as long as it takes.
         let opening = tokio::task::spawn_blocking(move || -> Result<Arc<Quern>> {
             let local = Arc::new(Head::open(&settings.data.join("head"))?);
-            let pushed = Pushed::open(settings.data.join("pushed"), local.tail()?)?;
             let head = match redis {
                 Some(redis) => Online::Redis(redis),
                 None => {
@@ -146,11 +148,14 @@ impl Quern {
                     Online::Rocks(Arc::clone(&local))
                 }
             };
+            let (log, folder) = Log::of(&head, &local, shared_log);
+            let pushed = log.open(settings.data.join(folder), &local)?;
             Ok(Arc::new(Quern {
                 history: History::new(settings.repository.clone(), pushed),
                 settings,
                 registry,
                 head,
+                log,
                 following: Following::default(),
                 local,
                 applying: tokio::sync::Mutex::new(()),

@@ -30,6 +30,9 @@ use crate::{Deployment, Quern};
 /// How far behind the watermark late rows are looked for where the request does not say, µs.
 pub const LOOK_BACK_DEFAULT_US: i64 = 86_400_000_000;
 
+const OTHER_DEFINITIONS: &str =
+    "other definitions were applied and are not live here yet; materialize again in a moment";
+
 /// Which views, and which stretch of time.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -123,10 +126,14 @@ pub fn materialize(
         }
         let (scan, pushed_end) = {
             // No push is half in history and half in the head.
-            let _order = quern.pushing.order.lock();
+            let order = quern.order()?;
+            if !order.is_latest(live)? {
+                return Err(Error::Unavailable(OTHER_DEFINITIONS.into()));
+            }
+            quern.refresh(&source.name)?;
             (open(quern, live, view)?, quern.history.pushed.of(&source.name).end())
         };
-        let run = Run { quern, view, scan, pushed_end, progress, done: AtomicU64::new(0) };
+        let run = Run { quern, live, view, scan, pushed_end, progress, done: AtomicU64::new(0) };
         summaries.push(match &view.windows {
             Some(windows) => run.run_windows(windows, request, now_us)?,
             None => run.run(request, now_us)?,
@@ -141,6 +148,7 @@ pub fn materialize(
 
 struct Run<'a> {
     quern: &'a Quern,
+    live: &'a Deployment,
     view: &'a ViewPlan,
     scan: Scan,
     /// The number of the first pushed row that is not in the scan.
@@ -228,12 +236,17 @@ impl Run<'_> {
             unit.times.map_or(to_us, |(_, max_us)| visible_from(max_us, self.view.lag_us).min(to_us))
         });
         if let Some(last_us) = last_us.max() {
-            self.quern.local.set_files_until(id, last_us)?;
+            head.set_files_until(id, last_us)?;
         }
-        let stretch =
-            Stretch { from_us, to_us, keys: None, kept: windows.kept(), since: Some(self.pushed_end) };
+        let (keys, kept, since) = (None, windows.kept(), self.pushed_end);
+        let stretch = Stretch { from_us, to_us, keys, kept, since, is_held: false };
         let upserted = windows::bring_in(self.quern, &self.scan, self.view, &stretch, &note)?;
         if from_us == i64::MIN {
+            let order = self.quern.order()?;
+            // Who serves other definitions may have pushed into tiles what these keep no more.
+            if !order.is_latest(self.live)? {
+                return Err(Error::Unavailable(OTHER_DEFINITIONS.into()));
+            }
             head.set_kept(id, windows.kept())?;
         }
         head.set_watermark(id, to_us)?;
@@ -329,7 +342,8 @@ impl Run<'_> {
 
     /// Rows that were pushed meanwhile came later than all others of their times, and may have been replaced by them.
     fn bring_in_since(&self) -> Result<()> {
-        let _order = self.quern.pushing.order.lock();
+        let _order = self.quern.order()?;
+        self.quern.refresh(&self.view.source)?;
         let pushed = self.quern.history.pushed.of(&self.view.source);
         for (first, since) in pushed.since(self.pushed_end, self.scan.schema())? {
             let mut rows = Rows::default();

@@ -75,7 +75,9 @@ pub fn ask(quern: &Quern, live: &Deployment, questions: &[Question]) -> Result<V
     }
     let mut answers = Vec::with_capacity(questions.len());
     for places in by_source.values() {
-        let scan = open(quern, live, questions[places[0]].view)?;
+        let view = questions[places[0]].view;
+        quern.refresh(&view.source)?;
+        let scan = open(quern, live, view)?;
         let found = ask_source(&scan, places.iter().map(|place| &questions[*place]))?;
         answers.extend(places.iter().zip(found));
     }
@@ -83,7 +85,7 @@ pub fn ask(quern: &Quern, live: &Deployment, questions: &[Question]) -> Result<V
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
 }
 
-/// The files of the view's source.
+/// The files of the view's source, and what was pushed as far as it is known here.
 pub(crate) fn open(quern: &Quern, live: &Deployment, view: &ViewPlan) -> Result<Scan> {
     let source = &live.catalog.definitions.sources[&view.source];
     quern.history.open(source, &live.source_schemas[&view.source])

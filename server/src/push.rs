@@ -2,9 +2,11 @@
 //!
 //! Its push is looked at row by row ([`rows`]) and waits in a queue. Whoever of those that wait comes first commits for
 //! all of them ([`group`]): one write to disk holds the rows, the head that they make and what tells a repetition; only
-//! then is anybody answered. The queue is bounded: what does not fit is turned away at once, to come again later.
+//! then is anybody answered. Servers that share a head write into a log that they share as well ([`log`]) before it. The queue is bounded: what does not fit is turned away at once, to come again later.
 
 mod group;
+mod log;
+mod missing;
 mod repeats;
 mod rows;
 
@@ -16,9 +18,9 @@ use feature_defs::{Source, suggest};
 use parking_lot::Mutex;
 use quern::wire::{PushReply, PushTo, Rejected};
 
+pub use self::log::Log;
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
-use crate::store::online::Online;
 use crate::{Deployment, Quern};
 
 /// So many rows are looked at right where the request is.
@@ -62,7 +64,7 @@ pub(crate) struct Pushing {
     /// Held by whoever commits.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Held while pushed rows go into the stores: history and head say the same before and after.
-    pub(crate) order: Mutex<()>,
+    order: Mutex<()>,
 }
 
 /// A push whose good rows wait to be committed.
@@ -119,13 +121,7 @@ impl Drop for Room {
 /// [`Error::Rejected`] where no row is any good, [`Error::Overloaded`] where there is no room now; an unknown source,
 /// one that takes no pushes, columns that are missing, unknown or of other types.
 pub async fn push(quern: &Arc<Quern>, push: Push) -> Result<PushReply> {
-    if !matches!(quern.head, Online::Rocks(_)) {
-        return Err(Error::Refused(
-            "this server's online store is shared, and rows pushed here would be in no other server's history: that \
-             is not built yet; push to a server with `online: rocksdb`"
-                .into(),
-        ));
-    }
+    quern.log.check()?;
     let timer = metrics().push_seconds.start_timer();
     let live = quern.live();
     let source = source(&live, &push.source)?;

@@ -18,9 +18,10 @@ use quern_engine::windows::{Chunk, Events, Group, Kept, Windows, latest_us};
 use quern_engine::{Found, Lookup, RowState, Stamps, ViewPlan};
 
 use crate::Quern;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::point_in_time::{Answer, Question, Reader, for_each, places, read_once};
 use crate::store::history::{PUSHED, Scan};
+use crate::store::online::Stored;
 use crate::store::rocks::{Rows, Upserted, Wanted};
 
 /// Buckets that events are handed to.
@@ -386,9 +387,10 @@ pub(crate) struct Stretch<'a> {
     pub(crate) keys: Option<&'a KeyTable>,
     /// What is kept of them.
     pub(crate) kept: Kept,
-    /// The number of the first pushed row that is not in the scan: rows from there on are taken along. None where the
-    /// caller keeps pushes waiting, and so there are no more.
-    pub(crate) since: Option<u64>,
+    /// The number of the first pushed row that is not in the scan: rows from there on are taken along.
+    pub(crate) since: u64,
+    /// Whether the caller keeps pushes waiting.
+    pub(crate) is_held: bool,
 }
 
 /// Brings the events of a stretch into the head, key by key.
@@ -426,39 +428,54 @@ pub(crate) fn bring_in(
             let mut chunks = std::mem::take(&mut *filled[bucket].lock());
             let keys = std::mem::take(&mut *tables[bucket].lock());
             // From here on no push comes between what is read and what is written.
-            let _order = stretch.since.map(|_| quern.pushing.order.lock());
-            if let Some(since) = stretch.since {
-                let matters = |_: usize, key: &[u8], visible_us: i64| {
-                    keys.find(key).filter(|_| stretch.from_us <= visible_us)
-                };
-                let pushed = quern.history.pushed.of(&view.source);
-                for (first, rows) in pushed.since(since, scan.schema())? {
-                    chunks.extend(chunk_of(view, windows, &rows, first, &matters)?);
-                }
+            let _order = if stretch.is_held { None } else { Some(quern.order()?) };
+            // Before what was pushed is asked for: whatever another server brings in after this is found below, where
+            // the lock was lost without our knowing.
+            let stored = quern.head.get_many(&wanted(view, &keys))?;
+            quern.refresh(&view.source)?;
+            let matters = |_: usize, key: &[u8], visible_us: i64| {
+                keys.find(key).filter(|_| stretch.from_us <= visible_us)
+            };
+            let pushed = quern.history.pushed.of(&view.source);
+            for (first, rows) in pushed.since(stretch.since, scan.schema())? {
+                chunks.extend(chunk_of(view, windows, &rows, first, &matters)?);
             }
             let (events, ranges) = Events::sort(chunks, keys.len(), false)?;
-            let stored = quern.head.get_many(&wanted(view, &keys))?;
-            let mut rows = Rows::default();
+            let (mut rows, mut made_from) = (Rows::default(), Vec::new());
             for (id, range) in ranges.into_iter().enumerate() {
                 let old = stored[id].as_deref();
                 let bytes = windows.store(old, stretch.from_us, &events, range, &stretch.kept)?;
                 // What overflows is an error now, not when it is asked for.
                 windows.answer(&[Some(&bytes)], &[latest_us(&bytes)?], &every, &stretch.kept)?;
-                rows.push(view.id, keys.key(id as u32), |out| out.extend_from_slice(&bytes));
+                if old != Some(&bytes[..]) {
+                    rows.push(view.id, keys.key(id as u32), |out| out.extend_from_slice(&bytes));
+                    made_from.push(old);
+                }
             }
-            drop(stored);
-            let upserted = quern.head.replace(&rows)?;
+            if !stretch.is_held {
+                quern.head.check_turn()?;
+            }
+            put(quern, &rows, &made_from)?;
             let mut total = total.lock();
-            total.written += upserted.written;
-            total.unchanged += upserted.unchanged;
+            total.written += rows.len() as u64;
+            total.unchanged += (keys.len() - rows.len()) as u64;
             Ok(())
         })?;
     }
     Ok(total.into_inner())
 }
 
+/// Replaces tiles by what was made of them.
+pub(crate) fn put(quern: &Quern, tiles: &Rows, made_from: &[Option<&[u8]>]) -> Result<()> {
+    let replaced = quern.head.replace_if(tiles, made_from)?;
+    if replaced.conflicts.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Unavailable("another server changed the same tiles in between; try again".into()))
+}
+
 /// Adds events that were just pushed to the tiles of their keys, on top of what is stored, whatever their time: those
-/// that `takes` takes, by row, key and when they are visible.
+/// that `takes` takes, by row, key and when they are visible. Gives what each was made from.
 pub(crate) fn on_top(
     quern: &Quern,
     view: &ViewPlan,
@@ -466,20 +483,31 @@ pub(crate) fn on_top(
     first: u64,
     takes: &dyn Fn(usize, &[u8], i64) -> bool,
     tiles: &mut Rows,
-) -> Result<()> {
-    let Some(windows) = &view.windows else { return Ok(()) };
+) -> Result<Vec<Option<Vec<u8>>>> {
+    let Some(windows) = &view.windows else { return Ok(Vec::new()) };
     let keys = RefCell::new(KeyTable::default());
     let number = |row: usize, key: &[u8], visible_us: i64| {
         takes(row, key, visible_us).then(|| keys.borrow_mut().intern(key))
     };
-    let Some(chunk) = chunk_of(view, windows, rows, first, &number)? else { return Ok(()) };
+    let Some(chunk) = chunk_of(view, windows, rows, first, &number)? else { return Ok(Vec::new()) };
     let keys = keys.into_inner();
     let (events, ranges) = Events::sort(vec![chunk], keys.len(), false)?;
     let kept = kept(quern, view, windows);
-    let stored = quern.local.get_many(&wanted(view, &keys))?;
+    let stored = quern.head.get_many(&wanted(view, &keys))?;
     for (id, range) in ranges.into_iter().enumerate() {
         let bytes = windows.store(stored[id].as_deref(), i64::MAX, &events, range, &kept)?;
         tiles.push(view.id, keys.key(id as u32), |out| out.extend_from_slice(&bytes));
+    }
+    Ok(stored.into_iter().map(|stored| stored.and_then(Stored::sent)).collect())
+}
+
+/// The key of each of the rows, whose columns are the source's, and when it is visible.
+pub(crate) fn keys_of(view: &ViewPlan, rows: &RecordBatch, found: &mut dyn FnMut(&[u8], i64)) -> Result<()> {
+    let stamps = view.stamps(&project(rows, view.stamp_columns())?)?;
+    for row in stamps.kept() {
+        if let Some(key) = stamps.keys.get(row) {
+            found(key, visible_from(stamps.times_us[row], view.lag_us));
+        }
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ use crate::follow::Task;
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile it
-/// follows the applies of other servers, and reads streams.
+/// follows the applies of other servers, brings in what they left behind, and reads streams.
 ///
 /// # Errors
 /// The listener's own failures.
@@ -59,7 +59,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    let _following = quern.follow();
+    let (_following, _completing) = (quern.follow(), quern.complete());
     let _streams = Task::spawn(stream::follow(Arc::clone(&quern)));
     let ended = run(router(Arc::clone(&quern)), listener, shutdown).await;
     quern.predictions.flush().await;

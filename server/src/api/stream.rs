@@ -23,6 +23,9 @@ use crate::push::{Position, Push, push};
 
 /// How often it is looked whether other definitions are live, and how long a failed stream rests.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a server is the one that reads a stream unless it says so again, and how often it does.
+const LEASE: Duration = Duration::from_secs(10);
+const RENEWAL: Duration = Duration::from_secs(2);
 /// The most events that are pushed together, and how long they are waited for.
 const EVENTS_MAX: usize = 4_096;
 const LINGER: Duration = Duration::from_millis(20);
@@ -42,6 +45,13 @@ pub(super) async fn follow(quern: Arc<Quern>) {
                 })
             };
             reading.retain(|name, (stream, _)| is_same(name, stream));
+            if let Err(cause) = quern.log.check() {
+                if sources.values().any(|source| source.stream.is_some()) {
+                    tracing::warn!(%cause, "streams are not read");
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
             for source in sources.values() {
                 let Some(stream) = &source.stream else { continue };
                 let reader = Reader { quern: Arc::clone(&quern), source: source.name.clone() };
@@ -55,12 +65,21 @@ pub(super) async fn follow(quern: Arc<Quern>) {
     }
 }
 
-/// Reads a stream for ever; after a failure again from where it was.
+/// Reads a stream for ever; after a failure again from where it was. Of servers that share a log one reads.
 async fn read(reader: Reader, stream: StreamSource) {
     loop {
-        let ended = match stream.broker {
-            Broker::Kafka => kafka::read(&reader, &stream).await,
-            Broker::Redis => redis::read(&reader, &stream).await,
+        let reading = async {
+            if !reader.has_turn().await? {
+                return Ok(());
+            }
+            match stream.broker {
+                Broker::Kafka => kafka::read(&reader, &stream).await,
+                Broker::Redis => redis::read(&reader, &stream).await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = reading => ended,
+            () = reader.loses_turn() => Ok(()),
         };
         if let Err(error) = ended {
             metrics().stream_errors.with_label_values(&[&reader.source]).inc();
@@ -77,6 +96,22 @@ struct Reader {
 }
 
 impl Reader {
+    /// Whether this server is the one that reads the stream. Where two do, for a moment, each event still counts once:
+    /// what the second one pushes does not begin where the first one ended.
+    async fn has_turn(&self) -> Result<bool> {
+        self.quern.log.lease(&self.source, LEASE).await
+    }
+
+    /// Ends once another server reads.
+    async fn loses_turn(&self) {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            if let Ok(false) = self.has_turn().await {
+                return;
+            }
+        }
+    }
+
     /// How far the part of the stream called `part` was read; none where it never was.
     async fn position(&self, part: &str) -> Result<Option<Vec<u8>>> {
         let (quern, source, part) = (Arc::clone(&self.quern), self.source.clone(), part.to_owned());

@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
@@ -19,27 +20,29 @@ use quern_engine::ViewPlan;
 use quern_engine::asof::KeyTable;
 use quern_engine::windows::Windows;
 
+use super::log::{Log, Memory, Order, Shared};
 use super::repeats::{all_known_key, digest, events, position_key, push_key};
 use super::{Job, Position, Push};
 use crate::error::{Error, Result};
 use crate::materialize::newest;
 use crate::metrics::metrics;
-use crate::store::rocks::{Commit, Seen, SeenKey};
+use crate::store::log::Logged;
+use crate::store::rocks::{Commit, Head, Seen, SeenKey};
 use crate::windows::{self, Stretch};
 use crate::{Deployment, Quern};
 
 /// How long a push is known by its idempotency key, and an event by its `event_id`.
 const KNOWN_US: i64 = 86_400_000_000;
+/// How long an apply of another server may take to go live here while pushes wait, and how often it is looked for.
+const APPLY_PATIENCE: Duration = Duration::from_secs(5);
+const APPLY_PAUSE: Duration = Duration::from_millis(20);
 /// From so many rows on, or so many bytes, the tail is written into a file.
 const SEAL_ROWS: usize = 1 << 17;
 const SEAL_BYTES: usize = 64 << 20;
 
 /// Commits all jobs and answers them.
 pub(super) fn commit(quern: &Arc<Quern>, jobs: Vec<Job>) {
-    let together = {
-        let _order = quern.pushing.order.lock();
-        together(quern, &jobs)
-    };
+    let together = together(quern, &jobs);
     let mut sources: Vec<String> = jobs.iter().map(|job| job.push.source.clone()).collect();
     match together {
         Ok(answers) => {
@@ -51,20 +54,35 @@ pub(super) fn commit(quern: &Arc<Quern>, jobs: Vec<Job>) {
         Err(error) => {
             let cause = error.to_string();
             tracing::error!(cause, pushes = jobs.len(), "pushed rows could not be committed");
+            let is_later = matches!(error, Error::Unavailable(_));
             for job in jobs {
-                let _ = job.answer.send(Err(Error::Internal(cause.clone())));
+                let cause = cause.clone();
+                let error = if is_later { Error::Unavailable(cause) } else { Error::Internal(cause) };
+                let _ = job.answer.send(Err(error));
             }
         }
     }
     sources.sort_unstable();
     sources.dedup();
     for source in sources {
-        let (rows, bytes) = quern.history.pushed.of(&source).tail_size();
-        metrics().pushed_tail_rows.with_label_values(&[&source]).set(rows as i64);
-        if rows >= SEAL_ROWS || bytes >= SEAL_BYTES {
+        if is_large(quern, &source) {
             let quern = Arc::clone(quern);
             tokio::task::spawn_blocking(move || seal(&quern, &source));
         }
+    }
+}
+
+/// Whether the tail is to be written into a file.
+fn is_large(quern: &Quern, source: &str) -> bool {
+    let (rows, bytes) = quern.history.pushed.of(source).tail_size();
+    metrics().pushed_tail_rows.with_label_values(&[source]).set(rows as i64);
+    rows >= SEAL_ROWS || bytes >= SEAL_BYTES
+}
+
+/// Writes the tail into files where it is so large.
+pub(super) fn seal_if_large(quern: &Quern, source: &str) {
+    if is_large(quern, source) {
+        seal(quern, source);
     }
 }
 
@@ -72,7 +90,7 @@ pub(super) fn commit(quern: &Arc<Quern>, jobs: Vec<Job>) {
 pub(super) fn seal(quern: &Quern, source: &str) {
     // Whoever makes the head from history takes from the tail what came meanwhile: it stays until then.
     let Some(_alone) = quern.materializing.try_lock() else { return };
-    let sealed = quern.history.pushed.seal(source).and_then(|end| quern.local.drop_tail(source, end));
+    let sealed = quern.history.pushed.seal(source).and_then(|end| quern.log.sealed(source, end));
     if let Err(error) = sealed {
         tracing::warn!(source, cause = %error, "pushed rows could not be written into a file; they stay in the tail");
     }
@@ -81,11 +99,20 @@ pub(super) fn seal(quern: &Quern, source: &str) {
 }
 
 fn together(quern: &Quern, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
-    let live = quern.live();
+    let (order, live) = in_order(quern)?;
+    let last = order.complete(quern, &live)?;
+    // Another server may have noted more as kept.
+    quern.head.reread_kept()?;
+    let now_us = Utc::now().timestamp_micros();
+    let mut memory = Memory::default();
+    let keys = jobs.iter().map(|job| keys(&live, &job.push)).collect::<Result<Vec<_>>>()?.concat();
+    memory.fetch(&quern.log, keys, now_us)?;
     let mut group = Group {
         quern,
         live: &live,
-        now_us: Utc::now().timestamp_micros(),
+        now_us,
+        last,
+        memory,
         commit: Commit::default(),
         noted: HashMap::new(),
         arrivals: BTreeMap::new(),
@@ -95,15 +122,53 @@ fn together(quern: &Quern, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
     Ok(answers)
 }
 
+/// The turn to commit, at a time when what is live here is what was applied last.
+pub(super) fn in_order(quern: &Quern) -> Result<(Order<'_>, Arc<Deployment>)> {
+    let give_up = Instant::now() + APPLY_PATIENCE;
+    loop {
+        let order = quern.order()?;
+        let live = quern.live();
+        if order.is_latest(&live)? {
+            return Ok((order, live));
+        }
+        if Instant::now() > give_up {
+            return Err(Error::Unavailable(
+                "other definitions were applied and are not live here yet; push again in a moment".into(),
+            ));
+        }
+        drop(order);
+        std::thread::sleep(APPLY_PAUSE);
+    }
+}
+
+/// What a push asks the memory for.
+fn keys(live: &Deployment, push: &Push) -> Result<Vec<SeenKey>> {
+    let Ok(source) = super::source(live, &push.source) else { return Ok(Vec::new()) };
+    let mut keys: Vec<SeenKey> =
+        push.positions.iter().map(|position| position_key(&source.name, &position.part)).collect();
+    keys.extend(push.idempotency_key.as_ref().map(|key| push_key(&source.name, key)));
+    if !source.event_id.is_empty() && push.rows.num_rows() > 0 {
+        keys.push(all_known_key(&source.name));
+        keys.extend(events(source, &push.rows)?.into_iter().map(|event| event.key));
+    }
+    Ok(keys)
+}
+
 struct Group<'a> {
     quern: &'a Quern,
     live: &'a Deployment,
     now_us: i64,
+    /// The number of the commit before.
+    last: i64,
+    memory: Memory,
     commit: Commit,
     /// What was seen within this group.
     noted: HashMap<SeenKey, Vec<u8>>,
     arrivals: BTreeMap<String, Arrivals>,
 }
+
+/// What is noted of what was seen.
+type Notes = Vec<(SeenKey, Seen)>;
 
 /// What comes in for one source.
 #[derive(Default)]
@@ -170,7 +235,7 @@ impl Group<'_> {
             let all_known = self.all_known(source)?;
             let events = events(source, &rows)?;
             let keys: Vec<SeenKey> = events.iter().map(|event| event.key.clone()).collect();
-            let stored = self.quern.local.seen(&keys, self.now_us)?;
+            let stored = self.memory.seen(&self.quern.log, &keys, self.now_us)?;
             let mut keep = vec![true; rows.num_rows()];
             for (row, (event, stored)) in events.into_iter().zip(stored).enumerate() {
                 let known = self.known(&event.key, stored);
@@ -212,7 +277,7 @@ impl Group<'_> {
 
     /// What is known of `key`.
     fn seen(&self, key: &SeenKey) -> Result<Option<Vec<u8>>> {
-        let stored = self.quern.local.seen(std::slice::from_ref(key), self.now_us)?;
+        let stored = self.memory.seen(&self.quern.log, std::slice::from_ref(key), self.now_us)?;
         Ok(self.known(key, stored.into_iter().next().flatten()))
     }
 
@@ -243,7 +308,7 @@ impl Group<'_> {
     fn write(mut self) -> Result<()> {
         let mut anew = Vec::new();
         let mut after = Vec::new();
-        let mut appended = Vec::new();
+        let mut logged = Vec::new();
         for (name, arrivals) in std::mem::take(&mut self.arrivals) {
             let schema = &self.live.source_schemas[&name];
             let pushed = self.quern.history.pushed.of(&name);
@@ -255,27 +320,49 @@ impl Group<'_> {
                 if rows.num_rows() == 0 {
                     break;
                 }
-                if self.quern.local.watermark(view.id)?.is_none() {
-                    self.quern.local.begin(view.id)?;
+                if self.quern.head.watermark(view.id)?.is_none() {
+                    self.quern.head.begin(view.id)?;
                 }
                 let Some(windows) = &view.windows else {
                     newest(view, &rows, first, &mut self.commit.rows)?;
                     continue;
                 };
-                if is_new && self.quern.local.kept(view.id).is_none() {
+                if is_new && self.quern.head.kept(view.id).is_none() {
                     // All that there will be comes this way.
-                    self.quern.local.set_kept(view.id, windows.kept())?;
+                    self.quern.head.set_kept(view.id, windows.kept())?;
                 }
                 anew.extend(self.tiles(view, windows, &rows, first, &arrivals.doubtful)?);
             }
-            if kept.num_rows() > 0 {
-                self.commit.tail.push((name.clone(), first, kept.clone()));
-                appended.push((name, kept));
-            }
+            logged.push(Logged {
+                number: self.last + 1,
+                source: name,
+                first,
+                in_head: arrivals.both.iter().map(RecordBatch::num_rows).sum(),
+                history: kept,
+                online: Some(concat_batches(schema, &arrivals.online)?).filter(|rows| rows.num_rows() > 0),
+            });
             after.extend(arrivals.after);
         }
-        self.quern.local.commit(&self.commit)?;
-        for (source, rows) in appended {
+        logged.retain(|logged| logged.history.num_rows() > 0 || logged.online.is_some());
+        match &self.quern.log {
+            Log::Local(local) => self.write_here(local, logged, &anew, after),
+            Log::Shared(shared) => self.write_for_all(shared, logged, &anew, after),
+            Log::Nowhere => self.quern.log.check(),
+        }
+    }
+
+    /// History, head and what was seen in one write.
+    fn write_here(
+        mut self,
+        local: &Head,
+        logged: Vec<Logged>,
+        anew: &[Anew<'_>],
+        after: Notes,
+    ) -> Result<()> {
+        let kept = logged.into_iter().filter(|logged| logged.history.num_rows() > 0);
+        self.commit.tail = kept.map(|logged| (logged.source, logged.first, logged.history)).collect();
+        local.commit(&self.commit)?;
+        for (source, _, rows) in self.commit.tail {
             self.quern.history.pushed.append(&source, rows)?;
         }
         for anew in anew {
@@ -283,9 +370,30 @@ impl Group<'_> {
         }
         if !after.is_empty() {
             // Not sooner: after a crash in between, the same push must find its tiles wanting.
-            self.quern.local.commit(&Commit { seen: after, ..Commit::default() })?;
+            local.commit(&Commit { seen: after, ..Commit::default() })?;
         }
         Ok(())
+    }
+
+    /// History and what was seen first: a crash before the head is changed leaves it behind, and whoever commits next
+    /// finds that it is.
+    fn write_for_all(
+        mut self,
+        shared: &Shared,
+        logged: Vec<Logged>,
+        anew: &[Anew<'_>],
+        after: Notes,
+    ) -> Result<()> {
+        self.commit.seen.extend(after);
+        if logged.is_empty() && self.commit.seen.is_empty() {
+            return Ok(());
+        }
+        shared.commit(self.quern, self.last, logged, &self.commit.seen)?;
+        shared.apply(self.quern, &self.commit)?;
+        for anew in anew {
+            anew.make(self.quern, self.live)?;
+        }
+        shared.note_applied(Some(self.last), self.last + 1)
     }
 
     /// Adds the rows to the view's tiles, but for those that may be there: the tiles of their keys are to be made anew.
@@ -297,7 +405,7 @@ impl Group<'_> {
         first: u64,
         doubtful: &[bool],
     ) -> Result<Option<Anew<'v>>> {
-        let files_us = if doubtful.is_empty() { None } else { self.quern.local.files_until(view.id)? };
+        let files_us = if doubtful.is_empty() { None } else { self.quern.head.files_until(view.id)? };
         let anew = RefCell::new(Anew { view, windows, keys: KeyTable::default(), from_us: i64::MAX });
         let is_sound = |row: usize, key: &[u8], visible_us: i64| {
             let is_doubtful =
@@ -309,21 +417,25 @@ impl Group<'_> {
             }
             !is_doubtful
         };
-        windows::on_top(self.quern, view, rows, first, &is_sound, &mut self.commit.tiles)?;
+        let tiles = &mut self.commit.tiles;
+        let made_from = windows::on_top(self.quern, view, rows, first, &is_sound, tiles)?;
+        self.commit.made_from.extend(made_from);
         Ok(Some(anew.into_inner()).filter(|anew| !anew.keys.is_empty()))
     }
 }
 
 /// Keys whose tiles must be made anew from history.
-struct Anew<'a> {
-    view: &'a ViewPlan,
-    windows: &'a Windows,
-    keys: KeyTable,
-    from_us: i64,
+pub(super) struct Anew<'a> {
+    pub(super) view: &'a ViewPlan,
+    pub(super) windows: &'a Windows,
+    pub(super) keys: KeyTable,
+    pub(super) from_us: i64,
 }
 
 impl Anew<'_> {
-    fn make(&self, quern: &Quern, live: &Deployment) -> Result<()> {
+    /// The caller keeps pushes waiting.
+    pub(super) fn make(&self, quern: &Quern, live: &Deployment) -> Result<()> {
+        let since = quern.history.pushed.of(&self.view.source).end();
         let scan = crate::point_in_time::open(quern, live, self.view)?;
         let stretch = Stretch {
             // What lies before the days of a window over all time is one state, from which nothing can be taken.
@@ -331,7 +443,8 @@ impl Anew<'_> {
             to_us: i64::MAX,
             keys: Some(&self.keys),
             kept: windows::kept(quern, self.view, self.windows),
-            since: None,
+            since,
+            is_held: true,
         };
         windows::bring_in(quern, &scan, self.view, &stretch, &|_, _| ())?;
         Ok(())

@@ -1,6 +1,6 @@
 //! How is a row, a push or a place in a stream known when it comes again?
 //!
-//! By a key and a value in what was seen (`store/rocks/tail.rs`). The first byte of a key says of what it is: 0 an event, by
+//! By a key and a value in what was seen (`store/rocks/tail.rs`, `store/log.rs`). The first byte of a key says of what it is: 0 an event, by
 //! its `event_id` and time; 1 a push, by its idempotency key; 2 since when events are noted; 3 a part of a stream.
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) fn position_key(source: &str, part: &str) -> SeenKey {
 
 /// How far a part of a source's stream is read.
 pub(super) fn position(quern: &Quern, source: &str, part: &str) -> Result<Option<Vec<u8>>> {
-    let seen = quern.local.seen(&[position_key(source, part)], i64::MIN)?;
+    let seen = quern.log.seen(&[position_key(source, part)], i64::MIN)?;
     Ok(seen.into_iter().next().flatten().map(|seen| seen.value))
 }
 

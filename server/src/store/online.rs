@@ -41,6 +41,16 @@ impl Deref for Stored<'_> {
     }
 }
 
+impl Stored<'_> {
+    /// The bytes, where they are ours.
+    pub(crate) fn sent(self) -> Option<Vec<u8>> {
+        match self {
+            Stored::Pinned(_) => None,
+            Stored::Sent(bytes) => Some(bytes),
+        }
+    }
+}
+
 impl AsRef<[u8]> for Stored<'_> {
     fn as_ref(&self) -> &[u8] {
         self
@@ -69,14 +79,6 @@ impl Online {
         }
     }
 
-    /// Brings rows of distinct keys in, whatever is stored.
-    pub fn replace(&self, rows: &Rows) -> Result<Upserted> {
-        match self {
-            Online::Rocks(head) => head.replace(rows),
-            Online::Redis(redis) => redis.replace(rows),
-        }
-    }
-
     /// Brings values in where what they were made from is still stored.
     pub fn replace_if(&self, rows: &Rows, expected: &[Option<&[u8]>]) -> Result<Replaced> {
         match self {
@@ -98,6 +100,22 @@ impl Online {
         match self {
             Online::Rocks(head) => head.set_watermark(view, to_us),
             Online::Redis(redis) => redis.set_watermark(view, to_us),
+        }
+    }
+
+    /// The latest instant (µs) of an event of a file that tiles of the view may hold; none where they hold none.
+    pub fn files_until(&self, view: ViewId) -> Result<Option<i64>> {
+        match self {
+            Online::Rocks(head) => head.files_until(view),
+            Online::Redis(redis) => redis.files_until(view),
+        }
+    }
+
+    /// Notes that events of files up to `to_us` are about to come in.
+    pub fn set_files_until(&self, view: ViewId, to_us: i64) -> Result<()> {
+        match self {
+            Online::Rocks(head) => head.set_files_until(view, to_us),
+            Online::Redis(redis) => redis.set_files_until(view, to_us),
         }
     }
 
@@ -131,6 +149,14 @@ impl Online {
         match self {
             Online::Rocks(_) => Ok(None),
             Online::Redis(redis) => redis.turn().map(Some),
+        }
+    }
+
+    /// Refuses to go on where the turn to materialize has ended without our doing.
+    pub fn check_turn(&self) -> Result<()> {
+        match self {
+            Online::Rocks(_) => Ok(()),
+            Online::Redis(redis) => redis.check_turn(),
         }
     }
 

@@ -5,7 +5,8 @@
 //! ```text
 //! PREFIX{}1 view id (8 bytes, big-endian) encoded join keys  →  a row, or the tiles of windows
 //! {PREFIX}format                                             →  the version of the key space
-//! {PREFIX}1watermark, {PREFIX}1kept                          →  hashes: view id → time µs, or what is kept
+//! {PREFIX}1watermark, {PREFIX}1kept, {PREFIX}1files           →  hashes: view id → time µs, or what is kept
+//! {PREFIX}1applied                                           →  the last commit of pushed rows that is in
 //! {PREFIX}1turn                                              →  who materializes; expires
 //! ```
 //!
@@ -30,11 +31,11 @@
 //! background, has connected anew and had an answer.
 
 mod address;
+mod known;
 mod link;
 mod scripts;
 mod turn;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -42,13 +43,13 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use parking_lot::RwLock;
 use quern_engine::ViewId;
-use quern_engine::windows::Kept;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 pub use self::address::Address;
+use self::known::KnownKept;
 use self::link::{Link, slot, unexpected};
 use self::scripts::{Named, Scripts};
 pub use self::turn::Turn;
@@ -58,9 +59,6 @@ use crate::metrics::metrics;
 
 /// The version of the key space. A Redis with another one is refused, not misread.
 const FORMAT: &str = "1";
-/// How old what is known of the tiles kept may be when a look-up begins, and when it has read the tiles.
-const KEPT_FRESH: Duration = Duration::from_secs(1);
-const KEPT_RELIED: Duration = Duration::from_secs(3);
 /// How often the keeper looks after the connections.
 const KEEPER_PAUSE: Duration = Duration::from_millis(400);
 /// How often it tries to connect while there is none.
@@ -107,18 +105,14 @@ struct Connected {
     failures: AtomicU32,
 }
 
-/// What is kept of the events of each view, as of some time.
-struct KnownKept {
-    as_of: Instant,
-    views: HashMap<ViewId, Arc<Kept>>,
-}
-
 /// Keys, as bytes.
 struct Names {
     rows: Vec<u8>,
     format: String,
     watermark: String,
     kept: String,
+    files_until: String,
+    applied: String,
     turn: String,
 }
 
@@ -131,6 +125,8 @@ impl Names {
             format: format!("{{{prefix}}}format"),
             watermark: name("watermark"),
             kept: name("kept"),
+            files_until: name("files"),
+            applied: name("applied"),
             turn: name("turn"),
         }
     }
@@ -163,7 +159,7 @@ impl Redis {
             connected: RwLock::new(None),
             lost: Arc::default(),
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
-            kept: RwLock::new(KnownKept { as_of: Instant::now(), views: HashMap::new() }),
+            kept: RwLock::new(KnownKept::nothing()),
             turn_until: RwLock::default(),
         });
         redis.connect().await.map_err(|error| match error {
@@ -374,102 +370,6 @@ impl Redis {
         Ok(())
     }
 
-    /// As [`Head::watermark`](super::rocks::Head::watermark).
-    pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {
-        let mut command = redis::cmd("HGET");
-        command.arg(&self.names.watermark).arg(&view.0.to_be_bytes());
-        match self.now(&command)? {
-            Value::Nil => Ok(None),
-            Value::BulkString(bytes) => {
-                let bytes = <[u8; 8]>::try_from(&bytes[..])
-                    .map_err(|_| Error::Internal("the online store holds a broken watermark".into()))?;
-                Ok(Some(i64::from_be_bytes(bytes)))
-            }
-            _ => Err(self.explain(&unexpected())),
-        }
-    }
-
-    /// Moves the view's watermark to `to_us`, never back. Everything written before is in Redis first; what a crash of
-    /// Redis leaves of both is up to how it keeps its data.
-    pub fn set_watermark(&self, view: ViewId, to_us: i64) -> Result<()> {
-        let mut command = self.scripts.raise.run([self.names.watermark.as_bytes()].into_iter());
-        command.arg(&view.0.to_be_bytes()).arg(&to_us.to_be_bytes());
-        let load = self.scripts.raise.load();
-        let command = vec![(slot(self.slot_of_names()), command)];
-        let sent = async |connected: Arc<Connected>| connected.writes.send(command, &load).await;
-        self.wait(self.ask(WRITE_PATIENCE, sent)).map(drop)
-    }
-
-    /// The part of the three names that a cluster hashes.
-    fn slot_of_names(&self) -> &[u8] {
-        self.address.prefix.as_bytes()
-    }
-
-    /// As [`Head::begin`](super::rocks::Head::begin).
-    pub fn begin(&self, view: ViewId) -> Result<()> {
-        self.set_watermark(view, i64::MIN)
-    }
-
-    /// What is kept of the events of `view`, as far as is known here; none until it is materialized.
-    pub fn kept(&self, view: ViewId) -> Option<Arc<Kept>> {
-        self.kept.read().views.get(&view).cloned()
-    }
-
-    /// Makes sure that [`Redis::kept`] was read a short while ago, and says until when tiles may be read that are
-    /// understood by it. The keeper sees to it, as long as nothing holds it up.
-    pub async fn freshen_kept(&self) -> Result<Instant> {
-        if self.kept.read().as_of.elapsed() > KEPT_FRESH {
-            self.ask(self.deadline, async |connected: Arc<Connected>| self.read_kept(&connected).await)
-                .await?;
-        }
-        Ok(self.kept.read().as_of + KEPT_RELIED)
-    }
-
-    /// Makes [`Redis::kept`] what it is now.
-    pub fn reread_kept(&self) -> Result<()> {
-        self.wait(
-            self.ask(WRITE_PATIENCE, async |connected: Arc<Connected>| self.read_kept(&connected).await),
-        )
-    }
-
-    async fn read_kept(&self, connected: &Connected) -> RedisResult<()> {
-        // Before it is asked: the answer is not older than this.
-        let as_of = Instant::now();
-        let mut command = redis::cmd("HGETALL");
-        command.arg(&self.names.kept);
-        let Value::Array(entries) = connected.reads.command(&command).await? else {
-            return Err(unexpected());
-        };
-        let mut views = HashMap::with_capacity(entries.len() / 2);
-        for [view, kept] in entries.as_chunks().0 {
-            let (Value::BulkString(view), Value::BulkString(kept)) = (view, kept) else {
-                return Err(unexpected());
-            };
-            let view = <[u8; 8]>::try_from(&view[..]).map_err(|_| unexpected())?;
-            views.insert(ViewId(u64::from_be_bytes(view)), Arc::new(Kept::read(kept)));
-        }
-        let mut known = self.kept.write();
-        if known.as_of <= as_of {
-            *known = KnownKept { as_of, views };
-        }
-        Ok(())
-    }
-
-    /// Notes what is kept of the events of `view`, all of which are in. Where that is less than was kept, waits until no
-    /// server can still rely on the rest.
-    pub fn set_kept(&self, view: ViewId, kept: Kept) -> Result<()> {
-        self.reread_kept()?;
-        let is_less = self.kept(view).is_some_and(|before| !kept.holds(&before));
-        let mut command = redis::cmd("HSET");
-        command.arg(&self.names.kept).arg(&view.0.to_be_bytes()).arg(kept.write());
-        self.now(&command)?;
-        self.kept.write().views.insert(view, Arc::new(kept));
-        if is_less {
-            std::thread::sleep(KEPT_RELIED + KEEPER_PAUSE);
-        }
-        Ok(())
-    }
-
     /// Drops the rows of every view but `live`: those of definitions that have changed or gone.
     pub fn retain(&self, live: &[ViewId]) -> Result<()> {
         let mut command = redis::cmd("HKEYS");
@@ -493,9 +393,8 @@ impl Redis {
             self.now(&command).map(drop)
         };
         drop_from(&self.names.kept)?;
-        gone.iter().for_each(|view| {
-            self.kept.write().views.remove(view);
-        });
+        drop_from(&self.names.files_until)?;
+        self.kept.write().forget(&gone);
         self.wait(async {
             let shards = self.connected()?.writes.shards();
             try_join_all((0..shards).map(|shard| self.sweep(shard, &gone))).await

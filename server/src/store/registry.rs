@@ -33,14 +33,16 @@ use sqlx::sqlite::{
 pub use artifacts::{Artifacts, digest};
 pub use changes::Changes;
 
+use super::log::SharedLog;
 use crate::error::{Error, Result, is_lost};
 
-/// Numbered, and never edited once landed. SQLite does without the second: its model files lie beside it on the same
-/// disk, and a migration that it does not need would only keep earlier builds from reading it.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+/// Numbered, and never edited once landed. SQLite does without what several servers share: its model files lie beside it
+/// on the same disk, and a migration that it does not need would only keep earlier builds from reading it.
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "applies", include_str!("../../../migrations/0001_applies.sql")),
     (2, "artifacts", include_str!("../../../migrations/0002_artifacts.sql")),
     (3, "weights", include_str!("../../../migrations/0003_weights.sql")),
+    (4, "pushed", include_str!("../../../migrations/0004_pushed.sql")),
 ];
 const SQLITE_MIGRATIONS: &[i64] = &[1, 3];
 
@@ -194,6 +196,17 @@ impl Registry {
     /// Whether other servers may write it too.
     pub fn is_shared(&self) -> bool {
         matches!(self.database, Database::Postgres(_))
+    }
+
+    /// The log of pushed rows, where other servers may write the registry too.
+    pub async fn log(&self) -> Result<Option<SharedLog>> {
+        match &self.database {
+            Database::Sqlite(_) => Ok(None),
+            Database::Postgres(pool) => {
+                let options = PgConnectOptions::clone(&pool.connect_options());
+                Ok(Some(SharedLog::open(options).await?))
+            }
+        }
     }
 
     /// Number of the latest apply; 0 before the first one.

@@ -31,7 +31,7 @@ use csv::CsvFile;
 use files::HistoryFile;
 use parquet::ParquetFile;
 pub use partitions::Partitions;
-pub use pushed::{Pushed, PushedRows};
+pub use pushed::{Pushed, PushedRows, canonical};
 
 /// The number that stands for the file of all pushed rows: they count as arrived after all files.
 pub const PUSHED: u32 = Address::FILES_MAX;

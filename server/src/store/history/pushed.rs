@@ -162,6 +162,26 @@ impl Pushed {
         Arc::make_mut(sources.entry(source.to_owned()).or_default()).append(rows)
     }
 
+    /// The number that the next row of each source gets.
+    pub fn ends(&self) -> Vec<(String, u64)> {
+        self.sources.read().iter().map(|(source, rows)| (source.clone(), rows.end())).collect()
+    }
+
+    /// Adds rows of which the first has number `first`, less those that are here already.
+    pub fn append_at(&self, source: &str, first: u64, rows: RecordBatch) -> Result<()> {
+        let end = self.of(source).end();
+        if first > end {
+            return Err(Error::Internal(format!(
+                "pushed rows {end} to {first} of source `{source}` are missing in the log"
+            )));
+        }
+        let known = ((end - first) as usize).min(rows.num_rows());
+        if known == rows.num_rows() {
+            return Ok(());
+        }
+        self.append(source, rows.slice(known, rows.num_rows() - known))
+    }
+
     /// Writes the tail into files; gives the number up to which the online store need not keep rows any more.
     /// Rows may be appended meanwhile.
     pub fn seal(&self, source: &str) -> Result<u64> {
@@ -219,7 +239,7 @@ fn foreign(path: &Path) -> Error {
 }
 
 /// The rows in the columns of `schema`. One that the source did not have yet is null.
-fn canonical(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+pub fn canonical(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let column = |field: &Arc<Field>| match rows.column_by_name(field.name()) {
         Some(column) => conform(column, field.data_type()),
         None => Ok(new_null_array(field.data_type(), rows.num_rows())),

@@ -47,6 +47,8 @@ pub(super) struct Scripts {
     pub(super) replace_if: Named,
     /// A field of a hash and a number, eight bytes, big-endian: the larger one stays.
     pub(super) raise: Named,
+    /// What is stored (empty: nothing), and what is to take its place. Returns 1 where that is stored now, else 0.
+    pub(super) advance: Named,
     /// A token and milliseconds: whoever has the token, or comes where nobody has one, has it for so long. Returns 1 for
     /// them, else 0. Of 0 milliseconds: gives it back.
     pub(super) turn: Named,
@@ -60,6 +62,7 @@ impl Scripts {
             replace: Named::new(write("false")),
             replace_if: Named::new(REPLACE_IF.to_owned()),
             raise: Named::new(RAISE.to_owned()),
+            advance: Named::new(ADVANCE.to_owned()),
             turn: Named::new(TURN.to_owned()),
         }
     }
@@ -135,6 +138,15 @@ if stored then
 end
 redis.call('HSET', KEYS[1], field, value)
 return 1
+";
+
+const ADVANCE: &str = "
+local stored = redis.call('GET', KEYS[1]) or ''
+if stored == ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[2])
+  return 1
+end
+return stored == ARGV[2] and 1 or 0
 ";
 
 const TURN: &str = "

@@ -59,7 +59,7 @@ impl Redis {
     }
 
     /// Refuses to go on where the turn has ended without our doing.
-    pub(super) fn check_turn(&self) -> Result<()> {
+    pub fn check_turn(&self) -> Result<()> {
         match *self.turn_until.read() {
             Some(until) if Instant::now() > until => Err(Error::Unavailable(format!(
                 "the online store {} did not answer for so long that another server may materialize; materialize again",

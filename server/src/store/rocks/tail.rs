@@ -29,6 +29,8 @@ pub struct Commit {
     pub rows: Rows,
     /// Tiles of distinct keys, made from what is stored.
     pub tiles: Rows,
+    /// What each was made from, where that was sent over a network.
+    pub made_from: Vec<Option<Vec<u8>>>,
     /// Source, number of the first row, rows.
     pub tail: Vec<(String, u64, RecordBatch)>,
     /// What was seen now.
@@ -43,6 +45,10 @@ impl SeenKey {
     /// `what`, as seen by `source`.
     pub fn new(source: &str, what: &[u8]) -> SeenKey {
         SeenKey([source.as_bytes(), &[0], what].concat())
+    }
+
+    pub(in crate::store) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
