@@ -32,6 +32,7 @@ mod registry;
 mod rolling;
 mod routing;
 mod servers;
+mod shared;
 mod streams;
 mod support;
 mod windows;

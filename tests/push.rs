@@ -23,7 +23,7 @@ use crate::planes::{Server, blocking};
 use crate::random::Random;
 use crate::support::{Repository, materialize_to};
 
-const DEFINITIONS: &str = r#"
+pub(crate) const DEFINITIONS: &str = r#"
 kind: Entity
 name: card
 join_keys: [{name: card, type: string}]
@@ -362,7 +362,7 @@ async fn what_feasts_client_sends_is_understood() {
 }
 
 /// `count` rows of ten cards; their ids count on from `first`.
-fn rows(first: i64, count: i64) -> RecordBatch {
+pub(crate) fn rows(first: i64, count: i64) -> RecordBatch {
     let ids: Vec<i64> = (first..first + count).collect();
     let cards = ids.iter().map(|id| format!("card {}", id % 10));
     let at = ids.iter().map(|id| 1_767_225_600_000_000 + id * 1_000_000);
@@ -377,7 +377,7 @@ fn rows(first: i64, count: i64) -> RecordBatch {
 }
 
 /// Count and latest amount of each card at the end of time, by the head and by history.
-async fn both(quern: &Arc<Quern>) -> [BTreeMap<String, (i64, String)>; 2] {
+pub(crate) async fn both(quern: &Arc<Quern>) -> [BTreeMap<String, (i64, String)>; 2] {
     let live = quern.live();
     let service = Arc::clone(&live.catalog.services["fraud"]);
     let cards: ArrayRef = Arc::new(StringArray::from_iter_values((0..10).map(|card| format!("card {card}"))));
@@ -486,24 +486,26 @@ async fn a_server_killed_fifty_times_loses_no_acknowledged_row_and_doubles_none(
     assert_eq!(ids, total, "rows of history");
 }
 
+/// The rows as `/push` takes them.
+pub(crate) fn columns(batch: &RecordBatch) -> Value {
+    let value = |name: &str| -> Vec<Value> {
+        let column = batch.column_by_name(name).unwrap();
+        let text = |row| arrow::util::display::array_value_to_string(column, row).unwrap();
+        let cell = |row| match name {
+            "card" | "at" => json!(text(row)),
+            _ => serde_json::from_str(&text(row)).unwrap(),
+        };
+        (0..batch.num_rows()).map(cell).collect()
+    };
+    ["card", "at", "id", "amount", "parts"].into_iter().map(|name| (name, value(name))).collect()
+}
+
 /// Pushes ten rows at a time from id `first` on until the server is gone; the first id that was not acknowledged, and
 /// whether a push was under way.
 async fn push_on(client: quern::Client, first: i64) -> (i64, bool) {
     let mut next = first;
     loop {
-        let batch = rows(next, 10);
-        let value = |name: &str| -> Vec<Value> {
-            let column = batch.column_by_name(name).unwrap();
-            let text = |row| arrow::util::display::array_value_to_string(column, row).unwrap();
-            let cell = |row| match name {
-                "card" | "at" => json!(text(row)),
-                _ => serde_json::from_str(&text(row)).unwrap(),
-            };
-            (0..10).map(cell).collect()
-        };
-        let df: BTreeMap<&str, Vec<Value>> =
-            ["card", "at", "id", "amount", "parts"].into_iter().map(|name| (name, value(name))).collect();
-        let body = json!({"push_source_name": "payments", "df": df});
+        let body = json!({"push_source_name": "payments", "df": columns(&rows(next, 10))});
         match client.call::<PushReply>("/push", &body).await {
             Ok(reply) => assert_eq!(reply.accepted + reply.repeated, 10),
             Err(quern::Error::Server(reply)) => panic!("{reply:?}"),

@@ -15,7 +15,7 @@ use crate::support::Repository;
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn definitions(broker: &str, servers: &str) -> String {
+pub(crate) fn definitions(broker: &str, servers: &str) -> String {
     format!(
         "kind: Entity\nname: card\njoin_keys: [{{name: card, type: int64}}]\n---\n\
          kind: Source\nname: payments\nstream: {{broker: {broker}, servers: \"{servers}\", topic: payments}}\n\
@@ -28,7 +28,7 @@ fn definitions(broker: &str, servers: &str) -> String {
 }
 
 /// An event of one of ten cards; its amount is 1.
-fn event(number: u64) -> String {
+pub(crate) fn event(number: u64) -> String {
     let at = 1_767_225_600_000_000 + number * 1_000_000;
     json!({"card": number % 10, "at": at, "amount": 1.0, "besides": "x"}).to_string()
 }
@@ -46,7 +46,7 @@ async fn total(server: &Server) -> (i64, f64) {
 }
 
 /// Asks until so many payments are there; then no more may come.
-async fn until(server: &Server, payments: i64) {
+pub(crate) async fn until_counted(server: &Server, payments: i64) {
     let begun = Instant::now();
     loop {
         let (count, spent) = total(server).await;
@@ -71,16 +71,16 @@ async fn each_event_counts_once(broker: &str, servers: &str, mut send: impl FnMu
     send(vec!["no JSON".to_owned(), "[1]".to_owned(), json!({"card": 1, "at": "then"}).to_string()]);
     let quern = repository.open_applied().await;
     let server = Server::of(repository, quern).await;
-    until(&server, 300).await;
+    until_counted(&server, 300).await;
     let repository = server.stop_and_keep().await;
     send(events(200));
     let mut server = again(repository).await;
-    until(&server, 500).await;
+    until_counted(&server, 500).await;
     for _ in 0..5 {
         send(events(100));
         server = again(server.stop_and_keep().await).await;
     }
-    until(&server, 1_000).await;
+    until_counted(&server, 1_000).await;
     let repository = server.stop_and_keep().await;
     let quern = repository.open().await;
     assert_eq!(quern.history.pushed.of("payments").end(), 1_000);

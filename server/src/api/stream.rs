@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use feature_defs::{Broker, StreamSource};
 use quern::wire::PushTo;
+use tokio::runtime::Handle;
 
 use super::json;
 use crate::Quern;
@@ -93,6 +94,16 @@ async fn read(reader: Reader, stream: StreamSource) {
 struct Reader {
     quern: Arc<Quern>,
     source: String,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let (quern, source) = (Arc::clone(&self.quern), self.source.clone());
+        // Another server need not wait until our turn is over; where this fails, it does.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { quern.log.lease(&source, Duration::ZERO).await });
+        }
+    }
 }
 
 impl Reader {

@@ -99,8 +99,8 @@ pub(super) fn seal(quern: &Quern, source: &str) {
 }
 
 fn together(quern: &Quern, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
-    let (order, live) = in_order(quern)?;
-    let last = order.complete(quern, &live)?;
+    let (order, live, last) = in_order(quern)?;
+    order.complete(quern, &live, last)?;
     // Another server may have noted more as kept.
     quern.head.reread_kept()?;
     let now_us = Utc::now().timestamp_micros();
@@ -122,14 +122,14 @@ fn together(quern: &Quern, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
     Ok(answers)
 }
 
-/// The turn to commit, at a time when what is live here is what was applied last.
-pub(super) fn in_order(quern: &Quern) -> Result<(Order<'_>, Arc<Deployment>)> {
+/// The turn to commit, at a time when what is live here is what was applied last; and the number of the last commit.
+pub(super) fn in_order(quern: &Quern) -> Result<(Order<'_>, Arc<Deployment>, i64)> {
     let give_up = Instant::now() + APPLY_PATIENCE;
     loop {
         let order = quern.order()?;
         let live = quern.live();
-        if order.is_latest(&live)? {
-            return Ok((order, live));
+        if let Some(last) = order.last(&live)? {
+            return Ok((order, live, last));
         }
         if Instant::now() > give_up {
             return Err(Error::Unavailable(

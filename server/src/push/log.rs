@@ -147,10 +147,14 @@ impl Quern {
 impl Order<'_> {
     /// Whether `live` is what all servers were told to serve. One that is behind does not know what belongs in the head.
     pub(crate) fn is_latest(&self, live: &Deployment) -> Result<bool> {
-        match &self.quern.log {
-            Log::Shared(shared) => Ok(shared.log.state()?.applies == live.number),
-            Log::Local(_) | Log::Nowhere => Ok(true),
-        }
+        Ok(self.last(live)?.is_some())
+    }
+
+    /// Number of the last commit of a shared log, where `live` is the latest.
+    pub(super) fn last(&self, live: &Deployment) -> Result<Option<i64>> {
+        let Log::Shared(shared) = &self.quern.log else { return Ok(Some(0)) };
+        let state = shared.log.state()?;
+        Ok((state.applies == live.number).then_some(state.commits))
     }
 }
 
@@ -158,6 +162,8 @@ impl Shared {
     /// Adds to the copy what it lacks.
     pub(super) fn refresh(&self, quern: &Quern) -> Result<()> {
         let mut copied = self.copied.lock();
+        // At the first time, files may have all there is.
+        let at_least = if *copied == 0 { self.log.state()?.commits } else { 0 };
         loop {
             let (found, more) = self.log.since(*copied, &quern.history.pushed.ends())?;
             let last = found.last().map(|logged| logged.number);
@@ -166,11 +172,12 @@ impl Shared {
                 quern.history.pushed.append_at(&source, first, history)?;
                 grown.push(source);
             }
-            *copied = (*copied).max(more.or(last).unwrap_or(i64::MIN));
+            *copied = (*copied).max(more.or(last).unwrap_or(0));
             grown.sort_unstable();
             grown.dedup();
             grown.iter().for_each(|source| super::group::seal_if_large(quern, source));
             if more.is_none() {
+                *copied = (*copied).max(at_least);
                 return Ok(());
             }
         }

@@ -28,15 +28,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 impl Order<'_> {
-    /// Brings in what the head lacks. Gives the number of the last commit: everything up to it is in.
-    pub(super) fn complete(&self, quern: &Quern, live: &Deployment) -> Result<i64> {
-        let Log::Shared(shared) = &quern.log else { return Ok(0) };
-        let last = shared.log.state()?.commits;
+    /// Brings in what the head lacks of everything up to commit `last`, which is the last one.
+    pub(super) fn complete(&self, quern: &Quern, live: &Deployment, last: i64) -> Result<()> {
+        let Log::Shared(shared) = &quern.log else { return Ok(()) };
         shared.refresh(quern)?;
         let Some(applied) = shared.head.applied()? else {
             // A head that is new, or was lost: what came before is materialize's to bring in.
-            shared.note_applied(None, last)?;
-            return Ok(last);
+            return shared.note_applied(None, last);
         };
         if applied > last {
             tracing::error!(
@@ -44,8 +42,7 @@ impl Order<'_> {
                 last,
                 "the head is ahead of the log of pushed rows: was PostgreSQL restored from a backup?"
             );
-            shared.note_applied(Some(applied), last)?;
-            return Ok(last);
+            return shared.note_applied(Some(applied), last);
         }
         if applied < last {
             tracing::info!(commits = last - applied, "pushed rows that a server left behind are brought in");
@@ -59,7 +56,7 @@ impl Order<'_> {
             shared.note_applied(Some(from), to)?;
             from = to;
         }
-        Ok(last)
+        Ok(())
     }
 }
 
@@ -98,8 +95,8 @@ impl Quern {
         if applied.is_none() || applied != behind {
             return Ok(applied);
         }
-        let (order, live) = super::group::in_order(self)?;
-        order.complete(self, &live)?;
+        let (order, live, last) = super::group::in_order(self)?;
+        order.complete(self, &live, last)?;
         Ok(None)
     }
 }

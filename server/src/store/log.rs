@@ -94,7 +94,7 @@ impl SharedLog {
     /// Waits for the turn to commit.
     pub fn turn(&self) -> Result<Turn> {
         self.wait(async {
-            let mut connection = in_time(self.pool.acquire()).await?;
+            let mut connection = answer(self.pool.acquire()).await?;
             if let Err(error) = in_time(sqlx::raw_sql(TAKE_TURN).execute(&mut *connection)).await {
                 // It may wait for the lock still, and must not get it.
                 drop(connection.detach());

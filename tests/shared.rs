@@ -1,0 +1,449 @@
+//! Several servers over one Redis and one PostgreSQL: is every row that one of them acknowledged in all of them, once?
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+use parking_lot::RwLock;
+use quern::wire::{Code, PushReply, PushTo};
+use quern_server::push::{Push, push};
+use quern_server::{Error, Quern, Settings};
+use serde_json::{Value, json};
+
+use crate::binary;
+use crate::planes::{Server, blocking, until};
+use crate::postgres::Postgres;
+use crate::push::{DEFINITIONS, both, columns, rows};
+use crate::random::Random;
+use crate::redis_server::RedisServer;
+use crate::streams;
+use crate::support::{Repository, materialize_to};
+
+/// After every event, µs.
+const LATER_US: i64 = 1_800_000_000_000_000;
+
+/// What servers share.
+struct Shared {
+    postgres: Postgres,
+    redis: RedisServer,
+    definitions: String,
+}
+
+impl Shared {
+    /// A Redis that forgets nothing it has answered for, and a database; the definitions are applied.
+    async fn start(definitions: &str) -> Shared {
+        let redis = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+        let shared = Shared { postgres: Postgres::start().await, redis, definitions: definitions.to_owned() };
+        let repository = shared.repository();
+        blocking(move || binary::run(repository.path(), &["apply"]).answer()).await;
+        shared
+    }
+
+    /// A server's folder.
+    fn repository(&self) -> Repository {
+        let repository = Repository::new(&self.definitions);
+        repository.write("logins.csv", "card,at\n");
+        let (registry, online) = (self.postgres.url(), self.redis.url());
+        let settings = format!("registry: {registry}\nonline: {online}\nonline_timeout: 20s\n");
+        repository.write("quern.yaml", settings);
+        repository
+    }
+}
+
+async fn open(repository: &Repository) -> Arc<Quern> {
+    Quern::open(Settings::load_from(repository.path(), |_| None, &[]).unwrap()).await.unwrap()
+}
+
+fn batch(rows: RecordBatch, key: Option<&str>) -> Push {
+    Push {
+        source: "payments".into(),
+        rows,
+        rejected: Vec::new(),
+        to: PushTo::OnlineAndOffline,
+        idempotency_key: key.map(str::to_owned),
+        positions: Vec::new(),
+    }
+}
+
+/// How many rows look-ups and training sets count at this server.
+async fn counts(quern: &Arc<Quern>) -> [i64; 2] {
+    both(quern).await.map(|cards| cards.values().map(|(count, _)| *count).sum())
+}
+
+/// The same, where they say the same card by card.
+async fn total(quern: &Arc<Quern>) -> i64 {
+    let [head, history] = both(quern).await;
+    assert_eq!(head, history);
+    head.values().map(|(count, _)| *count).sum()
+}
+
+/// Waits until the server knows that the windows are kept: the first push of all says so, and is heard within seconds.
+async fn knows_windows(quern: &Arc<Quern>) {
+    let id = quern.live().catalog.views["spending"].id;
+    until("a view that is kept", async || quern.head.kept(id).map(drop)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rows_pushed_at_three_servers_are_in_all_of_them_at_once_and_once() {
+    let shared = Shared::start(DEFINITIONS).await;
+    let repositories = [shared.repository(), shared.repository(), shared.repository()];
+    let mut servers = Vec::new();
+    for repository in &repositories {
+        servers.push(open(repository).await);
+    }
+    assert_eq!(push(&servers[0], batch(rows(0, 10), None)).await.unwrap().accepted, 10);
+    for server in &servers {
+        knows_windows(server).await;
+        assert_eq!(total(server).await, 10);
+    }
+    let (begun, acknowledged) = (Arc::new(AtomicI64::new(10)), Arc::new(AtomicI64::new(10)));
+    let pushers = (0..6).map(|pusher| {
+        let (servers, begun, acknowledged) = (servers.clone(), Arc::clone(&begun), Arc::clone(&acknowledged));
+        tokio::spawn(async move {
+            for chunk in 0..30 {
+                let rows = rows((pusher as i64 + 1) * 1_000 + chunk * 10, 10);
+                begun.fetch_add(10, Ordering::SeqCst);
+                let reply = push(&servers[pusher % 3], batch(rows, None)).await.unwrap();
+                assert_eq!(reply.accepted, 10);
+                acknowledged.fetch_add(10, Ordering::SeqCst);
+                if chunk % 5 == 4 {
+                    // At another server than it was pushed to.
+                    let least = acknowledged.load(Ordering::SeqCst);
+                    let counts = counts(&servers[(pusher + 1) % 3]).await;
+                    let most = begun.load(Ordering::SeqCst);
+                    let fits = |count: &i64| (least..=most).contains(count);
+                    assert!(counts.iter().all(fits), "{counts:?} of {least} to {most}");
+                }
+            }
+        })
+    });
+    for pusher in pushers.collect::<Vec<_>>() {
+        pusher.await.unwrap();
+    }
+    for server in &servers {
+        assert_eq!(total(server).await, 1_810);
+        assert_eq!(server.history.pushed.of("payments").end(), 1_810);
+    }
+
+    // What one server has seen, the others have seen.
+    let reply = push(&servers[2], batch(rows(0, 10), None)).await.unwrap();
+    assert_eq!((reply.accepted, reply.repeated), (0, 10));
+    let keyed = push(&servers[0], batch(rows(10_000, 10), Some("k"))).await.unwrap();
+    assert_eq!(keyed.accepted, 10);
+    let keyed = push(&servers[1], batch(rows(10_000, 10), Some("k"))).await.unwrap();
+    assert_eq!((keyed.accepted, keyed.repeated), (0, 10));
+    let refused = push(&servers[2], batch(rows(10_010, 10), Some("k"))).await.unwrap_err();
+    assert!(matches!(refused, Error::Refused(_)), "{refused}");
+    // An event with another content takes the place of the one before: its tiles are made anew.
+    let mut corrected = rows(7, 1).columns().to_vec();
+    corrected[3] = Arc::new(Float64Array::from(vec![1_000_000.0])) as ArrayRef;
+    let corrected = RecordBatch::try_new(rows(7, 1).schema(), corrected).unwrap();
+    assert_eq!(push(&servers[1], batch(corrected, None)).await.unwrap().accepted, 1);
+    // For look-ups alone, at all servers.
+    let only = Push { to: PushTo::Online, ..batch(rows(20_000, 10), None) };
+    assert_eq!(push(&servers[0], only).await.unwrap().accepted, 10);
+    for server in &servers {
+        assert_eq!(counts(server).await, [1_830, 1_820]);
+    }
+    materialize_to(&servers[2], LATER_US);
+    // A new server has all of it, and one that comes back reads on from its files.
+    servers[1].seal_pushed("payments");
+    drop(servers.remove(1));
+    for repository in [&repositories[1], &shared.repository()] {
+        let server = open(repository).await;
+        // The run has left out of the windows what history does not know; the latest rows stay.
+        assert_eq!(counts(&server).await, [1_820, 1_820]);
+        assert_eq!(push(&server, batch(rows(0, 10), None)).await.unwrap().repeated, 10);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn runs_at_one_server_beside_pushes_at_others_end_in_one_truth() {
+    let shared = Shared::start(&without_ids()).await;
+    let repositories = [shared.repository(), shared.repository(), shared.repository()];
+    let mut servers = Vec::new();
+    for repository in &repositories {
+        servers.push(open(repository).await);
+    }
+    // As many runs, and as many pushes, as it takes to meet often.
+    let (runs, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let running = {
+        let (quern, runs, done) = (Arc::clone(&servers[0]), Arc::clone(&runs), Arc::clone(&done));
+        tokio::task::spawn_blocking(move || {
+            while !done.load(Ordering::Relaxed) {
+                materialize_to(&quern, LATER_US);
+                quern.seal_pushed("payments");
+                runs.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let pushers = (0..4).map(|pusher| {
+        let (quern, runs) = (Arc::clone(&servers[1 + pusher as usize % 2]), Arc::clone(&runs));
+        tokio::spawn(async move {
+            let mut chunk = 0;
+            while chunk < 30 || runs.load(Ordering::Relaxed) < 5 {
+                let pushed = push(&quern, batch(rows(pusher * 1_000_000 + chunk * 10, 10), None)).await;
+                assert_eq!(pushed.unwrap().accepted, 10);
+                chunk += 1;
+            }
+            chunk * 10
+        })
+    });
+    let mut pushed = 0;
+    for pusher in pushers.collect::<Vec<_>>() {
+        pushed += pusher.await.unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    running.await.unwrap();
+    println!("{pushed} rows pushed, {} runs over history meanwhile", runs.load(Ordering::Relaxed));
+    for server in &servers {
+        knows_windows(server).await;
+        assert_eq!(total(server).await, pushed);
+    }
+}
+
+/// The definitions without `event_id`: nothing but what tells repetitions keeps a row from counting twice.
+fn without_ids() -> String {
+    DEFINITIONS.replace("event_id: [id]\n", "")
+}
+
+/// Pushes ten rows at a time to one server after the other until `done`, each under a key; as a client does, the same
+/// again where it got no answer. Gives how many rows were acknowledged, and how often it asked again.
+async fn push_on(client: usize, urls: Arc<RwLock<Vec<String>>>, done: Arc<AtomicBool>) -> (i64, i64) {
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+    let (mut next, mut turn, mut again) = (0, client, 0);
+    while !done.load(Ordering::Relaxed) {
+        let first = client as i64 * 1_000_000 + next;
+        let df = columns(&rows(first, 10));
+        let key = first.to_string();
+        let body = json!({"push_source_name": "payments", "df": df, "idempotency_key": key}).to_string();
+        loop {
+            let servers = urls.read().clone();
+            turn += 1;
+            let url = format!("{}/push", servers[turn % servers.len()]);
+            let Ok(reply) = http.post(url).body(body.clone()).send().await else {
+                again += 1;
+                continue;
+            };
+            let status = reply.status().as_u16();
+            let Ok(text) = reply.text().await else {
+                again += 1;
+                continue;
+            };
+            if status == 200 {
+                let reply: PushReply = serde_json::from_str(&text).unwrap();
+                assert_eq!(reply.accepted + reply.repeated, 10);
+                break;
+            }
+            let reply: quern::wire::ErrorReply = serde_json::from_str(&text).unwrap();
+            assert_eq!((status, reply.code), (503, Code::Unavailable), "{text}");
+            again += 1;
+        }
+        next += 10;
+    }
+    (next, again)
+}
+
+const KILLS: usize = 30;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_killed_while_others_go_on_lose_no_acknowledged_row_and_double_none() {
+    let mut random = Random::new("shared");
+    let shared = Shared::start(&without_ids()).await;
+    let repositories = [shared.repository(), shared.repository(), shared.repository()];
+    let mut servers: Vec<_> =
+        repositories.iter().map(|one| Some(binary::Server::start(one.path()))).collect();
+    let urls = servers.iter().flatten().map(|server| server.url.clone()).collect::<Vec<_>>();
+    let (urls, done) = (Arc::new(RwLock::new(urls)), Arc::new(AtomicBool::new(false)));
+    let clients: Vec<_> =
+        (0..3).map(|client| tokio::spawn(push_on(client, Arc::clone(&urls), Arc::clone(&done)))).collect();
+    for _ in 0..KILLS {
+        tokio::time::sleep_until(tokio::time::Instant::now() + random.below(Duration::from_millis(150)))
+            .await;
+        let victim = random.next() as usize % 3;
+        servers[victim].take().unwrap().kill();
+        let folder = repositories[victim].path().to_owned();
+        let server = blocking(move || binary::Server::start(&folder)).await;
+        urls.write()[victim] = server.url.clone();
+        servers[victim] = Some(server);
+    }
+    done.store(true, Ordering::Relaxed);
+    let (mut acknowledged, mut again) = (0, 0);
+    for client in clients {
+        let (rows, asked_again) = client.await.unwrap();
+        acknowledged += rows;
+        again += asked_again;
+    }
+    println!("{acknowledged} rows acknowledged, {KILLS} kills, {again} pushes sent again");
+    assert!(acknowledged > 500 && again > KILLS as i64 / 3);
+    // At the servers that are left, and at a new one.
+    let quern = open(&shared.repository()).await;
+    assert_eq!(total(&quern).await, acknowledged);
+    assert_eq!(quern.history.pushed.of("payments").end() as i64, acknowledged);
+    let urls = urls.read().clone();
+    for url in urls {
+        let client = quern::Client::connect(url).await.unwrap();
+        let cards: Vec<String> = (0..10).map(|card| format!("card {card}")).collect();
+        let asked = json!({"feature_service": "fraud", "entities": {"card": cards}});
+        let reply: Value = client.call("/get-online-features", &asked).await.unwrap();
+        let names = reply["metadata"]["feature_names"].as_array().unwrap();
+        let place = names.iter().position(|name| name == "payments_lifetime").unwrap();
+        let counts = reply["results"][place]["values"].as_array().unwrap();
+        assert_eq!(counts.iter().filter_map(Value::as_i64).sum::<i64>(), acknowledged);
+    }
+}
+
+/// Pushes ten rows; status and words.
+async fn pushed(server: &Server, first: i64) -> (u16, String) {
+    let body = json!({"push_source_name": "payments", "df": columns(&rows(first, 10))}).to_string();
+    server.ask("POST", "/push", body).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_or_a_redis_that_is_away_takes_no_row_with_it() {
+    let mut shared = Shared::start(DEFINITIONS).await;
+    let (here, there) = (shared.repository(), shared.repository());
+    let (one, other) = (open(&here).await, open(&there).await);
+    let servers = [Server::of(here, Arc::clone(&one)).await, Server::of(there, Arc::clone(&other)).await];
+    assert_eq!(pushed(&servers[0], 0).await.0, 200);
+    for quern in [&one, &other] {
+        knows_windows(quern).await;
+    }
+    let look_up = json!({"feature_service": "fraud", "entities": {"card": ["card 1"]}}).to_string();
+    let mut next = 10;
+    for _ in 0..2 {
+        shared.postgres.stop();
+        for server in &servers {
+            let (status, text) = pushed(server, next).await;
+            assert!(status == 503 && text.contains("the log of pushed rows: registry: "), "{status} {text}");
+            assert_eq!(server.ask("POST", "/get-online-features", look_up.clone()).await.0, 200);
+        }
+        shared.postgres.run().await;
+        for server in &servers {
+            let back = async || (pushed(server, next).await.0 == 200).then_some(());
+            until("a push that is taken", back).await;
+            next += 10;
+        }
+    }
+    for quern in [&one, &other] {
+        assert_eq!(total(quern).await, next);
+    }
+
+    // Redis ends in the middle of pushes, which are sent again until they are taken.
+    let (done, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let pushers = [Arc::clone(&one), Arc::clone(&other)].into_iter().zip(1..).map(|(quern, pusher)| {
+        let (done, acknowledged) = (Arc::clone(&done), Arc::clone(&acknowledged));
+        tokio::spawn(async move {
+            let mut next = 0;
+            while !done.load(Ordering::Relaxed) {
+                let rows = rows(pusher * 1_000_000 + next, 10);
+                match push(&quern, batch(rows, None)).await {
+                    Ok(reply) => {
+                        assert_eq!(reply.accepted + reply.repeated, 10);
+                        acknowledged.fetch_add(10, Ordering::SeqCst);
+                        next += 10;
+                    }
+                    Err(Error::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        })
+    });
+    let pushers: Vec<_> = pushers.collect();
+    let mut random = Random::new("redis away");
+    for round in 0..5 {
+        let goal = acknowledged.load(Ordering::SeqCst) + 50;
+        until("pushes that are taken", async || (acknowledged.load(Ordering::SeqCst) >= goal).then_some(()))
+            .await;
+        tokio::time::sleep(random.below(Duration::from_millis(20))).await;
+        shared.redis.kill();
+        let (status, text) = pushed(&servers[1], 5_000_000 + round).await;
+        assert!(status == 503 && text.contains("the online store"), "{status} {text}");
+        shared.redis.restart();
+    }
+    done.store(true, Ordering::Relaxed);
+    for pusher in pushers {
+        pusher.await.unwrap();
+    }
+    // What no answer came to may be in the log; without another push it is in the head before long.
+    let history = |counts: &std::collections::BTreeMap<String, (i64, String)>| -> i64 {
+        counts.values().map(|(count, _)| *count).sum()
+    };
+    for quern in [&one, &other] {
+        until("a head that has all", async || {
+            let [head, past] = both(quern).await;
+            (head == past).then_some(())
+        })
+        .await;
+        let [head, _] = both(quern).await;
+        let acknowledged = next + acknowledged.load(Ordering::SeqCst) as i64;
+        // Neither of the two pushers has one under way any more; of those to the dead Redis none was logged.
+        let counted = history(&head);
+        assert!((acknowledged..=acknowledged + 20).contains(&counted), "{counted} of {acknowledged}");
+        assert_eq!(quern.history.pushed.of("payments").end() as i64, counted);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_that_read_one_stream_count_each_event_once() {
+    let events = RedisServer::start(&[]);
+    let shared = Shared::start(&streams::definitions("redis", &events.url())).await;
+    let mut connection = events.connection();
+    let mut number = 0;
+    let mut send = |count: u64| {
+        for event in (number..number + count).map(streams::event) {
+            let () = redis::cmd("XADD")
+                .arg("payments")
+                .arg("*")
+                .arg("json")
+                .arg(event)
+                .query(&mut connection)
+                .unwrap();
+        }
+        number += count;
+    };
+    send(300);
+    let (here, there) = (shared.repository(), shared.repository());
+    let (one, other) = (open(&here).await, open(&there).await);
+    let mut servers = vec![Server::of(here, one).await, Server::of(there, other).await];
+    for server in &servers {
+        streams::until_counted(server, 300).await;
+    }
+    for round in 1..=3 {
+        send(200);
+        // Whichever of them reads, it ends at some time, and the other one goes on.
+        let repository = servers.remove(0).stop_and_keep().await;
+        send(100);
+        let quern = open(&repository).await;
+        servers.push(Server::of(repository, quern).await);
+        streams::until_counted(&servers[0], 300 + round * 300).await;
+        streams::until_counted(&servers[1], 300 + round * 300).await;
+    }
+    let quern = open(&shared.repository()).await;
+    assert_eq!(total_events(&quern).await, 1_200);
+}
+
+/// Rows of history; a run over it brings this server's copy of the log up to date.
+async fn total_events(quern: &Arc<Quern>) -> u64 {
+    materialize_to(quern, LATER_US);
+    quern.history.pushed.of("payments").end()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_head_without_a_shared_registry_takes_no_pushes_and_reads_no_streams() {
+    let redis = RedisServer::start(&[]);
+    let repository = Repository::new(DEFINITIONS);
+    repository.write("logins.csv", "card,at\n");
+    repository.write("quern.yaml", format!("online: {}\n", redis.url()));
+    let path = repository.path().to_owned();
+    blocking(move || binary::run(&path, &["apply"]).answer()).await;
+    let quern = open(&repository).await;
+    let server = Server::of(repository, quern).await;
+    let body = json!({"push_source_name": "payments", "df": columns(&rows(0, 1))}).to_string();
+    assert_eq!(
+        server.refusal("POST", "/push", body).await,
+        "409 refused: this server's online store is shared, and rows pushed here would be in no other server's \
+         history: the servers need a registry that they share too; set `registry: postgres://…` on each of them"
+    );
+}
