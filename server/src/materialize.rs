@@ -126,7 +126,7 @@ pub fn materialize(
         }
         let (scan, pushed_end) = {
             // No push is half in history and half in the head.
-            let order = quern.order()?;
+            let order = quern.order_of(&source.name)?;
             if !order.is_latest(live)? {
                 return Err(Error::Unavailable(OTHER_DEFINITIONS.into()));
             }
@@ -242,7 +242,7 @@ impl Run<'_> {
         let stretch = Stretch { from_us, to_us, keys, kept, since, is_held: false };
         let upserted = windows::bring_in(self.quern, &self.scan, self.view, &stretch, &note)?;
         if from_us == i64::MIN {
-            let order = self.quern.order()?;
+            let order = self.quern.order_of(&self.view.source)?;
             // Who serves other definitions may have pushed into tiles what these keep no more.
             if !order.is_latest(self.live)? {
                 return Err(Error::Unavailable(OTHER_DEFINITIONS.into()));
@@ -342,7 +342,7 @@ impl Run<'_> {
 
     /// Rows that were pushed meanwhile came later than all others of their times, and may have been replaced by them.
     fn bring_in_since(&self) -> Result<()> {
-        let _order = self.quern.order()?;
+        let _order = self.quern.order_of(&self.view.source)?;
         self.quern.refresh(&self.view.source)?;
         let pushed = self.quern.history.pushed.of(&self.view.source);
         for (first, since) in pushed.since(self.pushed_end, self.scan.schema())? {

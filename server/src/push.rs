@@ -9,6 +9,7 @@ mod log;
 mod missing;
 mod repeats;
 mod rows;
+mod seal;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -175,7 +176,7 @@ impl Quern {
 
     /// Writes the rows pushed to `source` that are in no file yet into one, unless the head is being made.
     pub fn seal_pushed(&self, source: &str) {
-        group::seal(self, source);
+        seal::seal(self, source);
     }
 }
 

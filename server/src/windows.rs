@@ -428,7 +428,7 @@ pub(crate) fn bring_in(
             let mut chunks = std::mem::take(&mut *filled[bucket].lock());
             let keys = std::mem::take(&mut *tables[bucket].lock());
             // From here on no push comes between what is read and what is written.
-            let _order = if stretch.is_held { None } else { Some(quern.order()?) };
+            let _order = if stretch.is_held { None } else { Some(quern.order_of(&view.source)?) };
             // Before what was pushed is asked for: whatever another server brings in after this is found below, where
             // the lock was lost without our knowing.
             let stored = quern.head.get_many(&wanted(view, &keys))?;

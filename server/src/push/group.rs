@@ -21,14 +21,14 @@ use quern_engine::asof::KeyTable;
 use quern_engine::windows::Windows;
 
 use super::log::{Log, Memory, Order, Shared};
+use super::missing::Anew;
 use super::repeats::{all_known_key, digest, events, position_key, push_key};
-use super::{Job, Position, Push};
+use super::{Job, Position, Push, seal};
 use crate::error::{Error, Result};
 use crate::materialize::newest;
-use crate::metrics::metrics;
 use crate::store::log::Logged;
 use crate::store::rocks::{Commit, Head, Seen, SeenKey};
-use crate::windows::{self, Stretch};
+use crate::windows;
 use crate::{Deployment, Quern};
 
 /// How long a push is known by its idempotency key, and an event by its `event_id`.
@@ -36,10 +36,6 @@ const KNOWN_US: i64 = 86_400_000_000;
 /// How long an apply of another server may take to go live here while pushes wait, and how often it is looked for.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
 const APPLY_PAUSE: Duration = Duration::from_millis(20);
-/// From so many rows on, or so many bytes, the tail is written into a file.
-const SEAL_ROWS: usize = 1 << 17;
-const SEAL_BYTES: usize = 64 << 20;
-
 /// Commits all jobs and answers them.
 pub(super) fn commit(quern: &Arc<Quern>, jobs: Vec<Job>) {
     let together = together(quern, &jobs);
@@ -65,44 +61,16 @@ pub(super) fn commit(quern: &Arc<Quern>, jobs: Vec<Job>) {
     sources.sort_unstable();
     sources.dedup();
     for source in sources {
-        if is_large(quern, &source) {
+        if seal::is_large(quern, &source) {
             let quern = Arc::clone(quern);
-            tokio::task::spawn_blocking(move || seal(&quern, &source));
+            tokio::task::spawn_blocking(move || seal::seal(&quern, &source));
         }
     }
-}
-
-/// Whether the tail is to be written into a file.
-fn is_large(quern: &Quern, source: &str) -> bool {
-    let (rows, bytes) = quern.history.pushed.of(source).tail_size();
-    metrics().pushed_tail_rows.with_label_values(&[source]).set(rows as i64);
-    rows >= SEAL_ROWS || bytes >= SEAL_BYTES
-}
-
-/// Writes the tail into files where it is so large.
-pub(super) fn seal_if_large(quern: &Quern, source: &str) {
-    if is_large(quern, source) {
-        seal(quern, source);
-    }
-}
-
-/// Writes the tail into files.
-pub(super) fn seal(quern: &Quern, source: &str) {
-    // Whoever makes the head from history takes from the tail what came meanwhile: it stays until then.
-    let Some(_alone) = quern.materializing.try_lock() else { return };
-    let sealed = quern.history.pushed.seal(source).and_then(|end| quern.log.sealed(source, end));
-    if let Err(error) = sealed {
-        tracing::warn!(source, cause = %error, "pushed rows could not be written into a file; they stay in the tail");
-    }
-    let (rows, _) = quern.history.pushed.of(source).tail_size();
-    metrics().pushed_tail_rows.with_label_values(&[source]).set(rows as i64);
 }
 
 fn together(quern: &Quern, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
     let (order, live, last) = in_order(quern)?;
     order.complete(quern, &live, last)?;
-    // Another server may have noted more as kept.
-    quern.head.reread_kept()?;
     let now_us = Utc::now().timestamp_micros();
     let mut memory = Memory::default();
     let keys = jobs.iter().map(|job| keys(&live, &job.push)).collect::<Result<Vec<_>>>()?.concat();
@@ -421,32 +389,5 @@ impl Group<'_> {
         let made_from = windows::on_top(self.quern, view, rows, first, &is_sound, tiles)?;
         self.commit.made_from.extend(made_from);
         Ok(Some(anew.into_inner()).filter(|anew| !anew.keys.is_empty()))
-    }
-}
-
-/// Keys whose tiles must be made anew from history.
-pub(super) struct Anew<'a> {
-    pub(super) view: &'a ViewPlan,
-    pub(super) windows: &'a Windows,
-    pub(super) keys: KeyTable,
-    pub(super) from_us: i64,
-}
-
-impl Anew<'_> {
-    /// The caller keeps pushes waiting.
-    pub(super) fn make(&self, quern: &Quern, live: &Deployment) -> Result<()> {
-        let since = quern.history.pushed.of(&self.view.source).end();
-        let scan = crate::point_in_time::open(quern, live, self.view)?;
-        let stretch = Stretch {
-            // What lies before the days of a window over all time is one state, from which nothing can be taken.
-            from_us: if self.windows.has_lifetime() { i64::MIN } else { self.from_us },
-            to_us: i64::MAX,
-            keys: Some(&self.keys),
-            kept: windows::kept(quern, self.view, self.windows),
-            since,
-            is_held: true,
-        };
-        windows::bring_in(quern, &scan, self.view, &stretch, &|_, _| ())?;
-        Ok(())
     }
 }

@@ -75,6 +75,13 @@ impl Log {
         }
     }
 
+    pub(super) fn shared(&self) -> Option<&Shared> {
+        match self {
+            Log::Shared(shared) => Some(shared),
+            Log::Local(_) | Log::Nowhere => None,
+        }
+    }
+
     /// Whether pushes can be taken here at all.
     pub(crate) fn check(&self) -> Result<()> {
         match self {
@@ -116,7 +123,7 @@ impl Log {
 
 /// The turn to change history or the head: nobody else does, here or at another server, until this is dropped.
 pub(crate) struct Order<'q> {
-    quern: &'q Quern,
+    shared: Option<&'q Shared>,
     // Given back first, so that whoever waits here does not wait there.
     _turn: Option<Turn>,
     _here: MutexGuard<'q, ()>,
@@ -126,19 +133,27 @@ impl Quern {
     /// Waits for the turn to change history or the head.
     pub(crate) fn order(&self) -> Result<Order<'_>> {
         let here = self.pushing.order.lock();
-        let turn = match &self.log {
-            Log::Local(_) | Log::Nowhere => None,
-            Log::Shared(shared) => Some(shared.log.turn()?),
-        };
-        Ok(Order { quern: self, _turn: turn, _here: here })
+        let shared = self.log.shared();
+        let turn = shared.map(|shared| shared.log.turn()).transpose()?;
+        Ok(Order { shared, _turn: turn, _here: here })
+    }
+
+    /// The same for what belongs to one source: where nobody pushes to it, no other server has a turn.
+    pub(crate) fn order_of(&self, source: &str) -> Result<Order<'_>> {
+        match self.takes_pushes(source) {
+            true => self.order(),
+            false => Ok(Order { shared: None, _turn: None, _here: self.pushing.order.lock() }),
+        }
+    }
+
+    fn takes_pushes(&self, source: &str) -> bool {
+        self.live().catalog.definitions.sources.get(source).is_some_and(|source| source.push)
     }
 
     /// Brings this server's copy of what was pushed to `source` up to date.
     pub(crate) fn refresh(&self, source: &str) -> Result<()> {
-        let takes_pushes =
-            || self.live().catalog.definitions.sources.get(source).is_some_and(|source| source.push);
-        match &self.log {
-            Log::Shared(shared) if takes_pushes() => shared.refresh(self),
+        match self.log.shared() {
+            Some(shared) if self.takes_pushes(source) => shared.refresh(self),
             _ => Ok(()),
         }
     }
@@ -152,7 +167,7 @@ impl Order<'_> {
 
     /// Number of the last commit of a shared log, where `live` is the latest.
     pub(super) fn last(&self, live: &Deployment) -> Result<Option<i64>> {
-        let Log::Shared(shared) = &self.quern.log else { return Ok(Some(0)) };
+        let Some(shared) = self.shared else { return Ok(Some(0)) };
         let state = shared.log.state()?;
         Ok((state.applies == live.number).then_some(state.commits))
     }
@@ -175,7 +190,7 @@ impl Shared {
             *copied = (*copied).max(more.or(last).unwrap_or(0));
             grown.sort_unstable();
             grown.dedup();
-            grown.iter().for_each(|source| super::group::seal_if_large(quern, source));
+            grown.iter().for_each(|source| super::seal::seal_if_large(quern, source));
             if more.is_none() {
                 *copied = (*copied).max(at_least);
                 return Ok(());
@@ -227,8 +242,8 @@ pub(super) struct Memory(HashMap<SeenKey, Option<Seen>>);
 impl Memory {
     /// Asks for what is known of `keys`, where asking is dear.
     pub(super) fn fetch(&mut self, log: &Log, keys: Vec<SeenKey>, now_us: i64) -> Result<()> {
-        if let Log::Shared(_) = log {
-            let found = log.seen(&keys, now_us)?;
+        if let Some(shared) = log.shared() {
+            let found = shared.log.seen(&keys, now_us)?;
             self.0.extend(keys.into_iter().zip(found));
         }
         Ok(())

@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use chrono::Utc;
+use quern_engine::ViewPlan;
 use quern_engine::asof::KeyTable;
 use quern_engine::windows::Windows;
 
-use super::group::Anew;
-use super::log::{Log, Order, Shared};
+use super::log::{Order, Shared};
 use crate::error::Result;
 use crate::follow::Task;
 use crate::materialize::newest;
 use crate::store::log::{Logged, PAGE};
 use crate::store::rocks::{Commit, Rows};
-use crate::windows;
+use crate::windows::{self, Stretch};
 use crate::{Deployment, Quern};
 
 /// How often it is looked whether the head is behind, and how often what was seen is forgotten.
@@ -30,7 +30,9 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 impl Order<'_> {
     /// Brings in what the head lacks of everything up to commit `last`, which is the last one.
     pub(super) fn complete(&self, quern: &Quern, live: &Deployment, last: i64) -> Result<()> {
-        let Log::Shared(shared) = &quern.log else { return Ok(()) };
+        let Some(shared) = quern.log.shared() else { return Ok(()) };
+        // Another server may have noted more as kept.
+        shared.head.reread_kept()?;
         shared.refresh(quern)?;
         let Some(applied) = shared.head.applied()? else {
             // A head that is new, or was lost: what came before is materialize's to bring in.
@@ -65,7 +67,7 @@ impl Quern {
     /// any more; none where a group of pushes is one write.
     pub fn complete(self: &Arc<Self>) -> Option<Task> {
         let quern = Arc::clone(self);
-        matches!(self.log, Log::Shared(_)).then(|| {
+        self.log.shared().is_some().then(|| {
             Task::spawn(async move {
                 let (mut behind, mut next) = (None, Instant::now() + FORGET_EVERY);
                 loop {
@@ -84,7 +86,7 @@ impl Quern {
 
     /// Where the head is behind, as it was the last time, brings in what it lacks. Gives how far it is, if it is behind.
     fn look_after_log(&self, behind: Option<i64>, forgets: bool) -> Result<Option<i64>> {
-        let Log::Shared(shared) = &self.log else { return Ok(None) };
+        let Some(shared) = self.log.shared() else { return Ok(None) };
         if forgets {
             shared.log.forget(Utc::now().timestamp_micros())?;
         }
@@ -136,4 +138,31 @@ fn bring_in(quern: &Quern, live: &Deployment, shared: &Shared, logged: &Logged) 
         }
     }
     Ok(())
+}
+
+/// Keys whose tiles must be made anew from history.
+pub(super) struct Anew<'a> {
+    pub(super) view: &'a ViewPlan,
+    pub(super) windows: &'a Windows,
+    pub(super) keys: KeyTable,
+    pub(super) from_us: i64,
+}
+
+impl Anew<'_> {
+    /// The caller keeps pushes waiting.
+    pub(super) fn make(&self, quern: &Quern, live: &Deployment) -> Result<()> {
+        let since = quern.history.pushed.of(&self.view.source).end();
+        let scan = crate::point_in_time::open(quern, live, self.view)?;
+        let stretch = Stretch {
+            // What lies before the days of a window over all time is one state, from which nothing can be taken.
+            from_us: if self.windows.has_lifetime() { i64::MIN } else { self.from_us },
+            to_us: i64::MAX,
+            keys: Some(&self.keys),
+            kept: windows::kept(quern, self.view, self.windows),
+            since,
+            is_held: true,
+        };
+        windows::bring_in(quern, &scan, self.view, &stretch, &|_, _| ())?;
+        Ok(())
+    }
 }

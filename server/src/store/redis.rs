@@ -31,42 +31,34 @@
 //! background, has connected anew and had an answer.
 
 mod address;
+mod connection;
 mod known;
 mod link;
 mod scripts;
 mod turn;
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use parking_lot::RwLock;
 use quern_engine::ViewId;
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, RedisResult, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::timeout;
 
 pub use self::address::Address;
+use self::connection::{Failure, field, keep, text};
 use self::known::KnownKept;
 use self::link::{Link, slot, unexpected};
 use self::scripts::{Named, Scripts};
 pub use self::turn::Turn;
 use super::rocks::{Replaced, Rows, Upserted, Wanted};
-use crate::error::{Error, Result};
-use crate::metrics::metrics;
+use crate::error::Result;
 
 /// The version of the key space. A Redis with another one is refused, not misread.
 const FORMAT: &str = "1";
-/// How often the keeper looks after the connections.
-const KEEPER_PAUSE: Duration = Duration::from_millis(400);
-/// How often it tries to connect while there is none.
-const KEEPER_RETRY: Duration = Duration::from_millis(100);
-/// The same where what answers is not the store it was: somebody has to look.
-const KEEPER_RETRY_OTHER: Duration = Duration::from_secs(5);
-/// Failures in a row after which the connections are given up.
-const FAILURES_MAX: u32 = 5;
 /// Look-ups under way at once; others wait, within their deadline.
 const IN_FLIGHT_MAX: usize = 512;
 /// How long a batch of writes may take, or anything else that no request waits for.
@@ -146,7 +138,7 @@ impl Redis {
     /// Connects to the Redis at `address`. A look-up may take as long as `deadline`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where it does not answer, [`Error::Refused`] where it holds another format.
+    /// [`Error::Unavailable`](crate::Error::Unavailable) where it does not answer, [`Error::Refused`](crate::Error::Refused) where it holds another format.
     pub async fn open(address: Address, deadline: Duration) -> Result<Arc<Redis>> {
         // The client's TLS asks for the process's cryptography; whoever came first has chosen the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -172,69 +164,6 @@ impl Redis {
         Ok(redis)
     }
 
-    /// Connects, checks the format, and reads what is kept; only then the connections are used by others.
-    async fn connect(&self) -> std::result::Result<(), Failure> {
-        let patience = WRITE_PATIENCE.min(self.deadline.max(Duration::from_secs(1)));
-        let connected = async {
-            // A look-up gives up by its own deadline; the client's is only there to let go of what nobody awaits.
-            let reads = Link::connect(&self.address, self.deadline * 2).await?;
-            let writes = Link::connect(&self.address, WRITE_PATIENCE).await?;
-            let mut claim = redis::cmd("SET");
-            claim.arg(&self.names.format).arg(FORMAT).arg("NX");
-            writes.command(&claim).await?;
-            let mut ask = redis::cmd("GET");
-            ask.arg(&self.names.format);
-            let format = writes.command(&ask).await?;
-            RedisResult::Ok((Connected { reads, writes, failures: AtomicU32::new(0) }, format))
-        };
-        let (connected, format) =
-            timeout(3 * patience, connected).await.map_err(|_| Failure::Slow(3 * patience))??;
-        if format != Value::BulkString(FORMAT.into()) {
-            let found = match &format {
-                Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-                other => format!("{other:?}"),
-            };
-            return Err(Failure::Format(Error::Refused(format!(
-                "the online store {} has format {found} under the prefix `{}`, and this build reads format {FORMAT}; \
-                 choose another `prefix`, or remove its keys and materialize again",
-                self.address, self.address.prefix,
-            ))));
-        }
-        let connected = Arc::new(connected);
-        let read = timeout(patience, self.read_kept(&connected)).await;
-        read.map_err(|_| Failure::Slow(patience))??;
-        *self.connected.write() = Some(connected);
-        metrics().online_store_up.set(1);
-        Ok(())
-    }
-
-    /// Whether it is set up in a way that serves: a member of a cluster knows only some of the keys, and eviction turns
-    /// rows into `NOT_FOUND`, and nobody would notice. A server that does not say is believed.
-    async fn look_around(&self) -> Result<()> {
-        let connected = self.connected()?;
-        let info = redis::cmd("INFO");
-        let Ok(Ok(replies)) = timeout(WRITE_PATIENCE, connected.writes.each_master(&info)).await else {
-            return Ok(());
-        };
-        for info in replies.iter().filter_map(|(_, reply)| text(reply)) {
-            if field(info, "cluster_enabled") == Some("1") && !self.address.cluster {
-                return Err(Error::Refused(format!(
-                    "the online store {} is a member of a cluster; add `?cluster=true` to its URL",
-                    self.address
-                )));
-            }
-            let policy = field(info, "maxmemory_policy").unwrap_or_default();
-            if policy.starts_with("allkeys") {
-                tracing::warn!(
-                    url = %self.address,
-                    policy,
-                    "this Redis may evict rows, which then say NOT_FOUND; set `maxmemory-policy noeviction`"
-                );
-            }
-        }
-        Ok(())
-    }
-
     /// How it is named to people.
     pub fn address(&self) -> &Address {
         &self.address
@@ -243,7 +172,7 @@ impl Redis {
     /// The stored rows of `wanted`, in its order, in one round for each server asked.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where there is no answer within the deadline.
+    /// [`Error::Unavailable`](crate::Error::Unavailable) where there is no answer within the deadline.
     pub async fn look_up(&self, wanted: &Wanted) -> Result<Vec<Option<Vec<u8>>>> {
         let asked = async |connected: Arc<Connected>| {
             // No more than so many at once hold buffers; the others hold a place in the line.
@@ -279,21 +208,11 @@ impl Redis {
 
     /// Brings rows of distinct keys in; each replaces what is stored unless that is later.
     pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
-        self.wait(self.write(&self.scripts.upsert, rows))
-    }
-
-    /// Brings rows of distinct keys in, whatever is stored.
-    pub fn replace(&self, rows: &Rows) -> Result<Upserted> {
-        self.check_turn()?;
-        self.wait(self.write(&self.scripts.replace, rows))
-    }
-
-    async fn write(&self, script: &Named, rows: &Rows) -> Result<Upserted> {
         let each = |row: usize, command: &mut Cmd| {
             command.arg(rows.get(row).1);
         };
         let mut upserted = Upserted::default();
-        for (_, reply) in self.run(script, rows, each).await? {
+        for (_, reply) in self.wait(self.run(&self.scripts.upsert, rows, each))? {
             let Value::Array(counts) = reply else { return Err(self.explain(&unexpected())) };
             let [Value::Int(written), Value::Int(unchanged), Value::Int(older)] = counts[..] else {
                 return Err(self.explain(&unexpected()));
@@ -449,110 +368,6 @@ impl Redis {
         let bytes = |reply: &Value| field(text(reply)?, "used_memory_dataset")?.parse::<u64>().ok();
         Ok(replies.iter().filter_map(|(_, reply)| bytes(reply)).sum())
     }
-
-    /// One command, awaited with patience.
-    fn now(&self, command: &Cmd) -> Result<Value> {
-        self.wait(
-            self.ask(WRITE_PATIENCE, async |connected: Arc<Connected>| {
-                connected.writes.command(command).await
-            }),
-        )
-    }
-
-    /// Waits where blocking is allowed.
-    fn wait<F: Future>(&self, future: F) -> F::Output {
-        tokio::task::block_in_place(|| self.runtime.block_on(future))
-    }
-
-    fn connected(&self) -> Result<Arc<Connected>> {
-        self.connected.read().clone().ok_or_else(|| {
-            metrics().online_store_errors.with_label_values(&["breaker_open"]).inc();
-            Error::Unavailable(format!(
-                "the online store {} does not answer; it is asked again until it does",
-                self.address
-            ))
-        })
-    }
-
-    /// Asks within `patience`, and keeps count of what fails.
-    async fn ask<T>(
-        &self,
-        patience: Duration,
-        call: impl AsyncFnOnce(Arc<Connected>) -> RedisResult<T>,
-    ) -> Result<T> {
-        let connected = self.connected()?;
-        match timeout(patience, call(Arc::clone(&connected))).await {
-            Ok(Ok(reply)) => {
-                if connected.failures.load(Ordering::Relaxed) != 0 {
-                    connected.failures.store(0, Ordering::Relaxed);
-                }
-                Ok(reply)
-            }
-            Ok(Err(error)) => {
-                let explained = self.explain(&error);
-                // An answer that is an error is an answer: a row that no build can read is not the server's fault.
-                if matches!(explained, Error::Unavailable(_)) {
-                    // The client of a cluster connects to its servers anew by itself.
-                    let broken = error.is_unrecoverable_error() && !connected.reads.is_cluster();
-                    self.failed(&connected, kind(&error), broken);
-                }
-                Err(explained)
-            }
-            Err(_) => {
-                self.failed(&connected, "timeout", false);
-                Err(self.slow(patience))
-            }
-        }
-    }
-
-    /// Counts a failure of these connections, and gives them up if it was one too many, or if they are broken.
-    fn failed(&self, connected: &Arc<Connected>, kind: &str, broken: bool) {
-        metrics().online_store_errors.with_label_values(&[kind]).inc();
-        let failures = connected.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if failures < FAILURES_MAX && !broken {
-            return;
-        }
-        let mut current = self.connected.write();
-        // Those of before may still fail: that says nothing about the present ones.
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, connected)) {
-            *current = None;
-            metrics().online_store_up.set(0);
-            metrics().online_store_breaker_opened.inc();
-            tracing::warn!(url = %self.address, kind, failures, "the online store does not answer: breaker open");
-            self.lost.notify_one();
-        }
-    }
-
-    fn slow(&self, patience: Duration) -> Error {
-        let hint = if patience == self.deadline { " (`online_timeout`)" } else { "" };
-        Error::Unavailable(format!(
-            "the online store {} did not answer within {} ms{hint}",
-            self.address,
-            patience.as_millis()
-        ))
-    }
-
-    fn explain(&self, error: &RedisError) -> Error {
-        let address = &self.address;
-        match error.kind() {
-            ErrorKind::Server(ServerErrorKind::Moved) if !address.cluster => Error::Refused(format!(
-                "the online store {address} is a member of a cluster; add `?cluster=true` to its URL"
-            )),
-            ErrorKind::InvalidClientConfig => Error::Invalid(format!("the online store {address}: {error}")),
-            ErrorKind::UnexpectedReturnType
-            | ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoPerm) => {
-                Error::internal(format_args!("the online store {address}"), error)
-            }
-            _ => Error::Unavailable(format!("the online store {address} cannot be asked: {error}")),
-        }
-    }
-}
-
-/// Ends the keeper.
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.lost.notify_one();
-    }
 }
 
 /// Commands for one round trip, and the rows of each.
@@ -562,73 +377,6 @@ struct Batch {
     places: Vec<Vec<usize>>,
     keys: usize,
     bytes: usize,
-}
-
-/// Why connecting failed.
-enum Failure {
-    Server(RedisError),
-    Slow(Duration),
-    Format(Error),
-}
-
-impl From<RedisError> for Failure {
-    fn from(error: RedisError) -> Self {
-        Failure::Server(error)
-    }
-}
-
-/// Keeps the connections, and what is known of the tiles kept, until the store is closed.
-async fn keep(redis: Weak<Redis>) {
-    loop {
-        let Some(redis) = redis.upgrade() else { return };
-        if redis.connected.read().is_some() {
-            let asked = redis
-                .ask(redis.deadline, async |connected: Arc<Connected>| redis.read_kept(&connected).await);
-            // What fails is counted; nobody waits for it.
-            let _ = asked.await;
-            let lost = Arc::clone(&redis.lost);
-            // Nothing of the store is held while nothing happens, so that it can be closed.
-            drop(redis);
-            let _ = timeout(KEEPER_PAUSE, lost.notified()).await;
-            continue;
-        }
-        let pause = match redis.connect().await {
-            Ok(()) => {
-                tracing::info!(url = %redis.address, "the online store answers again: breaker closed");
-                continue;
-            }
-            Err(Failure::Format(error)) => {
-                tracing::error!(%error, "the online store is another one now");
-                KEEPER_RETRY_OTHER
-            }
-            Err(_) => KEEPER_RETRY,
-        };
-        drop(redis);
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// What kind of failure it is, for the metric.
-fn kind(error: &RedisError) -> &'static str {
-    match error.kind() {
-        _ if error.is_timeout() => "timeout",
-        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => "connection",
-        _ => "server",
-    }
-}
-
-/// A text reply.
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::VerbatimString { text, .. } => Some(text),
-        _ => None,
-    }
-}
-
-/// The value of `name` in a reply to INFO.
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// Bytes as a pattern that only they match.

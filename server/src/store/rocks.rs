@@ -236,25 +236,6 @@ impl Head {
         Ok(Fresh { rows: fresh, upserted })
     }
 
-    /// Brings rows of distinct keys in, whatever is stored.
-    pub fn replace(&self, rows: &Rows) -> Result<Upserted> {
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_unstable_by(|a, b| rows.get(*a).0.cmp(rows.get(*b).0));
-        let _writing = self.writing.lock();
-        let mut fresh = Vec::with_capacity(order.len());
-        for some in order.chunks(1_024) {
-            let stored = self.db.batched_multi_get_cf(self.rows(), some.iter().map(|i| rows.get(*i).0), true);
-            for (i, stored) in some.iter().zip(stored) {
-                if stored?.is_none_or(|stored| stored[..] != *rows.get(*i).1) {
-                    fresh.push(*i);
-                }
-            }
-        }
-        let written = fresh.len() as u64;
-        self.write(rows, &fresh)?;
-        Ok(Upserted { written, unchanged: rows.len() as u64 - written, older: 0 })
-    }
-
     /// Brings values of distinct keys in, each of which was made from what `expected` has at its place: where something
     /// else is stored by now, nothing happens to it, and its place is among the conflicts.
     pub fn replace_if(&self, rows: &Rows, expected: &[Option<&[u8]>]) -> Result<Replaced> {

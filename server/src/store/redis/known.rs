@@ -8,8 +8,9 @@ use quern_engine::ViewId;
 use quern_engine::windows::Kept;
 use redis::{RedisResult, Value};
 
+use super::connection::KEEPER_PAUSE;
 use super::link::{slot, unexpected};
-use super::{Connected, KEEPER_PAUSE, Redis, WRITE_PATIENCE};
+use super::{Connected, Redis, WRITE_PATIENCE};
 use crate::error::{Error, Result};
 
 /// How old what is known of the tiles kept may be when a look-up begins, and when it has read the tiles.

@@ -40,8 +40,6 @@ impl Named {
 pub(super) struct Scripts {
     /// Rows: each replaces what is stored unless that has a later place in the order of time.
     pub(super) upsert: Named,
-    /// Values: each replaces what is stored, whatever that is.
-    pub(super) replace: Named,
     /// Values, each behind what it was made from (empty: nothing): replaces only that. Returns the numbers, from 0, of
     /// those that found something else.
     pub(super) replace_if: Named,
@@ -56,10 +54,8 @@ pub(super) struct Scripts {
 
 impl Scripts {
     pub(super) fn new() -> Scripts {
-        let upsert = format!("{UPSERT_ORDER}{}", write("stored and later(stored, value)"));
         Scripts {
-            upsert: Named::new(upsert),
-            replace: Named::new(write("false")),
+            upsert: Named::new(UPSERT.to_owned()),
             replace_if: Named::new(REPLACE_IF.to_owned()),
             raise: Named::new(RAISE.to_owned()),
             advance: Named::new(ADVANCE.to_owned()),
@@ -70,8 +66,9 @@ impl Scripts {
 
 /// The event timestamp of a stored row lies in bytes 2 to 9, the created timestamp in bytes 10 to 17, counted from 1;
 /// both are signed and little-endian. A number of the language has 53 bits, so they are compared byte by byte, from the
-/// most significant one, whose sign bit is turned.
-const UPSERT_ORDER: &str = "
+/// most significant one, whose sign bit is turned. Returns how many rows were written, how many were there already, and
+/// how many found a later one.
+const UPSERT: &str = "
 local function later(a, b)
   if #a < 17 or a:byte(1) ~= 1 or b:byte(1) ~= 1 then
     error('a stored row is of no version that this build knows')
@@ -85,28 +82,20 @@ local function later(a, b)
   end
   return false
 end
-";
-
-/// Returns how many values were written, how many were there already, and how many found `older` true.
-fn write(older: &str) -> String {
-    format!(
-        "
 local all = redis.call('MGET', unpack(KEYS))
-local fresh, unchanged, older = {{}}, 0, 0
+local fresh, unchanged, older = {}, 0, 0
 for i, key in ipairs(KEYS) do
   local stored, value = all[i], ARGV[i]
   if stored == value then unchanged = unchanged + 1
-  elseif {older} then older = older + 1
+  elseif stored and later(stored, value) then older = older + 1
   else
     fresh[#fresh + 1] = key
     fresh[#fresh + 1] = value
   end
 end
 if #fresh > 0 then redis.call('MSET', unpack(fresh)) end
-return {{#fresh / 2, unchanged, older}}
-"
-    )
-}
+return {#fresh / 2, unchanged, older}
+";
 
 const REPLACE_IF: &str = "
 local all = redis.call('MGET', unpack(KEYS))
