@@ -203,6 +203,46 @@ async fn runs_at_one_server_beside_pushes_at_others_end_in_one_truth() {
     }
 }
 
+/// Every key of the Redis, with its value as Redis writes it down.
+fn dumped(redis: &RedisServer) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut connection = redis.connection();
+    let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+    let value = |key: Vec<u8>| {
+        let value = redis::cmd("DUMP").arg(&key).query(&mut connection).unwrap();
+        (key, value)
+    };
+    keys.into_iter().map(value).collect()
+}
+
+/// Makes the Redis what it was.
+fn go_back(redis: &RedisServer, dumped: &[(Vec<u8>, Vec<u8>)]) {
+    let mut connection = redis.connection();
+    let () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
+    for (key, value) in dumped {
+        let () = redis::cmd("RESTORE").arg(key).arg(0).arg(value).query(&mut connection).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_is_behind_is_completed_by_the_next_push_or_without_one() {
+    let shared = Shared::start(&without_ids()).await;
+    let repository = shared.repository();
+    let quern = open(&repository).await;
+    push(&quern, batch(rows(0, 10), None)).await.unwrap();
+    let before = dumped(&shared.redis);
+    push(&quern, batch(rows(10, 10), None)).await.unwrap();
+    let only = Push { to: PushTo::Online, ..batch(rows(20, 10), None) };
+    push(&quern, only).await.unwrap();
+    assert_eq!(counts(&quern).await, [30, 20]);
+    go_back(&shared.redis, &before);
+    assert_eq!(counts(&quern).await, [10, 20]);
+    push(&quern, batch(rows(30, 10), None)).await.unwrap();
+    assert_eq!(counts(&quern).await, [40, 30]);
+    go_back(&shared.redis, &before);
+    let _completing = quern.complete();
+    until("a head that has all", async || (counts(&quern).await == [40, 30]).then_some(())).await;
+}
+
 /// The definitions without `event_id`: nothing but what tells repetitions keeps a row from counting twice.
 fn without_ids() -> String {
     DEFINITIONS.replace("event_id: [id]\n", "")

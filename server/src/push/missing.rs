@@ -52,9 +52,10 @@ impl Order<'_> {
         let mut from = applied;
         while from < last {
             let to = last.min(from.saturating_add(PAGE));
-            for logged in shared.log.after(from)? {
-                bring_in(quern, live, shared, &logged)?;
-            }
+            let missing = shared.log.after(from)?;
+            missing.iter().try_for_each(|logged| bring_in(quern, live, shared, logged))?;
+            // Last: tiles that are made anew know nothing of what is not in history.
+            missing.iter().try_for_each(|logged| bring_in_online(quern, live, shared, logged))?;
             shared.note_applied(Some(from), to)?;
             from = to;
         }
@@ -106,10 +107,8 @@ impl Quern {
 fn bring_in(quern: &Quern, live: &Deployment, shared: &Shared, logged: &Logged) -> Result<()> {
     let Some(schema) = live.source_schemas.get(&logged.source) else { return Ok(()) };
     let canonical = |rows: &RecordBatch| crate::store::history::canonical(rows, schema);
-    let (history, online) = (logged.history.slice(0, logged.in_head), logged.online.as_ref());
-    let mut parts = vec![canonical(&history)?];
-    let online = online.map(canonical).transpose()?;
-    parts.extend(online.clone());
+    let mut parts = vec![canonical(&logged.history.slice(0, logged.in_head))?];
+    parts.extend(logged.online.as_ref().map(canonical).transpose()?);
     let rows = concat_batches(schema, &parts)?;
     if rows.num_rows() == 0 {
         return Ok(());
@@ -126,16 +125,24 @@ fn bring_in(quern: &Quern, live: &Deployment, shared: &Shared, logged: &Logged) 
             anew.keys.intern(key);
             anew.from_us = anew.from_us.min(Windows::cut_us(visible_us));
         })?;
-        if anew.keys.is_empty() {
-            continue;
+        if !anew.keys.is_empty() {
+            anew.make(quern, live)?;
         }
-        anew.make(quern, live)?;
-        if let Some(online) = &online {
-            let mut commit = Commit::default();
-            commit.made_from =
-                windows::on_top(quern, view, online, logged.first, &|_, _, _| true, &mut commit.tiles)?;
-            shared.apply(quern, &commit)?;
-        }
+    }
+    Ok(())
+}
+
+/// Adds what is for the head alone to tiles that lack it.
+fn bring_in_online(quern: &Quern, live: &Deployment, shared: &Shared, logged: &Logged) -> Result<()> {
+    let (Some(schema), Some(online)) = (live.source_schemas.get(&logged.source), &logged.online) else {
+        return Ok(());
+    };
+    let online = crate::store::history::canonical(online, schema)?;
+    for view in live.catalog.views.values().filter(|view| view.source == logged.source) {
+        let (mut commit, takes_all) = (Commit::default(), |_: usize, _: &[u8], _: i64| true);
+        let tiles = &mut commit.tiles;
+        commit.made_from = windows::on_top(quern, view, &online, logged.first, &takes_all, tiles)?;
+        shared.apply(quern, &commit)?;
     }
     Ok(())
 }
