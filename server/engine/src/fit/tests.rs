@@ -132,7 +132,7 @@ fn what_does_not_fit_is_said_before_anything_runs() {
     assert_eq!(
             cases.join("\n"),
             "\
-input `m` takes 2 value(s) a row, the service has 1
+input `m` takes 2 value(s) a row, the columns have 1
 input `m` takes exactly 1 row(s) at a time: export the model with a free first dimension
 `x`: timestamp does not become float32: derive a number from it, as `date_part('hour', ...)` does
 `x`: list<float32> may have any length, a model's input has one: declare the length, as in `list<float32, 8>`
@@ -141,8 +141,8 @@ input `m` takes exactly 1 row(s) at a time: export the model with a free first d
 `x`: int64 does not become int32, it may be too large: declare the feature's `type: int32`
 `x`: string does not become float32: derive a number from it, or give the model a string input
 `x`: float32 does not become float16: a model takes float32, float64, int32, int64, bool or string; export it anew
-no input of the model is named `distance` (did you mean `distanc`? known: distanc, hour); leave it out of the service's `outputs`
-no column of the service is named `distanc`, as the model's input is (did you mean `distance`? known: distance, hour)
+no input of the model is named `distance` (did you mean `distanc`? known: distanc, hour); leave it out of what the model gets
+no column is named `distanc`, as the model's input is (did you mean `distance`? known: distance, hour)
 the model has no input"
         );
 }
@@ -150,8 +150,11 @@ the model has no input"
 #[test]
 fn both_shapes_are_shown_side_by_side() {
     let features = [feature("distance", &DataType::Float64), feature("carrier", &DataType::Utf8)];
-    let shapes =
-        side_by_side("delay_v1", &features, &model(&[port("input", Element::Float32, &[None, Some(3)])]));
+    let shapes = side_by_side(
+        "feature service `delay_v1`",
+        &features,
+        &model(&[port("input", Element::Float32, &[None, Some(3)])]),
+    );
     assert_eq!(
         shapes,
         "\
