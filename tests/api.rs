@@ -307,13 +307,13 @@ async fn an_apply_that_would_break_a_live_model_is_refused() {
     let narrower = DEFINITIONS.replace("[distance, last_delay, far]", "[distance, last_delay]");
     expect![[r#"
         422 definitions.yaml:44:22: the model does not fit feature service `delay_v1`:
-          - input `input` takes 3 value(s) a row, the service has 2
+          - input `input` takes 3 value(s) a row, the columns have 2
         feature service `delay_v1`  |  model
           distance  float64         |    input  float32 [N, 3]
           last_delay  float64       |
           help: this version is live: leave its feature service as it is, add a new service and a new model version beside them, and remove the old ones once nobody asks for them
         definitions.yaml:52:22: the model does not fit feature service `delay_v1`:
-          - input `X` takes 3 value(s) a row, the service has 2
+          - input `X` takes 3 value(s) a row, the columns have 2
         feature service `delay_v1`  |  model
           distance  float64         |    X  float32 [N, 3]
           last_delay  float64       |

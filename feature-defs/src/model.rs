@@ -132,6 +132,6 @@ pub struct Batching {
 
 impl Default for Batching {
     fn default() -> Batching {
-        Batching { max_rows: 256, max_delay_us: 0, queue_rows: 10_000, concurrency: None }
+        Batching { max_rows: 256, max_delay_us: 0, queue_rows: 100_000, concurrency: None }
     }
 }

@@ -149,7 +149,7 @@ static BATCHING: Object = Object {
             Shape::Duration { zero: true },
             "How long a run waits for company; `0s` unless given: then only what waits anyway is shared.",
         ),
-        optional("queue_rows", Shape::Count { max: 1_000_000 }, "Rows that may wait; 10000 unless given."),
+        optional("queue_rows", Shape::Count { max: 1_000_000 }, "Rows that may wait; 100000 unless given."),
         optional(
             "concurrency",
             Shape::Count { max: 256 },

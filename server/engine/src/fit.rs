@@ -298,7 +298,7 @@ fn fit(features: &[Feature], signature: &Signature) -> Result<Fit, Vec<String>> 
             {
                 let known = suggest(&feature.name, inputs.iter().map(|input| input.name.as_str()));
                 mistakes.push(format!(
-                    "no input of the model is named `{}` ({known}); leave it out of what the model gets",
+                    "no input of the model is named `{}` ({known}); leave it out of the service's `outputs`, or of the step's `inputs`",
                     feature.name
                 ));
             }

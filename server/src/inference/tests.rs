@@ -164,11 +164,11 @@ fn what_cannot_go_live_is_refused_with_words() {
     .assert_eq(&refused(&fixture("total")));
     expect![[r#"
         the model does not fit feature service `s`:
-          - no input of the model is named `a` (known: carrier, distance); leave it out of the service's `outputs`
-          - no input of the model is named `b` (known: carrier, distance); leave it out of the service's `outputs`
-          - no input of the model is named `c` (known: carrier, distance); leave it out of the service's `outputs`
-          - no column of the service is named `distance`, as the model's input is (known: a, b, c)
-          - no column of the service is named `carrier`, as the model's input is (known: a, b, c)
+          - no input of the model is named `a` (known: carrier, distance); leave it out of the service's `outputs`, or of the step's `inputs`
+          - no input of the model is named `b` (known: carrier, distance); leave it out of the service's `outputs`, or of the step's `inputs`
+          - no input of the model is named `c` (known: carrier, distance); leave it out of the service's `outputs`, or of the step's `inputs`
+          - no column is named `distance`, as the model's input is (known: a, b, c)
+          - no column is named `carrier`, as the model's input is (known: a, b, c)
         feature service `s`  |  model
           a  float64         |    distance  float32 [N, 1]
           b  float64         |    carrier  string [N, 1]
@@ -192,8 +192,8 @@ fn a_flipped_bit_never_crashes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_callers_share_the_sessions() {
     let service = three_floats();
-    let model =
-        Arc::new(Model::of_file(&runtime(), &fixture("linear"), &service, Batching::default()).unwrap());
+    let batching = Batching { queue_rows: 1_000_000, ..Batching::default() };
+    let model = Arc::new(Model::of_file(&runtime(), &fixture("linear"), &service, batching).unwrap());
     let callers = (0..64).map(|caller| {
         let (model, service) = (Arc::clone(&model), Arc::clone(&service));
         tokio::spawn(async move {
