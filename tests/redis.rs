@@ -17,6 +17,7 @@ use quern_server::store::redis::{Address, Redis};
 use quern_server::store::rocks::{Rows, Upserted, Wanted};
 use quern_server::{Error, Quern};
 
+use crate::planes::until;
 use crate::redis_server::{RedisCluster, RedisServer, free_port, fresh_prefix};
 use crate::support::{Repository, Store, materialize_to, try_materialize_to};
 
@@ -676,4 +677,36 @@ fn a_cluster_of_which_a_server_freezes_or_dies_is_whole_again_when_that_is_back(
         recover().await;
         seen.tell("restarted and filled");
     });
+}
+
+/// A master that is gone, and the Sentinel that puts another server in its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sentinel_says_which_server_is_the_master_now() {
+    let mut first = RedisServer::start(&[]);
+    let port = first.port().to_string();
+    let second = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
+    let sentinel = RedisServer::sentinel_of(&first);
+    let url = sentinel.url().replace("redis://", "redis+sentinel://") + "/m?prefix=watched";
+    let redis = open(&url).await;
+    let view = ViewId(7);
+    redis.upsert(&rows(view, &[(b"a", row(1, 1, 1))])).unwrap();
+    assert_eq!(get(&redis, view, b"a"), Some(row(1, 1, 1)));
+    // A Sentinel elects only a server that it knows, and that has what the master has.
+    let knows = |text: &str| sentinel.ask::<String>("INFO sentinel").contains(text);
+    until("a replica that is known and has all", async || {
+        (knows("slaves=1") && second.ask::<i64>("DBSIZE") == first.ask::<i64>("DBSIZE")).then_some(())
+    })
+    .await;
+    first.kill();
+    until("a second server that is the master, and is found", async || {
+        redis.upsert(&rows(view, &[(b"b", row(2, 2, 2))])).ok()
+    })
+    .await;
+    assert_eq!(get(&redis, view, b"a"), Some(row(1, 1, 1)));
+    assert_eq!(get(&redis, view, b"b"), Some(row(2, 2, 2)));
+    // The old master comes back, as a replica: nobody asks it.
+    first.restart();
+    redis.upsert(&rows(view, &[(b"c", row(3, 3, 3))])).unwrap();
+    assert_eq!(get(&redis, view, b"c"), Some(row(3, 3, 3)));
+    drop((second, sentinel));
 }

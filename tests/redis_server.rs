@@ -47,6 +47,25 @@ impl RedisServer {
         RedisServer { shell, process, port, options, folder }
     }
 
+    /// Starts a Sentinel that watches `master` under the name `m`, and calls it down after half a second.
+    pub(crate) fn sentinel_of(master: &RedisServer) -> RedisServer {
+        let (port, folder) = (free_port(), TempDir::new().unwrap());
+        let configuration = folder.path().join("sentinel.conf");
+        let rules = format!(
+            "bind 127.0.0.1\nport {port}\nsentinel monitor m 127.0.0.1 {} 1\nsentinel down-after-milliseconds m 500\n\
+             sentinel failover-timeout m 5000\n",
+            master.port
+        );
+        std::fs::write(&configuration, rules).unwrap();
+        let command = vec![configuration.to_string_lossy().into_owned(), "--sentinel".to_owned()];
+        let (shell, process) = run(&command, "+monitor master");
+        RedisServer { shell, process, port, options: Vec::new(), folder }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -94,11 +113,17 @@ impl Drop for RedisServer {
 
 /// Starts a server and waits until it says that it is ready. Returns the shell beside it, and the server's process.
 fn launch(port: u16, options: &[String], folder: &Path) -> (Child, u32) {
+    let (port, folder) = (port.to_string(), folder.to_string_lossy());
+    let mut command: Vec<String> =
+        ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--dir", &folder].map(str::to_owned).to_vec();
+    command.extend_from_slice(options);
+    run(&command, "Ready to accept connections")
+}
+
+fn run(arguments: &[String], says: &str) -> (Child, u32) {
     let mut shell = Command::new("sh")
         .args(["-c", r#""$@" & echo $!; read -r _; kill -KILL $! 2>/dev/null"#, "sh", "redis-server"])
-        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"])
-        .arg(folder)
-        .args(options)
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -107,7 +132,7 @@ fn launch(port: u16, options: &[String], folder: &Path) -> (Child, u32) {
     let process = lines.next().unwrap().parse().unwrap();
     let mut log = Vec::new();
     let ready = lines.by_ref().any(|line| {
-        let ready = line.contains("Ready to accept connections");
+        let ready = line.contains(says);
         log.push(line);
         ready
     });

@@ -226,11 +226,18 @@ impl Target {
         if let Some(place) = self.pinned {
             parts.push(self.answer(quern, place, all, limits).await?);
         } else {
-            for (place, rows) in self.model.route.assign(&all.inputs)? {
-                let instances = all.pick(&rows)?;
-                parts.extend(self.answer_or_fall_back(quern, place, instances, limits).await?);
+            let route = &self.model.route;
+            let shadowed = (!route.shadow.is_empty()).then(|| all.clone());
+            match route.only() {
+                Some(place) => parts.extend(self.answer_or_fall_back(quern, place, all, limits).await?),
+                None => {
+                    for (place, rows) in route.assign(&all.inputs)? {
+                        let instances = all.pick(&rows)?;
+                        parts.extend(self.answer_or_fall_back(quern, place, instances, limits).await?);
+                    }
+                }
             }
-            if !self.model.route.shadow.is_empty() {
+            if let Some(all) = shadowed {
                 self.shadow(quern, all, &parts, noted.cloned());
             }
         }

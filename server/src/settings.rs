@@ -228,7 +228,7 @@ fn address(text: &str) -> std::result::Result<SocketAddr, String> {
 }
 
 fn online(value: &str, base: &Path) -> std::result::Result<OnlineStore, String> {
-    let schemes = ["redis", "rediss", "redis+cluster", "rediss+cluster"];
+    let schemes = ["redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"];
     match value.split_once("://") {
         None if value == "rocksdb" => Ok(OnlineStore::RocksDb),
         Some((scheme, _)) if schemes.contains(&scheme) => {

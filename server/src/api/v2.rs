@@ -77,8 +77,8 @@ async fn infer(quern: &Arc<Quern>, target: &Target, request: Request) -> Result<
 fn version(answer: &Answer) -> String {
     let mut versions: Vec<&str> = Vec::new();
     for part in &answer.parts {
-        if !versions.contains(&part.version.version.as_str()) {
-            versions.push(&part.version.version);
+        if !versions.contains(&part.served_by.as_str()) {
+            versions.push(&part.served_by);
         }
     }
     versions.join(",")

@@ -86,7 +86,7 @@ impl Route {
     }
 
     /// The version that has it all.
-    fn only(&self) -> Option<usize> {
+    pub(super) fn only(&self) -> Option<usize> {
         let total = self.ends.last().copied().unwrap_or_default();
         let first = self.ends.iter().position(|end| *end > 0)?;
         (self.ends[first] == total).then_some(first)
@@ -100,9 +100,6 @@ impl Route {
     /// The rows of each version, by its place: those of `inputs`, whose columns are the model's inputs.
     pub(super) fn assign(&self, inputs: &RecordBatch) -> Result<Vec<(usize, Vec<usize>)>> {
         let rows = inputs.num_rows();
-        if let Some(only) = self.only() {
-            return Ok(vec![(only, (0..rows).collect())]);
-        }
         let columns: Vec<ArrayRef> =
             self.sticky.iter().map(|place| Arc::clone(inputs.column(*place))).collect();
         let keys = Keys::encode(&self.sticky_schema, &columns)?;

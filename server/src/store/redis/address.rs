@@ -4,8 +4,9 @@
 //! redis://[[user]:password@]host[:port][,host[:port]…][/database][?option=value&…]
 //! ```
 //!
-//! `rediss://` speaks TLS; `redis+cluster://` and `rediss+cluster://` say what `?cluster=true` says. A user, a password
-//! or a host with a sign of the URL itself writes it as `%40`.
+//! `rediss://` speaks TLS; `redis+cluster://` and `rediss+cluster://` say what `?cluster=true` says. `redis+sentinel://`
+//! names Sentinels, and after them the master that they watch: `redis+sentinel://a:26379,b:26379/mymaster[/database]`; user
+//! and password are the master's. A user, a password or a host with a sign of the URL itself writes it as `%40`.
 
 use std::fmt;
 use std::path::{Path, PathBuf, absolute};
@@ -27,10 +28,22 @@ pub struct Address {
     shown: String,
     /// Whether the servers are members of a cluster.
     pub cluster: bool,
+    /// The master that the servers, which are Sentinels, know by name.
+    sentinel: Option<Master>,
     /// What our keys begin with: several Querns share a Redis by different ones.
     pub prefix: String,
     /// The certificate, PEM, that the servers' certificates are signed with; the system's where there is none.
     pub ca: Option<PathBuf>,
+}
+
+/// A master that Sentinels watch: where it is, they say.
+#[derive(Clone, PartialEq, Eq)]
+struct Master {
+    name: String,
+    scheme: String,
+    /// With an `@`, where there is one.
+    user: String,
+    database: String,
 }
 
 impl Address {
@@ -40,10 +53,8 @@ impl Address {
     /// Says what is wrong, and what would be right, in words that can follow the name of a setting.
     pub fn parse(text: &str, base: &Path) -> Result<Address, String> {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("`{text}` is not a URL"))?;
-        let (plain, cluster) = match scheme.strip_suffix("+cluster") {
-            Some(plain) => (plain, true),
-            None => (scheme, false),
-        };
+        let (plain, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+        let (cluster, watched) = (kind == "cluster", kind == "sentinel");
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, hosts) = match authority.rsplit_once('@') {
@@ -54,11 +65,29 @@ impl Address {
             return Err(format!("`{scheme}://` names no server; write `{scheme}://host:6379`"));
         }
         let slash = if database.is_empty() { "" } else { "/" };
-        let server = |host: &str| format!("{plain}://{user}{host}/{database}");
+        let shown = format!("{scheme}://{hosts}{slash}{database}");
+        let (master, database) = match watched {
+            true => database.split_once('/').unwrap_or((database, "")),
+            false => ("", database),
+        };
+        if watched && master.is_empty() {
+            return Err(format!("`{scheme}://` names no master; write `{scheme}://host:26379/mymaster`"));
+        }
+        let server = |host: &str| match watched {
+            true => format!("{plain}://{host}/"),
+            false => format!("{plain}://{user}{host}/{database}"),
+        };
+        let sentinel = watched.then(|| Master {
+            name: master.to_owned(),
+            scheme: plain.to_owned(),
+            user: user.clone(),
+            database: database.to_owned(),
+        });
         let mut address = Address {
             servers: hosts.split(',').map(server).collect(),
-            shown: format!("{scheme}://{hosts}{slash}{database}"),
+            shown,
             cluster,
+            sentinel,
             prefix: PREFIX_DEFAULT.to_owned(),
             ca: None,
         };
@@ -93,8 +122,14 @@ impl Address {
     }
 
     fn check(&self, tls: bool, database: &str) -> Result<(), String> {
-        if self.servers.len() > 1 && !self.cluster {
+        if self.servers.len() > 1 && !self.cluster && self.sentinel.is_none() {
             return Err("several servers are only understood as a cluster; add `?cluster=true`".to_owned());
+        }
+        if self.cluster && self.sentinel.is_some() {
+            return Err("a cluster has no Sentinels; write `redis+cluster://`".to_owned());
+        }
+        if self.sentinel.is_some() {
+            self.master_at("localhost", 6379)?;
         }
         if self.cluster && !matches!(database, "" | "0") {
             return Err(format!("a cluster has no database `{database}`; use option `prefix` instead"));
@@ -103,6 +138,21 @@ impl Address {
             return Err("option `ca` needs TLS; write `rediss://`".to_owned());
         }
         self.connections().map(drop)
+    }
+
+    /// The name of the master that the servers, which are Sentinels, watch.
+    pub(super) fn watched(&self) -> Option<&str> {
+        self.sentinel.as_ref().map(|master| master.name.as_str())
+    }
+
+    /// The master, where the Sentinels say that it is.
+    pub(super) fn master_at(&self, host: &str, port: u16) -> Result<ConnectionInfo, String> {
+        let Some(Master { scheme, user, database, .. }) = &self.sentinel else {
+            return Err(format!("`{self}` names no Sentinels"));
+        };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let url = format!("{scheme}://{user}{host}:{port}/{database}");
+        url.into_connection_info().map_err(|error| format!("`{self}` is not understood: {error}"))
     }
 
     /// The servers, as the client takes them.
@@ -152,12 +202,25 @@ mod tests {
         assert_eq!(servers.iter().map(|s| s.addr().to_string()).collect::<Vec<_>>(), ["a:1", "b:2"]);
         assert_eq!(servers[1].redis_settings().password(), Some("p@"));
         assert!(parse("redis://a,b?cluster=true").unwrap().cluster);
+        let watched = parse("redis+sentinel://u:s3cret@a:1,b:2/shop/3").unwrap();
+        assert_eq!(
+            (watched.watched(), watched.to_string().as_str()),
+            (Some("shop"), "redis+sentinel://a:1,b:2/shop/3")
+        );
+        let sentinels = watched.connections().unwrap();
+        assert_eq!((sentinels.len(), sentinels[0].redis_settings().password()), (2, None));
+        let master = watched.master_at("::1", 7).unwrap();
+        assert_eq!((master.addr().to_string().as_str(), master.redis_settings().db()), ("[::1]:7", 3));
+        assert_eq!(master.redis_settings().password(), Some("s3cret"));
     }
 
     #[test]
     fn what_is_wrong_is_said_with_the_way_out() {
         for (url, said) in [
             ("redis://", "names no server; write `redis://host:6379`"),
+            ("redis+sentinel://a:1", "names no master; write `redis+sentinel://host:26379/mymaster`"),
+            ("redis+sentinel://a:1/m?cluster=true", "a cluster has no Sentinels"),
+            ("redis+sentinel://a:1/m/x", "is not understood"),
             ("redis://a:1,b:2", "add `?cluster=true`"),
             ("redis://a/1?cluster=true", "a cluster has no database `1`"),
             ("redis://a?prefx=x", "there is no option `prefx`; did you mean `prefix`?"),

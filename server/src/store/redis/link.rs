@@ -14,8 +14,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind,
-    TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult,
+    ServerErrorKind, TlsCertificates, Value,
 };
 
 use super::address::Address;
@@ -74,15 +74,34 @@ impl Link {
             let shards = RwLock::new(Arc::new(shards(&mut connection).await?));
             return Ok(Link::Cluster(connection, Arc::new(Cluster { shards })));
         }
-        let server = servers.into_iter().next().ok_or_else(|| wrong("names no server".to_owned()))?;
-        let client = match certificates {
-            Some(certificates) => Client::build_with_tls(server, certificates)?,
-            None => Client::open(server)?,
+        let one = async |server: ConnectionInfo| {
+            let client = match &certificates {
+                Some(certificates) => Client::build_with_tls(server, certificates.clone())?,
+                None => Client::open(server)?,
+            };
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                .set_response_timeout(Some(patience));
+            client.get_multiplexed_async_connection_with_config(&config).await
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(patience));
-        Ok(Link::One(client.get_multiplexed_async_connection_with_config(&config).await?))
+        let Some(name) = address.watched() else {
+            let server = servers.into_iter().next().ok_or_else(|| wrong("names no server".to_owned()))?;
+            return Ok(Link::One(one(server).await?));
+        };
+        let mut failed = RedisError::from((ErrorKind::InvalidClientConfig, "no Sentinel is named"));
+        for sentinel in servers {
+            let asked = async {
+                let (host, port) = master(&mut one(sentinel).await?, name).await?;
+                let mut connection = one(address.master_at(&host, port).map_err(wrong)?).await?;
+                is_master(&mut connection).await?;
+                RedisResult::Ok(connection)
+            };
+            match asked.await {
+                Ok(connection) => return Ok(Link::One(connection)),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 
     /// Sends one command to where its keys lie.
@@ -274,6 +293,28 @@ async fn shards(connection: &mut ClusterConnection) -> RedisResult<Shards> {
         );
     }
     Ok(Shards { of_slot, slots })
+}
+
+/// Asks a Sentinel where the master called `name` is.
+async fn master(sentinel: &mut MultiplexedConnection, name: &str) -> RedisResult<(String, u16)> {
+    let mut command = redis::cmd("SENTINEL");
+    command.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+    let found: Option<(String, u16)> = command.query_async(sentinel).await?;
+    found.ok_or_else(|| {
+        let cause = format!("it watches no master `{name}`");
+        (ErrorKind::InvalidClientConfig, "the Sentinel does not know", cause).into()
+    })
+}
+
+/// A Sentinel may not have heard yet that a master is one no more; what it would answer is old.
+async fn is_master(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let Value::Array(role) = sound(connection.send_packed_command(&redis::cmd("ROLE")).await?)? else {
+        return Err(unexpected());
+    };
+    match role.first() {
+        Some(Value::BulkString(role)) if role == b"master" => Ok(()),
+        _ => Err((ErrorKind::Server(ServerErrorKind::ReadOnly), "the server is no master any more").into()),
+    }
 }
 
 /// Whether a server says that a key lies elsewhere, or will in a moment.
