@@ -35,5 +35,6 @@ mod servers;
 mod shared;
 mod streams;
 mod support;
+mod traces;
 mod windows;
 mod windows_oracle;

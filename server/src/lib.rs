@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod repository;
 pub mod settings;
 pub mod store;
+mod trace;
 
 pub mod apply;
 pub mod inference;

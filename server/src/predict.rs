@@ -202,7 +202,7 @@ impl Target {
 
     async fn predict_vectors(&self, vectors: RecordBatch, limits: Limits) -> Result<Answer> {
         let version = self.version();
-        let outputs = crate::inference::predict(&version.model, &vectors, limits).await?.outputs;
+        let outputs = self.infer(version, &vectors, limits).await?;
         let part = Part {
             rows: (0..outputs.num_rows()).collect(),
             version: Arc::clone(version),

@@ -11,6 +11,7 @@ use quern_engine::row::times;
 use quern_engine::time::{state_at, visible_from};
 use quern_engine::windows::Kept;
 use quern_engine::{Found, Lookup, Origin, RowState, ServicePlan, Status, ViewId};
+use tracing::Instrument;
 
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
@@ -18,6 +19,7 @@ use crate::point_in_time::{Question, ask};
 use crate::store::online::Online;
 use crate::store::redis::Redis;
 use crate::store::rocks::{Head, Wanted};
+use crate::trace::stage;
 use crate::windows::{Tiles, kept_in_both};
 use crate::{Deployment, Quern};
 
@@ -76,8 +78,27 @@ pub async fn look_up(
     inputs: RecordBatch,
     query_times_us: Vec<i64>,
 ) -> Result<Vectors> {
+    let rows = inputs.num_rows();
+    let span = stage!("look_up", quern.feature_service = service.name, quern.rows = rows);
+    let (asked, found) = find(quern, live, service, &inputs, query_times_us).instrument(span).await?;
+    let _span = stage!("transform", quern.feature_service = service.name, quern.rows = rows).entered();
+    let _timer = metrics().transform.start_timer();
+    let times: ArrayRef =
+        Arc::new(TimestampMicrosecondArray::from(asked.query_times_us.clone()).with_timezone("UTC"));
+    let vectors = service.finish(&inputs, &times, &found)?;
+    Ok(Vectors { vectors, found, service: Arc::clone(service) })
+}
+
+/// What is stored of them, and what was asked.
+async fn find(
+    quern: &Arc<Quern>,
+    live: &Arc<Deployment>,
+    service: &Arc<ServicePlan>,
+    inputs: &RecordBatch,
+    query_times_us: Vec<i64>,
+) -> Result<(Arc<Asked>, Vec<Found>)> {
     let timer = metrics().look_up.start_timer();
-    let asked = Arc::new(Asked { keys: encode_keys(service, &inputs)?, query_times_us });
+    let asked = Arc::new(Asked { keys: encode_keys(service, inputs)?, query_times_us });
     let here = asked.query_times_us.len() * asked.keys.len() <= KEYS_INLINE_MAX;
     let (mut found, past) = match &quern.head {
         Online::Rocks(head) if here => from_rocks(head, service, &asked)?,
@@ -108,11 +129,7 @@ pub async fn look_up(
         found = blocking(move || from_history(&quern, &live, &service, &asked, found, &past)).await?;
     }
     timer.observe_duration();
-    let _timer = metrics().transform.start_timer();
-    let times: ArrayRef =
-        Arc::new(TimestampMicrosecondArray::from(asked.query_times_us.clone()).with_timezone("UTC"));
-    let vectors = service.finish(&inputs, &times, &found)?;
-    Ok(Vectors { vectors, found, service: Arc::clone(service) })
+    Ok((asked, found))
 }
 
 /// Runs what may take long on a thread that may block: the async runtime is for those who wait.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Uri;
 use feature_defs::{DefError, Loc, parse_duration, suggest};
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
@@ -53,6 +54,8 @@ pub struct Settings {
     pub history_fallback: bool,
     /// How many pushed rows may wait to be written; more are turned away until some are.
     pub push_queue_rows: usize,
+    /// Where traces are sent: the URL of an OpenTelemetry collector.
+    pub otlp: Option<String>,
 }
 
 /// Which online store.
@@ -66,7 +69,7 @@ pub enum OnlineStore {
 
 /// One setting: its name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and its line of
 /// documentation.
-pub const KEYS: [(&str, &str); 10] = [
+pub const KEYS: [(&str, &str); 11] = [
     ("data", "the folder of history, head and registry; `.quern` in the repository where it is not set"),
     ("listen", "where the server listens; `127.0.0.1:7400` where it is not set"),
     ("online", "the online store: `rocksdb`, or a URL as `redis://host:6379`; `rocksdb` where it is not set"),
@@ -86,6 +89,7 @@ pub const KEYS: [(&str, &str); 10] = [
         "whether a look-up at a time that the head no longer knows is answered from history",
     ),
     ("push_queue_rows", "how many pushed rows may wait to be written; 262144 where it is not set"),
+    ("otlp", "where traces are sent over OTLP, as in `http://127.0.0.1:4317`; nowhere where it is not set"),
 ];
 
 impl Settings {
@@ -116,6 +120,7 @@ impl Settings {
             body_bytes_max: 16 << 20,
             history_fallback: true,
             push_queue_rows: 1 << 18,
+            otlp: None,
             repository,
         };
         settings.read_file()?;
@@ -206,6 +211,7 @@ impl Settings {
                     .collect::<std::result::Result<_, _>>()?;
             }
             "body_bytes_max" => self.body_bytes_max = whole(value, BODY_BYTES_MAX)?,
+            "otlp" => self.otlp = Some(collector(value)?),
             "push_queue_rows" => self.push_queue_rows = whole(value, PUSH_QUEUE_ROWS_MAX)?,
             "history_fallback" => {
                 self.history_fallback =
@@ -225,6 +231,18 @@ fn whole(text: &str, max: usize) -> std::result::Result<usize, String> {
 fn address(text: &str) -> std::result::Result<SocketAddr, String> {
     let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     found.ok_or_else(|| format!("`{text}` is not an address and a port, such as `127.0.0.1:7400`"))
+}
+
+fn collector(url: &str) -> std::result::Result<String, String> {
+    let is_collector = |uri: &Uri| {
+        uri.scheme_str() == Some("http")
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.path() == "/"
+    };
+    // Not the whole of it: it may hold a password.
+    url.parse().ok().filter(is_collector).map(|_| url.to_owned()).ok_or_else(|| {
+        "this is the URL of a collector that takes OTLP over gRPC in the clear, as `http://127.0.0.1:4317`".to_owned()
+    })
 }
 
 fn online(value: &str, base: &Path) -> std::result::Result<OnlineStore, String> {
@@ -328,6 +346,17 @@ mod tests {
                 mistake.contains(said) && mistake.contains(&named) && !mistake.contains("secret"),
                 "{mistake}"
             );
+        }
+    }
+
+    #[test]
+    fn traces_go_to_a_url() {
+        assert_eq!(check("", &[], &[]).expect("sound").otlp, None);
+        let settings = check("otlp: http://h:4317\n", &[], &[]).expect("sound");
+        assert_eq!(settings.otlp.as_deref(), Some("http://h:4317"));
+        for wrong in ["h:4317", "https://h:4317", "http://", "http://h:4318/v1/traces"] {
+            let mistake = check("", &[("QUERN_OTLP", wrong)], &[]).expect_err("refused");
+            assert!(mistake.contains("QUERN_OTLP") && mistake.contains("http://127.0.0.1:4317"), "{mistake}");
         }
     }
 

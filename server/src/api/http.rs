@@ -19,6 +19,7 @@ use quern::wire::{
 use quern_engine::schema::type_name;
 use quern_engine::{Origin, ServicePlan, ViewPlan};
 use serde::Serialize;
+use tracing::Instrument;
 
 use super::error::{ApiError, Cause, edge};
 use crate::Quern;
@@ -27,6 +28,7 @@ use crate::error::Error;
 use crate::metrics::{FeatureCounts, metrics};
 use crate::predict::{LiveModel, LiveVersion};
 use crate::serving::Vectors;
+use crate::trace;
 
 /// The body of a request, whatever type it claims to have, up to the limit of the settings.
 pub(super) struct Body(pub Bytes);
@@ -78,17 +80,23 @@ pub(super) fn count(vectors: &Vectors) {
 /// Names a request, in its reply and in the log.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Names, measures, counts and logs every request.
+/// The route of what matches none, as a label.
+const UNMATCHED: &str = "unmatched";
+
+/// Names, measures, traces, counts and logs every request.
 pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let start = Instant::now();
     let id = request.headers().get(REQUEST_ID).filter(|id| id.len() <= 128).cloned().unwrap_or_else(next_id);
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
     let (method, uri) = (request.method().clone(), request.uri().clone());
     request.headers_mut().insert(REQUEST_ID, id.clone());
+    let matched = if route == UNMATCHED { "" } else { route };
+    let span = trace::request(&method, matched, request.headers(), id.as_bytes());
     let in_flight = InFlight::begin();
-    let mut response = next.run(request).await;
+    let mut response = next.run(request).instrument(span.clone()).await;
     drop(in_flight);
+    trace::answered(&span, &response);
     let (status, seconds) = (response.status(), start.elapsed().as_secs_f64());
     metrics().requests.with_label_values(&[route, known(&method), status.as_str()]).inc();
     metrics().request_seconds.with_label_values(&[route]).observe(seconds);

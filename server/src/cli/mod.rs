@@ -28,12 +28,16 @@ use self::failure::{Failure, Result};
 use self::output::{print, print_json};
 use crate::apply::Plan;
 use crate::settings::Settings;
+use crate::trace::export::Traces;
 
 /// A plan that changes something, with `--detailed-exitcode`; a verification that finds a difference.
 const EXIT_CHANGES: u8 = 2;
 
 /// How long work that nobody waits for any more may go on.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Spans are for tracers.
+const LOG_NO_SPANS: &str = "quern::trace=off";
 
 /// A feature store that serves models: from raw events to predictions, in one binary.
 #[derive(Debug, Parser)]
@@ -129,16 +133,30 @@ struct PlanArgs {
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
     let Cli { command, options } = Cli::parse();
-    log(&command, &options);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(crate::Error::from(error)).report(false),
     };
     let json = command.json();
+    let traces = {
+        let _here = runtime.enter();
+        match &command {
+            Command::Serve(arguments) => serve::traces(arguments, &options),
+            _ => Ok(None),
+        }
+    };
+    let traces = match traces {
+        Ok(traces) => traces,
+        Err(failure) => return failure.report(json),
+    };
+    log(&command, &options, traces.as_ref());
     let code = match runtime.block_on(run(command, &options)) {
         Ok(code) => code,
         Err(failure) => failure.report(json),
     };
+    if let Some(traces) = traces {
+        traces.end();
+    }
     // Whatever is cut off here, an acknowledged write is on disk, and a materialization goes on in the next run.
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     code
@@ -242,9 +260,11 @@ async fn apply(arguments: &CheckArgs, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Log lines go to stderr: stdout is the answer.
-fn log(command: &Command, options: &Options) {
-    use tracing_subscriber::EnvFilter;
+/// Log lines go to stderr: stdout is the answer. Spans for tracers go to `traces`, and no log shows them.
+fn log(command: &Command, options: &Options, traces: Option<&Traces>) {
+    use tracing_subscriber::layer::{Layer, SubscriberExt};
+    use tracing_subscriber::util::SubscriberInitExt;
+    use tracing_subscriber::{EnvFilter, fmt, registry};
     // Asked in this process, the routes need not log what the command is about to say.
     let quiet = if matches!(command, Command::Serve(_)) { "info" } else { "warn,quern_server::api=off" };
     let wanted = ["QUERN_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
@@ -252,9 +272,15 @@ fn log(command: &Command, options: &Options) {
         eprintln!("quern: the log filter is not one ({error}); logging `{quiet}`");
         EnvFilter::new(quiet)
     });
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match options.log_format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().init(),
+    let filter = filter.add_directive(LOG_NO_SPANS.parse().expect("it is a directive"));
+    let log = fmt::layer().with_writer(std::io::stderr);
+    let log = match options.log_format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => log.json().boxed(),
+    };
+    match traces {
+        // One filter for everything: what is filtered away is not even made.
+        None => registry().with(log).with(filter).init(),
+        Some(traces) => registry().with(log.with_filter(filter)).with(traces.layer()).init(),
     }
 }

@@ -11,6 +11,7 @@ use super::failure::Result;
 use super::output::print;
 use super::{Options, Repository};
 use crate::error::Error;
+use crate::trace::export::Traces;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -42,6 +43,14 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     drop(announcement);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What sends the traces of the server to come, where the settings name a collector.
+pub(super) fn traces(arguments: &Arguments, options: &Options) -> Result<Option<Traces>> {
+    // Settings that cannot be read are the server's to report.
+    let settings = options.settings(&arguments.repository.directory, arguments.listen.as_ref());
+    let url = settings.ok().and_then(|settings| settings.otlp);
+    Ok(url.map(|url| Traces::start(&url)).transpose()?)
 }
 
 /// Ends at SIGINT or SIGTERM, from now on.

@@ -16,10 +16,12 @@ use ort::session::{NoSelectedOutputs, RunOptions, Session};
 use parking_lot::{Condvar, Mutex};
 use quern_engine::fit::Tensor;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::onnx::{Cost, run};
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
+use crate::trace::stage;
 
 /// A run that is expected to take no longer is not worth a change of threads, which costs some 20 µs.
 const INLINE_MICROS_MAX: f64 = 200.0;
@@ -77,6 +79,26 @@ struct Job {
     since: Instant,
     deadline: Option<Instant>,
     answer: oneshot::Sender<Result<RecordBatch>>,
+    spans: Spans,
+}
+
+/// What a tracer sees of a job.
+#[derive(Debug)]
+struct Spans {
+    /// The inference that asks; none where nobody traces it.
+    asked: Span,
+    /// Its wait.
+    wait: Span,
+}
+
+impl Spans {
+    const NONE: Spans = Spans { asked: Span::none(), wait: Span::none() };
+
+    /// Those of a job that begins to wait.
+    fn waiting() -> Spans {
+        let wait = stage!("queue");
+        if wait.is_disabled() { Spans::NONE } else { Spans { asked: Span::current(), wait } }
+    }
 }
 
 impl Queue {
@@ -133,7 +155,14 @@ impl Queue {
         // A run on this thread cannot be given up when a deadline passes.
         let is_short = limits.deadline.is_none() && self.expected_micros(rows) <= INLINE_MICROS_MAX;
         let (answer, answered) = oneshot::channel();
-        let job = Job { inputs, rows, since: Instant::now(), deadline: limits.deadline, answer };
+        let mut job = Job {
+            inputs,
+            rows,
+            since: Instant::now(),
+            deadline: limits.deadline,
+            answer,
+            spans: Spans::NONE,
+        };
         let session = {
             let mut state = self.state.lock();
             let free = if self.delay.is_zero() || rows >= self.batching.max_rows as usize {
@@ -144,15 +173,18 @@ impl Queue {
             match free {
                 Some(session) if is_short => {
                     drop(state);
-                    return Lease::of(&self, session).run(job.inputs, rows, None);
+                    return stage!("run", rows)
+                        .in_scope(|| Lease::of(&self, session).run(job.inputs, rows, None));
                 }
                 Some(session) => {
+                    job.spans = Spans::waiting();
                     state.queue(limits.priority).push_front(job);
                     state.rows += rows;
                     Some(session)
                 }
                 None => {
                     self.admit(&state, rows, limits.deadline)?;
+                    job.spans = Spans::waiting();
                     state.queue(limits.priority).push_back(job);
                     state.rows += rows;
                     self.arrived.notify_one();
@@ -298,6 +330,10 @@ impl Lease {
     fn answer(&mut self, mut jobs: Vec<Job>) {
         let rows: usize = jobs.iter().map(|job| job.rows).sum();
         metrics().batch_rows.observe(rows as f64);
+        jobs.iter_mut().for_each(|job| job.spans.wait = Span::none());
+        // A run that requests share is in the trace of each.
+        let traced = jobs.iter().filter(|job| !job.spans.asked.is_none());
+        let runs: Vec<Span> = traced.map(|job| stage!(parent: &job.spans.asked, "run", rows)).collect();
         // What nobody waits for any more need not be run to its end.
         let until = jobs
             .iter()
@@ -308,6 +344,7 @@ impl Lease {
             && let Some(mut job) = jobs.pop()
         {
             let outputs = self.run_until(std::mem::take(&mut job.inputs), rows, until);
+            drop(runs);
             let _ = job.answer.send(outputs);
             return;
         }
@@ -315,7 +352,9 @@ impl Lease {
         for job in &jobs[1..] {
             together.iter_mut().zip(job.inputs.clone()).for_each(|(all, inputs)| all.append(inputs));
         }
-        match self.run_until(together, rows, until) {
+        let outputs = self.run_until(together, rows, until);
+        drop(runs);
+        match outputs {
             Ok(outputs) => {
                 let mut start = 0;
                 for job in jobs {

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
+use tracing::Instrument;
 
-use super::{Part, Target};
+use super::{LiveVersion, Part, Target};
 use crate::Quern;
 use crate::error::Result;
 use crate::inference::{self, Limits};
 use crate::serving::{self, Vectors};
+use crate::trace::stage;
 
 /// Some instances of a request.
 #[derive(Debug, Clone)]
@@ -55,9 +57,24 @@ impl Target {
         limits: Limits,
     ) -> Result<Part> {
         let (rows, vectors) = self.look_up(quern, place, instances).await?;
-        let model = &self.model.versions[place].model;
-        let outputs = inference::predict(model, &vectors.vectors, limits).await?.outputs;
+        let outputs = self.infer(&self.model.versions[place], &vectors.vectors, limits).await?;
         Ok(self.part(place, rows, Some(vectors), outputs))
+    }
+
+    /// What `version` makes of `vectors`.
+    pub(super) async fn infer(
+        &self,
+        version: &LiveVersion,
+        vectors: &RecordBatch,
+        limits: Limits,
+    ) -> Result<RecordBatch> {
+        let span = stage!(
+            "inference",
+            quern.model = self.model.name,
+            quern.version = version.version,
+            quern.rows = vectors.num_rows(),
+        );
+        Ok(inference::predict(&version.model, vectors, limits).instrument(span).await?.outputs)
     }
 
     /// The vectors of `instances` as the version at `place` gets them.

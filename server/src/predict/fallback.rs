@@ -16,7 +16,7 @@ use super::live::{Fallback, Substitute};
 use super::{Part, Target};
 use crate::Quern;
 use crate::error::{Error, Result};
-use crate::inference::{self, Limits};
+use crate::inference::Limits;
 use crate::serving::Vectors;
 
 /// Why something else than the version answered.
@@ -136,9 +136,8 @@ impl Target {
             true => (rows, vectors),
             false => (sound.iter().map(|place| rows[*place]).collect(), vectors.pick(&sound)?),
         };
-        let model = &self.model.versions[place].model;
-        match inference::predict(model, &vectors.vectors, hurried).await {
-            Ok(predictions) => parts.push(self.part(place, rows, Some(vectors), predictions.outputs)),
+        match self.infer(&self.model.versions[place], &vectors.vectors, hurried).await {
+            Ok(outputs) => parts.push(self.part(place, rows, Some(vectors), outputs)),
             Err(error) => {
                 let instances = instances.pick(&sound)?;
                 let left = Left::new(place, &instances, Some(vectors), error)?;

@@ -6,13 +6,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tracing::{Instrument, Span};
+
 use super::answer::Instances;
 use super::log::Noted;
 use super::{Part, Target};
 use crate::Quern;
 use crate::error::Result;
-use crate::inference::{self, Limits, Priority};
+use crate::inference::{Limits, Priority};
 use crate::metrics::metrics;
+use crate::trace::stage;
 
 /// Requests whose shadows are under way, at most.
 const UNDER_WAY_MAX: usize = 256;
@@ -62,16 +65,20 @@ impl Target {
         };
         let target = Target { live: Arc::clone(&self.live), model: Arc::clone(&self.model), pinned: None };
         let quern = Arc::clone(quern);
-        tokio::spawn(async move {
+        let span = stage!("shadow", quern.model = target.model.name);
+        if !span.is_disabled() {
+            span.follows_from(Span::current());
+        }
+        let answered = async move {
             let _room = room;
             for place in &target.model.route.shadow {
                 let version = &target.model.versions[*place];
                 let limits = Limits { deadline: None, priority: Priority::Batch };
                 let said: Result<Part> = match &seen {
                     Some(seen) if Arc::ptr_eq(&seen.service, &version.service) => {
-                        let said = inference::predict(&version.model, &seen.vectors, limits).await;
+                        let said = target.infer(version, &seen.vectors, limits).await;
                         let rows = instances.rows.clone();
-                        said.map(|said| target.part(*place, rows, Some(seen.clone()), said.outputs))
+                        said.map(|said| target.part(*place, rows, Some(seen.clone()), said))
                     }
                     _ => target.answer(&quern, *place, instances.clone(), limits).await,
                 };
@@ -85,6 +92,7 @@ impl Target {
                     tracing::debug!(model = labels[0], version = labels[1], cause = %error, "a shadow failed");
                 }
             }
-        });
+        };
+        tokio::spawn(answered.instrument(span));
     }
 }

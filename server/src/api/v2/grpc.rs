@@ -14,6 +14,7 @@ use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
+use tracing::{Instrument, Span};
 
 use super::datatype::Datatype;
 use super::messages::{
@@ -191,6 +192,8 @@ fn replies(
     terms: Terms,
     requests: Streaming<ModelInferRequest>,
 ) -> impl Stream<Item = std::result::Result<ModelStreamInferResponse, Status>> {
+    // Answers come after the handler's, and belong to its span all the same.
+    let call = Span::current();
     requests.then(move |request| {
         let (quern, terms) = (Arc::clone(&quern), terms.clone());
         async move {
@@ -206,6 +209,7 @@ fn replies(
                 },
             })
         }
+        .instrument(call.clone())
     })
 }
 
