@@ -290,6 +290,16 @@ fn late() -> Error {
     Error::Late("the model did not answer in time".to_owned())
 }
 
+/// Ends a run when it is dropped: at the deadline, or where the runtime ends and nobody would watch any more.
+struct Stop(Arc<RunOptions<NoSelectedOutputs>>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        // Of a run that is over already, nothing is left to be ended.
+        let _ = self.0.terminate();
+    }
+}
+
 /// A session that goes on to what waits, or back to the others, however its run ends.
 struct Lease {
     queue: Arc<Queue>,
@@ -371,10 +381,10 @@ impl Lease {
         let Some(until) = until else { return self.run(inputs, rows, None) };
         let options = RunOptions::new().map_err(|error| Error::internal("ONNX Runtime", error.message()))?;
         let options = Arc::new(options);
-        let watched = Arc::clone(&options);
+        let stop = Stop(Arc::clone(&options));
         let watch = tokio::spawn(async move {
             tokio::time::sleep_until(until.into()).await;
-            let _ = watched.terminate();
+            drop(stop);
         });
         let outputs = self.run(inputs, rows, Some(&options));
         watch.abort();
