@@ -210,7 +210,7 @@ mod tests {
         let sentinels = watched.connections().unwrap();
         assert_eq!((sentinels.len(), sentinels[0].redis_settings().password()), (2, None));
         let master = watched.master_at("::1", 7).unwrap();
-        assert_eq!((master.addr().to_string().as_str(), master.redis_settings().db()), ("[::1]:7", 3));
+        assert_eq!((master.addr().to_string().as_str(), master.redis_settings().db()), ("::1:7", 3));
         assert_eq!(master.redis_settings().password(), Some("s3cret"));
     }
 
