@@ -1,7 +1,8 @@
 //! What is left of a server's work when it gets ten times what it can do? Goodput, latency and memory under an open loop:
 //! requests come at a rate, whether or not the earlier ones are answered.
 //!
-//! The model takes some 10 ms of a core for a row, so that what is measured is its queue and not the sockets. First a
+//! The model takes some 10 ms of a core for a row, and rows share no run: what is measured is its queue and neither the
+//! sockets nor what batching saves. First a
 //! closed loop finds the capacity; then 1, 2, 5 and 10 times that comes in, each request with a deadline. Good are answers
 //! within it; everything else must be turned away early and cheaply.
 //!
@@ -29,7 +30,7 @@ const DEFINITIONS: &str = r#"
 ---
 {kind: FeatureService, name: f, request: [{name: rounds, type: float64}], features: [v], outputs: [rounds, a, b]}
 ---
-{kind: Model, name: m, versions: [{version: 1, path: slow.onnx, service: f}]}
+{kind: Model, name: m, versions: [{version: 1, path: slow.onnx, service: f}], batching: {max_rows: 1}}
 "#;
 
 const DEADLINE: Duration = Duration::from_millis(250);

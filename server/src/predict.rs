@@ -187,7 +187,7 @@ impl Target {
         let noted = quern.predictions.note(self, &ask).map(Arc::new);
         let limits = Limits { deadline: ask.deadline, priority: ask.priority };
         let answer = match ask.given {
-            Given::Vectors(vectors) => self.predict_vectors(vectors, limits).await?,
+            Given::Vectors(vectors) => Box::pin(self.predict_vectors(vectors, limits)).await?,
             Given::Entities { inputs, query_times_us } => {
                 let all = Instances::all(inputs, query_times_us);
                 self.predict_entities(quern, all, limits, noted.as_ref()).await?
@@ -229,11 +229,18 @@ impl Target {
             let route = &self.model.route;
             let shadowed = (!route.shadow.is_empty()).then(|| all.clone());
             match route.only() {
-                Some(place) => parts.extend(self.answer_or_fall_back(quern, place, all, limits).await?),
+                Some(place) if self.model.fallback.is_none() => {
+                    parts.push(self.answer(quern, place, all, limits).await?);
+                }
+                // On the heap, as is what falls back: most requests do neither, and would carry the room for it.
+                Some(place) => {
+                    parts.extend(Box::pin(self.answer_or_fall_back(quern, place, all, limits)).await?);
+                }
                 None => {
                     for (place, rows) in route.assign(&all.inputs)? {
                         let instances = all.pick(&rows)?;
-                        parts.extend(self.answer_or_fall_back(quern, place, instances, limits).await?);
+                        let answered = self.answer_or_fall_back(quern, place, instances, limits);
+                        parts.extend(Box::pin(answered).await?);
                     }
                 }
             }

@@ -57,8 +57,9 @@ pub(super) struct Queue {
     arrived: Condvar,
     size: usize,
     cost: Cost,
-    /// What a row has cost lately, in nanoseconds: zeros, on which a model was tried, may be cheaper than what it is asked.
-    row_nanos: AtomicU64,
+    /// What runs have cost lately, in thousandths of what they should: zeros, on which a model was tried, may be cheaper
+    /// than what it is asked.
+    permille: AtomicU64,
     batching: Batching,
     /// How long a run waits for company.
     delay: Duration,
@@ -118,7 +119,7 @@ impl Queue {
             returned: Condvar::new(),
             arrived: Condvar::new(),
             cost,
-            row_nanos: AtomicU64::new(0),
+            permille: AtomicU64::new(1_000),
             batching: Batching { max_rows, ..batching },
             delay: Duration::from_micros(delay.unsigned_abs()),
         }
@@ -154,37 +155,38 @@ impl Queue {
     ) -> Result<RecordBatch> {
         // A run on this thread cannot be given up when a deadline passes.
         let is_short = limits.deadline.is_none() && self.expected_micros(rows) <= INLINE_MICROS_MAX;
+        let takes_company = !self.delay.is_zero() && rows < self.batching.max_rows as usize;
+        if is_short && !takes_company {
+            let free = self.state.lock().idle.pop();
+            if let Some(session) = free {
+                return stage!("run", rows).in_scope(|| Lease::of(&self, session).run(inputs, rows, None));
+            }
+        }
+        // On the heap: what waits is rare, and every request would carry the room for it.
+        Box::pin(self.queued(inputs, rows, limits, takes_company)).await
+    }
+
+    async fn queued(
+        self: Arc<Self>,
+        inputs: Vec<Tensor>,
+        rows: usize,
+        limits: Limits,
+        takes_company: bool,
+    ) -> Result<RecordBatch> {
         let (answer, answered) = oneshot::channel();
-        let mut job = Job {
-            inputs,
-            rows,
-            since: Instant::now(),
-            deadline: limits.deadline,
-            answer,
-            spans: Spans::NONE,
-        };
+        let spans = Spans::waiting();
+        let job = Job { inputs, rows, since: Instant::now(), deadline: limits.deadline, answer, spans };
         let session = {
             let mut state = self.state.lock();
-            let free = if self.delay.is_zero() || rows >= self.batching.max_rows as usize {
-                state.idle.pop()
-            } else {
-                None
-            };
+            let free = if takes_company { None } else { state.idle.pop() };
             match free {
-                Some(session) if is_short => {
-                    drop(state);
-                    return stage!("run", rows)
-                        .in_scope(|| Lease::of(&self, session).run(job.inputs, rows, None));
-                }
                 Some(session) => {
-                    job.spans = Spans::waiting();
                     state.queue(limits.priority).push_front(job);
                     state.rows += rows;
                     Some(session)
                 }
                 None => {
                     self.admit(&state, rows, limits.deadline)?;
-                    job.spans = Spans::waiting();
                     state.queue(limits.priority).push_back(job);
                     state.rows += rows;
                     self.arrived.notify_one();
@@ -213,9 +215,10 @@ impl Queue {
             )));
         }
         let per_row = self.cost.micros_per_row.max(self.cost.micros / f64::from(self.batching.max_rows));
-        let per_row = per_row.max(self.row_micros());
-        let ahead = Duration::from_secs_f64(per_row * waiting as f64 / self.size as f64 / 1e6);
-        if deadline.is_some_and(|deadline| Instant::now() + ahead > deadline) {
+        let ahead = per_row * self.lately() * waiting as f64 / self.size as f64;
+        let done = Duration::from_secs_f64((ahead + self.expected_micros(rows)) / 1e6);
+        // With nobody ahead it is tried, whatever is expected: only runs teach what runs cost.
+        if waiting > 0 && deadline.is_some_and(|deadline| Instant::now() + done > deadline) {
             return Err(Error::Overloaded(format!(
                 "{waiting} rows wait for the model, which takes longer than this request does; ask again in a second"
             )));
@@ -223,20 +226,23 @@ impl Queue {
         Ok(())
     }
 
-    fn row_micros(&self) -> f64 {
-        self.row_nanos.load(Ordering::Relaxed) as f64 / 1e3
+    fn lately(&self) -> f64 {
+        self.permille.load(Ordering::Relaxed) as f64 / 1e3
     }
 
     fn expected_micros(&self, rows: usize) -> f64 {
-        self.cost.of(rows).max(self.row_micros() * rows as f64)
+        self.cost.of(rows) * self.lately()
     }
 
-    /// Notes what a run cost: the mean of some ten runs.
+    /// Notes what a run cost. A step up or down for each run ends at their median: a run that the machine interrupted says
+    /// nothing of the model, and a mean would send the next ones to other threads, where more of them are interrupted.
     fn note(&self, elapsed: Duration, rows: usize) {
-        let now = elapsed.as_nanos() as u64 / rows.max(1) as u64;
-        let before = self.row_nanos.load(Ordering::Relaxed);
-        // Two that come together count as one; it is a mean all the same.
-        self.row_nanos.store(before - before / 8 + now / 8, Ordering::Relaxed);
+        let now = (elapsed.as_secs_f64() * 1e9 / self.cost.of(rows).max(1.0)) as u64;
+        let before = self.permille.load(Ordering::Relaxed);
+        let step = before / 16 + 1;
+        // Two that come together count as one; it is the median all the same.
+        self.permille
+            .store(if now > before { before + step } else { before - step.min(before) }, Ordering::Relaxed);
     }
 
     /// The jobs of the next run: those that waited longest, interactive ones first. None where nothing waits.
