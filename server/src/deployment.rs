@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 
 use crate::apply::row_of;
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::follow::Following;
 use crate::inference::{Model, Runtime, digest, paths};
@@ -196,7 +197,7 @@ impl Quern {
     /// # Errors
     /// Where this build does not read the definitions, or a model is lost or does not load.
     pub(crate) async fn restore(self: &Arc<Self>, apply: Apply) -> Result<Deployment> {
-        let (catalog, apply) = blocking(move || Ok((compile(&apply)?, apply))).await?;
+        let (catalog, apply) = blocking("restoring an apply", move || Ok((compile(&apply)?, apply))).await?;
         let live = self.live();
         let mut models = BTreeMap::new();
         for model in catalog.definitions.models.values() {
@@ -233,7 +234,7 @@ impl Quern {
                             Model::load(quern.runtime()?, artifact, &bytes, &service, batching)
                                 .map_err(|mistake| Error::internal(what, mistake.cause))
                         };
-                        Arc::new(blocking(load).await?)
+                        Arc::new(blocking("restoring an apply", load).await?)
                     }
                 };
                 let version = version.version.clone();
@@ -300,11 +301,6 @@ fn in_use(data: &Path, file: &mut File) -> Error {
     let holder = if holder.is_empty() { "another process" } else { holder.trim() };
     let data = data.display();
     Error::Refused(format!("the data folder {data} is in use by {holder}; wait until it is done, or stop it"))
-}
-
-/// Compiling and loading models keeps a thread busy for as long as it takes.
-async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(job).await.map_err(|error| Error::internal("restoring an apply", error))?
 }
 
 fn compile(apply: &Apply) -> Result<Catalog> {

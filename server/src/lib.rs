@@ -12,6 +12,7 @@
 //! engine meet in a verb and nowhere else.
 
 pub mod api;
+mod blocking;
 pub mod cli;
 pub mod deployment;
 pub mod error;

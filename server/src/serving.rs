@@ -13,6 +13,7 @@ use quern_engine::windows::Kept;
 use quern_engine::{Found, Lookup, Origin, RowState, ServicePlan, Status, ViewId};
 use tracing::Instrument;
 
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
 use crate::point_in_time::{Question, ask};
@@ -104,13 +105,13 @@ async fn find(
         Online::Rocks(head) if here => from_rocks(head, service, &asked)?,
         Online::Rocks(head) => {
             let (head, service, asked) = (Arc::clone(head), Arc::clone(service), Arc::clone(&asked));
-            blocking(move || from_rocks(&head, &service, &asked)).await?
+            blocking("look-up", move || from_rocks(&head, &service, &asked)).await?
         }
         Online::Redis(redis) => match from_redis(redis, service, &asked).await {
             Ok((kept, stored)) if here => from_head(service, &asked, &kept, &stored)?,
             Ok((kept, stored)) => {
                 let (service, asked) = (Arc::clone(service), Arc::clone(&asked));
-                blocking(move || from_head(&service, &asked, &kept, &stored)).await?
+                blocking("look-up", move || from_head(&service, &asked, &kept, &stored)).await?
             }
             Err(Error::Unavailable(cause)) => fall_back(service, &asked, cause)?,
             Err(error) => return Err(error),
@@ -126,15 +127,11 @@ async fn find(
         }
         let (quern, live, service) = (Arc::clone(quern), Arc::clone(live), Arc::clone(service));
         let asked = Arc::clone(&asked);
-        found = blocking(move || from_history(&quern, &live, &service, &asked, found, &past)).await?;
+        found =
+            blocking("look-up", move || from_history(&quern, &live, &service, &asked, found, &past)).await?;
     }
     timer.observe_duration();
     Ok((asked, found))
-}
-
-/// Runs what may take long on a thread that may block: the async runtime is for those who wait.
-async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(job).await.map_err(|e| Error::internal("look-up", e))?
 }
 
 /// The keys of each look-up, and the time that each row asks for.

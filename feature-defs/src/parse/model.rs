@@ -1,12 +1,11 @@
 //! What does a model's document declare, and do its names refer to something?
 
 use super::names::{listed, not_twice};
-use super::read::{expression, identity, items, share, text};
+use super::read::{count, duration_us, expression, identity, items, share, text};
 use super::{Declaration, Declared};
-use crate::duration::parse_duration;
 use crate::literal::literal;
 use crate::shape::Kind;
-use crate::yaml::{Entry, Node, Scalar, Value};
+use crate::yaml::{Entry, Node};
 use crate::{
     Action, Artifact, Batching, DefError, Expr, Fallback, Instead, Loc, Model, ModelVersion, Route, Step,
     suggest,
@@ -48,8 +47,9 @@ fn step(node: &Node) -> Option<Step> {
 }
 
 fn route(node: &Node, model: &str) -> Route {
-    let weights = node.get("weights").map(Node::entries).unwrap_or_default();
-    let weight = |entry: &Entry| Some((entry.key.clone(), u32::try_from(whole(&entry.value)?).ok()?));
+    let shares = node.get("weights");
+    let weights = shares.map(Node::entries).unwrap_or_default();
+    let weight = |entry: &Entry| Some((entry.key.clone(), count(shares?, &entry.key)?));
     Route {
         weights: weights.iter().filter_map(weight).collect(),
         sticky: expressions(node, "sticky"),
@@ -82,24 +82,12 @@ fn instead(node: &Node) -> Option<Instead> {
 
 fn batching(node: &Node) -> Batching {
     let unsaid = Batching::default();
-    let count = |key| node.get(key).and_then(whole).and_then(|n| u32::try_from(n).ok());
     Batching {
-        max_rows: count("max_rows").unwrap_or(unsaid.max_rows),
+        max_rows: count(node, "max_rows").unwrap_or(unsaid.max_rows),
         max_delay_us: duration_us(node, "max_delay").unwrap_or(unsaid.max_delay_us),
-        queue_rows: count("queue_rows").unwrap_or(unsaid.queue_rows),
-        concurrency: count("concurrency"),
+        queue_rows: count(node, "queue_rows").unwrap_or(unsaid.queue_rows),
+        concurrency: count(node, "concurrency"),
     }
-}
-
-fn whole(node: &Node) -> Option<i64> {
-    match &node.value {
-        Value::Scalar { scalar: Scalar::Int(n), .. } => Some(*n),
-        _ => None,
-    }
-}
-
-fn duration_us(node: &Node, key: &str) -> Option<i64> {
-    parse_duration(node.get(key)?.text()?).ok()
 }
 
 fn expressions(node: &Node, key: &str) -> Vec<Expr> {
@@ -118,11 +106,13 @@ pub(super) fn check(model: &Declaration<Model>, declared: &Declared, errors: &mu
         check_version(version, errors);
     }
     if let Some(route) = node.get("route") {
-        let weights = route.get("weights").map(Node::entries).unwrap_or_default();
-        for entry in weights {
-            known(def, &entry.key, &entry.key_loc, errors);
+        let weights = route.get("weights");
+        let entries = weights.map(Node::entries).unwrap_or_default();
+        for Entry { key, key_loc, .. } in entries {
+            known(def, key, key_loc, errors);
         }
-        if !weights.is_empty() && weights.iter().all(|entry| whole(&entry.value) == Some(0)) {
+        let is_zero = |Entry { key, .. }: &Entry| weights.and_then(|weights| count(weights, key)) == Some(0);
+        if !entries.is_empty() && entries.iter().all(is_zero) {
             let cause = "every weight is 0, so no version would answer";
             errors.push(DefError::new(&route.loc, cause).with_help("give one version a weight"));
         }

@@ -175,7 +175,7 @@ fn function(node: &Node) -> Option<Function> {
     })
 }
 
-fn count(node: &Node, key: &str) -> Option<u32> {
+pub(super) fn count(node: &Node, key: &str) -> Option<u32> {
     match node.get(key).map(|node| &node.value) {
         Some(Value::Scalar { scalar: Scalar::Int(n), .. }) => u32::try_from(*n).ok(),
         _ => None,
@@ -237,7 +237,7 @@ pub(super) fn expression(node: &Node) -> Option<Expr> {
     Some(Expr { sql: node.text()?.to_owned(), loc: node.loc.clone() })
 }
 
-fn duration_us(node: &Node, key: &str) -> Option<i64> {
+pub(super) fn duration_us(node: &Node, key: &str) -> Option<i64> {
     parse_duration(node.get(key)?.text()?).ok()
 }
 

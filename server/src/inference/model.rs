@@ -7,11 +7,11 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use feature_defs::{Action, Artifact, Batching, DefError, Expr, Loc, Step, suggest};
 use quern_engine::fit::{Element, Feature, Null, Port, Signature};
 use quern_engine::{Computed, ServicePlan};
-use sha2::{Digest, Sha256};
 
 use super::onnx::Onnx;
 use super::{Limits, Provider, Runtime};
 use crate::error::{Error, Result};
+use crate::store::registry::digest as sha256;
 
 /// What makes the predictions of one version, loaded and tried.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub struct Predictions {
 pub(crate) fn digest(artifact: &Artifact, files: &[String]) -> String {
     let Artifact::Steps { steps, outputs } = artifact else { return files.concat() };
     let mut files = files.iter();
-    let mut hash = Sha256::new();
+    let mut said = String::new();
     let names = |names: &[Expr]| names.iter().map(|name| name.sql.as_str()).collect::<Vec<_>>().join(",");
     for Step { name, action, loc: _ } in steps {
         let what = match action {
@@ -64,10 +64,10 @@ pub(crate) fn digest(artifact: &Artifact, files: &[String]) -> String {
             }
             Action::Compute(expr) => expr.sql.clone(),
         };
-        hash.update(format!("{name}\0{what}\0\0"));
+        said += &format!("{name}\0{what}\0\0");
     }
-    hash.update(names(outputs));
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    said += &names(outputs);
+    sha256(said.as_bytes())
 }
 
 /// The files that an artifact is made of: the step, empty where there are none, and the path.
@@ -104,7 +104,7 @@ impl Model {
         let leaves = (width..width + outputs.fields().len()).collect();
         let schema = Arc::clone(&service.outputs);
         let stages = vec![Stage { does: Does::Run(run), reads: (0..width).collect(), schema }];
-        let digest = Sha256::digest(onnx).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = sha256(onnx);
         Ok(Model { digest, signature, outputs, stages, leaves, is_file: true, batching })
     }
 
@@ -127,13 +127,8 @@ impl Model {
             Artifact::Steps { steps, outputs } => {
                 let mut building = Building::new(runtime, service, batching);
                 building.add_all(steps, files)?;
-                building.finish(steps, outputs, loc, {
-                    let digests: Vec<String> = files
-                        .iter()
-                        .map(|file| Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect())
-                        .collect();
-                    digest(artifact, &digests)
-                })
+                let digests: Vec<String> = files.iter().map(|file| sha256(file.as_ref())).collect();
+                building.finish(steps, outputs, loc, digest(artifact, &digests))
             }
         }
     }

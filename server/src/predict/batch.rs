@@ -17,6 +17,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::{Ask, Given, Priority, Target};
 use crate::Quern;
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::past::{Columns, Past, Rule};
 
@@ -126,7 +127,7 @@ impl Batch {
     ) -> Result<impl Stream<Item = Result<RecordBatch>>> {
         let rows: Vec<RecordBatch> = rows.try_collect().await?;
         let (this, asking) = (Arc::clone(&self), Arc::clone(&quern));
-        let (rows, past) = blocking(move || {
+        let (rows, past) = blocking("batch prediction", move || {
             let schema = rows.first().map_or_else(|| this.table(), RecordBatch::schema);
             let rows = concat_batches(&schema, &rows)?;
             let asked = (this.columns.inputs(&rows)?, this.columns.times(&rows)?);
@@ -140,7 +141,7 @@ impl Batch {
             let (this, quern, past) = (Arc::clone(&self), Arc::clone(&quern), Arc::clone(&past));
             let rows = rows.slice(at, count);
             async move {
-                let vectors = blocking(move || past.vectors(at..at + count)).await?;
+                let vectors = blocking("batch prediction", move || past.vectors(at..at + count)).await?;
                 let answered = this.appended(&quern, &rows, Given::Vectors(vectors)).await;
                 answered.map_err(|error| within(at, &rows, error))
             }
@@ -187,8 +188,4 @@ fn within(first: usize, rows: &RecordBatch, error: Error) -> Error {
         }
         other => other,
     }
-}
-
-async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(job).await.map_err(|error| Error::internal("batch prediction", error))?
 }

@@ -9,8 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, UInt32Array,
-    new_null_array,
+    ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
@@ -24,6 +23,7 @@ use crate::apply::describe::{service_digest, view_digest};
 use crate::deployment::Deployment;
 use crate::error::Result;
 use crate::metrics::metrics;
+use crate::predict::answer::indices;
 use crate::serving::Vectors;
 use crate::store::history::Partitions;
 use crate::store::registry::digest;
@@ -67,8 +67,7 @@ pub(super) fn pick(batch: &RecordBatch, rows: &[usize]) -> Result<RecordBatch> {
     if is_all {
         return Ok(batch.clone());
     }
-    let rows: UInt32Array = rows.iter().map(|row| *row as u32).collect();
-    Ok(take_record_batch(batch, &rows)?)
+    Ok(take_record_batch(batch, &indices(rows))?)
 }
 
 /// Writes entries into files, one for each folder and day. What cannot be written is lost, and said so.

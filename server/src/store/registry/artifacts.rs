@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::PgPool;
 
 use super::answer;
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 
 /// A part of a file in PostgreSQL, whose values end at 1 GiB. Never changed: a part is overwritten by its number.
@@ -39,7 +40,7 @@ impl Artifacts {
     /// Keeps `bytes` and returns their digest. What is there already stays as it is, or is repaired.
     pub async fn store(&self, bytes: Bytes) -> Result<String> {
         let (folder, copy) = (self.folder.clone(), bytes.clone());
-        let digest = blocking(move || write(&folder, &copy)).await?;
+        let digest = blocking("a model file", move || write(&folder, &copy)).await?;
         if let Some(database) = &self.database {
             upload(database, &digest, &bytes).await?;
         }
@@ -52,13 +53,13 @@ impl Artifacts {
     /// Where it is gone, or is not what it was.
     pub async fn load(&self, wanted: &str) -> Result<Bytes> {
         let (folder, name) = (self.folder.clone(), wanted.to_owned());
-        let here = blocking(move || read(&folder, &name)).await;
+        let here = blocking("a model file", move || read(&folder, &name)).await;
         let Some(database) = self.database.as_ref().filter(|_| here.is_err()) else {
             return here;
         };
         let bytes = download(database, wanted).await?;
         let (folder, wanted) = (self.folder.clone(), wanted.to_owned());
-        blocking(move || {
+        blocking("a model file", move || {
             if bytes.is_empty() {
                 return Err(Error::Internal(format!(
                     "the model file {wanted} is gone from the registry; {RESTORE}"
@@ -76,11 +77,6 @@ impl Artifacts {
 }
 
 const RESTORE: &str = "restore it from a backup, or from the repository that it was applied from";
-
-/// Files are read, written and digested on a thread that may block.
-async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(job).await.map_err(|error| Error::internal("a model file", error))?
-}
 
 fn write(folder: &Path, bytes: &[u8]) -> Result<String> {
     let digest = digest(bytes);
