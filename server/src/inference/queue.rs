@@ -24,9 +24,12 @@ use crate::metrics::metrics;
 use crate::trace::stage;
 
 /// A run that is expected to take no longer is not worth a change of threads, which costs some 20 µs.
-const INLINE_MICROS_MAX: f64 = 200.0;
+const INLINE_MAX: Duration = Duration::from_micros(200);
 /// Company pays where each further row costs less than this share of a row alone.
 const COMPANY_PAYS_BELOW: f64 = 0.7;
+
+/// What a run may take of what it is expected to, which half of the runs exceed.
+const MARGIN: f64 = 1.25;
 
 /// Who goes first where not all can.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +84,13 @@ struct Job {
     deadline: Option<Instant>,
     answer: oneshot::Sender<Result<RecordBatch>>,
     spans: Spans,
+}
+
+impl Job {
+    fn refuse(self, error: Error) {
+        // Who has gone does not miss it.
+        let _ = self.answer.send(Err(error));
+    }
 }
 
 /// What a tracer sees of a job.
@@ -154,7 +164,7 @@ impl Queue {
         limits: Limits,
     ) -> Result<RecordBatch> {
         // A run on this thread cannot be given up when a deadline passes.
-        let is_short = limits.deadline.is_none() && self.expected_micros(rows) <= INLINE_MICROS_MAX;
+        let is_short = limits.deadline.is_none() && self.expected(rows) <= INLINE_MAX;
         let takes_company = !self.delay.is_zero() && rows < self.batching.max_rows as usize;
         if is_short && !takes_company {
             let free = self.state.lock().idle.pop();
@@ -215,13 +225,12 @@ impl Queue {
             )));
         }
         let per_row = self.cost.micros_per_row.max(self.cost.micros / f64::from(self.batching.max_rows));
-        let ahead = per_row * self.lately() * waiting as f64 / self.size as f64;
-        let done = Duration::from_secs_f64((ahead + self.expected_micros(rows)) / 1e6);
-        // With nobody ahead it is tried, whatever is expected: only runs teach what runs cost.
-        if waiting > 0 && deadline.is_some_and(|deadline| Instant::now() + done > deadline) {
-            return Err(Error::Overloaded(format!(
-                "{waiting} rows wait for the model, which takes longer than this request does; ask again in a second"
-            )));
+        let ahead =
+            Duration::from_secs_f64(per_row * self.lately() * waiting as f64 / self.size as f64 / 1e6);
+        let done = Instant::now() + ahead + self.expected(rows);
+        // With nobody ahead it is tried, whatever is expected.
+        if waiting > 0 && deadline.is_some_and(|deadline| done > deadline) {
+            return Err(no_time_left());
         }
         Ok(())
     }
@@ -230,8 +239,8 @@ impl Queue {
         self.permille.load(Ordering::Relaxed) as f64 / 1e3
     }
 
-    fn expected_micros(&self, rows: usize) -> f64 {
-        self.cost.of(rows) * self.lately()
+    fn expected(&self, rows: usize) -> Duration {
+        Duration::from_secs_f64(self.cost.of(rows) * self.lately() / 1e6)
     }
 
     /// Notes what a run cost. A step up or down for each run ends at their median: a run that the machine interrupted says
@@ -253,16 +262,31 @@ impl Queue {
             let until = oldest + self.delay;
             while state.rows < most && !self.arrived.wait_until(&mut state, until).timed_out() {}
         }
-        let (mut jobs, mut rows): (Vec<Job>, usize) = (Vec::new(), 0);
+        let (mut jobs, mut rows, mut until): (Vec<Job>, usize, Option<Instant>) = (Vec::new(), 0, None);
+        let mut hurried = None;
         let now = Instant::now();
-        while let Some(job) = state.pop(|job| rows == 0 || rows + job.rows <= most) {
+        let in_time = |rows, until: Option<Instant>| {
+            until.is_none_or(|until| now + self.expected(rows).mul_f64(MARGIN) <= until)
+        };
+        while let Some(job) =
+            state.pop(|job| rows == 0 || (rows + job.rows <= most && in_time(rows + job.rows, until)))
+        {
             metrics().queue.observe(now.duration_since(job.since).as_secs_f64());
             if job.answer.is_closed() || job.deadline.is_some_and(|deadline| deadline <= now) {
-                let _ = job.answer.send(Err(late()));
-                continue;
+                job.refuse(late());
+            } else if in_time(rows + job.rows, job.deadline) {
+                rows += job.rows;
+                until = until.into_iter().chain(job.deadline).min();
+                jobs.push(job);
+            } else if let Some(before) = hurried.replace(job) {
+                before.refuse(no_time_left());
             }
-            rows += job.rows;
-            jobs.push(job);
+        }
+        // Where none can be done in time, one is tried: only runs teach what runs cost.
+        match hurried {
+            Some(job) if jobs.is_empty() => jobs.push(job),
+            Some(job) => job.refuse(no_time_left()),
+            None => {}
         }
         jobs
     }
@@ -294,6 +318,13 @@ impl State {
 
 fn late() -> Error {
     Error::Late("the model did not answer in time".to_owned())
+}
+
+fn no_time_left() -> Error {
+    Error::Overloaded(
+        "so many rows wait for the model that this request's time would be up; ask again in a second"
+            .to_owned(),
+    )
 }
 
 /// Ends a run when it is dropped: at the deadline, or where the runtime ends and nobody would watch any more.
