@@ -40,6 +40,7 @@ use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::Quern;
@@ -115,9 +116,13 @@ pub fn router(quern: Arc<Quern>) -> Router {
         .merge(flight::routes(Arc::clone(&quern)))
         .fallback(http::no_such_path)
         .method_not_allowed_fallback(http::no_such_method)
-        .layer(DefaultBodyLimit::max(body_bytes_max))
-        .layer(CatchPanicLayer::custom(http::panicked))
-        .layer(from_fn(http::observe))
+        // One layer: each would be a box and a clone for every request. The first is the outermost.
+        .layer(
+            ServiceBuilder::new()
+                .layer(from_fn(http::observe))
+                .layer(CatchPanicLayer::custom(http::panicked))
+                .layer(DefaultBodyLimit::max(body_bytes_max)),
+        )
         .with_state(quern)
 }
 
