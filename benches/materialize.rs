@@ -1,5 +1,7 @@
 //! What does it cost to bring a million entities of 60 features into the head, and how large is it there? Beside a bare
 //! table file of the same bytes, and beside bare pipelined `SET`s of them.
+//!
+//! `materialize [rocks]`: into RocksDB only.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
@@ -59,6 +61,9 @@ fn main() {
     show("RocksDB, from Parquet", n / seconds, "table file", n / bare_seconds);
     let on_disk = rocks.quern.head.bytes().unwrap() as f64 / ENTITIES as f64;
     println!("bytes of an entity: {:.0} stored, {on_disk:.0} on disk", bytes as f64 / ENTITIES as f64);
+    if std::env::args().any(|argument| argument == "rocks") {
+        return;
+    }
 
     let server = RedisServer::start(&[]);
     let settings = [("online", server.url()), ("online_timeout", "30s".to_owned())];

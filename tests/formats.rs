@@ -122,7 +122,7 @@ fn stored_rows_of_version_1() {
         assert_eq!(*name, wanted_name);
         let wanted = columns(&schema, &wanted);
         let mut written = Vec::new();
-        codec.encode(wanted_times, &wanted, 0, &mut written);
+        codec.encoder(&wanted).encode(wanted_times, 0, &mut written);
         assert_eq!(hex(&written), hex(stored), "{name}: version 1 is written differently now");
         assert_eq!(times(stored).unwrap(), wanted_times);
         let all: Vec<usize> = (0..ROW_TYPES.len()).collect();

@@ -164,9 +164,6 @@ fn case() -> impl Strategy<Value = Case> {
 impl Case {
     fn definitions(&self) -> String {
         let created = if self.has_created { "created_timestamp: created" } else { "" };
-        let filter =
-            if self.rules.positive.is_some() { format!("where: f{INT64} > 0") } else { String::new() };
-        let ttl = self.rules.ttl_us.map_or(String::new(), |us| format!("ttl: {us}us"));
         let features: String = (0..TYPES.len()).map(|i| format!("  - f{i}\n")).collect();
         let times = ["ts"].into_iter().chain(self.has_created.then_some("created"));
         let times = times.map(|name| (name.to_owned(), "timestamp"));
@@ -179,14 +176,28 @@ impl Case {
             .collect();
         let join_keys: String =
             self.keys.iter().enumerate().map(|(i, t)| format!("{{name: k{i}, type: {t}}}, ")).collect();
-        format!(
+        let mut text = format!(
             "kind: Entity\nname: e\njoin_keys: [{join_keys}]\n---\n\
-             kind: Source\nname: s\nbatch: {{format: parquet, path: data/*.parquet}}\npush: true\nevent_timestamp: ts\n{created}\ncolumns:\n{columns}---\n\
-             kind: FeatureView\nname: v\nentities: [e]\nsource: s\n{filter}\n{ttl}\nlag: {lag}us\nfeatures:\n{features}\n---\n\
-             kind: FeatureService\nname: svc\nrequest: [{{name: r, type: int64}}]\nfeatures: [v]\n\
-             derived:\n  - {{name: sum, expr: \"coalesce(f1, 0) + r\"}}\n  - {{name: twice, expr: \"sum * 2.5\"}}\n",
-            lag = self.rules.lag_us,
-        )
+             kind: Source\nname: s\nbatch: {{format: parquet, path: data/*.parquet}}\npush: true\nevent_timestamp: ts\n{created}\ncolumns:\n{columns}"
+        );
+        for (name, rules) in self.views() {
+            let filter = rules.positive.map_or(String::new(), |_| format!("where: f{INT64} > 0"));
+            let ttl = rules.ttl_us.map_or(String::new(), |us| format!("ttl: {us}us"));
+            let lag = rules.lag_us;
+            text += &format!(
+                "---\nkind: FeatureView\nname: {name}\nentities: [e]\nsource: s\n{filter}\n{ttl}\nlag: {lag}us\nfeatures:\n{features}\n---\n\
+                 kind: FeatureService\nname: {name}\nrequest: [{{name: r, type: int64}}]\nfeatures: [{name}]\n\
+                 derived:\n  - {{name: sum, expr: \"coalesce(f1, 0) + r\"}}\n  - {{name: twice, expr: \"sum * 2.5\"}}\n"
+            );
+        }
+        text
+    }
+
+    /// The view at stake, one before it that sees other rows, and one after it that sees the same.
+    fn views(&self) -> [(&'static str, Rules); 3] {
+        let positive = if self.rules.positive.is_some() { None } else { Some(INT64) };
+        let other = Rules { positive, lag_us: self.rules.lag_us / 2, ..self.rules };
+        [("other", other), ("view", self.rules), ("view_again", self.rules)]
     }
 
     fn write(&self, repository: &Repository, file: usize) {
@@ -269,7 +280,7 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
     (0..last.max(1)).for_each(|file| case.write(&repository, file));
     let quern = repository.open_applied_on(store).await;
     let live = quern.live();
-    let service = Arc::clone(&live.catalog.services["svc"]);
+    let services = case.views().map(|(name, rules)| (Arc::clone(&live.catalog.services[name]), rules));
 
     // History comes in two parts; the head is made twice from the first and once from both.
     materialize_to(&quern, case.first_to_us);
@@ -283,7 +294,8 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
     }
     let (rows, inputs) = (case.rows(), case.inputs());
     let times: Vec<i64> = case.queries.iter().map(|(_, q_us)| *q_us).collect();
-    let names: Vec<String> = service.outputs.fields().iter().map(|field| field.name().clone()).collect();
+    let outputs = services[0].0.outputs.fields();
+    let names: Vec<String> = outputs.iter().map(|field| field.name().clone()).collect();
 
     // Training, as the oracle has it.
     let mut fields = inputs.schema().fields().to_vec();
@@ -292,7 +304,7 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
     columns.push(Arc::new(TimestampMicrosecondArray::from(times.clone()).with_timezone("UTC")));
     let spine = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
     for as_known in [false, case.rules.as_known] {
-        let command = TrainingSetCommand { feature_service: "svc".into(), as_known };
+        let command = TrainingSetCommand { feature_service: "view".into(), as_known };
         let batches =
             training_set(&quern, &live, &command, &spine.schema(), std::slice::from_ref(&spine)).unwrap();
         let schema = batches.schema().clone();
@@ -307,29 +319,26 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
     }
 
     // Serving, now and then: the head and, where the head is too new, history.
-    let rules = Rules { as_known: false, ..case.rules };
-    for times in [times.clone(), vec![NOW_US; times.len()]] {
-        let vectors = look_up(&quern, &live, &service, inputs.clone(), times.clone()).await.unwrap();
-        for (i, (key, _)) in case.queries.iter().enumerate() {
-            let (state, row) = as_of(&rows, rules, key, times[i]);
-            let found = &vectors.found[0];
-            prop_assert_eq!(found.states[i], state, "state of query {} at {}", i, times[i]);
-            if let Some(row) = row {
-                prop_assert_eq!(Some(found.event_timestamps[i]), row.ts_us);
+    for (service, rules) in &services {
+        let rules = Rules { as_known: false, ..*rules };
+        for times in [times.clone(), vec![NOW_US; times.len()]] {
+            let vectors = look_up(&quern, &live, service, inputs.clone(), times.clone()).await.unwrap();
+            for (i, (key, _)) in case.queries.iter().enumerate() {
+                let (state, row) = as_of(&rows, rules, key, times[i]);
+                let (found, of) = (&vectors.found[0], &service.name);
+                prop_assert_eq!(found.states[i], state, "{}: state of query {} at {}", of, i, times[i]);
+                if let Some(row) = row {
+                    prop_assert_eq!(Some(found.event_timestamps[i]), row.ts_us);
+                }
+                let row = row.filter(|_| state == RowState::Present);
+                let served = vector(&vectors.vectors, &names, i);
+                prop_assert_eq!(served, expected(row, i), "{}: query {} at {}", of, i, times[i]);
             }
-            let row = row.filter(|_| state == RowState::Present);
-            prop_assert_eq!(
-                vector(&vectors.vectors, &names, i),
-                expected(row, i),
-                "serving, query {} at {}",
-                i,
-                times[i]
-            );
-        }
-        // A row is a batch of one.
-        for i in (0..times.len()).step_by(7) {
-            let one = look_up(&quern, &live, &service, inputs.slice(i, 1), vec![times[i]]).await.unwrap();
-            prop_assert_eq!(vector(&one.vectors, &names, 0), vector(&vectors.vectors, &names, i));
+            // A row is a batch of one.
+            for i in (0..times.len()).step_by(7) {
+                let one = look_up(&quern, &live, service, inputs.slice(i, 1), vec![times[i]]).await.unwrap();
+                prop_assert_eq!(vector(&one.vectors, &names, 0), vector(&vectors.vectors, &names, i));
+            }
         }
     }
     Ok(())

@@ -5,26 +5,27 @@
 //! a row never replaces a later one: so an interrupted run leaves a head that is behind, never wrong, and the next
 //! run completes it.
 
+mod rows;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
 use feature_defs::suggest;
 use parking_lot::Mutex;
-use quern_engine::asof::{Address, Latest};
-use quern_engine::row::RowTimes;
 use quern_engine::time::visible_from;
 use quern_engine::windows::{LIFETIME_TAIL_US, Windows};
 use quern_engine::{Stamps, ViewPlan};
 use serde::{Deserialize, Serialize};
 
+use self::rows::Found;
+pub(crate) use self::rows::newest;
 use crate::error::{Error, Result};
-use crate::point_in_time::{for_each, open, read_selected, select};
+use crate::point_in_time::open;
+use crate::push::Order;
 use crate::store::history::{PUSHED, Scan};
-use crate::store::rocks::{Rows, Upserted};
-use crate::windows::{self, Stretch, project};
+use crate::store::rocks::Upserted;
+use crate::windows::{self, Stretch};
 use crate::{Deployment, Quern};
 
 /// How far behind the watermark late rows are looked for where the request does not say, µs.
@@ -115,30 +116,28 @@ pub fn materialize(
     let _turn = quern.materializing.lock();
     let _turn_among_servers = quern.head.turn()?;
     quern.head.reread_kept()?;
-    let mut summaries = Vec::new();
-    for view in views.values() {
-        if !request.views.is_empty() && !request.views.contains(&view.name) {
-            continue;
-        }
+    let wanted = views.values().map(AsRef::as_ref).filter(|view: &&ViewPlan| {
         let source = &live.catalog.definitions.sources[&view.source];
-        if source.batch.is_none() && !source.push {
-            continue;
-        }
-        let (scan, pushed_end) = {
-            // No push is half in history and half in the head.
-            let order = quern.order_of(&source.name)?;
-            if !order.is_latest(live)? {
-                return Err(Error::Unavailable(OTHER_DEFINITIONS.into()));
-            }
-            quern.refresh(&source.name)?;
-            (open(quern, live, view)?, quern.history.pushed.of(&source.name).end())
+        let is_asked_for = request.views.is_empty() || request.views.contains(&view.name);
+        is_asked_for && (source.batch.is_some() || source.push)
+    });
+    let mut wanted: Vec<&ViewPlan> = wanted.collect();
+    // One after the other, those may share what they read.
+    wanted.sort_by(|a, b| a.source.cmp(&b.source));
+    let mut summaries = Vec::new();
+    let mut before: Option<Run> = None;
+    for view in wanted {
+        let mut run = match before.take().filter(|before| before.reads_as(view)) {
+            Some(before) => before.go_on(view)?,
+            None => Run::begin(quern, live, view, progress)?,
         };
-        let run = Run { quern, live, view, scan, pushed_end, progress, done: AtomicU64::new(0) };
         summaries.push(match &view.windows {
             Some(windows) => run.run_windows(windows, request, now_us)?,
-            None => run.run(request, now_us)?,
+            None => run.run_rows(request, now_us)?,
         });
+        before = Some(run);
     }
+    summaries.sort_by(|a, b| a.view.cmp(&b.view));
     // Last, so that whoever still answers from the definitions before has had the time to end.
     if request.views.is_empty() {
         quern.head.retain(&views.values().map(|view| view.id).collect::<Vec<_>>())?;
@@ -155,8 +154,11 @@ struct Run<'a> {
     pushed_end: u64,
     progress: &'a (dyn Fn(Progress) + Sync),
     done: AtomicU64,
+    /// What the first pass over the rows of the scan has found.
+    found: Option<Found>,
 }
 
+/// What was met in history.
 #[derive(Default)]
 struct Seen {
     read: u64,
@@ -174,27 +176,32 @@ impl Seen {
     }
 }
 
-impl Run<'_> {
-    fn run(&self, request: &MaterializeRequest, now_us: i64) -> Result<ViewSummary> {
-        let started = Instant::now();
-        let watermark = self.quern.head.watermark(self.view.id)?;
-        let to_us = request.to_us.unwrap_or(now_us);
-        let look_back_us = request.look_back_us.unwrap_or(LOOK_BACK_DEFAULT_US);
-        let since_us = watermark.map(|watermark_us| watermark_us.saturating_sub(look_back_us));
-        let from_us = request.from_us.or(since_us).unwrap_or(i64::MIN);
-        self.quern.head.begin(self.view.id)?;
-        let (latest, seen) = self.latest(from_us, to_us)?;
-        let upserted = self.bring_in(&latest)?;
-        self.bring_in_since()?;
-        // A backfill that starts behind a gap does not close the gap.
-        if request.from_us.is_none_or(|from_us| watermark.is_some_and(|watermark_us| from_us <= watermark_us))
-        {
-            self.quern.head.set_watermark(self.view.id, to_us)?;
-        }
-        Ok(self.summary(to_us, upserted, &seen, started))
+impl<'a> Run<'a> {
+    fn begin(
+        quern: &'a Quern,
+        live: &'a Deployment,
+        view: &'a ViewPlan,
+        progress: &'a (dyn Fn(Progress) + Sync),
+    ) -> Result<Run<'a>> {
+        // No push is half in history and half in the head.
+        let _order = in_order(quern, live, view)?;
+        quern.refresh(&view.source)?;
+        let (scan, pushed_end) = (open(quern, live, view)?, quern.history.pushed.of(&view.source).end());
+        Ok(Run { quern, live, view, scan, pushed_end, progress, done: AtomicU64::new(0), found: None })
     }
 
-    /// The same for a view with windows: the tiles of whole days are made anew from all of their events, so late ones
+    /// Whether `view` finds the same rows in the scan.
+    fn reads_as(&self, view: &ViewPlan) -> bool {
+        self.found.is_some() && view.windows.is_none() && view.stamps_as(self.view)
+    }
+
+    /// The same for another view.
+    fn go_on(self, view: &'a ViewPlan) -> Result<Run<'a>> {
+        in_order(self.quern, self.live, view)?;
+        Ok(Run { view, done: AtomicU64::new(0), ..self })
+    }
+
+    /// The tiles of a view with windows: those of whole days are made anew from all of their events, so late ones
     /// and repetitions fall into place.
     fn run_windows(
         &self,
@@ -242,11 +249,8 @@ impl Run<'_> {
         let stretch = Stretch { from_us, to_us, keys, kept, since, is_held: false };
         let upserted = windows::bring_in(self.quern, &self.scan, self.view, &stretch, &note)?;
         if from_us == i64::MIN {
-            let order = self.quern.order_of(&self.view.source)?;
             // Who serves other definitions may have pushed into tiles what these keep no more.
-            if !order.is_latest(self.live)? {
-                return Err(Error::Unavailable(OTHER_DEFINITIONS.into()));
-            }
+            let _order = in_order(self.quern, self.live, self.view)?;
             head.set_kept(id, windows.kept())?;
         }
         head.set_watermark(id, to_us)?;
@@ -275,84 +279,6 @@ impl Run<'_> {
         }
     }
 
-    /// The first pass: which row of each key is the latest?
-    fn latest(&self, from_us: i64, to_us: i64) -> Result<(Latest, Seen)> {
-        let lag_us = self.view.lag_us;
-        let units: Vec<usize> = (0..self.scan.units.len())
-            .filter(|unit| {
-                let Some((min_us, max_us)) = self.scan.units[*unit].times else { return true };
-                visible_from(min_us, lag_us) <= to_us && visible_from(max_us, lag_us) >= from_us
-            })
-            .collect();
-        let total_rows = 2 * units.iter().map(|unit| self.scan.units[*unit].rows).sum::<u64>();
-        let result = Mutex::new((Latest::new(from_us..=to_us, lag_us), Seen::default()));
-        for_each(&units, |unit| {
-            let (file, first_row) = (self.scan.units[unit].file, self.scan.units[unit].first_row);
-            self.scan.read(unit, self.view.stamp_columns(), None, &mut |offset, rows| {
-                let stamps = self.view.stamps(&rows)?;
-                let start = first_row + offset as u64;
-                let (latest, seen) = &mut *result.lock();
-                latest.offer(&stamps, |row| Address::new(file, start + row as u64));
-                seen.note(&stamps, rows.num_rows());
-                self.advance(rows.num_rows(), total_rows);
-                Ok(())
-            })
-        })?;
-        Ok(result.into_inner())
-    }
-
-    /// The second pass: the features of those rows are computed, encoded and brought in.
-    fn bring_in(&self, latest: &Latest) -> Result<Upserted> {
-        let mut chosen: Vec<(Address, u32)> = latest
-            .stamps()
-            .iter()
-            .enumerate()
-            .filter_map(|(id, stamp)| Some((stamp.address()?, id as u32)))
-            .collect();
-        chosen.sort_unstable();
-        let selections = select(&self.scan, chosen.iter().map(|(address, _)| *address));
-        let total = Mutex::new(Upserted::default());
-        let order: Vec<usize> = (0..selections.len()).collect();
-        let wanted = self.view.every();
-        for_each(&order, |i| {
-            let selection = &selections[i];
-            let mut rows = Rows::default();
-            read_selected(&self.scan, selection, self.view.row_columns(), &mut |before, batch| {
-                let columns = self.view.features(&batch, &wanted)?;
-                for row in 0..batch.num_rows() {
-                    let id = chosen[before + row].1;
-                    let stamp = latest.stamps()[id as usize];
-                    let times = RowTimes { ts_us: stamp.ts_us, created_us: stamp.created_us };
-                    rows.push(self.view.id, latest.key(id), |out| {
-                        self.view.codec.encode(times, &columns, row, out);
-                    });
-                }
-                Ok(())
-            })?;
-            let upserted = self.quern.head.upsert(&rows)?;
-            let mut total = total.lock();
-            total.written += upserted.written;
-            total.unchanged += upserted.unchanged;
-            total.older += upserted.older;
-            self.advance(self.scan.units[selection.unit].rows as usize, 0);
-            Ok(())
-        })?;
-        Ok(total.into_inner())
-    }
-
-    /// Rows that were pushed meanwhile came later than all others of their times, and may have been replaced by them.
-    fn bring_in_since(&self) -> Result<()> {
-        let _order = self.quern.order_of(&self.view.source)?;
-        self.quern.refresh(&self.view.source)?;
-        let pushed = self.quern.history.pushed.of(&self.view.source);
-        for (first, since) in pushed.since(self.pushed_end, self.scan.schema())? {
-            let mut rows = Rows::default();
-            newest(self.view, &since, first, &mut rows)?;
-            self.quern.head.upsert(&rows)?;
-        }
-        Ok(())
-    }
-
     fn advance(&self, rows: usize, total_rows: u64) {
         let done_rows = self.done.fetch_add(rows as u64, Ordering::Relaxed) + rows as u64;
         let view = self.view.name.clone();
@@ -360,18 +286,11 @@ impl Run<'_> {
     }
 }
 
-/// The stored rows that pushed ones make: the latest of each key. Their columns are the source's.
-pub(crate) fn newest(view: &ViewPlan, rows: &RecordBatch, first: u64, out: &mut Rows) -> Result<()> {
-    let stamps = view.stamps(&project(rows, view.stamp_columns())?)?;
-    let mut latest = Latest::new(i64::MIN..=i64::MAX, view.lag_us);
-    latest.offer(&stamps, |row| Address::new(PUSHED, first + row as u64));
-    let chosen = latest.stamps().iter().filter_map(|stamp| Some((stamp.address()?.row() - first) as u32));
-    let chosen = UInt32Array::from_iter_values(chosen);
-    let chosen = take_record_batch(&project(rows, view.row_columns())?, &chosen)?;
-    let columns = view.features(&chosen, &view.every())?;
-    for (id, stamp) in latest.stamps().iter().enumerate() {
-        let times = RowTimes { ts_us: stamp.ts_us, created_us: stamp.created_us };
-        out.push(view.id, latest.key(id as u32), |out| view.codec.encode(times, &columns, id, out));
+/// Keeps pushes to the view's source out, as long as `live` are the definitions that were applied last.
+fn in_order<'a>(quern: &'a Quern, live: &Deployment, view: &ViewPlan) -> Result<Order<'a>> {
+    let order = quern.order_of(&view.source)?;
+    match order.is_latest(live)? {
+        true => Ok(order),
+        false => Err(Error::Unavailable(OTHER_DEFINITIONS.into())),
     }
-    Ok(())
 }

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use quern::wire::{PushReply, PushTo, Rejected};
 
 pub use self::log::Log;
+pub(crate) use self::log::Order;
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
 use crate::{Deployment, Quern};

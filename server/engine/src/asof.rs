@@ -104,8 +104,9 @@ impl Entry {
         Entry { id, length: key.len().min(usize::from(u8::MAX)) as u8, head }
     }
 
-    fn is_whole(&self) -> bool {
-        usize::from(self.length) <= Self::HEAD
+    /// The key, where its first bytes are all of it.
+    fn whole(&self) -> Option<&[u8]> {
+        self.head.get(..usize::from(self.length))
     }
 }
 
@@ -135,7 +136,7 @@ impl KeyTable {
         let is_it = |entry: &Entry| {
             entry.length == wanted.length
                 && entry.head == wanted.head
-                && (wanted.is_whole() || self.key(entry.id) == key)
+                && (wanted.whole().is_some() || self.key(entry.id) == key)
         };
         self.table.find(hash_of_key, is_it).map(|entry| entry.id)
     }
@@ -150,8 +151,9 @@ impl KeyTable {
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len());
         let (bytes, ends, hasher) = (&self.bytes, &self.ends, &self.hasher);
-        self.table.insert_unique(hash_of_key, Entry::new(id, key), |entry| {
-            hash(hasher, bytes_of(bytes, ends, entry.id))
+        self.table.insert_unique(hash_of_key, Entry::new(id, key), |entry| match entry.whole() {
+            Some(key) => hash(hasher, key),
+            None => hash(hasher, bytes_of(bytes, ends, entry.id)),
         });
         id
     }

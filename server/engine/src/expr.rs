@@ -50,6 +50,12 @@ pub(crate) struct Expression {
     dtype: DataType,
 }
 
+impl PartialEq for Expression {
+    fn eq(&self, other: &Expression) -> bool {
+        self.physical.as_ref() == other.physical.as_ref() && self.dtype == other.dtype
+    }
+}
+
 static SESSION: LazyLock<SessionState> = LazyLock::new(|| {
     let config = SessionConfig::new()
         .set_bool("datafusion.sql_parser.enable_ident_normalization", false)

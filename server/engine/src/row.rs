@@ -11,17 +11,20 @@
 //! their bytes counted from the first slot's end, and they begin where the previous such feature ends. So one feature
 //! of many is read without reading the others.
 
+mod encode;
+
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, BooleanArray, FixedSizeListArray, ListArray,
-    PrimitiveArray, StringBuilder,
+    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray,
+    StringBuilder,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType,
 };
 
+pub use self::encode::RowEncoder;
 use crate::EngineError;
 use crate::schema::type_name;
 
@@ -120,25 +123,9 @@ impl RowCodec {
         Ok(RowCodec { features: Arc::clone(features), slots, previous, slots_end: at })
     }
 
-    /// Encodes `row` of `columns`, which are the features in order, behind what `out` holds.
-    pub fn encode(&self, times: RowTimes, columns: &[ArrayRef], row: usize, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.push(VERSION);
-        out.extend(times.ts_us.to_le_bytes());
-        out.extend(times.created_us.to_le_bytes());
-        out.resize(start + self.slots_end, 0);
-        for (feature, column) in columns.iter().enumerate() {
-            let slot = start + self.slots[feature];
-            if column.is_null(row) {
-                out[start + HEADER + feature / 8] |= 1 << (feature % 8);
-            } else {
-                write_value(column, row, slot, out);
-            }
-            if is_variable(column.data_type()) {
-                let end = (out.len() - start - self.slots_end) as u32;
-                out[slot..slot + 4].copy_from_slice(&end.to_le_bytes());
-            }
-        }
+    /// Writes rows of `columns`, which are the features in order.
+    pub fn encoder(&self, columns: &[ArrayRef]) -> RowEncoder {
+        RowEncoder::new(self, columns)
     }
 
     /// Decodes the features numbered `wanted` of `rows`, as columns; a missing row gives nulls.
@@ -266,49 +253,6 @@ impl RowCodec {
         let start = self.slots_end + self.previous[feature].map_or(0, end_at);
         let end = self.slots_end + end_at(self.slots[feature]);
         row.get(start..end).ok_or_else(|| corrupt(row, "a value lies outside the row"))
-    }
-}
-
-fn write_value(column: &ArrayRef, row: usize, slot: usize, out: &mut Vec<u8>) {
-    fn four(out: &mut [u8], slot: usize, bytes: [u8; 4]) {
-        out[slot..slot + 4].copy_from_slice(&bytes);
-    }
-    fn eight(out: &mut [u8], slot: usize, bytes: [u8; 8]) {
-        out[slot..slot + 8].copy_from_slice(&bytes);
-    }
-    match column.data_type() {
-        DataType::Boolean => out[slot] = u8::from(column.as_boolean().value(row)),
-        DataType::Int32 => four(out, slot, column.as_primitive::<Int32Type>().value(row).to_le_bytes()),
-        DataType::Date32 => four(out, slot, column.as_primitive::<Date32Type>().value(row).to_le_bytes()),
-        DataType::Float32 => four(out, slot, column.as_primitive::<Float32Type>().value(row).to_le_bytes()),
-        DataType::Int64 => eight(out, slot, column.as_primitive::<Int64Type>().value(row).to_le_bytes()),
-        DataType::Float64 => eight(out, slot, column.as_primitive::<Float64Type>().value(row).to_le_bytes()),
-        DataType::Timestamp(_, _) => {
-            eight(out, slot, column.as_primitive::<TimestampMicrosecondType>().value(row).to_le_bytes());
-        }
-        DataType::Utf8 => out.extend_from_slice(column.as_string::<i32>().value(row).as_bytes()),
-        DataType::Binary => out.extend_from_slice(column.as_binary::<i32>().value(row)),
-        DataType::List(_) => write_list(&column.as_list::<i32>().value(row), out),
-        DataType::FixedSizeList(_, _) => write_list(&column.as_fixed_size_list().value(row), out),
-        other => unreachable!("{other} was refused when the codec was made"),
-    }
-}
-
-/// A list: its values, then a byte for each item that is 1 where the item is null; no such bytes where none is.
-fn write_list(items: &ArrayRef, out: &mut Vec<u8>) {
-    fn values<T: ArrowPrimitiveType>(items: &ArrayRef, out: &mut Vec<u8>) {
-        out.extend_from_slice(items.as_primitive::<T>().values().inner().as_slice());
-    }
-    out.extend((items.len() as u32).to_le_bytes());
-    match items.data_type() {
-        DataType::Int32 => values::<Int32Type>(items, out),
-        DataType::Int64 => values::<Int64Type>(items, out),
-        DataType::Float32 => values::<Float32Type>(items, out),
-        DataType::Float64 => values::<Float64Type>(items, out),
-        other => unreachable!("a list of {other} was refused when the codec was made"),
-    }
-    if items.null_count() > 0 {
-        out.extend((0..items.len()).map(|item| u8::from(items.is_null(item))));
     }
 }
 

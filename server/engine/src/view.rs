@@ -88,6 +88,18 @@ impl ViewPlan {
         &self.row_columns
     }
 
+    /// Whether it makes the same stamps as `other` of every row, and sees each from the same time on.
+    pub fn stamps_as(&self, other: &ViewPlan) -> bool {
+        let types = |view: &ViewPlan| {
+            view.keys.fields().iter().map(|key| key.data_type().clone()).collect::<Vec<_>>()
+        };
+        self.source == other.source
+            && self.stamp_columns == other.stamp_columns
+            && types(self) == types(other)
+            && self.lag_us == other.lag_us
+            && self.filter == other.filter
+    }
+
     /// Keys, times and filter of `rows`, whose columns are [`ViewPlan::stamp_columns`].
     pub fn stamps(&self, rows: &RecordBatch) -> Result<Stamps, EngineError> {
         let key_count = self.keys.fields().len();

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Schema, TimestampMicrosecondType};
 use feature_defs::Source;
-use quern_engine::row::{RowCodec, RowTimes};
+use quern_engine::row::{RowCodec, RowEncoder, RowTimes};
 use quern_engine::schema::quern_type;
 use sha2::{Digest, Sha256};
 
@@ -78,10 +78,7 @@ pub(super) fn digest(push: &Push) -> Vec<u8> {
 }
 
 /// Rows as bytes: the columns of the language's types, as they are stored.
-struct RowBytes {
-    codec: RowCodec,
-    columns: Vec<ArrayRef>,
-}
+struct RowBytes(RowEncoder);
 
 impl RowBytes {
     fn new(rows: &RecordBatch, wanted: impl Fn(&String) -> bool) -> Result<RowBytes> {
@@ -90,10 +87,10 @@ impl RowBytes {
             .filter(|(field, _)| wanted(field.name()) && quern_type(field.data_type()).is_some())
             .map(|(field, column)| (Arc::clone(field), Arc::clone(column)))
             .unzip();
-        Ok(RowBytes { codec: RowCodec::new(&Arc::new(Schema::new(fields)))?, columns })
+        Ok(RowBytes(RowCodec::new(&Arc::new(Schema::new(fields)))?.encoder(&columns)))
     }
 
     fn write(&self, row: usize, out: &mut Vec<u8>) {
-        self.codec.encode(RowTimes::default(), &self.columns, row, out);
+        self.0.encode(RowTimes::default(), row, out);
     }
 }

@@ -11,7 +11,7 @@ use quern_engine::windows::Kept;
 use rocksdb::DBPinnableSlice;
 
 use super::redis::{Redis, Turn};
-use super::rocks::{Head, Replaced, Rows, Upserted, Wanted};
+use super::rocks::{Head, Load, Replaced, Rows, Upserted, Wanted};
 use crate::error::Result;
 
 /// The online store.
@@ -28,6 +28,24 @@ pub enum Stored<'a> {
     Pinned(DBPinnableSlice<'a>),
     /// As it came from Redis.
     Sent(Vec<u8>),
+}
+
+/// Many rows of one view on their way in, of which no two have the same key.
+pub enum Loading<'a> {
+    /// Into RocksDB.
+    Rocks(Load<'a>),
+    /// Into Redis.
+    Redis(&'a Redis),
+}
+
+impl Loading<'_> {
+    /// Brings rows in; each replaces what is stored unless that is later. Several threads may bring some each.
+    pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
+        match self {
+            Loading::Rocks(load) => load.upsert(rows),
+            Loading::Redis(redis) => redis.upsert(rows),
+        }
+    }
 }
 
 impl Deref for Stored<'_> {
@@ -77,6 +95,14 @@ impl Online {
             Online::Rocks(head) => head.upsert(rows),
             Online::Redis(redis) => redis.upsert(rows),
         }
+    }
+
+    /// Begins to bring many rows of `view` in.
+    pub fn load(&self, view: ViewId) -> Result<Loading<'_>> {
+        Ok(match self {
+            Online::Rocks(head) => Loading::Rocks(head.load(view)?),
+            Online::Redis(redis) => Loading::Redis(redis),
+        })
     }
 
     /// Brings values in where what they were made from is still stored.

@@ -4,6 +4,8 @@
 //! its old rows are never read again. Writes are monotonic: a row replaces one of the same or an earlier place in the
 //! total order of time, never a later one. So any order and any repetition of writes ends in the same head.
 
+mod load;
+mod packed;
 mod tail;
 
 use std::collections::HashMap;
@@ -21,6 +23,8 @@ use rocksdb::{
 };
 
 use crate::error::{Error, Result};
+pub use load::Load;
+pub use packed::{Rows, Wanted};
 pub use tail::{Commit, Seen, SeenKey};
 
 /// The version of the key space. A folder of another version is refused, not misread.
@@ -41,8 +45,8 @@ pub struct Head {
     next_file: AtomicU64,
     /// What is kept of the events of each view with windows; as it stands in the store.
     kept: parking_lot::RwLock<HashMap<ViewId, Arc<Kept>>>,
-    /// Reading what is stored and replacing it is one step.
-    writing: parking_lot::Mutex<()>,
+    /// Reading what is stored and replacing it is one step. Counts the writes of rows.
+    writing: parking_lot::Mutex<u64>,
 }
 
 /// What became of the rows of one [`Head::upsert`].
@@ -54,6 +58,14 @@ pub struct Upserted {
     pub unchanged: u64,
     /// Rows that are older than the head.
     pub older: u64,
+}
+
+impl std::ops::AddAssign for Upserted {
+    fn add_assign(&mut self, more: Upserted) {
+        self.written += more.written;
+        self.unchanged += more.unchanged;
+        self.older += more.older;
+    }
 }
 
 /// What became of the values of one [`Head::replace_if`].
@@ -68,72 +80,6 @@ pub struct Replaced {
 struct Fresh {
     rows: Vec<usize>,
     upserted: Upserted,
-}
-
-/// Encoded keys and rows, one after another in one buffer each.
-#[derive(Debug, Default)]
-pub struct Rows {
-    keys: Vec<u8>,
-    rows: Vec<u8>,
-    ends: Vec<(usize, usize)>,
-}
-
-impl Rows {
-    /// Adds a row; `write` appends its bytes.
-    pub fn push(&mut self, view: ViewId, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
-        self.keys.extend(view.0.to_be_bytes());
-        self.keys.extend_from_slice(key);
-        write(&mut self.rows);
-        self.ends.push((self.keys.len(), self.rows.len()));
-    }
-
-    /// How many rows there are.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    pub(super) fn get(&self, i: usize) -> (&[u8], &[u8]) {
-        let (key, row) = if i == 0 { (0, 0) } else { self.ends[i - 1] };
-        (&self.keys[key..self.ends[i].0], &self.rows[row..self.ends[i].1])
-    }
-}
-
-/// Keys to look up, of any number of views.
-#[derive(Debug, Default)]
-pub struct Wanted {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Wanted {
-    /// Adds a key; a row without one (a join key is null) is nobody's and is found nowhere.
-    pub fn push(&mut self, view: ViewId, key: Option<&[u8]>) {
-        if let Some(key) = key {
-            self.bytes.extend(view.0.to_be_bytes());
-            self.bytes.extend_from_slice(key);
-        }
-        self.ends.push(self.bytes.len());
-    }
-
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
-    }
 }
 
 impl Head {
@@ -161,7 +107,7 @@ impl Head {
             staging,
             next_file: AtomicU64::new(0),
             kept: parking_lot::RwLock::default(),
-            writing: parking_lot::Mutex::new(()),
+            writing: parking_lot::Mutex::default(),
         };
         match head.db.get_cf(head.meta(), "format")? {
             None => head.db.put_cf(head.meta(), "format", FORMAT)?,
@@ -199,8 +145,7 @@ impl Head {
 
     /// The stored rows of `wanted`, in its order, in one round.
     pub fn get_many(&self, wanted: &Wanted) -> Result<Vec<Option<DBPinnableSlice<'_>>>> {
-        if wanted.ends.len() == 1 {
-            let key = &wanted.bytes[..];
+        if let Some(key) = wanted.only() {
             return Ok(vec![if key.is_empty() { None } else { self.db.get_pinned_cf(self.rows(), key)? }]);
         }
         let found = self.db.batched_multi_get_cf(self.rows(), wanted.iter(), false);
@@ -209,19 +154,17 @@ impl Head {
 
     /// Brings rows of distinct keys in; each replaces what is stored unless that is later.
     pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
-        let _writing = self.writing.lock();
-        let fresh = self.fresh(rows)?;
-        self.write(rows, &fresh.rows)?;
+        let mut writes = self.writing.lock();
+        let fresh = self.fresh(rows, &rows.in_key_order())?;
+        self.write(rows, &fresh.rows, &mut writes)?;
         Ok(fresh.upserted)
     }
 
-    /// Which of the rows are not stored yet, nor later ones, in key order.
-    fn fresh(&self, rows: &Rows) -> Result<Fresh> {
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_unstable_by(|a, b| rows.get(*a).0.cmp(rows.get(*b).0));
+    /// Which of the rows are not stored yet, nor later ones.
+    fn fresh(&self, rows: &Rows, sorted: &[usize]) -> Result<Fresh> {
         let mut upserted = Upserted::default();
-        let mut fresh = Vec::with_capacity(order.len());
-        for some in order.chunks(1_024) {
+        let mut fresh = Vec::with_capacity(sorted.len());
+        for some in sorted.chunks(1_024) {
             let stored = self.db.batched_multi_get_cf(self.rows(), some.iter().map(|i| rows.get(*i).0), true);
             for (i, stored) in some.iter().zip(stored) {
                 let row = rows.get(*i).1;
@@ -239,11 +182,10 @@ impl Head {
     /// Brings values of distinct keys in, each of which was made from what `expected` has at its place: where something
     /// else is stored by now, nothing happens to it, and its place is among the conflicts.
     pub fn replace_if(&self, rows: &Rows, expected: &[Option<&[u8]>]) -> Result<Replaced> {
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_unstable_by(|a, b| rows.get(*a).0.cmp(rows.get(*b).0));
-        let _writing = self.writing.lock();
-        let (mut replaced, mut fresh) = (Replaced::default(), Vec::with_capacity(order.len()));
-        for some in order.chunks(1_024) {
+        let sorted = rows.in_key_order();
+        let mut writes = self.writing.lock();
+        let (mut replaced, mut fresh) = (Replaced::default(), Vec::with_capacity(sorted.len()));
+        for some in sorted.chunks(1_024) {
             let stored = self.db.batched_multi_get_cf(self.rows(), some.iter().map(|i| rows.get(*i).0), true);
             for (i, stored) in some.iter().zip(stored) {
                 let stored = stored?;
@@ -254,15 +196,16 @@ impl Head {
                 }
             }
         }
-        self.write(rows, &fresh)?;
+        self.write(rows, &fresh, &mut writes)?;
         replaced.done = (rows.len() - replaced.conflicts.len()) as u64;
         replaced.conflicts.sort_unstable();
         Ok(replaced)
     }
 
-    fn write(&self, rows: &Rows, sorted: &[usize]) -> Result<()> {
+    fn write(&self, rows: &Rows, sorted: &[usize], writes: &mut u64) -> Result<()> {
+        *writes += 1;
         if sorted.len() >= INGEST_ROWS_MIN {
-            return self.ingest(rows, sorted);
+            return self.ingest(&self.table_file(rows, sorted)?);
         }
         let mut batch = WriteBatch::default();
         for i in sorted {
@@ -272,7 +215,8 @@ impl Head {
         Ok(self.db.write(batch)?)
     }
 
-    fn ingest(&self, rows: &Rows, sorted: &[usize]) -> Result<()> {
+    /// A file of rows that [`Head::ingest`] takes.
+    fn table_file(&self, rows: &Rows, sorted: &[usize]) -> Result<PathBuf> {
         let file = self.staging.join(format!("{}.sst", self.next_file.fetch_add(1, Ordering::Relaxed)));
         let mut writer = SstFileWriter::create(&self.options);
         writer.open(&file)?;
@@ -281,10 +225,13 @@ impl Head {
             writer.put(key, row)?;
         }
         writer.finish()?;
+        Ok(file)
+    }
+
+    fn ingest(&self, file: &Path) -> Result<()> {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
-        self.db.ingest_external_file_cf_opts(self.rows(), &options, vec![&file])?;
-        Ok(())
+        Ok(self.db.ingest_external_file_cf_opts(self.rows(), &options, vec![file])?)
     }
 
     /// Up to which query time (µs) the view's history is in the head; none before the first materialize, `i64::MIN`
@@ -352,7 +299,8 @@ impl Head {
 
     /// Drops the rows of every view but `live`: those of definitions that have changed or gone.
     pub fn retain(&self, live: &[ViewId]) -> Result<()> {
-        let _writing = self.writing.lock();
+        let mut writes = self.writing.lock();
+        *writes += 1;
         for entry in self.db.iterator_cf(self.meta(), IteratorMode::Start) {
             let (key, _) = entry?;
             let Some(view) = view_of(&key, WATERMARK) else { continue };

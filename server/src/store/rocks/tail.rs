@@ -64,9 +64,10 @@ pub struct Seen {
 impl Head {
     /// Brings a group of pushes in. It is on disk when this returns.
     pub fn commit(&self, commit: &Commit) -> Result<()> {
-        let _writing = self.writing.lock();
+        let mut writes = self.writing.lock();
+        *writes += 1;
         let mut batch = WriteBatch::default();
-        for i in self.fresh(&commit.rows)?.rows {
+        for i in self.fresh(&commit.rows, &commit.rows.in_key_order())?.rows {
             let (key, row) = commit.rows.get(i);
             batch.put_cf(self.rows(), key, row);
         }

@@ -1,0 +1,110 @@
+//! How are rows written? What a column's type says is found out once, not for each row.
+
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray};
+use arrow::buffer::{Buffer, NullBuffer};
+use arrow::datatypes::{
+    DataType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
+
+use super::{HEADER, RowCodec, RowTimes, VERSION};
+
+/// Writes rows of some columns.
+pub struct RowEncoder {
+    codec: RowCodec,
+    columns: Vec<(Values, Option<NullBuffer>)>,
+}
+
+/// The values of a column, by what becomes of one.
+enum Values {
+    Bits(BooleanArray),
+    /// Four bytes each, as they are stored.
+    Four(Buffer),
+    /// Eight bytes each, as they are stored.
+    Eight(Buffer),
+    Variable(ArrayRef),
+}
+
+impl RowEncoder {
+    /// Writes rows of `columns`, which are the features of `codec` in order.
+    pub(super) fn new(codec: &RowCodec, columns: &[ArrayRef]) -> RowEncoder {
+        let columns = columns.iter().map(|column| (Values::of(column), column.nulls().cloned()));
+        RowEncoder { codec: codec.clone(), columns: columns.collect() }
+    }
+
+    /// Writes `row` behind what `out` holds.
+    pub fn encode(&self, times: RowTimes, row: usize, out: &mut Vec<u8>) {
+        let RowCodec { slots, slots_end, .. } = &self.codec;
+        let start = out.len();
+        out.push(VERSION);
+        out.extend(times.ts_us.to_le_bytes());
+        out.extend(times.created_us.to_le_bytes());
+        out.resize(start + slots_end, 0);
+        for (feature, (values, nulls)) in self.columns.iter().enumerate() {
+            let slot = start + slots[feature];
+            let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+            if is_null {
+                out[start + HEADER + feature / 8] |= 1 << (feature % 8);
+            }
+            match values {
+                Values::Variable(column) => {
+                    if !is_null {
+                        write_variable(column, row, out);
+                    }
+                    let end = (out.len() - start - slots_end) as u32;
+                    out[slot..slot + 4].copy_from_slice(&end.to_le_bytes());
+                }
+                _ if is_null => {}
+                Values::Bits(bits) => out[slot] = u8::from(bits.value(row)),
+                Values::Four(bytes) => out[slot..slot + 4].copy_from_slice(&bytes[4 * row..4 * row + 4]),
+                Values::Eight(bytes) => out[slot..slot + 8].copy_from_slice(&bytes[8 * row..8 * row + 8]),
+            }
+        }
+    }
+}
+
+impl Values {
+    fn of(column: &ArrayRef) -> Values {
+        match column.data_type() {
+            DataType::Boolean => Values::Bits(column.as_boolean().clone()),
+            DataType::Int32 => Values::Four(bytes::<Int32Type>(column)),
+            DataType::Date32 => Values::Four(bytes::<Date32Type>(column)),
+            DataType::Float32 => Values::Four(bytes::<Float32Type>(column)),
+            DataType::Int64 => Values::Eight(bytes::<Int64Type>(column)),
+            DataType::Float64 => Values::Eight(bytes::<Float64Type>(column)),
+            DataType::Timestamp(_, _) => Values::Eight(bytes::<TimestampMicrosecondType>(column)),
+            _ => Values::Variable(ArrayRef::clone(column)),
+        }
+    }
+}
+
+/// The values in memory, which are little-endian as the format is.
+fn bytes<T: ArrowPrimitiveType>(column: &ArrayRef) -> Buffer {
+    const { assert!(cfg!(target_endian = "little"), "rows are copied out of memory as they lie there") };
+    column.as_primitive::<T>().values().inner().clone()
+}
+
+fn write_variable(column: &ArrayRef, row: usize, out: &mut Vec<u8>) {
+    match column.data_type() {
+        DataType::Utf8 => out.extend_from_slice(column.as_string::<i32>().value(row).as_bytes()),
+        DataType::Binary => out.extend_from_slice(column.as_binary::<i32>().value(row)),
+        DataType::List(_) => write_list(&column.as_list::<i32>().value(row), out),
+        DataType::FixedSizeList(_, _) => write_list(&column.as_fixed_size_list().value(row), out),
+        other => unreachable!("{other} was refused when the codec was made"),
+    }
+}
+
+/// A list: its values, then a byte for each item that is 1 where the item is null; no such bytes where none is.
+fn write_list(items: &ArrayRef, out: &mut Vec<u8>) {
+    out.extend((items.len() as u32).to_le_bytes());
+    let values = match items.data_type() {
+        DataType::Int32 => bytes::<Int32Type>(items),
+        DataType::Int64 => bytes::<Int64Type>(items),
+        DataType::Float32 => bytes::<Float32Type>(items),
+        DataType::Float64 => bytes::<Float64Type>(items),
+        other => unreachable!("a list of {other} was refused when the codec was made"),
+    };
+    out.extend_from_slice(&values);
+    if items.null_count() > 0 {
+        out.extend((0..items.len()).map(|item| u8::from(items.is_null(item))));
+    }
+}
