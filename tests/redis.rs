@@ -193,7 +193,7 @@ fn rows_of_views_that_are_gone_are_dropped_and_no_others() {
 
 #[test]
 fn rows_spread_over_the_cluster() {
-    let cluster = RedisCluster::start();
+    let cluster = RedisCluster::start(&[]);
     runtime().block_on(async {
         let redis = open(&cluster.url()).await;
         let keys: Vec<[u8; 4]> = (0..3_000u32).map(u32::to_be_bytes).collect();
@@ -207,7 +207,7 @@ fn rows_spread_over_the_cluster() {
 
 #[test]
 fn slots_that_move_are_followed() {
-    let cluster = RedisCluster::start();
+    let cluster = RedisCluster::start(&[]);
     runtime().block_on(async {
         let redis = open(&cluster.url()).await;
         let keys: Vec<[u8; 4]> = (0..600u32).map(u32::to_be_bytes).collect();
@@ -616,7 +616,7 @@ fn a_redis_that_freezes_or_dies_under_load_gives_no_wrong_value_and_nobody_waits
 
 #[test]
 fn a_cluster_of_which_a_server_freezes_or_dies_is_whole_again_when_that_is_back() {
-    let mut cluster = RedisCluster::start();
+    let mut cluster = RedisCluster::start(&[]);
     let repository = repository();
     runtime().block_on(async {
         let settings = [("online", cluster.url()), ("online_timeout", format!("{}ms", DEADLINE.as_millis()))];

@@ -155,16 +155,17 @@ impl RedisCluster {
     /// One for all tests that do not stop it.
     pub(crate) fn shared() -> &'static RedisCluster {
         static SHARED: OnceLock<RedisCluster> = OnceLock::new();
-        SHARED.get_or_init(RedisCluster::start)
+        SHARED.get_or_init(|| RedisCluster::start(&[]))
     }
 
-    pub(crate) fn start() -> RedisCluster {
+    /// Starts one, each server with further options.
+    pub(crate) fn start(options: &[&str]) -> RedisCluster {
         let server = |_| {
             // The port that servers talk to each other on would else be out of range.
             let bus = free_port().to_string();
-            let options =
+            let member =
                 ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
-            (RedisServer::start(&options), bus)
+            (RedisServer::start(&[&member, options].concat()), bus)
         };
         let (servers, buses): (Vec<RedisServer>, Vec<String>) = (0..3).map(server).unzip();
         for (server, slots) in servers.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {

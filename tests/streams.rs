@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use serde_json::{Value, json};
 
 use crate::planes::Server;
@@ -33,23 +33,23 @@ pub(crate) fn event(number: u64) -> String {
     json!({"card": number % 10, "at": at, "amount": 1.0, "besides": "x"}).to_string()
 }
 
-/// Payments and their sum over all cards, as look-ups have them.
-async fn total(server: &Server) -> (i64, f64) {
+/// Payments and their sum over all cards, as look-ups at the server at `url` have them.
+async fn total(url: &str) -> (i64, f64) {
     let cards: Vec<i64> = (0..10).collect();
     let body = json!({"feature_service": "fraud", "entities": {"card": cards}}).to_string();
-    let (status, text) = server.ask("POST", "/get-online-features", body).await;
-    assert_eq!(status, 200, "{text}");
-    let reply: Value = serde_json::from_str(&text).unwrap();
+    let asked = reqwest::Client::new().post(format!("{url}/get-online-features")).body(body);
+    let reply = asked.send().await.unwrap().text().await.unwrap();
+    let reply: Value = serde_json::from_str(&reply).unwrap();
     let column = |i: usize| reply["results"][i]["values"].as_array().unwrap().clone();
     let payments = column(1).iter().filter_map(Value::as_i64).sum();
     (payments, column(2).iter().filter_map(Value::as_f64).sum())
 }
 
 /// Asks until so many payments are there; then no more may come.
-pub(crate) async fn until_counted(server: &Server, payments: i64) {
+pub(crate) async fn until_counted(url: &str, payments: i64) {
     let begun = Instant::now();
     loop {
-        let (count, spent) = total(server).await;
+        let (count, spent) = total(url).await;
         assert!(count <= payments, "{count} of {payments}");
         if count == payments {
             assert_eq!(spent, payments as f64);
@@ -71,16 +71,16 @@ async fn each_event_counts_once(broker: &str, servers: &str, mut send: impl FnMu
     send(vec!["no JSON".to_owned(), "[1]".to_owned(), json!({"card": 1, "at": "then"}).to_string()]);
     let quern = repository.open_applied().await;
     let server = Server::of(repository, quern).await;
-    until_counted(&server, 300).await;
+    until_counted(server.client.url(), 300).await;
     let repository = server.stop_and_keep().await;
     send(events(200));
     let mut server = again(repository).await;
-    until_counted(&server, 500).await;
+    until_counted(server.client.url(), 500).await;
     for _ in 0..5 {
         send(events(100));
         server = again(server.stop_and_keep().await).await;
     }
-    until_counted(&server, 1_000).await;
+    until_counted(server.client.url(), 1_000).await;
     let repository = server.stop_and_keep().await;
     let quern = repository.open().await;
     assert_eq!(quern.history.pushed.of("payments").end(), 1_000);
@@ -91,33 +91,52 @@ async fn again(repository: Repository) -> Server {
     Server::of(repository, quern).await
 }
 
+/// A broker of Kafka, whose topic has three partitions.
+pub(crate) struct Kafka {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    producer: BaseProducer,
+}
+
+impl Kafka {
+    pub(crate) fn start() -> Kafka {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("payments", 3, 1).unwrap();
+        let mut config = ClientConfig::new();
+        let producer = config.set("bootstrap.servers", cluster.bootstrap_servers()).create().unwrap();
+        Kafka { cluster, producer }
+    }
+
+    pub(crate) fn servers(&self) -> String {
+        self.cluster.bootstrap_servers()
+    }
+
+    /// Sends events, to one partition after the other.
+    pub(crate) fn send(&self, events: &[String]) {
+        for (event, partition) in events.iter().zip((0..3).cycle()) {
+            let record: BaseRecord<'_, [u8], str> =
+                BaseRecord::to("payments").payload(event.as_str()).partition(partition);
+            self.producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        self.producer.flush(PATIENCE).unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_of_kafka_count_once() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("payments", 3, 1).unwrap();
-    let servers = cluster.bootstrap_servers();
-    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
-    each_event_counts_once("kafka", &servers, |events| {
-        for (i, event) in events.iter().enumerate() {
-            let record: BaseRecord<'_, [u8], str> =
-                BaseRecord::to("payments").payload(event.as_str()).partition(i as i32 % 3);
-            producer.send(record).map_err(|(error, _)| error).unwrap();
-        }
-        producer.flush(PATIENCE).unwrap();
-    })
-    .await;
+    let kafka = Kafka::start();
+    each_event_counts_once("kafka", &kafka.servers(), |events| kafka.send(&events)).await;
+}
+
+/// Adds events to the stream in a Redis.
+pub(crate) fn add(redis: &mut redis::Connection, events: &[String]) {
+    for event in events {
+        let () = redis::cmd("XADD").arg("payments").arg("*").arg("json").arg(event).query(redis).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_of_a_redis_stream_count_once() {
     let redis = RedisServer::start(&[]);
     let mut connection = redis.connection();
-    each_event_counts_once("redis", &redis.url(), |events| {
-        for event in events {
-            let added: redis::RedisResult<String> =
-                redis::cmd("XADD").arg("payments").arg("*").arg("json").arg(event).query(&mut connection);
-            added.unwrap();
-        }
-    })
-    .await;
+    each_event_counts_once("redis", &redis.url(), |events| add(&mut connection, &events)).await;
 }
