@@ -289,7 +289,7 @@ impl<'a> Run<'a> {
 /// Keeps pushes to the view's source out, as long as `live` are the definitions that were applied last.
 fn in_order<'a>(quern: &'a Quern, live: &Deployment, view: &ViewPlan) -> Result<Order<'a>> {
     let order = quern.order_of(&view.source)?;
-    match order.is_latest(live)? {
+    match order.is_latest(live) {
         true => Ok(order),
         false => Err(Error::Unavailable(OTHER_DEFINITIONS.into())),
     }

@@ -96,7 +96,7 @@ pub(super) fn in_order(quern: &Quern) -> Result<(Order<'_>, Arc<Deployment>, i64
     loop {
         let order = quern.order()?;
         let live = quern.live();
-        if let Some(last) = order.last(&live)? {
+        if let Some(last) = order.last(&live) {
             return Ok((order, live, last));
         }
         if Instant::now() > give_up {

@@ -123,9 +123,8 @@ impl Log {
 
 /// The turn to change history or the head: nobody else does, here or at another server, until this is dropped.
 pub(crate) struct Order<'q> {
-    shared: Option<&'q Shared>,
     // Given back first, so that whoever waits here does not wait there.
-    _turn: Option<Turn>,
+    turn: Option<Turn>,
     _here: MutexGuard<'q, ()>,
 }
 
@@ -133,16 +132,15 @@ impl Quern {
     /// Waits for the turn to change history or the head.
     pub(crate) fn order(&self) -> Result<Order<'_>> {
         let here = self.pushing.order.lock();
-        let shared = self.log.shared();
-        let turn = shared.map(|shared| shared.log.turn()).transpose()?;
-        Ok(Order { shared, _turn: turn, _here: here })
+        let turn = self.log.shared().map(|shared| shared.log.turn()).transpose()?;
+        Ok(Order { turn, _here: here })
     }
 
     /// The same for what belongs to one source: where nobody pushes to it, no other server has a turn.
     pub(crate) fn order_of(&self, source: &str) -> Result<Order<'_>> {
         match self.takes_pushes(source) {
             true => self.order(),
-            false => Ok(Order { shared: None, _turn: None, _here: self.pushing.order.lock() }),
+            false => Ok(Order { turn: None, _here: self.pushing.order.lock() }),
         }
     }
 
@@ -161,19 +159,23 @@ impl Quern {
 
 impl Order<'_> {
     /// Whether `live` is what all servers were told to serve. One that is behind does not know what belongs in the head.
-    pub(crate) fn is_latest(&self, live: &Deployment) -> Result<bool> {
-        Ok(self.last(live)?.is_some())
+    pub(crate) fn is_latest(&self, live: &Deployment) -> bool {
+        self.last(live).is_some()
     }
 
     /// Number of the last commit of a shared log, where `live` is the latest.
-    pub(super) fn last(&self, live: &Deployment) -> Result<Option<i64>> {
-        let Some(shared) = self.shared else { return Ok(Some(0)) };
-        let state = shared.log.state()?;
-        Ok((state.applies == live.number).then_some(state.commits))
+    pub(super) fn last(&self, live: &Deployment) -> Option<i64> {
+        let Some(Turn { state, .. }) = &self.turn else { return Some(0) };
+        (state.applies == live.number).then_some(state.commits)
     }
 }
 
 impl Shared {
+    /// Adds to the copy what it lacks of everything up to commit `last`.
+    pub(super) fn refresh_to(&self, quern: &Quern, last: i64) -> Result<()> {
+        if *self.copied.lock() >= last { Ok(()) } else { self.refresh(quern) }
+    }
+
     /// Adds to the copy what it lacks.
     pub(super) fn refresh(&self, quern: &Quern) -> Result<()> {
         let mut copied = self.copied.lock();

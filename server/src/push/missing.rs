@@ -33,7 +33,7 @@ impl Order<'_> {
         let Some(shared) = quern.log.shared() else { return Ok(()) };
         // Another server may have noted more as kept.
         shared.head.reread_kept()?;
-        shared.refresh(quern)?;
+        shared.refresh_to(quern, last)?;
         let Some(applied) = shared.head.applied()? else {
             // A head that is new, or was lost: what came before is materialize's to bring in.
             return shared.note_applied(None, last);

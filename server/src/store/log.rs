@@ -17,9 +17,9 @@ use arrow::compute::concat_batches;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use sha2::{Digest, Sha256};
-use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, FromRow, Postgres};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -29,13 +29,28 @@ use crate::error::{Error, Result};
 /// How long PostgreSQL may take to connect, and to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection that nobody used for so long is asked whether it is still there. One in use is not: that would be
+/// another round trip for each statement of a push.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// One has the turn, one commits, one copies, one asks for places in streams and one for who reads them.
 const CONNECTIONS_MAX: u32 = 5;
 /// Rows of the log, or commits, that are fetched at a time.
 pub(crate) const PAGE: i64 = 64;
-/// The lock. Its number says nothing; it is the same for all servers of a database.
+/// How far the log is.
+const STATE: &str = "SELECT commits, (SELECT COALESCE(MAX(number), 0) FROM applies) FROM push_log";
+/// The lock. Its number says nothing; it is the same for all servers of a database. How far the log is, is asked in the
+/// same round trip, by a statement that begins once the lock is ours.
 const TAKE_TURN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '20s'; \
      SET LOCAL lock_timeout = '25s'; SELECT pg_advisory_xact_lock(7311005824)";
+/// A commit is one statement, and so one transaction and one round trip. Nothing is inserted where nothing is counted.
+const COMMIT: &str = "WITH counted AS (UPDATE push_log SET commits = commits + 1 WHERE commits = $1 RETURNING commits), \
+     logged AS (INSERT INTO pushed_rows (number, source, first_row, row_count, in_head, history, online) \
+         SELECT commits, given.* FROM counted, unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], \
+         $6::bytea[], $7::bytea[]) AS given), \
+     noted AS (INSERT INTO push_seen (key, until, content) \
+         SELECT given.* FROM counted, unnest($8::bytea[], $9::bigint[], $10::bytea[]) AS given \
+         ON CONFLICT (key) DO UPDATE SET until = excluded.until, content = excluded.content) \
+     SELECT commits FROM counted";
 /// Nothing is acknowledged that a loss of power could undo, whatever the database is set to.
 const DURABLE: (&str, &str) = ("synchronous_commit", "on");
 
@@ -49,6 +64,8 @@ pub struct SharedLog {
 
 /// The turn to commit, given back when this is dropped.
 pub struct Turn {
+    /// How far the log is; nobody else takes it further.
+    pub state: State,
     _end: oneshot::Sender<()>,
 }
 
@@ -59,6 +76,12 @@ pub struct State {
     pub commits: i64,
     /// Number of the latest apply.
     pub applies: u64,
+}
+
+impl From<(i64, i64)> for State {
+    fn from((commits, applies): (i64, i64)) -> State {
+        State { commits, applies: applies.unsigned_abs() }
+    }
 }
 
 /// The rows of a commit for one source.
@@ -86,6 +109,15 @@ impl SharedLog {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(CONNECT_TIMEOUT)
+            .test_before_acquire(false)
+            .before_acquire(|connection, used| {
+                Box::pin(async move {
+                    match used.idle_for > TRUSTED_FOR {
+                        true => connection.ping().await.map(|()| true),
+                        false => Ok(true),
+                    }
+                })
+            })
             .connect_lazy_with(options.options([DURABLE]));
         let id = answer(sqlx::query_scalar("SELECT id FROM push_log").fetch_one(&pool)).await?;
         Ok(SharedLog { pool, runtime: Handle::current(), id })
@@ -95,30 +127,28 @@ impl SharedLog {
     pub fn turn(&self) -> Result<Turn> {
         self.wait(async {
             let mut connection = answer(self.pool.acquire()).await?;
-            if let Err(error) = in_time(sqlx::raw_sql(TAKE_TURN).execute(&mut *connection)).await {
-                // It may wait for the lock still, and must not get it.
-                drop(connection.detach());
-                return Err(match &error {
-                    sqlx::Error::Database(late) if late.code().as_deref() == Some("55P03") => {
-                        Error::Unavailable(
-                            "another server has held the log of pushed rows for too long; push again".into(),
-                        )
-                    }
-                    _ => lost(error),
-                });
+            let asked = sqlx::raw_sql(AssertSqlSafe(format!("{TAKE_TURN}; {STATE}")));
+            let taken = in_time(asked.fetch_all(&mut *connection)).await;
+            match taken.and_then(|rows| <(i64, i64)>::from_row(rows.last().ok_or(sqlx::Error::RowNotFound)?))
+            {
+                Ok(state) => {
+                    let (end, ended) = oneshot::channel::<()>();
+                    self.runtime.spawn(give_back(connection, ended));
+                    Ok(Turn { state: state.into(), _end: end })
+                }
+                Err(error) => {
+                    // It may wait for the lock still, and must not get it.
+                    drop(connection.detach());
+                    Err(no_turn(error))
+                }
             }
-            let (end, ended) = oneshot::channel::<()>();
-            self.runtime.spawn(give_back(connection, ended));
-            Ok(Turn { _end: end })
         })
     }
 
     /// How far it is.
     pub fn state(&self) -> Result<State> {
-        let asked = "SELECT commits, (SELECT COALESCE(MAX(number), 0) FROM applies) FROM push_log";
-        let (commits, applies): (i64, i64) =
-            self.wait(answer(sqlx::query_as(asked).fetch_one(&self.pool)))?;
-        Ok(State { commits, applies: applies.unsigned_abs() })
+        let asked = sqlx::query_as(STATE).fetch_one(&self.pool);
+        self.wait(answer(asked)).map(<State as From<(i64, i64)>>::from)
     }
 
     /// Rows after commit `known` that no copy has whose next rows are numbered as in `ends`, by source; in their order.
@@ -177,42 +207,23 @@ impl SharedLog {
         let keys: Vec<&[u8]> = seen.keys().map(Vec::as_slice).collect();
         let until: Vec<i64> = seen.values().map(|seen| seen.until_us).collect();
         let contents: Vec<&[u8]> = seen.values().map(|seen| &seen.value[..]).collect();
-        let count = "UPDATE push_log SET commits = commits + 1 WHERE commits = $1";
-        let log = "INSERT INTO pushed_rows (number, source, first_row, row_count, in_head, history, online) \
-                   SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[], \
-                   $7::bytea[])";
-        let note = "INSERT INTO push_seen (key, until, content) \
-                    SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[]) \
-                    ON CONFLICT (key) DO UPDATE SET until = excluded.until, content = excluded.content";
-        let written = async {
-            let mut transaction = self.pool.begin().await?;
-            let counted = sqlx::query(count).bind(last).execute(&mut *transaction).await?;
-            if counted.rows_affected() != 1 {
-                return Ok(false);
-            }
-            if !rows.is_empty() {
-                let sources: Vec<&str> = rows.iter().map(|logged| &logged.source[..]).collect();
-                sqlx::query(log)
-                    .bind(last + 1)
-                    .bind(sources)
-                    .bind(of_rows(|logged| logged.first as i64))
-                    .bind(of_rows(|logged| logged.history.num_rows() as i64))
-                    .bind(of_rows(|logged| logged.in_head as i64))
-                    .bind(history)
-                    .bind(online)
-                    .execute(&mut *transaction)
-                    .await?;
-            }
-            if !keys.is_empty() {
-                let noted = sqlx::query(note).bind(keys).bind(until).bind(contents);
-                noted.execute(&mut *transaction).await?;
-            }
-            transaction.commit().await?;
-            Ok(true)
-        };
-        match self.wait(answer(written))? {
-            true => Ok(()),
-            false => Err(Error::Unavailable("another server pushed in between; push again".into())),
+        let sources: Vec<&str> = rows.iter().map(|logged| &logged.source[..]).collect();
+        let written = sqlx::query(COMMIT)
+            .bind(last)
+            .bind(sources)
+            .bind(of_rows(|logged| logged.first as i64))
+            .bind(of_rows(|logged| logged.history.num_rows() as i64))
+            .bind(of_rows(|logged| logged.in_head as i64))
+            .bind(history)
+            .bind(online)
+            .bind(keys)
+            .bind(until)
+            .bind(contents);
+        // It has ended, and so is on disk, when all of the reply is here.
+        let written = self.wait(answer(written.execute(&self.pool)))?;
+        match written.rows_affected() {
+            1 => Ok(()),
+            _ => Err(Error::Unavailable("another server pushed in between; push again".into())),
         }
     }
 
@@ -253,6 +264,15 @@ async fn in_time<T>(asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Resul
 
 async fn answer<T>(asked: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
     in_time(asked).await.map_err(lost)
+}
+
+fn no_turn(error: sqlx::Error) -> Error {
+    match &error {
+        sqlx::Error::Database(late) if late.code().as_deref() == Some("55P03") => Error::Unavailable(
+            "another server has held the log of pushed rows for too long; push again".into(),
+        ),
+        _ => lost(error),
+    }
 }
 
 fn lost(error: sqlx::Error) -> Error {
