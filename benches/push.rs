@@ -1,5 +1,8 @@
 //! What does a durable push cost beside a durable write of the same bytes? Rows a second and the time to the
-//! acknowledgement, of one pusher and of many, row by row and in bulk.
+//! acknowledgement, of one pusher and of many, row by row and in bulk; by a server with a head of its own, and by one that
+//! shares head and log with others.
+
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,6 +15,18 @@ use quern_benches::Repository;
 use quern_benches::online::now_us;
 use quern_server::push::{Push, push};
 use rocksdb::{DB, WriteBatch, WriteOptions};
+use sqlx::{Connection, PgConnection};
+use tokio::runtime::Runtime;
+
+#[path = "../tests/postgres.rs"]
+#[expect(dead_code, reason = "the tests stop and freeze it")]
+mod postgres;
+#[path = "../tests/redis_server.rs"]
+#[expect(dead_code, reason = "the tests stop servers, and form clusters of them")]
+mod redis_server;
+
+use postgres::Postgres;
+use redis_server::RedisServer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -101,32 +116,21 @@ fn ours(repository: &Repository, source: &'static str, pushers: usize, count: us
     Seen { rows: micros.len() * count, micros }
 }
 
-/// As many threads write a stored row for each row, and the rows once more as they lie in the tail, through the same
-/// kind of store, which groups their commits.
-fn bare(db: &Arc<DB>, pushers: usize, count: usize) -> Seen {
+/// `pushers` threads write `count` rows at a time, each by what `writer` makes for it.
+fn bare<W: FnMut(&Bytes) + Send + 'static>(writer: impl Fn() -> W, pushers: usize, count: usize) -> Seen {
     let next = Arc::new(AtomicI64::new(0));
+    let writers: Vec<W> = (0..pushers).map(|_| writer()).collect();
     let end = Instant::now() + LASTS;
-    let threads: Vec<_> = (0..pushers)
-        .map(|_| {
-            let (db, next) = (Arc::clone(db), Arc::clone(&next));
+    let threads: Vec<_> = writers
+        .into_iter()
+        .map(|mut write| {
+            let next = Arc::clone(&next);
             std::thread::spawn(move || {
-                let mut options = WriteOptions::default();
-                options.set_sync(true);
                 let mut micros = Vec::new();
                 while Instant::now() < end {
-                    let first = next.fetch_add(count as i64, Ordering::Relaxed);
-                    let rows = rows(first, count);
-                    let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema()).expect("a writer");
-                    writer.write(&rows).expect("written");
-                    let tail = writer.into_inner().expect("written");
+                    let bytes = Bytes::of(next.fetch_add(count as i64, Ordering::Relaxed), count);
                     let begun = Instant::now();
-                    let mut batch = WriteBatch::default();
-                    for row in 0..count as i64 {
-                        let id = (first + row) * 7919 % ENTITIES;
-                        batch.put([&[0; 8][..], &id.to_be_bytes()].concat(), [7; 17 + 3 + 8 * FEATURES]);
-                    }
-                    batch.put([&b"tail"[..], &first.to_be_bytes()].concat(), &tail);
-                    db.write_opt(batch, &options).expect("durable");
+                    write(&bytes);
                     micros.push(begun.elapsed().as_secs_f64() * 1e6);
                 }
                 micros
@@ -137,15 +141,86 @@ fn bare(db: &Arc<DB>, pushers: usize, count: usize) -> Seen {
     Seen { rows: micros.len() * count, micros }
 }
 
+/// What a push cannot do without writing: the rows as history has them, and a stored row for each.
+struct Bytes {
+    number: [u8; 8],
+    history: Vec<u8>,
+    keys: Vec<[u8; 16]>,
+}
+
+/// As long as a stored row of as many features.
+const ROW: [u8; 17 + 3 + 8 * FEATURES] = [7; 17 + 3 + 8 * FEATURES];
+
+impl Bytes {
+    fn of(first: i64, count: usize) -> Bytes {
+        let rows = rows(first, count);
+        let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema()).expect("a writer");
+        writer.write(&rows).expect("written");
+        let history = writer.into_inner().expect("written");
+        let id = |row: i64| u128::from((((first + row) * 7919) % ENTITIES) as u64).to_be_bytes();
+        Bytes { number: first.to_be_bytes(), history, keys: (0..count as i64).map(id).collect() }
+    }
+}
+
+/// Into the same kind of store, which groups the commits of its threads.
+fn into_rocks(db: &Arc<DB>) -> impl FnMut(&Bytes) + Send + 'static {
+    let db = Arc::clone(db);
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    move |bytes| {
+        let mut batch = WriteBatch::default();
+        bytes.keys.iter().for_each(|key| batch.put(key, ROW));
+        batch.put([&b"tail"[..], &bytes.number].concat(), &bytes.history);
+        db.write_opt(batch, &options).expect("durable");
+    }
+}
+
+/// Into the same database, each thread over a connection of its own and in transactions of its own, and then into the same
+/// Redis, pipelined.
+fn into_both(
+    runtime: &Arc<Runtime>,
+    postgres: &Postgres,
+    redis: &RedisServer,
+) -> impl FnMut(&Bytes) + Send + 'static {
+    let runtime = Arc::clone(runtime);
+    let mut postgres = runtime.block_on(PgConnection::connect(&postgres.url())).expect("a connection");
+    let mut redis = redis.connection();
+    move |bytes| {
+        let insert = sqlx::query("INSERT INTO bare (history) VALUES ($1)").bind(&bytes.history);
+        runtime.block_on(insert.execute(&mut postgres)).expect("committed");
+        let mut pipeline = redis::Pipeline::with_capacity(bytes.keys.len());
+        bytes.keys.iter().for_each(|key| {
+            pipeline.cmd("SET").arg(key).arg(&ROW).ignore();
+        });
+        pipeline.exec(&mut redis).expect("written");
+    }
+}
+
 fn main() {
+    println!("{:36} {:>12} {:>10} {:>10}", "", "rows/s", "p50 µs", "p99 µs");
     let repository = Repository::new(&definitions(), &[], |_| ());
     let folder = tempfile::TempDir::new().expect("a temporary folder");
     let db = Arc::new(DB::open_default(folder.path()).expect("a new store"));
-    println!("{:36} {:>12} {:>10} {:>10}", "", "rows/s", "p50 µs", "p99 µs");
+    beside(&repository, || into_rocks(&db));
+
+    println!("a shared head");
+    let runtime = Arc::new(Runtime::new().expect("a tokio runtime"));
+    let postgres = runtime.block_on(Postgres::start_with(&[]));
+    let redis = RedisServer::start(&["--appendonly", "yes"]);
+    let bare = "CREATE TABLE bare (number BIGSERIAL PRIMARY KEY, history BYTEA NOT NULL)";
+    runtime.block_on(postgres.execute(bare));
+    let settings =
+        [("online", redis.url()), ("registry", postgres.url()), ("online_timeout", "10s".to_owned())];
+    let repository = Repository::with_settings(&definitions(), &[], |_| (), &settings);
+    beside(&repository, || into_both(&runtime, &postgres, &redis));
+}
+
+/// Pushes and bare writes in turn.
+fn beside<W: FnMut(&Bytes) + Send + 'static>(repository: &Repository, writer: impl Fn() -> W) {
     for (pushers, count) in [(1, 1), (32, 1), (256, 1), (1, 10_000)] {
-        let mut bare = bare(&db, pushers, count);
+        let mut bare = bare(&writer, pushers, count);
         for source in ["events", "clicks"] {
-            let mut ours = ours(&repository, source, pushers, count);
+            let mut ours = ours(repository, source, pushers, count);
             let what = format!("{pushers} × {count} rows, {source}");
             let show = |what: &str, seen: &mut Seen| {
                 let (p50, p99) = (seen.percentile(50), seen.percentile(99));

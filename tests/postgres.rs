@@ -20,6 +20,7 @@ const NOBODY: u32 = 65534;
 pub(crate) struct Postgres {
     folder: TempDir,
     port: u16,
+    options: &'static [&'static str],
     process: Option<Child>,
 }
 
@@ -49,13 +50,18 @@ pub(crate) async fn fresh_database() -> String {
 }
 
 impl Postgres {
+    /// One of which nothing must outlive the machine.
     pub(crate) async fn start() -> Postgres {
+        Postgres::start_with(&["-c", "fsync=off"]).await
+    }
+
+    /// Starts one, with further options as on its command line.
+    pub(crate) async fn start_with(options: &'static [&'static str]) -> Postgres {
         let folder = TempDir::new().unwrap();
         if is_root(folder.path()) {
             chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        let mut postgres = Postgres { folder, port: 0, process: None };
-        // Nothing here must outlive the machine.
+        let mut postgres = Postgres { folder, port: 0, options, process: None };
         let arguments = ["--username=quern", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"];
         let made = postgres.command("initdb").args(arguments).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -72,7 +78,7 @@ impl Postgres {
             let log = File::options().create(true).append(true).open(self.log()).unwrap();
             let mut command = self.command("postgres");
             command.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
-            command.args(["-c", "fsync=off", "-c", "max_connections=300", "-p", &self.port.to_string()]);
+            command.args(["-c", "max_connections=300", "-p", &self.port.to_string()]).args(self.options);
             self.process = Some(command.stderr(log).spawn().unwrap());
             if self.answers().await {
                 return;
