@@ -294,12 +294,13 @@ const DEFINITIONS: &str = "kind: Entity\nname: e\njoin_keys: [{name: k, type: in
     kind: FeatureView\nname: w\nentities: [e]\nsource: s\naggregations:\n\
     \x20 - {name: many, function: count, windows: [1d, lifetime], default: 0}\n---\n\
     kind: FeatureService\nname: svc\nfeatures: [v, w]\n---\n\
+    kind: FeatureService\nname: latest\nfeatures: [v]\n---\n\
     kind: FeatureService\nname: defaulted\nfeatures: [{view: v, features: [n]}, w]\n\
     derived: [{name: twice, expr: \"n * 2\"}]\n";
-const KEYS: i64 = 500;
+pub(crate) const KEYS: i64 = 500;
 
 /// Entity `k` has one row, of the hour `k`, with `x = k / 2` and `n = 3 k`.
-fn repository() -> Repository {
+pub(crate) fn repository() -> Repository {
     let repository = Repository::new(DEFINITIONS);
     let times =
         TimestampMicrosecondArray::from_iter_values((0..KEYS).map(|k| k * DAY_US / 24)).with_timezone("UTC");
@@ -313,9 +314,13 @@ fn repository() -> Repository {
     repository
 }
 
-const NOW_US: i64 = KEYS * DAY_US / 24;
+pub(crate) const NOW_US: i64 = KEYS * DAY_US / 24;
 
-async fn ask(quern: &Arc<Quern>, service: &str, keys: Vec<Option<i64>>) -> quern_server::Result<Vectors> {
+pub(crate) async fn ask(
+    quern: &Arc<Quern>,
+    service: &str,
+    keys: Vec<Option<i64>>,
+) -> quern_server::Result<Vectors> {
     let live = quern.live();
     let times = vec![NOW_US; keys.len()];
     let keys: ArrayRef = Arc::new(Int64Array::from(keys));
@@ -324,7 +329,7 @@ async fn ask(quern: &Arc<Quern>, service: &str, keys: Vec<Option<i64>>) -> quern
 }
 
 /// The values of a row and their statuses, as text.
-fn show(vectors: &Vectors, row: usize) -> String {
+pub(crate) fn show(vectors: &Vectors, row: usize) -> String {
     let columns = vectors.vectors.columns().iter().enumerate().map(|(output, column)| {
         let value = arrow::util::display::array_value_to_string(column, row).unwrap();
         format!("{value} {}", vectors.status(output, row).as_str())

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use redis::{Connection, FromRedisValue};
+use redis::{Connection, FromRedisValue, Value};
 use tempfile::TempDir;
 
 /// How long a server has to get ready.
@@ -84,6 +84,11 @@ impl RedisServer {
         asked.query(&mut self.connection()).unwrap()
     }
 
+    /// Tells a member of a cluster where another one is.
+    fn meet(&self, other: &RedisServer, bus: &str) {
+        let () = self.ask(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", other.port));
+    }
+
     /// Kills it, as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.signal("KILL");
@@ -149,6 +154,8 @@ pub(crate) fn free_port() -> u16 {
 /// Three servers, a third of the slots each.
 pub(crate) struct RedisCluster {
     pub(crate) servers: Vec<RedisServer>,
+    /// The ports that they talk to each other on.
+    buses: Vec<String>,
 }
 
 impl RedisCluster {
@@ -160,35 +167,62 @@ impl RedisCluster {
 
     /// Starts one, each server with further options.
     pub(crate) fn start(options: &[&str]) -> RedisCluster {
-        let server = |_| {
-            // The port that servers talk to each other on would else be out of range.
-            let bus = free_port().to_string();
-            let member =
-                ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
-            (RedisServer::start(&[&member, options].concat()), bus)
-        };
-        let (servers, buses): (Vec<RedisServer>, Vec<String>) = (0..3).map(server).unzip();
+        let (servers, buses): (Vec<RedisServer>, Vec<String>) = (0..3).map(|_| member(options)).unzip();
         for (server, slots) in servers.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
             let () = server.ask(&format!("CLUSTER ADDSLOTSRANGE {slots}"));
         }
         for (other, bus) in servers.iter().zip(&buses).skip(1) {
-            let () = servers[0].ask(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", other.port));
+            servers[0].meet(other, bus);
         }
-        let start = Instant::now();
         let is_whole = |server: &RedisServer| {
             let info: String = server.ask("CLUSTER INFO");
             info.contains("cluster_state:ok") && info.contains("cluster_size:3")
         };
-        while !servers.iter().all(is_whole) {
-            assert!(start.elapsed() < PATIENCE, "the cluster does not get ready");
-            std::thread::yield_now();
-        }
-        RedisCluster { servers }
+        wait("the cluster does not get ready", || servers.iter().all(is_whole));
+        RedisCluster { servers, buses }
+    }
+
+    /// Starts a replica of each server; all members list them when this returns.
+    pub(crate) fn add_replicas(&self) -> Vec<RedisServer> {
+        let replica = |server: &RedisServer| {
+            let (replica, _) = member(&[]);
+            replica.meet(&self.servers[0], &self.buses[0]);
+            let id: String = server.ask("CLUSTER MYID");
+            let knows = || replica.ask::<String>("CLUSTER NODES").contains(&id);
+            wait("a replica does not find its primary", knows);
+            let () = replica.ask(&format!("CLUSTER REPLICATE {id}"));
+            replica
+        };
+        let replicas: Vec<RedisServer> = self.servers.iter().map(replica).collect();
+        // Not before they have what their primary has.
+        let lists_all = |server: &RedisServer| {
+            let Value::Array(ranges) = server.ask("CLUSTER SLOTS") else { return false };
+            ranges.iter().all(|range| matches!(range, Value::Array(parts) if parts.len() == 4))
+        };
+        let members = || replicas.iter().chain(&self.servers);
+        wait("the replicas do not get ready", || members().all(lists_all));
+        replicas
     }
 
     pub(crate) fn url(&self) -> String {
         let hosts: Vec<String> =
             self.servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
         format!("redis://{}?cluster=true", hosts.join(","))
+    }
+}
+
+/// A server that can be a member of a cluster, and the port that members talk to it on.
+fn member(options: &[&str]) -> (RedisServer, String) {
+    // The port would else be out of range.
+    let bus = free_port().to_string();
+    let member = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
+    (RedisServer::start(&[&member, options].concat()), bus)
+}
+
+fn wait(failure: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "{failure}");
+        std::thread::yield_now();
     }
 }

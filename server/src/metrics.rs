@@ -57,6 +57,12 @@ pub struct Metrics {
     pub online_store_errors: IntCounterVec,
     /// How often the online store was given up for some time.
     pub online_store_breaker_opened: IntCounter,
+    /// Replicas that look-ups may be asked of.
+    pub online_store_replicas: IntGauge,
+    /// Look-ups that a replica was asked for, by result.
+    pub online_store_replica_reads: IntCounterVec,
+    /// Look-ups that were slow and asked of a second copy, by result.
+    pub online_store_hedges: IntCounterVec,
     feature_values: IntCounterVec,
     /// Predictions by model that went into the log's files.
     pub predictions_written: IntCounterVec,
@@ -152,6 +158,21 @@ impl Metrics {
             "How often the online store was given up until it answered again",
             UNLABELLED,
         )?;
+        let online_store_replicas = gauges(
+            "quern_online_store_replicas",
+            "Replicas of the online store that answer and are not too far behind",
+            UNLABELLED,
+        )?;
+        let online_store_replica_reads = counters(
+            "quern_online_store_replica_reads_total",
+            "Look-ups that a replica was asked for, by result: answered, behind, failed",
+            &["result"],
+        )?;
+        let online_store_hedges = counters(
+            "quern_online_store_hedges_total",
+            "Look-ups that were slow, by what became of asking a second copy: won, lost, denied",
+            &["result"],
+        )?;
         let predictions_written = counters(
             "quern_prediction_log_written_total",
             "Predictions by model that went into the log's files",
@@ -183,6 +204,9 @@ impl Metrics {
             online_store_up: online_store_up.with_label_values(UNLABELLED),
             online_store_errors,
             online_store_breaker_opened: online_store_breaker_opened.with_label_values(UNLABELLED),
+            online_store_replicas: online_store_replicas.with_label_values(UNLABELLED),
+            online_store_replica_reads,
+            online_store_hedges,
             feature_values,
             predictions_written,
             predictions_dropped,

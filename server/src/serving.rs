@@ -2,7 +2,6 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::interleave;
@@ -180,17 +179,15 @@ async fn from_redis(
     service: &ServicePlan,
     asked: &Asked,
 ) -> Result<(AllKept, Vec<Option<Vec<u8>>>)> {
-    let has_windows = service.lookups.iter().any(|lookup| lookup.view.windows.is_some());
-    let until = if has_windows { Some(redis.freshen_kept().await?) } else { None };
-    // Before the tiles: what is said to be kept is in them, then.
-    let kept = kept(service, |view| redis.kept(view));
-    let stored = redis.look_up(&wanted(service, asked)).await?;
-    if until.is_some_and(|until| Instant::now() > until) {
-        return Err(Error::Unavailable(
-            "the online store took too long; other tiles may be kept by now".into(),
-        ));
-    }
-    Ok((kept, stored))
+    let has_windows = |lookup: &&Lookup| lookup.view.windows.is_some();
+    let windows: Vec<ViewId> =
+        service.lookups.iter().filter(has_windows).map(|lookup| lookup.view.id).collect();
+    let answer = redis.look_up(&wanted(service, asked), &windows).await?;
+    let kept = kept(service, |view| {
+        let place = windows.iter().position(|known| *known == view)?;
+        answer.kept[place].clone()
+    });
+    Ok((kept, answer.stored))
 }
 
 /// The defaults, where every feature has one.

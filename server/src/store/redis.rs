@@ -8,6 +8,7 @@
 //! {PREFIX}1watermark, {PREFIX}1kept, {PREFIX}1files           →  hashes: view id → time µs, or what is kept
 //! {PREFIX}1applied                                           →  the last commit of pushed rows that is in
 //! {PREFIX}1turn                                              →  who materializes; expires
+//! {PREFIX}1beat:NAME                                         →  a number that a server counts up; expires
 //! ```
 //!
 //! In a cluster `{}`, an empty hash tag, has the whole key hashed, whatever bytes follow: rows spread over all servers.
@@ -24,7 +25,7 @@
 //! *What is kept* of a view's events decides which windows its tiles can answer, and another server may change it. A
 //! look-up relies on what was read at most three seconds ago. More kept than is known here is harmless: the new windows
 //! say `NOT_FOUND` for that long. Less would be a wrong value: so who is about to keep less says so and waits until
-//! nobody can still rely on more.
+//! nobody can still rely on more. A replica is asked for it together with the tiles ([`replicas`]).
 //!
 //! *Where Redis is slow or gone*, a request waits for the deadline and no longer. After some failures in a row the
 //! connections are given up and requests fail at once ("the breaker is open"), until the keeper, a task in the
@@ -34,6 +35,8 @@ mod address;
 mod connection;
 mod known;
 mod link;
+mod look_up;
+mod replicas;
 mod scripts;
 mod turn;
 
@@ -44,7 +47,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use parking_lot::RwLock;
 use quern_engine::ViewId;
-use redis::{Cmd, RedisResult, Value};
+use redis::{Cmd, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
@@ -52,10 +55,13 @@ pub use self::address::Address;
 use self::connection::{Failure, field, keep, text};
 use self::known::KnownKept;
 use self::link::{Link, slot, unexpected};
+pub use self::look_up::Answer;
+use self::look_up::Budget;
+use self::replicas::{Replicas, watch};
 use self::scripts::{Named, Scripts};
 pub use self::turn::Turn;
-use super::rocks::{Replaced, Rows, Upserted, Wanted};
-use crate::error::Result;
+use super::rocks::{Replaced, Rows, Upserted};
+use crate::error::{Error, Result};
 
 /// The version of the key space. A Redis with another one is refused, not misread.
 const FORMAT: &str = "1";
@@ -85,6 +91,12 @@ pub struct Redis {
     lost: Arc<Notify>,
     in_flight: Semaphore,
     kept: RwLock<KnownKept>,
+    /// Those that are asked for look-ups; none where they are not to be.
+    replicas: Option<Replicas>,
+    /// Of a cluster: when they are asked again.
+    replicas_rest_until: RwLock<Instant>,
+    /// Of look-ups that are asked twice.
+    hedges: Budget,
     /// Until when it is our turn to materialize; none where we do not.
     turn_until: RwLock<Option<Instant>>,
 }
@@ -93,6 +105,10 @@ pub struct Redis {
 struct Connected {
     reads: Link,
     writes: Link,
+    /// A second way for look-ups that are slow on the first one.
+    spare: Option<Link>,
+    /// Of a cluster: the way to its replicas.
+    replicas: Option<Link>,
     /// Failures since the last success.
     failures: AtomicU32,
 }
@@ -106,6 +122,7 @@ struct Names {
     files_until: String,
     applied: String,
     turn: String,
+    beat: String,
 }
 
 impl Names {
@@ -120,6 +137,7 @@ impl Names {
             files_until: name("files"),
             applied: name("applied"),
             turn: name("turn"),
+            beat: name("beat"),
         }
     }
 
@@ -142,8 +160,19 @@ impl Redis {
     pub async fn open(address: Address, deadline: Duration) -> Result<Arc<Redis>> {
         // The client's TLS asks for the process's cryptography; whoever came first has chosen the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        if let Some(hedge) = address.hedge.filter(|hedge| *hedge >= deadline) {
+            let (hedge, deadline) = (hedge.as_millis(), deadline.as_millis());
+            return Err(Error::Invalid(format!(
+                "the online store {address}: with option `hedge` of {hedge} ms no look-up would be asked twice, since each \
+                 ends after {deadline} ms (`online_timeout`); give it less"
+            )));
+        }
+        let names = Names::new(&address.prefix);
         let redis = Arc::new(Redis {
-            names: Names::new(&address.prefix),
+            replicas: Replicas::of(&address, &names)?,
+            replicas_rest_until: RwLock::new(Instant::now()),
+            hedges: Budget::default(),
+            names,
             address,
             scripts: Scripts::new(),
             deadline,
@@ -161,49 +190,16 @@ impl Redis {
         })?;
         redis.look_around().await?;
         tokio::spawn(keep(Arc::downgrade(&redis)));
+        if redis.replicas.is_some() {
+            redis.look_after_replicas().await;
+            tokio::spawn(watch(Arc::downgrade(&redis)));
+        }
         Ok(redis)
     }
 
     /// How it is named to people.
     pub fn address(&self) -> &Address {
         &self.address
-    }
-
-    /// The stored rows of `wanted`, in its order, in one round for each server asked.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) where there is no answer within the deadline.
-    pub async fn look_up(&self, wanted: &Wanted) -> Result<Vec<Option<Vec<u8>>>> {
-        let asked = async |connected: Arc<Connected>| {
-            // No more than so many at once hold buffers; the others hold a place in the line.
-            let _permit = self.in_flight.acquire().await;
-            self.get(&connected.reads, wanted).await
-        };
-        self.ask(self.deadline, asked).await
-    }
-
-    /// The same for those who write, and have more patience.
-    pub fn get_many(&self, wanted: &Wanted) -> Result<Vec<Option<Vec<u8>>>> {
-        let asked = async |connected: Arc<Connected>| self.get(&connected.writes, wanted).await;
-        self.wait(self.ask(WRITE_PATIENCE, asked))
-    }
-
-    async fn get(&self, link: &Link, wanted: &Wanted) -> RedisResult<Vec<Option<Vec<u8>>>> {
-        let mut keys = Vec::new();
-        let mut ends = Vec::with_capacity(wanted.len());
-        for key in wanted.iter() {
-            // A row without a key is nobody's.
-            if !key.is_empty() {
-                keys.extend_from_slice(&self.names.rows);
-                keys.extend_from_slice(key);
-            }
-            ends.push(keys.len());
-        }
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let keys: Vec<&[u8]> = starts.zip(&ends).map(|(start, end)| &keys[start..*end]).collect();
-        let asked: Vec<&[u8]> = keys.iter().copied().filter(|key| !key.is_empty()).collect();
-        let mut found = if asked.is_empty() { Vec::new() } else { link.get(&asked).await? }.into_iter();
-        Ok(keys.iter().map(|key| if key.is_empty() { None } else { found.next().flatten() }).collect())
     }
 
     /// Brings rows of distinct keys in; each replaces what is stored unless that is later.

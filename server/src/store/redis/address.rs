@@ -7,17 +7,23 @@
 //! `rediss://` speaks TLS; `redis+cluster://` and `rediss+cluster://` say what `?cluster=true` says. `redis+sentinel://`
 //! names Sentinels, and after them the master that they watch: `redis+sentinel://a:26379,b:26379/mymaster[/database]`; user
 //! and password are the master's. A user, a password or a host with a sign of the URL itself writes it as `%40`.
+//!
+//! With `?replicas=prefer` look-ups go to replicas. Of several hosts that are neither Sentinels nor members of a cluster
+//! the first is then the primary, and the others are its replicas; where one host is named, it says which it has.
 
 use std::fmt;
 use std::path::{Path, PathBuf, absolute};
+use std::time::Duration;
 
-use feature_defs::suggest;
+use feature_defs::{parse_duration, suggest};
 use redis::{ConnectionInfo, IntoConnectionInfo};
 
 /// Names of options.
-const OPTIONS: [&str; 3] = ["ca", "cluster", "prefix"];
+const OPTIONS: [&str; 5] = ["ca", "cluster", "hedge", "prefix", "replicas"];
 const PREFIX_DEFAULT: &str = "quern";
 const PREFIX_LENGTH_MAX: usize = 64;
+/// The clock of the runtime knows no less.
+const HEDGE_MIN_US: i64 = 1_000;
 
 /// One Redis, or one cluster, and the part of its keys that is ours.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,21 +34,24 @@ pub struct Address {
     shown: String,
     /// Whether the servers are members of a cluster.
     pub cluster: bool,
-    /// The master that the servers, which are Sentinels, know by name.
-    sentinel: Option<Master>,
+    /// The name of the master that the servers, which are Sentinels, watch.
+    sentinel: Option<String>,
+    login: Login,
     /// What our keys begin with: several Querns share a Redis by different ones.
     pub prefix: String,
     /// The certificate, PEM, that the servers' certificates are signed with; the system's where there is none.
     pub ca: Option<PathBuf>,
+    /// Whether look-ups go to replicas where there are some.
+    pub replicas: bool,
+    /// After how long a look-up that has no answer is asked of another copy as well.
+    pub hedge: Option<Duration>,
 }
 
-/// A master that Sentinels watch: where it is, they say.
+/// How a server is spoken to that others say where to find.
 #[derive(Clone, PartialEq, Eq)]
-struct Master {
-    name: String,
-    scheme: String,
-    /// With an `@`, where there is one.
-    user: String,
+struct Login {
+    /// Scheme and, where there is one, user: what is ahead of the host in its URL.
+    ahead: String,
     database: String,
 }
 
@@ -77,19 +86,17 @@ impl Address {
             true => format!("{plain}://{host}/"),
             false => format!("{plain}://{user}{host}/{database}"),
         };
-        let sentinel = watched.then(|| Master {
-            name: master.to_owned(),
-            scheme: plain.to_owned(),
-            user: user.clone(),
-            database: database.to_owned(),
-        });
+        let login = Login { ahead: format!("{plain}://{user}"), database: database.to_owned() };
         let mut address = Address {
             servers: hosts.split(',').map(server).collect(),
             shown,
             cluster,
-            sentinel,
+            sentinel: watched.then(|| master.to_owned()),
+            login,
             prefix: PREFIX_DEFAULT.to_owned(),
             ca: None,
+            replicas: false,
+            hedge: None,
         };
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
@@ -116,20 +123,35 @@ impl Address {
                 }
                 self.prefix = value.to_owned();
             }
+            "replicas" => match value {
+                "prefer" => self.replicas = true,
+                _ => return Err(format!("option `replicas` is `prefer`, not `{value}`")),
+            },
+            "hedge" => {
+                let after = parse_duration(value).map_err(|cause| format!("option `hedge`: {cause}"))?;
+                if after < HEDGE_MIN_US {
+                    return Err(format!("option `hedge` is `1ms` or more, not `{value}`"));
+                }
+                self.hedge = Some(Duration::from_micros(after.unsigned_abs()));
+            }
             _ => return Err(format!("there is no option `{name}`; {}", suggest(name, OPTIONS))),
         }
         Ok(())
     }
 
     fn check(&self, tls: bool, database: &str) -> Result<(), String> {
-        if self.servers.len() > 1 && !self.cluster && self.sentinel.is_none() {
-            return Err("several servers are only understood as a cluster; add `?cluster=true`".to_owned());
+        if self.servers.len() > 1 && !self.cluster && self.sentinel.is_none() && !self.replicas {
+            return Err(
+                "several servers are a cluster, or a primary and its replicas; add `?cluster=true` or \
+                        `?replicas=prefer`"
+                    .to_owned(),
+            );
         }
         if self.cluster && self.sentinel.is_some() {
             return Err("a cluster has no Sentinels; write `redis+cluster://`".to_owned());
         }
         if self.sentinel.is_some() {
-            self.master_at("localhost", 6379)?;
+            self.at("localhost", 6379)?;
         }
         if self.cluster && !matches!(database, "" | "0") {
             return Err(format!("a cluster has no database `{database}`; use option `prefix` instead"));
@@ -142,17 +164,23 @@ impl Address {
 
     /// The name of the master that the servers, which are Sentinels, watch.
     pub(super) fn watched(&self) -> Option<&str> {
-        self.sentinel.as_ref().map(|master| master.name.as_str())
+        self.sentinel.as_deref()
     }
 
-    /// The master, where the Sentinels say that it is.
-    pub(super) fn master_at(&self, host: &str, port: u16) -> Result<ConnectionInfo, String> {
-        let Some(Master { scheme, user, database, .. }) = &self.sentinel else {
-            return Err(format!("`{self}` names no Sentinels"));
-        };
+    /// A master or a replica, where others say that it is.
+    pub(super) fn at(&self, host: &str, port: u16) -> Result<ConnectionInfo, String> {
+        let Login { ahead, database } = &self.login;
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        let url = format!("{scheme}://{user}{host}:{port}/{database}");
+        let url = format!("{ahead}{host}:{port}/{database}");
         url.into_connection_info().map_err(|error| format!("`{self}` is not understood: {error}"))
+    }
+
+    /// The replicas that the URL names; none where it leaves that to the primary.
+    pub(super) fn named_replicas(&self) -> Result<Option<Vec<ConnectionInfo>>, String> {
+        match self.replicas && self.servers.len() > 1 && self.sentinel.is_none() && !self.cluster {
+            true => self.connections().map(|servers| Some(servers[1..].to_vec())),
+            false => Ok(None),
+        }
     }
 
     /// The servers, as the client takes them.
@@ -209,9 +237,15 @@ mod tests {
         );
         let sentinels = watched.connections().unwrap();
         assert_eq!((sentinels.len(), sentinels[0].redis_settings().password()), (2, None));
-        let master = watched.master_at("::1", 7).unwrap();
+        let master = watched.at("::1", 7).unwrap();
         assert_eq!((master.addr().to_string().as_str(), master.redis_settings().db()), ("::1:7", 3));
         assert_eq!(master.redis_settings().password(), Some("s3cret"));
+        let copies = parse("redis://:s3cret@a:1,b:2?replicas=prefer&hedge=5ms").unwrap();
+        assert_eq!((copies.replicas, copies.hedge), (true, Some(Duration::from_millis(5))));
+        let named = copies.named_replicas().unwrap().unwrap();
+        assert_eq!((named.len(), named[0].addr().to_string().as_str()), (1, "b:2"));
+        assert_eq!(named[0].redis_settings().password(), Some("s3cret"));
+        assert!(parse("redis://a:1?replicas=prefer").unwrap().named_replicas().unwrap().is_none());
     }
 
     #[test]
@@ -221,7 +255,10 @@ mod tests {
             ("redis+sentinel://a:1", "names no master; write `redis+sentinel://host:26379/mymaster`"),
             ("redis+sentinel://a:1/m?cluster=true", "a cluster has no Sentinels"),
             ("redis+sentinel://a:1/m/x", "is not understood"),
-            ("redis://a:1,b:2", "add `?cluster=true`"),
+            ("redis://a:1,b:2", "add `?cluster=true` or `?replicas=prefer`"),
+            ("redis://a?replicas=only", "option `replicas` is `prefer`, not `only`"),
+            ("redis://a?hedge=5", "`5` has no unit"),
+            ("redis://a?hedge=0s", "option `hedge` is `1ms` or more, not `0s`"),
             ("redis://a/1?cluster=true", "a cluster has no database `1`"),
             ("redis://a?prefx=x", "there is no option `prefx`; did you mean `prefix`?"),
             ("redis://a?prefix={x}", "letters, digits and signs of `-_.:`"),

@@ -29,13 +29,22 @@ impl Redis {
             // A look-up gives up by its own deadline; the client's is only there to let go of what nobody awaits.
             let reads = Link::connect(&self.address, self.deadline * 2).await?;
             let writes = Link::connect(&self.address, WRITE_PATIENCE).await?;
+            let spare = match self.address.hedge {
+                Some(_) => Some(Link::connect(&self.address, self.deadline * 2).await?),
+                None => None,
+            };
+            let replicas = match self.address.cluster && self.address.replicas {
+                true => Some(Link::connect_to_replicas(&self.address, self.deadline * 2).await?),
+                false => None,
+            };
             let mut claim = redis::cmd("SET");
             claim.arg(&self.names.format).arg(FORMAT).arg("NX");
             writes.command(&claim).await?;
             let mut ask = redis::cmd("GET");
             ask.arg(&self.names.format);
             let format = writes.command(&ask).await?;
-            RedisResult::Ok((Connected { reads, writes, failures: AtomicU32::new(0) }, format))
+            let connected = Connected { reads, writes, spare, replicas, failures: AtomicU32::new(0) };
+            RedisResult::Ok((connected, format))
         };
         let (connected, format) =
             timeout(3 * patience, connected).await.map_err(|_| Failure::Slow(3 * patience))??;
@@ -159,7 +168,7 @@ impl Redis {
     }
 
     pub(super) fn slow(&self, patience: Duration) -> Error {
-        let hint = if patience == self.deadline { " (`online_timeout`)" } else { "" };
+        let hint = if patience <= self.deadline { " (`online_timeout`)" } else { "" };
         Error::Unavailable(format!(
             "the online store {} did not answer within {} ms{hint}",
             self.address,

@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_read_routing::RandomReplicaStrategy;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult,
@@ -23,7 +24,7 @@ use super::address::Address;
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Keys of one `MGET`: a server answers nobody else meanwhile.
-const MGET_KEYS: usize = 1_000;
+pub(super) const MGET_KEYS: usize = 1_000;
 const SLOTS: usize = 16_384;
 /// Requests that the client of a cluster tries once more, as when a slot has moved.
 const CLUSTER_RETRIES: u32 = 3;
@@ -40,6 +41,8 @@ pub(super) enum Link {
 /// What is known of a cluster.
 pub(super) struct Cluster {
     shards: RwLock<Arc<Shards>>,
+    /// Whom of a shard commands go to that are sent together.
+    member: SlotAddr,
 }
 
 /// Which shard has which slot.
@@ -52,47 +55,20 @@ struct Shards {
 impl Link {
     /// Connects; every reply is awaited for at most `patience`.
     pub(super) async fn connect(address: &Address, patience: Duration) -> RedisResult<Link> {
-        let wrong = |cause| RedisError::from((ErrorKind::InvalidClientConfig, "address", cause));
         let servers = address.connections().map_err(wrong)?;
-        let certificates = match &address.ca {
-            None => None,
-            Some(path) => {
-                let root =
-                    std::fs::read(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
-                Some(TlsCertificates { client_tls: None, root_cert: Some(root) })
-            }
-        };
         if address.cluster {
-            let mut builder = ClusterClient::builder(servers)
-                .retries(CLUSTER_RETRIES)
-                .connection_timeout(CONNECT_TIMEOUT)
-                .response_timeout(patience);
-            if let Some(certificates) = certificates {
-                builder = builder.certs(certificates);
-            }
-            let mut connection = builder.build()?.get_async_connection().await?;
-            let shards = RwLock::new(Arc::new(shards(&mut connection).await?));
-            return Ok(Link::Cluster(connection, Arc::new(Cluster { shards })));
+            return Link::cluster(address, patience, SlotAddr::Master).await;
         }
-        let one = async |server: ConnectionInfo| {
-            let client = match &certificates {
-                Some(certificates) => Client::build_with_tls(server, certificates.clone())?,
-                None => Client::open(server)?,
-            };
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                .set_response_timeout(Some(patience));
-            client.get_multiplexed_async_connection_with_config(&config).await
-        };
         let Some(name) = address.watched() else {
             let server = servers.into_iter().next().ok_or_else(|| wrong("names no server".to_owned()))?;
-            return Ok(Link::One(one(server).await?));
+            return Ok(Link::One(one(address, server, patience).await?));
         };
         let mut failed = RedisError::from((ErrorKind::InvalidClientConfig, "no Sentinel is named"));
         for sentinel in servers {
             let asked = async {
-                let (host, port) = master(&mut one(sentinel).await?, name).await?;
-                let mut connection = one(address.master_at(&host, port).map_err(wrong)?).await?;
+                let (host, port) = master(&mut one(address, sentinel, patience).await?, name).await?;
+                let server = address.at(&host, port).map_err(wrong)?;
+                let mut connection = one(address, server, patience).await?;
                 is_master(&mut connection).await?;
                 RedisResult::Ok(connection)
             };
@@ -102,6 +78,31 @@ impl Link {
             }
         }
         Err(failed)
+    }
+
+    /// Connects to a cluster, of which a replica is asked for what is stored at keys, if the client is connected to one of
+    /// the shard's, else the primary.
+    pub(super) async fn connect_to_replicas(address: &Address, patience: Duration) -> RedisResult<Link> {
+        Link::cluster(address, patience, SlotAddr::ReplicaOptional).await
+    }
+
+    async fn cluster(address: &Address, patience: Duration, member: SlotAddr) -> RedisResult<Link> {
+        let servers = address.connections().map_err(wrong)?;
+        // What a replica does not answer at once its primary is asked for.
+        let asks_replicas = matches!(member, SlotAddr::ReplicaOptional);
+        let mut builder = ClusterClient::builder(servers)
+            .retries(if asks_replicas { 0 } else { CLUSTER_RETRIES })
+            .connection_timeout(CONNECT_TIMEOUT)
+            .response_timeout(patience);
+        if let Some(certificates) = certificates(address)? {
+            builder = builder.certs(certificates);
+        }
+        if asks_replicas {
+            builder = builder.read_routing_strategy(RandomReplicaStrategy);
+        }
+        let mut connection = builder.build()?.get_async_connection().await?;
+        let shards = RwLock::new(Arc::new(shards(&mut connection).await?));
+        Ok(Link::Cluster(connection, Arc::new(Cluster { shards, member })))
     }
 
     /// Sends one command to where its keys lie.
@@ -186,7 +187,7 @@ impl Link {
             places.iter().for_each(|place| {
                 pipeline.add_command(commands[*place].1.clone());
             });
-            let route = SingleNodeRoutingInfo::SpecificNode(Route::new(known.slots[shard], SlotAddr::Master));
+            let route = SingleNodeRoutingInfo::SpecificNode(Route::new(known.slots[shard], cluster.member));
             let replies = connection.clone().route_pipeline(pipeline, 0, places.len(), route).await;
             match replies.and_then(|replies| replies.into_iter().map(sound).collect::<RedisResult<Vec<_>>>())
             {
@@ -295,6 +296,34 @@ async fn shards(connection: &mut ClusterConnection) -> RedisResult<Shards> {
     Ok(Shards { of_slot, slots })
 }
 
+/// Connects to one server; every reply is awaited for at most `patience`.
+pub(super) async fn one(
+    address: &Address,
+    server: ConnectionInfo,
+    patience: Duration,
+) -> RedisResult<MultiplexedConnection> {
+    let client = match certificates(address)? {
+        Some(certificates) => Client::build_with_tls(server, certificates)?,
+        None => Client::open(server)?,
+    };
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(patience));
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// What vouches for a server, where that is not left to the system.
+fn certificates(address: &Address) -> RedisResult<Option<TlsCertificates>> {
+    let Some(path) = &address.ca else { return Ok(None) };
+    let root = std::fs::read(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+    Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(root) }))
+}
+
+/// What the URL says cannot be used.
+pub(super) fn wrong(cause: String) -> RedisError {
+    (ErrorKind::InvalidClientConfig, "address", cause).into()
+}
+
 /// Asks a Sentinel where the master called `name` is.
 async fn master(sentinel: &mut MultiplexedConnection, name: &str) -> RedisResult<(String, u16)> {
     let mut command = redis::cmd("SENTINEL");
@@ -324,14 +353,14 @@ fn has_moved(error: &RedisError) -> bool {
 }
 
 /// A reply, unless it is an error.
-fn sound(value: Value) -> RedisResult<Value> {
+pub(super) fn sound(value: Value) -> RedisResult<Value> {
     match value {
         Value::ServerError(error) => Err(error.into()),
         value => Ok(value),
     }
 }
 
-fn bytes(value: Value) -> RedisResult<Option<Vec<u8>>> {
+pub(super) fn bytes(value: Value) -> RedisResult<Option<Vec<u8>>> {
     match sound(value)? {
         Value::Nil => Ok(None),
         Value::BulkString(bytes) => Ok(Some(bytes)),

@@ -31,7 +31,7 @@ pub struct Turn {
 impl Redis {
     /// Waits for the turn to materialize. Call it where blocking is allowed.
     pub fn turn(self: &Arc<Redis>) -> Result<Turn> {
-        let token = format!("{:016x}-{}", RandomState::new().hash_one(Instant::now()), std::process::id());
+        let token = token();
         let mut waits = false;
         while !self.wait(self.take_turn(&token, LEASE))? {
             if !std::mem::replace(&mut waits, true) {
@@ -68,6 +68,11 @@ impl Redis {
             _ => Ok(()),
         }
     }
+}
+
+/// A name that nobody else has.
+pub(super) fn token() -> String {
+    format!("{:016x}-{}", RandomState::new().hash_one(Instant::now()), std::process::id())
 }
 
 async fn renew(redis: Weak<Redis>, token: String) {
