@@ -5,10 +5,12 @@
 //!
 //! 1. [`Model`]: one file, or the steps of an ensemble.
 //! 2. [`onnx`]: one file: its sessions, and how vectors become its tensors.
-//! 3. [`queue`]: who runs when, and together with whom.
+//! 3. [`needs`]: what a file lacks.
+//! 4. [`queue`]: who runs when, and together with whom.
 
 mod library;
 mod model;
+mod needs;
 mod onnx;
 mod outputs;
 mod provider;

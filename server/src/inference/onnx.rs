@@ -16,7 +16,7 @@ use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
 use quern_engine::fit::{Feature, Fit, Port, Signature, Tensor, TensorData};
 
 use super::queue::{Limits, Queue};
-use super::{Provider, Runtime, outputs};
+use super::{Provider, Runtime, needs, outputs};
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
 
@@ -80,8 +80,13 @@ impl Onnx {
         (of, columns): (&str, &[Feature]),
         batching: Batching,
     ) -> std::result::Result<Onnx, String> {
-        let unreadable =
-            |error: ort::Error| format!("ONNX Runtime does not load the file: {}", error.message());
+        if let Some(cause) = needs::other_files(onnx) {
+            return Err(cause);
+        }
+        let unreadable = |error: ort::Error| {
+            needs::other_operators(onnx)
+                .unwrap_or_else(|| format!("ONNX Runtime does not load the file: {}", error.message()))
+        };
         let (mut session, provider) = runtime.session(onnx).map_err(unreadable)?;
         let signature = signature(&session);
         let fit = Fit::new(of, columns, &signature)?;

@@ -176,6 +176,15 @@ fn what_cannot_go_live_is_refused_with_words() {
     .assert_eq(&refused(&fixture("named")));
 }
 
+#[test]
+fn what_is_not_in_the_file_is_named() {
+    let service = three_floats();
+    let refused =
+        |name: &str| Model::of_file(&runtime(), &fixture(name), &service, Batching::default()).unwrap_err();
+    expect!["the file lacks its weights: they lie in `weights.data` beside it (ONNX's external data), and a model is one file here; save it with `mlflow.onnx.save_model(…, save_as_external_data=False)`, or put it together with `onnx.save(onnx.load(PATH), PATH)`"].assert_eq(&refused("external"));
+    expect!["the model needs the custom operators `com.example.Guess`, and only those of ONNX and ONNX Runtime itself are there; export it without them"].assert_eq(&refused("custom"));
+}
+
 /// A damaged file is refused or answers something; it does not take the process down.
 #[test]
 fn a_flipped_bit_never_crashes() {
