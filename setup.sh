@@ -77,36 +77,27 @@ if command -v flock >/dev/null; then flock 9; fi
 stamp() { cat "$cache/$1.stamp" 2>/dev/null || true; }
 digest() { cat "$@" | sha256sum | cut -d' ' -f1; }
 
-wanted="$("$python" -c 'import platform; print(platform.python_version())') $(digest sdk/python/requirements-dev.txt)"
-if [ "$(stamp venv)" != "$wanted" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
-  say "installing Python packages into $venv (a minute or two)"
-  rm -f "$cache/venv.stamp" "$cache/sdk.stamp"
-  "$python" -m venv --clear "$venv"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r sdk/python/requirements-dev.txt
-  printf '%s\n' "$wanted" >"$cache/venv.stamp"
-fi
+# An environment in the cache, named $1, with the packages of the file $2, which are $3: made anew where they changed.
+environment() {
+  local name=$1 requirements=$2 what=$3 wanted
+  wanted="$("$python" -c 'import platform; print(platform.python_version())') $(digest "$requirements")"
+  if [ "$(stamp "$name")" = "$wanted" ] && "$cache/$name/bin/python" -c '' 2>/dev/null; then return; fi
+  say "installing $what into $cache/$name (a minute or two)"
+  rm -f "$cache/$name.stamp"
+  "$python" -m venv --clear "$cache/$name"
+  "$cache/$name/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+  printf '%s\n' "$wanted" >"$cache/$name.stamp"
+}
 
-wanted="$("$python" -c 'import platform; print(platform.python_version())') $(digest sdk/python/requirements-feast.txt)"
-if [ "$(stamp feast)" != "$wanted" ] || ! "$cache/feast/bin/python" -c '' 2>/dev/null; then
-  say "installing Feast's own SDK into $cache/feast (a minute or two; about 600 MB)"
-  rm -f "$cache/feast.stamp"
-  "$python" -m venv --clear "$cache/feast"
-  "$cache/feast/bin/python" -m pip install --quiet --disable-pip-version-check -r sdk/python/requirements-feast.txt
-  printf '%s\n' "$wanted" >"$cache/feast.stamp"
-fi
+environment venv sdk/python/requirements-dev.txt "Python packages"
+environment feast sdk/python/requirements-feast.txt "Feast's own SDK (about 600 MB)"
+environment triton sdk/python/requirements-triton.txt "Triton's own client (about 190 MB)"
+environment mlflow sdk/python/requirements-mlflow.txt "MLflow and a stand-in for S3 (about 500 MB)"
 
-wanted="$("$python" -c 'import platform; print(platform.python_version())') $(digest sdk/python/requirements-triton.txt)"
-if [ "$(stamp triton)" != "$wanted" ] || ! "$cache/triton/bin/python" -c '' 2>/dev/null; then
-  say "installing Triton's own client into $cache/triton (about 190 MB)"
-  rm -f "$cache/triton.stamp"
-  "$python" -m venv --clear "$cache/triton"
-  "$cache/triton/bin/python" -m pip install --quiet --disable-pip-version-check -r sdk/python/requirements-triton.txt
-  printf '%s\n' "$wanted" >"$cache/triton.stamp"
-fi
-
+# Its stamp lies in the environment, so that one made anew lacks it.
 wanted="$PWD/sdk/python $(digest sdk/python/pyproject.toml)"   # an editable install points at one checkout
-if [ "$(stamp sdk)" != "$wanted" ]; then
+if [ "$(stamp venv/sdk)" != "$wanted" ]; then
   say "installing the Python client from sdk/python"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable sdk/python
-  printf '%s\n' "$wanted" >"$cache/sdk.stamp"
+  printf '%s\n' "$wanted" >"$venv/sdk.stamp"
 fi

@@ -12,6 +12,9 @@ use quern_engine::ViewId;
 use quern_server::store::rocks::Wanted;
 use rocksdb::{DB, DBCompressionType, IngestExternalFileOptions, Options, SstFileWriter};
 
+#[path = "../tests/beside.rs"]
+#[expect(dead_code, reason = "the tests stop servers, and read what they say")]
+mod beside;
 #[path = "../tests/redis_server.rs"]
 #[expect(dead_code, reason = "the tests stop servers, and form clusters of them")]
 mod redis_server;

@@ -14,6 +14,9 @@ use quern_server::serving::look_up;
 use quern_server::store::rocks::{Rows, Wanted};
 use redis::aio::MultiplexedConnection;
 
+#[path = "../tests/beside.rs"]
+#[expect(dead_code, reason = "the tests stop servers, and read what they say")]
+mod beside;
 #[path = "../tests/redis_server.rs"]
 #[expect(dead_code, reason = "the tests stop servers, and form clusters of them")]
 mod redis_server;

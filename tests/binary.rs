@@ -25,10 +25,13 @@ impl Printed {
     }
 }
 
-/// A command in `folder`, deaf to settings of ours that would override the repository's.
+/// A command in `folder`, deaf to settings and credentials of ours that would override the test's.
 pub(crate) fn command(folder: &Path, arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quern"));
-    let ours = |name: &&std::ffi::OsString| name.to_string_lossy().starts_with("QUERN_");
+    let ours = |name: &&std::ffi::OsString| {
+        let name = name.to_string_lossy();
+        ["QUERN_", "AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix))
+    };
     for name in std::env::vars_os().map(|(name, _)| name).collect::<Vec<_>>().iter().filter(ours) {
         command.env_remove(name);
     }
@@ -38,7 +41,17 @@ pub(crate) fn command(folder: &Path, arguments: &[impl AsRef<OsStr>]) -> Command
 
 /// Runs a command to its end.
 pub(crate) fn run(folder: &Path, arguments: &[impl AsRef<OsStr>]) -> Printed {
-    let Output { status, stdout, stderr } = command(folder, arguments).output().unwrap();
+    run_in(folder, arguments, &[])
+}
+
+/// Runs it with more in its environment.
+pub(crate) fn run_in(
+    folder: &Path,
+    arguments: &[impl AsRef<OsStr>],
+    environment: &[(&str, String)],
+) -> Printed {
+    let mut command = command(folder, arguments);
+    let Output { status, stdout, stderr } = command.envs(environment.iter().cloned()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Printed { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
@@ -54,7 +67,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(folder: &Path) -> Server {
+        Server::start_in(folder, &[])
+    }
+
+    /// Starts it with more in its environment.
+    pub(crate) fn start_in(folder: &Path, environment: &[(&str, String)]) -> Server {
         let mut command = command(folder, &["serve", "--listen", "127.0.0.1:0"]);
+        command.envs(environment.iter().cloned());
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();

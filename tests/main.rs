@@ -8,6 +8,7 @@
 
 mod api;
 mod batch;
+mod beside;
 mod binary;
 mod cases;
 mod cli;
@@ -19,6 +20,7 @@ mod flights;
 mod formats;
 mod labels;
 mod laws;
+mod models;
 mod oip;
 mod oracle;
 mod planes;

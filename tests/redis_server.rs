@@ -1,17 +1,15 @@
 //! A Redis, and a cluster of three, for as long as a test needs them.
-//!
-//! Each server runs beside a shell that waits for this process to end, however it ends, and then ends the server.
 
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::{Connection, FromRedisValue, Value};
 use tempfile::TempDir;
+
+use crate::beside::Beside;
 
 /// How long a server has to get ready.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,8 +22,7 @@ pub(crate) fn fresh_prefix() -> String {
 
 /// A server on a port of its own. It keeps nothing on disk unless it is told to.
 pub(crate) struct RedisServer {
-    shell: Child,
-    process: u32,
+    beside: Beside,
     port: u16,
     options: Vec<String>,
     folder: TempDir,
@@ -43,8 +40,8 @@ impl RedisServer {
         let port = free_port();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let folder = TempDir::new().unwrap();
-        let (shell, process) = launch(port, &options, folder.path());
-        RedisServer { shell, process, port, options, folder }
+        let beside = launch(port, &options, folder.path());
+        RedisServer { beside, port, options, folder }
     }
 
     /// Starts a Sentinel that watches `master` under the name `m`, and calls it down after half a second.
@@ -58,8 +55,8 @@ impl RedisServer {
         );
         std::fs::write(&configuration, rules).unwrap();
         let command = vec![configuration.to_string_lossy().into_owned(), "--sentinel".to_owned()];
-        let (shell, process) = run(&command, "+monitor master");
-        RedisServer { shell, process, port, options: Vec::new(), folder }
+        let beside = run(&command, "+monitor master");
+        RedisServer { beside, port, options: Vec::new(), folder }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -91,60 +88,32 @@ impl RedisServer {
 
     /// Kills it, as `kill -9` does.
     pub(crate) fn kill(&mut self) {
-        self.signal("KILL");
-        // The shell waits for nothing but us, and then has no one left to end.
-        drop(self.shell.stdin.take());
-        self.shell.wait().unwrap();
+        self.beside.kill();
     }
 
     /// Starts it again, where and with what it was.
     pub(crate) fn restart(&mut self) {
-        (self.shell, self.process) = launch(self.port, &self.options, self.folder.path());
+        self.beside = launch(self.port, &self.options, self.folder.path());
     }
 
     /// Sends it a signal, such as `STOP` and `CONT`.
     pub(crate) fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args(["-s", signal, &self.process.to_string()]).status();
-        assert!(status.unwrap().success());
+        self.beside.signal(signal);
     }
 }
 
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        drop(self.shell.stdin.take());
-        let _ = self.shell.wait();
-    }
-}
-
-/// Starts a server and waits until it says that it is ready. Returns the shell beside it, and the server's process.
-fn launch(port: u16, options: &[String], folder: &Path) -> (Child, u32) {
+/// Starts a server and waits until it says that it is ready.
+fn launch(port: u16, options: &[String], folder: &Path) -> Beside {
     let (port, folder) = (port.to_string(), folder.to_string_lossy());
-    let mut command: Vec<String> =
+    let mut arguments: Vec<String> =
         ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--dir", &folder].map(str::to_owned).to_vec();
-    command.extend_from_slice(options);
-    run(&command, "Ready to accept connections")
+    arguments.extend_from_slice(options);
+    run(&arguments, "Ready to accept connections")
 }
 
-fn run(arguments: &[String], says: &str) -> (Child, u32) {
-    let mut shell = Command::new("sh")
-        .args(["-c", r#""$@" & echo $!; read -r _; kill -KILL $! 2>/dev/null"#, "sh", "redis-server"])
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(shell.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let process = lines.next().unwrap().parse().unwrap();
-    let mut log = Vec::new();
-    let ready = lines.by_ref().any(|line| {
-        let ready = line.contains(says);
-        log.push(line);
-        ready
-    });
-    assert!(ready, "redis-server (`make setup` installs it) ended at once:\n{}", log.join("\n"));
-    // What it says later is read too, so that it never waits for a reader.
-    std::thread::spawn(move || lines.for_each(drop));
-    (shell, process)
+fn run(arguments: &[String], says: &str) -> Beside {
+    let command = [&["redis-server".to_owned()], arguments].concat();
+    Beside::start(&command, says, "`make setup` installs it")
 }
 
 pub(crate) fn free_port() -> u16 {

@@ -175,3 +175,12 @@ pub(crate) fn required(variable: &str) -> PathBuf {
     let value = std::env::var_os(variable).filter(|value| !value.is_empty());
     value.unwrap_or_else(|| panic!("{variable} is not set; `make test` sets it")).into()
 }
+
+/// The Python of the environment `name`, which the set-up makes.
+pub(crate) fn python_of(name: &str) -> PathBuf {
+    let cache = std::env::var_os("QUERN_CACHE").filter(|folder| !folder.is_empty());
+    let cache = cache.map_or_else(|| required("HOME").join(".cache/quern"), PathBuf::from);
+    let python = cache.join(name).join("bin/python");
+    assert!(python.exists(), "{} is missing: run ./setup.sh", python.display());
+    python
+}

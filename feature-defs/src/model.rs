@@ -39,7 +39,7 @@ pub struct ModelVersion {
 /// What makes the predictions.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Artifact {
-    /// An ONNX file or an MLflow model's folder, relative to the repository's root.
+    /// An ONNX file or an MLflow model's folder: relative to the repository's root, or by the URL of an object.
     File(String),
     /// An ensemble: steps that read the service's columns and one another's.
     Steps {

@@ -72,6 +72,7 @@ fn value(shape: &Shape) -> String {
         Shape::Version => "name or whole number".to_owned(),
         Shape::SourceColumn => "column".to_owned(),
         Shape::Path => "path".to_owned(),
+        Shape::PathOrUrl => "path or URL".to_owned(),
         Shape::Expression => "SQL".to_owned(),
         Shape::Type | Shape::KeyType => "[type](#types)".to_owned(),
         Shape::Duration { .. } => "[duration](#durations)".to_owned(),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::dtype::LIST_PATTERN;
 use crate::duration::DURATION_PATTERN;
-use crate::shape::{Kind, NAME_CHARS_MAX, Object, Shape};
+use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape};
 use crate::{ScalarType, Type};
 
 /// The JSON Schema (2020-12) of one document of a definition file: `$defs` holds a schema for each kind, and
@@ -53,6 +53,10 @@ fn shape_schema(shape: &Shape) -> Value {
         Shape::Version => json!({"anyOf": [name_schema(shape), {"type": "integer", "minimum": 0}]}),
         Shape::SourceColumn => json!({"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX}),
         Shape::Path => json!({"type": "string", "minLength": 1, "not": {"pattern": "://"}}),
+        Shape::PathOrUrl => json!({"type": "string", "minLength": 1, "anyOf": [
+            {"not": {"pattern": "://"}},
+            {"pattern": format!("^({})://[^/]+/.", OBJECT_SCHEMES.join("|"))},
+        ]}),
         // A number or a boolean is SQL as it stands.
         Shape::Expression => json!({"type": ["string", "number", "boolean"], "minLength": 1}),
         Shape::Type => {

@@ -5,7 +5,8 @@
 
 mod check;
 pub(crate) mod describe;
-mod mlflow;
+pub(crate) mod mlflow;
+mod model_file;
 mod plan;
 mod route;
 
@@ -15,6 +16,7 @@ use feature_defs::{Artifact, DefFile, ModelVersion};
 
 pub use self::check::Candidate;
 pub use self::describe::Kind;
+pub(crate) use self::model_file::Fetched;
 use self::plan::Stored;
 pub use self::plan::{Action, Break, Change, KeyChange, Plan, Reason, ViewToMaterialize};
 pub use self::route::route;
@@ -23,7 +25,8 @@ use crate::error::{Error, Result};
 use crate::inference::paths;
 use crate::store::registry::{AppliedModel, Apply};
 
-/// Compiles `files` against the sources and models they name, as they lie there now.
+/// Compiles `files` against the sources and models they name, as they lie there now, in the repository or in an
+/// object store.
 ///
 /// # Errors
 /// [`Error::Definitions`] with the mistakes of every stage that could be reached.

@@ -15,7 +15,7 @@ use feature_defs::{Batching, DefError, DefFile};
 use parking_lot::{Mutex, RwLock};
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 
-use crate::apply::row_of;
+use crate::apply::{Fetched, row_of};
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::follow::Following;
@@ -103,6 +103,8 @@ pub struct Quern {
     pub following: Following,
     /// Held while an apply is under way, one of ours or one of another server: they come one after the other.
     pub(crate) applying: tokio::sync::Mutex<()>,
+    /// What definitions were checked against that lies in object stores.
+    pub(crate) fetched: Fetched,
     /// The pushes that are under way.
     pub(crate) pushing: Pushing,
     /// What models said, on its way into files.
@@ -160,6 +162,7 @@ impl Quern {
                 following: Following::default(),
                 local,
                 applying: tokio::sync::Mutex::new(()),
+                fetched: Fetched::default(),
                 pushing: Pushing::default(),
                 predictions,
                 labels,

@@ -1,12 +1,14 @@
 //! Which definition files does a repository hold?
 //!
-//! Every `*.yaml` and `*.yml` in any folder layout, except `quern.yaml`, hidden files and folders, and data folders.
+//! Every `*.yaml` and `*.yml` in any folder layout, except `quern.yaml`, hidden files and folders, data folders, and the
+//! folders of MLflow models, which have YAML of their own.
 
 use std::fs;
 use std::path::Path;
 
 use feature_defs::DefFile;
 
+use crate::apply::mlflow;
 use crate::deployment::LOCK_FILE;
 use crate::error::{Error, Result};
 use crate::settings::SETTINGS_FILE;
@@ -53,7 +55,8 @@ fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<DefFile>) -> 
         let (path, relative) = (entry.path(), format!("{prefix}{name}"));
         // A link to a file is followed, as mounted configurations use them; one to a folder could go in circles.
         if entry.file_type().map_err(failed)?.is_dir() {
-            if depth < DEPTH_MAX && !path.join(LOCK_FILE).exists() {
+            let is_another = [LOCK_FILE, mlflow::DESCRIPTION].iter().any(|name| path.join(name).exists());
+            if depth < DEPTH_MAX && !is_another {
                 walk(&path, &format!("{relative}/"), depth + 1, files)?;
             }
         } else if is_definition(&name, depth) && path.is_file() {
@@ -96,6 +99,8 @@ mod tests {
             "data/rows.csv",
             "store/quern.lock",
             "store/y.yaml",
+            "models/m/MLmodel",
+            "models/m/conda.yaml",
         ] {
             let path = folder.path().join(path);
             fs::create_dir_all(path.parent().expect("a parent")).expect("made");

@@ -5,7 +5,7 @@
 
 use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
-use crate::shape::{Kind, NAME_CHARS_MAX, Object, Shape, type_names};
+use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_names};
 use crate::yaml::{Entry, Node, Scalar, Value};
 use crate::{DefError, Literal, Loc, Type, suggest};
 
@@ -125,6 +125,7 @@ fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefErro
             Ok(())
         }
         Shape::Path if is_text && !text.is_empty() => check_path(subject, node, text),
+        Shape::PathOrUrl if is_text && !text.is_empty() => check_url(subject, node, text),
         Shape::Expression if *scalar != Scalar::Null && !text.trim().is_empty() => Ok(()),
         Shape::Type | Shape::KeyType if is_text => check_type(shape, node, text),
         Shape::Duration { zero } if is_text => check_duration(*zero, subject, node, text),
@@ -195,9 +196,22 @@ fn check_path(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
     match text.split_once("://") {
         None => Ok(()),
         Some((scheme, _)) => {
-            let cause =
-                format!("{subject} is an address (`{scheme}://…`), and object stores are not built yet");
+            let cause = format!(
+                "{subject} is a URL (`{scheme}://…`), and rows are not read out of object stores yet"
+            );
             Err(DefError::new(&node.loc, cause).with_help("only local paths and globs are read so far"))
+        }
+    }
+}
+
+/// A path, or something with a known scheme: what else makes a URL is for those who open it.
+fn check_url(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
+    match text.split_once("://") {
+        None => Ok(()),
+        Some((scheme, _)) if OBJECT_SCHEMES.contains(&scheme) => Ok(()),
+        Some((scheme, _)) => {
+            let cause = format!("{subject} is a URL of the unknown scheme `{scheme}`");
+            Err(DefError::new(&node.loc, cause).with_help(suggest(scheme, OBJECT_SCHEMES)))
         }
     }
 }

@@ -8,6 +8,9 @@ mod table;
 
 use crate::Type;
 
+/// What the URL of an object begins with: in S3, Google Cloud Storage and Azure.
+pub(crate) const OBJECT_SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl"];
+
 /// Longest name, in characters.
 pub(crate) const NAME_CHARS_MAX: usize = 128;
 
@@ -106,6 +109,8 @@ pub(crate) enum Shape {
     SourceColumn,
     /// A path or glob on this machine.
     Path,
+    /// A path on this machine, or the URL of an object.
+    PathOrUrl,
     /// A SQL expression.
     Expression,
     /// A type of the language.
@@ -163,6 +168,7 @@ impl Shape {
             Shape::Version => "a whole number or a name of letters, digits, `_`, `-` and `.`".to_owned(),
             Shape::SourceColumn => "the name of a column".to_owned(),
             Shape::Path => "a path".to_owned(),
+            Shape::PathOrUrl => "a path or a URL".to_owned(),
             Shape::Expression => "a SQL expression".to_owned(),
             Shape::Type => "a type such as `float64`".to_owned(),
             Shape::KeyType => "a type such as `string`".to_owned(),

@@ -33,8 +33,9 @@ static VERSION: Object = Object {
         required("version", Shape::Version, "Unique in the model; a text or a whole number."),
         optional(
             "path",
-            Shape::Path,
-            "The ONNX file, or the folder of an MLflow model that holds one, relative to the repository's root.",
+            Shape::PathOrUrl,
+            "The ONNX file, or the folder of an MLflow model that holds one: relative to the repository's root, or in an \
+             object store, as in `s3://bucket/key`.",
         ),
         optional("steps", Shape::List(&Shape::Object(&STEP)), "Instead of `path`: the steps of an ensemble."),
         optional(
@@ -55,7 +56,7 @@ static STEP: Object = Object {
             Shape::Identifier,
             "Names its column; a model with several outputs has a column `name__output` for each.",
         ),
-        optional("path", Shape::Path, "The ONNX file, or the folder of an MLflow model."),
+        optional("path", Shape::PathOrUrl, "The ONNX file, or the folder of an MLflow model, as above."),
         optional(
             "inputs",
             Shape::List(&Shape::Identifier),

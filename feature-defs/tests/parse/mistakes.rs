@@ -209,14 +209,14 @@ event_timestamp: at
 ---
 kind: Model
 name: m
-versions: [{version: 1, path: "gs://bucket/m.onnx", service: s}]
+versions: [{version: 1, path: "https://bucket/m.onnx", service: s}]
 "#,
         expect![[r#"
-            a.yaml:8:32: `path` is an address (`s3://…`), and object stores are not built yet
+            a.yaml:8:32: `path` is a URL (`s3://…`), and rows are not read out of object stores yet
               help: only local paths and globs are read so far
-            a.yaml:13:31: `path` is an address (`gs://…`), and object stores are not built yet
-              help: only local paths and globs are read so far
-            a.yaml:13:62: unknown feature service `s`
+            a.yaml:13:31: `path` is a URL of the unknown scheme `https`
+              help: known: abfs, abfss, adl, az, azure, gs, s3, s3a
+            a.yaml:13:65: unknown feature service `s`
               help: none is declared"#]],
     );
 }
@@ -366,11 +366,11 @@ versions:
             a.yaml:6:42: unknown feature service `s`
               help: none is declared
             a.yaml:7:15: `version` must be a whole number or a name of letters, digits, `_`, `-` and `.`, found the boolean `true`
-            a.yaml:7:27: `path` must be a path, found the number `5`
+            a.yaml:7:27: `path` must be a path or a URL, found the number `5`
             a.yaml:7:39: unknown feature service `s`
               help: none is declared
             a.yaml:8:15: `version` must be a whole number or a name of letters, digits, `_`, `-` and `.`, found `v1 beta`
-            a.yaml:8:30: `path` must be a path, found an empty text
+            a.yaml:8:30: `path` must be a path or a URL, found an empty text
             a.yaml:8:43: unknown feature service `s`
               help: none is declared"#]],
     );

@@ -1,23 +1,19 @@
 //! Which mistakes do these definitions have, in all stages that can be reached?
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use feature_defs::{DefError, DefFile, Definitions, ModelVersion};
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
+use tokio::runtime::Handle;
 
-use super::mlflow;
+use super::model_file::{self, Mistake};
 use crate::deployment::{Deployment, Quern, Weights};
 use crate::error::{Error, Result};
 use crate::inference::{self, Model, paths};
 use crate::predict::{LiveModel, LiveVersion};
 use crate::store::registry::digest;
-
-/// ONNX files are protocol buffers, which end at 2 GiB.
-const MODEL_BYTES_MAX: u64 = 2 << 30;
 
 const KEEP_AS_IT_IS: &str = "this version is live: leave its feature service as it is, add a new service and a new \
                              model version beside them, and remove the old ones once nobody asks for them";
@@ -147,12 +143,16 @@ impl Models<'_> {
 
     /// The files of a version, in the order of its steps.
     fn read(&mut self, version: &ModelVersion) -> Option<Vec<Bytes>> {
+        let Quern { settings, fetched, registry, .. } = self.quern;
         let files = paths(&version.artifact).into_iter().map(|(step, path)| {
-            let file = read_model(&self.quern.settings.repository, path);
+            let file = match path.contains("://") {
+                false => model_file::of_repository(&settings.repository, path),
+                // This thread may block: definitions are checked away from those that answer.
+                true => Handle::current().block_on(fetched.read(path, &registry.artifacts)),
+            };
             let what = if step.is_empty() { String::new() } else { format!("step `{step}`: ") };
-            let mistake = |cause| {
-                DefError::new(&version.loc, format!("{what}{cause}"))
-                    .with_help("`path` is relative to the repository's root; export the model to ONNX there")
+            let mistake = |Mistake { cause, help }| {
+                DefError::new(&version.loc, format!("{what}{cause}")).with_help(help)
             };
             file.map_err(|cause| self.mistakes.push(mistake(cause))).ok()
         });
@@ -198,18 +198,4 @@ impl Models<'_> {
         let (version, service) = (version.version.clone(), Arc::clone(service));
         Ok(Some(Arc::new(LiveVersion { version, service, model: loaded, files: digests })))
     }
-}
-
-/// The ONNX file at `path`, or the one of the MLflow model in that folder.
-fn read_model(root: &Path, path: &str) -> std::result::Result<Bytes, String> {
-    let mut full = root.join(path);
-    let failed = |error: std::io::Error| format!("model file `{path}` cannot be read: {error}");
-    if full.is_dir() {
-        full = mlflow::onnx_file(&full).map_err(|cause| format!("model folder `{path}`: {cause}"))?;
-    }
-    let metadata = fs::metadata(&full).map_err(failed)?;
-    if metadata.len() > MODEL_BYTES_MAX {
-        return Err(format!("model file `{path}` is larger than {MODEL_BYTES_MAX} bytes"));
-    }
-    Ok(fs::read(&full).map_err(failed)?.into())
 }

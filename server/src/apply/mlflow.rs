@@ -3,21 +3,23 @@
 //! The file `MLmodel` there lists the flavours in which the model was saved; `onnx` names its file under `data`.
 //! <https://mlflow.org/docs/latest/ml/model/>
 
-use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use saphyr::{LoadableYamlNode, Yaml};
 
-const DESCRIPTION: &str = "MLmodel";
+/// What describes a model, in its folder.
+pub(crate) const DESCRIPTION: &str = "MLmodel";
+/// The way out of whatever is wrong with a folder.
+pub(super) const HELP: &str =
+    "name an ONNX file, or the folder of a model that was saved with `mlflow.onnx.save_model`";
 
-/// The ONNX file of the model in `folder`.
-pub(super) fn onnx_file(folder: &Path) -> Result<PathBuf, String> {
-    let text = fs::read_to_string(folder.join(DESCRIPTION))
-        .map_err(|error| format!("its `{DESCRIPTION}` cannot be read ({error}); name an ONNX file, or the folder of an MLflow model"))?;
-    let documents = Yaml::load_from_str(&text).map_err(|error| format!("`{DESCRIPTION}`: {error}"))?;
+/// The path of the ONNX file, below the folder that has this description.
+pub(super) fn onnx_file(description: &[u8]) -> Result<String, String> {
+    let text = str::from_utf8(description).map_err(|error| format!("`{DESCRIPTION}`: {error}"))?;
+    let documents = Yaml::load_from_str(text).map_err(|error| format!("`{DESCRIPTION}`: {error}"))?;
     let flavors = documents.first().and_then(|document| document.as_mapping_get("flavors"));
     let Some(onnx) = flavors.and_then(|flavors| flavors.as_mapping_get("onnx")) else {
-        return Err(format!("`{DESCRIPTION}` lists no flavour `onnx`; save the model with `mlflow.onnx`"));
+        return Err(format!("`{DESCRIPTION}` lists no flavour `onnx`"));
     };
     let data = onnx.as_mapping_get("data").and_then(Yaml::as_str).unwrap_or("model.onnx");
     // What a folder says must not lead out of it.
@@ -26,7 +28,7 @@ pub(super) fn onnx_file(folder: &Path) -> Result<PathBuf, String> {
     if !stays {
         return Err(format!("`{DESCRIPTION}` names `{data}`, which lies outside of the folder"));
     }
-    Ok(folder.join(data))
+    Ok(data.to_owned())
 }
 
 #[cfg(test)]
@@ -37,14 +39,6 @@ mod tests {
 
     #[test]
     fn the_onnx_flavour_names_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let found = |text: &str| {
-            fs::write(folder.path().join(DESCRIPTION), text).unwrap();
-            match onnx_file(folder.path()) {
-                Ok(path) => path.strip_prefix(folder.path()).unwrap().display().to_string(),
-                Err(cause) => cause,
-            }
-        };
         let cases = [
             "flavors:\n  onnx:\n    data: data/model.onnx\n    onnx_version: 1.19.0\n  python_function: {}\n",
             "flavors: {onnx: {onnx_version: 1.19.0}}\n",
@@ -53,14 +47,15 @@ mod tests {
             "flavors: {onnx: {data: /etc/passwd}}\n",
             "- no mapping\n",
         ];
-        let shown: Vec<String> = cases.iter().map(|case| found(case)).collect();
+        let shown: Vec<String> =
+            cases.iter().map(|case| onnx_file(case.as_bytes()).unwrap_or_else(|cause| cause)).collect();
         expect![[r#"
             data/model.onnx
             model.onnx
-            `MLmodel` lists no flavour `onnx`; save the model with `mlflow.onnx`
+            `MLmodel` lists no flavour `onnx`
             `MLmodel` names `../secret.onnx`, which lies outside of the folder
             `MLmodel` names `/etc/passwd`, which lies outside of the folder
-            `MLmodel` lists no flavour `onnx`; save the model with `mlflow.onnx`"#]]
+            `MLmodel` lists no flavour `onnx`"#]]
         .assert_eq(&shown.join("\n"));
     }
 }

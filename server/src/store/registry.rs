@@ -148,7 +148,7 @@ pub struct AppliedModel {
     pub version: String,
     /// SHA-256 of the ONNX file.
     pub digest: String,
-    /// Where the file lay in the repository.
+    /// Where the file lay: in the repository, or in an object store.
     pub path: String,
     /// Name of the feature service.
     pub service: String,

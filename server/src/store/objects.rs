@@ -1,0 +1,267 @@
+//! What is in this object of S3, Google Cloud Storage or Azure?
+//!
+//! Credentials, region and endpoint are taken from this process's environment, under the names that each cloud's own
+//! tools know: `AWS_ACCESS_KEY_ID`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, … None of them is
+//! ever part of a URL, since URLs are kept and shown.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, ClientConfigKey, GetOptions, GetResult, ObjectStore, ObjectStoreScheme, RetryConfig,
+};
+use url::Url;
+
+/// How long an object store may take to begin an answer, all attempts together, and then to send more of it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one request may take to its last byte, as the client's options are written.
+const REQUEST_TIMEOUT: &str = "15min";
+/// A request that fails for a cause that may pass is tried so many times more.
+const RETRIES_MAX: usize = 3;
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// As much of what a store says as a person is shown.
+const SAID_CHARS_MAX: usize = 300;
+
+/// An object, or what others begin their names with, as a folder does.
+#[derive(Debug, Clone)]
+pub struct Location {
+    url: Url,
+    cloud: Cloud,
+    path: Path,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Cloud {
+    Amazon,
+    Google,
+    Azure,
+}
+
+/// What is in an object.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// All of it.
+    pub bytes: Bytes,
+    /// Another one where the bytes are others; a store need not give any.
+    pub e_tag: Option<String>,
+}
+
+/// Why an object is not read, and how to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// What is wrong; names the URL.
+    pub cause: String,
+    /// The way out.
+    pub help: String,
+    /// Whether there may be other objects below it: it is not there, or we may not know that it is not.
+    pub perhaps_a_folder: bool,
+}
+
+impl Location {
+    /// Reads a URL such as `s3://bucket/key`, `gs://bucket/key`, `az://container/key` or
+    /// `abfss://container@account.dfs.core.windows.net/key`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Location, String> {
+        let wrong = |cause: &str| format!("`{text}` {cause}");
+        let url: Url = text.parse().map_err(|error| wrong(&format!("is not a URL: {error}")))?;
+        // Not repeated: it may be a password.
+        if url.password().is_some() {
+            return Err(
+                "a URL must not hold a password; give it in the environment of the process".to_owned()
+            );
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(
+                "a URL of an object has no `?` or `#`; in a key they are written `%3F` and `%23`".to_owned()
+            );
+        }
+        let (cloud, path) = match ObjectStoreScheme::parse(&url) {
+            Ok((ObjectStoreScheme::AmazonS3, path)) => (Cloud::Amazon, path),
+            Ok((ObjectStoreScheme::GoogleCloudStorage, path)) => (Cloud::Google, path),
+            Ok((ObjectStoreScheme::MicrosoftAzure, path)) => (Cloud::Azure, path),
+            _ => return Err(wrong("is not the URL of an object, as in `s3://bucket/key`")),
+        };
+        if path.as_ref().is_empty() {
+            return Err(wrong("names no object in its bucket"));
+        }
+        Ok(Location { url, cloud, path })
+    }
+
+    /// What `name`, a relative path, is called below it.
+    #[must_use]
+    pub fn join(&self, name: &str) -> Location {
+        let mut below = self.clone();
+        for part in name.split('/').filter(|part| !["", "."].contains(part)) {
+            below.path = below.path.clone().join(part);
+            if let Ok(mut segments) = below.url.path_segments_mut() {
+                segments.pop_if_empty().push(part);
+            }
+        }
+        below
+    }
+
+    /// Reads the object, unless its tag says that it still is what is `known` of it.
+    ///
+    /// # Errors
+    /// Where it is not there, is larger than `bytes_max`, may not be read, or the store does not answer.
+    pub async fn read(&self, bytes_max: u64, known: Option<Content>) -> Result<Content, Unread> {
+        let store = self.store().map_err(|error| self.unread(&error))?;
+        let if_none_match = known.as_ref().and_then(|known| known.e_tag.clone());
+        let options = GetOptions { if_none_match, ..GetOptions::default() };
+        match (in_time(store.get_opts(&self.path, options)).await, known) {
+            (Ok(Ok(found)), _) => self.content(found, bytes_max).await,
+            (Ok(Err(object_store::Error::NotModified { .. })), Some(known)) => Ok(known),
+            (Ok(Err(error)), _) => Err(self.unread(&error)),
+            (Err(late), _) => Err(self.failed(&late)),
+        }
+    }
+
+    async fn content(&self, found: GetResult, bytes_max: u64) -> Result<Content, Unread> {
+        let (size, e_tag) = (found.meta.size, found.meta.e_tag.clone());
+        if size > bytes_max {
+            return Err(Unread {
+                cause: format!("`{self}` is larger than {bytes_max} bytes: it has {size}"),
+                help: "name a smaller file".to_owned(),
+                perhaps_a_folder: false,
+            });
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        let mut parts = found.into_stream();
+        loop {
+            match in_time(parts.try_next()).await {
+                // A store cannot send more than it has announced: its client ends there.
+                Ok(Ok(Some(part))) => bytes.extend_from_slice(&part),
+                Ok(Ok(None)) => break,
+                Ok(Err(error)) => return Err(self.unread(&error)),
+                Err(late) => return Err(self.failed(&late)),
+            }
+        }
+        if bytes.len() as u64 != size {
+            return Err(self.failed(&format!("it has {size} bytes, and {} came", bytes.len())));
+        }
+        Ok(Content { bytes: bytes.into(), e_tag })
+    }
+
+    fn store(&self) -> object_store::Result<Arc<dyn ObjectStore>> {
+        let (url, retry, timeout) = (self.url.as_str(), retries(), ClientConfigKey::Timeout);
+        Ok(match self.cloud {
+            Cloud::Amazon => {
+                let builder = AmazonS3Builder::from_env().with_url(url).with_retry(retry);
+                let endpoints = [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint];
+                let endpoints = endpoints.iter().filter_map(|key| builder.get_config_value(key));
+                // Whoever names an endpoint in the clear means it; AWS's own tools ask for nothing more either.
+                let in_the_clear = endpoints.into_iter().any(|endpoint| endpoint.starts_with("http://"));
+                let builder = if in_the_clear { builder.with_allow_http(true) } else { builder };
+                Arc::new(builder.with_config(AmazonS3ConfigKey::Client(timeout), REQUEST_TIMEOUT).build()?)
+            }
+            Cloud::Google => {
+                let builder = GoogleCloudStorageBuilder::from_env().with_url(url).with_retry(retry);
+                Arc::new(builder.with_config(GoogleConfigKey::Client(timeout), REQUEST_TIMEOUT).build()?)
+            }
+            Cloud::Azure => {
+                let builder = MicrosoftAzureBuilder::from_env().with_url(url).with_retry(retry);
+                Arc::new(builder.with_config(AzureConfigKey::Client(timeout), REQUEST_TIMEOUT).build()?)
+            }
+        })
+    }
+
+    /// The variables that say who we are.
+    fn credentials(&self) -> &'static str {
+        match self.cloud {
+            Cloud::Amazon => {
+                "`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` and, for another store than Amazon's, \
+                 `AWS_ENDPOINT_URL`"
+            }
+            Cloud::Google => "`GOOGLE_APPLICATION_CREDENTIALS`",
+            Cloud::Azure => "`AZURE_STORAGE_ACCOUNT_NAME` and `AZURE_STORAGE_ACCOUNT_KEY`",
+        }
+    }
+
+    fn unread(&self, error: &object_store::Error) -> Unread {
+        use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
+        let said = said(error);
+        let no_bucket = ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"];
+        match error {
+            NotFound { .. } if no_bucket.iter().any(|words| said.contains(words)) => Unread {
+                cause: format!("`{self}`: there is no such bucket"),
+                help: format!(
+                    "mend the URL, or the store and account that the environment names: {}",
+                    self.credentials()
+                ),
+                perhaps_a_folder: false,
+            },
+            NotFound { .. } => Unread {
+                cause: format!("`{self}`: there is no such object"),
+                help: "mend the URL; it names an object, or what the names of others begin with, as a folder does"
+                    .to_owned(),
+                perhaps_a_folder: true,
+            },
+            PermissionDenied { .. } | Unauthenticated { .. } => Unread {
+                cause: format!("`{self}`: access is refused; the store says: {said}"),
+                help: format!(
+                    "an object that is missing may look like this too; who asks is told by the environment of the process \
+                     that applies: {}",
+                    self.credentials()
+                ),
+                perhaps_a_folder: true,
+            },
+            _ => self.failed(&said),
+        }
+    }
+
+    fn failed(&self, said: &str) -> Unread {
+        Unread {
+            cause: format!("`{self}` cannot be read: {said}"),
+            help: format!(
+                "the store is named by the URL and by the environment of the process that applies: {}",
+                self.credentials()
+            ),
+            perhaps_a_folder: false,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.url, f)
+    }
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig { max_backoff: BACKOFF_MAX, ..BackoffConfig::default() },
+        max_retries: RETRIES_MAX,
+        retry_timeout: ANSWER_TIMEOUT,
+    }
+}
+
+async fn in_time<T>(asked: impl Future<Output = T>) -> Result<T, String> {
+    let late = |_| format!("nothing came for {} seconds", ANSWER_TIMEOUT.as_secs());
+    tokio::time::timeout(ANSWER_TIMEOUT, asked).await.map_err(late)
+}
+
+/// The innermost cause, on one line: what is around it only says that a request failed. Of a document that S3 or Azure
+/// answers with, its code and its message.
+fn said(error: &object_store::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let said = innermost.to_string();
+    let element = |name: &str| Some(said.split_once(&format!("<{name}>"))?.1.split_once("</")?.0);
+    let said = match (element("Code"), element("Message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => said,
+    };
+    let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.trim_end_matches(':').chars().take(SAID_CHARS_MAX).collect()
+}
