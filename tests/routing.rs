@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use expect_test::expect;
 use quern::wire::{PredictRequest, Predictions};
+use quern_server::{apply, repository as files};
 use serde_json::{Value, json};
 
 use crate::planes::{self, DEFINITIONS, JANUARY_10_US, Server, blocking, instance, until};
+use crate::redis_server::RedisServer;
 use crate::support::{Repository, fixture, materialize_to};
 
 /// The planes, with a model `m` that is declared as `model` says.
@@ -306,6 +308,44 @@ async fn a_slow_model_is_not_waited_for() {
         by 2
     "#]]
     .assert_eq(&show(&quick.await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_online_store_that_does_not_answer_is_answered_for() {
+    let mut redis = RedisServer::start(&[]);
+    let repository =
+        repository(&falling("linear", "fallback: {to: [{version: 1}, {expr: distance}, {constant: 7}]}"));
+    let settings = [("online", redis.url()), ("online_timeout", "2s".to_owned())];
+    let quern = repository.try_open_with(".quern", &settings).await.unwrap();
+    let candidate = apply::check(&quern, files::read(repository.path()).unwrap()).await.unwrap();
+    apply::apply(&quern, candidate).await.unwrap();
+    let quern = blocking(move || {
+        materialize_to(&quern, JANUARY_10_US);
+        quern
+    });
+    let server = Server::of(repository, quern.await).await;
+    let port = redis.port().to_string();
+    let asked = async || show(&predict(&server, [instance("N1", 500.0)]).await).replace(&port, "PORT");
+    let sound = "[575.5]\nby 2\n";
+    assert_eq!(asked().await, sound);
+
+    // It hangs, and the substitutes that would ask it too are passed over.
+    redis.signal("STOP");
+    expect![[r#"
+        [7.0]
+        by constant
+        [0] left to constant for unavailable: the online store redis://127.0.0.1:PORT did not answer within 2000 ms (`online_timeout`)
+    "#]].assert_eq(&asked().await);
+    redis.signal("CONT");
+    until("a Redis that answers again", async || (asked().await == sound).then_some(())).await;
+    let counted = metrics(&server, "quern_fallbacks_total{cause=\"unavailable\"").await;
+    assert!(counted.contains("served_by=\"constant\""), "{counted}");
+
+    redis.kill();
+    let gone = asked().await;
+    let constant =
+        "[7.0]\nby constant\n[0] left to constant for unavailable: the online store redis://127.0.0.1:PORT";
+    assert!(gone.starts_with(constant), "{gone}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
