@@ -1,6 +1,10 @@
 //! What does a client of the Open Inference Protocol read, over REST and over gRPC, and one of TensorFlow Serving?
 
+use std::io::Write;
+
 use expect_test::{Expect, expect};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use prost::bytes::Bytes;
 use serde_json::{Value, json};
 use tonic::codegen::http::uri::PathAndQuery;
@@ -311,11 +315,38 @@ async fn a_wrong_request_is_told_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_compressed_body_and_wrong_terms_are_refused() {
+async fn a_compressed_body_is_read_up_to_the_same_limit() {
+    let server = Server::start().await;
+    let zip = |text: &str| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let sound = zip(&json!({"inputs": inputs("FP64")}).to_string());
+    // Less than a hundredth of the limit, and twice as much as it once it is read.
+    let bomb = zip(&" ".repeat(2_000_000));
+    assert!(bomb.len() < 10_000, "{}", bomb.len());
+    let mut text = String::new();
+    for body in [sound.clone(), sound[..sound.len() - 9].to_vec(), b"no gzip".to_vec(), bomb] {
+        let asked =
+            server.http.post(server.address("/v2/models/delay/infer")).header("content-encoding", "gzip");
+        let reply = asked.body(body).send().await.unwrap();
+        text += &format!("{} {}\n", reply.status().as_u16(), reply.text().await.unwrap());
+    }
+    expect![[r#"
+        200 {"model_name":"delay","model_version":"1","outputs":[{"name":"y","datatype":"FP32","shape":[3],"data":[2175.5,null,-12.0]}]}
+        400 {"error":"the body broke off: Failed to buffer the request body: unexpected end of file","code":"invalid_argument"}
+        400 {"error":"the body broke off: Failed to buffer the request body: Invalid gzip header","code":"invalid_argument"}
+        413 {"error":"the body is larger than 1000000 bytes (`body_bytes_max`)","code":"too_large"}
+    "#]].assert_eq(&text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_compression_and_wrong_terms_are_refused() {
     let server = Server::start().await;
     let mut text = String::new();
     for (path, header, value) in [
-        ("/v2/models/delay/infer", "content-encoding", "gzip"),
+        ("/v2/models/delay/infer", "content-encoding", "br"),
         ("/v2/models/delay/infer", "x-priority", "high"),
         ("/v1/models/delay:predict", "x-request-timeout-ms", "1.5"),
     ] {
@@ -324,7 +355,7 @@ async fn a_compressed_body_and_wrong_terms_are_refused() {
         text += &format!("{} {}\n", reply.status().as_u16(), reply.text().await.unwrap());
     }
     expect![[r#"
-        400 {"error":"the body is compressed (\"gzip\"), which is not read here; send it as it is","code":"invalid_argument"}
+        400 {"error":"the body is compressed (\"br\"); only `gzip` is read here, or the body as it is","code":"invalid_argument"}
         400 {"error":"header `x-priority`: expected `batch` or `interactive`, found `high`","code":"invalid_argument"}
         400 {"error":"header `x-request-timeout-ms`: `1.5` is no number of milliseconds","code":"invalid_argument"}
     "#]].assert_eq(&text);
