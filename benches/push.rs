@@ -18,6 +18,9 @@ use rocksdb::{DB, WriteBatch, WriteOptions};
 use sqlx::{Connection, PgConnection};
 use tokio::runtime::Runtime;
 
+#[path = "../tests/beside.rs"]
+#[expect(dead_code, reason = "the tests stop servers, and read what they say")]
+mod beside;
 #[path = "../tests/postgres.rs"]
 #[expect(dead_code, reason = "the tests stop and freeze it")]
 mod postgres;
