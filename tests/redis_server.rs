@@ -112,8 +112,9 @@ fn launch(port: u16, options: &[String], folder: &Path) -> Beside {
 }
 
 fn run(arguments: &[String], says: &str) -> Beside {
-    let command = [&["redis-server".to_owned()], arguments].concat();
-    Beside::start(&command, says, "`make setup` installs it")
+    // Valkey, for one.
+    let program = std::env::var("QUERN_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+    Beside::start(&[&[program], arguments].concat(), says, "`make setup` installs it")
 }
 
 pub(crate) fn free_port() -> u16 {
