@@ -266,6 +266,7 @@ async fn health_and_metrics() {
         "quern_stage_seconds_count{stage=\"transform\"}",
         "quern_stage_seconds_count{stage=\"inference\"}",
         "quern_feature_values_total{feature_service=\"delay_v1\",status=\"OUTSIDE_MAX_AGE\"}",
+        "quern_feature_age_seconds_count{feature_view=\"plane_history\"}",
         "quern_apply_number 1",
         "quern_model_sessions{model=\"delay\",version=\"1\"}",
     ] {

@@ -64,6 +64,8 @@ pub struct Metrics {
     /// Look-ups that were slow and asked of a second copy, by result.
     pub online_store_hedges: IntCounterVec,
     feature_values: IntCounterVec,
+    /// Seconds from the event of the oldest row that a look-up found to its query time, by feature view.
+    pub feature_age: HistogramVec,
     /// Predictions by model that went into the log's files.
     pub predictions_written: IntCounterVec,
     /// Predictions by model that should have been logged, and were not: more came than could be written.
@@ -97,6 +99,28 @@ impl Metrics {
             let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(made.clone())).map(|()| made)
         };
+        // A second, a minute, ten, an hour, six, a day, a week, a month, three, a year.
+        let ages = [
+            1.0,
+            60.0,
+            600.0,
+            3_600.0,
+            21_600.0,
+            86_400.0,
+            604_800.0,
+            2_592_000.0,
+            7_776_000.0,
+            31_536_000.0,
+        ];
+        let feature_age = HistogramVec::new(
+            HistogramOpts::new(
+                "quern_feature_age_seconds",
+                "Age of the oldest row of a look-up by feature view",
+            )
+            .buckets(ages.to_vec()),
+            &["feature_view"],
+        )?;
+        registry.register(Box::new(feature_age.clone()))?;
         let stages = histograms("quern_stage_seconds", "Seconds of a request by stage", &["stage"])?;
         let predictions = counters(
             "quern_predictions_total",
@@ -208,6 +232,7 @@ impl Metrics {
             online_store_replica_reads,
             online_store_hedges,
             feature_values,
+            feature_age,
             predictions_written,
             predictions_dropped,
         })

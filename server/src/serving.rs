@@ -81,12 +81,24 @@ pub async fn look_up(
     let rows = inputs.num_rows();
     let span = stage!("look_up", quern.feature_service = service.name, quern.rows = rows);
     let (asked, found) = find(quern, live, service, &inputs, query_times_us).instrument(span).await?;
+    note_ages(service, &asked, &found);
     let _span = stage!("transform", quern.feature_service = service.name, quern.rows = rows).entered();
     let _timer = metrics().transform.start_timer();
     let times: ArrayRef =
         Arc::new(TimestampMicrosecondArray::from(asked.query_times_us.clone()).with_timezone("UTC"));
     let vectors = service.finish(&inputs, &times, &found)?;
     Ok(Vectors { vectors, found, service: Arc::clone(service) })
+}
+
+/// Observes how old the oldest row is that each look-up found.
+fn note_ages(service: &ServicePlan, asked: &Asked, found: &[Found]) {
+    for (lookup, found) in service.lookups.iter().zip(found) {
+        let rows = found.states.iter().zip(&found.event_timestamps).zip(&asked.query_times_us);
+        let ages = rows.filter(|((state, _), _)| state.has_row());
+        if let Some(age_us) = ages.map(|((_, ts_us), q_us)| q_us.saturating_sub(*ts_us)).max() {
+            metrics().feature_age.with_label_values(&[&lookup.view.name]).observe(age_us as f64 / 1e6);
+        }
+    }
 }
 
 /// What is stored of them, and what was asked.
