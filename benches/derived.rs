@@ -9,10 +9,10 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use datafusion::common::DFSchema;
-use datafusion::execution::SessionStateBuilder;
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion_common::DFSchema;
+use datafusion_physical_expr::PhysicalExpr;
 use quern_benches::{Random, Repository, beside};
+use quern_engine::expr::planner;
 use quern_engine::schema::timestamp;
 
 #[global_allocator]
@@ -93,11 +93,10 @@ fn inputs(rows: usize) -> Vec<ArrayRef> {
 
 /// The expressions as DataFusion plans them, over all columns: typed, not simplified.
 fn plain(schema: &Schema) -> Vec<Arc<dyn PhysicalExpr>> {
-    let state = SessionStateBuilder::new().with_default_features().build();
     let schema = DFSchema::try_from(schema.clone()).expect("a schema");
     let plan = |sql: &&str| {
-        let logical = state.create_logical_expr(sql, &schema).expect("sound SQL");
-        state.create_physical_expr(logical, &schema).expect("an expression")
+        let logical = planner::logical(sql, &schema).expect("sound SQL");
+        planner::physical(logical, &schema).expect("an expression")
     };
     EXPRESSIONS.iter().map(plan).collect()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::ScalarValue;
+use datafusion_common::ScalarValue;
 use quern_engine::key::Keys;
 use quern_engine::row::{RowCodec, RowTimes, times};
 use quern_engine::schema::arrow_type;

@@ -1,6 +1,6 @@
 //! The point-in-time join, as simply as it can be said: look at every row, keep the latest visible one.
 
-use datafusion::common::ScalarValue;
+use datafusion_common::ScalarValue;
 use quern_engine::RowState;
 
 /// A row of a source as the test made it, in arrival order with its fellows.

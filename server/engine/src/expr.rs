@@ -1,23 +1,19 @@
 //! What does this SQL expression mean, and what is its value for these rows?
 //!
-//! The only file that knows DataFusion's planner, whose API moves between releases. Names keep their case; functions
-//! do not care about theirs. Only immutable functions compile: the same row gives the same value today and next year.
+//! Names keep their case; functions do not care about theirs. Only immutable functions compile: the same row gives the same value today and next year.
 
-use std::sync::{Arc, LazyLock};
+pub mod planner;
+
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{concat, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Schema};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DataFusionError, SchemaError};
-use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, Volatility};
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::utils::collect_columns;
-use datafusion::prelude::SessionConfig;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::{DFSchema, DataFusionError, SchemaError};
+use datafusion_expr::{Expr, Volatility};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::utils::collect_columns;
 use feature_defs::suggest;
 
 use crate::EngineError;
@@ -56,13 +52,6 @@ impl PartialEq for Expression {
     }
 }
 
-static SESSION: LazyLock<SessionState> = LazyLock::new(|| {
-    let config = SessionConfig::new()
-        .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
-        .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
-    SessionStateBuilder::new().with_config(config).with_default_features().build()
-});
-
 impl Expression {
     /// Compiles `sql` over `schema`; its value is cast to `wanted` where that is given.
     pub(crate) fn compile(
@@ -71,10 +60,9 @@ impl Expression {
         wanted: Option<&DataType>,
     ) -> Result<Expression, Mistake> {
         let df_schema = DFSchema::try_from(schema.clone()).map_err(|e| Mistake::new(e.to_string()))?;
-        let logical =
-            SESSION.create_logical_expr(sql, &df_schema).map_err(|e| explain(&e, sql, schema))?.unalias();
+        let logical = planner::logical(sql, &df_schema).map_err(|e| explain(&e, sql, schema))?.unalias();
         only_immutable(&logical)?;
-        let physical = plan(logical, &df_schema).map_err(|e| explain(&e, sql, schema))?;
+        let physical = planner::physical(logical, &df_schema).map_err(|e| explain(&e, sql, schema))?;
         let found = physical.data_type(schema).map_err(|e| explain(&e, sql, schema))?;
         let dtype = match wanted {
             Some(wanted) if castable(&found, wanted) => wanted.clone(),
@@ -147,17 +135,6 @@ impl Expression {
         let mask = values.as_boolean();
         Ok(if mask.null_count() == 0 { mask.clone() } else { prep_null_mask_filter(mask) })
     }
-}
-
-/// Types are matched and constants folded once; some functions, such as `coalesce`, do not even run unfolded.
-fn plan(logical: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
-    let context = SimplifyContext::builder()
-        .with_schema(Arc::new(schema.clone()))
-        .with_config_options(Arc::clone(SESSION.config_options()))
-        .build();
-    let simplifier = ExprSimplifier::new(context);
-    let coerced = simplifier.coerce(logical, schema)?;
-    SESSION.create_physical_expr(simplifier.simplify(coerced)?, schema)
 }
 
 /// Declared types may narrow numbers: the cast is the declaration's wish, and is checked value by value.
