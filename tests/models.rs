@@ -1,6 +1,7 @@
 //! Where may a model come from? An S3 bucket, kept by a server that speaks its protocol, and MLflow, which saves it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -221,9 +222,10 @@ async fn what_cannot_be_read_is_said_where_it_is_named() {
     check(
         "s3://models/external.onnx",
         expect![[r#"
-        definitions.yaml:27:15: the file lacks its weights: they lie in `weights.data` beside it (ONNX's external data), and a model is one file here; save it with `mlflow.onnx.save_model(…, save_as_external_data=False)`, or put it together with `onnx.save(onnx.load(PATH), PATH)`
-        1 mistake
-    "#]],
+            definitions.yaml:27:15: the weights of `s3://models/external.onnx` lie in other files (ONNX's external data), and `s3://models/weights.data`: there is no such object
+              help: keep them in the model's folder, as they were exported, or put the model into one file with `onnx.save(onnx.load(PATH), PATH)`; all together it may have 2 GiB
+            1 mistake
+        "#]],
     );
     check(
         "s3://models",
@@ -344,13 +346,52 @@ async fn what_mlflow_saved_answers_as_the_model_does_alone() {
 
     // As MLflow saves where nobody tells it otherwise: the weights go into a file of another name each time.
     let folder = repository.path().join("models/parts");
-    save("external", &folder, &rows);
-    let names = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let alone = save("external", &folder, &rows);
+    s3.put_folder("parts", &folder).await;
+    let names = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     let weights = names.into_iter().find(|name| name.ends_with(".data")).unwrap();
-    repository.write("definitions.yaml", definitions(&["models/whole", "s3://models/whole", "models/parts"]));
-    let refused = apply(&server).await.unwrap_err();
-    expect![[r#"
-        definitions.yaml:29:15: the file lacks its weights: they lie in `WEIGHTS` beside it (ONNX's external data), and a model is one file here; save it with `mlflow.onnx.save_model(…, save_as_external_data=False)`, or put it together with `onnx.save(onnx.load(PATH), PATH)`"#]].assert_eq(&refused.replace(&weights, "WEIGHTS"));
+    let parts = ["models/whole", "s3://models/whole", "models/parts", "s3://models/parts"];
+    repository.write("definitions.yaml", definitions(&parts));
+    apply(&server).await.unwrap();
+    // Whoever has the model does not need the file again.
+    fs::remove_file(folder.join(&weights)).unwrap();
+    for version in ["3", "4"] {
+        assert_eq!(bits(&predict(&server, Some(version), &rows).await), bits(&alone), "version {version}");
+    }
+}
+
+#[test]
+fn weights_lie_in_the_folder_of_their_model() {
+    required("ORT_DYLIB_PATH");
+    let repository = Repository::new(&definitions(&["models/external.onnx"]));
+    repository.write("models/external.onnx", fixture("external.onnx"));
+    let check = |expected: Expect| {
+        let printed = run_in(repository.path(), &["check"], &[]);
+        expected.assert_eq(&format!("{}{}", printed.stdout, printed.stderr));
+    };
+    check(expect![[r#"
+        definitions.yaml:27:15: the weights of `models/external.onnx` lie in other files (ONNX's external data), and `weights.data` cannot be read: No such file or directory (os error 2)
+          help: keep them in the model's folder, as they were exported, or put the model into one file with `onnx.save(onnx.load(PATH), PATH)`; all together it may have 2 GiB
+        1 mistake
+    "#]]);
+    let weights = repository.path().join("models/weights.data");
+    let numbers: Vec<u8> = [1.0_f32, 10.0, 100.0].iter().flat_map(|number| number.to_le_bytes()).collect();
+    fs::write(&weights, &numbers[..8]).unwrap();
+    let printed = run_in(repository.path(), &["check"], &[]);
+    let said = format!("{}{}", printed.stdout, printed.stderr);
+    assert!(said.contains("'w': raw_data size (8 bytes)"), "{said}");
+    fs::write(&weights, &numbers).unwrap();
+    check(expect![[r#"
+        the definitions hold: entities 1, sources 1, feature views 1, feature services 1, models 1
+    "#]]);
+    fs::remove_file(&weights).unwrap();
+    fs::write(repository.path().join("secret"), &numbers).unwrap();
+    symlink("../secret", &weights).unwrap();
+    check(expect![[r#"
+        definitions.yaml:27:15: the weights of `models/external.onnx` lie in other files (ONNX's external data), and `weights.data` is a link that leads out of the model's folder
+          help: keep them in the model's folder, as they were exported, or put the model into one file with `onnx.save(onnx.load(PATH), PATH)`; all together it may have 2 GiB
+        1 mistake
+    "#]]);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 //! The file `MLmodel` there lists the flavours in which the model was saved; `onnx` names its file under `data`.
 //! <https://mlflow.org/docs/latest/ml/model/>
 
-use std::path::{Component, Path};
-
 use saphyr::{LoadableYamlNode, Yaml};
+
+use crate::inference::weights::stays_inside;
 
 /// What describes a model, in its folder.
 pub(crate) const DESCRIPTION: &str = "MLmodel";
@@ -23,9 +23,7 @@ pub(super) fn onnx_file(description: &[u8]) -> Result<String, String> {
     };
     let data = onnx.as_mapping_get("data").and_then(Yaml::as_str).unwrap_or("model.onnx");
     // What a folder says must not lead out of it.
-    let stays =
-        Path::new(data).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if !stays {
+    if !stays_inside(data) {
         return Err(format!("`{DESCRIPTION}` names `{data}`, which lies outside of the folder"));
     }
     Ok(data.to_owned())

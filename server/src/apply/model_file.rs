@@ -1,18 +1,19 @@
 //! Which bytes does the `path` of a model name?
 //!
 //! Those of a file in the repository, or of an object; where it is a folder, those of the ONNX file that the MLflow model
-//! in it names. Whatever is read here is kept by its digest when it goes live: nobody asks the repository or the object
+//! in it names. Weights that lie in files beside it are put into it. Whatever is read here is kept by its digest when it goes live: nobody asks the repository or the object
 //! store for it again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::mlflow;
+use crate::inference::weights;
 use crate::store::objects::{Content, Location, Unread};
 use crate::store::registry::{Artifacts, digest};
 
@@ -43,8 +44,63 @@ pub(super) fn of_repository(root: &Path, path: &str) -> Result<Bytes, Mistake> {
         full = full.join(data.map_err(mistake)?);
     }
     let help = "`path` is relative to the repository's root; export the model to ONNX there";
-    read(&full, MODEL_BYTES_MAX)
-        .map_err(|cause| Mistake { cause: format!("model file `{path}` {cause}"), help: help.to_owned() })
+    let onnx = read(&full, MODEL_BYTES_MAX)
+        .map_err(|cause| Mistake { cause: format!("model file `{path}` {cause}"), help: help.to_owned() })?;
+    let Weights { files, mut left } = Weights::of(&onnx).map_err(|cause| of_weights(path, &cause))?;
+    let mut found = BTreeMap::new();
+    for file in files {
+        let bytes = beside(&full, &file)
+            .and_then(|full| read(&full, left))
+            .map_err(|cause| of_weights(path, &format!("`{file}` {cause}")))?;
+        left -= bytes.len() as u64;
+        found.insert(file, bytes);
+    }
+    put_in(onnx, &found).map_err(|cause| of_weights(path, &cause))
+}
+
+/// The weights of a model that lie in files beside it.
+struct Weights {
+    /// By their paths from the folder of the model.
+    files: BTreeSet<String>,
+    /// So many bytes they may have together.
+    left: u64,
+}
+
+impl Weights {
+    fn of(onnx: &Bytes) -> Result<Weights, String> {
+        let files = weights::files(onnx);
+        match files.iter().find(|file| !weights::stays_inside(file)) {
+            Some(file) => Err(format!("`{file}` lies outside of the model's folder")),
+            None => Ok(Weights { files, left: MODEL_BYTES_MAX.saturating_sub(onnx.len() as u64) }),
+        }
+    }
+}
+
+fn put_in(onnx: Bytes, files: &BTreeMap<String, Bytes>) -> Result<Bytes, String> {
+    match files.is_empty() {
+        true => Ok(onnx),
+        false => weights::put_in(&onnx, files).map(Bytes::from),
+    }
+}
+
+fn of_weights(path: &str, cause: &str) -> Mistake {
+    Mistake {
+        cause: format!("the weights of `{path}` lie in other files (ONNX's external data), and {cause}"),
+        help: "keep them in the model's folder, as they were exported, or put the model into one file with \
+               `onnx.save(onnx.load(PATH), PATH)`; all together it may have 2 GiB"
+            .to_owned(),
+    }
+}
+
+/// Where `file` is, in the folder of `model`: a link must not lead out of it.
+fn beside(model: &Path, file: &str) -> Result<PathBuf, String> {
+    let failed = |error: std::io::Error| format!("cannot be read: {error}");
+    let folder = model.parent().unwrap_or(model).canonicalize().map_err(failed)?;
+    let full = folder.join(file).canonicalize().map_err(failed)?;
+    match full.starts_with(&folder) {
+        true => Ok(full),
+        false => Err("is a link that leads out of the model's folder".to_owned()),
+    }
 }
 
 fn read(path: &Path, bytes_max: u64) -> Result<Bytes, String> {
@@ -76,7 +132,7 @@ impl Fetched {
         let location = Location::parse(url).map_err(|cause| Mistake { cause, help: help.to_owned() })?;
         let file = match self.object(&location, artifacts).await {
             // A store with real folders shows one as an object without content.
-            Ok(bytes) if !bytes.is_empty() => return Ok(bytes),
+            Ok(bytes) if !bytes.is_empty() => return whole(&location, bytes).await,
             Err(unread) if !unread.perhaps_a_folder => return Err(unread.into()),
             file => file,
         };
@@ -85,7 +141,9 @@ impl Fetched {
                 let mistake =
                     |cause| Mistake { cause: format!("`{url}`: {cause}"), help: mlflow::HELP.to_owned() };
                 let data = mlflow::onnx_file(&description.bytes).map_err(mistake)?;
-                Ok(self.object(&location.join(&data), artifacts).await?)
+                let location = location.join(&data);
+                let onnx = self.object(&location, artifacts).await?;
+                whole(&location, onnx).await
             }
             Err(unread) if unread.perhaps_a_folder => Ok(file?),
             Err(unread) => Err(unread.into()),
@@ -116,4 +174,21 @@ impl From<Unread> for Mistake {
     fn from(Unread { cause, help, perhaps_a_folder: _ }: Unread) -> Mistake {
         Mistake { cause, help }
     }
+}
+
+/// The model at `location`, with the weights that lie beside it.
+async fn whole(location: &Location, onnx: Bytes) -> Result<Bytes, Mistake> {
+    let path = location.to_string();
+    let Weights { files, mut left } = Weights::of(&onnx).map_err(|cause| of_weights(&path, &cause))?;
+    let mut found = BTreeMap::new();
+    for file in files {
+        let Content { bytes, .. } = location
+            .beside(&file)
+            .read(left, None)
+            .await
+            .map_err(|unread| of_weights(&path, &unread.cause))?;
+        left -= bytes.len() as u64;
+        found.insert(file, bytes);
+    }
+    put_in(onnx, &found).map_err(|cause| of_weights(&path, &cause))
 }

@@ -13,8 +13,10 @@ mod model;
 mod needs;
 mod onnx;
 mod outputs;
+mod parts;
 mod provider;
 mod queue;
+pub(crate) mod weights;
 
 use std::path::Path;
 
@@ -27,7 +29,7 @@ use parking_lot::Mutex;
 pub use self::model::{Model, Predictions, predict};
 pub(crate) use self::model::{digest, paths};
 pub use self::provider::Provider;
-pub use self::queue::{Limits, Priority};
+pub use self::queue::{Limits, Pressure, Priority};
 use crate::error::{Error, Result};
 
 /// ONNX Runtime, loaded.

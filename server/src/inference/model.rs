@@ -9,7 +9,7 @@ use quern_engine::fit::{Element, Feature, Null, Port, Signature};
 use quern_engine::{Computed, ServicePlan};
 
 use super::onnx::Onnx;
-use super::{Limits, Provider, Runtime};
+use super::{Limits, Pressure, Provider, Runtime};
 use crate::error::{Error, Result};
 use crate::store::registry::digest as sha256;
 
@@ -145,6 +145,19 @@ impl Model {
             Does::Compute(_) => None,
         });
         runs.min().unwrap_or(1)
+    }
+
+    /// How much its steps have to do: sessions of the narrowest, the most that are busy, and all rows that wait.
+    pub fn pressure(&self) -> Pressure {
+        let mut all = Pressure { sessions: self.sessions(), ..Pressure::default() };
+        for stage in &self.stages {
+            if let Does::Run(onnx) = &stage.does {
+                let one = onnx.pressure();
+                all.busy = all.busy.max(one.busy);
+                all.waiting_rows += one.waiting_rows;
+            }
+        }
+        all
     }
 
     /// What its files run on, in order; none where it has only expressions.

@@ -15,8 +15,8 @@ use feature_defs::Batching;
 use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
 use quern_engine::fit::{Feature, Fit, Port, Signature, Tensor, TensorData};
 
-use super::queue::{Limits, Queue};
-use super::{Provider, Runtime, needs, outputs};
+use super::queue::{Limits, Pressure, Queue};
+use super::{Provider, Runtime, needs, outputs, weights};
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
 
@@ -80,8 +80,9 @@ impl Onnx {
         (of, columns): (&str, &[Feature]),
         batching: Batching,
     ) -> std::result::Result<Onnx, String> {
-        if let Some(cause) = needs::other_files(onnx) {
-            return Err(cause);
+        // ONNX Runtime would look for them wherever this process happens to run.
+        if let Some(file) = weights::files(onnx).first() {
+            return Err(format!("the file lacks its weights: they lie in `{file}`"));
         }
         let unreadable = |error: ort::Error| {
             needs::other_operators(onnx)
@@ -114,6 +115,10 @@ impl Onnx {
         let outputs = outputs.ok_or("the model was not tried")?;
         let queue = Arc::new(Queue::new(sessions, cost, batching, alike));
         Ok(Onnx { signature, outputs, provider, fit, queue })
+    }
+
+    pub(super) fn pressure(&self) -> Pressure {
+        self.queue.pressure()
     }
 
     /// How many runs there are at the same time.

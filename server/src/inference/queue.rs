@@ -50,6 +50,17 @@ pub struct Limits {
     pub priority: Priority,
 }
 
+/// How much there is to do, and for whom.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// How many callers are served at the same time.
+    pub sessions: usize,
+    /// As many are.
+    pub busy: usize,
+    /// Rows that wait.
+    pub waiting_rows: usize,
+}
+
 /// The sessions of one file, and the rows that wait for one.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -137,6 +148,15 @@ impl Queue {
 
     pub(super) fn sessions(&self) -> usize {
         self.size
+    }
+
+    pub(super) fn pressure(&self) -> Pressure {
+        let state = self.state.lock();
+        Pressure {
+            sessions: self.size,
+            busy: self.size.saturating_sub(state.idle.len()),
+            waiting_rows: state.rows,
+        }
     }
 
     /// Runs on this thread, as soon as a session is free.

@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arrow::array::{ArrayRef, Float64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
 use expect_test::{Expect, expect};
 use feature_defs::DefFile;
 use quern_engine::SourceSchemas;
@@ -181,8 +183,31 @@ fn what_is_not_in_the_file_is_named() {
     let service = three_floats();
     let refused =
         |name: &str| Model::of_file(&runtime(), &fixture(name), &service, Batching::default()).unwrap_err();
-    expect!["the file lacks its weights: they lie in `weights.data` beside it (ONNX's external data), and a model is one file here; save it with `mlflow.onnx.save_model(…, save_as_external_data=False)`, or put it together with `onnx.save(onnx.load(PATH), PATH)`"].assert_eq(&refused("external"));
+    expect!["the file lacks its weights: they lie in `weights.data`"].assert_eq(&refused("external"));
     expect!["the model needs the custom operators `com.example.Guess`, and only those of ONNX and ONNX Runtime itself are there; export it without them"].assert_eq(&refused("custom"));
+}
+
+#[test]
+fn weights_that_are_put_in_make_the_file_that_it_would_have_been() {
+    let external = fixture("external");
+    assert_eq!(weights::files(&external).into_iter().collect::<Vec<_>>(), ["weights.data"]);
+    let put_in = |file: &str, bytes: &[u8]| {
+        weights::put_in(&external, &[(file.to_owned(), Bytes::copy_from_slice(bytes))].into())
+    };
+    let numbers: Vec<u8> = [1.0_f32, 10.0, 100.0].iter().flat_map(|number| number.to_le_bytes()).collect();
+    assert_eq!(put_in("weights.data", &numbers).unwrap(), fixture("linear"));
+    expect!["`weights.data` is not there"].assert_eq(&put_in("weights.bin", &numbers).unwrap_err());
+    // Nothing lies elsewhere, so nothing is touched.
+    assert_eq!(weights::put_in(&fixture("linear"), &BTreeMap::new()).unwrap(), fixture("linear"));
+    for bit in 0..external.len() * 8 {
+        let mut onnx = external.clone();
+        onnx[bit / 8] ^= 1 << (bit % 8);
+        let files = weights::files(&onnx).into_iter().map(|file| (file, Bytes::copy_from_slice(&numbers)));
+        // Whatever it is: no crash, and no more than there is.
+        if let Ok(whole) = weights::put_in(&onnx, &files.collect()) {
+            assert!(whole.len() <= onnx.len() + numbers.len() * 4, "bit {bit}");
+        }
+    }
 }
 
 /// A damaged file is refused or answers something; it does not take the process down.

@@ -109,6 +109,17 @@ impl Location {
         below
     }
 
+    /// What `name`, a relative path, is called beside it.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Location {
+        let mut folder = self.clone();
+        folder.path = folder.path.parent().unwrap_or_default();
+        if let Ok(mut segments) = folder.url.path_segments_mut() {
+            segments.pop_if_empty().pop();
+        }
+        folder.join(name)
+    }
+
     /// Reads the object, unless its tag says that it still is what is `known` of it.
     ///
     /// # Errors
