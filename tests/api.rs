@@ -269,6 +269,9 @@ async fn health_and_metrics() {
         "quern_feature_age_seconds_count{feature_view=\"plane_history\"}",
         "quern_apply_number 1",
         "quern_model_sessions{model=\"delay\",version=\"1\"}",
+        "quern_model_sessions_busy{model=\"delay\",version=\"1\"} 0",
+        "quern_model_waiting_rows{model=\"delay\",version=\"1\"} 0",
+        "quern_rocksdb_block_cache_capacity_bytes 536870912",
     ] {
         assert!(metrics.contains(series), "{series} is not in\n{metrics}");
     }

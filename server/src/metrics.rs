@@ -2,6 +2,8 @@
 //!
 //! The handles are made once, for the process: counting touches no registry and no lock that is held for long.
 
+mod gauges;
+
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
@@ -11,8 +13,7 @@ use prometheus::{
 };
 use quern_engine::Status;
 
-use crate::Deployment;
-use crate::follow::Standing;
+pub use gauges::Gauge;
 
 /// The labels of a metric that has none.
 const UNLABELLED: &[&str] = &[];
@@ -257,40 +258,22 @@ impl Metrics {
         }
     }
 
-    /// All of them in Prometheus' text format, with what is known of `live`, and of the registry where it is shared.
-    pub fn render(&self, live: &Deployment, registry: Option<Standing>) -> String {
+    /// All of them in Prometheus' text format, with `gauges`, of which those of one name stand together.
+    pub fn render(&self, gauges: &[Gauge]) -> String {
         let mut text = Vec::new();
         // Writing to memory cannot fail, and a metric without a value is one that nobody counted yet.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         let mut text = String::from_utf8_lossy(&text).into_owned();
-        let _ = writeln!(
-            text,
-            "# HELP quern_apply_number Number of the apply that is live; 0 before the first\n\
-             # TYPE quern_apply_number gauge\nquern_apply_number {}\n\
-             # HELP quern_model_sessions Sessions of ONNX Runtime by model and version\n\
-             # TYPE quern_model_sessions gauge",
-            live.number
-        );
-        for (model, live) in &live.models {
-            for version in &live.versions {
-                let (model, name) = (escaped(model), escaped(&version.version));
-                let sessions = version.model.sessions();
-                let _ =
-                    writeln!(text, "quern_model_sessions{{model=\"{model}\",version=\"{name}\"}} {sessions}");
+        let mut last = "";
+        for Gauge { name, help, labels, value } in gauges {
+            if *name != last {
+                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+                last = name;
             }
-        }
-        if let Some(Standing { up, latest, lag_seconds }) = registry {
-            let _ = writeln!(
-                text,
-                "# HELP quern_registry_up Whether the shared registry answered when it was asked last\n\
-                 # TYPE quern_registry_up gauge\nquern_registry_up {}\n\
-                 # HELP quern_registry_apply_number Number of the latest apply in the shared registry\n\
-                 # TYPE quern_registry_apply_number gauge\nquern_registry_apply_number {latest}\n\
-                 # HELP quern_apply_lag_seconds Seconds for which a newer apply than the live one has been known; 0 \
-                 where there is none\n\
-                 # TYPE quern_apply_lag_seconds gauge\nquern_apply_lag_seconds {lag_seconds}",
-                u8::from(up)
-            );
+            let labels: Vec<String> =
+                labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let _ = writeln!(text, "{name}{labels} {value}");
         }
         text
     }
@@ -329,7 +312,13 @@ mod tests {
             counts.add(status);
         }
         metrics.count_features("delay_v1", counts);
-        let text = metrics.render(&Deployment::default(), None);
+        let gauge = |name, labels, value| Gauge { name, help: "As it is", labels, value };
+        let sessions = |version: &str| vec![("model", "a\"b".to_owned()), ("version", version.to_owned())];
+        let text = metrics.render(&[
+            gauge("quern_apply_number", Vec::new(), 0.0),
+            gauge("quern_model_sessions", sessions("1"), 2.0),
+            gauge("quern_model_sessions", sessions("2"), 0.5),
+        ]);
         for line in [
             "quern_requests_total{method=\"GET\",route=\"/metrics\",status=\"200\"} 1",
             "quern_stage_seconds_bucket{stage=\"look_up\",le=\"0.00005\"} 1",
@@ -338,8 +327,10 @@ mod tests {
             "quern_feature_values_total{feature_service=\"delay_v1\",status=\"OUTSIDE_MAX_AGE\"} 1",
             "quern_requests_in_flight 0",
             "quern_apply_number 0",
+            "quern_model_sessions{model=\"a\\\"b\",version=\"2\"} 0.5",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
         }
+        assert_eq!(text.matches("# TYPE quern_model_sessions gauge").count(), 1);
     }
 }

@@ -192,8 +192,7 @@ pub(super) async fn ready(State(quern): State<Arc<Quern>>) -> Result<String, Api
 
 pub(super) async fn show_metrics(State(quern): State<Arc<Quern>>) -> Response {
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, content_type)], metrics().render(&quern.live(), quern.standing()))
-        .into_response()
+    ([(header::CONTENT_TYPE, content_type)], metrics().render(&quern.gauges())).into_response()
 }
 
 pub(super) async fn definitions(State(quern): State<Arc<Quern>>) -> Response {

@@ -198,6 +198,14 @@ impl Registry {
         matches!(self.database, Database::Postgres(_))
     }
 
+    /// Its connections, all and those that nobody uses, where other servers may write it too.
+    pub fn connections(&self) -> Option<(u64, u64)> {
+        match &self.database {
+            Database::Sqlite(_) => None,
+            Database::Postgres(pool) => Some((u64::from(pool.size()), pool.num_idle() as u64)),
+        }
+    }
+
     /// The log of pushed rows, where other servers may write the registry too.
     pub async fn log(&self) -> Result<Option<SharedLog>> {
         match &self.database {

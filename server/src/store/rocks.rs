@@ -23,6 +23,7 @@ use rocksdb::{
 };
 
 use crate::error::{Error, Result};
+use crate::metrics::Gauge;
 pub use load::Load;
 pub use packed::{Rows, Wanted};
 pub use tail::{Commit, Seen, SeenKey};
@@ -319,7 +320,45 @@ impl Head {
 
     /// Bytes on disk, as RocksDB estimates them.
     pub fn bytes(&self) -> u64 {
-        self.db.property_int_value("rocksdb.total-sst-files-size").ok().flatten().unwrap_or(0)
+        self.property("rocksdb.total-sst-files-size")
+    }
+
+    /// How its cache, its memory and its files are doing.
+    pub fn gauges(&self) -> [Gauge; 6] {
+        let of = |name, help, property| Gauge::new(name, help, self.property(property));
+        [
+            of(
+                "quern_rocksdb_block_cache_bytes",
+                "Bytes of RocksDB's blocks in memory",
+                "rocksdb.block-cache-usage",
+            ),
+            of(
+                "quern_rocksdb_block_cache_capacity_bytes",
+                "As many as there may be",
+                "rocksdb.block-cache-capacity",
+            ),
+            of(
+                "quern_rocksdb_memtable_bytes",
+                "Bytes that RocksDB holds until it writes a file",
+                "rocksdb.cur-size-all-mem-tables",
+            ),
+            of("quern_rocksdb_table_bytes", "Bytes of RocksDB's files", "rocksdb.total-sst-files-size"),
+            of(
+                "quern_rocksdb_pending_compaction_bytes",
+                "Bytes that RocksDB has yet to compact",
+                "rocksdb.estimate-pending-compaction-bytes",
+            ),
+            of(
+                "quern_rocksdb_write_stopped",
+                "Whether RocksDB takes no writes until it has compacted",
+                "rocksdb.is-write-stopped",
+            ),
+        ]
+    }
+
+    /// Of the column family that has the rows.
+    fn property(&self, name: &str) -> u64 {
+        self.db.property_int_value_cf(self.rows(), name).ok().flatten().unwrap_or(0)
     }
 }
 

@@ -1,0 +1,86 @@
+//! What state is the server in, at the moment that it is asked? Read from where it is kept, and not counted.
+
+use crate::Quern;
+use crate::follow::Standing;
+use crate::inference::Pressure;
+
+/// A value that goes up and down.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gauge {
+    /// As Prometheus knows it.
+    pub name: &'static str,
+    /// What it says, for people.
+    pub help: &'static str,
+    /// Names and values of its labels.
+    pub labels: Vec<(&'static str, String)>,
+    /// What it is now.
+    pub value: f64,
+}
+
+impl Gauge {
+    /// One without labels.
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn new(name: &'static str, help: &'static str, value: u64) -> Gauge {
+        Gauge { name, help, labels: Vec::new(), value: value as f64 }
+    }
+}
+
+impl Quern {
+    /// The state of what is live, of caches and of pools.
+    pub fn gauges(&self) -> Vec<Gauge> {
+        let live = self.live();
+        let number = "Number of the apply that is live; 0 before the first";
+        let mut gauges = vec![Gauge::new("quern_apply_number", number, live.number)];
+        let versions: Vec<_> = live
+            .models
+            .iter()
+            .flat_map(|(model, live)| live.versions.iter().map(move |version| (model, version)))
+            .map(|(model, version)| {
+                let labels = vec![("model", model.clone()), ("version", version.version.clone())];
+                (labels, version.model.pressure())
+            })
+            .collect();
+        let mut of_versions = |name, help, value: fn(&Pressure) -> usize| {
+            gauges.extend(versions.iter().map(|(labels, pressure)| Gauge {
+                labels: labels.clone(),
+                ..Gauge::new(name, help, value(pressure) as u64)
+            }));
+        };
+        of_versions("quern_model_sessions", "Sessions of ONNX Runtime by model and version", |pressure| {
+            pressure.sessions
+        });
+        of_versions("quern_model_sessions_busy", "Sessions that run, by model and version", |pressure| {
+            pressure.busy
+        });
+        of_versions(
+            "quern_model_waiting_rows",
+            "Rows that wait for a session, by model and version",
+            |pressure| pressure.waiting_rows,
+        );
+        gauges.extend(self.local.gauges());
+        if let Some((all, idle)) = self.registry.connections() {
+            gauges.extend([
+                Gauge::new("quern_registry_connections", "Connections to the shared registry", all),
+                Gauge::new("quern_registry_connections_idle", "Connections to it that nobody uses", idle),
+            ]);
+        }
+        if let Some(Standing { up, latest, lag_seconds }) = self.standing() {
+            let lag =
+                "Seconds for which a newer apply than the live one has been known; 0 where there is none";
+            gauges.extend([
+                Gauge::new(
+                    "quern_registry_up",
+                    "Whether the shared registry answered when it was asked last",
+                    u64::from(up),
+                ),
+                Gauge::new(
+                    "quern_registry_apply_number",
+                    "Number of the latest apply in the shared registry",
+                    latest,
+                ),
+                Gauge { value: lag_seconds, ..Gauge::new("quern_apply_lag_seconds", lag, 0) },
+            ]);
+        }
+        gauges
+    }
+}
