@@ -355,7 +355,7 @@ async fn another_compression_and_wrong_terms_are_refused() {
         text += &format!("{} {}\n", reply.status().as_u16(), reply.text().await.unwrap());
     }
     expect![[r#"
-        400 {"error":"the body is compressed (\"br\"); only `gzip` is read here, or the body as it is","code":"invalid_argument"}
+        400 {"error":"the body is compressed (\"br\"); only `gzip` and `deflate` are read here, or the body as it is","code":"invalid_argument"}
         400 {"error":"header `x-priority`: expected `batch` or `interactive`, found `high`","code":"invalid_argument"}
         400 {"error":"header `x-request-timeout-ms`: `1.5` is no number of milliseconds","code":"invalid_argument"}
     "#]].assert_eq(&text);

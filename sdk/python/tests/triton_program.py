@@ -59,13 +59,17 @@ def main(address: str, asked_about: dict[str, list[Any]]) -> dict[str, Any]:
         "http json in, binary out": hex_of(
             http.infer("delay", inputs(over_http, entities, binary_data=False), model_version="1"), "score"
         ),
-        "http, by gzip": hex_of(
-            http.infer("delay", inputs(over_http, entities), request_compression_algorithm="gzip"), "score"
-        ),
         "http, columns upright": hex_of(http.infer("delay", inputs(over_http, upright)), "score"),
         "grpc": hex_of(grpc.infer("delay", inputs(over_grpc, entities)), "score"),
         "grpc, columns upright": hex_of(grpc.infer("delay", inputs(over_grpc, upright), model_version="1"), "score"),
     }
+    for compression in ("gzip", "deflate"):
+        scores[f"http, by {compression}"] = hex_of(
+            http.infer("delay", inputs(over_http, entities), request_compression_algorithm=compression), "score"
+        )
+        scores[f"grpc, by {compression}"] = hex_of(
+            grpc.infer("delay", inputs(over_grpc, entities), compression_algorithm=compression), "score"
+        )
 
     streamed: list[Any] = []
     grpc.start_stream(callback=lambda result, error: streamed.append(error or hex_of(result, "score")))
@@ -119,12 +123,6 @@ def main(address: str, asked_about: dict[str, list[Any]]) -> dict[str, Any]:
             "statistics": lambda client=client: client.get_inference_statistics("delay"),
         }
         refusals[kind] = {name: refusal(case) for name, case in cases.items()}
-    refusals["http"]["compressed"] = refusal(
-        lambda: http.infer("delay", inputs(over_http, entities), request_compression_algorithm="deflate")
-    )
-    refusals["grpc"]["compressed"] = refusal(
-        lambda: grpc.infer("delay", inputs(over_grpc, entities), compression_algorithm="gzip")
-    )
 
     return {
         "scores": scores,

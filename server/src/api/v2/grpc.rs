@@ -10,6 +10,7 @@ use axum::http::Response as HttpResponse;
 use axum::routing::post;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use tonic::codec::{Codec, CompressionEncoding};
 use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
@@ -33,14 +34,22 @@ use crate::api::terms::Terms;
 use crate::error::{Error, Result};
 use crate::predict::Target;
 
+/// What reads requests, compressed or not, of up to `body_bytes_max` once they are read. Replies are as they are: every
+/// client of gRPC says that it reads compressed ones, few gain by it.
+fn grpc<C: Codec>(codec: C, quern: &Quern) -> Grpc<C> {
+    Grpc::new(codec)
+        .max_decoding_message_size(quern.settings.body_bytes_max)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
+}
+
 /// The service's routes. `call` is the rest of the path, so that what is not built is told so in gRPC's words.
 pub(super) fn routes() -> Router<Arc<Quern>> {
     /// A call with one request and one reply, which `answer` gives.
     macro_rules! unary {
         ($answer:expr) => {
             post(|State(quern): State<Arc<Quern>>, request: HttpRequest| async move {
-                let codec = ProstCodec::default();
-                let mut grpc = Grpc::new(codec).max_decoding_message_size(quern.settings.body_bytes_max);
+                let mut grpc = grpc(ProstCodec::default(), &quern);
                 let answer = service_fn(move |request| {
                     let quern = Arc::clone(&quern);
                     async move {
@@ -176,7 +185,7 @@ async fn model_infer(quern: Arc<Quern>, request: Request<ModelInferRequest>) -> 
 /// One reply for each request, in their order; an error is a reply, and the stream goes on.
 async fn model_stream_infer(State(quern): State<Arc<Quern>>, request: HttpRequest) -> HttpResponse<Body> {
     let codec = ProstCodec::<ModelStreamInferResponse, ModelInferRequest>::default();
-    let mut grpc = Grpc::new(codec).max_decoding_message_size(quern.settings.body_bytes_max);
+    let mut grpc = grpc(codec, &quern);
     let answer = service_fn(move |requests: Request<Streaming<ModelInferRequest>>| {
         let quern = Arc::clone(&quern);
         async move {

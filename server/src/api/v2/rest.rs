@@ -118,13 +118,13 @@ pub(super) async fn infer(
     Ok(([(header::CONTENT_TYPE, kind), (JSON_LENGTH, length.into())], body).into_response())
 }
 
-/// The JSON of a body, and the raw cells behind it. What was compressed by gzip no longer is.
+/// The JSON of a body, and the raw cells behind it. What was compressed by gzip or deflate no longer is.
 fn split<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(&'a [u8], &'a [u8])> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && encoding != "identity"
     {
         return Err(Error::Invalid(format!(
-            "the body is compressed ({encoding:?}); only `gzip` is read here, or the body as it is"
+            "the body is compressed ({encoding:?}); only `gzip` and `deflate` are read here, or the body as it is"
         )));
     }
     let Some(length) = headers.get(JSON_LENGTH) else { return Ok((body, &[])) };
