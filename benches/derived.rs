@@ -96,7 +96,7 @@ fn plain(schema: &Schema) -> Vec<Arc<dyn PhysicalExpr>> {
     let schema = DFSchema::try_from(schema.clone()).expect("a schema");
     let plan = |sql: &&str| {
         let logical = planner::logical(sql, &schema).expect("sound SQL");
-        planner::physical(logical, &schema).expect("an expression")
+        planner::as_it_comes(logical, &schema).expect("an expression")
     };
     EXPRESSIONS.iter().map(plan).collect()
 }

@@ -99,15 +99,27 @@ pub fn logical(sql: &str, schema: &DFSchema) -> Result<Expr> {
 /// # Errors
 /// Types that do not go together.
 pub fn physical(logical: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+    let simplifier = simplifier(schema);
+    let coerced = simplifier.coerce(logical, schema)?;
+    // What was folded may have another type than what it was folded from.
+    as_it_comes(simplifier.simplify(coerced)?, schema)
+}
+
+/// What evaluates `logical` with its types matched and nothing folded.
+///
+/// # Errors
+/// Types that do not go together.
+pub fn as_it_comes(logical: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+    let typed = simplifier(schema).coerce(logical, schema)?;
+    create_physical_expr(&typed, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+}
+
+fn simplifier(schema: &DFSchema) -> ExprSimplifier {
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(schema.clone()))
         .with_config_options(Arc::clone(&FUNCTIONS.options))
         .build();
-    let simplifier = ExprSimplifier::new(context);
-    let coerced = simplifier.coerce(logical, schema)?;
-    // What was folded may have another type than what it was folded from.
-    let simple = simplifier.coerce(simplifier.simplify(coerced)?, schema)?;
-    create_physical_expr(&simple, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+    ExprSimplifier::new(context)
 }
 
 impl ContextProvider for Functions {
