@@ -1,4 +1,5 @@
-# Two commands matter: `make demo` shows Quern on real data, `make test` proves it. Each sets the machine up first.
+# Two commands matter: `make demo` shows Quern on real data, `make test` proves it. Each sets the machine up first, with what
+# it needs and no more.
 
 SHELL := /bin/bash
 export QUERN_CACHE ?= $(HOME)/.cache/quern
@@ -12,7 +13,8 @@ DENY_VERSION := 0.20.2
 DENY := $(QUERN_CACHE)/tools/bin/cargo-deny-$(DENY_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo serve test lint deny bench
+.NOTPARALLEL:
+.PHONY: help setup build demo serve test lint deny bench dist compile setup-build setup-demo setup-test
 
 help:
 	@echo 'make demo    set up, build, and show the flights example from end to end'
@@ -20,28 +22,36 @@ help:
 	@echo 'make test    set up, check the style, and run every test'
 	@echo 'make bench   measure: our own benches, then DuckDB, Polars and Quern side by side'
 	@echo 'make build   build the server'
+	@echo 'make dist    build the server as it is shipped: slower to build, faster to run'
 	@echo 'make deny    what do we depend on? Licences, sources, doubles: ask when Cargo.lock has changed'
-	@echo 'make setup   install what is missing: system packages, Python packages'
+	@echo 'make setup   install what is missing: system packages, RocksDB, Python packages'
 
-setup:
-	@./setup.sh
+setup: setup-test
 
-# One profile and one set of features for all: RocksDB and DataFusion are costly to build, and every other profile or
-# selection of packages builds them anew.
-build: setup
+setup-build setup-demo setup-test: setup-%:
+	@./setup.sh $*
+
+# One profile and one set of features for all: DataFusion is costly to build, and every other profile or selection of
+# packages builds it anew.
+compile:
 	cargo build --workspace --bins
 
-demo: build
+build: setup-build compile
+
+demo: setup-demo compile
 	@$(QUERN_PYTHON) feature-defs/examples/flights/demo.py
 
 serve: build
 	@exec $(CARGO_TARGET_DIR)/debug/quern serve feature-defs/examples/flights
 
-test: lint build
+dist: setup-build
+	cargo build --profile dist --package quern-server
+
+test: lint compile
 	cargo test --workspace
 	$(QUERN_PYTHON) -m pytest sdk/python/tests
 
-lint: setup
+lint: setup-test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	$(QUERN_PYTHON) -m ruff check --quiet --config sdk/python/pyproject.toml $(PYTHON_FILES)
@@ -49,7 +59,7 @@ lint: setup
 	$(QUERN_PYTHON) -m mypy --config-file sdk/python/pyproject.toml sdk/python/quern
 
 # Not part of `test`: building the tool costs a new machine minutes, and the answer changes with Cargo.lock alone.
-deny: setup $(DENY)
+deny: setup-build $(DENY)
 	$(DENY) --log-level warn check bans licenses sources
 
 # A debug build, in a target folder of its own: it is used for seconds and costs minutes.
@@ -59,7 +69,7 @@ $(DENY):
 	mv $(QUERN_CACHE)/tools/bin/cargo-deny $@
 	rm -rf $(QUERN_CACHE)/tools/target
 
-bench: build
+bench: setup-test compile
 	cargo bench --profile dev --workspace
 	$(QUERN_PYTHON) benches/peers/compare.py
 	$(QUERN_PYTHON) benches/peers/windows.py

@@ -1,16 +1,37 @@
 #!/usr/bin/env bash
-# What does this machine still lack to build, test and show Quern? Installs it and says so; quick when nothing is missing.
+# What does this machine still lack? Installs it and says so; quick when nothing is missing.
 #
-# Needs cargo and Python 3.10 or later. System packages come from apt, Python packages from pip, into
-# ${QUERN_CACHE:-~/.cache/quern}: outside of the checkout, so that several checkouts share one.
+# usage: ./setup.sh [build | demo | test]
+#
+#   build   what compiles Quern: a C++ compiler, libclang, and RocksDB, compiled once for this machine
+#   demo    what the flights example needs as well: an environment of Python packages, with ONNX Runtime
+#   test    what the tests need as well: PostgreSQL's programs, redis-server, promtool; the SDKs of Feast, Triton, MLflow
+#
+# Needs cargo, for `demo` and `test` Python 3.10 or later. System packages come from apt, the rest goes into
+# ${QUERN_CACHE:-~/.cache/quern}: outside of the checkout, so that several checkouts share one. `.cargo/config.toml`, which
+# git ignores, then tells cargo where all of it is.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-cache=${QUERN_CACHE:-$HOME/.cache/quern}
+level=${1:-test}
+case $level in build) depth=1 ;; demo) depth=2 ;; test) depth=3 ;;
+  *) echo "usage: ./setup.sh [build | demo | test]" >&2; exit 2 ;;
+esac
+for_demo() { [ "$depth" -ge 2 ]; }
+for_test() { [ "$depth" -ge 3 ]; }
+
+export QUERN_CACHE=${QUERN_CACHE:-$HOME/.cache/quern}
+cache=$QUERN_CACHE
 venv=$cache/venv
 python=${PYTHON:-python3}
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+mkdir -p "$cache"
+exec 9>"$cache/setup.lock"                       # two makes at once would install into one environment
+if command -v flock >/dev/null; then
+  flock --nonblock 9 || { say "waiting for another setup.sh, which is at work in $cache"; flock 9; }
+fi
 
 # --- system packages ---------------------------------------------------------------------------------------------
 missing=()
@@ -19,18 +40,22 @@ has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || compgen -G '/
 has_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' || { command -v initdb && command -v postgres; }; }
 has_libgomp() { compgen -G '/usr/lib/*/libgomp.so.1' || compgen -G '/usr/lib*/libgomp.so.1'; }
 
-need build-essential command -v c++           # RocksDB is C++
-need clang command -v clang                   # bindgen reads RocksDB's headers with libclang ...
-need libclang-dev has_libclang                # ... which is this library
-need libgomp1 has_libgomp                     # LightGBM's threads
-need postgresql has_postgresql                # the tests start one of their own where they need it
-need redis-server command -v redis-server     # the tests of the shared online store ...
-need openssl command -v openssl               # ... and the certificate of one that speaks TLS
-need python3 command -v "$python"
-need python3-venv "$python" -c 'import ensurepip, venv'
+need build-essential command -v c++              # RocksDB is C++
+need clang command -v clang                      # bindgen reads RocksDB's headers with libclang ...
+need libclang-dev has_libclang                   # ... which is this library
+if for_demo; then
+  need libgomp1 has_libgomp                      # LightGBM's threads
+  need python3 command -v "$python"
+  need python3-venv "$python" -c 'import ensurepip, venv'
+fi
+if for_test; then
+  need postgresql has_postgresql                 # the tests start one of their own where they need it
+  need redis-server command -v redis-server      # the tests of the shared online store ...
+  need openssl command -v openssl                # ... and the certificate of one that speaks TLS
+fi
 
 if [ ${#missing[@]} -gt 0 ]; then
-  say "installing system packages: ${missing[*]}"
+  say "installing system packages (a minute): ${missing[*]}"
   command -v apt-get >/dev/null || fail "no apt-get here; install these by hand, then run again: ${missing[*]}"
   as_root=()
   if [ "$(id -u)" -ne 0 ]; then
@@ -48,13 +73,18 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup, then run again"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "$python is older than 3.10; set PYTHON to a later one"
+
+# --- RocksDB -----------------------------------------------------------------------------------------------------
+# In the background, since what follows mostly waits for the network. Without it cargo builds RocksDB itself.
+setup/rocksdb.sh >"$cache/rocksdb.found" 9>&- &
+rocksdb=$!
 
 # --- promtool ----------------------------------------------------------------------------------------------------
 # It checks deploy/prometheus. It is taken out of its package: installing that would start a server.
-promtool=$cache/tools/bin/promtool
-if ! command -v promtool >/dev/null && [ ! -x "$promtool" ]; then
-  say "fetching promtool"
+promtool() {
+  local promtool=$cache/tools/bin/promtool folder
+  if command -v promtool >/dev/null || [ -x "$promtool" ]; then return; fi
+  say "fetching promtool, which checks the alerts (100 MB)"
   command -v apt-get >/dev/null || fail "no apt-get here; put promtool, of Prometheus 2.42 or later, into your PATH"
   folder=$(mktemp -d)
   (
@@ -67,37 +97,56 @@ if ! command -v promtool >/dev/null && [ ! -x "$promtool" ]; then
   mkdir -p "$cache/tools/bin"
   mv "$folder/usr/bin/promtool" "$promtool"
   rm -r "$folder"
-fi
-
-# --- Python packages ---------------------------------------------------------------------------------------------
-mkdir -p "$cache"
-exec 9>"$cache/setup.lock"                     # two makes at once would install into one environment
-if command -v flock >/dev/null; then flock 9; fi
-
-stamp() { cat "$cache/$1.stamp" 2>/dev/null || true; }
-digest() { cat "$@" | sha256sum | cut -d' ' -f1; }
-
-# An environment in the cache, named $1, with the packages of the file $2, which are $3: made anew where they changed.
-environment() {
-  local name=$1 requirements=$2 what=$3 wanted
-  wanted="$("$python" -c 'import platform; print(platform.python_version())') $(digest "$requirements")"
-  if [ "$(stamp "$name")" = "$wanted" ] && "$cache/$name/bin/python" -c '' 2>/dev/null; then return; fi
-  say "installing $what into $cache/$name (a minute or two)"
-  rm -f "$cache/$name.stamp"
-  "$python" -m venv --clear "$cache/$name"
-  "$cache/$name/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
-  printf '%s\n' "$wanted" >"$cache/$name.stamp"
 }
 
-environment venv sdk/python/requirements-dev.txt "Python packages"
-environment feast sdk/python/requirements-feast.txt "Feast's own SDK (about 600 MB)"
-environment triton sdk/python/requirements-triton.txt "Triton's own client (about 190 MB)"
-environment mlflow sdk/python/requirements-mlflow.txt "MLflow and a stand-in for S3 (about 500 MB)"
+# --- Python packages ---------------------------------------------------------------------------------------------
+stamp() { cat "$cache/$1.stamp" 2>/dev/null || true; }
+install() { "$cache/$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2"; }
 
-# Its stamp lies in the environment, so that one made anew lacks it.
-wanted="$PWD/sdk/python $(digest sdk/python/pyproject.toml)"   # an editable install points at one checkout
-if [ "$(stamp venv/sdk)" != "$wanted" ]; then
-  say "installing the Python client from sdk/python"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable sdk/python
-  printf '%s\n' "$wanted" >"$venv/sdk.stamp"
+# Packages of the file $2, which are $3, for the environment $1 in the cache, which is made where there is none. The
+# stamp $4 lies in it, so that one made anew lacks all of them.
+packages() {
+  local name=$1 requirements=$2 what=$3 stamp=$1/${4:-packages} wanted
+  wanted="$("$python" -c 'import platform; print(platform.python_version())') $(sha256sum <"$requirements")"
+  if [ "$(stamp "$stamp")" = "$wanted" ] && "$cache/$name/bin/python" -c '' 2>/dev/null; then return; fi
+  say "installing $what into $cache/$name"
+  # What came before the demo's own file is made anew; what comes on top of it is added.
+  if [ -z "${4:-}" ]; then "$python" -m venv --clear "$cache/$name"; fi
+  install "$name" "$requirements"
+  printf '%s\n' "$wanted" >"$cache/$stamp.stamp"
+}
+
+if for_demo; then
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "$python is older than 3.10; set PYTHON to a later one"
+  packages venv sdk/python/requirements-demo.txt "what the demo trains a model with (900 MB, a minute)"
 fi
+if for_test; then
+  promtool
+  packages venv sdk/python/requirements-dev.txt "what the tests compare with, and the linters (200 MB)" dev
+  packages feast sdk/python/requirements-feast.txt "Feast's own SDK (600 MB, a minute)"
+  packages triton sdk/python/requirements-triton.txt "Triton's own client (190 MB)"
+  packages mlflow sdk/python/requirements-mlflow.txt "MLflow and a stand-in for S3 (500 MB)"
+fi
+if for_demo; then
+  wanted="$PWD/sdk/python $(sha256sum <sdk/python/pyproject.toml)"   # an editable install points at one checkout
+  if [ "$(stamp venv/sdk)" != "$wanted" ]; then
+    say "installing the Python client from sdk/python"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable sdk/python
+    printf '%s\n' "$wanted" >"$venv/sdk.stamp"
+  fi
+fi
+
+# --- what cargo must know ----------------------------------------------------------------------------------------
+# So that `cargo build` and an editor build the same as `make` does. What the environment says goes before.
+wait "$rocksdb" || [ $? -eq 3 ] || fail "RocksDB could not be built; see above"
+rocksdb=$(cat "$cache/rocksdb.found")
+onnxruntime=$(compgen -G "$venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*" | head -n 1 || true)
+mkdir -p .cargo
+{
+  echo '# Written by setup.sh.'
+  printf '[build]\ntarget-dir = "%s"\n\n[env]\n' "${CARGO_TARGET_DIR:-$cache/target}"
+  [ -z "$rocksdb" ] || printf 'ROCKSDB_LIB_DIR = "%s"\nROCKSDB_STATIC = "1"\n' "$rocksdb"
+  [ -z "$onnxruntime" ] || printf 'ORT_DYLIB_PATH = "%s"\n' "$onnxruntime"
+  printf 'QUERN_CACHE = "%s"\nQUERN_PYTHON = "%s"\n' "$cache" "$venv/bin/python"
+} >.cargo/config.toml.new
+if cmp -s .cargo/config.toml.new .cargo/config.toml; then rm .cargo/config.toml.new; else mv .cargo/config.toml.new .cargo/config.toml; fi
