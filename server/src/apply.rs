@@ -21,7 +21,7 @@ use self::plan::Stored;
 pub use self::plan::{Action, Break, Change, KeyChange, Plan, Reason, ViewToMaterialize};
 pub use self::route::route;
 use crate::deployment::{Deployment, Quern};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::inference::paths;
 use crate::store::registry::{AppliedModel, Apply};
 
@@ -29,7 +29,7 @@ use crate::store::registry::{AppliedModel, Apply};
 /// object store.
 ///
 /// # Errors
-/// [`Error::Definitions`] with the mistakes of every stage that could be reached.
+/// `Kind::Definitions` with the mistakes of every stage that could be reached.
 pub async fn check(quern: &Arc<Quern>, files: Vec<DefFile>) -> Result<Candidate> {
     let quern = Arc::clone(quern);
     // Footers are read, expressions compiled and models loaded: nothing that an async thread could wait for.
@@ -63,7 +63,7 @@ pub async fn plan(quern: &Quern, candidate: &Candidate) -> Result<Plan> {
 /// Makes `candidate` live, all at once, and returns what that changed. Where it changes nothing, nothing is written.
 ///
 /// # Errors
-/// [`Error::Refused`] where it would break a model in use, or where something else went live since it was checked.
+/// `Kind::Refused` where it would break a model in use, or where something else went live since it was checked.
 pub async fn apply(quern: &Arc<Quern>, candidate: Candidate) -> Result<Plan> {
     let quern = Arc::clone(quern);
     // A task of its own: a caller who goes away must not stop an apply between the registry and what is live.
@@ -74,33 +74,35 @@ pub async fn apply(quern: &Arc<Quern>, candidate: Candidate) -> Result<Plan> {
 async fn apply_one(quern: &Arc<Quern>, candidate: Candidate) -> Result<Plan> {
     let _one_at_a_time = quern.applying.lock().await;
     if let Some(trouble) = quern.following.unreadable() {
-        return Err(Error::Refused(format!("{trouble}; nothing can be applied here on top of it")));
+        return Err(Error::refused(format!("{trouble}; nothing can be applied here on top of it")));
     }
     let plan = plan(quern, &candidate).await?;
     if plan.is_empty() {
         return Ok(plan);
     }
     if candidate.base != quern.live().number {
-        return Err(Error::Refused(format!(
+        return Err(Error::refused(format!(
             "apply {} went live since these definitions were checked; plan again to see what is left to change",
             quern.live().number
         )));
     }
     if !plan.breaks.is_empty() {
         let breaks: Vec<String> = plan.breaks.iter().map(Break::to_string).collect();
-        return Err(Error::Refused(format!("this would break a model in use\n{}", breaks.join("\n"))));
+        return Err(Error::refused(format!("this would break a model in use\n{}", breaks.join("\n"))));
     }
     let Candidate { deployment, files, .. } = candidate;
     // Files first: a crash in between leaves a file that nobody names, never a name without its file.
     for bytes in files {
         quern.registry.artifacts.store(bytes).await?;
     }
-    quern.registry.record(&record_of(&deployment)).await.map_err(|error| match error {
-        Error::Unavailable(cause) => Error::Unavailable(format!(
-            "{cause}; if apply {} was written all the same, it goes live once the registry answers again: plan again then",
-            deployment.number
-        )),
-        other => other,
+    quern.registry.record(&record_of(&deployment)).await.map_err(|error| match error.kind() {
+        ErrorKind::Unavailable => error.told(|what| {
+            format!(
+                "{what}; if apply {} was written all the same, it goes live once the registry answers again: plan again then",
+                deployment.number
+            )
+        }),
+        _ => error,
     })?;
     tracing::info!(number = deployment.number, changes = plan.changes.len(), "definitions are live");
     quern.go_live(deployment);

@@ -17,7 +17,7 @@ use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 
 use crate::apply::{Fetched, row_of};
 use crate::blocking::blocking;
-use crate::error::{Error, Result};
+use crate::error::{Error, Mistakes, Result};
 use crate::follow::Following;
 use crate::inference::{Model, Runtime, digest, paths};
 use crate::labels::Labels;
@@ -130,7 +130,7 @@ impl Quern {
     /// Opens the data folder that `settings` name, or makes it, and brings the latest apply live.
     ///
     /// # Errors
-    /// [`Error::Refused`] where another process has it open.
+    /// `Kind::Refused` where another process has it open.
     pub async fn open(settings: Settings) -> Result<Arc<Quern>> {
         let lock = lock(&settings.data).await?;
         let registry = Registry::open(&settings.registry, &settings.data).await?;
@@ -210,7 +210,7 @@ impl Quern {
                     "model `{}`, version `{}`, of apply {}",
                     model.name, version.version, apply.number
                 );
-                let lost = || Error::internal(&what, "the registry is damaged");
+                let lost = || Error::internal(what.clone(), "the registry is damaged");
                 let kept = |row: &str| {
                     let mut rows = apply.models.iter();
                     rows.find(|kept| kept.model == model.name && kept.version == row)
@@ -279,7 +279,7 @@ impl LazyRuntime {
 /// Makes the folder where there is none, and takes its lock. Waits a little: whoever has it may be about to end.
 async fn lock(data: &Path) -> Result<File> {
     let failed =
-        |error: std::io::Error| Error::Invalid(format!("the data folder {}: {error}", data.display()));
+        |error: std::io::Error| Error::invalid(format!("the data folder {}: {error}", data.display()));
     fs::create_dir_all(data).map_err(failed)?;
     let path = data.join(LOCK_FILE);
     let mut file =
@@ -303,7 +303,7 @@ fn in_use(data: &Path, file: &mut File) -> Error {
     let _ = file.read_to_string(&mut holder);
     let holder = if holder.is_empty() { "another process" } else { holder.trim() };
     let data = data.display();
-    Error::Refused(format!("the data folder {data} is in use by {holder}; wait until it is done, or stop it"))
+    Error::refused(format!("the data folder {data} is in use by {holder}; wait until it is done, or stop it"))
 }
 
 fn compile(apply: &Apply) -> Result<Catalog> {
@@ -313,8 +313,8 @@ fn compile(apply: &Apply) -> Result<Catalog> {
 }
 
 fn stale(number: u64, mistakes: Vec<DefError>) -> Error {
-    let mistakes = Error::Definitions(mistakes);
-    Error::Internal(format!(
-        "apply {number} went live and does not compile here; run the version of Quern that applied it:\n{mistakes}"
-    ))
+    let cause = format!(
+        "apply {number} went live and does not compile here; run the version of Quern that applied it"
+    );
+    Error::internal(cause, Mistakes(mistakes))
 }

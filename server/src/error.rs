@@ -1,103 +1,93 @@
 //! What went wrong, in the caller's words?
 
 use feature_defs::DefError;
-use quern::wire::Rejected;
+use quern_base::Failure;
+pub use quern_base::Kind;
 use quern_engine::EngineError;
+use quern_wire::Rejected;
 
-/// Every error of the server. The edges map it to HTTP, gRPC and exit codes in one `match` each.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The caller's input is wrong.
-    #[error("{0}")]
-    Invalid(String),
-    /// The caller names something that does not exist.
-    #[error("{0}")]
-    NotFound(String),
-    /// The definitions have mistakes: all of them.
-    #[error("{}", list(.0))]
-    Definitions(Vec<DefError>),
-    /// The request is understood and would do harm.
-    #[error("{0}")]
-    Refused(String),
-    /// The request is larger than a limit.
-    #[error("{0}")]
-    TooLarge(String),
-    /// No row of a push was taken: for each why.
-    #[error("{}", none_taken(.0))]
-    Rejected(Vec<Rejected>),
-    /// More than can be taken at the moment.
-    #[error("{0}")]
-    Overloaded(String),
-    /// The answer was not there in time.
-    #[error("{0}")]
-    Late(String),
-    /// Not now.
-    #[error("{0}")]
-    Unavailable(String),
-    /// A fault of the server or of what it stands on.
-    #[error("{0}")]
-    Internal(String),
+quern_base::error_type! {
+    /// Every error of the server. The edges map its kind to HTTP, gRPC and exit codes in one `match` each.
+    pub struct Error;
 }
 
 /// The result of everything that can fail here.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The mistakes in definitions: all of them.
+#[derive(Debug)]
+pub struct Mistakes(pub Vec<DefError>);
+
+impl std::fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mistakes: Vec<String> = self.0.iter().map(DefError::to_string).collect();
+        f.write_str(&mistakes.join("\n"))?;
+        if self.0.len() > 1 { write!(f, "\n{} mistakes", self.0.len()) } else { Ok(()) }
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// The rows of a push of which none was taken: for each why.
+#[derive(Debug)]
+pub struct NoneTaken(pub Vec<Rejected>);
+
+impl std::fmt::Display for NoneTaken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some(first) = self.0.first() else { return f.write_str("no row was taken") };
+        let column = first.column.as_ref().map(|column| format!(", column `{column}`")).unwrap_or_default();
+        let (rows, index, cause) = (self.0.len(), first.index, &first.cause);
+        write!(f, "none of the {rows} rows was taken; row {index}{column}: {cause}")
+    }
+}
+
+impl std::error::Error for NoneTaken {}
+
 impl Error {
-    /// A fault in doing `what`.
-    pub fn internal(what: impl std::fmt::Display, cause: impl std::fmt::Display) -> Error {
-        Error::Internal(format!("{what}: {cause}"))
+    /// The definitions have these mistakes.
+    pub fn definitions(mistakes: Vec<DefError>) -> Error {
+        Failure::new(Kind::Definitions, Mistakes(mistakes)).into()
     }
-}
 
-fn list(mistakes: &[DefError]) -> String {
-    let mut text = mistakes.iter().map(DefError::to_string).collect::<Vec<_>>().join("\n");
-    if mistakes.len() > 1 {
-        text += &format!("\n{} mistakes", mistakes.len());
+    /// No row of a push was taken.
+    pub fn none_taken(rejected: Vec<Rejected>) -> Error {
+        Failure::new(Kind::InvalidArgument, NoneTaken(rejected)).into()
     }
-    text
-}
-
-fn none_taken(rejected: &[Rejected]) -> String {
-    let Some(first) = rejected.first() else { return "no row was taken".to_owned() };
-    let column = first.column.as_ref().map(|column| format!(", column `{column}`")).unwrap_or_default();
-    let (rows, index, cause) = (rejected.len(), first.index, &first.cause);
-    format!("none of the {rows} rows was taken; row {index}{column}: {cause}")
 }
 
 impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::Unknown(_) => Error::NotFound(error.to_string()),
-            EngineError::Codec { .. } => Error::Internal(error.to_string()),
-            _ => Error::Invalid(error.to_string()),
+            EngineError::Unknown(_) => Error::not_found(error),
+            EngineError::Codec { .. } => Error::internal("reading what is stored", error),
+            _ => Error::invalid(error),
         }
     }
 }
 
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
-        Error::Internal(format!("arrow: {error}"))
+        Error::internal("computing with Arrow", error)
     }
 }
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Error::Internal(format!("input/output: {error}"))
+        Error::internal("reading or writing a file", error)
     }
 }
 
 impl From<rocksdb::Error> for Error {
     fn from(error: rocksdb::Error) -> Self {
-        Error::Internal(format!("online store: {error}"))
+        Error::internal("the online store", error)
     }
 }
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        let message = format!("registry: {error}");
         match is_lost(&error) {
-            true => Error::Unavailable(message),
-            false => Error::Internal(message),
+            true => Error::unavailable("the registry does not answer").because(error),
+            false => Error::internal("the registry", error),
         }
     }
 }
@@ -115,6 +105,6 @@ pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
 
 impl From<parquet::errors::ParquetError> for Error {
     fn from(error: parquet::errors::ParquetError) -> Self {
-        Error::Internal(format!("parquet: {error}"))
+        Error::internal("reading or writing Parquet", error)
     }
 }

@@ -214,7 +214,7 @@ impl Quern {
 }
 
 async fn in_time<T>(asked: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Err(Error::Unavailable(format!("no answer within {} seconds", ANSWER.as_secs())));
+    let late = |_| Err(Error::unavailable(format!("no answer within {} seconds", ANSWER.as_secs())));
     tokio::time::timeout(ANSWER, asked).await.unwrap_or_else(late)
 }
 
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_fails_is_tried_later_and_later_and_at_once_where_something_changed() {
-        let (following, error) = (Following::default(), Error::Internal("no".to_owned()));
+        let (following, error) = (Following::default(), Error::broken("no"));
         let mut now = Instant::now();
         assert!(following.heard(2, 1, now));
         let pauses: Vec<u64> = (0..8)
@@ -243,7 +243,7 @@ mod tests {
         assert!(!following.heard(3, 1, now));
         assert_eq!(following.trouble().unwrap(), "apply 3 is in the registry and cannot go live here: no");
 
-        following.lost(&Error::Unavailable("gone".to_owned()));
+        following.lost(&Error::unavailable("gone"));
         assert_eq!(following.trouble().unwrap(), "the registry does not answer: gone");
         assert!(following.heard(3, 1, now), "the registry may be what it failed for");
         assert!(!following.heard(3, 3, now));

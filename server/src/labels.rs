@@ -63,7 +63,7 @@ impl Labels {
     pub fn put(&self, live: &Deployment, model: &str, rows: &RecordBatch, now_us: i64) -> Result<usize> {
         if !live.models.contains_key(model) {
             let known = suggest(model, live.models.keys().map(String::as_str));
-            return Err(Error::NotFound(format!("unknown model `{model}`; {known}")));
+            return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
         }
         let rows = sound(rows, now_us)?;
         let mut columns = self.columns.write();
@@ -143,7 +143,7 @@ fn last(rows: &RecordBatch) -> Result<Last> {
 }
 
 fn required<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
-    rows.column_by_name(name).ok_or_else(|| Error::Invalid(format!("labels need a column `{name}`")))
+    rows.column_by_name(name).ok_or_else(|| Error::invalid(format!("labels need a column `{name}`")))
 }
 
 /// Rows as they are kept: request and row first, the time, and whatever the caller brings, in the types of the language.
@@ -151,7 +151,7 @@ fn sound(rows: &RecordBatch, now_us: i64) -> Result<RecordBatch> {
     let n = rows.num_rows();
     let of = |name: &str, to: &DataType, column: &ArrayRef| {
         conform(column, to).map_err(|error| {
-            Error::Invalid(format!(
+            Error::invalid(format!(
                 "the labels' column `{name}` cannot be read as {}: {error}",
                 type_name(to)
             ))
@@ -168,7 +168,7 @@ fn sound(rows: &RecordBatch, now_us: i64) -> Result<RecordBatch> {
         None => Arc::new(Int64Array::from(vec![0; n])),
     };
     if let Some(row) = (0..n).find(|row| ids.is_null(*row)) {
-        return Err(Error::Invalid(format!("label {row} has no `{REQUEST_ID}`")));
+        return Err(Error::invalid(format!("label {row} has no `{REQUEST_ID}`")));
     }
     let now: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![now_us; n]).with_timezone("UTC"));
     let mut fields = vec![
@@ -183,7 +183,7 @@ fn sound(rows: &RecordBatch, now_us: i64) -> Result<RecordBatch> {
             continue;
         }
         if fields.iter().any(|known| known.name() == name) {
-            return Err(Error::Invalid(format!("labels have a column `{name}` already; name it otherwise")));
+            return Err(Error::invalid(format!("labels have a column `{name}` already; name it otherwise")));
         }
         let dtype = canonical(field.data_type());
         columns.push(of(name, &dtype, column)?);
@@ -202,7 +202,7 @@ fn unified<'a>(schemas: impl Iterator<Item = &'a SchemaRef>) -> Result<SchemaRef
                 let dtype = wider(known.data_type(), field.data_type()).ok_or_else(|| {
                     let (was, is) = (type_name(known.data_type()), type_name(field.data_type()));
                     let name = field.name();
-                    Error::Invalid(format!("the labels' column `{name}` was {was} before, and is {is} now"))
+                    Error::invalid(format!("the labels' column `{name}` was {was} before, and is {is} now"))
                 })?;
                 known.set_data_type(dtype);
             }

@@ -104,13 +104,13 @@ pub fn materialize(
     for name in &request.views {
         if !views.contains_key(name) {
             let help = suggest(name, views.keys().map(String::as_str));
-            return Err(Error::NotFound(format!("unknown feature view `{name}`; {help}")));
+            return Err(Error::not_found(format!("unknown feature view `{name}`; {help}")));
         }
     }
     if let (Some(from_us), Some(to_us)) = (request.from_us, request.to_us)
         && from_us > to_us
     {
-        return Err(Error::Invalid("`from` is after `to`".into()));
+        return Err(Error::invalid("`from` is after `to`"));
     }
     // One at a time: two runs over the same rows would only do the same work twice.
     let _turn = quern.materializing.lock();
@@ -291,6 +291,6 @@ fn in_order<'a>(quern: &'a Quern, live: &Deployment, view: &ViewPlan) -> Result<
     let order = quern.order_of(&view.source)?;
     match order.is_latest(live) {
         true => Ok(order),
-        false => Err(Error::Unavailable(OTHER_DEFINITIONS.into())),
+        false => Err(Error::unavailable(OTHER_DEFINITIONS)),
     }
 }

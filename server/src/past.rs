@@ -50,7 +50,7 @@ impl Columns {
         let find = |name: &str, dtype: &DataType| {
             let place = schema.index_of(name).map_err(|_| {
                 let help = suggest(name, schema.fields().iter().map(|f| f.name().as_str()));
-                Error::Invalid(format!("the {table} has no column `{name}` ({help}); {}", needed()))
+                Error::invalid(format!("the {table} has no column `{name}` ({help}); {}", needed()))
             })?;
             check_type(table, schema, place, dtype)?;
             Ok::<_, Error>(place)
@@ -60,7 +60,7 @@ impl Columns {
         let inputs = inputs.collect::<Result<_>>()?;
         for (place, field) in schema.fields().iter().enumerate() {
             if schema.fields()[..place].iter().any(|f| f.name() == field.name()) {
-                return Err(Error::Invalid(format!("the {table} has two columns `{}`", field.name())));
+                return Err(Error::invalid(format!("the {table} has two columns `{}`", field.name())));
             }
         }
         Ok(Columns { table, schema: Arc::clone(wanted.schema), inputs, time })
@@ -78,11 +78,11 @@ impl Columns {
 
     /// The query times of `rows`: each has one.
     pub(crate) fn times(&self, rows: &RecordBatch) -> Result<ArrayRef> {
-        let place = self.time.ok_or_else(|| Error::Internal("query times were not asked for".to_owned()))?;
+        let place = self.time.ok_or_else(|| Error::broken("query times were not asked for"))?;
         let times = self.column(rows, place, &timestamp())?;
         match (0..times.len()).find(|row| times.is_null(*row)) {
             None => Ok(times),
-            Some(row) => Err(Error::Invalid(format!(
+            Some(row) => Err(Error::invalid(format!(
                 "row {row} of the {} has no `{EVENT_TIMESTAMP}`; every row needs a query time",
                 self.table
             ))),
@@ -93,7 +93,7 @@ impl Columns {
         conform(rows.column(place), to).map_err(|e| {
             let (table, schema) = (self.table, rows.schema_ref());
             let name = schema.field(place).name();
-            Error::Invalid(format!("the {table}'s column `{name}` cannot be read as {}: {e}", type_name(to)))
+            Error::invalid(format!("the {table}'s column `{name}` cannot be read as {}: {e}", type_name(to)))
         })
     }
 }
@@ -109,7 +109,7 @@ fn check_type(table: &str, schema: &Schema, place: usize, wanted: &DataType) -> 
     }
     let (wanted, found) = (type_name(wanted), type_name(field.data_type()));
     let name = field.name();
-    Err(Error::Invalid(format!("the {table}'s column `{name}` must be {wanted}, but it is {found}")))
+    Err(Error::invalid(format!("the {table}'s column `{name}` must be {wanted}, but it is {found}")))
 }
 
 /// What is asked of history besides keys and times.

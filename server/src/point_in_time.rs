@@ -69,7 +69,7 @@ pub fn ask(quern: &Quern, live: &Deployment, questions: &[Question]) -> Result<V
     let mut by_source: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, question) in questions.iter().enumerate() {
         if u32::try_from(question.keys.len()).is_err() {
-            return Err(Error::TooLarge("a spine holds at most 4,294,967,295 rows; send it in parts".into()));
+            return Err(Error::too_large("a spine holds at most 4,294,967,295 rows; send it in parts"));
         }
         by_source.entry(&question.view.source).or_default().push(place);
     }

@@ -123,17 +123,17 @@ impl Target {
     /// The model called `model`, or one version of it.
     ///
     /// # Errors
-    /// [`Error::NotFound`], with the nearest names.
+    /// `Kind::NotFound`, with the nearest names.
     pub fn find(quern: &Quern, model: &str, version: Option<&str>) -> Result<Target> {
         let live = quern.live();
         let found = live.models.get(model).cloned().ok_or_else(|| {
             let known = suggest(model, live.models.keys().map(String::as_str));
-            Error::NotFound(format!("unknown model `{model}`; {known}"))
+            Error::not_found(format!("unknown model `{model}`; {known}"))
         })?;
         let pinned = version.map(|name| {
             found.place(name).ok_or_else(|| {
                 let known = suggest(name, found.versions.iter().map(|live| live.version.as_str()));
-                Error::NotFound(format!("model `{model}` has no version `{name}`; {known}"))
+                Error::not_found(format!("model `{model}` has no version `{name}`; {known}"))
             })
         });
         Ok(Target { pinned: pinned.transpose()?, live, model: found })

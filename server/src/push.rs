@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow::array::RecordBatch;
 use feature_defs::{Source, suggest};
 use parking_lot::Mutex;
-use quern::wire::{PushReply, PushTo, Rejected};
+use quern_wire::{PushReply, PushTo, Rejected};
 
 pub use self::log::Log;
 pub(crate) use self::log::Order;
@@ -86,7 +86,7 @@ impl Room {
     fn take(quern: &Arc<Quern>, source: &Source, rows: usize) -> Result<Room> {
         let most = quern.settings.push_queue_rows;
         if rows > most {
-            return Err(Error::TooLarge(format!(
+            return Err(Error::too_large(format!(
                 "the push brings {rows} rows, and {most} may wait at a time (`push_queue_rows`); send it in parts"
             )));
         }
@@ -94,14 +94,14 @@ impl Room {
         let waiting = quern.pushing.waiting_rows.fetch_add(rows, Ordering::Relaxed) + rows;
         metrics().push_queue_rows.set(waiting as i64);
         if waiting > most {
-            return Err(Error::Overloaded(format!(
+            return Err(Error::overloaded(format!(
                 "{} pushed rows wait to be written, and {most} may (`push_queue_rows`); push again in a second",
                 waiting - rows
             )));
         }
         let (_, tail_bytes) = quern.history.pushed.of(&source.name).tail_size();
         if tail_bytes > TAIL_BYTES_MAX {
-            return Err(Error::Overloaded(format!(
+            return Err(Error::overloaded(format!(
                 "rows pushed to source `{}` come faster than they are written into files; push again in a second",
                 source.name
             )));
@@ -120,7 +120,7 @@ impl Drop for Room {
 /// Takes pushed rows in. What the reply tells is on disk.
 ///
 /// # Errors
-/// [`Error::Rejected`] where no row is any good, [`Error::Overloaded`] where there is no room now; an unknown source,
+/// `Kind::InvalidArgument` where no row is any good, `Kind::Overloaded` where there is no room now; an unknown source,
 /// one that takes no pushes, columns that are missing, unknown or of other types.
 pub async fn push(quern: &Arc<Quern>, push: Push) -> Result<PushReply> {
     quern.log.check()?;
@@ -139,7 +139,7 @@ pub async fn push(quern: &Arc<Quern>, push: Push) -> Result<PushReply> {
     metrics().count_pushed(&name, "rejected", checked.rejected.len());
     // A stream is read on, whatever it held.
     if given > 0 && checked.rows.num_rows() == 0 && checked.positions.is_empty() {
-        return Err(Error::Rejected(checked.rejected));
+        return Err(Error::none_taken(checked.rejected));
     }
     let (answer, answered) = tokio::sync::oneshot::channel();
     quern.pushing.queue.lock().push(Job { push: checked, answer, _room: room });
@@ -186,12 +186,12 @@ pub(crate) fn source<'a>(live: &'a Deployment, name: &str) -> Result<&'a Source>
     let sources = &live.catalog.definitions.sources;
     let source = sources.get(name).ok_or_else(|| {
         let known = suggest(name, sources.values().filter(|source| source.push).map(|s| s.name.as_str()));
-        Error::NotFound(format!("unknown source `{name}`; {known}"))
+        Error::not_found(format!("unknown source `{name}`; {known}"))
     })?;
     if source.push {
         return Ok(source);
     }
-    Err(Error::Refused(format!(
+    Err(Error::refused(format!(
         "source `{name}` takes no pushed rows; give it `push: true` ({}:{}) and apply",
         source.loc.file, source.loc.line
     )))

@@ -20,11 +20,11 @@ const DEPTH_MAX: usize = 32;
 /// Reads the definition files under `root`, sorted by path. Paths are relative to `root`, with `/` on every system.
 ///
 /// # Errors
-/// [`Error::Invalid`] where there is no such folder, or no definition file in it: an apply of nothing by mistake would
+/// `Kind::InvalidArgument` where there is no such folder, or no definition file in it: an apply of nothing by mistake would
 /// remove everything.
 pub fn read(root: &Path) -> Result<Vec<DefFile>> {
     if !root.is_dir() {
-        return Err(Error::Invalid(format!(
+        return Err(Error::invalid(format!(
             "there is no folder {}; `quern init {}` writes a repository to start from",
             root.display(),
             root.display()
@@ -33,7 +33,7 @@ pub fn read(root: &Path) -> Result<Vec<DefFile>> {
     let mut files = Vec::new();
     walk(root, "", 0, &mut files)?;
     if files.is_empty() {
-        return Err(Error::Invalid(format!(
+        return Err(Error::invalid(format!(
             "{} holds no definition files (*.yaml); `quern init {}` writes some to start from",
             root.display(),
             root.display()
@@ -45,7 +45,7 @@ pub fn read(root: &Path) -> Result<Vec<DefFile>> {
 
 fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<DefFile>) -> Result<()> {
     let failed =
-        |error: std::io::Error| Error::Invalid(format!("{} cannot be read: {error}", folder.display()));
+        |error: std::io::Error| Error::invalid(format!("{} cannot be read: {error}", folder.display()));
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -61,7 +61,7 @@ fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<DefFile>) -> 
             }
         } else if is_definition(&name, depth) && path.is_file() {
             if files.len() == FILES_MAX {
-                return Err(Error::TooLarge(format!(
+                return Err(Error::too_large(format!(
                     "a repository holds at most {FILES_MAX} definition files"
                 )));
             }
@@ -76,12 +76,12 @@ fn is_definition(name: &str, depth: usize) -> bool {
 }
 
 fn text(path: &Path, relative: &str) -> Result<String> {
-    let failed = |error: std::io::Error| Error::Invalid(format!("{relative} cannot be read: {error}"));
+    let failed = |error: std::io::Error| Error::invalid(format!("{relative} cannot be read: {error}"));
     if fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
-        return Err(Error::TooLarge(format!("{relative} is larger than {FILE_BYTES_MAX} bytes")));
+        return Err(Error::too_large(format!("{relative} is larger than {FILE_BYTES_MAX} bytes")));
     }
     String::from_utf8(fs::read(path).map_err(failed)?)
-        .map_err(|error| Error::Invalid(format!("{relative} is not UTF-8: {error}")))
+        .map_err(|error| Error::invalid(format!("{relative} is not UTF-8: {error}")))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use quern_engine::{Found, Lookup, Origin, RowState, ServicePlan, Status, ViewId}
 use tracing::Instrument;
 
 use crate::blocking::blocking;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::metrics::metrics;
 use crate::point_in_time::{Question, ask};
 use crate::store::online::Online;
@@ -69,7 +69,7 @@ impl Vectors {
 /// same value at a higher price.
 ///
 /// # Errors
-/// [`Error::Unavailable`] where a shared online store does not answer in time and a feature has no default. Where all
+/// `Kind::Unavailable` where a shared online store does not answer in time and a feature has no default. Where all
 /// have, they are the answer, and the status of each says so.
 pub async fn look_up(
     quern: &Arc<Quern>,
@@ -124,16 +124,15 @@ async fn find(
                 let (service, asked) = (Arc::clone(service), Arc::clone(&asked));
                 blocking("look-up", move || from_head(&service, &asked, &kept, &stored)).await?
             }
-            Err(Error::Unavailable(cause)) => fall_back(service, &asked, cause)?,
+            Err(error) if error.kind() == Kind::Unavailable => fall_back(service, &asked, error)?,
             Err(error) => return Err(error),
         },
     };
     if past.iter().any(|rows| !rows.is_empty()) {
         if !quern.settings.history_fallback {
-            return Err(Error::Refused(
+            return Err(Error::refused(
                 "a query time lies before what the online store holds, and this server does not read history \
-                 (`history_fallback: false`); ask for a later `event_timestamp`"
-                    .into(),
+                 (`history_fallback: false`); ask for a later `event_timestamp`",
             ));
         }
         let (quern, live, service) = (Arc::clone(quern), Arc::clone(live), Arc::clone(service));
@@ -203,11 +202,11 @@ async fn from_redis(
 }
 
 /// The defaults, where every feature has one.
-fn fall_back(service: &ServicePlan, asked: &Asked, cause: String) -> Result<(Vec<Found>, Vec<Vec<u32>>)> {
+fn fall_back(service: &ServicePlan, asked: &Asked, error: Error) -> Result<(Vec<Found>, Vec<Vec<u32>>)> {
     let fallen = service.lookups.iter().zip(&asked.keys).map(|(lookup, keys)| lookup.fall_back(keys));
     match fallen.collect::<std::result::Result<Option<Vec<_>>, _>>()? {
         Some(found) => Ok((found, vec![Vec::new(); service.lookups.len()])),
-        None => Err(Error::Unavailable(cause)),
+        None => Err(error),
     }
 }
 

@@ -129,13 +129,13 @@ impl Settings {
             if let Some(value) = environment(&variable).filter(|value| !value.is_empty()) {
                 settings
                     .set(key, &value, Path::new("."))
-                    .map_err(|cause| Error::Invalid(format!("environment variable {variable}: {cause}")))?;
+                    .map_err(|cause| Error::invalid(format!("environment variable {variable}: {cause}")))?;
             }
         }
         for (key, value) in flags {
             settings
                 .set(key, value, Path::new("."))
-                .map_err(|cause| Error::Invalid(format!("option --{}: {cause}", key.replace('_', "-"))))?;
+                .map_err(|cause| Error::invalid(format!("option --{}: {cause}", key.replace('_', "-"))))?;
         }
         Ok(settings)
     }
@@ -144,10 +144,10 @@ impl Settings {
         let text = match std::fs::read_to_string(self.repository.join(SETTINGS_FILE)) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Error::Invalid(format!("{SETTINGS_FILE} cannot be read: {error}"))),
+            Err(error) => return Err(Error::invalid(format!("{SETTINGS_FILE} cannot be read: {error}"))),
         };
         let documents = MarkedYaml::load_from_str(&text).map_err(|error| {
-            Error::Definitions(vec![DefError::new(&place(*error.marker()), error.info())])
+            Error::definitions(vec![DefError::new(&place(*error.marker()), error.info())])
         })?;
         let mut mistakes = Vec::new();
         for document in &documents {
@@ -164,7 +164,7 @@ impl Settings {
                 ),
             }
         }
-        if mistakes.is_empty() { Ok(()) } else { Err(Error::Definitions(mistakes)) }
+        if mistakes.is_empty() { Ok(()) } else { Err(Error::definitions(mistakes)) }
     }
 
     fn read_entry(

@@ -9,9 +9,9 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use feature_defs::suggest;
-use quern::wire::TrainingSetCommand;
 use quern_engine::ServicePlan;
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
+use quern_wire::TrainingSetCommand;
 
 use crate::error::{Error, Result};
 use crate::past::{Columns, Past, Rule};
@@ -66,7 +66,7 @@ impl Layout {
                 continue;
             }
             if spine.index_of(field.name()).is_ok() {
-                return Err(Error::Invalid(format!(
+                return Err(Error::invalid(format!(
                     "the spine's column `{0}` and an output of feature service `{1}` share a name; rename or drop the \
                      spine's column",
                     field.name(),
@@ -86,7 +86,7 @@ pub fn service<'a>(live: &'a Deployment, request: &TrainingSetCommand) -> Result
     let services = &live.catalog.services;
     services.get(&request.feature_service).ok_or_else(|| {
         let help = suggest(&request.feature_service, services.keys().map(String::as_str));
-        Error::NotFound(format!("unknown feature service `{}`; {help}", request.feature_service))
+        Error::not_found(format!("unknown feature service `{}`; {help}", request.feature_service))
     })
 }
 

@@ -108,7 +108,7 @@ pub fn verify(quern: &Quern, live: &Deployment, request: &VerifyRequest) -> Resu
         Some(model) if logged.contains(model) || live.models.contains_key(model) => vec![model.clone()],
         Some(model) => {
             let known = suggest(model, live.models.keys().map(String::as_str));
-            return Err(Error::NotFound(format!("unknown model `{model}`; {known}")));
+            return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
         }
     };
     let between = Between { from_us: request.from_us, to_us: request.to_us };

@@ -471,7 +471,7 @@ pub(crate) fn put(quern: &Quern, tiles: &Rows, made_from: &[Option<&[u8]>]) -> R
     if replaced.conflicts.is_empty() {
         return Ok(());
     }
-    Err(Error::Unavailable("another server changed the same tiles in between; try again".into()))
+    Err(Error::unavailable("another server changed the same tiles in between; try again"))
 }
 
 /// Adds events that were just pushed to the tiles of their keys, on top of what is stored, whatever their time: those

@@ -41,7 +41,7 @@ impl Error {
     /// When an overloaded server wants the same request again.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Error::Server(reply) if reply.code == Code::Overloaded => retry_after(&reply.error),
+            Error::Server(reply) => reply.retry_after_ms.map(Duration::from_millis),
             _ => None,
         }
     }
@@ -49,16 +49,6 @@ impl Error {
     pub(crate) fn server(code: Code, message: impl Into<String>) -> Error {
         Error::Server(Box::new(ErrorReply::new(code, message)))
     }
-}
-
-/// What an overloaded server advises. It stands in the message, which is all that every way to a client carries.
-pub(crate) fn retry_after(message: &str) -> Option<Duration> {
-    let (_, advice) = message.split_once("again in ")?;
-    if advice.starts_with("a second") {
-        return Some(Duration::from_secs(1));
-    }
-    let (seconds, _) = advice.split_once(" s")?;
-    Duration::try_from_secs_f64(seconds.parse().ok()?).ok()
 }
 
 /// The whole chain of causes: the outermost alone rarely says what happened.
@@ -82,13 +72,11 @@ mod tests {
 
     #[test]
     fn an_overloaded_server_says_when_to_come_again() {
-        let overloaded = |message: &str| Error::server(Code::Overloaded, message).retry_after();
-        let full = "the queue of `landings` is full; send it again in";
-        assert_eq!(overloaded(&format!("{full} 2 s")), Some(Duration::from_secs(2)));
-        assert_eq!(overloaded(&format!("{full} 0.25 s.")), Some(Duration::from_millis(250)));
-        assert_eq!(overloaded("7 rows wait; push again in a second"), Some(Duration::from_secs(1)));
-        assert_eq!(overloaded(full), None);
-        assert_eq!(overloaded(&format!("{full} -1 s")), None);
-        assert_eq!(Error::server(Code::TooLarge, format!("{full} 2 s")).retry_after(), None);
+        let reply = ErrorReply::new(Code::Overloaded, "7 rows wait; push again in a second");
+        let told = |retry_after_ms| {
+            Error::Server(Box::new(ErrorReply { retry_after_ms, ..reply.clone() })).retry_after()
+        };
+        assert_eq!(told(Some(250)), Some(Duration::from_millis(250)));
+        assert_eq!(told(None), None, "no program reads prose");
     }
 }

@@ -5,8 +5,7 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use tonic::Code as GrpcCode;
 
-use crate::error::retry_after;
-use crate::wire::Code;
+use crate::wire::{Code, ErrorReply, RETRY_PUSHBACK_MS};
 use crate::{Client, Error};
 
 /// A server sends messages of about 2 MiB; one row may be larger than that.
@@ -33,11 +32,20 @@ impl Client {
 /// Why a call that was under way failed.
 pub(crate) fn flight_error(error: FlightError) -> Error {
     match error {
-        FlightError::Tonic(status) => Error::server(code(&status), status.message()),
+        FlightError::Tonic(status) => {
+            let retry_after_ms = retry_after_ms(&status);
+            let reply = ErrorReply::new(code(&status), status.message());
+            Error::Server(Box::new(ErrorReply { retry_after_ms, ..reply }))
+        }
         // Of a stream of the caller's.
         FlightError::ExternalError(error) => Error::Invalid(error.to_string()),
         other => Error::Protocol(other.to_string()),
     }
+}
+
+/// When an overloaded server wants the same call again.
+fn retry_after_ms(status: &tonic::Status) -> Option<u64> {
+    status.metadata().get(RETRY_PUSHBACK_MS)?.to_str().ok()?.parse().ok()
 }
 
 fn code(status: &tonic::Status) -> Code {
@@ -46,7 +54,7 @@ fn code(status: &tonic::Status) -> Code {
         GrpcCode::NotFound => Code::NotFound,
         GrpcCode::FailedPrecondition | GrpcCode::Aborted | GrpcCode::AlreadyExists => Code::Refused,
         // gRPC has one word for "too much at once" and for "not now"; only the latter says when.
-        GrpcCode::ResourceExhausted if retry_after(status.message()).is_some() => Code::Overloaded,
+        GrpcCode::ResourceExhausted if retry_after_ms(status).is_some() => Code::Overloaded,
         GrpcCode::ResourceExhausted => Code::TooLarge,
         GrpcCode::DeadlineExceeded => Code::Late,
         GrpcCode::Unavailable => Code::Unavailable,

@@ -30,9 +30,9 @@ mod error;
 mod exchange;
 mod flight;
 mod push;
-pub mod wire;
 
 pub use client::Client;
 pub use error::{Error, Result};
 pub use exchange::Rows;
 pub use push::Push;
+pub use quern_wire as wire;

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use futures::StreamExt;
-use quern::wire::{Checked, ErrorReply};
+use quern_wire::{Checked, ErrorReply};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -81,7 +81,7 @@ async fn materialize_lines(State(quern): State<Arc<Quern>>, body: Bytes) -> ApiR
     let request: MaterializeRequest = match body.as_ref() {
         b"" => MaterializeRequest::default(),
         text => {
-            serde_json::from_slice(text).map_err(|error| Error::Invalid(format!("the request: {error}")))?
+            serde_json::from_slice(text).map_err(|error| Error::invalid(format!("the request: {error}")))?
         }
     };
     let (lines, received) = mpsc::channel(LINES_MAX);

@@ -4,12 +4,9 @@ use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use feature_defs::DefError;
-use quern::wire::{Code, ErrorReply, Mistake};
+use quern_wire::{Code, ErrorReply, Mistake, RETRY_PUSHBACK_MS};
 
-use crate::error::Error;
-
-/// When to try again what there was no room for.
-pub(crate) const RETRY_AFTER_SECONDS: u64 = 1;
+use crate::error::{Error, Mistakes, NoneTaken};
 
 /// An error on its way to an HTTP client.
 #[derive(Debug)]
@@ -32,10 +29,12 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let reply = reply(&self.0);
         let mut response = (status(reply.code), Json(&reply)).into_response();
-        if reply.code == Code::Overloaded {
-            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        if let Some(time) = self.0.retry_after() {
+            // The header knows whole seconds only.
+            let seconds = time.as_millis().div_ceil(1_000) as u64;
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
-        response.extensions_mut().insert(Cause(reply.error));
+        response.extensions_mut().insert(Cause(self.0.to_string()));
         response
     }
 }
@@ -47,24 +46,14 @@ pub(super) fn edge(status: StatusCode, code: Code, error: String) -> Response {
 
 /// What a client reads of an error.
 pub(crate) fn reply(error: &Error) -> ErrorReply {
-    let code = match error {
-        Error::Invalid(_) | Error::Rejected(_) => Code::InvalidArgument,
-        Error::NotFound(_) => Code::NotFound,
-        Error::Definitions(_) => Code::Definitions,
-        Error::Refused(_) => Code::Refused,
-        Error::TooLarge(_) => Code::TooLarge,
-        Error::Overloaded(_) => Code::Overloaded,
-        Error::Late(_) => Code::Late,
-        Error::Unavailable(_) => Code::Unavailable,
-        Error::Internal(_) => Code::Internal,
-    };
-    let mut reply = ErrorReply::new(code, error.to_string());
-    match error {
-        Error::Definitions(mistakes) => reply.mistakes = mistakes.iter().map(mistake).collect(),
-        Error::Rejected(rejected) => reply.rejected = rejected.clone(),
-        _ => {}
+    let mistakes = error.facts().map(|Mistakes(mistakes)| mistakes.iter().map(mistake).collect());
+    let rejected = error.facts().map(|NoneTaken(rejected)| rejected.clone());
+    ErrorReply {
+        retry_after_ms: error.retry_after().map(|time| time.as_millis() as u64),
+        mistakes: mistakes.unwrap_or_default(),
+        rejected: rejected.unwrap_or_default(),
+        ..ErrorReply::new(error.kind(), error.said())
     }
-    reply
 }
 
 fn status(code: Code) -> StatusCode {
@@ -83,16 +72,21 @@ fn status(code: Code) -> StatusCode {
 
 /// The error as gRPC, and so Arrow Flight, has it.
 pub(crate) fn grpc_status(error: &Error) -> tonic::Status {
-    let code = match error {
-        Error::Invalid(_) | Error::Definitions(_) | Error::Rejected(_) => tonic::Code::InvalidArgument,
-        Error::NotFound(_) => tonic::Code::NotFound,
-        Error::Refused(_) => tonic::Code::FailedPrecondition,
-        Error::TooLarge(_) | Error::Overloaded(_) => tonic::Code::ResourceExhausted,
-        Error::Late(_) => tonic::Code::DeadlineExceeded,
-        Error::Unavailable(_) => tonic::Code::Unavailable,
-        Error::Internal(_) => tonic::Code::Internal,
+    let code = match error.kind() {
+        Code::InvalidArgument | Code::Definitions => tonic::Code::InvalidArgument,
+        Code::NotFound => tonic::Code::NotFound,
+        Code::Refused => tonic::Code::FailedPrecondition,
+        Code::TooLarge | Code::Overloaded => tonic::Code::ResourceExhausted,
+        Code::Late => tonic::Code::DeadlineExceeded,
+        Code::Unavailable => tonic::Code::Unavailable,
+        Code::Internal => tonic::Code::Internal,
     };
-    tonic::Status::new(code, error.to_string())
+    let mut status = tonic::Status::new(code, error.said());
+    if let Some(time) = error.retry_after() {
+        // As gRPC itself names it (proposal A6): the advice of a server that cannot take the call now.
+        status.metadata_mut().insert(RETRY_PUSHBACK_MS, (time.as_millis() as u64).into());
+    }
+    status
 }
 
 fn mistake(error: &DefError) -> Mistake {

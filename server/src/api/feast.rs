@@ -33,9 +33,8 @@ pub(super) async fn get_online_features(
     let [entities, service, features, full_names] = json::body(&body, keys, &ignored)?;
     let full_names = Json::flag(full_names.as_ref(), "full_feature_names")?;
     let service = service_of(&live, service.as_ref(), features.as_ref(), full_names)?;
-    let entities = entities.ok_or_else(|| {
-        Error::Invalid("`entities` is missing: an object with an array for each column".into())
-    })?;
+    let entities = entities
+        .ok_or_else(|| Error::invalid("`entities` is missing: an object with an array for each column"))?;
     let asked = json::columns(&service.as_ref().into(), "entities", &entities, json::micros_now())?;
     let inputs = asked.inputs.clone();
     let vectors = serving::look_up(&quern, &live, &service, asked.inputs, asked.query_times_us).await?;
@@ -56,26 +55,24 @@ fn service_of(
 ) -> Result<Arc<ServicePlan>> {
     let services = &live.catalog.services;
     match (service.filter(|json| **json != Json::Null), features.filter(|json| **json != Json::Null)) {
-        (Some(_), Some(_)) => {
-            Err(Error::Invalid("give either `feature_service` or `features`, not both".into()))
-        }
+        (Some(_), Some(_)) => Err(Error::invalid("give either `feature_service` or `features`, not both")),
         (Some(Json::String(name)), None) => services.get(name.as_ref()).map(Arc::clone).ok_or_else(|| {
             let known = suggest(name, services.keys().map(String::as_str));
-            Error::NotFound(format!("unknown feature service `{name}`; {known}"))
+            Error::not_found(format!("unknown feature service `{name}`; {known}"))
         }),
         (Some(other), None) => {
-            Err(Error::Invalid(format!("`feature_service`: expected a name, found {other}")))
+            Err(Error::invalid(format!("`feature_service`: expected a name, found {other}")))
         }
         (None, Some(Json::Array(references))) => {
             let references = references.iter().map(reference).collect::<Result<Vec<_>>>()?;
             Ok(Arc::new(ServicePlan::adhoc(&live.catalog, &references, full_names)?))
         }
         (None, Some(other)) => {
-            Err(Error::Invalid(format!("`features`: expected an array of `view:feature`, found {other}")))
+            Err(Error::invalid(format!("`features`: expected an array of `view:feature`, found {other}")))
         }
         (None, None) => {
             let known = services.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            Err(Error::Invalid(format!(
+            Err(Error::invalid(format!(
                 "name a `feature_service` (known: {known}) or `features`, an array of `view:feature`"
             )))
         }
@@ -89,7 +86,7 @@ fn reference(json: &Json<'_>) -> Result<(String, String)> {
         _ => None,
     };
     let (view, feature) =
-        parts.ok_or_else(|| Error::Invalid(format!("`features`: expected `view:feature`, found {json}")))?;
+        parts.ok_or_else(|| Error::invalid(format!("`features`: expected `view:feature`, found {json}")))?;
     Ok((view.to_owned(), feature.to_owned()))
 }
 

@@ -27,7 +27,7 @@ use arrow_flight::{
 };
 use axum::Router;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
-use quern::wire::{BatchCommand, TrainingSetCommand};
+use quern_wire::{BatchCommand, TrainingSetCommand};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -192,7 +192,7 @@ fn names(descriptor: Option<&FlightDescriptor>, key: &str) -> bool {
 fn read<T: serde::de::DeserializeOwned>(descriptor: Option<FlightDescriptor>, shape: &str) -> Result<T> {
     let command = descriptor.map(|descriptor| descriptor.cmd).unwrap_or_default();
     serde_json::from_slice(&command)
-        .map_err(|e| Error::Invalid(format!("the flight descriptor's command is not {shape}: {e}")))
+        .map_err(|e| Error::invalid(format!("the flight descriptor's command is not {shape}: {e}")))
 }
 
 /// Batches as they go to the client, their schema before them.
@@ -255,7 +255,7 @@ async fn receive(mut spine: FlightDataDecoder) -> std::result::Result<Vec<Record
         if let DecodedPayload::RecordBatch(batch) = message.payload {
             bytes += batch.get_array_memory_size();
             if bytes > SPINE_BYTES_MAX {
-                return Err(refuse(&Error::TooLarge(format!(
+                return Err(refuse(&Error::too_large(format!(
                     "the spine is larger than {} GiB; send it in parts",
                     SPINE_BYTES_MAX >> 30
                 ))));

@@ -13,11 +13,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use feature_defs::{Column, Entity};
-use quern::wire::{
-    Catalogue, Code, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo, ModelVersionInfo,
-};
 use quern_engine::schema::type_name;
 use quern_engine::{Origin, ServicePlan, ViewPlan};
+use quern_wire::{
+    Catalogue, Code, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo, ModelVersionInfo,
+};
 use serde::Serialize;
 use tracing::Instrument;
 
@@ -39,12 +39,12 @@ impl FromRequest<Arc<Quern>> for Body {
     async fn from_request(request: Request, quern: &Arc<Quern>) -> Result<Self, ApiError> {
         let body = Bytes::from_request(request, quern).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Error::TooLarge(format!(
+                Error::too_large(format!(
                     "the body is larger than {} bytes (`body_bytes_max`)",
                     quern.settings.body_bytes_max
                 ))
             } else {
-                Error::Invalid(format!("the body broke off: {rejection}"))
+                Error::invalid(format!("the body broke off: {rejection}"))
             }
         })?;
         Ok(Body(body))
@@ -151,8 +151,7 @@ pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
         .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_default();
     tracing::error!(cause, "a request panicked");
-    ApiError(Error::Internal("the server failed on this request; its log says where".to_owned()))
-        .into_response()
+    ApiError(Error::broken("the server failed on this request; its log says where")).into_response()
 }
 
 pub(super) async fn no_such_path(uri: Uri) -> Response {
@@ -184,7 +183,7 @@ pub(super) async fn ready(State(quern): State<Arc<Quern>>) -> Result<String, Api
     match quern.live().number {
         0 => {
             let cause = trouble.unwrap_or_else(|| "`quern apply` the definitions".to_owned());
-            Err(ApiError(Error::Unavailable(format!("nothing is live yet: {cause}"))))
+            Err(ApiError(Error::unavailable(format!("nothing is live yet: {cause}"))))
         }
         number => Ok(trouble.map_or_else(String::new, |cause| format!("apply {number} is live: {cause}\n"))),
     }

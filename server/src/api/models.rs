@@ -126,7 +126,7 @@ pub(super) fn inputs(wanted: &Inputs<'_>, inputs: Json<'_>) -> Result<Asked> {
         }
         (Json::Array(_), fields) => {
             let names = fields.iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join("`, `");
-            return Err(Error::Invalid(format!(
+            return Err(Error::invalid(format!(
                 "`inputs`: a bare array says which column only where there is one; give an object with `{names}`"
             )));
         }

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
-use quern::wire::{LabelsReply, LabelsRequest};
+use quern_wire::{LabelsReply, LabelsRequest};
 
 use super::error::ApiResult;
 use super::http::Body;
@@ -22,7 +22,7 @@ pub(super) fn routes() -> Router<Arc<Quern>> {
 
 async fn label(State(quern): State<Arc<Quern>>, Body(body): Body) -> ApiResult<Json<LabelsReply>> {
     let LabelsRequest { model, labels } =
-        serde_json::from_slice(&body).map_err(|e| Error::Invalid(format!("the request: {e}")))?;
+        serde_json::from_slice(&body).map_err(|e| Error::invalid(format!("the request: {e}")))?;
     let accepted = quern.label(model, json::labels(&labels)?).await?;
     Ok(Json(LabelsReply { accepted }))
 }
@@ -30,7 +30,7 @@ async fn label(State(quern): State<Arc<Quern>>, Body(body): Body) -> ApiResult<J
 async fn verify_logged(State(quern): State<Arc<Quern>>, body: Bytes) -> ApiResult<Json<Report>> {
     let request: VerifyRequest = match body.as_ref() {
         b"" => VerifyRequest::default(),
-        text => serde_json::from_slice(text).map_err(|e| Error::Invalid(format!("the request: {e}")))?,
+        text => serde_json::from_slice(text).map_err(|e| Error::invalid(format!("the request: {e}")))?,
     };
     quern.predictions.flush().await;
     let verifying = tokio::task::spawn_blocking(move || verify(&quern, &quern.live(), &request));

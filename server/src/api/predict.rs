@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use quern::wire::{FallbackInfo, RouteRequest};
+use quern_wire::{FallbackInfo, RouteRequest};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
@@ -33,7 +33,7 @@ pub(super) async fn model(
             let request =
                 if body.is_empty() { Ok(RouteRequest::default()) } else { serde_json::from_slice(&body) };
             let request = request.map_err(|error| {
-                Error::Invalid(format!("the body is not {{\"weights\": {{\"version\": 90, …}}}}: {error}"))
+                Error::invalid(format!("the body is not {{\"weights\": {{\"version\": 90, …}}}}: {error}"))
             })?;
             Ok(json_reply(&apply::route(&quern, model, request).await?))
         }
@@ -50,7 +50,7 @@ pub(super) async fn version(
     match verb(&call)? {
         (version, Verb::Predict) => predict(&quern, &model, Some(version), terms, &body).await,
         (_, Verb::Route) => {
-            Err(Error::NotFound(format!("a version has no route; POST to `{model}:route`")).into())
+            Err(Error::not_found(format!("a version has no route; POST to `{model}:route`")).into())
         }
     }
 }
@@ -66,9 +66,9 @@ fn verb(call: &str) -> Result<(&str, Verb)> {
         Some((name, "predict")) => Ok((name, Verb::Predict)),
         Some((name, "route")) => Ok((name, Verb::Route)),
         Some((name, verb)) => {
-            Err(Error::NotFound(format!("a model cannot `{verb}`; POST to `{name}:predict` to predict")))
+            Err(Error::not_found(format!("a model cannot `{verb}`; POST to `{name}:predict` to predict")))
         }
-        None => Err(Error::NotFound(format!("POST to `{call}:predict` to predict"))),
+        None => Err(Error::not_found(format!("POST to `{call}:predict` to predict"))),
     }
 }
 
@@ -90,11 +90,11 @@ async fn predict(
         }
         (None, Some(inputs)) => (models::inputs(&target.inputs(), inputs)?, Form::Columns),
         (Some(_), Some(_)) => {
-            return Err(Error::Invalid("give either `instances` or `inputs`, not both".into()).into());
+            return Err(Error::invalid("give either `instances` or `inputs`, not both").into());
         }
         (None, None) => {
             let cause = "`instances` is missing: an array of objects; or `inputs`, an object of arrays";
-            return Err(Error::Invalid(cause.into()).into());
+            return Err(Error::invalid(cause).into());
         }
     };
     let given = Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use feature_defs::{Source, suggest};
-use quern::wire::PushTo;
+use quern_wire::PushTo;
 
 use super::error::ApiResult;
 use super::http::{Body, json_reply};
@@ -44,7 +44,7 @@ fn where_to(text: &str) -> Result<PushTo> {
         PushTo::OnlineAndOffline => "online_and_offline",
     };
     known.into_iter().find(|to| name(to) == text).ok_or_else(|| {
-        Error::Invalid(format!("`to`: unknown `{text}`; {}", suggest(text, known.iter().map(name))))
+        Error::invalid(format!("`to`: unknown `{text}`; {}", suggest(text, known.iter().map(name))))
     })
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn write_to_online_store(
     let source = source_of(&live, &needed("feature_view_name", name.as_ref())?)?;
     let schema = &live.source_schemas[&source.name];
     let Json::Object(columns) = frame(df.as_ref())? else {
-        return Err(Error::Invalid("`df`: expected an object of arrays".into()).into());
+        return Err(Error::invalid("`df`: expected an object of arrays").into());
     };
     let is_unknown = |name: &str| schema.field_with_name(name).is_err();
     let columns = columns.into_iter().filter_map(|(name, mut cells)| match name.as_ref() {
@@ -93,24 +93,23 @@ fn source_of<'a>(live: &'a Deployment, view: &str) -> Result<&'a Source> {
     let views = &live.catalog.views;
     let view = views.get(view).ok_or_else(|| {
         let known = suggest(view, views.keys().map(String::as_str));
-        Error::NotFound(format!("unknown feature view `{view}`; {known}"))
+        Error::not_found(format!("unknown feature view `{view}`; {known}"))
     })?;
     source(live, &view.source)
 }
 
 fn frame<'a>(df: Option<&Json<'a>>) -> Result<Json<'a>> {
-    df.cloned()
-        .ok_or_else(|| Error::Invalid("`df` is missing: an object with an array for each column".into()))
+    df.cloned().ok_or_else(|| Error::invalid("`df` is missing: an object with an array for each column"))
 }
 
 fn needed<'a>(key: &str, json: Option<&Json<'a>>) -> Result<Cow<'a, str>> {
-    optional(key, json)?.ok_or_else(|| Error::Invalid(format!("`{key}` is missing")))
+    optional(key, json)?.ok_or_else(|| Error::invalid(format!("`{key}` is missing")))
 }
 
 fn optional<'a>(key: &str, json: Option<&Json<'a>>) -> Result<Option<Cow<'a, str>>> {
     match json {
         None | Some(Json::Null) => Ok(None),
         Some(Json::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(Error::Invalid(format!("`{key}`: expected text, found {other}"))),
+        Some(other) => Err(Error::invalid(format!("`{key}`: expected text, found {other}"))),
     }
 }

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use feature_defs::{Broker, StreamSource};
-use quern::wire::PushTo;
+use quern_wire::PushTo;
 use tokio::runtime::Handle;
 
 use super::json;
 use crate::Quern;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::follow::Task;
 use crate::metrics::metrics;
 use crate::push::{Position, Push, push};
@@ -135,7 +135,7 @@ impl Reader {
         loop {
             let live = self.quern.live();
             let Some(schema) = live.source_schemas.get(&self.source) else {
-                return Err(Error::Refused(format!("source `{}` is gone", self.source)));
+                return Err(Error::refused(format!("source `{}` is gone", self.source)));
             };
             let (rows, rejected) = json::events(schema, events)?;
             let pushed = Push {
@@ -159,7 +159,9 @@ impl Reader {
                     }
                     return Ok(());
                 }
-                Err(Error::Overloaded(_) | Error::Unavailable(_)) => tokio::time::sleep(PAUSE).await,
+                Err(error) if matches!(error.kind(), Kind::Overloaded | Kind::Unavailable) => {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Err(error) => return Err(error),
             }
         }

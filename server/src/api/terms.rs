@@ -51,7 +51,7 @@ impl Terms {
         terms.version = header("x-quern-version").map(str::to_owned);
         if let Some(text) = header("x-request-timeout-ms") {
             let millis = text.parse().map_err(|_| {
-                Error::Invalid(format!(
+                Error::invalid(format!(
                     "header `x-request-timeout-ms`: `{text}` is no number of milliseconds"
                 ))
             })?;
@@ -59,7 +59,7 @@ impl Terms {
         }
         if let Some(text) = header("grpc-timeout") {
             let timeout = grpc_timeout(text).ok_or_else(|| {
-                Error::Invalid(format!("header `grpc-timeout`: `{text}` is no time, as `100m` is"))
+                Error::invalid(format!("header `grpc-timeout`: `{text}` is no time, as `100m` is"))
             })?;
             terms.wait_for(timeout);
         }
@@ -86,7 +86,7 @@ impl Terms {
                 Ok(())
             }
             Err(_) => {
-                Err(Error::Invalid(format!("parameter `timeout`: {micros} is no number of microseconds")))
+                Err(Error::invalid(format!("parameter `timeout`: {micros} is no number of microseconds")))
             }
         }
     }
@@ -103,7 +103,7 @@ impl Terms {
             "interactive" => Priority::Interactive,
             other => {
                 let expected = "expected `batch` or `interactive`";
-                return Err(Error::Invalid(format!("{what}: {expected}, found `{other}`")));
+                return Err(Error::invalid(format!("{what}: {expected}, found `{other}`")));
             }
         };
         Ok(())

@@ -395,7 +395,7 @@ async fn the_server_says_how_it_is() {
         assert!(metrics.contains(name), "{name} is not in\n{metrics}");
     }
     let (_, catalogue) = server.ask("GET", "/v1/definitions", "").await;
-    let catalogue: quern::wire::Catalogue = serde_json::from_str(&catalogue).unwrap();
+    let catalogue: quern_wire::Catalogue = serde_json::from_str(&catalogue).unwrap();
     assert_eq!((catalogue.number, catalogue.models[0].versions[0].digest.len()), (1, 64));
 }
 

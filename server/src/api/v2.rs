@@ -96,7 +96,7 @@ fn pick(answer: &Answer, wanted: &[String]) -> Result<Vec<Tensor>> {
     let named = |name: &String| {
         let place = schema.index_of(name).map_err(|_| {
             let known = schema.fields().iter().map(|field| field.name().as_str());
-            Error::Invalid(format!("unknown output `{name}`; {}", feature_defs::suggest(name, known)))
+            Error::invalid(format!("unknown output `{name}`; {}", feature_defs::suggest(name, known)))
         })?;
         tensor(place)
     };
@@ -105,9 +105,8 @@ fn pick(answer: &Answer, wanted: &[String]) -> Result<Vec<Tensor>> {
 
 /// Why nothing is loaded, and nothing unloaded.
 fn applied_not_loaded() -> Error {
-    Error::Refused(
-        "models are not loaded one by one: they are part of the definitions, which `quern apply` makes live"
-            .into(),
+    Error::refused(
+        "models are not loaded one by one: they are part of the definitions, which `quern apply` makes live",
     )
 }
 

@@ -31,7 +31,7 @@ pub struct Candidate {
 
 pub(super) fn check(quern: &Quern, files: Vec<DefFile>) -> Result<Candidate> {
     let live = quern.live();
-    let definitions = feature_defs::parse(&files).map_err(Error::Definitions)?;
+    let definitions = feature_defs::parse(&files).map_err(Error::definitions)?;
     let mut mistakes = Vec::new();
     let mut schemas = SourceSchemas::new();
     for source in definitions.sources.values() {
@@ -57,7 +57,7 @@ pub(super) fn check(quern: &Quern, files: Vec<DefFile>) -> Result<Candidate> {
     if !mistakes.is_empty() {
         mistakes.sort();
         mistakes.dedup();
-        return Err(Error::Definitions(mistakes));
+        return Err(Error::definitions(mistakes));
     }
     let number = live.number + 1;
     let deployment = Deployment { number, files, catalog, source_schemas: schemas, models: loaded, weights };

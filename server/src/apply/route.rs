@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use feature_defs::suggest;
-use quern::wire::{RouteRequest, Routed};
+use quern_wire::{RouteRequest, Routed};
 
 use super::record_of;
 use crate::deployment::{Deployment, Quern};
@@ -18,7 +18,7 @@ use crate::predict::LiveModel;
 /// are declared.
 ///
 /// # Errors
-/// [`Error::NotFound`] for an unknown model or version, [`Error::Refused`] for a model without a `route`.
+/// `Kind::NotFound` for an unknown model or version, `Kind::Refused` for a model without a `route`.
 pub async fn route(quern: &Arc<Quern>, model: &str, request: RouteRequest) -> Result<Routed> {
     let (quern, model) = (Arc::clone(quern), model.to_owned());
     // A task of its own: a caller who goes away must not stop it between the registry and what is live.
@@ -29,16 +29,16 @@ pub async fn route(quern: &Arc<Quern>, model: &str, request: RouteRequest) -> Re
 async fn route_one(quern: &Arc<Quern>, model: &str, request: RouteRequest) -> Result<Routed> {
     let _one_at_a_time = quern.applying.lock().await;
     if let Some(trouble) = quern.following.unreadable() {
-        return Err(Error::Refused(format!("{trouble}; nothing can be changed here on top of it")));
+        return Err(Error::refused(format!("{trouble}; nothing can be changed here on top of it")));
     }
     let live = quern.live();
     let Some(old) = live.models.get(model) else {
         let known = suggest(model, live.models.keys().map(String::as_str));
-        return Err(Error::NotFound(format!("unknown model `{model}`; {known}")));
+        return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
     };
     let declared = &live.catalog.definitions.models[model];
     if declared.route.is_none() {
-        return Err(Error::Refused(format!(
+        return Err(Error::refused(format!(
             "model `{model}` has no route; declare its `route` with `weights` ({}:{}) and apply",
             declared.loc.file, declared.loc.line
         )));
@@ -49,18 +49,16 @@ async fn route_one(quern: &Arc<Quern>, model: &str, request: RouteRequest) -> Re
         for version in request.weights.keys() {
             if old.place(version).is_none() {
                 let known = suggest(version, old.versions.iter().map(|known| known.version.as_str()));
-                return Err(Error::NotFound(format!("model `{model}` has no version `{version}`; {known}")));
+                return Err(Error::not_found(format!("model `{model}` has no version `{version}`; {known}")));
             }
         }
         if request.weights.values().all(|weight| *weight == 0) {
-            return Err(Error::Invalid(
-                "every weight is 0, so no version would answer; give one a weight".into(),
-            ));
+            return Err(Error::invalid("every weight is 0, so no version would answer; give one a weight"));
         }
         set.insert(model.to_owned(), request.weights.into_iter().collect());
     }
     let weights = set.get(model).map(Vec::as_slice);
-    let new = LiveModel::new(declared, old.versions.clone(), weights).map_err(Error::Definitions)?;
+    let new = LiveModel::new(declared, old.versions.clone(), weights).map_err(Error::definitions)?;
     let shares = new
         .versions
         .iter()

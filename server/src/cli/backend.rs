@@ -13,7 +13,7 @@ use axum::http::{Request, header};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use quern::Client;
-use quern::wire::{Catalogue, ErrorReply};
+use quern_wire::{Catalogue, ErrorReply};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tower::ServiceExt;
@@ -40,7 +40,7 @@ impl Backend {
         let settings = options.settings(directory, None)?;
         if let Some((server, client)) = Server::find(&settings.data).await {
             if server.repository != settings.repository {
-                return Err(Failure::Here(Error::Refused(format!(
+                return Err(Failure::Here(Error::refused(format!(
                     "the server at {} has the data folder {} open and serves {}, not {}",
                     server.url,
                     settings.data.display(),
@@ -133,7 +133,7 @@ fn lines<Line: DeserializeOwned>(body: BodyDataStream) -> impl Stream<Item = Res
 }
 
 fn internal(error: impl std::fmt::Display) -> Failure {
-    Failure::Here(Error::Internal(error.to_string()))
+    Failure::Here(Error::broken(error.to_string()))
 }
 
 /// The server that has a data folder open, as it says so there.

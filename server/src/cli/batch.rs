@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
-use quern::wire::BatchCommand;
+use quern_wire::BatchCommand;
 use serde::Serialize;
 
 use super::Options;

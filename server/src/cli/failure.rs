@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use quern::wire::{Code, ErrorReply};
+use quern_wire::{Code, ErrorReply};
 
 use super::output::print_json;
 use crate::error::Error;
@@ -34,7 +34,10 @@ impl Failure {
                 eprintln!("error: {message}\n\nFor more information, try '--help'.");
                 return ExitCode::from(EXIT_USAGE);
             }
-            Failure::Here(error) => crate::api::error::reply(error),
+            // Who runs the command owns the machine: the cause is told here, since no log has it.
+            Failure::Here(error) => {
+                ErrorReply { error: error.to_string(), ..crate::api::error::reply(error) }
+            }
             Failure::There(quern::Error::Server(reply)) => ErrorReply::clone(reply),
             Failure::There(error) => ErrorReply::new(Code::Unavailable, error.to_string()),
         };

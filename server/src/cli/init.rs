@@ -16,12 +16,12 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 pub(super) fn run(directory: &Path) -> Result<()> {
-    let failed = |path: &Path, error: std::io::Error| Error::Invalid(format!("{}: {error}", path.display()));
+    let failed = |path: &Path, error: std::io::Error| Error::invalid(format!("{}: {error}", path.display()));
     for (name, _) in FILES {
         let path = directory.join(name);
         if path.exists() && name != ".gitignore" {
             return Err(
-                Error::Refused(format!("{} is there already; nothing was written", path.display())).into()
+                Error::refused(format!("{} is there already; nothing was written", path.display())).into()
             );
         }
     }

@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     }
     bar.clear();
     let cause = "materialize broke off; run it again, it goes on where it stopped";
-    Err(Error::Unavailable(cause.to_owned()).into())
+    Err(Error::unavailable(cause.to_owned()).into())
 }
 
 /// One bar for all views, shown where stderr is a terminal.

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use quern::wire::Checked;
+use quern_wire::Checked;
 
 use self::backend::Backend;
 use self::failure::{Failure, Result};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use quern::wire::{
+use quern_wire::{
     Catalogue, ColumnInfo, FeatureVectors, OnlineFeatures, OnlineFeaturesRequest, PredictRequest,
     Predictions, Status,
 };
@@ -220,7 +220,7 @@ fn read_instances(file: &Path, assignments: &[(String, String)]) -> Result<Vec<M
     if let Some((column, _)) = assignments.first() {
         return Err(Failure::Usage(format!("`{column}=…` and --instances exclude each other")));
     }
-    let wrong = |cause: String| Error::Invalid(format!("{}: {cause}", file.display()));
+    let wrong = |cause: String| Error::invalid(format!("{}: {cause}", file.display()));
     let text = fs::read(file).map_err(|error| wrong(error.to_string()))?;
     let value: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
     // A whole request as the server takes it will do as well.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use quern::wire::{RouteRequest, Routed};
+use quern_wire::{RouteRequest, Routed};
 
 use super::Options;
 use super::backend::Backend;

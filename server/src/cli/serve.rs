@@ -28,7 +28,7 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     let quern = open_here(settings).await?;
     let listener = TcpListener::bind(listen)
         .await
-        .map_err(|error| Error::Invalid(format!("nothing can listen at {listen}: {error}")))?;
+        .map_err(|error| Error::invalid(format!("nothing can listen at {listen}: {error}")))?;
     let url = format!("http://{}", reachable(listener.local_addr().map_err(Error::from)?));
     // Before anybody hears of us: who is told to stop right after must end in good order, too.
     let stop = told_to_stop()?;

@@ -16,8 +16,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
-use quern::wire::ColumnInfo;
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
+use quern_wire::ColumnInfo;
 
 use super::failure::Result;
 use super::materialize::rows_bar;
@@ -48,7 +48,7 @@ impl Table {
     /// Opens a Parquet or CSV file, which messages call `what`. Columns that are `known` have their type in a CSV file.
     pub(super) fn open(what: &str, path: &Path, known: &[ColumnInfo]) -> Result<Table> {
         let place = format!("{what} {}", path.display());
-        let wrong = move |cause: String| Error::Invalid(format!("{place}: {cause}"));
+        let wrong = move |cause: String| Error::invalid(format!("{place}: {cause}"));
         let mut file = File::open(path).map_err(|error| wrong(error.to_string()))?;
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("parquet") => {
@@ -97,7 +97,7 @@ impl Output {
     pub(super) fn create(path: &Path, schema: &SchemaRef, bar: Option<ProgressBar>) -> Result<Output> {
         let temporary = path.with_added_extension("part");
         let file = File::create(&temporary)
-            .map_err(|error| Error::Invalid(format!("{} cannot be written: {error}", temporary.display())))?;
+            .map_err(|error| Error::invalid(format!("{} cannot be written: {error}", temporary.display())))?;
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::LZ4_RAW)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
@@ -123,7 +123,7 @@ impl Output {
     pub(super) fn finish(self) -> Result<(u64, usize)> {
         let file = self.writer.into_inner().map_err(Error::from)?;
         let kept = file.sync_all().and_then(|()| fs::rename(&self.temporary, &self.path));
-        kept.map_err(|error| Error::Invalid(format!("{} cannot be written: {error}", self.path.display())))?;
+        kept.map_err(|error| Error::invalid(format!("{} cannot be written: {error}", self.path.display())))?;
         Ok((self.rows, self.columns))
     }
 }

@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use clap::Args;
 use futures::StreamExt;
 use indicatif::ProgressBar;
-use quern::wire::TrainingSetCommand;
+use quern_wire::TrainingSetCommand;
 use serde::Serialize;
 
 use super::Options;

@@ -45,16 +45,17 @@ impl Runtime {
     /// it is loaded, later calls return it whatever they name.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: what to do about it.
+    /// `Kind::Unavailable`: what to do about it.
     pub fn load(path: Option<&Path>) -> Result<Runtime> {
         static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
         let mut loaded = LOADED.lock();
         if let Some(runtime) = &*loaded {
             return Ok(runtime.clone());
         }
-        let library = library::find(path).map_err(Error::Unavailable)?;
+        let library = library::find(path).map_err(Error::unavailable)?;
         let failed = |cause: String| {
-            Error::Unavailable(format!("ONNX Runtime does not load from {}: {cause}", library.display()))
+            Error::unavailable(format!("ONNX Runtime does not load from {}", library.display()))
+                .because(cause)
         };
         let builder = ort::init_from(&library).map_err(|error| failed(error.to_string()))?;
         let environment =

@@ -179,7 +179,7 @@ impl Model {
             [Stage { does: Does::Run(onnx), .. }] if self.is_file => {
                 Ok(onnx.fit.vectors(features, inputs, rows)?)
             }
-            _ => Err(Error::Invalid("an ensemble takes columns, not the tensors of one model".into())),
+            _ => Err(Error::invalid("an ensemble takes columns, not the tensors of one model")),
         }
     }
 
@@ -187,7 +187,7 @@ impl Model {
     /// sessions are taken, waits: on a thread of an async runtime, call [`predict`].
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for a null that the model has no value for.
+    /// `Kind::InvalidArgument` for a null that the model has no value for.
     pub fn predict(&self, vectors: &RecordBatch) -> Result<Predictions> {
         let mut columns = vectors.columns().to_vec();
         for stage in &self.stages {
@@ -212,7 +212,7 @@ impl Model {
 /// Predicts without ever blocking the async runtime.
 ///
 /// # Errors
-/// As [`Model::predict`]; [`Error::Overloaded`](crate::Error::Overloaded) and [`Error::Late`](crate::Error::Late) as
+/// As [`Model::predict`]; `Kind::Overloaded` and `Kind::Late` as
 /// `limits` have it.
 pub async fn predict(model: &Model, vectors: &RecordBatch, limits: Limits) -> Result<Predictions> {
     // One file reads the vector and gives its outputs as they are: nothing to sort out.

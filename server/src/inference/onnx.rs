@@ -187,7 +187,7 @@ pub(super) fn run(
     rows: usize,
     options: Option<&RunOptions<NoSelectedOutputs>>,
 ) -> Result<RecordBatch> {
-    let failed = |error: ort::Error| Error::Internal(format!("ONNX Runtime: {}", error.message()));
+    let failed = |error: ort::Error| Error::internal("ONNX Runtime", error.message());
     let inputs: Vec<SessionInputValue<'_>> = inputs.into_iter().map(input).collect::<Result<_>>()?;
     let timer = metrics().inference.start_timer();
     let outputs = match options {
@@ -199,7 +199,7 @@ pub(super) fn run(
     let mut columns = Vec::with_capacity(outputs.len());
     for (name, value) in &outputs {
         let column = outputs::column(&value, rows)
-            .map_err(|cause| Error::Internal(format!("the model's output `{name}` {cause}")))?;
+            .map_err(|cause| Error::broken(format!("the model's output `{name}` {cause}")))?;
         columns.push((name, column, true));
     }
     Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
@@ -217,5 +217,5 @@ fn input(tensor: Tensor) -> Result<SessionInputValue<'static>> {
         // A text with a zero byte in it is the one value that ONNX Runtime does not take.
         TensorData::String(cells) => Onnx::from_string_array((shape, cells.as_slice())).map(Into::into),
     };
-    value.map_err(|error| Error::Invalid(format!("the model's input `{name}`: {}", error.message())))
+    value.map_err(|error| Error::invalid(format!("the model's input `{name}`: {}", error.message())))
 }

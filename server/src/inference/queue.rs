@@ -176,7 +176,7 @@ impl Queue {
     /// Runs at once where a session is free, else waits for its turn.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] where too many wait, [`Error::Late`] where the deadline passes.
+    /// `Kind::Overloaded` where too many wait, `Kind::Late` where the deadline passes.
     pub(super) async fn run(
         self: Arc<Self>,
         inputs: Vec<Tensor>,
@@ -240,7 +240,7 @@ impl Queue {
     fn admit(&self, state: &State, rows: usize, deadline: Option<Instant>) -> Result<()> {
         let (waiting, most) = (state.rows, self.batching.queue_rows as usize);
         if waiting > 0 && waiting + rows > most {
-            return Err(Error::Overloaded(format!(
+            return Err(Error::overloaded(format!(
                 "{waiting} rows wait for the model, and {most} may (`queue_rows` of its `batching`); ask again in a second"
             )));
         }
@@ -337,13 +337,12 @@ impl State {
 }
 
 fn late() -> Error {
-    Error::Late("the model did not answer in time".to_owned())
+    Error::late("the model did not answer in time")
 }
 
 fn no_time_left() -> Error {
-    Error::Overloaded(
-        "so many rows wait for the model that this request's time would be up; ask again in a second"
-            .to_owned(),
+    Error::overloaded(
+        "so many rows wait for the model that this request's time would be up; ask again in a second",
     )
 }
 

@@ -18,7 +18,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use super::{Ask, Given, Priority, Target};
 use crate::Quern;
 use crate::blocking::blocking;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::past::{Columns, Past, Rule};
 
 /// Rows that are looked up and predicted together.
@@ -59,7 +59,7 @@ impl Batch {
         let outputs = Arc::clone(&target.version().model.outputs);
         for output in outputs.fields() {
             if table.index_of(output.name()).is_ok() {
-                return Err(Error::Invalid(format!(
+                return Err(Error::invalid(format!(
                     "the table's column `{0}` and an output of model `{1}` share a name; rename or drop the table's \
                      column",
                     output.name(),
@@ -161,7 +161,7 @@ impl Batch {
         let answer = self.target.predict(quern, ask).await?;
         // Versions between which requests are divided may say different things; a table has one set of columns.
         if answer.outputs.schema().fields() != self.outputs.fields() {
-            return Err(Error::Refused(format!(
+            return Err(Error::refused(format!(
                 "the versions of model `{}` have different outputs; name one of them",
                 self.target.model().name
             )));
@@ -179,13 +179,9 @@ fn chunks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// Says where in the table an error's `instance 7` is counted from.
 fn within(first: usize, rows: &RecordBatch, error: Error) -> Error {
-    match error {
-        Error::Invalid(cause) if first > 0 => {
-            let last = first + rows.num_rows() - 1;
-            Error::Invalid(format!(
-                "rows {first} to {last} of the table, counted from the first of them: {cause}"
-            ))
-        }
-        other => other,
+    if first == 0 || error.kind() != Kind::InvalidArgument {
+        return error;
     }
+    let last = first + rows.num_rows() - 1;
+    error.told(|what| format!("rows {first} to {last} of the table, counted from the first of them: {what}"))
 }

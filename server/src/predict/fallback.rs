@@ -15,7 +15,7 @@ use super::answer::{Instances, indices};
 use super::live::{Fallback, Substitute};
 use super::{Part, Target};
 use crate::Quern;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::inference::Limits;
 use crate::serving::Vectors;
 
@@ -59,17 +59,14 @@ impl Cause {
     }
 
     fn of(error: &Error) -> Option<Cause> {
-        match error {
-            Error::Internal(_) => Some(Cause::Error),
-            Error::Late(_) => Some(Cause::Timeout),
-            Error::Overloaded(_) => Some(Cause::Overload),
-            Error::Unavailable(_) => Some(Cause::Unavailable),
-            Error::Invalid(_)
-            | Error::NotFound(_)
-            | Error::Definitions(_)
-            | Error::Refused(_)
-            | Error::TooLarge(_)
-            | Error::Rejected(_) => None,
+        match error.kind() {
+            Kind::Internal => Some(Cause::Error),
+            Kind::Late => Some(Cause::Timeout),
+            Kind::Overloaded => Some(Cause::Overload),
+            Kind::Unavailable => Some(Cause::Unavailable),
+            Kind::InvalidArgument | Kind::NotFound | Kind::Definitions | Kind::Refused | Kind::TooLarge => {
+                None
+            }
         }
     }
 }
@@ -124,7 +121,7 @@ impl Target {
                 place,
                 instances: &instances.pick(&places)?,
                 vectors: Some(vectors.pick(&places)?),
-                error: Error::Unavailable(format!("{detail}, and nothing else answers")),
+                error: Error::unavailable(format!("{detail}, and nothing else answers")),
                 reason: Reason { cause, detail },
             };
             parts.push(self.fall_back(quern, fallback, left, limits).await?);
@@ -201,7 +198,7 @@ impl<'a> Left<'a> {
     ) -> Result<Left<'a>> {
         match Cause::of(&error) {
             Some(cause) => {
-                let reason = Reason { cause, detail: error.to_string() };
+                let reason = Reason { cause, detail: error.said() };
                 Ok(Left { place, instances, vectors, reason, error })
             }
             None => Err(error),

@@ -159,7 +159,7 @@ fn fields(rows: &RecordBatch, name: &str) -> Vec<FieldRef> {
 fn add(known: &mut Vec<(FieldRef, Column)>, field: &FieldRef, name: String, from: Column) -> Result<()> {
     match known.iter().find(|(known, _)| *known.name() == name) {
         Some((known, _)) if known.data_type() == field.data_type() => Ok(()),
-        Some((known, _)) => Err(Error::Refused(format!(
+        Some((known, _)) => Err(Error::refused(format!(
             "the feature services that fed the model disagree: column `{name}` is {} and {}; ask for times in which \
              one of them did",
             type_name(known.data_type()),

@@ -75,7 +75,7 @@ impl Quern {
                 .column_by_name("arrived_at")
                 .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
                 .ok_or_else(|| {
-                    Error::Invalid(format!("{} is no file of predictions", file.path.display()))
+                    Error::invalid(format!("{} is no file of predictions", file.path.display()))
                 })?;
             let keep: BooleanArray =
                 arrived.values().iter().map(|at_us| Some(between.holds(*at_us))).collect();
@@ -91,5 +91,5 @@ impl Quern {
 /// A column of logged rows, by its name.
 pub(crate) fn column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a Arc<dyn arrow::array::Array>> {
     rows.column_by_name(name)
-        .ok_or_else(|| Error::Invalid(format!("a file of predictions has no column `{name}`")))
+        .ok_or_else(|| Error::invalid(format!("a file of predictions has no column `{name}`")))
 }

@@ -15,10 +15,10 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use chrono::Utc;
 use feature_defs::Source;
-use quern::wire::{PushReply, PushTo};
 use quern_engine::ViewPlan;
 use quern_engine::asof::KeyTable;
 use quern_engine::windows::Windows;
+use quern_wire::{PushReply, PushTo};
 
 use super::log::{Log, Memory, Order, Shared};
 use super::missing::Anew;
@@ -50,11 +50,8 @@ pub(super) fn commit(quern: &Arc<Quern>, jobs: Vec<Job>) {
         Err(error) => {
             let cause = error.to_string();
             tracing::error!(cause, pushes = jobs.len(), "pushed rows could not be committed");
-            let is_later = matches!(error, Error::Unavailable(_));
             for job in jobs {
-                let cause = cause.clone();
-                let error = if is_later { Error::Unavailable(cause) } else { Error::Internal(cause) };
-                let _ = job.answer.send(Err(error));
+                let _ = job.answer.send(Err(error.again().into()));
             }
         }
     }
@@ -100,8 +97,8 @@ pub(super) fn in_order(quern: &Quern) -> Result<(Order<'_>, Arc<Deployment>, i64
             return Ok((order, live, last));
         }
         if Instant::now() > give_up {
-            return Err(Error::Unavailable(
-                "other definitions were applied and are not live here yet; push again in a moment".into(),
+            return Err(Error::unavailable(
+                "other definitions were applied and are not live here yet; push again in a moment",
             ));
         }
         drop(order);
@@ -155,14 +152,14 @@ impl Group<'_> {
     fn admit(&mut self, push: &Push) -> Result<PushReply> {
         let source = super::source(self.live, &push.source)?;
         if push.rows.schema_ref() != &self.live.source_schemas[&source.name] {
-            return Err(Error::Unavailable(format!(
+            return Err(Error::unavailable(format!(
                 "the columns of source `{}` changed while the rows waited; push again",
                 source.name
             )));
         }
         for Position { part, from, .. } in &push.positions {
             if self.seen(&position_key(&source.name, part))? != *from {
-                return Err(Error::Refused(format!(
+                return Err(Error::refused(format!(
                     "the stream of source `{}` was read on already",
                     source.name
                 )));
@@ -177,7 +174,7 @@ impl Group<'_> {
                     return Ok(PushReply { accepted: 0, repeated: given, ..reply });
                 }
                 Some(_) => {
-                    return Err(Error::Refused(format!(
+                    return Err(Error::refused(format!(
                         "the idempotency key `{key}` was used for other rows; give each push its own"
                     )));
                 }

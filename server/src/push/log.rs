@@ -86,10 +86,9 @@ impl Log {
     pub(crate) fn check(&self) -> Result<()> {
         match self {
             Log::Local(_) | Log::Shared(_) => Ok(()),
-            Log::Nowhere => Err(Error::Refused(
+            Log::Nowhere => Err(Error::refused(
                 "this server's online store is shared, and rows pushed here would be in no other server's history: the \
-                 servers need a registry that they share too; set `registry: postgres://…` on each of them"
-                    .into(),
+                 servers need a registry that they share too; set `registry: postgres://…` on each of them",
             )),
         }
     }
@@ -233,7 +232,7 @@ impl Shared {
         if from == Some(to) || self.head.set_applied(from, to)? {
             return Ok(());
         }
-        Err(Error::Unavailable("the head changed in between; push again".into()))
+        Err(Error::unavailable("the head changed in between; push again"))
     }
 }
 

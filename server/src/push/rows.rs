@@ -11,9 +11,9 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_
 use arrow::compute::{nullif, take_record_batch};
 use arrow::datatypes::{Field, SchemaRef};
 use feature_defs::{Source, suggest};
-use quern::wire::Rejected;
 use quern_engine::ViewPlan;
 use quern_engine::schema::{conform, conforms, type_name};
+use quern_wire::Rejected;
 
 use super::Push;
 use crate::Deployment;
@@ -72,7 +72,7 @@ fn columns(
     rows: &RecordBatch,
     faults: &mut Faults,
 ) -> Result<Vec<ArrayRef>> {
-    let wrong = |what: String| Error::Invalid(format!("source `{}`: {what}", source.name));
+    let wrong = |what: String| Error::invalid(format!("source `{}`: {what}", source.name));
     for field in rows.schema_ref().fields() {
         if schema.field_with_name(field.name()).is_err() {
             let help = suggest(field.name(), schema.fields().iter().map(|field| field.name().as_str()));

@@ -193,7 +193,7 @@ impl SharedLog {
     /// Writes the commit after number `last`, all of it or nothing. It is on disk when this returns.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where another came in between, and where nobody knows whether it was written.
+    /// `Kind::Unavailable` where another came in between, and where nobody knows whether it was written.
     pub fn commit(&self, last: i64, rows: &[Logged], seen: &[(SeenKey, Seen)]) -> Result<()> {
         let mut history = Vec::with_capacity(rows.len());
         let mut online = Vec::with_capacity(rows.len());
@@ -223,7 +223,7 @@ impl SharedLog {
         let written = self.wait(answer(written.execute(&self.pool)))?;
         match written.rows_affected() {
             1 => Ok(()),
-            _ => Err(Error::Unavailable("another server pushed in between; push again".into())),
+            _ => Err(Error::unavailable("another server pushed in between; push again")),
         }
     }
 
@@ -268,19 +268,15 @@ async fn answer<T>(asked: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
 
 fn no_turn(error: sqlx::Error) -> Error {
     match &error {
-        sqlx::Error::Database(late) if late.code().as_deref() == Some("55P03") => Error::Unavailable(
-            "another server has held the log of pushed rows for too long; push again".into(),
-        ),
+        sqlx::Error::Database(late) if late.code().as_deref() == Some("55P03") => {
+            Error::unavailable("another server has held the log of pushed rows for too long; push again")
+        }
         _ => lost(error),
     }
 }
 
 fn lost(error: sqlx::Error) -> Error {
-    match Error::from(error) {
-        Error::Unavailable(cause) => Error::Unavailable(format!("the log of pushed rows: {cause}")),
-        Error::Internal(cause) => Error::Internal(format!("the log of pushed rows: {cause}")),
-        other => other,
-    }
+    Error::from(error).told(|what| format!("the log of pushed rows: {what}"))
 }
 
 /// Keys of one length, however long what they name is: PostgreSQL's index takes no more than a third of a page.

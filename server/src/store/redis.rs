@@ -156,13 +156,13 @@ impl Redis {
     /// Connects to the Redis at `address`. A look-up may take as long as `deadline`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) where it does not answer, [`Error::Refused`](crate::Error::Refused) where it holds another format.
+    /// `Kind::Unavailable` where it does not answer, `Kind::Refused` where it holds another format.
     pub async fn open(address: Address, deadline: Duration) -> Result<Arc<Redis>> {
         // The client's TLS asks for the process's cryptography; whoever came first has chosen the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         if let Some(hedge) = address.hedge.filter(|hedge| *hedge >= deadline) {
             let (hedge, deadline) = (hedge.as_millis(), deadline.as_millis());
-            return Err(Error::Invalid(format!(
+            return Err(Error::invalid(format!(
                 "the online store {address}: with option `hedge` of {hedge} ms no look-up would be asked twice, since each \
                  ends after {deadline} ms (`online_timeout`); give it less"
             )));

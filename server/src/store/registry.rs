@@ -239,7 +239,7 @@ impl Registry {
         let header: Option<(i64, String)> =
             on!(self.database, |pool| sqlx::query_as(header).bind(key).fetch_optional(pool))?;
         let Some((applied_at_us, fingerprint)) = header else {
-            return Err(Error::NotFound(format!("there is no apply {number}")));
+            return Err(Error::not_found(format!("there is no apply {number}")));
         };
         let weights = "SELECT model, version, weight FROM weights WHERE apply_number = $1";
         let mut set: Vec<(String, String, i64)> =
@@ -310,8 +310,8 @@ impl Registry {
     /// Writes an apply, whole or not at all. Its model files must be in [`Registry::artifacts`] already.
     ///
     /// # Errors
-    /// [`Error::Refused`] where its number is not the one after the latest: someone else applied in the meantime.
-    /// [`Error::Unavailable`] where the connection broke; whether it was written shows later.
+    /// `Kind::Refused` where its number is not the one after the latest: someone else applied in the meantime.
+    /// `Kind::Unavailable` where the connection broke; whether it was written shows later.
     pub async fn record(&self, apply: &Apply) -> Result<()> {
         let number = i64::try_from(apply.number).unwrap_or(i64::MAX);
         on!(self.database, |pool| async {
@@ -434,18 +434,20 @@ fn migrations(wanted: impl Fn(i64) -> bool) -> Migrator {
 
 fn failed(place: impl fmt::Display, cause: &Cause) -> Error {
     match cause.downcast_ref::<sqlx::Error>() {
-        Some(lost) if is_lost(lost) => Error::Unavailable(format!(
-            "the registry {place}: {cause}; is the database running, and can it be reached from here?"
-        )),
-        Some(_) => Error::Internal(format!("the registry {place}: {cause}")),
-        None => Error::Internal(format!(
-            "the registry {place}: {cause}; was it written by a later version of Quern?"
-        )),
+        Some(lost) if is_lost(lost) => Error::unavailable(format!(
+            "the registry {place} does not answer; is the database running, and can it be reached from here?"
+        ))
+        .because(cause.to_string()),
+        Some(_) => Error::internal(format!("the registry {place}"), cause.to_string()),
+        None => Error::internal(
+            format!("the registry {place} cannot be read; was it written by a later version of Quern?"),
+            cause.to_string(),
+        ),
     }
 }
 
 fn taken(number: u64) -> Error {
-    Error::Refused(format!(
+    Error::refused(format!(
         "another apply went live in the meantime, so this one can't be number {number}; plan again to see what is left to change"
     ))
 }
@@ -458,7 +460,7 @@ fn encode_schema(schema: &SchemaRef) -> Result<String> {
 }
 
 fn decode_schema(text: &str) -> Result<SchemaRef> {
-    let damaged = || Error::Internal("a source schema in the registry is damaged".to_owned());
+    let damaged = || Error::broken("a source schema in the registry is damaged");
     let bytes: Vec<u8> = text
         .as_bytes()
         .chunks(2)

@@ -93,9 +93,8 @@ impl Head {
             ColumnFamilyDescriptor::new(tail::TAIL, Options::default()),
             ColumnFamilyDescriptor::new(tail::SEEN, tail::seen_options()),
         ];
-        let db = DB::open_cf_descriptors(&options, folder, families).map_err(|e| {
-            Error::internal(format_args!("cannot open the online store {}", folder.display()), e)
-        })?;
+        let db = DB::open_cf_descriptors(&options, folder, families)
+            .map_err(|e| Error::internal(format!("cannot open the online store {}", folder.display()), e))?;
         let staging = folder.join("staging");
         // What an interrupted bulk load left behind was never part of the head.
         if staging.exists() {
@@ -114,7 +113,7 @@ impl Head {
             None => head.db.put_cf(head.meta(), "format", FORMAT)?,
             Some(found) if found == FORMAT => {}
             Some(found) => {
-                return Err(Error::Refused(format!(
+                return Err(Error::refused(format!(
                     "the online store {} has format {}, and this build reads format {}; remove the folder and \
                      materialize again",
                     folder.display(),
@@ -260,7 +259,7 @@ impl Head {
         let stored = self.db.get_cf(self.meta(), about(what, view))?;
         let read = |bytes: Vec<u8>| {
             let bytes = <[u8; 8]>::try_from(&bytes[..])
-                .map_err(|_| Error::Internal("the online store holds a broken instant".into()))?;
+                .map_err(|_| Error::broken("the online store holds a broken instant"))?;
             Ok(i64::from_be_bytes(bytes))
         };
         stored.map(read).transpose()

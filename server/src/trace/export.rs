@@ -39,7 +39,7 @@ impl Traces {
     /// Sends spans to the collector at `url`; to be called where an async runtime is.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for variables of OpenTelemetry that cannot be read. A collector that is not there is none.
+    /// `Kind::InvalidArgument` for variables of OpenTelemetry that cannot be read. A collector that is not there is none.
     pub(crate) fn start(url: &str) -> Result<Traces> {
         let ratio = std::env::var(SAMPLER_ARG).ok().filter(|text| !text.is_empty());
         let ratio = ratio.map_or(Ok(1.0), |text| share(&text))?;
@@ -48,7 +48,7 @@ impl Traces {
             .with_endpoint(url)
             .with_timeout(EXPORT_TIMEOUT)
             .build()
-            .map_err(|error| Error::Invalid(format!("setting `otlp`: {error}")))?;
+            .map_err(|error| Error::invalid(format!("setting `otlp`: {error}")))?;
         let mut resource = Resource::builder();
         // The builder reads the variable, but what it is told goes before.
         if std::env::var(SERVICE_NAME).map_or(true, |name| name.is_empty()) {
@@ -89,7 +89,7 @@ impl Traces {
 fn share(text: &str) -> Result<f64> {
     let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
     ratio.ok_or_else(|| {
-        Error::Invalid(format!(
+        Error::invalid(format!(
             "environment variable {SAMPLER_ARG}: `{text}` is not a share of traces from 0 to 1, as `0.1` is"
         ))
     })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_flight::FlightData;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use futures::{TryStreamExt, stream};
-use quern::wire::BatchCommand;
+use quern_wire::BatchCommand;
 use tonic::{Response, Status};
 
 use super::{Answer, Messages, SPINE_BYTES_MAX, encoded, guarded, receive_schema, refuse, unreadable};
@@ -36,7 +36,7 @@ pub(super) async fn exchange(
                     bytes += batch.get_array_memory_size();
                     if bytes > bytes_max {
                         let most = bytes_max >> 30;
-                        return Err(Error::TooLarge(format!(
+                        return Err(Error::too_large(format!(
                             "the table is larger than {most} GiB; send it in parts"
                         )));
                     }
@@ -56,7 +56,7 @@ pub(super) async fn exchange(
 /// What the rows' own stream said, on its way through the verb.
 fn told(status: Status) -> Error {
     match status.code() {
-        tonic::Code::ResourceExhausted => Error::TooLarge(status.message().to_owned()),
-        _ => Error::Invalid(status.message().to_owned()),
+        tonic::Code::ResourceExhausted => Error::too_large(status.message().to_owned()),
+        _ => Error::invalid(status.message().to_owned()),
     }
 }

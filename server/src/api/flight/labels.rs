@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::{FlightDescriptor, PutResult};
 use futures::{TryStreamExt, stream};
-use quern::wire::{LabelsCommand, LabelsReply};
+use quern_wire::{LabelsCommand, LabelsReply};
 use tonic::{Response, Status};
 
 use super::{Answer, Messages, guarded, read, receive_schema, refuse, unreadable};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_flight::{FlightData, FlightDescriptor, Ticket};
 use feature_defs::suggest;
-use quern::wire::PredictionsCommand;
+use quern_wire::PredictionsCommand;
 use tokio::sync::mpsc;
 use tonic::Response;
 
@@ -45,7 +45,7 @@ fn open(quern: &Arc<Quern>, command: &PredictionsCommand) -> Result<Joined> {
     // What a model that is gone said is there still.
     if !live.models.contains_key(model) && !quern.logged_models()?.contains(model) {
         let known = suggest(model, live.models.keys().map(String::as_str));
-        return Err(Error::NotFound(format!("unknown model `{model}`; {known}")));
+        return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
     }
     Joined::open(quern, model, Between { from_us: *from_us, to_us: *to_us }, *labelled)
 }

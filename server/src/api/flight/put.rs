@@ -6,12 +6,12 @@ use std::sync::Arc;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::{FlightDescriptor, PutResult};
 use futures::{TryStreamExt, stream};
-use quern::wire::{PushCommand, PushReply};
+use quern_wire::{PushCommand, PushReply};
 use tonic::{Response, Status};
 
 use super::{Answer, Messages, guarded, receive_schema, refuse, unreadable};
 use crate::Quern;
-use crate::error::Error;
+use crate::error::{Error, NoneTaken};
 use crate::push::{Push, push, source};
 
 /// An upload under way.
@@ -29,7 +29,7 @@ pub(super) async fn put(
 ) -> Answer<Messages<PutResult>> {
     let command = descriptor.map(|descriptor| descriptor.cmd).unwrap_or_default();
     let command: PushCommand = serde_json::from_slice(&command).map_err(|error| {
-        refuse(&Error::Invalid(format!(
+        refuse(&Error::invalid(format!(
             "the flight descriptor's command is not {{\"push_source_name\": \"…\", \"to\": \"online_and_offline\"}}: {error}"
         )))
     })?;
@@ -67,8 +67,11 @@ impl Upload {
         };
         let reply = match push(&self.quern, pushed).await {
             // The rows of the batches to come may be better.
-            Err(Error::Rejected(rejected)) => PushReply { rejected, ..PushReply::default() },
-            other => other.map_err(|error| refuse(&error))?,
+            Err(error) => match error.facts() {
+                Some(NoneTaken(rejected)) => PushReply { rejected: rejected.clone(), ..PushReply::default() },
+                None => return Err(refuse(&error)),
+            },
+            Ok(reply) => reply,
         };
         let reply = PushReply { batch: Some(batch), ..reply };
         let app_metadata = serde_json::to_vec(&reply).map_err(|e| Status::internal(e.to_string()))?;

@@ -27,8 +27,8 @@ pub(crate) fn labels(labels: &[Map<String, Value>]) -> Result<RecordBatch> {
     });
     let columns = columns.collect::<Result<Vec<_>>>()?;
     if columns.is_empty() {
-        return Err(Error::Invalid(
-            "`labels` is empty; give each as in `{\"request_id\": \"…\", \"row\": 0, \"label\": 1.0}`".into(),
+        return Err(Error::invalid(
+            "`labels` is empty; give each as in `{\"request_id\": \"…\", \"row\": 0, \"label\": 1.0}`",
         ));
     }
     Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
@@ -48,7 +48,7 @@ fn column(name: &str, cells: &[&Value]) -> Result<ArrayRef> {
             Arc::new(cells.iter().map(|cell| cell.as_str()).collect::<StringArray>())
         }
         () => {
-            return Err(Error::Invalid(format!(
+            return Err(Error::invalid(format!(
                 "the labels' column `{name}` must be all numbers, all texts or all `true` and `false`"
             )));
         }

@@ -31,7 +31,7 @@ pub(crate) fn body<'a, const N: usize>(
     ignored: &[&str],
 ) -> Result<[Option<Json<'a>>; N]> {
     let json = serde_json::from_slice(body)
-        .map_err(|error| Error::Invalid(format!("the body is not valid JSON: {error}")))?;
+        .map_err(|error| Error::invalid(format!("the body is not valid JSON: {error}")))?;
     object(json, "the body", keys, ignored)
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn object<'a, const N: usize>(
     ignored: &[&str],
 ) -> Result<[Option<Json<'a>>; N]> {
     let Json::Object(entries) = json else {
-        return Err(Error::Invalid(format!(
+        return Err(Error::invalid(format!(
             "{what} must be a JSON object with `{}`, found {json}",
             keys.join("`, `")
         )));
@@ -55,11 +55,11 @@ pub(crate) fn object<'a, const N: usize>(
     for (key, value) in entries {
         match keys.iter().position(|known| *known == key) {
             Some(place) if found[place].is_some() => {
-                return Err(Error::Invalid(format!("`{key}` is given twice")));
+                return Err(Error::invalid(format!("`{key}` is given twice")));
             }
             Some(place) => found[place] = Some(value),
             None if ignored.contains(&key.as_ref()) => {}
-            None => return Err(Error::Invalid(format!("unknown key `{key}`; {}", suggest(&key, keys)))),
+            None => return Err(Error::invalid(format!("unknown key `{key}`; {}", suggest(&key, keys)))),
         }
     }
     Ok(found)
@@ -71,7 +71,7 @@ impl Json<'_> {
         match json {
             None | Some(Json::Null) => Ok(false),
             Some(Json::Bool(flag)) => Ok(*flag),
-            Some(other) => Err(Error::Invalid(format!("`{key}`: expected true or false, found {other}"))),
+            Some(other) => Err(Error::invalid(format!("`{key}`: expected true or false, found {other}"))),
         }
     }
 }

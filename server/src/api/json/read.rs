@@ -40,7 +40,7 @@ pub(crate) fn micros_now() -> i64 {
 /// The first instance that is not so, by its index, the column, what was expected and what was found.
 pub(crate) fn instances(wanted: &Inputs<'_>, instances: &Json<'_>, arrival_us: i64) -> Result<Asked> {
     let Json::Array(rows) = instances else {
-        return Err(Error::Invalid(format!("`instances`: expected an array of objects, found {instances}")));
+        return Err(Error::invalid(format!("`instances`: expected an array of objects, found {instances}")));
     };
     limit(rows.len())?;
     let fields = wanted.schema.fields();
@@ -48,7 +48,7 @@ pub(crate) fn instances(wanted: &Inputs<'_>, instances: &Json<'_>, arrival_us: i
     let mut cells: Vec<Option<&Json<'_>>> = vec![None; rows.len() * (fields.len() + 1)];
     for (row, instance) in rows.iter().enumerate() {
         let Json::Object(entries) = instance else {
-            return Err(Error::Invalid(format!(
+            return Err(Error::invalid(format!(
                 "instance {row}: expected an object with {}, found {instance}",
                 needed(wanted)
             )));
@@ -61,7 +61,7 @@ pub(crate) fn instances(wanted: &Inputs<'_>, instances: &Json<'_>, arrival_us: i
             };
             let cell = &mut cells[place * rows.len() + row];
             if cell.replace(value).is_some() {
-                return Err(Error::Invalid(format!("instance {row}: column `{name}` is given twice")));
+                return Err(Error::invalid(format!("instance {row}: column `{name}` is given twice")));
             }
         }
     }
@@ -103,7 +103,7 @@ pub(crate) fn columns(
     for (name, values) in entries {
         let place = place(wanted, name).ok_or_else(|| unknown(wanted, &format!("`{what}`"), name))?;
         if given[place].replace(values.iter().collect()).is_some() {
-            return Err(Error::Invalid(format!("column `{name}` is given twice")));
+            return Err(Error::invalid(format!("column `{name}` is given twice")));
         }
     }
     let times = given.pop().flatten().unwrap_or_else(|| vec![&Json::Null; rows]);
@@ -121,19 +121,19 @@ pub(super) type Arrays<'j> = (Vec<(&'j str, &'j [Json<'j>])>, usize);
 /// Reads `json`, which is called `what`, as columns of one length.
 pub(super) fn arrays<'j>(what: &str, json: &'j Json<'j>) -> Result<Arrays<'j>> {
     let Json::Object(entries) = json else {
-        return Err(Error::Invalid(format!("`{what}`: expected an object of arrays, found {json}")));
+        return Err(Error::invalid(format!("`{what}`: expected an object of arrays, found {json}")));
     };
     let mut columns: Vec<(&str, &[Json<'_>])> = Vec::with_capacity(entries.len());
     for (name, values) in entries {
         let Json::Array(values) = values else {
-            return Err(Error::Invalid(format!(
+            return Err(Error::invalid(format!(
                 "column `{name}`: expected an array of values, found {values}"
             )));
         };
         if let Some((first, known)) = columns.first()
             && known.len() != values.len()
         {
-            return Err(Error::Invalid(format!(
+            return Err(Error::invalid(format!(
                 "column `{name}` has {} values and column `{first}` has {}; all have one for each row",
                 values.len(),
                 known.len()
@@ -162,7 +162,7 @@ pub(crate) fn limit(rows: usize) -> Result<()> {
     if rows <= INSTANCES_MAX {
         return Ok(());
     }
-    Err(Error::TooLarge(format!(
+    Err(Error::too_large(format!(
         "the request brings {rows} instances, at most {INSTANCES_MAX} are answered at a time: split it, or pull a \
          training set over Arrow Flight"
     )))
@@ -177,11 +177,11 @@ fn place(wanted: &Inputs<'_>, name: &str) -> Option<usize> {
 
 fn unknown(wanted: &Inputs<'_>, of: &str, name: &str) -> Error {
     let known = wanted.schema.fields().iter().map(|field| field.name().as_str()).chain([EVENT_TIMESTAMP]);
-    Error::Invalid(format!("{of}: unknown column `{name}`; {}", suggest(name, known)))
+    Error::invalid(format!("{of}: unknown column `{name}`; {}", suggest(name, known)))
 }
 
 fn missing(wanted: &Inputs<'_>, of: &str, name: &str) -> Error {
-    Error::Invalid(format!("{of}column `{name}` is missing; {} needs {}", named(wanted), needed(wanted)))
+    Error::invalid(format!("{of}column `{name}` is missing; {} needs {}", named(wanted), needed(wanted)))
 }
 
 fn named(wanted: &Inputs<'_>) -> String {
@@ -216,7 +216,7 @@ pub(super) struct Misfit {
 impl Misfit {
     fn of(self, row_is: &str, column: &str) -> Error {
         let Misfit { row, expected, found } = self;
-        Error::Invalid(format!("{row_is} {row}: column `{column}`: expected {expected}, found {found}"))
+        Error::invalid(format!("{row_is} {row}: column `{column}`: expected {expected}, found {found}"))
     }
 }
 
@@ -236,7 +236,7 @@ fn misfit(row: usize, dtype: &DataType, found: &Json<'_>) -> Misfit {
 /// The first value of another type, what was expected and what was found.
 pub(crate) fn cells(name: &str, dtype: &DataType, cells: &[&Json<'_>]) -> Result<ArrayRef> {
     column(dtype, cells).map_err(|Misfit { row, expected, found }| {
-        Error::Invalid(format!("input `{name}`, value {row}: expected {expected}, found {found}"))
+        Error::invalid(format!("input `{name}`, value {row}: expected {expected}, found {found}"))
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Fields, Schema};
 use feature_defs::suggest;
-use quern::wire::Rejected;
+use quern_wire::Rejected;
 
 use super::Json;
 use super::read::{INSTANCES_MAX, arrays, column};
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 pub(crate) fn rows(schema: &Schema, df: &Json<'_>) -> Result<(RecordBatch, Vec<Rejected>)> {
     let (given, rows) = arrays("df", df)?;
     if rows > INSTANCES_MAX {
-        return Err(Error::TooLarge(format!(
+        return Err(Error::too_large(format!(
             "the push brings {rows} rows, at most {INSTANCES_MAX} are taken at a time: split it, or push over Arrow Flight"
         )));
     }
@@ -27,18 +27,16 @@ pub(crate) fn rows(schema: &Schema, df: &Json<'_>) -> Result<(RecordBatch, Vec<R
     for (name, cells) in given {
         let Some((_, field)) = schema.fields().find(name) else {
             let known = schema.fields().iter().map(|field| field.name().as_str());
-            return Err(Error::Invalid(format!("`df`: unknown column `{name}`; {}", suggest(name, known))));
+            return Err(Error::invalid(format!("`df`: unknown column `{name}`; {}", suggest(name, known))));
         };
         if fields.contains(field) {
-            return Err(Error::Invalid(format!("column `{name}` is given twice")));
+            return Err(Error::invalid(format!("column `{name}` is given twice")));
         }
         columns.push(lenient(field, cells, &mut rejected)?);
         fields.push(Arc::clone(field));
     }
     if columns.is_empty() {
-        return Err(Error::Invalid(
-            "`df` has no columns; give an array for each column of the source".into(),
-        ));
+        return Err(Error::invalid("`df` has no columns; give an array for each column of the source"));
     }
     Ok((RecordBatch::try_new(Arc::new(Schema::new(Fields::from(fields))), columns)?, rejected))
 }
@@ -82,5 +80,5 @@ fn lenient(field: &Field, cells: &[Json<'_>], rejected: &mut Vec<Rejected>) -> R
         }
     }
     column(field.data_type(), &cells)
-        .map_err(|misfit| Error::Internal(format!("column `{}`: expected {}", field.name(), misfit.expected)))
+        .map_err(|misfit| Error::broken(format!("column `{}`: expected {}", field.name(), misfit.expected)))
 }

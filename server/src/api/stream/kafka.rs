@@ -23,7 +23,7 @@ const PARTITIONS_EVERY: Duration = Duration::from_secs(60);
 
 impl From<KafkaError> for Error {
     fn from(error: KafkaError) -> Self {
-        Error::Unavailable(format!("Kafka: {error}"))
+        Error::unavailable("Kafka").because(error)
     }
 }
 
@@ -78,7 +78,7 @@ async fn partitions(config: ClientConfig, topic: String) -> Result<Vec<i32>> {
         let partitions = found.map(|topic| topic.partitions().iter().map(|p| p.id()).collect::<Vec<_>>());
         partitions
             .filter(|partitions| !partitions.is_empty())
-            .ok_or_else(|| Error::NotFound(format!("Kafka has no topic `{topic}`")))
+            .ok_or_else(|| Error::not_found(format!("Kafka has no topic `{topic}`")))
     });
     asking.await.map_err(|error| Error::internal("asking Kafka for partitions", error))?
 }

@@ -16,7 +16,7 @@ const FIELD: &str = "json";
 
 /// Reads the stream until something fails.
 pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
-    let failed = |error: redis::RedisError| Error::Unavailable(format!("Redis: {error}"));
+    let failed = |error: redis::RedisError| Error::unavailable("Redis").because(error);
     let client = redis::Client::open(stream.servers.as_str()).map_err(failed)?;
     // Waiting for entries is no failure.
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);

@@ -60,20 +60,20 @@ fn find<'a>(tensors: &'a [Tensor], name: &str) -> Option<&'a Tensor> {
 /// How many instances the tensors bring, all alike.
 fn rows(tensors: &[Tensor]) -> Result<usize> {
     let Some(first) = tensors.first() else {
-        return Err(Error::Invalid("`inputs` is empty: give a tensor for each column".into()));
+        return Err(Error::invalid("`inputs` is empty: give a tensor for each column"));
     };
     if tensors.len() > TENSORS_MAX {
         let found = tensors.len();
-        return Err(Error::TooLarge(format!(
+        return Err(Error::too_large(format!(
             "the request brings {found} tensors, at most {TENSORS_MAX} are read"
         )));
     }
     for (i, tensor) in tensors.iter().enumerate() {
         if tensors[..i].iter().any(|before| before.name == tensor.name) {
-            return Err(Error::Invalid(format!("input `{}` is given twice", tensor.name)));
+            return Err(Error::invalid(format!("input `{}` is given twice", tensor.name)));
         }
         if tensor.shape[0] != first.shape[0] {
-            return Err(Error::Invalid(format!(
+            return Err(Error::invalid(format!(
                 "input `{}` has {} rows and input `{}` has {}; all have one for each instance",
                 tensor.name, tensor.shape[0], first.name, first.shape[0]
             )));
@@ -84,13 +84,13 @@ fn rows(tensors: &[Tensor]) -> Result<usize> {
 
 fn batch(schema: &SchemaRef, tensors: &[Tensor], rows: usize) -> Result<RecordBatch> {
     let column = |field: &FieldRef| {
-        let tensor = find(tensors, field.name()).ok_or_else(|| Error::Internal("a tensor is lost".into()))?;
+        let tensor = find(tensors, field.name()).ok_or_else(|| Error::broken("a tensor is lost"))?;
         tensor.column(field.data_type())
     };
     let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
-        .map_err(|error| Error::Invalid(error.to_string()))
+        .map_err(|error| Error::invalid(error.to_string()))
 }
 
 /// The query times; null is the arrival.
@@ -102,7 +102,7 @@ fn times(tensor: &Tensor, arrival_us: i64) -> Result<Vec<i64>> {
 
 /// The cells of one of the model's own inputs.
 fn cells(port: &Port, tensors: &[Tensor]) -> Result<ArrayRef> {
-    let lost = || Error::Internal(format!("the model's input `{}` is lost", port.name));
+    let lost = || Error::broken(format!("the model's input `{}` is lost", port.name));
     let tensor = find(tensors, &port.name).ok_or_else(lost)?;
     tensor.values(&port.element.arrow_type().ok_or_else(lost)?)
 }
@@ -157,7 +157,7 @@ fn none_of_all(target: &Target, signature: &Signature, tensors: &[Tensor]) -> Er
         let ports: Vec<String> = signature.inputs.iter().map(port).collect();
         text += &format!("; or what the model itself takes: {}", ports.join(", "));
     }
-    Error::Invalid(text)
+    Error::invalid(text)
 }
 
 fn port(port: &Port) -> String {

@@ -61,7 +61,7 @@ impl Datatype {
         let found = Self::ALL.into_iter().find(|(_, known, ..)| *known == datatype);
         found.map(|(found, ..)| found).ok_or_else(|| {
             let known = suggest(datatype, Self::ALL.into_iter().map(|(_, known, ..)| known));
-            Error::Invalid(format!("input `{name}`: unknown datatype `{datatype}`; {known}"))
+            Error::invalid(format!("input `{name}`: unknown datatype `{datatype}`; {known}"))
         })
     }
 

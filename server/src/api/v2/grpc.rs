@@ -31,7 +31,7 @@ use super::{NO_STATISTICS, applied_not_loaded};
 use crate::Quern;
 use crate::api::error::grpc_status;
 use crate::api::terms::Terms;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::predict::Target;
 
 /// What reads requests, compressed or not, of up to `body_bytes_max` once they are read. Replies are as they are: every
@@ -111,7 +111,7 @@ async fn model_ready(quern: Arc<Quern>, request: Request<ModelRequest>) -> Resul
     match find(&quern, name, version) {
         Ok(_) => Ok(ReadyResponse { ready: true }),
         // The reply has a word for it.
-        Err(Error::NotFound(_)) => Ok(ReadyResponse { ready: false }),
+        Err(error) if error.kind() == Kind::NotFound => Ok(ReadyResponse { ready: false }),
         Err(error) => Err(error),
     }
 }
@@ -235,7 +235,7 @@ async fn infer(
     for output in &request.outputs {
         refuse_shared_memory(&output.name, &output.parameters)?;
         if output.parameters.contains_key("classification") {
-            return Err(Error::Invalid(format!(
+            return Err(Error::invalid(format!(
                 "output `{}`: `classification` is not built; take the output itself",
                 output.name
             )));
@@ -265,7 +265,7 @@ async fn infer(
 fn set(terms: &mut Terms, parameters: &Parameters) -> Result<()> {
     let get = |name: &str| parameters.get(name).and_then(|parameter| parameter.choice.as_ref());
     let wrong = |name: &str, expected: &str, found: &Choice| {
-        Error::Invalid(format!("parameter `{name}`: expected {expected}, found {found:?}"))
+        Error::invalid(format!("parameter `{name}`: expected {expected}, found {found:?}"))
     };
     match get("timeout") {
         None => {}
@@ -296,7 +296,7 @@ fn refuse_shared_memory(tensor: &str, parameters: &Parameters) -> Result<()> {
 fn tensors(inputs: Vec<InferInputTensor>, raw: &[Bytes]) -> Result<Vec<Tensor>> {
     if !raw.is_empty() && raw.len() != inputs.len() {
         let (raw, inputs) = (raw.len(), inputs.len());
-        return Err(Error::Invalid(format!(
+        return Err(Error::invalid(format!(
             "`raw_input_contents` has {raw} and `inputs` {inputs} entries; it has one for each, or none"
         )));
     }
@@ -305,7 +305,7 @@ fn tensors(inputs: Vec<InferInputTensor>, raw: &[Bytes]) -> Result<Vec<Tensor>> 
         refuse_shared_memory(&input.name, &input.parameters)?;
         match (raw.get(i), input.contents) {
             (Some(raw), None) => head.with_raw(raw),
-            (Some(_), Some(_)) => Err(Error::Invalid(format!(
+            (Some(_), Some(_)) => Err(Error::invalid(format!(
                 "input `{}`: give either `contents` or `raw_input_contents`, not both",
                 input.name
             ))),

@@ -69,7 +69,7 @@ pub(super) async fn config(State(quern): State<Arc<Quern>>, Path(named): Path<Na
 
 pub(super) async fn stats(State(quern): State<Arc<Quern>>, Path(named): Path<Named>) -> ApiResult<Response> {
     named.find(&quern)?;
-    Err(Error::NotFound(NO_STATISTICS.into()).into())
+    Err(Error::not_found(NO_STATISTICS).into())
 }
 
 /// Every model; all are ready.
@@ -123,7 +123,7 @@ fn split<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(&'a [u8], &'a [u8])
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && encoding != "identity"
     {
-        return Err(Error::Invalid(format!(
+        return Err(Error::invalid(format!(
             "the body is compressed ({encoding:?}); only `gzip` and `deflate` are read here, or the body as it is"
         )));
     }
@@ -131,7 +131,7 @@ fn split<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(&'a [u8], &'a [u8])
     let length = length.to_str().ok().and_then(|length| length.parse().ok());
     length.and_then(|length| body.split_at_checked(length)).ok_or_else(|| {
         let bytes = body.len();
-        Error::Invalid(format!(
+        Error::invalid(format!(
             "header `Inference-Header-Content-Length`: expected the length of the JSON, at most the body's {bytes} bytes"
         ))
     })
@@ -169,7 +169,7 @@ fn read(json: &[u8], mut raw: &[u8], mut terms: Terms) -> Result<Asked> {
     let id = match id {
         None | Some(Json::Null) => None,
         Some(Json::String(id)) => Some(id.into_owned()),
-        Some(other) => return Err(Error::Invalid(format!("`id`: expected a string, found {other}"))),
+        Some(other) => return Err(Error::invalid(format!("`id`: expected a string, found {other}"))),
     };
     if let Some(id) = id.as_ref().filter(|id| !id.is_empty()) {
         terms.request_id.clone_from(id);
@@ -181,7 +181,7 @@ fn read(json: &[u8], mut raw: &[u8], mut terms: Terms) -> Result<Asked> {
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
     if !raw.is_empty() {
         let left = raw.len();
-        return Err(Error::Invalid(format!(
+        return Err(Error::invalid(format!(
             "{left} bytes are left of the body; no input's `binary_data_size` has them"
         )));
     }
@@ -196,7 +196,7 @@ fn list<'a>(what: &str, json: Option<Json<'a>>) -> Result<Vec<Json<'a>>> {
     match json {
         None | Some(Json::Null) => Ok(Vec::new()),
         Some(Json::Array(items)) => Ok(items),
-        Some(other) => Err(Error::Invalid(format!("`{what}`: expected an array of objects, found {other}"))),
+        Some(other) => Err(Error::invalid(format!("`{what}`: expected an array of objects, found {other}"))),
     }
 }
 
@@ -210,7 +210,7 @@ fn tensor(input: Json<'_>, raw: &mut &[u8]) -> Result<Tensor> {
     let shape = shape.iter().map(|dim| match dim {
         Json::Int(dim) => Ok(*dim),
         other => {
-            Err(Error::Invalid(format!("input `{name}`: `shape`: expected a whole number, found {other}")))
+            Err(Error::invalid(format!("input `{name}`: `shape`: expected a whole number, found {other}")))
         }
     });
     let head = Head::new(&name, &datatype, &shape.collect::<Result<Vec<_>>>()?)?;
@@ -221,7 +221,7 @@ fn tensor(input: Json<'_>, raw: &mut &[u8]) -> Result<Tensor> {
             let cut = usize::try_from(size).ok().and_then(|size| raw.split_at_checked(size));
             let (cells, rest) = cut.ok_or_else(|| {
                 let left = raw.len();
-                Error::Invalid(format!(
+                Error::invalid(format!(
                     "input `{name}`: `binary_data_size` is {size}, and {left} bytes are left"
                 ))
             })?;
@@ -230,9 +230,9 @@ fn tensor(input: Json<'_>, raw: &mut &[u8]) -> Result<Tensor> {
         }
         (None, Some(data)) => head.with_json(&data),
         (Some(_), Some(_)) => {
-            Err(Error::Invalid(format!("input `{name}`: give either `data` or `binary_data_size`, not both")))
+            Err(Error::invalid(format!("input `{name}`: give either `data` or `binary_data_size`, not both")))
         }
-        (None, None) => Err(Error::Invalid(format!("input `{name}`: `data` is missing"))),
+        (None, None) => Err(Error::invalid(format!("input `{name}`: `data` is missing"))),
     }
 }
 
@@ -244,7 +244,7 @@ fn output(wanted: Json<'_>, all: bool) -> Result<(String, bool)> {
     let parameters = Parameters::of(&format!("output `{name}`: parameters"), parameters)?;
     parameters.refuse_shared_memory(&name)?;
     if parameters.number("classification")?.is_some_and(|classes| classes > 0) {
-        return Err(Error::Invalid(format!(
+        return Err(Error::invalid(format!(
             "output `{name}`: `classification` is not built; take the output itself"
         )));
     }
@@ -255,8 +255,8 @@ fn output(wanted: Json<'_>, all: bool) -> Result<(String, bool)> {
 fn text<'a>(what: &str, json: Option<Json<'a>>) -> Result<std::borrow::Cow<'a, str>> {
     match json {
         Some(Json::String(text)) => Ok(text),
-        Some(other) => Err(Error::Invalid(format!("{what}: expected a string, found {other}"))),
-        None => Err(Error::Invalid(format!("{what} is missing"))),
+        Some(other) => Err(Error::invalid(format!("{what}: expected a string, found {other}"))),
+        None => Err(Error::invalid(format!("{what} is missing"))),
     }
 }
 
@@ -271,7 +271,7 @@ impl<'a> Parameters<'a> {
         let entries = match json {
             None | Some(Json::Null) => Vec::new(),
             Some(Json::Object(entries)) => entries,
-            Some(other) => return Err(Error::Invalid(format!("{what}: expected an object, found {other}"))),
+            Some(other) => return Err(Error::invalid(format!("{what}: expected an object, found {other}"))),
         };
         Ok(Parameters { what: what.to_owned(), entries })
     }
@@ -281,7 +281,7 @@ impl<'a> Parameters<'a> {
     }
 
     fn wrong(&self, name: &str, expected: &str, found: &Json<'_>) -> Error {
-        Error::Invalid(format!("{}: `{name}`: expected {expected}, found {found}", self.what))
+        Error::invalid(format!("{}: `{name}`: expected {expected}, found {found}", self.what))
     }
 
     fn flag(&self, name: &str) -> Result<Option<bool>> {
@@ -325,7 +325,7 @@ impl<'a> Parameters<'a> {
 
 /// Why a tensor in shared memory is refused.
 pub(super) fn no_shared_memory(tensor: &str) -> Error {
-    Error::Invalid(format!(
+    Error::invalid(format!(
         "`{tensor}`: no memory is shared with clients; send and take the values themselves"
     ))
 }

@@ -44,7 +44,7 @@ impl Head {
         let datatype = Datatype::named(name, datatype)?;
         let dims = shape.iter().map(|dim| usize::try_from(*dim).ok()).collect::<Option<Vec<_>>>();
         let shape = dims.filter(|dims| !dims.is_empty()).ok_or_else(|| {
-            Error::Invalid(format!(
+            Error::invalid(format!(
                 "input `{name}`: the shape {shape:?} is none; its first number counts the instances"
             ))
         })?;
@@ -52,7 +52,7 @@ impl Head {
     }
 
     fn wrong(&self, cause: impl std::fmt::Display) -> Error {
-        Error::Invalid(format!("input `{}`: {cause}", self.name))
+        Error::invalid(format!("input `{}`: {cause}", self.name))
     }
 
     /// The tensor with these cells.
@@ -151,7 +151,7 @@ fn texts(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
 
 impl Tensor {
     fn wrong(&self, cause: impl std::fmt::Display) -> Error {
-        Error::Invalid(format!("input `{}`: {cause}", self.name))
+        Error::invalid(format!("input `{}`: {cause}", self.name))
     }
 
     /// The column of type `dtype` that the tensor brings.
@@ -246,7 +246,7 @@ impl Tensor {
         let (mut shape, mut cells) = (vec![column.len()], Arc::clone(column));
         while let DataType::FixedSizeList(_, length) = cells.data_type() {
             if cells.null_count() > 0 {
-                return Err(Error::Internal(format!("output `{name}`: some of its lists are missing")));
+                return Err(Error::broken(format!("output `{name}`: some of its lists are missing")));
             }
             shape.push(usize::try_from(*length).unwrap_or_default());
             let values = Arc::clone(cells.as_fixed_size_list().values());
@@ -280,7 +280,7 @@ impl Tensor {
         }
         let dtype = self.cells.data_type();
         if self.cells.null_count() > 0 && !dtype.is_floating() {
-            return Err(Error::Internal(format!("output `{}`: some of its values are missing", self.name)));
+            return Err(Error::broken(format!("output `{}`: some of its values are missing", self.name)));
         }
         Ok(match dtype {
             DataType::Boolean => self.cells.as_boolean().values().iter().map(u8::from).collect(),
@@ -292,7 +292,8 @@ impl Tensor {
             _ => {
                 let mut bytes = Vec::new();
                 for text in self.cells.as_string::<i32>().iter().flatten() {
-                    let length = u32::try_from(text.len()).map_err(|e| Error::internal(&self.name, e))?;
+                    let length =
+                        u32::try_from(text.len()).map_err(|e| Error::internal(self.name.clone(), e))?;
                     bytes.extend_from_slice(&length.to_le_bytes());
                     bytes.extend_from_slice(text.as_bytes());
                 }

@@ -117,7 +117,7 @@ impl<'a> Batch<'a> {
             let column = place.zip(Cells::new(field.data_type()));
             let name = file.name();
             column.ok_or_else(|| {
-                Error::Internal(format!("`{name}` was opened without column `{}`", field.name()))
+                Error::broken(format!("`{name}` was opened without column `{}`", field.name()))
             })
         };
         let columns = reading.schema.fields().iter().map(column).collect::<Result<_>>()?;
@@ -155,7 +155,7 @@ fn bad_cell(file: &CsvFile, field: &Field, record: &ByteRecord, cell: &[u8]) -> 
         _ => format!("{}, such as {}", type_name(dtype), example(dtype)),
     };
     let line = line(&file.file, record);
-    Error::Invalid(format!("`{name}`, line {line}, column `{column}`: `{shown}` is not of type {expected}"))
+    Error::invalid(format!("`{name}`, line {line}, column `{column}`: `{shown}` is not of type {expected}"))
 }
 
 /// The next record; false at the end of the file.

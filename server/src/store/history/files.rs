@@ -61,7 +61,7 @@ impl HistoryFile {
         let opened = File::open(&self.path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
         let (version, file) = opened.map_err(|error| self.unreadable(&error))?;
         if version != self.version {
-            return Err(Error::Invalid(format!(
+            return Err(Error::invalid(format!(
                 "`{}` changed while it was being read ({} bytes, now {}); write new rows into new files, then run again",
                 self.name, self.version.bytes, version.bytes
             )));
@@ -81,7 +81,7 @@ impl HistoryFile {
 
     /// The file is missing, truncated, malformed or not allowed to be read.
     pub(super) fn unreadable(&self, why: &dyn Display) -> Error {
-        Error::Invalid(format!("`{}` cannot be read: {why}", self.name))
+        Error::invalid(format!("`{}` cannot be read: {why}", self.name))
     }
 }
 

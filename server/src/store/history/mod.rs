@@ -98,7 +98,7 @@ impl History {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] with every file that cannot be read, and every column that a file lacks or holds in
+    /// `Kind::InvalidArgument` with every file that cannot be read, and every column that a file lacks or holds in
     /// another type.
     pub fn open(&self, source: &Source, schema: &SchemaRef) -> Result<Scan> {
         let mut opening =
@@ -106,7 +106,7 @@ impl History {
         if let Some(batch) = &source.batch {
             let found = files::find(&self.root, source, batch).map_err(|mistake| {
                 let help = mistake.help.map(|help| format!("; {help}")).unwrap_or_default();
-                Error::Invalid(mistake.cause + &help)
+                Error::invalid(mistake.cause + &help)
             })?;
             for (number, file) in (0u32..).zip(found) {
                 match batch.format {
@@ -200,7 +200,7 @@ impl Opening<'_> {
         let more = self.mistakes.len().saturating_sub(MISTAKES_SHOWN);
         self.mistakes.truncate(MISTAKES_SHOWN);
         let more = if more > 0 { format!("\n… and {more} more") } else { String::new() };
-        Err(Error::Invalid(self.mistakes.join("\n") + &more))
+        Err(Error::invalid(self.mistakes.join("\n") + &more))
     }
 }
 
@@ -258,7 +258,7 @@ impl Scan {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] naming the file where it is malformed, changed since it was opened, or holds a value
+    /// `Kind::InvalidArgument` naming the file where it is malformed, changed since it was opened, or holds a value
     /// that its column's type cannot.
     pub fn read(
         &self,
@@ -268,7 +268,7 @@ impl Scan {
         visit: &mut dyn FnMut(usize, RecordBatch) -> Result<()>,
     ) -> Result<()> {
         let unit =
-            self.units.get(unit).ok_or_else(|| Error::Internal(format!("history has no unit {unit}")))?;
+            self.units.get(unit).ok_or_else(|| Error::broken(format!("history has no unit {unit}")))?;
         let reading = Reading { schema: self.project(columns)?, rows: ascending(rows, unit.rows)? };
         let count = rows.map_or(unit.rows as usize, <[u32]>::len);
         let mut offset = 0;
@@ -287,7 +287,7 @@ impl Scan {
         }
         if offset != count {
             let name = self.name(unit);
-            return Err(Error::Invalid(format!("`{name}` gave {offset} rows of {count}: it is malformed")));
+            return Err(Error::invalid(format!("`{name}` gave {offset} rows of {count}: it is malformed")));
         }
         Ok(())
     }
@@ -309,7 +309,7 @@ impl Scan {
     fn project(&self, columns: &[String]) -> Result<SchemaRef> {
         let field = |name: &String| {
             let found = self.schema.fields().find(name).map(|(_, field)| Arc::clone(field));
-            found.ok_or_else(|| Error::Internal(format!("column `{name}` was not opened for reading")))
+            found.ok_or_else(|| Error::broken(format!("column `{name}` was not opened for reading")))
         };
         Ok(Arc::new(Schema::new(columns.iter().map(field).collect::<Result<Fields>>()?)))
     }
@@ -336,7 +336,7 @@ fn ascending(rows: Option<&[u32]>, count: u64) -> Result<Option<&[u32]>> {
     let selected = rows.unwrap_or_default();
     let is_sorted = selected.is_sorted_by(|a, b| a < b);
     if !is_sorted || selected.last().is_some_and(|last| u64::from(*last) >= count) {
-        return Err(Error::Internal(format!("rows to read must ascend and lie below {count}")));
+        return Err(Error::broken(format!("rows to read must ascend and lie below {count}")));
     }
     Ok(rows)
 }

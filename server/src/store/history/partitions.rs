@@ -78,7 +78,7 @@ impl Partitions {
 
     /// The rows of a file. One that was removed meanwhile has none.
     pub fn read(&self, path: &Path) -> Result<Vec<RecordBatch>> {
-        let wrong = |cause: String| Error::Invalid(format!("{}: {cause}", path.display()));
+        let wrong = |cause: String| Error::invalid(format!("{}: {cause}", path.display()));
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -129,7 +129,7 @@ impl Pushed {
             let mut end = 0;
             for file in files {
                 if file.first != end {
-                    return Err(Error::Refused(format!(
+                    return Err(Error::refused(format!(
                         "pushed rows {end} to {} are missing before {}; bring the file back",
                         file.first, file.file.name
                     )));
@@ -171,7 +171,7 @@ impl Pushed {
     pub fn append_at(&self, source: &str, first: u64, rows: RecordBatch) -> Result<()> {
         let end = self.of(source).end();
         if first > end {
-            return Err(Error::Internal(format!(
+            return Err(Error::broken(format!(
                 "pushed rows {end} to {first} of source `{source}` are missing in the log"
             )));
         }
@@ -235,7 +235,7 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn foreign(path: &Path) -> Error {
-    Error::Refused(format!("{} is no file of pushed rows; move it elsewhere", path.display()))
+    Error::refused(format!("{} is no file of pushed rows; move it elsewhere", path.display()))
 }
 
 /// The rows in the columns of `schema`. One that the source did not have yet is null.

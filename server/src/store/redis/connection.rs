@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::link::Link;
 use super::{Connected, FORMAT, Redis, WRITE_PATIENCE};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::metrics::metrics;
 
 /// How often the keeper looks after the connections.
@@ -53,7 +53,7 @@ impl Redis {
                 Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
                 other => format!("{other:?}"),
             };
-            return Err(Failure::Format(Error::Refused(format!(
+            return Err(Failure::Format(Error::refused(format!(
                 "the online store {} has format {found} under the prefix `{}`, and this build reads format {FORMAT}; \
                  choose another `prefix`, or remove its keys and materialize again",
                 self.address, self.address.prefix,
@@ -77,7 +77,7 @@ impl Redis {
         };
         for info in replies.iter().filter_map(|(_, reply)| text(reply)) {
             if field(info, "cluster_enabled") == Some("1") && !self.address.cluster {
-                return Err(Error::Refused(format!(
+                return Err(Error::refused(format!(
                     "the online store {} is a member of a cluster; add `?cluster=true` to its URL",
                     self.address
                 )));
@@ -111,7 +111,7 @@ impl Redis {
     pub(super) fn connected(&self) -> Result<Arc<Connected>> {
         self.connected.read().clone().ok_or_else(|| {
             metrics().online_store_errors.with_label_values(&["breaker_open"]).inc();
-            Error::Unavailable(format!(
+            Error::unavailable(format!(
                 "the online store {} does not answer; it is asked again until it does",
                 self.address
             ))
@@ -135,7 +135,7 @@ impl Redis {
             Ok(Err(error)) => {
                 let explained = self.explain(&error);
                 // An answer that is an error is an answer: a row that no build can read is not the server's fault.
-                if matches!(explained, Error::Unavailable(_)) {
+                if explained.kind() == Kind::Unavailable {
                     // The client of a cluster connects to its servers anew by itself.
                     let broken = error.is_unrecoverable_error() && !connected.reads.is_cluster();
                     self.failed(&connected, kind(&error), broken);
@@ -169,7 +169,7 @@ impl Redis {
 
     pub(super) fn slow(&self, patience: Duration) -> Error {
         let hint = if patience <= self.deadline { " (`online_timeout`)" } else { "" };
-        Error::Unavailable(format!(
+        Error::unavailable(format!(
             "the online store {} did not answer within {} ms{hint}",
             self.address,
             patience.as_millis()
@@ -179,15 +179,16 @@ impl Redis {
     pub(super) fn explain(&self, error: &RedisError) -> Error {
         let address = &self.address;
         match error.kind() {
-            ErrorKind::Server(ServerErrorKind::Moved) if !address.cluster => Error::Refused(format!(
+            ErrorKind::Server(ServerErrorKind::Moved) if !address.cluster => Error::refused(format!(
                 "the online store {address} is a member of a cluster; add `?cluster=true` to its URL"
             )),
-            ErrorKind::InvalidClientConfig => Error::Invalid(format!("the online store {address}: {error}")),
+            ErrorKind::InvalidClientConfig => Error::invalid(format!("the online store {address}: {error}")),
             ErrorKind::UnexpectedReturnType
             | ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoPerm) => {
-                Error::internal(format_args!("the online store {address}"), error)
+                Error::internal(format!("the online store {address}"), error.to_string())
             }
-            _ => Error::Unavailable(format!("the online store {address} cannot be asked: {error}")),
+            _ => Error::unavailable(format!("the online store {address} cannot be asked"))
+                .because(error.to_string()),
         }
     }
 }

@@ -97,7 +97,7 @@ impl Redis {
             return if value == Value::Nil { Ok(None) } else { Err(self.explain(&unexpected())) };
         };
         let bytes = <[u8; 8]>::try_from(&bytes[..])
-            .map_err(|_| Error::Internal("the online store holds a broken number".into()))?;
+            .map_err(|_| Error::broken("the online store holds a broken number"))?;
         Ok(Some(i64::from_be_bytes(bytes)))
     }
 

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::link::Link;
 use super::replicas::Replica;
 use super::{Connected, Names, Redis, WRITE_PATIENCE};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::metrics::metrics;
 use crate::store::rocks::Wanted;
 
@@ -56,7 +56,7 @@ impl Redis {
     /// each of `windows`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where there is no answer within the deadline.
+    /// `Kind::Unavailable` where there is no answer within the deadline.
     pub async fn look_up(&self, wanted: &Wanted, windows: &[ViewId]) -> Result<Answer> {
         let asked = &Asked { keys: Keys::of(&self.names, wanted), windows };
         self.hedges.earn();
@@ -111,7 +111,7 @@ impl Redis {
             },
         };
         match ended {
-            Err(Error::Unavailable(_)) if falls_back => second.await,
+            Err(error) if falls_back && error.kind() == Kind::Unavailable => second.await,
             ended => ended,
         }
     }
@@ -140,9 +140,7 @@ impl Redis {
         let kept = windows.iter().map(|view| self.kept(*view)).collect();
         let stored = stored.await?;
         if until.is_some_and(|until| Instant::now() > until) {
-            return Err(Error::Unavailable(
-                "the online store took too long; other tiles may be kept by now".into(),
-            ));
+            return Err(Error::unavailable("the online store took too long; other tiles may be kept by now"));
         }
         Ok(Answer { stored, kept })
     }
@@ -174,7 +172,7 @@ impl Redis {
             }
         };
         replica.set_aside();
-        Err(Error::Unavailable(format!("the replica {} of the online store {failure}", replica.name)))
+        Err(Error::unavailable(format!("the replica {} of the online store {failure}", replica.name)))
     }
 
     /// Of a cluster: rows from replicas, and tiles from primaries, since what is kept of events is noted on another shard

@@ -76,7 +76,7 @@ impl Replicas {
         if !address.replicas || address.cluster {
             return Ok(None);
         }
-        let named = address.named_replicas().map_err(Error::Invalid)?;
+        let named = address.named_replicas().map_err(Error::invalid)?;
         Ok(Some(Replicas {
             beat: format!("{}:{}", names.beat, token()),
             sent: AtomicU64::new(0),

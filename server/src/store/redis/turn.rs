@@ -61,7 +61,7 @@ impl Redis {
     /// Refuses to go on where the turn has ended without our doing.
     pub fn check_turn(&self) -> Result<()> {
         match *self.turn_until.read() {
-            Some(until) if Instant::now() > until => Err(Error::Unavailable(format!(
+            Some(until) if Instant::now() > until => Err(Error::unavailable(format!(
                 "the online store {} did not answer for so long that another server may materialize; materialize again",
                 self.address
             ))),

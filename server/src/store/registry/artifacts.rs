@@ -61,7 +61,7 @@ impl Artifacts {
         let (folder, wanted) = (self.folder.clone(), wanted.to_owned());
         blocking("a model file", move || {
             if bytes.is_empty() {
-                return Err(Error::Internal(format!(
+                return Err(Error::broken(format!(
                     "the model file {wanted} is gone from the registry; {RESTORE}"
                 )));
             }
@@ -102,9 +102,7 @@ fn write(folder: &Path, bytes: &[u8]) -> Result<String> {
 fn read(folder: &Path, wanted: &str) -> Result<Bytes> {
     let path = path(folder, wanted);
     let bytes = fs::read(&path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            Error::Internal(format!("the model file {} is gone; {RESTORE}", path.display()))
-        }
+        ErrorKind::NotFound => Error::broken(format!("the model file {} is gone; {RESTORE}", path.display())),
         _ => failed(&path, &error),
     })?;
     checked(&bytes, wanted, format_args!("the model file {}", path.display()))?;
@@ -114,7 +112,7 @@ fn read(folder: &Path, wanted: &str) -> Result<Bytes> {
 fn checked(bytes: &[u8], wanted: &str, file: std::fmt::Arguments<'_>) -> Result<()> {
     match digest(bytes) {
         actual if actual == wanted => Ok(()),
-        actual => Err(Error::Internal(format!("{file} is damaged: its SHA-256 is {actual}; {RESTORE}"))),
+        actual => Err(Error::broken(format!("{file} is damaged: its SHA-256 is {actual}; {RESTORE}"))),
     }
 }
 
@@ -158,5 +156,5 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {
-    Error::Internal(format!("{}: {error}", path.display()))
+    Error::internal(path.display().to_string(), error.to_string())
 }

@@ -93,7 +93,7 @@ impl Head {
         let mut found = Vec::new();
         for entry in self.db.iterator_cf(self.family(TAIL), IteratorMode::Start) {
             let (key, rows) = entry?;
-            let damaged = || Error::Internal("the online store holds damaged pushed rows".to_owned());
+            let damaged = || Error::broken("the online store holds damaged pushed rows");
             let (source, first) = key.split_last_chunk::<8>().ok_or_else(damaged)?;
             let source = source.strip_suffix(&[0]).and_then(|name| std::str::from_utf8(name).ok());
             let reader = StreamReader::try_new(&rows[..], None)?;
@@ -116,9 +116,9 @@ impl Head {
         let found = self.db.batched_multi_get_cf(self.family(SEEN), keys.iter().map(|key| &key.0), false);
         let read = |found: std::result::Result<Option<rocksdb::DBPinnableSlice<'_>>, rocksdb::Error>| {
             let Some(bytes) = found? else { return Ok(None) };
-            let (until, value) = bytes.split_first_chunk().ok_or_else(|| {
-                Error::Internal("the online store holds a damaged note of a push".to_owned())
-            })?;
+            let (until, value) = bytes
+                .split_first_chunk()
+                .ok_or_else(|| Error::broken("the online store holds a damaged note of a push"))?;
             let seen = Seen { until_us: i64::from_be_bytes(*until), value: value.to_vec() };
             Ok(Some(seen).filter(|seen| seen.until_us >= now_us))
         };

@@ -20,7 +20,7 @@ use feature_defs::{BatchSource, Column, DefError, Format, Loc, ScalarType, Sourc
 use tempfile::TempDir;
 
 use super::{History, Pushed, Scan};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// A repository with one source, `events`.
 struct Repository {
@@ -165,5 +165,5 @@ fn describe(schema: &Schema) -> String {
 }
 
 fn invalid(error: &Error) -> bool {
-    matches!(error, Error::Invalid(_))
+    error.kind() == Kind::InvalidArgument
 }

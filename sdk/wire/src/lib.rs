@@ -1,4 +1,4 @@
-//! What goes over HTTP as JSON? The server reads and writes these same types.
+//! What goes over the wire as JSON? Server and clients read and write these same types.
 //!
 //! Times are RFC 3339 strings, naive ones read as UTC, or whole microseconds since the Unix epoch; replies always
 //! give RFC 3339 with `Z`.
@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+/// The metadata of a gRPC status that says when the same call may be made again, in milliseconds (gRPC's proposal A6).
+pub const RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";
 
 /// `POST /get-online-features`, as Feast's feature server speaks it. Either `feature_service` or `features` is given.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -422,6 +425,9 @@ pub struct ErrorReply {
     pub error: String,
     /// What kind of failure it is.
     pub code: Code,
+    /// When the same request may be sent again, in milliseconds, where the server knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
     /// Mistakes in definitions, where `code` is `definitions`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<Mistake>,
@@ -433,7 +439,8 @@ pub struct ErrorReply {
 impl ErrorReply {
     /// One that lists nothing.
     pub fn new(code: Code, error: impl Into<String>) -> ErrorReply {
-        ErrorReply { error: error.into(), code, mistakes: Vec::new(), rejected: Vec::new() }
+        let error = error.into();
+        ErrorReply { error, code, retry_after_ms: None, mistakes: Vec::new(), rejected: Vec::new() }
     }
 }
 
@@ -514,5 +521,10 @@ mod tests {
         let error: ErrorReply = serde_json::from_str(r#"{"error": "later", "code": "overloaded"}"#).unwrap();
         assert_eq!((error.code, error.rejected.len()), (Code::Overloaded, 0));
         assert_eq!(serde_json::to_string(&error).unwrap(), r#"{"error":"later","code":"overloaded"}"#);
+        let error = ErrorReply { retry_after_ms: Some(1_000), ..error };
+        assert_eq!(
+            serde_json::to_string(&error).unwrap(),
+            r#"{"error":"later","code":"overloaded","retry_after_ms":1000}"#
+        );
     }
 }

@@ -1,0 +1,232 @@
+//! Why could something not be done? A kind, what the caller is told, and a cause for the log.
+//!
+//! Each crate has an error type of its own, which [`error_type!`](crate::error_type) makes of a [`Failure`]: so it can say
+//! how the errors of the libraries that it alone knows are to be understood. The edges map a kind to a status in one
+//! `match` each.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+pub use quern_wire::Code as Kind;
+
+/// Anything that explains a failure: a text, or facts that a program can read as well.
+pub type Cause = Box<dyn StdError + Send + Sync>;
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub struct Failure {
+    kind: Kind,
+    what: Cause,
+    cause: Option<Cause>,
+    retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// One of this kind; the caller is told `what`.
+    pub fn new(kind: Kind, what: impl Into<Cause>) -> Failure {
+        Failure { kind, what: what.into(), cause: None, retry_after: None }
+    }
+
+    /// The kind of failure.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What the caller is told. Of a fault of the server's own that is what it was doing; the cause is in its log.
+    pub fn said(&self) -> String {
+        match (self.kind, &self.cause) {
+            (Kind::Internal, Some(_)) => {
+                format!("the server failed ({}); its log has the cause, under this request's ID", self.what)
+            }
+            _ => self.what.to_string(),
+        }
+    }
+
+    /// The facts that the caller is told, where they are of this type.
+    pub fn facts<F: StdError + 'static>(&self) -> Option<&F> {
+        self.what.downcast_ref()
+    }
+
+    /// When the same request may be sent again, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// Notes what caused it.
+    pub fn because(mut self, cause: impl Into<Cause>) -> Failure {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// Notes when the same request may be sent again.
+    pub fn again_after(mut self, time: Duration) -> Failure {
+        self.retry_after = Some(time);
+        self
+    }
+
+    /// The same failure, told in other words.
+    pub fn told(mut self, words: impl FnOnce(&dyn fmt::Display) -> String) -> Failure {
+        self.what = words(&self.what).into();
+        self
+    }
+
+    /// The same failure for one more who waits for the same thing.
+    pub fn again(&self) -> Failure {
+        let cause = self.cause.as_ref().map(|cause| cause.to_string().into());
+        Failure { kind: self.kind, what: self.what.to_string().into(), cause, retry_after: self.retry_after }
+    }
+}
+
+/// What was to be done, and the whole chain of causes: for the log, and for who owns the machine.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.what.fmt(f)?;
+        let mut next = self.cause.as_deref().map(|cause| cause as &dyn StdError);
+        while let Some(cause) = next {
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Failure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &dyn StdError)
+    }
+}
+
+/// Makes the error type of a crate: a [`Failure`] on the heap, so that a `Result` stays small.
+///
+/// ```
+/// quern_base::error_type! {
+///     /// Why a file could not be read.
+///     pub struct Error;
+/// }
+///
+/// let error = Error::unavailable("the file is locked").because("by process 7");
+/// assert_eq!(error.kind(), quern_base::Kind::Unavailable);
+/// assert_eq!((error.said(), error.to_string()), ("the file is locked".into(), "the file is locked: by process 7".into()));
+/// ```
+#[macro_export]
+macro_rules! error_type {
+    ($(#[$doc:meta])* pub struct $Error:ident;) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $Error(Box<$crate::Failure>);
+
+        #[allow(dead_code, missing_docs, reason = "the same constructors everywhere, named after the kinds")]
+        impl $Error {
+            pub fn invalid(what: impl Into<$crate::Cause>) -> Self {
+                $crate::Failure::new($crate::Kind::InvalidArgument, what).into()
+            }
+
+            pub fn not_found(what: impl Into<$crate::Cause>) -> Self {
+                $crate::Failure::new($crate::Kind::NotFound, what).into()
+            }
+
+            pub fn refused(what: impl Into<$crate::Cause>) -> Self {
+                $crate::Failure::new($crate::Kind::Refused, what).into()
+            }
+
+            pub fn too_large(what: impl Into<$crate::Cause>) -> Self {
+                $crate::Failure::new($crate::Kind::TooLarge, what).into()
+            }
+
+            /// More than can be taken now: the same may be sent again after a second.
+            pub fn overloaded(what: impl Into<$crate::Cause>) -> Self {
+                let failure = $crate::Failure::new($crate::Kind::Overloaded, what);
+                failure.again_after(std::time::Duration::from_secs(1)).into()
+            }
+
+            pub fn late(what: impl Into<$crate::Cause>) -> Self {
+                $crate::Failure::new($crate::Kind::Late, what).into()
+            }
+
+            pub fn unavailable(what: impl Into<$crate::Cause>) -> Self {
+                $crate::Failure::new($crate::Kind::Unavailable, what).into()
+            }
+
+            /// A fault of the server or of what it stands on, in doing `what`.
+            pub fn internal(what: impl Into<$crate::Cause>, cause: impl Into<$crate::Cause>) -> Self {
+                $crate::Failure::new($crate::Kind::Internal, what).because(cause).into()
+            }
+
+            /// Something that cannot be has happened; `what` is all there is to say.
+            pub fn broken(what: impl Into<$crate::Cause>) -> Self {
+                $crate::Failure::new($crate::Kind::Internal, what).into()
+            }
+
+            /// Notes what caused it, for the log.
+            pub fn because(self, cause: impl Into<$crate::Cause>) -> Self {
+                self.0.because(cause).into()
+            }
+
+            /// The same failure, told in other words.
+            pub fn told(self, words: impl FnOnce(&dyn std::fmt::Display) -> String) -> Self {
+                self.0.told(words).into()
+            }
+        }
+
+        impl From<$crate::Failure> for $Error {
+            fn from(failure: $crate::Failure) -> Self {
+                $Error(Box::new(failure))
+            }
+        }
+
+        impl From<$Error> for $crate::Failure {
+            fn from(error: $Error) -> Self {
+                *error.0
+            }
+        }
+
+        impl std::ops::Deref for $Error {
+            type Target = $crate::Failure;
+
+            fn deref(&self) -> &$crate::Failure {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $Error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl std::error::Error for $Error {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                self.0.source()
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_for_the_log() {
+        let failure = Failure::new(Kind::Internal, "reading a table").because("disk 7 is on fire");
+        assert_eq!(failure.to_string(), "reading a table: disk 7 is on fire");
+        assert!(
+            failure.said().contains("reading a table") && !failure.said().contains("disk"),
+            "{}",
+            failure.said()
+        );
+        let busy = Failure::new(Kind::Overloaded, "7 rows wait").again_after(Duration::from_secs(2));
+        let other = busy.again();
+        assert_eq!((other.kind(), other.retry_after()), (Kind::Overloaded, Some(Duration::from_secs(2))));
+        assert_eq!(busy.told(|what| format!("in row 3: {what}")).said(), "in row 3: 7 rows wait");
+    }
+
+    #[test]
+    fn facts_stay_facts() {
+        let number = "x".parse::<i32>().unwrap_err();
+        let failure = Failure::new(Kind::InvalidArgument, number.clone());
+        assert_eq!(failure.facts(), Some(&number));
+        assert!(failure.facts::<std::fmt::Error>().is_none());
+    }
+}

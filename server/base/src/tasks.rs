@@ -1,0 +1,54 @@
+//! Where does work go that may take long, or that goes on beside others?
+
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+
+/// Runs `job` on a thread that may block: the async runtime is for those who wait. `what` names it where it panics.
+///
+/// # Errors
+/// Those of `job`.
+pub async fn blocking<T, E>(
+    what: &'static str,
+    job: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<crate::Failure> + Send + 'static,
+{
+    spawn_blocking(job).await.map_err(|error| broken_off(what, error))?
+}
+
+/// Runs `job` to its end, whatever becomes of the caller.
+///
+/// # Errors
+/// Those of `job`.
+pub async fn detached<T, E>(
+    what: &'static str,
+    job: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<crate::Failure> + Send + 'static,
+{
+    tokio::spawn(job).await.map_err(|error| broken_off(what, error))?
+}
+
+fn broken_off<E: From<crate::Failure>>(what: &'static str, error: JoinError) -> E {
+    crate::Failure::new(crate::Kind::Internal, what).because(error).into()
+}
+
+/// A task that ends when it is dropped.
+#[derive(Debug)]
+pub struct Task(JoinHandle<()>);
+
+impl Task {
+    /// Starts `work`.
+    pub fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Task {
+        Task(tokio::spawn(work))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
