@@ -22,8 +22,8 @@ pub use self::plan::{Action, Break, Change, KeyChange, Plan, Reason, ViewToMater
 pub use self::route::route;
 use crate::deployment::{Deployment, Quern};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::inference::paths;
 use crate::store::registry::{AppliedModel, Apply};
+use quern_inference::paths;
 
 /// Compiles `files` against the sources and models they name, as they lie there now, in the repository or in an
 /// object store.

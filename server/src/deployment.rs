@@ -19,7 +19,6 @@ use crate::apply::{Fetched, row_of};
 use crate::blocking::blocking;
 use crate::error::{Error, Mistakes, Result};
 use crate::follow::Following;
-use crate::inference::{Model, Runtime, digest, paths};
 use crate::labels::Labels;
 use crate::metrics::metrics;
 use crate::predict::log::PredictionLog;
@@ -31,6 +30,7 @@ use crate::store::online::Online;
 use crate::store::redis::Redis;
 use crate::store::registry::{Apply, Registry};
 use crate::store::rocks::Head;
+use quern_inference::{Model, Runtime, digest, paths};
 
 /// Lies in every data folder; whoever holds its lock owns the folder.
 pub const LOCK_FILE: &str = "quern.lock";

@@ -65,6 +65,12 @@ impl From<EngineError> for Error {
     }
 }
 
+impl From<quern_inference::Error> for Error {
+    fn from(error: quern_inference::Error) -> Self {
+        Failure::from(error).into()
+    }
+}
+
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
         Error::internal("computing with Arrow", error)

@@ -24,7 +24,6 @@ pub mod store;
 mod trace;
 
 pub mod apply;
-pub mod inference;
 pub mod labels;
 pub mod materialize;
 mod past;

@@ -37,10 +37,10 @@ pub use self::route::Route;
 use crate::Quern;
 use crate::deployment::Deployment;
 use crate::error::{Error, Result};
-use crate::inference::Limits;
-pub use crate::inference::Priority;
 use crate::metrics::metrics;
 use crate::serving::Vectors;
+use quern_inference::Limits;
+pub use quern_inference::Priority;
 
 /// The columns that a request brings for each instance, besides `event_timestamp`.
 #[derive(Debug, Clone, Copy)]
@@ -182,7 +182,7 @@ impl Target {
     /// stands in for it.
     ///
     /// # Errors
-    /// As [`look_up`](crate::serving::look_up) and [`predict`](crate::inference::predict).
+    /// As [`look_up`](crate::serving::look_up) and [`predict`](quern_inference::predict).
     pub async fn predict(&self, quern: &Arc<Quern>, ask: Ask) -> Result<Answer> {
         let noted = quern.predictions.note(self, &ask).map(Arc::new);
         let limits = Limits { deadline: ask.deadline, priority: ask.priority };

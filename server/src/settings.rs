@@ -14,9 +14,9 @@ use feature_defs::{DefError, Loc, parse_duration, suggest};
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
 use crate::error::{Error, Result};
-use crate::inference::Provider;
 use crate::store::redis::Address;
 use crate::store::registry::Location;
+use quern_inference::Provider;
 
 /// The settings' file, in the repository's root.
 pub const SETTINGS_FILE: &str = "quern.yaml";

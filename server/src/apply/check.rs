@@ -11,9 +11,9 @@ use tokio::runtime::Handle;
 use super::model_file::{self, Mistake};
 use crate::deployment::{Deployment, Quern, Weights};
 use crate::error::{Error, Result};
-use crate::inference::{self, Model, paths};
 use crate::predict::{LiveModel, LiveVersion};
 use crate::store::registry::digest;
+use quern_inference::{Model, paths};
 
 const KEEP_AS_IT_IS: &str = "this version is live: leave its feature service as it is, add a new service and a new \
                              model version beside them, and remove the old ones once nobody asks for them";
@@ -168,7 +168,7 @@ impl Models<'_> {
     ) -> Result<Option<Arc<LiveVersion>>> {
         let live = self.live.version(&model.name, Some(&version.version));
         let digests: Vec<String> = files.iter().map(|file| digest(file)).collect();
-        let whole = inference::digest(&version.artifact, &digests);
+        let whole = quern_inference::digest(&version.artifact, &digests);
         let reusable = self.live.reusable(&model.name, &version.version, service, (&whole, model.batching));
         let loaded = match reusable {
             Some(loaded) => loaded,

@@ -5,7 +5,7 @@
 
 use saphyr::{LoadableYamlNode, Yaml};
 
-use crate::inference::weights::stays_inside;
+use quern_inference::weights::stays_inside;
 
 /// What describes a model, in its folder.
 pub(crate) const DESCRIPTION: &str = "MLmodel";

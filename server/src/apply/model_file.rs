@@ -13,9 +13,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::mlflow;
-use crate::inference::weights;
 use crate::store::objects::{Content, Location, Unread};
 use crate::store::registry::{Artifacts, digest};
+use quern_inference::weights;
 
 /// ONNX files are protocol buffers, which end at 2 GiB.
 const MODEL_BYTES_MAX: u64 = 2 << 30;

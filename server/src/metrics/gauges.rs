@@ -2,7 +2,7 @@
 
 use crate::Quern;
 use crate::follow::Standing;
-use crate::inference::Pressure;
+use quern_inference::Pressure;
 
 /// A value that goes up and down.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,9 +9,9 @@ use tracing::Instrument;
 use super::{LiveVersion, Part, Target};
 use crate::Quern;
 use crate::error::Result;
-use crate::inference::{self, Limits};
 use crate::serving::{self, Vectors};
 use crate::trace::stage;
+use quern_inference::Limits;
 
 /// Some instances of a request.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ impl Target {
             quern.version = version.version,
             quern.rows = vectors.num_rows(),
         );
-        Ok(inference::predict(&version.model, vectors, limits).instrument(span).await?.outputs)
+        Ok(quern_inference::predict(&version.model, vectors, limits).instrument(span).await?.outputs)
     }
 
     /// The vectors of `instances` as the version at `place` gets them.

@@ -16,8 +16,8 @@ use super::live::{Fallback, Substitute};
 use super::{Part, Target};
 use crate::Quern;
 use crate::error::{Error, Kind, Result};
-use crate::inference::Limits;
 use crate::serving::Vectors;
+use quern_inference::Limits;
 
 /// Why something else than the version answered.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use quern_engine::schema::type_name;
 use quern_engine::{Computed, ServicePlan};
 
 use super::route::Route;
-use crate::inference::Model;
+use quern_inference::Model;
 
 /// A model that answers.
 #[derive(Debug)]

@@ -13,9 +13,9 @@ use super::log::Noted;
 use super::{Part, Target};
 use crate::Quern;
 use crate::error::Result;
-use crate::inference::{Limits, Priority};
 use crate::metrics::metrics;
 use crate::trace::stage;
+use quern_inference::{Limits, Priority};
 
 /// Requests whose shadows are under way, at most.
 const UNDER_WAY_MAX: usize = 256;

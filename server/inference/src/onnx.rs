@@ -12,13 +12,15 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use feature_defs::Batching;
-use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
-use quern_engine::fit::{Feature, Fit, Port, Signature, Tensor, TensorData};
+use ort::session::Session;
+use quern_engine::fit::{Feature, Fit, Port, Signature};
 
-use super::queue::{Limits, Pressure, Queue};
-use super::{Provider, Runtime, needs, outputs, weights};
-use crate::error::{Error, Result};
-use crate::metrics::metrics;
+use crate::error::Result;
+use crate::provider::Provider;
+use crate::queue::{Limits, Pressure, Queue};
+use crate::run::{Cost, run};
+use crate::runtime::Runtime;
+use crate::{needs, outputs, weights};
 
 /// All sessions of one file together hold about as much as this, unless one session holds more.
 const POOL_BYTES_MAX: usize = 1 << 30;
@@ -29,30 +31,15 @@ const TRIAL_ROWS: usize = 32;
 
 /// An ONNX file, loaded, fitted to the columns that it reads, and tried.
 #[derive(Debug)]
-pub(super) struct Onnx {
+pub(crate) struct Onnx {
     /// Its inputs and outputs.
-    pub(super) signature: Signature,
+    pub(crate) signature: Signature,
     /// Its outputs as columns.
-    pub(super) outputs: SchemaRef,
+    pub(crate) outputs: SchemaRef,
     /// What it runs on.
-    pub(super) provider: Provider,
-    pub(super) fit: Fit,
+    pub(crate) provider: Provider,
+    pub(crate) fit: Fit,
     queue: Arc<Queue>,
-}
-
-/// What a run is expected to cost.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cost {
-    /// One row, in microseconds.
-    pub(super) micros: f64,
-    /// Each further row.
-    pub(super) micros_per_row: f64,
-}
-
-impl Cost {
-    pub(super) fn of(self, rows: usize) -> f64 {
-        self.micros + self.micros_per_row * rows.saturating_sub(1) as f64
-    }
 }
 
 impl Onnx {
@@ -61,7 +48,7 @@ impl Onnx {
     /// # Errors
     /// Why it cannot go live: no ONNX file, inputs that are not the columns (both shapes side by side), a run that
     /// fails, or outputs that are not one row for each row in.
-    pub(super) fn load(
+    pub(crate) fn load(
         runtime: &Runtime,
         onnx: &[u8],
         (of, columns): (&str, &[Feature]),
@@ -117,17 +104,17 @@ impl Onnx {
         Ok(Onnx { signature, outputs, provider, fit, queue })
     }
 
-    pub(super) fn pressure(&self) -> Pressure {
+    pub(crate) fn pressure(&self) -> Pressure {
         self.queue.pressure()
     }
 
     /// How many runs there are at the same time.
-    pub(super) fn sessions(&self) -> usize {
+    pub(crate) fn sessions(&self) -> usize {
         self.queue.sessions()
     }
 
     /// Runs on this thread and, while all sessions are taken, waits.
-    pub(super) fn run_here(&self, columns: &RecordBatch) -> Result<RecordBatch> {
+    pub(crate) fn run_here(&self, columns: &RecordBatch) -> Result<RecordBatch> {
         if columns.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.outputs)));
         }
@@ -135,7 +122,7 @@ impl Onnx {
     }
 
     /// Runs without ever blocking the async runtime, perhaps together with others.
-    pub(super) async fn run(&self, columns: &RecordBatch, limits: Limits) -> Result<RecordBatch> {
+    pub(crate) async fn run(&self, columns: &RecordBatch, limits: Limits) -> Result<RecordBatch> {
         if columns.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.outputs)));
         }
@@ -178,44 +165,4 @@ fn signature(session: &Session) -> Signature {
         outlets.iter().map(port).collect()
     };
     Signature { inputs: ports(session.inputs()), outputs: ports(session.outputs()) }
-}
-
-/// Runs `inputs`, which are in the model's order, and returns a column for each output.
-pub(super) fn run(
-    session: &mut Session,
-    inputs: Vec<Tensor>,
-    rows: usize,
-    options: Option<&RunOptions<NoSelectedOutputs>>,
-) -> Result<RecordBatch> {
-    let failed = |error: ort::Error| Error::internal("ONNX Runtime", error.message());
-    let inputs: Vec<SessionInputValue<'_>> = inputs.into_iter().map(input).collect::<Result<_>>()?;
-    let timer = metrics().inference.start_timer();
-    let outputs = match options {
-        None => session.run(inputs.as_slice()),
-        Some(options) => session.run_with_options(inputs.as_slice(), options),
-    };
-    let outputs = outputs.map_err(failed)?;
-    timer.observe_duration();
-    let mut columns = Vec::with_capacity(outputs.len());
-    for (name, value) in &outputs {
-        let column = outputs::column(&value, rows)
-            .map_err(|cause| Error::broken(format!("the model's output `{name}` {cause}")))?;
-        columns.push((name, column, true));
-    }
-    Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
-}
-
-fn input(tensor: Tensor) -> Result<SessionInputValue<'static>> {
-    use ort::value::Tensor as Onnx;
-    let Tensor { name, shape, data } = tensor;
-    let value = match data {
-        TensorData::Float32(cells) => Onnx::from_array((shape, cells)).map(Into::into),
-        TensorData::Float64(cells) => Onnx::from_array((shape, cells)).map(Into::into),
-        TensorData::Int32(cells) => Onnx::from_array((shape, cells)).map(Into::into),
-        TensorData::Int64(cells) => Onnx::from_array((shape, cells)).map(Into::into),
-        TensorData::Bool(cells) => Onnx::from_array((shape, cells)).map(Into::into),
-        // A text with a zero byte in it is the one value that ONNX Runtime does not take.
-        TensorData::String(cells) => Onnx::from_string_array((shape, cells.as_slice())).map(Into::into),
-    };
-    value.map_err(|error| Error::invalid(format!("the model's input `{name}`: {}", error.message())))
 }

@@ -14,7 +14,7 @@ use ort::value::{DynValue, DynValueTypeMarker, TensorElementType, ValueType};
 use quern_engine::fit::Element;
 
 /// The type and shape of an input or output, as the engine knows them.
-pub(super) fn element_and_shape(dtype: &ValueType) -> (Element, Vec<Option<usize>>) {
+pub(crate) fn element_and_shape(dtype: &ValueType) -> (Element, Vec<Option<usize>>) {
     match dtype {
         ValueType::Tensor { ty, shape, .. } => {
             let element = match ty {
@@ -33,7 +33,7 @@ pub(super) fn element_and_shape(dtype: &ValueType) -> (Element, Vec<Option<usize
 }
 
 /// One output of a run on `rows` rows.
-pub(super) fn column(value: &DynValue, rows: usize) -> Result<ArrayRef, String> {
+pub(crate) fn column(value: &DynValue, rows: usize) -> Result<ArrayRef, String> {
     match value.dtype() {
         ValueType::Tensor { ty, shape, .. } => {
             if shape.first() != i64::try_from(rows).ok().as_ref() {

@@ -14,14 +14,14 @@ use arrow::array::RecordBatch;
 use feature_defs::Batching;
 use ort::session::{NoSelectedOutputs, RunOptions, Session};
 use parking_lot::{Condvar, Mutex};
+use quern_base::stage;
 use quern_engine::fit::Tensor;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::onnx::{Cost, run};
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
-use crate::trace::stage;
+use crate::run::{Cost, run};
 
 /// A run that is expected to take no longer is not worth a change of threads, which costs some 20 µs.
 const INLINE_MAX: Duration = Duration::from_micros(200);
@@ -63,7 +63,7 @@ pub struct Pressure {
 
 /// The sessions of one file, and the rows that wait for one.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     state: Mutex<State>,
     /// A session is free.
     returned: Condvar,
@@ -125,7 +125,7 @@ impl Spans {
 
 impl Queue {
     /// `alike` says whether a row gets the same bits whatever company it is in.
-    pub(super) fn new(sessions: Vec<Session>, cost: Cost, batching: Batching, alike: bool) -> Queue {
+    pub(crate) fn new(sessions: Vec<Session>, cost: Cost, batching: Batching, alike: bool) -> Queue {
         let max_rows = if alike { batching.max_rows } else { 1 };
         let pays = max_rows > 1 && cost.micros_per_row < COMPANY_PAYS_BELOW * cost.micros;
         let delay = if pays { batching.max_delay_us } else { 0 };
@@ -146,11 +146,11 @@ impl Queue {
         }
     }
 
-    pub(super) fn sessions(&self) -> usize {
+    pub(crate) fn sessions(&self) -> usize {
         self.size
     }
 
-    pub(super) fn pressure(&self) -> Pressure {
+    pub(crate) fn pressure(&self) -> Pressure {
         let state = self.state.lock();
         Pressure {
             sessions: self.size,
@@ -160,7 +160,7 @@ impl Queue {
     }
 
     /// Runs on this thread, as soon as a session is free.
-    pub(super) fn run_here(self: &Arc<Self>, inputs: Vec<Tensor>, rows: usize) -> Result<RecordBatch> {
+    pub(crate) fn run_here(self: &Arc<Self>, inputs: Vec<Tensor>, rows: usize) -> Result<RecordBatch> {
         let session = {
             let mut state = self.state.lock();
             loop {
@@ -177,7 +177,7 @@ impl Queue {
     ///
     /// # Errors
     /// `Kind::Overloaded` where too many wait, `Kind::Late` where the deadline passes.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         self: Arc<Self>,
         inputs: Vec<Tensor>,
         rows: usize,

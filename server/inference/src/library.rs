@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// What to do about it, where there is none.
-pub(super) fn find(setting: Option<&Path>) -> Result<PathBuf, String> {
+pub(crate) fn find(setting: Option<&Path>) -> Result<PathBuf, String> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned()));
     find_in(setting, variable("ORT_DYLIB_PATH"), beside.as_deref(), variable("VIRTUAL_ENV"))

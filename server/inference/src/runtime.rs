@@ -1,22 +1,4 @@
-//! What does a model say of these feature vectors?
-//!
-//! Models are ONNX files, run by ONNX Runtime, whose shared library is loaded once per process. A model is loaded from
-//! bytes, fitted to its feature service and tried before it goes live: what does not fit or does not run never does.
-//!
-//! 1. [`Model`]: one file, or the steps of an ensemble.
-//! 2. [`onnx`]: one file: its sessions, and how vectors become its tensors.
-//! 3. [`needs`]: what a file lacks.
-//! 4. [`queue`]: who runs when, and together with whom.
-
-mod library;
-mod model;
-mod needs;
-mod onnx;
-mod outputs;
-mod parts;
-mod provider;
-mod queue;
-pub(crate) mod weights;
+//! Where is ONNX Runtime, and how does it run a file?
 
 use std::path::Path;
 
@@ -26,11 +8,9 @@ use ort::session::Session;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
 use parking_lot::Mutex;
 
-pub use self::model::{Model, Predictions, predict};
-pub(crate) use self::model::{digest, paths};
-pub use self::provider::Provider;
-pub use self::queue::{Limits, Pressure, Priority};
 use crate::error::{Error, Result};
+use crate::library;
+use crate::provider::Provider;
 
 /// ONNX Runtime, loaded.
 #[derive(Debug, Clone)]
@@ -109,6 +89,3 @@ impl Runtime {
             .commit_from_memory(onnx)
     }
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

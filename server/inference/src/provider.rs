@@ -36,7 +36,7 @@ impl Provider {
     }
 
     /// Told to fail where it does not start.
-    pub(super) fn dispatch(self) -> ExecutionProviderDispatch {
+    pub(crate) fn dispatch(self) -> ExecutionProviderDispatch {
         let provider = match self {
             Provider::Cpu => ep::CPU::default().with_arena_allocator(false).build(),
             Provider::Cuda => ep::CUDA::default().build(),

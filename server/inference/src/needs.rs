@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 
-use super::parts::{Damaged, Function, Kind, Node, visit};
+use crate::parts::{Damaged, Function, Kind, Node, visit};
 
 /// The domains whose operators ONNX Runtime brings along.
 const DOMAINS: [&str; 9] = [
@@ -22,7 +22,7 @@ const DOMAINS: [&str; 9] = [
 const SHOWN_MAX: usize = 5;
 
 /// The operators of domains that ONNX Runtime does not know and the file does not define itself.
-pub(super) fn other_operators(onnx: &[u8]) -> Option<String> {
+pub(crate) fn other_operators(onnx: &[u8]) -> Option<String> {
     let (mut needed, mut defined) = (BTreeSet::new(), BTreeSet::new());
     let see = &mut |kind, message: &[u8]| -> Result<_, Damaged> {
         match kind {

@@ -10,7 +10,7 @@ use std::path::{Component, Path};
 use bytes::Bytes;
 use prost::Message;
 
-use super::parts::{Damaged, Entry, Kind, Tensor, fields, put, visit};
+use crate::parts::{Damaged, Entry, Kind, Tensor, fields, put, visit};
 
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
@@ -20,7 +20,7 @@ const DATA_LOCATION: usize = 14;
 const RAW_DATA: usize = 9;
 
 /// The files, by their paths below the folder of the ONNX file, in which tensors of `onnx` have their weights.
-pub(crate) fn files(onnx: &[u8]) -> BTreeSet<String> {
+pub fn files(onnx: &[u8]) -> BTreeSet<String> {
     let mut files = BTreeSet::new();
     let see = &mut |kind, message: &[u8]| -> Result<_, Damaged> {
         if let Some(place) = Place::of(kind, message)? {
@@ -36,7 +36,7 @@ pub(crate) fn files(onnx: &[u8]) -> BTreeSet<String> {
 }
 
 /// Whether a path stays below the folder that it begins in, as far as its words say.
-pub(crate) fn stays_inside(path: &str) -> bool {
+pub fn stays_inside(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
@@ -45,7 +45,7 @@ pub(crate) fn stays_inside(path: &str) -> bool {
 ///
 /// # Errors
 /// A file that is not there or ends too early.
-pub(crate) fn put_in(onnx: &[u8], files: &BTreeMap<String, Bytes>) -> Result<Vec<u8>, String> {
+pub fn put_in(onnx: &[u8], files: &BTreeMap<String, Bytes>) -> Result<Vec<u8>, String> {
     let see = &mut |kind, message: &[u8]| match Place::of(kind, message)? {
         None => Ok(None),
         Some(place) => {

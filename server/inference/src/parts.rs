@@ -10,11 +10,11 @@ const DEPTH_MAX: usize = 100;
 
 /// The bytes are no messages of an ONNX file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Damaged;
+pub(crate) struct Damaged;
 
 /// A kind of message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Model,
     Function,
     Graph,
@@ -40,46 +40,46 @@ impl Kind {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Function {
+pub(crate) struct Function {
     #[prost(string, tag = "1")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(string, tag = "10")]
-    pub(super) domain: String,
+    pub(crate) domain: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Node {
+pub(crate) struct Node {
     #[prost(string, tag = "4")]
-    pub(super) op_type: String,
+    pub(crate) op_type: String,
     #[prost(string, tag = "7")]
-    pub(super) domain: String,
+    pub(crate) domain: String,
 }
 
 /// A tensor, but for its weights.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Tensor {
+pub(crate) struct Tensor {
     #[prost(string, tag = "8")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(message, repeated, tag = "13")]
-    pub(super) external_data: Vec<Entry>,
+    pub(crate) external_data: Vec<Entry>,
     #[prost(int32, tag = "14")]
-    pub(super) data_location: i32,
+    pub(crate) data_location: i32,
 }
 
 /// Where in which file the weights of a tensor are.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     #[prost(string, tag = "1")]
-    pub(super) key: String,
+    pub(crate) key: String,
     #[prost(string, tag = "2")]
-    pub(super) value: String,
+    pub(crate) value: String,
 }
 
 /// One field of a message.
-pub(super) struct Field<'a> {
-    pub(super) number: usize,
+pub(crate) struct Field<'a> {
+    pub(crate) number: usize,
     /// Number, length and content.
-    pub(super) whole: &'a [u8],
+    pub(crate) whole: &'a [u8],
     /// Of a text, bytes or a message.
     content: Option<&'a [u8]>,
 }
@@ -105,12 +105,12 @@ impl<'a> Field<'a> {
 }
 
 /// The fields of a message; what is damaged ends them.
-pub(super) fn fields(mut message: &[u8]) -> impl Iterator<Item = Field<'_>> {
+pub(crate) fn fields(mut message: &[u8]) -> impl Iterator<Item = Field<'_>> {
     std::iter::from_fn(move || if message.is_empty() { None } else { Field::take(&mut message).ok() })
 }
 
 /// Writes a field that holds bytes or a message.
-pub(super) fn put(out: &mut Vec<u8>, number: usize, content: &[u8]) {
+pub(crate) fn put(out: &mut Vec<u8>, number: usize, content: &[u8]) {
     // A `Vec` has room for whatever comes.
     let (Ok(()), Ok(())) =
         (encode_length_delimiter(number << 3 | 2, out), encode_length_delimiter(content.len(), out))
@@ -125,7 +125,7 @@ pub(super) fn put(out: &mut Vec<u8>, number: usize, content: &[u8]) {
 ///
 /// # Errors
 /// Where the bytes are no such messages, or `see` fails. `None` where nothing was replaced.
-pub(super) fn visit<E: From<Damaged>>(
+pub(crate) fn visit<E: From<Damaged>>(
     onnx: &[u8],
     see: &mut impl FnMut(Kind, &[u8]) -> Result<Option<Vec<u8>>, E>,
 ) -> Result<Option<Vec<u8>>, E> {

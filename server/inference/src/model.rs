@@ -5,13 +5,15 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use feature_defs::{Action, Artifact, Batching, DefError, Expr, Loc, Step, suggest};
+use quern_base::digest::sha256;
 use quern_engine::fit::{Element, Feature, Null, Port, Signature};
 use quern_engine::{Computed, ServicePlan};
 
-use super::onnx::Onnx;
-use super::{Limits, Pressure, Provider, Runtime};
 use crate::error::{Error, Result};
-use crate::store::registry::digest as sha256;
+use crate::onnx::Onnx;
+use crate::provider::Provider;
+use crate::queue::{Limits, Pressure};
+use crate::runtime::Runtime;
 
 /// What makes the predictions of one version, loaded and tried.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub struct Predictions {
 }
 
 /// The digest of what makes the predictions, given the digests of its files in the order of [`paths`].
-pub(crate) fn digest(artifact: &Artifact, files: &[String]) -> String {
+pub fn digest(artifact: &Artifact, files: &[String]) -> String {
     let Artifact::Steps { steps, outputs } = artifact else { return files.concat() };
     let mut files = files.iter();
     let mut said = String::new();
@@ -71,7 +73,7 @@ pub(crate) fn digest(artifact: &Artifact, files: &[String]) -> String {
 }
 
 /// The files that an artifact is made of: the step, empty where there are none, and the path.
-pub(crate) fn paths(artifact: &Artifact) -> Vec<(&str, &str)> {
+pub fn paths(artifact: &Artifact) -> Vec<(&str, &str)> {
     match artifact {
         Artifact::File(path) => vec![("", path)],
         Artifact::Steps { steps, .. } => steps
@@ -112,7 +114,7 @@ impl Model {
     ///
     /// # Errors
     /// Why it cannot go live, and where that stands.
-    pub(crate) fn load(
+    pub fn load(
         runtime: &Runtime,
         (artifact, loc): (&Artifact, &Loc),
         files: &[impl AsRef<[u8]>],
@@ -134,7 +136,7 @@ impl Model {
     }
 
     /// Whether it is what would be loaded with this digest and these rules.
-    pub(crate) fn is(&self, digest: &str, batching: Batching) -> bool {
+    pub fn is(&self, digest: &str, batching: Batching) -> bool {
         self.digest == digest && self.batching == batching
     }
 

@@ -1,0 +1,35 @@
+//! What does a model say of these columns?
+//!
+//! Models are ONNX files, run by ONNX Runtime, whose shared library is loaded once per process. A model is loaded from
+//! bytes, fitted to its feature service and tried before it goes live: what does not fit or does not run never does.
+//!
+//! 1. [`Model`]: one file, or the steps of an ensemble.
+//! 2. [`onnx`]: one file: its sessions, and how vectors become its tensors.
+//! 3. [`needs`]: what a file lacks.
+//! 4. [`queue`]: who runs when, and together with whom.
+//!
+//! Architecture invariant: this crate knows columns, tensors and ONNX Runtime; no store, no view and no route.
+
+mod error;
+mod library;
+mod metrics;
+mod model;
+mod needs;
+mod onnx;
+mod outputs;
+mod parts;
+mod provider;
+mod queue;
+mod run;
+mod runtime;
+pub mod weights;
+
+pub use self::error::{Error, Result};
+pub use self::metrics::metrics;
+pub use self::model::{Model, Predictions, digest, paths, predict};
+pub use self::provider::Provider;
+pub use self::queue::{Limits, Pressure, Priority};
+pub use self::runtime::Runtime;
+
+#[cfg(test)]
+mod tests;

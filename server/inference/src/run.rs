@@ -1,0 +1,64 @@
+//! What does one session say of these tensors, and what does it cost?
+
+use arrow::array::RecordBatch;
+use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
+use quern_engine::fit::{Tensor, TensorData};
+
+use crate::error::{Error, Result};
+use crate::metrics::metrics;
+use crate::outputs;
+
+/// What a run is expected to cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    /// One row, in microseconds.
+    pub(crate) micros: f64,
+    /// Each further row.
+    pub(crate) micros_per_row: f64,
+}
+
+impl Cost {
+    pub(crate) fn of(self, rows: usize) -> f64 {
+        self.micros + self.micros_per_row * rows.saturating_sub(1) as f64
+    }
+}
+
+/// Runs `inputs`, which are in the model's order, and returns a column for each output.
+pub(crate) fn run(
+    session: &mut Session,
+    inputs: Vec<Tensor>,
+    rows: usize,
+    options: Option<&RunOptions<NoSelectedOutputs>>,
+) -> Result<RecordBatch> {
+    let failed = |error: ort::Error| Error::internal("ONNX Runtime", error.message());
+    let inputs: Vec<SessionInputValue<'_>> = inputs.into_iter().map(input).collect::<Result<_>>()?;
+    let timer = metrics().inference.start_timer();
+    let outputs = match options {
+        None => session.run(inputs.as_slice()),
+        Some(options) => session.run_with_options(inputs.as_slice(), options),
+    };
+    let outputs = outputs.map_err(failed)?;
+    timer.observe_duration();
+    let mut columns = Vec::with_capacity(outputs.len());
+    for (name, value) in &outputs {
+        let column = outputs::column(&value, rows)
+            .map_err(|cause| Error::broken(format!("the model's output `{name}` {cause}")))?;
+        columns.push((name, column, true));
+    }
+    Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
+}
+
+fn input(tensor: Tensor) -> Result<SessionInputValue<'static>> {
+    use ort::value::Tensor as Onnx;
+    let Tensor { name, shape, data } = tensor;
+    let value = match data {
+        TensorData::Float32(cells) => Onnx::from_array((shape, cells)).map(Into::into),
+        TensorData::Float64(cells) => Onnx::from_array((shape, cells)).map(Into::into),
+        TensorData::Int32(cells) => Onnx::from_array((shape, cells)).map(Into::into),
+        TensorData::Int64(cells) => Onnx::from_array((shape, cells)).map(Into::into),
+        TensorData::Bool(cells) => Onnx::from_array((shape, cells)).map(Into::into),
+        // A text with a zero byte in it is the one value that ONNX Runtime does not take.
+        TensorData::String(cells) => Onnx::from_string_array((shape, cells.as_slice())).map(Into::into),
+    };
+    value.map_err(|error| Error::invalid(format!("the model's input `{name}`: {}", error.message())))
+}
