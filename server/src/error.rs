@@ -57,11 +57,13 @@ impl Error {
 
 impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
-        match error {
-            EngineError::Unknown(_) => Error::not_found(error),
-            EngineError::Codec { .. } => Error::internal("reading what is stored", error),
-            _ => Error::invalid(error),
-        }
+        Failure::new(quern_features::kind_of(&error), error).into()
+    }
+}
+
+impl From<quern_features::Error> for Error {
+    fn from(error: quern_features::Error) -> Self {
+        Failure::from(error).into()
     }
 }
 
@@ -83,34 +85,8 @@ impl From<std::io::Error> for Error {
     }
 }
 
-impl From<rocksdb::Error> for Error {
-    fn from(error: rocksdb::Error) -> Self {
-        Error::internal("the online store", error)
-    }
-}
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        match is_lost(&error) {
-            true => Error::unavailable("the registry does not answer").because(error),
-            false => Error::internal("the registry", error),
-        }
-    }
-}
-
-/// Whether the database was not reached, or went away: nothing is wrong with what it was asked.
-pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
-    use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
-    match error {
-        Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => true,
-        // PostgreSQL's classes of errors: connections, and a server that starts or stops.
-        Database(error) => error.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
-        _ => false,
-    }
-}
-
-impl From<parquet::errors::ParquetError> for Error {
-    fn from(error: parquet::errors::ParquetError) -> Self {
-        Error::internal("reading or writing Parquet", error)
+impl From<quern_store::Error> for Error {
+    fn from(error: quern_store::Error) -> Self {
+        Failure::from(error).into()
     }
 }

@@ -1,40 +1,32 @@
 //! Quern: a feature store that serves models.
 //!
-//! Everything that touches a disk, a socket or a clock. The three ways of the data, and where to read them:
+//! A [`Node`] is one data folder, open. The three ways of the data, and where to read them:
 //!
 //! ```text
-//! write   source rows ─► history ─► head                 store/history, materialize, store/rocks
-//! train   spine ─► as-of(history) ─► derived ─► Flight    training, past, point_in_time, api/flight
-//! serve   keys ─► look-up(head) ─► derived ─► ONNX ─► reply   serving, predict, inference, api/predict
+//! write   source rows ─► history ─► head                      verbs/materialize, verbs/push
+//! train   spine ─► as-of(history) ─► derived ─► table          verbs/train
+//! serve   keys ─► look-up(head) ─► derived ─► ONNX ─► reply    verbs/predict
 //! ```
 //!
-//! Architecture invariant: arrows point down only, `api → verbs → store | engine → feature-defs`. The stores and the
-//! engine meet in a verb and nowhere else.
+//! In reading order: [`settings`] and [`repository`], what a node is told; [`live`], what answers; [`logged`], what models
+//! said; [`verbs`], what a node can do; [`node`], which puts them together.
+//!
+//! Architecture invariant: arrows point down only, `node → verbs → live | logged → stores, features, inference`.
 
-pub mod api;
-mod blocking;
-pub mod cli;
-pub mod deployment;
+mod data_folder;
 pub mod error;
-pub mod follow;
+pub mod live;
+pub mod logged;
 pub mod metrics;
+mod mlflow;
+pub mod node;
 pub mod repository;
+mod seal;
 pub mod settings;
-pub mod store;
-mod trace;
+pub mod verbs;
 
-pub mod apply;
-pub mod labels;
-pub mod materialize;
-mod past;
-pub mod point_in_time;
-pub mod predict;
-pub mod push;
-pub mod serving;
-pub mod training;
-pub mod verify;
-mod windows;
-
-pub use deployment::{Deployment, Quern};
+pub use data_folder::InUse;
 pub use error::{Error, Result};
+pub use live::Deployment;
+pub use node::Node;
 pub use settings::Settings;

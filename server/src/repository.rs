@@ -8,8 +8,8 @@ use std::path::Path;
 
 use feature_defs::DefFile;
 
-use crate::apply::mlflow;
-use crate::deployment::LOCK_FILE;
+use crate::mlflow;
+use crate::data_folder::LOCK_FILE;
 use crate::error::{Error, Result};
 use crate::settings::SETTINGS_FILE;
 

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Uri;
+use http::Uri;
 use feature_defs::{DefError, Loc, parse_duration, suggest};
+use quern_inference::Provider;
+use quern_store::redis::Address;
+use quern_store::registry::Location;
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
 use crate::error::{Error, Result};
-use crate::store::redis::Address;
-use crate::store::registry::Location;
-use quern_inference::Provider;
 
 /// The settings' file, in the repository's root.
 pub const SETTINGS_FILE: &str = "quern.yaml";

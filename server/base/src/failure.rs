@@ -111,12 +111,12 @@ impl StdError for Failure {
 /// ```
 #[macro_export]
 macro_rules! error_type {
-    ($(#[$doc:meta])* pub struct $Error:ident;) => {
+    ($(#[$doc:meta])* $vis:vis struct $Error:ident;) => {
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $Error(Box<$crate::Failure>);
+        $vis struct $Error(Box<$crate::Failure>);
 
-        #[allow(dead_code, missing_docs, reason = "the same constructors everywhere, named after the kinds")]
+        #[allow(dead_code, missing_docs, unreachable_pub, reason = "the same constructors everywhere, named after the kinds")]
         impl $Error {
             pub fn invalid(what: impl Into<$crate::Cause>) -> Self {
                 $crate::Failure::new($crate::Kind::InvalidArgument, what).into()

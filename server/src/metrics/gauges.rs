@@ -1,31 +1,19 @@
 //! What state is the server in, at the moment that it is asked? Read from where it is kept, and not counted.
 
-use crate::Quern;
-use crate::follow::Standing;
+use quern_base::metrics::Gauge;
+
+use crate::Node;
+use crate::live::following::Standing;
 use quern_inference::Pressure;
 
-/// A value that goes up and down.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Gauge {
-    /// As Prometheus knows it.
-    pub name: &'static str,
-    /// What it says, for people.
-    pub help: &'static str,
-    /// Names and values of its labels.
-    pub labels: Vec<(&'static str, String)>,
-    /// What it is now.
-    pub value: f64,
-}
-
-impl Gauge {
-    /// One without labels.
-    #[allow(clippy::cast_precision_loss)]
-    pub(crate) fn new(name: &'static str, help: &'static str, value: u64) -> Gauge {
-        Gauge { name, help, labels: Vec::new(), value: value as f64 }
+impl Node {
+    /// All that was counted in the process and the state of the node, in Prometheus' text format.
+    pub fn show_metrics(&self) -> String {
+        // Made here, so that what nobody counted yet is shown as zero.
+        let _ = (super::metrics(), quern_features::metrics(), quern_inference::metrics(), quern_store::metrics());
+        quern_base::metrics::render(&self.gauges())
     }
-}
 
-impl Quern {
     /// The state of what is live, of caches and of pools.
     pub fn gauges(&self) -> Vec<Gauge> {
         let live = self.live();
@@ -64,7 +52,7 @@ impl Quern {
                 Gauge::new("quern_registry_connections_idle", "Connections to it that nobody uses", idle),
             ]);
         }
-        if let Some(Standing { up, latest, lag_seconds }) = self.standing() {
+        if let Some(Standing { up, latest, lag_seconds }) = self.follow.standing() {
             let lag =
                 "Seconds for which a newer apply than the live one has been known; 0 where there is none";
             gauges.extend([

@@ -1,0 +1,107 @@
+//! How are definitions checked, planned, applied and materialized over HTTP?
+//!
+//! The command line uses the same routes, in its own process or in the server that has the data folder open.
+
+use quern_base::tasks::blocking;
+use quern_base::clock::now_us;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use futures::StreamExt;
+use quern_wire::{Checked, ErrorReply};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::error::{ApiResult, reply};
+use quern_server::verbs::apply::{Candidate, Plan};
+use crate::error::{Error, Result};
+use quern_server::verbs::materialize::{MaterializeRequest, Progress, Summary};
+use quern_server::{Node, repository};
+
+/// Lines that wait for a slow reader; progress beyond that is left out.
+const LINES_MAX: usize = 64;
+
+/// The routes of this room.
+pub(super) fn routes() -> Router<Arc<Node>> {
+    Router::new()
+        .route("/v1/check", post(check))
+        .route("/v1/plan", post(plan))
+        .route("/v1/apply", post(apply))
+        .route("/v1/materialize", post(materialize_lines))
+}
+
+/// One line of the reply of `POST /v1/materialize`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaterializeLine {
+    /// How far it is.
+    Progress(Progress),
+    /// It is done; the last line.
+    Summary(Summary),
+    /// It failed; the last line.
+    #[serde(untagged)]
+    Error(ErrorReply),
+}
+
+async fn check(State(node): State<Arc<Node>>) -> ApiResult<Json<Checked>> {
+    let candidate = candidate(&node).await?;
+    let definitions = &candidate.deployment.compiled.catalog.definitions;
+    Ok(Json(Checked {
+        entities: definitions.entities.len(),
+        sources: definitions.sources.len(),
+        feature_views: definitions.views.len(),
+        feature_services: definitions.services.len(),
+        models: definitions.models.len(),
+    }))
+}
+
+async fn plan(State(node): State<Arc<Node>>) -> ApiResult<Json<Plan>> {
+    let candidate = candidate(&node).await?;
+    Ok(Json(node.apply.plan(&candidate).await?))
+}
+
+async fn apply(State(node): State<Arc<Node>>) -> ApiResult<Json<Plan>> {
+    let candidate = candidate(&node).await?;
+    Ok(Json(node.apply.apply(candidate).await?))
+}
+
+/// The repository as it lies on disk now.
+async fn candidate(node: &Arc<Node>) -> Result<Candidate> {
+    let root = node.settings.repository.clone();
+    let files = blocking("reading definition files", move || repository::read(&root)).await?;
+    Ok(node.apply.check(files).await?)
+}
+
+async fn materialize_lines(State(node): State<Arc<Node>>, body: Bytes) -> ApiResult<Response> {
+    let request: MaterializeRequest = match body.as_ref() {
+        b"" => MaterializeRequest::default(),
+        text => {
+            serde_json::from_slice(text).map_err(|error| Error::invalid(format!("the request: {error}")))?
+        }
+    };
+    let (lines, received) = mpsc::channel(LINES_MAX);
+    // It goes on where the reader goes away: what it has done is done, and the next run begins there.
+    tokio::task::spawn_blocking(move || {
+        let (live, now_us) = (node.live(), now_us());
+        let progress = |progress| {
+            let _ = lines.try_send(MaterializeLine::Progress(progress));
+        };
+        let last = match node.materialize.run(&live, &request, now_us, &progress) {
+            Ok(summary) => MaterializeLine::Summary(summary),
+            Err(error) => MaterializeLine::Error(reply(&error)),
+        };
+        let _ = lines.blocking_send(last);
+    });
+    let body = ReceiverStream::new(received).map(|line| {
+        let mut text = serde_json::to_vec(&line)?;
+        text.push(b'\n');
+        Ok::<_, serde_json::Error>(text)
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(body)).into_response())
+}

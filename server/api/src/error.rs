@@ -1,0 +1,141 @@
+//! Which status does an error have, over HTTP and over gRPC?
+
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use feature_defs::DefError;
+use quern_wire::{Code, ErrorReply, Mistake, RETRY_PUSHBACK_MS};
+
+use quern_base::Failure;
+pub(crate) use quern_base::Kind;
+use quern_server::error::{Mistakes, NoneTaken};
+
+quern_base::error_type! {
+    /// Why a request is not answered with a success.
+    pub struct Error;
+}
+
+/// The result of a request.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Errors of the floors below, which know their kinds.
+macro_rules! from_below {
+    ($($below:ty),+) => {
+        $(impl From<$below> for Error {
+            fn from(error: $below) -> Self {
+                Failure::from(error).into()
+            }
+        })+
+    };
+}
+
+from_below!(quern_server::Error, quern_features::Error, quern_decode::Error);
+
+impl From<quern_engine::EngineError> for Error {
+    fn from(error: quern_engine::EngineError) -> Self {
+        quern_server::Error::from(error).into()
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        Error::internal("computing with Arrow", error)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Error::internal("the network", error)
+    }
+}
+
+/// An error on its way to an HTTP client.
+#[derive(Debug)]
+pub(crate) struct ApiError(pub Error);
+
+impl<E: Into<Error>> From<E> for ApiError {
+    fn from(error: E) -> Self {
+        ApiError(error.into())
+    }
+}
+
+/// What a handler gives.
+pub(crate) type ApiResult<T> = std::result::Result<T, ApiError>;
+
+/// What a reply that is no success carries for the log.
+#[derive(Debug, Clone)]
+pub(super) struct Cause(pub String);
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let reply = reply(&self.0);
+        let mut response = (status(reply.code), Json(&reply)).into_response();
+        if let Some(time) = self.0.retry_after() {
+            // The header knows whole seconds only.
+            let seconds = time.as_millis().div_ceil(1_000) as u64;
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response.extensions_mut().insert(Cause(self.0.to_string()));
+        response
+    }
+}
+
+/// An error that only the edge can see: no such route, no such method.
+pub(super) fn edge(status: StatusCode, code: Code, error: String) -> Response {
+    (status, Json(ErrorReply::new(code, error))).into_response()
+}
+
+/// What a client reads of an error.
+pub fn reply(error: &Failure) -> ErrorReply {
+    let mistakes = error.facts().map(|Mistakes(mistakes)| mistakes.iter().map(mistake).collect());
+    let rejected = error.facts().map(|NoneTaken(rejected)| rejected.clone());
+    ErrorReply {
+        retry_after_ms: error.retry_after().map(|time| time.as_millis() as u64),
+        mistakes: mistakes.unwrap_or_default(),
+        rejected: rejected.unwrap_or_default(),
+        ..ErrorReply::new(error.kind(), error.said())
+    }
+}
+
+fn status(code: Code) -> StatusCode {
+    match code {
+        Code::InvalidArgument => StatusCode::BAD_REQUEST,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::Definitions => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::Refused => StatusCode::CONFLICT,
+        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        Code::Late => StatusCode::GATEWAY_TIMEOUT,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The error as gRPC, and so Arrow Flight, has it.
+pub(crate) fn grpc_status(error: &Failure) -> tonic::Status {
+    let code = match error.kind() {
+        Code::InvalidArgument | Code::Definitions => tonic::Code::InvalidArgument,
+        Code::NotFound => tonic::Code::NotFound,
+        Code::Refused => tonic::Code::FailedPrecondition,
+        Code::TooLarge | Code::Overloaded => tonic::Code::ResourceExhausted,
+        Code::Late => tonic::Code::DeadlineExceeded,
+        Code::Unavailable => tonic::Code::Unavailable,
+        Code::Internal => tonic::Code::Internal,
+    };
+    let mut status = tonic::Status::new(code, error.said());
+    if let Some(time) = error.retry_after() {
+        // As gRPC itself names it (proposal A6): the advice of a server that cannot take the call now.
+        status.metadata_mut().insert(RETRY_PUSHBACK_MS, (time.as_millis() as u64).into());
+    }
+    status
+}
+
+fn mistake(error: &DefError) -> Mistake {
+    Mistake {
+        file: error.loc.file.to_string(),
+        line: error.loc.line,
+        column: error.loc.column,
+        cause: error.cause.clone(),
+        help: error.help.clone(),
+    }
+}

@@ -1,0 +1,174 @@
+//! `POST /get-online-features`: look-up by entity, as Feast's feature server speaks it.
+//!
+//! The reply holds a result for each join key, then for each feature, column-major. As Feast does, it gives the epoch as
+//! the event timestamp of what has none.
+
+use quern_base::clock::now_us;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use axum::extract::State;
+use axum::response::Response;
+use feature_defs::suggest;
+use quern_engine::{Origin, RowState, ServicePlan, Status};
+use serde::Serialize;
+use serde::ser::{Error as _, SerializeMap, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::error::ApiResult;
+use super::http::{Body, count, json_reply};
+use quern_decode::print::{Instant, Values};
+use quern_decode::json::{self, Json};
+use quern_server::Node;
+use quern_server::Deployment;
+use crate::error::{Error, Result};
+use quern_features::Vectors;
+
+pub(super) async fn get_online_features(
+    State(node): State<Arc<Node>>,
+    Body(body): Body,
+) -> ApiResult<Response> {
+    let live = node.live();
+    let keys = ["entities", "feature_service", "features", "full_feature_names"];
+    // Feast's client asks for this whether it is wanted or not.
+    let ignored = ["include_feature_view_version_metadata"];
+    let [entities, service, features, full_names] = json::body(&body, keys, &ignored)?;
+    let full_names = Json::flag(full_names.as_ref(), "full_feature_names")?;
+    let service = service_of(&live, service.as_ref(), features.as_ref(), full_names)?;
+    let entities = entities
+        .ok_or_else(|| Error::invalid("`entities` is missing: an object with an array for each column"))?;
+    let asked = json::columns(&service.as_ref().into(), "entities", &entities, now_us())?;
+    let inputs = asked.inputs.clone();
+    let vectors = node.reader.look_up(&live.compiled, &service, asked.inputs, asked.query_times_us).await?;
+    count(&vectors);
+    Ok(json_reply(&Reply {
+        keys: inputs.project(&(0..service.key_count).collect::<Vec<_>>())?,
+        vectors,
+        full_names,
+    }))
+}
+
+/// The feature service that the request names, or one made of the features that it lists.
+fn service_of(
+    live: &Deployment,
+    service: Option<&Json<'_>>,
+    features: Option<&Json<'_>>,
+    full_names: bool,
+) -> Result<Arc<ServicePlan>> {
+    let services = &live.compiled.catalog.services;
+    match (service.filter(|json| **json != Json::Null), features.filter(|json| **json != Json::Null)) {
+        (Some(_), Some(_)) => Err(Error::invalid("give either `feature_service` or `features`, not both")),
+        (Some(Json::String(name)), None) => services.get(name.as_ref()).map(Arc::clone).ok_or_else(|| {
+            let known = suggest(name, services.keys().map(String::as_str));
+            Error::not_found(format!("unknown feature service `{name}`; {known}"))
+        }),
+        (Some(other), None) => {
+            Err(Error::invalid(format!("`feature_service`: expected a name, found {other}")))
+        }
+        (None, Some(Json::Array(references))) => {
+            let references = references.iter().map(reference).collect::<Result<Vec<_>>>()?;
+            Ok(Arc::new(ServicePlan::adhoc(&live.compiled.catalog, &references, full_names)?))
+        }
+        (None, Some(other)) => {
+            Err(Error::invalid(format!("`features`: expected an array of `view:feature`, found {other}")))
+        }
+        (None, None) => {
+            let known = services.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            Err(Error::invalid(format!(
+                "name a `feature_service` (known: {known}) or `features`, an array of `view:feature`"
+            )))
+        }
+    }
+}
+
+/// The view and the feature in `view:feature`.
+fn reference(json: &Json<'_>) -> Result<(String, String)> {
+    let parts = match json {
+        Json::String(text) => text.split_once(':'),
+        _ => None,
+    };
+    let (view, feature) =
+        parts.ok_or_else(|| Error::invalid(format!("`features`: expected `view:feature`, found {json}")))?;
+    Ok((view.to_owned(), feature.to_owned()))
+}
+
+struct Reply {
+    keys: RecordBatch,
+    vectors: Vectors,
+    full_names: bool,
+}
+
+impl Serialize for Reply {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let Reply { keys, vectors, .. } = self;
+        let (keys, outputs) = (keys.columns().iter(), vectors.vectors.columns().iter());
+        let rows = vectors.vectors.num_rows();
+        // A look-up takes all its features from one row: its event timestamps are written once.
+        let epochs = raw::<S>(&vec![Instant(0); rows])?;
+        let times = vectors.found.iter().map(|found| {
+            let at = |(state, ts_us): (&RowState, &i64)| Instant(if state.has_row() { *ts_us } else { 0 });
+            raw::<S>(&found.states.iter().zip(&found.event_timestamps).map(at).collect::<Vec<_>>())
+        });
+        let times = times.collect::<std::result::Result<Vec<_>, _>>()?;
+        let keys = keys.map(|column| Column { values: column, states: None, times: &epochs });
+        let outputs = outputs.zip(&vectors.service.origins).map(|(column, origin)| match origin {
+            Origin::Feature { lookup, .. } => Column {
+                values: column,
+                states: Some(&vectors.found[*lookup].states),
+                times: &times[*lookup],
+            },
+            Origin::Input(_) | Origin::Derived => Column { values: column, states: None, times: &epochs },
+        });
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("metadata", &serde_json::json!({ "feature_names": self.names() }))?;
+        map.serialize_entry("results", &keys.chain(outputs).collect::<Vec<_>>())?;
+        map.end()
+    }
+}
+
+impl Reply {
+    fn names(&self) -> Vec<String> {
+        let service = &self.vectors.service;
+        let outputs =
+            service.outputs.fields().iter().zip(&service.origins).map(|(field, origin)| match origin {
+                Origin::Feature { lookup, feature } if self.full_names => {
+                    let lookup = &service.lookups[*lookup];
+                    let (view, feature) = (&lookup.view, lookup.features[*feature]);
+                    let plain = view.features.field(feature).name();
+                    // Another name than the feature's own holds an alias already, or the view.
+                    if field.name() == plain {
+                        format!("{}__{plain}", view.name)
+                    } else {
+                        field.name().clone()
+                    }
+                }
+                _ => field.name().clone(),
+            });
+        self.keys.schema_ref().fields().iter().map(|field| field.name().clone()).chain(outputs).collect()
+    }
+}
+
+fn raw<S: Serializer>(value: &impl Serialize) -> std::result::Result<Box<RawValue>, S::Error> {
+    to_raw_value(value).map_err(S::Error::custom)
+}
+
+struct Column<'a> {
+    values: &'a dyn Array,
+    /// How the look-up of each row ended, for a feature.
+    states: Option<&'a [RowState]>,
+    times: &'a RawValue,
+}
+
+impl Serialize for Column<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let statuses = (0..self.values.len()).map(|row| {
+            let state = self.states.map_or(RowState::Present, |states| states[row]);
+            Status::of(state, self.values.is_null(row)).as_str()
+        });
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("values", &Values(self.values))?;
+        map.serialize_entry("statuses", &statuses.collect::<Vec<_>>())?;
+        map.serialize_entry("event_timestamps", self.times)?;
+        map.end()
+    }
+}

@@ -1,0 +1,64 @@
+//! `DoExchange` with a [`BatchCommand`]: rows go up, and come down with what a model says of each. The next rows are
+//! read when the client takes those before them.
+
+use std::sync::Arc;
+
+use arrow_flight::FlightData;
+use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
+use futures::{TryStreamExt, stream};
+use quern_wire::BatchCommand;
+use tonic::{Response, Status};
+
+use super::{Answer, Messages, SPINE_BYTES_MAX, encoded, guarded, receive_schema, refuse, unreadable};
+use quern_server::Node;
+use quern_base::Failure;
+
+use crate::error::Error;
+use quern_server::verbs::predict::batch::{Batch, When};
+
+pub(super) async fn exchange(
+    node: &Arc<Node>,
+    command: &BatchCommand,
+    rows: FlightDataDecoder,
+) -> Answer<Messages<FlightData>> {
+    // Before the rows are read: who asks for nothing need not send them.
+    let find = || node.predict.target(&command.model, command.version.as_deref());
+    find().map_err(|error| refuse(&error))?;
+    let (schema, rows) = guarded(receive_schema(rows)).await?;
+    let batch = find().and_then(|target| Batch::new(target, &schema, command.as_of));
+    let batch = batch.map_err(|error| refuse(&error))?;
+    // What is held of a table is bounded where all of it is.
+    let bytes_max = if command.as_of { SPINE_BYTES_MAX } else { usize::MAX };
+    let rows = stream::try_unfold((rows, 0), move |(mut rows, mut bytes)| async move {
+        loop {
+            let next = guarded(async { rows.try_next().await.map_err(unreadable) }).await;
+            match next.map_err(told)?.map(|message| message.payload) {
+                Some(DecodedPayload::RecordBatch(batch)) => {
+                    bytes += batch.get_array_memory_size();
+                    if bytes > bytes_max {
+                        let most = bytes_max >> 30;
+                        return Err(Error::too_large(format!(
+                            "the table is larger than {most} GiB; send it in parts"
+                        )));
+                    }
+                    return Ok::<_, Error>(Some((batch, (rows, bytes))));
+                }
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+    });
+    let when = if command.as_of { When::AsOf } else { When::Now };
+    let schema = Arc::clone(batch.schema());
+    let rows = rows.map_err(|error: Error| quern_server::Error::from(Failure::from(error)));
+    let answers = batch.answers(&node.predict, rows, when).map_err(|error| refuse(&error));
+    Ok(Response::new(encoded(schema, answers)))
+}
+
+/// What the rows' own stream said, on its way through the verb.
+fn told(status: Status) -> Error {
+    match status.code() {
+        tonic::Code::ResourceExhausted => Error::too_large(status.message().to_owned()),
+        _ => Error::invalid(status.message().to_owned()),
+    }
+}

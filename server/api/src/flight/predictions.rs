@@ -1,0 +1,52 @@
+//! `DoGet` with a [`PredictionsCommand`] as its ticket: logged predictions with their labels, as one table.
+
+use std::sync::Arc;
+
+use arrow_flight::{FlightData, FlightDescriptor, Ticket};
+use feature_defs::suggest;
+use quern_wire::PredictionsCommand;
+use tokio::sync::mpsc;
+use tonic::Response;
+
+use super::{AHEAD, Answer, Messages, encoded, read, refuse};
+use quern_server::Node;
+use crate::error::{Error, Result};
+use quern_server::verbs::joined::Joined;
+use quern_server::logged::Between;
+
+pub(super) async fn get(node: &Arc<Node>, ticket: &Ticket) -> Answer<Messages<FlightData>> {
+    let command: PredictionsCommand = read(
+        Some(FlightDescriptor::new_cmd(ticket.ticket.clone())),
+        "{\"predictions\": \"…\", \"from_us\": null, \"to_us\": null, \"labelled\": false}",
+    )
+    .map_err(|error| refuse(&error))?;
+    node.predictions.flush().await;
+    let opening = Arc::clone(node);
+    let joined = tokio::task::spawn_blocking(move || open(&opening, &command)).await;
+    let joined = joined.unwrap_or_else(|error| Err(Error::internal("reading predictions", error)));
+    let joined = joined.map_err(|error| refuse(&error))?;
+    let schema = Arc::clone(joined.schema());
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        for rows in joined {
+            let failed = rows.is_err();
+            // A client that has gone needs no more.
+            if sender.blocking_send(rows.map_err(|error| refuse(&error))).is_err() || failed {
+                return;
+            }
+        }
+    });
+    Ok(Response::new(encoded(schema, tokio_stream::wrappers::ReceiverStream::new(receiver))))
+}
+
+fn open(node: &Arc<Node>, command: &PredictionsCommand) -> Result<Joined> {
+    let PredictionsCommand { predictions: model, from_us, to_us, labelled } = command;
+    let live = node.live();
+    // What a model that is gone said is there still.
+    if !live.models.contains_key(model) && !node.predictions.models()?.contains(model) {
+        let known = suggest(model, live.models.keys().map(String::as_str));
+        return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
+    }
+    let between = Between { from_us: *from_us, to_us: *to_us };
+    Ok(Joined::open((&node.predictions, &node.labels), model, between, *labelled)?)
+}

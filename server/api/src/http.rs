@@ -1,0 +1,268 @@
+//! What do all requests have in common, and what does the server say of itself?
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use arrow::datatypes::Schema;
+use axum::extract::{FromRequest, MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use feature_defs::{Column, Entity};
+use quern_engine::schema::type_name;
+use quern_engine::{Origin, ServicePlan, ViewPlan};
+use quern_wire::{
+    Catalogue, Code, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo, ModelVersionInfo,
+};
+use serde::Serialize;
+use tracing::Instrument;
+
+use super::error::{ApiError, Cause, edge};
+use quern_server::Node;
+use quern_server::Deployment;
+use crate::error::Error;
+use crate::metrics::{FeatureCounts, metrics};
+use quern_server::live::{LiveModel, LiveVersion};
+use quern_features::Vectors;
+use crate::trace;
+
+/// The body of a request, whatever type it claims to have, up to the limit of the settings.
+pub(super) struct Body(pub Bytes);
+
+impl FromRequest<Arc<Node>> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, node: &Arc<Node>) -> Result<Self, ApiError> {
+        let body = Bytes::from_request(request, node).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                Error::too_large(format!(
+                    "the body is larger than {} bytes (`body_bytes_max`)",
+                    node.settings.body_bytes_max
+                ))
+            } else {
+                Error::invalid(format!("the body broke off: {rejection}"))
+            }
+        })?;
+        Ok(Body(body))
+    }
+}
+
+/// A success with a JSON body.
+pub(super) fn json_reply(reply: &impl Serialize) -> Response {
+    let mut body = Vec::with_capacity(1024);
+    match serde_json::to_writer(&mut body, reply) {
+        Ok(()) => {
+            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+        }
+        Err(error) => ApiError(Error::internal("writing the reply", error)).into_response(),
+    }
+}
+
+/// Counts the stored values that a request was answered with.
+pub(super) fn count(vectors: &Vectors) {
+    let mut counts = FeatureCounts::default();
+    for (output, origin) in vectors.service.origins.iter().enumerate() {
+        if matches!(origin, Origin::Feature { .. }) {
+            (0..vectors.vectors.num_rows()).for_each(|row| counts.add(vectors.status(output, row)));
+        }
+    }
+    let name = match vectors.service.name.as_str() {
+        "" => "(features)",
+        name => name,
+    };
+    metrics().count_features(name, counts);
+}
+
+/// Names a request, in its reply and in the log.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The route of what matches none, as a label.
+const UNMATCHED: &str = "unmatched";
+
+/// Names, measures, traces, counts and logs every request.
+pub(super) async fn observe(mut request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let id = request.headers().get(REQUEST_ID).filter(|id| id.len() <= 128).cloned().unwrap_or_else(next_id);
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let matched = if route == UNMATCHED { "" } else { route };
+    let span = trace::request(&method, matched, request.headers(), id.as_bytes());
+    let in_flight = InFlight::begin();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    drop(in_flight);
+    trace::answered(&span, &response);
+    let (status, seconds) = (response.status(), start.elapsed().as_secs_f64());
+    metrics().requests.with_label_values(&[route, known(&method), status.as_str()]).inc();
+    metrics().request_seconds.with_label_values(&[route]).observe(seconds);
+    let cause = response.extensions().get::<Cause>().map_or("", |cause| &cause.0);
+    let (path, micros) = (uri.path(), (seconds * 1e6) as u64);
+    if status.is_server_error() {
+        tracing::warn!(%method, path, status = status.as_u16(), micros, ?id, cause, "request failed");
+    } else {
+        tracing::debug!(%method, path, status = status.as_u16(), micros, ?id, cause, "request");
+    }
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// The method as a label: anyone may invent methods, and each would stay counted for ever.
+fn known(method: &Method) -> &str {
+    match method.as_str() {
+        name @ ("GET" | "POST" | "PUT" | "DELETE" | "HEAD" | "OPTIONS" | "PATCH") => name,
+        _ => "other",
+    }
+}
+
+/// A number that no other request of this process has, after one that no other process is likely to have.
+fn next_id() -> HeaderValue {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let id = format!("{:016x}-{}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
+    HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("0"))
+}
+
+/// Counts a request until its reply is there, or its client is gone.
+struct InFlight;
+
+impl InFlight {
+    fn begin() -> InFlight {
+        metrics().in_flight.inc();
+        InFlight
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics().in_flight.dec();
+    }
+}
+
+/// A handler's panic, as a reply.
+pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let cause = panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_default();
+    tracing::error!(cause, "a request panicked");
+    ApiError(Error::broken("the server failed on this request; its log says where")).into_response()
+}
+
+pub(super) async fn no_such_path(uri: Uri) -> Response {
+    edge(StatusCode::NOT_FOUND, Code::NotFound, format!("nothing answers at `{}`", uri.path()))
+}
+
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Response {
+    let error = format!("`{}` does not answer {method}", uri.path());
+    edge(StatusCode::METHOD_NOT_ALLOWED, Code::InvalidArgument, error)
+}
+
+pub(super) async fn index() -> &'static str {
+    concat!(
+        "Node ",
+        env!("CARGO_PKG_VERSION"),
+        ": a feature store that serves models. What is live: GET /v1/definitions\n"
+    )
+}
+
+/// Whether the process lives.
+pub(super) async fn live() -> &'static str {
+    ""
+}
+
+/// Whether something is live to answer with. The body is empty, or says what keeps a newer apply from being live here:
+/// what is live answers all the same, so this is no reason to send requests elsewhere.
+pub(super) async fn ready(State(node): State<Arc<Node>>) -> Result<String, ApiError> {
+    let trouble = node.live.following().trouble();
+    match node.live().number {
+        0 => {
+            let cause = trouble.unwrap_or_else(|| "`quern apply` the definitions".to_owned());
+            Err(ApiError(Error::unavailable(format!("nothing is live yet: {cause}"))))
+        }
+        number => Ok(trouble.map_or_else(String::new, |cause| format!("apply {number} is live: {cause}\n"))),
+    }
+}
+
+pub(super) async fn show_metrics(State(node): State<Arc<Node>>) -> Response {
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, content_type)], node.show_metrics()).into_response()
+}
+
+pub(super) async fn definitions(State(node): State<Arc<Node>>) -> Response {
+    json_reply(&catalogue(&node.live()))
+}
+
+fn catalogue(live: &Deployment) -> Catalogue {
+    let catalog = &live.compiled.catalog;
+    let definitions = &catalog.definitions;
+    Catalogue {
+        number: live.number,
+        entities: definitions.entities.values().map(entity).collect(),
+        feature_views: catalog.views.values().map(|view| feature_view(live, view)).collect(),
+        feature_services: catalog.services.values().map(|service| feature_service(live, service)).collect(),
+        models: live.models.values().map(|of| model(live, of)).collect(),
+    }
+}
+
+fn entity(entity: &Entity) -> EntityInfo {
+    let column = |column: &Column| ColumnInfo { name: column.name.clone(), dtype: column.dtype.to_string() };
+    EntityInfo {
+        name: entity.name.clone(),
+        description: entity.description.clone(),
+        join_keys: entity.join_keys.iter().map(column).collect(),
+    }
+}
+
+fn feature_view(live: &Deployment, view: &ViewPlan) -> FeatureViewInfo {
+    let declared = live.compiled.catalog.definitions.views.get(&view.name);
+    FeatureViewInfo {
+        name: view.name.clone(),
+        description: declared.map(|view| view.description.clone()).unwrap_or_default(),
+        entities: declared.map(|view| view.entities.clone()).unwrap_or_default(),
+        source: view.source.clone(),
+        ttl_us: view.ttl_us,
+        lag_us: view.lag_us,
+        features: columns(&view.features),
+    }
+}
+
+fn feature_service(live: &Deployment, service: &ServicePlan) -> FeatureServiceInfo {
+    let declared = live.compiled.catalog.definitions.services.get(&service.name);
+    FeatureServiceInfo {
+        name: service.name.clone(),
+        description: declared.map(|service| service.description.clone()).unwrap_or_default(),
+        inputs: columns(&service.inputs),
+        join_keys: service.key_count,
+        outputs: columns(&service.outputs),
+    }
+}
+
+fn columns(schema: &Schema) -> Vec<ColumnInfo> {
+    let column = |field: &arrow::datatypes::FieldRef| ColumnInfo {
+        name: field.name().clone(),
+        dtype: type_name(field.data_type()),
+    };
+    schema.fields().iter().map(column).collect()
+}
+
+fn model(live: &Deployment, of: &LiveModel) -> ModelInfo {
+    let version = |(place, version): (usize, &Arc<LiveVersion>)| ModelVersionInfo {
+        version: version.version.clone(),
+        feature_service: version.service.name.clone(),
+        digest: version.model.digest.clone(),
+        execution_providers: version.model.providers().iter().map(ToString::to_string).collect(),
+        weight: of.route.weight(place),
+    };
+    let declared = live.compiled.catalog.definitions.models.get(&of.name);
+    ModelInfo {
+        name: of.name.clone(),
+        description: declared.map(|model| model.description.clone()).unwrap_or_default(),
+        versions: of.versions.iter().enumerate().map(version).collect(),
+    }
+}

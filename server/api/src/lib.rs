@@ -1,0 +1,128 @@
+//! Who may ask the server what? One port for HTTP/1.1, HTTP/2, gRPC and Arrow Flight.
+//!
+//! | route | room |
+//! |---|---|
+//! | `POST /get-online-features` | [`feast`] |
+//! | `POST /push`, `/write-to-online-store` | [`push`] |
+//! | `POST /v1/models/{model}[/versions/{version}]:predict`, `{model}:route`, and what TensorFlow Serving says of a model | [`predict`], [`models`] |
+//! | `/v2/…`, `inference.GRPCInferenceService`: the Open Inference Protocol | [`v2`] |
+//! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize` | [`admin`] |
+//! | `POST /v1/verify`, `/v1/labels` | [`monitor`] |
+//! | Arrow Flight | [`flight`] |
+//! | the rest: health, metrics, what is live | [`http`] |
+//!
+//! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads a request, calls a verb, and shows what came of it;
+//! [`error`] alone knows status codes, and `quern_decode` alone knows how values look.
+
+pub mod admin;
+pub mod error;
+mod feast;
+mod flight;
+mod http;
+mod metrics;
+mod models;
+mod monitor;
+mod predict;
+mod push;
+mod terms;
+pub mod trace;
+mod v2;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use quern_server::Node;
+
+pub use self::error::{Error, Result};
+
+/// How long requests under way may take once the server was told to stop.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile it
+/// follows the applies of other servers, and brings in what they left behind.
+///
+/// # Errors
+/// The listener's own failures.
+pub async fn serve(
+    node: Arc<Node>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    let (_following, _completing) = (node.follow.start(), node.push.complete());
+    let ended = run(router(Arc::clone(&node)), listener, shutdown).await;
+    node.predictions.flush().await;
+    ended
+}
+
+async fn run(
+    router: Router,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    // A reply is written whole: holding it back for a fuller packet would only delay it.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let (stopping, stopped) = oneshot::channel();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        shutdown.await;
+        let _ = stopping.send(());
+    });
+    let overdue = async {
+        match stopped.await {
+            Ok(()) => tokio::time::sleep(DRAIN).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = server.into_future() => ended?,
+        () = overdue => tracing::warn!(seconds = DRAIN.as_secs(), "requests are still under way; they are cut off"),
+    }
+    Ok(())
+}
+
+/// Everything that the server answers.
+pub fn router(node: Arc<Node>) -> Router {
+    let body_bytes_max = node.settings.body_bytes_max;
+    Router::new()
+        .route("/", get(http::index))
+        .route("/metrics", get(http::show_metrics))
+        .route("/v2/health/live", get(http::live))
+        .route("/v2/health/ready", get(http::ready))
+        .route("/v1/definitions", get(http::definitions))
+        .route("/get-online-features", post(feast::get_online_features))
+        .route("/push", post(push::push_rows))
+        .route("/write-to-online-store", post(push::write_to_online_store))
+        .route("/v1/models/{call}", post(predict::model).get(models::status))
+        .route("/v1/models/{model}/versions/{call}", post(predict::version).get(models::version_status))
+        .route("/v1/models/{model}/metadata", get(models::metadata))
+        .route("/v1/models/{model}/versions/{version}/metadata", get(models::metadata))
+        .merge(v2::routes())
+        .merge(admin::routes())
+        .merge(monitor::routes())
+        .merge(flight::routes(Arc::clone(&node)))
+        .fallback(http::no_such_path)
+        .method_not_allowed_fallback(http::no_such_method)
+        // One layer: each would be a box and a clone for every request. The first is the outermost.
+        .layer(
+            ServiceBuilder::new()
+                .layer(from_fn(http::observe))
+                .layer(CatchPanicLayer::custom(http::panicked))
+                .layer(DefaultBodyLimit::max(body_bytes_max)),
+        )
+        .with_state(node)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! What was served, was it right, and what came true? `POST /v1/verify`, `POST /v1/labels`.
+
+use quern_base::tasks::blocking;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use quern_wire::{LabelsReply, LabelsRequest};
+
+use super::error::ApiResult;
+use super::http::Body;
+use quern_decode::json;
+use quern_server::Node;
+use crate::error::Error;
+use quern_server::verbs::verify::{Report, VerifyRequest};
+
+/// The routes of this room.
+pub(super) fn routes() -> Router<Arc<Node>> {
+    Router::new().route("/v1/verify", post(verify_logged)).route("/v1/labels", post(label))
+}
+
+async fn label(State(node): State<Arc<Node>>, Body(body): Body) -> ApiResult<Json<LabelsReply>> {
+    let LabelsRequest { model, labels } =
+        serde_json::from_slice(&body).map_err(|e| Error::invalid(format!("the request: {e}")))?;
+    let accepted = node.label(model, json::labels(&labels)?).await?;
+    Ok(Json(LabelsReply { accepted }))
+}
+
+async fn verify_logged(State(node): State<Arc<Node>>, body: Bytes) -> ApiResult<Json<Report>> {
+    let request: VerifyRequest = match body.as_ref() {
+        b"" => VerifyRequest::default(),
+        text => serde_json::from_slice(text).map_err(|e| Error::invalid(format!("the request: {e}")))?,
+    };
+    node.predictions.flush().await;
+    let verifying = move || node.verify.run(&node.live(), &request);
+    Ok(Json(blocking("verifying predictions", verifying).await?))
+}

@@ -1,0 +1,232 @@
+//! `POST /v1/models/{model}[/versions/{version}]:predict`: predictions by entity, in TensorFlow Serving's row form or in
+//! its column form.
+
+use quern_base::clock::now_us;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use quern_wire::{FallbackInfo, RouteRequest};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::error::ApiResult;
+use super::http::{Body, count, json_reply};
+use quern_decode::print::{Instant, Value};
+use quern_decode::json::{self, Json};
+use super::models;
+use super::terms::Terms;
+use crate::error::{Error, Result};
+use quern_server::verbs::predict::{Answer, Given, Part, Reason};
+use quern_features::Vectors;
+use quern_server::Node;
+
+/// What is asked of a model: to predict, by whichever version its route says, or to change that route.
+pub(super) async fn model(
+    State(node): State<Arc<Node>>,
+    Path(call): Path<String>,
+    terms: Terms,
+    Body(body): Body,
+) -> ApiResult<Response> {
+    match verb(&call)? {
+        (model, Verb::Predict) => predict(&node, model, None, terms, &body).await,
+        (model, Verb::Route) => {
+            let request =
+                if body.is_empty() { Ok(RouteRequest::default()) } else { serde_json::from_slice(&body) };
+            let request = request.map_err(|error| {
+                Error::invalid(format!("the body is not {{\"weights\": {{\"version\": 90, …}}}}: {error}"))
+            })?;
+            Ok(json_reply(&node.apply.route(model, request).await?))
+        }
+    }
+}
+
+/// Predictions by one version of a model.
+pub(super) async fn version(
+    State(node): State<Arc<Node>>,
+    Path((model, call)): Path<(String, String)>,
+    terms: Terms,
+    Body(body): Body,
+) -> ApiResult<Response> {
+    match verb(&call)? {
+        (version, Verb::Predict) => predict(&node, &model, Some(version), terms, &body).await,
+        (_, Verb::Route) => {
+            Err(Error::not_found(format!("a version has no route; POST to `{model}:route`")).into())
+        }
+    }
+}
+
+enum Verb {
+    Predict,
+    Route,
+}
+
+/// The name in `name:predict`, and what is asked of it.
+fn verb(call: &str) -> Result<(&str, Verb)> {
+    match call.rsplit_once(':') {
+        Some((name, "predict")) => Ok((name, Verb::Predict)),
+        Some((name, "route")) => Ok((name, Verb::Route)),
+        Some((name, verb)) => {
+            Err(Error::not_found(format!("a model cannot `{verb}`; POST to `{name}:predict` to predict")))
+        }
+        None => Err(Error::not_found(format!("POST to `{call}:predict` to predict"))),
+    }
+}
+
+async fn predict(
+    node: &Arc<Node>,
+    model: &str,
+    version: Option<&str>,
+    terms: Terms,
+    body: &[u8],
+) -> ApiResult<Response> {
+    let target = node.predict.target(model, version.or(terms.version.as_deref()))?;
+    // TensorFlow Serving's clients name a signature; a model here has one.
+    let [instances, inputs, with_features] =
+        json::body(body, ["instances", "inputs", "with_features"], &["signature_name"])?;
+    let with_features = Json::flag(with_features.as_ref(), "with_features")?;
+    let (asked, form) = match (instances, inputs) {
+        (Some(instances), None) => {
+            (json::instances(&target.inputs(), &instances, now_us())?, Form::Rows)
+        }
+        (None, Some(inputs)) => (models::inputs(&target.inputs(), inputs)?, Form::Columns),
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid("give either `instances` or `inputs`, not both").into());
+        }
+        (None, None) => {
+            let cause = "`instances` is missing: an array of objects; or `inputs`, an object of arrays";
+            return Err(Error::invalid(cause).into());
+        }
+    };
+    let given = Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us };
+    let answer = target.predict(&node.predict, terms.ask(given)).await?;
+    answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
+    Ok(json_reply(&Reply { answer: &answer, form, says_who: target.says_who(), with_features }))
+}
+
+/// How TensorFlow Serving lays out a request and its reply.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    /// `instances`, `predictions`
+    Rows,
+    /// `inputs`, `outputs`
+    Columns,
+}
+
+struct Reply<'a> {
+    answer: &'a Answer,
+    form: Form,
+    says_who: bool,
+    with_features: bool,
+}
+
+impl Serialize for Reply<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let Answer { outputs, parts } = self.answer;
+        let mut map = serializer.serialize_map(None)?;
+        match self.form {
+            Form::Rows => map.serialize_entry("predictions", &Rows(outputs))?,
+            Form::Columns => map.serialize_entry("outputs", &models::Columns(outputs))?,
+        }
+        if self.says_who {
+            let mut served_by = vec![""; outputs.num_rows()];
+            for part in parts {
+                part.rows.iter().for_each(|row| served_by[*row] = &part.served_by);
+            }
+            map.serialize_entry("served_by", &served_by)?;
+            let fallbacks = parts.iter().filter_map(|part| {
+                let Reason { cause, detail } = part.reason.as_ref()?;
+                Some(FallbackInfo {
+                    instances: part.rows.clone(),
+                    served_by: part.served_by.clone(),
+                    cause: cause.as_str().to_owned(),
+                    detail: detail.clone(),
+                })
+            });
+            let fallbacks: Vec<FallbackInfo> = fallbacks.collect();
+            if !fallbacks.is_empty() {
+                map.serialize_entry("fallbacks", &fallbacks)?;
+            }
+        }
+        if let (true, [Part { version, vectors: Some(vectors), .. }]) = (self.with_features, parts.as_slice())
+        {
+            map.serialize_entry("model_version", &version.version)?;
+            map.serialize_entry("feature_service", &vectors.service.name)?;
+            map.serialize_entry("features", &Features { vectors })?;
+        }
+        map.end()
+    }
+}
+
+/// A prediction for each row: the value of the only output, or an object of the outputs by name.
+pub(crate) struct Rows<'a>(pub &'a RecordBatch);
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let rows = 0..self.0.num_rows();
+        match self.0.columns() {
+            [output] => serializer.collect_seq(rows.map(|row| Value(output, row))),
+            _ => serializer.collect_seq(rows.map(|row| Row(self.0, row))),
+        }
+    }
+}
+
+struct Row<'a>(&'a RecordBatch, usize);
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let columns = self.0.schema_ref().fields().iter().zip(self.0.columns());
+        serializer.collect_map(columns.map(|(field, column)| (field.name(), Value(column, self.1))))
+    }
+}
+
+/// The vectors that the model saw, row by row.
+struct Features<'a> {
+    vectors: &'a Vectors,
+}
+
+impl Serialize for Features<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let batch = &self.vectors.vectors;
+        let names: Vec<&str> =
+            batch.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("names", &names)?;
+        map.serialize_entry("values", &self.cells(|output, row| Value(batch.column(output), row)))?;
+        map.serialize_entry(
+            "statuses",
+            &self.cells(|output, row| self.vectors.status(output, row).as_str()),
+        )?;
+        let times = self.cells(|output, row| self.vectors.event_timestamp(output, row).map(Instant));
+        map.serialize_entry("event_timestamps", &times)?;
+        map.end()
+    }
+}
+
+impl Features<'_> {
+    fn cells<T: Serialize, F: Fn(usize, usize) -> T>(&self, cell: F) -> Cells<F> {
+        Cells { rows: self.vectors.vectors.num_rows(), outputs: self.vectors.vectors.num_columns(), cell }
+    }
+}
+
+/// A list for each row, of a cell for each output.
+struct Cells<F> {
+    rows: usize,
+    outputs: usize,
+    cell: F,
+}
+
+impl<T: Serialize, F: Fn(usize, usize) -> T> Serialize for Cells<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        struct Line<'a, F>(&'a Cells<F>, usize);
+
+        impl<T: Serialize, F: Fn(usize, usize) -> T> Serialize for Line<'_, F> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+                serializer.collect_seq((0..self.0.outputs).map(|output| (self.0.cell)(output, self.1)))
+            }
+        }
+
+        serializer.collect_seq((0..self.rows).map(|row| Line(self, row)))
+    }
+}

@@ -1,0 +1,115 @@
+//! `POST /push`: rows for history and head, as Feast's feature server takes them; and `POST /write-to-online-store`, to
+//! which Feast's own client sends what is pushed to a remote store.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use feature_defs::{Source, suggest};
+use quern_wire::PushTo;
+
+use super::error::ApiResult;
+use super::http::{Body, json_reply};
+use quern_decode::json::{self, Json};
+use crate::error::{Error, Result};
+use quern_server::verbs::push::{PushedBatch, source};
+use quern_server::{Deployment, Node};
+
+/// Feast's server takes these, and they say nothing here.
+const IGNORED: [&str; 2] = ["allow_registry_cache", "transform_on_write"];
+
+pub(super) async fn push_rows(State(node): State<Arc<Node>>, Body(body): Body) -> ApiResult<Response> {
+    let keys = ["push_source_name", "df", "to", "idempotency_key"];
+    let [name, df, to, idempotency_key] = json::body(&body, keys, &IGNORED)?;
+    let live = node.live();
+    let source = source(&live, &needed("push_source_name", name.as_ref())?)?;
+    let to = match optional("to", to.as_ref())? {
+        None => PushTo::default(),
+        Some(text) => where_to(&text)?,
+    };
+    let (rows, rejected) = json::rows(&live.compiled.source_schemas[&source.name], &frame(df.as_ref())?)?;
+    let idempotency_key = optional("idempotency_key", idempotency_key.as_ref())?.map(Cow::into_owned);
+    let pushed =
+        PushedBatch { source: source.name.clone(), rows, rejected, to, idempotency_key, positions: Vec::new() };
+    Ok(json_reply(&node.push.push(pushed).await?))
+}
+
+/// Where `to` says that rows go.
+fn where_to(text: &str) -> Result<PushTo> {
+    let known = [PushTo::Online, PushTo::Offline, PushTo::OnlineAndOffline];
+    let name = |to: &PushTo| match to {
+        PushTo::Online => "online",
+        PushTo::Offline => "offline",
+        PushTo::OnlineAndOffline => "online_and_offline",
+    };
+    known.into_iter().find(|to| name(to) == text).ok_or_else(|| {
+        Error::invalid(format!("`to`: unknown `{text}`; {}", suggest(text, known.iter().map(name))))
+    })
+}
+
+/// What Feast's client sends for each feature view of a push source: join keys and features of the view, and the times
+/// under names of its own.
+pub(super) async fn write_to_online_store(
+    State(node): State<Arc<Node>>,
+    Body(body): Body,
+) -> ApiResult<Response> {
+    let [name, df] = json::body(&body, ["feature_view_name", "df"], &IGNORED)?;
+    let live = node.live();
+    let source = source_of(&live, &needed("feature_view_name", name.as_ref())?)?;
+    let schema = &live.compiled.source_schemas[&source.name];
+    let Json::Object(columns) = frame(df.as_ref())? else {
+        return Err(Error::invalid("`df`: expected an object of arrays").into());
+    };
+    let is_unknown = |name: &str| schema.field_with_name(name).is_err();
+    let columns = columns.into_iter().filter_map(|(name, mut cells)| match name.as_ref() {
+        "event_timestamp" if is_unknown(&name) => Some((source.event_timestamp.clone().into(), cells)),
+        "created" if is_unknown(&name) => {
+            // pandas' word for no time among times.
+            if let Json::Array(cells) = &mut cells {
+                cells.iter_mut().filter(|c| **c == Json::String("NaT".into())).for_each(|c| *c = Json::Null);
+            }
+            source.created_timestamp.clone().map(|name| (name.into(), cells))
+        }
+        _ => Some((name, cells)),
+    });
+    let mut columns: Vec<_> = columns.collect();
+    let rows =
+        columns.first().map_or(0, |(_, cells)| if let Json::Array(cells) = cells { cells.len() } else { 0 });
+    // A view need not have all columns of its source.
+    for column in source.columns.iter().filter(|column| column.name != source.event_timestamp) {
+        if columns.iter().all(|(name, _)| *name != column.name) {
+            columns.push((column.name.clone().into(), Json::Array(vec![Json::Null; rows])));
+        }
+    }
+    let (rows, rejected) = json::rows(schema, &Json::Object(columns))?;
+    let source = source.name.clone();
+    let pushed =
+        PushedBatch { source, rows, rejected, to: PushTo::Online, idempotency_key: None, positions: Vec::new() };
+    Ok(json_reply(&node.push.push(pushed).await?))
+}
+
+fn source_of<'a>(live: &'a Deployment, view: &str) -> Result<&'a Source> {
+    let views = &live.compiled.catalog.views;
+    let view = views.get(view).ok_or_else(|| {
+        let known = suggest(view, views.keys().map(String::as_str));
+        Error::not_found(format!("unknown feature view `{view}`; {known}"))
+    })?;
+    Ok(source(live, &view.source)?)
+}
+
+fn frame<'a>(df: Option<&Json<'a>>) -> Result<Json<'a>> {
+    df.cloned().ok_or_else(|| Error::invalid("`df` is missing: an object with an array for each column"))
+}
+
+fn needed<'a>(key: &str, json: Option<&Json<'a>>) -> Result<Cow<'a, str>> {
+    optional(key, json)?.ok_or_else(|| Error::invalid(format!("`{key}` is missing")))
+}
+
+fn optional<'a>(key: &str, json: Option<&Json<'a>>) -> Result<Option<Cow<'a, str>>> {
+    match json {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(Error::invalid(format!("`{key}`: expected text, found {other}"))),
+    }
+}

@@ -1,0 +1,116 @@
+//! The Open Inference Protocol, version 2, as KServe's and Triton's clients speak it, over REST and over gRPC.
+//!
+//! | question | room |
+//! |---|---|
+//! | what is live, and what does it take? | [`metadata`] |
+//! | requests and replies in JSON and in raw bytes | [`rest`] |
+//! | the same over gRPC, and its messages | [`grpc`], [`messages`] |
+//! | what do tensors bring to a model? | [`ask`] |
+//!
+//! The protocol is <https://github.com/kserve/open-inference-protocol>, with Triton's extensions for binary tensors, for
+//! the index of models and for their configuration.
+
+mod ask;
+mod grpc;
+mod messages;
+mod metadata;
+mod rest;
+
+use quern_base::clock::now_us;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use tower_http::decompression::RequestDecompressionLayer;
+
+use quern_decode::tensor::Tensor;
+use super::http::count;
+use super::terms::Terms;
+use quern_server::Node;
+use crate::error::{Error, Result};
+use quern_server::verbs::predict::{Answer, Target};
+
+/// The protocol's routes, of REST and of gRPC.
+pub(super) fn routes() -> Router<Arc<Node>> {
+    // The limit on a body is a limit on what comes out: whoever reads it counts.
+    let infer = post(rest::infer).layer(RequestDecompressionLayer::new().pass_through_unaccepted(true));
+    Router::new()
+        .route("/v2", get(rest::server))
+        .route("/v2/models/{model}", get(rest::model))
+        .route("/v2/models/{model}/versions/{version}", get(rest::model))
+        .route("/v2/models/{model}/ready", get(rest::ready))
+        .route("/v2/models/{model}/versions/{version}/ready", get(rest::ready))
+        .route("/v2/models/{model}/config", get(rest::config))
+        .route("/v2/models/{model}/versions/{version}/config", get(rest::config))
+        .route("/v2/models/{model}/stats", get(rest::stats))
+        .route("/v2/models/{model}/versions/{version}/stats", get(rest::stats))
+        .route("/v2/models/{model}/infer", infer.clone())
+        .route("/v2/models/{model}/versions/{version}/infer", infer)
+        .route("/v2/repository/index", post(rest::index))
+        .route("/v2/repository/models/{model}/{verb}", post(rest::load))
+        .merge(grpc::routes())
+}
+
+/// One request, however it came.
+struct Request {
+    tensors: Vec<Tensor>,
+    /// The outputs that are wanted, in this order; all where none is named.
+    outputs: Vec<String>,
+    terms: Terms,
+}
+
+/// What became of it.
+struct Reply {
+    /// The version that answered; several where several did, joined by commas.
+    version: String,
+    outputs: Vec<Tensor>,
+}
+
+async fn infer(node: &Arc<Node>, target: &Target, request: Request) -> Result<Reply> {
+    let Request { tensors, outputs, terms } = request;
+    let given = ask::given(target, &tensors, now_us())?;
+    let answer = target.predict(&node.predict, terms.ask(given)).await?;
+    answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
+    Ok(Reply { version: version(&answer), outputs: pick(&answer, &outputs)? })
+}
+
+fn version(answer: &Answer) -> String {
+    let mut versions: Vec<&str> = Vec::new();
+    for part in &answer.parts {
+        if !versions.contains(&part.served_by.as_str()) {
+            versions.push(&part.served_by);
+        }
+    }
+    versions.join(",")
+}
+
+fn pick(answer: &Answer, wanted: &[String]) -> Result<Vec<Tensor>> {
+    let schema = answer.outputs.schema_ref();
+    let tensor = |place: usize| -> Result<Tensor> {
+        Ok(Tensor::of(schema.field(place).name(), answer.outputs.column(place))?)
+    };
+    if wanted.is_empty() {
+        return (0..schema.fields().len()).map(tensor).collect();
+    }
+    let named = |name: &String| {
+        let place = schema.index_of(name).map_err(|_| {
+            let known = schema.fields().iter().map(|field| field.name().as_str());
+            Error::invalid(format!("unknown output `{name}`; {}", feature_defs::suggest(name, known)))
+        })?;
+        tensor(place)
+    };
+    wanted.iter().map(named).collect()
+}
+
+/// Why nothing is loaded, and nothing unloaded.
+fn applied_not_loaded() -> Error {
+    Error::refused(
+        "models are not loaded one by one: they are part of the definitions, which `quern apply` makes live",
+    )
+}
+
+/// Where statistics are.
+const NO_STATISTICS: &str = "no statistics are kept for each model; GET /metrics has those of the server";
+
+#[cfg(test)]
+mod tests;

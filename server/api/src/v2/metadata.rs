@@ -1,0 +1,62 @@
+//! What is live, and what does it take and give, in the protocol's words?
+
+use arrow::datatypes::Schema;
+use quern_engine::schema::EVENT_TIMESTAMP;
+
+use quern_decode::datatype::{Datatype, shape};
+use quern_server::Deployment;
+use quern_server::verbs::predict::Target;
+
+/// What the server calls itself.
+pub(super) const NAME: &str = "quern";
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What it can beyond the protocol.
+pub(super) const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "model_configuration", "model_repository"];
+/// What runs the models, in Triton's words.
+pub(super) const PLATFORM: &str = "onnxruntime_onnx";
+pub(super) const BACKEND: &str = "onnxruntime";
+
+/// One input or output of a model.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub name: String,
+    pub datatype: Datatype,
+    /// -1 where a length is free.
+    pub shape: Vec<i64>,
+}
+
+fn ports(schema: &Schema) -> Vec<Port> {
+    let port = |field: &arrow::datatypes::FieldRef| Port {
+        name: field.name().clone(),
+        datatype: Datatype::of(field.data_type()),
+        shape: shape(field.data_type()),
+    };
+    schema.fields().iter().map(port).collect()
+}
+
+/// What an instance brings.
+pub(super) fn inputs(target: &Target) -> Vec<Port> {
+    ports(target.inputs().schema)
+}
+
+/// What it may bring besides: the query time, µs.
+pub(super) fn query_time() -> Port {
+    Port { name: EVENT_TIMESTAMP.to_owned(), datatype: Datatype::Int64, shape: vec![-1] }
+}
+
+/// What the model answers.
+pub(super) fn outputs(target: &Target) -> Vec<Port> {
+    ports(&target.version().model.outputs)
+}
+
+/// The versions of the model.
+pub(super) fn versions(target: &Target) -> Vec<String> {
+    target.model().versions.iter().map(|version| version.version.clone()).collect()
+}
+
+/// Every model that is live, and each of its versions.
+pub(super) fn index(live: &Deployment) -> impl Iterator<Item = (&str, &str)> {
+    live.models.values().flat_map(|model| {
+        model.versions.iter().map(|version| (model.name.as_str(), version.version.as_str()))
+    })
+}

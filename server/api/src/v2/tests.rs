@@ -1,0 +1,152 @@
+//! Tensors become columns, and columns tensors: each datatype, lists, and what fits nowhere.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Field, Float32Type, TimestampMicrosecondType};
+use quern_engine::schema::timestamp;
+use serde_json::{Value, json};
+
+use quern_decode::tensor::{Head, Tensor};
+use JSONVALUES;
+use crate::error::Result;
+
+fn from_json(datatype: &str, shape: &[i64], data: &str) -> Result<Tensor> {
+    let data: Json<'_> = serde_json::from_str(data).unwrap();
+    Head::new("x", datatype, shape)?.with_json(&data)
+}
+
+fn from_raw(datatype: &str, shape: &[i64], bytes: &[u8]) -> Result<Tensor> {
+    Head::new("x", datatype, shape)?.with_raw(bytes)
+}
+
+/// The column as a reply would show it, or why there is none.
+fn shown(tensor: Result<Tensor>, dtype: &DataType) -> Value {
+    match tensor.and_then(|tensor| tensor.column(dtype)) {
+        Ok(column) => serde_json::to_value(Values(column.as_ref())).unwrap(),
+        Err(error) => error.to_string().into(),
+    }
+}
+
+fn item(dtype: DataType) -> Arc<Field> {
+    Arc::new(Field::new("item", dtype, true))
+}
+
+#[test]
+fn raw_cells_are_little_endian() {
+    let two = &[1, 0, 0, 0, 255, 255, 255, 255];
+    assert_eq!(shown(from_raw("INT32", &[2], two), &DataType::Int64), json!([1, -1]));
+    assert_eq!(shown(from_raw("UINT32", &[2], two), &DataType::Int64), json!([1, 4_294_967_295_i64]));
+    assert_eq!(shown(from_raw("INT16", &[2], &two[2..6]), &DataType::Int32), json!([0, -1]));
+    assert_eq!(shown(from_raw("UINT16", &[2], &two[2..6]), &DataType::Float32), json!([0.0, 65535.0]));
+    assert_eq!(shown(from_raw("INT8", &[2, 1], &two[3..5]), &DataType::Float64), json!([0.0, -1.0]));
+    assert_eq!(shown(from_raw("UINT8", &[2], &two[3..5]), &DataType::Int64), json!([0, 255]));
+    assert_eq!(shown(from_raw("BOOL", &[2], &two[..2]), &DataType::Boolean), json!([true, false]));
+    assert_eq!(shown(from_raw("UINT64", &[1], &1_u64.to_le_bytes()), &DataType::Int64), json!([1]));
+    assert_eq!(
+        shown(from_raw("UINT64", &[1], &u64::MAX.to_le_bytes()), &DataType::Int64),
+        "input `x`: 18446744073709551615 is too large, even for INT64"
+    );
+    assert_eq!(
+        shown(from_raw("INT64", &[1], &two[..7]), &DataType::Int64),
+        "input `x`: 7 bytes are not values of 8 bytes each"
+    );
+    assert_eq!(
+        shown(from_raw("UINT64", &[1], &two[..7]), &DataType::Int64),
+        "input `x`: 7 bytes are not values of 8 bytes each"
+    );
+    assert_eq!(
+        shown(from_raw("BYTES", &[1], &[2, 0, 0, 0, b'a']), &DataType::Utf8),
+        "input `x`: the bytes break off; each value is its length in four bytes, then itself"
+    );
+}
+
+#[test]
+fn texts_mean_what_their_column_says() {
+    let raw = from_raw("BYTES", &[1], &[2, 0, 0, 0, 0, 255]);
+    let column = raw.unwrap().column(&DataType::Binary).unwrap();
+    assert_eq!(column.as_binary::<i32>().value(0), [0, 255]);
+    assert_eq!(shown(from_json("BYTES", &[1], r#"["AP8="]"#), &DataType::Binary), json!(["AP8="]));
+    assert_eq!(
+        shown(from_json("BYTES", &[1], r#"["2013-01-10"]"#), &DataType::Date32),
+        json!(["2013-01-10"])
+    );
+    let time =
+        from_json("BYTES", &[2], r#"["1970-01-01T00:00:01Z", null]"#).unwrap().column(&timestamp()).unwrap();
+    assert_eq!(time.as_primitive::<TimestampMicrosecondType>().value(0), 1_000_000);
+    assert!(time.is_null(1));
+    assert_eq!(shown(from_json("INT64", &[1], "[5]"), &timestamp()), json!(["1970-01-01T00:00:00.000005Z"]));
+    assert_eq!(
+        shown(from_json("FP64", &[1], "[5]"), &timestamp()),
+        "input `x`: timestamp is BYTES here, found FP64"
+    );
+    assert_eq!(
+        shown(from_json("INT64", &[1], "[5]"), &DataType::Utf8),
+        "input `x`: string is BYTES here, found INT64"
+    );
+    let broken = from_raw("BYTES", &[1], &[1, 0, 0, 0, 255]);
+    assert_eq!(shown(broken, &DataType::Utf8), "input `x`: invalid utf-8 sequence of 1 bytes from index 0");
+}
+
+#[test]
+fn lists_are_the_second_dimension() {
+    let free = DataType::List(item(DataType::Float32));
+    let pair = DataType::FixedSizeList(item(DataType::Int64), 2);
+    let data = "[[1, 2], [3, null]]";
+    assert_eq!(shown(from_json("FP32", &[2, 2], data), &free), json!([[1.0, 2.0], [3.0, null]]));
+    assert_eq!(shown(from_json("INT32", &[2, 2], "[1, 2, 3, 4]"), &pair), json!([[1, 2], [3, 4]]));
+    assert_eq!(
+        shown(from_json("INT64", &[2, 3], "[1, 2, 3, 4, 5, 6]"), &pair),
+        "input `x`: list<int64, 2> is INT64 [-1, 2] here, found the shape [2, 3]"
+    );
+    assert_eq!(
+        shown(from_json("FP32", &[2], "[1, 2]"), &free),
+        "input `x`: list<float32> is FP32 [-1, -1] here, found the shape [2]"
+    );
+}
+
+#[test]
+fn numbers_keep_their_value() {
+    assert_eq!(shown(from_json("FP64", &[3], "[1, null, -3]"), &DataType::Int64), json!([1, null, -3]));
+    let nan = from_raw("FP32", &[1], &f32::NAN.to_le_bytes());
+    assert_eq!(shown(nan, &DataType::Int64), json!([null]));
+    assert_eq!(
+        shown(from_json("FP64", &[1], "[1.5]"), &DataType::Int64),
+        "input `x`: 1.5 is not a whole number"
+    );
+    assert_eq!(shown(from_json("INT32", &[2], "[0, 1]"), &DataType::Boolean), json!([false, true]));
+    assert_eq!(
+        shown(from_json("INT64", &[1], "[5000000000]"), &DataType::Int32),
+        "input `x`: Cast error: Can't cast value 5000000000 to type Int32"
+    );
+    assert_eq!(
+        shown(from_json("FP64", &[1], "[0.1]"), &DataType::Float32),
+        "input `x`: float32 is FP32 here, found FP64"
+    );
+    assert_eq!(
+        shown(from_json("FP32", &[i64::MAX, i64::MAX], "[0.1]"), &DataType::Float32),
+        "input `x`: the shape [9223372036854775807, 9223372036854775807] does not hold 1 values"
+    );
+}
+
+#[test]
+fn outputs_are_what_they_were() {
+    let floats: ArrayRef = Arc::new(Float32Array::from(vec![Some(1.5), None]));
+    let tensor = Tensor::of("y", &floats).unwrap();
+    let back = from_raw("FP32", &[2], &tensor.raw().unwrap()).unwrap();
+    let back = back.cells.as_primitive::<Float32Type>();
+    assert!(back.value(0) == 1.5 && back.value(1).is_nan());
+
+    let lists =
+        FixedSizeListArray::new(item(DataType::Int64), 2, Arc::new(Int64Array::from(vec![1, 2, 3, 4])), None);
+    let lists: ArrayRef = Arc::new(lists);
+    let tensor = Tensor::of("y", &lists.slice(1, 1)).unwrap();
+    assert_eq!(tensor.shape, [1, 2]);
+    assert_eq!(tensor.raw().unwrap(), [3_i64, 4].map(i64::to_le_bytes).concat());
+
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["é", ""]));
+    assert_eq!(Tensor::of("y", &texts).unwrap().raw().unwrap(), [2, 0, 0, 0, 0xc3, 0xa9, 0, 0, 0, 0]);
+    let holes: ArrayRef = Arc::new(Int64Array::from(vec![None]));
+    let said = Tensor::of("y", &holes).unwrap().raw().unwrap_err().to_string();
+    assert_eq!(said, "output `y`: some of its values are missing");
+}

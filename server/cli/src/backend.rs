@@ -1,0 +1,181 @@
+//! Who answers: this process, or the server that has the data folder open?
+//!
+//! RocksDB belongs to one process. A server that has the folder open says so in `server.json` there, and a command goes
+//! to it; else the command opens the folder and asks the same routes in this process. Either way it is one interface.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, BodyDataStream, to_bytes};
+use axum::http::{Request, header};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use quern::Client;
+use quern_wire::{Catalogue, ErrorReply};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tower::ServiceExt;
+
+use super::Options;
+use super::failure::{Failure, Result};
+use crate::error::Error;
+use quern_server::{Node, Settings, repository};
+
+const SERVER_FILE: &str = "server.json";
+/// Replies are read whole; what streams is read by line.
+const REPLY_BYTES_MAX: usize = 1 << 30;
+
+/// Who answers.
+pub(super) enum Backend {
+    /// This process.
+    Here { node: Arc<Node>, routes: Router },
+    /// The server that has the data folder open.
+    There(Client),
+}
+
+impl Backend {
+    pub(super) async fn open(directory: &Path, options: &Options) -> Result<Backend> {
+        let settings = options.settings(directory, None)?;
+        if let Some((server, client)) = Server::find(&settings.data).await {
+            if server.repository != settings.repository {
+                return Err(Failure::Here(Error::refused(format!(
+                    "the server at {} has the data folder {} open and serves {}, not {}",
+                    server.url,
+                    settings.data.display(),
+                    server.repository.display(),
+                    settings.repository.display()
+                ))));
+            }
+            tracing::debug!(url = server.url, "a server has the data folder open and answers");
+            return Ok(Backend::There(client));
+        }
+        let node = open_here(settings).await?;
+        Ok(Backend::Here { routes: quern_api::router(Arc::clone(&node)), node })
+    }
+
+    /// What is live.
+    pub(super) async fn catalogue(&self) -> Result<Catalogue> {
+        match self {
+            Backend::Here { routes, .. } => {
+                let request = Request::get("/v1/definitions").body(Body::empty());
+                read(ask(routes, request.map_err(internal)?).await?).await
+            }
+            Backend::There(client) => Ok(client.definitions().await?),
+        }
+    }
+
+    /// Posts `request` to `path` and reads the reply.
+    pub(super) async fn call<Reply: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<Reply> {
+        match self {
+            Backend::Here { routes, .. } => read(ask(routes, post(path, request)?).await?).await,
+            Backend::There(client) => Ok(client.call(path, request).await?),
+        }
+    }
+
+    /// Posts `request` to `path` and reads the reply as it comes, one JSON document a line.
+    pub(super) async fn call_lines<Line: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<BoxStream<'static, Result<Line>>> {
+        match self {
+            Backend::Here { routes, .. } => {
+                Ok(lines(ask(routes, post(path, request)?).await?.into_data_stream()).boxed())
+            }
+            Backend::There(client) => {
+                let lines = client.call_lines(path, request).await?;
+                Ok(lines.map(|line| line.map_err(Failure::There)).boxed())
+            }
+        }
+    }
+}
+
+/// Opens the data folder, and makes one only where there are definitions: not wherever a command happens to be typed.
+pub(super) async fn open_here(settings: Settings) -> Result<Arc<Node>> {
+    if !settings.data.exists() {
+        repository::read(&settings.repository)?;
+    }
+    Ok(Node::open(settings).await?)
+}
+
+fn post(path: &str, request: &impl Serialize) -> Result<Request<Body>> {
+    let body = serde_json::to_vec(request).map_err(internal)?;
+    let request = Request::post(path).header(header::CONTENT_TYPE, "application/json").body(Body::from(body));
+    request.map_err(internal)
+}
+
+async fn ask(routes: &Router, request: Request<Body>) -> Result<Body> {
+    let reply = match routes.clone().oneshot(request).await {
+        Ok(reply) => reply,
+        Err(never) => match never {},
+    };
+    if reply.status().is_success() {
+        return Ok(reply.into_body());
+    }
+    let error: ErrorReply = read(reply.into_body()).await?;
+    Err(Failure::There(quern::Error::Server(Box::new(error))))
+}
+
+async fn read<Reply: DeserializeOwned>(body: Body) -> Result<Reply> {
+    let bytes = to_bytes(body, REPLY_BYTES_MAX).await.map_err(internal)?;
+    serde_json::from_slice(&bytes).map_err(internal)
+}
+
+/// In this process a chunk of the body is a line.
+fn lines<Line: DeserializeOwned>(body: BodyDataStream) -> impl Stream<Item = Result<Line>> {
+    body.map(|chunk| serde_json::from_slice(&chunk.map_err(internal)?).map_err(internal))
+}
+
+fn internal(error: impl std::fmt::Display) -> Failure {
+    Failure::Here(Error::broken(error.to_string()))
+}
+
+/// The server that has a data folder open, as it says so there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Server {
+    pid: u32,
+    /// Where it answers.
+    pub(super) url: String,
+    repository: PathBuf,
+}
+
+impl Server {
+    /// Says in the data folder that this process answers at `url`, for as long as the result lives.
+    pub(super) fn announce(node: &Node, url: &str) -> Result<Announcement> {
+        let path = node.settings.data.join(SERVER_FILE);
+        let server = Server {
+            pid: std::process::id(),
+            url: url.to_owned(),
+            repository: node.settings.repository.clone(),
+        };
+        let text = serde_json::to_vec_pretty(&server).map_err(internal)?;
+        let temporary = path.with_extension("json.part");
+        let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &path));
+        written.map_err(|error| internal(format!("{}: {error}", path.display())))?;
+        Ok(Announcement(path))
+    }
+
+    /// The server that has `data` open, where there is one and it answers; what a crash left behind is none.
+    async fn find(data: &Path) -> Option<(Server, Client)> {
+        let text = fs::read(data.join(SERVER_FILE)).ok()?;
+        let server: Server = serde_json::from_slice(&text).ok()?;
+        let client = Client::connect(&server.url).await.ok()?;
+        Some((server, client))
+    }
+}
+
+/// Withdraws what it announced when it is dropped.
+#[derive(Debug)]
+pub(super) struct Announcement(PathBuf);
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,116 @@
+//! `quern predict --entities`: a file of rows goes in, and comes out with the model's outputs appended.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use futures::{StreamExt, TryStreamExt, stream};
+use quern_wire::BatchCommand;
+use serde::Serialize;
+
+use super::Options;
+use super::backend::Backend;
+use super::failure::Result;
+use super::materialize::rate;
+use super::output::{print, print_json, thousands};
+use super::read::{PredictArguments, inputs, service_of};
+use super::tables::{Output, Table, bar};
+use crate::error::Error;
+use quern_base::Failure;
+use quern_server::verbs::predict::batch::{Batch, When};
+
+/// What came out.
+#[derive(Debug, Serialize)]
+struct Predicted {
+    rows: u64,
+    columns: usize,
+    seconds: f64,
+    out: PathBuf,
+}
+
+pub(super) async fn run(
+    arguments: &PredictArguments,
+    (entities, out): (&Path, &Path),
+    directory: &Path,
+    options: &Options,
+) -> Result<()> {
+    let start = Instant::now();
+    let backend = Backend::open(directory, options).await?;
+    let PredictArguments { model, version, as_of, .. } = arguments;
+    let catalogue = backend.catalogue().await?;
+    let known = inputs(&catalogue, service_of(&catalogue, model, version.as_deref()));
+    let table = Table::open("table", entities, &known)?;
+    let bar = bar(table.rows);
+    let (rows, columns) = match backend {
+        Backend::Here { node, .. } => {
+            let target = node.predict.target(model, version.as_deref())?;
+            let batch = Batch::new(target, &table.schema, *as_of)?;
+            let when = if *as_of { When::AsOf } else { When::Now };
+            let to = Output::create(out, batch.schema(), bar.clone())?;
+            let rows = table.batches.map(|batch| batch.map_err(|error| Failure::from(error).into()));
+            let answers = batch.answers(&node.predict, stream::iter(rows), when);
+            write(to, answers.map_err(Into::into)).await?
+        }
+        Backend::There(client) => {
+            let command = BatchCommand { model: model.clone(), version: version.clone(), as_of: *as_of };
+            let (rows, broken) = until_broken(table.batches);
+            let answers = client.predict_batch(&command, table.schema, rows).await?;
+            let to = Output::create(out, answers.schema(), bar.clone())?;
+            let whole = |rows: Result<RecordBatch>| match taken(&broken) {
+                Some(error) => Err(error.into()),
+                None => rows,
+            };
+            // A file that breaks off ends what goes up early, and what comes down like any other: it must not count.
+            let answers = answers.map_err(Into::into).map(whole);
+            let end = stream::once(async { taken(&broken) })
+                .filter_map(|broken| std::future::ready(broken.map(|error| Err(error.into()))));
+            write(to, answers.chain(end)).await?
+        }
+    };
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let predicted = Predicted { rows, columns, seconds: start.elapsed().as_secs_f64(), out: out.to_owned() };
+    if arguments.json {
+        print_json(&predicted);
+        return Ok(());
+    }
+    print(format!(
+        "{} rows × {columns} columns in {:.1} s, {} rows/s: {}",
+        thousands(rows),
+        predicted.seconds,
+        rate(rows, predicted.seconds),
+        predicted.out.display()
+    ));
+    Ok(())
+}
+
+async fn write(
+    mut out: Output,
+    answers: impl futures::Stream<Item = Result<RecordBatch>>,
+) -> Result<(u64, usize)> {
+    let mut answers = std::pin::pin!(answers);
+    while let Some(batch) = answers.next().await {
+        out.write(&batch?)?;
+    }
+    out.finish()
+}
+
+type Broken = Arc<Mutex<Option<Error>>>;
+
+/// The batches up to the first that cannot be read, and why it cannot.
+fn until_broken(
+    batches: impl Iterator<Item = std::result::Result<RecordBatch, Error>> + Send + 'static,
+) -> (impl futures::Stream<Item = RecordBatch> + Send + 'static, Broken) {
+    let broken = Broken::default();
+    let noted = Arc::clone(&broken);
+    let batches = batches.map_while(move |batch| {
+        batch.map_err(|error| *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(error)).ok()
+    });
+    (stream::iter(batches), broken)
+}
+
+fn taken(broken: &Broken) -> Option<Error> {
+    broken.lock().unwrap_or_else(PoisonError::into_inner).take()
+}

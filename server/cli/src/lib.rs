@@ -1,0 +1,287 @@
+//! Which commands are there, and what do they take?
+//!
+//! A command reads its flags, calls one verb, here or in the server that holds the data folder, and prints the answer.
+
+mod backend;
+mod batch;
+mod error;
+mod failure;
+mod init;
+mod materialize;
+mod output;
+mod read;
+mod route;
+mod serve;
+mod tables;
+mod train;
+mod verify;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use quern_wire::Checked;
+
+use self::backend::Backend;
+use self::failure::{Failure, Result};
+use self::output::{print, print_json};
+use quern_server::verbs::apply::Plan;
+use quern_server::Settings;
+use quern_api::trace::export::Traces;
+
+/// A plan that changes something, with `--detailed-exitcode`; a verification that finds a difference.
+const EXIT_CHANGES: u8 = 2;
+
+/// How long work that nobody waits for any more may go on.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Spans are for tracers.
+const LOG_NO_SPANS: &str = "quern::trace=off";
+
+/// A feature store that serves models: from raw events to predictions, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "quern", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Settings that override `quern.yaml` and the environment, and how to log.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings, which override quern.yaml and the environment")]
+struct Options {
+    /// The folder of history, head and registry.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    data: Option<String>,
+    /// The online store: `rocksdb`, or the URL of a Redis.
+    #[arg(long, global = true, value_name = "STORE")]
+    online: Option<String>,
+    /// The registry of definitions: sqlite, or the URL of a PostgreSQL database.
+    #[arg(long, global = true, value_name = "REGISTRY")]
+    registry: Option<String>,
+    /// ONNX Runtime's shared library.
+    #[arg(long, global = true, value_name = "FILE")]
+    onnxruntime: Option<String>,
+    /// How log lines look; which ones are written, QUERN_LOG says, as in `debug` or `quern_store=trace`.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a small repository to start from
+    Init(Repository),
+    /// Find every mistake in the definitions
+    Check(CheckArgs),
+    /// Say what an apply would change
+    Plan(PlanArgs),
+    /// Make the definitions live
+    Apply(CheckArgs),
+    /// Bring the head up to date with history
+    Materialize(materialize::Arguments),
+    /// Answer look-ups, predictions and training sets
+    Serve(serve::Arguments),
+    /// Look one feature vector up
+    Get(read::GetArguments),
+    /// Pull a training set for a spine
+    Train(train::Arguments),
+    /// Show or change which version of a model answers whom
+    Route(route::Arguments),
+    /// Predict by entity ID, one or a whole file
+    Predict(read::PredictArguments),
+    /// Compare what models were served with what training would have shown them
+    Verify(verify::Arguments),
+    /// Print the JSON Schema of definition files, for editors
+    Schema,
+}
+
+/// Where the definitions are.
+#[derive(Debug, Args)]
+struct Repository {
+    /// The repository: the folder of the definition files.
+    #[arg(default_value = ".", value_name = "DIR")]
+    directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    repository: Repository,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct PlanArgs {
+    #[command(flatten)]
+    check: CheckArgs,
+    /// Exit with 2 where an apply would change something.
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+/// Runs the command that this process was started with.
+pub fn main() -> ExitCode {
+    let Cli { command, options } = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::from(crate::error::Error::from(error)).report(false),
+    };
+    let json = command.json();
+    let traces = {
+        let _here = runtime.enter();
+        match &command {
+            Command::Serve(arguments) => serve::traces(arguments, &options),
+            _ => Ok(None),
+        }
+    };
+    let traces = match traces {
+        Ok(traces) => traces,
+        Err(failure) => return failure.report(json),
+    };
+    log(&command, &options, traces.as_ref());
+    let code = match runtime.block_on(run(command, &options)) {
+        Ok(code) => code,
+        Err(failure) => failure.report(json),
+    };
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    // Whatever is cut off here, an acknowledged write is on disk, and a materialization goes on in the next run.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    code
+}
+
+async fn run(command: Command, options: &Options) -> Result<ExitCode> {
+    match command {
+        Command::Init(arguments) => init::run(&arguments.directory)?,
+        Command::Check(arguments) => check(&arguments, options).await?,
+        Command::Plan(arguments) => return plan(&arguments, options).await,
+        Command::Apply(arguments) => apply(&arguments, options).await?,
+        Command::Materialize(arguments) => materialize::run(&arguments, options).await?,
+        Command::Serve(arguments) => serve::run(&arguments, options).await?,
+        Command::Get(arguments) => read::get(&arguments, options).await?,
+        Command::Train(arguments) => train::run(&arguments, options).await?,
+        Command::Predict(arguments) => read::predict(&arguments, options).await?,
+        Command::Route(arguments) => route::run(&arguments, options).await?,
+        Command::Verify(arguments) => return verify::run(&arguments, options).await,
+        Command::Schema => print_json(&feature_defs::schemas()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Command {
+    fn json(&self) -> bool {
+        match self {
+            Command::Check(arguments) | Command::Apply(arguments) => arguments.json,
+            Command::Plan(arguments) => arguments.check.json,
+            Command::Materialize(arguments) => arguments.json,
+            Command::Get(arguments) => arguments.json,
+            Command::Train(arguments) => arguments.json,
+            Command::Predict(arguments) => arguments.json,
+            Command::Route(arguments) => arguments.json,
+            Command::Verify(arguments) => arguments.json,
+            Command::Init(_) | Command::Serve(_) | Command::Schema => false,
+        }
+    }
+}
+
+impl Options {
+    fn settings(&self, directory: &Path, listen: Option<&String>) -> Result<Settings> {
+        let flags = [
+            ("data", self.data.as_ref()),
+            ("online", self.online.as_ref()),
+            ("registry", self.registry.as_ref()),
+            ("onnxruntime", self.onnxruntime.as_ref()),
+            ("listen", listen),
+        ];
+        let flags: Vec<(&str, String)> =
+            flags.into_iter().filter_map(|(key, value)| Some((key, value?.clone()))).collect();
+        Ok(Settings::load(directory, &flags)?)
+    }
+}
+
+async fn check(arguments: &CheckArgs, options: &Options) -> Result<()> {
+    let backend = Backend::open(&arguments.repository.directory, options).await?;
+    let checked: Checked = backend.call("/v1/check", &()).await?;
+    if arguments.json {
+        print_json(&checked);
+        return Ok(());
+    }
+    let Checked { entities, sources, feature_views, feature_services, models } = checked;
+    print(format!(
+        "the definitions hold: entities {entities}, sources {sources}, feature views {feature_views}, feature services \
+         {feature_services}, models {models}"
+    ));
+    Ok(())
+}
+
+async fn plan(arguments: &PlanArgs, options: &Options) -> Result<ExitCode> {
+    let backend = Backend::open(&arguments.check.repository.directory, options).await?;
+    let plan: Plan = backend.call("/v1/plan", &()).await?;
+    if arguments.check.json {
+        print_json(&plan);
+    } else {
+        print(&plan);
+    }
+    let changes = arguments.detailed_exitcode && !plan.is_empty();
+    // What apply would refuse has failed already.
+    Ok(match (plan.breaks.is_empty(), changes) {
+        (false, _) => ExitCode::FAILURE,
+        (true, true) => ExitCode::from(EXIT_CHANGES),
+        (true, false) => ExitCode::SUCCESS,
+    })
+}
+
+async fn apply(arguments: &CheckArgs, options: &Options) -> Result<()> {
+    let backend = Backend::open(&arguments.repository.directory, options).await?;
+    let plan: Plan = backend.call("/v1/apply", &()).await?;
+    if arguments.json {
+        print_json(&plan);
+        return Ok(());
+    }
+    print(&plan);
+    if plan.applied {
+        print(format!("\napply {} is live", plan.number));
+    }
+    if !plan.materialize.is_empty() {
+        print(format!("next: quern materialize {}", arguments.repository.directory.display()));
+    }
+    Ok(())
+}
+
+/// Log lines go to stderr: stdout is the answer. Spans for tracers go to `traces`, and no log shows them.
+fn log(command: &Command, options: &Options, traces: Option<&Traces>) {
+    use tracing_subscriber::layer::{Layer, SubscriberExt};
+    use tracing_subscriber::util::SubscriberInitExt;
+    use tracing_subscriber::{EnvFilter, fmt, registry};
+    // Asked in this process, the routes need not log what the command is about to say.
+    let quiet = if matches!(command, Command::Serve(_)) { "info" } else { "warn,quern_api=off" };
+    let wanted = ["QUERN_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
+    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(quiet)).unwrap_or_else(|error| {
+        eprintln!("quern: the log filter is not one ({error}); logging `{quiet}`");
+        EnvFilter::new(quiet)
+    });
+    let filter = filter.add_directive(LOG_NO_SPANS.parse().expect("it is a directive"));
+    let log = fmt::layer().with_writer(std::io::stderr);
+    let log = match options.log_format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => log.json().boxed(),
+    };
+    match traces {
+        // One filter for everything: what is filtered away is not even made.
+        None => registry().with(log).with(filter).init(),
+        Some(traces) => registry().with(log.with_filter(filter)).with(traces.layer()).init(),
+    }
+}

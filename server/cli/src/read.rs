@@ -1,0 +1,254 @@
+//! `quern get` and `quern predict`: what does a model get for these keys, and what does it say?
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use quern_wire::{
+    Catalogue, ColumnInfo, FeatureVectors, OnlineFeatures, OnlineFeaturesRequest, PredictRequest,
+    Predictions, Status,
+};
+use serde_json::{Map, Value};
+
+use super::backend::Backend;
+use super::failure::{Failure, Result};
+use super::output::{Align, print, print_json, table};
+use super::{Options, batch};
+use crate::error::Error;
+
+#[derive(Debug, Args)]
+#[command(override_usage = "quern get [OPTIONS] [DIR] SERVICE [COLUMN=VALUE]...")]
+pub(super) struct GetArguments {
+    /// The repository (default: the current folder), the feature service, then join keys, request columns and, where it
+    /// is not now, `event_timestamp`.
+    #[arg(required = true, value_name = "[DIR] SERVICE [COLUMN=VALUE]...")]
+    words: Vec<String>,
+    /// Print the reply as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "quern predict [OPTIONS] --model MODEL [DIR] [COLUMN=VALUE]...")]
+pub(super) struct PredictArguments {
+    /// The repository (default: the current folder), then join keys, request columns and, where it is not now,
+    /// `event_timestamp`.
+    #[arg(value_name = "[DIR] [COLUMN=VALUE]...")]
+    words: Vec<String>,
+    /// The model.
+    #[arg(long, value_name = "MODEL")]
+    pub(super) model: String,
+    /// Its version; the newest where none is named.
+    #[arg(long, value_name = "VERSION")]
+    pub(super) version: Option<String>,
+    /// A JSON file with a list of instances, instead of one on the command line.
+    #[arg(long, value_name = "FILE")]
+    instances: Option<PathBuf>,
+    /// Predict for all rows of a Parquet or CSV file: join keys, request columns, and any others, which are carried
+    /// through.
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["instances", "with_features"])]
+    pub(super) entities: Option<PathBuf>,
+    /// Where the rows go, as Parquet, with the model's outputs appended.
+    #[arg(long, value_name = "FILE", requires = "entities")]
+    pub(super) out: Option<PathBuf>,
+    /// Predict each row of `--entities` as of its `event_timestamp`, from history, instead of now.
+    #[arg(long, requires = "entities")]
+    pub(super) as_of: bool,
+    /// Show the feature vectors that the model saw.
+    #[arg(long)]
+    with_features: bool,
+    /// Print the reply as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn get(arguments: &GetArguments, options: &Options) -> Result<()> {
+    let (names, assignments) = split(&arguments.words);
+    let (directory, service) = directory_and(&names, "the feature service")?;
+    let backend = Backend::open(&directory, options).await?;
+    let columns = inputs(&backend.catalogue().await?, &service);
+    let instance = instance(&assignments, &columns)?;
+    let request = OnlineFeaturesRequest {
+        feature_service: Some(service),
+        entities: instance
+            .into_iter()
+            .map(|(column, value)| (column, vec![value]))
+            .collect::<BTreeMap<_, _>>(),
+        ..OnlineFeaturesRequest::default()
+    };
+    let reply: OnlineFeatures = backend.call("/get-online-features", &request).await?;
+    if arguments.json {
+        print_json(&reply);
+        return Ok(());
+    }
+    let rows = reply.metadata.feature_names.iter().zip(&reply.results).map(|(name, column)| {
+        let time = column.event_timestamps.first().and_then(Option::as_deref);
+        row(name, column.values.first(), column.statuses.first(), time)
+    });
+    print(table(&VECTOR_HEAD, &rows.collect::<Vec<_>>()));
+    Ok(())
+}
+
+pub(super) async fn predict(arguments: &PredictArguments, options: &Options) -> Result<()> {
+    let (names, assignments) = split(&arguments.words);
+    let directory = match names.as_slice() {
+        [] => PathBuf::from("."),
+        [directory] => PathBuf::from(directory),
+        [_, other, ..] => return Err(Failure::Usage(format!("`{other}` is not COLUMN=VALUE"))),
+    };
+    if let (Some(entities), Some(out)) = (&arguments.entities, &arguments.out) {
+        if let Some((column, _)) = assignments.first() {
+            return Err(Failure::Usage(format!("`{column}=…` and --entities exclude each other")));
+        }
+        return batch::run(arguments, (entities, out), &directory, options).await;
+    }
+    let backend = Backend::open(&directory, options).await?;
+    let instances = match &arguments.instances {
+        Some(file) => read_instances(file, &assignments)?,
+        None => {
+            let catalogue = backend.catalogue().await?;
+            let service = service_of(&catalogue, &arguments.model, arguments.version.as_deref());
+            vec![instance(&assignments, &inputs(&catalogue, service))?]
+        }
+    };
+    let request = PredictRequest { instances, with_features: arguments.with_features };
+    let model = &arguments.model;
+    let path = match &arguments.version {
+        Some(version) => format!("/v1/models/{model}/versions/{version}:predict"),
+        None => format!("/v1/models/{model}:predict"),
+    };
+    let reply: Predictions = backend.call(&path, &request).await?;
+    if let Backend::Here { node, .. } = &backend {
+        node.predictions.flush().await;
+    }
+    if arguments.json {
+        print_json(&reply);
+        return Ok(());
+    }
+    for (place, prediction) in reply.predictions.iter().enumerate() {
+        if let Some(features) = &reply.features {
+            print(vector_table(features, place));
+        }
+        print(prediction);
+    }
+    Ok(())
+}
+
+const VECTOR_HEAD: [(&str, Align); 4] = [
+    ("feature", Align::Left),
+    ("value", Align::Right),
+    ("status", Align::Left),
+    ("event timestamp", Align::Left),
+];
+
+fn vector_table(features: &FeatureVectors, place: usize) -> String {
+    let rows = features.names.iter().enumerate().map(|(feature, name)| {
+        let value = features.values.get(place).and_then(|values| values.get(feature));
+        let status = features.statuses.get(place).and_then(|statuses| statuses.get(feature));
+        let times = features.event_timestamps.get(place).and_then(|times| times.get(feature));
+        row(name, value, status, times.and_then(Option::as_deref))
+    });
+    table(&VECTOR_HEAD, &rows.collect::<Vec<_>>())
+}
+
+fn row(name: &str, value: Option<&Value>, status: Option<&Status>, time: Option<&str>) -> Vec<String> {
+    let value = match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    let status = status.map_or("", |status| status.as_str());
+    // What no row of history gave has the time zero, as Feast has it; a person is shown none.
+    let time = time.filter(|time| *time != "1970-01-01T00:00:00Z").unwrap_or_default();
+    vec![name.to_owned(), value, status.to_owned(), time.to_owned()]
+}
+
+/// Names come first, assignments after them.
+pub(super) fn split(words: &[String]) -> (Vec<String>, Vec<(String, String)>) {
+    let first = words.iter().position(|word| word.contains('=')).unwrap_or(words.len());
+    let (names, assignments) = words.split_at(first);
+    let assignments = assignments.iter().map(|word| match word.split_once('=') {
+        Some((column, value)) => (column.to_owned(), value.to_owned()),
+        None => (word.clone(), String::new()),
+    });
+    (names.to_vec(), assignments.collect())
+}
+
+/// `[DIR] NAME`
+pub(super) fn directory_and(names: &[String], what: &str) -> Result<(PathBuf, String)> {
+    match names {
+        [name] => Ok((PathBuf::from("."), name.clone())),
+        [directory, name] => Ok((PathBuf::from(directory), name.clone())),
+        [] => Err(Failure::Usage(format!("{what} is missing"))),
+        [_, _, other, ..] => Err(Failure::Usage(format!("`{other}` is not COLUMN=VALUE"))),
+    }
+}
+
+/// What a feature service takes; nothing where there is no such service, which the answer will say.
+pub(super) fn inputs(catalogue: &Catalogue, service: &str) -> Vec<ColumnInfo> {
+    let found = catalogue.feature_services.iter().find(|known| known.name == service);
+    found.map(|service| service.inputs.clone()).unwrap_or_default()
+}
+
+pub(super) fn service_of<'a>(catalogue: &'a Catalogue, model: &str, version: Option<&str>) -> &'a str {
+    let model = catalogue.models.iter().find(|known| known.name == model);
+    let version = model.and_then(|model| match version {
+        Some(version) => model.versions.iter().find(|known| known.version == version),
+        None => model.versions.last(),
+    });
+    version.map_or("", |version| &version.feature_service)
+}
+
+/// Text becomes what its column takes: `23` is a number for a number and text for a text.
+fn instance(assignments: &[(String, String)], columns: &[ColumnInfo]) -> Result<Map<String, Value>> {
+    let mut instance = Map::new();
+    for (column, text) in assignments {
+        let dtype = columns.iter().find(|known| known.name == *column).map_or("", |known| &known.dtype);
+        let value = match dtype {
+            "string" | "bytes" | "date" => Value::String(text.clone()),
+            _ => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
+        };
+        if instance.insert(column.clone(), value).is_some() {
+            return Err(Failure::Usage(format!("`{column}` is given twice")));
+        }
+    }
+    Ok(instance)
+}
+
+fn read_instances(file: &Path, assignments: &[(String, String)]) -> Result<Vec<Map<String, Value>>> {
+    if let Some((column, _)) = assignments.first() {
+        return Err(Failure::Usage(format!("`{column}=…` and --instances exclude each other")));
+    }
+    let wrong = |cause: String| Error::invalid(format!("{}: {cause}", file.display()));
+    let text = fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let value: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+    // A whole request as the server takes it will do as well.
+    let list = match value {
+        Value::Object(mut request) => request.remove("instances").unwrap_or_default(),
+        list => list,
+    };
+    let instances = serde_json::from_value(list).map_err(|_| {
+        wrong("must be a list of objects, each with join keys and request columns".to_owned())
+    })?;
+    Ok(instances)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_becomes_what_its_column_takes() {
+        let columns = [("tail", "string"), ("distance", "float64")]
+            .map(|(name, dtype)| ColumnInfo { name: name.to_owned(), dtype: dtype.to_owned() });
+        let words = ["dir", "svc", "tail=23", "distance=23", "event_timestamp=2013-01-01T00:00:00Z"];
+        let (names, assignments) = split(&words.map(str::to_owned));
+        assert_eq!(names, ["dir", "svc"]);
+        let made = instance(&assignments, &columns).expect("sound");
+        let expected = json!({"tail": "23", "distance": 23, "event_timestamp": "2013-01-01T00:00:00Z"});
+        assert_eq!(Value::Object(made), expected);
+    }
+}

@@ -1,0 +1,156 @@
+//! How do tables come from files, and go to them?
+
+use std::fs::{self, File};
+use std::io::{IsTerminal, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::csv::ReaderBuilder;
+use arrow::csv::reader::Format;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use indicatif::ProgressBar;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
+use quern_wire::ColumnInfo;
+
+use super::failure::Result;
+use super::materialize::rows_bar;
+use crate::error::Error;
+
+const BATCH_ROWS: usize = 65_536;
+/// The writer holds a whole row group in memory.
+const ROW_GROUP_ROWS: usize = 131_072;
+
+/// A bar on the way to `rows`, where a person looks on.
+pub(super) fn bar(rows: u64) -> Option<ProgressBar> {
+    let bar = std::io::stderr().is_terminal().then(rows_bar)?;
+    bar.set_length(rows);
+    Some(bar)
+}
+
+/// A file of rows, read as they are taken.
+pub(super) struct Table {
+    pub(super) schema: SchemaRef,
+    /// How many rows there are; 0 where the file does not say.
+    pub(super) rows: u64,
+    pub(super) batches: Batches,
+}
+
+type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, Error>> + Send>;
+
+impl Table {
+    /// Opens a Parquet or CSV file, which messages call `what`. Columns that are `known` have their type in a CSV file.
+    pub(super) fn open(what: &str, path: &Path, known: &[ColumnInfo]) -> Result<Table> {
+        let place = format!("{what} {}", path.display());
+        let wrong = move |cause: String| Error::invalid(format!("{place}: {cause}"));
+        let mut file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("parquet") => {
+                let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+                    .map_err(|error| wrong(error.to_string()))?;
+                let schema = Arc::clone(reader.schema());
+                let rows = reader.metadata().file_metadata().num_rows().unsigned_abs();
+                let reader =
+                    reader.with_batch_size(BATCH_ROWS).build().map_err(|error| wrong(error.to_string()))?;
+                Ok(Table { schema, rows, batches: batches(reader, wrong) })
+            }
+            Some("csv") => {
+                let format = Format::default().with_header(true);
+                let (inferred, _) =
+                    format.infer_schema(&mut file, None).map_err(|error| wrong(error.to_string()))?;
+                file.rewind().map_err(|error| wrong(error.to_string()))?;
+                let schema = Arc::new(csv_schema(&inferred, known));
+                let reader =
+                    ReaderBuilder::new(Arc::clone(&schema)).with_header(true).with_batch_size(BATCH_ROWS);
+                let reader = reader.build(file).map_err(|error| wrong(error.to_string()))?;
+                Ok(Table { schema, rows: 0, batches: batches(reader, wrong) })
+            }
+            _ => Err(wrong("its name must end in .parquet or .csv".to_owned()).into()),
+        }
+    }
+}
+
+fn batches(
+    reader: impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>> + Send + 'static,
+    wrong: impl Fn(String) -> Error + Send + 'static,
+) -> Batches {
+    Box::new(reader.map(move |batch| batch.map_err(|error| wrong(error.to_string()))))
+}
+
+/// A Parquet file that has its name only once it is whole.
+pub(super) struct Output {
+    writer: ArrowWriter<File>,
+    temporary: PathBuf,
+    path: PathBuf,
+    bar: Option<ProgressBar>,
+    rows: u64,
+    columns: usize,
+}
+
+impl Output {
+    pub(super) fn create(path: &Path, schema: &SchemaRef, bar: Option<ProgressBar>) -> Result<Output> {
+        let temporary = path.with_added_extension("part");
+        let file = File::create(&temporary)
+            .map_err(|error| Error::invalid(format!("{} cannot be written: {error}", temporary.display())))?;
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::LZ4_RAW)
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+        // Fractions hardly ever repeat: looking each up in a dictionary costs more than writing it.
+        for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
+            properties =
+                properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
+        }
+        let properties = properties.build();
+        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties)).map_err(Error::from)?;
+        Ok(Output { writer, temporary, path: path.to_owned(), bar, rows: 0, columns: schema.fields().len() })
+    }
+
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.writer.write(batch).map_err(Error::from)?;
+        self.rows += batch.num_rows() as u64;
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.rows);
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<(u64, usize)> {
+        let file = self.writer.into_inner().map_err(Error::from)?;
+        let kept = file.sync_all().and_then(|()| fs::rename(&self.temporary, &self.path));
+        kept.map_err(|error| Error::invalid(format!("{} cannot be written: {error}", self.path.display())))?;
+        Ok((self.rows, self.columns))
+    }
+}
+
+/// A CSV file says nothing about types: what the feature service takes is of its type, the rest as it looks.
+fn csv_schema(inferred: &Schema, known: &[ColumnInfo]) -> Schema {
+    let field = |field: &Field| {
+        let dtype = match known.iter().find(|column| column.name == *field.name()) {
+            _ if field.name() == EVENT_TIMESTAMP => timestamp(),
+            Some(column) => csv_type(&column.dtype),
+            None => field.data_type().clone(),
+        };
+        Field::new(field.name(), dtype, true)
+    };
+    Schema::new(inferred.fields().iter().map(|f| field(f)).collect::<Vec<_>>())
+}
+
+/// What is text in a CSV file, such as a list, stays text, and the feature service says what it wants instead.
+fn csv_type(dtype: &str) -> DataType {
+    match dtype {
+        "bool" => DataType::Boolean,
+        "int32" => DataType::Int32,
+        "int64" => DataType::Int64,
+        "float32" => DataType::Float32,
+        "float64" => DataType::Float64,
+        "timestamp" => timestamp(),
+        "date" => DataType::Date32,
+        _ => DataType::Utf8,
+    }
+}

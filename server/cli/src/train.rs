@@ -1,0 +1,124 @@
+//! `quern train`: a spine file goes in, a training set comes out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use clap::Args;
+use futures::StreamExt;
+use indicatif::ProgressBar;
+use quern_wire::TrainingSetCommand;
+use serde::Serialize;
+
+use super::Options;
+use super::backend::Backend;
+use super::failure::Result;
+use super::materialize::rate;
+use super::output::{print, print_json, thousands};
+use super::read::{directory_and, inputs};
+use super::tables::{Output, Table, bar};
+use quern_server::Node;
+use crate::error::Error;
+
+/// Batches made while one is written.
+const BATCHES_AHEAD: usize = 2;
+
+#[derive(Debug, Args)]
+#[command(override_usage = "quern train [OPTIONS] --spine <FILE> --out <FILE> [DIR] SERVICE")]
+pub(super) struct Arguments {
+    /// The repository (default: the current folder), then the feature service.
+    #[arg(required = true, num_args = 1..=2, value_name = "[DIR] SERVICE")]
+    words: Vec<String>,
+    /// The spine, Parquet or CSV: join keys, `event_timestamp`, request columns, and any others, which are carried
+    /// through.
+    #[arg(long, value_name = "FILE")]
+    spine: PathBuf,
+    /// Where the training set goes, as Parquet.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Leave rows out that became known after the query time.
+    #[arg(long)]
+    as_known: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What came out.
+#[derive(Debug, Serialize)]
+struct Trained {
+    rows: u64,
+    columns: usize,
+    seconds: f64,
+    out: PathBuf,
+}
+
+pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
+    let start = Instant::now();
+    let (directory, service) = directory_and(&arguments.words, "the feature service")?;
+    let backend = Backend::open(&directory, options).await?;
+    let known = inputs(&backend.catalogue().await?, &service);
+    let table = Table::open("spine", &arguments.spine, &known)?;
+    let schema = Arc::clone(&table.schema);
+    let spine: Vec<RecordBatch> = table.batches.collect::<std::result::Result<_, _>>()?;
+    let bar = bar(spine.iter().map(|batch| batch.num_rows() as u64).sum());
+    let request = TrainingSetCommand { feature_service: service, as_known: arguments.as_known };
+    let (rows, columns) = match backend {
+        Backend::Here { node, .. } => {
+            let (out, bar) = (arguments.out.clone(), bar.clone());
+            let work = move || train_here(&node, &request, &schema, &spine, &out, bar);
+            tokio::task::spawn_blocking(work)
+                .await
+                .map_err(|error| Error::internal("training set", error))??
+        }
+        Backend::There(client) => {
+            let spine = futures::stream::iter(spine);
+            let mut set =
+                client.training_set(&request.feature_service, schema, spine, request.as_known).await?;
+            let mut out = Output::create(&arguments.out, set.schema(), bar.clone())?;
+            while let Some(batch) = set.next().await {
+                out.write(&batch?)?;
+            }
+            out.finish()?
+        }
+    };
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let trained =
+        Trained { rows, columns, seconds: start.elapsed().as_secs_f64(), out: arguments.out.clone() };
+    if arguments.json {
+        print_json(&trained);
+        return Ok(());
+    }
+    print(format!(
+        "{} rows × {columns} columns in {:.1} s, {} rows/s: {}",
+        thousands(rows),
+        trained.seconds,
+        rate(rows, trained.seconds),
+        trained.out.display()
+    ));
+    Ok(())
+}
+
+fn train_here(
+    node: &Node,
+    request: &TrainingSetCommand,
+    schema: &SchemaRef,
+    spine: &[RecordBatch],
+    out: &Path,
+    bar: Option<ProgressBar>,
+) -> Result<(u64, usize)> {
+    let live = node.live();
+    let set = node.train.training_set(&live, request, schema, spine)?;
+    let mut out = Output::create(out, set.schema(), bar)?;
+    // One thread makes the rows, this one writes them.
+    let (sender, batches) = std::sync::mpsc::sync_channel(BATCHES_AHEAD);
+    std::thread::scope(|scope| {
+        scope.spawn(move || set.into_iter().try_for_each(|batch| sender.send(batch)));
+        batches.into_iter().try_for_each(|batch| out.write(&batch?))
+    })?;
+    out.finish()
+}

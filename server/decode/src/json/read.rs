@@ -1,0 +1,384 @@
+//! What do the instances bring? Rows or columns of JSON in, typed Arrow columns out.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, FixedSizeListArray, Float32Array, Float64Array,
+    Int32Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Date32Type};
+use base64::Engine;
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use feature_defs::suggest;
+use quern_engine::Inputs;
+use quern_engine::schema::{EVENT_TIMESTAMP, type_name};
+
+use super::Json;
+use crate::BASE64;
+use crate::error::{Error, Result};
+
+/// The most instances that one request may bring.
+pub const INSTANCES_MAX: usize = 10_000;
+
+/// What a request asks about: a row for each instance.
+#[derive(Debug)]
+pub struct Asked {
+    /// Columns as in [`Inputs`].
+    pub inputs: RecordBatch,
+    /// Query time of each row, µs: its `event_timestamp`, else the request's arrival.
+    pub query_times_us: Vec<i64>,
+}
+
+/// Reads instances: an array of objects, each with the wanted inputs and perhaps an `event_timestamp`.
+///
+/// # Errors
+/// The first instance that is not so, by its index, the column, what was expected and what was found.
+pub fn instances(wanted: &Inputs<'_>, instances: &Json<'_>, arrival_us: i64) -> Result<Asked> {
+    let Json::Array(rows) = instances else {
+        return Err(Error::invalid(format!("`instances`: expected an array of objects, found {instances}")));
+    };
+    limit(rows.len())?;
+    let fields = wanted.schema.fields();
+    // Column after column; the query times are the last one.
+    let mut cells: Vec<Option<&Json<'_>>> = vec![None; rows.len() * (fields.len() + 1)];
+    for (row, instance) in rows.iter().enumerate() {
+        let Json::Object(entries) = instance else {
+            return Err(Error::invalid(format!(
+                "instance {row}: expected an object with {}, found {instance}",
+                needed(wanted)
+            )));
+        };
+        for (i, (name, value)) in entries.iter().enumerate() {
+            // Clients tend to keep to the declared order.
+            let place = match fields.get(i) {
+                Some(field) if field.name() == name => i,
+                _ => place(wanted, name).ok_or_else(|| unknown(wanted, &format!("instance {row}"), name))?,
+            };
+            let cell = &mut cells[place * rows.len() + row];
+            if cell.replace(value).is_some() {
+                return Err(Error::invalid(format!("instance {row}: column `{name}` is given twice")));
+            }
+        }
+    }
+    let mut columns = Vec::with_capacity(fields.len());
+    for (field, cells) in fields.iter().zip(cells.chunks(rows.len().max(1))) {
+        let cells: Vec<&Json<'_>> = cells
+            .iter()
+            .enumerate()
+            .map(|(row, cell)| {
+                cell.ok_or_else(|| missing(wanted, &format!("instance {row}: "), field.name()))
+            })
+            .collect::<Result<_>>()?;
+        columns
+            .push(column(field.data_type(), &cells).map_err(|misfit| misfit.of("instance", field.name()))?);
+    }
+    if rows.is_empty() {
+        return asked(wanted, Vec::new(), Vec::new());
+    }
+    let times: Vec<&Json<'_>> =
+        cells[fields.len() * rows.len()..].iter().map(|cell| cell.unwrap_or(&Json::Null)).collect();
+    asked(wanted, columns, query_times(&times, "instance", arrival_us)?)
+}
+
+/// Reads columns, which the body calls `what`: an object of arrays of one length, the wanted inputs and perhaps
+/// `event_timestamp`.
+///
+/// # Errors
+/// As [`instances`]; columns of different lengths.
+pub fn columns(
+    wanted: &Inputs<'_>,
+    what: &str,
+    entities: &Json<'_>,
+    arrival_us: i64,
+) -> Result<Asked> {
+    let fields = wanted.schema.fields();
+    let (entries, rows) = arrays(what, entities)?;
+    limit(rows)?;
+    let mut given: Vec<Option<Vec<&Json<'_>>>> = vec![None; fields.len() + 1];
+    for (name, values) in entries {
+        let place = place(wanted, name).ok_or_else(|| unknown(wanted, &format!("`{what}`"), name))?;
+        if given[place].replace(values.iter().collect()).is_some() {
+            return Err(Error::invalid(format!("column `{name}` is given twice")));
+        }
+    }
+    let times = given.pop().flatten().unwrap_or_else(|| vec![&Json::Null; rows]);
+    let mut columns = Vec::with_capacity(fields.len());
+    for (field, cells) in fields.iter().zip(given) {
+        let cells = cells.ok_or_else(|| missing(wanted, "", field.name()))?;
+        columns.push(column(field.data_type(), &cells).map_err(|misfit| misfit.of("entity", field.name()))?);
+    }
+    asked(wanted, columns, query_times(&times, "entity", arrival_us)?)
+}
+
+/// Columns by name, each an array with a value for each row, and how many rows there are.
+pub type Arrays<'j> = (Vec<(&'j str, &'j [Json<'j>])>, usize);
+
+/// Reads `json`, which is called `what`, as columns of one length.
+pub fn arrays<'j>(what: &str, json: &'j Json<'j>) -> Result<Arrays<'j>> {
+    let Json::Object(entries) = json else {
+        return Err(Error::invalid(format!("`{what}`: expected an object of arrays, found {json}")));
+    };
+    let mut columns: Vec<(&str, &[Json<'_>])> = Vec::with_capacity(entries.len());
+    for (name, values) in entries {
+        let Json::Array(values) = values else {
+            return Err(Error::invalid(format!(
+                "column `{name}`: expected an array of values, found {values}"
+            )));
+        };
+        if let Some((first, known)) = columns.first()
+            && known.len() != values.len()
+        {
+            return Err(Error::invalid(format!(
+                "column `{name}` has {} values and column `{first}` has {}; all have one for each row",
+                values.len(),
+                known.len()
+            )));
+        }
+        columns.push((name, values));
+    }
+    let rows = columns.first().map_or(0, |(_, values)| values.len());
+    Ok((columns, rows))
+}
+
+fn asked(wanted: &Inputs<'_>, columns: Vec<ArrayRef>, query_times_us: Vec<i64>) -> Result<Asked> {
+    let schema = Arc::clone(wanted.schema);
+    let inputs = if query_times_us.is_empty() {
+        RecordBatch::new_empty(schema)
+    } else {
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(query_times_us.len()));
+        RecordBatch::try_new_with_options(schema, columns, &options)?
+    };
+    Ok(Asked { inputs, query_times_us })
+}
+
+/// # Errors
+/// More rows than one request may bring.
+pub fn limit(rows: usize) -> Result<()> {
+    if rows <= INSTANCES_MAX {
+        return Ok(());
+    }
+    Err(Error::too_large(format!(
+        "the request brings {rows} instances, at most {INSTANCES_MAX} are answered at a time: split it, or pull a \
+         training set over Arrow Flight"
+    )))
+}
+
+/// The place of a column among the wanted inputs; the query time comes after them.
+fn place(wanted: &Inputs<'_>, name: &str) -> Option<usize> {
+    let fields = wanted.schema.fields();
+    let after = (name == EVENT_TIMESTAMP).then_some(fields.len());
+    fields.iter().position(|field| field.name() == name).or(after)
+}
+
+fn unknown(wanted: &Inputs<'_>, of: &str, name: &str) -> Error {
+    let known = wanted.schema.fields().iter().map(|field| field.name().as_str()).chain([EVENT_TIMESTAMP]);
+    Error::invalid(format!("{of}: unknown column `{name}`; {}", suggest(name, known)))
+}
+
+fn missing(wanted: &Inputs<'_>, of: &str, name: &str) -> Error {
+    Error::invalid(format!("{of}column `{name}` is missing; {} needs {}", named(wanted), needed(wanted)))
+}
+
+fn named(wanted: &Inputs<'_>) -> String {
+    if wanted.of.is_empty() { "the request".to_owned() } else { format!("{} `{}`", wanted.kind, wanted.of) }
+}
+
+/// The columns that a request brings, for people.
+fn needed(wanted: &Inputs<'_>) -> String {
+    let fields = wanted.schema.fields().iter();
+    fields
+        .map(|field| format!("`{}` ({})", field.name(), type_name(field.data_type())))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn query_times(cells: &[&Json<'_>], row_is: &str, arrival_us: i64) -> Result<Vec<i64>> {
+    let dtype = quern_engine::schema::timestamp();
+    let read = |(row, cell): (usize, &&Json<'_>)| match cell {
+        Json::Null => Ok(arrival_us),
+        cell => micros(cell).ok_or_else(|| misfit(row, &dtype, cell).of(row_is, EVENT_TIMESTAMP)),
+    };
+    cells.iter().enumerate().map(read).collect()
+}
+
+/// A value that does not have the type of its column.
+pub struct Misfit {
+    row: usize,
+    pub expected: String,
+    pub found: String,
+}
+
+impl Misfit {
+    fn of(self, row_is: &str, column: &str) -> Error {
+        let Misfit { row, expected, found } = self;
+        Error::invalid(format!("{row_is} {row}: column `{column}`: expected {expected}, found {found}"))
+    }
+}
+
+fn misfit(row: usize, dtype: &DataType, found: &Json<'_>) -> Misfit {
+    let how = match dtype {
+        DataType::Timestamp(_, _) => " (RFC 3339, or whole microseconds)",
+        DataType::Date32 => " (`YYYY-MM-DD`)",
+        DataType::Binary => " (base64)",
+        _ => "",
+    };
+    Misfit { row, expected: format!("{}{how}", type_name(dtype)), found: found.to_string() }
+}
+
+/// The values of an input called `name`; null is one of them.
+///
+/// # Errors
+/// The first value of another type, what was expected and what was found.
+pub fn cells(name: &str, dtype: &DataType, cells: &[&Json<'_>]) -> Result<ArrayRef> {
+    column(dtype, cells).map_err(|Misfit { row, expected, found }| {
+        Error::invalid(format!("input `{name}`, value {row}: expected {expected}, found {found}"))
+    })
+}
+
+/// A column of values of one type; null is one of them.
+pub fn column<'a>(dtype: &DataType, cells: &[&'a Json<'a>]) -> std::result::Result<ArrayRef, Misfit> {
+    macro_rules! read {
+        ($array:ty, $of:expr) => {{
+            let read = |(row, cell): (usize, &&'a Json<'a>)| match cell {
+                Json::Null => Ok(None),
+                cell => $of(cell).map(Some).ok_or_else(|| misfit(row, dtype, cell)),
+            };
+            cells.iter().enumerate().map(read).collect::<std::result::Result<$array, Misfit>>()?
+        }};
+    }
+    Ok(match dtype {
+        DataType::Boolean => Arc::new(read!(BooleanArray, boolean)),
+        DataType::Int32 => {
+            Arc::new(read!(Int32Array, |cell| whole(cell).and_then(|n| i32::try_from(n).ok())))
+        }
+        DataType::Int64 => Arc::new(read!(Int64Array, whole)),
+        DataType::Float32 => Arc::new(read!(Float32Array, single)),
+        DataType::Float64 => Arc::new(read!(Float64Array, double)),
+        DataType::Utf8 => Arc::new(read!(StringArray, text)),
+        DataType::Binary => {
+            Arc::new(read!(BinaryArray, |cell| text(cell).and_then(|text| BASE64.decode(text).ok())))
+        }
+        DataType::Timestamp(_, zone) => {
+            Arc::new(read!(TimestampMicrosecondArray, micros).with_timezone_opt(zone.clone()))
+        }
+        DataType::Date32 => Arc::new(read!(Date32Array, date)),
+        DataType::List(item) => {
+            let lists = Lists::of(dtype, cells, None)?;
+            let values = column(item.data_type(), &lists.items).map_err(|misfit| lists.blame(misfit))?;
+            let offsets = OffsetBuffer::from_lengths(lists.lengths);
+            Arc::new(ListArray::new(Arc::clone(item), offsets, values, lists.nulls))
+        }
+        DataType::FixedSizeList(item, length) => {
+            let lists = Lists::of(dtype, cells, usize::try_from(*length).ok())?;
+            let values = column(item.data_type(), &lists.items).map_err(|misfit| lists.blame(misfit))?;
+            Arc::new(FixedSizeListArray::new(Arc::clone(item), *length, values, lists.nulls))
+        }
+        other => {
+            let found = "a request that cannot bring it".to_owned();
+            return Err(Misfit { row: 0, expected: type_name(other), found });
+        }
+    })
+}
+
+/// The items of lists, one after the other.
+struct Lists<'a> {
+    items: Vec<&'a Json<'a>>,
+    lengths: Vec<usize>,
+    nulls: Option<NullBuffer>,
+}
+
+impl<'a> Lists<'a> {
+    /// `length` is that of every list, where it is fixed: null then stands for as many nulls.
+    fn of(
+        dtype: &DataType,
+        cells: &[&'a Json<'a>],
+        length: Option<usize>,
+    ) -> std::result::Result<Lists<'a>, Misfit> {
+        let mut lists = Lists { items: Vec::new(), lengths: Vec::with_capacity(cells.len()), nulls: None };
+        for (row, cell) in cells.iter().enumerate() {
+            let before = lists.items.len();
+            match cell {
+                Json::Null => lists.items.extend(std::iter::repeat_n(&Json::Null, length.unwrap_or(0))),
+                Json::Array(items) if length.is_none_or(|length| items.len() == length) => {
+                    lists.items.extend(items)
+                }
+                other => return Err(misfit(row, dtype, other)),
+            }
+            lists.lengths.push(lists.items.len() - before);
+        }
+        let present: Vec<bool> = cells.iter().map(|cell| **cell != Json::Null).collect();
+        lists.nulls = present.contains(&false).then(|| NullBuffer::from(present));
+        Ok(lists)
+    }
+
+    /// The misfit of an item is one of its list.
+    fn blame(&self, misfit: Misfit) -> Misfit {
+        let mut end = 0;
+        let ends = self.lengths.iter().map(|length| {
+            end += length;
+            end
+        });
+        let row = ends.take_while(|end| *end <= misfit.row).count();
+        Misfit {
+            row,
+            found: format!("{} in the list", misfit.found),
+            expected: format!("{} items", misfit.expected),
+        }
+    }
+}
+
+fn boolean(json: &Json<'_>) -> Option<bool> {
+    match json {
+        Json::Bool(value) => Some(*value),
+        _ => None,
+    }
+}
+
+/// Whole numbers; a client that has only floats may write them as such.
+fn whole(json: &Json<'_>) -> Option<i64> {
+    // Above 2^53 a double names no single whole number.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match json {
+        Json::Int(value) => Some(*value),
+        Json::Float(value) if value.fract() == 0.0 && value.abs() <= EXACT_MAX => Some(*value as i64),
+        _ => None,
+    }
+}
+
+fn double(json: &Json<'_>) -> Option<f64> {
+    match json {
+        Json::Int(value) => Some(*value as f64),
+        Json::Float(value) => Some(*value),
+        _ => None,
+    }
+}
+
+fn single(json: &Json<'_>) -> Option<f32> {
+    double(json).map(|value| value as f32).filter(|value| value.is_finite())
+}
+
+fn text<'a>(json: &'a Json<'_>) -> Option<&'a str> {
+    match json {
+        Json::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// An instant: RFC 3339 (without a zone it is UTC; a date is its midnight), or whole microseconds. A finer fraction is
+/// cut off.
+fn micros(json: &Json<'_>) -> Option<i64> {
+    let Json::String(text) = json else { return whole(json) };
+    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+        return Some(instant.timestamp_micros());
+    }
+    let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))?;
+    Some(naive.and_utc().timestamp_micros())
+}
+
+fn date(json: &Json<'_>) -> Option<i32> {
+    NaiveDate::parse_from_str(text(json)?, "%Y-%m-%d").ok().map(Date32Type::from_naive_date)
+}

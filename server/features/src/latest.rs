@@ -1,0 +1,86 @@
+//! Which row of history was the latest one then? The point-in-time join over the rows of a source.
+//!
+//! Two passes. The first reads keys, times and the filter's columns of every row that could matter, and lets them
+//! stream past the spine. The second reads the features' columns of just the rows that were found.
+
+use arrow::array::{ArrayRef, RecordBatch};
+use parking_lot::{Mutex, RwLock};
+use quern_engine::RowState;
+use quern_engine::asof::{Address, AsOf, Matches, TimeRule};
+use quern_store::history::Scan;
+
+use crate::error::Result;
+use crate::question::{Answer, Cursor, Place, Question};
+use crate::read::{Visitor, for_each, read_selected, select};
+
+/// The first pass of a question about rows.
+pub(crate) struct Finding<'a> {
+    question: &'a Question<'a>,
+    units: Vec<usize>,
+    spine: RwLock<AsOf>,
+}
+
+impl<'a> Finding<'a> {
+    pub(crate) fn new(scan: &Scan, question: &'a Question<'a>) -> Finding<'a> {
+        let view = question.view;
+        let rule = TimeRule { lag_us: view.lag_us, ttl_us: view.ttl_us, as_known: question.as_known };
+        let spine = AsOf::new(question.keys, question.query_times_us, rule);
+        let first_us = if question.expired { None } else { spine.first_counting_us() };
+        let units = spine.last_visible_us().map_or(Vec::new(), |last_us| {
+            let first_us = first_us.unwrap_or(i64::MIN);
+            (0..scan.units.len()).filter(|unit| scan.units[*unit].may_hold(first_us, last_us)).collect()
+        });
+        Finding { question, units, spine: RwLock::new(spine) }
+    }
+
+    pub(crate) fn visitor(&self) -> Visitor<'_> {
+        let view = self.question.view;
+        let visit = move |rows: &RecordBatch, first: Address| -> Result<()> {
+            let stamps = view.stamps(rows)?;
+            let candidates = self.spine.read().candidates(&stamps, |row| first.plus(row));
+            self.spine.write().offer(&candidates);
+            Ok(())
+        };
+        Visitor { columns: view.stamp_columns(), units: &self.units, visit: Box::new(visit) }
+    }
+}
+
+impl Finding<'_> {
+    /// The second pass: the features of the rows that were found.
+    pub(crate) fn fetch(self, scan: &Scan) -> Result<Answer> {
+        let (question, view) = (self.question, self.question.view);
+        let Matches { stamps, states } = self.spine.into_inner().finish();
+        let event_timestamps_us = stamps.iter().map(|stamp| stamp.ts_us).collect();
+        let present =
+            stamps.iter().zip(&states).enumerate().filter(|(_, (_, state))| **state == RowState::Present);
+        let mut wanted: Vec<(Address, u32)> =
+            present.filter_map(|(row, (stamp, _))| Some((stamp.address()?, row as u32))).collect();
+        drop(stamps);
+        wanted.sort_unstable();
+
+        // Several questions may have found one row, which is read once.
+        let mut addresses: Vec<Address> = wanted.iter().map(|(address, _)| *address).collect();
+        addresses.dedup();
+        let selections = select(scan, addresses.iter().copied());
+        let order: Vec<usize> = (0..selections.len()).collect();
+        let pieces = Mutex::new(Vec::<(usize, Vec<ArrayRef>)>::new());
+        for_each(&order, |i| {
+            read_selected(scan, &selections[i], view.row_columns(), &mut |before, rows| {
+                let columns = view.features(&rows, question.features)?;
+                pieces.lock().push((before, columns));
+                Ok(())
+            })
+        })?;
+        let mut pieces = pieces.into_inner();
+        pieces.sort_unstable_by_key(|(before, _)| *before);
+        let (before, pieces): (Vec<usize>, Vec<_>) = pieces.into_iter().unzip();
+
+        let mut rows = vec![Place::Null; question.keys.len()];
+        let mut cursor = Cursor::new(&before);
+        for (index, same) in wanted.chunk_by(|(a, _), (b, _)| a == b).enumerate() {
+            let place = cursor.place(index);
+            same.iter().for_each(|(_, row)| rows[*row as usize] = place);
+        }
+        Ok(Answer::new(question, pieces, rows, states, Some(event_timestamps_us)))
+    }
+}

@@ -1,0 +1,173 @@
+//! Which vectors did these entities have at these times? Whatever is asked of the past is asked here: training sets,
+//! batch predictions as of a time, and the verification of what was served.
+//!
+//! A caller's table is fitted to a service once, by its schema ([`Columns`]); its rows are then asked of history
+//! ([`Past`]), which keeps the rows that it found, and makes vectors of them as they are taken.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
+use feature_defs::suggest;
+use quern_engine::schema::{EVENT_TIMESTAMP, canonical, conform, conforms, timestamp, type_name};
+use quern_engine::{Found, Inputs, ServicePlan};
+use quern_store::history::History;
+
+use crate::as_of::{Answer, Question, ask};
+use crate::compiled::Compiled;
+use crate::error::{Error, Result};
+use crate::look_up::encode_keys;
+
+/// Where in a caller's table the columns are that a service or a model takes.
+#[derive(Debug)]
+pub struct Columns {
+    /// What the caller calls the table, for messages.
+    table: &'static str,
+    /// The columns that are wanted.
+    schema: SchemaRef,
+    /// For each of them its place.
+    pub inputs: Vec<usize>,
+    /// The place of the query times, where rows bring their own.
+    pub time: Option<usize>,
+}
+
+impl Columns {
+    /// Fits `schema` to what is wanted; what is missing, of a wrong type or named twice is an error.
+    pub fn find(
+        wanted: Inputs<'_>,
+        table: &'static str,
+        schema: &Schema,
+        with_times: bool,
+    ) -> Result<Columns> {
+        let needed = || {
+            let time = with_times.then(|| format!("{EVENT_TIMESTAMP} timestamp"));
+            let names = wanted.schema.fields().iter();
+            let names = names.map(|f| format!("{} {}", f.name(), type_name(f.data_type())));
+            let names: Vec<String> = time.into_iter().chain(names).collect();
+            format!("{} `{}` needs: {}", wanted.kind, wanted.of, names.join(", "))
+        };
+        let find = |name: &str, dtype: &DataType| {
+            let place = schema.index_of(name).map_err(|_| {
+                let help = suggest(name, schema.fields().iter().map(|f| f.name().as_str()));
+                Error::invalid(format!("the {table} has no column `{name}` ({help}); {}", needed()))
+            })?;
+            check_type(table, schema, place, dtype)?;
+            Ok::<_, Error>(place)
+        };
+        let time = if with_times { Some(find(EVENT_TIMESTAMP, &timestamp())?) } else { None };
+        let inputs = wanted.schema.fields().iter().map(|field| find(field.name(), field.data_type()));
+        let inputs = inputs.collect::<Result<_>>()?;
+        for (place, field) in schema.fields().iter().enumerate() {
+            if schema.fields()[..place].iter().any(|f| f.name() == field.name()) {
+                return Err(Error::invalid(format!("the {table} has two columns `{}`", field.name())));
+            }
+        }
+        Ok(Columns { table, schema: Arc::clone(wanted.schema), inputs, time })
+    }
+
+    /// What the service takes of `rows`, in its types.
+    pub fn inputs(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let schema = &self.schema;
+        let columns = self.inputs.iter().zip(schema.fields());
+        let columns = columns.map(|(place, field)| self.column(rows, *place, field.data_type()));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let columns = columns.collect::<Result<_>>()?;
+        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    }
+
+    /// The query times of `rows`: each has one.
+    pub fn times(&self, rows: &RecordBatch) -> Result<ArrayRef> {
+        let place = self.time.ok_or_else(|| Error::broken("query times were not asked for"))?;
+        let times = self.column(rows, place, &timestamp())?;
+        match (0..times.len()).find(|row| times.is_null(*row)) {
+            None => Ok(times),
+            Some(row) => Err(Error::invalid(format!(
+                "row {row} of the {} has no `{EVENT_TIMESTAMP}`; every row needs a query time",
+                self.table
+            ))),
+        }
+    }
+
+    fn column(&self, rows: &RecordBatch, place: usize, to: &DataType) -> Result<ArrayRef> {
+        conform(rows.column(place), to).map_err(|e| {
+            let (table, schema) = (self.table, rows.schema_ref());
+            let name = schema.field(place).name();
+            Error::invalid(format!("the {table}'s column `{name}` cannot be read as {}: {e}", type_name(to)))
+        })
+    }
+}
+
+/// Whether a column may be read as `wanted`. Whole numbers that pandas keeps as floats are let in here and checked
+/// value by value later.
+fn check_type(table: &str, schema: &Schema, place: usize, wanted: &DataType) -> Result<()> {
+    let field = schema.field(place);
+    let found = canonical(field.data_type());
+    let whole = found.is_floating() && wanted.is_integer();
+    if conforms(&found, wanted) || whole {
+        return Ok(());
+    }
+    let (wanted, found) = (type_name(wanted), type_name(field.data_type()));
+    let name = field.name();
+    Err(Error::invalid(format!("the {table}'s column `{name}` must be {wanted}, but it is {found}")))
+}
+
+/// What is asked of history besides keys and times.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rule {
+    /// Rows created after the query time are invisible.
+    pub as_known: bool,
+    /// An expired row is told from none, which costs the reading of old rows.
+    pub expired: bool,
+}
+
+/// What history said of keys at their query times.
+pub struct Past {
+    service: Arc<ServicePlan>,
+    /// What was asked for, as the service takes it.
+    pub inputs: RecordBatch,
+    /// The query times.
+    pub times: ArrayRef,
+    answers: Vec<Answer>,
+}
+
+impl Past {
+    /// Asks history about `inputs` (columns as in [`ServicePlan::inputs`]) at `times` (µs, none null). Reads files: call
+    /// it where blocking is allowed.
+    pub fn ask(
+        (history, live): (&History, &Compiled),
+        service: &Arc<ServicePlan>,
+        (inputs, times): (RecordBatch, ArrayRef),
+        rule: Rule,
+    ) -> Result<Past> {
+        let query_times_us = times.as_primitive::<TimestampMicrosecondType>().values();
+        let keys = encode_keys(service, &inputs)?;
+        let questions = service.lookups.iter().zip(&keys).map(|(lookup, keys)| Question {
+            view: &lookup.view,
+            keys,
+            query_times_us,
+            features: &lookup.features,
+            as_known: rule.as_known,
+            expired: rule.expired,
+        });
+        let answers = ask(history, live, &questions.collect::<Vec<_>>())?;
+        Ok(Past { service: Arc::clone(service), inputs, times, answers })
+    }
+
+    /// What each look-up found for these rows.
+    pub fn found(&self, rows: Range<usize>) -> Result<Vec<Found>> {
+        self.answers.iter().map(|answer| answer.found(rows.clone())).collect()
+    }
+
+    /// The vectors of these rows.
+    pub fn vectors(&self, rows: Range<usize>) -> Result<RecordBatch> {
+        let found = self.found(rows.clone())?;
+        self.finish(rows, &found)
+    }
+
+    /// The vectors of these rows, of what [`Past::found`] gave for them.
+    pub fn finish(&self, rows: Range<usize>, found: &[Found]) -> Result<RecordBatch> {
+        let (start, count) = (rows.start, rows.len());
+        Ok(self.service.finish(&self.inputs.slice(start, count), &self.times.slice(start, count), found)?)
+    }
+}

@@ -1,0 +1,116 @@
+//! What is history asked, and how is an answer kept?
+
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef, new_null_array};
+use arrow::compute::interleave;
+use quern_engine::key::Keys;
+use quern_engine::{Found, RowState, ViewPlan};
+
+use crate::error::Result;
+
+/// Keys and query times of one view, row by row.
+pub struct Question<'a> {
+    /// The view.
+    pub view: &'a ViewPlan,
+    /// The keys.
+    pub keys: &'a Keys,
+    /// The query times, µs.
+    pub query_times_us: &'a [i64],
+    /// The places of the features wanted among the view's.
+    pub features: &'a [usize],
+    /// Rows created after the query time are invisible.
+    pub as_known: bool,
+    /// Whether an expired row must be told from none. Without it, rows that are too old to count are not even read.
+    pub expired: bool,
+}
+
+/// The answer to a [`Question`], row by row, kept as the rows of history that it needs.
+pub struct Answer {
+    /// For each feature one null, and the pieces that were read.
+    features: Vec<Feature>,
+    /// Where each answer is among the pieces.
+    rows: Vec<Place>,
+    states: Vec<RowState>,
+    /// Of rows; none where the answers are aggregates of many.
+    event_timestamps_us: Option<Vec<i64>>,
+}
+
+struct Feature {
+    null: ArrayRef,
+    pieces: Vec<ArrayRef>,
+}
+
+/// Where the answer to one row of a question is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// There is none.
+    Null,
+    /// A row of a piece.
+    Row { piece: u32, row: u32 },
+}
+
+impl Answer {
+    /// The answer to `question`: `pieces` that were read, with a column for each feature, and where in them each row's
+    /// answer is.
+    pub(crate) fn new(
+        question: &Question,
+        pieces: Vec<Vec<ArrayRef>>,
+        rows: Vec<Place>,
+        states: Vec<RowState>,
+        event_timestamps_us: Option<Vec<i64>>,
+    ) -> Answer {
+        let mut features: Vec<Feature> = question
+            .features
+            .iter()
+            .map(|feature| question.view.features.field(*feature).data_type())
+            .map(|dtype| Feature { null: new_null_array(dtype, 1), pieces: Vec::with_capacity(pieces.len()) })
+            .collect();
+        for columns in pieces {
+            features.iter_mut().zip(columns).for_each(|(feature, column)| feature.pieces.push(column));
+        }
+        Answer { features, rows, states, event_timestamps_us }
+    }
+
+    /// The answers to the questions in `rows`.
+    pub fn found(&self, rows: Range<usize>) -> Result<Found> {
+        // As Arrow has it: the first array is the null, and the pieces follow.
+        let index = |place: &Place| match place {
+            Place::Null => (0, 0),
+            Place::Row { piece, row } => (*piece as usize + 1, *row as usize),
+        };
+        let indices: Vec<(usize, usize)> = self.rows[rows.clone()].iter().map(index).collect();
+        let columns = self.features.iter().map(|feature| {
+            let arrays: Vec<&dyn Array> =
+                std::iter::once(&feature.null).chain(&feature.pieces).map(AsRef::as_ref).collect();
+            interleave(&arrays, &indices)
+        });
+        Ok(Found {
+            columns: columns.collect::<std::result::Result<_, _>>()?,
+            states: self.states[rows.clone()].to_vec(),
+            event_timestamps: self.event_timestamps_us.as_ref().map_or(Vec::new(), |all| all[rows].to_vec()),
+            absent: Vec::new(),
+        })
+    }
+}
+
+/// Counts pieces up while rows are looked for in ascending order.
+pub(crate) struct Cursor<'a> {
+    /// How many rows lie before each piece.
+    before: &'a [usize],
+    piece: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(before: &'a [usize]) -> Cursor<'a> {
+        Cursor { before, piece: 0 }
+    }
+
+    /// Where the row is that comes after `index` others; never one before the last that was looked for.
+    pub(crate) fn place(&mut self, index: usize) -> Place {
+        while self.before.get(self.piece + 1).is_some_and(|before| *before <= index) {
+            self.piece += 1;
+        }
+        Place::Row { piece: self.piece as u32, row: (index - self.before[self.piece]) as u32 }
+    }
+}

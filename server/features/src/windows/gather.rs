@@ -1,0 +1,174 @@
+//! How do the events of a source come to their keys?
+//!
+//! Events are read once and handed to buckets by their key. A bucket is then sorted and answered by one thread. Where
+//! all events together would take too much memory, views take turns, and the buckets of a view that is too large alone;
+//! history is read once for each turn.
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use parking_lot::Mutex;
+use quern_engine::asof::Address;
+use quern_engine::time::visible_from;
+use quern_engine::windows::{Chunk, Windows};
+use quern_engine::{Stamps, ViewPlan};
+use quern_store::history::Scan;
+
+use crate::error::Result;
+use crate::read::{Visitor, places, read_once};
+
+/// Buckets that events are handed to.
+pub(crate) const BUCKETS: usize = 64;
+/// How much the events of one turn may take, by estimate.
+pub(crate) const TURN_BYTES: u64 = 1 << 30;
+
+/// Where an event goes: its bucket, and the number of its key there.
+pub(crate) type Route = (usize, u32);
+
+/// How the events of a view are read.
+pub(crate) struct Gathering<'a> {
+    scan: &'a Scan,
+    view: &'a ViewPlan,
+    pub(crate) windows: &'a Windows,
+    /// Inputs that are needed.
+    needed: Vec<bool>,
+    /// Whether created timestamps and arrival are.
+    pub(crate) ordered: bool,
+    columns: Vec<String>,
+    /// The places of the columns that inputs are computed from.
+    row_places: Vec<usize>,
+    units: Vec<usize>,
+}
+
+impl<'a> Gathering<'a> {
+    /// Gathers what the features `wanted` need of the events visible within `visible_us`.
+    pub(crate) fn new(
+        scan: &'a Scan,
+        view: &'a ViewPlan,
+        windows: &'a Windows,
+        needed: Vec<bool>,
+        visible_us: (i64, i64),
+    ) -> Gathering<'a> {
+        let mut columns = view.stamp_columns().to_vec();
+        let row_places = places(&mut columns, view.row_columns());
+        let units = (0..scan.units.len()).filter(|unit| {
+            let Some((min_us, max_us)) = scan.units[*unit].times else { return true };
+            visible_from(min_us, view.lag_us) <= visible_us.1
+                && visible_from(max_us, view.lag_us) >= visible_us.0
+        });
+        let units = units.collect();
+        let ordered = windows.needs_order(false);
+        Gathering { scan, view, windows, needed, ordered, columns, row_places, units }
+    }
+
+    /// How much memory the events take, by estimate.
+    pub(crate) fn bytes(&self) -> u64 {
+        let rows: u64 = self.units.iter().map(|unit| self.scan.units[*unit].rows).sum();
+        let columns = self.needed.iter().filter(|needed| **needed).count() as u64;
+        // Each event is held twice while a bucket is sorted.
+        let row_bytes = 2 * (12 + 9 * columns + if self.ordered { 32 } else { 0 });
+        rows * row_bytes
+    }
+
+    /// Reads all events and hands each to the bucket that `route` names.
+    pub(crate) fn read(
+        &self,
+        buckets: &[Mutex<Vec<Chunk>>],
+        route: impl Fn(&Stamps, usize, i64, u32) -> Option<Route> + Sync,
+        seen: &(impl Fn(&Stamps, usize) + Sync),
+    ) -> Result<()> {
+        read_once(self.scan, &[self.visitor(buckets, route, seen)])
+    }
+
+    /// The same beside others who read the source.
+    pub(crate) fn visitor<'r>(
+        &'r self,
+        buckets: &'r [Mutex<Vec<Chunk>>],
+        route: impl Fn(&Stamps, usize, i64, u32) -> Option<Route> + Sync + 'r,
+        seen: &'r (impl Fn(&Stamps, usize) + Sync),
+    ) -> Visitor<'r> {
+        let visit = move |rows: &RecordBatch, first: Address| -> Result<()> {
+            let stamps = self.view.stamps(rows)?;
+            seen(&stamps, rows.num_rows());
+            let address = |row: u32| first.plus(row as usize).order();
+            let route = |stamps: &Stamps, row: usize, us: i64| route(stamps, row, us, first.file());
+            self.hand_out(rows, &stamps, address, &route, buckets)
+        };
+        Visitor { columns: &self.columns, units: &self.units, visit: Box::new(visit) }
+    }
+
+    fn hand_out(
+        &self,
+        rows: &RecordBatch,
+        stamps: &Stamps,
+        address: impl Fn(u32) -> u64,
+        route: &impl Fn(&Stamps, usize, i64) -> Option<Route>,
+        buckets: &[Mutex<Vec<Chunk>>],
+    ) -> Result<()> {
+        let visible_us = |row: usize| visible_from(stamps.times_us[row], self.view.lag_us);
+        let routed = stamps.kept().filter_map(|row| Some((row as u32, route(stamps, row, visible_us(row))?)));
+        let (ends, routed) = by_bucket(routed.collect());
+        if routed.is_empty() {
+            return Ok(());
+        }
+        let picked = UInt32Array::from_iter_values(routed.iter().map(|(row, _)| *row));
+        let rows = take_record_batch(&rows.project(&self.row_places)?, &picked)?;
+        let inputs = self.windows.prepare(&rows, &self.needed)?;
+        let identity = self.windows.identities(&rows)?;
+        let mut start = 0;
+        for (bucket, end) in ends.into_iter().enumerate() {
+            let part = &routed[start..end];
+            if part.is_empty() {
+                continue;
+            }
+            let of_rows =
+                |value: &dyn Fn(usize) -> i64| part.iter().map(|(row, _)| value(*row as usize)).collect();
+            let slice = |column: &ArrayRef| column.slice(start, part.len());
+            buckets[bucket].lock().push(Chunk {
+                keys: part.iter().map(|(_, key)| *key).collect(),
+                visible_us: of_rows(&visible_us),
+                created_us: if self.ordered { of_rows(&|row| stamps.created_us[row]) } else { Vec::new() },
+                first: address(part[0].0),
+                arrival: if self.ordered {
+                    part.iter().map(|(row, _)| address(*row)).collect()
+                } else {
+                    Vec::new()
+                },
+                identity: identity.get(start..end).unwrap_or_default().to_vec(),
+                inputs: inputs.iter().map(|columns| columns.iter().map(slice).collect()).collect(),
+            });
+            start = end;
+        }
+        Ok(())
+    }
+}
+
+/// Rows and keys by bucket, in order within each; and where each bucket ends.
+fn by_bucket(routed: Vec<(u32, Route)>) -> ([usize; BUCKETS], Vec<(u32, u32)>) {
+    // Where the next row of each bucket goes; once all have gone there, where the bucket ends.
+    let mut next = [0; BUCKETS];
+    routed.iter().for_each(|(_, (bucket, _))| next[*bucket] += 1);
+    let mut before = 0;
+    for next in &mut next {
+        before += std::mem::replace(next, before);
+    }
+    let mut sorted = vec![(0, 0); routed.len()];
+    for (row, (bucket, key)) in routed {
+        sorted[next[bucket]] = (row, key);
+        next[bucket] += 1;
+    }
+    (next, sorted)
+}
+
+pub(crate) fn buckets() -> Vec<Mutex<Vec<Chunk>>> {
+    (0..BUCKETS).map(|_| Mutex::default()).collect()
+}
+
+/// In how many turns buckets are filled with events that take so much memory.
+pub(crate) fn turns_of(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(TURN_BYTES)).unwrap_or(BUCKETS).clamp(1, BUCKETS)
+}
+
+/// The buckets whose turn it is.
+pub(crate) fn turn(turn: usize, turns: usize) -> Vec<usize> {
+    (0..BUCKETS).filter(|bucket| bucket % turns == turn).collect()
+}

@@ -1,0 +1,86 @@
+//! What does the head say about windows?
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, new_null_array};
+use quern_engine::key::Keys;
+use quern_engine::windows::{Kept, Windows, latest_us};
+use quern_engine::{Found, Lookup, RowState};
+
+use crate::error::Result;
+
+/// The tiles of some keys, as the head has them.
+pub(crate) struct Tiles<'a, S> {
+    /// What is kept of events, for certain, in all of them.
+    pub(crate) kept: Option<Arc<Kept>>,
+    pub(crate) stored: &'a [Option<S>],
+    pub(crate) keys: &'a Keys,
+}
+
+/// What is kept in tiles that were read in between: materialize changes both, tiles and what is said of them.
+pub(crate) fn kept_in_both(before: Option<Arc<Kept>>, after: Option<Arc<Kept>>) -> Option<Arc<Kept>> {
+    let (before, after) = (before?, after?);
+    if Arc::ptr_eq(&before, &after) || before == after {
+        return Some(after);
+    }
+    Some(Arc::new(before.common(&after)))
+}
+
+/// What the head says about windows, and the rows that it cannot answer because it holds later events.
+pub(crate) fn from_head<S: Deref<Target = [u8]>>(
+    lookup: &Lookup,
+    windows: &Windows,
+    Tiles { kept, stored, keys }: Tiles<'_, S>,
+    query_times_us: &[i64],
+) -> Result<(Found, Vec<u32>)> {
+    let n = stored.len();
+    let null = |feature: &usize| new_null_array(lookup.view.features.field(*feature).data_type(), n);
+    let Some(kept) = kept else {
+        let columns = lookup.features.iter().map(null).collect();
+        let found = Found {
+            columns,
+            states: vec![RowState::NotFound; n],
+            event_timestamps: Vec::new(),
+            absent: Vec::new(),
+        };
+        return Ok((found, Vec::new()));
+    };
+    let mut rows: Vec<Option<&[u8]>> = stored.iter().map(Option::as_deref).collect();
+    let (mut states, mut past) = (vec![RowState::Present; n], Vec::new());
+    for (row, q_us) in query_times_us.iter().enumerate() {
+        if keys.get(row).is_none() {
+            states[row] = RowState::NotFound;
+        } else if let Some(bytes) = rows[row]
+            && latest_us(bytes)? > *q_us
+        {
+            past.push(row as u32);
+            rows[row] = None;
+        }
+    }
+    let absent: Vec<bool> = lookup.features.iter().map(|feature| !windows.is_kept(*feature, &kept)).collect();
+    let there: Vec<usize> = lookup.features.iter().copied().filter(|f| windows.is_kept(*f, &kept)).collect();
+    let mut answers = windows.answer(&rows, query_times_us, &there, &kept)?.into_iter();
+    let asked = lookup.features.iter().zip(&absent);
+    let mut columns: Vec<ArrayRef> = asked
+        .map(|(feature, absent)| {
+            let answer = if *absent { None } else { answers.next() };
+            answer.unwrap_or_else(|| null(feature))
+        })
+        .collect();
+    // A row without a key is nobody's: not even its counts are zero.
+    if states.contains(&RowState::NotFound) {
+        let nobody: arrow::array::BooleanArray =
+            states.iter().map(|s| Some(*s == RowState::NotFound)).collect();
+        columns = columns.iter().map(|column| hidden(column, &nobody)).collect::<Result<_>>()?;
+    }
+    Ok((Found { columns, states, event_timestamps: Vec::new(), absent }, past))
+}
+
+/// The column with nulls where `mask` is true.
+fn hidden(column: &ArrayRef, mask: &arrow::array::BooleanArray) -> Result<ArrayRef> {
+    let null = new_null_array(column.data_type(), 1);
+    let places: Vec<(usize, usize)> =
+        (0..column.len()).map(|row| if mask.value(row) { (1, 0) } else { (0, row) }).collect();
+    Ok(arrow::compute::interleave(&[column.as_ref(), null.as_ref()], &places)?)
+}

@@ -1,0 +1,127 @@
+//! What had happened to these keys within their windows, at each of these times?
+
+use arrow::array::ArrayRef;
+use parking_lot::Mutex;
+use quern_engine::asof::Spine;
+use quern_engine::windows::{Chunk, Events, Group, Windows};
+use quern_engine::{RowState, Stamps};
+use quern_store::history::Scan;
+
+use super::gather::{BUCKETS, Gathering, Route, TURN_BYTES, buckets, turn};
+use crate::error::Result;
+use crate::question::{Answer, Cursor, Place, Question};
+use crate::read::{Visitor, for_each};
+
+/// Those whose events fit into memory together, in groups; there is always one. Who does not fit is alone. Turns of
+/// whole views cost less than turns of all their buckets: each reader looks at every row in each turn that it takes.
+pub(crate) fn in_groups<'r, 'a>(all: impl Iterator<Item = &'r Windowed<'a>>) -> Vec<Vec<&'r Windowed<'a>>> {
+    let (mut groups, mut group, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for asked in all {
+        bytes += asked.bytes();
+        if bytes > TURN_BYTES && !group.is_empty() {
+            groups.push(std::mem::take(&mut group));
+            bytes = asked.bytes();
+        }
+        group.push(asked);
+    }
+    groups.push(group);
+    groups
+}
+
+/// A question about windows that history streams past: turn by turn its buckets are filled ([`Windowed::visitor`]) and
+/// answered ([`Windowed::sweep`]).
+pub(crate) struct Windowed<'a> {
+    question: &'a Question<'a>,
+    gathering: Gathering<'a>,
+    spine: Spine,
+    /// From when to when events matter to each key, µs. Looked at for every event: side by side, so that each costs
+    /// one miss of the cache.
+    matters: Vec<(i64, i64)>,
+    buckets: Vec<Mutex<Vec<Chunk>>>,
+    /// The features of each bucket's spine places, with the first of these.
+    answers: Mutex<Vec<(usize, Vec<ArrayRef>)>>,
+}
+
+impl<'a> Windowed<'a> {
+    pub(crate) fn new(scan: &'a Scan, windows: &'a Windows, question: &'a Question<'a>) -> Windowed<'a> {
+        let spine = Spine::new(question.keys, question.query_times_us);
+        let reach_us = windows.reach_us(question.features);
+        let first_us = |q_us: i64| reach_us.map_or(i64::MIN, |reach_us| q_us.saturating_sub(reach_us));
+        let range = (
+            spine.times.iter().min().copied().map_or(i64::MAX, first_us),
+            spine.times.iter().max().copied().unwrap_or(i64::MIN),
+        );
+        let needed = windows.inputs_of(question.features);
+        let mut gathering = Gathering::new(scan, question.view, windows, needed, range);
+        gathering.ordered = windows.needs_order(question.as_known);
+        let matters = (0..spine.keys.len())
+            .map(|id| &spine.times[spine.places(id as u32)])
+            .map(|times| (first_us(times[0]), times[times.len() - 1]))
+            .collect();
+        Windowed { question, gathering, spine, matters, buckets: buckets(), answers: Mutex::default() }
+    }
+
+    /// How much memory the events take, by estimate.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.gathering.bytes()
+    }
+
+    /// The first key of a bucket.
+    fn first_key(&self, bucket: usize) -> usize {
+        (bucket * self.matters.len()).div_ceil(BUCKETS)
+    }
+
+    /// Fills the buckets whose turn it is.
+    pub(crate) fn visitor(&self, now: usize, turns: usize) -> Visitor<'_> {
+        let route = move |stamps: &Stamps, row: usize, visible_us: i64, _: u32| -> Option<Route> {
+            let id = self.spine.keys.find(stamps.keys.get(row)?)?;
+            let bucket = id as usize * BUCKETS / self.matters.len();
+            let (from_us, to_us) = self.matters[id as usize];
+            (bucket % turns == now && from_us <= visible_us && visible_us <= to_us)
+                .then(|| (bucket, id - self.first_key(bucket) as u32))
+        };
+        self.gathering.visitor(&self.buckets, route, &|_, _| ())
+    }
+
+    /// Answers from the buckets whose turn it was, and empties them.
+    pub(crate) fn sweep(&self, now: usize, turns: usize) -> Result<()> {
+        let spine = &self.spine;
+        for_each(&turn(now, turns), |bucket| {
+            let (from, to) = (self.first_key(bucket), self.first_key(bucket + 1));
+            if from == to {
+                return Ok(());
+            }
+            let chunks = std::mem::take(&mut *self.buckets[bucket].lock());
+            let (events, ranges) = Events::sort(chunks, to - from, self.question.as_known)?;
+            let base = spine.places(from as u32).start;
+            let groups: Vec<Group> = ranges
+                .into_iter()
+                .zip(from..to)
+                .map(|(events, id)| {
+                    let places = spine.places(id as u32);
+                    Group { events, times: places.start - base..places.end - base }
+                })
+                .collect();
+            let times = &spine.times[base..spine.places(to as u32 - 1).end];
+            let columns = self.gathering.windows.sweep(&events, &groups, times, self.question.features)?;
+            self.answers.lock().push((base, columns));
+            Ok(())
+        })
+    }
+
+    /// All turns are over: what did each spine row find?
+    pub(crate) fn answer(self) -> Answer {
+        let Windowed { question, spine, answers, .. } = self;
+        let mut answers = answers.into_inner();
+        answers.sort_unstable_by_key(|(before, _)| *before);
+        let (before, pieces): (Vec<usize>, Vec<_>) = answers.into_iter().unzip();
+        let mut rows = vec![Place::Null; question.keys.len()];
+        let mut states = vec![RowState::NotFound; question.keys.len()];
+        let mut cursor = Cursor::new(&before);
+        for (index, row) in spine.rows.iter().enumerate() {
+            rows[*row as usize] = cursor.place(index);
+            states[*row as usize] = RowState::Present;
+        }
+        Answer::new(question, pieces, rows, states, None)
+    }
+}

@@ -1,0 +1,71 @@
+//! How does history become the head?
+//!
+//! View by view. Of a view of rows, the latest row of each key ([`rows`]); of a view with windows, the tiles of its
+//! events ([`windows`]).
+
+pub mod rows;
+pub mod windows;
+
+use arrow::array::RecordBatch;
+use feature_defs::Source;
+use quern_engine::time::visible_from;
+use quern_engine::{Stamps, ViewPlan};
+use quern_store::history::History;
+use quern_store::online::Online;
+
+pub use self::rows::{LatestRows, newest};
+pub use self::windows::{Stretch, TakeOrder};
+use crate::error::Result;
+
+/// One view, the history that it is made from, and the head that it is written to.
+#[derive(Clone, Copy)]
+pub struct ViewWriter<'a> {
+    /// Where the rows come from.
+    pub history: &'a History,
+    /// Where they go.
+    pub head: &'a Online,
+    /// The source of the view.
+    pub source: &'a Source,
+    /// The view.
+    pub view: &'a ViewPlan,
+}
+
+/// Rows of history that were passed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Passed {
+    /// All of them.
+    pub read: u64,
+    /// Those that the view's `where` leaves out.
+    pub filtered: u64,
+    /// Those whose join key is null.
+    pub null_keys: u64,
+    /// Those whose event timestamp is null.
+    pub null_times: u64,
+}
+
+impl Passed {
+    /// Counts `rows` more rows, of which `stamps` are known.
+    pub fn note(&mut self, stamps: &Stamps, rows: usize) {
+        self.read += rows as u64;
+        self.filtered += stamps.filtered;
+        self.null_keys += stamps.null_keys;
+        self.null_times += stamps.null_times;
+    }
+}
+
+/// The key of each of the rows, whose columns are the source's, and when it is visible (µs).
+pub fn keys_of(view: &ViewPlan, rows: &RecordBatch, found: &mut dyn FnMut(&[u8], i64)) -> Result<()> {
+    let stamps = view.stamps(&project(rows, view.stamp_columns())?)?;
+    for row in stamps.kept() {
+        if let Some(key) = stamps.keys.get(row) {
+            found(key, visible_from(stamps.times_us[row], view.lag_us));
+        }
+    }
+    Ok(())
+}
+
+/// The columns called `names`.
+pub fn project(rows: &RecordBatch, names: &[String]) -> Result<RecordBatch> {
+    let indices = names.iter().map(|name| rows.schema_ref().index_of(name));
+    Ok(rows.project(&indices.collect::<std::result::Result<Vec<_>, _>>()?)?)
+}

@@ -1,0 +1,181 @@
+//! How do the rows of a view come into the head?
+//!
+//! In two passes: which row of each key is the latest; and the features of just those, which are computed, encoded and
+//! brought in, all at the same time. Views over one source that tell the same rows apart share the first.
+
+use std::ops::RangeInclusive;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::{iter, mem, thread};
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use parking_lot::Mutex;
+use quern_engine::ViewPlan;
+use quern_engine::asof::{Address, Latest};
+use quern_engine::row::RowTimes;
+use quern_engine::time::visible_from;
+use quern_store::history::{PUSHED, Scan};
+use quern_store::rocks::{Rows, Upserted};
+
+use super::{Passed, ViewWriter, project};
+use crate::error::{Error, Result};
+use crate::read::{Selection, for_each, read_selected, select};
+
+/// How many encoded rows are brought in at once: so many bytes, and a batch.
+const ROWS_BYTES: usize = 32 << 20;
+/// How many threads write what the others have encoded.
+const WRITERS: usize = 2;
+
+/// Hears of rows that were passed: so many more, of so many in all as far as is known.
+pub type Progress<'a> = dyn Fn(usize, u64) + Sync + 'a;
+
+/// The latest row of each key, out of those that became visible at these query times, µs.
+pub struct LatestRows {
+    /// At which query times they became visible.
+    pub visible_us: RangeInclusive<i64>,
+    /// What was passed to find them.
+    pub passed: Passed,
+    latest: Latest,
+}
+
+impl LatestRows {
+    /// The first pass: which row of each key is the latest?
+    pub fn find(
+        scan: &Scan,
+        view: &ViewPlan,
+        visible_us: RangeInclusive<i64>,
+        progress: &Progress<'_>,
+    ) -> Result<LatestRows> {
+        let is_wanted = |times: (i64, i64)| {
+            visible_from(times.0, view.lag_us) <= *visible_us.end()
+                && visible_from(times.1, view.lag_us) >= *visible_us.start()
+        };
+        let units = &scan.units;
+        let wanted: Vec<usize> =
+            (0..units.len()).filter(|unit| units[*unit].times.is_none_or(is_wanted)).collect();
+        let rows = wanted.iter().map(|unit| units[*unit].rows).sum::<u64>();
+        let result = Mutex::new((Latest::new(visible_us.clone(), view.lag_us), Passed::default()));
+        for_each(&wanted, |unit| {
+            let (file, first_row) = (units[unit].file, units[unit].first_row);
+            scan.read(unit, view.stamp_columns(), None, &mut |offset, batch| -> Result<()> {
+                let stamps = view.stamps(&batch)?;
+                let start = first_row + offset as u64;
+                let (latest, passed) = &mut *result.lock();
+                latest.offer(&stamps, |row| Address::new(file, start + row as u64));
+                passed.note(&stamps, batch.num_rows());
+                // The second pass is as long at most.
+                progress(batch.num_rows(), 2 * rows);
+                Ok(())
+            })
+        })?;
+        let (latest, passed) = result.into_inner();
+        Ok(LatestRows { visible_us, passed, latest })
+    }
+}
+
+impl ViewWriter<'_> {
+    /// The second pass: the features of those rows are computed and encoded, while what is encoded is brought in.
+    pub fn bring_in_rows(
+        &self,
+        scan: &Scan,
+        found: &LatestRows,
+        progress: &Progress<'_>,
+    ) -> Result<Upserted> {
+        let stamps = found.latest.stamps().iter().enumerate();
+        let mut chosen: Vec<(Address, u32)> =
+            stamps.filter_map(|(id, stamp)| Some((stamp.address()?, id as u32))).collect();
+        chosen.sort_unstable();
+        let selections = select(scan, chosen.iter().map(|(address, _)| *address));
+        let order: Vec<usize> = (0..selections.len()).collect();
+        let load = self.head.load(self.view.id)?;
+        let (send, encoded) = sync_channel::<Rows>(0);
+        // The writers' alone: where all have failed, nobody waits for them.
+        let encoded = Arc::new(Mutex::new(encoded));
+        let writers = iter::repeat_n(encoded, WRITERS).map(|encoded| {
+            let load = &load;
+            move || -> Result<Upserted> {
+                let mut total = Upserted::default();
+                loop {
+                    let Ok(rows) = encoded.lock().recv() else { return Ok(total) };
+                    total += load.upsert(&rows)?;
+                }
+            }
+        });
+        let chosen = Chosen { view: self.view, latest: &found.latest, rows: &chosen };
+        thread::scope(|scope| {
+            let writers: Vec<_> = writers.map(|writer| scope.spawn(writer)).collect();
+            let read = for_each(&order, |i| {
+                chosen.encode(scan, &selections[i], &send)?;
+                progress(scan.units[selections[i].unit].rows as usize, 2 * found.passed.read);
+                Ok(())
+            });
+            drop(send);
+            let mut total = Upserted::default();
+            for writer in writers {
+                total += writer.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+            }
+            // After the writers: where they have failed, this only says that nobody takes the rows.
+            read.map(|()| total)
+        })
+    }
+
+    /// Brings in what was pushed from number `since` on: it came later than all other rows of its times. The caller
+    /// keeps pushes waiting.
+    pub fn bring_in_pushed(&self, scan: &Scan, since: u64) -> Result<()> {
+        self.history.refresh(self.source)?;
+        let pushed = self.history.pushed.of(&self.view.source);
+        for (first, since) in pushed.since(since, scan.schema())? {
+            let mut rows = Rows::default();
+            newest(self.view, &since, first, &mut rows)?;
+            self.head.upsert(&rows)?;
+        }
+        Ok(())
+    }
+}
+
+/// The rows of history that go into the head: their addresses, ascending, and the numbers of their keys.
+struct Chosen<'a> {
+    view: &'a ViewPlan,
+    latest: &'a Latest,
+    rows: &'a [(Address, u32)],
+}
+
+impl Chosen<'_> {
+    /// Sends the rows of `selection` on, encoded, some at a time.
+    fn encode(&self, scan: &Scan, selection: &Selection, to: &SyncSender<Rows>) -> Result<()> {
+        let send = |rows| to.send(rows).map_err(|error| Error::internal("materialize", error));
+        let wanted = self.view.every();
+        let mut rows = Rows::default();
+        read_selected(scan, selection, self.view.row_columns(), &mut |before, batch| {
+            let encoder = self.view.codec.encoder(&self.view.features(&batch, &wanted)?);
+            for (row, (_, id)) in self.rows[before..before + batch.num_rows()].iter().enumerate() {
+                let stamp = self.latest.stamps()[*id as usize];
+                let times = RowTimes { ts_us: stamp.ts_us, created_us: stamp.created_us };
+                rows.push(self.view.id, self.latest.key(*id), |out| encoder.encode(times, row, out));
+            }
+            if rows.bytes() > ROWS_BYTES {
+                send(mem::take(&mut rows))?;
+            }
+            Ok(())
+        })?;
+        if rows.is_empty() { Ok(()) } else { send(rows) }
+    }
+}
+
+/// The stored rows that pushed ones make: the latest of each key. Their columns are the source's.
+pub fn newest(view: &ViewPlan, rows: &RecordBatch, first: u64, out: &mut Rows) -> Result<()> {
+    let stamps = view.stamps(&project(rows, view.stamp_columns())?)?;
+    let mut latest = Latest::new(i64::MIN..=i64::MAX, view.lag_us);
+    latest.offer(&stamps, |row| Address::new(PUSHED, first + row as u64));
+    let chosen = latest.stamps().iter().filter_map(|stamp| Some((stamp.address()?.row() - first) as u32));
+    let chosen = UInt32Array::from_iter_values(chosen);
+    let chosen = take_record_batch(&project(rows, view.row_columns())?, &chosen)?;
+    let encoder = view.codec.encoder(&view.features(&chosen, &view.every())?);
+    for (id, stamp) in latest.stamps().iter().enumerate() {
+        let times = RowTimes { ts_us: stamp.ts_us, created_us: stamp.created_us };
+        out.push(view.id, latest.key(id as u32), |out| encoder.encode(times, id, out));
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! Whose is a data folder? It belongs to one process at a time.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use quern_base::Failure;
+
+use crate::error::{Error, Kind, Result};
+
+/// Lies in every data folder; whoever holds its lock owns the folder.
+pub(crate) const LOCK_FILE: &str = "quern.lock";
+
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The folder is another process's.
+#[derive(Debug, thiserror::Error)]
+#[error("the data folder {} is in use by {holder}; wait until it is done, or stop it", folder.display())]
+pub struct InUse {
+    /// The data folder.
+    pub folder: PathBuf,
+    /// Who has it, as `process 7`.
+    pub holder: String,
+}
+
+/// Makes the folder where there is none, and takes its lock. Waits a little: whoever has it may be about to end.
+pub(crate) async fn lock(data: &Path) -> Result<File> {
+    let failed =
+        |error: std::io::Error| Error::invalid(format!("the data folder {}: {error}", data.display()));
+    fs::create_dir_all(data).map_err(failed)?;
+    let path = data.join(LOCK_FILE);
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let give_up = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < give_up => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(TryLockError::WouldBlock) => return Err(in_use(data, &mut file)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+    }
+    let holder = format!("process {}\n", std::process::id());
+    file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(failed)?;
+    Ok(file)
+}
+
+fn in_use(data: &Path, file: &mut File) -> Error {
+    let mut holder = String::new();
+    let _ = file.read_to_string(&mut holder);
+    let holder = if holder.is_empty() { "another process" } else { holder.trim() }.to_owned();
+    Failure::new(Kind::Refused, InUse { folder: data.to_owned(), holder }).into()
+}

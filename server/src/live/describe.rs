@@ -1,0 +1,318 @@
+//! What does each definition say, key by key, whatever its file looks like?
+//!
+//! The one place where definitions become text that is compared: a plan is the difference of two such texts, and a
+//! fingerprint is the digest of one. Every field is taken apart by name, so that a new one cannot be forgotten here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use feature_defs::{
+    Aggregation, Artifact, BatchSource, Batching, Broker, Column, Entity, Expr, Fallback, Feature,
+    FeatureService, FeatureView, Format, Function, Instead, Literal, Model, ModelVersion, Projection, Route,
+    Source, StreamSource, format_duration,
+};
+use quern_base::digest::sha256;
+use quern_engine::schema::type_name;
+use serde::{Deserialize, Serialize};
+
+use super::Deployment;
+
+/// How much of a digest a person is shown.
+const DIGEST_CHARS: usize = 16;
+
+/// Kinds of definition, in the order in which they build on each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// An entity.
+    Entity,
+    /// A source.
+    Source,
+    /// A feature view.
+    FeatureView,
+    /// A feature service.
+    FeatureService,
+    /// A model.
+    Model,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Kind::Entity => "entity",
+            Kind::Source => "source",
+            Kind::FeatureView => "feature view",
+            Kind::FeatureService => "feature service",
+            Kind::Model => "model",
+        })
+    }
+}
+
+/// Key → value of one definition.
+pub(crate) type Keys = BTreeMap<String, String>;
+
+/// Every definition of `deployment`.
+pub(crate) fn describe(deployment: &Deployment) -> BTreeMap<(Kind, String), Keys> {
+    let definitions = &deployment.compiled.catalog.definitions;
+    let entities = definitions.entities.values().map(|e| ((Kind::Entity, e.name.clone()), entity(e)));
+    let sources =
+        definitions.sources.values().map(|s| ((Kind::Source, s.name.clone()), source(s, deployment)));
+    let views = definitions.views.values().map(|v| ((Kind::FeatureView, v.name.clone()), view(v)));
+    let services =
+        definitions.services.values().map(|s| ((Kind::FeatureService, s.name.clone()), service(s)));
+    let models = definitions.models.values().map(|m| ((Kind::Model, m.name.clone()), model(m, deployment)));
+    entities.chain(sources).chain(views).chain(services).chain(models).collect()
+}
+
+/// Digest of every definition, whatever the files look like.
+pub(crate) fn fingerprint(deployment: &Deployment) -> String {
+    sha256(format!("{:?}", describe(deployment)).as_bytes())
+}
+
+/// Digest of a feature service; what it takes from views is theirs.
+pub(crate) fn service_digest(deployment: &Deployment, name: &str) -> String {
+    let declared = deployment.compiled.catalog.definitions.services.get(name);
+    short_digest(&declared.map(service).unwrap_or_default())
+}
+
+/// Digest of a feature view and of its source.
+pub(crate) fn view_digest(deployment: &Deployment, name: &str) -> String {
+    let definitions = &deployment.compiled.catalog.definitions;
+    let mut keys = Keys::new();
+    if let Some(declared) = definitions.views.get(name) {
+        keys.extend(view(declared));
+        let source = definitions.sources.get(&declared.source).map(|declared| source(declared, deployment));
+        keys.extend(source.into_iter().flatten().map(|(key, value)| (format!("source: {key}"), value)));
+    }
+    short_digest(&keys)
+}
+
+/// A digest that does not hear of what is written for people.
+fn short_digest(keys: &Keys) -> String {
+    let said: Vec<_> = keys.iter().filter(|(key, _)| !key.ends_with("description")).collect();
+    let mut digest = sha256(format!("{said:?}").as_bytes());
+    digest.truncate(DIGEST_CHARS);
+    digest
+}
+
+fn entity(entity: &Entity) -> Keys {
+    let Entity { name: _, description, join_keys, loc: _ } = entity;
+    let mut keys = Keys::new();
+    put(&mut keys, "description", description);
+    put(&mut keys, "join keys", &list(join_keys.iter().map(column)));
+    keys
+}
+
+fn source(source: &Source, deployment: &Deployment) -> Keys {
+    let Source {
+        name,
+        description,
+        batch,
+        push,
+        stream,
+        event_timestamp,
+        created_timestamp,
+        event_id,
+        columns,
+        loc: _,
+    } = source;
+    let mut keys = Keys::new();
+    put(&mut keys, "description", description);
+    if let Some(BatchSource { format, path, loc: _ }) = batch {
+        let format = match format {
+            Format::Parquet => "parquet",
+            Format::Csv => "csv",
+        };
+        put(&mut keys, "batch", &format!("{format} {path}"));
+    }
+    if let Some(StreamSource { broker, servers, topic, loc: _ }) = stream {
+        let broker = match broker {
+            Broker::Kafka => "kafka",
+            Broker::Redis => "redis",
+        };
+        put(&mut keys, "stream", &format!("{broker} {servers} {topic}"));
+    }
+    put(&mut keys, "push", if *push { "true" } else { "" });
+    put(&mut keys, "event timestamp", event_timestamp);
+    put(&mut keys, "created timestamp", created_timestamp.as_deref().unwrap_or(""));
+    put(&mut keys, "event id", &event_id.join(", "));
+    put(&mut keys, "declared columns", &list(columns.iter().map(column)));
+    // Not declared, found in the files: another type there changes what the features are.
+    for field in deployment.compiled.source_schemas.get(name).iter().flat_map(|schema| schema.fields().iter()) {
+        put(&mut keys, &format!("column {}", field.name()), &type_name(field.data_type()));
+    }
+    keys
+}
+
+fn view(view: &FeatureView) -> Keys {
+    let FeatureView {
+        name: _,
+        description,
+        entities,
+        keys: renamed,
+        source,
+        filter,
+        ttl_us,
+        lag_us,
+        features,
+        aggregations,
+        loc: _,
+    } = view;
+    let mut keys = Keys::new();
+    put(&mut keys, "description", description);
+    put(&mut keys, "entities", &entities.join(", "));
+    put(&mut keys, "keys", &pairs(renamed));
+    put(&mut keys, "source", source);
+    put(&mut keys, "where", filter.as_ref().map_or("", |filter| &filter.sql));
+    put(&mut keys, "ttl", &ttl_us.map_or(String::new(), format_duration));
+    put(&mut keys, "lag", &if *lag_us == 0 { String::new() } else { format_duration(*lag_us) });
+    put(&mut keys, "features", &list(features.iter().map(|feature| feature.name.clone())));
+    for feature in features {
+        put(&mut keys, &format!("feature {}", feature.name), &expression(feature));
+    }
+    for it in aggregations {
+        put(&mut keys, &format!("aggregation {}", it.name), &aggregation(it));
+    }
+    keys
+}
+
+fn service(service: &FeatureService) -> Keys {
+    let FeatureService { name: _, description, request, projections, derived, outputs, loc: _ } = service;
+    let mut keys = Keys::new();
+    put(&mut keys, "description", description);
+    put(&mut keys, "request", &list(request.iter().map(column)));
+    put(&mut keys, "features", &list(projections.iter().map(projection)));
+    put(&mut keys, "derived", &list(derived.iter().map(|feature| feature.name.clone())));
+    for feature in derived {
+        put(&mut keys, &format!("derived {}", feature.name), &expression(feature));
+    }
+    if let Some(outputs) = outputs {
+        put(&mut keys, "outputs", &list(outputs.iter().map(|output| output.sql.clone())));
+    }
+    keys
+}
+
+fn model(model: &Model, deployment: &Deployment) -> Keys {
+    let Model { name, description, versions, route, fallback, batching, log_sample, loc: _ } = model;
+    let mut keys = Keys::new();
+    put(&mut keys, "description", description);
+    put(&mut keys, "versions", &list(versions.iter().map(|version| version.version.clone())));
+    for ModelVersion { version, artifact, service, loc: _ } in versions {
+        let digest = deployment.version(name, Some(version)).map_or("", |live| &live.model.digest);
+        let digest = digest.get(..DIGEST_CHARS).unwrap_or(digest);
+        let what = match artifact {
+            Artifact::File(path) => path.clone(),
+            Artifact::Steps { steps, .. } => list(steps.iter().map(|step| step.name.clone())),
+        };
+        put(
+            &mut keys,
+            &format!("version {version}"),
+            &format!("{what} (SHA-256 {digest}…), fed by {service}"),
+        );
+    }
+    if let Some(Route { weights, sticky, salt, shadow, loc: _ }) = route {
+        put(
+            &mut keys,
+            "weights",
+            &list(weights.iter().map(|(version, weight)| format!("{version}: {weight}"))),
+        );
+        put(&mut keys, "sticky", &list(sticky.iter().map(|column| column.sql.clone())));
+        put(&mut keys, "salt", salt);
+        put(&mut keys, "shadow", &list(shadow.iter().cloned()));
+    }
+    if let Some(Fallback { timeout_us, max_age_us, max_missing, to, loc: _ }) = fallback {
+        let to = to.iter().map(|instead| match instead {
+            Instead::Version(version, _) => format!("version {version}"),
+            Instead::Expr(expr) => expr.sql.clone(),
+            Instead::Constant(constant, _) => format!("{constant:?}"),
+        });
+        put(&mut keys, "fallback", &list(to));
+        put(&mut keys, "timeout", &timeout_us.map(format_duration).unwrap_or_default());
+        put(&mut keys, "max_age", &max_age_us.map(format_duration).unwrap_or_default());
+        put(&mut keys, "max_missing", &max_missing.map(|share| share.to_string()).unwrap_or_default());
+    }
+    if *batching != Batching::default() {
+        let Batching { max_rows, max_delay_us, queue_rows, concurrency } = batching;
+        let concurrency = concurrency.map_or_else(|| "as many as cores".to_owned(), |runs| runs.to_string());
+        let delay = format_duration(*max_delay_us);
+        let rule = format!("{max_rows} rows, {delay} delay, {queue_rows} rows waiting, {concurrency} runs");
+        put(&mut keys, "batching", &rule);
+    }
+    if let Some(sample) = log_sample {
+        put(&mut keys, "log", &format!("{sample} of the requests"));
+    }
+    keys
+}
+
+fn column(column: &Column) -> String {
+    let Column { name, dtype, default, loc: _ } = column;
+    format!("{name} {dtype}{}", default_of(default.as_ref()))
+}
+
+fn expression(feature: &Feature) -> String {
+    let Feature { name: _, description, expr, dtype, default, loc: _ } = feature;
+    let dtype = dtype.map_or(String::new(), |dtype| format!(" as {dtype}"));
+    let description = if description.is_empty() { String::new() } else { format!(" -- {description}") };
+    format!("{}{dtype}{}{description}", expr.sql, default_of(default.as_ref()))
+}
+
+fn aggregation(aggregation: &Aggregation) -> String {
+    let Aggregation { name: _, description, function, of, filter, buckets, limit, windows, default, loc: _ } =
+        aggregation;
+    let of = of.as_ref().map_or("*", |of| &of.sql);
+    let call = match function {
+        Function::LastN { n } => format!("last_n({of}, {n})"),
+        Function::TopNBy { n, by } => format!("top_n_by({of}, {n}, {})", by.sql),
+        Function::ApproxPercentile { percentile } => format!("approx_percentile({of}, {percentile})"),
+        function => format!("{}({of})", function.name()),
+    };
+    let part = |word: &str, expr: &Option<Expr>| {
+        expr.as_ref().map_or(String::new(), |expr| format!(" {word} {}", expr.sql))
+    };
+    let hop = |hop_us: i64| if hop_us == 1 { "exact".to_owned() } else { format_duration(hop_us) };
+    let windows = windows.iter().map(|window| format!("{} by {}", window.name, hop(window.hop_us)));
+    let limit = if buckets.is_some() || matches!(function, Function::CountDistinct | Function::Histogram) {
+        format!(" limit {limit}")
+    } else {
+        String::new()
+    };
+    let description = if description.is_empty() { String::new() } else { format!(" -- {description}") };
+    format!(
+        "{call}{}{}{limit} over {}{}{description}",
+        part("where", filter),
+        part("buckets", buckets),
+        list(windows),
+        default_of(default.as_ref())
+    )
+}
+
+fn projection(projection: &Projection) -> String {
+    let Projection { view, alias, keys, features, loc: _ } = projection;
+    let alias = alias.as_ref().map_or(String::new(), |alias| format!(" as {alias}"));
+    let keys = if keys.is_empty() { String::new() } else { format!(" on {}", pairs(keys)) };
+    format!("{view}{alias}{keys} ({})", features.join(", "))
+}
+
+fn default_of(default: Option<&Literal>) -> String {
+    match default {
+        None => String::new(),
+        Some(Literal::Bool(value)) => format!(" default {value}"),
+        Some(Literal::Int(value)) => format!(" default {value}"),
+        Some(Literal::Float(value)) => format!(" default {value:?}"),
+        Some(Literal::String(value)) => format!(" default {value:?}"),
+    }
+}
+
+fn pairs(pairs: &BTreeMap<String, String>) -> String {
+    list(pairs.iter().map(|(from, to)| format!("{from}: {to}")))
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}
+
+/// A key that says nothing is left out: what is not declared and what is declared empty are the same.
+fn put(keys: &mut Keys, key: &str, value: &str) {
+    if !value.is_empty() {
+        keys.insert(key.to_owned(), value.to_owned());
+    }
+}

@@ -1,0 +1,169 @@
+//! How does an apply become a deployment? One way for definitions that are checked here and for those that the registry
+//! kept.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use feature_defs::{Batching, DefError, ModelVersion};
+use parking_lot::Mutex;
+use quern_base::tasks::blocking;
+use quern_engine::ServicePlan;
+use quern_features::Compiled;
+use quern_inference::{Model, Runtime, digest, paths};
+use quern_store::registry::{Apply, Registry};
+
+use super::{Deployment, LiveModel, LiveVersion};
+use crate::error::{Error, Mistakes, Result};
+use crate::settings::Settings;
+
+/// Loads models, each by the file that it is.
+pub struct Loader {
+    settings: Arc<Settings>,
+    /// Where the files of applies are.
+    registry: Registry,
+    /// Loaded when the first model needs it: a repository without models does without it.
+    runtime: OnceLock<Runtime>,
+    loading: Mutex<()>,
+}
+
+/// One version of a model that is to be loaded.
+pub(crate) struct Wanted<'a> {
+    /// Name of the model.
+    pub(crate) model: &'a str,
+    /// How requests to it share runs.
+    pub(crate) batching: Batching,
+    /// The version, as it is declared.
+    pub(crate) version: &'a ModelVersion,
+    /// What feeds it.
+    pub(crate) service: &'a Arc<ServicePlan>,
+    /// The digests of its files, in the order of its steps.
+    pub(crate) files: Vec<String>,
+}
+
+impl Wanted<'_> {
+    /// The version that is live, where it is made of the same files and is handed what it would be handed now: sessions
+    /// are expensive to make, and memory would hold them twice.
+    pub(crate) fn reusable(&self, live: &Deployment) -> Option<Arc<Model>> {
+        let version = live.version(self.model, Some(&self.version.version))?;
+        let same_vector = version.service.outputs == self.service.outputs
+            && version.service.defaults == self.service.defaults;
+        let digest = digest(&self.version.artifact, &self.files);
+        (same_vector && version.model.is(&digest, self.batching)).then(|| Arc::clone(&version.model))
+    }
+
+    pub(crate) fn live(self, model: Arc<Model>) -> Arc<LiveVersion> {
+        let (version, service) = (self.version.version.clone(), Arc::clone(self.service));
+        Arc::new(LiveVersion { version, service, model, files: self.files })
+    }
+}
+
+impl Loader {
+    pub(crate) fn new(settings: Arc<Settings>, registry: Registry) -> Loader {
+        Loader { settings, registry, runtime: OnceLock::new(), loading: Mutex::default() }
+    }
+
+    /// ONNX Runtime.
+    pub(crate) fn runtime(&self) -> Result<&Runtime> {
+        let _one_at_a_time = self.loading.lock();
+        if let Some(runtime) = self.runtime.get() {
+            return Ok(runtime);
+        }
+        let runtime = Runtime::load(self.settings.onnxruntime.as_deref())?;
+        let runtime = runtime.on(self.settings.execution_providers.clone());
+        Ok(self.runtime.get_or_init(|| runtime))
+    }
+
+    /// What `apply` made live, once more: from what the registry kept, not from the repository of today. Nothing of it
+    /// is live yet, and what is live goes on beside it.
+    ///
+    /// # Errors
+    /// Where this build does not read the definitions, or a model is lost or does not load.
+    pub(crate) async fn restore(self: &Arc<Self>, live: &Deployment, apply: Apply) -> Result<Deployment> {
+        let compiling = move || -> Result<_> { Ok((Arc::new(compile(&apply)?), apply)) };
+        let (compiled, apply) = blocking("restoring an apply", compiling).await?;
+        let mut models = BTreeMap::new();
+        for model in compiled.catalog.definitions.models.values() {
+            let mut versions = Vec::new();
+            for version in &model.versions {
+                let kept = Kept { apply: &apply, model: &model.name, version };
+                let service = compiled.catalog.services.get(&version.service).ok_or_else(|| kept.lost())?;
+                let (name, batching, files) = (&model.name, model.batching, kept.files()?);
+                let wanted = Wanted { model: name, batching, version, service, files };
+                let loaded = match wanted.reusable(live) {
+                    Some(loaded) => loaded,
+                    None => self.load_kept(&wanted, kept.name()).await?,
+                };
+                versions.push(wanted.live(loaded));
+            }
+            let weights = apply.weights.get(&model.name).map(Vec::as_slice);
+            let live =
+                LiveModel::new(model, versions, weights).map_err(|mistakes| stale(apply.number, mistakes))?;
+            models.insert(model.name.clone(), Arc::new(live));
+        }
+        Ok(Deployment { number: apply.number, files: apply.files, compiled, models, weights: apply.weights })
+    }
+
+    async fn load_kept(self: &Arc<Self>, wanted: &Wanted<'_>, what: String) -> Result<Arc<Model>> {
+        let mut bytes = Vec::new();
+        for file in &wanted.files {
+            bytes.push(self.registry.artifacts.load(file).await?);
+        }
+        let (loader, service) = (Arc::clone(self), Arc::clone(wanted.service));
+        let (declared, batching) = (wanted.version.clone(), wanted.batching);
+        let load = move || -> Result<Model> {
+            let artifact = (&declared.artifact, &declared.loc);
+            Model::load(loader.runtime()?, artifact, &bytes, &service, batching)
+                .map_err(|mistake| Error::internal(what, mistake.cause))
+        };
+        Ok(Arc::new(blocking("restoring an apply", load).await?))
+    }
+}
+
+/// One version of a model, as an apply kept it.
+struct Kept<'a> {
+    apply: &'a Apply,
+    model: &'a str,
+    version: &'a ModelVersion,
+}
+
+impl Kept<'_> {
+    fn name(&self) -> String {
+        let (model, version, number) = (self.model, &self.version.version, self.apply.number);
+        format!("model `{model}`, version `{version}`, of apply {number}")
+    }
+
+    fn lost(&self) -> Error {
+        Error::internal(self.name(), "the registry is damaged")
+    }
+
+    /// The digests of its files.
+    fn files(&self) -> Result<Vec<String>> {
+        let kept = |row: &str| {
+            let mut rows = self.apply.models.iter();
+            rows.find(|kept| kept.model == self.model && kept.version == row).map(|kept| kept.digest.clone())
+        };
+        let steps = paths(&self.version.artifact).into_iter();
+        steps.map(|(step, _)| kept(&row_of(self.version, step)).ok_or_else(|| self.lost())).collect()
+    }
+}
+
+/// What the registry calls the file of a step, or of a version that is one file.
+pub(crate) fn row_of(version: &ModelVersion, step: &str) -> String {
+    match step {
+        "" => version.version.clone(),
+        step => format!("{}/{step}", version.version),
+    }
+}
+
+fn compile(apply: &Apply) -> Result<Compiled> {
+    let stale = |mistakes| stale(apply.number, mistakes);
+    let definitions = feature_defs::parse(&apply.files).map_err(stale)?;
+    let catalog = quern_engine::compile(definitions, &apply.source_schemas).map_err(stale)?;
+    Ok(Compiled { catalog, source_schemas: apply.source_schemas.clone() })
+}
+
+fn stale(number: u64, mistakes: Vec<DefError>) -> Error {
+    let cause =
+        format!("apply {number} went live and does not compile here; run the version of Quern that applied it");
+    Error::internal(cause, Mistakes(mistakes))
+}

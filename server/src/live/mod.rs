@@ -1,0 +1,97 @@
+//! What is live?
+//!
+//! A [`Deployment`] is everything that one apply made live: definitions, compiled, and models, loaded. It never changes;
+//! the next apply puts another one in its place ([`Live`]). Whoever answers a request takes one and keeps it to the end,
+//! so that a request is answered wholly from the old definitions or wholly from the new ones.
+//!
+//! [`model`] is what is known of a model before anybody asks, [`route`] which version answers whom. [`loader`] makes a
+//! deployment of an apply. [`following`] is what was heard of applies at other servers.
+//! [`describe`] says a deployment as text that can be compared.
+
+pub mod describe;
+pub mod following;
+pub mod loader;
+pub mod model;
+pub mod route;
+pub mod version;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use feature_defs::DefFile;
+use parking_lot::RwLock;
+use quern_features::Compiled;
+use tokio::sync::{Mutex, MutexGuard};
+
+use self::following::Following;
+pub use self::loader::Loader;
+pub use self::model::LiveModel;
+pub use self::route::Route;
+pub use self::version::LiveVersion;
+
+/// The weights of versions, by model.
+pub type Weights = BTreeMap<String, Vec<(String, u32)>>;
+
+/// What one apply made live.
+#[derive(Debug, Default)]
+pub struct Deployment {
+    /// Number of the apply; 0 before the first one.
+    pub number: u64,
+    /// The definition files, as they were applied.
+    pub files: Vec<DefFile>,
+    /// The definitions, compiled.
+    pub compiled: Arc<Compiled>,
+    /// The models by name.
+    pub models: BTreeMap<String, Arc<LiveModel>>,
+    /// The weights of versions, by model, where they were set since the model's route was declared.
+    pub weights: Weights,
+}
+
+impl Deployment {
+    /// One version of a model; the newest where none is named.
+    pub fn version(&self, model: &str, version: Option<&str>) -> Option<&Arc<LiveVersion>> {
+        let LiveModel { versions, .. } = self.models.get(model)?.as_ref();
+        match version {
+            Some(version) => versions.iter().find(|live| live.version == version),
+            None => versions.last(),
+        }
+    }
+}
+
+/// The deployment that answers requests, for all who ask.
+#[derive(Debug, Clone, Default)]
+pub struct Live(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    deployment: RwLock<Arc<Deployment>>,
+    /// Held while an apply is under way, one of ours or one of another server: they come one after the other.
+    turn: Mutex<()>,
+    following: Following,
+}
+
+impl Live {
+    /// What is live now.
+    pub fn now(&self) -> Arc<Deployment> {
+        Arc::clone(&self.0.deployment.read())
+    }
+
+    /// Puts `deployment` in the place of what is live, unless that is newer: it never goes back. Requests under way
+    /// end with what they began with.
+    pub(crate) fn replace(&self, deployment: Deployment) {
+        let mut live = self.0.deployment.write();
+        if deployment.number > live.number {
+            *live = Arc::new(deployment);
+        }
+    }
+
+    /// Waits for the turn to replace what is live.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.0.turn.lock().await
+    }
+
+    /// What was heard of applies at other servers.
+    pub fn following(&self) -> &Following {
+        &self.0.following
+    }
+}

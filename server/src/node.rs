@@ -1,0 +1,184 @@
+//! One data folder, open: its stores, what is live on them, and what can be done with both.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use quern_base::clock::now_us;
+use quern_base::tasks::blocking;
+use quern_features::Reader;
+use quern_store::history::History;
+use quern_store::log::Log;
+use quern_store::online::Online;
+use quern_store::redis::Redis;
+use quern_store::registry::Registry;
+use quern_store::rocks::Head;
+use quern_store::turns::Turns;
+
+use crate::data_folder::lock;
+use crate::error::Result;
+use crate::live::{Deployment, Live, Loader};
+use crate::logged::PredictionLog;
+use crate::settings::{OnlineStore, Settings};
+use crate::verbs::apply::Apply;
+use crate::verbs::follow::Follow;
+use crate::verbs::labels::Labels;
+use crate::verbs::materialize::Materialize;
+use crate::verbs::predict::Predict;
+use crate::verbs::push::{Push, Queue};
+use crate::verbs::train::Train;
+use crate::verbs::verify::Verify;
+
+/// One data folder, open.
+pub struct Node {
+    /// How this process was set up.
+    pub settings: Arc<Settings>,
+    /// What is live.
+    pub live: Live,
+    /// Reads values of keys at times.
+    pub reader: Reader,
+    /// Checks definitions, plans, makes them live.
+    pub apply: Arc<Apply>,
+    /// Makes live what other servers applied.
+    pub follow: Arc<Follow>,
+    /// Takes pushed rows in.
+    pub push: Arc<Push>,
+    /// Makes the head from history.
+    pub materialize: Materialize,
+    /// Makes training sets.
+    pub train: Train,
+    /// Answers with predictions.
+    pub predict: Arc<Predict>,
+    /// What models said, on its way into files.
+    pub predictions: Arc<PredictionLog>,
+    /// What came true of it.
+    pub labels: Labels,
+    /// Compares what was served with history.
+    pub verify: Verify,
+    /// Every apply.
+    pub registry: Registry,
+    /// Whose turn it is to change what.
+    pub turns: Arc<Turns>,
+    /// The RocksDB of the data folder, which has what was pushed and is in no file yet. It is the online store too,
+    /// unless that is shared.
+    pub local: Arc<Head>,
+    // Given back last, when everything above is closed.
+    _lock: File,
+}
+
+/// The stores of a data folder.
+struct Stores {
+    registry: Registry,
+    local: Arc<Head>,
+    head: Online,
+    log: Log,
+    history: Arc<History>,
+}
+
+impl Stores {
+    async fn open(settings: &Arc<Settings>) -> Result<Stores> {
+        let registry = Registry::open(&settings.registry, &settings.data).await?;
+        let redis = match &settings.online {
+            OnlineStore::RocksDb => None,
+            OnlineStore::Redis(address) => Some(Redis::open(address.clone(), settings.online_timeout).await?),
+        };
+        let shared_log = if redis.is_some() { registry.log().await? } else { None };
+        let settings = Arc::clone(settings);
+        // Opening RocksDB blocks for as long as it takes.
+        blocking("opening the data folder", move || {
+            let local = Arc::new(Head::open(&settings.data.join("head"))?);
+            let head = match redis {
+                Some(redis) => Online::Redis(redis),
+                None => {
+                    quern_store::metrics().online_store_up.set(1);
+                    Online::Rocks(Arc::clone(&local))
+                }
+            };
+            let log = Log::of(&head, &local, shared_log);
+            let pushed = log.open(settings.data.join(log.folder()), &local)?;
+            let history = History::new(settings.repository.clone(), pushed);
+            let history = Arc::new(match log.shared() {
+                Some(shared) => history.copied_from(Arc::clone(&shared.log)),
+                None => history,
+            });
+            Ok(Stores { registry, local, head, log, history })
+        })
+        .await
+    }
+}
+
+impl Node {
+    /// Opens the data folder that `settings` name, or makes it, and brings the latest apply live.
+    ///
+    /// # Errors
+    /// `Kind::Refused` where another process has it open.
+    pub async fn open(settings: Settings) -> Result<Arc<Node>> {
+        let settings = Arc::new(settings);
+        let _lock = lock(&settings.data).await?;
+        let Stores { registry, local, head, log, history } = Stores::open(&settings).await?;
+        let live = Live::default();
+        let loader = Arc::new(Loader::new(Arc::clone(&settings), registry.clone()));
+        if let Some(apply) = registry.latest().await? {
+            let deployment = loader.restore(&live.now(), apply).await?;
+            live.replace(deployment);
+        }
+        let turns = Arc::new(Turns::new(head.clone(), log.clone()));
+        let predictions = Arc::new(PredictionLog::open(&settings.data)?);
+        let reader = Reader {
+            history: Arc::clone(&history),
+            head: head.clone(),
+            history_fallback: settings.history_fallback,
+        };
+        Ok(Arc::new(Node {
+            apply: Arc::new(Apply {
+                repository: settings.repository.clone(),
+                live: live.clone(),
+                loader: Arc::clone(&loader),
+                registry: registry.clone(),
+                history: Arc::clone(&history),
+                head: head.clone(),
+                fetched: Default::default(),
+            }),
+            follow: Arc::new(Follow { registry: registry.clone(), loader, live: live.clone() }),
+            push: Arc::new(Push {
+                live: live.clone(),
+                history: Arc::clone(&history),
+                head: head.clone(),
+                log: log.clone(),
+                turns: Arc::clone(&turns),
+                queue_rows_max: settings.push_queue_rows,
+                queue: Queue::default(),
+            }),
+            predict: Arc::new(Predict {
+                live: live.clone(),
+                reader: reader.clone(),
+                log: Arc::clone(&predictions),
+            }),
+            train: Train { history: Arc::clone(&history) },
+            verify: Verify { history: Arc::clone(&history), log: Arc::clone(&predictions) },
+            labels: Labels::open(&settings.data)?,
+            materialize: Materialize { live: live.clone(), history, head, log, turns: Arc::clone(&turns) },
+            settings,
+            live,
+            reader,
+            predictions,
+            registry,
+            turns,
+            local,
+            _lock,
+        }))
+    }
+
+    /// What is live now.
+    pub fn live(&self) -> Arc<Deployment> {
+        self.live.now()
+    }
+
+    /// Keeps labels of `model`; they are on disk when this returns. Gives their number.
+    ///
+    /// # Errors
+    /// As [`Labels::put`].
+    pub async fn label(self: &Arc<Self>, model: String, rows: arrow::array::RecordBatch) -> Result<usize> {
+        let (node, now_us) = (Arc::clone(self), now_us());
+        blocking("keeping labels", move || node.labels.put(&node.live(), &model, &rows, now_us)).await
+    }
+}

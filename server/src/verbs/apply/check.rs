@@ -1,0 +1,207 @@
+//! Which mistakes do these definitions have, in all stages that can be reached?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use feature_defs::{DefError, DefFile, Definitions, ModelVersion};
+use quern_engine::{Catalog, ServicePlan, SourceSchemas};
+use quern_features::Compiled;
+use tokio::runtime::Handle;
+
+use super::model_file::{self, Mistake};
+use super::Apply;
+use crate::error::{Error, Result};
+use crate::live::loader::Wanted;
+use crate::live::{Deployment, LiveModel, LiveVersion, Weights};
+use quern_base::digest::sha256;
+use quern_inference::{Model, paths};
+
+const KEEP_AS_IT_IS: &str = "this version is live: leave its feature service as it is, add a new service and a new \
+                             model version beside them, and remove the old ones once nobody asks for them";
+
+/// Definitions that hold: a deployment that is not live yet.
+#[derive(Debug)]
+pub struct Candidate {
+    /// What would be live.
+    pub deployment: Deployment,
+    /// Number of what was live when it was checked.
+    pub base: u64,
+    /// The model files that are not live yet.
+    pub(super) files: Vec<Bytes>,
+}
+
+pub(super) fn check(apply: &Apply, files: Vec<DefFile>) -> Result<Candidate> {
+    let live = apply.live.now();
+    let definitions = feature_defs::parse(&files).map_err(Error::definitions)?;
+    let mut mistakes = Vec::new();
+    let mut schemas = SourceSchemas::new();
+    for source in definitions.sources.values() {
+        match apply.history.schema(source) {
+            Ok(schema) => {
+                schemas.insert(source.name.clone(), schema);
+            }
+            Err(found) => mistakes.extend(found),
+        }
+    }
+    let catalog = match quern_engine::compile(definitions.clone(), &schemas) {
+        Ok(catalog) => catalog,
+        Err(found) => {
+            mistakes.extend(found);
+            // What does compile still feeds models, and these may have mistakes of their own.
+            Catalog { services: services_that_compile(&definitions, &schemas), ..Catalog::default() }
+        }
+    };
+    let mut models = Models { apply, live: &live, services: &catalog.services, mistakes, files: Vec::new() };
+    let weights = kept_weights(&live, &definitions);
+    let loaded = models.load(&definitions, &weights)?;
+    let Models { mut mistakes, files: model_files, .. } = models;
+    if !mistakes.is_empty() {
+        mistakes.sort();
+        mistakes.dedup();
+        return Err(Error::definitions(mistakes));
+    }
+    let number = live.number + 1;
+    let compiled = Arc::new(Compiled { catalog, source_schemas: schemas });
+    let deployment = Deployment { number, files, compiled, models: loaded, weights };
+    Ok(Candidate { deployment, base: live.number, files: model_files })
+}
+
+/// Weights that were set in flight hold until the model's route is declared in another way.
+fn kept_weights(live: &Deployment, definitions: &Definitions) -> Weights {
+    let route = |definitions: &Definitions, model: &str| {
+        let route = definitions.models.get(model)?.route.clone()?;
+        Some((
+            route.weights,
+            route.sticky.into_iter().map(|column| column.sql).collect::<Vec<_>>(),
+            route.salt,
+        ))
+    };
+    let same = |model: &str| {
+        let declared = route(&live.compiled.catalog.definitions, model);
+        declared.is_some() && declared == route(definitions, model)
+    };
+    live.weights
+        .iter()
+        .filter(|(model, _)| same(model))
+        .map(|(name, set)| (name.clone(), set.clone()))
+        .collect()
+}
+
+/// Each service compiled with no more than it needs, so that the mistakes of others do not matter.
+fn services_that_compile(
+    definitions: &Definitions,
+    schemas: &SourceSchemas,
+) -> BTreeMap<String, Arc<ServicePlan>> {
+    let compile = |name: &String| {
+        let mut part = definitions.clone();
+        part.services.retain(|other, _| other == name);
+        let joined: BTreeSet<&str> =
+            definitions.services[name].projections.iter().map(|p| p.view.as_str()).collect();
+        part.views.retain(|view, _| joined.contains(view.as_str()));
+        let mut catalog = quern_engine::compile(part, schemas).ok()?;
+        Some((name.clone(), catalog.services.remove(name)?))
+    };
+    definitions.services.keys().filter_map(compile).collect()
+}
+
+/// The models of a candidate, while they are loaded.
+struct Models<'a> {
+    apply: &'a Apply,
+    live: &'a Deployment,
+    services: &'a BTreeMap<String, Arc<ServicePlan>>,
+    mistakes: Vec<DefError>,
+    files: Vec<Bytes>,
+}
+
+impl Models<'_> {
+    /// Loads every version whose service compiled. Of the others only the file is looked for: what else is wrong with
+    /// them has been said where it is wrong.
+    fn load(
+        &mut self,
+        definitions: &Definitions,
+        weights: &Weights,
+    ) -> Result<BTreeMap<String, Arc<LiveModel>>> {
+        let mut models = BTreeMap::new();
+        for model in definitions.models.values() {
+            let mut versions = Vec::new();
+            for version in &model.versions {
+                let found = self.read(version);
+                if let (Some(files), Some(service)) = (found, self.services.get(&version.service)) {
+                    versions.extend(self.load_version(model, version, service, files)?);
+                }
+            }
+            // What the versions have to agree on shows when all are there.
+            if versions.len() == model.versions.len() {
+                match LiveModel::new(model, versions, weights.get(&model.name).map(Vec::as_slice)) {
+                    Ok(live) => {
+                        models.insert(model.name.clone(), Arc::new(live));
+                    }
+                    Err(found) => self.mistakes.extend(found),
+                }
+            }
+        }
+        Ok(models)
+    }
+
+    /// The files of a version, in the order of its steps.
+    fn read(&mut self, version: &ModelVersion) -> Option<Vec<Bytes>> {
+        let Apply { repository, fetched, registry, .. } = self.apply;
+        let files = paths(&version.artifact).into_iter().map(|(step, path)| {
+            let file = match path.contains("://") {
+                false => model_file::of_repository(repository, path),
+                // This thread may block: definitions are checked away from those that answer.
+                true => Handle::current().block_on(fetched.read(path, &registry.artifacts)),
+            };
+            let what = if step.is_empty() { String::new() } else { format!("step `{step}`: ") };
+            let mistake = |Mistake { cause, help }| {
+                DefError::new(&version.loc, format!("{what}{cause}")).with_help(help)
+            };
+            file.map_err(|cause| self.mistakes.push(mistake(cause))).ok()
+        });
+        files.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    fn load_version(
+        &mut self,
+        model: &feature_defs::Model,
+        version: &ModelVersion,
+        service: &Arc<ServicePlan>,
+        files: Vec<Bytes>,
+    ) -> Result<Option<Arc<LiveVersion>>> {
+        let files_by_digest = files.iter().map(|file| sha256(file)).collect();
+        let (name, batching) = (model.name.as_str(), model.batching);
+        let wanted = Wanted { model: name, batching, version, service, files: files_by_digest };
+        let loaded = match wanted.reusable(self.live) {
+            Some(loaded) => loaded,
+            None => match self.load_new(&wanted, files)? {
+                Some(loaded) => loaded,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(wanted.live(loaded)))
+    }
+
+    fn load_new(&mut self, wanted: &Wanted<'_>, files: Vec<Bytes>) -> Result<Option<Arc<Model>>> {
+        let runtime = match self.apply.loader.runtime() {
+            Ok(runtime) => runtime,
+            // Mistakes are the user's business first.
+            Err(_) if !self.mistakes.is_empty() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Wanted { model, version, service, batching, .. } = wanted;
+        match Model::load(runtime, (&version.artifact, &version.loc), &files, service, *batching) {
+            Ok(loaded) => {
+                self.files.extend(files);
+                Ok(Some(Arc::new(loaded)))
+            }
+            Err(mistake) => {
+                self.mistakes.push(match self.live.version(model, Some(&version.version)) {
+                    Some(_) => mistake.with_help(KEEP_AS_IT_IS),
+                    None => mistake,
+                });
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What does the registry keep of an apply?
+
+use feature_defs::Artifact;
+use quern_inference::paths;
+use quern_store::registry::{AppliedModel, Apply};
+
+use crate::live::loader::row_of;
+use crate::live::{Deployment, describe};
+
+pub(super) fn record_of(deployment: &Deployment) -> Apply {
+    let definitions = &deployment.compiled.catalog.definitions;
+    let versions =
+        definitions.models.values().flat_map(|model| model.versions.iter().map(move |v| (model, v)));
+    // A row for the version, and where it has steps one for the file of each.
+    let models = versions.flat_map(|(model, version)| {
+        let live = deployment.version(&model.name, Some(&version.version));
+        let row = |version_of: String, digest: &str, path: &str| AppliedModel {
+            model: model.name.clone(),
+            version: version_of,
+            digest: digest.to_owned(),
+            path: path.to_owned(),
+            service: version.service.clone(),
+        };
+        let mut rows = Vec::new();
+        if let Some(live) = live {
+            let paths = paths(&version.artifact);
+            let path = if let Artifact::File(path) = &version.artifact { path } else { "" };
+            rows.push(row(version.version.clone(), &live.model.digest, path));
+            let steps = paths.iter().zip(&live.files).filter(|((step, _), _)| !step.is_empty());
+            rows.extend(steps.map(|((step, path), digest)| row(row_of(version, step), digest, path)));
+        }
+        rows
+    });
+    Apply {
+        number: deployment.number,
+        applied_at_us: chrono::Utc::now().timestamp_micros(),
+        fingerprint: describe::fingerprint(deployment),
+        files: deployment.files.clone(),
+        source_schemas: deployment.compiled.source_schemas.clone(),
+        models: models.collect(),
+        weights: deployment.weights.clone(),
+    }
+}

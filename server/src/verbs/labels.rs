@@ -1,0 +1,231 @@
+//! What came true? Labels of predictions, each under the request and row that it belongs to, kept for good.
+//!
+//! They come when they come, often days later, and come again: of several with one request and row the last counts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_null_array,
+};
+use arrow::compute::{cast, concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
+use feature_defs::suggest;
+use parking_lot::RwLock;
+use quern_engine::schema::{canonical, conform, timestamp, type_name};
+
+use crate::error::{Error, Result};
+use quern_store::history::Partitions;
+use crate::live::Deployment;
+
+/// Where the files are, in the data folder.
+const FOLDER: &str = "labels";
+/// The request that a label belongs to.
+pub(crate) const REQUEST_ID: &str = "request_id";
+/// Its place in the request.
+pub(crate) const ROW: &str = "row";
+/// When the label came.
+pub(crate) const LABELLED_AT: &str = "labelled_at";
+/// From so many files of a model on, they are put together: every call makes one.
+const FILES_MAX: usize = 128;
+
+/// The labels of a data folder.
+#[derive(Debug)]
+pub struct Labels {
+    files: Partitions,
+    /// The columns of each model's labels, where they were looked at. Held exclusively while files change: whoever reads
+    /// finds either the parts or the whole.
+    columns: RwLock<BTreeMap<String, SchemaRef>>,
+}
+
+/// Where a label lies that counts: by request and row.
+type Last = HashMap<(String, i64), u32>;
+
+/// The labels of one model.
+#[derive(Debug)]
+pub struct Known {
+    rows: RecordBatch,
+    last: Last,
+}
+
+impl Labels {
+    /// The labels in the data folder.
+    pub(crate) fn open(data: &Path) -> Result<Labels> {
+        Ok(Labels { files: Partitions::open(data.join(FOLDER))?, columns: RwLock::default() })
+    }
+
+    /// Keeps labels of `model`; they are on disk when this returns. Waits for the disk: call it where blocking is
+    /// allowed.
+    ///
+    /// # Errors
+    /// An unknown model; no `request_id`; a column that was of another type before.
+    pub fn put(&self, live: &Deployment, model: &str, rows: &RecordBatch, now_us: i64) -> Result<usize> {
+        if !live.models.contains_key(model) {
+            let known = suggest(model, live.models.keys().map(String::as_str));
+            return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
+        }
+        let rows = sound(rows, now_us)?;
+        let mut columns = self.columns.write();
+        let files = self.files.list(model.as_ref())?;
+        let before = match columns.get(model) {
+            Some(before) => Arc::clone(before),
+            None => self.read(&files)?.schema(),
+        };
+        let schema = unified([before, rows.schema()].iter())?;
+        if rows.num_rows() == 0 {
+            return Ok(0);
+        }
+        columns.insert(model.to_owned(), Arc::clone(&schema));
+        if files.len() < FILES_MAX {
+            self.files.write(model.as_ref(), now_us, &rows)?;
+            return Ok(rows.num_rows());
+        }
+        let before = self.read(&files)?;
+        let all = concat_batches(&schema, &[widened(&before, &schema)?, widened(&rows, &schema)?])?;
+        let mut kept: Vec<u32> = last(&all)?.into_values().collect();
+        kept.sort_unstable();
+        self.files.write(model.as_ref(), now_us, &take_record_batch(&all, &UInt32Array::from(kept))?)?;
+        // Not sooner. What a crash leaves is in the new file too, which comes after.
+        for file in &files {
+            std::fs::remove_file(file)?;
+        }
+        Ok(rows.num_rows())
+    }
+
+    /// All labels of `model`.
+    pub fn of(&self, model: &str) -> Result<Known> {
+        let _unchanged = self.columns.read();
+        let rows = self.read(&self.files.list(model.as_ref())?)?;
+        Ok(Known { last: last(&rows)?, rows })
+    }
+
+    fn read(&self, files: &[PathBuf]) -> Result<RecordBatch> {
+        let mut batches = Vec::new();
+        for file in files {
+            batches.extend(self.files.read(file)?);
+        }
+        let schema = unified(batches.iter().map(RecordBatch::schema).collect::<Vec<_>>().iter())?;
+        let batches = batches.iter().map(|rows| widened(rows, &schema)).collect::<Result<Vec<_>>>()?;
+        Ok(concat_batches(&schema, &batches)?)
+    }
+}
+
+impl Known {
+    /// The columns that labels bring besides request and row.
+    pub fn columns(&self) -> Vec<FieldRef> {
+        let is_theirs = |field: &&FieldRef| ![REQUEST_ID, ROW].contains(&field.name().as_str());
+        self.rows.schema().fields().iter().filter(is_theirs).cloned().collect()
+    }
+
+    /// The place of the label of a request's row, where there is one.
+    pub fn find(&self, request_id: &str, row: i64) -> Option<u32> {
+        self.last.get(&(request_id.to_owned(), row)).copied()
+    }
+
+    /// The values of the column called `name` at these places.
+    pub fn values(&self, name: &str, places: &UInt32Array) -> Result<Option<ArrayRef>> {
+        let column = self.rows.column_by_name(name);
+        Ok(column.map(|column| arrow::compute::take(column, places, None)).transpose()?)
+    }
+}
+
+fn last(rows: &RecordBatch) -> Result<Last> {
+    let mut last = Last::new();
+    if rows.num_rows() > 0 {
+        let ids = required(rows, REQUEST_ID)?.as_string::<i32>();
+        let numbers = required(rows, ROW)?.as_primitive::<Int64Type>();
+        for row in 0..rows.num_rows() {
+            last.insert((ids.value(row).to_owned(), numbers.value(row)), row as u32);
+        }
+    }
+    Ok(last)
+}
+
+fn required<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    rows.column_by_name(name).ok_or_else(|| Error::invalid(format!("labels need a column `{name}`")))
+}
+
+/// Rows as they are kept: request and row first, the time, and whatever the caller brings, in the types of the language.
+fn sound(rows: &RecordBatch, now_us: i64) -> Result<RecordBatch> {
+    let n = rows.num_rows();
+    let of = |name: &str, to: &DataType, column: &ArrayRef| {
+        conform(column, to).map_err(|error| {
+            Error::invalid(format!(
+                "the labels' column `{name}` cannot be read as {}: {error}",
+                type_name(to)
+            ))
+        })
+    };
+    let ids = of(REQUEST_ID, &DataType::Utf8, required(rows, REQUEST_ID)?)?;
+    let numbers: ArrayRef = match rows.column_by_name(ROW) {
+        Some(column) => {
+            let numbers = of(ROW, &DataType::Int64, column)?;
+            // Most requests have one row: who says none means that.
+            let numbers = numbers.as_primitive::<Int64Type>().iter().map(Option::unwrap_or_default);
+            Arc::new(Int64Array::from_iter_values(numbers))
+        }
+        None => Arc::new(Int64Array::from(vec![0; n])),
+    };
+    if let Some(row) = (0..n).find(|row| ids.is_null(*row)) {
+        return Err(Error::invalid(format!("label {row} has no `{REQUEST_ID}`")));
+    }
+    let now: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![now_us; n]).with_timezone("UTC"));
+    let mut fields = vec![
+        Field::new(REQUEST_ID, DataType::Utf8, true),
+        Field::new(ROW, DataType::Int64, true),
+        Field::new(LABELLED_AT, timestamp(), true),
+    ];
+    let mut columns = vec![ids, numbers, now];
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        let name = field.name();
+        if fields[..3].iter().any(|known| known.name() == name) && name != LABELLED_AT {
+            continue;
+        }
+        if fields.iter().any(|known| known.name() == name) {
+            return Err(Error::invalid(format!("labels have a column `{name}` already; name it otherwise")));
+        }
+        let dtype = canonical(field.data_type());
+        columns.push(of(name, &dtype, column)?);
+        fields.push(Field::new(name, dtype, true));
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// The columns of all; of two number types for one column the wider.
+fn unified<'a>(schemas: impl Iterator<Item = &'a SchemaRef>) -> Result<SchemaRef> {
+    let mut fields: Vec<Field> = Vec::new();
+    for field in schemas.flat_map(|schema| schema.fields().iter()) {
+        match fields.iter_mut().find(|known| known.name() == field.name()) {
+            None => fields.push(Field::clone(field)),
+            Some(known) => {
+                let dtype = wider(known.data_type(), field.data_type()).ok_or_else(|| {
+                    let (was, is) = (type_name(known.data_type()), type_name(field.data_type()));
+                    let name = field.name();
+                    Error::invalid(format!("the labels' column `{name}` was {was} before, and is {is} now"))
+                })?;
+                known.set_data_type(dtype);
+            }
+        }
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn wider(a: &DataType, b: &DataType) -> Option<DataType> {
+    match (a, b) {
+        (a, b) if a == b => Some(a.clone()),
+        (DataType::Null, other) | (other, DataType::Null) => Some(other.clone()),
+        (DataType::Int32 | DataType::Int64, DataType::Int32 | DataType::Int64) => Some(DataType::Int64),
+        (a, b) if a.is_numeric() && b.is_numeric() => Some(DataType::Float64),
+        _ => None,
+    }
+}
+
+fn widened(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let column = |field: &FieldRef| match rows.column_by_name(field.name()) {
+        Some(column) => Ok(cast(column, field.data_type())?),
+        None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+    };
+    let columns = schema.fields().iter().map(column).collect::<Result<_>>()?;
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}

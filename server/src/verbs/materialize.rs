@@ -1,0 +1,335 @@
+//! How does history become the head?
+//!
+//! View by view: the latest row of every key that is visible at `to`, out of the rows that became visible since the
+//! watermark (less a look-back for late ones), is computed and brought in. Rows go in before the watermark moves, and
+//! a row never replaces a later one: so an interrupted run leaves a head that is behind, never wrong, and the next
+//! run completes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use feature_defs::suggest;
+use parking_lot::Mutex;
+use quern_engine::time::visible_from;
+use quern_engine::windows::{LIFETIME_TAIL_US, Windows};
+use quern_engine::{Stamps, ViewPlan};
+use quern_features::write::{LatestRows, Passed, Stretch, ViewWriter};
+use quern_store::history::{History, PUSHED, Scan};
+use quern_store::log::Log;
+use quern_store::online::Online;
+use quern_store::rocks::Upserted;
+use quern_store::turns::{Order, Turns};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::live::{Deployment, Live};
+use crate::seal::Tail;
+
+/// How far behind the watermark late rows are looked for where the request does not say, µs.
+pub const LOOK_BACK_DEFAULT_US: i64 = 86_400_000_000;
+
+const OTHER_DEFINITIONS: &str =
+    "other definitions were applied and are not live here yet; materialize again in a moment";
+
+/// Makes the head from history.
+pub struct Materialize {
+    pub(crate) live: Live,
+    pub(crate) history: Arc<History>,
+    pub(crate) head: Online,
+    pub(crate) log: Log,
+    pub(crate) turns: Arc<Turns>,
+}
+
+/// Which views, and which stretch of time.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaterializeRequest {
+    /// Feature views; none means all.
+    pub views: Vec<String>,
+    /// Only rows that became visible at or after this query time, µs: a backfill. Absent: since the watermark.
+    pub from_us: Option<i64>,
+    /// Only rows visible at this query time, µs. Absent: now.
+    pub to_us: Option<i64>,
+    /// How far behind the watermark late rows are looked for, µs.
+    pub look_back_us: Option<i64>,
+}
+
+/// How far one view is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Progress {
+    /// The view.
+    pub view: String,
+    /// Rows of history passed, both passes counted.
+    pub done_rows: u64,
+    /// Rows to pass, as far as is known.
+    pub total_rows: u64,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Summary {
+    /// View by view.
+    pub views: Vec<ViewSummary>,
+    /// Seconds for all.
+    pub wall_seconds: f64,
+}
+
+/// What was done for one view.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ViewSummary {
+    /// The view.
+    pub view: String,
+    /// The query time up to which it is materialized, µs.
+    pub to_us: i64,
+    /// Rows of history read.
+    pub rows_read: u64,
+    /// Keys whose head is new.
+    pub rows_written: u64,
+    /// Keys whose head was this row already.
+    pub rows_unchanged: u64,
+    /// Keys whose head was a later row.
+    pub rows_older: u64,
+    /// Rows that the view's `where` leaves out.
+    pub rows_filtered: u64,
+    /// Rows that cannot be stored, by cause.
+    pub rejected: BTreeMap<String, u64>,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+impl Materialize {
+/// Brings the head up to date. Reads history: call it where blocking is allowed.
+pub fn run(
+    &self,
+    live: &Deployment,
+    request: &MaterializeRequest,
+    now_us: i64,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Summary> {
+    let started = Instant::now();
+    let views = &live.compiled.catalog.views;
+    for name in &request.views {
+        if !views.contains_key(name) {
+            let help = suggest(name, views.keys().map(String::as_str));
+            return Err(Error::not_found(format!("unknown feature view `{name}`; {help}")));
+        }
+    }
+    if let (Some(from_us), Some(to_us)) = (request.from_us, request.to_us)
+        && from_us > to_us
+    {
+        return Err(Error::invalid("`from` is after `to`"));
+    }
+    Tail { history: &self.history, log: &self.log, turns: &self.turns }.seal_large();
+    let _turn = self.turns.materializing()?;
+    self.head.reread_kept()?;
+    let wanted = views.values().map(AsRef::as_ref).filter(|view: &&ViewPlan| {
+        let source = live.compiled.source(view);
+        let is_asked_for = request.views.is_empty() || request.views.contains(&view.name);
+        is_asked_for && (source.batch.is_some() || source.push)
+    });
+    let mut wanted: Vec<&ViewPlan> = wanted.collect();
+    // One after the other, those may share what they read.
+    wanted.sort_by(|a, b| a.source.cmp(&b.source));
+    let mut summaries = Vec::new();
+    let mut before: Option<Run> = None;
+    for view in wanted {
+        let mut run = match before.take().filter(|before| before.reads_as(view)) {
+            Some(before) => before.go_on(view)?,
+            None => Run::begin(self, live, view, progress)?,
+        };
+        summaries.push(match &view.windows {
+            Some(windows) => run.run_windows(windows, request, now_us)?,
+            None => run.run_rows(request, now_us)?,
+        });
+        before = Some(run);
+    }
+    summaries.sort_by(|a, b| a.view.cmp(&b.view));
+    // Last, so that whoever still answers from the definitions before has had the time to end.
+    if request.views.is_empty() {
+        self.head.retain(&views.values().map(|view| view.id).collect::<Vec<_>>())?;
+    }
+    Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64() })
+}
+}
+
+struct Run<'a> {
+    verb: &'a Materialize,
+    live: &'a Deployment,
+    view: &'a ViewPlan,
+    scan: Scan,
+    /// The number of the first pushed row that is not in the scan.
+    pushed_end: u64,
+    progress: &'a (dyn Fn(Progress) + Sync),
+    done: AtomicU64,
+    /// What the first pass over the rows of the scan has found.
+    found: Option<LatestRows>,
+}
+
+impl<'a> Run<'a> {
+    fn begin(
+        verb: &'a Materialize,
+        live: &'a Deployment,
+        view: &'a ViewPlan,
+        progress: &'a (dyn Fn(Progress) + Sync),
+    ) -> Result<Run<'a>> {
+        // No push is half in history and half in the head.
+        let _order = verb.in_order(live, view)?;
+        let scan = live.compiled.open(&verb.history, view)?;
+        let pushed_end = verb.history.pushed.of(&view.source).end();
+        Ok(Run { verb, live, view, scan, pushed_end, progress, done: AtomicU64::new(0), found: None })
+    }
+
+    /// Whether `view` finds the same rows in the scan.
+    fn reads_as(&self, view: &ViewPlan) -> bool {
+        self.found.is_some() && view.windows.is_none() && view.stamps_as(self.view)
+    }
+
+    /// The same for another view.
+    fn go_on(self, view: &'a ViewPlan) -> Result<Run<'a>> {
+        self.verb.in_order(self.live, view)?;
+        Ok(Run { view, done: AtomicU64::new(0), ..self })
+    }
+
+    /// The tiles of a view with windows: those of whole days are rebuilt from all of their events, so late ones
+    /// and repetitions fall into place.
+    fn run_windows(
+        &self,
+        windows: &Windows,
+        request: &MaterializeRequest,
+        now_us: i64,
+    ) -> Result<ViewSummary> {
+        let started = Instant::now();
+        let (head, id) = (&self.verb.head, self.view.id);
+        let watermark = head.watermark(id)?.filter(|watermark_us| *watermark_us != i64::MIN);
+        let kept = head.kept(id);
+        let is_kept = kept.as_ref().is_some_and(|kept| kept.holds(&windows.kept()));
+        if let Some(kept) = kept {
+            // Before the first key is stored again: from then on no more is kept than both keep.
+            let common = kept.common(&windows.kept());
+            if *kept != common {
+                head.set_kept(id, common)?;
+            }
+        }
+        let to_us = request.to_us.unwrap_or(now_us).max(watermark.unwrap_or(i64::MIN));
+        let look_back_us = request.look_back_us.unwrap_or(LOOK_BACK_DEFAULT_US);
+        let from_us = watermark.filter(|_| is_kept).map_or(i64::MIN, |watermark_us| {
+            let from_us = watermark_us.saturating_sub(look_back_us).min(request.from_us.unwrap_or(i64::MAX));
+            // Of what lies further back, windows over all time keep no days.
+            let days_us = watermark_us.saturating_sub(LIFETIME_TAIL_US - LOOK_BACK_DEFAULT_US);
+            if windows.has_lifetime() && from_us < days_us { i64::MIN } else { Windows::cut_us(from_us) }
+        });
+        head.begin(id)?;
+        let units = self.scan.units.iter().filter(|unit| {
+            unit.times.is_none_or(|(_, max_us)| visible_from(max_us, self.view.lag_us) >= from_us)
+        });
+        let total_rows = units.map(|unit| unit.rows).sum::<u64>();
+        let seen = Mutex::new(Passed::default());
+        let note = |stamps: &Stamps, rows: usize| {
+            seen.lock().note(stamps, rows);
+            self.advance(rows, total_rows);
+        };
+        let last_us = self.scan.units.iter().filter(|unit| unit.file != PUSHED).map(|unit| {
+            unit.times.map_or(to_us, |(_, max_us)| visible_from(max_us, self.view.lag_us).min(to_us))
+        });
+        if let Some(last_us) = last_us.max() {
+            head.set_files_until(id, last_us)?;
+        }
+        let (keys, kept, since) = (None, windows.kept(), self.pushed_end);
+        let order = || self.verb.order_of(self.view);
+        let stretch = Stretch { from_us, to_us, keys, kept, since, order: Some(&order) };
+        let upserted = self.writer().bring_in_events(&self.scan, &stretch, &note)?;
+        if from_us == i64::MIN {
+            // Who serves other definitions may have pushed into tiles what these keep no more.
+            let _order = self.verb.in_order(self.live, self.view)?;
+            head.set_kept(id, windows.kept())?;
+        }
+        head.set_watermark(id, to_us)?;
+        Ok(self.summary(to_us, upserted, &seen.into_inner(), started))
+    }
+
+    /// Brings the latest rows of a view without windows in.
+    fn run_rows(&mut self, request: &MaterializeRequest, now_us: i64) -> Result<ViewSummary> {
+        let started = Instant::now();
+        let (head, id) = (&self.verb.head, self.view.id);
+        let watermark = head.watermark(id)?;
+        let to_us = request.to_us.unwrap_or(now_us);
+        let look_back_us = request.look_back_us.unwrap_or(LOOK_BACK_DEFAULT_US);
+        let since_us = watermark.map(|watermark_us| watermark_us.saturating_sub(look_back_us));
+        let visible_us = request.from_us.or(since_us).unwrap_or(i64::MIN)..=to_us;
+        head.begin(id)?;
+        let found = self.found.take().filter(|found| found.visible_us == visible_us);
+        let progress = |rows: usize, total_rows: u64| self.advance(rows, total_rows);
+        let found = match found {
+            Some(found) => found,
+            None => LatestRows::find(&self.scan, self.view, visible_us, &progress)?,
+        };
+        let upserted = self.writer().bring_in_rows(&self.scan, &found, &progress)?;
+        {
+            // Rows that were pushed meanwhile may have been replaced by older ones of their times.
+            let _order = self.verb.order_of(self.view)?;
+            self.writer().bring_in_pushed(&self.scan, self.pushed_end)?;
+        }
+        // A backfill that starts behind a gap does not close the gap.
+        if request.from_us.is_none_or(|from_us| watermark.is_some_and(|watermark_us| from_us <= watermark_us))
+        {
+            head.set_watermark(id, to_us)?;
+        }
+        let summary = self.summary(to_us, upserted, &found.passed, started);
+        self.found = Some(found);
+        Ok(summary)
+    }
+
+    fn writer(&self) -> ViewWriter<'_> {
+        let Materialize { history, head, .. } = self.verb;
+        ViewWriter { history, head, source: self.live.compiled.source(self.view), view: self.view }
+    }
+
+    fn summary(&self, to_us: i64, upserted: Upserted, seen: &Passed, started: Instant) -> ViewSummary {
+        let mut rejected = BTreeMap::new();
+        for (why, rows) in
+            [("join key is null", seen.null_keys), ("event timestamp is null", seen.null_times)]
+        {
+            if rows > 0 {
+                rejected.insert(why.to_owned(), rows);
+            }
+        }
+        ViewSummary {
+            view: self.view.name.clone(),
+            to_us,
+            rows_read: seen.read,
+            rows_written: upserted.written,
+            rows_unchanged: upserted.unchanged,
+            rows_older: upserted.older,
+            rows_filtered: seen.filtered,
+            rejected,
+            seconds: started.elapsed().as_secs_f64(),
+        }
+    }
+
+    fn advance(&self, rows: usize, total_rows: u64) {
+        let done_rows = self.done.fetch_add(rows as u64, Ordering::Relaxed) + rows as u64;
+        let view = self.view.name.clone();
+        (self.progress)(Progress { view, done_rows, total_rows: total_rows.max(done_rows) });
+    }
+}
+
+impl Materialize {
+    /// Keeps pushes to the view's source out, as long as `live` are the definitions that were applied last.
+    fn in_order(&self, live: &Deployment, view: &ViewPlan) -> Result<Order<'_>> {
+        let order = self.order_of(view)?;
+        match order.last_commit(live.number) {
+            Some(_) => Ok(order),
+            None => Err(Error::unavailable(OTHER_DEFINITIONS)),
+        }
+    }
+
+    /// Keeps pushes to the view's source out.
+    fn order_of(&self, view: &ViewPlan) -> quern_store::Result<Order<'_>> {
+        // As is live now, not when the run began: pushes ask no other.
+        let live = self.live.now();
+        let source = live.compiled.catalog.definitions.sources.get(&view.source);
+        self.turns.order_of(source.is_some_and(|source| source.push))
+    }
+}

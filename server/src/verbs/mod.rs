@@ -1,0 +1,23 @@
+//! What can a node do? A struct for each verb, whose fields are the list of what it may touch.
+//!
+//! | verb | what it does |
+//! |---|---|
+//! | [`apply`] | checks definitions, plans, makes them live; [`follow`]: what other servers applied |
+//! | [`push`] | takes rows into history and head at once |
+//! | [`materialize`] | makes the head from history |
+//! | [`train`] | makes a training set of a spine |
+//! | [`predict`] | says what a model says of entities, of rows or whole tables |
+//! | [`labels`] | keeps what came true; [`joined`]: beside what was predicted |
+//! | [`verify`] | compares what was served with history |
+//!
+//! Architecture invariant: a verb knows no other; what two share lies a floor below.
+
+pub mod apply;
+pub mod follow;
+pub mod joined;
+pub mod labels;
+pub mod materialize;
+pub mod predict;
+pub mod push;
+pub mod train;
+pub mod verify;

@@ -1,0 +1,158 @@
+//! What does a model say of these entities? Keys and request columns in, predictions out, and which version made each.
+//!
+//! A [`Target`] is a model as one request sees it. It says which columns an instance brings, and answers an [`Ask`]:
+//!
+//! 1. [`route`]: which version answers which instance.
+//! 2. [`answer`]: the version looks the features up and predicts.
+//! 3. [`fallback`]: what answers where it does not, or should not.
+//! 4. [`shadow`]: versions that get the same and whose answers nobody waits for.
+//!
+//! [`noted`] is what of it goes into the prediction log. [`batch`] asks about whole tables.
+
+mod answer;
+pub mod batch;
+mod fallback;
+mod noted;
+mod shadow;
+mod target;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::SchemaRef;
+use quern_features::Reader;
+use quern_inference::Limits;
+
+use self::answer::Instances;
+use self::noted::Noted;
+pub use self::target::{Answer, Ask, Cause, Given, Part, Priority, Reason, Target};
+use crate::error::Result;
+use crate::live::Live;
+use crate::logged::PredictionLog;
+use crate::metrics::metrics;
+
+/// Answers with predictions.
+pub struct Predict {
+    pub(crate) live: Live,
+    pub(crate) reader: Reader,
+    pub(crate) log: Arc<PredictionLog>,
+}
+
+impl Predict {
+    /// The model called `model` as it is live now, or one version of it.
+    ///
+    /// # Errors
+    /// `Kind::NotFound`, with the nearest names.
+    pub fn target(&self, model: &str, version: Option<&str>) -> Result<Target> {
+        Target::find(self.live.now(), model, version)
+    }
+}
+
+impl Target {
+    /// Answers. A caller who names a version gets that one or an error; others what the model's route says, or what
+    /// stands in for it.
+    ///
+    /// # Errors
+    /// As [`look_up`](Reader::look_up) and [`predict`](quern_inference::predict).
+    pub async fn predict(&self, verb: &Arc<Predict>, ask: Ask) -> Result<Answer> {
+        let noted = Noted::of(self, &ask).map(Arc::new);
+        let limits = Limits { deadline: ask.deadline, priority: ask.priority };
+        let answer = match ask.given {
+            Given::Vectors(vectors) => Box::pin(self.predict_vectors(vectors, limits)).await?,
+            Given::Entities { inputs, query_times_us } => {
+                let all = Instances::all(inputs, query_times_us);
+                self.predict_entities(verb, all, limits, noted.as_ref()).await?
+            }
+        };
+        self.count(&answer);
+        if let Some(noted) = &noted {
+            noted.record(&verb.log, &answer.parts);
+        }
+        Ok(answer)
+    }
+
+    async fn predict_vectors(&self, vectors: RecordBatch, limits: Limits) -> Result<Answer> {
+        let version = self.version();
+        let outputs = self.infer(version, &vectors, limits).await?;
+        let part = Part {
+            rows: (0..outputs.num_rows()).collect(),
+            version: Arc::clone(version),
+            served_by: version.version.clone(),
+            reason: None,
+            vectors: None,
+            outputs: outputs.clone(),
+        };
+        Ok(Answer { outputs, parts: vec![part] })
+    }
+
+    async fn predict_entities(
+        &self,
+        verb: &Arc<Predict>,
+        all: Instances,
+        limits: Limits,
+        noted: Option<&Arc<Noted>>,
+    ) -> Result<Answer> {
+        let rows = all.rows.len();
+        let mut parts = Vec::with_capacity(1);
+        if let Some(place) = self.pinned {
+            parts.push(self.answer(verb, place, all, limits).await?);
+        } else {
+            let route = &self.model.route;
+            let shadowed = (!route.shadow.is_empty()).then(|| all.clone());
+            match route.only() {
+                Some(place) if self.model.fallback.is_none() => {
+                    parts.push(self.answer(verb, place, all, limits).await?);
+                }
+                // On the heap, as is what falls back: most requests do neither, and would carry the room for it.
+                Some(place) => {
+                    parts.extend(Box::pin(self.answer_or_fall_back(verb, place, all, limits)).await?);
+                }
+                None => {
+                    for (place, rows) in route.assign(&all.inputs)? {
+                        let instances = all.pick(&rows)?;
+                        let answered = self.answer_or_fall_back(verb, place, instances, limits);
+                        parts.extend(Box::pin(answered).await?);
+                    }
+                }
+            }
+            if let Some(all) = shadowed {
+                self.shadow(verb, all, &parts, noted.cloned());
+            }
+        }
+        Ok(Answer { outputs: together(&parts, rows, &self.version().model.outputs)?, parts })
+    }
+
+    fn count(&self, answer: &Answer) {
+        let name = self.model.name.as_str();
+        for part in &answer.parts {
+            let route = match (&part.reason, self.pinned) {
+                (Some(_), _) => "fallback",
+                (None, Some(_)) => "pinned",
+                (None, None) => "route",
+            };
+            let rows = part.rows.len() as u64;
+            metrics().predictions.with_label_values(&[name, &part.served_by, route]).inc_by(rows);
+            if let Some(reason) = &part.reason {
+                let cause = reason.cause.as_str();
+                metrics().fallbacks.with_label_values(&[name, cause, &part.served_by]).inc_by(rows);
+            }
+        }
+    }
+}
+
+/// The outputs of all parts, in the order of the instances.
+fn together(parts: &[Part], rows: usize, schema: &SchemaRef) -> Result<RecordBatch> {
+    match parts {
+        [] => Ok(RecordBatch::new_empty(Arc::clone(schema))),
+        [only] => Ok(only.outputs.clone()),
+        _ => {
+            let mut places = vec![(0, 0); rows];
+            for (part, of) in parts.iter().enumerate() {
+                of.rows.iter().enumerate().for_each(|(at, row)| places[*row] = (part, at));
+            }
+            let outputs: Vec<&RecordBatch> = parts.iter().map(|part| &part.outputs).collect();
+            Ok(interleave_record_batch(&outputs, &places)?)
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What is asked of a model, and what does it answer?
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use feature_defs::suggest;
+use quern_engine::Inputs;
+use quern_features::Vectors;
+pub use quern_inference::Priority;
+
+use crate::error::{Error, Kind, Result};
+use crate::live::{Deployment, LiveModel, LiveVersion};
+pub use crate::logged::Given;
+
+/// A model, as one request sees it.
+#[derive(Debug)]
+pub struct Target {
+    pub(super) live: Arc<Deployment>,
+    pub(super) model: Arc<LiveModel>,
+    /// The place of the version that the caller names.
+    pub(super) pinned: Option<usize>,
+}
+
+/// What a request asks of a model.
+#[derive(Debug)]
+pub struct Ask {
+    /// What is known of each instance: columns as [`Target::inputs`] or [`Target::features`].
+    pub given: Given,
+    /// Names the request, in the reply and in the prediction log.
+    pub request_id: String,
+    /// When nobody waits for the answer any more.
+    pub deadline: Option<Instant>,
+    /// Who goes first where not all can.
+    pub priority: Priority,
+}
+
+/// What the model says.
+pub struct Answer {
+    /// A row for each instance, a column for each output of the model.
+    pub outputs: RecordBatch,
+    /// Who said it: every instance is in one part.
+    pub parts: Vec<Part>,
+}
+
+/// Instances that were answered alike.
+pub struct Part {
+    /// Their places in the request, ascending.
+    pub rows: Vec<usize>,
+    /// The version that answered them, or that would have where an expression or a constant did.
+    pub version: Arc<LiveVersion>,
+    /// What answered: the name of a version, `expr` or `constant`.
+    pub served_by: String,
+    /// Why that one, where it was not the version's turn.
+    pub reason: Option<Reason>,
+    /// What it saw, row by row; none where the caller brought the vectors, or nothing could be looked up.
+    pub vectors: Option<Vectors>,
+    /// What it said, row by row.
+    pub outputs: RecordBatch,
+}
+
+/// Why something else than the version answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// The kind of cause.
+    pub cause: Cause,
+    /// The cause, for people.
+    pub detail: String,
+}
+
+/// Kinds of causes to leave an instance to a substitute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The model failed.
+    Error,
+    /// The model did not answer in time.
+    Timeout,
+    /// Too many wait for the model.
+    Overload,
+    /// The online store did not answer.
+    Unavailable,
+    /// A feature is older than `max_age`.
+    Stale,
+    /// More features are missing than `max_missing`.
+    Missing,
+}
+
+impl Cause {
+    /// As it stands in replies and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Error => "error",
+            Cause::Timeout => "timeout",
+            Cause::Overload => "overload",
+            Cause::Unavailable => "unavailable",
+            Cause::Stale => "stale",
+            Cause::Missing => "missing",
+        }
+    }
+
+    pub(super) fn of(error: &Error) -> Option<Cause> {
+        match error.kind() {
+            Kind::Internal => Some(Cause::Error),
+            Kind::Late => Some(Cause::Timeout),
+            Kind::Overloaded => Some(Cause::Overload),
+            Kind::Unavailable => Some(Cause::Unavailable),
+            Kind::InvalidArgument | Kind::NotFound | Kind::Definitions | Kind::Refused | Kind::TooLarge => {
+                None
+            }
+        }
+    }
+}
+
+impl Target {
+    /// The model called `model`, or one version of it.
+    ///
+    /// # Errors
+    /// `Kind::NotFound`, with the nearest names.
+    pub fn find(live: Arc<Deployment>, model: &str, version: Option<&str>) -> Result<Target> {
+        let found = live.models.get(model).cloned().ok_or_else(|| {
+            let known = suggest(model, live.models.keys().map(String::as_str));
+            Error::not_found(format!("unknown model `{model}`; {known}"))
+        })?;
+        let pinned = version.map(|name| {
+            found.place(name).ok_or_else(|| {
+                let known = suggest(name, found.versions.iter().map(|live| live.version.as_str()));
+                Error::not_found(format!("model `{model}` has no version `{name}`; {known}"))
+            })
+        });
+        Ok(Target { pinned: pinned.transpose()?, live, model: found })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &LiveModel {
+        &self.model
+    }
+
+    /// What is live for this request.
+    pub fn live(&self) -> &Arc<Deployment> {
+        &self.live
+    }
+
+    /// The version that the caller names, or the one that answers most.
+    pub fn version(&self) -> &Arc<LiveVersion> {
+        &self.model.versions[self.place()]
+    }
+
+    /// Whether an answer should tell who gave it: it may have been one or another.
+    pub fn says_who(&self) -> bool {
+        self.pinned.is_none() && self.model.says_who
+    }
+
+    pub(super) fn place(&self) -> usize {
+        self.pinned.unwrap_or_else(|| self.model.route.heaviest())
+    }
+
+    /// What an instance brings.
+    pub fn inputs(&self) -> Inputs<'_> {
+        match self.pinned {
+            None if self.model.says_who => {
+                Inputs { kind: "model", of: &self.model.name, schema: &self.model.inputs }
+            }
+            _ => Inputs::from(self.version().service.as_ref()),
+        }
+    }
+
+    /// The feature vectors in the tensors that the model's one file takes: `inputs` are in its order, each the cells of a
+    /// tensor of `rows` rows.
+    ///
+    /// # Errors
+    /// A tensor of another width, a value that its feature cannot have; an ensemble, which has no tensors of its own.
+    pub fn vectors(&self, inputs: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
+        Ok(self.version().model.vectors(self.features(), inputs, rows)?)
+    }
+
+    /// The columns of a whole feature vector, for who brings that instead.
+    pub fn features(&self) -> &SchemaRef {
+        &self.version().service.outputs
+    }
+}

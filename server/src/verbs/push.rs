@@ -1,0 +1,230 @@
+//! How does a pushed row become history and head at once?
+//!
+//! Its push is looked at row by row ([`rows`]) and waits in a queue. Whoever of those that wait comes first commits for
+//! all of them ([`group`]): one write to disk holds the rows, the head that they make and what tells a repetition; only
+//! then is anybody answered. Servers that share a head write into a log that they share as well before it, and whoever
+//! comes next brings in what one that ended has left behind ([`missing`]). The queue is bounded: what does not fit is turned away at once, to come again later.
+
+mod group;
+mod memory;
+mod missing;
+mod order;
+mod repeats;
+mod rows;
+
+mod tiles;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use feature_defs::{Source, suggest};
+use parking_lot::Mutex;
+
+use quern_base::tasks::blocking;
+use quern_engine::ViewPlan;
+use quern_features::write::ViewWriter;
+use quern_store::history::History;
+use quern_store::log::Log;
+use quern_store::online::Online;
+use quern_store::turns::Turns;
+use quern_wire::{PushReply, PushTo, Rejected};
+
+use crate::seal::Tail;
+use crate::error::{Error, Result};
+use crate::live::{Deployment, Live};
+use crate::metrics::metrics;
+
+/// So many rows are looked at right where the request is.
+const ROWS_INLINE_MAX: usize = 64;
+/// Pushed rows that are in no file yet may take this much memory; then pushes are turned away.
+const TAIL_BYTES_MAX: usize = 1 << 30;
+
+/// Rows for a source, and where they go.
+#[derive(Debug)]
+pub struct PushedBatch {
+    /// Name of the source.
+    pub source: String,
+    /// The rows, in any columns of the source; of types that conform to its own.
+    pub rows: RecordBatch,
+    /// Rows that are known to be no good.
+    pub rejected: Vec<Rejected>,
+    /// Where they go.
+    pub to: PushTo,
+    /// Names the push, so that it counts once however often it comes.
+    pub idempotency_key: Option<String>,
+    /// How far the parts of a stream that the rows come from are read with them.
+    pub positions: Vec<Position>,
+}
+
+/// How far one part of a source's stream is read.
+#[derive(Debug, Clone)]
+pub struct Position {
+    /// Names the part.
+    pub part: String,
+    /// Where reading began; none at the start. Rows that were read from elsewhere are not taken.
+    pub from: Option<Vec<u8>>,
+    /// Where reading goes on.
+    pub to: Vec<u8>,
+}
+
+/// Takes pushed rows in.
+pub struct Push {
+    pub(crate) live: Live,
+    pub(crate) history: Arc<History>,
+    pub(crate) head: Online,
+    pub(crate) log: Log,
+    pub(crate) turns: Arc<Turns>,
+    /// How many rows may wait to be written.
+    pub(crate) queue_rows_max: usize,
+    pub(crate) queue: Queue,
+}
+
+/// The pushes that are under way.
+#[derive(Default)]
+pub(crate) struct Queue {
+    jobs: Mutex<Vec<Job>>,
+    waiting_rows: AtomicUsize,
+    /// Held by whoever commits.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A push whose good rows wait to be committed.
+struct Job {
+    push: PushedBatch,
+    answer: tokio::sync::oneshot::Sender<Result<PushReply>>,
+    _room: Room,
+}
+
+/// Room in the queue, given back when the rows are committed.
+struct Room {
+    push: Arc<Push>,
+    rows: usize,
+}
+
+impl Room {
+    fn take(push: &Arc<Push>, source: &Source, rows: usize) -> Result<Room> {
+        let most = push.queue_rows_max;
+        if rows > most {
+            return Err(Error::too_large(format!(
+                "the push brings {rows} rows, and {most} may wait at a time (`push_queue_rows`); send it in parts"
+            )));
+        }
+        let room = Room { push: Arc::clone(push), rows };
+        let waiting = push.queue.waiting_rows.fetch_add(rows, Ordering::Relaxed) + rows;
+        metrics().push_queue_rows.set(waiting as i64);
+        if waiting > most {
+            return Err(Error::overloaded(format!(
+                "{} pushed rows wait to be written, and {most} may (`push_queue_rows`); push again in a second",
+                waiting - rows
+            )));
+        }
+        let (_, tail_bytes) = push.history.pushed.of(&source.name).tail_size();
+        if tail_bytes > TAIL_BYTES_MAX {
+            return Err(Error::overloaded(format!(
+                "rows pushed to source `{}` come faster than they are written into files; push again in a second",
+                source.name
+            )));
+        }
+        Ok(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let waiting = self.push.queue.waiting_rows.fetch_sub(self.rows, Ordering::Relaxed) - self.rows;
+        metrics().push_queue_rows.set(waiting as i64);
+    }
+}
+
+impl Push {
+    /// Takes pushed rows in. What the reply tells is on disk.
+    ///
+    /// # Errors
+    /// [`NoneTaken`](crate::error::NoneTaken) where no row is any good, `Kind::Overloaded` where there is no room now; an
+    /// unknown source, one that takes no pushes, columns that are missing, unknown or of other types.
+    pub async fn push(self: &Arc<Self>, push: PushedBatch) -> Result<PushReply> {
+        self.log.check()?;
+        let timer = metrics().push_seconds.start_timer();
+        let live = self.live.now();
+        let source = source(&live, &push.source)?;
+        let room = Room::take(self, source, push.rows.num_rows())?;
+        let (name, given) = (push.source.clone(), push.rows.num_rows());
+        let checked = if given <= ROWS_INLINE_MAX {
+            rows::check(&live, push)?
+        } else {
+            let live = Arc::clone(&live);
+            blocking("looking at pushed rows", move || rows::check(&live, push)).await?
+        };
+        metrics().count_pushed(&name, "rejected", checked.rejected.len());
+        // A stream is read on, whatever it held.
+        if given > 0 && checked.rows.num_rows() == 0 && checked.positions.is_empty() {
+            return Err(Error::none_taken(checked.rejected));
+        }
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.queue.jobs.lock().push(Job { push: checked, answer, _room: room });
+        // A task of its own: what was begun for others must not end where this client goes away.
+        let committing = Arc::clone(self);
+        tokio::spawn(async move {
+            let turn = Arc::clone(&committing.queue.turn).lock_owned().await;
+            let jobs = std::mem::take(&mut *committing.queue.jobs.lock());
+            // Whoever had the turn before has often taken this push along.
+            if !jobs.is_empty() {
+                tokio::task::spawn_blocking(move || {
+                    group::commit(&committing, jobs);
+                    drop(turn);
+                });
+            }
+        });
+        let reply = answered.await.map_err(|error| Error::internal("committing pushed rows", error))??;
+        timer.observe_duration();
+        metrics().count_pushed(&name, "accepted", reply.accepted);
+        metrics().count_pushed(&name, "repeated", reply.repeated);
+        Ok(reply)
+    }
+
+    /// Whether pushes can be taken here at all.
+    pub fn check(&self) -> Result<()> {
+        Ok(self.log.check()?)
+    }
+
+    /// How far a part of a source's stream is read.
+    pub fn position(&self, source: &str, part: &str) -> Result<Option<Vec<u8>>> {
+        repeats::position(&self.log, source, part)
+    }
+
+    /// Whether the stream of `source` is this server's to read, for so long.
+    pub async fn lease(&self, source: &str, time: Duration) -> Result<bool> {
+        Ok(self.log.lease(source, time).await?)
+    }
+
+    fn writer<'a>(&'a self, source: &'a Source, view: &'a ViewPlan) -> ViewWriter<'a> {
+        ViewWriter { history: &self.history, head: &self.head, source, view }
+    }
+
+    pub(crate) fn tail(&self) -> Tail<'_> {
+        Tail { history: &self.history, log: &self.log, turns: &self.turns }
+    }
+
+    /// Writes the rows pushed to `source` that are in no file yet into one, unless the head is being made.
+    pub fn seal(&self, source: &str) {
+        self.tail().seal(source);
+    }
+}
+
+/// The source that takes pushes under this name.
+pub fn source<'a>(live: &'a Deployment, name: &str) -> Result<&'a Source> {
+    let sources = &live.compiled.catalog.definitions.sources;
+    let source = sources.get(name).ok_or_else(|| {
+        let known = suggest(name, sources.values().filter(|source| source.push).map(|s| s.name.as_str()));
+        Error::not_found(format!("unknown source `{name}`; {known}"))
+    })?;
+    if source.push {
+        return Ok(source);
+    }
+    Err(Error::refused(format!(
+        "source `{name}` takes no pushed rows; give it `push: true` ({}:{}) and apply",
+        source.loc.file, source.loc.line
+    )))
+}

@@ -1,0 +1,358 @@
+//! What do pushes that come together change, in one step?
+//!
+//! Rows get their numbers, and with them their place in the order of arrival. What they change is written at once: the
+//! tail of history, the latest rows, the tiles, and what tells a repetition when it comes. Where a source has an
+//! `event_id`, an event may be one that the tiles hold already. One that was pushed before with the same content is
+//! dropped. One with another content, or one that a file may hold, cannot be added: the tiles of its key are rebuilt
+//! from history, which knows all events.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
+use feature_defs::Source;
+use quern_base::clock::now_us;
+use quern_engine::windows::Windows;
+use quern_features::write::{ViewWriter, newest};
+use quern_store::log::{Log, Logged, Shared};
+use quern_store::rocks::{Commit, Head, Seen, SeenKey};
+use quern_wire::{PushReply, PushTo};
+
+use super::memory::Memory;
+use super::missing::{apply, complete, note_applied};
+use super::order::in_order;
+use super::repeats::{all_known_key, digest, events, position_key, push_key};
+use super::tiles::Rebuild;
+use super::{Job, Position, Push, PushedBatch};
+use crate::error::{Error, Result};
+use crate::live::Deployment;
+
+/// How long a push is known by its idempotency key, and an event by its `event_id`.
+const KNOWN_US: i64 = 86_400_000_000;
+
+/// Commits all jobs and answers them.
+pub(super) fn commit(push: &Arc<Push>, jobs: Vec<Job>) {
+    match together(push, &jobs, now_us()) {
+        Ok(answers) => {
+            for (job, answer) in jobs.into_iter().zip(answers) {
+                // Who has gone away need not know.
+                let _ = job.answer.send(answer);
+            }
+        }
+        Err(error) => {
+            tracing::error!(cause = %error, pushes = jobs.len(), "pushed rows could not be committed");
+            for job in jobs {
+                let _ = job.answer.send(Err(error.again().into()));
+            }
+        }
+    }
+    let sealing = Arc::clone(push);
+    tokio::task::spawn_blocking(move || sealing.tail().seal_large());
+}
+
+fn together(push: &Push, jobs: &[Job], now_us: i64) -> Result<Vec<Result<PushReply>>> {
+    let turn = in_order(&push.turns, &push.live)?;
+    complete(push, &turn)?;
+    let mut memory = Memory::default();
+    let keys = jobs.iter().map(|job| keys(&turn.live, &job.push)).collect::<Result<Vec<_>>>()?.concat();
+    memory.fetch(&push.log, keys, now_us)?;
+    let mut group = Group {
+        push,
+        live: &turn.live,
+        now_us,
+        last: turn.last,
+        memory,
+        commit: Commit::default(),
+        noted: HashMap::new(),
+        arrivals: BTreeMap::new(),
+    };
+    let answers = jobs.iter().map(|job| group.admit(&job.push)).collect();
+    group.write()?;
+    Ok(answers)
+}
+
+/// What a push asks the memory for.
+fn keys(live: &Deployment, push: &PushedBatch) -> Result<Vec<SeenKey>> {
+    let Ok(source) = super::source(live, &push.source) else { return Ok(Vec::new()) };
+    let mut keys: Vec<SeenKey> =
+        push.positions.iter().map(|position| position_key(&source.name, &position.part)).collect();
+    keys.extend(push.idempotency_key.as_ref().map(|key| push_key(&source.name, key)));
+    if !source.event_id.is_empty() && push.rows.num_rows() > 0 {
+        keys.push(all_known_key(&source.name));
+        keys.extend(events(source, &push.rows)?.into_iter().map(|event| event.key));
+    }
+    Ok(keys)
+}
+
+struct Group<'a> {
+    push: &'a Push,
+    live: &'a Deployment,
+    now_us: i64,
+    /// The number of the commit before.
+    last: i64,
+    memory: Memory,
+    commit: Commit,
+    /// What was seen within this group.
+    noted: HashMap<SeenKey, Vec<u8>>,
+    arrivals: BTreeMap<String, Arrivals>,
+}
+
+/// What is noted of what was seen.
+type Notes = Vec<(SeenKey, Seen)>;
+
+/// What comes in for one source.
+#[derive(Default)]
+struct Arrivals {
+    both: Vec<RecordBatch>,
+    online: Vec<RecordBatch>,
+    offline: Vec<RecordBatch>,
+    /// For each row that goes to both, whether its event was pushed before, or may have been so long ago that nobody
+    /// knows.
+    repeats: Vec<bool>,
+    /// What is noted once tiles have been rebuilt.
+    after: Notes,
+}
+
+impl<'a> Group<'a> {
+    /// Takes a push into the group, less what it repeats.
+    fn admit(&mut self, push: &PushedBatch) -> Result<PushReply> {
+        let source = super::source(self.live, &push.source)?;
+        if push.rows.schema_ref() != &self.live.compiled.source_schemas[&source.name] {
+            return Err(Error::unavailable(format!(
+                "the columns of source `{}` changed while the rows waited; push again",
+                source.name
+            )));
+        }
+        for Position { part, from, .. } in &push.positions {
+            if self.seen(&position_key(&source.name, part))? != *from {
+                return Err(Error::refused(format!(
+                    "the stream of source `{}` was read on already",
+                    source.name
+                )));
+            }
+        }
+        let given = push.rows.num_rows();
+        let reply = PushReply { accepted: given, rejected: push.rejected.clone(), ..PushReply::default() };
+        let named = push.idempotency_key.as_ref().map(|key| (key, digest(push)));
+        if let Some((key, digest)) = &named {
+            match self.seen(&push_key(&source.name, key))? {
+                Some(known) if known == *digest => {
+                    return Ok(PushReply { accepted: 0, repeated: given, ..reply });
+                }
+                Some(_) => {
+                    return Err(Error::refused(format!(
+                        "the idempotency key `{key}` was used for other rows; give each push its own"
+                    )));
+                }
+                None => {}
+            }
+        }
+        let reply = self.admit_rows(source, push, reply)?;
+        for Position { part, to, .. } in &push.positions {
+            self.note(position_key(&source.name, part), to.clone(), i64::MAX);
+        }
+        if let Some((key, digest)) = named {
+            self.note(push_key(&source.name, key), digest, self.now_us);
+        }
+        Ok(reply)
+    }
+
+    fn admit_rows(&mut self, source: &Source, push: &PushedBatch, reply: PushReply) -> Result<PushReply> {
+        let mut rows = push.rows.clone();
+        let mut repeats = vec![false; rows.num_rows()];
+        let mut repeated = 0;
+        let mut after = Vec::new();
+        if !source.event_id.is_empty() && rows.num_rows() > 0 {
+            let all_known = self.all_known(source)?;
+            let events = events(source, &rows)?;
+            let keys: Vec<SeenKey> = events.iter().map(|event| event.key.clone()).collect();
+            let stored = self.memory.seen(&self.push.log, &keys, self.now_us)?;
+            let mut keep = vec![true; rows.num_rows()];
+            for (row, (event, stored)) in events.into_iter().zip(stored).enumerate() {
+                let known = self.known(&event.key, stored);
+                // What goes to history alone is not in the tiles, and whoever brings it there does not note it.
+                let content = if push.to.online() { event.content } else { Vec::new() };
+                if known.as_ref() == Some(&content) && push.to.online() {
+                    keep[row] = false;
+                    repeated += 1;
+                    continue;
+                }
+                repeats[row] = known.is_some() || !all_known && event.ts_us < self.now_us - KNOWN_US;
+                let until_us = self.now_us.max(event.ts_us);
+                if repeats[row] {
+                    self.noted.insert(event.key.clone(), content.clone());
+                    after.push((
+                        event.key,
+                        Seen { until_us: until_us.saturating_add(KNOWN_US), value: content },
+                    ));
+                } else {
+                    self.note(event.key, content, until_us);
+                }
+            }
+            rows = filter_record_batch(&rows, &BooleanArray::from(keep.clone()))?;
+            repeats = repeats.into_iter().zip(&keep).filter_map(|(is, keep)| keep.then_some(is)).collect();
+        }
+        let accepted = rows.num_rows();
+        let arrivals = self.arrivals.entry(source.name.clone()).or_default();
+        arrivals.after.extend(after);
+        match push.to {
+            PushTo::OnlineAndOffline => {
+                arrivals.both.push(rows);
+                arrivals.repeats.extend(repeats);
+            }
+            PushTo::Online => arrivals.online.push(rows),
+            PushTo::Offline => arrivals.offline.push(rows),
+        }
+        Ok(PushReply { accepted, repeated, ..reply })
+    }
+
+    /// What is known of `key`.
+    fn seen(&self, key: &SeenKey) -> Result<Option<Vec<u8>>> {
+        let stored = self.memory.seen(&self.push.log, std::slice::from_ref(key), self.now_us)?;
+        Ok(self.known(key, stored.into_iter().next().flatten()))
+    }
+
+    /// What was noted in this group, else what is stored.
+    fn known(&self, key: &SeenKey, stored: Option<Seen>) -> Option<Vec<u8>> {
+        self.noted.get(key).cloned().or(stored.map(|seen| seen.value))
+    }
+
+    fn note(&mut self, key: SeenKey, value: Vec<u8>, from_us: i64) {
+        self.noted.insert(key.clone(), value.clone());
+        self.commit.seen.push((key, Seen { until_us: from_us.saturating_add(KNOWN_US), value }));
+    }
+
+    /// Whether every event that was ever pushed to the source is still known.
+    fn all_known(&mut self, source: &Source) -> Result<bool> {
+        let key = all_known_key(&source.name);
+        if let Some(since) = self.seen(&key)? {
+            let since_us = since.as_slice().try_into().map_or(i64::MIN, i64::from_be_bytes);
+            return Ok(self.now_us - since_us < KNOWN_US);
+        }
+        let is_first = self.push.history.pushed.of(&source.name).is_empty();
+        let since_us = if is_first { self.now_us } else { i64::MIN };
+        self.note(key, since_us.to_be_bytes().to_vec(), i64::MAX);
+        Ok(is_first)
+    }
+
+    /// Writes everything; what is in the stores then is durable.
+    fn write(mut self) -> Result<()> {
+        let mut rebuilds = Vec::new();
+        let mut after = Vec::new();
+        let mut logged = Vec::new();
+        for (name, arrivals) in std::mem::take(&mut self.arrivals) {
+            let schema = &self.live.compiled.source_schemas[&name];
+            let pushed = self.push.history.pushed.of(&name);
+            let first = pushed.end();
+            let rows = concat_batches(schema, arrivals.both.iter().chain(&arrivals.online))?;
+            let kept = concat_batches(schema, arrivals.both.iter().chain(&arrivals.offline))?;
+            let is_new = pushed.is_empty() && self.live.compiled.catalog.definitions.sources[&name].batch.is_none();
+            let source = &self.live.compiled.catalog.definitions.sources[&name];
+            for view in self.live.compiled.views_of(&name) {
+                let writer = self.push.writer(source, view);
+                if rows.num_rows() == 0 {
+                    break;
+                }
+                if self.push.head.watermark(view.id)?.is_none() {
+                    self.push.head.begin(view.id)?;
+                }
+                let Some(windows) = &view.windows else {
+                    newest(view, &rows, first, &mut self.commit.rows)?;
+                    continue;
+                };
+                if is_new && self.push.head.kept(view.id).is_none() {
+                    // All that there will be comes this way.
+                    self.push.head.set_kept(view.id, windows.kept())?;
+                }
+                rebuilds.extend(self.tiles(writer, windows, (&rows, first), &arrivals.repeats)?);
+            }
+            logged.push(Logged {
+                number: self.last + 1,
+                source: name,
+                first,
+                in_head: arrivals.both.iter().map(RecordBatch::num_rows).sum(),
+                history: kept,
+                online: Some(concat_batches(schema, &arrivals.online)?).filter(|rows| rows.num_rows() > 0),
+            });
+            after.extend(arrivals.after);
+        }
+        logged.retain(|logged| logged.history.num_rows() > 0 || logged.online.is_some());
+        match &self.push.log {
+            Log::Local(local) => self.write_here(local, logged, &rebuilds, after),
+            Log::Shared(shared) => self.write_for_all(shared, logged, &rebuilds, after),
+            Log::Nowhere => Ok(self.push.log.check()?),
+        }
+    }
+
+    /// History, head and what was seen in one write.
+    fn write_here(
+        mut self,
+        local: &Head,
+        logged: Vec<Logged>,
+        rebuilds: &[Rebuild<'_>],
+        after: Notes,
+    ) -> Result<()> {
+        let kept = logged.into_iter().filter(|logged| logged.history.num_rows() > 0);
+        self.commit.tail = kept.map(|logged| (logged.source, logged.first, logged.history)).collect();
+        local.commit(&self.commit)?;
+        for (source, _, rows) in self.commit.tail {
+            self.push.history.pushed.append(&source, rows)?;
+        }
+        for rebuild in rebuilds {
+            rebuild.run(&self.live.compiled)?;
+        }
+        if !after.is_empty() {
+            // Not sooner: after a crash in between, the same push must find its tiles wanting.
+            local.commit(&Commit { seen: after, ..Commit::default() })?;
+        }
+        Ok(())
+    }
+
+    /// History and what was seen first: a crash before the head is changed leaves it behind, and whoever commits next
+    /// finds that it is.
+    fn write_for_all(
+        mut self,
+        shared: &Shared,
+        logged: Vec<Logged>,
+        rebuilds: &[Rebuild<'_>],
+        after: Notes,
+    ) -> Result<()> {
+        self.commit.seen.extend(after);
+        if logged.is_empty() && self.commit.seen.is_empty() {
+            return Ok(());
+        }
+        shared.log.commit(self.last, &logged, &self.commit.seen)?;
+        self.push.history.committed(self.last + 1, logged)?;
+        apply(self.push, &self.commit)?;
+        for rebuild in rebuilds {
+            rebuild.run(&self.live.compiled)?;
+        }
+        note_applied(shared, Some(self.last), self.last + 1)
+    }
+
+    /// Adds rows, of which the first has number `first`, to the view's tiles, but for those that may be there: the tiles
+    /// of their keys are to be rebuilt. `repeats` speaks of the first of them, which go into history as well.
+    fn tiles<'v>(
+        &mut self,
+        writer: ViewWriter<'v>,
+        windows: &'v Windows,
+        (rows, first): (&RecordBatch, u64),
+        repeats: &[bool],
+    ) -> Result<Option<Rebuild<'v>>> {
+        let files_us = if repeats.is_empty() { None } else { self.push.head.files_until(writer.view.id)? };
+        let rebuild = RefCell::new(Rebuild::nothing(writer, windows));
+        let is_new = |row: usize, key: &[u8], visible_us: i64| {
+            let may_be_there =
+                repeats.get(row).is_some_and(|is| *is || files_us.is_some_and(|us| visible_us <= us));
+            if may_be_there {
+                rebuild.borrow_mut().add(key, visible_us);
+            }
+            !may_be_there
+        };
+        let made_from = writer.add_events(rows, first, &is_new, &mut self.commit.tiles)?;
+        self.commit.made_from.extend(made_from);
+        Ok(Some(rebuild.into_inner()).filter(|rebuild| !rebuild.is_empty()))
+    }
+}

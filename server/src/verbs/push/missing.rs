@@ -1,0 +1,164 @@
+//! What is in the log and not in the head, because a server ended in between?
+//!
+//! The head notes the last commit that is in it whole. Rows are brought in again, which changes nothing where they are in
+//! already. Tiles cannot take an event twice: those of its key are rebuilt from history, which has each event once, and
+//! then take in what is for the head alone. So all of this may be repeated, and be cut short, as often as it likes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use quern_base::clock::now_us;
+use quern_base::tasks::Task;
+use quern_features::Compiled;
+use quern_features::write::{keys_of, newest};
+use quern_store::history::canonical;
+use quern_store::log::{Logged, PAGE, Shared};
+use quern_store::rocks::{Commit, Rows};
+
+use super::Push;
+use super::order::{InOrder, in_order};
+use super::tiles::Rebuild;
+use crate::error::{Error, Result};
+
+/// How often it is looked whether the head is behind, and how often what was seen is forgotten.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+
+/// Brings in what the head lacks of everything up to the last commit.
+pub(super) fn complete(push: &Push, InOrder { live, last, .. }: &InOrder<'_>) -> Result<()> {
+    let Some(shared) = push.log.shared() else { return Ok(()) };
+    let last = *last;
+    // Another server may have noted more as kept.
+    shared.head.reread_kept()?;
+    push.history.refresh_to(last)?;
+    let Some(applied) = shared.head.applied()? else {
+        // A head that is new, or was lost: what came before is materialize's to bring in.
+        return note_applied(shared, None, last);
+    };
+    if applied > last {
+        tracing::error!(
+            applied,
+            last,
+            "the head is ahead of the log of pushed rows: was PostgreSQL restored from a backup?"
+        );
+        return note_applied(shared, Some(applied), last);
+    }
+    if applied < last {
+        tracing::info!(commits = last - applied, "pushed rows that a server left behind are brought in");
+    }
+    let mut from = applied;
+    while from < last {
+        let to = last.min(from.saturating_add(PAGE));
+        let missing = shared.log.after(from)?;
+        missing.iter().try_for_each(|logged| bring_in(push, &live.compiled, logged))?;
+        // Last: tiles that are rebuilt know nothing of what is not in history.
+        missing.iter().try_for_each(|logged| bring_in_online(push, &live.compiled, logged))?;
+        note_applied(shared, Some(from), to)?;
+        from = to;
+    }
+    Ok(())
+}
+
+/// Changes a shared head as `commit` says.
+pub(super) fn apply(push: &Push, commit: &Commit) -> Result<()> {
+    if !commit.rows.is_empty() {
+        push.head.upsert(&commit.rows)?;
+    }
+    if commit.tiles.is_empty() {
+        return Ok(());
+    }
+    let made_from: Vec<Option<&[u8]>> = commit.made_from.iter().map(Option::as_deref).collect();
+    Ok(quern_features::write::windows::put(&push.head, &commit.tiles, &made_from)?)
+}
+
+/// Notes that everything up to commit `to` is in the head, where everything up to `from` was.
+pub(super) fn note_applied(shared: &Shared, from: Option<i64>, to: i64) -> Result<()> {
+    if from == Some(to) || shared.head.set_applied(from, to)? {
+        return Ok(());
+    }
+    Err(Error::unavailable("the head changed in between; push again"))
+}
+
+impl Push {
+    /// Brings in, while the result lives, what other servers or this one left behind, and forgets what need not be known
+    /// any more; none where a group of pushes is one write.
+    pub fn complete(self: &Arc<Self>) -> Option<Task> {
+        let push = Arc::clone(self);
+        self.log.shared().is_some().then(|| {
+            Task::spawn(async move {
+                let (mut behind, mut next) = (None, Instant::now() + FORGET_EVERY);
+                loop {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    let (forgets, push) = (Instant::now() >= next, Arc::clone(&push));
+                    if forgets {
+                        next = Instant::now() + FORGET_EVERY;
+                    }
+                    let looking = tokio::task::spawn_blocking(move || push.look_after_log(behind, forgets));
+                    // Where PostgreSQL or Redis is away, others say so.
+                    behind = looking.await.ok().and_then(Result::ok).flatten();
+                }
+            })
+        })
+    }
+
+    /// Where the head is behind, as it was the last time, brings in what it lacks. Gives how far it is, if it is behind.
+    fn look_after_log(&self, behind: Option<i64>, forgets: bool) -> Result<Option<i64>> {
+        let Some(shared) = self.log.shared() else { return Ok(None) };
+        if forgets {
+            shared.log.forget(now_us())?;
+        }
+        self.history.refresh_all()?;
+        // What others pushed comes into the tail here as well.
+        self.tail().seal_large();
+        let last = shared.log.state()?.commits;
+        let applied = shared.head.applied()?.filter(|applied| *applied < last);
+        // A commit that is under way is behind for a moment.
+        if applied.is_none() || applied != behind {
+            return Ok(applied);
+        }
+        complete(self, &in_order(&self.turns, &self.live)?)?;
+        Ok(None)
+    }
+}
+
+fn bring_in(push: &Push, live: &Compiled, logged: &Logged) -> Result<()> {
+    let Some(schema) = live.source_schemas.get(&logged.source) else { return Ok(()) };
+    let canonical = |rows: &RecordBatch| canonical(rows, schema);
+    let mut parts = vec![canonical(&logged.history.slice(0, logged.in_head))?];
+    parts.extend(logged.online.as_ref().map(canonical).transpose()?);
+    let rows = concat_batches(schema, &parts)?;
+    if rows.num_rows() == 0 {
+        return Ok(());
+    }
+    for view in live.views_of(&logged.source) {
+        let Some(windows) = &view.windows else {
+            let mut latest = Rows::default();
+            newest(view, &rows, logged.first, &mut latest)?;
+            push.head.upsert(&latest)?;
+            continue;
+        };
+        let mut rebuild = Rebuild::nothing(push.writer(live.source(view), view), windows);
+        keys_of(view, &rows, &mut |key, visible_us| rebuild.add(key, visible_us))?;
+        if !rebuild.is_empty() {
+            rebuild.run(live)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds what is for the head alone to tiles that lack it.
+fn bring_in_online(push: &Push, live: &Compiled, logged: &Logged) -> Result<()> {
+    let (Some(schema), Some(online)) = (live.source_schemas.get(&logged.source), &logged.online) else {
+        return Ok(());
+    };
+    let online = canonical(online, schema)?;
+    for view in live.views_of(&logged.source) {
+        let (mut commit, takes_all) = (Commit::default(), |_: usize, _: &[u8], _: i64| true);
+        let writer = push.writer(live.source(view), view);
+        commit.made_from = writer.add_events(&online, logged.first, &takes_all, &mut commit.tiles)?;
+        apply(push, &commit)?;
+    }
+    Ok(())
+}

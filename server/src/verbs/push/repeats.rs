@@ -1,0 +1,96 @@
+//! How is a row, a push or a place in a stream known when it comes again?
+//!
+//! By a key and a value in what was seen (`store/rocks/tail.rs`, `store/log.rs`). The first byte of a key says of what it is: 0 an event, by
+//! its `event_id` and time; 1 a push, by its idempotency key; 2 since when events are noted; 3 a part of a stream.
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Schema, TimestampMicrosecondType};
+use feature_defs::Source;
+use quern_engine::row::{RowCodec, RowEncoder, RowTimes};
+use quern_engine::schema::quern_type;
+use sha2::{Digest, Sha256};
+
+use super::PushedBatch;
+use crate::error::Result;
+use quern_store::log::Log;
+use quern_store::rocks::SeenKey;
+
+/// A push, by its idempotency key.
+pub(super) fn push_key(source: &str, key: &str) -> SeenKey {
+    SeenKey::new(source, &[&[1], key.as_bytes()].concat())
+}
+
+/// Since when every event of the source is noted.
+pub(super) fn all_known_key(source: &str) -> SeenKey {
+    SeenKey::new(source, &[2])
+}
+
+/// A part of the source's stream.
+pub(super) fn position_key(source: &str, part: &str) -> SeenKey {
+    SeenKey::new(source, &[&[3], part.as_bytes()].concat())
+}
+
+/// How far a part of a source's stream is read.
+pub(super) fn position(log: &Log, source: &str, part: &str) -> Result<Option<Vec<u8>>> {
+    let seen = log.seen(&[position_key(source, part)], i64::MIN)?;
+    Ok(seen.into_iter().next().flatten().map(|seen| seen.value))
+}
+
+/// A row as an event: what names it, and what it says.
+pub(super) struct Event {
+    pub(super) key: SeenKey,
+    pub(super) content: Vec<u8>,
+    pub(super) ts_us: i64,
+}
+
+/// The rows as events.
+pub(super) fn events(source: &Source, rows: &RecordBatch) -> Result<Vec<Event>> {
+    let is_name = |name: &String| source.event_id.contains(name) || *name == source.event_timestamp;
+    let (names, all) = (RowBytes::new(rows, is_name)?, RowBytes::new(rows, |_| true)?);
+    let times = rows.column_by_name(&source.event_timestamp);
+    let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+    let event = |row| {
+        let mut key = vec![0];
+        names.write(row, &mut key);
+        let mut content = Vec::new();
+        all.write(row, &mut content);
+        Event {
+            key: SeenKey::new(&source.name, &key),
+            content: Sha256::digest(&content)[..16].to_vec(),
+            ts_us: times.map_or(0, |times| times.value(row)),
+        }
+    };
+    Ok((0..rows.num_rows()).map(event).collect())
+}
+
+/// Names the rows of a push and where they go.
+pub(super) fn digest(push: &PushedBatch) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    digest.update([push.to as u8]);
+    if let Ok(all) = RowBytes::new(&push.rows, |_| true) {
+        let mut bytes = Vec::new();
+        (0..push.rows.num_rows()).for_each(|row| all.write(row, &mut bytes));
+        digest.update(&bytes);
+    }
+    digest.finalize()[..16].to_vec()
+}
+
+/// Rows as bytes: the columns of the language's types, as they are stored.
+struct RowBytes(RowEncoder);
+
+impl RowBytes {
+    fn new(rows: &RecordBatch, wanted: impl Fn(&String) -> bool) -> Result<RowBytes> {
+        let fields = rows.schema_ref().fields().iter().zip(rows.columns());
+        let (fields, columns): (Vec<_>, Vec<_>) = fields
+            .filter(|(field, _)| wanted(field.name()) && quern_type(field.data_type()).is_some())
+            .map(|(field, column)| (Arc::clone(field), Arc::clone(column)))
+            .unzip();
+        Ok(RowBytes(RowCodec::new(&Arc::new(Schema::new(fields)))?.encoder(&columns)))
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) {
+        self.0.encode(RowTimes::default(), row, out);
+    }
+}

@@ -1,0 +1,145 @@
+//! Which rows would the model have seen? A spine goes in, its training set comes out, row for row.
+//!
+//! Held in memory: the spine, and of each view the distinct rows that the spine found. The training set itself is
+//! made batch by batch as it is taken.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Schema, SchemaRef};
+use feature_defs::suggest;
+use quern_engine::ServicePlan;
+use quern_features::past::{Columns, Past, Rule};
+use quern_store::history::History;
+use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
+use quern_wire::TrainingSetCommand;
+
+use crate::error::{Error, Result};
+use crate::live::Deployment;
+
+/// Rows in each batch of a training set.
+const BATCH_ROWS: usize = 32_768;
+
+/// A training set, batch by batch: the spine's columns in its order, then the service's outputs.
+pub struct TrainingSet {
+    plan: Layout,
+    spine: RecordBatch,
+    past: Past,
+    next: usize,
+}
+
+/// How a training set's columns come from a spine and a service; known before the first row is.
+pub struct Layout {
+    /// The training set's schema.
+    pub schema: SchemaRef,
+    service: Arc<ServicePlan>,
+    spine: Columns,
+    columns: Vec<Column>,
+}
+
+enum Column {
+    Spine(usize),
+    Input(usize),
+    Time,
+    Output(usize),
+}
+
+impl Layout {
+    /// Fits `spine` to `service`; what is missing, of a wrong type or named twice is an error.
+    pub fn new(service: &Arc<ServicePlan>, spine: &Schema) -> Result<Layout> {
+        let found = Columns::find(service.as_ref().into(), "spine", spine, true)?;
+        let (mut fields, mut columns) = (Vec::new(), Vec::new());
+        for (place, field) in spine.fields().iter().enumerate() {
+            if let Some(input) = found.inputs.iter().position(|input| *input == place) {
+                fields.push(service.inputs.fields()[input].clone());
+                columns.push(Column::Input(input));
+            } else if found.time == Some(place) {
+                fields.push(Arc::new(arrow::datatypes::Field::new(EVENT_TIMESTAMP, timestamp(), true)));
+                columns.push(Column::Time);
+            } else {
+                fields.push(field.clone());
+                columns.push(Column::Spine(place));
+            }
+        }
+        for (output, field) in service.outputs.fields().iter().enumerate() {
+            if matches!(service.origins[output], quern_engine::Origin::Input(_)) {
+                continue;
+            }
+            if spine.index_of(field.name()).is_ok() {
+                return Err(Error::invalid(format!(
+                    "the spine's column `{0}` and an output of feature service `{1}` share a name; rename or drop the \
+                     spine's column",
+                    field.name(),
+                    service.name
+                )));
+            }
+            fields.push(field.clone());
+            columns.push(Column::Output(output));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Layout { schema, service: Arc::clone(service), spine: found, columns })
+    }
+}
+
+/// The service that `request` names.
+pub fn service<'a>(live: &'a Deployment, request: &TrainingSetCommand) -> Result<&'a Arc<ServicePlan>> {
+    let services = &live.compiled.catalog.services;
+    services.get(&request.feature_service).ok_or_else(|| {
+        let help = suggest(&request.feature_service, services.keys().map(String::as_str));
+        Error::not_found(format!("unknown feature service `{}`; {help}", request.feature_service))
+    })
+}
+
+/// Makes training sets.
+#[derive(Clone)]
+pub struct Train {
+    pub(crate) history: Arc<History>,
+}
+
+impl Train {
+/// Makes the training set of a spine. Reads history: call it where blocking is allowed.
+pub fn training_set(
+    &self,
+    live: &Deployment,
+    request: &TrainingSetCommand,
+    spine_schema: &SchemaRef,
+    spine: &[RecordBatch],
+) -> Result<TrainingSet> {
+    let plan = Layout::new(service(live, request)?, spine_schema)?;
+    let spine = concat_batches(spine_schema, spine)?;
+    let asked = (plan.spine.inputs(&spine)?, plan.spine.times(&spine)?);
+    let rule = Rule { as_known: request.as_known, expired: false };
+    let past = Past::ask((&self.history, &live.compiled), &plan.service, asked, rule)?;
+    Ok(TrainingSet { plan, spine, past, next: 0 })
+}
+}
+
+impl TrainingSet {
+    /// Its schema, known before the first batch.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.plan.schema
+    }
+
+    fn batch(&self, start: usize, rows: usize) -> Result<RecordBatch> {
+        let outputs = self.past.vectors(start..start + rows)?;
+        let columns = self.plan.columns.iter().map(|column| match column {
+            Column::Spine(place) => self.spine.column(*place).slice(start, rows),
+            Column::Input(place) => self.past.inputs.column(*place).slice(start, rows),
+            Column::Time => self.past.times.slice(start, rows),
+            Column::Output(place) => outputs.column(*place).clone(),
+        });
+        Ok(RecordBatch::try_new(Arc::clone(&self.plan.schema), columns.collect())?)
+    }
+}
+
+impl Iterator for TrainingSet {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.next;
+        let rows = BATCH_ROWS.min(self.spine.num_rows() - start);
+        self.next += rows;
+        (rows > 0).then(|| self.batch(start, rows))
+    }
+}

@@ -1,0 +1,291 @@
+//! Did models see what training would have shown them? Logged vectors are computed once more, from history as of their
+//! query times, by the code that makes training sets, and compared bit for bit.
+//!
+//! Where a value differs, the log says why ([`causes`]): it holds what each look-up found, and which definitions were
+//! live.
+
+mod causes;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator};
+use arrow::compute::{SortOptions, concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
+use feature_defs::suggest;
+use quern_engine::ServicePlan;
+use quern_features::past::{Past, Rule};
+use quern_store::history::History;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+pub use self::causes::Cause;
+use self::causes::Causes;
+use crate::live::Deployment;
+use crate::logged::read::column;
+use crate::logged::rows::Fingerprint;
+use crate::logged::{Between, PredictionLog};
+
+/// Rows that history is asked about together: it is read once for all of them.
+const ROWS: usize = 1 << 17;
+
+/// Which logged predictions to verify.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct VerifyRequest {
+    /// Of this model; else of all that have a log.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// That arrived at this time (µs) or later.
+    #[serde(default)]
+    pub from_us: Option<i64>,
+    /// That arrived before this time (µs).
+    #[serde(default)]
+    pub to_us: Option<i64>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Model by model.
+    pub models: Vec<ModelReport>,
+}
+
+/// What came of one model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelReport {
+    /// The model.
+    pub model: String,
+    /// Logged predictions whose vectors were computed again.
+    pub rows: u64,
+    /// Those in which a feature differs.
+    pub rows_differ: u64,
+    /// Logged predictions whose vectors could not be computed again, by cause.
+    pub not_compared: BTreeMap<String, u64>,
+    /// Feature by feature.
+    pub features: Vec<FeatureReport>,
+}
+
+/// What came of one feature.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FeatureReport {
+    /// The feature service.
+    pub feature_service: String,
+    /// The feature.
+    pub feature: String,
+    /// How many values were compared.
+    pub rows: u64,
+    /// How many differ.
+    pub differ: u64,
+    /// How many differ by cause.
+    pub causes: BTreeMap<Cause, u64>,
+    /// The first that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Place>,
+}
+
+/// Where a logged prediction is found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The request.
+    pub request_id: String,
+    /// The place in the request.
+    pub row: i64,
+}
+
+impl Report {
+    /// Whether nothing differs.
+    pub fn is_clean(&self) -> bool {
+        self.models.iter().all(|model| model.rows_differ == 0)
+    }
+}
+
+/// Compares what was logged with what history says.
+pub struct Verify {
+    pub(crate) history: Arc<History>,
+    pub(crate) log: Arc<PredictionLog>,
+}
+
+impl Verify {
+/// Verifies what was logged. Reads history: call it where blocking is allowed.
+///
+/// # Errors
+/// A model that is neither live nor logged, files that cannot be read.
+pub fn run(&self, live: &Deployment, request: &VerifyRequest) -> Result<Report> {
+    let logged = self.log.models()?;
+    let models = match &request.model {
+        None => logged,
+        Some(model) if logged.contains(model) || live.models.contains_key(model) => vec![model.clone()],
+        Some(model) => {
+            let known = suggest(model, live.models.keys().map(String::as_str));
+            return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
+        }
+    };
+    let between = Between { from_us: request.from_us, to_us: request.to_us };
+    let reports = models.into_iter().map(|model| {
+        let mut verifying =
+            Verifying { verb: self, live, report: ModelReport { model, ..ModelReport::default() } };
+        verifying.run(between)?;
+        Ok(verifying.report)
+    });
+    Ok(Report { models: reports.collect::<Result<_>>()? })
+}
+}
+
+struct Verifying<'a> {
+    verb: &'a Verify,
+    live: &'a Deployment,
+    report: ModelReport,
+}
+
+impl Verifying<'_> {
+    fn run(&mut self, between: Between) -> Result<()> {
+        let files = self.verb.log.files(&self.report.model, between)?;
+        for files in files.chunk_by(|a, b| a.folder == b.folder) {
+            let (mut held, mut count) = (Vec::new(), 0);
+            for file in files {
+                for rows in self.verb.log.read(file, between)? {
+                    count += rows.num_rows();
+                    held.push(rows);
+                }
+                if count >= ROWS {
+                    self.compare(&std::mem::take(&mut held))?;
+                    count = 0;
+                }
+            }
+            self.compare(&held)?;
+        }
+        Ok(())
+    }
+
+    /// Compares rows of one folder.
+    fn compare(&mut self, rows: &[RecordBatch]) -> Result<()> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        let rows = concat_batches(&first.schema(), rows)?;
+        let versions = column(&rows, "version")?.as_string::<i32>();
+        let times = column(&rows, "event_timestamp")?;
+        let mut by_version: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        let mut brought = 0;
+        for row in 0..rows.num_rows() {
+            if times.is_null(row) {
+                brought += 1;
+            } else {
+                by_version.entry(versions.value(row)).or_default().push(row as u32);
+            }
+        }
+        self.leave_out("the caller brought the vector", brought);
+        for (version, places) in by_version {
+            let Some(live) = self.live.version(&self.report.model, Some(version)) else {
+                self.leave_out(&format!("version `{version}` is not live any more"), places.len());
+                continue;
+            };
+            let count = places.len();
+            let rows = take_record_batch(&rows, &UInt32Array::from(places))?;
+            match inputs(&live.service, &rows)? {
+                Some(inputs) => self.compare_with(&live.service, &rows, inputs)?,
+                None => self.leave_out("the feature service takes other inputs now", count),
+            }
+        }
+        Ok(())
+    }
+
+    fn leave_out(&mut self, cause: &str, rows: usize) {
+        if rows > 0 {
+            *self.report.not_compared.entry(cause.to_owned()).or_default() += rows as u64;
+        }
+    }
+
+    fn compare_with(
+        &mut self,
+        service: &Arc<ServicePlan>,
+        rows: &RecordBatch,
+        inputs: RecordBatch,
+    ) -> Result<()> {
+        let asked = (inputs, Arc::clone(column(rows, "event_timestamp")?));
+        let rule = Rule { as_known: false, expired: true };
+        let past = Past::ask((&self.verb.history, &self.live.compiled), service, asked, rule)?;
+        let found = past.found(0..rows.num_rows())?;
+        let vectors = past.finish(0..rows.num_rows(), &found)?;
+        let causes = Causes::new(service, &Fingerprint::of(self.live, service), rows, &found)?;
+        let logged = column(rows, "features")?.as_struct();
+        let mut differs = vec![false; rows.num_rows()];
+        for (output, field) in service.outputs.fields().iter().enumerate() {
+            let Some(then) = logged.column_by_name(field.name()) else { continue };
+            if then.data_type() != field.data_type() {
+                continue;
+            }
+            let is_equal = equal(then, vectors.column(output))?;
+            let mut feature = FeatureReport { rows: rows.num_rows() as u64, ..FeatureReport::default() };
+            for row in (0..rows.num_rows()).filter(|row| !is_equal(*row)) {
+                differs[row] = true;
+                feature.differ += 1;
+                *feature.causes.entry(causes.of(output, row)).or_default() += 1;
+                if feature.first.is_none() {
+                    feature.first = Some(place(rows, row)?);
+                }
+            }
+            self.add(&service.name, field.name(), feature);
+        }
+        self.report.rows += rows.num_rows() as u64;
+        self.report.rows_differ += differs.into_iter().filter(|differs| *differs).count() as u64;
+        Ok(())
+    }
+
+    fn add(&mut self, service: &str, name: &str, more: FeatureReport) {
+        let features = &mut self.report.features;
+        let known =
+            features.iter().position(|known| known.feature_service == service && known.feature == name);
+        let place = known.unwrap_or_else(|| {
+            let (feature_service, feature) = (service.to_owned(), name.to_owned());
+            features.push(FeatureReport { feature_service, feature, ..FeatureReport::default() });
+            features.len() - 1
+        });
+        let sum = &mut features[place];
+        sum.rows += more.rows;
+        sum.differ += more.differ;
+        more.causes.into_iter().for_each(|(cause, count)| *sum.causes.entry(cause).or_default() += count);
+        sum.first = sum.first.take().or(more.first);
+    }
+}
+
+/// What the service takes of logged rows; none where it takes other columns than it did.
+fn inputs(service: &ServicePlan, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+    let logged = rows.column_by_name("inputs").map(|column| column.as_struct());
+    let find = |field: &Arc<arrow::datatypes::Field>| {
+        let column = logged?.column_by_name(field.name())?;
+        (column.data_type() == field.data_type()).then(|| Arc::clone(column))
+    };
+    let Some(columns) = service.inputs.fields().iter().map(find).collect::<Option<Vec<ArrayRef>>>() else {
+        return Ok(None);
+    };
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(Some(RecordBatch::try_new_with_options(Arc::clone(&service.inputs), columns, &options)?))
+}
+
+fn place(rows: &RecordBatch, row: usize) -> Result<Place> {
+    let request_id = column(rows, "request_id")?.as_string::<i32>().value(row).to_owned();
+    Ok(Place { request_id, row: column(rows, "row")?.as_primitive::<Int64Type>().value(row) })
+}
+
+/// Whether two columns of one type have the same bits in a row; one NaN is like another.
+fn equal<'a>(a: &'a ArrayRef, b: &'a ArrayRef) -> Result<Box<dyn Fn(usize) -> bool + 'a>> {
+    macro_rules! floats {
+        ($type:ty) => {{
+            let (x, y) = (a.as_primitive::<$type>(), b.as_primitive::<$type>());
+            Ok(Box::new(move |row| match (x.is_null(row), y.is_null(row)) {
+                (false, false) => {
+                    let (x, y) = (x.value(row), y.value(row));
+                    x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan()
+                }
+                (x, y) => x == y,
+            }))
+        }};
+    }
+    match a.data_type() {
+        DataType::Float32 => floats!(Float32Type),
+        DataType::Float64 => floats!(Float64Type),
+        _ => {
+            let compare = make_comparator(a, b, SortOptions::default())?;
+            Ok(Box::new(move |row| compare(row, row).is_eq()))
+        }
+    }
+}

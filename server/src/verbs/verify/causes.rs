@@ -1,0 +1,116 @@
+//! Why does a value differ from what was served?
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::TimestampMicrosecondType;
+use quern_engine::{Found, Origin, ServicePlan, Status};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::logged::read::column;
+use crate::logged::rows::{Fingerprint, lookup_names};
+
+/// Why a value differs, the plainest first: where several hold, the first of them is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The feature view, its source or the feature service is defined otherwise now.
+    ChangedDefinition,
+    /// The online store did not answer, and a default stood in.
+    Unavailable,
+    /// A row that served is in history no more, or never was: it was pushed to the head alone, or its file is gone.
+    NotInHistory,
+    /// History holds a row, visible at the query time, that was not in the head then.
+    LateData,
+}
+
+impl Cause {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::ChangedDefinition => "changed definition",
+            Cause::Unavailable => "store unavailable",
+            Cause::NotInHistory => "not in history",
+            Cause::LateData => "late data",
+        }
+    }
+}
+
+/// For each look-up, row by row, how its answer of today differs from the logged one.
+pub(super) struct Causes<'a> {
+    service: &'a ServicePlan,
+    lookups: Vec<Vec<Option<Cause>>>,
+    is_changed: Vec<bool>,
+}
+
+impl<'a> Causes<'a> {
+    pub(super) fn new(
+        service: &'a ServicePlan,
+        now: &Fingerprint,
+        rows: &RecordBatch,
+        found: &[Found],
+    ) -> Result<Causes<'a>> {
+        let definitions = column(rows, "definitions")?.as_string::<i32>();
+        let mut read: HashMap<&str, Fingerprint> = HashMap::new();
+        for row in 0..rows.num_rows() {
+            let text = definitions.value(row);
+            read.entry(text).or_insert_with(|| serde_json::from_str(text).unwrap_or_default());
+        }
+        let then = |row: usize| &read[definitions.value(row)];
+        let mut lookups = Vec::new();
+        for (name, found) in lookup_names(service).iter().zip(found) {
+            let logged = Logged::of(rows, name);
+            let cause = |row: usize| match then(row).views.get(name) == now.views.get(name) {
+                true => {
+                    logged.as_ref().map_or(Some(Cause::ChangedDefinition), |logged| logged.cause(found, row))
+                }
+                false => Some(Cause::ChangedDefinition),
+            };
+            lookups.push((0..rows.num_rows()).map(cause).collect());
+        }
+        let is_changed = (0..rows.num_rows()).map(|row| then(row).service != now.service).collect();
+        Ok(Causes { service, lookups, is_changed })
+    }
+
+    /// Why the value of `output` in `row` differs, given that it does.
+    pub(super) fn of(&self, output: usize, row: usize) -> Cause {
+        // A look-up that found the same row gave another value of it: it was replaced by one that came later.
+        match self.service.origins[output] {
+            Origin::Feature { lookup, .. } => self.lookups[lookup][row].unwrap_or(Cause::LateData),
+            _ if self.is_changed[row] => Cause::ChangedDefinition,
+            _ => self.lookups.iter().filter_map(|causes| causes[row]).min().unwrap_or(Cause::LateData),
+        }
+    }
+}
+
+/// What a look-up found then.
+struct Logged<'a> {
+    states: &'a StringArray,
+    times: &'a TimestampMicrosecondArray,
+}
+
+impl<'a> Logged<'a> {
+    fn of(rows: &'a RecordBatch, name: &str) -> Option<Logged<'a>> {
+        let states = rows.column_by_name("view_statuses")?.as_struct().column_by_name(name)?;
+        let times = rows.column_by_name("view_event_timestamps")?.as_struct().column_by_name(name)?;
+        Some(Logged {
+            states: states.as_string_opt()?,
+            times: times.as_primitive_opt::<TimestampMicrosecondType>()?,
+        })
+    }
+
+    fn cause(&self, now: &Found, row: usize) -> Option<Cause> {
+        if self.states.value(row) == Status::Unavailable.as_str() {
+            return Some(Cause::Unavailable);
+        }
+        let then_us = self.times.is_valid(row).then(|| self.times.value(row));
+        let has_row = now.states[row].has_row();
+        let now_us = has_row.then(|| now.event_timestamps.get(row).copied()).flatten();
+        match now_us.cmp(&then_us) {
+            std::cmp::Ordering::Greater => Some(Cause::LateData),
+            std::cmp::Ordering::Less => Some(Cause::NotInHistory),
+            std::cmp::Ordering::Equal => None,
+        }
+    }
+}

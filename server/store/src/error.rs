@@ -1,0 +1,65 @@
+//! What went wrong with a store?
+
+pub(crate) use quern_base::Kind;
+use quern_engine::EngineError;
+
+quern_base::error_type! {
+    /// Why a store did not do what it was asked for.
+    pub struct Error;
+}
+
+/// The result of asking a store.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Codec { .. } => Error::internal("reading what is stored", error),
+            _ => Error::invalid(error),
+        }
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        Error::internal("computing with Arrow", error)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Error::internal("reading or writing a file", error)
+    }
+}
+
+impl From<rocksdb::Error> for Error {
+    fn from(error: rocksdb::Error) -> Self {
+        Error::internal("the online store", error)
+    }
+}
+
+impl From<parquet::errors::ParquetError> for Error {
+    fn from(error: parquet::errors::ParquetError) -> Self {
+        Error::internal("reading or writing Parquet", error)
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match is_lost(&error) {
+            true => Error::unavailable("the registry does not answer").because(error),
+            false => Error::internal("the registry", error),
+        }
+    }
+}
+
+/// Whether the database was not reached, or went away: nothing is wrong with what it was asked.
+pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
+    use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+    match error {
+        Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => true,
+        // PostgreSQL's classes of errors: connections, and a server that starts or stops.
+        Database(error) => error.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
+        _ => false,
+    }
+}

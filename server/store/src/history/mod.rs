@@ -1,0 +1,426 @@
+//! Which rows does a source's history hold, and how are they read?
+//!
+//! History is files, Parquet or CSV, and what was pushed. A source is opened once ([`History::open`]): its files are listed in the
+//! order their rows count as arrived, and every footer is read and checked. What is open is then read in units,
+//! by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files), `columns`
+//! (which columns, of which types), `parquet`, then `csv` with `cell` (text becomes values), and `pushed` (what came by itself).
+//!
+//! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], and with event
+//! and created timestamps in microseconds, UTC.
+
+mod cell;
+mod columns;
+mod csv;
+mod files;
+mod parquet;
+mod partitions;
+mod pushed;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
+use feature_defs::{DefError, Format, Source};
+use parking_lot::Mutex;
+use quern_engine::asof::Address;
+
+use crate::error::{Error, Result};
+use crate::log::{Logged, SharedLog};
+use csv::CsvFile;
+use files::HistoryFile;
+use parquet::ParquetFile;
+pub use partitions::Partitions;
+pub use pushed::{Pushed, PushedRows, canonical};
+
+/// The number that stands for the file of all pushed rows: they count as arrived after all files.
+pub const PUSHED: u32 = Address::FILES_MAX;
+/// The most rows in one batch.
+pub const BATCH_ROWS_MAX: usize = 16_384;
+/// How many mistakes one error lists.
+const MISTAKES_SHOWN: usize = 20;
+
+/// The files of a repository's sources, and the rows that were pushed to them.
+#[derive(Debug)]
+pub struct History {
+    root: PathBuf,
+    /// What was pushed, as far as this server knows; [`History::refresh`] brings it up to date.
+    pub pushed: Pushed,
+    /// Where servers share a log, of which `pushed` is a copy.
+    copied: Option<Copied>,
+}
+
+/// How far a log that several servers write has been copied.
+#[derive(Debug)]
+struct Copied {
+    log: Arc<SharedLog>,
+    /// Up to which commit the copy has all rows. Held while rows are added to it.
+    until: Mutex<i64>,
+}
+
+impl History {
+    /// The history of the repository in `root`, where relative paths begin.
+    pub fn new(root: PathBuf, pushed: Pushed) -> Self {
+        History { root, pushed, copied: None }
+    }
+
+    /// The same, where `pushed` is this server's copy of `log`.
+    #[must_use]
+    pub fn copied_from(self, log: Arc<SharedLog>) -> Self {
+        History { copied: Some(Copied { log, until: Mutex::new(0) }), ..self }
+    }
+
+    /// Adds what other servers took of `source` to the copy here. Nothing is written to disk.
+    pub fn refresh(&self, source: &Source) -> Result<()> {
+        if source.push { self.refresh_all() } else { Ok(()) }
+    }
+
+    /// Adds what other servers took up to commit `last`.
+    pub fn refresh_to(&self, last: i64) -> Result<()> {
+        match &self.copied {
+            Some(copied) if *copied.until.lock() < last => self.refresh_all(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds what other servers took to the copy here.
+    pub fn refresh_all(&self) -> Result<()> {
+        let Some(Copied { log, until }) = &self.copied else { return Ok(()) };
+        let mut until = until.lock();
+        // At the first time, files may have all there is.
+        let at_least = if *until == 0 { log.state()?.commits } else { 0 };
+        loop {
+            let (found, more) = log.since(*until, &self.pushed.ends())?;
+            let last = found.last().map(|logged| logged.number);
+            for Logged { source, first, history, .. } in found {
+                self.pushed.append_at(&source, first, history)?;
+            }
+            *until = (*until).max(more.or(last).unwrap_or(0));
+            if more.is_none() {
+                *until = (*until).max(at_least);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Adds the rows of commit `number`, which this server has just written, to the copy.
+    pub fn committed(&self, number: i64, rows: Vec<Logged>) -> Result<()> {
+        let Some(Copied { until, .. }) = &self.copied else { return Ok(()) };
+        let mut until = until.lock();
+        for Logged { source, first, history, .. } in rows {
+            if history.num_rows() > 0 {
+                self.pushed.append_at(&source, first, history)?;
+            }
+        }
+        *until = (*until).max(number);
+        Ok(())
+    }
+
+    /// The canonical schema of a source's rows, all columns nullable. Parquet: the columns of the first file by
+    /// name, declared types before the file's own. CSV and sources that are only pushed to: the declared columns.
+    ///
+    /// # Errors
+    ///
+    /// Every column that is missing or of a wrong type, with the file and both types; no or an unreadable file.
+    pub fn schema(&self, source: &Source) -> std::result::Result<SchemaRef, Vec<DefError>> {
+        let Some(batch) = &source.batch else { return columns::declared_schema(source) };
+        let found = files::find(&self.root, source, batch).map_err(|mistake| vec![mistake])?;
+        let unreadable = |error: Error| {
+            let cause = format!("source `{}`: {error}", source.name);
+            vec![
+                DefError::new(&batch.loc, cause)
+                    .with_help("write the file anew, or leave it out of the path"),
+            ]
+        };
+        let Some(first) = found.into_iter().next() else { return columns::declared_schema(source) };
+        match batch.format {
+            Format::Parquet => {
+                let file = ParquetFile::open(first).map_err(unreadable)?;
+                columns::file_schema(source, file.name(), file.fields())
+            }
+            Format::Csv => {
+                let schema = columns::declared_schema(source)?;
+                let header = csv::header(&first, &schema).map_err(unreadable)?;
+                let mistakes = columns::missing(source, &first.name, &header);
+                if mistakes.is_empty() { Ok(schema) } else { Err(mistakes) }
+            }
+        }
+    }
+
+    /// How many files a source has now, and how many bytes they are. What cannot be listed is nothing.
+    pub fn size(&self, source: &Source) -> (usize, u64) {
+        let found = source.batch.as_ref().and_then(|batch| files::find(&self.root, source, batch).ok());
+        let mut found = found.unwrap_or_default();
+        found.extend(self.pushed.of(&source.name).files.iter().map(|pushed| pushed.file.clone()));
+        (found.len(), found.iter().map(HistoryFile::bytes).sum())
+    }
+
+    /// Opens every file of a source for reading `schema`'s columns: what [`History::schema`] gave, or some of it; and
+    /// what was pushed, as of now, at any server.
+    /// Reads Parquet footers; reads CSV files once, to count their rows. A source without files has no units.
+    ///
+    /// # Errors
+    ///
+    /// `Kind::InvalidArgument` with every file that cannot be read, and every column that a file lacks or holds in
+    /// another type.
+    pub fn open(&self, source: &Source, schema: &SchemaRef) -> Result<Scan> {
+        self.refresh(source)?;
+        let mut opening =
+            Opening { source, schema, units: Vec::new(), parts: Vec::new(), mistakes: Vec::new() };
+        if let Some(batch) = &source.batch {
+            let found = files::find(&self.root, source, batch).map_err(|mistake| {
+                let help = mistake.help.map(|help| format!("; {help}")).unwrap_or_default();
+                Error::invalid(mistake.cause + &help)
+            })?;
+            for (number, file) in (0u32..).zip(found) {
+                match batch.format {
+                    Format::Parquet => opening.parquet(Start { file: number, row: 0 }, file),
+                    Format::Csv => opening.csv(number, file),
+                }
+            }
+        }
+        let pushed = self.pushed.of(&source.name);
+        for pushed in &pushed.files {
+            opening.parquet(Start { file: PUSHED, row: pushed.first }, pushed.file.clone());
+        }
+        for segment in &pushed.tail {
+            opening.units.push(Unit {
+                file: PUSHED,
+                first_row: segment.first,
+                rows: segment.rows.num_rows() as u64,
+                times: pushed::times(&segment.rows, &source.event_timestamp),
+                part: opening.parts.len(),
+                row_group: 0,
+            });
+            opening.parts.push(Part::Tail(segment.rows.clone()));
+        }
+        opening.finish()
+    }
+}
+
+/// What has been learnt while the parts of a source are opened one after the other.
+struct Opening<'a> {
+    source: &'a Source,
+    schema: &'a SchemaRef,
+    units: Vec<Unit>,
+    parts: Vec<Part>,
+    mistakes: Vec<String>,
+}
+
+/// Number of a file, and of its first row.
+#[derive(Clone, Copy)]
+struct Start {
+    file: u32,
+    row: u64,
+}
+
+impl Opening<'_> {
+    fn parquet(&mut self, start: Start, file: HistoryFile) {
+        let opened = ParquetFile::open(file)
+            .and_then(|file| Ok((file.row_groups(&self.source.event_timestamp)?, file)));
+        let Some((row_groups, file)) = self.noted(opened) else { return };
+        // What was pushed may be older than a column of today.
+        let is_there =
+            |field: &&Arc<Field>| start.file != PUSHED || file.fields().find(field.name()).is_some();
+        let wanted = Schema::new(self.schema.fields().iter().filter(is_there).cloned().collect::<Fields>());
+        self.mistakes.extend(columns::mismatches(self.source, &wanted, file.name(), file.fields()));
+        let mut first_row = start.row;
+        for (row_group, (rows, times)) in row_groups.into_iter().enumerate() {
+            self.units.push(Unit {
+                file: start.file,
+                first_row,
+                rows,
+                times,
+                part: self.parts.len(),
+                row_group,
+            });
+            first_row += rows;
+        }
+        self.parts.push(Part::Parquet(file));
+    }
+
+    fn csv(&mut self, number: u32, file: HistoryFile) {
+        let header = csv::header(&file, self.schema);
+        let Some(header) = self.noted(header) else { return };
+        let mistakes = columns::mismatches(self.source, self.schema, &file.name, &header);
+        if !mistakes.is_empty() {
+            self.mistakes.extend(mistakes);
+            return;
+        }
+        let Some(file) = self.noted(CsvFile::open(file)) else { return };
+        let (rows, part) = (file.rows(), self.parts.len());
+        self.units.push(Unit { file: number, first_row: 0, rows, times: None, part, row_group: 0 });
+        self.parts.push(Part::Csv(file));
+    }
+
+    fn noted<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.mistakes.push(error.to_string())).ok()
+    }
+
+    fn finish(mut self) -> Result<Scan> {
+        if self.mistakes.is_empty() {
+            return Ok(Scan { units: self.units, schema: Arc::clone(self.schema), parts: self.parts });
+        }
+        let more = self.mistakes.len().saturating_sub(MISTAKES_SHOWN);
+        self.mistakes.truncate(MISTAKES_SHOWN);
+        let more = if more > 0 { format!("\n… and {more} more") } else { String::new() };
+        Err(Error::invalid(self.mistakes.join("\n") + &more))
+    }
+}
+
+/// Rows that are read together: a row group of a Parquet file, a whole CSV file, or a segment of the pushed tail.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    /// Number of its file, in order of arrival; [`PUSHED`] where its rows were pushed.
+    pub file: u32,
+    /// Number of its first row in the file, or among all rows that were pushed.
+    pub first_row: u64,
+    /// How many rows it has; always fewer than 2^32.
+    pub rows: u64,
+    /// Bounds of its event timestamps, in microseconds: none lies outside, none need lie on them. Rows without an
+    /// event timestamp are not counted. Absent where the file does not say.
+    pub times: Option<(i64, i64)>,
+    part: usize,
+    row_group: usize,
+}
+
+impl Unit {
+    /// Whether an event timestamp between `from_us` and `to_us`, both included, may be in it.
+    pub fn may_hold(&self, from_us: i64, to_us: i64) -> bool {
+        self.times.is_none_or(|(first, last)| first <= to_us && from_us <= last)
+    }
+}
+
+/// A source whose files are open for reading: by many threads at once, each opening the file anew.
+#[derive(Debug)]
+pub struct Scan {
+    /// Every unit, in order of arrival.
+    pub units: Vec<Unit>,
+    schema: SchemaRef,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Parquet(ParquetFile),
+    Csv(CsvFile),
+    Tail(RecordBatch),
+}
+
+/// What is read of one unit.
+struct Reading<'a> {
+    /// The columns asked for, in that order; perhaps none.
+    schema: SchemaRef,
+    /// The rows asked for, ascending; absent: all.
+    rows: Option<&'a [u32]>,
+}
+
+impl Scan {
+    /// Reads `columns` of one unit, whole or only `rows` (ascending, relative to the unit), as canonical batches of
+    /// at most [`BATCH_ROWS_MAX`] rows in row order. `visit` gets the offset of each batch's first row within what
+    /// is read; its error ends the reading and is handed on.
+    ///
+    /// # Errors
+    ///
+    /// `Kind::InvalidArgument` naming the file where it is malformed, changed since it was opened, or holds a value
+    /// that its column's type cannot.
+    pub fn read<E: From<Error>>(
+        &self,
+        unit: usize,
+        columns: &[String],
+        rows: Option<&[u32]>,
+        visit: &mut dyn FnMut(usize, RecordBatch) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let mut ended = None;
+        let mut visit = |offset: usize, batch: RecordBatch| {
+            visit(offset, batch).map_err(|error| {
+                ended = Some(error);
+                Error::broken("whoever reads has ended it")
+            })
+        };
+        let read = self.read_unit(unit, columns, rows, &mut visit);
+        ended.map_or_else(|| read.map_err(E::from), Err)
+    }
+
+    fn read_unit(
+        &self,
+        unit: usize,
+        columns: &[String],
+        rows: Option<&[u32]>,
+        visit: &mut dyn FnMut(usize, RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let unit =
+            self.units.get(unit).ok_or_else(|| Error::broken(format!("history has no unit {unit}")))?;
+        let reading = Reading { schema: self.project(columns)?, rows: ascending(rows, unit.rows)? };
+        let count = rows.map_or(unit.rows as usize, <[u32]>::len);
+        let mut offset = 0;
+        let mut pass_on = |batch: RecordBatch| {
+            let at = offset;
+            offset += batch.num_rows();
+            visit(at, batch)
+        };
+        if count == 0 || columns.is_empty() {
+            return counted(count, &reading, &mut pass_on);
+        }
+        match &self.parts[unit.part] {
+            Part::Parquet(file) => file.read(unit, &reading, &mut pass_on)?,
+            Part::Csv(file) => file.read(&reading, &mut pass_on)?,
+            Part::Tail(rows) => pushed::read(rows, &reading, &mut pass_on)?,
+        }
+        if offset != count {
+            let name = self.name(unit);
+            return Err(Error::invalid(format!("`{name}` gave {offset} rows of {count}: it is malformed")));
+        }
+        Ok(())
+    }
+
+    /// The columns that it was opened for.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Name of what a unit is read from, for messages: a file's path, relative to the repository where it lies inside.
+    pub fn name(&self, unit: &Unit) -> &str {
+        match &self.parts[unit.part] {
+            Part::Parquet(file) => file.name(),
+            Part::Csv(file) => file.name(),
+            Part::Tail(_) => "pushed rows",
+        }
+    }
+
+    fn project(&self, columns: &[String]) -> Result<SchemaRef> {
+        let field = |name: &String| {
+            let found = self.schema.fields().find(name).map(|(_, field)| Arc::clone(field));
+            found.ok_or_else(|| Error::broken(format!("column `{name}` was not opened for reading")))
+        };
+        Ok(Arc::new(Schema::new(columns.iter().map(field).collect::<Result<Fields>>()?)))
+    }
+}
+
+/// Batches without columns: only their row counts say something.
+fn counted(
+    count: usize,
+    reading: &Reading<'_>,
+    visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
+) -> Result<()> {
+    let mut left = count;
+    while left > 0 {
+        let rows = left.min(BATCH_ROWS_MAX);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        visit(RecordBatch::try_new_with_options(Arc::clone(&reading.schema), Vec::new(), &options)?)?;
+        left -= rows;
+    }
+    Ok(())
+}
+
+/// Refuses a selection that a decoder would misread.
+fn ascending(rows: Option<&[u32]>, count: u64) -> Result<Option<&[u32]>> {
+    let selected = rows.unwrap_or_default();
+    let is_sorted = selected.is_sorted_by(|a, b| a < b);
+    if !is_sorted || selected.last().is_some_and(|last| u64::from(*last) >= count) {
+        return Err(Error::broken(format!("rows to read must ascend and lie below {count}")));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,209 @@
+//! CSV in, typed rows out.
+
+use expect_test::expect;
+use feature_defs::ScalarType::*;
+
+use super::*;
+
+fn list(item: ScalarType, length: Option<u32>) -> Type {
+    Type::List { item, length }
+}
+
+fn everything() -> Vec<(&'static str, Type)> {
+    let scalars = [Bool, Int32, Int64, Float32, Float64, String, Bytes, Timestamp, Date];
+    let mut columns: Vec<_> = scalars.into_iter().map(|t| (t.name(), scalar(t))).collect();
+    columns.push(("floats", list(Float32, None)));
+    columns.push(("pair", list(Int64, Some(2))));
+    columns
+}
+
+#[test]
+fn every_type_is_read_from_text() {
+    let repository = Repository::csv(&everything());
+    repository.file(
+        "data/a.csv",
+        "bool,int32,int64,float32,float64,string,bytes,timestamp,date,floats,pair,at\n\
+         true,-7,9223372036854775807,0.1,1e-3,\"a, \"\"b\"\"\",3q2+7w==,2013-01-31T09:26:56.123456Z,2013-01-31,\"[1, 2.5, null]\",\"[1,2]\",2013-01-01\n\
+         F, 7.0 ,+1,NaN,-inf, kept ,3q2+7w,1969-12-31 23:59:59.9999999,1900-02-28,[],\"[ 3 , 4 ]\",2013-01-01 05:00:00-05:00\n\
+         ,,,,,,,,,,,2013-07-01 00:00:00 America/New_York\n",
+    );
+    expect![[r#"
+        at: Timestamp(µs, "UTC")
+        bool: Boolean
+        int32: Int32
+        int64: Int64
+        float32: Float32
+        float64: Float64
+        string: Utf8
+        bytes: Binary
+        timestamp: Timestamp(µs, "UTC")
+        date: Date32
+        floats: List(Float32)
+        pair: FixedSizeList(2 x Int64)
+    "#]]
+    .assert_eq(&describe(&repository.schema()));
+    expect![[r#"
+        +----------------------+-------+-------+---------------------+---------+---------+--------+----------+-----------------------------+------------+--------------+--------+
+        | at                   | bool  | int32 | int64               | float32 | float64 | string | bytes    | timestamp                   | date       | floats       | pair   |
+        +----------------------+-------+-------+---------------------+---------+---------+--------+----------+-----------------------------+------------+--------------+--------+
+        | 2013-01-01T00:00:00Z | true  | -7    | 9223372036854775807 | 0.1     | 0.001   | a, "b" | deadbeef | 2013-01-31T09:26:56.123456Z | 2013-01-31 | [1.0, 2.5, ] | [1, 2] |
+        | 2013-01-01T10:00:00Z | false | 7     | 1                   | NaN     | -inf    |  kept  | deadbeef | 1969-12-31T23:59:59.999999Z | 1900-02-28 | []           | [3, 4] |
+        | 2013-07-01T04:00:00Z |       |       |                     |         |         |        |          |                             |            |              |        |
+        +----------------------+-------+-------+---------------------+---------+---------+--------+----------+-----------------------------+------------+--------------+--------+"#]].assert_eq(&table(&all(&repository.open().unwrap()).unwrap()));
+}
+
+#[test]
+fn columns_go_by_name_and_what_is_not_declared_is_skipped() {
+    let repository = Repository::csv(&[("n", scalar(Int64)), ("word", scalar(String))]);
+    repository.file(
+        "data/a.csv",
+        "\u{feff}word,extra, n ,at\r\n\"one\nline\",\"not, \"\"read\"\"\",1,2013-01-01\r\n",
+    );
+    repository.file("data/b.csv", "at,n,word\n\n2013-01-02,2,two\n\n2013-01-03,3,\"\"");
+    let scan = repository.open().unwrap();
+    assert_eq!(scan.units.iter().map(|unit| unit.rows).collect::<Vec<_>>(), [1, 2]);
+    expect![[r#"
+        +------+---+
+        | word | n |
+        +------+---+
+        | one  | 1 |
+        | line |   |
+        +------+---+"#]]
+    .assert_eq(&table(&read(&scan, 0, &["word", "n"], None).unwrap()));
+    expect![[r#"
+        +---+------+----------------------+
+        | n | word | at                   |
+        +---+------+----------------------+
+        | 2 | two  | 2013-01-02T00:00:00Z |
+        | 3 |      | 2013-01-03T00:00:00Z |
+        +---+------+----------------------+"#]]
+    .assert_eq(&table(&read(&scan, 1, &["n", "word", "at"], None).unwrap()));
+    expect![[r#"
+        +---+
+        | n |
+        +---+
+        | 3 |
+        +---+"#]]
+    .assert_eq(&table(&read(&scan, 1, &["n"], Some(&[1])).unwrap()));
+}
+
+#[test]
+fn a_bad_cell_is_named_with_its_place() {
+    let bad = [
+        ("bool", "yes"),
+        ("int32", "2147483648"),
+        ("int64", "1.5"),
+        ("float32", "1e39"),
+        ("float64", "1,5"),
+        ("bytes", "a b"),
+        ("timestamp", "1357034400"),
+        ("timestamp", "2013-02-29T00:00:00Z"),
+        ("timestamp", "2013-03-10 02:30:00 America/New_York"),
+        ("date", "2013-1-5"),
+        ("date", "2013-01-31T00:00:00"),
+        ("floats", "1, 2"),
+        ("floats", "[1,,2]"),
+        ("pair", "[1, 2, 3]"),
+    ];
+    let mut seen = std::string::String::new();
+    for (column, text) in bad {
+        let dtype = everything().into_iter().find(|(name, _)| *name == column).unwrap().1;
+        let repository = Repository::csv(&[(column, dtype)]);
+        // Blank lines, and line ends inside quotes, count as lines all the same.
+        repository
+            .file("data/a.csv", format!("at,note,{column}\r\n\r\n,\"two\nlines\",\r\n,,\"{text}\"\r\n"));
+        seen += &(repository.error() + "\n");
+    }
+    expect![[r#"
+        `data/a.csv`, line 5, column `bool`: `yes` is not of type bool, such as true
+        `data/a.csv`, line 5, column `int32`: `2147483648` is not of type int32, such as -7
+        `data/a.csv`, line 5, column `int64`: `1.5` is not of type int64, such as -7
+        `data/a.csv`, line 5, column `float32`: `1e39` is not of type float32, such as -1.5e3
+        `data/a.csv`, line 5, column `float64`: `1,5` is not of type float64, such as -1.5e3
+        `data/a.csv`, line 5, column `bytes`: `a b` is not of type bytes, such as 3q2+7w== (base64)
+        `data/a.csv`, line 5, column `timestamp`: `1357034400` is not of type timestamp, such as 2013-01-31T09:26:56.5Z
+        `data/a.csv`, line 5, column `timestamp`: `2013-02-29T00:00:00Z` is not of type timestamp, such as 2013-01-31T09:26:56.5Z
+        `data/a.csv`, line 5, column `timestamp`: `2013-03-10 02:30:00 America/New_York` is not of type timestamp, such as 2013-01-31T09:26:56.5Z
+        `data/a.csv`, line 5, column `date`: `2013-1-5` is not of type date, such as 2013-01-31
+        `data/a.csv`, line 5, column `date`: `2013-01-31T00:00:00` is not of type date, such as 2013-01-31
+        `data/a.csv`, line 5, column `floats`: `1, 2` is not of type list<float32>, such as [1, 2, null]
+        `data/a.csv`, line 5, column `floats`: `[1,,2]` is not of type list<float32>, such as [1, 2, null]
+        `data/a.csv`, line 5, column `pair`: `[1, 2, 3]` is not of type list<int64, 2>, such as [1, 2, null]
+    "#]].assert_eq(&seen);
+}
+
+#[test]
+fn files_that_are_no_such_table_are_refused() {
+    let cases: [(&str, &[u8]); 6] = [
+        ("empty", b""),
+        ("short", b"at,n\n2013-01-01,1\n\n2013-01-01\n"),
+        ("twice", b"at,n,n\n2013-01-01,1,2\n"),
+        ("latin", b"at,n\n2013-01-01,Zo\xeb\n"),
+        ("header", b"at,n,Zo\xeb\n"),
+        ("lacks", b"at,m\n"),
+    ];
+    let mut seen = std::string::String::new();
+    for (name, bytes) in cases {
+        let repository = Repository::csv(&[("n", scalar(String))]);
+        repository.file(&format!("data/{name}.csv"), bytes);
+        seen += &match repository.history().schema(&repository.source) {
+            Ok(_) => repository.error() + "\n",
+            Err(_) => repository.mistakes(),
+        };
+    }
+    expect![[r#"
+        events.yaml:3:5: source `events`: `data/empty.csv` cannot be read: it is empty; a CSV file begins with a line of column names
+          help: write the file anew, or leave it out of the path
+        `data/short.csv` cannot be read: line 4 has 1 cells and the header 2; is a quote not closed?
+        events.yaml:3:5: source `events`: `data/twice.csv` cannot be read: its header names column `n` twice
+          help: write the file anew, or leave it out of the path
+        `data/latin.csv`, line 2, column `n`: `Zo�` is not of type string: it is not UTF-8
+        events.yaml:3:5: source `events`: `data/header.csv` cannot be read: its header is not UTF-8
+          help: write the file anew, or leave it out of the path
+        events.yaml:11:5: source `events`: `data/lacks.csv` has no column `n`
+          help: did you mean `m`? known: at, m
+    "#]].assert_eq(&seen);
+}
+
+#[test]
+fn a_quote_that_is_never_closed_does_not_fill_the_memory() {
+    let repository = Repository::csv(&[("n", scalar(String))]);
+    let mut text = b"at,n\n2013-01-01,\"".to_vec();
+    text.resize(40 << 20, b'x');
+    repository.file("data/a.csv", text);
+    expect!["`data/a.csv` cannot be read: a record is longer than 16777216 bytes; is a quote not closed?"]
+        .assert_eq(&repository.error());
+}
+
+#[test]
+fn every_column_must_be_declared_and_times_be_times() {
+    let mut repository = Repository::new(Format::Csv, "data");
+    repository.source.created_timestamp = Some("loaded".to_owned());
+    repository.source.event_id = vec!["id".to_owned()];
+    repository.declare("loaded", scalar(Int64));
+    repository.file("data/a.csv", "at,loaded,id\n");
+    expect![[r#"
+        events.yaml:10:5: source `events`: its created_timestamp `loaded` is declared int64, but must be timestamp or date
+          help: declare it `timestamp`, and store times in it
+        events.yaml:1:5: source `events`: its event_timestamp `at` is not among its columns
+          help: CSV files and pushes declare every column; known: loaded
+        events.yaml:1:5: source `events`: its event_id `id` is not among its columns
+          help: CSV files and pushes declare every column; known: loaded
+    "#]].assert_eq(&repository.mistakes());
+}
+
+#[test]
+fn long_files_come_in_several_batches() {
+    let repository = Repository::csv(&[("n", scalar(Int64))]);
+    let rows = super::super::BATCH_ROWS_MAX * 2 + 1;
+    let text: std::string::String = (0..rows).map(|n| format!("{n},2013-01-01\n")).collect();
+    repository.file("data/a.csv", "n,at\n".to_owned() + &text);
+    let scan = repository.open().unwrap();
+    let mut sizes = Vec::new();
+    let mut visit = |offset, batch: RecordBatch| {
+        sizes.push((offset, batch.num_rows()));
+        Ok::<_, Error>(())
+    };
+    scan.read(0, &["n".to_owned()], None, &mut visit).unwrap();
+    assert_eq!(sizes, [(0, 16_384), (16_384, 16_384), (32_768, 1)]);
+}

@@ -1,0 +1,56 @@
+//! What is counted of stores?
+
+use std::sync::LazyLock;
+
+use quern_base::metrics::{IntCounter, IntCounterVec, IntGauge, counter, counters, gauge};
+
+/// What is counted of stores.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Whether the online store answers: 0 while the breaker is open.
+    pub online_store_up: IntGauge,
+    /// What went wrong in asking the online store, by kind.
+    pub(crate) online_store_errors: IntCounterVec,
+    /// How often the online store was given up for some time.
+    pub(crate) online_store_breaker_opened: IntCounter,
+    /// Replicas that look-ups may be asked of.
+    pub(crate) online_store_replicas: IntGauge,
+    /// Look-ups that a replica was asked for, by result.
+    pub(crate) online_store_replica_reads: IntCounterVec,
+    /// Look-ups that were slow and asked of a second copy, by result.
+    pub(crate) online_store_hedges: IntCounterVec,
+}
+
+/// What was counted in this process.
+pub fn metrics() -> &'static Metrics {
+    static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
+        online_store_up: gauge(
+            "quern_online_store_up",
+            "Whether the online store answers; 0 while the breaker is open",
+        ),
+        online_store_errors: counters(
+            "quern_online_store_errors_total",
+            "Failures in asking the online store, by kind",
+            &["kind"],
+        ),
+        online_store_breaker_opened: counter(
+            "quern_online_store_breaker_opened_total",
+            "How often the online store was given up until it answered again",
+        ),
+        online_store_replicas: gauge(
+            "quern_online_store_replicas",
+            "Replicas of the online store that answer and are not too far behind",
+        ),
+        online_store_replica_reads: counters(
+            "quern_online_store_replica_reads_total",
+            "Look-ups that a replica was asked for, by result: answered, behind, failed",
+            &["result"],
+        ),
+        online_store_hedges: counters(
+            "quern_online_store_hedges_total",
+            "Look-ups that were slow, by what became of asking a second copy: won, lost, denied",
+            &["result"],
+        ),
+    });
+    &METRICS
+}

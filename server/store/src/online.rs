@@ -1,0 +1,213 @@
+//! Where is the head? In this process, or in a Redis that several servers share.
+//!
+//! The two hold the same bytes at the same keys, and a head is brought up to date by the same steps. They differ in how
+//! a look-up waits: for the disk of this machine, on the spot, or for an answer over the network, within a deadline.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use quern_engine::ViewId;
+use quern_engine::windows::Kept;
+use rocksdb::DBPinnableSlice;
+
+use super::redis::{Redis, Turn};
+use super::rocks::{Head, Load, Replaced, Rows, Upserted, Wanted};
+use crate::error::Result;
+
+/// The online store.
+#[derive(Clone)]
+pub enum Online {
+    /// RocksDB, in this process.
+    Rocks(Arc<Head>),
+    /// Redis, shared. What changes it must be called where blocking is allowed.
+    Redis(Arc<Redis>),
+}
+
+/// A stored value.
+pub enum Stored<'a> {
+    /// As it lies in RocksDB.
+    Pinned(DBPinnableSlice<'a>),
+    /// As it came from Redis.
+    Sent(Vec<u8>),
+}
+
+/// Many rows of one view on their way in, of which no two have the same key.
+pub enum Loading<'a> {
+    /// Into RocksDB.
+    Rocks(Load<'a>),
+    /// Into Redis.
+    Redis(&'a Redis),
+}
+
+impl Loading<'_> {
+    /// Brings rows in; each replaces what is stored unless that is later. Several threads may bring some each.
+    pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
+        match self {
+            Loading::Rocks(load) => load.upsert(rows),
+            Loading::Redis(redis) => redis.upsert(rows),
+        }
+    }
+}
+
+impl Deref for Stored<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Stored::Pinned(bytes) => bytes,
+            Stored::Sent(bytes) => bytes,
+        }
+    }
+}
+
+impl Stored<'_> {
+    /// The bytes, where they are ours.
+    pub fn sent(self) -> Option<Vec<u8>> {
+        match self {
+            Stored::Pinned(_) => None,
+            Stored::Sent(bytes) => Some(bytes),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Stored<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Each operation is that of [`Head`].
+impl Online {
+    /// The stored rows of `wanted`, in its order; a look-up asks each of the two in its own way.
+    pub fn get_many(&self, wanted: &Wanted) -> Result<Vec<Option<Stored<'_>>>> {
+        Ok(match self {
+            Online::Rocks(head) => {
+                head.get_many(wanted)?.into_iter().map(|row| row.map(Stored::Pinned)).collect()
+            }
+            Online::Redis(redis) => {
+                redis.get_many(wanted)?.into_iter().map(|row| row.map(Stored::Sent)).collect()
+            }
+        })
+    }
+
+    /// Brings rows of distinct keys in; each replaces what is stored unless that is later.
+    pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
+        match self {
+            Online::Rocks(head) => head.upsert(rows),
+            Online::Redis(redis) => redis.upsert(rows),
+        }
+    }
+
+    /// Begins to bring many rows of `view` in.
+    pub fn load(&self, view: ViewId) -> Result<Loading<'_>> {
+        Ok(match self {
+            Online::Rocks(head) => Loading::Rocks(head.load(view)?),
+            Online::Redis(redis) => Loading::Redis(redis),
+        })
+    }
+
+    /// Brings values in where what they were made from is still stored.
+    pub fn replace_if(&self, rows: &Rows, expected: &[Option<&[u8]>]) -> Result<Replaced> {
+        match self {
+            Online::Rocks(head) => head.replace_if(rows, expected),
+            Online::Redis(redis) => redis.replace_if(rows, expected),
+        }
+    }
+
+    /// Up to which query time (µs) the view's history is in the head.
+    pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {
+        match self {
+            Online::Rocks(head) => head.watermark(view),
+            Online::Redis(redis) => redis.watermark(view),
+        }
+    }
+
+    /// Moves the view's watermark to `to_us`, never back.
+    pub fn set_watermark(&self, view: ViewId, to_us: i64) -> Result<()> {
+        match self {
+            Online::Rocks(head) => head.set_watermark(view, to_us),
+            Online::Redis(redis) => redis.set_watermark(view, to_us),
+        }
+    }
+
+    /// The latest instant (µs) of an event of a file that tiles of the view may hold; none where they hold none.
+    pub fn files_until(&self, view: ViewId) -> Result<Option<i64>> {
+        match self {
+            Online::Rocks(head) => head.files_until(view),
+            Online::Redis(redis) => redis.files_until(view),
+        }
+    }
+
+    /// Notes that events of files up to `to_us` are about to come in.
+    pub fn set_files_until(&self, view: ViewId, to_us: i64) -> Result<()> {
+        match self {
+            Online::Rocks(head) => head.set_files_until(view, to_us),
+            Online::Redis(redis) => redis.set_files_until(view, to_us),
+        }
+    }
+
+    /// What is kept of the events of `view`, as far as is known in this process.
+    pub fn kept(&self, view: ViewId) -> Option<Arc<Kept>> {
+        match self {
+            Online::Rocks(head) => head.kept(view),
+            Online::Redis(redis) => redis.kept(view),
+        }
+    }
+
+    /// Asks for what other servers have noted as kept; in RocksDB there are none.
+    pub fn reread_kept(&self) -> Result<()> {
+        match self {
+            Online::Rocks(_) => Ok(()),
+            Online::Redis(redis) => redis.reread_kept(),
+        }
+    }
+
+    /// Notes what is kept of the events of `view`, all of which are in.
+    pub fn set_kept(&self, view: ViewId, kept: Kept) -> Result<()> {
+        match self {
+            Online::Rocks(head) => head.set_kept(view, kept),
+            Online::Redis(redis) => redis.set_kept(view, kept),
+        }
+    }
+
+    /// Waits for the turn to materialize among the servers that share the store; where there is one, there is nobody to
+    /// wait for.
+    pub fn turn(&self) -> Result<Option<Turn>> {
+        match self {
+            Online::Rocks(_) => Ok(None),
+            Online::Redis(redis) => redis.turn().map(Some),
+        }
+    }
+
+    /// Refuses to go on where the turn to materialize has ended without our doing.
+    pub fn check_turn(&self) -> Result<()> {
+        match self {
+            Online::Rocks(_) => Ok(()),
+            Online::Redis(redis) => redis.check_turn(),
+        }
+    }
+
+    /// Notes that rows of `view` are about to come in.
+    pub fn begin(&self, view: ViewId) -> Result<()> {
+        match self {
+            Online::Rocks(head) => head.begin(view),
+            Online::Redis(redis) => redis.begin(view),
+        }
+    }
+
+    /// Drops the rows of every view but `live`.
+    pub fn retain(&self, live: &[ViewId]) -> Result<()> {
+        match self {
+            Online::Rocks(head) => head.retain(live),
+            Online::Redis(redis) => redis.retain(live),
+        }
+    }
+
+    /// Bytes that the head takes, on disk or in memory, as the store estimates them.
+    pub fn bytes(&self) -> Result<u64> {
+        match self {
+            Online::Rocks(head) => Ok(head.bytes()),
+            Online::Redis(redis) => redis.bytes(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! How far is the head? Up to which time views are materialized, which tiles are kept, and which pushes are in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quern_engine::ViewId;
+use quern_engine::windows::Kept;
+use redis::{RedisResult, Value};
+
+use super::connection::KEEPER_PAUSE;
+use super::link::{slot, unexpected};
+use super::{Connected, Redis, WRITE_PATIENCE};
+use crate::error::{Error, Result};
+
+/// How old what is known of the tiles kept may be when a look-up begins, and when it has read the tiles.
+const KEPT_FRESH: Duration = Duration::from_secs(1);
+const KEPT_RELIED: Duration = Duration::from_secs(3);
+
+/// What is kept of the events of each view, as of some time.
+pub(super) struct KnownKept {
+    as_of: Instant,
+    views: HashMap<ViewId, Arc<Kept>>,
+}
+
+impl KnownKept {
+    /// Nothing, as of now.
+    pub(super) fn nothing() -> KnownKept {
+        KnownKept { as_of: Instant::now(), views: HashMap::new() }
+    }
+
+    /// Of these views nothing is kept any more.
+    pub(super) fn forget(&mut self, gone: &[ViewId]) {
+        gone.iter().for_each(|view| {
+            self.views.remove(view);
+        });
+    }
+}
+
+impl Redis {
+    /// As [`Head::watermark`](crate::rocks::Head::watermark).
+    pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {
+        self.instant(&self.names.watermark, view)
+    }
+
+    /// Moves the view's watermark to `to_us`, never back. Everything written before is in Redis first; what a crash of
+    /// Redis leaves of both is up to how it keeps its data.
+    pub fn set_watermark(&self, view: ViewId, to_us: i64) -> Result<()> {
+        self.raise(&self.names.watermark, view, to_us)
+    }
+
+    /// As [`Head::files_until`](crate::rocks::Head::files_until).
+    pub fn files_until(&self, view: ViewId) -> Result<Option<i64>> {
+        self.instant(&self.names.files_until, view)
+    }
+
+    /// Notes that events of files up to `to_us` are about to come in.
+    pub fn set_files_until(&self, view: ViewId, to_us: i64) -> Result<()> {
+        self.raise(&self.names.files_until, view, to_us)
+    }
+
+    fn instant(&self, what: &str, view: ViewId) -> Result<Option<i64>> {
+        let mut command = redis::cmd("HGET");
+        command.arg(what).arg(&view.0.to_be_bytes());
+        self.number(self.now(&command)?)
+    }
+
+    fn raise(&self, what: &str, view: ViewId, to_us: i64) -> Result<()> {
+        let mut command = self.scripts.raise.run([what.as_bytes()].into_iter());
+        command.arg(&view.0.to_be_bytes()).arg(&to_us.to_be_bytes());
+        let load = self.scripts.raise.load();
+        let command = vec![(slot(self.slot_of_names()), command)];
+        let sent = async |connected: Arc<Connected>| connected.writes.send(command, &load).await;
+        self.wait(self.ask(WRITE_PATIENCE, sent)).map(drop)
+    }
+
+    /// Number of the last commit of the log of pushed rows that is in; none where nobody noted one.
+    pub fn applied(&self) -> Result<Option<i64>> {
+        let mut command = redis::cmd("GET");
+        command.arg(&self.names.applied);
+        self.number(self.now(&command)?)
+    }
+
+    /// Notes that all commits up to `to` are in, where those up to `from` were; whether that is so.
+    pub fn set_applied(&self, from: Option<i64>, to: i64) -> Result<bool> {
+        let script = &self.scripts.advance;
+        let mut command = script.run([self.names.applied.as_bytes()].into_iter());
+        command.arg(from.map_or(Vec::new(), |from| from.to_be_bytes().to_vec())).arg(&to.to_be_bytes());
+        let (commands, load) = (vec![(slot(self.slot_of_names()), command)], script.load());
+        let sent = async |connected: Arc<Connected>| connected.writes.send(commands, &load).await;
+        let advanced = self.wait(self.ask(WRITE_PATIENCE, sent))?;
+        Ok(matches!(advanced[..], [Value::Int(1)]))
+    }
+
+    fn number(&self, value: Value) -> Result<Option<i64>> {
+        let Value::BulkString(bytes) = value else {
+            return if value == Value::Nil { Ok(None) } else { Err(self.explain(&unexpected())) };
+        };
+        let bytes = <[u8; 8]>::try_from(&bytes[..])
+            .map_err(|_| Error::broken("the online store holds a broken number"))?;
+        Ok(Some(i64::from_be_bytes(bytes)))
+    }
+
+    /// The part of the names that a cluster hashes.
+    pub(super) fn slot_of_names(&self) -> &[u8] {
+        self.address.prefix.as_bytes()
+    }
+
+    /// As [`Head::begin`](crate::rocks::Head::begin).
+    pub fn begin(&self, view: ViewId) -> Result<()> {
+        self.set_watermark(view, i64::MIN)
+    }
+
+    /// What is kept of the events of `view`, as far as is known here; none until it is materialized.
+    pub fn kept(&self, view: ViewId) -> Option<Arc<Kept>> {
+        self.kept.read().views.get(&view).cloned()
+    }
+
+    /// Makes sure that [`Redis::kept`] was read a short while ago, and says until when tiles may be read that are
+    /// understood by it. The keeper sees to it, as long as nothing holds it up.
+    pub async fn freshen_kept(&self) -> Result<Instant> {
+        if self.kept.read().as_of.elapsed() > KEPT_FRESH {
+            self.ask(self.deadline, async |connected: Arc<Connected>| self.read_kept(&connected).await)
+                .await?;
+        }
+        Ok(self.kept.read().as_of + KEPT_RELIED)
+    }
+
+    /// Makes [`Redis::kept`] what it is now.
+    pub fn reread_kept(&self) -> Result<()> {
+        self.wait(
+            self.ask(WRITE_PATIENCE, async |connected: Arc<Connected>| self.read_kept(&connected).await),
+        )
+    }
+
+    pub(super) async fn read_kept(&self, connected: &Connected) -> RedisResult<()> {
+        // Before it is asked: the answer is not older than this.
+        let as_of = Instant::now();
+        let mut command = redis::cmd("HGETALL");
+        command.arg(&self.names.kept);
+        let Value::Array(entries) = connected.reads.command(&command).await? else {
+            return Err(unexpected());
+        };
+        let mut views = HashMap::with_capacity(entries.len() / 2);
+        for [view, kept] in entries.as_chunks().0 {
+            let (Value::BulkString(view), Value::BulkString(kept)) = (view, kept) else {
+                return Err(unexpected());
+            };
+            let view = <[u8; 8]>::try_from(&view[..]).map_err(|_| unexpected())?;
+            views.insert(ViewId(u64::from_be_bytes(view)), Arc::new(Kept::read(kept)));
+        }
+        let mut known = self.kept.write();
+        if known.as_of <= as_of {
+            *known = KnownKept { as_of, views };
+        }
+        Ok(())
+    }
+
+    /// Notes what is kept of the events of `view`, all of which are in. Where that is less than was kept, waits until no
+    /// server can still rely on the rest.
+    pub fn set_kept(&self, view: ViewId, kept: Kept) -> Result<()> {
+        self.reread_kept()?;
+        let is_less = self.kept(view).is_some_and(|before| !kept.holds(&before));
+        let mut command = redis::cmd("HSET");
+        command.arg(&self.names.kept).arg(&view.0.to_be_bytes()).arg(kept.write());
+        self.now(&command)?;
+        self.kept.write().views.insert(view, Arc::new(kept));
+        if is_less {
+            std::thread::sleep(KEPT_RELIED + KEEPER_PAUSE);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Where are the model files that went live? Copied, and named by what is in them.
+//!
+//! A repository's file may change or vanish after an apply; what is live must not. One flipped bit changes a model's
+//! answers without an error, so a file is read back only if its digest still is its name.
+//!
+//! They lie in a folder. Servers that share a registry share no disk: then PostgreSQL has every file, and the folder
+//! keeps what this server has read of them.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use quern_base::digest::sha256;
+use quern_base::tasks::blocking;
+use sqlx::postgres::PgPool;
+
+use super::answer;
+use crate::error::{Error, Result};
+
+/// A part of a file in PostgreSQL, whose values end at 1 GiB. Never changed: a part is overwritten by its number.
+const PART_BYTES: usize = 4 << 20;
+
+/// The model files, by digest.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    folder: PathBuf,
+    /// Has all of them, where there is one.
+    database: Option<PgPool>,
+}
+
+impl Artifacts {
+    pub(super) fn open(folder: &Path, database: Option<PgPool>) -> Result<Artifacts> {
+        fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+        Ok(Artifacts { folder: folder.to_owned(), database })
+    }
+
+    /// Keeps `bytes` and returns their digest. What is there already stays as it is, or is repaired.
+    pub async fn store(&self, bytes: Bytes) -> Result<String> {
+        let (folder, copy) = (self.folder.clone(), bytes.clone());
+        let digest = blocking("a model file", move || write(&folder, &copy)).await?;
+        if let Some(database) = &self.database {
+            upload(database, &digest, &bytes).await?;
+        }
+        Ok(digest)
+    }
+
+    /// Reads the file with this digest.
+    ///
+    /// # Errors
+    /// Where it is gone, or is not what it was.
+    pub async fn load(&self, wanted: &str) -> Result<Bytes> {
+        let (folder, name) = (self.folder.clone(), wanted.to_owned());
+        let here = blocking("a model file", move || read(&folder, &name)).await;
+        let Some(database) = self.database.as_ref().filter(|_| here.is_err()) else {
+            return here;
+        };
+        let bytes = download(database, wanted).await?;
+        let (folder, wanted) = (self.folder.clone(), wanted.to_owned());
+        blocking("a model file", move || {
+            if bytes.is_empty() {
+                return Err(Error::broken(format!(
+                    "the model file {wanted} is gone from the registry; {RESTORE}"
+                )));
+            }
+            checked(&bytes, &wanted, format_args!("the model file {wanted} in the registry"))?;
+            // Without a copy here the next start reads it from the database again, and that is all.
+            if let Err(error) = write(&folder, &bytes) {
+                tracing::warn!(%error, "a model file is not kept in the data folder");
+            }
+            Ok(bytes)
+        })
+        .await
+    }
+}
+
+const RESTORE: &str = "restore it from a backup, or from the repository that it was applied from";
+
+fn write(folder: &Path, bytes: &[u8]) -> Result<String> {
+    let digest = sha256(bytes);
+    let path = path(folder, &digest);
+    if read(folder, &digest).is_ok() {
+        return Ok(digest);
+    }
+    // Renamed only once it is whole and on disk: a crash leaves a temporary file, never half a model.
+    let temporary = folder.join(format!("{digest}.{}.part", std::process::id()));
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(folder)?.sync_all()
+    });
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        failed(&path, &error)
+    })?;
+    Ok(digest)
+}
+
+fn read(folder: &Path, wanted: &str) -> Result<Bytes> {
+    let path = path(folder, wanted);
+    let bytes = fs::read(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::broken(format!("the model file {} is gone; {RESTORE}", path.display())),
+        _ => failed(&path, &error),
+    })?;
+    checked(&bytes, wanted, format_args!("the model file {}", path.display()))?;
+    Ok(bytes.into())
+}
+
+fn checked(bytes: &[u8], wanted: &str, file: std::fmt::Arguments<'_>) -> Result<()> {
+    match sha256(bytes) {
+        actual if actual == wanted => Ok(()),
+        actual => Err(Error::broken(format!("{file} is damaged: its SHA-256 is {actual}; {RESTORE}"))),
+    }
+}
+
+fn path(folder: &Path, digest: &str) -> PathBuf {
+    folder.join(format!("{digest}.onnx"))
+}
+
+/// All parts or none. Written over what is there, which is the same unless it was damaged.
+async fn upload(database: &PgPool, digest: &str, bytes: &[u8]) -> Result<()> {
+    let part = "INSERT INTO artifacts (digest, part, content) VALUES ($1, $2, $3) \
+                ON CONFLICT (digest, part) DO UPDATE SET content = excluded.content";
+    let mut transaction = database.begin().await?;
+    for (number, content) in (0i64..).zip(bytes.chunks(PART_BYTES)) {
+        let part = sqlx::query(part).bind(digest).bind(number).bind(content);
+        answer(part.execute(&mut *transaction)).await?;
+    }
+    Ok(answer(transaction.commit()).await?)
+}
+
+/// The parts of a file, put together; empty where there is none.
+async fn download(database: &PgPool, digest: &str) -> Result<Bytes> {
+    let parts = "SELECT content FROM artifacts WHERE digest = $1 ORDER BY part";
+    let mut parts = sqlx::query_scalar::<_, Vec<u8>>(parts).bind(digest).fetch(database);
+    let mut bytes = Vec::new();
+    while let Some(part) = answer(parts.try_next()).await? {
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes.into())
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Error {
+    Error::internal(path.display().to_string(), error.to_string())
+}

@@ -1,0 +1,169 @@
+//! Whose turn is it to change what?
+//!
+//! All locks of a data folder, in the order in which they are taken. Whoever holds one may take those below it, and
+//! none above; debug builds check it.
+//!
+//! | lock | who holds it | what nobody else does meanwhile |
+//! |---|---|---|
+//! | materializing | materialize; whoever writes pushed rows into a file | make the head from history here |
+//! | head turn | materialize | the same at another server that shares the head |
+//! | order | whoever commits a push, or completes the head | put pushed rows into history or head here |
+//! | log turn | the same | the same at another server that shares the log |
+//!
+//! Below all of them is the lock of the copy that a server has of a shared log
+//! ([`History::refresh`](crate::history::History::refresh)): it is held while rows are added, and never while another is
+//! waited for.
+
+use std::cell::RefCell;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::error::Result;
+use crate::log::{self, Log};
+use crate::online::Online;
+use crate::redis;
+
+/// The locks of a data folder.
+pub struct Turns {
+    head: Online,
+    log: Log,
+    materializing: Mutex<()>,
+    order: Mutex<()>,
+}
+
+/// The turn to make the head from history, given back when this is dropped.
+pub struct Materializing<'t> {
+    // Given back first, so that whoever waits here does not wait there.
+    _at_all: Option<redis::Turn>,
+    _here: Held<'t>,
+}
+
+/// The turn to change pushed history or what it makes of the head: nobody else does, here or at another server, until
+/// this is dropped.
+pub struct Order<'t> {
+    log: Option<log::Turn>,
+    _here: Held<'t>,
+}
+
+impl Turns {
+    /// The locks of a data folder with this head and this log.
+    pub fn new(head: Online, log: Log) -> Turns {
+        Turns { head, log, materializing: Mutex::default(), order: Mutex::default() }
+    }
+
+    /// Waits for the turn to make the head from history: two runs over the same rows would only do the same work twice.
+    /// Call it where blocking is allowed, as all others.
+    pub fn materializing(&self) -> Result<Materializing<'_>> {
+        let _here = Held::take(Rank::Materializing, &self.materializing);
+        Ok(Materializing { _at_all: self.head.turn()?, _here })
+    }
+
+    /// The turn to write pushed rows into files, where the head is not being made: whoever makes it takes from the tail
+    /// what came meanwhile, so the tail stays until then.
+    pub fn sealing(&self) -> Option<Materializing<'_>> {
+        let _here = Held::try_take(Rank::Materializing, &self.materializing)?;
+        Some(Materializing { _at_all: None, _here })
+    }
+
+    /// Waits for the turn to change pushed history or the head.
+    pub fn order(&self) -> Result<Order<'_>> {
+        let _here = Held::take(Rank::Order, &self.order);
+        let log = self.log.shared().map(|shared| shared.log.turn()).transpose()?;
+        Ok(Order { log, _here })
+    }
+
+    /// The same for what belongs to one source: where it takes no pushes, no other server has a turn.
+    pub fn order_of(&self, takes_pushes: bool) -> Result<Order<'_>> {
+        match takes_pushes {
+            true => self.order(),
+            false => Ok(Order { log: None, _here: Held::take(Rank::Order, &self.order) }),
+        }
+    }
+
+    /// Runs `work` while pushes wait.
+    pub fn hold_pushes<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _order = Held::take(Rank::Order, &self.order);
+        work()
+    }
+}
+
+impl Order<'_> {
+    /// Number of the last commit of a shared log (0 where there is none), where `apply` is what all servers were told to
+    /// serve. One that is behind does not know what belongs in the head.
+    pub fn last_commit(&self, apply: u64) -> Option<i64> {
+        let Some(log::Turn { state, .. }) = &self.log else { return Some(0) };
+        (state.applies == apply).then_some(state.commits)
+    }
+}
+
+/// Where a lock stands among the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Materializing,
+    Order,
+}
+
+thread_local! {
+    /// What this thread holds.
+    static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A lock that is held.
+struct Held<'t> {
+    rank: Rank,
+    _guard: MutexGuard<'t, ()>,
+}
+
+impl<'t> Held<'t> {
+    fn take(rank: Rank, lock: &'t Mutex<()>) -> Held<'t> {
+        HELD.with_borrow(|held| {
+            debug_assert!(
+                held.iter().all(|other| *other < rank),
+                "{rank:?} is taken while {held:?} are held: see the order in turns.rs"
+            );
+        });
+        Held::noted(rank, lock.lock())
+    }
+
+    fn try_take(rank: Rank, lock: &'t Mutex<()>) -> Option<Held<'t>> {
+        lock.try_lock().map(|guard| Held::noted(rank, guard))
+    }
+
+    fn noted(rank: Rank, _guard: MutexGuard<'t, ()>) -> Held<'t> {
+        HELD.with_borrow_mut(|held| held.push(rank));
+        Held { rank, _guard }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        HELD.with_borrow_mut(|held| {
+            if let Some(place) = held.iter().rposition(|rank| *rank == self.rank) {
+                held.remove(place);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn locks_are_taken_from_above_to_below() {
+        let (above, below) = (Mutex::new(()), Mutex::new(()));
+        {
+            let _first = Held::take(Rank::Materializing, &above);
+            let _second = Held::take(Rank::Order, &below);
+        }
+        let held = Held::take(Rank::Order, &below);
+        let wrong = catch_unwind(AssertUnwindSafe(|| drop(Held::take(Rank::Materializing, &above))));
+        assert_eq!(wrong.is_err(), cfg!(debug_assertions));
+        drop(held);
+        let again = Held::take(Rank::Materializing, &above);
+        assert!(Held::try_take(Rank::Materializing, &above).is_none());
+        drop(again);
+    }
+}

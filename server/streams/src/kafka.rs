@@ -1,0 +1,97 @@
+//! Which events does a topic of Kafka hold, from where we were?
+//!
+//! Every partition is read from the offset that was noted with its rows, not from what a consumer group says. Partitions
+//! that are added later are found within a minute.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use feature_defs::StreamSource;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{EVENTS_MAX, LINGER, Reader};
+use crate::error::{Error, Result};
+use quern_server::verbs::push::Position;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How often partitions are looked for that were not there before.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(60);
+
+impl From<KafkaError> for Error {
+    fn from(error: KafkaError) -> Self {
+        Error::unavailable("Kafka").because(error)
+    }
+}
+
+/// Reads the topic until something fails.
+pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &stream.servers).set("group.id", "quern");
+    config.set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
+    loop {
+        let partitions = partitions(config.clone(), stream.topic.clone()).await?;
+        let mut next: BTreeMap<i32, Option<i64>> = BTreeMap::new();
+        let mut assignment = TopicPartitionList::new();
+        for partition in partitions {
+            let known = reader.position(&partition.to_string()).await?;
+            let offset = known.and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
+            let begin = offset.map_or(Offset::Beginning, Offset::Offset);
+            assignment.add_partition_offset(&stream.topic, partition, begin)?;
+            next.insert(partition, offset);
+        }
+        let consumer: StreamConsumer = config.create()?;
+        consumer.assign(&assignment)?;
+        let until = Instant::now() + PARTITIONS_EVERY;
+        while Instant::now() < until {
+            let messages = receive(&consumer).await?;
+            if messages.is_empty() {
+                continue;
+            }
+            let before = next.clone();
+            for message in &messages {
+                next.insert(message.partition(), Some(message.offset() + 1));
+            }
+            let moved = next.iter().filter(|(partition, to)| before[*partition] != **to);
+            let positions = moved.filter_map(|(partition, to)| {
+                let bytes = |offset: i64| offset.to_be_bytes().to_vec();
+                Some(Position {
+                    part: partition.to_string(),
+                    from: before[partition].map(bytes),
+                    to: bytes((*to)?),
+                })
+            });
+            let events: Vec<&[u8]> = messages.iter().map(|m| m.payload().unwrap_or_default()).collect();
+            reader.take(&events, positions.collect()).await?;
+        }
+    }
+}
+
+async fn partitions(config: ClientConfig, topic: String) -> Result<Vec<i32>> {
+    let asking = tokio::task::spawn_blocking(move || -> Result<Vec<i32>> {
+        let consumer: BaseConsumer = config.create()?;
+        let metadata = consumer.fetch_metadata(Some(&topic), TIMEOUT)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let partitions = found.map(|topic| topic.partitions().iter().map(|p| p.id()).collect::<Vec<_>>());
+        partitions
+            .filter(|partitions| !partitions.is_empty())
+            .ok_or_else(|| Error::not_found(format!("Kafka has no topic `{topic}`")))
+    });
+    asking.await.map_err(|error| Error::internal("asking Kafka for partitions", error))?
+}
+
+/// The messages that come until there are many, or none for a moment.
+async fn receive(consumer: &StreamConsumer) -> Result<Vec<OwnedMessage>> {
+    let mut messages = Vec::new();
+    while messages.len() < EVENTS_MAX {
+        let patience = if messages.is_empty() { TIMEOUT } else { LINGER };
+        match tokio::time::timeout(patience, consumer.recv()).await {
+            Ok(message) => messages.push(message?.detach()),
+            Err(_) => break,
+        }
+    }
+    Ok(messages)
+}

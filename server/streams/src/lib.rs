@@ -1,0 +1,178 @@
+//! How do the events of a broker become rows?
+//!
+//! Each event is a JSON object and is pushed like any other row. How far a stream was read is written in one step with
+//! the rows ([`Push`]), and reading begins there: so each event counts once, whenever the server ends. A row that
+//! is no good is counted, logged and left behind; where there is no room, reading waits.
+//!
+//! Architecture invariant: beside `server/api`, not in it; no other crate knows Kafka.
+
+mod error;
+mod kafka;
+mod redis;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use feature_defs::{Broker, StreamSource};
+use quern_base::metrics::{IntCounterVec, counters};
+use quern_base::tasks::{Task, blocking};
+use quern_decode::json;
+use quern_server::live::Live;
+use quern_server::verbs::push::{Position, Push, PushedBatch};
+use quern_wire::PushTo;
+use tokio::runtime::Handle;
+
+use self::error::{Error, Kind, Result};
+
+/// How often the stream of a source could not be read.
+static ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counters("quern_stream_errors_total", "How often the stream of a source could not be read", &["source"])
+});
+
+/// How often it is looked whether other definitions are live, and how long a failed stream rests.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long a server is the one that reads a stream unless it says so again, and how often it does.
+const LEASE: Duration = Duration::from_secs(10);
+const RENEWAL: Duration = Duration::from_secs(2);
+/// The most events that are pushed together, and how long they are waited for.
+const EVENTS_MAX: usize = 4_096;
+const LINGER: Duration = Duration::from_millis(20);
+
+/// Reads every stream of the live definitions. What is applied later is followed.
+pub async fn follow(live: Live, push: Arc<Push>) {
+    let mut reading: BTreeMap<String, (StreamSource, Task)> = BTreeMap::new();
+    let mut number = u64::MAX;
+    loop {
+        let deployment = live.now();
+        if deployment.number != number {
+            number = deployment.number;
+            let sources = &deployment.compiled.catalog.definitions.sources;
+            let is_same = |name: &String, stream: &StreamSource| {
+                sources.get(name).and_then(|source| source.stream.as_ref()).is_some_and(|now| {
+                    (now.broker, &now.servers, &now.topic) == (stream.broker, &stream.servers, &stream.topic)
+                })
+            };
+            reading.retain(|name, (stream, _)| is_same(name, stream));
+            if let Err(cause) = push.check() {
+                if sources.values().any(|source| source.stream.is_some()) {
+                    tracing::warn!(%cause, "streams are not read");
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            for source in sources.values() {
+                let Some(stream) = &source.stream else { continue };
+                let reader = Reader { live: live.clone(), push: Arc::clone(&push), source: source.name.clone() };
+                reading
+                    .entry(source.name.clone())
+                    .or_insert_with(|| (stream.clone(), Task::spawn(read(reader, stream.clone()))));
+            }
+        }
+        drop(deployment);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Reads a stream for ever; after a failure again from where it was. Of servers that share a log one reads.
+async fn read(reader: Reader, stream: StreamSource) {
+    loop {
+        let reading = async {
+            if !reader.has_turn().await? {
+                return Ok(());
+            }
+            match stream.broker {
+                Broker::Kafka => kafka::read(&reader, &stream).await,
+                Broker::Redis => redis::read(&reader, &stream).await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = reading => ended,
+            () = reader.loses_turn() => Ok(()),
+        };
+        if let Err(error) = ended {
+            ERRORS.with_label_values(&[&reader.source]).inc();
+            tracing::warn!(source = reader.source, cause = %error, "a stream cannot be read; it is tried again");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Takes in the events of one source's stream.
+struct Reader {
+    live: Live,
+    push: Arc<Push>,
+    source: String,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let (push, source) = (Arc::clone(&self.push), self.source.clone());
+        // Another server need not wait until our turn is over; where this fails, it does.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { push.lease(&source, Duration::ZERO).await });
+        }
+    }
+}
+
+impl Reader {
+    /// Whether this server is the one that reads the stream. Where two do, for a moment, each event still counts once:
+    /// what the second one pushes does not begin where the first one ended.
+    async fn has_turn(&self) -> Result<bool> {
+        Ok(self.push.lease(&self.source, LEASE).await?)
+    }
+
+    /// Ends once another server reads.
+    async fn loses_turn(&self) {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            if let Ok(false) = self.has_turn().await {
+                return;
+            }
+        }
+    }
+
+    /// How far the part of the stream called `part` was read; none where it never was.
+    async fn position(&self, part: &str) -> Result<Option<Vec<u8>>> {
+        let (push, source, part) = (Arc::clone(&self.push), self.source.clone(), part.to_owned());
+        let reading = move || -> Result<_> { Ok(push.position(&source, &part)?) };
+        blocking("reading how far a stream was read", reading).await
+    }
+
+    /// Pushes events, and notes with them how far the stream was read.
+    async fn take(&self, events: &[impl AsRef<[u8]>], positions: Vec<Position>) -> Result<()> {
+        loop {
+            let live = self.live.now();
+            let Some(schema) = live.compiled.source_schemas.get(&self.source) else {
+                return Err(Error::refused(format!("source `{}` is gone", self.source)));
+            };
+            let (rows, rejected) = json::events(schema, events)?;
+            let pushed = PushedBatch {
+                source: self.source.clone(),
+                rows,
+                rejected,
+                to: PushTo::OnlineAndOffline,
+                idempotency_key: None,
+                positions: positions.clone(),
+            };
+            match self.push.push(pushed).await {
+                Ok(reply) => {
+                    if let Some(first) = reply.rejected.first() {
+                        let (rows, cause) = (reply.rejected.len(), &first.cause);
+                        tracing::warn!(
+                            source = self.source,
+                            rows,
+                            cause,
+                            "events of a stream were left behind"
+                        );
+                    }
+                    return Ok(());
+                }
+                Err(error) if matches!(error.kind(), Kind::Overloaded | Kind::Unavailable) => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
