@@ -80,5 +80,4 @@ impl Metrics {
             self.push_rows.with_label_values(&[source, outcome]).inc_by(rows as u64);
         }
     }
-
 }

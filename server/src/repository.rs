@@ -8,9 +8,9 @@ use std::path::Path;
 
 use feature_defs::DefFile;
 
-use crate::mlflow;
 use crate::data_folder::LOCK_FILE;
 use crate::error::{Error, Result};
+use crate::mlflow;
 use crate::settings::SETTINGS_FILE;
 
 const FILES_MAX: usize = 10_000;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
 use feature_defs::{DefError, Loc, parse_duration, suggest};
+use http::Uri;
 use quern_inference::Provider;
 use quern_store::redis::Address;
 use quern_store::registry::Location;

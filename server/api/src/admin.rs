@@ -2,8 +2,8 @@
 //!
 //! The command line uses the same routes, in its own process or in the server that has the data folder open.
 
-use quern_base::tasks::blocking;
 use quern_base::clock::now_us;
+use quern_base::tasks::blocking;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::{ApiResult, reply};
-use quern_server::verbs::apply::{Candidate, Plan};
 use crate::error::{Error, Result};
+use quern_server::verbs::apply::{Candidate, Plan};
 use quern_server::verbs::materialize::{MaterializeRequest, Progress, Summary};
 use quern_server::{Node, repository};
 

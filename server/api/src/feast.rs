@@ -17,12 +17,12 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::ApiResult;
 use super::http::{Body, count, json_reply};
-use quern_decode::print::{Instant, Values};
-use quern_decode::json::{self, Json};
-use quern_server::Node;
-use quern_server::Deployment;
 use crate::error::{Error, Result};
+use quern_decode::json::{self, Json};
+use quern_decode::print::{Instant, Values};
 use quern_features::Vectors;
+use quern_server::Deployment;
+use quern_server::Node;
 
 pub(super) async fn get_online_features(
     State(node): State<Arc<Node>>,

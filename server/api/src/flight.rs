@@ -278,7 +278,9 @@ fn make(
     spine: &[RecordBatch],
     sender: &mpsc::Sender<std::result::Result<RecordBatch, Status>>,
 ) {
-    let send = |batch: quern_server::Result<RecordBatch>| sender.blocking_send(batch.map_err(|e| refuse(&e))).is_ok();
+    let send = |batch: quern_server::Result<RecordBatch>| {
+        sender.blocking_send(batch.map_err(|e| refuse(&e))).is_ok()
+    };
     match train.training_set(live, command, spine_schema, spine) {
         Ok(batches) => {
             for batch in batches {

@@ -22,13 +22,13 @@ use serde::Serialize;
 use tracing::Instrument;
 
 use super::error::{ApiError, Cause, edge};
-use quern_server::Node;
-use quern_server::Deployment;
 use crate::error::Error;
 use crate::metrics::{FeatureCounts, metrics};
-use quern_server::live::{LiveModel, LiveVersion};
-use quern_features::Vectors;
 use crate::trace;
+use quern_features::Vectors;
+use quern_server::Deployment;
+use quern_server::Node;
+use quern_server::live::{LiveModel, LiveVersion};
 
 /// The body of a request, whatever type it claims to have, up to the limit of the settings.
 pub(super) struct Body(pub Bytes);

@@ -14,11 +14,11 @@ use serde_json::{Map, Value, json};
 
 use super::error::ApiResult;
 use super::http::{json_reply, no_such_method};
-use quern_decode::print::Values;
-use quern_decode::json::{Asked, Json, columns};
-use quern_server::Node;
 use crate::error::{Error, Result};
+use quern_decode::json::{Asked, Json, columns};
+use quern_decode::print::Values;
 use quern_engine::Inputs;
+use quern_server::Node;
 use quern_server::verbs::predict::Target;
 
 /// Ends a path that is posted to.
@@ -72,10 +72,7 @@ fn statuses<'a>(versions: impl Iterator<Item = &'a str>) -> Response {
 }
 
 /// What a model takes and gives.
-pub(super) async fn metadata(
-    State(node): State<Arc<Node>>,
-    Path(named): Path<Named>,
-) -> ApiResult<Response> {
+pub(super) async fn metadata(State(node): State<Arc<Node>>, Path(named): Path<Named>) -> ApiResult<Response> {
     let target = named.find(&node)?;
     let signature = json!({
         "inputs": tensors(target.inputs().schema),

@@ -11,9 +11,9 @@ use quern_wire::{LabelsReply, LabelsRequest};
 
 use super::error::ApiResult;
 use super::http::Body;
+use crate::error::Error;
 use quern_decode::json;
 use quern_server::Node;
-use crate::error::Error;
 use quern_server::verbs::verify::{Report, VerifyRequest};
 
 /// The routes of this room.

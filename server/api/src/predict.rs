@@ -13,14 +13,14 @@ use serde::ser::{SerializeMap, Serializer};
 
 use super::error::ApiResult;
 use super::http::{Body, count, json_reply};
-use quern_decode::print::{Instant, Value};
-use quern_decode::json::{self, Json};
 use super::models;
 use super::terms::Terms;
 use crate::error::{Error, Result};
-use quern_server::verbs::predict::{Answer, Given, Part, Reason};
+use quern_decode::json::{self, Json};
+use quern_decode::print::{Instant, Value};
 use quern_features::Vectors;
 use quern_server::Node;
+use quern_server::verbs::predict::{Answer, Given, Part, Reason};
 
 /// What is asked of a model: to predict, by whichever version its route says, or to change that route.
 pub(super) async fn model(
@@ -87,9 +87,7 @@ async fn predict(
         json::body(body, ["instances", "inputs", "with_features"], &["signature_name"])?;
     let with_features = Json::flag(with_features.as_ref(), "with_features")?;
     let (asked, form) = match (instances, inputs) {
-        (Some(instances), None) => {
-            (json::instances(&target.inputs(), &instances, now_us())?, Form::Rows)
-        }
+        (Some(instances), None) => (json::instances(&target.inputs(), &instances, now_us())?, Form::Rows),
         (None, Some(inputs)) => (models::inputs(&target.inputs(), inputs)?, Form::Columns),
         (Some(_), Some(_)) => {
             return Err(Error::invalid("give either `instances` or `inputs`, not both").into());

@@ -11,8 +11,8 @@ use quern_wire::PushTo;
 
 use super::error::ApiResult;
 use super::http::{Body, json_reply};
-use quern_decode::json::{self, Json};
 use crate::error::{Error, Result};
+use quern_decode::json::{self, Json};
 use quern_server::verbs::push::{PushedBatch, source};
 use quern_server::{Deployment, Node};
 
@@ -30,8 +30,14 @@ pub(super) async fn push_rows(State(node): State<Arc<Node>>, Body(body): Body) -
     };
     let (rows, rejected) = json::rows(&live.compiled.source_schemas[&source.name], &frame(df.as_ref())?)?;
     let idempotency_key = optional("idempotency_key", idempotency_key.as_ref())?.map(Cow::into_owned);
-    let pushed =
-        PushedBatch { source: source.name.clone(), rows, rejected, to, idempotency_key, positions: Vec::new() };
+    let pushed = PushedBatch {
+        source: source.name.clone(),
+        rows,
+        rejected,
+        to,
+        idempotency_key,
+        positions: Vec::new(),
+    };
     Ok(json_reply(&node.push.push(pushed).await?))
 }
 
@@ -84,8 +90,14 @@ pub(super) async fn write_to_online_store(
     }
     let (rows, rejected) = json::rows(schema, &Json::Object(columns))?;
     let source = source.name.clone();
-    let pushed =
-        PushedBatch { source, rows, rejected, to: PushTo::Online, idempotency_key: None, positions: Vec::new() };
+    let pushed = PushedBatch {
+        source,
+        rows,
+        rejected,
+        to: PushTo::Online,
+        idempotency_key: None,
+        positions: Vec::new(),
+    };
     Ok(json_reply(&node.push.push(pushed).await?))
 }
 

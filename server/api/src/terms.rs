@@ -11,8 +11,8 @@ use axum::http::request::Parts;
 
 use super::error::ApiError;
 use super::http::REQUEST_ID;
-use quern_server::Node;
 use crate::error::{Error, Result};
+use quern_server::Node;
 use quern_server::verbs::predict::{Ask, Given, Priority};
 
 /// The last of Triton's priorities, which begin at 1, for which somebody waits. 0 is that of who names none.

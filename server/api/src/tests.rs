@@ -1,14 +1,14 @@
 use std::path::Path;
 
-use quern_base::clock::now_us;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use quern_base::clock::now_us;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
-use crate::materialize::{MaterializeRequest, materialize};
-use crate::{Settings, apply, repository};
+use quern_server::verbs::materialize::MaterializeRequest;
+use quern_server::{Settings, repository};
 
 const DEFINITIONS: &str = r#"
 kind: Entity
@@ -64,6 +64,14 @@ const LANDINGS: &str = "tailnum,landed_at,delay,seats\n\
     N1,2013-01-02T10:00:00Z,7.5,\n\
     N2,2012-06-01T10:00:00Z,1,50\n";
 
+/// Where the set-up installs ONNX Runtime.
+fn installed() -> Option<std::path::PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/quern"));
+    let cache = std::env::var_os("QUERN_CACHE").map(Into::into).or_else(home)?;
+    let pythons = std::fs::read_dir(cache.join("venv/lib")).ok()?.flatten();
+    pythons.map(|python| python.path().join("site-packages/onnxruntime/capi")).find(|path| path.is_dir())
+}
+
 /// A server of one small repository, without its socket.
 struct Server {
     router: Router,
@@ -79,15 +87,15 @@ impl Server {
         write("linear.onnx", &std::fs::read(fixtures().join("linear.onnx")).unwrap());
         let mut settings =
             Settings::load(repository.path(), &[("body_bytes_max", "1000000".to_owned())]).unwrap();
-        settings.onnxruntime = settings.onnxruntime.or(crate::inference::tests::installed());
+        settings.onnxruntime = settings.onnxruntime.or(installed());
         let node = Node::open(settings).await.unwrap();
         let files = repository::read(repository.path()).unwrap();
-        let candidate = apply::check(&node, files).await.unwrap();
-        apply::apply(&node, candidate).await.unwrap();
+        let candidate = node.apply.check(files).await.unwrap();
+        node.apply.apply(candidate).await.unwrap();
         let node = tokio::task::spawn_blocking(move || {
             let request = serde_json::from_value::<MaterializeRequest>(json!({})).unwrap();
-            materialize(&node, &node.live(), &request, now_us(), &|_| {}).unwrap();
-            quern
+            node.materialize.run(&node.live(), &request, quern_base::clock::now_us(), &|_| {}).unwrap();
+            node
         });
         Server { router: router(node.await.unwrap()), _repository: repository }
     }
@@ -116,7 +124,7 @@ impl Server {
 }
 
 fn fixtures() -> std::path::PathBuf {
-    Path::new("../tests/fixtures").to_owned()
+    Path::new("../../tests/fixtures").to_owned()
 }
 
 const PREDICT: &str = "/v1/models/arrival_delay:predict";

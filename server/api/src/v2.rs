@@ -23,11 +23,11 @@ use axum::Router;
 use axum::routing::{get, post};
 use tower_http::decompression::RequestDecompressionLayer;
 
-use quern_decode::tensor::Tensor;
 use super::http::count;
 use super::terms::Terms;
-use quern_server::Node;
 use crate::error::{Error, Result};
+use quern_decode::tensor::Tensor;
+use quern_server::Node;
 use quern_server::verbs::predict::{Answer, Target};
 
 /// The protocol's routes, of REST and of gRPC.
@@ -111,6 +111,3 @@ fn applied_not_loaded() -> Error {
 
 /// Where statistics are.
 const NO_STATISTICS: &str = "no statistics are kept for each model; GET /metrics has those of the server";
-
-#[cfg(test)]
-mod tests;

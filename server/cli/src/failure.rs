@@ -47,9 +47,7 @@ impl Failure {
                 return ExitCode::from(EXIT_USAGE);
             }
             // Who runs the command owns the machine: the cause is told here, since no log has it.
-            Failure::Here(error) => {
-                ErrorReply { error: error.to_string(), ..quern_api::error::reply(error) }
-            }
+            Failure::Here(error) => ErrorReply { error: error.to_string(), ..quern_api::error::reply(error) },
             Failure::There(quern::Error::Server(reply)) => ErrorReply::clone(reply),
             Failure::There(error) => ErrorReply::new(Code::Unavailable, error.to_string()),
         };

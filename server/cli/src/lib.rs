@@ -27,9 +27,9 @@ use quern_wire::Checked;
 use self::backend::Backend;
 use self::failure::{Failure, Result};
 use self::output::{print, print_json};
-use quern_server::verbs::apply::Plan;
-use quern_server::Settings;
 use quern_api::trace::export::Traces;
+use quern_server::Settings;
+use quern_server::verbs::apply::Plan;
 
 /// A plan that changes something, with `--detailed-exitcode`; a verification that finds a difference.
 const EXIT_CHANGES: u8 = 2;

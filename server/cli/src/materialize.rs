@@ -13,8 +13,8 @@ use super::backend::Backend;
 use super::failure::{Failure, Result};
 use super::output::{Align, print, print_json, table, thousands};
 use super::{Options, Repository};
-use quern_api::admin::MaterializeLine;
 use crate::error::Error;
+use quern_api::admin::MaterializeLine;
 use quern_server::verbs::materialize::{MaterializeRequest, Progress, Summary, ViewSummary};
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! `quern serve`: from the first connection to the last one answered.
 
-use std::sync::Arc;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use clap::Args;
 use quern_base::tasks::Task;

@@ -19,8 +19,8 @@ use super::materialize::rate;
 use super::output::{print, print_json, thousands};
 use super::read::{directory_and, inputs};
 use super::tables::{Output, Table, bar};
-use quern_server::Node;
 use crate::error::Error;
+use quern_server::Node;
 
 /// Batches made while one is written.
 const BATCHES_AHEAD: usize = 2;

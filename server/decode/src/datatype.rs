@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 
 /// The type of a tensor's cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the protocol")]
 pub enum Datatype {
     Bool,
     Int8,

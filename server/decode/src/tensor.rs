@@ -16,14 +16,16 @@ use quern_engine::fit::as_type;
 use quern_engine::schema::{timestamp, type_name};
 
 use crate::datatype::{Datatype, shape, shown};
+use crate::error::{Error, Result};
 use crate::json::{self, Json};
 use crate::print::Value;
-use crate::error::{Error, Result};
 
 /// A tensor. Its shape holds as many cells as it has.
 #[derive(Debug, Clone)]
 pub struct Tensor {
+    /// Its name.
     pub name: String,
+    /// The type of its cells.
     pub datatype: Datatype,
     /// Length of each dimension; the first one counts the instances.
     pub shape: Vec<usize>,
@@ -34,8 +36,11 @@ pub struct Tensor {
 /// What a request says of a tensor, beside its cells.
 #[derive(Debug)]
 pub struct Head {
+    /// Its name.
     pub name: String,
+    /// The type of its cells.
     pub datatype: Datatype,
+    /// Length of each dimension.
     pub shape: Vec<usize>,
 }
 

@@ -1,7 +1,7 @@
 //! Which columns does a caller bring?
 
-use arrow::datatypes::SchemaRef;
 use crate::ServicePlan;
+use arrow::datatypes::SchemaRef;
 
 /// The columns that a request or a table brings for each row, besides `event_timestamp`.
 #[derive(Debug, Clone, Copy)]

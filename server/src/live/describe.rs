@@ -137,7 +137,8 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
     put(&mut keys, "event id", &event_id.join(", "));
     put(&mut keys, "declared columns", &list(columns.iter().map(column)));
     // Not declared, found in the files: another type there changes what the features are.
-    for field in deployment.compiled.source_schemas.get(name).iter().flat_map(|schema| schema.fields().iter()) {
+    for field in deployment.compiled.source_schemas.get(name).iter().flat_map(|schema| schema.fields().iter())
+    {
         put(&mut keys, &format!("column {}", field.name()), &type_name(field.data_type()));
     }
     keys

@@ -163,7 +163,8 @@ fn compile(apply: &Apply) -> Result<Compiled> {
 }
 
 fn stale(number: u64, mistakes: Vec<DefError>) -> Error {
-    let cause =
-        format!("apply {number} went live and does not compile here; run the version of Quern that applied it");
+    let cause = format!(
+        "apply {number} went live and does not compile here; run the version of Quern that applied it"
+    );
     Error::internal(cause, Mistakes(mistakes))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use feature_defs::{DefError, Expr, Instead, Literal, Loc, Model as Declared};
-use quern_engine::schema::type_name;
 use quern_engine::Computed;
+use quern_engine::schema::type_name;
 
 use super::route::Route;
 use super::version::LiveVersion;

@@ -20,14 +20,14 @@ use quern_engine::schema::timestamp;
 use quern_engine::{Found, Origin, ServicePlan, Status};
 use serde::{Deserialize, Serialize};
 
-use super::{Given, Entry};
+use super::{Entry, Given};
+use crate::error::Result;
 use crate::live::Deployment;
 use crate::live::describe::{service_digest, view_digest};
-use crate::error::Result;
 use crate::metrics::metrics;
+use quern_base::digest::sha256;
 use quern_features::Vectors;
 use quern_store::history::Partitions;
-use quern_base::digest::sha256;
 
 /// How much of a digest names a folder.
 const DIGEST_CHARS: usize = 8;

@@ -10,7 +10,8 @@ impl Node {
     /// All that was counted in the process and the state of the node, in Prometheus' text format.
     pub fn show_metrics(&self) -> String {
         // Made here, so that what nobody counted yet is shown as zero.
-        let _ = (super::metrics(), quern_features::metrics(), quern_inference::metrics(), quern_store::metrics());
+        let _ =
+            (super::metrics(), quern_features::metrics(), quern_inference::metrics(), quern_store::metrics());
         quern_base::metrics::render(&self.gauges())
     }
 

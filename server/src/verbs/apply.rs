@@ -43,75 +43,77 @@ pub struct Apply {
 }
 
 impl Apply {
-/// Compiles `files` against the sources and models they name, as they lie there now, in the repository or in an
-/// object store.
-///
-/// # Errors
-/// `Kind::Definitions` with the mistakes of every stage that could be reached.
-pub async fn check(self: &Arc<Self>, files: Vec<DefFile>) -> Result<Candidate> {
-    let apply = Arc::clone(self);
-    // Footers are read, expressions compiled and models loaded: nothing that an async thread could wait for.
-    blocking("checking definitions", move || check::check(&apply, files)).await
-}
+    /// Compiles `files` against the sources and models they name, as they lie there now, in the repository or in an
+    /// object store.
+    ///
+    /// # Errors
+    /// `Kind::Definitions` with the mistakes of every stage that could be reached.
+    pub async fn check(self: &Arc<Self>, files: Vec<DefFile>) -> Result<Candidate> {
+        let apply = Arc::clone(self);
+        // Footers are read, expressions compiled and models loaded: nothing that an async thread could wait for.
+        blocking("checking definitions", move || check::check(&apply, files)).await
+    }
 
-/// What `candidate` would change of what is live now.
-pub async fn plan(&self, candidate: &Candidate) -> Result<Plan> {
-    let live = self.live.now();
-    let sources = &candidate.deployment.compiled.catalog.definitions.sources;
-    let stored = Stored {
-        kept: &|view| self.head.kept(view),
-        history: &|source| sources.get(source).map(|source| self.history.size(source)).unwrap_or_default(),
-    };
-    let mut plan = Plan::between(&live, &candidate.deployment, &stored);
-    for (model, live) in &candidate.deployment.models {
-        for version in &live.versions {
-            let digest = &version.model.digest;
-            match self.registry.first_digest(model, &version.version).await? {
-                Some((number, first)) if first != *digest => {
-                    plan.breaks.push(Break::content(model, &version.version, number));
+    /// What `candidate` would change of what is live now.
+    pub async fn plan(&self, candidate: &Candidate) -> Result<Plan> {
+        let live = self.live.now();
+        let sources = &candidate.deployment.compiled.catalog.definitions.sources;
+        let stored = Stored {
+            kept: &|view| self.head.kept(view),
+            history: &|source| {
+                sources.get(source).map(|source| self.history.size(source)).unwrap_or_default()
+            },
+        };
+        let mut plan = Plan::between(&live, &candidate.deployment, &stored);
+        for (model, live) in &candidate.deployment.models {
+            for version in &live.versions {
+                let digest = &version.model.digest;
+                match self.registry.first_digest(model, &version.version).await? {
+                    Some((number, first)) if first != *digest => {
+                        plan.breaks.push(Break::content(model, &version.version, number));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
+        Ok(plan)
     }
-    Ok(plan)
-}
 
-/// Makes `candidate` live, all at once, and returns what that changed. Where it changes nothing, nothing is written.
-///
-/// # Errors
-/// `Kind::Refused` where it would break a model in use, or where something else went live since it was checked.
-pub async fn apply(self: &Arc<Self>, candidate: Candidate) -> Result<Plan> {
-    let apply = Arc::clone(self);
-    // A task of its own: a caller who goes away must not stop an apply between the registry and what is live.
-    detached("applying definitions", async move { apply.apply_one(candidate).await }).await
-}
+    /// Makes `candidate` live, all at once, and returns what that changed. Where it changes nothing, nothing is written.
+    ///
+    /// # Errors
+    /// `Kind::Refused` where it would break a model in use, or where something else went live since it was checked.
+    pub async fn apply(self: &Arc<Self>, candidate: Candidate) -> Result<Plan> {
+        let apply = Arc::clone(self);
+        // A task of its own: a caller who goes away must not stop an apply between the registry and what is live.
+        detached("applying definitions", async move { apply.apply_one(candidate).await }).await
+    }
 
-async fn apply_one(&self, candidate: Candidate) -> Result<Plan> {
-    let _one_at_a_time = self.live.turn().await;
-    if let Some(trouble) = self.live.following().unreadable() {
-        return Err(Error::refused(format!("{trouble}; nothing can be applied here on top of it")));
-    }
-    let plan = self.plan(&candidate).await?;
-    if plan.is_empty() {
-        return Ok(plan);
-    }
-    if candidate.base != self.live.now().number {
-        return Err(Error::refused(format!(
-            "apply {} went live since these definitions were checked; plan again to see what is left to change",
-            self.live.now().number
-        )));
-    }
-    if !plan.breaks.is_empty() {
-        let breaks: Vec<String> = plan.breaks.iter().map(Break::to_string).collect();
-        return Err(Error::refused(format!("this would break a model in use\n{}", breaks.join("\n"))));
-    }
-    let Candidate { deployment, files, .. } = candidate;
-    // Files first: a crash in between leaves a file that nobody names, never a name without its file.
-    for bytes in files {
-        self.registry.artifacts.store(bytes).await?;
-    }
-    self.registry.record(&record_of(&deployment)).await.map_err(|error| match error.kind() {
+    async fn apply_one(&self, candidate: Candidate) -> Result<Plan> {
+        let _one_at_a_time = self.live.turn().await;
+        if let Some(trouble) = self.live.following().unreadable() {
+            return Err(Error::refused(format!("{trouble}; nothing can be applied here on top of it")));
+        }
+        let plan = self.plan(&candidate).await?;
+        if plan.is_empty() {
+            return Ok(plan);
+        }
+        if candidate.base != self.live.now().number {
+            return Err(Error::refused(format!(
+                "apply {} went live since these definitions were checked; plan again to see what is left to change",
+                self.live.now().number
+            )));
+        }
+        if !plan.breaks.is_empty() {
+            let breaks: Vec<String> = plan.breaks.iter().map(Break::to_string).collect();
+            return Err(Error::refused(format!("this would break a model in use\n{}", breaks.join("\n"))));
+        }
+        let Candidate { deployment, files, .. } = candidate;
+        // Files first: a crash in between leaves a file that nobody names, never a name without its file.
+        for bytes in files {
+            self.registry.artifacts.store(bytes).await?;
+        }
+        self.registry.record(&record_of(&deployment)).await.map_err(|error| match error.kind() {
         ErrorKind::Unavailable => error.told(|what| {
             format!(
                 "{what}; if apply {} was written all the same, it goes live once the registry answers again: plan again then",
@@ -120,10 +122,10 @@ async fn apply_one(&self, candidate: Candidate) -> Result<Plan> {
         }),
         _ => error,
     })?;
-    tracing::info!(number = deployment.number, changes = plan.changes.len(), "definitions are live");
-    self.live.replace(deployment);
-    Ok(Plan { applied: true, ..plan })
-}
+        tracing::info!(number = deployment.number, changes = plan.changes.len(), "definitions are live");
+        self.live.replace(deployment);
+        Ok(Plan { applied: true, ..plan })
+    }
 }
 
 #[cfg(test)]

@@ -88,7 +88,8 @@ impl Follow {
         if latest <= self.live.now().number {
             return Ok(());
         }
-        let restored = async { self.loader.restore(&self.live.now(), self.registry.apply(latest).await?).await };
+        let restored =
+            async { self.loader.restore(&self.live.now(), self.registry.apply(latest).await?).await };
         match restored.await {
             Ok(deployment) => {
                 self.live.replace(deployment);

@@ -16,8 +16,8 @@ use parking_lot::RwLock;
 use quern_engine::schema::{canonical, conform, timestamp, type_name};
 
 use crate::error::{Error, Result};
-use quern_store::history::Partitions;
 use crate::live::Deployment;
+use quern_store::history::Partitions;
 
 /// Where the files are, in the data folder.
 const FOLDER: &str = "labels";

@@ -100,58 +100,58 @@ pub struct ViewSummary {
 }
 
 impl Materialize {
-/// Brings the head up to date. Reads history: call it where blocking is allowed.
-pub fn run(
-    &self,
-    live: &Deployment,
-    request: &MaterializeRequest,
-    now_us: i64,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Summary> {
-    let started = Instant::now();
-    let views = &live.compiled.catalog.views;
-    for name in &request.views {
-        if !views.contains_key(name) {
-            let help = suggest(name, views.keys().map(String::as_str));
-            return Err(Error::not_found(format!("unknown feature view `{name}`; {help}")));
+    /// Brings the head up to date. Reads history: call it where blocking is allowed.
+    pub fn run(
+        &self,
+        live: &Deployment,
+        request: &MaterializeRequest,
+        now_us: i64,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Summary> {
+        let started = Instant::now();
+        let views = &live.compiled.catalog.views;
+        for name in &request.views {
+            if !views.contains_key(name) {
+                let help = suggest(name, views.keys().map(String::as_str));
+                return Err(Error::not_found(format!("unknown feature view `{name}`; {help}")));
+            }
         }
-    }
-    if let (Some(from_us), Some(to_us)) = (request.from_us, request.to_us)
-        && from_us > to_us
-    {
-        return Err(Error::invalid("`from` is after `to`"));
-    }
-    Tail { history: &self.history, log: &self.log, turns: &self.turns }.seal_large();
-    let _turn = self.turns.materializing()?;
-    self.head.reread_kept()?;
-    let wanted = views.values().map(AsRef::as_ref).filter(|view: &&ViewPlan| {
-        let source = live.compiled.source(view);
-        let is_asked_for = request.views.is_empty() || request.views.contains(&view.name);
-        is_asked_for && (source.batch.is_some() || source.push)
-    });
-    let mut wanted: Vec<&ViewPlan> = wanted.collect();
-    // One after the other, those may share what they read.
-    wanted.sort_by(|a, b| a.source.cmp(&b.source));
-    let mut summaries = Vec::new();
-    let mut before: Option<Run> = None;
-    for view in wanted {
-        let mut run = match before.take().filter(|before| before.reads_as(view)) {
-            Some(before) => before.go_on(view)?,
-            None => Run::begin(self, live, view, progress)?,
-        };
-        summaries.push(match &view.windows {
-            Some(windows) => run.run_windows(windows, request, now_us)?,
-            None => run.run_rows(request, now_us)?,
+        if let (Some(from_us), Some(to_us)) = (request.from_us, request.to_us)
+            && from_us > to_us
+        {
+            return Err(Error::invalid("`from` is after `to`"));
+        }
+        Tail { history: &self.history, log: &self.log, turns: &self.turns }.seal_large();
+        let _turn = self.turns.materializing()?;
+        self.head.reread_kept()?;
+        let wanted = views.values().map(AsRef::as_ref).filter(|view: &&ViewPlan| {
+            let source = live.compiled.source(view);
+            let is_asked_for = request.views.is_empty() || request.views.contains(&view.name);
+            is_asked_for && (source.batch.is_some() || source.push)
         });
-        before = Some(run);
+        let mut wanted: Vec<&ViewPlan> = wanted.collect();
+        // One after the other, those may share what they read.
+        wanted.sort_by(|a, b| a.source.cmp(&b.source));
+        let mut summaries = Vec::new();
+        let mut before: Option<Run> = None;
+        for view in wanted {
+            let mut run = match before.take().filter(|before| before.reads_as(view)) {
+                Some(before) => before.go_on(view)?,
+                None => Run::begin(self, live, view, progress)?,
+            };
+            summaries.push(match &view.windows {
+                Some(windows) => run.run_windows(windows, request, now_us)?,
+                None => run.run_rows(request, now_us)?,
+            });
+            before = Some(run);
+        }
+        summaries.sort_by(|a, b| a.view.cmp(&b.view));
+        // Last, so that whoever still answers from the definitions before has had the time to end.
+        if request.views.is_empty() {
+            self.head.retain(&views.values().map(|view| view.id).collect::<Vec<_>>())?;
+        }
+        Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64() })
     }
-    summaries.sort_by(|a, b| a.view.cmp(&b.view));
-    // Last, so that whoever still answers from the definitions before has had the time to end.
-    if request.views.is_empty() {
-        self.head.retain(&views.values().map(|view| view.id).collect::<Vec<_>>())?;
-    }
-    Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64() })
-}
 }
 
 struct Run<'a> {

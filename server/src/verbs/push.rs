@@ -31,10 +31,10 @@ use quern_store::online::Online;
 use quern_store::turns::Turns;
 use quern_wire::{PushReply, PushTo, Rejected};
 
-use crate::seal::Tail;
 use crate::error::{Error, Result};
 use crate::live::{Deployment, Live};
 use crate::metrics::metrics;
+use crate::seal::Tail;
 
 /// So many rows are looked at right where the request is.
 const ROWS_INLINE_MAX: usize = 64;

@@ -10,9 +10,9 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use feature_defs::suggest;
 use quern_engine::ServicePlan;
+use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
 use quern_features::past::{Columns, Past, Rule};
 use quern_store::history::History;
-use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
 use quern_wire::TrainingSetCommand;
 
 use crate::error::{Error, Result};
@@ -98,21 +98,21 @@ pub struct Train {
 }
 
 impl Train {
-/// Makes the training set of a spine. Reads history: call it where blocking is allowed.
-pub fn training_set(
-    &self,
-    live: &Deployment,
-    request: &TrainingSetCommand,
-    spine_schema: &SchemaRef,
-    spine: &[RecordBatch],
-) -> Result<TrainingSet> {
-    let plan = Layout::new(service(live, request)?, spine_schema)?;
-    let spine = concat_batches(spine_schema, spine)?;
-    let asked = (plan.spine.inputs(&spine)?, plan.spine.times(&spine)?);
-    let rule = Rule { as_known: request.as_known, expired: false };
-    let past = Past::ask((&self.history, &live.compiled), &plan.service, asked, rule)?;
-    Ok(TrainingSet { plan, spine, past, next: 0 })
-}
+    /// Makes the training set of a spine. Reads history: call it where blocking is allowed.
+    pub fn training_set(
+        &self,
+        live: &Deployment,
+        request: &TrainingSetCommand,
+        spine_schema: &SchemaRef,
+        spine: &[RecordBatch],
+    ) -> Result<TrainingSet> {
+        let plan = Layout::new(service(live, request)?, spine_schema)?;
+        let spine = concat_batches(spine_schema, spine)?;
+        let asked = (plan.spine.inputs(&spine)?, plan.spine.times(&spine)?);
+        let rule = Rule { as_known: request.as_known, expired: false };
+        let past = Past::ask((&self.history, &live.compiled), &plan.service, asked, rule)?;
+        Ok(TrainingSet { plan, spine, past, next: 0 })
+    }
 }
 
 impl TrainingSet {

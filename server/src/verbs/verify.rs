@@ -18,9 +18,9 @@ use quern_features::past::{Past, Rule};
 use quern_store::history::History;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
 pub use self::causes::Cause;
 use self::causes::Causes;
+use crate::error::{Error, Result};
 use crate::live::Deployment;
 use crate::logged::read::column;
 use crate::logged::rows::Fingerprint;
@@ -106,29 +106,29 @@ pub struct Verify {
 }
 
 impl Verify {
-/// Verifies what was logged. Reads history: call it where blocking is allowed.
-///
-/// # Errors
-/// A model that is neither live nor logged, files that cannot be read.
-pub fn run(&self, live: &Deployment, request: &VerifyRequest) -> Result<Report> {
-    let logged = self.log.models()?;
-    let models = match &request.model {
-        None => logged,
-        Some(model) if logged.contains(model) || live.models.contains_key(model) => vec![model.clone()],
-        Some(model) => {
-            let known = suggest(model, live.models.keys().map(String::as_str));
-            return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
-        }
-    };
-    let between = Between { from_us: request.from_us, to_us: request.to_us };
-    let reports = models.into_iter().map(|model| {
-        let mut verifying =
-            Verifying { verb: self, live, report: ModelReport { model, ..ModelReport::default() } };
-        verifying.run(between)?;
-        Ok(verifying.report)
-    });
-    Ok(Report { models: reports.collect::<Result<_>>()? })
-}
+    /// Verifies what was logged. Reads history: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// A model that is neither live nor logged, files that cannot be read.
+    pub fn run(&self, live: &Deployment, request: &VerifyRequest) -> Result<Report> {
+        let logged = self.log.models()?;
+        let models = match &request.model {
+            None => logged,
+            Some(model) if logged.contains(model) || live.models.contains_key(model) => vec![model.clone()],
+            Some(model) => {
+                let known = suggest(model, live.models.keys().map(String::as_str));
+                return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
+            }
+        };
+        let between = Between { from_us: request.from_us, to_us: request.to_us };
+        let reports = models.into_iter().map(|model| {
+            let mut verifying =
+                Verifying { verb: self, live, report: ModelReport { model, ..ModelReport::default() } };
+            verifying.run(between)?;
+            Ok(verifying.report)
+        });
+        Ok(Report { models: reports.collect::<Result<_>>()? })
+    }
 }
 
 struct Verifying<'a> {

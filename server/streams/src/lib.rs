@@ -63,7 +63,8 @@ pub async fn follow(live: Live, push: Arc<Push>) {
             }
             for source in sources.values() {
                 let Some(stream) = &source.stream else { continue };
-                let reader = Reader { live: live.clone(), push: Arc::clone(&push), source: source.name.clone() };
+                let reader =
+                    Reader { live: live.clone(), push: Arc::clone(&push), source: source.name.clone() };
                 reading
                     .entry(source.name.clone())
                     .or_insert_with(|| (stream.clone(), Task::spawn(read(reader, stream.clone()))));

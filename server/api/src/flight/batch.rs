@@ -10,8 +10,8 @@ use quern_wire::BatchCommand;
 use tonic::{Response, Status};
 
 use super::{Answer, Messages, SPINE_BYTES_MAX, encoded, guarded, receive_schema, refuse, unreadable};
-use quern_server::Node;
 use quern_base::Failure;
+use quern_server::Node;
 
 use crate::error::Error;
 use quern_server::verbs::predict::batch::{Batch, When};

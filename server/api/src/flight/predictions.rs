@@ -9,10 +9,10 @@ use tokio::sync::mpsc;
 use tonic::Response;
 
 use super::{AHEAD, Answer, Messages, encoded, read, refuse};
-use quern_server::Node;
 use crate::error::{Error, Result};
-use quern_server::verbs::joined::Joined;
+use quern_server::Node;
 use quern_server::logged::Between;
+use quern_server::verbs::joined::Joined;
 
 pub(super) async fn get(node: &Arc<Node>, ticket: &Ticket) -> Answer<Messages<FlightData>> {
     let command: PredictionsCommand = read(

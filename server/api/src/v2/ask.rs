@@ -8,10 +8,10 @@ use feature_defs::suggest;
 use quern_engine::fit::{Port, Signature};
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
 
-use quern_decode::datatype::{Datatype, shape, shown};
-use quern_decode::tensor::Tensor;
-use quern_decode::json;
 use crate::error::{Error, Result};
+use quern_decode::datatype::{Datatype, shape, shown};
+use quern_decode::json;
+use quern_decode::tensor::Tensor;
 use quern_server::verbs::predict::{Given, Target};
 
 /// The most tensors that one request may bring.

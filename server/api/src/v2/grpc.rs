@@ -17,7 +17,6 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 use tracing::{Instrument, Span};
 
-use quern_decode::datatype::Datatype;
 use super::messages::{
     Choice, Empty, InferInputTensor, InferTensorContents, ModelConfig, ModelConfigResponse, ModelIndex,
     ModelInferRequest, ModelInferResponse, ModelInput, ModelMetadataResponse, ModelOutput, ModelRequest,
@@ -26,12 +25,13 @@ use super::messages::{
 };
 use super::metadata::{self, Port};
 use super::rest::no_shared_memory;
-use quern_decode::tensor::{Head, Tensor};
 use super::{NO_STATISTICS, applied_not_loaded};
-use quern_server::Node;
 use crate::error::grpc_status;
-use crate::terms::Terms;
 use crate::error::{Error, Kind, Result};
+use crate::terms::Terms;
+use quern_decode::datatype::Datatype;
+use quern_decode::tensor::{Head, Tensor};
+use quern_server::Node;
 use quern_server::verbs::predict::Target;
 
 /// What reads requests, compressed or not, of up to `body_bytes_max` once they are read. Replies are as they are: every
@@ -222,11 +222,7 @@ fn replies(
     })
 }
 
-async fn infer(
-    node: &Arc<Node>,
-    mut terms: Terms,
-    request: ModelInferRequest,
-) -> Result<ModelInferResponse> {
+async fn infer(node: &Arc<Node>, mut terms: Terms, request: ModelInferRequest) -> Result<ModelInferResponse> {
     let target = find(node, &request.model_name, &request.model_version)?;
     if !request.id.is_empty() {
         terms.request_id.clone_from(&request.id);

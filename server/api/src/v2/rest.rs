@@ -12,16 +12,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::metadata::{self, Port};
-use quern_decode::tensor::{Head, Tensor};
 use super::{NO_STATISTICS, Request, applied_not_loaded};
-use quern_server::Node;
 use crate::error::ApiResult;
+use crate::error::{Error, Result};
 use crate::http::{Body, json_reply};
-use quern_decode::print::Values;
-use quern_decode::json::{self, Json};
 use crate::models::Named;
 use crate::terms::Terms;
-use crate::error::{Error, Result};
+use quern_decode::json::{self, Json};
+use quern_decode::print::Values;
+use quern_decode::tensor::{Head, Tensor};
+use quern_server::Node;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 
 /// A JSON value that borrows what it can from the body.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the names are those of JSON")]
 pub enum Json<'a> {
     Null,
     Bool(bool),

@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Date32Type};
 use base64::Engine;
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use feature_defs::suggest;
 use quern_engine::Inputs;
 use quern_engine::schema::{EVENT_TIMESTAMP, type_name};
@@ -86,12 +86,7 @@ pub fn instances(wanted: &Inputs<'_>, instances: &Json<'_>, arrival_us: i64) -> 
 ///
 /// # Errors
 /// As [`instances`]; columns of different lengths.
-pub fn columns(
-    wanted: &Inputs<'_>,
-    what: &str,
-    entities: &Json<'_>,
-    arrival_us: i64,
-) -> Result<Asked> {
+pub fn columns(wanted: &Inputs<'_>, what: &str, entities: &Json<'_>, arrival_us: i64) -> Result<Asked> {
     let fields = wanted.schema.fields();
     let (entries, rows) = arrays(what, entities)?;
     limit(rows)?;
@@ -112,10 +107,10 @@ pub fn columns(
 }
 
 /// Columns by name, each an array with a value for each row, and how many rows there are.
-pub type Arrays<'j> = (Vec<(&'j str, &'j [Json<'j>])>, usize);
+pub(super) type Arrays<'j> = (Vec<(&'j str, &'j [Json<'j>])>, usize);
 
 /// Reads `json`, which is called `what`, as columns of one length.
-pub fn arrays<'j>(what: &str, json: &'j Json<'j>) -> Result<Arrays<'j>> {
+pub(super) fn arrays<'j>(what: &str, json: &'j Json<'j>) -> Result<Arrays<'j>> {
     let Json::Object(entries) = json else {
         return Err(Error::invalid(format!("`{what}`: expected an object of arrays, found {json}")));
     };
@@ -203,7 +198,7 @@ fn query_times(cells: &[&Json<'_>], row_is: &str, arrival_us: i64) -> Result<Vec
 }
 
 /// A value that does not have the type of its column.
-pub struct Misfit {
+pub(super) struct Misfit {
     row: usize,
     pub expected: String,
     pub found: String,
@@ -237,7 +232,7 @@ pub fn cells(name: &str, dtype: &DataType, cells: &[&Json<'_>]) -> Result<ArrayR
 }
 
 /// A column of values of one type; null is one of them.
-pub fn column<'a>(dtype: &DataType, cells: &[&'a Json<'a>]) -> std::result::Result<ArrayRef, Misfit> {
+pub(super) fn column<'a>(dtype: &DataType, cells: &[&'a Json<'a>]) -> std::result::Result<ArrayRef, Misfit> {
     macro_rules! read {
         ($array:ty, $of:expr) => {{
             let read = |(row, cell): (usize, &&'a Json<'a>)| match cell {

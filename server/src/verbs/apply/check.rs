@@ -9,8 +9,8 @@ use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 use quern_features::Compiled;
 use tokio::runtime::Handle;
 
-use super::model_file::{self, Mistake};
 use super::Apply;
+use super::model_file::{self, Mistake};
 use crate::error::{Error, Result};
 use crate::live::loader::Wanted;
 use crate::live::{Deployment, LiveModel, LiveVersion, Weights};

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::mlflow;
-use quern_store::objects::{Content, Location, Unread};
 use quern_base::digest::sha256;
-use quern_store::registry::Artifacts;
 use quern_inference::weights;
+use quern_store::objects::{Content, Location, Unread};
+use quern_store::registry::Artifacts;
 
 /// ONNX files are protocol buffers, which end at 2 GiB.
 const MODEL_BYTES_MAX: u64 = 2 << 30;

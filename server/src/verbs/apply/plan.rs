@@ -11,8 +11,8 @@ use quern_engine::{ViewId, ViewPlan};
 use serde::{Deserialize, Serialize};
 
 use crate::live::Deployment;
-use crate::live::describe::{Keys, Kind, describe};
 use crate::live::LiveVersion;
+use crate::live::describe::{Keys, Kind, describe};
 
 /// The way from what is live to a candidate. Its `Display` is for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,8 @@ use feature_defs::DefFile;
 use quern_engine::SourceSchemas;
 
 use super::*;
+use crate::live::{Deployment, describe};
+use quern_features::Compiled;
 
 const BEFORE: &str = r#"
 kind: Entity

@@ -17,9 +17,9 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::Predict;
 use super::target::{Ask, Given, Priority, Target};
+use crate::error::{Error, Kind, Result};
 use quern_base::clock::now_us;
 use quern_base::tasks::blocking;
-use crate::error::{Error, Kind, Result};
 use quern_features::past::{Columns, Past, Rule};
 
 /// Rows that are looked up and predicted together.
@@ -134,7 +134,12 @@ impl Batch {
             let asked = (this.columns.inputs(&rows)?, this.columns.times(&rows)?);
             let target = &this.target;
             let history = &asking.reader.history;
-            let past = Past::ask((history, &target.live.compiled), &target.version().service, asked, Rule::default())?;
+            let past = Past::ask(
+                (history, &target.live.compiled),
+                &target.version().service,
+                asked,
+                Rule::default(),
+            )?;
             Ok((rows, Arc::new(past)))
         })
         .await?;

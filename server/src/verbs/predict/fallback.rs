@@ -104,9 +104,7 @@ impl Target {
             let part = match (substitute, &vectors) {
                 // That one has just failed.
                 (Substitute::Version(other), _) if *other == place => continue,
-                (Substitute::Version(other), _) => {
-                    self.answer(verb, *other, instances.clone(), limits).await
-                }
+                (Substitute::Version(other), _) => self.answer(verb, *other, instances.clone(), limits).await,
                 (Substitute::Expr(each), Some(found)) => {
                     let value = each[place].evaluate(&found.vectors).map_err(Error::from);
                     value.and_then(|value| one_column(outputs, value)).map(|outputs| {
@@ -155,44 +153,44 @@ impl<'a> Left<'a> {
 
 /// The places that the version may answer, and those that it should not, by cause.
 fn sift(fallback: &Fallback, vectors: &Vectors, query_times_us: &[i64]) -> (Vec<usize>, Vec<Unsound>) {
-        let rows = vectors.vectors.num_rows();
-        if fallback.max_age_us.is_none() && fallback.max_missing.is_none() {
-            return ((0..rows).collect(), Vec::new());
-        }
-        let origins = vectors.service.origins.iter().enumerate();
-        let features: Vec<usize> = origins
-            .filter(|(_, origin)| matches!(origin, Origin::Feature { .. }))
-            .map(|(output, _)| output)
-            .collect();
-        let is_missing = |output: usize, row: usize| {
-            !matches!(vectors.status(output, row), Status::Present | Status::NullValue)
-        };
-        let is_stale = |row: usize, max_age_us: i64| {
-            let oldest = features.iter().filter_map(|output| vectors.event_timestamp(*output, row)).min();
-            oldest.is_some_and(|ts_us| query_times_us[row].saturating_sub(ts_us) > max_age_us)
-        };
-        let (mut sound, mut stale, mut missing) = (Vec::new(), Vec::new(), Vec::new());
-        for row in 0..rows {
-            let share = features.iter().filter(|output| is_missing(**output, row)).count() as f64
-                / features.len().max(1) as f64;
-            if fallback.max_missing.is_some_and(|most| share > most) {
-                missing.push(row);
-            } else if fallback.max_age_us.is_some_and(|max_age_us| is_stale(row, max_age_us)) {
-                stale.push(row);
-            } else {
-                sound.push(row);
-            }
-        }
-        let unsound = [
-            Unsound {
-                cause: Cause::Missing,
-                detail: "more features are missing than `max_missing` allows",
-                places: missing,
-            },
-            Unsound { cause: Cause::Stale, detail: "a feature is older than `max_age`", places: stale },
-        ];
-        (sound, unsound.into_iter().filter(|unsound| !unsound.places.is_empty()).collect())
+    let rows = vectors.vectors.num_rows();
+    if fallback.max_age_us.is_none() && fallback.max_missing.is_none() {
+        return ((0..rows).collect(), Vec::new());
     }
+    let origins = vectors.service.origins.iter().enumerate();
+    let features: Vec<usize> = origins
+        .filter(|(_, origin)| matches!(origin, Origin::Feature { .. }))
+        .map(|(output, _)| output)
+        .collect();
+    let is_missing = |output: usize, row: usize| {
+        !matches!(vectors.status(output, row), Status::Present | Status::NullValue)
+    };
+    let is_stale = |row: usize, max_age_us: i64| {
+        let oldest = features.iter().filter_map(|output| vectors.event_timestamp(*output, row)).min();
+        oldest.is_some_and(|ts_us| query_times_us[row].saturating_sub(ts_us) > max_age_us)
+    };
+    let (mut sound, mut stale, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    for row in 0..rows {
+        let share = features.iter().filter(|output| is_missing(**output, row)).count() as f64
+            / features.len().max(1) as f64;
+        if fallback.max_missing.is_some_and(|most| share > most) {
+            missing.push(row);
+        } else if fallback.max_age_us.is_some_and(|max_age_us| is_stale(row, max_age_us)) {
+            stale.push(row);
+        } else {
+            sound.push(row);
+        }
+    }
+    let unsound = [
+        Unsound {
+            cause: Cause::Missing,
+            detail: "more features are missing than `max_missing` allows",
+            places: missing,
+        },
+        Unsound { cause: Cause::Stale, detail: "a feature is older than `max_age`", places: stale },
+    ];
+    (sound, unsound.into_iter().filter(|unsound| !unsound.places.is_empty()).collect())
+}
 
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     a.into_iter().chain(b).min()

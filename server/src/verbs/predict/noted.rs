@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::target::{Ask, Part, Priority, Reason, Target};
 use crate::live::{Deployment, LiveModel};
-use crate::logged::{Given, Entry, PredictionLog};
+use crate::logged::{Entry, Given, PredictionLog};
 
 /// Names requests that nobody named.
 static UNNAMED: AtomicU64 = AtomicU64::new(0);
@@ -47,11 +47,7 @@ impl Noted {
         let declared = target.live.compiled.catalog.definitions.models.get(&target.model.name)?;
         let sample = declared.log_sample.filter(|_| ask.priority != Priority::Batch)?;
         let request_id = match ask.request_id.as_str() {
-            "" => format!(
-                "unnamed-{:x}-{}",
-                now_us(),
-                UNNAMED.fetch_add(1, Ordering::Relaxed)
-            ),
+            "" => format!("unnamed-{:x}-{}", now_us(), UNNAMED.fetch_add(1, Ordering::Relaxed)),
             named => named.to_owned(),
         };
         if share(&request_id) >= sample {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tracing::{Instrument, Span};
 
-use super::answer::Instances;
 use super::Predict;
+use super::answer::Instances;
 use super::noted::Noted;
 use super::target::{Part, Target};
 use crate::error::Result;

@@ -248,7 +248,8 @@ impl<'a> Group<'a> {
             let first = pushed.end();
             let rows = concat_batches(schema, arrivals.both.iter().chain(&arrivals.online))?;
             let kept = concat_batches(schema, arrivals.both.iter().chain(&arrivals.offline))?;
-            let is_new = pushed.is_empty() && self.live.compiled.catalog.definitions.sources[&name].batch.is_none();
+            let is_new =
+                pushed.is_empty() && self.live.compiled.catalog.definitions.sources[&name].batch.is_none();
             let source = &self.live.compiled.catalog.definitions.sources[&name];
             for view in self.live.compiled.views_of(&name) {
                 let writer = self.push.writer(source, view);

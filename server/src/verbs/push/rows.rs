@@ -12,8 +12,8 @@ use arrow::compute::{nullif, take_record_batch};
 use arrow::datatypes::{Field, SchemaRef};
 use feature_defs::{Source, suggest};
 use quern_engine::ViewPlan;
-use quern_features::write::project;
 use quern_engine::schema::{conform, conforms, type_name};
+use quern_features::write::project;
 use quern_wire::Rejected;
 
 use super::PushedBatch;

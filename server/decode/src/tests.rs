@@ -7,9 +7,10 @@ use arrow::datatypes::{DataType, Field, Float32Type, TimestampMicrosecondType};
 use quern_engine::schema::timestamp;
 use serde_json::{Value, json};
 
-use quern_decode::tensor::{Head, Tensor};
-use JSONVALUES;
 use crate::error::Result;
+use crate::json::Json;
+use crate::print::Values;
+use crate::tensor::{Head, Tensor};
 
 fn from_json(datatype: &str, shape: &[i64], data: &str) -> Result<Tensor> {
     let data: Json<'_> = serde_json::from_str(data).unwrap();
