@@ -9,17 +9,9 @@ use std::time::Instant;
 
 use quern_benches::{bare, online};
 use quern_engine::ViewId;
+use quern_kit::RedisServer;
 use quern_server::store::rocks::Wanted;
 use rocksdb::{DB, DBCompressionType, IngestExternalFileOptions, Options, SstFileWriter};
-
-#[path = "../tests/beside.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and read what they say")]
-mod beside;
-#[path = "../tests/redis_server.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and form clusters of them")]
-mod redis_server;
-
-use redis_server::RedisServer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

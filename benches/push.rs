@@ -13,23 +13,11 @@ use arrow::ipc::writer::StreamWriter;
 use quern::wire::PushTo;
 use quern_benches::Repository;
 use quern_benches::online::now_us;
+use quern_kit::{Postgres, RedisServer};
 use quern_server::push::{Push, push};
 use rocksdb::{DB, WriteBatch, WriteOptions};
 use sqlx::{Connection, PgConnection};
 use tokio::runtime::Runtime;
-
-#[path = "../tests/beside.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and read what they say")]
-mod beside;
-#[path = "../tests/postgres.rs"]
-#[expect(dead_code, reason = "the tests stop and freeze it")]
-mod postgres;
-#[path = "../tests/redis_server.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and form clusters of them")]
-mod redis_server;
-
-use postgres::Postgres;
-use redis_server::RedisServer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -10,18 +10,10 @@ use std::time::Instant;
 use arrow::array::{Int64Array, RecordBatch};
 use quern_benches::{Random, Repository, bare, beside, median, online};
 use quern_engine::ViewId;
+use quern_kit::RedisServer;
 use quern_server::serving::look_up;
 use quern_server::store::rocks::{Rows, Wanted};
 use redis::aio::MultiplexedConnection;
-
-#[path = "../tests/beside.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and read what they say")]
-mod beside;
-#[path = "../tests/redis_server.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and form clusters of them")]
-mod redis_server;
-
-use redis_server::RedisServer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use expect_test::{Expect, expect};
 use quern::wire::{OnlineFeatures, PredictRequest};
+use quern_kit::{blocking, fixture};
 use serde_json::{Value, json};
 
-use crate::planes::{self, DEFINITIONS, JANUARY_10, Server, blocking, instance};
-use crate::support::fixture;
+use crate::planes::{self, DEFINITIONS, JANUARY_10, Server, instance};
 
 /// A line for each column: its name, then value, status and event timestamp of each entity.
 fn show(reply: &OnlineFeatures) -> String {

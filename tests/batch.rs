@@ -12,15 +12,15 @@ use expect_test::{Expect, expect};
 use futures::{StreamExt, TryStreamExt, stream};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use quern::wire::{BatchCommand, TrainingSetCommand};
+use quern_kit::{Random, blocking, fixture, required};
 use quern_server::Quern;
 use quern_server::predict::batch::{Batch, When};
 use quern_server::predict::{Ask, Given, Priority, Target};
 use quern_server::training::training_set;
 
 use crate::binary::{self, run};
-use crate::planes::{JANUARY_10_US, Server, blocking, repository};
-use crate::random::Random;
-use crate::support::{Repository, fixture, materialize_to, required};
+use crate::planes::{JANUARY_10_US, Server, repository};
+use crate::support::{Repository, materialize_to};
 
 pub(crate) const DEFINITIONS: &str = "kind: Entity\nname: e\njoin_keys: [{name: k, type: string}]\n---\n\
     kind: Source\nname: s\nbatch: {format: parquet, path: data/*.parquet}\nevent_timestamp: ts\n\
@@ -34,19 +34,13 @@ pub(crate) const DEFINITIONS: &str = "kind: Entity\nname: e\njoin_keys: [{name: 
 /// After every row.
 pub(crate) const NOW_US: i64 = 7_200_000_000;
 
-impl Random {
-    pub(crate) fn pick<T: Clone>(&mut self, of: &[T]) -> T {
-        of[(self.next() % of.len() as u64) as usize].clone()
-    }
+fn time_us(random: &mut Random) -> i64 {
+    random.below(7_000) as i64 * 1_000_000
+}
 
-    pub(crate) fn time_us(&mut self) -> i64 {
-        (self.next() % 7_000) as i64 * 1_000_000
-    }
-
-    fn number(&mut self) -> Option<f64> {
-        let any = (self.next() % 20_001) as f64 / 7.0 - 1_000.0;
-        self.pick(&[Some(any), Some(any), Some(any / 3.0), None, Some(f64::NAN), Some(-0.0), Some(1e300)])
-    }
+fn number(random: &mut Random) -> Option<f64> {
+    let any = random.below(20_001) as f64 / 7.0 - 1_000.0;
+    random.pick(&[Some(any), Some(any), Some(any / 3.0), None, Some(f64::NAN), Some(-0.0), Some(1e300)])
 }
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
@@ -62,18 +56,18 @@ const KEYS: [Option<&str>; 7] =
     [Some("a"), Some("b"), Some("c"), Some("d"), Some("é"), Some("unknown"), None];
 
 pub(crate) fn history(random: &mut Random) -> RecordBatch {
-    let rows = 1 + random.next() % 120;
+    let rows = 1 + random.draw() % 120;
     let keys: StringArray = (0..rows).map(|_| random.pick(&KEYS[..5])).collect();
-    let ts = (0..rows).map(|_| random.time_us()).collect();
-    let x: Float64Array = (0..rows).map(|_| random.number()).collect();
+    let ts = (0..rows).map(|_| time_us(random)).collect();
+    let x: Float64Array = (0..rows).map(|_| number(random)).collect();
     batch(vec![("k", Arc::new(keys)), ("ts", times(ts)), ("x", Arc::new(x))])
 }
 
 /// Rows to predict for, at one time or at any.
 pub(crate) fn table(random: &mut Random, rows: u64, at_us: Option<i64>) -> RecordBatch {
     let keys: StringArray = (0..rows).map(|_| random.pick(&KEYS)).collect();
-    let r: Float64Array = (0..rows).map(|_| random.number()).collect();
-    let at = (0..rows).map(|_| at_us.unwrap_or_else(|| random.time_us())).collect();
+    let r: Float64Array = (0..rows).map(|_| number(random)).collect();
+    let at = (0..rows).map(|_| at_us.unwrap_or_else(|| time_us(random))).collect();
     let note: Int64Array = (0..rows as i64).map(Some).collect();
     batch(vec![
         ("note", Arc::new(note)),
@@ -158,7 +152,7 @@ async fn batches_now_and_as_of_single_predictions_and_training_agree_bit_for_bit
         })
         .await;
         // More than the chunks that are under way at a time, once.
-        let rows = if case == 0 { 12_000 } else { random.next() % 60 };
+        let rows = if case == 0 { 12_000 } else { random.draw() % 60 };
         let now = table(&mut random, rows, Some(NOW_US));
         let past = table(&mut random, rows, None);
         let said = batched(&quern, &now, When::At(NOW_US)).await;

@@ -7,10 +7,10 @@ use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use expect_test::{Expect, expect};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use quern_kit::{fixture, required};
 use tempfile::TempDir;
 
 use crate::binary::{Server, run};
-use crate::support::{fixture, required};
 
 /// The words of one command line; `'…'` keeps blanks.
 fn words(line: &str) -> Vec<String> {

@@ -11,13 +11,13 @@ use arrow::array::{
 use arrow::compute::concat_batches;
 use quern::wire::TrainingSetCommand;
 use quern_engine::key::Keys;
+use quern_kit::Random;
 use quern_server::Quern;
 use quern_server::serving::{Vectors, look_up};
 use quern_server::store::rocks::Wanted;
 use quern_server::training::training_set;
 
 use crate::binary::{command, run};
-use crate::random::Random;
 use crate::support::Repository;
 
 const KILLS: usize = 20;
@@ -60,7 +60,7 @@ features: [spending, gifts]
 
 fn write_events(repository: &Repository, random: &mut Random, file_rows: usize) {
     for file in 0..FILES {
-        let draws: Vec<[u64; 4]> = (0..file_rows).map(|_| std::array::from_fn(|_| random.next())).collect();
+        let draws: Vec<[u64; 4]> = (0..file_rows).map(|_| std::array::from_fn(|_| random.draw())).collect();
         let at = draws.iter().map(|d| (d[0] % SPAN_S * 1_000_000) as i64);
         let columns: [(&str, ArrayRef); 5] = [
             ("at", Arc::new(TimestampMicrosecondArray::from_iter_values(at).with_timezone("UTC"))),
@@ -144,7 +144,7 @@ async fn a_materialize_killed_twenty_times_ends_in_the_same_head() {
         let to = (KILLS + kill) as u64 * SPAN_S / (2 * KILLS as u64);
         let to = chrono::DateTime::from_timestamp_secs(to as i64).unwrap().to_rfc3339();
         let run = ["materialize", "--data", "killed", "--look-back", "36500d", "--to", &to];
-        at_work += usize::from(kill_after(folder, &run, random.below(whole)));
+        at_work += usize::from(kill_after(folder, &run, random.part_of(whole)));
     }
     println!("{at_work} of {KILLS} runs were killed at work; a whole one takes {whole:?}");
     assert!(at_work >= 3, "a run ended before most kills: the data is too small for this machine");
@@ -182,7 +182,7 @@ async fn an_apply_killed_is_the_old_registry_or_the_new_one() {
         let old = repository.open().await.live().files.clone();
         repository.write("definitions.yaml", definitions(kill));
         let new = quern_server::repository::read(repository.path()).unwrap();
-        kill_after(repository.path(), &["apply"], random.below(whole));
+        kill_after(repository.path(), &["apply"], random.part_of(whole));
 
         let live = repository.open().await.live();
         let is_old = (live.number, &live.files) == (before, &old);

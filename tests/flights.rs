@@ -1,11 +1,11 @@
 //! The flights example, whole: is its training set, value for value, what DuckDB's own join says?
 
+use quern_kit::required;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use crate::binary::run;
-use crate::support::required;
 
 fn python(script: &Path, arguments: &[&Path]) {
     let mut command = Command::new(required("QUERN_PYTHON"));

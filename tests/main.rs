@@ -8,7 +8,6 @@
 
 mod api;
 mod batch;
-mod beside;
 mod binary;
 mod cases;
 mod cli;
@@ -24,13 +23,9 @@ mod models;
 mod oip;
 mod oracle;
 mod planes;
-mod postgres;
 mod predictions;
-mod proxy;
 mod push;
-mod random;
 mod redis;
-mod redis_server;
 mod registry;
 mod replicas;
 mod rolling;

@@ -9,13 +9,12 @@ use expect_test::{Expect, expect};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::{ObjectStoreExt, PutPayload};
 use quern::Client;
+use quern_kit::{Beside, fixture, free_port, python_of, required};
 use quern_server::store::objects::Location;
 use serde_json::{Value, json};
 
-use crate::beside::Beside;
 use crate::binary::{Server, run_in};
-use crate::redis_server::free_port;
-use crate::support::{Repository, fixture, python_of, required};
+use crate::support::Repository;
 
 /// A service that hands its request on, so that nothing need be materialized.
 const SERVICE: &str = "

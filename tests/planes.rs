@@ -2,9 +2,9 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use quern::Client;
+use quern_kit::{blocking, fixture, required, until};
 use quern_server::api::serve;
 use quern_server::{Quern, Settings};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::support::{Repository, fixture, materialize_to, required};
+use crate::support::{Repository, materialize_to};
 
 /// 2013-01-10, a moment after everything that the planes did.
 pub(crate) const JANUARY_10: &str = "2013-01-10T00:00:00Z";
@@ -181,23 +181,6 @@ impl Server {
             }
         }
     }
-}
-
-/// Asks again and again until `found` is something, and fails where that takes far longer than it can.
-pub(crate) async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = found().await {
-            return found;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} takes more than a minute");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-/// Work that waits for a disk, kept off the threads that answer.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap()
 }
 
 /// An instance of plane `tailnum` asking at [`JANUARY_10`].

@@ -9,6 +9,7 @@ use arrow::datatypes::Int64Type;
 use arrow::util::pretty::pretty_format_batches;
 use expect_test::expect;
 use quern::wire::TrainingSetCommand;
+use quern_kit::{Random, blocking, fixture, required, until};
 use quern_server::Quern;
 use quern_server::metrics::metrics;
 use quern_server::predict::logged::Between;
@@ -19,9 +20,8 @@ use serde_json::{Value, json};
 
 use crate::batch::{self, NOW_US, history, table};
 use crate::binary::{self, run};
-use crate::planes::{self, JANUARY_10_US, Server, blocking, instance, until};
-use crate::random::Random;
-use crate::support::{Repository, fixture, materialize_to, required};
+use crate::planes::{self, JANUARY_10_US, Server, instance};
+use crate::support::{Repository, materialize_to};
 
 /// The planes, of which one model keeps a log of every request.
 pub(crate) fn repository() -> Repository {
@@ -281,7 +281,7 @@ async fn verification_finds_what_late_rows_changed_and_nothing_else() {
             quern
         })
         .await;
-        let rows = 1 + random.next() % 60;
+        let rows = 1 + random.draw() % 60;
         let asked = table(&mut random, rows, (case % 3 == 0).then_some(NOW_US));
         let times = asked.column(2).as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
         let target = Target::find(&quern, "m", None).unwrap();

@@ -12,6 +12,7 @@ use arrow::datatypes::Int64Type;
 use expect_test::{Expect, expect};
 use futures::{StreamExt, stream};
 use quern::wire::{PushReply, PushTo};
+use quern_kit::{Random, blocking};
 use quern_server::push::{Push, push};
 use quern_server::serving::look_up;
 use quern_server::training::training_set;
@@ -19,8 +20,7 @@ use quern_server::{Quern, Settings};
 use serde_json::{Value, json};
 
 use crate::binary;
-use crate::planes::{Server, blocking};
-use crate::random::Random;
+use crate::planes::Server;
 use crate::support::{Repository, materialize_to};
 
 pub(crate) const DEFINITIONS: &str = r#"
@@ -465,7 +465,7 @@ async fn a_server_killed_fifty_times_loses_no_acknowledged_row_and_doubles_none(
     for _ in 0..KILLS {
         let server = binary::Server::start(repository.path());
         let client = quern::Client::connect(server.url.as_str()).await.unwrap();
-        let until = tokio::time::Instant::now() + random.below(Duration::from_millis(150));
+        let until = tokio::time::Instant::now() + random.part_of(Duration::from_millis(150));
         let pushing = tokio::spawn(push_on(client, acknowledged));
         tokio::time::sleep_until(until).await;
         server.kill();

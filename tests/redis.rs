@@ -11,14 +11,13 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMic
 use parking_lot::Mutex;
 use quern_engine::windows::{Kept, Level};
 use quern_engine::{RowState, Status, ViewId};
+use quern_kit::{RedisCluster, RedisServer, free_port, fresh_prefix, until};
 use quern_server::serving::{Vectors, look_up};
 use quern_server::store::online::Online;
 use quern_server::store::redis::{Address, Redis};
 use quern_server::store::rocks::{Rows, Upserted, Wanted};
 use quern_server::{Error, Quern};
 
-use crate::planes::until;
-use crate::redis_server::{RedisCluster, RedisServer, free_port, fresh_prefix};
 use crate::support::{Repository, Store, materialize_to, try_materialize_to};
 
 const VIEW: ViewId = ViewId(0x7b7d_2a00_5c5b_0001);

@@ -7,11 +7,10 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use bytes::Bytes;
 use feature_defs::DefFile;
 use quern_engine::SourceSchemas;
+use quern_kit::Postgres;
 use quern_server::Error;
 use quern_server::store::registry::{AppliedModel, Apply, Location, Registry};
 use tempfile::TempDir;
-
-use crate::postgres::Postgres;
 
 /// Runs `check` on SQLite and on PostgreSQL, each time with a new folder.
 async fn on_both(check: impl AsyncFn(&Location, &Path)) {

@@ -7,14 +7,11 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::Int64Type;
 use quern_engine::Status;
+use quern_kit::{Proxy, Random, RedisCluster, RedisServer, blocking, until};
 use quern_server::serving::look_up;
 use quern_server::{Error, Quern, apply, repository};
 
-use crate::planes::{blocking, until};
-use crate::proxy::Proxy;
-use crate::random::Random;
 use crate::redis::{self, KEYS, NOW_US, show};
-use crate::redis_server::{RedisCluster, RedisServer};
 use crate::support::{Repository, materialize_to};
 use crate::windows_oracle::{Event, Rules, window};
 
@@ -234,8 +231,8 @@ fn definitions(windows: &[usize]) -> String {
 
 fn events(random: &mut Random) -> Vec<Event> {
     let event = |_| Event {
-        key: Some((random.next() % ENTITIES as u64) as i64),
-        ts_us: Some((random.next() % END_US as u64) as i64),
+        key: Some((random.draw() % ENTITIES as u64) as i64),
+        ts_us: Some((random.draw() % END_US as u64) as i64),
         ..Event { key: None, ts_us: None, created_us: None, id: None, x: None, i: None, t: None, b: None }
     };
     (0..300).map(event).collect()

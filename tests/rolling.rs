@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
+use quern_kit::{Postgres, RedisServer, blocking};
 use serde_json::{Value, json};
 
 use crate::binary::{Server, run};
-use crate::planes::{self, JANUARY_10, blocking};
-use crate::postgres::Postgres;
-use crate::redis_server::RedisServer;
+use crate::planes::{self, JANUARY_10};
 
 const CLIENTS: usize = 4;
 

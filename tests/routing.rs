@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use expect_test::expect;
 use quern::wire::{PredictRequest, Predictions};
+use quern_kit::{RedisServer, blocking, fixture, until};
 use quern_server::{apply, repository as files};
 use serde_json::{Value, json};
 
-use crate::planes::{self, DEFINITIONS, JANUARY_10_US, Server, blocking, instance, until};
-use crate::redis_server::RedisServer;
-use crate::support::{Repository, fixture, materialize_to};
+use crate::planes::{self, DEFINITIONS, JANUARY_10_US, Server, instance};
+use crate::support::{Repository, materialize_to};
 
 /// The planes, with a model `m` that is declared as `model` says.
 fn repository(model: &str) -> Repository {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use arrow::array::{Float64Array, RecordBatch, StringArray};
 use expect_test::expect;
 use quern::Client;
+use quern_kit::{Postgres, blocking, fixture, until};
 use quern_server::serving::look_up;
 use quern_server::store::registry::{Location, Registry};
 use quern_server::{Deployment, Quern, Settings, apply, repository};
@@ -13,9 +14,8 @@ use serde_json::{Value, json};
 
 use crate::api::swap;
 use crate::binary::{self, run};
-use crate::planes::{self, DEFINITIONS, JANUARY_10_US, LANDINGS, Server, blocking, instance, until};
-use crate::postgres::Postgres;
-use crate::support::{Repository, fixture, materialize_to};
+use crate::planes::{self, DEFINITIONS, JANUARY_10_US, LANDINGS, Server, instance};
+use crate::support::{Repository, materialize_to};
 
 /// Opens what lies in `repository`, on the registry of `postgres`.
 async fn open(repository: &Repository, postgres: &Postgres) -> quern_server::Result<Arc<Quern>> {

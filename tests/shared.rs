@@ -8,17 +8,15 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use parking_lot::RwLock;
 use quern::wire::{Code, PushReply, PushTo};
+use quern_kit::{Postgres, Random, RedisCluster, RedisServer, blocking, until};
 use quern_server::push::{Push, push};
 use quern_server::{Error, Quern, Settings};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::binary;
-use crate::planes::{Server, blocking, until};
-use crate::postgres::Postgres;
+use crate::planes::Server;
 use crate::push::{DEFINITIONS, both, columns, rows};
-use crate::random::Random;
-use crate::redis_server::{RedisCluster, RedisServer};
 use crate::streams;
 use crate::support::{Repository, materialize_to};
 
@@ -333,9 +331,9 @@ async fn kills_lose_and_double_no_row(shared: Shared, kills: usize) {
     let clients: Vec<_> =
         (0..3).map(|client| tokio::spawn(push_on(client, Arc::clone(&urls), Arc::clone(&done)))).collect();
     for _ in 0..kills {
-        tokio::time::sleep_until(tokio::time::Instant::now() + random.below(Duration::from_millis(150)))
+        tokio::time::sleep_until(tokio::time::Instant::now() + random.part_of(Duration::from_millis(150)))
             .await;
-        let victim = random.next() as usize % 3;
+        let victim = random.draw() as usize % 3;
         servers[victim].take().unwrap().kill();
         let folder = repositories[victim].path().to_owned();
         let server = blocking(move || binary::Server::start(&folder)).await;
@@ -410,7 +408,7 @@ async fn a_database_or_a_redis_that_is_away_takes_no_row_with_it() {
     let mut random = Random::new("redis away");
     for round in 0..5 {
         taken.until_more(&taken.rows, 50).await;
-        tokio::time::sleep(random.below(Duration::from_millis(20))).await;
+        tokio::time::sleep(random.part_of(Duration::from_millis(20))).await;
         shared.redis[0].kill();
         let (status, text) = pushed(&servers[1], 5_000_000 + round).await;
         assert!(status == 503 && text.contains("the online store"), "{status} {text}");
@@ -557,7 +555,7 @@ async fn two_servers_that_read_kafka_count_each_event_once_though_they_are_kille
     // One of the two reads all partitions; whichever it is, it is the victim at least once, and the other one goes on.
     for victim in [0, 1, 0] {
         send(3_000);
-        tokio::time::sleep(random.below(Duration::from_millis(100))).await;
+        tokio::time::sleep(random.part_of(Duration::from_millis(100))).await;
         servers[victim].take().unwrap().kill();
         sent = send(300);
         let left = servers[1 - victim].as_ref().unwrap();

@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use quern_kit::RedisServer;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use serde_json::{Value, json};
 
 use crate::planes::Server;
-use crate::redis_server::RedisServer;
 use crate::support::Repository;
 
 /// Longer than anything here takes.

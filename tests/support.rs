@@ -7,13 +7,11 @@ use arrow::array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use quern::wire::PushTo;
+use quern_kit::{RedisCluster, RedisServer, fresh_database, fresh_prefix};
 use quern_server::materialize::{MaterializeRequest, Summary, materialize};
 use quern_server::push::{Push, push};
 use quern_server::{Quern, Settings, apply, repository};
 use tempfile::TempDir;
-
-use crate::postgres::fresh_database;
-use crate::redis_server::{RedisCluster, RedisServer, fresh_prefix};
 
 /// A folder that goes when the test ends.
 pub(crate) struct Repository {
@@ -163,24 +161,4 @@ pub(crate) fn try_materialize_to(quern: &Quern, to_us: i64) -> quern_server::Res
         ..MaterializeRequest::default()
     };
     materialize(quern, &quern.live(), &request, to_us, &|_| ())
-}
-
-/// A checked-in file.
-pub(crate) fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new("../tests/fixtures").join(name)).unwrap()
-}
-
-/// A path that the set-up knows and a test cannot do without.
-pub(crate) fn required(variable: &str) -> PathBuf {
-    let value = std::env::var_os(variable).filter(|value| !value.is_empty());
-    value.unwrap_or_else(|| panic!("{variable} is not set; `make test` sets it")).into()
-}
-
-/// The Python of the environment `name`, which the set-up makes.
-pub(crate) fn python_of(name: &str) -> PathBuf {
-    let cache = std::env::var_os("QUERN_CACHE").filter(|folder| !folder.is_empty());
-    let cache = cache.map_or_else(|| required("HOME").join(".cache/quern"), PathBuf::from);
-    let python = cache.join(name).join("bin/python");
-    assert!(python.exists(), "{} is missing: run ./setup.sh", python.display());
-    python
 }

@@ -16,13 +16,14 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Cell;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use parking_lot::Mutex;
+use quern_kit::{blocking, until};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic_prost::ProstCodec;
 
 use crate::binary::{Server, run};
-use crate::planes::{self, DEFINITIONS, JANUARY_10, blocking, instance, until};
+use crate::planes::{self, DEFINITIONS, JANUARY_10, instance};
 use crate::support::Repository;
 
 /// Two versions, of which the second is asked as well, and nobody waits for it.

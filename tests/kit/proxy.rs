@@ -7,14 +7,15 @@ use tokio::sync::watch;
 
 /// Passes on what is said to a server on this machine, and what it says. Of the first connection the latter waits while
 /// that is held.
-pub(crate) struct Proxy {
-    pub(crate) port: u16,
+pub struct Proxy {
+    /// Where clients connect.
+    pub port: u16,
     held: watch::Sender<bool>,
 }
 
 impl Proxy {
     /// Runs as long as the runtime does.
-    pub(crate) async fn to(server: u16) -> Proxy {
+    pub async fn to(server: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (held, mut first) = watch::channel(false);
@@ -30,11 +31,13 @@ impl Proxy {
         Proxy { port, held }
     }
 
-    pub(crate) fn hold(&self) {
+    /// Lets the first connection's answers wait.
+    pub fn hold(&self) {
         self.held.send(true).unwrap();
     }
 
-    pub(crate) fn release(&self) {
+    /// Lets them through.
+    pub fn release(&self) {
         self.held.send(false).unwrap();
     }
 }

@@ -14,14 +14,14 @@ use crate::beside::Beside;
 /// How long a server has to get ready.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A name that no other test of this process uses.
-pub(crate) fn fresh_prefix() -> String {
+/// Makes a name that no other test of this process uses.
+pub fn fresh_prefix() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A server on a port of its own. It keeps nothing on disk unless it is told to.
-pub(crate) struct RedisServer {
+pub struct RedisServer {
     beside: Beside,
     port: u16,
     options: Vec<String>,
@@ -30,13 +30,13 @@ pub(crate) struct RedisServer {
 
 impl RedisServer {
     /// One for all tests that do not stop it.
-    pub(crate) fn shared() -> &'static RedisServer {
+    pub fn shared() -> &'static RedisServer {
         static SHARED: OnceLock<RedisServer> = OnceLock::new();
         SHARED.get_or_init(|| RedisServer::start(&[]))
     }
 
     /// Starts one, with further options as on its command line.
-    pub(crate) fn start(options: &[&str]) -> RedisServer {
+    pub fn start(options: &[&str]) -> RedisServer {
         let port = free_port();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let folder = TempDir::new().unwrap();
@@ -45,7 +45,7 @@ impl RedisServer {
     }
 
     /// Starts a Sentinel that watches `master` under the name `m`, and calls it down after half a second.
-    pub(crate) fn sentinel_of(master: &RedisServer) -> RedisServer {
+    pub fn sentinel_of(master: &RedisServer) -> RedisServer {
         let (port, folder) = (free_port(), TempDir::new().unwrap());
         let configuration = folder.path().join("sentinel.conf");
         let rules = format!(
@@ -59,20 +59,23 @@ impl RedisServer {
         RedisServer { beside, port, options: Vec::new(), folder }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// Returns the port that it listens on.
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Returns its URL, as the setting `online` takes it.
+    pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn connection(&self) -> Connection {
+    /// Connects to it past Quern.
+    pub fn connection(&self) -> Connection {
         redis::Client::open(self.url()).unwrap().get_connection().unwrap()
     }
 
     /// Asks one command, its words separated by spaces.
-    pub(crate) fn ask<T: FromRedisValue>(&self, command: &str) -> T {
+    pub fn ask<T: FromRedisValue>(&self, command: &str) -> T {
         let mut words = command.split(' ');
         let mut asked = redis::cmd(words.next().unwrap());
         words.for_each(|word| {
@@ -87,17 +90,17 @@ impl RedisServer {
     }
 
     /// Kills it, as `kill -9` does.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.beside.kill();
     }
 
     /// Starts it again, where and with what it was.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.beside = launch(self.port, &self.options, self.folder.path());
     }
 
     /// Sends it a signal, such as `STOP` and `CONT`.
-    pub(crate) fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         self.beside.signal(signal);
     }
 }
@@ -117,26 +120,28 @@ fn run(arguments: &[String], says: &str) -> Beside {
     Beside::start(&[&[program], arguments].concat(), says, "`make setup` installs it")
 }
 
-pub(crate) fn free_port() -> u16 {
+/// Finds a port that nobody listens on.
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Three servers, a third of the slots each.
-pub(crate) struct RedisCluster {
-    pub(crate) servers: Vec<RedisServer>,
+pub struct RedisCluster {
+    /// Its members.
+    pub servers: Vec<RedisServer>,
     /// The ports that they talk to each other on.
     buses: Vec<String>,
 }
 
 impl RedisCluster {
     /// One for all tests that do not stop it.
-    pub(crate) fn shared() -> &'static RedisCluster {
+    pub fn shared() -> &'static RedisCluster {
         static SHARED: OnceLock<RedisCluster> = OnceLock::new();
         SHARED.get_or_init(|| RedisCluster::start(&[]))
     }
 
     /// Starts one, each server with further options.
-    pub(crate) fn start(options: &[&str]) -> RedisCluster {
+    pub fn start(options: &[&str]) -> RedisCluster {
         let (servers, buses): (Vec<RedisServer>, Vec<String>) = (0..3).map(|_| member(options)).unzip();
         for (server, slots) in servers.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
             let () = server.ask(&format!("CLUSTER ADDSLOTSRANGE {slots}"));
@@ -153,7 +158,7 @@ impl RedisCluster {
     }
 
     /// Starts a replica of each server; all members list them when this returns.
-    pub(crate) fn add_replicas(&self) -> Vec<RedisServer> {
+    pub fn add_replicas(&self) -> Vec<RedisServer> {
         let replica = |server: &RedisServer| {
             let (replica, _) = member(&[]);
             replica.meet(&self.servers[0], &self.buses[0]);
@@ -174,7 +179,8 @@ impl RedisCluster {
         replicas
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Returns its URL, as the setting `online` takes it.
+    pub fn url(&self) -> String {
         let hosts: Vec<String> =
             self.servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
         format!("redis://{}?cluster=true", hosts.join(","))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 /// A server that is ready.
-pub(crate) struct Beside {
+pub struct Beside {
     shell: Child,
     process: u32,
     log: Arc<Mutex<Vec<String>>>,
@@ -17,7 +17,7 @@ pub(crate) struct Beside {
 
 impl Beside {
     /// Starts `command`, and waits until it says `ready`. `wanted` tells where it is to be had.
-    pub(crate) fn start(command: &[String], ready: &str, wanted: &str) -> Beside {
+    pub fn start(command: &[String], ready: &str, wanted: &str) -> Beside {
         let mut shell = Command::new("sh")
             .args(["-c", r#""$@" 2>&1 & echo $!; read -r _; kill -KILL $! 2>/dev/null; wait"#, "sh"])
             .args(command)
@@ -41,18 +41,18 @@ impl Beside {
     }
 
     /// What it has said so far, by line.
-    pub(crate) fn log(&self) -> Vec<String> {
+    pub fn log(&self) -> Vec<String> {
         self.log.lock().clone()
     }
 
     /// Sends it a signal, such as `STOP` and `CONT`.
-    pub(crate) fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args(["-s", signal, &self.process.to_string()]).status();
         assert!(status.unwrap().success());
     }
 
     /// Kills it, as `kill -9` does.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         drop(self.shell.stdin.take());
         self.shell.wait().unwrap();
     }

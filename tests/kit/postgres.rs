@@ -17,7 +17,8 @@ use tokio::sync::OnceCell;
 /// `nobody`, as which PostgreSQL runs where the tests run as root: it refuses to be root.
 const NOBODY: u32 = 65534;
 
-pub(crate) struct Postgres {
+/// A server on a port of its own.
+pub struct Postgres {
     folder: TempDir,
     port: u16,
     options: &'static [&'static str],
@@ -31,8 +32,8 @@ struct SharedPostgres {
     _shell: Child,
 }
 
-/// The URL of a fresh database.
-pub(crate) async fn fresh_database() -> String {
+/// Makes a fresh database, and returns its URL.
+pub async fn fresh_database() -> String {
     static SHARED: OnceCell<SharedPostgres> = OnceCell::const_new();
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let shared = SHARED.get_or_init(async || {
@@ -51,12 +52,12 @@ pub(crate) async fn fresh_database() -> String {
 
 impl Postgres {
     /// One of which nothing must outlive the machine.
-    pub(crate) async fn start() -> Postgres {
+    pub async fn start() -> Postgres {
         Postgres::start_with(&["-c", "fsync=off"]).await
     }
 
     /// Starts one, with further options as on its command line.
-    pub(crate) async fn start_with(options: &'static [&'static str]) -> Postgres {
+    pub async fn start_with(options: &'static [&'static str]) -> Postgres {
         let folder = TempDir::new().unwrap();
         if is_root(folder.path()) {
             chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -70,7 +71,7 @@ impl Postgres {
     }
 
     /// Starts it, or starts it again, where it was.
-    pub(crate) async fn run(&mut self) {
+    pub async fn run(&mut self) {
         loop {
             if self.port == 0 {
                 self.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -104,18 +105,18 @@ impl Postgres {
     }
 
     /// Ends it as an operator does: connections are cut, what was written is kept.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.end("INT");
     }
 
     /// Holds all of it still: connections stay open, and nobody answers. That is what a network does that swallows
     /// packets.
-    pub(crate) fn hold(&self) {
+    pub fn hold(&self) {
         self.signal_all("STOP");
     }
 
     /// Lets it go on.
-    pub(crate) fn release(&self) {
+    pub fn release(&self) {
         self.signal_all("CONT");
     }
 
@@ -134,7 +135,8 @@ impl Postgres {
         }
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Returns its URL, as the setting `registry` takes it.
+    pub fn url(&self) -> String {
         format!("postgres://quern@127.0.0.1:{}/postgres?sslmode=disable", self.port)
     }
 
@@ -143,7 +145,7 @@ impl Postgres {
     }
 
     /// Runs statements past Quern.
-    pub(crate) async fn execute(&self, statements: &str) {
+    pub async fn execute(&self, statements: &str) {
         let mut connection: PgConnection = self.options().connect().await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut connection).await.unwrap();
     }
