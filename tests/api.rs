@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use expect_test::{Expect, expect};
 use quern::wire::{OnlineFeatures, PredictRequest};
-use quern_kit::{blocking, fixture};
+use quern_kit::{Server, blocking, fixture};
 use serde_json::{Value, json};
 
-use crate::planes::{self, DEFINITIONS, JANUARY_10, Server, instance};
+use crate::planes::{self, DEFINITIONS, JANUARY_10, instance};
 
 /// A line for each column: its name, then value, status and event timestamp of each entity.
 fn show(reply: &OnlineFeatures) -> String {
@@ -36,7 +36,7 @@ fn planes(names: &[&str]) -> BTreeMap<String, Vec<Value>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_look_up_by_service() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let mut entities = planes(&["N1", "N2", "N9"]);
     entities.insert("distance".to_owned(), vec![json!(2000), json!(1000.5), json!(null)]);
     let reply = server.client.get_online_features("delay_v1", entities).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_look_up_by_service() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_look_up_by_features() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let ask = |full_feature_names: bool| {
         let features = ["plane_history:seats", "plane_history:last_delay"];
         let request = json!({
@@ -92,7 +92,7 @@ async fn a_look_up_by_features() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prediction_by_each_kind_of_model() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let ask = |model: &'static str, instances: [Value; 3]| {
         let client = server.client.clone();
         async move { Value::from(client.predict(model, instances).await.unwrap().predictions) }
@@ -114,7 +114,7 @@ async fn a_prediction_by_each_kind_of_model() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prediction_with_the_features_that_the_model_saw() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let asked = [instance("N1", 2000.0), instance("N2", 10.0)];
     let instances = asked.into_iter().map(|instance| instance.as_object().unwrap().clone()).collect();
     let request = PredictRequest { instances, with_features: true };
@@ -147,7 +147,7 @@ async fn check_refusals(server: &Server, cases: &[&str], expected: Expect) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_prediction_request_is_told_what_is_wrong() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let cases = [
         "POST /v1/models/delay:predict\n",
         "POST /v1/models/delay:predict\n{\"instances\": [{\"tailnum\": \"N1\"",
@@ -194,7 +194,7 @@ async fn a_wrong_prediction_request_is_told_what_is_wrong() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_look_up_is_told_what_is_wrong() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let cases = [
         "POST /get-online-features\n{",
         "POST /get-online-features\n{}",
@@ -235,7 +235,7 @@ async fn a_wrong_look_up_is_told_what_is_wrong() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_too_large_is_refused_and_the_server_goes_on() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     for path in ["/v1/models/delay:predict", "/get-online-features"] {
         let refusal = server.refusal("POST", path, " ".repeat(1_000_001)).await;
         assert_eq!(refusal, "413 too_large: the body is larger than 1000000 bytes (`body_bytes_max`)");
@@ -250,13 +250,13 @@ async fn a_body_too_large_is_refused_and_the_server_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_and_metrics() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     for path in ["/v2/health/live", "/v2/health/ready"] {
         assert_eq!(server.ask("GET", path, "").await, (200, String::new()));
     }
     server.client.predict("delay", [instance("N1", 1.0), instance("N2", 1.0)]).await.unwrap();
     server.refusal("POST", "/v1/models/delay:predict", "{").await;
-    let (_, metrics) = server.ask("GET", "/metrics", "").await;
+    let metrics = server.metrics().await;
     for series in [
         "quern_requests_total{method=\"POST\",route=\"/v1/models/{call}\",status=\"200\"}",
         "quern_requests_total{method=\"POST\",route=\"/v1/models/{call}\",status=\"400\"}",
@@ -280,8 +280,8 @@ async fn health_and_metrics() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_of_nothing_is_not_ready() {
     let repository = planes::repository();
-    let quern = repository.open().await;
-    let server = Server::of(repository, quern).await;
+    let node = repository.open().await;
+    let server = Server::of(repository, node).await;
     assert_eq!(server.ask("GET", "/v2/health/live", "").await.0, 200);
     expect!["503 unavailable: nothing is live yet: `quern apply` the definitions"]
         .assert_eq(&server.refusal("GET", "/v2/health/ready", "").await);
@@ -293,7 +293,7 @@ async fn a_server_of_nothing_is_not_ready() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_apply_that_would_break_a_live_model_is_refused() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let again = server.apply().await.unwrap();
     assert_eq!((&again["number"], &again["applied"]), (&json!(1), &json!(false)));
     let refused = |definitions: String| {
@@ -342,7 +342,7 @@ async fn an_apply_that_would_break_a_live_model_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_changed_back_goes_live_again() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     server.repository.write("models/linear.onnx", fixture("classifier.onnx"));
     assert!(server.apply().await.is_err());
     server.repository.write("models/linear.onnx", fixture("linear.onnx"));
@@ -360,7 +360,7 @@ async fn a_version_that_changed_back_goes_live_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reply_is_wholly_of_one_apply() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     swap(&server, &server).await;
 }
 
@@ -434,7 +434,7 @@ pub(crate) async fn swap(applying: &Server, asked: &Server) {
 /// Told to stop while a request is under way: it is answered, and nobody else is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_under_way_is_answered_before_the_end() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let address: SocketAddr = server.client.url().trim_start_matches("http://").parse().unwrap();
     let body = json!({"instances": [instance("N1", 1.0)]}).to_string();
     let head = format!(

@@ -5,22 +5,15 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::compute::concat_batches;
 use arrow::datatypes::Float32Type;
 use arrow::util::pretty::pretty_format_batches;
 use expect_test::{Expect, expect};
 use futures::{StreamExt, TryStreamExt, stream};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use quern::wire::{BatchCommand, TrainingSetCommand};
-use quern_kit::{Random, blocking, fixture, required};
-use quern_server::Quern;
-use quern_server::predict::batch::{Batch, When};
-use quern_server::predict::{Ask, Given, Priority, Target};
-use quern_server::training::training_set;
+use quern::wire::BatchCommand;
+use quern_kit::{Node, Process, Random, Repository, Server, When, fixture, required, run};
 
-use crate::binary::{self, run};
-use crate::planes::{JANUARY_10_US, Server, repository};
-use crate::support::{Repository, materialize_to};
+use crate::planes::{self, JANUARY_10_US, repository};
 
 pub(crate) const DEFINITIONS: &str = "kind: Entity\nname: e\njoin_keys: [{name: k, type: string}]\n---\n\
     kind: Source\nname: s\nbatch: {format: parquet, path: data/*.parquet}\nevent_timestamp: ts\n\
@@ -56,7 +49,7 @@ const KEYS: [Option<&str>; 7] =
     [Some("a"), Some("b"), Some("c"), Some("d"), Some("é"), Some("unknown"), None];
 
 pub(crate) fn history(random: &mut Random) -> RecordBatch {
-    let rows = 1 + random.draw() % 120;
+    let rows = 1 + random.below(120);
     let keys: StringArray = (0..rows).map(|_| random.pick(&KEYS[..5])).collect();
     let ts = (0..rows).map(|_| time_us(random)).collect();
     let x: Float64Array = (0..rows).map(|_| number(random)).collect();
@@ -85,53 +78,35 @@ fn bits(outputs: &RecordBatch) -> Vec<u32> {
 }
 
 /// The bits of a batch's predictions; its other columns are the table's.
-async fn batched(quern: &Arc<Quern>, table: &RecordBatch, when: When) -> Vec<u32> {
-    let target = Target::find(quern, "m", None).unwrap();
-    let batch = Batch::new(target, &table.schema(), when == When::AsOf).unwrap();
-    let schema = Arc::clone(batch.schema());
+async fn batched(node: &Node, table: &RecordBatch, when: When) -> Vec<u32> {
     let third = table.num_rows().div_ceil(3).max(1);
-    let parts: Vec<_> = (0..table.num_rows())
-        .step_by(third)
-        .map(|at| Ok(table.slice(at, third.min(table.num_rows() - at))))
-        .collect();
-    let answers: Vec<RecordBatch> =
-        batch.answers(quern, stream::iter(parts), when).try_collect().await.unwrap();
-    let answers = concat_batches(&schema, &answers).unwrap();
+    let part = |at| table.slice(at, third.min(table.num_rows() - at));
+    let parts = (0..table.num_rows()).step_by(third).map(part).collect();
+    let answers = node.model("m").predict_table(&table.schema(), parts, when).await;
     assert_eq!(answers.project(&[0, 1, 2, 3]).unwrap(), *table);
     bits(&answers)
 }
 
 /// The bits of predictions one by one.
-async fn alone(quern: &Arc<Quern>, table: &RecordBatch, step: usize) -> Vec<(usize, u32)> {
-    let target = Target::find(quern, "m", None).unwrap();
+async fn alone(node: &Node, table: &RecordBatch, step: usize) -> Vec<(usize, u32)> {
+    let model = node.model("m");
     let at = table.column(2).as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
     let mut answers = Vec::new();
     for row in (0..table.num_rows()).step_by(step) {
         let columns = vec![table.column(3).slice(row, 1), table.column(1).slice(row, 1)];
-        let inputs = RecordBatch::try_new(Arc::clone(target.inputs().schema), columns).unwrap();
-        let given = Given::Entities { inputs, query_times_us: vec![at.value(row)] };
-        let ask = Ask { given, request_id: String::new(), deadline: None, priority: Priority::Interactive };
-        answers.push((row, bits(&target.predict(quern, ask).await.unwrap().outputs)[0]));
+        answers.push((row, bits(&model.predict("", columns, vec![at.value(row)]).await)[0]));
     }
     answers
 }
 
 /// The bits of what the model says of the training set.
-async fn trained(quern: &Arc<Quern>, table: &RecordBatch) -> Vec<u32> {
-    let (quern, table) = (Arc::clone(quern), table.clone());
-    blocking(move || {
-        let (live, command) =
-            (quern.live(), TrainingSetCommand { feature_service: "svc".into(), as_known: false });
-        let set = training_set(&quern, &live, &command, &table.schema(), &[table]).unwrap();
-        let schema = Arc::clone(set.schema());
-        let set = concat_batches(&schema, &set.map(Result::unwrap).collect::<Vec<_>>()).unwrap();
-        let version = live.version("m", None).unwrap();
-        let columns = version.service.outputs.fields().iter();
-        let columns = columns.map(|field| set.column_by_name(field.name()).unwrap().clone()).collect();
-        let vectors = RecordBatch::try_new(Arc::clone(&version.service.outputs), columns).unwrap();
-        bits(&version.model.predict(&vectors).unwrap().outputs)
-    })
-    .await
+async fn trained(node: &Node, table: &RecordBatch) -> Vec<u32> {
+    let (model, set) = (node.model("m"), node.service("svc").training_set(table, false));
+    let outputs = Arc::clone(model.service().outputs());
+    let column = |name: &str| Arc::clone(set.column_by_name(name).unwrap());
+    let columns = outputs.fields().iter().map(|field| column(field.name())).collect();
+    let vectors = RecordBatch::try_new(outputs, columns).unwrap();
+    bits(&model.run(&vectors).await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,26 +118,22 @@ async fn batches_now_and_as_of_single_predictions_and_training_agree_bit_for_bit
         let (ttl, lag) = (random.pick(&["5m", "1h", "30d"]), random.pick(&["0s", "90s"]));
         let repository = Repository::new(&DEFINITIONS.replace("TTL", ttl).replace("LAG", lag));
         repository.write("linear.onnx", fixture("linear.onnx"));
-        repository.write_parquet("data/0.parquet", &history(&mut random), 17);
-        repository.write_parquet("data/1.parquet", &history(&mut random), 50);
-        let quern = repository.open_applied().await;
-        let quern = blocking(move || {
-            materialize_to(&quern, NOW_US);
-            quern
-        })
-        .await;
+        repository.write_parquet_in_groups("data/0.parquet", &history(&mut random), 17);
+        repository.write_parquet_in_groups("data/1.parquet", &history(&mut random), 50);
+        let node = repository.open_applied().await;
+        node.materialize_to(NOW_US);
         // More than the chunks that are under way at a time, once.
-        let rows = if case == 0 { 12_000 } else { random.draw() % 60 };
+        let rows = if case == 0 { 12_000 } else { random.below(60) };
         let now = table(&mut random, rows, Some(NOW_US));
         let past = table(&mut random, rows, None);
-        let said = batched(&quern, &now, When::At(NOW_US)).await;
-        assert_eq!(said, batched(&quern, &now, When::AsOf).await, "case {case}: now and as of now");
-        assert_eq!(said, trained(&quern, &now).await, "case {case}: now and training");
-        let said_then = batched(&quern, &past, When::AsOf).await;
-        assert_eq!(said_then, trained(&quern, &past).await, "case {case}: as of then and training");
+        let said = batched(&node, &now, When::At(NOW_US)).await;
+        assert_eq!(said, batched(&node, &now, When::AsOf).await, "case {case}: now and as of now");
+        assert_eq!(said, trained(&node, &now).await, "case {case}: now and training");
+        let said_then = batched(&node, &past, When::AsOf).await;
+        assert_eq!(said_then, trained(&node, &past).await, "case {case}: as of then and training");
         let step = if case == 0 { 101 } else { 1 };
         for (table, said) in [(&now, &said), (&past, &said_then)] {
-            for (row, alone) in alone(&quern, table, step).await {
+            for (row, alone) in alone(&node, table, step).await {
                 assert_eq!(alone, said[row], "case {case}, row {row}: alone and in a batch");
             }
             compared += said.len();
@@ -204,7 +175,7 @@ async fn check(server: &Server, command: &BatchCommand, table: RecordBatch, expe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_comes_back_with_the_models_outputs() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     check(
         &server,
         &command("delay", true),
@@ -252,7 +223,7 @@ async fn a_table_comes_back_with_the_models_outputs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_come_down_while_others_go_up() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let up = tokio_stream::wrappers::ReceiverStream::new(receiver);
     // The first rows lie in the channel already: nothing waits for the last.
@@ -274,7 +245,7 @@ fn a_file_is_predicted_alone_and_through_a_server() {
     let run = |line: &str| run(folder, &line.split_whitespace().collect::<Vec<_>>());
     run("apply").answer();
     run("materialize --to 2013-01-10").answer();
-    repository.write_parquet("planes.parquet", &planes(), 2);
+    repository.write_parquet_in_groups("planes.parquet", &planes(), 2);
     repository.write(
         "planes.csv",
         "tailnum,distance,event_timestamp\nN1,2000,2013-01-09T12:00:00Z\n,1,2013-01-09T12:00:00Z\n",
@@ -292,7 +263,7 @@ fn a_file_is_predicted_alone_and_through_a_server() {
     assert!(said.starts_with("2 rows × 4 columns in "), "{said}");
     assert_eq!(pretty_format_batches(&read("csv.parquet")).unwrap().to_string().lines().count(), 6);
     let (alone, _) = (read("alone.parquet"), predict("planes.parquet", "now.parquet", "").answer());
-    let server = binary::Server::start(folder);
+    let server = Process::start(folder);
     predict("planes.parquet", "served.parquet", "--as-of").answer();
     assert_eq!(read("served.parquet"), alone);
     assert_eq!(pretty_format_batches(&alone).unwrap().to_string(), {

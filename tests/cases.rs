@@ -9,15 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use arrow::compute::{cast, concat_batches};
+use arrow::compute::cast;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use quern::wire::TrainingSetCommand;
 use quern_engine::schema::timestamp;
-use quern_server::Quern;
-use quern_server::serving::look_up;
-use quern_server::training::training_set;
-
-use crate::support::{Repository, materialize_to};
+use quern_kit::{Node, Repository};
 
 /// After every event, µs: 2100-01-01.
 const LATER_US: i64 = 4_102_444_800_000_000;
@@ -76,7 +71,7 @@ async fn check(path: &Path) {
     let text = std::fs::read_to_string(path).unwrap();
     let sections = sections(&text);
     let repository = Repository::new(&definitions(&sections));
-    let mut quern: Option<Arc<Quern>> = None;
+    let mut node: Option<Node> = None;
     let mut files = 0;
     for section in &sections {
         match section.title {
@@ -89,13 +84,13 @@ async fn check(path: &Path) {
                     .fold(String::new(), |csv, row| csv + &row.join(",") + "\n");
                 repository.write(format!("data/{files}.csv"), csv);
                 files += 1;
-                if quern.is_none() {
-                    quern = Some(repository.open_applied().await);
+                if node.is_none() {
+                    node = Some(repository.open_applied().await);
                 }
-                materialize_to(quern.as_ref().unwrap(), LATER_US);
+                node.as_ref().unwrap().materialize_to(LATER_US);
             }
             "ask" | "ask as known" => {
-                let said = ask(quern.as_ref().unwrap(), section).await;
+                let said = ask(node.as_ref().unwrap(), section).await;
                 let wanted = lined_up(section.lines.iter().map(|line| line.split_whitespace().collect()));
                 said.iter().for_each(|(who, said)| {
                     assert_eq!(
@@ -114,12 +109,11 @@ async fn check(path: &Path) {
 }
 
 /// The table as a look-up and as a training set fill it.
-async fn ask(quern: &Arc<Quern>, section: &Section<'_>) -> Vec<(&'static str, String)> {
+async fn ask(node: &Node, section: &Section<'_>) -> Vec<(&'static str, String)> {
     let (head, rows) = section.table();
     let column = |i: usize| -> ArrayRef { Arc::new(rows.iter().map(|row| row[i]).collect::<StringArray>()) };
     let (times, keys) = (cast(&column(0), &timestamp()).unwrap(), column(1));
-    let live = quern.live();
-    let service = Arc::clone(&live.catalog.services["svc"]);
+    let service = node.service("svc");
     let shown = |found: &RecordBatch| {
         let options = FormatOptions::new().with_null("-");
         let columns: Vec<&ArrayRef> =
@@ -138,15 +132,11 @@ async fn ask(quern: &Arc<Quern>, section: &Section<'_>) -> Vec<(&'static str, St
     let spine = [("key", Arc::clone(&keys), true), ("event_timestamp", Arc::clone(&times), true)];
     let spine = RecordBatch::try_from_iter_with_nullable(spine).unwrap();
     let as_known = section.title == "ask as known";
-    let command = TrainingSetCommand { feature_service: "svc".into(), as_known };
-    let set = training_set(quern, &live, &command, &spine.schema(), &[spine]).unwrap();
-    let schema = Arc::clone(set.schema());
-    let set = concat_batches(&schema, &set.map(Result::unwrap).collect::<Vec<_>>()).unwrap();
-    let mut said = vec![("training set", shown(&set))];
+    let mut said = vec![("training set", shown(&service.training_set(&spine, as_known)))];
     if !as_known {
         let inputs = RecordBatch::try_from_iter_with_nullable([("key", keys, true)]).unwrap();
         let times = arrow::array::AsArray::as_primitive::<arrow::datatypes::TimestampMicrosecondType>(&times);
-        let found = look_up(quern, &live, &service, inputs, times.values().to_vec()).await.unwrap();
+        let found = service.look_up(inputs, times.values().to_vec()).await.unwrap();
         said.push(("look-up", shown(&found.vectors)));
     }
     said

@@ -7,10 +7,8 @@ use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use expect_test::{Expect, expect};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use quern_kit::{fixture, required};
+use quern_kit::{Node, Process, fixture, required, run};
 use tempfile::TempDir;
-
-use crate::binary::{Server, run};
 
 /// The words of one command line; `'…'` keeps blanks.
 fn words(line: &str) -> Vec<String> {
@@ -217,7 +215,7 @@ fn a_server_answers_the_commands_as_the_folder_does() {
         (said, counts["rows"].clone(), rows(&folder.join("set.parquet")))
     };
     let alone = ask();
-    let server = Server::start(folder);
+    let server = Process::start(folder);
     assert!(folder.join(".quern/server.json").exists());
     assert_eq!(ask(), alone);
 
@@ -313,7 +311,7 @@ fn a_server_answers_the_commands_as_the_folder_does() {
 fn what_a_killed_server_left_behind_is_no_server() {
     let folder = starter();
     run(folder.path(), &["apply"]).answer();
-    Server::start(folder.path()).kill();
+    Process::start(folder.path()).kill();
     assert!(folder.path().join(".quern/server.json").exists());
     check(
         folder.path(),
@@ -322,7 +320,7 @@ fn what_a_killed_server_left_behind_is_no_server() {
         no changes; apply 1 is live
     "#]],
     );
-    assert_eq!(Server::start(folder.path()).terminate().code(), Some(0));
+    assert_eq!(Process::start(folder.path()).terminate().code(), Some(0));
 }
 
 #[test]
@@ -533,8 +531,7 @@ fn mistakes_on_the_command_line_are_told_with_the_way_out() {
 #[tokio::test]
 async fn a_folder_belongs_to_one_process() {
     let folder = starter();
-    let settings = quern_server::Settings::load_from(folder.path(), |_| None, &[]).unwrap();
-    let open = quern_server::Quern::open(settings).await.unwrap();
+    let open = Node::open(folder.path(), &[]).await.unwrap();
     check(
         folder.path(),
         "apply",

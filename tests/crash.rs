@@ -8,17 +8,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{
     Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::compute::concat_batches;
-use quern::wire::TrainingSetCommand;
-use quern_engine::key::Keys;
-use quern_kit::Random;
-use quern_server::Quern;
-use quern_server::serving::{Vectors, look_up};
-use quern_server::store::rocks::Wanted;
-use quern_server::training::training_set;
-
-use crate::binary::{command, run};
-use crate::support::Repository;
+use quern_kit::{Node, Random, Repository, Vectors, command, run};
 
 const KILLS: usize = 20;
 const FILES: usize = 6;
@@ -77,7 +67,7 @@ fn write_events(repository: &Repository, random: &mut Random, file_rows: usize) 
         let batch = RecordBatch::try_from_iter_with_nullable(
             columns.into_iter().map(|(name, column)| (name, column, true)),
         );
-        repository.write_parquet(&format!("data/{file}.parquet"), &batch.unwrap(), 30_000);
+        repository.write_parquet_in_groups(&format!("data/{file}.parquet"), &batch.unwrap(), 30_000);
     }
 }
 
@@ -92,24 +82,15 @@ fn kill_after(folder: &Path, arguments: &[&str], delay: Duration) -> bool {
 }
 
 /// Everything that a head of 200,000 keys says at one time.
-async fn answers(quern: &Arc<Quern>, q_us: i64) -> (Vectors, Vec<Option<Vec<u8>>>) {
-    let live = quern.live();
-    let service = Arc::clone(&live.catalog.services["svc"]);
+async fn answers(node: &Node, q_us: i64) -> (Vectors, Vec<Option<Vec<u8>>>) {
+    let service = node.service("svc");
     let users: ArrayRef = Arc::new(Int64Array::from_iter_values(0..KEYS as i64));
-    let inputs = RecordBatch::try_new(Arc::clone(&service.inputs), vec![Arc::clone(&users)]).unwrap();
-    let mut wanted = Wanted::default();
-    for lookup in &service.lookups {
-        let keys = Keys::encode(&lookup.view.keys, std::slice::from_ref(&users)).unwrap();
-        (0..keys.len()).for_each(|row| wanted.push(lookup.view.id, keys.get(row)));
-    }
-    let stored = quern.head.get_many(&wanted).unwrap();
-    let stored = stored.into_iter().map(|row| row.map(|row| row.to_vec())).collect();
-    let vectors = look_up(quern, &live, &service, inputs, vec![q_us; KEYS as usize]).await.unwrap();
+    let stored = service.stored(std::slice::from_ref(&users));
+    let vectors = service.look_up(service.inputs(vec![users]), vec![q_us; KEYS as usize]).await.unwrap();
     (vectors, stored)
 }
 
-fn trained(quern: &Quern, q_us: i64) -> RecordBatch {
-    let live = quern.live();
+fn trained(node: &Node, q_us: i64) -> RecordBatch {
     let columns: [(&str, ArrayRef); 2] = [
         ("user", Arc::new(Int64Array::from_iter_values(0..KEYS as i64))),
         (
@@ -117,12 +98,7 @@ fn trained(quern: &Quern, q_us: i64) -> RecordBatch {
             Arc::new(TimestampMicrosecondArray::from(vec![q_us; KEYS as usize]).with_timezone("UTC")),
         ),
     ];
-    let spine = RecordBatch::try_from_iter(columns).unwrap();
-    let command = TrainingSetCommand { feature_service: "svc".into(), as_known: false };
-    let batches =
-        training_set(quern, &live, &command, &spine.schema(), std::slice::from_ref(&spine)).unwrap();
-    let schema = Arc::clone(batches.schema());
-    concat_batches(&schema, &batches.map(Result::unwrap).collect::<Vec<_>>()).unwrap()
+    node.service("svc").training_set(&RecordBatch::try_from_iter(columns).unwrap(), false)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,7 +128,11 @@ async fn a_materialize_killed_twenty_times_ends_in_the_same_head() {
     let last = ["materialize", "--data", "killed", "--look-back", "36500d", "--to", "2000-01-01"];
     run(folder, &last).answer();
     let q_us = 946_684_800_000_000;
-    let (killed, whole) = (repository.open_data("killed").await, repository.open_data("whole").await);
+    let open = async |data: &str| {
+        let data = folder.join(data).to_string_lossy().into_owned();
+        repository.open_with(&[("data", data)]).await.unwrap()
+    };
+    let (killed, whole) = (open("killed").await, open("whole").await);
     let ((got, got_bytes), (wanted, wanted_bytes)) =
         (answers(&killed, q_us).await, answers(&whole, q_us).await);
     assert!(got_bytes == wanted_bytes, "stored rows differ");
@@ -179,15 +159,15 @@ async fn an_apply_killed_is_the_old_registry_or_the_new_one() {
     let whole = begun.elapsed();
     let mut before = 1;
     for kill in 1..=8 {
-        let old = repository.open().await.live().files.clone();
+        let old = repository.open().await.live().files;
         repository.write("definitions.yaml", definitions(kill));
-        let new = quern_server::repository::read(repository.path()).unwrap();
+        let new = repository.files();
         kill_after(repository.path(), &["apply"], random.part_of(whole));
 
         let live = repository.open().await.live();
         let is_old = (live.number, &live.files) == (before, &old);
         let is_new = (live.number, &live.files) == (before + 1, &new);
-        let service = live.catalog.services.keys().next().unwrap();
+        let service = &live.services[0];
         let fits = live.files[0].text.contains(&format!("name: {service}\n"));
         assert!((is_old || is_new) && fits, "after kill {kill}: apply {} has {service}", live.number);
         before = live.number;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use quern_server::settings::KEYS;
+use quern_kit::{SETTINGS, cache};
 use saphyr::{LoadableYamlNode, Yaml};
 
 /// Variables of `compose.yaml` itself.
@@ -66,7 +66,7 @@ fn settings_and_routes_are_those_of_the_server() {
     for (path, text) in files("deploy", "") {
         for name in words(&text, "QUERN_", |c| c.is_ascii_uppercase() || c == '_') {
             let setting = name.trim_start_matches("QUERN_").to_lowercase();
-            let known = KEYS.iter().any(|(key, _)| *key == setting) || COMPOSE_ONLY.contains(&name);
+            let known = SETTINGS.iter().any(|(key, _)| *key == setting) || COMPOSE_ONLY.contains(&name);
             assert!(known, "{}: there is no setting {name}", path.display());
         }
         let in_route = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-');
@@ -140,8 +140,7 @@ fn alerts_fire_when_they_should() {
 
 /// Where `setup.sh` puts it, else in the path.
 fn promtool() -> PathBuf {
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let cache = variable("QUERN_CACHE").or_else(|| Some(variable("HOME")?.join(".cache/quern")));
-    let fetched = cache.map(|cache| cache.join("tools/bin/promtool"));
-    fetched.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("promtool"))
+    Some(cache().join("tools/bin/promtool"))
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| "promtool".into())
 }

@@ -13,9 +13,10 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, FlightDescriptor};
 use expect_test::{Expect, expect};
 use futures::{StreamExt, TryStreamExt, stream};
+use quern_kit::Server;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::planes::{Server, instance};
+use crate::planes::{self, instance};
 
 /// Microseconds of a day of January 2013, at noon.
 fn january(day: i64) -> i64 {
@@ -71,7 +72,7 @@ async fn check(server: &Server, spine: &[RecordBatch], as_known: bool, expected:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_training_set_keeps_the_spine_row_for_row() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     check(
         &server,
         &[four()],
@@ -109,7 +110,7 @@ async fn a_training_set_keeps_the_spine_row_for_row() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spine_may_come_in_any_number_of_batches() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let whole = pull(&server, "delay_v1", four().schema(), vec![four()], false).await.unwrap();
     let parts = vec![four().slice(0, 1), four().slice(1, 0), four().slice(1, 3)];
     let parts = pull(&server, "delay_v1", four().schema(), parts, false).await.unwrap();
@@ -130,7 +131,7 @@ async fn a_spine_may_come_in_any_number_of_batches() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_spine_has_a_schema() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let (schema, batches) = pull(&server, "delay_v1", four().schema(), vec![], false).await.unwrap();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
     let columns: Vec<String> =
@@ -148,7 +149,7 @@ async fn an_empty_spine_has_a_schema() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_are_read_by_rule_not_by_guess() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     // Seconds without a zone, whole numbers for a float: read as UTC microseconds and as float64.
     let seconds = TimestampSecondArray::from_iter_values([january(9) / 1_000_000]);
     let loose = spine(&[
@@ -179,7 +180,7 @@ async fn check_refusal(server: &Server, service: &str, columns: &[(&str, ArrayRe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spine_that_does_not_fit_is_told_why() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let (time, tail, distance) = (times(&[9]), texts(&[Some("N1")]), floats(&[Some(1.0)]));
     let fits = [("event_timestamp", time.clone()), ("tailnum", tail.clone()), ("distance", distance.clone())];
     let but = |place: usize, name: &'static str, column: &ArrayRef| {
@@ -257,7 +258,7 @@ const COMMAND: &str = "{\"feature_service\": \"delay_v1\"}";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_bytes_are_an_error_and_the_server_lives_on() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let channel = Endpoint::from_shared(server.client.url().to_owned()).unwrap().connect_lazy();
     let good = messages(four(), COMMAND).await;
     assert_eq!(exchange(&channel, good.clone()).await.unwrap(), 2);
@@ -314,7 +315,7 @@ async fn hostile_bytes_are_an_error_and_the_server_lives_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spine_breaks_off_when_its_rows_have_another_schema() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let channel = Endpoint::from_shared(server.client.url().to_owned()).unwrap().connect_lazy();
     let other = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, true)]));
     let other = RecordBatch::try_new(other, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();

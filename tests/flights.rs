@@ -1,11 +1,9 @@
 //! The flights example, whole: is its training set, value for value, what DuckDB's own join says?
 
-use quern_kit::required;
+use quern_kit::{required, run};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-
-use crate::binary::run;
 
 fn python(script: &Path, arguments: &[&Path]) {
     let mut command = Command::new(required("QUERN_PYTHON"));

@@ -8,11 +8,10 @@ use datafusion_common::ScalarValue;
 use quern_engine::key::Keys;
 use quern_engine::row::{RowCodec, RowTimes, times};
 use quern_engine::schema::arrow_type;
-use quern_server::store::registry::{Location, Registry};
+use quern_kit::Repository;
+use quern_kit::registry::{Location, Registry};
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-
-use crate::support::Repository;
 
 fn schema(types: &[&str]) -> SchemaRef {
     let field =
@@ -190,16 +189,11 @@ async fn a_registry_of_migration_1() {
     assert_eq!(registry.first_digest("delay", "1").await.unwrap(), Some((1, model.digest.clone())));
     drop(registry);
 
-    let quern = repository.open().await;
-    let live = quern.live();
-    assert_eq!(live.number, 2);
+    let node = repository.open().await;
+    assert_eq!(node.live().number, 2);
     // Rows in the head are found by this id: where it changes without need, everything must be materialized anew.
-    assert_eq!(format!("{:016x}", live.catalog.views["plane_history"].id.0), "2266ab037fd1416c");
-    let outputs: Vec<&str> = live.catalog.services["delay_v1"]
-        .outputs
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .collect();
-    assert_eq!(outputs, ["distance", "last_delay", "far"]);
+    assert_eq!(format!("{:016x}", node.view("plane_history").0), "2266ab037fd1416c");
+    let service = node.service("delay_v1");
+    let outputs = service.outputs().fields().iter().map(|field| field.name().as_str());
+    assert_eq!(outputs.collect::<Vec<_>>(), ["distance", "last_delay", "far"]);
 }

@@ -7,11 +7,11 @@ use arrow::util::pretty::pretty_format_batches;
 use expect_test::{Expect, expect};
 use futures::TryStreamExt;
 use quern::wire::{LabelsRequest, PredictionsCommand};
-use quern_server::Quern;
+use quern_kit::Server;
 use serde_json::{Value, json};
 
-use crate::planes::{Server, instance};
-use crate::predictions::{applied, ask, repository};
+use crate::planes::{self, instance};
+use crate::predictions::{ask, repository};
 
 fn command(labelled: bool) -> PredictionsCommand {
     PredictionsCommand { predictions: "delay".to_owned(), labelled, ..PredictionsCommand::default() }
@@ -41,8 +41,8 @@ async fn label(server: &Server, labels: Value) -> String {
 
 async fn start() -> Server {
     let repository = repository();
-    let quern = applied(&repository).await;
-    Server::of(repository, quern).await
+    let node = planes::open(&repository).await;
+    Server::of(repository, node).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,23 +134,17 @@ fn rows(ids: &[String], labels: &[f64]) -> RecordBatch {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_small_files_become_one_and_nothing_is_lost() {
     let repository = repository();
-    let quern: Arc<Quern> = applied(&repository).await;
-    let live = quern.live();
+    let node = planes::open(&repository).await;
     let files = || std::fs::read_dir(repository.path().join(".quern/labels/delay")).unwrap().count();
     for round in 0..150 {
         let ids = [format!("own-{round}"), "shared".to_owned()];
-        quern
-            .labels
-            .put(&live, "delay", &rows(&ids, &[f64::from(round), f64::from(round)]), round.into())
-            .unwrap();
+        node.label("delay", &rows(&ids, &[f64::from(round), f64::from(round)]), round.into());
     }
     assert!(files() < 128, "{} files", files());
-    drop(quern);
-    let quern = repository.open().await;
-    let known = quern.labels.of("delay").unwrap();
+    drop(node);
+    let known = repository.open().await.labels("delay");
     let label = |id: &str| {
-        let place = arrow::array::UInt32Array::from(vec![known.find(id, 0)]);
-        let values = known.values("label", &place).unwrap().unwrap();
+        let values = known.value("label", id, 0).unwrap();
         let values: &Float64Array = arrow::array::AsArray::as_primitive(&values);
         values.value(0)
     };

@@ -10,14 +10,11 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use quern::wire::TrainingSetCommand;
 use quern_engine::RowState;
 use quern_engine::schema::{arrow_type, timestamp};
-use quern_server::serving::look_up;
-use quern_server::training::training_set;
+use quern_kit::{Node, Push, Repository, Store};
 
 use crate::oracle::{Row, Rules, as_of};
-use crate::support::{Repository, Store, materialize_to, push_around};
 
 /// The feature columns: every type of the language.
 const TYPES: [&str; 12] = [
@@ -201,7 +198,11 @@ impl Case {
     }
 
     fn write(&self, repository: &Repository, file: usize) {
-        repository.write_parquet(&format!("data/{file}.parquet"), &self.batch(file), self.group_rows);
+        repository.write_parquet_in_groups(
+            &format!("data/{file}.parquet"),
+            &self.batch(file),
+            self.group_rows,
+        );
     }
 
     fn batch(&self, file: usize) -> RecordBatch {
@@ -278,23 +279,22 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
     let repository = Repository::new(&case.definitions());
     let last = case.files.len() - 1;
     (0..last.max(1)).for_each(|file| case.write(&repository, file));
-    let quern = repository.open_applied_on(store).await;
-    let live = quern.live();
-    let services = case.views().map(|(name, rules)| (Arc::clone(&live.catalog.services[name]), rules));
+    let node = repository.open_applied_on(store).await;
+    let services = case.views().map(|(name, rules)| (node.service(name), rules));
 
     // History comes in two parts; the head is made twice from the first and once from both.
-    materialize_to(&quern, case.first_to_us);
-    materialize_to(&quern, case.first_to_us);
+    node.materialize_to(case.first_to_us);
+    node.materialize_to(case.first_to_us);
     match case.pushed.filter(|_| last > 0) {
-        Some(at_a_time) => push_around(&quern, &case.batch(last), at_a_time, NOW_US).await,
+        Some(at_a_time) => push_around(&node, &case.batch(last), at_a_time, NOW_US).await,
         None => {
             case.write(&repository, last);
-            materialize_to(&quern, NOW_US);
+            node.materialize_to(NOW_US);
         }
     }
     let (rows, inputs) = (case.rows(), case.inputs());
     let times: Vec<i64> = case.queries.iter().map(|(_, q_us)| *q_us).collect();
-    let outputs = services[0].0.outputs.fields();
+    let outputs = services[0].0.outputs().fields();
     let names: Vec<String> = outputs.iter().map(|field| field.name().clone()).collect();
 
     // Training, as the oracle has it.
@@ -304,12 +304,7 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
     columns.push(Arc::new(TimestampMicrosecondArray::from(times.clone()).with_timezone("UTC")));
     let spine = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
     for as_known in [false, case.rules.as_known] {
-        let command = TrainingSetCommand { feature_service: "view".into(), as_known };
-        let batches =
-            training_set(&quern, &live, &command, &spine.schema(), std::slice::from_ref(&spine)).unwrap();
-        let schema = batches.schema().clone();
-        let batches: Vec<_> = batches.map(Result::unwrap).collect();
-        let set = arrow::compute::concat_batches(&schema, &batches).unwrap();
+        let set = node.service("view").training_set(&spine, as_known);
         prop_assert_eq!(set.num_rows(), times.len());
         for (i, (key, q_us)) in case.queries.iter().enumerate() {
             let (state, row) = as_of(&rows, Rules { as_known, ..case.rules }, key, *q_us);
@@ -322,10 +317,10 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
     for (service, rules) in &services {
         let rules = Rules { as_known: false, ..*rules };
         for times in [times.clone(), vec![NOW_US; times.len()]] {
-            let vectors = look_up(&quern, &live, service, inputs.clone(), times.clone()).await.unwrap();
+            let vectors = service.look_up(inputs.clone(), times.clone()).await.unwrap();
             for (i, (key, _)) in case.queries.iter().enumerate() {
                 let (state, row) = as_of(&rows, rules, key, times[i]);
-                let (found, of) = (&vectors.found[0], &service.name);
+                let (found, of) = (&vectors.found[0], &service.plan().name);
                 prop_assert_eq!(found.states[i], state, "{}: state of query {} at {}", of, i, times[i]);
                 if let Some(row) = row {
                     prop_assert_eq!(Some(found.event_timestamps[i]), row.ts_us);
@@ -336,12 +331,33 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
             }
             // A row is a batch of one.
             for i in (0..times.len()).step_by(7) {
-                let one = look_up(&quern, &live, service, inputs.slice(i, 1), vec![times[i]]).await.unwrap();
+                let one = service.look_up(inputs.slice(i, 1), vec![times[i]]).await.unwrap();
                 prop_assert_eq!(vector(&one.vectors, &names, 0), vector(&vectors.vectors, &names, i));
             }
         }
     }
     Ok(())
+}
+
+/// Pushes the rows to source `s`, so many at a time: half of them, and the others once history up to `to_us` is
+/// materialized. None is turned away for another cause than a null key or time.
+pub(crate) async fn push_around(node: &Node, rows: &RecordBatch, at_a_time: usize, to_us: i64) {
+    let half = rows.num_rows() / 2;
+    push(node, &rows.slice(0, half), at_a_time).await;
+    node.materialize_to(to_us);
+    push(node, &rows.slice(half, rows.num_rows() - half), at_a_time).await;
+}
+
+async fn push(node: &Node, rows: &RecordBatch, at_a_time: usize) {
+    for start in (0..rows.num_rows()).step_by(at_a_time) {
+        let some = rows.slice(start, at_a_time.min(rows.num_rows() - start));
+        let rejected = match node.push(Push::new("s", some)).await {
+            Ok(reply) => reply.rejected,
+            Err(failure) if failure.rejected.is_empty() => panic!("{failure}"),
+            Err(failure) => failure.rejected,
+        };
+        assert!(rejected.iter().all(|row| row.cause.contains("null")), "{rejected:?}");
+    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -8,7 +8,6 @@
 
 mod api;
 mod batch;
-mod binary;
 mod cases;
 mod cli;
 mod crash;
@@ -33,7 +32,6 @@ mod routing;
 mod servers;
 mod shared;
 mod streams;
-mod support;
 mod traces;
 mod windows;
 mod windows_oracle;

@@ -9,12 +9,10 @@ use expect_test::{Expect, expect};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::{ObjectStoreExt, PutPayload};
 use quern::Client;
-use quern_kit::{Beside, fixture, free_port, python_of, required};
-use quern_server::store::objects::Location;
+use quern_kit::{
+    Beside, ObjectLocation, Process, Repository, fixture, free_port, python_of, required, run_in,
+};
 use serde_json::{Value, json};
-
-use crate::binary::{Server, run_in};
-use crate::support::Repository;
 
 /// A service that hands its request on, so that nothing need be materialized.
 const SERVICE: &str = "
@@ -108,12 +106,12 @@ fn environment(url: &str) -> Vec<(&'static str, String)> {
     variables.map(|(name, value)| (name, value.to_owned())).into()
 }
 
-async fn apply(server: &Server) -> Result<Value, String> {
+async fn apply(server: &Process) -> Result<Value, String> {
     let client = Client::connect(&server.url).await.unwrap();
     client.call("/v1/apply", &()).await.map_err(|error| error.to_string())
 }
 
-async fn predict(server: &Server, version: Option<&str>, rows: &[[f64; 3]]) -> Vec<Value> {
+async fn predict(server: &Process, version: Option<&str>, rows: &[[f64; 3]]) -> Vec<Value> {
     let client = Client::connect(&server.url).await.unwrap();
     let instances =
         rows.iter().map(|[a, b, c]| json!({"k": "e1", "a": a, "b": b, "c": c}).as_object().unwrap().clone());
@@ -128,8 +126,8 @@ async fn a_model_in_a_bucket_goes_live_and_outlives_it() {
     s3.put("delay/1.onnx", fixture("linear.onnx")).await;
     let (first, second) = ("s3://models/delay/1.onnx", "s3://models/delay/2.onnx");
     let repository = Repository::new(&definitions(&[first]));
-    let server = Server::start_in(repository.path(), &s3.environment());
-    let answer = async |server: &Server| predict(server, None, &[[1.0, 2.0, 3.0]]).await;
+    let server = Process::start_in(repository.path(), &s3.environment());
+    let answer = async |server: &Process| predict(server, None, &[[1.0, 2.0, 3.0]]).await;
 
     assert_eq!(apply(&server).await.unwrap()["number"], 1);
     assert_eq!(answer(&server).await, [json!(321.5)]);
@@ -157,7 +155,7 @@ async fn a_model_in_a_bucket_goes_live_and_outlives_it() {
     assert!(gone.contains("`s3://models/delay/1.onnx` cannot be read"), "{gone}");
     assert_eq!(answer(&server).await, [json!(321.5)]);
     server.terminate();
-    let server = Server::start_in(repository.path(), &s3.environment());
+    let server = Process::start_in(repository.path(), &s3.environment());
     assert_eq!(answer(&server).await, [json!(321.5)]);
     assert_eq!(predict(&server, Some("1"), &[[1.0, 2.0, 3.0]]).await, [json!(321.5)]);
 }
@@ -337,7 +335,7 @@ async fn what_mlflow_saved_answers_as_the_model_does_alone() {
     let repository = Repository::new(&definitions(&["models/whole", "s3://models/whole"]));
     let alone = save("whole", &repository.path().join("models/whole"), &rows);
     s3.put_folder("whole", &repository.path().join("models/whole")).await;
-    let server = Server::start_in(repository.path(), &s3.environment());
+    let server = Process::start_in(repository.path(), &s3.environment());
     apply(&server).await.unwrap();
     for version in ["1", "2"] {
         assert_eq!(bits(&predict(&server, Some(version), &rows).await), bits(&alone), "version {version}");
@@ -395,7 +393,7 @@ fn weights_lie_in_the_folder_of_their_model() {
 
 #[test]
 fn a_url_names_an_object_of_a_cloud() {
-    let shown = |text: &str| match Location::parse(text) {
+    let shown = |text: &str| match ObjectLocation::parse(text) {
         Ok(location) => format!("{location} → {}", location.join("data/model.onnx")),
         Err(cause) => cause,
     };

@@ -6,11 +6,12 @@ use expect_test::{Expect, expect};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::bytes::Bytes;
+use quern_kit::Server;
 use serde_json::{Value, json};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic_prost::ProstCodec;
 
-use crate::planes::{JANUARY_10, JANUARY_10_US, Server};
+use crate::planes::{self, JANUARY_10, JANUARY_10_US};
 
 /// Three planes, a tensor for each column; the distances have this datatype.
 fn inputs(distances: &str) -> Value {
@@ -33,7 +34,7 @@ async fn infer(server: &Server, model: &str, request: &Value) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_says_what_it_serves() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let mut text = String::new();
     for path in [
         "/v2",
@@ -85,7 +86,7 @@ async fn a_server_says_what_it_serves() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn predictions_over_rest() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let mut text = String::new();
     // A narrower number than the column has is no other number; a wider one may be.
     for (model, distances) in [
@@ -113,7 +114,7 @@ async fn predictions_over_rest() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_feature_vectors_over_rest() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let ask = async |model: &str, inputs: Value| infer(&server, model, &json!({"inputs": inputs})).await;
     let column = |name: &str, datatype: &str, data: Value| json!({"name": name, "datatype": datatype, "shape": [2], "data": data});
     let mut text = String::new();
@@ -149,7 +150,7 @@ async fn whole_feature_vectors_over_rest() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn raw_tensors_both_ways() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let raw: Vec<Vec<u8>> = vec![
         texts(&["N1", "N3"]),
         [2000.0_f32, 10.0].iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -209,7 +210,7 @@ type Wrong<'a> = (&'a str, fn(&mut Value));
 
 /// What is said of a wrong request: each case is the inputs of the three planes, changed.
 async fn check_refusals(model: &str, cases: &[Wrong<'_>], expected: Expect) {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let mut text = String::new();
     for (case, change) in cases {
         let mut request = json!({"inputs": inputs("FP64")});
@@ -316,7 +317,7 @@ async fn a_wrong_request_is_told_what_is_wrong() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compressed_body_is_read_up_to_the_same_limit() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let zip = |text: &str| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(text.as_bytes()).unwrap();
@@ -343,7 +344,7 @@ async fn a_compressed_body_is_read_up_to_the_same_limit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_compression_and_wrong_terms_are_refused() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let mut text = String::new();
     for (path, header, value) in [
         ("/v2/models/delay/infer", "content-encoding", "br"),
@@ -363,7 +364,7 @@ async fn another_compression_and_wrong_terms_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_as_tensorflow_serving_has_them() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let times = [JANUARY_10; 2];
     let columns = json!({"tailnum": ["N1", "N2"], "distance": [2000, 10], "event_timestamp": times});
     let mut text = String::new();
@@ -509,7 +510,7 @@ fn asked() -> Ask {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn predictions_over_grpc() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let scores: Bytes = [2175.5_f32, -12.0].iter().flat_map(|x| x.to_le_bytes()).collect();
     let output = Input { name: "y".to_owned(), datatype: "FP32".to_owned(), shape: vec![2], contents: None };
     let wanted = Answer {
@@ -544,7 +545,7 @@ async fn predictions_over_grpc() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_call_over_grpc_is_told_what_is_wrong() {
-    let server = Server::start().await;
+    let server = planes::serve().await;
     let change = |change: fn(&mut Ask)| {
         let mut ask = asked();
         change(&mut ask);

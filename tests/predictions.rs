@@ -4,24 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::concat_batches;
 use arrow::datatypes::Int64Type;
 use arrow::util::pretty::pretty_format_batches;
 use expect_test::expect;
-use quern::wire::TrainingSetCommand;
-use quern_kit::{Random, blocking, fixture, required, until};
-use quern_server::Quern;
-use quern_server::metrics::metrics;
-use quern_server::predict::logged::Between;
-use quern_server::predict::{Ask, Given, Priority, Target};
-use quern_server::training::training_set;
-use quern_server::verify::{Report, VerifyRequest, verify};
+use quern_kit::{Node, Process, Random, Report, Repository, Server, fixture, metric, required, run, until};
 use serde_json::{Value, json};
 
 use crate::batch::{self, NOW_US, history, table};
-use crate::binary::{self, run};
-use crate::planes::{self, JANUARY_10_US, Server, instance};
-use crate::support::{Repository, materialize_to};
+use crate::planes::{self, JANUARY_10_US, instance};
 
 /// The planes, of which one model keeps a log of every request.
 pub(crate) fn repository() -> Repository {
@@ -32,25 +22,6 @@ pub(crate) fn repository() -> Repository {
 
 fn definitions() -> String {
     planes::DEFINITIONS.replace("name: delay\nversions", "name: delay\nlog: {sample: 1}\nversions")
-}
-
-pub(crate) async fn applied(repository: &Repository) -> Arc<Quern> {
-    let quern = repository.open_applied().await;
-    blocking(move || {
-        materialize_to(&quern, JANUARY_10_US);
-        quern
-    })
-    .await
-}
-
-/// Everything that was logged of `model`, in one batch; none where nothing was.
-async fn logged(quern: &Arc<Quern>, model: &str) -> Option<RecordBatch> {
-    quern.predictions.flush().await;
-    let mut batches = Vec::new();
-    for file in quern.logged_files(model, Between::default()).unwrap() {
-        batches.extend(quern.logged(&file, Between::default()).unwrap());
-    }
-    batches.first().map(|first| concat_batches(&first.schema(), &batches).unwrap())
 }
 
 fn shown(rows: &RecordBatch, columns: &[&str]) -> String {
@@ -68,8 +39,8 @@ pub(crate) async fn ask(server: &Server, id: &str, path: &str, instances: Vec<Va
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_instance_is_logged_with_what_the_model_saw() {
     let repository = repository();
-    let quern = applied(&repository).await;
-    let server = Server::of(repository, Arc::clone(&quern)).await;
+    let node = planes::open(&repository).await;
+    let server = Server::of(repository, node.clone()).await;
     ask(&server, "first", "/v1/models/delay:predict", vec![instance("N1", 2000.0), instance("N2", 1.0)])
         .await;
     ask(&server, "second", "/v1/models/delay/versions/1:predict", vec![instance("N4", 1.0)]).await;
@@ -79,7 +50,7 @@ async fn every_instance_is_logged_with_what_the_model_saw() {
     let command = quern::wire::BatchCommand { model: "delay".to_owned(), ..Default::default() };
     let rows = server.client.predict_batch(&command, table.schema(), futures::stream::iter([table])).await;
     assert_eq!(futures::TryStreamExt::try_collect::<Vec<_>>(rows.unwrap()).await.unwrap().len(), 1);
-    let rows = logged(&quern, "delay").await.unwrap();
+    let rows = node.logged("delay").await.unwrap();
     expect![[r#"
         +------------+-----+----------------------+---------+---------+
         | request_id | row | event_timestamp      | version | reason  |
@@ -111,10 +82,10 @@ async fn every_instance_is_logged_with_what_the_model_saw() {
         .assert_eq(&shown(&rows, &["event_timestamps", "view_statuses", "view_event_timestamps", "outputs"]));
     let latency = rows.column_by_name("latency_us").unwrap().as_primitive::<Int64Type>();
     assert!(latency.values().iter().all(|us| (1..60_000_000).contains(us)), "{latency:?}");
-    assert!(logged(&quern, "carrier").await.is_none());
-    let metrics = server.ask("GET", "/metrics", "").await.1;
+    assert!(node.logged("carrier").await.is_none());
+    let metrics = server.metrics().await;
     assert!(metrics.contains("quern_prediction_log_written_total{model=\"delay\"}"), "{metrics}");
-    drop(quern);
+    drop(node);
     server.stop().await;
 }
 
@@ -128,21 +99,21 @@ fn table_of(tails: &[&str]) -> RecordBatch {
 async fn a_request_is_logged_whole_or_not_at_all() {
     let repository = repository();
     repository.write("definitions.yaml", definitions().replace("sample: 1}", "sample: 0.25}"));
-    let quern = applied(&repository).await;
-    let server = Server::of(repository, Arc::clone(&quern)).await;
+    let node = planes::open(&repository).await;
+    let server = Server::of(repository, node.clone()).await;
     let mut whole = Vec::new();
     for _ in 0..2 {
         for id in 0..60 {
             let instances = vec![instance("N1", 1.0), instance("N2", 1.0), instance("N3", 1.0)];
             ask(&server, &format!("request-{id}"), "/v1/models/delay:predict", instances).await;
         }
-        let rows = logged(&quern, "delay").await.unwrap();
+        let rows = node.logged("delay").await.unwrap();
         assert!(rows.num_rows().is_multiple_of(3) && rows.num_rows() < 120, "{} rows", rows.num_rows());
         whole.push(rows.num_rows());
     }
     // Which it is, the request's name decides.
     assert_eq!(whole[0] * 2, whole[1]);
-    drop(quern);
+    drop(node);
     server.stop().await;
 }
 
@@ -163,7 +134,7 @@ async fn what_was_written_survives_a_kill_and_verifies_alone_and_through_a_serve
     words("apply").answer();
     assert!(words("verify").answer().starts_with("nothing was logged"));
     words("materialize --to 2013-01-10").answer();
-    let server = binary::Server::start(&folder);
+    let server = Process::start(&folder);
     let client = quern::Client::connect(&server.url).await.unwrap();
     client.predict("delay", [instance("N1", 2000.0), instance("N3", 1.0)]).await.unwrap();
     // Nobody asks for it: it is written by itself.
@@ -191,13 +162,6 @@ async fn what_was_written_survives_a_kill_and_verifies_alone_and_through_a_serve
     assert_eq!(words("verify").stdout.lines().next(), Some("model delay: 3 predictions compared, 1 differ"));
 }
 
-async fn verified(quern: &Arc<Quern>, model: &str) -> Report {
-    quern.predictions.flush().await;
-    let (quern, request) =
-        (Arc::clone(quern), VerifyRequest { model: Some(model.to_owned()), ..VerifyRequest::default() });
-    blocking(move || verify(&quern, &quern.live(), &request).unwrap()).await
-}
-
 fn causes(report: &Report) -> Vec<String> {
     let features =
         report.models.iter().flat_map(|model| &model.features).filter(|feature| feature.differ > 0);
@@ -207,19 +171,19 @@ fn causes(report: &Report) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_difference_is_told_with_its_cause() {
     let repository = repository();
-    let quern = applied(&repository).await;
-    let server = Server::of(repository, Arc::clone(&quern)).await;
+    let node = planes::open(&repository).await;
+    let server = Server::of(repository, node.clone()).await;
     let planes = ["N1", "N2", "N3", "N9"].map(|tail| instance(tail, 2000.0)).to_vec();
     ask(&server, "one", "/v1/models/delay:predict", planes).await;
-    let clean = verified(&quern, "delay").await;
+    let clean = node.verify("delay").await;
     assert!(clean.is_clean() && clean.models[0].rows == 4, "{clean:?}");
     // Later than anybody asked: no difference.
     let later = planes::LANDINGS.to_owned() + "N3,2013-01-20T10:00:00Z,2013-01-20T10:00:00Z,9,20,UA\n";
     server.repository.write("landings.csv", &later);
-    assert_eq!(verified(&quern, "delay").await, clean);
+    assert_eq!(node.verify("delay").await, clean);
     let late = later.clone() + "N9,2013-01-04T10:00:00Z,2013-01-12T00:00:00Z,9,20,UA\n";
     server.repository.write("landings.csv", &late);
-    let found = verified(&quern, "delay").await;
+    let found = node.verify("delay").await;
     assert_eq!(
         (found.models[0].rows_differ, causes(&found)),
         (1, vec!["last_delay {LateData: 1}".to_owned()])
@@ -228,40 +192,30 @@ async fn a_difference_is_told_with_its_cause() {
     assert_eq!((first.request_id.as_str(), first.row), ("one", 3));
     // A row with the same times, and another value.
     server.repository.write("landings.csv", later.replace(",7.5,,DL", ",8.5,,DL"));
-    assert_eq!(causes(&verified(&quern, "delay").await), ["last_delay {LateData: 1}"]);
+    assert_eq!(causes(&node.verify("delay").await), ["last_delay {LateData: 1}"]);
     let gone: String = later
         .lines()
         .filter(|line| !line.starts_with("N3,2013-01-03"))
         .map(|line| format!("{line}\n"))
         .collect();
     server.repository.write("landings.csv", gone);
-    assert_eq!(causes(&verified(&quern, "delay").await), ["last_delay {NotInHistory: 1}"]);
+    assert_eq!(causes(&node.verify("delay").await), ["last_delay {NotInHistory: 1}"]);
     server.repository.write("landings.csv", &later);
     server.repository.write("definitions.yaml", definitions().replace("expr: delay}", "expr: delay * 2}"));
     server.apply().await.unwrap();
-    let found = verified(&quern, "delay").await;
+    let found = node.verify("delay").await;
     assert_eq!(
         (found.models[0].rows_differ, causes(&found)),
         (2, vec!["last_delay {ChangedDefinition: 2}".to_owned()])
     );
-    drop(quern);
+    drop(node);
     server.stop().await;
 }
 
 /// The vectors of training, row by row, as text: NaN is like NaN there.
-async fn trained(quern: &Arc<Quern>, table: &RecordBatch) -> Vec<String> {
-    let (quern, table) = (Arc::clone(quern), table.clone());
-    blocking(move || {
-        let (live, command) =
-            (quern.live(), TrainingSetCommand { feature_service: "svc".into(), as_known: false });
-        let set = training_set(&quern, &live, &command, &table.schema(), &[table]).unwrap();
-        let batches: Vec<RecordBatch> = set.map(Result::unwrap).collect();
-        let text = |rows: &RecordBatch| -> Vec<String> {
-            (0..rows.num_rows()).map(|row| format!("{:?}", rows.slice(row, 1).columns())).collect()
-        };
-        batches.iter().flat_map(text).collect()
-    })
-    .await
+fn trained(node: &Node, table: &RecordBatch) -> Vec<String> {
+    let set = node.service("svc").training_set(table, false);
+    (0..set.num_rows()).map(|row| format!("{:?}", set.slice(row, 1).columns())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -274,28 +228,20 @@ async fn verification_finds_what_late_rows_changed_and_nothing_else() {
         let definitions = batch::DEFINITIONS.replace("TTL", ttl).replace("LAG", lag);
         let repository = Repository::new(&definitions.replace("name: m\n", "name: m\nlog: {sample: 1}\n"));
         repository.write("linear.onnx", fixture("linear.onnx"));
-        repository.write_parquet("data/0.parquet", &history(&mut random), 17);
-        let quern = repository.open_applied().await;
-        let quern = blocking(move || {
-            materialize_to(&quern, NOW_US);
-            quern
-        })
-        .await;
-        let rows = 1 + random.draw() % 60;
+        repository.write_parquet_in_groups("data/0.parquet", &history(&mut random), 17);
+        let node = repository.open_applied().await;
+        node.materialize_to(NOW_US);
+        let rows = 1 + random.below(60);
         let asked = table(&mut random, rows, (case % 3 == 0).then_some(NOW_US));
         let times = asked.column(2).as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
-        let target = Target::find(&quern, "m", None).unwrap();
         let columns = vec![asked.column(3).clone(), asked.column(1).clone()];
-        let inputs = RecordBatch::try_new(Arc::clone(target.inputs().schema), columns).unwrap();
-        let given = Given::Entities { inputs, query_times_us: times.values().to_vec() };
-        let ask = Ask { given, request_id: "r".into(), deadline: None, priority: Priority::Interactive };
-        target.predict(&quern, ask).await.unwrap();
-        let before = trained(&quern, &asked).await;
-        let report = verified(&quern, "m").await;
+        node.model("m").predict("r", columns, times.values().to_vec()).await;
+        let before = trained(&node, &asked);
+        let report = node.verify("m").await;
         assert!(report.is_clean() && report.models[0].rows == rows, "case {case}: {report:?}");
-        repository.write_parquet("data/1.parquet", &history(&mut random).slice(0, 1), 50);
-        let after = trained(&quern, &asked).await;
-        let report = verified(&quern, "m").await;
+        repository.write_parquet_in_groups("data/1.parquet", &history(&mut random).slice(0, 1), 50);
+        let after = trained(&node, &asked);
+        let report = node.verify("m").await;
         let differ = before.iter().zip(&after).filter(|(before, after)| before != after).count() as u64;
         assert_eq!(report.models[0].rows_differ, differ, "case {case}");
         let causes = report.models[0].features.iter().flat_map(|feature| feature.causes.keys());
@@ -312,27 +258,23 @@ async fn what_cannot_be_logged_is_dropped_and_counted_and_answered() {
     let repository = repository();
     let named = definitions().replace("name: delay\n", "name: dropping\n");
     repository.write("definitions.yaml", named);
-    let quern = applied(&repository).await;
-    let dropped = || metrics().predictions_dropped.with_label_values(&["dropping"]).get();
+    let node = planes::open(&repository).await;
+    let dropped = || metric(&node.metrics(), "quern_prediction_log_dropped_total{model=\"dropping\"}");
     let predict = async |rows: usize| {
-        let target = Target::find(&quern, "dropping", None).unwrap();
-        let inputs = table_of(&vec!["N1"; rows]);
-        let inputs =
-            RecordBatch::try_new(Arc::clone(target.inputs().schema), inputs.columns().to_vec()).unwrap();
-        let given = Given::Entities { inputs, query_times_us: vec![JANUARY_10_US; rows] };
-        let ask = Ask { given, request_id: String::new(), deadline: None, priority: Priority::Interactive };
-        assert_eq!(target.predict(&quern, ask).await.unwrap().outputs.num_rows(), rows);
+        let columns = table_of(&vec!["N1"; rows]).columns().to_vec();
+        let outputs = node.model("dropping").predict("", columns, vec![JANUARY_10_US; rows]).await;
+        assert_eq!(outputs.num_rows(), rows);
     };
     // More than may wait.
     predict(140_000).await;
-    assert_eq!(dropped(), 140_000);
+    assert_eq!(dropped(), Some(140_000.0));
     predict(10).await;
-    assert_eq!(logged(&quern, "dropping").await.unwrap().num_rows(), 10);
+    assert_eq!(node.logged("dropping").await.unwrap().num_rows(), 10);
     // A disk that takes nothing.
     let folder = repository.path().join(".quern/predictions/dropping");
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::write(&folder, "in the way").unwrap();
     predict(7).await;
-    quern.predictions.flush().await;
-    assert_eq!(dropped(), 140_007);
+    node.flush_predictions().await;
+    assert_eq!(dropped(), Some(140_007.0));
 }

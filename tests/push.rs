@@ -11,17 +11,9 @@ use arrow::array::{
 use arrow::datatypes::Int64Type;
 use expect_test::{Expect, expect};
 use futures::{StreamExt, stream};
-use quern::wire::{PushReply, PushTo};
-use quern_kit::{Random, blocking};
-use quern_server::push::{Push, push};
-use quern_server::serving::look_up;
-use quern_server::training::training_set;
-use quern_server::{Quern, Settings};
+use quern::wire::PushReply;
+use quern_kit::{Node, Process, Push, Random, Repository, Server, run};
 use serde_json::{Value, json};
-
-use crate::binary;
-use crate::planes::Server;
-use crate::support::{Repository, materialize_to};
 
 pub(crate) const DEFINITIONS: &str = r#"
 kind: Entity
@@ -71,8 +63,8 @@ const NOON: &str = "2026-01-01T12:00:00Z";
 async fn server() -> Server {
     let repository = Repository::new(DEFINITIONS);
     repository.write("logins.csv", "card,at\n");
-    let quern = repository.open_applied().await;
-    Server::of(repository, quern).await
+    let node = repository.open_applied().await;
+    Server::of(repository, node).await
 }
 
 /// Card, time, id, amount, parts.
@@ -137,27 +129,24 @@ async fn a_row_is_in_look_ups_and_history_at_once_and_survives_a_restart() {
     assert_eq!(features(&server, "a", NOON).await, after);
 
     let repository = server.stop_and_keep().await;
-    let quern = repository.open().await;
+    let node = repository.open().await;
     // Nothing changes when the head is made anew from history, from the tail and from a file.
-    let server = Server::of(repository, Arc::clone(&quern)).await;
+    let server = Server::of(repository, node.clone()).await;
     assert_eq!(features(&server, "a", NOON).await, after);
     for seal in [false, true] {
-        let quern = Arc::clone(&quern);
-        blocking(move || {
-            if seal {
-                let end = quern.history.pushed.seal("payments").unwrap();
-                quern.local.drop_tail("payments", end).unwrap();
-            }
-            materialize_to(&quern, 1_800_000_000_000_000)
-        })
-        .await;
+        assert_eq!(node.tail_rows("payments"), 4);
+        if seal {
+            node.seal("payments");
+            assert_eq!(node.tail_rows("payments"), 0);
+        }
+        node.materialize_to(1_800_000_000_000_000);
         assert_eq!(features(&server, "a", NOON).await, after);
     }
-    drop(quern);
+    drop(node);
     let repository = server.stop_and_keep().await;
-    let quern = repository.open().await;
-    assert_eq!(quern.history.pushed.of("payments").end(), 4);
-    let server = Server::of(repository, quern).await;
+    let node = repository.open().await;
+    assert_eq!(node.pushed_rows("payments"), 4);
+    let server = Server::of(repository, node).await;
     let rows = frame(&[("a", "2026-01-01T11:15:00Z", 3, 1.0, 1), ("b", "2026-01-01T11:15:00Z", 4, 1.0, 1)]);
     is(&pushed(&server, rows).await, expect![[r#"200 {"accepted":1,"repeated":1,"rejected":[]}"#]]);
     assert_eq!(features(&server, "a", NOON).await, after);
@@ -284,9 +273,8 @@ async fn more_than_the_queue_holds_is_turned_away_with_advice() {
     let repository = Repository::new(DEFINITIONS);
     repository.write("logins.csv", "card,at\n");
     drop(repository.open_applied().await);
-    let settings = Settings::load_from(repository.path(), |_| None, &[("push_queue_rows", "3".to_owned())]);
-    let quern = Quern::open(settings.unwrap()).await.unwrap();
-    let server = Server::of(repository, Arc::clone(&quern)).await;
+    let node = repository.open_with(&[("push_queue_rows", "3".to_owned())]).await.unwrap();
+    let server = Server::of(repository, node.clone()).await;
     let rows = |n: i64| frame(&(0..n).map(|id| ("a", NOON, id, 1.0, 1)).collect::<Vec<_>>());
     is(
         &server
@@ -299,15 +287,12 @@ async fn more_than_the_queue_holds_is_turned_away_with_advice() {
     // Whoever makes the head keeps pushes waiting for a moment: here it is a long one.
     let (held, hold) = std::sync::mpsc::channel::<()>();
     let (holding, is_held) = tokio::sync::oneshot::channel();
-    let blocker = {
-        let quern = Arc::clone(&quern);
-        tokio::task::spawn_blocking(move || {
-            quern.hold_pushes(|| {
-                holding.send(()).unwrap();
-                hold.recv().unwrap();
-            });
-        })
-    };
+    let blocker = tokio::task::spawn_blocking(move || {
+        node.hold_pushes(|| {
+            holding.send(()).unwrap();
+            hold.recv().unwrap();
+        });
+    });
     is_held.await.unwrap();
     let body = json!({"push_source_name": "payments", "df": rows(2)}).to_string();
     let waiting = {
@@ -377,23 +362,15 @@ pub(crate) fn rows(first: i64, count: i64) -> RecordBatch {
 }
 
 /// Count and latest amount of each card at the end of time, by the head and by history.
-pub(crate) async fn both(quern: &Arc<Quern>) -> [BTreeMap<String, (i64, String)>; 2] {
-    let live = quern.live();
-    let service = Arc::clone(&live.catalog.services["fraud"]);
+pub(crate) async fn both(node: &Node) -> [BTreeMap<String, (i64, String)>; 2] {
+    let service = node.service("fraud");
     let cards: ArrayRef = Arc::new(StringArray::from_iter_values((0..10).map(|card| format!("card {card}"))));
     let q_us = 1_900_000_000_000_000;
-    let inputs = RecordBatch::try_new(Arc::clone(&service.inputs), vec![Arc::clone(&cards)]).unwrap();
-    let head = look_up(quern, &live, &service, inputs, vec![q_us; 10]).await.unwrap().vectors;
+    let inputs = service.inputs(vec![Arc::clone(&cards)]);
+    let head = service.look_up(inputs, vec![q_us; 10]).await.unwrap().vectors;
     let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![q_us; 10]).with_timezone("UTC"));
     let spine = RecordBatch::try_from_iter([("card", cards), ("event_timestamp", times)]).unwrap();
-    let command = quern::wire::TrainingSetCommand { feature_service: "fraud".into(), as_known: false };
-    let quern = Arc::clone(quern);
-    let history = blocking(move || {
-        let set =
-            training_set(&quern, &live, &command, &spine.schema(), std::slice::from_ref(&spine)).unwrap();
-        set.map(Result::unwrap).next().unwrap()
-    })
-    .await;
+    let history = service.training_set(&spine, false);
     [head, history].map(|batch| {
         let counts = batch.column_by_name("payments_lifetime").unwrap().as_primitive::<Int64Type>().clone();
         let amounts = batch.column_by_name("amount").unwrap();
@@ -406,17 +383,17 @@ pub(crate) async fn both(quern: &Arc<Quern>) -> [BTreeMap<String, (i64, String)>
 async fn pushes_and_runs_over_history_at_the_same_time_end_in_one_truth() {
     let repository = Repository::new(DEFINITIONS);
     repository.write("logins.csv", "card,at\n");
-    let quern = repository.open_applied().await;
+    let node = repository.open_applied().await;
     let done = Arc::new(AtomicBool::new(false));
     let running = {
-        let (quern, done) = (Arc::clone(&quern), Arc::clone(&done));
+        let (node, done) = (node.clone(), Arc::clone(&done));
         tokio::task::spawn_blocking(move || {
             let mut runs = 0;
             while !done.load(Ordering::Relaxed) {
-                materialize_to(&quern, 1_800_000_000_000_000);
-                let end = quern.history.pushed.of("payments").end();
+                node.materialize_to(1_800_000_000_000_000);
+                let end = node.pushed_rows("payments");
                 if runs % 3 == 2 {
-                    quern.seal_pushed("payments");
+                    node.seal("payments");
                 }
                 runs += 1;
                 assert!(end <= 4_000);
@@ -425,19 +402,11 @@ async fn pushes_and_runs_over_history_at_the_same_time_end_in_one_truth() {
         })
     };
     let pushers = (0..4).map(|pusher| {
-        let quern = Arc::clone(&quern);
+        let node = node.clone();
         tokio::spawn(async move {
             for chunk in 0..100 {
                 let rows = rows(pusher * 1_000 + chunk * 10, 10);
-                let pushed = Push {
-                    source: "payments".into(),
-                    rows,
-                    rejected: Vec::new(),
-                    to: PushTo::OnlineAndOffline,
-                    idempotency_key: None,
-                    positions: Vec::new(),
-                };
-                assert_eq!(push(&quern, pushed).await.unwrap().accepted, 10);
+                assert_eq!(node.push(Push::new("payments", rows)).await.unwrap().accepted, 10);
             }
         })
     });
@@ -446,7 +415,7 @@ async fn pushes_and_runs_over_history_at_the_same_time_end_in_one_truth() {
     }
     done.store(true, Ordering::Relaxed);
     println!("{} runs over history meanwhile", running.await.unwrap());
-    let [head, history] = both(&quern).await;
+    let [head, history] = both(&node).await;
     assert_eq!(head, history);
     assert!(head.values().all(|(count, _)| *count == 400), "{head:?}");
 }
@@ -458,12 +427,12 @@ async fn a_server_killed_fifty_times_loses_no_acknowledged_row_and_doubles_none(
     let mut random = Random::new("push");
     let repository = Repository::new(DEFINITIONS);
     repository.write("logins.csv", "card,at\n");
-    binary::run(repository.path(), &["apply"]).answer();
+    run(repository.path(), &["apply"]).answer();
     // Every id up to here is acknowledged; a push that was cut off is sent again, as a client does.
     let mut acknowledged = 0;
     let mut cut_off = 0;
     for _ in 0..KILLS {
-        let server = binary::Server::start(repository.path());
+        let server = Process::start(repository.path());
         let client = quern::Client::connect(server.url.as_str()).await.unwrap();
         let until = tokio::time::Instant::now() + random.part_of(Duration::from_millis(150));
         let pushing = tokio::spawn(push_on(client, acknowledged));
@@ -475,14 +444,14 @@ async fn a_server_killed_fifty_times_loses_no_acknowledged_row_and_doubles_none(
     }
     println!("{acknowledged} rows acknowledged, {cut_off} of {KILLS} kills cut a push off");
     assert!(cut_off > KILLS / 2 && acknowledged > 100);
-    let quern = repository.open().await;
-    let [head, history] = both(&quern).await;
+    let node = repository.open().await;
+    let [head, history] = both(&node).await;
     assert_eq!(head, history);
     let counts: Vec<i64> = head.values().map(|(count, _)| *count).collect();
     let total: i64 = counts.iter().sum();
     // The last push may be in without an answer; no other row is.
     assert!((acknowledged..=acknowledged + 10).contains(&total), "{total} of {acknowledged}");
-    let ids = quern.history.pushed.of("payments").end() as i64;
+    let ids = node.pushed_rows("payments") as i64;
     assert_eq!(ids, total, "rows of history");
 }
 

@@ -2,35 +2,25 @@
 //!
 //! The laws themselves run over it in [`crate::laws`] and [`crate::windows`].
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use parking_lot::Mutex;
+use quern::wire::Code;
 use quern_engine::windows::{Kept, Level};
 use quern_engine::{RowState, Status, ViewId};
-use quern_kit::{RedisCluster, RedisServer, free_port, fresh_prefix, until};
-use quern_server::serving::{Vectors, look_up};
-use quern_server::store::online::Online;
-use quern_server::store::redis::{Address, Redis};
-use quern_server::store::rocks::{Rows, Upserted, Wanted};
-use quern_server::{Error, Quern};
-
-use crate::support::{Repository, Store, materialize_to, try_materialize_to};
+use quern_kit::{
+    Node, Online, Redis, RedisCluster, RedisServer, Repository, Result, Rows, Store, Upserted, Vectors,
+    Wanted, free_port, fresh_prefix, open_redis, until,
+};
 
 const VIEW: ViewId = ViewId(0x7b7d_2a00_5c5b_0001);
 const DAY_US: i64 = 86_400_000_000;
 
-fn url(store: Store) -> String {
-    let settings = store.settings();
-    settings.iter().find(|(name, _)| *name == "online").unwrap().1.clone()
-}
-
 async fn open(url: &str) -> Arc<Redis> {
-    let address = Address::parse(url, Path::new("/")).unwrap();
-    Redis::open(address, Duration::from_secs(30)).await.unwrap()
+    open_redis(url, Duration::from_secs(30)).await.unwrap()
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -40,7 +30,7 @@ fn runtime() -> tokio::runtime::Runtime {
 /// Runs a test on a single server and on a cluster, each with a prefix of its own.
 fn on_both<F: Future>(test: impl Fn(Store, String) -> F) {
     for store in [Store::Redis, Store::Cluster] {
-        runtime().block_on(test(store, url(store)));
+        runtime().block_on(test(store, store.url().unwrap()));
     }
 }
 
@@ -161,7 +151,7 @@ fn a_watermark_moves_forward_only() {
 #[test]
 fn rows_of_views_that_are_gone_are_dropped_and_no_others() {
     on_both(async |store, url| {
-        let (redis, other) = (open(&url).await, open(&self::url(store)).await);
+        let (redis, other) = (open(&url).await, open(&store.url().unwrap()).await);
         // The first has every sign that a pattern could misread.
         let views = [VIEW, ViewId(u64::from_be_bytes(*b"a*b?[c]\\")), ViewId(3)];
         let keys: Vec<[u8; 4]> = (0..3_000u32).map(u32::to_be_bytes).collect();
@@ -309,22 +299,17 @@ pub(crate) fn repository() -> Repository {
         ("x", Arc::new(Float64Array::from_iter_values((0..KEYS).map(|k| k as f64 / 2.0)))),
         ("n", Arc::new(Int64Array::from_iter_values((0..KEYS).map(|k| 3 * k)))),
     ];
-    repository.write_parquet("rows.parquet", &RecordBatch::try_from_iter(columns).unwrap(), 50);
+    repository.write_parquet_in_groups("rows.parquet", &RecordBatch::try_from_iter(columns).unwrap(), 50);
     repository
 }
 
 pub(crate) const NOW_US: i64 = KEYS * DAY_US / 24;
 
-pub(crate) async fn ask(
-    quern: &Arc<Quern>,
-    service: &str,
-    keys: Vec<Option<i64>>,
-) -> quern_server::Result<Vectors> {
-    let live = quern.live();
+pub(crate) async fn ask(node: &Node, service: &str, keys: Vec<Option<i64>>) -> Result<Vectors> {
     let times = vec![NOW_US; keys.len()];
     let keys: ArrayRef = Arc::new(Int64Array::from(keys));
     let inputs = RecordBatch::try_from_iter_with_nullable([("k", keys, true)]).unwrap();
-    look_up(quern, &live, &live.catalog.services[service], inputs, times).await
+    node.service(service).look_up(inputs, times).await
 }
 
 /// The values of a row and their statuses, as text.
@@ -340,22 +325,21 @@ pub(crate) fn show(vectors: &Vectors, row: usize) -> String {
 fn the_bytes_are_those_of_rocksdb_and_do_not_expire() {
     on_both(async |store, _| {
         let repository = repository();
-        let [rocks, redis] = [Store::Rocks, store].map(|store| (store, format!(".{store:?}")));
-        let open = async |(store, data): (Store, String)| {
-            let quern = repository.try_open_with(&data, &store.settings()).await.unwrap();
-            let files = quern_server::repository::read(repository.path()).unwrap();
-            let candidate = quern_server::apply::check(&quern, files).await.unwrap();
-            quern_server::apply::apply(&quern, candidate).await.unwrap();
-            materialize_to(&quern, NOW_US);
-            quern
+        let open = async |store: Store| {
+            let data = repository.path().join(format!(".{store:?}")).to_string_lossy().into_owned();
+            let settings = [store.settings().await, vec![("data", data)]].concat();
+            let node = repository.open_applied_with(&settings).await;
+            node.materialize_to(NOW_US);
+            node
         };
-        let (rocks, redis) = (open(rocks).await, open(redis).await);
-        assert!(matches!((&rocks.head, &redis.head), (Online::Rocks(_), Online::Redis(_))));
+        let (rocks, redis) = (open(Store::Rocks).await, open(store).await);
+        assert!(matches!((rocks.head(), redis.head()), (Online::Rocks(_), Online::Redis(_))));
         let mut wanted = Wanted::default();
-        for view in redis.live().catalog.views.values() {
-            (0..KEYS).for_each(|k| wanted.push(view.id, Some(&((k as u64) ^ (1 << 63)).to_be_bytes())));
+        for view in ["v", "w"].map(|view| redis.view(view)) {
+            (0..KEYS).for_each(|k| wanted.push(view, Some(&((k as u64) ^ (1 << 63)).to_be_bytes())));
         }
-        let (ours, theirs) = (redis.head.get_many(&wanted).unwrap(), rocks.head.get_many(&wanted).unwrap());
+        let (ours, theirs) =
+            (redis.head().get_many(&wanted).unwrap(), rocks.head().get_many(&wanted).unwrap());
         for (ours, theirs) in ours.iter().zip(&theirs) {
             assert_eq!(ours.as_deref().unwrap(), theirs.as_deref().unwrap());
         }
@@ -370,7 +354,7 @@ fn the_bytes_are_those_of_rocksdb_and_do_not_expire() {
                 " NOT_FOUND,  NOT_FOUND,  NOT_FOUND,  NOT_FOUND",
             ]
         );
-        redis.head.retain(&[]).unwrap();
+        redis.head().retain(&[]).unwrap();
     });
     let info: String = RedisServer::shared().ask("INFO keyspace");
     assert!(!info.contains("expires=") || info.contains("expires=0"), "{info}");
@@ -385,15 +369,12 @@ fn what_is_wrong_with_a_redis_is_said_before_anything_is_served() {
         server.url()
     };
     runtime().block_on(async {
-        let refuse = async |url: &str| {
-            let address = Address::parse(url, Path::new("/")).unwrap();
-            match Redis::open(address, Duration::from_millis(100)).await {
-                Ok(_) => panic!("{url} was taken"),
-                Err(error) => error,
-            }
+        let refuse = async |url: &str| match open_redis(url, Duration::from_millis(100)).await {
+            Ok(_) => panic!("{url} was taken"),
+            Err(error) => error,
         };
         let error = refuse(&gone).await;
-        assert!(matches!(&error, Error::Unavailable(cause) if cause.contains(&gone)), "{error}");
+        assert!(error.code == Code::Unavailable && error.text.contains(&gone), "{error}");
         let error = refuse(&locked.url()).await.to_string();
         assert!(error.contains("NOAUTH") || error.contains("uthenticat"), "{error}");
         let error = refuse(&locked.url().replace("://", "://:wrong@")).await.to_string();
@@ -442,8 +423,7 @@ fn tls_is_spoken_to_whoever_is_vouched_for() {
         let redis = open(&format!("{url}?ca={certificate}")).await;
         redis.upsert(&rows(VIEW, &[(b"k", row(1, 1, 1))])).unwrap();
         assert_eq!(get(&redis, VIEW, b"k"), Some(row(1, 1, 1)));
-        let unknown = Redis::open(Address::parse(&url, Path::new("/")).unwrap(), DEADLINE).await;
-        let error = unknown.err().unwrap().to_string();
+        let error = open_redis(&url, DEADLINE).await.err().unwrap().to_string();
         assert!(error.contains("certificate"), "{error}");
     });
 }
@@ -454,18 +434,15 @@ fn defaults_stand_in_where_all_features_have_one() {
     let repository = repository();
     runtime().block_on(async {
         let settings = [("online", server.url()), ("online_timeout", "200ms".to_owned())];
-        let quern = repository.try_open_with(".quern", &settings).await.unwrap();
-        let files = quern_server::repository::read(repository.path()).unwrap();
-        let candidate = quern_server::apply::check(&quern, files).await.unwrap();
-        quern_server::apply::apply(&quern, candidate).await.unwrap();
-        materialize_to(&quern, NOW_US);
+        let node = repository.open_applied_with(&settings).await;
+        node.materialize_to(NOW_US);
         let keys = || vec![Some(KEYS - 1), None];
-        let whole = ask(&quern, "defaulted", keys()).await.unwrap();
+        let whole = ask(&node, "defaulted", keys()).await.unwrap();
         assert_eq!(show(&whole, 0), "1497 PRESENT, 1 PRESENT, 1 PRESENT, 2994 PRESENT");
         server.kill();
-        let error = ask(&quern, "svc", keys()).await.err().unwrap();
-        assert!(matches!(&error, Error::Unavailable(cause) if cause.contains(&server.url())), "{error}");
-        let fallen = ask(&quern, "defaulted", keys()).await.unwrap();
+        let error = ask(&node, "svc", keys()).await.err().unwrap();
+        assert!(error.code == Code::Unavailable && error.text.contains(&server.url()), "{error}");
+        let fallen = ask(&node, "defaulted", keys()).await.unwrap();
         assert_eq!(show(&fallen, 0), "-1 UNAVAILABLE, 0 UNAVAILABLE, 0 UNAVAILABLE, -2 PRESENT");
         assert_eq!(show(&fallen, 1), " NOT_FOUND,  NOT_FOUND,  NOT_FOUND,  NULL_VALUE");
         assert_eq!(fallen.found[0].states, [RowState::Unavailable, RowState::NotFound]);
@@ -483,10 +460,10 @@ struct Seen {
 }
 
 impl Seen {
-    fn note(&self, service: &str, key: i64, asked: Instant, reply: quern_server::Result<Vectors>) {
+    fn note(&self, service: &str, key: i64, asked: Instant, reply: Result<Vectors>) {
         self.times.lock().push(asked.elapsed());
         let counter = match reply {
-            Err(Error::Unavailable(_)) => {
+            Err(error) if error.code == Code::Unavailable => {
                 assert_eq!(service, "svc", "all features of the other have a default");
                 &self.refused
             }
@@ -555,16 +532,13 @@ fn a_redis_that_freezes_or_dies_under_load_gives_no_wrong_value_and_nobody_waits
     let repository = repository();
     runtime().block_on(async {
         let settings = [("online", server.url()), ("online_timeout", format!("{}ms", DEADLINE.as_millis()))];
-        let quern = repository.try_open_with(".quern", &settings).await.unwrap();
-        let files = quern_server::repository::read(repository.path()).unwrap();
-        let candidate = quern_server::apply::check(&quern, files).await.unwrap();
-        quern_server::apply::apply(&quern, candidate).await.unwrap();
-        materialize_to(&quern, NOW_US);
+        let node = repository.open_applied_with(&settings).await;
+        node.materialize_to(NOW_US);
 
         let seen = Arc::new(Seen::default());
         let stop = Arc::new(AtomicBool::new(false));
         let load = (0..16i64).map(|worker| {
-            let (quern, seen, stop) = (Arc::clone(&quern), Arc::clone(&seen), Arc::clone(&stop));
+            let (node, seen, stop) = (node.clone(), Arc::clone(&seen), Arc::clone(&stop));
             tokio::spawn(async move {
                 let service = if worker % 4 == 0 { "defaulted" } else { "svc" };
                 for turn in 0.. {
@@ -574,7 +548,7 @@ fn a_redis_that_freezes_or_dies_under_load_gives_no_wrong_value_and_nobody_waits
                     // Those of the last day: none is too old.
                     let key = KEYS - 1 - (worker + 7 * turn) % 24;
                     let asked = Instant::now();
-                    let reply = ask(&quern, service, vec![Some(key)]).await;
+                    let reply = ask(&node, service, vec![Some(key)]).await;
                     seen.note(service, key, asked, reply);
                     // Whoever is refused at once comes again a little later.
                     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -606,12 +580,12 @@ fn a_redis_that_freezes_or_dies_under_load_gives_no_wrong_value_and_nobody_waits
         seen.tell("restarted");
         assert!(first < Duration::from_secs(20), "{first:?}");
         // Writing goes on as if nothing had been.
-        materialize_to(&quern, NOW_US);
+        node.materialize_to(NOW_US);
         stop.store(true, Ordering::Relaxed);
         for worker in load {
             worker.await.unwrap();
         }
-        let metrics = quern_server::metrics::metrics().render(&quern.gauges());
+        let metrics = node.metrics();
         for name in ["quern_online_store_breaker_opened_total", "quern_online_store_errors_total{kind=\"timeout\"}"] {
             assert!(metrics.contains(name), "{name} is not in\n{metrics}");
         }
@@ -624,16 +598,13 @@ fn a_cluster_of_which_a_server_freezes_or_dies_is_whole_again_when_that_is_back(
     let repository = repository();
     runtime().block_on(async {
         let settings = [("online", cluster.url()), ("online_timeout", format!("{}ms", DEADLINE.as_millis()))];
-        let quern = repository.try_open_with(".quern", &settings).await.unwrap();
-        let files = quern_server::repository::read(repository.path()).unwrap();
-        let candidate = quern_server::apply::check(&quern, files).await.unwrap();
-        quern_server::apply::apply(&quern, candidate).await.unwrap();
-        materialize_to(&quern, NOW_US);
+        let node = repository.open_applied_with(&settings).await;
+        node.materialize_to(NOW_US);
         let seen = Seen::default();
         let ask_on = async |requests: i64| {
             for turn in 0..requests {
                 let (key, asked) = (KEYS - 1 - turn % 24, Instant::now());
-                seen.note("svc", key, asked, ask(&quern, "svc", vec![Some(key)]).await);
+                seen.note("svc", key, asked, ask(&node, "svc", vec![Some(key)]).await);
             }
         };
         // Until so many in a row are answered.
@@ -671,11 +642,8 @@ fn a_cluster_of_which_a_server_freezes_or_dies_is_whole_again_when_that_is_back(
         // It kept nothing: its rows come back when history is read again.
         cluster.servers[1].restart();
         let start = Instant::now();
-        while let Err(error) = try_materialize_to(&quern, NOW_US) {
-            assert!(
-                matches!(error, Error::Unavailable(_)) && start.elapsed() < Duration::from_secs(60),
-                "{error}"
-            );
+        while let Err(error) = node.try_materialize_to(NOW_US) {
+            assert!(error.code == Code::Unavailable && start.elapsed() < Duration::from_secs(60), "{error}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         recover().await;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use bytes::Bytes;
 use feature_defs::DefFile;
+use quern::wire::Code;
 use quern_engine::SourceSchemas;
-use quern_kit::Postgres;
-use quern_server::Error;
-use quern_server::store::registry::{AppliedModel, Apply, Location, Registry};
+use quern_kit::registry::{AppliedModel, Apply, Location, Registry};
+use quern_kit::{Failure, Postgres};
 use tempfile::TempDir;
 
 /// Runs `check` on SQLite and on PostgreSQL, each time with a new folder.
@@ -67,7 +67,7 @@ async fn an_apply_is_read_back_as_it_was_written() {
         assert_eq!(registry.history().await.unwrap().len(), 2);
         let first = registry.first_digest("delay", "1").await.unwrap();
         assert_eq!(first, Some((1, "digest 1".to_owned())));
-        assert!(matches!(registry.apply(3).await, Err(Error::NotFound(_))));
+        assert_eq!(Failure::from(registry.apply(3).await.unwrap_err()).code, Code::NotFound);
     })
     .await;
 }
@@ -78,8 +78,8 @@ async fn an_apply_on_top_of_what_is_no_longer_live_is_refused() {
         let registry = Registry::open(location, folder).await.unwrap();
         registry.record(&apply(1)).await.unwrap();
         for number in [1, 3] {
-            let refused = registry.record(&apply(number)).await;
-            assert!(matches!(refused, Err(Error::Refused(_))), "number {number}: {refused:?}");
+            let refused = Failure::from(registry.record(&apply(number)).await.unwrap_err());
+            assert_eq!(refused.code, Code::Refused, "number {number}: {refused}");
         }
         assert_eq!(registry.latest().await.unwrap(), Some(apply(1)));
     })
@@ -102,7 +102,10 @@ async fn of_applies_at_once_one_is_written() {
             for racer in racers {
                 match racer.await.unwrap() {
                     Ok(()) => written += 1,
-                    Err(error) => assert!(matches!(error, Error::Refused(_)), "{error}"),
+                    Err(error) => {
+                        let refused = Failure::from(error);
+                        assert_eq!(refused.code, Code::Refused, "{refused}");
+                    }
                 }
             }
             assert_eq!(written, 1, "of apply {number}");
@@ -179,9 +182,9 @@ async fn a_database_that_is_away_or_of_a_later_version_is_told_apart() {
     let opened = futures::future::join_all((0..4).map(|_| Registry::open(&location, folder.path()))).await;
     assert!(opened.iter().all(Result::is_ok), "{opened:?}");
     postgres.execute("INSERT INTO _sqlx_migrations VALUES (9, 'later', now(), true, '', 0)").await;
-    let error = Registry::open(&location, folder.path()).await.unwrap_err();
-    assert!(matches!(&error, Error::Internal(cause) if cause.contains("later version of Quern")), "{error}");
+    let error = Failure::from(Registry::open(&location, folder.path()).await.unwrap_err());
+    assert!(error.code == Code::Internal && error.text.contains("later version of Quern"), "{error}");
     postgres.stop();
-    let error = Registry::open(&location, folder.path()).await.unwrap_err();
-    assert!(matches!(&error, Error::Unavailable(cause) if cause.contains("127.0.0.1")), "{error}");
+    let error = Failure::from(Registry::open(&location, folder.path()).await.unwrap_err());
+    assert!(error.code == Code::Unavailable && error.text.contains("127.0.0.1"), "{error}");
 }

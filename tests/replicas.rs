@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::Int64Type;
+use quern::wire::Code;
 use quern_engine::Status;
-use quern_kit::{Proxy, Random, RedisCluster, RedisServer, blocking, until};
-use quern_server::serving::look_up;
-use quern_server::{Error, Quern, apply, repository};
+use quern_kit::{Node, Proxy, Random, RedisCluster, RedisServer, Repository, blocking, until};
 
 use crate::redis::{self, KEYS, NOW_US, show};
-use crate::support::{Repository, materialize_to};
 use crate::windows_oracle::{Event, Rules, window};
 
 /// So long that whoever waits for it has failed.
@@ -28,21 +26,15 @@ fn replica_of(port: u16) -> RedisServer {
 }
 
 /// A server over `online`; its definitions are applied and history is materialized.
-async fn open_to(repository: &Repository, online: String, deadline: Duration, to_us: i64) -> Arc<Quern> {
+async fn open_to(repository: &Repository, online: String, deadline: Duration, to_us: i64) -> Node {
     let settings = [("online", online), ("online_timeout", format!("{}ms", deadline.as_millis()))];
-    let quern = repository.try_open_with(".quern", &settings).await.unwrap();
-    apply(&quern, repository).await;
-    materialize_to(&quern, to_us);
-    quern
+    let node = repository.open_applied_with(&settings).await;
+    node.materialize_to(to_us);
+    node
 }
 
-async fn open(repository: &Repository, online: String, deadline: Duration) -> Arc<Quern> {
+async fn open(repository: &Repository, online: String, deadline: Duration) -> Node {
     open_to(repository, online, deadline, NOW_US).await
-}
-
-async fn apply(quern: &Arc<Quern>, repository: &Repository) {
-    let candidate = apply::check(quern, repository::read(repository.path()).unwrap()).await.unwrap();
-    apply::apply(quern, candidate).await.unwrap();
 }
 
 /// How often the server was asked such a command.
@@ -53,19 +45,19 @@ fn calls(server: &RedisServer, command: &str) -> u64 {
 }
 
 /// Asks so many times, one after the other, for entities of the last day; each answer must be right.
-async fn ask(quern: &Arc<Quern>, times: i64) {
+async fn ask(node: &Node, times: i64) {
     for turn in 0..times {
         let key = KEYS - 1 - turn % 24;
         let whole = format!("{:?} PRESENT, {} PRESENT, 1 PRESENT, 1 PRESENT", key as f64 / 2.0, 3 * key);
-        assert_eq!(show(&redis::ask(quern, "svc", vec![Some(key)]).await.unwrap(), 0), whole);
+        assert_eq!(show(&redis::ask(node, "svc", vec![Some(key)]).await.unwrap(), 0), whole);
     }
 }
 
 /// Asks until look-ups are answered by this server.
-async fn until_asked(quern: &Arc<Quern>, server: &RedisServer) {
+async fn until_asked(node: &Node, server: &RedisServer) {
     until("a replica that is asked", async || {
         let before = calls(server, "mget");
-        ask(quern, 10).await;
+        ask(node, 10).await;
         (calls(server, "mget") >= before + 10).then_some(())
     })
     .await;
@@ -79,38 +71,38 @@ async fn look_ups_go_to_a_replica_and_go_on_without_it_or_without_the_primary() 
     // The replica is named, or the primary says that it has one.
     for hosts in [primary.url(), format!("{},127.0.0.1:{}", primary.url(), replica.port())] {
         let deadline = Duration::from_secs(2);
-        let quern = open(&repository, format!("{hosts}?replicas=prefer"), deadline).await;
-        until_asked(&quern, &replica).await;
+        let node = open(&repository, format!("{hosts}?replicas=prefer"), deadline).await;
+        until_asked(&node, &replica).await;
         let before = [calls(&primary, "mget"), calls(&replica, "mget")];
-        ask(&quern, 100).await;
+        ask(&node, 100).await;
         let asked = [calls(&primary, "mget") - before[0], calls(&replica, "mget") - before[1]];
         assert_eq!(asked, [0, 100], "primary and replica");
 
         replica.signal("STOP");
-        ask(&quern, 200).await;
+        ask(&node, 200).await;
         replica.signal("CONT");
-        until_asked(&quern, &replica).await;
+        until_asked(&node, &replica).await;
 
         // For longer than what is known of the primary counts; the tiles as well as the rows.
         primary.signal("STOP");
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(5) {
-            ask(&quern, 20).await;
+            ask(&node, 20).await;
         }
         primary.signal("CONT");
         // Writing goes on once the primary was connected to anew.
-        until("a primary that takes writes", async || quern.head.bytes().ok()).await;
-        until_asked(&quern, &replica).await;
-        drop(quern);
+        until("a primary that takes writes", async || node.head().bytes().ok()).await;
+        until_asked(&node, &replica).await;
+        drop(node);
     }
-    let quern = open(&repository, format!("{}?replicas=prefer", primary.url()), DEADLINE).await;
-    until_asked(&quern, &replica).await;
+    let node = open(&repository, format!("{}?replicas=prefer", primary.url()), DEADLINE).await;
+    until_asked(&node, &replica).await;
     replica.kill();
-    ask(&quern, 200).await;
+    ask(&node, 200).await;
     replica.restart();
-    until_asked(&quern, &replica).await;
+    until_asked(&node, &replica).await;
     primary.kill();
-    ask(&quern, 200).await;
+    ask(&node, 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,8 +112,8 @@ async fn a_failover_keeps_look_ups_without_an_answer_for_a_moment_only() {
     let sentinel = RedisServer::sentinel_of(&primary);
     let url = sentinel.url().replace("redis://", "redis+sentinel://") + "/m?replicas=prefer";
     let repository = redis::repository();
-    let quern = open(&repository, url, Duration::from_secs(2)).await;
-    until_asked(&quern, &replica).await;
+    let node = open(&repository, url, Duration::from_secs(2)).await;
+    until_asked(&node, &replica).await;
     until("a Sentinel that knows the replica", async || {
         sentinel.ask::<String>("INFO sentinel").contains("slaves=1").then_some(())
     })
@@ -129,20 +121,20 @@ async fn a_failover_keeps_look_ups_without_an_answer_for_a_moment_only() {
     primary.kill();
     let (killed, mut answered, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
     until("another primary", async || {
-        match redis::ask(&quern, "svc", vec![Some(KEYS - 1)]).await {
+        match redis::ask(&node, "svc", vec![Some(KEYS - 1)]).await {
             Ok(found) => assert_eq!(show(&found, 0), "249.5 PRESENT, 1497 PRESENT, 1 PRESENT, 1 PRESENT"),
-            Err(Error::Unavailable(_)) => return None,
+            Err(error) if error.code == Code::Unavailable => return None,
             Err(error) => panic!("{error}"),
         }
         longest = longest.max(answered.elapsed());
         answered = Instant::now();
-        quern.head.bytes().ok()
+        node.head().bytes().ok()
     })
     .await;
     println!("another primary after {:.1?}; {longest:.1?} without an answer", killed.elapsed());
     // Who is made the primary closes its connections.
     assert!(longest < Duration::from_secs(4), "{longest:?}");
-    ask(&quern, 100).await;
+    ask(&node, 100).await;
 }
 
 /// The first connection stands still, as where packets are lost; there is no replica.
@@ -151,12 +143,12 @@ async fn a_look_up_that_is_slow_is_asked_again_over_another_connection() {
     let server = RedisServer::start(&[]);
     let proxy = Proxy::to(server.port()).await;
     let repository = redis::repository();
-    let quern = open(&repository, format!("redis://127.0.0.1:{}?hedge=5ms", proxy.port), DEADLINE).await;
+    let node = open(&repository, format!("redis://127.0.0.1:{}?hedge=5ms", proxy.port), DEADLINE).await;
     // Each ten earn one that is asked twice.
-    ask(&quern, 100).await;
+    ask(&node, 100).await;
     proxy.hold();
     let begun = Instant::now();
-    ask(&quern, 5).await;
+    ask(&node, 5).await;
     assert!(begun.elapsed() < DEADLINE / 4, "{:?}", begun.elapsed());
     proxy.release();
 }
@@ -166,15 +158,15 @@ async fn a_look_up_that_a_replica_does_not_answer_is_asked_of_the_primary() {
     let primary = RedisServer::start(&[]);
     let replica = replica_of(primary.port());
     let repository = redis::repository();
-    let quern = open(&repository, format!("{}?replicas=prefer&hedge=5ms", primary.url()), DEADLINE).await;
-    until_asked(&quern, &replica).await;
-    ask(&quern, 100).await;
+    let node = open(&repository, format!("{}?replicas=prefer&hedge=5ms", primary.url()), DEADLINE).await;
+    until_asked(&node, &replica).await;
+    ask(&node, 100).await;
     replica.signal("STOP");
     let begun = Instant::now();
-    ask(&quern, 5).await;
+    ask(&node, 5).await;
     assert!(begun.elapsed() < DEADLINE / 4, "{:?}", begun.elapsed());
     replica.signal("CONT");
-    let metrics = quern_server::metrics::metrics().render(&quern.gauges());
+    let metrics = node.metrics();
     for name in ["hedges_total{result=\"won\"}", "replica_reads_total{result=\"answered\"}"] {
         assert!(metrics.contains(&format!("quern_online_store_{name}")), "{name} is not in\n{metrics}");
     }
@@ -185,7 +177,7 @@ async fn rows_of_a_cluster_come_from_replicas() {
     let cluster = RedisCluster::start(&[]);
     let mut replicas = cluster.add_replicas();
     let repository = redis::repository();
-    let quern = open(&repository, format!("{}&replicas=prefer", cluster.url()), DEADLINE / 2).await;
+    let node = open(&repository, format!("{}&replicas=prefer", cluster.url()), DEADLINE / 2).await;
     let asked = |servers: &[RedisServer]| servers.iter().map(|server| calls(server, "get")).sum::<u64>();
     until("replicas that have all", async || {
         let sizes = |servers: &[RedisServer]| servers.iter().map(|one| one.ask::<u64>("DBSIZE")).sum::<u64>();
@@ -193,13 +185,13 @@ async fn rows_of_a_cluster_come_from_replicas() {
     })
     .await;
     let before = asked(&replicas);
-    ask(&quern, 100).await;
+    ask(&node, 100).await;
     assert_eq!(asked(&replicas) - before, 100, "each asks for a row, and for tiles that a primary has");
     replicas[1].kill();
-    ask(&quern, 100).await;
+    ask(&node, 100).await;
     cluster.servers[2].signal("STOP");
     for key in KEYS - 24..KEYS {
-        let shown = show(&redis::ask(&quern, "latest", vec![Some(key)]).await.unwrap(), 0);
+        let shown = show(&redis::ask(&node, "latest", vec![Some(key)]).await.unwrap(), 0);
         assert_eq!(shown, format!("{:?} PRESENT, {} PRESENT", key as f64 / 2.0, 3 * key));
     }
     cluster.servers[2].signal("CONT");
@@ -231,8 +223,8 @@ fn definitions(windows: &[usize]) -> String {
 
 fn events(random: &mut Random) -> Vec<Event> {
     let event = |_| Event {
-        key: Some((random.draw() % ENTITIES as u64) as i64),
-        ts_us: Some((random.draw() % END_US as u64) as i64),
+        key: Some(random.below(ENTITIES as u64) as i64),
+        ts_us: Some(random.below(END_US as u64) as i64),
         ..Event { key: None, ts_us: None, created_us: None, id: None, x: None, i: None, t: None, b: None }
     };
     (0..300).map(event).collect()
@@ -245,7 +237,7 @@ fn write(repository: &Repository, file: usize, events: &[Event]) {
         ("ts", Arc::new(times.with_timezone("UTC"))),
     ];
     let rows = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)));
-    repository.write_parquet(&format!("rows-{file}.parquet"), &rows.unwrap(), 50);
+    repository.write_parquet_in_groups(&format!("rows-{file}.parquet"), &rows.unwrap(), 50);
 }
 
 /// A replica that is behind says what was true a moment ago, or nothing: never the tiles of one moment by what is kept at
@@ -260,7 +252,7 @@ async fn a_replica_that_lags_makes_no_window_wrong() {
     let mut all = events(&mut random);
     write(&repository, 0, &all);
     let url = format!("{}?replicas=prefer", primary.url());
-    let quern = open_to(&repository, url, DEADLINE, END_US).await;
+    let node = open_to(&repository, url, DEADLINE, END_US).await;
     let (mut held, mut late) = (0, 0);
     for (round, windows) in [&[0, 1][..], &[2], &[0, 1, 2, 3], &[3], &[0, 3], &[1, 2, 3]].iter().enumerate() {
         until("a replica that has all", async || {
@@ -279,20 +271,20 @@ async fn a_replica_that_lags_makes_no_window_wrong() {
         repository.write("definitions.yaml", definitions(windows));
         proxy.hold();
         let asked = calls(&replica, "mget");
-        let changing = Arc::clone(&quern);
-        apply(&quern, &repository).await;
-        let changing = tokio::spawn(blocking(move || materialize_to(&changing, END_US)));
+        let changing = node.clone();
+        node.apply().await.unwrap();
+        let changing = tokio::spawn(blocking(move || changing.materialize_to(END_US)));
         let begun = Instant::now();
         let mut ended = false;
         // Beyond what a replica may be behind: then the primary answers.
         while !ended || begun.elapsed() < Duration::from_secs(5) {
             ended = changing.is_finished();
-            let is_late = look(&quern, windows, &before, &all).await;
+            let is_late = look(&node, windows, &before, &all).await;
             (held, late) = (held + 1, late + i64::from(is_late));
         }
         changing.await.unwrap();
         assert!(calls(&replica, "mget") > asked, "nobody asked the replica while it was late");
-        let is_late = look(&quern, windows, &before, &all).await;
+        let is_late = look(&node, windows, &before, &all).await;
         assert!(!is_late, "a replica that is seconds late was asked");
         proxy.release();
     }
@@ -301,13 +293,11 @@ async fn a_replica_that_lags_makes_no_window_wrong() {
 }
 
 /// Asks all windows of all entities; whether what it says is what was true before.
-async fn look(quern: &Arc<Quern>, windows: &[usize], before: &[Event], now: &[Event]) -> bool {
-    let live = quern.live();
-    let service = &live.catalog.services["svc"];
+async fn look(node: &Node, windows: &[usize], before: &[Event], now: &[Event]) -> bool {
+    let service = node.service("svc");
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..ENTITIES));
-    let inputs = RecordBatch::try_new(Arc::clone(&service.inputs), vec![keys]).unwrap();
     let times = vec![END_US; ENTITIES as usize];
-    let vectors = look_up(quern, &live, service, inputs, times).await.unwrap();
+    let vectors = service.look_up(service.inputs(vec![keys]), times).await.unwrap();
     let rules = Rules { lag_us: 0, has_id: false, as_known: false };
     let mut is_late = false;
     for (output, place) in windows.iter().enumerate() {

@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use quern_kit::{Postgres, RedisServer, blocking};
+use quern_kit::{Postgres, Process, RedisServer, blocking, run};
 use serde_json::{Value, json};
 
-use crate::binary::{Server, run};
 use crate::planes::{self, JANUARY_10};
 
 const CLIENTS: usize = 4;
@@ -35,7 +34,7 @@ async fn no_request_fails_while_servers_are_restarted_one_by_one() {
     run(first, &["apply"]).answer();
     run(first, &["materialize", "--to", JANUARY_10]).answer();
 
-    let mut servers: Vec<Server> = repositories.iter().map(|one| Server::start(one.path())).collect();
+    let mut servers: Vec<Process> = repositories.iter().map(|one| Process::start(one.path())).collect();
     let urls = Arc::new(RwLock::new(servers.iter().map(|server| server.url.clone()).collect::<Vec<_>>()));
     let (seen, done) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..CLIENTS)
@@ -54,7 +53,7 @@ async fn no_request_fails_while_servers_are_restarted_one_by_one() {
         assert!(blocking(move || server.terminate()).await.success());
         tokio::task::block_in_place(|| enough(100));
         let folder = repository.path().to_owned();
-        let server = blocking(move || Server::start(&folder)).await;
+        let server = blocking(move || Process::start(&folder)).await;
         urls.write()[place] = server.url.clone();
         servers.push(server);
     }

@@ -7,12 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use expect_test::expect;
 use quern::wire::{PredictRequest, Predictions};
-use quern_kit::{RedisServer, blocking, fixture, until};
-use quern_server::{apply, repository as files};
+use quern_kit::{RedisServer, Repository, Server, fixture, until};
 use serde_json::{Value, json};
 
-use crate::planes::{self, DEFINITIONS, JANUARY_10_US, Server, instance};
-use crate::support::{Repository, materialize_to};
+use crate::planes::{self, DEFINITIONS, JANUARY_10_US, instance};
 
 /// The planes, with a model `m` that is declared as `model` says.
 fn repository(model: &str) -> Repository {
@@ -26,13 +24,8 @@ fn repository(model: &str) -> Repository {
 
 async fn start(model: &str) -> Server {
     let repository = repository(model);
-    let quern = repository.open_applied().await;
-    let quern = blocking(move || {
-        materialize_to(&quern, JANUARY_10_US);
-        quern
-    })
-    .await;
-    Server::of(repository, quern).await
+    let node = planes::open(&repository).await;
+    Server::of(repository, node).await
 }
 
 async fn predict(server: &Server, instances: impl IntoIterator<Item = Value>) -> Predictions {
@@ -55,7 +48,7 @@ fn show(said: &Predictions) -> String {
 
 /// Each metric whose line starts with `name`.
 async fn metrics(server: &Server, name: &str) -> String {
-    let (_, text) = server.ask("GET", "/metrics", "").await;
+    let text = server.metrics().await;
     text.lines()
         .filter(|line| line.starts_with(name) && line.contains("\"m\""))
         .map(|line| format!("{line}\n"))
@@ -316,14 +309,9 @@ async fn an_online_store_that_does_not_answer_is_answered_for() {
     let repository =
         repository(&falling("linear", "fallback: {to: [{version: 1}, {expr: distance}, {constant: 7}]}"));
     let settings = [("online", redis.url()), ("online_timeout", "2s".to_owned())];
-    let quern = repository.try_open_with(".quern", &settings).await.unwrap();
-    let candidate = apply::check(&quern, files::read(repository.path()).unwrap()).await.unwrap();
-    apply::apply(&quern, candidate).await.unwrap();
-    let quern = blocking(move || {
-        materialize_to(&quern, JANUARY_10_US);
-        quern
-    });
-    let server = Server::of(repository, quern.await).await;
+    let node = repository.open_applied_with(&settings).await;
+    node.materialize_to(JANUARY_10_US);
+    let server = Server::of(repository, node).await;
     let port = redis.port().to_string();
     let asked = async || show(&predict(&server, [instance("N1", 500.0)]).await).replace(&port, "PORT");
     let sound = "[575.5]\nby 2\n";
@@ -420,8 +408,8 @@ async fn routes_and_applies_change_under_load_and_nobody_notices() {
     // What was set outlives a restart; what is declared anew takes its place.
     let Some(server) = Arc::into_inner(server) else { panic!("nobody else has it") };
     let repository = server.stop_and_keep().await;
-    let quern = repository.open().await;
-    let server = Server::of(repository, quern).await;
+    let node = repository.open().await;
+    let server = Server::of(repository, node).await;
     let weights = async |server: &Server| {
         let live = server.client.definitions().await.unwrap();
         let model = live.models.into_iter().find(|model| model.name == "m").unwrap();

@@ -3,24 +3,20 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arrow::array::{Float64Array, RecordBatch, StringArray};
+use arrow::array::{Float64Array, StringArray};
 use expect_test::expect;
 use quern::Client;
-use quern_kit::{Postgres, blocking, fixture, until};
-use quern_server::serving::look_up;
-use quern_server::store::registry::{Location, Registry};
-use quern_server::{Deployment, Quern, Settings, apply, repository};
+use quern::wire::Code;
+use quern_kit::registry::{Apply, Location, Registry};
+use quern_kit::{Node, Postgres, Process, Repository, Server, Service, fixture, run, until};
 use serde_json::{Value, json};
 
 use crate::api::swap;
-use crate::binary::{self, run};
-use crate::planes::{self, DEFINITIONS, JANUARY_10_US, LANDINGS, Server, instance};
-use crate::support::{Repository, materialize_to};
+use crate::planes::{self, DEFINITIONS, JANUARY_10_US, LANDINGS, instance};
 
 /// Opens what lies in `repository`, on the registry of `postgres`.
-async fn open(repository: &Repository, postgres: &Postgres) -> quern_server::Result<Arc<Quern>> {
-    let flags = [("registry", postgres.url())];
-    Quern::open(Settings::load_from(repository.path(), |_| None, &flags).unwrap()).await
+async fn open(repository: &Repository, postgres: &Postgres) -> Node {
+    repository.open_with(&[("registry", postgres.url())]).await.unwrap()
 }
 
 /// A server's repository that holds what the planes did, and neither definitions nor models.
@@ -30,21 +26,17 @@ fn bare() -> Repository {
     repository
 }
 
-async fn served(repository: Repository, quern: Arc<Quern>) -> Server {
-    let quern = blocking(move || {
-        materialize_to(&quern, JANUARY_10_US);
-        quern
-    });
-    Server::of(repository, quern.await).await
+async fn served(repository: Repository, node: Node) -> Server {
+    node.materialize_to(JANUARY_10_US);
+    Server::of(repository, node).await
 }
 
 /// The planes on one server, applied, and another one of the same registry that has no files but what happened.
 async fn two(postgres: &Postgres) -> (Server, Server) {
     let (full, bare) = (planes::repository(), bare());
-    let first = open(&full, postgres).await.unwrap();
-    let candidate = apply::check(&first, repository::read(full.path()).unwrap()).await.unwrap();
-    apply::apply(&first, candidate).await.unwrap();
-    let second = open(&bare, postgres).await.unwrap();
+    let first = open(&full, postgres).await;
+    first.apply().await.unwrap();
+    let second = open(&bare, postgres).await;
     (served(full, first).await, served(bare, second).await)
 }
 
@@ -52,15 +44,8 @@ async fn predict(server: &Server, model: &str) -> Vec<Value> {
     server.client.predict(model, [instance("N1", 2000.0)]).await.unwrap().predictions
 }
 
-/// The value of a metric.
-async fn metric(server: &Server, name: &str) -> f64 {
-    let (_, text) = server.ask("GET", "/metrics", "").await;
-    let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
-    line.unwrap_or_else(|| panic!("{name} is not in\n{text}")).rsplit(' ').next().unwrap().parse().unwrap()
-}
-
 async fn until_metric(server: &Server, name: &str, wanted: f64) {
-    until(name, async || (metric(server, name).await == wanted).then_some(())).await;
+    until(name, async || (server.metric(name).await == wanted).then_some(())).await;
 }
 
 async fn ready(server: &Server) -> String {
@@ -82,8 +67,8 @@ async fn an_apply_is_live_on_the_other_server() {
     for server in [&first, &second] {
         assert_eq!(predict(server, "delay").await, [json!(2175.5)]);
         assert_eq!(ready(server).await, "");
-        assert_eq!(metric(server, "quern_registry_up").await, 1.0);
-        assert_eq!(metric(server, "quern_apply_lag_seconds").await, 0.0);
+        assert_eq!(server.metric("quern_registry_up").await, 1.0);
+        assert_eq!(server.metric("quern_apply_lag_seconds").await, 0.0);
     }
 
     // One more model, which goes live while the server runs.
@@ -126,12 +111,11 @@ async fn a_reply_of_the_other_server_is_wholly_of_one_apply() {
     swap(&first, &second).await;
 }
 
-async fn outputs_of(quern: &Arc<Quern>, live: &Arc<Deployment>) -> Vec<String> {
-    let service = Arc::clone(&live.catalog.services["delay_v1"]);
+async fn outputs_of(service: &Service) -> Vec<String> {
     let columns: [arrow::array::ArrayRef; 2] =
         [Arc::new(StringArray::from(vec!["N1"])), Arc::new(Float64Array::from(vec![1.0]))];
-    let inputs = RecordBatch::try_new(Arc::clone(&service.inputs), columns.into()).unwrap();
-    let vectors = look_up(quern, live, &service, inputs, vec![JANUARY_10_US]).await.unwrap().vectors;
+    let inputs = service.inputs(columns.into());
+    let vectors = service.look_up(inputs, vec![JANUARY_10_US]).await.unwrap().vectors;
     vectors.schema().fields().iter().map(|field| field.name().clone()).collect()
 }
 
@@ -141,41 +125,36 @@ async fn a_request_under_way_ends_with_what_it_began_with() {
     let without_models = DEFINITIONS.split("---\nkind: Model").next().unwrap();
     let (full, bare) = (planes::repository(), bare());
     full.write("definitions.yaml", without_models);
-    let first = open(&full, &postgres).await.unwrap();
+    let first = open(&full, &postgres).await;
     let first = Server::of(full, first).await;
-    let second = open(&bare, &postgres).await.unwrap();
+    let second = open(&bare, &postgres).await;
     let following = second.follow();
     assert!(following.is_some());
     let number = async |number| {
         until("an apply that goes live", async || (second.live().number == number).then_some(())).await;
-        second.live()
+        second.service("delay_v1")
     };
     first.apply().await.unwrap();
     let begun = number(1).await;
     first.repository.write("definitions.yaml", without_models.replace("last_delay, far]", "far]"));
     first.apply().await.unwrap();
     let now = number(2).await;
-    assert_eq!(outputs_of(&second, &begun).await, ["distance", "last_delay", "far"]);
-    assert_eq!(outputs_of(&second, &now).await, ["distance", "far"]);
+    assert_eq!(outputs_of(&begun).await, ["distance", "last_delay", "far"]);
+    assert_eq!(outputs_of(&now).await, ["distance", "far"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_applies_at_once_one_goes_live() {
     let postgres = Postgres::start().await;
     let (here, there) = (planes::repository(), planes::repository());
-    let (first, second) = (open(&here, &postgres).await.unwrap(), open(&there, &postgres).await.unwrap());
+    let (first, second) = (open(&here, &postgres).await, open(&there, &postgres).await);
     let _following = (first.follow(), second.follow());
     for number in 1..=5 {
         here.write("definitions.yaml", ttl(40 + number));
         there.write("definitions.yaml", ttl(50 + number));
-        let read = |repository: &Repository| repository::read(repository.path()).unwrap();
         // Both are checked before either is applied, so both stand on the same one.
-        let candidates = (
-            apply::check(&first, read(&here)).await.unwrap(),
-            apply::check(&second, read(&there)).await.unwrap(),
-        );
-        let (one, other) =
-            tokio::join!(apply::apply(&first, candidates.0), apply::apply(&second, candidates.1));
+        let checked = (first.check().await.unwrap(), second.check().await.unwrap());
+        let (one, other) = tokio::join!(checked.0.apply(), checked.1.apply());
         let refused = match (one, other) {
             (Ok(plan), Err(refused)) | (Err(refused), Ok(plan)) => {
                 assert!(plan.applied);
@@ -184,11 +163,11 @@ async fn of_two_applies_at_once_one_goes_live() {
             }
             other => panic!("{other:?}"),
         };
-        assert!(matches!(refused, quern_server::Error::Refused(_)), "{refused}");
+        assert_eq!(refused.code, Code::Refused, "{refused}");
         let agreed = async || {
             let (first, second) = (first.live(), second.live());
             let both = first.number == u64::from(number) && second.number == u64::from(number);
-            both.then(|| (first.files.clone(), second.files.clone()))
+            both.then_some((first.files, second.files))
         };
         let (first, second) = until("two servers that agree", agreed).await;
         assert_eq!(first, second);
@@ -216,9 +195,9 @@ async fn an_apply_that_cannot_be_read_changes_nothing() {
             "{words}"
         );
         assert!(words.contains("a.yaml:1:7") && words.contains("run the version of Quern"), "{words}");
-        assert_eq!(metric(server, "quern_apply_number").await, 1.0);
-        assert_eq!(metric(server, "quern_registry_up").await, 1.0);
-        assert!(metric(server, "quern_apply_lag_seconds").await > 0.0);
+        assert_eq!(server.metric("quern_apply_number").await, 1.0);
+        assert_eq!(server.metric("quern_registry_up").await, 1.0);
+        assert!(server.metric("quern_apply_lag_seconds").await > 0.0);
         assert_eq!(predict(server, "delay").await, [json!(2175.5)]);
     }
     first.repository.write("definitions.yaml", ttl(40));
@@ -229,7 +208,7 @@ async fn an_apply_that_cannot_be_read_changes_nothing() {
     let registry =
         Registry::open(&Location::Postgres(postgres.url()), second.repository.path()).await.unwrap();
     let good = registry.apply(1).await.unwrap();
-    let mut lost = quern_server::store::registry::Apply { number: 3, ..good.clone() };
+    let mut lost = Apply { number: 3, ..good.clone() };
     lost.models.iter_mut().for_each(|model| model.digest = "lost".to_owned());
     registry.record(&lost).await.unwrap();
     until("a lost model", async || {
@@ -239,7 +218,7 @@ async fn an_apply_that_cannot_be_read_changes_nothing() {
     assert_eq!(predict(&second, "delay").await, [json!(2175.5)]);
 
     // A later one that is good goes live, past both.
-    let mut good = quern_server::store::registry::Apply { number: 4, ..good };
+    let mut good = Apply { number: 4, ..good };
     good.files[0].text = ttl(40);
     registry.record(&good).await.unwrap();
     for server in [&first, &second] {
@@ -298,7 +277,7 @@ async fn commands_apply_to_all_servers() {
     assert!(!here.join(".quern/registry.sqlite").exists());
 
     // There is a server at the other repository: a command here applies for both.
-    let server = binary::Server::start(there);
+    let server = Process::start(there);
     let said = std::fs::read(there.join(".quern/server.json")).unwrap();
     let url = serde_json::from_slice::<Value>(&said).unwrap()["url"].as_str().unwrap().to_owned();
     let client = Client::connect(url).await.unwrap();
@@ -321,9 +300,9 @@ async fn commands_apply_to_all_servers() {
 #[tokio::test]
 async fn a_server_of_its_own_registry_follows_nobody() {
     let repository = bare();
-    let quern = repository.open().await;
-    assert!(quern.follow().is_none() && quern.standing().is_none());
-    let server = Server::of(repository, quern).await;
-    let (_, metrics) = server.ask("GET", "/metrics", "").await;
+    let node = repository.open().await;
+    assert!(node.follow().is_none() && !node.has_standing());
+    let server = Server::of(repository, node).await;
+    let metrics = server.metrics().await;
     assert!(!metrics.contains("quern_registry"), "{metrics}");
 }

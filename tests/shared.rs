@@ -8,17 +8,15 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use parking_lot::RwLock;
 use quern::wire::{Code, PushReply, PushTo};
-use quern_kit::{Postgres, Random, RedisCluster, RedisServer, blocking, until};
-use quern_server::push::{Push, push};
-use quern_server::{Error, Quern, Settings};
+use quern_kit::{
+    Node, Postgres, Process, Push, Random, RedisCluster, RedisServer, Repository, Result, Server, blocking,
+    run, until,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::binary;
-use crate::planes::Server;
 use crate::push::{DEFINITIONS, both, columns, rows};
 use crate::streams;
-use crate::support::{Repository, materialize_to};
 
 /// After every event, µs.
 const LATER_US: i64 = 1_800_000_000_000_000;
@@ -54,7 +52,7 @@ impl Shared {
         let definitions = definitions.to_owned();
         let shared = Shared { postgres: Postgres::start().await, redis, online, definitions };
         let repository = shared.repository();
-        blocking(move || binary::run(repository.path(), &["apply"]).answer()).await;
+        blocking(move || run(repository.path(), &["apply"]).answer()).await;
         shared
     }
 
@@ -69,37 +67,37 @@ impl Shared {
     }
 }
 
-async fn open(repository: &Repository) -> Arc<Quern> {
-    Quern::open(Settings::load_from(repository.path(), |_| None, &[]).unwrap()).await.unwrap()
+/// Pushes to both stores.
+async fn push(node: &Node, rows: RecordBatch) -> Result<PushReply> {
+    node.push(Push::new("payments", rows)).await
 }
 
-fn batch(rows: RecordBatch, key: Option<&str>) -> Push {
-    Push {
-        source: "payments".into(),
-        rows,
-        rejected: Vec::new(),
-        to: PushTo::OnlineAndOffline,
-        idempotency_key: key.map(str::to_owned),
-        positions: Vec::new(),
-    }
+/// Pushes under the key `k`.
+async fn push_keyed(node: &Node, rows: RecordBatch) -> Result<PushReply> {
+    node.push(Push { idempotency_key: Some("k".to_owned()), ..Push::new("payments", rows) }).await
+}
+
+/// Pushes to the online store alone.
+async fn push_online(node: &Node, rows: RecordBatch) -> Result<PushReply> {
+    node.push(Push { to: PushTo::Online, ..Push::new("payments", rows) }).await
 }
 
 /// How many rows look-ups and training sets count at this server.
-async fn counts(quern: &Arc<Quern>) -> [i64; 2] {
-    both(quern).await.map(|cards| cards.values().map(|(count, _)| *count).sum())
+async fn counts(node: &Node) -> [i64; 2] {
+    both(node).await.map(|cards| cards.values().map(|(count, _)| *count).sum())
 }
 
 /// The same, where they say the same card by card.
-async fn total(quern: &Arc<Quern>) -> i64 {
-    let [head, history] = both(quern).await;
+async fn total(node: &Node) -> i64 {
+    let [head, history] = both(node).await;
     assert_eq!(head, history);
     head.values().map(|(count, _)| *count).sum()
 }
 
 /// Waits until the server knows that the windows are kept: the first push of all says so, and is heard within seconds.
-async fn knows_windows(quern: &Arc<Quern>) {
-    let id = quern.live().catalog.views["spending"].id;
-    until("a view that is kept", async || quern.head.kept(id).map(drop)).await;
+async fn knows_windows(node: &Node) {
+    let view = node.view("spending");
+    until("a view that is kept", async || node.head().kept(view).map(drop)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -116,9 +114,9 @@ async fn rows_are_everywhere_once(shared: Shared) {
     let repositories = [shared.repository(), shared.repository(), shared.repository()];
     let mut servers = Vec::new();
     for repository in &repositories {
-        servers.push(open(repository).await);
+        servers.push(repository.open().await);
     }
-    assert_eq!(push(&servers[0], batch(rows(0, 10), None)).await.unwrap().accepted, 10);
+    assert_eq!(push(&servers[0], rows(0, 10)).await.unwrap().accepted, 10);
     for server in &servers {
         knows_windows(server).await;
         assert_eq!(total(server).await, 10);
@@ -130,7 +128,7 @@ async fn rows_are_everywhere_once(shared: Shared) {
             for chunk in 0..30 {
                 let rows = rows((pusher as i64 + 1) * 1_000 + chunk * 10, 10);
                 begun.fetch_add(10, Ordering::SeqCst);
-                let reply = push(&servers[pusher % 3], batch(rows, None)).await.unwrap();
+                let reply = push(&servers[pusher % 3], rows).await.unwrap();
                 assert_eq!(reply.accepted, 10);
                 acknowledged.fetch_add(10, Ordering::SeqCst);
                 if chunk % 5 == 4 {
@@ -149,38 +147,37 @@ async fn rows_are_everywhere_once(shared: Shared) {
     }
     for server in &servers {
         assert_eq!(total(server).await, 1_810);
-        assert_eq!(server.history.pushed.of("payments").end(), 1_810);
+        assert_eq!(server.pushed_rows("payments"), 1_810);
     }
 
     // What one server has seen, the others have seen.
-    let reply = push(&servers[2], batch(rows(0, 10), None)).await.unwrap();
+    let reply = push(&servers[2], rows(0, 10)).await.unwrap();
     assert_eq!((reply.accepted, reply.repeated), (0, 10));
-    let keyed = push(&servers[0], batch(rows(10_000, 10), Some("k"))).await.unwrap();
+    let keyed = push_keyed(&servers[0], rows(10_000, 10)).await.unwrap();
     assert_eq!(keyed.accepted, 10);
-    let keyed = push(&servers[1], batch(rows(10_000, 10), Some("k"))).await.unwrap();
+    let keyed = push_keyed(&servers[1], rows(10_000, 10)).await.unwrap();
     assert_eq!((keyed.accepted, keyed.repeated), (0, 10));
-    let refused = push(&servers[2], batch(rows(10_010, 10), Some("k"))).await.unwrap_err();
-    assert!(matches!(refused, Error::Refused(_)), "{refused}");
+    let refused = push_keyed(&servers[2], rows(10_010, 10)).await.unwrap_err();
+    assert_eq!(refused.code, Code::Refused, "{refused}");
     // An event with another content takes the place of the one before: its tiles are made anew.
     let mut corrected = rows(7, 1).columns().to_vec();
     corrected[3] = Arc::new(Float64Array::from(vec![1_000_000.0])) as ArrayRef;
     let corrected = RecordBatch::try_new(rows(7, 1).schema(), corrected).unwrap();
-    assert_eq!(push(&servers[1], batch(corrected, None)).await.unwrap().accepted, 1);
+    assert_eq!(push(&servers[1], corrected).await.unwrap().accepted, 1);
     // For look-ups alone, at all servers.
-    let only = Push { to: PushTo::Online, ..batch(rows(20_000, 10), None) };
-    assert_eq!(push(&servers[0], only).await.unwrap().accepted, 10);
+    assert_eq!(push_online(&servers[0], rows(20_000, 10)).await.unwrap().accepted, 10);
     for server in &servers {
         assert_eq!(counts(server).await, [1_830, 1_820]);
     }
-    materialize_to(&servers[2], LATER_US);
+    servers[2].materialize_to(LATER_US);
     // A new server has all of it, and one that comes back reads on from its files.
-    servers[1].seal_pushed("payments");
+    servers[1].seal("payments");
     drop(servers.remove(1));
     for repository in [&repositories[1], &shared.repository()] {
-        let server = open(repository).await;
+        let server = repository.open().await;
         // The run has left out of the windows what history does not know; the latest rows stay.
         assert_eq!(counts(&server).await, [1_820, 1_820]);
-        assert_eq!(push(&server, batch(rows(1_000, 10), None)).await.unwrap().repeated, 10);
+        assert_eq!(push(&server, rows(1_000, 10)).await.unwrap().repeated, 10);
     }
 }
 
@@ -190,26 +187,26 @@ async fn runs_at_one_server_beside_pushes_at_others_end_in_one_truth() {
     let repositories = [shared.repository(), shared.repository(), shared.repository()];
     let mut servers = Vec::new();
     for repository in &repositories {
-        servers.push(open(repository).await);
+        servers.push(repository.open().await);
     }
     // As many runs, and as many pushes, as it takes to meet often.
     let (runs, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let running = {
-        let (quern, runs, done) = (Arc::clone(&servers[0]), Arc::clone(&runs), Arc::clone(&done));
+        let (node, runs, done) = (servers[0].clone(), Arc::clone(&runs), Arc::clone(&done));
         tokio::task::spawn_blocking(move || {
             while !done.load(Ordering::Relaxed) {
-                materialize_to(&quern, LATER_US);
-                quern.seal_pushed("payments");
+                node.materialize_to(LATER_US);
+                node.seal("payments");
                 runs.fetch_add(1, Ordering::Relaxed);
             }
         })
     };
     let pushers = (0..4).map(|pusher| {
-        let (quern, runs) = (Arc::clone(&servers[1 + pusher as usize % 2]), Arc::clone(&runs));
+        let (node, runs) = (servers[1 + pusher as usize % 2].clone(), Arc::clone(&runs));
         tokio::spawn(async move {
             let mut chunk = 0;
             while chunk < 30 || runs.load(Ordering::Relaxed) < 5 {
-                let pushed = push(&quern, batch(rows(pusher * 1_000_000 + chunk * 10, 10), None)).await;
+                let pushed = push(&node, rows(pusher * 1_000_000 + chunk * 10, 10)).await;
                 assert_eq!(pushed.unwrap().accepted, 10);
                 chunk += 1;
             }
@@ -253,20 +250,19 @@ fn go_back(redis: &RedisServer, dumped: &[(Vec<u8>, Vec<u8>)]) {
 async fn a_head_that_is_behind_is_completed_by_the_next_push_or_without_one() {
     let shared = Shared::start(&without_ids()).await;
     let repository = shared.repository();
-    let quern = open(&repository).await;
-    push(&quern, batch(rows(0, 10), None)).await.unwrap();
+    let node = repository.open().await;
+    push(&node, rows(0, 10)).await.unwrap();
     let before = dumped(&shared.redis[0]);
-    push(&quern, batch(rows(10, 10), None)).await.unwrap();
-    let only = Push { to: PushTo::Online, ..batch(rows(20, 10), None) };
-    push(&quern, only).await.unwrap();
-    assert_eq!(counts(&quern).await, [30, 20]);
+    push(&node, rows(10, 10)).await.unwrap();
+    push_online(&node, rows(20, 10)).await.unwrap();
+    assert_eq!(counts(&node).await, [30, 20]);
     go_back(&shared.redis[0], &before);
-    assert_eq!(counts(&quern).await, [10, 20]);
-    push(&quern, batch(rows(30, 10), None)).await.unwrap();
-    assert_eq!(counts(&quern).await, [40, 30]);
+    assert_eq!(counts(&node).await, [10, 20]);
+    push(&node, rows(30, 10)).await.unwrap();
+    assert_eq!(counts(&node).await, [40, 30]);
     go_back(&shared.redis[0], &before);
-    let _completing = quern.complete();
-    until("a head that has all", async || (counts(&quern).await == [40, 30]).then_some(())).await;
+    let _completing = node.complete();
+    until("a head that has all", async || (counts(&node).await == [40, 30]).then_some(())).await;
 }
 
 /// The definitions without `event_id`: nothing but what tells repetitions keeps a row from counting twice.
@@ -324,8 +320,7 @@ async fn servers_killed_over_a_cluster_lose_no_acknowledged_row_and_double_none(
 async fn kills_lose_and_double_no_row(shared: Shared, kills: usize) {
     let mut random = Random::new("shared");
     let repositories = [shared.repository(), shared.repository(), shared.repository()];
-    let mut servers: Vec<_> =
-        repositories.iter().map(|one| Some(binary::Server::start(one.path()))).collect();
+    let mut servers: Vec<_> = repositories.iter().map(|one| Some(Process::start(one.path()))).collect();
     let urls = servers.iter().flatten().map(|server| server.url.clone()).collect::<Vec<_>>();
     let (urls, done) = (Arc::new(RwLock::new(urls)), Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> =
@@ -333,10 +328,10 @@ async fn kills_lose_and_double_no_row(shared: Shared, kills: usize) {
     for _ in 0..kills {
         tokio::time::sleep_until(tokio::time::Instant::now() + random.part_of(Duration::from_millis(150)))
             .await;
-        let victim = random.draw() as usize % 3;
+        let victim = random.below(3) as usize;
         servers[victim].take().unwrap().kill();
         let folder = repositories[victim].path().to_owned();
-        let server = blocking(move || binary::Server::start(&folder)).await;
+        let server = blocking(move || Process::start(&folder)).await;
         urls.write()[victim] = server.url.clone();
         servers[victim] = Some(server);
     }
@@ -350,9 +345,9 @@ async fn kills_lose_and_double_no_row(shared: Shared, kills: usize) {
     println!("{acknowledged} rows acknowledged, {kills} kills, {again} pushes sent again");
     assert!(acknowledged > 200 && again > kills as i64 / 3);
     // At the servers that are left, and at a new one.
-    let quern = open(&shared.repository()).await;
-    assert_eq!(total(&quern).await, acknowledged);
-    assert_eq!(quern.history.pushed.of("payments").end() as i64, acknowledged);
+    let node = shared.repository().open().await;
+    assert_eq!(total(&node).await, acknowledged);
+    assert_eq!(node.pushed_rows("payments") as i64, acknowledged);
     let urls = urls.read().clone();
     for url in urls {
         let client = quern::Client::connect(url).await.unwrap();
@@ -376,11 +371,11 @@ async fn pushed(server: &Server, first: i64) -> (u16, String) {
 async fn a_database_or_a_redis_that_is_away_takes_no_row_with_it() {
     let mut shared = Shared::start(DEFINITIONS).await;
     let (here, there) = (shared.repository(), shared.repository());
-    let (one, other) = (open(&here).await, open(&there).await);
-    let servers = [Server::of(here, Arc::clone(&one)).await, Server::of(there, Arc::clone(&other)).await];
+    let (one, other) = (here.open().await, there.open().await);
+    let servers = [Server::of(here, one.clone()).await, Server::of(there, other.clone()).await];
     assert_eq!(pushed(&servers[0], 0).await.0, 200);
-    for quern in [&one, &other] {
-        knows_windows(quern).await;
+    for node in [&one, &other] {
+        knows_windows(node).await;
     }
     let look_up = json!({"feature_service": "fraud", "entities": {"card": ["card 1"]}}).to_string();
     let mut next = 10;
@@ -398,8 +393,8 @@ async fn a_database_or_a_redis_that_is_away_takes_no_row_with_it() {
             next += 10;
         }
     }
-    for quern in [&one, &other] {
-        assert_eq!(total(quern).await, next);
+    for node in [&one, &other] {
+        assert_eq!(total(node).await, next);
     }
 
     // Redis ends in the middle of pushes, which are sent again until they are taken.
@@ -418,8 +413,8 @@ async fn a_database_or_a_redis_that_is_away_takes_no_row_with_it() {
     for pusher in pushers {
         pusher.await.unwrap();
     }
-    for quern in [&one, &other] {
-        all_is_in(quern, next + taken.rows.load(Ordering::SeqCst) as i64).await;
+    for node in [&one, &other] {
+        all_is_in(node, next + taken.rows.load(Ordering::SeqCst) as i64).await;
     }
 }
 
@@ -440,21 +435,21 @@ impl Taken {
 }
 
 /// A pusher at each server: ten rows at a time, the same again where they could not be taken.
-fn keep_pushing(servers: [&Arc<Quern>; 2], taken: &Arc<Taken>) -> Vec<JoinHandle<()>> {
+fn keep_pushing(servers: [&Node; 2], taken: &Arc<Taken>) -> Vec<JoinHandle<()>> {
     let pushers = servers.into_iter().zip(1..);
-    pushers.map(|(quern, n)| tokio::spawn(pusher(Arc::clone(quern), n, Arc::clone(taken)))).collect()
+    pushers.map(|(node, n)| tokio::spawn(pusher(node.clone(), n, Arc::clone(taken)))).collect()
 }
 
-async fn pusher(quern: Arc<Quern>, pusher: i64, taken: Arc<Taken>) {
+async fn pusher(node: Node, pusher: i64, taken: Arc<Taken>) {
     let mut next = pusher * 1_000_000;
     while !taken.done.load(Ordering::Relaxed) {
-        match push(&quern, batch(rows(next, 10), None)).await {
+        match push(&node, rows(next, 10)).await {
             Ok(reply) => {
                 assert_eq!(reply.accepted + reply.repeated, 10);
                 taken.rows.fetch_add(10, Ordering::SeqCst);
                 next += 10;
             }
-            Err(Error::Unavailable(_)) => {
+            Err(error) if error.code == Code::Unavailable => {
                 taken.refused.fetch_add(1, Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -464,28 +459,28 @@ async fn pusher(quern: Arc<Quern>, pusher: i64, taken: Arc<Taken>) {
 }
 
 /// What no answer came to may be in the log; without another push it is in the head before long.
-async fn all_is_in(quern: &Arc<Quern>, acknowledged: i64) {
-    until("a Redis that answers", async || quern.head.bytes().ok()).await;
+async fn all_is_in(node: &Node, acknowledged: i64) {
+    until("a Redis that answers", async || node.head().bytes().ok()).await;
     let head = until("a head that has all", async || {
-        let [head, past] = both(quern).await;
+        let [head, past] = both(node).await;
         (head == past).then_some(head)
     })
     .await;
     // Neither of two pushers has one under way any more; of those to the dead Redis none was logged.
     let counted = head.values().map(|(count, _)| *count).sum::<i64>();
     assert!((acknowledged..=acknowledged + 20).contains(&counted), "{counted} of {acknowledged}");
-    assert_eq!(quern.history.pushed.of("payments").end() as i64, counted);
+    assert_eq!(node.pushed_rows("payments") as i64, counted);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_of_a_cluster_that_die_take_no_row_with_them() {
     let mut shared = Shared::start_cluster(DEFINITIONS).await;
     let repositories = [shared.repository(), shared.repository()];
-    let servers = [open(&repositories[0]).await, open(&repositories[1]).await];
-    let _completing = servers.each_ref().map(|quern| quern.complete());
-    assert_eq!(push(&servers[0], batch(rows(0, 10), None)).await.unwrap().accepted, 10);
-    for quern in &servers {
-        knows_windows(quern).await;
+    let servers = [repositories[0].open().await, repositories[1].open().await];
+    let _completing = servers.each_ref().map(Node::complete);
+    assert_eq!(push(&servers[0], rows(0, 10)).await.unwrap().accepted, 10);
+    for node in &servers {
+        knows_windows(node).await;
     }
     let taken = Arc::new(Taken::default());
     let pushers = keep_pushing(servers.each_ref(), &taken);
@@ -500,8 +495,8 @@ async fn members_of_a_cluster_that_die_take_no_row_with_them() {
     for pusher in pushers {
         pusher.await.unwrap();
     }
-    for quern in &servers {
-        all_is_in(quern, 10 + taken.rows.load(Ordering::SeqCst) as i64).await;
+    for node in &servers {
+        all_is_in(node, 10 + taken.rows.load(Ordering::SeqCst) as i64).await;
     }
 }
 
@@ -517,7 +512,7 @@ async fn two_servers_that_read_one_stream_count_each_event_once() {
     };
     send(300);
     let (here, there) = (shared.repository(), shared.repository());
-    let (one, other) = (open(&here).await, open(&there).await);
+    let (one, other) = (here.open().await, there.open().await);
     let mut servers = vec![Server::of(here, one).await, Server::of(there, other).await];
     for server in &servers {
         streams::until_counted(server.client.url(), 300).await;
@@ -527,13 +522,13 @@ async fn two_servers_that_read_one_stream_count_each_event_once() {
         // Whichever of them reads, it ends at some time, and the other one goes on.
         let repository = servers.remove(0).stop_and_keep().await;
         send(100);
-        let quern = open(&repository).await;
-        servers.push(Server::of(repository, quern).await);
+        let node = repository.open().await;
+        servers.push(Server::of(repository, node).await);
         streams::until_counted(servers[0].client.url(), 300 + round * 300).await;
         streams::until_counted(servers[1].client.url(), 300 + round * 300).await;
     }
-    let quern = open(&shared.repository()).await;
-    assert_eq!(total_events(&quern).await, 1_200);
+    let node = shared.repository().open().await;
+    assert_eq!(total_events(&node), 1_200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -547,7 +542,7 @@ async fn two_servers_that_read_kafka_count_each_event_once_though_they_are_kille
         number as i64
     };
     let repositories = [shared.repository(), shared.repository()];
-    let mut servers = repositories.each_ref().map(|one| Some(binary::Server::start(one.path())));
+    let mut servers = repositories.each_ref().map(|one| Some(Process::start(one.path())));
     let mut sent = send(300);
     for url in servers.iter().flatten().map(|server| server.url.clone()).collect::<Vec<_>>() {
         streams::until_counted(&url, sent).await;
@@ -560,16 +555,16 @@ async fn two_servers_that_read_kafka_count_each_event_once_though_they_are_kille
         sent = send(300);
         let left = servers[1 - victim].as_ref().unwrap();
         streams::until_counted(&left.url, sent).await;
-        servers[victim] = Some(binary::Server::start(repositories[victim].path()));
+        servers[victim] = Some(Process::start(repositories[victim].path()));
     }
-    let quern = open(&shared.repository()).await;
-    assert_eq!(total_events(&quern).await as i64, sent);
+    let node = shared.repository().open().await;
+    assert_eq!(total_events(&node) as i64, sent);
 }
 
 /// Rows of history; a run over it brings this server's copy of the log up to date.
-async fn total_events(quern: &Arc<Quern>) -> u64 {
-    materialize_to(quern, LATER_US);
-    quern.history.pushed.of("payments").end()
+fn total_events(node: &Node) -> u64 {
+    node.materialize_to(LATER_US);
+    node.pushed_rows("payments")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -579,9 +574,9 @@ async fn a_shared_head_without_a_shared_registry_takes_no_pushes_and_reads_no_st
     repository.write("logins.csv", "card,at\n");
     repository.write("quern.yaml", format!("online: {}\n", redis.url()));
     let path = repository.path().to_owned();
-    blocking(move || binary::run(&path, &["apply"]).answer()).await;
-    let quern = open(&repository).await;
-    let server = Server::of(repository, quern).await;
+    blocking(move || run(&path, &["apply"]).answer()).await;
+    let node = repository.open().await;
+    let server = Server::of(repository, node).await;
     let body = json!({"push_source_name": "payments", "df": columns(&rows(0, 1))}).to_string();
     assert_eq!(
         server.refusal("POST", "/push", body).await,

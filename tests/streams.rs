@@ -3,14 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use quern_kit::RedisServer;
+use quern_kit::{RedisServer, Repository, Server};
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use serde_json::{Value, json};
-
-use crate::planes::Server;
-use crate::support::Repository;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -69,8 +66,8 @@ async fn each_event_counts_once(broker: &str, servers: &str, mut send: impl FnMu
     };
     send(events(300));
     send(vec!["no JSON".to_owned(), "[1]".to_owned(), json!({"card": 1, "at": "then"}).to_string()]);
-    let quern = repository.open_applied().await;
-    let server = Server::of(repository, quern).await;
+    let node = repository.open_applied().await;
+    let server = Server::of(repository, node).await;
     until_counted(server.client.url(), 300).await;
     let repository = server.stop_and_keep().await;
     send(events(200));
@@ -82,13 +79,13 @@ async fn each_event_counts_once(broker: &str, servers: &str, mut send: impl FnMu
     }
     until_counted(server.client.url(), 1_000).await;
     let repository = server.stop_and_keep().await;
-    let quern = repository.open().await;
-    assert_eq!(quern.history.pushed.of("payments").end(), 1_000);
+    let node = repository.open().await;
+    assert_eq!(node.pushed_rows("payments"), 1_000);
 }
 
 async fn again(repository: Repository) -> Server {
-    let quern = repository.open().await;
-    Server::of(repository, quern).await
+    let node = repository.open().await;
+    Server::of(repository, node).await
 }
 
 /// A broker of Kafka, whose topic has three partitions.

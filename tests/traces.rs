@@ -16,15 +16,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Cell;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use parking_lot::Mutex;
-use quern_kit::{blocking, until};
+use quern_kit::{Process, Repository, blocking, run, until};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic_prost::ProstCodec;
 
-use crate::binary::{Server, run};
 use crate::planes::{self, DEFINITIONS, JANUARY_10, instance};
-use crate::support::Repository;
 
 /// Two versions, of which the second is asked as well, and nobody waits for it.
 const SHADOWED: &str = r#"---
@@ -115,21 +113,21 @@ fn tree(spans: &[Span], parent: &str, depth: usize) -> String {
 }
 
 /// The planes and `SHADOWED`, materialized, on a server that sends its spans to `collector`.
-async fn start(collector: SocketAddr) -> (Repository, Server) {
+async fn start(collector: SocketAddr) -> (Repository, Process) {
     blocking(move || {
         let repository = planes::repository();
         repository.write("definitions.yaml", format!("{DEFINITIONS}{SHADOWED}"));
         repository.write("quern.yaml", format!("otlp: http://{collector}\n"));
         run(repository.path(), &["apply"]).answer();
         run(repository.path(), &["materialize", "--to", JANUARY_10]).answer();
-        let server = Server::start(repository.path());
+        let server = Process::start(repository.path());
         (repository, server)
     })
     .await
 }
 
 /// Asks model `m` with some headers; the status.
-async fn predict(server: &Server, headers: &[(&str, &str)]) -> u16 {
+async fn predict(server: &Process, headers: &[(&str, &str)]) -> u16 {
     let body = json!({"instances": [instance("N1", 2000.0)]}).to_string();
     let mut request = reqwest::Client::new().post(format!("{}/v1/models/m:predict", server.url)).body(body);
     for (name, value) in headers {

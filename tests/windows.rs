@@ -14,12 +14,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use quern::wire::TrainingSetCommand;
 use quern_engine::RowState;
-use quern_server::serving::look_up;
-use quern_server::training::training_set;
+use quern_kit::{Repository, Store};
 
-use crate::support::{Repository, Store, materialize_to, push_around, try_materialize_to};
+use crate::laws::push_around;
 use crate::windows_oracle::{Event, Rules, Window, distinct, histogram, rank, sum, variance, window};
 
 const MINUTE_US: i64 = 60_000_000;
@@ -371,7 +369,11 @@ impl Case {
     }
 
     fn write(&self, repository: &Repository, file: usize) {
-        repository.write_parquet(&format!("data/{file}.parquet"), &self.batch(file), self.group_rows);
+        repository.write_parquet_in_groups(
+            &format!("data/{file}.parquet"),
+            &self.batch(file),
+            self.group_rows,
+        );
     }
 
     /// The last file's rows are pushed: an event that is pushed again as it was the last time changes nothing.
@@ -493,20 +495,19 @@ async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
     let repository = Repository::new(&case.definitions());
     let last = case.files.len() - 1;
     (0..last.max(1)).for_each(|file| case.write(&repository, file));
-    let quern = repository.open_applied_on(store).await;
-    let live = quern.live();
-    let service = Arc::clone(&live.catalog.services["svc"]);
+    let node = repository.open_applied_on(store).await;
+    let service = node.service("svc");
     let mut compared = 0;
 
     // History comes in two parts; the head is made twice from the first and twice from both.
-    materialize_to(&quern, case.first_to_us);
-    materialize_to(&quern, case.first_to_us);
+    node.materialize_to(case.first_to_us);
+    node.materialize_to(case.first_to_us);
     match case.pushed.filter(|_| last > 0) {
-        Some(at_a_time) => push_around(&quern, &case.batch(last), at_a_time, NOW_US).await,
+        Some(at_a_time) => push_around(&node, &case.batch(last), at_a_time, NOW_US).await,
         None => {
             case.write(&repository, last);
-            materialize_to(&quern, NOW_US);
-            materialize_to(&quern, NOW_US);
+            node.materialize_to(NOW_US);
+            node.materialize_to(NOW_US);
         }
     }
     let events = case.events();
@@ -521,12 +522,7 @@ async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
             .unwrap();
     let mut said = Vec::new();
     for as_known in [false, case.rules.as_known] {
-        let command = TrainingSetCommand { feature_service: "svc".into(), as_known };
-        let batches =
-            training_set(&quern, &live, &command, &spine.schema(), std::slice::from_ref(&spine)).unwrap();
-        let schema = batches.schema().clone();
-        let batches: Vec<_> = batches.map(Result::unwrap).collect();
-        let set = arrow::compute::concat_batches(&schema, &batches).unwrap();
+        let set = service.training_set(&spine, as_known);
         let rules = Rules { as_known, ..case.rules };
         let expected = |row: usize| case.expected(&events, rules, &case.queries[row], times[row]);
         compared +=
@@ -537,7 +533,7 @@ async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
     }
     let rules = Rules { as_known: false, ..case.rules };
     for asked in [times.clone(), vec![NOW_US; times.len()]] {
-        let found = look_up(&quern, &live, &service, case.inputs(), asked.clone()).await.unwrap();
+        let found = service.look_up(case.inputs(), asked.clone()).await.unwrap();
         for (view, found) in case.views.iter().zip(&found.found) {
             for (query, state) in case.queries.iter().zip(&found.states) {
                 let known = query.key(view.by).is_some();
@@ -618,10 +614,10 @@ fn a_sum_beyond_its_type_is_an_error_that_names_the_view() {
         ("k", Arc::new(Int64Array::from(vec![1, 1])) as ArrayRef),
         ("i", Arc::new(Int64Array::from(vec![i64::MAX, 1]))),
     ]);
-    repository.write_parquet("data/0.parquet", &rows.unwrap(), 10);
+    repository.write_parquet_in_groups("data/0.parquet", &rows.unwrap(), 10);
     runtime().block_on(async {
-        let quern = repository.open_applied().await;
-        let error = try_materialize_to(&quern, DAY_US).unwrap_err().to_string();
+        let node = repository.open_applied().await;
+        let error = node.try_materialize_to(DAY_US).unwrap_err().to_string();
         assert!(error.contains("feature view `v`, feature `whole_1d`: the sum is beyond int64"), "{error}");
     });
 }
