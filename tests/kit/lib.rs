@@ -52,7 +52,7 @@ pub use self::repository::Repository;
 pub use self::server::Server;
 pub use self::service::{Model, Service, onnx_session};
 pub use self::store::{Store, open_redis};
-pub use self::wait::{blocking, until};
+pub use self::wait::{blocking, runtime, until};
 
 /// The registry of definitions.
 pub mod registry {

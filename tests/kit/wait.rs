@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
+
 /// Asks again and again until `found` is something, and fails where that takes far longer than it can.
 pub async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
@@ -17,4 +19,9 @@ pub async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> 
 /// Runs work that waits for a disk or a process, kept off the threads that answer.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+/// Makes a runtime of two threads, for tests that run several times or stop servers in between.
+pub fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }

@@ -10,8 +10,8 @@ use quern::wire::Code;
 use quern_engine::Status;
 use quern_kit::{Node, Proxy, Random, RedisCluster, RedisServer, Repository, blocking, until};
 
-use crate::redis::{self, KEYS, NOW_US, show};
-use crate::windows_oracle::{Event, Rules, window};
+use super::redis::{self, KEYS, NOW_US, show};
+use crate::laws::windows_oracle::{Event, Rules, window};
 
 /// So long that whoever waits for it has failed.
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -9,12 +9,12 @@ use datafusion_common::ScalarValue;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use quern_engine::RowState;
 use quern_engine::schema::{arrow_type, timestamp};
-use quern_kit::{Node, Push, Repository, Store};
+use quern_kit::{Repository, Store, runtime};
 
-use crate::oracle::{Row, Rules, as_of};
+use super::oracle::{Row, Rules, as_of};
+use super::{push_around, remembering};
 
 /// The feature columns: every type of the language.
 const TYPES: [&str; 12] = [
@@ -339,41 +339,10 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Pushes the rows to source `s`, so many at a time: half of them, and the others once history up to `to_us` is
-/// materialized. None is turned away for another cause than a null key or time.
-pub(crate) async fn push_around(node: &Node, rows: &RecordBatch, at_a_time: usize, to_us: i64) {
-    let half = rows.num_rows() / 2;
-    push(node, &rows.slice(0, half), at_a_time).await;
-    node.materialize_to(to_us);
-    push(node, &rows.slice(half, rows.num_rows() - half), at_a_time).await;
-}
-
-async fn push(node: &Node, rows: &RecordBatch, at_a_time: usize) {
-    for start in (0..rows.num_rows()).step_by(at_a_time) {
-        let some = rows.slice(start, at_a_time.min(rows.num_rows() - start));
-        let rejected = match node.push(Push::new("s", some)).await {
-            Ok(reply) => reply.rejected,
-            Err(failure) if failure.rejected.is_empty() => panic!("{failure}"),
-            Err(failure) => failure.rejected,
-        };
-        assert!(rejected.iter().all(|row| row.cause.contains("null")), "{rejected:?}");
-    }
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
 /// The law on one online store, for so many random cases.
 fn head_and_history_agree(store: Store, cases: u32, name: &'static str) {
-    let config = ProptestConfig {
-        cases,
-        max_shrink_iters: 200,
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        source_file: Some(file!()),
-        test_name: Some(name),
-        ..ProptestConfig::default()
-    };
+    let config =
+        ProptestConfig { cases, max_shrink_iters: 200, test_name: Some(name), ..remembering(file!()) };
     proptest::test_runner::TestRunner::new(config)
         .run(&case(), |case| runtime().block_on(check(case, store)))
         .unwrap_or_else(|e| panic!("{e}"));

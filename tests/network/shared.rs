@@ -15,8 +15,8 @@ use quern_kit::{
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::push::{DEFINITIONS, both, columns, rows};
-use crate::streams;
+use super::push::{DEFINITIONS, both, columns, rows};
+use super::streams;
 
 /// After every event, µs.
 const LATER_US: i64 = 1_800_000_000_000_000;

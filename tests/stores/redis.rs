@@ -1,6 +1,6 @@
 //! The head in Redis, alone and as a cluster: what the laws do not say.
 //!
-//! The laws themselves run over it in [`crate::laws`] and [`crate::windows`].
+//! The laws themselves run over it in [`crate::laws`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use quern_engine::windows::{Kept, Level};
 use quern_engine::{RowState, Status, ViewId};
 use quern_kit::{
     Node, Online, Redis, RedisCluster, RedisServer, Repository, Result, Rows, Store, Upserted, Vectors,
-    Wanted, free_port, fresh_prefix, open_redis, until,
+    Wanted, free_port, fresh_prefix, open_redis, runtime, until,
 };
 
 const VIEW: ViewId = ViewId(0x7b7d_2a00_5c5b_0001);
@@ -21,10 +21,6 @@ const DAY_US: i64 = 86_400_000_000;
 
 async fn open(url: &str) -> Arc<Redis> {
     open_redis(url, Duration::from_secs(30)).await.unwrap()
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 /// Runs a test on a single server and on a cluster, each with a prefix of its own.

@@ -115,7 +115,7 @@ fn rows() -> [(&'static str, RowTimes, Vec<ScalarValue>); 3] {
 fn stored_rows_of_version_1() {
     let schema = schema(&ROW_TYPES);
     let codec = RowCodec::new(&schema).unwrap();
-    let stored = lines(include_str!("fixtures/rows_v1.txt"));
+    let stored = lines(include_str!("../fixtures/rows_v1.txt"));
     assert_eq!(stored.len(), rows().len());
     for ((name, stored), (wanted_name, wanted_times, wanted)) in stored.iter().zip(rows()) {
         assert_eq!(*name, wanted_name);
@@ -137,7 +137,7 @@ fn stored_rows_of_version_1() {
 fn a_damaged_row_is_an_error() {
     let codec = RowCodec::new(&schema(&ROW_TYPES)).unwrap();
     let all: Vec<usize> = (0..ROW_TYPES.len()).collect();
-    for (name, stored) in lines(include_str!("fixtures/rows_v1.txt")) {
+    for (name, stored) in lines(include_str!("../fixtures/rows_v1.txt")) {
         for length in 0..stored.len() {
             // The last feature ends where the row does, or before, where it is empty.
             let cut = codec.decode(&[Some(&stored[..length])], &all);
@@ -159,7 +159,7 @@ fn keys_of_version_1() {
         ("times", &["timestamp", "date"], vec![time(-1), ScalarValue::Date32(Some(15_706))]),
         ("long", &["string"], vec![ScalarValue::from("x".repeat(130))]),
     ];
-    let stored = lines(include_str!("fixtures/keys_v1.txt"));
+    let stored = lines(include_str!("../fixtures/keys_v1.txt"));
     assert_eq!(stored.len(), keys.len());
     for ((name, stored), (wanted_name, types, values)) in stored.iter().zip(keys) {
         assert_eq!(*name, wanted_name);
@@ -178,7 +178,7 @@ async fn a_registry_of_migration_1() {
         .filename(repository.path().join(".quern/registry.sqlite"))
         .create_if_missing(true);
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-    sqlx::raw_sql(include_str!("fixtures/registry_v1.sql")).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(include_str!("../fixtures/registry_v1.sql")).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 
     let registry = Registry::open(&Location::Sqlite, &repository.path().join(".quern")).await.unwrap();

@@ -10,8 +10,8 @@ use quern::wire::{LabelsRequest, PredictionsCommand};
 use quern_kit::Server;
 use serde_json::{Value, json};
 
+use super::predictions::{ask, repository};
 use crate::planes::{self, instance};
-use crate::predictions::{ask, repository};
 
 fn command(labelled: bool) -> PredictionsCommand {
     PredictionsCommand { predictions: "delay".to_owned(), labelled, ..PredictionsCommand::default() }

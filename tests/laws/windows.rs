@@ -13,12 +13,11 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use quern_engine::RowState;
-use quern_kit::{Repository, Store};
+use quern_kit::{Repository, Store, runtime};
 
-use crate::laws::push_around;
-use crate::windows_oracle::{Event, Rules, Window, distinct, histogram, rank, sum, variance, window};
+use super::windows_oracle::{Event, Rules, Window, distinct, histogram, rank, sum, variance, window};
+use super::{push_around, remembering};
 
 const MINUTE_US: i64 = 60_000_000;
 const HOUR_US: i64 = 60 * MINUTE_US;
@@ -558,20 +557,10 @@ async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
     Ok(compared)
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
 /// The law on one online store, for so many random cases; at least so many values are compared.
 fn windows_agree(store: Store, cases: u32, least: u64, name: &'static str) {
-    let config = ProptestConfig {
-        cases,
-        max_shrink_iters: 300,
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        source_file: Some(file!()),
-        test_name: Some(name),
-        ..ProptestConfig::default()
-    };
+    let config =
+        ProptestConfig { cases, max_shrink_iters: 300, test_name: Some(name), ..remembering(file!()) };
     let compared = AtomicU64::new(0);
     let count = |values: u64| {
         compared.fetch_add(values, Ordering::Relaxed);

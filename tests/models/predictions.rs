@@ -10,7 +10,7 @@ use expect_test::expect;
 use quern_kit::{Node, Process, Random, Report, Repository, Server, fixture, metric, required, run, until};
 use serde_json::{Value, json};
 
-use crate::batch::{self, NOW_US, history, table};
+use super::batch::{self, NOW_US, history, table};
 use crate::planes::{self, JANUARY_10_US, instance};
 
 /// The planes, of which one model keeps a log of every request.

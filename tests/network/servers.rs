@@ -11,7 +11,7 @@ use quern_kit::registry::{Apply, Location, Registry};
 use quern_kit::{Node, Postgres, Process, Repository, Server, Service, fixture, run, until};
 use serde_json::{Value, json};
 
-use crate::api::swap;
+use super::api::swap;
 use crate::planes::{self, DEFINITIONS, JANUARY_10_US, LANDINGS, instance};
 
 /// Opens what lies in `repository`, on the registry of `postgres`.
