@@ -51,7 +51,7 @@ pub use self::redis_server::{RedisCluster, RedisServer, free_port, fresh_prefix}
 pub use self::repository::Repository;
 pub use self::server::Server;
 pub use self::service::{Model, Service, onnx_session};
-pub use self::store::{Store, open_redis};
+pub use self::store::{Head, Store, open_redis};
 pub use self::wait::{blocking, runtime, until};
 
 /// The registry of definitions.

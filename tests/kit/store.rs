@@ -1,10 +1,14 @@
 //! Which online store does a test run on?
 
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quern_server::store::online::Online;
 use quern_server::store::redis::{Address, Redis};
+use quern_server::store::rocks;
+use tempfile::TempDir;
 
 use crate::{RedisCluster, RedisServer, Result, fresh_database, fresh_prefix};
 
@@ -49,6 +53,59 @@ impl Store {
         };
         let separator = if url.contains('?') { '&' } else { '?' };
         Some(format!("{url}{separator}prefix={}", fresh_prefix()))
+    }
+}
+
+/// An online store without a server around it; this part of it is nobody else's.
+pub struct Head {
+    online: Online,
+    store: Store,
+    place: Place,
+}
+
+/// Where a head keeps its rows.
+enum Place {
+    Folder(TempDir),
+    Url(String),
+}
+
+/// Longer than any answer takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Store {
+    /// Opens an empty part of it.
+    pub async fn open_head(self) -> Head {
+        Head::open(self, self.url().map_or_else(|| Place::Folder(TempDir::new().unwrap()), Place::Url)).await
+    }
+}
+
+impl Head {
+    async fn open(store: Store, place: Place) -> Head {
+        let online = match &place {
+            Place::Folder(folder) => Online::Rocks(Arc::new(rocks::Head::open(folder.path()).unwrap())),
+            Place::Url(url) => Online::Redis(open_redis(url, PATIENCE).await.unwrap()),
+        };
+        Head { online, store, place }
+    }
+
+    /// Closes it, and opens it again.
+    pub async fn reopen(self) -> Head {
+        let Head { online, store, place } = self;
+        drop(online);
+        Head::open(store, place).await
+    }
+
+    /// Returns which store it is in.
+    pub fn store(&self) -> Store {
+        self.store
+    }
+}
+
+impl Deref for Head {
+    type Target = Online;
+
+    fn deref(&self) -> &Online {
+        &self.online
     }
 }
 
