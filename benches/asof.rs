@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use quern::wire::TrainingSetCommand;
-use quern_benches::{Random, Repository};
-use quern_server::training::training_set;
+use quern_benches::Bench;
+use quern_kit::Random;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -55,21 +54,18 @@ fn rows(random: &mut Random, rows: usize, features: usize) -> RecordBatch {
 }
 
 fn asof(criterion: &mut Criterion) {
-    let mut random = Random(1);
+    let mut random = Random::seeded(1);
     let files = [("rows.parquet", rows(&mut random, VIEW_ROWS, FEATURES))];
-    let repository = Repository::new(DEFINITIONS, &files, |_| ());
+    let bench = Bench::new(DEFINITIONS, &files);
     let spine = rows(&mut random, SPINE_ROWS, 0);
-    let live = repository.quern.live();
-    let command = TrainingSetCommand { feature_service: "all".to_owned(), as_known: false };
+    let service = bench.node.service("all");
     let mut group = criterion.benchmark_group("asof");
     group.sample_size(10).measurement_time(Duration::from_secs(10));
     group.throughput(Throughput::Elements(SPINE_ROWS as u64));
     group.bench_function("spine 200k, view 1M rows of 10 features", |bencher| {
         bencher.iter(|| {
-            let schema = spine.schema();
-            let spine = std::slice::from_ref(&spine);
-            let set = training_set(&repository.quern, &live, &command, &schema, spine).expect("a join");
-            let rows: usize = set.map(|batch| black_box(batch.expect("a batch")).num_rows()).sum();
+            let set = service.training_batches(&spine, false);
+            let rows: usize = set.map(|batch| black_box(batch).num_rows()).sum();
             assert_eq!(rows, SPINE_ROWS);
         });
     });

@@ -7,11 +7,10 @@ use ort::session::Session;
 use ort::value::Tensor;
 use parking_lot::Mutex;
 use quern_engine::ViewId;
-use quern_server::inference::Runtime;
-use quern_server::store::rocks::Wanted;
+use quern_kit::{Wanted, onnx_session};
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBPinnableSlice, Options};
 
-use crate::Repository;
+use crate::Bench;
 use crate::online::{ENTITIES, FEATURES, FLOATS, PICKED, VIEWS, WIDTH};
 
 /// Where the first feature lies in a stored row: behind version, times and the null bitmap.
@@ -38,18 +37,17 @@ pub enum Cell {
 pub type Rows<'a> = Vec<DBPinnableSlice<'a>>;
 
 impl Bare {
-    /// Copies the head of `repository` and loads its model `scoring`.
-    pub fn new(repository: &Repository) -> Bare {
-        let live = repository.quern.live();
-        let views = std::array::from_fn(|view| live.catalog.views[&format!("v{view}")].id);
+    /// Copies the head of `bench` and loads its model `scoring`.
+    pub fn new(bench: &Bench) -> Bare {
+        let views = std::array::from_fn(|view| bench.node.view(&format!("v{view}")));
         let options = options();
         let default = ColumnFamilyDescriptor::new("default", options.clone());
-        let db = DB::open_cf_descriptors(&options, repository.folder.path().join("bare"), [default])
+        let db = DB::open_cf_descriptors(&options, bench.repository.path().join("bare"), [default])
             .expect("a new RocksDB");
         for view in views {
             let mut wanted = Wanted::default();
             (0..ENTITIES as i64).for_each(|id| wanted.push(view, Some(&key(view, id)[8..])));
-            let rows = repository.quern.head.get_many(&wanted).expect("the head");
+            let rows = bench.node.head().get_many(&wanted).expect("the head");
             for (id, row) in rows.iter().enumerate() {
                 db.put(key(view, id as i64), row.as_ref().expect("every entity is there")).expect("written");
             }
@@ -57,9 +55,8 @@ impl Bare {
         db.flush().expect("flushed");
         db.compact_range(None::<&[u8]>, None::<&[u8]>);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let model = std::fs::read(repository.folder.path().join("scoring.onnx")).expect("the model");
-        let runtime = Runtime::load(None).expect("Quern loaded it for the same model");
-        let sessions = (0..cores).map(|_| runtime.session(&model).expect("a session").0).collect();
+        let model = std::fs::read(bench.repository.path().join("scoring.onnx")).expect("the model");
+        let sessions = (0..cores).map(|_| onnx_session(&model)).collect();
         Bare { db, views, sessions: Mutex::new(sessions) }
     }
 

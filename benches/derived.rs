@@ -11,9 +11,10 @@ use arrow::datatypes::{DataType, Field, Schema};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use datafusion_common::DFSchema;
 use datafusion_physical_expr::PhysicalExpr;
-use quern_benches::{Random, Repository, beside};
+use quern_benches::{Bench, beside};
 use quern_engine::expr::planner;
 use quern_engine::schema::timestamp;
+use quern_kit::Random;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -74,7 +75,7 @@ fn definitions() -> String {
 }
 
 fn inputs(rows: usize) -> Vec<ArrayRef> {
-    let mut random = Random(3);
+    let mut random = Random::seeded(3);
     let mut floats = || -> ArrayRef {
         Arc::new(
             (0..rows).map(|_| (random.below(20) > 0).then(|| random.unit() * 4.0)).collect::<Float64Array>(),
@@ -108,15 +109,14 @@ fn derived(criterion: &mut Criterion) {
         ("f", Arc::new(Float64Array::from(vec![0.0]))),
     ];
     let stored = RecordBatch::try_from_iter(stored).expect("one row");
-    let repository = Repository::new(&definitions(), &[("rows.parquet", stored)], |_| ());
-    let live = repository.quern.live();
-    let service = &live.catalog.services["thirty"];
+    let bench = Bench::new(&definitions(), &[("rows.parquet", stored)]);
+    let service = bench.node.service("thirty");
     let mut group = criterion.benchmark_group("derived");
     for rows in [1, 10_000] {
         let given = inputs(rows);
         let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![0; rows]))];
         columns.extend(given.iter().cloned());
-        let batch = RecordBatch::try_new(Arc::clone(&service.inputs), columns).expect("the service's inputs");
+        let batch = service.inputs(columns);
         let times: ArrayRef = arrow::array::new_null_array(&timestamp(), rows);
         let found = quern_engine::Found {
             columns: vec![arrow::array::new_null_array(&DataType::Float64, rows)],
@@ -125,7 +125,7 @@ fn derived(criterion: &mut Criterion) {
             absent: Vec::new(),
         };
         let ours = || {
-            black_box(service.finish(&batch, &times, std::slice::from_ref(&found)).expect("vectors"));
+            black_box(service.plan().finish(&batch, &times, std::slice::from_ref(&found)).expect("vectors"));
         };
         let fields: Vec<Field> = INPUTS
             .iter()

@@ -18,7 +18,8 @@ use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
 use quern_benches::bare::{Bare, Cell};
-use quern_benches::{Random, median, online};
+use quern_benches::{median, online};
+use quern_kit::Random;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,10 +53,9 @@ fn main() {
     let turn = seconds.and_then(|at| arguments.get(at + 1)?.parse().ok()).map_or(2.0, |seconds: f64| seconds);
     let filter = arguments.first().filter(|argument| !argument.starts_with("--"));
 
-    let repository = online::repository();
-    let bare = Arc::new(Bare::new(&repository));
-    let router = quern_server::api::router(Arc::clone(&repository.quern));
-    let servers = [Server::start("quern", router), Server::start("bare", bare_router(bare))];
+    let bench = online::bench();
+    let bare = Arc::new(Bare::new(&bench));
+    let servers = [Server::start("quern", bench.node.router()), Server::start("bare", bare_router(bare))];
     println!("{:39} {:>9} {:>9} {:>9} {:>9}", "", "requests/s", "p50 µs", "p99 µs", "CPU µs");
     for (path, rows, connections) in LOADS {
         let name = format!("{path} {rows} row(s) {connections} conn");
@@ -93,7 +93,7 @@ fn main() {
 
 /// Whole requests, as they go over the wire.
 fn requests(path: &str, rows: usize) -> Vec<Vec<u8>> {
-    let mut random = Random(11);
+    let mut random = Random::seeded(11);
     let body = |_| {
         let ids = online::ids(&mut random, rows);
         let body = if path == LOOKUP {

@@ -6,78 +6,35 @@
 pub mod bare;
 pub mod online;
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use parquet::arrow::ArrowWriter;
-use quern_server::{Quern, Settings, apply, repository};
-use tempfile::TempDir;
+use quern_kit::{Node, Repository};
 use tokio::runtime::Runtime;
 
-/// A repository in a folder that goes with it, and a Quern on it.
-pub struct Repository {
+/// A repository that is open and applied, and the runtime that it is asked from.
+pub struct Bench {
     /// What the definitions were applied to.
-    pub quern: Arc<Quern>,
+    pub node: Node,
     /// Runs what is async.
     pub runtime: Runtime,
-    /// Where the repository lies.
-    pub folder: TempDir,
+    /// Where the files lie.
+    pub repository: Repository,
 }
 
-impl Repository {
-    /// Writes `files` as Parquet and applies `definitions`. `prepare` may add more to the folder before.
-    pub fn new(definitions: &str, files: &[(&str, RecordBatch)], prepare: impl FnOnce(&Path)) -> Repository {
-        Repository::with_settings(definitions, files, prepare, &[])
+impl Bench {
+    /// Opens a repository of these definitions, with `files` as Parquet in it.
+    pub fn new(definitions: &str, files: &[(&str, RecordBatch)]) -> Bench {
+        let repository = Repository::new(definitions);
+        files.iter().for_each(|(name, rows)| repository.write_parquet(name, rows));
+        Bench::open(repository, &[])
     }
 
-    /// The same, with settings other than those of the environment.
-    pub fn with_settings(
-        definitions: &str,
-        files: &[(&str, RecordBatch)],
-        prepare: impl FnOnce(&Path),
-        settings: &[(&str, String)],
-    ) -> Repository {
-        let folder = TempDir::new().expect("a temporary folder");
-        let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("definitions.yaml"), definitions).expect("written");
-        for (name, rows) in files {
-            let file = std::fs::File::create(at(name)).expect("a new file");
-            let mut writer = ArrowWriter::try_new(file, rows.schema(), None).expect("a Parquet writer");
-            writer.write(rows).expect("written");
-            writer.close().expect("written");
-        }
-        prepare(folder.path());
+    /// Opens the repository with these settings.
+    pub fn open(repository: Repository, settings: &[(&str, String)]) -> Bench {
         let runtime = Runtime::new().expect("a tokio runtime");
-        let quern = runtime.block_on(async {
-            let settings = Settings::load(folder.path(), settings).expect("sound settings");
-            let quern = Quern::open(settings).await.expect("a new data folder");
-            let files = repository::read(folder.path()).expect("the definitions");
-            let candidate = apply::check(&quern, files).await.unwrap_or_else(|mistakes| panic!("{mistakes}"));
-            apply::apply(&quern, candidate).await.unwrap_or_else(|refusal| panic!("{refusal}"));
-            quern
-        });
-        Repository { quern, runtime, folder }
-    }
-}
-
-/// Pseudo-random numbers, the same in every run (splitmix64).
-pub struct Random(pub u64);
-
-impl Random {
-    /// A number below `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
-
-    /// A number from 0 to 1.
-    pub fn unit(&mut self) -> f64 {
-        self.below(1 << 53) as f64 / (1u64 << 53) as f64
+        let node = runtime.block_on(repository.open_applied_with(settings));
+        Bench { node, runtime, repository }
     }
 }
 

@@ -9,17 +9,8 @@ use std::time::Instant;
 
 use quern_benches::{bare, online};
 use quern_engine::ViewId;
-use quern_server::store::rocks::Wanted;
+use quern_kit::{RedisServer, Wanted};
 use rocksdb::{DB, DBCompressionType, IngestExternalFileOptions, Options, SstFileWriter};
-
-#[path = "../tests/beside.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and read what they say")]
-mod beside;
-#[path = "../tests/redis_server.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and form clusters of them")]
-mod redis_server;
-
-use redis_server::RedisServer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,9 +22,8 @@ fn main() {
     let rocks = online::features(ENTITIES, &[]);
     let n = (ENTITIES as usize * online::VIEWS) as f64;
     let seconds = timed(|| online::fill(&rocks));
-    let live = rocks.quern.live();
     let mut views: Vec<ViewId> =
-        (0..online::VIEWS).map(|view| live.catalog.views[&format!("v{view}")].id).collect();
+        (0..online::VIEWS).map(|view| rocks.node.view(&format!("v{view}"))).collect();
     views.sort_unstable();
 
     let mut wanted = Wanted::default();
@@ -41,7 +31,7 @@ fn main() {
         views.iter().flat_map(|view| (0..ENTITIES as i64).map(|id| bare::key(*view, id))).collect();
     let view_of = |key: &[u8; 16]| ViewId(u64::from_be_bytes(key[..8].try_into().unwrap()));
     keys.iter().for_each(|key| wanted.push(view_of(key), Some(&key[8..])));
-    let stored = rocks.quern.head.get_many(&wanted).unwrap();
+    let stored = rocks.node.head().get_many(&wanted).unwrap();
     let bytes: usize = stored.iter().flatten().map(|row| row.len() + 16).sum();
 
     let folder = tempfile::TempDir::new().unwrap();
@@ -62,7 +52,7 @@ fn main() {
         db.ingest_external_file_opts(&ingest, vec![file]).unwrap();
     });
     show("RocksDB, from Parquet", n / seconds, "table file", n / bare_seconds);
-    let on_disk = rocks.quern.head.bytes().unwrap() as f64 / ENTITIES as f64;
+    let on_disk = rocks.node.head().bytes().unwrap() as f64 / ENTITIES as f64;
     println!("bytes of an entity: {:.0} stored, {on_disk:.0} on disk", bytes as f64 / ENTITIES as f64);
     if std::env::args().any(|argument| argument == "rocks") {
         return;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use quern_server::materialize::{MaterializeRequest, materialize};
+use quern_kit::{Random, Repository};
 
-use crate::{Random, Repository};
+use crate::Bench;
 
 /// How many entities there are.
 pub const ENTITIES: u64 = 20_000;
@@ -25,40 +25,40 @@ pub const PICKED: [usize; 9] = [0, 1, 2, 3, 4, 5, 12, 13, 14];
 /// Derived features of the service `derived`, which has a model of its own.
 pub const DERIVED: usize = 5;
 
-/// A repository with every entity materialized: the services `all`, `scoring` and `derived`, and for the latter two a
+/// Opens a repository with every entity materialized: the services `all`, `scoring` and `derived`, and for the latter two a
 /// model each, of the same names.
 ///
 /// # Panics
 /// Where `QUERN_PYTHON` is no Python with the packages of the flights example.
-pub fn repository() -> Repository {
-    let definitions = definitions() + &models();
-    let repository = Repository::new(&definitions, &[("rows.parquet", rows(ENTITIES))], |folder| {
-        let python = std::env::var("QUERN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-        for (name, width) in [("scoring", WIDTH), ("derived", WIDTH + DERIVED)] {
-            let status = Command::new(&python)
-                .arg("model.py")
-                .arg(folder.join(format!("{name}.onnx")))
-                .arg(width.to_string())
-                .stderr(std::process::Stdio::null())
-                .status();
-            let made = status.is_ok_and(|status| status.success());
-            assert!(made, "{python} does not run benches/model.py; `make setup` brings what it needs");
-        }
-    });
-    fill(&repository);
-    repository
+pub fn bench() -> Bench {
+    let repository = Repository::new(&(definitions() + &models()));
+    repository.write_parquet("rows.parquet", &rows(ENTITIES));
+    let python = std::env::var("QUERN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    for (name, width) in [("scoring", WIDTH), ("derived", WIDTH + DERIVED)] {
+        let status = Command::new(&python)
+            .arg("model.py")
+            .arg(repository.path().join(format!("{name}.onnx")))
+            .arg(width.to_string())
+            .stderr(std::process::Stdio::null())
+            .status();
+        let made = status.is_ok_and(|status| status.success());
+        assert!(made, "{python} does not run benches/model.py; `make setup` brings what it needs");
+    }
+    let bench = Bench::open(repository, &[]);
+    fill(&bench);
+    bench
 }
 
 /// The same for so many entities and without models, on the online store that `settings` select; nothing is materialized yet.
-pub fn features(entities: u64, settings: &[(&str, String)]) -> Repository {
-    Repository::with_settings(&definitions(), &[("rows.parquet", rows(entities))], |_| (), settings)
+pub fn features(entities: u64, settings: &[(&str, String)]) -> Bench {
+    let repository = Repository::new(&definitions());
+    repository.write_parquet("rows.parquet", &rows(entities));
+    Bench::open(repository, settings)
 }
 
 /// Materializes every entity.
-pub fn fill(repository: &Repository) {
-    let quern = &repository.quern;
-    let summary = materialize(quern, &quern.live(), &MaterializeRequest::default(), now_us(), &|_| ());
-    assert!(summary.is_ok_and(|summary| summary.views.len() == VIEWS), "materialized");
+pub fn fill(bench: &Bench) {
+    assert_eq!(bench.node.materialize(now_us()).views.len(), VIEWS);
 }
 
 /// The time, µs.
@@ -121,7 +121,7 @@ fn models() -> String {
 }
 
 fn rows(entities: u64) -> RecordBatch {
-    let mut random = Random(1);
+    let mut random = Random::seeded(1);
     let ts_us = now_us() - 3_600_000_000;
     let times = TimestampMicrosecondArray::from(vec![ts_us; entities as usize]).with_timezone("UTC");
     let mut columns: Vec<(String, ArrayRef)> = vec![

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use parking_lot::Mutex;
-use quern_benches::{Repository, median};
+use quern_benches::{Bench, median};
+use quern_kit::{Repository, fixture};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -47,13 +48,14 @@ fn main() {
     let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC"));
     let x: ArrayRef = Arc::new(Float64Array::from(vec![0.5]));
     let rows = RecordBatch::try_from_iter([("id", column), ("at", at), ("x", x)]).expect("rows");
-    let repository = Repository::new(DEFINITIONS, &[("rows.parquet", rows)], |folder| {
-        std::fs::copy("../tests/fixtures/slow.onnx", folder.join("slow.onnx")).expect("the model");
-    });
-    let router = quern_server::api::router(Arc::clone(&repository.quern));
-    let listener = repository.runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
+    let repository = Repository::new(DEFINITIONS);
+    repository.write_parquet("rows.parquet", &rows);
+    repository.write("slow.onnx", fixture("slow.onnx"));
+    let bench = Bench::open(repository, &[]);
+    let router = bench.node.router();
+    let listener = bench.runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
     let address = listener.local_addr().expect("its address");
-    repository.runtime.spawn(async move { axum::serve(listener, router).await });
+    bench.runtime.spawn(async move { axum::serve(listener, router).await });
 
     let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a tokio runtime");
     let capacity = client.block_on(closed(address, Duration::from_secs_f64(seconds)));

@@ -4,36 +4,34 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Float64Array, Int64Array};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quern_benches::bare::Bare;
-use quern_benches::{Random, beside, online};
-use quern_server::inference::{self, Limits};
-use quern_server::serving::look_up;
+use quern_benches::{beside, online};
+use quern_kit::Random;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn predict(criterion: &mut Criterion) {
-    let repository = online::repository();
-    let bare = Bare::new(&repository);
-    let live = repository.quern.live();
+    let bench = online::bench();
+    let bare = Bare::new(&bench);
     let mut group = criterion.benchmark_group("predict");
     for (model, rows) in [("scoring", 1), ("scoring", 100), ("derived", 1)] {
-        let version = live.version(model, None).expect("the model is live");
-        let (mut ours, mut theirs) = (Random(7), Random(7));
+        let version = bench.node.model(model);
+        let service = version.service();
+        let (mut ours, mut theirs) = (Random::seeded(7), Random::seeded(7));
         let amounts: ArrayRef = Arc::new(Float64Array::from(vec![12.5; rows]));
         let hours: ArrayRef = Arc::new(Int64Array::from(vec![17; rows]));
         let mut ours = || {
             let ids = Arc::new(Int64Array::from(online::ids(&mut ours, rows)));
             let columns = vec![ids as ArrayRef, Arc::clone(&amounts), Arc::clone(&hours)];
-            let inputs = RecordBatch::try_new(Arc::clone(&version.service.inputs), columns).expect("inputs");
             let times = vec![online::now_us(); rows];
             let scores = async {
-                let vectors = look_up(&repository.quern, &live, &version.service, inputs, times).await?;
-                inference::predict(&version.model, &vectors.vectors, Limits::default()).await
+                let vectors = service.look_up(service.inputs(columns), times).await?;
+                version.run(&vectors.vectors).await
             };
-            black_box(repository.runtime.block_on(scores).expect("scores"));
+            black_box(bench.runtime.block_on(scores).expect("scores"));
         };
         let bare = || {
             let ids = online::ids(&mut theirs, rows);

@@ -10,26 +10,12 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::ipc::writer::StreamWriter;
-use quern::wire::PushTo;
-use quern_benches::Repository;
+use quern_benches::Bench;
 use quern_benches::online::now_us;
-use quern_server::push::{Push, push};
+use quern_kit::{Postgres, Push, RedisServer, Repository};
 use rocksdb::{DB, WriteBatch, WriteOptions};
 use sqlx::{Connection, PgConnection};
 use tokio::runtime::Runtime;
-
-#[path = "../tests/beside.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and read what they say")]
-mod beside;
-#[path = "../tests/postgres.rs"]
-#[expect(dead_code, reason = "the tests stop and freeze it")]
-mod postgres;
-#[path = "../tests/redis_server.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and form clusters of them")]
-mod redis_server;
-
-use postgres::Postgres;
-use redis_server::RedisServer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -89,25 +75,19 @@ impl Seen {
 }
 
 /// `pushers` tasks push `count` rows at a time.
-fn ours(repository: &Repository, source: &'static str, pushers: usize, count: usize) -> Seen {
+fn ours(bench: &Bench, source: &'static str, pushers: usize, count: usize) -> Seen {
     let next = Arc::new(AtomicI64::new(0));
     let end = Instant::now() + LASTS;
     let tasks: Vec<_> = (0..pushers)
         .map(|_| {
-            let (quern, next) = (Arc::clone(&repository.quern), Arc::clone(&next));
-            repository.runtime.spawn(async move {
+            let (node, next) = (bench.node.clone(), Arc::clone(&next));
+            bench.runtime.spawn(async move {
                 let mut micros = Vec::new();
                 while Instant::now() < end {
-                    let pushed = Push {
-                        source: source.to_owned(),
-                        rows: rows(next.fetch_add(count as i64, Ordering::Relaxed), count),
-                        rejected: Vec::new(),
-                        to: PushTo::OnlineAndOffline,
-                        idempotency_key: None,
-                        positions: Vec::new(),
-                    };
+                    let rows = rows(next.fetch_add(count as i64, Ordering::Relaxed), count);
+                    let pushed = Push::new(source, rows);
                     let begun = Instant::now();
-                    push(&quern, pushed).await.unwrap_or_else(|error| panic!("{error}"));
+                    node.push(pushed).await.unwrap_or_else(|error| panic!("{error}"));
                     micros.push(begun.elapsed().as_secs_f64() * 1e6);
                 }
                 micros
@@ -115,7 +95,7 @@ fn ours(repository: &Repository, source: &'static str, pushers: usize, count: us
         })
         .collect();
     let micros: Vec<f64> =
-        tasks.into_iter().flat_map(|task| repository.runtime.block_on(task).expect("pushed")).collect();
+        tasks.into_iter().flat_map(|task| bench.runtime.block_on(task).expect("pushed")).collect();
     Seen { rows: micros.len() * count, micros }
 }
 
@@ -201,29 +181,29 @@ fn into_both(
 
 fn main() {
     println!("{:36} {:>12} {:>10} {:>10}", "", "rows/s", "p50 µs", "p99 µs");
-    let repository = Repository::new(&definitions(), &[], |_| ());
+    let bench = Bench::new(&definitions(), &[]);
     let folder = tempfile::TempDir::new().expect("a temporary folder");
     let db = Arc::new(DB::open_default(folder.path()).expect("a new store"));
-    beside(&repository, || into_rocks(&db));
+    beside(&bench, || into_rocks(&db));
 
     println!("a shared head");
     let runtime = Arc::new(Runtime::new().expect("a tokio runtime"));
     let postgres = runtime.block_on(Postgres::start_with(&[]));
     let redis = RedisServer::start(&["--appendonly", "yes"]);
-    let bare = "CREATE TABLE bare (number BIGSERIAL PRIMARY KEY, history BYTEA NOT NULL)";
-    runtime.block_on(postgres.execute(bare));
+    let table = "CREATE TABLE bare (number BIGSERIAL PRIMARY KEY, history BYTEA NOT NULL)";
+    runtime.block_on(postgres.execute(table));
     let settings =
         [("online", redis.url()), ("registry", postgres.url()), ("online_timeout", "10s".to_owned())];
-    let repository = Repository::with_settings(&definitions(), &[], |_| (), &settings);
-    beside(&repository, || into_both(&runtime, &postgres, &redis));
+    let bench = Bench::open(Repository::new(&definitions()), &settings);
+    beside(&bench, || into_both(&runtime, &postgres, &redis));
 }
 
 /// Pushes and bare writes in turn.
-fn beside<W: FnMut(&Bytes) + Send + 'static>(repository: &Repository, writer: impl Fn() -> W) {
+fn beside<W: FnMut(&Bytes) + Send + 'static>(bench: &Bench, writer: impl Fn() -> W) {
     for (pushers, count) in [(1, 1), (32, 1), (256, 1), (1, 10_000)] {
         let mut bare = bare(&writer, pushers, count);
         for source in ["events", "clicks"] {
-            let mut ours = ours(repository, source, pushers, count);
+            let mut ours = ours(bench, source, pushers, count);
             let what = format!("{pushers} × {count} rows, {source}");
             let show = |what: &str, seen: &mut Seen| {
                 let (p50, p99) = (seen.percentile(50), seen.percentile(99));

@@ -7,21 +7,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{Int64Array, RecordBatch};
-use quern_benches::{Random, Repository, bare, beside, median, online};
+use arrow::array::Int64Array;
+use quern_benches::{Bench, bare, beside, median, online};
 use quern_engine::ViewId;
-use quern_server::serving::look_up;
-use quern_server::store::rocks::{Rows, Wanted};
+use quern_kit::{Random, RedisServer, Rows, Service, Wanted};
 use redis::aio::MultiplexedConnection;
-
-#[path = "../tests/beside.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and read what they say")]
-mod beside;
-#[path = "../tests/redis_server.rs"]
-#[expect(dead_code, reason = "the tests stop servers, and form clusters of them")]
-mod redis_server;
-
-use redis_server::RedisServer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -48,9 +38,8 @@ fn main() {
 
     let client = redis::Client::open(server.url()).unwrap();
     let connection = redis.runtime.block_on(client.get_multiplexed_async_connection()).unwrap();
-    let live = redis.quern.live();
-    let views: Vec<ViewId> =
-        (0..online::VIEWS).map(|view| live.catalog.views[&format!("v{view}")].id).collect();
+    let views: Vec<ViewId> = (0..online::VIEWS).map(|view| redis.node.view(&format!("v{view}"))).collect();
+    let services = [&redis, &rocks].map(|bench| bench.node.service("all"));
     for rows in [1, 100] {
         let mget = |random: &mut Random| {
             let mut command = redis::cmd("MGET");
@@ -63,38 +52,34 @@ fn main() {
             let found = redis.runtime.block_on(command.query_async::<Vec<Vec<u8>>>(&mut connection)).unwrap();
             assert_eq!(black_box(found).len(), rows * views.len());
         };
-        let (mut ours, mut theirs) = (Random(7), Random(7));
+        let (mut ours, mut theirs) = (Random::seeded(7), Random::seeded(7));
         let what = format!("look-up of {rows} x 60, beside MGET");
-        beside(&what, || ask(&redis, &mut ours, rows), || mget(&mut theirs));
+        beside(&what, || ask(&redis, &services[0], &mut ours, rows), || mget(&mut theirs));
         let what = format!("look-up of {rows} x 60, beside RocksDB's");
-        beside(&what, || ask(&redis, &mut ours, rows), || ask(&rocks, &mut theirs, rows));
+        beside(
+            &what,
+            || ask(&redis, &services[0], &mut ours, rows),
+            || ask(&rocks, &services[1], &mut theirs, rows),
+        );
     }
     write(&redis, &server, &connection, &views);
 }
 
-fn ask(repository: &Repository, random: &mut Random, rows: usize) {
-    let live = repository.quern.live();
-    let service = &live.catalog.services["all"];
+fn ask(bench: &Bench, service: &Service, random: &mut Random, rows: usize) {
     let ids = Int64Array::from(online::ids(random, rows));
-    let inputs = RecordBatch::try_new(Arc::clone(&service.inputs), vec![Arc::new(ids)]).unwrap();
-    let vectors = look_up(&repository.quern, &live, service, inputs, vec![online::now_us(); rows]);
-    black_box(repository.runtime.block_on(vectors).unwrap());
+    let vectors = service.look_up(service.inputs(vec![Arc::new(ids)]), vec![online::now_us(); rows]);
+    black_box(bench.runtime.block_on(vectors).unwrap());
 }
 
 /// Writes the rows of all entities and views into an empty Redis, in turn by us and by bare commands.
-fn write(
-    repository: &Repository,
-    server: &RedisServer,
-    connection: &MultiplexedConnection,
-    views: &[ViewId],
-) {
+fn write(bench: &Bench, server: &RedisServer, connection: &MultiplexedConnection, views: &[ViewId]) {
     let mut wanted = Wanted::default();
     let keys: Vec<(ViewId, [u8; 16])> = views
         .iter()
         .flat_map(|view| (0..online::ENTITIES as i64).map(|id| (*view, bare::key(*view, id))))
         .collect();
     keys.iter().for_each(|(view, key)| wanted.push(*view, Some(&key[8..])));
-    let stored = repository.quern.head.get_many(&wanted).unwrap();
+    let stored = bench.node.head().get_many(&wanted).unwrap();
     let mut rows = Rows::default();
     for ((view, key), row) in keys.iter().zip(&stored) {
         rows.push(*view, &key[8..], |out| out.extend_from_slice(row.as_ref().unwrap()));
@@ -107,10 +92,8 @@ fn write(
     };
     for _ in 0..ROUNDS {
         let () = server.ask("FLUSHALL");
-        timed(0, &mut || assert_eq!(repository.quern.head.upsert(&rows).unwrap().written, rows.len() as u64));
-        timed(1, &mut || {
-            assert_eq!(repository.quern.head.upsert(&rows).unwrap().unchanged, rows.len() as u64)
-        });
+        timed(0, &mut || assert_eq!(bench.node.head().upsert(&rows).unwrap().written, rows.len() as u64));
+        timed(1, &mut || assert_eq!(bench.node.head().upsert(&rows).unwrap().unchanged, rows.len() as u64));
         let () = server.ask("FLUSHALL");
         timed(2, &mut || {
             for (keys, rows) in keys.chunks(PIPELINE).zip(stored.chunks(PIPELINE)) {
@@ -119,7 +102,7 @@ fn write(
                     let row: &[u8] = row.as_ref().unwrap();
                     pipeline.cmd("SET").arg([PREFIX, key].concat()).arg(row).ignore();
                 }
-                repository.runtime.block_on(pipeline.exec_async(&mut connection.clone())).unwrap();
+                bench.runtime.block_on(pipeline.exec_async(&mut connection.clone())).unwrap();
             }
         });
     }

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use criterion::{Criterion, criterion_group, criterion_main};
-use quern_benches::{Random, Repository, beside, online};
-use quern_server::materialize::{MaterializeRequest, materialize};
-use quern_server::serving::look_up;
+use quern_benches::{Bench, beside, online};
+use quern_kit::{Random, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,7 +42,7 @@ fn definitions() -> String {
 }
 
 fn events(now_us: i64) -> RecordBatch {
-    let (mut random, n) = (Random(1), ENTITIES * EVENTS);
+    let (mut random, n) = (Random::seeded(1), ENTITIES * EVENTS);
     let times = (0..n).map(|_| now_us - random.below(SPAN_US) as i64);
     let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
     let ids = Int64Array::from_iter_values((0..n).map(|event| (event % ENTITIES) as i64));
@@ -58,24 +57,22 @@ fn events(now_us: i64) -> RecordBatch {
 
 fn windows(criterion: &mut Criterion) {
     let now_us = online::now_us();
-    let repository = Repository::new(&definitions(), &[("payments.parquet", events(now_us))], |_| ());
-    let (quern, live) = (&repository.quern, repository.quern.live());
-    materialize(quern, &live, &MaterializeRequest::default(), now_us, &|_| ()).expect("materialized");
-    let ask = |service: &str, random: &mut Random| {
-        let service = &live.catalog.services[service];
+    let bench = Bench::new(&definitions(), &[("payments.parquet", events(now_us))]);
+    bench.node.materialize(now_us);
+    let ask = |service: &Service, random: &mut Random| {
         let ids = Int64Array::from(vec![random.below(ENTITIES) as i64]);
-        let inputs = RecordBatch::try_new(Arc::clone(&service.inputs), vec![Arc::new(ids)]).expect("ids");
-        let vectors = look_up(quern, &live, service, inputs, vec![now_us]);
-        black_box(repository.runtime.block_on(vectors).expect("vectors"));
+        let vectors = service.look_up(service.inputs(vec![Arc::new(ids)]), vec![now_us]);
+        black_box(bench.runtime.block_on(vectors).expect("vectors"));
     };
-    let (mut ours, mut theirs) = (Random(7), Random(7));
+    let [windows, rows] = ["windows", "rows"].map(|service| bench.node.service(service));
+    let (mut ours, mut theirs) = (Random::seeded(7), Random::seeded(7));
     let mut group = criterion.benchmark_group("windows");
-    group.bench_function("1 x 20 windows", |bencher| bencher.iter(|| ask("windows", &mut ours)));
-    group.bench_function("1 x 20 features of a row", |bencher| bencher.iter(|| ask("rows", &mut theirs)));
+    group.bench_function("1 x 20 windows", |bencher| bencher.iter(|| ask(&windows, &mut ours)));
+    group.bench_function("1 x 20 features of a row", |bencher| bencher.iter(|| ask(&rows, &mut theirs)));
     beside(
         "20 windows, beside 20 features of a row",
-        || ask("windows", &mut ours),
-        || ask("rows", &mut theirs),
+        || ask(&windows, &mut ours),
+        || ask(&rows, &mut theirs),
     );
     group.finish();
 }

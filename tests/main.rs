@@ -1,44 +1,26 @@
 //! Quern as its users meet it: real files, a real RocksDB and Redis, a real ONNX Runtime, real sockets.
 //!
-//! [`laws`] holds the properties that everything else rests on, over random data against a naive oracle; the other
-//! modules explain, one room each. What some of them need `make test` sets: `ORT_DYLIB_PATH` and `QUERN_PYTHON`. A
-//! text that changed on purpose rewrites itself with `UPDATE_EXPECT=1`; the fixtures of old formats never do.
+//! Five rooms, in reading order:
+//!
+//! - [`laws`]: the properties that everything else rests on, over random data against naive oracles, and cases to read.
+//! - [`stores`]: what each online store and registry promises, whatever freezes, dies or lags.
+//! - [`network`]: what clients read over sockets, and whether several servers say the same.
+//! - [`models`]: where models come from, who answers for them, and what is kept of their predictions.
+//! - [`cli`]: what a user of the commands reads, and what an operator finds in `deploy/`.
+//!
+//! They speak to `tests/kit`, which alone knows the server's names. What some of them need `make test` sets:
+//! `ORT_DYLIB_PATH` and `QUERN_PYTHON`. A text that changed on purpose rewrites itself with `UPDATE_EXPECT=1`; the
+//! fixtures of old formats never do.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod api;
-mod batch;
-mod beside;
-mod binary;
-mod cases;
-mod cli;
-mod crash;
-mod deploy;
-mod expressions;
-mod flight;
-mod flights;
-mod formats;
-mod labels;
-mod laws;
-mod models;
-mod oip;
-mod oracle;
 mod planes;
-mod postgres;
-mod predictions;
-mod proxy;
-mod push;
-mod random;
-mod redis;
-mod redis_server;
-mod registry;
-mod replicas;
-mod rolling;
-mod routing;
-mod servers;
-mod shared;
-mod streams;
-mod support;
-mod traces;
-mod windows;
-mod windows_oracle;
+
+mod laws;
+mod stores;
+
+mod network;
+
+mod models;
+
+mod cli;

@@ -1,18 +1,7 @@
-//! A few planes, three models, and a server on them: what the tests of the edges ask.
+//! What do the tests ask about, unless they need more? A few planes and three models.
 
-use std::future::Future;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use quern::Client;
-use quern_server::api::serve;
-use quern_server::{Quern, Settings};
+use quern_kit::{Node, Repository, Server, fixture, required};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-
-use crate::support::{Repository, fixture, materialize_to, required};
 
 /// 2013-01-10, a moment after everything that the planes did.
 pub(crate) const JANUARY_10: &str = "2013-01-10T00:00:00Z";
@@ -90,114 +79,19 @@ pub(crate) fn repository() -> Repository {
     repository
 }
 
-/// A server of this process over real sockets.
-pub(crate) struct Server {
-    pub(crate) repository: Repository,
-    pub(crate) client: Client,
-    pub(crate) http: reqwest::Client,
-    stop: oneshot::Sender<()>,
-    ended: JoinHandle<quern_server::Result<()>>,
+/// The planes of `repository`, applied and materialized up to [`JANUARY_10`].
+pub(crate) async fn open(repository: &Repository) -> Node {
+    let node = repository.open_applied().await;
+    node.materialize_to(JANUARY_10_US);
+    node
 }
 
-impl Server {
-    /// The planes, applied, materialized up to [`JANUARY_10`] and served.
-    pub(crate) async fn start() -> Server {
-        let repository = repository();
-        let quern = repository.open_applied().await;
-        let quern = blocking(move || {
-            materialize_to(&quern, JANUARY_10_US);
-            quern
-        })
-        .await;
-        drop(quern);
-        let flags = [("body_bytes_max", "1000000".to_owned())];
-        let settings = Settings::load_from(repository.path(), |_| None, &flags).unwrap();
-        Server::of(repository, Quern::open(settings).await.unwrap()).await
-    }
-
-    pub(crate) async fn of(repository: Repository, quern: Arc<Quern>) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let ended = tokio::spawn(serve(quern, listener, async {
-            let _ = stopped.await;
-        }));
-        let client = Client::connect(url).await.unwrap();
-        Server { repository, client, http: reqwest::Client::new(), stop, ended }
-    }
-
-    /// Tells it to stop; the result ends when it has.
-    pub(crate) fn stop(self) -> impl Future<Output = ()> {
-        self.stop.send(()).unwrap();
-        async { self.ended.await.unwrap().unwrap() }
-    }
-
-    /// Stops it, and keeps its repository.
-    pub(crate) async fn stop_and_keep(self) -> Repository {
-        self.stop.send(()).unwrap();
-        drop((self.client, self.http));
-        self.ended.await.unwrap().unwrap();
-        self.repository
-    }
-
-    pub(crate) fn address(&self, path: &str) -> String {
-        format!("{}{path}", self.client.url())
-    }
-
-    /// Status and body of the reply.
-    pub(crate) async fn ask(
-        &self,
-        method: &str,
-        path: &str,
-        body: impl Into<reqwest::Body>,
-    ) -> (u16, String) {
-        let method = method.parse().unwrap();
-        let reply = self.http.request(method, self.address(path)).body(body).send().await.unwrap();
-        (reply.status().as_u16(), reply.text().await.unwrap())
-    }
-
-    /// What the server says of a request that it refuses: status, code, words.
-    pub(crate) async fn refusal(&self, method: &str, path: &str, body: impl Into<reqwest::Body>) -> String {
-        let (status, text) = self.ask(method, path, body).await;
-        let reply: quern::wire::ErrorReply = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
-        let code = serde_json::to_value(reply.code).unwrap();
-        format!("{status} {}: {}", code.as_str().unwrap(), reply.error)
-    }
-
-    /// Waits until the apply with this number, or a later one, is live here.
-    pub(crate) async fn shows(&self, number: u64) {
-        let live = async || (self.client.definitions().await.unwrap().number >= number).then_some(());
-        until("an apply that goes live", live).await;
-    }
-
-    /// Applies what lies in the repository now; the plan, or the refusal.
-    pub(crate) async fn apply(&self) -> Result<Value, String> {
-        let (status, text) = self.ask("POST", "/v1/apply", "").await;
-        match status {
-            200 => Ok(serde_json::from_str(&text).unwrap()),
-            _ => {
-                let reply: Value = serde_json::from_str(&text).unwrap();
-                Err(format!("{status} {}", reply["error"].as_str().unwrap()))
-            }
-        }
-    }
-}
-
-/// Asks again and again until `found` is something, and fails where that takes far longer than it can.
-pub(crate) async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = found().await {
-            return found;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} takes more than a minute");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-/// Work that waits for a disk, kept off the threads that answer.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap()
+/// The planes, served.
+pub(crate) async fn serve() -> Server {
+    let repository = repository();
+    drop(open(&repository).await);
+    let node = repository.open_with(&[("body_bytes_max", "1000000".to_owned())]).await.unwrap();
+    Server::of(repository, node).await
 }
 
 /// An instance of plane `tailnum` asking at [`JANUARY_10`].

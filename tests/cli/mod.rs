@@ -1,0 +1,5 @@
+//! What does a user of the commands read, and what does an operator find in `deploy/`?
+
+mod commands;
+
+mod deploy;

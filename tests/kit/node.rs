@@ -1,0 +1,281 @@
+//! What can be asked of a server in this process? One data folder, open, and the operations on it.
+//!
+//! Whatever waits for a disk may be called anywhere but in a runtime of one thread.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::concat_batches;
+use axum::Router;
+use feature_defs::DefFile;
+use quern::wire::{PushReply, PushTo};
+use quern_engine::ViewId;
+use quern_base::tasks::Task;
+use quern_server::logged::Between;
+use quern_server::verbs::apply::{Candidate, Plan};
+use quern_server::verbs::labels::Known;
+use quern_server::verbs::materialize::{MaterializeRequest, Summary};
+use quern_server::verbs::push::PushedBatch;
+use quern_server::verbs::verify::{Report, VerifyRequest};
+use quern_server::{Settings, repository};
+use quern_store::online::Online;
+use tokio::task::block_in_place;
+
+use crate::{Model, Result, Service};
+
+/// A server in this process, without its sockets. Its clones are the same server; it is closed with the last.
+#[derive(Clone)]
+pub struct Node {
+    pub(crate) inner: Arc<quern_server::Node>,
+}
+
+/// What one apply made live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// Number of the apply; 0 before the first one.
+    pub number: u64,
+    /// The definition files, as they were applied.
+    pub files: Vec<DefFile>,
+    /// The names of the feature services.
+    pub services: Vec<String>,
+}
+
+/// Definitions that hold, and are not applied yet.
+pub struct Checked {
+    node: Node,
+    candidate: Candidate,
+}
+
+/// Rows for a push source.
+pub struct Push {
+    /// Name of the source.
+    pub source: String,
+    /// The rows.
+    pub rows: RecordBatch,
+    /// Where they go.
+    pub to: PushTo,
+    /// Names the push, so that it counts once however often it comes.
+    pub idempotency_key: Option<String>,
+}
+
+impl Push {
+    /// Pushes to both stores, under no key.
+    pub fn new(source: &str, rows: RecordBatch) -> Push {
+        Push { source: source.to_owned(), rows, to: PushTo::OnlineAndOffline, idempotency_key: None }
+    }
+}
+
+impl Node {
+    /// Opens the repository in this folder, whatever the environment says but where ONNX Runtime is.
+    ///
+    /// # Errors
+    /// What keeps a server from starting.
+    pub async fn open(repository: &Path, settings: &[(&str, String)]) -> Result<Node> {
+        let onnxruntime =
+            |name: &str| (name == "QUERN_ONNXRUNTIME").then(|| std::env::var(name).ok()).flatten();
+        let settings = Settings::load_from(repository, onnxruntime, settings)?;
+        Ok(Node { inner: quern_server::Node::open(settings).await? })
+    }
+
+    /// Applies the definitions of its repository.
+    ///
+    /// # Errors
+    /// Their mistakes, and what the apply would break.
+    pub async fn apply(&self) -> Result<Plan> {
+        self.check().await?.apply().await
+    }
+
+    /// Checks the definitions of its repository.
+    ///
+    /// # Errors
+    /// Their mistakes.
+    pub async fn check(&self) -> Result<Checked> {
+        let files = repository::read(&self.inner.settings.repository)?;
+        let candidate = self.inner.apply.check(files).await?;
+        Ok(Checked { node: self.clone(), candidate })
+    }
+
+    /// Returns what is live.
+    pub fn live(&self) -> Live {
+        let live = self.inner.live();
+        let services = live.compiled.catalog.services.keys().cloned().collect();
+        Live { number: live.number, files: live.files.clone(), services }
+    }
+
+    /// Returns the feature service, as it is live now and for as long as the result is kept.
+    ///
+    /// # Panics
+    /// Where there is no such service.
+    pub fn service(&self, name: &str) -> Service {
+        let live = self.inner.live();
+        let plan = Arc::clone(&live.compiled.catalog.services[name]);
+        Service { node: self.clone(), live, plan }
+    }
+
+    /// Returns the model, as it is live now and for as long as the result is kept.
+    ///
+    /// # Panics
+    /// Where there is no such model.
+    pub fn model(&self, name: &str) -> Model {
+        Model::find(self, name)
+    }
+
+    /// Returns the id under which rows of the feature view are stored.
+    pub fn view(&self, name: &str) -> ViewId {
+        self.inner.live().compiled.catalog.views[name].id
+    }
+
+    /// Returns its online store.
+    pub fn head(&self) -> &Online {
+        &self.inner.reader.head
+    }
+
+    /// Materializes all views up to `to_us`, looking back to the beginning.
+    pub fn materialize_to(&self, to_us: i64) -> Summary {
+        self.try_materialize_to(to_us).unwrap()
+    }
+
+    /// Materializes as [`Node::materialize_to`] does, where that may fail.
+    ///
+    /// # Errors
+    /// Those of sources and stores.
+    pub fn try_materialize_to(&self, to_us: i64) -> Result<Summary> {
+        let request = MaterializeRequest {
+            to_us: Some(to_us),
+            look_back_us: Some(i64::MAX),
+            ..MaterializeRequest::default()
+        };
+        self.run(&request, to_us)
+    }
+
+    /// Materializes all views at `now_us`, as a user does who asks for nothing else.
+    pub fn materialize(&self, now_us: i64) -> Summary {
+        self.run(&MaterializeRequest::default(), now_us).unwrap()
+    }
+
+    fn run(&self, request: &MaterializeRequest, now_us: i64) -> Result<Summary> {
+        let live = self.inner.live();
+        Ok(block_in_place(|| self.inner.materialize.run(&live, request, now_us, &|_| ()))?)
+    }
+
+    /// Pushes rows.
+    ///
+    /// # Errors
+    /// Where none is taken.
+    pub async fn push(&self, push: Push) -> Result<PushReply> {
+        let push = PushedBatch {
+            source: push.source,
+            rows: push.rows,
+            rejected: Vec::new(),
+            to: push.to,
+            idempotency_key: push.idempotency_key,
+            positions: Vec::new(),
+        };
+        Ok(self.inner.push.push(push).await?)
+    }
+
+    /// Runs `work` while pushes wait.
+    pub fn hold_pushes(&self, work: impl FnOnce()) {
+        self.inner.turns.hold_pushes(work);
+    }
+
+    /// Counts the rows of history that were pushed to `source`.
+    pub fn pushed_rows(&self, source: &str) -> u64 {
+        self.inner.reader.history.pushed.of(source).end()
+    }
+
+    /// Counts those of them that are in no file yet.
+    pub fn tail_rows(&self, source: &str) -> usize {
+        self.inner.reader.history.pushed.of(source).tail_size().0
+    }
+
+    /// Writes those into a file, unless the head is being made.
+    pub fn seal(&self, source: &str) {
+        self.inner.push.seal(source);
+    }
+
+    /// Follows the applies of other servers while the result lives; none where there can be no others.
+    pub fn follow(&self) -> Option<Task> {
+        self.inner.follow.start()
+    }
+
+    /// Whether it knows how it stands beside a registry that it shares.
+    pub fn has_standing(&self) -> bool {
+        self.inner.follow.standing().is_some()
+    }
+
+    /// Brings what other servers left behind into the head while the result lives; none where a push is one write.
+    pub fn complete(&self) -> Option<Task> {
+        self.inner.push.complete()
+    }
+
+    /// Returns every prediction of `model` that was logged, in one batch; none where nothing was.
+    pub async fn logged(&self, model: &str) -> Option<RecordBatch> {
+        self.inner.predictions.flush().await;
+        let mut batches = Vec::new();
+        for file in self.inner.predictions.files(model, Between::default()).unwrap() {
+            batches.extend(self.inner.predictions.read(&file, Between::default()).unwrap());
+        }
+        batches.first().map(|first| concat_batches(&first.schema(), &batches).unwrap())
+    }
+
+    /// Verifies every prediction of `model` that was logged.
+    pub async fn verify(&self, model: &str) -> Report {
+        self.inner.predictions.flush().await;
+        let request = VerifyRequest { model: Some(model.to_owned()), ..VerifyRequest::default() };
+        block_in_place(|| self.inner.verify.run(&self.inner.live(), &request)).unwrap()
+    }
+
+    /// Waits until the predictions so far are written, or dropped.
+    pub async fn flush_predictions(&self) {
+        self.inner.predictions.flush().await;
+    }
+
+    /// Keeps labels of `model` that come at `now_us`.
+    pub fn label(&self, model: &str, labels: &RecordBatch, now_us: i64) {
+        self.inner.labels.put(&self.inner.live(), model, labels, now_us).unwrap();
+    }
+
+    /// Reads the labels of `model`.
+    pub fn labels(&self, model: &str) -> Labels {
+        Labels(self.inner.labels.of(model).unwrap())
+    }
+
+    /// Returns its metrics, as Prometheus reads them.
+    pub fn metrics(&self) -> String {
+        self.inner.show_metrics()
+    }
+
+    /// Returns everything that it answers over HTTP, gRPC and Flight.
+    pub fn router(&self) -> Router {
+        quern_api::router(Arc::clone(&self.inner))
+    }
+}
+
+impl Checked {
+    /// Applies what was checked.
+    ///
+    /// # Errors
+    /// What it would break, and another apply that went live since.
+    pub async fn apply(self) -> Result<Plan> {
+        Ok(self.node.inner.apply.apply(self.candidate).await?)
+    }
+}
+
+/// The labels of one model.
+pub struct Labels(Known);
+
+impl Labels {
+    /// Returns the value of `column` for one row of a request; none where nothing is known of it.
+    pub fn value(&self, column: &str, request_id: &str, row: i64) -> Option<ArrayRef> {
+        let place = UInt32Array::from(vec![self.0.find(request_id, row)?]);
+        self.0.values(column, &place).unwrap()
+    }
+}
+
+/// Finds the value of a series in metrics as Prometheus reads them; none where it is not there.
+pub fn metric(metrics: &str, series: &str) -> Option<f64> {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map(|value| value.parse().unwrap())
+}

@@ -1,0 +1,9 @@
+//! Where do models come from, who answers for them, and what is kept of what they said?
+
+mod artifacts;
+
+mod batch;
+mod routing;
+
+mod labels;
+mod predictions;

@@ -1,0 +1,454 @@
+//! Which version answers whom, and what answers where it does not? Canaries, shadows, ensembles, fallbacks, routes that
+//! change under load.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use expect_test::expect;
+use quern::wire::{PredictRequest, Predictions};
+use quern_kit::{RedisServer, Repository, Server, fixture, until};
+use serde_json::{Value, json};
+
+use crate::planes::{self, DEFINITIONS, JANUARY_10_US, instance};
+
+/// The planes, with a model `m` that is declared as `model` says.
+fn repository(model: &str) -> Repository {
+    let repository = planes::repository();
+    repository.write("definitions.yaml", format!("{DEFINITIONS}---\nkind: Model\nname: m\n{model}"));
+    for name in ["slow", "fragile"] {
+        repository.write(format!("models/{name}.onnx"), fixture(&format!("{name}.onnx")));
+    }
+    repository
+}
+
+async fn start(model: &str) -> Server {
+    let repository = repository(model);
+    let node = planes::open(&repository).await;
+    Server::of(repository, node).await
+}
+
+async fn predict(server: &Server, instances: impl IntoIterator<Item = Value>) -> Predictions {
+    let instances = instances.into_iter().map(|instance| instance.as_object().unwrap().clone()).collect();
+    server.client.predict_with("m", None, &PredictRequest { instances, with_features: false }).await.unwrap()
+}
+
+/// Predictions, and who gave them.
+fn show(said: &Predictions) -> String {
+    let mut text = format!("{}\n", Value::from(said.predictions.clone()));
+    if !said.served_by.is_empty() {
+        text += &format!("by {}\n", said.served_by.join(", "));
+    }
+    for left in &said.fallbacks {
+        text +=
+            &format!("{:?} left to {} for {}: {}\n", left.instances, left.served_by, left.cause, left.detail);
+    }
+    text
+}
+
+/// Each metric whose line starts with `name`.
+async fn metrics(server: &Server, name: &str) -> String {
+    let text = server.metrics().await;
+    text.lines()
+        .filter(|line| line.starts_with(name) && line.contains("\"m\""))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+/// Two versions whose answers differ: the second gives twice as much.
+const TWO: &str = r#"
+versions:
+  - {version: "1", path: models/linear.onnx, service: delay_v1}
+  - version: "2"
+    service: delay_v1
+    steps: [{name: once, path: models/linear.onnx}, {name: y, expr: "CAST(once * 2 AS FLOAT)"}]
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_gets_its_share_and_entities_stick() {
+    const ENTITIES: usize = 100_000;
+    let server = start(&format!("{TWO}route: {{weights: {{\"1\": 90, \"2\": 10}}}}\n")).await;
+    let all = async || {
+        let mut second = BTreeSet::new();
+        for start in (0..ENTITIES).step_by(10_000) {
+            let said =
+                predict(&server, (start..start + 10_000).map(|n| instance(&format!("P{n}"), 1.0))).await;
+            assert_eq!(said.served_by.len(), 10_000);
+            second.extend(
+                (start..).zip(&said.served_by).filter(|(_, version)| *version == "2").map(|(n, _)| n),
+            );
+        }
+        second
+    };
+    // Five standard deviations of a binomial distribution.
+    let within = |seen: usize, share: f64| {
+        let expected = ENTITIES as f64 * share;
+        let deviation = (ENTITIES as f64 * share * (1.0 - share)).sqrt();
+        assert!((seen as f64 - expected).abs() < 5.0 * deviation, "{seen} of {ENTITIES} for {share}");
+    };
+    let ten = all().await;
+    within(ten.len(), 0.1);
+    assert_eq!(all().await, ten, "the same entity gets the same version");
+    // One at a time or many: nobody's version depends on the company.
+    for n in [0, 17, 4_711, *ten.first().unwrap()] {
+        let alone = predict(&server, [instance(&format!("P{n}"), 1.0)]).await;
+        assert_eq!(alone.served_by[0] == "2", ten.contains(&n));
+    }
+    let (status, reply) = server.ask("POST", "/v1/models/m:route", r#"{"weights": {"1": 4, "2": 1}}"#).await;
+    assert_eq!((status, reply.as_str()), (200, r#"{"number":2,"weights":{"1":4,"2":1}}"#));
+    let twenty = all().await;
+    within(twenty.len(), 0.2);
+    assert!(twenty.is_superset(&ten), "a share that grows takes nothing back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_salt_divides_in_another_way_and_other_columns_too() {
+    let route = |rest: &str| format!("{TWO}route: {{weights: {{\"1\": 1, \"2\": 1}}{rest}}}\n");
+    let mut divisions = BTreeSet::new();
+    for rest in ["", ", salt: spring", ", sticky: [tailnum]"] {
+        let server = start(&route(rest)).await;
+        let said = predict(&server, (0..64).map(|n| instance(&format!("P{n}"), f64::from(n)))).await;
+        divisions.insert(said.served_by);
+    }
+    // The join keys are what sticks where nothing is said.
+    assert_eq!(divisions.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_is_named_answers_whatever_the_route_says() {
+    let server = start(&format!("{TWO}route: {{weights: {{\"1\": 1, \"2\": 0}}}}\n")).await;
+    let body = json!({"instances": [instance("N1", 2000.0)]}).to_string();
+    let mut text = String::new();
+    for (path, header) in [("m", None), ("m/versions/2", None), ("m", Some("2")), ("m", Some("3"))] {
+        let request = server.http.post(server.address(&format!("/v1/models/{path}:predict")));
+        let request =
+            header.into_iter().fold(request, |request, name| request.header("x-quern-version", name));
+        let reply = request.body(body.clone()).send().await.unwrap();
+        text += &format!("{} {}\n", reply.status().as_u16(), reply.text().await.unwrap());
+    }
+    expect![[r#"
+        200 {"predictions":[2175.5],"served_by":["1"]}
+        200 {"predictions":[4351.0]}
+        200 {"predictions":[4351.0]}
+        404 {"error":"model `m` has no version `3`; did you mean `1`? known: 1, 2","code":"not_found"}
+    "#]]
+    .assert_eq(&text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shadow_that_fails_is_nobodys_business() {
+    let server = start(
+        r#"
+versions:
+  - {version: "1", path: models/linear.onnx, service: delay_v1}
+  - {version: "2", path: models/fragile.onnx, service: delay_v1}
+route: {weights: {"1": 1}, shadow: ["2"]}
+"#,
+    )
+    .await;
+    expect![[r#"
+        [575.5]
+        by 1
+    "#]]
+    .assert_eq(&show(&predict(&server, [instance("N1", 500.0)]).await));
+    expect![[r#"
+        [5175.5,-21.0]
+        by 1, 1
+    "#]]
+    .assert_eq(&show(&predict(&server, [instance("N1", 5000.0), instance("N3", 1.0)]).await));
+    until("both shadows", async || {
+        let shown = metrics(&server, "quern_shadow_predictions_total").await;
+        (shown.lines().count() == 2).then_some(shown)
+    })
+    .await;
+    expect![[r#"
+        quern_shadow_predictions_total{model="m",outcome="answered",version="2"} 1
+        quern_shadow_predictions_total{model="m",outcome="failed",version="2"} 2
+    "#]]
+    .assert_eq(&metrics(&server, "quern_shadow_predictions_total").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steps_feed_one_another_in_any_order() {
+    let server = start(
+        r#"
+versions:
+  - version: "1"
+    service: delay_v1
+    steps:
+      - {name: vote, expr: "(2 * a + b) / 3"}
+      - {name: a, path: models/linear.onnx}
+      - {name: b, path: models/linear.onnx, inputs: [scaled, last_delay, a]}
+      - {name: scaled, expr: "distance / 1000"}
+    outputs: [a, vote, scaled, far]
+"#,
+    )
+    .await;
+    // a = distance + 10 * last_delay + 100 * far + 0.5; b = scaled + 10 * last_delay + 100 * a + 0.5.
+    expect![[r#"
+        [{"a":2175.5,"vote":73992.8359375,"scaled":2.0,"far":true},{"a":-12.0,"vote":-415.3299865722656,"scaled":0.01,"far":false}]
+    "#]]
+        .assert_eq(&show(&predict(&server, [instance("N1", 2000.0), instance("N3", 10.0)]).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_answer_for_one_another_is_not_applied() {
+    let server = start(TWO).await;
+    let mut text = String::new();
+    for model in [
+        // Steps that wait for one another; a column that is none; a name that is taken.
+        "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, expr: b}, {name: b, expr: a}]}\n",
+        "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, expr: distanze}]}\n",
+        "versions:\n  - {version: 3, service: delay_v1, steps: [{name: far, expr: distance}]}\n",
+        "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, path: models/linear.onnx, inputs: [far]}]}\n",
+        // Outputs that differ, columns that nobody brings, substitutes that do not fit.
+        "versions:\n  - {version: 3, path: models/linear.onnx, service: delay_v1}\n  - {version: 4, path: models/named.onnx, \
+         service: carrier_v1}\nroute: {weights: {3: 1}}\n",
+        "versions:\n  - {version: 3, path: models/linear.onnx, service: delay_v1}\nroute: {weights: {3: 1}, sticky: [taelnum, \
+         distance]}\n",
+        "versions:\n  - {version: 3, path: models/linear.onnx, service: delay_v1}\nfallback: {to: [{expr: last_delai}, \
+         {constant: none}]}\n",
+        "versions:\n  - {version: 3, path: models/named.onnx, service: carrier_v1}\nfallback: {to: [{constant: 1}]}\n",
+    ] {
+        server
+            .repository
+            .write("definitions.yaml", format!("{DEFINITIONS}---\nkind: Model\nname: m\n{model}"));
+        text += &format!("{}\n", server.apply().await.unwrap_err());
+    }
+    expect![[r#"
+        422 definitions.yaml:57:61: steps wait for one another: `b` is not there yet
+          help: let one of them read other columns
+        422 definitions.yaml:57:61: `distanze` names unknown column `distanze`
+          help: did you mean `distance`? known: distance, far, last_delay
+        422 definitions.yaml:57:52: `far` is a column of the feature service, or of another step, already
+          help: give the step another name
+        422 definitions.yaml:57:52: the model does not fit what step `a` reads:
+          - input `input` takes 3 value(s) a row, the columns have 1
+        what step `a` reads  |  model
+          far  bool          |    input  float32 [N, 3]
+        422 definitions.yaml:58:15: version `4` gives code int64, both list<float32, 2>, name string, is_ua bool, and version `3` gives y float32: they cannot answer for one another
+          help: name and cast the outputs alike with `steps` and `outputs`, or declare two models
+        definitions.yaml:58:15: version `4` wants `distance` as float32, another version as float64
+          help: a request brings a column once: give it one type in both feature services
+        2 mistakes
+        422 definitions.yaml:58:35: `taelnum` is no column that a request brings
+          help: did you mean `tailnum`? known: distance, tailnum
+        definitions.yaml:58:44: `distance` is float64, which no version sticks to
+          help: name join keys, or texts or whole numbers
+        2 mistakes
+        422 definitions.yaml:58:24: `last_delai` names unknown column `last_delai` (over feature service `delay_v1`)
+          help: did you mean `last_delay`? known: distance, far, last_delay
+        definitions.yaml:58:48: declared type float32, but `'none'` is string
+          help: change `type`, or cast in the expression
+        2 mistakes
+        422 definitions.yaml:58:28: the model has several outputs (code, both, name, is_ua), and this is one value
+          help: fall back to a version, or keep one output with `steps` and `outputs`
+    "#]].assert_eq(&text);
+}
+
+/// Linear, as long as it is let: what it is asked decides how long it takes, and whether it fails.
+fn falling(path: &str, rest: &str) -> String {
+    format!(
+        "versions:\n  - {{version: \"1\", path: models/linear.onnx, service: delay_v1}}\n  - {{version: \"2\", path: \
+         models/{path}.onnx, service: delay_v1}}\nroute: {{weights: {{\"2\": 1}}}}\n{rest}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_model_is_answered_for() {
+    let server =
+        start(&falling("fragile", "fallback: {to: [{version: 2}, {version: 1}, {constant: 7}]}")).await;
+    expect![[r#"
+        [575.5]
+        by 2
+    "#]]
+    .assert_eq(&show(&predict(&server, [instance("N1", 500.0)]).await));
+    expect![[r#"
+        [5175.5,-21.0]
+        by 1, 1
+        [0, 1] left to 1 for error: ONNX Runtime: Non-zero status code returned while running Gather node. Name:'' Status Message: indices element out of data bounds, idx=5000 must be within the inclusive range [-1000,999]
+    "#]].assert_eq(&show(&predict(&server, [instance("N1", 5000.0), instance("N3", 1.0)]).await));
+    // Other tests share the process and its counters; of those that fail so, there is only this one.
+    expect![[r#"
+        quern_fallbacks_total{cause="error",model="m",served_by="1"} 2
+    "#]]
+    .assert_eq(&metrics(&server, "quern_fallbacks_total{cause=\"error\"").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_model_is_not_waited_for() {
+    let server =
+        start(&falling("slow", "fallback: {timeout: 40ms, to: [{expr: \"last_delay * 2\"}, {constant: 7}]}"))
+            .await;
+    // As many rounds as would take minutes.
+    expect![[r#"
+        [15.0]
+        by expr
+        [0] left to expr for timeout: the model did not answer in time
+    "#]]
+    .assert_eq(&show(&predict(&server, [instance("N1", 10_000_000.0)]).await));
+    // The run was given up: its sessions are there for others, however many asked.
+    let many = (0..8).map(|_| predict(&server, [instance("N1", 10_000_000.0)]));
+    for said in futures::future::join_all(many).await {
+        assert_eq!(said.fallbacks[0].served_by, "expr");
+    }
+    let quick = until("a session that is free again", async || {
+        let said = predict(&server, [instance("N3", 1.0)]).await;
+        said.fallbacks.is_empty().then_some(said)
+    });
+    expect![[r#"
+        [-21.0]
+        by 2
+    "#]]
+    .assert_eq(&show(&quick.await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_online_store_that_does_not_answer_is_answered_for() {
+    let mut redis = RedisServer::start(&[]);
+    let repository =
+        repository(&falling("linear", "fallback: {to: [{version: 1}, {expr: distance}, {constant: 7}]}"));
+    let settings = [("online", redis.url()), ("online_timeout", "2s".to_owned())];
+    let node = repository.open_applied_with(&settings).await;
+    node.materialize_to(JANUARY_10_US);
+    let server = Server::of(repository, node).await;
+    let port = redis.port().to_string();
+    let asked = async || show(&predict(&server, [instance("N1", 500.0)]).await).replace(&port, "PORT");
+    let sound = "[575.5]\nby 2\n";
+    assert_eq!(asked().await, sound);
+
+    // It hangs, and the substitutes that would ask it too are passed over.
+    redis.signal("STOP");
+    expect![[r#"
+        [7.0]
+        by constant
+        [0] left to constant for unavailable: the online store redis://127.0.0.1:PORT did not answer within 2000 ms (`online_timeout`)
+    "#]].assert_eq(&asked().await);
+    redis.signal("CONT");
+    until("a Redis that answers again", async || (asked().await == sound).then_some(())).await;
+    let counted = metrics(&server, "quern_fallbacks_total{cause=\"unavailable\"").await;
+    assert!(counted.contains("served_by=\"constant\""), "{counted}");
+
+    redis.kill();
+    let gone = asked().await;
+    let constant =
+        "[7.0]\nby constant\n[0] left to constant for unavailable: the online store redis://127.0.0.1:PORT";
+    assert!(gone.starts_with(constant), "{gone}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_finds_the_queue_full_is_answered_for_at_once() {
+    let rest = "fallback: {timeout: 5s, to: [{constant: 7}]}\nbatching: {queue_rows: 1, concurrency: 1, max_rows: 1}";
+    let server = Arc::new(start(&falling("slow", rest)).await);
+    // One runs, one waits, and the others find no room.
+    let many = (0..6).map(|_| predict(&server, [instance("N1", 20_000.0)]));
+    let said = futures::future::join_all(many).await;
+    let causes = said.iter().flat_map(|said| &said.fallbacks).map(|left| left.cause.as_str());
+    let mut counts = BTreeMap::new();
+    causes.for_each(|cause| *counts.entry(cause.to_owned()).or_insert(0) += 1);
+    assert!(counts.get("overload").is_some_and(|full| *full >= 4), "{counts:?}");
+    assert!(said.iter().any(|said| said.fallbacks.is_empty()), "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn features_that_are_too_old_or_too_few_are_not_left_to_the_model() {
+    // N1 landed 8 days before, N2 a year before (beyond the TTL of its view), N3 7 days before; N9 never did.
+    let rest = "fallback: {max_age: 7d12h, max_missing: 0.5, to: [{expr: \"-last_delay\"}, {constant: 7}]}";
+    let server = start(&falling("linear", rest)).await;
+    let instances = ["N1", "N2", "N3", "N9"].map(|plane| instance(plane, 1.0));
+    expect![[r#"
+        [-7.5,null,-21.0,null]
+        by expr, expr, 2, expr
+        [1, 3] left to expr for missing: more features are missing than `max_missing` allows
+        [0] left to expr for stale: a feature is older than `max_age`
+    "#]]
+    .assert_eq(&show(&predict(&server, instances).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn routes_and_applies_change_under_load_and_nobody_notices() {
+    let model = format!("{TWO}route: {{weights: {{\"1\": 1, \"2\": 0}}}}\n");
+    let server = Arc::new(start(&model).await);
+    let done = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let callers = (0..8).map(|caller| {
+        let (server, done, answered) = (Arc::clone(&server), Arc::clone(&done), Arc::clone(&answered));
+        tokio::spawn(async move {
+            while !done.load(Ordering::Relaxed) {
+                let planes: Vec<Value> = (0..4).map(|n| instance(&format!("P{caller}{n}"), 1.0)).collect();
+                let said = predict(&server, planes).await;
+                assert_eq!(said.predictions.len(), 4);
+                // A request sees one apply: 0 % or 100 %, never something between.
+                let versions: BTreeSet<_> = said.served_by.iter().collect();
+                assert!(versions.len() == 1, "{versions:?}");
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    for round in 0..10 {
+        let weights = if round % 2 == 0 { r#"{"weights": {"2": 1}}"# } else { r#"{"weights": {"1": 1}}"# };
+        let (status, text) = server.ask("POST", "/v1/models/m:route", weights).await;
+        assert_eq!(status, 200, "{text}");
+        // A new version beside them, loaded while they answer.
+        let third = format!("  - {{version: \"r{round}\", path: models/linear.onnx, service: delay_v1}}\n");
+        let model = model.replace("route:", &format!("{third}route:"));
+        let model = model.replace(&format!("{third}\n"), &third);
+        server
+            .repository
+            .write("definitions.yaml", format!("{DEFINITIONS}---\nkind: Model\nname: m\n{model}"));
+        server.apply().await.unwrap();
+        let before = answered.load(Ordering::Relaxed);
+        until("answers", async || (answered.load(Ordering::Relaxed) > before + 20).then_some(())).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    // What was set outlives a restart; what is declared anew takes its place.
+    let Some(server) = Arc::into_inner(server) else { panic!("nobody else has it") };
+    let repository = server.stop_and_keep().await;
+    let node = repository.open().await;
+    let server = Server::of(repository, node).await;
+    let weights = async |server: &Server| {
+        let live = server.client.definitions().await.unwrap();
+        let model = live.models.into_iter().find(|model| model.name == "m").unwrap();
+        model.versions.into_iter().map(|version| (version.version, version.weight)).collect::<Vec<_>>()
+    };
+    assert_eq!(weights(&server).await[..2], [("1".to_owned(), 1), ("2".to_owned(), 0)]);
+    let (status, _) = server.ask("POST", "/v1/models/m:route", r#"{"weights": {"2": 3, "1": 1}}"#).await;
+    assert_eq!(status, 200);
+    assert_eq!(weights(&server).await[..2], [("1".to_owned(), 1), ("2".to_owned(), 3)]);
+    let (status, _) = server.ask("POST", "/v1/models/m:route", "{}").await;
+    assert_eq!(status, 200);
+    assert_eq!(weights(&server).await[..2], [("1".to_owned(), 1), ("2".to_owned(), 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_route_is_told_what_is_wrong() {
+    let server = start(&format!("{TWO}route: {{weights: {{\"1\": 1}}}}\n")).await;
+    let mut text = String::new();
+    for (path, body) in [
+        ("m:route", r#"{"weights": {"3": 1}}"#),
+        ("m:route", r#"{"weights": {"1": 0}}"#),
+        ("m:route", r#"{"weights": {"1": -1}}"#),
+        ("m:route", r#"{"wights": {"1": 1}}"#),
+        ("n:route", r#"{"weights": {"1": 1}}"#),
+        ("delay:route", r#"{"weights": {"1": 1}}"#),
+        ("m/versions/1:route", ""),
+        ("m:ramp", ""),
+    ] {
+        text +=
+            &format!("{}\n", server.refusal("POST", &format!("/v1/models/{path}"), body.to_owned()).await);
+    }
+    expect![[r#"
+        404 not_found: model `m` has no version `3`; did you mean `1`? known: 1, 2
+        400 invalid_argument: every weight is 0, so no version would answer; give one a weight
+        400 invalid_argument: the body is not {"weights": {"version": 90, …}}: invalid value: integer `-1`, expected u32 at line 1 column 20
+        400 invalid_argument: the body is not {"weights": {"version": 90, …}}: unknown field `wights`, expected `weights` at line 1 column 9
+        404 not_found: unknown model `n`; did you mean `m`? known: carrier, class, delay, m
+        409 refused: model `delay` has no route; declare its `route` with `weights` (definitions.yaml:43) and apply
+        404 not_found: a version has no route; POST to `m:route`
+        404 not_found: a model cannot `ramp`; POST to `m:predict` to predict
+    "#]].assert_eq(&text);
+}

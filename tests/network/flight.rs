@@ -1,0 +1,325 @@
+//! How does a training set come down over Arrow Flight, and what does the server say of a spine that is none?
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    TimestampSecondArray,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::pretty::pretty_format_batches;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{FlightData, FlightDescriptor};
+use expect_test::{Expect, expect};
+use futures::{StreamExt, TryStreamExt, stream};
+use quern_kit::Server;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::planes::{self, instance};
+
+/// Microseconds of a day of January 2013, at noon.
+fn january(day: i64) -> i64 {
+    (1_356_998_400 + (day - 1) * 86_400 + 43_200) * 1_000_000
+}
+
+fn times(days: &[i64]) -> ArrayRef {
+    let times = days.iter().map(|day| january(*day));
+    Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"))
+}
+
+fn texts(values: &[Option<&str>]) -> ArrayRef {
+    Arc::new(StringArray::from(values.to_vec()))
+}
+
+fn floats(values: &[Option<f64>]) -> ArrayRef {
+    Arc::new(Float64Array::from(values.to_vec()))
+}
+
+fn spine(columns: &[(&str, ArrayRef)]) -> RecordBatch {
+    let columns = columns.iter().map(|(name, column)| (*name, Arc::clone(column), true));
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+/// Four rows out of any order, one without a key, with a label and a note beside what is asked.
+fn four() -> RecordBatch {
+    spine(&[
+        ("late", Arc::new(Int64Array::from(vec![Some(1), None, Some(3), Some(4)]))),
+        ("distance", floats(&[Some(2000.0), Some(1.0), None, Some(1000.5)])),
+        ("event_timestamp", times(&[9, 1, 9, 3])),
+        ("tailnum", texts(&[Some("N1"), Some("N1"), None, Some("N1")])),
+        ("note", texts(&[Some("a"), Some("b"), Some("c"), None])),
+    ])
+}
+
+async fn pull(
+    server: &Server,
+    service: &str,
+    schema: SchemaRef,
+    spine: Vec<RecordBatch>,
+    as_known: bool,
+) -> quern::Result<(SchemaRef, Vec<RecordBatch>)> {
+    let set = server.client.training_set(service, schema, stream::iter(spine), as_known).await?;
+    Ok((Arc::clone(set.schema()), set.try_collect().await?))
+}
+
+async fn check(server: &Server, spine: &[RecordBatch], as_known: bool, expected: Expect) {
+    let pulled = pull(server, "delay_v1", spine[0].schema(), spine.to_vec(), as_known).await;
+    let (schema, batches) = pulled.unwrap();
+    assert!(batches.iter().all(|batch| batch.schema() == schema));
+    expected.assert_eq(&format!("{}\n", pretty_format_batches(&batches).unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_training_set_keeps_the_spine_row_for_row() {
+    let server = planes::serve().await;
+    check(
+        &server,
+        &[four()],
+        false,
+        expect![[r#"
+        +------+----------+----------------------+---------+------+------------+-------+
+        | late | distance | event_timestamp      | tailnum | note | last_delay | far   |
+        +------+----------+----------------------+---------+------+------------+-------+
+        | 1    | 2000.0   | 2013-01-09T12:00:00Z | N1      | a    | 7.5        | true  |
+        |      | 1.0      | 2013-01-01T12:00:00Z | N1      | b    | 5.0        | false |
+        | 3    |          | 2013-01-09T12:00:00Z |         | c    |            |       |
+        | 4    | 1000.5   | 2013-01-03T12:00:00Z | N1      |      | 7.5        | true  |
+        +------+----------+----------------------+---------+------+------------+-------+
+    "#]],
+    )
+    .await;
+    // What was noted later than the query time was not known then.
+    check(
+        &server,
+        &[four()],
+        true,
+        expect![[r#"
+        +------+----------+----------------------+---------+------+------------+-------+
+        | late | distance | event_timestamp      | tailnum | note | last_delay | far   |
+        +------+----------+----------------------+---------+------+------------+-------+
+        | 1    | 2000.0   | 2013-01-09T12:00:00Z | N1      | a    | 7.5        | true  |
+        |      | 1.0      | 2013-01-01T12:00:00Z | N1      | b    | 5.0        | false |
+        | 3    |          | 2013-01-09T12:00:00Z |         | c    |            |       |
+        | 4    | 1000.5   | 2013-01-03T12:00:00Z | N1      |      | 5.0        | true  |
+        +------+----------+----------------------+---------+------+------------+-------+
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spine_may_come_in_any_number_of_batches() {
+    let server = planes::serve().await;
+    let whole = pull(&server, "delay_v1", four().schema(), vec![four()], false).await.unwrap();
+    let parts = vec![four().slice(0, 1), four().slice(1, 0), four().slice(1, 3)];
+    let parts = pull(&server, "delay_v1", four().schema(), parts, false).await.unwrap();
+    assert_eq!(parts, whole);
+
+    // More than fits one message, and more than the server makes at a time.
+    let many: Vec<_> = std::iter::repeat_n(four(), 30_000).collect();
+    let many = arrow::compute::concat_batches(&four().schema(), &many).unwrap();
+    let parts = (0..4).map(|part| many.slice(part * 30_000, 30_000)).collect();
+    let (_, set) = pull(&server, "delay_v1", many.schema(), parts, false).await.unwrap();
+    assert!(set.len() > 1);
+    let set = arrow::compute::concat_batches(&whole.0, &set).unwrap();
+    assert_eq!(set.num_rows(), 120_000);
+    for start in [0, 4 * 8_191, 119_996] {
+        assert_eq!(set.slice(start, 4), whole.1[0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_spine_has_a_schema() {
+    let server = planes::serve().await;
+    let (schema, batches) = pull(&server, "delay_v1", four().schema(), vec![], false).await.unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
+    let columns: Vec<String> =
+        schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+    expect![[r#"
+        late Int64
+        distance Float64
+        event_timestamp Timestamp(µs, "UTC")
+        tailnum Utf8
+        note Utf8
+        last_delay Float64
+        far Boolean"#]]
+    .assert_eq(&columns.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_are_read_by_rule_not_by_guess() {
+    let server = planes::serve().await;
+    // Seconds without a zone, whole numbers for a float: read as UTC microseconds and as float64.
+    let seconds = TimestampSecondArray::from_iter_values([january(9) / 1_000_000]);
+    let loose = spine(&[
+        ("event_timestamp", Arc::new(seconds)),
+        ("tailnum", Arc::new(arrow::array::LargeStringArray::from(vec!["N1"]))),
+        ("distance", Arc::new(arrow::array::Int32Array::from(vec![2000]))),
+    ]);
+    check(
+        &server,
+        &[loose],
+        false,
+        expect![[r#"
+        +----------------------+---------+----------+------------+------+
+        | event_timestamp      | tailnum | distance | last_delay | far  |
+        +----------------------+---------+----------+------------+------+
+        | 2013-01-09T12:00:00Z | N1      | 2000.0   | 7.5        | true |
+        +----------------------+---------+----------+------------+------+
+    "#]],
+    )
+    .await;
+}
+
+async fn check_refusal(server: &Server, service: &str, columns: &[(&str, ArrayRef)], expected: Expect) {
+    let spine = spine(columns);
+    let error = pull(server, service, spine.schema(), vec![spine], false).await.unwrap_err();
+    expected.assert_eq(&format!("{:?}: {error}", error.code().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spine_that_does_not_fit_is_told_why() {
+    let server = planes::serve().await;
+    let (time, tail, distance) = (times(&[9]), texts(&[Some("N1")]), floats(&[Some(1.0)]));
+    let fits = [("event_timestamp", time.clone()), ("tailnum", tail.clone()), ("distance", distance.clone())];
+    let but = |place: usize, name: &'static str, column: &ArrayRef| {
+        let mut columns = fits.clone();
+        columns[place] = (name, Arc::clone(column));
+        columns
+    };
+    check_refusal(
+        &server,
+        "delay",
+        &fits,
+        expect![
+            "NotFound: unknown feature service `delay`; did you mean `delay_v1`? known: carrier_v1, delay_v1"
+        ],
+    )
+    .await;
+    check_refusal(&server, "delay_v1", &fits[1..], expect!["InvalidArgument: the spine has no column `event_timestamp` (known: distance, tailnum); feature service `delay_v1` needs: event_timestamp timestamp, tailnum string, distance float64"]).await;
+    check_refusal(&server, "delay_v1", &but(1, "tailnumber", &tail), expect!["InvalidArgument: the spine has no column `tailnum` (did you mean `tailnumber`? known: distance, event_timestamp, tailnumber); feature service `delay_v1` needs: event_timestamp timestamp, tailnum string, distance float64"]).await;
+    check_refusal(
+        &server,
+        "delay_v1",
+        &but(2, "distance", &tail),
+        expect!["InvalidArgument: the spine's column `distance` must be float64, but it is string"],
+    )
+    .await;
+    check_refusal(
+        &server,
+        "delay_v1",
+        &but(1, "tailnum", &distance),
+        expect!["InvalidArgument: the spine's column `tailnum` must be string, but it is float64"],
+    )
+    .await;
+    check_refusal(
+        &server,
+        "delay_v1",
+        &but(0, "event_timestamp", &tail),
+        expect!["InvalidArgument: the spine's column `event_timestamp` must be timestamp, but it is string"],
+    )
+    .await;
+    let no_time: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![None]).with_timezone("UTC"));
+    check_refusal(
+        &server,
+        "delay_v1",
+        &but(0, "event_timestamp", &no_time),
+        expect!["InvalidArgument: row 0 of the spine has no `event_timestamp`; every row needs a query time"],
+    )
+    .await;
+    let collides = [&fits[..], &[("far", distance.clone())]].concat();
+    check_refusal(&server, "delay_v1", &collides, expect!["InvalidArgument: the spine's column `far` and an output of feature service `delay_v1` share a name; rename or drop the spine's column"]).await;
+    let twice = [&fits[..], &[("note", distance.clone()), ("note", distance)]].concat();
+    check_refusal(&server, "delay_v1", &twice, expect!["InvalidArgument: the spine has two columns `note`"])
+        .await;
+}
+
+/// Asks with messages as they are; the rows that came back, or the status.
+async fn exchange(channel: &Channel, messages: Vec<FlightData>) -> Result<usize, tonic::Status> {
+    let mut flight = FlightServiceClient::new(channel.clone());
+    let mut reply = flight.do_exchange(stream::iter(messages)).await?.into_inner();
+    let mut count = 0;
+    while reply.message().await?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The messages of a good request: the schema with the command, then the rows.
+async fn messages(spine: RecordBatch, command: &str) -> Vec<FlightData> {
+    let encoder = FlightDataEncoderBuilder::new()
+        .with_schema(spine.schema())
+        .with_flight_descriptor(Some(FlightDescriptor::new_cmd(command.to_owned())));
+    encoder.build(stream::iter([Ok(spine)])).map(Result::unwrap).collect().await
+}
+
+const COMMAND: &str = "{\"feature_service\": \"delay_v1\"}";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_bytes_are_an_error_and_the_server_lives_on() {
+    let server = planes::serve().await;
+    let channel = Endpoint::from_shared(server.client.url().to_owned()).unwrap().connect_lazy();
+    let good = messages(four(), COMMAND).await;
+    assert_eq!(exchange(&channel, good.clone()).await.unwrap(), 2);
+
+    let refused = async |messages: Vec<FlightData>| exchange(&channel, messages).await.unwrap_err();
+    let mut said = String::new();
+    for messages in [
+        vec![],
+        vec![good[1].clone()],
+        messages(four(), "").await,
+        messages(four(), "{\"feature_service\": 1}").await,
+        messages(four(), "{\"service\": \"delay_v1\"}").await,
+        vec![FlightData { data_header: "not a flatbuffer".into(), ..good[0].clone() }],
+        vec![good[0].clone(), FlightData { data_header: vec![0xff; 64].into(), ..good[1].clone() }],
+        vec![good[0].clone(), FlightData { data_body: vec![].into(), ..good[1].clone() }],
+    ] {
+        let status = refused(messages).await;
+        said += &format!("{:?}: {}\n", status.code(), status.message());
+    }
+    expect![[r#"
+        InvalidArgument: the rows are missing
+        InvalidArgument: the flight descriptor's command is not {"feature_service": "…", "as_known": false}: EOF while parsing a value at line 1 column 0
+        InvalidArgument: the flight descriptor's command is not {"feature_service": "…", "as_known": false}: EOF while parsing a value at line 1 column 0
+        InvalidArgument: the flight descriptor's command is not {"feature_service": "…", "as_known": false}: invalid type: integer `1`, expected a string at line 1 column 21
+        InvalidArgument: the flight descriptor's command is not {"feature_service": "…", "as_known": false}: missing field `feature_service` at line 1 column 23
+        InvalidArgument: the rows cannot be read: Decode error: Error decoding root message: Type `i32` at position 544501614 is unaligned.
+        InvalidArgument: the rows cannot be read: Decode error: Error decoding root message: Type `i32` at position 4294967295 is unaligned.
+        InvalidArgument: the rows are not valid Arrow IPC
+    "#]].assert_eq(&said);
+
+    // Every byte of the request turned over: an answer or an error, and never a broken server.
+    for (place, message) in good.iter().enumerate() {
+        let turn = |bytes: &[u8], byte: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[byte] ^= 0xff;
+            bytes.into()
+        };
+        let headers = (0..message.data_header.len())
+            .map(|byte| FlightData { data_header: turn(&message.data_header, byte), ..message.clone() });
+        let bodies = (0..message.data_body.len())
+            .map(|byte| FlightData { data_body: turn(&message.data_body, byte), ..message.clone() });
+        for (byte, message) in headers.chain(bodies).enumerate() {
+            let mut hostile = good.clone();
+            hostile[place] = message;
+            if let Err(status) = exchange(&channel, hostile).await {
+                let said = format!("message {place}, byte {byte}: {status:?}");
+                assert_eq!(status.code(), tonic::Code::InvalidArgument, "{said}");
+            }
+        }
+    }
+    assert_eq!(exchange(&channel, good).await.unwrap(), 2);
+    assert_eq!(server.client.predict("delay", [instance("N1", 1.0)]).await.unwrap().predictions, [76.5]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spine_breaks_off_when_its_rows_have_another_schema() {
+    let server = planes::serve().await;
+    let channel = Endpoint::from_shared(server.client.url().to_owned()).unwrap().connect_lazy();
+    let other = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, true)]));
+    let other = RecordBatch::try_new(other, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
+    let mixed = vec![messages(four(), COMMAND).await[0].clone(), messages(other, COMMAND).await[1].clone()];
+    let status = exchange(&channel, mixed).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+}

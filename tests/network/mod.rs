@@ -1,0 +1,17 @@
+//! What do clients read over sockets, of one server and of several?
+//!
+//! [`api`], [`flight`] and [`oip`] ask; [`push`] and [`streams`] bring rows; [`traces`] looks on. [`servers`] share a
+//! registry, [`shared`] ones an online store too, and [`rolling`] restarts them one by one.
+
+mod api;
+mod flight;
+mod oip;
+
+mod push;
+mod streams;
+
+mod traces;
+
+mod rolling;
+mod servers;
+mod shared;

@@ -1,0 +1,139 @@
+//! Does each event of Kafka and of a Redis Stream count once, also when the server ends in between? Against
+//! librdkafka's own cluster, which speaks the brokers' protocol over sockets, and against a redis-server.
+
+use std::time::{Duration, Instant};
+
+use quern_kit::{RedisServer, Repository, Server};
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use serde_json::{Value, json};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) fn definitions(broker: &str, servers: &str) -> String {
+    format!(
+        "kind: Entity\nname: card\njoin_keys: [{{name: card, type: int64}}]\n---\n\
+         kind: Source\nname: payments\nstream: {{broker: {broker}, servers: \"{servers}\", topic: payments}}\n\
+         event_timestamp: at\ncolumns:\n  - {{name: card, type: int64}}\n  - {{name: at, type: timestamp}}\n  \
+         - {{name: amount, type: float64}}\n---\n\
+         kind: FeatureView\nname: spending\nentities: [card]\nsource: payments\naggregations:\n  \
+         - {{name: payments, function: count, windows: [lifetime]}}\n  - {{name: spent, function: sum, of: amount, windows: [lifetime]}}\n---\n\
+         kind: FeatureService\nname: fraud\nfeatures: [spending]\n"
+    )
+}
+
+/// An event of one of ten cards; its amount is 1.
+pub(crate) fn event(number: u64) -> String {
+    let at = 1_767_225_600_000_000 + number * 1_000_000;
+    json!({"card": number % 10, "at": at, "amount": 1.0, "besides": "x"}).to_string()
+}
+
+/// Payments and their sum over all cards, as look-ups at the server at `url` have them.
+async fn total(url: &str) -> (i64, f64) {
+    let cards: Vec<i64> = (0..10).collect();
+    let body = json!({"feature_service": "fraud", "entities": {"card": cards}}).to_string();
+    let asked = reqwest::Client::new().post(format!("{url}/get-online-features")).body(body);
+    let reply = asked.send().await.unwrap().text().await.unwrap();
+    let reply: Value = serde_json::from_str(&reply).unwrap();
+    let column = |i: usize| reply["results"][i]["values"].as_array().unwrap().clone();
+    let payments = column(1).iter().filter_map(Value::as_i64).sum();
+    (payments, column(2).iter().filter_map(Value::as_f64).sum())
+}
+
+/// Asks until so many payments are there; then no more may come.
+pub(crate) async fn until_counted(url: &str, payments: i64) {
+    let begun = Instant::now();
+    loop {
+        let (count, spent) = total(url).await;
+        assert!(count <= payments, "{count} of {payments}");
+        if count == payments {
+            assert_eq!(spent, payments as f64);
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{count} of {payments} after {PATIENCE:?}");
+    }
+}
+
+/// Sends events while the server is up, while it is down, and while it is stopped in the middle; all count once.
+async fn each_event_counts_once(broker: &str, servers: &str, mut send: impl FnMut(Vec<String>)) {
+    let repository = Repository::new(&definitions(broker, servers));
+    let mut number = 0;
+    let mut events = |count: u64| {
+        number += count;
+        (number - count..number).map(event).collect::<Vec<_>>()
+    };
+    send(events(300));
+    send(vec!["no JSON".to_owned(), "[1]".to_owned(), json!({"card": 1, "at": "then"}).to_string()]);
+    let node = repository.open_applied().await;
+    let server = Server::of(repository, node).await;
+    until_counted(server.client.url(), 300).await;
+    let repository = server.stop_and_keep().await;
+    send(events(200));
+    let mut server = again(repository).await;
+    until_counted(server.client.url(), 500).await;
+    for _ in 0..5 {
+        send(events(100));
+        server = again(server.stop_and_keep().await).await;
+    }
+    until_counted(server.client.url(), 1_000).await;
+    let repository = server.stop_and_keep().await;
+    let node = repository.open().await;
+    assert_eq!(node.pushed_rows("payments"), 1_000);
+}
+
+async fn again(repository: Repository) -> Server {
+    let node = repository.open().await;
+    Server::of(repository, node).await
+}
+
+/// A broker of Kafka, whose topic has three partitions.
+pub(crate) struct Kafka {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    producer: BaseProducer,
+}
+
+impl Kafka {
+    pub(crate) fn start() -> Kafka {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("payments", 3, 1).unwrap();
+        let mut config = ClientConfig::new();
+        let producer = config.set("bootstrap.servers", cluster.bootstrap_servers()).create().unwrap();
+        Kafka { cluster, producer }
+    }
+
+    pub(crate) fn servers(&self) -> String {
+        self.cluster.bootstrap_servers()
+    }
+
+    /// Sends events, to one partition after the other.
+    pub(crate) fn send(&self, events: &[String]) {
+        for (event, partition) in events.iter().zip((0..3).cycle()) {
+            let record: BaseRecord<'_, [u8], str> =
+                BaseRecord::to("payments").payload(event.as_str()).partition(partition);
+            self.producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        self.producer.flush(PATIENCE).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_kafka_count_once() {
+    let kafka = Kafka::start();
+    each_event_counts_once("kafka", &kafka.servers(), |events| kafka.send(&events)).await;
+}
+
+/// Adds events to the stream in a Redis.
+pub(crate) fn add(redis: &mut redis::Connection, events: &[String]) {
+    for event in events {
+        let () = redis::cmd("XADD").arg("payments").arg("*").arg("json").arg(event).query(redis).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_a_redis_stream_count_once() {
+    let redis = RedisServer::start(&[]);
+    let mut connection = redis.connection();
+    each_event_counts_once("redis", &redis.url(), |events| add(&mut connection, &events)).await;
+}

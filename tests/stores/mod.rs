@@ -1,0 +1,26 @@
+//! What do the stores promise, whatever freezes, dies or lags?
+//!
+//! [`conformance`] is the suite that every online store passes; [`redis`] and [`replicas`] show what only one that is
+//! shared can show. [`registry`] runs over both of its databases, and [`formats`] are the bytes of older builds.
+
+mod conformance;
+mod redis;
+mod replicas;
+
+mod registry;
+
+mod formats;
+
+use quern_engine::ViewId;
+use quern_kit::Rows;
+
+/// A stored row of version 1.
+fn row(ts_us: i64, created_us: i64, payload: u8) -> Vec<u8> {
+    [&[1][..], &ts_us.to_le_bytes(), &created_us.to_le_bytes(), &[payload]].concat()
+}
+
+fn rows(view: ViewId, values: &[(&[u8], Vec<u8>)]) -> Rows {
+    let mut rows = Rows::default();
+    values.iter().for_each(|(key, value)| rows.push(view, key, |out| out.extend_from_slice(value)));
+    rows
+}

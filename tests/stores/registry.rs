@@ -1,0 +1,190 @@
+//! What the registry promises, on both of its databases.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use bytes::Bytes;
+use feature_defs::DefFile;
+use quern::wire::Code;
+use quern_engine::SourceSchemas;
+use quern_kit::registry::{AppliedModel, Apply, Location, Registry};
+use quern_kit::{Failure, Postgres};
+use tempfile::TempDir;
+
+/// Runs `check` on SQLite and on PostgreSQL, each time with a new folder.
+async fn on_both(check: impl AsyncFn(&Location, &Path)) {
+    check(&Location::Sqlite, TempDir::new().unwrap().path()).await;
+    let postgres = Postgres::start().await;
+    check(&Location::Postgres(postgres.url()), TempDir::new().unwrap().path()).await;
+}
+
+fn apply(number: u64) -> Apply {
+    // The last two are types that the definition language has no word for.
+    let schema = Schema::new(vec![
+        Field::new("tailnum", DataType::Utf8, true),
+        Field::new("at", quern_engine::schema::timestamp(), true),
+        Field::new("spent", DataType::Decimal128(38, 2), true),
+        Field::new(
+            "place",
+            DataType::Struct(Fields::from(vec![Field::new("x", DataType::Int8, false)])),
+            true,
+        ),
+    ]);
+    Apply {
+        number,
+        applied_at_us: 1_700_000_000_000_000 + number as i64,
+        fingerprint: format!("print {number}"),
+        files: vec![
+            DefFile { path: "a.yaml".to_owned(), text: "kind: Entity\n".to_owned() },
+            DefFile { path: "b/c.yaml".to_owned(), text: "# über\n".to_owned() },
+        ],
+        source_schemas: SourceSchemas::from([("landings".to_owned(), Arc::new(schema))]),
+        weights: [("delay".to_owned(), vec![("1".to_owned(), 90), ("2".to_owned(), 10)])].into(),
+        models: vec![AppliedModel {
+            model: "delay".to_owned(),
+            version: "1".to_owned(),
+            digest: format!("digest {number}"),
+            path: "models/delay.onnx".to_owned(),
+            service: "delay_v1".to_owned(),
+        }],
+    }
+}
+
+#[tokio::test]
+async fn an_apply_is_read_back_as_it_was_written() {
+    on_both(async |location, folder| {
+        let registry = Registry::open(location, folder).await.unwrap();
+        assert_eq!(registry.latest().await.unwrap(), None);
+        registry.record(&apply(1)).await.unwrap();
+        registry.record(&apply(2)).await.unwrap();
+        drop(registry);
+
+        let registry = Registry::open(location, folder).await.unwrap();
+        assert_eq!(registry.latest().await.unwrap(), Some(apply(2)));
+        assert_eq!(registry.latest_number().await.unwrap(), 2);
+        assert_eq!(registry.apply(1).await.unwrap(), apply(1));
+        assert_eq!(registry.history().await.unwrap().len(), 2);
+        let first = registry.first_digest("delay", "1").await.unwrap();
+        assert_eq!(first, Some((1, "digest 1".to_owned())));
+        assert_eq!(Failure::from(registry.apply(3).await.unwrap_err()).code, Code::NotFound);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_apply_on_top_of_what_is_no_longer_live_is_refused() {
+    on_both(async |location, folder| {
+        let registry = Registry::open(location, folder).await.unwrap();
+        registry.record(&apply(1)).await.unwrap();
+        for number in [1, 3] {
+            let refused = Failure::from(registry.record(&apply(number)).await.unwrap_err());
+            assert_eq!(refused.code, Code::Refused, "number {number}: {refused}");
+        }
+        assert_eq!(registry.latest().await.unwrap(), Some(apply(1)));
+    })
+    .await;
+}
+
+/// Whatever the statements' order: eight at a time, through as many connections as there are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_applies_at_once_one_is_written() {
+    on_both(async |location, folder| {
+        let registry = Registry::open(location, folder).await.unwrap();
+        for number in 1..=5 {
+            let racers: Vec<_> = (0..8)
+                .map(|_| {
+                    let registry = registry.clone();
+                    tokio::spawn(async move { registry.record(&apply(number)).await })
+                })
+                .collect();
+            let mut written = 0;
+            for racer in racers {
+                match racer.await.unwrap() {
+                    Ok(()) => written += 1,
+                    Err(error) => {
+                        let refused = Failure::from(error);
+                        assert_eq!(refused.code, Code::Refused, "{refused}");
+                    }
+                }
+            }
+            assert_eq!(written, 1, "of apply {number}");
+            assert_eq!(registry.latest().await.unwrap(), Some(apply(number)));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_apply_that_fails_half_way_leaves_nothing() {
+    on_both(async |location, folder| {
+        let registry = Registry::open(location, folder).await.unwrap();
+        let mut broken = apply(1);
+        broken.models.push(broken.models[0].clone());
+        assert!(registry.record(&broken).await.is_err());
+        assert_eq!(registry.latest().await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_damaged_model_file_is_not_loaded() {
+    let folder = TempDir::new().unwrap();
+    let artifacts = Registry::open(&Location::Sqlite, folder.path()).await.unwrap().artifacts;
+    let model = Bytes::from_static(b"a model");
+    let digest = artifacts.store(model.clone()).await.unwrap();
+    assert_eq!(artifacts.store(model.clone()).await.unwrap(), digest);
+    assert_eq!(artifacts.load(&digest).await.unwrap(), model);
+
+    std::fs::write(folder.path().join(format!("models/{digest}.onnx")), b"b model").unwrap();
+    let error = artifacts.load(&digest).await.unwrap_err().to_string();
+    assert!(error.contains("damaged"), "{error}");
+    // Applying the same file again repairs it.
+    artifacts.store(model.clone()).await.unwrap();
+    assert_eq!(artifacts.load(&digest).await.unwrap(), model);
+}
+
+#[tokio::test]
+async fn a_shared_model_file_is_read_wherever_it_was_stored() {
+    let postgres = Postgres::start().await;
+    let location = Location::Postgres(postgres.url());
+    let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let stored = Registry::open(&location, here.path()).await.unwrap().artifacts;
+    let read = Registry::open(&location, there.path()).await.unwrap().artifacts;
+    // Of three parts, the last one short.
+    let model: Bytes = (0..10_000_000u32).map(|i| (i ^ (i >> 8)) as u8).collect();
+    let digest = stored.store(model.clone()).await.unwrap();
+    assert!(read.load(&digest).await.unwrap() == model);
+
+    // What is damaged in the folder is read from the database again ...
+    let copy = there.path().join(format!("models/{digest}.onnx"));
+    assert!(std::fs::read(&copy).unwrap() == model);
+    std::fs::write(&copy, b"rubbish").unwrap();
+    assert!(read.load(&digest).await.unwrap() == model);
+    assert!(std::fs::read(&copy).unwrap() == model);
+
+    // ... and what is damaged there as well is not loaded, until it is stored again.
+    std::fs::remove_file(&copy).unwrap();
+    postgres.execute("UPDATE artifacts SET content = 'rubbish' WHERE part = 1").await;
+    let error = read.load(&digest).await.unwrap_err().to_string();
+    assert!(error.contains("in the registry is damaged"), "{error}");
+    stored.store(model.clone()).await.unwrap();
+    assert!(read.load(&digest).await.unwrap() == model);
+    let error = read.load("no digest").await.unwrap_err().to_string();
+    assert!(error.contains("gone from the registry"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_or_of_a_later_version_is_told_apart() {
+    let (mut postgres, folder) = (Postgres::start().await, TempDir::new().unwrap());
+    let location = Location::Postgres(postgres.url());
+    // Many servers may begin at once, on an empty database too.
+    let opened = futures::future::join_all((0..4).map(|_| Registry::open(&location, folder.path()))).await;
+    assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    postgres.execute("INSERT INTO _sqlx_migrations VALUES (9, 'later', now(), true, '', 0)").await;
+    let error = Failure::from(Registry::open(&location, folder.path()).await.unwrap_err());
+    assert!(error.code == Code::Internal && error.text.contains("later version of Quern"), "{error}");
+    postgres.stop();
+    let error = Failure::from(Registry::open(&location, folder.path()).await.unwrap_err());
+    assert!(error.code == Code::Unavailable && error.text.contains("127.0.0.1"), "{error}");
+}
