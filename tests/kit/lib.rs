@@ -28,6 +28,9 @@ mod failure;
 mod random;
 mod wait;
 
+pub use quern_engine::schema::{arrow_type, timestamp};
+pub use quern_engine::windows::{Kept, Level};
+pub use quern_engine::{RowState, Status, ViewId};
 pub use quern_features::Vectors;
 pub use quern_server::settings::KEYS as SETTINGS;
 pub use quern_server::verbs::apply::Plan;
