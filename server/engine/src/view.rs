@@ -3,6 +3,9 @@
 //! In two steps, so that what is not needed is never read: [`ViewPlan::stamps`] looks at keys, times and the filter
 //! of every row; [`ViewPlan::features`] evaluates the expressions of the rows that were chosen.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};

@@ -11,6 +11,8 @@ mod events;
 mod exact;
 mod plan;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod tiles;
 mod value;
 
