@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Field;
+use arrow::datatypes::{DataType, Field, Schema};
 use expect_test::{Expect, expect};
-use feature_defs::DefFile;
+use feature_defs::{DefError, DefFile};
 
-use super::*;
+use crate::schema::{timestamp, type_name};
 use crate::{Catalog, SourceSchemas};
 
 /// Views of entity `e` over source `s`, whose columns are those of [`source`].
@@ -137,6 +137,29 @@ fn windows_read_the_columns_that_their_parts_name() {
     );
 }
 
+/// Folding constants drops a column that the expression names: it is read all the same.
+#[test]
+fn a_column_that_cannot_matter_may_be_named() {
+    check(
+        "where: x > 0 OR 1 = 1\nfeatures: [{name: a, expr: 'coalesce(0, i)'}]",
+        expect![[r#"
+        id 9579b152e9ba5c9b
+        stamps k at known_at x
+        rows i
+        features a int64"#]],
+    );
+    check(
+        "aggregations: [{name: a, function: sum, of: 'coalesce(0, i)', windows: [1h]}]",
+        expect![[r#"
+        id 9abfa3d473525b62
+        stamps k at known_at
+        rows n i
+        features a_1h int64"#]],
+    );
+    expect!["x float64, y float64, s string, a float64, b float64"]
+        .assert_eq(&derived("{name: a, expr: 'coalesce(0, x)'}, {name: b, expr: a + 1}"));
+}
+
 #[test]
 fn all_mistakes_are_found_at_once() {
     check(
@@ -177,22 +200,23 @@ fn all_mistakes_are_found_at_once() {
     );
 }
 
+/// The outputs of a service with these derived features.
+fn derived(list: &str) -> String {
+    let text = format!(
+        "features: [x, y, s]\n---\nkind: FeatureService\nname: f\nfeatures: [v]\nderived: [{list}]\n"
+    );
+    match compile(&text) {
+        Ok(catalog) => {
+            let outputs = catalog.services["f"].outputs.fields().iter();
+            let outputs = outputs.map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
+            outputs.collect::<Vec<_>>().join(", ")
+        }
+        Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+    }
+}
+
 #[test]
 fn derived_features_are_found_in_any_order() {
-    let derived = |list: &str| {
-        let text = format!(
-            "features: [x, y, s]\n---\nkind: FeatureService\nname: f\nfeatures: [v]\nderived: [{list}]\n"
-        );
-        match compile(&text) {
-            Ok(catalog) => {
-                let outputs = catalog.services["f"].outputs.fields().iter();
-                let outputs =
-                    outputs.map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
-                outputs.collect::<Vec<_>>().join(", ")
-            }
-            Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-        }
-    };
     expect!["x float64, y float64, s string, a float64, b float64, c float32"].assert_eq(&derived(
         "{name: a, expr: b + c}, {name: b, expr: x + k}, {name: c, expr: b - 1, type: float32}",
     ));

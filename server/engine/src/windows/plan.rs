@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{is_not_null, is_null, not, nullif, or_kleene};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::row::{RowConverter, SortField};
-use feature_defs::{Aggregation, DefError, Expr, FeatureView, Function};
+use feature_defs::{Aggregation, DefError, Expr, FeatureView, Function, Loc, Source};
 
 use super::aggregate::{Finish, InputShape, Params};
 use super::value::{is_number, map_type, nothing, travelling};
@@ -14,47 +14,44 @@ use super::{
     Accumulator, DAY_US, Feature, InputPlan, Kind, LIFETIME_TAIL_US, Level, SPANS_US, Window, Windows,
 };
 use crate::EngineError;
-use crate::expr::Expression;
+use crate::expr::{Expression, Mistake, Reads, Written};
 use crate::schema::{timestamp, type_name};
-use crate::view::at;
 
 impl Windows {
     /// Compiles the aggregations of `view` over the columns of its source; gives the columns that they read as well.
     pub(crate) fn compile(
         view: &FeatureView,
-        event_id: &[String],
-        source: &Schema,
-        fallback: &str,
-    ) -> Result<(Windows, Vec<String>), Vec<DefError>> {
-        let mut errors = Vec::new();
-        let mut used: Vec<usize> = Vec::new();
-        for aggregation in &view.aggregations {
-            match Parts::compile(aggregation, source) {
-                Ok(parts) => {
-                    used.extend(parts.all().flat_map(Expression::columns));
-                    errors.extend(check(aggregation, &parts).err());
-                }
+        source: &Source,
+        columns: &Schema,
+    ) -> Result<(Windows, Reads), Vec<DefError>> {
+        let (mut named, mut errors) = event_id(view, source, columns);
+        let parse = |aggregation| (aggregation, Parts::of(aggregation).parse(columns));
+        let written: Vec<_> = view.aggregations.iter().map(parse).collect();
+        named.extend(written.iter().flat_map(|(_, parts)| parts.columns()));
+        let reads = Reads::at_least_one(named, columns, &source.event_timestamp);
+        let (mut windows, mut fields) = (Windows::empty(view, source, &reads.schema), Vec::new());
+        for (aggregation, parts) in written {
+            let reduced = parts.compile(&reads.schema).and_then(|parts| {
+                let reduction = check(aggregation, &parts).map_err(|mistake| vec![mistake])?;
+                Ok((parts, reduction))
+            });
+            match reduced {
+                Ok((parts, reduction)) => fields.extend(windows.aggregate(aggregation, parts, &reduction)),
                 Err(mistakes) => errors.extend(mistakes),
-            }
-        }
-        for column in event_id {
-            match source.index_of(column) {
-                Ok(place) => used.push(place),
-                Err(_) => {
-                    let cause = format!("`event_id` names column `{column}`, which the source does not have");
-                    errors.push(DefError::new(&view.loc, cause));
-                }
             }
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        used.extend(used.is_empty().then(|| source.index_of(fallback).unwrap_or(0)));
-        used.sort_unstable();
-        used.dedup();
-        let narrow = source.project(&used).expect("the places come from the schema");
+        windows.schema = Arc::new(Schema::new(fields));
+        windows.levels = levels(&windows.windows);
+        Ok((windows, reads))
+    }
 
-        let mut windows = Windows {
+    /// Before any aggregation is added.
+    fn empty(view: &FeatureView, source: &Source, columns: &Schema) -> Windows {
+        let identity = source.event_id.iter().filter_map(|column| columns.index_of(column).ok());
+        Windows {
             view: view.name.clone(),
             schema: Arc::new(Schema::empty()),
             features: Vec::new(),
@@ -63,55 +60,51 @@ impl Windows {
             windows: Vec::new(),
             levels: Vec::new(),
             has_lifetime: false,
-            identity: event_id.iter().filter_map(|column| narrow.index_of(column).ok()).collect(),
+            identity: identity.collect(),
             ordered: false,
-        };
-        let mut fields = Vec::new();
-        for aggregation in &view.aggregations {
-            let parts = Parts::compile(aggregation, &narrow)?;
-            let (kind, finish, result) = check(aggregation, &parts).map_err(|e| vec![e])?;
-            let text = parts.text(aggregation);
-            let shape = InputShape { by: parts.by.is_some(), bucket: parts.bucket.is_some() };
-            let float = parts.value.as_ref().is_some_and(|value| value.dtype().is_floating());
-            let input = windows.inputs.iter().position(|known| known.text == text).unwrap_or_else(|| {
-                windows.inputs.push(InputPlan {
-                    text,
-                    value: parts.value,
-                    filter: parts.filter,
-                    by: parts.by,
-                    bucket: parts.bucket,
-                    shape,
-                });
-                windows.inputs.len() - 1
-            });
-            let params = Params {
-                float,
-                n: match aggregation.function {
-                    Function::LastN { n } | Function::TopNBy { n, .. } => n as usize,
-                    _ => 0,
-                },
-                limit: if kind == Kind::Distinct || shape.bucket { aggregation.limit as usize } else { 0 },
-                percentile: match aggregation.function {
-                    Function::ApproxPercentile { percentile } => percentile,
-                    _ => 0.0,
-                },
-            };
-            let accumulator = Accumulator { kind, bucketed: shape.bucket, params, input };
-            windows.ordered |= matches!(kind, Kind::First | Kind::Last | Kind::Several);
-            let accumulator = place(&mut windows.accumulators, accumulator);
-            let result = if shape.bucket { map_type(&result) } else { result };
-            for window in &aggregation.windows {
-                fields.push(Field::new(aggregation.feature_name(window), result.clone(), true));
-                let window = Window { length_us: window.length_us, hop_us: window.hop_us };
-                windows.has_lifetime |= window.length_us.is_none();
-                let window = place(&mut windows.windows, window);
-                windows.features.push(Feature { accumulator, window, finish });
-            }
         }
-        windows.schema = Arc::new(Schema::new(fields));
-        windows.levels = levels(&windows.windows);
-        let names = narrow.fields().iter().map(|field| field.name().clone()).collect();
-        Ok((windows, names))
+    }
+
+    /// Adds an aggregation: gives a field for each of its windows.
+    fn aggregate(
+        &mut self,
+        aggregation: &Aggregation,
+        parts: Parts<Expression>,
+        Reduction { kind, finish, dtype }: &Reduction,
+    ) -> Vec<Field> {
+        let shape = InputShape { by: parts.by.is_some(), bucket: parts.bucket.is_some() };
+        let float = parts.value.as_ref().is_some_and(|value| value.dtype().is_floating());
+        let params = Params {
+            float,
+            n: match aggregation.function {
+                Function::LastN { n } | Function::TopNBy { n, .. } => n as usize,
+                _ => 0,
+            },
+            limit: if *kind == Kind::Distinct || shape.bucket { aggregation.limit as usize } else { 0 },
+            percentile: match aggregation.function {
+                Function::ApproxPercentile { percentile } => percentile,
+                _ => 0.0,
+            },
+        };
+        let text = Parts::of(aggregation).text();
+        let input = self.inputs.iter().position(|known| known.text == text).unwrap_or_else(|| {
+            let Parts { value, filter, by, bucket } = parts;
+            self.inputs.push(InputPlan { text, value, filter, by, bucket, shape });
+            self.inputs.len() - 1
+        });
+        let accumulator = Accumulator { kind: *kind, bucketed: shape.bucket, params, input };
+        self.ordered |= matches!(kind, Kind::First | Kind::Last | Kind::Several);
+        let accumulator = index_of(&mut self.accumulators, accumulator);
+        let dtype = if shape.bucket { map_type(dtype) } else { dtype.clone() };
+        let mut fields = Vec::new();
+        for window in &aggregation.windows {
+            fields.push(Field::new(aggregation.feature_name(window), dtype.clone(), true));
+            let window = Window { length_us: window.length_us, hop_us: window.hop_us };
+            self.has_lifetime |= window.length_us.is_none();
+            let window = index_of(&mut self.windows, window);
+            self.features.push(Feature { accumulator, window, finish: *finish });
+        }
+        fields
     }
 
     /// The features, in order.
@@ -228,7 +221,23 @@ fn levels(windows: &[Window]) -> Vec<Level> {
     SPANS_US.iter().filter_map(level).collect()
 }
 
-fn place<T: PartialEq>(known: &mut Vec<T>, item: T) -> usize {
+/// The columns of `event_id`, and what is wrong with them.
+fn event_id(view: &FeatureView, source: &Source, columns: &Schema) -> (Vec<usize>, Vec<DefError>) {
+    let (mut indices, mut errors) = (Vec::new(), Vec::new());
+    for column in &source.event_id {
+        match columns.index_of(column) {
+            Ok(index) => indices.push(index),
+            Err(_) => {
+                let cause = format!("`event_id` names column `{column}`, which the source does not have");
+                errors.push(DefError::new(&view.loc, cause));
+            }
+        }
+    }
+    (indices, errors)
+}
+
+/// The index of `item`, new or known.
+fn index_of<T: PartialEq>(known: &mut Vec<T>, item: T) -> usize {
     known.iter().position(|other| *other == item).unwrap_or_else(|| {
         known.push(item);
         known.len() - 1
@@ -236,54 +245,84 @@ fn place<T: PartialEq>(known: &mut Vec<T>, item: T) -> usize {
 }
 
 /// The expressions of one aggregation.
-struct Parts {
-    value: Option<Expression>,
-    filter: Option<Expression>,
-    by: Option<Expression>,
-    bucket: Option<Expression>,
+struct Parts<T> {
+    value: Option<T>,
+    filter: Option<T>,
+    by: Option<T>,
+    bucket: Option<T>,
 }
 
-impl Parts {
-    fn compile(aggregation: &Aggregation, schema: &Schema) -> Result<Parts, Vec<DefError>> {
-        let mut errors = Vec::new();
-        let mut compile = |expr: &Expr, wanted: Option<&DataType>| {
-            Expression::compile(&expr.sql, schema, wanted).map_err(|m| errors.push(at(m, &expr.loc))).ok()
-        };
-        let is_histogram = matches!(aggregation.function, Function::Histogram);
-        let text = Some(&DataType::Utf8);
-        // A histogram is a count for each category.
-        let value = aggregation.of.as_ref().filter(|_| !is_histogram).and_then(|of| compile(of, None));
-        let bucket = if is_histogram { &aggregation.of } else { &aggregation.buckets };
-        let bucket = bucket.as_ref().and_then(|bucket| compile(bucket, text));
-        let by = match &aggregation.function {
-            Function::TopNBy { by, .. } => compile(by, None),
-            _ => None,
-        };
-        let filter = aggregation.filter.as_ref().and_then(|filter| {
-            let compiled = Expression::compile_filter(&filter.sql, schema);
-            compiled.map_err(|m| errors.push(at(m, &filter.loc))).ok()
-        });
-        if errors.is_empty() { Ok(Parts { value, filter, by, bucket }) } else { Err(errors) }
-    }
+/// An expression that was parsed, and where it stands.
+type Parsed<'a> = Result<(&'a Loc, Written<'a>), DefError>;
 
-    fn all(&self) -> impl Iterator<Item = &Expression> {
-        [&self.value, &self.filter, &self.by, &self.bucket].into_iter().flatten()
+impl<'a> Parts<&'a Expr> {
+    fn of(aggregation: &'a Aggregation) -> Self {
+        let Aggregation { function, of, filter, buckets, .. } = aggregation;
+        // A histogram is a count for each category.
+        let (value, bucket) = match function {
+            Function::Histogram => (None, of.as_ref()),
+            _ => (of.as_ref(), buckets.as_ref()),
+        };
+        let by = if let Function::TopNBy { by, .. } = function { Some(by) } else { None };
+        Parts { value, filter: filter.as_ref(), by, bucket }
     }
 
     /// Names the columns that the aggregation reads: two of one text read the same.
-    fn text(&self, aggregation: &Aggregation) -> String {
-        let sql =
-            |there: bool, expr: &Option<Expr>| expr.as_ref().filter(|_| there).map(|expr| expr.sql.clone());
-        let is_histogram = matches!(aggregation.function, Function::Histogram);
-        let bucket = if is_histogram { &aggregation.of } else { &aggregation.buckets };
-        let by = if let Function::TopNBy { by, .. } = &aggregation.function { Some(&by.sql) } else { None };
-        let of = sql(self.value.is_some(), &aggregation.of);
-        format!("{of:?} {:?} {by:?} {:?}", sql(true, &aggregation.filter), sql(true, bucket))
+    fn text(&self) -> String {
+        let sql = |part: Option<&'a Expr>| part.map(|expr| expr.sql.as_str());
+        let (value, filter, by, bucket) = (sql(self.value), sql(self.filter), sql(self.by), sql(self.bucket));
+        format!("{value:?} {filter:?} {by:?} {bucket:?}")
+    }
+
+    fn parse(self, columns: &Schema) -> Parts<Parsed<'a>> {
+        let parse = |expr: &'a Expr| match Written::parse(&expr.sql, columns) {
+            Ok(written) => Ok((&expr.loc, written)),
+            Err(mistake) => Err(mistake.at(&expr.loc)),
+        };
+        Parts {
+            value: self.value.map(parse),
+            filter: self.filter.map(parse),
+            by: self.by.map(parse),
+            bucket: self.bucket.map(parse),
+        }
     }
 }
 
-/// What is kept for the aggregation, what is asked of it, and the type of what comes out.
-fn check(aggregation: &Aggregation, parts: &Parts) -> Result<(Kind, Finish, DataType), DefError> {
+impl Parts<Parsed<'_>> {
+    fn columns(&self) -> impl Iterator<Item = usize> {
+        let parts = [&self.value, &self.filter, &self.by, &self.bucket].into_iter().flatten().flatten();
+        parts.flat_map(|(_, written)| written.columns()).copied()
+    }
+
+    /// Compiles all of them, or gives all that is wrong.
+    fn compile(self, schema: &Schema) -> Result<Parts<Expression>, Vec<DefError>> {
+        let mut errors = Vec::new();
+        let mut each = |part: Option<Parsed>, compile: &dyn Fn(Written) -> Result<Expression, Mistake>| {
+            let compiled = part?.and_then(|(loc, written)| compile(written).map_err(|m| m.at(loc)));
+            compiled.map_err(|mistake| errors.push(mistake)).ok()
+        };
+        let parts = Parts {
+            value: each(self.value, &|written| written.compile(schema, None)),
+            bucket: each(self.bucket, &|written| written.compile(schema, Some(&DataType::Utf8))),
+            by: each(self.by, &|written| written.compile(schema, None)),
+            filter: each(self.filter, &|written| written.compile_filter(schema)),
+        };
+        if errors.is_empty() { Ok(parts) } else { Err(errors) }
+    }
+}
+
+/// How an aggregation reduces values.
+struct Reduction {
+    /// What is kept of them.
+    kind: Kind,
+    /// What is asked of it.
+    finish: Finish,
+    /// The type of what comes out.
+    dtype: DataType,
+}
+
+/// How `aggregation` reduces what its parts give, if their types let it.
+fn check(aggregation: &Aggregation, parts: &Parts<Expression>) -> Result<Reduction, DefError> {
     let of = parts.value.as_ref().map_or(DataType::Int64, |value| value.dtype().clone());
     let (is_time, is_text) = (of == timestamp() || of == DataType::Date32, matches!(of, DataType::Utf8));
     let is_bool = of == DataType::Boolean;
@@ -298,7 +337,7 @@ fn check(aggregation: &Aggregation, parts: &Parts) -> Result<(Kind, Finish, Data
     let sum = if of.is_floating() { DataType::Float64 } else { DataType::Int64 };
     let float = DataType::Float64;
     let list = || DataType::List(Arc::new(Field::new("item", of.clone(), true)));
-    Ok(match &aggregation.function {
+    let (kind, finish, dtype) = match &aggregation.function {
         Function::Count | Function::Histogram => (Kind::Count, Finish::Itself, DataType::Int64),
         Function::Sum => numbers().map(|()| (Kind::Sum, Finish::Sum, sum))?,
         Function::Avg => numbers().map(|()| (Kind::Sum, Finish::Avg, float))?,
@@ -326,7 +365,8 @@ fn check(aggregation: &Aggregation, parts: &Parts) -> Result<(Kind, Finish, Data
         Function::Any if is_bool => (Kind::Truths, Finish::Any, DataType::Boolean),
         Function::Every if is_bool => (Kind::Truths, Finish::Every, DataType::Boolean),
         Function::Any | Function::Every => return Err(refuse("true or false")),
-    })
+    };
+    Ok(Reduction { kind, finish, dtype })
 }
 
 const _: () = assert!(LIFETIME_TAIL_US % DAY_US == 0);
