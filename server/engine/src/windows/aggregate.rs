@@ -6,13 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{Array, AsArray, BinaryArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::Int64Type;
 use datasketches::hll::{HllSketch, HllType, HllUnion};
 use num_bigint::BigInt;
 use sketches_ddsketch::DDSketch;
 
 use super::bytes::{fixed, number, piece, write_number, write_piece};
+use super::events::{Events, Rank};
 use super::exact::{Exact, round_big, split};
 use super::value::{Cell, Value, unordered};
 
@@ -30,19 +32,41 @@ pub(crate) struct Input<'a> {
     pub(crate) by: &'a [i64],
     /// The bucket of each event.
     pub(crate) bucket: Option<&'a BinaryArray>,
-    /// Event timestamps moved by the lag, created timestamps and arrival, where the order of events matters.
-    pub(crate) order: Order<'a>,
+    /// Events whose value is null do not count.
+    valid: Option<&'a NullBuffer>,
+    visible_us: &'a [i64],
+    ranks: Option<&'a [Rank]>,
 }
 
-/// The total order of events.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Order<'a> {
-    pub(crate) visible_us: &'a [i64],
-    pub(crate) created_us: &'a [i64],
-    pub(crate) arrival: &'a [u64],
-}
+impl<'a> Input<'a> {
+    /// The columns of one input of `events`: value, `by`, bucket.
+    pub(crate) fn of(events: &'a Events, input: usize, shape: InputShape) -> Input<'a> {
+        // Without events there are no columns either.
+        let mut rest = events.inputs.get(input).into_iter().flatten();
+        let value = rest.next();
+        let by = if shape.by { rest.next() } else { None };
+        let bucket = if shape.bucket { rest.next() } else { None };
+        let numbers = |array: Option<&'a ArrayRef>| {
+            let numbers = array.and_then(|array| array.as_primitive_opt::<Int64Type>());
+            numbers.map_or(&[][..], |numbers| numbers.values())
+        };
+        let bytes = |array: Option<&'a ArrayRef>| array.and_then(|array| array.as_binary_opt::<i32>());
+        Input {
+            numbers: numbers(value),
+            bytes: bytes(value),
+            by: numbers(by),
+            bucket: bytes(bucket),
+            valid: value.and_then(|value| value.nulls()),
+            visible_us: &events.visible_us,
+            ranks: events.ranks.as_deref(),
+        }
+    }
 
-impl Input<'_> {
+    /// Whether the event in `row` counts.
+    pub(crate) fn counts(&self, row: usize) -> bool {
+        self.valid.is_none_or(|valid| valid.is_valid(row))
+    }
+
     fn value(&self, row: usize) -> Value {
         match self.bytes {
             Some(bytes) => Value::Bytes(bytes.value(row).into()),
@@ -51,36 +75,8 @@ impl Input<'_> {
     }
 
     fn place(&self, row: usize) -> Place {
-        Place {
-            visible_us: self.order.visible_us[row],
-            created_us: self.order.created_us[row],
-            arrival: self.order.arrival[row],
-        }
-    }
-}
-
-/// The columns of an input, as arrays: value, `by`, bucket.
-pub(crate) fn columns<'a>(
-    arrays: &'a [arrow::array::ArrayRef],
-    shape: InputShape,
-    order: Order<'a>,
-) -> Input<'a> {
-    let mut rest = arrays.iter();
-    let value = rest.next();
-    let by = if shape.by { rest.next() } else { None };
-    let bucket = if shape.bucket { rest.next() } else { None };
-    let numbers = |array: Option<&'a arrow::array::ArrayRef>| match array
-        .and_then(|a| a.as_primitive_opt::<Int64Type>())
-    {
-        Some(numbers) => &numbers.values()[..],
-        None => &[],
-    };
-    Input {
-        numbers: numbers(value),
-        bytes: value.and_then(|array| array.as_binary_opt::<i32>()),
-        by: numbers(by),
-        bucket: bucket.and_then(|array| array.as_binary_opt::<i32>()),
-        order,
+        let ranks = self.ranks.expect("whoever goes by the order of events asks for it");
+        Place { visible_us: self.visible_us[row], rank: ranks[row] }
     }
 }
 
@@ -125,7 +121,7 @@ pub(crate) trait State: Clone + Default {
     /// Whether [`State::take_back`] undoes [`State::update`].
     const TAKES_BACK: bool = false;
 
-    /// Takes in the event in `row`, whose value is not null.
+    /// Takes in the event in `row`, which counts.
     fn update(&mut self, input: &Input, row: usize, params: &Params);
 
     /// Undoes an update.
@@ -420,19 +416,19 @@ impl<const GREATEST: bool> State for Extreme<GREATEST> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     visible_us: i64,
-    created_us: i64,
-    arrival: u64,
+    rank: Rank,
 }
 
 impl Place {
     /// Arrival is not stored: it decides only between events of one instant, and those are always aggregated together.
     fn write(&self, out: &mut Vec<u8>) {
         out.extend(self.visible_us.to_le_bytes());
-        out.extend(self.created_us.to_le_bytes());
+        out.extend(self.rank.created_us.to_le_bytes());
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
-        Some(Place { visible_us: fixed(bytes)?, created_us: fixed(bytes)?, arrival: 0 })
+        let visible_us = fixed(bytes)?;
+        Some(Place { visible_us, rank: Rank { created_us: fixed(bytes)?, arrival: 0 } })
     }
 }
 

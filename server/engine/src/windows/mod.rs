@@ -18,7 +18,7 @@ mod value;
 
 use arrow::datatypes::SchemaRef;
 
-pub use events::{Chunk, Events};
+pub use events::{Chunk, Events, Order, Rank};
 pub use sweep::Group;
 pub use tiles::latest_us;
 

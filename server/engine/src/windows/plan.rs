@@ -126,7 +126,7 @@ impl Windows {
         text
     }
 
-    /// Whether events need their created timestamp and arrival.
+    /// Whether events need an [`Order`](super::Order).
     pub fn needs_order(&self, as_known: bool) -> bool {
         self.ordered || as_known || !self.identity.is_empty()
     }
@@ -191,10 +191,10 @@ impl Windows {
         Ok(prepared)
     }
 
-    /// What makes each row the same event as another of its key and time; empty where events have no identity.
-    pub fn identities(&self, rows: &RecordBatch) -> Result<Vec<u128>, EngineError> {
+    /// What makes each row the same event as another of its key and time, if the source has an `event_id`.
+    pub fn identities(&self, rows: &RecordBatch) -> Result<Option<Vec<u128>>, EngineError> {
         if self.identity.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let columns: Vec<ArrayRef> =
             self.identity.iter().map(|place| Arc::clone(rows.column(*place))).collect();
@@ -207,7 +207,7 @@ impl Windows {
             hasher.write(bytes);
             u128::from(hasher.finish())
         };
-        Ok(encoded.iter().map(|row| hash(1, row.as_ref()) << 64 | hash(2, row.as_ref())).collect())
+        Ok(Some(encoded.iter().map(|row| hash(1, row.as_ref()) << 64 | hash(2, row.as_ref())).collect()))
     }
 }
 

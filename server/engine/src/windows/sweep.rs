@@ -9,9 +9,8 @@
 use std::ops::Range;
 
 use arrow::array::ArrayRef;
-use arrow::buffer::NullBuffer;
 
-use super::aggregate::{Input, Order, Overflow, Params, State, columns};
+use super::aggregate::{Input, Overflow, Params, State};
 use super::events::Events;
 use super::value::{Cell, column};
 use super::{Windows, dispatch};
@@ -54,17 +53,8 @@ impl Windows {
                 }
                 let bounds = bounds[window]
                     .get_or_insert_with(|| starts(events, groups, times_us, &hi, |q_us| rule.start_us(q_us)));
-                // Without events there are no columns either.
-                let arrays = events.inputs.get(at.input).map_or(&[][..], |arrays| &arrays[..]);
-                let valid = arrays.first().and_then(|array| array.nulls());
-                let order = Order {
-                    visible_us: &events.visible_us,
-                    created_us: &events.created_us,
-                    arrival: &events.arrival,
-                };
                 let slide = Slide {
-                    input: columns(arrays, self.inputs[at.input].shape, order),
-                    valid,
+                    input: Input::of(events, at.input, self.inputs[at.input].shape),
                     params: &at.params,
                     bounds,
                 };
@@ -80,7 +70,7 @@ impl Windows {
                         Ok(())
                     };
                     for group in groups {
-                        if events.is_known_late(group) {
+                        if events.is_known_late(group.events.clone()) {
                             slide.by_hand::<S>(events, group, times_us, &mut emit)?;
                         } else if S::TAKES_BACK {
                             slide.taking_back::<S>(group, &mut emit)?;
@@ -146,7 +136,6 @@ fn starts(
 
 struct Slide<'a> {
     input: Input<'a>,
-    valid: Option<&'a NullBuffer>,
     params: &'a Params,
     bounds: &'a Bounds,
 }
@@ -154,12 +143,8 @@ struct Slide<'a> {
 type Emit<'e, S> = &'e mut dyn FnMut(&S) -> Result<(), EngineError>;
 
 impl Slide<'_> {
-    fn counts(&self, event: usize) -> bool {
-        self.valid.is_none_or(|valid| valid.is_valid(event))
-    }
-
     fn update<S: State>(&self, state: &mut S, event: usize) {
-        if self.counts(event) {
+        if self.input.counts(event) {
             state.update(&self.input, event, self.params);
         }
     }
@@ -178,7 +163,7 @@ impl Slide<'_> {
                 to += 1;
             }
             while from < lo {
-                if self.counts(from) {
+                if self.input.counts(from) {
                     state.take_back(&self.input, from, self.params);
                 }
                 from += 1;

@@ -103,16 +103,15 @@ fn events(view: &ViewPlan, rows: &RecordBatch, as_known: bool) -> (Events, Vec<R
         };
         let stamps = view.stamps(&project(view.stamp_columns())).unwrap();
         let inputs = project(view.row_columns());
-        let arrival = (start as u64..).take(rows.num_rows());
-        let is_ordered = windows.needs_order(as_known);
+        let rank = |(created_us, arrival): (&i64, u64)| Rank { created_us: *created_us, arrival };
+        let ranks = || stamps.created_us.iter().zip(start as u64..).map(rank).collect();
+        let identities = windows.identities(&inputs).unwrap();
         let key = |row: usize| stamps.keys.get(row).unwrap()[7].into();
         Chunk {
             keys: (0..rows.num_rows()).map(key).collect(),
             visible_us: stamps.times_us.iter().map(|us| visible_from(*us, view.lag_us)).collect(),
-            created_us: if is_ordered { stamps.created_us.clone() } else { Vec::new() },
             first: start as u64,
-            arrival: if is_ordered { arrival.collect() } else { Vec::new() },
-            identity: windows.identities(&inputs).unwrap(),
+            order: windows.needs_order(as_known).then(|| Order { ranks: ranks(), identities }),
             inputs: windows.prepare(&inputs, &wanted).unwrap(),
         }
     };

@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use arrow::array::ArrayRef;
 
-use super::aggregate::{Order, columns};
+use super::aggregate::Input;
 use super::bytes::{fixed, piece, write_piece};
 use super::events::Events;
 use super::value::{Cell, column};
@@ -224,22 +224,13 @@ impl Windows {
             let end_us = start_us.saturating_add(level.span_us);
             let end = at + events.visible_us[at..range.end].partition_point(|us| *us < end_us).max(1);
             let mut states = Vec::new();
-            let order = Order {
-                visible_us: &events.visible_us,
-                created_us: &events.created_us,
-                arrival: &events.arrival,
-            };
             for accumulator in &self.accumulators {
-                let arrays = &events.inputs[accumulator.input];
-                let valid = arrays[0].nulls();
-                let input = columns(arrays, self.inputs[accumulator.input].shape, order);
+                let input = Input::of(events, accumulator.input, self.inputs[accumulator.input].shape);
                 let mut bytes = Vec::new();
                 dispatch!(accumulator, S => {
                     let mut state = S::default();
-                    for event in at..end {
-                        if valid.is_none_or(|valid| valid.is_valid(event)) {
-                            state.update(&input, event, &accumulator.params);
-                        }
+                    for event in (at..end).filter(|event| input.counts(*event)) {
+                        state.update(&input, event, &accumulator.params);
                     }
                     state.write(&mut bytes);
                 });
