@@ -1,110 +1,108 @@
-//! Do a view's aggregations make sense over its source, and which intermediate results do they need?
+//! What is kept for a view's aggregations, and what do they read?
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{is_not_null, is_null, not, nullif, or_kleene};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
-use feature_defs::{Aggregation, DefError, Expr, FeatureView, Function, Loc, Source};
 
-use super::aggregate::{Finish, InputShape, Params};
-use super::value::{is_number, map_type, nothing, travelling};
-use super::{
-    Accumulator, DAY_US, Feature, InputPlan, Kind, LIFETIME_TAIL_US, Level, SPANS_US, Window, Windows,
-};
+use super::aggregate::{Finish, InputShape, Kind, Params, State};
+use super::value::{Cell, nothing, travelling};
+use super::window::{DAY_US, Kept, Level, Window, floor};
 use crate::EngineError;
-use crate::expr::{Expression, Mistake, Reads, Written};
-use crate::schema::{timestamp, type_name};
+use crate::expr::Expression;
+use crate::schema::type_name;
+
+/// The aggregations of a feature view, compiled.
+#[derive(Debug, Clone)]
+pub struct Windows {
+    pub(super) view: String,
+    /// The features.
+    pub(super) schema: SchemaRef,
+    pub(super) features: Vec<Feature>,
+    pub(super) accumulators: Vec<Accumulator>,
+    pub(super) inputs: Vec<InputPlan>,
+    pub(super) windows: Vec<Window>,
+    pub(super) levels: Vec<Level>,
+    pub(super) has_lifetime: bool,
+    /// The columns of `event_id`, as indices among the columns read.
+    pub(super) identity: Vec<usize>,
+    /// Whether anything asks for the order of events of one instant.
+    pub(super) ordered: bool,
+}
+
+/// Which result of which accumulator over which window a feature is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Feature {
+    pub(super) accumulator: usize,
+    pub(super) window: usize,
+    pub(super) finish: Finish,
+}
+
+impl Feature {
+    /// Whether it is a result of this accumulator over this window.
+    pub(super) fn is_of(&self, accumulator: usize, window: usize) -> bool {
+        self.accumulator == accumulator && self.window == window
+    }
+}
+
+/// One intermediate result that is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Accumulator {
+    pub(super) kind: Kind,
+    pub(super) bucketed: bool,
+    pub(super) params: Params,
+    pub(super) input: usize,
+}
+
+/// One set of columns that accumulators read.
+#[derive(Debug, Clone)]
+pub(super) struct InputPlan {
+    /// Names the columns: two inputs of one text are one.
+    pub(super) text: String,
+    pub(super) value: Option<Expression>,
+    pub(super) filter: Option<Expression>,
+    pub(super) by: Option<Expression>,
+    pub(super) bucket: Option<Expression>,
+    pub(super) shape: InputShape,
+}
 
 impl Windows {
-    /// Compiles the aggregations of `view` over the columns of its source; gives the columns that they read as well.
-    pub(crate) fn compile(
-        view: &FeatureView,
-        source: &Source,
-        columns: &Schema,
-    ) -> Result<(Windows, Reads), Vec<DefError>> {
-        let (mut named, mut errors) = event_id(view, source, columns);
-        let parse = |aggregation| (aggregation, Parts::of(aggregation).parse(columns));
-        let written: Vec<_> = view.aggregations.iter().map(parse).collect();
-        named.extend(written.iter().flat_map(|(_, parts)| parts.columns()));
-        let reads = Reads::at_least_one(named, columns, &source.event_timestamp);
-        let (mut windows, mut fields) = (Windows::empty(view, source, &reads.schema), Vec::new());
-        for (aggregation, parts) in written {
-            let reduced = parts.compile(&reads.schema).and_then(|parts| {
-                let reduction = check(aggregation, &parts).map_err(|mistake| vec![mistake])?;
-                Ok((parts, reduction))
-            });
-            match reduced {
-                Ok((parts, reduction)) => fields.extend(windows.aggregate(aggregation, parts, &reduction)),
-                Err(mistakes) => errors.extend(mistakes),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        windows.schema = Arc::new(Schema::new(fields));
-        windows.levels = levels(&windows.windows);
-        Ok((windows, reads))
+    /// What a head that is filled by this plan keeps.
+    pub fn kept(&self) -> Kept {
+        Kept { levels: self.levels.clone(), lifetime: self.has_lifetime }
     }
 
-    /// Before any aggregation is added.
-    fn empty(view: &FeatureView, source: &Source, columns: &Schema) -> Windows {
-        let identity = source.event_id.iter().filter_map(|column| columns.index_of(column).ok());
-        Windows {
-            view: view.name.clone(),
-            schema: Arc::new(Schema::empty()),
-            features: Vec::new(),
-            accumulators: Vec::new(),
-            inputs: Vec::new(),
-            windows: Vec::new(),
-            levels: Vec::new(),
-            has_lifetime: false,
-            identity: identity.collect(),
-            ordered: false,
-        }
+    /// Whether a window is over all time.
+    pub fn has_lifetime(&self) -> bool {
+        self.has_lifetime
     }
 
-    /// Adds an aggregation: gives a field for each of its windows.
-    fn aggregate(
-        &mut self,
-        aggregation: &Aggregation,
-        parts: Parts<Expression>,
-        Reduction { kind, finish, dtype }: &Reduction,
-    ) -> Vec<Field> {
-        let shape = InputShape { by: parts.by.is_some(), bucket: parts.bucket.is_some() };
-        let float = parts.value.as_ref().is_some_and(|value| value.dtype().is_floating());
-        let params = Params {
-            float,
-            n: match aggregation.function {
-                Function::LastN { n } | Function::TopNBy { n, .. } => n as usize,
-                _ => 0,
-            },
-            limit: if *kind == Kind::Distinct || shape.bucket { aggregation.limit as usize } else { 0 },
-            percentile: match aggregation.function {
-                Function::ApproxPercentile { percentile } => percentile,
-                _ => 0.0,
-            },
-        };
-        let text = Parts::of(aggregation).text();
-        let input = self.inputs.iter().position(|known| known.text == text).unwrap_or_else(|| {
-            let Parts { value, filter, by, bucket } = parts;
-            self.inputs.push(InputPlan { text, value, filter, by, bucket, shape });
-            self.inputs.len() - 1
-        });
-        let accumulator = Accumulator { kind: *kind, bucketed: shape.bucket, params, input };
-        self.ordered |= matches!(kind, Kind::First | Kind::Last | Kind::Several);
-        let accumulator = index_of(&mut self.accumulators, accumulator);
-        let dtype = if shape.bucket { map_type(dtype) } else { dtype.clone() };
-        let mut fields = Vec::new();
-        for window in &aggregation.windows {
-            fields.push(Field::new(aggregation.feature_name(window), dtype.clone(), true));
-            let window = Window { length_us: window.length_us, hop_us: window.hop_us };
-            self.has_lifetime |= window.length_us.is_none();
-            let window = index_of(&mut self.windows, window);
-            self.features.push(Feature { accumulator, window, finish: *finish });
-        }
-        fields
+    /// Where a stretch of tiles may be cut so that no tile made of events is: the start of a day at or before `us`.
+    pub fn cut_us(us: i64) -> i64 {
+        floor(us, DAY_US)
+    }
+
+    /// How long before a query time its oldest event may have become visible, µs; none where a window is over all time.
+    pub fn reach_us(&self, wanted: &[usize]) -> Option<i64> {
+        let windows = wanted.iter().map(|feature| &self.windows[self.features[*feature].window]);
+        windows
+            .map(|window| window.length_us.map(|_| window.reach_us()))
+            .try_fold(0, |longest: i64, us| Some(longest.max(us?)))
+    }
+
+    /// Whether a head that keeps `kept` answers the feature.
+    pub fn is_kept(&self, feature: usize, kept: &Kept) -> bool {
+        let window = &self.windows[self.features[feature].window];
+        let enough =
+            |level: &Level| level.span_us == window.least_us() && level.reach_us >= window.reach_us();
+        kept.levels.iter().any(enough) && (kept.lifetime || window.length_us.is_some())
+    }
+
+    /// Whether a head that keeps `kept` answers all features.
+    pub fn are_kept(&self, kept: &Kept) -> bool {
+        (0..self.features.len()).all(|feature| self.is_kept(feature, kept))
     }
 
     /// The features, in order.
@@ -124,6 +122,16 @@ impl Windows {
             );
         }
         text
+    }
+
+    /// What `state` says of the feature.
+    pub(super) fn cell<S: State>(&self, feature: usize, state: &S) -> Result<Cell, EngineError> {
+        let Feature { accumulator, finish, .. } = self.features[feature];
+        let cell = state.finish(finish, &self.accumulators[accumulator].params);
+        cell.map_err(|overflow| EngineError::Evaluate {
+            what: format!("feature view `{}`, feature `{}`", self.view, self.schema.field(feature).name()),
+            cause: format!("{}; aggregate smaller numbers, or cast them to float64", overflow.0),
+        })
     }
 
     /// Whether events need an [`Order`](super::Order).
@@ -197,7 +205,7 @@ impl Windows {
             return Ok(None);
         }
         let columns: Vec<ArrayRef> =
-            self.identity.iter().map(|place| Arc::clone(rows.column(*place))).collect();
+            self.identity.iter().map(|column| Arc::clone(rows.column(*column))).collect();
         let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
         let converter = RowConverter::new(fields)?;
         let encoded = converter.convert_columns(&columns)?;
@@ -210,163 +218,3 @@ impl Windows {
         Ok(Some(encoded.iter().map(|row| hash(1, row.as_ref()) << 64 | hash(2, row.as_ref())).collect()))
     }
 }
-
-/// The tiles that the windows need: for each size the farthest reach of the windows that use it.
-fn levels(windows: &[Window]) -> Vec<Level> {
-    let level = |span_us: &i64| {
-        let boundless = Level { span_us: *span_us, reach_us: i64::MAX };
-        let users = windows.iter().filter(|window| window.uses(&boundless));
-        users.map(Window::reach_us).max().map(|reach_us| Level { span_us: *span_us, reach_us })
-    };
-    SPANS_US.iter().filter_map(level).collect()
-}
-
-/// The columns of `event_id`, and what is wrong with them.
-fn event_id(view: &FeatureView, source: &Source, columns: &Schema) -> (Vec<usize>, Vec<DefError>) {
-    let (mut indices, mut errors) = (Vec::new(), Vec::new());
-    for column in &source.event_id {
-        match columns.index_of(column) {
-            Ok(index) => indices.push(index),
-            Err(_) => {
-                let cause = format!("`event_id` names column `{column}`, which the source does not have");
-                errors.push(DefError::new(&view.loc, cause));
-            }
-        }
-    }
-    (indices, errors)
-}
-
-/// The index of `item`, new or known.
-fn index_of<T: PartialEq>(known: &mut Vec<T>, item: T) -> usize {
-    known.iter().position(|other| *other == item).unwrap_or_else(|| {
-        known.push(item);
-        known.len() - 1
-    })
-}
-
-/// The expressions of one aggregation.
-struct Parts<T> {
-    value: Option<T>,
-    filter: Option<T>,
-    by: Option<T>,
-    bucket: Option<T>,
-}
-
-/// An expression that was parsed, and where it stands.
-type Parsed<'a> = Result<(&'a Loc, Written<'a>), DefError>;
-
-impl<'a> Parts<&'a Expr> {
-    fn of(aggregation: &'a Aggregation) -> Self {
-        let Aggregation { function, of, filter, buckets, .. } = aggregation;
-        // A histogram is a count for each category.
-        let (value, bucket) = match function {
-            Function::Histogram => (None, of.as_ref()),
-            _ => (of.as_ref(), buckets.as_ref()),
-        };
-        let by = if let Function::TopNBy { by, .. } = function { Some(by) } else { None };
-        Parts { value, filter: filter.as_ref(), by, bucket }
-    }
-
-    /// Names the columns that the aggregation reads: two of one text read the same.
-    fn text(&self) -> String {
-        let sql = |part: Option<&'a Expr>| part.map(|expr| expr.sql.as_str());
-        let (value, filter, by, bucket) = (sql(self.value), sql(self.filter), sql(self.by), sql(self.bucket));
-        format!("{value:?} {filter:?} {by:?} {bucket:?}")
-    }
-
-    fn parse(self, columns: &Schema) -> Parts<Parsed<'a>> {
-        let parse = |expr: &'a Expr| match Written::parse(&expr.sql, columns) {
-            Ok(written) => Ok((&expr.loc, written)),
-            Err(mistake) => Err(mistake.at(&expr.loc)),
-        };
-        Parts {
-            value: self.value.map(parse),
-            filter: self.filter.map(parse),
-            by: self.by.map(parse),
-            bucket: self.bucket.map(parse),
-        }
-    }
-}
-
-impl Parts<Parsed<'_>> {
-    fn columns(&self) -> impl Iterator<Item = usize> {
-        let parts = [&self.value, &self.filter, &self.by, &self.bucket].into_iter().flatten().flatten();
-        parts.flat_map(|(_, written)| written.columns()).copied()
-    }
-
-    /// Compiles all of them, or gives all that is wrong.
-    fn compile(self, schema: &Schema) -> Result<Parts<Expression>, Vec<DefError>> {
-        let mut errors = Vec::new();
-        let mut each = |part: Option<Parsed>, compile: &dyn Fn(Written) -> Result<Expression, Mistake>| {
-            let compiled = part?.and_then(|(loc, written)| compile(written).map_err(|m| m.at(loc)));
-            compiled.map_err(|mistake| errors.push(mistake)).ok()
-        };
-        let parts = Parts {
-            value: each(self.value, &|written| written.compile(schema, None)),
-            bucket: each(self.bucket, &|written| written.compile(schema, Some(&DataType::Utf8))),
-            by: each(self.by, &|written| written.compile(schema, None)),
-            filter: each(self.filter, &|written| written.compile_filter(schema)),
-        };
-        if errors.is_empty() { Ok(parts) } else { Err(errors) }
-    }
-}
-
-/// How an aggregation reduces values.
-struct Reduction {
-    /// What is kept of them.
-    kind: Kind,
-    /// What is asked of it.
-    finish: Finish,
-    /// The type of what comes out.
-    dtype: DataType,
-}
-
-/// How `aggregation` reduces what its parts give, if their types let it.
-fn check(aggregation: &Aggregation, parts: &Parts<Expression>) -> Result<Reduction, DefError> {
-    let of = parts.value.as_ref().map_or(DataType::Int64, |value| value.dtype().clone());
-    let (is_time, is_text) = (of == timestamp() || of == DataType::Date32, matches!(of, DataType::Utf8));
-    let is_bool = of == DataType::Boolean;
-    let refuse = |needs: &str| {
-        let loc = aggregation.of.as_ref().map_or(&aggregation.loc, |of| &of.loc);
-        let cause =
-            format!("`{}` needs {needs}, but `of` is {}", aggregation.function.name(), type_name(&of));
-        DefError::new(loc, cause).with_help("cast it within `of`, or take another function")
-    };
-    let numbers = || if of.is_numeric() { Ok(()) } else { Err(refuse("numbers")) };
-    let scalar = || if of.is_nested() { Err(refuse("single values, not lists")) } else { Ok(()) };
-    let sum = if of.is_floating() { DataType::Float64 } else { DataType::Int64 };
-    let float = DataType::Float64;
-    let list = || DataType::List(Arc::new(Field::new("item", of.clone(), true)));
-    let (kind, finish, dtype) = match &aggregation.function {
-        Function::Count | Function::Histogram => (Kind::Count, Finish::Itself, DataType::Int64),
-        Function::Sum => numbers().map(|()| (Kind::Sum, Finish::Sum, sum))?,
-        Function::Avg => numbers().map(|()| (Kind::Sum, Finish::Avg, float))?,
-        Function::Stddev => numbers().map(|()| (Kind::Moments, Finish::Stddev, float))?,
-        Function::Variance => numbers().map(|()| (Kind::Moments, Finish::Variance, float))?,
-        Function::Min | Function::Max if !(of.is_numeric() || is_time || is_text) => {
-            return Err(refuse("numbers, text or times"));
-        }
-        Function::Min => (Kind::Least, Finish::Itself, of),
-        Function::Max => (Kind::Greatest, Finish::Itself, of),
-        Function::First => scalar().map(|()| (Kind::First, Finish::Itself, of.clone()))?,
-        Function::Last => scalar().map(|()| (Kind::Last, Finish::Itself, of.clone()))?,
-        Function::LastN { .. } => numbers().map(|()| (Kind::Several, Finish::Itself, list()))?,
-        Function::TopNBy { by, .. } => {
-            let rank = parts.by.as_ref().map_or(DataType::Null, |by| by.dtype().clone());
-            if rank.is_nested() || !is_number(&rank) {
-                let cause = format!("`by` must be a number or a time, but it is {}", type_name(&rank));
-                return Err(DefError::new(&by.loc, cause).with_help("cast it within `by`"));
-            }
-            numbers().map(|()| (Kind::Several, Finish::Itself, list()))?
-        }
-        Function::ApproxDistinct => scalar().map(|()| (Kind::Hll, Finish::Itself, DataType::Int64))?,
-        Function::CountDistinct => scalar().map(|()| (Kind::Distinct, Finish::Itself, DataType::Int64))?,
-        Function::ApproxPercentile { .. } => numbers().map(|()| (Kind::Percentile, Finish::Itself, float))?,
-        Function::Any if is_bool => (Kind::Truths, Finish::Any, DataType::Boolean),
-        Function::Every if is_bool => (Kind::Truths, Finish::Every, DataType::Boolean),
-        Function::Any | Function::Every => return Err(refuse("true or false")),
-    };
-    Ok(Reduction { kind, finish, dtype })
-}
-
-const _: () = assert!(LIFETIME_TAIL_US % DAY_US == 0);

@@ -13,6 +13,7 @@ use expect_test::expect;
 use feature_defs::DefFile;
 use sha2::{Digest, Sha256};
 
+use super::window::DAY_US;
 use super::*;
 use crate::time::visible_from;
 use crate::{SourceSchemas, ViewPlan};
