@@ -5,8 +5,7 @@ use arrow::datatypes::{DataType, Schema};
 use feature_defs::{DefError, Expr};
 
 use crate::EngineError;
-use crate::expr::Expression;
-use crate::view::at;
+use crate::expr::{Expression, Written};
 
 /// A compiled expression over the columns of one schema.
 #[derive(Debug, Clone)]
@@ -30,10 +29,11 @@ impl Computed {
     /// # Errors
     /// What is wrong, and where.
     pub fn compile(expr: &Expr, schema: &Schema, wanted: Option<&DataType>) -> Result<Computed, Uncompiled> {
-        let compiled = Expression::compile(&expr.sql, schema, wanted);
+        let written = Written::parse(&expr.sql, schema);
+        let compiled = written.and_then(|written| written.compile(schema, wanted));
         let expression = compiled.map_err(|mistake| Uncompiled {
             unknown: mistake.unknown.clone(),
-            error: at(mistake, &expr.loc),
+            error: mistake.at(&expr.loc),
         })?;
         Ok(Computed { expression, sql: expr.sql.clone() })
     }

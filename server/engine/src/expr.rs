@@ -1,6 +1,8 @@
 //! What does this SQL expression mean, and what is its value for these rows?
 //!
-//! Names keep their case; functions do not care about theirs. Only immutable functions compile: the same row gives the same value today and next year.
+//! Names keep their case; functions do not care about theirs. Only immutable functions compile: the same row gives the
+//! same value today and next year. An expression is parsed once, over all columns there are ([`Written`]), and compiled
+//! once, over those that are read ([`Expression`]).
 
 pub mod planner;
 
@@ -8,13 +10,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{concat, prep_null_mask_filter};
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, DataFusionError, SchemaError};
 use datafusion_expr::{Expr, Volatility};
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::utils::collect_columns;
-use feature_defs::suggest;
+use feature_defs::{DefError, Loc, suggest};
 
 use crate::EngineError;
 use crate::schema::{arrow_type, canonical, conform, quern_type, type_name};
@@ -37,31 +38,46 @@ impl Mistake {
         self.help = Some(help.into());
         self
     }
-}
 
-/// A checked, compiled expression over one schema.
-#[derive(Debug, Clone)]
-pub(crate) struct Expression {
-    physical: Arc<dyn PhysicalExpr>,
-    dtype: DataType,
-}
-
-impl PartialEq for Expression {
-    fn eq(&self, other: &Expression) -> bool {
-        self.physical.as_ref() == other.physical.as_ref() && self.dtype == other.dtype
+    /// The mistake, now that it is known where it stands.
+    pub(crate) fn at(self, loc: &Loc) -> DefError {
+        let error = DefError::new(loc, self.cause);
+        match self.help {
+            Some(help) => error.with_help(help),
+            None => error,
+        }
     }
 }
 
-impl Expression {
-    /// Compiles `sql` over `schema`; its value is cast to `wanted` where that is given.
-    pub(crate) fn compile(
-        sql: &str,
-        schema: &Schema,
-        wanted: Option<&DataType>,
-    ) -> Result<Expression, Mistake> {
+/// An expression that says the same of a row each time, and whose names exist. Its types are looked at when it is
+/// compiled.
+#[derive(Debug)]
+pub(crate) struct Written<'a> {
+    sql: &'a str,
+    logical: Expr,
+    columns: Vec<usize>,
+}
+
+impl<'a> Written<'a> {
+    /// Parses `sql`, which may name any column of `schema`.
+    pub(crate) fn parse(sql: &'a str, schema: &Schema) -> Result<Written<'a>, Mistake> {
         let df_schema = DFSchema::try_from(schema.clone()).map_err(|e| Mistake::new(e.to_string()))?;
         let logical = planner::logical(sql, &df_schema).map_err(|e| explain(&e, sql, schema))?.unalias();
         only_immutable(&logical)?;
+        let named = logical.column_refs();
+        let columns = named.into_iter().filter_map(|column| schema.index_of(&column.name).ok()).collect();
+        Ok(Written { sql, logical, columns })
+    }
+
+    /// The columns that it names, as indices in the schema it was parsed over, in no order.
+    pub(crate) fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// Compiles it over `schema`, which has the columns that it names; its value is cast to `wanted` if that is given.
+    pub(crate) fn compile(self, schema: &Schema, wanted: Option<&DataType>) -> Result<Expression, Mistake> {
+        let Written { sql, logical, .. } = self;
+        let df_schema = DFSchema::try_from(schema.clone()).map_err(|e| Mistake::new(e.to_string()))?;
         let physical = planner::physical(logical, &df_schema).map_err(|e| explain(&e, sql, schema))?;
         let found = physical.data_type(schema).map_err(|e| explain(&e, sql, schema))?;
         let dtype = match wanted {
@@ -81,23 +97,66 @@ impl Expression {
     }
 
     /// Compiles a filter: true, false or null for each row.
-    pub(crate) fn compile_filter(sql: &str, schema: &Schema) -> Result<Expression, Mistake> {
-        let filter = Self::compile(sql, schema, None)?;
+    pub(crate) fn compile_filter(self, schema: &Schema) -> Result<Expression, Mistake> {
+        let sql = self.sql;
+        let filter = self.compile(schema, None)?;
         if filter.dtype != DataType::Boolean {
             let cause = format!("a filter must be bool, but `{sql}` is {}", type_name(&filter.dtype));
             return Err(Mistake::new(cause).help("compare something: `column > 0`, `column is not null`"));
         }
         Ok(filter)
     }
+}
 
+/// The columns that some expressions name, out of all that there are.
+#[derive(Debug, Clone)]
+pub(crate) struct Reads {
+    /// Indices among all columns, ascending.
+    pub(crate) columns: Vec<usize>,
+    /// Just these columns.
+    pub(crate) schema: SchemaRef,
+}
+
+impl Reads {
+    /// The columns of `schema` that are `named`, in any order and more than once.
+    pub(crate) fn new(mut named: Vec<usize>, schema: &Schema) -> Reads {
+        named.sort_unstable();
+        named.dedup();
+        let narrow = schema.project(&named).expect("names were found in the schema");
+        Reads { columns: named, schema: Arc::new(narrow) }
+    }
+
+    /// The same; `fallback` where none is named, since rows without a column cannot be read.
+    pub(crate) fn at_least_one(mut named: Vec<usize>, schema: &Schema, fallback: &str) -> Reads {
+        if named.is_empty() {
+            named.extend(schema.index_of(fallback));
+        }
+        Reads::new(named, schema)
+    }
+
+    /// The names of the columns, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.schema.fields().iter().map(|field| field.name().as_str())
+    }
+}
+
+/// A checked, compiled expression over one schema.
+#[derive(Debug, Clone)]
+pub(crate) struct Expression {
+    physical: Arc<dyn PhysicalExpr>,
+    dtype: DataType,
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Expression) -> bool {
+        self.physical.as_ref() == other.physical.as_ref() && self.dtype == other.dtype
+    }
+}
+
+impl Expression {
     /// The type of its values.
     pub(crate) fn dtype(&self) -> &DataType {
         &self.dtype
-    }
-
-    /// The columns it reads, as places in its schema.
-    pub(crate) fn columns(&self) -> impl Iterator<Item = usize> {
-        collect_columns(&self.physical).into_iter().map(|column| column.index())
     }
 
     /// Its value for each row of `batch`, which has the schema it was compiled over.
@@ -239,7 +298,7 @@ mod tests {
             Field::new("Carrier", DataType::Utf8, true),
             Field::new("departs_at", crate::schema::timestamp(), true),
         ]);
-        let said = match Expression::compile(sql, &schema, None) {
+        let said = match Written::parse(sql, &schema).and_then(|written| written.compile(&schema, None)) {
             Ok(expression) => type_name(expression.dtype()),
             Err(mistake) => match mistake.help {
                 Some(help) => format!("{}\n  help: {help}", mistake.cause),

@@ -12,13 +12,13 @@ use arrow::array::{
 };
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use feature_defs::{DefError, Expr, FeatureService, Literal, Projection, suggest};
+use feature_defs::{DefError, Expr, Feature, FeatureService, Literal, Projection, suggest};
 
-use crate::expr::{Expression, wish};
+use crate::expr::{Expression, Reads, Written, wish};
 use crate::key::Keys;
 use crate::schema::{EVENT_TIMESTAMP, arrow_type, timestamp};
 use crate::time::RowState;
-use crate::view::{ViewPlan, at};
+use crate::view::ViewPlan;
 use crate::{Catalog, EngineError};
 
 /// A feature service, compiled.
@@ -143,9 +143,8 @@ struct Derived {
 
 #[derive(Debug, Clone)]
 struct Level {
-    /// The columns its expressions read, as places among all columns so far.
-    reads: Vec<usize>,
-    schema: SchemaRef,
+    /// Out of all columns so far.
+    reads: Reads,
     expressions: Vec<(String, Expression)>,
 }
 
@@ -170,7 +169,7 @@ impl ServicePlan {
             places.iter().map(column).collect::<Vec<_>>()
         };
         for level in &self.derived.levels {
-            let batch = batch_of(&level.schema, pick(&derived, &level.reads), rows)?;
+            let batch = batch_of(&level.reads.schema, pick(&derived, &level.reads.columns), rows)?;
             for (name, expression) in &level.expressions {
                 let what = || format!("feature service `{}`, derived `{name}`", self.name);
                 derived.push(expression.evaluate(&batch, &what)?);
@@ -325,67 +324,58 @@ impl Building {
         )
     }
 
-    /// Level by level: whatever compiles over the columns so far joins them. What is left at the end names a column
-    /// that does not exist, or waits for itself.
+    /// Level by level: whatever names only columns so far joins them. What is left at the end names a column that does
+    /// not exist, or waits for itself.
     fn derive(&mut self, service: &FeatureService) -> Result<(), Vec<DefError>> {
-        let mut waiting: Vec<_> = service.derived.iter().collect();
+        let mut waiting: Vec<&Feature> = service.derived.iter().collect();
         let mut errors = Vec::new();
         while !waiting.is_empty() {
             let schema = self.schema();
-            let (mut compiled, mut still, mut blocked) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut written, mut blocked) = (Vec::new(), Vec::new());
             for feature in waiting {
-                match Expression::compile(&feature.expr.sql, &schema, wish(feature.dtype).as_ref()) {
-                    Ok(expression) => compiled.push((feature, expression)),
-                    Err(mistake) => {
-                        let awaited = mistake.unknown.as_ref();
-                        let awaited = awaited.filter(|name| service.derived.iter().any(|d| d.name == **name));
-                        match awaited {
-                            Some(name) => {
-                                blocked.push((feature.name.clone(), name.clone()));
-                                still.push(feature);
-                            }
-                            None => errors.push(at(mistake, &feature.expr.loc)),
-                        }
-                    }
+                match Written::parse(&feature.expr.sql, &schema) {
+                    Ok(expression) => written.push((feature, expression)),
+                    Err(mistake) => match derived_named(service, mistake.unknown.as_deref()) {
+                        Some(awaited) => blocked.push((feature, awaited)),
+                        None => errors.push(mistake.at(&feature.expr.loc)),
+                    },
                 }
             }
-            if compiled.is_empty() {
+            if written.is_empty() {
                 // With errors elsewhere, what waits may only wait for those.
                 if errors.is_empty() {
-                    errors.extend(still.first().map(|feature| {
-                        let cycle = cycle_from(&feature.name, &blocked);
-                        let at = still.iter().find(|f| f.name == cycle[0]).unwrap_or(feature);
-                        let cause = format!("derived features form a cycle: {}", cycle.join(" → "));
-                        DefError::new(&at.expr.loc, cause).with_help("compute one of them from other columns")
-                    }));
+                    errors.extend(cycle(&blocked));
                 }
                 break;
             }
-            self.add_level(&schema, compiled).map_err(|e| vec![e])?;
-            waiting = still;
+            errors.extend(self.add_level(&schema, written));
+            waiting = blocked.into_iter().map(|(feature, _)| feature).collect();
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    fn add_level(
-        &mut self,
-        schema: &Schema,
-        compiled: Vec<(&feature_defs::Feature, Expression)>,
-    ) -> Result<(), DefError> {
-        let mut reads: Vec<usize> = compiled.iter().flat_map(|(_, e)| e.columns()).collect();
-        reads.sort_unstable();
-        reads.dedup();
-        let narrow = Arc::new(schema.project(&reads).expect("columns come from the schema"));
-        let mut expressions = Vec::new();
-        for (feature, _) in compiled {
-            let expression = Expression::compile(&feature.expr.sql, &narrow, wish(feature.dtype).as_ref())
-                .map_err(|mistake| at(mistake, &feature.expr.loc))?;
-            let dtype = expression.dtype().clone();
-            self.columns.push((feature.name.clone(), dtype, Origin::Derived, feature.default.clone()));
-            expressions.push((feature.name.clone(), expression));
+    /// Adds what compiles; gives the mistakes of the others.
+    fn add_level(&mut self, schema: &Schema, written: Vec<(&Feature, Written)>) -> Vec<DefError> {
+        let named = written.iter().flat_map(|(_, expression)| expression.columns()).copied().collect();
+        let reads = Reads::new(named, schema);
+        let (mut expressions, mut errors) = (Vec::new(), Vec::new());
+        for (feature, expression) in written {
+            match expression.compile(&reads.schema, wish(feature.dtype).as_ref()) {
+                Ok(expression) => {
+                    let dtype = expression.dtype().clone();
+                    self.columns.push((
+                        feature.name.clone(),
+                        dtype,
+                        Origin::Derived,
+                        feature.default.clone(),
+                    ));
+                    expressions.push((feature.name.clone(), expression));
+                }
+                Err(mistake) => errors.push(mistake.at(&feature.expr.loc)),
+            }
         }
-        self.derived.levels.push(Level { reads, schema: narrow, expressions });
-        Ok(())
+        self.derived.levels.push(Level { reads, expressions });
+        errors
     }
 
     fn pick(&self, outputs: &[Expr]) -> Result<Vec<usize>, Vec<DefError>> {
@@ -423,16 +413,30 @@ impl Building {
     }
 }
 
+/// The derived feature called `name`.
+fn derived_named<'a>(service: &'a FeatureService, name: Option<&str>) -> Option<&'a str> {
+    service.derived.iter().map(|feature| feature.name.as_str()).find(|known| Some(*known) == name)
+}
+
+/// The mistake of features that each wait for another.
+fn cycle(blocked: &[(&Feature, &str)]) -> Option<DefError> {
+    let (first, _) = blocked.first()?;
+    let names = cycle_from(&first.name, blocked);
+    let (feature, _) = blocked.iter().find(|(feature, _)| feature.name == names[0])?;
+    let cause = format!("derived features form a cycle: {}", names.join(" → "));
+    Some(DefError::new(&feature.expr.loc, cause).with_help("compute one of them from other columns"))
+}
+
 /// The cycle that `from` runs into, each name followed by the one it waits for, the first one repeated at the end.
-fn cycle_from(from: &str, waits_for: &[(String, String)]) -> Vec<String> {
-    let mut path = vec![from.to_owned()];
+fn cycle_from<'a>(from: &'a str, blocked: &[(&Feature, &'a str)]) -> Vec<&'a str> {
+    let mut path = vec![from];
     loop {
-        let last = &path[path.len() - 1];
-        let Some((_, next)) = waits_for.iter().find(|(name, _)| name == last) else { return path };
+        let last = path[path.len() - 1];
+        let Some((_, next)) = blocked.iter().find(|(feature, _)| feature.name == last) else { return path };
         if let Some(start) = path.iter().position(|name| name == next) {
-            path.push(next.clone());
+            path.push(next);
             return path.split_off(start);
         }
-        path.push(next.clone());
+        path.push(next);
     }
 }

@@ -3,22 +3,25 @@
 //! In two steps, so that what is not needed is never read: [`ViewPlan::stamps`] looks at keys, times and the filter
 //! of every row; [`ViewPlan::features`] evaluates the expressions of the rows that were chosen.
 
+mod compile;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
-use feature_defs::{DefError, Definitions, FeatureView, Literal, Loc, suggest};
-use sha2::{Digest, Sha256};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use feature_defs::Literal;
 
 use crate::EngineError;
-use crate::expr::{Expression, Mistake, wish};
+use crate::expr::Expression;
 use crate::key::Keys;
 use crate::row::RowCodec;
-use crate::schema::{arrow_type, conform, conforms, timestamp, type_name};
+use crate::schema::{conform, timestamp};
 use crate::windows::Windows;
 
-/// Names the stored rows of a view: a hash of everything that shapes them. A changed view has another id, and its
-/// rows another place in the head.
+/// Names the stored rows of a view: a hash of everything that shapes them. A changed view has another id, so its rows
+/// never mix with those of before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ViewId(pub u64);
 
@@ -47,9 +50,17 @@ pub struct ViewPlan {
     pub windows: Option<Arc<Windows>>,
     stamp_columns: Vec<String>,
     has_created: bool,
-    filter: Option<(Expression, Vec<usize>)>,
+    filter: Option<Filter>,
     row_columns: Vec<String>,
     expressions: Vec<Expression>,
+}
+
+/// Which rows exist for a view.
+#[derive(Debug, Clone, PartialEq)]
+struct Filter {
+    expression: Expression,
+    /// The columns that it reads, as indices among [`ViewPlan::stamp_columns`].
+    columns: Vec<usize>,
 }
 
 /// What is known of a batch of rows before their features are computed, row by row.
@@ -147,9 +158,9 @@ impl ViewPlan {
     }
 
     fn filter_mask(&self, rows: &RecordBatch) -> Result<Option<BooleanArray>, EngineError> {
-        let Some((filter, columns)) = &self.filter else { return Ok(None) };
+        let Some(Filter { expression, columns }) = &self.filter else { return Ok(None) };
         let input = rows.project(columns)?;
-        let mask = filter.keeps(&input, &|| format!("feature view `{}`, where", self.name))?;
+        let mask = expression.keeps(&input, &|| format!("feature view `{}`, where", self.name))?;
         Ok(Some(mask))
     }
 
@@ -163,196 +174,13 @@ impl ViewPlan {
         wanted.iter().map(evaluate).collect()
     }
 
-    /// The places of all features.
+    /// The indices of all features.
     pub fn every(&self) -> Vec<usize> {
         (0..self.features.fields().len()).collect()
     }
 
-    /// The place of the feature called `name`.
+    /// The index of the feature called `name`.
     pub fn feature(&self, name: &str) -> Option<usize> {
         self.features.index_of(name).ok()
     }
-
-    pub(crate) fn compile(
-        view: &FeatureView,
-        definitions: &Definitions,
-        source_schema: &Schema,
-    ) -> Result<ViewPlan, Vec<DefError>> {
-        let mut errors = Vec::new();
-        let source = &definitions.sources[&view.source];
-        let keys: Vec<_> = view
-            .entities
-            .iter()
-            .flat_map(|entity| &definitions.entities[entity].join_keys)
-            .map(|key| (Field::new(&key.name, arrow_type(key.dtype), true), view.keys.get(&key.name)))
-            .collect();
-        let mut stamp_columns = Vec::new();
-        for (key, column) in &keys {
-            let column = column.unwrap_or(key.name());
-            let needs = format!("join key `{}` of feature view `{}`", key.name(), view.name);
-            check_column(source_schema, column, key.data_type(), &needs, &view.loc, &mut errors);
-            stamp_columns.push(column.clone());
-        }
-        for time in std::iter::once(&source.event_timestamp).chain(&source.created_timestamp) {
-            let needs = format!("source `{}`", source.name);
-            check_column(source_schema, time, &timestamp(), &needs, &source.loc, &mut errors);
-            stamp_columns.push(time.clone());
-        }
-        let mut expressions = Vec::new();
-        for feature in &view.features {
-            match Expression::compile(&feature.expr.sql, source_schema, wish(feature.dtype).as_ref()) {
-                Ok(expression) => expressions.push(expression),
-                Err(mistake) => errors.push(at(mistake, &feature.expr.loc)),
-            }
-        }
-        let filter = view.filter.as_ref().and_then(|filter| {
-            Expression::compile_filter(&filter.sql, source_schema)
-                .map_err(|mistake| errors.push(at(mistake, &filter.loc)))
-                .ok()
-        });
-        let windows = match view.aggregations.is_empty() {
-            true => None,
-            false => Windows::compile(view, &source.event_id, source_schema, &source.event_timestamp)
-                .map_err(|mistakes| errors.extend(mistakes))
-                .ok(),
-        };
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-
-        // Everything holds. Compile once more over just the columns that are used, so that only those are read.
-        let narrow = |sql: &str, wanted: Option<&DataType>, columns: &[usize]| {
-            let schema = source_schema.project(columns).expect("columns come from the schema");
-            Expression::compile(sql, &schema, wanted).map_err(|m| vec![at(m, &view.loc)])
-        };
-        let mut used: Vec<usize> = expressions.iter().flat_map(Expression::columns).collect();
-        used.extend(used.is_empty().then(|| source_schema.index_of(&source.event_timestamp).unwrap_or(0)));
-        used.sort_unstable();
-        used.dedup();
-        let filter = match (&view.filter, filter) {
-            (Some(expr), Some(wide)) => {
-                let mut columns: Vec<usize> = wide.columns().collect();
-                columns.extend(
-                    columns.is_empty().then(|| source_schema.index_of(&source.event_timestamp).unwrap_or(0)),
-                );
-                columns.sort_unstable();
-                columns.dedup();
-                let places = columns.iter().map(|column| {
-                    let name = source_schema.field(*column).name();
-                    stamp_columns.iter().position(|known| known == name).unwrap_or_else(|| {
-                        stamp_columns.push(name.clone());
-                        stamp_columns.len() - 1
-                    })
-                });
-                let places: Vec<usize> = places.collect();
-                Some((narrow(&expr.sql, None, &columns)?, places))
-            }
-            _ => None,
-        };
-        let features = Schema::new(
-            view.features
-                .iter()
-                .zip(&expressions)
-                .map(|(feature, expression)| Field::new(&feature.name, expression.dtype().clone(), true))
-                .collect::<Vec<_>>(),
-        );
-        let expressions = view
-            .features
-            .iter()
-            .map(|feature| narrow(&feature.expr.sql, wish(feature.dtype).as_ref(), &used))
-            .collect::<Result<Vec<_>, _>>()?;
-        let (features, windows, row_columns) = match windows {
-            Some((windows, columns)) => (Arc::clone(windows.schema()), Some(Arc::new(windows)), columns),
-            None => {
-                let columns = used.iter().map(|i| source_schema.field(*i).name().clone()).collect();
-                (Arc::new(features), None, columns)
-            }
-        };
-        let stored = if windows.is_some() { Arc::new(Schema::empty()) } else { Arc::clone(&features) };
-        let codec = RowCodec::new(&stored)
-            .map_err(|e| vec![DefError::new(&view.loc, format!("feature view `{}`: {e}", view.name))])?;
-        Ok(ViewPlan {
-            id: identify(view, definitions, &features, windows.as_deref()),
-            name: view.name.clone(),
-            source: view.source.clone(),
-            keys: Arc::new(Schema::new(keys.into_iter().map(|(field, _)| field).collect::<Vec<_>>())),
-            ttl_us: view.ttl_us,
-            lag_us: view.lag_us,
-            features,
-            defaults: defaults(view),
-            codec,
-            windows,
-            stamp_columns,
-            has_created: source.created_timestamp.is_some(),
-            filter,
-            row_columns,
-            expressions,
-        })
-    }
-}
-
-/// A mistake, now that it is known where it stands.
-pub(crate) fn at(mistake: Mistake, loc: &Loc) -> DefError {
-    let error = DefError::new(loc, mistake.cause);
-    match mistake.help {
-        Some(help) => error.with_help(help),
-        None => error,
-    }
-}
-
-fn check_column(
-    schema: &Schema,
-    column: &str,
-    wanted: &DataType,
-    needed_by: &str,
-    loc: &Loc,
-    errors: &mut Vec<DefError>,
-) {
-    match schema.field_with_name(column) {
-        Err(_) => {
-            let known = schema.fields().iter().map(|f| f.name().as_str());
-            let cause = format!("{needed_by} needs column `{column}`, which the source does not have");
-            errors.push(DefError::new(loc, cause).with_help(suggest(column, known)));
-        }
-        Ok(field) if !conforms(field.data_type(), wanted) => {
-            let (wanted, found) = (type_name(wanted), type_name(field.data_type()));
-            let cause = format!("{needed_by} needs column `{column}` as {wanted}, but it is {found}");
-            errors.push(DefError::new(loc, cause));
-        }
-        Ok(_) => {}
-    }
-}
-
-/// For each feature the default that its definition declares.
-fn defaults(view: &FeatureView) -> Vec<Option<Literal>> {
-    let of_windows = view.aggregations.iter().flat_map(|a| a.windows.iter().map(|_| a.default.clone()));
-    view.features.iter().map(|feature| feature.default.clone()).chain(of_windows).collect()
-}
-
-/// Hashes what shapes the stored rows. TTL is not part of it: it is a rule for reading. Nor are windows: they are read
-/// from the same tiles.
-fn identify(
-    view: &FeatureView,
-    definitions: &Definitions,
-    features: &SchemaRef,
-    windows: Option<&Windows>,
-) -> ViewId {
-    let source = &definitions.sources[&view.source];
-    let mut text = format!("row v1\nview {:?}\nlag {}\n", view.name, view.lag_us);
-    for key in view.entities.iter().flat_map(|entity| &definitions.entities[entity].join_keys) {
-        text += &format!("key {:?} {} {:?}\n", key.name, key.dtype, view.keys.get(&key.name));
-    }
-    let batch = source.batch.as_ref().map(|batch| (batch.format, &batch.path));
-    text += &format!("source {:?} {:?} {:?}\n", batch, source.event_timestamp, source.created_timestamp);
-    text += &format!("where {:?}\n", view.filter.as_ref().map(|filter| &filter.sql));
-    for (feature, field) in view.features.iter().zip(features.fields()) {
-        text +=
-            &format!("feature {:?} {:?} {}\n", feature.name, feature.expr.sql, type_name(field.data_type()));
-    }
-    text += &windows.map_or_else(String::new, |windows| windows.identity_text(&source.event_id));
-    let digest = Sha256::digest(text.as_bytes());
-    let mut id = [0; 8];
-    id.copy_from_slice(&digest[..8]);
-    // The largest number is no id, so that each has a next one: the end of its rows in the head.
-    ViewId(u64::from_be_bytes(id).min(u64::MAX - 1))
 }

@@ -1,7 +1,7 @@
 //! What does DataFusion make of this SQL expression?
 //!
-//! Of DataFusion only what knows expressions is here: its parser, its functions, its rules of types, its evaluation. Its
-//! query engine, which reads tables and runs plans, is not: that is half of it, to build and to link.
+//! Of DataFusion only what knows expressions is here: its parser, its functions, its rules of types, its evaluation.
+//! Its query engine, which reads tables and runs plans, is not: that is half of it, to build and to link.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -93,8 +93,8 @@ pub fn logical(sql: &str, schema: &DFSchema) -> Result<Expr> {
     planner.sql_to_expr_with_alias(parsed, schema, &mut PlannerContext::new())
 }
 
-/// What evaluates `logical`. Types are matched and constants folded once; some functions, such as `coalesce`, do not even
-/// run unfolded.
+/// What evaluates `logical`. Types are matched and constants folded once; some functions, such as `coalesce`, do not
+/// even run unfolded.
 ///
 /// # Errors
 /// Types that do not go together.

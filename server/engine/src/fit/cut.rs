@@ -26,8 +26,8 @@ impl Element {
 }
 
 impl Fit {
-    /// The feature vectors that become these inputs of the model, with the columns of `features`, which the fit was made
-    /// for. `inputs` are in the model's order, each the cells of a tensor of `rows` rows, row-major.
+    /// The feature vectors that become these inputs of the model, with the columns of `features`, which the fit was
+    /// made for. `inputs` are in the model's order, each the cells of a tensor of `rows` rows, row-major.
     ///
     /// # Errors
     /// A tensor of another width, a value that its feature cannot have.
@@ -83,7 +83,8 @@ fn list(item: &Arc<Field>, length: i32, cells: ArrayRef) -> Result<ArrayRef, Eng
 }
 
 /// The cells of a tensor as values of type `to`: numbers as wider numbers, as whole ones where they are whole, as
-/// booleans where they are 0 or 1. NaN is null where `to` has none: so a tensor of floats holds nulls, and so does pandas.
+/// booleans where they are 0 or 1. NaN is null where `to` has none: so a tensor of floats holds nulls, and so does
+/// pandas.
 ///
 /// # Errors
 /// What cannot become `to`.

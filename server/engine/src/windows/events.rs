@@ -1,38 +1,54 @@
 //! Which events does each key have, in which order, and which of them are one and the same?
 
+use std::ops::Range;
+
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::{concat, take};
 
-use super::sweep::Group;
 use crate::EngineError;
 
 /// Events as they were read, in any order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Chunk {
     /// The number of each event's key.
     pub keys: Vec<u32>,
     /// When it becomes visible, µs.
     pub visible_us: Vec<i64>,
-    /// When it was created, µs; empty where nothing asks for it.
-    pub created_us: Vec<i64>,
-    /// Place of the first one in the order of arrival.
+    /// When the first one arrived, as in [`Rank::arrival`].
     pub first: u64,
-    /// Its place in the order of arrival; empty like `created_us`.
-    pub arrival: Vec<u64>,
-    /// What makes it the same event as another of its key and time; empty where events have no identity.
-    pub identity: Vec<u128>,
+    /// What orders events of one instant, if anything asks for it.
+    pub order: Option<Order>,
     /// For each input of the view its columns.
     pub inputs: Vec<Vec<ArrayRef>>,
+}
+
+/// What orders events of one instant, and tells them apart.
+#[derive(Debug)]
+pub struct Order {
+    /// The rank of each event.
+    pub ranks: Vec<Rank>,
+    /// If the source has an `event_id`: what makes an event the same as another of its key and time.
+    pub identities: Option<Vec<u128>>,
+}
+
+/// The place of an event among those of its instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// When it was created, µs.
+    pub created_us: i64,
+    /// A number that orders events as they arrived.
+    pub arrival: u64,
 }
 
 /// Events by key, then by the total order of time.
 #[derive(Debug, Default)]
 pub struct Events {
     pub(super) visible_us: Vec<i64>,
-    pub(super) created_us: Vec<i64>,
-    pub(super) arrival: Vec<u64>,
-    /// Where a training set asks for what was known: from when on another event takes the place of each, µs.
-    known_until_us: Vec<i64>,
+    /// If anything asks for the order of events of one instant.
+    pub(super) ranks: Option<Vec<Rank>>,
+    /// If a training set asks for what was known: from when on each is known, and from when on another event takes its
+    /// place, µs.
+    known_us: Option<Vec<Range<i64>>>,
     pub(super) inputs: Vec<Vec<ArrayRef>>,
 }
 
@@ -47,116 +63,157 @@ impl Events {
         self.visible_us.is_empty()
     }
 
-    /// Sorts what was read and drops repetitions; gives each key's events, by the key's number.
+    /// Sorts what was read and drops repetitions; gives each key's events, by the key's number. With `as_known`
+    /// repetitions stay, as each was known for some time.
     pub fn sort(
         mut chunks: Vec<Chunk>,
         keys: usize,
         as_known: bool,
-    ) -> Result<(Events, Vec<std::ops::Range<usize>>), EngineError> {
+    ) -> Result<(Events, Vec<Range<usize>>), EngineError> {
         // Most files are in order of time. Read in their order, most keys need no sorting.
         chunks.sort_unstable_by_key(|chunk| chunk.first);
-        let Some(inputs) = chunks.first().map(|chunk| chunk.inputs.iter().map(Vec::len).collect::<Vec<_>>())
-        else {
-            return Ok((Events::default(), vec![0..0; keys]));
-        };
-        let key = joined(&mut chunks, |chunk| std::mem::take(&mut chunk.keys));
+        let mut rows = ByKey::new(&joined(&mut chunks, |chunk| std::mem::take(&mut chunk.keys)), keys);
         let visible_us = joined(&mut chunks, |chunk| std::mem::take(&mut chunk.visible_us));
-        let created_us = joined(&mut chunks, |chunk| std::mem::take(&mut chunk.created_us));
-        let arrival = joined(&mut chunks, |chunk| std::mem::take(&mut chunk.arrival));
-        let identity = joined(&mut chunks, |chunk| std::mem::take(&mut chunk.identity));
-
-        let mut starts = vec![0usize; keys + 1];
-        key.iter().for_each(|key| starts[*key as usize + 1] += 1);
-        for id in 0..keys {
-            starts[id + 1] += starts[id];
+        let order = Order::joined(&mut chunks);
+        match &order {
+            None => rows.sort(|row| visible_us[row]),
+            Some(Order { ranks, .. }) => rows.sort(|row| (visible_us[row], ranks[row])),
         }
-        let mut next = starts.clone();
-        let mut order = vec![0u32; key.len()];
-        for (row, key) in key.iter().enumerate() {
-            order[next[*key as usize]] = row as u32;
-            next[*key as usize] += 1;
+        assert!(order.is_some() || !as_known, "what was known is told by the order of events");
+        let mut known_us = None;
+        if let Some(order) = &order {
+            if as_known {
+                known_us = Some(order.known_us(&rows, &visible_us));
+            } else if let Some(identities) = &order.identities {
+                rows = rows.distinct(&visible_us, identities);
+            }
         }
-        let place = |row: u32| {
-            let row = row as usize;
-            (
-                visible_us[row],
-                created_us.get(row).copied().unwrap_or(0),
-                arrival.get(row).copied().unwrap_or(0),
-            )
-        };
-        let mut known_until_us = Vec::new();
-        let mut kept: Vec<u32> = Vec::with_capacity(if identity.is_empty() { 0 } else { order.len() });
-        let mut ranges = Vec::with_capacity(keys);
-        for id in 0..keys {
-            let rows = &mut order[starts[id]..starts[id + 1]];
-            if !rows.is_sorted_by_key(|row| place(*row)) {
-                rows.sort_unstable_by_key(|row| place(*row));
-            }
-            if identity.is_empty() {
-                ranges.push(starts[id]..starts[id + 1]);
-                continue;
-            }
-            let start = kept.len();
-            for same in rows.chunk_by(|a, b| visible_us[*a as usize] == visible_us[*b as usize]) {
-                for (i, row) in same.iter().enumerate() {
-                    let is_it = |other: &&u32| identity[**other as usize] == identity[*row as usize];
-                    let next = same[i + 1..].iter().find(is_it);
-                    match next {
-                        Some(_) if !as_known => {}
-                        next => {
-                            kept.push(*row);
-                            known_until_us.push(next.map_or(i64::MAX, |next| created_us[*next as usize]));
-                        }
-                    }
-                }
-            }
-            ranges.push(start..kept.len());
-        }
-        let order = if identity.is_empty() { order } else { kept };
-        let by = UInt32Array::from(order);
-        let picked = |values: Vec<i64>| {
-            by.values().iter().filter_map(|row| values.get(*row as usize).copied()).collect()
-        };
-        let mut columns = Vec::new();
-        for (i, count) in inputs.iter().enumerate() {
-            let mut arrays = Vec::new();
-            for j in 0..*count {
-                let pieces: Vec<ArrayRef> = chunks.iter().map(|chunk| chunk.inputs[i][j].clone()).collect();
-                chunks.iter_mut().for_each(|chunk| {
-                    chunk.inputs[i][j] = super::value::nothing(&arrow::datatypes::DataType::Null, 0)
-                });
-                let whole = concat(&pieces.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
-                drop(pieces);
-                arrays.push(take(&whole, &by, None)?);
-            }
-            columns.push(arrays);
-        }
-        let arrival = by.values().iter().filter_map(|row| arrival.get(*row as usize).copied()).collect();
+        let (by, ranges) = rows.finish();
         let events = Events {
-            visible_us: picked(visible_us),
-            created_us: picked(created_us),
-            arrival,
-            known_until_us: if as_known { known_until_us } else { Vec::new() },
-            inputs: columns,
+            visible_us: picked(&visible_us, &by),
+            ranks: order.map(|order| picked(&order.ranks, &by)),
+            known_us,
+            inputs: take_inputs(chunks, &by)?,
         };
-        let mut events = events;
-        if as_known && events.known_until_us.is_empty() {
-            events.known_until_us = vec![i64::MAX; events.len()];
-        }
         Ok((events, ranges))
     }
 
-    /// Whether the group has events that became known only after they became visible. Never, unless what was known
-    /// is asked for.
-    pub(super) fn is_known_late(&self, group: &Group) -> bool {
-        !self.known_until_us.is_empty()
-            && group.events.clone().any(|event| {
-                self.created_us[event] > self.visible_us[event] || self.known_until_us[event] != i64::MAX
+    /// Whether any of `events` became known only after it became visible. Never, unless what was known is asked for.
+    pub(super) fn is_known_late(&self, mut events: Range<usize>) -> bool {
+        self.known_us.as_ref().is_some_and(|known_us| {
+            events.any(|event| {
+                let known_us = &known_us[event];
+                known_us.start > self.visible_us[event] || known_us.end != i64::MAX
             })
+        })
     }
 
+    /// Whether the event is known at `q_us`, if what was known is asked for.
     pub(super) fn is_known(&self, event: usize, q_us: i64) -> bool {
-        self.created_us[event] <= q_us && q_us < self.known_until_us[event]
+        self.known_us.as_ref().is_none_or(|known_us| known_us[event].contains(&q_us))
+    }
+}
+
+impl Order {
+    /// That of all chunks; none unless all of them have one.
+    fn joined(chunks: &mut [Chunk]) -> Option<Order> {
+        let orders: Option<Vec<Order>> = chunks.iter_mut().map(|chunk| chunk.order.take()).collect();
+        let (mut ranks, mut identities) = (Vec::new(), Some(Vec::new()));
+        for mut order in orders? {
+            ranks.append(&mut order.ranks);
+            identities = identities.zip(order.identities).map(|(mut all, mut more)| {
+                all.append(&mut more);
+                all
+            });
+        }
+        Some(Order { ranks, identities })
+    }
+
+    /// From when on each of `rows` is known, and from when on the next one that is the same event.
+    fn known_us(&self, rows: &ByKey, visible_us: &[i64]) -> Vec<Range<i64>> {
+        let mut known_us = Vec::with_capacity(rows.rows.len());
+        let created_us = |row: u32| self.ranks[row as usize].created_us;
+        for instant in rows.ranges().flat_map(|range| instants(&rows.rows[range], visible_us)) {
+            for (i, row) in instant.iter().enumerate() {
+                let next = self.identities.as_ref().and_then(|identities| same(&instant[i..], identities));
+                known_us.push(created_us(*row)..next.map_or(i64::MAX, created_us));
+            }
+        }
+        known_us
+    }
+}
+
+/// The sorted rows of a key in groups of one time.
+fn instants<'a>(rows: &'a [u32], visible_us: &'a [i64]) -> impl Iterator<Item = &'a [u32]> {
+    rows.chunk_by(|a, b| visible_us[*a as usize] == visible_us[*b as usize])
+}
+
+/// The next row that is the same event as the first of `rows`, which are of one key and instant.
+fn same(rows: &[u32], identities: &[u128]) -> Option<u32> {
+    let (first, rest) = rows.split_first()?;
+    let is_it = |other: &&u32| identities[**other as usize] == identities[*first as usize];
+    rest.iter().find(is_it).copied()
+}
+
+/// Rows by key.
+struct ByKey {
+    rows: Vec<u32>,
+    /// Where the rows of each key end.
+    ends: Vec<usize>,
+}
+
+impl ByKey {
+    /// Groups rows by the number of their key, in their order.
+    fn new(keys_of_rows: &[u32], keys: usize) -> ByKey {
+        // Where the next row of each key goes; once all have gone there, where the key ends.
+        let mut next = vec![0; keys];
+        keys_of_rows.iter().for_each(|key| next[*key as usize] += 1);
+        let mut before = 0;
+        for next in &mut next {
+            before += std::mem::replace(next, before);
+        }
+        let mut rows = vec![0; keys_of_rows.len()];
+        for (row, key) in keys_of_rows.iter().enumerate() {
+            rows[next[*key as usize]] = row as u32;
+            next[*key as usize] += 1;
+        }
+        ByKey { rows, ends: next }
+    }
+
+    /// Sorts the rows of each key.
+    fn sort<T: Ord>(&mut self, place: impl Fn(usize) -> T) {
+        let mut start = 0;
+        for end in &self.ends {
+            let rows = &mut self.rows[start..*end];
+            if !rows.is_sorted_by_key(|row| place(*row as usize)) {
+                rows.sort_unstable_by_key(|row| place(*row as usize));
+            }
+            start = *end;
+        }
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| start..*end)
+    }
+
+    /// Of rows that are the same event, the last.
+    fn distinct(&self, visible_us: &[i64], identities: &[u128]) -> ByKey {
+        let mut distinct = ByKey { rows: Vec::with_capacity(self.rows.len()), ends: Vec::new() };
+        for range in self.ranges() {
+            for instant in instants(&self.rows[range], visible_us) {
+                let is_last = |i: &usize| same(&instant[*i..], identities).is_none();
+                distinct.rows.extend((0..instant.len()).filter(is_last).map(|i| instant[i]));
+            }
+            distinct.ends.push(distinct.rows.len());
+        }
+        distinct
+    }
+
+    /// All rows, and those of each key among them.
+    fn finish(self) -> (UInt32Array, Vec<Range<usize>>) {
+        let ranges = self.ranges().collect();
+        (UInt32Array::from(self.rows), ranges)
     }
 }
 
@@ -166,4 +223,22 @@ fn joined<T>(chunks: &mut [Chunk], mut part: impl FnMut(&mut Chunk) -> Vec<T>) -
         all.append(&mut part(chunk));
     }
     all
+}
+
+fn picked<T: Copy>(values: &[T], by: &UInt32Array) -> Vec<T> {
+    by.values().iter().map(|row| values[*row as usize]).collect()
+}
+
+/// The columns of each input, row by row as in `by`. Each column of the chunks is dropped before the next is taken.
+fn take_inputs(chunks: Vec<Chunk>, by: &UInt32Array) -> Result<Vec<Vec<ArrayRef>>, EngineError> {
+    let Some(first) = chunks.first() else { return Ok(Vec::new()) };
+    let widths: Vec<usize> = first.inputs.iter().map(Vec::len).collect();
+    let mut rest: Vec<_> = chunks.into_iter().map(|chunk| chunk.inputs.into_iter().flatten()).collect();
+    let mut taken = || -> Result<ArrayRef, EngineError> {
+        let pieces: Vec<ArrayRef> = rest.iter_mut().filter_map(Iterator::next).collect();
+        let whole = concat(&pieces.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
+        drop(pieces);
+        Ok(take(&whole, by, None)?)
+    };
+    widths.into_iter().map(|width| (0..width).map(|_| taken()).collect()).collect()
 }

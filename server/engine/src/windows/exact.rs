@@ -6,6 +6,8 @@
 
 use num_bigint::{BigInt, Sign};
 
+use super::bytes::{piece, signed, write_piece, write_signed};
+
 /// A sum of doubles and whole numbers, not rounded yet.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Exact {
@@ -128,8 +130,8 @@ impl Exact {
     /// Reads what [`Exact::write`] wrote.
     #[inline]
     pub(crate) fn read(bytes: &mut &[u8]) -> Option<Exact> {
-        let exponent = super::bytes::signed(bytes)? as i32;
-        let mantissa = super::bytes::piece(bytes)?;
+        let exponent = signed(bytes)? as i32;
+        let mantissa = piece(bytes)?;
         let near = match mantissa.len() {
             0 => 0,
             // The bytes go to the top; the shift brings them down, the sign behind them.
@@ -148,8 +150,8 @@ impl Exact {
 }
 
 fn write_parts(exponent: i32, mantissa: &[u8], out: &mut Vec<u8>) {
-    super::bytes::write_signed(i64::from(exponent), out);
-    super::bytes::write_piece(mantissa, out);
+    write_signed(i64::from(exponent), out);
+    write_piece(mantissa, out);
 }
 
 /// Two's complement without the bytes that only repeat the sign.

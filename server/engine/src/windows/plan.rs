@@ -1,117 +1,108 @@
-//! Do a view's aggregations make sense over its source, and which intermediate results do they need?
+//! What is kept for a view's aggregations, and what do they read?
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{is_not_null, is_null, not, nullif, or_kleene};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
-use feature_defs::{Aggregation, DefError, Expr, FeatureView, Function};
 
-use super::aggregate::{Finish, InputShape, Params};
-use super::value::{is_number, map_type, nothing, travelling};
-use super::{
-    Accumulator, DAY_US, Feature, InputPlan, Kind, LIFETIME_TAIL_US, Level, SPANS_US, Window, Windows,
-};
+use super::aggregate::{Finish, InputShape, Kind, Params, State};
+use super::value::{Cell, nothing, travelling};
+use super::window::{DAY_US, Kept, Level, Window, floor};
 use crate::EngineError;
 use crate::expr::Expression;
-use crate::schema::{timestamp, type_name};
-use crate::view::at;
+use crate::schema::type_name;
+
+/// The aggregations of a feature view, compiled.
+#[derive(Debug, Clone)]
+pub struct Windows {
+    pub(super) view: String,
+    /// The features.
+    pub(super) schema: SchemaRef,
+    pub(super) features: Vec<Feature>,
+    pub(super) accumulators: Vec<Accumulator>,
+    pub(super) inputs: Vec<InputPlan>,
+    pub(super) windows: Vec<Window>,
+    pub(super) levels: Vec<Level>,
+    pub(super) has_lifetime: bool,
+    /// The columns of `event_id`, as indices among the columns read.
+    pub(super) identity: Vec<usize>,
+    /// Whether anything asks for the order of events of one instant.
+    pub(super) ordered: bool,
+}
+
+/// Which result of which accumulator over which window a feature is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Feature {
+    pub(super) accumulator: usize,
+    pub(super) window: usize,
+    pub(super) finish: Finish,
+}
+
+impl Feature {
+    /// Whether it is a result of this accumulator over this window.
+    pub(super) fn is_of(&self, accumulator: usize, window: usize) -> bool {
+        self.accumulator == accumulator && self.window == window
+    }
+}
+
+/// One intermediate result that is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Accumulator {
+    pub(super) kind: Kind,
+    pub(super) bucketed: bool,
+    pub(super) params: Params,
+    pub(super) input: usize,
+}
+
+/// One set of columns that accumulators read.
+#[derive(Debug, Clone)]
+pub(super) struct InputPlan {
+    /// Names the columns: two inputs of one text are one.
+    pub(super) text: String,
+    pub(super) value: Option<Expression>,
+    pub(super) filter: Option<Expression>,
+    pub(super) by: Option<Expression>,
+    pub(super) bucket: Option<Expression>,
+    pub(super) shape: InputShape,
+}
 
 impl Windows {
-    /// Compiles the aggregations of `view` over the columns of its source; gives the columns that they read as well.
-    pub(crate) fn compile(
-        view: &FeatureView,
-        event_id: &[String],
-        source: &Schema,
-        fallback: &str,
-    ) -> Result<(Windows, Vec<String>), Vec<DefError>> {
-        let mut errors = Vec::new();
-        let mut used: Vec<usize> = Vec::new();
-        for aggregation in &view.aggregations {
-            match Parts::compile(aggregation, source) {
-                Ok(parts) => {
-                    used.extend(parts.all().flat_map(Expression::columns));
-                    errors.extend(check(aggregation, &parts).err());
-                }
-                Err(mistakes) => errors.extend(mistakes),
-            }
-        }
-        for column in event_id {
-            match source.index_of(column) {
-                Ok(place) => used.push(place),
-                Err(_) => {
-                    let cause = format!("`event_id` names column `{column}`, which the source does not have");
-                    errors.push(DefError::new(&view.loc, cause));
-                }
-            }
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        used.extend(used.is_empty().then(|| source.index_of(fallback).unwrap_or(0)));
-        used.sort_unstable();
-        used.dedup();
-        let narrow = source.project(&used).expect("the places come from the schema");
+    /// What a head that is filled by this plan keeps.
+    pub fn kept(&self) -> Kept {
+        Kept { levels: self.levels.clone(), lifetime: self.has_lifetime }
+    }
 
-        let mut windows = Windows {
-            view: view.name.clone(),
-            schema: Arc::new(Schema::empty()),
-            features: Vec::new(),
-            accumulators: Vec::new(),
-            inputs: Vec::new(),
-            windows: Vec::new(),
-            levels: Vec::new(),
-            has_lifetime: false,
-            identity: event_id.iter().filter_map(|column| narrow.index_of(column).ok()).collect(),
-            ordered: false,
-        };
-        let mut fields = Vec::new();
-        for aggregation in &view.aggregations {
-            let parts = Parts::compile(aggregation, &narrow)?;
-            let (kind, finish, result) = check(aggregation, &parts).map_err(|e| vec![e])?;
-            let text = parts.text(aggregation);
-            let shape = InputShape { by: parts.by.is_some(), bucket: parts.bucket.is_some() };
-            let float = parts.value.as_ref().is_some_and(|value| value.dtype().is_floating());
-            let input = windows.inputs.iter().position(|known| known.text == text).unwrap_or_else(|| {
-                windows.inputs.push(InputPlan {
-                    text,
-                    value: parts.value,
-                    filter: parts.filter,
-                    by: parts.by,
-                    bucket: parts.bucket,
-                    shape,
-                });
-                windows.inputs.len() - 1
-            });
-            let params = Params {
-                float,
-                n: match aggregation.function {
-                    Function::LastN { n } | Function::TopNBy { n, .. } => n as usize,
-                    _ => 0,
-                },
-                limit: if kind == Kind::Distinct || shape.bucket { aggregation.limit as usize } else { 0 },
-                percentile: match aggregation.function {
-                    Function::ApproxPercentile { percentile } => percentile,
-                    _ => 0.0,
-                },
-            };
-            let accumulator = Accumulator { kind, bucketed: shape.bucket, params, input };
-            windows.ordered |= matches!(kind, Kind::First | Kind::Last | Kind::Several);
-            let accumulator = place(&mut windows.accumulators, accumulator);
-            let result = if shape.bucket { map_type(&result) } else { result };
-            for window in &aggregation.windows {
-                fields.push(Field::new(aggregation.feature_name(window), result.clone(), true));
-                let window = Window { length_us: window.length_us, hop_us: window.hop_us };
-                windows.has_lifetime |= window.length_us.is_none();
-                let window = place(&mut windows.windows, window);
-                windows.features.push(Feature { accumulator, window, finish });
-            }
-        }
-        windows.schema = Arc::new(Schema::new(fields));
-        windows.levels = levels(&windows.windows);
-        let names = narrow.fields().iter().map(|field| field.name().clone()).collect();
-        Ok((windows, names))
+    /// Whether a window is over all time.
+    pub fn has_lifetime(&self) -> bool {
+        self.has_lifetime
+    }
+
+    /// Where a stretch of tiles may be cut so that no tile made of events is: the start of a day at or before `us`.
+    pub fn cut_us(us: i64) -> i64 {
+        floor(us, DAY_US)
+    }
+
+    /// How long before a query time its oldest event may have become visible, µs; none where a window is over all time.
+    pub fn reach_us(&self, wanted: &[usize]) -> Option<i64> {
+        let windows = wanted.iter().map(|feature| &self.windows[self.features[*feature].window]);
+        windows
+            .map(|window| window.length_us.map(|_| window.reach_us()))
+            .try_fold(0, |longest: i64, us| Some(longest.max(us?)))
+    }
+
+    /// Whether a head that keeps `kept` answers the feature.
+    pub fn is_kept(&self, feature: usize, kept: &Kept) -> bool {
+        let window = &self.windows[self.features[feature].window];
+        let enough =
+            |level: &Level| level.span_us == window.least_us() && level.reach_us >= window.reach_us();
+        kept.levels.iter().any(enough) && (kept.lifetime || window.length_us.is_some())
+    }
+
+    /// Whether a head that keeps `kept` answers all features.
+    pub fn are_kept(&self, kept: &Kept) -> bool {
+        (0..self.features.len()).all(|feature| self.is_kept(feature, kept))
     }
 
     /// The features, in order.
@@ -133,7 +124,17 @@ impl Windows {
         text
     }
 
-    /// Whether events need their created timestamp and arrival.
+    /// What `state` says of the feature.
+    pub(super) fn cell<S: State>(&self, feature: usize, state: &S) -> Result<Cell, EngineError> {
+        let Feature { accumulator, finish, .. } = self.features[feature];
+        let cell = state.finish(finish, &self.accumulators[accumulator].params);
+        cell.map_err(|overflow| EngineError::Evaluate {
+            what: format!("feature view `{}`, feature `{}`", self.view, self.schema.field(feature).name()),
+            cause: format!("{}; aggregate smaller numbers, or cast them to float64", overflow.0),
+        })
+    }
+
+    /// Whether events need an [`Order`](super::Order).
     pub fn needs_order(&self, as_known: bool) -> bool {
         self.ordered || as_known || !self.identity.is_empty()
     }
@@ -198,13 +199,13 @@ impl Windows {
         Ok(prepared)
     }
 
-    /// What makes each row the same event as another of its key and time; empty where events have no identity.
-    pub fn identities(&self, rows: &RecordBatch) -> Result<Vec<u128>, EngineError> {
+    /// What makes each row the same event as another of its key and time, if the source has an `event_id`.
+    pub fn identities(&self, rows: &RecordBatch) -> Result<Option<Vec<u128>>, EngineError> {
         if self.identity.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let columns: Vec<ArrayRef> =
-            self.identity.iter().map(|place| Arc::clone(rows.column(*place))).collect();
+            self.identity.iter().map(|column| Arc::clone(rows.column(*column))).collect();
         let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
         let converter = RowConverter::new(fields)?;
         let encoded = converter.convert_columns(&columns)?;
@@ -214,119 +215,6 @@ impl Windows {
             hasher.write(bytes);
             u128::from(hasher.finish())
         };
-        Ok(encoded.iter().map(|row| hash(1, row.as_ref()) << 64 | hash(2, row.as_ref())).collect())
+        Ok(Some(encoded.iter().map(|row| hash(1, row.as_ref()) << 64 | hash(2, row.as_ref())).collect()))
     }
 }
-
-/// The tiles that the windows need: for each size the farthest reach of the windows that use it.
-fn levels(windows: &[Window]) -> Vec<Level> {
-    let level = |span_us: &i64| {
-        let boundless = Level { span_us: *span_us, reach_us: i64::MAX };
-        let users = windows.iter().filter(|window| window.uses(&boundless));
-        users.map(Window::reach_us).max().map(|reach_us| Level { span_us: *span_us, reach_us })
-    };
-    SPANS_US.iter().filter_map(level).collect()
-}
-
-fn place<T: PartialEq>(known: &mut Vec<T>, item: T) -> usize {
-    known.iter().position(|other| *other == item).unwrap_or_else(|| {
-        known.push(item);
-        known.len() - 1
-    })
-}
-
-/// The expressions of one aggregation.
-struct Parts {
-    value: Option<Expression>,
-    filter: Option<Expression>,
-    by: Option<Expression>,
-    bucket: Option<Expression>,
-}
-
-impl Parts {
-    fn compile(aggregation: &Aggregation, schema: &Schema) -> Result<Parts, Vec<DefError>> {
-        let mut errors = Vec::new();
-        let mut compile = |expr: &Expr, wanted: Option<&DataType>| {
-            Expression::compile(&expr.sql, schema, wanted).map_err(|m| errors.push(at(m, &expr.loc))).ok()
-        };
-        let is_histogram = matches!(aggregation.function, Function::Histogram);
-        let text = Some(&DataType::Utf8);
-        // A histogram is a count for each category.
-        let value = aggregation.of.as_ref().filter(|_| !is_histogram).and_then(|of| compile(of, None));
-        let bucket = if is_histogram { &aggregation.of } else { &aggregation.buckets };
-        let bucket = bucket.as_ref().and_then(|bucket| compile(bucket, text));
-        let by = match &aggregation.function {
-            Function::TopNBy { by, .. } => compile(by, None),
-            _ => None,
-        };
-        let filter = aggregation.filter.as_ref().and_then(|filter| {
-            let compiled = Expression::compile_filter(&filter.sql, schema);
-            compiled.map_err(|m| errors.push(at(m, &filter.loc))).ok()
-        });
-        if errors.is_empty() { Ok(Parts { value, filter, by, bucket }) } else { Err(errors) }
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Expression> {
-        [&self.value, &self.filter, &self.by, &self.bucket].into_iter().flatten()
-    }
-
-    /// Names the columns that the aggregation reads: two of one text read the same.
-    fn text(&self, aggregation: &Aggregation) -> String {
-        let sql =
-            |there: bool, expr: &Option<Expr>| expr.as_ref().filter(|_| there).map(|expr| expr.sql.clone());
-        let is_histogram = matches!(aggregation.function, Function::Histogram);
-        let bucket = if is_histogram { &aggregation.of } else { &aggregation.buckets };
-        let by = if let Function::TopNBy { by, .. } = &aggregation.function { Some(&by.sql) } else { None };
-        let of = sql(self.value.is_some(), &aggregation.of);
-        format!("{of:?} {:?} {by:?} {:?}", sql(true, &aggregation.filter), sql(true, bucket))
-    }
-}
-
-/// What is kept for the aggregation, what is asked of it, and the type of what comes out.
-fn check(aggregation: &Aggregation, parts: &Parts) -> Result<(Kind, Finish, DataType), DefError> {
-    let of = parts.value.as_ref().map_or(DataType::Int64, |value| value.dtype().clone());
-    let (is_time, is_text) = (of == timestamp() || of == DataType::Date32, matches!(of, DataType::Utf8));
-    let is_bool = of == DataType::Boolean;
-    let refuse = |needs: &str| {
-        let loc = aggregation.of.as_ref().map_or(&aggregation.loc, |of| &of.loc);
-        let cause =
-            format!("`{}` needs {needs}, but `of` is {}", aggregation.function.name(), type_name(&of));
-        DefError::new(loc, cause).with_help("cast it within `of`, or take another function")
-    };
-    let numbers = || if of.is_numeric() { Ok(()) } else { Err(refuse("numbers")) };
-    let scalar = || if of.is_nested() { Err(refuse("single values, not lists")) } else { Ok(()) };
-    let sum = if of.is_floating() { DataType::Float64 } else { DataType::Int64 };
-    let float = DataType::Float64;
-    let list = || DataType::List(Arc::new(Field::new("item", of.clone(), true)));
-    Ok(match &aggregation.function {
-        Function::Count | Function::Histogram => (Kind::Count, Finish::Itself, DataType::Int64),
-        Function::Sum => numbers().map(|()| (Kind::Sum, Finish::Sum, sum))?,
-        Function::Avg => numbers().map(|()| (Kind::Sum, Finish::Avg, float))?,
-        Function::Stddev => numbers().map(|()| (Kind::Moments, Finish::Stddev, float))?,
-        Function::Variance => numbers().map(|()| (Kind::Moments, Finish::Variance, float))?,
-        Function::Min | Function::Max if !(of.is_numeric() || is_time || is_text) => {
-            return Err(refuse("numbers, text or times"));
-        }
-        Function::Min => (Kind::Least, Finish::Itself, of),
-        Function::Max => (Kind::Greatest, Finish::Itself, of),
-        Function::First => scalar().map(|()| (Kind::First, Finish::Itself, of.clone()))?,
-        Function::Last => scalar().map(|()| (Kind::Last, Finish::Itself, of.clone()))?,
-        Function::LastN { .. } => numbers().map(|()| (Kind::Several, Finish::Itself, list()))?,
-        Function::TopNBy { by, .. } => {
-            let rank = parts.by.as_ref().map_or(DataType::Null, |by| by.dtype().clone());
-            if rank.is_nested() || !is_number(&rank) {
-                let cause = format!("`by` must be a number or a time, but it is {}", type_name(&rank));
-                return Err(DefError::new(&by.loc, cause).with_help("cast it within `by`"));
-            }
-            numbers().map(|()| (Kind::Several, Finish::Itself, list()))?
-        }
-        Function::ApproxDistinct => scalar().map(|()| (Kind::Hll, Finish::Itself, DataType::Int64))?,
-        Function::CountDistinct => scalar().map(|()| (Kind::Distinct, Finish::Itself, DataType::Int64))?,
-        Function::ApproxPercentile { .. } => numbers().map(|()| (Kind::Percentile, Finish::Itself, float))?,
-        Function::Any if is_bool => (Kind::Truths, Finish::Any, DataType::Boolean),
-        Function::Every if is_bool => (Kind::Truths, Finish::Every, DataType::Boolean),
-        Function::Any | Function::Every => return Err(refuse("true or false")),
-    })
-}
-
-const _: () = assert!(LIFETIME_TAIL_US % DAY_US == 0);

@@ -9,20 +9,20 @@
 use std::ops::Range;
 
 use arrow::array::ArrayRef;
-use arrow::buffer::NullBuffer;
 
-use super::aggregate::{Input, Order, Overflow, Params, State, columns};
+use super::aggregate::{Input, Params, Retractable, State, dispatch};
 use super::events::Events;
+use super::plan::Windows;
 use super::value::{Cell, column};
-use super::{Windows, dispatch};
+use super::window::Window;
 use crate::EngineError;
 
-/// One key: its events and its query times, as places among all.
+/// One key: its events and its query times, as indices among all.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// Places among the events.
+    /// Indices among the events.
     pub events: Range<usize>,
-    /// Places among the query times.
+    /// Indices among the query times.
     pub times: Range<usize>,
 }
 
@@ -38,115 +38,109 @@ impl Windows {
         times_us: &[i64],
         wanted: &[usize],
     ) -> Result<Vec<ArrayRef>, EngineError> {
-        let mut found: Vec<Option<ArrayRef>> = vec![None; wanted.len()];
-        let hi: Vec<u32> = ends(events, groups, times_us);
+        let sweep = Sweep { events, groups, times_us };
+        let hi: Vec<u32> = sweep.ends();
         let mut bounds: Vec<Option<Bounds>> = vec![None; self.windows.len()];
-        for (accumulator, at) in self.accumulators.iter().enumerate() {
+        let mut found: Vec<Option<ArrayRef>> = vec![None; wanted.len()];
+        for accumulator in 0..self.accumulators.len() {
             for (window, rule) in self.windows.iter().enumerate() {
-                let features: Vec<usize> = (0..wanted.len())
-                    .filter(|i| {
-                        let feature = &self.features[wanted[*i]];
-                        feature.accumulator == accumulator && feature.window == window
-                    })
-                    .collect();
-                if features.is_empty() {
+                let is_of = |i: &usize| self.features[wanted[*i]].is_of(accumulator, window);
+                let indices: Vec<usize> = (0..wanted.len()).filter(is_of).collect();
+                if indices.is_empty() {
                     continue;
                 }
-                let bounds = bounds[window]
-                    .get_or_insert_with(|| starts(events, groups, times_us, &hi, |q_us| rule.start_us(q_us)));
-                // Without events there are no columns either.
-                let arrays = events.inputs.get(at.input).map_or(&[][..], |arrays| &arrays[..]);
-                let valid = arrays.first().and_then(|array| array.nulls());
-                let order = Order {
-                    visible_us: &events.visible_us,
-                    created_us: &events.created_us,
-                    arrival: &events.arrival,
-                };
-                let slide = Slide {
-                    input: columns(arrays, self.inputs[at.input].shape, order),
-                    valid,
-                    params: &at.params,
-                    bounds,
-                };
-                let mut cells: Vec<Vec<Cell>> =
-                    features.iter().map(|_| Vec::with_capacity(times_us.len())).collect();
-                dispatch!(at, S => {
-                    let mut emit = |state: &S| -> Result<(), EngineError> {
-                        for (feature, cells) in features.iter().zip(&mut cells) {
-                            let feature = wanted[*feature];
-                            let cell = state.finish(self.features[feature].finish, &at.params);
-                            cells.push(cell.map_err(|overflow| self.overflow(feature, &overflow))?);
-                        }
-                        Ok(())
-                    };
-                    for group in groups {
-                        if events.is_known_late(group) {
-                            slide.by_hand::<S>(events, group, times_us, &mut emit)?;
-                        } else if S::TAKES_BACK {
-                            slide.taking_back::<S>(group, &mut emit)?;
-                        } else {
-                            slide.two_stacks::<S>(group, &mut emit)?;
-                        }
-                    }
-                });
-                for (feature, cells) in features.into_iter().zip(cells) {
-                    found[feature] = Some(column(cells, self.schema.field(wanted[feature]).data_type())?);
+                let bounds = bounds[window].get_or_insert_with(|| sweep.bounds(&hi, rule));
+                let features: Vec<usize> = indices.iter().map(|i| wanted[*i]).collect();
+                let columns = self.slide(&sweep, bounds, accumulator, &features)?;
+                for (i, column) in indices.into_iter().zip(columns) {
+                    found[i] = Some(column);
                 }
             }
         }
-        Ok(found
-            .into_iter()
-            .map(|column| column.expect("each feature has one accumulator and window"))
-            .collect())
+        let found = found.into_iter();
+        Ok(found.map(|column| column.expect("each feature has one accumulator and window")).collect())
     }
 
-    pub(super) fn overflow(&self, feature: usize, overflow: &Overflow) -> EngineError {
-        EngineError::Evaluate {
-            what: format!("feature view `{}`, feature `{}`", self.view, self.schema.field(feature).name()),
-            cause: format!("{}; aggregate smaller numbers, or cast them to float64", overflow.0),
+    /// The `features` of one accumulator, over the window with these bounds.
+    fn slide(
+        &self,
+        sweep: &Sweep,
+        bounds: &Bounds,
+        accumulator: usize,
+        features: &[usize],
+    ) -> Result<Vec<ArrayRef>, EngineError> {
+        let accumulator = &self.accumulators[accumulator];
+        let input = Input::of(sweep.events, accumulator.input, self.inputs[accumulator.input].shape);
+        let slide = Slide { sweep, input, params: &accumulator.params, bounds };
+        let mut cells: Vec<Vec<Cell>> =
+            features.iter().map(|_| Vec::with_capacity(sweep.times_us.len())).collect();
+        dispatch!(accumulator, retractable S => {
+            slide.each_group(Slide::taking_back::<S>, &mut |state| self.finish(state, features, &mut cells))?;
+        }, S => {
+            slide.each_group(Slide::two_stacks::<S>, &mut |state| self.finish(state, features, &mut cells))?;
+        });
+        let columns = features.iter().zip(cells);
+        columns.map(|(feature, cells)| column(cells, self.schema.field(*feature).data_type())).collect()
+    }
+
+    /// Appends what `state` says of each of the features.
+    fn finish<S: State>(
+        &self,
+        state: &S,
+        features: &[usize],
+        cells: &mut [Vec<Cell>],
+    ) -> Result<(), EngineError> {
+        for (feature, cells) in features.iter().zip(cells) {
+            cells.push(self.cell(*feature, state)?);
         }
+        Ok(())
     }
 }
 
-/// For each query time the end of the events that are visible.
-fn ends(events: &Events, groups: &[Group], times_us: &[i64]) -> Vec<u32> {
-    let mut ends = Vec::with_capacity(times_us.len());
-    for group in groups {
-        let mut hi = group.events.start;
-        for q_us in &times_us[group.times.clone()] {
-            while hi < group.events.end && events.visible_us[hi] <= *q_us {
-                hi += 1;
+/// The events and query times of some keys.
+struct Sweep<'a> {
+    events: &'a Events,
+    groups: &'a [Group],
+    times_us: &'a [i64],
+}
+
+impl Sweep<'_> {
+    /// For each query time the end of the events that are visible.
+    fn ends(&self) -> Vec<u32> {
+        let mut ends = Vec::with_capacity(self.times_us.len());
+        for group in self.groups {
+            let mut hi = group.events.start;
+            for q_us in &self.times_us[group.times.clone()] {
+                while hi < group.events.end && self.events.visible_us[hi] <= *q_us {
+                    hi += 1;
+                }
+                ends.push(hi as u32);
             }
-            ends.push(hi as u32);
         }
+        ends
     }
-    ends
-}
 
-fn starts(
-    events: &Events,
-    groups: &[Group],
-    times_us: &[i64],
-    ends: &[u32],
-    start_us: impl Fn(i64) -> i64,
-) -> Bounds {
-    let mut bounds = Vec::with_capacity(times_us.len());
-    for group in groups {
-        let mut lo = group.events.start;
-        for time in group.times.clone() {
-            let start_us = start_us(times_us[time]);
-            while lo < ends[time] as usize && events.visible_us[lo] < start_us {
-                lo += 1;
+    /// For each query time the events that `window` holds, given where they end.
+    fn bounds(&self, ends: &[u32], window: &Window) -> Bounds {
+        let mut bounds = Vec::with_capacity(self.times_us.len());
+        for group in self.groups {
+            let mut lo = group.events.start;
+            for time in group.times.clone() {
+                let start_us = window.start_us(self.times_us[time]);
+                while lo < ends[time] as usize && self.events.visible_us[lo] < start_us {
+                    lo += 1;
+                }
+                bounds.push((lo as u32, ends[time]));
             }
-            bounds.push((lo as u32, ends[time]));
         }
+        bounds
     }
-    bounds
 }
 
+/// One accumulator over one window.
 struct Slide<'a> {
+    sweep: &'a Sweep<'a>,
     input: Input<'a>,
-    valid: Option<&'a NullBuffer>,
     params: &'a Params,
     bounds: &'a Bounds,
 }
@@ -154,17 +148,27 @@ struct Slide<'a> {
 type Emit<'e, S> = &'e mut dyn FnMut(&S) -> Result<(), EngineError>;
 
 impl Slide<'_> {
-    fn counts(&self, event: usize) -> bool {
-        self.valid.is_none_or(|valid| valid.is_valid(event))
+    /// Emits the state at each query time: `along` slides over a group whose events were known in their order.
+    fn each_group<S: State>(
+        &self,
+        along: impl Fn(&Self, &Group, Emit<S>) -> Result<(), EngineError>,
+        emit: Emit<S>,
+    ) -> Result<(), EngineError> {
+        self.sweep.groups.iter().try_for_each(|group| {
+            match self.sweep.events.is_known_late(group.events.clone()) {
+                true => self.by_hand(group, emit),
+                false => along(self, group, emit),
+            }
+        })
     }
 
     fn update<S: State>(&self, state: &mut S, event: usize) {
-        if self.counts(event) {
+        if self.input.counts(event) {
             state.update(&self.input, event, self.params);
         }
     }
 
-    fn taking_back<S: State>(&self, group: &Group, emit: Emit<S>) -> Result<(), EngineError> {
+    fn taking_back<S: Retractable>(&self, group: &Group, emit: Emit<S>) -> Result<(), EngineError> {
         let mut state = S::default();
         let (mut from, mut to) = (group.events.start, group.events.start);
         for (lo, hi) in &self.bounds[group.times.clone()] {
@@ -178,7 +182,7 @@ impl Slide<'_> {
                 to += 1;
             }
             while from < lo {
-                if self.counts(from) {
+                if self.input.counts(from) {
                     state.take_back(&self.input, from, self.params);
                 }
                 from += 1;
@@ -223,13 +227,8 @@ impl Slide<'_> {
 
     /// Event by event, for keys with events that became known after they became visible: rows then enter and leave
     /// out of their order.
-    fn by_hand<S: State>(
-        &self,
-        events: &Events,
-        group: &Group,
-        times_us: &[i64],
-        emit: Emit<S>,
-    ) -> Result<(), EngineError> {
+    fn by_hand<S: State>(&self, group: &Group, emit: Emit<S>) -> Result<(), EngineError> {
+        let Sweep { events, times_us, .. } = self.sweep;
         for time in group.times.clone() {
             let (lo, hi) = self.bounds[time];
             let mut state = S::default();

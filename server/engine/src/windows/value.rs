@@ -14,6 +14,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type};
 use arrow::error::ArrowError;
 
+use super::bytes::{fixed, number, piece, write_piece};
 use crate::EngineError;
 
 /// One value, of any type that aggregates know.
@@ -23,6 +24,30 @@ pub(crate) enum Value {
     Number(i64),
     /// Text or bytes.
     Bytes(Box<[u8]>),
+}
+
+impl Value {
+    /// Appends the bytes that [`Value::read`] reads.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Number(n) => {
+                out.push(0);
+                out.extend(n.to_le_bytes());
+            }
+            Value::Bytes(bytes) => {
+                out.push(1);
+                write_piece(bytes, out);
+            }
+        }
+    }
+
+    /// Takes a value off the front of `bytes`; none where they are not one.
+    pub(crate) fn read(bytes: &mut &[u8]) -> Option<Value> {
+        Some(match number(bytes)? {
+            0 => Value::Number(fixed(bytes)?),
+            _ => Value::Bytes(piece(bytes)?.into()),
+        })
+    }
 }
 
 /// What one aggregate gives.

@@ -9,7 +9,7 @@ use arrow::compute::take_record_batch;
 use parking_lot::Mutex;
 use quern_engine::asof::Address;
 use quern_engine::time::visible_from;
-use quern_engine::windows::{Chunk, Windows};
+use quern_engine::windows::{Chunk, Order, Rank, Windows};
 use quern_engine::{Stamps, ViewPlan};
 use quern_store::history::Scan;
 
@@ -113,27 +113,27 @@ impl<'a> Gathering<'a> {
         let picked = UInt32Array::from_iter_values(routed.iter().map(|(row, _)| *row));
         let rows = take_record_batch(&rows.project(&self.row_places)?, &picked)?;
         let inputs = self.windows.prepare(&rows, &self.needed)?;
-        let identity = self.windows.identities(&rows)?;
+        let identities = self.windows.identities(&rows)?;
         let mut start = 0;
         for (bucket, end) in ends.into_iter().enumerate() {
             let part = &routed[start..end];
             if part.is_empty() {
                 continue;
             }
-            let of_rows =
-                |value: &dyn Fn(usize) -> i64| part.iter().map(|(row, _)| value(*row as usize)).collect();
+            let rank = |(row, _): &(u32, u32)| Rank {
+                created_us: stamps.created_us[*row as usize],
+                arrival: address(*row),
+            };
+            let order = self.ordered.then(|| Order {
+                ranks: part.iter().map(rank).collect(),
+                identities: identities.as_ref().map(|identities| identities[start..end].to_vec()),
+            });
             let slice = |column: &ArrayRef| column.slice(start, part.len());
             buckets[bucket].lock().push(Chunk {
                 keys: part.iter().map(|(_, key)| *key).collect(),
-                visible_us: of_rows(&visible_us),
-                created_us: if self.ordered { of_rows(&|row| stamps.created_us[row]) } else { Vec::new() },
+                visible_us: part.iter().map(|(row, _)| visible_us(*row as usize)).collect(),
                 first: address(part[0].0),
-                arrival: if self.ordered {
-                    part.iter().map(|(row, _)| address(*row)).collect()
-                } else {
-                    Vec::new()
-                },
-                identity: identity.get(start..end).unwrap_or_default().to_vec(),
+                order,
                 inputs: inputs.iter().map(|columns| columns.iter().map(slice).collect()).collect(),
             });
             start = end;

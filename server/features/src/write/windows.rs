@@ -10,7 +10,7 @@ use arrow::compute::take_record_batch;
 use parking_lot::Mutex;
 use quern_engine::asof::{Address, KeyTable};
 use quern_engine::time::visible_from;
-use quern_engine::windows::{Chunk, Events, Kept, Windows, latest_us};
+use quern_engine::windows::{Chunk, Events, Kept, Order as EventOrder, Rank, Windows, latest_us};
 use quern_engine::{Stamps, ViewPlan};
 use quern_store::history::{PUSHED, Scan};
 use quern_store::online::Stored;
@@ -200,14 +200,15 @@ fn chunk_of(
     let Some(earliest) = picked.first() else { return Ok(None) };
     let inputs = take_record_batch(&project(rows, view.row_columns())?, &UInt32Array::from(picked.clone()))?;
     let address = |row: u32| Address::new(PUSHED, first + u64::from(row)).order();
-    let of_rows = |value: &dyn Fn(usize) -> i64| picked.iter().map(|row| value(*row as usize)).collect();
+    let rank = |row: &u32| Rank { created_us: stamps.created_us[*row as usize], arrival: address(*row) };
+    let identities = windows.identities(&inputs)?;
+    let ranks = || picked.iter().map(rank).collect();
+    let order = windows.needs_order(false).then(|| EventOrder { ranks: ranks(), identities });
     Ok(Some(Chunk {
         keys,
-        visible_us: of_rows(&visible_us),
-        created_us: of_rows(&|row| stamps.created_us[row]),
+        visible_us: picked.iter().map(|row| visible_us(*row as usize)).collect(),
         first: address(*earliest),
-        arrival: picked.iter().map(|row| address(*row)).collect(),
-        identity: windows.identities(&inputs)?,
+        order,
         inputs: windows.prepare(&inputs, &windows.inputs_of(&view.every()))?,
     }))
 }

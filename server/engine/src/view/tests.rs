@@ -1,0 +1,236 @@
+//! Which columns a view reads, under which id its rows are stored, and what is wrong with it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use expect_test::{Expect, expect};
+use feature_defs::{DefError, DefFile};
+
+use crate::schema::{timestamp, type_name};
+use crate::{Catalog, SourceSchemas};
+
+/// Views of entity `e` over source `s`, whose columns are those of [`source`].
+const BASE: &str = "
+kind: Entity
+name: e
+join_keys: [{name: k, type: int64}]
+---
+kind: Source
+name: s
+batch: {format: parquet, path: s.parquet}
+event_timestamp: at
+created_timestamp: known_at
+event_id: [n]
+---
+kind: FeatureView
+name: v
+entities: [e]
+source: s
+";
+
+fn source() -> Schema {
+    let columns = [
+        ("zone", DataType::Utf8),
+        ("k", DataType::Int64),
+        ("at", timestamp()),
+        ("known_at", timestamp()),
+        ("n", DataType::Int64),
+        ("x", DataType::Float64),
+        ("y", DataType::Float64),
+        ("i", DataType::Int32),
+        ("s", DataType::Utf8),
+        ("l", DataType::new_list(DataType::Float32, true)),
+    ];
+    Schema::new(columns.map(|(name, dtype)| Field::new(name, dtype, true)).to_vec())
+}
+
+fn compile(text: &str) -> Result<Catalog, Vec<DefError>> {
+    let files = [DefFile { path: "v.yaml".into(), text: format!("{BASE}{text}") }];
+    let definitions = feature_defs::parse(&files).expect("only the engine finds what is wrong");
+    let sources = SourceSchemas::from([("s".to_owned(), Arc::new(source()))]);
+    crate::compile(definitions, &sources)
+}
+
+fn check(text: &str, expected: Expect) {
+    let said = match compile(text) {
+        Ok(catalog) => {
+            let view = &catalog.views["v"];
+            let features = view.features.fields().iter();
+            let features = features.map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
+            format!(
+                "id {:016x}\nstamps {}\nrows {}\nfeatures {}",
+                view.id.0,
+                view.stamp_columns().join(" "),
+                view.row_columns().join(" "),
+                features.collect::<Vec<_>>().join(", ")
+            )
+        }
+        Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+    };
+    expected.assert_eq(&said);
+}
+
+#[test]
+fn a_view_reads_the_columns_that_its_expressions_name() {
+    check(
+        "features: [x]",
+        expect![[r#"
+        id c39fc3211eac3ce5
+        stamps k at known_at
+        rows x
+        features x float64"#]],
+    );
+    check(
+        "where: y > 0 and i = 1\nfeatures: [{name: a, expr: y + x}, {name: b, expr: i, type: int64}]",
+        expect![[r#"
+            id dbefb1ffe1a6d756
+            stamps k at known_at y i
+            rows x y i
+            features a float64, b int64"#]],
+    );
+    check(
+        "where: at is not null\nfeatures: [s, {name: a, expr: \"coalesce(s, zone)\"}]",
+        expect![[r#"
+        id 49785a5b32e198d8
+        stamps k at known_at
+        rows zone s
+        features s string, a string"#]],
+    );
+    check(
+        "where: 1 = 1\nfeatures: [{name: one, expr: '1'}]",
+        expect![[r#"
+        id 74ba54b13285f651
+        stamps k at known_at
+        rows at
+        features one int64"#]],
+    );
+    check(
+        "features: [{name: a, expr: \"l[i] + x\"}, {name: b, expr: zone}]",
+        expect![[r#"
+        id 78e075269344607e
+        stamps k at known_at
+        rows zone x i l
+        features a float64, b string"#]],
+    );
+}
+
+#[test]
+fn windows_read_the_columns_that_their_parts_name() {
+    check(
+        "where: y > 0\naggregations:\n\
+         - {name: a, function: sum, of: x * 2, where: i > 1, windows: [1h, 7d]}\n\
+         - {name: b, function: last_n, n: 2, of: y, windows: [lifetime]}\n\
+         - {name: c, function: avg, of: x, buckets: s, windows: [1h]}",
+        expect![[r#"
+            id 40e659368fac0f53
+            stamps k at known_at y
+            rows n x y i s
+            features a_1h float64, a_7d float64, b_lifetime list<float64>, c_1h Map("entries": non-null Struct("keys": non-null Utf8, "values": Float64), sorted)"#]],
+    );
+    check(
+        "aggregations: [{name: a, function: count, windows: [1h]}]",
+        expect![[r#"
+        id daac3d8d836b1946
+        stamps k at known_at
+        rows n
+        features a_1h int64"#]],
+    );
+}
+
+/// Folding constants drops a column that the expression names: it is read all the same.
+#[test]
+fn a_column_that_cannot_matter_may_be_named() {
+    check(
+        "where: x > 0 OR 1 = 1\nfeatures: [{name: a, expr: 'coalesce(0, i)'}]",
+        expect![[r#"
+        id 9579b152e9ba5c9b
+        stamps k at known_at x
+        rows i
+        features a int64"#]],
+    );
+    check(
+        "aggregations: [{name: a, function: sum, of: 'coalesce(0, i)', windows: [1h]}]",
+        expect![[r#"
+        id 9abfa3d473525b62
+        stamps k at known_at
+        rows n i
+        features a_1h int64"#]],
+    );
+    expect!["x float64, y float64, s string, a float64, b float64"]
+        .assert_eq(&derived("{name: a, expr: 'coalesce(0, x)'}, {name: b, expr: a + 1}"));
+}
+
+#[test]
+fn all_mistakes_are_found_at_once() {
+    check(
+        "where: yy > 0\nfeatures: [{name: a, expr: x + s}, {name: b, expr: xx}, {name: c, expr: s, type: int64}]",
+        expect![[r#"
+            v.yaml:17:8: `yy > 0` names unknown column `yy`
+              help: did you mean `y`? known: at, i, k, known_at, l, n, s, x, y, zone
+            v.yaml:18:28: `x + s`: Cannot coerce arithmetic expression Float64 + Utf8 to valid types
+            v.yaml:18:52: `xx` names unknown column `xx`
+              help: did you mean `x`? known: at, i, k, known_at, l, n, s, x, y, zone
+            v.yaml:18:73: declared type int64, but `s` is string
+              help: change `type`, or cast in the expression"#]],
+    );
+    check(
+        "where: x\nfeatures: [{name: a, expr: now()}, {name: b, expr: x +}]",
+        expect![[r#"
+        v.yaml:17:8: a filter must be bool, but `x` is float64
+          help: compare something: `column > 0`, `column is not null`
+        v.yaml:18:28: `now()` gives another value each time it is asked, so training and serving would differ
+          help: time is an input: use `event_timestamp`, or declare a request column for it
+        v.yaml:18:52: `x +`: Expected: an expression, found: EOF"#]],
+    );
+    check(
+        "aggregations:\n\
+         - {name: a, function: sum, of: s, where: xx > 1, windows: [1h]}\n\
+         - {name: b, function: avg, of: l, windows: [1h]}\n\
+         - {name: c, function: any, of: x, windows: [1h]}\n\
+         - {name: d, function: top_n_by, n: 2, by: s, of: x, windows: [1h]}",
+        expect![[r#"
+            v.yaml:18:42: `xx > 1` names unknown column `xx`
+              help: did you mean `x`? known: at, i, k, known_at, l, n, s, x, y, zone
+            v.yaml:19:32: `avg` needs numbers, but `of` is list<float32>
+              help: cast it within `of`, or take another function
+            v.yaml:20:32: `any` needs true or false, but `of` is float64
+              help: cast it within `of`, or take another function
+            v.yaml:21:43: `by` must be a number or a time, but it is string
+              help: cast it within `by`"#]],
+    );
+}
+
+/// The outputs of a service with these derived features.
+fn derived(list: &str) -> String {
+    let text = format!(
+        "features: [x, y, s]\n---\nkind: FeatureService\nname: f\nfeatures: [v]\nderived: [{list}]\n"
+    );
+    match compile(&text) {
+        Ok(catalog) => {
+            let outputs = catalog.services["f"].outputs.fields().iter();
+            let outputs = outputs.map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
+            outputs.collect::<Vec<_>>().join(", ")
+        }
+        Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+    }
+}
+
+#[test]
+fn derived_features_are_found_in_any_order() {
+    expect!["x float64, y float64, s string, a float64, b float64, c float32"].assert_eq(&derived(
+        "{name: a, expr: b + c}, {name: b, expr: x + k}, {name: c, expr: b - 1, type: float32}",
+    ));
+    expect![[r#"
+        v.yaml:22:47: derived features form a cycle: b → c → b
+          help: compute one of them from other columns"#]]
+    .assert_eq(&derived("{name: a, expr: b}, {name: b, expr: c}, {name: c, expr: b}"));
+    expect![[r#"
+        v.yaml:22:47: `x + s`: Cannot coerce arithmetic expression Float64 + Utf8 to valid types
+        v.yaml:22:71: `z` names unknown column `z`
+          help: did you mean `k`? known: event_timestamp, k, s, x, y
+        v.yaml:22:91: declared type string, but `x` is float64
+          help: change `type`, or cast in the expression"#]]
+    .assert_eq(&derived(
+        "{name: a, expr: b}, {name: b, expr: x + s}, {name: c, expr: z}, {name: d, expr: x, type: string}",
+    ));
+}

@@ -1,0 +1,126 @@
+//! How many are distinct, and below which value does a share of them lie? Sets and sketches, which commute.
+
+use std::collections::BTreeSet;
+
+use datasketches::hll::{HllSketch, HllType, HllUnion};
+use sketches_ddsketch::DDSketch;
+
+use super::input::Input;
+use super::state::{Finish, Overflow, Params, State};
+use crate::windows::bytes::{number, piece, write_number, write_piece};
+use crate::windows::value::{Cell, Value, unordered};
+
+/// Registers of a HyperLogLog sketch: 2^12, a standard error of 1.6 %.
+const HLL_LG_K: u8 = 12;
+
+/// The distinct values; the least `limit` of them, which is all where there are fewer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Distinct(BTreeSet<Value>);
+
+impl Distinct {
+    fn insert(&mut self, value: Value, limit: usize) {
+        self.0.insert(value);
+        if self.0.len() > limit {
+            self.0.pop_last();
+        }
+    }
+}
+
+impl State for Distinct {
+    fn update(&mut self, input: &Input, row: usize, params: &Params) {
+        self.insert(input.value(row), params.limit);
+    }
+
+    fn merge(&mut self, other: &Self, params: &Params) {
+        other.0.iter().for_each(|value| self.insert(value.clone(), params.limit));
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        write_number(self.0.len() as u64, out);
+        self.0.iter().for_each(|value| value.write(out));
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        Some(Distinct((0..number(bytes)?).map(|_| Value::read(bytes)).collect::<Option<_>>()?))
+    }
+
+    fn finish(&self, _: Finish, _: &Params) -> Result<Cell, Overflow> {
+        Ok(Cell::Int(self.0.len() as i64))
+    }
+}
+
+/// A HyperLogLog sketch (Flajolet et al. 2007), by Apache DataSketches. Its composite estimate goes by the registers
+/// alone, so it is the same in whatever order they were filled.
+#[derive(Debug, Clone)]
+pub(crate) struct Hll(HllUnion);
+
+impl Default for Hll {
+    fn default() -> Self {
+        Hll(HllUnion::new(HLL_LG_K).expect("the size is one that the sketch takes"))
+    }
+}
+
+impl State for Hll {
+    fn update(&mut self, input: &Input, row: usize, _: &Params) {
+        match input.bytes {
+            Some(bytes) => self.0.update_value(bytes.value(row)),
+            None => self.0.update_value(input.numbers[row]),
+        }
+    }
+
+    fn merge(&mut self, other: &Self, _: &Params) {
+        self.0.update(&other.0.to_sketch(HllType::Hll8));
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        write_piece(&self.0.to_sketch(HllType::Hll8).serialize(), out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let mut state = Hll::default();
+        state.0.update(&HllSketch::deserialize(piece(bytes)?).ok()?);
+        Some(state)
+    }
+
+    fn finish(&self, _: Finish, _: &Params) -> Result<Cell, Overflow> {
+        Ok(Cell::Int(self.0.composite_estimate().round() as i64))
+    }
+}
+
+/// A DDSketch (Masson et al. 2019): counts in buckets of one per cent. Numbers that are not finite are left out.
+#[derive(Clone)]
+pub(crate) struct Percentile(DDSketch);
+
+impl Default for Percentile {
+    fn default() -> Self {
+        // Through its bytes, so that a sketch that was stored and one that was not have equal settings.
+        Percentile(DDSketch::from_java_bytes(&DDSketch::default().to_java_bytes()).unwrap_or_default())
+    }
+}
+
+impl State for Percentile {
+    fn update(&mut self, input: &Input, row: usize, params: &Params) {
+        let key = input.numbers[row];
+        let x = if params.float { unordered(key) } else { key as f64 };
+        if x.is_finite() {
+            self.0.add(x);
+        }
+    }
+
+    fn merge(&mut self, other: &Self, _: &Params) {
+        self.0.merge(&other.0).expect("all sketches have the same settings");
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        write_piece(&self.0.to_java_bytes(), out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        DDSketch::from_java_bytes(piece(bytes)?).ok().map(Percentile)
+    }
+
+    fn finish(&self, _: Finish, params: &Params) -> Result<Cell, Overflow> {
+        // Of 0 and -0 either may be kept as the least or greatest; here they are one.
+        Ok(self.0.quantile(params.percentile).ok().flatten().map_or(Cell::Null, |x| Cell::Float(x + 0.0)))
+    }
+}
