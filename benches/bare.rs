@@ -6,8 +6,7 @@
 use ort::session::Session;
 use ort::value::Tensor;
 use parking_lot::Mutex;
-use quern_engine::ViewId;
-use quern_kit::{Wanted, onnx_session};
+use quern_kit::{ViewId, Wanted, onnx_session};
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBPinnableSlice, Options};
 
 use crate::Bench;

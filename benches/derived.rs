@@ -13,8 +13,7 @@ use datafusion_common::DFSchema;
 use datafusion_physical_expr::PhysicalExpr;
 use quern_benches::{Bench, beside};
 use quern_engine::expr::planner;
-use quern_engine::schema::timestamp;
-use quern_kit::Random;
+use quern_kit::{Random, timestamp};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -8,8 +8,7 @@
 use std::time::Instant;
 
 use quern_benches::{bare, online};
-use quern_engine::ViewId;
-use quern_kit::{RedisServer, Wanted};
+use quern_kit::{RedisServer, ViewId, Wanted};
 use rocksdb::{DB, DBCompressionType, IngestExternalFileOptions, Options, SstFileWriter};
 
 #[global_allocator]

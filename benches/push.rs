@@ -2,8 +2,6 @@
 //! acknowledgement, of one pusher and of many, row by row and in bulk; by a server with a head of its own, and by one that
 //! shares head and log with others.
 
-#![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};

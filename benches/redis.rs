@@ -9,8 +9,7 @@ use std::time::Instant;
 
 use arrow::array::Int64Array;
 use quern_benches::{Bench, bare, beside, median, online};
-use quern_engine::ViewId;
-use quern_kit::{Random, RedisServer, Rows, Service, Wanted};
+use quern_kit::{Random, RedisServer, Rows, Service, ViewId, Wanted};
 use redis::aio::MultiplexedConnection;
 
 #[global_allocator]

@@ -28,6 +28,9 @@ mod failure;
 mod random;
 mod wait;
 
+pub use quern_engine::schema::{arrow_type, timestamp};
+pub use quern_engine::windows::{Kept, Level};
+pub use quern_engine::{RowState, Status, ViewId};
 pub use quern_server::apply::Plan;
 pub use quern_server::materialize::Summary;
 pub use quern_server::predict::batch::When;

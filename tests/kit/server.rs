@@ -26,6 +26,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// Opens the repository as it stands, and serves it.
+    pub async fn open(repository: Repository) -> Server {
+        let node = repository.open().await;
+        Server::of(repository, node).await
+    }
+
     /// Serves `node` on a free port.
     pub async fn of(repository: Repository, node: Node) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

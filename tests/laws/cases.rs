@@ -11,8 +11,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use quern_engine::schema::timestamp;
-use quern_kit::{Node, Repository};
+use quern_kit::{Node, Repository, timestamp};
 
 /// After every event, µs: 2100-01-01.
 const LATER_US: i64 = 4_102_444_800_000_000;

@@ -1,7 +1,7 @@
 //! The point-in-time join, as simply as it can be said: look at every row, keep the latest visible one.
 
 use datafusion_common::ScalarValue;
-use quern_engine::RowState;
+use quern_kit::RowState;
 
 /// A row of a source as the test made it, in arrival order with its fellows.
 #[derive(Debug, Clone)]

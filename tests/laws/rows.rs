@@ -9,9 +9,7 @@ use datafusion_common::ScalarValue;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use quern_engine::RowState;
-use quern_engine::schema::{arrow_type, timestamp};
-use quern_kit::{Repository, Store, runtime};
+use quern_kit::{Repository, RowState, Store, arrow_type, runtime, timestamp};
 
 use super::oracle::{Row, Rules, as_of};
 use super::{push_around, remembering};

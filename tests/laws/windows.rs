@@ -13,8 +13,7 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use quern_engine::RowState;
-use quern_kit::{Repository, Store, runtime};
+use quern_kit::{Repository, RowState, Store, runtime};
 
 use super::windows_oracle::{Event, Rules, Window, distinct, histogram, rank, sum, variance, window};
 use super::{push_around, remembering};

@@ -408,8 +408,7 @@ async fn routes_and_applies_change_under_load_and_nobody_notices() {
     // What was set outlives a restart; what is declared anew takes its place.
     let Some(server) = Arc::into_inner(server) else { panic!("nobody else has it") };
     let repository = server.stop_and_keep().await;
-    let node = repository.open().await;
-    let server = Server::of(repository, node).await;
+    let server = Server::open(repository).await;
     let weights = async |server: &Server| {
         let live = server.client.definitions().await.unwrap();
         let model = live.models.into_iter().find(|model| model.name == "m").unwrap();

@@ -280,8 +280,7 @@ async fn health_and_metrics() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_of_nothing_is_not_ready() {
     let repository = planes::repository();
-    let node = repository.open().await;
-    let server = Server::of(repository, node).await;
+    let server = Server::open(repository).await;
     assert_eq!(server.ask("GET", "/v2/health/live", "").await.0, 200);
     expect!["503 unavailable: nothing is live yet: `quern apply` the definitions"]
         .assert_eq(&server.refusal("GET", "/v2/health/ready", "").await);

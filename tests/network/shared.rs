@@ -522,8 +522,7 @@ async fn two_servers_that_read_one_stream_count_each_event_once() {
         // Whichever of them reads, it ends at some time, and the other one goes on.
         let repository = servers.remove(0).stop_and_keep().await;
         send(100);
-        let node = repository.open().await;
-        servers.push(Server::of(repository, node).await);
+        servers.push(Server::open(repository).await);
         streams::until_counted(servers[0].client.url(), 300 + round * 300).await;
         streams::until_counted(servers[1].client.url(), 300 + round * 300).await;
     }
@@ -575,8 +574,7 @@ async fn a_shared_head_without_a_shared_registry_takes_no_pushes_and_reads_no_st
     repository.write("quern.yaml", format!("online: {}\n", redis.url()));
     let path = repository.path().to_owned();
     blocking(move || run(&path, &["apply"]).answer()).await;
-    let node = repository.open().await;
-    let server = Server::of(repository, node).await;
+    let server = Server::open(repository).await;
     let body = json!({"push_source_name": "payments", "df": columns(&rows(0, 1))}).to_string();
     assert_eq!(
         server.refusal("POST", "/push", body).await,

@@ -71,21 +71,16 @@ async fn each_event_counts_once(broker: &str, servers: &str, mut send: impl FnMu
     until_counted(server.client.url(), 300).await;
     let repository = server.stop_and_keep().await;
     send(events(200));
-    let mut server = again(repository).await;
+    let mut server = Server::open(repository).await;
     until_counted(server.client.url(), 500).await;
     for _ in 0..5 {
         send(events(100));
-        server = again(server.stop_and_keep().await).await;
+        server = Server::open(server.stop_and_keep().await).await;
     }
     until_counted(server.client.url(), 1_000).await;
     let repository = server.stop_and_keep().await;
     let node = repository.open().await;
     assert_eq!(node.pushed_rows("payments"), 1_000);
-}
-
-async fn again(repository: Repository) -> Server {
-    let node = repository.open().await;
-    Server::of(repository, node).await
 }
 
 /// A broker of Kafka, whose topic has three partitions.

@@ -2,9 +2,7 @@
 //!
 //! What only one of them can show stands in [`redis`](super::redis) and [`replicas`](super::replicas).
 
-use quern_engine::ViewId;
-use quern_engine::windows::{Kept, Level};
-use quern_kit::{Head, Random, Replaced, Rows, Store, Upserted, Wanted, runtime};
+use quern_kit::{Head, Kept, Level, Random, Replaced, Rows, Store, Upserted, ViewId, Wanted, runtime};
 
 use super::{row, rows};
 
@@ -188,7 +186,6 @@ async fn a_load_ends_as_other_writes_do(head: Head) {
     });
     assert_eq!(done[0], Upserted { written: N as u64 / 2 - 10, unchanged: 0, older: 10 });
     assert_eq!(done[1], Upserted { written: N as u64 / 2, unchanged: 0, older: 0 });
-    drop(loading);
     let again = head.load(VIEW).unwrap().upsert(&alike(VIEW, &keys, &row(5, 5, 1))).unwrap();
     assert_eq!(again, Upserted { written: 0, unchanged: 2 * N as u64 - 10, older: 10 });
     let found = get_many(&head, VIEW, &keys);

@@ -11,8 +11,7 @@ mod registry;
 
 mod formats;
 
-use quern_engine::ViewId;
-use quern_kit::Rows;
+use quern_kit::{Rows, ViewId};
 
 /// A stored row of version 1.
 fn row(ts_us: i64, created_us: i64, payload: u8) -> Vec<u8> {

@@ -9,11 +9,9 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use parking_lot::Mutex;
 use quern::wire::Code;
-use quern_engine::windows::{Kept, Level};
-use quern_engine::{RowState, Status, ViewId};
 use quern_kit::{
-    Node, Online, Redis, RedisCluster, RedisServer, Repository, Result, Store, Vectors, Wanted, free_port,
-    fresh_prefix, open_redis, runtime, until,
+    Kept, Level, Node, Online, Redis, RedisCluster, RedisServer, Repository, Result, RowState, Status, Store,
+    Vectors, ViewId, Wanted, free_port, fresh_prefix, open_redis, runtime, until,
 };
 
 use super::{row, rows};

@@ -9,7 +9,7 @@ use feature_defs::DefFile;
 use quern::wire::Code;
 use quern_engine::SourceSchemas;
 use quern_kit::registry::{AppliedModel, Apply, Location, Registry};
-use quern_kit::{Failure, Postgres};
+use quern_kit::{Failure, Postgres, timestamp};
 use tempfile::TempDir;
 
 /// Runs `check` on SQLite and on PostgreSQL, each time with a new folder.
@@ -23,7 +23,7 @@ fn apply(number: u64) -> Apply {
     // The last two are types that the definition language has no word for.
     let schema = Schema::new(vec![
         Field::new("tailnum", DataType::Utf8, true),
-        Field::new("at", quern_engine::schema::timestamp(), true),
+        Field::new("at", timestamp(), true),
         Field::new("spent", DataType::Decimal128(38, 2), true),
         Field::new(
             "place",

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::Int64Type;
 use quern::wire::Code;
-use quern_engine::Status;
-use quern_kit::{Node, Proxy, Random, RedisCluster, RedisServer, Repository, blocking, until};
+use quern_kit::{Node, Proxy, Random, RedisCluster, RedisServer, Repository, Status, blocking, until};
 
 use super::redis::{self, KEYS, NOW_US, show};
 use crate::laws::windows_oracle::{Event, Rules, window};
