@@ -61,8 +61,8 @@ pub struct Node {
     /// The RocksDB of the data folder, which has what was pushed and is in no file yet. It is the online store too,
     /// unless that is shared.
     pub local: Arc<Head>,
-    // Given back last, when everything above is closed.
-    _lock: File,
+    // Given back when everything above is closed.
+    _lock: Arc<File>,
 }
 
 /// The stores of a data folder.
@@ -75,17 +75,17 @@ struct Stores {
 }
 
 impl Stores {
-    async fn open(settings: &Arc<Settings>) -> Result<Stores> {
+    async fn open(settings: &Arc<Settings>, lock: &Arc<File>) -> Result<Stores> {
         let registry = Registry::open(&settings.registry, &settings.data).await?;
         let redis = match &settings.online {
             OnlineStore::RocksDb => None,
             OnlineStore::Redis(address) => Some(Redis::open(address.clone(), settings.online_timeout).await?),
         };
         let shared_log = if redis.is_some() { registry.log().await? } else { None };
-        let settings = Arc::clone(settings);
+        let (settings, lock) = (Arc::clone(settings), Arc::clone(lock));
         // Opening RocksDB blocks for as long as it takes.
         blocking("opening the data folder", move || {
-            let local = Arc::new(Head::open(&settings.data.join("head"))?);
+            let local = Arc::new(Head::open(&settings.data.join("head"))?.locked_by(lock));
             let head = match redis {
                 Some(redis) => Online::Redis(redis),
                 None => {
@@ -113,8 +113,8 @@ impl Node {
     /// `Kind::Refused` where another process has it open.
     pub async fn open(settings: Settings) -> Result<Arc<Node>> {
         let settings = Arc::new(settings);
-        let _lock = lock(&settings.data).await?;
-        let Stores { registry, local, head, log, history } = Stores::open(&settings).await?;
+        let _lock = Arc::new(lock(&settings.data).await?);
+        let Stores { registry, local, head, log, history } = Stores::open(&settings, &_lock).await?;
         let live = Live::default();
         let loader = Arc::new(Loader::new(Arc::clone(&settings), registry.clone()));
         if let Some(apply) = registry.latest().await? {

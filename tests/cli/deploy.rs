@@ -4,15 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use quern_kit::{SETTINGS, cache};
+use quern_kit::{SETTINGS, cache, root};
 use saphyr::{LoadableYamlNode, Yaml};
 
 /// Variables of `compose.yaml` itself.
 const COMPOSE_ONLY: [&str; 2] = ["QUERN_IMAGE", "QUERN_REPOSITORY"];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
 
 fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
@@ -44,7 +40,7 @@ fn metrics(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn metrics_are_those_of_the_server() {
-    let source: String = files("server/src", ".rs").into_iter().map(|(_, text)| text).collect();
+    let source: String = files("server", ".rs").into_iter().map(|(_, text)| text).collect();
     let known = metrics(&source);
     let is_known = |name: &str| {
         let series = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
@@ -62,7 +58,7 @@ fn metrics_are_those_of_the_server() {
 
 #[test]
 fn settings_and_routes_are_those_of_the_server() {
-    let source: String = files("server/src/api", ".rs").into_iter().map(|(_, text)| text).collect();
+    let source: String = files("server/api/src", ".rs").into_iter().map(|(_, text)| text).collect();
     for (path, text) in files("deploy", "") {
         for name in words(&text, "QUERN_", |c| c.is_ascii_uppercase() || c == '_') {
             let setting = name.trim_start_matches("QUERN_").to_lowercase();

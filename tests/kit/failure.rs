@@ -36,4 +36,10 @@ macro_rules! from_floor {
     };
 }
 
-from_floor!(quern_server::Error, quern_api::Error, quern_features::Error, quern_inference::Error, quern_store::Error);
+from_floor!(
+    quern_server::Error,
+    quern_api::Error,
+    quern_features::Error,
+    quern_inference::Error,
+    quern_store::Error
+);

@@ -43,7 +43,7 @@ pub use quern_store::redis::Redis;
 pub use quern_store::rocks::{Replaced, Rows, Upserted, Wanted};
 
 pub use self::beside::Beside;
-pub use self::environment::{cache, fixture, python_of, required};
+pub use self::environment::{cache, fixture, python_of, required, root};
 pub use self::failure::{Failure, Result};
 pub use self::node::{Checked, Labels, Live, Node, Push, metric};
 pub use self::postgres::{Postgres, fresh_database};

@@ -120,7 +120,8 @@ impl Model {
         let batch = Batch::new(self.target, schema, when == When::AsOf).unwrap();
         let schema = Arc::clone(batch.schema());
         let parts = stream::iter(parts.into_iter().map(Ok));
-        let answers: Vec<RecordBatch> = batch.answers(&self.node.inner.predict, parts, when).try_collect().await.unwrap();
+        let answers: Vec<RecordBatch> =
+            batch.answers(&self.node.inner.predict, parts, when).try_collect().await.unwrap();
         concat_batches(&schema, &answers).unwrap()
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use quern_kit::{Node, Repository, timestamp};
+use quern_kit::{Node, Repository, root, timestamp};
 
 /// After every event, µs: 2100-01-01.
 const LATER_US: i64 = 4_102_444_800_000_000;
@@ -150,7 +150,7 @@ fn lined_up<'a>(rows: impl Iterator<Item = Vec<&'a str>>) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rules_of_time_hold_case_by_case() {
-    let folder = Path::new("../tests/cases");
+    let folder = &root().join("tests/cases");
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(paths.len() >= 8, "some cases are gone: {paths:?}");

@@ -1,6 +1,6 @@
 //! The flights example, whole: is its training set, value for value, what DuckDB's own join says?
 
-use quern_kit::{required, run};
+use quern_kit::{required, root, run};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +20,7 @@ fn python(script: &Path, arguments: &[&Path]) {
 
 #[test]
 fn the_training_set_of_all_flights_equals_an_independent_join() {
-    let example = std::path::absolute("../feature-defs/examples/flights").unwrap();
+    let example = root().join("feature-defs/examples/flights");
     let folder = tempfile::tempdir().unwrap();
     let (root, data) = (folder.path(), folder.path().join("data"));
     fs::copy(example.join("quern.yaml"), root.join("quern.yaml")).unwrap();

@@ -310,7 +310,7 @@ async fn more_than_the_queue_holds_is_turned_away_with_advice() {
     is(
         &reply.text().await.unwrap(),
         expect![[
-            r#"{"error":"2 pushed rows wait to be written, and 3 may (`push_queue_rows`); push again in a second","code":"overloaded"}"#
+            r#"{"error":"2 pushed rows wait to be written, and 3 may (`push_queue_rows`); push again in a second","code":"overloaded","retry_after_ms":1000}"#
         ]],
     );
     held.send(()).unwrap();

@@ -243,7 +243,7 @@ async fn a_database_that_is_away_takes_no_server_with_it() {
         }
         first.repository.write("definitions.yaml", ttl(40 + number));
         let refused = first.apply().await.unwrap_err();
-        assert!(refused.starts_with("503 registry: "), "{refused}");
+        assert!(refused.starts_with("503 the registry does not answer"), "{refused}");
         for server in [&first, &second] {
             assert_eq!(predict(server, "delay").await, [json!(2175.5)]);
             until_metric(server, "quern_registry_up", 0.0).await;
@@ -292,7 +292,7 @@ async fn commands_apply_to_all_servers() {
     let nowhere = run(here, &["plan", "--registry", "postgres://quern@127.0.0.1:1/none"]);
     assert_eq!(nowhere.code, Some(1));
     expect![[r#"
-        error: the registry at 127.0.0.1:1, database `none`: pool timed out while waiting for an open connection; is the database running, and can it be reached from here?
+        error: the registry at 127.0.0.1:1, database `none` does not answer: pool timed out while waiting for an open connection; is the database running, and can it be reached from here?
     "#]].assert_eq(&nowhere.stderr);
 }
 

@@ -383,7 +383,10 @@ async fn a_database_or_a_redis_that_is_away_takes_no_row_with_it() {
         shared.postgres.stop();
         for server in &servers {
             let (status, text) = pushed(server, next).await;
-            assert!(status == 503 && text.contains("the log of pushed rows: registry: "), "{status} {text}");
+            assert!(
+                status == 503 && text.contains("the log of pushed rows: the registry does not answer"),
+                "{status} {text}"
+            );
             assert_eq!(server.ask("POST", "/get-online-features", look_up.clone()).await.0, 200);
         }
         shared.postgres.run().await;

@@ -37,7 +37,7 @@ pub(crate) fn request(method: &Method, route: &str, headers: &HeaderMap, id: &[u
         http.route = (!route.is_empty()).then_some(route),
         http.response.status_code = Empty,
         rpc.response.status_code = Empty,
-        node.request_id = &*String::from_utf8_lossy(id),
+        quern.request_id = &*String::from_utf8_lossy(id),
     );
     if !span.is_disabled() {
         let caller = TraceContextPropagator::new().extract(&Headers(headers));

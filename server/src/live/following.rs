@@ -50,8 +50,7 @@ impl Following {
     /// Why something newer than what is live is not live here, or may not be; none where all is well.
     pub fn trouble(&self) -> Option<String> {
         let known = self.0.lock();
-        let away = known.away.as_ref().map(|cause| format!("the registry does not answer: {cause}"));
-        away.or_else(|| known.unreadable.as_ref().map(Unreadable::to_string))
+        known.away.clone().or_else(|| known.unreadable.as_ref().map(Unreadable::to_string))
     }
 
     /// Why the latest apply cannot go live here, where it was tried.
@@ -75,7 +74,7 @@ impl Following {
     pub(crate) fn lost(&self, error: &Error) {
         let away = self.0.lock().away.replace(error.to_string());
         if away.is_none() {
-            tracing::warn!(%error, "the registry does not answer; what is live stays live");
+            tracing::warn!(%error, "what is live stays live");
         }
     }
 
@@ -140,7 +139,7 @@ mod tests {
         assert!(!following.heard(3, 1, now));
         assert_eq!(following.trouble().unwrap(), "apply 3 is in the registry and cannot go live here: no");
 
-        following.lost(&Error::unavailable("gone"));
+        following.lost(&Error::unavailable("the registry does not answer").because("gone"));
         assert_eq!(following.trouble().unwrap(), "the registry does not answer: gone");
         assert!(following.heard(3, 1, now), "the registry may be what it failed for");
         assert!(!following.heard(3, 3, now));

@@ -103,6 +103,9 @@ impl Follow {
 }
 
 async fn in_time<T>(asked: impl Future<Output = quern_store::Result<T>>) -> Result<T> {
-    let late = |_| Err(Error::unavailable(format!("no answer within {} seconds", ANSWER.as_secs())));
+    let late = |_| {
+        Err(Error::unavailable("the registry does not answer")
+            .because(format!("no answer within {} seconds", ANSWER.as_secs())))
+    };
     tokio::time::timeout(ANSWER, asked).await.map_or_else(late, |answer| Ok(answer?))
 }

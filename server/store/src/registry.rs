@@ -436,10 +436,8 @@ fn migrations(wanted: impl Fn(i64) -> bool) -> Migrator {
 
 fn failed(place: impl fmt::Display, cause: &Cause) -> Error {
     match cause.downcast_ref::<sqlx::Error>() {
-        Some(lost) if is_lost(lost) => Error::unavailable(format!(
-            "the registry {place} does not answer; is the database running, and can it be reached from here?"
-        ))
-        .because(cause.to_string()),
+        Some(lost) if is_lost(lost) => Error::unavailable(format!("the registry {place} does not answer"))
+            .because(format!("{cause}; is the database running, and can it be reached from here?")),
         Some(_) => Error::internal(format!("the registry {place}"), cause.to_string()),
         None => Error::internal(
             format!("the registry {place} cannot be read; was it written by a later version of Quern?"),

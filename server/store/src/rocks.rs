@@ -9,6 +9,7 @@ mod packed;
 mod tail;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +49,8 @@ pub struct Head {
     kept: parking_lot::RwLock<HashMap<ViewId, Arc<Kept>>>,
     /// Reading what is stored and replacing it is one step. Counts the writes of rows.
     writing: parking_lot::Mutex<u64>,
+    /// Says whose the folder is; given back once the store is closed.
+    _lock: Option<Arc<File>>,
 }
 
 /// What became of the rows of one [`Head::upsert`].
@@ -84,6 +87,12 @@ struct Fresh {
 }
 
 impl Head {
+    /// The same, which keeps `lock`, whose the folder is, until it is closed: whoever finds the lock free may open it.
+    #[must_use]
+    pub fn locked_by(self, lock: Arc<File>) -> Head {
+        Head { _lock: Some(lock), ..self }
+    }
+
     /// Opens or creates the head in `folder`.
     pub fn open(folder: &Path) -> Result<Head> {
         let options = options();
@@ -108,6 +117,7 @@ impl Head {
             next_file: AtomicU64::new(0),
             kept: parking_lot::RwLock::default(),
             writing: parking_lot::Mutex::default(),
+            _lock: None,
         };
         match head.db.get_cf(head.meta(), "format")? {
             None => head.db.put_cf(head.meta(), "format", FORMAT)?,
