@@ -1,7 +1,7 @@
 //! Is a document shaped as its kind wants it?
 //!
 //! Walks the YAML beside the table in [`crate::shape`] and reports every difference. It knows no names but
-//! those of the table; whether a view's source exists is asked in [`super::names`].
+//! those of the table; whether a view's source exists is asked later.
 
 use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
