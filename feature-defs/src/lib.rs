@@ -10,7 +10,6 @@ mod dtype;
 mod duration;
 mod error;
 mod literal;
-mod model;
 mod parse;
 #[cfg(test)]
 mod reference;
@@ -19,11 +18,12 @@ mod shape;
 mod yaml;
 
 pub use definitions::{
-    Aggregation, BatchSource, Broker, Column, Definitions, Entity, Expr, Feature, FeatureService,
-    FeatureView, Format, Function, Literal, Projection, ScalarType, Source, StreamSource, Type, Window,
+    Action, Aggregation, Artifact, BatchSource, Batching, Broker, Column, Definitions, Entity, Expr,
+    Fallback, Feature, FeatureService, FeatureView, Format, Function, Instead, Literal, Model, ModelVersion,
+    Projection, Route, Source, Step, StreamSource, Window,
 };
+pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};
 pub use error::{DefError, Loc, suggest};
-pub use model::{Action, Artifact, Batching, Fallback, Instead, Model, ModelVersion, Route, Step};
 pub use parse::{DefFile, parse};
 pub use schema::schemas;

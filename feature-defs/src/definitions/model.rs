@@ -1,6 +1,7 @@
 //! What does a model declare? Its versions, which of them answers whom, and what answers where none does.
 
-use crate::{Expr, Literal, Loc};
+use super::column::{Expr, Literal};
+use crate::error::Loc;
 
 /// A model and its versions.
 #[derive(Debug, Clone, PartialEq)]
