@@ -68,7 +68,7 @@ fn service_of(
         }
         (None, Some(Json::Array(references))) => {
             let references = references.iter().map(reference).collect::<Result<Vec<_>>>()?;
-            Ok(Arc::new(ServicePlan::adhoc(&live.catalog, &references, full_names)?))
+            Ok(Arc::new(ServicePlan::adhoc(&live.catalog.views, &references, full_names)?))
         }
         (None, Some(other)) => {
             Err(Error::Invalid(format!("`features`: expected an array of `view:feature`, found {other}")))
