@@ -1,6 +1,6 @@
 //! What does a data scientist declare, and is it sound?
 //!
-//! YAML documents go in; checked [`Definitions`] come out, or every mistake at once, each with its place.
+//! YAML documents go in; checked [`Definitions`] come out, or every mistake at once, each with its line.
 //! This crate does no I/O: the caller reads the files and hands over their text. What needs a SQL engine
 //! (types of expressions, cycles among derived features) or a disk (schemas of sources, ONNX files) is checked
 //! by the crates above, which report through the same [`DefError`] at the same [`Loc`].

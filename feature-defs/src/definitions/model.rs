@@ -123,7 +123,7 @@ pub enum Instead {
 pub struct Batching {
     /// At most so many rows of several requests go into one run.
     pub max_rows: u32,
-    /// How long a run waits for company, in microseconds.
+    /// How long a run waits for more requests, in microseconds.
     pub max_delay_us: i64,
     /// At most so many rows wait; what comes then is turned away.
     pub queue_rows: u32,

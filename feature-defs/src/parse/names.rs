@@ -1,4 +1,4 @@
-//! What goes for names wherever they stand?
+//! Which rules hold for every name?
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(super) fn join_keys<'a>(view: &FeatureView, entities: &'a Names<Entity>) -> 
     Some(entities.into_iter().flat_map(|entity| &entity.def.join_keys).collect())
 }
 
-/// Reports each name that comes again.
+/// Reports each name that is given more than once.
 pub(super) fn not_twice<'a>(
     what: &str,
     names: impl Iterator<Item = (&'a str, &'a Loc)>,
@@ -62,7 +62,7 @@ pub(super) fn check_keys(
     }
 }
 
-/// The texts of a list, each with its place.
+/// The texts of a list, each with its position.
 pub(super) fn listed<'a>(node: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, &'a Loc)> {
     let items = node.get(key).map(Node::items).unwrap_or_default();
     items.iter().filter_map(|item| Some((item.text()?, &item.loc)))

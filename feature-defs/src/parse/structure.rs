@@ -33,7 +33,7 @@ pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
     })
 }
 
-/// Reports every place where `node` differs from `object`.
+/// Reports every difference of `node` from `object`.
 pub(super) fn check_object(object: &Object, node: &Node, errors: &mut Vec<DefError>) {
     for entry in node.entries() {
         if let Some(key) = object.key(&entry.key) {

@@ -152,7 +152,7 @@ impl Shape {
     }
 }
 
-/// The names of all types, for the way out of a wrong one.
+/// The names of all types, to suggest instead of an unknown one.
 pub(crate) fn type_names(keys_only: bool) -> Vec<String> {
     let mut names: Vec<String> = ScalarType::ALL
         .into_iter()

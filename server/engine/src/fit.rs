@@ -196,7 +196,7 @@ fn tensor_plan(
     }
 }
 
-/// The one rule of casts: whether values of type `from` may stand in a tensor of `to`, and if not, the way out.
+/// The one rule of casts: whether values of type `from` may stand in a tensor of `to`, and if not, how to fix it.
 fn castable(from: &DataType, to: &Element) -> Result<(), String> {
     use DataType::{Boolean, FixedSizeList, Float32, Float64, Int32, Int64, List, Utf8};
     let no = |help: &str| Err(format!("{} does not become {to}{help}", type_name(from)));
