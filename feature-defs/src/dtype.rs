@@ -1,14 +1,50 @@
-//! Which type does `list<float32, 128>` name, and may it be a key?
+//! Which types are there, which one does `list<float32, 128>` name, and may it be a key?
 
+use std::fmt;
 use std::str::FromStr;
-
-use crate::{ScalarType, Type};
 
 /// Items of a fixed-length list; an embedding longer than this belongs into a vector store.
 const LIST_LENGTH_MAX: u32 = 65_536;
 
 /// What [`Type::parse`] accepts besides the scalar names, as a regular expression for JSON Schema.
 pub(crate) const LIST_PATTERN: &str = "^list< *(int32|int64|float32|float64) *(, *[0-9]+ *)?>$";
+
+/// Type of a column or feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// One value.
+    Scalar(ScalarType),
+    /// `list<item>` or `list<item, length>`: numbers, of one length where it is given (an embedding).
+    List {
+        /// Type of the items; always a number.
+        item: ScalarType,
+        /// Fixed length; absent: any.
+        length: Option<u32>,
+    },
+}
+
+/// Type of one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScalarType {
+    /// `bool`
+    Bool,
+    /// `int32`
+    Int32,
+    /// `int64`
+    Int64,
+    /// `float32`
+    Float32,
+    /// `float64`
+    Float64,
+    /// `string`, UTF-8
+    String,
+    /// `bytes`
+    Bytes,
+    /// `timestamp`: microseconds since the Unix epoch, UTC
+    Timestamp,
+    /// `date`: days since the Unix epoch
+    Date,
+}
 
 impl Type {
     /// Reads a type by its name: `float64`, `list<float32>`, `list<float32, 128>`.
@@ -57,9 +93,52 @@ impl Type {
 }
 
 impl ScalarType {
+    /// Every scalar type, in the order the docs list them.
+    pub const ALL: [ScalarType; 9] = [
+        ScalarType::Bool,
+        ScalarType::Int32,
+        ScalarType::Int64,
+        ScalarType::Float32,
+        ScalarType::Float64,
+        ScalarType::String,
+        ScalarType::Bytes,
+        ScalarType::Timestamp,
+        ScalarType::Date,
+    ];
+
+    /// The name in YAML.
+    pub fn name(self) -> &'static str {
+        match self {
+            ScalarType::Bool => "bool",
+            ScalarType::Int32 => "int32",
+            ScalarType::Int64 => "int64",
+            ScalarType::Float32 => "float32",
+            ScalarType::Float64 => "float64",
+            ScalarType::String => "string",
+            ScalarType::Bytes => "bytes",
+            ScalarType::Timestamp => "timestamp",
+            ScalarType::Date => "date",
+        }
+    }
+
+    /// Whether a list may hold it.
+    pub fn is_number(self) -> bool {
+        matches!(self, ScalarType::Int32 | ScalarType::Int64 | ScalarType::Float32 | ScalarType::Float64)
+    }
+
     /// Whether a join key may have it.
     pub(crate) fn is_key(self) -> bool {
         !matches!(self, ScalarType::Float32 | ScalarType::Float64)
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Type::Scalar(scalar) => f.write_str(scalar.name()),
+            Type::List { item, length: None } => write!(f, "list<{}>", item.name()),
+            Type::List { item, length: Some(length) } => write!(f, "list<{}, {length}>", item.name()),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A place in a definition file.
+/// A position in a definition file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Loc {
     /// File path as the caller gave it.
@@ -27,7 +27,7 @@ pub struct DefError {
     pub loc: Loc,
     /// What is wrong, in the language's own nouns.
     pub cause: String,
-    /// The way out, where one is known.
+    /// How to fix it, if that is known.
     pub help: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl DefError {
         DefError { loc: loc.clone(), cause: cause.into(), help: None }
     }
 
-    /// The same mistake with the way out.
+    /// The same mistake, with how to fix it.
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -54,7 +54,7 @@ impl fmt::Display for DefError {
     }
 }
 
-/// The way out of an unknown name: the nearest known one, and what is known.
+/// Suggests what an unknown name may have meant: the nearest known one, and all that are known.
 pub fn suggest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();

@@ -1,6 +1,6 @@
 //! What does a data scientist declare, and is it sound?
 //!
-//! YAML documents go in; checked [`Definitions`] come out, or every mistake at once, each with its place.
+//! YAML documents go in; checked [`Definitions`] come out, or every mistake at once, each with its line.
 //! This crate does no I/O: the caller reads the files and hands over their text. What needs a SQL engine
 //! (types of expressions, cycles among derived features) or a disk (schemas of sources, ONNX files) is checked
 //! by the crates above, which report through the same [`DefError`] at the same [`Loc`].
@@ -10,7 +10,6 @@ mod dtype;
 mod duration;
 mod error;
 mod literal;
-mod model;
 mod parse;
 #[cfg(test)]
 mod reference;
@@ -19,11 +18,12 @@ mod shape;
 mod yaml;
 
 pub use definitions::{
-    Aggregation, BatchSource, Broker, Column, Definitions, Entity, Expr, Feature, FeatureService,
-    FeatureView, Format, Function, Literal, Projection, ScalarType, Source, StreamSource, Type, Window,
+    Action, Aggregation, Artifact, BatchSource, Batching, Broker, Column, Definitions, Entity, Expr,
+    Fallback, Feature, FeatureService, FeatureView, Format, Function, Instead, Literal, Model, ModelVersion,
+    Projection, Route, Source, Step, StreamSource, Window,
 };
+pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};
 pub use error::{DefError, Loc, suggest};
-pub use model::{Action, Artifact, Batching, Fallback, Instead, Model, ModelVersion, Route, Step};
 pub use parse::{DefFile, parse};
 pub use schema::schemas;

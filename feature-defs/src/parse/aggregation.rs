@@ -1,6 +1,6 @@
 //! Do the aggregations of a view make sense, whatever its source holds?
 
-use super::Declaration;
+use super::declared::Declaration;
 use super::names::not_twice;
 use crate::shape::{NAME_CHARS_MAX, Shape};
 use crate::yaml::{Node, Scalar, Value};

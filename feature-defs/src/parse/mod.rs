@@ -5,17 +5,20 @@
 //! reported: where a document cannot be read, nobody knows which names it would have declared.
 
 mod aggregation;
+mod declared;
 mod model;
 mod names;
 mod read;
 mod service;
+mod source;
 mod structure;
+mod view;
 
-use std::collections::BTreeMap;
-
+use self::declared::{Declared, Names};
+use self::names::{not_reserved, not_twice};
 use crate::shape::Kind;
 use crate::yaml::{self, Node};
-use crate::{DefError, Definitions, Entity, FeatureService, FeatureView, Loc, Model, Source, error::suggest};
+use crate::{DefError, Definitions, Loc};
 
 /// One definition file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub fn parse(files: &[DefFile]) -> Result<Definitions, Vec<DefError>> {
         }
         for document in read.documents {
             match structure::kind_of(&document) {
-                Ok(kind) => declared.add(kind, document, sound, &mut errors),
+                Ok(kind) => errors.extend(declare(&mut declared, kind, document, sound)),
                 Err(error) => {
                     errors.push(error);
                     declared.leave_open();
@@ -51,7 +54,7 @@ pub fn parse(files: &[DefFile]) -> Result<Definitions, Vec<DefError>> {
             }
         }
     }
-    names::check(&mut declared, &mut errors);
+    check_names(&mut declared, &mut errors);
     if errors.is_empty() {
         return Ok(declared.into_definitions());
     }
@@ -60,121 +63,69 @@ pub fn parse(files: &[DefFile]) -> Result<Definitions, Vec<DefError>> {
     Err(errors)
 }
 
-/// All documents, by kind.
-#[derive(Default)]
-struct Declared {
-    entities: Names<Entity>,
-    sources: Names<Source>,
-    views: Names<FeatureView>,
-    services: Names<FeatureService>,
-    models: Names<Model>,
-}
-
-/// The declarations of one kind.
-struct Names<T> {
-    all: Vec<Declaration<T>>,
-    /// The first declaration of each name.
-    index: BTreeMap<String, usize>,
-    /// Whether more may be declared than could be read, so that a name not found is not a mistake.
-    open: bool,
-}
-
-/// One document and what it declares.
-struct Declaration<T> {
-    def: T,
-    node: Node,
-    /// Whether its shape is sound; otherwise `def` may lack what the document meant to say.
-    whole: bool,
-}
-
-impl<T> Default for Names<T> {
-    fn default() -> Self {
-        Names { all: Vec::new(), index: BTreeMap::new(), open: false }
-    }
-}
-
-impl<T> Names<T> {
-    fn add(&mut self, name: String, def: T, node: Node, whole: bool) {
-        match name.is_empty() {
-            true => self.open = true,
-            false => {
-                self.index.entry(name).or_insert(self.all.len());
-            }
+/// Reads what a document declares, and gives what is wrong with its shape. `sound` says whether its YAML is.
+fn declare(declared: &mut Declared, kind: Kind, node: Node, sound: bool) -> Vec<DefError> {
+    let mut errors = Vec::new();
+    structure::check_object(kind.object(), &node, &mut errors);
+    let whole = sound && errors.is_empty();
+    match kind {
+        Kind::Entity => {
+            let def = read::entity(&node);
+            declared.entities.add(def.name.clone(), def, node, whole);
         }
-        self.all.push(Declaration { def, node, whole });
-    }
-
-    fn find(&self, name: &str) -> Option<&Declaration<T>> {
-        self.index.get(name).map(|index| &self.all[*index])
-    }
-
-    /// Finds what `name` refers to, and reports a name that refers to nothing.
-    fn resolve(
-        &self,
-        kind: Kind,
-        name: &str,
-        loc: &Loc,
-        errors: &mut Vec<DefError>,
-    ) -> Option<&Declaration<T>> {
-        let found = self.find(name);
-        if found.is_none() && !self.open && !name.is_empty() {
-            let known = self.index.keys().map(String::as_str);
-            let cause = format!("unknown {} `{name}`", kind.noun());
-            errors.push(DefError::new(loc, cause).with_help(suggest(name, known)));
+        Kind::Source => {
+            let def = read::source(&node);
+            declared.sources.add(def.name.clone(), def, node, whole);
         }
-        found
-    }
-
-    fn by_name(self, name: impl Fn(&T) -> String) -> BTreeMap<String, T> {
-        self.all.into_iter().map(|declaration| (name(&declaration.def), declaration.def)).collect()
-    }
-}
-
-impl Declared {
-    /// After a document that could not be read: it might have declared anything.
-    fn leave_open(&mut self) {
-        self.entities.open = true;
-        self.sources.open = true;
-        self.views.open = true;
-        self.services.open = true;
-        self.models.open = true;
-    }
-
-    fn add(&mut self, kind: Kind, node: Node, sound: bool, errors: &mut Vec<DefError>) {
-        let before = errors.len();
-        structure::check_object(kind.object(), &node, errors);
-        let whole = sound && errors.len() == before;
-        match kind {
-            Kind::Entity => {
-                let def = read::entity(&node);
-                self.entities.add(def.name.clone(), def, node, whole);
-            }
-            Kind::Source => {
-                let def = read::source(&node);
-                self.sources.add(def.name.clone(), def, node, whole);
-            }
-            Kind::FeatureView => {
-                let def = read::view(&node);
-                self.views.add(def.name.clone(), def, node, whole);
-            }
-            Kind::FeatureService => {
-                let def = read::service(&node);
-                self.services.add(def.name.clone(), def, node, whole);
-            }
-            Kind::Model => {
-                let def = model::read(&node);
-                self.models.add(def.name.clone(), def, node, whole);
-            }
+        Kind::FeatureView => {
+            let def = read::view(&node);
+            declared.views.add(def.name.clone(), def, node, whole);
+        }
+        Kind::FeatureService => {
+            let def = read::service(&node);
+            declared.services.add(def.name.clone(), def, node, whole);
+        }
+        Kind::Model => {
+            let def = model::read(&node);
+            declared.models.add(def.name.clone(), def, node, whole);
         }
     }
+    errors
+}
 
-    fn into_definitions(self) -> Definitions {
-        Definitions {
-            entities: self.entities.by_name(|def| def.name.clone()),
-            sources: self.sources.by_name(|def| def.name.clone()),
-            views: self.views.by_name(|def| def.name.clone()),
-            services: self.services.by_name(|def| def.name.clone()),
-            models: self.models.by_name(|def| def.name.clone()),
-        }
+/// Checks that every name refers to something and is declared once; lists the features of projections that take all.
+fn check_names(declared: &mut Declared, errors: &mut Vec<DefError>) {
+    once_each(Kind::Entity, &declared.entities, |def| (&def.name, &def.loc), errors);
+    once_each(Kind::Source, &declared.sources, |def| (&def.name, &def.loc), errors);
+    once_each(Kind::FeatureView, &declared.views, |def| (&def.name, &def.loc), errors);
+    once_each(Kind::FeatureService, &declared.services, |def| (&def.name, &def.loc), errors);
+    once_each(Kind::Model, &declared.models, |def| (&def.name, &def.loc), errors);
+    for entity in &declared.entities.all {
+        let names = || entity.def.join_keys.iter().map(|key| (key.name.as_str(), &key.loc));
+        not_twice("join key", names(), errors);
+        not_reserved(names(), errors);
     }
+    for source in &declared.sources.all {
+        source::check(source, errors);
+    }
+    for view in &declared.views.all {
+        view::check(view, &declared.sources, &declared.entities, errors);
+    }
+    let Declared { entities, views, services, .. } = declared;
+    for service in &mut services.all {
+        service::check(service, views, entities, errors);
+    }
+    for model in &declared.models.all {
+        model::check(model, services, errors);
+    }
+}
+
+fn once_each<T>(
+    kind: Kind,
+    names: &Names<T>,
+    identity: impl Fn(&T) -> (&String, &Loc),
+    errors: &mut Vec<DefError>,
+) {
+    let identities = names.all.iter().map(|declaration| identity(&declaration.def));
+    not_twice(kind.noun(), identities.map(|(name, loc)| (name.as_str(), loc)), errors);
 }

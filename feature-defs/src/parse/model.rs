@@ -1,14 +1,14 @@
 //! What does a model's document declare, and do its names refer to something?
 
+use super::declared::{Declaration, Names};
 use super::names::{listed, not_twice};
 use super::read::{count, duration_us, expression, identity, items, share, text};
-use super::{Declaration, Declared};
 use crate::literal::literal;
 use crate::shape::Kind;
 use crate::yaml::{Entry, Node};
 use crate::{
-    Action, Artifact, Batching, DefError, Expr, Fallback, Instead, Loc, Model, ModelVersion, Route, Step,
-    suggest,
+    Action, Artifact, Batching, DefError, Expr, Fallback, FeatureService, Instead, Loc, Model, ModelVersion,
+    Route, Step, suggest,
 };
 
 pub(super) fn read(node: &Node) -> Model {
@@ -95,13 +95,17 @@ fn expressions(node: &Node, key: &str) -> Vec<Expr> {
 }
 
 /// Checks the names in `model`, and that each of its parts says one thing.
-pub(super) fn check(model: &Declaration<Model>, declared: &Declared, errors: &mut Vec<DefError>) {
+pub(super) fn check(
+    model: &Declaration<Model>,
+    services: &Names<FeatureService>,
+    errors: &mut Vec<DefError>,
+) {
     let Declaration { def, node, .. } = model;
     not_twice("version", def.versions.iter().map(|version| (version.version.as_str(), &version.loc)), errors);
     for version in items(node, "versions") {
         if let Some(service) = version.get("service") {
             let name = service.text().unwrap_or_default();
-            declared.services.resolve(Kind::FeatureService, name, &service.loc, errors);
+            services.resolve(Kind::FeatureService, name, &service.loc, errors);
         }
         check_version(version, errors);
     }

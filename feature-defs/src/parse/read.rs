@@ -1,6 +1,6 @@
 //! Which noun does a document declare?
 //!
-//! Reads what is well formed and passes over the rest in silence: [`super::structure`] has reported it. So a
+//! Reads what is well formed and passes over the rest in silence: [`structure`](super::structure) has reported it. So a
 //! document with a slip in one feature still declares its name and its other features, and the name checks
 //! find what else is wrong.
 

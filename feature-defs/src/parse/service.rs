@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use super::declared::{Declaration, Names};
 use super::names::{EVENT_TIMESTAMP, check_keys, join_keys, listed, not_reserved, not_twice};
-use super::{Declaration, Names};
 use crate::shape::Kind;
 use crate::yaml::Node;
 use crate::{DefError, Entity, FeatureService, FeatureView, Loc, Projection, Type, suggest};

@@ -1,7 +1,7 @@
 //! Is a document shaped as its kind wants it?
 //!
 //! Walks the YAML beside the table in [`crate::shape`] and reports every difference. It knows no names but
-//! those of the table; whether a view's source exists is asked in [`super::names`].
+//! those of the table; whether a view's source exists is asked later.
 
 use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
@@ -33,7 +33,7 @@ pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
     })
 }
 
-/// Reports every place where `node` differs from `object`.
+/// Reports every difference of `node` from `object`.
 pub(super) fn check_object(object: &Object, node: &Node, errors: &mut Vec<DefError>) {
     for entry in node.entries() {
         if let Some(key) = object.key(&entry.key) {

@@ -1,7 +1,7 @@
 //! Which keys does a model have?
 
+use super::object::{Object, Shape};
 use super::table::{DESCRIPTION, optional, required};
-use super::{Object, Shape};
 
 pub(super) static MODEL: Object = Object {
     noun: "a model",

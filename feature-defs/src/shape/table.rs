@@ -2,7 +2,7 @@
 //!
 //! What is not in this table is not in the language.
 
-use super::{Key, Object, Shape};
+use super::object::{Key, Object, Shape};
 
 pub(super) const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, required: true, doc }

@@ -40,7 +40,7 @@ pub fn compile(definitions: Definitions, sources: &SourceSchemas) -> Result<Cata
         if service.projections.iter().any(|projection| !catalog.views.contains_key(&projection.view)) {
             continue;
         }
-        match ServicePlan::compile(service, &catalog) {
+        match ServicePlan::compile(service, &catalog.views) {
             Ok(plan) => {
                 catalog.services.insert(service.name.clone(), Arc::new(plan));
             }

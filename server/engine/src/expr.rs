@@ -169,7 +169,7 @@ impl Expression {
     }
 
     /// In a batch the guard of `n <> 0 AND total / n > 1` does not keep the rows it rules out from being divided. So a
-    /// batch that fails is halved, down to the rows that fail alone: none fails for the company it is in.
+    /// batch that fails is halved, down to the rows that fail alone: none fails because of its neighbours.
     fn values(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
         let rows = batch.num_rows();
         let together = self.physical.evaluate(batch).and_then(|value| value.into_array(rows));

@@ -9,107 +9,22 @@
 
 mod cut;
 mod fill;
+mod null;
+mod signature;
+mod tensor;
 #[cfg(test)]
 mod tests;
+mod trial;
 
-use std::fmt;
-
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef};
 use feature_defs::{Literal, suggest};
 
 pub use self::cut::as_type;
-use self::fill::Cell;
+use self::null::fits;
+pub use self::signature::{Element, Port, Signature};
+pub use self::tensor::{Tensor, TensorData};
 use crate::schema::type_name;
-use crate::{EngineError, Origin, ServicePlan};
-
-/// Type of a tensor's elements.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Element {
-    /// `float32`
-    Float32,
-    /// `float64`
-    Float64,
-    /// `int32`
-    Int32,
-    /// `int64`
-    Int64,
-    /// `bool`
-    Bool,
-    /// `string`, UTF-8
-    String,
-    /// Anything else, by the model's own name for it: no feature becomes one.
-    Other(String),
-}
-
-impl fmt::Display for Element {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Element::Float32 => "float32",
-            Element::Float64 => "float64",
-            Element::Int32 => "int32",
-            Element::Int64 => "int64",
-            Element::Bool => "bool",
-            Element::String => "string",
-            Element::Other(name) => name,
-        })
-    }
-}
-
-/// One input or output of a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
-    /// The model's name for it.
-    pub name: String,
-    /// Type of the elements.
-    pub element: Element,
-    /// Length of each dimension, `None` where it is free; empty where the model does not say.
-    pub shape: Vec<Option<usize>>,
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}  {}", self.name, self.element)?;
-        let dims = self.shape.iter().enumerate().map(|(i, dim)| match dim {
-            Some(length) => length.to_string(),
-            None if i == 0 => "N".to_owned(),
-            None => "?".to_owned(),
-        });
-        if self.shape.is_empty() { Ok(()) } else { write!(f, " [{}]", dims.collect::<Vec<_>>().join(", ")) }
-    }
-}
-
-/// What goes into a model and what comes out.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Signature {
-    /// Inputs, in the model's order.
-    pub inputs: Vec<Port>,
-    /// Outputs, in the model's order.
-    pub outputs: Vec<Port>,
-}
-
-/// One input of a model, filled: row-major, the first dimension is the row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
-    /// The model's name for it.
-    pub name: String,
-    /// `[N]` or `[N, width]`.
-    pub shape: Vec<usize>,
-    /// The elements.
-    pub data: TensorData,
-}
-
-/// The elements of a tensor.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum TensorData {
-    Float32(Vec<f32>),
-    Float64(Vec<f64>),
-    Int32(Vec<i32>),
-    Int64(Vec<i64>),
-    Bool(Vec<bool>),
-    String(Vec<String>),
-}
+use crate::{Origin, ServicePlan};
 
 /// How columns become the inputs of one model.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,91 +64,12 @@ impl Fit {
             format!("the model does not fit {of}:{mistakes}\n{}", side_by_side(of, columns, signature))
         })
     }
-
-    /// The model's inputs, in its order, for feature vectors with the columns that the fit was made for.
-    ///
-    /// # Errors
-    /// A null that neither NaN nor a declared default stands in for; a column of another type.
-    pub fn tensors(&self, vectors: &RecordBatch) -> Result<Vec<Tensor>, EngineError> {
-        let data = |plan: &TensorPlan| -> Result<TensorData, EngineError> {
-            Ok(match plan.element {
-                Element::Float32 => TensorData::Float32(plan.fill(vectors)?),
-                Element::Float64 => TensorData::Float64(plan.fill(vectors)?),
-                Element::Int32 => TensorData::Int32(plan.fill(vectors)?),
-                Element::Int64 => TensorData::Int64(plan.fill(vectors)?),
-                Element::Bool => TensorData::Bool(plan.fill(vectors)?),
-                // No `Other` passes `castable`; were there one, its columns would be refused as no strings.
-                Element::String | Element::Other(_) => TensorData::String(plan.fill(vectors)?),
-            })
-        };
-        self.tensors.iter().map(|plan| Ok(plan.tensor(vectors.num_rows(), data(plan)?))).collect()
-    }
-
-    /// Inputs of `rows` rows that hold zeros, `false` and empty strings, to try a model with.
-    pub fn zeros(&self, rows: usize) -> Vec<Tensor> {
-        self.made_up(rows, &mut |_| 0)
-    }
-
-    /// Inputs of `rows` rows that hold numbers of all sizes, the same ones each time.
-    pub fn noise(&self, rows: usize) -> Vec<Tensor> {
-        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        self.made_up(rows, &mut |most| {
-            // SplitMix64 (Steele, Lea and Flood, 2014).
-            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            ((mixed ^ (mixed >> 27)) % (2 * most + 1)) as i64 - most as i64
-        })
-    }
-
-    /// `number` makes up a whole number from minus what it is told up to that.
-    fn made_up(&self, rows: usize, number: &mut dyn FnMut(u64) -> i64) -> Vec<Tensor> {
-        let mut of = |plan: &TensorPlan| {
-            let cells = 0..rows * plan.width;
-            match plan.element {
-                Element::Float32 => {
-                    TensorData::Float32(cells.map(|_| number(1 << 20) as f32 / 1024.0).collect())
-                }
-                Element::Float64 => {
-                    TensorData::Float64(cells.map(|_| number(1 << 20) as f64 / 1024.0).collect())
-                }
-                Element::Int32 => TensorData::Int32(cells.map(|_| number(3) as i32).collect()),
-                Element::Int64 => TensorData::Int64(cells.map(|_| number(3)).collect()),
-                Element::Bool => TensorData::Bool(cells.map(|_| number(1) > 0).collect()),
-                Element::String | Element::Other(_) => TensorData::String(vec![String::new(); cells.len()]),
-            }
-        };
-        self.tensors.iter().map(|plan| plan.tensor(rows, of(plan))).collect()
-    }
 }
 
-impl Tensor {
-    /// Some of its rows.
-    pub fn slice(&self, start: usize, rows: usize) -> Tensor {
-        let width = self.shape.get(1).copied().unwrap_or(1);
-        let mut shape = self.shape.clone();
-        shape[0] = rows;
-        let cells = start * width..(start + rows) * width;
-        macro_rules! cut {
-            ($($kind:ident),*) => {
-                match &self.data { $(TensorData::$kind(data) => TensorData::$kind(data[cells].to_vec()),)* }
-            };
-        }
-        let data = cut!(Float32, Float64, Int32, Int64, Bool, String);
+impl TensorPlan {
+    fn tensor(&self, rows: usize, data: TensorData) -> Tensor {
+        let shape = if self.flat { vec![rows] } else { vec![rows, self.width] };
         Tensor { name: self.name.clone(), shape, data }
-    }
-
-    /// Appends the rows of `other`, the same input of another request.
-    pub fn append(&mut self, other: Tensor) {
-        macro_rules! join {
-            ($($kind:ident),*) => {
-                match (&mut self.data, other.data) {
-                    $((TensorData::$kind(data), TensorData::$kind(more)) => data.extend(more),)*
-                    _ => unreachable!("an input has one type"),
-                }
-            };
-        }
-        join!(Float32, Float64, Int32, Int64, Bool, String);
-        self.shape[0] += other.shape[0];
     }
 }
 
@@ -360,7 +196,7 @@ fn tensor_plan(
     }
 }
 
-/// The one rule of casts: whether values of type `from` may stand in a tensor of `to`, and if not, the way out.
+/// The one rule of casts: whether values of type `from` may stand in a tensor of `to`, and if not, how to fix it.
 fn castable(from: &DataType, to: &Element) -> Result<(), String> {
     use DataType::{Boolean, FixedSizeList, Float32, Float64, Int32, Int64, List, Utf8};
     let no = |help: &str| Err(format!("{} does not become {to}{help}", type_name(from)));
@@ -399,14 +235,11 @@ fn stands_in(feature: &Feature, element: &Element) -> Result<Option<Literal>, St
             Null::Never | Null::Refused => Ok(None),
         };
     };
-    let fits = match element {
-        Element::Int32 => i32::literal(default).is_some(),
-        Element::Int64 => i64::literal(default).is_some(),
-        Element::Bool => bool::literal(default).is_some(),
-        Element::String => String::literal(default).is_some(),
-        Element::Float32 | Element::Float64 | Element::Other(_) => true,
-    };
-    if fits { Ok(Some(default.clone())) } else { Err(format!("its default {default:?} is no {element}")) }
+    if fits(default, element) {
+        Ok(Some(default.clone()))
+    } else {
+        Err(format!("its default {default:?} is no {element}"))
+    }
 }
 
 fn width_of(dtype: &DataType) -> Result<usize, String> {

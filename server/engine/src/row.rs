@@ -123,11 +123,6 @@ impl RowCodec {
         Ok(RowCodec { features: Arc::clone(features), slots, previous, slots_end: at })
     }
 
-    /// Writes rows of `columns`, which are the features in order.
-    pub fn encoder(&self, columns: &[ArrayRef]) -> RowEncoder {
-        RowEncoder::new(self, columns)
-    }
-
     /// Decodes the features numbered `wanted` of `rows`, as columns; a missing row gives nulls.
     pub fn decode(&self, rows: &[Option<&[u8]>], wanted: &[usize]) -> Result<Vec<ArrayRef>, EngineError> {
         for row in rows.iter().flatten() {

@@ -6,7 +6,8 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, R
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef};
 
-use super::{Element, Fit, TensorPlan};
+use super::signature::Element;
+use super::{Fit, TensorPlan};
 use crate::EngineError;
 use crate::schema::type_name;
 

@@ -3,20 +3,38 @@
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type};
-use feature_defs::Literal;
 
-use super::{Slice, Tensor, TensorData, TensorPlan};
+use super::null::StandIn;
+use super::signature::Element;
+use super::tensor::{Tensor, TensorData};
+use super::{Fit, Slice, TensorPlan};
 use crate::EngineError;
 use crate::schema::type_name;
 
-impl TensorPlan {
-    pub(super) fn tensor(&self, rows: usize, data: TensorData) -> Tensor {
-        let shape = if self.flat { vec![rows] } else { vec![rows, self.width] };
-        Tensor { name: self.name.clone(), shape, data }
+impl Fit {
+    /// The model's inputs, in its order, for feature vectors with the columns that the fit was made for.
+    ///
+    /// # Errors
+    /// A null that neither NaN nor a declared default stands in for; a column of another type.
+    pub fn tensors(&self, vectors: &RecordBatch) -> Result<Vec<Tensor>, EngineError> {
+        let data = |plan: &TensorPlan| -> Result<TensorData, EngineError> {
+            Ok(match plan.element {
+                Element::Float32 => TensorData::Float32(plan.fill(vectors)?),
+                Element::Float64 => TensorData::Float64(plan.fill(vectors)?),
+                Element::Int32 => TensorData::Int32(plan.fill(vectors)?),
+                Element::Int64 => TensorData::Int64(plan.fill(vectors)?),
+                Element::Bool => TensorData::Bool(plan.fill(vectors)?),
+                // No `Other` passes `castable`; were there one, its columns would be refused as no strings.
+                Element::String | Element::Other(_) => TensorData::String(plan.fill(vectors)?),
+            })
+        };
+        self.tensors.iter().map(|plan| Ok(plan.tensor(vectors.num_rows(), data(plan)?))).collect()
     }
+}
 
+impl TensorPlan {
     /// Fills the tensor column by column; the type of a column is looked at once, not for each cell.
-    pub(super) fn fill<T: Cell>(&self, vectors: &RecordBatch) -> Result<Vec<T>, EngineError> {
+    fn fill<T: Cell>(&self, vectors: &RecordBatch) -> Result<Vec<T>, EngineError> {
         let mut cells = vec![T::default(); vectors.num_rows() * self.width];
         for slice in &self.slices {
             let column = vectors.column(slice.column);
@@ -42,7 +60,7 @@ impl TensorPlan {
 }
 
 /// The cells of a row-major tensor that one column fills.
-pub(super) struct Strip<'a, T> {
+struct Strip<'a, T> {
     cells: &'a mut [T],
     stride: usize,
     slice: &'a Slice,
@@ -85,12 +103,7 @@ impl<T: Clone> Strip<'_, T> {
 }
 
 /// A type of tensor elements.
-pub(super) trait Cell: Clone + Default {
-    /// What null becomes where no default is declared.
-    const NAN: Option<Self> = None;
-
-    fn literal(literal: &Literal) -> Option<Self>;
-
+trait Cell: StandIn + Clone + Default {
     fn place(values: &dyn Array, strip: Strip<'_, Self>) -> Result<(), EngineError>;
 }
 
@@ -103,15 +116,8 @@ fn refused<T>(values: &dyn Array, strip: &Strip<'_, T>, expected: &str) -> Engin
 }
 
 macro_rules! number_cell {
-    ($cell:ty, nan: $nan:expr, literal: $literal:expr) => {
+    ($cell:ty) => {
         impl Cell for $cell {
-            const NAN: Option<Self> = $nan;
-
-            fn literal(literal: &Literal) -> Option<Self> {
-                let of: fn(&Literal) -> Option<$cell> = $literal;
-                of(literal)
-            }
-
             fn place(values: &dyn Array, strip: Strip<'_, Self>) -> Result<(), EngineError> {
                 match values.data_type() {
                     DataType::Boolean => {
@@ -141,28 +147,12 @@ macro_rules! number_cell {
     };
 }
 
-// Null is NaN in a float tensor whatever the default says, so that a model sees what it was trained on.
-number_cell!(f32, nan: Some(f32::NAN), literal: |_| None);
-number_cell!(f64, nan: Some(f64::NAN), literal: |_| None);
-number_cell!(i32, nan: None, literal: |literal| whole(literal).and_then(|n| i32::try_from(n).ok()));
-number_cell!(i64, nan: None, literal: whole);
-
-fn whole(literal: &Literal) -> Option<i64> {
-    match literal {
-        Literal::Int(n) => Some(*n),
-        Literal::Bool(b) => Some(i64::from(*b)),
-        Literal::Float(_) | Literal::String(_) => None,
-    }
-}
+number_cell!(f32);
+number_cell!(f64);
+number_cell!(i32);
+number_cell!(i64);
 
 impl Cell for bool {
-    fn literal(literal: &Literal) -> Option<Self> {
-        match literal {
-            Literal::Bool(b) => Some(*b),
-            _ => None,
-        }
-    }
-
     fn place(values: &dyn Array, strip: Strip<'_, Self>) -> Result<(), EngineError> {
         match values.as_boolean_opt() {
             Some(values) => strip.write(|i| values.value(i)),
@@ -172,13 +162,6 @@ impl Cell for bool {
 }
 
 impl Cell for String {
-    fn literal(literal: &Literal) -> Option<Self> {
-        match literal {
-            Literal::String(text) => Some(text.clone()),
-            _ => None,
-        }
-    }
-
     fn place(values: &dyn Array, strip: Strip<'_, Self>) -> Result<(), EngineError> {
         match values.as_string_opt::<i32>() {
             Some(values) => strip.write(|i| values.value(i).to_owned()),

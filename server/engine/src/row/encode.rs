@@ -24,13 +24,15 @@ enum Values {
     Variable(ArrayRef),
 }
 
-impl RowEncoder {
-    /// Writes rows of `columns`, which are the features of `codec` in order.
-    pub(super) fn new(codec: &RowCodec, columns: &[ArrayRef]) -> RowEncoder {
+impl RowCodec {
+    /// Writes rows of `columns`, which are the features in order.
+    pub fn encoder(&self, columns: &[ArrayRef]) -> RowEncoder {
         let columns = columns.iter().map(|column| (Values::of(column), column.nulls().cloned()));
-        RowEncoder { codec: codec.clone(), columns: columns.collect() }
+        RowEncoder { codec: self.clone(), columns: columns.collect() }
     }
+}
 
+impl RowEncoder {
     /// Writes `row` behind what `out` holds.
     pub fn encode(&self, times: RowTimes, row: usize, out: &mut Vec<u8>) {
         let RowCodec { slots, slots_end, .. } = &self.codec;

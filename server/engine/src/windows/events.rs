@@ -31,7 +31,7 @@ pub struct Order {
     pub identities: Option<Vec<u128>>,
 }
 
-/// The place of an event among those of its instant.
+/// How an event is ordered among those of its instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// When it was created, µs.

@@ -102,52 +102,9 @@ fn map_fields(value: &DataType) -> Fields {
 /// The cells as a column of `dtype`.
 pub(crate) fn column(cells: Vec<Cell>, dtype: &DataType) -> Result<ArrayRef, EngineError> {
     match dtype {
-        DataType::List(item) => {
-            let mut lengths = Vec::with_capacity(cells.len());
-            let (mut items, mut valid) = (Vec::new(), Vec::with_capacity(cells.len()));
-            for cell in cells {
-                let list = if let Cell::List(list) = cell { Some(list) } else { None };
-                valid.push(list.is_some());
-                let list = list.unwrap_or_default();
-                lengths.push(list.len());
-                items.extend(list.into_iter().map(Cell::Value));
-            }
-            let items = column(items, item.data_type())?;
-            let offsets = OffsetBuffer::from_lengths(lengths);
-            Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, items, nulls(valid))?))
-        }
-        DataType::Map(entries, sorted) => {
-            let DataType::Struct(fields) = entries.data_type() else {
-                unreachable!("the entries of a map are a struct")
-            };
-            let (mut lengths, mut valid) = (Vec::with_capacity(cells.len()), Vec::with_capacity(cells.len()));
-            let (mut keys, mut values) = (Vec::new(), Vec::new());
-            for cell in cells {
-                let map = if let Cell::Map(map) = cell { Some(map) } else { None };
-                valid.push(map.is_some());
-                let map = map.unwrap_or_default();
-                lengths.push(map.len());
-                for (key, value) in map {
-                    keys.push(String::from_utf8_lossy(&key).into_owned());
-                    values.push(value);
-                }
-            }
-            let columns: Vec<ArrayRef> =
-                vec![Arc::new(StringArray::from(keys)), column(values, fields[1].data_type())?];
-            let structs = StructArray::try_new(fields.clone(), columns, None)?;
-            let offsets = OffsetBuffer::from_lengths(lengths);
-            Ok(Arc::new(MapArray::try_new(Arc::clone(entries), offsets, structs, nulls(valid), *sorted)?))
-        }
-        DataType::Utf8 | DataType::Binary => {
-            let mut out = BinaryBuilder::new();
-            for cell in cells {
-                match cell {
-                    Cell::Value(Value::Bytes(bytes)) => out.append_value(bytes),
-                    _ => out.append_null(),
-                }
-            }
-            Ok(cast(&(Arc::new(out.finish()) as ArrayRef), dtype)?)
-        }
+        DataType::List(item) => lists(cells, item),
+        DataType::Map(entries, sorted) => maps(cells, entries, *sorted),
+        DataType::Utf8 | DataType::Binary => texts(cells, dtype),
         DataType::Float32 | DataType::Float64 => {
             let number = |cell: Cell| match cell {
                 Cell::Float(x) => Some(x),
@@ -174,6 +131,58 @@ pub(crate) fn column(cells: Vec<Cell>, dtype: &DataType) -> Result<ArrayRef, Eng
             Ok(if *dtype == DataType::Int64 { numbers } else { cast(&numbers, dtype)? })
         }
     }
+}
+
+/// Cells that are lists.
+fn lists(cells: Vec<Cell>, item: &Arc<Field>) -> Result<ArrayRef, EngineError> {
+    let mut lengths = Vec::with_capacity(cells.len());
+    let (mut items, mut valid) = (Vec::new(), Vec::with_capacity(cells.len()));
+    for cell in cells {
+        let list = if let Cell::List(list) = cell { Some(list) } else { None };
+        valid.push(list.is_some());
+        let list = list.unwrap_or_default();
+        lengths.push(list.len());
+        items.extend(list.into_iter().map(Cell::Value));
+    }
+    let items = column(items, item.data_type())?;
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, items, nulls(valid))?))
+}
+
+/// Cells that are maps.
+fn maps(cells: Vec<Cell>, entries: &Arc<Field>, sorted: bool) -> Result<ArrayRef, EngineError> {
+    let DataType::Struct(fields) = entries.data_type() else {
+        unreachable!("the entries of a map are a struct")
+    };
+    let (mut lengths, mut valid) = (Vec::with_capacity(cells.len()), Vec::with_capacity(cells.len()));
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    for cell in cells {
+        let map = if let Cell::Map(map) = cell { Some(map) } else { None };
+        valid.push(map.is_some());
+        let map = map.unwrap_or_default();
+        lengths.push(map.len());
+        for (key, value) in map {
+            keys.push(String::from_utf8_lossy(&key).into_owned());
+            values.push(value);
+        }
+    }
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(StringArray::from(keys)), column(values, fields[1].data_type())?];
+    let structs = StructArray::try_new(fields.clone(), columns, None)?;
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    Ok(Arc::new(MapArray::try_new(Arc::clone(entries), offsets, structs, nulls(valid), sorted)?))
+}
+
+/// Cells that are text or bytes.
+fn texts(cells: Vec<Cell>, dtype: &DataType) -> Result<ArrayRef, EngineError> {
+    let mut out = BinaryBuilder::new();
+    for cell in cells {
+        match cell {
+            Cell::Value(Value::Bytes(bytes)) => out.append_value(bytes),
+            _ => out.append_null(),
+        }
+    }
+    Ok(cast(&(Arc::new(out.finish()) as ArrayRef), dtype)?)
 }
 
 /// The numbers, without a mask where none is missing.

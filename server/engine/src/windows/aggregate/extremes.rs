@@ -104,7 +104,7 @@ impl Several {
 
 impl State for Several {
     fn update(&mut self, input: &Input, row: usize, params: &Params) {
-        let rank = input.by.get(row).copied().unwrap_or(0);
+        let rank = input.by.map_or(0, |by| by[row]);
         self.insert((rank, input.place(row), input.value(row)), params.n);
     }
 

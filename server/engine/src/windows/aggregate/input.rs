@@ -16,7 +16,7 @@ pub(crate) struct Input<'a> {
     /// Values that travel as bytes.
     pub(crate) bytes: Option<&'a BinaryArray>,
     /// What orders the values of `top_n_by`.
-    pub(crate) by: &'a [i64],
+    pub(crate) by: Option<&'a [i64]>,
     /// The bucket of each event.
     pub(crate) bucket: Option<&'a BinaryArray>,
     /// Events whose value is null do not count.
@@ -34,12 +34,11 @@ impl<'a> Input<'a> {
         let by = if shape.by { rest.next() } else { None };
         let bucket = if shape.bucket { rest.next() } else { None };
         let numbers = |array: Option<&'a ArrayRef>| {
-            let numbers = array.and_then(|array| array.as_primitive_opt::<Int64Type>());
-            numbers.map_or(&[][..], |numbers| numbers.values())
+            array.and_then(|array| array.as_primitive_opt::<Int64Type>()).map(|numbers| &numbers.values()[..])
         };
         let bytes = |array: Option<&'a ArrayRef>| array.and_then(|array| array.as_binary_opt::<i32>());
         Input {
-            numbers: numbers(value),
+            numbers: numbers(value).unwrap_or_default(),
             bytes: bytes(value),
             by: numbers(by),
             bucket: bytes(bucket),

@@ -1,6 +1,7 @@
 //! What does a model declare? Its versions, which of them answers whom, and what answers where none does.
 
-use crate::{Expr, Literal, Loc};
+use super::column::{Expr, Literal};
+use crate::error::Loc;
 
 /// A model and its versions.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,7 +123,7 @@ pub enum Instead {
 pub struct Batching {
     /// At most so many rows of several requests go into one run.
     pub max_rows: u32,
-    /// How long a run waits for company, in microseconds.
+    /// How long a run waits for more requests, in microseconds.
     pub max_delay_us: i64,
     /// At most so many rows wait; what comes then is turned away.
     pub queue_rows: u32,

@@ -1,0 +1,56 @@
+//! What is a column: declared, computed, or constant?
+
+use crate::dtype::Type;
+use crate::error::Loc;
+
+/// A named, typed column: a join key, a request column or a column of a source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Column name.
+    pub name: String,
+    /// Column type.
+    pub dtype: Type,
+    /// Stands in for null in a model input that has no NaN. Only request columns have one.
+    pub default: Option<Literal>,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// A SQL expression and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expr {
+    /// SQL text.
+    pub sql: String,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// One feature: of a view (over source columns) or derived (over the columns of a feature service).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feature {
+    /// Name, unique in its view or service.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// SQL; a view's feature without one is the source column of the same name.
+    pub expr: Expr,
+    /// Declared type: the expression is cast to it. Absent: the expression's own type.
+    pub dtype: Option<Type>,
+    /// Stands in for null in a model input that has no NaN.
+    pub default: Option<Literal>,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// A constant of the language.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Literal {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// Any other number.
+    Float(f64),
+    /// Text.
+    String(String),
+}

@@ -1,0 +1,72 @@
+//! Where do raw rows come from?
+
+use super::column::Column;
+use crate::error::Loc;
+
+/// Where raw rows come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// Unique name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Files that hold history; absent for a source that is only pushed to.
+    pub batch: Option<BatchSource>,
+    /// Whether rows may be pushed; true as well where they come from a stream.
+    pub push: bool,
+    /// Events that come by themselves.
+    pub stream: Option<StreamSource>,
+    /// The column that says when a row became true.
+    pub event_timestamp: String,
+    /// The column that says when a row became known.
+    pub created_timestamp: Option<String>,
+    /// The columns that make a row the same row.
+    pub event_id: Vec<String>,
+    /// Declared columns. CSV and push sources must declare all; for Parquet, what is declared is checked
+    /// against the files and the rest is read from them.
+    pub columns: Vec<Column>,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// Files of one format under one path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchSource {
+    /// File format.
+    pub format: Format,
+    /// A path or glob, relative to the repository's root.
+    pub path: String,
+    /// Where the path is declared.
+    pub loc: Loc,
+}
+
+/// Events of a broker, each a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamSource {
+    /// Which kind of broker.
+    pub broker: Broker,
+    /// Its addresses, as its own clients take them.
+    pub servers: String,
+    /// The topic, or the key of the stream.
+    pub topic: String,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// Brokers that events come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broker {
+    /// Apache Kafka, or what speaks its protocol.
+    Kafka,
+    /// A stream of Redis or Valkey.
+    Redis,
+}
+
+/// File formats that history is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// Comma-separated values with a header line.
+    Csv,
+}

@@ -1,0 +1,98 @@
+//! Which documents are there, by kind and name, and may there be more than could be read?
+
+use std::collections::BTreeMap;
+
+use crate::shape::Kind;
+use crate::yaml::Node;
+use crate::{DefError, Definitions, Entity, FeatureService, FeatureView, Loc, Model, Source, suggest};
+
+/// All documents, by kind.
+#[derive(Default)]
+pub(super) struct Declared {
+    pub(super) entities: Names<Entity>,
+    pub(super) sources: Names<Source>,
+    pub(super) views: Names<FeatureView>,
+    pub(super) services: Names<FeatureService>,
+    pub(super) models: Names<Model>,
+}
+
+/// The declarations of one kind.
+pub(super) struct Names<T> {
+    pub(super) all: Vec<Declaration<T>>,
+    /// The first declaration of each name.
+    index: BTreeMap<String, usize>,
+    /// Whether more may be declared than could be read, so that a name not found is not a mistake.
+    pub(super) open: bool,
+}
+
+/// One document and what it declares.
+pub(super) struct Declaration<T> {
+    pub(super) def: T,
+    pub(super) node: Node,
+    /// Whether its shape is sound; otherwise `def` may lack what the document meant to say.
+    pub(super) whole: bool,
+}
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Names { all: Vec::new(), index: BTreeMap::new(), open: false }
+    }
+}
+
+impl<T> Names<T> {
+    pub(super) fn add(&mut self, name: String, def: T, node: Node, whole: bool) {
+        match name.is_empty() {
+            true => self.open = true,
+            false => {
+                self.index.entry(name).or_insert(self.all.len());
+            }
+        }
+        self.all.push(Declaration { def, node, whole });
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<&Declaration<T>> {
+        self.index.get(name).map(|index| &self.all[*index])
+    }
+
+    /// Finds what `name` refers to, and reports a name that refers to nothing.
+    pub(super) fn resolve(
+        &self,
+        kind: Kind,
+        name: &str,
+        loc: &Loc,
+        errors: &mut Vec<DefError>,
+    ) -> Option<&Declaration<T>> {
+        let found = self.find(name);
+        if found.is_none() && !self.open && !name.is_empty() {
+            let known = self.index.keys().map(String::as_str);
+            let cause = format!("unknown {} `{name}`", kind.noun());
+            errors.push(DefError::new(loc, cause).with_help(suggest(name, known)));
+        }
+        found
+    }
+
+    fn by_name(self, name: impl Fn(&T) -> String) -> BTreeMap<String, T> {
+        self.all.into_iter().map(|declaration| (name(&declaration.def), declaration.def)).collect()
+    }
+}
+
+impl Declared {
+    /// After a document that could not be read: it might have declared anything.
+    pub(super) fn leave_open(&mut self) {
+        self.entities.open = true;
+        self.sources.open = true;
+        self.views.open = true;
+        self.services.open = true;
+        self.models.open = true;
+    }
+
+    pub(super) fn into_definitions(self) -> Definitions {
+        Definitions {
+            entities: self.entities.by_name(|def| def.name.clone()),
+            sources: self.sources.by_name(|def| def.name.clone()),
+            views: self.views.by_name(|def| def.name.clone()),
+            services: self.services.by_name(|def| def.name.clone()),
+            models: self.models.by_name(|def| def.name.clone()),
+        }
+    }
+}

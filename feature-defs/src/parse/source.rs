@@ -1,0 +1,62 @@
+//! Does a source have rows, and does it know its columns?
+
+use super::declared::Declaration;
+use super::names::{listed, not_twice};
+use crate::{Column, DefError, Format, Loc, ScalarType, Source, Type, suggest};
+
+/// Checks that `source` has rows, and that its names are among its columns.
+pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
+    let Declaration { def, node, .. } = source;
+    if node.get("batch").is_none() && !def.push {
+        errors.push(
+            DefError::new(&def.loc, format!("source `{}` has neither files nor pushes", def.name))
+                .with_help("give it `batch`, `push: true`, `stream`, or several of them"),
+        );
+    }
+    not_twice("column", def.columns.iter().map(|column| (column.name.as_str(), &column.loc)), errors);
+    not_twice("`event_id` column", listed(node, "event_id"), errors);
+    let times = ["event_timestamp", "created_timestamp"].into_iter().filter_map(|key| {
+        let column = node.get(key)?;
+        Some((column.text()?, &column.loc))
+    });
+    let is_time = |column: &Column| column.dtype == Type::Scalar(ScalarType::Timestamp);
+    for (name, _) in times.clone() {
+        if let Some(column) = def.columns.iter().find(|column| column.name == name && !is_time(column)) {
+            let cause = format!("`{name}` is the source's time, but declared as `{}`", column.dtype);
+            errors.push(DefError::new(&column.loc, cause).with_help("declare it as `timestamp`"));
+        }
+    }
+    let Some(why) = must_declare(def).filter(|_| source.whole) else {
+        return;
+    };
+    if def.columns.is_empty() {
+        errors.push(
+            DefError::new(&def.loc, format!("source `{}` must declare its `columns`", def.name))
+                .with_help(why),
+        );
+        return;
+    }
+    for (name, loc) in times.chain(listed(node, "event_id")) {
+        check_column(def, name, loc, errors);
+    }
+}
+
+/// Why the columns of `source` are known only from its declaration, where they are.
+pub(super) fn must_declare(source: &Source) -> Option<&'static str> {
+    let is_csv = source.batch.as_ref().is_some_and(|batch| batch.format == Format::Csv);
+    match (is_csv, source.push) {
+        (true, _) => Some("CSV files do not say the types of their columns"),
+        (false, true) => Some("pushed rows are checked against the declared columns"),
+        (false, false) => None,
+    }
+}
+
+/// Reports `name` unless it is a declared column of `source`.
+pub(super) fn check_column(source: &Source, name: &str, loc: &Loc, errors: &mut Vec<DefError>) {
+    if name.is_empty() || source.columns.iter().any(|column| column.name == name) {
+        return;
+    }
+    let known = source.columns.iter().map(|column| column.name.as_str());
+    let cause = format!("`{name}` is not among the declared columns of source `{}`", source.name);
+    errors.push(DefError::new(loc, cause).with_help(suggest(name, known)));
+}

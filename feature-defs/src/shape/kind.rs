@@ -1,0 +1,53 @@
+//! Which kinds of documents are there?
+
+use super::object::Object;
+use super::{model, table};
+
+/// The kinds of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Entity,
+    Source,
+    FeatureView,
+    FeatureService,
+    Model,
+}
+
+impl Kind {
+    /// In the order a repository is read: a kind refers only to kinds before it.
+    pub(crate) const ALL: [Kind; 5] =
+        [Kind::Entity, Kind::Source, Kind::FeatureView, Kind::FeatureService, Kind::Model];
+
+    /// The value of `kind`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Entity => "Entity",
+            Kind::Source => "Source",
+            Kind::FeatureView => "FeatureView",
+            Kind::FeatureService => "FeatureService",
+            Kind::Model => "Model",
+        }
+    }
+
+    /// Its name in a sentence.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Kind::Entity => "entity",
+            Kind::Source => "source",
+            Kind::FeatureView => "feature view",
+            Kind::FeatureService => "feature service",
+            Kind::Model => "model",
+        }
+    }
+
+    /// Its keys.
+    pub(crate) fn object(self) -> &'static Object {
+        match self {
+            Kind::Entity => &table::ENTITY,
+            Kind::Source => &table::SOURCE,
+            Kind::FeatureView => &table::FEATURE_VIEW,
+            Kind::FeatureService => &table::FEATURE_SERVICE,
+            Kind::Model => &model::MODEL,
+        }
+    }
+}
