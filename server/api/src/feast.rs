@@ -67,11 +67,7 @@ fn service_of(
         }
         (None, Some(Json::Array(references))) => {
             let references = references.iter().map(reference).collect::<Result<Vec<_>>>()?;
-<<<<<<< HEAD:server/api/src/feast.rs
-            Ok(Arc::new(ServicePlan::adhoc(&live.compiled.catalog, &references, full_names)?))
-=======
-            Ok(Arc::new(ServicePlan::adhoc(&live.catalog.views, &references, full_names)?))
->>>>>>> engine:server/src/api/feast.rs
+            Ok(Arc::new(ServicePlan::adhoc(&live.compiled.catalog.views, &references, full_names)?))
         }
         (None, Some(other)) => {
             Err(Error::invalid(format!("`features`: expected an array of `view:feature`, found {other}")))
