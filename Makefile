@@ -14,17 +14,18 @@ DENY := $(QUERN_CACHE)/tools/bin/cargo-deny-$(DENY_VERSION)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo serve test lint deny bench dist compile setup-build setup-demo setup-test
+.PHONY: help setup build demo serve test test-all lint deny bench dist compile setup-build setup-demo setup-test
 
 help:
-	@echo 'make demo    set up, build, and show the flights example from end to end'
-	@echo 'make serve   serve the flights example, as the demo left it, at 127.0.0.1:7400'
-	@echo 'make test    set up, check the style, and run every test'
-	@echo 'make bench   measure: our own benches, then DuckDB, Polars and Quern side by side'
-	@echo 'make build   build the server'
-	@echo 'make dist    build the server as it is shipped: slower to build, faster to run'
-	@echo 'make deny    what do we depend on? Licences, sources, doubles: ask when Cargo.lock has changed'
-	@echo 'make setup   install what is missing: system packages, RocksDB, Python packages'
+	@echo 'make demo      set up, build, and show the flights example from end to end'
+	@echo 'make serve     serve the flights example, as the demo left it, at 127.0.0.1:7400'
+	@echo 'make test      set up, check the style, and run every test'
+	@echo 'make test-all  the same with ten times the random cases, and `make deny`: before a release'
+	@echo 'make bench     measure: our own benches, then DuckDB, Polars and Quern side by side'
+	@echo 'make build     build the server'
+	@echo 'make dist      build the server as it is shipped: slower to build, faster to run'
+	@echo 'make deny      what do we depend on? Licences, sources, doubles: ask when Cargo.lock has changed'
+	@echo 'make setup     install what is missing: system packages, RocksDB, Python packages'
 
 setup: setup-test
 
@@ -45,11 +46,15 @@ serve: build
 	@exec $(CARGO_TARGET_DIR)/debug/quern serve feature-defs/examples/flights
 
 dist: setup-build
-	cargo build --profile dist --package quern-server
+	cargo build --profile dist --package quern-cli
 
 test: lint compile
 	cargo test --workspace
 	$(QUERN_PYTHON) -m pytest sdk/python/tests
+
+# What is too heavy for every change.
+test-all: test deny
+	QUERN_CASES_TIMES=10 cargo test --package quern-cli --test quern -- laws::
 
 lint: setup-test
 	cargo fmt --all --check

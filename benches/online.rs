@@ -1,4 +1,5 @@
-//! Which repository do look-ups and predictions ask? Three views of twenty features, and a model of twenty-nine columns.
+//! Which repository do look-ups and predictions ask? Three views of twenty features, and a model of twenty-nine
+//! columns.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -25,8 +26,8 @@ pub const PICKED: [usize; 9] = [0, 1, 2, 3, 4, 5, 12, 13, 14];
 /// Derived features of the service `derived`, which has a model of its own.
 pub const DERIVED: usize = 5;
 
-/// Opens a repository with every entity materialized: the services `all`, `scoring` and `derived`, and for the latter two a
-/// model each, of the same names.
+/// Opens a repository with every entity materialized: the services `all`, `scoring` and `derived`, and for the latter
+/// two a model each, of the same names.
 ///
 /// # Panics
 /// Where `QUERN_PYTHON` is no Python with the packages of the flights example.
@@ -49,7 +50,8 @@ pub fn bench() -> Bench {
     bench
 }
 
-/// The same for so many entities and without models, on the online store that `settings` select; nothing is materialized yet.
+/// The same for so many entities and without models, on the online store that `settings` select; nothing is
+/// materialized yet.
 pub fn features(entities: u64, settings: &[(&str, String)]) -> Bench {
     let repository = Repository::new(&definitions());
     repository.write_parquet("rows.parquet", &rows(entities));

@@ -1,10 +1,9 @@
-//! What is left of a server's work when it gets ten times what it can do? Goodput, latency and memory under an open loop:
-//! requests come at a rate, whether or not the earlier ones are answered.
+//! What is left of a server's work when it gets ten times what it can do? Goodput, latency and memory under an open
+//! loop: requests come at a rate, whether or not the earlier ones are answered.
 //!
 //! The model takes some 10 ms of a core for a row, and rows share no run: what is measured is its queue and neither the
-//! sockets nor what batching saves. First a
-//! closed loop finds the capacity; then 1, 2, 5 and 10 times that comes in, each request with a deadline. Good are answers
-//! within it; everything else must be turned away early and cheaply.
+//! sockets nor what batching saves. First a closed loop finds the capacity; then 1, 2, 5 and 10 times that comes in,
+//! each request with a deadline. Good are answers within it; everything else must be turned away early and cheaply.
 //!
 //! `overload [--seconds N]`: N seconds (5) for each rate.
 

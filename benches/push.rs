@@ -1,6 +1,6 @@
 //! What does a durable push cost beside a durable write of the same bytes? Rows a second and the time to the
-//! acknowledgement, of one pusher and of many, row by row and in bulk; by a server with a head of its own, and by one that
-//! shares head and log with others.
+//! acknowledgement, of one pusher and of many, row by row and in bulk; by a server with a head of its own, and by one
+//! that shares head and log with others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -156,8 +156,8 @@ fn into_rocks(db: &Arc<DB>) -> impl FnMut(&Bytes) + Send + 'static {
     }
 }
 
-/// Into the same database, each thread over a connection of its own and in transactions of its own, and then into the same
-/// Redis, pipelined.
+/// Into the same database, each thread over a connection of its own and in transactions of its own, and then into the
+/// same Redis, pipelined.
 fn into_both(
     runtime: &Arc<Runtime>,
     postgres: &Postgres,

@@ -8,8 +8,8 @@
 //! serve   keys ─► look-up(head) ─► derived ─► ONNX ─► reply    verbs/predict
 //! ```
 //!
-//! In reading order: [`settings`] and [`repository`], what a node is told; [`live`], what answers; [`logged`], what models
-//! said; [`verbs`], what a node can do; [`node`], which puts them together.
+//! In reading order: [`settings`] and [`repository`], what a node is told; [`live`], what answers; [`logged`], what
+//! models said; [`verbs`], what a node can do; [`node`], which puts them together.
 //!
 //! Architecture invariant: arrows point down only, `node → verbs → live | logged → stores, features, inference`.
 

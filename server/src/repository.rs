@@ -1,7 +1,7 @@
 //! Which definition files does a repository hold?
 //!
-//! Every `*.yaml` and `*.yml` in any folder layout, except `quern.yaml`, hidden files and folders, data folders, and the
-//! folders of MLflow models, which have YAML of their own.
+//! Every `*.yaml` and `*.yml` in any folder layout, except `quern.yaml`, hidden files and folders, data folders, and
+//! the folders of MLflow models, which have YAML of their own.
 
 use std::fs;
 use std::path::Path;
@@ -20,8 +20,8 @@ const DEPTH_MAX: usize = 32;
 /// Reads the definition files under `root`, sorted by path. Paths are relative to `root`, with `/` on every system.
 ///
 /// # Errors
-/// `Kind::InvalidArgument` where there is no such folder, or no definition file in it: an apply of nothing by mistake would
-/// remove everything.
+/// `Kind::InvalidArgument` where there is no such folder, or no definition file in it: an apply of nothing by mistake
+/// would remove everything.
 pub fn read(root: &Path) -> Result<Vec<DefFile>> {
     if !root.is_dir() {
         return Err(Error::invalid(format!(

@@ -7,6 +7,12 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
+/// Returns how many random cases a law is held against that is held against `usual` of them in `make test`.
+pub fn cases(usual: u32) -> u32 {
+    let times = std::env::var("QUERN_CASES_TIMES").ok();
+    usual * times.map_or(1, |times| times.parse().expect("QUERN_CASES_TIMES is a whole number"))
+}
+
 /// Reads a file of `tests/fixtures`.
 pub fn fixture(name: &str) -> Vec<u8> {
     let path = root().join("tests/fixtures").join(name);

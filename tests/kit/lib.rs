@@ -1,12 +1,12 @@
-//! What do Quern's tests and benchmarks speak to? The only crate of them that knows the server's names, so that these may
-//! change without them.
+//! What do Quern's tests and benchmarks speak to? The only crate of them that knows the server's names, so that these
+//! may change without them.
 //!
-//! A [`Repository`] lies in a folder of its own. Opened, on the [`Store`] that the test is about, it is a [`Node`]: a server
-//! in this process, whose operations are called as its edges call them. A [`Server`] is one that listens, and a
+//! A [`Repository`] lies in a folder of its own. Opened, on the [`Store`] that the test is about, it is a [`Node`]: a
+//! server in this process, whose operations are called as its edges call them. A [`Server`] is one that listens, and a
 //! [`Process`] is the binary, which can be killed.
 //!
-//! [`RedisServer`], [`RedisCluster`] and [`Postgres`] are real servers in processes of their own, [`Beside`] is any other
-//! one, and [`Proxy`] holds a connection still.
+//! [`RedisServer`], [`RedisCluster`] and [`Postgres`] are real servers in processes of their own, [`Beside`] is any
+//! other one, and [`Proxy`] holds a connection still.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -28,22 +28,20 @@ mod failure;
 mod random;
 mod wait;
 
+pub use quern::wire::{Plan, Report, Summary};
 pub use quern_engine::schema::{arrow_type, timestamp};
 pub use quern_engine::windows::{Kept, Level};
 pub use quern_engine::{RowState, Status, ViewId};
 pub use quern_features::Vectors;
 pub use quern_server::settings::KEYS as SETTINGS;
-pub use quern_server::verbs::apply::Plan;
-pub use quern_server::verbs::materialize::Summary;
 pub use quern_server::verbs::predict::batch::When;
-pub use quern_server::verbs::verify::Report;
 pub use quern_store::objects::Location as ObjectLocation;
 pub use quern_store::online::Online;
 pub use quern_store::redis::Redis;
 pub use quern_store::rocks::{Replaced, Rows, Upserted, Wanted};
 
 pub use self::beside::Beside;
-pub use self::environment::{cache, fixture, python_of, required, root};
+pub use self::environment::{cache, cases, fixture, python_of, required, root};
 pub use self::failure::{Failure, Result};
 pub use self::node::{Checked, Labels, Live, Node, Push, metric};
 pub use self::postgres::{Postgres, fresh_database};

@@ -25,8 +25,8 @@ pub struct Postgres {
     process: Option<Child>,
 }
 
-/// One for all tests that want a database of their own and do not stop it. A shell waits for this process to end, however
-/// it ends, and then ends the server and removes its folder.
+/// One for all tests that want a database of their own and do not stop it. A shell waits for this process to end,
+/// however it ends, and then ends the server and removes its folder.
 struct SharedPostgres {
     postgres: Postgres,
     _shell: Child,

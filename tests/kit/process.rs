@@ -1,5 +1,5 @@
-//! What does the binary `quern` do, as a user starts it? In a process of its own, with nothing of our environment but its
-//! tools.
+//! What does the binary `quern` do, as a user starts it? In a process of its own, with nothing of our environment but
+//! its tools.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};

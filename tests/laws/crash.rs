@@ -1,4 +1,5 @@
-//! Law 5: whatever moment the process is killed at, the head ends right, and the registry is the old one or the new one.
+//! Law 5: whatever moment the process is killed at, the head ends right, and the registry is the old one or the new
+//! one.
 
 use std::path::Path;
 use std::process::Stdio;

@@ -1,8 +1,8 @@
 //! What does everything else rest on?
 //!
 //! [`rows`] and [`windows`] hold that serving, history and training say the same, each against an oracle that looks at
-//! every row; [`expressions`] that a row is a batch of one; [`crash`] that a kill changes nothing. [`cases`] are the rules
-//! of time to read, and [`flights`] is a whole example beside a join that is not ours.
+//! every row; [`expressions`] that a row is a batch of one; [`crash`] that a kill changes nothing. [`cases`] are the
+//! rules of time to read, and [`flights`] is a whole example beside a join that is not ours.
 
 mod oracle;
 mod rows;

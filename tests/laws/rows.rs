@@ -339,6 +339,7 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
 
 /// The law on one online store, for so many random cases.
 fn head_and_history_agree(store: Store, cases: u32, name: &'static str) {
+    let cases = quern_kit::cases(cases);
     let config =
         ProptestConfig { cases, max_shrink_iters: 200, test_name: Some(name), ..remembering(file!()) };
     proptest::test_runner::TestRunner::new(config)

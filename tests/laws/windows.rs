@@ -558,6 +558,7 @@ async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
 
 /// The law on one online store, for so many random cases; at least so many values are compared.
 fn windows_agree(store: Store, cases: u32, least: u64, name: &'static str) {
+    let cases = quern_kit::cases(cases);
     let config =
         ProptestConfig { cases, max_shrink_iters: 300, test_name: Some(name), ..remembering(file!()) };
     let compared = AtomicU64::new(0);

@@ -239,8 +239,8 @@ fn write(repository: &Repository, file: usize, events: &[Event]) {
     repository.write_parquet_in_groups(&format!("rows-{file}.parquet"), &rows.unwrap(), 50);
 }
 
-/// A replica that is behind says what was true a moment ago, or nothing: never the tiles of one moment by what is kept at
-/// another.
+/// A replica that is behind says what was true a moment ago, or nothing: never the tiles of one moment by what is kept
+/// at another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_lags_makes_no_window_wrong() {
     let mut random = Random::new("a replica that lags");

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import flight
 
 from quern import errors, tables
+from quern.connection import Connection
 from quern.exchange import Exchange
 from quern.push import Command, To, Upload
 from quern.results import OnlineFeatures, Prediction, PushResult
@@ -42,7 +43,7 @@ class Client:
         self._thread = threading.local()
         self._lock = threading.Lock()
         self._connections: list[http.client.HTTPConnection] = []
-        self._flight: flight.FlightClient | None = None
+        self._flight: Connection | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -64,7 +65,7 @@ class Client:
         for connection in connections:
             connection.close()
         if opened is not None:
-            opened.close()
+            opened.client.close()
 
     # --- look-up -------------------------------------------------------------------------------------------------
 
@@ -148,7 +149,7 @@ class Client:
             raise ValueError(f"batch_rows is {batch_rows}; it must be at least 1")
         asked = {"model": model, "version": None if version is None else str(version), "as_of": as_of}
         source = tables.to_reader(table)
-        exchange = Exchange(self._flight_client(), self.url, json.dumps(asked).encode(), source, batch_rows)
+        exchange = Exchange(self._flight_connection(), json.dumps(asked).encode(), source, batch_rows)
         return pa.RecordBatchReader.from_batches(exchange.schema, exchange.batches())
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
@@ -226,7 +227,7 @@ class Client:
             raise ValueError(f"batch_rows is {batch_rows}; it must be at least 1")
         command = json.dumps({"feature_service": service, "as_known": as_known}).encode()
         source = tables.to_reader(spine)
-        exchange = Exchange(self._flight_client(), self.url, command, source, batch_rows)
+        exchange = Exchange(self._flight_connection(), command, source, batch_rows)
         return pa.RecordBatchReader.from_batches(exchange.schema, exchange.batches())
 
     # --- pushed rows ---------------------------------------------------------------------------------------------
@@ -254,7 +255,7 @@ class Client:
         reader = tables.to_reader(table)
         batches = list(tables.messages(reader, batch_rows))
         command = Command(source, to, idempotency_key)
-        return Upload(self._flight_client(), self.url, command, reader.schema, batches).run()
+        return Upload(self._flight_connection(), command, reader.schema, batches).run()
 
     # --- what models said, and what came true ----------------------------------------------------------------------
 
@@ -273,11 +274,12 @@ class Client:
         outputs as `prediction.NAME`, and those that came with the labels.
         """
         asked = {"predictions": model, "from_us": _moment(from_), "to_us": _moment(to), "labelled": labelled}
+        connection = self._flight_connection()
         try:
-            reader = self._flight_client().do_get(flight.Ticket(json.dumps(asked).encode()))
+            reader = connection.client.do_get(flight.Ticket(json.dumps(asked).encode()))
             return reader.read_all()
         except (pa.ArrowException, OSError) as error:
-            raise errors.from_flight(error, self.url) from error
+            raise connection.error(error) from error
 
     def label(self, model: str, labels: Any) -> int:
         """Tell what came true of predictions; when this returns, all labels are durable. Gives their number.
@@ -290,8 +292,9 @@ class Client:
         batches = list(tables.messages(reader, DEFAULT_BATCH_ROWS))
         descriptor = flight.FlightDescriptor.for_command(json.dumps({"labels": model}).encode())
         accepted = 0
+        connection = self._flight_connection()
         try:
-            writer, replies = self._flight_client().do_put(descriptor, reader.schema)
+            writer, replies = connection.client.do_put(descriptor, reader.schema)
             with writer:
                 for batch in batches:
                     writer.write_batch(batch)
@@ -302,14 +305,15 @@ class Client:
                     accepted += json.loads(reply.to_pybytes())["accepted"]
                 writer.done_writing()
         except (pa.ArrowException, OSError) as error:
-            raise errors.from_flight(error, self.url) from error
+            raise connection.error(error) from error
         return accepted
 
-    def _flight_client(self) -> flight.FlightClient:
+    def _flight_connection(self) -> Connection:
         with self._lock:
             if self._flight is None:
                 host = f"[{self._host}]" if ":" in self._host else self._host
-                self._flight = flight.FlightClient(f"{'grpc+tls' if self._tls else 'grpc'}://{host}:{self._port}")
+                location = f"{'grpc+tls' if self._tls else 'grpc'}://{host}:{self._port}"
+                self._flight = Connection(location, self.url)
             return self._flight
 
 

@@ -48,10 +48,12 @@ class PushError(QuernError):
 
 
 def from_http(status: int, reason: str, body: bytes) -> QuernError:
-    """Read the server's error body, `{"error": message, "code": code}`; whatever a proxy sent is shown as it is."""
+    """Read the server's error body, `{"error": message, "code": code, ...}`; what a proxy sent is shown as it is."""
     try:
         told = json.loads(body)
-        return QuernError(status, str(told["code"]), str(told["error"]))
+        retry_after_ms = told.get("retry_after_ms")
+        retry_after = None if retry_after_ms is None else retry_after_ms / 1_000
+        return QuernError(status, str(told["code"]), str(told["error"]), retry_after)
     except (ValueError, KeyError, TypeError):
         return QuernError(status, "unknown", body.decode("utf-8", "replace").strip() or reason)
 
@@ -74,11 +76,10 @@ _FLIGHT_ERRORS: list[tuple[type[Exception], int, str]] = [
 # `pa.ArrowInvalid`, and "gRPC returned precondition failed error, with message: ...".
 _BEFORE = re.compile(r"\A(?:Flight|gRPC) returned ([a-z ]+?)(?: error)?(?:\(\d+\))?, with message: ")
 _AFTER = re.compile(r"(?:\. Detail: \w+)?\. (?:gRPC client debug context|Client context): .*\Z", re.S)
-_ADVICE = re.compile(r"\bagain in (?:a second|(\d+(?:\.\d+)?) ?s)\b")
 
 
-def from_flight(error: Exception, url: str) -> QuernError:
-    """Undo what gRPC and pyarrow wrap around the server's words."""
+def from_flight(error: Exception, url: str, retry_after: float | None = None) -> QuernError:
+    """Undo what gRPC and pyarrow wrap around the server's words; `retry_after` is what its metadata said."""
     status, code = next(((s, c) for kind, s, c in _FLIGHT_ERRORS if isinstance(error, kind)), (500, "internal"))
     shown = str(error.args[0]) if error.args else str(error)
     message = _AFTER.sub("", _BEFORE.sub("", shown))
@@ -87,9 +88,7 @@ def from_flight(error: Exception, url: str) -> QuernError:
         status, code = 409, "refused"
     if before is not None and before[1] == "resource exhausted":
         # Both "too much at once" and "not now" have this code; only the latter says when.
-        if (advice := _ADVICE.search(message)) is not None:
-            return QuernError(429, "overloaded", message, float(advice[1] or 1))
-        status, code = 413, "too_large"
+        status, code = (413, "too_large") if retry_after is None else (429, "overloaded")
     if message.startswith("failed to connect"):
         message = f"no answer from {url}: {message}"
-    return QuernError(status, code, message)
+    return QuernError(status, code, message, retry_after)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pyarrow import flight
 
-from quern import errors, tables
+from quern import tables
+from quern.connection import Connection
 
 
 class Exchange:
@@ -19,16 +20,16 @@ class Exchange:
     to take what we write.
     """
 
-    def __init__(
-        self, client: flight.FlightClient, url: str, command: bytes, source: pa.RecordBatchReader, batch_rows: int
-    ) -> None:
-        self._url, self._source, self._batch_rows = url, source, batch_rows
+    def __init__(self, connection: Connection, command: bytes, source: pa.RecordBatchReader, batch_rows: int) -> None:
+        self._connection, self._source, self._batch_rows = connection, source, batch_rows
         self._upload_error: Exception | None = None
         self._upload = threading.Thread(target=self._send, name="quern-upload", daemon=True)
         try:
-            self._writer, self._reader = client.do_exchange(flight.FlightDescriptor.for_command(command))
+            descriptor = flight.FlightDescriptor.for_command(command)
+            self._writer, self._reader = connection.client.do_exchange(descriptor)
+            self._call = connection.last_call()
         except (pa.ArrowException, OSError) as error:
-            raise errors.from_flight(error, url) from error
+            raise connection.error(error) from error
         self._upload.start()
         try:
             self.schema: pa.Schema = self._reader.schema
@@ -77,4 +78,4 @@ class Exchange:
     def _failed(self, error: Exception) -> Exception:
         self._close()
         # The caller's own stream comes first: the call failed because of it.
-        return self._upload_error or errors.from_flight(error, self._url)
+        return self._upload_error or self._connection.error(error, self._call)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import flight
 
 from quern import errors
+from quern.connection import Connection
 from quern.results import PushResult, Rejected
 
 To = Literal["online", "offline", "online_and_offline"]
@@ -41,10 +42,8 @@ class Command:
 class Upload:
     """The batches of one push, over as many Flight `DoPut`s as it takes until each of them is acknowledged."""
 
-    def __init__(
-        self, client: flight.FlightClient, url: str, command: Command, schema: pa.Schema, batches: Sequence[Any]
-    ) -> None:
-        self._client, self._url, self._command, self._schema = client, url, command, schema
+    def __init__(self, connection: Connection, command: Command, schema: pa.Schema, batches: Sequence[Any]) -> None:
+        self._connection, self._command, self._schema = connection, command, schema
         self._batches = batches
         self._replies: dict[int, dict[str, Any]] = {}
 
@@ -77,9 +76,10 @@ class Upload:
         sent = [at for at in range(len(self._batches)) if keyed or at not in self._replies]
         try:
             descriptor = flight.FlightDescriptor.for_command(self._command.to_json())
-            writer, reader = self._client.do_put(descriptor, self._schema)
+            writer, reader = self._connection.client.do_put(descriptor, self._schema)
+            call = self._connection.last_call()
         except (pa.ArrowException, OSError) as error:
-            return errors.from_flight(error, self._url)
+            return self._connection.error(error)
         stop = threading.Event()
         # With a thread of its own, as in `Exchange`: a server that acknowledges as it goes would else wait for us to
         # read, and we for it to take what we write.
@@ -101,9 +101,9 @@ class Upload:
             except (pa.ArrowException, OSError) as error:
                 failed = failed or error
         if failed is not None:
-            return errors.from_flight(failed, self._url)
+            return self._connection.error(failed, call)
         if len(self._replies) < len(self._batches):
-            told = f"{self._url} acknowledged {len(self._replies)} of {len(self._batches)} batches and ended"
+            told = f"{self._connection.url} acknowledged {len(self._replies)} of {len(self._batches)} batches and ended"
             return errors.QuernError(500, "internal", told)
         return None
 

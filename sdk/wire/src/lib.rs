@@ -3,10 +3,18 @@
 //! Times are RFC 3339 strings, naive ones read as UTC, or whole microseconds since the Unix epoch; replies always
 //! give RFC 3339 with `Z`.
 
+mod materialize;
+mod plan;
+mod verify;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use self::materialize::{MaterializeLine, MaterializeRequest, Progress, Summary, ViewSummary};
+pub use self::plan::{Action, Break, Change, DefinitionKind, KeyChange, Plan, Reason, ViewToMaterialize};
+pub use self::verify::{Cause, FeatureReport, ModelReport, Place, Report, VerifyRequest};
 
 /// The metadata of a gRPC status that says when the same call may be made again, in milliseconds (gRPC's proposal A6).
 pub const RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";

@@ -13,15 +13,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use futures::StreamExt;
-use quern_wire::{Checked, ErrorReply};
-use serde::{Deserialize, Serialize};
+use quern_wire::{Checked, MaterializeLine, MaterializeRequest, Plan};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::{ApiResult, reply};
 use crate::error::{Error, Result};
-use quern_server::verbs::apply::{Candidate, Plan};
-use quern_server::verbs::materialize::{MaterializeRequest, Progress, Summary};
+use quern_server::verbs::apply::Candidate;
 use quern_server::{Node, repository};
 
 /// Lines that wait for a slow reader; progress beyond that is left out.
@@ -34,19 +32,6 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route("/v1/plan", post(plan))
         .route("/v1/apply", post(apply))
         .route("/v1/materialize", post(materialize_lines))
-}
-
-/// One line of the reply of `POST /v1/materialize`.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MaterializeLine {
-    /// How far it is.
-    Progress(Progress),
-    /// It is done; the last line.
-    Summary(Summary),
-    /// It failed; the last line.
-    #[serde(untagged)]
-    Error(ErrorReply),
 }
 
 async fn check(State(node): State<Arc<Node>>) -> ApiResult<Json<Checked>> {

@@ -1,7 +1,7 @@
 //! `POST /get-online-features`: look-up by entity, as Feast's feature server speaks it.
 //!
-//! The reply holds a result for each join key, then for each feature, column-major. As Feast does, it gives the epoch as
-//! the event timestamp of what has none.
+//! The reply holds a result for each join key, then for each feature, column-major. As Feast does, it gives the epoch
+//! as the event timestamp of what has none.
 
 use quern_base::clock::now_us;
 use std::sync::Arc;

@@ -11,10 +11,11 @@
 //! | Arrow Flight | [`flight`] |
 //! | the rest: health, metrics, what is live | [`http`] |
 //!
-//! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads a request, calls a verb, and shows what came of it;
-//! [`error`] alone knows status codes, and `quern_decode` alone knows how values look.
+//! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads
+//! a request, calls a verb, and shows what came of it; [`error`] alone knows status codes, and `quern_decode` alone
+//! knows how values look.
 
-pub mod admin;
+mod admin;
 pub mod error;
 mod feast;
 mod flight;
@@ -49,8 +50,8 @@ pub use self::error::{Error, Result};
 /// How long requests under way may take once the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile it
-/// follows the applies of other servers, and brings in what they left behind.
+/// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile
+/// it follows the applies of other servers, and brings in what they left behind.
 ///
 /// # Errors
 /// The listener's own failures.

@@ -7,14 +7,13 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
-use quern_wire::{LabelsReply, LabelsRequest};
+use quern_wire::{LabelsReply, LabelsRequest, Report, VerifyRequest};
 
 use super::error::ApiResult;
 use super::http::Body;
 use crate::error::Error;
 use quern_decode::json;
 use quern_server::Node;
-use quern_server::verbs::verify::{Report, VerifyRequest};
 
 /// The routes of this room.
 pub(super) fn routes() -> Router<Arc<Node>> {

@@ -1,5 +1,5 @@
-//! `POST /v1/models/{model}[/versions/{version}]:predict`: predictions by entity, in TensorFlow Serving's row form or in
-//! its column form.
+//! `POST /v1/models/{model}[/versions/{version}]:predict`: predictions by entity, in TensorFlow Serving's row form or
+//! in its column form.
 
 use quern_base::clock::now_us;
 use std::sync::Arc;

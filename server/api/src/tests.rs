@@ -2,12 +2,11 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use quern_base::clock::now_us;
+use quern_wire::MaterializeRequest;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
-use quern_server::verbs::materialize::MaterializeRequest;
 use quern_server::{Settings, repository};
 
 const DEFINITIONS: &str = r#"

@@ -10,8 +10,8 @@
 //! └─ shadow                     linked: nobody waits for it
 //! ```
 //!
-//! They are spans of `tracing` at a target of their own, which no log shows: where nothing exports them ([`export`]), one
-//! costs as much as a log line that is filtered away.
+//! They are spans of `tracing` at a target of their own, which no log shows: where nothing exports them ([`export`]),
+//! one costs as much as a log line that is filtered away.
 
 pub mod export;
 

@@ -7,8 +7,8 @@
 //! | the same over gRPC, and its messages | [`grpc`], [`messages`] |
 //! | what do tensors bring to a model? | [`ask`] |
 //!
-//! The protocol is <https://github.com/kserve/open-inference-protocol>, with Triton's extensions for binary tensors, for
-//! the index of models and for their configuration.
+//! The protocol is <https://github.com/kserve/open-inference-protocol>, with Triton's extensions for binary tensors,
+//! for the index of models and for their configuration.
 
 mod ask;
 mod grpc;

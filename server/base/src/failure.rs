@@ -1,8 +1,8 @@
 //! Why could something not be done? A kind, what the caller is told, and a cause for the log.
 //!
-//! Each crate has an error type of its own, which [`error_type!`](crate::error_type) makes of a [`Failure`]: so it can say
-//! how the errors of the libraries that it alone knows are to be understood. The edges map a kind to a status in one
-//! `match` each.
+//! Each crate has an error type of its own, which [`error_type!`](crate::error_type) makes of a [`Failure`]: so it can
+//! say how the errors of the libraries that it alone knows are to be understood. The edges map a kind to a status in
+//! one `match` each.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -107,7 +107,8 @@ impl StdError for Failure {
 ///
 /// let error = Error::unavailable("the file is locked").because("by process 7");
 /// assert_eq!(error.kind(), quern_base::Kind::Unavailable);
-/// assert_eq!((error.said(), error.to_string()), ("the file is locked".into(), "the file is locked: by process 7".into()));
+/// assert_eq!(error.said(), "the file is locked");
+/// assert_eq!(error.to_string(), "the file is locked: by process 7");
 /// ```
 #[macro_export]
 macro_rules! error_type {

@@ -1,8 +1,8 @@
 //! What does every floor of the server stand on?
 //!
 //! In reading order: [`failure`], why something could not be done; [`metrics`], what is counted and how it is shown;
-//! [`trace`], where a request spent its time; [`tasks`], work that blocks or goes on beside others; [`clock`]; [`digest`], the
-//! name of content.
+//! [`trace`], where a request spent its time; [`tasks`], work that blocks or goes on beside others; [`clock`];
+//! [`digest`], the name of content.
 //!
 //! Architecture invariant: this crate knows neither Arrow nor a feature, a store or a route.
 

@@ -1,7 +1,7 @@
 //! What is counted in this process, and how is it shown to Prometheus?
 //!
-//! Each crate owns its metrics: it makes them here once, keeps the handles, and counting touches no registry and no lock
-//! that is held for long.
+//! Each crate owns its metrics: it makes them here once, keeps the handles, and counting touches no registry and no
+//! lock that is held for long.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;

@@ -14,8 +14,9 @@ use super::backend::Backend;
 use super::failure::Result;
 use super::materialize::rate;
 use super::output::{print, print_json, thousands};
-use super::read::{PredictArguments, inputs, service_of};
+
 use super::tables::{Output, Table, bar};
+use super::words::{inputs, service_of};
 use crate::error::Error;
 use quern_base::Failure;
 use quern_server::verbs::predict::batch::{Batch, When};
@@ -29,31 +30,37 @@ struct Predicted {
     out: PathBuf,
 }
 
-pub(super) async fn run(
-    arguments: &PredictArguments,
-    (entities, out): (&Path, &Path),
-    directory: &Path,
-    options: &Options,
-) -> Result<()> {
+/// What is asked about a whole table.
+pub(super) struct Arguments<'a> {
+    pub(super) entities: &'a Path,
+    pub(super) out: &'a Path,
+    pub(super) model: &'a str,
+    pub(super) version: Option<&'a str>,
+    pub(super) as_of: bool,
+    pub(super) json: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &Options) -> Result<()> {
     let start = Instant::now();
     let backend = Backend::open(directory, options).await?;
-    let PredictArguments { model, version, as_of, .. } = arguments;
+    let Arguments { entities, out, model, version, as_of, json } = *arguments;
     let catalogue = backend.catalogue().await?;
-    let known = inputs(&catalogue, service_of(&catalogue, model, version.as_deref()));
+    let known = inputs(&catalogue, service_of(&catalogue, model, version));
     let table = Table::open("table", entities, &known)?;
     let bar = bar(table.rows);
     let (rows, columns) = match backend {
         Backend::Here { node, .. } => {
-            let target = node.predict.target(model, version.as_deref())?;
-            let batch = Batch::new(target, &table.schema, *as_of)?;
-            let when = if *as_of { When::AsOf } else { When::Now };
+            let target = node.predict.target(model, version)?;
+            let batch = Batch::new(target, &table.schema, as_of)?;
+            let when = if as_of { When::AsOf } else { When::Now };
             let to = Output::create(out, batch.schema(), bar.clone())?;
             let rows = table.batches.map(|batch| batch.map_err(|error| Failure::from(error).into()));
             let answers = batch.answers(&node.predict, stream::iter(rows), when);
             write(to, answers.map_err(Into::into)).await?
         }
         Backend::There(client) => {
-            let command = BatchCommand { model: model.clone(), version: version.clone(), as_of: *as_of };
+            let command =
+                BatchCommand { model: model.to_owned(), version: version.map(str::to_owned), as_of };
             let (rows, broken) = until_broken(table.batches);
             let answers = client.predict_batch(&command, table.schema, rows).await?;
             let to = Output::create(out, answers.schema(), bar.clone())?;
@@ -72,7 +79,7 @@ pub(super) async fn run(
         bar.finish_and_clear();
     }
     let predicted = Predicted { rows, columns, seconds: start.elapsed().as_secs_f64(), out: out.to_owned() };
-    if arguments.json {
+    if json {
         print_json(&predicted);
         return Ok(());
     }

@@ -15,6 +15,7 @@ mod serve;
 mod tables;
 mod train;
 mod verify;
+mod words;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -22,14 +23,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use quern_wire::Checked;
+use quern_wire::{Checked, Plan};
 
 use self::backend::Backend;
 use self::failure::{Failure, Result};
 use self::output::{print, print_json};
 use quern_api::trace::export::Traces;
 use quern_server::Settings;
-use quern_server::verbs::apply::Plan;
 
 /// A plan that changes something, with `--detailed-exitcode`; a verification that finds a difference.
 const EXIT_CHANGES: u8 = 2;

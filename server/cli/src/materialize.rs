@@ -8,14 +8,13 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat};
 use clap::Args;
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
+use quern_wire::{MaterializeLine, MaterializeRequest, Progress, Summary, ViewSummary};
 
 use super::backend::Backend;
 use super::failure::{Failure, Result};
 use super::output::{Align, print, print_json, table, thousands};
 use super::{Options, Repository};
 use crate::error::Error;
-use quern_api::admin::MaterializeLine;
-use quern_server::verbs::materialize::{MaterializeRequest, Progress, Summary, ViewSummary};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use quern_wire::{
-    Catalogue, ColumnInfo, FeatureVectors, OnlineFeatures, OnlineFeaturesRequest, PredictRequest,
-    Predictions, Status,
+    FeatureVectors, OnlineFeatures, OnlineFeaturesRequest, PredictRequest, Predictions, Status,
 };
 use serde_json::{Map, Value};
 
 use super::backend::Backend;
 use super::failure::{Failure, Result};
 use super::output::{Align, print, print_json, table};
+use super::words::{directory_and, inputs, instance, service_of, split};
 use super::{Options, batch};
 use crate::error::Error;
 
@@ -101,7 +101,16 @@ pub(super) async fn predict(arguments: &PredictArguments, options: &Options) -> 
         if let Some((column, _)) = assignments.first() {
             return Err(Failure::Usage(format!("`{column}=…` and --entities exclude each other")));
         }
-        return batch::run(arguments, (entities, out), &directory, options).await;
+        let PredictArguments { model, version, as_of, json, .. } = arguments;
+        let table = batch::Arguments {
+            entities,
+            out,
+            model,
+            version: version.as_deref(),
+            as_of: *as_of,
+            json: *json,
+        };
+        return batch::run(&table, &directory, options).await;
     }
     let backend = Backend::open(&directory, options).await?;
     let instances = match &arguments.instances {
@@ -164,58 +173,6 @@ fn row(name: &str, value: Option<&Value>, status: Option<&Status>, time: Option<
     vec![name.to_owned(), value, status.to_owned(), time.to_owned()]
 }
 
-/// Names come first, assignments after them.
-pub(super) fn split(words: &[String]) -> (Vec<String>, Vec<(String, String)>) {
-    let first = words.iter().position(|word| word.contains('=')).unwrap_or(words.len());
-    let (names, assignments) = words.split_at(first);
-    let assignments = assignments.iter().map(|word| match word.split_once('=') {
-        Some((column, value)) => (column.to_owned(), value.to_owned()),
-        None => (word.clone(), String::new()),
-    });
-    (names.to_vec(), assignments.collect())
-}
-
-/// `[DIR] NAME`
-pub(super) fn directory_and(names: &[String], what: &str) -> Result<(PathBuf, String)> {
-    match names {
-        [name] => Ok((PathBuf::from("."), name.clone())),
-        [directory, name] => Ok((PathBuf::from(directory), name.clone())),
-        [] => Err(Failure::Usage(format!("{what} is missing"))),
-        [_, _, other, ..] => Err(Failure::Usage(format!("`{other}` is not COLUMN=VALUE"))),
-    }
-}
-
-/// What a feature service takes; nothing where there is no such service, which the answer will say.
-pub(super) fn inputs(catalogue: &Catalogue, service: &str) -> Vec<ColumnInfo> {
-    let found = catalogue.feature_services.iter().find(|known| known.name == service);
-    found.map(|service| service.inputs.clone()).unwrap_or_default()
-}
-
-pub(super) fn service_of<'a>(catalogue: &'a Catalogue, model: &str, version: Option<&str>) -> &'a str {
-    let model = catalogue.models.iter().find(|known| known.name == model);
-    let version = model.and_then(|model| match version {
-        Some(version) => model.versions.iter().find(|known| known.version == version),
-        None => model.versions.last(),
-    });
-    version.map_or("", |version| &version.feature_service)
-}
-
-/// Text becomes what its column takes: `23` is a number for a number and text for a text.
-fn instance(assignments: &[(String, String)], columns: &[ColumnInfo]) -> Result<Map<String, Value>> {
-    let mut instance = Map::new();
-    for (column, text) in assignments {
-        let dtype = columns.iter().find(|known| known.name == *column).map_or("", |known| &known.dtype);
-        let value = match dtype {
-            "string" | "bytes" | "date" => Value::String(text.clone()),
-            _ => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
-        };
-        if instance.insert(column.clone(), value).is_some() {
-            return Err(Failure::Usage(format!("`{column}` is given twice")));
-        }
-    }
-    Ok(instance)
-}
-
 fn read_instances(file: &Path, assignments: &[(String, String)]) -> Result<Vec<Map<String, Value>>> {
     if let Some((column, _)) = assignments.first() {
         return Err(Failure::Usage(format!("`{column}=…` and --instances exclude each other")));
@@ -232,23 +189,4 @@ fn read_instances(file: &Path, assignments: &[(String, String)]) -> Result<Vec<M
         wrong("must be a list of objects, each with join keys and request columns".to_owned())
     })?;
     Ok(instances)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_value_becomes_what_its_column_takes() {
-        let columns = [("tail", "string"), ("distance", "float64")]
-            .map(|(name, dtype)| ColumnInfo { name: name.to_owned(), dtype: dtype.to_owned() });
-        let words = ["dir", "svc", "tail=23", "distance=23", "event_timestamp=2013-01-01T00:00:00Z"];
-        let (names, assignments) = split(&words.map(str::to_owned));
-        assert_eq!(names, ["dir", "svc"]);
-        let made = instance(&assignments, &columns).expect("sound");
-        let expected = json!({"tail": "23", "distance": 23, "event_timestamp": "2013-01-01T00:00:00Z"});
-        assert_eq!(Value::Object(made), expected);
-    }
 }

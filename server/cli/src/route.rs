@@ -10,7 +10,7 @@ use super::Options;
 use super::backend::Backend;
 use super::failure::{Failure, Result};
 use super::output::{print, print_json};
-use super::read::directory_and;
+use super::words::directory_and;
 
 #[derive(Debug, Args)]
 #[command(override_usage = "quern route [OPTIONS] [DIR] MODEL [VERSION=WEIGHT]...")]

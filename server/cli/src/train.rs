@@ -17,8 +17,8 @@ use super::backend::Backend;
 use super::failure::Result;
 use super::materialize::rate;
 use super::output::{print, print_json, thousands};
-use super::read::{directory_and, inputs};
 use super::tables::{Output, Table, bar};
+use super::words::{directory_and, inputs};
 use crate::error::Error;
 use quern_server::Node;
 

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use quern_wire::{FeatureReport, ModelReport, Report, VerifyRequest};
 
 use super::backend::Backend;
 use super::failure::Result;
 use super::materialize::time_us;
 use super::output::{Align, print, print_json, table, thousands};
 use super::{EXIT_CHANGES, Options, Repository};
-use quern_server::verbs::verify::{FeatureReport, ModelReport, Report, VerifyRequest};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -1,7 +1,7 @@
 //! How do the bytes of a request become columns?
 //!
-//! [`json`] reads rows, with the types that a feature service declares. [`tensor`] and its [`datatype`] are those of the
-//! Open Inference Protocol, both ways; [`print`] writes values as replies show them.
+//! [`json`] reads rows, with the types that a feature service declares. [`tensor`] and its [`datatype`] are those of
+//! the Open Inference Protocol, both ways; [`print`] writes values as replies show them.
 //!
 //! Architecture invariant: no store, no node and no socket: whatever is thrown at it, it can be tried on its own.
 

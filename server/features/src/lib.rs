@@ -1,7 +1,7 @@
 //! Which values do these keys have at these times?
 //!
-//! Engine and store meet here and nowhere else: the store gives rows and takes bytes, the engine says what they mean. In
-//! reading order:
+//! Engine and store meet here and nowhere else: the store gives rows and takes bytes, the engine says what they mean.
+//! In reading order:
 //!
 //! 1. [`compiled`]: what must be known of definitions.
 //! 2. [`look_up`]: what the head says now, and history where a caller asks for earlier.

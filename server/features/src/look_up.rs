@@ -85,8 +85,8 @@ impl Vectors {
 impl Reader {
     /// Looks up `inputs` (columns as in [`ServicePlan::inputs`]) at `query_times_us`.
     ///
-    /// The head answers; a row that asks for a time before what the head holds for its key is answered from history, the
-    /// same value at a higher price.
+    /// The head answers; a row that asks for a time before what the head holds for its key is answered from history,
+    /// the same value at a higher price.
     ///
     /// # Errors
     /// `Kind::Unavailable` where a shared online store does not answer in time and a feature has no default. Where all

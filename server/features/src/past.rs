@@ -132,8 +132,8 @@ pub struct Past {
 }
 
 impl Past {
-    /// Asks history about `inputs` (columns as in [`ServicePlan::inputs`]) at `times` (µs, none null). Reads files: call
-    /// it where blocking is allowed.
+    /// Asks history about `inputs` (columns as in [`ServicePlan::inputs`]) at `times` (µs, none null). Reads files:
+    /// call it where blocking is allowed.
     pub fn ask(
         (history, live): (&History, &Compiled),
         service: &Arc<ServicePlan>,

@@ -1,4 +1,5 @@
-//! What does a version of a model say? One file, or an ensemble: steps that read the service's columns and one another's.
+//! What does a version of a model say? One file, or an ensemble: steps that read the service's columns and one
+//! another's.
 
 use std::sync::Arc;
 
@@ -171,8 +172,8 @@ impl Model {
         runs.collect()
     }
 
-    /// The feature vectors in the tensors that the model's one file takes: `inputs` are in its order, each the cells of a
-    /// tensor of `rows` rows.
+    /// The feature vectors in the tensors that the model's one file takes: `inputs` are in its order, each the cells of
+    /// a tensor of `rows` rows.
     ///
     /// # Errors
     /// A tensor of another width, a value that its feature cannot have; an ensemble, which has no tensors of its own.

@@ -130,7 +130,8 @@ impl Onnx {
     }
 }
 
-/// As many sessions as there are cores, or as are asked for; fewer for a model so large that they would fill the memory.
+/// As many sessions as there are cores, or as are asked for; fewer for a model so large that they would fill the
+/// memory.
 fn pool_size(file_bytes: usize, asked: Option<u32>) -> usize {
     let cores = available_parallelism().map_or(1, usize::from);
     let session_bytes = file_bytes.saturating_mul(SESSION_BYTES_PER_FILE_BYTE).max(1);

@@ -1,7 +1,7 @@
 //! Which parts is an ONNX file made of?
 //!
-//! The messages are those of `onnx.proto` (<https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>), as far as they lead to
-//! operators and weights. Nothing is decoded on the way, so the weights are not copied.
+//! The messages are those of `onnx.proto` (<https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>), as far as they
+//! lead to operators and weights. Nothing is decoded on the way, so the weights are not copied.
 
 use prost::{Message, decode_length_delimiter, encode_length_delimiter};
 
@@ -120,8 +120,8 @@ pub(crate) fn put(out: &mut Vec<u8>, number: usize, content: &[u8]) {
     out.extend_from_slice(content);
 }
 
-/// Shows `see` every message in the model, outer ones first. For whatever message it returns another, that one is put in
-/// its place.
+/// Shows `see` every message in the model, outer ones first. For whatever message it returns another, that one is put
+/// in its place.
 ///
 /// # Errors
 /// Where the bytes are no such messages, or `see` fails. `None` where nothing was replaced.

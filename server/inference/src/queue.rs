@@ -71,8 +71,8 @@ pub(crate) struct Queue {
     arrived: Condvar,
     size: usize,
     cost: Cost,
-    /// What runs have cost lately, in thousandths of what they should: zeros, on which a model was tried, may be cheaper
-    /// than what it is asked.
+    /// What runs have cost lately, in thousandths of what they should: zeros, on which a model was tried, may be
+    /// cheaper than what it is asked.
     permille: AtomicU64,
     batching: Batching,
     /// How long a run waits for company.
@@ -263,8 +263,9 @@ impl Queue {
         Duration::from_secs_f64(self.cost.of(rows) * self.lately() / 1e6)
     }
 
-    /// Notes what a run cost. A step up or down for each run ends at their median: a run that the machine interrupted says
-    /// nothing of the model, and a mean would send the next ones to other threads, where more of them are interrupted.
+    /// Notes what a run cost. A step up or down for each run ends at their median: a run that the machine interrupted
+    /// says nothing of the model, and a mean would send the next ones to other threads, where more of them are
+    /// interrupted.
     fn note(&self, elapsed: Duration, rows: usize) {
         let now = (elapsed.as_secs_f64() * 1e9 / self.cost.of(rows).max(1.0)) as u64;
         let before = self.permille.load(Ordering::Relaxed);

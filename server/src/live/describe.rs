@@ -4,7 +4,6 @@
 //! fingerprint is the digest of one. Every field is taken apart by name, so that a new one cannot be forgotten here.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use feature_defs::{
     Aggregation, Artifact, BatchSource, Batching, Broker, Column, Entity, Expr, Fallback, Feature,
@@ -13,39 +12,12 @@ use feature_defs::{
 };
 use quern_base::digest::sha256;
 use quern_engine::schema::type_name;
-use serde::{Deserialize, Serialize};
+use quern_wire::DefinitionKind as Kind;
 
 use super::Deployment;
 
 /// How much of a digest a person is shown.
 const DIGEST_CHARS: usize = 16;
-
-/// Kinds of definition, in the order in which they build on each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Kind {
-    /// An entity.
-    Entity,
-    /// A source.
-    Source,
-    /// A feature view.
-    FeatureView,
-    /// A feature service.
-    FeatureService,
-    /// A model.
-    Model,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Kind::Entity => "entity",
-            Kind::Source => "source",
-            Kind::FeatureView => "feature view",
-            Kind::FeatureService => "feature service",
-            Kind::Model => "model",
-        })
-    }
-}
 
 /// Key → value of one definition.
 pub(crate) type Keys = BTreeMap<String, String>;

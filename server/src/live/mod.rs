@@ -1,8 +1,8 @@
 //! What is live?
 //!
-//! A [`Deployment`] is everything that one apply made live: definitions, compiled, and models, loaded. It never changes;
-//! the next apply puts another one in its place ([`Live`]). Whoever answers a request takes one and keeps it to the end,
-//! so that a request is answered wholly from the old definitions or wholly from the new ones.
+//! A [`Deployment`] is everything that one apply made live: definitions, compiled, and models, loaded. It never
+//! changes; the next apply puts another one in its place ([`Live`]). Whoever answers a request takes one and keeps it
+//! to the end, so that a request is answered wholly from the old definitions or wholly from the new ones.
 //!
 //! [`model`] is what is known of a model before anybody asks, [`route`] which version answers whom. [`loader`] makes a
 //! deployment of an apply. [`following`] is what was heard of applies at other servers.

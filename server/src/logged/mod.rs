@@ -1,9 +1,9 @@
 //! What did a model say to whom, and what did it see? Kept without the answer ever waiting for it.
 //!
-//! Whoever answers hands the answer in ([`PredictionLog::hand_in`]): a few reference counts into a bounded queue. What does
-//! not fit is dropped and counted. One task takes entries out of the queue and writes them into files ([`rows`]): once
-//! many wait, every few seconds, and whenever somebody asks ([`PredictionLog::flush`]), as a server does at its end.
-//! [`read`] finds them again.
+//! Whoever answers hands the answer in ([`PredictionLog::hand_in`]): a few reference counts into a bounded queue. What
+//! does not fit is dropped and counted. One task takes entries out of the queue and writes them into files ([`rows`]):
+//! once many wait, every few seconds, and whenever somebody asks ([`PredictionLog::flush`]), as a server does at its
+//! end. [`read`] finds them again.
 
 pub mod read;
 pub mod rows;

@@ -1,7 +1,7 @@
 //! Which row of which file is a logged prediction?
 //!
-//! Files lie in `{model}/{feature service}-{digest of the columns}/date=YYYY-MM-DD/`, so that all files of a folder have
-//! the same columns, and the day is that of arrival, UTC. What a service names is in a struct each (`inputs`,
+//! Files lie in `{model}/{feature service}-{digest of the columns}/date=YYYY-MM-DD/`, so that all files of a folder
+//! have the same columns, and the day is that of arrival, UTC. What a service names is in a struct each (`inputs`,
 //! `features`, ...), since its names may be any.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! Do these definitions hold, what would they change, and how do they go live?
 //!
 //! Three steps, each standing on the one before: [`Apply::check`] finds every mistake and makes a [`Candidate`],
-//! [`Apply::plan`] says what the candidate would change, and [`Apply::apply`] makes it live, or refuses where a model in use would break.
+//! [`Apply::plan`] says what the candidate would change, and [`Apply::apply`] makes it live, or refuses where a model
+//! in use would break.
 
 mod check;
 mod model_file;
@@ -17,14 +18,13 @@ use quern_base::tasks::{blocking, detached};
 use quern_store::history::History;
 use quern_store::online::Online;
 use quern_store::registry::Registry;
+use quern_wire::{Break, Plan};
 
 pub use self::check::Candidate;
 use self::model_file::Fetched;
-use self::plan::Stored;
-pub use self::plan::{Action, Break, Change, KeyChange, Plan, Reason, ViewToMaterialize};
+use self::plan::{Stored, break_of_content};
 use self::record::record_of;
 use crate::error::{Error, Kind as ErrorKind, Result};
-pub use crate::live::describe::Kind;
 use crate::live::{Live, Loader};
 
 /// Checks definitions, plans what they would change, and makes them live.
@@ -64,13 +64,13 @@ impl Apply {
                 sources.get(source).map(|source| self.history.size(source)).unwrap_or_default()
             },
         };
-        let mut plan = Plan::between(&live, &candidate.deployment, &stored);
+        let mut plan = plan::between(&live, &candidate.deployment, &stored);
         for (model, live) in &candidate.deployment.models {
             for version in &live.versions {
                 let digest = &version.model.digest;
                 match self.registry.first_digest(model, &version.version).await? {
                     Some((number, first)) if first != *digest => {
-                        plan.breaks.push(Break::content(model, &version.version, number));
+                        plan.breaks.push(break_of_content(model, &version.version, number));
                     }
                     _ => {}
                 }
@@ -79,7 +79,8 @@ impl Apply {
         Ok(plan)
     }
 
-    /// Makes `candidate` live, all at once, and returns what that changed. Where it changes nothing, nothing is written.
+    /// Makes `candidate` live, all at once, and returns what that changed. Where it changes nothing, nothing is
+    /// written.
     ///
     /// # Errors
     /// `Kind::Refused` where it would break a model in use, or where something else went live since it was checked.

@@ -34,8 +34,8 @@ const FILES_MAX: usize = 128;
 #[derive(Debug)]
 pub struct Labels {
     files: Partitions,
-    /// The columns of each model's labels, where they were looked at. Held exclusively while files change: whoever reads
-    /// finds either the parts or the whole.
+    /// The columns of each model's labels, where they were looked at. Held exclusively while files change: whoever
+    /// reads finds either the parts or the whole.
     columns: RwLock<BTreeMap<String, SchemaRef>>,
 }
 
@@ -146,7 +146,8 @@ fn required<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     rows.column_by_name(name).ok_or_else(|| Error::invalid(format!("labels need a column `{name}`")))
 }
 
-/// Rows as they are kept: request and row first, the time, and whatever the caller brings, in the types of the language.
+/// Rows as they are kept: request and row first, the time, and whatever the caller brings, in the types of the
+/// language.
 fn sound(rows: &RecordBatch, now_us: i64) -> Result<RecordBatch> {
     let n = rows.num_rows();
     let of = |name: &str, to: &DataType, column: &ArrayRef| {

@@ -3,7 +3,8 @@
 //! Its push is looked at row by row ([`rows`]) and waits in a queue. Whoever of those that wait comes first commits for
 //! all of them ([`group`]): one write to disk holds the rows, the head that they make and what tells a repetition; only
 //! then is anybody answered. Servers that share a head write into a log that they share as well before it, and whoever
-//! comes next brings in what one that ended has left behind ([`missing`]). The queue is bounded: what does not fit is turned away at once, to come again later.
+//! comes next brings in what one that ended has left behind ([`missing`]). The queue is bounded: what does not fit is
+//! turned away at once, to come again later.
 
 mod group;
 mod memory;
@@ -142,8 +143,8 @@ impl Push {
     /// Takes pushed rows in. What the reply tells is on disk.
     ///
     /// # Errors
-    /// [`NoneTaken`](crate::error::NoneTaken) where no row is any good, `Kind::Overloaded` where there is no room now; an
-    /// unknown source, one that takes no pushes, columns that are missing, unknown or of other types.
+    /// [`NoneTaken`](crate::error::NoneTaken) where no row is any good, `Kind::Overloaded` where there is no room now;
+    /// an unknown source, one that takes no pushes, columns that are missing, unknown or of other types.
     pub async fn push(self: &Arc<Self>, push: PushedBatch) -> Result<PushReply> {
         self.log.check()?;
         let timer = metrics().push_seconds.start_timer();

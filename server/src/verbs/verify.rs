@@ -16,9 +16,8 @@ use feature_defs::suggest;
 use quern_engine::ServicePlan;
 use quern_features::past::{Past, Rule};
 use quern_store::history::History;
-use serde::{Deserialize, Serialize};
+use quern_wire::{FeatureReport, ModelReport, Place, Report, VerifyRequest};
 
-pub use self::causes::Cause;
 use self::causes::Causes;
 use crate::error::{Error, Result};
 use crate::live::Deployment;
@@ -28,76 +27,6 @@ use crate::logged::{Between, PredictionLog};
 
 /// Rows that history is asked about together: it is read once for all of them.
 const ROWS: usize = 1 << 17;
-
-/// Which logged predictions to verify.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct VerifyRequest {
-    /// Of this model; else of all that have a log.
-    #[serde(default)]
-    pub model: Option<String>,
-    /// That arrived at this time (µs) or later.
-    #[serde(default)]
-    pub from_us: Option<i64>,
-    /// That arrived before this time (µs).
-    #[serde(default)]
-    pub to_us: Option<i64>,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Model by model.
-    pub models: Vec<ModelReport>,
-}
-
-/// What came of one model.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ModelReport {
-    /// The model.
-    pub model: String,
-    /// Logged predictions whose vectors were computed again.
-    pub rows: u64,
-    /// Those in which a feature differs.
-    pub rows_differ: u64,
-    /// Logged predictions whose vectors could not be computed again, by cause.
-    pub not_compared: BTreeMap<String, u64>,
-    /// Feature by feature.
-    pub features: Vec<FeatureReport>,
-}
-
-/// What came of one feature.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct FeatureReport {
-    /// The feature service.
-    pub feature_service: String,
-    /// The feature.
-    pub feature: String,
-    /// How many values were compared.
-    pub rows: u64,
-    /// How many differ.
-    pub differ: u64,
-    /// How many differ by cause.
-    pub causes: BTreeMap<Cause, u64>,
-    /// The first that differs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first: Option<Place>,
-}
-
-/// Where a logged prediction is found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// The request.
-    pub request_id: String,
-    /// The place in the request.
-    pub row: i64,
-}
-
-impl Report {
-    /// Whether nothing differs.
-    pub fn is_clean(&self) -> bool {
-        self.models.iter().all(|model| model.rows_differ == 0)
-    }
-}
 
 /// Compares what was logged with what history says.
 pub struct Verify {

@@ -1,9 +1,9 @@
 //! Where is what was pushed?
 //!
 //! A server with a head of its own keeps all in the RocksDB of its data folder. Servers that share a head share the log
-//! as well, in PostgreSQL ([`SharedLog`]): history is there before the head is changed, so a server that ends in between
-//! leaves a head that is behind, and whoever commits next brings in what it lacks. Each server has a copy of the log, in
-//! memory and in files, which [`History`](crate::history::History) brings up to date before it is read.
+//! as well, in PostgreSQL ([`SharedLog`]): history is there before the head is changed, so a server that ends in
+//! between leaves a head that is behind, and whoever commits next brings in what it lacks. Each server has a copy of
+//! the log, in memory and in files, which [`History`](crate::history::History) brings up to date before it is read.
 
 mod shared;
 

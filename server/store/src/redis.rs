@@ -19,8 +19,8 @@
 //!
 //! *Expiry.* Rows do not expire, not even where the view has a TTL. A row that is older than that is still found, and
 //! says `OUTSIDE_MAX_AGE`; if Redis dropped it, it would say `NOT_FOUND`, and head and history would no longer say the
-//! same. Memory is bounded by the number of keys, and rows of views that are gone are dropped. For the same reason Redis
-//! must not evict our keys: where it is set up to, the log says so.
+//! same. Memory is bounded by the number of keys, and rows of views that are gone are dropped. For the same reason
+//! Redis must not evict our keys: where it is set up to, the log says so.
 //!
 //! *What is kept* of a view's events decides which windows its tiles can answer, and another server may change it. A
 //! look-up relies on what was read at most three seconds ago. More kept than is known here is harmless: the new windows

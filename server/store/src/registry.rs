@@ -38,8 +38,8 @@ use quern_base::digest::hexadecimal;
 
 use crate::error::{Error, Result, is_lost};
 
-/// Numbered, and never edited once landed. SQLite does without what several servers share: its model files lie beside it
-/// on the same disk, and a migration that it does not need would only keep earlier builds from reading it.
+/// Numbered, and never edited once landed. SQLite does without what several servers share: its model files lie beside
+/// it on the same disk, and a migration that it does not need would only keep earlier builds from reading it.
 const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "applies", include_str!("../../../migrations/0001_applies.sql")),
     (2, "artifacts", include_str!("../../../migrations/0002_artifacts.sql")),

@@ -11,8 +11,8 @@
 //! | log turn | the same | the same at another server that shares the log |
 //!
 //! Below all of them is the lock of the copy that a server has of a shared log
-//! ([`History::refresh`](crate::history::History::refresh)): it is held while rows are added, and never while another is
-//! waited for.
+//! ([`History::refresh`](crate::history::History::refresh)): it is held while rows are added, and never while another
+//! is waited for.
 
 use std::cell::RefCell;
 
@@ -88,8 +88,8 @@ impl Turns {
 }
 
 impl Order<'_> {
-    /// Number of the last commit of a shared log (0 where there is none), where `apply` is what all servers were told to
-    /// serve. One that is behind does not know what belongs in the head.
+    /// Number of the last commit of a shared log (0 where there is none), where `apply` is what all servers were told
+    /// to serve. One that is behind does not know what belongs in the head.
     pub fn last_commit(&self, apply: u64) -> Option<i64> {
         let Some(log::Turn { state, .. }) = &self.log else { return Some(0) };
         (state.applies == apply).then_some(state.commits)

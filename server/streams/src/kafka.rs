@@ -1,7 +1,7 @@
 //! Which events does a topic of Kafka hold, from where we were?
 //!
-//! Every partition is read from the offset that was noted with its rows, not from what a consumer group says. Partitions
-//! that are added later are found within a minute.
+//! Every partition is read from the offset that was noted with its rows, not from what a consumer group says.
+//! Partitions that are added later are found within a minute.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! `DoPut` with a [`LabelsCommand`]: what came true of predictions. Each batch is kept by itself and answered, once it is
-//! on disk, by a [`LabelsReply`] in the metadata of a `PutResult`.
+//! `DoPut` with a [`LabelsCommand`]: what came true of predictions. Each batch is kept by itself and answered, once it
+//! is on disk, by a [`LabelsReply`] in the metadata of a `PutResult`.
 
 use std::sync::Arc;
 

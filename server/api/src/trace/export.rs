@@ -39,7 +39,8 @@ impl Traces {
     /// Sends spans to the collector at `url`; to be called where an async runtime is.
     ///
     /// # Errors
-    /// `Kind::InvalidArgument` for variables of OpenTelemetry that cannot be read. A collector that is not there is none.
+    /// `Kind::InvalidArgument` for variables of OpenTelemetry that cannot be read. A collector that is not there is
+    /// none.
     pub fn start(url: &str) -> Result<Traces> {
         let ratio = std::env::var(SAMPLER_ARG).ok().filter(|text| !text.is_empty());
         let ratio = ratio.map_or(Ok(1.0), |text| share(&text))?;

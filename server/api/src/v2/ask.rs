@@ -20,8 +20,8 @@ const TENSORS_MAX: usize = 4_096;
 /// Reads what `tensors` bring to `target`.
 ///
 /// # Errors
-/// A mixture of forms, a name of none, a tensor that is missing or given twice, tensors of different numbers of rows, and
-/// what is wrong with a tensor itself.
+/// A mixture of forms, a name of none, a tensor that is missing or given twice, tensors of different numbers of rows,
+/// and what is wrong with a tensor itself.
 pub(super) fn given(target: &Target, tensors: &[Tensor], arrival_us: i64) -> Result<Given> {
     let rows = rows(tensors)?;
     json::limit(rows)?;

@@ -1,8 +1,8 @@
 //! What goes over gRPC? The messages of `inference.GRPCInferenceService`, as far as they are read and written here.
 //!
-//! Written by hand from `grpc_service.proto` and `model_config.proto` of Triton's common repository, so that nobody needs
-//! `protoc` to build this; a field that is not here is skipped when read. Triton's own client, in the Python tests, is
-//! what holds the numbers to the original.
+//! Written by hand from `grpc_service.proto` and `model_config.proto` of Triton's common repository, so that nobody
+//! needs `protoc` to build this; a field that is not here is skipped when read. Triton's own client, in the Python
+//! tests, is what holds the numbers to the original.
 
 use std::collections::HashMap;
 

@@ -41,8 +41,8 @@ pub fn rows(schema: &Schema, df: &Json<'_>) -> Result<(RecordBatch, Vec<Rejected
     Ok((RecordBatch::try_new(Arc::new(Schema::new(Fields::from(fields))), columns)?, rejected))
 }
 
-/// Reads events, each a JSON object with the columns of a row. What an object has besides says nothing, and what it lacks
-/// is null; an event that is no object is rejected.
+/// Reads events, each a JSON object with the columns of a row. What an object has besides says nothing, and what it
+/// lacks is null; an event that is no object is rejected.
 pub fn events(schema: &Schema, events: &[impl AsRef<[u8]>]) -> Result<(RecordBatch, Vec<Rejected>)> {
     let mut rejected = Vec::new();
     let mut cells: Vec<Vec<Json<'_>>> = vec![vec![Json::Null; events.len()]; schema.fields().len()];

@@ -1,7 +1,7 @@
 //! How do the events of a view with windows come into the head?
 //!
-//! Read, alter, replace, for a whole bucket of keys at once: the tiles of whole days are rebuilt from all of their events,
-//! or events that were just pushed are added on top of what is stored.
+//! Read, alter, replace, for a whole bucket of keys at once: the tiles of whole days are rebuilt from all of their
+//! events, or events that were just pushed are added on top of what is stored.
 
 use std::cell::RefCell;
 

@@ -1,8 +1,8 @@
 //! Which bytes does the `path` of a model name?
 //!
-//! Those of a file in the repository, or of an object; where it is a folder, those of the ONNX file that the MLflow model
-//! in it names. Weights that lie in files beside it are put into it. Whatever is read here is kept by its digest when it goes live: nobody asks the repository or the object
-//! store for it again.
+//! Those of a file in the repository, or of an object; where it is a folder, those of the ONNX file that the MLflow
+//! model in it names. Weights that lie in files beside it are put into it. Whatever is read here is kept by its digest
+//! when it goes live: nobody asks the repository or the object store for it again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;

@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::live::{Deployment, LiveModel};
 
 impl Apply {
-    /// Sets the weights of the versions of `model`; versions that are not named get none. No weights at all give those that
-    /// are declared.
+    /// Sets the weights of the versions of `model`; versions that are not named get none. No weights at all give those
+    /// that are declared.
     ///
     /// # Errors
     /// `Kind::NotFound` for an unknown model or version, `Kind::Refused` for a model without a `route`.

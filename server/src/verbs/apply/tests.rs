@@ -58,7 +58,7 @@ fn deployment(number: u64, files: &[&str]) -> Deployment {
 
 /// Over a head without windows, and sources of two files.
 fn between(live: &Deployment, candidate: &Deployment) -> Plan {
-    Plan::between(live, candidate, &Stored { kept: &|_| None, history: &|_| (2, 1 << 20) })
+    super::plan::between(live, candidate, &Stored { kept: &|_| None, history: &|_| (2, 1 << 20) })
 }
 
 fn check(before: &[&str], after: &[&str], expected: Expect) {
@@ -141,12 +141,12 @@ fn a_window_answers_at_once_where_stored_tiles_reach_it() {
             recent: no tiles reach delay_8d, delay_30d yet, the rest goes on answering; reads 2 files, 1.00 MiB
         answers at once, from stored tiles: recent.delay_1d
 
-        0 to add, 1 to change, 0 to remove"#]].assert_eq(&Plan::between(&before, &after, &stored).to_string());
+        0 to add, 1 to change, 0 to remove"#]].assert_eq(&super::plan::between(&before, &after, &stored).to_string());
     // Fewer windows need nothing.
     expect![[r#"
         ~ feature view recent
             ~ aggregation delay: avg(arr_delay) over 1d by 1h, 7d by 1h, 8d by 1h, 30d by 1d → avg(arr_delay) over 7d by 1h
         stays materialized: recent
 
-        0 to add, 1 to change, 0 to remove"#]].assert_eq(&Plan::between(&after, &before, &stored).to_string());
+        0 to add, 1 to change, 0 to remove"#]].assert_eq(&super::plan::between(&after, &before, &stored).to_string());
 }

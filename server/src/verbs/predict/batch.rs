@@ -40,7 +40,8 @@ pub struct Batch {
 /// As of when rows are predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// When their turn comes. One time for all would soon lie before what was pushed since, and be answered from history.
+    /// When their turn comes. One time for all would soon lie before what was pushed since, and be answered from
+    /// history.
     Now,
     /// At one time (µs) for all of them.
     At(i64),

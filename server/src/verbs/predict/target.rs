@@ -165,8 +165,8 @@ impl Target {
         }
     }
 
-    /// The feature vectors in the tensors that the model's one file takes: `inputs` are in its order, each the cells of a
-    /// tensor of `rows` rows.
+    /// The feature vectors in the tensors that the model's one file takes: `inputs` are in its order, each the cells of
+    /// a tensor of `rows` rows.
     ///
     /// # Errors
     /// A tensor of another width, a value that its feature cannot have; an ensemble, which has no tensors of its own.

@@ -333,8 +333,8 @@ impl<'a> Group<'a> {
         note_applied(shared, Some(self.last), self.last + 1)
     }
 
-    /// Adds rows, of which the first has number `first`, to the view's tiles, but for those that may be there: the tiles
-    /// of their keys are to be rebuilt. `repeats` speaks of the first of them, which go into history as well.
+    /// Adds rows, of which the first has number `first`, to the view's tiles, but for those that may be there: the
+    /// tiles of their keys are to be rebuilt. `repeats` speaks of the first of them, which go into history as well.
     fn tiles<'v>(
         &mut self,
         writer: ViewWriter<'v>,

@@ -1,8 +1,8 @@
 //! What is in the log and not in the head, because a server ended in between?
 //!
-//! The head notes the last commit that is in it whole. Rows are brought in again, which changes nothing where they are in
-//! already. Tiles cannot take an event twice: those of its key are rebuilt from history, which has each event once, and
-//! then take in what is for the head alone. So all of this may be repeated, and be cut short, as often as it likes.
+//! The head notes the last commit that is in it whole. Rows are brought in again, which changes nothing where they are
+//! in already. Tiles cannot take an event twice: those of its key are rebuilt from history, which has each event once,
+//! and then take in what is for the head alone. So all of this may be repeated, and be cut short, as often as it likes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,8 +82,8 @@ pub(super) fn note_applied(shared: &Shared, from: Option<i64>, to: i64) -> Resul
 }
 
 impl Push {
-    /// Brings in, while the result lives, what other servers or this one left behind, and forgets what need not be known
-    /// any more; none where a group of pushes is one write.
+    /// Brings in, while the result lives, what other servers or this one left behind, and forgets what need not be
+    /// known any more; none where a group of pushes is one write.
     pub fn complete(self: &Arc<Self>) -> Option<Task> {
         let push = Arc::clone(self);
         self.log.shared().is_some().then(|| {
@@ -103,7 +103,8 @@ impl Push {
         })
     }
 
-    /// Where the head is behind, as it was the last time, brings in what it lacks. Gives how far it is, if it is behind.
+    /// Where the head is behind, as it was the last time, brings in what it lacks. Gives how far it is, if it is
+    /// behind.
     fn look_after_log(&self, behind: Option<i64>, forgets: bool) -> Result<Option<i64>> {
         let Some(shared) = self.log.shared() else { return Ok(None) };
         if forgets {

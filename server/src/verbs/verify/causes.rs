@@ -5,37 +5,11 @@ use std::collections::HashMap;
 use arrow::array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::TimestampMicrosecondType;
 use quern_engine::{Found, Origin, ServicePlan, Status};
-use serde::{Deserialize, Serialize};
+use quern_wire::Cause;
 
 use crate::error::Result;
 use crate::logged::read::column;
 use crate::logged::rows::{Fingerprint, lookup_names};
-
-/// Why a value differs, the plainest first: where several hold, the first of them is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// The feature view, its source or the feature service is defined otherwise now.
-    ChangedDefinition,
-    /// The online store did not answer, and a default stood in.
-    Unavailable,
-    /// A row that served is in history no more, or never was: it was pushed to the head alone, or its file is gone.
-    NotInHistory,
-    /// History holds a row, visible at the query time, that was not in the head then.
-    LateData,
-}
-
-impl Cause {
-    /// For people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Cause::ChangedDefinition => "changed definition",
-            Cause::Unavailable => "store unavailable",
-            Cause::NotInHistory => "not in history",
-            Cause::LateData => "late data",
-        }
-    }
-}
 
 /// For each look-up, row by row, how its answer of today differs from the logged one.
 pub(super) struct Causes<'a> {

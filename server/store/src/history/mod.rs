@@ -1,9 +1,10 @@
 //! Which rows does a source's history hold, and how are they read?
 //!
-//! History is files, Parquet or CSV, and what was pushed. A source is opened once ([`History::open`]): its files are listed in the
-//! order their rows count as arrived, and every footer is read and checked. What is open is then read in units,
-//! by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files), `columns`
-//! (which columns, of which types), `parquet`, then `csv` with `cell` (text becomes values), and `pushed` (what came by itself).
+//! History is files, Parquet or CSV, and what was pushed. A source is opened once ([`History::open`]): its files are
+//! listed in the order their rows count as arrived, and every footer is read and checked. What is open is then read in
+//! units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files),
+//! `columns` (which columns, of which types), `parquet`, then `csv` with `cell` (text becomes values), and `pushed`
+//! (what came by itself).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], and with event
 //! and created timestamps in microseconds, UTC.

@@ -4,12 +4,14 @@
 //! redis://[[user]:password@]host[:port][,host[:port]…][/database][?option=value&…]
 //! ```
 //!
-//! `rediss://` speaks TLS; `redis+cluster://` and `rediss+cluster://` say what `?cluster=true` says. `redis+sentinel://`
-//! names Sentinels, and after them the master that they watch: `redis+sentinel://a:26379,b:26379/mymaster[/database]`; user
-//! and password are the master's. A user, a password or a host with a sign of the URL itself writes it as `%40`.
+//! `rediss://` speaks TLS; `redis+cluster://` and `rediss+cluster://` say what `?cluster=true` says.
+//! `redis+sentinel://` names Sentinels, and after them the master that they watch:
+//! `redis+sentinel://a:26379,b:26379/mymaster[/database]`; user and password are the master's. A user, a password or a
+//! host with a sign of the URL itself writes it as `%40`.
 //!
-//! With `?replicas=prefer` look-ups go to replicas. Of several hosts that are neither Sentinels nor members of a cluster
-//! the first is then the primary, and the others are its replicas; where one host is named, it says which it has.
+//! With `?replicas=prefer` look-ups go to replicas. Of several hosts that are neither Sentinels nor members of a
+//! cluster the first is then the primary, and the others are its replicas; where one host is named, it says which it
+//! has.
 
 use std::fmt;
 use std::path::{Path, PathBuf, absolute};

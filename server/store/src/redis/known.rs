@@ -156,8 +156,8 @@ impl Redis {
         Ok(())
     }
 
-    /// Notes what is kept of the events of `view`, all of which are in. Where that is less than was kept, waits until no
-    /// server can still rely on the rest.
+    /// Notes what is kept of the events of `view`, all of which are in. Where that is less than was kept, waits until
+    /// no server can still rely on the rest.
     pub fn set_kept(&self, view: ViewId, kept: Kept) -> Result<()> {
         self.reread_kept()?;
         let is_less = self.kept(view).is_some_and(|before| !kept.holds(&before));

@@ -80,8 +80,8 @@ impl Link {
         Err(failed)
     }
 
-    /// Connects to a cluster, of which a replica is asked for what is stored at keys, if the client is connected to one of
-    /// the shard's, else the primary.
+    /// Connects to a cluster, of which a replica is asked for what is stored at keys, if the client is connected to one
+    /// of the shard's, else the primary.
     pub(super) async fn connect_to_replicas(address: &Address, patience: Duration) -> RedisResult<Link> {
         Link::cluster(address, patience, SlotAddr::ReplicaOptional).await
     }

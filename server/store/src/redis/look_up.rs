@@ -1,9 +1,9 @@
 //! Who is asked for a look-up, and whose answer counts?
 //!
 //! The primary, unless the URL says otherwise. With `replicas=prefer` a replica, and the primary where that fails or is
-//! too far behind ([`replicas`](super::replicas)). With `hedge` another copy is asked as well where the first one has not
-//! answered by then, and whichever answers first is believed; where there is no other copy, the primary over a second
-//! connection. Of a Redis that is slow because it has too much to do, one look-up in ten at most is asked twice.
+//! too far behind ([`replicas`](super::replicas)). With `hedge` another copy is asked as well where the first one has
+//! not answered by then, and whichever answers first is believed; where there is no other copy, the primary over a
+//! second connection. Of a Redis that is slow because it has too much to do, one look-up in ten at most is asked twice.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -76,8 +76,8 @@ impl Redis {
         self.first_of(self.ask_primary(asked, Way::First, self.deadline), second, false).await
     }
 
-    /// The answer of `first`; or of `second`, which is asked where `first` is slow, and also where it fails if that says
-    /// nothing of the second.
+    /// The answer of `first`; or of `second`, which is asked where `first` is slow, and also where it fails if that
+    /// says nothing of the second.
     async fn first_of(
         &self,
         first: impl Future<Output = Result<Answer>>,
@@ -175,8 +175,8 @@ impl Redis {
         Err(Error::unavailable(format!("the replica {} of the online store {failure}", replica.name)))
     }
 
-    /// Of a cluster: rows from replicas, and tiles from primaries, since what is kept of events is noted on another shard
-    /// than most tiles, of which a replica may be further behind.
+    /// Of a cluster: rows from replicas, and tiles from primaries, since what is kept of events is noted on another
+    /// shard than most tiles, of which a replica may be further behind.
     async fn ask_cluster(&self, asked: &Asked<'_>) -> Result<Answer> {
         let connected = self.connected()?;
         let stored = async {

@@ -1,12 +1,12 @@
 //! Which replicas may be asked, and is what they say true?
 //!
 //! A replica is what its primary was a moment ago. A look-up takes all that it relies on from one replica in one
-//! transaction: rows, tiles, and what is kept of the views' events. What is kept is noted after the tiles where it grows
-//! and before them where it shrinks, and a replica goes through the same states in the same order: so whatever state
-//! it is in, the windows are those of that state, however late it is.
+//! transaction: rows, tiles, and what is kept of the views' events. What is kept is noted after the tiles where it
+//! grows and before them where it shrinks, and a replica goes through the same states in the same order: so whatever
+//! state it is in, the windows are those of that state, however late it is.
 //!
-//! *How late* it may be, a beat says: a number that this server counts up at the primary. A replica that shows one of the
-//! last few is not far behind, is a replica of this primary, and has been filled; any other is passed over, and the
+//! *How late* it may be, a beat says: a number that this server counts up at the primary. A replica that shows one of
+//! the last few is not far behind, is a replica of this primary, and has been filled; any other is passed over, and the
 //! primary asked. While the primary takes no beats, nothing is too old that has the last one it took.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -28,7 +28,8 @@ use super::{Address, Names, Redis};
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
 
-/// By how many beats a replica may be behind: two seconds, or up to four while the primary or a replica does not answer.
+/// By how many beats a replica may be behind: two seconds, or up to four while the primary or a replica does not
+/// answer.
 const BEATS_BEHIND_MAX: u64 = 5;
 /// How long the primary and the replicas have to answer when they are looked after.
 const PATIENCE: Duration = Duration::from_millis(200);

@@ -47,8 +47,8 @@ pub(super) struct Scripts {
     pub(super) raise: Named,
     /// What is stored (empty: nothing), and what is to take its place. Returns 1 where that is stored now, else 0.
     pub(super) advance: Named,
-    /// A token and milliseconds: whoever has the token, or comes where nobody has one, has it for so long. Returns 1 for
-    /// them, else 0. Of 0 milliseconds: gives it back.
+    /// A token and milliseconds: whoever has the token, or comes where nobody has one, has it for so long. Returns 1
+    /// for them, else 0. Of 0 milliseconds: gives it back.
     pub(super) turn: Named,
 }
 

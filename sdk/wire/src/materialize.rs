@@ -1,0 +1,77 @@
+//! Which views become the head, how far is it, and what was done?
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ErrorReply;
+
+/// Which views, and which stretch of time.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaterializeRequest {
+    /// Feature views; none means all.
+    pub views: Vec<String>,
+    /// Only rows that became visible at or after this query time, µs: a backfill. Absent: since the watermark.
+    pub from_us: Option<i64>,
+    /// Only rows visible at this query time, µs. Absent: now.
+    pub to_us: Option<i64>,
+    /// How far behind the watermark late rows are looked for, µs.
+    pub look_back_us: Option<i64>,
+}
+
+/// How far one view is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Progress {
+    /// The view.
+    pub view: String,
+    /// Rows of history passed, both passes counted.
+    pub done_rows: u64,
+    /// Rows to pass, as far as is known.
+    pub total_rows: u64,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Summary {
+    /// View by view.
+    pub views: Vec<ViewSummary>,
+    /// Seconds for all.
+    pub wall_seconds: f64,
+}
+
+/// What was done for one view.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ViewSummary {
+    /// The view.
+    pub view: String,
+    /// The query time up to which it is materialized, µs.
+    pub to_us: i64,
+    /// Rows of history read.
+    pub rows_read: u64,
+    /// Keys whose head is new.
+    pub rows_written: u64,
+    /// Keys whose head was this row already.
+    pub rows_unchanged: u64,
+    /// Keys whose head was a later row.
+    pub rows_older: u64,
+    /// Rows that the view's `where` leaves out.
+    pub rows_filtered: u64,
+    /// Rows that cannot be stored, by cause.
+    pub rejected: BTreeMap<String, u64>,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// One line of the reply of `POST /v1/materialize`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaterializeLine {
+    /// How far it is.
+    Progress(Progress),
+    /// It is done; the last line.
+    Summary(Summary),
+    /// It failed; the last line.
+    #[serde(untagged)]
+    Error(ErrorReply),
+}

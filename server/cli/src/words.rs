@@ -1,0 +1,82 @@
+//! What do the words of a command say? A folder, a name, and values for columns.
+
+use std::path::PathBuf;
+
+use quern_wire::{Catalogue, ColumnInfo};
+use serde_json::{Map, Value};
+
+use super::failure::{Failure, Result};
+
+/// Names come first, assignments after them.
+pub(super) fn split(words: &[String]) -> (Vec<String>, Vec<(String, String)>) {
+    let first = words.iter().position(|word| word.contains('=')).unwrap_or(words.len());
+    let (names, assignments) = words.split_at(first);
+    let assignments = assignments.iter().map(|word| match word.split_once('=') {
+        Some((column, value)) => (column.to_owned(), value.to_owned()),
+        None => (word.clone(), String::new()),
+    });
+    (names.to_vec(), assignments.collect())
+}
+
+/// `[DIR] NAME`
+pub(super) fn directory_and(names: &[String], what: &str) -> Result<(PathBuf, String)> {
+    match names {
+        [name] => Ok((PathBuf::from("."), name.clone())),
+        [directory, name] => Ok((PathBuf::from(directory), name.clone())),
+        [] => Err(Failure::Usage(format!("{what} is missing"))),
+        [_, _, other, ..] => Err(Failure::Usage(format!("`{other}` is not COLUMN=VALUE"))),
+    }
+}
+
+/// What a feature service takes; nothing where there is no such service, which the answer will say.
+pub(super) fn inputs(catalogue: &Catalogue, service: &str) -> Vec<ColumnInfo> {
+    let found = catalogue.feature_services.iter().find(|known| known.name == service);
+    found.map(|service| service.inputs.clone()).unwrap_or_default()
+}
+
+pub(super) fn service_of<'a>(catalogue: &'a Catalogue, model: &str, version: Option<&str>) -> &'a str {
+    let model = catalogue.models.iter().find(|known| known.name == model);
+    let version = model.and_then(|model| match version {
+        Some(version) => model.versions.iter().find(|known| known.version == version),
+        None => model.versions.last(),
+    });
+    version.map_or("", |version| &version.feature_service)
+}
+
+/// Text becomes what its column takes: `23` is a number for a number and text for a text.
+pub(super) fn instance(
+    assignments: &[(String, String)],
+    columns: &[ColumnInfo],
+) -> Result<Map<String, Value>> {
+    let mut instance = Map::new();
+    for (column, text) in assignments {
+        let dtype = columns.iter().find(|known| known.name == *column).map_or("", |known| &known.dtype);
+        let value = match dtype {
+            "string" | "bytes" | "date" => Value::String(text.clone()),
+            _ => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
+        };
+        if instance.insert(column.clone(), value).is_some() {
+            return Err(Failure::Usage(format!("`{column}` is given twice")));
+        }
+    }
+    Ok(instance)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_becomes_what_its_column_takes() {
+        let columns = [("tail", "string"), ("distance", "float64")]
+            .map(|(name, dtype)| ColumnInfo { name: name.to_owned(), dtype: dtype.to_owned() });
+        let words = ["dir", "svc", "tail=23", "distance=23", "event_timestamp=2013-01-01T00:00:00Z"];
+        let (names, assignments) = split(&words.map(str::to_owned));
+        assert_eq!(names, ["dir", "svc"]);
+        let made = instance(&assignments, &columns).expect("sound");
+        let expected = json!({"tail": "23", "distance": 23, "event_timestamp": "2013-01-01T00:00:00Z"});
+        assert_eq!(Value::Object(made), expected);
+    }
+}
