@@ -11,7 +11,7 @@
 //! In reading order: [`settings`] and [`repository`], what a node is told; [`live`], what answers; [`logged`], what
 //! models said; [`verbs`], what a node can do; [`node`], which puts them together.
 //!
-//! Architecture invariant: arrows point down only, `node → verbs → live | logged → stores, features, inference`.
+//! Architecture invariant: arrows point down only, `node → verbs → logged → live → features | inference → store`.
 
 mod data_folder;
 pub mod error;

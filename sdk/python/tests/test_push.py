@@ -6,6 +6,7 @@ import datetime as dt
 import http.client
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -207,3 +208,18 @@ def test_a_push_as_feast_writes_it(client: quern.Client) -> None:
     assert (reply["accepted"], reply["repeated"]) == (1, 0)
     assert [(row["index"], row["column"]) for row in reply["rejected"]] == [(1, "seen_at")]
     assert served(client, "F1")[:1] == [7.5]
+
+
+def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "quern.yaml").write_text("data: .quern\npush_queue_rows: 4\n")
+    (tmp_path / "definitions.yaml").write_text(DEFINITIONS)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/archive.csv").write_text("tailnum,seen_at,delay\n")
+    run("apply", tmp_path)
+    # Four at once, each with as much as may wait: where the time that the server names were lost, a push would fail.
+    with serve(tmp_path) as url, quern.Client(url) as client, ThreadPoolExecutor(4) as threads:
+
+        def push(number: int) -> int:
+            return client.push("sightings", sightings(f"Q{number}", [1.0] * 40), batch_rows=4).accepted
+
+        assert list(threads.map(push, range(4))) == [40] * 4

@@ -15,7 +15,7 @@ pub struct Plan {
     pub applied: bool,
     /// What is added, changed and removed, by kind and name.
     pub changes: Vec<Change>,
-    /// Feature views whose rows must be computed anew.
+    /// Feature views whose rows must be computed again.
     pub materialize: Vec<ViewToMaterialize>,
     /// Feature views whose stored rows stay good.
     pub keep: Vec<String>,
@@ -63,7 +63,7 @@ pub struct KeyChange {
     pub new: Option<String>,
 }
 
-/// A feature view whose rows, or some of whose windows, must be computed anew.
+/// A feature view whose rows, or some of whose windows, must be computed again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewToMaterialize {
     /// Its name.

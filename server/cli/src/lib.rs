@@ -1,6 +1,7 @@
 //! Which commands are there, and what do they take?
 //!
-//! A command reads its flags, calls one verb, here or in the server that holds the data folder, and prints the answer.
+//! A command reads its flags, calls one route, of a server that it opens here or of the one that holds the data folder,
+//! and prints the answer.
 
 mod backend;
 mod batch;

@@ -202,7 +202,7 @@ fn castable(from: &DataType, to: &Element) -> Result<(), String> {
     let no = |help: &str| Err(format!("{} does not become {to}{help}", type_name(from)));
     match (from, to) {
         (_, Element::Other(_)) => {
-            no(": a model takes float32, float64, int32, int64, bool or string; export it anew")
+            no(": a model takes float32, float64, int32, int64, bool or string; export it again")
         }
         (FixedSizeList(item, _) | List(item), to) => castable(item.data_type(), to),
         (Boolean | Int32 | Int64 | Float32 | Float64, Element::Float32 | Element::Float64)

@@ -10,7 +10,8 @@
 //! | [`labels`] | keeps what came true; [`joined`]: beside what was predicted |
 //! | [`verify`] | compares what was served with history |
 //!
-//! Architecture invariant: a verb knows no other; what two share lies a floor below.
+//! Architecture invariant: a verb knows no other, but for `joined`, which reads what `labels` keeps; what two share
+//! lies a floor below.
 
 pub mod apply;
 pub mod follow;

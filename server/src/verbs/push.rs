@@ -12,7 +12,6 @@ mod missing;
 mod order;
 mod repeats;
 mod rows;
-
 mod tiles;
 
 use std::sync::Arc;

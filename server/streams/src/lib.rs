@@ -1,8 +1,8 @@
 //! How do the events of a broker become rows?
 //!
 //! Each event is a JSON object and is pushed like any other row. How far a stream was read is written in one step with
-//! the rows ([`Push`]), and reading begins there: so each event counts once, whenever the server ends. A row that
-//! is no good is counted, logged and left behind; where there is no room, reading waits.
+//! the rows ([`Push`]), and reading begins there: so each event counts once, whenever the server ends. An
+//! invalid row is counted, logged and skipped; where there is no room, reading waits.
 //!
 //! Architecture invariant: beside `server/api`, not in it; no other crate knows Kafka.
 

@@ -141,7 +141,7 @@ input `m` takes exactly 1 row(s) at a time: export the model with a free first d
 `x`: float64 does not become int64, it would lose its fraction: declare the feature's type or round it in a derived feature
 `x`: int64 does not become int32, it may be too large: declare the feature's `type: int32`
 `x`: string does not become float32: derive a number from it, or give the model a string input
-`x`: float32 does not become float16: a model takes float32, float64, int32, int64, bool or string; export it anew
+`x`: float32 does not become float16: a model takes float32, float64, int32, int64, bool or string; export it again
 no input of the model is named `distance` (did you mean `distanc`? known: distanc, hour); leave it out of the service's `outputs`, or of the step's `inputs`
 no column is named `distanc`, as the model's input is (did you mean `distance`? known: distance, hour)
 the model has no input"

@@ -22,7 +22,7 @@ use quern_store::registry::Artifacts;
 const MODEL_BYTES_MAX: u64 = 2 << 30;
 /// A file of a few dozen lines.
 const DESCRIPTION_BYTES_MAX: u64 = 1 << 20;
-/// So many objects are known by their tags; whatever is beyond is read anew.
+/// So many objects are known by their tags; whatever is beyond is read again.
 const KNOWN_MAX: usize = 10_000;
 
 /// Why there are no bytes, and how to go on.

@@ -1,4 +1,4 @@
-//! What would change, what must be materialized anew, and which model in use would break?
+//! What would change, what must be materialized again, and which model in use would break?
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! How is a row, a push or a place in a stream known when it comes again?
 //!
-//! By a key and a value in what was seen (`store/rocks/tail.rs`, `store/log.rs`). The first byte of a key says of what
-//! it is: 0 an event, by its `event_id` and time; 1 a push, by its idempotency key; 2 since when events are noted; 3 a
-//! part of a stream.
+//! By a key and a value in what was seen (`store/rocks/tail.rs`, `store/log/shared.rs`). The first byte of a key says
+//! of what it is: 0 an event, by its `event_id` and time; 1 a push, by its idempotency key; 2 since when events are
+//! noted; 3 a part of a stream.
 
 use std::sync::Arc;
 

@@ -176,10 +176,10 @@ fn mismatch(
         if is_time(&got) {
             return None;
         }
-        ("timestamp or date".to_owned(), "write the file anew with times in it".to_owned())
+        ("timestamp or date".to_owned(), "rewrite the file with times in it".to_owned())
     } else {
         let want = want.filter(|want| !conforms(&got, want))?;
-        (type_name(want), format!("declare it as {}, or write the file anew", type_name(&got)))
+        (type_name(want), format!("declare it as {}, or rewrite the file", type_name(&got)))
     };
     Some((format!("{role} `{name}` should be {want}, but is {} in `{file}`", type_name(&got)), help))
 }

@@ -130,10 +130,7 @@ impl History {
         let found = files::find(&self.root, source, batch).map_err(|mistake| vec![mistake])?;
         let unreadable = |error: Error| {
             let cause = format!("source `{}`: {error}", source.name);
-            vec![
-                DefError::new(&batch.loc, cause)
-                    .with_help("write the file anew, or leave it out of the path"),
-            ]
+            vec![DefError::new(&batch.loc, cause).with_help("rewrite the file, or leave it out of the path")]
         };
         let Some(first) = found.into_iter().next() else { return columns::declared_schema(source) };
         match batch.format {

@@ -153,13 +153,13 @@ fn files_that_are_no_such_table_are_refused() {
     }
     expect![[r#"
         events.yaml:3:5: source `events`: `data/empty.csv` cannot be read: it is empty; a CSV file begins with a line of column names
-          help: write the file anew, or leave it out of the path
+          help: rewrite the file, or leave it out of the path
         `data/short.csv` cannot be read: line 4 has 1 cells and the header 2; is a quote not closed?
         events.yaml:3:5: source `events`: `data/twice.csv` cannot be read: its header names column `n` twice
-          help: write the file anew, or leave it out of the path
+          help: rewrite the file, or leave it out of the path
         `data/latin.csv`, line 2, column `n`: `Zo�` is not of type string: it is not UTF-8
         events.yaml:3:5: source `events`: `data/header.csv` cannot be read: its header is not UTF-8
-          help: write the file anew, or leave it out of the path
+          help: rewrite the file, or leave it out of the path
         events.yaml:11:5: source `events`: `data/lacks.csv` has no column `n`
           help: did you mean `m`? known: at, m
     "#]].assert_eq(&seen);

@@ -36,9 +36,9 @@ fn columns_that_are_missing_or_of_a_wrong_type_are_all_named() {
         events.yaml:10:5: source `events`: `data/a.parquet` has no column `arr_dealy`
           help: did you mean `arr_delay`? known: arr_delay, at, carrier, loaded
         events.yaml:11:5: source `events`: column `carrier` should be int64, but is string in `data/a.parquet`
-          help: declare it as string, or write the file anew
+          help: declare it as string, or rewrite the file
         events.yaml:1:5: source `events`: event_timestamp `at` should be timestamp or date, but is int64 in `data/a.parquet`
-          help: write the file anew with times in it
+          help: rewrite the file with times in it
         events.yaml:1:5: source `events`: `data/a.parquet` has no event_id `id`
           help: known: arr_delay, at, carrier, loaded
     "#]].assert_eq(&repository.mistakes());
@@ -58,8 +58,8 @@ fn every_further_file_is_checked_when_the_source_is_opened() {
     repository.file("data/d.parquet", "PAR1 is how a Parquet file begins and ends, but there is more to it");
     repository.file("data/e.parquet", "");
     expect![[r#"
-        source `events`: event_timestamp `at` should be timestamp or date, but is string in `data/b.parquet`; write the file anew with times in it
-        source `events`: column `n` should be int64, but is string in `data/b.parquet`; declare it as string, or write the file anew
+        source `events`: event_timestamp `at` should be timestamp or date, but is string in `data/b.parquet`; rewrite the file with times in it
+        source `events`: column `n` should be int64, but is string in `data/b.parquet`; declare it as string, or rewrite the file
         source `events`: `data/c.parquet` has no column `n`; known: at
         source `events`: `data/c.parquet` has no column `m`; known: at
         `data/d.parquet` cannot be read: Parquet error: Invalid Parquet file. Corrupt footer
