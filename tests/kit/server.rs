@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use quern::Client;
 use quern::wire::ErrorReply;
-use quern_base::tasks::Task;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -38,10 +37,14 @@ impl Server {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let (live, push) = (node.inner.live.clone(), Arc::clone(&node.inner.push));
-        let streams = Task::spawn(quern_streams::follow(live, push));
-        let serving = quern_api::serve(Arc::clone(&node.inner), listener, async {
-            let _ = stopped.await;
-        });
+        let streams = quern_streams::follow(live, push);
+        let serving = quern_api::serve(
+            Arc::clone(&node.inner),
+            listener,
+            Box::pin(async {
+                let _ = stopped.await;
+            }),
+        );
         drop(node);
         let ended = tokio::spawn(async {
             let _streams = streams;

@@ -29,7 +29,6 @@ mod terms;
 pub mod trace;
 mod v2;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +37,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tower::ServiceBuilder;
@@ -53,24 +53,24 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile
 /// it follows the applies of other servers, and brings in what they left behind.
 ///
+/// Boxed, so that all of it is compiled here, as fast as this crate is.
+///
 /// # Errors
 /// The listener's own failures.
-pub async fn serve(
+pub fn serve(
     node: Arc<Node>,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<()> {
-    let (_following, _completing) = (node.follow.start(), node.push.complete());
-    let ended = run(router(Arc::clone(&node)), listener, shutdown).await;
-    node.predictions.flush().await;
-    ended
+    shutdown: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move {
+        let (_following, _completing) = (node.follow.start(), node.push.complete());
+        let ended = run(router(Arc::clone(&node)), listener, shutdown).await;
+        node.predictions.flush().await;
+        ended
+    })
 }
 
-async fn run(
-    router: Router,
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<()> {
+async fn run(router: Router, listener: TcpListener, shutdown: BoxFuture<'static, ()>) -> Result<()> {
     // A reply is written whole: holding it back for a fuller packet would only delay it.
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use clap::Args;
-use quern_base::tasks::Task;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -41,8 +40,8 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     if number == 0 {
         tracing::warn!("nothing has been applied yet; run `quern apply`");
     }
-    let _streams = Task::spawn(quern_streams::follow(node.live.clone(), Arc::clone(&node.push)));
-    quern_api::serve(node, listener, stop).await?;
+    let _streams = quern_streams::follow(node.live.clone(), Arc::clone(&node.push));
+    quern_api::serve(node, listener, Box::pin(stop)).await?;
     drop(announcement);
     tracing::info!("stopped");
     Ok(())

@@ -39,8 +39,12 @@ const RENEWAL: Duration = Duration::from_secs(2);
 const EVENTS_MAX: usize = 4_096;
 const LINGER: Duration = Duration::from_millis(20);
 
-/// Reads every stream of the live definitions. What is applied later is followed.
-pub async fn follow(live: Live, push: Arc<Push>) {
+/// Reads every stream of the live definitions, for as long as the result lives. What is applied later is followed.
+pub fn follow(live: Live, push: Arc<Push>) -> Task {
+    Task::spawn(follow_until_dropped(live, push))
+}
+
+async fn follow_until_dropped(live: Live, push: Arc<Push>) {
     let mut reading: BTreeMap<String, (StreamSource, Task)> = BTreeMap::new();
     let mut number = u64::MAX;
     loop {
