@@ -1,0 +1,136 @@
+//! What is declared and live, and which version answers whom?
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The reply of `POST /v1/check`: the definitions hold, and this many there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// How many entities.
+    pub entities: usize,
+    /// How many sources.
+    pub sources: usize,
+    /// How many feature views.
+    pub feature_views: usize,
+    /// How many feature services.
+    pub feature_services: usize,
+    /// How many models.
+    pub models: usize,
+}
+
+/// `GET /v1/definitions`: what is live.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalogue {
+    /// Number of the apply that made it live; 0 before the first one.
+    pub number: u64,
+    /// Entities, by name.
+    pub entities: Vec<EntityInfo>,
+    /// Feature views, by name.
+    pub feature_views: Vec<FeatureViewInfo>,
+    /// Feature services, by name.
+    pub feature_services: Vec<FeatureServiceInfo>,
+    /// Models, by name.
+    pub models: Vec<ModelInfo>,
+}
+
+/// An entity.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntityInfo {
+    /// Unique name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// What identifies one, in key order.
+    pub join_keys: Vec<ColumnInfo>,
+}
+
+/// A feature view.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureViewInfo {
+    /// Unique name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Names of the entities that make up the key.
+    pub entities: Vec<String>,
+    /// Name of the source.
+    pub source: String,
+    /// How long a row counts; absent: for ever.
+    pub ttl_us: Option<i64>,
+    /// How late a row becomes visible.
+    pub lag_us: i64,
+    /// The features, in order.
+    pub features: Vec<ColumnInfo>,
+}
+
+/// A feature service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureServiceInfo {
+    /// Unique name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// What a request or a spine row brings: join keys, then request columns.
+    pub inputs: Vec<ColumnInfo>,
+    /// How many of `inputs` are join keys.
+    pub join_keys: usize,
+    /// What leaves: the columns of the training set and the input of a model.
+    pub outputs: Vec<ColumnInfo>,
+}
+
+/// A named, typed column.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnInfo {
+    /// Name.
+    pub name: String,
+    /// Type, in the words of the definition language.
+    #[serde(rename = "type")]
+    pub dtype: String,
+}
+
+/// A model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Unique name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Versions as listed; the last one answers requests that name none.
+    pub versions: Vec<ModelVersionInfo>,
+}
+
+/// A version of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelVersionInfo {
+    /// Unique within the model.
+    pub version: String,
+    /// Name of the feature service that feeds it.
+    pub feature_service: String,
+    /// SHA-256 of the ONNX file; of an ensemble, that of its steps.
+    pub digest: String,
+    /// What its files run on, as `cpu` or `cuda`.
+    #[serde(default)]
+    pub execution_providers: Vec<String>,
+    /// Its share of the requests that name no version, in parts of all weights of the model.
+    #[serde(default)]
+    pub weight: u64,
+}
+
+/// `POST /v1/models/{model}:route`: which version answers whom from now on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteRequest {
+    /// Version → its weight; none gives back those that are declared.
+    #[serde(default)]
+    pub weights: BTreeMap<String, u32>,
+}
+
+/// Its reply.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routed {
+    /// Number of the apply that is live now.
+    pub number: u64,
+    /// Version → its weight, of all versions.
+    pub weights: BTreeMap<String, u64>,
+}

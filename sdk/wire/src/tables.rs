@@ -1,0 +1,67 @@
+//! What is asked over Arrow Flight, where the rows are tables? And labels, which may be JSON as well.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Names a training set; the command of a Flight descriptor, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainingSetCommand {
+    /// Name of the feature service.
+    pub feature_service: String,
+    /// Whether rows that became known after the query time are invisible.
+    #[serde(default)]
+    pub as_known: bool,
+}
+
+/// Asks a model about the rows that go up; the command of the descriptor of a `DoExchange`, as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchCommand {
+    /// Name of the model.
+    pub model: String,
+    /// Its version; the one that answers by default where none is named.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Whether each row is predicted as of its `event_timestamp`, from history, instead of now.
+    #[serde(default)]
+    pub as_of: bool,
+}
+
+/// Asks for the logged predictions of a model, with what came true of them: the ticket of a `DoGet`, as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PredictionsCommand {
+    /// Name of the model.
+    pub predictions: String,
+    /// Those that arrived at this time or later, in microseconds since the Unix epoch.
+    #[serde(default)]
+    pub from_us: Option<i64>,
+    /// Those that arrived before this time.
+    #[serde(default)]
+    pub to_us: Option<i64>,
+    /// Whether those without a label are left out.
+    #[serde(default)]
+    pub labelled: bool,
+}
+
+/// Says whose labels go up: the command of the descriptor of a `DoPut`, as JSON. The rows have `request_id`, `row`
+/// (0 where there is no such column), and what came true in any other columns, such as `label`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelsCommand {
+    /// Name of the model.
+    pub labels: String,
+}
+
+/// `POST /v1/labels`: what came true of predictions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LabelsRequest {
+    /// Name of the model.
+    pub model: String,
+    /// For each `request_id`, `row` (0 where it is not said), and any other columns, such as `label`.
+    pub labels: Vec<Map<String, Value>>,
+}
+
+/// What became of labels; over Flight the metadata of one `PutResult` for each batch. What is told here is durable.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelsReply {
+    /// How many were taken.
+    pub accepted: usize,
+}
