@@ -6,7 +6,9 @@ export QUERN_CACHE ?= $(HOME)/.cache/quern
 export CARGO_TARGET_DIR ?= $(QUERN_CACHE)/target
 export QUERN_PYTHON := $(QUERN_CACHE)/venv/bin/python
 # Where ONNX Runtime is: its shared library lies in the Python package. Asked anew by each line, since `setup` brings it.
+ifndef ORT_DYLIB_PATH
 export ORT_DYLIB_PATH = $(shell ls $(QUERN_CACHE)/venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* 2>/dev/null | head -n 1)
+endif
 
 PYTHON_FILES := sdk/python feature-defs/examples benches/peers
 DENY_VERSION := 0.20.2
@@ -46,15 +48,15 @@ serve: build
 	@exec $(CARGO_TARGET_DIR)/debug/quern serve feature-defs/examples/flights
 
 dist: setup-build
-	cargo build --profile dist --package quern-cli
+	cargo build --profile dist --workspace --bins
 
 test: lint compile
 	cargo test --workspace
-	$(QUERN_PYTHON) -m pytest sdk/python/tests
+	PYTHONPATH=sdk/python $(QUERN_PYTHON) -m pytest sdk/python/tests
 
 # What is too heavy for every change.
 test-all: test deny
-	QUERN_CASES_TIMES=10 cargo test --package quern-cli --test quern -- laws::
+	QUERN_CASES_TIMES=10 cargo test --workspace --test quern -- laws::
 
 lint: setup-test
 	cargo fmt --all --check

@@ -20,7 +20,9 @@ esac
 for_demo() { [ "$depth" -ge 2 ]; }
 for_test() { [ "$depth" -ge 3 ]; }
 
-export QUERN_CACHE=${QUERN_CACHE:-$HOME/.cache/quern}
+QUERN_CACHE=$(realpath -m "${QUERN_CACHE:-$HOME/.cache/quern}")
+case $QUERN_CACHE in *[[:space:]]*) echo "setup: QUERN_CACHE has a space in it: $QUERN_CACHE" >&2; exit 2 ;; esac
+export QUERN_CACHE
 cache=$QUERN_CACHE
 venv=$cache/venv
 python=${PYTHON:-python3}
@@ -67,6 +69,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   if [[ " ${missing[*]} " == *" postgresql "* ]]; then
     echo 'create_main_cluster = false' | "${as_root[@]}" install -D --mode=644 /dev/stdin "$no_cluster"
   fi
+  trap '"${as_root[@]}" rm -f "$no_cluster"' EXIT
   "${as_root[@]}" apt-get update -qq
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
   "${as_root[@]}" rm -f "$no_cluster"
@@ -76,8 +79,12 @@ command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup,
 
 # --- RocksDB -----------------------------------------------------------------------------------------------------
 # In the background, since what follows mostly waits for the network. Without it cargo builds RocksDB itself.
-setup/rocksdb.sh >"$cache/rocksdb.found" 9>&- &
+found=$(mktemp)
+set -m                                            # a process group of its own, so that all of it ends with us
+setup/rocksdb.sh >"$found" 9>&- &
 rocksdb=$!
+set +m
+trap 'kill -- "-$rocksdb" 2>/dev/null; rm -f "$found"' EXIT
 
 # --- promtool ----------------------------------------------------------------------------------------------------
 # It checks deploy/prometheus. It is taken out of its package: installing that would start a server.
@@ -139,13 +146,16 @@ fi
 # --- what cargo must know ----------------------------------------------------------------------------------------
 # So that `cargo build` and an editor build the same as `make` does. What the environment says goes before.
 wait "$rocksdb" || [ $? -eq 3 ] || fail "RocksDB could not be built; see above"
-rocksdb=$(cat "$cache/rocksdb.found")
+library=$(cat "$found")
 onnxruntime=$(compgen -G "$venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*" | head -n 1 || true)
 mkdir -p .cargo
+if [ -f .cargo/config.toml ] && [ "$(head -n 1 .cargo/config.toml)" != '# Written by setup.sh.' ]; then
+  fail ".cargo/config.toml is yours; move what it says into ~/.cargo/config.toml, remove it, then run again"
+fi
 {
   echo '# Written by setup.sh.'
   printf '[build]\ntarget-dir = "%s"\n\n[env]\n' "${CARGO_TARGET_DIR:-$cache/target}"
-  [ -z "$rocksdb" ] || printf 'ROCKSDB_LIB_DIR = "%s"\nROCKSDB_STATIC = "1"\n' "$rocksdb"
+  [ -z "$library" ] || printf 'ROCKSDB_LIB_DIR = "%s"\nROCKSDB_STATIC = "1"\n' "$library"
   [ -z "$onnxruntime" ] || printf 'ORT_DYLIB_PATH = "%s"\n' "$onnxruntime"
   printf 'QUERN_CACHE = "%s"\nQUERN_PYTHON = "%s"\n' "$cache" "$venv/bin/python"
 } >.cargo/config.toml.new

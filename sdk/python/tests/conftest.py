@@ -75,7 +75,7 @@ def binary() -> Path:
     target = os.environ.get("CARGO_TARGET_DIR") or Path.home() / ".cache/quern/target"
     found = Path(os.environ.get("QUERN_BIN") or Path(target) / "debug/quern")
     if not found.is_file():
-        pytest.fail(f"{found} is missing: run `cargo build -p quern-cli`, or set QUERN_BIN", pytrace=False)
+        pytest.fail(f"{found} is missing: run `make compile`, or set QUERN_BIN", pytrace=False)
     return found
 
 

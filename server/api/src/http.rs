@@ -165,7 +165,7 @@ pub(super) async fn no_such_method(method: Method, uri: Uri) -> Response {
 
 pub(super) async fn index() -> &'static str {
     concat!(
-        "Node ",
+        "Quern ",
         env!("CARGO_PKG_VERSION"),
         ": a feature store that serves models. What is live: GET /v1/definitions\n"
     )

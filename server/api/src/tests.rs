@@ -419,9 +419,13 @@ async fn requests_under_way_end_before_the_server_does() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(run(router, listener, async {
-        let _ = stopped.await;
-    }));
+    let server = tokio::spawn(run(
+        router,
+        listener,
+        Box::pin(async {
+            let _ = stopped.await;
+        }),
+    ));
     let client = tokio::task::spawn_blocking(move || {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect(address).unwrap();
