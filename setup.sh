@@ -84,7 +84,7 @@ set -m                                            # a process group of its own, 
 setup/rocksdb.sh >"$found" 9>&- &
 rocksdb=$!
 set +m
-trap 'kill -- "-$rocksdb" 2>/dev/null; rm -f "$found"' EXIT
+trap 'kill -- "-$rocksdb" 2>/dev/null || true; rm -f "$found"' EXIT
 
 # --- promtool ----------------------------------------------------------------------------------------------------
 # It checks deploy/prometheus. It is taken out of its package: installing that would start a server.

@@ -17,7 +17,7 @@ use quern_wire::{Checked, MaterializeLine, MaterializeRequest, Plan};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::error::{ApiResult, reply};
+use super::error::{ApiResult, log_fault, reply};
 use crate::error::{Error, Result};
 use quern_server::verbs::apply::Candidate;
 use quern_server::{Node, repository};
@@ -79,7 +79,10 @@ async fn materialize_lines(State(node): State<Arc<Node>>, body: Bytes) -> ApiRes
         };
         let last = match node.materialize.run(&live, &request, now_us, &progress) {
             Ok(summary) => MaterializeLine::Summary(summary),
-            Err(error) => MaterializeLine::Error(reply(&error)),
+            Err(error) => {
+                log_fault(&error);
+                MaterializeLine::Error(reply(&error))
+            }
         };
         let _ = lines.blocking_send(last);
     });

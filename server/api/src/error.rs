@@ -62,9 +62,9 @@ impl<E: Into<Error>> From<E> for ApiError {
 /// What a handler gives.
 pub(crate) type ApiResult<T> = std::result::Result<T, ApiError>;
 
-/// What a reply that is no success carries for the log.
+/// What a reply that is no success carries for the log, and for a command that asked in its own process.
 #[derive(Debug, Clone)]
-pub(super) struct Cause(pub String);
+pub struct Cause(pub String);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
@@ -97,6 +97,13 @@ pub fn reply(error: &Failure) -> ErrorReply {
     }
 }
 
+/// Logs a fault of our own, where the reply does not carry it to whoever logs the request.
+pub(super) fn log_fault(error: &Failure) {
+    if error.kind() == Code::Internal {
+        tracing::warn!(cause = error.to_string(), "request failed");
+    }
+}
+
 fn status(code: Code) -> StatusCode {
     match code {
         Code::InvalidArgument => StatusCode::BAD_REQUEST,
@@ -122,6 +129,7 @@ pub(crate) fn grpc_status(error: &Failure) -> tonic::Status {
         Code::Unavailable => tonic::Code::Unavailable,
         Code::Internal => tonic::Code::Internal,
     };
+    log_fault(error);
     let mut status = tonic::Status::new(code, error.said());
     if let Some(time) = error.retry_after() {
         // As gRPC itself names it (proposal A6): the advice of a server that cannot take the call now.

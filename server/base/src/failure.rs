@@ -37,7 +37,7 @@ impl Failure {
     pub fn said(&self) -> String {
         match (self.kind, &self.cause) {
             (Kind::Internal, Some(_)) => {
-                format!("the server failed ({}); its log has the cause, under this request's ID", self.what)
+                format!("the server failed ({}); its log has the cause", self.what)
             }
             _ => self.what.to_string(),
         }
@@ -81,13 +81,17 @@ impl Failure {
 /// What was to be done, and the whole chain of causes: for the log, and for who owns the machine.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.what.fmt(f)?;
+        let mut told = self.what.to_string();
         let mut next = self.cause.as_deref().map(|cause| cause as &dyn StdError);
         while let Some(cause) = next {
-            write!(f, ": {cause}")?;
+            let text = cause.to_string();
+            // Many errors tell their own cause already.
+            if !told.ends_with(&text) {
+                told = format!("{told}: {text}");
+            }
             next = cause.source();
         }
-        Ok(())
+        f.write_str(&told)
     }
 }
 

@@ -13,7 +13,8 @@ use axum::http::{Request, header};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use quern::Client;
-use quern_wire::{Catalogue, ErrorReply};
+use quern_api::error::Cause;
+use quern_wire::{Catalogue, Code, ErrorReply};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tower::ServiceExt;
@@ -118,7 +119,12 @@ async fn ask(routes: &Router, request: Request<Body>) -> Result<Body> {
     if reply.status().is_success() {
         return Ok(reply.into_body());
     }
-    let error: ErrorReply = read(reply.into_body()).await?;
+    let cause = reply.extensions().get().map(|Cause(cause)| cause.clone());
+    let mut error: ErrorReply = read(reply.into_body()).await?;
+    // Who runs the command owns the machine: the cause is told here, since no log has it.
+    if let (Code::Internal, Some(cause)) = (error.code, cause) {
+        error.error = cause;
+    }
     Err(Failure::There(quern::Error::Server(Box::new(error))))
 }
 

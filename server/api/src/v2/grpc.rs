@@ -26,8 +26,7 @@ use super::messages::{
 use super::metadata::{self, Port};
 use super::rest::no_shared_memory;
 use super::{NO_STATISTICS, applied_not_loaded};
-use crate::error::grpc_status;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, grpc_status, log_fault};
 use crate::terms::Terms;
 use quern_decode::datatype::Datatype;
 use quern_decode::tensor::{Head, Tensor};
@@ -212,10 +211,13 @@ fn replies(
                 Ok(reply) => {
                     ModelStreamInferResponse { error_message: String::new(), infer_response: Some(reply) }
                 }
-                Err(error) => ModelStreamInferResponse {
-                    error_message: error.to_string(),
-                    infer_response: Some(ModelInferResponse { id, ..ModelInferResponse::default() }),
-                },
+                Err(error) => {
+                    log_fault(&error);
+                    ModelStreamInferResponse {
+                        error_message: error.said(),
+                        infer_response: Some(ModelInferResponse { id, ..ModelInferResponse::default() }),
+                    }
+                }
             })
         }
         .instrument(call.clone())

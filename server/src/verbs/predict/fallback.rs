@@ -13,7 +13,7 @@ use quern_engine::{Origin, Status};
 use super::Predict;
 use super::answer::{Instances, indices};
 use super::target::{Cause, Part, Reason, Target};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::live::model::{Fallback, Substitute};
 use quern_features::Vectors;
 use quern_inference::Limits;
@@ -143,6 +143,10 @@ impl<'a> Left<'a> {
     ) -> Result<Left<'a>> {
         match Cause::of(&error) {
             Some(cause) => {
+                // The caller gets an answer: only the log can tell a fault of our own.
+                if error.kind() == Kind::Internal {
+                    tracing::warn!(cause = error.to_string(), "a model failed, and its fallback answers");
+                }
                 let reason = Reason { cause, detail: error.said() };
                 Ok(Left { place, instances, vectors, reason, error })
             }
