@@ -66,7 +66,7 @@ fn a_verb_knows_no_other() {
 fn manifests_say_what_a_crate_may_know() {
     let mut known = String::from(
         "# What each crate may know\n\nIts direct dependencies, as its manifest lists them: `cargo tree --depth 1 --edges normal \
-         --package NAME`.\nWritten by a test (`UPDATE_EXPECT=1 cargo test house`).\n",
+         --package NAME`.\nWritten by a test (`UPDATE_EXPECT=1 cargo test --workspace --test quern house::`).\n",
     );
     for folder in CRATES {
         let (name, dependencies) = manifest(folder);
