@@ -104,8 +104,19 @@ fn one_matrix_in_one_value_out() {
         floats(&[Some(3.0), Some(-1.0), Some(1.0)]),
     ];
     let vectors = batch(&service, columns);
-    check(&model.predict(&vectors).unwrap(), expect!["[321.5,-99.25,null]"]);
-    check(&model.predict(&vectors.slice(0, 0)).unwrap(), expect!["[]"]);
+    check(&model.predict(&vectors).unwrap(), expect![[r#"
+        +--------+
+        | y      |
+        +--------+
+        | 321.5  |
+        | -99.25 |
+        | NaN    |
+        +--------+"#]]);
+    check(&model.predict(&vectors.slice(0, 0)).unwrap(), expect![[r#"
+        +---+
+        | y |
+        +---+
+        +---+"#]]);
     let one_by_one: Vec<_> =
         (0..3).map(|row| model.predict(&vectors.slice(row, 1)).unwrap().outputs).collect();
     let all = model.predict(&vectors).unwrap().outputs;
@@ -128,9 +139,14 @@ fn named_inputs_in_named_outputs_out() {
     );
     check(
         &model.predict(&vectors).unwrap(),
-        expect![[
-            r#"[{"code":1,"both":[1.5,3.0],"name":"UA","is_ua":true},{"code":2,"both":[0.0,0.0],"name":"DL","is_ua":false},{"code":-1,"both":[null,null],"name":"none","is_ua":false}]"#
-        ]],
+        expect![[r#"
+            +------+------------+------+-------+
+            | code | both       | name | is_ua |
+            +------+------------+------+-------+
+            | 1    | [1.5, 3.0] | UA   | true  |
+            | 2    | [0.0, 0.0] | DL   | false |
+            | -1   | [NaN, NaN] | none | false |
+            +------+------------+------+-------+"#]],
     );
     let nul = batch(&service, vec![Arc::new(StringArray::from(vec!["a\0b"])), floats(&[Some(1.0)])]);
     assert!(matches!(model.predict(&nul), Err(error) if error.kind() == quern_base::Kind::InvalidArgument));
