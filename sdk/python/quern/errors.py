@@ -51,9 +51,9 @@ def from_http(status: int, reason: str, body: bytes) -> QuernError:
     """Read the server's error body, `{"error": message, "code": code, ...}`; what a proxy sent is shown as it is."""
     try:
         told = json.loads(body)
+        code, message = str(told["code"]), str(told["error"])
         retry_after_ms = told.get("retry_after_ms")
-        retry_after = None if retry_after_ms is None else retry_after_ms / 1_000
-        return QuernError(status, str(told["code"]), str(told["error"]), retry_after)
+        return QuernError(status, code, message, None if retry_after_ms is None else retry_after_ms / 1_000)
     except (ValueError, KeyError, TypeError):
         return QuernError(status, "unknown", body.decode("utf-8", "replace").strip() or reason)
 
