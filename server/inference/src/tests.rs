@@ -104,19 +104,25 @@ fn one_matrix_in_one_value_out() {
         floats(&[Some(3.0), Some(-1.0), Some(1.0)]),
     ];
     let vectors = batch(&service, columns);
-    check(&model.predict(&vectors).unwrap(), expect![[r#"
+    check(
+        &model.predict(&vectors).unwrap(),
+        expect![[r#"
         +--------+
         | y      |
         +--------+
         | 321.5  |
         | -99.25 |
         | NaN    |
-        +--------+"#]]);
-    check(&model.predict(&vectors.slice(0, 0)).unwrap(), expect![[r#"
+        +--------+"#]],
+    );
+    check(
+        &model.predict(&vectors.slice(0, 0)).unwrap(),
+        expect![[r#"
         +---+
         | y |
         +---+
-        +---+"#]]);
+        +---+"#]],
+    );
     let one_by_one: Vec<_> =
         (0..3).map(|row| model.predict(&vectors.slice(row, 1)).unwrap().outputs).collect();
     let all = model.predict(&vectors).unwrap().outputs;
