@@ -88,9 +88,9 @@ trap 'kill -- "-$rocksdb" 2>/dev/null || true; rm -f "$found"' EXIT
 
 # --- promtool ----------------------------------------------------------------------------------------------------
 # It checks deploy/prometheus. It is taken out of its package: installing that would start a server.
-promtool() {
+fetch_promtool() {
   local promtool=$cache/tools/bin/promtool folder
-  if command -v promtool >/dev/null || [ -x "$promtool" ]; then return; fi
+  if type -P promtool >/dev/null || [ -x "$promtool" ]; then return; fi
   say "fetching promtool, which checks the alerts (100 MB)"
   command -v apt-get >/dev/null || fail "no apt-get here; put promtool, of Prometheus 2.42 or later, into your PATH"
   folder=$(mktemp -d)
@@ -128,7 +128,7 @@ if for_demo; then
   packages venv sdk/python/requirements-demo.txt "what the demo trains a model with (900 MB, a minute)"
 fi
 if for_test; then
-  promtool
+  fetch_promtool
   packages venv sdk/python/requirements-dev.txt "what the tests compare with, and the linters (200 MB)" dev
   packages feast sdk/python/requirements-feast.txt "Feast's own SDK (600 MB, a minute)"
   packages triton sdk/python/requirements-triton.txt "Triton's own client (190 MB)"
