@@ -122,9 +122,20 @@ fn derived(criterion: &mut Criterion) {
             states: vec![quern_engine::RowState::NotFound; rows],
             event_timestamps: vec![0; rows],
             absent: Vec::new(),
+            failed: quern_engine::Failed::default(),
         };
         let ours = || {
-            black_box(service.plan().finish(&batch, &times, std::slice::from_ref(&found)).expect("vectors"));
+            black_box(
+                service
+                    .plan()
+                    .finish(
+                        &batch,
+                        &times,
+                        std::slice::from_ref(&found),
+                        &mut quern_engine::Failed::default(),
+                    )
+                    .expect("vectors"),
+            );
         };
         let fields: Vec<Field> = INPUTS
             .iter()

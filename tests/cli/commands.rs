@@ -11,7 +11,7 @@ use quern_kit::{Node, Process, fixture, required, run};
 use tempfile::TempDir;
 
 /// The words of one command line; `'…'` keeps blanks.
-fn words(line: &str) -> Vec<String> {
+pub(super) fn words(line: &str) -> Vec<String> {
     let mut parts = line.split('\'');
     let mut words = Vec::new();
     while let Some(plain) = parts.next() {
@@ -22,7 +22,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 /// What a person sees of a command: its exit code where it is not 0, then what it says.
-fn say(folder: &Path, line: &str) -> String {
+pub(super) fn say(folder: &Path, line: &str) -> String {
     let printed = run(folder, &words(line));
     let code = printed.code.filter(|code| *code != 0).map_or(String::new(), |code| format!("exit {code}\n"));
     // The folder is a temporary one, with another name each time; so is the process that has it open.
@@ -40,7 +40,7 @@ fn check(folder: &Path, line: &str, expected: Expect) {
     expected.assert_eq(&say(folder, line));
 }
 
-fn rows(path: &Path) -> String {
+pub(super) fn rows(path: &Path) -> String {
     let file = fs::File::open(path).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
@@ -333,19 +333,19 @@ fn mistakes_in_definitions_are_told_all_at_once() {
         folder.path(),
         "check",
         expect![[r#"
-        exit 1
-        definitions/wrong.yaml:3:12: unknown entity `customr`
-          help: did you mean `customer`? known: customer
-        definitions/wrong.yaml:5:6: `ttl`: `soon` is not a duration: an amount must be a whole number without a sign
-          help: a duration is written as in `90d`, `1d12h` or `250ms`
-        definitions/wrong.yaml:7:5: a feature lacks the key `name`
-          help: `name`: Unique in its view.
-        definitions/wrong.yaml:7:6: unknown key `nam` in a feature
-          help: did you mean `name`? known: default, description, expr, name, type
-        definitions/wrong.yaml:11:12: unknown feature view `last_ordr`
-          help: did you mean `last_order`? known: last_order, orders
-        5 mistakes
-    "#]],
+            exit 1
+            definitions/wrong.yaml:3:12: unknown entity `customr`
+              help: did you mean `customer`? known: customer
+            definitions/wrong.yaml:5:6: `ttl`: `soon` is not a duration: an amount must be a whole number without a sign
+              help: a duration is written as in `90d`, `1d12h` or `250ms`
+            definitions/wrong.yaml:7:5: a feature lacks the key `name`
+              help: `name`: Unique in its view.
+            definitions/wrong.yaml:7:6: unknown key `nam` in a feature
+              help: did you mean `name`? known: default, description, expr, name, strict, type
+            definitions/wrong.yaml:11:12: unknown feature view `last_ordr`
+              help: did you mean `last_order`? known: last_order, orders
+            5 mistakes
+        "#]],
     );
     let later = "kind: FeatureService\nname: svc\nfeatures: [last_order]\nderived:\n  - {name: n, expr: now()}\n  \
         - {name: m, expr: last_amout + 1}\n  - {name: o, expr: \"upper(last_amount) + 1\"}\n";
@@ -354,14 +354,14 @@ fn mistakes_in_definitions_are_told_all_at_once() {
         folder.path(),
         "apply",
         expect![[r#"
-        exit 1
-        definitions/wrong.yaml:5:21: `now()` gives another value each time it is asked, so training and serving would differ
-          help: time is an input: use `event_timestamp`, or declare a request column for it
-        definitions/wrong.yaml:6:21: `last_amout + 1` names unknown column `last_amout`
-          help: did you mean `last_amount`? known: customer, event_timestamp, last_amount, last_ordered_at, last_price_per_item
-        definitions/wrong.yaml:7:21: `upper(last_amount) + 1`: Function 'upper' requires String, but received Float64 (DataType: Float64).
-        3 mistakes
-    "#]],
+            exit 1
+            definitions/wrong.yaml:5:21: `now()` gives another value each time it is asked, so training and serving would differ
+              help: time is an input: use `event_timestamp`, or declare a request column for it
+            definitions/wrong.yaml:6:21: `last_amout + 1` names unknown column `last_amout`
+              help: did you mean `last_amount`? known: customer, event_timestamp, last_amount, last_ordered_at, last_price_per_item
+            definitions/wrong.yaml:7:21: `upper(last_amount) + 1`: Function 'upper' requires String, but received Float64 (DataType: Float64).. No function matches the given name and argument types 'upper(Float64)'. You might need to add explicit type casts.; 	Candidate functions:; 	upper(String)
+            3 mistakes
+        "#]],
     );
     let json = run(folder.path(), &words("check --json"));
     let reply: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();

@@ -3,3 +3,4 @@
 mod commands;
 
 mod deploy;
+mod failing;

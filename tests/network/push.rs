@@ -42,7 +42,7 @@ kind: FeatureView
 name: last_payment
 entities: [card]
 source: payments
-features: [{name: amount}, {name: each, expr: amount / parts}, {name: pieces, expr: 100 / parts}]
+features: [{name: amount}, {name: each, expr: amount / parts}, {name: pieces, expr: 100 / parts, strict: true}]
 ---
 kind: FeatureView
 name: spending
@@ -184,7 +184,7 @@ async fn bad_rows_come_back_with_their_place_and_good_ones_are_taken() {
     is(
         &pushed(&server, rows).await,
         expect![[
-            r#"200 {"accepted":1,"repeated":0,"rejected":[{"index":1,"cause":"feature view `last_payment`, feature `pieces`: Divide by zero error"},{"index":2,"column":"at","cause":"the event timestamp is null"},{"index":3,"column":"at","cause":"expected timestamp (RFC 3339, or whole microseconds), found string \"yesterday\""},{"index":4,"cause":"the join key of feature view `last_payment` and of `spending` is null"},{"index":5,"column":"amount","cause":"expected float64, found string \"much\""}]}"#
+            r#"200 {"accepted":1,"repeated":0,"rejected":[{"index":1,"cause":"`pieces` of feature view `last_payment` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`"},{"index":2,"column":"at","cause":"the event timestamp is null"},{"index":3,"column":"at","cause":"expected timestamp (RFC 3339, or whole microseconds), found string \"yesterday\""},{"index":4,"cause":"the join key of feature view `last_payment` and of `spending` is null"},{"index":5,"column":"amount","cause":"expected float64, found string \"much\""}]}"#
         ]],
     );
     is(
@@ -215,17 +215,17 @@ async fn bad_rows_come_back_with_their_place_and_good_ones_are_taken() {
     is(
         &refusals,
         expect![[r#"
-        400 invalid_argument: none of the 1 rows was taken; row 0: feature view `last_payment`, feature `pieces`: Divide by zero error
-        404 not_found: unknown source `payment`; did you mean `payments`? known: payments
-        409 refused: source `logins` takes no pushed rows; give it `push: true` (definitions.yaml:19) and apply
-        400 invalid_argument: `df`: unknown column `amuont`; did you mean `amount`? known: amount, at, card, id, parts
-        400 invalid_argument: source `payments`: column `id` is missing; rows have `card` (string), `at` (timestamp), `id` (int64), `amount` (float64), `parts` (int64)
-        400 invalid_argument: column `at` has 0 values and column `card` has 1; all have one for each row
-        400 invalid_argument: `df` has no columns; give an array for each column of the source
-        400 invalid_argument: `df` is missing: an object with an array for each column
-        400 invalid_argument: `to`: unknown `offlin`; did you mean `offline`? known: offline, online, online_and_offline
-        400 invalid_argument: `push_source_name`: expected text, found number 7
-    "#]],
+            400 invalid_argument: none of the 1 rows was taken; row 0: `pieces` of feature view `last_payment` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
+            404 not_found: unknown source `payment`; did you mean `payments`? known: payments
+            409 refused: source `logins` takes no pushed rows; give it `push: true` (definitions.yaml:19) and apply
+            400 invalid_argument: `df`: unknown column `amuont`; did you mean `amount`? known: amount, at, card, id, parts
+            400 invalid_argument: source `payments`: column `id` is missing; rows have `card` (string), `at` (timestamp), `id` (int64), `amount` (float64), `parts` (int64)
+            400 invalid_argument: column `at` has 0 values and column `card` has 1; all have one for each row
+            400 invalid_argument: `df` has no columns; give an array for each column of the source
+            400 invalid_argument: `df` is missing: an object with an array for each column
+            400 invalid_argument: `to`: unknown `offlin`; did you mean `offline`? known: offline, online, online_and_offline
+            400 invalid_argument: `push_source_name`: expected text, found number 7
+        "#]],
     );
 }
 

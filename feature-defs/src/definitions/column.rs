@@ -38,6 +38,8 @@ pub struct Feature {
     pub dtype: Option<Type>,
     /// Stands in for null in a model input that has no NaN.
     pub default: Option<Literal>,
+    /// Whether a value that cannot be computed is an error; else it is null.
+    pub strict: bool,
     /// Where it is declared.
     pub loc: Loc,
 }

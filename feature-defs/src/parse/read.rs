@@ -113,6 +113,7 @@ fn feature(node: &Node) -> Option<Feature> {
         expr,
         dtype,
         default: default(node, dtype),
+        strict: is_true(node, "strict"),
         loc,
     })
 }
@@ -146,6 +147,7 @@ fn aggregation(node: &Node) -> Option<Aggregation> {
         limit: count(node, "limit").unwrap_or(LIMIT_DEFAULT),
         windows: windows.collect(),
         default: default(node, None),
+        strict: is_true(node, "strict"),
         description: text(node, "description"),
         name,
         loc,

@@ -189,6 +189,11 @@ pub(super) static AGGREGATION: Object = Object {
             "How many buckets, categories or distinct values are kept apart; 1000 unless given.",
         ),
         optional("default", Shape::Literal, "Stands in for null in a model input that has no NaN."),
+        optional(
+            "strict",
+            Shape::Bool,
+            "Whether a value that cannot be computed is an error; it is null unless given.",
+        ),
         DESCRIPTION,
     ],
 };
@@ -229,6 +234,11 @@ static FEATURE: Object = Object {
             "The expression is cast to it; the expression's own type unless given.",
         ),
         optional("default", Shape::Literal, "Stands in for null in a model input that has no NaN."),
+        optional(
+            "strict",
+            Shape::Bool,
+            "Whether a value that cannot be computed is an error; it is null unless given.",
+        ),
         DESCRIPTION,
     ],
 };
@@ -316,6 +326,11 @@ static DERIVED: Object = Object {
             "The expression is cast to it; the expression's own type unless given.",
         ),
         optional("default", Shape::Literal, "Stands in for null in a model input that has no NaN."),
+        optional(
+            "strict",
+            Shape::Bool,
+            "Whether a value that cannot be computed is an error; it is null unless given.",
+        ),
         DESCRIPTION,
     ],
 };

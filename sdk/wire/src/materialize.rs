@@ -57,6 +57,13 @@ pub struct ViewSummary {
     pub rows_older: u64,
     /// Rows that the view's `where` leaves out.
     pub rows_filtered: u64,
+    /// Values that are null because they could not be computed, by feature; `where` stands for rows that the view's
+    /// `where` left out for that reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, u64>,
+    /// Those among them of features that are `strict`: their rows were left out.
+    #[serde(default)]
+    pub refused: u64,
     /// Rows that cannot be stored, by cause.
     pub rejected: BTreeMap<String, u64>,
     /// Seconds.

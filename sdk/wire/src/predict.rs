@@ -1,5 +1,7 @@
 //! What does a model get, and what does it say?
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -29,6 +31,9 @@ pub struct Predictions {
     /// What the model saw; only with `with_features`, and where one version answered all instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<FeatureVectors>,
+    /// How many values of each feature are null because they could not be computed; absent where none is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, u64>,
     /// What answered each instance: a version, `expr` or `constant`; only where it may be one or another.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub served_by: Vec<String>,

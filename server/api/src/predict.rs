@@ -1,7 +1,7 @@
 //! `POST /v1/models/{model}[/versions/{version}]:predict`: predictions by entity, in TensorFlow Serving's row form or
 //! in its column form.
 
-use quern_base::clock::now_us;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -16,8 +16,10 @@ use super::http::{Body, count, json_reply};
 use super::models;
 use super::terms::Terms;
 use crate::error::{Error, Result};
+use quern_base::clock::now_us;
 use quern_decode::json::{self, Json};
 use quern_decode::print::{Instant, Value};
+use quern_engine::Failed;
 use quern_features::Vectors;
 use quern_server::Node;
 use quern_server::verbs::predict::{Answer, Given, Part, Reason};
@@ -146,6 +148,11 @@ impl Serialize for Reply<'_> {
             if !fallbacks.is_empty() {
                 map.serialize_entry("fallbacks", &fallbacks)?;
             }
+        }
+        let mut failed = Failed::default();
+        parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(|vectors| failed.add(&vectors.failed));
+        if !failed.is_empty() {
+            map.serialize_entry("failed", &BTreeMap::from(failed))?;
         }
         if let (true, [Part { version, vectors: Some(vectors), .. }]) = (self.with_features, parts.as_slice())
         {

@@ -24,6 +24,9 @@ pub(super) enum Failure {
     /// The server that holds the data folder said no, or says nothing.
     #[error(transparent)]
     There(#[from] quern::Error),
+    /// What was printed for programs says so already; this is for people.
+    #[error("{0}")]
+    Printed(String),
 }
 
 impl From<quern_server::Error> for Failure {
@@ -45,6 +48,12 @@ impl Failure {
             Failure::Usage(message) => {
                 eprintln!("error: {message}\n\nFor more information, try '--help'.");
                 return ExitCode::from(EXIT_USAGE);
+            }
+            Failure::Printed(message) => {
+                if !json {
+                    eprintln!("error: {message}");
+                }
+                return ExitCode::from(EXIT_FAILED);
             }
             // Who runs the command owns the machine: the cause is told here, since no log has it.
             Failure::Here(error) => ErrorReply { error: error.to_string(), ..quern_api::error::reply(error) },

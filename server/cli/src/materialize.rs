@@ -56,7 +56,7 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
                     true => print_json(&summary),
                     false => print_summary(&summary),
                 }
-                return Ok(());
+                return refused(&summary);
             }
             MaterializeLine::Error(error) => {
                 bar.clear();
@@ -67,6 +67,20 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     bar.clear();
     let cause = "materialize broke off; run it again, it goes on where it stopped";
     Err(Error::unavailable(cause.to_owned()).into())
+}
+
+/// An error where rows were left out because of a `strict` feature.
+fn refused(summary: &Summary) -> Result<()> {
+    let views = summary.views.iter().filter(|view| view.refused > 0);
+    let views: Vec<String> =
+        views.map(|view| format!("`{}` ({})", view.view, thousands(view.refused))).collect();
+    if views.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Printed(format!(
+        "values of `strict` features could not be computed, and their rows were left out: {}",
+        views.join(", ")
+    )))
 }
 
 /// One bar for all views, shown where stderr is a terminal.
@@ -136,6 +150,18 @@ fn print_summary(summary: &Summary) {
     for view in &summary.views {
         for (why, count) in &view.rejected {
             print(format!("{}: {} rows rejected: {why}", view.view, thousands(*count)));
+        }
+        for (feature, count) in &view.failed {
+            let count = thousands(*count);
+            print(match feature.as_str() {
+                "where" => {
+                    format!("{}: {count} rows left out: `where` could not be computed for them", view.view)
+                }
+                _ => format!(
+                    "{}: {count} values of `{feature}` are null: they could not be computed",
+                    view.view
+                ),
+            });
         }
     }
     let read: u64 = summary.views.iter().map(|view| view.rows_read).sum();

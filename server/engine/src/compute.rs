@@ -46,8 +46,8 @@ impl Computed {
     /// Its value for each row of `batch`, which has the schema it was compiled over.
     ///
     /// # Errors
-    /// Where it has none, as for a division by zero.
+    /// A fault of ours: what cannot be computed is null.
     pub fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, EngineError> {
-        self.expression.evaluate(batch, &|| format!("`{}`", self.sql))
+        Ok(self.expression.evaluate(batch, &|| format!("`{}`", self.sql))?.values)
     }
 }

@@ -4,21 +4,26 @@
 //! same value today and next year. An expression is parsed once, over all columns there are ([`Written`]), and compiled
 //! once, over those that are read ([`Expression`]).
 
+mod constants;
+mod failing;
+mod operators;
 pub mod planner;
+mod reference;
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{concat, prep_null_mask_filter};
+use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, DataFusionError, SchemaError};
+use datafusion_expr::expr::Cast;
 use datafusion_expr::{Expr, Volatility};
 use datafusion_physical_expr::PhysicalExpr;
 use feature_defs::{DefError, Loc, suggest};
 
 use crate::EngineError;
-use crate::schema::{arrow_type, canonical, conform, quern_type, type_name};
+use crate::schema::{arrow_type, canonical, quern_type, type_name};
 
 /// What is wrong with an expression, before it is known where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +101,20 @@ impl<'a> Written<'a> {
         Ok(Expression { physical, dtype })
     }
 
+    /// Compiles what names a bucket or a category: the text of any single value.
+    pub(crate) fn compile_text(self, schema: &Schema) -> Result<Expression, Mistake> {
+        let Written { sql, logical, columns } = self;
+        let as_it_is =
+            Written { sql, logical: logical.clone(), columns: Vec::new() }.compile(schema, None)?;
+        if as_it_is.dtype.is_nested() {
+            let cause =
+                format!("a bucket must be a single value, but `{sql}` is {}", type_name(&as_it_is.dtype));
+            return Err(Mistake::new(cause).help("take one of its items, or its length"));
+        }
+        let text = Expr::Cast(Cast::new(Box::new(logical), DataType::Utf8));
+        Written { sql, logical: text, columns }.compile(schema, Some(&DataType::Utf8))
+    }
+
     /// Compiles a filter: true, false or null for each row.
     pub(crate) fn compile_filter(self, schema: &Schema) -> Result<Expression, Mistake> {
         let sql = self.sql;
@@ -164,44 +183,45 @@ impl Expression {
         &self,
         batch: &RecordBatch,
         what: &dyn Fn() -> String,
-    ) -> Result<ArrayRef, EngineError> {
-        self.values(batch).map_err(|cause| EngineError::Evaluate { what: what(), cause })
-    }
-
-    /// In a batch the guard of `n <> 0 AND total / n > 1` does not keep the rows it rules out from being divided. So a
-    /// batch that fails is halved, down to the rows that fail alone: none fails because of its neighbours.
-    fn values(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
-        let rows = batch.num_rows();
-        let together = self.physical.evaluate(batch).and_then(|value| value.into_array(rows));
-        match together {
-            Ok(values) => conform(&values, &self.dtype).map_err(|e| e.to_string()),
-            Err(_) if rows > 1 => {
-                let (first, second) = (batch.slice(0, rows / 2), batch.slice(rows / 2, rows - rows / 2));
-                let halves = [self.values(&first)?, self.values(&second)?];
-                concat(&[&halves[0], &halves[1]]).map_err(|e| e.to_string())
-            }
-            Err(e) => Err(say(&e)),
-        }
+    ) -> Result<Evaluated, EngineError> {
+        let values = |batch: &RecordBatch| {
+            let values = self.physical.evaluate(batch)?.into_array(batch.num_rows())?;
+            failing::narrowed(&values, &self.dtype)
+        };
+        let (values, failed) = failing::with_failed(batch, &values)
+            .map_err(|error| EngineError::Evaluate { what: what(), cause: say(&error) })?;
+        Ok(Evaluated { values, failed })
     }
 
     /// Which rows of `batch` a filter keeps: those for which it is true, not null.
-    pub(crate) fn keeps(
-        &self,
-        batch: &RecordBatch,
-        what: &dyn Fn() -> String,
-    ) -> Result<BooleanArray, EngineError> {
-        let values = self.evaluate(batch, what)?;
+    pub(crate) fn keeps(&self, batch: &RecordBatch, what: &dyn Fn() -> String) -> Result<Kept, EngineError> {
+        let Evaluated { values, failed } = self.evaluate(batch, what)?;
         let mask = values.as_boolean();
-        Ok(if mask.null_count() == 0 { mask.clone() } else { prep_null_mask_filter(mask) })
+        let mask = if mask.null_count() == 0 { mask.clone() } else { prep_null_mask_filter(mask) };
+        Ok(Kept { mask, failed })
     }
+}
+
+/// What an expression says of some rows.
+pub(crate) struct Evaluated {
+    pub(crate) values: ArrayRef,
+    /// The rows that are null because they failed, ascending.
+    pub(crate) failed: Vec<u32>,
+}
+
+/// What a filter says of some rows.
+pub(crate) struct Kept {
+    /// True or false for each.
+    pub(crate) mask: BooleanArray,
+    /// The rows that are left out because they failed, ascending.
+    pub(crate) failed: Vec<u32>,
 }
 
 /// Declared types may narrow numbers: the cast is the declaration's wish, and is checked value by value.
 fn castable(found: &DataType, wanted: &DataType) -> bool {
     let found = canonical(found);
-    let same_family =
-        (found.is_numeric() && wanted.is_numeric() && !matches!(found, DataType::Decimal128(_, _)))
-            || (found == DataType::Date32 && *wanted == crate::schema::timestamp());
+    let same_family = (found.is_numeric() && wanted.is_numeric())
+        || (found == DataType::Date32 && *wanted == crate::schema::timestamp());
     let lists = match (&found, wanted) {
         (
             DataType::List(a) | DataType::FixedSizeList(a, _),

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, GenericListArray, OffsetSizeTrait};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{CastOptions, cast, cast_with_options, nullif};
 use arrow::datatypes::{
-    DataType, Field, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
+    DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, Field, Float32Type, Float64Type, Int64Type, TimeUnit,
+    TimestampMicrosecondType, TimestampNanosecondType, i256,
 };
 use arrow::error::ArrowError;
+use arrow::util::display::{FormatOptions, array_value_to_string};
 use feature_defs::{ScalarType, Type};
 
 /// The column that holds the query time in a spine, and in an instance that brings its own.
@@ -93,7 +96,15 @@ pub fn conforms(from: &DataType, to: &DataType) -> bool {
         (DataType::Null, _) => true,
         (DataType::Int32 | DataType::Int64, b) => b.is_numeric(),
         (DataType::Float32 | DataType::Float64, b) => b.is_floating(),
-        (DataType::Decimal128(_, _) | DataType::Decimal256(_, _), b) => b.is_floating(),
+        // Whole numbers of a warehouse: `NUMBER(38, 0)`. Those beyond the type are found when they are read.
+        (
+            DataType::Decimal32(_, 0)
+            | DataType::Decimal64(_, 0)
+            | DataType::Decimal128(_, 0)
+            | DataType::Decimal256(_, 0),
+            b,
+        ) => b.is_numeric(),
+        (from, b) if from.is_decimal() => b.is_floating(),
         (DataType::Date32, b) => *b == timestamp(),
         (
             DataType::List(a) | DataType::FixedSizeList(a, _),
@@ -104,33 +115,138 @@ pub fn conforms(from: &DataType, to: &DataType) -> bool {
 }
 
 /// Casts without loss of meaning: what overflows, is no UTF-8 or would lose a fraction is an error.
+///
+/// # Errors
+/// The first value that `to` cannot say.
 pub fn conform(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    let narrowed = narrow(array, to)?;
+    if narrowed.logical_null_count() == array.logical_null_count() {
+        return Ok(narrowed);
+    }
+    let (before, after) = (array.logical_nulls(), narrowed.logical_nulls());
+    let is_null = |nulls: &Option<NullBuffer>, row| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+    let lost =
+        (0..array.len()).find(|row| is_null(&after, *row) && !is_null(&before, *row)).unwrap_or_default();
+    let value = array_value_to_string(array, lost)?;
+    let is_beyond = convert(&array.slice(lost, 1), to)?.logical_null_count() > 0;
+    Err(ArrowError::CastError(match to {
+        to if to.is_nested() => format!("{value} cannot be cast to {}", type_name(to)),
+        to if is_beyond => format!("{value} is beyond {}", type_name(to)),
+        _ => format!("{value} is not a whole number"),
+    }))
+}
+
+/// The values as `to`, where that can say them without loss of meaning; what it cannot is null, a list as a whole.
+///
+/// # Errors
+/// Types of which no value goes into the other.
+pub(crate) fn narrow(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    let from = array.data_type();
+    if from == to {
+        return Ok(Arc::clone(array));
+    }
+    match (from, to) {
+        (DataType::Float16 | DataType::Float32, to) if to.is_integer() => {
+            narrow(&cast(array, &DataType::Float64)?, to)
+        }
+        (DataType::Float64, to) if to.is_integer() => {
+            let whole = array.as_primitive::<Float64Type>().unary_opt::<_, Int64Type>(|x| {
+                // Above 2^53 a double names no single whole number.
+                (x.fract() == 0.0 && x.abs() <= 9_007_199_254_740_992.0).then_some(x as i64)
+            });
+            narrow(&(Arc::new(whole) as ArrayRef), to)
+        }
+        (from, to) if from.is_decimal() && to.is_integer() => convert(&whole_decimals(array)?, to),
+        (DataType::List(_), DataType::List(field)) => lists(array.as_list::<i32>(), field),
+        (DataType::LargeList(_), DataType::LargeList(field)) => lists(array.as_list::<i64>(), field),
+        (DataType::LargeList(_) | DataType::ListView(_), DataType::List(field)) => {
+            let (DataType::LargeList(item) | DataType::ListView(item)) = from else {
+                unreachable!("one of the two")
+            };
+            let list = cast_with_options(array, &DataType::List(Arc::clone(item)), &LOSSY)?;
+            lists(list.as_list::<i32>(), field)
+        }
+        (DataType::FixedSizeList(item, _), DataType::List(_) | DataType::FixedSizeList(..)) => {
+            narrow(&cast(array, &DataType::List(Arc::clone(item)))?, to)
+        }
+        (DataType::List(_) | DataType::LargeList(_), DataType::FixedSizeList(field, _)) => {
+            let list = narrow(array, &DataType::List(Arc::clone(field)))?;
+            cast_with_options(&list, to, &LOSSY)
+        }
+        _ => convert(array, to),
+    }
+}
+
+const LOSSY: CastOptions<'static> = CastOptions { safe: true, format_options: FormatOptions::new() };
+
+/// The values as `to`, as `CAST` has it: fractions are cut off towards zero, instants are rounded down to the
+/// microsecond; what has no value of that type is null.
+///
+/// # Errors
+/// Types of which no value goes into the other.
+pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     let from = array.data_type();
     if from == to {
         return Ok(Arc::clone(array));
     }
     match (from, to) {
         // Arrow divides towards zero, which moves instants before 1970 into the future; we take the floor.
-        (DataType::Timestamp(TimeUnit::Nanosecond, _), to) if *to == timestamp() => {
+        (DataType::Timestamp(TimeUnit::Nanosecond, _), DataType::Timestamp(TimeUnit::Microsecond, zone)) => {
             let micros = array
                 .as_primitive::<TimestampNanosecondType>()
                 .unary::<_, TimestampMicrosecondType>(|ns| ns.div_euclid(1_000));
-            Ok(Arc::new(micros.with_timezone("UTC")))
+            Ok(Arc::new(micros.with_timezone_opt(zone.clone())))
         }
-        (DataType::Float64, DataType::Int32 | DataType::Int64) => {
-            let whole = array.as_primitive::<Float64Type>().try_unary::<_, Int64Type, _>(|x| {
-                // Above 2^53 a double names no single whole number.
-                if x.fract() == 0.0 && x.abs() <= 9_007_199_254_740_992.0 {
-                    Ok(x as i64)
-                } else {
-                    Err(ArrowError::CastError(format!("{x} is not a whole number")))
-                }
-            })?;
-            conform(&(Arc::new(whole) as ArrayRef), to)
+        (DataType::Float64, DataType::Float32) => {
+            let narrow = array.as_primitive::<Float64Type>().unary_opt::<_, Float32Type>(|x| {
+                let narrow = x as f32;
+                (narrow.is_finite() || !x.is_finite()).then_some(narrow)
+            });
+            Ok(Arc::new(narrow))
         }
-        (DataType::Float32, DataType::Int32 | DataType::Int64) => {
-            conform(&conform(array, &DataType::Float64)?, to)
+        // Equal numbers have one text, and so one bucket.
+        (DataType::Float64, DataType::Utf8) => {
+            cast(&array.as_primitive::<Float64Type>().unary::<_, Float64Type>(|x| x + 0.0), to)
         }
-        _ => cast_with_options(array, to, &CastOptions { safe: false, ..Default::default() }),
+        (DataType::Float32, DataType::Utf8) => {
+            cast(&array.as_primitive::<Float32Type>().unary::<_, Float32Type>(|x| x + 0.0), to)
+        }
+        (from, DataType::Float32) if from.is_decimal() => convert(&cast(array, &DataType::Float64)?, to),
+        _ => cast_with_options(array, to, &LOSSY),
     }
+}
+
+/// Decimals without those that have a fraction.
+fn whole_decimals(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let (DataType::Decimal32(_, scale)
+    | DataType::Decimal64(_, scale)
+    | DataType::Decimal128(_, scale)
+    | DataType::Decimal256(_, scale)) = array.data_type()
+    else {
+        return Ok(Arc::clone(array));
+    };
+    let wide = cast_with_options(array, &DataType::Decimal256(DECIMAL256_MAX_PRECISION, *scale), &LOSSY)?;
+    let Ok(scale) = u32::try_from(*scale) else { return Ok(wide) };
+    let one = i256::from_i128(10).wrapping_pow(scale);
+    let has_fraction = |value: &i256| value.checked_rem(one).is_none_or(|rest| rest != i256::ZERO);
+    let values = wide.as_primitive::<Decimal256Type>().values();
+    nullif(&wide, &BooleanArray::from_iter(values.iter().map(|value| Some(has_fraction(value)))))
+}
+
+/// Lists of `field`; null where one of the items becomes null.
+fn lists<O: OffsetSizeTrait>(
+    array: &GenericListArray<O>,
+    field: &Arc<Field>,
+) -> Result<ArrayRef, ArrowError> {
+    let (_, offsets, items, nulls) = array.clone().into_parts();
+    let narrowed = narrow(&items, field.data_type())?;
+    let mut there: Vec<bool> = (0..array.len()).map(|row| array.is_valid(row)).collect();
+    if narrowed.logical_null_count() > items.logical_null_count() {
+        for (row, there) in there.iter_mut().enumerate() {
+            let items_of = offsets[row].as_usize()..offsets[row + 1].as_usize();
+            *there &= !items_of.into_iter().any(|item| narrowed.is_null(item) && !items.is_null(item));
+        }
+    }
+    let nulls = if there.contains(&false) { Some(NullBuffer::from(there)) } else { nulls };
+    Ok(Arc::new(GenericListArray::<O>::try_new(Arc::clone(field), offsets, narrowed, nulls)?))
 }

@@ -15,11 +15,11 @@ use arrow::compute::{cast, take};
 use arrow::datatypes::SchemaRef;
 use feature_defs::Literal;
 
-use crate::EngineError;
-use crate::expr::{Expression, Reads};
+use crate::expr::{Evaluated, Expression, Reads};
 use crate::key::Keys;
 use crate::time::RowState;
 use crate::view::ViewPlan;
+use crate::{EngineError, Failed};
 
 /// A feature service, compiled.
 #[derive(Debug, Clone)]
@@ -57,6 +57,18 @@ pub struct Lookup {
 }
 
 impl Lookup {
+    /// What failed of the view's features, under the names that they leave by.
+    pub fn named(&self, failed: &Failed) -> Failed {
+        let mut named = Failed::default();
+        for (feature, rows) in failed.iter() {
+            let is_it = |taken: &usize| self.view.features.field(*taken).name() == feature;
+            if let Some(place) = self.features.iter().position(is_it) {
+                named.note(&self.names[place], rows as usize);
+            }
+        }
+        named
+    }
+
     /// What stands in for an answer of the online store where there is none: the declared default of each feature. None
     /// where a feature has no default.
     pub fn fall_back(&self, keys: &Keys) -> Result<Option<Found>, EngineError> {
@@ -77,6 +89,7 @@ impl Lookup {
             states: rows.map(state).collect(),
             event_timestamps: vec![0; keys.len()],
             absent: Vec::new(),
+            failed: Failed::default(),
         }))
     }
 }
@@ -118,6 +131,8 @@ pub struct Found {
     pub event_timestamps: Vec<i64>,
     /// Which of the features are not materialized yet; empty where all are.
     pub absent: Vec<bool>,
+    /// How many values could not be computed, under the names that they leave by.
+    pub failed: Failed,
 }
 
 impl Found {
@@ -131,6 +146,7 @@ impl Found {
             // Windows have none.
             event_timestamps: picked().filter_map(|row| self.event_timestamps.get(row).copied()).collect(),
             absent: self.absent.clone(),
+            failed: self.failed.clone(),
         })
     }
 }
@@ -145,16 +161,27 @@ struct Derived {
 struct Level {
     /// Out of all columns so far.
     reads: Reads,
-    expressions: Vec<(String, Expression)>,
+    expressions: Vec<Derivation>,
+}
+
+/// A derived feature.
+#[derive(Debug, Clone)]
+struct Derivation {
+    name: String,
+    expression: Expression,
+    /// Whether a row of which it cannot be computed is refused.
+    strict: bool,
 }
 
 impl ServicePlan {
-    /// The vectors of `inputs` (columns as in [`ServicePlan::inputs`]), given what each look-up found.
+    /// The vectors of `inputs` (columns as in [`ServicePlan::inputs`]), given what each look-up found. Derived values
+    /// that cannot be computed are null, and `failed` hears how many.
     pub fn finish(
         &self,
         inputs: &RecordBatch,
         event_timestamps: &ArrayRef,
         found: &[Found],
+        failed: &mut Failed,
     ) -> Result<RecordBatch, EngineError> {
         let rows = inputs.num_rows();
         let features = found.iter().flat_map(|found| &found.columns);
@@ -170,9 +197,11 @@ impl ServicePlan {
         };
         for level in &self.derived.levels {
             let batch = batch_of(&level.reads.schema, pick(&derived, &level.reads.columns), rows)?;
-            for (name, expression) in &level.expressions {
+            for Derivation { name, expression, strict } in &level.expressions {
                 let what = || format!("feature service `{}`, derived `{name}`", self.name);
-                derived.push(expression.evaluate(&batch, &what)?);
+                let Evaluated { values, failed: rows } = expression.evaluate(&batch, &what)?;
+                failed.note_rows(name, &rows, *strict);
+                derived.push(values);
             }
         }
         batch_of(&self.outputs, pick(&derived, &self.picks), rows)

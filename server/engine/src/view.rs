@@ -9,16 +9,16 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use feature_defs::Literal;
 
-use crate::EngineError;
-use crate::expr::Expression;
+use crate::expr::{Evaluated, Expression, Kept};
 use crate::key::Keys;
 use crate::row::RowCodec;
 use crate::schema::{conform, timestamp};
 use crate::windows::Windows;
+use crate::{EngineError, Failed};
 
 /// Names the stored rows of a view: a hash of everything that shapes them. A changed view has another id, so its rows
 /// never mix with those of before.
@@ -44,6 +44,8 @@ pub struct ViewPlan {
     pub features: SchemaRef,
     /// For each feature its declared default.
     pub defaults: Vec<Option<Literal>>,
+    /// For each feature whether a row of which it cannot be computed is refused.
+    pub strict: Vec<bool>,
     /// Writes and reads its stored rows; of a view with windows no rows are stored.
     pub codec: RowCodec,
     /// Its aggregations over time; none for a view of rows.
@@ -78,6 +80,8 @@ pub struct Stamps {
     pub null_times: u64,
     /// Rows that `where` leaves out.
     pub filtered: u64,
+    /// Those among them for which it could not be computed.
+    pub failed: u64,
     keep: Vec<bool>,
 }
 
@@ -125,7 +129,7 @@ impl ViewPlan {
             false => Arc::new(times.clone()),
         };
         let created = created.as_primitive::<TimestampMicrosecondType>();
-        let kept = self.filter_mask(rows)?;
+        let kept = self.kept(rows)?;
         let n = rows.num_rows();
         let mut stamps = Stamps {
             keys,
@@ -134,13 +138,14 @@ impl ViewPlan {
             null_keys: 0,
             null_times: 0,
             filtered: 0,
+            failed: kept.as_ref().map_or(0, |kept| kept.failed.len() as u64),
             keep: Vec::with_capacity(n),
         };
         for row in 0..n {
             let ts_us = if times.is_null(row) { 0 } else { times.value(row) };
             stamps.times_us.push(ts_us);
             stamps.created_us.push(if created.is_null(row) { ts_us } else { created.value(row) });
-            let counter = if kept.as_ref().is_some_and(|kept| !kept.value(row)) {
+            let counter = if kept.as_ref().is_some_and(|kept| !kept.mask.value(row)) {
                 Some(&mut stamps.filtered)
             } else if stamps.keys.get(row).is_none() {
                 Some(&mut stamps.null_keys)
@@ -157,19 +162,26 @@ impl ViewPlan {
         Ok(stamps)
     }
 
-    fn filter_mask(&self, rows: &RecordBatch) -> Result<Option<BooleanArray>, EngineError> {
+    fn kept(&self, rows: &RecordBatch) -> Result<Option<Kept>, EngineError> {
         let Some(Filter { expression, columns }) = &self.filter else { return Ok(None) };
         let input = rows.project(columns)?;
-        let mask = expression.keeps(&input, &|| format!("feature view `{}`, where", self.name))?;
-        Ok(Some(mask))
+        expression.keeps(&input, &|| format!("feature view `{}`, where", self.name)).map(Some)
     }
 
-    /// The features numbered `wanted` of `rows`, whose columns are [`ViewPlan::row_columns`].
-    pub fn features(&self, rows: &RecordBatch, wanted: &[usize]) -> Result<Vec<ArrayRef>, EngineError> {
+    /// The features numbered `wanted` of `rows`, whose columns are [`ViewPlan::row_columns`]. Values that cannot be
+    /// computed are null, and `failed` hears of them.
+    pub fn features(
+        &self,
+        rows: &RecordBatch,
+        wanted: &[usize],
+        failed: &mut Failed,
+    ) -> Result<Vec<ArrayRef>, EngineError> {
         let evaluate = |feature: &usize| {
             let name = self.features.field(*feature).name();
-            self.expressions[*feature]
-                .evaluate(rows, &|| format!("feature view `{}`, feature `{name}`", self.name))
+            let what = || format!("feature view `{}`, feature `{name}`", self.name);
+            let Evaluated { values, failed: rows } = self.expressions[*feature].evaluate(rows, &what)?;
+            failed.note_rows(name, &rows, self.strict[*feature]);
+            Ok(values)
         };
         wanted.iter().map(evaluate).collect()
     }

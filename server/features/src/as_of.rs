@@ -76,7 +76,7 @@ fn ask_source<'a>(scan: &'a Scan, questions: impl Iterator<Item = &'a Question<'
     drop(of_rows);
     let answers = asked.into_iter().map(|asked| match asked {
         Asked::Rows(finding) => finding.fetch(scan),
-        Asked::Windows(asked) => Ok(asked.answer()),
+        Asked::Windows(asked) => asked.answer(),
     });
     answers.collect()
 }

@@ -2,7 +2,7 @@
 
 use quern_base::Failure;
 pub(crate) use quern_base::Kind;
-use quern_engine::EngineError;
+use quern_engine::{EngineError, Failed};
 
 quern_base::error_type! {
     /// Why values could not be read, computed or written.
@@ -19,6 +19,23 @@ pub fn kind_of(error: &EngineError) -> Kind {
         EngineError::Codec { .. } => Kind::Internal,
         _ => Kind::InvalidArgument,
     }
+}
+
+/// Nothing where no `strict` feature failed; `place` says where a row is.
+///
+/// # Errors
+/// The first row of which one failed.
+pub(crate) fn check_strict(failed: &Failed, of: &str, place: impl Fn(usize) -> String) -> Result<()> {
+    let Some((row, feature)) = failed.first_refused() else { return Ok(()) };
+    Err(Error::invalid(format!("{}: {}", place(row), strict_text(feature, of))))
+}
+
+/// What is said of a row that a `strict` feature refuses.
+pub fn strict_text(feature: &str, of: &str) -> String {
+    format!(
+        "`{feature}` of {of} cannot be computed, and it is `strict`; mend the value, or shield the expression with \
+         `nullif`, `TRY_CAST` or `CASE`"
+    )
 }
 
 impl From<EngineError> for Error {

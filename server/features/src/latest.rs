@@ -5,13 +5,13 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 use parking_lot::{Mutex, RwLock};
-use quern_engine::RowState;
 use quern_engine::asof::{Address, AsOf, Matches, TimeRule};
+use quern_engine::{Failed, RowState};
 use quern_store::history::Scan;
 
-use crate::error::Result;
+use crate::error::{Result, check_strict};
 use crate::question::{Answer, Cursor, Place, Question};
-use crate::read::{Visitor, for_each, read_selected, select};
+use crate::read::{Visitor, for_each, place_of, read_selected, select};
 
 /// The first pass of a question about rows.
 pub(crate) struct Finding<'a> {
@@ -64,10 +64,16 @@ impl Finding<'_> {
         let selections = select(scan, addresses.iter().copied());
         let order: Vec<usize> = (0..selections.len()).collect();
         let pieces = Mutex::new(Vec::<(usize, Vec<ArrayRef>)>::new());
+        let failed = Mutex::new(Failed::default());
         for_each(&order, |i| {
             read_selected(scan, &selections[i], view.row_columns(), &mut |before, rows| {
-                let columns = view.features(&rows, question.features)?;
+                let mut lost = Failed::default();
+                let columns = view.features(&rows, question.features, &mut lost)?;
+                check_strict(&lost, &format!("feature view `{}`", view.name), |row| {
+                    place_of(scan, addresses[before + row])
+                })?;
                 pieces.lock().push((before, columns));
+                failed.lock().add(&lost);
                 Ok(())
             })
         })?;
@@ -81,6 +87,8 @@ impl Finding<'_> {
             let place = cursor.place(index);
             same.iter().for_each(|(_, row)| rows[*row as usize] = place);
         }
-        Ok(Answer::new(question, pieces, rows, states, Some(event_timestamps_us)))
+        let mut answer = Answer::new(question, pieces, rows, states, Some(event_timestamps_us));
+        answer.failed = failed.into_inner();
+        Ok(answer)
     }
 }

@@ -27,6 +27,6 @@ pub mod write;
 
 pub use self::as_of::{Answer, Question};
 pub use self::compiled::Compiled;
-pub use self::error::{Error, Result, kind_of};
+pub use self::error::{Error, Result, kind_of, strict_text};
 pub use self::look_up::{Reader, Vectors};
 pub use self::metrics::metrics;

@@ -11,7 +11,7 @@ use quern_engine::key::Keys;
 use quern_engine::row::times;
 use quern_engine::time::{state_at, visible_from};
 use quern_engine::windows::Kept;
-use quern_engine::{Found, Lookup, Origin, RowState, ServicePlan, Status, ViewId};
+use quern_engine::{Failed, Found, Lookup, Origin, RowState, ServicePlan, Status, ViewId};
 use quern_store::history::History;
 use quern_store::online::Online;
 use quern_store::redis::Redis;
@@ -20,7 +20,7 @@ use tracing::Instrument;
 
 use crate::as_of::{Question, ask};
 use crate::compiled::Compiled;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, check_strict};
 use crate::metrics::metrics;
 use crate::windows::head::{self, Tiles, kept_in_both};
 
@@ -47,6 +47,8 @@ pub struct Vectors {
     pub found: Vec<Found>,
     /// The service they belong to.
     pub service: Arc<ServicePlan>,
+    /// How many of the values could not be computed for this answer; what is stored as null is not among them.
+    pub failed: Failed,
 }
 
 impl Vectors {
@@ -78,7 +80,8 @@ impl Vectors {
     pub fn pick(&self, rows: &UInt32Array) -> Result<Vectors> {
         let found = self.found.iter().map(|found| found.pick(rows)).collect::<std::result::Result<_, _>>()?;
         let vectors = take_record_batch(&self.vectors, rows)?;
-        Ok(Vectors { vectors, found, service: Arc::clone(&self.service) })
+        let failed = self.failed.clone();
+        Ok(Vectors { vectors, found, service: Arc::clone(&self.service), failed })
     }
 }
 
@@ -106,8 +109,14 @@ impl Reader {
         let _timer = metrics().transform.start_timer();
         let times: ArrayRef =
             Arc::new(TimestampMicrosecondArray::from(asked.query_times_us.clone()).with_timezone("UTC"));
-        let vectors = service.finish(&inputs, &times, &found)?;
-        Ok(Vectors { vectors, found, service: Arc::clone(service) })
+        let mut failed = Failed::default();
+        found.iter().for_each(|found| failed.add(&found.failed));
+        let vectors = service.finish(&inputs, &times, &found, &mut failed)?;
+        check_strict(&failed, &format!("feature service `{}`", service.name), |row| {
+            format!("instance {row}")
+        })?;
+        metrics().note_failed(&service.name, &failed);
+        Ok(Vectors { vectors, found, service: Arc::clone(service), failed })
     }
 
     /// What is stored of them, and what was asked.
@@ -274,7 +283,8 @@ fn from_head<S: Deref<Target = [u8]>>(
             event_timestamps.push(ts_us);
         }
         let columns = view.codec.decode(&rows, &lookup.features)?;
-        all_found.push(Found { columns, states, event_timestamps, absent: Vec::new() });
+        let (absent, failed) = (Vec::new(), Failed::default());
+        all_found.push(Found { columns, states, event_timestamps, absent, failed });
         all_past.push(past);
     }
     Ok((all_found, all_past))
@@ -305,6 +315,7 @@ fn from_history(
     let answers = ask(history, live, &questions.collect::<Vec<_>>())?;
     for ((i, ..), answer) in asked.iter().zip(answers) {
         let (rows, head) = (&past[*i], &mut found[*i]);
+        head.failed.add(&service.lookups[*i].named(&answer.failed));
         let answer = answer.found(0..rows.len())?;
         let mut places: Vec<(usize, usize)> = (0..query_times_us.len()).map(|row| (0, row)).collect();
         for (j, row) in rows.iter().enumerate() {

@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use quern_base::metrics::{Histogram, HistogramVec, distributions, stage_seconds};
+use quern_base::metrics::{Histogram, HistogramVec, IntCounterVec, counters, distributions, stage_seconds};
+use quern_engine::Failed;
 
 /// A second, a minute, ten, an hour, six, a day, a week, a month, three, a year.
 const AGES: [f64; 10] =
@@ -17,6 +18,16 @@ pub struct Metrics {
     pub(crate) transform: Histogram,
     /// Seconds from the event of the oldest row that a look-up found to its query time, by feature view.
     pub(crate) feature_age: HistogramVec,
+    failed: IntCounterVec,
+}
+
+impl Metrics {
+    /// Counts values that could not be computed, of the feature view or feature service `of`.
+    pub fn note_failed(&self, of: &str, failed: &Failed) {
+        for (feature, rows) in failed.iter() {
+            self.failed.with_label_values(&[of, feature]).inc_by(rows);
+        }
+    }
 }
 
 /// What was counted in this process.
@@ -29,6 +40,11 @@ pub fn metrics() -> &'static Metrics {
             "Age of the oldest row of a look-up by feature view",
             &["feature_view"],
             &AGES,
+        ),
+        failed: counters(
+            "quern_failed_values_total",
+            "Values that are null because they could not be computed, by feature view or service and feature",
+            &["of", "feature"],
         ),
     });
     &METRICS

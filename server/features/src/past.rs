@@ -10,14 +10,16 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
 use feature_defs::suggest;
+use parking_lot::Mutex;
 use quern_engine::schema::{EVENT_TIMESTAMP, canonical, conform, conforms, timestamp, type_name};
-use quern_engine::{Found, Inputs, ServicePlan};
+use quern_engine::{Failed, Found, Inputs, ServicePlan};
 use quern_store::history::History;
 
 use crate::as_of::{Answer, Question, ask};
 use crate::compiled::Compiled;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_strict};
 use crate::look_up::encode_keys;
+use crate::metrics::metrics;
 
 /// Where in a caller's table the columns are that a service or a model takes.
 #[derive(Debug)]
@@ -129,6 +131,7 @@ pub struct Past {
     /// The query times.
     pub times: ArrayRef,
     answers: Vec<Answer>,
+    failed: Mutex<Failed>,
 }
 
 impl Past {
@@ -151,7 +154,13 @@ impl Past {
             expired: rule.expired,
         });
         let answers = ask(history, live, &questions.collect::<Vec<_>>())?;
-        Ok(Past { service: Arc::clone(service), inputs, times, answers })
+        let mut failed = Failed::default();
+        for (lookup, answer) in service.lookups.iter().zip(&answers) {
+            failed.add(&lookup.named(&answer.failed));
+        }
+        metrics().note_failed(&service.name, &failed);
+        let failed = Mutex::new(failed);
+        Ok(Past { service: Arc::clone(service), inputs, times, answers, failed })
     }
 
     /// What each look-up found for these rows.
@@ -168,6 +177,19 @@ impl Past {
     /// The vectors of these rows, of what [`Past::found`] gave for them.
     pub fn finish(&self, rows: Range<usize>, found: &[Found]) -> Result<RecordBatch> {
         let (start, count) = (rows.start, rows.len());
-        Ok(self.service.finish(&self.inputs.slice(start, count), &self.times.slice(start, count), found)?)
+        let (inputs, times) = (self.inputs.slice(start, count), self.times.slice(start, count));
+        let mut failed = Failed::default();
+        let vectors = self.service.finish(&inputs, &times, found, &mut failed)?;
+        let service = format!("feature service `{}`", self.service.name);
+        check_strict(&failed, &service, |row| format!("row {} of what was asked", start + row))?;
+        metrics().note_failed(&self.service.name, &failed);
+        self.failed.lock().add(&failed);
+        Ok(vectors)
+    }
+
+    /// How many values could not be computed: of features when history was asked, of derived ones in the vectors that
+    /// were made since.
+    pub fn failed(&self) -> Failed {
+        self.failed.lock().clone()
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::compute::interleave;
 use quern_engine::key::Keys;
-use quern_engine::{Found, RowState, ViewPlan};
+use quern_engine::{Failed, Found, RowState, ViewPlan};
 
 use crate::error::Result;
 
@@ -34,6 +34,8 @@ pub struct Answer {
     states: Vec<RowState>,
     /// Of rows; none where the answers are aggregates of many.
     event_timestamps_us: Option<Vec<i64>>,
+    /// How many values could not be computed, by the view's features.
+    pub failed: Failed,
 }
 
 struct Feature {
@@ -69,7 +71,7 @@ impl Answer {
         for columns in pieces {
             features.iter_mut().zip(columns).for_each(|(feature, column)| feature.pieces.push(column));
         }
-        Answer { features, rows, states, event_timestamps_us }
+        Answer { features, rows, states, event_timestamps_us, failed: Failed::default() }
     }
 
     /// The answers to the questions in `rows`.
@@ -90,6 +92,8 @@ impl Answer {
             states: self.states[rows.clone()].to_vec(),
             event_timestamps: self.event_timestamps_us.as_ref().map_or(Vec::new(), |all| all[rows].to_vec()),
             absent: Vec::new(),
+            // Of all rows together, not of these: the answer has it.
+            failed: Failed::default(),
         })
     }
 }

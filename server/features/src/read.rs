@@ -109,6 +109,13 @@ pub(crate) fn read_selected(
     })
 }
 
+/// The file of a row, and its place there from 1, for messages.
+pub(crate) fn place_of(scan: &Scan, address: Address) -> String {
+    let unit = scan.units.iter().find(|unit| unit.file == address.file());
+    let name = unit.map_or("pushed rows", |unit| scan.name(unit));
+    format!("{name}, row {}", address.row() + 1)
+}
+
 /// Does `work` for each of `items` on as many threads as there are cores; the first error stops the rest.
 pub(crate) fn for_each(items: &[usize], work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());

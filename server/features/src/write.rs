@@ -41,6 +41,8 @@ pub struct Passed {
     pub null_keys: u64,
     /// Those whose event timestamp is null.
     pub null_times: u64,
+    /// Those that the view's `where` leaves out because it could not be computed.
+    pub failed: u64,
 }
 
 impl Passed {
@@ -50,6 +52,7 @@ impl Passed {
         self.filtered += stamps.filtered;
         self.null_keys += stamps.null_keys;
         self.null_times += stamps.null_times;
+        self.failed += stamps.failed;
     }
 }
 

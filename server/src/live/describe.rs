@@ -221,16 +221,20 @@ fn column(column: &Column) -> String {
     format!("{name} {dtype}{}", default_of(default.as_ref()))
 }
 
+fn strict_of(strict: bool) -> &'static str {
+    if strict { " strict" } else { "" }
+}
+
 fn expression(feature: &Feature) -> String {
-    let Feature { name: _, description, expr, dtype, default, loc: _ } = feature;
+    let Feature { name: _, description, expr, dtype, default, strict, loc: _ } = feature;
     let dtype = dtype.map_or(String::new(), |dtype| format!(" as {dtype}"));
     let description = if description.is_empty() { String::new() } else { format!(" -- {description}") };
-    format!("{}{dtype}{}{description}", expr.sql, default_of(default.as_ref()))
+    format!("{}{dtype}{}{}{description}", expr.sql, default_of(default.as_ref()), strict_of(*strict))
 }
 
 fn aggregation(aggregation: &Aggregation) -> String {
-    let Aggregation { name: _, description, function, of, filter, buckets, limit, windows, default, loc: _ } =
-        aggregation;
+    let Aggregation { name: _, description, function, of, filter, buckets, limit, windows, .. } = aggregation;
+    let Aggregation { default, strict, loc: _, .. } = aggregation;
     let of = of.as_ref().map_or("*", |of| &of.sql);
     let call = match function {
         Function::LastN { n } => format!("last_n({of}, {n})"),
@@ -250,11 +254,12 @@ fn aggregation(aggregation: &Aggregation) -> String {
     };
     let description = if description.is_empty() { String::new() } else { format!(" -- {description}") };
     format!(
-        "{call}{}{}{limit} over {}{}{description}",
+        "{call}{}{}{limit} over {}{}{}{description}",
         part("where", filter),
         part("buckets", buckets),
         list(windows),
-        default_of(default.as_ref())
+        default_of(default.as_ref()),
+        strict_of(*strict)
     )
 }
 

@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use chrono::DateTime;
 use quern_base::clock::now_us;
 use quern_engine::schema::timestamp;
-use quern_engine::{Found, Origin, ServicePlan, Status};
+use quern_engine::{Failed, Found, Origin, ServicePlan, Status};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Given};
@@ -201,6 +201,7 @@ fn found(
         vectors: vectors.clone(),
         found: found.clone(),
         service: Arc::clone(service),
+        failed: Failed::default(),
     });
     let text = |status: &dyn Fn(&Vectors, usize) -> Status| -> (DataType, ArrayRef) {
         let status = |row| vectors.as_ref().map(|vectors| status(vectors, row).as_str());

@@ -14,7 +14,7 @@ use feature_defs::suggest;
 use parking_lot::Mutex;
 use quern_engine::time::visible_from;
 use quern_engine::windows::{LIFETIME_TAIL_US, Windows};
-use quern_engine::{Stamps, ViewPlan};
+use quern_engine::{Failed, Stamps, ViewPlan};
 use quern_features::write::{LatestRows, Passed, Stretch, ViewWriter};
 use quern_store::history::{History, PUSHED, Scan};
 use quern_store::log::Log;
@@ -108,6 +108,8 @@ struct Run<'a> {
     done: AtomicU64,
     /// What the first pass over the rows of the scan has found.
     found: Option<LatestRows>,
+    /// Values of the view that could not be computed.
+    failed: Mutex<Failed>,
 }
 
 impl<'a> Run<'a> {
@@ -121,7 +123,8 @@ impl<'a> Run<'a> {
         let _order = verb.in_order(live, view)?;
         let scan = live.compiled.open(&verb.history, view)?;
         let pushed_end = verb.history.pushed.of(&view.source).end();
-        Ok(Run { verb, live, view, scan, pushed_end, progress, done: AtomicU64::new(0), found: None })
+        let (done, failed) = (AtomicU64::new(0), Mutex::default());
+        Ok(Run { verb, live, view, scan, pushed_end, progress, done, found: None, failed })
     }
 
     /// Whether `view` finds the same rows in the scan.
@@ -132,7 +135,7 @@ impl<'a> Run<'a> {
     /// The same for another view.
     fn go_on(self, view: &'a ViewPlan) -> Result<Run<'a>> {
         self.verb.in_order(self.live, view)?;
-        Ok(Run { view, done: AtomicU64::new(0), ..self })
+        Ok(Run { view, done: AtomicU64::new(0), failed: Mutex::default(), ..self })
     }
 
     /// The tiles of a view with windows: those of whole days are rebuilt from all of their events, so late ones
@@ -181,7 +184,8 @@ impl<'a> Run<'a> {
         }
         let (keys, kept, since) = (None, windows.kept(), self.pushed_end);
         let order = || self.verb.order_of(self.view);
-        let stretch = Stretch { from_us, to_us, keys, kept, since, order: Some(&order) };
+        let failed = &self.failed;
+        let stretch = Stretch { from_us, to_us, keys, kept, since, order: Some(&order), failed };
         let upserted = self.writer().bring_in_events(&self.scan, &stretch, &note)?;
         if from_us == i64::MIN {
             // Who serves other definitions may have pushed into tiles what these keep no more.
@@ -208,7 +212,7 @@ impl<'a> Run<'a> {
             Some(found) => found,
             None => LatestRows::find(&self.scan, self.view, visible_us, &progress)?,
         };
-        let upserted = self.writer().bring_in_rows(&self.scan, &found, &progress)?;
+        let upserted = self.writer().bring_in_rows(&self.scan, &found, &self.failed, &progress)?;
         {
             // Rows that were pushed meanwhile may have been replaced by older ones of their times.
             let _order = self.verb.order_of(self.view)?;
@@ -238,6 +242,10 @@ impl<'a> Run<'a> {
                 rejected.insert(why.to_owned(), rows);
             }
         }
+        let mut failed = std::mem::take(&mut *self.failed.lock());
+        failed.note("where", seen.failed as usize);
+        quern_features::metrics().note_failed(&self.view.name, &failed);
+        let is_strict = |name: &str| self.view.feature(name).is_some_and(|feature| self.view.strict[feature]);
         ViewSummary {
             view: self.view.name.clone(),
             to_us,
@@ -246,6 +254,8 @@ impl<'a> Run<'a> {
             rows_unchanged: upserted.unchanged,
             rows_older: upserted.older,
             rows_filtered: seen.filtered,
+            refused: failed.iter().filter(|(feature, _)| is_strict(feature)).map(|(_, rows)| rows).sum(),
+            failed: failed.into(),
             rejected,
             seconds: started.elapsed().as_secs_f64(),
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::DataType;
 use datafusion_common::config::ConfigOptions;
-use datafusion_common::{DFSchema, Result, TableReference, plan_err};
+use datafusion_common::{DFSchema, Result, TableReference, internal_err, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::planner::{ContextProvider, ExprPlanner};
@@ -23,6 +23,9 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::parser::DFParserBuilder;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
+
+use super::operators::{self, What};
+use super::{constants, failing, reference};
 
 /// Every function there is, by its names. Those that look at several rows are known too, so that whoever calls one is
 /// told that, and not that there is none.
@@ -40,6 +43,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     options.sql_parser.enable_ident_normalization = false;
     options.sql_parser.map_string_types_to_utf8view = false;
     let scalar = functions::all_default_functions().into_iter().chain(nested::all_default_nested_functions());
+    let ours = [Arc::new(operators::function(What::SquareRoot))];
     Functions {
         options: Arc::new(options),
         planners: vec![
@@ -51,7 +55,7 @@ static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
             Arc::new(aggregate::planner::AggregateFunctionPlanner),
             Arc::new(window::planner::WindowFunctionPlanner),
         ],
-        scalar: by_name(scalar, |function| (function.name(), function.aliases())),
+        scalar: by_name(scalar.chain(ours), |function| (function.name(), function.aliases())),
         higher_order: by_name(nested::all_default_higher_order_functions(), |function| {
             (function.name(), function.aliases())
         }),
@@ -93,16 +97,19 @@ pub fn logical(sql: &str, schema: &DFSchema) -> Result<Expr> {
     planner.sql_to_expr_with_alias(parsed, schema, &mut PlannerContext::new())
 }
 
-/// What evaluates `logical`. Types are matched and constants folded once; some functions, such as `coalesce`, do not
-/// even run unfolded.
+/// What evaluates `logical`, as the reference has it. Types are matched and constants folded once; some functions, such
+/// as `coalesce`, do not even run unfolded.
 ///
 /// # Errors
-/// Types that do not go together.
+/// Types that do not go together, and constants that have no value.
 pub fn physical(logical: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
     let simplifier = simplifier(schema);
-    let coerced = simplifier.coerce(logical, schema)?;
+    let meant = reference::as_written(logical, schema)?;
+    let typed = reference::as_typed(simplifier.coerce(meant, schema)?, schema)?;
     // What was folded may have another type than what it was folded from.
-    as_it_comes(simplifier.simplify(coerced)?, schema)
+    let folded = simplifier.coerce(simplifier.simplify(typed)?, schema)?;
+    constants::check(&folded, schema)?;
+    failing::guarded(evaluator(&folded, schema)?)
 }
 
 /// What evaluates `logical` with its types matched and nothing folded.
@@ -110,8 +117,20 @@ pub fn physical(logical: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr
 /// # Errors
 /// Types that do not go together.
 pub fn as_it_comes(logical: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-    let typed = simplifier(schema).coerce(logical, schema)?;
-    create_physical_expr(&typed, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+    evaluator(&simplifier(schema).coerce(logical, schema)?, schema)
+}
+
+/// What evaluates an expression whose types are matched.
+pub(super) fn evaluator(typed: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+    create_physical_expr(typed, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+}
+
+/// The function called `name`.
+pub(super) fn function(name: &str) -> Result<Arc<ScalarUDF>> {
+    let Some(function) = FUNCTIONS.scalar.get(name) else {
+        return internal_err!("there is no function {name}");
+    };
+    Ok(Arc::clone(function))
 }
 
 fn simplifier(schema: &DFSchema) -> ExprSimplifier {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use feature_defs::{DefError, Expr, Feature, FeatureService, Literal, Projection, suggest};
 
-use super::{Derived, Level, Lookup, Origin, ServicePlan};
+use super::{Derivation, Derived, Level, Lookup, Origin, ServicePlan};
 use crate::EngineError;
 use crate::expr::{Reads, Written, wish};
 use crate::schema::{EVENT_TIMESTAMP, arrow_type, timestamp};
@@ -211,7 +211,8 @@ impl Building {
                         origin: Origin::Derived,
                         default: feature.default.clone(),
                     });
-                    expressions.push((feature.name.clone(), expression));
+                    let (name, strict) = (feature.name.clone(), feature.strict);
+                    expressions.push(Derivation { name, expression, strict });
                 }
                 Err(mistake) => errors.push(mistake.at(&feature.expr.loc)),
             }

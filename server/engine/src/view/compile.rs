@@ -44,6 +44,7 @@ impl ViewPlan {
             lag_us: view.lag_us,
             features,
             defaults: defaults(view),
+            strict: strict(view),
             codec,
             windows: windows.map(Arc::new),
             stamp_columns,
@@ -182,6 +183,15 @@ fn defaults(view: &FeatureView) -> Vec<Option<Literal>> {
     view.features.iter().map(|feature| feature.default.clone()).chain(of_windows).collect()
 }
 
+/// For each feature whether its definition says `strict`.
+fn strict(view: &FeatureView) -> Vec<bool> {
+    let of_windows = view.aggregations.iter().flat_map(|a| a.windows.iter().map(|_| a.strict));
+    view.features.iter().map(|feature| feature.strict).chain(of_windows).collect()
+}
+
+/// The reference evaluation's version: another one would make other values of the same expressions.
+const REFERENCE: u32 = 2;
+
 /// Hashes what shapes the stored rows. TTL is not part of it: it is a rule for reading. Nor are windows: they are read
 /// from the same tiles.
 fn identify(
@@ -191,7 +201,7 @@ fn identify(
     windows: Option<&Windows>,
 ) -> ViewId {
     let source = &definitions.sources[&view.source];
-    let mut text = format!("row v1\nview {:?}\nlag {}\n", view.name, view.lag_us);
+    let mut text = format!("row v1\nreference {REFERENCE}\nview {:?}\nlag {}\n", view.name, view.lag_us);
     for key in view.entities.iter().flat_map(|entity| &definitions.entities[entity].join_keys) {
         text += &format!("key {:?} {} {:?}\n", key.name, key.dtype, view.keys.get(&key.name));
     }
@@ -201,6 +211,10 @@ fn identify(
     for (feature, field) in view.features.iter().zip(features.fields()) {
         text +=
             &format!("feature {:?} {:?} {}\n", feature.name, feature.expr.sql, type_name(field.data_type()));
+    }
+    // Rows that a strict feature refuses are not stored.
+    for strict in view.features.iter().filter(|feature| feature.strict) {
+        text += &format!("strict {:?}\n", strict.name);
     }
     text += &windows.map_or_else(String::new, |windows| windows.identity_text(&source.event_id));
     let digest = Sha256::digest(text.as_bytes());

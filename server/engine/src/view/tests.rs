@@ -75,15 +75,15 @@ fn a_view_reads_the_columns_that_its_expressions_name() {
     check(
         "features: [x]",
         expect![[r#"
-        id c39fc3211eac3ce5
-        stamps k at known_at
-        rows x
-        features x float64"#]],
+            id 07dea76bc5d13d74
+            stamps k at known_at
+            rows x
+            features x float64"#]],
     );
     check(
         "where: y > 0 and i = 1\nfeatures: [{name: a, expr: y + x}, {name: b, expr: i, type: int64}]",
         expect![[r#"
-            id dbefb1ffe1a6d756
+            id 4cb76ab6aef20bf4
             stamps k at known_at y i
             rows x y i
             features a float64, b int64"#]],
@@ -91,26 +91,26 @@ fn a_view_reads_the_columns_that_its_expressions_name() {
     check(
         "where: at is not null\nfeatures: [s, {name: a, expr: \"coalesce(s, zone)\"}]",
         expect![[r#"
-        id 49785a5b32e198d8
-        stamps k at known_at
-        rows zone s
-        features s string, a string"#]],
+            id 2a7341c5cf660e81
+            stamps k at known_at
+            rows zone s
+            features s string, a string"#]],
     );
     check(
         "where: 1 = 1\nfeatures: [{name: one, expr: '1'}]",
         expect![[r#"
-        id 74ba54b13285f651
-        stamps k at known_at
-        rows at
-        features one int64"#]],
+            id 65b10be98a1da218
+            stamps k at known_at
+            rows at
+            features one int64"#]],
     );
     check(
         "features: [{name: a, expr: \"l[i] + x\"}, {name: b, expr: zone}]",
         expect![[r#"
-        id 78e075269344607e
-        stamps k at known_at
-        rows zone x i l
-        features a float64, b string"#]],
+            id 7d0e4d45c3a6be3e
+            stamps k at known_at
+            rows zone x i l
+            features a float64, b string"#]],
     );
 }
 
@@ -122,7 +122,7 @@ fn windows_read_the_columns_that_their_parts_name() {
          - {name: b, function: last_n, n: 2, of: y, windows: [lifetime]}\n\
          - {name: c, function: avg, of: x, buckets: s, windows: [1h]}",
         expect![[r#"
-            id 40e659368fac0f53
+            id f9447782a0aed6d5
             stamps k at known_at y
             rows n x y i s
             features a_1h float64, a_7d float64, b_lifetime list<float64>, c_1h Map("entries": non-null Struct("keys": non-null Utf8, "values": Float64), sorted)"#]],
@@ -130,10 +130,10 @@ fn windows_read_the_columns_that_their_parts_name() {
     check(
         "aggregations: [{name: a, function: count, windows: [1h]}]",
         expect![[r#"
-        id daac3d8d836b1946
-        stamps k at known_at
-        rows n
-        features a_1h int64"#]],
+            id 0c8c25febe7f060c
+            stamps k at known_at
+            rows n
+            features a_1h int64"#]],
     );
 }
 
@@ -143,18 +143,18 @@ fn a_column_that_cannot_matter_may_be_named() {
     check(
         "where: x > 0 OR 1 = 1\nfeatures: [{name: a, expr: 'coalesce(0, i)'}]",
         expect![[r#"
-        id 9579b152e9ba5c9b
-        stamps k at known_at x
-        rows i
-        features a int64"#]],
+            id 4db9040c1c2b600a
+            stamps k at known_at x
+            rows i
+            features a int64"#]],
     );
     check(
         "aggregations: [{name: a, function: sum, of: 'coalesce(0, i)', windows: [1h]}]",
         expect![[r#"
-        id 9abfa3d473525b62
-        stamps k at known_at
-        rows n i
-        features a_1h int64"#]],
+            id 7621779214eca52e
+            stamps k at known_at
+            rows n i
+            features a_1h int64"#]],
     );
     expect!["x float64, y float64, s string, a float64, b float64"]
         .assert_eq(&derived("{name: a, expr: 'coalesce(0, x)'}, {name: b, expr: a + 1}"));

@@ -7,9 +7,9 @@ use arrow::array::ArrayRef;
 use super::aggregate::{Params, State, dispatch};
 use super::plan::Windows;
 use super::tiles::{Stored, split};
-use super::value::{Cell, column};
+use super::value::Cell;
 use super::window::{Kept, Level, Window, floor};
-use crate::EngineError;
+use crate::{EngineError, Failed};
 
 impl Windows {
     /// The features `wanted` of each key at its query time, which is not before its latest event, from a head that
@@ -20,6 +20,7 @@ impl Windows {
         times_us: &[i64],
         wanted: &[usize],
         kept: &Kept,
+        failed: &mut Failed,
     ) -> Result<Vec<ArrayRef>, EngineError> {
         let question = Question { plan: self, wanted, kept };
         let mut cells: Vec<Vec<Cell>> = wanted.iter().map(|_| Vec::with_capacity(stored.len())).collect();
@@ -27,7 +28,7 @@ impl Windows {
             question.answer(*whole, *q_us, &mut cells)?;
         }
         let columns = wanted.iter().zip(cells);
-        columns.map(|(feature, cells)| column(cells, self.schema.field(*feature).data_type())).collect()
+        columns.map(|(feature, cells)| self.column(*feature, cells, failed)).collect()
     }
 }
 
@@ -67,7 +68,7 @@ impl Question<'_> {
                 dispatch!(accumulator, S => {
                     let state: S = found.merged(window, index, &accumulator.params).ok_or_else(corrupt)?;
                     for (i, feature) in wanted {
-                        cells[i].push(self.plan.cell(*feature, &state)?);
+                        cells[i].push(self.plan.cell(*feature, &state));
                     }
                 });
             }

@@ -97,7 +97,7 @@ impl Windows {
             let window = Window { length_us: window.length_us, hop_us: window.hop_us };
             self.has_lifetime |= window.length_us.is_none();
             let window = index_of(&mut self.windows, window);
-            self.features.push(Feature { accumulator, window, finish: *finish });
+            self.features.push(Feature { accumulator, window, finish: *finish, strict: aggregation.strict });
         }
         fields
     }
@@ -185,7 +185,7 @@ impl Parts<Parsed<'_>> {
         };
         let parts = Parts {
             value: each(self.value, &|written| written.compile(schema, None)),
-            bucket: each(self.bucket, &|written| written.compile(schema, Some(&DataType::Utf8))),
+            bucket: each(self.bucket, &|written| written.compile_text(schema)),
             by: each(self.by, &|written| written.compile(schema, None)),
             filter: each(self.filter, &|written| written.compile_filter(schema)),
         };

@@ -1,18 +1,19 @@
 //! What is kept for a view's aggregations, and what do they read?
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
-use arrow::compute::{is_not_null, is_null, not, nullif, or_kleene};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::{is_not_null, not, nullif};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 
 use super::aggregate::{Finish, InputShape, Kind, Params, State};
-use super::value::{Cell, nothing, travelling};
+use super::value::{Cell, column, nothing, travelling};
 use super::window::{DAY_US, Kept, Level, Window, floor};
-use crate::EngineError;
-use crate::expr::Expression;
+use crate::expr::{Evaluated, Expression, Kept as Filtered};
 use crate::schema::type_name;
+use crate::{EngineError, Failed};
 
 /// The aggregations of a feature view, compiled.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub(super) struct Feature {
     pub(super) accumulator: usize,
     pub(super) window: usize,
     pub(super) finish: Finish,
+    /// Whether what cannot be computed is an error.
+    pub(super) strict: bool,
 }
 
 impl Feature {
@@ -125,13 +128,24 @@ impl Windows {
     }
 
     /// What `state` says of the feature.
-    pub(super) fn cell<S: State>(&self, feature: usize, state: &S) -> Result<Cell, EngineError> {
+    pub(super) fn cell<S: State>(&self, feature: usize, state: &S) -> Cell {
         let Feature { accumulator, finish, .. } = self.features[feature];
         let cell = state.finish(finish, &self.accumulators[accumulator].params);
-        cell.map_err(|overflow| EngineError::Evaluate {
-            what: format!("feature view `{}`, feature `{}`", self.view, self.schema.field(feature).name()),
-            cause: format!("{}; aggregate smaller numbers, or cast them to float64", overflow.0),
-        })
+        cell.unwrap_or(Cell::Failed)
+    }
+
+    /// The cells of a feature as its column; `failed` hears of those beyond its type.
+    pub(super) fn column(
+        &self,
+        feature: usize,
+        cells: Vec<Cell>,
+        failed: &mut Failed,
+    ) -> Result<ArrayRef, EngineError> {
+        let field = self.schema.field(feature);
+        let rows = cells.iter().enumerate().filter(|(_, cell)| matches!(cell, Cell::Failed));
+        let rows: Vec<u32> = rows.map(|(row, _)| row as u32).collect();
+        failed.note_rows(field.name(), &rows, self.features[feature].strict);
+        column(cells, field.data_type())
     }
 
     /// Whether events need an [`Order`](super::Order).
@@ -148,53 +162,28 @@ impl Windows {
         needed
     }
 
-    /// The columns of each needed input, of `rows` whose columns are those that [`Windows::compile`] named.
-    pub fn prepare(&self, rows: &RecordBatch, needed: &[bool]) -> Result<Vec<Vec<ArrayRef>>, EngineError> {
-        let what = || format!("feature view `{}`, aggregations", self.view);
+    /// The columns of each needed input, of `rows` whose columns are those that [`Windows::compile`] named. Where one
+    /// cannot be computed the event is left out, and `failed` hears so for each feature that reads it.
+    pub fn prepare(
+        &self,
+        rows: &RecordBatch,
+        needed: &[bool],
+        failed: &mut Failed,
+    ) -> Result<Vec<Vec<ArrayRef>>, EngineError> {
         let mut prepared = Vec::with_capacity(self.inputs.len());
-        for (input, needed) in self.inputs.iter().zip(needed) {
+        for (index, (input, needed)) in self.inputs.iter().zip(needed).enumerate() {
             if !needed {
                 prepared.push(vec![nothing(&DataType::Int64, rows.num_rows())]);
                 continue;
             }
-            let mut hidden: Option<BooleanArray> = None;
-            let mut hide = |mask: BooleanArray| -> Result<(), EngineError> {
-                hidden = Some(match hidden.take() {
-                    None => mask,
-                    Some(known) => or_kleene(&known, &mask)?,
-                });
-                Ok(())
-            };
-            if let Some(filter) = &input.filter {
-                hide(not(&filter.keeps(rows, &what)?)?)?;
-            }
-            let mut columns = Vec::new();
-            for part in [&input.by, &input.bucket].into_iter().flatten() {
-                let column = part.evaluate(rows, &what)?;
-                if column.null_count() > 0 {
-                    hide(is_null(&column)?)?;
-                }
-                columns.push(travelling(&column)?);
-            }
-            let mut value: ArrayRef = match &input.value {
-                None => Arc::new(Int64Array::from(vec![0; rows.num_rows()])),
-                Some(value) => {
-                    let value = value.evaluate(rows, &what)?;
-                    if value.data_type().is_nested() {
-                        let there = is_not_null(&value)?;
-                        Arc::new(Int64Array::from_iter(
-                            there.iter().map(|there| there.filter(|t| *t).map(|_| 0)),
-                        ))
-                    } else {
-                        travelling(&value)?
-                    }
-                }
-            };
-            if let Some(hidden) = hidden {
-                value = nullif(&value, &hidden)?;
-            }
-            columns.insert(0, value);
+            let Prepared { columns, failed: lost } = input.prepare(rows, &self.view)?;
             prepared.push(columns);
+            let reads = |feature: &Feature| self.accumulators[feature.accumulator].input == index;
+            for (feature, field) in self.features.iter().zip(self.schema.fields()) {
+                if reads(feature) {
+                    failed.note_rows(field.name(), &lost, feature.strict);
+                }
+            }
         }
         Ok(prepared)
     }
@@ -216,5 +205,56 @@ impl Windows {
             u128::from(hasher.finish())
         };
         Ok(Some(encoded.iter().map(|row| hash(1, row.as_ref()) << 64 | hash(2, row.as_ref())).collect()))
+    }
+}
+
+/// What accumulators read of some rows.
+struct Prepared {
+    /// The value, null where the row does not count; then `by` and the bucket, where there are.
+    columns: Vec<ArrayRef>,
+    /// The rows that do not count because something could not be computed, ascending.
+    failed: Vec<u32>,
+}
+
+impl InputPlan {
+    fn prepare(&self, rows: &RecordBatch, view: &str) -> Result<Prepared, EngineError> {
+        let what = || format!("feature view `{view}`, aggregations");
+        let mut counts = vec![true; rows.num_rows()];
+        let mut failed = BTreeSet::new();
+        if let Some(filter) = &self.filter {
+            let Filtered { mask, failed: lost } = filter.keeps(rows, &what)?;
+            counts.iter_mut().zip(&mask).for_each(|(counts, keeps)| *counts = keeps == Some(true));
+            failed.extend(lost);
+        }
+        // What the filter leaves out has not failed, whatever would come of it.
+        let mut part = |part: &Expression| -> Result<ArrayRef, EngineError> {
+            let Evaluated { values, failed: lost } = part.evaluate(rows, &what)?;
+            failed.extend(lost.into_iter().filter(|row| counts[*row as usize]));
+            Ok(values)
+        };
+        let value: ArrayRef = match &self.value {
+            None => Arc::new(Int64Array::from(vec![0; rows.num_rows()])),
+            Some(value) => part(value)?,
+        };
+        let others =
+            [&self.by, &self.bucket].into_iter().flatten().map(part).collect::<Result<Vec<_>, _>>()?;
+        for other in others.iter().filter(|other| other.null_count() > 0) {
+            counts.iter_mut().enumerate().for_each(|(row, counts)| *counts &= other.is_valid(row));
+        }
+        let value: ArrayRef = if value.data_type().is_nested() {
+            let there = is_not_null(&value)?;
+            Arc::new(Int64Array::from_iter(there.iter().map(|there| there.filter(|t| *t).map(|_| 0))))
+        } else {
+            travelling(&value)?
+        };
+        let value = match counts.contains(&false) {
+            true => nullif(&value, &not(&BooleanArray::from(counts))?)?,
+            false => value,
+        };
+        let mut columns = vec![value];
+        for other in &others {
+            columns.push(travelling(other)?);
+        }
+        Ok(Prepared { columns, failed: failed.into_iter().collect() })
     }
 }

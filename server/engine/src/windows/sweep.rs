@@ -13,9 +13,9 @@ use arrow::array::ArrayRef;
 use super::aggregate::{Input, Params, Retractable, State, dispatch};
 use super::events::Events;
 use super::plan::Windows;
-use super::value::{Cell, column};
+use super::value::Cell;
 use super::window::Window;
-use crate::EngineError;
+use crate::{EngineError, Failed};
 
 /// One key: its events and its query times, as indices among all.
 #[derive(Debug, Clone)]
@@ -37,6 +37,7 @@ impl Windows {
         groups: &[Group],
         times_us: &[i64],
         wanted: &[usize],
+        failed: &mut Failed,
     ) -> Result<Vec<ArrayRef>, EngineError> {
         let sweep = Sweep { events, groups, times_us };
         let hi: Vec<u32> = sweep.ends();
@@ -52,8 +53,8 @@ impl Windows {
                 let bounds = bounds[window].get_or_insert_with(|| sweep.bounds(&hi, rule));
                 let features: Vec<usize> = indices.iter().map(|i| wanted[*i]).collect();
                 let columns = self.slide(&sweep, bounds, accumulator, &features)?;
-                for (i, column) in indices.into_iter().zip(columns) {
-                    found[i] = Some(column);
+                for (i, cells) in indices.into_iter().zip(columns) {
+                    found[i] = Some(self.column(wanted[i], cells, failed)?);
                 }
             }
         }
@@ -68,7 +69,7 @@ impl Windows {
         bounds: &Bounds,
         accumulator: usize,
         features: &[usize],
-    ) -> Result<Vec<ArrayRef>, EngineError> {
+    ) -> Result<Vec<Vec<Cell>>, EngineError> {
         let accumulator = &self.accumulators[accumulator];
         let input = Input::of(sweep.events, accumulator.input, self.inputs[accumulator.input].shape);
         let slide = Slide { sweep, input, params: &accumulator.params, bounds };
@@ -79,8 +80,7 @@ impl Windows {
         }, S => {
             slide.each_group(Slide::two_stacks::<S>, &mut |state| self.finish(state, features, &mut cells))?;
         });
-        let columns = features.iter().zip(cells);
-        columns.map(|(feature, cells)| column(cells, self.schema.field(*feature).data_type())).collect()
+        Ok(cells)
     }
 
     /// Appends what `state` says of each of the features.
@@ -91,7 +91,7 @@ impl Windows {
         cells: &mut [Vec<Cell>],
     ) -> Result<(), EngineError> {
         for (feature, cells) in features.iter().zip(cells) {
-            cells.push(self.cell(*feature, state)?);
+            cells.push(self.cell(*feature, state));
         }
         Ok(())
     }

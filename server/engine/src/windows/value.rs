@@ -54,6 +54,8 @@ impl Value {
 #[derive(Debug, Clone)]
 pub(crate) enum Cell {
     Null,
+    /// Beyond its type: null.
+    Failed,
     Int(i64),
     Float(f64),
     Value(Value),

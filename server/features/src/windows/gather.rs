@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 use quern_engine::asof::Address;
 use quern_engine::time::visible_from;
 use quern_engine::windows::{Chunk, Order, Rank, Windows};
-use quern_engine::{Stamps, ViewPlan};
+use quern_engine::{Failed, Stamps, ViewPlan};
 use quern_store::history::Scan;
 
-use crate::error::Result;
-use crate::read::{Visitor, places, read_once};
+use crate::error::{Error, Result, strict_text};
+use crate::read::{Visitor, place_of, places, read_once};
 
 /// Buckets that events are handed to.
 pub(crate) const BUCKETS: usize = 64;
@@ -37,6 +37,10 @@ pub(crate) struct Gathering<'a> {
     /// The places of the columns that inputs are computed from.
     row_places: Vec<usize>,
     units: Vec<usize>,
+    /// Events of which something could not be computed.
+    failed: Mutex<Failed>,
+    /// The first one that a `strict` feature refuses: where it is, and the feature.
+    refused: Mutex<Option<(Address, String)>>,
 }
 
 impl<'a> Gathering<'a> {
@@ -57,7 +61,20 @@ impl<'a> Gathering<'a> {
         });
         let units = units.collect();
         let ordered = windows.needs_order(false);
-        Gathering { scan, view, windows, needed, ordered, columns, row_places, units }
+        let (failed, refused) = (Mutex::default(), Mutex::default());
+        Gathering { scan, view, windows, needed, ordered, columns, row_places, units, failed, refused }
+    }
+
+    /// Nothing where no `strict` feature refuses an event.
+    pub(crate) fn check_strict(&self) -> Result<()> {
+        let Some((at, feature)) = &*self.refused.lock() else { return Ok(()) };
+        let said = strict_text(feature, &format!("feature view `{}`", self.view.name));
+        Err(Error::invalid(format!("{}: {said}", place_of(self.scan, *at))))
+    }
+
+    /// How many events could not be computed, by the features that read them.
+    pub(crate) fn failed(&self) -> Failed {
+        self.failed.lock().clone()
     }
 
     /// How much memory the events take, by estimate.
@@ -89,9 +106,8 @@ impl<'a> Gathering<'a> {
         let visit = move |rows: &RecordBatch, first: Address| -> Result<()> {
             let stamps = self.view.stamps(rows)?;
             seen(&stamps, rows.num_rows());
-            let address = |row: u32| first.plus(row as usize).order();
             let route = |stamps: &Stamps, row: usize, us: i64| route(stamps, row, us, first.file());
-            self.hand_out(rows, &stamps, address, &route, buckets)
+            self.hand_out(rows, &stamps, first, &route, buckets)
         };
         Visitor { columns: &self.columns, units: &self.units, visit: Box::new(visit) }
     }
@@ -100,11 +116,12 @@ impl<'a> Gathering<'a> {
         &self,
         rows: &RecordBatch,
         stamps: &Stamps,
-        address: impl Fn(u32) -> u64,
+        first: Address,
         route: &impl Fn(&Stamps, usize, i64) -> Option<Route>,
         buckets: &[Mutex<Vec<Chunk>>],
     ) -> Result<()> {
         let visible_us = |row: usize| visible_from(stamps.times_us[row], self.view.lag_us);
+        let address = |row: u32| first.plus(row as usize).order();
         let routed = stamps.kept().filter_map(|row| Some((row as u32, route(stamps, row, visible_us(row))?)));
         let (ends, routed) = by_bucket(routed.collect());
         if routed.is_empty() {
@@ -112,7 +129,13 @@ impl<'a> Gathering<'a> {
         }
         let picked = UInt32Array::from_iter_values(routed.iter().map(|(row, _)| *row));
         let rows = take_record_batch(&rows.project(&self.row_places)?, &picked)?;
-        let inputs = self.windows.prepare(&rows, &self.needed)?;
+        let mut failed = Failed::default();
+        let inputs = self.windows.prepare(&rows, &self.needed, &mut failed)?;
+        if let Some((row, feature)) = failed.first_refused() {
+            let at = first.plus(routed[row].0 as usize);
+            self.refused.lock().get_or_insert_with(|| (at, feature.to_owned()));
+        }
+        self.failed.lock().add(&failed);
         let identities = self.windows.identities(&rows)?;
         let mut start = 0;
         for (bucket, end) in ends.into_iter().enumerate() {

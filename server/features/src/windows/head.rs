@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, new_null_array};
 use quern_engine::key::Keys;
 use quern_engine::windows::{Kept, Windows, latest_us};
-use quern_engine::{Found, Lookup, RowState};
+use quern_engine::{Failed, Found, Lookup, RowState};
 
-use crate::error::Result;
+use crate::error::{Result, check_strict};
 
 /// The tiles of some keys, as the head has them.
 pub(crate) struct Tiles<'a, S> {
@@ -43,6 +43,7 @@ pub(crate) fn from_head<S: Deref<Target = [u8]>>(
             states: vec![RowState::NotFound; n],
             event_timestamps: Vec::new(),
             absent: Vec::new(),
+            failed: Failed::default(),
         };
         return Ok((found, Vec::new()));
     };
@@ -60,7 +61,8 @@ pub(crate) fn from_head<S: Deref<Target = [u8]>>(
     }
     let absent: Vec<bool> = lookup.features.iter().map(|feature| !windows.is_kept(*feature, &kept)).collect();
     let there: Vec<usize> = lookup.features.iter().copied().filter(|f| windows.is_kept(*f, &kept)).collect();
-    let mut answers = windows.answer(&rows, query_times_us, &there, &kept)?.into_iter();
+    let mut failed = Failed::default();
+    let mut answers = windows.answer(&rows, query_times_us, &there, &kept, &mut failed)?.into_iter();
     let asked = lookup.features.iter().zip(&absent);
     let mut columns: Vec<ArrayRef> = asked
         .map(|(feature, absent)| {
@@ -74,7 +76,10 @@ pub(crate) fn from_head<S: Deref<Target = [u8]>>(
             states.iter().map(|s| Some(*s == RowState::NotFound)).collect();
         columns = columns.iter().map(|column| hidden(column, &nobody)).collect::<Result<_>>()?;
     }
-    Ok((Found { columns, states, event_timestamps: Vec::new(), absent }, past))
+    let view = format!("feature view `{}`", lookup.view.name);
+    check_strict(&failed, &view, |row| format!("instance {row}"))?;
+    let failed = lookup.named(&failed);
+    Ok((Found { columns, states, event_timestamps: Vec::new(), absent, failed }, past))
 }
 
 /// The column with nulls where `mask` is true.

@@ -4,11 +4,11 @@ use arrow::array::ArrayRef;
 use parking_lot::Mutex;
 use quern_engine::asof::Spine;
 use quern_engine::windows::{Chunk, Events, Group, Windows};
-use quern_engine::{RowState, Stamps};
+use quern_engine::{Failed, RowState, Stamps};
 use quern_store::history::Scan;
 
 use super::gather::{BUCKETS, Gathering, Route, TURN_BYTES, buckets, turn};
-use crate::error::Result;
+use crate::error::{Result, check_strict};
 use crate::question::{Answer, Cursor, Place, Question};
 use crate::read::{Visitor, for_each};
 
@@ -40,6 +40,8 @@ pub(crate) struct Windowed<'a> {
     buckets: Vec<Mutex<Vec<Chunk>>>,
     /// The features of each bucket's spine places, with the first of these.
     answers: Mutex<Vec<(usize, Vec<ArrayRef>)>>,
+    /// Windows beyond their type.
+    failed: Mutex<Failed>,
 }
 
 impl<'a> Windowed<'a> {
@@ -58,7 +60,15 @@ impl<'a> Windowed<'a> {
             .map(|id| &spine.times[spine.places(id as u32)])
             .map(|times| (first_us(times[0]), times[times.len() - 1]))
             .collect();
-        Windowed { question, gathering, spine, matters, buckets: buckets(), answers: Mutex::default() }
+        Windowed {
+            question,
+            gathering,
+            spine,
+            matters,
+            buckets: buckets(),
+            answers: Mutex::default(),
+            failed: Mutex::default(),
+        }
     }
 
     /// How much memory the events take, by estimate.
@@ -103,15 +113,23 @@ impl<'a> Windowed<'a> {
                 })
                 .collect();
             let times = &spine.times[base..spine.places(to as u32 - 1).end];
-            let columns = self.gathering.windows.sweep(&events, &groups, times, self.question.features)?;
+            let mut failed = Failed::default();
+            let wanted = self.question.features;
+            let columns = self.gathering.windows.sweep(&events, &groups, times, wanted, &mut failed)?;
+            let view = format!("feature view `{}`", self.question.view.name);
+            check_strict(&failed, &view, |row| format!("row {} of what was asked", spine.rows[base + row]))?;
+            self.failed.lock().add(&failed);
             self.answers.lock().push((base, columns));
             Ok(())
         })
     }
 
     /// All turns are over: what did each spine row find?
-    pub(crate) fn answer(self) -> Answer {
-        let Windowed { question, spine, answers, .. } = self;
+    pub(crate) fn answer(self) -> Result<Answer> {
+        let Windowed { question, spine, answers, failed, gathering, .. } = self;
+        let mut failed = failed.into_inner();
+        failed.add(&gathering.failed());
+        gathering.check_strict()?;
         let mut answers = answers.into_inner();
         answers.sort_unstable_by_key(|(before, _)| *before);
         let (before, pieces): (Vec<usize>, Vec<_>) = answers.into_iter().unzip();
@@ -122,6 +140,8 @@ impl<'a> Windowed<'a> {
             rows[*row as usize] = cursor.place(index);
             states[*row as usize] = RowState::Present;
         }
-        Answer::new(question, pieces, rows, states, None)
+        let mut answer = Answer::new(question, pieces, rows, states, None);
+        answer.failed = failed;
+        Ok(answer)
     }
 }

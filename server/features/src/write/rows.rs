@@ -12,10 +12,10 @@ use std::{iter, mem, thread};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use parking_lot::Mutex;
-use quern_engine::ViewPlan;
 use quern_engine::asof::{Address, Latest};
 use quern_engine::row::RowTimes;
 use quern_engine::time::visible_from;
+use quern_engine::{Failed, ViewPlan};
 use quern_store::history::{PUSHED, Scan};
 use quern_store::rocks::{Rows, Upserted};
 
@@ -81,6 +81,7 @@ impl ViewWriter<'_> {
         &self,
         scan: &Scan,
         found: &LatestRows,
+        failed: &Mutex<Failed>,
         progress: &Progress<'_>,
     ) -> Result<Upserted> {
         let stamps = found.latest.stamps().iter().enumerate();
@@ -103,7 +104,7 @@ impl ViewWriter<'_> {
                 }
             }
         });
-        let chosen = Chosen { view: self.view, latest: &found.latest, rows: &chosen };
+        let chosen = Chosen { view: self.view, latest: &found.latest, rows: &chosen, failed };
         thread::scope(|scope| {
             let writers: Vec<_> = writers.map(|writer| scope.spawn(writer)).collect();
             let read = for_each(&order, |i| {
@@ -128,6 +129,7 @@ impl ViewWriter<'_> {
         let pushed = self.history.pushed.of(&self.view.source);
         for (first, since) in pushed.since(since, scan.schema())? {
             let mut rows = Rows::default();
+            // Whoever pushed them was told what could not be computed.
             newest(self.view, &since, first, &mut rows)?;
             self.head.upsert(&rows)?;
         }
@@ -140,6 +142,7 @@ struct Chosen<'a> {
     view: &'a ViewPlan,
     latest: &'a Latest,
     rows: &'a [(Address, u32)],
+    failed: &'a Mutex<Failed>,
 }
 
 impl Chosen<'_> {
@@ -149,8 +152,11 @@ impl Chosen<'_> {
         let wanted = self.view.every();
         let mut rows = Rows::default();
         read_selected(scan, selection, self.view.row_columns(), &mut |before, batch| {
-            let encoder = self.view.codec.encoder(&self.view.features(&batch, &wanted)?);
-            for (row, (_, id)) in self.rows[before..before + batch.num_rows()].iter().enumerate() {
+            let mut failed = Failed::default();
+            let encoder = self.view.codec.encoder(&self.view.features(&batch, &wanted, &mut failed)?);
+            self.failed.lock().add(&failed);
+            let taken = self.rows[before..before + batch.num_rows()].iter().enumerate();
+            for (row, (_, id)) in taken.filter(|(row, _)| !failed.refuses(*row)) {
                 let stamp = self.latest.stamps()[*id as usize];
                 let times = RowTimes { ts_us: stamp.ts_us, created_us: stamp.created_us };
                 rows.push(self.view.id, self.latest.key(*id), |out| encoder.encode(times, row, out));
@@ -172,8 +178,11 @@ pub fn newest(view: &ViewPlan, rows: &RecordBatch, first: u64, out: &mut Rows) -
     let chosen = latest.stamps().iter().filter_map(|stamp| Some((stamp.address()?.row() - first) as u32));
     let chosen = UInt32Array::from_iter_values(chosen);
     let chosen = take_record_batch(&project(rows, view.row_columns())?, &chosen)?;
-    let encoder = view.codec.encoder(&view.features(&chosen, &view.every())?);
-    for (id, stamp) in latest.stamps().iter().enumerate() {
+    let mut failed = Failed::default();
+    let encoder = view.codec.encoder(&view.features(&chosen, &view.every(), &mut failed)?);
+    // Pushed before the feature became strict.
+    let taken = latest.stamps().iter().enumerate().filter(|(id, _)| !failed.refuses(*id));
+    for (id, stamp) in taken {
         let times = RowTimes { ts_us: stamp.ts_us, created_us: stamp.created_us };
         out.push(view.id, latest.key(id as u32), |out| encoder.encode(times, id, out));
     }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use quern_engine::asof::{Address, KeyTable};
 use quern_engine::time::visible_from;
 use quern_engine::windows::{Chunk, Events, Kept, Order as EventOrder, Rank, Windows, latest_us};
-use quern_engine::{Stamps, ViewPlan};
+use quern_engine::{Failed, Stamps, ViewPlan};
 use quern_store::history::{PUSHED, Scan};
 use quern_store::online::Stored;
 use quern_store::rocks::{Rows, Upserted, Wanted};
@@ -39,6 +39,8 @@ pub struct Stretch<'a> {
     pub since: u64,
     /// How pushes are kept waiting; none where the caller does it.
     pub order: Option<&'a TakeOrder<'a>>,
+    /// Hears how many values could not be computed.
+    pub failed: &'a Mutex<Failed>,
 }
 
 impl ViewWriter<'_> {
@@ -81,6 +83,7 @@ impl ViewWriter<'_> {
                 Ok(())
             })?;
         }
+        stretch.failed.lock().add(&gathering.failed());
         Ok(total.into_inner())
     }
 
@@ -107,17 +110,18 @@ impl ViewWriter<'_> {
         }
         let every = view.every();
         let (events, ranges) = Events::sort(chunks, keys.len(), false)?;
-        let (mut rows, mut made_from) = (Rows::default(), Vec::new());
+        let (mut rows, mut made_from, mut failed) = (Rows::default(), Vec::new(), Failed::default());
         for (id, range) in ranges.into_iter().enumerate() {
             let old = stored[id].as_deref();
             let bytes = windows.store(old, stretch.from_us, &events, range, &stretch.kept)?;
-            // What overflows is an error now, not when it is asked for.
-            windows.answer(&[Some(&bytes)], &[latest_us(&bytes)?], &every, &stretch.kept)?;
+            // What is beyond its type is said now, not only when it is asked for.
+            windows.answer(&[Some(&bytes)], &[latest_us(&bytes)?], &every, &stretch.kept, &mut failed)?;
             if old != Some(&bytes[..]) {
                 rows.push(view.id, keys.key(id as u32), |out| out.extend_from_slice(&bytes));
                 made_from.push(old);
             }
         }
+        stretch.failed.lock().add(&failed);
         if stretch.order.is_some() {
             self.head.check_turn()?;
         }
@@ -209,6 +213,7 @@ fn chunk_of(
         visible_us: picked.iter().map(|row| visible_us(*row as usize)).collect(),
         first: address(*earliest),
         order,
-        inputs: windows.prepare(&inputs, &windows.inputs_of(&view.every()))?,
+        // Whoever pushed them was told what could not be computed.
+        inputs: windows.prepare(&inputs, &windows.inputs_of(&view.every()), &mut Failed::default())?,
     }))
 }

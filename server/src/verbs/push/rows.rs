@@ -11,8 +11,9 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_
 use arrow::compute::{nullif, take_record_batch};
 use arrow::datatypes::{Field, SchemaRef};
 use feature_defs::{Source, suggest};
-use quern_engine::ViewPlan;
 use quern_engine::schema::{conform, conforms, type_name};
+use quern_engine::{Failed, ViewPlan};
+use quern_features::strict_text;
 use quern_features::write::project;
 use quern_wire::Rejected;
 
@@ -130,18 +131,22 @@ fn find(
 
 /// Computes what the view makes of the rows that it takes.
 fn read(view: &ViewPlan, rows: &RecordBatch) -> std::result::Result<(), String> {
-    let computed = || -> Result<()> {
+    let computed = || -> Result<Failed> {
         let stamps = view.stamps(&project(rows, view.stamp_columns())?)?;
         let kept: Vec<u32> = stamps.kept().map(|row| row as u32).collect();
         let inputs = take_record_batch(&project(rows, view.row_columns())?, &UInt32Array::from(kept))?;
-        let every = view.every();
+        let (every, mut failed) = (view.every(), Failed::default());
         match &view.windows {
-            Some(windows) => windows.prepare(&inputs, &windows.inputs_of(&every)).map(drop)?,
-            None => view.features(&inputs, &every).map(drop)?,
+            Some(windows) => windows.prepare(&inputs, &windows.inputs_of(&every), &mut failed).map(drop)?,
+            None => view.features(&inputs, &every, &mut failed).map(drop)?,
         }
-        Ok(())
+        Ok(failed)
     };
-    computed().map_err(|error| error.to_string())
+    let failed = computed().map_err(|error| error.to_string())?;
+    match failed.first_refused() {
+        None => Ok(()),
+        Some((_, feature)) => Err(strict_text(feature, &format!("feature view `{}`", view.name))),
+    }
 }
 
 /// Finds the rows whose join key is null in every view.

@@ -1,5 +1,6 @@
 //! Which tiles must be rebuilt from history? Those that may hold a pushed event already: it cannot be taken in twice.
 
+use parking_lot::Mutex;
 use quern_engine::asof::KeyTable;
 use quern_engine::windows::Windows;
 use quern_features::Compiled;
@@ -43,6 +44,8 @@ impl<'a> Rebuild<'a> {
             kept: self.writer.kept(self.windows),
             since,
             order: None,
+            // Known since they came in.
+            failed: &Mutex::default(),
         };
         self.writer.bring_in_events(&scan, &stretch, &|_, _| ())?;
         Ok(())

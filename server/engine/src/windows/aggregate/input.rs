@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::Int64Type;
 
+use super::state::Params;
 use crate::windows::bytes::fixed;
 use crate::windows::events::{Events, Rank};
 use crate::windows::value::Value;
@@ -57,6 +58,15 @@ impl<'a> Input<'a> {
         match self.bytes {
             Some(bytes) => Value::Bytes(bytes.value(row).into()),
             None => Value::Number(self.numbers[row]),
+        }
+    }
+
+    /// The value, the same for all that are equal: of floats both zeros are one.
+    pub(super) fn equal(&self, row: usize, params: &Params) -> Value {
+        const MINUS_ZERO: i64 = -1;
+        match self.value(row) {
+            Value::Number(MINUS_ZERO) if params.float => Value::Number(0),
+            other => other,
         }
     }
 

@@ -28,7 +28,7 @@ impl Distinct {
 
 impl State for Distinct {
     fn update(&mut self, input: &Input, row: usize, params: &Params) {
-        self.insert(input.value(row), params.limit);
+        self.insert(input.equal(row, params), params.limit);
     }
 
     fn merge(&mut self, other: &Self, params: &Params) {
@@ -61,10 +61,10 @@ impl Default for Hll {
 }
 
 impl State for Hll {
-    fn update(&mut self, input: &Input, row: usize, _: &Params) {
-        match input.bytes {
-            Some(bytes) => self.0.update_value(bytes.value(row)),
-            None => self.0.update_value(input.numbers[row]),
+    fn update(&mut self, input: &Input, row: usize, params: &Params) {
+        match input.equal(row, params) {
+            Value::Bytes(bytes) => self.0.update_value(&bytes[..]),
+            Value::Number(number) => self.0.update_value(number),
         }
     }
 

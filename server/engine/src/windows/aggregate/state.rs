@@ -54,4 +54,4 @@ pub(crate) enum Finish {
 
 /// A result that no number of its type can hold.
 #[derive(Debug)]
-pub(crate) struct Overflow(pub(crate) &'static str);
+pub(crate) struct Overflow;

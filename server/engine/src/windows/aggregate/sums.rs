@@ -124,11 +124,11 @@ impl State for Sum {
             return Ok(Cell::Null);
         }
         if finish == Finish::Sum && !params.float {
-            return self.total.whole().map(Cell::Int).ok_or(Overflow("the sum is beyond int64"));
+            return self.total.whole().map(Cell::Int).ok_or(Overflow);
         }
         let sum = self.not_finite().unwrap_or_else(|| self.total.round());
         if sum.is_infinite() && self.not_finite().is_none() {
-            return Err(Overflow("the sum is beyond float64"));
+            return Err(Overflow);
         }
         Ok(Cell::Float(if finish == Finish::Avg { sum / self.n as f64 } else { sum }))
     }
@@ -184,7 +184,7 @@ impl State for Moments {
             - ((&sum * &sum) << (2 * sum_exponent).abs_diff(low));
         let variance = round_big(&numerator, low) / (n as f64 * (n - 1) as f64);
         if variance.is_infinite() {
-            return Err(Overflow("the variance is beyond float64"));
+            return Err(Overflow);
         }
         Ok(Cell::Float(if finish == Finish::Stddev { variance.sqrt() } else { variance }))
     }

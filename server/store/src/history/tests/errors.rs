@@ -106,7 +106,7 @@ fn a_value_that_does_not_fit_names_its_column() {
     repository.declare("n", scalar(ScalarType::Int32));
     repository
         .write("data/a.parquet", vec![("at", times(1)), ("n", Arc::new(Int64Array::from(vec![1 << 40])))]);
-    expect!["`data/a.parquet` cannot be read: its column `n` (int64) does not fit int32: Cast error: Can't cast value 1099511627776 to type Int32"].assert_eq(&repository.error());
+    expect!["`data/a.parquet` cannot be read: its column `n` (int64) does not fit int32: Cast error: 1099511627776 is beyond int32"].assert_eq(&repository.error());
 }
 
 #[test]

@@ -1,0 +1,259 @@
+//! How are whole numbers reckoned with, and how does one type become another? Where a value has no answer it is null,
+//! and [`failing`](super::failing) hears of it.
+//!
+//! These stand in an expression where SQL has `+`, `CAST` or `sqrt`: DataFusion's own wrap around at the type's
+//! end, or end the whole batch.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, GenericListArray, Int64Array,
+    OffsetSizeTrait, PrimitiveArray,
+};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
+use datafusion_common::{Result, ScalarValue, exec_err};
+use datafusion_expr::{
+    ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::failing::note;
+use crate::schema::{convert, type_name};
+
+/// What is computed of one or two arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum What {
+    /// Of whole numbers, in 64 bits; null beyond them, and for a division by zero.
+    Arithmetic(Operator),
+    /// The number with its sign turned.
+    Negate,
+    /// A value as this type, or null where that cannot say it.
+    Convert(DataType),
+    /// The same, and nothing has failed: `TRY_CAST`.
+    TryConvert(DataType),
+    /// A float as it is compared: one zero and one NaN, which is positive and so the greatest.
+    Compared,
+    /// The same with both zeros: for `greatest` and `least`, which tell them apart.
+    OneNan,
+    /// Not a number below zero, as of all functions of floats.
+    SquareRoot,
+}
+
+/// A call of it.
+pub(super) fn call(what: What, arguments: Vec<Expr>) -> Expr {
+    function(what).call(arguments)
+}
+
+/// It as a function of SQL.
+pub(super) fn function(what: What) -> ScalarUDF {
+    let signature = match what {
+        What::Arithmetic(_) => Signature::any(2, Volatility::Immutable),
+        What::SquareRoot => {
+            Signature::uniform(1, vec![DataType::Float64, DataType::Float32], Volatility::Immutable)
+        }
+        _ => Signature::any(1, Volatility::Immutable),
+    };
+    ScalarUDF::from(Function { what, signature })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Function {
+    what: What,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Function {
+    fn name(&self) -> &str {
+        match &self.what {
+            What::Arithmetic(Operator::Plus) => "add",
+            What::Arithmetic(Operator::Minus) => "subtract",
+            What::Arithmetic(Operator::Multiply) => "multiply",
+            What::Arithmetic(Operator::Divide) => "divide",
+            What::Arithmetic(_) => "remainder",
+            What::Negate => "negate",
+            What::Convert(_) => "cast",
+            What::TryConvert(_) => "try_cast",
+            What::Compared => "compared",
+            What::OneNan => "one_nan",
+            What::SquareRoot => "sqrt",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(match &self.what {
+            What::Arithmetic(_) | What::Negate => DataType::Int64,
+            What::Convert(to) | What::TryConvert(to) => to.clone(),
+            What::Compared | What::OneNan | What::SquareRoot => arguments[0].clone(),
+        })
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let constant = arguments.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        // Constants are computed once, when the expression is compiled.
+        let rows = if constant { 1 } else { arguments.number_rows };
+        let columns = arguments.args.iter().map(|argument| argument.to_array(rows));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let (values, failed) = self.compute(&columns)?;
+        if constant && failed > 0 {
+            return exec_err!("{}", self.fault(&arguments.args));
+        }
+        note(failed);
+        Ok(if constant {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?)
+        } else {
+            ColumnarValue::Array(values)
+        })
+    }
+}
+
+impl Function {
+    /// The values, and how many are null because they failed.
+    fn compute(&self, columns: &[ArrayRef]) -> Result<(ArrayRef, usize)> {
+        let first = &columns[0];
+        Ok(match &self.what {
+            What::Arithmetic(operator) => {
+                let (left, lost) = whole(first)?;
+                let (right, lost_too) = whole(&columns[1])?;
+                let (values, failed) = arithmetic(*operator, &left, &right);
+                (values, failed + lost + lost_too)
+            }
+            What::Negate => {
+                let (numbers, lost) = whole(first)?;
+                let zero = Int64Array::from(vec![0; numbers.len()]);
+                let (values, failed) = arithmetic(Operator::Minus, &zero, &numbers);
+                (values, failed + lost)
+            }
+            What::Convert(to) => lossy(first, to)?,
+            What::TryConvert(to) => (lossy(first, to)?.0, 0),
+            What::Compared => (floats(first, &|x| if x == 0.0 { 0.0 } else { one_nan(x) })?, 0),
+            What::OneNan => (floats(first, &one_nan)?, 0),
+            What::SquareRoot => (floats(first, &f64::sqrt)?, 0),
+        })
+    }
+
+    /// What is wrong with these constants.
+    fn fault(&self, arguments: &[ColumnarValue]) -> String {
+        let said = arguments.iter().map(|argument| match argument {
+            // Without the exponent a large one is a line of digits.
+            ColumnarValue::Scalar(ScalarValue::Float64(Some(x))) => format!("{x:?}"),
+            ColumnarValue::Scalar(value) => value.to_string(),
+            ColumnarValue::Array(_) => String::new(),
+        });
+        let said: Vec<String> = said.collect();
+        match (&self.what, said.as_slice()) {
+            (What::Arithmetic(operator @ (Operator::Divide | Operator::Modulo)), [left, right])
+                if right == "0" =>
+            {
+                format!("{left} {operator} {right} divides by zero")
+            }
+            (What::Arithmetic(operator), [left, right]) => {
+                format!("{left} {operator} {right} is beyond int64")
+            }
+            (What::Convert(to), [value, ..]) => {
+                format!("`{value}` cannot be cast to {}", type_name(to))
+            }
+            (_, said) => format!("no answer for {}", said.join(", ")),
+        }
+    }
+}
+
+/// Whole numbers in 64 bits, and how many of them have more.
+fn whole(column: &ArrayRef) -> Result<(Int64Array, usize)> {
+    let (numbers, lost) = lossy(column, &DataType::Int64)?;
+    Ok((numbers.as_primitive::<Int64Type>().clone(), lost))
+}
+
+/// The column as another type, and how many of its values that cannot say.
+fn lossy(column: &ArrayRef, to: &DataType) -> Result<(ArrayRef, usize)> {
+    let converted = convert(column, to)?;
+    let failed = converted.logical_null_count().saturating_sub(column.logical_null_count());
+    Ok((converted, failed))
+}
+
+/// The results, and how many are null because they have none.
+fn arithmetic(operator: Operator, left: &Int64Array, right: &Int64Array) -> (ArrayRef, usize) {
+    match operator {
+        Operator::Plus => pairwise(left, right, i64::checked_add),
+        Operator::Minus => pairwise(left, right, i64::checked_sub),
+        Operator::Multiply => pairwise(left, right, i64::checked_mul),
+        Operator::Divide => pairwise(left, right, i64::checked_div),
+        // Of the least number by -1 the processor has no remainder; it is 0 all the same.
+        _ => pairwise(left, right, |a, b| if b == -1 { Some(0) } else { a.checked_rem(b) }),
+    }
+}
+
+fn pairwise(
+    left: &Int64Array,
+    right: &Int64Array,
+    step: impl Fn(i64, i64) -> Option<i64>,
+) -> (ArrayRef, usize) {
+    let there = NullBuffer::union(left.nulls(), right.nulls());
+    let mut numbers = Vec::with_capacity(left.len());
+    let mut failed = Vec::new();
+    for (row, (a, b)) in left.values().iter().zip(right.values()).enumerate() {
+        let number = step(*a, *b);
+        if number.is_none() && there.as_ref().is_none_or(|there| there.is_valid(row)) {
+            failed.push(row);
+        }
+        numbers.push(number.unwrap_or_default());
+    }
+    let there = if failed.is_empty() { there } else { Some(without(there, &failed, numbers.len())) };
+    (Arc::new(Int64Array::new(numbers.into(), there)), failed.len())
+}
+
+/// What is there, without some rows.
+fn without(there: Option<NullBuffer>, rows: &[usize], len: usize) -> NullBuffer {
+    let mut there: Vec<bool> = match there {
+        None => vec![true; len],
+        Some(there) => there.iter().collect(),
+    };
+    rows.iter().for_each(|row| there[*row] = false);
+    NullBuffer::new(BooleanBuffer::from(there))
+}
+
+fn one_nan(x: f64) -> f64 {
+    if x.is_nan() { f64::NAN } else { x }
+}
+
+/// The values with one NaN: which bits a sum of two has depends on how many rows are added at a time.
+pub(super) fn with_one_nan(column: ArrayRef) -> Result<ArrayRef> {
+    fn any(column: &ArrayRef) -> bool {
+        match column.data_type() {
+            DataType::Float64 => column.as_primitive::<Float64Type>().values().iter().any(|x| x.is_nan()),
+            DataType::Float32 => column.as_primitive::<Float32Type>().values().iter().any(|x| x.is_nan()),
+            DataType::List(_) => any(column.as_list::<i32>().values()),
+            DataType::FixedSizeList(..) => any(column.as_fixed_size_list().values()),
+            _ => false,
+        }
+    }
+    if any(&column) { floats(&column, &one_nan) } else { Ok(column) }
+}
+
+/// Each float, also those within lists; other values stay as they are.
+fn floats(column: &ArrayRef, step: &dyn Fn(f64) -> f64) -> Result<ArrayRef> {
+    fn each<T: ArrowPrimitiveType>(column: &ArrayRef, step: impl Fn(T::Native) -> T::Native) -> ArrayRef {
+        let stepped: PrimitiveArray<T> = column.as_primitive::<T>().unary(step);
+        Arc::new(stepped)
+    }
+    fn items<O: OffsetSizeTrait>(column: &ArrayRef, step: &dyn Fn(f64) -> f64) -> Result<ArrayRef> {
+        let (field, offsets, items, nulls) = column.as_list::<O>().clone().into_parts();
+        let items = floats(&items, step)?;
+        Ok(Arc::new(GenericListArray::<O>::try_new(field, offsets, items, nulls)?))
+    }
+    Ok(match column.data_type() {
+        DataType::Float64 => each::<Float64Type>(column, step),
+        // Of one operation the nearest float32 of the float64 result is the float32 result.
+        DataType::Float32 => each::<Float32Type>(column, |x| step(x.into()) as f32),
+        DataType::List(_) => items::<i32>(column, step)?,
+        DataType::LargeList(_) => items::<i64>(column, step)?,
+        DataType::FixedSizeList(..) => {
+            let (field, length, items, nulls) = column.as_fixed_size_list().clone().into_parts();
+            Arc::new(FixedSizeListArray::try_new(field, length, floats(&items, step)?, nulls)?)
+        }
+        _ => Arc::clone(column),
+    })
+}
