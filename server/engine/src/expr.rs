@@ -4,6 +4,7 @@
 //! same value today and next year. An expression is parsed once, over all columns there are ([`Written`]), and compiled
 //! once, over those that are read ([`Expression`]).
 
+mod functions;
 pub mod planner;
 
 use std::sync::Arc;
@@ -277,7 +278,12 @@ fn explain(error: &DataFusionError, sql: &str, schema: &Schema) -> Mistake {
             unknown: Some(field.name.clone()),
         };
     }
-    Mistake::new(format!("`{sql}`: {}", say(error)))
+    let said = say(error);
+    let mistake = Mistake::new(format!("`{sql}`: {said}"));
+    match functions::unknown(&said).and_then(functions::instead_of) {
+        Some(help) => mistake.help(help),
+        None => mistake,
+    }
 }
 
 /// The Arrow type that a declaration wishes for.
