@@ -199,6 +199,8 @@ async fn what_cannot_answer_for_one_another_is_not_applied() {
         // Steps that wait for one another; a column that is none; a name that is taken.
         "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, expr: b}, {name: b, expr: a}]}\n",
         "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, expr: distanze}]}\n",
+        "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, expr: b}, {name: b, expr: c__x}, {name: c, expr: \
+         distance}]}\n",
         "versions:\n  - {version: 3, service: delay_v1, steps: [{name: far, expr: distance}]}\n",
         "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, path: models/linear.onnx, inputs: [far]}]}\n",
         // Outputs that differ, columns that nobody brings, substitutes that do not fit.
@@ -216,10 +218,12 @@ async fn what_cannot_answer_for_one_another_is_not_applied() {
         text += &format!("{}\n", server.apply().await.unwrap_err());
     }
     expect![[r#"
-        422 definitions.yaml:57:61: steps wait for one another: `b` is not there yet
+        422 definitions.yaml:57:61: steps wait for one another: a → b → a
           help: let one of them read other columns
         422 definitions.yaml:57:61: `distanze` names unknown column `distanze`
           help: did you mean `distance`? known: distance, far, last_delay
+        422 definitions.yaml:57:81: `c__x` names unknown column `c__x`
+          help: known: c, distance, far, last_delay
         422 definitions.yaml:57:52: `far` is a column of the feature service, or of another step, already
           help: give the step another name
         422 definitions.yaml:57:52: the model does not fit what step `a` reads:
