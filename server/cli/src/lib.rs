@@ -5,6 +5,7 @@
 
 mod backend;
 mod batch;
+mod cells;
 mod error;
 mod failure;
 mod infer;
