@@ -211,6 +211,8 @@ async fn what_cannot_answer_for_one_another_is_not_applied() {
         "versions:\n  - {version: 3, path: models/linear.onnx, service: delay_v1}\nfallback: {to: [{expr: last_delai}, \
          {constant: none}]}\n",
         "versions:\n  - {version: 3, path: models/named.onnx, service: carrier_v1}\nfallback: {to: [{constant: 1}]}\n",
+        "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, expr: CAST(distance AS INT)}]}\nfallback: {to: [{constant: \
+         1.5}, {constant: 3000000000}, {constant: true}]}\n",
     ] {
         server
             .repository
@@ -242,11 +244,14 @@ async fn what_cannot_answer_for_one_another_is_not_applied() {
         2 mistakes
         422 definitions.yaml:58:24: `last_delai` names unknown column `last_delai` (over feature service `delay_v1`)
           help: did you mean `last_delay`? known: distance, far, last_delay
-        definitions.yaml:58:48: declared type float32, but `'none'` is string
-          help: change `type`, or cast in the expression
+        definitions.yaml:58:48: `constant` stands in for a value of type float32, and must be a finite number in the range of `float32`; found "none"
         2 mistakes
         422 definitions.yaml:58:28: the model has several outputs (code, both, name, is_ua), and this is one value
           help: fall back to a version, or keep one output with `steps` and `outputs`
+        422 definitions.yaml:58:28: `constant` stands in for a value of type int32, and must be a whole number of 32 bits; found 1.5
+        definitions.yaml:58:45: `constant` stands in for a value of type int32, and must be a whole number of 32 bits; found 3000000000
+        definitions.yaml:58:69: `constant` stands in for a value of type int32, and must be a whole number of 32 bits; found true
+        3 mistakes
     "#]].assert_eq(&text);
 }
 
