@@ -263,7 +263,6 @@ fn a_server_answers_the_commands_as_the_folder_does() {
             exit 2
             ~ feature service small_v1
                 + derived double: basket * 2
-            stays materialized: last_order
 
             0 to add, 1 to change, 0 to remove
         "#]],
@@ -274,7 +273,6 @@ fn a_server_answers_the_commands_as_the_folder_does() {
         expect![[r#"
             ~ feature service small_v1
                 + derived double: basket * 2
-            stays materialized: last_order
 
             0 to add, 1 to change, 0 to remove
 
@@ -779,7 +777,6 @@ fn a_plan_says_which_models_get_other_inputs_and_why() {
                 + derived twice: basket * 2
             ~ model next_order
                 ~ fallback: 0 → 1.5
-            stays materialized: last_order
 
             0 to add, 2 to change, 0 to remove
         "#]],

@@ -169,8 +169,14 @@ impl fmt::Display for Plan {
         if !self.answer_at_once.is_empty() {
             writeln!(f, "answers at once, from stored tiles: {}", self.answer_at_once.join(", "))?;
         }
-        if !self.keep.is_empty() {
-            writeln!(f, "stays materialized: {}", self.keep.join(", "))?;
+        // Of views that say nothing else, nobody asks.
+        let says_else = |view: &&String| {
+            let mut changes = self.changes.iter();
+            changes.any(|change| change.kind == DefinitionKind::FeatureView && change.name == **view)
+        };
+        let keep: Vec<&str> = self.keep.iter().filter(says_else).map(String::as_str).collect();
+        if !keep.is_empty() {
+            writeln!(f, "stays materialized: {}", keep.join(", "))?;
         }
         for affected in &self.affected {
             writeln!(f, "\nnote: {affected}")?;

@@ -9,8 +9,12 @@ use crate::live::describe::{Keys, describe};
 use crate::live::said::Said;
 
 /// Lists whose items have keys of their own, and what these begin with.
-const TOLD_APART: [(&str, &str); 3] =
-    [("features", "feature"), ("derived", "derived"), ("versions", "version")];
+const TOLD_APART: [(&str, &str); 4] = [
+    ("features", "feature"),
+    ("derived", "derived"),
+    ("versions", "version"),
+    ("declared columns", "column"),
+];
 
 /// What is added, changed and removed on the way from `live` to `candidate`.
 pub(super) fn changes(live: &Deployment, candidate: &Deployment) -> Vec<Change> {
@@ -43,8 +47,10 @@ fn key_changes(old: &Keys, new: &Keys) -> Vec<KeyChange> {
             let label = key.strip_prefix("aggregation ").map(|name| format!("windows of {name}"));
             let is_told = |item: &Said| {
                 let noun = TOLD_APART.iter().find(|(list, _)| list == key);
-                let own = noun.map(|(_, noun)| format!("{noun} {item}"));
-                own.is_some_and(|own| old.contains_key(&own) || new.contains_key(&own))
+                // Of a column its type is told as well.
+                let name = item.text.split(' ').next().unwrap_or_default();
+                let own = noun.map(|(_, noun)| format!("{noun} {name}"));
+                own.is_some_and(|own| old.get(&own) != new.get(&own))
             };
             changes.extend(item_changes(label.as_deref().unwrap_or(key), &has.items, &will.items, &is_told));
         } else {

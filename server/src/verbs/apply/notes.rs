@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use feature_defs::{Aggregation, Definitions, FeatureService, FeatureView, Projection};
+use feature_defs::{Aggregation, Definitions, Entity, FeatureService, FeatureView, Projection};
 use quern_engine::ServicePlan;
 use quern_engine::schema::type_name;
 
@@ -80,7 +80,7 @@ fn ways(deployment: &Deployment, service: &ServicePlan) -> Ways {
             .collect();
         if let (Some(view), false) = (definitions.views.get(&projection.view), taken.is_empty()) {
             of_projection(&mut ways, projection, &taken);
-            of_view(&mut ways, view, &taken);
+            of_view(&mut ways, view, &taken, &definitions.entities);
             of_source(&mut ways, view, &taken, deployment);
         }
     }
@@ -126,13 +126,18 @@ fn of_projection(ways: &mut Ways, projection: &Projection, taken: &[&String]) {
     }
 }
 
-fn of_view(ways: &mut Ways, view: &FeatureView, taken: &[&String]) {
+fn of_view(ways: &mut Ways, view: &FeatureView, taken: &[&String], entities: &BTreeMap<String, Entity>) {
     let keys = described(view);
     for rule in ["entities", "keys", "source", "where", "ttl", "lag"] {
         ways.extend(
             keys.get(rule)
                 .map(|said| (format!("`{rule}` of feature view `{}`", view.name), said.to_string())),
         );
+    }
+    for entity in view.entities.iter().filter_map(|name| entities.get(name)) {
+        let keys: Vec<String> =
+            entity.join_keys.iter().map(|key| format!("{} {}", key.name, key.dtype)).collect();
+        ways.insert(format!("join keys of entity `{}`", entity.name), keys.join(", "));
     }
     for name in taken {
         ways.insert(format!("`{name}` of feature view `{}`", view.name), sql_of(view, name).join(", "));
