@@ -4,10 +4,13 @@
 SHELL := /bin/bash
 export QUERN_CACHE ?= $(HOME)/.cache/quern
 export CARGO_TARGET_DIR ?= $(QUERN_CACHE)/target
-export QUERN_PYTHON := $(QUERN_CACHE)/venv/bin/python
-# Where ONNX Runtime is: its shared library lies in the Python package. Asked anew by each line, since `setup` brings it.
+# Where Python and ONNX Runtime are, setup.sh says to cargo, and so to us. Asked anew by each line, since `setup` writes it.
+said = $(shell sed -n 's/^$(1) = "\(.*\)"$$/\1/p' .cargo/config.toml 2>/dev/null)
+ifndef QUERN_PYTHON
+export QUERN_PYTHON = $(call said,QUERN_PYTHON)
+endif
 ifndef ORT_DYLIB_PATH
-export ORT_DYLIB_PATH = $(shell ls $(QUERN_CACHE)/venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* 2>/dev/null | head -n 1)
+export ORT_DYLIB_PATH = $(call said,ORT_DYLIB_PATH)
 endif
 
 PYTHON_FILES := sdk/python feature-defs/examples benches/peers

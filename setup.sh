@@ -7,9 +7,10 @@
 #   demo    what the flights example needs as well: an environment of Python packages, with ONNX Runtime
 #   test    what the tests need as well: PostgreSQL's programs, redis-server, promtool; the SDKs of Feast, Triton, MLflow
 #
-# Needs cargo, for `demo` and `test` Python 3.10 or later. System packages come from apt, the rest goes into
-# ${QUERN_CACHE:-~/.cache/quern}: outside of the checkout, so that several checkouts share one. `.cargo/config.toml`, which
-# git ignores, then tells cargo where all of it is.
+# Needs cargo, for `demo` and `test` Python 3.10 or later: PYTHON names another one than python3, and is asked for once.
+# System packages come from apt; without apt it names what is missing. The rest goes into ${QUERN_CACHE:-~/.cache/quern}:
+# outside of the checkout, so that several checkouts share one. `.cargo/config.toml`, which git ignores, then tells cargo,
+# and the Makefile, where all of it is.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -20,16 +21,19 @@ esac
 for_demo() { [ "$depth" -ge 2 ]; }
 for_test() { [ "$depth" -ge 3 ]; }
 
-QUERN_CACHE=$(realpath -m "${QUERN_CACHE:-$HOME/.cache/quern}")
+QUERN_CACHE=${QUERN_CACHE:-$HOME/.cache/quern}
+mkdir -p "$QUERN_CACHE"
+QUERN_CACHE=$(cd "$QUERN_CACHE" && pwd -P)
 case $QUERN_CACHE in *[[:space:]]*) echo "setup: QUERN_CACHE has a space in it: $QUERN_CACHE" >&2; exit 2 ;; esac
 export QUERN_CACHE
 cache=$QUERN_CACHE
 venv=$cache/venv
-python=${PYTHON:-python3}
+# The environment goes on with the Python that it was made with, unless PYTHON says otherwise.
+made_with() { "$venv/bin/python" -c 'import sys; print(sys._base_executable)' 2>/dev/null; }
+python=${PYTHON:-$(made_with || echo python3)}
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-mkdir -p "$cache"
 exec 9>"$cache/setup.lock"                       # two makes at once would install into one environment
 if command -v flock >/dev/null; then
   flock --nonblock 9 || { say "waiting for another setup.sh, which is at work in $cache"; flock 9; }
@@ -38,17 +42,43 @@ fi
 # --- system packages ---------------------------------------------------------------------------------------------
 missing=()
 need() { local package=$1; shift; "$@" >/dev/null 2>&1 || missing+=("$package"); }
-has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || compgen -G '/usr/lib/*/libclang*.so*' || [ -n "${LIBCLANG_PATH:-}" ]; }
+# Wherever bindgen looks: Debian, Fedora, Arch, Homebrew; LIBCLANG_PATH is where it is otherwise.
+has_libclang() {
+  local folder
+  for folder in "${LIBCLANG_PATH:-}" /usr/lib/llvm-*/lib /usr/lib/llvm*/lib64 /usr/lib /usr/lib64 /usr/lib/*-linux-* \
+    /usr/local/lib /opt/homebrew/opt/llvm/lib "$(llvm-config --libdir 2>/dev/null)"; do
+    if [ -n "$folder" ] && compgen -G "$folder/libclang*.so*" || compgen -G "$folder/libclang.dylib"; then return 0; fi
+  done
+  return 1
+}
 has_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' || { command -v initdb && command -v postgres; }; }
-has_libgomp() { compgen -G '/usr/lib/*/libgomp.so.1' || compgen -G '/usr/lib*/libgomp.so.1'; }
+has_libgomp() { compgen -G '/usr/lib/*/libgomp.so.1' || compgen -G '/usr/lib*/libgomp.so.1' || [ "$(uname)" = Darwin ]; }
+# What a package of Debian's brings, for those who have another system.
+brings() {
+  case $1 in
+    build-essential) echo 'a C++ compiler (c++)' ;;
+    libclang-dev) echo 'libclang; if it is here, say where by LIBCLANG_PATH' ;;
+    libgomp1) echo 'libgomp.so.1, of GCC' ;;
+    postgresql) echo 'the programs of PostgreSQL (initdb and postgres in PATH)' ;;
+    redis-server) echo 'redis-server, or valkey-server by that name' ;;
+    *) echo "$1" ;;
+  esac
+}
 
 need build-essential command -v c++              # RocksDB is C++
 need clang command -v clang                      # bindgen reads RocksDB's headers with libclang ...
 need libclang-dev has_libclang                   # ... which is this library
 if for_demo; then
   need libgomp1 has_libgomp                      # LightGBM's threads
-  need python3 command -v "$python"
-  need python3-venv "$python" -c 'import ensurepip, venv'
+  if [ -z "${PYTHON:-}" ]; then
+    need python3 command -v "$python"
+    need python3-venv "$python" -c 'import ensurepip, venv'
+  else
+    # One that was asked for is not ours to install, and the packages of another do not help it.
+    command -v "$python" >/dev/null || fail "PYTHON is $python, and there is no such program"
+    "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+      fail "PYTHON is $python, which lacks venv or ensurepip; install them for it (on Debian python3.x-venv), or unset PYTHON"
+  fi
 fi
 if for_test; then
   need postgresql has_postgresql                 # the tests start one of their own where they need it
@@ -57,8 +87,12 @@ if for_test; then
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
+  if ! command -v apt-get >/dev/null; then
+    say "no apt-get here; install these as your system does, then run this again:" >&2
+    for package in "${missing[@]}"; do printf '  %s\n' "$(brings "$package")" >&2; done
+    exit 1
+  fi
   say "installing system packages (a minute): ${missing[*]}"
-  command -v apt-get >/dev/null || fail "no apt-get here; install these by hand, then run again: ${missing[*]}"
   as_root=()
   if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || fail "not root and no sudo; as root run: apt-get install ${missing[*]}"

@@ -82,6 +82,11 @@ impl Type {
         Ok(Type::List { item, length })
     }
 
+    /// Whether it is a number.
+    pub fn is_number(self) -> bool {
+        matches!(self, Type::Scalar(scalar) if scalar.is_number())
+    }
+
     /// Whether two keys of this type are equal exactly when a person would say so. Floats are not: what prints
     /// alike may differ in the last bit.
     pub(crate) fn is_key(self) -> bool {

@@ -23,7 +23,13 @@ pub(crate) const DURATION_PATTERN: &str =
 /// # Errors
 /// Says what is wrong with `text` in words that can follow the name of a key.
 pub fn parse_duration(text: &str) -> Result<i64, String> {
-    let wrong = |why: &str| Err(format!("`{text}` is not a duration: {why}"));
+    let wrong = |why: &str| {
+        let way_out = match meant(text) {
+            Some(meant) => format!("write `{meant}`"),
+            None => "units are w, d, h, m, s, ms and us".to_owned(),
+        };
+        Err(format!("`{text}` is not a duration: {why}; {way_out}"))
+    };
     let mut total: i64 = 0;
     let mut units_left = UNITS.len();
     let mut rest = text;
@@ -42,7 +48,11 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
         let Some(index) = UNITS.iter().position(|(name, _)| *name == unit) else {
             return wrong(&match unit {
                 "" => format!("`{amount}` has no unit"),
-                _ => format!("unknown unit `{unit}`"),
+                "." | "," => "an amount must be a whole number".to_owned(),
+                _ if has_no_length(unit) => {
+                    "months and years have no fixed length; count days, as in `30d`".to_owned()
+                }
+                _ => format!("unknown unit `{}`", unit.trim()),
             });
         };
         if index >= units_left {
@@ -52,10 +62,60 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
         let amount = amount.parse::<i64>().ok().and_then(|amount| amount.checked_mul(UNITS[index].1));
         match amount.and_then(|amount| total.checked_add(amount)) {
             Some(sum) => total = sum,
-            None => return wrong("it is longer than 292,000 years"),
+            None => return Err(format!("`{text}` is not a duration: it is longer than 292,000 years")),
         }
     }
     Ok(total)
+}
+
+/// What others call our units.
+const NAMES: [(&str, &[&str]); 7] = [
+    ("us", &["µs", "μs", "usec", "usecs", "micros", "microsecond", "microseconds"]),
+    ("ms", &["msec", "msecs", "millis", "millisecond", "milliseconds"]),
+    ("s", &["sec", "secs", "second", "seconds"]),
+    ("m", &["min", "mins", "minute", "minutes"]),
+    ("h", &["hr", "hrs", "hour", "hours"]),
+    ("d", &["day", "days"]),
+    ("w", &["wk", "wks", "week", "weeks"]),
+];
+
+/// Whether `unit` is a length of time that depends on the calendar.
+fn has_no_length(unit: &str) -> bool {
+    let names =
+        ["mo", "mon", "month", "months", "q", "quarter", "quarters", "y", "yr", "yrs", "year", "years"];
+    unit.trim() == "M" || names.contains(&unit.trim().to_lowercase().as_str())
+}
+
+/// What `text` would be here, where it is a length of time as others write it: `5 min`, `1.5h`, `PT30M`, `1 day`.
+fn meant(text: &str) -> Option<String> {
+    let plain: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let iso = plain.strip_prefix('P').map(|rest| rest.replacen('T', "", 1).to_lowercase());
+    let mut rest = iso.as_deref().unwrap_or(&plain);
+    let (mut total, mut seen) = (0i64, Vec::new());
+    while !rest.is_empty() {
+        let is_amount = |c: char| c.is_ascii_digit() || c == '.';
+        let (amount, after) = rest.split_at(rest.find(|c| !is_amount(c))?);
+        let (word, after) = after.split_at(after.find(is_amount).unwrap_or(after.len()));
+        rest = after;
+        if has_no_length(word) {
+            return None;
+        }
+        let word = word.to_lowercase();
+        let (unit, _) = NAMES.iter().find(|(unit, names)| *unit == word || names.contains(&word.as_str()))?;
+        let unit_us = UNITS.iter().find(|(name, _)| name == unit)?.1;
+        // A unit given twice is rather a slip for another one.
+        if seen.contains(unit) {
+            return None;
+        }
+        seen.push(unit);
+        let us = amount.parse::<f64>().ok()? * unit_us as f64;
+        // Beyond 2^53 a double names no single whole number.
+        if us.fract() != 0.0 || us > 9_007_199_254_740_992.0 {
+            return None;
+        }
+        total = total.checked_add(us as i64)?;
+    }
+    (!seen.is_empty()).then(|| format_duration(total))
 }
 
 /// Writes `us` microseconds in the shortest exact form that [`parse_duration`] reads back: `36h`, not `1d12h`.
@@ -131,25 +191,87 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong() {
-        check("", expect!["`` is not a duration: it is empty"]);
-        check("90", expect!["`90` is not a duration: `90` has no unit"]);
-        check("d", expect!["`d` is not a duration: an amount must be a whole number without a sign"]);
-        check("-5m", expect!["`-5m` is not a duration: an amount must be a whole number without a sign"]);
-        check("1.5h", expect!["`1.5h` is not a duration: unknown unit `.`"]);
-        check("5 m", expect!["`5 m` is not a duration: unknown unit ` m`"]);
-        check("5min", expect!["`5min` is not a duration: unknown unit `min`"]);
+        check("", expect!["`` is not a duration: it is empty; units are w, d, h, m, s, ms and us"]);
+        check("90", expect!["`90` is not a duration: `90` has no unit; units are w, d, h, m, s, ms and us"]);
+        check(
+            "d",
+            expect![
+                "`d` is not a duration: an amount must be a whole number without a sign; units are w, d, h, m, s, ms and us"
+            ],
+        );
+        check(
+            "-5m",
+            expect![
+                "`-5m` is not a duration: an amount must be a whole number without a sign; units are w, d, h, m, s, ms and us"
+            ],
+        );
+        check("1.5h", expect!["`1.5h` is not a duration: an amount must be a whole number; write `90m`"]);
         check(
             "12h1d",
-            expect!["`12h1d` is not a duration: units must go from large to small, each at most once"],
+            expect![
+                "`12h1d` is not a duration: units must go from large to small, each at most once; write `36h`"
+            ],
         );
         check(
             "1m1m",
-            expect!["`1m1m` is not a duration: units must go from large to small, each at most once"],
+            expect![
+                "`1m1m` is not a duration: units must go from large to small, each at most once; units are w, d, h, m, s, ms and us"
+            ],
         );
         check("99999999w", expect!["`99999999w` is not a duration: it is longer than 292,000 years"]);
         check(
             "99999999999999999999s",
             expect!["`99999999999999999999s` is not a duration: it is longer than 292,000 years"],
+        );
+    }
+
+    #[test]
+    fn knows_how_others_write_them() {
+        check("5 m", expect!["`5 m` is not a duration: unknown unit `m`; write `5m`"]);
+        check("5min", expect!["`5min` is not a duration: unknown unit `min`; write `5m`"]);
+        check("1 day", expect!["`1 day` is not a duration: unknown unit `day`; write `1d`"]);
+        check("7D", expect!["`7D` is not a duration: unknown unit `D`; write `7d`"]);
+        check(
+            "PT1H30M",
+            expect![
+                "`PT1H30M` is not a duration: an amount must be a whole number without a sign; write `90m`"
+            ],
+        );
+        check(
+            "2 weeks, 1 day",
+            expect![
+                "`2 weeks, 1 day` is not a duration: unknown unit `weeks,`; units are w, d, h, m, s, ms and us"
+            ],
+        );
+        check(
+            "1mo",
+            expect![
+                "`1mo` is not a duration: months and years have no fixed length; count days, as in `30d`; units are w, d, h, m, s, ms and us"
+            ],
+        );
+        check(
+            "6M",
+            expect![
+                "`6M` is not a duration: months and years have no fixed length; count days, as in `30d`; units are w, d, h, m, s, ms and us"
+            ],
+        );
+        check(
+            "1year",
+            expect![
+                "`1year` is not a duration: months and years have no fixed length; count days, as in `30d`; units are w, d, h, m, s, ms and us"
+            ],
+        );
+        check(
+            "3fortnights",
+            expect![
+                "`3fortnights` is not a duration: unknown unit `fortnights`; units are w, d, h, m, s, ms and us"
+            ],
+        );
+        check(
+            "0.0000001s",
+            expect![
+                "`0.0000001s` is not a duration: an amount must be a whole number; units are w, d, h, m, s, ms and us"
+            ],
         );
     }
 

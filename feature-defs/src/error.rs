@@ -59,14 +59,20 @@ pub fn suggest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> S
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
-    let nearest = known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(&unknown.to_lowercase(), &name.to_lowercase()), *name))
-        .min()
-        .filter(|(distance, name)| *distance <= 1 + name.chars().count().max(unknown.chars().count()) / 3);
-    match (nearest, known.is_empty()) {
-        (Some((_, name)), _) => format!("did you mean `{name}`? known: {}", known.join(", ")),
+    match (nearest(unknown, known.iter().copied()), known.is_empty()) {
+        (Some(name), _) => format!("did you mean `{name}`? known: {}", known.join(", ")),
         (None, true) => "none is declared".to_owned(),
         (None, false) => format!("known: {}", known.join(", ")),
     }
+}
+
+/// The known name that an unknown one is a slip away from.
+pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let unknown = unknown.to_lowercase();
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&unknown, &name.to_lowercase()), name))
+        .min()
+        .filter(|(distance, name)| *distance <= 1 + name.chars().count().max(unknown.chars().count()) / 3)
+        .map(|(_, name)| name)
 }

@@ -15,6 +15,8 @@ mod parse;
 mod reference;
 mod schema;
 mod shape;
+mod whose;
+mod words;
 mod yaml;
 
 pub use definitions::{
@@ -24,6 +26,8 @@ pub use definitions::{
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};
-pub use error::{DefError, Loc, suggest};
+pub use error::{DefError, Loc, nearest, suggest};
+pub use literal::fit;
 pub use parse::{DefFile, parse};
 pub use schema::schemas;
+pub use whose::{Whose, says_kind, whose};

@@ -21,7 +21,7 @@ pub(crate) fn literal(node: &Node) -> Option<Literal> {
 ///
 /// # Errors
 /// Says what `dtype` wants instead, as in "`default` must be …".
-pub(crate) fn fit(literal: Literal, dtype: Type) -> Result<Literal, String> {
+pub fn fit(literal: Literal, dtype: Type) -> Result<Literal, String> {
     let Type::Scalar(scalar) = dtype else {
         return Err("left out: a list has no default".to_owned());
     };
@@ -52,12 +52,25 @@ pub(crate) fn fit(literal: Literal, dtype: Type) -> Result<Literal, String> {
     Err(wants.to_owned())
 }
 
-/// `YYYY-MM-DD` with a plausible month and day; the calendar is the engine's business.
+/// `YYYY-MM-DD`, a day of the calendar.
 fn is_date(text: &str) -> bool {
-    let mut parts = text.split('-');
+    let parts: Vec<&str> = text.split('-').collect();
     let fields = [(4, 0, 9999), (2, 1, 12), (2, 1, 31)];
-    fields.into_iter().all(|field| parts.next().is_some_and(|part| is_field(part, field)))
-        && parts.next().is_none()
+    parts.len() == fields.len()
+        && parts.iter().zip(fields).all(|(part, field)| is_field(part, field))
+        && is_day(&parts.iter().filter_map(|part| part.parse().ok()).collect::<Vec<u32>>())
+}
+
+/// Whether the month has that day.
+fn is_day(date: &[u32]) -> bool {
+    let [year, month, day] = *date else { return false };
+    let leaps = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days = match month {
+        2 => 28 + u32::from(leaps),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    day <= days
 }
 
 /// RFC 3339, where a space may stand for the `T` and the zone may be left out, which then is UTC.
@@ -115,6 +128,7 @@ mod tests {
         check("float32", "0", expect!["Float(0.0)"]);
         check("float64", "1e300", expect!["Float(1e300)"]);
         check("string", "'5'", expect![[r#"String("5")"#]]);
+        check("date", "2012-02-29", expect![[r#"String("2012-02-29")"#]]);
         check("date", "2013-01-31", expect![[r#"String("2013-01-31")"#]]);
         check("timestamp", "2013-01-31", expect![[r#"String("2013-01-31")"#]]);
         check("timestamp", "2013-01-31T08:30:00.25Z", expect![[r#"String("2013-01-31T08:30:00.25Z")"#]]);
@@ -130,6 +144,12 @@ mod tests {
         check("float32", "1e300", expect!["must be a finite number in the range of `float32`"]);
         check("float64", ".nan", expect!["must be a finite number"]);
         check("string", "5", expect!["must be a text (quote it)"]);
+        check("date", "2013-02-29", expect!["must be a date such as `2013-01-31`"]);
+        check(
+            "timestamp",
+            "1900-02-29T00:00:00Z",
+            expect!["must be a time such as `2013-01-31T08:30:00Z`, or microseconds since 1970"],
+        );
         check("date", "2013-13-01", expect!["must be a date such as `2013-01-31`"]);
         check(
             "timestamp",

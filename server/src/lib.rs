@@ -15,6 +15,7 @@
 
 mod data_folder;
 pub mod error;
+pub mod infer;
 pub mod live;
 pub mod logged;
 pub mod metrics;

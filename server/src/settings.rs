@@ -5,7 +5,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Component, Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 
 /// The settings' file, in the repository's root.
 pub const SETTINGS_FILE: &str = "quern.yaml";
+const MISNAMED: &str = "quern.yml";
 
 /// The largest request body that a server can be told to accept.
 const BODY_BYTES_MAX: usize = 1 << 30;
@@ -34,6 +35,8 @@ const ONLINE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 pub struct Settings {
     /// The repository: the folder of the definition files.
     pub repository: PathBuf,
+    /// The folders in it that definition files lie in, by their paths from its root; all of it where there is none.
+    pub definitions: Vec<PathBuf>,
     /// The folder of history, head and registry.
     pub data: PathBuf,
     /// Where HTTP, gRPC and Flight are answered.
@@ -69,7 +72,12 @@ pub enum OnlineStore {
 
 /// One setting: its name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and its line of
 /// documentation.
-pub const KEYS: [(&str, &str); 11] = [
+pub const KEYS: [(&str, &str); 12] = [
+    (
+        "definitions",
+        "the folders of definition files, as in `definitions/` or `[features/, models/]`; the whole repository where it \
+         is not set",
+    ),
     ("data", "the folder of history, head and registry; `.quern` in the repository where it is not set"),
     ("listen", "where the server listens; `127.0.0.1:7400` where it is not set"),
     ("online", "the online store: `rocksdb`, or a URL as `redis://host:6379`; `rocksdb` where it is not set"),
@@ -110,6 +118,7 @@ impl Settings {
         // One name for one folder, however it was reached; one that is missing is reported by whoever reads it.
         let repository = repository.canonicalize().or_else(|_| absolute(repository))?;
         let mut settings = Settings {
+            definitions: Vec::new(),
             data: repository.join(".quern"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             online: OnlineStore::RocksDb,
@@ -143,7 +152,7 @@ impl Settings {
     fn read_file(&mut self) -> Result<()> {
         let text = match std::fs::read_to_string(self.repository.join(SETTINGS_FILE)) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.not_misnamed(),
             Err(error) => return Err(Error::invalid(format!("{SETTINGS_FILE} cannot be read: {error}"))),
         };
         let documents = MarkedYaml::load_from_str(&text).map_err(|error| {
@@ -165,6 +174,14 @@ impl Settings {
             }
         }
         if mistakes.is_empty() { Ok(()) } else { Err(Error::definitions(mistakes)) }
+    }
+
+    /// Without a file of settings: settings in a file of a name that nobody reads would be silently lost.
+    fn not_misnamed(&self) -> Result<()> {
+        match self.repository.join(MISNAMED).exists() {
+            true => Err(Error::invalid(format!("settings are read from {SETTINGS_FILE}; rename {MISNAMED}"))),
+            false => Ok(()),
+        }
     }
 
     fn read_entry(
@@ -192,6 +209,7 @@ impl Settings {
     fn set(&mut self, key: &str, value: &str, base: &Path) -> std::result::Result<(), String> {
         let path = || absolute(base.join(value)).map_err(|error| format!("`{value}` is not a path: {error}"));
         match key {
+            "definitions" => self.definitions = folders(value)?,
             "data" => self.data = path()?,
             "listen" => self.listen = address(value)?,
             "online" => self.online = online(value, base)?,
@@ -221,6 +239,28 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Folders of the repository, with commas between; none for all of it.
+fn folders(text: &str) -> std::result::Result<Vec<PathBuf>, String> {
+    let mut folders = Vec::new();
+    for folder in text.split(',').map(str::trim).filter(|folder| !folder.is_empty()) {
+        let mut path = PathBuf::new();
+        for part in Path::new(folder).components() {
+            match part {
+                Component::CurDir => {}
+                Component::Normal(name) => path.push(name),
+                _ => {
+                    return Err(format!(
+                        "`{folder}` is not a folder within the repository, such as `definitions/`"
+                    ));
+                }
+            }
+        }
+        folders.push(path);
+    }
+    // The root is all of it.
+    Ok(if folders.iter().any(|folder| folder.as_os_str().is_empty()) { Vec::new() } else { folders })
 }
 
 fn whole(text: &str, max: usize) -> std::result::Result<usize, String> {
@@ -264,6 +304,11 @@ fn scalar(node: &MarkedYaml<'_>) -> Option<String> {
         YamlData::Value(Scalar::Integer(number)) => Some(number.to_string()),
         YamlData::Value(Scalar::Boolean(value)) => Some(value.to_string()),
         YamlData::Value(Scalar::FloatingPoint(number)) => Some(number.to_string()),
+        // What takes several takes them with commas between.
+        YamlData::Sequence(items) => {
+            let items: Option<Vec<String>> = items.iter().map(scalar).collect();
+            items.map(|items| items.join(","))
+        }
         _ => None,
     }
 }
@@ -308,6 +353,27 @@ mod tests {
         let settings = check("data: store # beside the definitions\n", &[], &[]).expect("sound");
         assert_eq!(settings.data, settings.repository.join("store"));
         assert_eq!(check("", &[], &[]).expect("sound").data.file_name(), Some(".quern".as_ref()));
+    }
+
+    #[test]
+    fn definitions_lie_in_folders_of_the_repository() {
+        let folders = |file: &str| check(file, &[], &[]).map(|settings| settings.definitions);
+        assert_eq!(folders(""), Ok(Vec::new()));
+        assert_eq!(folders("definitions: ./features/\n"), Ok(vec![PathBuf::from("features")]));
+        assert_eq!(folders("definitions: [a, b/c]\n"), Ok(vec![PathBuf::from("a"), PathBuf::from("b/c")]));
+        assert_eq!(folders("definitions: .\n"), Ok(Vec::new()));
+        for wrong in ["/srv/features", "../features", "a/../../b"] {
+            let mistake = folders(&format!("definitions: {wrong}\n")).expect_err("refused");
+            assert!(mistake.contains("quern.yaml:1:14") && mistake.contains(wrong), "{mistake}");
+        }
+    }
+
+    #[test]
+    fn settings_under_another_name_are_not_lost() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("quern.yml"), "listen: 127.0.0.1:1\n").expect("written");
+        let mistake = Settings::load_from(folder.path(), |_| None, &[]).expect_err("refused").to_string();
+        assert!(mistake.contains("rename quern.yml"), "{mistake}");
     }
 
     #[test]

@@ -260,32 +260,24 @@ fn a_server_answers_the_commands_as_the_folder_does() {
         folder,
         "plan --detailed-exitcode",
         expect![[r#"
-        exit 2
-        ~ feature service small_v1
-            + derived: double
-            + derived double: basket * 2
-        stays materialized: last_order
+            exit 2
+            ~ feature service small_v1
+                + derived double: basket * 2
 
-        note: model `next_order`, version `1`: its inputs keep their names and types and are computed in another way than those it was trained on (feature service `small_v1`)
-
-        0 to add, 1 to change, 0 to remove
-    "#]],
+            0 to add, 1 to change, 0 to remove
+        "#]],
     );
     check(
         folder,
         "apply",
         expect![[r#"
-        ~ feature service small_v1
-            + derived: double
-            + derived double: basket * 2
-        stays materialized: last_order
+            ~ feature service small_v1
+                + derived double: basket * 2
 
-        note: model `next_order`, version `1`: its inputs keep their names and types and are computed in another way than those it was trained on (feature service `small_v1`)
+            0 to add, 1 to change, 0 to remove
 
-        0 to add, 1 to change, 0 to remove
-
-        apply 2 is live
-    "#]],
+            apply 2 is live
+        "#]],
     );
     check(
         folder,
@@ -336,7 +328,7 @@ fn mistakes_in_definitions_are_told_all_at_once() {
             exit 1
             definitions/wrong.yaml:3:12: unknown entity `customr`
               help: did you mean `customer`? known: customer
-            definitions/wrong.yaml:5:6: `ttl`: `soon` is not a duration: an amount must be a whole number without a sign
+            definitions/wrong.yaml:5:6: `ttl`: `soon` is not a duration: an amount must be a whole number without a sign; units are w, d, h, m, s, ms and us
               help: a duration is written as in `90d`, `1d12h` or `250ms`
             definitions/wrong.yaml:7:5: a feature lacks the key `name`
               help: `name`: Unique in its view.
@@ -549,4 +541,244 @@ fn schemas_are_printed_for_editors() {
     let folder = TempDir::new().unwrap();
     let schemas = run(folder.path(), &["schema"]).json();
     assert!(schemas.is_object(), "{schemas}");
+}
+
+#[test]
+fn other_tools_keep_their_files() {
+    let folder = starter();
+    let folder = folder.path();
+    fs::write(folder.join("docker-compose.yaml"), "services: {db: {image: postgres}}\n").unwrap();
+    fs::write(folder.join("k8s.yaml"), "apiVersion: v1\nkind: Model\nmetadata: {name: web}\n").unwrap();
+    fs::create_dir(folder.join("node_modules")).unwrap();
+    check(
+        folder,
+        "check --verbose",
+        expect![[r#"
+        the definitions hold: entities 1, sources 1, feature views 1, feature services 1, models 0
+        left alone: docker-compose.yaml: it has no `kind`
+        left alone: k8s.yaml: it has `apiVersion`
+        left alone: node_modules/: packages of JavaScript
+    "#]],
+    );
+    // A repository in a folder of this one is another one.
+    fs::create_dir(folder.join("around")).unwrap();
+    let inner = folder.join("around/inner");
+    fs::create_dir(&inner).unwrap();
+    run(&inner, &["init"]).answer();
+    check(
+        folder,
+        "check around",
+        expect![[r#"
+        exit 1
+        error: DIR/around holds no definition files; DIR/around/inner/ is a repository of its own: name that folder
+    "#]],
+    );
+    check(
+        folder,
+        "apply --verbose --json",
+        expect![[r#"
+        {
+          "base": 0,
+          "number": 1,
+          "applied": true,
+          "changes": [
+            {
+              "action": "add",
+              "kind": "Entity",
+              "name": "customer",
+              "keys": []
+            },
+            {
+              "action": "add",
+              "kind": "Source",
+              "name": "orders",
+              "keys": []
+            },
+            {
+              "action": "add",
+              "kind": "FeatureView",
+              "name": "last_order",
+              "keys": []
+            },
+            {
+              "action": "add",
+              "kind": "FeatureService",
+              "name": "next_order_v1",
+              "keys": []
+            }
+          ],
+          "materialize": [
+            {
+              "view": "last_order",
+              "reason": "new",
+              "files": 1,
+              "bytes": 282
+            }
+          ],
+          "keep": [],
+          "answer_at_once": [],
+          "affected": [],
+          "breaks": []
+        }
+        left alone: around/inner/: a repository of its own
+        left alone: docker-compose.yaml: it has no `kind`
+        left alone: k8s.yaml: it has `apiVersion`
+        left alone: node_modules/: packages of JavaScript
+    "#]],
+    );
+    // What may be a slip is a mistake.
+    fs::write(folder.join("more.yaml"), "kind: FeatureVeiw\nname: v\n").unwrap();
+    check(
+        folder,
+        "check",
+        expect![[r#"
+        exit 1
+        more.yaml:1:7: unknown kind `FeatureVeiw`
+          help: did you mean `FeatureView`? known: Entity, FeatureService, FeatureView, Model, Source; a file of another tool goes into `.quernignore`
+        1 mistake
+    "#]],
+    );
+    fs::write(folder.join(".quernignore"), "more.yaml\n").unwrap();
+    check(
+        folder,
+        "check",
+        expect![[r#"
+        the definitions hold: entities 1, sources 1, feature views 1, feature services 1, models 0
+    "#]],
+    );
+}
+
+#[test]
+fn a_file_becomes_a_source() {
+    let folder = starter();
+    let folder = folder.path();
+    check(
+        folder,
+        "infer data/orders.csv",
+        expect![[r#"
+        # As far as data/orders.csv shows; the types are guessed.
+        kind: Source
+        name: orders
+        batch: {format: csv, path: data/orders.csv}
+        event_timestamp: ordered_at
+        columns:
+          - {name: customer, type: string}
+          - {name: ordered_at, type: timestamp}
+          - {name: amount, type: float64}
+          - {name: items, type: int64}
+          - {name: cancelled, type: bool}
+    "#]],
+    );
+    check(
+        &folder.join("data"),
+        "infer orders.csv",
+        expect![[r#"
+        # As far as data/orders.csv shows; the types are guessed.
+        kind: Source
+        name: orders
+        batch: {format: csv, path: data/orders.csv}
+        event_timestamp: ordered_at
+        columns:
+          - {name: customer, type: string}
+          - {name: ordered_at, type: timestamp}
+          - {name: amount, type: float64}
+          - {name: items, type: int64}
+          - {name: cancelled, type: bool}
+    "#]],
+    );
+    check(
+        folder,
+        "infer data/none.csv",
+        expect![[r#"
+        exit 1
+        error: no file matches `data/none.csv`; looked in `DIR/data`, which holds orders.csv; a path is relative to the repository's root, and a folder stands for every .csv file in it
+    "#]],
+    );
+    check(
+        folder,
+        "infer spine.txt",
+        expect![[r#"
+        exit 1
+        error: `spine.txt` names no file that ends in .parquet or .csv
+    "#]],
+    );
+    // What it writes holds as it is.
+    let source =
+        run(folder, &words("infer data/orders.csv")).answer().replace("name: orders", "name: pasted");
+    fs::write(folder.join("definitions/pasted.yaml"), source).unwrap();
+    check(
+        folder,
+        "check",
+        expect![[r#"
+        the definitions hold: entities 1, sources 2, feature views 1, feature services 1, models 0
+    "#]],
+    );
+}
+
+#[test]
+fn a_plan_says_which_models_get_other_inputs_and_why() {
+    required("ORT_DYLIB_PATH");
+    let folder = starter();
+    let folder = folder.path();
+    add_model(folder);
+    let constant = "fallback: {to: [{constant: 0}]}\n";
+    fs::write(folder.join("definitions/model.yaml"), format!("{MODEL}{constant}")).unwrap();
+    run(folder, &["apply"]).answer();
+    let customers = fs::read_to_string(folder.join("definitions/customers.yaml")).unwrap();
+    let with = |from: &str, to: &str| {
+        assert!(customers.contains(from), "{from}");
+        fs::write(folder.join("definitions/customers.yaml"), customers.replacen(from, to, 1)).unwrap();
+        say(folder, "plan")
+    };
+    expect![[r#"
+        ~ feature view last_order
+            + ttl: 1h
+        stays materialized: last_order
+
+        note: model `next_order`, version `1`: its inputs keep their names and types and are computed in another way than those it was trained on (`ttl` of feature view `last_order`: none → 1h)
+
+        0 to add, 1 to change, 0 to remove
+    "#]].assert_eq(&with("features:", "ttl: 1h\nfeatures:"));
+    // Nobody reads it.
+    expect![[r#"
+        ~ feature view last_order
+            + feature last_items: items
+        ~ feature service next_order_v1
+            + features of last_order: last_items
+        ~ feature service small_v1
+            + features of last_order: last_items
+
+        to materialize:
+            last_order: changed, so nothing is found of it until then; reads 1 file, 282 B
+
+        0 to add, 3 to change, 0 to remove
+    "#]]
+    .assert_eq(&with("features:", "features:\n  - {name: last_items, expr: items}"));
+    expect![[r#"
+        ~ feature view last_order
+            ~ feature last_price_per_item: amount / items → amount / (items + 0)
+
+        to materialize:
+            last_order: changed, so nothing is found of it until then; reads 1 file, 282 B
+
+        note: model `next_order`, version `1`: its inputs keep their names and types and are computed in another way than those it was trained on (`last_price_per_item` of feature view `last_order`: amount / items → amount / (items + 0))
+
+        0 to add, 1 to change, 0 to remove
+    "#]].assert_eq(&with("amount / items", "amount / (items + 0)"));
+    fs::write(folder.join("definitions/customers.yaml"), &customers).unwrap();
+    let other = MODEL.replace("outputs: [", "derived: [{name: twice, expr: basket * 2}]\noutputs: [");
+    fs::write(folder.join("definitions/model.yaml"), format!("{other}{}", constant.replace('0', "1.5")))
+        .unwrap();
+    check(
+        folder,
+        "plan",
+        expect![[r#"
+            ~ feature service small_v1
+                + derived twice: basket * 2
+            ~ model next_order
+                ~ fallback: 0 → 1.5
+
+            0 to add, 2 to change, 0 to remove
+        "#]],
+    );
 }

@@ -89,7 +89,7 @@ impl Node {
     /// # Errors
     /// Their mistakes.
     pub async fn check(&self) -> Result<Checked> {
-        let files = repository::read(&self.inner.settings.repository)?;
+        let files = repository::read(&self.inner.settings)?.files;
         let candidate = self.inner.apply.check(files).await?;
         Ok(Checked { node: self.clone(), candidate })
     }

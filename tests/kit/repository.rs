@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use feature_defs::DefFile;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
-use quern_server::repository;
+use quern_server::{Settings, repository};
 use tempfile::TempDir;
 
 use crate::{Node, Result, Store};
@@ -59,7 +59,7 @@ impl Repository {
 
     /// Reads its definition files, as an apply does.
     pub fn files(&self) -> Vec<DefFile> {
-        repository::read(self.path()).unwrap()
+        repository::read(&Settings::load(self.path(), &[]).unwrap()).unwrap().files
     }
 
     /// Opens it as it stands.

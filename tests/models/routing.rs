@@ -199,6 +199,8 @@ async fn what_cannot_answer_for_one_another_is_not_applied() {
         // Steps that wait for one another; a column that is none; a name that is taken.
         "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, expr: b}, {name: b, expr: a}]}\n",
         "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, expr: distanze}]}\n",
+        "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, expr: b}, {name: b, expr: c__x}, {name: c, expr: \
+         distance}]}\n",
         "versions:\n  - {version: 3, service: delay_v1, steps: [{name: far, expr: distance}]}\n",
         "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, path: models/linear.onnx, inputs: [far]}]}\n",
         // Outputs that differ, columns that nobody brings, substitutes that do not fit.
@@ -209,6 +211,8 @@ async fn what_cannot_answer_for_one_another_is_not_applied() {
         "versions:\n  - {version: 3, path: models/linear.onnx, service: delay_v1}\nfallback: {to: [{expr: last_delai}, \
          {constant: none}]}\n",
         "versions:\n  - {version: 3, path: models/named.onnx, service: carrier_v1}\nfallback: {to: [{constant: 1}]}\n",
+        "versions:\n  - {version: 3, service: delay_v1, steps: [{name: a, expr: CAST(distance AS INT)}]}\nfallback: {to: [{constant: \
+         1.5}, {constant: 3000000000}, {constant: true}]}\n",
     ] {
         server
             .repository
@@ -216,10 +220,12 @@ async fn what_cannot_answer_for_one_another_is_not_applied() {
         text += &format!("{}\n", server.apply().await.unwrap_err());
     }
     expect![[r#"
-        422 definitions.yaml:57:61: steps wait for one another: `b` is not there yet
+        422 definitions.yaml:57:61: steps wait for one another: a → b → a
           help: let one of them read other columns
         422 definitions.yaml:57:61: `distanze` names unknown column `distanze`
           help: did you mean `distance`? known: distance, far, last_delay
+        422 definitions.yaml:57:81: `c__x` names unknown column `c__x`
+          help: known: c, distance, far, last_delay
         422 definitions.yaml:57:52: `far` is a column of the feature service, or of another step, already
           help: give the step another name
         422 definitions.yaml:57:52: the model does not fit what step `a` reads:
@@ -238,11 +244,14 @@ async fn what_cannot_answer_for_one_another_is_not_applied() {
         2 mistakes
         422 definitions.yaml:58:24: `last_delai` names unknown column `last_delai` (over feature service `delay_v1`)
           help: did you mean `last_delay`? known: distance, far, last_delay
-        definitions.yaml:58:48: declared type float32, but `'none'` is string
-          help: change `type`, or cast in the expression
+        definitions.yaml:58:48: `constant` stands in for a value of type float32, and must be a finite number in the range of `float32`; found "none"
         2 mistakes
         422 definitions.yaml:58:28: the model has several outputs (code, both, name, is_ua), and this is one value
           help: fall back to a version, or keep one output with `steps` and `outputs`
+        422 definitions.yaml:58:28: `constant` stands in for a value of type int32, and must be a whole number of 32 bits; found 1.5
+        definitions.yaml:58:45: `constant` stands in for a value of type int32, and must be a whole number of 32 bits; found 3000000000
+        definitions.yaml:58:69: `constant` stands in for a value of type int32, and must be a whole number of 32 bits; found true
+        3 mistakes
     "#]].assert_eq(&text);
 }
 

@@ -1,5 +1,7 @@
 //! What is a column: declared, computed, or constant?
 
+use std::fmt;
+
 use crate::dtype::Type;
 use crate::error::Loc;
 
@@ -55,4 +57,16 @@ pub enum Literal {
     Float(f64),
     /// Text.
     String(String),
+}
+
+/// As it is written in a definition, a text in quotes.
+impl fmt::Display for Literal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Literal::Bool(value) => write!(f, "{value}"),
+            Literal::Int(value) => write!(f, "{value}"),
+            Literal::Float(value) => write!(f, "{value:?}"),
+            Literal::String(value) => write!(f, "{value:?}"),
+        }
+    }
 }

@@ -70,3 +70,15 @@ pub enum Format {
     /// Comma-separated values with a header line.
     Csv,
 }
+
+impl Source {
+    /// Why its columns are known only from its declaration, where they are.
+    pub fn must_declare(&self) -> Option<&'static str> {
+        let is_csv = self.batch.as_ref().is_some_and(|batch| batch.format == Format::Csv);
+        match (is_csv, self.push) {
+            (true, _) => Some("CSV files do not say the types of their columns"),
+            (false, true) => Some("pushed rows are checked against the declared columns"),
+            (false, false) => None,
+        }
+    }
+}

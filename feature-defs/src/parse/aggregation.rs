@@ -3,7 +3,7 @@
 use super::declared::Declaration;
 use super::names::not_twice;
 use crate::shape::{NAME_CHARS_MAX, Shape};
-use crate::yaml::{Node, Scalar, Value};
+use crate::yaml::Node;
 use crate::{Aggregation, DefError, FeatureView, format_duration};
 
 /// Keys that only some functions take.
@@ -84,8 +84,11 @@ fn check_keys(node: &Node, errors: &mut Vec<DefError>) {
         && ["last_n", "top_n_by", "histogram"].contains(&name)
     {
         errors.push(
-            DefError::new(&buckets.loc, format!("`{name}` takes no `buckets`"))
-                .with_help("a map holds single values only; bucket another function"),
+            DefError::new(
+                &buckets.loc,
+                format!("`{name}` takes no `buckets`: a map holds single values only"),
+            )
+            .with_help(instead_of_buckets(name, buckets.text().unwrap_or_default())),
         );
     }
     if let Some(default) = node.get("default")
@@ -96,11 +99,17 @@ fn check_keys(node: &Node, errors: &mut Vec<DefError>) {
                 .with_help("take single values out of them with a derived feature"),
         );
     }
-    if let Some(default) = node.get("default")
-        && let Value::Scalar { scalar: Scalar::Text, .. } = default.value
-        && !["min", "max", "first", "last"].contains(&name)
-    {
-        errors.push(DefError::new(&default.loc, format!("`default` of `{name}` must be a number")));
+}
+
+/// What says about the same as function `name` with `buckets: sql`, which there is not.
+fn instead_of_buckets(name: &str, sql: &str) -> String {
+    let each = format!("one `{name}` for each bucket that matters, with `where: \"{sql} = '…'\"`");
+    match name {
+        "last_n" => format!("take `last` with `buckets`, the latest of each; or {each}"),
+        "top_n_by" => format!("take `max` with `buckets`, the greatest of each; or {each}"),
+        _ => format!(
+            "a histogram is itself a map: take `count` with `buckets: {sql}`, how many rows there are of each; or {each}"
+        ),
     }
 }
 

@@ -17,6 +17,7 @@ mod view;
 use self::declared::{Declared, Names};
 use self::names::{not_reserved, not_twice};
 use crate::shape::Kind;
+use crate::whose::is_anothers;
 use crate::yaml::{self, Node};
 use crate::{DefError, Definitions, Loc};
 
@@ -29,7 +30,8 @@ pub struct DefFile {
     pub text: String,
 }
 
-/// Reads the definitions of a repository: any number of documents in any number of files, in any order.
+/// Reads the definitions of a repository: any number of documents in any number of files, in any order. Passes over
+/// documents with `apiVersion`, which are other tools'; which files are ours [`whose`](crate::whose()) says.
 ///
 /// # Errors
 /// Every mistake that can be found, by file, line and column.
@@ -44,7 +46,7 @@ pub fn parse(files: &[DefFile]) -> Result<Definitions, Vec<DefError>> {
         if !read.complete {
             declared.leave_open();
         }
-        for document in read.documents {
+        for document in read.documents.into_iter().filter(|document| !is_anothers(document)) {
             match structure::kind_of(&document) {
                 Ok(kind) => errors.extend(declare(&mut declared, kind, document, sound)),
                 Err(error) => {

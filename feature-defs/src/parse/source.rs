@@ -2,7 +2,7 @@
 
 use super::declared::Declaration;
 use super::names::{listed, not_twice};
-use crate::{Column, DefError, Format, Loc, ScalarType, Source, Type, suggest};
+use crate::{Column, DefError, Loc, ScalarType, Source, Type, suggest};
 
 /// Checks that `source` has rows, and that its names are among its columns.
 pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
@@ -26,10 +26,14 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
             errors.push(DefError::new(&column.loc, cause).with_help("declare it as `timestamp`"));
         }
     }
-    let Some(why) = must_declare(def).filter(|_| source.whole) else {
+    let Some(why) = def.must_declare().filter(|_| source.whole) else {
         return;
     };
     if def.columns.is_empty() {
+        // Where there are files, whoever reads them says which columns these have.
+        if def.batch.is_some() {
+            return;
+        }
         errors.push(
             DefError::new(&def.loc, format!("source `{}` must declare its `columns`", def.name))
                 .with_help(why),
@@ -38,16 +42,6 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
     }
     for (name, loc) in times.chain(listed(node, "event_id")) {
         check_column(def, name, loc, errors);
-    }
-}
-
-/// Why the columns of `source` are known only from its declaration, where they are.
-pub(super) fn must_declare(source: &Source) -> Option<&'static str> {
-    let is_csv = source.batch.as_ref().is_some_and(|batch| batch.format == Format::Csv);
-    match (is_csv, source.push) {
-        (true, _) => Some("CSV files do not say the types of their columns"),
-        (false, true) => Some("pushed rows are checked against the declared columns"),
-        (false, false) => None,
     }
 }
 

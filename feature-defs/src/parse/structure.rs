@@ -6,8 +6,10 @@
 use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
 use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_names};
+use crate::whose::{misspelt_kind, shaped_as};
+use crate::words::{function_meant, type_meant};
 use crate::yaml::{Entry, Node, Scalar, Value};
-use crate::{DefError, Literal, Loc, Type, suggest};
+use crate::{DefError, Literal, Loc, Type, nearest, suggest};
 
 /// The kind that `document` says it is.
 pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
@@ -18,8 +20,9 @@ pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
         return Err(DefError::new(&document.loc, cause));
     }
     let Some(kind) = document.get("kind") else {
-        return Err(DefError::new(&document.loc, "a document lacks the key `kind`")
-            .with_help(format!("known kinds: {}", kinds().collect::<Vec<_>>().join(", "))));
+        return Err(
+            DefError::new(&document.loc, "a document lacks the key `kind`").with_help(meant(document))
+        );
     };
     let Some(name) = kind.text() else {
         return Err(DefError::new(
@@ -29,8 +32,28 @@ pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
         .with_help(suggest("", kinds())));
     };
     Kind::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| {
-        DefError::new(&kind.loc, format!("unknown kind `{name}`")).with_help(suggest(name, kinds()))
+        let error = DefError::new(&kind.loc, format!("unknown kind `{name}`"));
+        match shaped_as(document) {
+            Some(kind) => {
+                error.with_help(format!("it has the keys of {}: `kind: {}`", kind.object().noun, kind.name()))
+            }
+            None => error.with_help(format!("{}; {OTHERS}", suggest(name, kinds()))),
+        }
     })
+}
+
+/// The way out for a document that only looks like one of ours.
+const OTHERS: &str = "a file of another tool goes into `.quernignore`";
+
+/// What a document without `kind` was to say.
+fn meant(document: &Node) -> String {
+    if let Some(Entry { key, .. }) = misspelt_kind(document) {
+        return format!("write `kind` for `{key}`");
+    }
+    match shaped_as(document) {
+        Some(kind) => format!("it has the keys of {}: `kind: {}`", kind.object().noun, kind.name()),
+        None => format!("known kinds: {}; {OTHERS}", Kind::ALL.map(Kind::name).join(", ")),
+    }
 }
 
 /// Reports every difference of `node` from `object`.
@@ -163,12 +186,25 @@ fn wrong(shape: &Shape, subject: &str, node: &Node) -> DefError {
         return error;
     };
     match (shape, scalar) {
+        (Shape::OneOf(texts), Scalar::Text) => match one_meant(text, texts) {
+            Some(meant) => error.with_help(format!("did you mean {meant}?")),
+            None => error,
+        },
         (_, Scalar::Null | Scalar::Text) => error,
+        (Shape::Duration { zero: false }, Scalar::Int(0)) => error.with_help(without_end(subject)),
         (Shape::Duration { .. }, Scalar::Int(_)) => {
             error.with_help(format!("add a unit: w, d, h, m, s, ms or us, as in `{text}s`"))
         }
         (Shape::Text | Shape::SourceColumn, _) => error.with_help(format!("quote it: \"{text}\"")),
         _ => error,
+    }
+}
+
+/// Which of `texts` was meant, and what goes with it.
+fn one_meant(text: &str, texts: &[&'static str]) -> Option<String> {
+    match function_meant(text).filter(|(function, _)| texts.contains(function)) {
+        Some((function, with)) => Some(format!("`{function}`{with}")),
+        None => nearest(text, texts.iter().copied()).map(|meant| format!("`{meant}`")),
     }
 }
 
@@ -229,7 +265,14 @@ fn check_type(shape: &Shape, node: &Node, text: &str) -> Result<(), DefError> {
             Err(DefError::new(&node.loc, cause).with_help(help))
         }
         Err(cause) => {
-            Err(DefError::new(&node.loc, cause).with_help(suggest(text, names.iter().map(String::as_str))))
+            let help = match type_meant(text) {
+                Some(meant) if names.contains(&meant) || matches!(shape, Shape::Type) => {
+                    format!("did you mean `{meant}`? known: {}", names.join(", "))
+                }
+                Some(meant) => format!("`{meant}` is no type of a join key; it may be {}", names.join(", ")),
+                None => suggest(text, names.iter().map(String::as_str)),
+            };
+            Err(DefError::new(&node.loc, cause).with_help(help))
         }
     }
 }
@@ -250,11 +293,31 @@ fn check_window(subject: &str, node: &Node, text: &str) -> Result<(), DefError> 
     }
 }
 
+/// What people write for a time without end.
+const FOREVER: [&str; 7] = ["forever", "infinite", "infinity", "inf", "never", "none", "unlimited"];
+
+/// The way out where a length of time is none, which elsewhere means that there is no limit.
+fn without_end(subject: &str) -> String {
+    match subject {
+        "`ttl`" => {
+            "leave it out if rows never expire, which is what 0 means in Feast; with `1us` a row counts \
+                    for a microsecond"
+                .to_owned()
+        }
+        _ => "leave it out for no limit".to_owned(),
+    }
+}
+
 fn check_duration(zero: bool, subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
     match parse_duration(text) {
-        Ok(0) if !zero => Err(DefError::new(&node.loc, format!("{subject} must be longer than nothing"))
-            .with_help("leave it out if rows never expire")),
+        Ok(0) if !zero => {
+            let cause = format!("{subject} must be longer than nothing");
+            Err(DefError::new(&node.loc, cause).with_help(without_end(subject)))
+        }
         Ok(_) => Ok(()),
+        Err(cause) if !zero && FOREVER.contains(&text.to_lowercase().as_str()) => {
+            Err(DefError::new(&node.loc, format!("{subject}: {cause}")).with_help(without_end(subject)))
+        }
         Err(cause) => Err(DefError::new(&node.loc, format!("{subject}: {cause}"))
             .with_help("a duration is written as in `90d`, `1d12h` or `250ms`")),
     }

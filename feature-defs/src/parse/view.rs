@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::aggregation;
 use super::declared::{Declaration, Names};
 use super::names::{check_keys, join_keys, listed, not_reserved, not_twice};
-use super::source::{check_column, must_declare};
+use super::source::check_column;
 use crate::shape::Kind;
 use crate::yaml::Node;
 use crate::{DefError, Entity, FeatureView, Source};
@@ -36,7 +36,7 @@ pub(super) fn check(
         check_keys(node.get("keys"), def, &join_keys, errors);
     }
     let declares_all = |source: &&Declaration<Source>| {
-        source.whole && must_declare(&source.def).is_some() && !source.def.columns.is_empty()
+        source.whole && source.def.must_declare().is_some() && !source.def.columns.is_empty()
     };
     if let Some(source) = source.filter(declares_all) {
         check_view_columns(view, &source.def, entities, errors);

@@ -19,14 +19,14 @@ fn places_count_from_one() {
     check(
         "foo: 1",
         expect![[r#"
-        a.yaml:1:1: a document lacks the key `kind`
-          help: known kinds: Entity, Source, FeatureView, FeatureService, Model"#]],
+            a.yaml:1:1: a document lacks the key `kind`
+              help: known kinds: Entity, Source, FeatureView, FeatureService, Model; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "\n  kind: Foo",
         expect![[r#"
-        a.yaml:2:9: unknown kind `Foo`
-          help: known: Entity, FeatureService, FeatureView, Model, Source"#]],
+            a.yaml:2:9: unknown kind `Foo`
+              help: known: Entity, FeatureService, FeatureView, Model, Source; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "{name: é, kind: [x]}",
@@ -37,8 +37,8 @@ fn places_count_from_one() {
     check(
         "\u{feff}kind: Foo",
         expect![[r#"
-        a.yaml:1:7: unknown kind `Foo`
-          help: known: Entity, FeatureService, FeatureView, Model, Source"#]],
+            a.yaml:1:7: unknown kind `Foo`
+              help: known: Entity, FeatureService, FeatureView, Model, Source; a file of another tool goes into `.quernignore`"#]],
     );
 }
 
@@ -51,14 +51,14 @@ fn a_document_is_a_mapping_of_a_known_kind() {
     check(
         "kind: FeatureVeiw\nname: x",
         expect![[r#"
-        a.yaml:1:7: unknown kind `FeatureVeiw`
-          help: did you mean `FeatureView`? known: Entity, FeatureService, FeatureView, Model, Source"#]],
+            a.yaml:1:7: unknown kind `FeatureVeiw`
+              help: did you mean `FeatureView`? known: Entity, FeatureService, FeatureView, Model, Source; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "name: x\njoin_keys: []",
         expect![[r#"
-        a.yaml:1:1: a document lacks the key `kind`
-          help: known kinds: Entity, Source, FeatureView, FeatureService, Model"#]],
+            a.yaml:1:1: a document lacks the key `kind`
+              help: it has the keys of an entity: `kind: Entity`"#]],
     );
 }
 
@@ -149,7 +149,7 @@ features:
             a.yaml:6:8: `where` must be a SQL expression, found an empty text
             a.yaml:7:6: `ttl` must be a duration such as `90d` or `1d12h`, found the number `90`
               help: add a unit: w, d, h, m, s, ms or us, as in `90s`
-            a.yaml:8:6: `lag`: `-5m` is not a duration: an amount must be a whole number without a sign
+            a.yaml:8:6: `lag`: `-5m` is not a duration: an amount must be a whole number without a sign; units are w, d, h, m, s, ms and us
               help: a duration is written as in `90d`, `1d12h` or `250ms`
             a.yaml:10:24: unknown key `exp` in a feature
               help: did you mean `expr`? known: default, description, expr, name, type
@@ -187,8 +187,8 @@ features: []
             a.yaml:5:9: unknown source `s`
               help: none is declared
             a.yaml:6:6: `ttl` must be longer than nothing
-              help: leave it out if rows never expire
-            a.yaml:7:6: `lag`: `1 day` is not a duration: unknown unit ` day`
+              help: leave it out if rows never expire, which is what 0 means in Feast; with `1us` a row counts for a microsecond
+            a.yaml:7:6: `lag`: `1 day` is not a duration: unknown unit `day`; write `1d`
               help: a duration is written as in `90d`, `1d12h` or `250ms`
             a.yaml:8:11: `features` must not be empty"#]],
     );
@@ -272,10 +272,11 @@ aggregations: [{name: legs, function: count, windows: [1d]}]
             a.yaml:18:29: `avg` lacks the key `of`
               help: `of`: SQL over the source's columns; only `count` may do without
             a.yaml:19:28: `function` must be `count` or `sum` or `avg` or `min` or `max` or `stddev` or `variance` or `first` or `last` or `last_n` or `top_n_by` or `approx_distinct` or `approx_percentile` or `count_distinct` or `any` or `every` or `histogram`, found `average`
+              help: did you mean `avg`?
             a.yaml:20:30: `last_n` lacks the key `n`
               help: as in `n: 5`
-            a.yaml:20:73: `last_n` takes no `buckets`
-              help: a map holds single values only; bucket another function
+            a.yaml:20:73: `last_n` takes no `buckets`: a map holds single values only
+              help: take `last` with `buckets`, the latest of each; or one `last_n` for each bucket that matters, with `where: "origin = '…'"`
             a.yaml:21:27: `top_n_by` lacks the key `by`
               help: as in `by: amount`
             a.yaml:21:78: lists and maps take no `default`
@@ -291,9 +292,8 @@ aggregations: [{name: legs, function: count, windows: [1d]}]
               help: take a smaller `hop`, or a longer window
             a.yaml:25:48: each of `windows` must be from `1s` to `3650d`, found `0s`
               help: `lifetime` is a window over all time
-            a.yaml:25:52: each of `windows`: `forever` is not a duration: an amount must be a whole number without a sign
+            a.yaml:25:52: each of `windows`: `forever` is not a duration: an amount must be a whole number without a sign; units are w, d, h, m, s, ms and us
               help: a window is written as in `1h`, `7d` or `lifetime`
-            a.yaml:26:68: `default` of `sum` must be a number
             a.yaml:27:47: `windows` must not be empty
             a.yaml:30:7: feature view `empty` has no features
               help: give it `features` (of the latest row) or `aggregations` (over windows of time)
@@ -406,4 +406,120 @@ fn names_are_bounded() {
         a.yaml:2:7: `name` is a name longer than 128 characters
         a.yaml:3:20: `name` must be a name of letters, digits and `_` that does not start with a digit, found `1a`"#]],
     );
+}
+
+#[test]
+fn documents_of_other_tools_are_passed_over() {
+    check(
+        "kind: Entity\nname: k\njoin_keys: [{name: k, type: int64}]\n---\napiVersion: v1\nkind: Entity\nspec: {}\n",
+        expect!["sound: 1 entities, 0 sources, 0 views, 0 services, 0 models"],
+    );
+    // What nobody else claims is a mistake, so that no slip drops a definition.
+    check(
+        "kind: Entity\nname: k\njoin_keys: [{name: k, type: int64}]\n---\nservices: {}\n",
+        expect![[r#"
+        a.yaml:5:1: a document lacks the key `kind`
+          help: known kinds: Entity, Source, FeatureView, FeatureService, Model; a file of another tool goes into `.quernignore`"#]],
+    );
+    check(
+        "Kind: Model\nname: m\nversions: []\n",
+        expect![[r#"
+        a.yaml:1:1: a document lacks the key `kind`
+          help: write `kind` for `Kind`"#]],
+    );
+    check(
+        "kind: View\nname: v\nentities: [e]\nsource: s\nfeatures: [f]\n",
+        expect![[r#"
+        a.yaml:1:7: unknown kind `View`
+          help: it has the keys of a feature view: `kind: FeatureView`"#]],
+    );
+}
+
+#[test]
+fn words_of_other_languages_are_told_ours() {
+    check(
+        r#"
+kind: Source
+name: s
+batch: {format: Parquet, path: s.parquet}
+event_timestamp: at
+columns:
+  - {name: a, type: int}
+  - {name: b, type: double}
+  - {name: c, type: text}
+  - {name: d, type: datetime}
+  - {name: e, type: "array<float>"}
+  - {name: f, type: Int64}
+---
+kind: Entity
+name: k
+join_keys: [{name: k, type: double}, {name: l, type: integer}]
+---
+kind: FeatureView
+name: v
+entities: [k]
+source: s
+ttl: 0
+lag: 5min
+aggregations:
+  - {name: a, function: mean, of: x, windows: [1 week]}
+  - {name: b, function: nunique, of: x, windows: [1M]}
+  - {name: c, function: median, of: x, windows: [1d]}
+  - {name: d, function: Summ, of: x, windows: [1d]}
+  - {name: e, function: histogram, of: x, buckets: y, windows: [1d]}
+  - {name: f, function: top_n_by, of: x, by: x, n: 2, buckets: y, windows: [1d]}
+"#,
+        expect![[r#"
+            a.yaml:4:17: `format` must be `parquet` or `csv`, found `Parquet`
+              help: did you mean `parquet`?
+            a.yaml:7:21: unknown type `int`
+              help: did you mean `int64`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+            a.yaml:8:21: unknown type `double`
+              help: did you mean `float64`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+            a.yaml:9:21: unknown type `text`
+              help: did you mean `string`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+            a.yaml:10:21: unknown type `datetime`
+              help: did you mean `timestamp`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+            a.yaml:11:21: unknown type `array<float>`
+              help: did you mean `list<float64>`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+            a.yaml:12:21: unknown type `Int64`
+              help: did you mean `int64`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+            a.yaml:16:29: unknown type `double`
+              help: `float64` is no type of a join key; it may be bool, int32, int64, string, bytes, timestamp, date
+            a.yaml:16:54: unknown type `integer`
+              help: did you mean `int64`? known: bool, int32, int64, string, bytes, timestamp, date
+            a.yaml:22:6: `ttl` must be a duration such as `90d` or `1d12h`, found the number `0`
+              help: leave it out if rows never expire, which is what 0 means in Feast; with `1us` a row counts for a microsecond
+            a.yaml:22:6: `ttl` says how long the latest row counts, and aggregations have none
+              help: leave it out: each window says how long a row counts
+            a.yaml:23:6: `lag`: `5min` is not a duration: unknown unit `min`; write `5m`
+              help: a duration is written as in `90d`, `1d12h` or `250ms`
+            a.yaml:25:25: `function` must be `count` or `sum` or `avg` or `min` or `max` or `stddev` or `variance` or `first` or `last` or `last_n` or `top_n_by` or `approx_distinct` or `approx_percentile` or `count_distinct` or `any` or `every` or `histogram`, found `mean`
+              help: did you mean `avg`?
+            a.yaml:25:48: each of `windows`: `1 week` is not a duration: unknown unit `week`; write `7d`
+              help: a window is written as in `1h`, `7d` or `lifetime`
+            a.yaml:26:25: `function` must be `count` or `sum` or `avg` or `min` or `max` or `stddev` or `variance` or `first` or `last` or `last_n` or `top_n_by` or `approx_distinct` or `approx_percentile` or `count_distinct` or `any` or `every` or `histogram`, found `nunique`
+              help: did you mean `count_distinct`?
+            a.yaml:26:51: each of `windows`: `1M` is not a duration: months and years have no fixed length; count days, as in `30d`; units are w, d, h, m, s, ms and us
+              help: a window is written as in `1h`, `7d` or `lifetime`
+            a.yaml:27:25: `function` must be `count` or `sum` or `avg` or `min` or `max` or `stddev` or `variance` or `first` or `last` or `last_n` or `top_n_by` or `approx_distinct` or `approx_percentile` or `count_distinct` or `any` or `every` or `histogram`, found `median`
+              help: did you mean `approx_percentile` with `percentile: 0.5`?
+            a.yaml:28:25: `function` must be `count` or `sum` or `avg` or `min` or `max` or `stddev` or `variance` or `first` or `last` or `last_n` or `top_n_by` or `approx_distinct` or `approx_percentile` or `count_distinct` or `any` or `every` or `histogram`, found `Summ`
+              help: did you mean `sum`?
+            a.yaml:29:52: `histogram` takes no `buckets`: a map holds single values only
+              help: a histogram is itself a map: take `count` with `buckets: y`, how many rows there are of each; or one `histogram` for each bucket that matters, with `where: "y = '…'"`
+            a.yaml:30:64: `top_n_by` takes no `buckets`: a map holds single values only
+              help: take `max` with `buckets`, the greatest of each; or one `top_n_by` for each bucket that matters, with `where: "y = '…'"`"#]],
+    );
+    for forever in ["0s", "0", "forever", "Infinite"] {
+        let yaml =
+            format!("kind: FeatureView\nname: v\nentities: [k]\nsource: s\nttl: {forever}\nfeatures: [x]");
+        let mistakes = crate::parse_all(&[("a.yaml", &yaml)]).unwrap_err();
+        let ttl =
+            mistakes.iter().find(|mistake| mistake.loc.line == 5).and_then(|mistake| mistake.help.as_deref());
+        assert!(
+            ttl.is_some_and(|help| help.starts_with("leave it out if rows never expire")),
+            "{mistakes:?}"
+        );
+    }
 }

@@ -155,7 +155,7 @@ fn nothing_is_unknown_while_something_is_unread() {
         "kind: FeatureView\nname: v\nentities: [quay]\nsource: landings\nfeatures: [a]\n---\nkind: Entty\nname: quay",
         expect![[r#"
             case.yaml:7:7: unknown kind `Entty`
-              help: did you mean `Entity`? known: Entity, FeatureService, FeatureView, Model, Source"#]],
+              help: did you mean `Entity`? known: Entity, FeatureService, FeatureView, Model, Source; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "kind: FeatureService\nname: s\nfeatures: [v]\noutputs: [a, b]\n---\nkind: FeatureView\nname: v\nentities: [plane]\nsource: landings\nfeatures: [a, 5]\n",
@@ -203,8 +203,6 @@ features: [temp]
         expect![[r#"
             case.yaml:3:7: source `a` has neither files nor pushes
               help: give it `batch`, `push: true`, `stream`, or several of them
-            case.yaml:8:7: source `b` must declare its `columns`
-              help: CSV files do not say the types of their columns
             case.yaml:16:20: `loaded` is not among the declared columns of source `c`
               help: known: at, id
             case.yaml:17:16: `ta` is not among the declared columns of source `c`
@@ -406,7 +404,7 @@ batching: {max_rows: 0, max_delay: 5}
               help: known: 1
             case.yaml:19:25: `max_missing` must be a number from 0 to 1, found the number `2`
             case.yaml:19:37: `timeout` must be longer than nothing
-              help: leave it out if rows never expire
+              help: leave it out for no limit
             case.yaml:19:45: `to` must not be empty
             case.yaml:20:22: `max_rows` must be a whole number from 1 to 65536, found the number `0`
             case.yaml:20:36: `max_delay` must be a duration such as `90d` or `1d12h`, found the number `5`

@@ -152,7 +152,7 @@ impl fmt::Display for Plan {
         for change in &self.changes {
             writeln!(f, "{} {} {}", change.action.sign(), change.kind, change.name)?;
             for key in &change.keys {
-                match (&key.old, &key.new) {
+                match (key.old.as_deref().map(shortened), key.new.as_deref().map(shortened)) {
                     (Some(old), Some(new)) => writeln!(f, "    ~ {}: {old} → {new}", key.key)?,
                     (None, Some(new)) => writeln!(f, "    + {}: {new}", key.key)?,
                     (Some(old), None) => writeln!(f, "    - {}: {old}", key.key)?,
@@ -169,8 +169,14 @@ impl fmt::Display for Plan {
         if !self.answer_at_once.is_empty() {
             writeln!(f, "answers at once, from stored tiles: {}", self.answer_at_once.join(", "))?;
         }
-        if !self.keep.is_empty() {
-            writeln!(f, "stays materialized: {}", self.keep.join(", "))?;
+        // Of views that say nothing else, nobody asks.
+        let says_else = |view: &&String| {
+            let mut changes = self.changes.iter();
+            changes.any(|change| change.kind == DefinitionKind::FeatureView && change.name == **view)
+        };
+        let keep: Vec<&str> = self.keep.iter().filter(says_else).map(String::as_str).collect();
+        if !keep.is_empty() {
+            writeln!(f, "stays materialized: {}", keep.join(", "))?;
         }
         for affected in &self.affected {
             writeln!(f, "\nnote: {affected}")?;
@@ -196,7 +202,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::New => f.write_str("new"),
-            Reason::Changed => f.write_str("changed"),
+            Reason::Changed => f.write_str("changed, so nothing is found of it until then"),
             Reason::Windows(features) => {
                 write!(f, "no tiles reach {} yet, the rest goes on answering", features.join(", "))
             }
@@ -211,6 +217,17 @@ impl Action {
             Action::Change => '~',
             Action::Remove => '-',
         }
+    }
+}
+
+/// How much of a text a line shows.
+const CHARS_SHOWN: usize = 160;
+
+/// A text as a line of a plan has room for it.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(CHARS_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

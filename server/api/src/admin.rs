@@ -58,9 +58,9 @@ async fn apply(State(node): State<Arc<Node>>) -> ApiResult<Json<Plan>> {
 
 /// The repository as it lies on disk now.
 async fn candidate(node: &Arc<Node>) -> Result<Candidate> {
-    let root = node.settings.repository.clone();
-    let files = blocking("reading definition files", move || repository::read(&root)).await?;
-    Ok(node.apply.check(files).await?)
+    let settings = Arc::clone(&node.settings);
+    let repository = blocking("reading definition files", move || repository::read(&settings)).await?;
+    Ok(node.apply.check(repository.files).await?)
 }
 
 async fn materialize_lines(State(node): State<Arc<Node>>, body: Bytes) -> ApiResult<Response> {

@@ -1,5 +1,7 @@
 //! Which status does an error have, over HTTP and over gRPC?
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -62,9 +64,10 @@ impl<E: Into<Error>> From<E> for ApiError {
 /// What a handler gives.
 pub(crate) type ApiResult<T> = std::result::Result<T, ApiError>;
 
-/// What a reply that is no success carries for the log, and for a command that asked in its own process.
+/// What a reply that is no success carries for the log, and for a command that asked in its own process: the error
+/// itself.
 #[derive(Debug, Clone)]
-pub struct Cause(pub String);
+pub struct Cause(pub Arc<Error>);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
@@ -75,7 +78,7 @@ impl IntoResponse for ApiError {
             let seconds = time.as_millis().div_ceil(1_000) as u64;
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
-        response.extensions_mut().insert(Cause(self.0.to_string()));
+        response.extensions_mut().insert(Cause(Arc::new(self.0)));
         response
     }
 }

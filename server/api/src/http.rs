@@ -100,7 +100,8 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let (status, seconds) = (response.status(), start.elapsed().as_secs_f64());
     metrics().requests.with_label_values(&[route, known(&method), status.as_str()]).inc();
     metrics().request_seconds.with_label_values(&[route]).observe(seconds);
-    let cause = response.extensions().get::<Cause>().map_or("", |cause| &cause.0);
+    let cause =
+        response.extensions().get::<Cause>().map_or_else(String::new, |Cause(error)| error.to_string());
     let (path, micros) = (uri.path(), (seconds * 1e6) as u64);
     if status.is_server_error() {
         tracing::warn!(%method, path, status = status.as_u16(), micros, ?id, cause, "request failed");

@@ -88,7 +88,7 @@ impl Server {
             Settings::load(repository.path(), &[("body_bytes_max", "1000000".to_owned())]).unwrap();
         settings.onnxruntime = settings.onnxruntime.or(installed());
         let node = Node::open(settings).await.unwrap();
-        let files = repository::read(repository.path()).unwrap();
+        let files = repository::read(&node.settings).unwrap().files;
         let candidate = node.apply.check(files).await.unwrap();
         node.apply.apply(candidate).await.unwrap();
         let node = tokio::task::spawn_blocking(move || {

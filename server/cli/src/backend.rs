@@ -14,7 +14,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use quern::Client;
 use quern_api::error::Cause;
-use quern_wire::{Catalogue, Code, ErrorReply};
+use quern_wire::Catalogue;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tower::ServiceExt;
@@ -100,7 +100,7 @@ impl Backend {
 /// Opens the data folder, and makes one only where there are definitions: not wherever a command happens to be typed.
 pub(super) async fn open_here(settings: Settings) -> Result<Arc<Node>> {
     if !settings.data.exists() {
-        repository::read(&settings.repository)?;
+        repository::read(&settings)?;
     }
     Ok(Node::open(settings).await?)
 }
@@ -119,13 +119,12 @@ async fn ask(routes: &Router, request: Request<Body>) -> Result<Body> {
     if reply.status().is_success() {
         return Ok(reply.into_body());
     }
-    let cause = reply.extensions().get().map(|Cause(cause)| cause.clone());
-    let mut error: ErrorReply = read(reply.into_body()).await?;
-    // Who runs the command owns the machine: the cause is told here, since no log has it.
-    if let (Code::Internal, Some(cause)) = (error.code, cause) {
-        error.error = cause;
+    let (mut parts, body) = reply.into_parts();
+    // Nobody else has the error any more; an edge that has none says all there is to say.
+    match parts.extensions.remove().and_then(|Cause(error)| Arc::into_inner(error)) {
+        Some(error) => Err(error.into()),
+        None => Err(Failure::There(quern::Error::Server(Box::new(read(body).await?)))),
     }
-    Err(Failure::There(quern::Error::Server(Box::new(error))))
 }
 
 async fn read<Reply: DeserializeOwned>(body: Body) -> Result<Reply> {

@@ -13,7 +13,7 @@ use super::Options;
 use super::backend::Backend;
 use super::failure::Result;
 use super::materialize::rate;
-use super::output::{print, print_json, thousands};
+use super::output::{counted, print, print_json};
 
 use super::tables::{Output, Table, bar};
 use super::words::{inputs, service_of};
@@ -84,8 +84,9 @@ pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &O
         return Ok(());
     }
     print(format!(
-        "{} rows × {columns} columns in {:.1} s, {} rows/s: {}",
-        thousands(rows),
+        "{} × {} in {:.1} s, {} rows/s: {}",
+        counted(rows, "row"),
+        counted(columns as u64, "column"),
         predicted.seconds,
         rate(rows, predicted.seconds),
         predicted.out.display()

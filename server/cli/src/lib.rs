@@ -5,8 +5,10 @@
 
 mod backend;
 mod batch;
+mod cells;
 mod error;
 mod failure;
+mod infer;
 mod init;
 mod materialize;
 mod output;
@@ -31,6 +33,7 @@ use self::failure::{Failure, Result};
 use self::output::{print, print_json};
 use quern_api::trace::export::Traces;
 use quern_server::Settings;
+use quern_server::repository::{self, LeftAlone};
 
 /// A plan that changes something, with `--detailed-exitcode`; a verification that finds a difference.
 const EXIT_CHANGES: u8 = 2;
@@ -82,6 +85,8 @@ enum LogFormat {
 enum Command {
     /// Write a small repository to start from
     Init(Repository),
+    /// Write the source that a Parquet or CSV file makes, to paste into the definitions
+    Infer(infer::Arguments),
     /// Find every mistake in the definitions
     Check(CheckArgs),
     /// Say what an apply would change
@@ -118,6 +123,9 @@ struct Repository {
 struct CheckArgs {
     #[command(flatten)]
     repository: Repository,
+    /// Say on stderr which YAML was left alone, and why.
+    #[arg(long, short)]
+    verbose: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -167,6 +175,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command, options: &Options) -> Result<ExitCode> {
     match command {
         Command::Init(arguments) => init::run(&arguments.directory)?,
+        Command::Infer(arguments) => infer::run(&arguments)?,
         Command::Check(arguments) => check(&arguments, options).await?,
         Command::Plan(arguments) => return plan(&arguments, options).await,
         Command::Apply(arguments) => apply(&arguments, options).await?,
@@ -193,7 +202,7 @@ impl Command {
             Command::Predict(arguments) => arguments.json,
             Command::Route(arguments) => arguments.json,
             Command::Verify(arguments) => arguments.json,
-            Command::Init(_) | Command::Serve(_) | Command::Schema => false,
+            Command::Init(_) | Command::Infer(_) | Command::Serve(_) | Command::Schema => false,
         }
     }
 }
@@ -213,8 +222,21 @@ impl Options {
     }
 }
 
+impl CheckArgs {
+    /// Who answers. The definitions are read where they lie, so whoever answers, what is left alone can be told here.
+    async fn open(&self, options: &Options) -> Result<Backend> {
+        let directory = &self.repository.directory;
+        if self.verbose {
+            for LeftAlone { path, why } in repository::read(&options.settings(directory, None)?)?.left_alone {
+                eprintln!("left alone: {path}: {why}");
+            }
+        }
+        Backend::open(directory, options).await
+    }
+}
+
 async fn check(arguments: &CheckArgs, options: &Options) -> Result<()> {
-    let backend = Backend::open(&arguments.repository.directory, options).await?;
+    let backend = arguments.open(options).await?;
     let checked: Checked = backend.call("/v1/check", &()).await?;
     if arguments.json {
         print_json(&checked);
@@ -229,7 +251,7 @@ async fn check(arguments: &CheckArgs, options: &Options) -> Result<()> {
 }
 
 async fn plan(arguments: &PlanArgs, options: &Options) -> Result<ExitCode> {
-    let backend = Backend::open(&arguments.check.repository.directory, options).await?;
+    let backend = arguments.check.open(options).await?;
     let plan: Plan = backend.call("/v1/plan", &()).await?;
     if arguments.check.json {
         print_json(&plan);
@@ -246,7 +268,7 @@ async fn plan(arguments: &PlanArgs, options: &Options) -> Result<ExitCode> {
 }
 
 async fn apply(arguments: &CheckArgs, options: &Options) -> Result<()> {
-    let backend = Backend::open(&arguments.repository.directory, options).await?;
+    let backend = arguments.open(options).await?;
     let plan: Plan = backend.call("/v1/apply", &()).await?;
     if arguments.json {
         print_json(&plan);

@@ -66,9 +66,20 @@ pub(super) fn thousands(number: u64) -> String {
     text
 }
 
+/// So many of something: `1 row`, `1,234 rows`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", thousands(count))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2_000].map(|count| counted(count, "row")), ["0 rows", "1 row", "2,000 rows"]);
+    }
 
     #[test]
     fn columns_align() {

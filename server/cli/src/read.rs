@@ -18,11 +18,15 @@ use super::{Options, batch};
 use crate::error::Error;
 
 #[derive(Debug, Args)]
-#[command(override_usage = "quern get [OPTIONS] [DIR] SERVICE [COLUMN=VALUE]...")]
+#[command(
+    override_usage = "quern get [OPTIONS] [DIR] SERVICE [COLUMN=VALUE]...",
+    after_help = "Arguments:
+  [DIR]              The repository (default: the current folder)
+  SERVICE            The feature service
+  [COLUMN=VALUE]...  Join keys, request columns and, where it is not now, `event_timestamp`"
+)]
 pub(super) struct GetArguments {
-    /// The repository (default: the current folder), the feature service, then join keys, request columns and, where it
-    /// is not now, `event_timestamp`.
-    #[arg(required = true, value_name = "[DIR] SERVICE [COLUMN=VALUE]...")]
+    #[arg(required = true, hide = true, value_name = "SERVICE")]
     words: Vec<String>,
     /// Print the reply as JSON.
     #[arg(long)]
@@ -30,11 +34,14 @@ pub(super) struct GetArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(override_usage = "quern predict [OPTIONS] --model MODEL [DIR] [COLUMN=VALUE]...")]
+#[command(
+    override_usage = "quern predict [OPTIONS] --model MODEL [DIR] [COLUMN=VALUE]...",
+    after_help = "Arguments:
+  [DIR]              The repository (default: the current folder)
+  [COLUMN=VALUE]...  Join keys, request columns and, where it is not now, `event_timestamp`"
+)]
 pub(super) struct PredictArguments {
-    /// The repository (default: the current folder), then join keys, request columns and, where it is not now,
-    /// `event_timestamp`.
-    #[arg(value_name = "[DIR] [COLUMN=VALUE]...")]
+    #[arg(hide = true, value_name = "COLUMN=VALUE")]
     words: Vec<String>,
     /// The model.
     #[arg(long, value_name = "MODEL")]

@@ -19,6 +19,7 @@ use parquet::schema::types::ColumnPath;
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
 use quern_wire::ColumnInfo;
 
+use super::cells::bad_cell;
 use super::failure::Result;
 use super::materialize::rows_bar;
 use crate::error::Error;
@@ -69,6 +70,8 @@ impl Table {
                 let reader =
                     ReaderBuilder::new(Arc::clone(&schema)).with_header(true).with_batch_size(BATCH_ROWS);
                 let reader = reader.build(file).map_err(|error| wrong(error.to_string()))?;
+                let (path, columns) = (path.to_owned(), Arc::clone(&schema));
+                let wrong = move |cause| wrong(bad_cell(&path, &columns).unwrap_or(cause));
                 Ok(Table { schema, rows: 0, batches: batches(reader, wrong) })
             }
             _ => Err(wrong("its name must end in .parquet or .csv".to_owned()).into()),

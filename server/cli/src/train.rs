@@ -16,7 +16,7 @@ use super::Options;
 use super::backend::Backend;
 use super::failure::Result;
 use super::materialize::rate;
-use super::output::{print, print_json, thousands};
+use super::output::{counted, print, print_json};
 use super::tables::{Output, Table, bar};
 use super::words::{directory_and, inputs};
 use crate::error::Error;
@@ -26,10 +26,14 @@ use quern_server::Node;
 const BATCHES_AHEAD: usize = 2;
 
 #[derive(Debug, Args)]
-#[command(override_usage = "quern train [OPTIONS] --spine <FILE> --out <FILE> [DIR] SERVICE")]
+#[command(
+    override_usage = "quern train [OPTIONS] --spine <FILE> --out <FILE> [DIR] SERVICE",
+    after_help = "Arguments:
+  [DIR]    The repository (default: the current folder)
+  SERVICE  The feature service"
+)]
 pub(super) struct Arguments {
-    /// The repository (default: the current folder), then the feature service.
-    #[arg(required = true, num_args = 1..=2, value_name = "[DIR] SERVICE")]
+    #[arg(required = true, num_args = 1..=2, hide = true, value_name = "SERVICE")]
     words: Vec<String>,
     /// The spine, Parquet or CSV: join keys, `event_timestamp`, request columns, and any others, which are carried
     /// through.
@@ -94,8 +98,9 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
         return Ok(());
     }
     print(format!(
-        "{} rows × {columns} columns in {:.1} s, {} rows/s: {}",
-        thousands(rows),
+        "{} × {} in {:.1} s, {} rows/s: {}",
+        counted(rows, "row"),
+        counted(columns as u64, "column"),
         trained.seconds,
         rate(rows, trained.seconds),
         trained.out.display()

@@ -6,6 +6,7 @@
 
 mod constants;
 mod failing;
+mod functions;
 mod operators;
 pub mod planner;
 mod reference;
@@ -297,7 +298,12 @@ fn explain(error: &DataFusionError, sql: &str, schema: &Schema) -> Mistake {
             unknown: Some(field.name.clone()),
         };
     }
-    Mistake::new(format!("`{sql}`: {}", say(error)))
+    let said = say(error);
+    let mistake = Mistake::new(format!("`{sql}`: {said}"));
+    match functions::unknown(&said).and_then(functions::instead_of) {
+        Some(help) => mistake.help(help),
+        None => mistake,
+    }
 }
 
 /// The Arrow type that a declaration wishes for.

@@ -238,7 +238,7 @@ fn stands_in(feature: &Feature, element: &Element) -> Result<Option<Literal>, St
     if fits(default, element) {
         Ok(Some(default.clone()))
     } else {
-        Err(format!("its default {default:?} is no {element}"))
+        Err(format!("its default {default} is no {element}"))
     }
 }
 

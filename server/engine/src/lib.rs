@@ -16,6 +16,7 @@
 pub mod asof;
 mod catalog;
 mod compute;
+mod default;
 mod error;
 pub mod expr;
 mod failed;

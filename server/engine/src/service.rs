@@ -7,14 +7,12 @@ mod compile;
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
-    UInt32Array,
-};
-use arrow::compute::{cast, take};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use feature_defs::Literal;
 
+use crate::default::constant;
 use crate::expr::{Evaluated, Expression, Reads};
 use crate::key::Keys;
 use crate::time::RowState;
@@ -80,7 +78,7 @@ impl Lookup {
         let rows = (0..keys.len()).map(|row| keys.get(row));
         let first = UInt32Array::from_iter(rows.clone().map(|key| key.map(|_| 0)));
         let columns = self.features.iter().zip(defaults).map(|(feature, default)| {
-            let default = cast(&constant(default), self.view.features.field(*feature).data_type())?;
+            let default = constant(default, self.view.features.field(*feature).data_type())?;
             take(&default, &first, None)
         });
         let state = |key: Option<&[u8]>| key.map_or(RowState::NotFound, |_| RowState::Unavailable);
@@ -91,16 +89,6 @@ impl Lookup {
             absent: Vec::new(),
             failed: Failed::default(),
         }))
-    }
-}
-
-/// A literal as a column of one row.
-fn constant(literal: &Literal) -> ArrayRef {
-    match literal {
-        Literal::Bool(value) => Arc::new(BooleanArray::from(vec![*value])),
-        Literal::Int(value) => Arc::new(Int64Array::from(vec![*value])),
-        Literal::Float(value) => Arc::new(Float64Array::from(vec![*value])),
-        Literal::String(value) => Arc::new(StringArray::from(vec![value.as_str()])),
     }
 }
 

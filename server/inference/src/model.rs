@@ -275,27 +275,16 @@ impl<'a> Building<'a> {
             })
             .collect();
         while !waiting.is_empty() {
-            let mut still = Vec::new();
-            let mut first = None;
+            let (mut still, mut blocked) = (Vec::new(), Vec::new());
             let before = waiting.len();
             for (step, file) in waiting {
                 if let Err(waits) = self.add(step, file)? {
-                    first.get_or_insert(waits);
+                    blocked.push((step.name.as_str(), waits));
                     still.push((step, file));
                 }
             }
             if still.len() == before {
-                let Some(Waits { column, error }) = first else { break };
-                let is_step =
-                    |step: &&Step| column == step.name || column.starts_with(&format!("{}__", step.name));
-                return Err(match steps.iter().find(is_step) {
-                    Some(step) => DefError::new(
-                        &error.loc,
-                        format!("steps wait for one another: `{}` is not there yet", step.name),
-                    )
-                    .with_help("let one of them read other columns"),
-                    None => error,
-                });
+                return Err(stuck(blocked));
             }
             waiting = still;
         }
@@ -391,6 +380,33 @@ impl<'a> Building<'a> {
         let (stages, batching) = (self.stages, self.batching);
         Ok(Model { digest, signature, outputs, stages, leaves, is_file: false, batching })
     }
+}
+
+/// Why none of the steps can be next: one names a column that none of the others gives, or they wait for one another.
+fn stuck(mut blocked: Vec<(&str, Waits)>) -> DefError {
+    let awaited = |column: &str| {
+        let gives = |step: &str| {
+            column == step || column.strip_prefix(step).is_some_and(|rest| rest.starts_with("__"))
+        };
+        blocked.iter().position(|(step, _)| gives(step))
+    };
+    let awaited: Vec<Option<usize>> = blocked.iter().map(|(_, waits)| awaited(&waits.column)).collect();
+    if let Some(alone) = awaited.iter().position(Option::is_none) {
+        return blocked.swap_remove(alone).1.error;
+    }
+    // Each waits for one of the others, so whoever follows comes back to where they were.
+    let mut path: Vec<usize> = vec![0];
+    let start = loop {
+        let next = awaited[path[path.len() - 1]].unwrap_or_default();
+        let seen = path.iter().position(|step| *step == next);
+        path.push(next);
+        if let Some(start) = seen {
+            break start;
+        }
+    };
+    let names: Vec<&str> = path[start..].iter().map(|step| blocked[*step].0).collect();
+    let cause = format!("steps wait for one another: {}", names.join(" → "));
+    DefError::new(&blocked[path[start]].1.error.loc, cause).with_help("let one of them read other columns")
 }
 
 fn schema_of(columns: &[Feature]) -> Schema {

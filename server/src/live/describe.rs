@@ -15,12 +15,13 @@ use quern_engine::schema::type_name;
 use quern_wire::DefinitionKind as Kind;
 
 use super::Deployment;
+use super::said::Said;
 
 /// How much of a digest a person is shown.
 const DIGEST_CHARS: usize = 16;
 
 /// Key → value of one definition.
-pub(crate) type Keys = BTreeMap<String, String>;
+pub(crate) type Keys = BTreeMap<String, Said>;
 
 /// Every definition of `deployment`.
 pub(crate) fn describe(deployment: &Deployment) -> BTreeMap<(Kind, String), Keys> {
@@ -37,7 +38,12 @@ pub(crate) fn describe(deployment: &Deployment) -> BTreeMap<(Kind, String), Keys
 
 /// Digest of every definition, whatever the files look like.
 pub(crate) fn fingerprint(deployment: &Deployment) -> String {
-    sha256(format!("{:?}", describe(deployment)).as_bytes())
+    let texts = |keys: Keys| -> BTreeMap<String, String> {
+        keys.into_iter().map(|(key, said)| (key, said.to_string())).collect()
+    };
+    let described: BTreeMap<_, _> =
+        describe(deployment).into_iter().map(|(name, keys)| (name, texts(keys))).collect();
+    sha256(format!("{described:?}").as_bytes())
 }
 
 /// Digest of a feature service; what it takes from views is theirs.
@@ -60,7 +66,8 @@ pub(crate) fn view_digest(deployment: &Deployment, name: &str) -> String {
 
 /// A digest that does not hear of what is written for people.
 fn short_digest(keys: &Keys) -> String {
-    let said: Vec<_> = keys.iter().filter(|(key, _)| !key.ends_with("description")).collect();
+    let said = keys.iter().filter(|(key, _)| !key.ends_with("description"));
+    let said: Vec<(&String, String)> = said.map(|(key, said)| (key, said.to_string())).collect();
     let mut digest = sha256(format!("{said:?}").as_bytes());
     digest.truncate(DIGEST_CHARS);
     digest
@@ -70,7 +77,7 @@ fn entity(entity: &Entity) -> Keys {
     let Entity { name: _, description, join_keys, loc: _ } = entity;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
-    put(&mut keys, "join keys", &list(join_keys.iter().map(column)));
+    put(&mut keys, "join keys", join_keys.iter().map(column).collect::<Said>());
     keys
 }
 
@@ -94,29 +101,29 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
             Format::Parquet => "parquet",
             Format::Csv => "csv",
         };
-        put(&mut keys, "batch", &format!("{format} {path}"));
+        put(&mut keys, "batch", format!("{format} {path}"));
     }
     if let Some(StreamSource { broker, servers, topic, loc: _ }) = stream {
         let broker = match broker {
             Broker::Kafka => "kafka",
             Broker::Redis => "redis",
         };
-        put(&mut keys, "stream", &format!("{broker} {servers} {topic}"));
+        put(&mut keys, "stream", format!("{broker} {servers} {topic}"));
     }
     put(&mut keys, "push", if *push { "true" } else { "" });
     put(&mut keys, "event timestamp", event_timestamp);
     put(&mut keys, "created timestamp", created_timestamp.as_deref().unwrap_or(""));
-    put(&mut keys, "event id", &event_id.join(", "));
-    put(&mut keys, "declared columns", &list(columns.iter().map(column)));
+    put(&mut keys, "event id", event_id.iter().collect::<Said>());
+    put(&mut keys, "declared columns", columns.iter().map(column).collect::<Said>());
     // Not declared, found in the files: another type there changes what the features are.
     for field in deployment.compiled.source_schemas.get(name).iter().flat_map(|schema| schema.fields().iter())
     {
-        put(&mut keys, &format!("column {}", field.name()), &type_name(field.data_type()));
+        put(&mut keys, &format!("column {}", field.name()), type_name(field.data_type()));
     }
     keys
 }
 
-fn view(view: &FeatureView) -> Keys {
+pub(crate) fn view(view: &FeatureView) -> Keys {
     let FeatureView {
         name: _,
         description,
@@ -132,18 +139,18 @@ fn view(view: &FeatureView) -> Keys {
     } = view;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
-    put(&mut keys, "entities", &entities.join(", "));
-    put(&mut keys, "keys", &pairs(renamed));
+    put(&mut keys, "entities", entities.iter().collect::<Said>());
+    put(&mut keys, "keys", pairs(renamed));
     put(&mut keys, "source", source);
-    put(&mut keys, "where", filter.as_ref().map_or("", |filter| &filter.sql));
-    put(&mut keys, "ttl", &ttl_us.map_or(String::new(), format_duration));
-    put(&mut keys, "lag", &if *lag_us == 0 { String::new() } else { format_duration(*lag_us) });
-    put(&mut keys, "features", &list(features.iter().map(|feature| feature.name.clone())));
+    put(&mut keys, "where", filter.as_ref().map_or("", |filter| filter.sql.as_str()));
+    put(&mut keys, "ttl", ttl_us.map_or(String::new(), format_duration));
+    put(&mut keys, "lag", if *lag_us == 0 { String::new() } else { format_duration(*lag_us) });
+    put(&mut keys, "features", features.iter().map(|feature| &feature.name).collect::<Said>());
     for feature in features {
-        put(&mut keys, &format!("feature {}", feature.name), &expression(feature));
+        put(&mut keys, &format!("feature {}", feature.name), expression(feature));
     }
     for it in aggregations {
-        put(&mut keys, &format!("aggregation {}", it.name), &aggregation(it));
+        put(&mut keys, &format!("aggregation {}", it.name), aggregation(it));
     }
     keys
 }
@@ -152,14 +159,14 @@ fn service(service: &FeatureService) -> Keys {
     let FeatureService { name: _, description, request, projections, derived, outputs, loc: _ } = service;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
-    put(&mut keys, "request", &list(request.iter().map(column)));
-    put(&mut keys, "features", &list(projections.iter().map(projection)));
-    put(&mut keys, "derived", &list(derived.iter().map(|feature| feature.name.clone())));
+    put(&mut keys, "request", request.iter().map(column).collect::<Said>());
+    put(&mut keys, "features", projections.iter().map(projection).collect::<Said>());
+    put(&mut keys, "derived", derived.iter().map(|feature| &feature.name).collect::<Said>());
     for feature in derived {
-        put(&mut keys, &format!("derived {}", feature.name), &expression(feature));
+        put(&mut keys, &format!("derived {}", feature.name), expression(feature));
     }
     if let Some(outputs) = outputs {
-        put(&mut keys, "outputs", &list(outputs.iter().map(|output| output.sql.clone())));
+        put(&mut keys, "outputs", outputs.iter().map(|output| &output.sql).collect::<Said>());
     }
     keys
 }
@@ -168,7 +175,7 @@ fn model(model: &Model, deployment: &Deployment) -> Keys {
     let Model { name, description, versions, route, fallback, batching, log_sample, loc: _ } = model;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
-    put(&mut keys, "versions", &list(versions.iter().map(|version| version.version.clone())));
+    put(&mut keys, "versions", versions.iter().map(|version| &version.version).collect::<Said>());
     for ModelVersion { version, artifact, service, loc: _ } in versions {
         let digest = deployment.version(name, Some(version)).map_or("", |live| &live.model.digest);
         let digest = digest.get(..DIGEST_CHARS).unwrap_or(digest);
@@ -179,39 +186,39 @@ fn model(model: &Model, deployment: &Deployment) -> Keys {
         put(
             &mut keys,
             &format!("version {version}"),
-            &format!("{what} (SHA-256 {digest}…), fed by {service}"),
+            format!("{what} (SHA-256 {digest}…), fed by {service}"),
         );
     }
     if let Some(Route { weights, sticky, salt, shadow, loc: _ }) = route {
         put(
             &mut keys,
             "weights",
-            &list(weights.iter().map(|(version, weight)| format!("{version}: {weight}"))),
+            weights.iter().map(|(version, weight)| format!("{version}: {weight}")).collect::<Said>(),
         );
-        put(&mut keys, "sticky", &list(sticky.iter().map(|column| column.sql.clone())));
+        put(&mut keys, "sticky", sticky.iter().map(|column| &column.sql).collect::<Said>());
         put(&mut keys, "salt", salt);
-        put(&mut keys, "shadow", &list(shadow.iter().cloned()));
+        put(&mut keys, "shadow", shadow.iter().collect::<Said>());
     }
     if let Some(Fallback { timeout_us, max_age_us, max_missing, to, loc: _ }) = fallback {
         let to = to.iter().map(|instead| match instead {
             Instead::Version(version, _) => format!("version {version}"),
             Instead::Expr(expr) => expr.sql.clone(),
-            Instead::Constant(constant, _) => format!("{constant:?}"),
+            Instead::Constant(constant, _) => constant.to_string(),
         });
-        put(&mut keys, "fallback", &list(to));
-        put(&mut keys, "timeout", &timeout_us.map(format_duration).unwrap_or_default());
-        put(&mut keys, "max_age", &max_age_us.map(format_duration).unwrap_or_default());
-        put(&mut keys, "max_missing", &max_missing.map(|share| share.to_string()).unwrap_or_default());
+        put(&mut keys, "fallback", to.collect::<Said>());
+        put(&mut keys, "timeout", timeout_us.map(format_duration).unwrap_or_default());
+        put(&mut keys, "max_age", max_age_us.map(format_duration).unwrap_or_default());
+        put(&mut keys, "max_missing", max_missing.map(|share| share.to_string()).unwrap_or_default());
     }
     if *batching != Batching::default() {
         let Batching { max_rows, max_delay_us, queue_rows, concurrency } = batching;
         let concurrency = concurrency.map_or_else(|| "as many as cores".to_owned(), |runs| runs.to_string());
         let delay = format_duration(*max_delay_us);
         let rule = format!("{max_rows} rows, {delay} delay, {queue_rows} rows waiting, {concurrency} runs");
-        put(&mut keys, "batching", &rule);
+        put(&mut keys, "batching", rule);
     }
     if let Some(sample) = log_sample {
-        put(&mut keys, "log", &format!("{sample} of the requests"));
+        put(&mut keys, "log", format!("{sample} of the requests"));
     }
     keys
 }
@@ -232,7 +239,8 @@ fn expression(feature: &Feature) -> String {
     format!("{}{dtype}{}{}{description}", expr.sql, default_of(default.as_ref()), strict_of(*strict))
 }
 
-fn aggregation(aggregation: &Aggregation) -> String {
+/// What an aggregation says, with its windows as a list.
+pub(crate) fn aggregation(aggregation: &Aggregation) -> Said {
     let Aggregation { name: _, description, function, of, filter, buckets, limit, windows, .. } = aggregation;
     let Aggregation { default, strict, loc: _, .. } = aggregation;
     let of = of.as_ref().map_or("*", |of| &of.sql);
@@ -253,31 +261,23 @@ fn aggregation(aggregation: &Aggregation) -> String {
         String::new()
     };
     let description = if description.is_empty() { String::new() } else { format!(" -- {description}") };
-    format!(
-        "{call}{}{}{limit} over {}{}{}{description}",
-        part("where", filter),
-        part("buckets", buckets),
-        list(windows),
-        default_of(default.as_ref()),
-        strict_of(*strict)
-    )
+    Said {
+        text: format!("{call}{}{}{limit} over ", part("where", filter), part("buckets", buckets)),
+        items: windows.map(Said::from).collect(),
+        end: format!("{}{}{description}", default_of(default.as_ref()), strict_of(*strict)),
+    }
 }
 
-fn projection(projection: &Projection) -> String {
+fn projection(projection: &Projection) -> Said {
     let Projection { view, alias, keys, features, loc: _ } = projection;
     let alias = alias.as_ref().map_or(String::new(), |alias| format!(" as {alias}"));
     let keys = if keys.is_empty() { String::new() } else { format!(" on {}", pairs(keys)) };
-    format!("{view}{alias}{keys} ({})", features.join(", "))
+    let items = features.iter().map(Said::from).collect();
+    Said { text: format!("{view}{alias}{keys} ("), items, end: ")".to_owned() }
 }
 
 fn default_of(default: Option<&Literal>) -> String {
-    match default {
-        None => String::new(),
-        Some(Literal::Bool(value)) => format!(" default {value}"),
-        Some(Literal::Int(value)) => format!(" default {value}"),
-        Some(Literal::Float(value)) => format!(" default {value:?}"),
-        Some(Literal::String(value)) => format!(" default {value:?}"),
-    }
+    default.map_or(String::new(), |default| format!(" default {default}"))
 }
 
 fn pairs(pairs: &BTreeMap<String, String>) -> String {
@@ -289,8 +289,9 @@ fn list(items: impl Iterator<Item = String>) -> String {
 }
 
 /// A key that says nothing is left out: what is not declared and what is declared empty are the same.
-fn put(keys: &mut Keys, key: &str, value: &str) {
-    if !value.is_empty() {
-        keys.insert(key.to_owned(), value.to_owned());
+fn put(keys: &mut Keys, key: &str, value: impl Into<Said>) {
+    let value = value.into();
+    if value != Said::default() {
+        keys.insert(key.to_owned(), value);
     }
 }

@@ -13,6 +13,7 @@ pub mod following;
 pub mod loader;
 pub mod model;
 pub mod route;
+pub(crate) mod said;
 pub mod version;
 
 use std::collections::BTreeMap;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use feature_defs::{DefError, Expr, Instead, Literal, Loc, Model as Declared};
+use feature_defs::{DefError, Expr, Instead, Literal, Loc, Model as Declared, Type, fit};
 use quern_engine::Computed;
-use quern_engine::schema::type_name;
+use quern_engine::schema::{quern_type, type_name};
 
 use super::route::Route;
 use super::version::LiveVersion;
@@ -163,12 +163,12 @@ fn substitute(
     versions: &[Arc<LiveVersion>],
     mistakes: &mut Vec<DefError>,
 ) -> Option<Substitute> {
-    let (expr, is_constant) = match instead {
+    let expr = match instead {
         Instead::Version(name, _) => {
             return versions.iter().position(|version| version.version == *name).map(Substitute::Version);
         }
-        Instead::Expr(expr) => (expr.clone(), false),
-        Instead::Constant(constant, loc) => (literal(constant, loc), true),
+        Instead::Expr(expr) => expr.clone(),
+        Instead::Constant(constant, loc) => literal(constant, loc),
     };
     let outputs = versions.first()?.model.outputs.fields();
     let [output] = outputs.as_ref() else {
@@ -180,6 +180,17 @@ fn substitute(
         );
         return None;
     };
+    if let (Instead::Constant(constant, loc), Some(dtype @ Type::Scalar(_))) =
+        (instead, quern_type(output.data_type()))
+        && let Err(wants) = fit(constant.clone(), dtype)
+    {
+        // A value that the output cannot have would fail each request that needs it.
+        let cause = format!(
+            "`constant` stands in for a value of type {dtype}, and must be {wants}; found {constant}"
+        );
+        mistakes.push(DefError::new(loc, cause));
+        return None;
+    }
     let mut compile = |schema: &Schema, over: &str| -> Option<Computed> {
         match Computed::compile(&expr, schema, Some(output.data_type())) {
             Ok(computed) => Some(computed),
@@ -191,7 +202,7 @@ fn substitute(
             }
         }
     };
-    if is_constant {
+    if let Instead::Constant(..) = instead {
         return compile(&Schema::empty(), "").map(Substitute::Constant);
     }
     let each = versions.iter().map(|version| {

@@ -4,8 +4,10 @@
 //! [`Apply::plan`] says what the candidate would change, and [`Apply::apply`] makes it live, or refuses where a model
 //! in use would break.
 
+mod changes;
 mod check;
 mod model_file;
+mod notes;
 mod plan;
 mod record;
 mod route;

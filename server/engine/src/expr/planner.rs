@@ -81,6 +81,11 @@ fn by_name<F>(
     known
 }
 
+/// The names of the functions that look at one row.
+pub(super) fn function_names() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.scalar.keys().map(String::as_str)
+}
+
 /// What `sql` says over the columns of `schema`. Names keep their case.
 ///
 /// # Errors

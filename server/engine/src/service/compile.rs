@@ -8,6 +8,7 @@ use feature_defs::{DefError, Expr, Feature, FeatureService, Literal, Projection,
 
 use super::{Derivation, Derived, Level, Lookup, Origin, ServicePlan};
 use crate::EngineError;
+use crate::default::fitted;
 use crate::expr::{Reads, Written, wish};
 use crate::schema::{EVENT_TIMESTAMP, arrow_type, timestamp};
 use crate::view::ViewPlan;
@@ -205,11 +206,16 @@ impl Building {
         for (feature, expression) in written {
             match expression.compile(&reads.schema, wish(feature.dtype).as_ref()) {
                 Ok(expression) => {
+                    let named = (feature.name.as_str(), &feature.loc);
+                    let default = fitted(named, feature.default.as_ref(), expression.dtype());
                     self.columns.push(Column {
                         name: feature.name.clone(),
                         dtype: expression.dtype().clone(),
                         origin: Origin::Derived,
-                        default: feature.default.clone(),
+                        default: default.unwrap_or_else(|mistake| {
+                            errors.push(mistake);
+                            None
+                        }),
                     });
                     let (name, strict) = (feature.name.clone(), feature.strict);
                     expressions.push(Derivation { name, expression, strict });

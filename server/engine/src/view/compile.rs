@@ -10,6 +10,7 @@ use feature_defs::{DefError, Definitions, FeatureView, Literal, Loc, Source, sug
 use sha2::{Digest, Sha256};
 
 use super::{Filter, ViewId, ViewPlan};
+use crate::default::fitted;
 use crate::expr::{Expression, Mistake, Reads, Written, wish};
 use crate::row::RowCodec;
 use crate::schema::{arrow_type, conforms, timestamp, type_name};
@@ -32,6 +33,7 @@ impl ViewPlan {
             return Err(errors);
         };
         let Features { schema: features, row_columns, expressions, windows } = computed;
+        let defaults = defaults(view, &features)?;
         let stored = if windows.is_some() { Arc::new(Schema::empty()) } else { Arc::clone(&features) };
         let codec = RowCodec::new(&stored)
             .map_err(|e| vec![DefError::new(&view.loc, format!("feature view `{}`: {e}", view.name))])?;
@@ -43,7 +45,7 @@ impl ViewPlan {
             ttl_us: view.ttl_us,
             lag_us: view.lag_us,
             features,
-            defaults: defaults(view),
+            defaults,
             strict: strict(view),
             codec,
             windows: windows.map(Arc::new),
@@ -177,10 +179,21 @@ impl Features {
     }
 }
 
-/// For each feature the default that its definition declares.
-fn defaults(view: &FeatureView) -> Vec<Option<Literal>> {
-    let of_windows = view.aggregations.iter().flat_map(|a| a.windows.iter().map(|_| a.default.clone()));
-    view.features.iter().map(|feature| feature.default.clone()).chain(of_windows).collect()
+/// For each feature the default that its definition declares, as a value of the feature's type.
+fn defaults(view: &FeatureView, features: &Schema) -> Result<Vec<Option<Literal>>, Vec<DefError>> {
+    let of_rows = view.features.iter().map(|it| ((it.name.as_str(), &it.loc), it.default.as_ref()));
+    let of_windows = view
+        .aggregations
+        .iter()
+        .flat_map(|it| it.windows.iter().map(|_| ((it.name.as_str(), &it.loc), it.default.as_ref())));
+    let (mut defaults, mut errors) = (Vec::new(), Vec::new());
+    for ((named, default), field) in of_rows.chain(of_windows).zip(features.fields()) {
+        match fitted(named, default, field.data_type()) {
+            Ok(default) => defaults.push(default),
+            Err(mistake) => errors.push(mistake),
+        }
+    }
+    if errors.is_empty() { Ok(defaults) } else { Err(errors) }
 }
 
 /// For each feature whether its definition says `strict`.

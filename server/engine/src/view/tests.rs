@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use expect_test::{Expect, expect};
-use feature_defs::{DefError, DefFile};
+use feature_defs::{DefError, DefFile, Literal};
 
 use crate::schema::{timestamp, type_name};
 use crate::{Catalog, SourceSchemas};
@@ -233,4 +233,52 @@ fn derived_features_are_found_in_any_order() {
     .assert_eq(&derived(
         "{name: a, expr: b}, {name: b, expr: x + s}, {name: c, expr: z}, {name: d, expr: x, type: string}",
     ));
+}
+
+#[test]
+fn a_default_is_a_value_of_the_type_that_was_inferred() {
+    check(
+        "features: [{name: x, default: abc}, {name: i, default: 1.5}, {name: s, default: 7}, {name: l, default: 0}, \
+         {name: at, default: soon}, {name: k, default: 99999999999999999999}]",
+        expect![[r#"
+            v.yaml:17:19: `default` of `x`, which is float64, must be a finite number; found "abc"
+            v.yaml:17:44: `default` of `i`, which is int32, must be a whole number of 32 bits; found 1.5
+            v.yaml:17:69: `default` of `s`, which is string, must be a text (quote it); found 7
+            v.yaml:17:92: `default` of `l`, which is list<float32>, must be left out: a list has no default; found 0
+            v.yaml:17:115: `default` of `at`, which is timestamp, must be a time such as `2013-01-31T08:30:00Z`, or microseconds since 1970; found "soon"
+            v.yaml:17:142: `default` of `k`, which is int64, must be a whole number of 64 bits; found 1e20"#]],
+    );
+    check(
+        "features: [{name: b, expr: x > 0, default: 7}, {name: i, default: 2147483648}, {name: d, expr: \
+         'CAST(at AS DATE)', default: '2013-02-29'}, {name: z, expr: 'CAST(s AS BYTEA)', default: a}]",
+        expect![[r#"
+            v.yaml:17:19: `default` of `b`, which is bool, must be `true` or `false`; found 7
+            v.yaml:17:55: `default` of `i`, which is int32, must be a whole number of 32 bits; found 2147483648
+            v.yaml:17:87: `default` of `d`, which is date, must be a date such as `2013-01-31`; found "2013-02-29"
+            v.yaml:17:147: `default` of `z`, which is bytes, must be left out: `bytes` has no default; found "a""#]],
+    );
+    check(
+        "aggregations:\n\
+         - {name: a, function: sum, of: i, windows: [1h, 1d], default: none}\n\
+         - {name: b, function: any, of: x > 0, windows: [1h], default: 0}\n\
+         - {name: c, function: last, of: at, windows: [1h], default: nonsense}\n\
+         - {name: d, function: count_distinct, of: s, windows: [1h], default: 1.5}",
+        expect![[r#"
+            v.yaml:18:10: `default` of `a`, which is int64, must be a whole number of 64 bits; found "none"
+            v.yaml:19:10: `default` of `b`, which is bool, must be `true` or `false`; found 0
+            v.yaml:20:10: `default` of `c`, which is timestamp, must be a time such as `2013-01-31T08:30:00Z`, or microseconds since 1970; found "nonsense"
+            v.yaml:21:10: `default` of `d`, which is int64, must be a whole number of 64 bits; found 1.5"#]],
+    );
+    let defaults = |text: &str| compile(text).expect("sound").views["v"].defaults.clone();
+    // A whole number is a fraction too.
+    assert_eq!(
+        defaults("features: [{name: x, default: 0}, {name: s, default: a}, y]"),
+        [Some(Literal::Float(0.0)), Some(Literal::String("a".to_owned())), None]
+    );
+    let of_windows = "aggregations: [{name: a, function: avg, of: i, windows: [1h, 1d], default: 1}]";
+    assert_eq!(defaults(of_windows), [Some(Literal::Float(1.0)), Some(Literal::Float(1.0))]);
+    expect![[r#"
+        v.yaml:22:18: `default` of `a`, which is bool, must be `true` or `false`; found 7
+        v.yaml:22:54: `default` of `b`, which is int32, must be a whole number of 32 bits; found "abc""#]]
+    .assert_eq(&derived("{name: a, expr: x > 0, default: 7}, {name: b, expr: 'length(s)', default: abc}"));
 }

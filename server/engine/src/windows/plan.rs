@@ -103,11 +103,6 @@ impl Windows {
         kept.levels.iter().any(enough) && (kept.lifetime || window.length_us.is_some())
     }
 
-    /// Whether a head that keeps `kept` answers all features.
-    pub fn are_kept(&self, kept: &Kept) -> bool {
-        (0..self.features.len()).all(|feature| self.is_kept(feature, kept))
-    }
-
     /// The features, in order.
     pub(crate) fn schema(&self) -> &arrow::datatypes::SchemaRef {
         &self.schema

@@ -7,11 +7,11 @@ use arrow::datatypes::Schema;
 use quern_engine::schema::type_name;
 use quern_engine::windows::Kept;
 use quern_engine::{ViewId, ViewPlan};
-use quern_wire::{Action, Break, Change, DefinitionKind, KeyChange, Plan, Reason, ViewToMaterialize};
+use quern_wire::{Break, Plan, Reason, ViewToMaterialize};
 
-use crate::live::Deployment;
-use crate::live::LiveVersion;
-use crate::live::describe::{Keys, describe};
+use super::changes::changes;
+use super::notes::{GoesOn, notes};
+use crate::live::{Deployment, LiveVersion};
 
 /// The way from `live` to `candidate`, over stores that tell what they hold.
 pub(super) fn between(live: &Deployment, candidate: &Deployment, stored: &Stored) -> Plan {
@@ -42,11 +42,11 @@ pub(super) fn between(live: &Deployment, candidate: &Deployment, stored: &Stored
             Some((model.as_str(), old, new))
         })
     });
-    let (mut affected, mut breaks) = (Vec::new(), Vec::new());
+    let (mut go_on, mut breaks) = (Vec::new(), Vec::new());
     for (model, old, new) in both {
         match inputs_differ(&old.service.outputs, &new.service.outputs) {
             Some(cause) => breaks.push(break_of_inputs(model, new, &cause)),
-            None => affected.extend(computed_differently(model, old, new, &changes)),
+            None => go_on.push(GoesOn { model, old, new }),
         }
     }
     Plan {
@@ -57,7 +57,7 @@ pub(super) fn between(live: &Deployment, candidate: &Deployment, stored: &Stored
         keep,
         answer_at_once,
         changes,
-        affected,
+        affected: notes(live, candidate, &go_on),
         breaks,
     }
 }
@@ -81,29 +81,6 @@ fn new_windows(view: &ViewPlan, old: Option<&Arc<ViewPlan>>, stored: &Stored) ->
     (names(missing).collect(), names(reached).filter(is_new).collect())
 }
 
-fn changes(live: &Deployment, candidate: &Deployment) -> Vec<Change> {
-    let (old, new) = (describe(live), describe(candidate));
-    let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
-    let change = |name: &(DefinitionKind, String)| {
-        let (action, keys) = match (old.get(name), new.get(name)) {
-            (Some(old), Some(new)) if old == new => return None,
-            (Some(old), Some(new)) => (Action::Change, key_changes(old, new)),
-            (Some(_), None) => (Action::Remove, Vec::new()),
-            (None, _) => (Action::Add, Vec::new()),
-        };
-        Some(Change { action, kind: name.0, name: name.1.clone(), keys })
-    };
-    names.into_iter().filter_map(change).collect()
-}
-
-fn key_changes(old: &Keys, new: &Keys) -> Vec<KeyChange> {
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let differ = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
-    differ
-        .map(|key| KeyChange { key: key.clone(), old: old.get(key).cloned(), new: new.get(key).cloned() })
-        .collect()
-}
-
 /// How a model's inputs differ in name, type or order, if they do.
 fn inputs_differ(old: &Schema, new: &Schema) -> Option<String> {
     let columns = |schema: &Schema| -> Vec<String> {
@@ -125,40 +102,6 @@ fn inputs_differ(old: &Schema, new: &Schema) -> Option<String> {
         at(&new),
         new.len()
     ))
-}
-
-fn computed_differently(
-    model: &str,
-    old: &LiveVersion,
-    new: &LiveVersion,
-    changes: &[Change],
-) -> Option<String> {
-    let service = &new.service.name;
-    let service_differs = old.service.name != *service
-        || old.service.defaults != new.service.defaults
-        || changes.iter().any(|change| {
-            change.kind == DefinitionKind::FeatureService
-                && change.name == *service
-                && change.keys.iter().any(|key| key.key != "description")
-        });
-    let ids =
-        |live: &LiveVersion| live.service.lookups.iter().map(|lookup| lookup.view.id).collect::<Vec<_>>();
-    let known = ids(old);
-    let views =
-        new.service.lookups.iter().map(|lookup| &lookup.view).filter(|view| !known.contains(&view.id));
-    let mut causes: Vec<String> = views.map(|view| format!("feature view `{}`", view.name)).collect();
-    causes.dedup();
-    if service_differs {
-        causes.insert(0, format!("feature service `{service}`"));
-    }
-    (!causes.is_empty()).then(|| {
-        format!(
-            "model `{model}`, version `{}`: its inputs keep their names and types and are computed in another way than \
-             those it was trained on ({})",
-            new.version,
-            causes.join(", ")
-        )
-    })
 }
 
 /// The service would hand the version other inputs.

@@ -96,7 +96,7 @@ fn a_change_is_shown_key_by_key() {
             + feature view velocities
 
             to materialize:
-                history: changed; reads 2 files, 1.00 MiB
+                history: changed, so nothing is found of it until then; reads 2 files, 1.00 MiB
                 velocities: new; reads 2 files, 1.00 MiB
 
             1 to add, 1 to change, 1 to remove"#]],
@@ -135,7 +135,7 @@ fn a_window_answers_at_once_where_stored_tiles_reach_it() {
     let stored = Stored { kept: &|_| Some(Arc::new(windows.kept())), history: &|_| (2, 1 << 20) };
     expect![[r#"
         ~ feature view recent
-            ~ aggregation delay: avg(arr_delay) over 7d by 1h → avg(arr_delay) over 1d by 1h, 7d by 1h, 8d by 1h, 30d by 1d
+            + windows of delay: 1d by 1h, 8d by 1h, 30d by 1d
 
         to materialize:
             recent: no tiles reach delay_8d, delay_30d yet, the rest goes on answering; reads 2 files, 1.00 MiB
@@ -145,8 +145,44 @@ fn a_window_answers_at_once_where_stored_tiles_reach_it() {
     // Fewer windows need nothing.
     expect![[r#"
         ~ feature view recent
-            ~ aggregation delay: avg(arr_delay) over 1d by 1h, 7d by 1h, 8d by 1h, 30d by 1d → avg(arr_delay) over 7d by 1h
+            - windows of delay: 1d by 1h, 8d by 1h, 30d by 1d
         stays materialized: recent
 
-        0 to add, 1 to change, 0 to remove"#]].assert_eq(&super::plan::between(&after, &before, &stored).to_string());
+        0 to add, 1 to change, 0 to remove"#]]
+    .assert_eq(&super::plan::between(&after, &before, &stored).to_string());
+}
+
+#[test]
+fn a_list_is_told_by_what_came_and_what_went() {
+    let before = BEFORE
+        .replace(
+            "event_timestamp: landed_at\n",
+            "event_timestamp: landed_at\ncolumns: [{name: speed, type: float64}]\n",
+        )
+        .replace(
+            "features: [{view: history}]",
+            "features: [{view: history}, {view: speeds}]\noutputs: [speed, last_delay]",
+        );
+    let after = before
+        .replace("columns: [", "columns: [{name: arr_delay, type: float64}, ")
+        .replace("{name: speed}\n", "{name: speed}\n  - {name: fast, expr: speed > 500}\n")
+        .replace("outputs: [speed, last_delay]", "outputs: [last_delay, speed, fast]");
+    check(
+        &[&before],
+        &[&after],
+        expect![[r#"
+            ~ source landings
+                + declared columns: arr_delay float64
+            ~ feature view speeds
+                + feature fast: speed > 500
+            ~ feature service delay_v1
+                + features of speeds: fast
+                + outputs: fast
+                ~ order of outputs: speed, last_delay → last_delay, speed
+
+            to materialize:
+                speeds: changed, so nothing is found of it until then; reads 2 files, 1.00 MiB
+
+            0 to add, 3 to change, 0 to remove"#]],
+    );
 }

@@ -219,3 +219,14 @@ fn line(file: &HistoryFile, record: &ByteRecord) -> u64 {
     }
     lines
 }
+
+/// The names in the header, and the first `count` records.
+pub(super) fn first(file: &HistoryFile, count: usize) -> Result<(Vec<String>, Vec<ByteRecord>)> {
+    let mut reader = reader(file)?;
+    let names = names(file, &mut reader)?;
+    let (mut records, mut record) = (Vec::new(), ByteRecord::new());
+    while records.len() < count && next(file, &mut reader, &mut record)? {
+        records.push(record.clone());
+    }
+    Ok((names, records))
+}

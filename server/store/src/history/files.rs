@@ -94,7 +94,15 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 /// Every file that `batch` names, sorted by name. A folder stands for all files in it with the format's
 /// extension, at any depth, names that begin with `.` or `_` left out (as Spark and Hive do: half-written output).
 pub(super) fn find(root: &Path, source: &Source, batch: &BatchSource) -> Result<Vec<HistoryFile>, DefError> {
-    let mistake = |cause: String| DefError::new(&batch.loc, format!("source `{}`: {cause}", source.name));
+    named(root, batch).map_err(|mistake| {
+        let cause = format!("source `{}`: {}", source.name, mistake.cause);
+        DefError { cause, ..mistake }
+    })
+}
+
+/// The same, whatever source it is.
+pub(super) fn named(root: &Path, batch: &BatchSource) -> Result<Vec<HistoryFile>, DefError> {
+    let mistake = |cause: String| DefError::new(&batch.loc, cause);
     if let Some((scheme, _)) = batch.path.split_once("://") {
         return Err(mistake(format!("`{}` is not a path of this machine", batch.path)).with_help(format!(
             "`{scheme}://` is not read yet; copy or mount the files and name a path or glob"

@@ -13,6 +13,7 @@ mod cell;
 mod columns;
 mod csv;
 mod files;
+pub mod infer;
 mod parquet;
 mod partitions;
 mod pushed;
@@ -133,6 +134,10 @@ impl History {
             vec![DefError::new(&batch.loc, cause).with_help("rewrite the file, or leave it out of the path")]
         };
         let Some(first) = found.into_iter().next() else { return columns::declared_schema(source) };
+        if let (Some(why), true) = (source.must_declare(), source.columns.is_empty()) {
+            let undeclared = infer::undeclared(source, batch.format, first, why);
+            return Err(undeclared.map_or_else(unreadable, |mistake| vec![mistake]));
+        }
         match batch.format {
             Format::Parquet => {
                 let file = ParquetFile::open(first).map_err(unreadable)?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use arrow::array::*;
+use arrow::datatypes::{DataType, Field};
 use expect_test::expect;
 use feature_defs::ScalarType;
 
@@ -98,6 +99,42 @@ fn a_path_without_files_says_what_lies_there() {
           help: `s3://` is not read yet; copy or mount the files and name a path or glob
         events.yaml:3:5: source `events`: `data/[.parquet` cannot be listed: Pattern syntax error near position 21: invalid range pattern
     "#]].assert_eq(&seen);
+}
+
+#[test]
+fn files_whose_columns_must_be_declared_say_which_they_are() {
+    let mut csv = Repository::new(Format::Csv, "data");
+    csv.source.event_timestamp = "day".to_owned();
+    csv.file(
+        "data/a.csv",
+        "day,zip,n,x,ok,\"a, b\",none\n2013-01-31,00501,1,1,t,\"[1, null]\",\n2013-02-01,10001,,2.5,F,[],\n",
+    );
+    let mut parquet = Repository::parquet();
+    parquet.source.push = true;
+    let money = Decimal128Array::from(vec![150]).with_precision_and_scale(10, 2).unwrap();
+    let field = Arc::new(Field::new("x", DataType::Utf8, true));
+    let gone: ArrayRef =
+        Arc::new(StructArray::from(vec![(field, Arc::new(StringArray::from(vec!["a"])) as ArrayRef)]));
+    let rows = vec![("at", times(1)), ("money", Arc::new(money) as ArrayRef), ("gone", gone)];
+    parquet.write("data/a.parquet", rows);
+    expect![[r#"
+        events.yaml:1:5: source `events` must declare its `columns`: CSV files do not say the types of their columns
+          help: as far as `data/a.csv` shows, they are
+        columns:
+          - {name: day, type: timestamp}
+          - {name: zip, type: string}
+          - {name: "n", type: int64}
+          - {name: x, type: float64}
+          - {name: ok, type: bool}
+          - {name: "a, b", type: list<float64>}
+          - {name: none, type: string}
+        events.yaml:1:5: source `events` must declare its `columns`: pushed rows are checked against the declared columns
+          help: as far as `data/a.parquet` shows, they are
+        columns:
+          - {name: at, type: timestamp}
+          - {name: money, type: float64}
+          # gone is Struct("x": Utf8), which is no type of a column
+    "#]].assert_eq(&(csv.mistakes() + &parquet.mistakes()));
 }
 
 #[test]

@@ -1,0 +1,136 @@
+//! Which source would a file make?
+
+use std::path::Path;
+
+use feature_defs::Format;
+use quern_store::history::infer::{Inferred, block, infer, quoted};
+
+use crate::error::{Error, Result};
+
+/// What columns are called that say when a row became true, the likeliest first.
+const EVENT_TIMES: [&str; 8] =
+    ["event_timestamp", "event_time", "timestamp", "ts", "time", "datetime", "at", "date"];
+/// Parts of the names of those that say when it became known.
+const KNOWN_TIMES: [&str; 6] = ["load", "ingest", "insert", "creat", "updat", "process"];
+/// Stands for what a person has to fill in.
+const UNKNOWN: &str = "FILL_IN";
+
+/// The source, as a document to paste, that the files which `path` names from `root` on make: a file, a folder or a
+/// glob.
+///
+/// # Errors
+/// `Kind::InvalidArgument` where there is no such file, or it is neither Parquet nor CSV.
+pub fn source(root: &Path, path: &str) -> Result<String> {
+    let (format, (file, columns)) = match format_of(path) {
+        Some(format) => (format, infer(root, format, path)?),
+        // Of a folder or a glob the files tell.
+        None => [Format::Parquet, Format::Csv]
+            .into_iter()
+            .find_map(|format| infer(root, format, path).ok().map(|found| (format, found)))
+            .filter(|(format, (file, _))| format_of(file) == Some(*format))
+            .ok_or_else(|| Error::invalid(format!("`{path}` names no file that ends in .parquet or .csv")))?,
+    };
+    let times = likely_times(&columns);
+    let event_timestamp = times.first().map_or(UNKNOWN, |column| column.name.as_str());
+    let others: Vec<&str> = times.iter().skip(1).map(|column| column.name.as_str()).collect();
+    let remark = match (times.is_empty(), others.is_empty()) {
+        (true, _) => "  # no column is a time: which one says when a row became true?".to_owned(),
+        (false, true) => String::new(),
+        (false, false) => format!("  # when a row became true; or: {}", others.join(", ")),
+    };
+    let guessed = match format {
+        Format::Csv => "; the types are guessed",
+        Format::Parquet => "",
+    };
+    let format = match format {
+        Format::Csv => "csv",
+        Format::Parquet => "parquet",
+    };
+    Ok(format!(
+        "# As far as {file} shows{guessed}.\nkind: Source\nname: {}\nbatch: {{format: {format}, path: {}}}\n\
+         event_timestamp: {}{remark}\n{}",
+        name_of(path),
+        quoted(path),
+        quoted(event_timestamp),
+        block(&columns, &[event_timestamp])
+    ))
+}
+
+fn format_of(path: &str) -> Option<Format> {
+    let (_, extension) = path.rsplit_once('.')?;
+    match extension.to_lowercase().as_str() {
+        "parquet" => Some(Format::Parquet),
+        "csv" => Some(Format::Csv),
+        _ => None,
+    }
+}
+
+/// Columns that can say when a row became true, the likeliest first.
+fn likely_times(columns: &[Inferred]) -> Vec<&Inferred> {
+    let mut times: Vec<&Inferred> = columns.iter().filter(|column| column.is_time()).collect();
+    // Stable: columns of one rank stay as the file has them.
+    times.sort_by_key(|column| {
+        let name = column.name.to_lowercase();
+        let by_name = EVENT_TIMES.iter().position(|known| *known == name).unwrap_or(EVENT_TIMES.len());
+        (KNOWN_TIMES.iter().any(|part| name.contains(part)), by_name)
+    });
+    times
+}
+
+/// A name for the source: that of the file or folder.
+fn name_of(path: &str) -> String {
+    let parts = path.split('/').rev().filter(|part| !part.contains(['*', '?', '[']));
+    let stem = |part: &str| part.split('.').next().unwrap_or_default().to_owned();
+    let name = parts.map(stem).find(|stem| !stem.is_empty()).unwrap_or_else(|| "events".to_owned());
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if name.starts_with(|c: char| c.is_ascii_digit()) { format!("_{name}") } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_csv_file_becomes_a_source_that_holds() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("data")).expect("made");
+        let rows = "zip,n,share,ok,day,loaded_at,at,\"a, b\",tags,none,on\n\
+                    00501,7,1.5,t,2013-01-31,2013-02-01T00:00:00Z,2013-01-31 08:30:00,x,\"[1, 2]\",,1\n\
+                    10001,-8,2,f,2013-02-01,2013-02-02,2013-02-01T00:00:00Z,,[],,2.5\n";
+        fs::write(folder.path().join("data/2013-landings.csv"), rows).expect("written");
+        let text = source(folder.path(), "data/2013-landings.csv").expect("inferred");
+        expect![[r##"
+            # As far as data/2013-landings.csv shows; the types are guessed.
+            kind: Source
+            name: _2013_landings
+            batch: {format: csv, path: "data/2013-landings.csv"}
+            event_timestamp: at  # when a row became true; or: day, loaded_at
+            columns:
+              - {name: zip, type: string}
+              - {name: "n", type: int64}
+              - {name: share, type: float64}
+              - {name: ok, type: bool}
+              - {name: day, type: date}
+              - {name: loaded_at, type: timestamp}
+              - {name: at, type: timestamp}
+              - {name: "a, b", type: string}
+              - {name: tags, type: list<float64>}
+              - {name: none, type: string}
+              - {name: "on", type: float64}"##]]
+        .assert_eq(&text);
+        let file = feature_defs::DefFile { path: "s.yaml".to_owned(), text: text.clone() };
+        let definitions = feature_defs::parse(&[file]).expect("it is sound");
+        assert_eq!(definitions.sources["_2013_landings"].columns.len(), 11);
+        // Of a folder the files tell.
+        let of_folder = source(folder.path(), "data").expect("inferred");
+        assert!(of_folder.contains("name: data\nbatch: {format: csv, path: data}"), "{of_folder}");
+        for wrong in ["data/none.csv", "nowhere", "data/*.orc"] {
+            let error = source(folder.path(), wrong).expect_err("nothing there").to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
+    }
+}
