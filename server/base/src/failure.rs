@@ -153,6 +153,12 @@ macro_rules! error_type {
                 $crate::Failure::new($crate::Kind::Unavailable, what).into()
             }
 
+            /// Not at this moment, and nothing was done: the same may be sent again after a second.
+            pub fn busy(what: impl Into<$crate::Cause>) -> Self {
+                let failure = $crate::Failure::new($crate::Kind::Unavailable, what);
+                failure.again_after(std::time::Duration::from_secs(1)).into()
+            }
+
             /// A fault of the server or of what it stands on, in doing `what`.
             pub fn internal(what: impl Into<$crate::Cause>, cause: impl Into<$crate::Cause>) -> Self {
                 $crate::Failure::new($crate::Kind::Internal, what).because(cause).into()
