@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import json
 import pickle
 import threading
+import uuid
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -19,54 +21,16 @@ from pyarrow import flight
 
 import quern
 from quern import errors, results, tables
+from stand_in import Recorder, StandIn
 
 UTC = dt.timezone.utc
 NOON = dt.datetime(2013, 1, 1, 12, tzinfo=UTC)
 NOON_US = 1_357_041_600_000_000
 
 
-class Recorder(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: StandIn
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.seen.append((self.path, json.loads(body), self.client_address))
-        status, reply = self.server.replies.pop(0)
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(reply)))
-        self.end_headers()
-        self.wfile.write(reply)
-        self.close_connection = self.server.hang_up  # without a word, as a server does to an idle connection
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-class StandIn(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Recorder)
-        self.seen: list[tuple[str, Any, Any]] = []
-        self.replies: list[tuple[int, bytes]] = []
-        self.hang_up = False
-
-
-@pytest.fixture
-def stand_in() -> Iterator[StandIn]:
-    server = StandIn()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 @pytest.fixture
 def client(stand_in: StandIn) -> Iterator[quern.Client]:
-    with quern.Client(f"http://127.0.0.1:{stand_in.server_port}", timeout=10) as client:
+    with quern.Client(stand_in.url, timeout=10) as client:
         yield client
 
 
@@ -205,15 +169,44 @@ def test_a_slow_server(stand_in: StandIn) -> None:
         assert caught.value.status == 504
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:7400", "grpc://127.0.0.1:7400", "http://", "http://host/path"])
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://127.0.0.1:7400/", "http://127.0.0.1:7400"),
+        ("127.0.0.1:7400", "http://127.0.0.1:7400"),
+        ("localhost:80", "http://localhost:80"),
+        ("quern.internal", "http://quern.internal:7400"),
+        ("[::1]:7400", "http://[::1]:7400"),
+        ("https://quern.example.com", "https://quern.example.com"),
+    ],
+)
+def test_addresses(text: str, url: str) -> None:
+    assert quern.Client(text).url == quern.AsyncClient(text).url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "grpc://127.0.0.1:7400",
+        "http://",
+        "",
+        "http://host/path",
+        "host/path",
+        "http://host?a=b",
+        "localhost:port",
+        "localhost:70000",
+        "http://me:secret@host",
+    ],
+)
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(ValueError, match="is not the address of a server"):
         quern.Client(url)
 
 
 def test_errors_survive_pickling() -> None:
-    error = pickle.loads(pickle.dumps(quern.QuernError(404, "not_found", "gone")))
-    assert (error.status, error.code, error.message) == (404, "not_found", "gone")
+    error = pickle.loads(pickle.dumps(quern.QuernError(429, "overloaded", "busy", 0.25, "r-1")))
+    assert (error.status, error.code, error.message) == (429, "overloaded", "busy")
+    assert (error.retry_after, error.request_id) == (0.25, "r-1")
 
 
 @pytest.mark.parametrize(
@@ -236,6 +229,15 @@ def test_errors_survive_pickling() -> None:
         (np.int64(2**62), 2**62),
         (np.bool_(True), True),
         (np.array([1.5, np.nan]), [1.5, None]),
+        (float("inf"), "Infinity"),
+        (np.float32("-inf"), "-Infinity"),
+        ([1.5, float("inf")], [1.5, "Infinity"]),
+        (b"\x00\xff", {"b64": "AP8="}),
+        (np.bytes_(b"N1"), {"b64": "TjE="}),
+        (decimal.Decimal("12.50"), 12.5),
+        (decimal.Decimal("7"), 7),
+        (decimal.Decimal("NaN"), None),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
         ([1, 2.5, None], [1, 2.5, None]),
         (True, True),
         ("N1", "N1"),
@@ -252,6 +254,8 @@ def test_values_that_json_has_not() -> None:
         tables.json_value(object())
     with pytest.raises(TypeError, match="column tailnum: expected a list of values"):
         tables.json_columns({"tailnum": "N1"})
+    with pytest.raises(TypeError, match="column odd: a object cannot be sent"):
+        tables.json_rows([{"odd": object()}])
 
 
 def test_every_kind_of_table_gives_the_same_columns_and_rows() -> None:
@@ -278,6 +282,26 @@ def test_every_kind_of_table_gives_the_same_columns_and_rows() -> None:
         tables.json_columns(7)
 
 
+def test_columns_that_arrow_alone_would_not_take() -> None:
+    mixed = tables.to_table(
+        {"at": ["2013-01-01T12:00:00Z", NOON, None, pd.Timestamp(NOON)], "x": [1, 2.5, None, float("inf")]}
+    )
+    assert mixed["at"].to_pylist() == ["2013-01-01T12:00:00Z", NOON.isoformat(), None, NOON.isoformat()]
+    assert mixed["x"].to_pylist() == [1.0, 2.5, None, float("inf")]
+    missing = tables.to_table([{"at": NOON, "n": 1}, {"at": pd.NaT, "n": pd.NA}])
+    assert missing.to_pylist() == [{"at": NOON, "n": 1}, {"at": None, "n": None}]
+    with pytest.raises(pa.ArrowException, match=r"column odd: .*str"):
+        tables.to_table({"odd": [1, "one"]})
+
+
+def test_moments() -> None:
+    assert tables.moment(None) is None
+    for text in ("2013-01-01T12:00:00Z", "2013-01-01T13:00:00+01:00", "2013-01-01 12:00:00"):
+        assert tables.moment(text) == NOON_US
+    with pytest.raises(ValueError, match="noon"):
+        tables.moment("noon")
+
+
 def test_times_come_in_every_length() -> None:
     assert results.parse_time("2013-01-01T12:00:00Z") == NOON
     assert results.parse_time("2013-01-01T12:00:00.5Z") == NOON.replace(microsecond=500_000)
@@ -301,6 +325,9 @@ class Echo(flight.FlightServerBase):
             if not begun:
                 writer.begin(batch.schema)
                 begun = True
+            if service == "notes":
+                writer.write_with_metadata(batch, b'{"rows": 3, "coinciding": {"last_seen": 2}}')
+                continue
             writer.write_batch(batch)
             if service == "breaks":
                 raise pa.ArrowInvalid("row 1: no time")
@@ -321,6 +348,32 @@ def test_a_spine_larger_than_every_buffer_goes_up_while_its_answer_comes_down(fl
     got = flights.training_set("echo", spine, as_known=True)
     assert got.select(["row", "name"]).equals(spine)
     assert got["as_known"].unique().to_pylist() == [True]
+
+
+class Headers(flight.ServerMiddlewareFactory):
+    """Notes the headers of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[dict[str, Any]] = []
+
+    def start_call(self, info: Any, headers: Any) -> None:
+        self.seen.append(headers)
+
+
+def test_headers_go_out_with_tables_too() -> None:
+    headers = Headers()
+    with (
+        Echo("grpc://127.0.0.1:0", middleware={"headers": headers}) as server,
+        quern.Client(f"127.0.0.1:{server.port}", headers={"Authorization": "Bearer t"}) as client,
+    ):
+        client.training_set("echo", big_spine(1))
+    assert headers.seen[0]["authorization"] == ["Bearer t"]
+
+
+def test_what_is_odd_about_a_training_set_is_a_warning(flights: quern.Client) -> None:
+    with pytest.warns(UserWarning, match="2 of 3 rows of the spine see a row of feature view `last_seen`"):
+        assert flights.training_set("notes", big_spine(3)).num_rows == 3
 
 
 def test_spines_of_every_library(flights: quern.Client) -> None:
