@@ -171,7 +171,7 @@ class AsyncClient:
 
     async def materialize(
         self,
-        views: Sequence[str] = (),
+        views: str | Sequence[str] = (),
         from_: dt.datetime | str | None = None,
         to: dt.datetime | str | None = None,
         look_back: dt.timedelta | None = None,

@@ -91,14 +91,12 @@ def health() -> Steps[Health]:
 
 
 def materialize(
-    views: Sequence[str],
+    views: str | Sequence[str],
     between: tuple[dt.datetime | str | None, dt.datetime | str | None],
     look_back: dt.timedelta | None,
     on_progress: OnProgress | None,
 ) -> Steps[Materialized]:
     """Bring the head up to date."""
-    if isinstance(views, str):
-        raise TypeError(f"views is {views!r}; it is a list of names")
 
     def show(line: bytes) -> None:
         told = json.loads(line).get("progress")
@@ -106,7 +104,7 @@ def materialize(
             on_progress(told["view"], told["done_rows"], told["total_rows"])
 
     body = {
-        "views": list(views),
+        "views": [views] if isinstance(views, str) else list(views),
         "from_us": tables.moment(between[0]),
         "to_us": tables.moment(between[1]),
         "look_back_us": None if look_back is None else look_back // dt.timedelta(microseconds=1),

@@ -238,13 +238,13 @@ class Client:
 
     def materialize(
         self,
-        views: Sequence[str] = (),
+        views: str | Sequence[str] = (),
         from_: dt.datetime | str | None = None,
         to: dt.datetime | str | None = None,
         look_back: dt.timedelta | None = None,
         on_progress: OnProgress | None = None,
     ) -> Materialized:
-        """Bring what look-ups read up to date with the sources: of these feature views, or of all.
+        """Bring what look-ups read up to date with the sources: of one or more feature views, or of all.
 
         By default from where the last run stopped up to now. `from_` and `to` bound the query times of a backfill,
         `look_back` says how far before the last run rows are looked for that came late. `on_progress` gets a view, the

@@ -92,7 +92,7 @@ class FeatureStore(Protocol):
 
     def materialize(
         self,
-        views: Sequence[str] = (),
+        views: str | Sequence[str] = (),
         from_: dt.datetime | str | None = None,
         to: dt.datetime | str | None = None,
         look_back: dt.timedelta | None = None,

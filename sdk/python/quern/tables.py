@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import decimal
 import math
@@ -157,15 +158,30 @@ def _column(name: object, values: Any) -> Any:
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
     if isinstance(values, (list, tuple)):
-        values = [None if type(value).__name__ in _MISSING else value for value in values]
+        values = [_plain(value) for value in values]
     try:
         return pa.array(values, from_pandas=hasattr(values, "iloc"))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        times = [value.isoformat() if isinstance(value, dt.date) else value for value in values]
-        # Some times as text and some as themselves: the server reads texts.
-        if all(value is None or isinstance(value, str) for value in times):
-            return pa.array(times, pa.string())
+        alike = [_text_or_float(value) for value in values]
+        with contextlib.suppress(pa.ArrowException):
+            return pa.array(alike)
         raise type(error)(f"column {name}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Give what Arrow takes for a value that pandas or numpy made."""
+    if type(value).__name__ in _MISSING:
+        return None
+    if getattr(getattr(value, "dtype", None), "kind", "") == "M" and not getattr(value, "shape", ()):
+        return value.astype("datetime64[us]").item()
+    return value
+
+
+def _text_or_float(value: Any) -> Any:
+    """Make values alike that come in two kinds: the server reads times as text, and decimals become floats there."""
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    return float(value) if isinstance(value, decimal.Decimal) else value
 
 
 def messages(batches: pa.RecordBatchReader, rows_max: int) -> Iterator[pa.RecordBatch]:

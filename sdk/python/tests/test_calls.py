@@ -314,7 +314,7 @@ def test_materialize(stand_in: StandIn, client: Any, chunked: bool) -> None:
     stand_in.replies = [(200, b"".join(lines)), (200, lines[0] + refused), (200, lines[0]), (200, b"")]
     seen: list[Any] = []
     done = client.materialize(
-        ["v"],
+        "v",
         from_="2013-01-01T00:00:00Z",
         to=dt.datetime(2013, 1, 2),
         look_back=dt.timedelta(days=1),
@@ -342,8 +342,6 @@ def test_materialize(stand_in: StandIn, client: Any, chunked: bool) -> None:
     for _ in range(2):
         with pytest.raises(quern.QuernError, match="broke off"):
             client.materialize()
-    with pytest.raises(TypeError, match="it is a list of names"):
-        client.materialize("v")
 
 
 def test_health(stand_in: StandIn, client: Any) -> None:

@@ -288,6 +288,10 @@ def test_columns_that_arrow_alone_would_not_take() -> None:
     )
     assert mixed["at"].to_pylist() == ["2013-01-01T12:00:00Z", NOON.isoformat(), None, NOON.isoformat()]
     assert mixed["x"].to_pylist() == [1.0, 2.5, None, float("inf")]
+    decimals = tables.to_table({"x": [decimal.Decimal("1.5"), 0.1, None]})
+    assert decimals["x"].to_pylist() == [1.5, 0.1, None]
+    days = tables.to_table({"at": [np.datetime64("2013-01-01T12"), np.datetime64("NaT")]})
+    assert days["at"].to_pylist() == [NOON.replace(tzinfo=None), None]
     missing = tables.to_table([{"at": NOON, "n": 1}, {"at": pd.NaT, "n": pd.NA}])
     assert missing.to_pylist() == [{"at": NOON, "n": 1}, {"at": None, "n": None}]
     with pytest.raises(pa.ArrowException, match=r"column odd: .*str"):

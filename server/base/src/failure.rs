@@ -233,6 +233,17 @@ mod tests {
         assert_eq!(busy.told(|what| format!("in row 3: {what}")).said(), "in row 3: 7 rows wait");
     }
 
+    crate::error_type! {
+        struct Error;
+    }
+
+    #[test]
+    fn who_did_nothing_says_when_to_come_again() {
+        let busy = Error::busy("another server pushed in between");
+        assert_eq!((busy.kind(), busy.retry_after()), (Kind::Unavailable, Some(Duration::from_secs(1))));
+        assert_eq!(Error::unavailable("the disk is gone").retry_after(), None);
+    }
+
     #[test]
     fn facts_stay_facts() {
         let number = "x".parse::<i32>().unwrap_err();
