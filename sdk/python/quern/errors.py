@@ -66,7 +66,7 @@ def from_http(status: int, reason: str, headers: Mapping[str, str], body: bytes)
         code, message = str(reply["code"]), str(reply["error"])
         if (millis := reply.get("retry_after_ms")) is not None:
             retry_after = float(millis) / 1_000
-        return QuernError(status, code, message, retry_after, request_id)
+        return QuernError(status, code, message, retry_after, request_id or reply.get("request_id"))
     except (ValueError, KeyError, TypeError):
         message = body.decode("utf-8", "replace").strip() or reason
         return QuernError(status, "unknown", message, retry_after, request_id)

@@ -112,6 +112,13 @@ class OnlineFeatures(Shown):
         """PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE or UNAVAILABLE (a default) for each value, by column."""
         return dict(zip(self.names, self.raw_statuses, strict=True))
 
+    @property
+    def materialized_until(self) -> dict[str, dt.datetime | None]:
+        """Up to when each view is materialized, where the server tells; None for one that never was."""
+        views = self.metadata.get("feature_view_metadata", ())
+        told = [view for view in views if "materialized_until" in view]
+        return {view["name"]: parse_time(view["materialized_until"]) for view in told}
+
     @cached_property
     def event_timestamps(self) -> dict[str, list[dt.datetime | None]]:
         """Since when each value has been true, by column; None for what is not looked up, such as a join key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 import re
 from pathlib import Path
@@ -26,6 +27,19 @@ def test_a_table_in_a_notebook_shows_text_as_text() -> None:
     assert shown.count("<tr>") == 21 and "1,000 rows, 20 shown" in shown
     long = OnlineFeatures(["k"], [["x" * 1_000]], [["PRESENT"]], [[None]])._repr_html_()
     assert len(long) < 300
+
+
+def test_what_a_reply_says_of_views() -> None:
+    views = [
+        {"name": "seen", "materialized_until": "2013-01-01T12:00:00Z"},
+        {"name": "new", "materialized_until": None},
+    ]
+    column = {"values": [1], "statuses": ["PRESENT"], "event_timestamps": [None]}
+    metadata = {"feature_names": ["k"], "feature_view_metadata": views}
+    found = OnlineFeatures.from_reply({"metadata": metadata, "results": [column]})
+    noon = dt.datetime(2013, 1, 1, 12, tzinfo=dt.timezone.utc)
+    assert found.materialized_until == {"seen": noon, "new": None}
+    assert features().materialized_until == {}
 
 
 def test_results_as_frames() -> None:
