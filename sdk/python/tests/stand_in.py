@@ -99,3 +99,30 @@ class Awaited:
         self._loop.run_until_complete(self._client.close())
         self._loop.run_until_complete(asyncio.sleep(0))  # what was closed says so in the next turn
         self._loop.close()
+
+
+KINDS = {"blocking": quern.Client, "awaiting": Awaited}
+
+
+def said(reply: Any, **headers: str) -> Reply:
+    return 200, json.dumps(reply).encode(), {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def echo(stand_in: StandIn, rows_max: int = 10**9) -> None:
+    """Answer each instance by its own `n`; refuse requests of more than so many rows."""
+
+    def answer(body: Any, headers: dict[str, str]) -> Reply:
+        if "instances" in body:
+            numbers = [instance["n"] for instance in body["instances"]]
+            reply: Any = {"predictions": numbers, "served_by": [str(n % 2) for n in numbers], "failed": {"f": 1}}
+            if body["instances"]:
+                reply["fallbacks"] = [{"instances": [0], "served_by": "expr", "cause": "stale", "detail": "old"}]
+        else:
+            numbers = body["entities"]["n"]
+            column = {"values": numbers, "statuses": ["PRESENT"] * len(numbers), "event_timestamps": []}
+            reply = {"metadata": {"feature_names": ["n"]}, "results": [column]}
+        if len(numbers) > rows_max:
+            return 413, b'{"error": "too many", "code": "too_large"}'
+        return said(reply, x_request_id=headers.get("x-request-id", "made-up"))
+
+    stand_in.answer = answer

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import json
 import pickle
-import socket
-import struct
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,9 +12,8 @@ from typing import Any
 import pytest
 
 import quern
-from stand_in import Awaited, Reply, StandIn
+from stand_in import KINDS, StandIn, echo, said
 
-KINDS = {"blocking": quern.Client, "awaiting": Awaited}
 TOKEN = {"Authorization": "Bearer t"}
 
 
@@ -26,30 +21,6 @@ TOKEN = {"Authorization": "Bearer t"}
 def client(request: pytest.FixtureRequest, stand_in: StandIn) -> Iterator[Any]:
     with KINDS[request.param](stand_in.url, timeout=10, headers=TOKEN) as client:
         yield client
-
-
-def said(reply: Any, **headers: str) -> Reply:
-    return 200, json.dumps(reply).encode(), {name.replace("_", "-"): value for name, value in headers.items()}
-
-
-def echo(stand_in: StandIn, rows_max: int = 10**9) -> None:
-    """Answer each instance by its own `n`; refuse requests of more than so many rows."""
-
-    def answer(body: Any, headers: dict[str, str]) -> Reply:
-        if "instances" in body:
-            numbers = [instance["n"] for instance in body["instances"]]
-            reply: Any = {"predictions": numbers, "served_by": [str(n % 2) for n in numbers], "failed": {"f": 1}}
-            if body["instances"]:
-                reply["fallbacks"] = [{"instances": [0], "served_by": "expr", "cause": "stale", "detail": "old"}]
-        else:
-            numbers = body["entities"]["n"]
-            column = {"values": numbers, "statuses": ["PRESENT"] * len(numbers), "event_timestamps": []}
-            reply = {"metadata": {"feature_names": ["n"]}, "results": [column]}
-        if len(numbers) > rows_max:
-            return 413, b'{"error": "too many", "code": "too_large"}'
-        return said(reply, x_request_id=headers.get("x-request-id", "made-up"))
-
-    stand_in.answer = answer
 
 
 def test_a_prediction_says_who_answered_and_on_which_terms_it_was_asked(stand_in: StandIn, client: Any) -> None:
@@ -353,125 +324,6 @@ def test_health(stand_in: StandIn, client: Any) -> None:
     assert not empty and empty == quern.Health(True, False, "nothing is live yet", "0.1.0")
     assert odd == quern.Health(False, False, "Bad Gateway", None)
     assert well.to_pandas()["ready"].tolist() == [True]
-
-
-@pytest.mark.parametrize("kind", sorted(KINDS))
-def test_nobody_there_is_not_well(kind: str) -> None:
-    with KINDS[kind]("127.0.0.1:1") as client:
-        well = client.health()
-        assert not well and "no answer from http://127.0.0.1:1" in well.message
-        with pytest.raises(quern.QuernError, match=r"no answer from http://127\.0\.0\.1:1") as caught:
-            client.predict("m", [{}])
-    assert (caught.value.status, caught.value.code) == (503, "unavailable")
-
-
-def test_connections_are_kept_and_replaced(stand_in: StandIn, client: Any) -> None:
-    stand_in.replies = [said({"predictions": [n]}) for n in range(4)]
-    assert [client.predict("m", [{}])[0] for _ in range(2)] == [0, 1]
-    stand_in.hang_up = True
-    assert [client.predict("m", [{}])[0] for _ in range(2)] == [2, 3]
-    ports = [port for _, _, (_, port) in stand_in.seen]
-    assert ports[0] == ports[1] and ports[2] != ports[3]
-
-
-def test_tasks_ask_at_the_same_time(stand_in: StandIn) -> None:
-    echo(stand_in)
-
-    async def ask() -> list[Any]:
-        async with quern.AsyncClient(stand_in.url) as client:
-            return await asyncio.gather(*(client.predict("m", [{"n": n}]) for n in range(150)))
-
-    assert asyncio.run(ask()) == [[n] for n in range(150)]
-    assert 1 < len({port for _, _, (_, port) in stand_in.seen}) <= 100
-
-
-def test_a_task_that_is_cancelled_hangs_up(stand_in: StandIn) -> None:
-    async def ask() -> tuple[bytes, list[float]]:
-        asked, gone = asyncio.Event(), asyncio.get_running_loop().create_future()
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            asked.set()
-            await reader.read()  # to the end: until the client hangs up
-            gone.set_result(b"gone")
-            writer.close()
-
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        async with server, quern.AsyncClient(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
-            task = asyncio.create_task(client.predict("m", [{}]))
-            await asked.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            hung_up = await asyncio.wait_for(gone, 10)
-        # What is not cancelled goes on, over another connection.
-        stand_in.replies = [said({"predictions": [1.0]})]
-        async with quern.AsyncClient(stand_in.url) as client:
-            return hung_up, await client.predict("m", [{}])
-
-    assert asyncio.run(ask()) == (b"gone", [1.0])
-
-
-@pytest.mark.parametrize("kind", sorted(KINDS))
-def test_a_server_that_hangs_up_on_a_large_body_is_sent_less(kind: str) -> None:
-    sizes: list[int] = []
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection, connection.makefile("rb") as reader:
-                head = b"".join(iter(reader.readline, b"\r\n")).lower()
-                size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-                sizes.append(size)
-                if size > 100_000:
-                    # Not orderly: what the client sent is not read, and nothing arrives of what would be said.
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    continue
-                reply = json.dumps(
-                    {"predictions": [i["n"] for i in json.loads(reader.read(size))["instances"]]}
-                ).encode()
-                connection.sendall(
-                    b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(reply) + reply
-                )
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            with KINDS[kind](f"127.0.0.1:{listener.getsockname()[1]}") as client:
-                assert client.predict("m", [{"n": n, "x": "y" * 1_000} for n in range(300)]) == list(range(300))
-                with pytest.raises(quern.QuernError, match="they may be more than it takes") as caught:
-                    client.predict("m", [{"n": 0, "x": "y" * 10_000_000}])
-                assert (caught.value.status, caught.value.code) == (413, "too_large")
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-    assert sorted(sizes)[-2] > 300_000 and len([size for size in sizes if size < 100_000]) == 4
-
-
-def test_an_answer_that_is_none() -> None:
-    async def ask(answer: bytes) -> str:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-            writer.close()
-
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        async with server, quern.AsyncClient(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
-            with pytest.raises(quern.QuernError) as caught:
-                await client.predict("m", [{}])
-        return caught.value.message
-
-    for answer in (
-        b"",
-        b"SSH-2.0-OpenSSH\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{",
-        b"HTTP/1.1 200 OK\r\n",
-    ):
-        assert "no answer from http://127.0.0.1" in asyncio.run(ask(answer))
 
 
 def test_clients_and_results_can_be_pickled(stand_in: StandIn) -> None:
