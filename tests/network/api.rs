@@ -134,7 +134,7 @@ async fn a_prediction_with_the_features_that_the_model_saw() {
     "#]].assert_eq(&lines.concat());
 }
 
-/// A name that would be a path somewhere else is a name all the same: none of these applies what lies in the repository.
+/// A name that would be a path elsewhere is a name all the same: none of these applies what lies in the repository.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_is_no_path() {
     let server = planes::serve().await;
