@@ -256,6 +256,23 @@ fn a_server_answers_the_commands_as_the_folder_does() {
     );
     let longer = MODEL.replace("---\n", "derived: [{name: double, expr: basket * 2}]\n---\n");
     fs::write(folder.join("definitions/model.yaml"), longer).unwrap();
+    // A name is no path: this one would have applied what was just written.
+    check(
+        folder,
+        "predict --model ../apply? customer=ada",
+        expect![[r#"
+        exit 1
+        error: unknown model `../apply?`; known: next_order
+    "#]],
+    );
+    check(
+        folder,
+        "route ../apply? 1=1",
+        expect![[r#"
+        exit 1
+        error: unknown model `../apply?`; known: next_order
+    "#]],
+    );
     check(
         folder,
         "plan --detailed-exitcode",

@@ -101,6 +101,42 @@ async fn a_canary_gets_its_share_and_entities_stick() {
     assert!(twenty.is_superset(&ten), "a share that grows takes nothing back");
 }
 
+/// Who answers, and what each version saw of the instances that were its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn features_over_two_versions_are_told_part_by_part() {
+    let server = start(&format!("{TWO}route: {{weights: {{\"1\": 1, \"2\": 1}}}}\n")).await;
+    let instances: Vec<_> = (0..8).map(|n| instance(&format!("P{n}"), f64::from(n))).collect();
+    let ask = async |path: &str, with_features: bool| {
+        let body = json!({"instances": instances, "with_features": with_features}).to_string();
+        let asked = server.http.post(server.address(&format!("/v1/models/{path}:predict"))).body(body);
+        let reply = asked.send().await.unwrap();
+        let versions = reply.headers()["x-quern-version"].to_str().unwrap().to_owned();
+        (versions, serde_json::from_str::<Predictions>(&reply.text().await.unwrap()).unwrap())
+    };
+    let (versions, said) = ask("m", true).await;
+    assert_eq!((versions.as_str(), said.features), ("1,2", None));
+    assert_eq!(said.parts.len(), 2);
+    let mut seen = vec![""; 8];
+    for part in &said.parts {
+        let features = part.features.as_ref().unwrap();
+        assert_eq!(
+            (part.feature_service.as_deref(), features.names[0].as_str()),
+            (Some("delay_v1"), "distance")
+        );
+        for (place, values) in part.instances.iter().zip(&features.values) {
+            assert_eq!(values[0], json!(*place as f64));
+            seen[*place] = &part.model_version;
+        }
+    }
+    assert_eq!(seen, said.served_by);
+    // One version alone is told as before, and by its name in any case.
+    let (versions, said) = ask("m/versions/2", true).await;
+    assert_eq!((versions.as_str(), said.model_version.as_deref(), said.parts.len()), ("2", Some("2"), 0));
+    assert_eq!(said.features.unwrap().values.len(), 8);
+    let (versions, said) = ask("m/versions/2", false).await;
+    assert_eq!((versions.as_str(), said.served_by.len()), ("2", 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_salt_divides_in_another_way_and_other_columns_too() {
     let route = |rest: &str| format!("{TWO}route: {{weights: {{\"1\": 1, \"2\": 1}}{rest}}}\n");

@@ -134,6 +134,69 @@ async fn a_prediction_with_the_features_that_the_model_saw() {
     "#]].assert_eq(&lines.concat());
 }
 
+/// A name that would be a path elsewhere is a name all the same: none of these applies what lies in the repository.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_is_no_path() {
+    let server = planes::serve().await;
+    server.repository.write("definitions.yaml", DEFINITIONS.replace("ttl: 30d", "ttl: 31d"));
+    let mut said = String::new();
+    for (model, version) in [
+        ("../apply?", None),
+        ("../apply#", None),
+        ("..%2fapply?", None),
+        ("delay:predict/../../apply?", None),
+        ("delay", Some("../../../apply?")),
+        ("../../v1", Some("../../apply?")),
+        ("..", Some("../../apply?")),
+    ] {
+        let error = server.client.predict_with(model, version, &PredictRequest::default()).await.unwrap_err();
+        said += &format!("{:?} {error}\n", error.code());
+    }
+    expect![[r#"
+        Some(NotFound) unknown model `../apply?`; known: carrier, class, delay
+        Some(NotFound) unknown model `../apply#`; known: carrier, class, delay
+        Some(NotFound) unknown model `..%2fapply?`; known: carrier, class, delay
+        Some(NotFound) unknown model `delay:predict/../../apply?`; known: carrier, class, delay
+        Some(NotFound) model `delay` has no version `../../../apply?`; known: 1
+        Some(NotFound) unknown model `../../v1`; known: carrier, class, delay
+        Some(NotFound) nothing answers at `/v1/versions/..%2F..%2Fapply%3F:predict`
+    "#]]
+    .assert_eq(&said);
+    assert_eq!(server.client.definitions().await.unwrap().number, 1);
+}
+
+/// What JSON has no numbers for has a name; bytes may be told from text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn infinities_go_in_by_name() {
+    let server = planes::serve().await;
+    let far = async |distance: Value| {
+        let entities =
+            json!({"tailnum": [{"b64": "TjE="}], "distance": [distance], "event_timestamp": [JANUARY_10]});
+        let asked = json!({"feature_service": "delay_v1", "entities": entities}).to_string();
+        let (_, text) = server.ask("POST", "/get-online-features", asked).await;
+        let reply: Value = serde_json::from_str(&text).unwrap();
+        match &reply["results"] {
+            Value::Null => reply["error"].to_string(),
+            results => {
+                let shown = |at: usize| format!("{} {}", results[at]["values"], results[at]["statuses"]);
+                (1..4).map(shown).collect::<Vec<_>>().join(" ")
+            }
+        }
+    };
+    let mut said = String::new();
+    for distance in ["Infinity", "-Infinity", "NaN", "inf", "1e999"] {
+        said += &format!("{distance}: {}\n", far(json!(distance)).await);
+    }
+    expect![[r#"
+        Infinity: [null] ["PRESENT"] [7.5] ["PRESENT"] [true] ["PRESENT"]
+        -Infinity: [null] ["PRESENT"] [7.5] ["PRESENT"] [false] ["PRESENT"]
+        NaN: [null] ["PRESENT"] [7.5] ["PRESENT"] [true] ["PRESENT"]
+        inf: "entity 0: column `distance`: expected float64, found string \"inf\""
+        1e999: "entity 0: column `distance`: expected float64, found string \"1e999\""
+    "#]]
+    .assert_eq(&said);
+}
+
 /// Each case is `METHOD PATH` and, on the next line, the body.
 async fn check_refusals(server: &Server, cases: &[&str], expected: Expect) {
     let mut text = String::new();

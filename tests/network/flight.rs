@@ -150,26 +150,30 @@ async fn an_empty_spine_has_a_schema() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_are_read_by_rule_not_by_guess() {
     let server = planes::serve().await;
-    // Seconds without a zone, whole numbers for a float: read as UTC microseconds and as float64.
-    let seconds = TimestampSecondArray::from_iter_values([january(9) / 1_000_000]);
-    let loose = spine(&[
-        ("event_timestamp", Arc::new(seconds)),
-        ("tailnum", Arc::new(arrow::array::LargeStringArray::from(vec!["N1"]))),
-        ("distance", Arc::new(arrow::array::Int32Array::from(vec![2000]))),
-    ]);
-    check(
-        &server,
-        &[loose],
-        false,
-        expect![[r#"
-        +----------------------+---------+----------+------------+------+
-        | event_timestamp      | tailnum | distance | last_delay | far  |
-        +----------------------+---------+----------+------------+------+
-        | 2013-01-09T12:00:00Z | N1      | 2000.0   | 7.5        | true |
-        +----------------------+---------+----------+------------+------+
-    "#]],
-    )
-    .await;
+    // Seconds without a zone, text with and without one, whole numbers for a float: read as UTC microseconds and as
+    // float64.
+    let seconds: ArrayRef = Arc::new(TimestampSecondArray::from_iter_values([january(9) / 1_000_000]));
+    for times in [seconds, texts(&[Some("2013-01-09T13:00:00+01:00")]), texts(&[Some("2013-01-09 12:00:00")])]
+    {
+        let loose = spine(&[
+            ("event_timestamp", times),
+            ("tailnum", Arc::new(arrow::array::LargeStringArray::from(vec!["N1"]))),
+            ("distance", Arc::new(arrow::array::Int32Array::from(vec![2000]))),
+        ]);
+        check(
+            &server,
+            &[loose],
+            false,
+            expect![[r#"
+            +----------------------+---------+----------+------------+------+
+            | event_timestamp      | tailnum | distance | last_delay | far  |
+            +----------------------+---------+----------+------------+------+
+            | 2013-01-09T12:00:00Z | N1      | 2000.0   | 7.5        | true |
+            +----------------------+---------+----------+------------+------+
+        "#]],
+        )
+        .await;
+    }
 }
 
 async fn check_refusal(server: &Server, service: &str, columns: &[(&str, ArrayRef)], expected: Expect) {
@@ -217,7 +221,7 @@ async fn a_spine_that_does_not_fit_is_told_why() {
         &server,
         "delay_v1",
         &but(0, "event_timestamp", &tail),
-        expect!["InvalidArgument: the spine's column `event_timestamp` must be timestamp, but it is string"],
+        expect![[r#"InvalidArgument: row 0 of the spine, column `event_timestamp`: expected timestamp (RFC 3339), found string "N1""#]],
     )
     .await;
     let no_time: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![None]).with_timezone("UTC"));

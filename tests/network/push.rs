@@ -11,7 +11,7 @@ use arrow::array::{
 use arrow::datatypes::Int64Type;
 use expect_test::{Expect, expect};
 use futures::{StreamExt, stream};
-use quern::wire::PushReply;
+use quern::wire::{PushCommand, PushReply};
 use quern_kit::{Node, Process, Push, Random, Repository, Server, run};
 use serde_json::{Value, json};
 
@@ -229,6 +229,33 @@ async fn bad_rows_come_back_with_their_place_and_good_ones_are_taken() {
     );
 }
 
+/// A table that was a CSV file has its times as text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_may_be_text_over_flight_as_in_json() {
+    let server = server().await;
+    let times = ["2026-01-01T12:00:00Z", "2026-01-01 12:00:00", "noon", "2026-01-01T13:00:00.5+01:00"];
+    let rows = RecordBatch::try_from_iter([
+        ("card", Arc::new(StringArray::from(vec!["t"; 4])) as ArrayRef),
+        ("at", Arc::new(StringArray::from(times.to_vec()))),
+        ("id", Arc::new(Int64Array::from(vec![1, 2, 3, 4]))),
+        ("amount", Arc::new(Float64Array::from(vec![1.0, 2.0, 3.0, 4.0]))),
+        ("parts", Arc::new(Int64Array::from(vec![1; 4]))),
+    ])
+    .unwrap();
+    let command = PushCommand { push_source_name: "payments".to_owned(), ..PushCommand::default() };
+    let push = server.client.push(&command, rows.schema(), stream::iter([rows])).await.unwrap();
+    is(
+        &serde_json::to_string(&push.finish().await.unwrap()).unwrap(),
+        expect![[
+            r#"{"accepted":3,"repeated":0,"rejected":[{"index":2,"column":"at","cause":"expected timestamp (RFC 3339), found string \"noon\""}]}"#
+        ]],
+    );
+    is(
+        &features(&server, "t", "2026-01-01T12:00:01Z").await,
+        expect!["amount=4.0 each=4.0 pieces=100 payments_1h=3 payments_lifetime=3 spent_1d=7.0 "],
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_rows_go_is_the_callers_choice() {
     let server = server().await;
@@ -310,7 +337,7 @@ async fn more_than_the_queue_holds_is_turned_away_with_advice() {
     is(
         &reply.text().await.unwrap(),
         expect![[
-            r#"{"error":"2 pushed rows wait to be written, and 3 may (`push_queue_rows`); push again in a second","code":"overloaded","retry_after_ms":1000}"#
+            r#"{"error":"2 pushed rows wait to be written, and 3 may (`push_queue_rows`)","code":"overloaded","retry_after_ms":1000}"#
         ]],
     );
     held.send(()).unwrap();

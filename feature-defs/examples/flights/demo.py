@@ -107,7 +107,7 @@ def with_server(report: Report, client: quern.Client) -> int:
         started = time.perf_counter()
         table = client.training_set(SERVICE, spine)
         seconds = time.perf_counter() - started
-        features = feature_order(client, spine)
+        features = [column.name for column in client.service(SERVICE).outputs]
         report.line(f"{table.num_rows:,} rows x {len(features)} features in {seconds:.2f} s: "
                     f"{table.num_rows / seconds:,.0f} rows/s")  # fmt: skip
         if not table.select(spine.column_names).cast(spine.schema).equals(spine):
@@ -144,12 +144,6 @@ def with_server(report: Report, client: quern.Client) -> int:
 
 
 # --- predictions and parity ------------------------------------------------
-
-
-def feature_order(client: quern.Client, spine: pa.Table) -> list[str]:
-    """Ask the server for the service's outputs, in its order: that is the order of the model's input."""
-    names = client.get_online_features(SERVICE, spine.slice(0, 1).select(ASKED)).names
-    return [name for name in names if name not in JOIN_KEYS]
 
 
 def predict_some(report: Report, client: quern.Client, spine: pa.Table) -> None:

@@ -4,12 +4,51 @@
 >>> table = client.training_set("arrival_delay_v1", spine)
 >>> online = client.get_online_features("arrival_delay_v1", {"tailnum": ["N14228"], "distance": [1400.0]})
 >>> scores = client.predict("arrival_delay", [{"tailnum": "N14228", "distance": 1400.0}])
+>>> client.label("arrival_delay", scores.labels(label=[12.0]))
 >>> scored = client.predict_batch("arrival_delay", table)
 >>> pushed = client.push("landings", [{"tailnum": "N14228", "landed_at": now, "arr_delay": 12.0}])
 """
 
+from quern.aio import AsyncClient
+from quern.catalogue import (
+    Column,
+    Definitions,
+    Entity,
+    FeatureService,
+    FeatureView,
+    Health,
+    Materialized,
+    MaterializedView,
+    Model,
+    ModelVersion,
+)
 from quern.client import Client
 from quern.errors import PushError, QuernError
-from quern.results import OnlineFeatures, Prediction, PushResult, Rejected
+from quern.protocol import FeatureStore
+from quern.results import Fallback, OnlineFeatures, Part, Prediction, PushResult, Rejected
+from quern.version import __version__
 
-__all__ = ["Client", "OnlineFeatures", "Prediction", "PushError", "PushResult", "QuernError", "Rejected"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Column",
+    "Definitions",
+    "Entity",
+    "Fallback",
+    "FeatureService",
+    "FeatureStore",
+    "FeatureView",
+    "Health",
+    "Materialized",
+    "MaterializedView",
+    "Model",
+    "ModelVersion",
+    "OnlineFeatures",
+    "Part",
+    "Prediction",
+    "PushError",
+    "PushResult",
+    "QuernError",
+    "Rejected",
+    "__version__",
+]

@@ -1,8 +1,9 @@
-"""What does a Flight call tell that pyarrow keeps to itself? When the server wants a refused one again."""
+"""What do the headers of a Flight call say, which pyarrow keeps to itself? Who asks, and when to come again."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from pyarrow import flight
@@ -17,20 +18,32 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc] # pyarrow has no type
 
     retry_after: float | None = None
     """In seconds, where the server named a time."""
+    request_id: str | None = None
+
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self._headers = dict(headers or {})
+
+    def sending_headers(self) -> dict[str, str]:
+        """Called by pyarrow."""
+        return self._headers
 
     def received_headers(self, headers: dict[str, list[Any]]) -> None:
         """Called by pyarrow, for the trailers as well."""
         for value in headers.get(_RETRY_PUSHBACK_MS, []):
             self.retry_after = int(value) / 1_000
+        for value in headers.get("x-request-id", []):
+            self.request_id = str(value)
 
 
 class _Calls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
-    def __init__(self) -> None:
+    def __init__(self, headers: Mapping[str, str]) -> None:
         super().__init__()
+        self._headers = headers
         self._thread = threading.local()
 
     def start_call(self, info: flight.CallInfo) -> Call:
-        call = Call()
+        call = Call(self._headers)
         self._thread.call = call
         return call
 
@@ -41,9 +54,9 @@ class _Calls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
 class Connection:
     """A Flight client to one server, which threads may share."""
 
-    def __init__(self, location: str, url: str) -> None:
+    def __init__(self, location: str, url: str, headers: Mapping[str, str]) -> None:
         self.url = url
-        self._calls = _Calls()
+        self._calls = _Calls(headers)
         self.client = flight.FlightClient(location, middleware=[self._calls])
 
     def last_call(self) -> Call:
@@ -52,4 +65,7 @@ class Connection:
 
     def error(self, cause: Exception, call: Call | None = None) -> errors.QuernError:
         """Say what ended `call`, or the last one of this thread."""
-        return errors.from_flight(cause, self.url, (call or self.last_call()).retry_after)
+        call = call or self.last_call()
+        error = errors.from_flight(cause, self.url, call.retry_after)
+        error.request_id = call.request_id
+        return error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,20 +18,28 @@ class QuernError(Exception):
     """A request that the server refused, or that never reached it.
 
     `status` is an HTTP status, over Flight too; `code` is the server's name for the kind of error; `message` says what
-    is wrong and what to do about it. `retry_after`, in seconds, is when an overloaded server wants the same request
-    again.
+    is wrong and what to do about it. `retry_after`, in seconds, is when a server that cannot take the request now wants
+    it again. `request_id` is what the server's log calls it, where the server told.
     """
 
-    def __init__(self, status: int, code: str, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.retry_after = retry_after
+        self.request_id = request_id
 
     def __reduce__(self) -> tuple[type[QuernError], tuple[object, ...]]:
         # Exceptions cross process borders in pools; the default would call us with the message alone.
-        return (QuernError, (self.status, self.code, self.message, self.retry_after))
+        return (QuernError, (self.status, self.code, self.message, self.retry_after, self.request_id))
 
 
 class PushError(QuernError):
@@ -39,7 +48,7 @@ class PushError(QuernError):
     def __init__(self, cause: QuernError, result: PushResult) -> None:
         taken = result.accepted + result.repeated
         told = f" ({taken} rows had been taken before)" if taken else ""
-        super().__init__(cause.status, cause.code, cause.message + told, cause.retry_after)
+        super().__init__(cause.status, cause.code, cause.message + told, cause.retry_after, cause.request_id)
         self.cause = cause
         self.result = result
 
@@ -47,15 +56,40 @@ class PushError(QuernError):
         return (PushError, (self.cause, self.result))
 
 
-def from_http(status: int, reason: str, body: bytes) -> QuernError:
+def from_http(status: int, reason: str, headers: Mapping[str, str], body: bytes) -> QuernError:
     """Read the server's error body, `{"error": message, "code": code, ...}`; what a proxy sent is shown as it is."""
+    request_id, told = headers.get("x-request-id"), headers.get("retry-after", "")
+    # A proxy's, in whole seconds; a date is of a clock that may not be ours.
+    retry_after = float(told) if told.isdecimal() else None
     try:
-        told = json.loads(body)
-        code, message = str(told["code"]), str(told["error"])
-        retry_after_ms = told.get("retry_after_ms")
-        return QuernError(status, code, message, None if retry_after_ms is None else retry_after_ms / 1_000)
+        reply = json.loads(body)
+        code, message = str(reply["code"]), str(reply["error"])
+        if (millis := reply.get("retry_after_ms")) is not None:
+            retry_after = float(millis) / 1_000
+        return QuernError(status, code, message, retry_after, request_id or reply.get("request_id"))
     except (ValueError, KeyError, TypeError):
-        return QuernError(status, "unknown", body.decode("utf-8", "replace").strip() or reason)
+        message = body.decode("utf-8", "replace").strip() or reason
+        return QuernError(status, "unknown", message, retry_after, request_id)
+
+
+# What is told in the middle of a reply has no status of its own.
+_STATUS = {
+    "invalid_argument": 400,
+    "not_found": 404,
+    "refused": 409,
+    "too_large": 413,
+    "definitions": 422,
+    "overloaded": 429,
+    "internal": 500,
+    "unavailable": 503,
+    "late": 504,
+}
+
+
+def from_line(reply: Mapping[str, object], headers: Mapping[str, str]) -> QuernError:
+    """Read an error that ends a reply of several lines."""
+    code = reply.get("code")
+    return from_http(_STATUS.get(str(code), 500), "", headers, json.dumps(reply).encode())
 
 
 # pyarrow turns gRPC codes into exception classes, some of which derive from others: the first that fits is the one.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
+import warnings
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -41,6 +43,8 @@ class Exchange:
         """Give what comes down."""
         try:
             for chunk in self._reader:
+                if chunk.app_metadata is not None:
+                    _warn(chunk.app_metadata.to_pybytes())
                 if chunk.data is not None:
                     yield chunk.data
         except (pa.ArrowException, OSError) as error:
@@ -79,3 +83,16 @@ class Exchange:
         self._close()
         # The caller's own stream comes first: the call failed because of it.
         return self._upload_error or self._connection.error(error, self._call)
+
+
+def _warn(notes: bytes) -> None:
+    """Say what the server found odd about a training set."""
+    with contextlib.suppress(ValueError, AttributeError):
+        told = json.loads(notes)
+        for view, count in told.get("coinciding", {}).items():
+            warnings.warn(
+                f"{count} of {told.get('rows')} rows of the spine see a row of feature view `{view}` that became "
+                "visible at their own `event_timestamp`; where it is the very event that they stand for, say "
+                "`at: before` in the view",
+                stacklevel=3,
+            )

@@ -55,12 +55,31 @@ class Upload:
             error = self._attempt()
             if error is None:
                 return self._result()
+            if error.code == "too_large" and self._cut():
+                continue
             refusals = refusals + 1 if len(self._replies) == before else 1
             wait = self._wait_seconds(error)
             if wait is None or refusals > _REFUSALS_MAX:
                 raise errors.PushError(error, self._result()) from error
             # Spread: clients that were refused together should not come back together.
             time.sleep(min(wait, _WAIT_SECONDS_MAX) * random.uniform(1.0, 1.25))
+
+    def _cut(self) -> bool:
+        """Halve the batch that the server found too large, and those after it to its size; false where it is one row.
+
+        The same table is always cut in the same way, so a key goes on to say which batch is which.
+        """
+        first = next(at for at in range(len(self._batches)) if at not in self._replies)
+        rows = self._batches[first].num_rows // 2
+        if rows == 0:
+            return False
+        cut = [
+            batch.slice(start, rows)
+            for batch in self._batches[first:]
+            for start in range(0, max(1, batch.num_rows), rows)
+        ]
+        self._batches = [*self._batches[:first], *cut]
+        return True
 
     def _wait_seconds(self, error: errors.QuernError) -> float | None:
         if error.retry_after is not None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import datetime as dt
+import decimal
 import math
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+_MISSING = ("NAType", "NaTType")  # pandas' nulls, by their names: it is no dependency
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 _MESSAGE_BYTES_MAX = 2 * 1024 * 1024  # gRPC servers commonly refuse messages beyond 4 MiB
 
@@ -19,7 +24,7 @@ def json_value(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
-        return None if math.isnan(value) else float(value)
+        return _number(value)
     if isinstance(value, dt.datetime):
         if value != value:  # pandas' NaT is a datetime that equals nothing
             return None
@@ -29,13 +34,37 @@ def json_value(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, (list, tuple)):
         return [json_value(item) for item in value]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"b64": base64.b64encode(value).decode()}
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value.is_finite() and value == value.to_integral_value() else _number(float(value))
+    if isinstance(value, uuid.UUID):
+        return str(value)
     if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy, by its manners: it is no dependency
         if value.dtype.kind == "M":
             return _microseconds(value)
         return json_value(value.tolist())
-    if type(value).__name__ == "NAType":  # pandas' null of every type
+    if type(value).__name__ in _MISSING:
         return None
-    raise TypeError(f"a {type(value).__name__} cannot be sent; known are strings, numbers, booleans, times and lists")
+    known = "strings, bytes, numbers, booleans, times and lists"
+    raise TypeError(f"a {type(value).__name__} cannot be sent; known are {known}")
+
+
+def _number(value: float) -> float | str | None:
+    if math.isnan(value):  # what pandas and numpy write for "missing"
+        return None
+    if math.isinf(value):  # JSON has no number for it; this is the name that protobuf's JSON gives it
+        return "Infinity" if value > 0 else "-Infinity"
+    return float(value)
+
+
+def moment(time: dt.datetime | str | None) -> int | None:
+    """Give a time, or a text as ISO 8601 has it, as microseconds since the epoch; without a zone it is UTC."""
+    if isinstance(time, str):
+        text = time.replace("Z", "+00:00") if time.endswith("Z") else time
+        time = dt.datetime.fromisoformat(text)
+    got: int | None = json_value(time)
+    return got
 
 
 def _microseconds(value: Any) -> Any:
@@ -50,10 +79,14 @@ def _microseconds(value: Any) -> Any:
 def json_columns(data: Any) -> dict[str, list[Any]]:
     """Turn entities, given as columns, as rows or as a table, into columns for JSON."""
     if isinstance(data, Mapping):
-        return {str(name): _json_list(name, values) for name, values in data.items()}
+        columns = {str(name): _json_list(name, values) for name, values in data.items()}
+        if len({len(values) for values in columns.values()}) > 1:
+            told = ", ".join(f"{name} has {len(values)}" for name, values in columns.items())
+            raise ValueError(f"columns differ in length: {told}")
+        return columns
     if _is_rows(data):
         names = list(dict.fromkeys(name for row in data for name in row))
-        return {str(name): [json_value(row.get(name)) for row in data] for name in names}
+        return {str(name): [_json_cell(name, row.get(name)) for row in data] for name in names}
     table = to_table(data)
     return {name: _arrow_list(table.column(at)) for at, name in enumerate(table.column_names)}
 
@@ -61,11 +94,8 @@ def json_columns(data: Any) -> dict[str, list[Any]]:
 def json_rows(data: Any) -> list[dict[str, Any]]:
     """Turn instances, given as rows or as a table, into rows for JSON."""
     if _is_rows(data):
-        return [{str(name): json_value(value) for name, value in row.items()} for row in data]
+        return [{str(name): _json_cell(name, value) for name, value in row.items()} for row in data]
     columns = json_columns(data)
-    lengths = {len(values) for values in columns.values()}
-    if len(lengths) > 1:
-        raise ValueError("columns differ in length: " + ", ".join(f"{n} has {len(v)}" for n, v in columns.items()))
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -78,7 +108,14 @@ def _json_list(name: object, values: Any) -> list[Any]:
         return _arrow_list(values)
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
         raise TypeError(f"column {name}: expected a list of values, one for each entity, not {values!r}")
-    return [json_value(value) for value in values]
+    return [_json_cell(name, value) for value in values]
+
+
+def _json_cell(name: object, value: Any) -> Any:
+    try:
+        return json_value(value)
+    except TypeError as error:
+        raise TypeError(f"column {name}: {error}") from None
 
 
 def _arrow_list(values: pa.Array | pa.ChunkedArray) -> list[Any]:
@@ -101,10 +138,11 @@ def to_reader(data: Any) -> pa.RecordBatchReader:
     if isinstance(data, pa.Table):
         return data.to_reader()
     if isinstance(data, Mapping):
-        return pa.table({str(name): values for name, values in data.items()}).to_reader()
+        return pa.table({str(name): _column(name, values) for name, values in data.items()}).to_reader()
     if _is_rows(data):
         names = list(dict.fromkeys(name for row in data for name in row))
-        return pa.table({str(name): [row.get(name) for row in data] for name in names}).to_reader()
+        columns = {str(name): _column(name, [row.get(name) for row in data]) for name in names}
+        return pa.table(columns).to_reader()
     library = type(data).__module__.partition(".")[0]
     if library == "pandas":  # its own export would add the index as a column
         return pa.Table.from_pandas(data, preserve_index=False).to_reader()
@@ -113,6 +151,37 @@ def to_reader(data: Any) -> pa.RecordBatchReader:
     if hasattr(data, "__arrow_c_stream__"):
         return pa.RecordBatchReader.from_stream(data)
     raise TypeError(f"expected a table of pyarrow, pandas or polars, not a {type(data).__name__}")
+
+
+def _column(name: object, values: Any) -> Any:
+    """Turn a column of plain values into an array, and say which one it is that cannot be."""
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values
+    if isinstance(values, (list, tuple)):
+        values = [_plain(value) for value in values]
+    try:
+        return pa.array(values, from_pandas=hasattr(values, "iloc"))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        alike = [_text_or_float(value) for value in values]
+        with contextlib.suppress(pa.ArrowException):
+            return pa.array(alike)
+        raise type(error)(f"column {name}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Give what Arrow takes for a value that pandas or numpy made."""
+    if type(value).__name__ in _MISSING:
+        return None
+    if getattr(getattr(value, "dtype", None), "kind", "") == "M" and not getattr(value, "shape", ()):
+        return value.astype("datetime64[us]").item()
+    return value
+
+
+def _text_or_float(value: Any) -> Any:
+    """Make values alike that come in two kinds: the server reads times as text, and decimals become floats there."""
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    return float(value) if isinstance(value, decimal.Decimal) else value
 
 
 def messages(batches: pa.RecordBatchReader, rows_max: int) -> Iterator[pa.RecordBatch]:

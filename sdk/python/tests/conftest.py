@@ -19,6 +19,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import quern
+from stand_in import StandIn, standing_in
 
 READY_SECONDS_MAX = 60
 DEFINITIONS = """
@@ -54,10 +55,30 @@ features: [{view: plane_history}]
 derived: [{name: delay_by_mile, expr: "last_delay / distance"}]
 outputs: [distance, last_delay, legs, delay_by_mile]
 ---
+kind: FeatureService
+name: delays_otherwise
+request: [{name: distance, type: float64}]
+features: [{view: plane_history}]
+outputs: [legs, last_delay, distance]
+---
+kind: FeatureService
+name: as_given
+request: [{name: x, type: float64}, {name: raw, type: bytes}, {name: text, type: string}]
+features: [{view: plane_history, features: [legs]}]
+outputs: [x, raw, text, legs]
+---
 kind: Model
 name: delay
 log: {sample: 1}
 versions: [{version: "1", path: models/delay.onnx, service: delays}]
+---
+kind: Model
+name: canary
+log: {sample: 1}
+versions:
+  - {version: "1", path: models/delay.onnx, service: delays}
+  - {version: "2", path: models/three.onnx, service: delays_otherwise}
+route: {weights: {"1": 1, "2": 1}}
 """
 # N2's delay is null; N3 was last seen long ago; N1's second landing was recorded late.
 LANDINGS = """tailnum,landed_at,loaded_at,arr_delay,legs
@@ -91,20 +112,20 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in (library | os.environ).items() if not name.startswith("QUERN_")}
 
 
-def write_model(path: Path) -> None:
-    """score = features . WEIGHTS + BIAS"""
-    weights = numpy_helper.from_array(np.array([[w] for w in WEIGHTS], dtype=np.float32), "weights")
+def write_model(path: Path, weights_of: tuple[float, ...] = WEIGHTS) -> None:
+    """score = features . weights + BIAS"""
+    weights = numpy_helper.from_array(np.array([[w] for w in weights_of], dtype=np.float32), "weights")
     graph = helper.make_graph(
         [
             helper.make_node("MatMul", ["features", "weights"], ["products"]),
             helper.make_node("Add", ["products", "bias"], ["score"]),
         ],
         "delay",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, len(WEIGHTS)])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, len(weights_of)])],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 1])],
         [weights, numpy_helper.from_array(np.array([BIAS], dtype=np.float32), "bias")],
     )
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
 
 
@@ -128,15 +149,21 @@ def is_ready(port: int) -> bool:
         connection.close()
 
 
-@pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository, applied and materialized."""
-    root = tmp_path_factory.mktemp("repository")
-    (root / "quern.yaml").write_text("data: .quern\n")
+def repository_at(root: Path, settings: str = "data: .quern\n") -> Path:
+    """A repository, nothing applied yet."""
+    (root / "quern.yaml").write_text(settings)
     (root / "definitions.yaml").write_text(DEFINITIONS)
     (root / "data").mkdir()
     (root / "data/landings.csv").write_text(LANDINGS)
     write_model(root / "models/delay.onnx")
+    write_model(root / "models/three.onnx", WEIGHTS[:3])
+    return root
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository, applied and materialized."""
+    root = repository_at(tmp_path_factory.mktemp("repository"))
     run("apply", root)
     run("materialize", root, "--to", "2013-01-10T00:00:00Z")
     return root
@@ -174,6 +201,13 @@ def server(repository: Path) -> Iterator[str]:
     """The address of a server over the repository."""
     with serve(repository) as url:
         yield url
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    """A server that says what the test writes."""
+    with standing_in() as server:
+        yield server
 
 
 @pytest.fixture

@@ -7,66 +7,26 @@ import json
 import pickle
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 from pyarrow import flight
 
 import quern
-from quern import errors, results, tables
+from quern import errors
+from stand_in import Recorder, StandIn
 
 UTC = dt.timezone.utc
 NOON = dt.datetime(2013, 1, 1, 12, tzinfo=UTC)
 NOON_US = 1_357_041_600_000_000
 
 
-class Recorder(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: StandIn
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.seen.append((self.path, json.loads(body), self.client_address))
-        status, reply = self.server.replies.pop(0)
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(reply)))
-        self.end_headers()
-        self.wfile.write(reply)
-        self.close_connection = self.server.hang_up  # without a word, as a server does to an idle connection
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-class StandIn(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Recorder)
-        self.seen: list[tuple[str, Any, Any]] = []
-        self.replies: list[tuple[int, bytes]] = []
-        self.hang_up = False
-
-
-@pytest.fixture
-def stand_in() -> Iterator[StandIn]:
-    server = StandIn()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 @pytest.fixture
 def client(stand_in: StandIn) -> Iterator[quern.Client]:
-    with quern.Client(f"http://127.0.0.1:{stand_in.server_port}", timeout=10) as client:
+    with quern.Client(stand_in.url, timeout=10) as client:
         yield client
 
 
@@ -205,86 +165,44 @@ def test_a_slow_server(stand_in: StandIn) -> None:
         assert caught.value.status == 504
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:7400", "grpc://127.0.0.1:7400", "http://", "http://host/path"])
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://127.0.0.1:7400/", "http://127.0.0.1:7400"),
+        ("127.0.0.1:7400", "http://127.0.0.1:7400"),
+        ("localhost:80", "http://localhost:80"),
+        ("quern.internal", "http://quern.internal:7400"),
+        ("[::1]:7400", "http://[::1]:7400"),
+        ("https://quern.example.com", "https://quern.example.com"),
+    ],
+)
+def test_addresses(text: str, url: str) -> None:
+    assert quern.Client(text).url == quern.AsyncClient(text).url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "grpc://127.0.0.1:7400",
+        "http://",
+        "",
+        "http://host/path",
+        "host/path",
+        "http://host?a=b",
+        "localhost:port",
+        "localhost:70000",
+        "http://me:secret@host",
+    ],
+)
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(ValueError, match="is not the address of a server"):
         quern.Client(url)
 
 
 def test_errors_survive_pickling() -> None:
-    error = pickle.loads(pickle.dumps(quern.QuernError(404, "not_found", "gone")))
-    assert (error.status, error.code, error.message) == (404, "not_found", "gone")
-
-
-@pytest.mark.parametrize(
-    ("value", "sent"),
-    [
-        (NOON, NOON_US),
-        (NOON.replace(tzinfo=None), NOON_US),  # a naive time is UTC
-        (NOON.astimezone(dt.timezone(dt.timedelta(hours=-5))), NOON_US),
-        (dt.datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), -1),
-        (pd.Timestamp(NOON), NOON_US),
-        (pd.NaT, None),
-        (pd.NA, None),
-        (np.datetime64("2013-01-01T12:00"), NOON_US),
-        (np.datetime64("NaT"), None),
-        (np.array(["2013-01-01T12:00", "NaT"], dtype="datetime64[s]"), [NOON_US, None]),
-        (dt.date(2013, 1, 1), "2013-01-01"),
-        (float("nan"), None),
-        (np.float32("nan"), None),
-        (np.float64(0.1), 0.1),
-        (np.int64(2**62), 2**62),
-        (np.bool_(True), True),
-        (np.array([1.5, np.nan]), [1.5, None]),
-        ([1, 2.5, None], [1, 2.5, None]),
-        (True, True),
-        ("N1", "N1"),
-    ],
-)
-def test_values_for_json(value: Any, sent: Any) -> None:
-    got = tables.json_value(value)
-    assert got == sent
-    assert type(got) is type(sent)
-
-
-def test_values_that_json_has_not() -> None:
-    with pytest.raises(TypeError, match="a object cannot be sent"):
-        tables.json_value(object())
-    with pytest.raises(TypeError, match="column tailnum: expected a list of values"):
-        tables.json_columns({"tailnum": "N1"})
-
-
-def test_every_kind_of_table_gives_the_same_columns_and_rows() -> None:
-    rows = [{"tailnum": "N1", "at": NOON, "x": 1.5}, {"tailnum": None, "at": None, "x": None}]
-    columns = {"tailnum": ["N1", None], "at": [NOON_US, None], "x": [1.5, None]}
-    table = pa.Table.from_pylist(rows)
-    kinds = [
-        rows,
-        {name: table[name] for name in table.column_names},
-        table,
-        table.to_batches()[0],
-        table.to_reader(),
-        table.to_pandas(),
-        pl.from_arrow(table),
-        pl.from_arrow(table).lazy(),
-    ]
-    for kind in kinds:
-        assert tables.json_columns(kind) == columns
-    assert tables.json_rows(table) == tables.json_rows(rows) == [{n: c[i] for n, c in columns.items()} for i in (0, 1)]
-    assert tables.json_columns([{"a": 1}, {"b": 2}]) == {"a": [1, None], "b": [None, 2]}
-    with pytest.raises(ValueError, match="columns differ in length: a has 1, b has 2"):
-        tables.json_rows({"a": [1], "b": [1, 2]})
-    with pytest.raises(TypeError, match="expected a table of pyarrow, pandas or polars, not a int"):
-        tables.json_columns(7)
-
-
-def test_times_come_in_every_length() -> None:
-    assert results.parse_time("2013-01-01T12:00:00Z") == NOON
-    assert results.parse_time("2013-01-01T12:00:00.5Z") == NOON.replace(microsecond=500_000)
-    assert results.parse_time("2013-01-01T12:00:00.000001234Z") == NOON.replace(microsecond=1)
-    assert results.parse_time("2013-01-01T07:00:00-05:00") == NOON
-    with pytest.raises(ValueError, match="not a time"):
-        results.parse_time("noon")
+    error = pickle.loads(pickle.dumps(quern.QuernError(429, "overloaded", "busy", 0.25, "r-1")))
+    assert (error.status, error.code, error.message) == (429, "overloaded", "busy")
+    assert (error.retry_after, error.request_id) == (0.25, "r-1")
 
 
 class Echo(flight.FlightServerBase):
@@ -301,6 +219,9 @@ class Echo(flight.FlightServerBase):
             if not begun:
                 writer.begin(batch.schema)
                 begun = True
+            if service == "notes":
+                writer.write_with_metadata(batch, b'{"rows": 3, "coinciding": {"last_seen": 2}}')
+                continue
             writer.write_batch(batch)
             if service == "breaks":
                 raise pa.ArrowInvalid("row 1: no time")
@@ -321,6 +242,32 @@ def test_a_spine_larger_than_every_buffer_goes_up_while_its_answer_comes_down(fl
     got = flights.training_set("echo", spine, as_known=True)
     assert got.select(["row", "name"]).equals(spine)
     assert got["as_known"].unique().to_pylist() == [True]
+
+
+class Headers(flight.ServerMiddlewareFactory):
+    """Notes the headers of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[dict[str, Any]] = []
+
+    def start_call(self, info: Any, headers: Any) -> None:
+        self.seen.append(headers)
+
+
+def test_headers_go_out_with_tables_too() -> None:
+    headers = Headers()
+    with (
+        Echo("grpc://127.0.0.1:0", middleware={"headers": headers}) as server,
+        quern.Client(f"127.0.0.1:{server.port}", headers={"Authorization": "Bearer t"}) as client,
+    ):
+        client.training_set("echo", big_spine(1))
+    assert headers.seen[0]["authorization"] == ["Bearer t"]
+
+
+def test_what_is_odd_about_a_training_set_is_a_warning(flights: quern.Client) -> None:
+    with pytest.warns(UserWarning, match="2 of 3 rows of the spine see a row of feature view `last_seen`"):
+        assert flights.training_set("notes", big_spine(3)).num_rows == 3
 
 
 def test_spines_of_every_library(flights: quern.Client) -> None:

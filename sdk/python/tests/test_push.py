@@ -179,6 +179,24 @@ def test_where_rows_go(client: quern.Client) -> None:
     assert trained(client, "W2")[:1] == [2.0]
 
 
+def test_times_may_be_text(client: quern.Client) -> None:
+    rows = [
+        {"tailnum": "T1", "seen_at": "2013-01-01T12:00:00Z", "delay": 1.5},
+        {"tailnum": "T1", "seen_at": "2013-01-01T14:00:00.5+01:00", "delay": float("inf")},
+        {"tailnum": "T1", "seen_at": NOON, "delay": 2.5},
+        {"tailnum": "T1", "seen_at": "noon", "delay": 3.5},
+    ]
+    result = client.push("sightings", rows)
+    assert (result.accepted, result.repeated) == (3, 0)
+    told = 'expected timestamp (RFC 3339), found string "noon"'
+    assert result.rejected == [quern.Rejected(3, "seen_at", told)]
+    assert trained(client, "T1")[:2] == [float("inf"), 3]
+    spine = {"tailnum": ["T1"], "event_timestamp": ["2013-01-01T12:30:00Z"]}
+    assert client.training_set("planes", spine)["sightings_lifetime"].to_pylist() == [2]
+    with pytest.raises(quern.QuernError, match="row 0 of the spine, column `event_timestamp`: expected timestamp"):
+        client.training_set("planes", {**spine, "event_timestamp": ["noon"]})
+
+
 def test_nothing_to_push(client: quern.Client) -> None:
     assert client.push("sightings", sightings("N1", [])) == quern.PushResult(0, 0, [])
 
@@ -208,6 +226,24 @@ def test_a_push_as_feast_writes_it(client: quern.Client) -> None:
     assert (reply["accepted"], reply["repeated"]) == (1, 0)
     assert [(row["index"], row["column"]) for row in reply["rejected"]] == [(1, "seen_at")]
     assert served(client, "F1")[:1] == [7.5]
+
+
+def test_a_batch_larger_than_the_queue_is_cut(tmp_path: Path) -> None:
+    (tmp_path / "quern.yaml").write_text("data: .quern\npush_queue_rows: 6\n")
+    (tmp_path / "definitions.yaml").write_text(DEFINITIONS)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/archive.csv").write_text("tailnum,seen_at,delay\n")
+    run("apply", tmp_path)
+    table = sightings("C1", [float(i) for i in range(41)])
+    times = table["seen_at"].to_pylist()
+    times[40] = None
+    table = table.set_column(1, table.schema.field(1), pa.array(times, table.schema.field(1).type))
+    with serve(tmp_path) as url, quern.Client(url) as client:
+        first = client.push("sightings", table, idempotency_key="once")
+        assert (first.accepted, [row.index for row in first.rejected]) == (40, [40])
+        again = client.push("sightings", table, idempotency_key="once")
+        assert (again.accepted, again.repeated) == (0, 40)
+        assert client.push("sightings", table, batch_rows=5).accepted == 40
 
 
 def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:

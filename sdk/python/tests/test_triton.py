@@ -113,4 +113,5 @@ def test_what_is_live(seen: dict[str, Any]) -> None:
         assert [tensor["name"] for tensor in config["input"] if tensor.get("optional")] == ["event_timestamp"]
         assert config["output"][0]["data_type"] == "TYPE_FP32"
     for models in (seen["index"][0], seen["index"][1]["models"]):
-        assert [(model["name"], model["version"], model["state"]) for model in models] == [("delay", "1", "READY")]
+        told = [(model["name"], model["version"], model["state"]) for model in models]
+        assert told == [("canary", "1", "READY"), ("canary", "2", "READY"), ("delay", "1", "READY")]

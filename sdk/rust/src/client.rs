@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use reqwest::StatusCode;
+use reqwest::header::RETRY_AFTER;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::error::causes;
 use crate::wire::{
     Catalogue, Code, ErrorReply, LabelsReply, LabelsRequest, OnlineFeatures, OnlineFeaturesRequest,
-    PredictRequest, Predictions,
+    PredictRequest, Predictions, predict_path,
 };
 use crate::{Error, Result};
 
@@ -68,7 +70,8 @@ impl Client {
         self.call("/get-online-features", &request).await
     }
 
-    /// Predicts with the newest version of `model`. Each instance is a JSON object of join keys and request columns.
+    /// Predicts with `model`, by the version that its route says. Each instance is a JSON object of join keys and
+    /// request columns.
     pub async fn predict(
         &self,
         model: &str,
@@ -77,18 +80,14 @@ impl Client {
         self.predict_with(model, None, &predict_request(instances)?).await
     }
 
-    /// Predicts with `version` of `model`, or its newest one.
+    /// Predicts with `version` of `model`, or with the one that its route says.
     pub async fn predict_with(
         &self,
         model: &str,
         version: Option<&str>,
         request: &PredictRequest,
     ) -> Result<Predictions> {
-        let path = match version {
-            Some(version) => format!("/v1/models/{model}/versions/{version}:predict"),
-            None => format!("/v1/models/{model}:predict"),
-        };
-        self.call(&path, request).await
+        self.call(&predict_path(model, version), request).await
     }
 
     /// Tells what came true of predictions of `model`; when this returns, it is durable.
@@ -102,7 +101,8 @@ impl Client {
         read(answered(reply.map_err(|error| self.unreachable(&error))?).await?).await
     }
 
-    /// Posts `request` as JSON to `path` and reads the reply: for calls that have no method of their own.
+    /// Posts `request` as JSON to `path` and reads the reply: for calls that have no method of their own. `path` goes
+    /// out as it is: names go into one through [`predict_path`] and [`route_path`](crate::wire::route_path).
     pub async fn call<Reply: DeserializeOwned>(&self, path: &str, request: &impl Serialize) -> Result<Reply> {
         read(self.post(path, request).await?).await
     }
@@ -169,15 +169,58 @@ async fn answered(reply: reqwest::Response) -> Result<reqwest::Response> {
     if status.is_success() {
         return Ok(reply);
     }
+    let header = reply.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let told_ms = header.and_then(retry_after_ms);
     let body = reply.text().await.unwrap_or_default();
     Err(match serde_json::from_str::<ErrorReply>(&body) {
-        Ok(reply) => Error::Server(Box::new(reply)),
-        Err(_) if status.as_u16() == 404 => Error::server(Code::NotFound, format!("{status}: {body}")),
-        Err(_) => Error::Protocol(format!("{status}: {body}")),
+        Ok(reply) => {
+            let retry_after_ms = reply.retry_after_ms.or(told_ms);
+            Error::Server(Box::new(ErrorReply { retry_after_ms, ..reply }))
+        }
+        Err(_) => foreign(status, &body, told_ms),
     })
+}
+
+/// What somebody between us and the server said, who has no codes of ours.
+fn foreign(status: StatusCode, body: &str, retry_after_ms: Option<u64>) -> Error {
+    let code = match status {
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::TOO_MANY_REQUESTS => Code::Overloaded,
+        StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+        StatusCode::GATEWAY_TIMEOUT => Code::Late,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::TooLarge,
+        _ => return Error::Protocol(format!("{status}: {body}")),
+    };
+    let reply = ErrorReply::new(code, format!("{status}: {body}"));
+    Error::Server(Box::new(ErrorReply { retry_after_ms, ..reply }))
+}
+
+/// `Retry-After` in whole seconds; a date is of a clock that may not be ours.
+fn retry_after_ms(header: &str) -> Option<u64> {
+    header.trim().parse::<u64>().ok()?.checked_mul(1_000)
 }
 
 async fn read<Reply: DeserializeOwned>(reply: reqwest::Response) -> Result<Reply> {
     let body = reply.bytes().await.map_err(|error| Error::Protocol(causes(&error)))?;
     serde_json::from_slice(&body).map_err(|error| Error::Protocol(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_to_come_again_is_a_header_and_never_a_sentence() {
+        let told = |status, header: Option<&str>| {
+            let error = foreign(status, "come again in 7 seconds", header.and_then(retry_after_ms));
+            (error.code(), error.retry_after())
+        };
+        let busy = StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(told(busy, Some("2")), (Some(Code::Unavailable), Some(Duration::from_secs(2))));
+        assert_eq!(told(busy, None), (Some(Code::Unavailable), None));
+        assert_eq!(told(busy, Some("Wed, 21 Oct 2026 07:28:00 GMT")), (Some(Code::Unavailable), None));
+        let many = StatusCode::TOO_MANY_REQUESTS;
+        assert_eq!(told(many, Some("1")), (Some(Code::Overloaded), Some(Duration::from_secs(1))));
+        assert_eq!(told(StatusCode::BAD_GATEWAY, Some("1")), (None, None));
+    }
 }

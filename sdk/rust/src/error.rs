@@ -45,10 +45,6 @@ impl Error {
             _ => None,
         }
     }
-
-    pub(crate) fn server(code: Code, message: impl Into<String>) -> Error {
-        Error::Server(Box::new(ErrorReply::new(code, message)))
-    }
 }
 
 /// The whole chain of causes: the outermost alone rarely says what happened.
@@ -72,7 +68,7 @@ mod tests {
 
     #[test]
     fn an_overloaded_server_says_when_to_come_again() {
-        let reply = ErrorReply::new(Code::Overloaded, "7 rows wait; push again in a second");
+        let reply = ErrorReply::new(Code::Overloaded, "7 rows wait; push again in 3 seconds");
         let told = |retry_after_ms| {
             Error::Server(Box::new(ErrorReply { retry_after_ms, ..reply.clone() })).retry_after()
         };

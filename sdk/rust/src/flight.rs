@@ -1,10 +1,13 @@
 //! How does a client speak Arrow Flight, and what do its errors say?
 
+use std::error::Error as _;
+
 use arrow_flight::FlightClient;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use tonic::Code as GrpcCode;
 
+use crate::error::causes;
 use crate::wire::{Code, ErrorReply, RETRY_PUSHBACK_MS};
 use crate::{Client, Error};
 
@@ -21,12 +24,17 @@ impl Client {
     /// Why a call did not come about.
     pub(crate) fn flight_error(&self, error: FlightError) -> Error {
         match error {
-            FlightError::Tonic(status) if status.code() == GrpcCode::Unavailable => {
-                Error::Unreachable { url: self.url().to_owned(), cause: status.message().to_owned() }
+            // A status that has a cause was made here; a server's own has none.
+            FlightError::Tonic(status) if is_unreachable(&status) => {
+                Error::Unreachable { url: self.url().to_owned(), cause: causes(status.as_ref()) }
             }
             other => flight_error(other),
         }
     }
+}
+
+fn is_unreachable(status: &tonic::Status) -> bool {
+    status.code() == GrpcCode::Unavailable && status.source().is_some()
 }
 
 /// Why a call that was under way failed.
@@ -59,5 +67,24 @@ fn code(status: &tonic::Status) -> Code {
         GrpcCode::DeadlineExceeded => Code::Late,
         GrpcCode::Unavailable => Code::Unavailable,
         _ => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_busy_is_not_one_that_is_gone() {
+        let mut busy = tonic::Status::unavailable("another server pushed in between; wait for an hour");
+        assert!(!is_unreachable(&busy));
+        let told = |status: &tonic::Status| flight_error(FlightError::Tonic(Box::new(status.clone())));
+        assert_eq!((told(&busy).code(), told(&busy).retry_after()), (Some(Code::Unavailable), None));
+        busy.metadata_mut().insert(RETRY_PUSHBACK_MS, 250.into());
+        assert_eq!(told(&busy).retry_after(), Some(std::time::Duration::from_millis(250)));
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let mut gone = tonic::Status::unavailable("tcp connect error");
+        gone.set_source(std::sync::Arc::new(refused));
+        assert!(is_unreachable(&gone));
     }
 }

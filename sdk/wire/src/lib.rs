@@ -7,6 +7,7 @@ mod catalogue;
 mod error;
 mod materialize;
 mod online;
+mod path;
 mod plan;
 mod predict;
 mod push;
@@ -20,8 +21,11 @@ pub use self::catalogue::{
 pub use self::error::{Code, ErrorReply, Mistake, RETRY_PUSHBACK_MS};
 pub use self::materialize::{MaterializeLine, MaterializeRequest, Progress, Summary, ViewSummary};
 pub use self::online::{OnlineColumn, OnlineFeatures, OnlineFeaturesRequest, OnlineMetadata, Status};
+pub use self::path::{predict_path, route_path};
 pub use self::plan::{Action, Break, Change, DefinitionKind, KeyChange, Plan, Reason, ViewToMaterialize};
-pub use self::predict::{FallbackInfo, FeatureVectors, PredictRequest, Predictions};
+pub use self::predict::{
+    FallbackInfo, FeatureVectors, PredictPart, PredictRequest, Predictions, VERSION_HEADER,
+};
 pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
 pub use self::tables::{
     BatchCommand, LabelsCommand, LabelsReply, LabelsRequest, PredictionsCommand, TrainingSetCommand,

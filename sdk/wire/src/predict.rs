@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::Status;
 
+/// The header that names the version that is to answer; in a reply, those that answered, with commas between.
+pub const VERSION_HEADER: &str = "x-quern-version";
+
 /// `POST /v1/models/{model}[/versions/{version}]:predict`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PredictRequest {
@@ -34,12 +37,30 @@ pub struct Predictions {
     /// How many values of each feature are null because they could not be computed; absent where none is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, u64>,
+    /// What each version saw; only with `with_features`, and where several answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PredictPart>,
     /// What answered each instance: a version, `expr` or `constant`; only where it may be one or another.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub served_by: Vec<String>,
     /// Where something else answered than the version whose turn it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<FallbackInfo>,
+}
+
+/// Instances that one version answered, or would have where something stood in for it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PredictPart {
+    /// Their places in the request, from 0.
+    pub instances: Vec<usize>,
+    /// The version.
+    pub model_version: String,
+    /// The feature service that fed it; absent where nothing could be looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature_service: Option<String>,
+    /// What it saw of these instances, in their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeatureVectors>,
 }
 
 /// Instances that were left to a substitute.

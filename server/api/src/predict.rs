@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use axum::extract::{Path, State};
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
-use quern_wire::{FallbackInfo, RouteRequest};
+use quern_wire::{FallbackInfo, RouteRequest, VERSION_HEADER};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
@@ -102,7 +103,21 @@ async fn predict(
     let given = Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us };
     let answer = target.predict(&node.predict, terms.ask(given)).await?;
     answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
-    Ok(json_reply(&Reply { answer: &answer, form, says_who: target.says_who(), with_features }))
+    let mut reply = json_reply(&Reply { answer: &answer, form, says_who: target.says_who(), with_features });
+    if let Some(versions) = who_answered(&answer.parts) {
+        reply.headers_mut().insert(VERSION, versions);
+    }
+    Ok(reply)
+}
+
+const VERSION: HeaderName = HeaderName::from_static(VERSION_HEADER);
+
+/// What answered, each once. A reply says it for every request, `served_by` only where it may be one or another.
+fn who_answered(parts: &[Part]) -> Option<HeaderValue> {
+    let mut names: Vec<&str> = parts.iter().map(|part| part.served_by.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(",")).ok())?
 }
 
 /// How TensorFlow Serving lays out a request and its reply.
@@ -154,13 +169,40 @@ impl Serialize for Reply<'_> {
         if !failed.is_empty() {
             map.serialize_entry("failed", &BTreeMap::from(failed))?;
         }
-        if let (true, [Part { version, vectors: Some(vectors), .. }]) = (self.with_features, parts.as_slice())
-        {
-            map.serialize_entry("model_version", &version.version)?;
-            map.serialize_entry("feature_service", &vectors.service.name)?;
-            map.serialize_entry("features", &Features { vectors })?;
+        match (self.with_features, parts.as_slice()) {
+            (false, _) | (true, []) => {}
+            (true, [Part { version, vectors: Some(vectors), .. }]) => {
+                map.serialize_entry("model_version", &version.version)?;
+                map.serialize_entry("feature_service", &vectors.service.name)?;
+                map.serialize_entry("features", &Features { vectors })?;
+            }
+            (true, parts) => {
+                map.serialize_entry("parts", &parts.iter().map(PartReply::of).collect::<Vec<_>>())?;
+            }
         }
         map.end()
+    }
+}
+
+/// What one version saw, where several answered: a `quern_wire::PredictPart`.
+#[derive(Serialize)]
+struct PartReply<'a> {
+    instances: &'a [usize],
+    model_version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feature_service: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<Features<'a>>,
+}
+
+impl PartReply<'_> {
+    fn of(part: &Part) -> PartReply<'_> {
+        PartReply {
+            instances: &part.rows,
+            model_version: &part.version.version,
+            feature_service: part.vectors.as_ref().map(|vectors| vectors.service.name.as_str()),
+            features: part.vectors.as_ref().map(|vectors| Features { vectors }),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::http::REQUEST_ID;
 use crate::error::{Error, Result};
 use quern_server::Node;
 use quern_server::verbs::predict::{Ask, Given, Priority};
+use quern_wire::VERSION_HEADER;
 
 /// The last of Triton's priorities, which begin at 1, for which somebody waits. 0 is that of who names none.
 const INTERACTIVE_MAX: u64 = 1;
@@ -48,7 +49,7 @@ impl Terms {
         if let Some(id) = headers.get(REQUEST_ID) {
             terms.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
         }
-        terms.version = header("x-quern-version").map(str::to_owned);
+        terms.version = header(VERSION_HEADER).map(str::to_owned);
         if let Some(text) = header("x-request-timeout-ms") {
             let millis = text.parse().map_err(|_| {
                 Error::invalid(format!(

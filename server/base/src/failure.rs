@@ -153,6 +153,12 @@ macro_rules! error_type {
                 $crate::Failure::new($crate::Kind::Unavailable, what).into()
             }
 
+            /// Not at this moment, and nothing was done: the same may be sent again after a second.
+            pub fn busy(what: impl Into<$crate::Cause>) -> Self {
+                let failure = $crate::Failure::new($crate::Kind::Unavailable, what);
+                failure.again_after(std::time::Duration::from_secs(1)).into()
+            }
+
             /// A fault of the server or of what it stands on, in doing `what`.
             pub fn internal(what: impl Into<$crate::Cause>, cause: impl Into<$crate::Cause>) -> Self {
                 $crate::Failure::new($crate::Kind::Internal, what).because(cause).into()
@@ -225,6 +231,17 @@ mod tests {
         let other = busy.again();
         assert_eq!((other.kind(), other.retry_after()), (Kind::Overloaded, Some(Duration::from_secs(2))));
         assert_eq!(busy.told(|what| format!("in row 3: {what}")).said(), "in row 3: 7 rows wait");
+    }
+
+    crate::error_type! {
+        struct Error;
+    }
+
+    #[test]
+    fn who_did_nothing_says_when_to_come_again() {
+        let busy = Error::busy("another server pushed in between");
+        assert_eq!((busy.kind(), busy.retry_after()), (Kind::Unavailable, Some(Duration::from_secs(1))));
+        assert_eq!(Error::unavailable("the disk is gone").retry_after(), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use quern_wire::{
-    FeatureVectors, OnlineFeatures, OnlineFeaturesRequest, PredictRequest, Predictions, Status,
+    FeatureVectors, OnlineFeatures, OnlineFeaturesRequest, PredictRequest, Predictions, Status, predict_path,
 };
 use serde_json::{Map, Value};
 
@@ -46,7 +46,7 @@ pub(super) struct PredictArguments {
     /// The model.
     #[arg(long, value_name = "MODEL")]
     pub(super) model: String,
-    /// Its version; the newest where none is named.
+    /// Its version; where none is named, the one that the model's route says.
     #[arg(long, value_name = "VERSION")]
     pub(super) version: Option<String>,
     /// A JSON file with a list of instances, instead of one on the command line.
@@ -129,11 +129,7 @@ pub(super) async fn predict(arguments: &PredictArguments, options: &Options) -> 
         }
     };
     let request = PredictRequest { instances, with_features: arguments.with_features };
-    let model = &arguments.model;
-    let path = match &arguments.version {
-        Some(version) => format!("/v1/models/{model}/versions/{version}:predict"),
-        None => format!("/v1/models/{model}:predict"),
-    };
+    let path = predict_path(&arguments.model, arguments.version.as_deref());
     let reply: Predictions = backend.call(&path, &request).await?;
     if let Backend::Here { node, .. } = &backend {
         node.predictions.flush().await;
@@ -143,12 +139,22 @@ pub(super) async fn predict(arguments: &PredictArguments, options: &Options) -> 
         return Ok(());
     }
     for (place, prediction) in reply.predictions.iter().enumerate() {
-        if let Some(features) = &reply.features {
+        if let Some((features, place)) = seen(&reply, place) {
             print(vector_table(features, place));
         }
         print(prediction);
     }
     Ok(())
+}
+
+/// What the version that answered `instance` saw, and the place of the instance there.
+fn seen(reply: &Predictions, instance: usize) -> Option<(&FeatureVectors, usize)> {
+    let of_all = reply.features.iter().map(|features| (features, instance));
+    let of_parts = reply.parts.iter().filter_map(|part| {
+        let place = part.instances.iter().position(|known| *known == instance)?;
+        Some((part.features.as_ref()?, place))
+    });
+    of_all.chain(of_parts).next()
 }
 
 const VECTOR_HEAD: [(&str, Align); 4] = [

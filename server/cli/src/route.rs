@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use quern_wire::{RouteRequest, Routed};
+use quern_wire::{RouteRequest, Routed, route_path};
 
 use super::Options;
 use super::backend::Backend;
@@ -53,12 +53,12 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
             versions.iter().map(|known| (known.version.clone(), known.weight)).collect();
         if weights.is_empty() {
             // The server knows the nearest names.
-            backend.call(&format!("/v1/models/{model}:route"), &RouteRequest::default()).await?
+            backend.call(&route_path(&model), &RouteRequest::default()).await?
         } else {
             Routed { number: catalogue.number, weights }
         }
     } else {
-        backend.call(&format!("/v1/models/{model}:route"), &RouteRequest { weights }).await?
+        backend.call(&route_path(&model), &RouteRequest { weights }).await?
     };
     if arguments.json {
         print_json(&routed);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::util::display::array_value_to_string;
 use feature_defs::suggest;
 use parking_lot::Mutex;
 use quern_engine::schema::{EVENT_TIMESTAMP, canonical, conform, conforms, timestamp, type_name};
@@ -92,21 +93,33 @@ impl Columns {
     }
 
     fn column(&self, rows: &RecordBatch, place: usize, to: &DataType) -> Result<ArrayRef> {
-        conform(rows.column(place), to).map_err(|e| {
+        let column = rows.column(place);
+        conform(column, to).map_err(|e| {
             let (table, schema) = (self.table, rows.schema_ref());
-            let name = schema.field(place).name();
-            Error::invalid(format!("the {table}'s column `{name}` cannot be read as {}: {e}", type_name(to)))
+            let (name, to_name) = (schema.field(place).name(), type_name(to));
+            let is_text = canonical(column.data_type()) == DataType::Utf8;
+            match (0..column.len()).find(|row| is_text && conform(&column.slice(*row, 1), to).is_err()) {
+                Some(row) => {
+                    let text = array_value_to_string(column, row).unwrap_or_default();
+                    let found = format!("expected {to_name} (RFC 3339), found string {text:?}");
+                    Error::invalid(format!("row {row} of the {table}, column `{name}`: {found}"))
+                }
+                None => {
+                    Error::invalid(format!("the {table}'s column `{name}` cannot be read as {to_name}: {e}"))
+                }
+            }
         })
     }
 }
 
-/// Whether a column may be read as `wanted`. Whole numbers that pandas keeps as floats are let in here and checked
-/// value by value later.
+/// Whether a column may be read as `wanted`. Whole numbers that pandas keeps as floats, and times that are text, are
+/// let in here and checked value by value later.
 fn check_type(table: &str, schema: &Schema, place: usize, wanted: &DataType) -> Result<()> {
     let field = schema.field(place);
     let found = canonical(field.data_type());
     let whole = found.is_floating() && wanted.is_integer();
-    if conforms(&found, wanted) || whole {
+    let text_time = found == DataType::Utf8 && matches!(wanted, DataType::Timestamp(_, _) | DataType::Date32);
+    if conforms(&found, wanted) || whole || text_time {
         return Ok(());
     }
     let (wanted, found) = (type_name(wanted), type_name(field.data_type()));

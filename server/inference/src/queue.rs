@@ -241,7 +241,7 @@ impl Queue {
         let (waiting, most) = (state.rows, self.batching.queue_rows as usize);
         if waiting > 0 && waiting + rows > most {
             return Err(Error::overloaded(format!(
-                "{waiting} rows wait for the model, and {most} may (`queue_rows` of its `batching`); ask again in a second"
+                "{waiting} rows wait for the model, and {most} may (`queue_rows` of its `batching`)"
             )));
         }
         let per_row = self.cost.micros_per_row.max(self.cost.micros / f64::from(self.batching.max_rows));
@@ -342,9 +342,7 @@ fn late() -> Error {
 }
 
 fn no_time_left() -> Error {
-    Error::overloaded(
-        "so many rows wait for the model that this request's time would be up; ask again in a second",
-    )
+    Error::overloaded("so many rows wait for the model that this request's time would be up")
 }
 
 /// Ends a run when it is dropped: at the deadline, or where the runtime ends and nobody would watch any more.

@@ -116,14 +116,14 @@ impl Room {
         metrics().push_queue_rows.set(waiting as i64);
         if waiting > most {
             return Err(Error::overloaded(format!(
-                "{} pushed rows wait to be written, and {most} may (`push_queue_rows`); push again in a second",
+                "{} pushed rows wait to be written, and {most} may (`push_queue_rows`)",
                 waiting - rows
             )));
         }
         let (_, tail_bytes) = push.history.pushed.of(&source.name).tail_size();
         if tail_bytes > TAIL_BYTES_MAX {
             return Err(Error::overloaded(format!(
-                "rows pushed to source `{}` come faster than they are written into files; push again in a second",
+                "rows pushed to source `{}` come faster than they are written into files",
                 source.name
             )));
         }

@@ -1,5 +1,6 @@
 //! What do the instances bring? Rows or columns of JSON in, typed Arrow columns out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -250,10 +251,16 @@ pub(super) fn column<'a>(dtype: &DataType, cells: &[&'a Json<'a>]) -> std::resul
         DataType::Int64 => Arc::new(read!(Int64Array, whole)),
         DataType::Float32 => Arc::new(read!(Float32Array, single)),
         DataType::Float64 => Arc::new(read!(Float64Array, double)),
-        DataType::Utf8 => Arc::new(read!(StringArray, text)),
-        DataType::Binary => {
-            Arc::new(read!(BinaryArray, |cell| text(cell).and_then(|text| BASE64.decode(text).ok())))
+        DataType::Utf8 => {
+            let decoded =
+                |cell| bytes_of(cell).and_then(|bytes| String::from_utf8(bytes).ok()).map(Cow::Owned);
+            Arc::new(read!(StringArray, |cell: &&'a Json<'a>| text(cell)
+                .map(Cow::Borrowed)
+                .or_else(|| decoded(cell))))
         }
+        DataType::Binary => Arc::new(read!(BinaryArray, |cell: &&'a Json<'a>| {
+            text(cell).and_then(|text| BASE64.decode(text).ok()).or_else(|| bytes_of(cell))
+        })),
         DataType::Timestamp(_, zone) => {
             Arc::new(read!(TimestampMicrosecondArray, micros).with_timezone_opt(zone.clone()))
         }
@@ -341,16 +348,37 @@ fn whole(json: &Json<'_>) -> Option<i64> {
     }
 }
 
+/// Numbers, and the three that JSON has no numbers for, by the names that protobuf's JSON gives them.
 fn double(json: &Json<'_>) -> Option<f64> {
     match json {
         Json::Int(value) => Some(*value as f64),
         Json::Float(value) => Some(*value),
+        Json::String(name) => match name.as_ref() {
+            "NaN" => Some(f64::NAN),
+            "Infinity" => Some(f64::INFINITY),
+            "-Infinity" => Some(f64::NEG_INFINITY),
+            _ => None,
+        },
         _ => None,
     }
 }
 
 fn single(json: &Json<'_>) -> Option<f32> {
-    double(json).map(|value| value as f32).filter(|value| value.is_finite())
+    let value = double(json)?;
+    let single = value as f32;
+    // A number beyond the type is none; infinity is one.
+    (single.is_finite() || !value.is_finite()).then_some(single)
+}
+
+/// Bytes as TensorFlow Serving's clients write them: `{"b64": "…"}`.
+fn bytes_of(json: &Json<'_>) -> Option<Vec<u8>> {
+    match json {
+        Json::Object(entries) => match entries.as_slice() {
+            [(key, Json::String(text))] if key == "b64" => BASE64.decode(text.as_ref()).ok(),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn text<'a>(json: &'a Json<'_>) -> Option<&'a str> {

@@ -120,8 +120,8 @@ impl<'a> Group<'a> {
     fn admit(&mut self, push: &PushedBatch) -> Result<PushReply> {
         let source = super::source(self.live, &push.source)?;
         if push.rows.schema_ref() != &self.live.compiled.source_schemas[&source.name] {
-            return Err(Error::unavailable(format!(
-                "the columns of source `{}` changed while the rows waited; push again",
+            return Err(Error::busy(format!(
+                "the columns of source `{}` changed while the rows waited",
                 source.name
             )));
         }

@@ -30,9 +30,7 @@ pub(super) fn in_order<'t>(turns: &'t Turns, live: &Live) -> Result<InOrder<'t>>
             return Ok(InOrder { live, last, _order: order });
         }
         if Instant::now() > give_up {
-            return Err(Error::unavailable(
-                "other definitions were applied and are not live here yet; push again in a moment",
-            ));
+            return Err(Error::busy("other definitions were applied and are not live here yet"));
         }
         drop(order);
         std::thread::sleep(APPLY_PAUSE);

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{nullif, take_record_batch};
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::error::ArrowError;
 use feature_defs::{Source, suggest};
-use quern_engine::schema::{conform, conforms, type_name};
+use quern_engine::schema::{canonical, conform, conforms, type_name};
 use quern_engine::{Failed, ViewPlan};
 use quern_features::strict_text;
 use quern_features::write::project;
@@ -90,8 +91,9 @@ fn columns(
             return Err(wrong(format!("column `{name}` is missing; rows have {needed}")));
         };
         let (wanted, found) = (field.data_type(), given.data_type());
-        // Whole numbers that pandas keeps as floats are looked at one by one.
-        if !(conforms(found, wanted) || found.is_floating() && wanted.is_integer()) {
+        // Looked at one by one are whole numbers that pandas keeps as floats, and times that are text.
+        let is_text_time = is_text(found) && is_time(wanted);
+        if !(conforms(found, wanted) || found.is_floating() && wanted.is_integer() || is_text_time) {
             let (wanted, found) = (type_name(wanted), type_name(found));
             return Err(wrong(format!("column `{name}` is {found}, and must be {wanted}")));
         }
@@ -100,7 +102,8 @@ fn columns(
         }
         let mut bad = vec![false; given.len()];
         let attempt = |part: Range<usize>| {
-            conform(&given.slice(part.start, part.len()), wanted).map(drop).map_err(|e| e.to_string())
+            let cells = given.slice(part.start, part.len());
+            conform(&cells, wanted).map(drop).map_err(|error| misfit(&cells, wanted, is_text_time, &error))
         };
         find(0..given.len(), &attempt, &mut |row, cause| {
             bad[row] = true;
@@ -109,6 +112,25 @@ fn columns(
         Ok(conform(&nullif(given, &BooleanArray::from(bad))?, wanted)?)
     };
     schema.fields().iter().map(&mut column).collect()
+}
+
+fn is_text(dtype: &DataType) -> bool {
+    matches!(canonical(dtype), DataType::Utf8)
+}
+
+fn is_time(dtype: &DataType) -> bool {
+    matches!(dtype, DataType::Timestamp(_, _) | DataType::Date32)
+}
+
+/// Why `cells`, of which there is one, cannot be read as `wanted`: of a text that is no time in the words of a push in
+/// JSON.
+fn misfit(cells: &ArrayRef, wanted: &DataType, is_text_time: bool, error: &ArrowError) -> String {
+    match arrow::util::display::array_value_to_string(cells, 0) {
+        Ok(text) if is_text_time => {
+            format!("expected {} (RFC 3339), found string {text:?}", type_name(wanted))
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Finds the rows that `attempt` fails on.

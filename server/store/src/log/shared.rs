@@ -224,7 +224,7 @@ impl SharedLog {
         let written = self.wait(answer(written.execute(&self.pool)))?;
         match written.rows_affected() {
             1 => Ok(()),
-            _ => Err(Error::unavailable("another server pushed in between; push again")),
+            _ => Err(Error::busy("another server pushed in between")),
         }
     }
 
@@ -270,7 +270,7 @@ async fn answer<T>(asked: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
 fn no_turn(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Database(late) if late.code().as_deref() == Some("55P03") => {
-            Error::unavailable("another server has held the log of pushed rows for too long; push again")
+            Error::busy("another server has held the log of pushed rows for too long")
         }
         _ => lost(error),
     }

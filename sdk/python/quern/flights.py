@@ -1,0 +1,91 @@
+"""Which tables go up and come down over Arrow Flight? Training sets, predictions, pushed rows, labels."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import flight
+
+from quern import tables
+from quern.address import Address
+from quern.connection import Connection
+from quern.exchange import Exchange
+from quern.push import Command, Upload
+from quern.results import PushResult
+
+DEFAULT_BATCH_ROWS = 65_536
+
+
+class Flights:
+    """Arrow Flight to one server, which threads may share."""
+
+    def __init__(self, address: Address, headers: Mapping[str, str]) -> None:
+        self._address, self._headers = address, dict(headers)
+        self._lock = threading.Lock()
+        self._opened: Connection | None = None
+
+    def close(self) -> None:
+        """Drop the connection; the next call opens a new one."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.client.close()
+
+    def exchange(self, command: Mapping[str, Any], table: Any, batch_rows: int) -> pa.RecordBatchReader:
+        """Send a table up and give what comes down; the schema is known before the first batch."""
+        _check(batch_rows)
+        exchange = Exchange(self._connection(), json.dumps(command).encode(), tables.to_reader(table), batch_rows)
+        return pa.RecordBatchReader.from_batches(exchange.schema, exchange.batches())
+
+    def push(self, command: Command, table: Any, batch_rows: int) -> PushResult:
+        """Send rows up until each batch is acknowledged."""
+        _check(batch_rows)
+        reader = tables.to_reader(table)
+        batches = list(tables.messages(reader, batch_rows))
+        return Upload(self._connection(), command, reader.schema, batches).run()
+
+    def pull(self, ticket: Mapping[str, Any]) -> pa.Table:
+        """Pull a table."""
+        connection = self._connection()
+        try:
+            return connection.client.do_get(flight.Ticket(json.dumps(ticket).encode())).read_all()
+        except (pa.ArrowException, OSError) as error:
+            raise connection.error(error) from error
+
+    def label(self, model: str, labels: Any) -> int:
+        """Send labels up, batch by batch, each once the one before is durable."""
+        reader = tables.to_reader(labels)
+        batches = list(tables.messages(reader, DEFAULT_BATCH_ROWS))
+        descriptor = flight.FlightDescriptor.for_command(json.dumps({"labels": model}).encode())
+        accepted = 0
+        connection = self._connection()
+        try:
+            writer, replies = connection.client.do_put(descriptor, reader.schema)
+            with writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+                    reply = replies.read()
+                    # The server has ended the call; closing tells why.
+                    if reply is None:
+                        break
+                    accepted += json.loads(reply.to_pybytes())["accepted"]
+                writer.done_writing()
+        except (pa.ArrowException, OSError) as error:
+            raise connection.error(error) from error
+        return accepted
+
+    def _connection(self) -> Connection:
+        with self._lock:
+            if self._opened is None:
+                location = f"{'grpc+tls' if self._address.tls else 'grpc'}://{self._address.authority}"
+                self._opened = Connection(location, self._address.url, self._headers)
+            return self._opened
+
+
+def _check(batch_rows: int) -> None:
+    if batch_rows < 1:
+        raise ValueError(f"batch_rows is {batch_rows}; it must be at least 1")
