@@ -208,6 +208,8 @@ struct View {
     /// Which of [`FILTERS`] it has.
     filter: Option<usize>,
     lag_us: i64,
+    /// Whether it leaves out what became visible at the very query time.
+    before: bool,
     windows: Vec<(&'static str, Option<i64>)>,
     asked: Vec<usize>,
 }
@@ -271,13 +273,16 @@ fn event(has_created: bool) -> impl Strategy<Value = Event> {
 fn main_view() -> impl Strategy<Value = View> {
     let windows = prop::sample::subsequence(WINDOWS.to_vec(), 1..=5);
     let asked = prop::sample::subsequence((0..ASKED.len()).collect::<Vec<_>>(), 4..=16);
-    (prop_oneof![Just(0i64), Just(90_000_001)], windows, asked).prop_map(|(lag_us, windows, asked)| View {
-        by: Column::K,
-        filter: None,
-        lag_us,
-        windows,
-        asked,
-    })
+    (prop_oneof![Just(0i64), Just(90_000_001)], any::<bool>(), windows, asked).prop_map(
+        |(lag_us, before, windows, asked)| View {
+            by: Column::K,
+            filter: None,
+            lag_us,
+            before,
+            windows,
+            asked,
+        },
+    )
 }
 
 /// A view that sees the events in its own way.
@@ -286,8 +291,9 @@ fn other_view() -> impl Strategy<Value = View> {
     let asked = prop::sample::subsequence((0..ASKED.len()).collect::<Vec<_>>(), 1..=5);
     let by = prop::sample::select(vec![Column::K, Column::I]);
     let lag_us = prop::sample::select(vec![0, 90_000_001, DAY_US]);
-    (by, option::weighted(0.8, 0..FILTERS.len()), lag_us, windows, asked)
-        .prop_map(|(by, filter, lag_us, windows, asked)| View { by, filter, lag_us, windows, asked })
+    (by, option::weighted(0.8, 0..FILTERS.len()), (lag_us, any::<bool>()), windows, asked).prop_map(
+        |(by, filter, (lag_us, before), windows, asked)| View { by, filter, lag_us, before, windows, asked },
+    )
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -302,7 +308,7 @@ fn case() -> impl Strategy<Value = Case> {
             let query = (option::weighted(0.97, 0i64..4), option::weighted(0.97, -5i64..6), instant());
             let queries = vec(query.prop_map(|(k, i, us)| Query { k, i, us }), 60..100);
             (files, queries).prop_map(move |(files, queries)| Case {
-                rules: Rules { lag_us: 0, has_id, as_known },
+                rules: Rules { lag_us: 0, has_id, as_known, before: false },
                 has_created,
                 hop,
                 views: views.clone(),
@@ -347,9 +353,10 @@ impl Case {
             let windows: Vec<&str> = view.windows.iter().map(|(name, _)| *name).collect();
             let entity = if view.by == Column::K { "entities: [e]" } else { "entities: [f]\nkeys: {j: i}" };
             let filter = view.filter.map_or(String::new(), |i| format!("where: \"{}\"\n", FILTERS[i].0));
+            let at = if view.before { "before" } else { "including" };
             write!(
                 text,
-                "---\nkind: FeatureView\nname: v{number}\n{entity}\nsource: s\n{filter}lag: {}us\naggregations:\n",
+                "---\nkind: FeatureView\nname: v{number}\n{entity}\nsource: s\n{filter}lag: {}us\nat: {at}\naggregations:\n",
                 view.lag_us
             )
             .unwrap();
@@ -417,7 +424,8 @@ impl Case {
     fn expected(&self, events: &[Event], rules: Rules, query: &Query, q_us: i64) -> Vec<String> {
         let mut expected = Vec::new();
         for view in &self.views {
-            let (events, rules) = (view.seen(events), Rules { lag_us: view.lag_us, ..rules });
+            let (events, before) = (view.seen(events), view.before);
+            let rules = Rules { lag_us: view.lag_us, before, ..rules };
             for asked in &view.asked {
                 for (_, length) in &view.windows {
                     let hop = self.hop.map_or(default_hop(*length), |(_, hop_us)| hop_us);
@@ -428,11 +436,25 @@ impl Case {
             }
         }
         // The latest row is the last event of all time, repetitions among them.
-        let row = View { by: Column::I, filter: Some(1), lag_us: 0, windows: Vec::new(), asked: Vec::new() };
+        let (lag_us, before, windows, asked) = (0, false, Vec::new(), Vec::new());
+        let row = View { by: Column::I, filter: Some(1), lag_us, before, windows, asked };
         let (events, rules) = (row.seen(events), Rules { has_id: false, ..rules });
         let latest = |key: i64| window(&events, rules, key, q_us, (None, 1)).last().and_then(|event| event.x);
         expected.push(float(query.i.and_then(latest)));
         expected
+    }
+
+    /// How many queries see an event of their very time.
+    fn coinciding(&self, events: &[Event], rules: Rules, view: &View) -> u64 {
+        let (events, before) = (view.seen(events), view.before);
+        let rules = Rules { lag_us: view.lag_us, before, ..rules };
+        let coincides = |query: &&Query| {
+            let last = query.key(view.by).and_then(|key| {
+                window(&events, rules, key, query.us, (None, 1)).last().and_then(|event| event.ts_us)
+            });
+            last.is_some_and(|ts_us| ts_us + view.lag_us == query.us)
+        };
+        self.queries.iter().filter(coincides).count() as u64
     }
 
     fn inputs(&self) -> RecordBatch {
@@ -520,8 +542,12 @@ async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
             .unwrap();
     let mut said = Vec::new();
     for as_known in [false, case.rules.as_known] {
-        let set = service.training_set(&spine, as_known);
+        let (set, notes) = service.training_set_and_notes(&spine, as_known);
         let rules = Rules { as_known, ..case.rules };
+        for (number, view) in case.views.iter().enumerate() {
+            let coinciding = notes.coinciding.get(&format!("v{number}")).copied().unwrap_or(0);
+            prop_assert_eq!(coinciding, case.coinciding(&events, rules, view), "of v{}", number);
+        }
         let expected = |row: usize| case.expected(&events, rules, &case.queries[row], times[row]);
         compared +=
             compare(&case, &set, expected, if as_known { "training, as known," } else { "training," })?;

@@ -10,7 +10,7 @@ use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
-    Aggregation, BatchSource, Broker, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format,
+    Aggregation, At, BatchSource, Broker, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format,
     Function, Literal, Loc, Projection, Source, StreamSource, Type, Window,
 };
 
@@ -47,6 +47,7 @@ pub(super) fn view(node: &Node) -> FeatureView {
         filter: node.get("where").and_then(expression),
         ttl_us: duration_us(node, "ttl"),
         lag_us: duration_us(node, "lag").unwrap_or(0),
+        at: if text(node, "at") == "before" { At::Before } else { At::Including },
         features: items(node, "features").filter_map(feature).collect(),
         aggregations: items(node, "aggregations").filter_map(aggregation).collect(),
         loc,

@@ -141,6 +141,12 @@ pub(super) static FEATURE_VIEW: Object = Object {
             "How long after its event timestamp a row becomes visible; `0s` unless given.",
         ),
         optional(
+            "at",
+            Shape::OneOf(&["including", "before"]),
+            "Whether a row that becomes visible at the very query time counts: `before` leaves it out; `including` \
+             unless given.",
+        ),
+        optional(
             "features",
             Shape::List(&Shape::Short { key: "name", object: &FEATURE }),
             "Features of the latest row; a bare name stands for the source column of that name.",

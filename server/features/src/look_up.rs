@@ -9,7 +9,7 @@ use quern_base::stage;
 use quern_base::tasks::blocking;
 use quern_engine::key::Keys;
 use quern_engine::row::times;
-use quern_engine::time::{state_at, visible_from};
+use quern_engine::time::{last_us, state_at, visible_from};
 use quern_engine::windows::Kept;
 use quern_engine::{Found, Lookup, Origin, RowState, ServicePlan, Status, ViewId};
 use quern_store::history::History;
@@ -259,7 +259,7 @@ fn from_head<S: Deref<Target = [u8]>>(
                 None => (RowState::NotFound, 0),
                 Some(bytes) => {
                     let ts_us = times(bytes)?.ts_us;
-                    if visible_from(ts_us, view.lag_us) > *q_us {
+                    if visible_from(ts_us, view.lag_us) > last_us(*q_us, view.at) {
                         past.push(states.len() as u32);
                         (RowState::NotFound, 0)
                     } else {

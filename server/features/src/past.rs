@@ -4,6 +4,7 @@
 //! A caller's table is fitted to a service once, by its schema ([`Columns`]); its rows are then asked of history
 //! ([`Past`]), which keeps the rows that it found, and makes vectors of them as they are taken.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -152,6 +153,18 @@ impl Past {
         });
         let answers = ask(history, live, &questions.collect::<Vec<_>>())?;
         Ok(Past { service: Arc::clone(service), inputs, times, answers })
+    }
+
+    /// For each feature view in which rows see a row that became visible at their very query time, how many do.
+    pub fn coinciding(&self) -> BTreeMap<String, u64> {
+        let views = self.service.lookups.iter().map(|lookup| &lookup.view.name);
+        let mut all = BTreeMap::<String, u64>::new();
+        for (view, answer) in views.zip(&self.answers).filter(|(_, answer)| answer.coinciding() > 0) {
+            // A view may be joined by several keys.
+            let count = all.entry(view.clone()).or_default();
+            *count = answer.coinciding().max(*count);
+        }
+        all
     }
 
     /// What each look-up found for these rows.

@@ -34,6 +34,7 @@ pub struct Answer {
     states: Vec<RowState>,
     /// Of rows; none where the answers are aggregates of many.
     event_timestamps_us: Option<Vec<i64>>,
+    coinciding: u64,
 }
 
 struct Feature {
@@ -69,7 +70,17 @@ impl Answer {
         for columns in pieces {
             features.iter_mut().zip(columns).for_each(|(feature, column)| feature.pieces.push(column));
         }
-        Answer { features, rows, states, event_timestamps_us }
+        Answer { features, rows, states, event_timestamps_us, coinciding: 0 }
+    }
+
+    /// The same, of which so many saw a row that became visible at their very query time.
+    pub(crate) fn with_coinciding(self, coinciding: u64) -> Answer {
+        Answer { coinciding, ..self }
+    }
+
+    /// How many saw a row that became visible at their very query time.
+    pub fn coinciding(&self) -> u64 {
+        self.coinciding
     }
 
     /// The answers to the questions in `rows`.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use feature_defs::{
-    Aggregation, Artifact, BatchSource, Batching, Broker, Column, Entity, Expr, Fallback, Feature,
+    Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Entity, Expr, Fallback, Feature,
     FeatureService, FeatureView, Format, Function, Instead, Literal, Model, ModelVersion, Projection, Route,
     Source, StreamSource, format_duration,
 };
@@ -126,6 +126,7 @@ fn view(view: &FeatureView) -> Keys {
         filter,
         ttl_us,
         lag_us,
+        at,
         features,
         aggregations,
         loc: _,
@@ -138,6 +139,7 @@ fn view(view: &FeatureView) -> Keys {
     put(&mut keys, "where", filter.as_ref().map_or("", |filter| &filter.sql));
     put(&mut keys, "ttl", &ttl_us.map_or(String::new(), format_duration));
     put(&mut keys, "lag", &if *lag_us == 0 { String::new() } else { format_duration(*lag_us) });
+    put(&mut keys, "at", if *at == At::Before { "before" } else { "" });
     put(&mut keys, "features", &list(features.iter().map(|feature| feature.name.clone())));
     for feature in features {
         put(&mut keys, &format!("feature {}", feature.name), &expression(feature));

@@ -42,6 +42,7 @@ impl ViewPlan {
             keys: Arc::new(keys),
             ttl_us: view.ttl_us,
             lag_us: view.lag_us,
+            at: view.at,
             features,
             defaults: defaults(view),
             codec,
@@ -182,8 +183,8 @@ fn defaults(view: &FeatureView) -> Vec<Option<Literal>> {
     view.features.iter().map(|feature| feature.default.clone()).chain(of_windows).collect()
 }
 
-/// Hashes what shapes the stored rows. TTL is not part of it: it is a rule for reading. Nor are windows: they are read
-/// from the same tiles.
+/// Hashes what shapes the stored rows. TTL and `at` are not part of it: they are rules for reading. Nor are windows:
+/// they are read from the same tiles.
 fn identify(
     view: &FeatureView,
     definitions: &Definitions,

@@ -48,6 +48,7 @@ impl Windows {
         let identity = source.event_id.iter().filter_map(|column| columns.index_of(column).ok());
         Windows {
             view: view.name.clone(),
+            at: view.at,
             schema: Arc::new(Schema::empty()),
             features: Vec::new(),
             accumulators: Vec::new(),

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{is_not_null, is_null, not, nullif, or_kleene};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
+use feature_defs::At;
 
 use super::aggregate::{Finish, InputShape, Kind, Params, State};
 use super::value::{Cell, nothing, travelling};
@@ -18,6 +19,8 @@ use crate::schema::type_name;
 #[derive(Debug, Clone)]
 pub struct Windows {
     pub(super) view: String,
+    /// Whether an event counts at the very time at which it becomes visible.
+    pub(super) at: At,
     /// The features.
     pub(super) schema: SchemaRef,
     pub(super) features: Vec<Feature>,

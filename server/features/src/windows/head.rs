@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, new_null_array};
 use quern_engine::key::Keys;
+use quern_engine::time::last_us;
 use quern_engine::windows::{Kept, Windows, latest_us};
 use quern_engine::{Found, Lookup, RowState};
 
@@ -52,7 +53,7 @@ pub(crate) fn from_head<S: Deref<Target = [u8]>>(
         if keys.get(row).is_none() {
             states[row] = RowState::NotFound;
         } else if let Some(bytes) = rows[row]
-            && latest_us(bytes)? > *q_us
+            && latest_us(bytes)? > last_us(*q_us, lookup.view.at)
         {
             past.push(row as u32);
             rows[row] = None;

@@ -1,5 +1,7 @@
 //! What had happened to these keys within their windows, at each of these times?
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use arrow::array::ArrayRef;
 use parking_lot::Mutex;
 use quern_engine::asof::Spine;
@@ -40,6 +42,8 @@ pub(crate) struct Windowed<'a> {
     buckets: Vec<Mutex<Vec<Chunk>>>,
     /// The features of each bucket's spine places, with the first of these.
     answers: Mutex<Vec<(usize, Vec<ArrayRef>)>>,
+    /// How many places see an event of their very time.
+    coinciding: AtomicU64,
 }
 
 impl<'a> Windowed<'a> {
@@ -58,7 +62,8 @@ impl<'a> Windowed<'a> {
             .map(|id| &spine.times[spine.places(id as u32)])
             .map(|times| (first_us(times[0]), times[times.len() - 1]))
             .collect();
-        Windowed { question, gathering, spine, matters, buckets: buckets(), answers: Mutex::default() }
+        let (buckets, answers, coinciding) = (buckets(), Mutex::default(), AtomicU64::default());
+        Windowed { question, gathering, spine, matters, buckets, answers, coinciding }
     }
 
     /// How much memory the events take, by estimate.
@@ -103,7 +108,9 @@ impl<'a> Windowed<'a> {
                 })
                 .collect();
             let times = &spine.times[base..spine.places(to as u32 - 1).end];
-            let columns = self.gathering.windows.sweep(&events, &groups, times, self.question.features)?;
+            let windows = self.gathering.windows;
+            self.coinciding.fetch_add(windows.coinciding(&events, &groups, times), Ordering::Relaxed);
+            let columns = windows.sweep(&events, &groups, times, self.question.features)?;
             self.answers.lock().push((base, columns));
             Ok(())
         })
@@ -111,7 +118,7 @@ impl<'a> Windowed<'a> {
 
     /// All turns are over: what did each spine row find?
     pub(crate) fn answer(self) -> Answer {
-        let Windowed { question, spine, answers, .. } = self;
+        let Windowed { question, spine, answers, coinciding, .. } = self;
         let mut answers = answers.into_inner();
         answers.sort_unstable_by_key(|(before, _)| *before);
         let (before, pieces): (Vec<usize>, Vec<_>) = answers.into_iter().unzip();
@@ -122,6 +129,6 @@ impl<'a> Windowed<'a> {
             rows[*row as usize] = cursor.place(index);
             states[*row as usize] = RowState::Present;
         }
-        Answer::new(question, pieces, rows, states, None)
+        Answer::new(question, pieces, rows, states, None).with_coinciding(coinciding.into_inner())
     }
 }
