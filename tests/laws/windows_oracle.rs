@@ -34,6 +34,8 @@ pub(crate) struct Rules {
     pub(crate) as_known: bool,
     /// What became visible at the very query time does not count.
     pub(crate) before: bool,
+    /// Events of this `id` do not count.
+    pub(crate) excluded: Option<i64>,
 }
 
 /// A window's length (none: over all time) and hop, µs.
@@ -57,6 +59,7 @@ pub(crate) fn window(
             || !sees(v)
             || start.is_some_and(|start| v < start)
             || rules.as_known && !sees(event.order().1)
+            || rules.excluded.is_some() && event.id == rules.excluded
         {
             continue;
         }

@@ -187,7 +187,12 @@ pub(super) fn count(node: &Node, key: &str) -> Option<u32> {
 fn projection(node: &Node) -> Projection {
     let (view, loc) = identity(node, "view");
     let alias = node.get("as").and_then(Node::text).map(str::to_owned);
-    Projection { view, alias, keys: pairs(node, "keys"), features: texts(node, "features"), loc }
+    let exclude_event = node.get("exclude_event").map_or(Vec::new(), |names| match names.items() {
+        [] => expression(names).into_iter().collect(),
+        names => names.iter().filter_map(expression).collect(),
+    });
+    let (keys, features) = (pairs(node, "keys"), texts(node, "features"));
+    Projection { view, alias, keys, exclude_event, features, loc }
 }
 
 /// `name` as a SQL identifier that keeps its case.

@@ -299,6 +299,12 @@ static PROJECTION: Object = Object {
             "Join key of the view → column of the spine or request, where the two have different names.",
         ),
         optional(
+            "exclude_event",
+            Shape::Names,
+            "Of a view with windows: the request columns that hold the `event_id` of an event that does not count, in \
+             the order of the source's `event_id`.",
+        ),
+        optional(
             "features",
             Shape::List(&Shape::Identifier),
             "The features taken, in this order; all of the view's unless given.",

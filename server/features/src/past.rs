@@ -18,7 +18,7 @@ use quern_store::history::History;
 use crate::as_of::{Answer, Question, ask};
 use crate::compiled::Compiled;
 use crate::error::{Error, Result};
-use crate::look_up::encode_keys;
+use crate::look_up::{encode_keys, excluded};
 
 /// Where in a caller's table the columns are that a service or a model takes.
 #[derive(Debug)]
@@ -142,11 +142,13 @@ impl Past {
         rule: Rule,
     ) -> Result<Past> {
         let query_times_us = times.as_primitive::<TimestampMicrosecondType>().values();
-        let keys = encode_keys(service, &inputs)?;
-        let questions = service.lookups.iter().zip(&keys).map(|(lookup, keys)| Question {
+        let (keys, excluded) = (encode_keys(service, &inputs)?, excluded(service, &inputs)?);
+        let asked = service.lookups.iter().zip(&keys).zip(&excluded);
+        let questions = asked.map(|((lookup, keys), excluded)| Question {
             view: &lookup.view,
             keys,
             query_times_us,
+            excluded: excluded.as_deref(),
             features: &lookup.features,
             as_known: rule.as_known,
             expired: rule.expired,

@@ -5,6 +5,7 @@ use std::ops::Range;
 use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::compute::interleave;
 use quern_engine::key::Keys;
+use quern_engine::windows::Excluded;
 use quern_engine::{Found, RowState, ViewPlan};
 
 use crate::error::Result;
@@ -17,6 +18,8 @@ pub struct Question<'a> {
     pub keys: &'a Keys,
     /// The query times, µs.
     pub query_times_us: &'a [i64],
+    /// Where events are left out: for each row the one that does not count.
+    pub excluded: Option<&'a [Option<Excluded>]>,
     /// The places of the features wanted among the view's.
     pub features: &'a [usize],
     /// Rows created after the query time are invisible.

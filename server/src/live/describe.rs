@@ -261,10 +261,12 @@ fn aggregation(aggregation: &Aggregation) -> String {
 }
 
 fn projection(projection: &Projection) -> String {
-    let Projection { view, alias, keys, features, loc: _ } = projection;
+    let Projection { view, alias, keys, exclude_event, features, loc: _ } = projection;
     let alias = alias.as_ref().map_or(String::new(), |alias| format!(" as {alias}"));
     let keys = if keys.is_empty() { String::new() } else { format!(" on {}", pairs(keys)) };
-    format!("{view}{alias}{keys} ({})", features.join(", "))
+    let without = list(exclude_event.iter().map(|column| column.sql.clone()));
+    let without = if without.is_empty() { without } else { format!(" without event {without}") };
+    format!("{view}{alias}{keys}{without} ({})", features.join(", "))
 }
 
 fn default_of(default: Option<&Literal>) -> String {

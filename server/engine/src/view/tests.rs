@@ -234,3 +234,28 @@ fn derived_features_are_found_in_any_order() {
         "{name: a, expr: b}, {name: b, expr: x + s}, {name: c, expr: z}, {name: d, expr: x, type: string}",
     ));
 }
+
+#[test]
+fn an_event_that_is_left_out_is_named_by_columns_of_its_own_types() {
+    const WINDOWS: &str = "aggregations: [{name: a, function: count, windows: [1h]}]";
+    let said = |view: &str, request: &str, exclude: &str| {
+        let text = format!(
+            "{view}\n---\nkind: FeatureService\nname: f\nrequest: [{request}]\n\
+             features: [{{view: v, exclude_event: {exclude}}}]\n"
+        );
+        match compile(&text) {
+            Ok(catalog) => format!("{:?}", catalog.services["f"].lookups[0].exclude_event),
+            Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        }
+    };
+    let id = "{name: about, type: int64}";
+    assert_eq!(said(WINDOWS, id, "about"), "Some([1])");
+    assert_eq!(said(WINDOWS, id, "[k]"), "Some([0])");
+    let wrong = [
+        said("features: [x]", id, "about"),
+        said(WINDOWS, id, "[about, k]"),
+        said(WINDOWS, id, "abuot"),
+        said(WINDOWS, "{name: about, type: string}", "about"),
+    ];
+    expect![[""]].assert_eq(&wrong.join("\n"));
+}

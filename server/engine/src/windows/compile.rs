@@ -46,6 +46,7 @@ impl Windows {
     /// Before any aggregation is added.
     fn empty(view: &FeatureView, source: &Source, columns: &Schema) -> Windows {
         let identity = source.event_id.iter().filter_map(|column| columns.index_of(column).ok());
+        let identity: Vec<usize> = identity.collect();
         Windows {
             view: view.name.clone(),
             at: view.at,
@@ -56,7 +57,8 @@ impl Windows {
             windows: Vec::new(),
             levels: Vec::new(),
             has_lifetime: false,
-            identity: identity.collect(),
+            event_id: identity.iter().map(|column| Arc::clone(&columns.fields()[*column])).collect(),
+            identity,
             ordered: false,
         }
     }

@@ -49,6 +49,8 @@ pub struct Events {
     /// If a training set asks for what was known: from when on each is known, and from when on another event takes its
     /// place, µs.
     known_us: Option<Vec<Range<i64>>>,
+    /// If the source has an `event_id`: what makes each the same as another.
+    pub(super) identities: Option<Vec<u128>>,
     pub(super) inputs: Vec<Vec<ArrayRef>>,
 }
 
@@ -91,8 +93,9 @@ impl Events {
         let (by, ranges) = rows.finish();
         let events = Events {
             visible_us: picked(&visible_us, &by),
-            ranks: order.map(|order| picked(&order.ranks, &by)),
+            ranks: order.as_ref().map(|order| picked(&order.ranks, &by)),
             known_us,
+            identities: order.and_then(|order| Some(picked(&order.identities?, &by))),
             inputs: take_inputs(chunks, &by)?,
         };
         Ok((events, ranges))

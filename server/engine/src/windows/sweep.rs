@@ -6,10 +6,11 @@
 //! newer part is one result that grows. Each query time merges two results; when the older part is used up, the
 //! newer one becomes it.
 //!
-//! Events that became known after they became visible enter and leave out of their order. Yet each stays for one
-//! stretch of query times, and results do not depend on the order of events: so the query times are halved again and
-//! again, and each event is taken in where it stays throughout.
+//! Events that became known after they became visible, or that are left out at some query times, enter and leave out of
+//! their order. Yet each stays for a few stretches of query times, and results do not depend on the order of events: so
+//! the query times are halved again and again, and each event is taken in where it stays throughout.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use arrow::array::ArrayRef;
@@ -17,7 +18,7 @@ use feature_defs::At;
 
 use super::aggregate::{Input, Params, Retractable, State, dispatch};
 use super::events::Events;
-use super::plan::Windows;
+use super::plan::{Excluded, Windows};
 use super::value::{Cell, column};
 use super::window::Window;
 use crate::EngineError;
@@ -32,19 +33,30 @@ pub struct Group {
     pub times: Range<usize>,
 }
 
+/// What is asked of some keys.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The keys, one after another.
+    pub groups: &'a [Group],
+    /// The query times, µs, which ascend within each group.
+    pub times_us: &'a [i64],
+    /// Where events are left out: for each query time the one that does not count.
+    pub excluded: Option<&'a [Option<Excluded>]>,
+}
+
 /// For each query time the events that one window holds.
 type Bounds = Vec<(u32, u32)>;
 
 impl Windows {
-    /// The features `wanted` at `times_us`, which ascend within each group; groups follow one another.
+    /// The features `wanted` at each query time.
     pub fn sweep(
         &self,
         events: &Events,
-        groups: &[Group],
-        times_us: &[i64],
+        asked: Asked,
         wanted: &[usize],
     ) -> Result<Vec<ArrayRef>, EngineError> {
-        let sweep = Sweep { events, groups, times_us, at: self.at };
+        let Asked { groups, times_us, excluded } = asked;
+        let sweep = Sweep { events, groups, times_us, excluded, at: self.at };
         let hi: Vec<u32> = sweep.ends();
         let mut bounds: Vec<Option<Bounds>> = vec![None; self.windows.len()];
         let mut found: Vec<Option<ArrayRef>> = vec![None; wanted.len()];
@@ -67,8 +79,10 @@ impl Windows {
         Ok(found.map(|column| column.expect("each feature has one accumulator and window")).collect())
     }
 
-    /// At how many of `times_us` an event of the key counts that becomes visible at that very time.
-    pub fn coinciding(&self, events: &Events, groups: &[Group], times_us: &[i64]) -> u64 {
+    /// At how many query times an event of the key counts that becomes visible at that very time. None where events are
+    /// left out.
+    pub fn coinciding(&self, events: &Events, asked: Asked) -> u64 {
+        let Asked { groups, times_us, excluded } = asked;
         let coincides = |group: &Group, q_us: i64| {
             let visible_us = &events.visible_us[group.events.clone()];
             let first = visible_us.partition_point(|us| *us < q_us);
@@ -80,8 +94,8 @@ impl Windows {
             times_us[group.times.clone()].iter().filter(|q_us| coincides(group, **q_us)).count() as u64
         };
         match self.at {
-            At::Including => groups.iter().map(of_group).sum(),
-            At::Before => 0,
+            At::Including if excluded.is_none() => groups.iter().map(of_group).sum(),
+            _ => 0,
         }
     }
 
@@ -126,6 +140,7 @@ struct Sweep<'a> {
     events: &'a Events,
     groups: &'a [Group],
     times_us: &'a [i64],
+    excluded: Option<&'a [Option<Excluded>]>,
     at: At,
 }
 
@@ -144,6 +159,17 @@ impl Sweep<'_> {
             }
         }
         ends
+    }
+
+    /// At which query times of a key each event is left out, ascending.
+    fn left_out(&self, group: &Group) -> HashMap<u128, Vec<usize>> {
+        let mut left_out: HashMap<u128, Vec<usize>> = HashMap::new();
+        for time in group.times.clone() {
+            if let Some(Excluded(identity)) = self.excluded.and_then(|excluded| excluded[time]) {
+                left_out.entry(identity).or_default().push(time);
+            }
+        }
+        left_out
     }
 
     /// For each query time the events that `window` holds, given where they end.
@@ -180,8 +206,11 @@ impl Slide<'_> {
         along: impl Fn(&Self, &Group, Emit<S>) -> Result<(), EngineError>,
         emit: Emit<S>,
     ) -> Result<(), EngineError> {
-        self.sweep.groups.iter().try_for_each(|group| {
-            match self.sweep.events.is_known_late(group.events.clone()) {
+        let Sweep { events, groups, excluded, .. } = self.sweep;
+        groups.iter().try_for_each(|group| {
+            let leaves_out =
+                || excluded.is_some_and(|excluded| excluded[group.times.clone()].iter().any(Option::is_some));
+            match events.is_known_late(group.events.clone()) || leaves_out() {
                 true => self.stay_by_stay(group, emit),
                 false => along(self, group, emit),
             }
@@ -251,11 +280,24 @@ impl Slide<'_> {
         Ok(())
     }
 
-    /// Stay by stay, for keys with events that became known after they became visible.
+    /// Stay by stay, for keys with events that became known after they became visible, or that are left out.
     fn stay_by_stay<S: State>(&self, group: &Group, emit: Emit<S>) -> Result<(), EngineError> {
-        let counts = group.events.clone().filter(|event| self.input.counts(*event));
-        let stays = counts.map(|event| Stay { event, times: self.stay(group, event) });
-        let stays: Vec<Stay> = stays.filter(|stay| !stay.times.is_empty()).collect();
+        let left_out = self.sweep.left_out(group);
+        let identities = self.sweep.events.identities.as_deref();
+        let mut stays = Vec::new();
+        for event in group.events.clone().filter(|event| self.input.counts(*event)) {
+            let Range { mut start, end } = self.stay(group, event);
+            // Cut where the event is left out.
+            let cuts = identities.and_then(|identities| left_out.get(&identities[event]));
+            for cut in cuts.into_iter().flatten() {
+                if (start..end).contains(cut) {
+                    stays.push(Stay { event, times: start..*cut });
+                    start = cut + 1;
+                }
+            }
+            stays.push(Stay { event, times: start..end });
+        }
+        stays.retain(|stay| !stay.times.is_empty());
         self.halve(group.times.clone(), &stays, &S::default(), emit)
     }
 

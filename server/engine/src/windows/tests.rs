@@ -121,6 +121,11 @@ fn events(view: &ViewPlan, rows: &RecordBatch, as_known: bool) -> (Events, Vec<R
     Events::sort(chunks, KEYS, as_known).unwrap()
 }
 
+/// All events count.
+fn asked<'a>(groups: &'a [Group], times_us: &'a [i64]) -> Asked<'a> {
+    Asked { groups, times_us, excluded: None }
+}
+
 fn shown(columns: &[ArrayRef]) -> String {
     let show = |column: &ArrayRef| {
         let values = (0..column.len()).map(|row| match column.is_null(row) {
@@ -161,7 +166,7 @@ fn check(functions: &[&str], event_id: &str) -> String {
     let stored = stored(&view, &events, &ranges);
     let groups: Vec<Group> =
         ranges.into_iter().enumerate().map(|(id, events)| Group { events, times: id..id + 1 }).collect();
-    let swept = windows.sweep(&events, &groups, &[NOW_US; KEYS], &every).unwrap();
+    let swept = windows.sweep(&events, asked(&groups, &[NOW_US; KEYS]), &every).unwrap();
     let bytes: Vec<Option<&[u8]>> = stored.iter().map(|bytes| Some(&bytes[..])).collect();
     let answered = windows.answer(&bytes, &[NOW_US; KEYS], &every, &windows.kept()).unwrap();
     assert_eq!(shown(&swept), shown(&answered), "training as serving");
@@ -197,7 +202,7 @@ fn many_query_times_in_one_sweep() {
             .enumerate()
             .map(|(id, events)| Group { events, times: id * 50..(id + 1) * 50 })
             .collect();
-        let columns = windows.sweep(&events, &groups, &times, &view.every()).unwrap();
+        let columns = windows.sweep(&events, asked(&groups, &times), &view.every()).unwrap();
         format!("{} events, {}", events.len(), digest(shown(&columns).as_bytes()))
     };
     expect!["1000 events, d6d738650c6f219d"].assert_eq(&sweep(&FUNCTIONS, "", false));
@@ -251,7 +256,7 @@ fn events_that_are_known_late_are_swept_in_no_time() {
     let groups = [Group { events: ranges[0].clone(), times: 0..times_us.len() }];
     let (start, lifetime) =
         (Instant::now(), ["f0_lifetime", "f1_lifetime"].map(|name| view.feature(name).unwrap()));
-    let columns = windows.sweep(&events, &groups, &times_us, &lifetime).unwrap();
+    let columns = windows.sweep(&events, asked(&groups, &times_us), &lifetime).unwrap();
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     let counts: Vec<i64> = (0..EVENTS).flat_map(|n| [n, n + 1]).collect();
     assert_eq!(&columns[0].as_primitive::<Int64Type>().values()[..], counts);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::ArrayRef;
 use parking_lot::Mutex;
 use quern_engine::asof::Spine;
-use quern_engine::windows::{Chunk, Events, Group, Windows};
+use quern_engine::windows::{Asked, Chunk, Events, Group, Windows};
 use quern_engine::{RowState, Stamps};
 use quern_store::history::Scan;
 
@@ -107,10 +107,15 @@ impl<'a> Windowed<'a> {
                     Group { events, times: places.start - base..places.end - base }
                 })
                 .collect();
-            let times = &spine.times[base..spine.places(to as u32 - 1).end];
+            let places = base..spine.places(to as u32 - 1).end;
+            let excluded = self.question.excluded.map(|excluded| {
+                spine.rows[places.clone()].iter().map(|row| excluded[*row as usize]).collect::<Vec<_>>()
+            });
+            let (times_us, excluded) = (&spine.times[places], excluded.as_deref());
+            let asked = Asked { groups: &groups, times_us, excluded };
             let windows = self.gathering.windows;
-            self.coinciding.fetch_add(windows.coinciding(&events, &groups, times), Ordering::Relaxed);
-            let columns = windows.sweep(&events, &groups, times, self.question.features)?;
+            self.coinciding.fetch_add(windows.coinciding(&events, asked), Ordering::Relaxed);
+            let columns = windows.sweep(&events, asked, self.question.features)?;
             self.answers.lock().push((base, columns));
             Ok(())
         })
