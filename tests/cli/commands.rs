@@ -209,15 +209,42 @@ fn train_warns_of_rows_that_see_a_row_of_their_own_time() {
         format!("{}{}\n{}", printed.stderr, counts["coinciding"], rows(&folder.join("set.parquet")))
     };
     let alone = warned();
-    expect![[""]].assert_eq(&alone);
+    expect![[r#"
+        warning: 1 of 2 rows of the spine see a row of feature view `last_order` that became visible at their own `event_timestamp`; where it is the very event that they stand for, say `at: before` in the view
+        {"last_order":1}
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+        | customer | event_timestamp      | basket | last_amount | last_price_per_item | days_since              | larger_than_last |
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+        | ada      | 2026-03-01T12:00:00Z | 42.0   | 42.0        | 7.0                 | 0.0                     | false            |
+        | ada      | 2026-03-01T12:00:01Z | 42.0   | 42.0        | 7.0                 | 0.000011574074074074073 | false            |
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+    "#]].assert_eq(&alone);
     let server = Process::start(folder);
     assert_eq!(warned(), alone, "through a server");
     let definitions = folder.join("definitions/customers.yaml");
     let text = fs::read_to_string(&definitions).unwrap();
     fs::write(&definitions, text.replace("source: orders\n", "source: orders\nat: before\n")).unwrap();
-    check(folder, "plan", expect![[""]]);
+    check(
+        folder,
+        "plan",
+        expect![[r#"
+        ~ feature view last_order
+            + at: before
+        stays materialized: last_order
+
+        0 to add, 1 to change, 0 to remove
+    "#]],
+    );
     run(folder, &["apply"]).answer();
-    expect![[""]].assert_eq(&warned());
+    expect![[r#"
+        {}
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+        | customer | event_timestamp      | basket | last_amount | last_price_per_item | days_since              | larger_than_last |
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+        | ada      | 2026-03-01T12:00:00Z | 42.0   | 30.0        | 10.0                | 39.71875                | true             |
+        | ada      | 2026-03-01T12:00:01Z | 42.0   | 42.0        | 7.0                 | 0.000011574074074074073 | false            |
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+    "#]].assert_eq(&warned());
     server.terminate();
 }
 

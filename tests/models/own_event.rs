@@ -71,7 +71,18 @@ async fn a_payment_that_was_just_pushed_is_not_among_those_before_it() {
     let spine = [card, shop, number, ("event_timestamp", at.1, true)];
     let spine = RecordBatch::try_from_iter_with_nullable(spine).unwrap();
     let (set, notes) = node.service("risk").training_set_and_notes(&spine, false);
-    expect![[""]].assert_eq(&format!(
+    expect![[r#"
+        +------+--------+----------------------+-------------+----------+--------------+
+        | shop | number | event_timestamp      | last_amount | spent_1h | greatest_30d |
+        +------+--------+----------------------+-------------+----------+--------------+
+        | a    | 1      | 2026-01-01T10:00:00Z |             |          |              |
+        | a    | 2      | 2026-01-01T10:30:00Z | 5.0         | 5.0      | 5.0          |
+        | b    | 1      | 2026-01-01T10:40:00Z | 7.0         | 12.0     | 7.0          |
+        | a    | 2      | 2026-01-01T11:00:00Z | 2.0         | 14.0     | 5.0          |
+        |      | 2      | 2026-01-01T11:00:00Z | 2.0         | 14.0     | 7.0          |
+        +------+--------+----------------------+-------------+----------+--------------+
+    "#]]
+    .assert_eq(&format!(
         "{}\n",
         pretty_format_batches(&[set.project(&[1, 2, 3, 4, 5, 6]).unwrap()]).unwrap()
     ));
