@@ -210,7 +210,9 @@ fn train_warns_of_rows_that_see_a_row_of_their_own_time() {
     };
     let alone = warned();
     expect![[r#"
-        warning: 1 of 2 rows of the spine see a row of feature view `last_order` that became visible at their own `event_timestamp`; where it is the very event that they stand for, say `at: before` in the view
+        warning: rows of the spine see a row that became visible at their very `event_timestamp`, in feature views
+          last_order: 1 of 2 rows
+          where it is the event that they stand for, give the view `at: before`, or the service `exclude_event`
         {"last_order":1}
         +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
         | customer | event_timestamp      | basket | last_amount | last_price_per_item | days_since              | larger_than_last |

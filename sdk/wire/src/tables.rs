@@ -27,13 +27,14 @@ pub struct TrainingSetNotes {
 }
 
 impl TrainingSetNotes {
-    /// What people should be told.
-    pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.coinciding.iter().map(|(view, count)| {
+    /// What people should be told, if anything.
+    pub fn warning(&self) -> Option<String> {
+        let view = |(view, count): (&String, &u64)| format!("\n  {view}: {count} of {} rows", self.rows);
+        let views: String = self.coinciding.iter().map(view).collect();
+        (!views.is_empty()).then(|| {
             format!(
-                "{count} of {} rows of the spine see a row of feature view `{view}` that became visible at their own \
-                 `event_timestamp`; where it is the very event that they stand for, say `at: before` in the view",
-                self.rows
+                "rows of the spine see a row that became visible at their very `event_timestamp`, in feature views{views}\n  \
+                 where it is the event that they stand for, give the view `at: before`, or the service `exclude_event`"
             )
         })
     }

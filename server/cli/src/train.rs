@@ -90,7 +90,9 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    notes.warnings().for_each(|warning| eprintln!("warning: {warning}"));
+    if let Some(warning) = notes.warning() {
+        eprintln!("warning: {warning}");
+    }
     let (seconds, out, coinciding) = (start.elapsed().as_secs_f64(), arguments.out.clone(), notes.coinciding);
     let trained = Trained { rows, columns, seconds, out, coinciding };
     if arguments.json {

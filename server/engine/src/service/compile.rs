@@ -201,12 +201,8 @@ impl Building {
                     "declare there which columns tell its events apart, as in `event_id: [id]`".to_owned(),
                 ),
                 false => (
-                    format!(
-                        "the `event_id` of source `{source}` is of {} columns: {}",
-                        event_id.len(),
-                        event_id.join(", ")
-                    ),
-                    "name a column for each of them, in that order".to_owned(),
+                    format!("the `event_id` of source `{source}` is {}", event_id.join(", ")),
+                    format!("`exclude_event` names as many columns, in that order; here are {}", names.len()),
                 ),
             });
         }

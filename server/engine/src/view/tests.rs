@@ -257,5 +257,14 @@ fn an_event_that_is_left_out_is_named_by_columns_of_its_own_types() {
         said(WINDOWS, id, "abuot"),
         said(WINDOWS, "{name: about, type: string}", "about"),
     ];
-    expect![[""]].assert_eq(&wrong.join("\n"));
+    expect![[r#"
+        v.yaml:22:37: `exclude_event` leaves an event out of windows, and feature view `v` has none
+          help: `at: before` in the view leaves out the row of the very query time
+        v.yaml:22:38: the `event_id` of source `s` is `n`
+          help: `exclude_event` names as many columns, in that order; here are 2
+        v.yaml:22:37: `exclude_event` names `abuot`, which is neither a request column nor a join key
+          help: did you mean `about`? known: about, k
+        v.yaml:22:37: column `about` is string, and `n` in the `event_id` of source `s` is int64
+          help: declare it as int64"#]]
+    .assert_eq(&wrong.join("\n"));
 }
