@@ -260,6 +260,6 @@ fn events_that_are_known_late_are_swept_in_no_time() {
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     let counts: Vec<i64> = (0..EVENTS).flat_map(|n| [n, n + 1]).collect();
     assert_eq!(&columns[0].as_primitive::<Int64Type>().values()[..], counts);
-    let greatest = (0..EVENTS).flat_map(|n| [(n > 0).then(|| n as f64 - 1.0), Some(n as f64)]);
+    let greatest = (0..EVENTS).flat_map(|n| [(n > 0).then_some(n as f64 - 1.0), Some(n as f64)]);
     assert!(columns[1].as_primitive::<Float64Type>().iter().eq(greatest));
 }
