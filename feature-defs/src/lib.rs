@@ -20,7 +20,7 @@ mod words;
 mod yaml;
 
 pub use definitions::{
-    Action, Aggregation, Artifact, BatchSource, Batching, Broker, Column, Definitions, Entity, Expr,
+    Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Definitions, Entity, Expr,
     Fallback, Feature, FeatureService, FeatureView, Format, Function, Instead, Literal, Model, ModelVersion,
     Projection, Route, Source, Step, StreamSource, Window,
 };

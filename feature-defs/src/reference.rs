@@ -77,6 +77,7 @@ fn value(shape: &Shape) -> String {
         Shape::Type | Shape::KeyType => "[type](#types)".to_owned(),
         Shape::Duration { .. } => "[duration](#durations)".to_owned(),
         Shape::Literal => "constant".to_owned(),
+        Shape::Names => "name or list of names".to_owned(),
         Shape::List(Shape::Short { .. }) => "list of mappings or names".to_owned(),
         Shape::List(item) => format!("list of {}s", value(item)),
         Shape::Map { value: Shape::Whole { .. }, .. } => "mapping of versions to whole numbers".to_owned(),

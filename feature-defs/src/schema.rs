@@ -72,6 +72,10 @@ fn shape_schema(shape: &Shape) -> Value {
         Shape::Share => json!({"type": "number", "minimum": 0, "maximum": 1}),
         Shape::Bool => json!({"type": "boolean"}),
         Shape::Literal => json!({"type": ["boolean", "number", "string"]}),
+        Shape::Names => {
+            let list = shape_schema(&Shape::List(&Shape::Identifier));
+            json!({"anyOf": [shape_schema(&Shape::Identifier), list]})
+        }
         Shape::List(item) => json!({"type": "array", "minItems": 1, "items": shape_schema(item)}),
         Shape::Map { key, value } => json!({
             "type": "object",

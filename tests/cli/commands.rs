@@ -195,6 +195,61 @@ fn the_starter_works_as_it_is() {
     "#]].assert_eq(&rows(&folder.join("set.parquet")));
 }
 
+/// The orders themselves as a spine: each row sees its own order, unless the view looks before it.
+#[test]
+fn train_warns_of_rows_that_see_a_row_of_their_own_time() {
+    let folder = starter();
+    let folder = folder.path();
+    let spine = "customer,event_timestamp,basket\nada,2026-03-01T12:00:00Z,42\nada,2026-03-01T12:00:01Z,42\n";
+    fs::write(folder.join("spine.csv"), spine).unwrap();
+    run(folder, &["apply"]).answer();
+    let warned = || {
+        let printed = run(folder, &words(TRAIN));
+        let counts: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap();
+        format!("{}{}\n{}", printed.stderr, counts["coinciding"], rows(&folder.join("set.parquet")))
+    };
+    let alone = warned();
+    expect![[r#"
+        warning: rows of the spine see a row that became visible at their very `event_timestamp`, in feature views
+          last_order: 1 of 2 rows
+          where it is the event that they stand for, give the view `at: before`, or the service `exclude_event`
+        {"last_order":1}
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+        | customer | event_timestamp      | basket | last_amount | last_price_per_item | days_since              | larger_than_last |
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+        | ada      | 2026-03-01T12:00:00Z | 42.0   | 42.0        | 7.0                 | 0.0                     | false            |
+        | ada      | 2026-03-01T12:00:01Z | 42.0   | 42.0        | 7.0                 | 0.000011574074074074073 | false            |
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+    "#]].assert_eq(&alone);
+    let server = Process::start(folder);
+    assert_eq!(warned(), alone, "through a server");
+    let definitions = folder.join("definitions/customers.yaml");
+    let text = fs::read_to_string(&definitions).unwrap();
+    fs::write(&definitions, text.replace("source: orders\n", "source: orders\nat: before\n")).unwrap();
+    check(
+        folder,
+        "plan",
+        expect![[r#"
+        ~ feature view last_order
+            + at: before
+        stays materialized: last_order
+
+        0 to add, 1 to change, 0 to remove
+    "#]],
+    );
+    run(folder, &["apply"]).answer();
+    expect![[r#"
+        {}
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+        | customer | event_timestamp      | basket | last_amount | last_price_per_item | days_since              | larger_than_last |
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+        | ada      | 2026-03-01T12:00:00Z | 42.0   | 30.0        | 10.0                | 39.71875                | true             |
+        | ada      | 2026-03-01T12:00:01Z | 42.0   | 42.0        | 7.0                 | 0.000011574074074074073 | false            |
+        +----------+----------------------+--------+-------------+---------------------+-------------------------+------------------+
+    "#]].assert_eq(&warned());
+    server.terminate();
+}
+
 #[test]
 fn a_server_answers_the_commands_as_the_folder_does() {
     required("ORT_DYLIB_PATH");

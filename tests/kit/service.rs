@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use futures::{TryStreamExt, stream};
-use quern::wire::TrainingSetCommand;
+use quern::wire::{TrainingSetCommand, TrainingSetNotes};
 use quern_engine::ServicePlan;
 use quern_engine::key::Keys;
 use quern_features::Vectors;
@@ -53,9 +53,19 @@ impl Service {
 
     /// Makes the training set of `spine`.
     pub fn training_set(&self, spine: &RecordBatch, as_known: bool) -> RecordBatch {
+        self.training_set_and_notes(spine, as_known).0
+    }
+
+    /// Makes the training set of `spine`, and says what else there is to say of it.
+    pub fn training_set_and_notes(
+        &self,
+        spine: &RecordBatch,
+        as_known: bool,
+    ) -> (RecordBatch, TrainingSetNotes) {
         let set = self.train(spine, as_known);
-        let schema = Arc::clone(set.schema());
-        concat_batches(&schema, &set.map(|batch| batch.unwrap()).collect::<Vec<_>>()).unwrap()
+        let (schema, notes) = (Arc::clone(set.schema()), set.notes());
+        let batches: Vec<RecordBatch> = set.map(|batch| batch.unwrap()).collect();
+        (concat_batches(&schema, &batches).unwrap(), notes)
     }
 
     /// Makes the training set of `spine`, batch by batch.

@@ -20,6 +20,8 @@ pub(crate) struct Rules {
     /// Keep only rows whose value in this column is an int64 above zero.
     pub(crate) positive: Option<usize>,
     pub(crate) as_known: bool,
+    /// What became visible at the very query time does not count.
+    pub(crate) before: bool,
 }
 
 /// What `key` has at `q_us`: the row, where there is a visible one, and whether it counts.
@@ -29,6 +31,7 @@ pub(crate) fn as_of<'a>(
     key: &[ScalarValue],
     q_us: i64,
 ) -> (RowState, Option<&'a Row>) {
+    let sees = |us: i64| if rules.before { us < q_us } else { us <= q_us };
     let mut latest: Option<(i64, i64, &Row)> = None;
     for row in rows {
         let Some(ts_us) = row.ts_us else { continue };
@@ -38,7 +41,7 @@ pub(crate) fn as_of<'a>(
             _ => true,
         };
         let same_key = row.key == key && key.iter().all(|part| !part.is_null());
-        let visible = ts_us + rules.lag_us <= q_us && !(rules.as_known && created_us > q_us);
+        let visible = sees(ts_us + rules.lag_us) && (!rules.as_known || sees(created_us));
         if passes
             && same_key
             && visible

@@ -128,12 +128,17 @@ fn case() -> impl Strategy<Value = Case> {
         prop_oneof![Just(0i64), Just(60_000_000), Just(90_000_001)],
         option::of(prop_oneof![Just(60_000_000i64), Just(300_000_000)]),
         option::of(Just(INT64)),
-        any::<bool>(),
+        any::<[bool; 2]>(),
     );
     let first_to_us = prop::sample::select(vec![400_000_000, NOW_US]);
     let parts = (1usize..9, first_to_us, option::of(1usize..12));
     (prop::sample::select(KEYS.to_vec()), rules, any::<bool>(), parts).prop_flat_map(
-        |(keys, (lag_us, ttl_us, positive, as_known), has_created, (group_rows, first_to_us, pushed))| {
+        |(
+            keys,
+            (lag_us, ttl_us, positive, [as_known, before]),
+            has_created,
+            (group_rows, first_to_us, pushed),
+        )| {
             let values = TYPES.iter().map(|name| value(name)).collect::<Vec<_>>();
             let created =
                 if has_created { option::weighted(0.8, instant()).boxed() } else { Just(None).boxed() };
@@ -141,7 +146,7 @@ fn case() -> impl Strategy<Value = Case> {
                 .prop_map(|(key, ts_us, created_us, values)| Row { key, ts_us, created_us, values });
             let files = vec(vec(row, 0..25), 1..4);
             let queries = vec((key(keys), instant()), 0..40);
-            let rules = Rules { lag_us, ttl_us, positive, as_known };
+            let rules = Rules { lag_us, ttl_us, positive, as_known, before };
             (files, queries).prop_map(move |(files, queries)| Case {
                 keys,
                 rules,
@@ -179,8 +184,9 @@ impl Case {
             let filter = rules.positive.map_or(String::new(), |_| format!("where: f{INT64} > 0"));
             let ttl = rules.ttl_us.map_or(String::new(), |us| format!("ttl: {us}us"));
             let lag = rules.lag_us;
+            let at = if rules.before { "at: before" } else { "" };
             text += &format!(
-                "---\nkind: FeatureView\nname: {name}\nentities: [e]\nsource: s\n{filter}\n{ttl}\nlag: {lag}us\nfeatures:\n{features}\n---\n\
+                "---\nkind: FeatureView\nname: {name}\nentities: [e]\nsource: s\n{filter}\n{ttl}\nlag: {lag}us\n{at}\nfeatures:\n{features}\n---\n\
                  kind: FeatureService\nname: {name}\nrequest: [{{name: r, type: int64}}]\nfeatures: [{name}]\n\
                  derived:\n  - {{name: sum, expr: \"coalesce(f1, 0) + r\"}}\n  - {{name: twice, expr: \"sum * 2.5\"}}\n"
             );
@@ -191,7 +197,8 @@ impl Case {
     /// The view at stake, one before it that sees other rows, and one after it that sees the same.
     fn views(&self) -> [(&'static str, Rules); 3] {
         let positive = if self.rules.positive.is_some() { None } else { Some(INT64) };
-        let other = Rules { positive, lag_us: self.rules.lag_us / 2, ..self.rules };
+        let (lag_us, before) = (self.rules.lag_us / 2, !self.rules.before);
+        let other = Rules { positive, lag_us, before, ..self.rules };
         [("other", other), ("view", self.rules), ("view_again", self.rules)]
     }
 
@@ -302,10 +309,17 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
     columns.push(Arc::new(TimestampMicrosecondArray::from(times.clone()).with_timezone("UTC")));
     let spine = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
     for as_known in [false, case.rules.as_known] {
-        let set = node.service("view").training_set(&spine, as_known);
+        let (set, notes) = node.service("view").training_set_and_notes(&spine, as_known);
         prop_assert_eq!(set.num_rows(), times.len());
+        let rules = Rules { as_known, ..case.rules };
+        let is_own = |row: &Row, q_us: i64| row.ts_us.is_some_and(|ts_us| ts_us + rules.lag_us == q_us);
+        let coincides = |(key, q_us): &&(Vec<ScalarValue>, i64)| {
+            as_of(&rows, rules, key, *q_us).1.is_some_and(|row| is_own(row, *q_us))
+        };
+        let coinciding = case.queries.iter().filter(coincides).count() as u64;
+        prop_assert_eq!(notes.coinciding.get("view").copied().unwrap_or(0), coinciding);
         for (i, (key, q_us)) in case.queries.iter().enumerate() {
-            let (state, row) = as_of(&rows, Rules { as_known, ..case.rules }, key, *q_us);
+            let (state, row) = as_of(&rows, rules, key, *q_us);
             let row = row.filter(|_| state == RowState::Present);
             prop_assert_eq!(vector(&set, &names, i), expected(row, i), "training, query {} at {}", i, q_us);
         }

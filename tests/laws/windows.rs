@@ -208,6 +208,10 @@ struct View {
     /// Which of [`FILTERS`] it has.
     filter: Option<usize>,
     lag_us: i64,
+    /// Whether it leaves out what became visible at the very query time.
+    before: bool,
+    /// Whether it leaves out the event that a query names, if events have names.
+    excludes: bool,
     windows: Vec<(&'static str, Option<i64>)>,
     asked: Vec<usize>,
 }
@@ -222,6 +226,8 @@ enum Column {
 struct Query {
     k: Option<i64>,
     i: Option<i64>,
+    /// The event that it asks about.
+    id: Option<i64>,
     us: i64,
 }
 
@@ -271,13 +277,17 @@ fn event(has_created: bool) -> impl Strategy<Value = Event> {
 fn main_view() -> impl Strategy<Value = View> {
     let windows = prop::sample::subsequence(WINDOWS.to_vec(), 1..=5);
     let asked = prop::sample::subsequence((0..ASKED.len()).collect::<Vec<_>>(), 4..=16);
-    (prop_oneof![Just(0i64), Just(90_000_001)], windows, asked).prop_map(|(lag_us, windows, asked)| View {
-        by: Column::K,
-        filter: None,
-        lag_us,
-        windows,
-        asked,
-    })
+    (prop_oneof![Just(0i64), Just(90_000_001)], any::<[bool; 2]>(), windows, asked).prop_map(
+        |(lag_us, [before, excludes], windows, asked)| View {
+            by: Column::K,
+            filter: None,
+            lag_us,
+            before,
+            excludes,
+            windows,
+            asked,
+        },
+    )
 }
 
 /// A view that sees the events in its own way.
@@ -286,8 +296,17 @@ fn other_view() -> impl Strategy<Value = View> {
     let asked = prop::sample::subsequence((0..ASKED.len()).collect::<Vec<_>>(), 1..=5);
     let by = prop::sample::select(vec![Column::K, Column::I]);
     let lag_us = prop::sample::select(vec![0, 90_000_001, DAY_US]);
-    (by, option::weighted(0.8, 0..FILTERS.len()), lag_us, windows, asked)
-        .prop_map(|(by, filter, lag_us, windows, asked)| View { by, filter, lag_us, windows, asked })
+    (by, option::weighted(0.8, 0..FILTERS.len()), (lag_us, any::<[bool; 2]>()), windows, asked).prop_map(
+        |(by, filter, (lag_us, [before, excludes]), windows, asked)| View {
+            by,
+            filter,
+            lag_us,
+            before,
+            excludes,
+            windows,
+            asked,
+        },
+    )
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -299,10 +318,11 @@ fn case() -> impl Strategy<Value = Case> {
         |([has_id, as_known, has_created], hop, (main, mut views), (group_rows, first_to_us, pushed))| {
             views.insert(0, main);
             let files = vec(vec(event(has_created), 0..40), 1..4);
-            let query = (option::weighted(0.97, 0i64..4), option::weighted(0.97, -5i64..6), instant());
-            let queries = vec(query.prop_map(|(k, i, us)| Query { k, i, us }), 60..100);
+            let id = option::of(0i64..3);
+            let query = (option::weighted(0.97, 0i64..4), option::weighted(0.97, -5i64..6), id, instant());
+            let queries = vec(query.prop_map(|(k, i, id, us)| Query { k, i, id, us }), 60..100);
             (files, queries).prop_map(move |(files, queries)| Case {
-                rules: Rules { lag_us: 0, has_id, as_known },
+                rules: Rules { lag_us: 0, has_id, as_known, before: false, excluded: None },
                 has_created,
                 hop,
                 views: views.clone(),
@@ -347,9 +367,10 @@ impl Case {
             let windows: Vec<&str> = view.windows.iter().map(|(name, _)| *name).collect();
             let entity = if view.by == Column::K { "entities: [e]" } else { "entities: [f]\nkeys: {j: i}" };
             let filter = view.filter.map_or(String::new(), |i| format!("where: \"{}\"\n", FILTERS[i].0));
+            let at = if view.before { "before" } else { "including" };
             write!(
                 text,
-                "---\nkind: FeatureView\nname: v{number}\n{entity}\nsource: s\n{filter}lag: {}us\naggregations:\n",
+                "---\nkind: FeatureView\nname: v{number}\n{entity}\nsource: s\n{filter}lag: {}us\nat: {at}\naggregations:\n",
                 view.lag_us
             )
             .unwrap();
@@ -358,12 +379,15 @@ impl Case {
                 writeln!(text, "  - {{name: {name}, {yaml}, windows: [{}]{hop}}}", windows.join(", "))
                     .unwrap();
             }
-            write!(joined, "{{view: v{number}, as: v{number}}}, ").unwrap();
+            let exclude = if self.excludes(view) { ", exclude_event: id" } else { "" };
+            write!(joined, "{{view: v{number}, as: v{number}{exclude}}}, ").unwrap();
         }
         // A view of rows reads beside them.
         text += "---\nkind: FeatureView\nname: row\nentities: [f]\nkeys: {j: i}\nsource: s\nwhere: \"b\"\n\
                  features: [{name: last, expr: x}]\n";
-        text + &format!("---\nkind: FeatureService\nname: svc\nfeatures: [{joined}{{view: row}}]\n")
+        text + &format!(
+            "---\nkind: FeatureService\nname: svc\nrequest: [{{name: id, type: int64}}]\nfeatures: [{joined}{{view: row}}]\n"
+        )
     }
 
     fn write(&self, repository: &Repository, file: usize) {
@@ -417,7 +441,13 @@ impl Case {
     fn expected(&self, events: &[Event], rules: Rules, query: &Query, q_us: i64) -> Vec<String> {
         let mut expected = Vec::new();
         for view in &self.views {
-            let (events, rules) = (view.seen(events), Rules { lag_us: view.lag_us, ..rules });
+            let events = view.seen(events);
+            let rules = Rules {
+                lag_us: view.lag_us,
+                before: view.before,
+                excluded: query.id.filter(|_| self.excludes(view)),
+                ..rules
+            };
             for asked in &view.asked {
                 for (_, length) in &view.windows {
                     let hop = self.hop.map_or(default_hop(*length), |(_, hop_us)| hop_us);
@@ -428,18 +458,52 @@ impl Case {
             }
         }
         // The latest row is the last event of all time, repetitions among them.
-        let row = View { by: Column::I, filter: Some(1), lag_us: 0, windows: Vec::new(), asked: Vec::new() };
+        let row = View {
+            by: Column::I,
+            filter: Some(1),
+            lag_us: 0,
+            before: false,
+            excludes: false,
+            windows: Vec::new(),
+            asked: Vec::new(),
+        };
         let (events, rules) = (row.seen(events), Rules { has_id: false, ..rules });
         let latest = |key: i64| window(&events, rules, key, q_us, (None, 1)).last().and_then(|event| event.x);
         expected.push(float(query.i.and_then(latest)));
         expected
     }
 
+    /// Whether the view leaves out the event that a query names.
+    fn excludes(&self, view: &View) -> bool {
+        self.rules.has_id && view.excludes
+    }
+
+    /// How many queries see an event of their very time; none where events are left out.
+    fn coinciding(&self, events: &[Event], rules: Rules, view: &View) -> u64 {
+        if self.excludes(view) {
+            return 0;
+        }
+        let (events, before) = (view.seen(events), view.before);
+        let rules = Rules { lag_us: view.lag_us, before, ..rules };
+        let coincides = |query: &&Query| {
+            let last = query.key(view.by).and_then(|key| {
+                window(&events, rules, key, query.us, (None, 1)).last().and_then(|event| event.ts_us)
+            });
+            last.is_some_and(|ts_us| ts_us + view.lag_us == query.us)
+        };
+        self.queries.iter().filter(coincides).count() as u64
+    }
+
     fn inputs(&self) -> RecordBatch {
         let keys = |by| -> ArrayRef {
             Arc::new(self.queries.iter().map(|query| query.key(by)).collect::<Int64Array>())
         };
-        let columns = [("k", keys(Column::K), true), ("j", keys(Column::I), true)];
+        let ids: Int64Array = self.queries.iter().map(|query| query.id).collect();
+        let columns = [
+            ("k", keys(Column::K), true),
+            ("j", keys(Column::I), true),
+            ("id", Arc::new(ids) as ArrayRef, true),
+        ];
         RecordBatch::try_from_iter_with_nullable(columns).unwrap()
     }
 }
@@ -515,13 +579,21 @@ async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
     let keys = case.inputs();
     let key =
         |place: usize| (keys.schema_ref().field(place).name().as_str(), keys.column(place).clone(), true);
-    let spine =
-        RecordBatch::try_from_iter_with_nullable([key(0), key(1), ("event_timestamp", spine_times, true)])
-            .unwrap();
+    let spine = RecordBatch::try_from_iter_with_nullable([
+        key(0),
+        key(1),
+        key(2),
+        ("event_timestamp", spine_times, true),
+    ])
+    .unwrap();
     let mut said = Vec::new();
     for as_known in [false, case.rules.as_known] {
-        let set = service.training_set(&spine, as_known);
+        let (set, notes) = service.training_set_and_notes(&spine, as_known);
         let rules = Rules { as_known, ..case.rules };
+        for (number, view) in case.views.iter().enumerate() {
+            let coinciding = notes.coinciding.get(&format!("v{number}")).copied().unwrap_or(0);
+            prop_assert_eq!(coinciding, case.coinciding(&events, rules, view), "of v{}", number);
+        }
         let expected = |row: usize| case.expected(&events, rules, &case.queries[row], times[row]);
         compared +=
             compare(&case, &set, expected, if as_known { "training, as known," } else { "training," })?;

@@ -32,6 +32,10 @@ pub(crate) struct Rules {
     /// Rows of equal key, time and `id` are one.
     pub(crate) has_id: bool,
     pub(crate) as_known: bool,
+    /// What became visible at the very query time does not count.
+    pub(crate) before: bool,
+    /// Events of this `id` do not count.
+    pub(crate) excluded: Option<i64>,
 }
 
 /// A window's length (none: over all time) and hop, µs.
@@ -46,14 +50,16 @@ pub(crate) fn window(
     (length, hop): Window,
 ) -> Vec<&Event> {
     let start = length.map(|length| (q_us - length).div_euclid(hop) * hop);
+    let sees = |us: i64| if rules.before { us < q_us } else { us <= q_us };
     let mut held: Vec<&Event> = Vec::new();
     for event in events {
         let Some(ts_us) = event.ts_us else { continue };
         let v = ts_us + rules.lag_us;
         if event.key != Some(key)
-            || v > q_us
+            || !sees(v)
             || start.is_some_and(|start| v < start)
-            || rules.as_known && event.order().1 > q_us
+            || rules.as_known && !sees(event.order().1)
+            || rules.excluded.is_some() && event.id == rules.excluded
         {
             continue;
         }

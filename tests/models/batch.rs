@@ -15,20 +15,28 @@ use quern_kit::{Node, Process, Random, Repository, Server, When, fixture, requir
 
 use crate::planes::{self, JANUARY_10_US, repository};
 
-pub(crate) const DEFINITIONS: &str = "kind: Entity\nname: e\njoin_keys: [{name: k, type: string}]\n---\n\
+const DEFINITIONS: &str = "kind: Entity\nname: e\njoin_keys: [{name: k, type: string}]\n---\n\
     kind: Source\nname: s\nbatch: {format: parquet, path: data/*.parquet}\nevent_timestamp: ts\n\
     columns: [{name: k, type: string}, {name: ts, type: timestamp}, {name: x, type: float64}]\n---\n\
-    kind: FeatureView\nname: v\nentities: [e]\nsource: s\nttl: TTL\nlag: LAG\nfeatures: [x]\n---\n\
-    kind: FeatureView\nname: w\nentities: [e]\nsource: s\naggregations: [{name: x_sum, function: sum, of: x, windows: [1h]}]\n---\n\
+    kind: FeatureView\nname: v\nentities: [e]\nsource: s\nttl: TTL\nlag: LAG\nat: AT\nfeatures: [x]\n---\n\
+    kind: FeatureView\nname: w\nentities: [e]\nsource: s\nat: AT\naggregations: [{name: x_sum, function: sum, of: x, windows: [1h]}]\n---\n\
     kind: FeatureService\nname: svc\nrequest: [{name: r, type: float64}]\nfeatures: [v, w]\n\
     derived: [{name: y, expr: x * r}]\noutputs: [r, y, x_sum_1h]\n---\n\
     kind: Model\nname: m\nversions: [{version: \"1\", path: linear.onnx, service: svc}]\n";
 
+/// Views that see what they may in one of several ways.
+pub(crate) fn definitions(random: &mut Random) -> String {
+    let (ttl, lag) = (random.pick(&["5m", "1h", "30d"]), random.pick(&["0s", "90s"]));
+    let at = random.pick(&["including", "before"]);
+    DEFINITIONS.replace("TTL", ttl).replace("LAG", lag).replace("AT", at)
+}
+
 /// After every row.
 pub(crate) const NOW_US: i64 = 7_200_000_000;
 
+/// Few instants: queries meet rows at their very time.
 fn time_us(random: &mut Random) -> i64 {
-    random.below(7_000) as i64 * 1_000_000
+    random.below(700) as i64 * 10_000_000
 }
 
 fn number(random: &mut Random) -> Option<f64> {
@@ -115,8 +123,7 @@ async fn batches_now_and_as_of_single_predictions_and_training_agree_bit_for_bit
     let mut random = Random::new("batches");
     let mut compared = 0;
     for case in 0..16 {
-        let (ttl, lag) = (random.pick(&["5m", "1h", "30d"]), random.pick(&["0s", "90s"]));
-        let repository = Repository::new(&DEFINITIONS.replace("TTL", ttl).replace("LAG", lag));
+        let repository = Repository::new(&definitions(&mut random));
         repository.write("linear.onnx", fixture("linear.onnx"));
         repository.write_parquet_in_groups("data/0.parquet", &history(&mut random), 17);
         repository.write_parquet_in_groups("data/1.parquet", &history(&mut random), 50);

@@ -6,4 +6,5 @@ mod batch;
 mod routing;
 
 mod labels;
+mod own_event;
 mod predictions;

@@ -224,8 +224,7 @@ async fn verification_finds_what_late_rows_changed_and_nothing_else() {
     let mut random = Random::new("verification");
     let (mut all, mut changed) = (0, 0);
     for case in 0..12 {
-        let (ttl, lag) = (random.pick(&["5m", "1h", "30d"]), random.pick(&["0s", "90s"]));
-        let definitions = batch::DEFINITIONS.replace("TTL", ttl).replace("LAG", lag);
+        let definitions = batch::definitions(&mut random);
         let repository = Repository::new(&definitions.replace("name: m\n", "name: m\nlog: {sample: 1}\n"));
         repository.write("linear.onnx", fixture("linear.onnx"));
         repository.write_parquet_in_groups("data/0.parquet", &history(&mut random), 17);

@@ -129,6 +129,35 @@ async fn a_spine_may_come_in_any_number_of_batches() {
     }
 }
 
+/// N1 and N3 asked about when they landed; N1 a moment later, and when it landed without being known yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_see_a_row_of_their_own_time_are_counted() {
+    let server = planes::serve().await;
+    let landed: [i64; 4] =
+        [1_357_034_400_000_000, 1_357_207_200_000_000, 1_357_034_400_000_001, 1_357_120_800_000_000];
+    let times = TimestampMicrosecondArray::from(landed.to_vec()).with_timezone("UTC");
+    let spine = spine(&[
+        ("event_timestamp", Arc::new(times)),
+        ("tailnum", texts(&[Some("N1"), Some("N3"), Some("N1"), Some("N1")])),
+        ("distance", floats(&[Some(1.0); 4])),
+    ]);
+    let count = async |as_known| {
+        let rows = stream::iter([spine.clone()]);
+        let mut set = server.client.training_set("delay_v1", spine.schema(), rows, as_known).await.unwrap();
+        while let Some(batch) = set.next().await {
+            batch.unwrap();
+        }
+        let notes = set.notes().unwrap();
+        assert_eq!(notes.rows, 4);
+        notes.coinciding.get("plane_history").copied()
+    };
+    assert_eq!((count(false).await, count(true).await), (Some(3), Some(2)));
+    let before = planes::DEFINITIONS.replace("ttl: 30d\n", "ttl: 30d\nat: before\n");
+    server.repository.write("definitions.yaml", before);
+    server.apply().await.unwrap();
+    assert_eq!((count(false).await, count(true).await), (None, None));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_spine_has_a_schema() {
     let server = planes::serve().await;

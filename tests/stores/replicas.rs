@@ -297,7 +297,7 @@ async fn look(node: &Node, windows: &[usize], before: &[Event], now: &[Event]) -
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..ENTITIES));
     let times = vec![END_US; ENTITIES as usize];
     let vectors = service.look_up(service.inputs(vec![keys]), times).await.unwrap();
-    let rules = Rules { lag_us: 0, has_id: false, as_known: false };
+    let rules = Rules { lag_us: 0, has_id: false, as_known: false, before: false, excluded: None };
     let mut is_late = false;
     for (output, place) in windows.iter().enumerate() {
         let (name, length, hop) = WINDOWS[*place];

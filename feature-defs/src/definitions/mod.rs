@@ -15,7 +15,7 @@ pub use self::column::{Column, Expr, Feature, Literal};
 pub use self::model::{Action, Artifact, Batching, Fallback, Instead, Model, ModelVersion, Route, Step};
 pub use self::service::{FeatureService, Projection};
 pub use self::source::{BatchSource, Broker, Format, Source, StreamSource};
-pub use self::view::{Aggregation, FeatureView, Function, Window};
+pub use self::view::{Aggregation, At, FeatureView, Function, Window};
 use crate::error::Loc;
 
 /// Every definition of a repository, by kind and name.

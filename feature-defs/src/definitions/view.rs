@@ -24,12 +24,24 @@ pub struct FeatureView {
     pub ttl_us: Option<i64>,
     /// How long after its event timestamp a row becomes visible, in microseconds.
     pub lag_us: i64,
+    /// Whether a row that becomes visible at the very query time counts.
+    pub at: At,
     /// The features of a view of rows, in order; empty where there are aggregations.
     pub features: Vec<Feature>,
     /// Aggregates over windows of time, in order; empty where there are features.
     pub aggregations: Vec<Aggregation>,
     /// Where it is declared.
     pub loc: Loc,
+}
+
+/// What a view sees at a query time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum At {
+    /// The rows that have become visible up to the query time, and at it.
+    #[default]
+    Including,
+    /// Those that had become visible before it.
+    Before,
 }
 
 impl FeatureView {

@@ -10,7 +10,7 @@ use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
-    Aggregation, BatchSource, Broker, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format,
+    Aggregation, At, BatchSource, Broker, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format,
     Function, Literal, Loc, Projection, Source, StreamSource, Type, Window,
 };
 
@@ -47,6 +47,7 @@ pub(super) fn view(node: &Node) -> FeatureView {
         filter: node.get("where").and_then(expression),
         ttl_us: duration_us(node, "ttl"),
         lag_us: duration_us(node, "lag").unwrap_or(0),
+        at: if text(node, "at") == "before" { At::Before } else { At::Including },
         features: items(node, "features").filter_map(feature).collect(),
         aggregations: items(node, "aggregations").filter_map(aggregation).collect(),
         loc,
@@ -188,7 +189,12 @@ pub(super) fn count(node: &Node, key: &str) -> Option<u32> {
 fn projection(node: &Node) -> Projection {
     let (view, loc) = identity(node, "view");
     let alias = node.get("as").and_then(Node::text).map(str::to_owned);
-    Projection { view, alias, keys: pairs(node, "keys"), features: texts(node, "features"), loc }
+    let exclude_event = node.get("exclude_event").map_or(Vec::new(), |names| match names.items() {
+        [] => expression(names).into_iter().collect(),
+        names => names.iter().filter_map(expression).collect(),
+    });
+    let (keys, features) = (pairs(node, "keys"), texts(node, "features"));
+    Projection { view, alias, keys, exclude_event, features, loc }
 }
 
 /// `name` as a SQL identifier that keeps its case.

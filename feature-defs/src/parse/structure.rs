@@ -102,6 +102,11 @@ fn check_default(node: &Node, errors: &mut Vec<DefError>) {
 /// `subject` opens the sentence: "`ttl`", "each of `entities`".
 fn check_shape(shape: &Shape, subject: &str, node: &Node, errors: &mut Vec<DefError>) {
     let result = match (shape, &node.value) {
+        (Shape::Names, Value::Scalar { .. }) => check_scalar(&Shape::Identifier, subject, node),
+        (Shape::Names, Value::List(_)) => {
+            check_shape(&Shape::List(&Shape::Identifier), subject, node, errors);
+            Ok(())
+        }
         (Shape::List(item), Value::List(items)) => {
             items.iter().for_each(|node| check_shape(item, &format!("each of {subject}"), node, errors));
             match items.is_empty() {

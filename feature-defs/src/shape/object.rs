@@ -84,6 +84,8 @@ pub(crate) enum Shape {
     Literal,
     /// Items of one shape, at least one.
     List(&'static Shape),
+    /// One name, or a list of names.
+    Names,
     /// Names of one shape → values of another.
     Map {
         key: &'static Shape,
@@ -125,6 +127,7 @@ impl Shape {
             Shape::Bool => "`true` or `false`".to_owned(),
             Shape::Literal => "a number, a text, `true` or `false`".to_owned(),
             Shape::List(_) => "a list".to_owned(),
+            Shape::Names => "a name or a list of names".to_owned(),
             Shape::Map { .. } => "a mapping".to_owned(),
             Shape::Object(object) => format!("{} (a mapping)", object.noun),
             Shape::Short { key, object } => format!("{} (a mapping) or just its `{key}`", object.noun),

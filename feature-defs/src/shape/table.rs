@@ -141,6 +141,12 @@ pub(super) static FEATURE_VIEW: Object = Object {
             "How long after its event timestamp a row becomes visible; `0s` unless given.",
         ),
         optional(
+            "at",
+            Shape::OneOf(&["including", "before"]),
+            "Whether a row that becomes visible at the very query time counts: `before` leaves it out; `including` \
+             unless given.",
+        ),
+        optional(
             "features",
             Shape::List(&Shape::Short { key: "name", object: &FEATURE }),
             "Features of the latest row; a bare name stands for the source column of that name.",
@@ -301,6 +307,12 @@ static PROJECTION: Object = Object {
             "keys",
             Shape::Map { key: &Shape::Identifier, value: &Shape::Identifier },
             "Join key of the view → column of the spine or request, where the two have different names.",
+        ),
+        optional(
+            "exclude_event",
+            Shape::Names,
+            "Of a view with windows: the request columns that hold the `event_id` of an event that does not count, in \
+             the order of the source's `event_id`.",
         ),
         optional(
             "features",

@@ -138,6 +138,7 @@ features:
   - {name: 7, description: 5}
   - [nested]
   -
+at: now
 "#,
         expect![[r#"
             a.yaml:2:1: a feature view lacks the key `source`
@@ -145,7 +146,7 @@ features:
             a.yaml:3:7: `name` must be a name of letters, digits and `_` that does not start with a digit, found `plane-history`
             a.yaml:4:11: `entities` must be a list, found `plane`
             a.yaml:5:1: unknown key `sorce` in a feature view
-              help: did you mean `source`? known: aggregations, description, entities, features, keys, kind, lag, name, source, ttl, where
+              help: did you mean `source`? known: aggregations, at, description, entities, features, keys, kind, lag, name, source, ttl, where
             a.yaml:6:8: `where` must be a SQL expression, found an empty text
             a.yaml:7:6: `ttl` must be a duration such as `90d` or `1d12h`, found the number `90`
               help: add a unit: w, d, h, m, s, ms or us, as in `90s`
@@ -166,7 +167,8 @@ features:
             a.yaml:14:28: `description` must be a text, found the number `5`
               help: quote it: "5"
             a.yaml:15:5: each of `features` must be a feature (a mapping) or just its `name`, found a list
-            a.yaml:16:4: each of `features` must be a name of letters, digits and `_` that does not start with a digit, found nothing"#]],
+            a.yaml:16:4: each of `features` must be a name of letters, digits and `_` that does not start with a digit, found nothing
+            a.yaml:17:5: `at` must be `including` or `before`, found `now`"#]],
     );
 }
 

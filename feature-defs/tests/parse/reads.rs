@@ -1,6 +1,7 @@
 //! What do sound definitions say?
 
 use expect_test::{Expect, expect};
+use feature_defs::At;
 
 use crate::parse_all;
 
@@ -285,4 +286,18 @@ fn the_flights_example_is_sound() {
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let mistakes = parse_all(&files).err().unwrap_or_default();
     assert!(mistakes.is_empty(), "{}", mistakes.iter().map(|error| format!("{error}\n")).collect::<String>());
+}
+
+#[test]
+fn a_view_sees_the_query_time_unless_it_says_before() {
+    let view = |at: &str| {
+        format!(
+            "kind: Entity\nname: e\njoin_keys: [{{name: k, type: int64}}]\n---\n\
+             kind: Source\nname: s\nbatch: {{format: parquet, path: s.parquet}}\nevent_timestamp: ts\n---\n\
+             kind: FeatureView\nname: v\nentities: [e]\nsource: s\n{at}features: [x]\n"
+        )
+    };
+    let at = |yaml: &str| parse_all(&[("a.yaml", &view(yaml))]).unwrap().views["v"].at;
+    let all = ["", "at: including\n", "at: before\n"].map(at);
+    assert_eq!(all, [At::Including, At::Including, At::Before]);
 }

@@ -13,13 +13,14 @@ use futures::{Stream, StreamExt};
 use serde::Serialize;
 
 use crate::flight::flight_error;
-use crate::wire::{BatchCommand, PredictionsCommand, TrainingSetCommand};
+use crate::wire::{BatchCommand, PredictionsCommand, TrainingSetCommand, TrainingSetNotes};
 use crate::{Client, Error, Result};
 
 /// Rows on their way down: a stream of record batches, its schema known before the first.
 pub struct Rows {
     schema: SchemaRef,
     decoder: FlightDataDecoder,
+    notes: Option<TrainingSetNotes>,
 }
 
 impl Rows {
@@ -28,11 +29,16 @@ impl Rows {
         &self.schema
     }
 
+    /// What the server says of a training set besides its rows: with the first of them, so ask once they are there.
+    pub fn notes(&self) -> Option<&TrainingSetNotes> {
+        self.notes.as_ref()
+    }
+
     /// Waits for the schema, which a server sends as soon as it knows that it can answer.
     pub(crate) async fn begin(client: &Client, mut decoder: FlightDataDecoder) -> Result<Rows> {
         match decoder.next().await {
             Some(Ok(DecodedFlightData { payload: DecodedPayload::Schema(schema), .. })) => {
-                Ok(Rows { schema, decoder })
+                Ok(Rows { schema, decoder, notes: None })
             }
             Some(Ok(_)) => Err(Error::Protocol("rows came before their schema".to_owned())),
             Some(Err(error)) => Err(client.flight_error(error)),
@@ -99,7 +105,10 @@ impl Stream for Rows {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             return match std::task::ready!(self.decoder.poll_next_unpin(context)) {
-                Some(Ok(DecodedFlightData { payload: DecodedPayload::RecordBatch(batch), .. })) => {
+                Some(Ok(DecodedFlightData { payload: DecodedPayload::RecordBatch(batch), inner })) => {
+                    if !inner.app_metadata.is_empty() {
+                        self.notes = serde_json::from_slice(&inner.app_metadata).ok();
+                    }
                     Poll::Ready(Some(Ok(batch)))
                 }
                 Some(Ok(_)) => continue,

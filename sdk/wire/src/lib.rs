@@ -29,6 +29,7 @@ pub use self::predict::{
 pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
 pub use self::tables::{
     BatchCommand, LabelsCommand, LabelsReply, LabelsRequest, PredictionsCommand, TrainingSetCommand,
+    TrainingSetNotes,
 };
 pub use self::verify::{Cause, FeatureReport, ModelReport, Place, Report, VerifyRequest};
 

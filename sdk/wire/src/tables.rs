@@ -1,5 +1,7 @@
 //! What is asked over Arrow Flight, where the rows are tables? And labels, which may be JSON as well.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,6 +13,31 @@ pub struct TrainingSetCommand {
     /// Whether rows that became known after the query time are invisible.
     #[serde(default)]
     pub as_known: bool,
+}
+
+/// What else there is to say of a training set: the metadata of its first batch, as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainingSetNotes {
+    /// How many rows the spine has.
+    pub rows: u64,
+    /// How many of them see a row of history that became visible at their very `event_timestamp`, by feature view: it
+    /// may be the event that they stand for. Views with `at: before` see none.
+    #[serde(default)]
+    pub coinciding: BTreeMap<String, u64>,
+}
+
+impl TrainingSetNotes {
+    /// What people should be told, if anything.
+    pub fn warning(&self) -> Option<String> {
+        let view = |(view, count): (&String, &u64)| format!("\n  {view}: {count} of {} rows", self.rows);
+        let views: String = self.coinciding.iter().map(view).collect();
+        (!views.is_empty()).then(|| {
+            format!(
+                "rows of the spine see a row that became visible at their very `event_timestamp`, in feature views{views}\n  \
+                 where it is the event that they stand for, give the view `at: before`, or the service `exclude_event`"
+            )
+        })
+    }
 }
 
 /// Asks a model about the rows that go up; the command of the descriptor of a `DoExchange`, as JSON.

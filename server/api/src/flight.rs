@@ -1,10 +1,10 @@
 //! Training sets over Arrow Flight.
 //!
 //! `DoExchange` with a [`TrainingSetCommand`] in JSON as the descriptor's command: the spine goes up, the training set
-//! comes down in the spine's order. Its schema comes down as soon as the spine's has gone up. `ListFlights` and
-//! `GetFlightInfo` show the feature services and the columns that they add to a spine. `DoExchange` with a command that
-//! names a model predicts ([`batch`]). `DoPut` takes pushed rows in ([`put`]), or
-//! [`labels`]; `DoGet` gives logged [`predictions`].
+//! comes down in the spine's order. Its schema comes down as soon as the spine's has gone up, and what else there is to
+//! say ([`TrainingSetNotes`]) as the metadata of the first batch. `ListFlights` and `GetFlightInfo` show the feature
+//! services and the columns that they add to a spine. `DoExchange` with a command that names a model predicts
+//! ([`batch`]). `DoPut` takes pushed rows in ([`put`]), or [`labels`]; `DoGet` gives logged [`predictions`].
 
 mod batch;
 mod labels;
@@ -13,7 +13,7 @@ mod put;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -27,7 +27,7 @@ use arrow_flight::{
 };
 use axum::Router;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
-use quern_wire::{BatchCommand, TrainingSetCommand};
+use quern_wire::{BatchCommand, TrainingSetCommand, TrainingSetNotes};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -35,7 +35,7 @@ use quern_base::Failure;
 
 use super::error::grpc_status;
 use crate::error::{Error, Result};
-use quern_server::verbs::train::{Layout, Train, service};
+use quern_server::verbs::train::{Layout, TrainingSet, service};
 use quern_server::{Deployment, Node};
 
 /// A spine is held in memory; a larger one is sent in parts.
@@ -114,19 +114,26 @@ impl FlightService for Flight {
         let schema = Layout::new(wanted, &spine_schema).map_err(|e| refuse(&e))?.schema;
 
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let train = self.node.train.clone();
+        let notes = Arc::new(OnceLock::new());
+        let (train, noting) = (self.node.train.clone(), Arc::clone(&notes));
         tokio::spawn(async move {
             let spine = match guarded(receive(spine)).await {
                 Ok(spine) => spine,
                 Err(status) => return drop(sender.send(Err(status)).await),
             };
-            let making = move || make(&train, &live, &command, &spine_schema, &spine, &sender);
+            let making = move || {
+                let made = train.training_set(&live, &command, &spine_schema, &spine);
+                if let Ok(set) = &made {
+                    noting.get_or_init(|| set.notes());
+                }
+                send(made, &sender);
+            };
             if let Err(e) = tokio::task::spawn_blocking(making).await {
                 tracing::error!(error = %e, "making a training set failed");
             }
         });
         let batches = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        Ok(Response::new(encoded(schema, batches)))
+        Ok(Response::new(noted(encoded(schema, batches), notes)))
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
@@ -269,19 +276,14 @@ async fn receive(mut spine: FlightDataDecoder) -> std::result::Result<Vec<Record
     Ok(batches)
 }
 
-/// Makes the training set as fast as the client takes it; stops when the client has gone.
-fn make(
-    train: &Train,
-    live: &Deployment,
-    command: &TrainingSetCommand,
-    spine_schema: &SchemaRef,
-    spine: &[RecordBatch],
-    sender: &mpsc::Sender<std::result::Result<RecordBatch, Status>>,
+/// Sends the training set as fast as the client takes it; stops when the client has gone.
+fn send(
+    made: quern_server::Result<TrainingSet>,
+    to: &mpsc::Sender<std::result::Result<RecordBatch, Status>>,
 ) {
-    let send = |batch: quern_server::Result<RecordBatch>| {
-        sender.blocking_send(batch.map_err(|e| refuse(&e))).is_ok()
-    };
-    match train.training_set(live, command, spine_schema, spine) {
+    let send =
+        |batch: quern_server::Result<RecordBatch>| to.blocking_send(batch.map_err(|e| refuse(&e))).is_ok();
+    match made {
         Ok(batches) => {
             for batch in batches {
                 let failed = batch.is_err();
@@ -292,4 +294,19 @@ fn make(
         }
         Err(e) => drop(send(Err(e))),
     }
+}
+
+/// The messages, of which the first batch brings the notes along. They are known before there is one.
+fn noted(messages: Messages<FlightData>, notes: Arc<OnceLock<TrainingSetNotes>>) -> Messages<FlightData> {
+    let is_batch = |message: &FlightData| {
+        arrow::ipc::root_as_message(&message.data_header)
+            .is_ok_and(|message| message.header_type() == arrow::ipc::MessageHeader::RecordBatch)
+    };
+    let mut notes = Some(notes);
+    Box::pin(messages.map_ok(move |mut message| {
+        if let Some(notes) = notes.take_if(|_| is_batch(&message)).and_then(|notes| notes.get().cloned()) {
+            message.app_metadata = serde_json::to_vec(&notes).unwrap_or_default().into();
+        }
+        message
+    }))
 }

@@ -1,5 +1,6 @@
 //! `quern train`: a spine file goes in, a training set comes out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use clap::Args;
 use futures::StreamExt;
 use indicatif::ProgressBar;
-use quern_wire::TrainingSetCommand;
+use quern_wire::{TrainingSetCommand, TrainingSetNotes};
 use serde::Serialize;
 
 use super::Options;
@@ -57,6 +58,8 @@ struct Trained {
     columns: usize,
     seconds: f64,
     out: PathBuf,
+    /// As in the notes of a training set.
+    coinciding: BTreeMap<String, u64>,
 }
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
@@ -69,7 +72,7 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     let spine: Vec<RecordBatch> = table.batches.collect::<std::result::Result<_, _>>()?;
     let bar = bar(spine.iter().map(|batch| batch.num_rows() as u64).sum());
     let request = TrainingSetCommand { feature_service: service, as_known: arguments.as_known };
-    let (rows, columns) = match backend {
+    let ((rows, columns), notes) = match backend {
         Backend::Here { node, .. } => {
             let (out, bar) = (arguments.out.clone(), bar.clone());
             let work = move || train_here(&node, &request, &schema, &spine, &out, bar);
@@ -85,14 +88,17 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
             while let Some(batch) = set.next().await {
                 out.write(&batch?)?;
             }
-            out.finish()?
+            (out.finish()?, set.notes().cloned().unwrap_or_default())
         }
     };
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    let trained =
-        Trained { rows, columns, seconds: start.elapsed().as_secs_f64(), out: arguments.out.clone() };
+    if let Some(warning) = notes.warning() {
+        eprintln!("warning: {warning}");
+    }
+    let (seconds, out, coinciding) = (start.elapsed().as_secs_f64(), arguments.out.clone(), notes.coinciding);
+    let trained = Trained { rows, columns, seconds, out, coinciding };
     if arguments.json {
         print_json(&trained);
         return Ok(());
@@ -115,9 +121,10 @@ fn train_here(
     spine: &[RecordBatch],
     out: &Path,
     bar: Option<ProgressBar>,
-) -> Result<(u64, usize)> {
+) -> Result<((u64, usize), TrainingSetNotes)> {
     let live = node.live();
     let set = node.train.training_set(&live, request, schema, spine)?;
+    let notes = set.notes();
     let mut out = Output::create(out, set.schema(), bar)?;
     // One thread makes the rows, this one writes them.
     let (sender, batches) = std::sync::mpsc::sync_channel(BATCHES_AHEAD);
@@ -125,5 +132,5 @@ fn train_here(
         scope.spawn(move || set.into_iter().try_for_each(|batch| sender.send(batch)));
         batches.into_iter().try_for_each(|batch| out.write(&batch?))
     })?;
-    out.finish()
+    Ok((out.finish()?, notes))
 }

@@ -1,17 +1,18 @@
 //! Given entities and moments: which row of history was the latest one then?
 //!
 //! The view's rows stream past the spine, not the other way round. The spine is sorted by key and query time; a row
-//! that becomes visible at `v` is offered to the first spine row of its key with `query time >= v`, which keeps the
-//! latest it was offered. When all rows have passed, each spine row takes over what its predecessor of the same key
-//! kept, if that is later. So the memory is that of the spine, however long history is, and rows may come in any
-//! order and from any number of threads.
+//! that becomes visible at `v` is offered to the first spine row of its key that sees it, which keeps the latest it was
+//! offered. When all rows have passed, each spine row takes over what its predecessor of the same key kept, if that is
+//! later. So the memory is that of the spine, however long history is, and rows may come in any order and from any
+//! number of threads.
 
 use std::ops::RangeInclusive;
 
+use feature_defs::At;
 use hashbrown::HashTable;
 
 use crate::key::Keys;
-use crate::time::{RowState, state_at, visible_from};
+use crate::time::{RowState, last_us, state_at, visible_from};
 use crate::view::Stamps;
 
 /// Where a row of history lies. Addresses order as rows arrived: by file name, then row number.
@@ -183,6 +184,8 @@ pub struct TimeRule {
     pub lag_us: i64,
     /// A row counts this long after it became visible, µs.
     pub ttl_us: Option<i64>,
+    /// Whether a row counts at the very time at which it becomes visible.
+    pub at: At,
     /// Rows created after the query time are invisible.
     pub as_known: bool,
 }
@@ -257,7 +260,8 @@ impl AsOf {
 
     /// The latest event timestamp that any spine row can see, µs; none for an empty spine.
     pub fn last_visible_us(&self) -> Option<i64> {
-        self.spine.times.iter().max().map(|q_us| q_us.saturating_sub(self.rule.lag_us))
+        let q_us = self.spine.times.iter().max()?;
+        Some(last_us(*q_us, self.rule.at).saturating_sub(self.rule.lag_us))
     }
 
     /// The earliest event timestamp that can count for any spine row, µs; none where every row counts. An older row
@@ -279,7 +283,8 @@ impl AsOf {
             }
             let (start, end) = (self.spine.starts[id as usize], self.spine.starts[id as usize + 1]);
             let times = &self.spine.times[start as usize..end as usize];
-            let place = start + times.partition_point(|q_us| *q_us < visible_us) as u32;
+            let place =
+                start + times.partition_point(|q_us| last_us(*q_us, self.rule.at) < visible_us) as u32;
             if place < end {
                 found.push((place, Stamp::new(ts_us, created_us, address(row))));
             }

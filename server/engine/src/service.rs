@@ -48,6 +48,9 @@ pub struct Lookup {
     pub view: Arc<ViewPlan>,
     /// The indices of its key columns among the service's inputs, in key order.
     pub keys: Vec<usize>,
+    /// The indices among the service's inputs of the columns that hold the `event_id` of an event that does not count;
+    /// none where all do.
+    pub exclude_event: Option<Vec<usize>>,
     /// The indices of the features taken among the view's.
     pub features: Vec<usize>,
     /// The names they leave under.

@@ -1,5 +1,7 @@
 //! The rules of time: when is a row visible, and does it still count?
 
+use feature_defs::At;
+
 /// How one look-up of one row ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowState {
@@ -62,6 +64,17 @@ impl RowState {
 /// The first query time (µs) that sees a row with event timestamp `ts_us`.
 pub fn visible_from(ts_us: i64, lag_us: i64) -> i64 {
     ts_us.saturating_add(lag_us)
+}
+
+/// The last instant at which a row may become visible that counts at query time `q_us`.
+///
+/// Time is whole microseconds: what was visible before `q` was visible at `q - 1`. Only this end of time knows of `at`.
+/// How long a row counts, and how far back a window reaches, is counted from the query time itself.
+pub fn last_us(q_us: i64, at: At) -> i64 {
+    match at {
+        At::Including => q_us,
+        At::Before => q_us.saturating_sub(1),
+    }
 }
 
 /// Whether the latest visible row still counts at query time `q_us`: `q - ttl <= ts + lag`.

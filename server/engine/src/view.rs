@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
-use feature_defs::Literal;
+use feature_defs::{At, Literal};
 
 use crate::expr::{Evaluated, Expression, Kept};
 use crate::key::Keys;
@@ -40,6 +40,8 @@ pub struct ViewPlan {
     pub ttl_us: Option<i64>,
     /// How long after its event timestamp a row becomes visible, µs.
     pub lag_us: i64,
+    /// Whether a row counts at the very time at which it becomes visible.
+    pub at: At,
     /// Features, in order.
     pub features: SchemaRef,
     /// For each feature its declared default.

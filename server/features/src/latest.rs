@@ -5,7 +5,8 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 use parking_lot::{Mutex, RwLock};
-use quern_engine::asof::{Address, AsOf, Matches, TimeRule};
+use quern_engine::asof::{Address, AsOf, Matches, Stamp, TimeRule};
+use quern_engine::time::visible_from;
 use quern_engine::{Failed, RowState};
 use quern_store::history::Scan;
 
@@ -23,7 +24,8 @@ pub(crate) struct Finding<'a> {
 impl<'a> Finding<'a> {
     pub(crate) fn new(scan: &Scan, question: &'a Question<'a>) -> Finding<'a> {
         let view = question.view;
-        let rule = TimeRule { lag_us: view.lag_us, ttl_us: view.ttl_us, as_known: question.as_known };
+        let rule =
+            TimeRule { lag_us: view.lag_us, ttl_us: view.ttl_us, at: view.at, as_known: question.as_known };
         let spine = AsOf::new(question.keys, question.query_times_us, rule);
         let first_us = if question.expired { None } else { spine.first_counting_us() };
         let units = spine.last_visible_us().map_or(Vec::new(), |last_us| {
@@ -50,6 +52,10 @@ impl Finding<'_> {
     pub(crate) fn fetch(self, scan: &Scan) -> Result<Answer> {
         let (question, view) = (self.question, self.question.view);
         let Matches { stamps, states } = self.spine.into_inner().finish();
+        let is_own = |(stamp, q_us): &(&Stamp, &i64)| {
+            stamp.address().is_some() && visible_from(stamp.ts_us, view.lag_us) == **q_us
+        };
+        let coinciding = stamps.iter().zip(question.query_times_us).filter(is_own).count() as u64;
         let event_timestamps_us = stamps.iter().map(|stamp| stamp.ts_us).collect();
         let present =
             stamps.iter().zip(&states).enumerate().filter(|(_, (_, state))| **state == RowState::Present);
@@ -88,7 +94,7 @@ impl Finding<'_> {
             same.iter().for_each(|(_, row)| rows[*row as usize] = place);
         }
         let mut answer = Answer::new(question, pieces, rows, states, Some(event_timestamps_us));
-        answer.failed = failed.into_inner();
+        (answer.failed, answer.coinciding) = (failed.into_inner(), coinciding);
         Ok(answer)
     }
 }

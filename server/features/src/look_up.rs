@@ -9,8 +9,8 @@ use quern_base::stage;
 use quern_base::tasks::blocking;
 use quern_engine::key::Keys;
 use quern_engine::row::times;
-use quern_engine::time::{state_at, visible_from};
-use quern_engine::windows::Kept;
+use quern_engine::time::{last_us, state_at, visible_from};
+use quern_engine::windows::{self, Excluded, Kept};
 use quern_engine::{Failed, Found, Lookup, Origin, RowState, ServicePlan, Status, ViewId};
 use quern_store::history::History;
 use quern_store::online::Online;
@@ -128,7 +128,8 @@ impl Reader {
         query_times_us: Vec<i64>,
     ) -> Result<(Arc<Asked>, Vec<Found>)> {
         let timer = metrics().look_up.start_timer();
-        let asked = Arc::new(Asked { keys: encode_keys(service, inputs)?, query_times_us });
+        let (keys, excluded) = (encode_keys(service, inputs)?, excluded(service, inputs)?);
+        let asked = Arc::new(Asked { keys, query_times_us, excluded });
         let here = asked.query_times_us.len() * asked.keys.len() <= KEYS_INLINE_MAX;
         let (mut found, past) = match &self.head {
             Online::Rocks(head) if here => from_rocks(head, service, &asked)?,
@@ -149,8 +150,9 @@ impl Reader {
         if past.iter().any(|rows| !rows.is_empty()) {
             if !self.history_fallback {
                 return Err(Error::refused(
-                    "a query time lies before what the online store holds, and this server does not read history \
-                 (`history_fallback: false`); ask for a later `event_timestamp`",
+                    "a query time lies before what the online store holds, or an event is left out \
+                     (`exclude_event`), and this server does not read history (`history_fallback: false`); ask for a \
+                     later `event_timestamp`, and for all events",
                 ));
             }
             let (history, live, service) = (Arc::clone(&self.history), Arc::clone(live), Arc::clone(service));
@@ -179,7 +181,11 @@ fn note_ages(service: &ServicePlan, asked: &Asked, found: &[Found]) {
 struct Asked {
     keys: Vec<Keys>,
     query_times_us: Vec<i64>,
+    excluded: Vec<AllExcluded>,
 }
+
+/// Of one look-up, where events are left out: for each row the one that does not count.
+type AllExcluded = Option<Vec<Option<Excluded>>>;
 
 /// The encoded keys of each look-up.
 pub(crate) fn encode_keys(service: &ServicePlan, inputs: &RecordBatch) -> Result<Vec<Keys>> {
@@ -190,11 +196,22 @@ pub(crate) fn encode_keys(service: &ServicePlan, inputs: &RecordBatch) -> Result
     service.lookups.iter().map(encode).collect()
 }
 
+/// The events that each look-up leaves out.
+pub(crate) fn excluded(service: &ServicePlan, inputs: &RecordBatch) -> Result<Vec<AllExcluded>> {
+    let of = |lookup: &Lookup| {
+        let columns = |places: &Vec<usize>| -> Vec<ArrayRef> {
+            places.iter().map(|place| inputs.column(*place).clone()).collect()
+        };
+        Ok(lookup.exclude_event.as_ref().map(|places| windows::excluded(&columns(places))).transpose()?)
+    };
+    service.lookups.iter().map(of).collect()
+}
+
 /// What is kept of the events of each look-up's view.
 type AllKept = Vec<Option<Arc<Kept>>>;
 
 /// The keys of all look-ups, one look-up after the other.
-fn wanted(service: &ServicePlan, Asked { keys, query_times_us }: &Asked) -> Wanted {
+fn wanted(service: &ServicePlan, Asked { keys, query_times_us, .. }: &Asked) -> Wanted {
     let mut wanted = Wanted::default();
     for (lookup, keys) in service.lookups.iter().zip(keys) {
         (0..query_times_us.len()).for_each(|row| wanted.push(lookup.view.id, keys.get(row)));
@@ -244,7 +261,7 @@ fn fall_back(service: &ServicePlan, asked: &Asked, error: Error) -> Result<(Vec<
 /// What the head says, and for each look-up the rows that it cannot answer.
 fn from_head<S: Deref<Target = [u8]>>(
     service: &ServicePlan,
-    Asked { keys, query_times_us }: &Asked,
+    Asked { keys, query_times_us, excluded }: &Asked,
     kept: &AllKept,
     stored: &[Option<S>],
 ) -> Result<(Vec<Found>, Vec<Vec<u32>>)> {
@@ -254,7 +271,8 @@ fn from_head<S: Deref<Target = [u8]>>(
         let view = &lookup.view;
         let stored = &stored[i * n..(i + 1) * n];
         if let Some(windows) = &view.windows {
-            let tiles = Tiles { kept: kept[i].clone(), stored, keys: &keys[i] };
+            let excluded = excluded[i].as_deref();
+            let tiles = Tiles { kept: kept[i].clone(), stored, keys: &keys[i], excluded };
             let (found, past) = head::from_head(lookup, windows, tiles, query_times_us)?;
             all_found.push(found);
             all_past.push(past);
@@ -268,7 +286,7 @@ fn from_head<S: Deref<Target = [u8]>>(
                 None => (RowState::NotFound, 0),
                 Some(bytes) => {
                     let ts_us = times(bytes)?.ts_us;
-                    if visible_from(ts_us, view.lag_us) > *q_us {
+                    if visible_from(ts_us, view.lag_us) > last_us(*q_us, view.at) {
                         past.push(states.len() as u32);
                         (RowState::NotFound, 0)
                     } else {
@@ -295,19 +313,23 @@ fn from_history(
     history: &History,
     live: &Compiled,
     service: &ServicePlan,
-    Asked { keys, query_times_us }: &Asked,
+    Asked { keys, query_times_us, excluded }: &Asked,
     mut found: Vec<Found>,
     past: &[Vec<u32>],
 ) -> Result<Vec<Found>> {
     let times_us = |rows: &[u32]| rows.iter().map(|row| query_times_us[*row as usize]).collect::<Vec<_>>();
-    let asked: Vec<(usize, Keys, Vec<i64>)> = (0..past.len())
+    let excluded = |i: usize| -> AllExcluded {
+        excluded[i].as_ref().map(|all| past[i].iter().map(|row| all[*row as usize]).collect())
+    };
+    let asked: Vec<(usize, Keys, Vec<i64>, AllExcluded)> = (0..past.len())
         .filter(|i| !past[*i].is_empty())
-        .map(|i| (i, keys[i].pick(&past[i]), times_us(&past[i])))
+        .map(|i| (i, keys[i].pick(&past[i]), times_us(&past[i]), excluded(i)))
         .collect();
-    let questions = asked.iter().map(|(i, keys, query_times_us)| Question {
+    let questions = asked.iter().map(|(i, keys, query_times_us, excluded)| Question {
         view: &service.lookups[*i].view,
         keys,
         query_times_us,
+        excluded: excluded.as_deref(),
         features: &service.lookups[*i].features,
         as_known: false,
         expired: true,

@@ -4,6 +4,7 @@
 //! A caller's table is fitted to a service once, by its schema ([`Columns`]); its rows are then asked of history
 //! ([`Past`]), which keeps the rows that it found, and makes vectors of them as they are taken.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use quern_store::history::History;
 use crate::as_of::{Answer, Question, ask};
 use crate::compiled::Compiled;
 use crate::error::{Error, Result, check_strict};
-use crate::look_up::encode_keys;
+use crate::look_up::{encode_keys, excluded};
 use crate::metrics::metrics;
 
 /// Where in a caller's table the columns are that a service or a model takes.
@@ -157,11 +158,13 @@ impl Past {
         rule: Rule,
     ) -> Result<Past> {
         let query_times_us = times.as_primitive::<TimestampMicrosecondType>().values();
-        let keys = encode_keys(service, &inputs)?;
-        let questions = service.lookups.iter().zip(&keys).map(|(lookup, keys)| Question {
+        let (keys, excluded) = (encode_keys(service, &inputs)?, excluded(service, &inputs)?);
+        let asked = service.lookups.iter().zip(&keys).zip(&excluded);
+        let questions = asked.map(|((lookup, keys), excluded)| Question {
             view: &lookup.view,
             keys,
             query_times_us,
+            excluded: excluded.as_deref(),
             features: &lookup.features,
             as_known: rule.as_known,
             expired: rule.expired,
@@ -174,6 +177,18 @@ impl Past {
         metrics().note_failed(&service.name, &failed);
         let failed = Mutex::new(failed);
         Ok(Past { service: Arc::clone(service), inputs, times, answers, failed })
+    }
+
+    /// For each feature view in which rows see a row that became visible at their very query time, how many do.
+    pub fn coinciding(&self) -> BTreeMap<String, u64> {
+        let views = self.service.lookups.iter().map(|lookup| &lookup.view.name);
+        let mut all = BTreeMap::<String, u64>::new();
+        for (view, answer) in views.zip(&self.answers).filter(|(_, answer)| answer.coinciding > 0) {
+            // A view may be joined by several keys.
+            let count = all.entry(view.clone()).or_default();
+            *count = answer.coinciding.max(*count);
+        }
+        all
     }
 
     /// What each look-up found for these rows.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::compute::interleave;
 use quern_engine::key::Keys;
+use quern_engine::windows::Excluded;
 use quern_engine::{Failed, Found, RowState, ViewPlan};
 
 use crate::error::Result;
@@ -17,6 +18,8 @@ pub struct Question<'a> {
     pub keys: &'a Keys,
     /// The query times, µs.
     pub query_times_us: &'a [i64],
+    /// Where events are left out: for each row the one that does not count.
+    pub excluded: Option<&'a [Option<Excluded>]>,
     /// The places of the features wanted among the view's.
     pub features: &'a [usize],
     /// Rows created after the query time are invisible.
@@ -36,6 +39,8 @@ pub struct Answer {
     event_timestamps_us: Option<Vec<i64>>,
     /// How many values could not be computed, by the view's features.
     pub failed: Failed,
+    /// How many rows saw a row that became visible at their very query time.
+    pub coinciding: u64,
 }
 
 struct Feature {
@@ -71,7 +76,7 @@ impl Answer {
         for columns in pieces {
             features.iter_mut().zip(columns).for_each(|(feature, column)| feature.pieces.push(column));
         }
-        Answer { features, rows, states, event_timestamps_us, failed: Failed::default() }
+        Answer { features, rows, states, event_timestamps_us, failed: Failed::default(), coinciding: 0 }
     }
 
     /// The answers to the questions in `rows`.

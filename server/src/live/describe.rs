@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use feature_defs::{
-    Aggregation, Artifact, BatchSource, Batching, Broker, Column, Entity, Expr, Fallback, Feature,
+    Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Entity, Expr, Fallback, Feature,
     FeatureService, FeatureView, Format, Function, Instead, Literal, Model, ModelVersion, Projection, Route,
     Source, StreamSource, format_duration,
 };
@@ -133,6 +133,7 @@ pub(crate) fn view(view: &FeatureView) -> Keys {
         filter,
         ttl_us,
         lag_us,
+        at,
         features,
         aggregations,
         loc: _,
@@ -145,6 +146,7 @@ pub(crate) fn view(view: &FeatureView) -> Keys {
     put(&mut keys, "where", filter.as_ref().map_or("", |filter| filter.sql.as_str()));
     put(&mut keys, "ttl", ttl_us.map_or(String::new(), format_duration));
     put(&mut keys, "lag", if *lag_us == 0 { String::new() } else { format_duration(*lag_us) });
+    put(&mut keys, "at", if *at == At::Before { "before" } else { "" });
     put(&mut keys, "features", features.iter().map(|feature| &feature.name).collect::<Said>());
     for feature in features {
         put(&mut keys, &format!("feature {}", feature.name), expression(feature));
@@ -269,11 +271,14 @@ pub(crate) fn aggregation(aggregation: &Aggregation) -> Said {
 }
 
 fn projection(projection: &Projection) -> Said {
-    let Projection { view, alias, keys, features, loc: _ } = projection;
+    let Projection { view, alias, keys, exclude_event, features, loc: _ } = projection;
     let alias = alias.as_ref().map_or(String::new(), |alias| format!(" as {alias}"));
     let keys = if keys.is_empty() { String::new() } else { format!(" on {}", pairs(keys)) };
+    let without: Vec<&str> = exclude_event.iter().map(|column| column.sql.as_str()).collect();
+    let without =
+        if without.is_empty() { String::new() } else { format!(" without event {}", without.join(", ")) };
     let items = features.iter().map(Said::from).collect();
-    Said { text: format!("{view}{alias}{keys} ("), items, end: ")".to_owned() }
+    Said { text: format!("{view}{alias}{keys}{without} ("), items, end: ")".to_owned() }
 }
 
 fn default_of(default: Option<&Literal>) -> String {

@@ -13,7 +13,7 @@ use quern_engine::ServicePlan;
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
 use quern_features::past::{Columns, Past, Rule};
 use quern_store::history::History;
-use quern_wire::TrainingSetCommand;
+use quern_wire::{TrainingSetCommand, TrainingSetNotes};
 
 use crate::error::{Error, Result};
 use crate::live::Deployment;
@@ -119,6 +119,11 @@ impl TrainingSet {
     /// Its schema, known before the first batch.
     pub fn schema(&self) -> &SchemaRef {
         &self.plan.schema
+    }
+
+    /// What else there is to say of it, known before the first batch.
+    pub fn notes(&self) -> TrainingSetNotes {
+        TrainingSetNotes { rows: self.spine.num_rows() as u64, coinciding: self.past.coinciding() }
     }
 
     fn batch(&self, start: usize, rows: usize) -> Result<RecordBatch> {

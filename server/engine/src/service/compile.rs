@@ -10,7 +10,7 @@ use super::{Derivation, Derived, Level, Lookup, Origin, ServicePlan};
 use crate::EngineError;
 use crate::default::fitted;
 use crate::expr::{Reads, Written, wish};
-use crate::schema::{EVENT_TIMESTAMP, arrow_type, timestamp};
+use crate::schema::{EVENT_TIMESTAMP, arrow_type, timestamp, type_name};
 use crate::view::ViewPlan;
 
 /// Feature views by name.
@@ -55,6 +55,7 @@ impl ServicePlan {
         let joins =
             service.projections.iter().map(|projection| Join::of(projection, &views[&projection.view]));
         let mut plan = Building::new(joins.collect(), request.collect());
+        plan.exclude_events(&service.projections)?;
         let listed = plan.first_feature()..plan.columns.len();
         plan.derive(service)?;
         plan.picks = match &service.outputs {
@@ -141,7 +142,7 @@ impl Building {
             });
             let keys = keys.collect();
             let (features, names) = features.into_iter().unzip();
-            lookups.push(Lookup { view, keys, features, names });
+            lookups.push(Lookup { view, keys, exclude_event: None, features, names });
         }
         let key_count = columns.len();
         for (name, dtype, default) in request {
@@ -166,6 +167,68 @@ impl Building {
     fn schema(&self) -> Schema {
         let field = |column: &Column| Field::new(&column.name, column.dtype.clone(), true);
         Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())
+    }
+
+    /// Finds the columns of events that are left out.
+    fn exclude_events(&mut self, projections: &[Projection]) -> Result<(), Vec<DefError>> {
+        let mut errors = Vec::new();
+        for (place, projection) in projections.iter().enumerate() {
+            let Some(first) = projection.exclude_event.first() else { continue };
+            match self.exclude_event(&self.lookups[place].view, &projection.exclude_event) {
+                Ok(columns) => self.lookups[place].exclude_event = Some(columns),
+                Err((cause, help)) => errors.push(DefError::new(&first.loc, cause).with_help(help)),
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// The columns called `names`, which hold the `event_id` of an event of `view`; or what is wrong and the way out.
+    fn exclude_event(&self, view: &ViewPlan, names: &[Expr]) -> Result<Vec<usize>, (String, String)> {
+        let ViewPlan { name: of, source, .. } = view;
+        let Some(windows) = &view.windows else {
+            let cause =
+                format!("`exclude_event` leaves an event out of windows, and feature view `{of}` has none");
+            return Err((
+                cause,
+                "`at: before` in the view leaves out the row of the very query time".to_owned(),
+            ));
+        };
+        let event_id: Vec<String> =
+            windows.event_id.iter().map(|field| format!("`{}`", field.name())).collect();
+        if event_id.len() != names.len() {
+            return Err(match event_id.is_empty() {
+                true => (
+                    format!("`exclude_event` goes by `event_id`, and source `{source}` declares none"),
+                    "declare there which columns tell its events apart, as in `event_id: [id]`".to_owned(),
+                ),
+                false => (
+                    format!("the `event_id` of source `{source}` is {}", event_id.join(", ")),
+                    format!("`exclude_event` names as many columns, in that order; here are {}", names.len()),
+                ),
+            });
+        }
+        let inputs = &self.columns[..self.input_count];
+        let find = |(name, field): (&Expr, &Arc<Field>)| {
+            let Some(place) = inputs.iter().position(|column| column.name == name.sql) else {
+                let known = inputs.iter().map(|column| column.name.as_str());
+                let cause = format!(
+                    "`exclude_event` names `{}`, which is neither a request column nor a join key",
+                    name.sql
+                );
+                return Err((cause, suggest(&name.sql, known)));
+            };
+            let (found, wanted) = (type_name(&inputs[place].dtype), type_name(field.data_type()));
+            if found != wanted {
+                let cause = format!(
+                    "column `{}` is {found}, and `{}` in the `event_id` of source `{source}` is {wanted}",
+                    name.sql,
+                    field.name()
+                );
+                return Err((cause, format!("declare it as {wanted}")));
+            }
+            Ok(place)
+        };
+        names.iter().zip(&windows.event_id).map(find).collect()
     }
 
     /// Level by level: whatever names only columns so far joins them. What is left at the end names a column that does

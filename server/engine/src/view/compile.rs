@@ -44,6 +44,7 @@ impl ViewPlan {
             keys: Arc::new(keys),
             ttl_us: view.ttl_us,
             lag_us: view.lag_us,
+            at: view.at,
             features,
             defaults,
             strict: strict(view),
@@ -205,8 +206,8 @@ fn strict(view: &FeatureView) -> Vec<bool> {
 /// The reference evaluation's version: another one would make other values of the same expressions.
 const REFERENCE: u32 = 2;
 
-/// Hashes what shapes the stored rows. TTL is not part of it: it is a rule for reading. Nor are windows: they are read
-/// from the same tiles.
+/// Hashes what shapes the stored rows. TTL and `at` are not part of it: they are rules for reading. Nor are windows:
+/// they are read from the same tiles.
 fn identify(
     view: &FeatureView,
     definitions: &Definitions,

@@ -282,3 +282,37 @@ fn a_default_is_a_value_of_the_type_that_was_inferred() {
         v.yaml:22:54: `default` of `b`, which is int32, must be a whole number of 32 bits; found "abc""#]]
     .assert_eq(&derived("{name: a, expr: x > 0, default: 7}, {name: b, expr: 'length(s)', default: abc}"));
 }
+
+#[test]
+fn an_event_that_is_left_out_is_named_by_columns_of_its_own_types() {
+    const WINDOWS: &str = "aggregations: [{name: a, function: count, windows: [1h]}]";
+    let said = |view: &str, request: &str, exclude: &str| {
+        let text = format!(
+            "{view}\n---\nkind: FeatureService\nname: f\nrequest: [{request}]\n\
+             features: [{{view: v, exclude_event: {exclude}}}]\n"
+        );
+        match compile(&text) {
+            Ok(catalog) => format!("{:?}", catalog.services["f"].lookups[0].exclude_event),
+            Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        }
+    };
+    let id = "{name: about, type: int64}";
+    assert_eq!(said(WINDOWS, id, "about"), "Some([1])");
+    assert_eq!(said(WINDOWS, id, "[k]"), "Some([0])");
+    let wrong = [
+        said("features: [x]", id, "about"),
+        said(WINDOWS, id, "[about, k]"),
+        said(WINDOWS, id, "abuot"),
+        said(WINDOWS, "{name: about, type: string}", "about"),
+    ];
+    expect![[r#"
+        v.yaml:22:37: `exclude_event` leaves an event out of windows, and feature view `v` has none
+          help: `at: before` in the view leaves out the row of the very query time
+        v.yaml:22:38: the `event_id` of source `s` is `n`
+          help: `exclude_event` names as many columns, in that order; here are 2
+        v.yaml:22:37: `exclude_event` names `abuot`, which is neither a request column nor a join key
+          help: did you mean `about`? known: about, k
+        v.yaml:22:37: column `about` is string, and `n` in the `event_id` of source `s` is int64
+          help: declare it as int64"#]]
+    .assert_eq(&wrong.join("\n"));
+}

@@ -46,8 +46,10 @@ impl Windows {
     /// Before any aggregation is added.
     fn empty(view: &FeatureView, source: &Source, columns: &Schema) -> Windows {
         let identity = source.event_id.iter().filter_map(|column| columns.index_of(column).ok());
+        let identity: Vec<usize> = identity.collect();
         Windows {
             view: view.name.clone(),
+            at: view.at,
             schema: Arc::new(Schema::empty()),
             features: Vec::new(),
             accumulators: Vec::new(),
@@ -55,7 +57,8 @@ impl Windows {
             windows: Vec::new(),
             levels: Vec::new(),
             has_lifetime: false,
-            identity: identity.collect(),
+            event_id: identity.iter().map(|column| Arc::clone(&columns.fields()[*column])).collect(),
+            identity,
             ordered: false,
         }
     }

@@ -49,6 +49,8 @@ pub struct Events {
     /// If a training set asks for what was known: from when on each is known, and from when on another event takes its
     /// place, µs.
     known_us: Option<Vec<Range<i64>>>,
+    /// If the source has an `event_id`: what makes each the same as another.
+    pub(super) identities: Option<Vec<u128>>,
     pub(super) inputs: Vec<Vec<ArrayRef>>,
 }
 
@@ -91,8 +93,9 @@ impl Events {
         let (by, ranges) = rows.finish();
         let events = Events {
             visible_us: picked(&visible_us, &by),
-            ranks: order.map(|order| picked(&order.ranks, &by)),
+            ranks: order.as_ref().map(|order| picked(&order.ranks, &by)),
             known_us,
+            identities: order.and_then(|order| Some(picked(&order.identities?, &by))),
             inputs: take_inputs(chunks, &by)?,
         };
         Ok((events, ranges))
@@ -108,9 +111,9 @@ impl Events {
         })
     }
 
-    /// Whether the event is known at `q_us`, if what was known is asked for.
-    pub(super) fn is_known(&self, event: usize, q_us: i64) -> bool {
-        self.known_us.as_ref().is_none_or(|known_us| known_us[event].contains(&q_us))
+    /// From when on the event is known, and from when on it is known to be another, µs.
+    pub(super) fn known_us(&self, event: usize) -> Range<i64> {
+        self.known_us.as_ref().map_or(i64::MIN..i64::MAX, |known_us| known_us[event].clone())
     }
 }
 
@@ -133,10 +136,15 @@ impl Order {
     fn known_us(&self, rows: &ByKey, visible_us: &[i64]) -> Vec<Range<i64>> {
         let mut known_us = Vec::with_capacity(rows.rows.len());
         let created_us = |row: u32| self.ranks[row as usize].created_us;
+        let mut repetitions = Repetitions::default();
         for instant in rows.ranges().flat_map(|range| instants(&rows.rows[range], visible_us)) {
-            for (i, row) in instant.iter().enumerate() {
-                let next = self.identities.as_ref().and_then(|identities| same(&instant[i..], identities));
-                known_us.push(created_us(*row)..next.map_or(i64::MAX, created_us));
+            match &self.identities {
+                None => known_us.extend(instant.iter().map(|row| created_us(*row)..i64::MAX)),
+                Some(identities) => {
+                    let again = repetitions.find(instant, identities).iter();
+                    let until_us = again.map(|again| again.map_or(i64::MAX, created_us));
+                    known_us.extend(instant.iter().zip(until_us).map(|(row, us)| created_us(*row)..us));
+                }
             }
         }
         known_us
@@ -148,11 +156,31 @@ fn instants<'a>(rows: &'a [u32], visible_us: &'a [i64]) -> impl Iterator<Item = 
     rows.chunk_by(|a, b| visible_us[*a as usize] == visible_us[*b as usize])
 }
 
-/// The next row that is the same event as the first of `rows`, which are of one key and instant.
-fn same(rows: &[u32], identities: &[u128]) -> Option<u32> {
-    let (first, rest) = rows.split_first()?;
-    let is_it = |other: &&u32| identities[**other as usize] == identities[*first as usize];
-    rest.iter().find(is_it).copied()
+/// Finds rows that are one event. Kept from one instant to the next: most are of one row or two.
+#[derive(Default)]
+struct Repetitions {
+    by_identity: Vec<(u128, u32)>,
+    again: Vec<Option<u32>>,
+}
+
+impl Repetitions {
+    /// For each of `rows`, which are of one key and instant, the next one that is the same event.
+    fn find(&mut self, rows: &[u32], identities: &[u128]) -> &[Option<u32>] {
+        self.again.clear();
+        self.again.resize(rows.len(), None);
+        if rows.len() > 1 {
+            self.by_identity.clear();
+            self.by_identity.extend(rows.iter().zip(0..).map(|(row, i)| (identities[*row as usize], i)));
+            // Any instant may hold very many.
+            self.by_identity.sort_unstable();
+            for two in self.by_identity.windows(2) {
+                if two[0].0 == two[1].0 {
+                    self.again[two[0].1 as usize] = Some(rows[two[1].1 as usize]);
+                }
+            }
+        }
+        &self.again
+    }
 }
 
 /// Rows by key.
@@ -200,10 +228,12 @@ impl ByKey {
     /// Of rows that are the same event, the last.
     fn distinct(&self, visible_us: &[i64], identities: &[u128]) -> ByKey {
         let mut distinct = ByKey { rows: Vec::with_capacity(self.rows.len()), ends: Vec::new() };
+        let mut repetitions = Repetitions::default();
         for range in self.ranges() {
             for instant in instants(&self.rows[range], visible_us) {
-                let is_last = |i: &usize| same(&instant[*i..], identities).is_none();
-                distinct.rows.extend((0..instant.len()).filter(is_last).map(|i| instant[i]));
+                let again = repetitions.find(instant, identities);
+                let last = instant.iter().zip(again).filter(|(_, again)| again.is_none());
+                distinct.rows.extend(last.map(|(row, _)| *row));
             }
             distinct.ends.push(distinct.rows.len());
         }

@@ -22,7 +22,7 @@ mod value;
 mod window;
 
 pub use events::{Chunk, Events, Order, Rank};
-pub use plan::Windows;
-pub use sweep::Group;
+pub use plan::{Excluded, Windows, excluded};
+pub use sweep::{Asked, Group};
 pub use tiles::latest_us;
 pub use window::{Kept, LIFETIME_TAIL_US, Level};

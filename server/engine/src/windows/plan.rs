@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{is_not_null, not, nullif};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::row::{RowConverter, SortField};
+use feature_defs::At;
 
 use super::aggregate::{Finish, InputShape, Kind, Params, State};
 use super::value::{Cell, column, nothing, travelling};
@@ -19,6 +20,8 @@ use crate::{EngineError, Failed};
 #[derive(Debug, Clone)]
 pub struct Windows {
     pub(super) view: String,
+    /// Whether an event counts at the very time at which it becomes visible.
+    pub(super) at: At,
     /// The features.
     pub(super) schema: SchemaRef,
     pub(super) features: Vec<Feature>,
@@ -29,6 +32,8 @@ pub struct Windows {
     pub(super) has_lifetime: bool,
     /// The columns of `event_id`, as indices among the columns read.
     pub(super) identity: Vec<usize>,
+    /// Their names and types.
+    pub(crate) event_id: Vec<FieldRef>,
     /// Whether anything asks for the order of events of one instant.
     pub(super) ordered: bool,
 }
@@ -190,16 +195,7 @@ impl Windows {
         }
         let columns: Vec<ArrayRef> =
             self.identity.iter().map(|column| Arc::clone(rows.column(*column))).collect();
-        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-        let converter = RowConverter::new(fields)?;
-        let encoded = converter.convert_columns(&columns)?;
-        let hash = |seed: u64, bytes: &[u8]| {
-            use std::hash::{BuildHasher, Hasher};
-            let mut hasher = foldhash::quality::FixedState::with_seed(seed).build_hasher();
-            hasher.write(bytes);
-            u128::from(hasher.finish())
-        };
-        Ok(Some(encoded.iter().map(|row| hash(1, row.as_ref()) << 64 | hash(2, row.as_ref())).collect()))
+        Ok(Some(identities(&columns)?))
     }
 }
 
@@ -253,3 +249,29 @@ impl InputPlan {
         Ok(Prepared { columns, failed: failed.into_iter().collect() })
     }
 }
+
+/// What the columns of `event_id` say, row by row.
+fn identities(columns: &[ArrayRef]) -> Result<Vec<u128>, EngineError> {
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let converter = RowConverter::new(fields)?;
+    let encoded = converter.convert_columns(columns)?;
+    let hash = |seed: u64, bytes: &[u8]| {
+        use std::hash::{BuildHasher, Hasher};
+        let mut hasher = foldhash::quality::FixedState::with_seed(seed).build_hasher();
+        hasher.write(bytes);
+        u128::from(hasher.finish())
+    };
+    Ok(encoded.iter().map(|row| hash(1, row.as_ref()) << 64 | hash(2, row.as_ref())).collect())
+}
+
+/// Which event does not count, row by row of what is asked: these columns hold its `event_id`. Where one is null, all
+/// events do.
+pub fn excluded(columns: &[ArrayRef]) -> Result<Vec<Option<Excluded>>, EngineError> {
+    let identities = identities(columns)?.into_iter().enumerate();
+    let is_known = |row: usize| columns.iter().all(|column| column.is_valid(row));
+    Ok(identities.map(|(row, identity)| is_known(row).then_some(Excluded(identity))).collect())
+}
+
+/// An event that does not count, by what makes it the same as another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Excluded(pub(super) u128);

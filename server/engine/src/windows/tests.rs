@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Float64Type, Int64Type, Schema};
 use arrow::util::display::array_value_to_string;
 use expect_test::expect;
 use feature_defs::DefFile;
@@ -121,6 +122,11 @@ fn events(view: &ViewPlan, rows: &RecordBatch, as_known: bool) -> (Events, Vec<R
     Events::sort(chunks, KEYS, as_known).unwrap()
 }
 
+/// All events count.
+fn asked<'a>(groups: &'a [Group], times_us: &'a [i64]) -> Asked<'a> {
+    Asked { groups, times_us, excluded: None }
+}
+
 fn shown(columns: &[ArrayRef]) -> String {
     let show = |column: &ArrayRef| {
         let values = (0..column.len()).map(|row| match column.is_null(row) {
@@ -161,7 +167,8 @@ fn check(functions: &[&str], event_id: &str) -> String {
     let stored = stored(&view, &events, &ranges);
     let groups: Vec<Group> =
         ranges.into_iter().enumerate().map(|(id, events)| Group { events, times: id..id + 1 }).collect();
-    let swept = windows.sweep(&events, &groups, &[NOW_US; KEYS], &every, &mut Failed::default()).unwrap();
+    let asked = asked(&groups, &[NOW_US; KEYS]);
+    let swept = windows.sweep(&events, asked, &every, &mut Failed::default()).unwrap();
     let bytes: Vec<Option<&[u8]>> = stored.iter().map(|bytes| Some(&bytes[..])).collect();
     let answered =
         windows.answer(&bytes, &[NOW_US; KEYS], &every, &windows.kept(), &mut Failed::default()).unwrap();
@@ -198,7 +205,8 @@ fn many_query_times_in_one_sweep() {
             .enumerate()
             .map(|(id, events)| Group { events, times: id * 50..(id + 1) * 50 })
             .collect();
-        let columns = windows.sweep(&events, &groups, &times, &view.every(), &mut Failed::default()).unwrap();
+        let asked = asked(&groups, &times);
+        let columns = windows.sweep(&events, asked, &view.every(), &mut Failed::default()).unwrap();
         format!("{} events, {}", events.len(), digest(shown(&columns).as_bytes()))
     };
     expect!["1000 events, d6d738650c6f219d"].assert_eq(&sweep(&FUNCTIONS, "", false));
@@ -207,4 +215,56 @@ fn many_query_times_in_one_sweep() {
     expect!["1000 events, abad12da214d1a07"].assert_eq(&sweep(&FUNCTIONS, "event_id: [n]\n", true));
     expect!["1000 events, c617136e835a6bdb"].assert_eq(&sweep(&["count", "sum, of: x"], "", false));
     expect!["1000 events, 29670ae4c57e22d0"].assert_eq(&sweep(&["count", "sum, of: x"], "", true));
+}
+
+/// Events of one key at these times, each known so much later, µs.
+fn one_key(at_us: impl Iterator<Item = i64>, late_us: i64) -> RecordBatch {
+    let at_us: Vec<i64> = at_us.collect();
+    let time = |us: Vec<i64>| Arc::new(TimestampMicrosecondArray::from(us).with_timezone("UTC")) as ArrayRef;
+    let numbers = || Int64Array::from_iter_values(0..at_us.len() as i64);
+    let columns: [(&str, ArrayRef); 5] = [
+        ("k", Arc::new(Int64Array::from(vec![0; at_us.len()]))),
+        ("known_at", time(at_us.iter().map(|us| us + late_us).collect())),
+        ("n", Arc::new(numbers())),
+        ("x", Arc::new(Float64Array::from_iter_values(numbers().values().iter().map(|n| *n as f64)))),
+        ("at", time(at_us)),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+/// Longer than what is asked here takes in any build, and far shorter than with each event beside each other.
+const SOON: Duration = Duration::from_secs(8);
+
+#[test]
+fn events_of_one_instant_are_told_apart_in_no_time() {
+    const EVENTS: usize = 100_000;
+    let (view, rows) = (view(&["count"], "event_id: [n]\n"), one_key(std::iter::repeat_n(DAY_US, EVENTS), 0));
+    let start = Instant::now();
+    for as_known in [false, true] {
+        let (events, ranges) = events(&view, &rows, as_known);
+        assert_eq!((events.len(), &ranges[0]), (EVENTS, &(0..EVENTS)));
+    }
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[test]
+fn events_that_are_known_late_are_swept_in_no_time() {
+    const EVENTS: i64 = 40_000;
+    let (view, second_us) = (view(&["count", "max, of: x"], ""), 1_000_000);
+    let rows = one_key((0..EVENTS).map(|n| n * second_us), second_us / 2);
+    let (events, ranges) = events(&view, &rows, true);
+    let windows = view.windows.as_ref().unwrap();
+    // Half a second after each event it was known; a tenth before that it was not.
+    let times_us: Vec<i64> =
+        (0..EVENTS).flat_map(|n| [n * second_us + 400_000, n * second_us + 500_000]).collect();
+    let groups = [Group { events: ranges[0].clone(), times: 0..times_us.len() }];
+    let (start, lifetime) =
+        (Instant::now(), ["f0_lifetime", "f1_lifetime"].map(|name| view.feature(name).unwrap()));
+    let columns =
+        windows.sweep(&events, asked(&groups, &times_us), &lifetime, &mut Failed::default()).unwrap();
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    let counts: Vec<i64> = (0..EVENTS).flat_map(|n| [n, n + 1]).collect();
+    assert_eq!(&columns[0].as_primitive::<Int64Type>().values()[..], counts);
+    let greatest = (0..EVENTS).flat_map(|n| [(n > 0).then_some(n as f64 - 1.0), Some(n as f64)]);
+    assert!(columns[1].as_primitive::<Float64Type>().iter().eq(greatest));
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, new_null_array};
 use quern_engine::key::Keys;
-use quern_engine::windows::{Kept, Windows, latest_us};
+use quern_engine::time::last_us;
+use quern_engine::windows::{Excluded, Kept, Windows, latest_us};
 use quern_engine::{Failed, Found, Lookup, RowState};
 
 use crate::error::{Result, check_strict};
@@ -16,6 +17,8 @@ pub(crate) struct Tiles<'a, S> {
     pub(crate) kept: Option<Arc<Kept>>,
     pub(crate) stored: &'a [Option<S>],
     pub(crate) keys: &'a Keys,
+    /// Where events are left out: for each row the one that does not count.
+    pub(crate) excluded: Option<&'a [Option<Excluded>]>,
 }
 
 /// What is kept in tiles that were read in between: materialize changes both, tiles and what is said of them.
@@ -27,11 +30,12 @@ pub(crate) fn kept_in_both(before: Option<Arc<Kept>>, after: Option<Arc<Kept>>) 
     Some(Arc::new(before.common(&after)))
 }
 
-/// What the head says about windows, and the rows that it cannot answer because it holds later events.
+/// What the head says about windows, and the rows that it cannot answer: those for which it holds later events, or that
+/// leave an event out, which tiles do not keep apart.
 pub(crate) fn from_head<S: Deref<Target = [u8]>>(
     lookup: &Lookup,
     windows: &Windows,
-    Tiles { kept, stored, keys }: Tiles<'_, S>,
+    Tiles { kept, stored, keys, excluded }: Tiles<'_, S>,
     query_times_us: &[i64],
 ) -> Result<(Found, Vec<u32>)> {
     let n = stored.len();
@@ -53,7 +57,8 @@ pub(crate) fn from_head<S: Deref<Target = [u8]>>(
         if keys.get(row).is_none() {
             states[row] = RowState::NotFound;
         } else if let Some(bytes) = rows[row]
-            && latest_us(bytes)? > *q_us
+            && (excluded.is_some_and(|excluded| excluded[row].is_some())
+                || latest_us(bytes)? > last_us(*q_us, lookup.view.at))
         {
             past.push(row as u32);
             rows[row] = None;

@@ -1,9 +1,11 @@
 //! What had happened to these keys within their windows, at each of these times?
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use arrow::array::ArrayRef;
 use parking_lot::Mutex;
 use quern_engine::asof::Spine;
-use quern_engine::windows::{Chunk, Events, Group, Windows};
+use quern_engine::windows::{Asked, Chunk, Events, Group, Windows};
 use quern_engine::{Failed, RowState, Stamps};
 use quern_store::history::Scan;
 
@@ -42,6 +44,8 @@ pub(crate) struct Windowed<'a> {
     answers: Mutex<Vec<(usize, Vec<ArrayRef>)>>,
     /// Windows beyond their type.
     failed: Mutex<Failed>,
+    /// How many places see an event of their very time.
+    coinciding: AtomicU64,
 }
 
 impl<'a> Windowed<'a> {
@@ -68,6 +72,7 @@ impl<'a> Windowed<'a> {
             buckets: buckets(),
             answers: Mutex::default(),
             failed: Mutex::default(),
+            coinciding: AtomicU64::default(),
         }
     }
 
@@ -112,10 +117,16 @@ impl<'a> Windowed<'a> {
                     Group { events, times: places.start - base..places.end - base }
                 })
                 .collect();
-            let times = &spine.times[base..spine.places(to as u32 - 1).end];
+            let places = base..spine.places(to as u32 - 1).end;
+            let excluded = self.question.excluded.map(|excluded| {
+                spine.rows[places.clone()].iter().map(|row| excluded[*row as usize]).collect::<Vec<_>>()
+            });
+            let (times_us, excluded) = (&spine.times[places], excluded.as_deref());
+            let asked = Asked { groups: &groups, times_us, excluded };
+            let windows = self.gathering.windows;
+            self.coinciding.fetch_add(windows.coinciding(&events, asked), Ordering::Relaxed);
             let mut failed = Failed::default();
-            let wanted = self.question.features;
-            let columns = self.gathering.windows.sweep(&events, &groups, times, wanted, &mut failed)?;
+            let columns = windows.sweep(&events, asked, self.question.features, &mut failed)?;
             let view = format!("feature view `{}`", self.question.view.name);
             check_strict(&failed, &view, |row| format!("row {} of what was asked", spine.rows[base + row]))?;
             self.failed.lock().add(&failed);
@@ -126,7 +137,7 @@ impl<'a> Windowed<'a> {
 
     /// All turns are over: what did each spine row find?
     pub(crate) fn answer(self) -> Result<Answer> {
-        let Windowed { question, spine, answers, failed, gathering, .. } = self;
+        let Windowed { question, spine, answers, failed, gathering, coinciding, .. } = self;
         let mut failed = failed.into_inner();
         failed.add(&gathering.failed());
         gathering.check_strict()?;
@@ -141,7 +152,7 @@ impl<'a> Windowed<'a> {
             states[*row as usize] = RowState::Present;
         }
         let mut answer = Answer::new(question, pieces, rows, states, None);
-        answer.failed = failed;
+        (answer.failed, answer.coinciding) = (failed, coinciding.into_inner());
         Ok(answer)
     }
 }

@@ -118,6 +118,10 @@ fn of_projection(ways: &mut Ways, projection: &Projection, taken: &[&String]) {
     if !keys.is_empty() {
         ways.insert(format!("keys of `{name}`"), keys.join(", "));
     }
+    if !projection.exclude_event.is_empty() {
+        let columns: Vec<&str> = projection.exclude_event.iter().map(|column| column.sql.as_str()).collect();
+        ways.insert(format!("`exclude_event` of `{name}`"), columns.join(", "));
+    }
     for feature in taken {
         ways.insert(
             format!("`{}`", projection.output_name(feature)),
@@ -128,7 +132,7 @@ fn of_projection(ways: &mut Ways, projection: &Projection, taken: &[&String]) {
 
 fn of_view(ways: &mut Ways, view: &FeatureView, taken: &[&String], entities: &BTreeMap<String, Entity>) {
     let keys = described(view);
-    for rule in ["entities", "keys", "source", "where", "ttl", "lag"] {
+    for rule in ["entities", "keys", "source", "where", "ttl", "lag", "at"] {
         ways.extend(
             keys.get(rule)
                 .map(|said| (format!("`{rule}` of feature view `{}`", view.name), said.to_string())),
@@ -152,9 +156,9 @@ fn sql_of(view: &FeatureView, name: &str) -> Vec<String> {
     }
     let all = view.aggregations.iter().flat_map(|it| it.windows.iter().map(move |window| (it, window)));
     let of_window = all.filter(|(it, window)| it.feature_name(window) == name).map(|(it, window)| {
-        // As if it was over this window alone; a default is the service's.
-        let windows = vec![window.clone()];
-        aggregation(&Aggregation { windows, description: String::new(), default: None, ..it.clone() })
+        // As if it was over this window alone; a default is the service's, and `strict` changes no value.
+        let (windows, description) = (vec![window.clone()], String::new());
+        aggregation(&Aggregation { windows, description, default: None, strict: false, ..it.clone() })
             .to_string()
     });
     of_window.collect()
