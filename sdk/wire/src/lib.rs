@@ -10,12 +10,13 @@ mod online;
 mod plan;
 mod predict;
 mod push;
+mod route;
 mod tables;
 mod verify;
 
 pub use self::catalogue::{
     Catalogue, Checked, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo,
-    ModelVersionInfo, RouteRequest, Routed,
+    ModelVersionInfo,
 };
 pub use self::error::{Code, ErrorReply, Mistake, RETRY_PUSHBACK_MS};
 pub use self::materialize::{MaterializeLine, MaterializeRequest, Progress, Summary, ViewSummary};
@@ -23,6 +24,7 @@ pub use self::online::{OnlineColumn, OnlineFeatures, OnlineFeaturesRequest, Onli
 pub use self::plan::{Action, Break, Change, DefinitionKind, KeyChange, Plan, Reason, ViewToMaterialize};
 pub use self::predict::{FallbackInfo, FeatureVectors, PredictRequest, Predictions};
 pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
+pub use self::route::{Percent, RouteRequest, Routed, Share, percentages};
 pub use self::tables::{
     BatchCommand, LabelsCommand, LabelsReply, LabelsRequest, PredictionsCommand, TrainingSetCommand,
 };
