@@ -18,7 +18,7 @@ pub use self::catalogue::{
     Catalogue, Checked, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo,
     ModelVersionInfo,
 };
-pub use self::error::{Code, ErrorReply, Mistake, RETRY_PUSHBACK_MS};
+pub use self::error::{Code, ErrorReply, Mistake, REQUEST_ID, RETRY_PUSHBACK_MS};
 pub use self::materialize::{MaterializeLine, MaterializeRequest, Progress, Summary, ViewSummary};
 pub use self::online::{OnlineColumn, OnlineFeatures, OnlineFeaturesRequest, OnlineMetadata, Status};
 pub use self::plan::{Action, Break, Change, DefinitionKind, KeyChange, Plan, Reason, ViewToMaterialize};

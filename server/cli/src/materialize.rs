@@ -58,8 +58,12 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
                 }
                 return Ok(());
             }
-            MaterializeLine::Error(error) => {
+            MaterializeLine::Error(mut error) => {
                 bar.clear();
+                // A process that asks itself has no log in which somebody might look for it.
+                if matches!(backend, Backend::Here { .. }) {
+                    error.request_id = None;
+                }
                 return Err(Failure::There(quern::Error::Server(Box::new(error))));
             }
         }
@@ -137,6 +141,9 @@ fn print_summary(summary: &Summary) {
         for (why, count) in &view.rejected {
             print(format!("{}: {} rows rejected: {why}", view.view, thousands(*count)));
         }
+    }
+    for warning in &summary.warnings {
+        print(format!("warning: {warning}"));
     }
     let read: u64 = summary.views.iter().map(|view| view.rows_read).sum();
     let wall = summary.wall_seconds;
