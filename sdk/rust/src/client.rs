@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::error::causes;
 use crate::wire::{
     Catalogue, Code, ErrorReply, LabelsReply, LabelsRequest, OnlineFeatures, OnlineFeaturesRequest,
-    PredictRequest, Predictions,
+    PredictRequest, Predictions, REQUEST_ID,
 };
 use crate::{Error, Result};
 
@@ -169,9 +169,10 @@ async fn answered(reply: reqwest::Response) -> Result<reqwest::Response> {
     if status.is_success() {
         return Ok(reply);
     }
+    let request_id = reply.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let body = reply.text().await.unwrap_or_default();
     Err(match serde_json::from_str::<ErrorReply>(&body) {
-        Ok(reply) => Error::Server(Box::new(reply)),
+        Ok(reply) => Error::Server(Box::new(ErrorReply { request_id, ..reply })),
         Err(_) if status.as_u16() == 404 => Error::server(Code::NotFound, format!("{status}: {body}")),
         Err(_) => Error::Protocol(format!("{status}: {body}")),
     })

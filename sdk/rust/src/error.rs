@@ -46,6 +46,14 @@ impl Error {
         }
     }
 
+    /// What the server calls the request that it did not answer with a success, in its log too.
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Error::Server(reply) => reply.request_id.as_deref(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn server(code: Code, message: impl Into<String>) -> Error {
         Error::Server(Box::new(ErrorReply::new(code, message)))
     }
