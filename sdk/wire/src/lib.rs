@@ -20,7 +20,9 @@ pub use self::catalogue::{
 };
 pub use self::error::{Code, ErrorReply, Mistake, REQUEST_ID, RETRY_PUSHBACK_MS};
 pub use self::materialize::{MaterializeLine, MaterializeRequest, Progress, Summary, ViewSummary};
-pub use self::online::{OnlineColumn, OnlineFeatures, OnlineFeaturesRequest, OnlineMetadata, Status};
+pub use self::online::{
+    FeatureViewMetadata, OnlineColumn, OnlineFeatures, OnlineFeaturesRequest, OnlineMetadata, Status,
+};
 pub use self::plan::{Action, Break, Change, DefinitionKind, KeyChange, Plan, Reason, ViewToMaterialize};
 pub use self::predict::{FallbackInfo, FeatureVectors, PredictRequest, Predictions};
 pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
