@@ -28,7 +28,8 @@ pub use self::predict::{FallbackInfo, FeatureVectors, PredictRequest, Prediction
 pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
 pub use self::route::{Percent, RouteRequest, Routed, Share, percentages};
 pub use self::tables::{
-    BatchCommand, LabelsCommand, LabelsReply, LabelsRequest, PredictionsCommand, TrainingSetCommand,
+    BatchCommand, FALLBACK_CAUSE, FEATURE_SERVICE, LabelsCommand, LabelsReply, LabelsRequest, OUTPUTS,
+    PredictionsCommand, SERVED_BY, TrainingSetCommand,
 };
 pub use self::verify::{Cause, FeatureReport, ModelReport, Place, Report, VerifyRequest};
 
