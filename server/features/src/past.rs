@@ -7,7 +7,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
 use feature_defs::suggest;
 use quern_engine::schema::{EVENT_TIMESTAMP, canonical, conform, conforms, timestamp, type_name};
@@ -17,7 +18,7 @@ use quern_store::history::History;
 use crate::as_of::{Answer, Question, ask};
 use crate::compiled::Compiled;
 use crate::error::{Error, Result};
-use crate::look_up::encode_keys;
+use crate::look_up::{Vectors, encode_keys};
 
 /// Where in a caller's table the columns are that a service or a model takes.
 #[derive(Debug)]
@@ -163,6 +164,24 @@ impl Past {
     pub fn vectors(&self, rows: Range<usize>) -> Result<RecordBatch> {
         let found = self.found(rows.clone())?;
         self.finish(rows, &found)
+    }
+
+    /// The vectors of some rows, and what is known of each value: `places`, which ascend, count from `first`.
+    pub fn look_up(&self, first: usize, places: &[usize]) -> Result<Vectors> {
+        let start = places.first().copied().unwrap_or_default();
+        let count = places.last().map_or(0, |last| last + 1 - start);
+        let found = self.found(first + start..first + start + count)?;
+        let (inputs, times) =
+            (self.inputs.slice(first + start, count), self.times.slice(first + start, count));
+        let service = Arc::clone(&self.service);
+        if places.len() == count {
+            return Ok(Vectors { vectors: service.finish(&inputs, &times, &found)?, found, service });
+        }
+        let rows: UInt32Array = places.iter().map(|place| (place - start) as u32).collect();
+        let found =
+            found.iter().map(|found| found.pick(&rows)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let (inputs, times) = (take_record_batch(&inputs, &rows)?, take(&times, &rows, None)?);
+        Ok(Vectors { vectors: service.finish(&inputs, &times, &found)?, found, service })
     }
 
     /// The vectors of these rows, of what [`Past::found`] gave for them.
