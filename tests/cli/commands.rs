@@ -1,13 +1,16 @@
 //! What does a user read who types commands? Alone with a folder, and with a server that has it open.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::Stdio;
 
 use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use expect_test::{Expect, expect};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use quern_kit::{Node, Process, fixture, required, run};
+use quern_kit::{Node, Process, command, fixture, required, run};
 use tempfile::TempDir;
 
 /// The words of one command line; `'…'` keeps blanks.
@@ -28,6 +31,11 @@ pub(super) fn say(folder: &Path, line: &str) -> String {
     // The folder is a temporary one, with another name each time; so is the process that has it open.
     let canonical = folder.canonicalize().unwrap();
     let said = (code + &printed.stdout + &printed.stderr).replace(&*canonical.to_string_lossy(), "DIR");
+    // So has each request another one.
+    let said = match said.split_once("request ID: ") {
+        Some((before, _)) => format!("{before}request ID: ID\n"),
+        None => said,
+    };
     match said.split_once("by process ") {
         Some((before, after)) => {
             format!("{before}by process ID{}", after.trim_start_matches(char::is_numeric))
@@ -186,11 +194,11 @@ fn the_starter_works_as_it_is() {
     run(folder, &words(TRAIN)).answer();
     expect![[r#"
         +----------+----------------------+--------+--------+-------------+---------------------+--------------------+------------------+
-        | customer | event_timestamp      | basket | bought | last_amount | last_price_per_item | days_since         | larger_than_last |
+        | customer | event_timestamp      | bought | basket | last_amount | last_price_per_item | days_since         | larger_than_last |
         +----------+----------------------+--------+--------+-------------+---------------------+--------------------+------------------+
-        | grace    | 2026-02-15T00:00:00Z | 20.0   | true   | 80.0        | 20.0                | 40.541666666666664 | false            |
-        | ada      | 2026-01-06T09:30:00Z | 10.0   | false  | 12.5        | 6.25                | 1.0                | false            |
-        | nobody   | 2026-01-06T09:30:00Z | 5.5    |        |             |                     |                    |                  |
+        | grace    | 2026-02-15T00:00:00Z | true   | 20.0   | 80.0        | 20.0                | 40.541666666666664 | false            |
+        | ada      | 2026-01-06T09:30:00Z | false  | 10.0   | 12.5        | 6.25                | 1.0                | false            |
+        | nobody   | 2026-01-06T09:30:00Z |        | 5.5    |             |                     |                    |                  |
         +----------+----------------------+--------+--------+-------------+---------------------+--------------------+------------------+
     "#]].assert_eq(&rows(&folder.join("set.parquet")));
 }
@@ -272,7 +280,12 @@ fn a_server_answers_the_commands_as_the_folder_does() {
     let alone = ask();
     let server = Process::start(folder);
     assert!(folder.join(".quern/server.json").exists());
-    assert_eq!(ask(), alone);
+    let (mut said, counts, rows_said) = ask();
+    // What a server refuses it has noted somewhere.
+    let named: Vec<bool> = said.iter().map(|said| said.ends_with("request ID: ID\n")).collect();
+    assert_eq!(named, said.iter().map(|said| said.starts_with("exit ")).collect::<Vec<_>>(), "{said:?}");
+    said.iter_mut().for_each(|said| *said = said.replace("request ID: ID\n", ""));
+    assert_eq!((said, counts, rows_said), alone);
 
     // What is written through the server is read through it.
     expect!["rows_read 6, rows_filtered 1, rows_written 2, rows_unchanged 0, rows_older 0"]
@@ -369,6 +382,214 @@ fn a_server_answers_the_commands_as_the_folder_does() {
         no changes; apply 2 is live
     "#]],
     );
+}
+
+#[test]
+fn materialize_says_what_it_cannot_do() {
+    let folder = starter();
+    let folder = folder.path();
+    check(
+        folder,
+        "materialize",
+        expect![[r#"
+        exit 1
+        error: nothing is live, so there is nothing to materialize; `quern apply` first
+    "#]],
+    );
+    run(folder, &["apply"]).answer();
+    for line in ["materialize --to 2999-01-01", "materialize --from 2999-01-01T08:30:00Z"] {
+        let said = run(folder, &words(line));
+        assert_eq!(said.code, Some(1));
+        let (before, after) = said.stderr.split_once("clock says ").unwrap();
+        let (_, rest) = after.split_once(": what").unwrap();
+        let name = if line.contains("--to") {
+            "to` is 2999-01-01T00:00:00Z"
+        } else {
+            "from` is 2999-01-01T08:30:00Z"
+        };
+        assert_eq!(before, format!("error: `{name}, and this machine's "));
+        assert!(rest.starts_with(" is yet to come cannot be materialized"), "{rest}");
+    }
+    let server = Process::start(folder);
+    let said = run(folder, &words("materialize --to 2999-01-01"));
+    assert!(said.stderr.contains("is yet to come") && said.stderr.contains("request ID: "), "{said:?}");
+    let said = run(folder, &words("materialize --to 2999-01-01 --json"));
+    let reply: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(reply["code"], "invalid_argument");
+    assert!(reply["request_id"].is_string(), "{reply}");
+    drop(server);
+}
+
+#[test]
+fn a_training_set_is_written_as_its_name_says_or_not_at_all() {
+    let folder = starter();
+    let folder = folder.path();
+    run(folder, &["apply"]).answer();
+    run(folder, &words("train next_order_v1 --spine spine.csv --out set.csv")).answer();
+    expect![[r#"
+        customer,event_timestamp,bought,basket,last_amount,last_price_per_item,days_since,larger_than_last
+        grace,2026-02-15T00:00:00Z,true,20.0,80.0,20.0,40.541666666666664,false
+        ada,2026-01-06T09:30:00Z,false,10.0,12.5,6.25,1.0,false
+        nobody,2026-01-06T09:30:00Z,,5.5,,,,
+    "#]]
+    .assert_eq(&fs::read_to_string(folder.join("set.csv")).unwrap());
+    // It is read as what it was written as: the request column at its place among the outputs, and no column twice.
+    run(folder, &words(TRAIN)).answer();
+    let head = rows(&folder.join("set.parquet")).lines().nth(1).unwrap().replace(['|', ' '], ",");
+    let names: Vec<&str> = head.split(',').filter(|name| !name.is_empty()).collect();
+    assert!(
+        fs::read_to_string(folder.join("set.csv")).unwrap().starts_with(&format!("{}\n", names.join(",")))
+    );
+    check(
+        folder,
+        "train next_order_v1 --spine spine.csv --out set.json",
+        expect![[r#"
+        exit 1
+        error: set.json: its name must end in .parquet or .csv
+    "#]],
+    );
+    check(
+        folder,
+        "train next_order_v1 --spine spine.csv --out set",
+        expect![[r#"
+        exit 1
+        error: set: its name must end in .parquet or .csv
+    "#]],
+    );
+
+    // A server finds what is wrong with a row when the columns are on their way.
+    let server = Process::start(folder);
+    fs::write(folder.join("late.csv"), format!("{SPINE}ada,,1,\n")).unwrap();
+    check(
+        folder,
+        "train next_order_v1 --spine late.csv --out late.parquet",
+        expect![[r#"
+        exit 1
+        error: row 3 of the spine has no `event_timestamp`; every row needs a query time
+        request ID: ID
+    "#]],
+    );
+    drop(server);
+    let left: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let is_left = |name: &std::ffi::OsString| name.to_string_lossy().contains(".part");
+    assert!(!left.iter().any(is_left) && !folder.join("late.parquet").exists(), "{left:?}");
+}
+
+#[test]
+fn a_list_has_no_form_in_a_cell() {
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path();
+    let definitions = "kind: Entity\nname: e\njoin_keys: [{name: k, type: int64}]\n---\n\
+        kind: Source\nname: s\nbatch: {format: csv, path: s.csv}\nevent_timestamp: at\n\
+        columns: [{name: k, type: int64}, {name: at, type: timestamp}, {name: l, type: list<float32>}]\n---\n\
+        kind: FeatureView\nname: v\nentities: [e]\nsource: s\nfeatures: [l]\n---\n\
+        kind: FeatureService\nname: svc\nfeatures: [v]\n";
+    fs::write(folder.join("definitions.yaml"), definitions).unwrap();
+    fs::write(folder.join("s.csv"), "k,at,l\n1,2024-01-01,\"[1.5, 2]\"\n").unwrap();
+    fs::write(folder.join("spine.csv"), "k,event_timestamp\n1,2024-01-02T00:00:00Z\n").unwrap();
+    run(folder, &["apply"]).answer();
+    check(
+        folder,
+        "train svc --spine spine.csv --out set.csv",
+        expect![[r#"
+        exit 1
+        error: set.csv: column `l` is list<float32>, which is not written as CSV; name a file that ends in .parquet
+    "#]],
+    );
+    run(folder, &words("train svc --spine spine.csv --out set.parquet")).answer();
+    assert!(!folder.join("set.csv").exists() && !folder.join("set.csv.part").exists());
+}
+
+#[test]
+fn a_route_is_shown_before_and_after() {
+    required("ORT_DYLIB_PATH");
+    let folder = starter();
+    let folder = folder.path();
+    add_model(folder);
+    let routed = MODEL.replace(
+        "versions: [{version: \"1\", path: models/linear.onnx, service: small_v1}]",
+        "versions:\n  - {version: 1, path: models/linear.onnx, service: small_v1}\n  - {version: 2, path: models/linear.onnx, \
+         service: small_v1}\nroute: {weights: {1: 90, 2: 10}}",
+    );
+    fs::write(folder.join("definitions/model.yaml"), routed).unwrap();
+    run(folder, &["apply"]).answer();
+    let mut text = String::new();
+    for shares in ["", "2=50", "2=10%", "2=0.05%", "1=60% 2=60%", "2=x", "2=1.5", "3=1", "--reset", "1=0 2=0"]
+    {
+        text += &format!("> {shares}\n{}", say(folder, &format!("route next_order {shares}")));
+    }
+    expect![[r#"
+        > 
+        version 1: 90 (90.0 %)
+        version 2: 10 (10.0 %)
+        live with apply 1
+        > 2=50
+        version 1: 90 (90.0 % → 64.3 %)
+        version 2: 50 (10.0 % → 35.7 %)
+        live with apply 2
+        > 2=10%
+        version 1: 90 (64.3 % → 90.0 %)
+        version 2: 10 (35.7 % → 10.0 %)
+        live with apply 3
+        > 2=0.05%
+        version 1: 9995 (90.0 % → 99.95 %)
+        version 2: 5 (10.0 % → 0.05 %)
+        live with apply 4
+        > 1=60% 2=60%
+        exit 1
+        error: the percentages add up to 120 %, and all there is are 100 %
+        > 2=x
+        exit 2
+        error: version `2`: `x` is no share: give a weight, a whole number such as `10`, or a percentage such as `10%`
+
+        For more information, try '--help'.
+        > 2=1.5
+        exit 2
+        error: version `2`: `1.5` is no share: give a weight, a whole number such as `10`, or a percentage such as `10%`
+
+        For more information, try '--help'.
+        > 3=1
+        exit 1
+        error: model `next_order` has no version `3`; did you mean `1`? known: 1, 2
+        > --reset
+        version 1: 90 (99.95 % → 90.0 %)
+        version 2: 10 (0.05 % → 10.0 %)
+        live with apply 5
+        > 1=0 2=0
+        exit 1
+        error: every weight is 0, so no version would answer; give one a weight
+    "#]].assert_eq(&text);
+    let json = run(folder, &words("route next_order 2=90 --json")).json();
+    expect![[r#"{"number":6,"weights":{"1":90,"2":90},"percent":{"1":50.0,"2":50.0},"percent_before":{"1":90.0,"2":10.0}}"#]].assert_eq(&json.to_string());
+    let entities =
+        "customer,basket,event_timestamp\nada,1,2026-04-01T00:00:00Z\nbob,2,2026-04-01T00:00:00Z\n";
+    fs::write(folder.join("entities.csv"), entities).unwrap();
+    let line = "predict --model next_order --entities entities.csv --out said.csv --as-of --json";
+    let said = run(folder, &words(line)).json();
+    assert_eq!(said["served_by"].as_object().unwrap().values().filter_map(|n| n.as_u64()).sum::<u64>(), 2);
+    let csv = fs::read_to_string(folder.join("said.csv")).unwrap();
+    assert!(csv.starts_with("customer,basket,event_timestamp,y,served_by\n"), "{csv}");
+}
+
+#[test]
+fn a_log_in_json_names_requests_as_their_callers_do() {
+    let folder = starter();
+    run(folder.path(), &["apply"]).answer();
+    let mut serve = command(folder.path(), &["serve", "--listen", "127.0.0.1:0", "--log-format", "json"]);
+    serve.env("QUERN_LOG", "quern_api=debug").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut server = serve.spawn().unwrap();
+    let mut said = BufReader::new(server.stdout.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    let mut stream = TcpStream::connect(line.trim().strip_prefix("listening on http://").unwrap()).unwrap();
+    let request = "GET /v1/nothing HTTP/1.1\r\nhost: h\r\nx-request-id: order 7\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    server.kill().unwrap();
+    let log = String::from_utf8(server.wait_with_output().unwrap().stderr).unwrap();
+    let line = log.lines().find(|line| line.contains("order 7")).unwrap_or_else(|| panic!("{log}"));
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&line["fields"]["id"], &line["fields"]["path"]), (&"order 7".into(), &"/v1/nothing".into()));
 }
 
 #[test]

@@ -5,8 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::Float32Type;
 use expect_test::expect;
-use quern::wire::{PredictRequest, Predictions};
+use futures::TryStreamExt;
+use quern::wire::{BatchCommand, PredictRequest, Predictions};
 use quern_kit::{RedisServer, Repository, Server, fixture, until};
 use serde_json::{Value, json};
 
@@ -95,7 +101,8 @@ async fn a_canary_gets_its_share_and_entities_stick() {
         assert_eq!(alone.served_by[0] == "2", ten.contains(&n));
     }
     let (status, reply) = server.ask("POST", "/v1/models/m:route", r#"{"weights": {"1": 4, "2": 1}}"#).await;
-    assert_eq!((status, reply.as_str()), (200, r#"{"number":2,"weights":{"1":4,"2":1}}"#));
+    let expected = r#"{"number":2,"weights":{"1":4,"2":1},"percent":{"1":80.0,"2":20.0},"percent_before":{"1":90.0,"2":10.0}}"#;
+    assert_eq!((status, reply.as_str()), (200, expected));
     let twenty = all().await;
     within(twenty.len(), 0.2);
     assert!(twenty.is_superset(&ten), "a share that grows takes nothing back");
@@ -135,6 +142,45 @@ async fn features_over_two_versions_are_told_part_by_part() {
     assert_eq!(said.features.unwrap().values.len(), 8);
     let (versions, said) = ask("m/versions/2", false).await;
     assert_eq!((versions.as_str(), said.served_by.len()), ("2", 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_that_is_set_leaves_the_others_as_they_are_or_scales_them() {
+    let third = "  - {version: \"3\", path: models/linear.onnx, service: delay_v1}\n";
+    let server = start(&format!("{TWO}{third}route: {{weights: {{\"1\": 90, \"2\": 10}}}}\n")).await;
+    let mut text = String::new();
+    for shares in [
+        r#"{"2": 50}"#,
+        r#"{"3": "30%"}"#,
+        r#"{"3": "30%"}"#,
+        r#"{"1": "20%", "2": "30%"}"#,
+        r#"{"3": "0%"}"#,
+        r#"{"2": 0, "3": 1}"#,
+        r#"{"1": "0.5%"}"#,
+    ] {
+        let (status, reply) =
+            server.ask("POST", "/v1/models/m:route", format!("{{\"weights\": {shares}}}")).await;
+        let routed: Value = serde_json::from_str(&reply).unwrap();
+        text += &format!("{status} {shares}: apply {}, {}\n", routed["number"], routed["weights"]);
+        text += &format!("    {} before {}\n", routed["percent"], routed["percent_before"]);
+    }
+    expect![[r#"
+        200 {"2": 50}: apply 2, {"1":90,"2":50,"3":0}
+            {"1":64.28571428571429,"2":35.714285714285715,"3":0.0} before {"1":90.0,"2":10.0,"3":0.0}
+        200 {"3": "30%"}: apply 3, {"1":45,"2":25,"3":30}
+            {"1":45.0,"2":25.0,"3":30.0} before {"1":64.28571428571429,"2":35.714285714285715,"3":0.0}
+        200 {"3": "30%"}: apply 3, {"1":45,"2":25,"3":30}
+            {"1":45.0,"2":25.0,"3":30.0} before {"1":45.0,"2":25.0,"3":30.0}
+        200 {"1": "20%", "2": "30%"}: apply 4, {"1":20,"2":30,"3":50}
+            {"1":20.0,"2":30.0,"3":50.0} before {"1":45.0,"2":25.0,"3":30.0}
+        200 {"3": "0%"}: apply 5, {"1":40,"2":60,"3":0}
+            {"1":40.0,"2":60.0,"3":0.0} before {"1":20.0,"2":30.0,"3":50.0}
+        200 {"2": 0, "3": 1}: apply 6, {"1":40,"2":0,"3":1}
+            {"1":97.5609756097561,"2":0.0,"3":2.4390243902439024} before {"1":40.0,"2":60.0,"3":0.0}
+        200 {"1": "0.5%"}: apply 7, {"1":5,"2":0,"3":995}
+            {"1":0.5,"2":0.0,"3":99.5} before {"1":97.5609756097561,"2":0.0,"3":2.4390243902439024}
+    "#]]
+    .assert_eq(&text);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -433,7 +479,8 @@ async fn routes_and_applies_change_under_load_and_nobody_notices() {
     });
     let callers: Vec<_> = callers.collect();
     for round in 0..10 {
-        let weights = if round % 2 == 0 { r#"{"weights": {"2": 1}}"# } else { r#"{"weights": {"1": 1}}"# };
+        let all = if round % 2 == 0 { "2" } else { "1" };
+        let weights = format!("{{\"weights\": {{\"{all}\": \"100%\"}}}}");
         let (status, text) = server.ask("POST", "/v1/models/m:route", weights).await;
         assert_eq!(status, 200, "{text}");
         // A new version beside them, loaded while they answer.
@@ -460,7 +507,7 @@ async fn routes_and_applies_change_under_load_and_nobody_notices() {
         let model = live.models.into_iter().find(|model| model.name == "m").unwrap();
         model.versions.into_iter().map(|version| (version.version, version.weight)).collect::<Vec<_>>()
     };
-    assert_eq!(weights(&server).await[..2], [("1".to_owned(), 1), ("2".to_owned(), 0)]);
+    assert_eq!(weights(&server).await[..2], [("1".to_owned(), 100), ("2".to_owned(), 0)]);
     let (status, _) = server.ask("POST", "/v1/models/m:route", r#"{"weights": {"2": 3, "1": 1}}"#).await;
     assert_eq!(status, 200);
     assert_eq!(weights(&server).await[..2], [("1".to_owned(), 1), ("2".to_owned(), 3)]);
@@ -477,6 +524,10 @@ async fn a_wrong_route_is_told_what_is_wrong() {
         ("m:route", r#"{"weights": {"3": 1}}"#),
         ("m:route", r#"{"weights": {"1": 0}}"#),
         ("m:route", r#"{"weights": {"1": -1}}"#),
+        ("m:route", r#"{"weights": {"1": "60%", "2": "50%"}}"#),
+        ("m:route", r#"{"weights": {"1": "60%", "2": "30%"}}"#),
+        ("m:route", r#"{"weights": {"1": "60%"}}"#),
+        ("m:route", r#"{"weights": {"1": "60%", "2": 1}}"#),
         ("m:route", r#"{"wights": {"1": 1}}"#),
         ("n:route", r#"{"weights": {"1": 1}}"#),
         ("delay:route", r#"{"weights": {"1": 1}}"#),
@@ -489,11 +540,145 @@ async fn a_wrong_route_is_told_what_is_wrong() {
     expect![[r#"
         404 not_found: model `m` has no version `3`; did you mean `1`? known: 1, 2
         400 invalid_argument: every weight is 0, so no version would answer; give one a weight
-        400 invalid_argument: the body is not {"weights": {"version": 90, …}}: invalid value: integer `-1`, expected u32 at line 1 column 20
-        400 invalid_argument: the body is not {"weights": {"version": 90, …}}: unknown field `wights`, expected `weights` at line 1 column 9
+        400 invalid_argument: the body is not {"weights": {"version": 90 or "10%", …}}: `-1` is no share: give a weight, a whole number such as `10`, or a percentage such as `10%` at line 1 column 21
+        400 invalid_argument: the percentages add up to 110 %, and all there is are 100 %
+        400 invalid_argument: the percentages of all versions add up to 90 %, not to 100 %
+        400 invalid_argument: 40 % are left, and what is not named (`2`) has no weight to be scaled; name the percentages of all versions
+        400 invalid_argument: give weights or percentages, not both: `50` is a weight beside those of the other versions, `"50%"` a part of all
+        400 invalid_argument: the body is not {"weights": {"version": 90 or "10%", …}}: unknown field `wights`, expected `weights` at line 1 column 9
         404 not_found: unknown model `n`; did you mean `m`? known: carrier, class, delay, m
         409 refused: model `delay` has no route; declare its `route` with `weights` (definitions.yaml:43) and apply
         404 not_found: a version has no route; POST to `m:route`
         404 not_found: a model cannot `ramp`; POST to `m:predict` to predict
     "#]].assert_eq(&text);
+}
+
+/// A plane and the distance that it is asked about, by row.
+fn table<'a>(rows: impl IntoIterator<Item = (&'a str, f64)>) -> RecordBatch {
+    let (planes, distances): (Vec<&str>, Vec<f64>) = rows.into_iter().unzip();
+    let at = TimestampMicrosecondArray::from(vec![JANUARY_10_US; planes.len()]).with_timezone("UTC");
+    let columns: [(&str, ArrayRef); 3] = [
+        ("tailnum", Arc::new(StringArray::from(planes))),
+        ("event_timestamp", Arc::new(at)),
+        ("distance", Arc::new(Float64Array::from(distances))),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+async fn batch(server: &Server, command: &BatchCommand, table: &RecordBatch) -> quern::Result<RecordBatch> {
+    let rows = futures::stream::iter([table.clone()]);
+    let rows = server.client.predict_batch(command, table.schema(), rows).await?;
+    let schema = Arc::clone(rows.schema());
+    Ok(concat_batches(&schema, &rows.try_collect::<Vec<_>>().await?).unwrap())
+}
+
+fn command(as_of: bool) -> BatchCommand {
+    BatchCommand { model: "m".to_owned(), version: None, as_of }
+}
+
+/// How many rows have each value of a column; none is counted as empty.
+fn counts(rows: &RecordBatch, column: &str) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for value in rows.column_by_name(column).unwrap().as_string::<i32>() {
+        *counts.entry(value.unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_of_a_batch_is_answered_by_whom_it_would_be_answered_alone() {
+    // The second version is fed by another service, which wants another column.
+    let model = TWO.replace("version: \"2\"\n    service: delay_v1", "version: \"2\"\n    service: delay_v2")
+        + "route: {weights: {\"1\": 1, \"2\": 1}}\nfallback: {max_age: 7d12h, max_missing: 0.5, to: [{expr: \"-last_delay\"}, {constant: 7}]}\n---\n\
+           kind: FeatureService\nname: delay_v2\nrequest: [{name: distance, type: float64}, {name: extra, type: float64}]\n\
+           features: [{view: plane_history, features: [last_delay]}]\nderived: [{name: far, expr: \"distance > 1000\"}]\n\
+           outputs: [extra, last_delay, far]\n";
+    let server = start(&model).await;
+    let planes: Vec<String> = (0..2_500).map(|n| format!("P{n}")).collect();
+    let planes: Vec<&str> = ["N1", "N2", "N3"].into_iter().chain(planes.iter().map(String::as_str)).collect();
+    let asked = table(planes.iter().map(|plane| (*plane, 2_000.0)));
+    let extra: ArrayRef = Arc::new(Float64Array::from(vec![1.5; planes.len()]));
+    let columns = asked.columns().iter().cloned().chain([extra]);
+    let names = ["tailnum", "event_timestamp", "distance", "extra"];
+    let asked = RecordBatch::try_from_iter(names.into_iter().zip(columns)).unwrap();
+    let instances = planes.iter().map(|plane| {
+        let mut instance = instance(plane, 2_000.0);
+        instance["extra"] = json!(1.5);
+        instance
+    });
+    let alone = predict(&server, instances).await;
+    let said = batch(&server, &command(true), &asked).await.unwrap();
+    let names: Vec<&String> = said.schema_ref().fields().iter().map(|field| field.name()).collect();
+    assert_eq!(names[4..], ["y", "served_by", "fallback_cause"]);
+    let served_by: Vec<&str> = said.column(5).as_string::<i32>().iter().flatten().collect();
+    assert_eq!(served_by, alone.served_by, "as of then");
+    let outputs = said.column(4).as_primitive::<Float32Type>();
+    for (row, (output, alone)) in outputs.iter().zip(&alone.predictions).enumerate() {
+        // Over JSON there is no NaN.
+        let output = output.filter(|output| !output.is_nan()).map(f64::from);
+        assert_eq!(alone.as_f64(), output, "row {row}");
+    }
+    let mut causes = vec![None; planes.len()];
+    for left in &alone.fallbacks {
+        left.instances.iter().for_each(|row| causes[*row] = Some(left.cause.as_str()));
+    }
+    assert_eq!(said.column(6).as_string::<i32>().iter().collect::<Vec<_>>(), causes);
+    let by = counts(&said, "served_by");
+    assert!(by["expr"] > 2_000 && by.values().sum::<usize>() == planes.len(), "{by:?}");
+
+    // Now all that is known is too old, whoever's turn it is; a version that is named answers every row.
+    let now = batch(&server, &command(false), &asked).await.unwrap();
+    assert_eq!(counts(&now, "fallback_cause"), BTreeMap::from([("missing".to_owned(), planes.len())]));
+    for as_of in [false, true] {
+        let named = BatchCommand { version: Some("1".to_owned()), ..command(as_of) };
+        let said = batch(&server, &named, &asked).await.unwrap();
+        assert_eq!(said.schema_ref().fields().last().unwrap().name(), "y");
+    }
+    let taken = RecordBatch::try_from_iter(
+        ["served_by", "tailnum", "distance", "extra"]
+            .into_iter()
+            .zip([0, 0, 2, 3].map(|place| asked.column(place).clone())),
+    );
+    let refused = batch(&server, &command(false), &taken.unwrap()).await.unwrap_err();
+    expect!["the table's column is named `served_by`, as is the one that says who of model `m` answered a row; rename or drop the table's column, or name a version, which answers all rows"].assert_eq(&refused.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_out_counts_for_each_row_of_a_batch() {
+    // A run takes 0.4 s or so, however many rows it has: longer than one row may, and shorter than all of them.
+    let server = start(&falling("slow", "fallback: {timeout: 100ms, to: [{constant: 7}]}")).await;
+    let planes: Vec<String> = (0..300).map(|n| format!("P{n}")).collect();
+    let all =
+        |distance: f64, rows: usize| table(planes[..rows].iter().map(|plane| (plane.as_str(), distance)));
+    for as_of in [false, true] {
+        let said = batch(&server, &command(as_of), &all(20_000.0, 300)).await.unwrap();
+        assert_eq!(counts(&said, "served_by"), BTreeMap::from([("2".to_owned(), 300)]), "as of: {as_of}");
+    }
+    let late = batch(&server, &command(false), &all(10_000_000.0, 3)).await.unwrap();
+    assert_eq!(counts(&late, "served_by"), BTreeMap::from([("constant".to_owned(), 3)]));
+    assert_eq!(counts(&late, "fallback_cause"), BTreeMap::from([("timeout".to_owned(), 3)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_the_model_cannot_bear_is_left_alone() {
+    let server = start(&falling("fragile", "fallback: {to: [{version: 1}]}")).await;
+    let planes: Vec<String> = (0..900).map(|n| format!("P{n}")).collect();
+    let distance = |n: usize| if [0, 17, 431, 899].contains(&n) { 5_000.0 } else { n as f64 };
+    let asked = table(planes.iter().enumerate().map(|(n, plane)| (plane.as_str(), distance(n))));
+    for as_of in [false, true] {
+        let said = batch(&server, &command(as_of), &asked).await.unwrap();
+        let causes = said.column_by_name("fallback_cause").unwrap();
+        let left: Vec<usize> = (0..900).filter(|row| causes.is_valid(*row)).collect();
+        assert_eq!(left, [0, 17, 431, 899]);
+        assert_eq!(counts(&said, "served_by"), BTreeMap::from([("1".to_owned(), 4), ("2".to_owned(), 896)]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_a_batch_wait_where_others_would_be_turned_away() {
+    let rest = "fallback: {to: [{constant: 7}]}\nbatching: {queue_rows: 1, concurrency: 1}";
+    let server = start(&falling("slow", rest)).await;
+    let asked = table((0..10_000).map(|_| ("N1", 1_000.0)));
+    let said = batch(&server, &command(false), &asked).await.unwrap();
+    assert_eq!(counts(&said, "served_by"), BTreeMap::from([("2".to_owned(), 10_000)]));
 }

@@ -90,6 +90,45 @@ async fn a_look_up_by_features() {
     expect!["tailnum seats last_delay"].assert_eq(&ask(false).await.metadata.feature_names.join(" "));
 }
 
+/// A view with windows beside the planes' own, and one that is never materialized.
+fn windows(of: &str) -> String {
+    format!(
+        "{DEFINITIONS}---\nkind: FeatureView\nname: recent\nentities: [plane]\nsource: landings\naggregations:\n  - {{name: \
+         legs, function: count, windows: [{of}]}}\n---\nkind: FeatureView\nname: new{}\nentities: [plane]\nsource: \
+         landings\nfeatures: [seats]\n",
+        of.len()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_up_says_up_to_when_its_views_are_materialized() {
+    let repository = planes::repository();
+    repository.write("definitions.yaml", windows("10d"));
+    let node = planes::open(&repository).await;
+    let server = Server::of(repository, node).await;
+    server.repository.write("definitions.yaml", windows("10d, 300d"));
+    server.apply().await.unwrap();
+    let features = ["recent:legs_10d", "recent:legs_300d", "new9:seats", "plane_history:seats"];
+    let request =
+        json!({"features": features, "entities": planes(&["N1", "N9"]), "full_feature_names": true});
+    let (_, text) = server.ask("POST", "/get-online-features", request.to_string()).await;
+    let reply: Value = serde_json::from_str(&text).unwrap();
+    let mut text = format!("{}\n", reply["metadata"]["feature_view_metadata"]);
+    let names = reply["metadata"]["feature_names"].as_array().unwrap();
+    for (name, column) in names.iter().zip(reply["results"].as_array().unwrap()) {
+        text +=
+            &format!("{name}: {} {} {}\n", column["values"], column["statuses"], column["event_timestamps"]);
+    }
+    expect![[r#"
+        [{"name":"recent","materialized_until":"2013-01-10T00:00:00Z"},{"name":"new9","materialized_until":null},{"name":"plane_history","materialized_until":"2013-01-10T00:00:00Z"}]
+        "tailnum": ["N1","N9"] ["PRESENT","PRESENT"] ["1970-01-01T00:00:00Z","1970-01-01T00:00:00Z"]
+        "recent__legs_10d": [2,0] ["PRESENT","PRESENT"] [null,null]
+        "recent__legs_300d": [null,null] ["NOT_FOUND","NOT_FOUND"] [null,null]
+        "new9__seats": [null,null] ["NOT_FOUND","NOT_FOUND"] ["1970-01-01T00:00:00Z","1970-01-01T00:00:00Z"]
+        "plane_history__seats": [null,null] ["NULL_VALUE","NOT_FOUND"] ["2013-01-02T10:00:00Z","1970-01-01T00:00:00Z"]
+    "#]].assert_eq(&text);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prediction_by_each_kind_of_model() {
     let server = planes::serve().await;

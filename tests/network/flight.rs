@@ -1,5 +1,6 @@
 //! How does a training set come down over Arrow Flight, and what does the server say of a spine that is none?
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -16,7 +17,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use quern_kit::Server;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::planes::{self, instance};
+use crate::planes::{self, DEFINITIONS, instance};
 
 /// Microseconds of a day of January 2013, at noon.
 fn january(day: i64) -> i64 {
@@ -78,15 +79,15 @@ async fn a_training_set_keeps_the_spine_row_for_row() {
         &[four()],
         false,
         expect![[r#"
-        +------+----------+----------------------+---------+------+------------+-------+
-        | late | distance | event_timestamp      | tailnum | note | last_delay | far   |
-        +------+----------+----------------------+---------+------+------------+-------+
-        | 1    | 2000.0   | 2013-01-09T12:00:00Z | N1      | a    | 7.5        | true  |
-        |      | 1.0      | 2013-01-01T12:00:00Z | N1      | b    | 5.0        | false |
-        | 3    |          | 2013-01-09T12:00:00Z |         | c    |            |       |
-        | 4    | 1000.5   | 2013-01-03T12:00:00Z | N1      |      | 7.5        | true  |
-        +------+----------+----------------------+---------+------+------------+-------+
-    "#]],
+            +------+----------------------+---------+------+----------+------------+-------+
+            | late | event_timestamp      | tailnum | note | distance | last_delay | far   |
+            +------+----------------------+---------+------+----------+------------+-------+
+            | 1    | 2013-01-09T12:00:00Z | N1      | a    | 2000.0   | 7.5        | true  |
+            |      | 2013-01-01T12:00:00Z | N1      | b    | 1.0      | 5.0        | false |
+            | 3    | 2013-01-09T12:00:00Z |         | c    |          |            |       |
+            | 4    | 2013-01-03T12:00:00Z | N1      |      | 1000.5   | 7.5        | true  |
+            +------+----------------------+---------+------+----------+------------+-------+
+        "#]],
     )
     .await;
     // What was noted later than the query time was not known then.
@@ -95,15 +96,15 @@ async fn a_training_set_keeps_the_spine_row_for_row() {
         &[four()],
         true,
         expect![[r#"
-        +------+----------+----------------------+---------+------+------------+-------+
-        | late | distance | event_timestamp      | tailnum | note | last_delay | far   |
-        +------+----------+----------------------+---------+------+------------+-------+
-        | 1    | 2000.0   | 2013-01-09T12:00:00Z | N1      | a    | 7.5        | true  |
-        |      | 1.0      | 2013-01-01T12:00:00Z | N1      | b    | 5.0        | false |
-        | 3    |          | 2013-01-09T12:00:00Z |         | c    |            |       |
-        | 4    | 1000.5   | 2013-01-03T12:00:00Z | N1      |      | 5.0        | true  |
-        +------+----------+----------------------+---------+------+------------+-------+
-    "#]],
+            +------+----------------------+---------+------+----------+------------+-------+
+            | late | event_timestamp      | tailnum | note | distance | last_delay | far   |
+            +------+----------------------+---------+------+----------+------------+-------+
+            | 1    | 2013-01-09T12:00:00Z | N1      | a    | 2000.0   | 7.5        | true  |
+            |      | 2013-01-01T12:00:00Z | N1      | b    | 1.0      | 5.0        | false |
+            | 3    | 2013-01-09T12:00:00Z |         | c    |          |            |       |
+            | 4    | 2013-01-03T12:00:00Z | N1      |      | 1000.5   | 5.0        | true  |
+            +------+----------------------+---------+------+----------+------------+-------+
+        "#]],
     )
     .await;
 }
@@ -167,13 +168,60 @@ async fn an_empty_spine_has_a_schema() {
         schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
     expect![[r#"
         late Int64
-        distance Float64
         event_timestamp Timestamp(µs, "UTC")
         tailnum Utf8
         note Utf8
+        distance Float64
         last_delay Float64
         far Boolean"#]]
     .assert_eq(&columns.join("\n"));
+}
+
+/// What a schema says besides columns, then its columns.
+fn described(schema: &Schema) -> String {
+    let said: BTreeMap<_, _> = schema.metadata().iter().collect();
+    let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    format!("{said:?}\n{}\n", columns.join(" "))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_says_in_which_order_its_outputs_stand() {
+    // A join key and a request column among the outputs, and not first.
+    let repository = planes::repository();
+    let service = "kind: FeatureService\nname: mixed\nrequest: [{name: distance, type: float64}]\n\
+         features: [{view: plane_history, features: [last_delay]}]\nderived: [{name: far, expr: \"distance > 1000\"}]\n\
+         outputs: [last_delay, tailnum, distance, far]\n";
+    repository.write("definitions.yaml", format!("{DEFINITIONS}---\n{service}"));
+    let node = planes::open(&repository).await;
+    let server = Server::of(repository, node).await;
+    let (schema, rows) = pull(&server, "mixed", four().schema(), vec![four()], false).await.unwrap();
+    expect![[r#"
+        {"quern.feature_service": "mixed", "quern.outputs": "[\"last_delay\",\"tailnum\",\"distance\",\"far\"]"}
+        late event_timestamp note last_delay tailnum distance far
+    "#]].assert_eq(&described(&schema));
+    expect![[r#"
+        +------+----------------------+------+------------+---------+----------+-------+
+        | late | event_timestamp      | note | last_delay | tailnum | distance | far   |
+        +------+----------------------+------+------------+---------+----------+-------+
+        | 1    | 2013-01-09T12:00:00Z | a    | 7.5        | N1      | 2000.0   | true  |
+        |      | 2013-01-01T12:00:00Z | b    | 5.0        | N1      | 1.0      | false |
+        | 3    | 2013-01-09T12:00:00Z | c    |            |         |          |       |
+        | 4    | 2013-01-03T12:00:00Z |      | 7.5        | N1      | 1000.5   | true  |
+        +------+----------------------+------+------------+---------+----------+-------+
+    "#]]
+    .assert_eq(&format!("{}\n", pretty_format_batches(&rows).unwrap()));
+
+    let channel = Endpoint::from_shared(server.client.url().to_owned()).unwrap().connect_lazy();
+    let mut flight = FlightServiceClient::new(channel);
+    let command = FlightDescriptor::new_cmd("{\"feature_service\": \"mixed\"}");
+    let info = flight.get_flight_info(command.clone()).await.unwrap().into_inner();
+    let shown = described(&info.try_decode_schema().unwrap());
+    expect![[r#"
+        {"quern.feature_service": "mixed", "quern.outputs": "[\"last_delay\",\"tailnum\",\"distance\",\"far\"]"}
+        event_timestamp last_delay tailnum distance far
+    "#]].assert_eq(&shown);
+    let found = flight.get_schema(command).await.unwrap().into_inner();
+    assert_eq!(described(&Schema::try_from(&found).unwrap()), shown);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,14 +4,14 @@ use std::io::Write;
 
 use expect_test::{Expect, expect};
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use prost::bytes::Bytes;
 use quern_kit::Server;
 use serde_json::{Value, json};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic_prost::ProstCodec;
 
-use crate::planes::{self, JANUARY_10, JANUARY_10_US};
+use crate::planes::{self, JANUARY_10, JANUARY_10_US, instance};
 
 /// Three planes, a tensor for each column; the distances have this datatype.
 fn inputs(distances: &str) -> Value {
@@ -328,7 +328,7 @@ async fn a_compressed_body_is_read_up_to_the_same_limit() {
     let bomb = zip(&" ".repeat(2_000_000));
     assert!(bomb.len() < 10_000, "{}", bomb.len());
     let mut text = String::new();
-    for body in [sound.clone(), sound[..sound.len() - 9].to_vec(), b"no gzip".to_vec(), bomb] {
+    for body in [sound.clone(), sound[..sound.len() - 9].to_vec(), b"no gzip".to_vec(), bomb.clone()] {
         let asked =
             server.http.post(server.address("/v2/models/delay/infer")).header("content-encoding", "gzip");
         let reply = asked.body(body).send().await.unwrap();
@@ -340,6 +340,51 @@ async fn a_compressed_body_is_read_up_to_the_same_limit() {
         400 {"error":"the body broke off: Failed to buffer the request body: Invalid gzip header","code":"invalid_argument"}
         413 {"error":"the body is larger than 1000000 bytes (`body_bytes_max`)","code":"too_large"}
     "#]].assert_eq(&text);
+
+    // Whatever else takes a body reads it in the same way.
+    let rows = json!({"instances": [instance("N1", 2000.0)]}).to_string();
+    let entities = json!({"features": ["plane_history:seats"], "entities": {"tailnum": ["N1"]}}).to_string();
+    let deflated = {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(rows.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let mut text = String::new();
+    for (path, encoding, body) in [
+        ("/v1/models/delay:predict", "gzip", zip(&rows)),
+        ("/v1/models/delay:predict", "X-GZIP", zip(&rows)),
+        ("/v1/models/delay:predict", "deflate", deflated),
+        ("/v1/models/delay:predict", "identity", rows.clone().into_bytes()),
+        ("/v1/models/delay:predict", "gzip", bomb.clone()),
+        ("/get-online-features", "gzip", zip(&entities)),
+        ("/get-online-features", "gzip", bomb.clone()),
+        ("/push", "gzip", zip("{\"push_source_name\": \"landings\", \"df\": {}}")),
+        ("/push", "gzip", bomb.clone()),
+        ("/v1/models/delay:route", "gzip", zip("{\"weights\": {}}")),
+        ("/v1/labels", "gzip", zip("{\"model\": \"dely\", \"labels\": []}")),
+        ("/v1/verify", "gzip", zip("{\"model\": \"dely\"}")),
+        ("/v1/materialize", "gzip", bomb),
+    ] {
+        let asked = server.http.post(server.address(path)).header("content-encoding", encoding);
+        let reply = asked.body(body).send().await.unwrap();
+        let (status, said) = (reply.status().as_u16(), reply.text().await.unwrap());
+        text += &format!("{path} {encoding}: {status} {}\n", said.split("\"metadata\"").next().unwrap());
+    }
+    expect![[r#"
+        /v1/models/delay:predict gzip: 200 {"predictions":[2175.5]}
+        /v1/models/delay:predict X-GZIP: 200 {"predictions":[2175.5]}
+        /v1/models/delay:predict deflate: 200 {"predictions":[2175.5]}
+        /v1/models/delay:predict identity: 200 {"predictions":[2175.5]}
+        /v1/models/delay:predict gzip: 413 {"error":"the body is larger than 1000000 bytes (`body_bytes_max`)","code":"too_large"}
+        /get-online-features gzip: 200 {
+        /get-online-features gzip: 413 {"error":"the body is larger than 1000000 bytes (`body_bytes_max`)","code":"too_large"}
+        /push gzip: 409 {"error":"source `landings` takes no pushed rows; give it `push: true` (definitions.yaml:7) and apply","code":"refused"}
+        /push gzip: 413 {"error":"the body is larger than 1000000 bytes (`body_bytes_max`)","code":"too_large"}
+        /v1/models/delay:route gzip: 409 {"error":"model `delay` has no route; declare its `route` with `weights` (definitions.yaml:43) and apply","code":"refused"}
+        /v1/labels gzip: 400 {"error":"`labels` is empty; give each as in `{\"request_id\": \"…\", \"row\": 0, \"label\": 1.0}`","code":"invalid_argument"}
+        /v1/verify gzip: 404 {"error":"unknown model `dely`; did you mean `delay`? known: carrier, class, delay","code":"not_found"}
+        /v1/materialize gzip: 413 {"error":"the body is larger than 1000000 bytes (`body_bytes_max`)","code":"too_large"}
+    "#]].assert_eq(&text);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -348,6 +393,9 @@ async fn another_compression_and_wrong_terms_are_refused() {
     let mut text = String::new();
     for (path, header, value) in [
         ("/v2/models/delay/infer", "content-encoding", "br"),
+        ("/v1/models/delay:predict", "content-encoding", "zstd"),
+        ("/get-online-features", "content-encoding", "gzip, deflate"),
+        ("/v1/apply", "content-encoding", "compress"),
         ("/v2/models/delay/infer", "x-priority", "high"),
         ("/v1/models/delay:predict", "x-request-timeout-ms", "1.5"),
     ] {
@@ -356,7 +404,10 @@ async fn another_compression_and_wrong_terms_are_refused() {
         text += &format!("{} {}\n", reply.status().as_u16(), reply.text().await.unwrap());
     }
     expect![[r#"
-        400 {"error":"the body is compressed (\"br\"); only `gzip` and `deflate` are read here, or the body as it is","code":"invalid_argument"}
+        415 {"error":"the body is compressed (\"br\"); `gzip` and `deflate` are read here, one of them at a time, or the body as it is","code":"invalid_argument"}
+        415 {"error":"the body is compressed (\"zstd\"); `gzip` and `deflate` are read here, one of them at a time, or the body as it is","code":"invalid_argument"}
+        415 {"error":"the body is compressed (\"gzip, deflate\"); `gzip` and `deflate` are read here, one of them at a time, or the body as it is","code":"invalid_argument"}
+        415 {"error":"the body is compressed (\"compress\"); `gzip` and `deflate` are read here, one of them at a time, or the body as it is","code":"invalid_argument"}
         400 {"error":"header `x-priority`: expected `batch` or `interactive`, found `high`","code":"invalid_argument"}
         400 {"error":"header `x-request-timeout-ms`: `1.5` is no number of milliseconds","code":"invalid_argument"}
     "#]].assert_eq(&text);

@@ -175,6 +175,32 @@ async fn of_two_applies_at_once_one_goes_live() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_counts_from_what_is_live_on_all_servers() {
+    let postgres = Postgres::start().await;
+    let (first, second) = two(&postgres).await;
+    let routed = "kind: Model\nname: m\nversions:\n  - {version: a, path: models/linear.onnx, service: delay_v1}\n  \
+         - {version: b, path: models/linear.onnx, service: delay_v1}\nroute: {weights: {a: 90, b: 10}}\n";
+    first.repository.write("definitions.yaml", format!("{DEFINITIONS}---\n{routed}"));
+    first.apply().await.unwrap();
+    second.shows(2).await;
+    let shares = async |server: &Server, body: &str| {
+        let (status, text) = server.ask("POST", "/v1/models/m:route", body.to_owned()).await;
+        assert_eq!(status, 200, "{text}");
+        let routed: Value = serde_json::from_str(&text).unwrap();
+        format!("{} {} {}", routed["number"], routed["weights"], routed["percent_before"])
+    };
+    let said = shares(&first, r#"{"weights": {"b": 30}}"#).await;
+    assert_eq!(said, r#"3 {"a":90,"b":30} {"a":90.0,"b":10.0}"#);
+    second.shows(3).await;
+    let said = shares(&second, r#"{"weights": {"b": "60%"}}"#).await;
+    assert_eq!(said, r#"4 {"a":40,"b":60} {"a":75.0,"b":25.0}"#);
+    first.shows(4).await;
+    let model = first.client.definitions().await.unwrap().models.into_iter().find(|model| model.name == "m");
+    let weights: Vec<u64> = model.unwrap().versions.iter().map(|version| version.weight).collect();
+    assert_eq!(weights, [40, 60]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_apply_that_cannot_be_read_changes_nothing() {
     let postgres = Postgres::start().await;
     let (first, second) = two(&postgres).await;

@@ -224,6 +224,12 @@ async fn instants_move_forward_only(head: Head) {
     }
     head.begin(VIEW).unwrap();
     assert_eq!(head.watermark(VIEW).unwrap(), Some(256));
+    assert_eq!(head.materialized_until(VIEW), Some(256));
+    // Unless it is forgotten.
+    head.forget_watermark(VIEW).unwrap();
+    assert_eq!((head.watermark(VIEW).unwrap(), head.materialized_until(VIEW)), (Some(i64::MIN), None));
+    head.set_watermark(VIEW, 7).unwrap();
+    assert_eq!((head.watermark(VIEW).unwrap(), head.materialized_until(VIEW)), (Some(7), Some(7)));
     // A view that has only begun is at no time yet.
     let begun = ViewId(VIEW.0 + 1);
     head.begin(begun).unwrap();

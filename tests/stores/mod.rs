@@ -1,8 +1,10 @@
 //! What do the stores promise, whatever freezes, dies or lags?
 //!
 //! [`conformance`] is the suite that every online store passes; [`redis`] and [`replicas`] show what only one that is
-//! shared can show. [`registry`] runs over both of its databases, and [`formats`] are the bytes of older builds.
+//! shared can show. [`registry`] runs over both of its databases, [`formats`] are the bytes of older builds, and
+//! [`clock`] is what a wrong time does.
 
+mod clock;
 mod conformance;
 mod redis;
 mod replicas;

@@ -161,8 +161,9 @@ class Client:
         """Join a spine with what was known at each of its times: one row for each of its rows, in its order.
 
         `spine` is a table of pyarrow, pandas or polars with the join keys, `event_timestamp`, the request columns and
-        anything else, such as a label. Its columns come first, then the service's outputs. With `as_known`, rows that
-        were recorded after a time are not used for it, even where they tell of an earlier one.
+        anything else, such as a label. Its columns come first, then the service's outputs in the service's order, what
+        the spine brings of them included; the schema's metadata names them (`quern.outputs`). With `as_known`, rows
+        that were recorded after a time are not used for it, even where they tell of an earlier one.
         """
         return self.training_set_batches(service, spine, as_known, batch_rows).read_all()
 

@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::error::causes;
 use crate::wire::{
     Catalogue, Code, ErrorReply, LabelsReply, LabelsRequest, OnlineFeatures, OnlineFeaturesRequest,
-    PredictRequest, Predictions, predict_path,
+    PredictRequest, Predictions, REQUEST_ID, predict_path,
 };
 use crate::{Error, Result};
 
@@ -169,13 +169,15 @@ async fn answered(reply: reqwest::Response) -> Result<reqwest::Response> {
     if status.is_success() {
         return Ok(reply);
     }
-    let header = reply.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let told_ms = header.and_then(retry_after_ms);
+    let header =
+        |name: &str| reply.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (request_id, told_ms) = (header(REQUEST_ID), header(RETRY_AFTER.as_str()));
+    let told_ms = told_ms.as_deref().and_then(retry_after_ms);
     let body = reply.text().await.unwrap_or_default();
     Err(match serde_json::from_str::<ErrorReply>(&body) {
         Ok(reply) => {
             let retry_after_ms = reply.retry_after_ms.or(told_ms);
-            Error::Server(Box::new(ErrorReply { retry_after_ms, ..reply }))
+            Error::Server(Box::new(ErrorReply { retry_after_ms, request_id, ..reply }))
         }
         Err(_) => foreign(status, &body, told_ms),
     })

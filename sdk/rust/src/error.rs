@@ -45,6 +45,14 @@ impl Error {
             _ => None,
         }
     }
+
+    /// What the server calls the request that it did not answer with a success, in its log too.
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Error::Server(reply) => reply.request_id.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// The whole chain of causes: the outermost alone rarely says what happened.

@@ -50,7 +50,8 @@ impl Rows {
 impl Client {
     /// The training set of `feature_service` for the rows of `spine`, each of `schema`: join keys,
     /// `event_timestamp`, request columns, and any other columns, which are carried through. The spine's columns come
-    /// first, then the service's outputs, row by row in the spine's order.
+    /// first, then the service's outputs in the service's order, those that the spine brings among them; row by row in
+    /// the spine's order. The schema's metadata names the outputs ([`OUTPUTS`](crate::wire::OUTPUTS)).
     ///
     /// With `as_known`, rows that became known after the query time are invisible.
     pub async fn training_set<S>(
@@ -67,7 +68,8 @@ impl Client {
         self.exchange(&command, schema, spine).await
     }
 
-    /// The rows of a table, each of `schema`, in their order, with what a model says of each in columns after its own.
+    /// The rows of a table, each of `schema`, in their order, with what a model says of each in columns after its own;
+    /// and where one or another may answer, who did ([`SERVED_BY`](crate::wire::SERVED_BY)).
     ///
     /// A row brings join keys and request columns, and any other columns, which are carried through; with
     /// [`BatchCommand::as_of`] its `event_timestamp`, too. Rows come down while others go up.

@@ -8,7 +8,7 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use tonic::Code as GrpcCode;
 
 use crate::error::causes;
-use crate::wire::{Code, ErrorReply, RETRY_PUSHBACK_MS};
+use crate::wire::{Code, ErrorReply, REQUEST_ID, RETRY_PUSHBACK_MS};
 use crate::{Client, Error};
 
 /// A server sends messages of about 2 MiB; one row may be larger than that.
@@ -43,7 +43,9 @@ pub(crate) fn flight_error(error: FlightError) -> Error {
         FlightError::Tonic(status) => {
             let retry_after_ms = retry_after_ms(&status);
             let reply = ErrorReply::new(code(&status), status.message());
-            Error::Server(Box::new(ErrorReply { retry_after_ms, ..reply }))
+            let request_id = status.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+            let request_id = request_id.map(str::to_owned);
+            Error::Server(Box::new(ErrorReply { retry_after_ms, request_id, ..reply }))
         }
         // Of a stream of the caller's.
         FlightError::ExternalError(error) => Error::Invalid(error.to_string()),

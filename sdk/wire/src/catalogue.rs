@@ -1,7 +1,5 @@
 //! What is declared and live, and which version answers whom?
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 /// The reply of `POST /v1/check`: the definitions hold, and this many there are.
@@ -115,22 +113,4 @@ pub struct ModelVersionInfo {
     /// Its share of the requests that name no version, in parts of all weights of the model.
     #[serde(default)]
     pub weight: u64,
-}
-
-/// `POST /v1/models/{model}:route`: which version answers whom from now on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RouteRequest {
-    /// Version → its weight; none gives back those that are declared.
-    #[serde(default)]
-    pub weights: BTreeMap<String, u32>,
-}
-
-/// Its reply.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Routed {
-    /// Number of the apply that is live now.
-    pub number: u64,
-    /// Version → its weight, of all versions.
-    pub weights: BTreeMap<String, u64>,
 }

@@ -9,6 +9,9 @@ use crate::Rejected;
 /// The metadata of a gRPC status that says when the same call may be made again, in milliseconds (gRPC's proposal A6).
 pub const RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";
 
+/// The header, and the metadata of gRPC, that names a request: the caller's name for it, or the server's.
+pub const REQUEST_ID: &str = "x-request-id";
+
 /// The body of every reply that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReply {
@@ -25,13 +28,24 @@ pub struct ErrorReply {
     /// The rows of a push of which none was taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejected>,
+    /// What the server calls the request, in its log too: over HTTP and gRPC the header `x-request-id`, which clients
+    /// put here; in a reply that comes in lines it stands here itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 impl ErrorReply {
     /// One that lists nothing.
     pub fn new(code: Code, error: impl Into<String>) -> ErrorReply {
         let error = error.into();
-        ErrorReply { error, code, retry_after_ms: None, mistakes: Vec::new(), rejected: Vec::new() }
+        ErrorReply {
+            error,
+            code,
+            retry_after_ms: None,
+            mistakes: Vec::new(),
+            rejected: Vec::new(),
+            request_id: None,
+        }
     }
 }
 

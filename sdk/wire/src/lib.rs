@@ -11,25 +11,29 @@ mod path;
 mod plan;
 mod predict;
 mod push;
+mod route;
 mod tables;
 mod verify;
 
 pub use self::catalogue::{
     Catalogue, Checked, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo,
-    ModelVersionInfo, RouteRequest, Routed,
+    ModelVersionInfo,
 };
-pub use self::error::{Code, ErrorReply, Mistake, RETRY_PUSHBACK_MS};
+pub use self::error::{Code, ErrorReply, Mistake, REQUEST_ID, RETRY_PUSHBACK_MS};
 pub use self::materialize::{MaterializeLine, MaterializeRequest, Progress, Summary, ViewSummary};
-pub use self::online::{OnlineColumn, OnlineFeatures, OnlineFeaturesRequest, OnlineMetadata, Status};
+pub use self::online::{
+    FeatureViewMetadata, OnlineColumn, OnlineFeatures, OnlineFeaturesRequest, OnlineMetadata, Status,
+};
 pub use self::path::{predict_path, route_path};
 pub use self::plan::{Action, Break, Change, DefinitionKind, KeyChange, Plan, Reason, ViewToMaterialize};
 pub use self::predict::{
     FallbackInfo, FeatureVectors, PredictPart, PredictRequest, Predictions, VERSION_HEADER,
 };
 pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
+pub use self::route::{Percent, RouteRequest, Routed, Share, percentages};
 pub use self::tables::{
-    BatchCommand, LabelsCommand, LabelsReply, LabelsRequest, PredictionsCommand, TrainingSetCommand,
-    TrainingSetNotes,
+    BatchCommand, FALLBACK_CAUSE, FEATURE_SERVICE, LabelsCommand, LabelsReply, LabelsRequest, OUTPUTS,
+    PredictionsCommand, SERVED_BY, TrainingSetCommand, TrainingSetNotes,
 };
 pub use self::verify::{Cause, FeatureReport, ModelReport, Place, Report, VerifyRequest};
 

@@ -38,6 +38,9 @@ pub struct Summary {
     pub views: Vec<ViewSummary>,
     /// Seconds for all.
     pub wall_seconds: f64,
+    /// What was odd and is to be looked at; for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What was done for one view.

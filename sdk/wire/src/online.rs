@@ -35,6 +35,20 @@ pub struct OnlineFeatures {
 pub struct OnlineMetadata {
     /// In the order of the results.
     pub feature_names: Vec<String>,
+    /// How far each of the feature views is that were asked: a value that is not found may be of an entity that nobody
+    /// knows, or of a view that was never materialized.
+    #[serde(default)]
+    pub feature_view_metadata: Vec<FeatureViewMetadata>,
+}
+
+/// How far a feature view is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureViewMetadata {
+    /// Name of the view.
+    pub name: String,
+    /// The query time up to which its history is materialized; null where it never was.
+    #[serde(default)]
+    pub materialized_until: Option<String>,
 }
 
 /// One column of a look-up; the three lists are as long as there are entities.
@@ -44,7 +58,8 @@ pub struct OnlineColumn {
     pub values: Vec<Value>,
     /// Why a value is what it is.
     pub statuses: Vec<Status>,
-    /// Event timestamp of the row that a value was taken from.
+    /// Event timestamp of the row that a value was taken from; the epoch where there is none, and null for windows,
+    /// which are of many rows.
     pub event_timestamps: Vec<Option<String>>,
 }
 

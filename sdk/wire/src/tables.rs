@@ -5,6 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// In the metadata of a training set's Arrow schema: the name of its feature service.
+pub const FEATURE_SERVICE: &str = "quern.feature_service";
+/// And the names of the service's outputs in its order, a JSON array: the columns that a model takes, as it takes them.
+pub const OUTPUTS: &str = "quern.outputs";
+/// In the metadata of the Arrow schema of a batch prediction: the column that says who answered each row.
+pub const SERVED_BY: &str = "quern.served_by";
+/// And the one that says why, where it was not the version whose turn it was.
+pub const FALLBACK_CAUSE: &str = "quern.fallback_cause";
+
 /// Names a training set; the command of a Flight descriptor, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainingSetCommand {

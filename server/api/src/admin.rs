@@ -6,18 +6,19 @@ use quern_base::clock::now_us;
 use quern_base::tasks::blocking;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use futures::StreamExt;
-use quern_wire::{Checked, MaterializeLine, MaterializeRequest, Plan};
+use quern_wire::{Checked, ErrorReply, MaterializeLine, MaterializeRequest, Plan};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::{ApiResult, log_fault, reply};
+use super::http::{self, REQUEST_ID};
 use crate::error::{Error, Result};
 use quern_server::verbs::apply::Candidate;
 use quern_server::{Node, repository};
@@ -63,7 +64,12 @@ async fn candidate(node: &Arc<Node>) -> Result<Candidate> {
     Ok(node.apply.check(repository.files).await?)
 }
 
-async fn materialize_lines(State(node): State<Arc<Node>>, body: Bytes) -> ApiResult<Response> {
+async fn materialize_lines(
+    State(node): State<Arc<Node>>,
+    headers: HeaderMap,
+    http::Body(body): http::Body,
+) -> ApiResult<Response> {
+    let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let request: MaterializeRequest = match body.as_ref() {
         b"" => MaterializeRequest::default(),
         text => {
@@ -78,10 +84,13 @@ async fn materialize_lines(State(node): State<Arc<Node>>, body: Bytes) -> ApiRes
             let _ = lines.try_send(MaterializeLine::Progress(progress));
         };
         let last = match node.materialize.run(&live, &request, now_us, &progress) {
-            Ok(summary) => MaterializeLine::Summary(summary),
+            Ok(summary) => {
+                summary.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                MaterializeLine::Summary(summary)
+            }
             Err(error) => {
                 log_fault(&error);
-                MaterializeLine::Error(reply(&error))
+                MaterializeLine::Error(ErrorReply { request_id, ..reply(&error) })
             }
         };
         let _ = lines.blocking_send(last);

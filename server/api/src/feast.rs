@@ -1,15 +1,16 @@
 //! `POST /get-online-features`: look-up by entity, as Feast's feature server speaks it.
 //!
 //! The reply holds a result for each join key, then for each feature, column-major. As Feast does, it gives the epoch
-//! as the event timestamp of what has none.
+//! as the event timestamp of what has none; windows, which are of many rows, have null. In its metadata stands up to
+//! when each view is materialized, beside what Feast says of views there.
 
-use quern_base::clock::now_us;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use axum::extract::State;
 use axum::response::Response;
 use feature_defs::suggest;
+use quern_base::clock::now_us;
 use quern_engine::{Origin, RowState, ServicePlan, Status};
 use serde::Serialize;
 use serde::ser::{Error as _, SerializeMap, Serializer};
@@ -39,13 +40,35 @@ pub(super) async fn get_online_features(
         .ok_or_else(|| Error::invalid("`entities` is missing: an object with an array for each column"))?;
     let asked = json::columns(&service.as_ref().into(), "entities", &entities, now_us())?;
     let inputs = asked.inputs.clone();
+    // Before the look-up: what is said to be in the head is, then.
+    let views = views(&node, &service);
     let vectors = node.reader.look_up(&live.compiled, &service, asked.inputs, asked.query_times_us).await?;
     count(&vectors);
     Ok(json_reply(&Reply {
         keys: inputs.project(&(0..service.key_count).collect::<Vec<_>>())?,
         vectors,
+        views,
         full_names,
     }))
+}
+
+/// How far a view is, as [`FeatureViewMetadata`](quern_wire::FeatureViewMetadata) is written.
+#[derive(Serialize)]
+struct View {
+    name: String,
+    materialized_until: Option<Instant>,
+}
+
+/// Each view of the service.
+fn views(node: &Node, service: &ServicePlan) -> Vec<View> {
+    let mut views: Vec<View> = Vec::with_capacity(service.lookups.len());
+    for lookup in &service.lookups {
+        if views.iter().all(|known| known.name != lookup.view.name) {
+            let materialized_until = node.reader.materialized_until(lookup.view.id).map(Instant);
+            views.push(View { name: lookup.view.name.clone(), materialized_until });
+        }
+    }
+    views
 }
 
 /// The feature service that the request names, or one made of the features that it lists.
@@ -92,9 +115,17 @@ fn reference(json: &Json<'_>) -> Result<(String, String)> {
     Ok((view.to_owned(), feature.to_owned()))
 }
 
+/// As [`OnlineMetadata`](quern_wire::OnlineMetadata).
+#[derive(Serialize)]
+struct Metadata<'a> {
+    feature_names: Vec<String>,
+    feature_view_metadata: &'a [View],
+}
+
 struct Reply {
     keys: RecordBatch,
     vectors: Vectors,
+    views: Vec<View>,
     full_names: bool,
 }
 
@@ -105,23 +136,28 @@ impl Serialize for Reply {
         let rows = vectors.vectors.num_rows();
         // A look-up takes all its features from one row: its event timestamps are written once.
         let epochs = raw::<S>(&vec![Instant(0); rows])?;
-        let times = vectors.found.iter().map(|found| {
+        let times = vectors.service.lookups.iter().zip(&vectors.found).map(|(lookup, found)| {
+            if lookup.view.windows.is_some() {
+                return raw::<S>(&vec![None::<Instant>; rows]);
+            }
             let at = |(state, ts_us): (&RowState, &i64)| Instant(if state.has_row() { *ts_us } else { 0 });
             raw::<S>(&found.states.iter().zip(&found.event_timestamps).map(at).collect::<Vec<_>>())
         });
         let times = times.collect::<std::result::Result<Vec<_>, _>>()?;
-        let keys = keys.map(|column| Column { values: column, states: None, times: &epochs });
-        let outputs = outputs.zip(&vectors.service.origins).map(|(column, origin)| match origin {
-            Origin::Feature { lookup, .. } => Column {
-                values: column,
-                states: Some(&vectors.found[*lookup].states),
-                times: &times[*lookup],
-            },
-            Origin::Input(_) | Origin::Derived => Column { values: column, states: None, times: &epochs },
-        });
+        let given = |column| Column { values: column, status: None, times: &epochs };
+        let outputs =
+            outputs.zip(&vectors.service.origins).enumerate().map(
+                |(output, (column, origin))| match origin {
+                    Origin::Feature { lookup, .. } => {
+                        Column { values: column, status: Some((vectors, output)), times: &times[*lookup] }
+                    }
+                    Origin::Input(_) | Origin::Derived => given(column),
+                },
+            );
         let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry("metadata", &serde_json::json!({ "feature_names": self.names() }))?;
-        map.serialize_entry("results", &keys.chain(outputs).collect::<Vec<_>>())?;
+        let metadata = Metadata { feature_names: self.names(), feature_view_metadata: &self.views };
+        map.serialize_entry("metadata", &metadata)?;
+        map.serialize_entry("results", &keys.map(given).chain(outputs).collect::<Vec<_>>())?;
         map.end()
     }
 }
@@ -153,17 +189,20 @@ fn raw<S: Serializer>(value: &impl Serialize) -> std::result::Result<Box<RawValu
 }
 
 struct Column<'a> {
-    values: &'a dyn Array,
-    /// How the look-up of each row ended, for a feature.
-    states: Option<&'a [RowState]>,
+    values: &'a ArrayRef,
+    /// Whose status tells how each value is to be understood, and which output that is; for a feature.
+    status: Option<(&'a Vectors, usize)>,
     times: &'a RawValue,
 }
 
 impl Serialize for Column<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let statuses = (0..self.values.len()).map(|row| {
-            let state = self.states.map_or(RowState::Present, |states| states[row]);
-            Status::of(state, self.values.is_null(row)).as_str()
+            let status = match self.status {
+                Some((vectors, output)) => vectors.status(output, row),
+                None => Status::of(RowState::Present, self.values.is_null(row)),
+            };
+            status.as_str()
         });
         let mut map = serializer.serialize_map(Some(3))?;
         map.serialize_entry("values", &Values(self.values))?;

@@ -27,8 +27,9 @@ use arrow_flight::{
 };
 use axum::Router;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
-use quern_wire::{BatchCommand, TrainingSetCommand, TrainingSetNotes};
+use quern_wire::{BatchCommand, REQUEST_ID, TrainingSetCommand, TrainingSetNotes};
 use tokio::sync::mpsc;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
 use quern_base::Failure;
@@ -64,6 +65,16 @@ fn refuse(error: &Failure) -> Status {
     grpc_status(error)
 }
 
+/// Names the request in what goes wrong while its reply is under way: the head of the reply, which names it, has gone.
+fn named<T: 'static>(name: Option<MetadataValue<Ascii>>, reply: Answer<Messages<T>>) -> Answer<Messages<T>> {
+    let Some(name) = name else { return reply };
+    let failed = move |mut status: Status| {
+        status.metadata_mut().insert(REQUEST_ID, name.clone());
+        status
+    };
+    reply.map(|reply| reply.map(|messages| Box::pin(messages.map_err(failed)) as Messages<T>))
+}
+
 fn not_built(call: &str) -> Status {
     Status::unimplemented(format!("{call} is not built; a training set is pulled with DoExchange"))
 }
@@ -89,18 +100,10 @@ impl Flight {
     }
 }
 
-#[tonic::async_trait]
-impl FlightService for Flight {
-    type HandshakeStream = Messages<HandshakeResponse>;
-    type ListFlightsStream = Messages<FlightInfo>;
-    type DoGetStream = Messages<FlightData>;
-    type DoPutStream = Messages<PutResult>;
-    type DoActionStream = Messages<arrow_flight::Result>;
-    type ListActionsStream = Messages<ActionType>;
-    type DoExchangeStream = Messages<FlightData>;
-
-    async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
-        let (command, spine) = opened(request.into_inner()).await?;
+impl Flight {
+    /// A table goes up and comes down: a spine as its training set, or rows with what a model says of them.
+    async fn exchange(&self, messages: Streaming<FlightData>) -> Answer<Messages<FlightData>> {
+        let (command, spine) = opened(messages).await?;
         if names(command.as_ref(), "model") {
             let command: BatchCommand =
                 read(command, "{\"model\": \"…\", \"version\": null, \"as_of\": false}")
@@ -134,6 +137,22 @@ impl FlightService for Flight {
         });
         let batches = tokio_stream::wrappers::ReceiverStream::new(receiver);
         Ok(Response::new(noted(encoded(schema, batches), notes)))
+    }
+}
+
+#[tonic::async_trait]
+impl FlightService for Flight {
+    type HandshakeStream = Messages<HandshakeResponse>;
+    type ListFlightsStream = Messages<FlightInfo>;
+    type DoGetStream = Messages<FlightData>;
+    type DoPutStream = Messages<PutResult>;
+    type DoActionStream = Messages<arrow_flight::Result>;
+    type ListActionsStream = Messages<ActionType>;
+    type DoExchangeStream = Messages<FlightData>;
+
+    async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
+        let name = request.metadata().get(REQUEST_ID).cloned();
+        named(name, self.exchange(request.into_inner()).await)
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
@@ -172,15 +191,18 @@ impl FlightService for Flight {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        predictions::get(&self.node, &request.into_inner()).await
+        let name = request.metadata().get(REQUEST_ID).cloned();
+        named(name, predictions::get(&self.node, &request.into_inner()).await)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        let name = request.metadata().get(REQUEST_ID).cloned();
         let (command, rows) = opened(request.into_inner()).await?;
-        match names(command.as_ref(), "labels") {
+        let reply = match names(command.as_ref(), "labels") {
             true => labels::put(&self.node, command, rows).await,
             false => put::put(&self.node, command, rows).await,
-        }
+        };
+        named(name, reply)
     }
 
     async fn do_action(&self, _: Request<Action>) -> Answer<Self::DoActionStream> {

@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use arrow::datatypes::Schema;
 use axum::extract::{FromRequest, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use feature_defs::{Column, Entity};
+use quern_base::clock::now_us;
 use quern_engine::schema::type_name;
 use quern_engine::{Origin, ServicePlan, ViewPlan};
 use quern_wire::{
@@ -78,7 +79,7 @@ pub(super) fn count(vectors: &Vectors) {
 }
 
 /// Names a request, in its reply and in the log.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(quern_wire::REQUEST_ID);
 
 /// The route of what matches none, as a label.
 const UNMATCHED: &str = "unmatched";
@@ -94,7 +95,10 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let matched = if route == UNMATCHED { "" } else { route };
     let span = trace::request(&method, matched, request.headers(), id.as_bytes());
     let in_flight = InFlight::begin();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let mut response = match refuse_encoding(request.headers_mut()) {
+        None => next.run(request).instrument(span.clone()).await,
+        Some(refusal) => refusal,
+    };
     drop(in_flight);
     trace::answered(&span, &response);
     let (status, seconds) = (response.status(), start.elapsed().as_secs_f64());
@@ -102,14 +106,38 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     metrics().request_seconds.with_label_values(&[route]).observe(seconds);
     let cause =
         response.extensions().get::<Cause>().map_or_else(String::new, |Cause(error)| error.to_string());
-    let (path, micros) = (uri.path(), (seconds * 1e6) as u64);
+    let (path, micros, name) = (uri.path(), (seconds * 1e6) as u64, String::from_utf8_lossy(id.as_bytes()));
     if status.is_server_error() {
-        tracing::warn!(%method, path, status = status.as_u16(), micros, ?id, cause, "request failed");
+        tracing::warn!(%method, path, status = status.as_u16(), micros, id = &*name, cause, "request failed");
     } else {
-        tracing::debug!(%method, path, status = status.as_u16(), micros, ?id, cause, "request");
+        tracing::debug!(%method, path, status = status.as_u16(), micros, id = &*name, cause, "request");
     }
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// Calls the compression of a body as those do who read it; a refusal of one that nobody reads: a compressed body that
+/// is taken for a plain one is no JSON at best. What is said of it over gRPC stands in other headers.
+fn refuse_encoding(headers: &mut HeaderMap) -> Option<Response> {
+    let mut given = headers.get_all(header::CONTENT_ENCODING).iter();
+    let encoding = given.next()?;
+    let known = match encoding.to_str().unwrap_or("?").trim().to_ascii_lowercase().as_str() {
+        _ if given.next().is_some() => None,
+        "gzip" | "x-gzip" => Some("gzip"),
+        "deflate" => Some("deflate"),
+        "identity" | "" => Some("identity"),
+        _ => None,
+    };
+    if let Some(known) = known {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(known));
+        return None;
+    }
+    let error = format!(
+        "the body is compressed ({encoding:?}); `gzip` and `deflate` are read here, one of them at a time, or the body as it is"
+    );
+    let mut refusal = edge(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, error);
+    refusal.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
+    Some(refusal)
 }
 
 /// The method as a label: anyone may invent methods, and each would stay counted for ever.
@@ -177,11 +205,13 @@ pub(super) async fn live() -> &'static str {
     ""
 }
 
-/// Whether something is live to answer with. The body is empty, or says what keeps a newer apply from being live here:
-/// what is live answers all the same, so this is no reason to send requests elsewhere.
+/// Whether something is live to answer with. The body is empty, or says what keeps a newer apply from being live here,
+/// or which view a clock that was ahead has materialized: what is live answers all the same, so this is no reason to
+/// send requests elsewhere.
 pub(super) async fn ready(State(node): State<Arc<Node>>) -> Result<String, ApiError> {
-    let trouble = node.live.following().trouble();
-    match node.live().number {
+    let live = node.live();
+    let trouble = node.live.following().trouble().or_else(|| node.materialize.trouble(&live, now_us()));
+    match live.number {
         0 => {
             let cause = trouble.unwrap_or_else(|| "`quern apply` the definitions".to_owned());
             Err(ApiError(Error::unavailable(format!("nothing is live yet: {cause}"))))

@@ -42,6 +42,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::decompression::RequestDecompressionLayer;
 
 use quern_server::Node;
 
@@ -120,6 +121,8 @@ pub fn router(node: Arc<Node>) -> Router {
             ServiceBuilder::new()
                 .layer(from_fn(http::observe))
                 .layer(CatchPanicLayer::custom(http::panicked))
+                // The limit on a body is a limit on what comes out: whoever reads it counts.
+                .layer(RequestDecompressionLayer::new())
                 .layer(DefaultBodyLimit::max(body_bytes_max)),
         )
         .with_state(node)

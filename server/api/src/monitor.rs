@@ -3,7 +3,6 @@
 use quern_base::tasks::blocking;
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
@@ -27,7 +26,7 @@ async fn label(State(node): State<Arc<Node>>, Body(body): Body) -> ApiResult<Jso
     Ok(Json(LabelsReply { accepted }))
 }
 
-async fn verify_logged(State(node): State<Arc<Node>>, body: Bytes) -> ApiResult<Json<Report>> {
+async fn verify_logged(State(node): State<Arc<Node>>, Body(body): Body) -> ApiResult<Json<Report>> {
     let request: VerifyRequest = match body.as_ref() {
         b"" => VerifyRequest::default(),
         text => serde_json::from_slice(text).map_err(|e| Error::invalid(format!("the request: {e}")))?,

@@ -38,7 +38,9 @@ pub(super) async fn model(
             let request =
                 if body.is_empty() { Ok(RouteRequest::default()) } else { serde_json::from_slice(&body) };
             let request = request.map_err(|error| {
-                Error::invalid(format!("the body is not {{\"weights\": {{\"version\": 90, …}}}}: {error}"))
+                Error::invalid(format!(
+                    "the body is not {{\"weights\": {{\"version\": 90 or \"10%\", …}}}}: {error}"
+                ))
             })?;
             Ok(json_reply(&node.apply.route(model, request).await?))
         }

@@ -175,7 +175,7 @@ async fn predictions_by_entity() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn look_ups_as_feast_has_them() {
     let server = Server::start().await;
-    let reply = server
+    let mut reply = server
         .post(
             "/get-online-features",
             json!({
@@ -207,6 +207,9 @@ async fn look_ups_as_feast_has_them() {
             },
         ],
     });
+    let views = reply["metadata"].as_object_mut().unwrap().remove("feature_view_metadata").unwrap();
+    assert_eq!((views.as_array().unwrap().len(), views[0]["name"].as_str()), (1, Some("plane_history")));
+    assert!(views[0]["materialized_until"].is_string(), "{views}");
     assert_eq!(reply, expected);
     let names = |reply: Value| reply["metadata"]["feature_names"].clone();
     let request = json!({

@@ -21,7 +21,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use tower_http::decompression::RequestDecompressionLayer;
 
 use super::http::count;
 use super::terms::Terms;
@@ -32,8 +31,6 @@ use quern_server::verbs::predict::{Answer, Target};
 
 /// The protocol's routes, of REST and of gRPC.
 pub(super) fn routes() -> Router<Arc<Node>> {
-    // The limit on a body is a limit on what comes out: whoever reads it counts.
-    let infer = post(rest::infer).layer(RequestDecompressionLayer::new().pass_through_unaccepted(true));
     Router::new()
         .route("/v2", get(rest::server))
         .route("/v2/models/{model}", get(rest::model))
@@ -44,8 +41,8 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route("/v2/models/{model}/versions/{version}/config", get(rest::config))
         .route("/v2/models/{model}/stats", get(rest::stats))
         .route("/v2/models/{model}/versions/{version}/stats", get(rest::stats))
-        .route("/v2/models/{model}/infer", infer.clone())
-        .route("/v2/models/{model}/versions/{version}/infer", infer)
+        .route("/v2/models/{model}/infer", post(rest::infer))
+        .route("/v2/models/{model}/versions/{version}/infer", post(rest::infer))
         .route("/v2/repository/index", post(rest::index))
         .route("/v2/repository/models/{model}/{verb}", post(rest::load))
         .merge(grpc::routes())

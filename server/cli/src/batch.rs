@@ -1,22 +1,22 @@
 //! `quern predict --entities`: a file of rows goes in, and comes out with the model's outputs appended.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use futures::{StreamExt, TryStreamExt, stream};
-use quern_wire::BatchCommand;
+use quern_wire::{BatchCommand, FALLBACK_CAUSE, SERVED_BY};
 use serde::Serialize;
 
 use super::Options;
 use super::backend::Backend;
 use super::failure::Result;
 use super::materialize::rate;
-use super::output::{counted, print, print_json};
-
-use super::tables::{Output, Table, bar};
-use super::words::{inputs, service_of};
+use super::output::{counted, print, print_json, thousands};
+use super::tables::{Form, Output, Table, bar};
+use super::words::inputs_of_model;
 use crate::error::Error;
 use quern_base::Failure;
 use quern_server::verbs::predict::batch::{Batch, When};
@@ -28,6 +28,12 @@ struct Predicted {
     columns: usize,
     seconds: f64,
     out: PathBuf,
+    /// How many rows each answered, where it may be one or another.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    served_by: BTreeMap<String, u64>,
+    /// How many rows were left to a substitute, by cause.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    fallbacks: BTreeMap<String, u64>,
 }
 
 /// What is asked about a whole table.
@@ -42,13 +48,13 @@ pub(super) struct Arguments<'a> {
 
 pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &Options) -> Result<()> {
     let start = Instant::now();
-    let backend = Backend::open(directory, options).await?;
     let Arguments { entities, out, model, version, as_of, json } = *arguments;
-    let catalogue = backend.catalogue().await?;
-    let known = inputs(&catalogue, service_of(&catalogue, model, version));
+    Form::of(out)?;
+    let backend = Backend::open(directory, options).await?;
+    let known = inputs_of_model(&backend.catalogue().await?, model, version);
     let table = Table::open("table", entities, &known)?;
     let bar = bar(table.rows);
-    let (rows, columns) = match backend {
+    let ((rows, columns), who) = match backend {
         Backend::Here { node, .. } => {
             let target = node.predict.target(model, version)?;
             let batch = Batch::new(target, &table.schema, as_of)?;
@@ -78,7 +84,9 @@ pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &O
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    let predicted = Predicted { rows, columns, seconds: start.elapsed().as_secs_f64(), out: out.to_owned() };
+    let Who { served_by, fallbacks } = who;
+    let seconds = start.elapsed().as_secs_f64();
+    let predicted = Predicted { rows, columns, seconds, out: out.to_owned(), served_by, fallbacks };
     if json {
         print_json(&predicted);
         return Ok(());
@@ -91,18 +99,54 @@ pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &O
         rate(rows, predicted.seconds),
         predicted.out.display()
     ));
+    let counted = |counts: &BTreeMap<String, u64>| {
+        let counts = counts.iter().map(|(name, rows)| format!("{name}: {}", thousands(*rows)));
+        counts.collect::<Vec<_>>().join(", ")
+    };
+    if !predicted.served_by.is_empty() {
+        print(format!("answered by {}", counted(&predicted.served_by)));
+    }
+    if !predicted.fallbacks.is_empty() {
+        print(format!("left to a substitute for {}", counted(&predicted.fallbacks)));
+    }
     Ok(())
+}
+
+/// Who answered how many rows, and why others than those whose turn it was.
+#[derive(Debug, Default)]
+struct Who {
+    served_by: BTreeMap<String, u64>,
+    fallbacks: BTreeMap<String, u64>,
+}
+
+impl Who {
+    fn count(&mut self, batch: &RecordBatch) {
+        let schema = batch.schema_ref();
+        for (key, counts) in [(SERVED_BY, &mut self.served_by), (FALLBACK_CAUSE, &mut self.fallbacks)] {
+            let column = schema.metadata().get(key).and_then(|name| batch.column_by_name(name));
+            let names = column.and_then(|column| column.as_string_opt::<i32>());
+            for name in names.into_iter().flatten().flatten() {
+                match counts.get_mut(name) {
+                    Some(count) => *count += 1,
+                    None => drop(counts.insert(name.to_owned(), 1)),
+                }
+            }
+        }
+    }
 }
 
 async fn write(
     mut out: Output,
     answers: impl futures::Stream<Item = Result<RecordBatch>>,
-) -> Result<(u64, usize)> {
+) -> Result<((u64, usize), Who)> {
     let mut answers = std::pin::pin!(answers);
+    let mut who = Who::default();
     while let Some(batch) = answers.next().await {
-        out.write(&batch?)?;
+        let batch = batch?;
+        who.count(&batch);
+        out.write(&batch)?;
     }
-    out.finish()
+    Ok((out.finish()?, who))
 }
 
 type Broken = Arc<Mutex<Option<Error>>>;

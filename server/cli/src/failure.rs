@@ -71,6 +71,9 @@ impl Failure {
             let count = reply.mistakes.len();
             eprintln!("{count} mistake{}", if count == 1 { "" } else { "s" });
         }
+        if let (Some(id), false) = (&reply.request_id, json) {
+            eprintln!("request ID: {id}");
+        }
         ExitCode::from(EXIT_FAILED)
     }
 }

@@ -58,8 +58,12 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
                 }
                 return refused(&summary);
             }
-            MaterializeLine::Error(error) => {
+            MaterializeLine::Error(mut error) => {
                 bar.clear();
+                // A process that asks itself has no log in which somebody might look for it.
+                if matches!(backend, Backend::Here { .. }) {
+                    error.request_id = None;
+                }
                 return Err(Failure::There(quern::Error::Server(Box::new(error))));
             }
         }
@@ -163,6 +167,9 @@ fn print_summary(summary: &Summary) {
                 ),
             });
         }
+    }
+    for warning in &summary.warnings {
+        print(format!("warning: {warning}"));
     }
     let read: u64 = summary.views.iter().map(|view| view.rows_read).sum();
     let wall = summary.wall_seconds;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::backend::Backend;
 use super::failure::{Failure, Result};
 use super::output::{Align, print, print_json, table};
-use super::words::{directory_and, inputs, instance, service_of, split};
+use super::words::{directory_and, inputs, inputs_of_model, instance, split};
 use super::{Options, batch};
 use crate::error::Error;
 
@@ -46,7 +46,7 @@ pub(super) struct PredictArguments {
     /// The model.
     #[arg(long, value_name = "MODEL")]
     pub(super) model: String,
-    /// Its version; where none is named, the one that the model's route says.
+    /// Its version; else whichever the model's route says, without a route the last.
     #[arg(long, value_name = "VERSION")]
     pub(super) version: Option<String>,
     /// A JSON file with a list of instances, instead of one on the command line.
@@ -56,7 +56,8 @@ pub(super) struct PredictArguments {
     /// through.
     #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["instances", "with_features"])]
     pub(super) entities: Option<PathBuf>,
-    /// Where the rows go, as Parquet, with the model's outputs appended.
+    /// Where the rows go, as Parquet or CSV, with the model's outputs appended, and who answered where it may be one or
+    /// another.
     #[arg(long, value_name = "FILE", requires = "entities")]
     pub(super) out: Option<PathBuf>,
     /// Predict each row of `--entities` as of its `event_timestamp`, from history, instead of now.
@@ -124,8 +125,8 @@ pub(super) async fn predict(arguments: &PredictArguments, options: &Options) -> 
         Some(file) => read_instances(file, &assignments)?,
         None => {
             let catalogue = backend.catalogue().await?;
-            let service = service_of(&catalogue, &arguments.model, arguments.version.as_deref());
-            vec![instance(&assignments, &inputs(&catalogue, service))?]
+            let known = inputs_of_model(&catalogue, &arguments.model, arguments.version.as_deref());
+            vec![instance(&assignments, &known)?]
         }
     };
     let request = PredictRequest { instances, with_features: arguments.with_features };

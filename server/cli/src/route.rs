@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use quern_wire::{RouteRequest, Routed, route_path};
+use quern_wire::{RouteRequest, Routed, Share, percentages, route_path};
 
 use super::Options;
 use super::backend::Backend;
@@ -13,11 +13,12 @@ use super::output::{print, print_json};
 use super::words::directory_and;
 
 #[derive(Debug, Args)]
-#[command(override_usage = "quern route [OPTIONS] [DIR] MODEL [VERSION=WEIGHT]...")]
+#[command(override_usage = "quern route [OPTIONS] [DIR] MODEL [VERSION=SHARE]...")]
 pub(super) struct Arguments {
-    /// The repository (default: the current folder), the model, then versions and their weights; without any, the
-    /// weights are shown.
-    #[arg(required = true, value_name = "[DIR] MODEL [VERSION=WEIGHT]...")]
+    /// The repository (default: the current folder), the model, then versions and their shares; without any, the
+    /// weights are shown. `2=50` sets a weight, and the other versions keep theirs; `2=10%` sets a part of all, and the
+    /// others are scaled into the rest.
+    #[arg(required = true, value_name = "[DIR] MODEL [VERSION=SHARE]...")]
     words: Vec<String>,
     /// Go back to the weights that are declared.
     #[arg(long)]
@@ -33,16 +34,15 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     let (directory, model): (PathBuf, String) = directory_and(&names, "the model")?;
     let mut weights = BTreeMap::new();
     for assignment in &assignments {
-        let (version, weight) = assignment.split_once('=').unwrap_or_default();
-        let weight = weight.parse::<u32>().map_err(|_| {
-            Failure::Usage(format!("`{assignment}`: a weight is a whole number, as in `{version}=10`"))
-        })?;
-        if weights.insert(version.to_owned(), weight).is_some() {
+        let (version, share) = assignment.split_once('=').unwrap_or_default();
+        let share: Share =
+            share.parse().map_err(|why| Failure::Usage(format!("version `{version}`: {why}")))?;
+        if weights.insert(version.to_owned(), share).is_some() {
             return Err(Failure::Usage(format!("version `{version}` is given twice")));
         }
     }
     if arguments.reset && !weights.is_empty() {
-        return Err(Failure::Usage("give weights or --reset, not both".to_owned()));
+        return Err(Failure::Usage("give shares or --reset, not both".to_owned()));
     }
     let backend = Backend::open(&directory, options).await?;
     let routed: Routed = if weights.is_empty() && !arguments.reset {
@@ -55,7 +55,8 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
             // The server knows the nearest names.
             backend.call(&route_path(&model), &RouteRequest::default()).await?
         } else {
-            Routed { number: catalogue.number, weights }
+            let percent = percentages(&weights);
+            Routed { number: catalogue.number, percent_before: percent.clone(), percent, weights }
         }
     } else {
         backend.call(&route_path(&model), &RouteRequest { weights }).await?
@@ -64,11 +65,21 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
         print_json(&routed);
         return Ok(());
     }
-    let total: u64 = routed.weights.values().sum();
     for (version, weight) in &routed.weights {
-        let share = *weight as f64 / total.max(1) as f64 * 100.0;
-        print(format!("version {version}: {weight} ({share:.1} %)"));
+        let (now, before) = (shown(&routed.percent, version), shown(&routed.percent_before, version));
+        let moved = if now == before { now } else { format!("{before} → {now}") };
+        print(format!("version {version}: {weight} ({moved})"));
     }
     print(format!("live with apply {}", routed.number));
     Ok(())
+}
+
+/// A version's part of all, in as few digits as tell it from nothing and from everything.
+fn shown(percent: &BTreeMap<String, f64>, version: &str) -> String {
+    let percent = percent.get(version).copied().unwrap_or_default();
+    let is_extreme = (percent > 0.0 && percent < 1.0) || (percent > 99.0 && percent < 100.0);
+    match is_extreme {
+        true => format!("{} %", format!("{percent:.6}").trim_end_matches('0')),
+        false => format!("{percent:.1} %"),
+    }
 }

@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
+use arrow::csv::{self, ReaderBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use indicatif::ProgressBar;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
-use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
+use quern_engine::schema::{EVENT_TIMESTAMP, timestamp, type_name};
 use quern_wire::ColumnInfo;
 
 use super::cells::bad_cell;
@@ -86,9 +87,32 @@ fn batches(
     Box::new(reader.map(move |batch| batch.map_err(|error| wrong(error.to_string()))))
 }
 
-/// A Parquet file that has its name only once it is whole.
+/// How a file holds rows, as its name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Parquet,
+    Csv,
+}
+
+impl Form {
+    /// # Errors
+    /// A name that says neither.
+    pub(super) fn of(path: &Path) -> Result<Form> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("parquet") => Ok(Form::Parquet),
+            Some("csv") => Ok(Form::Csv),
+            _ => {
+                let cause = format!("{}: its name must end in .parquet or .csv", path.display());
+                Err(Error::invalid(cause).into())
+            }
+        }
+    }
+}
+
+/// A file of rows that has its name only once it is whole; what is not whole is removed.
 pub(super) struct Output {
-    writer: ArrowWriter<File>,
+    /// None once the file is whole.
+    writer: Option<Writer>,
     temporary: PathBuf,
     path: PathBuf,
     bar: Option<ProgressBar>,
@@ -96,26 +120,40 @@ pub(super) struct Output {
     columns: usize,
 }
 
+enum Writer {
+    Parquet(Box<ArrowWriter<File>>),
+    Csv(Box<csv::Writer<File>>),
+}
+
 impl Output {
     pub(super) fn create(path: &Path, schema: &SchemaRef, bar: Option<ProgressBar>) -> Result<Output> {
+        let form = Form::of(path)?;
+        if form == Form::Csv {
+            flat(path, schema)?;
+        }
         let temporary = path.with_added_extension("part");
         let file = File::create(&temporary)
             .map_err(|error| Error::invalid(format!("{} cannot be written: {error}", temporary.display())))?;
-        let mut properties = WriterProperties::builder()
-            .set_compression(Compression::LZ4_RAW)
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-        // Fractions hardly ever repeat: looking each up in a dictionary costs more than writing it.
-        for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
-            properties =
-                properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
-        }
-        let properties = properties.build();
-        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties)).map_err(Error::from)?;
-        Ok(Output { writer, temporary, path: path.to_owned(), bar, rows: 0, columns: schema.fields().len() })
+        let columns = schema.fields().len();
+        let mut output = Output { writer: None, temporary, path: path.to_owned(), bar, rows: 0, columns };
+        output.writer = Some(match form {
+            Form::Parquet => Writer::Parquet(Box::new(parquet(file, schema)?)),
+            Form::Csv => {
+                let mut writer = csv::WriterBuilder::new().with_header(true).build(file);
+                // The names of the columns are there even if no row is.
+                writer.write(&RecordBatch::new_empty(Arc::clone(schema))).map_err(Error::from)?;
+                Writer::Csv(Box::new(writer))
+            }
+        });
+        Ok(output)
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.writer.write(batch).map_err(Error::from)?;
+        match &mut self.writer {
+            Some(Writer::Parquet(writer)) => writer.write(batch).map_err(Error::from)?,
+            Some(Writer::Csv(writer)) => writer.write(batch).map_err(Error::from)?,
+            None => {}
+        }
         self.rows += batch.num_rows() as u64;
         if let Some(bar) = &self.bar {
             bar.set_position(self.rows);
@@ -123,12 +161,63 @@ impl Output {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<(u64, usize)> {
-        let file = self.writer.into_inner().map_err(Error::from)?;
-        let kept = file.sync_all().and_then(|()| fs::rename(&self.temporary, &self.path));
-        kept.map_err(|error| Error::invalid(format!("{} cannot be written: {error}", self.path.display())))?;
+    pub(super) fn finish(mut self) -> Result<(u64, usize)> {
+        let file = match self.writer.take() {
+            Some(Writer::Parquet(writer)) => Some(writer.into_inner().map_err(Error::from)?),
+            Some(Writer::Csv(writer)) => Some(writer.into_inner()),
+            None => None,
+        };
+        let kept = file.map_or(Ok(()), |file| file.sync_all());
+        kept.and_then(|()| fs::rename(&self.temporary, &self.path))
+            .map_err(|error| Error::invalid(format!("{} cannot be written: {error}", self.path.display())))?;
         Ok((self.rows, self.columns))
     }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // A whole file has another name by now.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// Refuses columns that a cell of a CSV file has no form for.
+fn flat(path: &Path, schema: &Schema) -> Result<()> {
+    let has_no_form = |dtype: &DataType| {
+        dtype.is_nested()
+            || matches!(
+                dtype,
+                DataType::Binary
+                    | DataType::LargeBinary
+                    | DataType::BinaryView
+                    | DataType::FixedSizeBinary(_)
+            )
+    };
+    match schema.fields().iter().find(|field| has_no_form(field.data_type())) {
+        None => Ok(()),
+        Some(field) => Err(Error::invalid(format!(
+            "{}: column `{}` is {}, which is not written as CSV; name a file that ends in .parquet",
+            path.display(),
+            field.name(),
+            type_name(field.data_type())
+        ))
+        .into()),
+    }
+}
+
+/// What writes a Parquet file. What the schema says besides columns stands in the file's own metadata too, where
+/// programs find it that know no Arrow.
+fn parquet(file: File, schema: &SchemaRef) -> Result<ArrowWriter<File>> {
+    let said = schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::LZ4_RAW)
+        .set_key_value_metadata(Some(said.collect()))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+    // Fractions hardly ever repeat: looking each up in a dictionary costs more than writing it.
+    for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
+    }
+    Ok(ArrowWriter::try_new(file, Arc::clone(schema), Some(properties.build())).map_err(Error::from)?)
 }
 
 /// A CSV file says nothing about types: what the feature service takes is of its type, the rest as it looks.

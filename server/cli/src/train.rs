@@ -18,7 +18,7 @@ use super::backend::Backend;
 use super::failure::Result;
 use super::materialize::rate;
 use super::output::{counted, print, print_json};
-use super::tables::{Output, Table, bar};
+use super::tables::{Form, Output, Table, bar};
 use super::words::{directory_and, inputs};
 use crate::error::Error;
 use quern_server::Node;
@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     /// through.
     #[arg(long, value_name = "FILE")]
     spine: PathBuf,
-    /// Where the training set goes, as Parquet.
+    /// Where the training set goes, as Parquet or CSV.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Leave rows out that became known after the query time.
@@ -65,6 +65,7 @@ struct Trained {
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
     let start = Instant::now();
     let (directory, service) = directory_and(&arguments.words, "the feature service")?;
+    Form::of(&arguments.out)?;
     let backend = Backend::open(&directory, options).await?;
     let known = inputs(&backend.catalogue().await?, &service);
     let table = Table::open("spine", &arguments.spine, &known)?;

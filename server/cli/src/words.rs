@@ -34,13 +34,18 @@ pub(super) fn inputs(catalogue: &Catalogue, service: &str) -> Vec<ColumnInfo> {
     found.map(|service| service.inputs.clone()).unwrap_or_default()
 }
 
-pub(super) fn service_of<'a>(catalogue: &'a Catalogue, model: &str, version: Option<&str>) -> &'a str {
+/// What a model takes: the version that is named, or any that may answer.
+pub(super) fn inputs_of_model(catalogue: &Catalogue, model: &str, version: Option<&str>) -> Vec<ColumnInfo> {
     let model = catalogue.models.iter().find(|known| known.name == model);
-    let version = model.and_then(|model| match version {
-        Some(version) => model.versions.iter().find(|known| known.version == version),
-        None => model.versions.last(),
-    });
-    version.map_or("", |version| &version.feature_service)
+    let versions = model.iter().flat_map(|model| model.versions.iter().rev());
+    let named = versions.filter(|known| version.is_none_or(|version| known.version == version));
+    let mut columns: Vec<ColumnInfo> = Vec::new();
+    for column in named.flat_map(|version| inputs(catalogue, &version.feature_service)) {
+        if columns.iter().all(|known| known.name != column.name) {
+            columns.push(column);
+        }
+    }
+    columns
 }
 
 /// Text becomes what its column takes: `23` is a number for a number and text for a text.

@@ -86,6 +86,11 @@ impl Vectors {
 }
 
 impl Reader {
+    /// Up to which query time (µs) a view is materialized, as far as is known without asking; none where it never was.
+    pub fn materialized_until(&self, view: ViewId) -> Option<i64> {
+        self.head.materialized_until(view)
+    }
+
     /// Looks up `inputs` (columns as in [`ServicePlan::inputs`]) at `query_times_us`.
     ///
     /// The head answers; a row that asks for a time before what the head holds for its key is answered from history,
@@ -137,7 +142,8 @@ impl Reader {
                 let (head, service, asked) = (Arc::clone(head), Arc::clone(service), Arc::clone(&asked));
                 blocking("look-up", move || from_rocks(&head, &service, &asked)).await?
             }
-            Online::Redis(redis) => match from_redis(redis, service, &asked).await {
+            // On the heap: what waits for the network takes a hundred kilobytes, which every look-up would carry along.
+            Online::Redis(redis) => match Box::pin(from_redis(redis, service, &asked)).await {
                 Ok((kept, stored)) if here => from_head(service, &asked, &kept, &stored)?,
                 Ok((kept, stored)) => {
                     let (service, asked) = (Arc::clone(service), Arc::clone(&asked));

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
 use feature_defs::suggest;
@@ -20,7 +21,7 @@ use quern_store::history::History;
 use crate::as_of::{Answer, Question, ask};
 use crate::compiled::Compiled;
 use crate::error::{Error, Result, check_strict};
-use crate::look_up::{encode_keys, excluded};
+use crate::look_up::{Vectors, encode_keys, excluded};
 use crate::metrics::metrics;
 
 /// Where in a caller's table the columns are that a service or a model takes.
@@ -202,17 +203,48 @@ impl Past {
         self.finish(rows, &found)
     }
 
+    /// The vectors of some rows, and what is known of each value: `places`, which ascend, count from `first`.
+    pub fn look_up(&self, first: usize, places: &[usize]) -> Result<Vectors> {
+        let start = places.first().copied().unwrap_or_default();
+        let count = places.last().map_or(0, |last| last + 1 - start);
+        let found = self.found(first + start..first + start + count)?;
+        let (inputs, times) =
+            (self.inputs.slice(first + start, count), self.times.slice(first + start, count));
+        let service = Arc::clone(&self.service);
+        if places.len() == count {
+            let (vectors, failed) = self.computed(&inputs, &times, &found, |row| first + start + row)?;
+            return Ok(Vectors { vectors, found, service, failed });
+        }
+        let rows: UInt32Array = places.iter().map(|place| (place - start) as u32).collect();
+        let found =
+            found.iter().map(|found| found.pick(&rows)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let (inputs, times) = (take_record_batch(&inputs, &rows)?, take(&times, &rows, None)?);
+        let (vectors, failed) = self.computed(&inputs, &times, &found, |row| first + places[row])?;
+        Ok(Vectors { vectors, found, service, failed })
+    }
+
     /// The vectors of these rows, of what [`Past::found`] gave for them.
     pub fn finish(&self, rows: Range<usize>, found: &[Found]) -> Result<RecordBatch> {
         let (start, count) = (rows.start, rows.len());
         let (inputs, times) = (self.inputs.slice(start, count), self.times.slice(start, count));
+        Ok(self.computed(&inputs, &times, found, |row| start + row)?.0)
+    }
+
+    /// The vectors, and how many derived values could not be computed; `place` says where a row is in what was asked.
+    fn computed(
+        &self,
+        inputs: &RecordBatch,
+        times: &ArrayRef,
+        found: &[Found],
+        place: impl Fn(usize) -> usize,
+    ) -> Result<(RecordBatch, Failed)> {
         let mut failed = Failed::default();
-        let vectors = self.service.finish(&inputs, &times, found, &mut failed)?;
+        let vectors = self.service.finish(inputs, times, found, &mut failed)?;
         let service = format!("feature service `{}`", self.service.name);
-        check_strict(&failed, &service, |row| format!("row {} of what was asked", start + row))?;
+        check_strict(&failed, &service, |row| format!("row {} of what was asked", place(row)))?;
         metrics().note_failed(&self.service.name, &failed);
         self.failed.lock().add(&failed);
-        Ok(vectors)
+        Ok((vectors, failed))
     }
 
     /// How many values could not be computed: of features when history was asked, of derived ones in the vectors that

@@ -20,6 +20,15 @@ impl Node {
         let live = self.live();
         let number = "Number of the apply that is live; 0 before the first";
         let mut gauges = vec![Gauge::new("quern_apply_number", number, live.number)];
+        let until = "Up to when a feature view is materialized, in seconds since 1970";
+        gauges.extend(live.compiled.catalog.views.values().filter_map(|view| {
+            let until_us = self.reader.materialized_until(view.id)?;
+            Some(Gauge {
+                labels: vec![("feature_view", view.name.clone())],
+                value: until_us as f64 / 1e6,
+                ..Gauge::new("quern_materialized_until_seconds", until, 0)
+            })
+        }));
         let versions: Vec<_> = live
             .models
             .iter()

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use feature_defs::suggest;
 use parking_lot::Mutex;
+use quern_base::clock::shown;
 use quern_engine::time::visible_from;
 use quern_engine::windows::{LIFETIME_TAIL_US, Windows};
 use quern_engine::{Failed, Stamps, ViewPlan};
@@ -29,6 +30,9 @@ use crate::seal::Tail;
 
 /// How far behind the watermark late rows are looked for where the request does not say, µs.
 pub const LOOK_BACK_DEFAULT_US: i64 = 86_400_000_000;
+
+/// How far ahead of this clock a watermark may lie, µs: clocks of servers that share a head are not one.
+const SKEW_MAX_US: i64 = 60_000_000;
 
 const OTHER_DEFINITIONS: &str =
     "other definitions were applied and are not live here yet; materialize again in a moment";
@@ -52,6 +56,11 @@ impl Materialize {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Summary> {
         let started = Instant::now();
+        if live.number == 0 {
+            return Err(Error::refused(
+                "nothing is live, so there is nothing to materialize; `quern apply` first",
+            ));
+        }
         let views = &live.compiled.catalog.views;
         for name in &request.views {
             if !views.contains_key(name) {
@@ -59,11 +68,7 @@ impl Materialize {
                 return Err(Error::not_found(format!("unknown feature view `{name}`; {help}")));
             }
         }
-        if let (Some(from_us), Some(to_us)) = (request.from_us, request.to_us)
-            && from_us > to_us
-        {
-            return Err(Error::invalid("`from` is after `to`"));
-        }
+        check_times(request, now_us)?;
         Tail { history: &self.history, log: &self.log, turns: &self.turns }.seal_large();
         let _turn = self.turns.materializing()?;
         self.head.reread_kept()?;
@@ -75,16 +80,18 @@ impl Materialize {
         let mut wanted: Vec<&ViewPlan> = wanted.collect();
         // One after the other, those may share what they read.
         wanted.sort_by(|a, b| a.source.cmp(&b.source));
-        let mut summaries = Vec::new();
+        let (mut summaries, mut warnings) = (Vec::new(), Vec::new());
         let mut before: Option<Run> = None;
         for view in wanted {
             let mut run = match before.take().filter(|before| before.reads_as(view)) {
                 Some(before) => before.go_on(view)?,
                 None => Run::begin(self, live, view, progress)?,
             };
+            let watermark = self.watermark(view, now_us, &mut warnings)?;
+            let asked = Asked { request, now_us, watermark };
             summaries.push(match &view.windows {
-                Some(windows) => run.run_windows(windows, request, now_us)?,
-                None => run.run_rows(request, now_us)?,
+                Some(windows) => run.run_windows(windows, &asked)?,
+                None => run.run_rows(&asked)?,
             });
             before = Some(run);
         }
@@ -93,7 +100,76 @@ impl Materialize {
         if request.views.is_empty() {
             self.head.retain(&views.values().map(|view| view.id).collect::<Vec<_>>())?;
         }
-        Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64() })
+        Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64(), warnings })
+    }
+
+    /// Which view is said to be materialized up to a time that is yet to come, as far as is known without asking.
+    pub fn trouble(&self, live: &Deployment, now_us: i64) -> Option<String> {
+        live.compiled.catalog.views.values().find_map(|view| {
+            let until_us = self.head.materialized_until(view.id).filter(|us| is_ahead(*us, now_us))?;
+            Some(format!("{}; materialize again", ahead(view, until_us, now_us)))
+        })
+    }
+
+    /// Up to when the view is materialized. A watermark that lies ahead of the clock was set under another one, which
+    /// says nothing of what lay in history by then: the view begins anew.
+    fn watermark(&self, view: &ViewPlan, now_us: i64, warnings: &mut Vec<String>) -> Result<Option<i64>> {
+        let found = self.head.watermark(view.id)?;
+        let Some(ahead_us) = found.filter(|until_us| is_ahead(*until_us, now_us)) else {
+            return Ok(found.map(|until_us| until_us.min(now_us)));
+        };
+        warnings.push(format!("{}; all of its history was read again", ahead(view, ahead_us, now_us)));
+        self.head.forget_watermark(view.id)?;
+        Ok(None)
+    }
+}
+
+fn is_ahead(until_us: i64, now_us: i64) -> bool {
+    until_us.saturating_sub(now_us) > SKEW_MAX_US
+}
+
+fn ahead(view: &ViewPlan, until_us: i64, now_us: i64) -> String {
+    format!(
+        "feature view `{}` was materialized up to {} by a clock that was ahead of this machine's ({})",
+        view.name,
+        shown(until_us),
+        shown(now_us)
+    )
+}
+
+/// Refuses times at which nothing can have happened yet.
+fn check_times(request: &MaterializeRequest, now_us: i64) -> Result<()> {
+    for (name, time_us) in [("from", request.from_us), ("to", request.to_us)] {
+        if let Some(time_us) = time_us.filter(|time_us| *time_us > now_us) {
+            return Err(Error::invalid(format!(
+                "`{name}` is {}, and this machine's clock says {}: what is yet to come cannot be materialized; leave \
+                 `{name}` out, or name an earlier time",
+                shown(time_us),
+                shown(now_us)
+            )));
+        }
+    }
+    match (request.from_us, request.to_us) {
+        (Some(from_us), Some(to_us)) if from_us > to_us => Err(Error::invalid("`from` is after `to`")),
+        _ => Ok(()),
+    }
+}
+
+/// What is asked of one view.
+struct Asked<'a> {
+    request: &'a MaterializeRequest,
+    now_us: i64,
+    /// Up to when it is materialized.
+    watermark: Option<i64>,
+}
+
+impl Asked<'_> {
+    fn to_us(&self) -> i64 {
+        self.request.to_us.unwrap_or(self.now_us)
+    }
+
+    fn look_back_us(&self) -> i64 {
+        self.request.look_back_us.unwrap_or(LOOK_BACK_DEFAULT_US)
     }
 }
 
@@ -140,15 +216,10 @@ impl<'a> Run<'a> {
 
     /// The tiles of a view with windows: those of whole days are rebuilt from all of their events, so late ones
     /// and repetitions fall into place.
-    fn run_windows(
-        &self,
-        windows: &Windows,
-        request: &MaterializeRequest,
-        now_us: i64,
-    ) -> Result<ViewSummary> {
+    fn run_windows(&self, windows: &Windows, asked: &Asked<'_>) -> Result<ViewSummary> {
         let started = Instant::now();
-        let (head, id) = (&self.verb.head, self.view.id);
-        let watermark = head.watermark(id)?.filter(|watermark_us| *watermark_us != i64::MIN);
+        let (head, id, request) = (&self.verb.head, self.view.id, asked.request);
+        let watermark = asked.watermark.filter(|watermark_us| *watermark_us != i64::MIN);
         let kept = head.kept(id);
         let is_kept = kept.as_ref().is_some_and(|kept| kept.holds(&windows.kept()));
         if let Some(kept) = kept {
@@ -158,8 +229,8 @@ impl<'a> Run<'a> {
                 head.set_kept(id, common)?;
             }
         }
-        let to_us = request.to_us.unwrap_or(now_us).max(watermark.unwrap_or(i64::MIN));
-        let look_back_us = request.look_back_us.unwrap_or(LOOK_BACK_DEFAULT_US);
+        let to_us = asked.to_us().max(watermark.unwrap_or(i64::MIN));
+        let look_back_us = asked.look_back_us();
         let from_us = watermark.filter(|_| is_kept).map_or(i64::MIN, |watermark_us| {
             let from_us = watermark_us.saturating_sub(look_back_us).min(request.from_us.unwrap_or(i64::MAX));
             // Of what lies further back, windows over all time keep no days.
@@ -197,13 +268,11 @@ impl<'a> Run<'a> {
     }
 
     /// Brings the latest rows of a view without windows in.
-    fn run_rows(&mut self, request: &MaterializeRequest, now_us: i64) -> Result<ViewSummary> {
+    fn run_rows(&mut self, asked: &Asked<'_>) -> Result<ViewSummary> {
         let started = Instant::now();
-        let (head, id) = (&self.verb.head, self.view.id);
-        let watermark = head.watermark(id)?;
-        let to_us = request.to_us.unwrap_or(now_us);
-        let look_back_us = request.look_back_us.unwrap_or(LOOK_BACK_DEFAULT_US);
-        let since_us = watermark.map(|watermark_us| watermark_us.saturating_sub(look_back_us));
+        let (head, id, request) = (&self.verb.head, self.view.id, asked.request);
+        let (watermark, to_us) = (asked.watermark, asked.to_us());
+        let since_us = watermark.map(|watermark_us| watermark_us.saturating_sub(asked.look_back_us()));
         let visible_us = request.from_us.or(since_us).unwrap_or(i64::MIN)..=to_us;
         head.begin(id)?;
         let found = self.found.take().filter(|found| found.visible_us == visible_us);

@@ -7,7 +7,7 @@
 //! 3. [`fallback`]: what answers where it does not, or should not.
 //! 4. [`shadow`]: versions that get the same and whose answers nobody waits for.
 //!
-//! [`noted`] is what of it goes into the prediction log. [`batch`] asks about whole tables.
+//! [`noted`] is what of it goes into the prediction log. [`batch`] asks about whole tables, `then` about their past.
 
 mod answer;
 pub mod batch;
@@ -15,6 +15,7 @@ mod fallback;
 mod noted;
 mod shadow;
 mod target;
+mod then;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use arrow::datatypes::SchemaRef;
 use quern_features::Reader;
 use quern_inference::Limits;
 
-use self::answer::Instances;
+use self::answer::{Instances, Patience, Store};
 use self::noted::Noted;
 pub use self::target::{Answer, Ask, Cause, Given, Part, Priority, Reason, Target};
 use crate::error::Result;
@@ -58,11 +59,12 @@ impl Target {
     pub async fn predict(&self, verb: &Arc<Predict>, ask: Ask) -> Result<Answer> {
         let noted = Noted::of(self, &ask).map(Arc::new);
         let limits = Limits { deadline: ask.deadline, priority: ask.priority };
+        let patience = Patience { limits, rows: None };
         let answer = match ask.given {
-            Given::Vectors(vectors) => Box::pin(self.predict_vectors(vectors, limits)).await?,
+            Given::Vectors(vectors) => Box::pin(self.predict_vectors(vectors, patience)).await?,
             Given::Entities { inputs, query_times_us } => {
                 let all = Instances::all(inputs, query_times_us);
-                self.predict_entities(verb, all, limits, noted.as_ref()).await?
+                self.predict_entities(Store::Head(verb), all, patience, noted.as_ref()).await?
             }
         };
         self.count(&answer);
@@ -72,9 +74,18 @@ impl Target {
         Ok(answer)
     }
 
-    async fn predict_vectors(&self, vectors: RecordBatch, limits: Limits) -> Result<Answer> {
+    /// Answers rows of a table, for none of which alone anybody waits: `under_way` are these and those before them.
+    async fn predict_rows(&self, store: Store<'_>, all: Instances, under_way: usize) -> Result<Answer> {
+        let rows = Some(u32::try_from(under_way).unwrap_or(u32::MAX));
+        let limits = Limits { deadline: None, priority: Priority::Batch };
+        let answer = self.predict_entities(store, all, Patience { limits, rows }, None).await?;
+        self.count(&answer);
+        Ok(answer)
+    }
+
+    async fn predict_vectors(&self, vectors: RecordBatch, patience: Patience) -> Result<Answer> {
         let version = self.version();
-        let outputs = self.infer(version, &vectors, limits).await?;
+        let outputs = self.infer(version, &vectors, patience).await?;
         let part = Part {
             rows: (0..outputs.num_rows()).collect(),
             version: Arc::clone(version),
@@ -88,35 +99,36 @@ impl Target {
 
     async fn predict_entities(
         &self,
-        verb: &Arc<Predict>,
+        store: Store<'_>,
         all: Instances,
-        limits: Limits,
+        patience: Patience,
         noted: Option<&Arc<Noted>>,
     ) -> Result<Answer> {
         let rows = all.rows.len();
         let mut parts = Vec::with_capacity(1);
         if let Some(place) = self.pinned {
-            parts.push(self.answer(verb, place, all, limits).await?);
+            parts.push(self.answer(store, place, all, patience).await?);
         } else {
             let route = &self.model.route;
             let shadowed = (!route.shadow.is_empty()).then(|| all.clone());
             match route.only() {
                 Some(place) if self.model.fallback.is_none() => {
-                    parts.push(self.answer(verb, place, all, limits).await?);
+                    parts.push(self.answer(store, place, all, patience).await?);
                 }
                 // On the heap, as is what falls back: most requests do neither, and would carry the room for it.
                 Some(place) => {
-                    parts.extend(Box::pin(self.answer_or_fall_back(verb, place, all, limits)).await?);
+                    parts.extend(Box::pin(self.answer_or_fall_back(store, place, all, patience)).await?);
                 }
                 None => {
                     for (place, rows) in route.assign(&all.inputs)? {
                         let instances = all.pick(&rows)?;
-                        let answered = self.answer_or_fall_back(verb, place, instances, limits);
+                        let answered = self.answer_or_fall_back(store, place, instances, patience);
                         parts.extend(Box::pin(answered).await?);
                     }
                 }
             }
-            if let Some(all) = shadowed {
+            // What is asked of the past is no request.
+            if let (Some(all), Store::Head(verb)) = (shadowed, store) {
                 self.shadow(verb, all, &parts, noted.cloned());
             }
         }

@@ -3,17 +3,18 @@
 //! Held in memory: the spine, and of each view the distinct rows that the spine found. The training set itself is
 //! made batch by batch as it is taken.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use feature_defs::suggest;
-use quern_engine::ServicePlan;
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
+use quern_engine::{Origin, ServicePlan};
 use quern_features::past::{Columns, Past, Rule};
 use quern_store::history::History;
-use quern_wire::{TrainingSetCommand, TrainingSetNotes};
+use quern_wire::{FEATURE_SERVICE, OUTPUTS, TrainingSetCommand, TrainingSetNotes};
 
 use crate::error::{Error, Result};
 use crate::live::Deployment;
@@ -21,7 +22,7 @@ use crate::live::Deployment;
 /// Rows in each batch of a training set.
 const BATCH_ROWS: usize = 32_768;
 
-/// A training set, batch by batch: the spine's columns in its order, then the service's outputs.
+/// A training set, batch by batch: the spine's columns in its order, then the service's outputs in the service's.
 pub struct TrainingSet {
     plan: Layout,
     spine: RecordBatch,
@@ -47,15 +48,22 @@ enum Column {
 
 impl Layout {
     /// Fits `spine` to `service`; what is missing, of a wrong type or named twice is an error.
+    ///
+    /// The spine's columns come first, but for those that the service gives out as well, such as a request column among
+    /// its `outputs`: these stand where the service has them. So the last columns are the service's outputs in its
+    /// order, and none is there twice.
     pub fn new(service: &Arc<ServicePlan>, spine: &Schema) -> Result<Layout> {
         let found = Columns::find(service.as_ref().into(), "spine", spine, true)?;
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for (place, field) in spine.fields().iter().enumerate() {
-            if let Some(input) = found.inputs.iter().position(|input| *input == place) {
-                fields.push(service.inputs.fields()[input].clone());
-                columns.push(Column::Input(input));
+            let input = found.inputs.iter().position(|input| *input == place);
+            if let Some(input) = input {
+                if !service.origins.contains(&Origin::Input(input)) {
+                    fields.push(service.inputs.fields()[input].clone());
+                    columns.push(Column::Input(input));
+                }
             } else if found.time == Some(place) {
-                fields.push(Arc::new(arrow::datatypes::Field::new(EVENT_TIMESTAMP, timestamp(), true)));
+                fields.push(Arc::new(Field::new(EVENT_TIMESTAMP, timestamp(), true)));
                 columns.push(Column::Time);
             } else {
                 fields.push(field.clone());
@@ -63,10 +71,7 @@ impl Layout {
             }
         }
         for (output, field) in service.outputs.fields().iter().enumerate() {
-            if matches!(service.origins[output], quern_engine::Origin::Input(_)) {
-                continue;
-            }
-            if spine.index_of(field.name()).is_ok() {
+            if fields.iter().any(|known| known.name() == field.name()) {
                 return Err(Error::invalid(format!(
                     "the spine's column `{0}` and an output of feature service `{1}` share a name; rename or drop the \
                      spine's column",
@@ -75,11 +80,22 @@ impl Layout {
                 )));
             }
             fields.push(field.clone());
-            columns.push(Column::Output(output));
+            columns.push(match service.origins[output] {
+                Origin::Input(input) => Column::Input(input),
+                Origin::Feature { .. } | Origin::Derived => Column::Output(output),
+            });
         }
-        let schema = Arc::new(Schema::new(fields));
+        let schema = Arc::new(Schema::new(fields).with_metadata(described(service)?));
         Ok(Layout { schema, service: Arc::clone(service), spine: found, columns })
     }
+}
+
+/// What the schema says besides columns: the service, and its outputs in the order in which a model takes them.
+fn described(service: &ServicePlan) -> Result<HashMap<String, String>> {
+    let outputs: Vec<&str> = service.outputs.fields().iter().map(|field| field.name().as_str()).collect();
+    let outputs =
+        serde_json::to_string(&outputs).map_err(|error| Error::internal("naming outputs", error))?;
+    Ok(HashMap::from([(FEATURE_SERVICE.to_owned(), service.name.clone()), (OUTPUTS.to_owned(), outputs)]))
 }
 
 /// The service that `request` names.

@@ -122,6 +122,24 @@ impl Online {
         }
     }
 
+    /// Up to which query time (µs) the view is materialized, as far as is known in this process; none where it never
+    /// was.
+    pub fn materialized_until(&self, view: ViewId) -> Option<i64> {
+        let known = match self {
+            Online::Rocks(head) => head.known_watermark(view),
+            Online::Redis(redis) => redis.known_watermark(view),
+        };
+        known.filter(|until_us| *until_us != i64::MIN)
+    }
+
+    /// Forgets up to when the view is materialized: its next run is the first once more.
+    pub fn forget_watermark(&self, view: ViewId) -> Result<()> {
+        match self {
+            Online::Rocks(head) => head.forget_watermark(view),
+            Online::Redis(redis) => redis.forget_watermark(view),
+        }
+    }
+
     /// Moves the view's watermark to `to_us`, never back.
     pub fn set_watermark(&self, view: ViewId, to_us: i64) -> Result<()> {
         match self {

@@ -4,6 +4,7 @@
 //! its old rows are never read again. Writes are monotonic: a row replaces one of the same or an earlier place in the
 //! total order of time, never a later one. So any order and any repetition of writes ends in the same head.
 
+mod known;
 mod load;
 mod packed;
 mod tail;
@@ -47,6 +48,8 @@ pub struct Head {
     next_file: AtomicU64,
     /// What is kept of the events of each view with windows; as it stands in the store.
     kept: parking_lot::RwLock<HashMap<ViewId, Arc<Kept>>>,
+    /// Up to when each view is materialized; as it stands in the store.
+    watermarks: parking_lot::RwLock<HashMap<ViewId, i64>>,
     /// Reading what is stored and replacing it is one step. Counts the writes of rows.
     writing: parking_lot::Mutex<u64>,
     /// Says whose the folder is; given back once the store is closed.
@@ -116,6 +119,7 @@ impl Head {
             staging,
             next_file: AtomicU64::new(0),
             kept: parking_lot::RwLock::default(),
+            watermarks: parking_lot::RwLock::default(),
             writing: parking_lot::Mutex::default(),
             _lock: None,
         };
@@ -133,9 +137,12 @@ impl Head {
             }
         }
         for entry in head.db.iterator_cf(head.meta(), IteratorMode::Start) {
-            let (key, kept) = entry?;
+            let (key, value) = entry?;
             if let Some(view) = view_of(&key, KEPT) {
-                head.kept.write().insert(view, Arc::new(Kept::read(&kept)));
+                head.kept.write().insert(view, Arc::new(Kept::read(&value)));
+            }
+            if let Some(view) = view_of(&key, WATERMARK) {
+                head.watermarks.write().insert(view, known::instant(&value)?);
             }
         }
         Ok(head)
@@ -244,69 +251,6 @@ impl Head {
         Ok(self.db.ingest_external_file_cf_opts(self.rows(), &options, vec![file])?)
     }
 
-    /// Up to which query time (µs) the view's history is in the head; none before the first materialize, `i64::MIN`
-    /// while the first has begun and not ended.
-    pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {
-        self.instant(WATERMARK, view)
-    }
-
-    /// Moves the view's watermark to `to_us`, never back. Everything written before is on disk first.
-    pub fn set_watermark(&self, view: ViewId, to_us: i64) -> Result<()> {
-        self.advance(WATERMARK, view, to_us)
-    }
-
-    /// The latest instant (µs) of an event of a file that tiles of the view may hold; none where they hold none.
-    pub fn files_until(&self, view: ViewId) -> Result<Option<i64>> {
-        self.instant(FILES_UNTIL, view)
-    }
-
-    /// Notes that events of files up to `to_us` are about to come in.
-    pub fn set_files_until(&self, view: ViewId, to_us: i64) -> Result<()> {
-        self.advance(FILES_UNTIL, view, to_us)
-    }
-
-    fn instant(&self, what: &[u8], view: ViewId) -> Result<Option<i64>> {
-        let stored = self.db.get_cf(self.meta(), about(what, view))?;
-        let read = |bytes: Vec<u8>| {
-            let bytes = <[u8; 8]>::try_from(&bytes[..])
-                .map_err(|_| Error::broken("the online store holds a broken instant"))?;
-            Ok(i64::from_be_bytes(bytes))
-        };
-        stored.map(read).transpose()
-    }
-
-    fn advance(&self, what: &[u8], view: ViewId, to_us: i64) -> Result<()> {
-        let _writing = self.writing.lock();
-        if self.instant(what, view)?.is_some_and(|stored| stored >= to_us) {
-            return Ok(());
-        }
-        let mut options = rocksdb::WriteOptions::default();
-        options.set_sync(true);
-        self.db.put_cf_opt(self.meta(), about(what, view), to_us.to_be_bytes(), &options)?;
-        Ok(())
-    }
-
-    /// What is kept of the events of `view`; none until it is materialized.
-    pub fn kept(&self, view: ViewId) -> Option<Arc<Kept>> {
-        self.kept.read().get(&view).cloned()
-    }
-
-    /// Notes what is kept of the events of `view`, all of which are in.
-    pub fn set_kept(&self, view: ViewId, kept: Kept) -> Result<()> {
-        let _writing = self.writing.lock();
-        let mut options = rocksdb::WriteOptions::default();
-        options.set_sync(true);
-        self.db.put_cf_opt(self.meta(), about(KEPT, view), kept.write(), &options)?;
-        self.kept.write().insert(view, Arc::new(kept));
-        Ok(())
-    }
-
-    /// Notes that rows of `view` are about to come in, so that [`Head::retain`] knows of them even if their run is cut
-    /// short.
-    pub fn begin(&self, view: ViewId) -> Result<()> {
-        self.set_watermark(view, i64::MIN)
-    }
-
     /// Drops the rows of every view but `live`: those of definitions that have changed or gone.
     pub fn retain(&self, live: &[ViewId]) -> Result<()> {
         let mut writes = self.writing.lock();
@@ -323,6 +267,7 @@ impl Head {
             self.db.delete_cf(self.meta(), about(FILES_UNTIL, view))?;
             self.db.delete_range_cf(self.rows(), id.to_be_bytes(), id.saturating_add(1).to_be_bytes())?;
             self.db.delete_cf(self.meta(), &key)?;
+            self.watermarks.write().remove(&view);
         }
         Ok(())
     }

@@ -119,15 +119,8 @@ pub(super) async fn infer(
     Ok(([(header::CONTENT_TYPE, kind), (JSON_LENGTH, length.into())], body).into_response())
 }
 
-/// The JSON of a body, and the raw cells behind it. What was compressed by gzip or deflate no longer is.
+/// The JSON of a body, and the raw cells behind it.
 fn split<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(&'a [u8], &'a [u8])> {
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-        && encoding != "identity"
-    {
-        return Err(Error::invalid(format!(
-            "the body is compressed ({encoding:?}); only `gzip` and `deflate` are read here, or the body as it is"
-        )));
-    }
     let Some(length) = headers.get(JSON_LENGTH) else { return Ok((body, &[])) };
     let length = length.to_str().ok().and_then(|length| length.parse().ok());
     length.and_then(|length| body.split_at_checked(length)).ok_or_else(|| {

@@ -1,6 +1,7 @@
 //! What does one version say of these instances?
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -8,11 +9,16 @@ use tracing::Instrument;
 
 use super::Predict;
 use super::target::{Part, Target};
-use crate::error::Result;
+use super::then::Then;
+use crate::error::{Kind, Result};
 use crate::live::LiveVersion;
 use quern_base::stage;
 use quern_features::Vectors;
-use quern_inference::Limits;
+use quern_inference::{Limits, Predictions};
+
+/// How often, and for how long, a row of a batch asks for room where too many wait for the model.
+const QUEUED_PAUSE: Duration = Duration::from_millis(50);
+const QUEUED_MAX: Duration = Duration::from_secs(60);
 
 /// Some instances of a request.
 #[derive(Debug, Clone)]
@@ -43,22 +49,67 @@ impl Instances {
     }
 }
 
+/// Where the vectors of instances come from.
+#[derive(Clone, Copy)]
+pub(super) enum Store<'a> {
+    /// The head.
+    Head(&'a Arc<Predict>),
+    /// History, of whose table the instances are the rows from this one on.
+    History(&'a Then, usize),
+}
+
+/// How long an answer may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) limits: Limits,
+    /// How many rows are under way before it and with it, for a row of a batch: nobody waits for that alone, so each
+    /// has the time of its own that a request would have. None for a request, for which somebody waits.
+    pub(super) rows: Option<u32>,
+}
+
+impl Patience {
+    /// The same with a time-out that begins now.
+    pub(super) fn within(self, timeout: Option<Duration>) -> Patience {
+        let time = timeout.map(|timeout| timeout.saturating_mul(self.rows.unwrap_or(1)));
+        let until = time.and_then(|time| Instant::now().checked_add(time));
+        let deadline = self.limits.deadline.into_iter().chain(until).min();
+        Patience { limits: Limits { deadline, ..self.limits }, ..self }
+    }
+}
+
 /// Places as Arrow's kernels name them.
 pub(super) fn indices(places: &[usize]) -> UInt32Array {
     places.iter().map(|place| *place as u32).collect()
+}
+
+/// What `version` makes of rows of a batch, which come again rather than be turned away for want of room.
+async fn in_its_turn(
+    version: &LiveVersion,
+    vectors: &RecordBatch,
+    limits: Limits,
+) -> quern_inference::Result<Predictions> {
+    let until = limits.deadline.unwrap_or_else(|| Instant::now() + QUEUED_MAX);
+    loop {
+        match quern_inference::predict(&version.model, vectors, limits).await {
+            Err(error) if error.kind() == Kind::Overloaded && Instant::now() + QUEUED_PAUSE < until => {
+                tokio::time::sleep(QUEUED_PAUSE).await;
+            }
+            said => return said,
+        }
+    }
 }
 
 impl Target {
     /// What the version at `place` says, and nothing else.
     pub(super) async fn answer(
         &self,
-        verb: &Arc<Predict>,
+        store: Store<'_>,
         place: usize,
         instances: Instances,
-        limits: Limits,
+        patience: Patience,
     ) -> Result<Part> {
-        let (rows, vectors) = self.look_up(verb, place, instances).await?;
-        let outputs = self.infer(&self.model.versions[place], &vectors.vectors, limits).await?;
+        let (rows, vectors) = self.look_up(store, place, instances).await?;
+        let outputs = self.infer(&self.model.versions[place], &vectors.vectors, patience).await?;
         Ok(self.part(place, rows, Some(vectors), outputs))
     }
 
@@ -67,7 +118,7 @@ impl Target {
         &self,
         version: &LiveVersion,
         vectors: &RecordBatch,
-        limits: Limits,
+        patience: Patience,
     ) -> Result<RecordBatch> {
         let span = stage!(
             "inference",
@@ -75,24 +126,41 @@ impl Target {
             quern.version = version.version,
             quern.rows = vectors.num_rows(),
         );
-        Ok(quern_inference::predict(&version.model, vectors, limits).instrument(span).await?.outputs)
+        let limits = patience.limits;
+        let said = async {
+            match patience.rows {
+                None => quern_inference::predict(&version.model, vectors, limits).await,
+                Some(_) => Box::pin(in_its_turn(version, vectors, limits)).await,
+            }
+        };
+        Ok(said.instrument(span).await?.outputs)
+    }
+
+    /// What of `inputs`, columns as [`Target::inputs`], the version at `place` takes.
+    pub(super) fn inputs_of(&self, place: usize, inputs: RecordBatch) -> Result<RecordBatch> {
+        match &self.model.reads[place] {
+            // Who names a version brings what that one wants.
+            Some(reads) if self.pinned.is_none() => Ok(inputs.project(reads)?),
+            _ => Ok(inputs),
+        }
     }
 
     /// The vectors of `instances` as the version at `place` gets them.
     pub(super) async fn look_up(
         &self,
-        verb: &Arc<Predict>,
+        store: Store<'_>,
         place: usize,
         instances: Instances,
     ) -> Result<(Vec<usize>, Vectors)> {
         let Instances { rows, inputs, query_times_us } = instances;
-        let inputs = match &self.model.reads[place] {
-            // Who names a version brings what that one wants.
-            Some(reads) if self.pinned.is_none() => inputs.project(reads)?,
-            _ => inputs,
-        };
-        let service = &self.model.versions[place].service;
-        Ok((rows, verb.reader.look_up(&self.live.compiled, service, inputs, query_times_us).await?))
+        match store {
+            Store::Head(verb) => {
+                let inputs = self.inputs_of(place, inputs)?;
+                let service = &self.model.versions[place].service;
+                Ok((rows, verb.reader.look_up(&self.live.compiled, service, inputs, query_times_us).await?))
+            }
+            Store::History(then, first) => then.look_up(self, place, first, rows).await,
+        }
     }
 
     /// What the version at `place` said of the instances `rows`.

@@ -5,22 +5,27 @@
 //! it, and the model says what it would have said then. History wants all keys and times at once, so that the whole
 //! table is held, and of each view the distinct rows that it found.
 //!
-//! Nothing of this goes into the prediction log: the rows that come out are the record.
+//! Either way a row is answered by whom it would be answered alone: the version that is named, or the one whose turn it
+//! is by the model's route, or what stands in for that; and where it may be one or another, a column says who it was.
+//! Shadows get only what comes now. Nothing goes into the prediction log: the rows that come out are the record.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::Predict;
-use super::target::{Ask, Given, Priority, Target};
+use super::answer::{Instances, Store};
+use super::target::{Part, Target};
+use super::then::Then;
 use crate::error::{Error, Kind, Result};
 use quern_base::clock::now_us;
 use quern_base::tasks::blocking;
-use quern_features::past::{Columns, Past, Rule};
+use quern_features::past::Columns;
 
 /// Rows that are looked up and predicted together.
 const CHUNK_ROWS: usize = 2_048;
@@ -32,10 +37,18 @@ const CHUNKS_AHEAD: usize = 4;
 pub struct Batch {
     target: Arc<Target>,
     columns: Columns,
-    /// Of what comes out: the table's columns as they are, then the model's outputs.
+    /// Of what comes out: the table's columns as they are, then the model's outputs, then who answered.
     schema: SchemaRef,
     outputs: SchemaRef,
+    /// How many columns say who answered.
+    who: usize,
+    /// How many rows are being answered.
+    under_way: Arc<AtomicUsize>,
 }
+
+/// Who answered each row, where it may be one or another; and why, where it was not the one whose turn it was.
+const SERVED_BY: &str = "served_by";
+const CAUSE: &str = "fallback_cause";
 
 /// As of when rows are predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,26 +66,45 @@ impl Batch {
     /// Fits a table to a model. Without `as_of` a column `event_timestamp` is one like any other.
     ///
     /// # Errors
-    /// A column that is missing, of a wrong type, named twice, or named as an output of the model.
+    /// A column that is missing, of a wrong type, named twice, or named as what is appended.
     pub fn new(target: Target, table: &Schema, as_of: bool) -> Result<Batch> {
-        // History is asked about one version: the one that is named, or the one that answers most.
-        let wanted = if as_of { target.version().service.as_ref().into() } else { target.inputs() };
-        let columns = Columns::find(wanted, "table", table, as_of)?;
+        let columns = Columns::find(target.inputs(), "table", table, as_of)?;
         let outputs = Arc::clone(&target.version().model.outputs);
+        let name = &target.model().name;
         for output in outputs.fields() {
             if table.index_of(output.name()).is_ok() {
                 return Err(Error::invalid(format!(
-                    "the table's column `{0}` and an output of model `{1}` share a name; rename or drop the table's \
+                    "the table's column `{}` and an output of model `{name}` share a name; rename or drop the table's \
                      column",
                     output.name(),
-                    target.model().name
                 )));
             }
         }
+        let who = who(&target);
+        for (column, _) in &who {
+            let (whose, instead) = match (table.index_of(column).is_ok(), outputs.index_of(column).is_ok()) {
+                (true, _) => ("the table's column", "rename or drop the table's column"),
+                (_, true) => ("an output of the model", "call the output otherwise"),
+                _ => continue,
+            };
+            return Err(Error::invalid(format!(
+                "{whose} is named `{column}`, as is the one that says who of model `{name}` answered a row; {instead}, or \
+                 name a version, which answers all rows"
+            )));
+        }
         let nullable = |field: &FieldRef| Arc::new(Field::clone(field).with_nullable(true));
+        let said = who.iter().map(|(column, _)| Arc::new(Field::new(*column, DataType::Utf8, true)));
         let fields: Vec<FieldRef> =
-            table.fields().iter().cloned().chain(outputs.fields().iter().map(nullable)).collect();
-        Ok(Batch { target: Arc::new(target), columns, schema: Arc::new(Schema::new(fields)), outputs })
+            table.fields().iter().cloned().chain(outputs.fields().iter().map(nullable)).chain(said).collect();
+        let metadata = who.iter().map(|(column, key)| ((*key).to_owned(), (*column).to_owned())).collect();
+        Ok(Batch {
+            target: Arc::new(target),
+            columns,
+            schema: Arc::new(Schema::new(fields).with_metadata(metadata)),
+            outputs,
+            who: who.len(),
+            under_way: Arc::default(),
+        })
     }
 
     /// The schema of what comes out.
@@ -117,8 +149,8 @@ impl Batch {
             When::Now | When::AsOf => now_us(),
         };
         let query_times_us = vec![at_us; rows.num_rows()];
-        let given = Given::Entities { inputs: self.columns.inputs(rows)?, query_times_us };
-        self.appended(verb, rows, given).await
+        let all = Instances::all(self.columns.inputs(rows)?, query_times_us);
+        self.appended(Store::Head(verb), rows, all).await
     }
 
     /// Takes all rows in, asks history once, and gives the answers chunk by chunk.
@@ -128,29 +160,23 @@ impl Batch {
         rows: BoxStream<'static, Result<RecordBatch>>,
     ) -> Result<impl Stream<Item = Result<RecordBatch>>> {
         let rows: Vec<RecordBatch> = rows.try_collect().await?;
-        let (this, asking) = (Arc::clone(&self), Arc::clone(&verb));
-        let (rows, past) = blocking("batch prediction", move || -> Result<_> {
+        let this = Arc::clone(&self);
+        let (rows, inputs, times) = blocking("batch prediction", move || -> Result<_> {
             let schema = rows.first().map_or_else(|| this.table(), RecordBatch::schema);
             let rows = concat_batches(&schema, &rows)?;
-            let asked = (this.columns.inputs(&rows)?, this.columns.times(&rows)?);
-            let target = &this.target;
-            let history = &asking.reader.history;
-            let past = Past::ask(
-                (history, &target.live.compiled),
-                &target.version().service,
-                asked,
-                Rule::default(),
-            )?;
-            Ok((rows, Arc::new(past)))
+            let (inputs, times) = (this.columns.inputs(&rows)?, this.columns.times(&rows)?);
+            Ok((rows, inputs, times))
         })
         .await?;
+        let asked = (inputs.clone(), times);
+        let then = Arc::new(Then::ask(&self.target, verb.reader.clone(), asked).await?);
         let chunks: Vec<Result<(usize, usize)>> = chunks(rows.num_rows()).map(Ok).collect();
         let answer = move |(at, count): (usize, usize)| {
-            let (this, verb, past) = (Arc::clone(&self), Arc::clone(&verb), Arc::clone(&past));
-            let rows = rows.slice(at, count);
+            let (this, then) = (Arc::clone(&self), Arc::clone(&then));
+            let (rows, inputs) = (rows.slice(at, count), inputs.slice(at, count));
             async move {
-                let vectors = blocking("batch prediction", move || past.vectors(at..at + count)).await?;
-                let answered = this.appended(&verb, &rows, Given::Vectors(vectors)).await;
+                let all = Instances::all(inputs, then.times_us()[at..at + count].to_vec());
+                let answered = this.appended(Store::History(&then, at), &rows, all).await;
                 answered.map_err(|error| within(at, &rows, error))
             }
         };
@@ -159,24 +185,57 @@ impl Batch {
 
     /// The columns of the table.
     fn table(&self) -> SchemaRef {
-        let columns = self.schema.fields().len() - self.outputs.fields().len();
+        let columns = self.schema.fields().len() - self.outputs.fields().len() - self.who;
         Arc::new(Schema::new(self.schema.fields()[..columns].to_vec()))
     }
 
-    async fn appended(&self, verb: &Arc<Predict>, rows: &RecordBatch, given: Given) -> Result<RecordBatch> {
-        let request_id = String::new();
-        let ask = Ask { given, request_id, deadline: None, priority: Priority::Batch };
-        let answer = self.target.predict(verb, ask).await?;
-        // Versions between which requests are divided may say different things; a table has one set of columns.
-        if answer.outputs.schema().fields() != self.outputs.fields() {
-            return Err(Error::refused(format!(
-                "the versions of model `{}` have different outputs; name one of them",
-                self.target.model().name
-            )));
+    async fn appended(&self, store: Store<'_>, rows: &RecordBatch, all: Instances) -> Result<RecordBatch> {
+        let under_way = UnderWay::begin(&self.under_way, rows.num_rows());
+        let answer = Box::pin(self.target.predict_rows(store, all, under_way.with_those_before)).await?;
+        drop(under_way);
+        let (mut served_by, mut causes) = (vec![""; rows.num_rows()], vec![None; rows.num_rows()]);
+        for Part { rows, served_by: who, reason, .. } in &answer.parts {
+            for row in rows {
+                served_by[*row] = who;
+                causes[*row] = reason.as_ref().map(|reason| reason.cause.as_str());
+            }
         }
-        let columns = rows.columns().iter().chain(answer.outputs.columns()).cloned().collect();
+        let who: [ArrayRef; 2] =
+            [Arc::new(StringArray::from(served_by)), Arc::new(StringArray::from(causes))];
+        let columns = rows.columns().iter().chain(answer.outputs.columns()).chain(&who[..self.who]);
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let columns = columns.cloned().collect();
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+}
+
+/// The columns that say who answered, and the keys under which the schema's metadata names them.
+fn who(target: &Target) -> Vec<(&'static str, &'static str)> {
+    let all = [(SERVED_BY, quern_wire::SERVED_BY), (CAUSE, quern_wire::FALLBACK_CAUSE)];
+    let count = match (target.says_who(), &target.model.fallback) {
+        (false, _) => 0,
+        (true, None) => 1,
+        (true, Some(_)) => 2,
+    };
+    all[..count].to_vec()
+}
+
+/// Rows that are being answered, until this is dropped.
+struct UnderWay<'a> {
+    all: &'a AtomicUsize,
+    rows: usize,
+    with_those_before: usize,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(all: &'a AtomicUsize, rows: usize) -> UnderWay<'a> {
+        UnderWay { all, rows, with_those_before: all.fetch_add(rows, Ordering::Relaxed) + rows }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.rows, Ordering::Relaxed);
     }
 }
 

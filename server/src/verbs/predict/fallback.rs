@@ -4,19 +4,19 @@
 //! substitutes that the model declares, in order: the first that can answers. What a caller did wrong is no cause.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use quern_engine::{Origin, Status};
 
-use super::Predict;
-use super::answer::{Instances, indices};
+use super::answer::{Instances, Patience, Store, indices};
 use super::target::{Cause, Part, Reason, Target};
 use crate::error::{Error, Kind, Result};
 use crate::live::model::{Fallback, Substitute};
 use quern_features::Vectors;
-use quern_inference::Limits;
+
+/// How many runs over some rows of a batch may fail before the rest of these is left to the substitutes together.
+const FAILURES_MAX: usize = 64;
 
 /// Instances that are left to the substitutes.
 struct Left<'a> {
@@ -41,23 +41,21 @@ impl Target {
     /// What the version at `place` says, and its substitutes where it does not.
     pub(super) async fn answer_or_fall_back(
         &self,
-        verb: &Arc<Predict>,
+        store: Store<'_>,
         place: usize,
         instances: Instances,
-        limits: Limits,
+        patience: Patience,
     ) -> Result<Vec<Part>> {
         let Some(fallback) = &self.model.fallback else {
-            return Ok(vec![self.answer(verb, place, instances, limits).await?]);
+            return Ok(vec![self.answer(store, place, instances, patience).await?]);
         };
-        let begun = Instant::now();
-        let deadline = fallback.timeout.map(|timeout| begun + timeout);
-        let hurried = Limits { deadline: earlier(limits.deadline, deadline), ..limits };
-        let looked_up = self.look_up(verb, place, instances.clone()).await;
+        let hurried = patience.within(fallback.timeout);
+        let looked_up = Box::pin(self.look_up(store, place, instances.clone())).await;
         let (rows, vectors) = match looked_up {
             Ok(found) => found,
             Err(error) => {
                 let left = Left::new(place, &instances, None, error)?;
-                return Ok(vec![self.fall_back(verb, fallback, left, limits).await?]);
+                return Ok(vec![self.fall_back(store, fallback, left, patience).await?]);
             }
         };
         let (sound, unsound) = sift(fallback, &vectors, &instances.query_times_us);
@@ -71,21 +69,39 @@ impl Target {
                 error: Error::unavailable(format!("{detail}, and nothing else answers")),
                 reason: Reason { cause, detail },
             };
-            parts.push(self.fall_back(verb, fallback, left, limits).await?);
+            parts.push(self.fall_back(store, fallback, left, patience).await?);
         }
         if sound.is_empty() && !rows.is_empty() {
             return Ok(parts);
         }
-        let (rows, vectors) = match sound.len() == rows.len() {
-            true => (rows, vectors),
-            false => (sound.iter().map(|place| rows[*place]).collect(), vectors.pick(&indices(&sound))?),
-        };
-        match self.infer(&self.model.versions[place], &vectors.vectors, hurried).await {
-            Ok(outputs) => parts.push(self.part(place, rows, Some(vectors), outputs)),
-            Err(error) => {
-                let instances = instances.pick(&sound)?;
-                let left = Left::new(place, &instances, Some(vectors), error)?;
-                parts.push(self.fall_back(verb, fallback, left, limits).await?);
+        let vectors = if sound.len() == rows.len() { vectors } else { vectors.pick(&indices(&sound))? };
+        let mut asking = vec![(sound, vectors)];
+        let mut failures = 0;
+        while let Some((places, vectors)) = asking.pop() {
+            match self.infer(&self.model.versions[place], &vectors.vectors, hurried).await {
+                Ok(outputs) => {
+                    let rows = places.iter().map(|place| rows[*place]).collect();
+                    parts.push(self.part(place, rows, Some(vectors), outputs));
+                }
+                // Of a batch the others are asked again without the half that has the row which the model cannot bear.
+                Err(error)
+                    if patience.rows.is_some()
+                        && places.len() > 1
+                        && failures < FAILURES_MAX
+                        && Cause::of(&error) == Some(Cause::Error) =>
+                {
+                    failures += 1;
+                    let middle = places.len() / 2;
+                    for half in [middle..places.len(), 0..middle] {
+                        let picked = vectors.pick(&indices(&half.clone().collect::<Vec<_>>()))?;
+                        asking.push((places[half].to_vec(), picked));
+                    }
+                }
+                Err(error) => {
+                    let instances = instances.pick(&places)?;
+                    let left = Left::new(place, &instances, Some(vectors), error)?;
+                    parts.push(self.fall_back(store, fallback, left, patience).await?);
+                }
             }
         }
         Ok(parts)
@@ -93,10 +109,10 @@ impl Target {
 
     async fn fall_back(
         &self,
-        verb: &Arc<Predict>,
+        store: Store<'_>,
         fallback: &Fallback,
         left: Left<'_>,
-        limits: Limits,
+        patience: Patience,
     ) -> Result<Part> {
         let Left { place, instances, mut vectors, reason, error } = left;
         let outputs = &self.model.versions[place].model.outputs;
@@ -104,7 +120,9 @@ impl Target {
             let part = match (substitute, &vectors) {
                 // That one has just failed.
                 (Substitute::Version(other), _) if *other == place => continue,
-                (Substitute::Version(other), _) => self.answer(verb, *other, instances.clone(), limits).await,
+                (Substitute::Version(other), _) => {
+                    self.answer(store, *other, instances.clone(), patience).await
+                }
                 (Substitute::Expr(each), Some(found)) => {
                     let value = each[place].evaluate(&found.vectors).map_err(Error::from);
                     value.and_then(|value| one_column(outputs, value)).map(|outputs| {
@@ -194,10 +212,6 @@ fn sift(fallback: &Fallback, vectors: &Vectors, query_times_us: &[i64]) -> (Vec<
         Unsound { cause: Cause::Stale, detail: "a feature is older than `max_age`", places: stale },
     ];
     (sound, unsound.into_iter().filter(|unsound| !unsound.places.is_empty()).collect())
-}
-
-fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    a.into_iter().chain(b).min()
 }
 
 fn one_column(outputs: &SchemaRef, value: ArrayRef) -> Result<RecordBatch> {

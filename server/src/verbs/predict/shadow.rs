@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tracing::{Instrument, Span};
 
 use super::Predict;
-use super::answer::Instances;
+use super::answer::{Instances, Patience, Store};
 use super::noted::Noted;
 use super::target::{Part, Target};
 use crate::error::Result;
@@ -74,13 +74,14 @@ impl Target {
             for place in &target.model.route.shadow {
                 let version = &target.model.versions[*place];
                 let limits = Limits { deadline: None, priority: Priority::Batch };
+                let patience = Patience { limits, rows: None };
                 let said: Result<Part> = match &seen {
                     Some(seen) if Arc::ptr_eq(&seen.service, &version.service) => {
-                        let said = target.infer(version, &seen.vectors, limits).await;
+                        let said = target.infer(version, &seen.vectors, patience).await;
                         let rows = instances.rows.clone();
                         said.map(|said| target.part(*place, rows, Some(seen.clone()), said))
                     }
-                    _ => target.answer(&verb, *place, instances.clone(), limits).await,
+                    _ => target.answer(Store::Head(&verb), *place, instances.clone(), patience).await,
                 };
                 if let (Some(noted), Ok(part)) = (&noted, &said) {
                     noted.record_part(&verb.log, part, "shadow".to_owned());

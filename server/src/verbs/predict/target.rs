@@ -155,6 +155,14 @@ impl Target {
         self.pinned.unwrap_or_else(|| self.model.route.heaviest())
     }
 
+    /// The places of the versions whose turn it is for some of `inputs`, columns as [`Target::inputs`].
+    pub(super) fn turns(&self, inputs: &RecordBatch) -> Result<Vec<usize>> {
+        match self.pinned.or_else(|| self.model.route.only()) {
+            Some(place) => Ok(vec![place]),
+            None => Ok(self.model.route.assign(inputs)?.into_iter().map(|(place, _)| place).collect()),
+        }
+    }
+
     /// What an instance brings.
     pub fn inputs(&self) -> Inputs<'_> {
         match self.pinned {

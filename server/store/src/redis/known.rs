@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::try_join;
 use quern_engine::ViewId;
 use quern_engine::windows::Kept;
-use redis::{RedisResult, Value};
+use redis::{RedisError, RedisResult, Value};
 
 use super::connection::KEEPER_PAUSE;
 use super::link::{slot, unexpected};
@@ -17,22 +18,24 @@ use crate::error::{Error, Result};
 const KEPT_FRESH: Duration = Duration::from_secs(1);
 const KEPT_RELIED: Duration = Duration::from_secs(3);
 
-/// What is kept of the events of each view, as of some time.
+/// What is kept of the events of each view, and up to when it is materialized, as of some time.
 pub(super) struct KnownKept {
     as_of: Instant,
     views: HashMap<ViewId, Arc<Kept>>,
+    watermarks: HashMap<ViewId, i64>,
 }
 
 impl KnownKept {
     /// Nothing, as of now.
     pub(super) fn nothing() -> KnownKept {
-        KnownKept { as_of: Instant::now(), views: HashMap::new() }
+        KnownKept { as_of: Instant::now(), views: HashMap::new(), watermarks: HashMap::new() }
     }
 
     /// Of these views nothing is kept any more.
     pub(super) fn forget(&mut self, gone: &[ViewId]) {
         gone.iter().for_each(|view| {
             self.views.remove(view);
+            self.watermarks.remove(view);
         });
     }
 }
@@ -46,7 +49,25 @@ impl Redis {
     /// Moves the view's watermark to `to_us`, never back. Everything written before is in Redis first; what a crash of
     /// Redis leaves of both is up to how it keeps its data.
     pub fn set_watermark(&self, view: ViewId, to_us: i64) -> Result<()> {
-        self.raise(&self.names.watermark, view, to_us)
+        self.raise(&self.names.watermark, view, to_us)?;
+        let mut known = self.kept.write();
+        let watermark = known.watermarks.entry(view).or_insert(to_us);
+        *watermark = to_us.max(*watermark);
+        Ok(())
+    }
+
+    /// As [`Head::known_watermark`](crate::rocks::Head::known_watermark): as of a moment ago.
+    pub fn known_watermark(&self, view: ViewId) -> Option<i64> {
+        self.kept.read().watermarks.get(&view).copied()
+    }
+
+    /// As [`Head::forget_watermark`](crate::rocks::Head::forget_watermark).
+    pub fn forget_watermark(&self, view: ViewId) -> Result<()> {
+        let mut command = redis::cmd("HSET");
+        command.arg(&self.names.watermark).arg(&view.0.to_be_bytes()).arg(&i64::MIN.to_be_bytes());
+        self.now(&command)?;
+        self.kept.write().watermarks.insert(view, i64::MIN);
+        Ok(())
     }
 
     /// As [`Head::files_until`](crate::rocks::Head::files_until).
@@ -136,22 +157,17 @@ impl Redis {
     pub(super) async fn read_kept(&self, connected: &Connected) -> RedisResult<()> {
         // Before it is asked: the answer is not older than this.
         let as_of = Instant::now();
-        let mut command = redis::cmd("HGETALL");
-        command.arg(&self.names.kept);
-        let Value::Array(entries) = connected.reads.command(&command).await? else {
-            return Err(unexpected());
+        let (kept, watermarks) =
+            try_join(by_view(connected, &self.names.kept), by_view(connected, &self.names.watermark)).await?;
+        let views = kept.into_iter().map(|(view, kept)| (view, Arc::new(Kept::read(&kept)))).collect();
+        let instant = |(view, bytes): (ViewId, Vec<u8>)| {
+            let bytes = <[u8; 8]>::try_from(&bytes[..]).map_err(|_| unexpected())?;
+            Ok::<_, RedisError>((view, i64::from_be_bytes(bytes)))
         };
-        let mut views = HashMap::with_capacity(entries.len() / 2);
-        for [view, kept] in entries.as_chunks().0 {
-            let (Value::BulkString(view), Value::BulkString(kept)) = (view, kept) else {
-                return Err(unexpected());
-            };
-            let view = <[u8; 8]>::try_from(&view[..]).map_err(|_| unexpected())?;
-            views.insert(ViewId(u64::from_be_bytes(view)), Arc::new(Kept::read(kept)));
-        }
+        let watermarks = watermarks.into_iter().map(instant).collect::<RedisResult<_>>()?;
         let mut known = self.kept.write();
         if known.as_of <= as_of {
-            *known = KnownKept { as_of, views };
+            *known = KnownKept { as_of, views, watermarks };
         }
         Ok(())
     }
@@ -170,4 +186,19 @@ impl Redis {
         }
         Ok(())
     }
+}
+
+/// The entries of a hash whose fields are views.
+async fn by_view(connected: &Connected, names: &str) -> RedisResult<Vec<(ViewId, Vec<u8>)>> {
+    let mut command = redis::cmd("HGETALL");
+    command.arg(names);
+    let Value::Array(entries) = connected.reads.command(&command).await? else { return Err(unexpected()) };
+    let entry = |[view, value]: &[Value; 2]| match (view, value) {
+        (Value::BulkString(view), Value::BulkString(value)) => {
+            let view = <[u8; 8]>::try_from(&view[..]).map_err(|_| unexpected())?;
+            Ok((ViewId(u64::from_be_bytes(view)), value.clone()))
+        }
+        _ => Err(unexpected()),
+    };
+    entries.as_chunks().0.iter().map(entry).collect()
 }

@@ -1,0 +1,158 @@
+//! Which version of a model answers whom, and how is that changed in flight?
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// `POST /v1/models/{model}:route`: which version answers whom from now on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteRequest {
+    /// Version → its share; none gives back the weights that are declared. Weights and percentages do not mix.
+    #[serde(default)]
+    pub weights: BTreeMap<String, Share>,
+}
+
+/// A version's share, as a request sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub enum Share {
+    /// A weight beside those of the other versions, which keep theirs: `50`.
+    Weight(u32),
+    /// A part of all, into whose rest the other versions are scaled: `"10%"`.
+    Percent(Percent),
+}
+
+/// A percentage from 0 to 100, exact to six decimals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(u32);
+
+impl Percent {
+    /// Of so many parts, all make 100 %.
+    pub const PARTS: u32 = 100_000_000;
+
+    /// How many of them it is.
+    pub fn parts(self) -> u32 {
+        self.0
+    }
+}
+
+/// Its reply.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Routed {
+    /// Number of the apply that is live now.
+    pub number: u64,
+    /// Version → its weight, of all versions.
+    pub weights: BTreeMap<String, u64>,
+    /// Version → what that is in percent.
+    #[serde(default)]
+    pub percent: BTreeMap<String, f64>,
+    /// Version → what it was before.
+    #[serde(default)]
+    pub percent_before: BTreeMap<String, f64>,
+}
+
+/// Weights in percent.
+pub fn percentages(weights: &BTreeMap<String, u64>) -> BTreeMap<String, f64> {
+    let total = weights.values().sum::<u64>().max(1) as f64;
+    weights.iter().map(|(version, weight)| (version.clone(), *weight as f64 * 100.0 / total)).collect()
+}
+
+impl FromStr for Percent {
+    type Err = String;
+
+    /// Reads the digits before the sign: `10`, `0.5`.
+    fn from_str(text: &str) -> Result<Percent, String> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !all_digits(whole) || !all_digits(decimals) || decimals.len() > 6 {
+            return Err(format!("`{text}%` is no percentage: give at most six decimals, as in `12.5%`"));
+        }
+        let parts = format!("{whole}{decimals:0<6}").parse().ok();
+        match parts.filter(|parts| *parts <= Percent::PARTS) {
+            Some(parts) => Ok(Percent(parts)),
+            None => Err(format!("`{text}%` is more than all, which is `100%`")),
+        }
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = format!("{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000);
+        write!(f, "{}%", digits.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Share, String> {
+        match text.strip_suffix('%') {
+            Some(percent) => Ok(Share::Percent(percent.parse()?)),
+            None => text.parse().map(Share::Weight).map_err(|_| {
+                format!("`{text}` is no share: give a weight, a whole number such as `10`, or a percentage such as `10%`")
+            }),
+        }
+    }
+}
+
+impl TryFrom<Value> for Share {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Share, String> {
+        match value {
+            Value::String(text) => text.parse(),
+            other => other.to_string().parse(),
+        }
+    }
+}
+
+impl From<Share> for Value {
+    fn from(share: Share) -> Value {
+        match share {
+            Share::Weight(weight) => weight.into(),
+            Share::Percent(percent) => percent.to_string().into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_weight_or_a_percentage() {
+        for (text, parts) in
+            [("10%", 10_000_000), ("12.5%", 12_500_000), ("0.000001%", 1), ("100%", Percent::PARTS)]
+        {
+            let share: Share = text.parse().unwrap();
+            assert_eq!(share, Share::Percent(Percent(parts)), "{text}");
+            assert_eq!(serde_json::to_string(&share).unwrap(), format!("{text:?}"));
+            assert_eq!(serde_json::from_str::<Share>(&format!("{text:?}")).unwrap(), share);
+        }
+        assert_eq!(serde_json::from_str::<Share>("50").unwrap(), Share::Weight(50));
+        assert_eq!(serde_json::to_string(&Share::Weight(50)).unwrap(), "50");
+        for wrong in [
+            "",
+            "%",
+            "-1",
+            "-1%",
+            "1.5",
+            "100.000001%",
+            "0.0000001%",
+            "1e2%",
+            ".5%",
+            "5.%",
+            "NaN%",
+            "99999999999%",
+        ] {
+            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+        }
+        assert!(
+            serde_json::from_str::<Share>("-1").is_err() && serde_json::from_str::<Share>("null").is_err()
+        );
+    }
+}
