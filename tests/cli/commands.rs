@@ -11,7 +11,7 @@ use quern_kit::{Node, Process, fixture, required, run};
 use tempfile::TempDir;
 
 /// The words of one command line; `'…'` keeps blanks.
-fn words(line: &str) -> Vec<String> {
+pub(super) fn words(line: &str) -> Vec<String> {
     let mut parts = line.split('\'');
     let mut words = Vec::new();
     while let Some(plain) = parts.next() {
@@ -22,7 +22,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 /// What a person sees of a command: its exit code where it is not 0, then what it says.
-fn say(folder: &Path, line: &str) -> String {
+pub(super) fn say(folder: &Path, line: &str) -> String {
     let printed = run(folder, &words(line));
     let code = printed.code.filter(|code| *code != 0).map_or(String::new(), |code| format!("exit {code}\n"));
     // The folder is a temporary one, with another name each time; so is the process that has it open.
@@ -36,11 +36,11 @@ fn say(folder: &Path, line: &str) -> String {
     }
 }
 
-fn check(folder: &Path, line: &str, expected: Expect) {
+pub(super) fn check(folder: &Path, line: &str, expected: Expect) {
     expected.assert_eq(&say(folder, line));
 }
 
-fn rows(path: &Path) -> String {
+pub(super) fn rows(path: &Path) -> String {
     let file = fs::File::open(path).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();

@@ -319,4 +319,4 @@ class Client:
 
 def _moment(time: dt.datetime | None) -> int | None:
     """Microseconds since the epoch; a naive time is UTC."""
-    return None if time is None else tables.json_value(time)
+    return None if time is None else tables.microseconds(time)

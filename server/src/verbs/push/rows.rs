@@ -11,8 +11,8 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_
 use arrow::compute::{nullif, take_record_batch};
 use arrow::datatypes::{Field, SchemaRef};
 use feature_defs::{Source, suggest};
-use quern_engine::ViewPlan;
-use quern_engine::schema::{conform, conforms, type_name};
+use quern_engine::schema::{conform, conforms, timestamp, type_name};
+use quern_engine::{ViewPlan, instant};
 use quern_features::write::project;
 use quern_wire::Rejected;
 
@@ -89,23 +89,30 @@ fn columns(
             return Err(wrong(format!("column `{name}` is missing; rows have {needed}")));
         };
         let (wanted, found) = (field.data_type(), given.data_type());
+        let format = source.format(name).filter(|_| instant::is_number(found));
         // Whole numbers that pandas keeps as floats are looked at one by one.
-        if !(conforms(found, wanted) || found.is_floating() && wanted.is_integer()) {
+        if !(conforms(found, wanted) || found.is_floating() && wanted.is_integer() || format.is_some()) {
+            let is_uncounted = *wanted == timestamp() && instant::is_number(found);
+            let help = if is_uncounted { "; its `format` says what numbers count" } else { "" };
             let (wanted, found) = (type_name(wanted), type_name(found));
-            return Err(wrong(format!("column `{name}` is {found}, and must be {wanted}")));
+            return Err(wrong(format!("column `{name}` is {found}, and must be {wanted}{help}")));
         }
-        if let Ok(column) = conform(given, wanted) {
+        let conform = |given: &ArrayRef| match format {
+            Some(format) => instant::of_numbers(given, format),
+            None => conform(given, wanted),
+        };
+        if let Ok(column) = conform(given) {
             return Ok(column);
         }
         let mut bad = vec![false; given.len()];
         let attempt = |part: Range<usize>| {
-            conform(&given.slice(part.start, part.len()), wanted).map(drop).map_err(|e| e.to_string())
+            conform(&given.slice(part.start, part.len())).map(drop).map_err(|e| e.to_string())
         };
         find(0..given.len(), &attempt, &mut |row, cause| {
             bad[row] = true;
             faults.add(row, Some(name), cause);
         });
-        Ok(conform(&nullif(given, &BooleanArray::from(bad))?, wanted)?)
+        Ok(conform(&nullif(given, &BooleanArray::from(bad))?)?)
     };
     schema.fields().iter().map(&mut column).collect()
 }
