@@ -1,6 +1,7 @@
 //! Which files does a source's path name, in the order in which their rows count as arrived?
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -162,10 +163,19 @@ fn matching(root: &Path, batch: &BatchSource, paths: &mut Vec<PathBuf>) -> io::R
     let pattern = Path::new(&folder).join(&batch.path);
     let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
     let found = glob::glob_with(&pattern.to_string_lossy(), options).map_err(io::Error::other)?;
+    // What Spark leaves beside its rows, such as `_SUCCESS`, is none of them, unless somebody names it.
+    let names_it = file_name(Path::new(&batch.path)).starts_with('_');
     for path in found {
-        take(&path.map_err(io::Error::from)?, batch.format, paths)?;
+        let path = path.map_err(io::Error::from)?;
+        if names_it || !file_name(&path).starts_with('_') {
+            take(&path, batch.format, paths)?;
+        }
     }
     Ok(())
+}
+
+fn file_name(path: &Path) -> Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 fn take(path: &Path, format: Format, paths: &mut Vec<PathBuf>) -> io::Result<()> {

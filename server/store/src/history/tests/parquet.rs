@@ -188,11 +188,15 @@ fn paths_may_be_files_globs_and_absolute() {
     let mut repository = Repository::parquet();
     repository.write("data/[1]/a.parquet", vec![("at", micros(&[0]))]);
     repository.write("data/[1]/b.parquet", vec![("at", micros(&[1]))]);
+    repository.file("data/[1]/_SUCCESS", "");
+    repository.write("data/[1]/_c.parquet", vec![("at", micros(&[2]))]);
     let absolute = repository.folder.path().join("data").display().to_string();
     for (path, files) in [
         ("data/[1]/a.parquet".to_owned(), 1),
         ("data/*/*.parquet".to_owned(), 2),
         ("data/**/b*".to_owned(), 1),
+        ("data/*/*".to_owned(), 2),
+        ("data/*/_*.parquet".to_owned(), 1),
         ("./data/*".to_owned(), 2),
         (format!("{absolute}/*/a.parquet"), 1),
         (absolute, 2),
