@@ -8,6 +8,7 @@
 mod definitions;
 mod dtype;
 mod duration;
+pub mod epoch;
 mod error;
 mod literal;
 mod parse;
@@ -26,6 +27,7 @@ pub use definitions::{
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};
+pub use epoch::Epoch;
 pub use error::{DefError, Loc, nearest, suggest};
 pub use literal::fit;
 pub use parse::{DefFile, parse};

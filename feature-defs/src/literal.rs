@@ -1,7 +1,7 @@
 //! Does a constant fit a type?
 
 use crate::yaml::{Node, Scalar, Value};
-use crate::{Literal, ScalarType, Type};
+use crate::{Literal, ScalarType, Type, epoch};
 
 /// The constant that `node` holds, where it holds one.
 pub(crate) fn literal(node: &Node) -> Option<Literal> {
@@ -36,7 +36,11 @@ pub fn fit(literal: Literal, dtype: Type) -> Result<Literal, String> {
         }
         (ScalarType::Float64, Literal::Float(value)) if value.is_finite() => return Ok(literal),
         (ScalarType::Float32, Literal::Float(value)) if (*value as f32).is_finite() => return Ok(literal),
-        (ScalarType::Timestamp, Literal::Int(_)) => return Ok(literal),
+        (ScalarType::Timestamp, Literal::Int(number)) => {
+            let doubted =
+                |doubt| format!("a time such as `2013-01-31T08:30:00Z`, or microseconds, and this {doubt}");
+            return epoch::micros(*number).map(Literal::Int).map_err(doubted);
+        }
         (ScalarType::Timestamp, Literal::String(text)) if is_timestamp(text) => return Ok(literal),
         (ScalarType::Date, Literal::String(text)) if is_date(text) => return Ok(literal),
         (ScalarType::Bool, _) => "`true` or `false`",
@@ -133,7 +137,7 @@ mod tests {
         check("timestamp", "2013-01-31", expect![[r#"String("2013-01-31")"#]]);
         check("timestamp", "2013-01-31T08:30:00.25Z", expect![[r#"String("2013-01-31T08:30:00.25Z")"#]]);
         check("timestamp", "2013-01-31 08:30:00+01:00", expect![[r#"String("2013-01-31 08:30:00+01:00")"#]]);
-        check("timestamp", "0", expect!["Int(0)"]);
+        check("timestamp", "1357034401000000", expect!["Int(1357034401000000)"]);
     }
 
     #[test]
@@ -155,6 +159,20 @@ mod tests {
             "timestamp",
             "2013-01-31T8:30",
             expect!["must be a time such as `2013-01-31T08:30:00Z`, or microseconds since 1970"],
+        );
+        check(
+            "timestamp",
+            "1357034401",
+            expect![
+                "must be a time such as `2013-01-31T08:30:00Z`, or microseconds, and this looks like seconds (in microseconds it is 1357034401000000)"
+            ],
+        );
+        check(
+            "timestamp",
+            "0",
+            expect![
+                "must be a time such as `2013-01-31T08:30:00Z`, or microseconds, and this is too near to 1970 to be taken for microseconds: write it as RFC 3339"
+            ],
         );
         check("bytes", "x", expect!["must be left out: `bytes` has no default"]);
         check("list<float32>", "0", expect!["must be left out: a list has no default"]);

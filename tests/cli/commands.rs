@@ -44,7 +44,7 @@ pub(super) fn say(folder: &Path, line: &str) -> String {
     }
 }
 
-fn check(folder: &Path, line: &str, expected: Expect) {
+pub(super) fn check(folder: &Path, line: &str, expected: Expect) {
     expected.assert_eq(&say(folder, line));
 }
 

@@ -1,6 +1,7 @@
 //! What does a user of the commands read, and what does an operator find in `deploy/`?
 
 mod commands;
+mod files;
 
 mod deploy;
 mod failing;

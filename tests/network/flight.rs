@@ -14,7 +14,7 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, FlightDescriptor};
 use expect_test::{Expect, expect};
 use futures::{StreamExt, TryStreamExt, stream};
-use quern_kit::Server;
+use quern_kit::{Repository, Server};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::planes::{self, DEFINITIONS, instance};
@@ -403,4 +403,29 @@ async fn a_spine_breaks_off_when_its_rows_have_another_schema() {
     let mixed = vec![messages(four(), COMMAND).await[0].clone(), messages(other, COMMAND).await[1].clone()];
     let status = exchange(&channel, mixed).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_rows_come_in_batches_that_memory_holds() {
+    const TEXT_BYTES: usize = 1 << 20;
+    let definitions = "kind: Entity\nname: e\njoin_keys: [{name: k, type: int64}]\n---\nkind: Source\nname: s\n\
+                       batch: {format: parquet, path: s.parquet}\nevent_timestamp: at\n---\nkind: FeatureView\nname: v\n\
+                       entities: [e]\nsource: s\nfeatures: [text]\n---\nkind: FeatureService\nname: svc\nfeatures: [v]\n";
+    let repository = Repository::new(definitions);
+    let long = "x".repeat(TEXT_BYTES);
+    repository.write_parquet(
+        "s.parquet",
+        &spine(&[
+            ("k", Arc::new(Int64Array::from(vec![2]))),
+            ("at", times(&[1])),
+            ("text", texts(&[Some(&long)])),
+        ]),
+    );
+    let node = repository.open_applied().await;
+    let long_ones =
+        spine(&[("k", Arc::new(Int64Array::from(vec![2; 300]))), ("event_timestamp", times(&[2; 300]))]);
+    let counts: Vec<usize> =
+        node.service("svc").training_batches(&long_ones, false).map(|batch| batch.num_rows()).collect();
+    assert_eq!(counts.iter().sum::<usize>(), 300);
+    assert!(counts.iter().all(|count| *count <= 64), "{counts:?}");
 }

@@ -280,6 +280,64 @@ async fn where_rows_go_is_the_callers_choice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_that_are_pushed_as_times_count_what_the_format_says() {
+    let with = |format: &str| {
+        let definitions = DEFINITIONS.replacen("type: timestamp}", &format!("type: timestamp{format}}}"), 1);
+        let repository = Repository::new(&definitions);
+        repository.write("logins.csv", "card,at\n");
+        repository
+    };
+    let numbers = |at: ArrayRef| {
+        let columns: [(&str, ArrayRef); 5] = [
+            ("card", Arc::new(StringArray::from(vec!["a"]))),
+            ("at", at),
+            ("id", Arc::new(Int64Array::from(vec![2]))),
+            ("amount", Arc::new(Float64Array::from(vec![2.5]))),
+            ("parts", Arc::new(Int64Array::from(vec![1]))),
+        ];
+        Push::new("payments", RecordBatch::try_from_iter(columns).unwrap())
+    };
+    let whole = || -> ArrayRef { Arc::new(Int64Array::from(vec![1_767_267_000])) };
+    let mut json = frame(&[("a", NOON, 1, 10.0, 4)]);
+    json["at"] = json!([1_767_265_200]);
+
+    let repository = with("");
+    let node = repository.open_applied().await;
+    let refused = node.push(numbers(whole())).await.unwrap_err().to_string();
+    is(
+        &refused,
+        expect![
+            "source `payments`: column `at` is int64, and must be timestamp; its `format` says what numbers count"
+        ],
+    );
+    let server = Server::of(repository, node).await;
+    is(
+        &pushed(&server, json.clone()).await,
+        expect![[
+            r#"400 {"error":"none of the 1 rows was taken; row 0, column `at`: expected timestamp (RFC 3339, or whole microseconds), found number 1767265200, which looks like seconds (in microseconds it is 1767265200000000); `format` says of a source's column what its numbers count","code":"invalid_argument","rejected":[{"index":0,"column":"at","cause":"expected timestamp (RFC 3339, or whole microseconds), found number 1767265200, which looks like seconds (in microseconds it is 1767265200000000); `format` says of a source's column what its numbers count"}]}"#
+        ]],
+    );
+    server.stop().await;
+
+    let repository = with(", format: epoch_s");
+    let node = repository.open_applied().await;
+    assert_eq!(node.push(numbers(whole())).await.unwrap().accepted, 1);
+    let server = Server::of(repository, node.clone()).await;
+    is(&pushed(&server, json).await, expect![[r#"200 {"accepted":1,"repeated":0,"rejected":[]}"#]]);
+    let half: ArrayRef = Arc::new(Float64Array::from(vec![1_767_267_000.5]));
+    assert_eq!(node.push(numbers(half)).await.unwrap().accepted, 1);
+    let found = features(&server, "a", "2026-01-01T11:30:00.4Z").await;
+    is(&found, expect!["amount=2.5 each=2.5 pieces=100 payments_1h=2 payments_lifetime=2 spent_1d=12.5 "]);
+    is(
+        &features(&server, "a", "2026-01-01T11:30:00.5Z").await,
+        expect!["amount=2.5 each=2.5 pieces=100 payments_1h=3 payments_lifetime=3 spent_1d=15.0 "],
+    );
+    is(&trained(&server, "a").await, expect!["2.5 3 15.0"]);
+    drop(node);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_push_counts_once_under_its_idempotency_key() {
     let server = server().await;
     let rows = frame(&[("a", NOON, 1, 1.0, 1), ("a", NOON, 2, 1.0, 0)]);

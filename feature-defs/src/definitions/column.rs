@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::dtype::Type;
+use crate::epoch::Epoch;
 use crate::error::Loc;
 
 /// A named, typed column: a join key, a request column or a column of a source.
@@ -14,6 +15,8 @@ pub struct Column {
     pub dtype: Type,
     /// Stands in for null in a model input that has no NaN. Only request columns have one.
     pub default: Option<Literal>,
+    /// What a number in it counts since 1970. Only columns of sources that are times have one.
+    pub format: Option<Epoch>,
     /// Where it is declared.
     pub loc: Loc,
 }

@@ -1,6 +1,7 @@
 //! Where do raw rows come from?
 
 use super::column::Column;
+use crate::epoch::Epoch;
 use crate::error::Loc;
 
 /// Where raw rows come from.
@@ -27,6 +28,13 @@ pub struct Source {
     pub columns: Vec<Column>,
     /// Where it is declared.
     pub loc: Loc,
+}
+
+impl Source {
+    /// What numbers in the column called `name` count, where it is declared.
+    pub fn format(&self, name: &str) -> Option<Epoch> {
+        self.columns.iter().find(|column| column.name == name)?.format
+    }
 }
 
 /// Files of one format under one path.

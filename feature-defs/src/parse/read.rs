@@ -10,8 +10,8 @@ use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
-    Aggregation, At, BatchSource, Broker, Column, Entity, Expr, Feature, FeatureService, FeatureView, Format,
-    Function, Literal, Loc, Projection, Source, StreamSource, Type, Window,
+    Aggregation, At, BatchSource, Broker, Column, Entity, Epoch, Expr, Feature, FeatureService, FeatureView,
+    Format, Function, Literal, Loc, Projection, Source, StreamSource, Type, Window,
 };
 
 pub(super) fn entity(node: &Node) -> Entity {
@@ -93,7 +93,8 @@ fn columns(node: &Node, key: &str) -> Vec<Column> {
     let column = |node: &Node| {
         let (name, loc) = identity(node, "name");
         let dtype = dtype(node)?;
-        Some(Column { name, dtype, default: default(node, Some(dtype)), loc })
+        let format = node.get("format").and_then(Node::text).and_then(Epoch::named);
+        Some(Column { name, dtype, default: default(node, Some(dtype)), format, loc })
     };
     items(node, key).filter_map(column).collect()
 }

@@ -26,6 +26,13 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
             errors.push(DefError::new(&column.loc, cause).with_help("declare it as `timestamp`"));
         }
     }
+    for column in def.columns.iter().filter(|column| column.format.is_some() && !is_time(column)) {
+        let cause = format!("`{}` has a `format`, but is declared as `{}`", column.name, column.dtype);
+        errors.push(
+            DefError::new(&column.loc, cause)
+                .with_help("`format` says what the numbers of a `timestamp` count"),
+        );
+    }
     let Some(why) = def.must_declare().filter(|_| source.whole) else {
         return;
     };

@@ -3,6 +3,7 @@
 //! What is not in this table is not in the language.
 
 use super::object::{Key, Object, Shape};
+use crate::epoch::EPOCH_NAMES;
 
 pub(super) const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, required: true, doc }
@@ -104,6 +105,11 @@ static SOURCE_COLUMN: Object = Object {
     keys: &[
         required("name", Shape::SourceColumn, "Column name, as the files or pushes have it."),
         required("type", Shape::Type, "Column type."),
+        optional(
+            "format",
+            Shape::OneOf(&EPOCH_NAMES),
+            "Of a `timestamp`: what its numbers count since 1970, UTC. Text is read as ever.",
+        ),
     ],
 };
 

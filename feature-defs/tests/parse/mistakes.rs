@@ -305,6 +305,33 @@ aggregations: [{name: legs, function: count, windows: [1d]}]
 }
 
 #[test]
+fn a_format_says_what_the_numbers_of_a_timestamp_count() {
+    let source = |at: &str, n: &str| {
+        format!(
+            "kind: Source\nname: s\npush: true\nevent_timestamp: at\ncolumns:\n  - {{name: at, type: timestamp{at}}}\n  \
+             - {{name: n, type: int64{n}}}\n"
+        )
+    };
+    check(
+        &source(", format: epoch_ms", ""),
+        expect!["sound: 0 entities, 1 sources, 0 views, 0 services, 0 models"],
+    );
+    check(
+        &source(", format: epoch", ", format: epoch_s"),
+        expect![[r#"
+        a.yaml:6:41: `format` must be `epoch_s` or `epoch_ms` or `epoch_us` or `epoch_ns`, found `epoch`
+        a.yaml:7:12: `n` has a `format`, but is declared as `int64`
+          help: `format` says what the numbers of a `timestamp` count"#]],
+    );
+    check(
+        &source(", format: unix", ""),
+        expect![
+            "a.yaml:6:41: `format` must be `epoch_s` or `epoch_ms` or `epoch_us` or `epoch_ns`, found `unix`"
+        ],
+    );
+}
+
+#[test]
 fn defaults_fit_their_types() {
     check(
         r#"

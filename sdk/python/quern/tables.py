@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 _MISSING = ("NAType", "NaTType")  # pandas' nulls, by their names: it is no dependency
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+_MICROSECONDS_MIN = 10**14  # of March 1973; smaller numbers are rather seconds or milliseconds
 _MESSAGE_BYTES_MAX = 2 * 1024 * 1024  # gRPC servers commonly refuse messages beyond 4 MiB
 
 
@@ -28,8 +29,7 @@ def json_value(value: Any) -> Any:
     if isinstance(value, dt.datetime):
         if value != value:  # pandas' NaT is a datetime that equals nothing
             return None
-        aware = value if value.tzinfo is not None else value.replace(tzinfo=dt.timezone.utc)
-        return (aware - _EPOCH) // dt.timedelta(microseconds=1)
+        return _time(microseconds(value))
     if isinstance(value, dt.date):
         return value.isoformat()
     if isinstance(value, (list, tuple)):
@@ -42,7 +42,7 @@ def json_value(value: Any) -> Any:
         return str(value)
     if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy, by its manners: it is no dependency
         if value.dtype.kind == "M":
-            return _microseconds(value)
+            return _numpy_times(value)
         return json_value(value.tolist())
     if type(value).__name__ in _MISSING:
         return None
@@ -63,17 +63,30 @@ def moment(time: dt.datetime | str | None) -> int | None:
     if isinstance(time, str):
         text = time.replace("Z", "+00:00") if time.endswith("Z") else time
         time = dt.datetime.fromisoformat(text)
-    got: int | None = json_value(time)
+    got: int | None = None if time != time else microseconds(time)
     return got
 
 
-def _microseconds(value: Any) -> Any:
+def microseconds(time: dt.datetime) -> int:
+    """Count since the epoch; a naive time is UTC."""
+    aware = time if time.tzinfo is not None else time.replace(tzinfo=dt.timezone.utc)
+    return (aware - _EPOCH) // dt.timedelta(microseconds=1)
+
+
+def _time(count: int) -> int | str:
+    """Translate microseconds since the epoch: the few that a server would take for seconds are sent as text."""
+    if abs(count) < _MICROSECONDS_MIN:
+        return (_EPOCH + dt.timedelta(microseconds=count)).isoformat()
+    return count
+
+
+def _numpy_times(value: Any) -> Any:
     """Translate numpy's datetime64, one or many."""
     counts = value.astype("datetime64[us]").astype("int64").tolist()
     not_a_time = -(2**63)
     if isinstance(counts, list):
-        return [None if count == not_a_time else count for count in counts]
-    return None if counts == not_a_time else counts
+        return [None if count == not_a_time else _time(count) for count in counts]
+    return None if counts == not_a_time else _time(counts)
 
 
 def json_columns(data: Any) -> dict[str, list[Any]]:
@@ -120,7 +133,8 @@ def _json_cell(name: object, value: Any) -> Any:
 
 def _arrow_list(values: pa.Array | pa.ChunkedArray) -> list[Any]:
     if pa.types.is_timestamp(values.type):
-        values = pc.cast(values, pa.timestamp("us", values.type.tz), safe=False).cast(pa.int64())
+        counts = pc.cast(values, pa.timestamp("us", values.type.tz), safe=False).cast(pa.int64())
+        return [None if count is None else _time(count) for count in counts.to_pylist()]
     return [json_value(value) for value in values.to_pylist()]
 
 

@@ -26,7 +26,9 @@ NOON_US = 1_357_041_600_000_000
         (NOON, NOON_US),
         (NOON.replace(tzinfo=None), NOON_US),  # a naive time is UTC
         (NOON.astimezone(dt.timezone(dt.timedelta(hours=-5))), NOON_US),
-        (dt.datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), -1),
+        (dt.datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), "1969-12-31T23:59:59.999999+00:00"),
+        (np.array(["1970-01-01"], dtype="datetime64[D]"), ["1970-01-01T00:00:00+00:00"]),
+        (dt.datetime(1973, 3, 4, tzinfo=UTC), 100_051_200_000_000),
         (pd.Timestamp(NOON), NOON_US),
         (pd.NaT, None),
         (pd.NA, None),

@@ -28,7 +28,8 @@ pub(super) async fn push_rows(State(node): State<Arc<Node>>, Body(body): Body) -
         None => PushTo::default(),
         Some(text) => where_to(&text)?,
     };
-    let (rows, rejected) = json::rows(&live.compiled.source_schemas[&source.name], &frame(df.as_ref())?)?;
+    let schema = &live.compiled.source_schemas[&source.name];
+    let (rows, rejected) = json::rows(source, schema, &frame(df.as_ref())?)?;
     let idempotency_key = optional("idempotency_key", idempotency_key.as_ref())?.map(Cow::into_owned);
     let pushed = PushedBatch {
         source: source.name.clone(),
@@ -88,7 +89,7 @@ pub(super) async fn write_to_online_store(
             columns.push((column.name.clone().into(), Json::Array(vec![Json::Null; rows])));
         }
     }
-    let (rows, rejected) = json::rows(schema, &Json::Object(columns))?;
+    let (rows, rejected) = json::rows(source, schema, &Json::Object(columns))?;
     let source = source.name.clone();
     let pushed = PushedBatch {
         source,

@@ -1,15 +1,16 @@
 //! How do tables come from files, and go to them?
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
-use arrow::csv::{self, ReaderBuilder};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::error::ArrowError;
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use indicatif::ProgressBar;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -17,6 +18,8 @@ use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
+use quern_base::quotes;
+use quern_engine::instant::{Unread, of_text};
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp, type_name};
 use quern_wire::ColumnInfo;
 
@@ -63,16 +66,29 @@ impl Table {
                 Ok(Table { schema, rows, batches: batches(reader, wrong) })
             }
             Some("csv") => {
+                let checked = quotes::check(&file).map_err(|error| wrong(error.to_string()))?;
+                checked.map_err(|misquoted| wrong(misquoted.to_string()))?;
+                file.rewind().map_err(|error| wrong(error.to_string()))?;
                 let format = Format::default().with_header(true);
                 let (inferred, _) =
                     format.infer_schema(&mut file, None).map_err(|error| wrong(error.to_string()))?;
                 file.rewind().map_err(|error| wrong(error.to_string()))?;
-                let schema = Arc::new(csv_schema(&inferred, known));
-                let reader =
-                    ReaderBuilder::new(Arc::clone(&schema)).with_header(true).with_batch_size(BATCH_ROWS);
+                let codes = codes(&file).map_err(|error| wrong(error.to_string()))?;
+                file.rewind().map_err(|error| wrong(error.to_string()))?;
+                let schema = Arc::new(csv_schema(&inferred, &codes, known));
+                let reader = ReaderBuilder::new(texts_for_times(&schema))
+                    .with_header(true)
+                    .with_batch_size(BATCH_ROWS);
                 let reader = reader.build(file).map_err(|error| wrong(error.to_string()))?;
-                let (path, columns) = (path.to_owned(), Arc::clone(&schema));
-                let wrong = move |cause| wrong(bad_cell(&path, &columns).unwrap_or(cause));
+                let (path, texts) = (path.to_owned(), texts_for_times(&schema));
+                let (timed, mut row) = (Arc::clone(&schema), 1);
+                let reader = reader.map(move |batch| {
+                    let batch = batch
+                        .map_err(|error| bad_cell(&path, &texts).unwrap_or_else(|| error.to_string()))?;
+                    let first = row;
+                    row += batch.num_rows();
+                    with_times(&batch, &timed, first)
+                });
                 Ok(Table { schema, rows: 0, batches: batches(reader, wrong) })
             }
             _ => Err(wrong("its name must end in .parquet or .csv".to_owned()).into()),
@@ -81,7 +97,7 @@ impl Table {
 }
 
 fn batches(
-    reader: impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>> + Send + 'static,
+    reader: impl Iterator<Item = std::result::Result<RecordBatch, impl Display>> + Send + 'static,
     wrong: impl Fn(String) -> Error + Send + 'static,
 ) -> Batches {
     Box::new(reader.map(move |batch| batch.map_err(|error| wrong(error.to_string()))))
@@ -122,7 +138,7 @@ pub(super) struct Output {
 
 enum Writer {
     Parquet(Box<ArrowWriter<File>>),
-    Csv(Box<csv::Writer<File>>),
+    Csv(Box<arrow::csv::Writer<File>>),
 }
 
 impl Output {
@@ -139,7 +155,7 @@ impl Output {
         output.writer = Some(match form {
             Form::Parquet => Writer::Parquet(Box::new(parquet(file, schema)?)),
             Form::Csv => {
-                let mut writer = csv::WriterBuilder::new().with_header(true).build(file);
+                let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(file);
                 // The names of the columns are there even if no row is.
                 writer.write(&RecordBatch::new_empty(Arc::clone(schema))).map_err(Error::from)?;
                 Writer::Csv(Box::new(writer))
@@ -220,17 +236,67 @@ fn parquet(file: File, schema: &SchemaRef) -> Result<ArrowWriter<File>> {
     Ok(ArrowWriter::try_new(file, Arc::clone(schema), Some(properties.build())).map_err(Error::from)?)
 }
 
+/// The columns of a CSV file in which digits follow a zero: a postal code, say, which is no number.
+fn codes(file: &File) -> std::result::Result<BTreeSet<usize>, csv::Error> {
+    let is_code = |cell: &[u8]| matches!(cell, [b'0', b'0'..=b'9', ..]);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
+    let (mut record, mut codes) = (csv::ByteRecord::new(), BTreeSet::new());
+    while reader.read_byte_record(&mut record)? {
+        codes.extend(record.iter().enumerate().filter(|(_, cell)| is_code(cell)).map(|(place, _)| place));
+    }
+    Ok(codes)
+}
+
 /// A CSV file says nothing about types: what the feature service takes is of its type, the rest as it looks.
-fn csv_schema(inferred: &Schema, known: &[ColumnInfo]) -> Schema {
-    let field = |field: &Field| {
+fn csv_schema(inferred: &Schema, codes: &BTreeSet<usize>, known: &[ColumnInfo]) -> Schema {
+    let field = |(place, field): (usize, &Arc<Field>)| {
         let dtype = match known.iter().find(|column| column.name == *field.name()) {
             _ if field.name() == EVENT_TIMESTAMP => timestamp(),
             Some(column) => csv_type(&column.dtype),
+            None if *field.data_type() == DataType::Int64 && codes.contains(&place) => DataType::Utf8,
             None => field.data_type().clone(),
         };
         Field::new(field.name(), dtype, true)
     };
-    Schema::new(inferred.fields().iter().map(|f| field(f)).collect::<Vec<_>>())
+    Schema::new(inferred.fields().iter().enumerate().map(field).collect::<Vec<_>>())
+}
+
+/// The same columns, with texts where there will be times.
+fn texts_for_times(schema: &Schema) -> SchemaRef {
+    let field = |field: &Arc<Field>| match *field.data_type() == timestamp() {
+        true => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+        false => Arc::clone(field),
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Fields>()))
+}
+
+/// Rows in the columns of `schema`, of which times are texts still; the first one has number `first`.
+fn with_times(
+    rows: &RecordBatch,
+    schema: &SchemaRef,
+    first: usize,
+) -> std::result::Result<RecordBatch, String> {
+    let column = |(field, column): (&Arc<Field>, &ArrayRef)| {
+        if field.data_type() == column.data_type() {
+            return Ok(Arc::clone(column));
+        }
+        let moment = |(row, text): (usize, Option<&str>)| {
+            let Some(text) = text else { return Ok(None) };
+            of_text(text.trim_ascii(), None).map(Some).map_err(|unread| {
+                let why = match unread {
+                    Unread::Doubt(doubt) => doubt.to_string(),
+                    Unread::NoTime => "is no timestamp, such as 2013-01-31T09:26:56.5Z".to_owned(),
+                };
+                format!("row {}, column `{}`: `{text}` {why}", first + row, field.name())
+            })
+        };
+        let moments = column.as_string::<i32>().iter().enumerate().map(moment);
+        let moments = moments.collect::<std::result::Result<TimestampMicrosecondArray, String>>()?;
+        Ok(Arc::new(moments.with_timezone("UTC")) as ArrayRef)
+    };
+    let columns = schema.fields().iter().zip(rows.columns()).map(column);
+    let columns = columns.collect::<std::result::Result<_, String>>()?;
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
 }
 
 /// What is text in a CSV file, such as a list, stays text, and the feature service says what it wants instead.

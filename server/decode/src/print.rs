@@ -98,7 +98,8 @@ pub struct Instant(pub i64);
 impl Serialize for Instant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Some(instant) = DateTime::from_timestamp_micros(self.0) else {
-            return serializer.serialize_unit();
+            // The calendar ends before 64 bits do, and behind it lie the ends of time that databases know.
+            return serializer.serialize_str(if self.0 > 0 { "infinity" } else { "-infinity" });
         };
         let Ok(year @ 0..=9999) = u32::try_from(instant.year()) else {
             return serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::AutoSi, true));

@@ -12,6 +12,7 @@ use arrow::array::{
 use arrow::datatypes::{
     DataType, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt64Type,
 };
+use feature_defs::epoch;
 use quern_engine::fit::as_type;
 use quern_engine::schema::{timestamp, type_name};
 
@@ -221,6 +222,10 @@ impl Tensor {
             }
             (DataType::Int64, to) if *to == timestamp() => {
                 let micros = self.cells.as_primitive::<Int64Type>();
+                if let Some(doubt) = micros.iter().flatten().find_map(|number| epoch::micros(number).err()) {
+                    let wanted = format!("{} is RFC 3339 or whole microseconds here", type_name(to));
+                    return Err(self.wrong(format!("{wanted}, and {} {doubt}", doubt.number)));
+                }
                 let instants = micros.reinterpret_cast::<TimestampMicrosecondType>();
                 Ok(Arc::new(instants.with_timezone("UTC")))
             }

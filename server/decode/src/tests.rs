@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, Float32Type, TimestampMicrosecondType};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
+};
+use arrow::datatypes::{DataType, Field, Float32Type, Schema, TimestampMicrosecondType};
+use feature_defs::DefFile;
 use quern_engine::schema::timestamp;
+use quern_wire::Rejected;
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::json::Json;
+use crate::json::{self, Json};
 use crate::print::Values;
 use crate::tensor::{Head, Tensor};
 
@@ -76,7 +80,20 @@ fn texts_mean_what_their_column_says() {
         from_json("BYTES", &[2], r#"["1970-01-01T00:00:01Z", null]"#).unwrap().column(&timestamp()).unwrap();
     assert_eq!(time.as_primitive::<TimestampMicrosecondType>().value(0), 1_000_000);
     assert!(time.is_null(1));
-    assert_eq!(shown(from_json("INT64", &[1], "[5]"), &timestamp()), json!(["1970-01-01T00:00:00.000005Z"]));
+    let ends = r#"["infinity", "-infinity", "9999-12-31T23:59:59.999999Z"]"#;
+    assert_eq!(
+        shown(from_json("BYTES", &[3], ends), &timestamp()),
+        json!(["infinity", "-infinity", "9999-12-31T23:59:59.999999Z"])
+    );
+    assert_eq!(
+        shown(from_json("INT64", &[1], "[1357034401000005]"), &timestamp()),
+        json!(["2013-01-01T10:00:01.000005Z"])
+    );
+    assert_eq!(
+        shown(from_json("INT64", &[2], "[1357034401000005, 1357034401]"), &timestamp()),
+        "input `x`: timestamp is RFC 3339 or whole microseconds here, and 1357034401 looks like seconds (in microseconds it \
+         is 1357034401000000)"
+    );
     assert_eq!(
         shown(from_json("FP64", &[1], "[5]"), &timestamp()),
         "input `x`: timestamp is BYTES here, found FP64"
@@ -150,4 +167,56 @@ fn outputs_are_what_they_were() {
     let holes: ArrayRef = Arc::new(Int64Array::from(vec![None]));
     let said = Tensor::of("y", &holes).unwrap().raw().unwrap_err().to_string();
     assert_eq!(said, "output `y`: some of its values are missing");
+}
+
+#[test]
+fn a_format_says_what_the_numbers_of_a_push_count() {
+    let definitions = "kind: Source\nname: s\npush: true\nevent_timestamp: at\ncolumns:\n  - {name: at, type: timestamp, \
+                       format: epoch_s}\n  - {name: until, type: timestamp}\n";
+    let file = DefFile { path: "s.yaml".to_owned(), text: definitions.to_owned() };
+    let source = &feature_defs::parse(&[file]).unwrap().sources["s"];
+    let schema = Schema::new(["at", "until"].map(|name| Field::new(name, timestamp(), true)).to_vec());
+    let shown = |(rows, rejected): (RecordBatch, Vec<Rejected>)| {
+        let columns: Vec<Value> = rows
+            .columns()
+            .iter()
+            .map(|column| serde_json::to_value(Values(column.as_ref())).unwrap())
+            .collect();
+        (
+            json!(columns),
+            rejected.into_iter().map(|row| format!("{} {}", row.index, row.cause)).collect::<Vec<_>>(),
+        )
+    };
+    let df = serde_json::from_str(
+        r#"{"at": [1704067200, 1704067200.25, "2024-01-01", 0], "until": [1704067200000001, 1704067200, null, null]}"#,
+    );
+    let refused = "1 expected timestamp (RFC 3339, or whole microseconds), found number 1704067200, which looks like seconds \
+                   (in microseconds it is 1704067200000000); `format` says of a source's column what its numbers count";
+    assert_eq!(
+        shown(json::rows(source, &schema, &df.unwrap()).unwrap()),
+        (
+            json!([
+                [
+                    "2024-01-01T00:00:00Z",
+                    "2024-01-01T00:00:00.250Z",
+                    "2024-01-01T00:00:00Z",
+                    "1970-01-01T00:00:00Z"
+                ],
+                ["2024-01-01T00:00:00.000001Z", null, null, null],
+            ]),
+            vec![refused.to_owned()]
+        )
+    );
+    let events = [r#"{"at": 1704067200.5}"#, r#"{"at": 1e300}"#];
+    assert_eq!(
+        shown(json::events(source, &schema, &events).unwrap()),
+        (
+            json!([["2024-01-01T00:00:00.500Z", null], [null, null]]),
+            vec![
+                "1 expected timestamp (RFC 3339, or whole microseconds), found number 1e300, which looks \
+                  like nanoseconds (in microseconds it is 9223372036854775)"
+                    .to_owned()
+            ]
+        )
+    );
 }

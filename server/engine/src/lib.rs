@@ -2,7 +2,7 @@
 //!
 //! This crate is pure: no tokio, no files, no clock. Read it in this order:
 //!
-//! 1. [`schema`]: which Arrow types stand for the types of the language.
+//! 1. [`schema`]: which Arrow types stand for the types of the language; [`instant`]: which moments numbers say.
 //! 2. [`expr`]: SQL text, checked and compiled once, evaluated on batches.
 //! 3. [`ViewPlan`]: raw rows of a source become stamped, keyed feature rows.
 //! 4. [`key`] and [`row`]: keys and feature rows as bytes, for the head.
@@ -22,6 +22,7 @@ pub mod expr;
 mod failed;
 pub mod fit;
 mod inputs;
+pub mod instant;
 pub mod key;
 pub mod row;
 pub mod schema;

@@ -1,5 +1,9 @@
 //! What must be known of definitions to compute values?
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{Fields, Schema, SchemaRef};
 use feature_defs::Source;
 use quern_engine::{Catalog, SourceSchemas, ViewPlan};
 use quern_store::history::{History, Scan};
@@ -26,8 +30,20 @@ impl Compiled {
         self.catalog.views.values().map(AsRef::as_ref).filter(move |view| view.source == source)
     }
 
-    /// Opens the files of a view's source, and what was pushed to it up to now.
+    /// The columns of a source that views read, of which others in its files keep nobody from reading.
+    pub fn used(&self, source: &str) -> SchemaRef {
+        let names: BTreeSet<&String> = self
+            .views_of(source)
+            .flat_map(|view| view.stamp_columns().iter().chain(view.row_columns()))
+            .collect();
+        let fields = self.source_schemas[source].fields().iter();
+        Arc::new(Schema::new(
+            fields.filter(|field| names.contains(field.name())).cloned().collect::<Fields>(),
+        ))
+    }
+
+    /// Opens the files of a view's source, and what was pushed to it up to now, for all views of that source.
     pub fn open(&self, history: &History, view: &ViewPlan) -> Result<Scan> {
-        Ok(history.open(self.source(view), &self.source_schemas[&view.source])?)
+        Ok(history.open(self.source(view), &self.used(&view.source))?)
     }
 }

@@ -15,7 +15,7 @@ use arrow::util::display::array_value_to_string;
 use feature_defs::suggest;
 use parking_lot::Mutex;
 use quern_engine::schema::{EVENT_TIMESTAMP, canonical, conform, conforms, timestamp, type_name};
-use quern_engine::{Failed, Found, Inputs, ServicePlan};
+use quern_engine::{Failed, Found, Inputs, ServicePlan, instant};
 use quern_store::history::History;
 
 use crate::as_of::{Answer, Question, ask};
@@ -124,9 +124,15 @@ fn check_type(table: &str, schema: &Schema, place: usize, wanted: &DataType) -> 
     if conforms(&found, wanted) || whole || text_time {
         return Ok(());
     }
+    let is_uncounted = *wanted == timestamp() && instant::is_number(&found);
+    let help = if is_uncounted {
+        "; make times of its numbers first, as `pd.to_datetime(…, unit=\"ms\")` does"
+    } else {
+        ""
+    };
     let (wanted, found) = (type_name(wanted), type_name(field.data_type()));
     let name = field.name();
-    Err(Error::invalid(format!("the {table}'s column `{name}` must be {wanted}, but it is {found}")))
+    Err(Error::invalid(format!("the {table}'s column `{name}` must be {wanted}, but it is {found}{help}")))
 }
 
 /// What is asked of history besides keys and times.

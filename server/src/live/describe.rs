@@ -226,8 +226,9 @@ fn model(model: &Model, deployment: &Deployment) -> Keys {
 }
 
 fn column(column: &Column) -> String {
-    let Column { name, dtype, default, loc: _ } = column;
-    format!("{name} {dtype}{}", default_of(default.as_ref()))
+    let Column { name, dtype, default, format, loc: _ } = column;
+    let format = format.map_or(String::new(), |epoch| format!(" ({})", epoch.name()));
+    format!("{name} {dtype}{format}{}", default_of(default.as_ref()))
 }
 
 fn strict_of(strict: bool) -> &'static str {

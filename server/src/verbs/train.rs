@@ -16,11 +16,17 @@ use quern_features::past::{Columns, Past, Rule};
 use quern_store::history::History;
 use quern_wire::{FEATURE_SERVICE, OUTPUTS, TrainingSetCommand, TrainingSetNotes};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::live::Deployment;
 
-/// Rows in each batch of a training set.
+/// The most rows in a batch of a training set.
 const BATCH_ROWS: usize = 32_768;
+/// Rows in the first one, from which the next one learns how large rows are.
+const FIRST_ROWS: usize = 64;
+/// How many times as many rows as the one before a batch may have.
+const GROWTH: usize = 8;
+/// What a batch should hold: whoever takes it has it in memory, and the texts of a column count their bytes in 31 bits.
+const BATCH_BYTES: usize = 64 << 20;
 
 /// A training set, batch by batch: the spine's columns in its order, then the service's outputs in the service's.
 pub struct TrainingSet {
@@ -28,6 +34,8 @@ pub struct TrainingSet {
     spine: RecordBatch,
     past: Past,
     next: usize,
+    /// Rows in the next batch, at the most.
+    rows: usize,
 }
 
 /// How a training set's columns come from a spine and a service; known before the first row is.
@@ -127,7 +135,7 @@ impl Train {
         let asked = (plan.spine.inputs(&spine)?, plan.spine.times(&spine)?);
         let rule = Rule { as_known: request.as_known, expired: false };
         let past = Past::ask((&self.history, &live.compiled), &plan.service, asked, rule)?;
-        Ok(TrainingSet { plan, spine, past, next: 0 })
+        Ok(TrainingSet { plan, spine, past, next: 0, rows: FIRST_ROWS })
     }
 }
 
@@ -158,9 +166,27 @@ impl Iterator for TrainingSet {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let start = self.next;
-        let rows = BATCH_ROWS.min(self.spine.num_rows() - start);
-        self.next += rows;
-        (rows > 0).then(|| self.batch(start, rows))
+        loop {
+            let start = self.next;
+            let rows = self.rows.min(self.spine.num_rows() - start);
+            if rows == 0 {
+                return None;
+            }
+            match self.batch(start, rows) {
+                // After small rows come large ones, which one batch may not hold.
+                Err(error) if rows > 1 && error.kind() == Kind::Internal => self.rows = rows / 2,
+                batch => {
+                    self.next += rows;
+                    let bytes = batch.as_ref().map_or(0, bytes);
+                    self.rows = (BATCH_BYTES / (bytes / rows).max(1)).min(rows * GROWTH).clamp(1, BATCH_ROWS);
+                    return Some(batch);
+                }
+            }
+        }
     }
+}
+
+/// How many bytes the rows of a batch are, without what else is in the memory that they share.
+fn bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }

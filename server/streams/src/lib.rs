@@ -148,10 +148,11 @@ impl Reader {
     async fn take(&self, events: &[impl AsRef<[u8]>], positions: Vec<Position>) -> Result<()> {
         loop {
             let live = self.live.now();
-            let Some(schema) = live.compiled.source_schemas.get(&self.source) else {
+            let source = live.compiled.catalog.definitions.sources.get(&self.source);
+            let Some((source, schema)) = source.zip(live.compiled.source_schemas.get(&self.source)) else {
                 return Err(Error::refused(format!("source `{}` is gone", self.source)));
             };
-            let (rows, rejected) = json::events(schema, events)?;
+            let (rows, rejected) = json::events(source, schema, events)?;
             let pushed = PushedBatch {
                 source: self.source.clone(),
                 rows,

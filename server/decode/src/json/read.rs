@@ -11,7 +11,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Date32Type};
 use base64::Engine;
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
-use feature_defs::suggest;
+use feature_defs::{Epoch, epoch, suggest};
 use quern_engine::Inputs;
 use quern_engine::schema::{EVENT_TIMESTAMP, type_name};
 
@@ -193,7 +193,7 @@ fn query_times(cells: &[&Json<'_>], row_is: &str, arrival_us: i64) -> Result<Vec
     let dtype = quern_engine::schema::timestamp();
     let read = |(row, cell): (usize, &&Json<'_>)| match cell {
         Json::Null => Ok(arrival_us),
-        cell => micros(cell).ok_or_else(|| misfit(row, &dtype, cell).of(row_is, EVENT_TIMESTAMP)),
+        cell => micros(cell, None).ok_or_else(|| misfit(row, &dtype, cell).of(row_is, EVENT_TIMESTAMP)),
     };
     cells.iter().enumerate().map(read).collect()
 }
@@ -219,7 +219,13 @@ fn misfit(row: usize, dtype: &DataType, found: &Json<'_>) -> Misfit {
         DataType::Binary => " (base64)",
         _ => "",
     };
-    Misfit { row, expected: format!("{}{how}", type_name(dtype)), found: found.to_string() }
+    let doubt = match (dtype, found) {
+        (DataType::Timestamp(_, _), Json::Int(number)) => epoch::micros(*number).err(),
+        (DataType::Timestamp(_, _), Json::Float(number)) => epoch::micros(*number as i64).err(),
+        _ => None,
+    };
+    let doubt = doubt.map_or_else(String::new, |doubt| format!(", which {doubt}"));
+    Misfit { row, expected: format!("{}{how}", type_name(dtype)), found: format!("{found}{doubt}") }
 }
 
 /// The values of an input called `name`; null is one of them.
@@ -234,6 +240,15 @@ pub fn cells(name: &str, dtype: &DataType, cells: &[&Json<'_>]) -> Result<ArrayR
 
 /// A column of values of one type; null is one of them.
 pub(super) fn column<'a>(dtype: &DataType, cells: &[&'a Json<'a>]) -> std::result::Result<ArrayRef, Misfit> {
+    formatted(dtype, None, cells)
+}
+
+/// The same, where `format` says what the numbers of a time count.
+pub(super) fn formatted<'a>(
+    dtype: &DataType,
+    format: Option<Epoch>,
+    cells: &[&'a Json<'a>],
+) -> std::result::Result<ArrayRef, Misfit> {
     macro_rules! read {
         ($array:ty, $of:expr) => {{
             let read = |(row, cell): (usize, &&'a Json<'a>)| match cell {
@@ -262,6 +277,7 @@ pub(super) fn column<'a>(dtype: &DataType, cells: &[&'a Json<'a>]) -> std::resul
             text(cell).and_then(|text| BASE64.decode(text).ok()).or_else(|| bytes_of(cell))
         })),
         DataType::Timestamp(_, zone) => {
+            let micros = |cell| micros(cell, format);
             Arc::new(read!(TimestampMicrosecondArray, micros).with_timezone_opt(zone.clone()))
         }
         DataType::Date32 => Arc::new(read!(Date32Array, date)),
@@ -388,10 +404,18 @@ fn text<'a>(json: &'a Json<'_>) -> Option<&'a str> {
     }
 }
 
-/// An instant: RFC 3339 (without a zone it is UTC; a date is its midnight), or whole microseconds. A finer fraction is
-/// cut off.
-fn micros(json: &Json<'_>) -> Option<i64> {
-    let Json::String(text) = json else { return whole(json) };
+/// An instant: RFC 3339 (without a zone it is UTC; a date is its midnight), or a number, which counts what `format`
+/// says, else whole microseconds. A finer fraction of a text is cut off.
+fn micros(json: &Json<'_>, format: Option<Epoch>) -> Option<i64> {
+    let text = match (json, format) {
+        (Json::String(text), _) => text,
+        (Json::Int(number), Some(format)) => return format.micros(*number),
+        (Json::Float(number), Some(format)) => return format.nearest_micros(*number),
+        (json, _) => return epoch::micros(whole(json)?).ok(),
+    };
+    if let Some(end) = epoch::end_of_time(text) {
+        return Some(end);
+    }
     if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
         return Some(instant.timestamp_micros());
     }

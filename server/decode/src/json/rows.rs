@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, Fields, Schema};
-use feature_defs::suggest;
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use feature_defs::{Source, suggest};
 use quern_wire::Rejected;
 
 use super::Json;
-use super::read::{INSTANCES_MAX, arrays, column};
+use super::read::{INSTANCES_MAX, arrays, formatted};
 use crate::error::{Error, Result};
 
-/// Reads `df`, an object of arrays, into the columns of `schema` that it has. Null stands in for a value of another
-/// type, whose row is rejected.
+/// Reads `df`, an object of arrays, into the columns of `schema` that it has: those of the rows of `source`. Null
+/// stands in for a value of another type, whose row is rejected.
 ///
 /// # Errors
 /// Columns of different lengths, a column that `schema` does not have, more rows than one request may bring.
-pub fn rows(schema: &Schema, df: &Json<'_>) -> Result<(RecordBatch, Vec<Rejected>)> {
+pub fn rows(source: &Source, schema: &Schema, df: &Json<'_>) -> Result<(RecordBatch, Vec<Rejected>)> {
     let (given, rows) = arrays("df", df)?;
     if rows > INSTANCES_MAX {
         return Err(Error::too_large(format!(
@@ -32,7 +32,7 @@ pub fn rows(schema: &Schema, df: &Json<'_>) -> Result<(RecordBatch, Vec<Rejected
         if fields.contains(field) {
             return Err(Error::invalid(format!("column `{name}` is given twice")));
         }
-        columns.push(lenient(field, cells, &mut rejected)?);
+        columns.push(lenient(source, field, cells, &mut rejected)?);
         fields.push(Arc::clone(field));
     }
     if columns.is_empty() {
@@ -43,7 +43,11 @@ pub fn rows(schema: &Schema, df: &Json<'_>) -> Result<(RecordBatch, Vec<Rejected
 
 /// Reads events, each a JSON object with the columns of a row. What an object has besides says nothing, and what it
 /// lacks is null; an event that is no object is rejected.
-pub fn events(schema: &Schema, events: &[impl AsRef<[u8]>]) -> Result<(RecordBatch, Vec<Rejected>)> {
+pub fn events(
+    source: &Source,
+    schema: &Schema,
+    events: &[impl AsRef<[u8]>],
+) -> Result<(RecordBatch, Vec<Rejected>)> {
     let mut rejected = Vec::new();
     let mut cells: Vec<Vec<Json<'_>>> = vec![vec![Json::Null; events.len()]; schema.fields().len()];
     for (index, event) in events.iter().enumerate() {
@@ -63,22 +67,35 @@ pub fn events(schema: &Schema, events: &[impl AsRef<[u8]>]) -> Result<(RecordBat
     }
     let columns = schema.fields().iter().zip(&cells);
     let columns =
-        columns.map(|(field, cells)| lenient(field, cells, &mut rejected)).collect::<Result<_>>()?;
+        columns.map(|(field, cells)| lenient(source, field, cells, &mut rejected)).collect::<Result<_>>()?;
     Ok((RecordBatch::try_new(Arc::new(schema.clone()), columns)?, rejected))
 }
 
-fn lenient(field: &Field, cells: &[Json<'_>], rejected: &mut Vec<Rejected>) -> Result<ArrayRef> {
+fn lenient(
+    source: &Source,
+    field: &Field,
+    cells: &[Json<'_>],
+    rejected: &mut Vec<Rejected>,
+) -> Result<ArrayRef> {
+    let format = source.format(field.name());
     let mut cells: Vec<&Json<'_>> = cells.iter().collect();
-    if let Ok(column) = column(field.data_type(), &cells) {
+    if let Ok(column) = formatted(field.data_type(), format, &cells) {
         return Ok(column);
     }
     for (index, cell) in cells.iter_mut().enumerate() {
-        if let Err(misfit) = column(field.data_type(), std::slice::from_ref(cell)) {
-            let cause = format!("expected {}, found {}", misfit.expected, misfit.found);
+        if let Err(misfit) = formatted(field.data_type(), format, std::slice::from_ref(cell)) {
+            let is_number = matches!(cell, Json::Int(_) | Json::Float(_));
+            let way_out = match field.data_type() {
+                DataType::Timestamp(_, _) if is_number && format.is_none() => {
+                    "; `format` says of a source's column what its numbers count"
+                }
+                _ => "",
+            };
+            let cause = format!("expected {}, found {}{way_out}", misfit.expected, misfit.found);
             rejected.push(Rejected { index, column: Some(field.name().clone()), cause });
             *cell = &Json::Null;
         }
     }
-    column(field.data_type(), &cells)
+    formatted(field.data_type(), format, &cells)
         .map_err(|misfit| Error::broken(format!("column `{}`: expected {}", field.name(), misfit.expected)))
 }

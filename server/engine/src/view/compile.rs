@@ -221,6 +221,12 @@ fn identify(
     }
     let batch = source.batch.as_ref().map(|batch| (batch.format, &batch.path));
     text += &format!("source {:?} {:?} {:?}\n", batch, source.event_timestamp, source.created_timestamp);
+    for column in &source.columns {
+        // What is not declared is left out, so that the identity of what was stored before there was such a word stays.
+        text += &column
+            .format
+            .map_or_else(String::new, |format| format!("format {:?} {}\n", column.name, format.name()));
+    }
     text += &format!("where {:?}\n", view.filter.as_ref().map(|filter| &filter.sql));
     for (feature, field) in view.features.iter().zip(features.fields()) {
         text +=

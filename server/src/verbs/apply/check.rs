@@ -52,7 +52,14 @@ pub(super) fn check(apply: &Apply, files: Vec<DefFile>) -> Result<Candidate> {
             Catalog { services: services_that_compile(&definitions, &schemas), ..Catalog::default() }
         }
     };
-    let mut models = Models { apply, live: &live, services: &catalog.services, mistakes, files: Vec::new() };
+    let compiled = Compiled { catalog, source_schemas: schemas };
+    for (name, source) in
+        definitions.sources.iter().filter(|(name, _)| compiled.source_schemas.contains_key(*name))
+    {
+        mistakes.extend(apply.history.mismatches(source, &compiled.used(name)));
+    }
+    let services = &compiled.catalog.services;
+    let mut models = Models { apply, live: &live, services, mistakes, files: Vec::new() };
     let weights = kept_weights(&live, &definitions);
     let loaded = models.load(&definitions, &weights)?;
     let Models { mut mistakes, files: model_files, .. } = models;
@@ -62,8 +69,7 @@ pub(super) fn check(apply: &Apply, files: Vec<DefFile>) -> Result<Candidate> {
         return Err(Error::definitions(mistakes));
     }
     let number = live.number + 1;
-    let compiled = Arc::new(Compiled { catalog, source_schemas: schemas });
-    let deployment = Deployment { number, files, compiled, models: loaded, weights };
+    let deployment = Deployment { number, files, compiled: Arc::new(compiled), models: loaded, weights };
     Ok(Candidate { deployment, base: live.number, files: model_files })
 }
 

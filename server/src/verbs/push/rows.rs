@@ -12,8 +12,8 @@ use arrow::compute::{nullif, take_record_batch};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::error::ArrowError;
 use feature_defs::{Source, suggest};
-use quern_engine::schema::{canonical, conform, conforms, type_name};
-use quern_engine::{Failed, ViewPlan};
+use quern_engine::schema::{canonical, conform, conforms, timestamp, type_name};
+use quern_engine::{Failed, ViewPlan, instant};
 use quern_features::strict_text;
 use quern_features::write::project;
 use quern_wire::Rejected;
@@ -93,23 +93,31 @@ fn columns(
         let (wanted, found) = (field.data_type(), given.data_type());
         // Looked at one by one are whole numbers that pandas keeps as floats, and times that are text.
         let is_text_time = is_text(found) && is_time(wanted);
-        if !(conforms(found, wanted) || found.is_floating() && wanted.is_integer() || is_text_time) {
+        let format = source.format(name).filter(|_| instant::is_number(found));
+        let is_whole = found.is_floating() && wanted.is_integer();
+        if !(conforms(found, wanted) || is_whole || is_text_time || format.is_some()) {
+            let is_uncounted = *wanted == timestamp() && instant::is_number(found);
+            let help = if is_uncounted { "; its `format` says what numbers count" } else { "" };
             let (wanted, found) = (type_name(wanted), type_name(found));
-            return Err(wrong(format!("column `{name}` is {found}, and must be {wanted}")));
+            return Err(wrong(format!("column `{name}` is {found}, and must be {wanted}{help}")));
         }
-        if let Ok(column) = conform(given, wanted) {
+        let conform = |given: &ArrayRef| match format {
+            Some(format) => instant::of_numbers(given, format),
+            None => conform(given, wanted),
+        };
+        if let Ok(column) = conform(given) {
             return Ok(column);
         }
         let mut bad = vec![false; given.len()];
         let attempt = |part: Range<usize>| {
             let cells = given.slice(part.start, part.len());
-            conform(&cells, wanted).map(drop).map_err(|error| misfit(&cells, wanted, is_text_time, &error))
+            conform(&cells).map(drop).map_err(|error| misfit(&cells, wanted, is_text_time, &error))
         };
         find(0..given.len(), &attempt, &mut |row, cause| {
             bad[row] = true;
             faults.add(row, Some(name), cause);
         });
-        Ok(conform(&nullif(given, &BooleanArray::from(bad))?, wanted)?)
+        Ok(conform(&nullif(given, &BooleanArray::from(bad))?)?)
     };
     schema.fields().iter().map(&mut column).collect()
 }

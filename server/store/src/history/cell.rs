@@ -8,7 +8,7 @@
 //! | float32, float64 | `-1.5e3`, `NaN`, `inf` |
 //! | string | the text as it stands |
 //! | bytes | base64, with or without padding |
-//! | timestamp | `2013-01-31T09:26:56.5Z`; a space for the `T`, an offset (`-05:00`) or a zone (` America/New_York`) for the `Z`; without any it is UTC, without a time it is midnight; what is finer than a microsecond is dropped |
+//! | timestamp | `2013-01-31T09:26:56.5Z`; a space for the `T`, an offset (`-05:00`) or a zone (` America/New_York`) for the `Z`; without any it is UTC, without a time it is midnight; what is finer than a microsecond is dropped. A number counts what the column's `format` says, else microseconds |
 //! | date | `2013-01-31` |
 //! | list | `[1.5, 2, null]` |
 
@@ -21,19 +21,19 @@ use arrow::array::{
     TimestampMicrosecondBuilder,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use arrow::error::ArrowError;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use chrono::Utc;
+use feature_defs::Epoch;
+use quern_engine::instant::of_text;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-const DAY_S: i64 = 86_400;
+const DAY_US: i64 = 86_400_000_000;
 
 /// The cells of one column of a batch, as they become values.
 pub(super) enum Cells {
@@ -44,7 +44,7 @@ pub(super) enum Cells {
     Float64(Float64Builder),
     String(StringBuilder),
     Bytes(BinaryBuilder),
-    Timestamp(TimestampMicrosecondBuilder),
+    Timestamp(TimestampMicrosecondBuilder, Option<Epoch>),
     Date(Date32Builder),
     List(Box<Lists>),
 }
@@ -60,8 +60,8 @@ pub(super) struct Lists {
 }
 
 impl Cells {
-    /// An empty column; `None` for a type that no text stands for.
-    pub(super) fn new(dtype: &DataType) -> Option<Cells> {
+    /// An empty column; `None` for a type that no text stands for. `format` says what the numbers of a time count.
+    pub(super) fn new(dtype: &DataType, format: Option<Epoch>) -> Option<Cells> {
         Some(match dtype {
             DataType::Boolean => Cells::Bool(BooleanBuilder::new()),
             DataType::Int32 => Cells::Int32(Int32Builder::new()),
@@ -71,7 +71,7 @@ impl Cells {
             DataType::Utf8 => Cells::String(StringBuilder::new()),
             DataType::Binary => Cells::Bytes(BinaryBuilder::new()),
             DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-                Cells::Timestamp(TimestampMicrosecondBuilder::new().with_timezone_opt(zone.clone()))
+                Cells::Timestamp(TimestampMicrosecondBuilder::new().with_timezone_opt(zone.clone()), format)
             }
             DataType::Date32 => Cells::Date(Date32Builder::new()),
             DataType::List(field) => Cells::List(Box::new(Lists::new(field, None)?)),
@@ -97,7 +97,7 @@ impl Cells {
             Cells::Float64(cells) => cells.append_value(float(said, f64::is_infinite)?),
             Cells::String(cells) => cells.append_value(said),
             Cells::Bytes(cells) => cells.append_value(BASE64.decode(said).ok()?),
-            Cells::Timestamp(cells) => cells.append_value(instant(said)?),
+            Cells::Timestamp(cells, format) => cells.append_value(of_text(said, *format).ok()?),
             Cells::Date(cells) => cells.append_value(date(said)?),
             Cells::List(lists) => lists.push(said)?,
         }
@@ -113,7 +113,7 @@ impl Cells {
             Cells::Float64(cells) => cells.append_null(),
             Cells::String(cells) => cells.append_null(),
             Cells::Bytes(cells) => cells.append_null(),
-            Cells::Timestamp(cells) => cells.append_null(),
+            Cells::Timestamp(cells, _) => cells.append_null(),
             Cells::Date(cells) => cells.append_null(),
             Cells::List(lists) => lists.push_null(),
         }
@@ -129,7 +129,7 @@ impl Cells {
             Cells::Float64(cells) => Arc::new(cells.finish()),
             Cells::String(cells) => Arc::new(cells.finish()),
             Cells::Bytes(cells) => Arc::new(cells.finish()),
-            Cells::Timestamp(cells) => Arc::new(cells.finish()),
+            Cells::Timestamp(cells, _) => Arc::new(cells.finish()),
             Cells::Date(cells) => Arc::new(cells.finish()),
             Cells::List(lists) => lists.finish()?,
         })
@@ -138,7 +138,7 @@ impl Cells {
 
 impl Lists {
     fn new(field: &FieldRef, length: Option<i32>) -> Option<Lists> {
-        let items = Cells::new(field.data_type())?;
+        let items = Cells::new(field.data_type(), None)?;
         Some(Lists {
             field: Arc::clone(field),
             length,
@@ -223,11 +223,8 @@ fn float<T: FromStr + Copy>(text: &str, is_infinite: fn(T) -> bool) -> Option<T>
     (says_so || !is_infinite(value)).then_some(value)
 }
 
-fn instant(text: &str) -> Option<i64> {
-    Some(string_to_datetime(&Utc, text).ok()?.timestamp_micros())
-}
-
 fn date(text: &str) -> Option<i32> {
-    let midnight = string_to_datetime(&Utc, text).ok().filter(|_| text.len() == "2013-01-31".len())?;
-    i32::try_from(midnight.timestamp().div_euclid(DAY_S)).ok()
+    let is_date = text.len() == "2013-01-31".len() && text.as_bytes()[4] == b'-';
+    let midnight_us = of_text(text, None).ok().filter(|_| is_date)?;
+    i32::try_from(midnight_us.div_euclid(DAY_US)).ok()
 }

@@ -4,15 +4,34 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use feature_defs::{DefError, Loc, Source, suggest};
+use feature_defs::{DefError, Epoch, Loc, Source, suggest};
+use quern_engine::instant;
 use quern_engine::schema::{arrow_type, canonical, conforms, timestamp, type_name};
+
+/// What one file says of its columns.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Look {
+    /// Its columns, of its own types.
+    pub(super) fields: Fields,
+    /// Its columns that are compressed by a codec that is not built in, each with the codec's name.
+    pub(super) foreign_codecs: Vec<(String, &'static str)>,
+}
 
 /// A column that a source cannot do without.
 struct Needed<'a> {
     name: &'a str,
     role: Role,
+    /// What its numbers count, where it is a time.
+    format: Option<Epoch>,
     /// Where it is declared, and the type its cells become.
     declared: Option<(&'a Loc, DataType)>,
+}
+
+impl Needed<'_> {
+    /// The type its cells become, where that is known before a file is looked at.
+    fn dtype(&self) -> Option<&DataType> {
+        self.declared.as_ref().map(|(_, dtype)| dtype)
+    }
 }
 
 /// What a column is to its source.
@@ -72,14 +91,11 @@ pub(super) fn file_schema(source: &Source, file: &str, found: &Fields) -> Result
     let needed = needed(source);
     let mut mistakes = untimely(source);
     for need in &needed {
-        let (loc, dtype) = match &need.declared {
-            Some((loc, dtype)) => (*loc, Some(dtype)),
-            None => (&source.loc, None),
-        };
+        let loc = need.declared.as_ref().map_or(&source.loc, |(loc, _)| *loc);
         if mistakes.iter().any(|mistake| mistake.loc == *loc && need.role.is_time()) {
             continue;
         }
-        if let Some((cause, help)) = mismatch(need.name, need.role, dtype, file, found) {
+        if let Some((cause, help)) = mismatch(need, file, found) {
             mistakes.push(DefError::new(loc, format!("source `{}`: {cause}", source.name)).with_help(help));
         }
     }
@@ -96,21 +112,55 @@ pub(super) fn file_schema(source: &Source, file: &str, found: &Fields) -> Result
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }
 
-/// How the columns of one file fall short of the source's schema; empty where they do not.
-pub(super) fn mismatches(source: &Source, schema: &Schema, file: &str, found: &Fields) -> Vec<String> {
+/// What must be in every file: the columns that somebody uses, and those that are declared.
+pub(super) fn wanted(source: &Source, used: &Schema) -> Schema {
+    let mut fields = used.fields().to_vec();
+    for need in needed(source) {
+        let dtype = need.dtype().cloned().or_else(|| need.role.is_time().then(timestamp));
+        if let (None, Some(dtype)) = (used.fields().find(need.name), dtype) {
+            fields.push(Arc::new(Field::new(need.name, dtype, true)));
+        }
+    }
+    Schema::new(fields)
+}
+
+/// How a file falls short of the columns in `schema`, each with the way out; empty where it does not.
+pub(super) fn mismatches(source: &Source, schema: &Schema, file: &str, look: &Look) -> Vec<(String, String)> {
     let check = |want: &Arc<Field>| {
-        let role = Role::of(source, want.name());
-        let (cause, help) = mismatch(want.name(), role, Some(want.data_type()), file, found)?;
-        Some(format!("source `{}`: {cause}; {help}", source.name))
+        let (name, declared) = (want.name(), Some((&source.loc, want.data_type().clone())));
+        let need = Needed { name, role: Role::of(source, name), format: source.format(name), declared };
+        mismatch(&need, file, &look.fields)
     };
-    schema.fields().iter().filter_map(check).collect()
+    let found = schema.fields().iter().filter_map(check).chain(unbuilt(schema, file, look));
+    found.map(|(cause, help)| (format!("source `{}`: {cause}", source.name), help)).collect()
+}
+
+/// Whether one of the columns is compressed by a codec that is not built in.
+fn unbuilt(schema: &Schema, file: &str, look: &Look) -> Option<(String, String)> {
+    let is_wanted = |(column, _): &&(String, &'static str)| schema.fields().find(column).is_some();
+    let (column, codec) = look.foreign_codecs.iter().find(is_wanted)?;
+    let cause = format!("`{file}` is compressed with {codec} (its column `{column}`), which is not read");
+    Some((cause, "rewrite the file with Zstandard, Snappy, LZ4 or gzip, or uncompressed".to_owned()))
+}
+
+/// The columns of the first file, each of the first type that a file says: where all values are null, a writer such as
+/// pandas may know none.
+pub(super) fn typed<'a>(first: &'a Fields, all: impl Iterator<Item = &'a Fields> + Clone) -> Fields {
+    let typed = |field: &Arc<Field>| {
+        let mut same = all.clone().filter_map(|fields| fields.find(field.name()).map(|(_, field)| field));
+        match field.data_type() {
+            DataType::Null => same.find(|same| *same.data_type() != DataType::Null).unwrap_or(field).clone(),
+            _ => Arc::clone(field),
+        }
+    };
+    first.iter().map(typed).collect()
 }
 
 /// The declared columns that a CSV file's header lacks, each with its place.
 pub(super) fn missing(source: &Source, file: &str, header: &Fields) -> Vec<DefError> {
     let check = |need: Needed<'_>| {
-        let (loc, dtype) = need.declared?;
-        let (cause, help) = mismatch(need.name, need.role, Some(&dtype), file, header)?;
+        let (cause, help) = need.declared.as_ref().and_then(|_| mismatch(&need, file, header))?;
+        let (loc, _) = need.declared?;
         Some(DefError::new(loc, format!("source `{}`: {cause}", source.name)).with_help(help))
     };
     needed(source).into_iter().filter_map(check).collect()
@@ -121,14 +171,14 @@ fn needed(source: &Source) -> Vec<Needed<'_>> {
     let declared = source.columns.iter().map(|column| {
         let role = Role::of(source, &column.name);
         let dtype = if role.is_time() { timestamp() } else { arrow_type(column.dtype) };
-        Needed { name: &column.name, role, declared: Some((&column.loc, dtype)) }
+        Needed { name: &column.name, role, format: column.format, declared: Some((&column.loc, dtype)) }
     });
     let mut needed: Vec<Needed<'_>> = declared.collect();
     let roles =
         [&source.event_timestamp].into_iter().chain(&source.created_timestamp).chain(&source.event_id);
     for name in roles {
         if needed.iter().all(|need| need.name != name) {
-            needed.push(Needed { name, role: Role::of(source, name), declared: None });
+            needed.push(Needed { name, role: Role::of(source, name), format: None, declared: None });
         }
     }
     needed
@@ -160,26 +210,34 @@ fn undeclared(source: &Source, need: &Needed<'_>) -> DefError {
 }
 
 /// What is wrong with one column of a file, and the way out.
-fn mismatch(
-    name: &str,
-    role: Role,
-    want: Option<&DataType>,
-    file: &str,
-    found: &Fields,
-) -> Option<(String, String)> {
-    let Some((_, field)) = found.find(name) else {
+fn mismatch(need: &Needed<'_>, file: &str, found: &Fields) -> Option<(String, String)> {
+    let Needed { name, role, format, .. } = need;
+    let mut same = found.iter().filter(|field| field.name() == name);
+    let Some(field) = same.next() else {
         let known = suggest(name, found.iter().map(|field| field.name().as_str()));
         return Some((format!("`{file}` has no {role} `{name}`"), known));
     };
+    if same.next().is_some() {
+        let help = "give one of them another name, or leave it out of the file".to_owned();
+        return Some((format!("`{file}` has two columns `{name}`"), help));
+    }
     let got = canonical(field.data_type());
-    let (want, help) = if role.is_time() {
-        if is_time(&got) {
-            return None;
-        }
-        ("timestamp or date".to_owned(), "rewrite the file with times in it".to_owned())
-    } else {
-        let want = want.filter(|want| !conforms(&got, want))?;
-        (type_name(want), format!("declare it as {}, or rewrite the file", type_name(&got)))
+    let is_number = instant::is_number(&got);
+    if format.is_some() && is_number || role.is_time() && is_time(&got) {
+        return None;
+    }
+    let wants_time = role.is_time() || need.dtype() == Some(&timestamp());
+    let want = match need.dtype() {
+        _ if role.is_time() => "timestamp or date".to_owned(),
+        dtype => type_name(dtype.filter(|want| !conforms(&got, want))?),
+    };
+    let help = match () {
+        () if wants_time && is_number => format!(
+            "say what its numbers count since 1970, as in `{{name: {name}, type: timestamp, format: epoch_ms}}`; known: {}",
+            Epoch::ALL.map(Epoch::name).join(", ")
+        ),
+        () if role.is_time() => "rewrite the file with times in it".to_owned(),
+        () => format!("declare it as {}, or rewrite the file", type_name(&got)),
     };
     Some((format!("{role} `{name}` should be {want}, but is {} in `{file}`", type_name(&got)), help))
 }

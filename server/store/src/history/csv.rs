@@ -10,6 +10,8 @@ use std::sync::Arc;
 use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema};
+use quern_base::quotes;
+use quern_engine::instant::{Unread, of_text};
 use quern_engine::schema::type_name;
 
 use super::cell::{Cells, example};
@@ -17,7 +19,7 @@ use super::files::HistoryFile;
 use super::{BATCH_ROWS_MAX, Reading};
 use crate::error::{Error, Result};
 
-/// A longer record is no record, but a quote that is never closed.
+/// A longer record is no record of a table.
 const RECORD_BYTES_MAX: u64 = 16 << 20;
 /// A batch ends early when its text grows beyond this.
 const BATCH_BYTES_MAX: usize = 64 << 20;
@@ -47,8 +49,10 @@ pub(super) fn header(file: &HistoryFile, schema: &Schema) -> Result<Fields> {
 }
 
 impl CsvFile {
-    /// Counts the records, which also finds those that are too short or too long.
+    /// Counts the records, which also finds those that are too short or too long, and quotes that are not closed.
     pub(super) fn open(file: HistoryFile) -> Result<Self> {
+        let checked = quotes::check(file.open()?).map_err(|error| file.unreadable(&error))?;
+        checked.map_err(|misquoted| file.unreadable(&misquoted))?;
         let mut reader = reader(&file)?;
         let mut record = ByteRecord::new();
         let mut rows = 0;
@@ -114,7 +118,8 @@ impl<'a> Batch<'a> {
     fn new(file: &'a CsvFile, reading: &'a Reading<'a>, header: &[String]) -> Result<Self> {
         let column = |field: &Arc<Field>| {
             let place = header.iter().position(|name| name == field.name());
-            let column = place.zip(Cells::new(field.data_type()));
+            let format = reading.formats.get(field.name()).copied();
+            let column = place.zip(Cells::new(field.data_type(), format));
             let name = file.name();
             column.ok_or_else(|| {
                 Error::broken(format!("`{name}` was opened without column `{}`", field.name()))
@@ -155,7 +160,16 @@ fn bad_cell(file: &CsvFile, field: &Field, record: &ByteRecord, cell: &[u8]) -> 
         _ => format!("{}, such as {}", type_name(dtype), example(dtype)),
     };
     let line = line(&file.file, record);
-    Error::invalid(format!("`{name}`, line {line}, column `{column}`: `{shown}` is not of type {expected}"))
+    let doubt = match (dtype, str::from_utf8(cell).map(|text| of_text(text.trim_ascii(), None))) {
+        (DataType::Timestamp(_, _), Ok(Err(Unread::Doubt(doubt)))) => {
+            let format = doubt.looks_like.name();
+            format!("; it {doubt}; a column's `format` says what its numbers count, as in `format: {format}`")
+        }
+        _ => String::new(),
+    };
+    Error::invalid(format!(
+        "`{name}`, line {line}, column `{column}`: `{shown}` is not of type {expected}{doubt}"
+    ))
 }
 
 /// The next record; false at the end of the file.
@@ -164,9 +178,7 @@ fn next(file: &HistoryFile, reader: &mut Reader<Budget>, record: &mut ByteRecord
     reader.read_byte_record(record).map_err(|error| match error.kind() {
         ErrorKind::UnequalLengths { expected_len, len, .. } => {
             let line = line(file, record);
-            file.unreadable(&format!(
-                "line {line} has {len} cells and the header {expected_len}; is a quote not closed?"
-            ))
+            file.unreadable(&format!("line {line} has {len} cells and the header {expected_len}"))
         }
         _ => file.unreadable(&error),
     })
@@ -196,11 +208,10 @@ struct Budget {
 impl Read for Budget {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
-        self.bytes = self.bytes.checked_sub(count as u64).ok_or_else(|| {
-            io::Error::other(format!(
-                "a record is longer than {RECORD_BYTES_MAX} bytes; is a quote not closed?"
-            ))
-        })?;
+        self.bytes = self
+            .bytes
+            .checked_sub(count as u64)
+            .ok_or_else(|| io::Error::other(format!("a record is longer than {RECORD_BYTES_MAX} bytes")))?;
         Ok(count)
     }
 }

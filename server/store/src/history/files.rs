@@ -1,9 +1,11 @@
 //! Which files does a source's path name, in the order in which their rows count as arrived?
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
@@ -11,10 +13,11 @@ use std::time::SystemTime;
 use feature_defs::{BatchSource, DefError, Format, Source};
 use glob::{MatchOptions, Pattern};
 
+use super::lakes;
 use crate::error::Error;
 
 /// More files than this under one path are a mistake in the path.
-const FILES_MAX: usize = 100_000;
+pub(super) const FILES_MAX: usize = 100_000;
 /// Deeper folders than this are a link that leads back into itself.
 const DEPTH_MAX: usize = 32;
 /// How many of a folder's names an error shows.
@@ -30,10 +33,16 @@ pub(super) struct HistoryFile {
 }
 
 impl HistoryFile {
-    /// A file of Quern's own.
+    /// A file of Quern's own, which is written once. A backup may give it another name, so how it is linked says
+    /// nothing.
     pub(super) fn at(path: &Path) -> io::Result<HistoryFile> {
-        let version = Version::of(&fs::metadata(path)?);
+        let version = Version { linked: None, ..Version::of(&fs::metadata(path)?) };
         Ok(HistoryFile { path: path.to_owned(), name: path.display().to_string(), version })
+    }
+
+    /// Where it lies, and which state of it was found.
+    pub(super) fn identity(&self) -> (&Path, &Version) {
+        (&self.path, &self.version)
     }
 
     /// How large it was when it was found.
@@ -42,16 +51,34 @@ impl HistoryFile {
     }
 }
 
-/// What tells one state of a file from another without reading it.
+/// What tells one state of a file from another without reading it. A copy may have the size and the time of what it
+/// replaces; the rest no program sets at will.
 #[derive(Debug, Clone, PartialEq)]
-struct Version {
+pub(super) struct Version {
     bytes: u64,
     modified: Option<SystemTime>,
+    linked: Option<Linked>,
+}
+
+/// Which file a name stands for, and when something about it changed last: its bytes, its names, its rights.
+#[derive(Debug, Clone, PartialEq)]
+struct Linked {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
 }
 
 impl Version {
     fn of(metadata: &Metadata) -> Self {
-        Version { bytes: metadata.len(), modified: metadata.modified().ok() }
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        let linked = Linked { device: metadata.dev(), inode: metadata.ino(), changed };
+        Version { bytes: metadata.len(), modified: metadata.modified().ok(), linked: Some(linked) }
+    }
+
+    /// Whether a file that is now so is still that one.
+    fn is_still(&self, now: &Version) -> bool {
+        let is_linked = self.linked.is_none() || self.linked == now.linked;
+        self.bytes == now.bytes && self.modified == now.modified && is_linked
     }
 }
 
@@ -60,7 +87,7 @@ impl HistoryFile {
     pub(super) fn open(&self) -> Result<File, Error> {
         let opened = File::open(&self.path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
         let (version, file) = opened.map_err(|error| self.unreadable(&error))?;
-        if version != self.version {
+        if !self.version.is_still(&version) {
             return Err(Error::invalid(format!(
                 "`{}` changed while it was being read ({} bytes, now {}); write new rows into new files, then run again",
                 self.name, self.version.bytes, version.bytes
@@ -118,6 +145,9 @@ pub(super) fn named(root: &Path, batch: &BatchSource) -> Result<Vec<HistoryFile>
     if paths.is_empty() {
         return Err(mistake(format!("no file matches `{}`", batch.path)).with_help(way_out(root, batch)));
     }
+    if let Some(lake) = lakes::among(root, &paths) {
+        return Err(mistake(lake.to_string()).with_help(lake.way_out()));
+    }
     let mut files = Vec::with_capacity(paths.len());
     for path in paths {
         let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
@@ -141,10 +171,19 @@ fn matching(root: &Path, batch: &BatchSource, paths: &mut Vec<PathBuf>) -> io::R
     let pattern = Path::new(&folder).join(&batch.path);
     let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
     let found = glob::glob_with(&pattern.to_string_lossy(), options).map_err(io::Error::other)?;
+    // What Spark leaves beside its rows, such as `_SUCCESS`, is none of them, unless somebody names it.
+    let names_it = file_name(Path::new(&batch.path)).starts_with('_');
     for path in found {
-        take(&path.map_err(io::Error::from)?, batch.format, paths)?;
+        let path = path.map_err(io::Error::from)?;
+        if names_it || !file_name(&path).starts_with('_') {
+            take(&path, batch.format, paths)?;
+        }
     }
     Ok(())
+}
+
+fn file_name(path: &Path) -> Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 fn take(path: &Path, format: Format, paths: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -103,7 +103,7 @@ pub fn quoted(text: &str) -> String {
 fn columns(format: Format, file: HistoryFile) -> Result<Vec<Inferred>> {
     match format {
         Format::Parquet => {
-            Ok(ParquetFile::open(file)?.fields().iter().map(|field| of_field(field)).collect())
+            Ok(ParquetFile::open(file)?.look().fields.iter().map(|field| of_field(field)).collect())
         }
         Format::Csv => {
             let (names, records) = csv::first(&file, RECORDS_SEEN)?;
@@ -137,7 +137,7 @@ fn guess(cells: &[&str]) -> Type {
     let floats = Type::List { item: ScalarType::Float64, length: None };
     let is_some = cells.iter().any(|cell| !cell.trim_ascii().is_empty());
     let fits = |dtype: &Type| {
-        let Some(mut column) = Cells::new(&arrow_type(*dtype)) else { return false };
+        let Some(mut column) = Cells::new(&arrow_type(*dtype), None) else { return false };
         cells.iter().all(|cell| !(dtype.is_number() && is_code(cell)) && column.push(cell).is_some())
     };
     let found = TYPES.into_iter().map(Type::Scalar).chain([floats]).find(fits).filter(|_| is_some);

@@ -2,9 +2,9 @@
 //!
 //! History is files, Parquet or CSV, and what was pushed. A source is opened once ([`History::open`]): its files are
 //! listed in the order their rows count as arrived, and every footer is read and checked. What is open is then read in
-//! units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files),
-//! `columns` (which columns, of which types), `parquet`, then `csv` with `cell` (text becomes values), and `pushed`
-//! (what came by itself).
+//! units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files) and
+//! `lakes` (whether they are a table of their own), `looks` (what they say), `columns` and `fits` (which columns, of
+//! which types), `parquet`, then `csv` with `cell` (text becomes values), and `pushed` (what came by itself).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], and with event
 //! and created timestamps in microseconds, UTC.
@@ -13,26 +13,32 @@ mod cell;
 mod columns;
 mod csv;
 mod files;
+mod fits;
 pub mod infer;
+mod lakes;
+mod looks;
 mod parquet;
 mod partitions;
 mod pushed;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
-use feature_defs::{DefError, Format, Source};
+use feature_defs::{Epoch, Format, Source};
 use parking_lot::Mutex;
 use quern_engine::asof::Address;
 
 use crate::error::{Error, Result};
 use crate::log::{Logged, SharedLog};
+use columns::Look;
 use csv::CsvFile;
 use files::HistoryFile;
+use looks::Looks;
 use parquet::ParquetFile;
 pub use partitions::Partitions;
 pub use pushed::{Pushed, PushedRows, canonical};
@@ -48,6 +54,7 @@ const MISTAKES_SHOWN: usize = 20;
 #[derive(Debug)]
 pub struct History {
     root: PathBuf,
+    looks: Looks,
     /// What was pushed, as far as this server knows; [`History::refresh`] brings it up to date.
     pub pushed: Pushed,
     /// Where servers share a log, of which `pushed` is a copy.
@@ -65,7 +72,7 @@ struct Copied {
 impl History {
     /// The history of the repository in `root`, where relative paths begin.
     pub fn new(root: PathBuf, pushed: Pushed) -> Self {
-        History { root, pushed, copied: None }
+        History { root, looks: Looks::default(), pushed, copied: None }
     }
 
     /// The same, where `pushed` is this server's copy of `log`.
@@ -118,38 +125,6 @@ impl History {
         }
         *until = (*until).max(number);
         Ok(())
-    }
-
-    /// The canonical schema of a source's rows, all columns nullable. Parquet: the columns of the first file by
-    /// name, declared types before the file's own. CSV and sources that are only pushed to: the declared columns.
-    ///
-    /// # Errors
-    ///
-    /// Every column that is missing or of a wrong type, with the file and both types; no or an unreadable file.
-    pub fn schema(&self, source: &Source) -> std::result::Result<SchemaRef, Vec<DefError>> {
-        let Some(batch) = &source.batch else { return columns::declared_schema(source) };
-        let found = files::find(&self.root, source, batch).map_err(|mistake| vec![mistake])?;
-        let unreadable = |error: Error| {
-            let cause = format!("source `{}`: {error}", source.name);
-            vec![DefError::new(&batch.loc, cause).with_help("rewrite the file, or leave it out of the path")]
-        };
-        let Some(first) = found.into_iter().next() else { return columns::declared_schema(source) };
-        if let (Some(why), true) = (source.must_declare(), source.columns.is_empty()) {
-            let undeclared = infer::undeclared(source, batch.format, first, why);
-            return Err(undeclared.map_or_else(unreadable, |mistake| vec![mistake]));
-        }
-        match batch.format {
-            Format::Parquet => {
-                let file = ParquetFile::open(first).map_err(unreadable)?;
-                columns::file_schema(source, file.name(), file.fields())
-            }
-            Format::Csv => {
-                let schema = columns::declared_schema(source)?;
-                let header = csv::header(&first, &schema).map_err(unreadable)?;
-                let mistakes = columns::missing(source, &first.name, &header);
-                if mistakes.is_empty() { Ok(schema) } else { Err(mistakes) }
-            }
-        }
     }
 
     /// How many files a source has now, and how many bytes they are. What cannot be listed is nothing.
@@ -221,14 +196,15 @@ struct Start {
 
 impl Opening<'_> {
     fn parquet(&mut self, start: Start, file: HistoryFile) {
+        let time = &self.source.event_timestamp;
         let opened = ParquetFile::open(file)
-            .and_then(|file| Ok((file.row_groups(&self.source.event_timestamp)?, file)));
+            .and_then(|file| Ok((file.row_groups(time, self.source.format(time))?, file)));
         let Some((row_groups, file)) = self.noted(opened) else { return };
+        let look = file.look();
         // What was pushed may be older than a column of today.
-        let is_there =
-            |field: &&Arc<Field>| start.file != PUSHED || file.fields().find(field.name()).is_some();
+        let is_there = |field: &&Arc<Field>| start.file != PUSHED || look.fields.find(field.name()).is_some();
         let wanted = Schema::new(self.schema.fields().iter().filter(is_there).cloned().collect::<Fields>());
-        self.mistakes.extend(columns::mismatches(self.source, &wanted, file.name(), file.fields()));
+        self.mistaken(&wanted, file.name(), &look);
         let mut first_row = start.row;
         for (row_group, (rows, times)) in row_groups.into_iter().enumerate() {
             self.units.push(Unit {
@@ -247,9 +223,8 @@ impl Opening<'_> {
     fn csv(&mut self, number: u32, file: HistoryFile) {
         let header = csv::header(&file, self.schema);
         let Some(header) = self.noted(header) else { return };
-        let mistakes = columns::mismatches(self.source, self.schema, &file.name, &header);
-        if !mistakes.is_empty() {
-            self.mistakes.extend(mistakes);
+        let look = Look { fields: header, foreign_codecs: Vec::new() };
+        if self.mistaken(self.schema, &file.name, &look) {
             return;
         }
         let Some(file) = self.noted(CsvFile::open(file)) else { return };
@@ -258,13 +233,24 @@ impl Opening<'_> {
         self.parts.push(Part::Csv(file));
     }
 
+    /// Notes how a file falls short of the columns that are wanted, and whether it does.
+    fn mistaken(&mut self, wanted: &Schema, file: &str, look: &Look) -> bool {
+        let found = columns::mismatches(self.source, wanted, file, look);
+        let before = self.mistakes.len();
+        self.mistakes.extend(found.into_iter().map(|(cause, help)| format!("{cause}; {help}")));
+        self.mistakes.len() > before
+    }
+
     fn noted<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.mistakes.push(error.to_string())).ok()
     }
 
     fn finish(mut self) -> Result<Scan> {
         if self.mistakes.is_empty() {
-            return Ok(Scan { units: self.units, schema: Arc::clone(self.schema), parts: self.parts });
+            let formats = self.source.columns.iter();
+            let formats = formats.filter_map(|column| Some((column.name.clone(), column.format?))).collect();
+            let (units, schema, parts) = (self.units, Arc::clone(self.schema), self.parts);
+            return Ok(Scan { units, schema, formats, parts });
         }
         let more = self.mistakes.len().saturating_sub(MISTAKES_SHOWN);
         self.mistakes.truncate(MISTAKES_SHOWN);
@@ -302,8 +288,12 @@ pub struct Scan {
     /// Every unit, in order of arrival.
     pub units: Vec<Unit>,
     schema: SchemaRef,
+    formats: Formats,
     parts: Vec<Part>,
 }
+
+/// What the numbers of a column count, by its name.
+type Formats = BTreeMap<String, Epoch>;
 
 #[derive(Debug)]
 enum Part {
@@ -316,6 +306,7 @@ enum Part {
 struct Reading<'a> {
     /// The columns asked for, in that order; perhaps none.
     schema: SchemaRef,
+    formats: &'a Formats,
     /// The rows asked for, ascending; absent: all.
     rows: Option<&'a [u32]>,
 }
@@ -356,8 +347,9 @@ impl Scan {
     ) -> Result<()> {
         let unit =
             self.units.get(unit).ok_or_else(|| Error::broken(format!("history has no unit {unit}")))?;
-        let reading = Reading { schema: self.project(columns)?, rows: ascending(rows, unit.rows)? };
-        let count = rows.map_or(unit.rows as usize, <[u32]>::len);
+        let (schema, rows) = (self.project(columns)?, ascending(rows, unit.rows)?);
+        let reading = Reading { schema, formats: &self.formats, rows };
+        let count = reading.rows.map_or(unit.rows as usize, <[u32]>::len);
         let mut offset = 0;
         let mut pass_on = |batch: RecordBatch| {
             let at = offset;

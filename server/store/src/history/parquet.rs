@@ -3,19 +3,27 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use ::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
     RowSelection,
 };
-use ::parquet::basic::Type as PhysicalType;
+use ::parquet::arrow::{ARROW_SCHEMA_META_KEY, ProjectionMask};
+use ::parquet::basic::{Compression, Type as PhysicalType};
 use ::parquet::errors::Result as ParquetResult;
+use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit};
-use quern_engine::schema::{conform, type_name};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use arrow::ipc::{Field as WrittenField, Type as WrittenType, root_as_message};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use feature_defs::Epoch;
+use quern_engine::instant;
+use quern_engine::schema::{conform, timestamp, type_name};
 
+use super::columns::Look;
 use super::files::HistoryFile;
 use super::{BATCH_ROWS_MAX, Reading, Unit};
 use crate::error::Result;
@@ -32,29 +40,52 @@ pub(super) type RowGroup = (u64, Option<(i64, i64)>);
 pub(super) struct ParquetFile {
     file: HistoryFile,
     metadata: ArrowReaderMetadata,
+    /// The columns whose values had a type in memory that Arrow does not know.
+    unknown: Vec<String>,
 }
 
 impl ParquetFile {
     /// Reads the footer.
     pub(super) fn open(file: HistoryFile) -> Result<Self> {
+        if file.bytes() == 0 {
+            return Err(file.unreadable(&"it is empty; was it not written to its end?"));
+        }
         let handle = file.open()?;
-        let metadata = file.guarded(|| footer(&handle))?;
-        Ok(ParquetFile { file, metadata })
+        let (metadata, unknown) = file.guarded(|| footer(&handle))?;
+        Ok(ParquetFile { file, metadata, unknown })
     }
 
     pub(super) fn name(&self) -> &str {
         &self.file.name
     }
 
-    /// The file's own columns, of its own types.
-    pub(super) fn fields(&self) -> &Fields {
-        self.metadata.schema().fields()
+    /// What the file says of its columns.
+    pub(super) fn look(&self) -> Look {
+        let is_known = |field: &&Arc<Field>| !self.unknown.contains(field.name());
+        let fields = self.metadata.schema().fields().iter().filter(is_known).cloned().collect();
+        Look { fields, foreign_codecs: self.foreign_codecs() }
     }
 
-    /// The row groups in file order.
-    pub(super) fn row_groups(&self, event_timestamp: &str) -> Result<Vec<RowGroup>> {
+    fn foreign_codecs(&self) -> Vec<(String, &'static str)> {
+        let mut found = Vec::new();
+        for column in self.metadata.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+            let Some(root) = column.column_path().parts().first() else { continue };
+            let codec = match column.compression() {
+                Compression::BROTLI(_) => "Brotli",
+                Compression::LZO => "LZO",
+                _ => continue,
+            };
+            if !found.iter().any(|(name, _)| name == root) {
+                found.push((root.clone(), codec));
+            }
+        }
+        found
+    }
+
+    /// The row groups in file order; `format` says what the event timestamps count, where they are numbers.
+    pub(super) fn row_groups(&self, event_timestamp: &str, format: Option<Epoch>) -> Result<Vec<RowGroup>> {
         let groups = self.metadata.metadata().row_groups();
-        let times = self.file.guarded(|| time_bounds(&self.metadata, event_timestamp))?;
+        let times = self.file.guarded(|| time_bounds(&self.metadata, event_timestamp, format))?;
         groups
             .iter()
             .zip(times)
@@ -73,20 +104,21 @@ impl ParquetFile {
         visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
         // A column that a source did not have yet when its rows were pushed is nowhere.
-        let root = |field: &Arc<Field>| self.fields().find(field.name()).map(|(root, _)| root);
+        let found = self.metadata.schema().fields();
+        let root = |field: &Arc<Field>| found.find(field.name()).map(|(root, _)| root);
         let roots: Vec<Option<usize>> = reading.schema.fields().iter().map(root).collect();
         let mut distinct: Vec<usize> = roots.iter().flatten().copied().collect();
         distinct.sort_unstable();
         distinct.dedup();
         let handle = self.file.open()?;
         let mut reader = self.file.guarded(|| self.reader(handle, unit, &distinct, reading.rows))?;
-        while let Some(batch) = self.file.guarded(|| reader.next().transpose())? {
+        while let Some(batch) = self.file.guarded(|| reader.next().transpose().map_err(in_words))? {
             let mut columns = Vec::with_capacity(roots.len());
             for (root, field) in roots.iter().zip(reading.schema.fields()) {
                 columns.push(match root {
                     Some(root) => {
                         let place = distinct.partition_point(|other| other < root);
-                        self.conformed(batch.column(place), field)?
+                        self.conformed(batch.column(place), field, reading.formats.get(field.name()))?
                     }
                     None => new_null_array(field.data_type(), batch.num_rows()),
                 });
@@ -114,10 +146,20 @@ impl ParquetFile {
         }
     }
 
-    fn conformed(&self, column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    fn conformed(&self, column: &ArrayRef, field: &Field, format: Option<&Epoch>) -> Result<ArrayRef> {
         let conformed = || {
             let (name, from, to) = (field.name(), column.data_type(), field.data_type());
-            conform(column, to).map_err(|error| {
+            let conformed = match (format, from) {
+                (Some(format), from) if instant::is_number(from) => instant::of_numbers(column, *format),
+                // Of another zone or of none, it counts the same; Arrow's cast refuses what lies beyond its calendar,
+                // such as the end of time of DuckDB and PostgreSQL.
+                (_, DataType::Timestamp(TimeUnit::Microsecond, _)) if *to == timestamp() => {
+                    let moments = column.as_primitive::<TimestampMicrosecondType>().clone();
+                    Ok(Arc::new(moments.with_timezone("UTC")) as ArrayRef)
+                }
+                _ => conform(column, to),
+            };
+            conformed.map_err(|error| {
                 format!("its column `{name}` ({}) does not fit {}: {error}", type_name(from), type_name(to))
             })
         };
@@ -127,8 +169,11 @@ impl ParquetFile {
 
 /// The footer, and the Arrow types to decode into. Strings come as plain strings even where they were written from
 /// dictionaries or views, and Spark's 96-bit times as microseconds, which unlike nanoseconds hold every year.
-fn footer(handle: &File) -> ParquetResult<ArrowReaderMetadata> {
-    let written = ArrowReaderMetadata::load(handle, ArrowReaderOptions::new())?;
+fn footer(handle: &File) -> ParquetResult<(ArrowReaderMetadata, Vec<String>)> {
+    let metadata = Arc::new(ParquetMetaDataReader::new().parse_and_finish(handle)?);
+    let unknown = unknown(&metadata);
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(!unknown.is_empty());
+    let written = ArrowReaderMetadata::try_new(metadata, options)?;
     let roots = written.parquet_schema().root_schema().get_fields();
     let plain: Fields = written
         .schema()
@@ -141,10 +186,50 @@ fn footer(handle: &File) -> ParquetResult<ArrowReaderMetadata> {
         })
         .collect();
     if plain == *written.schema().fields() {
-        return Ok(written);
+        return Ok((written, unknown));
     }
     let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(plain)));
-    Ok(ArrowReaderMetadata::try_new(Arc::clone(written.metadata()), options).unwrap_or(written))
+    let plain = ArrowReaderMetadata::try_new(Arc::clone(written.metadata()), options);
+    Ok((plain.unwrap_or(written), unknown))
+}
+
+/// The columns of which the writer says that they had a type in memory that Arrow does not know, such as Polars'
+/// integers of 128 bits. Parquet's own types must then do for the others: a column that nobody asks for must not keep
+/// them from being read.
+fn unknown(metadata: &ParquetMetaData) -> Vec<String> {
+    let written = metadata.file_metadata().key_value_metadata().into_iter().flatten();
+    let mut written = written.filter(|entry| entry.key == ARROW_SCHEMA_META_KEY);
+    let bytes =
+        written.find_map(|entry| BASE64_STANDARD.decode(entry.value.as_ref()?).ok()).unwrap_or_default();
+    // A message may begin with a mark and its length.
+    let message = bytes.strip_prefix(&[0xff; 4]).and_then(|rest| rest.get(4..)).unwrap_or(&bytes);
+    let message = root_as_message(message).ok();
+    let fields = message.and_then(|message| message.header_as_schema()?.fields());
+    let unknown = fields.iter().flatten().filter(|field| !is_known(*field));
+    unknown.filter_map(|field| field.name().map(str::to_owned)).collect()
+}
+
+fn is_known(field: WrittenField<'_>) -> bool {
+    let known = match field.type_type() {
+        WrittenType::Int => field.type_as_int().is_some_and(|int| matches!(int.bitWidth(), 8 | 16 | 32 | 64)),
+        WrittenType::Decimal => {
+            let decimal = field.type_as_decimal();
+            decimal.is_some_and(|decimal| matches!(decimal.bitWidth(), 32 | 64 | 128 | 256))
+        }
+        dtype => dtype.0 <= WrittenType::LargeListView.0,
+    };
+    known && field.children().is_none_or(|children| children.iter().all(is_known))
+}
+
+/// What the decoder says in few words.
+fn in_words(error: ArrowError) -> String {
+    let said = error.to_string();
+    match said.contains("CRC checksum mismatch") {
+        true => "its bytes are not those that were written: the checksum of a page does not match. Bring the file back \
+                 from where it came"
+            .to_owned(),
+        false => said,
+    }
 }
 
 fn plain(dtype: &DataType, is_int96: bool) -> DataType {
@@ -159,7 +244,11 @@ fn plain(dtype: &DataType, is_int96: bool) -> DataType {
 
 /// Bounds of a time column for each row group, from its statistics. A page index is not read: pages that hold no
 /// selected row are skipped undecoded without it.
-fn time_bounds(metadata: &ArrowReaderMetadata, column: &str) -> ParquetResult<Vec<Option<(i64, i64)>>> {
+fn time_bounds(
+    metadata: &ArrowReaderMetadata,
+    column: &str,
+    format: Option<Epoch>,
+) -> ParquetResult<Vec<Option<(i64, i64)>>> {
     let groups = metadata.metadata().row_groups();
     let unknown = vec![None; groups.len()];
     let Some((_, field)) = metadata.schema().fields().find(column) else { return Ok(unknown) };
@@ -169,6 +258,13 @@ fn time_bounds(metadata: &ArrowReaderMetadata, column: &str) -> ParquetResult<Ve
         DataType::Timestamp(TimeUnit::Microsecond, _) => (1, 1),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => (1, 1_000),
         DataType::Date32 => (DAY_US, 1),
+        DataType::Int32 | DataType::Int64 => match format {
+            Some(Epoch::Seconds) => (1_000_000, 1),
+            Some(Epoch::Millis) => (1_000, 1),
+            Some(Epoch::Micros) => (1, 1),
+            Some(Epoch::Nanos) => (1, 1_000),
+            None => return Ok(unknown),
+        },
         _ => return Ok(unknown),
     };
     let statistics = StatisticsConverter::try_new(column, metadata.schema(), metadata.parquet_schema())?;

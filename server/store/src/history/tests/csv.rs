@@ -97,6 +97,10 @@ fn a_bad_cell_is_named_with_its_place() {
         ("float64", "1,5"),
         ("bytes", "a b"),
         ("timestamp", "1357034400"),
+        ("timestamp", "1357034400000"),
+        ("timestamp", "1357034400.5"),
+        ("timestamp", "20130101"),
+        ("timestamp", "1.357e9"),
         ("timestamp", "2013-02-29T00:00:00Z"),
         ("timestamp", "2013-03-10 02:30:00 America/New_York"),
         ("date", "2013-1-5"),
@@ -121,7 +125,11 @@ fn a_bad_cell_is_named_with_its_place() {
         `data/a.csv`, line 5, column `float32`: `1e39` is not of type float32, such as -1.5e3
         `data/a.csv`, line 5, column `float64`: `1,5` is not of type float64, such as -1.5e3
         `data/a.csv`, line 5, column `bytes`: `a b` is not of type bytes, such as 3q2+7w== (base64)
-        `data/a.csv`, line 5, column `timestamp`: `1357034400` is not of type timestamp, such as 2013-01-31T09:26:56.5Z
+        `data/a.csv`, line 5, column `timestamp`: `1357034400` is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it looks like seconds (in microseconds it is 1357034400000000); a column's `format` says what its numbers count, as in `format: epoch_s`
+        `data/a.csv`, line 5, column `timestamp`: `1357034400000` is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it looks like milliseconds (in microseconds it is 1357034400000000); a column's `format` says what its numbers count, as in `format: epoch_ms`
+        `data/a.csv`, line 5, column `timestamp`: `1357034400.5` is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it looks like seconds (in microseconds it is 1357034400000000); a column's `format` says what its numbers count, as in `format: epoch_s`
+        `data/a.csv`, line 5, column `timestamp`: `20130101` is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it is too near to 1970 to be taken for microseconds: write it as RFC 3339; a column's `format` says what its numbers count, as in `format: epoch_s`
+        `data/a.csv`, line 5, column `timestamp`: `1.357e9` is not of type timestamp, such as 2013-01-31T09:26:56.5Z
         `data/a.csv`, line 5, column `timestamp`: `2013-02-29T00:00:00Z` is not of type timestamp, such as 2013-01-31T09:26:56.5Z
         `data/a.csv`, line 5, column `timestamp`: `2013-03-10 02:30:00 America/New_York` is not of type timestamp, such as 2013-01-31T09:26:56.5Z
         `data/a.csv`, line 5, column `date`: `2013-1-5` is not of type date, such as 2013-01-31
@@ -154,7 +162,7 @@ fn files_that_are_no_such_table_are_refused() {
     expect![[r#"
         events.yaml:3:5: source `events`: `data/empty.csv` cannot be read: it is empty; a CSV file begins with a line of column names
           help: rewrite the file, or leave it out of the path
-        `data/short.csv` cannot be read: line 4 has 1 cells and the header 2; is a quote not closed?
+        `data/short.csv` cannot be read: line 4 has 1 cells and the header 2
         events.yaml:3:5: source `events`: `data/twice.csv` cannot be read: its header names column `n` twice
           help: rewrite the file, or leave it out of the path
         `data/latin.csv`, line 2, column `n`: `Zo�` is not of type string: it is not UTF-8
@@ -166,12 +174,29 @@ fn files_that_are_no_such_table_are_refused() {
 }
 
 #[test]
-fn a_quote_that_is_never_closed_does_not_fill_the_memory() {
+fn a_quote_that_is_never_closed_swallows_no_rows() {
+    let repository = Repository::csv(&[("n", scalar(String)), ("m", scalar(String))]);
+    let said = |text: &str| {
+        repository.file("data/a.csv", text);
+        repository.error()
+    };
+    let rows = "2013-01-02,b,c\n".repeat(3);
+    expect!["`data/a.csv` cannot be read: the quote that opens on line 2 is never closed"]
+        .assert_eq(&said(&format!("at,n,m\r\n2013-01-01,a,\"b\r\n{rows}")));
+    expect!["`data/a.csv` cannot be read: the quote that opens on line 3 is never closed"]
+        .assert_eq(&said(&format!("at,n,m\n\n2013-01-01,\"a,b\n{rows}")));
+    expect![[r#"`data/a.csv` cannot be read: the quote that opens on line 2 is closed on line 6, where the cell goes on; a quote within a cell is written twice ("")"#]].assert_eq(&said(&format!("at,n,m\n2013-01-01,a,\"b\n{rows}2013-01-01,\"a\",b\n")));
+    expect![[r#"`data/a.csv` cannot be read: the quote that opens on line 2 is closed on line 2, where the cell goes on; a quote within a cell is written twice ("")"#]].assert_eq(&said("at,n,m\n2013-01-01,a,\"5\\\" pipe\"\n"));
+}
+
+#[test]
+fn a_cell_without_end_does_not_fill_the_memory() {
     let repository = Repository::csv(&[("n", scalar(String))]);
     let mut text = b"at,n\n2013-01-01,\"".to_vec();
-    text.resize(40 << 20, b'x');
+    text.resize(17 << 20, b'x');
+    text.extend(b"\"\n");
     repository.file("data/a.csv", text);
-    expect!["`data/a.csv` cannot be read: a record is longer than 16777216 bytes; is a quote not closed?"]
+    expect!["`data/a.csv` cannot be read: a record is longer than 16777216 bytes"]
         .assert_eq(&repository.error());
 }
 

@@ -39,14 +39,14 @@ fn columns_that_are_missing_or_of_a_wrong_type_are_all_named() {
         events.yaml:11:5: source `events`: column `carrier` should be int64, but is string in `data/a.parquet`
           help: declare it as string, or rewrite the file
         events.yaml:1:5: source `events`: event_timestamp `at` should be timestamp or date, but is int64 in `data/a.parquet`
-          help: rewrite the file with times in it
+          help: say what its numbers count since 1970, as in `{name: at, type: timestamp, format: epoch_ms}`; known: epoch_s, epoch_ms, epoch_us, epoch_ns
         events.yaml:1:5: source `events`: `data/a.parquet` has no event_id `id`
           help: known: arr_delay, at, carrier, loaded
     "#]].assert_eq(&repository.mistakes());
 }
 
 #[test]
-fn every_further_file_is_checked_when_the_source_is_opened() {
+fn every_further_file_is_looked_at_and_checked_again_when_the_source_is_opened() {
     let repository = Repository::parquet();
     let number: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let word: ArrayRef = Arc::new(StringArray::from(vec!["one"]));
@@ -54,17 +54,126 @@ fn every_further_file_is_checked_when_the_source_is_opened() {
         "data/a.parquet",
         vec![("at", times(1)), ("n", Arc::clone(&number)), ("m", Arc::clone(&number))],
     );
+    let history = repository.history();
+    let schema = history.schema(&repository.source).unwrap();
     repository.write("data/b.parquet", vec![("m", number), ("at", Arc::clone(&word)), ("n", word)]);
     repository.write("data/c.parquet", vec![("at", times(1))]);
+    expect![[r#"
+        events.yaml:3:5: source `events`: event_timestamp `at` should be timestamp or date, but is string in `data/b.parquet`
+          help: rewrite the file with times in it
+        events.yaml:3:5: source `events`: column `n` should be int64, but is string in `data/b.parquet`
+          help: declare it as string, or rewrite the file
+        events.yaml:3:5: source `events`: `data/c.parquet` has no column `n`
+          help: known: at
+        events.yaml:3:5: source `events`: `data/c.parquet` has no column `m`
+          help: known: at
+    "#]].assert_eq(&lines(&history.mismatches(&repository.source, &schema)));
+    // What nobody uses may be missing, or of any type.
+    let used = Schema::new(vec![schema.field(2).clone()]);
+    expect![[r#"
+        events.yaml:3:5: source `events`: event_timestamp `at` should be timestamp or date, but is string in `data/b.parquet`
+          help: rewrite the file with times in it
+        events.yaml:3:5: source `events`: `data/c.parquet` has no column `m`
+          help: known: at
+    "#]]
+    .assert_eq(&lines(&history.mismatches(&repository.source, &used)));
     repository.file("data/d.parquet", "PAR1 is how a Parquet file begins and ends, but there is more to it");
     repository.file("data/e.parquet", "");
+    expect![[r#"
+        events.yaml:3:5: source `events`: `data/d.parquet` cannot be read: Parquet error: Invalid Parquet file. Corrupt footer
+          help: rewrite the file, or leave it out of the path
+        events.yaml:3:5: source `events`: `data/e.parquet` cannot be read: it is empty; was it not written to its end?
+          help: rewrite the file, or leave it out of the path
+    "#]].assert_eq(&lines(&history.schema(&repository.source).unwrap_err()));
     expect![[r#"
         source `events`: event_timestamp `at` should be timestamp or date, but is string in `data/b.parquet`; rewrite the file with times in it
         source `events`: column `n` should be int64, but is string in `data/b.parquet`; declare it as string, or rewrite the file
         source `events`: `data/c.parquet` has no column `n`; known: at
         source `events`: `data/c.parquet` has no column `m`; known: at
         `data/d.parquet` cannot be read: Parquet error: Invalid Parquet file. Corrupt footer
-        `data/e.parquet` cannot be read: EOF: Parquet file too small. Size is 0 but need 8"#]].assert_eq(&repository.error());
+        `data/e.parquet` cannot be read: it is empty; was it not written to its end?"#]].assert_eq(&history.open(&repository.source, &schema).unwrap_err().to_string());
+}
+
+#[test]
+fn what_a_file_said_is_remembered_until_it_changes() {
+    let repository = Repository::parquet();
+    let history = repository.history();
+    let write = |name: &str| {
+        (0..40).for_each(|i| {
+            repository.write(&format!("data/{i:02}.parquet"), vec![("at", times(1)), (name, times(1))]);
+        });
+    };
+    write("old");
+    let names = |history: &History| {
+        let schema = history.schema(&repository.source).unwrap();
+        schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&history), ["at", "old"]);
+    assert_eq!(names(&history), ["at", "old"]);
+    assert_eq!(history.looks.said(), (40, 1), "files that say the same are kept once");
+    write("new");
+    assert_eq!(names(&history), ["at", "new"]);
+}
+
+#[test]
+fn a_file_of_equal_size_and_time_is_another_one_all_the_same() {
+    let repository = Repository::parquet();
+    let at = |us: i64| {
+        repository.write("data/a.parquet", vec![("at", Arc::new(TimestampMicrosecondArray::from(vec![us])))]);
+        let file = File::options().write(true).open(repository.folder.path().join("data/a.parquet")).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).unwrap();
+        file.metadata().unwrap().len()
+    };
+    let bytes = at(1);
+    let (schema, history) = (repository.schema(), repository.history());
+    let scan = repository.open().unwrap();
+    assert_eq!(all(&scan).unwrap().num_rows(), 1);
+    // Rewritten in place, then replaced by a file of the same name.
+    assert_eq!(at(2), bytes);
+    assert!(all(&scan).unwrap_err().to_string().contains("changed while it was being read"));
+    let scan = history.open(&repository.source, &schema).unwrap();
+    fs::copy(repository.folder.path().join("data/a.parquet"), repository.folder.path().join("copy")).unwrap();
+    at(3);
+    fs::rename(repository.folder.path().join("copy"), repository.folder.path().join("data/a.parquet"))
+        .unwrap();
+    assert!(all(&scan).unwrap_err().to_string().contains("changed while it was being read"));
+}
+
+#[test]
+fn a_table_with_a_log_of_its_own_is_refused() {
+    let logs =
+        ["_delta_log/00000000000000000000.json", "metadata/v3.metadata.json", ".hoodie/hoodie.properties"];
+    let mut seen = String::new();
+    for log in logs {
+        for path in ["lake/t", "lake/t/**/*.parquet", "lake/t/day=1/a.parquet", "link"] {
+            let mut repository = Repository::new(Format::Parquet, path);
+            repository.write("lake/t/day=1/a.parquet", vec![("at", times(1))]);
+            let folder = repository.folder.path().to_owned();
+            std::os::unix::fs::symlink(folder.join("lake/t/day=1"), folder.join("link")).unwrap();
+            assert_eq!(repository.open().unwrap().units.len(), 1);
+            let schema = repository.schema();
+            repository.file(&format!("lake/t/{log}"), "{}");
+            let mistakes = repository.mistakes();
+            assert!(seen.is_empty() || seen.contains(&mistakes) || path == "lake/t", "{path}: {mistakes}");
+            if path == "lake/t" {
+                seen += &mistakes;
+            }
+            assert!(repository.history().open(&repository.source, &schema).is_err());
+            // Beside the table, or above the repository, a log says nothing of these files.
+            repository.source.batch =
+                Some(BatchSource { format: Format::Parquet, path: "plain".to_owned(), loc: loc(3) });
+            repository.write("plain/a.parquet", vec![("at", times(1))]);
+            assert_eq!(repository.open().unwrap().units.len(), 1);
+        }
+    }
+    expect![[r#"
+        events.yaml:3:5: source `events`: `lake/t` is a Delta table: its `_delta_log` says which files count, and without it deleted rows would come back
+          help: such tables are not read yet; write what it holds now into Parquet files, as in DuckDB's `COPY (FROM delta_scan('lake/t')) TO 'rows.parquet'`, and name those
+        events.yaml:3:5: source `events`: `lake/t` is an Iceberg table: its `metadata` says which files count, and without it deleted rows would come back
+          help: such tables are not read yet; write what it holds now into Parquet files, as in DuckDB's `COPY (FROM iceberg_scan('lake/t')) TO 'rows.parquet'`, and name those
+        events.yaml:3:5: source `events`: `lake/t` is a Hudi table: its `.hoodie` says which files count, and without it deleted rows would come back
+          help: such tables are not read yet; write what it holds now into Parquet files, as in Spark's `spark.read.format("hudi").load(…).write.parquet(…)`, and name those
+    "#]].assert_eq(&seen);
 }
 
 #[test]

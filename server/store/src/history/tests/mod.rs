@@ -4,6 +4,8 @@ mod csv;
 mod errors;
 mod laws;
 mod parquet;
+mod times;
+mod types;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -59,7 +61,7 @@ impl Repository {
 
     fn declare(&mut self, name: &str, dtype: Type) {
         let loc = loc(10 + self.source.columns.len());
-        self.source.columns.push(Column { name: name.to_owned(), dtype, default: None, loc });
+        self.source.columns.push(Column { name: name.to_owned(), dtype, default: None, format: None, loc });
     }
 
     fn history(&self) -> History {

@@ -188,11 +188,15 @@ fn paths_may_be_files_globs_and_absolute() {
     let mut repository = Repository::parquet();
     repository.write("data/[1]/a.parquet", vec![("at", micros(&[0]))]);
     repository.write("data/[1]/b.parquet", vec![("at", micros(&[1]))]);
+    repository.file("data/[1]/_SUCCESS", "");
+    repository.write("data/[1]/_c.parquet", vec![("at", micros(&[2]))]);
     let absolute = repository.folder.path().join("data").display().to_string();
     for (path, files) in [
         ("data/[1]/a.parquet".to_owned(), 1),
         ("data/*/*.parquet".to_owned(), 2),
         ("data/**/b*".to_owned(), 1),
+        ("data/*/*".to_owned(), 2),
+        ("data/*/_*.parquet".to_owned(), 1),
         ("./data/*".to_owned(), 2),
         (format!("{absolute}/*/a.parquet"), 1),
         (absolute, 2),
@@ -242,4 +246,47 @@ fn a_source_without_files_has_its_declared_columns() {
     repository.declare("at", scalar(ScalarType::Date));
     assert_eq!(repository.schema().field(0).data_type(), &timestamp());
     assert!(repository.open().unwrap().units.is_empty());
+}
+
+#[test]
+fn the_ends_of_time_are_read_in_every_zone() {
+    let ends = [i64::MIN, -i64::MAX, 0, i64::MAX];
+    for zone in [None, Some("UTC"), Some("America/New_York")] {
+        let repository = Repository::parquet();
+        let times = TimestampMicrosecondArray::from(ends.to_vec()).with_timezone_opt(zone);
+        repository.write("data/a.parquet", vec![("at", Arc::new(times))]);
+        assert_eq!(all(&repository.open().unwrap()).unwrap().column(0), &micros(&ends), "{zone:?}");
+    }
+}
+
+#[test]
+fn a_column_without_values_has_the_type_that_another_file_says() {
+    let mut repository = Repository::parquet();
+    let nothing: ArrayRef = Arc::new(NullArray::new(1));
+    let word: ArrayRef = Arc::new(StringArray::from(vec!["one"]));
+    repository
+        .write("data/a.parquet", vec![("at", micros(&[1])), ("word", nothing.clone()), ("none", nothing)]);
+    repository.write("data/b.parquet", vec![("at", micros(&[2])), ("word", word)]);
+    assert_eq!(describe(&repository.schema()), "at: Timestamp(µs, \"UTC\")\nword: Utf8\nnone: Null\n");
+    repository.declare("word", scalar(ScalarType::String));
+    let used = Schema::new(repository.schema().fields()[..2].to_vec());
+    let rows = all(&repository.history().open(&repository.source, &Arc::new(used)).unwrap()).unwrap();
+    assert_eq!(rows.column(1).as_ref(), &StringArray::from(vec![None, Some("one")]) as &dyn Array);
+}
+
+#[test]
+fn a_name_that_two_columns_have_is_nobodys() {
+    let mut repository = Repository::parquet();
+    repository.write(
+        "data/a.parquet",
+        vec![("at", micros(&[1])), ("n", count(1)), ("n", count(1)), ("m", count(1))],
+    );
+    let schema = Schema::new(vec![repository.schema().field(3).clone()]);
+    assert_eq!(lines(&repository.history().mismatches(&repository.source, &schema)), "");
+    repository.declare("n", scalar(ScalarType::Int64));
+    expect![[r#"
+        events.yaml:10:5: source `events`: `data/a.parquet` has two columns `n`
+          help: give one of them another name, or leave it out of the file
+    "#]]
+    .assert_eq(&repository.mistakes());
 }

@@ -1,0 +1,84 @@
+//! Do the files of a source hold what is declared, and what somebody uses?
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use feature_defs::{DefError, Format, Source};
+
+use super::{History, MISTAKES_SHOWN, columns, files, infer};
+use crate::error::Error;
+
+impl History {
+    /// The canonical schema of a source's rows, all columns nullable. Parquet: the columns of the first file by
+    /// name, declared types before the file's own. CSV and sources that are only pushed to: the declared columns.
+    /// Looks at every file.
+    ///
+    /// # Errors
+    ///
+    /// Every column that is missing or of a wrong type in the first file, with the file and both types; every file that
+    /// cannot be read.
+    pub fn schema(&self, source: &Source) -> std::result::Result<SchemaRef, Vec<DefError>> {
+        let Some(batch) = &source.batch else { return columns::declared_schema(source) };
+        let found = files::find(&self.root, source, batch).map_err(|mistake| vec![mistake])?;
+        let unreadable = |error: &Error| {
+            let cause = format!("source `{}`: {error}", source.name);
+            DefError::new(&batch.loc, cause).with_help("rewrite the file, or leave it out of the path")
+        };
+        let Some(first) = found.first() else { return columns::declared_schema(source) };
+        if let (Some(why), true) = (source.must_declare(), source.columns.is_empty()) {
+            let undeclared = infer::undeclared(source, batch.format, first.clone(), why);
+            return Err(vec![undeclared.unwrap_or_else(|error| unreadable(&error))]);
+        }
+        let declared = match batch.format {
+            Format::Csv => columns::declared_schema(source)?,
+            Format::Parquet => Arc::new(Schema::empty()),
+        };
+        let looks = self.looks.at(&found, batch.format, &declared);
+        let unreadable = looks.iter().filter_map(|(_, look)| look.as_ref().err()).map(unreadable);
+        let unreadable: Vec<DefError> = unreadable.take(MISTAKES_SHOWN).collect();
+        let Some(first) = looks.iter().find_map(|(place, look)| Some((*place, look.as_ref().ok()?))) else {
+            return Err(unreadable);
+        };
+        let (name, fields) = (&found[first.0].name, &first.1.fields);
+        let schema = match batch.format {
+            Format::Parquet => {
+                let all = looks.iter().filter_map(|(_, look)| Some(&look.as_ref().ok()?.fields));
+                columns::file_schema(source, name, &columns::typed(fields, all))
+            }
+            Format::Csv => match columns::missing(source, name, fields) {
+                mistakes if mistakes.is_empty() => Ok(declared),
+                mistakes => Err(mistakes),
+            },
+        };
+        match schema {
+            Ok(schema) if unreadable.is_empty() => Ok(schema),
+            schema => Err(unreadable.into_iter().chain(schema.err().unwrap_or_default()).collect()),
+        }
+    }
+
+    /// How the files of a source fall short of `used`, the columns that somebody reads, and of what is declared.
+    /// Looks at every file, of which [`History::schema`] remembers what it said.
+    pub fn mismatches(&self, source: &Source, used: &Schema) -> Vec<DefError> {
+        let Some(batch) = &source.batch else { return Vec::new() };
+        let Ok(found) = files::find(&self.root, source, batch) else { return Vec::new() };
+        let wanted = columns::wanted(source, used);
+        let mut mistakes = Vec::new();
+        for (place, look) in self.looks.at(&found, batch.format, &wanted) {
+            let Ok(look) = look else { continue };
+            mistakes.extend(columns::mismatches(source, &wanted, &found[place].name, &look));
+        }
+        let more = mistakes.len().saturating_sub(MISTAKES_SHOWN);
+        mistakes.truncate(MISTAKES_SHOWN);
+        if more > 0 {
+            mistakes.push((
+                format!("source `{}`: {more} more columns of files do not fit", source.name),
+                String::new(),
+            ));
+        }
+        let mistake = |(cause, help): (String, String)| {
+            let mistake = DefError::new(&batch.loc, cause);
+            if help.is_empty() { mistake } else { mistake.with_help(help) }
+        };
+        mistakes.into_iter().map(mistake).collect()
+    }
+}

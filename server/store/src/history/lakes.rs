@@ -1,0 +1,92 @@
+//! Are these files a table of their own, whose log says which of them count?
+//!
+//! Delta Lake, Apache Iceberg and Apache Hudi leave files behind that hold rows which were deleted or replaced since;
+//! only their log tells. Read as plain files, such rows come back, so a table of theirs is refused.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A folder with a log.
+#[derive(Debug, PartialEq)]
+pub(super) struct Lake {
+    /// As messages show it.
+    folder: PathBuf,
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Format {
+    Delta,
+    Iceberg,
+    Hudi,
+}
+
+impl Format {
+    fn of(folder: &Path) -> Option<Format> {
+        if folder.join("_delta_log").is_dir() {
+            return Some(Format::Delta);
+        }
+        if folder.join(".hoodie").is_dir() {
+            return Some(Format::Hudi);
+        }
+        let metadata = fs::read_dir(folder.join("metadata")).ok()?;
+        let mut names = metadata.flatten().map(|entry| entry.file_name());
+        names.any(|name| name.to_string_lossy().contains(".metadata.json")).then_some(Format::Iceberg)
+    }
+}
+
+/// The first table that one of the files belongs to. A file belongs to the folders above it, wherever links lead: up to
+/// `root`, where it lies inside.
+pub(super) fn among(root: &Path, files: &[PathBuf]) -> Option<Lake> {
+    let root = fs::canonicalize(root).ok()?;
+    let nearest: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    let mut looked_at: BTreeSet<PathBuf> = BTreeSet::new();
+    for folder in nearest.into_iter().filter_map(|folder| fs::canonicalize(folder).ok()) {
+        for folder in folder.ancestors().take_while(|folder| *folder != root) {
+            if !looked_at.insert(folder.to_owned()) {
+                break;
+            }
+            if let Some(format) = Format::of(folder) {
+                return Some(Lake {
+                    folder: folder.strip_prefix(&root).unwrap_or(folder).to_owned(),
+                    format,
+                });
+            }
+        }
+    }
+    None
+}
+
+impl fmt::Display for Lake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (table, log) = match self.format {
+            Format::Delta => ("a Delta", "_delta_log"),
+            Format::Iceberg => ("an Iceberg", "metadata"),
+            Format::Hudi => ("a Hudi", ".hoodie"),
+        };
+        write!(
+            f,
+            "`{}` is {table} table: its `{log}` says which files count, and without it deleted rows would come back",
+            self.folder.display()
+        )
+    }
+}
+
+impl Lake {
+    /// What to do instead.
+    pub(super) fn way_out(&self) -> String {
+        let by = match self.format {
+            Format::Delta => "delta_scan",
+            Format::Iceberg => "iceberg_scan",
+            Format::Hudi => return "such tables are not read yet; write what it holds now into Parquet files, as in Spark's \
+                                    `spark.read.format(\"hudi\").load(…).write.parquet(…)`, and name those".to_owned(),
+        };
+        format!(
+            "such tables are not read yet; write what it holds now into Parquet files, as in DuckDB's `COPY (FROM \
+             {by}('{}')) TO 'rows.parquet'`, and name those",
+            self.folder.display()
+        )
+    }
+}

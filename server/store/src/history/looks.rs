@@ -1,0 +1,106 @@
+//! What do the files of a source say about their columns?
+//!
+//! Whoever checks definitions looks at every file, many at a time: what is wrong with one should not show when the
+//! first training set is made. What a file said is remembered for as long as it stays as it was.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use arrow::datatypes::Schema;
+use feature_defs::Format;
+use parking_lot::Mutex;
+
+use super::columns::Look;
+use super::csv;
+use super::files::{FILES_MAX, HistoryFile, Version};
+use super::parquet::ParquetFile;
+use crate::error::Result;
+
+/// How many files are looked at, at the most: those whose rows arrived last, and the first one.
+pub(super) const LOOKED_AT_MAX: usize = 10_000;
+/// Reading a footer is mostly waiting.
+const THREADS_MAX: usize = 16;
+/// Fewer files than this are looked at before a thread has started.
+const FILES_PER_THREAD: usize = 8;
+
+/// What files said that were looked at.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    files: HashMap<PathBuf, (Version, Arc<Look>)>,
+    /// Most files of a source say the same; it is kept once.
+    looks: HashSet<Arc<Look>>,
+}
+
+impl Looks {
+    /// Looks at `files`, which are in order of arrival, with `schema` for what CSV files do not say.
+    pub(super) fn at(
+        &self,
+        files: &[HistoryFile],
+        format: Format,
+        schema: &Schema,
+    ) -> Vec<(usize, Result<Arc<Look>>)> {
+        let left_out = 1..files.len().saturating_sub(LOOKED_AT_MAX - 1).max(1);
+        let places: Vec<usize> = (0..files.len()).filter(|place| !left_out.contains(place)).collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut found = Vec::new();
+            while let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
+                found.push((*place, self.at_one(&files[*place], format, schema)));
+            }
+            found
+        };
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let threads = (places.len() / FILES_PER_THREAD).clamp(1, (cores * 2).min(THREADS_MAX));
+        let mut found = thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut found = work();
+            // A thread that panicked has looked at nothing; decoders are guarded, so none does.
+            found.extend(others.into_iter().flat_map(|other| other.join().unwrap_or_default()));
+            found
+        });
+        found.sort_unstable_by_key(|(place, _)| *place);
+        found
+    }
+
+    /// How many files are remembered, and how many different things they say.
+    #[cfg(test)]
+    pub(super) fn said(&self) -> (usize, usize) {
+        let seen = self.seen.lock();
+        (seen.files.len(), seen.looks.len())
+    }
+
+    fn at_one(&self, file: &HistoryFile, format: Format, schema: &Schema) -> Result<Arc<Look>> {
+        if format == Format::Csv {
+            // What a header says depends on what is declared, and is soon read.
+            return Ok(Arc::new(Look { fields: csv::header(file, schema)?, foreign_codecs: Vec::new() }));
+        }
+        let (path, version) = file.identity();
+        if let Some((seen, look)) = self.seen.lock().files.get(path)
+            && seen == version
+        {
+            return Ok(Arc::clone(look));
+        }
+        let look = ParquetFile::open(file.clone())?.look();
+        Ok(self.seen.lock().note((path.to_owned(), version.clone()), look))
+    }
+}
+
+impl Seen {
+    fn note(&mut self, (path, version): (PathBuf, Version), look: Look) -> Arc<Look> {
+        if self.files.len() >= FILES_MAX {
+            *self = Seen::default();
+        }
+        let look = self.looks.get(&look).cloned().unwrap_or_else(|| Arc::new(look));
+        self.looks.insert(Arc::clone(&look));
+        self.files.insert(path, (version, Arc::clone(&look)));
+        look
+    }
+}
