@@ -34,7 +34,8 @@ pub struct Projection {
     pub alias: Option<String>,
     /// Join key of the view → column of the spine or request, where the two differ.
     pub keys: BTreeMap<String, String>,
-    /// The columns of the spine or request that hold the `event_id` of an event that does not count; empty where all do.
+    /// The columns of the spine or request that hold the `event_id` of an event that does not count; empty where all
+    /// do.
     pub exclude_event: Vec<Expr>,
     /// The features taken, in order; all are named here even where the YAML names none.
     pub features: Vec<String>,
