@@ -63,8 +63,9 @@ def moment(time: dt.datetime | str | None) -> int | None:
     if isinstance(time, str):
         text = time.replace("Z", "+00:00") if time.endswith("Z") else time
         time = dt.datetime.fromisoformat(text)
-    got: int | None = None if time != time else microseconds(time)
-    return got
+    if time is None or time != time:  # pandas' NaT equals nothing
+        return None
+    return microseconds(time)
 
 
 def microseconds(time: dt.datetime) -> int:
@@ -135,7 +136,14 @@ def _arrow_list(values: pa.Array | pa.ChunkedArray) -> list[Any]:
     if pa.types.is_timestamp(values.type):
         counts = pc.cast(values, pa.timestamp("us", values.type.tz), safe=False).cast(pa.int64())
         return [None if count is None else _time(count) for count in counts.to_pylist()]
-    return [json_value(value) for value in values.to_pylist()]
+    return [_arrow_value(value) for value in values.to_pylist()]
+
+
+def _arrow_value(value: Any) -> Any:
+    """Translate a value of Arrow, which tells NaN from null as Python's own values do not."""
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    return [_arrow_value(item) for item in value] if isinstance(value, list) else json_value(value)
 
 
 def to_table(data: Any) -> pa.Table:
@@ -174,7 +182,7 @@ def _column(name: object, values: Any) -> Any:
     if isinstance(values, (list, tuple)):
         values = [_plain(value) for value in values]
     try:
-        return pa.array(values, from_pandas=hasattr(values, "iloc"))
+        return pa.array(values, from_pandas=True)  # NaN is what Python has for "missing"
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         alike = [_text_or_float(value) for value in values]
         with contextlib.suppress(pa.ArrowException):
