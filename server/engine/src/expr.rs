@@ -5,8 +5,11 @@
 //! once, over those that are read ([`Expression`]).
 
 mod constants;
+mod depth;
+mod evaluator;
 mod failing;
 mod functions;
+mod known;
 mod operators;
 pub mod planner;
 mod reference;
@@ -62,17 +65,24 @@ pub(crate) struct Written<'a> {
     sql: &'a str,
     logical: Expr,
     columns: Vec<usize>,
+    depth: usize,
 }
 
 impl<'a> Written<'a> {
     /// Parses `sql`, which may name any column of `schema`.
     pub(crate) fn parse(sql: &'a str, schema: &Schema) -> Result<Written<'a>, Mistake> {
+        depth::check_length(sql)?;
+        depth::compiling(|| Written::parse_deep(sql, schema))
+    }
+
+    fn parse_deep(sql: &'a str, schema: &Schema) -> Result<Written<'a>, Mistake> {
         let df_schema = DFSchema::try_from(schema.clone()).map_err(|e| Mistake::new(e.to_string()))?;
         let logical = planner::logical(sql, &df_schema).map_err(|e| explain(&e, sql, schema))?.unalias();
+        let depth = depth::check_depth(&logical)?;
         only_immutable(&logical)?;
         let named = logical.column_refs();
         let columns = named.into_iter().filter_map(|column| schema.index_of(&column.name).ok()).collect();
-        Ok(Written { sql, logical, columns })
+        Ok(Written { sql, logical, columns, depth })
     }
 
     /// The columns that it names, as indices in the schema it was parsed over, in no order.
@@ -82,7 +92,11 @@ impl<'a> Written<'a> {
 
     /// Compiles it over `schema`, which has the columns that it names; its value is cast to `wanted` if that is given.
     pub(crate) fn compile(self, schema: &Schema, wanted: Option<&DataType>) -> Result<Expression, Mistake> {
-        let Written { sql, logical, .. } = self;
+        depth::compiling(|| self.compile_deep(schema, wanted))
+    }
+
+    fn compile_deep(self, schema: &Schema, wanted: Option<&DataType>) -> Result<Expression, Mistake> {
+        let Written { sql, logical, depth, .. } = self;
         let df_schema = DFSchema::try_from(schema.clone()).map_err(|e| Mistake::new(e.to_string()))?;
         let physical = planner::physical(logical, &df_schema).map_err(|e| explain(&e, sql, schema))?;
         let found = physical.data_type(schema).map_err(|e| explain(&e, sql, schema))?;
@@ -99,21 +113,21 @@ impl<'a> Written<'a> {
             let cause = format!("`{sql}` has type {}, which the language does not have", type_name(&dtype));
             return Err(Mistake::new(cause).help("make it a number, text or time within the expression"));
         }
-        Ok(Expression { physical, dtype })
+        Ok(Expression { physical, dtype, depth })
     }
 
     /// Compiles what names a bucket or a category: the text of any single value.
     pub(crate) fn compile_text(self, schema: &Schema) -> Result<Expression, Mistake> {
-        let Written { sql, logical, columns } = self;
-        let as_it_is =
-            Written { sql, logical: logical.clone(), columns: Vec::new() }.compile(schema, None)?;
+        let Written { sql, logical, columns, depth } = self;
+        let as_it_is = Written { sql, logical: logical.clone(), columns: Vec::new(), depth };
+        let as_it_is = as_it_is.compile(schema, None)?;
         if as_it_is.dtype.is_nested() {
             let cause =
                 format!("a bucket must be a single value, but `{sql}` is {}", type_name(&as_it_is.dtype));
             return Err(Mistake::new(cause).help("take one of its items, or its length"));
         }
         let text = Expr::Cast(Cast::new(Box::new(logical), DataType::Utf8));
-        Written { sql, logical: text, columns }.compile(schema, Some(&DataType::Utf8))
+        Written { sql, logical: text, columns, depth }.compile(schema, Some(&DataType::Utf8))
     }
 
     /// Compiles a filter: true, false or null for each row.
@@ -165,6 +179,7 @@ impl Reads {
 pub(crate) struct Expression {
     physical: Arc<dyn PhysicalExpr>,
     dtype: DataType,
+    depth: usize,
 }
 
 impl PartialEq for Expression {
@@ -187,9 +202,9 @@ impl Expression {
     ) -> Result<Evaluated, EngineError> {
         let values = |batch: &RecordBatch| {
             let values = self.physical.evaluate(batch)?.into_array(batch.num_rows())?;
-            failing::narrowed(&values, &self.dtype)
+            operators::declared(&values, &self.dtype)
         };
-        let (values, failed) = failing::with_failed(batch, &values)
+        let (values, failed) = depth::evaluating(self.depth, || failing::with_failed(batch, &values))
             .map_err(|error| EngineError::Evaluate { what: what(), cause: say(&error) })?;
         Ok(Evaluated { values, failed })
     }

@@ -12,7 +12,7 @@ use datafusion_common::{DFSchema, Result, ScalarValue};
 use datafusion_expr::expr::BinaryExpr;
 use datafusion_expr::{Expr, ExprSchemable, Operator, lit};
 
-use super::planner::evaluator;
+use super::evaluator::evaluator;
 
 /// Computes every part of `typed` that names no column.
 ///

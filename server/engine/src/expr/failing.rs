@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
@@ -19,9 +20,6 @@ use datafusion_expr::{ColumnarValue, Operator};
 use datafusion_physical_expr::expressions::{BinaryExpr, CastExpr, LikeExpr, NegativeExpr};
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
-use super::operators::with_one_nan;
-use crate::schema::narrow;
-
 thread_local! {
     /// Operations that failed since [`counted`] began. An evaluation runs on one thread, and DataFusion hands nothing
     /// through it in which this could be kept.
@@ -31,13 +29,6 @@ thread_local! {
 /// Says that so many operations failed.
 pub(super) fn note(failed: usize) {
     FAILED.set(FAILED.get() + failed as u64);
-}
-
-/// The values as the type that an expression is declared to have.
-pub(super) fn narrowed(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-    let narrowed = with_one_nan(narrow(values, to)?)?;
-    note(narrowed.logical_null_count().saturating_sub(values.logical_null_count()));
-    Ok(narrowed)
 }
 
 /// What `evaluate` gives, and whether an operation failed meanwhile.
@@ -108,13 +99,19 @@ fn can_fail(node: &dyn PhysicalExpr) -> bool {
 /// An expression that is null where it fails.
 ///
 /// A batch that fails is halved, down to the rows that fail alone.
-#[derive(Debug, Eq, Hash)]
+#[derive(Debug, Eq)]
 struct Guard(Arc<dyn PhysicalExpr>);
 
-// Derived, it would move out of the pointer.
+// Derived, equality would move out of the pointer.
 impl PartialEq for Guard {
     fn eq(&self, other: &Self) -> bool {
         self.0.eq(&other.0)
+    }
+}
+
+impl Hash for Guard {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use feature_defs::nearest;
 
-use super::planner;
+use super::known;
 
 /// Parts of times, by the names of the functions that other dialects have for each.
 const PARTS: [(&str, &[&str]); 12] = [
@@ -80,7 +80,7 @@ pub(super) fn instead_of(name: &str) -> Option<String> {
     if let Some((_, ours)) = ELSEWHERE.iter().find(|(names, _)| names.contains(&name.as_str())) {
         return Some(format!("write it as in `{ours}`"));
     }
-    let near = nearest(&name, planner::function_names());
+    let near = nearest(&name, known::function_names());
     near.map(|near| format!("did you mean `{near}`?"))
 }
 

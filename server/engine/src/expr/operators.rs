@@ -18,7 +18,7 @@ use datafusion_expr::{
 };
 
 use super::failing::note;
-use crate::schema::{convert, type_name};
+use crate::schema::{convert, narrow, type_name};
 
 /// What is computed of one or two arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -219,8 +219,15 @@ fn one_nan(x: f64) -> f64 {
     if x.is_nan() { f64::NAN } else { x }
 }
 
+/// The values of an expression as the type that it is declared to have; what that cannot say has failed.
+pub(super) fn declared(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let narrowed = with_one_nan(narrow(values, to)?)?;
+    note(narrowed.logical_null_count().saturating_sub(values.logical_null_count()));
+    Ok(narrowed)
+}
+
 /// The values with one NaN: which bits a sum of two has depends on how many rows are added at a time.
-pub(super) fn with_one_nan(column: ArrayRef) -> Result<ArrayRef> {
+fn with_one_nan(column: ArrayRef) -> Result<ArrayRef> {
     fn any(column: &ArrayRef) -> bool {
         match column.data_type() {
             DataType::Float64 => column.as_primitive::<Float64Type>().values().iter().any(|x| x.is_nan()),

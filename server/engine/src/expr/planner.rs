@@ -3,88 +3,20 @@
 //! Of DataFusion only what knows expressions is here: its parser, its functions, its rules of types, its evaluation.
 //! Its query engine, which reads tables and runs plans, is not: that is half of it, to build and to link.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use arrow::datatypes::DataType;
-use datafusion_common::config::ConfigOptions;
-use datafusion_common::{DFSchema, Result, TableReference, internal_err, plan_err};
-use datafusion_expr::execution_props::ExecutionProps;
-use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion_common::{DFSchema, Result};
+use datafusion_expr::Expr;
 use datafusion_expr::simplify::SimplifyContext;
-use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
-use datafusion_functions as functions;
-use datafusion_functions_aggregate as aggregate;
-use datafusion_functions_nested as nested;
-use datafusion_functions_window as window;
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
-use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion_physical_expr::PhysicalExpr;
 use datafusion_sql::parser::DFParserBuilder;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 
-use super::operators::{self, What};
+use super::evaluator::evaluator;
+use super::known::FUNCTIONS;
 use super::{constants, failing, reference};
-
-/// Every function there is, by its names. Those that look at several rows are known too, so that whoever calls one is
-/// told that, and not that there is none.
-struct Functions {
-    options: Arc<ConfigOptions>,
-    planners: Vec<Arc<dyn ExprPlanner>>,
-    scalar: HashMap<String, Arc<ScalarUDF>>,
-    higher_order: HashMap<String, Arc<HigherOrderUDF>>,
-    aggregate: HashMap<String, Arc<AggregateUDF>>,
-    window: HashMap<String, Arc<WindowUDF>>,
-}
-
-static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
-    let mut options = ConfigOptions::default();
-    options.sql_parser.enable_ident_normalization = false;
-    options.sql_parser.map_string_types_to_utf8view = false;
-    let scalar = functions::all_default_functions().into_iter().chain(nested::all_default_nested_functions());
-    let ours = [Arc::new(operators::function(What::SquareRoot))];
-    Functions {
-        options: Arc::new(options),
-        planners: vec![
-            Arc::new(functions::core::planner::CoreFunctionPlanner::default()),
-            Arc::new(nested::planner::NestedFunctionPlanner),
-            Arc::new(nested::planner::FieldAccessPlanner),
-            Arc::new(functions::datetime::planner::DatetimeFunctionPlanner),
-            Arc::new(functions::unicode::planner::UnicodeFunctionPlanner),
-            Arc::new(aggregate::planner::AggregateFunctionPlanner),
-            Arc::new(window::planner::WindowFunctionPlanner),
-        ],
-        scalar: by_name(scalar.chain(ours), |function| (function.name(), function.aliases())),
-        higher_order: by_name(nested::all_default_higher_order_functions(), |function| {
-            (function.name(), function.aliases())
-        }),
-        aggregate: by_name(aggregate::all_default_aggregate_functions(), |function| {
-            (function.name(), function.aliases())
-        }),
-        window: by_name(window::all_default_window_functions(), |function| {
-            (function.name(), function.aliases())
-        }),
-    }
-});
-
-fn by_name<F>(
-    functions: impl IntoIterator<Item = Arc<F>>,
-    names: impl Fn(&F) -> (&str, &[String]),
-) -> HashMap<String, Arc<F>> {
-    let mut known = HashMap::new();
-    for function in functions {
-        let (name, aliases) = names(&function);
-        let names: Vec<String> = aliases.iter().cloned().chain([name.to_owned()]).collect();
-        known.extend(names.into_iter().map(|name| (name, Arc::clone(&function))));
-    }
-    known
-}
-
-/// The names of the functions that look at one row.
-pub(super) fn function_names() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS.scalar.keys().map(String::as_str)
-}
 
 /// What `sql` says over the columns of `schema`. Names keep their case.
 ///
@@ -125,73 +57,10 @@ pub fn as_it_comes(logical: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalE
     evaluator(&simplifier(schema).coerce(logical, schema)?, schema)
 }
 
-/// What evaluates an expression whose types are matched.
-pub(super) fn evaluator(typed: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-    create_physical_expr(typed, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
-}
-
-/// The function called `name`.
-pub(super) fn function(name: &str) -> Result<Arc<ScalarUDF>> {
-    let Some(function) = FUNCTIONS.scalar.get(name) else {
-        return internal_err!("there is no function {name}");
-    };
-    Ok(Arc::clone(function))
-}
-
 fn simplifier(schema: &DFSchema) -> ExprSimplifier {
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(schema.clone()))
         .with_config_options(Arc::clone(&FUNCTIONS.options))
         .build();
     ExprSimplifier::new(context)
-}
-
-impl ContextProvider for Functions {
-    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
-        plan_err!("table '{name}' not found")
-    }
-
-    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        &self.planners
-    }
-
-    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.scalar.get(name).cloned()
-    }
-
-    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
-        self.higher_order.get(name).cloned()
-    }
-
-    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        self.aggregate.get(name).cloned()
-    }
-
-    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
-        self.window.get(name).cloned()
-    }
-
-    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
-        None
-    }
-
-    fn options(&self) -> &ConfigOptions {
-        &self.options
-    }
-
-    fn udf_names(&self) -> Vec<String> {
-        self.scalar.keys().cloned().collect()
-    }
-
-    fn higher_order_function_names(&self) -> Vec<String> {
-        self.higher_order.keys().cloned().collect()
-    }
-
-    fn udaf_names(&self) -> Vec<String> {
-        self.aggregate.keys().cloned().collect()
-    }
-
-    fn udwf_names(&self) -> Vec<String> {
-        self.window.keys().cloned().collect()
-    }
 }

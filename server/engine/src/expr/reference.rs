@@ -14,8 +14,8 @@ use datafusion_common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion_expr::expr::{Between, BinaryExpr, Case, Cast, InList, ScalarFunction, TryCast};
 use datafusion_expr::{Expr, ExprSchemable, Operator, lit};
 
+use super::known;
 use super::operators::{What, call};
-use super::planner;
 
 /// Whole numbers are reckoned with in 64 bits, casts give null for what they cannot say, instants are in microseconds,
 /// and a comparison is made in the type of the column, never of a text beside it.
@@ -118,9 +118,9 @@ fn named(mut function: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
                     function.args,
                 ));
             }
-            Some(first) if is_text(&first) => function.func = planner::function("to_timestamp_micros")?,
+            Some(first) if is_text(&first) => function.func = known::function("to_timestamp_micros")?,
             Some(first) if first.is_integer() => {
-                function.func = planner::function("to_timestamp_seconds")?;
+                function.func = known::function("to_timestamp_seconds")?;
                 let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
                 return Ok(call(What::Convert(micros), vec![Expr::ScalarFunction(function)]));
             }

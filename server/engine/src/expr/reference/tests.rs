@@ -29,6 +29,9 @@ fn evaluate(sql: &str, rows: &RecordBatch) -> Evaluated {
     expression.evaluate(rows, &|| sql.to_owned()).unwrap()
 }
 
+/// Columns `a`, `b`, `i` and `j` of a row.
+type Numbers = (Option<i64>, Option<i64>, Option<i32>, Option<i32>);
+
 /// Numbers at which something happens, and others.
 fn whole() -> impl Strategy<Value = Option<i64>> {
     let special = vec![0, 1, -1, 2, 7, i64::MAX, i64::MIN, i64::MAX - 1, i32::MAX.into(), i32::MIN.into()];
@@ -85,17 +88,17 @@ proptest! {
     /// Whole numbers of any width: in 64 bits, null and counted beyond.
     #[test]
     fn whole_numbers(rows in vec((whole(), whole(), narrow(), narrow()), 1..30)) {
-        let big = |pick: fn(&(Option<i64>, Option<i64>, Option<i32>, Option<i32>)) -> Option<i64>| -> ArrayRef {
+        let big = |pick: fn(&Numbers) -> Option<i64>| -> ArrayRef {
             Arc::new(rows.iter().map(pick).collect::<Int64Array>())
         };
-        let small = |pick: fn(&(Option<i64>, Option<i64>, Option<i32>, Option<i32>)) -> Option<i32>| -> ArrayRef {
+        let small = |pick: fn(&Numbers) -> Option<i32>| -> ArrayRef {
             Arc::new(rows.iter().map(pick).collect::<Int32Array>())
         };
         let table = batch(vec![("a", big(|r| r.0)), ("b", big(|r| r.1)), ("i", small(|r| r.2)), ("j", small(|r| r.3))]);
         for operator in ["+", "-", "*", "/", "%"] {
             for (left, right) in [("a", "b"), ("i", "j"), ("a", "j"), ("i", "b")] {
                 let sql = format!("{left} {operator} {right}");
-                let number = |name: &str, row: &(Option<i64>, Option<i64>, Option<i32>, Option<i32>)| match name {
+                let number = |name: &str, row: &Numbers| match name {
                     "a" => row.0.map(i128::from),
                     "b" => row.1.map(i128::from),
                     "i" => row.2.map(i128::from),
