@@ -329,17 +329,19 @@ fn a_server_answers_the_commands_as_the_folder_does() {
         folder,
         "predict --model ../apply? customer=ada",
         expect![[r#"
-        exit 1
-        error: unknown model `../apply?`; known: next_order
-    "#]],
+            exit 1
+            error: unknown model `../apply?`; known: next_order
+            request ID: ID
+        "#]],
     );
     check(
         folder,
         "route ../apply? 1=1",
         expect![[r#"
-        exit 1
-        error: unknown model `../apply?`; known: next_order
-    "#]],
+            exit 1
+            error: unknown model `../apply?`; known: next_order
+            request ID: ID
+        "#]],
     );
     check(
         folder,

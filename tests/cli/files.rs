@@ -177,14 +177,14 @@ fn a_format_settles_what_numbers_count() {
         folder,
         "plan",
         expect![[r#"
-        ~ source s
-            ~ declared columns: k int64, seen timestamp (epoch_s), note string → k int64, seen timestamp (epoch_ms), note string
+            ~ source s
+                ~ declared columns: seen timestamp (epoch_s) → seen timestamp (epoch_ms)
 
-        to materialize:
-            v: changed; reads 1 file, 70 B
+            to materialize:
+                v: changed, so nothing is found of it until then; reads 1 file, 70 B
 
-        0 to add, 1 to change, 0 to remove
-    "#]],
+            0 to add, 1 to change, 0 to remove
+        "#]],
     );
 }
 

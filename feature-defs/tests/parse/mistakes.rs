@@ -153,7 +153,7 @@ at: now
             a.yaml:8:6: `lag`: `-5m` is not a duration: an amount must be a whole number without a sign; units are w, d, h, m, s, ms and us
               help: a duration is written as in `90d`, `1d12h` or `250ms`
             a.yaml:10:24: unknown key `exp` in a feature
-              help: did you mean `expr`? known: default, description, expr, name, type
+              help: did you mean `expr`? known: default, description, expr, name, strict, type
             a.yaml:11:5: a feature lacks the key `name`
               help: `name`: Unique in its view.
             a.yaml:12:29: unknown type `list<float32`
@@ -319,9 +319,10 @@ fn a_format_says_what_the_numbers_of_a_timestamp_count() {
     check(
         &source(", format: epoch", ", format: epoch_s"),
         expect![[r#"
-        a.yaml:6:41: `format` must be `epoch_s` or `epoch_ms` or `epoch_us` or `epoch_ns`, found `epoch`
-        a.yaml:7:12: `n` has a `format`, but is declared as `int64`
-          help: `format` says what the numbers of a `timestamp` count"#]],
+            a.yaml:6:41: `format` must be `epoch_s` or `epoch_ms` or `epoch_us` or `epoch_ns`, found `epoch`
+              help: did you mean `epoch_s`?
+            a.yaml:7:12: `n` has a `format`, but is declared as `int64`
+              help: `format` says what the numbers of a `timestamp` count"#]],
     );
     check(
         &source(", format: unix", ""),

@@ -37,8 +37,8 @@ pub fn ask(history: &History, live: &Compiled, questions: &[Question]) -> Result
 
 /// A question that history streams past.
 enum Asked<'a> {
-    Rows(Finding<'a>),
-    Windows(Windowed<'a>),
+    Rows(Box<Finding<'a>>),
+    Windows(Box<Windowed<'a>>),
 }
 
 impl<'a> Asked<'a> {
@@ -60,8 +60,8 @@ impl<'a> Asked<'a> {
 /// Answers questions about one source. It is read once for all of them, unless windows take turns.
 fn ask_source<'a>(scan: &'a Scan, questions: impl Iterator<Item = &'a Question<'a>>) -> Result<Vec<Answer>> {
     let asked = questions.map(|question| match &question.view.windows {
-        Some(windows) => Asked::Windows(Windowed::new(scan, windows, question)),
-        None => Asked::Rows(Finding::new(scan, question)),
+        Some(windows) => Asked::Windows(Box::new(Windowed::new(scan, windows, question))),
+        None => Asked::Rows(Box::new(Finding::new(scan, question))),
     });
     let asked: Vec<Asked> = asked.collect();
     let mut of_rows: Vec<Visitor> = asked.iter().filter_map(Asked::rows).map(Finding::visitor).collect();

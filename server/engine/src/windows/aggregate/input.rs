@@ -4,7 +4,6 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::Int64Type;
 
-use super::state::Params;
 use crate::windows::bytes::fixed;
 use crate::windows::events::{Events, Rank};
 use crate::windows::value::Value;
@@ -62,10 +61,10 @@ impl<'a> Input<'a> {
     }
 
     /// The value, the same for all that are equal: of floats both zeros are one.
-    pub(super) fn equal(&self, row: usize, params: &Params) -> Value {
+    pub(super) fn equal(&self, row: usize, float: bool) -> Value {
         const MINUS_ZERO: i64 = -1;
         match self.value(row) {
-            Value::Number(MINUS_ZERO) if params.float => Value::Number(0),
+            Value::Number(MINUS_ZERO) if float => Value::Number(0),
             other => other,
         }
     }

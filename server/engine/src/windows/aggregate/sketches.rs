@@ -28,7 +28,7 @@ impl Distinct {
 
 impl State for Distinct {
     fn update(&mut self, input: &Input, row: usize, params: &Params) {
-        self.insert(input.equal(row, params), params.limit);
+        self.insert(input.equal(row, params.float), params.limit);
     }
 
     fn merge(&mut self, other: &Self, params: &Params) {
@@ -62,7 +62,7 @@ impl Default for Hll {
 
 impl State for Hll {
     fn update(&mut self, input: &Input, row: usize, params: &Params) {
-        match input.equal(row, params) {
+        match input.equal(row, params.float) {
             Value::Bytes(bytes) => self.0.update_value(&bytes[..]),
             Value::Number(number) => self.0.update_value(number),
         }
