@@ -94,7 +94,16 @@ pub(crate) struct Queue {
 struct Job {
     push: PushedBatch,
     answer: tokio::sync::oneshot::Sender<Result<PushReply>>,
-    _room: Room,
+    room: Room,
+}
+
+impl Job {
+    /// Answers whoever pushed. The room is given back before: the next batch of an upload may be on its way already.
+    fn answer(self, answer: Result<PushReply>) {
+        drop(self.room);
+        // Who has gone away need not know.
+        let _ = self.answer.send(answer);
+    }
 }
 
 /// Room in the queue, given back when the rows are committed.
@@ -163,7 +172,7 @@ impl Push {
             return Err(Error::none_taken(checked.rejected));
         }
         let (answer, answered) = tokio::sync::oneshot::channel();
-        self.queue.jobs.lock().push(Job { push: checked, answer, _room: room });
+        self.queue.jobs.lock().push(Job { push: checked, answer, room });
         // A task of its own: what was begun for others must not end where this client goes away.
         let committing = Arc::clone(self);
         tokio::spawn(async move {

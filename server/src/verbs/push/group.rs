@@ -37,14 +37,13 @@ pub(super) fn commit(push: &Arc<Push>, jobs: Vec<Job>) {
     match together(push, &jobs, now_us()) {
         Ok(answers) => {
             for (job, answer) in jobs.into_iter().zip(answers) {
-                // Who has gone away need not know.
-                let _ = job.answer.send(answer);
+                job.answer(answer);
             }
         }
         Err(error) => {
             tracing::error!(cause = %error, pushes = jobs.len(), "pushed rows could not be committed");
             for job in jobs {
-                let _ = job.answer.send(Err(error.again().into()));
+                job.answer(Err(error.again().into()));
             }
         }
     }
