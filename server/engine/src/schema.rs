@@ -211,6 +211,15 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Arrow
         (DataType::Float32, DataType::Utf8) => {
             cast(&array.as_primitive::<Float32Type>().unary::<_, Float32Type>(|x| x + 0.0), to)
         }
+        // Arrow takes the last 64 of the 256 bits.
+        (DataType::Decimal256(_, scale), to) if to.is_integer() => {
+            let power = i256::from_i128(10).checked_pow(scale.unsigned_abs().into());
+            let whole = array.as_primitive::<Decimal256Type>().unary_opt::<_, Int64Type>(|value| {
+                let whole = if *scale < 0 { value.checked_mul(power?) } else { value.checked_div(power?) };
+                i64::try_from(whole?.to_i128()?).ok()
+            });
+            convert(&(Arc::new(whole) as ArrayRef), to)
+        }
         (from, DataType::Float32) if from.is_decimal() => convert(&cast(array, &DataType::Float64)?, to),
         _ => cast_with_options(array, to, &LOSSY),
     }

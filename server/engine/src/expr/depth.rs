@@ -19,8 +19,9 @@ const DOUBLED_MAX: usize = 12;
 const SQL_BYTES_MAX: usize = 256 << 10;
 /// Room to compile, which takes up to 100 KiB for a level. Pages that are not touched are not taken.
 const STACK_BYTES: usize = 256 << 20;
-/// Room to evaluate one level.
-const LEVEL_BYTES: usize = 16 << 10;
+/// Room to evaluate one level, and how many levels every thread has room for.
+const LEVEL_BYTES: usize = 128 << 10;
+const DEPTH_ANYWHERE: usize = 8;
 
 /// Does `work` with room for the deepest expression.
 pub(super) fn compiling<T>(work: impl FnOnce() -> T) -> T {
@@ -29,7 +30,10 @@ pub(super) fn compiling<T>(work: impl FnOnce() -> T) -> T {
 
 /// Does `work` with room for an expression of so many levels.
 pub(super) fn evaluating<T>(depth: usize, work: impl FnOnce() -> T) -> T {
-    stacker::maybe_grow((depth + 8) * LEVEL_BYTES, STACK_BYTES, work)
+    if depth <= DEPTH_ANYWHERE {
+        return work();
+    }
+    stacker::maybe_grow(depth * LEVEL_BYTES, STACK_BYTES, work)
 }
 
 /// Refuses a text that is too long.
@@ -117,6 +121,13 @@ mod tests {
             let deep = said(&vec!["i"; 5_000].join(" + "));
             assert_eq!(deep, "the expression nests 5000 levels deep; at most 1000 are computed");
             assert!(said(&vec!["i"; 100_000].join(" + ")).ends_with("at most 262144 are read"));
+            for (open, close) in
+                [("abs(", ")"), ("CASE WHEN i > 1 THEN 3 ELSE ", " END"), ("CAST(", " AS BIGINT)")]
+            {
+                let nested = compiled(&format!("{}i{}", open.repeat(40), close.repeat(40)), &rows).unwrap();
+                let values = nested.evaluate(&rows, &String::new).unwrap().values;
+                assert_eq!(values.as_primitive::<Int64Type>().value(0), 3);
+            }
             let nested = |levels: usize| format!("{}i{}", "coalesce(".repeat(levels), ", 0)".repeat(levels));
             assert!(compiled(&nested(8), &rows).is_ok());
             assert!(said(&nested(40)).ends_with("nest 40 levels deep; at most 12 are computed"));

@@ -79,6 +79,11 @@ impl ScalarUDFImpl for Function {
         }
     }
 
+    /// Without its arguments: DataFusion asks at every level, and whoever nests deep would wait for long names.
+    fn schema_name(&self, _: &[Expr]) -> Result<String> {
+        Ok(self.name().to_owned())
+    }
+
     fn signature(&self) -> &Signature {
         &self.signature
     }

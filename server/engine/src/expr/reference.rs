@@ -33,6 +33,14 @@ fn written(node: Expr, schema: &DFSchema) -> Result<Expr> {
         Expr::Negative(number) if is_whole(&number, schema)? => call(What::Negate, vec![*number]),
         Expr::Cast(Cast { expr, field }) => {
             is_zone(field.data_type())?;
+            let is_time = matches!(field.data_type(), DataType::Timestamp(..));
+            // Whole numbers are seconds, whatever their width: DataFusion says so of 64 bits alone.
+            let expr = if is_time && is_whole(&expr, schema)? && expr.get_type(schema)? != DataType::Int64 {
+                let seconds = DataType::Timestamp(TimeUnit::Second, None);
+                Box::new(call(What::Convert(seconds), vec![widened(*expr)]))
+            } else {
+                expr
+            };
             call(What::Convert(in_micros(field.data_type().clone())), vec![*expr])
         }
         Expr::TryCast(TryCast { expr, field }) => {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray, new_null_array,
+    ArrayRef, BinaryArray, BooleanArray, Decimal256Array, Float32Array, Float64Array, Int32Array, Int64Array,
+    RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
 };
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Schema, i256};
 use arrow::util::display::array_value_to_string;
 use expect_test::{Expect, expect};
 use proptest::collection::vec;
@@ -226,8 +226,16 @@ fn table() -> RecordBatch {
                 TimestampMicrosecondArray::from(vec![253_402_214_400_000_000, -1, 0]).with_timezone("UTC"),
             ),
         ),
+        ("b", Arc::new(BinaryArray::from_opt_vec(vec![Some(b"abc"), Some(b"\xff"), Some(b"zz")]))),
+        ("d", Arc::new(big_decimals())),
         ("n", new_null_array(&DataType::Int64, 3)),
     ])
+}
+
+/// The second is beyond 64 bits.
+fn big_decimals() -> Decimal256Array {
+    let values = ["175", "9999999999999999999900", "200"].map(|digits| i256::from_string(digits).unwrap());
+    Decimal256Array::from_iter_values(values).with_precision_and_scale(50, 2).unwrap()
 }
 
 /// The values, the rows that failed, and the type; or what is wrong.
@@ -265,6 +273,19 @@ fn failures_that_nobody_sees_do_not_count() {
     check("CAST(s AS BIGINT) + i", expect!["int64 19 null null, failed [1]"]);
     check("to_timestamp(s)", expect!["timestamp null null null, failed [0, 1]"]);
     check("sqrt(x)", expect!["float64 -0.0 NaN NaN, failed []"]);
+    check("length(b)", expect!["int32 3 null 2, failed [1]"]);
+    check("coalesce(length(b), -1)", expect!["int64 3 -1 2, failed []"]);
+    check("lpad(s, i - 1)", expect!["string     12 null null, failed [1]"]);
+    check("CAST(d AS BIGINT)", expect!["int64 1 null 2, failed [1]"]);
+    check("TRY_CAST(d AS BIGINT)", expect!["int64 1 null 2, failed []"]);
+    check(
+        "CAST(j AS TIMESTAMP)",
+        expect!["timestamp 2038-01-19T03:14:07Z 1901-12-13T20:45:52Z 1970-01-01T00:00:05Z, failed []"],
+    );
+    check(
+        "CAST(i AS TIMESTAMP)",
+        expect!["timestamp 1970-01-01T00:00:07Z 1970-01-01T00:00:00Z null, failed []"],
+    );
     check("abs(j)", expect!["int64 2147483647 2147483648 5, failed []"]);
     check("-9223372036854775807 - i", expect!["int64 null -9223372036854775807 null, failed [0]"]);
 }
