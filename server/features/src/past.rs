@@ -216,17 +216,16 @@ impl Past {
         let found = self.found(first + start..first + start + count)?;
         let (inputs, times) =
             (self.inputs.slice(first + start, count), self.times.slice(first + start, count));
-        let service = Arc::clone(&self.service);
-        if places.len() == count {
-            let (vectors, failed) = self.computed(&inputs, &times, &found, |row| first + start + row)?;
-            return Ok(Vectors { vectors, found, service, failed });
-        }
-        let rows: UInt32Array = places.iter().map(|place| (place - start) as u32).collect();
-        let found =
-            found.iter().map(|found| found.pick(&rows)).collect::<std::result::Result<Vec<_>, _>>()?;
-        let (inputs, times) = (take_record_batch(&inputs, &rows)?, take(&times, &rows, None)?);
+        let (found, inputs, times) = if places.len() == count {
+            (found, inputs, times)
+        } else {
+            let rows: UInt32Array = places.iter().map(|place| (place - start) as u32).collect();
+            let found = found.iter().map(|found| found.pick(&rows));
+            let found = found.collect::<std::result::Result<Vec<_>, _>>()?;
+            (found, take_record_batch(&inputs, &rows)?, take(&times, &rows, None)?)
+        };
         let (vectors, failed) = self.computed(&inputs, &times, &found, |row| first + places[row])?;
-        Ok(Vectors { vectors, found, service, failed })
+        Ok(Vectors { vectors, found, service: Arc::clone(&self.service), failed })
     }
 
     /// The vectors of these rows, of what [`Past::found`] gave for them.
