@@ -1,5 +1,5 @@
 //! What do derived features cost? Thirty of them over one row and over 10,000, beside DataFusion's physical
-//! expressions as its planner makes them.
+//! expressions as its planner makes them. And what do `exp`, `sin` and their like cost beside those of the C library?
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -158,5 +158,32 @@ fn derived(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, derived);
+/// The functions that have the same bits on every processor, beside the ones that the C library has for this one.
+fn functions(_: &mut Criterion) {
+    type Function = fn(f64) -> f64;
+    let pairs: [(&str, Function, Function); 10] = [
+        ("atan", pxfm::f_atan, f64::atan),
+        ("cbrt", pxfm::f_cbrt, f64::cbrt),
+        ("cos", pxfm::f_cos, f64::cos),
+        ("exp", pxfm::f_exp, f64::exp),
+        ("ln", pxfm::f_log, f64::ln),
+        ("log10", pxfm::f_log10, f64::log10),
+        ("log2", pxfm::f_log2, f64::log2),
+        ("power 1.7", |x| pxfm::f_pow(x, 1.7), |x| x.powf(1.7)),
+        ("sin", pxfm::f_sin, f64::sin),
+        ("tanh", pxfm::f_tanh, f64::tanh),
+    ];
+    let mut random = Random::seeded(3);
+    let numbers: Vec<f64> = (0..10_000).map(|_| random.unit() * 20.0).collect();
+    let all = |function: Function| numbers.iter().map(|x| function(*x)).sum::<f64>();
+    for (name, ours, theirs) in pairs {
+        beside(
+            &format!("{name} of 10,000, beside the C library's"),
+            || _ = black_box(all(ours)),
+            || _ = black_box(all(theirs)),
+        );
+    }
+}
+
+criterion_group!(benches, derived, functions);
 criterion_main!(benches);

@@ -19,7 +19,11 @@ impl Beside {
     /// Starts `command`, and waits until it says `ready`. `wanted` tells where it is to be had.
     pub fn start(command: &[String], ready: &str, wanted: &str) -> Beside {
         let mut shell = Command::new("sh")
-            .args(["-c", r#""$@" 2>&1 & echo $!; read -r _; kill -KILL $! 2>/dev/null; wait"#, "sh"])
+            .args([
+                "-c",
+                r#"sh -c 'echo $$; exec "$@" 2>&1' sh "$@" & read -r _; kill -KILL $! 2>/dev/null; wait"#,
+                "sh",
+            ])
             .args(command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

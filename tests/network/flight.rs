@@ -196,7 +196,7 @@ async fn the_service_says_in_which_order_its_outputs_stand() {
     let server = Server::of(repository, node).await;
     let (schema, rows) = pull(&server, "mixed", four().schema(), vec![four()], false).await.unwrap();
     expect![[r#"
-        {"quern.feature_service": "mixed", "quern.outputs": "[\"last_delay\",\"tailnum\",\"distance\",\"far\"]"}
+        {"quern.feature_service": "mixed", "quern.functions": "46de9ec99dec5ff9", "quern.outputs": "[\"last_delay\",\"tailnum\",\"distance\",\"far\"]"}
         late event_timestamp note last_delay tailnum distance far
     "#]].assert_eq(&described(&schema));
     expect![[r#"
@@ -217,7 +217,7 @@ async fn the_service_says_in_which_order_its_outputs_stand() {
     let info = flight.get_flight_info(command.clone()).await.unwrap().into_inner();
     let shown = described(&info.try_decode_schema().unwrap());
     expect![[r#"
-        {"quern.feature_service": "mixed", "quern.outputs": "[\"last_delay\",\"tailnum\",\"distance\",\"far\"]"}
+        {"quern.feature_service": "mixed", "quern.functions": "46de9ec99dec5ff9", "quern.outputs": "[\"last_delay\",\"tailnum\",\"distance\",\"far\"]"}
         event_timestamp last_delay tailnum distance far
     "#]].assert_eq(&shown);
     let found = flight.get_schema(command).await.unwrap().into_inner();

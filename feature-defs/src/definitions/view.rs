@@ -44,6 +44,16 @@ pub enum At {
     Before,
 }
 
+impl At {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            At::Including => "including",
+            At::Before => "before",
+        }
+    }
+}
+
 impl FeatureView {
     /// The names of all its features, in order.
     pub fn feature_names(&self) -> Vec<String> {

@@ -47,7 +47,7 @@ pub(super) fn view(node: &Node) -> FeatureView {
         filter: node.get("where").and_then(expression),
         ttl_us: duration_us(node, "ttl"),
         lag_us: duration_us(node, "lag").unwrap_or(0),
-        at: if text(node, "at") == "before" { At::Before } else { At::Including },
+        at: if text(node, "at") == At::Before.name() { At::Before } else { At::Including },
         features: items(node, "features").filter_map(feature).collect(),
         aggregations: items(node, "aggregations").filter_map(aggregation).collect(),
         loc,

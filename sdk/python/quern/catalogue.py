@@ -40,6 +40,8 @@ class FeatureView:
     """How long a row counts; None: for ever."""
     lag: dt.timedelta
     """How late a row becomes visible."""
+    at: str
+    """Whether a row counts at the very time at which it becomes visible: `including` or `before`."""
     features: list[Column]
 
 
@@ -99,6 +101,8 @@ class Definitions(Shown):
     feature_views: dict[str, FeatureView]
     feature_services: dict[str, FeatureService]
     models: dict[str, Model]
+    functions: str
+    """The fingerprint of `exp`, `sin` and their like; `quern.functions` of a training set that was made by the same."""
 
     @classmethod
     def from_reply(cls, reply: Mapping[str, Any]) -> Definitions:
@@ -109,6 +113,7 @@ class Definitions(Shown):
             feature_views=_by_name(_view(view) for view in reply["feature_views"]),
             feature_services=_by_name(_service(service) for service in reply["feature_services"]),
             models=_by_name(_model(model) for model in reply["models"]),
+            functions=reply["functions"],
         )
 
     def to_dict(self) -> dict[str, list[Any]]:
@@ -205,6 +210,7 @@ def _view(told: Mapping[str, Any]) -> FeatureView:
         source=told["source"],
         ttl=None if ttl is None else dt.timedelta(microseconds=ttl),
         lag=dt.timedelta(microseconds=told["lag_us"]),
+        at=told["at"],
         features=_columns(told["features"]),
     )
 

@@ -30,6 +30,8 @@ pub struct Catalogue {
     pub feature_services: Vec<FeatureServiceInfo>,
     /// Models, by name.
     pub models: Vec<ModelInfo>,
+    /// The fingerprint of `exp`, `sin` and their like; `quern.functions` of a training set that was made by the same.
+    pub functions: String,
 }
 
 /// An entity.
@@ -58,6 +60,8 @@ pub struct FeatureViewInfo {
     pub ttl_us: Option<i64>,
     /// How late a row becomes visible.
     pub lag_us: i64,
+    /// Whether a row counts at the very time at which it becomes visible: `including` or `before`.
+    pub at: String,
     /// The features, in order.
     pub features: Vec<ColumnInfo>,
 }

@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 pub const FEATURE_SERVICE: &str = "quern.feature_service";
 /// And the names of the service's outputs in its order, a JSON array: the columns that a model takes, as it takes them.
 pub const OUTPUTS: &str = "quern.outputs";
+/// And the fingerprint of `exp`, `sin` and their like, as the server computed them: whoever serves a model that was
+/// trained with this table serves the same bits if it has the same fingerprint.
+pub const FUNCTIONS: &str = "quern.functions";
 /// In the metadata of the Arrow schema of a batch prediction: the column that says who answered each row.
 pub const SERVED_BY: &str = "quern.served_by";
 /// And the one that says why, where it was not the version whose turn it was.

@@ -84,6 +84,8 @@ pub enum Cause {
     Unavailable,
     /// A row that served is in history no more, or never was: it was pushed to the head alone, or its file is gone.
     NotInHistory,
+    /// `exp`, `sin` or their like give other bits here than where it was served: another version of Quern.
+    OtherFunctions,
     /// History holds a row, visible at the query time, that was not in the head then.
     LateData,
 }
@@ -95,6 +97,7 @@ impl Cause {
             Cause::ChangedDefinition => "changed definition",
             Cause::Unavailable => "store unavailable",
             Cause::NotInHistory => "not in history",
+            Cause::OtherFunctions => "other functions",
             Cause::LateData => "late data",
         }
     }

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use feature_defs::{Column, Entity};
 use quern_base::clock::now_us;
+use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::type_name;
 use quern_engine::{Origin, ServicePlan, ViewPlan};
 use quern_wire::{
@@ -238,6 +239,7 @@ fn catalogue(live: &Deployment) -> Catalogue {
         feature_views: catalog.views.values().map(|view| feature_view(live, view)).collect(),
         feature_services: catalog.services.values().map(|service| feature_service(live, service)).collect(),
         models: live.models.values().map(|of| model(live, of)).collect(),
+        functions: functions_fingerprint().to_owned(),
     }
 }
 
@@ -259,6 +261,7 @@ fn feature_view(live: &Deployment, view: &ViewPlan) -> FeatureViewInfo {
         source: view.source.clone(),
         ttl_us: view.ttl_us,
         lag_us: view.lag_us,
+        at: view.at.name().to_owned(),
         features: columns(&view.features),
     }
 }

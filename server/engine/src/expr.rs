@@ -4,6 +4,7 @@
 //! same value today and next year. An expression is parsed once, over all columns there are ([`Written`]), and compiled
 //! once, over those that are read ([`Expression`]).
 
+mod alone;
 mod constants;
 mod depth;
 mod evaluator;
@@ -12,7 +13,11 @@ mod functions;
 mod known;
 mod operators;
 pub mod planner;
+mod real;
 mod reference;
+
+pub use real::fingerprint as functions_fingerprint;
+pub(crate) use real::{exp, ln};
 
 use std::sync::Arc;
 
@@ -98,6 +103,7 @@ impl<'a> Written<'a> {
     fn compile_deep(self, schema: &Schema, wanted: Option<&DataType>) -> Result<Expression, Mistake> {
         let Written { sql, logical, depth, .. } = self;
         let df_schema = DFSchema::try_from(schema.clone()).map_err(|e| Mistake::new(e.to_string()))?;
+        let calls_real = real::is_called_in(&logical);
         let physical = planner::physical(logical, &df_schema).map_err(|e| explain(&e, sql, schema))?;
         let found = physical.data_type(schema).map_err(|e| explain(&e, sql, schema))?;
         let dtype = match wanted {
@@ -113,7 +119,7 @@ impl<'a> Written<'a> {
             let cause = format!("`{sql}` has type {}, which the language does not have", type_name(&dtype));
             return Err(Mistake::new(cause).help("make it a number, text or time within the expression"));
         }
-        Ok(Expression { physical, dtype, depth })
+        Ok(Expression { physical, dtype, depth, calls_real })
     }
 
     /// Compiles what names a bucket or a category: the text of any single value.
@@ -180,6 +186,7 @@ pub(crate) struct Expression {
     physical: Arc<dyn PhysicalExpr>,
     dtype: DataType,
     depth: usize,
+    calls_real: bool,
 }
 
 impl PartialEq for Expression {
@@ -192,6 +199,11 @@ impl Expression {
     /// The type of its values.
     pub(crate) fn dtype(&self) -> &DataType {
         &self.dtype
+    }
+
+    /// Whether the bits of its values hang on what [`functions_fingerprint`] says.
+    pub(crate) fn calls_real(&self) -> bool {
+        self.calls_real
     }
 
     /// Its value for each row of `batch`, which has the schema it was compiled over.
@@ -292,11 +304,18 @@ fn say(error: &DataFusionError) -> String {
     let mut text = text[..end].trim();
     while let Some((head, tail)) = text.split_once(": ") {
         let is_wrapping = head.ends_with(" error")
-            || ["type_coercion", "Error during planning", "SQL error"].contains(&head);
+            || ["type_coercion", "Error during planning", "SQL error", "This feature is not implemented"]
+                .contains(&head);
         if !is_wrapping {
             break;
         }
         text = tail;
+    }
+    // A regular expression's mistake is drawn on several lines, of which the last one says what it is.
+    if text.contains("regex parse error")
+        && let Some((_, cause)) = text.rsplit_once("error: ")
+    {
+        return format!("the pattern does not parse: {}", cause.lines().next().unwrap_or_default());
     }
     let inner = text.strip_prefix("ParserError(\"").or_else(|| text.strip_prefix("TokenizerError(\""));
     inner.and_then(|inner| inner.strip_suffix("\")")).unwrap_or(text).replace("\n", "; ")

@@ -16,6 +16,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use chrono::DateTime;
 use quern_base::clock::now_us;
+use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::timestamp;
 use quern_engine::{Failed, Found, Origin, ServicePlan, Status};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct Fingerprint {
     pub service: String,
     /// Of each look-up's feature view, by the name of the look-up.
     pub views: BTreeMap<String, String>,
+    /// Of `exp`, `sin` and their like.
+    #[serde(default)]
+    pub functions: String,
 }
 
 impl Fingerprint {
@@ -48,6 +52,7 @@ impl Fingerprint {
         Fingerprint {
             service: service_digest(live, &service.name),
             views: views.map(|(name, lookup)| (name, view_digest(live, &lookup.view.name))).collect(),
+            functions: functions_fingerprint().to_owned(),
         }
     }
 }

@@ -10,11 +10,12 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use feature_defs::suggest;
+use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
 use quern_engine::{Origin, ServicePlan};
 use quern_features::past::{Columns, Past, Rule};
 use quern_store::history::History;
-use quern_wire::{FEATURE_SERVICE, OUTPUTS, TrainingSetCommand, TrainingSetNotes};
+use quern_wire::{FEATURE_SERVICE, FUNCTIONS, OUTPUTS, TrainingSetCommand, TrainingSetNotes};
 
 use crate::error::{Error, Kind, Result};
 use crate::live::Deployment;
@@ -103,7 +104,11 @@ fn described(service: &ServicePlan) -> Result<HashMap<String, String>> {
     let outputs: Vec<&str> = service.outputs.fields().iter().map(|field| field.name().as_str()).collect();
     let outputs =
         serde_json::to_string(&outputs).map_err(|error| Error::internal("naming outputs", error))?;
-    Ok(HashMap::from([(FEATURE_SERVICE.to_owned(), service.name.clone()), (OUTPUTS.to_owned(), outputs)]))
+    Ok(HashMap::from([
+        (FEATURE_SERVICE.to_owned(), service.name.clone()),
+        (OUTPUTS.to_owned(), outputs),
+        (FUNCTIONS.to_owned(), functions_fingerprint().to_owned()),
+    ]))
 }
 
 /// The service that `request` names.

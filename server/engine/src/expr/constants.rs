@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Schema};
+use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, Result, ScalarValue};
-use datafusion_expr::expr::BinaryExpr;
+use datafusion_expr::expr::{BinaryExpr, Like};
 use datafusion_expr::{Expr, ExprSchemable, Operator, lit};
+use datafusion_physical_expr::PhysicalExpr;
 
 use super::evaluator::evaluator;
 
@@ -42,6 +43,32 @@ fn evaluate(constant: &Expr) -> Result<()> {
     Ok(())
 }
 
+/// Tries `compiled` on a row: some functions take an encoding or a stride from a constant alone, and say so no sooner.
+///
+/// # Errors
+/// What has no value whatever the row holds.
+pub(super) fn try_on_a_row(compiled: &dyn PhysicalExpr, schema: &Schema) -> Result<()> {
+    let column = |field: &FieldRef| match zero(field.data_type())? {
+        Some(value) => value.to_array_of_size(1),
+        None => Ok(new_null_array(field.data_type(), 1)),
+    };
+    let columns = schema.fields().iter().map(column).collect::<Result<_>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(schema.clone()), columns, &options)?;
+    compiled.evaluate(&row)?;
+    Ok(())
+}
+
+/// A value that most functions can do something with, where the type has one.
+fn zero(dtype: &DataType) -> Result<Option<ScalarValue>> {
+    Ok(Some(match dtype {
+        DataType::Utf8 => ScalarValue::Utf8(Some(String::new())),
+        DataType::Binary => ScalarValue::Binary(Some(Vec::new())),
+        other if other.is_temporal() || other.is_numeric() => ScalarValue::new_zero(other)?,
+        _ => return Ok(None),
+    }))
+}
+
 /// Functions of which one argument says what is done with the others.
 const DIRECTED: [&str; 10] = [
     "date_bin",
@@ -62,13 +89,7 @@ fn sample(node: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
         if !argument.any_column_refs() {
             return Ok(Some(argument.clone()));
         }
-        let value = match argument.get_type(schema)? {
-            DataType::Utf8 => ScalarValue::Utf8(Some(String::new())),
-            DataType::Binary => ScalarValue::Binary(Some(Vec::new())),
-            other if other.is_temporal() || other.is_numeric() => ScalarValue::new_zero(&other)?,
-            _ => return Ok(None),
-        };
-        Ok(Some(lit(value)))
+        Ok(zero(&argument.get_type(schema)?)?.map(lit))
     };
     Ok(match node {
         Expr::ScalarFunction(call) if DIRECTED.contains(&call.name()) => {
@@ -82,6 +103,9 @@ fn sample(node: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
         {
             let left = tried(left)?;
             left.map(|left| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), *op, right.clone())))
+        }
+        Expr::SimilarTo(like) if !like.pattern.any_column_refs() => {
+            tried(&like.expr)?.map(|text| Expr::SimilarTo(Like { expr: Box::new(text), ..like.clone() }))
         }
         _ => None,
     })

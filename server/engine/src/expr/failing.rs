@@ -174,10 +174,14 @@ impl PhysicalExpr for Guard {
     }
 }
 
-/// Whether other values might do, and not that nothing of these types ever will.
+/// Whether other values might do, and not that nothing of these types ever will. Some functions call a mistake in a
+/// plan what is one in a value, such as the name of an encoding that a column brings.
 fn is_of_values(error: &DataFusionError) -> bool {
     match error.find_root() {
-        DataFusionError::Execution(_) | DataFusionError::External(_) => true,
+        DataFusionError::Execution(_)
+        | DataFusionError::External(_)
+        | DataFusionError::Internal(_)
+        | DataFusionError::Plan(_) => true,
         DataFusionError::ArrowError(error, _) => {
             !matches!(error.as_ref(), ArrowError::NotYetImplemented(_) | ArrowError::SchemaError(_))
         }

@@ -13,7 +13,7 @@ use datafusion_functions_aggregate as aggregate;
 use datafusion_functions_nested as nested;
 use datafusion_functions_window as window;
 
-use super::operators::{self, What};
+use super::{alone, real};
 
 /// Every function there is, by its names. Those that look at several rows are known too, so that whoever calls one is
 /// told that, and not that there is none.
@@ -31,8 +31,15 @@ pub(super) static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     options.sql_parser.enable_ident_normalization = false;
     options.sql_parser.map_string_types_to_utf8view = false;
     let scalar = functions::all_default_functions().into_iter().chain(nested::all_default_nested_functions());
-    let ours = [Arc::new(operators::function(What::SquareRoot))];
-    let mut scalar = by_name(scalar.chain(ours), |function| (function.name(), function.aliases()));
+    // Ours come last, and take the place of DataFusion's.
+    let mut scalar =
+        by_name(scalar.chain(real::functions()), |function| (function.name(), function.aliases()));
+    for name in alone::FUNCTIONS {
+        if let Some(function) = scalar.get(name).cloned() {
+            let names = function.aliases().iter().cloned().chain([name.to_owned()]);
+            scalar.extend(names.map(|name| (name, alone::alone(Arc::clone(&function)))));
+        }
+    }
     // Of our own building, not of a row.
     scalar.remove("version");
     Functions {

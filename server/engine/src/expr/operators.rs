@@ -1,16 +1,18 @@
 //! How are whole numbers reckoned with, and how does one type become another? Where a value has no answer it is null,
 //! and [`failing`](super::failing) hears of it.
 //!
-//! These stand in an expression where SQL has `+`, `CAST` or `sqrt`: DataFusion's own wrap around at the type's
-//! end, or end the whole batch.
+//! These stand in an expression where SQL has `+` or `CAST`: DataFusion's own wrap around at the type's end, or end the
+//! whole batch.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, GenericListArray, Int64Array,
-    OffsetSizeTrait, PrimitiveArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeListArray, GenericListArray,
+    Int64Array, OffsetSizeTrait, PrimitiveArray, make_comparator,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::compute::kernels::cmp::eq;
+use arrow::compute::{SortOptions, nullif};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
 use datafusion_common::{Result, ScalarValue, exec_err};
 use datafusion_expr::{
@@ -25,18 +27,16 @@ use crate::schema::{convert, narrow, type_name};
 pub(super) enum What {
     /// Of whole numbers, in 64 bits; null beyond them, and for a division by zero.
     Arithmetic(Operator),
-    /// The number with its sign turned.
-    Negate,
     /// A value as this type, or null where that cannot say it.
     Convert(DataType),
     /// The same, and nothing has failed: `TRY_CAST`.
     TryConvert(DataType),
     /// A float as it is compared: one zero and one NaN, which is positive and so the greatest.
     Compared,
-    /// The same with both zeros: for `greatest` and `least`, which tell them apart.
+    /// The first argument, or null where the second is equal to it; both are compared as this type.
+    NullIf(DataType),
+    /// The same as [`What::Compared`] with both zeros: for `greatest` and `least`, which tell them apart.
     OneNan,
-    /// Not a number below zero, as of all functions of floats.
-    SquareRoot,
 }
 
 /// A call of it.
@@ -47,10 +47,7 @@ pub(super) fn call(what: What, arguments: Vec<Expr>) -> Expr {
 /// It as a function of SQL.
 pub(super) fn function(what: What) -> ScalarUDF {
     let signature = match what {
-        What::Arithmetic(_) => Signature::any(2, Volatility::Immutable),
-        What::SquareRoot => {
-            Signature::uniform(1, vec![DataType::Float64, DataType::Float32], Volatility::Immutable)
-        }
+        What::Arithmetic(_) | What::NullIf(_) => Signature::any(2, Volatility::Immutable),
         _ => Signature::any(1, Volatility::Immutable),
     };
     ScalarUDF::from(Function { what, signature })
@@ -70,12 +67,11 @@ impl ScalarUDFImpl for Function {
             What::Arithmetic(Operator::Multiply) => "multiply",
             What::Arithmetic(Operator::Divide) => "divide",
             What::Arithmetic(_) => "remainder",
-            What::Negate => "negate",
             What::Convert(_) => "cast",
             What::TryConvert(_) => "try_cast",
             What::Compared => "compared",
+            What::NullIf(_) => "nullif",
             What::OneNan => "one_nan",
-            What::SquareRoot => "sqrt",
         }
     }
 
@@ -90,9 +86,9 @@ impl ScalarUDFImpl for Function {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match &self.what {
-            What::Arithmetic(_) | What::Negate => DataType::Int64,
+            What::Arithmetic(_) => DataType::Int64,
             What::Convert(to) | What::TryConvert(to) => to.clone(),
-            What::Compared | What::OneNan | What::SquareRoot => arguments[0].clone(),
+            What::Compared | What::NullIf(_) | What::OneNan => arguments[0].clone(),
         })
     }
 
@@ -126,17 +122,14 @@ impl Function {
                 let (values, failed) = arithmetic(*operator, &left, &right);
                 (values, failed + lost + lost_too)
             }
-            What::Negate => {
-                let (numbers, lost) = whole(first)?;
-                let zero = Int64Array::from(vec![0; numbers.len()]);
-                let (values, failed) = arithmetic(Operator::Minus, &zero, &numbers);
-                (values, failed + lost)
-            }
             What::Convert(to) => lossy(first, to)?,
             What::TryConvert(to) => (lossy(first, to)?.0, 0),
-            What::Compared => (floats(first, &|x| if x == 0.0 { 0.0 } else { one_nan(x) })?, 0),
+            What::NullIf(common) => {
+                let compared = |column| floats(&convert(column, common)?, &one_zero);
+                (nullif(first, &equal(&compared(first)?, &compared(&columns[1])?)?)?, 0)
+            }
+            What::Compared => (floats(first, &one_zero)?, 0),
             What::OneNan => (floats(first, &one_nan)?, 0),
-            What::SquareRoot => (floats(first, &f64::sqrt)?, 0),
         })
     }
 
@@ -218,6 +211,20 @@ fn without(there: Option<NullBuffer>, rows: &[usize], len: usize) -> NullBuffer 
     };
     rows.iter().for_each(|row| there[*row] = false);
     NullBuffer::new(BooleanBuffer::from(there))
+}
+
+/// Where two columns of one type are equal; null where one of them is.
+fn equal(left: &ArrayRef, right: &ArrayRef) -> Result<BooleanArray> {
+    if !left.data_type().is_nested() {
+        return Ok(eq(left, right)?);
+    }
+    let order = make_comparator(left, right, SortOptions::default())?;
+    let both = |row: &usize| left.is_valid(*row) && right.is_valid(*row);
+    Ok((0..left.len()).map(|row| both(&row).then(|| order(row, row).is_eq())).collect())
+}
+
+fn one_zero(x: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { one_nan(x) }
 }
 
 fn one_nan(x: f64) -> f64 {

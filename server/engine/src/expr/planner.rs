@@ -46,7 +46,9 @@ pub fn physical(logical: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr
     // What was folded may have another type than what it was folded from.
     let folded = simplifier.coerce(simplifier.simplify(typed)?, schema)?;
     constants::check(&folded, schema)?;
-    failing::guarded(evaluator(&folded, schema)?)
+    let compiled = failing::guarded(evaluator(&folded, schema)?)?;
+    constants::try_on_a_row(compiled.as_ref(), schema.as_arrow())?;
+    Ok(compiled)
 }
 
 /// What evaluates `logical` with its types matched and nothing folded.

@@ -10,8 +10,9 @@ mod tests;
 use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion_common::{DFSchema, Result, plan_err};
 use datafusion_expr::expr::{Between, BinaryExpr, Case, Cast, InList, ScalarFunction, TryCast};
+use datafusion_expr::type_coercion::binary::comparison_coercion;
 use datafusion_expr::{Expr, ExprSchemable, Operator, lit};
 
 use super::known;
@@ -30,7 +31,9 @@ pub(super) fn as_written(expression: Expr, schema: &DFSchema) -> Result<Expr> {
 fn written(node: Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(match node {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => binary(*left, op, *right, schema)?,
-        Expr::Negative(number) if is_whole(&number, schema)? => call(What::Negate, vec![*number]),
+        Expr::Negative(number) if is_whole(&number, schema)? => {
+            call(What::Arithmetic(Operator::Minus), vec![lit(0_i64), *number])
+        }
         Expr::Cast(Cast { expr, field }) => {
             is_zone(field.data_type())?;
             let is_time = matches!(field.data_type(), DataType::Timestamp(..));
@@ -108,11 +111,13 @@ fn named(mut function: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
     let first = function.args.first().map(|argument| argument.get_type(schema)).transpose()?;
     match function.name() {
         "nullif" if function.args.len() == 2 => {
-            let compared = function.args[1].clone();
-            let value = function.args.swap_remove(0);
-            let equal = binary(value.clone(), Operator::Eq, compared, schema)?;
-            let when = vec![(Box::new(equal), Box::new(lit(ScalarValue::Null)))];
-            return Ok(Expr::Case(Case::new(None, when, Some(Box::new(value)))));
+            let (compared, value) = (function.args.remove(1), function.args.remove(0));
+            let (_, compared) = alike(value.clone(), compared, schema)?;
+            let types = (value.get_type(schema)?, compared.get_type(schema)?);
+            let Some(common) = comparison_coercion(&types.0, &types.1) else {
+                return plan_err!("`{value}` and `{compared}` in `nullif` cannot be compared");
+            };
+            return Ok(call(What::NullIf(common), vec![value, compared]));
         }
         // The least number has no absolute value; in 32 bits it would have one in 64.
         "abs" if first.as_ref().is_some_and(DataType::is_integer) => {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Filter, ViewId, ViewPlan};
 use crate::default::fitted;
-use crate::expr::{Expression, Mistake, Reads, Written, wish};
+use crate::expr::{Expression, Mistake, Reads, Written, functions_fingerprint, wish};
 use crate::row::RowCodec;
 use crate::schema::{arrow_type, conforms, timestamp, type_name};
 use crate::windows::Windows;
@@ -32,13 +32,14 @@ impl ViewPlan {
         let (Some(filter), Ok(computed), true) = (filter, computed, errors.is_empty()) else {
             return Err(errors);
         };
+        let id = identify(view, definitions, filter.as_ref(), &computed);
         let Features { schema: features, row_columns, expressions, windows } = computed;
         let defaults = defaults(view, &features)?;
         let stored = if windows.is_some() { Arc::new(Schema::empty()) } else { Arc::clone(&features) };
         let codec = RowCodec::new(&stored)
             .map_err(|e| vec![DefError::new(&view.loc, format!("feature view `{}`: {e}", view.name))])?;
         Ok(ViewPlan {
-            id: identify(view, definitions, &features, windows.as_ref()),
+            id,
             name: view.name.clone(),
             source: view.source.clone(),
             keys: Arc::new(keys),
@@ -211,8 +212,8 @@ const REFERENCE: u32 = 2;
 fn identify(
     view: &FeatureView,
     definitions: &Definitions,
-    features: &SchemaRef,
-    windows: Option<&Windows>,
+    filter: Option<&Filter>,
+    computed: &Features,
 ) -> ViewId {
     let source = &definitions.sources[&view.source];
     let mut text = format!("row v1\nreference {REFERENCE}\nview {:?}\nlag {}\n", view.name, view.lag_us);
@@ -228,7 +229,7 @@ fn identify(
             .map_or_else(String::new, |format| format!("format {:?} {}\n", column.name, format.name()));
     }
     text += &format!("where {:?}\n", view.filter.as_ref().map(|filter| &filter.sql));
-    for (feature, field) in view.features.iter().zip(features.fields()) {
+    for (feature, field) in view.features.iter().zip(computed.schema.fields()) {
         text +=
             &format!("feature {:?} {:?} {}\n", feature.name, feature.expr.sql, type_name(field.data_type()));
     }
@@ -236,7 +237,12 @@ fn identify(
     for strict in view.features.iter().filter(|feature| feature.strict) {
         text += &format!("strict {:?}\n", strict.name);
     }
+    let windows = computed.windows.as_ref();
     text += &windows.map_or_else(String::new, |windows| windows.identity_text(&source.event_id));
+    let mut of_rows = filter.map(|filter| &filter.expression).into_iter().chain(&computed.expressions);
+    if of_rows.any(Expression::calls_real) || windows.is_some_and(Windows::calls_real) {
+        text += &format!("functions {}\n", functions_fingerprint());
+    }
     let digest = Sha256::digest(text.as_bytes());
     let mut id = [0; 8];
     id.copy_from_slice(&digest[..8]);

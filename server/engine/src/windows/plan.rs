@@ -127,6 +127,16 @@ impl Windows {
         text
     }
 
+    /// Whether the bits of what is kept hang on what [`functions_fingerprint`](crate::expr::functions_fingerprint)
+    /// says.
+    pub(crate) fn calls_real(&self) -> bool {
+        let of_input = |input: &InputPlan| {
+            let parts = [&input.value, &input.filter, &input.by, &input.bucket];
+            parts.into_iter().flatten().any(Expression::calls_real)
+        };
+        self.inputs.iter().any(of_input) || self.accumulators.iter().any(|it| it.kind == Kind::Percentile)
+    }
+
     /// What `state` says of the feature.
     pub(super) fn cell<S: State>(&self, feature: usize, state: &S) -> Cell {
         let Feature { accumulator, finish, .. } = self.features[feature];

@@ -16,6 +16,8 @@ pub(super) struct Causes<'a> {
     service: &'a ServicePlan,
     lookups: Vec<Vec<Option<Cause>>>,
     is_changed: Vec<bool>,
+    /// What is left where definition and rows are the same.
+    otherwise: Vec<Cause>,
 }
 
 impl<'a> Causes<'a> {
@@ -44,16 +46,22 @@ impl<'a> Causes<'a> {
             lookups.push((0..rows.num_rows()).map(cause).collect());
         }
         let is_changed = (0..rows.num_rows()).map(|row| then(row).service != now.service).collect();
-        Ok(Causes { service, lookups, is_changed })
+        let otherwise = |row: usize| match then(row).functions == now.functions {
+            // A look-up that found the same row gave another value of it: it was replaced by one that came later.
+            true => Cause::LateData,
+            false => Cause::OtherFunctions,
+        };
+        let otherwise = (0..rows.num_rows()).map(otherwise).collect();
+        Ok(Causes { service, lookups, is_changed, otherwise })
     }
 
     /// Why the value of `output` in `row` differs, given that it does.
     pub(super) fn of(&self, output: usize, row: usize) -> Cause {
-        // A look-up that found the same row gave another value of it: it was replaced by one that came later.
+        let otherwise = self.otherwise[row];
         match self.service.origins[output] {
-            Origin::Feature { lookup, .. } => self.lookups[lookup][row].unwrap_or(Cause::LateData),
+            Origin::Feature { lookup, .. } => self.lookups[lookup][row].unwrap_or(otherwise),
             _ if self.is_changed[row] => Cause::ChangedDefinition,
-            _ => self.lookups.iter().filter_map(|causes| causes[row]).min().unwrap_or(Cause::LateData),
+            _ => self.lookups.iter().filter_map(|causes| causes[row]).min().unwrap_or(otherwise),
         }
     }
 }

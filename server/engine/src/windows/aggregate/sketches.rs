@@ -7,6 +7,7 @@ use sketches_ddsketch::DDSketch;
 
 use super::input::Input;
 use super::state::{Finish, Overflow, Params, State};
+use crate::expr::{exp, ln};
 use crate::windows::bytes::{number, piece, write_number, write_piece};
 use crate::windows::value::{Cell, Value, unordered};
 
@@ -98,12 +99,28 @@ impl Default for Percentile {
     }
 }
 
+/// How wide a bucket of a [`DDSketch`] is, as a factor, and below what a number is 0.
+const GAMMA: f64 = 1.01 / 0.99;
+const LEAST: f64 = 1e-9;
+
+/// What stands for all numbers of the bucket that `x` lies in, far from the bucket's ends: whichever logarithm the
+/// sketch takes on this machine, it finds that bucket, and whatever it says of it comes back to the same number.
+fn bucketed(x: f64) -> f64 {
+    let size = x.abs();
+    if size <= LEAST {
+        return 0.0;
+    }
+    let width = ln(GAMMA);
+    let least = exp((ln(size) / width).floor() * width);
+    (least * (2.0 * GAMMA / (1.0 + GAMMA))).clamp(LEAST.next_up(), f64::MAX).copysign(x)
+}
+
 impl State for Percentile {
     fn update(&mut self, input: &Input, row: usize, params: &Params) {
         let key = input.numbers[row];
         let x = if params.float { unordered(key) } else { key as f64 };
         if x.is_finite() {
-            self.0.add(x);
+            self.0.add(bucketed(x));
         }
     }
 
@@ -120,7 +137,6 @@ impl State for Percentile {
     }
 
     fn finish(&self, _: Finish, params: &Params) -> Result<Cell, Overflow> {
-        // Of 0 and -0 either may be kept as the least or greatest; here they are one.
-        Ok(self.0.quantile(params.percentile).ok().flatten().map_or(Cell::Null, |x| Cell::Float(x + 0.0)))
+        Ok(self.0.quantile(params.percentile).ok().flatten().map_or(Cell::Null, |x| Cell::Float(bucketed(x))))
     }
 }
