@@ -202,6 +202,7 @@ def test_when_to_come_again_is_a_field_and_never_a_sentence(stand_in: StandIn, c
 
 DEFINITIONS = {
     "number": 3,
+    "functions": "9d1dbbf3f238be2e",
     "entities": [{"name": "plane", "description": "", "join_keys": [{"name": "tailnum", "type": "string"}]}],
     "feature_views": [
         {
@@ -211,6 +212,7 @@ DEFINITIONS = {
             "source": "landings",
             "ttl_us": 86_400_000_000,
             "lag_us": 0,
+            "at": "including",
             "features": [{"name": "delay", "type": "float64"}],
             "from_a_later_version": True,
         }

@@ -84,7 +84,11 @@ fn binary(left: Expr, op: Operator, right: Expr, schema: &DFSchema) -> Result<Ex
     }
     let whole = is_whole(&left, schema)? && is_whole(&right, schema)?;
     Ok(match op {
-        Plus | Minus | Multiply | Divide | Modulo if whole => call(What::Arithmetic(op), vec![left, right]),
+        Plus | Minus | Multiply | Divide | Modulo if whole => {
+            // A constant beyond 64 bits is a mistake, and not a failure of every row.
+            let side = |side: Expr| if side.any_column_refs() { side } else { widened(side) };
+            call(What::Arithmetic(op), vec![side(left), side(right)])
+        }
         BitwiseAnd | BitwiseOr | BitwiseXor | BitwiseShiftLeft | BitwiseShiftRight if whole => {
             let (left, right) = (widened(left), widened(right));
             Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
@@ -137,6 +141,16 @@ fn named(mut function: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
                 let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
                 return Ok(call(What::Convert(micros), vec![Expr::ScalarFunction(function)]));
             }
+            // DataFusion's stops at the first and last instant that there is.
+            Some(first) if first.is_floating() && function.args.len() == 1 => {
+                let micros = function.args.remove(0) * lit(1e6);
+                let whole = known::function("floor")?.call(vec![micros]);
+                let whole = call(What::Convert(DataType::Int64), vec![whole]);
+                return Ok(call(
+                    What::Convert(DataType::Timestamp(TimeUnit::Microsecond, None)),
+                    vec![whole],
+                ));
+            }
             _ => {}
         },
         _ => {}
@@ -162,6 +176,10 @@ fn beside(side: Expr, of_side: &DataType, of_other: &DataType) -> Result<Expr> {
         }
         // A column says which type is meant; between constants the number or time does.
         return Ok(call(What::Convert(in_micros(of_other.clone())), vec![side]));
+    }
+    // As a decimal, NaN and infinity would be null.
+    if of_side.is_decimal() && of_other.is_floating() {
+        return Ok(call(What::Convert(DataType::Float64), vec![side]));
     }
     if matches!(of_side, DataType::Date32) && matches!(of_other, DataType::Timestamp(..)) {
         return Ok(call(What::Convert(in_micros(of_other.clone())), vec![side]));
@@ -216,6 +234,12 @@ fn typed(node: Expr, schema: &DFSchema) -> Result<Expr> {
             let branches = when_then_expr.into_iter().map(|(when, then)| Ok((boxed(when)?, then)));
             let branches = branches.collect::<Result<_>>()?;
             Expr::Case(Case::new(Some(boxed(expr)?), branches, else_expr))
+        }
+        // One text for both zeros, also where text is asked for without a word, as in `x || ''`.
+        Expr::Cast(Cast { expr, field })
+            if is_text(field.data_type()) && expr.get_type(schema)?.is_floating() =>
+        {
+            call(What::Convert(field.data_type().clone()), vec![*expr])
         }
         Expr::ScalarFunction(mut function) => {
             let what = match function.name() {

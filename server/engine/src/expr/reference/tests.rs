@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Decimal256Array, Float32Array, Float64Array, Int32Array, Int64Array,
-    RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, Float32Array, Float64Array,
+    Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::{DataType, Schema, i256};
 use arrow::util::display::array_value_to_string;
@@ -432,11 +432,41 @@ fn what_a_function_refuses_is_null_for_its_row() {
 }
 
 #[test]
+fn instants_text_and_decimals_of_floats() {
+    let floats = vec![Some(-0.0), Some(0.5), Some(-1.5e-6), Some(1e300), Some(f64::NAN), None];
+    let decimals = Decimal128Array::from(vec![Some(0), Some(50), Some(0), Some(1), Some(1), Some(1)]);
+    let rows = batch(vec![
+        ("x", Arc::new(Float64Array::from(floats))),
+        ("d", Arc::new(decimals.with_precision_and_scale(10, 2).unwrap())),
+    ]);
+    let said = |sql: &str| {
+        let Evaluated { values, failed } = evaluate(sql, &rows);
+        let values: Vec<_> = (0..6).map(|row| array_value_to_string(&values, row).unwrap()).collect();
+        format!("{sql}: {values:?}, failed {failed:?}\n")
+    };
+    let all = ["to_timestamp(x)", "x || 's'", "concat(x, 's')", "d = x", "d < x", "x IN (d, 1)"];
+    expect![[r#"
+        to_timestamp(x): ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00.500Z", "1969-12-31T23:59:59.999998Z", "", "", ""], failed [3, 4]
+        x || 's': ["0.0s", "0.5s", "-1.5e-6s", "1e300s", "NaNs", ""], failed []
+        concat(x, 's'): ["0.0s", "0.5s", "-1.5e-6s", "1e300s", "NaNs", "s"], failed []
+        d = x: ["true", "true", "false", "false", "false", ""], failed []
+        d < x: ["false", "false", "false", "true", "true", ""], failed []
+        x IN (d, 1): ["true", "true", "false", "false", "false", ""], failed []
+    "#]].assert_eq(&all.map(said).concat());
+}
+
+#[test]
 fn what_has_no_value_in_any_row_is_a_mistake() {
     let schema = odd_rows().schema();
     let said = |sql: &str| format!("{}\n", compile(sql, &schema).expect_err(sql).cause);
-    let all = ["s SIMILAR TO '('", "decode(s, s)", "date_part('year', date_bin(CAST(s AS INTERVAL), d))"];
+    let all = [
+        "n + 9223372036854775808",
+        "s SIMILAR TO '('",
+        "decode(s, s)",
+        "date_part('year', date_bin(CAST(s AS INTERVAL), d))",
+    ];
     expect![[r#"
+        `n + 9223372036854775808`: `9223372036854775808` cannot be cast to int64
         `s SIMILAR TO '('`: the pattern does not parse: unclosed group
         `decode(s, s)`: Encoding must be a scalar; array specified encoding is not yet supported
         `date_part('year', date_bin(CAST(s AS INTERVAL), d))`: DATE_BIN only supports literal values for the stride argument, not arrays
