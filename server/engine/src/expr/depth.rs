@@ -13,7 +13,7 @@ use super::Mistake;
 const DEPTH_MAX: usize = 1_000;
 /// Functions that are rewritten with an argument in two places, and how deep these may nest: each level doubles what
 /// there is to compute.
-const DOUBLING: [&str; 4] = ["coalesce", "ifnull", "nvl", "nvl2"];
+const DOUBLING: [&str; 6] = ["array_repeat", "coalesce", "ifnull", "nvl", "nvl2", "repeat"];
 const DOUBLED_MAX: usize = 12;
 /// How long an expression may be as text: longer ones would nest deeper before that can be seen.
 const SQL_BYTES_MAX: usize = 256 << 10;

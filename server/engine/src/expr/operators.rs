@@ -35,9 +35,17 @@ pub(super) enum What {
     Compared,
     /// The first argument, or null where the second is equal to it; both are compared as this type.
     NullIf(DataType),
+    /// How often, or how far, the second argument's so many bytes or items are repeated: not beyond [`LENGTH_MAX`].
+    Length,
+    /// Where a series ends that begins at the first argument and goes on by the third: so that it is no longer.
+    SeriesEnd,
     /// The same as [`What::Compared`] with both zeros: for `greatest` and `least`, which tell them apart.
     OneNan,
 }
+
+/// The longest text or list that a function makes out of nothing: a number beside it would otherwise say how much
+/// memory is taken.
+const LENGTH_MAX: i64 = 1 << 16;
 
 /// A call of it.
 pub(super) fn call(what: What, arguments: Vec<Expr>) -> Expr {
@@ -47,7 +55,8 @@ pub(super) fn call(what: What, arguments: Vec<Expr>) -> Expr {
 /// It as a function of SQL.
 pub(super) fn function(what: What) -> ScalarUDF {
     let signature = match what {
-        What::Arithmetic(_) | What::NullIf(_) => Signature::any(2, Volatility::Immutable),
+        What::Arithmetic(_) | What::Length | What::NullIf(_) => Signature::any(2, Volatility::Immutable),
+        What::SeriesEnd => Signature::any(3, Volatility::Immutable),
         _ => Signature::any(1, Volatility::Immutable),
     };
     ScalarUDF::from(Function { what, signature })
@@ -71,6 +80,8 @@ impl ScalarUDFImpl for Function {
             What::TryConvert(_) => "try_cast",
             What::Compared => "compared",
             What::NullIf(_) => "nullif",
+            What::Length => "length",
+            What::SeriesEnd => "series_end",
             What::OneNan => "one_nan",
         }
     }
@@ -86,7 +97,7 @@ impl ScalarUDFImpl for Function {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match &self.what {
-            What::Arithmetic(_) => DataType::Int64,
+            What::Arithmetic(_) | What::Length | What::SeriesEnd => DataType::Int64,
             What::Convert(to) | What::TryConvert(to) => to.clone(),
             What::Compared | What::NullIf(_) | What::OneNan => arguments[0].clone(),
         })
@@ -128,6 +139,10 @@ impl Function {
                 let compared = |column| floats(&convert(column, common)?, &one_zero);
                 (nullif(first, &equal(&compared(first)?, &compared(&columns[1])?)?)?, 0)
             }
+            What::Length => bounded(columns, 0, |of| of[0].checked_mul(of[1]))?,
+            What::SeriesEnd => {
+                bounded(columns, 1, |of| of[1].checked_sub(of[0])?.checked_div(of[2])?.checked_abs())?
+            }
             What::Compared => (floats(first, &one_zero)?, 0),
             What::OneNan => (floats(first, &one_nan)?, 0),
         })
@@ -153,6 +168,9 @@ impl Function {
             }
             (What::Convert(to), [value, ..]) => {
                 format!("`{value}` cannot be cast to {}", type_name(to))
+            }
+            (What::Length | What::SeriesEnd, _) => {
+                format!("a text or list of more than {LENGTH_MAX} is not made")
             }
             (_, said) => format!("no answer for {}", said.join(", ")),
         }
@@ -182,6 +200,26 @@ fn arithmetic(operator: Operator, left: &Int64Array, right: &Int64Array) -> (Arr
         // Of the least number by -1 the processor has no remainder; it is 0 all the same.
         _ => pairwise(left, right, |a, b| if b == -1 { Some(0) } else { a.checked_rem(b) }),
     }
+}
+
+/// The column at `place`, null where `length` of the row's numbers is too long, and how many are.
+fn bounded(
+    columns: &[ArrayRef],
+    place: usize,
+    length: impl Fn(&[i64]) -> Option<i64>,
+) -> Result<(ArrayRef, usize)> {
+    let numbers = columns.iter().map(|column| Ok(whole(column)?.0)).collect::<Result<Vec<_>>>()?;
+    let mut of_row = vec![0; numbers.len()];
+    let mut failed = 0;
+    let kept = (0..numbers[0].len()).map(|row| {
+        of_row.iter_mut().zip(&numbers).for_each(|(of_row, column)| *of_row = column.value(row));
+        let is_null = numbers.iter().any(|column| column.is_null(row));
+        let fits = is_null || length(&of_row).is_some_and(|length| length <= LENGTH_MAX);
+        failed += usize::from(!fits);
+        (fits && numbers[place].is_valid(row)).then(|| numbers[place].value(row))
+    });
+    let kept: Int64Array = kept.collect();
+    Ok((Arc::new(kept), failed))
 }
 
 fn pairwise(

@@ -155,7 +155,42 @@ fn named(mut function: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
         },
         _ => {}
     }
+    bound(&mut function, schema)?;
     Ok(Expr::ScalarFunction(function))
+}
+
+/// Functions that make something as long as a number says, which would otherwise say how much memory is taken.
+fn bound(function: &mut ScalarFunction, schema: &DFSchema) -> Result<()> {
+    let first = function.args.first().map(|argument| argument.get_type(schema)).transpose()?;
+    match function.name() {
+        "lpad" | "rpad" | "array_resize" if function.args.len() > 1 => {
+            let length = function.args[1].clone();
+            function.args[1] = call(What::Length, vec![length, lit(1_i64)]);
+        }
+        "repeat" | "array_repeat" if function.args.len() == 2 => {
+            let size = match &first {
+                Some(text) if is_text(text) => {
+                    known::function("octet_length")?.call(vec![function.args[0].clone()])
+                }
+                Some(list) if list.is_nested() => {
+                    known::function("cardinality")?.call(vec![function.args[0].clone()])
+                }
+                _ => lit(1_i64),
+            };
+            function.args[1] = call(What::Length, vec![function.args[1].clone(), size]);
+        }
+        "range" | "generate_series" if first.as_ref().is_some_and(DataType::is_integer) => {
+            let series = match function.args.as_slice() {
+                [end] => vec![lit(0_i64), end.clone(), lit(1_i64)],
+                [start, end] => vec![start.clone(), end.clone(), lit(1_i64)],
+                all => all.to_vec(),
+            };
+            let end = usize::from(function.args.len() > 1);
+            function.args[end] = call(What::SeriesEnd, series);
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Both sides of a comparison, in types that DataFusion compares as they are.

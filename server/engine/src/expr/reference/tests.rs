@@ -455,17 +455,58 @@ fn instants_text_and_decimals_of_floats() {
     "#]].assert_eq(&all.map(said).concat());
 }
 
+/// A number in a row does not say how much memory is taken.
+#[test]
+fn what_would_be_too_long_fails() {
+    let rows = batch(vec![
+        ("s", Arc::new(StringArray::from(vec!["a", "ab", "abc"]))),
+        ("n", Arc::new(Int64Array::from(vec![2, 1 << 31, i64::MAX]))),
+    ]);
+    let said = |sql: &str| {
+        let Evaluated { values, failed } = evaluate(sql, &rows);
+        let values: Vec<_> = (0..3).map(|row| array_value_to_string(&values, row).unwrap()).collect();
+        format!("{sql}: {values:?}, failed {failed:?}\n")
+    };
+    let all = [
+        "lpad(s, n)",
+        "rpad(s, n, 'x')",
+        "repeat(s, n)",
+        "length(repeat(s, 20000 + CAST(length(s) AS INT) * 1000))",
+        "array_repeat(s, n)[1]",
+        "cardinality(array_repeat(make_array(1, 2), n))",
+        "cardinality(array_resize(make_array(1), n))",
+        "cardinality(range(n))",
+        "cardinality(range(1, n))",
+        "cardinality(generate_series(n, 0, -1))",
+    ];
+    expect![[r#"
+        lpad(s, n): [" a", "", ""], failed [1, 2]
+        rpad(s, n, 'x'): ["ax", "", ""], failed [1, 2]
+        repeat(s, n): ["aa", "", ""], failed [1, 2]
+        length(repeat(s, 20000 + CAST(length(s) AS INT) * 1000)): ["21000", "44000", ""], failed [2]
+        array_repeat(s, n)[1]: ["a", "", ""], failed [1, 2]
+        cardinality(array_repeat(make_array(1, 2), n)): ["4", "", ""], failed [1, 2]
+        cardinality(array_resize(make_array(1), n)): ["2", "", ""], failed [1, 2]
+        cardinality(range(n)): ["2", "", ""], failed [1, 2]
+        cardinality(range(1, n)): ["1", "", ""], failed [1, 2]
+        cardinality(generate_series(n, 0, -1)): ["3", "", ""], failed [1, 2]
+    "#]]
+    .assert_eq(&all.map(said).concat());
+}
+
 #[test]
 fn what_has_no_value_in_any_row_is_a_mistake() {
     let schema = odd_rows().schema();
     let said = |sql: &str| format!("{}\n", compile(sql, &schema).expect_err(sql).cause);
     let all = [
+        "repeat(s, n) || repeat('ab', 40000)",
         "n + 9223372036854775808",
         "s SIMILAR TO '('",
         "decode(s, s)",
         "date_part('year', date_bin(CAST(s AS INTERVAL), d))",
     ];
     expect![[r#"
+        `repeat(s, n) || repeat('ab', 40000)`: a text or list of more than 65536 is not made
         `n + 9223372036854775808`: `9223372036854775808` cannot be cast to int64
         `s SIMILAR TO '('`: the pattern does not parse: unclosed group
         `decode(s, s)`: Encoding must be a scalar; array specified encoding is not yet supported
