@@ -51,6 +51,8 @@ pub struct Settings {
     pub onnxruntime: Option<PathBuf>,
     /// What models run on, in order: the first that starts.
     pub execution_providers: Vec<Provider>,
+    /// What the server is called, in lower case and without a port; anything where there is none.
+    pub hosts: Vec<String>,
     /// The largest body of an HTTP request.
     pub body_bytes_max: usize,
     /// Whether a look-up at a time before what the head holds is answered from history, or refused.
@@ -72,7 +74,7 @@ pub enum OnlineStore {
 
 /// One setting: its name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and its line of
 /// documentation.
-pub const KEYS: [(&str, &str); 12] = [
+pub const KEYS: [(&str, &str); 13] = [
     (
         "definitions",
         "the folders of definition files, as in `definitions/` or `[features/, models/]`; the whole repository where it \
@@ -80,6 +82,11 @@ pub const KEYS: [(&str, &str); 12] = [
     ),
     ("data", "the folder of history, head and registry; `.quern` in the repository where it is not set"),
     ("listen", "where the server listens; `127.0.0.1:7400` where it is not set"),
+    (
+        "hosts",
+        "what the server is called in `Host`, as in `[quern.internal]`, besides its addresses; where it is not set, \
+         `localhost` if it listens on loopback, else anything",
+    ),
     ("online", "the online store: `rocksdb`, or a URL as `redis://host:6379`; `rocksdb` where it is not set"),
     ("online_timeout", "how long a look-up waits for a Redis; `100ms` where it is not set"),
     (
@@ -126,6 +133,7 @@ impl Settings {
             registry: Location::Sqlite,
             onnxruntime: None,
             execution_providers: vec![Provider::Cpu],
+            hosts: Vec::new(),
             body_bytes_max: 16 << 20,
             history_fallback: true,
             push_queue_rows: 1 << 18,
@@ -145,6 +153,9 @@ impl Settings {
             settings
                 .set(key, value, Path::new("."))
                 .map_err(|cause| Error::invalid(format!("option --{}: {cause}", key.replace('_', "-"))))?;
+        }
+        if settings.hosts.is_empty() && settings.listen.ip().is_loopback() {
+            settings.hosts.push("localhost".to_owned());
         }
         Ok(settings)
     }
@@ -212,6 +223,7 @@ impl Settings {
             "definitions" => self.definitions = folders(value)?,
             "data" => self.data = path()?,
             "listen" => self.listen = address(value)?,
+            "hosts" => self.hosts = hosts(value)?,
             "online" => self.online = online(value, base)?,
             "online_timeout" => {
                 let timeout = Duration::from_micros(parse_duration(value)?.unsigned_abs());
@@ -261,6 +273,21 @@ fn folders(text: &str) -> std::result::Result<Vec<PathBuf>, String> {
     }
     // The root is all of it.
     Ok(if folders.iter().any(|folder| folder.as_os_str().is_empty()) { Vec::new() } else { folders })
+}
+
+/// Names, with commas between.
+fn hosts(text: &str) -> std::result::Result<Vec<String>, String> {
+    let name = |host: &str| {
+        let is_name = !host.is_empty()
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        match is_name {
+            true => Ok(host.trim_end_matches('.').to_ascii_lowercase()),
+            false => Err(format!(
+                "`{host}` is no name of a host, such as `quern.internal`, without scheme and port"
+            )),
+        }
+    };
+    text.split(',').map(|host| name(host.trim())).collect()
 }
 
 fn whole(text: &str, max: usize) -> std::result::Result<usize, String> {
@@ -366,6 +393,18 @@ mod tests {
             let mistake = folders(&format!("definitions: {wrong}\n")).expect_err("refused");
             assert!(mistake.contains("quern.yaml:1:14") && mistake.contains(wrong), "{mistake}");
         }
+    }
+
+    #[test]
+    fn a_server_on_loopback_is_called_localhost() {
+        let hosts = |file: &str| check(file, &[], &[]).map(|settings| settings.hosts);
+        assert_eq!(hosts(""), Ok(vec!["localhost".to_owned()]));
+        assert_eq!(hosts("listen: 0.0.0.0:7400\n"), Ok(Vec::new()));
+        assert_eq!(
+            hosts("hosts: [Quern.internal, q]\n"),
+            Ok(vec!["quern.internal".to_owned(), "q".to_owned()])
+        );
+        assert!(hosts("hosts: http://q\n").expect_err("refused").contains("without scheme and port"));
     }
 
     #[test]

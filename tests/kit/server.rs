@@ -76,7 +76,14 @@ impl Server {
     /// Sends a request, and returns status and body of the reply.
     pub async fn ask(&self, method: &str, path: &str, body: impl Into<reqwest::Body>) -> (u16, String) {
         let method = method.parse().unwrap();
-        let reply = self.http.request(method, self.address(path)).body(body).send().await.unwrap();
+        let reply = self
+            .http
+            .request(method, self.address(path))
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await
+            .unwrap();
         (reply.status().as_u16(), reply.text().await.unwrap())
     }
 

@@ -539,7 +539,7 @@ async fn a_request_under_way_is_answered_before_the_end() {
     let address: SocketAddr = server.client.url().trim_start_matches("http://").parse().unwrap();
     let body = json!({"instances": [instance("N1", 1.0)]}).to_string();
     let head = format!(
-        "POST /v1/models/delay:predict HTTP/1.1\r\nhost: quern\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        "POST /v1/models/delay:predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
         body.len()
     );
     let mut stream = TcpStream::connect(address).unwrap();

@@ -366,7 +366,7 @@ async fn a_compressed_body_is_read_up_to_the_same_limit() {
         ("/v1/materialize", "gzip", bomb),
     ] {
         let asked = server.http.post(server.address(path)).header("content-encoding", encoding);
-        let reply = asked.body(body).send().await.unwrap();
+        let reply = asked.header("content-type", "application/json").body(body).send().await.unwrap();
         let (status, said) = (reply.status().as_u16(), reply.text().await.unwrap());
         text += &format!("{path} {encoding}: {status} {}\n", said.split("\"metadata\"").next().unwrap());
     }

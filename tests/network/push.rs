@@ -382,11 +382,18 @@ async fn more_than_the_queue_holds_is_turned_away_with_advice() {
     let body = json!({"push_source_name": "payments", "df": rows(2)}).to_string();
     let waiting = {
         let (http, address, body) = (server.http.clone(), server.address("/push"), body.clone());
-        tokio::spawn(async move { http.post(address).body(body).send().await.unwrap() })
+        tokio::spawn(async move {
+            http.post(address).header("content-type", "application/json").body(body).send().await.unwrap()
+        })
     };
     let reply = loop {
         // Until the first one waits, this one is taken in its place and waits too; then it is turned away.
-        let asked = server.http.post(server.address("/push")).body(body.clone()).send();
+        let asked = server
+            .http
+            .post(server.address("/push"))
+            .header("content-type", "application/json")
+            .body(body.clone())
+            .send();
         if let Ok(reply) = tokio::time::timeout(Duration::from_millis(50), asked).await {
             break reply.unwrap();
         }

@@ -284,7 +284,9 @@ async fn push_on(client: usize, urls: Arc<RwLock<Vec<String>>>, done: Arc<Atomic
             let servers = urls.read().clone();
             turn += 1;
             let url = format!("{}/push", servers[turn % servers.len()]);
-            let Ok(reply) = http.post(url).body(body.clone()).send().await else {
+            let Ok(reply) =
+                http.post(url).header("content-type", "application/json").body(body.clone()).send().await
+            else {
                 again += 1;
                 continue;
             };

@@ -17,8 +17,9 @@ use quern_wire::{Checked, ErrorReply, MaterializeLine, MaterializeRequest, Plan}
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::browser::Told;
 use super::error::{ApiResult, log_fault, reply};
-use super::http::{self, REQUEST_ID};
+use super::http::REQUEST_ID;
 use crate::error::{Error, Result};
 use quern_server::verbs::apply::Candidate;
 use quern_server::{Node, repository};
@@ -52,7 +53,7 @@ async fn plan(State(node): State<Arc<Node>>) -> ApiResult<Json<Plan>> {
     Ok(Json(node.apply.plan(&candidate).await?))
 }
 
-async fn apply(State(node): State<Arc<Node>>) -> ApiResult<Json<Plan>> {
+async fn apply(State(node): State<Arc<Node>>, _: Told) -> ApiResult<Json<Plan>> {
     let candidate = candidate(&node).await?;
     Ok(Json(node.apply.apply(candidate).await?))
 }
@@ -67,7 +68,7 @@ async fn candidate(node: &Arc<Node>) -> Result<Candidate> {
 async fn materialize_lines(
     State(node): State<Arc<Node>>,
     headers: HeaderMap,
-    http::Body(body): http::Body,
+    Told(body): Told,
 ) -> ApiResult<Response> {
     let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let request: MaterializeRequest = match body.as_ref() {

@@ -9,6 +9,7 @@
 //! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize` | [`admin`] |
 //! | `POST /v1/verify`, `/v1/labels` | [`monitor`] |
 //! | Arrow Flight | [`flight`] |
+//! | whether a web page may ask it | [`browser`] |
 //! | the rest: health, metrics, what is live | [`http`] |
 //!
 //! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads
@@ -16,6 +17,7 @@
 //! knows how values look.
 
 mod admin;
+mod browser;
 pub mod error;
 mod feast;
 mod flight;
@@ -34,7 +36,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use futures::future::BoxFuture;
@@ -120,6 +122,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .layer(
             ServiceBuilder::new()
                 .layer(from_fn(http::observe))
+                .layer(from_fn_with_state(Arc::clone(&node), browser::guard))
                 .layer(CatchPanicLayer::custom(http::panicked))
                 // The limit on a body is a limit on what comes out: whoever reads it counts.
                 .layer(RequestDecompressionLayer::new())

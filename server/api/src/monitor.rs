@@ -8,6 +8,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use quern_wire::{LabelsReply, LabelsRequest, Report, VerifyRequest};
 
+use super::browser::Told;
 use super::error::ApiResult;
 use super::http::Body;
 use crate::error::Error;
@@ -19,7 +20,7 @@ pub(super) fn routes() -> Router<Arc<Node>> {
     Router::new().route("/v1/verify", post(verify_logged)).route("/v1/labels", post(label))
 }
 
-async fn label(State(node): State<Arc<Node>>, Body(body): Body) -> ApiResult<Json<LabelsReply>> {
+async fn label(State(node): State<Arc<Node>>, Told(body): Told) -> ApiResult<Json<LabelsReply>> {
     let LabelsRequest { model, labels } =
         serde_json::from_slice(&body).map_err(|e| Error::invalid(format!("the request: {e}")))?;
     let accepted = node.label(model, json::labels(&labels)?).await?;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use axum::extract::{Path, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use quern_wire::{FallbackInfo, RouteRequest, VERSION_HEADER};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use super::browser::check_type;
 use super::error::ApiResult;
 use super::http::{Body, count, json_reply};
 use super::models;
@@ -30,11 +31,13 @@ pub(super) async fn model(
     State(node): State<Arc<Node>>,
     Path(call): Path<String>,
     terms: Terms,
+    headers: HeaderMap,
     Body(body): Body,
 ) -> ApiResult<Response> {
     match verb(&call)? {
         (model, Verb::Predict) => predict(&node, model, None, terms, &body).await,
         (model, Verb::Route) => {
+            check_type(&headers)?;
             let request =
                 if body.is_empty() { Ok(RouteRequest::default()) } else { serde_json::from_slice(&body) };
             let request = request.map_err(|error| {

@@ -9,8 +9,9 @@ use axum::response::Response;
 use feature_defs::{Source, suggest};
 use quern_wire::PushTo;
 
+use super::browser::Told;
 use super::error::ApiResult;
-use super::http::{Body, json_reply};
+use super::http::json_reply;
 use crate::error::{Error, Result};
 use quern_decode::json::{self, Json};
 use quern_server::verbs::push::{PushedBatch, source};
@@ -19,7 +20,7 @@ use quern_server::{Deployment, Node};
 /// Feast's server takes these, and they say nothing here.
 const IGNORED: [&str; 2] = ["allow_registry_cache", "transform_on_write"];
 
-pub(super) async fn push_rows(State(node): State<Arc<Node>>, Body(body): Body) -> ApiResult<Response> {
+pub(super) async fn push_rows(State(node): State<Arc<Node>>, Told(body): Told) -> ApiResult<Response> {
     let keys = ["push_source_name", "df", "to", "idempotency_key"];
     let [name, df, to, idempotency_key] = json::body(&body, keys, &IGNORED)?;
     let live = node.live();
@@ -59,7 +60,7 @@ fn where_to(text: &str) -> Result<PushTo> {
 /// under names of its own.
 pub(super) async fn write_to_online_store(
     State(node): State<Arc<Node>>,
-    Body(body): Body,
+    Told(body): Told,
 ) -> ApiResult<Response> {
     let [name, df] = json::body(&body, ["feature_view_name", "df"], &IGNORED)?;
     let live = node.live();

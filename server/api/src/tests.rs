@@ -100,7 +100,12 @@ impl Server {
     }
 
     async fn ask(&self, method: &str, path: &str, body: impl Into<Body>) -> (StatusCode, String) {
-        let request = Request::builder().method(method).uri(path).body(body.into()).unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/json")
+            .body(body.into())
+            .unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();
         assert!(response.headers().contains_key("x-request-id"));

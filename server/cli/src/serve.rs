@@ -40,6 +40,9 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     if number == 0 {
         tracing::warn!("nothing has been applied yet; run `quern apply`");
     }
+    if node.settings.hosts.is_empty() {
+        tracing::warn!("any name of this server will do; `hosts` in quern.yaml says which it has");
+    }
     let _streams = quern_streams::follow(node.live.clone(), Arc::clone(&node.push));
     quern_api::serve(node, listener, Box::pin(stop)).await?;
     drop(announcement);
