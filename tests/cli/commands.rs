@@ -584,7 +584,8 @@ fn a_log_in_json_names_requests_as_their_callers_do() {
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
     let mut stream = TcpStream::connect(line.trim().strip_prefix("listening on http://").unwrap()).unwrap();
-    let request = "GET /v1/nothing HTTP/1.1\r\nhost: localhost\r\nx-request-id: order 7\r\nconnection: close\r\n\r\n";
+    let request =
+        "GET /v1/nothing HTTP/1.1\r\nhost: localhost\r\nx-request-id: order 7\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
     stream.read_to_end(&mut Vec::new()).unwrap();
     server.kill().unwrap();

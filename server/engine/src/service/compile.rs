@@ -234,12 +234,19 @@ impl Building {
     /// Level by level: whatever names only columns so far joins them. What is left at the end names a column that does
     /// not exist, or waits for itself.
     fn derive(&mut self, service: &FeatureService) -> Result<(), Vec<DefError>> {
-        let mut waiting: Vec<&Feature> = service.derived.iter().collect();
+        // Each with the derived feature that it waits for, so that none is parsed before that is there.
+        let mut waiting: Vec<_> = service.derived.iter().map(|feature| (feature, None)).collect();
         let mut errors = Vec::new();
         while !waiting.is_empty() {
             let schema = self.schema();
             let (mut written, mut blocked) = (Vec::new(), Vec::new());
-            for feature in waiting {
+            for (feature, awaited) in waiting {
+                if let Some(name) = awaited
+                    && schema.index_of(name).is_err()
+                {
+                    blocked.push((feature, name));
+                    continue;
+                }
                 match Written::parse(&feature.expr.sql, &schema) {
                     Ok(expression) => written.push((feature, expression)),
                     Err(mistake) => match derived_named(service, mistake.unknown.as_deref()) {
@@ -256,7 +263,7 @@ impl Building {
                 break;
             }
             errors.extend(self.add_level(&schema, written));
-            waiting = blocked.into_iter().map(|(feature, _)| feature).collect();
+            waiting = blocked.into_iter().map(|(feature, awaited)| (feature, Some(awaited))).collect();
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
