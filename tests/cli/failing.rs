@@ -1,9 +1,10 @@
 //! What becomes of values that cannot be computed? They are null and counted; of a `strict` feature they are an error.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use expect_test::{Expect, expect};
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use quern_kit::run;
 use tempfile::TempDir;
 
@@ -106,6 +107,8 @@ fn what_cannot_be_computed_is_null_and_counted_and_the_rest_goes_on() {
                 total_lifetime                  null  NULL_VALUE
                 shares_lifetime                    0  PRESENT
                 more                            null  NULL_VALUE
+                warning: 1 value of `more` could not be computed
+                warning: 1 value of `total_lifetime` could not be computed
             "#]],
             _ => expect![[r#"
                 feature          value  status      event timestamp
@@ -119,7 +122,23 @@ fn what_cannot_be_computed_is_null_and_counted_and_the_rest_goes_on() {
         };
         check(&say(folder, &line), expected);
     }
-    run(folder, &words("train svc --spine spine.csv --out set.parquet")).answer();
+    let trained = run(folder, &words("train svc --spine spine.csv --out set.parquet"));
+    check(
+        &trained.stderr,
+        expect![[r#"
+            warning: 1 value of `more` could not be computed
+            warning: 1 value of `share` could not be computed
+            warning: 1 value of `shares_lifetime` could not be computed
+            warning: 1 value of `total_lifetime` could not be computed
+        "#]],
+    );
+    let file = SerializedFileReader::new(File::open(folder.join("set.parquet")).unwrap()).unwrap();
+    let said = file.metadata().file_metadata().key_value_metadata().unwrap();
+    let said = said.iter().find(|entry| entry.key == "quern.failed").unwrap();
+    check(
+        said.value.as_deref().unwrap(),
+        expect![[r#"{"more":1,"share":1,"shares_lifetime":1,"total_lifetime":1}"#]],
+    );
     check(
         &rows(&folder.join("set.parquet")),
         expect![[r#"

@@ -6,15 +6,15 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use futures::{TryStreamExt, stream};
-use quern::wire::{TrainingSetCommand, TrainingSetNotes};
+use quern::wire::{TableNotes, TrainingSetCommand};
 use quern_engine::ServicePlan;
 use quern_engine::key::Keys;
 use quern_features::Vectors;
 use quern_inference::Limits;
-use quern_server::Deployment;
 use quern_server::verbs::predict::batch::{Batch, When};
 use quern_server::verbs::predict::{Ask, Given, Priority, Target};
 use quern_server::verbs::train::TrainingSet;
+use quern_server::{Deployment, NotedRows};
 use quern_store::rocks::Wanted;
 use tokio::task::block_in_place;
 
@@ -57,20 +57,21 @@ impl Service {
     }
 
     /// Makes the training set of `spine`, and says what else there is to say of it.
-    pub fn training_set_and_notes(
-        &self,
-        spine: &RecordBatch,
-        as_known: bool,
-    ) -> (RecordBatch, TrainingSetNotes) {
+    pub fn training_set_and_notes(&self, spine: &RecordBatch, as_known: bool) -> (RecordBatch, TableNotes) {
         let set = self.train(spine, as_known);
-        let (schema, notes) = (Arc::clone(set.schema()), set.notes());
-        let batches: Vec<RecordBatch> = set.map(|batch| batch.unwrap()).collect();
+        let (schema, mut notes) = (Arc::clone(set.schema()), TableNotes::default());
+        let batch = |batch: quern_server::Result<NotedRows>| {
+            let batch = batch.unwrap();
+            notes.add(&batch.notes);
+            batch.rows
+        };
+        let batches: Vec<RecordBatch> = set.map(batch).collect();
         (concat_batches(&schema, &batches).unwrap(), notes)
     }
 
     /// Makes the training set of `spine`, batch by batch.
     pub fn training_batches(&self, spine: &RecordBatch, as_known: bool) -> impl Iterator<Item = RecordBatch> {
-        self.train(spine, as_known).map(|batch| batch.unwrap())
+        self.train(spine, as_known).map(|batch| batch.unwrap().rows)
     }
 
     fn train(&self, spine: &RecordBatch, as_known: bool) -> TrainingSet {
@@ -126,13 +127,20 @@ impl Model {
     }
 
     /// Answers a table that comes in parts: its columns, then the model's outputs.
-    pub async fn predict_table(self, schema: &SchemaRef, parts: Vec<RecordBatch>, when: When) -> RecordBatch {
+    pub async fn predict_table(
+        self,
+        schema: &SchemaRef,
+        parts: Vec<RecordBatch>,
+        when: When,
+    ) -> (RecordBatch, TableNotes) {
         let batch = Batch::new(self.target, schema, when == When::AsOf).unwrap();
         let schema = Arc::clone(batch.schema());
         let parts = stream::iter(parts.into_iter().map(Ok));
-        let answers: Vec<RecordBatch> =
+        let answers: Vec<NotedRows> =
             batch.answers(&self.node.inner.predict, parts, when).try_collect().await.unwrap();
-        concat_batches(&schema, &answers).unwrap()
+        let mut notes = TableNotes::default();
+        answers.iter().for_each(|batch| notes.add(&batch.notes));
+        (concat_batches(&schema, answers.iter().map(|batch| &batch.rows)).unwrap(), notes)
     }
 
     /// Runs the version that answers most on whole vectors.

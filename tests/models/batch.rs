@@ -90,7 +90,7 @@ async fn batched(node: &Node, table: &RecordBatch, when: When) -> Vec<u32> {
     let third = table.num_rows().div_ceil(3).max(1);
     let part = |at| table.slice(at, third.min(table.num_rows() - at));
     let parts = (0..table.num_rows()).step_by(third).map(part).collect();
-    let answers = node.model("m").predict_table(&table.schema(), parts, when).await;
+    let (answers, _) = node.model("m").predict_table(&table.schema(), parts, when).await;
     assert_eq!(answers.project(&[0, 1, 2, 3]).unwrap(), *table);
     bits(&answers)
 }

@@ -148,7 +148,7 @@ async fn rows_that_see_a_row_of_their_own_time_are_counted() {
         while let Some(batch) = set.next().await {
             batch.unwrap();
         }
-        let notes = set.notes().unwrap();
+        let notes = set.notes();
         assert_eq!(notes.rows, 4);
         notes.coinciding.get("plane_history").copied()
     };

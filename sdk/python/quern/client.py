@@ -136,7 +136,7 @@ class Client:
         rows are answered with what is known now; with `as_of`, each with what was known at its `event_timestamp`, as
         the model's training set has it.
         """
-        return self.predict_batches(model, table, version, as_of, batch_rows).read_all()
+        return self._flights.exchange_all(_batch(model, version, as_of), table, batch_rows)
 
     def predict_batches(
         self,
@@ -150,8 +150,7 @@ class Client:
 
         The schema is known before the first batch. Rows go up while others come down; with `as_of` all go up first.
         """
-        asked = {"model": model, "version": None if version is None else str(version), "as_of": as_of}
-        return self._flights.exchange(asked, table, batch_rows)
+        return self._flights.exchange(_batch(model, version, as_of), table, batch_rows)
 
     # --- training sets -------------------------------------------------------------------------------------------
 
@@ -163,9 +162,10 @@ class Client:
         `spine` is a table of pyarrow, pandas or polars with the join keys, `event_timestamp`, the request columns and
         anything else, such as a label. Its columns come first, then the service's outputs in the service's order, what
         the spine brings of them included; the schema's metadata names them (`quern.outputs`). With `as_known`, rows
-        that were recorded after a time are not used for it, even where they tell of an earlier one.
+        that were recorded after a time are not used for it, even where they tell of an earlier one. Values that could
+        not be computed are null and counted by feature: a warning says so, and the metadata (`quern.failed`, JSON).
         """
-        return self.training_set_batches(service, spine, as_known, batch_rows).read_all()
+        return self._flights.exchange_all(_training_set(service, as_known), spine, batch_rows)
 
     def training_set_batches(
         self, service: str, spine: Any, as_known: bool = False, batch_rows: int = DEFAULT_BATCH_ROWS
@@ -174,7 +174,7 @@ class Client:
 
         The schema is known before the first batch. `batch_rows` bounds the batches that go up.
         """
-        return self._flights.exchange({"feature_service": service, "as_known": as_known}, spine, batch_rows)
+        return self._flights.exchange(_training_set(service, as_known), spine, batch_rows)
 
     # --- pushed rows ---------------------------------------------------------------------------------------------
 
@@ -259,3 +259,11 @@ class Client:
             return self._run(calls.health())
         except QuernError as error:
             return Health(False, False, error.message, None)
+
+
+def _batch(model: str, version: str | None, as_of: bool) -> dict[str, Any]:
+    return {"model": model, "version": None if version is None else str(version), "as_of": as_of}
+
+
+def _training_set(service: str, as_known: bool) -> dict[str, Any]:
+    return {"feature_service": service, "as_known": as_known}

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import flight
 
 from quern import tables
 from quern.connection import Connection
+from quern.results import added
+
+FAILED = b"quern.failed"
 
 
 class Exchange:
@@ -25,6 +30,8 @@ class Exchange:
     def __init__(self, connection: Connection, command: bytes, source: pa.RecordBatchReader, batch_rows: int) -> None:
         self._connection, self._source, self._batch_rows = connection, source, batch_rows
         self._upload_error: Exception | None = None
+        self.failed: dict[str, int] = {}
+        """For each feature whose expression failed, for how many of the rows that came; its value is null there."""
         self._upload = threading.Thread(target=self._send, name="quern-upload", daemon=True)
         try:
             descriptor = flight.FlightDescriptor.for_command(command)
@@ -44,7 +51,7 @@ class Exchange:
         try:
             for chunk in self._reader:
                 if chunk.app_metadata is not None:
-                    _warn(chunk.app_metadata.to_pybytes())
+                    self._note(chunk.app_metadata.to_pybytes())
                 if chunk.data is not None:
                     yield chunk.data
         except (pa.ArrowException, OSError) as error:
@@ -56,6 +63,24 @@ class Exchange:
         self._close()
         if self._upload_error is not None:
             raise self._upload_error
+        for feature, count in self.failed.items():
+            values = "1 value" if count == 1 else f"{count} values"
+            _warn(f"{values} of `{feature}` could not be computed")
+
+    def read_all(self) -> pa.Table:
+        """Give all that comes down; `quern.failed` in the schema's metadata counts what could not be computed."""
+        table = pa.Table.from_batches(self.batches(), self.schema)
+        if not self.failed:
+            return table
+        metadata = {**(table.schema.metadata or {}), FAILED: json.dumps(self.failed, sort_keys=True).encode()}
+        return table.replace_schema_metadata(metadata)
+
+    def _note(self, notes: bytes) -> None:
+        """Take what the server says besides rows; of other servers it may be anything."""
+        with contextlib.suppress(ValueError, AttributeError, TypeError):
+            told = json.loads(notes)
+            self.failed = added([self.failed, told.get("failed", {})])
+            _warn_of_coinciding(told)
 
     def _send(self) -> None:
         # What ends the call early is told to whoever reads.
@@ -85,14 +110,18 @@ class Exchange:
         return self._upload_error or self._connection.error(error, self._call)
 
 
-def _warn(notes: bytes) -> None:
-    """Say what the server found odd about a training set."""
-    with contextlib.suppress(ValueError, AttributeError):
-        told = json.loads(notes)
-        for view, count in told.get("coinciding", {}).items():
-            warnings.warn(
-                f"{count} of {told.get('rows')} rows of the spine see a row of feature view `{view}` that became "
-                "visible at their own `event_timestamp`; where it is the very event that they stand for, say "
-                "`at: before` in the view",
-                stacklevel=3,
-            )
+def _warn_of_coinciding(told: Mapping[str, Any]) -> None:
+    for view, count in told.get("coinciding", {}).items():
+        _warn(
+            f"{count} of {told.get('rows')} rows of the spine see a row of feature view `{view}` that became "
+            "visible at their own `event_timestamp`; where it is the very event that they stand for, say "
+            "`at: before` in the view"
+        )
+
+
+def _warn(told: str) -> None:
+    """Say what the server found odd about a table, where the caller's program is and not where this module is."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("quern."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(told, stacklevel=level)

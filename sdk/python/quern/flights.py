@@ -37,9 +37,16 @@ class Flights:
 
     def exchange(self, command: Mapping[str, Any], table: Any, batch_rows: int) -> pa.RecordBatchReader:
         """Send a table up and give what comes down; the schema is known before the first batch."""
-        _check(batch_rows)
-        exchange = Exchange(self._connection(), json.dumps(command).encode(), tables.to_reader(table), batch_rows)
+        exchange = self._exchange(command, table, batch_rows)
         return pa.RecordBatchReader.from_batches(exchange.schema, exchange.batches())
+
+    def exchange_all(self, command: Mapping[str, Any], table: Any, batch_rows: int) -> pa.Table:
+        """Send a table up and give all that comes down."""
+        return self._exchange(command, table, batch_rows).read_all()
+
+    def _exchange(self, command: Mapping[str, Any], table: Any, batch_rows: int) -> Exchange:
+        _check(batch_rows)
+        return Exchange(self._connection(), json.dumps(command).encode(), tables.to_reader(table), batch_rows)
 
     def push(self, command: Command, table: Any, batch_rows: int) -> PushResult:
         """Send rows up until each batch is acknowledged."""

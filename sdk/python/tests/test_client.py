@@ -222,6 +222,10 @@ class Echo(flight.FlightServerBase):
             if service == "notes":
                 writer.write_with_metadata(batch, b'{"rows": 3, "coinciding": {"last_seen": 2}}')
                 continue
+            if service == "fails":
+                failed = b'{"failed": {"ratio": 1, "share": 2}}' if batch.num_rows == 2 else b'{"failed": {"ratio": 3}}'
+                writer.write_with_metadata(batch, failed)
+                continue
             writer.write_batch(batch)
             if service == "breaks":
                 raise pa.ArrowInvalid("row 1: no time")
@@ -268,6 +272,20 @@ def test_headers_go_out_with_tables_too() -> None:
 def test_what_is_odd_about_a_training_set_is_a_warning(flights: quern.Client) -> None:
     with pytest.warns(UserWarning, match="2 of 3 rows of the spine see a row of feature view `last_seen`"):
         assert flights.training_set("notes", big_spine(3)).num_rows == 3
+
+
+def test_what_could_not_be_computed_is_counted_over_all_batches(flights: quern.Client) -> None:
+    with pytest.warns(UserWarning, match="could not be computed") as told:
+        table = flights.training_set("fails", big_spine(3), batch_rows=2)
+    assert [str(one.message) for one in told] == [
+        "4 values of `ratio` could not be computed",
+        "2 values of `share` could not be computed",
+    ]
+    assert json.loads(table.schema.metadata[b"quern.failed"]) == {"ratio": 4, "share": 2}
+    # What streams has its schema before anything failed.
+    with pytest.warns(UserWarning, match="4 values of `ratio`"):
+        assert flights.training_set_batches("fails", big_spine(3), batch_rows=2).read_all().schema.metadata is None
+    assert flights.training_set("echo", big_spine(3)).schema.metadata is None
 
 
 def test_spines_of_every_library(flights: quern.Client) -> None:

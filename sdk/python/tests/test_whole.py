@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,25 @@ def test_a_body_larger_than_this_server_takes_is_cut(tmp_path: Path) -> None:
                     client.predict("delay", asked(["x" * 5_000_000]))
                 assert caught.value.status == 413
                 assert client.health().ready
+
+
+def test_what_cannot_be_computed_is_counted_by_whoever_answers(tmp_path: Path) -> None:
+    repository_at(tmp_path)
+    (tmp_path / "parts.yaml").write_text(
+        "kind: FeatureService\nname: parts\nrequest: [{name: n, type: int64}]\n"
+        "features: [{view: plane_history, features: [legs]}]\nderived: [{name: part, expr: legs / n}]\n"
+    )
+    run("apply", tmp_path)
+    run("materialize", tmp_path, "--to", "2013-01-10T00:00:00Z")
+    rows = 1_000
+    spine = {"tailnum": ["N1", "N2"] * rows, "n": [0, 7] * rows, "event_timestamp": [TENTH] * 2 * rows}
+    with serve(tmp_path) as url:
+        for kind in (quern.Client, Awaited):
+            with kind(url) as client:
+                with pytest.warns(UserWarning, match="1000 values of `part` could not be computed"):
+                    table = client.training_set("parts", spine)
+                assert table["part"].to_pylist() == [None, 1] * rows
+                assert json.loads(table.schema.metadata[b"quern.failed"]) == {"part": rows}
+                entities = {"tailnum": ["N1", "N1"], "n": [0, 2], "event_timestamp": [TENTH] * 2}
+                found = client.get_online_features("parts", entities)
+                assert (found.to_dict()["part"], found.failed) == ([None, 1], {"part": 1})

@@ -13,14 +13,14 @@ use futures::{Stream, StreamExt};
 use serde::Serialize;
 
 use crate::flight::flight_error;
-use crate::wire::{BatchCommand, PredictionsCommand, TrainingSetCommand, TrainingSetNotes};
+use crate::wire::{BatchCommand, PredictionsCommand, TableNotes, TrainingSetCommand};
 use crate::{Client, Error, Result};
 
 /// Rows on their way down: a stream of record batches, its schema known before the first.
 pub struct Rows {
     schema: SchemaRef,
     decoder: FlightDataDecoder,
-    notes: Option<TrainingSetNotes>,
+    notes: TableNotes,
 }
 
 impl Rows {
@@ -29,16 +29,17 @@ impl Rows {
         &self.schema
     }
 
-    /// What the server says of a training set besides its rows: with the first of them, so ask once they are there.
-    pub fn notes(&self) -> Option<&TrainingSetNotes> {
-        self.notes.as_ref()
+    /// What the server says of a training set or a batch prediction besides its rows: of those that came so far, so ask
+    /// once all are there.
+    pub fn notes(&self) -> &TableNotes {
+        &self.notes
     }
 
     /// Waits for the schema, which a server sends as soon as it knows that it can answer.
     pub(crate) async fn begin(client: &Client, mut decoder: FlightDataDecoder) -> Result<Rows> {
         match decoder.next().await {
             Some(Ok(DecodedFlightData { payload: DecodedPayload::Schema(schema), .. })) => {
-                Ok(Rows { schema, decoder, notes: None })
+                Ok(Rows { schema, decoder, notes: TableNotes::default() })
             }
             Some(Ok(_)) => Err(Error::Protocol("rows came before their schema".to_owned())),
             Some(Err(error)) => Err(client.flight_error(error)),
@@ -109,7 +110,8 @@ impl Stream for Rows {
             return match std::task::ready!(self.decoder.poll_next_unpin(context)) {
                 Some(Ok(DecodedFlightData { payload: DecodedPayload::RecordBatch(batch), inner })) => {
                     if !inner.app_metadata.is_empty() {
-                        self.notes = serde_json::from_slice(&inner.app_metadata).ok();
+                        let notes = serde_json::from_slice(&inner.app_metadata);
+                        self.notes.add(&notes.unwrap_or_default());
                     }
                     Poll::Ready(Some(Ok(batch)))
                 }

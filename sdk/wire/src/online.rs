@@ -39,6 +39,10 @@ pub struct OnlineMetadata {
     /// knows, or of a view that was never materialized.
     #[serde(default)]
     pub feature_view_metadata: Vec<FeatureViewMetadata>,
+    /// How many values of each feature are null because they could not be computed; absent where none is. What is
+    /// stored as null does not count again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, u64>,
 }
 
 /// How far a feature view is.

@@ -12,6 +12,9 @@ pub const OUTPUTS: &str = "quern.outputs";
 /// And the fingerprint of `exp`, `sin` and their like, as the server computed them: whoever serves a model that was
 /// trained with this table serves the same bits if it has the same fingerprint.
 pub const FUNCTIONS: &str = "quern.functions";
+/// In the metadata of a table that is whole, in memory or as a Parquet file: how many values of each feature are null
+/// because they could not be computed, a JSON object; absent where none is.
+pub const FAILED: &str = "quern.failed";
 /// In the metadata of the Arrow schema of a batch prediction: the column that says who answered each row.
 pub const SERVED_BY: &str = "quern.served_by";
 /// And the one that says why, where it was not the version whose turn it was.
@@ -27,28 +30,59 @@ pub struct TrainingSetCommand {
     pub as_known: bool,
 }
 
-/// What else there is to say of a training set: the metadata of its first batch, as JSON.
+/// What else there is to say of a training set or a batch prediction: the metadata of its record batches, as JSON. Each
+/// says what came with its own rows, and all of them [together](TableNotes::add) what there is to say of the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrainingSetNotes {
-    /// How many rows the spine has.
+#[serde(default)]
+pub struct TableNotes {
+    /// How many rows the spine has; with the first batch of a training set.
+    #[serde(skip_serializing_if = "is_zero")]
     pub rows: u64,
     /// How many of them see a row of history that became visible at their very `event_timestamp`, by feature view: it
-    /// may be the event that they stand for. Views with `at: before` see none.
-    #[serde(default)]
+    /// may be the event that they stand for. Views with `at: before` see none. With the first batch of a training set.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub coinciding: BTreeMap<String, u64>,
+    /// Of how many rows each feature is null because it could not be computed.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, u64>,
 }
 
-impl TrainingSetNotes {
+fn is_zero(rows: &u64) -> bool {
+    *rows == 0
+}
+
+impl TableNotes {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        *self == TableNotes::default()
+    }
+
+    /// Adds what came with other rows.
+    pub fn add(&mut self, other: &TableNotes) {
+        let TableNotes { rows, coinciding, failed } = other;
+        self.rows += rows;
+        for (all, more) in [(&mut self.coinciding, coinciding), (&mut self.failed, failed)] {
+            for (name, count) in more {
+                *all.entry(name.clone()).or_default() += count;
+            }
+        }
+    }
+
     /// What people should be told, if anything.
-    pub fn warning(&self) -> Option<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let view = |(view, count): (&String, &u64)| format!("\n  {view}: {count} of {} rows", self.rows);
         let views: String = self.coinciding.iter().map(view).collect();
-        (!views.is_empty()).then(|| {
+        let coinciding = (!views.is_empty()).then(|| {
             format!(
                 "rows of the spine see a row that became visible at their very `event_timestamp`, in feature views{views}\n  \
                  where it is the event that they stand for, give the view `at: before`, or the service `exclude_event`"
             )
-        })
+        });
+        let failed = self.failed.iter().map(|(feature, count)| match count {
+            1 => format!("1 value of `{feature}` could not be computed"),
+            _ => format!("{count} values of `{feature}` could not be computed"),
+        });
+        coinciding.into_iter().chain(failed).collect()
     }
 }
 

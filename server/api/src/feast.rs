@@ -4,6 +4,7 @@
 //! as the event timestamp of what has none; windows, which are of many rows, have null. In its metadata stands up to
 //! when each view is materialized, beside what Feast says of views there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -120,6 +121,8 @@ fn reference(json: &Json<'_>) -> Result<(String, String)> {
 struct Metadata<'a> {
     feature_names: Vec<String>,
     feature_view_metadata: &'a [View],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    failed: BTreeMap<String, u64>,
 }
 
 struct Reply {
@@ -155,7 +158,8 @@ impl Serialize for Reply {
                 },
             );
         let mut map = serializer.serialize_map(Some(2))?;
-        let metadata = Metadata { feature_names: self.names(), feature_view_metadata: &self.views };
+        let failed = vectors.failed.clone().into();
+        let metadata = Metadata { feature_names: self.names(), feature_view_metadata: &self.views, failed };
         map.serialize_entry("metadata", &metadata)?;
         map.serialize_entry("results", &keys.map(given).chain(outputs).collect::<Vec<_>>())?;
         map.end()

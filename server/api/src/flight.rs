@@ -2,7 +2,7 @@
 //!
 //! `DoExchange` with a [`TrainingSetCommand`] in JSON as the descriptor's command: the spine goes up, the training set
 //! comes down in the spine's order. Its schema comes down as soon as the spine's has gone up, and what else there is to
-//! say ([`TrainingSetNotes`]) as the metadata of the first batch. `ListFlights` and `GetFlightInfo` show the feature
+//! say ([`TableNotes`]) as the metadata of the batches. `ListFlights` and `GetFlightInfo` show the feature
 //! services and the columns that they add to a spine. `DoExchange` with a command that names a model predicts
 //! ([`batch`]). `DoPut` takes pushed rows in ([`put`]), or [`labels`]; `DoGet` gives logged [`predictions`].
 
@@ -13,7 +13,7 @@ mod put;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -27,7 +27,7 @@ use arrow_flight::{
 };
 use axum::Router;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
-use quern_wire::{BatchCommand, REQUEST_ID, TrainingSetCommand, TrainingSetNotes};
+use quern_wire::{BatchCommand, REQUEST_ID, TableNotes, TrainingSetCommand};
 use tokio::sync::mpsc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
@@ -37,7 +37,7 @@ use quern_base::Failure;
 use super::error::grpc_status;
 use crate::error::{Error, Result};
 use quern_server::verbs::train::{Layout, TrainingSet, service};
-use quern_server::{Deployment, Node};
+use quern_server::{Deployment, Node, NotedRows};
 
 /// A spine is held in memory; a larger one is sent in parts.
 const SPINE_BYTES_MAX: usize = 8 << 30;
@@ -117,26 +117,19 @@ impl Flight {
         let schema = Layout::new(wanted, &spine_schema).map_err(|e| refuse(&e))?.schema;
 
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let notes = Arc::new(OnceLock::new());
-        let (train, noting) = (self.node.train.clone(), Arc::clone(&notes));
+        let train = self.node.train.clone();
         tokio::spawn(async move {
             let spine = match guarded(receive(spine)).await {
                 Ok(spine) => spine,
                 Err(status) => return drop(sender.send(Err(status)).await),
             };
-            let making = move || {
-                let made = train.training_set(&live, &command, &spine_schema, &spine);
-                if let Ok(set) = &made {
-                    noting.get_or_init(|| set.notes());
-                }
-                send(made, &sender);
-            };
+            let making = move || send(train.training_set(&live, &command, &spine_schema, &spine), &sender);
             if let Err(e) = tokio::task::spawn_blocking(making).await {
                 tracing::error!(error = %e, "making a training set failed");
             }
         });
         let batches = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        Ok(Response::new(noted(encoded(schema, batches), notes)))
+        Ok(Response::new(noted(schema, batches)))
     }
 }
 
@@ -242,6 +235,33 @@ fn encoded(
     Box::pin(encoded)
 }
 
+/// The same with what else there is to say of them, which comes with the first message of each batch that has it.
+fn noted(
+    schema: SchemaRef,
+    batches: impl Stream<Item = std::result::Result<NotedRows, Status>> + Send + 'static,
+) -> Messages<FlightData> {
+    // The encoder asks for rows when it has no message left, so that these are the notes of the message that follows.
+    let notes = Arc::new(Mutex::new(TableNotes::default()));
+    let noting = Arc::clone(&notes);
+    let rows = batches.map_ok(move |batch| {
+        noting.lock().unwrap_or_else(PoisonError::into_inner).add(&batch.notes);
+        batch.rows
+    });
+    let is_batch = |message: &FlightData| {
+        arrow::ipc::root_as_message(&message.data_header)
+            .is_ok_and(|message| message.header_type() == arrow::ipc::MessageHeader::RecordBatch)
+    };
+    Box::pin(encoded(schema, rows).map_ok(move |mut message| {
+        if is_batch(&message) {
+            let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
+            if !notes.is_empty() {
+                message.app_metadata = serde_json::to_vec(&notes).unwrap_or_default().into();
+            }
+        }
+        message
+    }))
+}
+
 /// The descriptor of an upload, and the rows that follow it.
 async fn opened(
     mut messages: Streaming<FlightData>,
@@ -299,12 +319,9 @@ async fn receive(mut spine: FlightDataDecoder) -> std::result::Result<Vec<Record
 }
 
 /// Sends the training set as fast as the client takes it; stops when the client has gone.
-fn send(
-    made: quern_server::Result<TrainingSet>,
-    to: &mpsc::Sender<std::result::Result<RecordBatch, Status>>,
-) {
+fn send(made: quern_server::Result<TrainingSet>, to: &mpsc::Sender<std::result::Result<NotedRows, Status>>) {
     let send =
-        |batch: quern_server::Result<RecordBatch>| to.blocking_send(batch.map_err(|e| refuse(&e))).is_ok();
+        |batch: quern_server::Result<NotedRows>| to.blocking_send(batch.map_err(|e| refuse(&e))).is_ok();
     match made {
         Ok(batches) => {
             for batch in batches {
@@ -316,19 +333,4 @@ fn send(
         }
         Err(e) => drop(send(Err(e))),
     }
-}
-
-/// The messages, of which the first batch brings the notes along. They are known before there is one.
-fn noted(messages: Messages<FlightData>, notes: Arc<OnceLock<TrainingSetNotes>>) -> Messages<FlightData> {
-    let is_batch = |message: &FlightData| {
-        arrow::ipc::root_as_message(&message.data_header)
-            .is_ok_and(|message| message.header_type() == arrow::ipc::MessageHeader::RecordBatch)
-    };
-    let mut notes = Some(notes);
-    Box::pin(messages.map_ok(move |mut message| {
-        if let Some(notes) = notes.take_if(|_| is_batch(&message)).and_then(|notes| notes.get().cloned()) {
-            message.app_metadata = serde_json::to_vec(&notes).unwrap_or_default().into();
-        }
-        message
-    }))
 }

@@ -21,7 +21,6 @@ use crate::error::{Error, Result};
 use quern_base::clock::now_us;
 use quern_decode::json::{self, Json};
 use quern_decode::print::{Instant, Value};
-use quern_engine::Failed;
 use quern_features::Vectors;
 use quern_server::Node;
 use quern_server::verbs::predict::{Answer, Given, Part, Reason};
@@ -169,8 +168,7 @@ impl Serialize for Reply<'_> {
                 map.serialize_entry("fallbacks", &fallbacks)?;
             }
         }
-        let mut failed = Failed::default();
-        parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(|vectors| failed.add(&vectors.failed));
+        let failed = self.answer.failed();
         if !failed.is_empty() {
             map.serialize_entry("failed", &BTreeMap::from(failed))?;
         }

@@ -7,18 +7,21 @@ use std::time::Instant;
 
 use arrow::array::{AsArray, RecordBatch};
 use futures::{StreamExt, TryStreamExt, stream};
-use quern_wire::{BatchCommand, FALLBACK_CAUSE, SERVED_BY};
+use indicatif::ProgressBar;
+use quern::Client;
+use quern_wire::{BatchCommand, FALLBACK_CAUSE, SERVED_BY, TableNotes};
 use serde::Serialize;
 
 use super::Options;
 use super::backend::Backend;
 use super::failure::Result;
 use super::materialize::rate;
-use super::output::{counted, print, print_json, thousands};
+use super::output::{counted, print, print_json, thousands, warn};
 use super::tables::{Form, Output, Table, bar};
 use super::words::inputs_of_model;
 use crate::error::Error;
 use quern_base::Failure;
+use quern_server::Node;
 use quern_server::verbs::predict::batch::{Batch, When};
 
 /// What came out.
@@ -34,6 +37,9 @@ struct Predicted {
     /// How many rows were left to a substitute, by cause.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     fallbacks: BTreeMap<String, u64>,
+    /// Of how many rows each feature is null because it could not be computed.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    failed: BTreeMap<String, u64>,
 }
 
 /// What is asked about a whole table.
@@ -48,45 +54,24 @@ pub(super) struct Arguments<'a> {
 
 pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &Options) -> Result<()> {
     let start = Instant::now();
-    let Arguments { entities, out, model, version, as_of, json } = *arguments;
-    Form::of(out)?;
+    let Arguments { entities, model, version, json, .. } = *arguments;
+    Form::of(arguments.out)?;
     let backend = Backend::open(directory, options).await?;
     let known = inputs_of_model(&backend.catalogue().await?, model, version);
     let table = Table::open("table", entities, &known)?;
     let bar = bar(table.rows);
-    let ((rows, columns), who) = match backend {
-        Backend::Here { node, .. } => {
-            let target = node.predict.target(model, version)?;
-            let batch = Batch::new(target, &table.schema, as_of)?;
-            let when = if as_of { When::AsOf } else { When::Now };
-            let to = Output::create(out, batch.schema(), bar.clone())?;
-            let rows = table.batches.map(|batch| batch.map_err(|error| Failure::from(error).into()));
-            let answers = batch.answers(&node.predict, stream::iter(rows), when);
-            write(to, answers.map_err(Into::into)).await?
-        }
-        Backend::There(client) => {
-            let command =
-                BatchCommand { model: model.to_owned(), version: version.map(str::to_owned), as_of };
-            let (rows, broken) = until_broken(table.batches);
-            let answers = client.predict_batch(&command, table.schema, rows).await?;
-            let to = Output::create(out, answers.schema(), bar.clone())?;
-            let whole = |rows: Result<RecordBatch>| match taken(&broken) {
-                Some(error) => Err(error.into()),
-                None => rows,
-            };
-            // A file that breaks off ends what goes up early, and what comes down like any other: it must not count.
-            let answers = answers.map_err(Into::into).map(whole);
-            let end = stream::once(async { taken(&broken) })
-                .filter_map(|broken| std::future::ready(broken.map(|error| Err(error.into()))));
-            write(to, answers.chain(end)).await?
-        }
+    let (written, who, notes) = match backend {
+        Backend::Here { node, .. } => here(&node, arguments, table, bar.clone()).await?,
+        Backend::There(client) => there(&client, arguments, table, bar.clone()).await?,
     };
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
+    warn(&notes);
+    let (rows, columns) = written;
     let Who { served_by, fallbacks } = who;
-    let seconds = start.elapsed().as_secs_f64();
-    let predicted = Predicted { rows, columns, seconds, out: out.to_owned(), served_by, fallbacks };
+    let (seconds, out, failed) = (start.elapsed().as_secs_f64(), arguments.out.to_owned(), notes.failed);
+    let predicted = Predicted { rows, columns, seconds, out, served_by, fallbacks, failed };
     if json {
         print_json(&predicted);
         return Ok(());
@@ -112,6 +97,52 @@ pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &O
     Ok(())
 }
 
+/// Rows and columns that were written, who answered them, and what else there is to say.
+type Done = ((u64, usize), Who, TableNotes);
+
+async fn here(
+    node: &Arc<Node>,
+    arguments: &Arguments<'_>,
+    table: Table,
+    bar: Option<ProgressBar>,
+) -> Result<Done> {
+    let target = node.predict.target(arguments.model, arguments.version)?;
+    let batch = Batch::new(target, &table.schema, arguments.as_of)?;
+    let when = if arguments.as_of { When::AsOf } else { When::Now };
+    let mut out = Output::create(arguments.out, batch.schema(), bar)?;
+    let rows = table.batches.map(|batch| batch.map_err(|error| Failure::from(error).into()));
+    let mut notes = TableNotes::default();
+    let answers = batch.answers(&node.predict, stream::iter(rows), when).map_ok(|answers| {
+        notes.add(&answers.notes);
+        answers.rows
+    });
+    let who = write(&mut out, answers.map_err(Into::into)).await?;
+    Ok((out.finish(&notes)?, who, notes))
+}
+
+async fn there(
+    client: &Client,
+    arguments: &Arguments<'_>,
+    table: Table,
+    bar: Option<ProgressBar>,
+) -> Result<Done> {
+    let Arguments { model, version, as_of, .. } = *arguments;
+    let command = BatchCommand { model: model.to_owned(), version: version.map(str::to_owned), as_of };
+    let (rows, broken) = until_broken(table.batches);
+    let mut answers = client.predict_batch(&command, table.schema, rows).await?;
+    let mut out = Output::create(arguments.out, answers.schema(), bar)?;
+    let whole = |rows: Result<RecordBatch>| match taken(&broken) {
+        Some(error) => Err(error.into()),
+        None => rows,
+    };
+    // A file that breaks off ends what goes up early, and what comes down like any other: it must not count.
+    let end = stream::once(async { taken(&broken) })
+        .filter_map(|broken| std::future::ready(broken.map(|error| Err(error.into()))));
+    let who = write(&mut out, (&mut answers).map_err(Into::into).map(whole).chain(end)).await?;
+    let notes = answers.notes().clone();
+    Ok((out.finish(&notes)?, who, notes))
+}
+
 /// Who answered how many rows, and why others than those whose turn it was.
 #[derive(Debug, Default)]
 struct Who {
@@ -135,10 +166,7 @@ impl Who {
     }
 }
 
-async fn write(
-    mut out: Output,
-    answers: impl futures::Stream<Item = Result<RecordBatch>>,
-) -> Result<((u64, usize), Who)> {
+async fn write(out: &mut Output, answers: impl futures::Stream<Item = Result<RecordBatch>>) -> Result<Who> {
     let mut answers = std::pin::pin!(answers);
     let mut who = Who::default();
     while let Some(batch) = answers.next().await {
@@ -146,7 +174,7 @@ async fn write(
         who.count(&batch);
         out.write(&batch)?;
     }
-    Ok((out.finish()?, who))
+    Ok(who)
 }
 
 type Broken = Arc<Mutex<Option<Error>>>;

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
+use quern_wire::TableNotes;
 use serde::Serialize;
 
 /// Writes a line to stdout. A reader who has gone away, as in `| head`, is no error.
@@ -21,6 +22,11 @@ pub(super) fn print_json(value: &impl Serialize) {
         Ok(text) => print(text),
         Err(error) => eprintln!("error: {error}"),
     }
+}
+
+/// Says on stderr what is odd about a table.
+pub(super) fn warn(notes: &TableNotes) {
+    notes.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
 }
 
 /// Where a column's cells stand.

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use quern_wire::{
-    FeatureVectors, OnlineFeatures, OnlineFeaturesRequest, PredictRequest, Predictions, Status, predict_path,
+    FeatureVectors, OnlineFeatures, OnlineFeaturesRequest, PredictRequest, Predictions, Status, TableNotes,
+    predict_path,
 };
 use serde_json::{Map, Value};
 
 use super::backend::Backend;
 use super::failure::{Failure, Result};
-use super::output::{Align, print, print_json, table};
+use super::output::{Align, print, print_json, table, warn};
 use super::words::{directory_and, inputs, inputs_of_model, instance, split};
 use super::{Options, batch};
 use crate::error::Error;
@@ -95,6 +96,7 @@ pub(super) async fn get(arguments: &GetArguments, options: &Options) -> Result<(
         row(name, column.values.first(), column.statuses.first(), time)
     });
     print(table(&VECTOR_HEAD, &rows.collect::<Vec<_>>()));
+    warn(&TableNotes { failed: reply.metadata.failed, ..TableNotes::default() });
     Ok(())
 }
 
@@ -145,6 +147,7 @@ pub(super) async fn predict(arguments: &PredictArguments, options: &Options) -> 
         }
         print(prediction);
     }
+    warn(&TableNotes { failed: reply.failed, ..TableNotes::default() });
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use parquet::schema::types::ColumnPath;
 use quern_base::quotes;
 use quern_engine::instant::{Unread, of_text};
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp, type_name};
-use quern_wire::ColumnInfo;
+use quern_wire::{ColumnInfo, FAILED, TableNotes};
 
 use super::cells::bad_cell;
 use super::failure::Result;
@@ -177,9 +177,17 @@ impl Output {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<(u64, usize)> {
+    /// Makes the file whole. What could not be computed stands in the metadata of a Parquet file.
+    pub(super) fn finish(mut self, notes: &TableNotes) -> Result<(u64, usize)> {
         let file = match self.writer.take() {
-            Some(Writer::Parquet(writer)) => Some(writer.into_inner().map_err(Error::from)?),
+            Some(Writer::Parquet(mut writer)) => {
+                if !notes.failed.is_empty() {
+                    let failed = serde_json::to_string(&notes.failed)
+                        .map_err(|error| Error::internal("naming what failed", error))?;
+                    writer.append_key_value_metadata(KeyValue::new(FAILED.to_owned(), failed));
+                }
+                Some(writer.into_inner().map_err(Error::from)?)
+            }
             Some(Writer::Csv(writer)) => Some(writer.into_inner()),
             None => None,
         };

@@ -10,14 +10,14 @@ use arrow::datatypes::SchemaRef;
 use clap::Args;
 use futures::StreamExt;
 use indicatif::ProgressBar;
-use quern_wire::{TrainingSetCommand, TrainingSetNotes};
+use quern_wire::{TableNotes, TrainingSetCommand};
 use serde::Serialize;
 
 use super::Options;
 use super::backend::Backend;
 use super::failure::Result;
 use super::materialize::rate;
-use super::output::{counted, print, print_json};
+use super::output::{counted, print, print_json, warn};
 use super::tables::{Form, Output, Table, bar};
 use super::words::{directory_and, inputs};
 use crate::error::Error;
@@ -60,6 +60,9 @@ struct Trained {
     out: PathBuf,
     /// As in the notes of a training set.
     coinciding: BTreeMap<String, u64>,
+    /// And this.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    failed: BTreeMap<String, u64>,
 }
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
@@ -89,17 +92,16 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
             while let Some(batch) = set.next().await {
                 out.write(&batch?)?;
             }
-            (out.finish()?, set.notes().cloned().unwrap_or_default())
+            (out.finish(set.notes())?, set.notes().clone())
         }
     };
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    if let Some(warning) = notes.warning() {
-        eprintln!("warning: {warning}");
-    }
-    let (seconds, out, coinciding) = (start.elapsed().as_secs_f64(), arguments.out.clone(), notes.coinciding);
-    let trained = Trained { rows, columns, seconds, out, coinciding };
+    warn(&notes);
+    let (seconds, out) = (start.elapsed().as_secs_f64(), arguments.out.clone());
+    let TableNotes { coinciding, failed, .. } = notes;
+    let trained = Trained { rows, columns, seconds, out, coinciding, failed };
     if arguments.json {
         print_json(&trained);
         return Ok(());
@@ -122,16 +124,20 @@ fn train_here(
     spine: &[RecordBatch],
     out: &Path,
     bar: Option<ProgressBar>,
-) -> Result<((u64, usize), TrainingSetNotes)> {
+) -> Result<((u64, usize), TableNotes)> {
     let live = node.live();
     let set = node.train.training_set(&live, request, schema, spine)?;
-    let notes = set.notes();
     let mut out = Output::create(out, set.schema(), bar)?;
+    let mut notes = TableNotes::default();
     // One thread makes the rows, this one writes them.
     let (sender, batches) = std::sync::mpsc::sync_channel(BATCHES_AHEAD);
     std::thread::scope(|scope| {
         scope.spawn(move || set.into_iter().try_for_each(|batch| sender.send(batch)));
-        batches.into_iter().try_for_each(|batch| out.write(&batch?))
+        batches.into_iter().try_for_each(|batch| {
+            let batch = batch?;
+            notes.add(&batch.notes);
+            out.write(&batch.rows)
+        })
     })?;
-    Ok((out.finish()?, notes))
+    Ok((out.finish(&notes)?, notes))
 }

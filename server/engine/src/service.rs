@@ -60,14 +60,11 @@ pub struct Lookup {
 impl Lookup {
     /// What failed of the view's features, under the names that they leave by.
     pub fn named(&self, failed: &Failed) -> Failed {
-        let mut named = Failed::default();
-        for (feature, rows) in failed.iter() {
+        failed.named(|feature| {
             let is_it = |taken: &usize| self.view.features.field(*taken).name() == feature;
-            if let Some(place) = self.features.iter().position(is_it) {
-                named.note(&self.names[place], rows as usize);
-            }
-        }
-        named
+            let place = self.features.iter().position(is_it)?;
+            Some(self.names[place].as_str())
+        })
     }
 
     /// What stands in for an answer of the online store where there is none: the declared default of each feature. None
@@ -122,7 +119,7 @@ pub struct Found {
     pub event_timestamps: Vec<i64>,
     /// Which of the features are not materialized yet; empty where all are.
     pub absent: Vec<bool>,
-    /// How many values could not be computed, under the names that they leave by.
+    /// Which values could not be computed, under the names that they leave by.
     pub failed: Failed,
 }
 
@@ -137,7 +134,7 @@ impl Found {
             // Windows have none.
             event_timestamps: picked().filter_map(|row| self.event_timestamps.get(row).copied()).collect(),
             absent: self.absent.clone(),
-            failed: self.failed.clone(),
+            failed: self.failed.pick(rows.values()),
         })
     }
 }

@@ -70,6 +70,7 @@ impl Finding<'_> {
         let selections = select(scan, addresses.iter().copied());
         let order: Vec<usize> = (0..selections.len()).collect();
         let pieces = Mutex::new(Vec::<(usize, Vec<ArrayRef>)>::new());
+        // By the indices of the addresses.
         let failed = Mutex::new(Failed::default());
         for_each(&order, |i| {
             read_selected(scan, &selections[i], view.row_columns(), &mut |before, rows| {
@@ -79,7 +80,7 @@ impl Finding<'_> {
                     place_of(scan, addresses[before + row])
                 })?;
                 pieces.lock().push((before, columns));
-                failed.lock().add(&lost);
+                failed.lock().join(&lost.placed(|row| [before as u32 + row]));
                 Ok(())
             })
         })?;
@@ -89,12 +90,14 @@ impl Finding<'_> {
 
         let mut rows = vec![Place::Null; question.keys.len()];
         let mut cursor = Cursor::new(&before);
-        for (index, same) in wanted.chunk_by(|(a, _), (b, _)| a == b).enumerate() {
+        let found: Vec<&[(Address, u32)]> = wanted.chunk_by(|(a, _), (b, _)| a == b).collect();
+        for (index, same) in found.iter().enumerate() {
             let place = cursor.place(index);
             same.iter().for_each(|(_, row)| rows[*row as usize] = place);
         }
+        let failed = failed.into_inner().placed(|index| found[index as usize].iter().map(|(_, row)| *row));
         let mut answer = Answer::new(question, pieces, rows, states, Some(event_timestamps_us));
-        (answer.failed, answer.coinciding) = (failed.into_inner(), coinciding);
+        (answer.failed, answer.coinciding) = (failed, coinciding);
         Ok(answer)
     }
 }

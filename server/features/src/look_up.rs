@@ -47,7 +47,7 @@ pub struct Vectors {
     pub found: Vec<Found>,
     /// The service they belong to.
     pub service: Arc<ServicePlan>,
-    /// How many of the values could not be computed for this answer; what is stored as null is not among them.
+    /// Which of the values could not be computed for this answer; what is stored as null is not among them.
     pub failed: Failed,
 }
 
@@ -80,7 +80,7 @@ impl Vectors {
     pub fn pick(&self, rows: &UInt32Array) -> Result<Vectors> {
         let found = self.found.iter().map(|found| found.pick(rows)).collect::<std::result::Result<_, _>>()?;
         let vectors = take_record_batch(&self.vectors, rows)?;
-        let failed = self.failed.clone();
+        let failed = self.failed.pick(rows.values());
         Ok(Vectors { vectors, found, service: Arc::clone(&self.service), failed })
     }
 }
@@ -115,7 +115,7 @@ impl Reader {
         let times: ArrayRef =
             Arc::new(TimestampMicrosecondArray::from(asked.query_times_us.clone()).with_timezone("UTC"));
         let mut failed = Failed::default();
-        found.iter().for_each(|found| failed.add(&found.failed));
+        found.iter().for_each(|found| failed.join(&found.failed));
         let vectors = service.finish(&inputs, &times, &found, &mut failed)?;
         check_strict(&failed, &format!("feature service `{}`", service.name), |row| {
             format!("instance {row}")
@@ -343,7 +343,9 @@ fn from_history(
     let answers = ask(history, live, &questions.collect::<Vec<_>>())?;
     for ((i, ..), answer) in asked.iter().zip(answers) {
         let (rows, head) = (&past[*i], &mut found[*i]);
-        head.failed.add(&service.lookups[*i].named(&answer.failed));
+        let failed = service.lookups[*i].named(&answer.failed);
+        head.failed.join(&failed.placed(|row| [rows[row as usize]]));
+        head.failed.add(&failed.elsewhere());
         let answer = answer.found(0..rows.len())?;
         let mut places: Vec<(usize, usize)> = (0..query_times_us.len()).map(|row| (0, row)).collect();
         for (j, row) in rows.iter().enumerate() {

@@ -152,7 +152,8 @@ pub struct Past {
     /// The query times.
     pub times: ArrayRef,
     answers: Vec<Answer>,
-    failed: Mutex<Failed>,
+    /// Events that could not be computed: of no row alone, they are told with the first vectors.
+    events_failed: Mutex<Failed>,
 }
 
 impl Past {
@@ -177,13 +178,12 @@ impl Past {
             expired: rule.expired,
         });
         let answers = ask(history, live, &questions.collect::<Vec<_>>())?;
-        let mut failed = Failed::default();
+        let mut events_failed = Failed::default();
         for (lookup, answer) in service.lookups.iter().zip(&answers) {
-            failed.add(&lookup.named(&answer.failed));
+            events_failed.add(&lookup.named(&answer.failed.elsewhere()));
         }
-        metrics().note_failed(&service.name, &failed);
-        let failed = Mutex::new(failed);
-        Ok(Past { service: Arc::clone(service), inputs, times, answers, failed })
+        let events_failed = Mutex::new(events_failed);
+        Ok(Past { service: Arc::clone(service), inputs, times, answers, events_failed })
     }
 
     /// For each feature view in which rows see a row that became visible at their very query time, how many do.
@@ -200,11 +200,16 @@ impl Past {
 
     /// What each look-up found for these rows.
     pub fn found(&self, rows: Range<usize>) -> Result<Vec<Found>> {
-        self.answers.iter().map(|answer| answer.found(rows.clone())).collect()
+        let lookups = self.service.lookups.iter().zip(&self.answers);
+        let found = lookups.map(|(lookup, answer)| {
+            let found = answer.found(rows.clone())?;
+            Ok(Found { failed: lookup.named(&found.failed), ..found })
+        });
+        found.collect()
     }
 
-    /// The vectors of these rows.
-    pub fn vectors(&self, rows: Range<usize>) -> Result<RecordBatch> {
+    /// The vectors of these rows, and which of their values could not be computed.
+    pub fn vectors(&self, rows: Range<usize>) -> Result<(RecordBatch, Failed)> {
         let found = self.found(rows.clone())?;
         self.finish(rows, &found)
     }
@@ -229,13 +234,13 @@ impl Past {
     }
 
     /// The vectors of these rows, of what [`Past::found`] gave for them.
-    pub fn finish(&self, rows: Range<usize>, found: &[Found]) -> Result<RecordBatch> {
+    pub fn finish(&self, rows: Range<usize>, found: &[Found]) -> Result<(RecordBatch, Failed)> {
         let (start, count) = (rows.start, rows.len());
         let (inputs, times) = (self.inputs.slice(start, count), self.times.slice(start, count));
-        Ok(self.computed(&inputs, &times, found, |row| start + row)?.0)
+        self.computed(&inputs, &times, found, |row| start + row)
     }
 
-    /// The vectors, and how many derived values could not be computed; `place` says where a row is in what was asked.
+    /// The vectors, and what of them could not be computed; `place` says where a row is in what was asked.
     fn computed(
         &self,
         inputs: &RecordBatch,
@@ -244,17 +249,12 @@ impl Past {
         place: impl Fn(usize) -> usize,
     ) -> Result<(RecordBatch, Failed)> {
         let mut failed = Failed::default();
+        found.iter().for_each(|found| failed.join(&found.failed));
         let vectors = self.service.finish(inputs, times, found, &mut failed)?;
         let service = format!("feature service `{}`", self.service.name);
         check_strict(&failed, &service, |row| format!("row {} of what was asked", place(row)))?;
+        failed.add(&std::mem::take(&mut *self.events_failed.lock()));
         metrics().note_failed(&self.service.name, &failed);
-        self.failed.lock().add(&failed);
         Ok((vectors, failed))
-    }
-
-    /// How many values could not be computed: of features when history was asked, of derived ones in the vectors that
-    /// were made since.
-    pub fn failed(&self) -> Failed {
-        self.failed.lock().clone()
     }
 }

@@ -37,7 +37,7 @@ pub struct Answer {
     states: Vec<RowState>,
     /// Of rows; none where the answers are aggregates of many.
     event_timestamps_us: Option<Vec<i64>>,
-    /// How many values could not be computed, by the view's features.
+    /// Which rows' values could not be computed, by the view's features; and of how many events.
     pub failed: Failed,
     /// How many rows saw a row that became visible at their very query time.
     pub coinciding: u64,
@@ -79,7 +79,7 @@ impl Answer {
         Answer { features, rows, states, event_timestamps_us, failed: Failed::default(), coinciding: 0 }
     }
 
-    /// The answers to the questions in `rows`.
+    /// The answers to the questions in `rows`; what failed has the names of the view still.
     pub fn found(&self, rows: Range<usize>) -> Result<Found> {
         // As Arrow has it: the first array is the null, and the pieces follow.
         let index = |place: &Place| match place {
@@ -95,10 +95,12 @@ impl Answer {
         Ok(Found {
             columns: columns.collect::<std::result::Result<_, _>>()?,
             states: self.states[rows.clone()].to_vec(),
-            event_timestamps: self.event_timestamps_us.as_ref().map_or(Vec::new(), |all| all[rows].to_vec()),
+            event_timestamps: self
+                .event_timestamps_us
+                .as_ref()
+                .map_or(Vec::new(), |all| all[rows.clone()].to_vec()),
             absent: Vec::new(),
-            // Of all rows together, not of these: the answer has it.
-            failed: Failed::default(),
+            failed: self.failed.slice(rows),
         })
     }
 }

@@ -15,10 +15,11 @@ use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
 use quern_engine::{Origin, ServicePlan};
 use quern_features::past::{Columns, Past, Rule};
 use quern_store::history::History;
-use quern_wire::{FEATURE_SERVICE, FUNCTIONS, OUTPUTS, TrainingSetCommand, TrainingSetNotes};
+use quern_wire::{FEATURE_SERVICE, FUNCTIONS, OUTPUTS, TableNotes, TrainingSetCommand};
 
 use crate::error::{Error, Kind, Result};
 use crate::live::Deployment;
+use crate::noted_rows::NotedRows;
 
 /// The most rows in a batch of a training set.
 const BATCH_ROWS: usize = 32_768;
@@ -150,25 +151,26 @@ impl TrainingSet {
         &self.plan.schema
     }
 
-    /// What else there is to say of it, known before the first batch.
-    pub fn notes(&self) -> TrainingSetNotes {
-        TrainingSetNotes { rows: self.spine.num_rows() as u64, coinciding: self.past.coinciding() }
-    }
-
-    fn batch(&self, start: usize, rows: usize) -> Result<RecordBatch> {
-        let outputs = self.past.vectors(start..start + rows)?;
+    fn batch(&self, start: usize, rows: usize) -> Result<NotedRows> {
+        let (outputs, failed) = self.past.vectors(start..start + rows)?;
         let columns = self.plan.columns.iter().map(|column| match column {
             Column::Spine(place) => self.spine.column(*place).slice(start, rows),
             Column::Input(place) => self.past.inputs.column(*place).slice(start, rows),
             Column::Time => self.past.times.slice(start, rows),
             Column::Output(place) => outputs.column(*place).clone(),
         });
-        Ok(RecordBatch::try_new(Arc::clone(&self.plan.schema), columns.collect())?)
+        let rows = RecordBatch::try_new(Arc::clone(&self.plan.schema), columns.collect())?;
+        let mut noted = NotedRows::new(rows, failed);
+        if start == 0 {
+            let (rows, coinciding) = (self.spine.num_rows() as u64, self.past.coinciding());
+            noted.notes.add(&TableNotes { rows, coinciding, ..TableNotes::default() });
+        }
+        Ok(noted)
     }
 }
 
 impl Iterator for TrainingSet {
-    type Item = Result<RecordBatch>;
+    type Item = Result<NotedRows>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -182,7 +184,7 @@ impl Iterator for TrainingSet {
                 Err(error) if rows > 1 && error.kind() == Kind::Internal => self.rows = rows / 2,
                 batch => {
                     self.next += rows;
-                    let bytes = batch.as_ref().map_or(0, bytes);
+                    let bytes = batch.as_ref().map_or(0, |noted| bytes(&noted.rows));
                     self.rows = (BATCH_BYTES / (bytes / rows).max(1)).min(rows * GROWTH).clamp(1, BATCH_ROWS);
                     return Some(batch);
                 }

@@ -133,7 +133,7 @@ impl Verifying<'_> {
         let rule = Rule { as_known: false, expired: true };
         let past = Past::ask((&self.verb.history, &self.live.compiled), service, asked, rule)?;
         let found = past.found(0..rows.num_rows())?;
-        let vectors = past.finish(0..rows.num_rows(), &found)?;
+        let (vectors, _) = past.finish(0..rows.num_rows(), &found)?;
         let causes = Causes::new(service, &Fingerprint::of(self.live, service), rows, &found)?;
         let logged = column(rows, "features")?.as_struct();
         let mut differs = vec![false; rows.num_rows()];

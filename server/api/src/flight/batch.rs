@@ -9,7 +9,7 @@ use futures::{TryStreamExt, stream};
 use quern_wire::BatchCommand;
 use tonic::{Response, Status};
 
-use super::{Answer, Messages, SPINE_BYTES_MAX, encoded, guarded, receive_schema, refuse, unreadable};
+use super::{Answer, Messages, SPINE_BYTES_MAX, guarded, noted, receive_schema, refuse, unreadable};
 use quern_base::Failure;
 use quern_server::Node;
 
@@ -52,7 +52,7 @@ pub(super) async fn exchange(
     let schema = Arc::clone(batch.schema());
     let rows = rows.map_err(|error: Error| quern_server::Error::from(Failure::from(error)));
     let answers = batch.answers(&node.predict, rows, when).map_err(|error| refuse(&error));
-    Ok(Response::new(encoded(schema, answers)))
+    Ok(Response::new(noted(schema, answers)))
 }
 
 /// What the rows' own stream said, on its way through the verb.

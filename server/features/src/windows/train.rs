@@ -129,7 +129,7 @@ impl<'a> Windowed<'a> {
             let columns = windows.sweep(&events, asked, self.question.features, &mut failed)?;
             let view = format!("feature view `{}`", self.question.view.name);
             check_strict(&failed, &view, |row| format!("row {} of what was asked", spine.rows[base + row]))?;
-            self.failed.lock().add(&failed);
+            self.failed.lock().join(&failed.placed(|row| [spine.rows[base + row as usize]]));
             self.answers.lock().push((base, columns));
             Ok(())
         })

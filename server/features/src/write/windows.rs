@@ -115,7 +115,9 @@ impl ViewWriter<'_> {
             let old = stored[id].as_deref();
             let bytes = windows.store(old, stretch.from_us, &events, range, &stretch.kept)?;
             // What is beyond its type is said now, not only when it is asked for.
-            windows.answer(&[Some(&bytes)], &[latest_us(&bytes)?], &every, &stretch.kept, &mut failed)?;
+            let mut lost = Failed::default();
+            windows.answer(&[Some(&bytes)], &[latest_us(&bytes)?], &every, &stretch.kept, &mut lost)?;
+            failed.add(&lost);
             if old != Some(&bytes[..]) {
                 rows.push(view.id, keys.key(id as u32), |out| out.extend_from_slice(&bytes));
                 made_from.push(old);

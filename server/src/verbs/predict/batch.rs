@@ -23,6 +23,7 @@ use super::answer::{Instances, Store};
 use super::target::{Part, Target};
 use super::then::Then;
 use crate::error::{Error, Kind, Result};
+use crate::noted_rows::NotedRows;
 use quern_base::clock::now_us;
 use quern_base::tasks::blocking;
 use quern_features::past::Columns;
@@ -113,12 +114,7 @@ impl Batch {
     }
 
     /// The answers to `rows`, in their order. What is wrong with a row ends the stream.
-    pub fn answers<S>(
-        self,
-        verb: &Arc<Predict>,
-        rows: S,
-        when: When,
-    ) -> BoxStream<'static, Result<RecordBatch>>
+    pub fn answers<S>(self, verb: &Arc<Predict>, rows: S, when: When) -> BoxStream<'static, Result<NotedRows>>
     where
         S: Stream<Item = Result<RecordBatch>> + Send + 'static,
     {
@@ -143,7 +139,7 @@ impl Batch {
         }
     }
 
-    async fn now(&self, verb: &Arc<Predict>, rows: &RecordBatch, when: When) -> Result<RecordBatch> {
+    async fn now(&self, verb: &Arc<Predict>, rows: &RecordBatch, when: When) -> Result<NotedRows> {
         let at_us = match when {
             When::At(at_us) => at_us,
             When::Now | When::AsOf => now_us(),
@@ -158,7 +154,7 @@ impl Batch {
         self: Arc<Self>,
         verb: Arc<Predict>,
         rows: BoxStream<'static, Result<RecordBatch>>,
-    ) -> Result<impl Stream<Item = Result<RecordBatch>>> {
+    ) -> Result<impl Stream<Item = Result<NotedRows>>> {
         let rows: Vec<RecordBatch> = rows.try_collect().await?;
         let this = Arc::clone(&self);
         let (rows, inputs, times) = blocking("batch prediction", move || -> Result<_> {
@@ -189,7 +185,7 @@ impl Batch {
         Arc::new(Schema::new(self.schema.fields()[..columns].to_vec()))
     }
 
-    async fn appended(&self, store: Store<'_>, rows: &RecordBatch, all: Instances) -> Result<RecordBatch> {
+    async fn appended(&self, store: Store<'_>, rows: &RecordBatch, all: Instances) -> Result<NotedRows> {
         let under_way = UnderWay::begin(&self.under_way, rows.num_rows());
         let answer = Box::pin(self.target.predict_rows(store, all, under_way.with_those_before)).await?;
         drop(under_way);
@@ -205,7 +201,8 @@ impl Batch {
         let columns = rows.columns().iter().chain(answer.outputs.columns()).chain(&who[..self.who]);
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         let columns = columns.cloned().collect();
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
+        Ok(NotedRows::new(rows, answer.failed()))
     }
 }
 

@@ -49,15 +49,33 @@ impl Target {
         let Some(fallback) = &self.model.fallback else {
             return Ok(vec![self.answer(store, place, instances, patience).await?]);
         };
-        let hurried = patience.within(fallback.timeout);
         let looked_up = Box::pin(self.look_up(store, place, instances.clone())).await;
-        let (rows, vectors) = match looked_up {
-            Ok(found) => found,
+        let mut vectors = match looked_up {
+            Ok((_, vectors)) => vectors,
             Err(error) => {
                 let left = Left::new(place, &instances, None, error)?;
                 return Ok(vec![self.fall_back(store, fallback, left, patience).await?]);
             }
         };
+        // What failed in no row that is known is nobody's part.
+        let elsewhere = vectors.failed.take_elsewhere();
+        let mut parts = self.answer_found(store, fallback, (place, instances, vectors), patience).await?;
+        if let Some(vectors) = parts.iter_mut().find_map(|part| part.vectors.as_mut()) {
+            vectors.failed.add(&elsewhere);
+        }
+        Ok(parts)
+    }
+
+    /// What the version at `place` says of the vectors that it may answer, and its substitutes of the others.
+    async fn answer_found(
+        &self,
+        store: Store<'_>,
+        fallback: &Fallback,
+        (place, instances, vectors): (usize, Instances, Vectors),
+        patience: Patience,
+    ) -> Result<Vec<Part>> {
+        let hurried = patience.within(fallback.timeout);
+        let rows = &instances.rows;
         let (sound, unsound) = sift(fallback, &vectors, &instances.query_times_us);
         let mut parts = Vec::new();
         for Unsound { cause, detail, places } in unsound {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use feature_defs::suggest;
-use quern_engine::Inputs;
+use quern_engine::{Failed, Inputs};
 use quern_features::Vectors;
 pub use quern_inference::Priority;
 
@@ -42,6 +42,16 @@ pub struct Answer {
     pub outputs: RecordBatch,
     /// Who said it: every instance is in one part.
     pub parts: Vec<Part>,
+}
+
+impl Answer {
+    /// Which values could not be computed, of what the versions saw.
+    pub fn failed(&self) -> Failed {
+        let mut failed = Failed::default();
+        let vectors = self.parts.iter().filter_map(|part| part.vectors.as_ref());
+        vectors.for_each(|vectors| failed.add(&vectors.failed));
+        failed
+    }
 }
 
 /// Instances that were answered alike.
