@@ -5,3 +5,4 @@ mod files;
 
 mod deploy;
 mod failing;
+mod narrowing;

@@ -19,20 +19,23 @@ mod reference;
 pub use real::fingerprint as functions_fingerprint;
 pub(crate) use real::{exp, ln};
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, DataFusionError, SchemaError};
 use datafusion_expr::expr::Cast;
 use datafusion_expr::{Expr, Volatility};
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::utils::collect_columns;
 use feature_defs::{DefError, Loc, suggest};
 
 use crate::EngineError;
-use crate::schema::{arrow_type, canonical, quern_type, type_name};
+use crate::schema::{arrow_type, canonical, narrow, newly_null, quern_type, type_name, with_column};
 
 /// What is wrong with an expression, before it is known where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,7 +122,9 @@ impl<'a> Written<'a> {
             let cause = format!("`{sql}` has type {}, which the language does not have", type_name(&dtype));
             return Err(Mistake::new(cause).help("make it a number, text or time within the expression"));
         }
-        Ok(Expression { physical, dtype, depth, calls_real })
+        let reads = collect_columns(&physical).into_iter().map(|column| column.index());
+        let reads = reads.map(|index| (index, schema.field(index).data_type().clone())).collect();
+        Ok(Expression { physical, reads, dtype, depth, calls_real })
     }
 
     /// Compiles what names a bucket or a category: the text of any single value.
@@ -184,6 +189,8 @@ impl Reads {
 #[derive(Debug, Clone)]
 pub(crate) struct Expression {
     physical: Arc<dyn PhysicalExpr>,
+    /// The columns that it reads, and their types.
+    reads: Vec<(usize, DataType)>,
     dtype: DataType,
     depth: usize,
     calls_real: bool,
@@ -206,19 +213,35 @@ impl Expression {
         self.calls_real
     }
 
-    /// Its value for each row of `batch`, which has the schema it was compiled over.
+    /// Its value for each row of `batch`, which has the schema it was compiled over. A column may have another type
+    /// that becomes the schema's: where that cannot say its value it is null here, and has failed.
     pub(crate) fn evaluate(
         &self,
         batch: &RecordBatch,
         what: &dyn Fn() -> String,
     ) -> Result<Evaluated, EngineError> {
         let values = |batch: &RecordBatch| {
-            let values = self.physical.evaluate(batch)?.into_array(batch.num_rows())?;
+            let batch = self.narrowed(batch)?;
+            let values = self.physical.evaluate(&batch)?.into_array(batch.num_rows())?;
             operators::declared(&values, &self.dtype)
         };
         let (values, failed) = depth::evaluating(self.depth, || failing::with_failed(batch, &values))
             .map_err(|error| EngineError::Evaluate { what: what(), cause: say(&error) })?;
         Ok(Evaluated { values, failed })
+    }
+
+    /// `batch` with the columns that are read in the types of the schema.
+    fn narrowed<'a>(&self, batch: &'a RecordBatch) -> Result<Cow<'a, RecordBatch>, ArrowError> {
+        let mut narrowed = Cow::Borrowed(batch);
+        for (index, dtype) in &self.reads {
+            let column = batch.column(*index);
+            if column.data_type() != dtype {
+                let values = narrow(column, dtype)?;
+                failing::note(newly_null(column, &values));
+                narrowed = Cow::Owned(with_column(&narrowed, *index, values)?);
+            }
+        }
+        Ok(narrowed)
     }
 
     /// Which rows of `batch` a filter keeps: those for which it is true, not null.

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, GenericListArray, OffsetSizeTrait};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, GenericListArray, OffsetSizeTrait, RecordBatch,
+    RecordBatchOptions,
+};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast, cast_with_options, nullif};
 use arrow::datatypes::{
-    DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, Field, Float32Type, Float64Type, Int64Type, TimeUnit,
-    TimestampMicrosecondType, TimestampNanosecondType, i256,
+    DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, Field, Float32Type, Float64Type, Int64Type, Schema,
+    TimeUnit, TimestampMicrosecondType, TimestampNanosecondType, i256,
 };
 use arrow::error::ArrowError;
 use arrow::util::display::{FormatOptions, array_value_to_string};
@@ -120,7 +123,7 @@ pub fn conforms(from: &DataType, to: &DataType) -> bool {
 /// The first value that `to` cannot say.
 pub fn conform(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     let narrowed = narrow(array, to)?;
-    if narrowed.logical_null_count() == array.logical_null_count() {
+    if newly_null(array, &narrowed) == 0 {
         return Ok(narrowed);
     }
     let (before, after) = (array.logical_nulls(), narrowed.logical_nulls());
@@ -134,6 +137,20 @@ pub fn conform(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> 
         to if is_beyond => format!("{value} is beyond {}", type_name(to)),
         _ => format!("{value} is not a whole number"),
     }))
+}
+
+/// The same; none where there is a value that `to` cannot say.
+///
+/// # Errors
+/// Types of which no value goes into the other.
+pub fn fitting(array: &ArrayRef, to: &DataType) -> Result<Option<ArrayRef>, ArrowError> {
+    let narrowed = narrow(array, to)?;
+    Ok((newly_null(array, &narrowed) == 0).then_some(narrowed))
+}
+
+/// How many values are null in what a column became.
+pub(crate) fn newly_null(before: &ArrayRef, after: &ArrayRef) -> usize {
+    after.logical_null_count().saturating_sub(before.logical_null_count())
 }
 
 /// The values as `to`, where that can say them without loss of meaning; what it cannot is null, a list as a whole.
@@ -175,6 +192,20 @@ pub(crate) fn narrow(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowE
         }
         _ => convert(array, to),
     }
+}
+
+/// The batch with other values in a column.
+pub(crate) fn with_column(
+    batch: &RecordBatch,
+    index: usize,
+    values: ArrayRef,
+) -> Result<RecordBatch, ArrowError> {
+    let mut fields = batch.schema().fields().to_vec();
+    fields[index] = Arc::new(Field::new(fields[index].name(), values.data_type().clone(), true));
+    let mut columns = batch.columns().to_vec();
+    columns[index] = values;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
 }
 
 const LOSSY: CastOptions<'static> = CastOptions { safe: true, format_options: FormatOptions::new() };

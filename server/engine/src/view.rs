@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use feature_defs::{At, Literal};
 
 use crate::expr::{Evaluated, Expression, Kept};
@@ -121,7 +122,17 @@ impl ViewPlan {
     pub fn stamps(&self, rows: &RecordBatch) -> Result<Stamps, EngineError> {
         let key_count = self.keys.fields().len();
         let keys = (0..key_count)
-            .map(|i| conform(rows.column(i), self.keys.field(i).data_type()))
+            .map(|i| {
+                let key = self.keys.field(i);
+                conform(rows.column(i), key.data_type()).map_err(|error| {
+                    let what = format!("feature view `{}`, join key `{}`", self.name, key.name());
+                    let cause = match error {
+                        ArrowError::CastError(cause) => cause,
+                        other => other.to_string(),
+                    };
+                    EngineError::Evaluate { what, cause }
+                })
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let keys = Keys::encode(&self.keys, &keys)?;
         let times = conform(rows.column(key_count), &timestamp())?;

@@ -64,7 +64,8 @@ fn ask_source<'a>(scan: &'a Scan, questions: impl Iterator<Item = &'a Question<'
         None => Asked::Rows(Box::new(Finding::new(scan, question))),
     });
     let asked: Vec<Asked> = asked.collect();
-    let mut of_rows: Vec<Visitor> = asked.iter().filter_map(Asked::rows).map(Finding::visitor).collect();
+    let of_rows = asked.iter().filter_map(Asked::rows);
+    let mut of_rows: Vec<Visitor> = of_rows.map(|finding| finding.visitor(scan)).collect();
     for together in in_groups(asked.iter().filter_map(Asked::windows)) {
         let turns = turns_of(together.iter().map(|asked| asked.bytes()).sum());
         for now in 0..turns {

@@ -12,7 +12,7 @@ use quern_store::history::Scan;
 
 use crate::error::{Result, check_strict};
 use crate::question::{Answer, Cursor, Place, Question};
-use crate::read::{Visitor, for_each, place_of, read_selected, select};
+use crate::read::{Visitor, for_each, place_of, read_selected, select, stamps};
 
 /// The first pass of a question about rows.
 pub(crate) struct Finding<'a> {
@@ -35,10 +35,10 @@ impl<'a> Finding<'a> {
         Finding { question, units, spine: RwLock::new(spine) }
     }
 
-    pub(crate) fn visitor(&self) -> Visitor<'_> {
+    pub(crate) fn visitor<'r>(&'r self, scan: &'r Scan) -> Visitor<'r> {
         let view = self.question.view;
         let visit = move |rows: &RecordBatch, first: Address| -> Result<()> {
-            let stamps = view.stamps(rows)?;
+            let stamps = stamps(scan, view, rows, first)?;
             let candidates = self.spine.read().candidates(&stamps, |row| first.plus(row));
             self.spine.write().offer(&candidates);
             Ok(())
@@ -90,12 +90,16 @@ impl Finding<'_> {
 
         let mut rows = vec![Place::Null; question.keys.len()];
         let mut cursor = Cursor::new(&before);
-        let found: Vec<&[(Address, u32)]> = wanted.chunk_by(|(a, _), (b, _)| a == b).collect();
-        for (index, same) in found.iter().enumerate() {
+        let found = || wanted.chunk_by(|(a, _), (b, _)| a == b);
+        for (index, same) in found().enumerate() {
             let place = cursor.place(index);
             same.iter().for_each(|(_, row)| rows[*row as usize] = place);
         }
-        let failed = failed.into_inner().placed(|index| found[index as usize].iter().map(|(_, row)| *row));
+        let mut failed = failed.into_inner();
+        if !failed.is_empty() {
+            let found: Vec<&[(Address, u32)]> = found().collect();
+            failed = failed.placed(|index| found[index as usize].iter().map(|(_, row)| *row));
+        }
         let mut answer = Answer::new(question, pieces, rows, states, Some(event_timestamps_us));
         (answer.failed, answer.coinciding) = (failed, coinciding);
         Ok(answer)

@@ -1,14 +1,16 @@
 //! How is a source read once for all who ask about it?
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use parking_lot::Mutex;
 use quern_engine::asof::Address;
+use quern_engine::{Stamps, ViewPlan};
 use quern_store::history::Scan;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Takes rows in, of which the first lies there.
 pub(crate) type Visit<'a> = dyn Fn(&RecordBatch, Address) -> Result<()> + Sync + 'a;
@@ -111,9 +113,18 @@ pub(crate) fn read_selected(
 
 /// The file of a row, and its place there from 1, for messages.
 pub(crate) fn place_of(scan: &Scan, address: Address) -> String {
+    format!("{}, row {}", file_of(scan, address), address.row() + 1)
+}
+
+fn file_of(scan: &Scan, address: Address) -> &str {
     let unit = scan.units.iter().find(|unit| unit.file == address.file());
-    let name = unit.map_or("pushed rows", |unit| scan.name(unit));
-    format!("{name}, row {}", address.row() + 1)
+    unit.map_or("pushed rows", |unit| scan.name(unit))
+}
+
+/// Keys, times and filter of rows of a file, of which the first lies there.
+pub(crate) fn stamps(scan: &Scan, view: &ViewPlan, rows: &RecordBatch, first: Address) -> Result<Stamps> {
+    let of_file = |what: &dyn Display| format!("`{}`: {what}", file_of(scan, first));
+    view.stamps(rows).map_err(|error| Error::from(error).told(of_file))
 }
 
 /// Does `work` for each of `items` on as many threads as there are cores; the first error stops the rest.

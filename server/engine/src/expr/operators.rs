@@ -20,7 +20,7 @@ use datafusion_expr::{
 };
 
 use super::failing::note;
-use crate::schema::{convert, narrow, type_name};
+use crate::schema::{convert, narrow, newly_null, type_name};
 
 /// What is computed of one or two arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -186,7 +186,7 @@ fn whole(column: &ArrayRef) -> Result<(Int64Array, usize)> {
 /// The column as another type, and how many of its values that cannot say.
 fn lossy(column: &ArrayRef, to: &DataType) -> Result<(ArrayRef, usize)> {
     let converted = convert(column, to)?;
-    let failed = converted.logical_null_count().saturating_sub(column.logical_null_count());
+    let failed = newly_null(column, &converted);
     Ok((converted, failed))
 }
 
@@ -272,7 +272,7 @@ fn one_nan(x: f64) -> f64 {
 /// The values of an expression as the type that it is declared to have; what that cannot say has failed.
 pub(super) fn declared(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let narrowed = with_one_nan(narrow(values, to)?)?;
-    note(narrowed.logical_null_count().saturating_sub(values.logical_null_count()));
+    note(newly_null(values, &narrowed));
     Ok(narrowed)
 }
 

@@ -14,7 +14,7 @@ use quern_engine::{Failed, Stamps, ViewPlan};
 use quern_store::history::Scan;
 
 use crate::error::{Error, Result, strict_text};
-use crate::read::{Visitor, place_of, places, read_once};
+use crate::read::{Visitor, place_of, places, read_once, stamps};
 
 /// Buckets that events are handed to.
 pub(crate) const BUCKETS: usize = 64;
@@ -104,7 +104,7 @@ impl<'a> Gathering<'a> {
         seen: &'r (impl Fn(&Stamps, usize) + Sync),
     ) -> Visitor<'r> {
         let visit = move |rows: &RecordBatch, first: Address| -> Result<()> {
-            let stamps = self.view.stamps(rows)?;
+            let stamps = stamps(self.scan, self.view, rows, first)?;
             seen(&stamps, rows.num_rows());
             let route = |stamps: &Stamps, row: usize, us: i64| route(stamps, row, us, first.file());
             self.hand_out(rows, &stamps, first, &route, buckets)

@@ -21,7 +21,7 @@ use quern_store::rocks::{Rows, Upserted};
 
 use super::{Passed, ViewWriter, project};
 use crate::error::{Error, Result};
-use crate::read::{Selection, for_each, read_selected, select};
+use crate::read::{Selection, for_each, read_selected, select, stamps};
 
 /// How many encoded rows are brought in at once: so many bytes, and a batch.
 const ROWS_BYTES: usize = 32 << 20;
@@ -60,8 +60,8 @@ impl LatestRows {
         for_each(&wanted, |unit| {
             let (file, first_row) = (units[unit].file, units[unit].first_row);
             scan.read(unit, view.stamp_columns(), None, &mut |offset, batch| -> Result<()> {
-                let stamps = view.stamps(&batch)?;
                 let start = first_row + offset as u64;
+                let stamps = stamps(scan, view, &batch, Address::new(file, start))?;
                 let (latest, passed) = &mut *result.lock();
                 latest.offer(&stamps, |row| Address::new(file, start + row as u64));
                 passed.note(&stamps, batch.num_rows());
@@ -127,7 +127,7 @@ impl ViewWriter<'_> {
     pub fn bring_in_pushed(&self, scan: &Scan, since: u64) -> Result<()> {
         self.history.refresh(self.source)?;
         let pushed = self.history.pushed.of(&self.view.source);
-        for (first, since) in pushed.since(since, scan.schema())? {
+        for (first, since) in pushed.since(since, scan)? {
             let mut rows = Rows::default();
             // Whoever pushed them was told what could not be computed.
             newest(self.view, &since, first, &mut rows)?;

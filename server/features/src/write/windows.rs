@@ -105,7 +105,7 @@ impl ViewWriter<'_> {
         let matters =
             |_: usize, key: &[u8], visible_us: i64| keys.find(key).filter(|_| stretch.from_us <= visible_us);
         let pushed = self.history.pushed.of(&view.source);
-        for (first, rows) in pushed.since(stretch.since, scan.schema())? {
+        for (first, rows) in pushed.since(stretch.since, scan)? {
             chunks.extend(chunk_of(view, windows, &rows, first, &matters)?);
         }
         let every = view.every();

@@ -4,16 +4,18 @@
 //! listed in the order their rows count as arrived, and every footer is read and checked. What is open is then read in
 //! units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files) and
 //! `lakes` (whether they are a table of their own), `looks` (what they say), `columns` and `fits` (which columns, of
-//! which types), `parquet`, then `csv` with `cell` (text becomes values), and `pushed` (what came by itself).
+//! which types), `parquet` and `fitted` (values become others), then `csv` with `cell` (text becomes values), and
+//! `pushed` (what came by itself).
 //!
-//! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], and with event
-//! and created timestamps in microseconds, UTC.
+//! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
+//! the values, and with event and created timestamps in microseconds, UTC.
 
 mod cell;
 mod columns;
 mod csv;
 mod files;
 mod fits;
+mod fitted;
 pub mod infer;
 mod lakes;
 mod looks;
@@ -250,7 +252,9 @@ impl Opening<'_> {
             let formats = self.source.columns.iter();
             let formats = formats.filter_map(|column| Some((column.name.clone(), column.format?))).collect();
             let (units, schema, parts) = (self.units, Arc::clone(self.schema), self.parts);
-            return Ok(Scan { units, schema, formats, parts });
+            let times = [&self.source.event_timestamp].into_iter().chain(&self.source.created_timestamp);
+            let whole = times.chain(&self.source.event_id).cloned().collect();
+            return Ok(Scan { units, schema, formats, whole, parts });
         }
         let more = self.mistakes.len().saturating_sub(MISTAKES_SHOWN);
         self.mistakes.truncate(MISTAKES_SHOWN);
@@ -289,6 +293,8 @@ pub struct Scan {
     pub units: Vec<Unit>,
     schema: SchemaRef,
     formats: Formats,
+    /// The columns of which the type must say each value.
+    whole: Vec<String>,
     parts: Vec<Part>,
 }
 
@@ -307,19 +313,21 @@ struct Reading<'a> {
     /// The columns asked for, in that order; perhaps none.
     schema: SchemaRef,
     formats: &'a Formats,
+    whole: &'a [String],
     /// The rows asked for, ascending; absent: all.
     rows: Option<&'a [u32]>,
 }
 
 impl Scan {
     /// Reads `columns` of one unit, whole or only `rows` (ascending, relative to the unit), as canonical batches of
-    /// at most [`BATCH_ROWS_MAX`] rows in row order. `visit` gets the offset of each batch's first row within what
+    /// at most [`BATCH_ROWS_MAX`] rows in row order. A column with values that its type cannot say is as it is stored,
+    /// in the batch where they are. `visit` gets the offset of each batch's first row within what
     /// is read; its error ends the reading and is handed on.
     ///
     /// # Errors
     ///
-    /// `Kind::InvalidArgument` naming the file where it is malformed, changed since it was opened, or holds a value
-    /// that its column's type cannot.
+    /// `Kind::InvalidArgument` naming the file where it is malformed, changed since it was opened, or holds a time or
+    /// an `event_id` that its column's type cannot say, or a cell of text that is none of its type's.
     pub fn read<E: From<Error>>(
         &self,
         unit: usize,
@@ -348,7 +356,7 @@ impl Scan {
         let unit =
             self.units.get(unit).ok_or_else(|| Error::broken(format!("history has no unit {unit}")))?;
         let (schema, rows) = (self.project(columns)?, ascending(rows, unit.rows)?);
-        let reading = Reading { schema, formats: &self.formats, rows };
+        let reading = self.reading(schema, rows);
         let count = reading.rows.map_or(unit.rows as usize, <[u32]>::len);
         let mut offset = 0;
         let mut pass_on = |batch: RecordBatch| {
@@ -369,6 +377,10 @@ impl Scan {
             return Err(Error::invalid(format!("`{name}` gave {offset} rows of {count}: it is malformed")));
         }
         Ok(())
+    }
+
+    fn reading<'a>(&'a self, schema: SchemaRef, rows: Option<&'a [u32]>) -> Reading<'a> {
+        Reading { schema, formats: &self.formats, whole: &self.whole, rows }
     }
 
     /// The columns that it was opened for.

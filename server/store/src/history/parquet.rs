@@ -21,11 +21,11 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use feature_defs::Epoch;
 use quern_engine::instant;
-use quern_engine::schema::{conform, timestamp, type_name};
+use quern_engine::schema::{timestamp, type_name};
 
 use super::columns::Look;
 use super::files::HistoryFile;
-use super::{BATCH_ROWS_MAX, Reading, Unit};
+use super::{BATCH_ROWS_MAX, Reading, Unit, fitted};
 use crate::error::Result;
 
 /// A selection with shorter runs than this, on average, is cheaper as one bit for each row.
@@ -118,12 +118,12 @@ impl ParquetFile {
                 columns.push(match root {
                     Some(root) => {
                         let place = distinct.partition_point(|other| other < root);
-                        self.conformed(batch.column(place), field, reading.formats.get(field.name()))?
+                        self.fitted(batch.column(place), field, reading)?
                     }
                     None => new_null_array(field.data_type(), batch.num_rows()),
                 });
             }
-            visit(RecordBatch::try_new(Arc::clone(&reading.schema), columns)?)?;
+            visit(fitted::batch(&reading.schema, columns)?)?;
         }
         Ok(())
     }
@@ -146,10 +146,10 @@ impl ParquetFile {
         }
     }
 
-    fn conformed(&self, column: &ArrayRef, field: &Field, format: Option<&Epoch>) -> Result<ArrayRef> {
-        let conformed = || {
+    fn fitted(&self, column: &ArrayRef, field: &Field, reading: &Reading<'_>) -> Result<ArrayRef> {
+        let fitted = || {
             let (name, from, to) = (field.name(), column.data_type(), field.data_type());
-            let conformed = match (format, from) {
+            let fitted = match (reading.formats.get(name), from) {
                 (Some(format), from) if instant::is_number(from) => instant::of_numbers(column, *format),
                 // Of another zone or of none, it counts the same; Arrow's cast refuses what lies beyond its calendar,
                 // such as the end of time of DuckDB and PostgreSQL.
@@ -157,13 +157,13 @@ impl ParquetFile {
                     let moments = column.as_primitive::<TimestampMicrosecondType>().clone();
                     Ok(Arc::new(moments.with_timezone("UTC")) as ArrayRef)
                 }
-                _ => conform(column, to),
+                _ => fitted::fitted(column, field, reading),
             };
-            conformed.map_err(|error| {
+            fitted.map_err(|error| {
                 format!("its column `{name}` ({}) does not fit {}: {error}", type_name(from), type_name(to))
             })
         };
-        self.file.guarded(conformed)
+        self.file.guarded(fitted)
     }
 }
 

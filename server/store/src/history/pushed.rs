@@ -19,7 +19,7 @@ use parking_lot::RwLock;
 use quern_engine::schema::conform;
 
 use super::files::HistoryFile;
-use super::{BATCH_ROWS_MAX, Reading};
+use super::{BATCH_ROWS_MAX, Reading, Scan, fitted};
 use crate::error::{Error, Result};
 
 const EXTENSION: &str = "parquet";
@@ -79,13 +79,14 @@ impl PushedRows {
         (rows, self.tail.iter().map(|segment| segment.rows.get_array_memory_size()).sum())
     }
 
-    /// The rows of the tail from number `from` on, in the columns of `schema`: number of the first row, rows.
-    pub fn since(&self, from: u64, schema: &SchemaRef) -> Result<Vec<(u64, RecordBatch)>> {
+    /// The rows of the tail from number `from` on, in the columns of `scan`: number of the first row, rows.
+    pub fn since(&self, from: u64, scan: &Scan) -> Result<Vec<(u64, RecordBatch)>> {
+        let reading = scan.reading(Arc::clone(&scan.schema), None);
         let newer = self.tail.iter().filter(|segment| segment.end() > from);
         let rows = newer.map(|segment| {
             let known = from.saturating_sub(segment.first) as usize;
             let rows = segment.rows.slice(known, segment.rows.num_rows() - known);
-            Ok((segment.first + known as u64, canonical(&rows, schema)?))
+            Ok((segment.first + known as u64, fitted_rows(&rows, &reading)?))
         });
         rows.collect()
     }
@@ -248,13 +249,23 @@ pub fn canonical(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> 
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
+/// The same, of columns that may have been of another type when the rows were pushed.
+fn fitted_rows(rows: &RecordBatch, reading: &Reading<'_>) -> Result<RecordBatch> {
+    let column = |field: &Arc<Field>| match rows.column_by_name(field.name()) {
+        Some(column) => fitted::fitted(column, field, reading),
+        None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+    };
+    let columns = reading.schema.fields().iter().map(column).collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(fitted::batch(&reading.schema, columns)?)
+}
+
 /// Reads rows of the tail, all or some, as a file's are read.
 pub(super) fn read(
     tail: &RecordBatch,
     reading: &Reading<'_>,
     visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
 ) -> Result<()> {
-    let mut rows = canonical(tail, &reading.schema)?;
+    let mut rows = fitted_rows(tail, reading)?;
     if let Some(selected) = reading.rows {
         rows = take_record_batch(&rows, &UInt32Array::from(selected.to_vec()))?;
     }

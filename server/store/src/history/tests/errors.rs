@@ -246,12 +246,26 @@ fn files_whose_columns_must_be_declared_say_which_they_are() {
     "#]].assert_eq(&(csv.mistakes() + &parquet.mistakes()));
 }
 
+/// Of an `event_id`; of any other column it is for whoever computes of it.
 #[test]
-fn a_value_that_does_not_fit_names_its_column() {
+fn a_value_that_does_not_fit_names_its_column_or_stays_what_it_is() {
     let mut repository = Repository::parquet();
     repository.declare("n", scalar(ScalarType::Int32));
-    repository
-        .write("data/a.parquet", vec![("at", times(1)), ("n", Arc::new(Int64Array::from(vec![1 << 40])))]);
+    let rows = |n: i64| vec![("at", times(1)), ("n", Arc::new(Int64Array::from(vec![n])) as ArrayRef)];
+    repository.write("data/a.parquet", rows(1 << 40));
+    repository.write("data/b.parquet", rows(1));
+    let scan = repository.open().unwrap();
+    let types = (0..2).map(|unit| {
+        let mut dtype = None;
+        scan.read(unit, &["n".to_owned()], None, &mut |_, rows| {
+            dtype = Some(rows.column(0).data_type().clone());
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+        dtype.unwrap()
+    });
+    assert_eq!(types.collect::<Vec<_>>(), [DataType::Int64, DataType::Int32]);
+    repository.source.event_id = vec!["n".to_owned()];
     expect!["`data/a.parquet` cannot be read: its column `n` (int64) does not fit int32: Cast error: 1099511627776 is beyond int32"].assert_eq(&repository.error());
 }
 
