@@ -1,11 +1,13 @@
 //! What does everything else rest on?
 //!
 //! [`rows`] and [`windows`] hold that serving, history and training say the same, each against an oracle that looks at
-//! every row; [`expressions`] that a row is a batch of one; [`crash`] that a kill changes nothing. [`cases`] are the
-//! rules of time to read, and [`flights`] is a whole example beside a join that is not ours.
+//! every row, and [`sources`] that they do so over all types of files; [`expressions`] that a row is a batch of one;
+//! [`crash`] that a kill changes nothing. [`cases`] are the rules of time to read, and [`flights`] is a whole example
+//! beside a join that is not ours.
 
 mod oracle;
 mod rows;
+mod sources;
 
 mod windows;
 pub(crate) mod windows_oracle;

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, GenericListArray, OffsetSizeTrait, RecordBatch,
-    RecordBatchOptions,
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, GenericListArray, ListArray, OffsetSizeTrait,
+    PrimitiveArray, RecordBatch, RecordBatchOptions, UInt32Array,
 };
 use arrow::buffer::NullBuffer;
-use arrow::compute::{CastOptions, cast, cast_with_options, nullif};
+use arrow::compute::{CastOptions, cast, cast_with_options, nullif, take};
 use arrow::datatypes::{
-    DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, Field, Float32Type, Float64Type, Int64Type, Schema,
-    TimeUnit, TimestampMicrosecondType, TimestampNanosecondType, i256,
+    ArrowTimestampType, DECIMAL256_MAX_PRECISION, DataType, Date32Type, Date64Type, Decimal256Type, Field,
+    Float32Type, Float64Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, i256,
 };
 use arrow::error::ArrowError;
 use arrow::util::display::{FormatOptions, array_value_to_string};
@@ -130,13 +131,17 @@ pub fn conform(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> 
     let is_null = |nulls: &Option<NullBuffer>, row| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
     let lost =
         (0..array.len()).find(|row| is_null(&after, *row) && !is_null(&before, *row)).unwrap_or_default();
-    let value = array_value_to_string(array, lost)?;
-    let is_beyond = convert(&array.slice(lost, 1), to)?.logical_null_count() > 0;
-    Err(ArrowError::CastError(match to {
-        to if to.is_nested() => format!("{value} cannot be cast to {}", type_name(to)),
-        to if is_beyond => format!("{value} is beyond {}", type_name(to)),
-        _ => format!("{value} is not a whole number"),
-    }))
+    // Arrow has no text for a time beyond its calendar.
+    let value = array_value_to_string(array, lost).ok().filter(|text| !text.starts_with("ERROR"));
+    let value = value.unwrap_or_else(|| "the value".to_owned());
+    let value_is = |what: String| Err(ArrowError::CastError(format!("{value} {what}")));
+    if to.is_nested() {
+        return value_is(format!("cannot be cast to {}", type_name(to)));
+    }
+    match convert(&array.slice(lost, 1), to)?.logical_null_count() {
+        0 => value_is("is not a whole number".to_owned()),
+        _ => value_is(format!("is beyond {}", type_name(to))),
+    }
 }
 
 /// The same; none where there is a value that `to` cannot say.
@@ -163,6 +168,7 @@ pub(crate) fn narrow(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowE
         return Ok(Arc::clone(array));
     }
     match (from, to) {
+        (DataType::Dictionary(_, value), to) => narrow(&cast(array, value)?, to),
         (DataType::Float16 | DataType::Float32, to) if to.is_integer() => {
             narrow(&cast(array, &DataType::Float64)?, to)
         }
@@ -186,12 +192,33 @@ pub(crate) fn narrow(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowE
         (DataType::FixedSizeList(item, _), DataType::List(_) | DataType::FixedSizeList(..)) => {
             narrow(&cast(array, &DataType::List(Arc::clone(item)))?, to)
         }
-        (DataType::List(_) | DataType::LargeList(_), DataType::FixedSizeList(field, _)) => {
+        (
+            DataType::List(_) | DataType::LargeList(_) | DataType::ListView(_),
+            DataType::FixedSizeList(field, size),
+        ) => {
             let list = narrow(array, &DataType::List(Arc::clone(field)))?;
-            cast_with_options(&list, to, &LOSSY)
+            fixed_size(list.as_list::<i32>(), field, *size)
         }
         _ => convert(array, to),
     }
+}
+
+/// Lists of `size` items; null where one has more or fewer. Arrow's own cast panics on some that have.
+fn fixed_size(array: &ListArray, field: &Arc<Field>, size: i32) -> Result<ArrayRef, ArrowError> {
+    let is_whole = |row: &usize| array.is_valid(*row) && array.value_length(*row) == size;
+    let rows = 0..array.len();
+    if rows.clone().all(|row| is_whole(&row)) {
+        let (first, items) = (array.value_offsets()[0] as usize, array.len() * size as usize);
+        let items = array.values().slice(first, items);
+        return Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(field), size, items, None)?));
+    }
+    let items = rows.clone().flat_map(|row| {
+        let first = is_whole(&row).then(|| array.value_offsets()[row] as u32);
+        (0..size as u32).map(move |item| first.map(|first| first + item))
+    });
+    let items = take(array.values(), &items.collect::<UInt32Array>(), None)?;
+    let there = NullBuffer::from_iter(rows.map(|row| is_whole(&row)));
+    Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(field), size, items, Some(there))?))
 }
 
 /// The batch with other values in a column.
@@ -208,6 +235,7 @@ pub(crate) fn with_column(
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
 }
 
+const DAY_US: i64 = 86_400_000_000;
 const LOSSY: CastOptions<'static> = CastOptions { safe: true, format_options: FormatOptions::new() };
 
 /// The values as `to`, as `CAST` has it: fractions are cut off towards zero, instants are rounded down to the
@@ -221,6 +249,29 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Arrow
         return Ok(Arc::clone(array));
     }
     match (from, to) {
+        (DataType::Dictionary(_, value), to) if !matches!(to, DataType::Dictionary(..)) => {
+            convert(&cast(array, value)?, to)
+        }
+        // Of another zone or of none, it counts the same. Arrow's cast refuses what lies beyond its calendar, such as
+        // the end of time of DuckDB and PostgreSQL.
+        (DataType::Timestamp(unit, _), to) if *to == timestamp() => Ok(micros(array, *unit)),
+        (DataType::Date32, to) if *to == timestamp() => {
+            let micros = array
+                .as_primitive::<Date32Type>()
+                .unary_opt::<_, TimestampMicrosecondType>(|days| i64::from(days).checked_mul(DAY_US));
+            Ok(Arc::new(micros.with_timezone("UTC")))
+        }
+        // Arrow wraps around where the milliseconds are too many, and rounds days before 1970 up.
+        (DataType::Date64, to) if *to == timestamp() => {
+            let millis = array.as_primitive::<Date64Type>().reinterpret_cast::<TimestampMillisecondType>();
+            Ok(micros(&(Arc::new(millis) as ArrayRef), TimeUnit::Millisecond))
+        }
+        (DataType::Date64, DataType::Date32) => {
+            let days = array
+                .as_primitive::<Date64Type>()
+                .unary_opt::<_, Date32Type>(|ms| i32::try_from(ms.div_euclid(DAY_US / 1_000)).ok());
+            Ok(Arc::new(days))
+        }
         // Arrow divides towards zero, which moves instants before 1970 into the future; we take the floor.
         (DataType::Timestamp(TimeUnit::Nanosecond, _), DataType::Timestamp(TimeUnit::Microsecond, zone)) => {
             let micros = array
@@ -253,6 +304,20 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Arrow
         }
         (from, DataType::Float32) if from.is_decimal() => convert(&cast(array, &DataType::Float64)?, to),
         _ => cast_with_options(array, to, &LOSSY),
+    }
+}
+
+/// Instants in microseconds, UTC, rounded down; null beyond 64 bits.
+fn micros(array: &ArrayRef, unit: TimeUnit) -> ArrayRef {
+    fn of<T: ArrowTimestampType>(array: &ArrayRef, step: impl Fn(i64) -> Option<i64>) -> ArrayRef {
+        let micros: PrimitiveArray<TimestampMicrosecondType> = array.as_primitive::<T>().unary_opt(step);
+        Arc::new(micros.with_timezone("UTC"))
+    }
+    match unit {
+        TimeUnit::Second => of::<TimestampSecondType>(array, |s| s.checked_mul(1_000_000)),
+        TimeUnit::Millisecond => of::<TimestampMillisecondType>(array, |ms| ms.checked_mul(1_000)),
+        TimeUnit::Microsecond => of::<TimestampMicrosecondType>(array, Some),
+        TimeUnit::Nanosecond => of::<TimestampNanosecondType>(array, |ns| Some(ns.div_euclid(1_000))),
     }
 }
 

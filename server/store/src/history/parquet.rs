@@ -14,14 +14,14 @@ use ::parquet::errors::Result as ParquetResult;
 use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::ipc::{Field as WrittenField, Type as WrittenType, root_as_message};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use feature_defs::Epoch;
 use quern_engine::instant;
-use quern_engine::schema::{timestamp, type_name};
+use quern_engine::schema::type_name;
 
 use super::columns::Look;
 use super::files::HistoryFile;
@@ -151,12 +151,6 @@ impl ParquetFile {
             let (name, from, to) = (field.name(), column.data_type(), field.data_type());
             let fitted = match (reading.formats.get(name), from) {
                 (Some(format), from) if instant::is_number(from) => instant::of_numbers(column, *format),
-                // Of another zone or of none, it counts the same; Arrow's cast refuses what lies beyond its calendar,
-                // such as the end of time of DuckDB and PostgreSQL.
-                (_, DataType::Timestamp(TimeUnit::Microsecond, _)) if *to == timestamp() => {
-                    let moments = column.as_primitive::<TimestampMicrosecondType>().clone();
-                    Ok(Arc::new(moments.with_timezone("UTC")) as ArrayRef)
-                }
                 _ => fitted::fitted(column, field, reading),
             };
             fitted.map_err(|error| {
