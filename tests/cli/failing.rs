@@ -51,8 +51,12 @@ fn materialized(folder: &Path) -> String {
             view["view"], view["rows_written"], view["failed"], view["refused"]
         )
     };
-    let lines: String = views["views"].as_array().unwrap().iter().map(view).collect();
-    format!("{lines}{}", summary.stderr)
+    let mut lines: String = views["views"].as_array().unwrap().iter().map(view).collect();
+    for warning in views["warnings"].as_array().into_iter().flatten() {
+        lines += &format!("{}\n", warning.as_str().unwrap());
+    }
+    let code = summary.code.filter(|code| *code != 0);
+    code.map_or(lines.clone(), |code| format!("{lines}exit {code}\n"))
 }
 
 fn check(said: &str, expected: Expect) {
@@ -162,9 +166,11 @@ fn what_a_strict_feature_cannot_say_is_an_error_and_the_rest_goes_on() {
     check(
         &materialized(folder),
         expect![[r#"
-        "latest" written 2 failed {"share":1,"where":1} refused 1
-        "sums" written 4 failed {"shares_lifetime":1,"total_lifetime":1} refused 0
-    "#]],
+            "latest" written 2 failed {"share":1,"where":1} refused 1
+            "sums" written 4 failed {"shares_lifetime":1,"total_lifetime":1} refused 0
+            rows.csv, row 2: `share` of feature view `latest` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
+            exit 1
+        "#]],
     );
     check_key_1(folder);
     // Its row was left out.
@@ -189,6 +195,69 @@ fn what_a_strict_feature_cannot_say_is_an_error_and_the_rest_goes_on() {
     );
 }
 
+/// What the head has of key 1 in a view of rows and one of windows.
+fn shown(folder: &Path) -> String {
+    say(folder, "get svc k=1 event_timestamp=2026-03-02T00:00:00Z")
+}
+
+#[test]
+fn a_refused_row_leaves_the_one_before_and_each_run_comes_back_to_it() {
+    let strict = DEFINITIONS
+        .replace("type: int32}", "type: int32, strict: true}")
+        .replace("of: 100 / n, windows: [lifetime]}", "of: 100 / n, windows: [lifetime], strict: true}");
+    let folder = folder(&strict);
+    let folder = folder.path();
+    let bad = "1,2026-01-02T00:00:00Z,5,1\n1,2026-01-05T00:00:00Z,0,1\n1,2026-01-06T00:00:00Z,0,1\n";
+    let rows = ROWS.replace("2,2026-01-01T00:00:00Z,0,2\n", bad);
+    fs::write(folder.join("rows.csv"), &rows).unwrap();
+    check(
+        &materialized(folder),
+        expect![[r#"
+        "latest" written 2 failed {"share":1,"where":1} refused 1
+        "sums" written 3 failed {"shares_lifetime":2,"total_lifetime":1} refused 2
+        rows.csv, row 4: `share` of feature view `latest` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
+        rows.csv, row 3: `shares_lifetime` of feature view `sums` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
+        exit 1
+    "#]],
+    );
+    check(
+        &shown(folder),
+        expect![[r#"
+        feature                        value  status   event timestamp
+        k                                  1  PRESENT
+        n                                  5  PRESENT  2026-01-02T00:00:00Z
+        share                             20  PRESENT  2026-01-02T00:00:00Z
+        total_lifetime                    10  PRESENT
+        shares_lifetime                   40  PRESENT
+        more             9223372036854775805  PRESENT
+    "#]],
+    );
+    check(
+        &materialized(folder),
+        expect![[r#"
+        "latest" written 0 failed {"share":1,"where":1} refused 1
+        "sums" written 0 failed {"shares_lifetime":2} refused 2
+        rows.csv, row 4: `share` of feature view `latest` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
+        rows.csv, row 3: `shares_lifetime` of feature view `sums` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
+        exit 1
+    "#]],
+    );
+    fs::write(folder.join("rows.csv"), rows.replace(",0,1\n", ",4,1\n")).unwrap();
+    run(folder, &words("materialize --to 2026-03-01")).answer();
+    check(
+        &shown(folder),
+        expect![[r#"
+        feature                        value  status   event timestamp
+        k                                  1  PRESENT
+        n                                  4  PRESENT  2026-01-06T00:00:00Z
+        share                             25  PRESENT  2026-01-06T00:00:00Z
+        total_lifetime                    18  PRESENT
+        shares_lifetime                   90  PRESENT
+        more             9223372036854775804  PRESENT
+    "#]],
+    );
+}
+
 #[test]
 fn strict_derived_features_and_windows_fail_who_asks_for_them() {
     let strict = DEFINITIONS
@@ -199,9 +268,10 @@ fn strict_derived_features_and_windows_fail_who_asks_for_them() {
     check(
         &materialized(folder),
         expect![[r#"
-        "latest" written 3 failed {"share":1,"where":1} refused 0
-        "sums" written 4 failed {"shares_lifetime":1,"total_lifetime":1} refused 1
-    "#]],
+            "latest" written 3 failed {"share":1,"where":1} refused 0
+            "sums" written 4 failed {"shares_lifetime":1,"total_lifetime":1} refused 1
+            exit 1
+        "#]],
     );
     check_key_1(folder);
     check(

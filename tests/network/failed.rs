@@ -115,3 +115,30 @@ async fn replies_count_each_value_once_whoever_answers() {
     let found = server.client.get_online_features("svc", entities).await.unwrap();
     assert_eq!(found.metadata.failed, counts([("part", 2)]));
 }
+
+/// An event that does not count cannot fail; asked about another one, it does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_an_event_that_does_not_count_nothing_fails() {
+    let repository = Repository::new(
+        "kind: Entity\nname: e\njoin_keys: [{name: k, type: int64}]\n---\n\
+        kind: Source\nname: s\nbatch: {format: csv, path: rows.csv}\nevent_timestamp: at\nevent_id: [id]\ncolumns: \
+        [{name: k, type: int64}, {name: at, type: timestamp}, {name: n, type: int64}, {name: id, type: int64}]\n---\n\
+        kind: FeatureView\nname: sums\nentities: [e]\nsource: s\n\
+        aggregations: [{name: shares, function: sum, of: 100 / n, windows: [lifetime]}]\n---\n\
+        kind: FeatureService\nname: svc\nrequest: [{name: id, type: int64}]\n\
+        features: [{view: sums, exclude_event: id}]\n",
+    );
+    repository.write("rows.csv", "k,at,n,id\n1,2026-01-01T00:00:00Z,5,1\n1,2026-01-02T00:00:00Z,0,2\n");
+    let node = repository.open_applied().await;
+    node.materialize_to(FEBRUARY_US);
+    let server = Server::of(repository, node).await;
+    let failed = async |ids: &[i64]| {
+        let column = |values: Vec<i64>| values.into_iter().map(Value::from).collect::<Vec<_>>();
+        let keys = ("k".to_owned(), column(vec![1; ids.len()]));
+        let entities = BTreeMap::from([keys, ("id".to_owned(), column(ids.to_vec()))]);
+        server.client.get_online_features("svc", entities).await.unwrap().metadata.failed
+    };
+    assert_eq!(failed(&[2]).await, counts([]));
+    assert_eq!(failed(&[1]).await, counts([("shares_lifetime", 1)]));
+    assert_eq!(failed(&[1, 2, 2]).await, counts([("shares_lifetime", 1)]));
+}

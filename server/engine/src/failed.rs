@@ -130,12 +130,22 @@ impl Failed {
 
     /// Whether a `strict` feature of the row failed.
     pub fn refuses(&self, row: usize) -> bool {
-        self.refused.contains_key(&(row as u32))
+        self.refused(row).is_some()
+    }
+
+    /// The `strict` feature of the row that failed.
+    pub fn refused(&self, row: usize) -> Option<&str> {
+        self.refused.get(&(row as u32)).map(String::as_str)
     }
 
     /// The first row of which a `strict` feature failed, and that feature.
     pub fn first_refused(&self) -> Option<(usize, &str)> {
-        self.refused.first_key_value().map(|(row, feature)| (*row as usize, feature.as_str()))
+        self.all_refused().next()
+    }
+
+    /// The rows of which a `strict` feature failed, ascending, each with that feature.
+    pub fn all_refused(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.refused.iter().map(|(row, feature)| (*row as usize, feature.as_str()))
     }
 }
 

@@ -89,6 +89,11 @@ pub struct Stamps {
 }
 
 impl Stamps {
+    /// Leaves out all rows but those that stay.
+    pub fn retain(&mut self, stays: impl Fn(usize) -> bool) {
+        self.keep.iter_mut().enumerate().for_each(|(row, keep)| *keep &= stays(row));
+    }
+
     /// The rows that exist for the view: with a key, with a time, and not filtered out.
     pub fn kept(&self) -> impl Iterator<Item = usize> {
         self.keep.iter().enumerate().filter_map(|(row, keep)| keep.then_some(row))

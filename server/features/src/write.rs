@@ -1,8 +1,9 @@
 //! How does history become the head?
 //!
 //! View by view. Of a view of rows, the latest row of each key ([`rows`]); of a view with windows, the tiles of its
-//! events ([`windows`]).
+//! events ([`windows`]). What could not be computed of either is noted in [`failures`].
 
+pub mod failures;
 pub mod rows;
 pub mod windows;
 
@@ -13,6 +14,7 @@ use quern_engine::{Stamps, ViewPlan};
 use quern_store::history::History;
 use quern_store::online::Online;
 
+pub use self::failures::Failures;
 pub use self::rows::{LatestRows, newest};
 pub use self::windows::{Stretch, TakeOrder};
 use crate::error::Result;

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use quern_base::clock::shown;
 use quern_engine::time::visible_from;
 use quern_engine::windows::{LIFETIME_TAIL_US, Windows};
-use quern_engine::{Failed, Stamps, ViewPlan};
-use quern_features::write::{LatestRows, Passed, Stretch, ViewWriter};
+use quern_engine::{Stamps, ViewPlan};
+use quern_features::write::{Failures, LatestRows, Passed, Stretch, ViewWriter};
 use quern_store::history::{History, PUSHED, Scan};
 use quern_store::log::Log;
 use quern_store::online::Online;
@@ -93,6 +93,7 @@ impl Materialize {
                 Some(windows) => run.run_windows(windows, &asked)?,
                 None => run.run_rows(&asked)?,
             });
+            warnings.extend(run.failed.refused());
             before = Some(run);
         }
         summaries.sort_by(|a, b| a.view.cmp(&b.view));
@@ -185,7 +186,7 @@ struct Run<'a> {
     /// What the first pass over the rows of the scan has found.
     found: Option<LatestRows>,
     /// Values of the view that could not be computed.
-    failed: Mutex<Failed>,
+    failed: Failures,
 }
 
 impl<'a> Run<'a> {
@@ -199,7 +200,7 @@ impl<'a> Run<'a> {
         let _order = verb.in_order(live, view)?;
         let scan = live.compiled.open(&verb.history, view)?;
         let pushed_end = verb.history.pushed.of(&view.source).end();
-        let (done, failed) = (AtomicU64::new(0), Mutex::default());
+        let (done, failed) = (AtomicU64::new(0), Failures::default());
         Ok(Run { verb, live, view, scan, pushed_end, progress, done, found: None, failed })
     }
 
@@ -211,7 +212,7 @@ impl<'a> Run<'a> {
     /// The same for another view.
     fn go_on(self, view: &'a ViewPlan) -> Result<Run<'a>> {
         self.verb.in_order(self.live, view)?;
-        Ok(Run { view, done: AtomicU64::new(0), failed: Mutex::default(), ..self })
+        Ok(Run { view, done: AtomicU64::new(0), failed: Failures::default(), ..self })
     }
 
     /// The tiles of a view with windows: those of whole days are rebuilt from all of their events, so late ones
@@ -263,7 +264,7 @@ impl<'a> Run<'a> {
             let _order = self.verb.in_order(self.live, self.view)?;
             head.set_kept(id, windows.kept())?;
         }
-        head.set_watermark(id, to_us)?;
+        head.set_watermark(id, self.failed.until(to_us))?;
         Ok(self.summary(to_us, upserted, &seen.into_inner(), started))
     }
 
@@ -290,7 +291,7 @@ impl<'a> Run<'a> {
         // A backfill that starts behind a gap does not close the gap.
         if request.from_us.is_none_or(|from_us| watermark.is_some_and(|watermark_us| from_us <= watermark_us))
         {
-            head.set_watermark(id, to_us)?;
+            head.set_watermark(id, self.failed.until(to_us))?;
         }
         let summary = self.summary(to_us, upserted, &found.passed, started);
         self.found = Some(found);
@@ -311,13 +312,13 @@ impl<'a> Run<'a> {
                 rejected.insert(why.to_owned(), rows);
             }
         }
-        let mut failed = std::mem::take(&mut *self.failed.lock());
+        let mut failed = self.failed.failed();
         failed.note("where", seen.failed as usize);
         quern_features::metrics().note_failed(&self.view.name, &failed);
         let is_strict = |name: &str| self.view.feature(name).is_some_and(|feature| self.view.strict[feature]);
         ViewSummary {
             view: self.view.name.clone(),
-            to_us,
+            to_us: self.failed.until(to_us),
             rows_read: seen.read,
             rows_written: upserted.written,
             rows_unchanged: upserted.unchanged,

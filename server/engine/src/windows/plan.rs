@@ -285,3 +285,10 @@ pub fn excluded(columns: &[ArrayRef]) -> Result<Vec<Option<Excluded>>, EngineErr
 /// An event that does not count, by what makes it the same as another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Excluded(pub(super) u128);
+
+impl Excluded {
+    /// Whether it is the event of this identity, as [`Windows::identities`] has it.
+    pub fn is(self, identity: u128) -> bool {
+        self.0 == identity
+    }
+}

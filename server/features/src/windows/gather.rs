@@ -24,6 +24,9 @@ pub(crate) const TURN_BYTES: u64 = 1 << 30;
 /// Where an event goes: its bucket, and the number of its key there.
 pub(crate) type Route = (usize, u32);
 
+/// Whether nobody who asks about this key, numbered as in its route, counts the event with this identity.
+pub(crate) type LeftOut<'a> = dyn Fn(Route, u128) -> bool + Sync + 'a;
+
 /// How the events of a view are read.
 pub(crate) struct Gathering<'a> {
     scan: &'a Scan,
@@ -37,10 +40,12 @@ pub(crate) struct Gathering<'a> {
     /// The places of the columns that inputs are computed from.
     row_places: Vec<usize>,
     units: Vec<usize>,
+    /// Where events are left out, what failed of those that nobody counts is nobody's.
+    pub(crate) left_out: Option<Box<LeftOut<'a>>>,
     /// Events of which something could not be computed.
     failed: Mutex<Failed>,
-    /// The first one that a `strict` feature refuses: where it is, and the feature.
-    refused: Mutex<Option<(Address, String)>>,
+    /// The earliest one that a `strict` feature refuses: when it became visible and where it is, and the feature.
+    refused: Mutex<Option<((i64, Address), String)>>,
 }
 
 impl<'a> Gathering<'a> {
@@ -61,15 +66,32 @@ impl<'a> Gathering<'a> {
         });
         let units = units.collect();
         let ordered = windows.needs_order(false);
-        let (failed, refused) = (Mutex::default(), Mutex::default());
-        Gathering { scan, view, windows, needed, ordered, columns, row_places, units, failed, refused }
+        let (left_out, failed, refused) = (None, Mutex::default(), Mutex::default());
+        Gathering {
+            scan,
+            view,
+            windows,
+            needed,
+            ordered,
+            columns,
+            row_places,
+            units,
+            left_out,
+            failed,
+            refused,
+        }
     }
 
     /// Nothing where no `strict` feature refuses an event.
     pub(crate) fn check_strict(&self) -> Result<()> {
-        let Some((at, feature)) = &*self.refused.lock() else { return Ok(()) };
-        let said = strict_text(feature, &format!("feature view `{}`", self.view.name));
-        Err(Error::invalid(format!("{}: {said}", place_of(self.scan, *at))))
+        let Some(((_, at), feature)) = self.refused() else { return Ok(()) };
+        let said = strict_text(&feature, &format!("feature view `{}`", self.view.name));
+        Err(Error::invalid(format!("{}: {said}", place_of(self.scan, at))))
+    }
+
+    /// The earliest event that a `strict` feature refuses: when it became visible and where it is, and the feature.
+    pub(crate) fn refused(&self) -> Option<((i64, Address), String)> {
+        self.refused.lock().clone()
     }
 
     /// How many events could not be computed, by the features that read them.
@@ -131,12 +153,23 @@ impl<'a> Gathering<'a> {
         let rows = take_record_batch(&rows.project(&self.row_places)?, &picked)?;
         let mut failed = Failed::default();
         let inputs = self.windows.prepare(&rows, &self.needed, &mut failed)?;
-        if let Some((row, feature)) = failed.first_refused() {
-            let at = first.plus(routed[row].0 as usize);
-            self.refused.lock().get_or_insert_with(|| (at, feature.to_owned()));
-        }
-        self.failed.lock().add(&failed);
         let identities = self.windows.identities(&rows)?;
+        let is_anybodys = |place: usize| match (&self.left_out, &identities) {
+            (Some(left_out), Some(identities)) => {
+                let bucket = ends.partition_point(|end| *end <= place);
+                !left_out((bucket, routed[place].1), identities[place])
+            }
+            _ => true,
+        };
+        for (place, feature) in failed.all_refused().filter(|(place, _)| is_anybodys(*place)) {
+            let row = routed[place].0 as usize;
+            let at = (visible_us(row), first.plus(row));
+            let mut refused = self.refused.lock();
+            if refused.as_ref().is_none_or(|(other, _)| at < *other) {
+                *refused = Some((at, feature.to_owned()));
+            }
+        }
+        self.failed.lock().add(&failed.placed(|place| is_anybodys(place as usize).then_some(place)));
         let mut start = 0;
         for (bucket, end) in ends.into_iter().enumerate() {
             let part = &routed[start..end];

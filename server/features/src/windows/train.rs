@@ -1,15 +1,16 @@
 //! What had happened to these keys within their windows, at each of these times?
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::ArrayRef;
 use parking_lot::Mutex;
 use quern_engine::asof::Spine;
-use quern_engine::windows::{Asked, Chunk, Events, Group, Windows};
+use quern_engine::windows::{Asked, Chunk, Events, Excluded, Group, Windows};
 use quern_engine::{Failed, RowState, Stamps};
 use quern_store::history::Scan;
 
-use super::gather::{BUCKETS, Gathering, Route, TURN_BYTES, buckets, turn};
+use super::gather::{BUCKETS, Gathering, LeftOut, Route, TURN_BYTES, buckets, turn};
 use crate::error::{Result, check_strict};
 use crate::question::{Answer, Cursor, Place, Question};
 use crate::read::{Visitor, for_each};
@@ -35,7 +36,7 @@ pub(crate) fn in_groups<'r, 'a>(all: impl Iterator<Item = &'r Windowed<'a>>) -> 
 pub(crate) struct Windowed<'a> {
     question: &'a Question<'a>,
     gathering: Gathering<'a>,
-    spine: Spine,
+    spine: Arc<Spine>,
     /// From when to when events matter to each key, µs. Looked at for every event: side by side, so that each costs
     /// one miss of the cache.
     matters: Vec<(i64, i64)>,
@@ -48,9 +49,23 @@ pub(crate) struct Windowed<'a> {
     coinciding: AtomicU64,
 }
 
+/// The first key of a bucket, of so many keys.
+fn first_key(bucket: usize, keys: usize) -> usize {
+    (bucket * keys).div_ceil(BUCKETS)
+}
+
+/// Which events all questions about a key leave out.
+fn left_out<'a>(spine: Arc<Spine>, excluded: &'a [Option<Excluded>]) -> Box<LeftOut<'a>> {
+    Box::new(move |(bucket, number), identity| {
+        let key = first_key(bucket, spine.keys.len()) as u32 + number;
+        let rows = &spine.rows[spine.places(key)];
+        rows.iter().all(|row| excluded[*row as usize].is_some_and(|excluded| excluded.is(identity)))
+    })
+}
+
 impl<'a> Windowed<'a> {
     pub(crate) fn new(scan: &'a Scan, windows: &'a Windows, question: &'a Question<'a>) -> Windowed<'a> {
-        let spine = Spine::new(question.keys, question.query_times_us);
+        let spine = Arc::new(Spine::new(question.keys, question.query_times_us));
         let reach_us = windows.reach_us(question.features);
         let first_us = |q_us: i64| reach_us.map_or(i64::MIN, |reach_us| q_us.saturating_sub(reach_us));
         let range = (
@@ -60,6 +75,7 @@ impl<'a> Windowed<'a> {
         let needed = windows.inputs_of(question.features);
         let mut gathering = Gathering::new(scan, question.view, windows, needed, range);
         gathering.ordered = windows.needs_order(question.as_known);
+        gathering.left_out = question.excluded.map(|excluded| left_out(Arc::clone(&spine), excluded));
         let matters = (0..spine.keys.len())
             .map(|id| &spine.times[spine.places(id as u32)])
             .map(|times| (first_us(times[0]), times[times.len() - 1]))
@@ -83,7 +99,7 @@ impl<'a> Windowed<'a> {
 
     /// The first key of a bucket.
     fn first_key(&self, bucket: usize) -> usize {
-        (bucket * self.matters.len()).div_ceil(BUCKETS)
+        first_key(bucket, self.matters.len())
     }
 
     /// Fills the buckets whose turn it is.

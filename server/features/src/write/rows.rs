@@ -3,6 +3,7 @@
 //! In two passes: which row of each key is the latest; and the features of just those, which are computed, encoded and
 //! brought in, all at the same time. Views over one source that tell the same rows apart share the first.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -12,16 +13,16 @@ use std::{iter, mem, thread};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use parking_lot::Mutex;
-use quern_engine::asof::{Address, Latest};
+use quern_engine::asof::{Address, KeyTable, Latest};
 use quern_engine::row::RowTimes;
 use quern_engine::time::visible_from;
 use quern_engine::{Failed, ViewPlan};
 use quern_store::history::{PUSHED, Scan};
 use quern_store::rocks::{Rows, Upserted};
 
-use super::{Passed, ViewWriter, project};
+use super::{Failures, Passed, ViewWriter, project};
 use crate::error::{Error, Result};
-use crate::read::{Selection, for_each, read_selected, select, stamps};
+use crate::read::{Selection, for_each, places, read_selected, select, stamps};
 
 /// How many encoded rows are brought in at once: so many bytes, and a batch.
 const ROWS_BYTES: usize = 32 << 20;
@@ -48,13 +49,7 @@ impl LatestRows {
         visible_us: RangeInclusive<i64>,
         progress: &Progress<'_>,
     ) -> Result<LatestRows> {
-        let is_wanted = |times: (i64, i64)| {
-            visible_from(times.0, view.lag_us) <= *visible_us.end()
-                && visible_from(times.1, view.lag_us) >= *visible_us.start()
-        };
-        let units = &scan.units;
-        let wanted: Vec<usize> =
-            (0..units.len()).filter(|unit| units[*unit].times.is_none_or(is_wanted)).collect();
+        let (units, wanted) = (&scan.units, wanted(scan, view, &visible_us));
         let rows = wanted.iter().map(|unit| units[*unit].rows).sum::<u64>();
         let result = Mutex::new((Latest::new(visible_us.clone(), view.lag_us), Passed::default()));
         for_each(&wanted, |unit| {
@@ -73,15 +68,72 @@ impl LatestRows {
         let (latest, passed) = result.into_inner();
         Ok(LatestRows { visible_us, passed, latest })
     }
+
+    /// The latest rows of some keys that no `strict` feature refuses.
+    fn sound(&self, scan: &Scan, view: &ViewPlan, keys: &KeyTable) -> Result<LatestRows> {
+        let mut columns = view.stamp_columns().to_vec();
+        let row_places = places(&mut columns, view.row_columns());
+        let stamp_places: Vec<usize> = (0..view.stamp_columns().len()).collect();
+        let strict: Vec<usize> = view.every().into_iter().filter(|feature| view.strict[*feature]).collect();
+        let latest = Mutex::new(Latest::new(self.visible_us.clone(), view.lag_us));
+        for_each(&wanted(scan, view, &self.visible_us), |unit| {
+            let start = Address::new(scan.units[unit].file, scan.units[unit].first_row);
+            scan.read(unit, &columns, None, &mut |offset, batch| -> Result<()> {
+                let first = start.plus(offset);
+                let mut stamps = stamps(scan, view, &batch.project(&stamp_places)?, first)?;
+                let is_asked =
+                    |row: &usize| stamps.keys.get(*row).is_some_and(|key| keys.find(key).is_some());
+                let rows: Vec<u32> = stamps.kept().filter(is_asked).map(|row| row as u32).collect();
+                let inputs = batch.project(&row_places)?;
+                let inputs = take_record_batch(&inputs, &UInt32Array::from(rows.clone()))?;
+                let mut failed = Failed::default();
+                view.features(&inputs, &strict, &mut failed)?;
+                let sound = (0..rows.len()).filter(|row| !failed.refuses(*row));
+                let sound: HashSet<usize> = sound.map(|row| rows[row] as usize).collect();
+                stamps.retain(|row| sound.contains(&row));
+                latest.lock().offer(&stamps, |row| first.plus(row));
+                Ok(())
+            })
+        })?;
+        let (visible_us, latest) = (self.visible_us.clone(), latest.into_inner());
+        Ok(LatestRows { visible_us, passed: Passed::default(), latest })
+    }
+}
+
+/// The units that may hold rows which become visible at these times.
+fn wanted(scan: &Scan, view: &ViewPlan, visible_us: &RangeInclusive<i64>) -> Vec<usize> {
+    let is_wanted = |times: (i64, i64)| {
+        visible_from(times.0, view.lag_us) <= *visible_us.end()
+            && visible_from(times.1, view.lag_us) >= *visible_us.start()
+    };
+    (0..scan.units.len()).filter(|unit| scan.units[*unit].times.is_none_or(is_wanted)).collect()
 }
 
 impl ViewWriter<'_> {
-    /// The second pass: the features of those rows are computed and encoded, while what is encoded is brought in.
+    /// The second pass: the features of those rows are computed and encoded, while what is encoded is brought in. Where
+    /// the latest row of a key is refused, the latest that is not comes in instead, which costs a pass of its own.
     pub fn bring_in_rows(
         &self,
         scan: &Scan,
         found: &LatestRows,
-        failed: &Mutex<Failed>,
+        failed: &Failures,
+        progress: &Progress<'_>,
+    ) -> Result<Upserted> {
+        let refused = Mutex::default();
+        let mut total = self.encode_and_bring_in(scan, found, (failed, &refused), progress)?;
+        let refused = refused.into_inner();
+        if !refused.is_empty() {
+            let sound = found.sound(scan, self.view, &refused)?;
+            total += self.encode_and_bring_in(scan, &sound, (failed, &Mutex::default()), &|_, _| ())?;
+        }
+        Ok(total)
+    }
+
+    fn encode_and_bring_in(
+        &self,
+        scan: &Scan,
+        found: &LatestRows,
+        (failed, refused): (&Failures, &Mutex<KeyTable>),
         progress: &Progress<'_>,
     ) -> Result<Upserted> {
         let stamps = found.latest.stamps().iter().enumerate();
@@ -104,7 +156,7 @@ impl ViewWriter<'_> {
                 }
             }
         });
-        let chosen = Chosen { view: self.view, latest: &found.latest, rows: &chosen, failed };
+        let chosen = Chosen { view: self.view, latest: &found.latest, rows: &chosen, failed, refused };
         thread::scope(|scope| {
             let writers: Vec<_> = writers.map(|writer| scope.spawn(writer)).collect();
             let read = for_each(&order, |i| {
@@ -142,7 +194,9 @@ struct Chosen<'a> {
     view: &'a ViewPlan,
     latest: &'a Latest,
     rows: &'a [(Address, u32)],
-    failed: &'a Mutex<Failed>,
+    failed: &'a Failures,
+    /// Hears of the keys whose row is refused.
+    refused: &'a Mutex<KeyTable>,
 }
 
 impl Chosen<'_> {
@@ -154,10 +208,16 @@ impl Chosen<'_> {
         read_selected(scan, selection, self.view.row_columns(), &mut |before, batch| {
             let mut failed = Failed::default();
             let encoder = self.view.codec.encoder(&self.view.features(&batch, &wanted, &mut failed)?);
-            self.failed.lock().add(&failed);
+            self.failed.add(&failed);
             let taken = self.rows[before..before + batch.num_rows()].iter().enumerate();
-            for (row, (_, id)) in taken.filter(|(row, _)| !failed.refuses(*row)) {
+            for (row, (address, id)) in taken {
                 let stamp = self.latest.stamps()[*id as usize];
+                if let Some(feature) = failed.refused(row) {
+                    let visible_us = visible_from(stamp.ts_us, self.view.lag_us);
+                    self.failed.refuse(scan, self.view, (visible_us, *address), feature);
+                    self.refused.lock().intern(self.latest.key(*id));
+                    continue;
+                }
                 let times = RowTimes { ts_us: stamp.ts_us, created_us: stamp.created_us };
                 rows.push(self.view.id, self.latest.key(*id), |out| encoder.encode(times, row, out));
             }

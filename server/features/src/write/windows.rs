@@ -17,7 +17,7 @@ use quern_store::online::Stored;
 use quern_store::rocks::{Rows, Upserted, Wanted};
 use quern_store::turns::Order;
 
-use super::{ViewWriter, project};
+use super::{Failures, ViewWriter, project};
 use crate::error::{Error, Result};
 use crate::read::for_each;
 use crate::windows::gather::{BUCKETS, Gathering, Route, buckets, turn, turns_of};
@@ -40,7 +40,7 @@ pub struct Stretch<'a> {
     /// How pushes are kept waiting; none where the caller does it.
     pub order: Option<&'a TakeOrder<'a>>,
     /// Hears how many values could not be computed.
-    pub failed: &'a Mutex<Failed>,
+    pub failed: &'a Failures,
 }
 
 impl ViewWriter<'_> {
@@ -83,7 +83,10 @@ impl ViewWriter<'_> {
                 Ok(())
             })?;
         }
-        stretch.failed.lock().add(&gathering.failed());
+        stretch.failed.add(&gathering.failed());
+        if let Some((at, feature)) = gathering.refused() {
+            stretch.failed.refuse(scan, view, at, &feature);
+        }
         Ok(total.into_inner())
     }
 
@@ -123,7 +126,7 @@ impl ViewWriter<'_> {
                 made_from.push(old);
             }
         }
-        stretch.failed.lock().add(&failed);
+        stretch.failed.add(&failed);
         if stretch.order.is_some() {
             self.head.check_turn()?;
         }

@@ -1,10 +1,9 @@
 //! Which tiles must be rebuilt from history? Those that may hold a pushed event already: it cannot be taken in twice.
 
-use parking_lot::Mutex;
 use quern_engine::asof::KeyTable;
 use quern_engine::windows::Windows;
 use quern_features::Compiled;
-use quern_features::write::{Stretch, ViewWriter};
+use quern_features::write::{Failures, Stretch, ViewWriter};
 
 use crate::error::Result;
 
@@ -45,7 +44,7 @@ impl<'a> Rebuild<'a> {
             since,
             order: None,
             // Known since they came in.
-            failed: &Mutex::default(),
+            failed: &Failures::default(),
         };
         self.writer.bring_in_events(&scan, &stretch, &|_, _| ())?;
         Ok(())
