@@ -27,6 +27,10 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Address:
         """Read `http://host:port`, `https://host`, `host:port` or `host`."""
+        if not isinstance(text, str):
+            raise TypeError(
+                f"url: expected the address of a server, such as {DEFAULT_URL}, found a {type(text).__name__}"
+            )
         url = text if "://" in text else f"http://{text}"
         try:
             parts = urlsplit(url)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from quern import errors, tables
+from quern import arguments, errors, tables
 from quern.catalogue import Definitions, FeatureService, Health, Materialized
 from quern.request import UNTIL_DONE, Clock, Reply, Request, Steps, Terms, checked
 from quern.results import Fallback, OnlineFeatures, Part, Prediction, added
@@ -28,7 +28,12 @@ def look_up(
     features: str | Sequence[str], entities: Any, full_feature_names: bool, headers: Mapping[str, str] | None
 ) -> Steps[OnlineFeatures]:
     """Look feature values up."""
-    asked = {"feature_service": features} if isinstance(features, str) else {"features": list(features)}
+    if isinstance(features, str):
+        asked: dict[str, Any] = {"feature_service": features}
+    else:
+        known = "the name of a feature service, or a list of features as `view:feature`"
+        asked = {"features": arguments.texts("features", features, known)}
+    arguments.flag("full_feature_names", full_feature_names)
     columns = tables.json_columns(entities)
     rows = len(next(iter(columns.values()), []))
     said = checked(headers)
@@ -44,9 +49,11 @@ def look_up(
 
 def predict(model: str, instances: Any, version: str | None, with_features: bool, terms: Terms) -> Steps[Prediction]:
     """Ask a model."""
-    path = f"/v1/models/{quote(model, safe='')}"
-    if version is not None:
-        path += f"/versions/{quote(str(version), safe='')}"
+    path = f"/v1/models/{quote(arguments.text('model', model, 'the name of a model'), safe='')}"
+    named = arguments.version(version)
+    if named is not None:
+        path += f"/versions/{quote(named, safe='')}"
+    arguments.flag("with_features", with_features)
     rows = tables.json_rows(instances)
     clock: Clock = terms.start()
 
@@ -66,6 +73,7 @@ def definitions() -> Steps[Definitions]:
 
 def service(name: str) -> Steps[FeatureService]:
     """Ask which columns a feature service takes and gives."""
+    arguments.text("name", name, "the name of a feature service")
     known = (yield from definitions()).feature_services
     if name in known:
         return known[name]
@@ -103,11 +111,13 @@ def materialize(
         if told is not None and on_progress is not None:
             on_progress(told["view"], told["done_rows"], told["total_rows"])
 
+    arguments.callback("on_progress", on_progress)
+    known = "the name of a feature view, or a list of names"
     body = {
-        "views": [views] if isinstance(views, str) else list(views),
-        "from_us": tables.moment(between[0]),
-        "to_us": tables.moment(between[1]),
-        "look_back_us": None if look_back is None else look_back // dt.timedelta(microseconds=1),
+        "views": [views] if isinstance(views, str) else arguments.texts("views", views, known),
+        "from_us": tables.moment("from_", between[0]),
+        "to_us": tables.moment("to", between[1]),
+        "look_back_us": arguments.span("look_back", look_back),
     }
     reply = yield Request("POST", "/v1/materialize", _json(body), {}, UNTIL_DONE, show)
     last = json.loads(reply.success() or b"{}")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from quern import calls, tables
+from quern import arguments, calls, tables
 from quern.address import DEFAULT_URL, Address
 from quern.blocking import Http
 from quern.calls import OnProgress
@@ -40,6 +40,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         address = Address.parse(url)
+        arguments.seconds("timeout", timeout)
         self.url = address.url
         self.timeout = timeout
         self.headers = checked(headers)
@@ -215,8 +216,13 @@ class Client:
         `event_timestamp`, `version`, `reason`, `latency_us`), the training set's by their own names, the model's
         outputs as `prediction.NAME`, and those that came with the labels.
         """
-        between = {"from_us": tables.moment(from_), "to_us": tables.moment(to)}
-        return self._flights.pull({"predictions": model, **between, "labelled": labelled})
+        asked = {
+            "predictions": arguments.text("model", model, "the name of a model"),
+            "from_us": tables.moment("from_", from_),
+            "to_us": tables.moment("to", to),
+            "labelled": arguments.flag("labelled", labelled),
+        }
+        return self._flights.pull(asked)
 
     def label(self, model: str, labels: Any) -> int:
         """Tell what came true of predictions; when this returns, all labels are durable. Gives their number.
@@ -262,7 +268,12 @@ class Client:
 
 
 def _batch(model: str, version: str | None, as_of: bool) -> dict[str, Any]:
-    return {"model": model, "version": None if version is None else str(version), "as_of": as_of}
+    return {
+        "model": arguments.text("model", model, "the name of a model"),
+        "version": arguments.version(version),
+        "as_of": arguments.flag("as_of", as_of),
+    }
+
 
 
 def _training_set(service: str, as_known: bool) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _warn_of_coinciding(told: Mapping[str, Any]) -> None:
         _warn(
             f"{count} of {told.get('rows')} rows of the spine see a row of feature view `{view}` that became "
             "visible at their own `event_timestamp`; where it is the very event that they stand for, say "
-            "`at: before` in the view"
+            "`at: before` in the view, or name it by `exclude_event` in the feature service"
         )
 
 

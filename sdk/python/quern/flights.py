@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import flight
 
-from quern import tables
+from quern import arguments, tables
 from quern.address import Address
 from quern.connection import Connection
 from quern.exchange import Exchange
@@ -45,12 +45,12 @@ class Flights:
         return self._exchange(command, table, batch_rows).read_all()
 
     def _exchange(self, command: Mapping[str, Any], table: Any, batch_rows: int) -> Exchange:
-        _check(batch_rows)
+        arguments.count("batch_rows", batch_rows)
         return Exchange(self._connection(), json.dumps(command).encode(), tables.to_reader(table), batch_rows)
 
     def push(self, command: Command, table: Any, batch_rows: int) -> PushResult:
         """Send rows up until each batch is acknowledged."""
-        _check(batch_rows)
+        arguments.count("batch_rows", batch_rows)
         reader = tables.to_reader(table)
         batches = list(tables.messages(reader, batch_rows))
         return Upload(self._connection(), command, reader.schema, batches).run()
@@ -65,6 +65,7 @@ class Flights:
 
     def label(self, model: str, labels: Any) -> int:
         """Send labels up, batch by batch, each once the one before is durable."""
+        arguments.text("model", model, "the name of a model")
         reader = tables.to_reader(labels)
         batches = list(tables.messages(reader, DEFAULT_BATCH_ROWS))
         descriptor = flight.FlightDescriptor.for_command(json.dumps({"labels": model}).encode())
@@ -91,8 +92,3 @@ class Flights:
                 location = f"{'grpc+tls' if self._address.tls else 'grpc'}://{self._address.authority}"
                 self._opened = Connection(location, self._address.url, self._headers)
             return self._opened
-
-
-def _check(batch_rows: int) -> None:
-    if batch_rows < 1:
-        raise ValueError(f"batch_rows is {batch_rows}; it must be at least 1")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pyarrow import flight
 
-from quern import errors
+from quern import arguments, errors
 from quern.connection import Connection
 from quern.results import PushResult, Rejected
 
@@ -33,6 +33,11 @@ class Command:
     push_source_name: str
     to: To
     idempotency_key: str | None
+
+    def __post_init__(self) -> None:
+        arguments.text("source", self.push_source_name, "the name of a source")
+        arguments.one_of("to", self.to, ("online", "offline", "online_and_offline"))
+        arguments.optional_text("idempotency_key", self.idempotency_key, "a text")
 
     def to_json(self) -> bytes:
         """As the server reads it."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Literal, TypeAlias, TypeVar
 
-from quern import errors
+from quern import arguments, errors
 from quern.version import __version__
 
 T = TypeVar("T")
@@ -78,13 +78,14 @@ class Terms:
 
     def start(self) -> Clock:
         """Begin to count the time, and see that the terms can be said."""
+        if self.request_id is not None and not isinstance(self.request_id, str):
+            raise arguments.wrong("request_id", "a text", self.request_id)
         if self.request_id is not None and not 0 < len(self.request_id) <= REQUEST_ID_CHARS_MAX:
             raise ValueError(f"a request ID has 1 to {REQUEST_ID_CHARS_MAX} characters, not {len(self.request_id)}")
-        if self.priority not in (None, "interactive", "batch"):
-            raise ValueError(f"priority is {self.priority!r}; it is 'interactive' or 'batch'")
-        seconds = self.deadline.total_seconds() if isinstance(self.deadline, dt.timedelta) else self.deadline
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"deadline is {seconds} seconds; it is the time that somebody waits, from now on")
+        if self.priority is not None:
+            arguments.one_of("priority", self.priority, ("interactive", "batch"))
+        # It is the time that somebody waits, from now on.
+        seconds = None if self.deadline is None else arguments.seconds("deadline", self.deadline)
         return Clock(self, None if seconds is None else monotonic() + seconds)
 
 
@@ -121,7 +122,11 @@ class Clock:
 def checked(headers: Mapping[str, str] | None) -> dict[str, str]:
     """Give headers by their names in lower case; what would be more than a header is refused."""
     said: dict[str, str] = {}
+    if headers is not None and not isinstance(headers, Mapping):
+        raise arguments.wrong("headers", "a dict of names and texts", headers)
     for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise arguments.wrong(f"header {name}", "a text", value if isinstance(name, str) else name)
         if not _NAME.match(name):
             raise ValueError(f"{name!r} is not the name of a header")
         if not _VALUE.match(value):

@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from quern import arguments
+
 _MISSING = ("NAType", "NaTType")  # pandas' nulls, by their names: it is no dependency
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 _MICROSECONDS_MIN = 10**14  # of March 1973; smaller numbers are rather seconds or milliseconds
@@ -58,13 +60,19 @@ def _number(value: float) -> float | str | None:
     return float(value)
 
 
-def moment(time: dt.datetime | str | None) -> int | None:
+def moment(argument: str, time: dt.datetime | str | None) -> int | None:
     """Give a time, or a text as ISO 8601 has it, as microseconds since the epoch; without a zone it is UTC."""
     if isinstance(time, str):
         text = time.replace("Z", "+00:00") if time.endswith("Z") else time
-        time = dt.datetime.fromisoformat(text)
+        try:
+            return microseconds(dt.datetime.fromisoformat(text))
+        except ValueError:
+            told = "expected a time as ISO 8601 has it, such as 2013-01-31T08:30:00Z"
+            raise ValueError(f"{argument}: {told}, found {time!r}") from None
     if time is None or time != time:  # pandas' NaT equals nothing
         return None
+    if not isinstance(time, dt.datetime):
+        raise arguments.wrong(argument, "a datetime or a text as ISO 8601 has it", time)
     return microseconds(time)
 
 
@@ -94,9 +102,7 @@ def json_columns(data: Any) -> dict[str, list[Any]]:
     """Turn entities, given as columns, as rows or as a table, into columns for JSON."""
     if isinstance(data, Mapping):
         columns = {str(name): _json_list(name, values) for name, values in data.items()}
-        if len({len(values) for values in columns.values()}) > 1:
-            told = ", ".join(f"{name} has {len(values)}" for name, values in columns.items())
-            raise ValueError(f"columns differ in length: {told}")
+        _check_lengths(columns)
         return columns
     if _is_rows(data):
         names = list(dict.fromkeys(name for row in data for name in row))
@@ -114,14 +120,35 @@ def json_rows(data: Any) -> list[dict[str, Any]]:
 
 
 def _is_rows(data: Any) -> bool:
-    return isinstance(data, Sequence) and all(isinstance(row, Mapping) for row in data)
+    if not isinstance(data, (list, tuple)):
+        return isinstance(data, Sequence) and not isinstance(data, (str, bytes)) and _all_rows(data)
+    for at, row in enumerate(data):
+        if not isinstance(row, Mapping):
+            raise arguments.wrong(f"row {at}", "a dict of columns", row)
+    return True
+
+
+def _all_rows(data: Sequence[Any]) -> bool:
+    return all(isinstance(row, Mapping) for row in data)
+
+
+def _check_lengths(columns: Mapping[str, Any]) -> None:
+    if len({len(values) for values in columns.values()}) > 1:
+        told = ", ".join(f"{name} has {len(values)}" for name, values in columns.items())
+        raise ValueError(f"columns differ in length: {told}")
+
+
+def _check_list(name: object, values: Any) -> None:
+    """Refuse a single value in the place of a column: whoever brings one row may think that it is a table."""
+    if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__iter__"):
+        told = "a list of values, one for each row (a single row is a list of one dict: `[{...}]`)"
+        raise arguments.wrong(f"column {name}", told, values)
 
 
 def _json_list(name: object, values: Any) -> list[Any]:
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return _arrow_list(values)
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
-        raise TypeError(f"column {name}: expected a list of values, one for each entity, not {values!r}")
+    _check_list(name, values)
     return [_json_cell(name, value) for value in values]
 
 
@@ -160,34 +187,73 @@ def to_reader(data: Any) -> pa.RecordBatchReader:
     if isinstance(data, pa.Table):
         return data.to_reader()
     if isinstance(data, Mapping):
-        return pa.table({str(name): _column(name, values) for name, values in data.items()}).to_reader()
+        columns = {str(name): _column(name, values) for name, values in data.items()}
+        _check_lengths(columns)
+        return pa.table(columns).to_reader()
     if _is_rows(data):
         names = list(dict.fromkeys(name for row in data for name in row))
         columns = {str(name): _column(name, [row.get(name) for row in data]) for name in names}
         return pa.table(columns).to_reader()
     library = type(data).__module__.partition(".")[0]
     if library == "pandas":  # its own export would add the index as a column
-        return pa.Table.from_pandas(data, preserve_index=False).to_reader()
+        return _of_pandas(data).to_reader()
     if library == "polars":  # its own export uses string views, which fewer servers read
         return (data.collect() if hasattr(data, "collect") else data).to_arrow().to_reader()
     if hasattr(data, "__arrow_c_stream__"):
         return pa.RecordBatchReader.from_stream(data)
-    raise TypeError(f"expected a table of pyarrow, pandas or polars, not a {type(data).__name__}")
+    known = "a table of pyarrow, pandas or polars, a dict of columns or a list of rows"
+    raise TypeError(f"expected {known}, found {arguments.shown(data)}")
+
+
+def _of_pandas(data: Any) -> pa.Table:
+    try:
+        return pa.Table.from_pandas(data, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        # Column by column: it tells which one it is, or makes it alike.
+        return pa.table({str(name): _column(name, data[name].tolist()) for name in data.columns})
 
 
 def _column(name: object, values: Any) -> Any:
     """Turn a column of plain values into an array, and say which one it is that cannot be."""
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
+    _check_list(name, values)
+    values = values if hasattr(values, "__len__") else list(values)
     if isinstance(values, (list, tuple)):
         values = [_plain(value) for value in values]
     try:
         return pa.array(values, from_pandas=True)  # NaN is what Python has for "missing"
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowException, OverflowError):
         alike = [_text_or_float(value) for value in values]
-        with contextlib.suppress(pa.ArrowException):
+        with contextlib.suppress(pa.ArrowException, OverflowError):
             return pa.array(alike)
-        raise type(error)(f"column {name}: {error}") from None
+        raise _odd_one(name, alike) from None
+
+
+def _odd_one(name: object, values: Sequence[Any]) -> Exception:
+    """Find the value of a column that no array takes, alone or beside the first one."""
+    first: tuple[int, Any] | None = None
+    for at, value in enumerate(values):
+        if value is None:
+            continue
+        if not _is_array([value]):
+            if isinstance(value, int):
+                return ValueError(f"column {name}, row {at}: {value} does not fit into 64 bits")
+            known = "text, bytes, numbers, booleans, times and lists"
+            return TypeError(f"column {name}, row {at}: {arguments.shown(value)} cannot be sent; known are {known}")
+        first = first or (at, value)
+        if not _is_array([first[1], value]):
+            told = f"{arguments.shown(value)} beside {arguments.shown(first[1])} in row {first[0]}"
+            return TypeError(f"column {name}, row {at}: found {told}; the values of a column are of one type")
+    return TypeError(f"column {name}: its values are not of one type")
+
+
+def _is_array(values: list[Any]) -> bool:
+    try:
+        pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:
@@ -200,9 +266,11 @@ def _plain(value: Any) -> Any:
 
 
 def _text_or_float(value: Any) -> Any:
-    """Make values alike that come in two kinds: the server reads times as text, and decimals become floats there."""
+    """Make values alike that come in two kinds: the server reads times as text, decimals become floats there."""
     if isinstance(value, dt.date):
         return value.isoformat()
+    if isinstance(value, uuid.UUID):
+        return str(value)
     return float(value) if isinstance(value, decimal.Decimal) else value
 
 
