@@ -3,6 +3,8 @@
 //! `quern.yaml` in the repository's root says so; an environment variable (`QUERN_LISTEN`, …) overrides it, and a flag
 //! overrides both.
 
+mod written;
+
 use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Component, Path, PathBuf, absolute};
@@ -16,6 +18,7 @@ use quern_store::redis::Address;
 use quern_store::registry::Location;
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
+use self::written::{Wants, is_quoted};
 use crate::error::{Error, Result};
 
 /// The settings' file, in the repository's root.
@@ -202,14 +205,25 @@ impl Settings {
     ) -> std::result::Result<(), DefError> {
         let known = KEYS.map(|(key, _)| key);
         let (key_place, value_place) = (place(key.span.start), place(value.span.start));
-        let name = scalar(key).unwrap_or_default();
+        let name = key.data.as_str().unwrap_or_default().to_owned();
         if !known.contains(&name.as_str()) {
             return Err(DefError::new(&key_place, format!("there is no setting `{name}`"))
                 .with_help(suggest(&name, known)));
         }
-        let Some(text) = scalar(value) else {
-            return Err(DefError::new(&value_place, format!("`{name}` takes one value")));
-        };
+        let wants = Wants::of(&name);
+        let text = wants.text(value).map_err(|found| {
+            let mistake =
+                DefError::new(&value_place, format!("`{name}` must be {}, found {found}", wants.expected()));
+            match wants {
+                Wants::Bool | Wants::Whole if is_quoted(value) => {
+                    mistake.with_help("write it without quotes")
+                }
+                Wants::Text(example) | Wants::Texts(example) => {
+                    mistake.with_help(format!("as in `{name}: {example}`"))
+                }
+                _ => mistake,
+            }
+        })?;
         // The name is copied, since what follows changes the settings.
         let base = self.repository.clone();
         self.set(&name, &text, &base)
@@ -219,6 +233,9 @@ impl Settings {
     /// Sets one of [`KEYS`]; a relative path starts at `base`.
     fn set(&mut self, key: &str, value: &str, base: &Path) -> std::result::Result<(), String> {
         let path = || absolute(base.join(value)).map_err(|error| format!("`{value}` is not a path: {error}"));
+        if value.trim().is_empty() {
+            return Err("it is empty".to_owned());
+        }
         match key {
             "definitions" => self.definitions = folders(value)?,
             "data" => self.data = path()?,
@@ -325,27 +342,14 @@ fn online(value: &str, base: &Path) -> std::result::Result<OnlineStore, String> 
     }
 }
 
-fn scalar(node: &MarkedYaml<'_>) -> Option<String> {
-    match &node.data {
-        YamlData::Value(Scalar::String(text)) => Some(text.to_string()),
-        YamlData::Value(Scalar::Integer(number)) => Some(number.to_string()),
-        YamlData::Value(Scalar::Boolean(value)) => Some(value.to_string()),
-        YamlData::Value(Scalar::FloatingPoint(number)) => Some(number.to_string()),
-        // What takes several takes them with commas between.
-        YamlData::Sequence(items) => {
-            let items: Option<Vec<String>> = items.iter().map(scalar).collect();
-            items.map(|items| items.join(","))
-        }
-        _ => None,
-    }
-}
-
 fn place(mark: Marker) -> Loc {
     Loc { file: Arc::from(SETTINGS_FILE), line: mark.line(), column: mark.col() + 1 }
 }
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect;
+
     use super::*;
 
     fn check(
@@ -423,11 +427,54 @@ mod tests {
         for part in [
             "quern.yaml:1:1: there is no setting `lisen`",
             "did you mean `listen`?",
-            "quern.yaml:2:17: `body_bytes_max`: `much` is not a whole number",
+            "quern.yaml:2:17: `body_bytes_max` must be a whole number, found the text `much`",
             "quern.yaml:3:9: `online`: there is no option `prefx`; did you mean `prefix`?",
         ] {
             assert!(mistakes.contains(part), "{part} in {mistakes}");
         }
+    }
+
+    #[test]
+    fn a_setting_of_another_type_is_refused() {
+        let wrong = "definitions: [a, 1]\ndata: [1]\nlisten: 7400\nonline: true\nonline_timeout: 100\nregistry: {a: b}\n\
+                     onnxruntime: 1.5\nexecution_providers: {}\nbody_bytes_max: \"1000\"\nhistory_fallback: \"true\"\n\
+                     push_queue_rows: many\notlp:\n";
+        expect![[r#"
+            quern.yaml:1:14: `definitions` must be a text or a list of texts, found the number `1` in it
+              help: as in `definitions: [features/, models/]`
+            quern.yaml:2:7: `data` must be one text, found a list
+              help: as in `data: .quern`
+            quern.yaml:3:9: `listen` must be one text, found the number `7400`
+              help: as in `listen: 127.0.0.1:7400`
+            quern.yaml:4:9: `online` must be one text, found the boolean `true`
+              help: as in `online: rocksdb`
+            quern.yaml:5:17: `online_timeout` must be one text, found the number `100`
+              help: as in `online_timeout: 100ms`
+            quern.yaml:6:11: `registry` must be one text, found a mapping
+              help: as in `registry: sqlite`
+            quern.yaml:7:14: `onnxruntime` must be one text, found the number `1.5`
+              help: as in `onnxruntime: /usr/lib/libonnxruntime.so`
+            quern.yaml:8:22: `execution_providers` must be a text or a list of texts, found a mapping
+              help: as in `execution_providers: [cuda, cpu]`
+            quern.yaml:9:17: `body_bytes_max` must be a whole number, found the text `1000`
+              help: write it without quotes
+            quern.yaml:10:19: `history_fallback` must be true or false, found the text `true`
+              help: write it without quotes
+            quern.yaml:11:18: `push_queue_rows` must be a whole number, found the text `many`
+            quern.yaml:12:5: `otlp` must be one text, found nothing
+              help: as in `otlp: http://127.0.0.1:4317`
+            12 mistakes"#]]
+        .assert_eq(&check(wrong, &[], &[]).expect_err("all of them"));
+        let both = "data: a\ndata: b\n";
+        expect!["quern.yaml:2:1: duplicated key in mapping"]
+            .assert_eq(&check(both, &[], &[]).expect_err("twice"));
+        for (setting, value) in [("data", " "), ("onnxruntime", " ")] {
+            let mistake = check("", &[], &[(setting, value)]).expect_err("empty");
+            assert_eq!(mistake, format!("option --{setting}: it is empty"));
+        }
+        let sound = check("body_bytes_max: 1_000\npush_queue_rows: 7\nhistory_fallback: false\n", &[], &[])
+            .expect("sound");
+        assert_eq!((sound.body_bytes_max, sound.push_queue_rows, sound.history_fallback), (1_000, 7, false));
     }
 
     #[test]
