@@ -54,25 +54,80 @@ impl fmt::Display for DefError {
     }
 }
 
-/// Suggests what an unknown name may have meant: the nearest known one, and all that are known.
+/// How many known names are listed.
+const KNOWN_SHOWN: usize = 30;
+
+/// Suggests what an unknown name may have meant: the nearest known one, where one is near, and what is known.
 pub fn suggest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
-    match (nearest(unknown, known.iter().copied()), known.is_empty()) {
-        (Some(name), _) => format!("did you mean `{name}`? known: {}", known.join(", ")),
-        (None, true) => "none is declared".to_owned(),
-        (None, false) => format!("known: {}", known.join(", ")),
+    let meant = nearest(unknown, known.iter().copied());
+    let more = known.len().saturating_sub(KNOWN_SHOWN);
+    known.truncate(KNOWN_SHOWN);
+    let mut listed = known.join(", ");
+    if more > 0 {
+        listed += &format!(", and {more} more");
+    }
+    match meant {
+        Some(name) => format!("did you mean `{name}`? known: {listed}"),
+        None if known.is_empty() => "none is declared".to_owned(),
+        None => format!("known: {listed}"),
     }
 }
 
-/// The known name that an unknown one is a slip away from.
+/// The known name that an unknown one is a slip away from: a letter in three may be wrong, or an end may be missing or
+/// too many, as in `delay` for `delay_v1`. Of names without a letter none is: another number is another version, no
+/// slip.
 pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const BEGINNING_MIN: usize = 3;
     let unknown = unknown.to_lowercase();
-    known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&unknown, &name.to_lowercase()), name))
-        .min()
-        .filter(|(distance, name)| *distance <= 1 + name.chars().count().max(unknown.chars().count()) / 3)
-        .map(|(_, name)| name)
+    let near = |name: &'a str| {
+        let known = name.to_lowercase();
+        let distance = strsim::damerau_levenshtein(&unknown, &known);
+        let (length, other) = (unknown.chars().count(), known.chars().count());
+        let begins = length.min(other) >= BEGINNING_MIN
+            && (known.starts_with(&unknown) || unknown.starts_with(&known));
+        let is_near = begins || distance <= length.max(other) / 3;
+        (distance == 0 || is_near && unknown.contains(char::is_alphabetic)).then_some((distance, name))
+    };
+    known.into_iter().filter_map(near).min().map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_slip_is_taken_for_a_name() {
+        let columns = ["amount", "at", "card", "departs_at", "k", "load_2"];
+        for (unknown, meant) in [
+            ("amuont", Some("amount")),
+            ("AT", Some("at")),
+            ("cards", Some("card")),
+            ("cadr", Some("card")),
+            ("depart_at", Some("departs_at")),
+            ("load_3", Some("load_2")),
+            ("load", Some("load_2")),
+            ("amount_of_the_card", Some("amount")),
+            ("paid", None),
+            ("id", None),
+            ("x", None),
+            ("ts", None),
+        ] {
+            assert_eq!(nearest(unknown, columns), meant, "{unknown}");
+        }
+        assert_eq!(nearest("3", ["1", "2"]), None);
+        assert_eq!(nearest("2024-03", ["2024-01"]), None, "another number is no slip");
+    }
+
+    #[test]
+    fn what_exists_is_listed_within_bounds() {
+        assert_eq!(suggest("paid", ["card", "at"]), "known: at, card");
+        assert_eq!(suggest("cart", ["card", "at"]), "did you mean `card`? known: at, card");
+        assert_eq!(suggest("a", []), "none is declared");
+        let many: Vec<String> = (0..1_000).map(|n| format!("c{n:03}")).collect();
+        let listed = suggest("other", many.iter().map(String::as_str));
+        assert!(listed.ends_with("c028, c029, and 970 more"), "{listed}");
+    }
 }

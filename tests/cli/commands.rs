@@ -552,7 +552,7 @@ fn a_route_is_shown_before_and_after() {
         For more information, try '--help'.
         > 3=1
         exit 1
-        error: model `next_order` has no version `3`; did you mean `1`? known: 1, 2
+        error: model `next_order` has no version `3`; known: 1, 2
         > --reset
         version 1: 90 (99.95 % → 90.0 %)
         version 2: 10 (0.05 % → 10.0 %)

@@ -212,7 +212,7 @@ async fn a_version_that_is_named_answers_whatever_the_route_says() {
         200 {"predictions":[2175.5],"served_by":["1"]}
         200 {"predictions":[4351.0]}
         200 {"predictions":[4351.0]}
-        404 {"error":"model `m` has no version `3`; did you mean `1`? known: 1, 2","code":"not_found"}
+        404 {"error":"model `m` has no version `3`; known: 1, 2","code":"not_found"}
     "#]]
     .assert_eq(&text);
 }
@@ -538,7 +538,7 @@ async fn a_wrong_route_is_told_what_is_wrong() {
             &format!("{}\n", server.refusal("POST", &format!("/v1/models/{path}"), body.to_owned()).await);
     }
     expect![[r#"
-        404 not_found: model `m` has no version `3`; did you mean `1`? known: 1, 2
+        404 not_found: model `m` has no version `3`; known: 1, 2
         400 invalid_argument: every weight is 0, so no version would answer; give one a weight
         400 invalid_argument: the body is not {"weights": {"version": 90 or "10%", …}}: `-1` is no share: give a weight, a whole number such as `10`, or a percentage such as `10%` at line 1 column 21
         400 invalid_argument: the percentages add up to 110 %, and all there is are 100 %
@@ -546,7 +546,7 @@ async fn a_wrong_route_is_told_what_is_wrong() {
         400 invalid_argument: 40 % are left, and what is not named (`2`) has no weight to be scaled; name the percentages of all versions
         400 invalid_argument: give weights or percentages, not both: `50` is a weight beside those of the other versions, `"50%"` a part of all
         400 invalid_argument: the body is not {"weights": {"version": 90 or "10%", …}}: unknown field `wights`, expected `weights` at line 1 column 9
-        404 not_found: unknown model `n`; did you mean `m`? known: carrier, class, delay, m
+        404 not_found: unknown model `n`; known: carrier, class, delay, m
         409 refused: model `delay` has no route; declare its `route` with `weights` (definitions.yaml:43) and apply
         404 not_found: a version has no route; POST to `m:route`
         404 not_found: a model cannot `ramp`; POST to `m:predict` to predict

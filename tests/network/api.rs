@@ -195,7 +195,7 @@ async fn a_name_is_no_path() {
         Some(NotFound) unknown model `../apply?`; known: carrier, class, delay
         Some(NotFound) unknown model `../apply#`; known: carrier, class, delay
         Some(NotFound) unknown model `..%2fapply?`; known: carrier, class, delay
-        Some(NotFound) unknown model `delay:predict/../../apply?`; known: carrier, class, delay
+        Some(NotFound) unknown model `delay:predict/../../apply?`; did you mean `delay`? known: carrier, class, delay
         Some(NotFound) model `delay` has no version `../../../apply?`; known: 1
         Some(NotFound) unknown model `../../v1`; known: carrier, class, delay
         Some(NotFound) nothing answers at `/v1/versions/..%2F..%2Fapply%3F:predict`
@@ -286,7 +286,7 @@ async fn a_wrong_prediction_request_is_told_what_is_wrong() {
         400 invalid_argument: instance 0: unknown column `seats`; known: distance, event_timestamp, tailnum
         400 invalid_argument: instance 0: column `distance`: expected float32, found number 1e39
         404 not_found: unknown model `delays`; did you mean `delay`? known: carrier, class, delay
-        404 not_found: model `delay` has no version `2`; did you mean `1`? known: 1
+        404 not_found: model `delay` has no version `2`; known: 1
         404 not_found: POST to `delay:predict` to predict
         404 not_found: a model cannot `explain`; POST to `delay:predict` to predict
         405 invalid_argument: `/v1/models/delay:predict` does not answer GET

@@ -67,7 +67,7 @@ async fn a_server_says_what_it_serves() {
         /v2/models/delay/ready
           200 
         /v2/models/delay/versions/2/ready
-          404 {"error":"model `delay` has no version `2`; did you mean `1`? known: 1","code":"not_found"}
+          404 {"error":"model `delay` has no version `2`; known: 1","code":"not_found"}
         /v2/models/carrier/config
           200 {"name":"carrier","platform":"onnxruntime_onnx","backend":"onnxruntime","max_batch_size":0,"input":[{"name":"tailnum","data_type":"TYPE_STRING","dims":[-1]},{"name":"distance","data_type":"TYPE_FP32","dims":[-1]},{"name":"event_timestamp","data_type":"TYPE_INT64","dims":[-1],"optional":true}],"output":[{"name":"code","data_type":"TYPE_INT64","dims":[-1]},{"name":"both","data_type":"TYPE_FP32","dims":[-1,2]},{"name":"name","data_type":"TYPE_STRING","dims":[-1]},{"name":"is_ua","data_type":"TYPE_BOOL","dims":[-1]}]}
         /v2/models/delay/stats
@@ -77,7 +77,7 @@ async fn a_server_says_what_it_serves() {
         /v1/models/delay/versions/1
           200 {"model_version_status":[{"version":"1","state":"AVAILABLE","status":{"error_code":"OK","error_message":""}}]}
         /v1/models/delay/versions/2
-          404 {"error":"model `delay` has no version `2`; did you mean `1`? known: 1","code":"not_found"}
+          404 {"error":"model `delay` has no version `2`; known: 1","code":"not_found"}
         /v1/models/delay/metadata
           200 {"model_spec":{"name":"delay","signature_name":"","version":"1"},"metadata":{"signature_def":{"signature_def":{"serving_default":{"inputs":{"tailnum":{"dtype":"DT_STRING","tensor_shape":{"dim":[{"size":"-1","name":""}],"unknown_rank":false},"name":"tailnum"},"distance":{"dtype":"DT_DOUBLE","tensor_shape":{"dim":[{"size":"-1","name":""}],"unknown_rank":false},"name":"distance"}},"outputs":{"y":{"dtype":"DT_FLOAT","tensor_shape":{"dim":[{"size":"-1","name":""}],"unknown_rank":false},"name":"y"}},"method_name":"tensorflow/serving/predict"}}}}}
         200 [{"name":"carrier","version":"1","state":"READY","reason":""},{"name":"class","version":"1","state":"READY","reason":""},{"name":"delay","version":"1","state":"READY","reason":""}]
@@ -281,7 +281,7 @@ async fn a_wrong_request_is_told_what_is_wrong() {
             twice
               400 invalid_argument: input `tailnum` is given twice
             datatype
-              400 invalid_argument: input `distance`: unknown datatype `FP16`; did you mean `FP32`? known: BOOL, BYTES, FP32, FP64, INT16, INT32, INT64, INT8, UINT16, UINT32, UINT64, UINT8
+              400 invalid_argument: input `distance`: unknown datatype `FP16`; known: BOOL, BYTES, FP32, FP64, INT16, INT32, INT64, INT8, UINT16, UINT32, UINT64, UINT8
             another datatype
               400 invalid_argument: input `distance`: float64 is FP64 here, found BYTES
             a text in numbers
@@ -299,7 +299,7 @@ async fn a_wrong_request_is_told_what_is_wrong() {
             no data
               400 invalid_argument: input `tailnum`: `data` is missing
             output
-              400 invalid_argument: unknown output `z`; did you mean `y`? known: y
+              400 invalid_argument: unknown output `z`; known: y
             key
               400 invalid_argument: unknown key `input`; did you mean `inputs`? known: id, inputs, outputs, parameters
             timeout

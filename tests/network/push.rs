@@ -434,7 +434,9 @@ async fn what_feasts_client_sends_is_understood() {
     let unknown = json!({"feature_view_name": "last", "df": {}}).to_string();
     is(
         &server.refusal("POST", "/write-to-online-store", unknown).await,
-        expect!["404 not_found: unknown feature view `last`; known: last_payment, spending"],
+        expect![
+            "404 not_found: unknown feature view `last`; did you mean `last_payment`? known: last_payment, spending"
+        ],
     );
 }
 

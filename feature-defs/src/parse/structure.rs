@@ -195,6 +195,16 @@ fn wrong(shape: &Shape, subject: &str, node: &Node) -> DefError {
             Some(meant) => error.with_help(format!("did you mean {meant}?")),
             None => error,
         },
+        (Shape::Bool, Scalar::Text) => match text.to_lowercase().as_str() {
+            "true" | "yes" | "on" | "y" => error.with_help(UNQUOTED_TRUE),
+            "false" | "no" | "off" | "n" => error.with_help(UNQUOTED_FALSE),
+            _ => error,
+        },
+        (Shape::Count { .. } | Shape::Whole { .. } | Shape::Share, Scalar::Text)
+            if text.parse::<f64>().is_ok() =>
+        {
+            error.with_help(format!("a number stands without quotes: {text}"))
+        }
         (_, Scalar::Null | Scalar::Text) => error,
         (Shape::Duration { zero: false }, Scalar::Int(0)) => error.with_help(without_end(subject)),
         (Shape::Duration { .. }, Scalar::Int(_)) => {
@@ -204,6 +214,11 @@ fn wrong(shape: &Shape, subject: &str, node: &Node) -> DefError {
         _ => error,
     }
 }
+
+const UNQUOTED_TRUE: &str =
+    "write it without quotes: true; what is in quotes is a text, and so are yes and on";
+const UNQUOTED_FALSE: &str =
+    "write it without quotes: false; what is in quotes is a text, and so are no and off";
 
 /// Which of `texts` was meant, and what goes with it.
 fn one_meant(text: &str, texts: &[&'static str]) -> Option<String> {

@@ -421,6 +421,7 @@ event_id: at
             a.yaml:4:17: `format` must be `parquet` or `csv`, found `avro`
             a.yaml:4:29: `path` must be a path, found a list
             a.yaml:5:7: `push` must be `true` or `false`, found `yes`
+              help: write it without quotes: true; what is in quotes is a text, and so are yes and on
             a.yaml:6:18: `event_timestamp` must be the name of a column, found the number `5`
               help: quote it: "5"
             a.yaml:7:11: `event_id` must be a list, found `at`"#]],

@@ -129,9 +129,9 @@ versions: [{version: 1, path: a, service: dely}]
 "#,
         expect![[r#"
             case.yaml:4:12: unknown entity `plain`
-              help: did you mean `plane`? known: airport, plane, runway
+              help: known: airport, plane, runway
             case.yaml:4:19: unknown entity `quay`
-              help: did you mean `runway`? known: airport, plane, runway
+              help: known: airport, plane, runway
             case.yaml:5:9: unknown source `landing`
               help: did you mean `landings`? known: landings, reports
             case.yaml:11:5: unknown feature view `plane_histroy`
@@ -206,7 +206,7 @@ features: [temp]
             case.yaml:16:20: `loaded` is not among the declared columns of source `c`
               help: known: at, id
             case.yaml:17:16: `ta` is not among the declared columns of source `c`
-              help: did you mean `at`? known: at, id
+              help: known: at, id
             case.yaml:22:11: `tailnum` is not among the declared columns of source `reports`
               help: known: at, station, temp
             case.yaml:24:18: `wind` is not among the declared columns of source `reports`
@@ -380,13 +380,13 @@ fallback: {to: [{version: 7}, {version: 1, constant: 0}, {}]}
             case.yaml:24:8: every weight is 0, so no version would answer
               help: give one version a weight
             case.yaml:24:25: model `m` has no version `5`
-              help: did you mean `1`? known: 1, 2, 3, 4
+              help: known: 1, 2, 3, 4
             case.yaml:24:41: model `m` has no version `6`
-              help: did you mean `1`? known: 1, 2, 3, 4
+              help: known: 1, 2, 3, 4
             case.yaml:24:47: shadow `1` is given twice
               help: it is first given at case.yaml:24:44
             case.yaml:25:27: model `m` has no version `7`
-              help: did you mean `1`? known: 1, 2, 3, 4
+              help: known: 1, 2, 3, 4
             case.yaml:25:31: a substitute has `version` and `constant`
               help: keep one of them
             case.yaml:25:58: a substitute lacks `version` or `expr` or `constant`"#]],

@@ -364,7 +364,7 @@ async fn what_is_wrong_is_said_with_a_status() {
             "/v1/models/arrival_delay/versions/2:predict",
             "{}".to_owned(),
             404,
-            "model `arrival_delay` has no version `2`; did you mean `1`? known: 1",
+            "model `arrival_delay` has no version `2`; known: 1",
         ),
         (
             "/v1/models/arrival_delay:explain",

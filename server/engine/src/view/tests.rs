@@ -166,10 +166,10 @@ fn all_mistakes_are_found_at_once() {
         "where: yy > 0\nfeatures: [{name: a, expr: x + s}, {name: b, expr: xx}, {name: c, expr: s, type: int64}]",
         expect![[r#"
             v.yaml:17:8: `yy > 0` names unknown column `yy`
-              help: did you mean `y`? known: at, i, k, known_at, l, n, s, x, y, zone
+              help: known: at, i, k, known_at, l, n, s, x, y, zone
             v.yaml:18:28: `x + s`: Cannot coerce arithmetic expression Float64 + Utf8 to valid types
             v.yaml:18:52: `xx` names unknown column `xx`
-              help: did you mean `x`? known: at, i, k, known_at, l, n, s, x, y, zone
+              help: known: at, i, k, known_at, l, n, s, x, y, zone
             v.yaml:18:73: declared type int64, but `s` is string
               help: change `type`, or cast in the expression"#]],
     );
@@ -190,7 +190,7 @@ fn all_mistakes_are_found_at_once() {
          - {name: d, function: top_n_by, n: 2, by: s, of: x, windows: [1h]}",
         expect![[r#"
             v.yaml:18:42: `xx > 1` names unknown column `xx`
-              help: did you mean `x`? known: at, i, k, known_at, l, n, s, x, y, zone
+              help: known: at, i, k, known_at, l, n, s, x, y, zone
             v.yaml:19:32: `avg` needs numbers, but `of` is list<float32>
               help: cast it within `of`, or take another function
             v.yaml:20:32: `any` needs true or false, but `of` is float64
@@ -227,7 +227,7 @@ fn derived_features_are_found_in_any_order() {
     expect![[r#"
         v.yaml:22:47: `x + s`: Cannot coerce arithmetic expression Float64 + Utf8 to valid types
         v.yaml:22:71: `z` names unknown column `z`
-          help: did you mean `k`? known: event_timestamp, k, s, x, y
+          help: known: event_timestamp, k, s, x, y
         v.yaml:22:91: declared type string, but `x` is float64
           help: change `type`, or cast in the expression"#]]
     .assert_eq(&derived(

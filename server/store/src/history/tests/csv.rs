@@ -169,7 +169,7 @@ fn files_that_are_no_such_table_are_refused() {
         events.yaml:3:5: source `events`: `data/header.csv` cannot be read: its header is not UTF-8
           help: rewrite the file, or leave it out of the path
         events.yaml:11:5: source `events`: `data/lacks.csv` has no column `n`
-          help: did you mean `m`? known: at, m
+          help: known: at, m
     "#]].assert_eq(&seen);
 }
 
