@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from quern import tables
 from quern.show import Shown
 
 _EPOCH = "1970-01-01T00:00:00Z"
@@ -211,13 +212,16 @@ class Prediction(list[Any], Shown):
 
         Each column has a value for each instance. Instances of which every column is None are left out.
         """
+        known: dict[str, list[Any]] = {}
         for name, values in columns.items():
-            if len(values) != len(self):
-                raise ValueError(f"{name} has {len(values)} values, and there are {len(self)} predictions")
-        places = [at for at in range(len(self)) if any(values[at] is not None for values in columns.values())]
-        told = {name: [values[at] for at in places] for name, values in columns.items()}
+            tables.check_list(name, values)
+            known[name] = list(values)
+            if len(known[name]) != len(self):
+                raise ValueError(f"{name} has {len(known[name])} values, and there are {len(self)} predictions")
+        places = [at for at in range(len(self)) if any(values[at] is not None for values in known.values())]
+        told = {name: [values[at] for at in places] for name, values in known.items()}
         where = {"request_id": [self.request_ids[at] for at in places], "row": [self.rows[at] for at in places]}
-        return pa.table({**where, **told})
+        return tables.to_table({**where, **told})
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Give predictions, who made them and where they are logged, by column."""

@@ -138,7 +138,7 @@ def _check_lengths(columns: Mapping[str, Any]) -> None:
         raise ValueError(f"columns differ in length: {told}")
 
 
-def _check_list(name: object, values: Any) -> None:
+def check_list(name: object, values: Any) -> None:
     """Refuse a single value in the place of a column: whoever brings one row may think that it is a table."""
     if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__iter__"):
         told = "a list of values, one for each row (a single row is a list of one dict: `[{...}]`)"
@@ -148,7 +148,7 @@ def _check_list(name: object, values: Any) -> None:
 def _json_list(name: object, values: Any) -> list[Any]:
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return _arrow_list(values)
-    _check_list(name, values)
+    check_list(name, values)
     return [_json_cell(name, value) for value in values]
 
 
@@ -217,7 +217,7 @@ def _column(name: object, values: Any) -> Any:
     """Turn a column of plain values into an array, and say which one it is that cannot be."""
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
-    _check_list(name, values)
+    check_list(name, values)
     values = values if hasattr(values, "__len__") else list(values)
     if isinstance(values, (list, tuple)):
         values = [_plain(value) for value in values]

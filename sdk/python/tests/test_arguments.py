@@ -87,6 +87,17 @@ def test_an_argument_of_another_kind_is_refused_before_anything_is_sent(
     assert stand_in.seen == []
 
 
+def test_labels_that_are_no_columns_are_refused() -> None:
+    prediction = quern.Prediction([1.0, 2.0])
+    prediction.request_ids, prediction.rows = ["r", "r"], [0, 1]
+    with pytest.raises(TypeError, match=r"column label: expected a list of values, .*, found float 1.5"):
+        prediction.labels(label=1.5)
+    with pytest.raises(TypeError, match=r"column label, row 1: found str 'late' beside float 1.5 in row 0"):
+        prediction.labels(label=[1.5, "late"])
+    series = pd.Series([1.5, 2.5], index=[7, 8])
+    assert prediction.labels(label=series)["label"].to_pylist() == [1.5, 2.5]
+
+
 def test_a_client_that_awaits_refuses_the_same(stand_in: StandIn) -> None:
     async def ask() -> str:
         async with quern.AsyncClient(stand_in.url) as client:
