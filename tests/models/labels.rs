@@ -107,7 +107,7 @@ async fn labels_that_belong_to_nothing_are_told_why() {
     expect![[r#"
         400 {"error":"`labels` is empty; give each as in `{\"request_id\": \"…\", \"row\": 0, \"label\": 1.0}`","code":"invalid_argument"}
         400 {"error":"labels need a column `request_id`","code":"invalid_argument"}
-        400 {"error":"the labels' column `row` cannot be read as int64: Cast error: 0.5 is not a whole number","code":"invalid_argument"}
+        400 {"error":"the labels' column `row` cannot be read as int64: 0.5 is not a whole number","code":"invalid_argument"}
         400 {"error":"label 1 has no `request_id`","code":"invalid_argument"}
         400 {"error":"the labels' column `label` must be all numbers, all texts or all `true` and `false`","code":"invalid_argument"}
         400 {"error":"the labels' column `label` must be all numbers, all texts or all `true` and `false`","code":"invalid_argument"}

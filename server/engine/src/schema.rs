@@ -67,8 +67,42 @@ fn number(dtype: &DataType) -> Option<ScalarType> {
     ScalarType::ALL.into_iter().find(|t| t.is_number() && scalar(*t) == *dtype)
 }
 
-/// The name of a type for people: the language's own, else Arrow's.
+/// The name of a type for people: the language's own; of what it does not know, what most call it.
 pub fn type_name(dtype: &DataType) -> String {
+    use DataType::*;
+    if let Some(ours) = quern_type(dtype) {
+        return ours.to_string();
+    }
+    match dtype {
+        LargeUtf8 | Utf8View | LargeBinary | BinaryView | FixedSizeBinary(_) | Timestamp(_, _) | Date64 => {
+            type_name(&canonical(dtype))
+        }
+        Dictionary(_, value) => type_name(value),
+        List(item) | LargeList(item) | ListView(item) | LargeListView(item) => {
+            format!("list<{}>", type_name(item.data_type()))
+        }
+        FixedSizeList(item, length) => format!("list<{}, {length}>", type_name(item.data_type())),
+        Decimal32(digits, scale)
+        | Decimal64(digits, scale)
+        | Decimal128(digits, scale)
+        | Decimal256(digits, scale) => format!("decimal({digits}, {scale})"),
+        Struct(_) => "struct".to_owned(),
+        Map(entries, _) => match entries.data_type() {
+            Struct(both) => {
+                let both = both.iter().map(|field| type_name(field.data_type()));
+                format!("map<{}>", both.collect::<Vec<_>>().join(", "))
+            }
+            _ => "map".to_owned(),
+        },
+        Time32(_) | Time64(_) => "time".to_owned(),
+        Null | Int8 | Int16 | UInt8 | UInt16 | UInt32 | UInt64 | Float16 => dtype.to_string().to_lowercase(),
+        other => other.to_string(),
+    }
+}
+
+/// The name of a type in the identity of a view. What is stored is found by it, so unlike [`type_name`] it never
+/// changes.
+pub(crate) fn identity_name(dtype: &DataType) -> String {
     quern_type(dtype).map_or_else(|| dtype.to_string(), |t| t.to_string())
 }
 

@@ -13,6 +13,7 @@ use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use feature_defs::suggest;
 use parking_lot::RwLock;
+use quern_engine::in_words;
 use quern_engine::schema::{canonical, conform, timestamp, type_name};
 
 use crate::error::{Error, Result};
@@ -153,8 +154,9 @@ fn sound(rows: &RecordBatch, now_us: i64) -> Result<RecordBatch> {
     let of = |name: &str, to: &DataType, column: &ArrayRef| {
         conform(column, to).map_err(|error| {
             Error::invalid(format!(
-                "the labels' column `{name}` cannot be read as {}: {error}",
-                type_name(to)
+                "the labels' column `{name}` cannot be read as {}: {}",
+                type_name(to),
+                in_words(&error)
             ))
         })
     };

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef};
 
 use super::signature::Element;
 use super::{Fit, TensorPlan};
-use crate::EngineError;
+use crate::error::{EngineError, in_words};
 use crate::schema::type_name;
 
 impl Element {
@@ -93,7 +93,7 @@ pub fn as_type(cells: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     use DataType::{Boolean, Float32, Float64, Int32, Int64};
     let cast = |cells: &ArrayRef, to: &DataType| {
         let exact = CastOptions { safe: false, ..CastOptions::default() };
-        cast_with_options(cells, to, &exact).map_err(|error| error.to_string())
+        cast_with_options(cells, to, &exact).map_err(|error| in_words(&error))
     };
     match (cells.data_type(), to) {
         (from, to) if from == to => Ok(Arc::clone(cells)),
@@ -122,7 +122,7 @@ fn whole(cells: &ArrayRef) -> Result<ArrayRef, String> {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     if cells.data_type().is_integer() {
         return cast_with_options(cells, &DataType::Int64, &CastOptions::default())
-            .map_err(|error| error.to_string());
+            .map_err(|error| in_words(&error));
     }
     let doubles = as_type(cells, &DataType::Float64)?;
     let whole = doubles.as_primitive::<Float64Type>().iter().map(|x| match x {

@@ -13,7 +13,7 @@ use super::{Filter, ViewId, ViewPlan};
 use crate::default::fitted;
 use crate::expr::{Expression, Mistake, Reads, Written, functions_fingerprint, wish};
 use crate::row::RowCodec;
-use crate::schema::{arrow_type, conforms, timestamp, type_name};
+use crate::schema::{arrow_type, conforms, identity_name, timestamp, type_name};
 use crate::windows::Windows;
 
 impl ViewPlan {
@@ -230,8 +230,12 @@ fn identify(
     }
     text += &format!("where {:?}\n", view.filter.as_ref().map(|filter| &filter.sql));
     for (feature, field) in view.features.iter().zip(computed.schema.fields()) {
-        text +=
-            &format!("feature {:?} {:?} {}\n", feature.name, feature.expr.sql, type_name(field.data_type()));
+        text += &format!(
+            "feature {:?} {:?} {}\n",
+            feature.name,
+            feature.expr.sql,
+            identity_name(field.data_type())
+        );
     }
     // Rows that a strict feature refuses are not stored.
     for strict in view.features.iter().filter(|feature| feature.strict) {

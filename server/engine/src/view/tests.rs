@@ -125,7 +125,7 @@ fn windows_read_the_columns_that_their_parts_name() {
             id f9447782a0aed6d5
             stamps k at known_at y
             rows n x y i s
-            features a_1h float64, a_7d float64, b_lifetime list<float64>, c_1h Map("entries": non-null Struct("keys": non-null Utf8, "values": Float64), sorted)"#]],
+            features a_1h float64, a_7d float64, b_lifetime list<float64>, c_1h map<string, float64>"#]],
     );
     check(
         "aggregations: [{name: a, function: count, windows: [1h]}]",

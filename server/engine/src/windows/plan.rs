@@ -13,7 +13,7 @@ use super::aggregate::{Finish, InputShape, Kind, Params, State};
 use super::value::{Cell, column, nothing, travelling};
 use super::window::{DAY_US, Kept, Level, Window, floor};
 use crate::expr::{Evaluated, Expression, Kept as Filtered};
-use crate::schema::type_name;
+use crate::schema::identity_name;
 use crate::{EngineError, Failed};
 
 /// The aggregations of a feature view, compiled.
@@ -118,7 +118,7 @@ impl Windows {
         let mut text = format!("tiles v1\nevent id {event_id:?}\n");
         for accumulator in &self.accumulators {
             let input = &self.inputs[accumulator.input];
-            let dtype = input.value.as_ref().map(|value| type_name(value.dtype()));
+            let dtype = input.value.as_ref().map(|value| identity_name(value.dtype()));
             text += &format!(
                 "keep {:?} {:?} of {} {dtype:?}\n",
                 accumulator.kind, accumulator.params, input.text

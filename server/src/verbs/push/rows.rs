@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::error::ArrowError;
 use feature_defs::{Source, suggest};
 use quern_engine::schema::{canonical, conform, conforms, timestamp, type_name};
-use quern_engine::{Failed, ViewPlan, instant};
+use quern_engine::{Failed, ViewPlan, in_words, instant};
 use quern_features::strict_text;
 use quern_features::write::project;
 use quern_wire::Rejected;
@@ -137,7 +137,7 @@ fn misfit(cells: &ArrayRef, wanted: &DataType, is_text_time: bool, error: &Arrow
         Ok(text) if is_text_time => {
             format!("expected {} (RFC 3339), found string {text:?}", type_name(wanted))
         }
-        _ => error.to_string(),
+        _ => in_words(error),
     }
 }
 

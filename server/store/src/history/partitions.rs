@@ -12,6 +12,7 @@ use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::RecordBatch;
 use parking_lot::Mutex;
+use quern_engine::in_words;
 
 use crate::error::{Error, Result};
 
@@ -85,8 +86,8 @@ impl Partitions {
             Err(error) => return Err(wrong(error.to_string())),
         };
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|reader| reader.build());
-        let batches = reader.map_err(|error| wrong(error.to_string()))?;
-        batches.map(|batch| batch.map_err(|error| wrong(error.to_string()))).collect()
+        let batches = reader.map_err(|error| wrong(in_words(&error)))?;
+        batches.map(|batch| batch.map_err(|error| wrong(in_words(&error)))).collect()
     }
 }
 

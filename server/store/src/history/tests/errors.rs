@@ -242,7 +242,7 @@ fn files_whose_columns_must_be_declared_say_which_they_are() {
         columns:
           - {name: at, type: timestamp}
           - {name: money, type: float64}
-          # gone is Struct("x": Utf8), which is no type of a column
+          # gone is struct, which is no type of a column
     "#]].assert_eq(&(csv.mistakes() + &parquet.mistakes()));
 }
 
