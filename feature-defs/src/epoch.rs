@@ -5,6 +5,7 @@
 //! refused rather than believed.
 
 use std::fmt;
+use std::ops::Range;
 
 /// What a number counts since 1970, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +29,10 @@ const MILLIS_MIN: u64 = 100_000_000_000;
 const MICROS_MIN: u64 = 100_000_000_000_000;
 /// The least number that is more likely one of nanoseconds: the microseconds up to the year 10,000.
 const NANOS_MIN: u64 = 253_402_300_800_000_000;
+
+/// Moments that people keep events of, in seconds: from 1971, since a small number says nothing, to 2199. So narrow
+/// that no number says one of them in two units.
+const PLAUSIBLE_S: Range<f64> = 31_536_000.0..7_258_118_400.0;
 
 impl Epoch {
     /// Every unit.
@@ -81,7 +86,18 @@ impl Epoch {
         }
     }
 
-    fn noun(self) -> &'static str {
+    /// The one unit in which all of `numbers` say a moment from 1971 to 2199; none where there is no number.
+    pub fn of_all(numbers: impl IntoIterator<Item = f64>) -> Option<Epoch> {
+        let unit_of = |number: f64| {
+            Epoch::ALL.into_iter().find(|unit| PLAUSIBLE_S.contains(&(number / unit.per_second() as f64)))
+        };
+        let mut units = numbers.into_iter().map(unit_of);
+        let first = units.next()??;
+        units.all(|unit| unit == Some(first)).then_some(first)
+    }
+
+    /// As in "it looks like seconds".
+    pub fn noun(self) -> &'static str {
         match self {
             Epoch::Seconds => "seconds",
             Epoch::Millis => "milliseconds",
@@ -178,6 +194,19 @@ mod tests {
             -1704067200000000
         "#]]
         .assert_eq(&shown.concat());
+    }
+
+    #[test]
+    fn a_column_of_numbers_has_the_unit_of_all_of_them() {
+        for epoch in Epoch::ALL {
+            let year_2024 = 1_704_067_200.0 * epoch.per_second() as f64;
+            assert_eq!(Epoch::of_all([year_2024, year_2024 + 1.0, year_2024 * 2.0]), Some(epoch));
+            assert_eq!(Epoch::of_all([year_2024, 0.0]), None);
+        }
+        assert_eq!(Epoch::of_all([]), None);
+        // The day when somebody was born.
+        assert_eq!(Epoch::of_all([-300_000_000.0]), None);
+        assert_eq!(Epoch::of_all([31_535_999.0]), None, "1970 in seconds, and in milliseconds as well");
     }
 
     #[test]

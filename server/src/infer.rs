@@ -33,11 +33,21 @@ pub fn source(root: &Path, path: &str) -> Result<String> {
     let times = likely_times(&columns);
     let event_timestamp = times.first().map_or(UNKNOWN, |column| column.name.as_str());
     let others: Vec<&str> = times.iter().skip(1).map(|column| column.name.as_str()).collect();
+    let epoch = times.first().and_then(|column| column.epoch);
+    let counts =
+        epoch.map(|epoch| format!(", in numbers that look like {}", epoch.noun())).unwrap_or_default();
     let remark = match (times.is_empty(), others.is_empty()) {
         (true, _) => "  # no column is a time: which one says when a row became true?".to_owned(),
-        (false, true) => String::new(),
-        (false, false) => format!("  # when a row became true; or: {}", others.join(", ")),
+        (false, true) if epoch.is_none() => String::new(),
+        (false, true) => format!("  # when a row became true{counts}"),
+        (false, false) => format!("  # when a row became true{counts}; or: {}", others.join(", ")),
     };
+    // Of numbers that are not called times, only the likeliest are declared as some.
+    let is_declared = |(place, column): &(usize, &&Inferred)| {
+        *place == 0 || column.epoch.is_some() && is_called_time(&column.name)
+    };
+    let declared = times.iter().enumerate().filter(is_declared).map(|(_, column)| column.name.as_str());
+    let declared: Vec<&str> = declared.collect();
     let guessed = match format {
         Format::Csv => "; the types are guessed",
         Format::Parquet => "",
@@ -52,7 +62,7 @@ pub fn source(root: &Path, path: &str) -> Result<String> {
         name_of(path),
         quoted(path),
         quoted(event_timestamp),
-        block(&columns, &[event_timestamp])
+        block(&columns, &declared)
     ))
 }
 
@@ -67,7 +77,12 @@ fn format_of(path: &str) -> Option<Format> {
 
 /// Columns that can say when a row became true, the likeliest first.
 fn likely_times(columns: &[Inferred]) -> Vec<&Inferred> {
-    let mut times: Vec<&Inferred> = columns.iter().filter(|column| column.is_time()).collect();
+    let is_epoch = |column: &&Inferred| column.epoch.is_some();
+    let is_likely = |column: &&Inferred| column.is_time() || is_epoch(column) && is_called_time(&column.name);
+    let mut times: Vec<&Inferred> = columns.iter().filter(is_likely).collect();
+    if times.is_empty() {
+        times = columns.iter().filter(is_epoch).collect();
+    }
     // Stable: columns of one rank stay as the file has them.
     times.sort_by_key(|column| {
         let name = column.name.to_lowercase();
@@ -75,6 +90,15 @@ fn likely_times(columns: &[Inferred]) -> Vec<&Inferred> {
         (KNOWN_TIMES.iter().any(|part| name.contains(part)), by_name)
     });
     times
+}
+
+/// Whether a name speaks of time, as far as one can tell: of a column of numbers, these must look like times as well.
+fn is_called_time(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let ends = ["at", "ts", "_on"];
+    let parts = ["time", "date", "epoch"];
+    ends.iter().any(|end| name.ends_with(end))
+        || parts.iter().chain(&KNOWN_TIMES).any(|part| name.contains(part))
 }
 
 /// A name for the source: that of the file or folder.
@@ -132,5 +156,62 @@ mod tests {
             let error = source(folder.path(), wrong).expect_err("nothing there").to_string();
             assert!(error.contains(wrong), "{error}");
         }
+    }
+
+    #[test]
+    fn numbers_that_look_like_times_become_times() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let infer = |rows: &str| {
+            fs::write(folder.path().join("a.csv"), rows).expect("written");
+            source(folder.path(), "a.csv").map_or_else(|error| error.to_string(), |text| text)
+        };
+        expect![[r#"
+            # As far as a.csv shows; the types are guessed.
+            kind: Source
+            name: a
+            batch: {format: csv, path: a.csv}
+            event_timestamp: ts  # when a row became true, in numbers that look like milliseconds; or: createdAt
+            columns:
+              - {name: id, type: int64}
+              - {name: ts, type: timestamp, format: epoch_ms}
+              - {name: createdAt, type: timestamp, format: epoch_s}
+              - {name: price, type: float64}
+              - {name: phone, type: int64}"#]].assert_eq(&infer(
+            "id,ts,createdAt,price,phone\n7,1704067200000,1704067201.5,1.5,1704067200\n8,1704067260000,1704067261,2,1704067200\n",
+        ));
+        expect![[r#"
+            # As far as a.csv shows; the types are guessed.
+            kind: Source
+            name: a
+            batch: {format: csv, path: a.csv}
+            event_timestamp: when  # when a row became true, in numbers that look like seconds
+            columns:
+              - {name: k, type: int64}
+              - {name: when, type: timestamp, format: epoch_s}"#]]
+        .assert_eq(&infer("k,when\n1,1704067200\n2,\n"));
+        expect![[r##"
+            # As far as a.csv shows; the types are guessed.
+            kind: Source
+            name: a
+            batch: {format: csv, path: a.csv}
+            event_timestamp: FILL_IN  # no column is a time: which one says when a row became true?
+            columns:
+              - {name: k, type: int64}
+              - {name: "n", type: int64}"##]]
+        .assert_eq(&infer("k,n\n1,20240101\n"));
+        expect![[r##"
+            # As far as a.csv shows; the types are guessed.
+            kind: Source
+            name: a
+            batch: {format: csv, path: a.csv}
+            event_timestamp: at
+            columns:
+              # "" has no name, as an index that pandas wrote: leave it out, or name it
+              # k is there twice: give one of the two another name
+              - {name: at, type: timestamp}
+              # k is there twice: give one of the two another name"##]]
+        .assert_eq(&infer(",k,at,k\n0,1,2024-01-01,2\n"));
+        expect![[r#"`a.csv` cannot be read: its header `k;at;x` has semicolons between the columns, and a CSV file has commas; rewrite it, with pandas as in read_csv(path, sep=";").to_csv(path, index=False)"#]].assert_eq(&infer("k;at;x\n1;2024-01-01;1,5\n"));
+        expect![[r#"`a.csv` cannot be read: its header `k at` has tabs between the columns, and a CSV file has commas; rewrite it, with pandas as in read_csv(path, sep="\t").to_csv(path, index=False)"#]].assert_eq(&infer("k\tat\n1\t2024-01-01\n"));
     }
 }

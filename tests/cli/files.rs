@@ -39,11 +39,7 @@ const TRAIN: &str = "train svc --spine spine.csv --out set.parquet --json";
 fn a_quote_that_is_never_closed_is_named_wherever_it_is() {
     let repository = csv("");
     let folder = repository.path();
-    write(
-        folder,
-        "data/a.csv",
-        "k,seen,note\n1,2024-01-01,\"one\nof two\"\n2,2024-01-01,\"open\n3,2024-01-01,x\n",
-    );
+    write(folder, "data/a.csv", "k,seen,note\n1,2024-01-01,\"one\nof two\"\n");
     write(folder, "spine.csv", "k,event_timestamp,text\n1,2024-06-01,a\n2,2024-06-01,\"b\n3,2024-06-01,c\n");
     run(folder, &["apply"]).answer();
     check(
@@ -66,6 +62,11 @@ fn a_quote_that_is_never_closed_is_named_wherever_it_is() {
     "#]],
     );
     write(folder, "spine.csv", "k,event_timestamp\n1,2024-06-01\n");
+    write(
+        folder,
+        "data/a.csv",
+        "k,seen,note\n1,2024-01-01,\"one\nof two\"\n2,2024-01-01,\"open\n3,2024-01-01,x\n",
+    );
     check(
         folder,
         TRAIN,
@@ -85,6 +86,16 @@ fn a_quote_that_is_never_closed_is_named_wherever_it_is() {
         error: `data/a.csv` cannot be read: the quote that opens on line 4 is never closed
     "#]],
     );
+    check(
+        folder,
+        "check",
+        expect![[r#"
+        exit 1
+        definitions.yaml:7:28: source `s`: `data/a.csv` cannot be read: the quote that opens on line 4 is never closed
+          help: mend the file, or declare the column as what it holds
+        1 mistake
+    "#]],
+    );
 }
 
 #[test]
@@ -95,8 +106,9 @@ fn numbers_in_the_place_of_times_are_told_what_they_look_like() {
         write(folder, "spine.csv", &format!("k,event_timestamp\n1,2024-06-01T00:00:00Z\n1,{time}\n"));
         say(folder, TRAIN)
     };
-    write(folder, "data/a.csv", "k,seen,note\n1,1704067200,a\n");
+    write(folder, "data/a.csv", "k,seen,note\n1,2024-01-01,a\n");
     run(folder, &["apply"]).answer();
+    write(folder, "data/a.csv", "k,seen,note\n1,1704067200,a\n");
     let is = |found: String, expected: Expect| expected.assert_eq(&found);
     is(
         spine("1717200000"),

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`failure`], why something could not be done; [`metrics`], what is counted and how it is shown;
 //! [`trace`], where a request spent its time; [`tasks`], work that blocks or goes on beside others; [`clock`];
-//! [`digest`], the name of content; [`quotes`], whether a CSV file can be read as it is meant.
+//! [`digest`], the name of content; [`quotes`], whether a CSV file says what it looks like.
 //!
 //! Architecture invariant: this crate knows neither Arrow nor a feature, a store or a route.
 

@@ -1,10 +1,11 @@
-//! Is every quote of a CSV file closed?
+//! Does a CSV file say what it looks like: is every quote closed, and is a number one?
 //!
 //! A reader of CSV takes all that follows an open quote for one cell, up to the next quote or to the end of the file:
-//! rows vanish, and nothing looks wrong. So a file is gone through for its quotes alone before it is read. The rules
-//! are those of RFC 4180: a quote opens a cell only where the cell begins, within it a quote is written twice, and a
-//! cell ends where its quote ends. Blanks after it are let pass.
+//! rows vanish, and nothing looks wrong. So the bytes of a file go through [`Quoted`] on their way to the reader. The
+//! rules are those of RFC 4180: a quote opens a cell only where the cell begins, within it a quote is written twice,
+//! and a cell ends where its quote ends. Blanks after it are let pass.
 
+use std::error::Error;
 use std::fmt;
 use std::io::{self, Read};
 
@@ -38,10 +39,11 @@ impl fmt::Display for Misquoted {
     }
 }
 
-const BUFFER_BYTES: usize = 64 << 10;
+impl Error for Misquoted {}
+
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Place {
     /// A cell begins.
     Start,
@@ -55,30 +57,58 @@ enum Place {
     Ended(u64),
 }
 
-/// Goes through all of `file` for the first quote that is not in its place.
-pub fn check(mut file: impl Read) -> io::Result<Result<(), Misquoted>> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let (mut place, mut line, mut is_first) = (Place::Start, 1, true);
-    loop {
-        let count = match file.read(&mut buffer) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        let mut bytes = &buffer[..count];
-        if count == 0 {
-            return Ok(match place {
+/// A CSV file that cannot be read beyond the first quote that is not in its place: then reading fails with what is
+/// wrong.
+#[derive(Debug)]
+pub struct Quoted<R> {
+    file: R,
+    place: Place,
+    line: u64,
+    is_first: bool,
+    misquoted: Option<Misquoted>,
+}
+
+impl<R: Read> Quoted<R> {
+    /// The bytes of `file`, from its beginning.
+    pub fn new(file: R) -> Self {
+        Quoted { file, place: Place::Start, line: 1, is_first: true, misquoted: None }
+    }
+
+    /// The quote that reading ended at. A reader of CSV may wrap the error that names it in words of its own.
+    pub fn misquoted(&self) -> Option<Misquoted> {
+        self.misquoted
+    }
+
+    /// What the bytes come from.
+    pub fn file_mut(&mut self) -> &mut R {
+        &mut self.file
+    }
+
+    fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Misquoted> {
+        if bytes.is_empty() {
+            return match self.place {
                 Place::Quoted(line) => Err(Misquoted::Open { line }),
                 _ => Ok(()),
-            });
+            };
         }
-        if std::mem::take(&mut is_first) {
+        if std::mem::take(&mut self.is_first) {
             bytes = bytes.strip_prefix(MARK).unwrap_or(bytes);
         }
-        match go_on(place, &mut line, bytes) {
-            Ok(after) => place = after,
-            Err(misquoted) => return Ok(Err(misquoted)),
+        self.place = go_on(self.place, &mut self.line, bytes)?;
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Quoted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        if count > 0 || !buffer.is_empty() {
+            self.follow(&buffer[..count]).map_err(|misquoted| {
+                self.misquoted = Some(misquoted);
+                io::Error::other(misquoted)
+            })?;
         }
+        Ok(count)
     }
 }
 
@@ -111,18 +141,44 @@ fn is_end(byte: u8) -> bool {
     matches!(byte, b',' | b'\n' | b'\r')
 }
 
+/// That something else than commas stands between the columns, where the only name in a header looks like several.
+pub fn separator(only: &str) -> Option<String> {
+    let (found, named) = [(';', "semicolons"), ('\t', "tabs"), ('|', "bars")]
+        .into_iter()
+        .find(|(other, _)| only.contains(*other))?;
+    let example: String = only.chars().take(40).map(|c| if c == '\t' { ' ' } else { c }).collect();
+    let pandas = found.escape_default();
+    Some(format!(
+        "its header `{example}` has {named} between the columns, and a CSV file has commas; rewrite it, with pandas as in \
+         read_csv(path, sep=\"{pandas}\").to_csv(path, index=False)"
+    ))
+}
+
+/// Whether a cell of digits is rather a name, such as a postcode or an account: read as a number, it loses the zero or
+/// the plus that it begins with.
+pub fn is_code(cell: &[u8]) -> bool {
+    let cell = cell.trim_ascii();
+    let digits = cell.strip_prefix(b"-").unwrap_or(cell);
+    matches!(digits, [b'0' | b'+', b'0'..=b'9', ..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn found(text: &str) -> String {
+        let read = |bytes: &mut dyn Read| match io::read_to_string(Quoted::new(bytes)) {
+            Ok(read) if read == text => "sound".to_owned(),
+            Ok(read) => read,
+            Err(error) => error.to_string(),
+        };
         // However the file comes in pieces.
-        let whole = check(text.as_bytes()).expect("readable");
+        let whole = read(&mut text.as_bytes());
         for cut in 0..text.len() {
             let (first, second) = text.as_bytes().split_at(cut);
-            assert_eq!(check(first.chain(second)).expect("readable"), whole, "{text:?} cut at {cut}");
+            assert_eq!(read(&mut first.chain(second)), whole, "{text:?} cut at {cut}");
         }
-        whole.map_or_else(|misquoted| misquoted.to_string(), |()| "sound".to_owned())
+        whole
     }
 
     #[test]
@@ -138,6 +194,27 @@ mod tests {
             "a,\"b\"",
         ] {
             assert_eq!(found(text), "sound", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_between_columns_is_told() {
+        assert_eq!(separator("k"), None);
+        assert!(
+            separator("k;at")
+                .expect("one")
+                .starts_with("its header `k;at` has semicolons between the columns")
+        );
+        assert!(separator("k\tat").expect("one").contains(r#"sep="\t")"#));
+    }
+
+    #[test]
+    fn a_code_is_no_number() {
+        for code in ["0123", "00", "-01", " 07 ", "+4912345", "00.5"] {
+            assert!(is_code(code.as_bytes()), "{code}");
+        }
+        for number in ["", "0", "-0", "0.5", "-0.5", "10", "0x1", "1e05", "+", "a0"] {
+            assert!(!is_code(number.as_bytes()), "{number}");
         }
     }
 

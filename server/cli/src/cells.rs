@@ -1,4 +1,4 @@
-//! Which cell of a CSV file is not of its column's type?
+//! Which cell of a CSV file is not of its column's type, and which line has too few or too many?
 //!
 //! Arrow's reader says it in words for those who know its types. Once it has failed, the file is read again, cell by
 //! cell, for the place and the value.
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
-use csv::{ReaderBuilder, StringRecord};
+use csv::{ByteRecord, ErrorKind, ReaderBuilder, StringRecord};
 use quern_engine::schema::type_name;
 
 /// Records that are looked at together.
@@ -39,6 +39,22 @@ pub(super) fn bad_cell(path: &Path, schema: &Schema) -> Option<String> {
             return Some(format!("line {line}, column `{name}`: `{cell}` is not of type {dtype}"));
         }
     }
+}
+
+/// The first line of the file at `path` that has not as many cells as the header.
+pub(super) fn uneven(path: &Path) -> Option<String> {
+    let mut reader = ReaderBuilder::new().from_path(path).ok()?;
+    let mut record = ByteRecord::new();
+    let error = loop {
+        match reader.read_byte_record(&mut record) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => break error,
+        }
+    };
+    let ErrorKind::UnequalLengths { pos, expected_len, len } = error.kind() else { return None };
+    let line = line(path, pos.as_ref()?.byte()).ok()?;
+    Some(format!("line {line} has {len} cells and the header {expected_len}"))
 }
 
 /// The first of `records` whose cell says nothing of the field's type.
@@ -83,6 +99,19 @@ mod tests {
         ];
         let schema = Schema::new(columns.map(|(name, dtype)| Field::new(name, dtype, true)).to_vec());
         assert_eq!(bad_cell(&path, &schema).as_deref(), expected, "{text}");
+    }
+
+    #[test]
+    fn a_line_of_another_length_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spine.csv");
+        for (text, expected) in [
+            ("a,b\n1,2\n", None),
+            ("a,b\r\n1,\"2\r\n3\"\r\n\r\n4\r\n", Some("line 5 has 1 cells and the header 2")),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(uneven(&path).as_deref(), expected);
+        }
     }
 
     #[test]

@@ -18,12 +18,13 @@ use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
-use quern_base::quotes;
+use quern_base::quotes::{Quoted, is_code, separator};
+use quern_engine::in_words;
 use quern_engine::instant::{Unread, of_text};
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp, type_name};
 use quern_wire::{ColumnInfo, FAILED, TableNotes};
 
-use super::cells::bad_cell;
+use super::cells::{bad_cell, uneven};
 use super::failure::Result;
 use super::materialize::rows_bar;
 use crate::error::Error;
@@ -58,33 +59,25 @@ impl Table {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("parquet") => {
                 let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-                    .map_err(|error| wrong(error.to_string()))?;
+                    .map_err(|error| wrong(in_words(&error)))?;
                 let schema = Arc::clone(reader.schema());
                 let rows = reader.metadata().file_metadata().num_rows().unsigned_abs();
                 let reader =
-                    reader.with_batch_size(BATCH_ROWS).build().map_err(|error| wrong(error.to_string()))?;
+                    reader.with_batch_size(BATCH_ROWS).build().map_err(|error| wrong(in_words(&error)))?;
                 Ok(Table { schema, rows, batches: batches(reader, wrong) })
             }
             Some("csv") => {
-                let checked = quotes::check(&file).map_err(|error| wrong(error.to_string()))?;
-                checked.map_err(|misquoted| wrong(misquoted.to_string()))?;
+                let schema = Arc::new(csv_schema(path, &mut file, known).map_err(&wrong)?);
                 file.rewind().map_err(|error| wrong(error.to_string()))?;
-                let format = Format::default().with_header(true);
-                let (inferred, _) =
-                    format.infer_schema(&mut file, None).map_err(|error| wrong(error.to_string()))?;
-                file.rewind().map_err(|error| wrong(error.to_string()))?;
-                let codes = codes(&file).map_err(|error| wrong(error.to_string()))?;
-                file.rewind().map_err(|error| wrong(error.to_string()))?;
-                let schema = Arc::new(csv_schema(&inferred, &codes, known));
                 let reader = ReaderBuilder::new(texts_for_times(&schema))
                     .with_header(true)
                     .with_batch_size(BATCH_ROWS);
-                let reader = reader.build(file).map_err(|error| wrong(error.to_string()))?;
+                let reader = reader.build(file).map_err(|error| wrong(in_words(&error)))?;
                 let (path, texts) = (path.to_owned(), texts_for_times(&schema));
                 let (timed, mut row) = (Arc::clone(&schema), 1);
                 let reader = reader.map(move |batch| {
-                    let batch = batch
-                        .map_err(|error| bad_cell(&path, &texts).unwrap_or_else(|| error.to_string()))?;
+                    let batch =
+                        batch.map_err(|error| bad_cell(&path, &texts).unwrap_or_else(|| in_words(&error)))?;
                     let first = row;
                     row += batch.num_rows();
                     with_times(&batch, &timed, first)
@@ -100,7 +93,7 @@ fn batches(
     reader: impl Iterator<Item = std::result::Result<RecordBatch, impl Display>> + Send + 'static,
     wrong: impl Fn(String) -> Error + Send + 'static,
 ) -> Batches {
-    Box::new(reader.map(move |batch| batch.map_err(|error| wrong(error.to_string()))))
+    Box::new(reader.map(move |batch| batch.map_err(|error| wrong(in_words(&error)))))
 }
 
 /// How a file holds rows, as its name says.
@@ -244,29 +237,50 @@ fn parquet(file: File, schema: &SchemaRef) -> Result<ArrowWriter<File>> {
     Ok(ArrowWriter::try_new(file, Arc::clone(schema), Some(properties.build())).map_err(Error::from)?)
 }
 
-/// The columns of a CSV file in which digits follow a zero: a postal code, say, which is no number.
+/// The columns of a CSV file, which says nothing about types: what the feature service takes is of its type, the rest
+/// as it looks. All of it is gone through, once for its quotes and types, and once more if a number may be a code.
+fn csv_schema(path: &Path, file: &mut File, known: &[ColumnInfo]) -> std::result::Result<Schema, String> {
+    let mut quoted = Quoted::new(&mut *file);
+    let inferred = Format::default().with_header(true).infer_schema(&mut quoted, None);
+    if let Some(misquoted) = quoted.misquoted() {
+        return Err(misquoted.to_string());
+    }
+    let (inferred, _) = inferred.map_err(|error| uneven(path).unwrap_or_else(|| in_words(&error)))?;
+    if let [only] = inferred.fields().as_ref()
+        && let Some(other) = separator(only.name())
+    {
+        return Err(other);
+    }
+    let told = |name: &str| known.iter().find(|column| column.name == name);
+    let field = |field: &Arc<Field>| {
+        let dtype = match told(field.name()) {
+            _ if field.name() == EVENT_TIMESTAMP => timestamp(),
+            Some(column) => csv_type(&column.dtype),
+            None => field.data_type().clone(),
+        };
+        Field::new(field.name(), dtype, true)
+    };
+    let mut fields: Vec<Field> = inferred.fields().iter().map(field).collect();
+    let is_guess = |field: &Field| field.data_type().is_numeric() && told(field.name()).is_none();
+    if fields.iter().any(is_guess) {
+        file.rewind().map_err(|error| error.to_string())?;
+        for place in codes(file).map_err(|error| error.to_string())? {
+            if let Some(field) = fields.get_mut(place).filter(|field| is_guess(field)) {
+                field.set_data_type(DataType::Utf8);
+            }
+        }
+    }
+    Ok(Schema::new(fields))
+}
+
+/// The columns that have a code in them, by their place.
 fn codes(file: &File) -> std::result::Result<BTreeSet<usize>, csv::Error> {
-    let is_code = |cell: &[u8]| matches!(cell, [b'0', b'0'..=b'9', ..]);
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
     let (mut record, mut codes) = (csv::ByteRecord::new(), BTreeSet::new());
     while reader.read_byte_record(&mut record)? {
         codes.extend(record.iter().enumerate().filter(|(_, cell)| is_code(cell)).map(|(place, _)| place));
     }
     Ok(codes)
-}
-
-/// A CSV file says nothing about types: what the feature service takes is of its type, the rest as it looks.
-fn csv_schema(inferred: &Schema, codes: &BTreeSet<usize>, known: &[ColumnInfo]) -> Schema {
-    let field = |(place, field): (usize, &Arc<Field>)| {
-        let dtype = match known.iter().find(|column| column.name == *field.name()) {
-            _ if field.name() == EVENT_TIMESTAMP => timestamp(),
-            Some(column) => csv_type(&column.dtype),
-            None if *field.data_type() == DataType::Int64 && codes.contains(&place) => DataType::Utf8,
-            None => field.data_type().clone(),
-        };
-        Field::new(field.name(), dtype, true)
-    };
-    Schema::new(inferred.fields().iter().enumerate().map(field).collect::<Vec<_>>())
 }
 
 /// The same columns, with texts where there will be times.
@@ -304,7 +318,7 @@ fn with_times(
     };
     let columns = schema.fields().iter().zip(rows.columns()).map(column);
     let columns = columns.collect::<std::result::Result<_, String>>()?;
-    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| in_words(&error))
 }
 
 /// What is text in a CSV file, such as a list, stays text, and the feature service says what it wants instead.

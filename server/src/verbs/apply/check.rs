@@ -39,6 +39,7 @@ pub(super) fn check(apply: &Apply, files: Vec<DefFile>) -> Result<Candidate> {
     for source in definitions.sources.values() {
         match apply.history.schema(source) {
             Ok(schema) => {
+                mistakes.extend(apply.history.sampled(source, &schema));
                 schemas.insert(source.name.clone(), schema);
             }
             Err(found) => mistakes.extend(found),

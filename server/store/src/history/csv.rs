@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Fields, Schema};
-use quern_base::quotes;
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use quern_base::quotes::{Quoted, separator};
 use quern_engine::instant::{Unread, of_text};
 use quern_engine::schema::type_name;
 
 use super::cell::{Cells, example};
 use super::files::HistoryFile;
-use super::{BATCH_ROWS_MAX, Reading};
+use super::{BATCH_ROWS_MAX, Formats, Reading};
 use crate::error::{Error, Result};
 
 /// A longer record is no record of a table.
@@ -51,8 +51,6 @@ pub(super) fn header(file: &HistoryFile, schema: &Schema) -> Result<Fields> {
 impl CsvFile {
     /// Counts the records, which also finds those that are too short or too long, and quotes that are not closed.
     pub(super) fn open(file: HistoryFile) -> Result<Self> {
-        let checked = quotes::check(file.open()?).map_err(|error| file.unreadable(&error))?;
-        checked.map_err(|misquoted| file.unreadable(&misquoted))?;
         let mut reader = reader(&file)?;
         let mut record = ByteRecord::new();
         let mut rows = 0;
@@ -63,6 +61,17 @@ impl CsvFile {
             return Err(file.unreadable(&format!("{rows} records are too many for one file; split it")));
         }
         Ok(CsvFile { file, rows })
+    }
+
+    /// Reads no more than the first rows of a file, of which nothing else is known, in the columns of a schema.
+    pub(super) fn first_rows(
+        file: HistoryFile,
+        (count, schema): (usize, SchemaRef),
+        formats: &Formats,
+        visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let rows: Vec<u32> = (0..count as u32).collect();
+        CsvFile { file, rows: 0 }.read(&Reading { schema, formats, whole: &[], rows: Some(&rows) }, visit)
     }
 
     pub(super) fn name(&self) -> &str {
@@ -173,8 +182,8 @@ fn bad_cell(file: &CsvFile, field: &Field, record: &ByteRecord, cell: &[u8]) -> 
 }
 
 /// The next record; false at the end of the file.
-fn next(file: &HistoryFile, reader: &mut Reader<Budget>, record: &mut ByteRecord) -> Result<bool> {
-    reader.get_mut().bytes = RECORD_BYTES_MAX;
+fn next(file: &HistoryFile, reader: &mut Reader<Quoted<Budget>>, record: &mut ByteRecord) -> Result<bool> {
+    reader.get_mut().file_mut().bytes = RECORD_BYTES_MAX;
     reader.read_byte_record(record).map_err(|error| match error.kind() {
         ErrorKind::UnequalLengths { expected_len, len, .. } => {
             let line = line(file, record);
@@ -184,19 +193,25 @@ fn next(file: &HistoryFile, reader: &mut Reader<Budget>, record: &mut ByteRecord
     })
 }
 
-fn names(file: &HistoryFile, reader: &mut Reader<Budget>) -> Result<Vec<String>> {
+fn names(file: &HistoryFile, reader: &mut Reader<Quoted<Budget>>) -> Result<Vec<String>> {
     let header = reader.byte_headers().map_err(|error| file.unreadable(&error))?;
     if header.is_empty() {
         return Err(file.unreadable(&"it is empty; a CSV file begins with a line of column names"));
     }
     let name = |cell: &[u8]| Some(str::from_utf8(cell).ok()?.trim().to_owned());
     let names: Option<Vec<String>> = header.iter().map(name).collect();
-    names.ok_or_else(|| file.unreadable(&"its header is not UTF-8"))
+    let names = names.ok_or_else(|| file.unreadable(&"its header is not UTF-8"))?;
+    if let [only] = names.as_slice()
+        && let Some(other) = separator(only)
+    {
+        return Err(file.unreadable(&other));
+    }
+    Ok(names)
 }
 
-fn reader(file: &HistoryFile) -> Result<Reader<Budget>> {
+fn reader(file: &HistoryFile) -> Result<Reader<Quoted<Budget>>> {
     let budget = Budget { file: file.open()?, bytes: RECORD_BYTES_MAX };
-    Ok(ReaderBuilder::new().buffer_capacity(BUFFER_BYTES).from_reader(budget))
+    Ok(ReaderBuilder::new().buffer_capacity(BUFFER_BYTES).from_reader(Quoted::new(budget)))
 }
 
 /// A file that ends with an error when one record takes more bytes than are left.

@@ -3,14 +3,19 @@
 //! A Parquet file says so itself. Of a CSV file it is a guess by its first records: the narrowest type that all of
 //! their cells have.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
-use feature_defs::{BatchSource, DefError, Format, Loc, ScalarType, Source, Type};
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema};
+use feature_defs::{BatchSource, DefError, Epoch, Format, Loc, ScalarType, Source, Type};
+use quern_base::quotes::is_code;
+use quern_engine::instant;
 use quern_engine::schema::{arrow_type, canonical, conforms, quern_type, type_name};
 
+use super::Formats;
 use super::cell::Cells;
 use super::csv;
 use super::files::{self, HistoryFile};
@@ -25,14 +30,24 @@ const RECORDS_SEEN: usize = 10_000;
 pub struct Inferred {
     /// Its name.
     pub name: String,
-    /// The type to declare it by; none where the language has none for it.
+    /// The type to declare it by; none where it cannot be.
     pub dtype: Option<Type>,
-    /// What it is in the file.
-    pub found: String,
+    /// What its numbers seem to count since 1970, if they may be times.
+    pub epoch: Option<Epoch>,
+    /// What keeps it from being declared, where something does.
+    pub why_not: String,
 }
 
 impl Inferred {
-    /// Whether it can say when something was.
+    fn of(name: &str, dtype: Type, epoch: Option<Epoch>) -> Inferred {
+        Inferred { name: name.to_owned(), dtype: Some(dtype), epoch, why_not: String::new() }
+    }
+
+    fn not(name: &str, why_not: impl Into<String>) -> Inferred {
+        Inferred { name: name.to_owned(), dtype: None, epoch: None, why_not: why_not.into() }
+    }
+
+    /// Whether its type says when something was.
     pub fn is_time(&self) -> bool {
         matches!(self.dtype, Some(Type::Scalar(ScalarType::Timestamp | ScalarType::Date)))
     }
@@ -69,11 +84,13 @@ pub fn block(columns: &[Inferred], times: &[&str]) -> String {
     for column in columns {
         let name = quoted(&column.name);
         let written = match column.dtype {
+            None => write!(block, "\n  # {name} {}", column.why_not),
             _ if times.contains(&column.name.as_str()) => {
-                write!(block, "\n  - {{name: {name}, type: timestamp}}")
+                let format =
+                    column.epoch.map(|epoch| format!(", format: {}", epoch.name())).unwrap_or_default();
+                write!(block, "\n  - {{name: {name}, type: timestamp{format}}}")
             }
             Some(dtype) => write!(block, "\n  - {{name: {name}, type: {}}}", quoted(&dtype.to_string())),
-            None => write!(block, "\n  # {name} is {}, which is no type of a column", column.found),
         };
         debug_assert!(written.is_ok(), "a text takes whatever is written");
     }
@@ -101,32 +118,78 @@ pub fn quoted(text: &str) -> String {
 }
 
 fn columns(format: Format, file: HistoryFile) -> Result<Vec<Inferred>> {
-    match format {
-        Format::Parquet => {
-            Ok(ParquetFile::open(file)?.look().fields.iter().map(|field| of_field(field)).collect())
-        }
-        Format::Csv => {
-            let (names, records) = csv::first(&file, RECORDS_SEEN)?;
-            let column = |(place, name): (usize, &String)| {
-                let cells = records.iter().map(|record| record.get(place).unwrap_or_default());
-                let dtype =
-                    guess(&cells.map(str::from_utf8).collect::<std::result::Result<Vec<_>, _>>().ok()?);
-                Some(Inferred { name: name.clone(), dtype: Some(dtype), found: dtype.to_string() })
-            };
-            let text =
-                |name: &String| Inferred { name: name.clone(), dtype: None, found: "not UTF-8".to_owned() };
-            Ok(names.iter().enumerate().map(|named| column(named).unwrap_or_else(|| text(named.1))).collect())
+    let mut columns = match format {
+        Format::Parquet => of_parquet(file)?,
+        Format::Csv => of_csv(&file)?,
+    };
+    let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+    for column in &mut columns {
+        if column.name.is_empty() {
+            *column =
+                Inferred::not("", "has no name, as an index that pandas wrote: leave it out, or name it");
+        } else if names.iter().filter(|name| **name == column.name).count() > 1 {
+            *column = Inferred::not(&column.name, "is there twice: give one of the two another name");
         }
     }
+    Ok(columns)
 }
 
-fn of_field(field: &Field) -> Inferred {
+fn of_parquet(file: HistoryFile) -> Result<Vec<Inferred>> {
+    let file = ParquetFile::open(file)?;
+    let fields = file.look().fields;
+    let is_number =
+        |field: &&Arc<Field>| instant::is_number(field.data_type()) && is_once(&fields, field.name());
+    let numbers =
+        fields.iter().filter(is_number).map(|field| Field::new(field.name(), DataType::Float64, true));
+    let numbers = Arc::new(Schema::new(numbers.collect::<Vec<_>>()));
+    let mut read: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    file.first_rows((RECORDS_SEEN, numbers), &Formats::new(), &mut |rows| {
+        for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+            let numbers = column.as_primitive::<Float64Type>().iter().flatten();
+            read.entry(field.name().clone()).or_default().extend(numbers);
+        }
+        Ok(())
+    })?;
+    let column = |field: &Arc<Field>| {
+        let numbers = read.remove(field.name()).unwrap_or_default();
+        of_field(field, Epoch::of_all(numbers))
+    };
+    Ok(fields.iter().map(column).collect())
+}
+
+fn is_once(fields: &Fields, name: &str) -> bool {
+    fields.iter().filter(|field| field.name() == name).count() == 1
+}
+
+fn of_csv(file: &HistoryFile) -> Result<Vec<Inferred>> {
+    let (names, records) = csv::first(file, RECORDS_SEEN)?;
+    let column = |(place, name): (usize, &String)| {
+        let cells = records.iter().map(|record| str::from_utf8(record.get(place).unwrap_or_default()));
+        let Ok(cells) = cells.collect::<std::result::Result<Vec<_>, _>>() else {
+            return Inferred::not(name, "is not UTF-8");
+        };
+        let dtype = guess(&cells);
+        let numbers =
+            cells.iter().filter(|cell| !cell.trim_ascii().is_empty()).map(|cell| cell.trim_ascii().parse());
+        let numbers: std::result::Result<Vec<f64>, _> = numbers.collect();
+        let epoch = numbers.ok().filter(|_| dtype.is_number()).and_then(Epoch::of_all);
+        Inferred::of(name, dtype, epoch)
+    };
+    Ok(names.iter().enumerate().map(column).collect())
+}
+
+fn of_field(field: &Field, epoch: Option<Epoch>) -> Inferred {
     let found = canonical(field.data_type());
     // Decimals are read as fractions where they are declared so.
     let float = Type::Scalar(ScalarType::Float64);
     let dtype = quern_type(&found)
         .or_else(|| (found != DataType::Null && conforms(&found, &arrow_type(float))).then_some(float));
-    Inferred { name: field.name().clone(), dtype, found: type_name(&found) }
+    match dtype {
+        Some(dtype) => Inferred::of(field.name(), dtype, epoch),
+        None => {
+            Inferred::not(field.name(), format!("is {}, which is no type of a column", type_name(&found)))
+        }
+    }
 }
 
 /// The narrowest type that all cells have; text where they are all empty.
@@ -138,14 +201,10 @@ fn guess(cells: &[&str]) -> Type {
     let is_some = cells.iter().any(|cell| !cell.trim_ascii().is_empty());
     let fits = |dtype: &Type| {
         let Some(mut column) = Cells::new(&arrow_type(*dtype), None) else { return false };
-        cells.iter().all(|cell| !(dtype.is_number() && is_code(cell)) && column.push(cell).is_some())
+        cells
+            .iter()
+            .all(|cell| !(dtype.is_number() && is_code(cell.as_bytes())) && column.push(cell).is_some())
     };
     let found = TYPES.into_iter().map(Type::Scalar).chain([floats]).find(fits).filter(|_| is_some);
     found.unwrap_or(Type::Scalar(ScalarType::String))
-}
-
-/// A number with a zero before it is rather a name: a postcode, an account.
-fn is_code(cell: &str) -> bool {
-    let digits = cell.trim_ascii().trim_start_matches('-');
-    digits.len() > 1 && digits.starts_with('0') && digits.as_bytes()[1].is_ascii_digit()
 }

@@ -4,8 +4,8 @@
 //! listed in the order their rows count as arrived, and every footer is read and checked. What is open is then read in
 //! units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files) and
 //! `lakes` (whether they are a table of their own), `looks` (what they say), `columns` and `fits` (which columns, of
-//! which types), `parquet` and `fitted` (values become others), then `csv` with `cell` (text becomes values), and
-//! `pushed` (what came by itself).
+//! which types), `parquet` and `fitted` (values become others), then `csv` with `cell` (text becomes values), `sample`
+//! (what the first rows say), and `pushed` (what came by itself).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.
@@ -22,6 +22,7 @@ mod looks;
 mod parquet;
 mod partitions;
 mod pushed;
+mod sample;
 #[cfg(test)]
 mod tests;
 
@@ -249,8 +250,7 @@ impl Opening<'_> {
 
     fn finish(mut self) -> Result<Scan> {
         if self.mistakes.is_empty() {
-            let formats = self.source.columns.iter();
-            let formats = formats.filter_map(|column| Some((column.name.clone(), column.format?))).collect();
+            let formats = formats(self.source);
             let (units, schema, parts) = (self.units, Arc::clone(self.schema), self.parts);
             let times = [&self.source.event_timestamp].into_iter().chain(&self.source.created_timestamp);
             let whole = times.chain(&self.source.event_id).cloned().collect();
@@ -300,6 +300,10 @@ pub struct Scan {
 
 /// What the numbers of a column count, by its name.
 type Formats = BTreeMap<String, Epoch>;
+
+fn formats(source: &Source) -> Formats {
+    source.columns.iter().filter_map(|column| Some((column.name.clone(), column.format?))).collect()
+}
 
 #[derive(Debug)]
 enum Part {

@@ -14,18 +14,18 @@ use ::parquet::errors::Result as ParquetResult;
 use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::ipc::{Field as WrittenField, Type as WrittenType, root_as_message};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use feature_defs::Epoch;
-use quern_engine::instant;
 use quern_engine::schema::type_name;
+use quern_engine::{in_words, instant};
 
 use super::columns::Look;
 use super::files::HistoryFile;
-use super::{BATCH_ROWS_MAX, Reading, Unit, fitted};
+use super::{BATCH_ROWS_MAX, Formats, Reading, Unit, fitted};
 use crate::error::Result;
 
 /// A selection with shorter runs than this, on average, is cheaper as one bit for each row.
@@ -51,7 +51,7 @@ impl ParquetFile {
             return Err(file.unreadable(&"it is empty; was it not written to its end?"));
         }
         let handle = file.open()?;
-        let (metadata, unknown) = file.guarded(|| footer(&handle))?;
+        let (metadata, unknown) = file.guarded(|| footer(&handle).map_err(|error| in_words(&error)))?;
         Ok(ParquetFile { file, metadata, unknown })
     }
 
@@ -85,7 +85,9 @@ impl ParquetFile {
     /// The row groups in file order; `format` says what the event timestamps count, where they are numbers.
     pub(super) fn row_groups(&self, event_timestamp: &str, format: Option<Epoch>) -> Result<Vec<RowGroup>> {
         let groups = self.metadata.metadata().row_groups();
-        let times = self.file.guarded(|| time_bounds(&self.metadata, event_timestamp, format))?;
+        let times = self.file.guarded(|| {
+            time_bounds(&self.metadata, event_timestamp, format).map_err(|error| in_words(&error))
+        })?;
         groups
             .iter()
             .zip(times)
@@ -94,6 +96,26 @@ impl ParquetFile {
                 Err(_) => Err(self.file.unreadable(&format!("a row group of {} rows", group.num_rows()))),
             })
             .collect()
+    }
+
+    /// Reads no more than the first rows, in the columns of a schema.
+    pub(super) fn first_rows(
+        &self,
+        (count, schema): (usize, SchemaRef),
+        formats: &Formats,
+        visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let groups = self.metadata.metadata().row_groups().iter().enumerate();
+        let Some((row_group, group)) = groups.into_iter().find(|(_, group)| group.num_rows() > 0) else {
+            return Ok(());
+        };
+        if schema.fields().is_empty() {
+            return Ok(());
+        }
+        let rows = group.num_rows().unsigned_abs();
+        let unit = Unit { file: 0, first_row: 0, rows, times: None, part: 0, row_group };
+        let first: Vec<u32> = (0..rows.min(count as u64) as u32).collect();
+        self.read(&unit, &Reading { schema, formats, whole: &[], rows: Some(&first) }, visit)
     }
 
     /// Reads one row group; batches come in row order.
@@ -111,8 +133,12 @@ impl ParquetFile {
         distinct.sort_unstable();
         distinct.dedup();
         let handle = self.file.open()?;
-        let mut reader = self.file.guarded(|| self.reader(handle, unit, &distinct, reading.rows))?;
-        while let Some(batch) = self.file.guarded(|| reader.next().transpose().map_err(in_words))? {
+        let mut reader = self.file.guarded(|| {
+            self.reader(handle, unit, &distinct, reading.rows).map_err(|error| in_words(&error))
+        })?;
+        while let Some(batch) =
+            self.file.guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?
+        {
             let mut columns = Vec::with_capacity(roots.len());
             for (root, field) in roots.iter().zip(reading.schema.fields()) {
                 columns.push(match root {
@@ -154,7 +180,12 @@ impl ParquetFile {
                 _ => fitted::fitted(column, field, reading),
             };
             fitted.map_err(|error| {
-                format!("its column `{name}` ({}) does not fit {}: {error}", type_name(from), type_name(to))
+                format!(
+                    "its column `{name}` ({}) does not fit {}: {}",
+                    type_name(from),
+                    type_name(to),
+                    in_words(&error)
+                )
             })
         };
         self.file.guarded(fitted)
@@ -216,8 +247,8 @@ fn is_known(field: WrittenField<'_>) -> bool {
 }
 
 /// What the decoder says in few words.
-fn in_words(error: ArrowError) -> String {
-    let said = error.to_string();
+fn damage(error: &ArrowError) -> String {
+    let said = in_words(error);
     match said.contains("CRC checksum mismatch") {
         true => "its bytes are not those that were written: the checksum of a page does not match. Bring the file back \
                  from where it came"

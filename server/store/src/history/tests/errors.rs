@@ -80,7 +80,7 @@ fn every_further_file_is_looked_at_and_checked_again_when_the_source_is_opened()
     repository.file("data/d.parquet", "PAR1 is how a Parquet file begins and ends, but there is more to it");
     repository.file("data/e.parquet", "");
     expect![[r#"
-        events.yaml:3:5: source `events`: `data/d.parquet` cannot be read: Parquet error: Invalid Parquet file. Corrupt footer
+        events.yaml:3:5: source `events`: `data/d.parquet` cannot be read: Invalid Parquet file. Corrupt footer
           help: rewrite the file, or leave it out of the path
         events.yaml:3:5: source `events`: `data/e.parquet` cannot be read: it is empty; was it not written to its end?
           help: rewrite the file, or leave it out of the path
@@ -90,7 +90,7 @@ fn every_further_file_is_looked_at_and_checked_again_when_the_source_is_opened()
         source `events`: column `n` should be int64, but is string in `data/b.parquet`; declare it as string, or rewrite the file
         source `events`: `data/c.parquet` has no column `n`; known: at
         source `events`: `data/c.parquet` has no column `m`; known: at
-        `data/d.parquet` cannot be read: Parquet error: Invalid Parquet file. Corrupt footer
+        `data/d.parquet` cannot be read: Invalid Parquet file. Corrupt footer
         `data/e.parquet` cannot be read: it is empty; was it not written to its end?"#]].assert_eq(&history.open(&repository.source, &schema).unwrap_err().to_string());
 }
 
@@ -266,7 +266,7 @@ fn a_value_that_does_not_fit_names_its_column_or_stays_what_it_is() {
     });
     assert_eq!(types.collect::<Vec<_>>(), [DataType::Int64, DataType::Int32]);
     repository.source.event_id = vec!["n".to_owned()];
-    expect!["`data/a.parquet` cannot be read: its column `n` (int64) does not fit int32: Cast error: 1099511627776 is beyond int32"].assert_eq(&repository.error());
+    expect!["`data/a.parquet` cannot be read: its column `n` (int64) does not fit int32: 1099511627776 is beyond int32"].assert_eq(&repository.error());
 }
 
 #[test]

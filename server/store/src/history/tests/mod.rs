@@ -4,6 +4,7 @@ mod csv;
 mod errors;
 mod laws;
 mod parquet;
+mod sample;
 mod times;
 mod types;
 
