@@ -70,7 +70,7 @@ const PREDICT: &str =
 const TRAIN: &str = "train next_order_v1 --spine spine.csv --out set.parquet --json";
 
 /// The starter, with a spine to train on and a model to ask.
-fn starter() -> TempDir {
+pub(super) fn starter() -> TempDir {
     let folder = TempDir::new().unwrap();
     run(folder.path(), &["init"]).answer();
     fs::write(folder.path().join("spine.csv"), SPINE).unwrap();
@@ -156,7 +156,7 @@ fn the_starter_works_as_it_is() {
             4 to add, 0 to change, 0 to remove
 
             apply 1 is live
-            next: quern materialize .
+            next: quern materialize
         "#]],
     );
     check(

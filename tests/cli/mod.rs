@@ -2,6 +2,7 @@
 
 mod commands;
 mod files;
+mod first_steps;
 
 mod deploy;
 mod failing;

@@ -298,7 +298,7 @@ async fn commands_apply_to_all_servers() {
         repository.write("quern.yaml", format!("registry: {}\n", postgres.url()));
     }
     let (here, there) = (here.path(), there.path());
-    assert!(run(here, &["apply"]).answer().ends_with("apply 1 is live\nnext: quern materialize .\n"));
+    assert!(run(here, &["apply"]).answer().ends_with("apply 1 is live\nnext: quern materialize\n"));
     assert!(run(here, &["apply"]).answer().contains("no changes; apply 1 is live"));
     assert!(!here.join(".quern/registry.sqlite").exists());
 

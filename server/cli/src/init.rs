@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
 
 use super::failure::Result;
 use super::output::print;
@@ -15,7 +17,14 @@ const FILES: [(&str, &str); 4] = [
     (".gitignore", include_str!("starter/gitignore")),
 ];
 
-pub(super) fn run(directory: &Path) -> Result<()> {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The folder to write it to; made where there is none
+    #[arg(default_value = ".", value_name = "DIR")]
+    directory: PathBuf,
+}
+
+pub(super) fn run(Arguments { directory }: &Arguments) -> Result<()> {
     let failed = |path: &Path, error: std::io::Error| Error::invalid(format!("{}: {error}", path.display()));
     for (name, _) in FILES {
         let path = directory.join(name);

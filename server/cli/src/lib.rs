@@ -64,13 +64,13 @@ struct Options {
     /// The online store: `rocksdb`, or the URL of a Redis.
     #[arg(long, global = true, value_name = "STORE")]
     online: Option<String>,
-    /// The registry of definitions: sqlite, or the URL of a PostgreSQL database.
+    /// The registry of definitions: `sqlite`, or the URL of a PostgreSQL database.
     #[arg(long, global = true, value_name = "REGISTRY")]
     registry: Option<String>,
     /// ONNX Runtime's shared library.
     #[arg(long, global = true, value_name = "FILE")]
     onnxruntime: Option<String>,
-    /// How log lines look; which ones are written, QUERN_LOG says, as in `debug` or `quern_store=trace`.
+    /// How log lines look. QUERN_LOG sets the level, as in `debug` or `quern_store=trace`.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
@@ -84,26 +84,26 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Write a small repository to start from
-    Init(Repository),
+    Init(init::Arguments),
     /// Write the source that a Parquet or CSV file makes, to paste into the definitions
     Infer(infer::Arguments),
     /// Find every mistake in the definitions
     Check(CheckArgs),
-    /// Say what an apply would change
+    /// Say what `apply` would change
     Plan(PlanArgs),
     /// Make the definitions live
     Apply(CheckArgs),
-    /// Bring the head up to date with history
+    /// Bring what look-ups read, the head, up to date with the sources
     Materialize(materialize::Arguments),
-    /// Answer look-ups, predictions and training sets
+    /// Start the server, which answers look-ups, predictions and training sets
     Serve(serve::Arguments),
-    /// Look one feature vector up
+    /// Look up one feature vector by its keys
     Get(read::GetArguments),
-    /// Pull a training set for a spine
+    /// Make a training set: what was known at each time of a table of keys and times, the spine
     Train(train::Arguments),
     /// Show or change which version of a model answers whom
     Route(route::Arguments),
-    /// Predict by entity ID, one or a whole file
+    /// Ask a model about one entity, or about each row of a file
     Predict(read::PredictArguments),
     /// Compare what models were served with what training would have shown them
     Verify(verify::Arguments),
@@ -114,9 +114,15 @@ enum Command {
 /// Where the definitions are.
 #[derive(Debug, Args)]
 struct Repository {
-    /// The repository: the folder of the definition files.
-    #[arg(default_value = ".", value_name = "DIR")]
-    directory: PathBuf,
+    /// The repository (default: the nearest folder upwards with a quern.yaml)
+    #[arg(value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+impl Repository {
+    fn folder(&self) -> PathBuf {
+        words::repository(self.directory.as_deref())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -135,7 +141,7 @@ struct CheckArgs {
 struct PlanArgs {
     #[command(flatten)]
     check: CheckArgs,
-    /// Exit with 2 where an apply would change something.
+    /// Exit with 2 where `apply` would change something.
     #[arg(long)]
     detailed_exitcode: bool,
 }
@@ -174,7 +180,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command, options: &Options) -> Result<ExitCode> {
     match command {
-        Command::Init(arguments) => init::run(&arguments.directory)?,
+        Command::Init(arguments) => init::run(&arguments)?,
         Command::Infer(arguments) => infer::run(&arguments)?,
         Command::Check(arguments) => check(&arguments, options).await?,
         Command::Plan(arguments) => return plan(&arguments, options).await,
@@ -225,13 +231,14 @@ impl Options {
 impl CheckArgs {
     /// Who answers. The definitions are read where they lie, so whoever answers, what is left alone can be told here.
     async fn open(&self, options: &Options) -> Result<Backend> {
-        let directory = &self.repository.directory;
+        let directory = self.repository.folder();
         if self.verbose {
-            for LeftAlone { path, why } in repository::read(&options.settings(directory, None)?)?.left_alone {
+            for LeftAlone { path, why } in repository::read(&options.settings(&directory, None)?)?.left_alone
+            {
                 eprintln!("left alone: {path}: {why}");
             }
         }
-        Backend::open(directory, options).await
+        Backend::open(&directory, options).await
     }
 }
 
@@ -279,7 +286,9 @@ async fn apply(arguments: &CheckArgs, options: &Options) -> Result<()> {
         print(format!("\napply {} is live", plan.number));
     }
     if !plan.materialize.is_empty() {
-        print(format!("next: quern materialize {}", arguments.repository.directory.display()));
+        let named = arguments.repository.directory.iter();
+        let named: String = named.map(|directory| format!(" {}", directory.display())).collect();
+        print(format!("next: quern materialize{named}"));
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
-    let backend = Backend::open(&arguments.repository.directory, options).await?;
+    let backend = Backend::open(&arguments.repository.folder(), options).await?;
     let request = MaterializeRequest {
         views: arguments.views.clone(),
         from_us: arguments.from,

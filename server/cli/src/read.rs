@@ -14,17 +14,17 @@ use serde_json::{Map, Value};
 use super::backend::Backend;
 use super::failure::{Failure, Result};
 use super::output::{Align, print, print_json, table, warn};
-use super::words::{directory_and, inputs, inputs_of_model, instance, split};
+use super::words::{directory_and, inputs, inputs_of_model, instance, repository, split};
 use super::{Options, batch};
 use crate::error::Error;
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "quern get [OPTIONS] [DIR] SERVICE [COLUMN=VALUE]...",
-    after_help = "Arguments:
-  [DIR]              The repository (default: the current folder)
-  SERVICE            The feature service
-  [COLUMN=VALUE]...  Join keys, request columns and, where it is not now, `event_timestamp`"
+    override_usage = "quern get [OPTIONS] [DIR] <SERVICE> [COLUMN=VALUE]...",
+    help_template = "{about-with-newline}\n{usage-heading} {usage}\n\nArguments:
+  [DIR]              The repository (default: the nearest folder upwards with a quern.yaml)
+  <SERVICE>          The feature service
+  [COLUMN=VALUE]...  Join keys, request columns and, where it is not now, `event_timestamp`\n\n{all-args}"
 )]
 pub(super) struct GetArguments {
     #[arg(required = true, hide = true, value_name = "SERVICE")]
@@ -36,10 +36,10 @@ pub(super) struct GetArguments {
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "quern predict [OPTIONS] --model MODEL [DIR] [COLUMN=VALUE]...",
-    after_help = "Arguments:
-  [DIR]              The repository (default: the current folder)
-  [COLUMN=VALUE]...  Join keys, request columns and, where it is not now, `event_timestamp`"
+    override_usage = "quern predict [OPTIONS] --model <MODEL> [DIR] [COLUMN=VALUE]...",
+    help_template = "{about-with-newline}\n{usage-heading} {usage}\n\nArguments:
+  [DIR]              The repository (default: the nearest folder upwards with a quern.yaml)
+  [COLUMN=VALUE]...  Join keys, request columns and, where it is not now, `event_timestamp`\n\n{all-args}"
 )]
 pub(super) struct PredictArguments {
     #[arg(hide = true, value_name = "COLUMN=VALUE")]
@@ -103,8 +103,8 @@ pub(super) async fn get(arguments: &GetArguments, options: &Options) -> Result<(
 pub(super) async fn predict(arguments: &PredictArguments, options: &Options) -> Result<()> {
     let (names, assignments) = split(&arguments.words);
     let directory = match names.as_slice() {
-        [] => PathBuf::from("."),
-        [directory] => PathBuf::from(directory),
+        [] => repository(None),
+        [directory] => repository(Some(Path::new(directory))),
         [_, other, ..] => return Err(Failure::Usage(format!("`{other}` is not COLUMN=VALUE"))),
     };
     if let (Some(entities), Some(out)) = (&arguments.entities, &arguments.out) {

@@ -13,12 +13,17 @@ use super::output::{print, print_json};
 use super::words::directory_and;
 
 #[derive(Debug, Args)]
-#[command(override_usage = "quern route [OPTIONS] [DIR] MODEL [VERSION=SHARE]...")]
+#[command(
+    override_usage = "quern route [OPTIONS] [DIR] <MODEL> [VERSION=SHARE]...",
+    help_template = "{about-with-newline}\n{usage-heading} {usage}\n\nArguments:
+  [DIR]               The repository (default: the nearest folder upwards with a quern.yaml)
+  <MODEL>             The model
+  [VERSION=SHARE]...  Versions and their new shares; without any, the weights are shown. `2=50`
+                      sets a weight, and the other versions keep theirs; `2=10%` sets a part of
+                      all, and the others are scaled into the rest\n\n{all-args}"
+)]
 pub(super) struct Arguments {
-    /// The repository (default: the current folder), the model, then versions and their shares; without any, the
-    /// weights are shown. `2=50` sets a weight, and the other versions keep theirs; `2=10%` sets a part of all, and the
-    /// others are scaled into the rest.
-    #[arg(required = true, value_name = "[DIR] MODEL [VERSION=SHARE]...")]
+    #[arg(required = true, hide = true, value_name = "MODEL")]
     words: Vec<String>,
     /// Go back to the weights that are declared.
     #[arg(long)]

@@ -24,7 +24,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
-    let settings = options.settings(&arguments.repository.directory, arguments.listen.as_ref())?;
+    let settings = options.settings(&arguments.repository.folder(), arguments.listen.as_ref())?;
     let listen = settings.listen;
     let node = open_here(settings).await?;
     let listener = TcpListener::bind(listen)
@@ -53,7 +53,7 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
 /// What sends the traces of the server to come, where the settings name a collector.
 pub(super) fn traces(arguments: &Arguments, options: &Options) -> Result<Option<Traces>> {
     // Settings that cannot be read are the server's to report.
-    let settings = options.settings(&arguments.repository.directory, arguments.listen.as_ref());
+    let settings = options.settings(&arguments.repository.folder(), arguments.listen.as_ref());
     let url = settings.ok().and_then(|settings| settings.otlp);
     Ok(url.map(|url| Traces::start(&url)).transpose()?)
 }

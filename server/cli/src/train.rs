@@ -28,10 +28,10 @@ const BATCHES_AHEAD: usize = 2;
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "quern train [OPTIONS] --spine <FILE> --out <FILE> [DIR] SERVICE",
-    after_help = "Arguments:
-  [DIR]    The repository (default: the current folder)
-  SERVICE  The feature service"
+    override_usage = "quern train [OPTIONS] --spine <FILE> --out <FILE> [DIR] <SERVICE>",
+    help_template = "{about-with-newline}\n{usage-heading} {usage}\n\nArguments:
+  [DIR]      The repository (default: the nearest folder upwards with a quern.yaml)
+  <SERVICE>  The feature service\n\n{all-args}"
 )]
 pub(super) struct Arguments {
     #[arg(required = true, num_args = 1..=2, hide = true, value_name = "SERVICE")]

@@ -30,7 +30,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<ExitCode> {
-    let backend = Backend::open(&arguments.repository.directory, options).await?;
+    let backend = Backend::open(&arguments.repository.folder(), options).await?;
     let request =
         VerifyRequest { model: arguments.model.clone(), from_us: arguments.from, to_us: arguments.to };
     let report: Report = backend.call("/v1/verify", &request).await?;

@@ -1,11 +1,28 @@
 //! What do the words of a command say? A folder, a name, and values for columns.
 
-use std::path::PathBuf;
+use std::env;
+use std::path::{Path, PathBuf};
 
+use quern_server::settings::SETTINGS_FILE;
 use quern_wire::{Catalogue, ColumnInfo};
 use serde_json::{Map, Value};
 
 use super::failure::{Failure, Result};
+
+/// The repository: the folder that was named; else the nearest one with settings, from the current folder upwards, as
+/// git and cargo look for theirs; else the current folder.
+pub(super) fn repository(named: Option<&Path>) -> PathBuf {
+    let here = || PathBuf::from(".");
+    let around = || {
+        let here = env::current_dir().ok()?;
+        here.ancestors().skip(1).find(|folder| folder.join(SETTINGS_FILE).exists()).map(Path::to_owned)
+    };
+    match named {
+        Some(folder) => folder.to_owned(),
+        None if here().join(SETTINGS_FILE).exists() => here(),
+        None => around().unwrap_or_else(here),
+    }
+}
 
 /// Names come first, assignments after them.
 pub(super) fn split(words: &[String]) -> (Vec<String>, Vec<(String, String)>) {
@@ -18,11 +35,11 @@ pub(super) fn split(words: &[String]) -> (Vec<String>, Vec<(String, String)>) {
     (names.to_vec(), assignments.collect())
 }
 
-/// `[DIR] NAME`
+/// `[DIR] NAME`: the repository and the name.
 pub(super) fn directory_and(names: &[String], what: &str) -> Result<(PathBuf, String)> {
     match names {
-        [name] => Ok((PathBuf::from("."), name.clone())),
-        [directory, name] => Ok((PathBuf::from(directory), name.clone())),
+        [name] => Ok((repository(None), name.clone())),
+        [directory, name] => Ok((repository(Some(Path::new(directory))), name.clone())),
         [] => Err(Failure::Usage(format!("{what} is missing"))),
         [_, _, other, ..] => Err(Failure::Usage(format!("`{other}` is not COLUMN=VALUE"))),
     }
