@@ -163,7 +163,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let infer = |rows: &str| {
             fs::write(folder.path().join("a.csv"), rows).expect("written");
-            source(folder.path(), "a.csv").map_or_else(|error| error.to_string(), |text| text)
+            source(folder.path(), "a.csv").unwrap_or_else(|error| error.to_string())
         };
         expect![[r#"
             # As far as a.csv shows; the types are guessed.
