@@ -32,8 +32,8 @@ pub use self::predict::{
 pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
 pub use self::route::{Percent, RouteRequest, Routed, Share, percentages};
 pub use self::tables::{
-    BatchCommand, FAILED, FALLBACK_CAUSE, FEATURE_SERVICE, FUNCTIONS, LabelsCommand, LabelsReply, LabelsRequest,
-    OUTPUTS, PredictionsCommand, SERVED_BY, TableNotes, TrainingSetCommand,
+    BatchCommand, FAILED, FALLBACK_CAUSE, FEATURE_SERVICE, FUNCTIONS, LabelsCommand, LabelsReply,
+    LabelsRequest, OUTPUTS, PredictionsCommand, SERVED_BY, TableNotes, TrainingSetCommand,
 };
 pub use self::verify::{Cause, FeatureReport, ModelReport, Place, Report, VerifyRequest};
 
