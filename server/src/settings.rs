@@ -18,7 +18,7 @@ use quern_store::redis::Address;
 use quern_store::registry::Location;
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
-use self::written::{Wants, is_quoted};
+use self::written::{Wants, found, is_quoted};
 use crate::error::{Error, Result};
 
 /// The settings' file, in the repository's root.
@@ -205,7 +205,10 @@ impl Settings {
     ) -> std::result::Result<(), DefError> {
         let known = KEYS.map(|(key, _)| key);
         let (key_place, value_place) = (place(key.span.start), place(value.span.start));
-        let name = key.data.as_str().unwrap_or_default().to_owned();
+        let Some(name) = key.data.as_str().map(str::to_owned) else {
+            let cause = format!("the name of a setting is a text, found {}", found(key));
+            return Err(DefError::new(&key_place, cause));
+        };
         if !known.contains(&name.as_str()) {
             return Err(DefError::new(&key_place, format!("there is no setting `{name}`"))
                 .with_help(suggest(&name, known)));
@@ -465,6 +468,8 @@ mod tests {
               help: as in `otlp: http://127.0.0.1:4317`
             12 mistakes"#]]
         .assert_eq(&check(wrong, &[], &[]).expect_err("all of them"));
+        let number = check("1: x\n", &[], &[]).expect_err("no name");
+        assert_eq!(number, "quern.yaml:1:1: the name of a setting is a text, found the number `1`");
         let both = "data: a\ndata: b\n";
         expect!["quern.yaml:2:1: duplicated key in mapping"]
             .assert_eq(&check(both, &[], &[]).expect_err("twice"));

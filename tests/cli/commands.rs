@@ -967,6 +967,8 @@ fn a_file_becomes_a_source() {
     );
     // From where the file lies it is the same source, with the same path.
     assert_eq!(say(&folder.join("data"), "infer orders.csv"), say(folder, "infer data/orders.csv"));
+    let beside = folder.join("definitions");
+    assert_eq!(say(&beside, "infer ../data/orders.csv"), say(folder, "infer data/orders.csv"));
     check(
         folder,
         "infer data/none.csv",

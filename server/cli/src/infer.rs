@@ -1,6 +1,6 @@
 //! `quern infer`: a file goes in, the source that it makes comes out.
 
-use std::path::absolute;
+use std::path::{Component, Path, PathBuf, absolute};
 
 use clap::Args;
 
@@ -24,11 +24,24 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let (directory, file) = directory_and(&arguments.words, "the file")?;
     let failed = |error: std::io::Error| Error::invalid(format!("{file}: {error}"));
-    let root = absolute(&directory).map_err(failed)?;
+    let root = without_dots(&absolute(&directory).map_err(failed)?);
     // As everywhere, a file begins at the current folder; one of a repository that was named may begin there.
-    let from_here = absolute(&file).map_err(failed)?;
+    let from_here = without_dots(&absolute(&file).map_err(failed)?);
     let found = if !from_here.exists() && root.join(&file).exists() { root.join(&file) } else { from_here };
     let path = found.strip_prefix(&root).unwrap_or(&found);
     print(quern_server::infer::source(&root, &path.to_string_lossy())?);
     Ok(())
+}
+
+/// The same path, without ways back: in definitions `data/a.csv` is better to read than `sub/../data/a.csv`.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            plain.pop();
+        } else {
+            plain.push(part);
+        }
+    }
+    plain
 }

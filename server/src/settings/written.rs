@@ -75,7 +75,7 @@ pub(super) fn is_quoted(node: &MarkedYaml<'_>) -> bool {
 }
 
 /// What stands there, for messages.
-fn found(node: &MarkedYaml<'_>) -> String {
+pub(super) fn found(node: &MarkedYaml<'_>) -> String {
     match &node.data {
         YamlData::Value(Scalar::Boolean(value)) => format!("the boolean `{value}`"),
         YamlData::Value(Scalar::Integer(number)) => format!("the number `{number}`"),
