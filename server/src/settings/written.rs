@@ -20,6 +20,7 @@ impl Wants {
     pub(super) fn of(setting: &str) -> Wants {
         match setting {
             "definitions" => Wants::Texts("[features/, models/]"),
+            "hosts" => Wants::Texts("[quern.internal]"),
             "execution_providers" => Wants::Texts("[cuda, cpu]"),
             "body_bytes_max" | "push_queue_rows" => Wants::Whole,
             "history_fallback" => Wants::Bool,
