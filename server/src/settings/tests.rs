@@ -1,0 +1,180 @@
+//! Which settings hold, and what is said of those that do not?
+
+use expect_test::expect;
+
+use super::*;
+
+fn check(
+    file: &str,
+    variables: &[(&str, &str)],
+    flags: &[(&str, &str)],
+) -> std::result::Result<Settings, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join(SETTINGS_FILE), file).expect("written");
+    let flags: Vec<(&str, String)> = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+    let environment =
+        |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    let settings = Settings::load_from(folder.path(), environment, &flags);
+    settings.map_err(|error| error.to_string())
+}
+
+#[test]
+fn flags_win_over_variables_and_variables_over_the_file() {
+    let file = "listen: 127.0.0.1:1\n";
+    let listen = |variables: &[(&str, &str)], flags: &[(&str, &str)]| {
+        check(file, variables, flags).expect("sound").listen.port()
+    };
+    assert_eq!(listen(&[], &[]), 1);
+    assert_eq!(listen(&[("QUERN_LISTEN", "127.0.0.1:2")], &[]), 2);
+    assert_eq!(listen(&[("QUERN_LISTEN", "127.0.0.1:2")], &[("listen", "127.0.0.1:3")]), 3);
+}
+
+#[test]
+fn paths_in_the_file_start_at_the_repository() {
+    let settings = check("data: store # beside the definitions\n", &[], &[]).expect("sound");
+    assert_eq!(settings.data, settings.repository.join("store"));
+    assert_eq!(check("", &[], &[]).expect("sound").data.file_name(), Some(".quern".as_ref()));
+}
+
+#[test]
+fn definitions_lie_in_folders_of_the_repository() {
+    let folders = |file: &str| check(file, &[], &[]).map(|settings| settings.definitions);
+    assert_eq!(folders(""), Ok(Vec::new()));
+    assert_eq!(folders("definitions: ./features/\n"), Ok(vec![PathBuf::from("features")]));
+    assert_eq!(folders("definitions: [a, b/c]\n"), Ok(vec![PathBuf::from("a"), PathBuf::from("b/c")]));
+    assert_eq!(folders("definitions: .\n"), Ok(Vec::new()));
+    for wrong in ["/srv/features", "../features", "a/../../b"] {
+        let mistake = folders(&format!("definitions: {wrong}\n")).expect_err("refused");
+        assert!(mistake.contains("quern.yaml:1:14") && mistake.contains(wrong), "{mistake}");
+    }
+}
+
+#[test]
+fn a_server_on_loopback_is_called_localhost() {
+    let hosts = |file: &str| check(file, &[], &[]).map(|settings| settings.hosts);
+    assert_eq!(hosts(""), Ok(vec!["localhost".to_owned()]));
+    assert_eq!(hosts("listen: 0.0.0.0:7400\n"), Ok(Vec::new()));
+    assert_eq!(hosts("hosts: [Quern.internal, q]\n"), Ok(vec!["quern.internal".to_owned(), "q".to_owned()]));
+    assert!(hosts("hosts: http://q\n").expect_err("refused").contains("without scheme and port"));
+}
+
+#[test]
+fn settings_under_another_name_are_not_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("quern.yml"), "listen: 127.0.0.1:1\n").expect("written");
+    let mistake = Settings::load_from(folder.path(), |_| None, &[]).expect_err("refused").to_string();
+    assert!(mistake.contains("rename quern.yml"), "{mistake}");
+}
+
+#[test]
+fn every_mistake_of_the_file_is_named_with_its_line() {
+    let mistakes = check("lisen: 127.0.0.1:1\nbody_bytes_max: much\nonline: redis://h?prefx=a\n", &[], &[])
+        .expect_err("three");
+    for part in [
+        "quern.yaml:1:1: there is no setting `lisen`",
+        "did you mean `listen`?",
+        "quern.yaml:2:17: `body_bytes_max` must be a whole number, found the text `much`",
+        "quern.yaml:3:9: `online`: there is no option `prefx`; did you mean `prefix`?",
+    ] {
+        assert!(mistakes.contains(part), "{part} in {mistakes}");
+    }
+}
+
+#[test]
+fn a_setting_of_another_type_is_refused() {
+    let wrong = "definitions: [a, 1]\ndata: [1]\nlisten: 7400\nonline: true\nonline_timeout: 100\nregistry: {a: b}\n\
+                 onnxruntime: 1.5\nexecution_providers: {}\nbody_bytes_max: \"1000\"\nhistory_fallback: \"true\"\n\
+                 push_queue_rows: many\notlp:\n";
+    expect![[r#"
+        quern.yaml:1:14: `definitions` must be a text or a list of texts, found the number `1` in it
+          help: as in `definitions: [features/, models/]`
+        quern.yaml:2:7: `data` must be one text, found a list
+          help: as in `data: .quern`
+        quern.yaml:3:9: `listen` must be one text, found the number `7400`
+          help: as in `listen: 127.0.0.1:7400`
+        quern.yaml:4:9: `online` must be one text, found the boolean `true`
+          help: as in `online: rocksdb`
+        quern.yaml:5:17: `online_timeout` must be one text, found the number `100`
+          help: as in `online_timeout: 100ms`
+        quern.yaml:6:11: `registry` must be one text, found a mapping
+          help: as in `registry: sqlite`
+        quern.yaml:7:14: `onnxruntime` must be one text, found the number `1.5`
+          help: as in `onnxruntime: /usr/lib/libonnxruntime.so`
+        quern.yaml:8:22: `execution_providers` must be a text or a list of texts, found a mapping
+          help: as in `execution_providers: [cuda, cpu]`
+        quern.yaml:9:17: `body_bytes_max` must be a whole number, found the text `1000`
+          help: write it without quotes
+        quern.yaml:10:19: `history_fallback` must be true or false, found the text `true`
+          help: write it without quotes
+        quern.yaml:11:18: `push_queue_rows` must be a whole number, found the text `many`
+        quern.yaml:12:5: `otlp` must be one text, found nothing
+          help: as in `otlp: http://127.0.0.1:4317`
+        12 mistakes"#]]
+    .assert_eq(&check(wrong, &[], &[]).expect_err("all of them"));
+    let number = check("1: x\n", &[], &[]).expect_err("no name");
+    assert_eq!(number, "quern.yaml:1:1: the name of a setting is a text, found the number `1`");
+    let both = "data: a\ndata: b\n";
+    expect!["quern.yaml:2:1: duplicated key in mapping"]
+        .assert_eq(&check(both, &[], &[]).expect_err("twice"));
+    for (setting, value) in [("data", " "), ("onnxruntime", " ")] {
+        let mistake = check("", &[], &[(setting, value)]).expect_err("empty");
+        assert_eq!(mistake, format!("option --{setting}: it is empty"));
+    }
+    let sound = check("body_bytes_max: 1_000\npush_queue_rows: 7\nhistory_fallback: false\n", &[], &[])
+        .expect("sound");
+    assert_eq!((sound.body_bytes_max, sound.push_queue_rows, sound.history_fallback), (1_000, 7, false));
+}
+
+#[test]
+fn the_online_store_is_rocksdb_or_a_redis() {
+    assert_eq!(check("", &[], &[]).expect("sound").online, OnlineStore::RocksDb);
+    let settings =
+        check("online: redis://h:1/2?prefix=a\nonline_timeout: 1s500ms\n", &[], &[]).expect("sound");
+    let OnlineStore::Redis(address) = settings.online else { panic!("a Redis") };
+    assert_eq!((address.to_string().as_str(), address.prefix.as_str()), ("redis://h:1/2", "a"));
+    assert_eq!(settings.online_timeout, Duration::from_millis(1_500));
+    for (flags, said) in [
+        (("online", "mysql://root:secret@h"), "`mysql://` is unknown"),
+        (("online", "rocks"), "this is `rocksdb`, or a URL as `redis://host:6379`"),
+        (("online", "redis://"), "names no server"),
+        (("online_timeout", "0s"), "`0s` is not more than 0 and at most 60s"),
+        (("online_timeout", "100"), "`100` has no unit"),
+    ] {
+        let mistake = check("", &[], &[flags]).expect_err("refused");
+        let named = format!("--{}", flags.0.replace('_', "-"));
+        assert!(
+            mistake.contains(said) && mistake.contains(&named) && !mistake.contains("secret"),
+            "{mistake}"
+        );
+    }
+}
+
+#[test]
+fn traces_go_to_a_url() {
+    assert_eq!(check("", &[], &[]).expect("sound").otlp, None);
+    let settings = check("otlp: http://h:4317\n", &[], &[]).expect("sound");
+    assert_eq!(settings.otlp.as_deref(), Some("http://h:4317"));
+    for wrong in ["h:4317", "https://h:4317", "http://", "http://h:4318/v1/traces"] {
+        let mistake = check("", &[("QUERN_OTLP", wrong)], &[]).expect_err("refused");
+        assert!(mistake.contains("QUERN_OTLP") && mistake.contains("http://127.0.0.1:4317"), "{mistake}");
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let mistake = check("", &[("QUERN_REGISTRY", "mysql://u:secret@h/d")], &[]).expect_err("refused");
+    assert!(mistake.contains("QUERN_REGISTRY") && mistake.contains("postgres://"), "{mistake}");
+    assert!(!mistake.contains("secret"), "{mistake}");
+}
+
+#[test]
+fn a_registry_is_a_url_and_its_password_is_shown_to_nobody() {
+    let url = "postgres://u:secret@h/d?sslmode=require";
+    let settings = check("", &[], &[("registry", url)]).expect("sound");
+    assert_eq!(settings.registry, Location::Postgres(url.to_owned()));
+    assert!(!format!("{settings:?}").contains("secret"));
+    for wrong in ["postgres://u:secret@h:port/d", "postgres://u:secret@h/d?sslmode=maybe"] {
+        let mistake = check("", &[], &[("registry", wrong)]).expect_err("refused");
+        assert!(mistake.contains("--registry") && !mistake.contains("secret"), "{mistake}");
+    }
+}
