@@ -223,7 +223,11 @@ async fn verification_finds_what_late_rows_changed_and_nothing_else() {
     required("ORT_DYLIB_PATH");
     let mut random = Random::new("verification");
     let (mut all, mut changed) = (0, 0);
-    for case in 0..12 {
+    for case in 0.. {
+        // A row that came late may change nothing; in this many cases none has never been seen.
+        if case >= 12 && (changed > 0 || case >= 60) {
+            break;
+        }
         let definitions = batch::definitions(&mut random);
         let repository = Repository::new(&definitions.replace("name: m\n", "name: m\nlog: {sample: 1}\n"));
         repository.write("linear.onnx", fixture("linear.onnx"));
