@@ -59,9 +59,9 @@ async fn a_server_says_what_it_serves() {
         /v2
           200 {"name":"quern","version":"0.1.0","extensions":["binary_tensor_data","model_configuration","model_repository"]}
         /v2/models/delay
-          200 {"name":"delay","versions":["1"],"platform":"onnxruntime_onnx","inputs":[{"name":"tailnum","datatype":"BYTES","shape":[-1]},{"name":"distance","datatype":"FP64","shape":[-1]}],"outputs":[{"name":"y","datatype":"FP32","shape":[-1]}]}
+          200 {"name":"delay","versions":["1"],"platform":"onnxruntime_onnx","inputs":[{"name":"tailnum","datatype":"BYTES","shape":[-1]},{"name":"distance","datatype":"FP64","shape":[-1]}],"outputs":[{"name":"y","datatype":"FP32","shape":[-1,1]}]}
         /v2/models/carrier/versions/1
-          200 {"name":"carrier","versions":["1"],"platform":"onnxruntime_onnx","inputs":[{"name":"tailnum","datatype":"BYTES","shape":[-1]},{"name":"distance","datatype":"FP32","shape":[-1]}],"outputs":[{"name":"code","datatype":"INT64","shape":[-1]},{"name":"both","datatype":"FP32","shape":[-1,2]},{"name":"name","datatype":"BYTES","shape":[-1]},{"name":"is_ua","datatype":"BOOL","shape":[-1]}]}
+          200 {"name":"carrier","versions":["1"],"platform":"onnxruntime_onnx","inputs":[{"name":"tailnum","datatype":"BYTES","shape":[-1]},{"name":"distance","datatype":"FP32","shape":[-1]}],"outputs":[{"name":"code","datatype":"INT64","shape":[-1,1]},{"name":"both","datatype":"FP32","shape":[-1,2]},{"name":"name","datatype":"BYTES","shape":[-1,1]},{"name":"is_ua","datatype":"BOOL","shape":[-1,1]}]}
         /v2/models/class
           200 {"name":"class","versions":["1"],"platform":"onnxruntime_onnx","inputs":[{"name":"tailnum","datatype":"BYTES","shape":[-1]},{"name":"distance","datatype":"FP64","shape":[-1]}],"outputs":[{"name":"output_label","datatype":"BYTES","shape":[-1]},{"name":"output_probability","datatype":"BYTES","shape":[-1]}]}
         /v2/models/delay/ready
@@ -69,7 +69,7 @@ async fn a_server_says_what_it_serves() {
         /v2/models/delay/versions/2/ready
           404 {"error":"model `delay` has no version `2`; known: 1","code":"not_found"}
         /v2/models/carrier/config
-          200 {"name":"carrier","platform":"onnxruntime_onnx","backend":"onnxruntime","max_batch_size":0,"input":[{"name":"tailnum","data_type":"TYPE_STRING","dims":[-1]},{"name":"distance","data_type":"TYPE_FP32","dims":[-1]},{"name":"event_timestamp","data_type":"TYPE_INT64","dims":[-1],"optional":true}],"output":[{"name":"code","data_type":"TYPE_INT64","dims":[-1]},{"name":"both","data_type":"TYPE_FP32","dims":[-1,2]},{"name":"name","data_type":"TYPE_STRING","dims":[-1]},{"name":"is_ua","data_type":"TYPE_BOOL","dims":[-1]}]}
+          200 {"name":"carrier","platform":"onnxruntime_onnx","backend":"onnxruntime","max_batch_size":0,"input":[{"name":"tailnum","data_type":"TYPE_STRING","dims":[-1]},{"name":"distance","data_type":"TYPE_FP32","dims":[-1]},{"name":"event_timestamp","data_type":"TYPE_INT64","dims":[-1],"optional":true}],"output":[{"name":"code","data_type":"TYPE_INT64","dims":[-1,1]},{"name":"both","data_type":"TYPE_FP32","dims":[-1,2]},{"name":"name","data_type":"TYPE_STRING","dims":[-1,1]},{"name":"is_ua","data_type":"TYPE_BOOL","dims":[-1,1]}]}
         /v2/models/delay/stats
           404 {"error":"no statistics are kept for each model; GET /metrics has those of the server","code":"not_found"}
         /v1/models/delay
@@ -102,13 +102,13 @@ async fn predictions_over_rest() {
     let some = json!({"inputs": inputs("FP32"), "outputs": [{"name": "name"}, {"name": "both"}]});
     text += &infer(&server, "carrier", &some).await;
     expect![[r#"
-        200 {"model_name":"delay","model_version":"1","id":"a","outputs":[{"name":"y","datatype":"FP32","shape":[3],"data":[2175.5,null,-12.0]}]}
-        200 {"model_name":"delay","model_version":"1","id":"a","outputs":[{"name":"y","datatype":"FP32","shape":[3],"data":[2175.5,null,-12.0]}]}
-        200 {"model_name":"delay","model_version":"1","id":"a","outputs":[{"name":"y","datatype":"FP32","shape":[3],"data":[2175.5,null,-12.0]}]}
-        200 {"model_name":"carrier","model_version":"1","id":"a","outputs":[{"name":"code","datatype":"INT64","shape":[3],"data":[2,-1,-1]},{"name":"both","datatype":"FP32","shape":[3,2],"data":[2000.0,4000.0,10.0,20.0,10.0,20.0]},{"name":"name","datatype":"BYTES","shape":[3],"data":["DL","none","none"]},{"name":"is_ua","datatype":"BOOL","shape":[3],"data":[false,false,false]}]}
+        200 {"model_name":"delay","model_version":"1","id":"a","outputs":[{"name":"y","datatype":"FP32","shape":[3,1],"data":[2175.5,null,-12.0]}]}
+        200 {"model_name":"delay","model_version":"1","id":"a","outputs":[{"name":"y","datatype":"FP32","shape":[3,1],"data":[2175.5,null,-12.0]}]}
+        200 {"model_name":"delay","model_version":"1","id":"a","outputs":[{"name":"y","datatype":"FP32","shape":[3,1],"data":[2175.5,null,-12.0]}]}
+        200 {"model_name":"carrier","model_version":"1","id":"a","outputs":[{"name":"code","datatype":"INT64","shape":[3,1],"data":[2,-1,-1]},{"name":"both","datatype":"FP32","shape":[3,2],"data":[2000.0,4000.0,10.0,20.0,10.0,20.0]},{"name":"name","datatype":"BYTES","shape":[3,1],"data":["DL","none","none"]},{"name":"is_ua","datatype":"BOOL","shape":[3,1],"data":[false,false,false]}]}
         400 {"error":"input `distance`: float32 is FP32 here, found FP64","code":"invalid_argument"}
         200 {"model_name":"class","model_version":"1","id":"a","outputs":[{"name":"output_label","datatype":"BYTES","shape":[3],"data":["late","early","early"]},{"name":"output_probability","datatype":"BYTES","shape":[3],"data":["{\"early\":0.13579833507537842,\"late\":0.7757564783096313,\"never\":0.08844517171382904}","{\"early\":null,\"late\":null,\"never\":null}","{\"early\":0.8865002393722534,\"late\":0.11319074779748917,\"never\":0.0003090111131314188}"]}]}
-        200 {"model_name":"carrier","model_version":"1","outputs":[{"name":"name","datatype":"BYTES","shape":[3],"data":["DL","none","none"]},{"name":"both","datatype":"FP32","shape":[3,2],"data":[2000.0,4000.0,10.0,20.0,10.0,20.0]}]}
+        200 {"model_name":"carrier","model_version":"1","outputs":[{"name":"name","datatype":"BYTES","shape":[3,1],"data":["DL","none","none"]},{"name":"both","datatype":"FP32","shape":[3,2],"data":[2000.0,4000.0,10.0,20.0,10.0,20.0]}]}
     "#]].assert_eq(&text);
 }
 
@@ -142,9 +142,9 @@ async fn whole_feature_vectors_over_rest() {
     )
     .await;
     expect![[r#"
-        200 {"model_name":"delay","model_version":"1","outputs":[{"name":"y","datatype":"FP32","shape":[2],"data":[2175.5,null]}]}
-        200 {"model_name":"delay","model_version":"1","outputs":[{"name":"y","datatype":"FP32","shape":[2],"data":[2175.5,null]}]}
-        200 {"model_name":"carrier","model_version":"1","outputs":[{"name":"code","datatype":"INT64","shape":[2],"data":[2,-1]},{"name":"both","datatype":"FP32","shape":[2,2],"data":[2000.0,4000.0,10.0,20.0]},{"name":"name","datatype":"BYTES","shape":[2],"data":["DL","none"]},{"name":"is_ua","datatype":"BOOL","shape":[2],"data":[false,false]}]}
+        200 {"model_name":"delay","model_version":"1","outputs":[{"name":"y","datatype":"FP32","shape":[2,1],"data":[2175.5,null]}]}
+        200 {"model_name":"delay","model_version":"1","outputs":[{"name":"y","datatype":"FP32","shape":[2,1],"data":[2175.5,null]}]}
+        200 {"model_name":"carrier","model_version":"1","outputs":[{"name":"code","datatype":"INT64","shape":[2,1],"data":[2,-1]},{"name":"both","datatype":"FP32","shape":[2,2],"data":[2000.0,4000.0,10.0,20.0]},{"name":"name","datatype":"BYTES","shape":[2,1],"data":["DL","none"]},{"name":"is_ua","datatype":"BOOL","shape":[2,1],"data":[false,false]}]}
     "#]].assert_eq(&text);
 }
 
@@ -176,7 +176,7 @@ async fn raw_tensors_both_ways() {
     let reply = ask(head.len().to_string(), whole.clone()).await;
     let length: usize = reply.headers()["inference-header-content-length"].to_str().unwrap().parse().unwrap();
     let body = reply.bytes().await.unwrap();
-    expect![[r#"{"model_name":"carrier","model_version":"1","outputs":[{"name":"name","datatype":"BYTES","shape":[2],"parameters":{"binary_data_size":14}},{"name":"code","datatype":"INT64","shape":[2],"data":[2,-1]},{"name":"both","datatype":"FP32","shape":[2,2],"parameters":{"binary_data_size":16}},{"name":"is_ua","datatype":"BOOL","shape":[2],"parameters":{"binary_data_size":2}}]}"#]].assert_eq(std::str::from_utf8(&body[..length]).unwrap());
+    expect![[r#"{"model_name":"carrier","model_version":"1","outputs":[{"name":"name","datatype":"BYTES","shape":[2,1],"parameters":{"binary_data_size":14}},{"name":"code","datatype":"INT64","shape":[2,1],"data":[2,-1]},{"name":"both","datatype":"FP32","shape":[2,2],"parameters":{"binary_data_size":16}},{"name":"is_ua","datatype":"BOOL","shape":[2,1],"parameters":{"binary_data_size":2}}]}"#]].assert_eq(std::str::from_utf8(&body[..length]).unwrap());
     let mut wanted = texts(&["DL", "none"]);
     wanted.extend([2000.0_f32, 4000.0, 10.0, 20.0].iter().flat_map(|x| x.to_le_bytes()));
     wanted.extend([0, 0]);
@@ -335,7 +335,7 @@ async fn a_compressed_body_is_read_up_to_the_same_limit() {
         text += &format!("{} {}\n", reply.status().as_u16(), reply.text().await.unwrap());
     }
     expect![[r#"
-        200 {"model_name":"delay","model_version":"1","outputs":[{"name":"y","datatype":"FP32","shape":[3],"data":[2175.5,null,-12.0]}]}
+        200 {"model_name":"delay","model_version":"1","outputs":[{"name":"y","datatype":"FP32","shape":[3,1],"data":[2175.5,null,-12.0]}]}
         400 {"error":"the body broke off: Failed to buffer the request body: unexpected end of file","code":"invalid_argument"}
         400 {"error":"the body broke off: Failed to buffer the request body: Invalid gzip header","code":"invalid_argument"}
         413 {"error":"the body is larger than 1000000 bytes (`body_bytes_max`)","code":"too_large"}
@@ -563,7 +563,8 @@ fn asked() -> Ask {
 async fn predictions_over_grpc() {
     let server = planes::serve().await;
     let scores: Bytes = [2175.5_f32, -12.0].iter().flat_map(|x| x.to_le_bytes()).collect();
-    let output = Input { name: "y".to_owned(), datatype: "FP32".to_owned(), shape: vec![2], contents: None };
+    let output =
+        Input { name: "y".to_owned(), datatype: "FP32".to_owned(), shape: vec![2, 1], contents: None };
     let wanted = Answer {
         model_name: "delay".to_owned(),
         model_version: "1".to_owned(),

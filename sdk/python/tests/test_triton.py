@@ -106,7 +106,7 @@ def test_what_is_live(seen: dict[str, Any]) -> None:
         assert (model["name"], model["versions"], model["platform"]) == ("delay", ["1"], "onnxruntime_onnx")
         assert {tensor["name"]: tensor["datatype"] for tensor in model["inputs"]} == names
         assert [(tensor["name"], tensor["datatype"]) for tensor in model["outputs"]] == [("score", "FP32")]
-        assert [int(length) for length in model["outputs"][0]["shape"]] == [-1]
+        assert [int(length) for length in model["outputs"][0]["shape"]] == [-1, 1]
     for config in (seen["config"][0], seen["config"][1]["config"]):
         types = {tensor["name"]: tensor["data_type"] for tensor in config["input"]}
         assert types == {"tailnum": "TYPE_STRING", "distance": "TYPE_FP64", "event_timestamp": "TYPE_INT64"}

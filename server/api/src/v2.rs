@@ -68,7 +68,7 @@ async fn infer(node: &Arc<Node>, target: &Target, request: Request) -> Result<Re
     let given = ask::given(target, &tensors, now_us())?;
     let answer = target.predict(&node.predict, terms.ask(given)).await?;
     answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
-    Ok(Reply { version: version(&answer), outputs: pick(&answer, &outputs)? })
+    Ok(Reply { version: version(&answer), outputs: pick(target, &answer, &outputs)? })
 }
 
 fn version(answer: &Answer) -> String {
@@ -81,10 +81,15 @@ fn version(answer: &Answer) -> String {
     versions.join(",")
 }
 
-fn pick(answer: &Answer, wanted: &[String]) -> Result<Vec<Tensor>> {
+fn pick(target: &Target, answer: &Answer, wanted: &[String]) -> Result<Vec<Tensor>> {
     let schema = answer.outputs.schema_ref();
     let tensor = |place: usize| -> Result<Tensor> {
-        Ok(Tensor::of(schema.field(place).name(), answer.outputs.column(place))?)
+        let name = schema.field(place).name();
+        let mut tensor = Tensor::of(name, answer.outputs.column(place))?;
+        if metadata::is_column(target, name) && tensor.shape.len() == 1 {
+            tensor.shape.push(1);
+        }
+        Ok(tensor)
     };
     if wanted.is_empty() {
         return (0..schema.fields().len()).map(tensor).collect();

@@ -1,7 +1,8 @@
 //! Which columns are a model's outputs?
 //!
 //! Whatever ONNX calls it, an output becomes an Arrow column with a row for each row that went in: `[N]` and `[N, 1]`
-//! plain values, `[N, K]` lists of length K, and so on; a ZipMap (`sequence<map<key, float32>>`) a map in each row.
+//! plain values, `[N, K]` lists of length K, and so on; a ZipMap (`sequence<map<key, float32>>`) a map in each row. The
+//! model says which it is, not a run: where K is left open, a run with a K of 1 gives lists of one.
 
 use std::sync::Arc;
 
@@ -32,8 +33,13 @@ pub(crate) fn element_and_shape(dtype: &ValueType) -> (Element, Vec<Option<usize
     }
 }
 
-/// One output of a run on `rows` rows.
-pub(crate) fn column(value: &DynValue, rows: usize) -> Result<ArrayRef, String> {
+/// Whether what a model calls so is one value for each row.
+pub(crate) fn is_plain(declared: &ValueType) -> bool {
+    declared.tensor_shape().is_none_or(|shape| matches!(shape[..], [] | [_, 1]))
+}
+
+/// One output of a run on `rows` rows; lists of one are plain values where it `is_plain`.
+pub(crate) fn column(value: &DynValue, rows: usize, is_plain: bool) -> Result<ArrayRef, String> {
     match value.dtype() {
         ValueType::Tensor { ty, shape, .. } => {
             if shape.first() != i64::try_from(rows).ok().as_ref() {
@@ -41,7 +47,8 @@ pub(crate) fn column(value: &DynValue, rows: usize) -> Result<ArrayRef, String> 
                     "has the shape {shape}, which is not one row for each of the {rows} that went in"
                 ));
             }
-            nested(cells(value, *ty)?, &shape[1..])
+            let dims = if is_plain && shape[1..] == [1] { &[] } else { &shape[1..] };
+            nested(cells(value, *ty)?, rows, dims)
         }
         ValueType::Sequence(item) => match **item {
             ValueType::Map { key, value: TensorElementType::Float32 } => maps(value, key, rows),
@@ -90,17 +97,15 @@ fn slice<T: ort::value::PrimitiveTensorElementType>(value: &DynValue) -> Result<
     value.try_extract_tensor::<T>().map(|(_, cells)| cells).map_err(|error| error.to_string())
 }
 
-/// Folds row-major cells into rows of shape `dims`; a row of one cell is that cell.
-fn nested(cells: ArrayRef, dims: &[i64]) -> Result<ArrayRef, String> {
-    if matches!(dims, [] | [1]) {
-        return Ok(cells);
-    }
-    dims.iter().rev().try_fold(cells, |cells, dim| {
-        let length = i32::try_from(*dim).map_err(|error| error.to_string())?;
+/// Folds row-major cells into `rows` rows of shape `dims`.
+fn nested(cells: ArrayRef, rows: usize, dims: &[i64]) -> Result<ArrayRef, String> {
+    (0..dims.len()).rev().try_fold(cells, |cells, depth| {
+        let length = i32::try_from(dims[depth]).map_err(|error| error.to_string())?;
+        // Of lists of nothing the items do not tell how many there are.
+        let count = dims[..depth].iter().fold(rows, |count, dim| count * dim.unsigned_abs() as usize);
         let item = Arc::new(Field::new("item", cells.data_type().clone(), true));
-        let lists =
-            FixedSizeListArray::try_new(item, length, cells, None).map_err(|error| error.to_string())?;
-        Ok(Arc::new(lists) as ArrayRef)
+        let lists = FixedSizeListArray::try_new_with_length(item, length, cells, None, count);
+        Ok(Arc::new(lists.map_err(|error| error.to_string())?) as ArrayRef)
     })
 }
 

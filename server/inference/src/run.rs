@@ -31,6 +31,7 @@ pub(crate) fn run(
     options: Option<&RunOptions<NoSelectedOutputs>>,
 ) -> Result<RecordBatch> {
     let failed = |error: ort::Error| Error::internal("ONNX Runtime", error.message());
+    let plain: Vec<bool> = session.outputs().iter().map(|output| outputs::is_plain(output.dtype())).collect();
     let inputs: Vec<SessionInputValue<'_>> = inputs.into_iter().map(input).collect::<Result<_>>()?;
     let timer = metrics().inference.start_timer();
     let outputs = match options {
@@ -40,8 +41,8 @@ pub(crate) fn run(
     let outputs = outputs.map_err(failed)?;
     timer.observe_duration();
     let mut columns = Vec::with_capacity(outputs.len());
-    for (name, value) in &outputs {
-        let column = outputs::column(&value, rows)
+    for ((name, value), is_plain) in outputs.iter().zip(plain) {
+        let column = outputs::column(&value, rows, is_plain)
             .map_err(|cause| Error::broken(format!("the model's output `{name}` {cause}")))?;
         columns.push((name, column, true));
     }

@@ -46,7 +46,17 @@ pub(super) fn query_time() -> Port {
 
 /// What the model answers.
 pub(super) fn outputs(target: &Target) -> Vec<Port> {
-    ports(&target.version().model.outputs)
+    let mut ports = ports(&target.version().model.outputs);
+    for port in ports.iter_mut().filter(|port| is_column(target, &port.name)) {
+        port.shape.push(1);
+    }
+    ports
+}
+
+/// Whether the model calls this output `[N, 1]`, which is a plain value elsewhere.
+pub(super) fn is_column(target: &Target, output: &str) -> bool {
+    let named = target.version().model.signature.outputs.iter().find(|port| port.name == output);
+    named.is_some_and(|port| matches!(port.shape[..], [_, Some(1)]))
 }
 
 /// The versions of the model.
