@@ -275,6 +275,5 @@ def _batch(model: str, version: str | None, as_of: bool) -> dict[str, Any]:
     }
 
 
-
 def _training_set(service: str, as_known: bool) -> dict[str, Any]:
     return {"feature_service": service, "as_known": as_known}
