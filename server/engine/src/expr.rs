@@ -120,7 +120,11 @@ impl<'a> Written<'a> {
         };
         if quern_type(&dtype).is_none() {
             let cause = format!("`{sql}` has type {}, which the language does not have", type_name(&dtype));
-            return Err(Mistake::new(cause).help("make it a number, text or time within the expression"));
+            let help = match dtype.is_decimal() {
+                true => "say what it becomes: `type: float64`, or `type: int64` where it has no fraction",
+                false => "make it a number, text or time within the expression",
+            };
+            return Err(Mistake::new(cause).help(help));
         }
         let reads = collect_columns(&physical).into_iter().map(|column| column.index());
         let reads = reads.map(|index| (index, schema.field(index).data_type().clone())).collect();

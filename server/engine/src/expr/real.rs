@@ -78,7 +78,15 @@ fn logarithm(base: f64, x: f64) -> f64 {
 
 /// `x` to the power of `y`. To the power of 0, and of 1 to any, it is 1 even of a NaN, as IEEE 754 has it.
 fn power(x: f64, y: f64) -> f64 {
-    if x == 1.0 || y == 0.0 { 1.0 } else { pxfm::f_pow(x, y) }
+    match y {
+        0.0 => 1.0,
+        // Of one operation the result is the nearest there is.
+        1.0 => x,
+        2.0 => x * x,
+        -1.0 => 1.0 / x,
+        _ if x == 1.0 => 1.0,
+        _ => pxfm::f_pow(x, y),
+    }
 }
 
 /// All of them, as functions of SQL.

@@ -143,17 +143,26 @@ fn unbuilt(schema: &Schema, file: &str, look: &Look) -> Option<(String, String)>
     Some((cause, "rewrite the file with Zstandard, Snappy, LZ4 or gzip, or uncompressed".to_owned()))
 }
 
-/// The columns of the first file, each of the first type that a file says: where all values are null, a writer such as
-/// pandas may know none.
+/// The columns of the first file, each of a type that says every value of all files, where there is one: of a column
+/// without a value a writer such as pandas knows no type, and one with gaps it makes floats.
 pub(super) fn typed<'a>(first: &'a Fields, all: impl Iterator<Item = &'a Fields> + Clone) -> Fields {
     let typed = |field: &Arc<Field>| {
-        let mut same = all.clone().filter_map(|fields| fields.find(field.name()).map(|(_, field)| field));
-        match field.data_type() {
-            DataType::Null => same.find(|same| *same.data_type() != DataType::Null).unwrap_or(field).clone(),
-            _ => Arc::clone(field),
-        }
+        let same = all.clone().filter_map(|fields| fields.find(field.name()).map(|(_, field)| field));
+        let dtype = same.fold(field.data_type().clone(), |dtype, same| wider(dtype, same.data_type()));
+        Arc::new(field.as_ref().clone().with_data_type(dtype))
     };
     first.iter().map(typed).collect()
+}
+
+/// The type of the values of both; the first one where only a declaration can say.
+fn wider(first: DataType, other: &DataType) -> DataType {
+    use DataType::{Float32, Float64, Int32, Int64, Null};
+    match (canonical(&first), canonical(other)) {
+        (Null, _) => other.clone(),
+        (Int32, Int64) => Int64,
+        (Int32, Float32 | Float64) | (Float32, Int32 | Float64) => Float64,
+        _ => first,
+    }
 }
 
 /// The declared columns that a CSV file's header lacks, each with its place.

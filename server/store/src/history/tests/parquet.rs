@@ -290,3 +290,35 @@ fn a_name_that_two_columns_have_is_nobodys() {
     "#]]
     .assert_eq(&repository.mistakes());
 }
+
+/// One writer makes whole numbers of a column, another, with a gap in it, floats.
+#[test]
+fn a_column_has_a_type_that_says_the_values_of_all_files() {
+    let repository = Repository::parquet();
+    let int32 = |x| Arc::new(Int32Array::from(vec![x])) as ArrayRef;
+    let int64 = |x| Arc::new(Int64Array::from(vec![x])) as ArrayRef;
+    let float32 = |x| Arc::new(Float32Array::from(vec![x])) as ArrayRef;
+    let float64 = |x| Arc::new(Float64Array::from(vec![x])) as ArrayRef;
+    for (file, a, b, c) in [
+        ("data/a.parquet", int32(Some(1)), float32(Some(0.5)), int32(Some(7))),
+        ("data/b.parquet", int64(Some(1 << 40)), float64(Some(1e300)), float32(Some(0.5))),
+        ("data/c.parquet", int32(None), float32(None), float64(Some(1e300))),
+    ] {
+        let at = micros(&[0]);
+        repository.write(file, vec![("at", at), ("a", a), ("b", b), ("c", c)]);
+    }
+    expect![[r#"
+        at: Timestamp(µs, "UTC")
+        a: Int64
+        b: Float64
+        c: Float64
+    "#]].assert_eq(&describe(&repository.schema()));
+    let rows = all(&repository.open().unwrap()).unwrap();
+    assert_eq!(
+        rows.column(1).as_primitive::<Int64Type>(),
+        &Int64Array::from(vec![Some(1), Some(1 << 40), None])
+    );
+    let floats = |place: usize| rows.column(place).as_primitive::<Float64Type>().iter().collect::<Vec<_>>();
+    assert_eq!(floats(2), [Some(0.5), Some(1e300), None]);
+    assert_eq!(floats(3), [Some(7.0), Some(0.5), Some(1e300)]);
+}
