@@ -647,7 +647,7 @@ fn mistakes_in_definitions_are_told_all_at_once() {
               help: time is an input: use `event_timestamp`, or declare a request column for it
             definitions/wrong.yaml:6:21: `last_amout + 1` names unknown column `last_amout`
               help: did you mean `last_amount`? known: customer, event_timestamp, last_amount, last_ordered_at, last_price_per_item
-            definitions/wrong.yaml:7:21: `upper(last_amount) + 1`: Function 'upper' requires String, but received Float64 (DataType: Float64).. No function matches the given name and argument types 'upper(Float64)'. You might need to add explicit type casts.; 	Candidate functions:; 	upper(String)
+            definitions/wrong.yaml:7:21: `upper(last_amount) + 1`: Function 'upper' requires String, but received float64 (DataType: float64).. No function matches the given name and argument types 'upper(float64)'. You might need to add explicit type casts.; 	Candidate functions:; 	upper(String)
             3 mistakes
         "#]],
     );

@@ -205,7 +205,8 @@ fn a_refused_row_leaves_the_one_before_and_each_run_comes_back_to_it() {
     let strict = DEFINITIONS
         .replace("type: int32}", "type: int32, strict: true}")
         .replace("of: 100 / n, windows: [lifetime]}", "of: 100 / n, windows: [lifetime], strict: true}");
-    let folder = folder(&strict);
+    let plain = "---\nkind: FeatureService\nname: plain\nfeatures: [{view: latest, features: [n]}]\n";
+    let folder = folder(&(strict + plain));
     let folder = folder.path();
     let bad = "1,2026-01-02T00:00:00Z,5,1\n1,2026-01-05T00:00:00Z,0,1\n1,2026-01-06T00:00:00Z,0,1\n";
     let rows = ROWS.replace("2,2026-01-01T00:00:00Z,0,2\n", bad);
@@ -240,6 +241,14 @@ fn a_refused_row_leaves_the_one_before_and_each_run_comes_back_to_it() {
         rows.csv, row 4: `share` of feature view `latest` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
         rows.csv, row 3: `shares_lifetime` of feature view `sums` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
         exit 1
+    "#]],
+    );
+    // Whoever trains without that feature would see the row that nobody is served.
+    let trained = run(folder, &words("train plain --spine spine.csv --out set.parquet"));
+    check(
+        &trained.stderr,
+        expect![[r#"
+        error: rows.csv, row 4: `share` of feature view `latest` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
     "#]],
     );
     fs::write(folder.join("rows.csv"), rows.replace(",0,1\n", ",4,1\n")).unwrap();

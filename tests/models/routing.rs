@@ -307,7 +307,7 @@ async fn what_cannot_answer_for_one_another_is_not_applied() {
         422 definitions.yaml:57:61: `distanze` names unknown column `distanze`
           help: did you mean `distance`? known: distance, far, last_delay
         422 definitions.yaml:57:81: `c__x` names unknown column `c__x`
-          help: known: c, distance, far, last_delay
+          help: known: c, distance, far, last_delay; text stands in single quotes: 'text'
         422 definitions.yaml:57:52: `far` is a column of the feature service, or of another step, already
           help: give the step another name
         422 definitions.yaml:57:52: the model does not fit what step `a` reads:

@@ -386,7 +386,7 @@ async fn a_server_of_nothing_is_not_ready() {
     assert_eq!(server.ask("GET", "/v2/health/live", "").await.0, 200);
     expect!["503 unavailable: nothing is live yet: `quern apply` the definitions"]
         .assert_eq(&server.refusal("GET", "/v2/health/ready", "").await);
-    expect!["404 not_found: unknown model `delay`; none is declared"]
+    expect!["404 not_found: unknown model `delay`; nothing has been applied yet; run `quern apply`"]
         .assert_eq(&server.refusal("POST", "/v1/models/delay:predict", "{}").await);
     assert_eq!(server.apply().await.unwrap()["number"], 1);
     assert_eq!(server.ask("GET", "/v2/health/ready", "").await.0, 200);

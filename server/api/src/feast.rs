@@ -10,7 +10,6 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use axum::extract::State;
 use axum::response::Response;
-use feature_defs::suggest;
 use quern_base::clock::now_us;
 use quern_engine::{Origin, RowState, ServicePlan, Status};
 use serde::Serialize;
@@ -83,7 +82,7 @@ fn service_of(
     match (service.filter(|json| **json != Json::Null), features.filter(|json| **json != Json::Null)) {
         (Some(_), Some(_)) => Err(Error::invalid("give either `feature_service` or `features`, not both")),
         (Some(Json::String(name)), None) => services.get(name.as_ref()).map(Arc::clone).ok_or_else(|| {
-            let known = suggest(name, services.keys().map(String::as_str));
+            let known = live.instead_of(name, services.keys().map(String::as_str));
             Error::not_found(format!("unknown feature service `{name}`; {known}"))
         }),
         (Some(other), None) => {

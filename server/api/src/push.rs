@@ -106,7 +106,7 @@ pub(super) async fn write_to_online_store(
 fn source_of<'a>(live: &'a Deployment, view: &str) -> Result<&'a Source> {
     let views = &live.compiled.catalog.views;
     let view = views.get(view).ok_or_else(|| {
-        let known = suggest(view, views.keys().map(String::as_str));
+        let known = live.instead_of(view, views.keys().map(String::as_str));
         Error::not_found(format!("unknown feature view `{view}`; {known}"))
     })?;
     Ok(source(live, &view.source)?)

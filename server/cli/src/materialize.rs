@@ -161,10 +161,7 @@ fn print_summary(summary: &Summary) {
                 "where" => {
                     format!("{}: {count} rows left out: `where` could not be computed for them", view.view)
                 }
-                _ => format!(
-                    "{}: {count} values of `{feature}` are null: they could not be computed",
-                    view.view
-                ),
+                _ => format!("{}: {count} values of `{feature}` could not be computed", view.view),
             });
         }
     }

@@ -34,8 +34,8 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::collect_columns;
 use feature_defs::{DefError, Loc, suggest};
 
-use crate::EngineError;
 use crate::schema::{arrow_type, canonical, narrow, newly_null, quern_type, type_name, with_column};
+use crate::{EngineError, in_words};
 
 /// What is wrong with an expression, before it is known where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,9 +120,14 @@ impl<'a> Written<'a> {
         };
         if quern_type(&dtype).is_none() {
             let cause = format!("`{sql}` has type {}, which the language does not have", type_name(&dtype));
-            let help = match dtype.is_decimal() {
-                true => "say what it becomes: `type: float64`, or `type: int64` where it has no fraction",
-                false => "make it a number, text or time within the expression",
+            let help = match dtype {
+                _ if dtype.is_decimal() => {
+                    "say what it becomes: `type: float64`, or `type: int64` where it has no fraction"
+                }
+                DataType::Duration(_) | DataType::Interval(_) => {
+                    "take seconds: `date_part('epoch', a) - date_part('epoch', b)`"
+                }
+                _ => "make it a number, text or time within the expression",
             };
             return Err(Mistake::new(cause).help(help));
         }
@@ -345,7 +350,8 @@ fn say(error: &DataFusionError) -> String {
         return format!("the pattern does not parse: {}", cause.lines().next().unwrap_or_default());
     }
     let inner = text.strip_prefix("ParserError(\"").or_else(|| text.strip_prefix("TokenizerError(\""));
-    inner.and_then(|inner| inner.strip_suffix("\")")).unwrap_or(text).replace("\n", "; ")
+    let inner = inner.and_then(|inner| inner.strip_suffix("\")")).unwrap_or(text);
+    in_words(&inner.replace("\n", "; "))
 }
 
 fn explain(error: &DataFusionError, sql: &str, schema: &Schema) -> Mistake {
@@ -353,15 +359,19 @@ fn explain(error: &DataFusionError, sql: &str, schema: &Schema) -> Mistake {
         && let SchemaError::FieldNotFound { field, .. } = schema_error.as_ref()
     {
         let names = schema.fields().iter().map(|f| f.name().as_str());
+        let mut help = suggest(&field.name, names);
+        if !help.starts_with("did you mean") {
+            help += "; text stands in single quotes: 'text'";
+        }
         return Mistake {
             cause: format!("`{sql}` names unknown column `{}`", field.name),
-            help: Some(suggest(&field.name, names)),
+            help: Some(help),
             unknown: Some(field.name.clone()),
         };
     }
     let said = say(error);
     let mistake = Mistake::new(format!("`{sql}`: {said}"));
-    match functions::unknown(&said).and_then(functions::instead_of) {
+    match functions::unknown(&said).and_then(functions::instead_of).or_else(|| functions::otherwise(&said)) {
         Some(help) => mistake.help(help),
         None => mistake,
     }
@@ -448,13 +458,15 @@ mod tests {
         );
         check(
             "delay + Carrier",
-            expect!["`delay + Carrier`: Cannot coerce arithmetic expression Int64 + Utf8 to valid types"],
+            expect![[r#"
+                `delay + Carrier`: Cannot coerce arithmetic expression int64 + string to valid types
+                  help: cast one side, as in `CAST(s AS DOUBLE)`"#]],
         );
         check(
             "departs_at - departs_at",
             expect![[r#"
-            `departs_at - departs_at` has type Duration(µs), which the language does not have
-              help: make it a number, text or time within the expression"#]],
+                `departs_at - departs_at` has type Duration(µs), which the language does not have
+                  help: take seconds: `date_part('epoch', a) - date_part('epoch', b)`"#]],
         );
         check("delay +", expect!["`delay +`: Expected: an expression, found: EOF"]);
         check("sha257(Carrier)", expect!["`sha257(Carrier)`: Invalid function 'sha257'."]);

@@ -69,6 +69,8 @@ impl Finding<'_> {
         addresses.dedup();
         let selections = select(scan, addresses.iter().copied());
         let order: Vec<usize> = (0..selections.len()).collect();
+        let mut unasked = view.every();
+        unasked.retain(|feature| view.strict[*feature] && !question.features.contains(feature));
         let pieces = Mutex::new(Vec::<(usize, Vec<ArrayRef>)>::new());
         // By the indices of the addresses.
         let failed = Mutex::new(Failed::default());
@@ -76,9 +78,14 @@ impl Finding<'_> {
             read_selected(scan, &selections[i], view.row_columns(), &mut |before, rows| {
                 let mut lost = Failed::default();
                 let columns = view.features(&rows, question.features, &mut lost)?;
-                check_strict(&lost, &format!("feature view `{}`", view.name), |row| {
-                    place_of(scan, addresses[before + row])
-                })?;
+                // A row that one feature refuses is in no head, whichever features are asked for.
+                let mut refused = Failed::default();
+                view.features(&rows, &unasked, &mut refused)?;
+                for lost in [&lost, &refused] {
+                    check_strict(lost, &format!("feature view `{}`", view.name), |row| {
+                        place_of(scan, addresses[before + row])
+                    })?;
+                }
                 pieces.lock().push((before, columns));
                 failed.lock().join(&lost.placed(|row| [before as u32 + row]));
                 Ok(())

@@ -19,7 +19,7 @@ pub mod version;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use feature_defs::DefFile;
+use feature_defs::{DefFile, suggest};
 use parking_lot::RwLock;
 use quern_features::Compiled;
 use tokio::sync::{Mutex, MutexGuard};
@@ -55,6 +55,14 @@ impl Deployment {
         match version {
             Some(version) => versions.iter().find(|live| live.version == version),
             None => versions.last(),
+        }
+    }
+
+    /// The way out for who named something that is not live, though these are.
+    pub fn instead_of<'a>(&self, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+        match self.number {
+            0 => "nothing has been applied yet; run `quern apply`".to_owned(),
+            _ => suggest(name, known),
         }
     }
 }

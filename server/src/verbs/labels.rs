@@ -11,7 +11,6 @@ use arrow::array::{
 };
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
-use feature_defs::suggest;
 use parking_lot::RwLock;
 use quern_engine::in_words;
 use quern_engine::schema::{canonical, conform, timestamp, type_name};
@@ -63,7 +62,7 @@ impl Labels {
     /// An unknown model; no `request_id`; a column that was of another type before.
     pub fn put(&self, live: &Deployment, model: &str, rows: &RecordBatch, now_us: i64) -> Result<usize> {
         if !live.models.contains_key(model) {
-            let known = suggest(model, live.models.keys().map(String::as_str));
+            let known = live.instead_of(model, live.models.keys().map(String::as_str));
             return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
         }
         let rows = sound(rows, now_us)?;

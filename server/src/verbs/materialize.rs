@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use feature_defs::suggest;
 use parking_lot::Mutex;
 use quern_base::clock::shown;
 use quern_engine::time::visible_from;
@@ -64,7 +63,7 @@ impl Materialize {
         let views = &live.compiled.catalog.views;
         for name in &request.views {
             if !views.contains_key(name) {
-                let help = suggest(name, views.keys().map(String::as_str));
+                let help = live.instead_of(name, views.keys().map(String::as_str));
                 return Err(Error::not_found(format!("unknown feature view `{name}`; {help}")));
             }
         }

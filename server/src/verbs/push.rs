@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use feature_defs::{Source, suggest};
+use feature_defs::Source;
 use parking_lot::Mutex;
 
 use quern_base::tasks::blocking;
@@ -226,7 +226,8 @@ impl Push {
 pub fn source<'a>(live: &'a Deployment, name: &str) -> Result<&'a Source> {
     let sources = &live.compiled.catalog.definitions.sources;
     let source = sources.get(name).ok_or_else(|| {
-        let known = suggest(name, sources.values().filter(|source| source.push).map(|s| s.name.as_str()));
+        let known =
+            live.instead_of(name, sources.values().filter(|source| source.push).map(|s| s.name.as_str()));
         Error::not_found(format!("unknown source `{name}`; {known}"))
     })?;
     if source.push {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use feature_defs::suggest;
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
 use quern_engine::{Origin, ServicePlan};
@@ -116,7 +115,7 @@ fn described(service: &ServicePlan) -> Result<HashMap<String, String>> {
 pub fn service<'a>(live: &'a Deployment, request: &TrainingSetCommand) -> Result<&'a Arc<ServicePlan>> {
     let services = &live.compiled.catalog.services;
     services.get(&request.feature_service).ok_or_else(|| {
-        let help = suggest(&request.feature_service, services.keys().map(String::as_str));
+        let help = live.instead_of(&request.feature_service, services.keys().map(String::as_str));
         Error::not_found(format!("unknown feature service `{}`; {help}", request.feature_service))
     })
 }

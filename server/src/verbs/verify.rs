@@ -12,7 +12,6 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator};
 use arrow::compute::{SortOptions, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
-use feature_defs::suggest;
 use quern_engine::ServicePlan;
 use quern_features::past::{Past, Rule};
 use quern_store::history::History;
@@ -45,7 +44,7 @@ impl Verify {
             None => logged,
             Some(model) if logged.contains(model) || live.models.contains_key(model) => vec![model.clone()],
             Some(model) => {
-                let known = suggest(model, live.models.keys().map(String::as_str));
+                let known = live.instead_of(model, live.models.keys().map(String::as_str));
                 return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
             }
         };

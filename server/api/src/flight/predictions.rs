@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow_flight::{FlightData, FlightDescriptor, Ticket};
-use feature_defs::suggest;
 use quern_wire::PredictionsCommand;
 use tokio::sync::mpsc;
 use tonic::Response;
@@ -44,7 +43,7 @@ fn open(node: &Arc<Node>, command: &PredictionsCommand) -> Result<Joined> {
     let live = node.live();
     // What a model that is gone said is there still.
     if !live.models.contains_key(model) && !node.predictions.models()?.contains(model) {
-        let known = suggest(model, live.models.keys().map(String::as_str));
+        let known = live.instead_of(model, live.models.keys().map(String::as_str));
         return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
     }
     let between = Between { from_us: *from_us, to_us: *to_us };

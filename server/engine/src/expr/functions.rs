@@ -65,9 +65,33 @@ pub(super) fn unknown(said: &str) -> Option<&str> {
     said.strip_prefix("Invalid function '")?.split('\'').next()
 }
 
+/// What people of other languages write, by what the parser and the rules of types say of it.
+const SLIPS: [(&str, &str); 6] = [
+    ("Operator DIV is not", "`a / b` of whole numbers is a whole number"),
+    ("end of expression, found: if", "write it as in `CASE WHEN a > b THEN a ELSE b END`"),
+    ("Cannot coerce arithmetic expression", "cast one side, as in `CAST(s AS DOUBLE)`"),
+    ("Date part 'weekday'", "write it as in `date_part('dow', t)`, where Sunday is 0"),
+    (
+        "Unsupported SQL type",
+        "known: BOOLEAN, INT, BIGINT, FLOAT, DOUBLE, VARCHAR, DATE, TIMESTAMP, DECIMAL(p, s)",
+    ),
+    ("an expression, found: *", "rows are counted without `of`"),
+];
+
+/// The way out of another mistake, where one is known.
+pub(super) fn otherwise(said: &str) -> Option<String> {
+    SLIPS.iter().find(|(theirs, _)| said.contains(theirs)).map(|(_, help)| (*help).to_owned())
+}
+
 /// The way out of an unknown function.
 pub(super) fn instead_of(name: &str) -> Option<String> {
     let name = name.to_lowercase();
+    // As in NumPy, whose `log` is not to base 10.
+    let name = match name.rsplit_once('.') {
+        Some((_, "log")) => return Some("write it as in `ln(x)`".to_owned()),
+        Some((_, name)) => name.to_owned(),
+        None => name,
+    };
     if HASHES.contains(&name.as_str()) {
         return Some(
             "hash functions are left out; hash before the rows are written, or take the text itself"

@@ -166,10 +166,11 @@ fn all_mistakes_are_found_at_once() {
         "where: yy > 0\nfeatures: [{name: a, expr: x + s}, {name: b, expr: xx}, {name: c, expr: s, type: int64}]",
         expect![[r#"
             v.yaml:17:8: `yy > 0` names unknown column `yy`
-              help: known: at, i, k, known_at, l, n, s, x, y, zone
-            v.yaml:18:28: `x + s`: Cannot coerce arithmetic expression Float64 + Utf8 to valid types
+              help: known: at, i, k, known_at, l, n, s, x, y, zone; text stands in single quotes: 'text'
+            v.yaml:18:28: `x + s`: Cannot coerce arithmetic expression float64 + string to valid types
+              help: cast one side, as in `CAST(s AS DOUBLE)`
             v.yaml:18:52: `xx` names unknown column `xx`
-              help: known: at, i, k, known_at, l, n, s, x, y, zone
+              help: known: at, i, k, known_at, l, n, s, x, y, zone; text stands in single quotes: 'text'
             v.yaml:18:73: declared type int64, but `s` is string
               help: change `type`, or cast in the expression"#]],
     );
@@ -190,7 +191,7 @@ fn all_mistakes_are_found_at_once() {
          - {name: d, function: top_n_by, n: 2, by: s, of: x, windows: [1h]}",
         expect![[r#"
             v.yaml:18:42: `xx > 1` names unknown column `xx`
-              help: known: at, i, k, known_at, l, n, s, x, y, zone
+              help: known: at, i, k, known_at, l, n, s, x, y, zone; text stands in single quotes: 'text'
             v.yaml:19:32: `avg` needs numbers, but `of` is list<float32>
               help: cast it within `of`, or take another function
             v.yaml:20:32: `any` needs true or false, but `of` is float64
@@ -225,9 +226,10 @@ fn derived_features_are_found_in_any_order() {
           help: compute one of them from other columns"#]]
     .assert_eq(&derived("{name: a, expr: b}, {name: b, expr: c}, {name: c, expr: b}"));
     expect![[r#"
-        v.yaml:22:47: `x + s`: Cannot coerce arithmetic expression Float64 + Utf8 to valid types
+        v.yaml:22:47: `x + s`: Cannot coerce arithmetic expression float64 + string to valid types
+          help: cast one side, as in `CAST(s AS DOUBLE)`
         v.yaml:22:71: `z` names unknown column `z`
-          help: known: event_timestamp, k, s, x, y
+          help: known: event_timestamp, k, s, x, y; text stands in single quotes: 'text'
         v.yaml:22:91: declared type string, but `x` is float64
           help: change `type`, or cast in the expression"#]]
     .assert_eq(&derived(

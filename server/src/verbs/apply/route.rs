@@ -37,7 +37,7 @@ impl Apply {
         }
         let live = self.live.now();
         let Some(old) = live.models.get(model) else {
-            let known = suggest(model, live.models.keys().map(String::as_str));
+            let known = live.instead_of(model, live.models.keys().map(String::as_str));
             return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
         };
         let declared = &live.compiled.catalog.definitions.models[model];

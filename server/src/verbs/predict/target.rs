@@ -129,7 +129,7 @@ impl Target {
     /// `Kind::NotFound`, with the nearest names.
     pub fn find(live: Arc<Deployment>, model: &str, version: Option<&str>) -> Result<Target> {
         let found = live.models.get(model).cloned().ok_or_else(|| {
-            let known = suggest(model, live.models.keys().map(String::as_str));
+            let known = live.instead_of(model, live.models.keys().map(String::as_str));
             Error::not_found(format!("unknown model `{model}`; {known}"))
         })?;
         let pinned = version.map(|name| {

@@ -312,7 +312,8 @@ fn a_column_has_a_type_that_says_the_values_of_all_files() {
         a: Int64
         b: Float64
         c: Float64
-    "#]].assert_eq(&describe(&repository.schema()));
+    "#]]
+    .assert_eq(&describe(&repository.schema()));
     let rows = all(&repository.open().unwrap()).unwrap();
     assert_eq!(
         rows.column(1).as_primitive::<Int64Type>(),
