@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from quern import tables
 from quern.show import Shown
+from quern.types import typed
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(?:Z|([+-]\d\d:\d\d))\Z")
@@ -41,6 +42,8 @@ class OnlineFeatures(Shown):
     """A list for each column, with a value for each entity."""
     raw_statuses: list[list[str]]
     raw_event_timestamps: list[list[str | None]]
+    types: list[str] = field(default_factory=list)
+    """The type of each column, in the words of the definitions; empty where the server does not say."""
     failed: dict[str, int] = field(default_factory=dict)
     """For each feature whose expression failed, for how many entities; its value is null there."""
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -60,6 +63,7 @@ class OnlineFeatures(Shown):
             columns=[result["values"] for result in results],
             raw_statuses=[result["statuses"] for result in results],
             raw_event_timestamps=list(times),
+            types=list(metadata.pop("feature_types", ())),
             failed=dict(metadata.pop("failed", None) or reply.get("failed") or {}),
             metadata=metadata,
         )
@@ -88,6 +92,7 @@ class OnlineFeatures(Shown):
             columns=_appended([part.columns for part in parts]),
             raw_statuses=_appended([part.raw_statuses for part in parts]),
             raw_event_timestamps=_appended([part.raw_event_timestamps for part in parts]),
+            types=first.types,
             failed=added(part.failed for part in parts),
             metadata=first.metadata,
         )
@@ -99,7 +104,7 @@ class OnlineFeatures(Shown):
             return [[column[row] for row in rows] for column in columns]
 
         columns, statuses, times = self.columns, self.raw_statuses, self.raw_event_timestamps
-        return OnlineFeatures(self.names, take(columns), take(statuses), take(times), self.failed, self.metadata)
+        return replace(self, columns=take(columns), raw_statuses=take(statuses), raw_event_timestamps=take(times))
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
@@ -107,6 +112,11 @@ class OnlineFeatures(Shown):
     def to_dict(self) -> dict[str, list[Any]]:
         """Values by column."""
         return dict(zip(self.names, self.columns, strict=True))
+
+    def to_arrow(self) -> pa.Table:
+        """Give a table whose columns have the types of the features, as in a training set."""
+        types = self.types or [""] * len(self.names)
+        return pa.table([typed(*column) for column in zip(self.columns, types, strict=True)], names=self.names)
 
     @property
     def statuses(self) -> dict[str, list[str]]:

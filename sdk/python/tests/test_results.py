@@ -7,8 +7,11 @@ import inspect
 import re
 from pathlib import Path
 
+import pyarrow as pa
+
 import quern
 from quern.results import OnlineFeatures, Prediction
+from quern.types import typed
 
 ROOT = Path(__file__).parents[3]
 
@@ -80,3 +83,24 @@ def test_one_number_covers_client_and_server() -> None:
     workspace = (ROOT / "Cargo.toml").read_text()
     number = re.search(r'^\[workspace\.package\][^\[]*?^version = "(.*?)"', workspace, re.S | re.M)
     assert number is not None and quern.__version__ == number[1]
+
+
+def test_values_have_the_types_that_the_definitions_call_so() -> None:
+    noon = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
+    for name, values, wanted, dtype in [
+        (
+            "map<string, float64>",
+            [{"Bücher": 2}, {}, None],
+            [[("Bücher", 2.0)], [], None],
+            pa.map_(pa.string(), pa.float64()),
+        ),
+        ("timestamp", ["2024-01-01T12:00:00Z", None], [noon, None], pa.timestamp("us", tz="UTC")),
+        ("date", ["2024-01-01"], [dt.date(2024, 1, 1)], pa.date32()),
+        ("bytes", ["AAE="], [b"\x00\x01"], pa.binary()),
+        ("float32", [None], [None], pa.float32()),
+        ("list<float32, 2>", [[1, 2.5]], [[1.0, 2.5]], pa.list_(pa.float32(), 2)),
+        ("list<int64>", [[1], []], [[1], []], pa.list_(pa.int64())),
+        ("of a later server", [1], [1], pa.int64()),
+    ]:
+        column = typed(values, name)
+        assert (column.type, column.to_pylist()) == (dtype, wanted), name

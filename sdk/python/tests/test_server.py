@@ -51,6 +51,14 @@ def test_look_up_by_service(client: quern.Client) -> None:
     assert online.event_timestamps["last_delay"][0] == dt.datetime(2013, 1, 3, 10, tzinfo=UTC)
 
 
+def test_a_look_up_has_the_types_of_a_training_set(client: quern.Client) -> None:
+    asked = {"tailnum": ["N4"], "distance": [None]}
+    online = client.get_online_features("delays", asked).to_arrow()
+    trained = client.training_set("delays", spine([("N4", TENTH, 1.0)])).select(OUTPUTS)
+    assert online.select(OUTPUTS).schema.equals(trained.schema.remove_metadata())
+    assert online["tailnum"].type == pa.string()
+
+
 def test_look_up_by_feature(client: quern.Client) -> None:
     asked = {"tailnum": ["N1"], "event_timestamp": [TENTH]}
     assert client.get_online_features(["plane_history:legs"], asked).to_dict() == {"tailnum": ["N1"], "legs": [2]}

@@ -35,6 +35,9 @@ pub struct OnlineFeatures {
 pub struct OnlineMetadata {
     /// In the order of the results.
     pub feature_names: Vec<String>,
+    /// The type of each, which JSON does not tell, in the words of the definitions: `int64`, `timestamp`, …
+    #[serde(default)]
+    pub feature_types: Vec<String>,
     /// How far each of the feature views is that were asked: a value that is not found may be of an entity that nobody
     /// knows, or of a view that was never materialized.
     #[serde(default)]

@@ -11,6 +11,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use axum::extract::State;
 use axum::response::Response;
 use quern_base::clock::now_us;
+use quern_engine::schema::type_name;
 use quern_engine::{Origin, RowState, ServicePlan, Status};
 use serde::Serialize;
 use serde::ser::{Error as _, SerializeMap, Serializer};
@@ -119,6 +120,7 @@ fn reference(json: &Json<'_>) -> Result<(String, String)> {
 #[derive(Serialize)]
 struct Metadata<'a> {
     feature_names: Vec<String>,
+    feature_types: Vec<String>,
     feature_view_metadata: &'a [View],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     failed: BTreeMap<String, u64>,
@@ -158,7 +160,12 @@ impl Serialize for Reply {
             );
         let mut map = serializer.serialize_map(Some(2))?;
         let failed = vectors.failed.clone().into();
-        let metadata = Metadata { feature_names: self.names(), feature_view_metadata: &self.views, failed };
+        let metadata = Metadata {
+            feature_names: self.names(),
+            feature_types: self.types(),
+            feature_view_metadata: &self.views,
+            failed,
+        };
         map.serialize_entry("metadata", &metadata)?;
         map.serialize_entry("results", &keys.map(given).chain(outputs).collect::<Vec<_>>())?;
         map.end()
@@ -184,6 +191,12 @@ impl Reply {
                 _ => field.name().clone(),
             });
         self.keys.schema_ref().fields().iter().map(|field| field.name().clone()).chain(outputs).collect()
+    }
+
+    fn types(&self) -> Vec<String> {
+        let outputs = self.vectors.service.outputs.fields().iter();
+        let fields = self.keys.schema_ref().fields().iter().chain(outputs);
+        fields.map(|field| type_name(field.data_type())).collect()
     }
 }
 

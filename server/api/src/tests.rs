@@ -193,7 +193,10 @@ async fn look_ups_as_feast_has_them() {
     let epoch = "1970-01-01T00:00:00Z";
     let times = json!(["2013-01-02T10:00:00Z", "2012-06-01T10:00:00Z", epoch]);
     let expected = json!({
-        "metadata": {"feature_names": ["tailnum", "plane_history__last_delay", "plane_history__seats"]},
+        "metadata": {
+            "feature_names": ["tailnum", "plane_history__last_delay", "plane_history__seats"],
+            "feature_types": ["string", "float64", "int64"],
+        },
         "results": [
             {
                 "values": ["N1", "N2", "N3"],
