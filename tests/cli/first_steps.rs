@@ -46,7 +46,8 @@ fn every_command_finds_the_repository_around_its_folder() {
     assert!(within.join("set.parquet").exists() && !within.join(".quern").exists());
     // A folder that is named is meant.
     assert!(say(&within, "get . next_order_v1 customer=ada").contains("unknown feature service"));
-    assert!(within.join(".quern").exists());
+    // Who only looks leaves no data folder where there was none.
+    assert!(!within.join(".quern").exists());
 }
 
 #[test]

@@ -17,6 +17,7 @@ use quern_api::error::Cause;
 use quern_wire::Catalogue;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::Options;
@@ -30,15 +31,30 @@ const REPLY_BYTES_MAX: usize = 1 << 30;
 
 /// Who answers.
 pub(super) enum Backend {
-    /// This process.
-    Here { node: Arc<Node>, routes: Router },
+    /// This process; `_scratch` is its data folder where it has none of its own.
+    Here { node: Arc<Node>, routes: Router, _scratch: Option<TempDir> },
     /// The server that has the data folder open.
     There(Client),
 }
 
 impl Backend {
+    /// For who changes something: the data folder is made where there is none.
+    pub(super) async fn open_to_change(directory: &Path, options: &Options) -> Result<Backend> {
+        Backend::open_over(options.settings(directory, None)?, None).await
+    }
+
+    /// For who only looks: where there is no data folder, there is none afterwards.
     pub(super) async fn open(directory: &Path, options: &Options) -> Result<Backend> {
-        let settings = options.settings(directory, None)?;
+        let mut settings = options.settings(directory, None)?;
+        if settings.data.exists() {
+            return Backend::open_over(settings, None).await;
+        }
+        let scratch = tempfile::tempdir().map_err(Error::from)?;
+        scratch.path().clone_into(&mut settings.data);
+        Backend::open_over(settings, Some(scratch)).await
+    }
+
+    async fn open_over(settings: Settings, scratch: Option<TempDir>) -> Result<Backend> {
         if let Some((server, client)) = Server::find(&settings.data).await {
             if server.repository != settings.repository {
                 return Err(Failure::Here(Error::refused(format!(
@@ -53,7 +69,7 @@ impl Backend {
             return Ok(Backend::There(client));
         }
         let node = open_here(settings).await?;
-        Ok(Backend::Here { routes: quern_api::router(Arc::clone(&node)), node })
+        Ok(Backend::Here { routes: quern_api::router(Arc::clone(&node)), node, _scratch: scratch })
     }
 
     /// What is live.

@@ -229,8 +229,14 @@ impl Options {
 }
 
 impl CheckArgs {
-    /// Who answers. The definitions are read where they lie, so whoever answers, what is left alone can be told here.
+    /// Who answers a question that changes nothing.
     async fn open(&self, options: &Options) -> Result<Backend> {
+        self.tell(options)?;
+        Backend::open(&self.repository.folder(), options).await
+    }
+
+    /// The definitions are read where they lie, so whoever answers, what is left alone can be told here.
+    fn tell(&self, options: &Options) -> Result<()> {
         let directory = self.repository.folder();
         if self.verbose {
             for LeftAlone { path, why } in repository::read(&options.settings(&directory, None)?)?.left_alone
@@ -238,7 +244,7 @@ impl CheckArgs {
                 eprintln!("left alone: {path}: {why}");
             }
         }
-        Backend::open(&directory, options).await
+        Ok(())
     }
 }
 
@@ -275,7 +281,8 @@ async fn plan(arguments: &PlanArgs, options: &Options) -> Result<ExitCode> {
 }
 
 async fn apply(arguments: &CheckArgs, options: &Options) -> Result<()> {
-    let backend = arguments.open(options).await?;
+    arguments.tell(options)?;
+    let backend = Backend::open_to_change(&arguments.repository.folder(), options).await?;
     let plan: Plan = backend.call("/v1/apply", &()).await?;
     if arguments.json {
         print_json(&plan);

@@ -38,7 +38,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
-    let backend = Backend::open(&arguments.repository.folder(), options).await?;
+    let backend = Backend::open_to_change(&arguments.repository.folder(), options).await?;
     let request = MaterializeRequest {
         views: arguments.views.clone(),
         from_us: arguments.from,
@@ -82,7 +82,7 @@ fn refused(summary: &Summary) -> Result<()> {
         return Ok(());
     }
     Err(Failure::Printed(format!(
-        "values of `strict` features could not be computed, and their rows were left out: {}",
+        "values of `strict` features could not be computed, so that rows or events were left out: {}",
         views.join(", ")
     )))
 }

@@ -49,7 +49,7 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     if arguments.reset && !weights.is_empty() {
         return Err(Failure::Usage("give shares or --reset, not both".to_owned()));
     }
-    let backend = Backend::open(&directory, options).await?;
+    let backend = Backend::open_to_change(&directory, options).await?;
     let routed: Routed = if weights.is_empty() && !arguments.reset {
         let catalogue = backend.catalogue().await?;
         let found = catalogue.models.iter().find(|known| known.name == model);
