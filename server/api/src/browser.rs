@@ -25,6 +25,9 @@ const SITE: &str = "sec-fetch-site";
 
 /// Answers what a web page of elsewhere asks with a refusal.
 pub(super) async fn guard(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+    if request.headers().get_all(header::HOST).iter().count() > 1 {
+        return edge(StatusCode::BAD_REQUEST, Code::InvalidArgument, "a request has one `Host`".to_owned());
+    }
     let host = host(request.uri(), request.headers());
     match refusal(&node.settings.hosts, host, request.headers()) {
         None => next.run(request).await,
@@ -54,7 +57,7 @@ fn refusal(hosts: &[String], host: Option<&str>, headers: &HeaderMap) -> Option<
     {
         return Some(format!("requests of web pages of {origin:?} are not answered"));
     }
-    (text(SITE) == Some("cross-site"))
+    (text(SITE).is_some_and(|site| site.eq_ignore_ascii_case("cross-site")))
         .then(|| "requests of web pages of other sites are not answered".to_owned())
 }
 

@@ -343,6 +343,9 @@ fn say(error: &DataFusionError) -> String {
         }
         text = tail;
     }
+    if text.contains("RecursionLimitExceeded") {
+        return "parentheses, functions, `NOT` and `CASE` nest too deep; some 50 levels are read".to_owned();
+    }
     // A regular expression's mistake is drawn on several lines, of which the last one says what it is.
     if text.contains("regex parse error")
         && let Some((_, cause)) = text.rsplit_once("error: ")

@@ -9,8 +9,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Once};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{concat, take_record_batch};
@@ -20,12 +20,32 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_expr::{ColumnarValue, Operator};
 use datafusion_physical_expr::expressions::{BinaryExpr, CastExpr, LikeExpr, NegativeExpr};
+use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 thread_local! {
     /// Operations that failed since [`counted`] began. An evaluation runs on one thread, and DataFusion hands nothing
     /// through it in which this could be kept.
     static FAILED: Cell<u64> = const { Cell::new(0) };
+    /// Whether a panic is nobody's news.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does `work`, of whose panics nothing is printed: each is a value that failed, and counts as that.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |told| {
+            if !QUIET.get() {
+                others(told);
+            }
+        }));
+    });
+    let outer = QUIET.replace(true);
+    let done = work();
+    QUIET.set(outer);
+    done
 }
 
 /// Says that so many operations failed.
@@ -138,8 +158,13 @@ impl PhysicalExpr for Guard {
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let rows = batch.num_rows();
+        // Whether a `CASE` may be null DataFusion finds out by evaluating parts of it without columns, and takes an
+        // error for an answer. No row has failed there.
+        if batch.num_columns() == 0 && !collect_columns(&self.0).is_empty() {
+            return self.0.evaluate(batch);
+        }
         // Some functions panic where they should refuse, as `lpad` of a negative length.
-        match catch_unwind(AssertUnwindSafe(|| self.0.evaluate(batch))) {
+        match quietly(|| catch_unwind(AssertUnwindSafe(|| self.0.evaluate(batch)))) {
             Err(_) => {}
             Ok(Err(error)) if is_of_values(&error) => {}
             Ok(other) => return other,

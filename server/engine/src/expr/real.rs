@@ -15,6 +15,7 @@ use datafusion_common::{Result, ScalarValue, internal_err};
 use datafusion_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
+use num_bigint::BigUint;
 use sha2::{Digest, Sha256};
 
 /// What is computed of one or two numbers.
@@ -85,8 +86,27 @@ fn power(x: f64, y: f64) -> f64 {
         2.0 => x * x,
         -1.0 => 1.0 / x,
         _ if x == 1.0 => 1.0,
+        // Where pxfm's own step overflows on the way.
+        -2.0 if x.is_finite() && x.abs() >= LARGE => inverse_square(x.abs()),
+        -0.5 if x.is_finite() && x >= LARGE => pxfm::f_pow(x * 0.5_f64.powi(600), y) * 0.5_f64.powi(300),
         _ => pxfm::f_pow(x, y),
     }
+}
+
+/// 2^511: its square is the greatest power of two but one.
+const LARGE: f64 = 6.703903964971299e153;
+
+/// 1 / x² of a large number, which is less than the least normal one: as a multiple of the least number there is.
+fn inverse_square(x: f64) -> f64 {
+    let (mantissa, exponent) = (x.to_bits() & ((1 << 52) - 1) | (1 << 52), (x.to_bits() >> 52) as i64 - 1075);
+    // In halves of it: 2 · 2^1074 / (mantissa² · 2^(2 · exponent)).
+    let Ok(shift) = u64::try_from(1075 - 2 * exponent) else { return 0.0 };
+    let square = BigUint::from(mantissa).pow(2);
+    let (halves, rest) = ((BigUint::from(1_u8) << shift) / &square, (BigUint::from(1_u8) << shift) % &square);
+    let halves = u64::try_from(halves).unwrap_or(u64::MAX);
+    // To the even one in the middle, which is met by powers of two alone.
+    let is_middle = halves % 2 == 1 && rest == BigUint::ZERO;
+    f64::from_bits(halves / 2 + if is_middle { halves / 2 % 2 } else { halves % 2 })
 }
 
 /// All of them, as functions of SQL.
@@ -281,6 +301,23 @@ mod tests {
             assert!(same(powers.0, powers.1), "power({x:?}, {y:?}) is {:?}, not {:?}", powers.0, powers.1);
             let angles = (pxfm::f_atan2(x, y).copysign(x), x.atan2(y));
             assert!(same(angles.0, angles.1), "atan2({x:?}, {y:?}) is {:?}, not {:?}", angles.0, angles.1);
+        }
+    }
+
+    /// Against the quotient, which is near enough to tell, and to the bit where it is exact.
+    #[test]
+    fn powers_of_large_numbers() {
+        for exponent in 505..1024 {
+            for factor in [1.0, 1.37, 1.999] {
+                let x = factor * 2_f64.powi(exponent);
+                let (square, root) = (power(x, -2.0), power(x, -0.5));
+                let near = |a: f64, b: f64| (a - b).abs() <= 3.0 * b.abs() * f64::EPSILON + 3.0 * 5e-324;
+                assert!(near(square, 1.0 / x / x), "power({x:e}, -2) is {square:e}");
+                assert!(near(root, 1.0 / x.sqrt()), "power({x:e}, -0.5) is {root:e}");
+            }
+            let exact =
+                if exponent <= 537 { 2_f64.powi(-1022) / 2_f64.powi(2 * exponent - 1022) } else { 0.0 };
+            assert_eq!(power(2_f64.powi(exponent), -2.0).to_bits(), exact.to_bits(), "2^{exponent}");
         }
     }
 

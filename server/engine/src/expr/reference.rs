@@ -179,7 +179,10 @@ fn bound(function: &mut ScalarFunction, schema: &DFSchema) -> Result<()> {
             };
             function.args[1] = call(What::Length, vec![function.args[1].clone(), size]);
         }
-        "range" | "generate_series" if first.as_ref().is_some_and(DataType::is_integer) => {
+        "range" | "generate_series" => {
+            if first.as_ref().is_some_and(|first| !first.is_integer() && *first != DataType::Null) {
+                return plan_err!("`{}` makes lists of whole numbers, and not of times", function.name());
+            }
             let series = match function.args.as_slice() {
                 [end] => vec![lit(0_i64), end.clone(), lit(1_i64)],
                 [start, end] => vec![start.clone(), end.clone(), lit(1_i64)],
@@ -273,6 +276,11 @@ fn typed(node: Expr, schema: &DFSchema) -> Result<Expr> {
         // One text for both zeros, also where text is asked for without a word, as in `x || ''`.
         Expr::Cast(Cast { expr, field })
             if is_text(field.data_type()) && expr.get_type(schema)?.is_floating() =>
+        {
+            call(What::Convert(field.data_type().clone()), vec![*expr])
+        }
+        Expr::Cast(Cast { expr, field })
+            if field.data_type().is_floating() && expr.get_type(schema)?.is_decimal() =>
         {
             call(What::Convert(field.data_type().clone()), vec![*expr])
         }

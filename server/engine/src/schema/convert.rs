@@ -6,15 +6,16 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, GenericListArray, ListArray, OffsetSizeTrait,
-    PrimitiveArray, RecordBatch, RecordBatchOptions, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, Float64Array, GenericListArray, ListArray,
+    OffsetSizeTrait, PrimitiveArray, RecordBatch, RecordBatchOptions, UInt32Array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast, cast_with_options, nullif, take};
 use arrow::datatypes::{
-    ArrowTimestampType, DECIMAL256_MAX_PRECISION, DataType, Date32Type, Date64Type, Decimal256Type, Field,
-    Float32Type, Float64Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, i256,
+    ArrowTimestampType, DECIMAL256_MAX_PRECISION, DataType, Date32Type, Date64Type, Decimal32Type,
+    Decimal64Type, Decimal128Type, Decimal256Type, DecimalType, Field, Float32Type, Float64Type, Int64Type,
+    Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, i256,
 };
 use arrow::error::ArrowError;
 use arrow::util::display::{FormatOptions, array_value_to_string};
@@ -205,8 +206,31 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Arrow
             });
             convert(&(Arc::new(whole) as ArrayRef), to)
         }
-        (from, DataType::Float32) if from.is_decimal() => convert(&cast(array, &DataType::Float64)?, to),
+        (from, DataType::Float64) if from.is_decimal() => Ok(nearest(array)),
+        (from, DataType::Float32) if from.is_decimal() => convert(&nearest(array), to),
         _ => cast_with_options(array, to, &LOSSY),
+    }
+}
+
+/// The float64 that is nearest to each decimal, as of its text. Arrow divides, which rounds twice.
+fn nearest(array: &ArrayRef) -> ArrayRef {
+    fn of<T: DecimalType>(array: &ArrayRef, small: impl Fn(T::Native) -> Option<i64>) -> ArrayRef {
+        let decimals = array.as_primitive::<T>();
+        // Of two numbers that floats say exactly the quotient is the nearest.
+        let power = u8::try_from(decimals.scale()).ok().filter(|scale| *scale <= 22);
+        let power = power.map(|scale| 10_f64.powi(scale.into()));
+        let float = |row: usize| match (small(decimals.value(row)), power) {
+            _ if decimals.is_null(row) => None,
+            (Some(digits), Some(power)) if digits.unsigned_abs() <= 1 << 53 => Some(digits as f64 / power),
+            _ => decimals.value_as_string(row).parse().ok(),
+        };
+        Arc::new((0..decimals.len()).map(float).collect::<Float64Array>())
+    }
+    match array.data_type() {
+        DataType::Decimal32(..) => of::<Decimal32Type>(array, |digits| Some(digits.into())),
+        DataType::Decimal64(..) => of::<Decimal64Type>(array, Some),
+        DataType::Decimal128(..) => of::<Decimal128Type>(array, |digits| digits.try_into().ok()),
+        _ => of::<Decimal256Type>(array, |digits| digits.to_i128()?.try_into().ok()),
     }
 }
 

@@ -174,7 +174,10 @@ fn read(view: &ViewPlan, rows: &RecordBatch) -> std::result::Result<(), String> 
     };
     let failed = computed().map_err(|error| error.to_string())?;
     match failed.first_refused() {
-        None => Ok(()),
+        None => {
+            quern_features::metrics().note_failed(&view.name, &failed);
+            Ok(())
+        }
         Some((_, feature)) => Err(strict_text(feature, &format!("feature view `{}`", view.name))),
     }
 }

@@ -8,10 +8,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use feature_defs::{BatchSource, DefError, Format, Source};
 use glob::{MatchOptions, Pattern};
+use quern_base::{Failure, Kind};
 
 use super::lakes;
 use crate::error::Error;
@@ -20,6 +21,8 @@ use crate::error::Error;
 pub(super) const FILES_MAX: usize = 100_000;
 /// Deeper folders than this are a link that leads back into itself.
 const DEPTH_MAX: usize = 32;
+/// When a file that has just changed may be asked for again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How many of a folder's names an error shows.
 const NAMES_SHOWN: usize = 5;
 
@@ -88,10 +91,15 @@ impl HistoryFile {
         let opened = File::open(&self.path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
         let (version, file) = opened.map_err(|error| self.unreadable(&error))?;
         if !self.version.is_still(&version) {
-            return Err(Error::invalid(format!(
-                "`{}` changed while it was being read ({} bytes, now {}); write new rows into new files, then run again",
-                self.name, self.version.bytes, version.bytes
-            )));
+            let changed = Failure::new(
+                Kind::Unavailable,
+                format!(
+                    "`{}` changed while it was being read ({} bytes, now {}); write new rows into new files, then run again",
+                    self.name, self.version.bytes, version.bytes
+                ),
+            );
+            // Who asks again finds it as it is now.
+            return Err(changed.again_after(RETRY_AFTER).into());
         }
         Ok(file)
     }

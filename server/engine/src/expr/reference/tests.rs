@@ -85,6 +85,18 @@ fn order(a: f64, b: f64) -> std::cmp::Ordering {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// A decimal as a float is the float of its text.
+    #[test]
+    fn decimals_as_floats(digits in vec(any::<i128>(), 1..40), small in vec(any::<i32>(), 1..40), scale in 0_i8..38) {
+        let digits = digits.into_iter().map(|d| d % 10_i128.pow(38)).chain(small.into_iter().map(i128::from));
+        let decimals = Decimal128Array::from_iter_values(digits).with_precision_and_scale(38, scale).unwrap();
+        let texts: Vec<f64> = (0..decimals.len()).map(|row| decimals.value_as_string(row).parse().unwrap()).collect();
+        let table = batch(vec![("d", Arc::new(decimals))]);
+        let found = evaluate("CAST(d AS DOUBLE)", &table);
+        let expected: ArrayRef = Arc::new(Float64Array::from(texts));
+        prop_assert_eq!(&found.values, &expected);
+    }
+
     /// Whole numbers of any width: in 64 bits, null and counted beyond.
     #[test]
     fn whole_numbers(rows in vec((whole(), whole(), narrow(), narrow()), 1..30)) {
@@ -286,6 +298,13 @@ fn failures_that_nobody_sees_do_not_count() {
         "CAST(i AS TIMESTAMP)",
         expect!["timestamp 1970-01-01T00:00:07Z 1970-01-01T00:00:00Z null, failed []"],
     );
+    // Whether a `CASE` may be null DataFusion asks of those around it.
+    check("CASE WHEN j > 0 THEN i END * 2", expect!["int64 14 null null, failed []"]);
+    check("CASE WHEN j > 0 THEN i ELSE NULL END + j", expect!["int64 2147483654 null null, failed []"]);
+    check("TRY_CAST(CASE WHEN j > 0 THEN i ELSE i END AS SMALLINT)", expect!["int32 7 0 null, failed []"]);
+    check("abs(CASE WHEN j > 0 THEN i END) > 0", expect!["bool true null null, failed []"]);
+    check("upper(CASE WHEN s = '12' THEN NULL ELSE s END)", expect!["string null ABC null, failed []"]);
+    check("coalesce(i, CASE WHEN j > 0 THEN i END) * 2", expect!["int64 14 0 null, failed []"]);
     check("abs(j)", expect!["int64 2147483647 2147483648 5, failed []"]);
     check("-9223372036854775807 - i", expect!["int64 null -9223372036854775807 null, failed [0]"]);
 }

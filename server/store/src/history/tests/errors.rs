@@ -282,7 +282,9 @@ fn a_file_that_changes_after_it_was_opened_is_refused() {
         let scan = repository.open().unwrap();
         write(31);
         let error = all(&scan).unwrap_err();
-        assert!(invalid(&error) && error.to_string().contains("changed while it was being read"), "{error}");
+        assert!(error.to_string().contains("changed while it was being read"), "{error}");
+        // Who asks again is answered.
+        assert!(error.kind() == Kind::Unavailable && error.retry_after().is_some());
         fs::remove_file(repository.folder.path().join(path)).unwrap();
         assert!(all(&scan).unwrap_err().to_string().contains(path));
         repository.source.batch = None;
