@@ -46,8 +46,9 @@ fn materialized(folder: &Path) -> String {
     let summary = run(folder, &words("materialize --to 2026-03-01 --json"));
     let views: serde_json::Value = serde_json::from_str(&summary.stdout).unwrap();
     let view = |view: &serde_json::Value| {
+        let first = view.get("failed_first").map(|first| format!(" first {first}")).unwrap_or_default();
         format!(
-            "{} written {} failed {} refused {}\n",
+            "{} written {} failed {} refused {}{first}\n",
             view["view"], view["rows_written"], view["failed"], view["refused"]
         )
     };
@@ -86,9 +87,9 @@ fn what_cannot_be_computed_is_null_and_counted_and_the_rest_goes_on() {
     check(
         &materialized(folder),
         expect![[r#"
-        "latest" written 3 failed {"share":1,"where":1} refused 0
-        "sums" written 4 failed {"shares_lifetime":1,"total_lifetime":1} refused 0
-    "#]],
+            "latest" written 3 failed {"share":1,"where":1} refused 0 first {"share":"rows.csv, row 2"}
+            "sums" written 4 failed {"shares_lifetime":1,"total_lifetime":1} refused 0
+        "#]],
     );
     check_key_1(folder);
     for key in 2..=4 {
@@ -166,7 +167,7 @@ fn what_a_strict_feature_cannot_say_is_an_error_and_the_rest_goes_on() {
     check(
         &materialized(folder),
         expect![[r#"
-            "latest" written 2 failed {"share":1,"where":1} refused 1
+            "latest" written 2 failed {"share":1,"where":1} refused 1 first {"share":"rows.csv, row 2"}
             "sums" written 4 failed {"shares_lifetime":1,"total_lifetime":1} refused 0
             rows.csv, row 2: `share` of feature view `latest` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
             exit 1
@@ -214,12 +215,12 @@ fn a_refused_row_leaves_the_one_before_and_each_run_comes_back_to_it() {
     check(
         &materialized(folder),
         expect![[r#"
-        "latest" written 2 failed {"share":1,"where":1} refused 1
-        "sums" written 3 failed {"shares_lifetime":2,"total_lifetime":1} refused 2
-        rows.csv, row 4: `share` of feature view `latest` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
-        rows.csv, row 3: `shares_lifetime` of feature view `sums` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
-        exit 1
-    "#]],
+            "latest" written 2 failed {"share":1,"where":1} refused 1 first {"share":"rows.csv, row 4"}
+            "sums" written 3 failed {"shares_lifetime":2,"total_lifetime":1} refused 2
+            rows.csv, row 4: `share` of feature view `latest` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
+            rows.csv, row 3: `shares_lifetime` of feature view `sums` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
+            exit 1
+        "#]],
     );
     check(
         &shown(folder),
@@ -236,12 +237,12 @@ fn a_refused_row_leaves_the_one_before_and_each_run_comes_back_to_it() {
     check(
         &materialized(folder),
         expect![[r#"
-        "latest" written 0 failed {"share":1,"where":1} refused 1
-        "sums" written 0 failed {"shares_lifetime":2} refused 2
-        rows.csv, row 4: `share` of feature view `latest` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
-        rows.csv, row 3: `shares_lifetime` of feature view `sums` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
-        exit 1
-    "#]],
+            "latest" written 0 failed {"share":1,"where":1} refused 1 first {"share":"rows.csv, row 4"}
+            "sums" written 0 failed {"shares_lifetime":2} refused 2
+            rows.csv, row 4: `share` of feature view `latest` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
+            rows.csv, row 3: `shares_lifetime` of feature view `sums` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
+            exit 1
+        "#]],
     );
     // Whoever trains without that feature would see the row that nobody is served.
     let trained = run(folder, &words("train plain --spine spine.csv --out set.parquet"));
@@ -277,7 +278,7 @@ fn strict_derived_features_and_windows_fail_who_asks_for_them() {
     check(
         &materialized(folder),
         expect![[r#"
-            "latest" written 3 failed {"share":1,"where":1} refused 0
+            "latest" written 3 failed {"share":1,"where":1} refused 0 first {"share":"rows.csv, row 2"}
             "sums" written 4 failed {"shares_lifetime":1,"total_lifetime":1} refused 1
             exit 1
         "#]],

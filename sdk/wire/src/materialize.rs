@@ -64,6 +64,9 @@ pub struct ViewSummary {
     /// `where` left out for that reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, u64>,
+    /// The first row in which each failed, such as `data/orders.csv, row 34`, where it is known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed_first: BTreeMap<String, String>,
     /// Those among them of features that are `strict`: their rows were left out.
     #[serde(default)]
     pub refused: u64,

@@ -161,7 +161,11 @@ fn print_summary(summary: &Summary) {
                 "where" => {
                     format!("{}: {count} rows left out: `where` could not be computed for them", view.view)
                 }
-                _ => format!("{}: {count} values of `{feature}` could not be computed", view.view),
+                _ => {
+                    let first = view.failed_first.get(feature);
+                    let first = first.map(|row| format!("; the first is in {row}")).unwrap_or_default();
+                    format!("{}: {count} values of `{feature}` could not be computed{first}", view.view)
+                }
             });
         }
     }

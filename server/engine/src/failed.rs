@@ -90,6 +90,12 @@ impl Failed {
         failed
     }
 
+    /// The first row in which each feature failed, where one is known.
+    pub fn first_rows(&self) -> impl Iterator<Item = (&str, usize)> {
+        let features = self.features.iter();
+        features.filter_map(|(feature, lost)| Some((feature.as_str(), *lost.rows.first()? as usize)))
+    }
+
     /// What failed, but in no row that is known.
     pub fn elsewhere(&self) -> Failed {
         let mut elsewhere = Failed::default();

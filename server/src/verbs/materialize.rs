@@ -325,6 +325,7 @@ impl<'a> Run<'a> {
             rows_filtered: seen.filtered,
             refused: failed.iter().filter(|(feature, _)| is_strict(feature)).map(|(_, rows)| rows).sum(),
             failed: failed.into(),
+            failed_first: self.failed.first(&self.scan),
             rejected,
             seconds: started.elapsed().as_secs_f64(),
         }

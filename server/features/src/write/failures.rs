@@ -1,5 +1,7 @@
 //! What of a view could not be computed while it came into the head?
 
+use std::collections::BTreeMap;
+
 use parking_lot::Mutex;
 use quern_engine::asof::Address;
 use quern_engine::{Failed, ViewPlan};
@@ -12,6 +14,8 @@ use crate::read::place_of;
 #[derive(Default)]
 pub struct Failures {
     failed: Mutex<Failed>,
+    /// The first row of history in which each feature failed, as far as rows are known.
+    first: Mutex<BTreeMap<String, Address>>,
     refused: Mutex<Option<Refused>>,
 }
 
@@ -28,6 +32,23 @@ impl Failures {
     /// Counts what failed of some rows.
     pub fn add(&self, failed: &Failed) {
         self.failed.lock().add(failed);
+    }
+
+    /// Counts what failed of the rows that lie at these addresses.
+    pub(crate) fn add_at(&self, failed: &Failed, address: impl Fn(usize) -> Address) {
+        self.add(failed);
+        let mut first = self.first.lock();
+        for (feature, row) in failed.first_rows() {
+            let found = address(row);
+            let known = first.entry(feature.to_owned()).or_insert(found);
+            *known = found.min(*known);
+        }
+    }
+
+    /// The first row of history in which each feature failed, as people call it.
+    pub fn first(&self, scan: &Scan) -> BTreeMap<String, String> {
+        let first = self.first.lock();
+        first.iter().map(|(feature, address)| (feature.clone(), place_of(scan, *address))).collect()
     }
 
     /// Notes a row that `feature` refuses: when it became visible, and where it is.

@@ -208,7 +208,7 @@ impl Chosen<'_> {
         read_selected(scan, selection, self.view.row_columns(), &mut |before, batch| {
             let mut failed = Failed::default();
             let encoder = self.view.codec.encoder(&self.view.features(&batch, &wanted, &mut failed)?);
-            self.failed.add(&failed);
+            self.failed.add_at(&failed, |row| self.rows[before + row].0);
             let taken = self.rows[before..before + batch.num_rows()].iter().enumerate();
             for (row, (address, id)) in taken {
                 let stamp = self.latest.stamps()[*id as usize];
