@@ -86,9 +86,9 @@ fn power(x: f64, y: f64) -> f64 {
         2.0 => x * x,
         -1.0 => 1.0 / x,
         _ if x == 1.0 => 1.0,
-        // Where pxfm's own step overflows on the way.
+        // Steps of pxfm's own that overflow on the way, or round twice.
         -2.0 if x.is_finite() && x.abs() >= LARGE => inverse_square(x.abs()),
-        -0.5 if x.is_finite() && x >= LARGE => pxfm::f_pow(x * 0.5_f64.powi(600), y) * 0.5_f64.powi(300),
+        -0.5 if x.is_finite() && x > 0.0 => inverse_root(x),
         _ => pxfm::f_pow(x, y),
     }
 }
@@ -96,12 +96,41 @@ fn power(x: f64, y: f64) -> f64 {
 /// 2^511: its square is the greatest power of two but one.
 const LARGE: f64 = 6.703903964971299e153;
 
+/// A positive number as a whole one and a power of two.
+fn parts(x: f64) -> (u64, i64) {
+    let (bits, exponent) = (x.to_bits() & ((1 << 52) - 1), (x.to_bits() >> 52) as i64);
+    if exponent == 0 { (bits, -1074) } else { (bits | 1 << 52, exponent - 1075) }
+}
+
+/// 1 / √x of a positive number: the quotient, or the number next to it. Between two numbers the middle decides, of which
+/// the square times x is more or less than 1.
+fn inverse_root(x: f64) -> f64 {
+    let (whole, exponent) = parts(x);
+    let is_below = |middle: (u64, i64)| {
+        let square = BigUint::from(middle.0).pow(2) * whole;
+        // Neither can be a power of two that is 1: the middle has one bit more than a number, and is odd.
+        square > BigUint::from(1_u8) << (-2 * middle.1 - exponent).unsigned_abs()
+    };
+    let above = |y: f64| {
+        let (whole, exponent) = parts(y);
+        (2 * whole + 1, exponent - 1)
+    };
+    let mut root = 1.0 / x.sqrt();
+    while !is_below(above(root)) {
+        root = root.next_up();
+    }
+    while is_below(above(root.next_down())) {
+        root = root.next_down();
+    }
+    root
+}
+
 /// 1 / x² of a large number, which is less than the least normal one: as a multiple of the least number there is.
 fn inverse_square(x: f64) -> f64 {
-    let (mantissa, exponent) = (x.to_bits() & ((1 << 52) - 1) | (1 << 52), (x.to_bits() >> 52) as i64 - 1075);
-    // In halves of it: 2 · 2^1074 / (mantissa² · 2^(2 · exponent)).
+    let (whole, exponent) = parts(x);
+    // In halves of it: 2 · 2^1074 / (whole² · 2^(2 · exponent)).
     let Ok(shift) = u64::try_from(1075 - 2 * exponent) else { return 0.0 };
-    let square = BigUint::from(mantissa).pow(2);
+    let square = BigUint::from(whole).pow(2);
     let (halves, rest) = ((BigUint::from(1_u8) << shift) / &square, (BigUint::from(1_u8) << shift) % &square);
     let halves = u64::try_from(halves).unwrap_or(u64::MAX);
     // To the even one in the middle, which is met by powers of two alone.
@@ -307,6 +336,8 @@ mod tests {
     /// Against the quotient, which is near enough to tell, and to the bit where it is exact.
     #[test]
     fn powers_of_large_numbers() {
+        assert_eq!(power(1.0 - f64::EPSILON, -0.5), 1.0 + f64::EPSILON);
+        assert_eq!((power(5e-324, -0.5), power(4.0, -0.5)), (2_f64.powi(537), 0.5));
         for exponent in 505..1024 {
             for factor in [1.0, 1.37, 1.999] {
                 let x = factor * 2_f64.powi(exponent);
