@@ -287,7 +287,8 @@ pub(super) fn said(from: &DataType, value: &Value, to: &DataType) -> Option<Valu
             Decimal32(_, scale) | Decimal64(_, scale) | Decimal128(_, scale) | Decimal256(_, scale),
             Float64 | Float32,
         ) => {
-            let number = value.whole() as f64 / 10_f64.powi((*scale).into());
+            // As its text says it.
+            let number: f64 = format!("{}e{}", value.whole(), -scale).parse().unwrap();
             if *to == Float64 { Some(Value::Float(number)) } else { single(number) }
         }
         (from, Float64) if from.is_integer() => Some(Value::Float(value.whole() as f64)),

@@ -102,8 +102,8 @@ fn parts(x: f64) -> (u64, i64) {
     if exponent == 0 { (bits, -1074) } else { (bits | 1 << 52, exponent - 1075) }
 }
 
-/// 1 / √x of a positive number: the quotient, or the number next to it. Between two numbers the middle decides, of which
-/// the square times x is more or less than 1.
+/// 1 / √x of a positive number: the quotient, or the number next to it. Between two numbers the middle decides, of
+/// which the square times x is more or less than 1.
 fn inverse_root(x: f64) -> f64 {
     let (whole, exponent) = parts(x);
     let is_below = |middle: (u64, i64)| {
