@@ -25,7 +25,7 @@ help:
 	@echo 'make demo      set up, build, and show the flights example from end to end'
 	@echo 'make serve     serve the flights example, as the demo left it, at 127.0.0.1:7400'
 	@echo 'make test      set up, check the style, and run every test'
-	@echo 'make try T=…   the unit tests whose names hold it, while you edit: our crates are not optimised, so that is soon'
+	@echo 'make try T=…   some tests, as in T="--test quern laws::rows": our crates are not optimised, so an edit costs seconds'
 	@echo 'make test-all  the same with ten times the random cases, and `make deny`: before a release'
 	@echo 'make bench     measure: our own benches, then DuckDB, Polars and Quern side by side'
 	@echo 'make build     build the server'
@@ -60,7 +60,7 @@ test: lint compile
 
 # Our crates once more beside those that the tests run with; the dependencies are the same.
 try: setup-build
-	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --workspace --lib -- $(T)
+	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --workspace $(T)
 
 # What is too heavy for every change.
 test-all: test deny
