@@ -18,7 +18,8 @@ use quern_store::redis::Address;
 use quern_store::registry::Location;
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
-use self::written::{Wants, found, is_quoted};
+pub use self::written::Wants;
+use self::written::{found, is_quoted};
 use crate::error::{Error, Result};
 
 /// The settings' file, in the repository's root.
@@ -75,43 +76,26 @@ pub enum OnlineStore {
     Redis(Address),
 }
 
-/// One setting: its name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and its line of
-/// documentation.
-pub const KEYS: [(&str, &str); 13] = [
-    (
-        "definitions",
-        "the folders of definition files, as in `definitions/` or `[features/, models/]`; the whole repository where it \
-         is not set",
-    ),
-    ("data", "the folder of history, head and registry; `.quern` in the repository where it is not set"),
-    ("listen", "where the server listens; `127.0.0.1:7400` where it is not set"),
-    (
-        "hosts",
-        "what the server is called in `Host`, as in `[quern.internal]`, besides its addresses; where it is not set, \
-         `localhost` if it listens on loopback, else anything",
-    ),
-    ("online", "the online store: `rocksdb`, or a URL as `redis://host:6379`; `rocksdb` where it is not set"),
-    ("online_timeout", "how long a look-up waits for a Redis; `100ms` where it is not set"),
-    (
-        "registry",
-        "the registry of definitions: `sqlite`, or for several servers `postgres://user@host/database`",
-    ),
-    ("onnxruntime", "ONNX Runtime's shared library; searched for where it is not set"),
-    (
-        "execution_providers",
-        "what models run on, in order, as in `tensorrt,cuda,cpu`: the first that starts; `cpu` where it is not set",
-    ),
-    ("body_bytes_max", "the largest body of a request, in bytes; 16777216 where it is not set"),
-    (
-        "history_fallback",
-        "whether a look-up at a time that the head no longer knows is answered from history",
-    ),
-    ("push_queue_rows", "how many pushed rows may wait to be written; 262144 where it is not set"),
-    ("otlp", "where traces are sent over OTLP, as in `http://127.0.0.1:4317`; nowhere where it is not set"),
+/// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which type
+/// it is there.
+pub const KEYS: [(&str, Wants); 13] = [
+    ("definitions", Wants::Texts("[features/, models/]")),
+    ("data", Wants::Text(".quern")),
+    ("listen", Wants::Text("127.0.0.1:7400")),
+    ("hosts", Wants::Texts("[quern.internal]")),
+    ("online", Wants::Text("rocksdb")),
+    ("online_timeout", Wants::Text("100ms")),
+    ("registry", Wants::Text("sqlite")),
+    ("onnxruntime", Wants::Text("/usr/lib/libonnxruntime.so")),
+    ("execution_providers", Wants::Texts("[cuda, cpu]")),
+    ("body_bytes_max", Wants::Whole),
+    ("history_fallback", Wants::Bool),
+    ("push_queue_rows", Wants::Whole),
+    ("otlp", Wants::Text("http://127.0.0.1:4317")),
 ];
 
 impl Settings {
-    /// The settings of the repository in the folder `repository`. `flags` are names as in [`KEYS`] and their values.
+    /// The settings of the repository in the folder `repository`. `flags` are names as in the file and their values.
     ///
     /// # Errors
     /// Every mistake in the file by line; a wrong variable or flag by its name.
@@ -203,17 +187,15 @@ impl Settings {
         key: &MarkedYaml<'_>,
         value: &MarkedYaml<'_>,
     ) -> std::result::Result<(), DefError> {
-        let known = KEYS.map(|(key, _)| key);
         let (key_place, value_place) = (place(key.span.start), place(value.span.start));
         let Some(name) = key.data.as_str().map(str::to_owned) else {
             let cause = format!("the name of a setting is a text, found {}", found(key));
             return Err(DefError::new(&key_place, cause));
         };
-        if !known.contains(&name.as_str()) {
+        let Some((_, wants)) = KEYS.into_iter().find(|(known, _)| *known == name) else {
             return Err(DefError::new(&key_place, format!("there is no setting `{name}`"))
-                .with_help(suggest(&name, known)));
-        }
-        let wants = Wants::of(&name);
+                .with_help(suggest(&name, KEYS.map(|(key, _)| key))));
+        };
         let text = wants.text(value).map_err(|found| {
             let mistake =
                 DefError::new(&value_place, format!("`{name}` must be {}, found {found}", wants.expected()));

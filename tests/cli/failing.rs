@@ -42,7 +42,7 @@ fn folder(definitions: &str) -> TempDir {
 }
 
 /// What materialize counts of each view.
-fn materialized(folder: &Path) -> String {
+pub(super) fn materialized(folder: &Path) -> String {
     let summary = run(folder, &words("materialize --to 2026-03-01 --json"));
     let views: serde_json::Value = serde_json::from_str(&summary.stdout).unwrap();
     let view = |view: &serde_json::Value| {
@@ -60,7 +60,7 @@ fn materialized(folder: &Path) -> String {
     code.map_or(lines.clone(), |code| format!("{lines}exit {code}\n"))
 }
 
-fn check(said: &str, expected: Expect) {
+pub(super) fn check(said: &str, expected: Expect) {
     expected.assert_eq(said);
 }
 

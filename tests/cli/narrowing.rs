@@ -9,12 +9,13 @@ use arrow::array::{
     UInt64Array,
 };
 use arrow::datatypes::Float64Type;
-use expect_test::{Expect, expect};
+use expect_test::expect;
 use parquet::arrow::ArrowWriter;
 use quern_kit::run;
 use tempfile::TempDir;
 
 use super::commands::{rows, say, words};
+use super::failing::{check, materialized};
 
 const DEFINITIONS: &str = "kind: Entity\nname: e\njoin_keys: [{name: k, type: KEY}]\n---\n\
     kind: Source\nname: s\nbatch: {format: parquet, path: rows}\nevent_timestamp: at\n\
@@ -77,20 +78,6 @@ fn definitions(key: &str, strict: bool) -> String {
     DEFINITIONS.replace("KEY", key).replace("STRICT", strict)
 }
 
-fn materialized(folder: &Path) -> String {
-    let summary = run(folder, &words("materialize --to 2026-03-01 --json"));
-    let views: serde_json::Value = serde_json::from_str(&summary.stdout).unwrap();
-    let view = |view: &serde_json::Value| {
-        let (name, written) = (&view["view"], &view["rows_written"]);
-        format!("{name} written {written} failed {} refused {}\n", view["failed"], view["refused"])
-    };
-    views["views"].as_array().unwrap().iter().map(view).collect()
-}
-
-fn check(said: &str, expected: Expect) {
-    expected.assert_eq(said);
-}
-
 #[test]
 fn a_stored_value_beyond_its_type_is_null_and_counted_where_it_is_read() {
     let folder = folder(&definitions("int64", false));
@@ -98,10 +85,10 @@ fn a_stored_value_beyond_its_type_is_null_and_counted_where_it_is_read() {
     check(
         &materialized(folder),
         expect![[r#"
-        "latest" written 5 failed {"big":1,"many":1,"money":1,"small":1,"twice":1} refused 0
-        "sums" written 5 failed {"total_lifetime":1} refused 0
-        "wheres" written 4 failed {"where":1} refused 0
-    "#]],
+            "latest" written 5 failed {"big":1,"many":1,"money":1,"small":1,"twice":1} refused 0 first {"big":"rows/b.parquet, row 1","many":"rows/b.parquet, row 4","money":"rows/b.parquet, row 2","small":"rows/b.parquet, row 3","twice":"rows/b.parquet, row 1"}
+            "sums" written 5 failed {"total_lifetime":1} refused 0
+            "wheres" written 4 failed {"where":1} refused 0
+        "#]],
     );
     let trained = run(folder, &words("train svc --spine spine.csv --out set.parquet"));
     check(
@@ -155,10 +142,12 @@ fn of_a_strict_feature_it_is_an_error() {
     check(
         &materialized(folder),
         expect![[r#"
-        "latest" written 4 failed {"big":1,"many":1,"money":1,"small":1,"twice":1} refused 1
-        "sums" written 5 failed {"total_lifetime":1} refused 0
-        "wheres" written 4 failed {"where":1} refused 0
-    "#]],
+            "latest" written 4 failed {"big":1,"many":1,"money":1,"small":1,"twice":1} refused 1 first {"big":"rows/b.parquet, row 1","many":"rows/b.parquet, row 4","money":"rows/b.parquet, row 2","small":"rows/b.parquet, row 3","twice":"rows/b.parquet, row 1"}
+            "sums" written 5 failed {"total_lifetime":1} refused 0
+            "wheres" written 4 failed {"where":1} refused 0
+            rows/b.parquet, row 2: `money` of feature view `latest` cannot be computed, and it is `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`
+            exit 1
+        "#]],
     );
     check(
         &say(folder, "train svc --spine spine.csv --out set.parquet"),

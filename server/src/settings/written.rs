@@ -4,7 +4,7 @@ use saphyr::{MarkedYaml, Scalar, YamlData};
 
 /// What a setting is in the file. A variable or a flag is text in any case.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Wants {
+pub enum Wants {
     /// Text, such as this one.
     Text(&'static str),
     /// Text, or a list of texts.
@@ -16,25 +16,6 @@ pub(super) enum Wants {
 }
 
 impl Wants {
-    /// What the setting of this name is.
-    pub(super) fn of(setting: &str) -> Wants {
-        match setting {
-            "definitions" => Wants::Texts("[features/, models/]"),
-            "hosts" => Wants::Texts("[quern.internal]"),
-            "execution_providers" => Wants::Texts("[cuda, cpu]"),
-            "body_bytes_max" | "push_queue_rows" => Wants::Whole,
-            "history_fallback" => Wants::Bool,
-            "data" => Wants::Text(".quern"),
-            "listen" => Wants::Text("127.0.0.1:7400"),
-            "online" => Wants::Text("rocksdb"),
-            "online_timeout" => Wants::Text("100ms"),
-            "registry" => Wants::Text("sqlite"),
-            "onnxruntime" => Wants::Text("/usr/lib/libonnxruntime.so"),
-            // `otlp`.
-            _ => Wants::Text("http://127.0.0.1:4317"),
-        }
-    }
-
     /// As in "must be …".
     pub(super) fn expected(self) -> &'static str {
         match self {
