@@ -32,7 +32,7 @@ use datafusion_expr::expr::Cast;
 use datafusion_expr::{Expr, Volatility};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::collect_columns;
-use feature_defs::{DefError, Loc, suggest};
+use feature_defs::{DefError, Loc, nearest, suggest};
 
 use crate::schema::{arrow_type, canonical, narrow, newly_null, quern_type, type_name, with_column};
 use crate::{EngineError, in_words};
@@ -362,8 +362,8 @@ fn explain(error: &DataFusionError, sql: &str, schema: &Schema) -> Mistake {
         && let SchemaError::FieldNotFound { field, .. } = schema_error.as_ref()
     {
         let names = schema.fields().iter().map(|f| f.name().as_str());
-        let mut help = suggest(&field.name, names);
-        if !help.starts_with("did you mean") {
+        let mut help = suggest(&field.name, names.clone());
+        if nearest(&field.name, names).is_none() {
             help += "; text stands in single quotes: 'text'";
         }
         return Mistake {

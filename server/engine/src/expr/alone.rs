@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, BooleanArray};
+use arrow::buffer::NullBuffer;
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion_common::Result;
+use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
@@ -51,31 +52,28 @@ impl ScalarUDFImpl for Alone {
     }
 
     fn invoke_with_args(&self, mut arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let rows = arguments.number_rows;
-        if arguments.args.iter().any(|argument| matches!(argument, ColumnarValue::Array(_))) {
-            for argument in arguments.args.iter_mut().filter(|argument| !argument.data_type().is_nested()) {
+        let constant = arguments.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+        let rows = if constant { 1 } else { arguments.number_rows };
+        let mut there = None;
+        for argument in &mut arguments.args {
+            if !constant && !argument.data_type().is_nested() {
                 *argument = ColumnarValue::Array(argument.to_array(rows)?);
             }
+            there = NullBuffer::union(there.as_ref(), nulls(argument, rows).as_ref());
         }
-        let given = arguments.args.clone();
-        let mut values = self.0.invoke_with_args(arguments)?;
-        for argument in given {
-            values = match (values, argument) {
-                (values, ColumnarValue::Scalar(constant)) if !constant.is_null() => values,
-                (values, argument) => {
-                    let is_scalar =
-                        matches!((&values, &argument), (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)));
-                    let rows = if is_scalar { 1 } else { rows };
-                    ColumnarValue::Array(without(&values.to_array(rows)?, &argument.to_array(rows)?)?)
-                }
-            };
-        }
-        Ok(values)
+        let values = self.0.invoke_with_args(arguments)?;
+        let Some(there) = there else { return Ok(values) };
+        let values = nullif(&values.to_array(rows)?, &BooleanArray::from(!there.inner()))?;
+        Ok(match constant {
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?),
+            false => ColumnarValue::Array(values),
+        })
     }
 }
 
-/// The values, null where `given` is.
-fn without(values: &ArrayRef, given: &ArrayRef) -> Result<ArrayRef> {
-    let Some(there) = given.logical_nulls() else { return Ok(Arc::clone(values)) };
-    Ok(nullif(values, &BooleanArray::from(!there.inner()))?)
+fn nulls(argument: &ColumnarValue, rows: usize) -> Option<NullBuffer> {
+    match argument {
+        ColumnarValue::Array(column) => column.logical_nulls(),
+        ColumnarValue::Scalar(constant) => constant.is_null().then(|| NullBuffer::new_null(rows)),
+    }
 }

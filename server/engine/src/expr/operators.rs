@@ -104,22 +104,31 @@ impl ScalarUDFImpl for Function {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let constant = arguments.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        // Constants are computed once, when the expression is compiled.
-        let rows = if constant { 1 } else { arguments.number_rows };
-        let columns = arguments.args.iter().map(|argument| argument.to_array(rows));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        let (values, failed) = self.compute(&columns)?;
-        if constant && failed > 0 {
-            return exec_err!("{}", self.fault(&arguments.args));
-        }
-        note(failed);
-        Ok(if constant {
-            ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?)
-        } else {
-            ColumnarValue::Array(values)
+        over_columns(&arguments, |columns, constant| {
+            let (values, failed) = self.compute(columns)?;
+            if constant && failed > 0 {
+                return exec_err!("{}", self.fault(&arguments.args));
+            }
+            note(failed);
+            Ok(values)
         })
     }
+}
+
+/// What `compute` says of the arguments as columns, and whether they are constants: these are computed once, when the
+/// expression is compiled.
+pub(super) fn over_columns(
+    arguments: &ScalarFunctionArgs,
+    compute: impl FnOnce(&[ArrayRef], bool) -> Result<ArrayRef>,
+) -> Result<ColumnarValue> {
+    let constant = arguments.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+    let rows = if constant { 1 } else { arguments.number_rows };
+    let columns = arguments.args.iter().map(|argument| argument.to_array(rows));
+    let values = compute(&columns.collect::<Result<Vec<_>>>()?, constant)?;
+    Ok(match constant {
+        true => ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?),
+        false => ColumnarValue::Array(values),
+    })
 }
 
 impl Function {

@@ -11,12 +11,14 @@ use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use arrow::compute::binary;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion_common::tree_node::TreeNode;
-use datafusion_common::{Result, ScalarValue, internal_err};
+use datafusion_common::{Result, internal_err};
 use datafusion_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use num_bigint::BigUint;
 use sha2::{Digest, Sha256};
+
+use super::operators::over_columns;
 
 /// What is computed of one or two numbers.
 #[derive(Clone, Copy)]
@@ -217,18 +219,9 @@ impl ScalarUDFImpl for Function {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let constant = arguments.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
-        // Constants are computed once, when the expression is compiled.
-        let rows = if constant { 1 } else { arguments.number_rows };
-        let columns = arguments.args.iter().map(|argument| argument.to_array(rows));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        let values = match columns[0].data_type() {
-            DataType::Float32 => computed::<Float32Type>(self.step(), &columns)?,
-            _ => computed::<Float64Type>(self.step(), &columns)?,
-        };
-        Ok(match constant {
-            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?),
-            false => ColumnarValue::Array(values),
+        over_columns(&arguments, |columns, _| match columns[0].data_type() {
+            DataType::Float32 => computed::<Float32Type>(self.step(), columns),
+            _ => computed::<Float64Type>(self.step(), columns),
         })
     }
 }
