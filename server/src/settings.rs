@@ -76,8 +76,8 @@ pub enum OnlineStore {
     Redis(Address),
 }
 
-/// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which type
-/// it is there.
+/// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
+/// type it is there.
 pub const KEYS: [(&str, Wants); 13] = [
     ("definitions", Wants::Texts("[features/, models/]")),
     ("data", Wants::Text(".quern")),
