@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use quern_base::clock::now_us;
+use quern_base::memory::Budget;
 use quern_base::tasks::blocking;
 use quern_features::Reader;
 use quern_store::history::History;
@@ -32,6 +33,8 @@ use crate::verbs::verify::Verify;
 pub struct Node {
     /// How this process was set up.
     pub settings: Arc<Settings>,
+    /// What requests under way may hold.
+    pub memory: Arc<Budget>,
     /// What is live.
     pub live: Live,
     /// Reads values of keys at times.
@@ -157,6 +160,7 @@ impl Node {
             verify: Verify { history: Arc::clone(&history), log: Arc::clone(&predictions) },
             labels: Labels::open(&settings.data)?,
             materialize: Materialize { live: live.clone(), history, head, log, turns: Arc::clone(&turns) },
+            memory: Budget::new(settings.requests_bytes_max),
             settings,
             live,
             reader,

@@ -18,3 +18,9 @@ impl NotedRows {
         NotedRows { rows, notes: TableNotes { failed: failed.into(), ..TableNotes::default() } }
     }
 }
+
+impl From<RecordBatch> for NotedRows {
+    fn from(rows: RecordBatch) -> NotedRows {
+        NotedRows { rows, notes: TableNotes::default() }
+    }
+}

@@ -6,13 +6,14 @@
 mod written;
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Component, Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
 use feature_defs::{DefError, Loc, parse_duration, suggest};
 use http::Uri;
+use quern_base::memory::default_max;
 use quern_inference::Provider;
 use quern_store::redis::Address;
 use quern_store::registry::Location;
@@ -33,6 +34,10 @@ const PUSH_QUEUE_ROWS_MAX: usize = 1 << 26;
 /// How long a look-up waits for a shared online store where nothing is said, and at most.
 const ONLINE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(100);
 const ONLINE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// The most connections that a server keeps open, descriptors allowing.
+const CONNECTIONS_MAX: usize = 16_384;
+/// The longest time without progress that a stream can be given.
+const STREAM_IDLE_MAX: Duration = Duration::from_secs(86_400);
 
 /// All settings, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +64,16 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// The largest body of an HTTP request.
     pub body_bytes_max: usize,
+    /// The bytes that all requests under way may hold.
+    pub requests_bytes_max: usize,
+    /// The connections that may be open at a time, of all clients and of one address.
+    pub connections_max: usize,
+    /// As above.
+    pub connections_per_address_max: usize,
+    /// Addresses of which many clients' connections come: they are counted with all, but not by address.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// How long a reader of a stream may make no progress.
+    pub stream_idle: Duration,
     /// Whether a look-up at a time before what the head holds is answered from history, or refused.
     pub history_fallback: bool,
     /// How many pushed rows may wait to be written; more are turned away until some are.
@@ -78,7 +93,7 @@ pub enum OnlineStore {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 13] = [
+pub const KEYS: [(&str, Wants); 18] = [
     ("definitions", Wants::Texts("[features/, models/]")),
     ("data", Wants::Text(".quern")),
     ("listen", Wants::Text("127.0.0.1:7400")),
@@ -89,6 +104,11 @@ pub const KEYS: [(&str, Wants); 13] = [
     ("onnxruntime", Wants::Text("/usr/lib/libonnxruntime.so")),
     ("execution_providers", Wants::Texts("[cuda, cpu]")),
     ("body_bytes_max", Wants::Whole),
+    ("requests_bytes_max", Wants::Whole),
+    ("connections_max", Wants::Whole),
+    ("connections_per_address_max", Wants::Whole),
+    ("trusted_proxies", Wants::Texts("[10.0.0.7]")),
+    ("stream_idle", Wants::Text("10m")),
     ("history_fallback", Wants::Bool),
     ("push_queue_rows", Wants::Whole),
     ("otlp", Wants::Text("http://127.0.0.1:4317")),
@@ -122,6 +142,11 @@ impl Settings {
             execution_providers: vec![Provider::Cpu],
             hosts: Vec::new(),
             body_bytes_max: 16 << 20,
+            requests_bytes_max: default_max(),
+            connections_max: CONNECTIONS_MAX,
+            connections_per_address_max: CONNECTIONS_MAX / 2,
+            trusted_proxies: Vec::new(),
+            stream_idle: Duration::from_secs(600),
             history_fallback: true,
             push_queue_rows: 1 << 18,
             otlp: None,
@@ -227,13 +252,7 @@ impl Settings {
             "listen" => self.listen = address(value)?,
             "hosts" => self.hosts = hosts(value)?,
             "online" => self.online = online(value, base)?,
-            "online_timeout" => {
-                let timeout = Duration::from_micros(parse_duration(value)?.unsigned_abs());
-                if timeout.is_zero() || timeout > ONLINE_TIMEOUT_MAX {
-                    return Err(format!("`{value}` is not more than 0 and at most 60s"));
-                }
-                self.online_timeout = timeout;
-            }
+            "online_timeout" => self.online_timeout = time(value, ONLINE_TIMEOUT_MAX)?,
             "registry" => self.registry = value.parse()?,
             "onnxruntime" => self.onnxruntime = Some(path()?),
             "execution_providers" => {
@@ -243,6 +262,18 @@ impl Settings {
                     .collect::<std::result::Result<_, _>>()?;
             }
             "body_bytes_max" => self.body_bytes_max = whole(value, BODY_BYTES_MAX)?,
+            "requests_bytes_max" => self.requests_bytes_max = whole(value, usize::MAX >> 1)?,
+            "connections_max" => self.connections_max = whole(value, CONNECTIONS_MAX)?,
+            "connections_per_address_max" => {
+                self.connections_per_address_max = whole(value, CONNECTIONS_MAX)?;
+            }
+            "trusted_proxies" => {
+                let addresses = value.split(',').map(|name| name.trim().parse().map_err(|_| name));
+                self.trusted_proxies = addresses
+                    .collect::<std::result::Result<_, _>>()
+                    .map_err(|name| format!("`{name}` is not an address, such as `10.0.0.7`"))?;
+            }
+            "stream_idle" => self.stream_idle = time(value, STREAM_IDLE_MAX)?,
             "otlp" => self.otlp = Some(collector(value)?),
             "push_queue_rows" => self.push_queue_rows = whole(value, PUSH_QUEUE_ROWS_MAX)?,
             "history_fallback" => {
@@ -295,6 +326,14 @@ fn hosts(text: &str) -> std::result::Result<Vec<String>, String> {
 fn whole(text: &str, max: usize) -> std::result::Result<usize, String> {
     let number = text.replace('_', "").parse().ok().filter(|number| (1..=max).contains(number));
     number.ok_or_else(|| format!("`{text}` is not a whole number from 1 to {max}"))
+}
+
+fn time(text: &str, max: Duration) -> std::result::Result<Duration, String> {
+    let time = Duration::from_micros(parse_duration(text)?.unsigned_abs());
+    match !time.is_zero() && time <= max {
+        true => Ok(time),
+        false => Err(format!("`{text}` is not more than 0 and at most {}s", max.as_secs())),
+    }
 }
 
 fn address(text: &str) -> std::result::Result<SocketAddr, String> {

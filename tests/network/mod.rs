@@ -1,10 +1,12 @@
 //! What do clients read over sockets, of one server and of several?
 //!
-//! [`api`], [`flight`] and [`oip`] ask, also for what [`failed`], and [`browser`] should not; [`push`] and [`streams`]
+//! [`api`], [`flight`] and [`oip`] ask, also for what [`failed`], and [`browser`] should not; within
+//! [`bounds`]; [`push`] and [`streams`]
 //! bring rows; [`traces`] looks on. [`servers`] share a registry, [`shared`] ones an online store too, and [`rolling`]
 //! restarts them one by one.
 
 mod api;
+mod bounds;
 mod browser;
 mod failed;
 mod flight;

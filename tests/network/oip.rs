@@ -336,8 +336,8 @@ async fn a_compressed_body_is_read_up_to_the_same_limit() {
     }
     expect![[r#"
         200 {"model_name":"delay","model_version":"1","outputs":[{"name":"y","datatype":"FP32","shape":[3,1],"data":[2175.5,null,-12.0]}]}
-        400 {"error":"the body broke off: Failed to buffer the request body: unexpected end of file","code":"invalid_argument"}
-        400 {"error":"the body broke off: Failed to buffer the request body: Invalid gzip header","code":"invalid_argument"}
+        400 {"error":"the body broke off: unexpected end of file","code":"invalid_argument"}
+        400 {"error":"the body broke off: Invalid gzip header","code":"invalid_argument"}
         413 {"error":"the body is larger than 1000000 bytes (`body_bytes_max`)","code":"too_large"}
     "#]].assert_eq(&text);
 

@@ -19,6 +19,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::ApiResult;
 use super::http::{Body, count, json_reply};
+use super::memory::Held;
 use crate::error::{Error, Result};
 use quern_decode::json::{self, Json};
 use quern_decode::print::{Instant, Values};
@@ -28,6 +29,7 @@ use quern_server::Node;
 
 pub(super) async fn get_online_features(
     State(node): State<Arc<Node>>,
+    held: Held,
     Body(body): Body,
 ) -> ApiResult<Response> {
     let live = node.live();
@@ -40,10 +42,12 @@ pub(super) async fn get_online_features(
     let entities = entities
         .ok_or_else(|| Error::invalid("`entities` is missing: an object with an array for each column"))?;
     let asked = json::columns(&service.as_ref().into(), "entities", &entities, now_us())?;
+    held.take_cells(asked.inputs.num_rows(), service.outputs.fields().len())?;
     let inputs = asked.inputs.clone();
     // Before the look-up: what is said to be in the head is, then.
     let views = views(&node, &service);
     let vectors = node.reader.look_up(&live.compiled, &service, asked.inputs, asked.query_times_us).await?;
+    held.take_found([&vectors])?;
     count(&vectors);
     Ok(json_reply(&Reply {
         keys: inputs.project(&(0..service.key_count).collect::<Vec<_>>())?,

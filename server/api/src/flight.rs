@@ -9,7 +9,9 @@
 mod batch;
 mod labels;
 mod predictions;
+mod pump;
 mod put;
+mod weigh;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -28,24 +30,24 @@ use arrow_flight::{
 use axum::Router;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use quern_wire::{BatchCommand, REQUEST_ID, TableNotes, TrainingSetCommand};
-use tokio::sync::mpsc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
 use quern_base::Failure;
+use quern_base::memory::Lease;
+use quern_base::tasks::long;
 
+use self::pump::{Batches, Made, pump};
 use super::error::grpc_status;
+use super::memory::lease_of;
 use crate::error::{Error, Result};
-use quern_server::verbs::train::{Layout, TrainingSet, service};
-use quern_server::{Deployment, Node, NotedRows};
+use quern_server::verbs::train::{Layout, service};
+use quern_server::{Deployment, Node};
 
-/// A spine is held in memory; a larger one is sent in parts.
-const SPINE_BYTES_MAX: usize = 8 << 30;
+/// Bytes of a value that history is asked for, until its batch is made.
+const GATHERED: usize = 8;
 /// pyarrow sends a batch as one message.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
-/// Batches made ahead of the client.
-const AHEAD: usize = 2;
-
 type Messages<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
@@ -102,13 +104,14 @@ impl Flight {
 
 impl Flight {
     /// A table goes up and comes down: a spine as its training set, or rows with what a model says of them.
-    async fn exchange(&self, messages: Streaming<FlightData>) -> Answer<Messages<FlightData>> {
-        let (command, spine) = opened(messages).await?;
+    async fn exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Messages<FlightData>> {
+        let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
+        let (command, spine) = opened(request).await?;
         if names(command.as_ref(), "model") {
             let command: BatchCommand =
                 read(command, "{\"model\": \"…\", \"version\": null, \"as_of\": false}")
                     .map_err(|e| refuse(&e))?;
-            return batch::exchange(&self.node, &command, spine).await;
+            return batch::exchange(&self.node, &command, spine, lease).await;
         }
         let command = self.command(command).map_err(|e| refuse(&e))?;
         let live = self.node.live();
@@ -116,19 +119,21 @@ impl Flight {
         let wanted = service(&live, &command).map_err(|e| refuse(&e))?;
         let schema = Layout::new(wanted, &spine_schema).map_err(|e| refuse(&e))?.schema;
 
-        let (sender, receiver) = mpsc::channel(AHEAD);
         let train = self.node.train.clone();
-        tokio::spawn(async move {
-            let spine = match guarded(receive(spine)).await {
-                Ok(spine) => spine,
-                Err(status) => return drop(sender.send(Err(status)).await),
-            };
-            let making = move || send(train.training_set(&live, &command, &spine_schema, &spine), &sender);
-            if let Err(e) = tokio::task::spawn_blocking(making).await {
-                tracing::error!(error = %e, "making a training set failed");
-            }
-        });
-        let batches = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let columns = schema.fields().len();
+        // The schema goes down as soon as the spine's is up: not before then does pyarrow send rows.
+        let batches = async move {
+            let spine = guarded(receive(spine, &lease)).await?;
+            let rows: usize = spine.iter().map(RecordBatch::num_rows).sum();
+            lease.take(rows.saturating_mul(columns).saturating_mul(GATHERED)).map_err(|e| refuse(&e))?;
+            let making = long("making a training set", move || {
+                train.training_set(&live, &command, &spine_schema, &spine)
+            });
+            let made = making.await.map_err(|e| refuse(&e))?;
+            let made: Batches = Box::new(made.map(|batch| batch.map_err(Failure::from)));
+            Ok::<_, Status>(pump(made, lease))
+        };
+        let batches = stream::once(batches).try_flatten();
         Ok(Response::new(noted(schema, batches)))
     }
 }
@@ -145,7 +150,7 @@ impl FlightService for Flight {
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
         let name = request.metadata().get(REQUEST_ID).cloned();
-        named(name, self.exchange(request.into_inner()).await)
+        named(name, self.exchange(request).await)
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
@@ -185,12 +190,13 @@ impl FlightService for Flight {
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let name = request.metadata().get(REQUEST_ID).cloned();
-        named(name, predictions::get(&self.node, &request.into_inner()).await)
+        let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
+        named(name, predictions::get(&self.node, &request.into_inner(), lease).await)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
         let name = request.metadata().get(REQUEST_ID).cloned();
-        let (command, rows) = opened(request.into_inner()).await?;
+        let (command, rows) = opened(request).await?;
         let reply = match names(command.as_ref(), "labels") {
             true => labels::put(&self.node, command, rows).await,
             false => put::put(&self.node, command, rows).await,
@@ -220,40 +226,35 @@ fn read<T: serde::de::DeserializeOwned>(descriptor: Option<FlightDescriptor>, sh
         .map_err(|e| Error::invalid(format!("the flight descriptor's command is not {shape}: {e}")))
 }
 
-/// Batches as they go to the client, their schema before them.
-fn encoded(
+/// Batches as they go to the client, their schema before them, with what else there is to say of them: that comes with
+/// the first message of each batch that has it.
+fn noted(
     schema: SchemaRef,
-    batches: impl Stream<Item = std::result::Result<RecordBatch, Status>> + Send + 'static,
+    batches: impl Stream<Item = std::result::Result<Made, Status>> + Send + 'static,
 ) -> Messages<FlightData> {
+    // The encoder asks for rows when it has no message left, so that this is of the messages that follow.
+    let last = Arc::new(Mutex::new((TableNotes::default(), None)));
+    let noting = Arc::clone(&last);
+    let rows = batches.map_ok(move |Made { batch, held }| {
+        let mut last = noting.lock().unwrap_or_else(PoisonError::into_inner);
+        last.0.add(&batch.notes);
+        last.1 = Some(held);
+        batch.rows
+    });
     let encoded = FlightDataEncoderBuilder::new()
         .with_schema(schema)
-        .build(batches.map_err(|status| FlightError::Tonic(Box::new(status))))
+        .build(rows.map_err(|status| FlightError::Tonic(Box::new(status))))
         .map_err(|error| match error {
             FlightError::Tonic(status) => *status,
             other => Status::internal(other.to_string()),
         });
-    Box::pin(encoded)
-}
-
-/// The same with what else there is to say of them, which comes with the first message of each batch that has it.
-fn noted(
-    schema: SchemaRef,
-    batches: impl Stream<Item = std::result::Result<NotedRows, Status>> + Send + 'static,
-) -> Messages<FlightData> {
-    // The encoder asks for rows when it has no message left, so that these are the notes of the message that follows.
-    let notes = Arc::new(Mutex::new(TableNotes::default()));
-    let noting = Arc::clone(&notes);
-    let rows = batches.map_ok(move |batch| {
-        noting.lock().unwrap_or_else(PoisonError::into_inner).add(&batch.notes);
-        batch.rows
-    });
     let is_batch = |message: &FlightData| {
         arrow::ipc::root_as_message(&message.data_header)
             .is_ok_and(|message| message.header_type() == arrow::ipc::MessageHeader::RecordBatch)
     };
-    Box::pin(encoded(schema, rows).map_ok(move |mut message| {
+    Box::pin(encoded.map_ok(move |mut message| {
         if is_batch(&message) {
-            let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
+            let notes = std::mem::take(&mut last.lock().unwrap_or_else(PoisonError::into_inner).0);
             if !notes.is_empty() {
                 message.app_metadata = serde_json::to_vec(&notes).unwrap_or_default().into();
             }
@@ -262,16 +263,27 @@ fn noted(
     }))
 }
 
-/// The descriptor of an upload, and the rows that follow it.
+/// The descriptor of an upload, and the rows that follow it. What a message becomes is taken before it is read, and
+/// given back with the next one: whoever keeps rows takes them anew.
 async fn opened(
-    mut messages: Streaming<FlightData>,
+    request: Request<Streaming<FlightData>>,
 ) -> std::result::Result<(Option<FlightDescriptor>, FlightDataDecoder), Status> {
+    let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
+    let mut messages = request.into_inner();
     let first = messages.message().await?.ok_or_else(|| Status::invalid_argument("the rows are missing"))?;
     let descriptor = first.flight_descriptor.clone();
     // pyarrow sends the descriptor in a message of its own, other clients together with the schema.
     let first = (!first.data_header.is_empty()).then_some(Ok(first));
     let all = stream::iter(first).chain(messages.map_err(FlightError::from));
-    Ok((descriptor, FlightDataDecoder::new(all)))
+    let mut held = None;
+    let weighed = all.map(move |message| {
+        let message = message?;
+        drop(held.take());
+        let part = lease.part(weigh::weight(&message));
+        held = Some(part.map_err(|error| FlightError::from(refuse(&error)))?);
+        Ok(message)
+    });
+    Ok((descriptor, FlightDataDecoder::new(weighed)))
 }
 
 fn unreadable(error: FlightError) -> Status {
@@ -301,36 +313,18 @@ async fn receive_schema(
     }
 }
 
-async fn receive(mut spine: FlightDataDecoder) -> std::result::Result<Vec<RecordBatch>, Status> {
-    let (mut batches, mut bytes) = (Vec::new(), 0);
+/// All rows of a table, which are held until the call ends.
+async fn receive(
+    mut spine: FlightDataDecoder,
+    lease: &Lease,
+) -> std::result::Result<Vec<RecordBatch>, Status> {
+    let mut batches = Vec::new();
     while let Some(message) = spine.try_next().await.map_err(unreadable)? {
         if let DecodedPayload::RecordBatch(batch) = message.payload {
-            bytes += batch.get_array_memory_size();
-            if bytes > SPINE_BYTES_MAX {
-                return Err(refuse(&Error::too_large(format!(
-                    "the spine is larger than {} GiB; send it in parts",
-                    SPINE_BYTES_MAX >> 30
-                ))));
-            }
+            // Once as it came, and once as one table.
+            lease.take(2 * batch.get_array_memory_size()).map_err(|e| refuse(&e))?;
             batches.push(batch);
         }
     }
     Ok(batches)
-}
-
-/// Sends the training set as fast as the client takes it; stops when the client has gone.
-fn send(made: quern_server::Result<TrainingSet>, to: &mpsc::Sender<std::result::Result<NotedRows, Status>>) {
-    let send =
-        |batch: quern_server::Result<NotedRows>| to.blocking_send(batch.map_err(|e| refuse(&e))).is_ok();
-    match made {
-        Ok(batches) => {
-            for batch in batches {
-                let failed = batch.is_err();
-                if !send(batch) || failed {
-                    return;
-                }
-            }
-        }
-        Err(e) => drop(send(Err(e))),
-    }
 }

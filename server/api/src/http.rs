@@ -1,18 +1,21 @@
 //! What do all requests have in common, and what does the server say of itself?
 
 use std::collections::hash_map::RandomState;
+use std::error::Error as _;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use arrow::datatypes::Schema;
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use feature_defs::{Column, Entity};
+use futures::StreamExt;
 use quern_base::clock::now_us;
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::type_name;
@@ -24,6 +27,8 @@ use serde::Serialize;
 use tracing::Instrument;
 
 use super::error::{ApiError, Cause, edge};
+use super::listen::Slow;
+use super::memory::{lease_of, taken_by_json};
 use crate::error::Error;
 use crate::metrics::{FeatureCounts, metrics};
 use crate::trace;
@@ -39,18 +44,48 @@ impl FromRequest<Arc<Node>> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, node: &Arc<Node>) -> Result<Self, ApiError> {
-        let body = Bytes::from_request(request, node).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Error::too_large(format!(
-                    "the body is larger than {} bytes (`body_bytes_max`)",
-                    node.settings.body_bytes_max
-                ))
-            } else {
-                Error::invalid(format!("the body broke off: {rejection}"))
+        let lease = lease_of(request.extensions())?;
+        let max = node.settings.body_bytes_max;
+        let too_large =
+            || Error::too_large(format!("the body is larger than {max} bytes (`body_bytes_max`)"));
+        let body = request.into_body();
+        // What is announced need not be sent to be refused.
+        let announced = body.size_hint().lower();
+        if announced > max as u64 {
+            return Err(too_large().into());
+        }
+        lease.take(announced as usize)?;
+        let (mut read, mut taken) = (Vec::with_capacity(announced as usize), announced as usize);
+        let mut pieces = body.into_data_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|error| broken_off(&error))?;
+            let length = read.len() + piece.len();
+            if length > max {
+                return Err(too_large().into());
             }
-        })?;
-        Ok(Body(body))
+            if length > taken {
+                // A list that grows is twice as long at times.
+                lease.take(2 * length - taken)?;
+                taken = 2 * length;
+            }
+            read.extend_from_slice(&piece);
+        }
+        // Of raw cells behind the JSON, bytes that look like it are taken for more: that is on the safe side.
+        lease.take(taken_by_json(&read))?;
+        Ok(Body(read.into()))
     }
+}
+
+/// What is told of a body that ended early. Its own failure may say why: that nothing came for too long.
+fn broken_off(error: &axum::Error) -> Error {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(Slow(text)) = error.downcast_ref() {
+            return Error::late(text.clone());
+        }
+        cause = error.source();
+    }
+    Error::invalid(format!("the body broke off: {error}"))
 }
 
 /// A success with a JSON body.

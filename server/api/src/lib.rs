@@ -9,6 +9,8 @@
 //! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize` | [`admin`] |
 //! | `POST /v1/verify`, `/v1/labels` | [`monitor`] |
 //! | Arrow Flight | [`flight`] |
+//! | who may be connected | [`listen`] |
+//! | what a request may hold | [`memory`] |
 //! | whether a web page may ask it | [`browser`] |
 //! | the rest: health, metrics, what is live | [`http`] |
 //!
@@ -22,6 +24,8 @@ pub mod error;
 mod feast;
 mod flight;
 mod http;
+mod listen;
+mod memory;
 mod metrics;
 mod models;
 mod monitor;
@@ -32,16 +36,12 @@ pub mod trace;
 mod v2;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -49,9 +49,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 use quern_server::Node;
 
 pub use self::error::{Error, Result};
-
-/// How long requests under way may take once the server was told to stop.
-const DRAIN: Duration = Duration::from_secs(30);
+use self::listen::Connections;
 
 /// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile
 /// it follows the applies of other servers, and brings in what they left behind.
@@ -67,38 +65,15 @@ pub fn serve(
 ) -> BoxFuture<'static, Result<()>> {
     Box::pin(async move {
         let (_following, _completing) = (node.follow.start(), node.push.complete());
-        let ended = run(router(Arc::clone(&node)), listener, shutdown).await;
+        let limits = (Connections::new(&node.settings), Arc::clone(&node.memory));
+        let ended = listen::run(router(Arc::clone(&node)), listener, limits, shutdown).await;
         node.predictions.flush().await;
         ended
     })
 }
 
-async fn run(router: Router, listener: TcpListener, shutdown: BoxFuture<'static, ()>) -> Result<()> {
-    // A reply is written whole: holding it back for a fuller packet would only delay it.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let (stopping, stopped) = oneshot::channel();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        shutdown.await;
-        let _ = stopping.send(());
-    });
-    let overdue = async {
-        match stopped.await {
-            Ok(()) => tokio::time::sleep(DRAIN).await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        ended = server.into_future() => ended?,
-        () = overdue => tracing::warn!(seconds = DRAIN.as_secs(), "requests are still under way; they are cut off"),
-    }
-    Ok(())
-}
-
 /// Everything that the server answers.
 pub fn router(node: Arc<Node>) -> Router {
-    let body_bytes_max = node.settings.body_bytes_max;
     Router::new()
         .route("/", get(http::index))
         .route("/metrics", get(http::show_metrics))
@@ -123,10 +98,10 @@ pub fn router(node: Arc<Node>) -> Router {
             ServiceBuilder::new()
                 .layer(from_fn(http::observe))
                 .layer(from_fn_with_state(Arc::clone(&node), browser::guard))
+                .layer(from_fn_with_state(Arc::clone(&node), memory::leased))
                 .layer(CatchPanicLayer::custom(http::panicked))
                 // The limit on a body is a limit on what comes out: whoever reads it counts.
-                .layer(RequestDecompressionLayer::new())
-                .layer(DefaultBodyLimit::max(body_bytes_max)),
+                .layer(RequestDecompressionLayer::new()),
         )
         .with_state(node)
 }

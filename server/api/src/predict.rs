@@ -15,6 +15,7 @@ use serde::ser::{SerializeMap, Serializer};
 use super::browser::check_type;
 use super::error::ApiResult;
 use super::http::{Body, count, json_reply};
+use super::memory::Held;
 use super::models;
 use super::terms::Terms;
 use crate::error::{Error, Result};
@@ -30,11 +31,12 @@ pub(super) async fn model(
     State(node): State<Arc<Node>>,
     Path(call): Path<String>,
     terms: Terms,
+    held: Held,
     headers: HeaderMap,
     Body(body): Body,
 ) -> ApiResult<Response> {
     match verb(&call)? {
-        (model, Verb::Predict) => predict(&node, model, None, terms, &body).await,
+        (model, Verb::Predict) => predict(&node, model, None, (terms, held), &body).await,
         (model, Verb::Route) => {
             check_type(&headers)?;
             let request =
@@ -54,10 +56,11 @@ pub(super) async fn version(
     State(node): State<Arc<Node>>,
     Path((model, call)): Path<(String, String)>,
     terms: Terms,
+    held: Held,
     Body(body): Body,
 ) -> ApiResult<Response> {
     match verb(&call)? {
-        (version, Verb::Predict) => predict(&node, &model, Some(version), terms, &body).await,
+        (version, Verb::Predict) => predict(&node, &model, Some(version), (terms, held), &body).await,
         (_, Verb::Route) => {
             Err(Error::not_found(format!("a version has no route; POST to `{model}:route`")).into())
         }
@@ -85,7 +88,7 @@ async fn predict(
     node: &Arc<Node>,
     model: &str,
     version: Option<&str>,
-    terms: Terms,
+    (terms, held): (Terms, Held),
     body: &[u8],
 ) -> ApiResult<Response> {
     let target = node.predict.target(model, version.or(terms.version.as_deref()))?;
@@ -104,8 +107,10 @@ async fn predict(
             return Err(Error::invalid(cause).into());
         }
     };
+    held.take_cells(asked.inputs.num_rows(), target.version().service.outputs.fields().len())?;
     let given = Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us };
     let answer = target.predict(&node.predict, terms.ask(given)).await?;
+    held.take_found(answer.parts.iter().filter_map(|part| part.vectors.as_ref()))?;
     answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
     let mut reply = json_reply(&Reply { answer: &answer, form, says_who: target.says_who(), with_features });
     if let Some(versions) = who_answered(&answer.parts) {

@@ -438,37 +438,3 @@ async fn the_server_says_how_it_is() {
     let catalogue: quern_wire::Catalogue = serde_json::from_str(&catalogue).unwrap();
     assert_eq!((catalogue.number, catalogue.models[0].versions[0].digest.len()), (1, 64));
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_under_way_end_before_the_server_does() {
-    let router = Router::new().route(
-        "/",
-        get(|| async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            "done"
-        }),
-    );
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(run(
-        router,
-        listener,
-        Box::pin(async {
-            let _ = stopped.await;
-        }),
-    ));
-    let client = tokio::task::spawn_blocking(move || {
-        use std::io::{Read, Write};
-        let mut stream = std::net::TcpStream::connect(address).unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: quern\r\n\r\n").unwrap();
-        std::thread::sleep(Duration::from_millis(100));
-        let _ = stop.send(());
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).unwrap();
-        reply
-    });
-    let reply = client.await.unwrap();
-    assert!(reply.starts_with("HTTP/1.1 200 OK") && reply.ends_with("done"), "{reply}");
-    server.await.unwrap().unwrap();
-}

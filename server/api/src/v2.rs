@@ -23,6 +23,7 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use super::http::count;
+use super::memory::Held;
 use super::terms::Terms;
 use crate::error::{Error, Result};
 use quern_decode::tensor::Tensor;
@@ -54,6 +55,7 @@ struct Request {
     /// The outputs that are wanted, in this order; all where none is named.
     outputs: Vec<String>,
     terms: Terms,
+    held: Held,
 }
 
 /// What became of it.
@@ -64,8 +66,11 @@ struct Reply {
 }
 
 async fn infer(node: &Arc<Node>, target: &Target, request: Request) -> Result<Reply> {
-    let Request { tensors, outputs, terms } = request;
+    let Request { tensors, outputs, terms, held } = request;
     let given = ask::given(target, &tensors, now_us())?;
+    // Given back with the reply: a stream may bring many requests.
+    let rows = tensors.iter().filter_map(|tensor| tensor.shape.first().copied()).max().unwrap_or_default();
+    let _cells = held.part_of_cells(rows, target.version().service.outputs.fields().len())?;
     let answer = target.predict(&node.predict, terms.ask(given)).await?;
     answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
     Ok(Reply { version: version(&answer), outputs: pick(target, &answer, &outputs)? })

@@ -1,14 +1,16 @@
 //! What does every floor of the server stand on?
 //!
 //! In reading order: [`failure`], why something could not be done; [`metrics`], what is counted and how it is shown;
-//! [`trace`], where a request spent its time; [`tasks`], work that blocks or goes on beside others; [`clock`];
-//! [`digest`], the name of content; [`quotes`], whether a CSV file says what it looks like.
+//! [`trace`], where a request spent its time; [`tasks`], work that blocks or goes on beside others; [`memory`], what
+//! requests may hold; [`clock`]; [`digest`], the name of content; [`quotes`], whether a CSV file says what it looks
+//! like.
 //!
 //! Architecture invariant: this crate knows neither Arrow nor a feature, a store or a route.
 
 pub mod clock;
 pub mod digest;
 pub mod failure;
+pub mod memory;
 pub mod metrics;
 pub mod quotes;
 pub mod tasks;

@@ -1,5 +1,9 @@
 //! Where does work go that may take long, or that goes on beside others?
 
+use std::sync::LazyLock;
+use std::thread::available_parallelism;
+
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 /// Runs `job` on a thread that may block: the async runtime is for those who wait. `what` names it where it panics.
@@ -15,6 +19,26 @@ where
     E: From<crate::Failure> + Send + 'static,
 {
     spawn_blocking(job).await.map_err(|error| broken_off(what, error))?
+}
+
+/// [`blocking`], for what may take minutes: of such jobs there are only a few at a time, so that threads are left for
+/// what takes moments.
+///
+/// # Errors
+/// Those of `job`.
+pub async fn long<T, E>(
+    what: &'static str,
+    job: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<crate::Failure> + Send + 'static,
+{
+    static AT_A_TIME: LazyLock<Semaphore> =
+        LazyLock::new(|| Semaphore::new(4 * available_parallelism().map_or(1, usize::from)));
+    // Nobody closes it.
+    let _turn = AT_A_TIME.acquire().await;
+    blocking(what, job).await
 }
 
 /// Runs `job` to its end, whatever becomes of the caller.

@@ -20,6 +20,9 @@ impl Node {
         let live = self.live();
         let number = "Number of the apply that is live; 0 before the first";
         let mut gauges = vec![Gauge::new("quern_apply_number", number, live.number)];
+        let (held, most) = ("Bytes that requests under way hold", "Bytes that they may hold");
+        gauges.push(Gauge::new("quern_requests_bytes", held, self.memory.used() as u64));
+        gauges.push(Gauge::new("quern_requests_bytes_max", most, self.memory.max() as u64));
         let until = "Up to when a feature view is materialized, in seconds since 1970";
         gauges.extend(live.compiled.catalog.views.values().filter_map(|view| {
             let until_us = self.reader.materialized_until(view.id)?;

@@ -27,7 +27,7 @@ const FIRST_ROWS: usize = 64;
 /// How many times as many rows as the one before a batch may have.
 const GROWTH: usize = 8;
 /// What a batch should hold: whoever takes it has it in memory, and the texts of a column count their bytes in 31 bits.
-const BATCH_BYTES: usize = 64 << 20;
+const BATCH_BYTES: usize = 16 << 20;
 
 /// A training set, batch by batch: the spine's columns in its order, then the service's outputs in the service's.
 pub struct TrainingSet {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use arrow_flight::FlightData;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
-use futures::{TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use quern_wire::BatchCommand;
 use tonic::{Response, Status};
 
-use super::{Answer, Messages, SPINE_BYTES_MAX, guarded, noted, receive_schema, refuse, unreadable};
+use super::pump::Made;
+use super::{Answer, Messages, guarded, noted, receive_schema, refuse, unreadable};
 use quern_base::Failure;
+use quern_base::memory::Lease;
 use quern_server::Node;
 
 use crate::error::Error;
@@ -20,6 +22,7 @@ pub(super) async fn exchange(
     node: &Arc<Node>,
     command: &BatchCommand,
     rows: FlightDataDecoder,
+    lease: Arc<Lease>,
 ) -> Answer<Messages<FlightData>> {
     // Before the rows are read: who asks for nothing need not send them.
     let find = || node.predict.target(&command.model, command.version.as_deref());
@@ -27,21 +30,17 @@ pub(super) async fn exchange(
     let (schema, rows) = guarded(receive_schema(rows)).await?;
     let batch = find().and_then(|target| Batch::new(target, &schema, command.as_of));
     let batch = batch.map_err(|error| refuse(&error))?;
-    // What is held of a table is bounded where all of it is.
-    let bytes_max = if command.as_of { SPINE_BYTES_MAX } else { usize::MAX };
-    let rows = stream::try_unfold((rows, 0), move |(mut rows, mut bytes)| async move {
+    // Where all of a table is held, all of it is taken; else each message is, until the next one.
+    let (as_of, of_rows) = (command.as_of, Arc::clone(&lease));
+    let rows = stream::try_unfold((rows, of_rows), move |(mut rows, lease)| async move {
         loop {
             let next = guarded(async { rows.try_next().await.map_err(unreadable) }).await;
             match next.map_err(told)?.map(|message| message.payload) {
                 Some(DecodedPayload::RecordBatch(batch)) => {
-                    bytes += batch.get_array_memory_size();
-                    if bytes > bytes_max {
-                        let most = bytes_max >> 30;
-                        return Err(Error::too_large(format!(
-                            "the table is larger than {most} GiB; send it in parts"
-                        )));
+                    if as_of {
+                        lease.take(2 * batch.get_array_memory_size())?;
                     }
-                    return Ok::<_, Error>(Some((batch, (rows, bytes))));
+                    return Ok::<_, Error>(Some((batch, (rows, lease))));
                 }
                 Some(_) => {}
                 None => return Ok(None),
@@ -51,7 +50,11 @@ pub(super) async fn exchange(
     let when = if command.as_of { When::AsOf } else { When::Now };
     let schema = Arc::clone(batch.schema());
     let rows = rows.map_err(|error: Error| quern_server::Error::from(Failure::from(error)));
-    let answers = batch.answers(&node.predict, rows, when).map_err(|error| refuse(&error));
+    let answers = batch.answers(&node.predict, rows, when).map(move |answer| {
+        let batch = answer.map_err(|error| refuse(&error))?;
+        let held = lease.part(batch.rows.get_array_memory_size()).map_err(|error| refuse(&error))?;
+        Ok(Made { batch, held })
+    });
     Ok(Response::new(noted(schema, answers)))
 }
 

@@ -4,16 +4,23 @@ use std::sync::Arc;
 
 use arrow_flight::{FlightData, FlightDescriptor, Ticket};
 use quern_wire::PredictionsCommand;
-use tokio::sync::mpsc;
 use tonic::Response;
 
-use super::{AHEAD, Answer, Messages, encoded, read, refuse};
+use super::pump::pump;
+use super::{Answer, Messages, noted, read, refuse};
 use crate::error::{Error, Result};
-use quern_server::Node;
+use quern_base::Failure;
+use quern_base::memory::Lease;
+use quern_base::tasks::long;
 use quern_server::logged::Between;
 use quern_server::verbs::joined::Joined;
+use quern_server::{Node, NotedRows};
 
-pub(super) async fn get(node: &Arc<Node>, ticket: &Ticket) -> Answer<Messages<FlightData>> {
+pub(super) async fn get(
+    node: &Arc<Node>,
+    ticket: &Ticket,
+    lease: Arc<Lease>,
+) -> Answer<Messages<FlightData>> {
     let command: PredictionsCommand = read(
         Some(FlightDescriptor::new_cmd(ticket.ticket.clone())),
         "{\"predictions\": \"…\", \"from_us\": null, \"to_us\": null, \"labelled\": false}",
@@ -21,21 +28,11 @@ pub(super) async fn get(node: &Arc<Node>, ticket: &Ticket) -> Answer<Messages<Fl
     .map_err(|error| refuse(&error))?;
     node.predictions.flush().await;
     let opening = Arc::clone(node);
-    let joined = tokio::task::spawn_blocking(move || open(&opening, &command)).await;
-    let joined = joined.unwrap_or_else(|error| Err(Error::internal("reading predictions", error)));
+    let joined = long("reading predictions", move || open(&opening, &command)).await;
     let joined = joined.map_err(|error| refuse(&error))?;
     let schema = Arc::clone(joined.schema());
-    let (sender, receiver) = mpsc::channel(AHEAD);
-    tokio::task::spawn_blocking(move || {
-        for rows in joined {
-            let failed = rows.is_err();
-            // A client that has gone needs no more.
-            if sender.blocking_send(rows.map_err(|error| refuse(&error))).is_err() || failed {
-                return;
-            }
-        }
-    });
-    Ok(Response::new(encoded(schema, tokio_stream::wrappers::ReceiverStream::new(receiver))))
+    let rows = joined.map(|rows| rows.map(NotedRows::from).map_err(Failure::from));
+    Ok(Response::new(noted(schema, pump(Box::new(rows), lease))))
 }
 
 fn open(node: &Arc<Node>, command: &PredictionsCommand) -> Result<Joined> {

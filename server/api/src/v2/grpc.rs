@@ -27,6 +27,7 @@ use super::metadata::{self, Port};
 use super::rest::no_shared_memory;
 use super::{NO_STATISTICS, applied_not_loaded};
 use crate::error::{Error, Kind, Result, grpc_status, log_fault};
+use crate::memory::{Held, lease_of};
 use crate::terms::Terms;
 use quern_decode::datatype::Datatype;
 use quern_decode::tensor::{Head, Tensor};
@@ -178,7 +179,8 @@ async fn load(_: Arc<Node>, _: Request<Empty>) -> Result<Empty> {
 
 async fn model_infer(node: Arc<Node>, request: Request<ModelInferRequest>) -> Result<ModelInferResponse> {
     let terms = Terms::of(request.metadata().as_ref())?;
-    infer(&node, terms, request.into_inner()).await
+    let held = Held(lease_of(request.extensions())?);
+    infer(&node, (terms, held), request.into_inner()).await
 }
 
 /// One reply for each request, in their order; an error is a reply, and the stream goes on.
@@ -189,7 +191,8 @@ async fn model_stream_infer(State(node): State<Arc<Node>>, request: HttpRequest)
         let node = Arc::clone(&node);
         async move {
             let terms = Terms::of(requests.metadata().as_ref()).map_err(|error| grpc_status(&error))?;
-            Ok(Response::new(replies(node, terms, requests.into_inner())))
+            let held = Held(lease_of(requests.extensions()).map_err(|error| grpc_status(&error))?);
+            Ok(Response::new(replies(node, (terms, held), requests.into_inner())))
         }
     });
     grpc.streaming(answer, request).await.map(Body::new)
@@ -197,7 +200,7 @@ async fn model_stream_infer(State(node): State<Arc<Node>>, request: HttpRequest)
 
 fn replies(
     node: Arc<Node>,
-    terms: Terms,
+    terms: (Terms, Held),
     requests: Streaming<ModelInferRequest>,
 ) -> impl Stream<Item = std::result::Result<ModelStreamInferResponse, Status>> {
     // Answers come after the handler's, and belong to its span all the same.
@@ -224,7 +227,11 @@ fn replies(
     })
 }
 
-async fn infer(node: &Arc<Node>, mut terms: Terms, request: ModelInferRequest) -> Result<ModelInferResponse> {
+async fn infer(
+    node: &Arc<Node>,
+    (mut terms, held): (Terms, Held),
+    request: ModelInferRequest,
+) -> Result<ModelInferResponse> {
     let target = find(node, &request.model_name, &request.model_version)?;
     if !request.id.is_empty() {
         terms.request_id.clone_from(&request.id);
@@ -243,6 +250,7 @@ async fn infer(node: &Arc<Node>, mut terms: Terms, request: ModelInferRequest) -
         tensors: tensors(request.inputs, &request.raw_input_contents)?,
         outputs: request.outputs.into_iter().map(|output| output.name).collect(),
         terms,
+        held,
     };
     let reply = super::infer(node, &target, asked).await?;
     let outputs = reply.outputs.iter().map(|tensor| TensorMetadata {

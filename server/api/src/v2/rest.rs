@@ -16,6 +16,7 @@ use super::{NO_STATISTICS, Request, applied_not_loaded};
 use crate::error::ApiResult;
 use crate::error::{Error, Result};
 use crate::http::{Body, json_reply};
+use crate::memory::Held;
 use crate::models::Named;
 use crate::terms::Terms;
 use quern_decode::json::{self, Json};
@@ -88,12 +89,13 @@ pub(super) async fn infer(
     State(node): State<Arc<Node>>,
     Path(named): Path<Named>,
     terms: Terms,
+    held: Held,
     headers: HeaderMap,
     Body(body): Body,
 ) -> ApiResult<Response> {
     let target = named.find(&node)?;
     let (json, raw) = split(&headers, &body)?;
-    let Asked { id, request, binary } = read(json, raw, terms)?;
+    let Asked { id, request, binary } = read(json, raw, (terms, held))?;
     let reply = super::infer(&node, &target, request).await?;
     let mut blobs = Vec::new();
     let mut outputs = Vec::with_capacity(reply.outputs.len());
@@ -157,7 +159,7 @@ impl Binary {
     }
 }
 
-fn read(json: &[u8], mut raw: &[u8], mut terms: Terms) -> Result<Asked> {
+fn read(json: &[u8], mut raw: &[u8], (mut terms, held): (Terms, Held)) -> Result<Asked> {
     let keys = ["inputs", "outputs", "id", "parameters"];
     let [inputs, outputs, id, parameters] = json::body(json, keys, &["model_name", "model_version"])?;
     let id = match id {
@@ -182,7 +184,7 @@ fn read(json: &[u8], mut raw: &[u8], mut terms: Terms) -> Result<Asked> {
     let named = list("outputs", outputs)?.into_iter().map(|wanted| output(wanted, all));
     let named = named.collect::<Result<Vec<_>>>()?;
     let outputs = named.iter().map(|(name, _)| name.clone()).collect();
-    Ok(Asked { id, request: Request { tensors, outputs, terms }, binary: Binary { all, named } })
+    Ok(Asked { id, request: Request { tensors, outputs, terms, held }, binary: Binary { all, named } })
 }
 
 /// The items of the array that the body calls `what`.

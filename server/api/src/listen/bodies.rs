@@ -1,0 +1,146 @@
+//! Who waits for whom: the server for more of a body, or a client's reading for more of a reply?
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+
+use super::connections::Exchange;
+use super::end::END;
+use super::sweep::Limits;
+
+/// A body must come at this rate at least, in bytes a second, once its first time is over.
+const RATE_MIN: u64 = 16 << 10;
+
+/// Why a body broke off: its client was too slow.
+#[derive(Debug)]
+pub(in super::super) struct Slow(pub(in super::super) String);
+
+impl fmt::Display for Slow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Slow {}
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request's body, which ends in an error where its client keeps the server waiting. Only the time for which somebody
+/// wants more of it counts.
+#[derive(Debug)]
+pub(super) struct Upload {
+    body: Incoming,
+    limits: Limits,
+    /// Whether its messages may be far apart, as those of gRPC may.
+    is_stream: bool,
+    read: u64,
+    waited: Duration,
+    /// Since when the server waits, and the alarm.
+    waits: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Upload {
+    pub(super) fn new(body: Incoming, limits: Limits, is_stream: bool) -> Upload {
+        Upload { body, limits, is_stream, read: 0, waited: Duration::ZERO, waits: None }
+    }
+
+    /// How much longer the server waits: a stream may be silent for long between two of its messages, and a body may
+    /// not trickle.
+    fn patience(&self) -> Duration {
+        if self.is_stream {
+            return self.limits.stream;
+        }
+        let in_all = self.limits.body + Duration::from_secs(self.read / RATE_MIN);
+        in_all.saturating_sub(self.waited)
+    }
+
+    fn slow(&self) -> Slow {
+        let (first, kib, read) = (self.limits.body.as_secs(), RATE_MIN >> 10, self.read);
+        Slow(match self.is_stream {
+            true => format!("nothing came for {} s (`stream_idle`)", self.limits.stream.as_secs()),
+            false => format!(
+                "the body did not come in time: a client may keep the server waiting for {first} s, and a second more for \
+                 every {kib} KiB; {read} bytes came"
+            ),
+        })
+    }
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = Failed;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            if let Some((since, _)) = self.waits.take() {
+                self.waited += since.elapsed();
+            }
+            if let Some(Ok(frame)) = &frame {
+                self.read += frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        if self.waits.is_none() {
+            self.waits = Some((Instant::now(), Box::pin(sleep(self.patience()))));
+        }
+        let is_up = self.waits.as_mut().is_some_and(|(_, alarm)| alarm.as_mut().poll(context).is_ready());
+        if is_up { Poll::Ready(Some(Err(Box::new(self.slow())))) } else { Poll::Pending }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A reply's body, whose exchange learns of what is taken.
+pub(super) struct Reply {
+    body: Body,
+    exchange: Exchange,
+}
+
+impl Reply {
+    pub(super) fn new(body: Body, exchange: Exchange) -> Reply {
+        exchange.waits_for_client();
+        Reply { body, exchange }
+    }
+}
+
+impl HttpBody for Reply {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let _ = END.try_with(|end| self.exchange.ends_by(end));
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        match &frame {
+            Poll::Pending => self.exchange.waits_for_us(),
+            Poll::Ready(_) => self.exchange.waits_for_client(),
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
