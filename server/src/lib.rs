@@ -31,5 +31,5 @@ pub use data_folder::InUse;
 pub use error::{Error, Result};
 pub use live::Deployment;
 pub use node::Node;
-pub use noted_rows::NotedRows;
+pub use noted_rows::{NotedRows, row_bytes};
 pub use settings::Settings;

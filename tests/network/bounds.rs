@@ -46,13 +46,21 @@ fn spine(rows: usize) -> RecordBatch {
 }
 
 async fn compressed(rows: usize, compression: CompressionType) -> Vec<FlightData> {
-    let options = IpcWriteOptions::default().try_with_compression(Some(compression)).unwrap();
-    let spine = spine(rows);
+    messages(spine(rows), "{\"feature_service\": \"delay_v1\"}", Some(compression)).await
+}
+
+/// A request with all its rows in one message.
+async fn messages(
+    spine: RecordBatch,
+    command: &str,
+    compression: Option<CompressionType>,
+) -> Vec<FlightData> {
+    let options = IpcWriteOptions::default().try_with_compression(compression).unwrap();
     let encoder = FlightDataEncoderBuilder::new()
         .with_schema(spine.schema())
         .with_options(options)
         .with_max_flight_data_size(usize::MAX)
-        .with_flight_descriptor(Some(FlightDescriptor::new_cmd("{\"feature_service\": \"delay_v1\"}")));
+        .with_flight_descriptor(Some(FlightDescriptor::new_cmd(command.to_owned())));
     encoder.build(stream::iter([Ok(spine)])).map(Result::unwrap).collect().await
 }
 
@@ -108,6 +116,28 @@ async fn fault_18_a_body_is_taken_for_what_it_becomes() {
     assert!(refusal.starts_with("413 too_large: this request would take"), "{refusal}");
     let predicted = server.client.predict("delay", [instance("N1", 1.0)]).await.unwrap();
     assert_eq!(predicted.predictions, [json!(76.5)]);
+    until_given_back(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_of_one_message_are_counted_once() {
+    let server = serve(256).await;
+    let channel = Endpoint::from_shared(server.client.url().to_owned()).unwrap().connect_lazy();
+    // 30 columns of 24 MB together, which all lie in the memory of their message.
+    let narrow = spine(100_000);
+    let notes = (0..27).map(|note| (format!("note_{note}"), Arc::clone(narrow.column(1))));
+    let fields = narrow.schema();
+    let keys = fields.fields().iter().map(|field| field.name().clone()).zip(narrow.columns().iter().cloned());
+    let wide = RecordBatch::try_from_iter(keys.chain(notes)).unwrap();
+    for command in [
+        "{\"feature_service\": \"delay_v1\"}",
+        "{\"model\": \"delay\"}",
+        "{\"model\": \"delay\", \"as_of\": true}",
+    ] {
+        let rows = messages(wide.clone(), command, None).await;
+        let came = exchange(&channel, rows).await;
+        assert!(came.is_ok_and(|messages| messages > 1), "{command}: {came:?}");
+    }
     until_given_back(&server).await;
 }
 

@@ -42,12 +42,13 @@ use super::error::grpc_status;
 use super::memory::lease_of;
 use crate::error::{Error, Result};
 use quern_server::verbs::train::{Layout, service};
-use quern_server::{Deployment, Node};
+use quern_server::{Deployment, Node, row_bytes};
 
 /// Bytes of a value that history is asked for, until its batch is made.
 const GATHERED: usize = 8;
 /// pyarrow sends a batch as one message.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
 type Messages<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
@@ -322,7 +323,7 @@ async fn receive(
     while let Some(message) = spine.try_next().await.map_err(unreadable)? {
         if let DecodedPayload::RecordBatch(batch) = message.payload {
             // Once as it came, and once as one table.
-            lease.take(2 * batch.get_array_memory_size()).map_err(|e| refuse(&e))?;
+            lease.take(2 * row_bytes(&batch)).map_err(|e| refuse(&e))?;
             batches.push(batch);
         }
     }

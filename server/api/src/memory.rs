@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use quern_base::memory::{Lease, Part};
 use quern_features::Vectors;
-use quern_server::Node;
+use quern_server::{Node, row_bytes};
 use tonic::Status;
 
 use super::error::{ApiError, grpc_status};
@@ -87,7 +87,7 @@ impl Held {
 
     /// Takes the room for found vectors in the reply: texts may be long.
     pub(super) fn take_found<'a>(&self, found: impl IntoIterator<Item = &'a Vectors>) -> Result<()> {
-        let bytes = found.into_iter().map(|vectors| vectors.vectors.get_array_memory_size()).sum();
+        let bytes = found.into_iter().map(|vectors| row_bytes(&vectors.vectors)).sum();
         Ok(self.0.take(bytes)?)
     }
 }

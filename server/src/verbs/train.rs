@@ -18,7 +18,7 @@ use quern_wire::{FEATURE_SERVICE, FUNCTIONS, OUTPUTS, TableNotes, TrainingSetCom
 
 use crate::error::{Error, Kind, Result};
 use crate::live::Deployment;
-use crate::noted_rows::NotedRows;
+use crate::noted_rows::{NotedRows, row_bytes};
 
 /// The most rows in a batch of a training set.
 const BATCH_ROWS: usize = 32_768;
@@ -183,16 +183,11 @@ impl Iterator for TrainingSet {
                 Err(error) if rows > 1 && error.kind() == Kind::Internal => self.rows = rows / 2,
                 batch => {
                     self.next += rows;
-                    let bytes = batch.as_ref().map_or(0, |noted| bytes(&noted.rows));
+                    let bytes = batch.as_ref().map_or(0, |noted| row_bytes(&noted.rows));
                     self.rows = (BATCH_BYTES / (bytes / rows).max(1)).min(rows * GROWTH).clamp(1, BATCH_ROWS);
                     return Some(batch);
                 }
             }
         }
     }
-}
-
-/// How many bytes the rows of a batch are, without what else is in the memory that they share.
-fn bytes(batch: &RecordBatch) -> usize {
-    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }

@@ -13,7 +13,7 @@ use super::pump::Made;
 use super::{Answer, Messages, guarded, noted, receive_schema, refuse, unreadable};
 use quern_base::Failure;
 use quern_base::memory::Lease;
-use quern_server::Node;
+use quern_server::{Node, row_bytes};
 
 use crate::error::Error;
 use quern_server::verbs::predict::batch::{Batch, When};
@@ -38,7 +38,7 @@ pub(super) async fn exchange(
             match next.map_err(told)?.map(|message| message.payload) {
                 Some(DecodedPayload::RecordBatch(batch)) => {
                     if as_of {
-                        lease.take(2 * batch.get_array_memory_size())?;
+                        lease.take(2 * row_bytes(&batch))?;
                     }
                     return Ok::<_, Error>(Some((batch, (rows, lease))));
                 }
@@ -52,7 +52,7 @@ pub(super) async fn exchange(
     let rows = rows.map_err(|error: Error| quern_server::Error::from(Failure::from(error)));
     let answers = batch.answers(&node.predict, rows, when).map(move |answer| {
         let batch = answer.map_err(|error| refuse(&error))?;
-        let held = lease.part(batch.rows.get_array_memory_size()).map_err(|error| refuse(&error))?;
+        let held = lease.part(row_bytes(&batch.rows)).map_err(|error| refuse(&error))?;
         Ok(Made { batch, held })
     });
     Ok(Response::new(noted(schema, answers)))

@@ -3,14 +3,13 @@
 //! A thread is held only while a batch is made: between two batches nothing waits but a task. A batch is made ahead of
 //! the client, and what is ahead is taken from the memory of requests; where there is none left, the maker waits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use futures::Stream;
 use quern_base::memory::{Lease, Part};
 use quern_base::tasks::blocking;
-use quern_server::NotedRows;
-use std::sync::Arc;
+use quern_server::{NotedRows, row_bytes};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -60,7 +59,7 @@ async fn make(
         });
         let (batch, rest) = made.await.map_err(|error| refuse(&error))?;
         let Some(batch) = batch else { return Ok(()) };
-        let Some(held) = hold(lease, bytes(&batch.rows), to).await? else { return Ok(()) };
+        let Some(held) = hold(lease, row_bytes(&batch.rows), to).await? else { return Ok(()) };
         place.send(Ok(Made { batch, held }));
         batches = rest;
     }
@@ -77,9 +76,4 @@ async fn hold<T>(lease: &Arc<Lease>, bytes: usize, to: &mpsc::Sender<T>) -> Resu
         }
     }
     Ok(None)
-}
-
-/// How many bytes the rows of a batch are, without what else is in the memory that they share.
-fn bytes(batch: &RecordBatch) -> usize {
-    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
