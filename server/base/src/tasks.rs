@@ -6,6 +6,10 @@ use std::thread::available_parallelism;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
+/// How many more [`long`] jobs may begin.
+static TURNS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(4 * available_parallelism().map_or(1, usize::from)));
+
 /// Runs `job` on a thread that may block: the async runtime is for those who wait. `what` names it where it panics.
 ///
 /// # Errors
@@ -34,10 +38,12 @@ where
     T: Send + 'static,
     E: From<crate::Failure> + Send + 'static,
 {
-    static AT_A_TIME: LazyLock<Semaphore> =
-        LazyLock::new(|| Semaphore::new(4 * available_parallelism().map_or(1, usize::from)));
-    // Nobody closes it.
-    let _turn = AT_A_TIME.acquire().await;
+    // Nobody closes it. The turn is the job's: it ends with it, and not with a caller that goes away before.
+    let turn = TURNS.acquire().await;
+    let job = move || {
+        let _turn = turn;
+        job()
+    };
     blocking(what, job).await
 }
 
@@ -74,5 +80,32 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::{Failure, Kind};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_long_job_keeps_its_turn_when_its_caller_goes_away() {
+        let all = TURNS.available_permits();
+        let (begun, begins) = mpsc::channel();
+        let (go, goes) = mpsc::channel::<()>();
+        let caller = tokio::spawn(long("waiting", move || {
+            begun.send(()).map_err(|error| Failure::new(Kind::Internal, error))?;
+            // Until the other end is dropped.
+            let _ = goes.recv();
+            Ok::<_, Failure>(())
+        }));
+        begins.recv().unwrap();
+        caller.abort();
+        assert!(caller.await.is_err_and(|error| error.is_cancelled()));
+        assert_eq!(TURNS.available_permits(), all - 1);
+        drop(go);
+        let _all = TURNS.acquire_many(all as u32).await.unwrap();
     }
 }
