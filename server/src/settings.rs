@@ -66,9 +66,9 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// The bytes that all requests under way may hold.
     pub requests_bytes_max: usize,
-    /// The connections that may be open at a time, of all clients and of one address.
+    /// The connections that may be open at a time.
     pub connections_max: usize,
-    /// As above.
+    /// The connections of one address that may be.
     pub connections_per_address_max: usize,
     /// Addresses of which many clients' connections come: they are counted with all, but not by address.
     pub trusted_proxies: Vec<IpAddr>,

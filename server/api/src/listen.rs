@@ -1,8 +1,8 @@
 //! Who may be connected, and for how long?
 //!
-//! One loop accepts connections, one task serves each, and a third looks at all of them once a second and lets go those
-//! that only hold on: a head that does not end, a connection that nobody uses, one that is old, a reader that does not
-//! read. Their number is bounded, of all clients and of one address; a new one takes the place of the one that has done
+//! One loop accepts connections, each is served by a task of its own, and once a second the loop lets go those that
+//! only hold on: a head that does not end, a connection that nobody uses, one that is old, a reader that does not read.
+//! Their number is bounded, of all clients and of one address; a new one takes the place of the one that has done
 //! nothing for longest. A part of the process's descriptors is never given to connections: the stores need them.
 //!
 //! ```text
@@ -60,11 +60,10 @@ pub(super) async fn run(
     router: Router,
     listener: TcpListener,
     (connections, memory): (Arc<Connections>, Arc<Budget>),
-    shutdown: BoxFuture<'static, ()>,
+    mut shutdown: BoxFuture<'static, ()>,
 ) -> Result<()> {
     let mut serving = JoinSet::new();
     let mut sweep = tokio::time::interval(SWEEP);
-    let mut shutdown = shutdown;
     loop {
         tokio::select! {
             () = &mut shutdown => break,
@@ -114,7 +113,7 @@ async fn serve(router: Router, stream: TcpStream, admitted: Admitted) {
         let mut router = router.clone();
         async move {
             let response = Service::call(&mut router, request).await?;
-            Ok::<_, std::convert::Infallible>(response.map(|body| Reply::new(body, exchange)))
+            Ok::<_, std::convert::Infallible>(Reply::of(response, exchange))
         }
     });
     let mut verdicts = connection.verdicts();

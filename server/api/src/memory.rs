@@ -25,8 +25,6 @@ use tonic::Status;
 use super::error::{ApiError, grpc_status};
 use crate::error::{Error, Result};
 
-/// Of smaller replies, what is left to be sent is not worth keeping account of.
-const SMALL_REPLY: u64 = 64 << 10;
 /// Bytes of a value of JSON once it is parsed, in a list that has grown.
 const JSON_VALUE: usize = 64;
 /// Bytes of a value in a vector on its way from the head to the reply.
@@ -36,7 +34,7 @@ const INFLATED: usize = 1_032;
 /// What stands before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// Gives every request its lease.
+/// Gives every request its lease, and its reply with it: whoever sends the reply keeps it until that has gone.
 pub(super) async fn leased(State(node): State<Arc<Node>>, mut request: Request, next: Next) -> Response {
     let lease = Arc::new(node.memory.lease());
     request.extensions_mut().insert(Arc::clone(&lease));
@@ -45,11 +43,9 @@ pub(super) async fn leased(State(node): State<Arc<Node>>, mut request: Request, 
         let lease = Arc::clone(&lease);
         request = request.map(|body| Body::new(Messages::new(body, lease, inflated_max)));
     }
-    let response = next.run(request).await;
-    if response.body().size_hint().upper().is_some_and(|bytes| bytes <= SMALL_REPLY) {
-        return response;
-    }
-    response.map(|body| Body::new(Leased { body, _lease: lease }))
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(lease);
+    response
 }
 
 /// Whether its body is made of messages.
@@ -77,12 +73,12 @@ impl<S: Sync> FromRequestParts<S> for Held {
 impl Held {
     /// Takes what vectors of `columns` for `rows` will be, all the way into the reply.
     pub(super) fn take_cells(&self, rows: usize, columns: usize) -> Result<()> {
-        Ok(self.0.take(rows.saturating_mul(columns).saturating_mul(CELL))?)
+        Ok(self.0.take(cells(rows, columns))?)
     }
 
     /// The same, until the part is dropped.
     pub(super) fn part_of_cells(&self, rows: usize, columns: usize) -> Result<Part> {
-        Ok(self.0.part(rows.saturating_mul(columns).saturating_mul(CELL))?)
+        Ok(self.0.part(cells(rows, columns))?)
     }
 
     /// Takes the room for found vectors in the reply: texts may be long.
@@ -92,35 +88,13 @@ impl Held {
     }
 }
 
+fn cells(rows: usize, columns: usize) -> usize {
+    rows.saturating_mul(columns).saturating_mul(CELL)
+}
+
 /// What a text of JSON becomes, at most: each value has a comma, a colon or a bracket before it.
 pub(super) fn taken_by_json(text: &[u8]) -> usize {
     text.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count() * JSON_VALUE
-}
-
-/// A reply that holds the lease of its request until it has gone.
-struct Leased {
-    body: Body,
-    _lease: Arc<Lease>,
-}
-
-impl HttpBody for Leased {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// The messages of a gRPC call as they come in.

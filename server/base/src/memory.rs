@@ -38,7 +38,7 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether large requests are turned away.
+    /// Whether so much is held that those are let go who hold what they do not use.
     pub fn is_used_up(&self) -> bool {
         self.used() >= self.max / 2
     }

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
+use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use quern_base::memory::Lease;
 use tokio::time::{Sleep, sleep};
 
 use super::connections::Exchange;
@@ -106,16 +109,19 @@ impl HttpBody for Upload {
     }
 }
 
-/// A reply's body, whose exchange learns of what is taken.
+/// A reply's body, whose exchange learns of what is taken. It keeps what its request holds until it has gone.
 pub(super) struct Reply {
     body: Body,
     exchange: Exchange,
+    _lease: Option<Arc<Lease>>,
 }
 
 impl Reply {
-    pub(super) fn new(body: Body, exchange: Exchange) -> Reply {
+    pub(super) fn of(response: Response, exchange: Exchange) -> Response<Reply> {
         exchange.waits_for_client();
-        Reply { body, exchange }
+        let (mut parts, body) = response.into_parts();
+        let _lease = parts.extensions.remove();
+        Response::from_parts(parts, Reply { body, exchange, _lease })
     }
 }
 

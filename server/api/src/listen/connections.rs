@@ -18,8 +18,6 @@ use super::sweep::{Limits, Standing, Verdict, is_stuck, verdict};
 /// As many descriptors, or a quarter of them where that is more, are not for connections: files of the stores, models,
 /// what is asked of other servers.
 const DESCRIPTORS_KEPT: usize = 256;
-/// How a connection over HTTP/2 begins.
-const HTTP2: &[u8] = b"PRI";
 
 struct Metrics {
     open: IntGauge,
@@ -66,10 +64,11 @@ impl Connections {
     }
 
     pub(super) fn of(settings: &Settings) -> Connections {
+        let descriptors = descriptors();
         Connections {
             limits: Limits::of(settings),
-            max: settings.connections_max.min(descriptors()),
-            per_address_max: settings.connections_per_address_max.min(descriptors() / 2),
+            max: settings.connections_max.min(descriptors),
+            per_address_max: settings.connections_per_address_max.min(descriptors / 2),
             trusted: settings.trusted_proxies.clone(),
             open: Mutex::default(),
         }
@@ -161,9 +160,6 @@ pub(super) struct Connection {
     number: u64,
     limits: Limits,
     opened: Instant,
-    /// How many bytes of [`HTTP2`] came, as long as nothing else did.
-    preface: AtomicUsize,
-    is_http1: AtomicBool,
     /// Since when there is a part of a head.
     head: AtomicU64,
     /// Since when no request is under way.
@@ -188,8 +184,6 @@ impl Connection {
             number,
             limits,
             opened: Instant::now(),
-            preface: AtomicUsize::new(0),
-            is_http1: AtomicBool::new(false),
             head: AtomicU64::new(0),
             idle: AtomicU64::new(1),
             requests: AtomicUsize::new(0),
@@ -216,18 +210,9 @@ impl Connection {
         (then > 0).then(|| Duration::from_millis(self.now().saturating_sub(then)))
     }
 
-    /// Notes bytes that came.
-    pub(super) fn has_read(&self, bytes: &[u8]) {
-        if !self.is_http1.load(Ordering::Relaxed) {
-            let seen = self.preface.load(Ordering::Relaxed);
-            let rest = &HTTP2[seen.min(HTTP2.len())..];
-            let begins = &bytes[..rest.len().min(bytes.len())];
-            self.preface.store(seen + begins.len(), Ordering::Relaxed);
-            self.is_http1.store(!rest.starts_with(begins), Ordering::Relaxed);
-        }
-        let is_http2 =
-            !self.is_http1.load(Ordering::Relaxed) && self.preface.load(Ordering::Relaxed) >= HTTP2.len();
-        if !is_http2 && self.requests.load(Ordering::Relaxed) == 0 {
+    /// Notes that a part of a request's head came, or of what follows a head.
+    pub(super) fn has_read(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 {
             // The first byte of a head counts, and not what comes after it.
             let _ = self.head.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
         }
@@ -255,7 +240,7 @@ impl Connection {
         let requests = self.requests.load(Ordering::Relaxed);
         let idle = self.since(self.idle.load(Ordering::Relaxed)).unwrap_or_default();
         let head = self.since(self.head.load(Ordering::Relaxed));
-        Standing { age: self.opened.elapsed(), requests, idle, head, unread: Duration::ZERO }
+        Standing { age: self.opened.elapsed(), requests, idle, head }
     }
 
     fn judge(&self, is_full: bool) {
@@ -263,7 +248,7 @@ impl Connection {
         let replies: Vec<Arc<Waits>> = self.replies.lock().clone();
         for reply in replies {
             let unread = self.since(reply.client.load(Ordering::Relaxed)).unwrap_or_default();
-            if is_stuck(&Standing { unread, ..standing }, &self.limits, is_full) {
+            if is_stuck(unread, &self.limits, is_full) {
                 match reply.end.get() {
                     Some(end) => end.tell(),
                     None => _ = self.sentence(Verdict::Cut),

@@ -10,16 +10,42 @@ use tokio::net::TcpStream;
 
 use super::connections::Connection;
 
+/// How a connection over HTTP/2 begins.
+const HTTP2: &[u8] = b"PRI";
+
 /// A stream whose connection learns of what is read.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
     connection: Arc<Connection>,
+    speaks: Speaks,
+}
+
+/// What a connection speaks, as far as its first bytes tell.
+#[derive(Debug, Clone, Copy)]
+enum Speaks {
+    /// So many bytes came, all of them those of [`HTTP2`].
+    Perhaps(usize),
+    Http1,
+    Http2,
+}
+
+impl Speaks {
+    fn after(self, bytes: &[u8]) -> Speaks {
+        let Speaks::Perhaps(seen) = self else { return self };
+        let rest = &HTTP2[seen..];
+        let begins = &bytes[..rest.len().min(bytes.len())];
+        match (rest.starts_with(begins), rest.len() - begins.len()) {
+            (false, _) => Speaks::Http1,
+            (true, 0) => Speaks::Http2,
+            (true, _) => Speaks::Perhaps(seen + begins.len()),
+        }
+    }
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> Socket {
-        Socket { stream, connection }
+        Socket { stream, connection, speaks: Speaks::Perhaps(0) }
     }
 }
 
@@ -32,8 +58,10 @@ impl AsyncRead for Socket {
         let before = into.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
         let read = &into.filled()[before..];
-        if !read.is_empty() {
-            self.connection.has_read(read);
+        self.speaks = self.speaks.after(read);
+        // Over HTTP/2, nobody can tell a part of a head from what else there is to say.
+        if !read.is_empty() && !matches!(self.speaks, Speaks::Http2) {
+            self.connection.has_read();
         }
         Poll::Ready(Ok(()))
     }

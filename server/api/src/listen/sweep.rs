@@ -46,8 +46,6 @@ pub(super) struct Standing {
     pub(super) idle: Duration,
     /// Since when there is a part of a head, where there is one. Over HTTP/2 nobody can tell.
     pub(super) head: Option<Duration>,
-    /// How long the slowest reader has taken nothing of what there is for it.
-    pub(super) unread: Duration,
 }
 
 /// What becomes of a connection.
@@ -63,7 +61,7 @@ pub(super) enum Verdict {
 
 /// What becomes of a connection that stands so.
 pub(super) fn verdict(standing: &Standing, limits: &Limits) -> Verdict {
-    let Standing { age, requests, idle, head, unread: _ } = *standing;
+    let Standing { age, requests, idle, head } = *standing;
     match () {
         () if requests == 0 && head.is_some_and(|head| head > limits.head) => Verdict::Cut,
         // What was closed in good order may have a reply that nobody takes.
@@ -74,9 +72,9 @@ pub(super) fn verdict(standing: &Standing, limits: &Limits) -> Verdict {
     }
 }
 
-/// Whether a reply's reader is let go.
-pub(super) fn is_stuck(standing: &Standing, limits: &Limits, is_full: bool) -> bool {
-    standing.unread > if is_full { limits.stream_when_full } else { limits.stream }
+/// Whether a reader is let go that has taken nothing for so long of what there is for it.
+pub(super) fn is_stuck(unread: Duration, limits: &Limits, is_full: bool) -> bool {
+    unread > if is_full { limits.stream_when_full } else { limits.stream }
 }
 
 #[cfg(test)]
@@ -101,8 +99,7 @@ mod tests {
         assert_eq!(of(Standing { idle: 76 * SECOND, ..new }), Verdict::Close);
         assert_eq!(of(Standing { idle: 151 * SECOND, ..new }), Verdict::Cut);
         assert_eq!(of(Standing { age: 3_601 * SECOND, requests: 3, ..new }), Verdict::Close);
-        let reader = |seconds| Standing { unread: seconds * SECOND, requests: 1, ..new };
-        let stuck = |seconds, is_full| is_stuck(&reader(seconds), &limits, is_full);
+        let stuck = |seconds, is_full| is_stuck(seconds * SECOND, &limits, is_full);
         assert_eq!(
             [stuck(599, false), stuck(601, false), stuck(29, true), stuck(31, true)],
             [false, true, false, true]
