@@ -57,7 +57,7 @@ impl Error {
 
 impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
-        Failure::new(quern_features::kind_of(&error), error).into()
+        Failure::new(quern_features::kind_of(&error), error.told()).quoting(error).into()
     }
 }
 
@@ -75,7 +75,7 @@ impl From<quern_inference::Error> for Error {
 
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
-        Error::internal("computing with Arrow", error)
+        Error::broken("computing with Arrow").quoting(error)
     }
 }
 

@@ -40,7 +40,11 @@ impl Tail<'_> {
         let Some(_alone) = self.turns.sealing() else { return };
         let sealed = self.history.pushed.seal(source).and_then(|end| self.log.sealed(source, end));
         if let Err(error) = sealed {
-            tracing::warn!(source, cause = %error, "pushed rows could not be written into a file; they stay in the tail");
+            tracing::warn!(
+                source,
+                cause = error.logged(),
+                "pushed rows could not be written into a file; they stay in the tail"
+            );
         }
         let (rows, _) = self.history.pushed.of(source).tail_size();
         metrics().pushed_tail_rows.with_label_values(&[source]).set(rows as i64);

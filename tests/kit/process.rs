@@ -77,8 +77,13 @@ impl Process {
 
     /// Starts it with more in its environment.
     pub fn start_in(folder: &Path, environment: &[(&str, String)]) -> Process {
+        Process::start_logged(folder, environment, Stdio::inherit())
+    }
+
+    /// Starts it with its log where a test reads it.
+    pub fn start_logged(folder: &Path, environment: &[(&str, String)], log: impl Into<Stdio>) -> Process {
         let mut command = command(folder, &["serve", "--listen", "127.0.0.1:0"]);
-        command.envs(environment.iter().cloned());
+        command.envs(environment.iter().cloned()).stderr(log);
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();

@@ -1,7 +1,7 @@
 //! What do clients read over sockets, of one server and of several?
 //!
-//! [`api`], [`flight`] and [`oip`] ask, also for what [`failed`], and [`browser`] should not; within
-//! [`bounds`]; [`push`] and [`streams`]
+//! [`api`], [`flight`] and [`oip`] ask, also for what [`failed`], and [`browser`] should not; what fails tells no
+//! [`secrets`]; within [`bounds`]; [`push`] and [`streams`]
 //! bring rows; [`traces`] looks on. [`servers`] share a registry, [`shared`] ones an online store too, and [`rolling`]
 //! restarts them one by one.
 
@@ -11,6 +11,7 @@ mod browser;
 mod failed;
 mod flight;
 mod oip;
+mod secrets;
 
 mod push;
 mod streams;

@@ -449,68 +449,69 @@ mod messages {
     use prost::bytes::Bytes;
 
     #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Ask {
+    pub(in crate::network) struct Ask {
         #[prost(string, tag = "1")]
-        pub(super) model_name: String,
+        pub(in crate::network) model_name: String,
         #[prost(string, tag = "3")]
-        pub(super) id: String,
+        pub(in crate::network) id: String,
         #[prost(message, repeated, tag = "5")]
-        pub(super) inputs: Vec<Input>,
+        pub(in crate::network) inputs: Vec<Input>,
         #[prost(bytes = "bytes", repeated, tag = "7")]
-        pub(super) raw_input_contents: Vec<Bytes>,
+        pub(in crate::network) raw_input_contents: Vec<Bytes>,
     }
 
     #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Input {
+    pub(in crate::network) struct Input {
         #[prost(string, tag = "1")]
-        pub(super) name: String,
+        pub(in crate::network) name: String,
         #[prost(string, tag = "2")]
-        pub(super) datatype: String,
+        pub(in crate::network) datatype: String,
         #[prost(int64, repeated, tag = "3")]
-        pub(super) shape: Vec<i64>,
+        pub(in crate::network) shape: Vec<i64>,
         #[prost(message, optional, tag = "5")]
-        pub(super) contents: Option<Contents>,
+        pub(in crate::network) contents: Option<Contents>,
     }
 
     #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Contents {
+    pub(in crate::network) struct Contents {
         #[prost(int64, repeated, tag = "3")]
-        pub(super) int64: Vec<i64>,
+        pub(in crate::network) int64: Vec<i64>,
         #[prost(double, repeated, tag = "7")]
-        pub(super) fp64: Vec<f64>,
+        pub(in crate::network) fp64: Vec<f64>,
         #[prost(bytes = "bytes", repeated, tag = "8")]
-        pub(super) bytes: Vec<Bytes>,
+        pub(in crate::network) bytes: Vec<Bytes>,
     }
 
     #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Answer {
+    pub(in crate::network) struct Answer {
         #[prost(string, tag = "1")]
-        pub(super) model_name: String,
+        pub(in crate::network) model_name: String,
         #[prost(string, tag = "2")]
-        pub(super) model_version: String,
+        pub(in crate::network) model_version: String,
         #[prost(string, tag = "3")]
-        pub(super) id: String,
+        pub(in crate::network) id: String,
         #[prost(message, repeated, tag = "5")]
-        pub(super) outputs: Vec<Input>,
+        pub(in crate::network) outputs: Vec<Input>,
         #[prost(bytes = "bytes", repeated, tag = "6")]
-        pub(super) raw_output_contents: Vec<Bytes>,
+        pub(in crate::network) raw_output_contents: Vec<Bytes>,
     }
 
     #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Named {
+    pub(in crate::network) struct Named {
         #[prost(string, tag = "1")]
-        pub(super) name: String,
+        pub(in crate::network) name: String,
         #[prost(string, tag = "2")]
-        pub(super) version: String,
+        pub(in crate::network) version: String,
     }
 
     #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Flag {
+    pub(in crate::network) struct Flag {
         #[prost(bool, tag = "1")]
-        pub(super) is: bool,
+        pub(in crate::network) is: bool,
     }
 }
-use messages::{Answer, Ask, Contents, Flag, Input, Named};
+pub(super) use messages::{Answer, Ask, Contents, Input};
+use messages::{Flag, Named};
 
 /// One call over gRPC, with metadata.
 async fn call<Q, R>(
@@ -523,8 +524,21 @@ where
     Q: prost::Message + Send + Sync + 'static,
     R: prost::Message + Default + Send + Sync + 'static,
 {
-    let channel =
-        tonic::transport::Endpoint::new(server.client.url().to_owned()).unwrap().connect().await.unwrap();
+    call_at(server.client.url(), call, request, metadata).await
+}
+
+/// The same of the server at `url`.
+pub(super) async fn call_at<Q, R>(
+    url: &str,
+    call: &str,
+    request: Q,
+    metadata: &[(&'static str, &str)],
+) -> tonic::Result<R>
+where
+    Q: prost::Message + Send + Sync + 'static,
+    R: prost::Message + Default + Send + Sync + 'static,
+{
+    let channel = tonic::transport::Endpoint::new(url.to_owned()).unwrap().connect().await.unwrap();
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.unwrap();
     let path: PathAndQuery = format!("/inference.GRPCInferenceService/{call}").parse().unwrap();

@@ -90,7 +90,7 @@ async fn materialize_lines(
                 MaterializeLine::Summary(summary)
             }
             Err(error) => {
-                log_fault(&error);
+                log_fault(&error, request_id.as_deref().unwrap_or_default());
                 MaterializeLine::Error(ErrorReply { request_id, ..reply(&error) })
             }
         };

@@ -41,7 +41,7 @@ impl From<quern_engine::EngineError> for Error {
 
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
-        Error::internal("computing with Arrow", error)
+        Error::broken("computing with Arrow").quoting(error)
     }
 }
 
@@ -100,12 +100,41 @@ pub fn reply(error: &Failure) -> ErrorReply {
     }
 }
 
-/// Logs a fault of our own, where the reply does not carry it to whoever logs the request.
-pub(super) fn log_fault(error: &Failure) {
+/// Logs a fault of our own that is one of many lines of a reply: the request as a whole has not failed by it.
+pub(super) fn log_fault(error: &Failure, id: &str) {
     if error.kind() == Code::Internal {
-        tracing::warn!(cause = error.to_string(), "request failed");
+        tracing::warn!(id, cause = error.logged(), "part of a request failed");
+        tracing::debug!(id, cause = error.to_string(), "what failed, with the values it met");
     }
 }
+
+/// What a gRPC status carries for the log.
+#[derive(Debug, Clone)]
+pub(super) struct Logged {
+    /// Without the values of rows.
+    pub(super) cause: String,
+    /// With them.
+    pub(super) whole: String,
+}
+
+impl Logged {
+    pub(super) fn of(error: &Failure) -> Logged {
+        Logged { cause: error.logged(), whole: error.to_string() }
+    }
+
+    /// What this status carries.
+    pub(super) fn in_status(status: &tonic::Status) -> Option<&Logged> {
+        std::error::Error::source(status)?.downcast_ref()
+    }
+}
+
+impl std::fmt::Display for Logged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.cause)
+    }
+}
+
+impl std::error::Error for Logged {}
 
 fn status(code: Code) -> StatusCode {
     match code {
@@ -132,8 +161,8 @@ pub(crate) fn grpc_status(error: &Failure) -> tonic::Status {
         Code::Unavailable => tonic::Code::Unavailable,
         Code::Internal => tonic::Code::Internal,
     };
-    log_fault(error);
     let mut status = tonic::Status::new(code, error.said());
+    status.set_source(Arc::new(Logged::of(error)));
     if let Some(time) = error.retry_after() {
         // As gRPC itself names it (proposal A6): the advice of a server that cannot take the call now.
         status.metadata_mut().insert(RETRY_PUSHBACK_MS, (time.as_millis() as u64).into());

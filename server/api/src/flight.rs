@@ -38,8 +38,9 @@ use quern_base::memory::Lease;
 use quern_base::tasks::long;
 
 use self::pump::{Batches, Made, pump};
-use super::error::grpc_status;
+use super::error::{Logged, grpc_status};
 use super::memory::lease_of;
+use super::observe::LateCause;
 use crate::error::{Error, Result};
 use quern_server::verbs::train::{Layout, service};
 use quern_server::{Deployment, Node, row_bytes};
@@ -68,14 +69,32 @@ fn refuse(error: &Failure) -> Status {
     grpc_status(error)
 }
 
-/// Names the request in what goes wrong while its reply is under way: the head of the reply, which names it, has gone.
-fn named<T: 'static>(name: Option<MetadataValue<Ascii>>, reply: Answer<Messages<T>>) -> Answer<Messages<T>> {
-    let Some(name) = name else { return reply };
-    let failed = move |mut status: Status| {
-        status.metadata_mut().insert(REQUEST_ID, name.clone());
-        status
-    };
-    reply.map(|reply| reply.map(|messages| Box::pin(messages.map_err(failed)) as Messages<T>))
+/// The name of a request, and where what goes wrong is left for whoever logs it.
+struct Name {
+    id: Option<MetadataValue<Ascii>>,
+    cause: LateCause,
+}
+
+impl Name {
+    fn of<T>(request: &Request<T>) -> Name {
+        let cause = request.extensions().get().cloned().unwrap_or_default();
+        Name { id: request.metadata().get(REQUEST_ID).cloned(), cause }
+    }
+
+    /// Names the request in what goes wrong while its reply is under way: the head of the reply, which names it, has
+    /// gone.
+    fn on<T: 'static>(self, reply: Answer<Messages<T>>) -> Answer<Messages<T>> {
+        let failed = move |mut status: Status| {
+            if let Some(cause) = Logged::in_status(&status) {
+                self.cause.leave(cause);
+            }
+            if let Some(id) = &self.id {
+                status.metadata_mut().insert(REQUEST_ID, id.clone());
+            }
+            status
+        };
+        reply.map(|reply| reply.map(|messages| Box::pin(messages.map_err(failed)) as Messages<T>))
+    }
 }
 
 fn not_built(call: &str) -> Status {
@@ -150,8 +169,8 @@ impl FlightService for Flight {
     type DoExchangeStream = Messages<FlightData>;
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
-        let name = request.metadata().get(REQUEST_ID).cloned();
-        named(name, self.exchange(request).await)
+        let name = Name::of(&request);
+        name.on(self.exchange(request).await)
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
@@ -163,12 +182,14 @@ impl FlightService for Flight {
         let command = self.command(Some(request.into_inner())).map_err(|e| refuse(&e))?;
         let schema = self.layout(&self.node.live(), &command).map_err(|e| refuse(&e))?;
         let options = arrow::ipc::writer::IpcWriteOptions::default();
-        let IpcMessage(schema) =
-            SchemaAsIpc::new(&schema, &options).try_into().map_err(|e| Status::internal(format!("{e}")))?;
+        let IpcMessage(schema) = SchemaAsIpc::new(&schema, &options)
+            .try_into()
+            .map_err(|e| refuse(&Error::broken("writing a schema").quoting(e)))?;
         Ok(Response::new(SchemaResult { schema }))
     }
 
-    async fn list_flights(&self, _: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+    async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        let name = Name::of(&request);
         let live = self.node.live();
         let flights: Vec<_> = live
             .compiled
@@ -178,7 +199,7 @@ impl FlightService for Flight {
             .map(|name| TrainingSetCommand { feature_service: name.clone(), as_known: false })
             .map(|command| self.info(&live, &command).map_err(|e| refuse(&e)))
             .collect();
-        Ok(Response::new(Box::pin(stream::iter(flights))))
+        name.on(Ok(Response::new(Box::pin(stream::iter(flights)))))
     }
 
     async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
@@ -190,19 +211,19 @@ impl FlightService for Flight {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        let name = request.metadata().get(REQUEST_ID).cloned();
+        let name = Name::of(&request);
         let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
-        named(name, predictions::get(&self.node, &request.into_inner(), lease).await)
+        name.on(predictions::get(&self.node, &request.into_inner(), lease).await)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let name = request.metadata().get(REQUEST_ID).cloned();
+        let name = Name::of(&request);
         let (command, rows) = opened(request).await?;
         let reply = match names(command.as_ref(), "labels") {
             true => labels::put(&self.node, command, rows).await,
             false => put::put(&self.node, command, rows).await,
         };
-        named(name, reply)
+        name.on(reply)
     }
 
     async fn do_action(&self, _: Request<Action>) -> Answer<Self::DoActionStream> {
@@ -247,7 +268,7 @@ fn noted(
         .build(rows.map_err(|status| FlightError::Tonic(Box::new(status))))
         .map_err(|error| match error {
             FlightError::Tonic(status) => *status,
-            other => Status::internal(other.to_string()),
+            other => refuse(&Error::broken("writing a table").quoting(other)),
         });
     let is_batch = |message: &FlightData| {
         arrow::ipc::root_as_message(&message.data_header)

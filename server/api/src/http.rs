@@ -1,17 +1,12 @@
-//! What do all requests have in common, and what does the server say of itself?
+//! How is the body of a request read, and what does the server say of itself?
 
-use std::collections::hash_map::RandomState;
 use std::error::Error as _;
-use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use axum::body::HttpBody;
-use axum::extract::{FromRequest, MatchedPath, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use feature_defs::{Column, Entity};
@@ -24,14 +19,12 @@ use quern_wire::{
     Catalogue, Code, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo, ModelVersionInfo,
 };
 use serde::Serialize;
-use tracing::Instrument;
 
-use super::error::{ApiError, Cause, edge};
+use super::error::{ApiError, edge};
 use super::listen::Slow;
 use super::memory::{lease_of, taken_by_json};
 use crate::error::Error;
 use crate::metrics::{FeatureCounts, metrics};
-use crate::trace;
 use quern_features::Vectors;
 use quern_server::Deployment;
 use quern_server::Node;
@@ -117,44 +110,9 @@ pub(super) fn count(vectors: &Vectors) {
 /// Names a request, in its reply and in the log.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(quern_wire::REQUEST_ID);
 
-/// The route of what matches none, as a label.
-const UNMATCHED: &str = "unmatched";
-
-/// Names, measures, traces, counts and logs every request.
-pub(super) async fn observe(mut request: Request, next: Next) -> Response {
-    let start = Instant::now();
-    let id = request.headers().get(REQUEST_ID).filter(|id| id.len() <= 128).cloned().unwrap_or_else(next_id);
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    request.headers_mut().insert(REQUEST_ID, id.clone());
-    let matched = if route == UNMATCHED { "" } else { route };
-    let span = trace::request(&method, matched, request.headers(), id.as_bytes());
-    let in_flight = InFlight::begin();
-    let mut response = match refuse_encoding(request.headers_mut()) {
-        None => next.run(request).instrument(span.clone()).await,
-        Some(refusal) => refusal,
-    };
-    drop(in_flight);
-    trace::answered(&span, &response);
-    let (status, seconds) = (response.status(), start.elapsed().as_secs_f64());
-    metrics().requests.with_label_values(&[route, known(&method), status.as_str()]).inc();
-    metrics().request_seconds.with_label_values(&[route]).observe(seconds);
-    let cause =
-        response.extensions().get::<Cause>().map_or_else(String::new, |Cause(error)| error.to_string());
-    let (path, micros, name) = (uri.path(), (seconds * 1e6) as u64, String::from_utf8_lossy(id.as_bytes()));
-    if status.is_server_error() {
-        tracing::warn!(%method, path, status = status.as_u16(), micros, id = &*name, cause, "request failed");
-    } else {
-        tracing::debug!(%method, path, status = status.as_u16(), micros, id = &*name, cause, "request");
-    }
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
-}
-
 /// Calls the compression of a body as those do who read it; a refusal of one that nobody reads: a compressed body that
 /// is taken for a plain one is no JSON at best. What is said of it over gRPC stands in other headers.
-fn refuse_encoding(headers: &mut HeaderMap) -> Option<Response> {
+pub(super) fn refuse_encoding(headers: &mut HeaderMap) -> Option<Response> {
     let mut given = headers.get_all(header::CONTENT_ENCODING).iter();
     let encoding = given.next()?;
     let known = match encoding.to_str().unwrap_or("?").trim().to_ascii_lowercase().as_str() {
@@ -174,38 +132,6 @@ fn refuse_encoding(headers: &mut HeaderMap) -> Option<Response> {
     let mut refusal = edge(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, error);
     refusal.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
     Some(refusal)
-}
-
-/// The method as a label: anyone may invent methods, and each would stay counted for ever.
-fn known(method: &Method) -> &str {
-    match method.as_str() {
-        name @ ("GET" | "POST" | "PUT" | "DELETE" | "HEAD" | "OPTIONS" | "PATCH") => name,
-        _ => "other",
-    }
-}
-
-/// A number that no other request of this process has, after one that no other process is likely to have.
-fn next_id() -> HeaderValue {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let id = format!("{:016x}-{}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
-    HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("0"))
-}
-
-/// Counts a request until its reply is there, or its client is gone.
-struct InFlight;
-
-impl InFlight {
-    fn begin() -> InFlight {
-        metrics().in_flight.inc();
-        InFlight
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        metrics().in_flight.dec();
-    }
 }
 
 /// A handler's panic, as a reply.

@@ -12,6 +12,7 @@
 //! | who may be connected | [`listen`] |
 //! | what a request may hold | [`memory`] |
 //! | whether a web page may ask it | [`browser`] |
+//! | how every request ended: counted, logged, traced | [`observe`] |
 //! | the rest: health, metrics, what is live | [`http`] |
 //!
 //! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads
@@ -29,6 +30,7 @@ mod memory;
 mod metrics;
 mod models;
 mod monitor;
+mod observe;
 mod predict;
 mod push;
 mod terms;
@@ -96,7 +98,7 @@ pub fn router(node: Arc<Node>) -> Router {
         // One layer: each would be a box and a clone for every request. The first is the outermost.
         .layer(
             ServiceBuilder::new()
-                .layer(from_fn(http::observe))
+                .layer(from_fn(observe::observe))
                 .layer(from_fn_with_state(Arc::clone(&node), browser::guard))
                 .layer(from_fn_with_state(Arc::clone(&node), memory::leased))
                 .layer(CatchPanicLayer::custom(http::panicked))

@@ -9,7 +9,7 @@ use quern_engine::Status;
 pub(crate) struct Metrics {
     /// Requests by route, method and status.
     pub(crate) requests: IntCounterVec,
-    /// Seconds from a request's head to its reply's head, by route.
+    /// Seconds from a request's head to the end of its reply, by route.
     pub(crate) request_seconds: HistogramVec,
     /// Requests that are being answered.
     pub(crate) in_flight: IntGauge,
@@ -21,10 +21,14 @@ pub(crate) fn metrics() -> &'static Metrics {
     static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         requests: counters(
             "quern_requests_total",
-            "Requests by route, method and status",
+            "Requests by route, method and status, which over gRPC is the name of its code",
             &["route", "method", "status"],
         ),
-        request_seconds: seconds_by("quern_request_seconds", "Seconds to a reply by route", &["route"]),
+        request_seconds: seconds_by(
+            "quern_request_seconds",
+            "Seconds to the end of a reply by route",
+            &["route"],
+        ),
         in_flight: gauge("quern_requests_in_flight", "Requests that are being answered"),
         feature_values: counters(
             "quern_feature_values_total",

@@ -15,9 +15,9 @@
 
 pub mod export;
 
-use axum::http::{HeaderMap, Method, Response};
+use axum::http::{HeaderMap, Method, StatusCode};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::{TraceContextExt, TraceId};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing::field::Empty;
@@ -49,24 +49,25 @@ pub(crate) fn request(method: &Method, route: &str, headers: &HeaderMap, id: &[u
     span
 }
 
-/// Notes what a request was answered with.
-pub(crate) fn answered<B>(span: &Span, response: &Response<B>) {
+/// Notes what a request was answered with: the status of its head and, over gRPC, the code at its end.
+pub(crate) fn answered(span: &Span, status: StatusCode, code: Option<Code>) {
     if span.is_disabled() {
         return;
     }
-    let status = response.status();
     span.record("http.response.status_code", status.as_u16());
-    // What fails before its first message says so in the headers; a stream that breaks off later has ended this span.
-    let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()?.parse().ok());
-    if let Some((code, is_fault)) = code.and_then(grpc_code) {
-        span.record("rpc.response.status_code", code);
-        if is_fault {
-            span.record("otel.status_code", "ERROR");
-        }
+    if let Some(code) = code {
+        span.record("rpc.response.status_code", code.name);
     }
-    if status.is_server_error() {
+    if status.is_server_error() || code.is_some_and(|code| code.is_fault) {
         span.record("otel.status_code", "ERROR");
     }
+}
+
+/// The trace that the span is in, as tracers show it.
+pub(crate) fn trace_id(span: &Span) -> Option<String> {
+    let context = (!span.is_disabled()).then(|| span.context())?;
+    let id = context.span().span_context().trace_id();
+    (id != TraceId::INVALID).then(|| id.to_string())
 }
 
 /// As the semantic conventions have it: the method alone where there is no route.
@@ -85,7 +86,27 @@ fn known(method: &Method) -> Option<&str> {
     }
 }
 
-/// The name of gRPC's status `code`, and whether the semantic conventions count it as the server's fault.
+/// How a call over gRPC ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Code {
+    /// gRPC's name of it.
+    pub(crate) name: &'static str,
+    /// Whether the semantic conventions count it as the server's fault.
+    pub(crate) is_fault: bool,
+}
+
+impl Code {
+    /// Of a call whose client is gone before its end.
+    pub(crate) const CANCELLED: Code = Code { name: "CANCELLED", is_fault: false };
+
+    /// What headers or trailers say of the end.
+    pub(crate) fn in_headers(headers: &HeaderMap) -> Option<Code> {
+        let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
+        grpc_code(code).map(|(name, is_fault)| Code { name, is_fault })
+    }
+}
+
+/// The name of gRPC's status `code`, and whether it is a fault.
 fn grpc_code(code: usize) -> Option<(&'static str, bool)> {
     const CODES: [(&str, bool); 17] = [
         ("OK", false),

@@ -19,13 +19,15 @@ pub struct Failure {
     kind: Kind,
     what: Cause,
     cause: Option<Cause>,
+    /// The same with the values of rows in it, where it met any.
+    quoting: Option<String>,
     retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// One of this kind; the caller is told `what`.
     pub fn new(kind: Kind, what: impl Into<Cause>) -> Failure {
-        Failure { kind, what: what.into(), cause: None, retry_after: None }
+        Failure { kind, what: what.into(), cause: None, quoting: None, retry_after: None }
     }
 
     /// The kind of failure.
@@ -35,12 +37,25 @@ impl Failure {
 
     /// What the caller is told. Of a fault of the server's own that is what it was doing; the cause is in its log.
     pub fn said(&self) -> String {
-        match (self.kind, &self.cause) {
-            (Kind::Internal, Some(_)) => {
-                format!("the server failed ({}); its log has the cause", self.what)
-            }
-            _ => self.what.to_string(),
+        if self.kind == Kind::Internal && (self.cause.is_some() || self.quoting.is_some()) {
+            return format!("the server failed ({}); its log has the cause, by this request's id", self.what);
         }
+        self.what.to_string()
+    }
+
+    /// What a log says that many may read: what was to be done and the whole chain of causes, but no value of a row.
+    pub fn logged(&self) -> String {
+        let mut told = self.what.to_string();
+        let mut next = self.cause.as_deref().map(|cause| cause as &dyn StdError);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            // Many errors tell their own cause already.
+            if !told.ends_with(&text) {
+                told = format!("{told}: {text}");
+            }
+            next = cause.source();
+        }
+        told
     }
 
     /// The facts that the caller is told, where they are of this type.
@@ -65,33 +80,39 @@ impl Failure {
         self
     }
 
+    /// Notes the whole of it in words that may quote the values of rows. Neither a caller nor a log at `info` gets
+    /// them: they belong to people who never asked.
+    pub fn quoting(mut self, whole: impl fmt::Display) -> Failure {
+        self.quoting = Some(whole.to_string());
+        self
+    }
+
     /// The same failure, told in other words.
-    pub fn told(mut self, words: impl FnOnce(&dyn fmt::Display) -> String) -> Failure {
+    pub fn told(mut self, words: impl Fn(&dyn fmt::Display) -> String) -> Failure {
+        self.quoting = self.quoting.map(|whole| words(&whole));
         self.what = words(&self.what).into();
         self
     }
 
     /// The same failure for one more who waits for the same thing.
     pub fn again(&self) -> Failure {
-        let cause = self.cause.as_ref().map(|cause| cause.to_string().into());
-        Failure { kind: self.kind, what: self.what.to_string().into(), cause, retry_after: self.retry_after }
+        Failure {
+            kind: self.kind,
+            what: self.what.to_string().into(),
+            cause: self.cause.as_ref().map(|cause| cause.to_string().into()),
+            quoting: self.quoting.clone(),
+            retry_after: self.retry_after,
+        }
     }
 }
 
-/// What was to be done, and the whole chain of causes: for the log, and for who owns the machine.
+/// All that is known, the values of rows included: for a log that is asked for it, and for who owns the machine.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut told = self.what.to_string();
-        let mut next = self.cause.as_deref().map(|cause| cause as &dyn StdError);
-        while let Some(cause) = next {
-            let text = cause.to_string();
-            // Many errors tell their own cause already.
-            if !told.ends_with(&text) {
-                told = format!("{told}: {text}");
-            }
-            next = cause.source();
+        match &self.quoting {
+            Some(whole) => f.write_str(whole),
+            None => f.write_str(&self.logged()),
         }
-        f.write_str(&told)
     }
 }
 
@@ -174,8 +195,13 @@ macro_rules! error_type {
                 self.0.because(cause).into()
             }
 
+            /// Notes the whole of it in words that may quote the values of rows, which no caller gets.
+            pub fn quoting(self, whole: impl std::fmt::Display) -> Self {
+                self.0.quoting(whole).into()
+            }
+
             /// The same failure, told in other words.
-            pub fn told(self, words: impl FnOnce(&dyn std::fmt::Display) -> String) -> Self {
+            pub fn told(self, words: impl Fn(&dyn std::fmt::Display) -> String) -> Self {
                 self.0.told(words).into()
             }
         }
@@ -235,6 +261,25 @@ mod tests {
 
     crate::error_type! {
         struct Error;
+    }
+
+    #[test]
+    fn values_are_for_those_who_own_them() {
+        let error = Error::internal("running a model", "its node `Gather` fails").quoting("idx=987654321");
+        let error = error.told(|what| format!("in row 3: {what}"));
+        let all = [error.said(), error.logged(), error.again().said(), error.again().logged()];
+        assert!(
+            all.iter().all(|told| told.contains("running a model") && !told.contains("987654321")),
+            "{all:?}"
+        );
+        assert!(error.logged().ends_with("its node `Gather` fails"), "{}", error.logged());
+        assert_eq!((error.to_string(), error.again().to_string()), twice("in row 3: idx=987654321"));
+        let refused = Error::invalid("a cell is no int64").quoting("`S3CRET` is no int64");
+        assert_eq!((refused.said(), refused.logged()), twice("a cell is no int64"));
+    }
+
+    fn twice(text: &str) -> (String, String) {
+        (text.to_owned(), text.to_owned())
     }
 
     #[test]

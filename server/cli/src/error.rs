@@ -27,7 +27,7 @@ impl From<std::io::Error> for Error {
 
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
-        Error::internal("computing with Arrow", error)
+        Error::broken("computing with Arrow").quoting(error)
     }
 }
 

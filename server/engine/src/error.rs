@@ -7,12 +7,20 @@ use arrow::error::ArrowError;
 /// An error of evaluation, in the words of the definitions.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// An expression failed on the values it met.
+    /// Something does not fit or cannot be computed, whatever the values are.
     #[error("{what}: {cause}")]
     Evaluate {
-        /// Which expression of which view or service.
+        /// Which expression, column or input.
         what: String,
-        /// What the expression engine said.
+        /// Why; no value of a row is quoted.
+        cause: String,
+    },
+    /// Something failed on the values it met.
+    #[error("{what}: {cause}")]
+    Value {
+        /// Which expression or key of which view or service.
+        what: String,
+        /// What the expression engine said, which may quote a value.
         cause: String,
     },
     /// A name that the catalogue does not know.
@@ -49,6 +57,23 @@ pub enum EngineError {
     /// An Arrow kernel failed.
     #[error("{}", in_words(.0))]
     Arrow(#[from] ArrowError),
+}
+
+impl EngineError {
+    /// The same without any value of a row: for callers, who may have no right to see it.
+    pub fn told(&self) -> String {
+        match self {
+            EngineError::Value { what, .. } => {
+                format!("{what}: a value does not fit, or cannot be computed with")
+            }
+            EngineError::Arrow(_) => "a value does not fit its column, or cannot be computed with".to_owned(),
+            EngineError::Evaluate { .. }
+            | EngineError::Unknown(_)
+            | EngineError::Type { .. }
+            | EngineError::Missing { .. }
+            | EngineError::Codec { .. } => self.to_string(),
+        }
+    }
 }
 
 /// Kinds of error of Arrow and Parquet, as they stand before what is wrong.

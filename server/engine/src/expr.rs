@@ -235,7 +235,7 @@ impl Expression {
             operators::declared(&values, &self.dtype)
         };
         let (values, failed) = depth::evaluating(self.depth, || failing::with_failed(batch, &values))
-            .map_err(|error| EngineError::Evaluate { what: what(), cause: say(&error) })?;
+            .map_err(|error| EngineError::Value { what: what(), cause: say(&error) })?;
         Ok(Evaluated { values, failed })
     }
 

@@ -135,7 +135,7 @@ impl ViewPlan {
                         ArrowError::CastError(cause) => cause,
                         other => other.to_string(),
                     };
-                    EngineError::Evaluate { what, cause }
+                    EngineError::Value { what, cause }
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;

@@ -40,7 +40,7 @@ pub fn strict_text(feature: &str, of: &str) -> String {
 
 impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
-        Failure::new(kind_of(&error), error).into()
+        Failure::new(kind_of(&error), error.told()).quoting(error).into()
     }
 }
 
@@ -52,6 +52,6 @@ impl From<quern_store::Error> for Error {
 
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
-        Error::internal("computing with Arrow", error)
+        Error::broken("computing with Arrow").quoting(error)
     }
 }

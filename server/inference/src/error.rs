@@ -12,12 +12,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
-        Error::invalid(error)
+        Error::invalid(error.told()).quoting(error)
     }
 }
 
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
-        Error::internal("the columns of a model", error)
+        Error::broken("the columns of a model").quoting(error)
     }
 }

@@ -30,7 +30,6 @@ pub(crate) fn run(
     rows: usize,
     options: Option<&RunOptions<NoSelectedOutputs>>,
 ) -> Result<RecordBatch> {
-    let failed = |error: ort::Error| Error::internal("ONNX Runtime", error.message());
     let plain: Vec<bool> = session.outputs().iter().map(|output| outputs::is_plain(output.dtype())).collect();
     let inputs: Vec<SessionInputValue<'_>> = inputs.into_iter().map(input).collect::<Result<_>>()?;
     let timer = metrics().inference.start_timer();
@@ -38,12 +37,13 @@ pub(crate) fn run(
         None => session.run(inputs.as_slice()),
         Some(options) => session.run_with_options(inputs.as_slice(), options),
     };
-    let outputs = outputs.map_err(failed)?;
+    let outputs = outputs.map_err(|error| failed(error.message()))?;
     timer.observe_duration();
     let mut columns = Vec::with_capacity(outputs.len());
     for ((name, value), is_plain) in outputs.iter().zip(plain) {
-        let column = outputs::column(&value, rows, is_plain)
-            .map_err(|cause| Error::broken(format!("the model's output `{name}` {cause}")))?;
+        let column = outputs::column(&value, rows, is_plain).map_err(|cause| {
+            Error::internal(format!("reading the model's output `{name}`"), format!("it {cause}"))
+        })?;
         columns.push((name, column, true));
     }
     Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
@@ -61,5 +61,17 @@ fn input(tensor: Tensor) -> Result<SessionInputValue<'static>> {
         // A text with a zero byte in it is the one value that ONNX Runtime does not take.
         TensorData::String(cells) => Onnx::from_string_array((shape, cells.as_slice())).map(Into::into),
     };
-    value.map_err(|error| Error::invalid(format!("the model's input `{name}`: {}", error.message())))
+    value.map_err(|error| {
+        let input = format!("the model's input `{name}`");
+        let whole = format!("{input}: {}", error.message());
+        Error::invalid(format!("{input} holds a text with a zero byte, which ONNX Runtime does not take"))
+            .quoting(whole)
+    })
+}
+
+/// That a run failed. ONNX Runtime quotes what it met, as the index that `Gather` does not find: so only the node is
+/// for every reader of the log.
+fn failed(said: &str) -> Error {
+    let node = said.split_once(" Status Message:").map_or("ONNX Runtime fails", |(node, _)| node);
+    Error::internal("running the model", node.to_owned()).quoting(said)
 }

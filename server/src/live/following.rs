@@ -74,7 +74,7 @@ impl Following {
     pub(crate) fn lost(&self, error: &Error) {
         let away = self.0.lock().away.replace(error.to_string());
         if away.is_none() {
-            tracing::warn!(%error, "what is live stays live");
+            tracing::warn!(error = error.logged(), "what is live stays live");
         }
     }
 

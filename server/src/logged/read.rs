@@ -73,7 +73,8 @@ impl PredictionLog {
                 .column_by_name("arrived_at")
                 .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
                 .ok_or_else(|| {
-                    Error::invalid(format!("{} is no file of predictions", file.path.display()))
+                    let name = file.path.file_name().unwrap_or_default().display();
+                    Error::invalid(format!("`{name}` is no file of predictions"))
                 })?;
             let keep: BooleanArray =
                 arrived.values().iter().map(|at_us| Some(between.holds(*at_us))).collect();

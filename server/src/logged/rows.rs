@@ -113,7 +113,7 @@ pub(super) fn write(files: &Partitions, entries: Vec<Entry>) {
 
 fn lost(model: &str, rows: usize, error: &crate::Error) {
     metrics().predictions_dropped.with_label_values(&[model]).inc_by(rows as u64);
-    tracing::error!(model, rows, %error, "logged predictions are lost");
+    tracing::error!(model, rows, error = error.logged(), "logged predictions are lost");
 }
 
 fn folder(entry: &Entry, rows: &RecordBatch) -> PathBuf {

@@ -15,14 +15,14 @@ impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Codec { .. } => Error::internal("reading what is stored", error),
-            _ => Error::invalid(error),
+            _ => Error::invalid(error.told()).quoting(error),
         }
     }
 }
 
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
-        Error::internal("computing with Arrow", error)
+        Error::broken("computing with Arrow").quoting(error)
     }
 }
 

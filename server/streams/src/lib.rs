@@ -97,7 +97,11 @@ async fn read(reader: Reader, stream: StreamSource) {
         };
         if let Err(error) = ended {
             ERRORS.with_label_values(&[&reader.source]).inc();
-            tracing::warn!(source = reader.source, cause = %error, "a stream cannot be read; it is tried again");
+            tracing::warn!(
+                source = reader.source,
+                cause = error.logged(),
+                "a stream cannot be read; it is tried again"
+            );
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -164,13 +168,10 @@ impl Reader {
             match self.push.push(pushed).await {
                 Ok(reply) => {
                     if let Some(first) = reply.rejected.first() {
-                        let (rows, cause) = (reply.rejected.len(), &first.cause);
-                        tracing::warn!(
-                            source = self.source,
-                            rows,
-                            cause,
-                            "events of a stream were left behind"
-                        );
+                        let (rows, source) = (reply.rejected.len(), &self.source);
+                        tracing::warn!(source, rows, "events of a stream were left behind");
+                        // The cause quotes the event.
+                        tracing::debug!(source, cause = first.cause, "the first event that was left behind");
                     }
                     return Ok(());
                 }

@@ -209,13 +209,13 @@ fn replies(
         let (node, terms) = (Arc::clone(&node), terms.clone());
         async move {
             let request = request?;
-            let id = request.id.clone();
+            let (id, call) = (request.id.clone(), terms.0.request_id.clone());
             Ok(match infer(&node, terms, request).await {
                 Ok(reply) => {
                     ModelStreamInferResponse { error_message: String::new(), infer_response: Some(reply) }
                 }
                 Err(error) => {
-                    log_fault(&error);
+                    log_fault(&error, &call);
                     ModelStreamInferResponse {
                         error_message: error.said(),
                         infer_response: Some(ModelInferResponse { id, ..ModelInferResponse::default() }),

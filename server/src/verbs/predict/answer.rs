@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::Predict;
 use super::target::{Part, Target};
 use super::then::Then;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::live::LiveVersion;
 use quern_base::stage;
 use quern_features::Vectors;
@@ -133,7 +133,14 @@ impl Target {
                 Some(_) => Box::pin(in_its_turn(version, vectors, limits)).await,
             }
         };
-        Ok(said.instrument(span).await?.outputs)
+        let said = said.instrument(span).await.map_err(Error::from);
+        let said = said.map_err(|error| match error.kind() {
+            // Of a fault of its own the caller reads which one has it.
+            Kind::Internal => error
+                .told(|what| format!("model `{}`, version `{}`: {what}", self.model.name, version.version)),
+            _ => error,
+        });
+        Ok(said?.outputs)
     }
 
     /// What of `inputs`, columns as [`Target::inputs`], the version at `place` takes.

@@ -181,7 +181,8 @@ impl<'a> Left<'a> {
             Some(cause) => {
                 // The caller gets an answer: only the log can tell a fault of our own.
                 if error.kind() == Kind::Internal {
-                    tracing::warn!(cause = error.to_string(), "a model failed, and its fallback answers");
+                    tracing::warn!(cause = error.logged(), "a model failed, and its fallback answers");
+                    tracing::debug!(cause = %error, "what failed, with the values it met");
                 }
                 let reason = Reason { cause, detail: error.said() };
                 Ok(Left { place, instances, vectors, reason, error })

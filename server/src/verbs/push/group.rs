@@ -41,7 +41,11 @@ pub(super) fn commit(push: &Arc<Push>, jobs: Vec<Job>) {
             }
         }
         Err(error) => {
-            tracing::error!(cause = %error, pushes = jobs.len(), "pushed rows could not be committed");
+            tracing::error!(
+                cause = error.logged(),
+                pushes = jobs.len(),
+                "pushed rows could not be committed"
+            );
             for job in jobs {
                 job.answer(Err(error.again().into()));
             }

@@ -179,9 +179,10 @@ fn bad_cell(file: &CsvFile, field: &Field, record: &ByteRecord, cell: &[u8]) -> 
         }
         _ => String::new(),
     };
-    Error::invalid(format!(
-        "`{name}`, line {line}, column `{column}`: `{shown}` is not of type {expected}{doubt}"
-    ))
+    let is_no = |cell: &str| {
+        format!("`{name}`, line {line}, column `{column}`: {cell} is not of type {expected}{doubt}")
+    };
+    Error::invalid(is_no("its cell")).quoting(is_no(&format!("`{shown}`")))
 }
 
 /// The next record; false at the end of the file.

@@ -40,7 +40,9 @@ impl HistoryFile {
     /// nothing.
     pub(super) fn at(path: &Path) -> io::Result<HistoryFile> {
         let version = Version { linked: None, ..Version::of(&fs::metadata(path)?) };
-        Ok(HistoryFile { path: path.to_owned(), name: path.display().to_string(), version })
+        // Where the data folder lies is the operator's business, and this name is told to whoever asks.
+        let own: PathBuf = path.iter().skip(path.iter().count().saturating_sub(2)).collect();
+        Ok(HistoryFile { path: path.to_owned(), name: own.display().to_string(), version })
     }
 
     /// Where it lies, and which state of it was found.
@@ -116,7 +118,16 @@ impl HistoryFile {
 
     /// The file is missing, truncated, malformed or not allowed to be read.
     pub(super) fn unreadable(&self, why: &dyn Display) -> Error {
-        Error::invalid(format!("`{}` cannot be read: {why}", self.name))
+        Error::invalid(self.cannot_be_read(why))
+    }
+
+    /// The same for what is wrong with its values, which `whole` may quote and `why` does not.
+    pub(super) fn unfit(&self, why: &dyn Display, whole: &dyn Display) -> Error {
+        Error::invalid(self.cannot_be_read(why)).quoting(self.cannot_be_read(whole))
+    }
+
+    fn cannot_be_read(&self, why: &dyn Display) -> String {
+        format!("`{}` cannot be read: {why}", self.name)
     }
 }
 

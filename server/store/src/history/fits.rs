@@ -21,7 +21,7 @@ impl History {
         let Some(batch) = &source.batch else { return columns::declared_schema(source) };
         let found = files::find(&self.root, source, batch).map_err(|mistake| vec![mistake])?;
         let unreadable = |error: &Error| {
-            let cause = format!("source `{}`: {error}", source.name);
+            let cause = format!("source `{}`: {}", source.name, error.said());
             DefError::new(&batch.loc, cause).with_help("rewrite the file, or leave it out of the path")
         };
         let Some(first) = found.first() else { return columns::declared_schema(source) };

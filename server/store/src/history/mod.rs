@@ -187,7 +187,7 @@ struct Opening<'a> {
     schema: &'a SchemaRef,
     units: Vec<Unit>,
     parts: Vec<Part>,
-    mistakes: Vec<String>,
+    mistakes: Vec<Error>,
 }
 
 /// Number of a file, and of its first row.
@@ -240,12 +240,13 @@ impl Opening<'_> {
     fn mistaken(&mut self, wanted: &Schema, file: &str, look: &Look) -> bool {
         let found = columns::mismatches(self.source, wanted, file, look);
         let before = self.mistakes.len();
-        self.mistakes.extend(found.into_iter().map(|(cause, help)| format!("{cause}; {help}")));
+        let found = found.into_iter().map(|(cause, help)| Error::invalid(format!("{cause}; {help}")));
+        self.mistakes.extend(found);
         self.mistakes.len() > before
     }
 
     fn noted<T>(&mut self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.mistakes.push(error.to_string())).ok()
+        result.map_err(|error| self.mistakes.push(error)).ok()
     }
 
     fn finish(mut self) -> Result<Scan> {
@@ -259,7 +260,10 @@ impl Opening<'_> {
         let more = self.mistakes.len().saturating_sub(MISTAKES_SHOWN);
         self.mistakes.truncate(MISTAKES_SHOWN);
         let more = if more > 0 { format!("\n… and {more} more") } else { String::new() };
-        Err(Error::invalid(self.mistakes.join("\n") + &more))
+        let all = |text: &dyn Fn(&Error) -> String| {
+            self.mistakes.iter().map(text).collect::<Vec<_>>().join("\n") + &more
+        };
+        Err(Error::invalid(all(&|mistake| mistake.said())).quoting(all(&Error::to_string)))
     }
 }
 

@@ -180,15 +180,12 @@ impl ParquetFile {
                 _ => fitted::fitted(column, field, reading),
             };
             fitted.map_err(|error| {
-                format!(
-                    "its column `{name}` ({}) does not fit {}: {}",
-                    type_name(from),
-                    type_name(to),
-                    in_words(&error)
-                )
+                let why = format!("its column `{name}` ({}) does not fit {}", type_name(from), type_name(to));
+                let whole = format!("{why}: {}", in_words(&error));
+                self.file.unfit(&format!("{why}: it holds a value that is none"), &whole)
             })
         };
-        self.file.guarded(fitted)
+        self.file.guarded(|| Ok::<_, String>(fitted()))?
     }
 }
 

@@ -79,7 +79,13 @@ impl Partitions {
 
     /// The rows of a file. One that was removed meanwhile has none.
     pub fn read(&self, path: &Path) -> Result<Vec<RecordBatch>> {
-        let wrong = |cause: String| Error::invalid(format!("{}: {cause}", path.display()));
+        let wrong = |cause: String| {
+            let name = path.file_name().unwrap_or_default().display();
+            Error::internal(
+                format!("reading `{name}` of the data folder"),
+                format!("{}: {cause}", path.display()),
+            )
+        };
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -236,7 +236,9 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn foreign(path: &Path) -> Error {
-    Error::refused(format!("{} is no file of pushed rows; move it elsewhere", path.display()))
+    let name = path.file_name().unwrap_or_default().display();
+    let what = |file: &dyn std::fmt::Display| format!("{file} is no file of pushed rows; move it elsewhere");
+    Error::refused(what(&name)).quoting(what(&path.display()))
 }
 
 /// The rows in the columns of `schema`. One that the source did not have yet is null.

@@ -42,7 +42,7 @@ impl History {
                 }
                 Err(error) => {
                     let help = "mend the file, or declare the column as what it holds";
-                    let cause = format!("source `{}`: {error}", source.name);
+                    let cause = format!("source `{}`: {}", source.name, error.said());
                     mistakes.push(DefError::new(&batch.loc, cause).with_help(help));
                 }
             }

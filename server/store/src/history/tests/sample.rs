@@ -25,9 +25,9 @@ fn a_cell_of_another_type_is_told_in_the_first_and_in_the_last_file() {
     repository.file("data/b.csv", rows("never"));
     repository.file("data/c.csv", rows("later"));
     expect![[r#"
-        events.yaml:3:5: source `events`: `data/a.csv`, line 4, column `unused`: `soon` is not of type date, such as 2013-01-31
+        events.yaml:3:5: source `events`: `data/a.csv`, line 4, column `unused`: its cell is not of type date, such as 2013-01-31
           help: mend the file, or declare the column as what it holds
-        events.yaml:3:5: source `events`: `data/c.csv`, line 4, column `unused`: `later` is not of type date, such as 2013-01-31
+        events.yaml:3:5: source `events`: `data/c.csv`, line 4, column `unused`: its cell is not of type date, such as 2013-01-31
           help: mend the file, or declare the column as what it holds
     "#]].assert_eq(&sampled(&repository));
     // What lies further down shows when it is read.
@@ -59,7 +59,7 @@ fn numbers_in_a_parquet_file_are_what_their_format_says() {
     // One value for all rows may stand for none.
     assert_eq!(write(YEAR_2024, [YEAR_2024; 2]), "");
     expect![[r#"
-        events.yaml:3:5: source `events`: `data/a.parquet` cannot be read: its column `at` (int64) does not fit timestamp: 1704067200000000 (epoch_s) is no timestamp
+        events.yaml:3:5: source `events`: `data/a.parquet` cannot be read: its column `at` (int64) does not fit timestamp: it holds a value that is none
           help: mend the file, or declare the column as what it holds
     "#]].assert_eq(&write(YEAR_2024 * 1_000_000, [YEAR_2024, YEAR_2024 + 60]));
 }
