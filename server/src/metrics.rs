@@ -1,17 +1,23 @@
 //! How is the node doing? What the verbs count.
 
 mod gauges;
+mod models;
 
 use std::sync::LazyLock;
 
 use quern_base::metrics::{
-    Histogram, IntCounterVec, IntGauge, IntGaugeVec, counters, gauge, gauges, seconds,
+    Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, counters, gauge, gauges, seconds,
+    seconds_by,
 };
 
 /// Everything that is counted.
 pub struct Metrics {
     /// Instances by model, by what answered and by way: `route`, `pinned` or `fallback`.
     pub predictions: IntCounterVec,
+    /// What versions of models were asked, by outcome: `answered`, or why not.
+    pub model_requests: IntCounterVec,
+    /// How long they took to answer.
+    pub model_seconds: HistogramVec,
     /// Instances by model, by why its version did not answer, and by what did.
     pub fallbacks: IntCounterVec,
     /// Instances that shadows got, by model, version and outcome: `answered`, `failed` or `dropped`.
@@ -36,6 +42,16 @@ pub fn metrics() -> &'static Metrics {
             "quern_predictions_total",
             "Instances by model, by what answered and by way",
             &["model", "served_by", "way"],
+        ),
+        model_requests: counters(
+            "quern_model_requests_total",
+            "Requests that reached a version of a model, by outcome: answered, or why not",
+            &["model", "version", "outcome"],
+        ),
+        model_seconds: seconds_by(
+            "quern_model_seconds",
+            "Seconds from feature vectors to predictions by model and version, the wait for a session among them",
+            &["model", "version"],
         ),
         fallbacks: counters(
             "quern_fallbacks_total",

@@ -58,11 +58,11 @@ fn the_first_rows_are_read_when_definitions_are_checked() {
         "much",
         "check",
         expect![[r#"
-        exit 1
-        definitions/customers.yaml:9:28: source `orders`: `data/orders.csv`, line 3, column `amount`: `much` is not of type float64, such as -1.5e3
-          help: mend the file, or declare the column as what it holds
-        1 mistake
-    "#]],
+            exit 1
+            definitions/customers.yaml:9:28: source `orders`: `data/orders.csv`, line 3, column `amount`: its cell is not of type float64, such as -1.5e3
+              help: mend the file, or declare the column as what it holds
+            1 mistake
+        "#]],
     );
     with(
         "definitions/customers.yaml",
@@ -71,7 +71,7 @@ fn the_first_rows_are_read_when_definitions_are_checked() {
         "check",
         expect![[r#"
             exit 1
-            definitions/customers.yaml:9:28: source `orders`: `data/orders.csv`, line 2, column `amount`: `12.50` is not of type int64, such as -7
+            definitions/customers.yaml:9:28: source `orders`: `data/orders.csv`, line 2, column `amount`: its cell is not of type int64, such as -7
               help: mend the file, or declare the column as what it holds
             1 mistake
         "#]],

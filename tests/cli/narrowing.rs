@@ -168,9 +168,9 @@ fn of_a_join_key_it_is_an_error() {
     check(
         &say(folder.path(), "materialize --to 2026-03-01"),
         expect![[r#"
-        exit 1
-        error: `rows/b.parquet`: feature view `latest`, join key `k`: 1099511627776 is beyond int32
-    "#]],
+            exit 1
+            error: `rows/b.parquet`: feature view `latest`, join key `k`: a value does not fit, or cannot be computed with
+        "#]],
     );
     check(
         &say(folder.path(), "train svc --spine spine.csv --out set.parquet"),

@@ -357,7 +357,7 @@ async fn a_broken_model_is_answered_for() {
     expect![[r#"
         [5175.5,-21.0]
         by 1, 1
-        [0, 1] left to 1 for error: the server failed (ONNX Runtime); its log has the cause
+        [0, 1] left to 1 for error: the server failed (model `m`, version `2`: running the model); its log has the cause, by this request's id
     "#]]
     .assert_eq(&show(&predict(&server, [instance("N1", 5000.0), instance("N3", 1.0)]).await));
     // Other tests share the process and its counters; of those that fail so, there is only this one.

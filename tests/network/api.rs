@@ -364,6 +364,24 @@ async fn health_and_metrics() {
         "quern_requests_total{method=\"POST\",route=\"/v1/models/{call}\",status=\"400\"}",
         "quern_request_seconds_bucket{route=\"/v1/models/{call}\",le=\"0.001\"}",
         "quern_requests_in_flight",
+        "quern_model_requests_total{model=\"delay\",outcome=\"answered\",version=\"1\"} 1",
+        "quern_model_seconds_count{model=\"delay\",version=\"1\"} 1",
+        "quern_model_runs_total{model=\"delay\",version=\"1\"} 1",
+        "quern_model_rows_total{model=\"delay\",version=\"1\"} 2",
+        "nv_inference_request_success{model=\"delay\",version=\"1\"} 1",
+        "nv_inference_request_failure{model=\"delay\",version=\"1\"} 0",
+        "nv_inference_count{model=\"delay\",version=\"1\"} 2",
+        "nv_inference_exec_count{model=\"delay\",version=\"1\"} 1",
+        "nv_inference_pending_request_count{model=\"delay\",version=\"1\"} 0",
+        "nv_inference_request_duration_us{model=\"delay\",version=\"1\"}",
+        "nv_inference_queue_duration_us{model=\"delay\",version=\"1\"}",
+        "nv_inference_compute_infer_duration_us{model=\"delay\",version=\"1\"}",
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+        "process_start_time_seconds",
+        "quern_build_info{version=\"",
         "quern_stage_seconds_count{stage=\"look_up\"}",
         "quern_stage_seconds_count{stage=\"transform\"}",
         "quern_stage_seconds_count{stage=\"inference\"}",
@@ -426,7 +444,7 @@ async fn an_apply_that_would_break_a_live_model_is_refused() {
         2 mistakes"#]].assert_eq(&refused(narrower).await);
     let total = DEFINITIONS.replace("models/linear.onnx", "models/total.onnx");
     expect![[r#"
-        422 definitions.yaml:44:22: tried on 1 row(s) of zeros, the model fails: the model's output `sum` has the shape [], which is not one row for each of the 1 that went in
+        422 definitions.yaml:44:22: tried on 1 row(s) of zeros, the model fails: reading the model's output `sum`: it has the shape [], which is not one row for each of the 1 that went in
           help: this version is live: leave its feature service as it is, add a new service and a new model version beside them, and remove the old ones once nobody asks for them"#]].assert_eq(&refused(total).await);
     server.repository.write("models/linear.onnx", fixture("classifier.onnx"));
     expect![[r#"

@@ -1,5 +1,5 @@
-//! Does anything that fails tell a stored value? Neither a reply nor a log at its usual level may: whoever may ask for a
-//! prediction has not been shown what it is made of.
+//! Does anything that fails tell a stored value? Neither a reply nor a log at its usual level may: whoever may ask for
+//! a prediction has not been shown what it is made of.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -11,7 +11,7 @@ use futures::{TryStreamExt, stream};
 use prost::bytes::Bytes;
 use quern::Client;
 use quern::wire::BatchCommand;
-use quern_kit::{Process, Repository, fixture, required, run};
+use quern_kit::{Process, Repository, fixture, metric, required, run};
 use serde_json::{Value, json};
 
 use super::oip::{Answer, Ask, Contents, Input, call_at};
@@ -144,13 +144,34 @@ async fn what_fails_tells_no_stored_value() {
     // Files that come later, and hold what their columns cannot.
     kept.repository.write("rows/b.csv", "k,at,n,note\nb,2026-01-02T00:00:00Z,S3CRET,x\n");
     kept.repository.write_parquet("wide/b.parquet", &wide(1_099_511_627_776));
-    for path in ["/v1/materialize", "/v1/check", "/v1/apply"] {
-        kept.ask(path, json!({})).await;
+    for path in ["/v1/check", "/v1/apply"] {
+        assert_eq!(kept.ask(path, json!({})).await, 422);
     }
-    kept.ask("/v1/materialize", json!({"feature_views": ["w"]})).await;
+    for view in ["v", "w"] {
+        kept.ask("/v1/materialize", json!({"views": [view], "from_us": 0})).await;
+    }
     kept.flight("falls", "three").await;
 
+    let metrics = kept.http.get(format!("{}/metrics", kept.client.url())).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    let flight = |code: &str| {
+        let route = "/arrow.flight.protocol.FlightService/{call}";
+        format!("quern_requests_total{{method=\"POST\",route=\"{route}\",status=\"{code}\"}}")
+    };
+    let oip = "/inference.GRPCInferenceService/ModelInfer";
+    for (series, count) in [
+        (format!("quern_requests_total{{method=\"POST\",route=\"{oip}\",status=\"INTERNAL\"}}"), 1.0),
+        // Two batches beside each of two training sets.
+        (flight("INTERNAL"), 4.0),
+        (flight("INVALID_ARGUMENT"), 2.0),
+        ("quern_requests_in_flight".to_owned(), 1.0),
+    ] {
+        assert_eq!(metric(&metrics, &series), Some(count), "{series} in\n{metrics}\n{:#?}", kept.heard);
+    }
     let log = fs::read_to_string(log).unwrap();
+    // Each of them once, by the name of its request.
+    let failed = log.lines().filter(|line| line.contains("request failed") && line.contains("id=\""));
+    assert_eq!(failed.count(), 3 + 1 + 4, "{log}");
     assert!(log.contains("running a model") || log.contains("Gather"), "{log}");
     kept.hear("log", log);
     for secret in SECRETS {
@@ -159,5 +180,6 @@ async fn what_fails_tells_no_stored_value() {
     }
     let failed = kept.heard.iter().filter(|heard| heard.contains("its log has the cause")).count();
     assert!(failed >= 6, "{failed} of {:#?}", kept.heard);
-    assert!(kept.heard.iter().any(|heard| heard.contains("rows/b.csv")), "{:#?}", kept.heard);
+    let refused = |heard: &&String| heard.starts_with("/v1/materialize") && heard.contains("\\\"error\\\"");
+    assert_eq!(kept.heard.iter().filter(refused).count(), 2, "{:#?}", kept.heard);
 }

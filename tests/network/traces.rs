@@ -192,7 +192,7 @@ async fn a_call_over_grpc_is_in_the_trace_of_its_caller() {
     assert!(blocking(move || server.terminate()).await.success());
     let ours: Vec<Span> = collector.spans().into_iter().filter(|span| hex(&span.trace_id) == TRACE).collect();
     expect![[r#"
-        POST /inference.GRPCInferenceService/ServerReady http.request.method=POST http.response.status_code=200 http.route=/inference.GRPCInferenceService/ServerReady quern.request_id=ServerReady
+        POST /inference.GRPCInferenceService/ServerReady http.request.method=POST http.response.status_code=200 http.route=/inference.GRPCInferenceService/ServerReady quern.request_id=ServerReady rpc.response.status_code=OK
         POST /inference.GRPCInferenceService/{call} http.request.method=POST http.response.status_code=200 http.route=/inference.GRPCInferenceService/{call} quern.request_id=Unheard rpc.response.status_code=UNIMPLEMENTED
     "#]].assert_eq(&tree(&ours, CALLER, 0));
     let failed = ours.iter().filter(|span| span.status.as_ref().is_some_and(|status| status.code == 2));

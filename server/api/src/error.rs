@@ -100,12 +100,12 @@ pub fn reply(error: &Failure) -> ErrorReply {
     }
 }
 
-/// Logs a fault of our own that is one of many lines of a reply: the request as a whole has not failed by it.
+/// Logs what failed in one of many lines of a reply: the request as a whole has not failed by it.
 pub(super) fn log_fault(error: &Failure, id: &str) {
     if error.kind() == Code::Internal {
         tracing::warn!(id, cause = error.logged(), "part of a request failed");
-        tracing::debug!(id, cause = error.to_string(), "what failed, with the values it met");
     }
+    tracing::debug!(id, cause = error.to_string(), "what failed, with the values it met");
 }
 
 /// What a gRPC status carries for the log.

@@ -1,4 +1,4 @@
-//! How did every request end? It is named when it comes, and measured, traced, counted and logged once its reply is out.
+//! How did every request end? Named when it comes, it is measured, traced, counted and logged once its reply is out.
 //!
 //! A stream fails after its head has gone, and a call over gRPC says how it ended in its trailers: so a [`Call`] goes
 //! along with the body of its reply, and ends where that does.

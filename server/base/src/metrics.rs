@@ -3,9 +3,12 @@
 //! Each crate owns its metrics: it makes them here once, keeps the handles, and counting touches no registry and no
 //! lock that is held for long.
 
+mod process;
+
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+pub use self::process::process;
 use prometheus::core::Collector;
 use prometheus::{Encoder, HistogramOpts, Opts, Registry, TextEncoder};
 pub use prometheus::{
@@ -88,13 +91,27 @@ pub struct Gauge {
     pub labels: Vec<(&'static str, String)>,
     /// What it is now.
     pub value: f64,
+    /// Whether it only ever grows, as a counter does.
+    pub grows: bool,
 }
 
 impl Gauge {
     /// One without labels.
     #[allow(clippy::cast_precision_loss)]
     pub fn new(name: &'static str, help: &'static str, value: u64) -> Gauge {
-        Gauge { name, help, labels: Vec::new(), value: value as f64 }
+        Gauge { name, help, labels: Vec::new(), value: value as f64, grows: false }
+    }
+
+    /// One that only ever grows.
+    pub fn counter(name: &'static str, help: &'static str, value: f64) -> Gauge {
+        Gauge { value, grows: true, ..Gauge::new(name, help, 0) }
+    }
+
+    /// The same with other labels.
+    #[must_use]
+    pub fn of(self, labels: &[(&'static str, &str)]) -> Gauge {
+        let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        Gauge { labels: labels.collect(), ..self }
     }
 }
 
@@ -105,9 +122,10 @@ pub fn render(gauges: &[Gauge]) -> String {
     let _ = TextEncoder::new().encode(&REGISTRY.gather(), &mut text);
     let mut text = String::from_utf8_lossy(&text).into_owned();
     let mut last = "";
-    for Gauge { name, help, labels, value } in gauges {
+    for Gauge { name, help, labels, value, grows } in gauges {
+        let kind = if *grows { "counter" } else { "gauge" };
         if *name != last {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
             last = name;
         }
         let labels: Vec<String> =
@@ -132,7 +150,7 @@ mod tests {
         counters("quern_test_requests_total", "Requests", &["route"]).with_label_values(&["/metrics"]).inc();
         stage_seconds("look_up").observe(0.000_03);
         let _ = gauge("quern_test_in_flight", "As it is");
-        let gauge = |name, labels, value| Gauge { name, help: "As it is", labels, value };
+        let gauge = |name, labels, value| Gauge { name, help: "As it is", labels, value, grows: false };
         let sessions = |version: &str| vec![("model", "a\"b".to_owned()), ("version", version.to_owned())];
         let text = render(&[
             gauge("quern_apply_number", Vec::new(), 0.0),

@@ -59,14 +59,17 @@ pub enum EngineError {
     Arrow(#[from] ArrowError),
 }
 
+const VALUE: &str = "a value does not fit its type, or cannot be computed with";
+const QUOTED: &str = "a log at `debug` quotes it";
+
 impl EngineError {
     /// The same without any value of a row: for callers, who may have no right to see it.
     pub fn told(&self) -> String {
         match self {
             EngineError::Value { what, .. } => {
-                format!("{what}: a value does not fit, or cannot be computed with")
+                format!("{what}: {VALUE}; {QUOTED}")
             }
-            EngineError::Arrow(_) => "a value does not fit its column, or cannot be computed with".to_owned(),
+            EngineError::Arrow(_) => format!("{VALUE}; {QUOTED}"),
             EngineError::Evaluate { .. }
             | EngineError::Unknown(_)
             | EngineError::Type { .. }

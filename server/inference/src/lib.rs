@@ -10,6 +10,7 @@
 //!
 //! Architecture invariant: this crate knows columns, tensors and ONNX Runtime; no store, no view and no route.
 
+mod counts;
 mod error;
 mod library;
 mod metrics;
@@ -24,6 +25,7 @@ mod run;
 mod runtime;
 pub mod weights;
 
+pub use self::counts::Work;
 pub use self::error::{Error, Result};
 pub use self::metrics::metrics;
 pub use self::model::{Model, Predictions, digest, paths, predict};

@@ -10,6 +10,7 @@ use quern_base::digest::sha256;
 use quern_engine::fit::{Element, Feature, Null, Port, Signature};
 use quern_engine::{Computed, ServicePlan};
 
+use crate::counts::Work;
 use crate::error::{Error, Result};
 use crate::onnx::Onnx;
 use crate::provider::Provider;
@@ -158,6 +159,18 @@ impl Model {
                 let one = onnx.pressure();
                 all.busy = all.busy.max(one.busy);
                 all.waiting_rows += one.waiting_rows;
+                all.waiting += one.waiting;
+            }
+        }
+        all
+    }
+
+    /// What its files have been asked since they were loaded, together.
+    pub fn work(&self) -> Work {
+        let mut all = Work::default();
+        for stage in &self.stages {
+            if let Does::Run(onnx) = &stage.does {
+                all += onnx.work();
             }
         }
         all

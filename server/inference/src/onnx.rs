@@ -15,6 +15,7 @@ use feature_defs::Batching;
 use ort::session::Session;
 use quern_engine::fit::{Feature, Fit, Port, Signature};
 
+use crate::counts::Work;
 use crate::error::Result;
 use crate::provider::Provider;
 use crate::queue::{Limits, Pressure, Queue};
@@ -106,6 +107,10 @@ impl Onnx {
 
     pub(crate) fn pressure(&self) -> Pressure {
         self.queue.pressure()
+    }
+
+    pub(crate) fn work(&self) -> Work {
+        self.queue.counts.work()
     }
 
     /// How many runs there are at the same time.

@@ -19,6 +19,7 @@ use quern_engine::fit::Tensor;
 use tokio::sync::oneshot;
 use tracing::Span;
 
+use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
 use crate::run::{Cost, run};
@@ -59,6 +60,8 @@ pub struct Pressure {
     pub busy: usize,
     /// Rows that wait.
     pub waiting_rows: usize,
+    /// The requests that they are of.
+    pub waiting: usize,
 }
 
 /// The sessions of one file, and the rows that wait for one.
@@ -77,6 +80,7 @@ pub(crate) struct Queue {
     batching: Batching,
     /// How long a run waits for company.
     delay: Duration,
+    pub(crate) counts: Counts,
 }
 
 #[derive(Debug)]
@@ -143,6 +147,7 @@ impl Queue {
             permille: AtomicU64::new(1_000),
             batching: Batching { max_rows, ..batching },
             delay: Duration::from_micros(delay.unsigned_abs()),
+            counts: Counts::default(),
         }
     }
 
@@ -156,6 +161,7 @@ impl Queue {
             sessions: self.size,
             busy: self.size.saturating_sub(state.idle.len()),
             waiting_rows: state.rows,
+            waiting: state.interactive.len() + state.batch.len(),
         }
     }
 
@@ -292,7 +298,9 @@ impl Queue {
         while let Some(job) =
             state.pop(|job| rows == 0 || (rows + job.rows <= most && in_time(rows + job.rows, until)))
         {
-            metrics().queue.observe(now.duration_since(job.since).as_secs_f64());
+            let waited = now.duration_since(job.since);
+            metrics().queue.observe(waited.as_secs_f64());
+            self.counts.waited(waited);
             if job.answer.is_closed() || job.deadline.is_some_and(|deadline| deadline <= now) {
                 job.refuse(late());
             } else if in_time(rows + job.rows, job.deadline) {
@@ -388,7 +396,9 @@ impl Lease {
     ) -> Result<RecordBatch> {
         let begun = Instant::now();
         let outputs = run(self, inputs, rows, options);
-        self.queue.note(begun.elapsed(), rows);
+        let took = begun.elapsed();
+        self.queue.note(took, rows);
+        self.queue.counts.ran(rows, took);
         outputs
     }
 

@@ -4,7 +4,6 @@ use quern_base::metrics::Gauge;
 
 use crate::Node;
 use crate::live::following::Standing;
-use quern_inference::Pressure;
 
 impl Node {
     /// All that was counted in the process and the state of the node, in Prometheus' text format.
@@ -32,32 +31,10 @@ impl Node {
                 ..Gauge::new("quern_materialized_until_seconds", until, 0)
             })
         }));
-        let versions: Vec<_> = live
-            .models
-            .iter()
-            .flat_map(|(model, live)| live.versions.iter().map(move |version| (model, version)))
-            .map(|(model, version)| {
-                let labels = vec![("model", model.clone()), ("version", version.version.clone())];
-                (labels, version.model.pressure())
-            })
-            .collect();
-        let mut of_versions = |name, help, value: fn(&Pressure) -> usize| {
-            gauges.extend(versions.iter().map(|(labels, pressure)| Gauge {
-                labels: labels.clone(),
-                ..Gauge::new(name, help, value(pressure) as u64)
-            }));
-        };
-        of_versions("quern_model_sessions", "Sessions of ONNX Runtime by model and version", |pressure| {
-            pressure.sessions
-        });
-        of_versions("quern_model_sessions_busy", "Sessions that run, by model and version", |pressure| {
-            pressure.busy
-        });
-        of_versions(
-            "quern_model_waiting_rows",
-            "Rows that wait for a session, by model and version",
-            |pressure| pressure.waiting_rows,
-        );
+        gauges.extend(super::models::gauges(&live));
+        gauges.extend(quern_base::metrics::process());
+        let build = Gauge::new("quern_build_info", "Always 1, with the version that runs", 1);
+        gauges.push(build.of(&[("version", env!("CARGO_PKG_VERSION"))]));
         gauges.extend(self.local.gauges());
         if let Some((all, idle)) = self.registry.connections() {
             gauges.extend([

@@ -12,6 +12,7 @@ use super::target::{Part, Target};
 use super::then::Then;
 use crate::error::{Error, Kind, Result};
 use crate::live::LiveVersion;
+use crate::metrics::metrics;
 use quern_base::stage;
 use quern_features::Vectors;
 use quern_inference::{Limits, Predictions};
@@ -133,7 +134,10 @@ impl Target {
                 Some(_) => Box::pin(in_its_turn(version, vectors, limits)).await,
             }
         };
+        let begun = Instant::now();
         let said = said.instrument(span).await.map_err(Error::from);
+        let failed = said.as_ref().err().map(|error| error.kind());
+        metrics().count_asked([&self.model.name, &version.version], begun.elapsed(), failed);
         let said = said.map_err(|error| match error.kind() {
             // Of a fault of its own the caller reads which one has it.
             Kind::Internal => error

@@ -182,7 +182,10 @@ impl ParquetFile {
             fitted.map_err(|error| {
                 let why = format!("its column `{name}` ({}) does not fit {}", type_name(from), type_name(to));
                 let whole = format!("{why}: {}", in_words(&error));
-                self.file.unfit(&format!("{why}: it holds a value that is none"), &whole)
+                self.file.unfit(
+                    &format!("{why}: it holds a value that is none; a log at `debug` quotes it"),
+                    &whole,
+                )
             })
         };
         self.file.guarded(|| Ok::<_, String>(fitted()))?
