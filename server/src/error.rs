@@ -81,7 +81,7 @@ impl From<arrow::error::ArrowError> for Error {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Error::internal("reading or writing a file", error)
+        quern_base::Failure::from(error).into()
     }
 }
 

@@ -16,6 +16,7 @@ use quern_store::rocks::Head;
 use quern_store::turns::Turns;
 
 use crate::data_folder::lock;
+use crate::degraded::Degraded;
 use crate::error::Result;
 use crate::live::{Deployment, Live, Loader};
 use crate::logged::PredictionLog;
@@ -57,6 +58,8 @@ pub struct Node {
     pub labels: Labels,
     /// Compares what was served with history.
     pub verify: Verify,
+    /// What cannot be written now.
+    pub degraded: Arc<Degraded>,
     /// Every apply.
     pub registry: Registry,
     /// Whose turn it is to change what.
@@ -124,6 +127,7 @@ impl Node {
             let deployment = loader.restore(&live.now(), apply).await?;
             live.replace(deployment);
         }
+        let degraded = Arc::new(Degraded::default());
         let turns = Arc::new(Turns::new(head.clone(), log.clone()));
         let predictions = Arc::new(PredictionLog::open(&settings.data)?);
         let reader = Reader {
@@ -150,6 +154,7 @@ impl Node {
                 turns: Arc::clone(&turns),
                 queue_rows_max: settings.push_queue_rows,
                 queue: Queue::default(),
+                degraded: Arc::clone(&degraded),
             }),
             predict: Arc::new(Predict {
                 live: live.clone(),
@@ -159,7 +164,15 @@ impl Node {
             train: Train { history: Arc::clone(&history) },
             verify: Verify { history: Arc::clone(&history), log: Arc::clone(&predictions) },
             labels: Labels::open(&settings.data)?,
-            materialize: Materialize { live: live.clone(), history, head, log, turns: Arc::clone(&turns) },
+            materialize: Materialize {
+                live: live.clone(),
+                history,
+                head,
+                log,
+                turns: Arc::clone(&turns),
+                degraded: Arc::clone(&degraded),
+            },
+            degraded,
             memory: Budget::new(settings.requests_bytes_max),
             settings,
             live,
@@ -170,6 +183,11 @@ impl Node {
             local,
             _lock,
         }))
+    }
+
+    /// Whether look-ups are answered, as far as is known without asking.
+    pub fn looks_up(&self) -> bool {
+        self.reader.head.is_up()
     }
 
     /// What is live now.

@@ -49,6 +49,31 @@ fn scripts_are_brought_along() {
     });
 }
 
+/// Out of memory is no outage: what is there is read on, and who writes hears when to come again.
+#[test]
+fn fault_08_a_redis_that_takes_no_writes_is_read_on() {
+    let server = RedisServer::start(&[]);
+    runtime().block_on(async {
+        let redis = open(&server.url()).await;
+        redis.upsert(&rows(VIEW, &[(b"k", row(1, 1, 1))])).unwrap();
+        let () = server.ask("CONFIG SET maxmemory 1");
+        for _ in 0..20 {
+            let refused = redis.upsert(&rows(VIEW, &[(b"k", row(2, 2, 2))])).unwrap_err();
+            assert_eq!(refused.kind(), Code::Unavailable, "{refused}");
+            assert!(
+                refused.retry_after().is_some() && refused.said().contains("takes no writes"),
+                "{refused}"
+            );
+            assert_eq!(get(&redis, VIEW, b"k"), Some(row(1, 1, 1)));
+        }
+        // So is a server that comes up meanwhile.
+        let other = open(&server.url()).await;
+        assert_eq!(get(&other, VIEW, b"k"), Some(row(1, 1, 1)));
+        let () = server.ask("CONFIG SET maxmemory 0");
+        assert_eq!(redis.upsert(&rows(VIEW, &[(b"k", row(2, 2, 2))])).unwrap().written, 1);
+    });
+}
+
 #[test]
 fn rows_spread_over_the_cluster() {
     let cluster = RedisCluster::start(&[]);

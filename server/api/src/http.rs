@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::datatypes::Schema;
 use axum::body::HttpBody;
@@ -167,19 +168,38 @@ pub(super) async fn live() -> &'static str {
     ""
 }
 
-/// Whether something is live to answer with. The body is empty, or says what keeps a newer apply from being live here,
-/// or which view a clock that was ahead has materialized: what is live answers all the same, so this is no reason to
-/// send requests elsewhere.
-pub(super) async fn ready(State(node): State<Arc<Node>>) -> Result<String, ApiError> {
+/// Whether look-ups are answered here. The body is empty, or names what this server does not do meanwhile: what keeps a
+/// newer apply from being live, a view that a clock that was ahead has materialized, a store that takes no writes. What
+/// is live answers all the same, so that is no reason to send requests elsewhere.
+pub(super) async fn ready(State(node): State<Arc<Node>>) -> Result<Response, ApiError> {
     let live = node.live();
-    let trouble = node.live.following().trouble().or_else(|| node.materialize.trouble(&live, now_us()));
-    match live.number {
-        0 => {
-            let cause = trouble.unwrap_or_else(|| "`quern apply` the definitions".to_owned());
-            Err(ApiError(Error::unavailable(format!("nothing is live yet: {cause}"))))
-        }
-        number => Ok(trouble.map_or_else(String::new, |cause| format!("apply {number} is live: {cause}\n"))),
+    let behind = node.live.following().trouble();
+    let behind = behind.or_else(|| node.materialize.trouble(&live, now_us()));
+    if live.number == 0 {
+        let cause = behind.unwrap_or_else(|| "`quern apply` the definitions".to_owned());
+        return Err(ApiError(Error::unavailable(format!("nothing is live yet: {cause}"))));
     }
+    if !node.looks_up() {
+        let cause = "the online store does not answer, so no look-up is answered; it is asked until it does";
+        return Err(ApiError(Error::busy(cause)));
+    }
+    let behind = behind.map(|cause| ("definitions", format!("apply {} is live: {cause}", live.number)));
+    let writes = node.degraded.parts(Instant::now());
+    let degraded = writes.into_iter().chain(behind).map(|(part, cause)| DegradedPart { part, cause });
+    let degraded: Vec<DegradedPart> = degraded.collect();
+    Ok(if degraded.is_empty() { "".into_response() } else { json_reply(&Readiness { degraded }) })
+}
+
+/// What a server says that answers look-ups and does not do all else.
+#[derive(Serialize)]
+struct Readiness {
+    degraded: Vec<DegradedPart>,
+}
+
+#[derive(Serialize)]
+struct DegradedPart {
+    part: &'static str,
+    cause: String,
 }
 
 pub(super) async fn show_metrics(State(node): State<Arc<Node>>) -> Response {

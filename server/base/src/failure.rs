@@ -106,6 +106,21 @@ impl Failure {
     }
 }
 
+/// A disk that takes nothing more, for now or for this user, is no fault of the server's: there will be room again.
+pub const DISK_FULL: &str = "the disk takes no writes; the data folder needs room, or the right to write";
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        match error.kind() {
+            StorageFull | QuotaExceeded | ReadOnlyFilesystem => {
+                Failure::new(Kind::Unavailable, DISK_FULL).because(error).again_after(Duration::from_secs(1))
+            }
+            _ => Failure::new(Kind::Internal, "reading or writing a file").because(error),
+        }
+    }
+}
+
 /// All that is known, the values of rows included: for a log that is asked for it, and for who owns the machine.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -287,6 +302,14 @@ mod tests {
         let busy = Error::busy("another server pushed in between");
         assert_eq!((busy.kind(), busy.retry_after()), (Kind::Unavailable, Some(Duration::from_secs(1))));
         assert_eq!(Error::unavailable("the disk is gone").retry_after(), None);
+    }
+
+    #[test]
+    fn a_full_disk_is_worth_another_try() {
+        let full = Failure::from(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        assert_eq!((full.kind(), full.retry_after()), (Kind::Unavailable, Some(Duration::from_secs(1))));
+        let lost = Failure::from(std::io::Error::from(std::io::ErrorKind::NotFound));
+        assert_eq!((lost.kind(), lost.retry_after()), (Kind::Internal, None));
     }
 
     #[test]

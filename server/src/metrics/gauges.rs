@@ -32,6 +32,7 @@ impl Node {
             })
         }));
         gauges.extend(super::models::gauges(&live));
+        gauges.extend(self.degraded.gauges(std::time::Instant::now()));
         gauges.extend(quern_base::metrics::process());
         let build = Gauge::new("quern_build_info", "Always 1, with the version that runs", 1);
         gauges.push(build.of(&[("version", env!("CARGO_PKG_VERSION"))]));

@@ -23,6 +23,7 @@ use quern_store::rocks::Upserted;
 use quern_store::turns::{Order, Turns};
 use quern_wire::{MaterializeRequest, Progress, Summary, ViewSummary};
 
+use crate::degraded::{self, Degraded};
 use crate::error::{Error, Result};
 use crate::live::{Deployment, Live};
 use crate::seal::Tail;
@@ -43,11 +44,24 @@ pub struct Materialize {
     pub(crate) head: Online,
     pub(crate) log: Log,
     pub(crate) turns: Arc<Turns>,
+    pub(crate) degraded: Arc<Degraded>,
 }
 
 impl Materialize {
     /// Brings the head up to date. Reads history: call it where blocking is allowed.
     pub fn run(
+        &self,
+        live: &Deployment,
+        request: &MaterializeRequest,
+        now_us: i64,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Summary> {
+        let ended = self.bring_up_to_date(live, request, now_us, progress);
+        self.degraded.note(degraded::MATERIALIZE, &ended, Instant::now());
+        ended
+    }
+
+    fn bring_up_to_date(
         &self,
         live: &Deployment,
         request: &MaterializeRequest,

@@ -16,7 +16,7 @@ mod tiles;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use feature_defs::Source;
@@ -31,6 +31,7 @@ use quern_store::online::Online;
 use quern_store::turns::Turns;
 use quern_wire::{PushReply, PushTo, Rejected};
 
+use crate::degraded::{self, Degraded};
 use crate::error::{Error, Result};
 use crate::live::{Deployment, Live};
 use crate::metrics::metrics;
@@ -79,6 +80,7 @@ pub struct Push {
     /// How many rows may wait to be written.
     pub(crate) queue_rows_max: usize,
     pub(crate) queue: Queue,
+    pub(crate) degraded: Arc<Degraded>,
 }
 
 /// The pushes that are under way.
@@ -186,7 +188,9 @@ impl Push {
                 });
             }
         });
-        let reply = answered.await.map_err(|error| Error::internal("committing pushed rows", error))??;
+        let reply = answered.await.map_err(|error| Error::internal("committing pushed rows", error))?;
+        self.degraded.note(degraded::PUSH, &reply, Instant::now());
+        let reply = reply?;
         timer.observe_duration();
         metrics().count_pushed(&name, "accepted", reply.accepted);
         metrics().count_pushed(&name, "repeated", reply.repeated);

@@ -28,13 +28,18 @@ impl From<arrow::error::ArrowError> for Error {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Error::internal("reading or writing a file", error)
+        quern_base::Failure::from(error).into()
     }
 }
 
 impl From<rocksdb::Error> for Error {
     fn from(error: rocksdb::Error) -> Self {
-        Error::internal("the online store", error)
+        // RocksDB tells its system's errors in their words only.
+        let full = ["No space left on device", "Disk quota exceeded", "Read-only file system"];
+        match full.iter().any(|words| error.as_ref().contains(words)) {
+            true => Error::busy(quern_base::failure::DISK_FULL).because(error),
+            false => Error::internal("the online store", error),
+        }
     }
 }
 
@@ -47,7 +52,7 @@ impl From<parquet::errors::ParquetError> for Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match is_lost(&error) {
-            true => Error::unavailable("the registry does not answer").because(error),
+            true => Error::busy("the registry does not answer").because(error),
             false => Error::internal("the registry", error),
         }
     }

@@ -90,6 +90,14 @@ impl Online {
         })
     }
 
+    /// Whether look-ups are answered, as far as is known without asking.
+    pub fn is_up(&self) -> bool {
+        match self {
+            Online::Rocks(_) => true,
+            Online::Redis(redis) => redis.is_up(),
+        }
+    }
+
     /// Brings rows of distinct keys in; each replaces what is stored unless that is later.
     pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
         match self {

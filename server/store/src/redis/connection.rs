@@ -37,12 +37,16 @@ impl Redis {
                 true => Some(Link::connect_to_replicas(&self.address, self.deadline * 2).await?),
                 false => None,
             };
-            let mut claim = redis::cmd("SET");
-            claim.arg(&self.names.format).arg(FORMAT).arg("NX");
-            writes.command(&claim).await?;
             let mut ask = redis::cmd("GET");
             ask.arg(&self.names.format);
-            let format = writes.command(&ask).await?;
+            let mut format = writes.command(&ask).await?;
+            // A store that has its format is read even while it takes no writes.
+            if format == Value::Nil {
+                let mut claim = redis::cmd("SET");
+                claim.arg(&self.names.format).arg(FORMAT).arg("NX");
+                writes.command(&claim).await?;
+                format = writes.command(&ask).await?;
+            }
             let connected = Connected { reads, writes, spare, replicas, failures: AtomicU32::new(0) };
             RedisResult::Ok((connected, format))
         };
@@ -103,6 +107,11 @@ impl Redis {
         )
     }
 
+    /// Whether it is asked at all: the breaker is closed.
+    pub fn is_up(&self) -> bool {
+        self.connected.read().is_some()
+    }
+
     /// Waits where blocking is allowed.
     pub(super) fn wait<F: Future>(&self, future: F) -> F::Output {
         tokio::task::block_in_place(|| self.runtime.block_on(future))
@@ -135,7 +144,10 @@ impl Redis {
             Ok(Err(error)) => {
                 let explained = self.explain(&error);
                 // An answer that is an error is an answer: a row that no build can read is not the server's fault.
-                if explained.kind() == Kind::Unavailable {
+                if refuses_writes(&error) {
+                    // It answers: look-ups go on.
+                    metrics().online_store_errors.with_label_values(&["read_only"]).inc();
+                } else if explained.kind() == Kind::Unavailable {
                     // The client of a cluster connects to its servers anew by itself.
                     let broken = error.is_unrecoverable_error() && !connected.reads.is_cluster();
                     self.failed(&connected, kind(&error), broken);
@@ -179,6 +191,10 @@ impl Redis {
     pub(super) fn explain(&self, error: &RedisError) -> Error {
         let address = &self.address;
         match error.kind() {
+            _ if refuses_writes(error) => {
+                Error::busy(format!("the online store {address} takes no writes; look-ups go on"))
+                    .because(error.to_string())
+            }
             ErrorKind::Server(ServerErrorKind::Moved) if !address.cluster => Error::refused(format!(
                 "the online store {address} is a member of a cluster; add `?cluster=true` to its URL"
             )),
@@ -242,6 +258,11 @@ pub(super) async fn keep(redis: Weak<Redis>) {
         drop(redis);
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Whether the server answers, but takes no writes: its memory or its disk is full, or it is a replica, or lacks them.
+fn refuses_writes(error: &RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "MISCONF" | "READONLY" | "NOREPLICAS"))
 }
 
 /// What kind of failure it is, for the metric.
