@@ -59,7 +59,7 @@ fn numbers_in_a_parquet_file_are_what_their_format_says() {
     // One value for all rows may stand for none.
     assert_eq!(write(YEAR_2024, [YEAR_2024; 2]), "");
     expect![[r#"
-        events.yaml:3:5: source `events`: `data/a.parquet` cannot be read: its column `at` (int64) does not fit timestamp: it holds a value that is none
+        events.yaml:3:5: source `events`: `data/a.parquet` cannot be read: its column `at` (int64) does not fit timestamp: it holds a value that is none; a log at `debug` quotes it
           help: mend the file, or declare the column as what it holds
     "#]].assert_eq(&write(YEAR_2024 * 1_000_000, [YEAR_2024, YEAR_2024 + 60]));
 }
