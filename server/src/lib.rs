@@ -33,4 +33,5 @@ pub use error::{Error, Result};
 pub use live::Deployment;
 pub use node::Node;
 pub use noted_rows::{NotedRows, row_bytes};
+pub use quern_inference::{Program, serve as worker};
 pub use settings::Settings;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use feature_defs::{DefError, Loc, parse_duration, suggest};
 use http::Uri;
 use quern_base::memory::default_max;
-use quern_inference::Provider;
+use quern_inference::{Program, Provider};
 use quern_store::redis::Address;
 use quern_store::registry::Location;
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
@@ -60,6 +60,9 @@ pub struct Settings {
     pub onnxruntime: Option<PathBuf>,
     /// What models run on, in order: the first that starts.
     pub execution_providers: Vec<Provider>,
+    /// The program that models are tried in, and that files run in which may end a process. No file says it: whoever
+    /// brings the node along as a library names one that calls [`worker`](crate::worker).
+    pub worker: Program,
     /// What the server is called, in lower case and without a port; anything where there is none.
     pub hosts: Vec<String>,
     /// The largest body of an HTTP request.
@@ -140,6 +143,7 @@ impl Settings {
             registry: Location::Sqlite,
             onnxruntime: None,
             execution_providers: vec![Provider::Cpu],
+            worker: Program::default(),
             hosts: Vec::new(),
             body_bytes_max: 16 << 20,
             requests_bytes_max: default_max(),

@@ -64,6 +64,15 @@ impl Push {
     }
 }
 
+/// The binary `quern`, which is a worker where it is told to: cargo builds it beside the tests and the benches.
+fn worker_program() -> std::path::PathBuf {
+    let told = std::env::var_os("CARGO_BIN_EXE_quern").map(std::path::PathBuf::from);
+    told.unwrap_or_else(|| {
+        let own = std::env::current_exe().unwrap();
+        own.ancestors().nth(2).unwrap().join("quern")
+    })
+}
+
 impl Node {
     /// Opens the repository in this folder, whatever the environment says but where ONNX Runtime is.
     ///
@@ -72,7 +81,8 @@ impl Node {
     pub async fn open(repository: &Path, settings: &[(&str, String)]) -> Result<Node> {
         let onnxruntime =
             |name: &str| (name == "QUERN_ONNXRUNTIME").then(|| std::env::var(name).ok()).flatten();
-        let settings = Settings::load_from(repository, onnxruntime, settings)?;
+        let mut settings = Settings::load_from(repository, onnxruntime, settings)?;
+        settings.worker.path = worker_program();
         Ok(Node { inner: quern_server::Node::open(settings).await? })
     }
 

@@ -12,7 +12,9 @@ mod view;
 use std::collections::BTreeMap;
 
 pub use self::column::{Column, Expr, Feature, Literal};
-pub use self::model::{Action, Artifact, Batching, Fallback, Instead, Model, ModelVersion, Route, Step};
+pub use self::model::{
+    Action, Artifact, Batching, Fallback, Instead, Isolation, Model, ModelVersion, Route, Step,
+};
 pub use self::service::{FeatureService, Projection};
 pub use self::source::{BatchSource, Broker, Format, Source, StreamSource};
 pub use self::view::{Aggregation, At, FeatureView, Function, Window};

@@ -18,6 +18,8 @@ pub struct Model {
     pub fallback: Option<Fallback>,
     /// How requests share a run.
     pub batching: Batching,
+    /// Which process its files run in.
+    pub isolation: Isolation,
     /// The share of requests that are logged, from 0 to 1; absent where nothing is.
     pub log_sample: Option<f64>,
     /// Where it is declared.
@@ -129,6 +131,18 @@ pub struct Batching {
     pub queue_rows: u32,
     /// So many runs at the same time; as many as there are cores unless given.
     pub concurrency: Option<u32>,
+}
+
+/// Which process the files of a model run in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// The server's, but for files that may end it or never end: these have worker processes.
+    #[default]
+    Auto,
+    /// Worker processes.
+    Process,
+    /// The server's.
+    Thread,
 }
 
 impl Default for Batching {

@@ -7,8 +7,8 @@ use crate::literal::literal;
 use crate::shape::Kind;
 use crate::yaml::{Entry, Node};
 use crate::{
-    Action, Artifact, Batching, DefError, Expr, Fallback, FeatureService, Instead, Loc, Model, ModelVersion,
-    Route, Step, suggest,
+    Action, Artifact, Batching, DefError, Expr, Fallback, FeatureService, Instead, Isolation, Loc, Model,
+    ModelVersion, Route, Step, suggest,
 };
 
 pub(super) fn read(node: &Node) -> Model {
@@ -19,6 +19,7 @@ pub(super) fn read(node: &Node) -> Model {
         route: node.get("route").map(|node| route(node, &name)),
         fallback: node.get("fallback").map(fallback),
         batching: node.get("batching").map(batching).unwrap_or_default(),
+        isolation: isolation(node),
         log_sample: node.get("log").and_then(|log| share(log, "sample")),
         name,
         loc,
@@ -87,6 +88,14 @@ fn batching(node: &Node) -> Batching {
         max_delay_us: duration_us(node, "max_delay").unwrap_or(unsaid.max_delay_us),
         queue_rows: count(node, "queue_rows").unwrap_or(unsaid.queue_rows),
         concurrency: count(node, "concurrency"),
+    }
+}
+
+fn isolation(node: &Node) -> Isolation {
+    match text(node, "isolation").as_str() {
+        "process" => Isolation::Process,
+        "thread" => Isolation::Thread,
+        _ => Isolation::Auto,
     }
 }
 

@@ -23,6 +23,12 @@ pub(super) static MODEL: Object = Object {
         ),
         optional("log", Shape::Object(&LOG), "What is kept of predictions; nothing where it is absent."),
         optional("batching", Shape::Object(&BATCHING), "How requests share a run, and how many may wait."),
+        optional(
+            "isolation",
+            Shape::OneOf(&["auto", "process", "thread"]),
+            "Where its files run: in worker processes, in the server's threads, or, with `auto`, which is so unless \
+             given, in worker processes where a file holds what may end a process or run without end.",
+        ),
     ],
 };
 

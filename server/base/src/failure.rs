@@ -58,6 +58,16 @@ impl Failure {
         told
     }
 
+    /// What was to be done, without its causes.
+    pub fn what(&self) -> &dyn fmt::Display {
+        &self.what
+    }
+
+    /// The whole of it in words that may quote the values of rows, where it met any.
+    pub fn quotes(&self) -> Option<&str> {
+        self.quoting.as_deref()
+    }
+
     /// The facts that the caller is told, where they are of this type.
     pub fn facts<F: StdError + 'static>(&self) -> Option<&F> {
         self.what.downcast_ref()

@@ -107,6 +107,9 @@ enum Command {
     Predict(read::PredictArguments),
     /// Compare what models were served with what training would have shown them
     Verify(verify::Arguments),
+    /// Run models for the server that started it
+    #[command(hide = true)]
+    Worker,
     /// Print the JSON Schema of definition files, for editors
     Schema,
 }
@@ -149,6 +152,9 @@ struct PlanArgs {
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
     let Cli { command, options } = Cli::parse();
+    if let Command::Worker = command {
+        return worker();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(crate::error::Error::from(error)).report(false),
@@ -178,6 +184,17 @@ pub fn main() -> ExitCode {
     code
 }
 
+/// Answers a server, until it is gone.
+fn worker() -> ExitCode {
+    match quern_server::worker() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quern: only a server starts a worker, and talks to it over sockets: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 async fn run(command: Command, options: &Options) -> Result<ExitCode> {
     match command {
         Command::Init(arguments) => init::run(&arguments)?,
@@ -192,6 +209,8 @@ async fn run(command: Command, options: &Options) -> Result<ExitCode> {
         Command::Predict(arguments) => read::predict(&arguments, options).await?,
         Command::Route(arguments) => route::run(&arguments, options).await?,
         Command::Verify(arguments) => return verify::run(&arguments, options).await,
+        // It has ended by then: a worker needs no async runtime.
+        Command::Worker => {}
         Command::Schema => print_json(&feature_defs::schemas()),
     }
     Ok(ExitCode::SUCCESS)
@@ -208,7 +227,9 @@ impl Command {
             Command::Predict(arguments) => arguments.json,
             Command::Route(arguments) => arguments.json,
             Command::Verify(arguments) => arguments.json,
-            Command::Init(_) | Command::Infer(_) | Command::Serve(_) | Command::Schema => false,
+            Command::Init(_) | Command::Infer(_) | Command::Serve(_) | Command::Worker | Command::Schema => {
+                false
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use quern_base::metrics::{Histogram, distribution, stage_seconds};
+use quern_base::metrics::{Histogram, IntCounterVec, counters, distribution, stage_seconds};
 
 /// What is counted of models.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub struct Metrics {
     pub(crate) inference: Histogram,
     /// Rows in a run that was made for those who waited.
     pub(crate) batch_rows: Histogram,
+    /// How often worker processes had to be started again, by model and version.
+    pub(crate) worker_restarts: IntCounterVec,
 }
 
 /// What was counted in this process.
@@ -23,6 +25,11 @@ pub fn metrics() -> &'static Metrics {
             queue: stage_seconds("queue"),
             inference: stage_seconds("inference"),
             batch_rows: distribution("quern_batch_rows", "Rows in a run that requests share", &ends),
+            worker_restarts: counters(
+                "quern_model_worker_restarts_total",
+                "Worker processes of models that ended and were started again",
+                &["model", "version"],
+            ),
         }
     });
     &METRICS

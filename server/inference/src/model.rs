@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use feature_defs::{Action, Artifact, Batching, DefError, Expr, Loc, Step, suggest};
+use feature_defs::{Action, Artifact, Batching, DefError, Expr, Isolation, Loc, Step, suggest};
 use quern_base::digest::sha256;
 use quern_engine::fit::{Element, Feature, Null, Port, Signature};
 use quern_engine::{Computed, ServicePlan};
@@ -30,7 +30,20 @@ pub struct Model {
     /// The places of the outputs among the vector's columns and those of the stages.
     leaves: Vec<usize>,
     is_file: bool,
-    batching: Batching,
+    rules: Rules,
+}
+
+/// How a version is run, and whose it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rules {
+    /// Name of the model.
+    pub model: String,
+    /// Its version.
+    pub version: String,
+    /// How requests share a run.
+    pub batching: Batching,
+    /// Which process its files run in.
+    pub isolation: Isolation,
 }
 
 /// One step.
@@ -98,18 +111,18 @@ impl Model {
         runtime: &Runtime,
         onnx: &[u8],
         service: &ServicePlan,
-        batching: Batching,
+        rules: &Rules,
     ) -> std::result::Result<Model, String> {
         let of = format!("feature service `{}`", service.name);
         let columns = Feature::of_service(service);
-        let run = Onnx::load(runtime, onnx, (&of, &columns), batching)?;
+        let run = Onnx::load(runtime, onnx, (&of, &columns), rules)?;
         let (signature, outputs) = (run.signature.clone(), Arc::clone(&run.outputs));
         let width = columns.len();
         let leaves = (width..width + outputs.fields().len()).collect();
         let schema = Arc::clone(&service.outputs);
         let stages = vec![Stage { does: Does::Run(run), reads: (0..width).collect(), schema }];
         let digest = sha256(onnx);
-        Ok(Model { digest, signature, outputs, stages, leaves, is_file: true, batching })
+        Ok(Model { digest, signature, outputs, stages, leaves, is_file: true, rules: rules.clone() })
     }
 
     /// Loads what `artifact` is made of: `files` are those of [`paths`], in that order.
@@ -121,15 +134,15 @@ impl Model {
         (artifact, loc): (&Artifact, &Loc),
         files: &[impl AsRef<[u8]>],
         service: &ServicePlan,
-        batching: Batching,
+        rules: &Rules,
     ) -> std::result::Result<Model, DefError> {
         match artifact {
             Artifact::File(_) => {
                 let file = files.first().map_or(&[] as &[u8], AsRef::as_ref);
-                Model::of_file(runtime, file, service, batching).map_err(|cause| DefError::new(loc, cause))
+                Model::of_file(runtime, file, service, rules).map_err(|cause| DefError::new(loc, cause))
             }
             Artifact::Steps { steps, outputs } => {
-                let mut building = Building::new(runtime, service, batching);
+                let mut building = Building::new(runtime, service, rules);
                 building.add_all(steps, files)?;
                 let digests: Vec<String> = files.iter().map(|file| sha256(file.as_ref())).collect();
                 building.finish(steps, outputs, loc, digest(artifact, &digests))
@@ -138,8 +151,8 @@ impl Model {
     }
 
     /// Whether it is what would be loaded with this digest and these rules.
-    pub fn is(&self, digest: &str, batching: Batching) -> bool {
-        self.digest == digest && self.batching == batching
+    pub fn is(&self, digest: &str, rules: &Rules) -> bool {
+        self.digest == digest && self.rules == *rules
     }
 
     /// How many callers its narrowest step serves at the same time.
@@ -174,6 +187,11 @@ impl Model {
             }
         }
         all
+    }
+
+    /// Whether any of its files runs in processes of its own.
+    pub fn is_isolated(&self) -> bool {
+        self.stages.iter().any(|stage| matches!(&stage.does, Does::Run(onnx) if onnx.is_isolated()))
     }
 
     /// What its files run on, in order; none where it has only expressions.
@@ -257,7 +275,7 @@ impl Stage {
 /// An ensemble while it is put together.
 struct Building<'a> {
     runtime: &'a Runtime,
-    batching: Batching,
+    rules: &'a Rules,
     /// The vector's columns and those of the stages so far.
     columns: Vec<Feature>,
     width: usize,
@@ -271,9 +289,9 @@ struct Waits {
 }
 
 impl<'a> Building<'a> {
-    fn new(runtime: &'a Runtime, service: &ServicePlan, batching: Batching) -> Building<'a> {
+    fn new(runtime: &'a Runtime, service: &ServicePlan, rules: &'a Rules) -> Building<'a> {
         let columns = Feature::of_service(service);
-        Building { runtime, batching, width: columns.len(), columns, stages: Vec::new() }
+        Building { runtime, rules, width: columns.len(), columns, stages: Vec::new() }
     }
 
     /// Whatever finds all that it reads among the columns so far is next; what is left at the end names a column that
@@ -337,7 +355,7 @@ impl<'a> Building<'a> {
                 };
                 let columns: Vec<Feature> = reads.iter().map(|place| self.columns[*place].clone()).collect();
                 let of = format!("what step `{}` reads", step.name);
-                let run = Onnx::load(self.runtime, file, (&of, &columns), self.batching)
+                let run = Onnx::load(self.runtime, file, (&of, &columns), self.rules)
                     .map_err(|cause| DefError::new(&step.loc, cause))?;
                 let outputs = run.outputs.fields().iter();
                 let name = |output: &str| match run.outputs.fields().len() {
@@ -390,8 +408,8 @@ impl<'a> Building<'a> {
         let leaving: Vec<Feature> = leaves.iter().map(|place| self.columns[*place].clone()).collect();
         let signature = Signature { inputs: ports(&self.columns[..self.width]), outputs: ports(&leaving) };
         let outputs = Arc::new(schema_of(&leaving));
-        let (stages, batching) = (self.stages, self.batching);
-        Ok(Model { digest, signature, outputs, stages, leaves, is_file: false, batching })
+        let (stages, rules) = (self.stages, self.rules.clone());
+        Ok(Model { digest, signature, outputs, stages, leaves, is_file: false, rules })
     }
 }
 

@@ -7,21 +7,25 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use feature_defs::Batching;
+use bytes::Bytes;
+use feature_defs::Isolation;
 use ort::session::Session;
 use quern_engine::fit::{Feature, Fit, Port, Signature};
 
 use crate::counts::Work;
 use crate::error::Result;
+use crate::model::Rules;
 use crate::provider::Provider;
 use crate::queue::{Limits, Pressure, Queue};
-use crate::run::{Cost, run};
-use crate::runtime::Runtime;
-use crate::{needs, outputs, weights};
+use crate::run::Cost;
+use crate::runner::Runner;
+use crate::runtime::{Runtime, unreadable};
+use crate::worker::{Found, Plan, Worker};
+use crate::{bounds, outputs, trees, weights};
 
 /// All sessions of one file together hold about as much as this, unless one session holds more.
 const POOL_BYTES_MAX: usize = 1 << 30;
@@ -29,6 +33,9 @@ const POOL_BYTES_MAX: usize = 1 << 30;
 const SESSION_BYTES_PER_FILE_BYTE: usize = 3;
 /// How many rows a model is tried on, after one.
 const TRIAL_ROWS: usize = 32;
+/// How often; after this time no more than once.
+const TRIAL_ROUNDS: usize = 4;
+const TRIAL_TIME: Duration = Duration::from_secs(1);
 
 /// An ONNX file, loaded, fitted to the columns that it reads, and tried.
 #[derive(Debug)]
@@ -40,6 +47,7 @@ pub(crate) struct Onnx {
     /// What it runs on.
     pub(crate) provider: Provider,
     pub(crate) fit: Fit,
+    is_isolated: bool,
     queue: Arc<Queue>,
 }
 
@@ -53,56 +61,55 @@ impl Onnx {
         runtime: &Runtime,
         onnx: &[u8],
         (of, columns): (&str, &[Feature]),
-        batching: Batching,
+        rules: &Rules,
     ) -> std::result::Result<Onnx, String> {
         // Types that the binding does not know end in a panic there; a file must not be able to cause one here.
-        catch_unwind(AssertUnwindSafe(|| Onnx::try_load(runtime, onnx, (of, columns), batching)))
-            .unwrap_or_else(|_| {
-                Err("ONNX Runtime's binding gave up on the file: it holds types unknown to it".to_owned())
-            })
+        catch_unwind(AssertUnwindSafe(|| Onnx::try_load(runtime, onnx, (of, columns), rules))).unwrap_or_else(
+            |_| Err("ONNX Runtime's binding gave up on the file: it holds types unknown to it".to_owned()),
+        )
     }
 
     fn try_load(
         runtime: &Runtime,
         onnx: &[u8],
         (of, columns): (&str, &[Feature]),
-        batching: Batching,
+        rules: &Rules,
     ) -> std::result::Result<Onnx, String> {
         // ONNX Runtime would look for them wherever this process happens to run.
         if let Some(file) = weights::files(onnx).first() {
             return Err(format!("the file lacks its weights: they lie in `{file}`"));
         }
-        let unreadable = |error: ort::Error| {
-            needs::other_operators(onnx)
-                .unwrap_or_else(|| format!("ONNX Runtime does not load the file: {}", error.message()))
-        };
-        let (mut session, provider) = runtime.session(onnx).map_err(unreadable)?;
-        let signature = signature(&session);
+        let (runtime, whose) = (runtime.clone(), [rules.model.clone(), rules.version.clone()]);
+        let plan = Arc::new(Plan { runtime, onnx: Bytes::copy_from_slice(onnx), whose });
+        // Whatever a file does to a process, it does to that one first.
+        let (worker, Found { signature, provider }) = Worker::start(Arc::clone(&plan))?;
         let fit = Fit::new(of, columns, &signature)?;
-        let mut micros = [f64::INFINITY; 2];
-        let mut outputs = None;
-        // Several rows show an output that is not one row for each row in; the fastest of several runs is the one that
-        // nothing else on the machine got in the way of.
-        for _ in 0..4 {
-            for (rows, micros) in [1, TRIAL_ROWS].into_iter().zip(&mut micros) {
-                let inputs = fit.zeros(rows);
-                let start = Instant::now();
-                let ran = run(&mut session, inputs, rows, None)
-                    .map_err(|error| format!("tried on {rows} row(s) of zeros, the model fails: {error}"))?;
-                *micros = micros.min(start.elapsed().as_secs_f64() * 1e6);
-                outputs = Some(ran.schema());
+        if let Some(beyond) = trees::beyond(onnx, &fit.zeros(1)) {
+            return Err(beyond);
+        }
+        let mut runner = Runner::Worker(worker);
+        let trial = Trial::of(&mut runner, &fit)?;
+        let out_of_bounds = || bounds::out_of_bounds(onnx).is_some() || !runner.is_up();
+        let is_isolated = match rules.isolation {
+            Isolation::Auto => out_of_bounds(),
+            Isolation::Process => true,
+            Isolation::Thread if !runner.is_up() => {
+                return Err("tried on made-up rows, the model ends the process that runs it: leave out \
+                            `isolation: thread`"
+                    .to_owned());
             }
-        }
-        let [first, all] = micros;
-        let cost = Cost { micros: first, micros_per_row: (all - first).max(0.0) / (TRIAL_ROWS - 1) as f64 };
-        let alike = alike_in_company(&mut session, &fit);
-        let mut sessions = vec![session];
-        while sessions.len() < pool_size(onnx.len(), batching.concurrency) {
-            sessions.push(runtime.session(onnx).map_err(unreadable)?.0);
-        }
-        let outputs = outputs.ok_or("the model was not tried")?;
-        let queue = Arc::new(Queue::new(sessions, cost, batching, alike));
-        Ok(Onnx { signature, outputs, provider, fit, queue })
+            Isolation::Thread => false,
+        };
+        let size = pool_size(onnx.len(), rules.batching.concurrency);
+        let (runners, trial) =
+            if is_isolated { (workers(runner, &plan, size)?, trial) } else { here(&plan, &fit, size)? };
+        let queue = Arc::new(Queue::new(runners, trial.cost, rules.batching, trial.alike));
+        Ok(Onnx { signature, outputs: trial.outputs, provider, fit, is_isolated, queue })
+    }
+
+    /// Whether its runs are in processes of their own.
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.is_isolated
     }
 
     pub(crate) fn pressure(&self) -> Pressure {
@@ -144,16 +151,80 @@ fn pool_size(file_bytes: usize, asked: Option<u32>) -> usize {
     (POOL_BYTES_MAX / session_bytes).clamp(1, most)
 }
 
+/// `first` and as many more as make `size`.
+fn workers(first: Runner, plan: &Arc<Plan>, size: usize) -> std::result::Result<Vec<Runner>, String> {
+    let mut runners = vec![first];
+    while runners.len() < size {
+        runners.push(Runner::Worker(Worker::start(Arc::clone(plan))?.0));
+    }
+    let live = |runner| match runner {
+        Runner::Worker(worker) => Runner::Worker(worker.live()),
+        here => here,
+    };
+    Ok(runners.into_iter().map(live).collect())
+}
+
+/// Sessions in this process, tried once more: what a run costs is another thing here.
+fn here(plan: &Plan, fit: &Fit, size: usize) -> std::result::Result<(Vec<Runner>, Trial), String> {
+    let session = || match plan.runtime.session(&plan.onnx) {
+        Ok((session, _)) => Ok(Runner::Here(session)),
+        Err(error) => Err(unreadable(&plan.onnx, &error)),
+    };
+    let mut runners = vec![session()?];
+    let trial = Trial::of(&mut runners[0], fit)?;
+    while runners.len() < size {
+        runners.push(session()?);
+    }
+    Ok((runners, trial))
+}
+
+/// What a trial shows.
+struct Trial {
+    cost: Cost,
+    /// The outputs as columns.
+    outputs: SchemaRef,
+    /// Whether a row gets the same bits whatever company it is in.
+    alike: bool,
+}
+
+impl Trial {
+    fn of(runner: &mut Runner, fit: &Fit) -> std::result::Result<Trial, String> {
+        let mut micros = [f64::INFINITY; 2];
+        let mut outputs = None;
+        let begun = Instant::now();
+        // Several rows show an output that is not one row for each row in; the fastest of several runs is the one that
+        // nothing else on the machine got in the way of.
+        for round in 0..TRIAL_ROUNDS {
+            if round > 0 && begun.elapsed() > TRIAL_TIME {
+                break;
+            }
+            for (rows, micros) in [1, TRIAL_ROWS].into_iter().zip(&mut micros) {
+                let inputs = fit.zeros(rows);
+                let start = Instant::now();
+                let ran = runner
+                    .run(inputs, rows, None)
+                    .map_err(|error| format!("tried on {rows} row(s) of zeros, the model fails: {error}"))?;
+                *micros = micros.min(start.elapsed().as_secs_f64() * 1e6);
+                outputs = Some(ran.schema());
+            }
+        }
+        let [first, all] = micros;
+        let cost = Cost { micros: first, micros_per_row: (all - first).max(0.0) / (TRIAL_ROWS - 1) as f64 };
+        let outputs = outputs.ok_or("the model was not tried")?;
+        Ok(Trial { cost, outputs, alike: alike_in_company(runner, fit) })
+    }
+}
+
 /// Whether a row gets the same bits alone and among others. Some kernels take another way for one row than for many;
 /// then requests must not share a run, or an answer would depend on who asked at the same time.
-fn alike_in_company(session: &mut Session, fit: &Fit) -> bool {
+fn alike_in_company(runner: &mut Runner, fit: &Fit) -> bool {
     let all = fit.noise(TRIAL_ROWS);
-    let Ok(together) = run(session, all.clone(), TRIAL_ROWS, None) else { return false };
+    let Ok(together) = runner.run(all.clone(), TRIAL_ROWS, None) else { return false };
     // Three parts of other sizes: one row, a few, and the rest.
     let parts = [(0, 1), (1, 5), (6, TRIAL_ROWS - 6)];
     parts.into_iter().all(|(start, rows)| {
         let part = all.iter().map(|tensor| tensor.slice(start, rows)).collect();
-        run(session, part, rows, None).is_ok_and(|alone| same_bits(&alone, &together.slice(start, rows)))
+        runner.run(part, rows, None).is_ok_and(|alone| same_bits(&alone, &together.slice(start, rows)))
     })
 }
 
@@ -162,7 +233,8 @@ fn same_bits(a: &RecordBatch, b: &RecordBatch) -> bool {
     a.columns().iter().zip(b.columns()).all(|(a, b)| a.to_data() == b.to_data())
 }
 
-fn signature(session: &Session) -> Signature {
+/// The inputs and outputs of a session.
+pub(crate) fn signature(session: &Session) -> Signature {
     let ports = |outlets: &[ort::value::Outlet]| {
         let port = |outlet: &ort::value::Outlet| {
             let (element, shape) = outputs::element_and_shape(outlet.dtype());

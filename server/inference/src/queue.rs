@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use feature_defs::Batching;
-use ort::session::{NoSelectedOutputs, RunOptions, Session};
 use parking_lot::{Condvar, Mutex};
 use quern_base::stage;
 use quern_engine::fit::Tensor;
@@ -22,7 +21,8 @@ use tracing::Span;
 use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
-use crate::run::{Cost, run};
+use crate::run::Cost;
+use crate::runner::{Runner, Stop};
 
 /// A run that is expected to take no longer is not worth a change of threads, which costs some 20 µs.
 const INLINE_MAX: Duration = Duration::from_micros(200);
@@ -73,6 +73,8 @@ pub(crate) struct Queue {
     /// A row has come.
     arrived: Condvar,
     size: usize,
+    /// Whether runs are in this process: a worker is waited for on a thread that may block.
+    is_here: bool,
     cost: Cost,
     /// What runs have cost lately, in thousandths of what they should: zeros, on which a model was tried, may be
     /// cheaper than what it is asked.
@@ -85,7 +87,7 @@ pub(crate) struct Queue {
 
 #[derive(Debug)]
 struct State {
-    idle: Vec<Session>,
+    idle: Vec<Runner>,
     interactive: VecDeque<Job>,
     batch: VecDeque<Job>,
     rows: usize,
@@ -129,12 +131,13 @@ impl Spans {
 
 impl Queue {
     /// `alike` says whether a row gets the same bits whatever company it is in.
-    pub(crate) fn new(sessions: Vec<Session>, cost: Cost, batching: Batching, alike: bool) -> Queue {
+    pub(crate) fn new(sessions: Vec<Runner>, cost: Cost, batching: Batching, alike: bool) -> Queue {
         let max_rows = if alike { batching.max_rows } else { 1 };
         let pays = max_rows > 1 && cost.micros_per_row < COMPANY_PAYS_BELOW * cost.micros;
         let delay = if pays { batching.max_delay_us } else { 0 };
         Queue {
             size: sessions.len(),
+            is_here: sessions.iter().all(Runner::is_here),
             state: Mutex::new(State {
                 idle: sessions,
                 interactive: VecDeque::new(),
@@ -190,7 +193,7 @@ impl Queue {
         limits: Limits,
     ) -> Result<RecordBatch> {
         // A run on this thread cannot be given up when a deadline passes.
-        let is_short = limits.deadline.is_none() && self.expected(rows) <= INLINE_MAX;
+        let is_short = self.is_here && limits.deadline.is_none() && self.expected(rows) <= INLINE_MAX;
         let takes_company = !self.delay.is_zero() && rows < self.batching.max_rows as usize;
         if is_short && !takes_company {
             let free = self.state.lock().idle.pop();
@@ -354,24 +357,27 @@ fn no_time_left() -> Error {
 }
 
 /// Ends a run when it is dropped: at the deadline, or where the runtime ends and nobody would watch any more.
-struct Stop(Arc<RunOptions<NoSelectedOutputs>>);
+struct Ends(Stop);
 
-impl Drop for Stop {
+impl Drop for Ends {
     fn drop(&mut self) {
-        // Of a run that is over already, nothing is left to be ended.
-        let _ = self.0.terminate();
+        self.0.end();
     }
 }
 
 /// A session that goes on to what waits, or back to the others, however its run ends.
 struct Lease {
     queue: Arc<Queue>,
-    session: Option<Session>,
+    session: Option<Runner>,
 }
 
 impl Lease {
-    fn of(queue: &Arc<Queue>, session: Session) -> Lease {
+    fn of(queue: &Arc<Queue>, session: Runner) -> Lease {
         Lease { queue: Arc::clone(queue), session: Some(session) }
+    }
+
+    fn runner(&mut self) -> &mut Runner {
+        self.session.as_mut().expect("a lease holds its session until it is dropped")
     }
 
     /// Runs what waits, on a thread that may block, until nothing does.
@@ -388,14 +394,9 @@ impl Lease {
         });
     }
 
-    fn run(
-        &mut self,
-        inputs: Vec<Tensor>,
-        rows: usize,
-        options: Option<&RunOptions<NoSelectedOutputs>>,
-    ) -> Result<RecordBatch> {
+    fn run(&mut self, inputs: Vec<Tensor>, rows: usize, stop: Option<&Stop>) -> Result<RecordBatch> {
         let begun = Instant::now();
-        let outputs = run(self, inputs, rows, options);
+        let outputs = self.runner().run(inputs, rows, stop);
         let took = begun.elapsed();
         self.queue.note(took, rows);
         self.queue.counts.ran(rows, took);
@@ -444,30 +445,15 @@ impl Lease {
 
     fn run_until(&mut self, inputs: Vec<Tensor>, rows: usize, until: Option<Instant>) -> Result<RecordBatch> {
         let Some(until) = until else { return self.run(inputs, rows, None) };
-        let options = RunOptions::new().map_err(|error| Error::internal("ONNX Runtime", error.message()))?;
-        let options = Arc::new(options);
-        let stop = Stop(Arc::clone(&options));
+        let stop = Stop::new()?;
+        let ends = Ends(stop.clone());
         let watch = tokio::spawn(async move {
             tokio::time::sleep_until(until.into()).await;
-            drop(stop);
+            drop(ends);
         });
-        let outputs = self.run(inputs, rows, Some(&options));
+        let outputs = self.run(inputs, rows, Some(&stop));
         watch.abort();
         outputs.map_err(|error| if Instant::now() >= until { late() } else { error })
-    }
-}
-
-impl std::ops::Deref for Lease {
-    type Target = Session;
-
-    fn deref(&self) -> &Session {
-        self.session.as_ref().expect("a lease holds its session until it is dropped")
-    }
-}
-
-impl std::ops::DerefMut for Lease {
-    fn deref_mut(&mut self) -> &mut Session {
-        self.session.as_mut().expect("a lease holds its session until it is dropped")
     }
 }
 
@@ -476,7 +462,9 @@ impl Drop for Lease {
         let Some(session) = self.session.take() else { return };
         let mut state = self.queue.state.lock();
         if state.rows == 0 {
-            state.idle.push(session);
+            // The last is taken first: one that is started again is the last to be asked.
+            let place = if session.is_up() { state.idle.len() } else { 0 };
+            state.idle.insert(place, session);
             self.queue.returned.notify_one();
             return;
         }

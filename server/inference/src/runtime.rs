@@ -1,6 +1,6 @@
 //! Where is ONNX Runtime, and how does it run a file?
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
@@ -9,14 +9,17 @@ use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
-use crate::library;
 use crate::provider::Provider;
+use crate::worker::Program;
+use crate::{library, needs};
 
 /// ONNX Runtime, loaded.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     environment: Environment,
-    providers: Vec<Provider>,
+    pub(crate) library: PathBuf,
+    pub(crate) providers: Vec<Provider>,
+    pub(crate) worker: Program,
 }
 
 impl Runtime {
@@ -43,13 +46,20 @@ impl Runtime {
         // Its errors come back to the caller; on standard error they would only be said twice.
         environment.set_log_level(LogLevel::Fatal);
         tracing::debug!(library = %library.display(), build = ort::info(), "loaded ONNX Runtime");
-        Ok(loaded.insert(Runtime { environment, providers: vec![Provider::Cpu] }).clone())
+        let (providers, worker) = (vec![Provider::Cpu], Program::default());
+        Ok(loaded.insert(Runtime { environment, library, providers, worker }).clone())
     }
 
     /// The same, for models that are to run on the first of `providers` that starts.
     #[must_use]
     pub fn on(self, providers: Vec<Provider>) -> Runtime {
         Runtime { providers, ..self }
+    }
+
+    /// The same, whose workers are this program.
+    #[must_use]
+    pub fn with_worker(self, worker: Program) -> Runtime {
+        Runtime { worker, ..self }
     }
 
     /// A session on the ONNX file `onnx`, set up as those of every model, and what it runs on.
@@ -88,4 +98,10 @@ impl Runtime {
             .with_log_level(LogLevel::Fatal)?
             .commit_from_memory(onnx)
     }
+}
+
+/// Why ONNX Runtime does not load the file `onnx`.
+pub(crate) fn unreadable(onnx: &[u8], error: &ort::Error) -> String {
+    needs::other_operators(onnx)
+        .unwrap_or_else(|| format!("ONNX Runtime does not load the file: {}", error.message()))
 }

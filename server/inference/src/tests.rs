@@ -11,7 +11,6 @@ use quern_engine::SourceSchemas;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use feature_defs::Batching;
 use quern_engine::ServicePlan;
 
 use super::*;
@@ -25,7 +24,16 @@ fn installed() -> Option<PathBuf> {
 }
 
 fn runtime() -> Runtime {
-    Runtime::load(installed().as_deref()).unwrap()
+    // A test of this very program is the worker: what it prints goes nowhere.
+    let path = std::env::current_exe().unwrap();
+    let arguments = ["--exact", "tests::worker", "--ignored", "--nocapture"].map(Into::into).to_vec();
+    Runtime::load(installed().as_deref()).unwrap().with_worker(Program { path, arguments })
+}
+
+#[test]
+#[ignore = "the worker that the other tests start"]
+fn worker() {
+    serve().unwrap();
 }
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -95,7 +103,7 @@ fn check(predictions: &Predictions, expected: Expect) {
 #[test]
 fn one_matrix_in_one_value_out() {
     let service = three_floats();
-    let model = Model::of_file(&runtime(), &fixture("linear"), &service, Batching::default()).unwrap();
+    let model = Model::of_file(&runtime(), &fixture("linear"), &service, &Rules::default()).unwrap();
     assert_eq!(model.digest.len(), 64);
     assert!(model.sessions() >= 1);
     let columns = vec![
@@ -135,7 +143,7 @@ fn one_matrix_in_one_value_out() {
 #[test]
 fn named_inputs_in_named_outputs_out() {
     let service = service("[{name: carrier, type: string, default: none}, {name: distance, type: float32}]");
-    let model = Model::of_file(&runtime(), &fixture("named"), &service, Batching::default()).unwrap();
+    let model = Model::of_file(&runtime(), &fixture("named"), &service, &Rules::default()).unwrap();
     let vectors = batch(
         &service,
         vec![
@@ -162,7 +170,7 @@ fn named_inputs_in_named_outputs_out() {
 fn a_zipmap_is_a_map_in_each_row() {
     let service = three_floats();
     for (name, key) in [("classifier", DataType::Int64), ("classifier_text", DataType::Utf8)] {
-        let model = Model::of_file(&runtime(), &fixture(name), &service, Batching::default()).unwrap();
+        let model = Model::of_file(&runtime(), &fixture(name), &service, &Rules::default()).unwrap();
         let columns = (0..3).map(|_| floats(&[Some(1.0), Some(0.0)])).collect();
         let outputs = model.predict(&batch(&service, columns)).unwrap().outputs;
         let labels = outputs.column_by_name("output_label").unwrap();
@@ -177,7 +185,7 @@ fn a_zipmap_is_a_map_in_each_row() {
 #[test]
 fn what_cannot_go_live_is_refused_with_words() {
     let service = three_floats();
-    let refused = |onnx: &[u8]| Model::of_file(&runtime(), onnx, &service, Batching::default()).unwrap_err();
+    let refused = |onnx: &[u8]| Model::of_file(&runtime(), onnx, &service, &Rules::default()).unwrap_err();
     assert!(refused(b"").starts_with("ONNX Runtime does not load the file: "), "{}", refused(b""));
     assert!(refused(b"no model at all").starts_with("ONNX Runtime does not load the file: "));
     let linear = fixture("linear");
@@ -202,7 +210,7 @@ fn what_cannot_go_live_is_refused_with_words() {
 fn what_is_not_in_the_file_is_named() {
     let service = three_floats();
     let refused =
-        |name: &str| Model::of_file(&runtime(), &fixture(name), &service, Batching::default()).unwrap_err();
+        |name: &str| Model::of_file(&runtime(), &fixture(name), &service, &Rules::default()).unwrap_err();
     expect!["the file lacks its weights: they lie in `weights.data`"].assert_eq(&refused("external"));
     expect!["the model needs the custom operators `com.example.Guess`, and only those of ONNX and ONNX Runtime itself are there; export it without them"].assert_eq(&refused("custom"));
 }
@@ -235,10 +243,10 @@ fn weights_that_are_put_in_make_the_file_that_it_would_have_been() {
 fn a_flipped_bit_never_crashes() {
     let (runtime, service) = (runtime(), three_floats());
     let sound = fixture("linear");
-    let outcomes = (0..sound.len() * 8).step_by(3).map(|bit| {
+    let outcomes = (0..sound.len() * 8).step_by(7).map(|bit| {
         let mut onnx = sound.clone();
         onnx[bit / 8] ^= 1 << (bit % 8);
-        Model::of_file(&runtime, &onnx, &service, Batching::default()).is_ok()
+        Model::of_file(&runtime, &onnx, &service, &Rules::default()).is_ok()
     });
     assert!(outcomes.filter(|loads| *loads).count() > 0);
 }
@@ -246,8 +254,11 @@ fn a_flipped_bit_never_crashes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_callers_share_the_sessions() {
     let service = three_floats();
-    let batching = Batching { queue_rows: 1_000_000, ..Batching::default() };
-    let model = Arc::new(Model::of_file(&runtime(), &fixture("linear"), &service, batching).unwrap());
+    let batching = feature_defs::Batching { queue_rows: 1_000_000, ..Default::default() };
+    let model = Arc::new(
+        Model::of_file(&runtime(), &fixture("linear"), &service, &Rules { batching, ..Rules::default() })
+            .unwrap(),
+    );
     let callers = (0..64).map(|caller| {
         let (model, service) = (Arc::clone(&model), Arc::clone(&service));
         tokio::spawn(async move {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use feature_defs::{
     Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Entity, Expr, Fallback, Feature,
-    FeatureService, FeatureView, Format, Function, Instead, Literal, Model, ModelVersion, Projection, Route,
-    Source, StreamSource, format_duration,
+    FeatureService, FeatureView, Format, Function, Instead, Isolation, Literal, Model, ModelVersion,
+    Projection, Route, Source, StreamSource, format_duration,
 };
 use quern_base::digest::sha256;
 use quern_engine::schema::type_name;
@@ -174,7 +174,8 @@ fn service(service: &FeatureService) -> Keys {
 }
 
 fn model(model: &Model, deployment: &Deployment) -> Keys {
-    let Model { name, description, versions, route, fallback, batching, log_sample, loc: _ } = model;
+    let Model { name, description, versions, route, fallback, batching, isolation, log_sample, loc: _ } =
+        model;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
     put(&mut keys, "versions", versions.iter().map(|version| &version.version).collect::<Said>());
@@ -219,6 +220,12 @@ fn model(model: &Model, deployment: &Deployment) -> Keys {
         let rule = format!("{max_rows} rows, {delay} delay, {queue_rows} rows waiting, {concurrency} runs");
         put(&mut keys, "batching", rule);
     }
+    let isolation = match isolation {
+        Isolation::Auto => "",
+        Isolation::Process => "process",
+        Isolation::Thread => "thread",
+    };
+    put(&mut keys, "isolation", isolation);
     if let Some(sample) = log_sample {
         put(&mut keys, "log", format!("{sample} of the requests"));
     }

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use feature_defs::{Batching, DefError, ModelVersion};
+use feature_defs::{DefError, Model as Declared, ModelVersion};
 use parking_lot::Mutex;
 use quern_base::tasks::blocking;
 use quern_engine::ServicePlan;
 use quern_features::Compiled;
-use quern_inference::{Model, Runtime, digest, paths};
+use quern_inference::{Model, Rules, Runtime, digest, paths};
 use quern_store::registry::{Apply, Registry};
 
 use super::{Deployment, LiveModel, LiveVersion};
@@ -28,10 +28,8 @@ pub struct Loader {
 
 /// One version of a model that is to be loaded.
 pub(crate) struct Wanted<'a> {
-    /// Name of the model.
-    pub(crate) model: &'a str,
-    /// How requests to it share runs.
-    pub(crate) batching: Batching,
+    /// The model, as it is declared.
+    pub(crate) model: &'a Declared,
     /// The version, as it is declared.
     pub(crate) version: &'a ModelVersion,
     /// What feeds it.
@@ -44,11 +42,18 @@ impl Wanted<'_> {
     /// The version that is live, where it is made of the same files and is handed what it would be handed now: sessions
     /// are expensive to make, and memory would hold them twice.
     pub(crate) fn reusable(&self, live: &Deployment) -> Option<Arc<Model>> {
-        let version = live.version(self.model, Some(&self.version.version))?;
+        let version = live.version(&self.model.name, Some(&self.version.version))?;
         let same_vector = version.service.outputs == self.service.outputs
             && version.service.defaults == self.service.defaults;
         let digest = digest(&self.version.artifact, &self.files);
-        (same_vector && version.model.is(&digest, self.batching)).then(|| Arc::clone(&version.model))
+        (same_vector && version.model.is(&digest, &self.rules())).then(|| Arc::clone(&version.model))
+    }
+
+    /// How it is run.
+    pub(crate) fn rules(&self) -> Rules {
+        let Declared { name, batching, isolation, .. } = self.model;
+        let (model, version) = (name.clone(), self.version.version.clone());
+        Rules { model, version, batching: *batching, isolation: *isolation }
     }
 
     pub(crate) fn live(self, model: Arc<Model>) -> Arc<LiveVersion> {
@@ -70,6 +75,7 @@ impl Loader {
         }
         let runtime = Runtime::load(self.settings.onnxruntime.as_deref())?;
         let runtime = runtime.on(self.settings.execution_providers.clone());
+        let runtime = runtime.with_worker(self.settings.worker.clone());
         Ok(self.runtime.get_or_init(|| runtime))
     }
 
@@ -87,8 +93,7 @@ impl Loader {
             for version in &model.versions {
                 let kept = Kept { apply: &apply, model: &model.name, version };
                 let service = compiled.catalog.services.get(&version.service).ok_or_else(|| kept.lost())?;
-                let (name, batching, files) = (&model.name, model.batching, kept.files()?);
-                let wanted = Wanted { model: name, batching, version, service, files };
+                let wanted = Wanted { model, version, service, files: kept.files()? };
                 let loaded = match wanted.reusable(live) {
                     Some(loaded) => loaded,
                     None => self.load_kept(&wanted, kept.name()).await?,
@@ -109,10 +114,10 @@ impl Loader {
             bytes.push(self.registry.artifacts.load(file).await?);
         }
         let (loader, service) = (Arc::clone(self), Arc::clone(wanted.service));
-        let (declared, batching) = (wanted.version.clone(), wanted.batching);
+        let (declared, rules) = (wanted.version.clone(), wanted.rules());
         let load = move || -> Result<Model> {
             let artifact = (&declared.artifact, &declared.loc);
-            Model::load(loader.runtime()?, artifact, &bytes, &service, batching)
+            Model::load(loader.runtime()?, artifact, &bytes, &service, &rules)
                 .map_err(|mistake| Error::internal(what, mistake.cause))
         };
         Ok(Arc::new(blocking("restoring an apply", load).await?))

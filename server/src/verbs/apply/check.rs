@@ -177,8 +177,7 @@ impl Models<'_> {
         files: Vec<Bytes>,
     ) -> Result<Option<Arc<LiveVersion>>> {
         let files_by_digest = files.iter().map(|file| sha256(file)).collect();
-        let (name, batching) = (model.name.as_str(), model.batching);
-        let wanted = Wanted { model: name, batching, version, service, files: files_by_digest };
+        let wanted = Wanted { model, version, service, files: files_by_digest };
         let loaded = match wanted.reusable(self.live) {
             Some(loaded) => loaded,
             None => match self.load_new(&wanted, files)? {
@@ -196,14 +195,14 @@ impl Models<'_> {
             Err(_) if !self.mistakes.is_empty() => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Wanted { model, version, service, batching, .. } = wanted;
-        match Model::load(runtime, (&version.artifact, &version.loc), &files, service, *batching) {
+        let Wanted { model, version, service, .. } = wanted;
+        match Model::load(runtime, (&version.artifact, &version.loc), &files, service, &wanted.rules()) {
             Ok(loaded) => {
                 self.files.extend(files);
                 Ok(Some(Arc::new(loaded)))
             }
             Err(mistake) => {
-                self.mistakes.push(match self.live.version(model, Some(&version.version)) {
+                self.mistakes.push(match self.live.version(&model.name, Some(&version.version)) {
                     Some(_) => mistake.with_help(KEEP_AS_IT_IS),
                     None => mistake,
                 });
