@@ -114,6 +114,9 @@ pub struct ModelVersionInfo {
     /// What its files run on, as `cpu` or `cuda`.
     #[serde(default)]
     pub execution_providers: Vec<String>,
+    /// Why it answers nobody, where its files were kept and are not to be had any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
     /// Its share of the requests that name no version, in parts of all weights of the model.
     #[serde(default)]
     pub weight: u64,

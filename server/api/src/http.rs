@@ -272,6 +272,7 @@ fn model(live: &Deployment, of: &LiveModel) -> ModelInfo {
         feature_service: version.service.name.clone(),
         digest: version.model.digest.clone(),
         execution_providers: version.model.providers().iter().map(ToString::to_string).collect(),
+        lost: version.model.why_lost().map(str::to_owned),
         weight: of.route.weight(place),
     };
     let declared = live.compiled.catalog.definitions.models.get(&of.name);

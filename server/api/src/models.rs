@@ -19,6 +19,7 @@ use quern_decode::json::{Asked, Json, columns};
 use quern_decode::print::Values;
 use quern_engine::Inputs;
 use quern_server::Node;
+use quern_server::live::LiveVersion;
 use quern_server::verbs::predict::Target;
 
 /// Ends a path that is posted to.
@@ -37,7 +38,7 @@ impl Named {
     }
 }
 
-/// Every version of a model; all of them answer.
+/// Every version of a model; all of them answer, but for those whose files are lost.
 pub(super) async fn status(
     State(node): State<Arc<Node>>,
     Path(model): Path<String>,
@@ -47,7 +48,7 @@ pub(super) async fn status(
         return Ok(no_such_method(Method::GET, uri).await);
     }
     let target = node.predict.target(&model, None)?;
-    Ok(statuses(target.model().versions.iter().map(|version| version.version.as_str())))
+    Ok(statuses(target.model().versions.iter()))
 }
 
 /// One version of a model.
@@ -59,14 +60,19 @@ pub(super) async fn version_status(
     if version.ends_with(PREDICT) {
         return Ok(no_such_method(Method::GET, uri).await);
     }
-    node.predict.target(&model, Some(&version))?;
-    Ok(statuses([version.as_str()].into_iter()))
+    let target = node.predict.target(&model, Some(&version))?;
+    Ok(statuses([target.version()].into_iter()))
 }
 
-fn statuses<'a>(versions: impl Iterator<Item = &'a str>) -> Response {
-    let status = |version: &str| {
-        let fine = json!({"error_code": "OK", "error_message": ""});
-        json!({"version": version, "state": "AVAILABLE", "status": fine})
+fn statuses<'a>(versions: impl Iterator<Item = &'a Arc<LiveVersion>>) -> Response {
+    let status = |version: &Arc<LiveVersion>| {
+        let (state, code) = match version.model.why_lost() {
+            None => ("AVAILABLE", "OK"),
+            Some(_) => ("END", "DATA_LOSS"),
+        };
+        let status =
+            json!({"error_code": code, "error_message": version.model.why_lost().unwrap_or_default()});
+        json!({"version": version.version, "state": state, "status": status})
     };
     json_reply(&json!({"model_version_status": versions.map(status).collect::<Vec<_>>()}))
 }

@@ -31,6 +31,8 @@ pub struct Model {
     leaves: Vec<usize>,
     is_file: bool,
     rules: Rules,
+    /// Why it answers nobody, where it was kept and is not to be had any more.
+    lost: Option<String>,
 }
 
 /// How a version is run, and whose it is.
@@ -122,7 +124,16 @@ impl Model {
         let schema = Arc::clone(&service.outputs);
         let stages = vec![Stage { does: Does::Run(run), reads: (0..width).collect(), schema }];
         let digest = sha256(onnx);
-        Ok(Model { digest, signature, outputs, stages, leaves, is_file: true, rules: rules.clone() })
+        Ok(Model {
+            digest,
+            signature,
+            outputs,
+            stages,
+            leaves,
+            is_file: true,
+            rules: rules.clone(),
+            lost: None,
+        })
     }
 
     /// Loads what `artifact` is made of: `files` are those of [`paths`], in that order.
@@ -150,9 +161,37 @@ impl Model {
         }
     }
 
+    /// What stands for a version that was kept and is not to be had any more, for the reason `lost`: it answers nobody,
+    /// and would have given `outputs`.
+    pub fn lost(digest: String, outputs: SchemaRef, rules: Rules, lost: String) -> Model {
+        let signature = Signature { inputs: Vec::new(), outputs: Vec::new() };
+        let (stages, leaves) = (Vec::new(), Vec::new());
+        Model { digest, signature, outputs, stages, leaves, is_file: false, rules, lost: Some(lost) }
+    }
+
+    /// Why it answers nobody; none where it does.
+    pub fn why_lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+
+    /// Says whether it answers.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` where it answers nobody.
+    pub fn is_there(&self) -> Result<()> {
+        let Rules { model, version, .. } = &self.rules;
+        match &self.lost {
+            None => Ok(()),
+            Some(cause) => Err(Error::unavailable(format!(
+                "model `{model}`, version `{version}`, is not loaded; `/v1/catalog` says why"
+            ))
+            .because(cause.clone())),
+        }
+    }
+
     /// Whether it is what would be loaded with this digest and these rules.
     pub fn is(&self, digest: &str, rules: &Rules) -> bool {
-        self.digest == digest && self.rules == *rules
+        self.lost.is_none() && self.digest == digest && self.rules == *rules
     }
 
     /// How many callers its narrowest step serves at the same time.
@@ -161,7 +200,7 @@ impl Model {
             Does::Run(onnx) => Some(onnx.sessions()),
             Does::Compute(_) => None,
         });
-        runs.min().unwrap_or(1)
+        runs.min().unwrap_or(usize::from(self.lost.is_none()))
     }
 
     /// How much its steps have to do: sessions of the narrowest, the most that are busy, and all rows that wait.
@@ -209,6 +248,7 @@ impl Model {
     /// # Errors
     /// A tensor of another width, a value that its feature cannot have; an ensemble, which has no tensors of its own.
     pub fn vectors(&self, features: &SchemaRef, inputs: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
+        self.is_there()?;
         match self.stages.as_slice() {
             [Stage { does: Does::Run(onnx), .. }] if self.is_file => {
                 Ok(onnx.fit.vectors(features, inputs, rows)?)
@@ -223,6 +263,7 @@ impl Model {
     /// # Errors
     /// `Kind::InvalidArgument` for a null that the model has no value for.
     pub fn predict(&self, vectors: &RecordBatch) -> Result<Predictions> {
+        self.is_there()?;
         let mut columns = vectors.columns().to_vec();
         for stage in &self.stages {
             let batch = stage.batch(&columns, vectors.num_rows())?;
@@ -253,6 +294,7 @@ pub async fn predict(model: &Model, vectors: &RecordBatch, limits: Limits) -> Re
     if let ([Stage { does: Does::Run(onnx), .. }], true) = (model.stages.as_slice(), model.is_file) {
         return Ok(Predictions { outputs: onnx.run(vectors, limits).await? });
     }
+    model.is_there()?;
     let mut columns = vectors.columns().to_vec();
     for stage in &model.stages {
         let batch = stage.batch(&columns, vectors.num_rows())?;
@@ -409,7 +451,7 @@ impl<'a> Building<'a> {
         let signature = Signature { inputs: ports(&self.columns[..self.width]), outputs: ports(&leaving) };
         let outputs = Arc::new(schema_of(&leaving));
         let (stages, rules) = (self.stages, self.rules.clone());
-        Ok(Model { digest, signature, outputs, stages, leaves, is_file: false, rules })
+        Ok(Model { digest, signature, outputs, stages, leaves, is_file: false, rules, lost: None })
     }
 }
 

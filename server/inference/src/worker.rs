@@ -35,8 +35,10 @@ const START_AWAITED: Duration = Duration::from_secs(1);
 /// The longest time to make a session of a file, and what each MiB of it adds.
 const LOAD_MAX: Duration = Duration::from_secs(10);
 const LOAD_MAX_PER_MIB: Duration = Duration::from_millis(100);
-/// The longest run of a model that is tried, and of one that is live, where whoever asks sets no earlier end.
-pub(crate) const TRIAL_MAX: Duration = Duration::from_secs(5);
+/// The longest run of a model that is tried: on one row, and on more of them.
+const TRIAL_ROW_MAX: Duration = Duration::from_secs(3);
+const TRIAL_MAX: Duration = Duration::from_secs(10);
+/// The longest run of a model that is live, where whoever asks sets no earlier end.
 const RUN_MAX: Duration = Duration::from_secs(60);
 /// What a worker may hold in memory, beside this many times its file.
 const MEMORY_BYTES_MAX: u64 = 2 << 30;
@@ -57,7 +59,7 @@ pub(crate) struct Worker {
     plan: Arc<Plan>,
     state: State,
     pause: Duration,
-    run_max: Duration,
+    is_live: bool,
 }
 
 /// What a worker is found to be.
@@ -110,19 +112,19 @@ impl Plan {
 }
 
 impl Worker {
-    /// Starts it, and says what it found. Its runs end after [`TRIAL_MAX`].
+    /// Starts it, and says what it found. It is tried first.
     ///
     /// # Errors
     /// Why the file is not loaded.
     pub(crate) fn start(plan: Arc<Plan>) -> std::result::Result<(Worker, Found), String> {
         let (process, found) = plan.start()?;
         let state = State::Up(Box::new(process));
-        Ok((Worker { plan, state, pause: PAUSE_FIRST, run_max: TRIAL_MAX }, found))
+        Ok((Worker { plan, state, pause: PAUSE_FIRST, is_live: false }, found))
     }
 
     /// The same, for a model that is live.
     pub(crate) fn live(self) -> Worker {
-        Worker { run_max: RUN_MAX, ..self }
+        Worker { is_live: true, ..self }
     }
 
     /// Whether it runs at once.
@@ -136,10 +138,14 @@ impl Worker {
         rows: usize,
         stop: Option<&Stop>,
     ) -> Result<RecordBatch> {
-        let run_max = self.run_max;
+        let most = match rows {
+            _ if self.is_live => RUN_MAX,
+            1 => TRIAL_ROW_MAX,
+            _ => TRIAL_MAX,
+        };
         let request = Request { asked: Some(Asked::Run(Run::new(inputs, rows))) };
         let timer = metrics().inference.start_timer();
-        let reply = self.process(stop)?.ask(&request, run_max, stop);
+        let reply = self.process(stop)?.ask(&request, most, stop);
         timer.observe_duration();
         let answer = match reply {
             Ok(Reply { answer }) => answer,

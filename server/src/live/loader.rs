@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use arrow::datatypes::Schema;
 use feature_defs::{DefError, Model as Declared, ModelVersion};
 use parking_lot::Mutex;
 use quern_base::tasks::blocking;
@@ -13,7 +14,7 @@ use quern_inference::{Model, Rules, Runtime, digest, paths};
 use quern_store::registry::{Apply, Registry};
 
 use super::{Deployment, LiveModel, LiveVersion};
-use crate::error::{Error, Mistakes, Result};
+use crate::error::{Error, Kind, Mistakes, Result};
 use crate::settings::Settings;
 
 /// Loads models, each by the file that it is.
@@ -90,16 +91,27 @@ impl Loader {
         let mut models = BTreeMap::new();
         for model in compiled.catalog.definitions.models.values() {
             let mut versions = Vec::new();
+            let mut lost = Vec::new();
             for version in &model.versions {
                 let kept = Kept { apply: &apply, model: &model.name, version };
                 let service = compiled.catalog.services.get(&version.service).ok_or_else(|| kept.lost())?;
                 let wanted = Wanted { model, version, service, files: kept.files()? };
                 let loaded = match wanted.reusable(live) {
                     Some(loaded) => loaded,
-                    None => self.load_kept(&wanted, kept.name()).await?,
+                    None => match self.load_kept(&wanted, kept.name()).await {
+                        Ok(loaded) => loaded,
+                        // One file must not keep a server from starting; one that serves keeps what it has instead.
+                        Err(error) if live.number == 0 && error.kind() != Kind::Unavailable => {
+                            tracing::error!(cause = %error, "a version of a model is not loaded, and answers nobody");
+                            lost.push((versions.len() + lost.len(), wanted, error.to_string()));
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    },
                 };
                 versions.push(wanted.live(loaded));
             }
+            with_lost(&mut versions, lost);
             let weights = apply.weights.get(&model.name).map(Vec::as_slice);
             let live =
                 LiveModel::new(model, versions, weights).map_err(|mistakes| stale(apply.number, mistakes))?;
@@ -157,6 +169,18 @@ pub(crate) fn row_of(version: &ModelVersion, step: &str) -> String {
     match step {
         "" => version.version.clone(),
         step => format!("{}/{step}", version.version),
+    }
+}
+
+/// Puts what was lost in its places among `versions`. Versions that answer for one another have the same outputs, so those
+/// of a sound one stand for theirs.
+fn with_lost(versions: &mut Vec<Arc<LiveVersion>>, lost: Vec<(usize, Wanted<'_>, String)>) {
+    let sound = versions.first().map(|version| Arc::clone(&version.model.outputs));
+    let outputs = sound.unwrap_or_else(|| Arc::new(Schema::empty()));
+    for (place, wanted, cause) in lost {
+        let digest = digest(&wanted.version.artifact, &wanted.files);
+        let model = Model::lost(digest, Arc::clone(&outputs), wanted.rules(), cause);
+        versions.insert(place, wanted.live(Arc::new(model)));
     }
 }
 

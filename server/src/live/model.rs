@@ -63,12 +63,14 @@ impl LiveModel {
     ) -> Result<LiveModel, Vec<DefError>> {
         let mut mistakes = Vec::new();
         let is_routed = declared.route.is_some() || declared.fallback.is_some();
+        // What none of the versions gives any more, nothing can stand in for.
+        let all_lost = versions.iter().all(|version| version.model.why_lost().is_some());
         if is_routed {
             one_output(declared, &versions, &mut mistakes);
         }
         let inputs = inputs(declared, &versions, is_routed, &mut mistakes);
         let route = Route::new(declared, &versions, &inputs, weights).map_err(|found| mistakes.extend(found));
-        let fallback = declared.fallback.as_ref().map(|fallback| Fallback {
+        let fallback = declared.fallback.as_ref().filter(|_| !all_lost).map(|fallback| Fallback {
             timeout: fallback.timeout_us.map(|us| Duration::from_micros(us.unsigned_abs())),
             max_age_us: fallback.max_age_us,
             max_missing: fallback.max_missing,

@@ -109,7 +109,7 @@ fn find(node: &Node, model: &str, version: &str) -> Result<Target> {
 async fn model_ready(node: Arc<Node>, request: Request<ModelRequest>) -> Result<ReadyResponse> {
     let ModelRequest { name, version } = request.get_ref();
     match find(&node, name, version) {
-        Ok(_) => Ok(ReadyResponse { ready: true }),
+        Ok(target) => Ok(ReadyResponse { ready: target.is_ready().is_ok() }),
         // The reply has a word for it.
         Err(error) if error.kind() == Kind::NotFound => Ok(ReadyResponse { ready: false }),
         Err(error) => Err(error),

@@ -44,7 +44,7 @@ pub(super) async fn model(State(node): State<Arc<Node>>, Path(named): Path<Named
 }
 
 pub(super) async fn ready(State(node): State<Arc<Node>>, Path(named): Path<Named>) -> ApiResult<Response> {
-    named.find(&node)?;
+    named.find(&node)?.is_ready()?;
     Ok("".into_response())
 }
 

@@ -156,6 +156,14 @@ impl Target {
         &self.model.versions[self.place()]
     }
 
+    /// Says whether the version answers.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` where it is lost.
+    pub fn is_ready(&self) -> Result<()> {
+        Ok(self.version().model.is_there()?)
+    }
+
     /// Whether an answer should tell who gave it: it may have been one or another.
     pub fn says_who(&self) -> bool {
         self.pinned.is_none() && self.model.says_who
