@@ -2,6 +2,8 @@
 
 mod artifacts;
 
+mod bounds;
+
 mod batch;
 mod routing;
 

@@ -183,7 +183,7 @@ impl Model {
         match &self.lost {
             None => Ok(()),
             Some(cause) => Err(Error::unavailable(format!(
-                "model `{model}`, version `{version}`, is not loaded; `/v1/catalog` says why"
+                "model `{model}`, version `{version}`, is not loaded; `/v1/definitions` says why"
             ))
             .because(cause.clone())),
         }

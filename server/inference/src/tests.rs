@@ -206,13 +206,35 @@ fn what_cannot_go_live_is_refused_with_words() {
     .assert_eq(&refused(&fixture("named")));
 }
 
+/// Why a fixture does not go live.
+fn refused(name: &str) -> String {
+    Model::of_file(&runtime(), &fixture(name), &three_floats(), &Rules::default()).unwrap_err()
+}
+
 #[test]
-fn what_is_not_in_the_file_is_named() {
-    let service = three_floats();
-    let refused =
-        |name: &str| Model::of_file(&runtime(), &fixture(name), &service, &Rules::default()).unwrap_err();
+fn fault_05_weights_in_other_files_are_named() {
     expect!["the file lacks its weights: they lie in `weights.data`"].assert_eq(&refused("external"));
+}
+
+#[test]
+fn fault_06_custom_operators_are_named() {
     expect!["the model needs the custom operators `com.example.Guess`, and only those of ONNX and ONNX Runtime itself are there; export it without them"].assert_eq(&refused("custom"));
+}
+
+#[test]
+fn only_what_may_end_or_hang_a_process_is_isolated() {
+    for name in ["linear", "named", "classifier", "classifier_text", "fragile"] {
+        assert_eq!(bounds::out_of_bounds(&fixture(name)), None, "{name}");
+    }
+    for (name, operator) in [("ratio", "Div"), ("slow", "Loop"), ("endless", "Loop")] {
+        assert_eq!(bounds::out_of_bounds(&fixture(name)).as_deref(), Some(operator), "{name}");
+    }
+    let told = |isolation| {
+        let rules = Rules { isolation, ..Rules::default() };
+        Model::of_file(&runtime(), &fixture("linear"), &three_floats(), &rules).unwrap().is_isolated()
+    };
+    use feature_defs::Isolation;
+    assert_eq!([Isolation::Auto, Isolation::Process, Isolation::Thread].map(told), [false, true, false]);
 }
 
 #[test]
