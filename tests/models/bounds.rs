@@ -10,7 +10,8 @@ use serde_json::Value;
 /// A service that hands its request on, as these types.
 fn service(types: [&str; 3]) -> String {
     let columns = ["a", "b", "c"].iter().zip(types);
-    let columns: Vec<_> = columns.map(|(name, dtype)| format!("{{name: {name}, type: {dtype}, default: 0}}")).collect();
+    let columns: Vec<_> =
+        columns.map(|(name, dtype)| format!("{{name: {name}, type: {dtype}, default: 0}}")).collect();
     format!(
         "
 kind: Entity

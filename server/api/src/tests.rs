@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
-use quern_server::{Settings, repository};
+use quern_server::{Program, Settings, repository};
 
 const DEFINITIONS: &str = r#"
 kind: Entity
@@ -71,6 +71,12 @@ fn installed() -> Option<std::path::PathBuf> {
     pythons.map(|python| python.path().join("site-packages/onnxruntime/capi")).find(|path| path.is_dir())
 }
 
+#[test]
+#[ignore = "the worker that the other tests start"]
+fn worker() {
+    quern_server::worker().unwrap();
+}
+
 /// A server of one small repository, without its socket.
 struct Server {
     router: Router,
@@ -87,6 +93,9 @@ impl Server {
         let mut settings =
             Settings::load(repository.path(), &[("body_bytes_max", "1000000".to_owned())]).unwrap();
         settings.onnxruntime = settings.onnxruntime.or(installed());
+        // A test of this very program is the worker.
+        let arguments = ["--exact", "tests::worker", "--ignored", "--nocapture"].map(Into::into).to_vec();
+        settings.worker = Program { path: std::env::current_exe().unwrap(), arguments };
         let node = Node::open(settings).await.unwrap();
         let files = repository::read(&node.settings).unwrap().files;
         let candidate = node.apply.check(files).await.unwrap();
