@@ -1,5 +1,5 @@
-//! Does a model stay within bounds, whatever its file holds? One that ends or hangs a process ends its own, and one that
-//! is damaged keeps no other from answering.
+//! Does a model stay within bounds, whatever its file holds? One that ends or hangs a process ends its own, and one
+//! that is damaged keeps no other from answering.
 
 use std::fs;
 use std::path::Path;
@@ -67,19 +67,21 @@ async fn ask(server: &Server, path: &str, [a, b, c]: [i64; 3]) -> String {
 }
 
 const PREDICT: &str = "/v1/models/m:predict";
-const RESTARTS: &str = r#"quern_model_worker_restarts_total{model="m",version="1"}"#;
+const RATIO: &str = "/v1/models/ratio:predict";
+const RESTARTS: &str = r#"quern_model_worker_restarts_total{model="ratio",version="1"}"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_traps_fails_alone() {
-    let definitions = model(["int64"; 3], "batching: {concurrency: 1}\n");
+    let definitions =
+        model(["int64"; 3], "batching: {concurrency: 1}\n").replace("name: m\n", "name: ratio\n");
     let server = serve(&definitions, &[("m.onnx", &fixture("ratio.onnx"))]).await;
     server.apply().await.unwrap();
     // a / (b + 1) + c
-    assert_eq!(ask(&server, PREDICT, [10, 1, 7]).await, "[12]");
+    assert_eq!(ask(&server, RATIO, [10, 1, 7]).await, "[12]");
     for ends in 1..=2 {
-        assert_eq!(ask(&server, PREDICT, [i64::MIN, -2, 0]).await, "503 unavailable");
+        assert_eq!(ask(&server, RATIO, [i64::MIN, -2, 0]).await, "503 unavailable");
         // There is one worker: whoever comes next waits until it is there again.
-        assert_eq!(ask(&server, PREDICT, [10, 1, 7]).await, "[12]");
+        assert_eq!(ask(&server, RATIO, [10, 1, 7]).await, "[12]");
         assert_eq!(server.metric(RESTARTS).await, f64::from(ends));
     }
     server.stop().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use feature_defs::{Action, Artifact, Batching, DefError, Expr, Isolation, Loc, Step, suggest};
+use feature_defs::{Action, Artifact, DefError, Expr, Loc, Step, suggest};
 use quern_base::digest::sha256;
 use quern_engine::fit::{Element, Feature, Null, Port, Signature};
 use quern_engine::{Computed, ServicePlan};
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::onnx::Onnx;
 use crate::provider::Provider;
 use crate::queue::{Limits, Pressure};
+use crate::rules::Rules;
 use crate::runtime::Runtime;
 
 /// What makes the predictions of one version, loaded and tried.
@@ -33,19 +34,6 @@ pub struct Model {
     rules: Rules,
     /// Why it answers nobody, where it was kept and is not to be had any more.
     lost: Option<String>,
-}
-
-/// How a version is run, and whose it is.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Rules {
-    /// Name of the model.
-    pub model: String,
-    /// Its version.
-    pub version: String,
-    /// How requests share a run.
-    pub batching: Batching,
-    /// Which process its files run in.
-    pub isolation: Isolation,
 }
 
 /// One step.

@@ -13,19 +13,18 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use feature_defs::Isolation;
-use ort::session::Session;
-use quern_engine::fit::{Feature, Fit, Port, Signature};
+use quern_engine::fit::{Feature, Fit, Signature};
 
 use crate::counts::Work;
 use crate::error::Result;
-use crate::model::Rules;
 use crate::provider::Provider;
 use crate::queue::{Limits, Pressure, Queue};
+use crate::rules::Rules;
 use crate::run::Cost;
 use crate::runner::Runner;
 use crate::runtime::{Runtime, unreadable};
 use crate::worker::{Found, Plan, Worker};
-use crate::{bounds, outputs, trees, weights};
+use crate::{bounds, trees, weights};
 
 /// All sessions of one file together hold about as much as this, unless one session holds more.
 const POOL_BYTES_MAX: usize = 1 << 30;
@@ -231,16 +230,4 @@ fn alike_in_company(runner: &mut Runner, fit: &Fit) -> bool {
 /// Arrow compares the bytes of numbers: NaN is NaN, and -0 is not 0.
 fn same_bits(a: &RecordBatch, b: &RecordBatch) -> bool {
     a.columns().iter().zip(b.columns()).all(|(a, b)| a.to_data() == b.to_data())
-}
-
-/// The inputs and outputs of a session.
-pub(crate) fn signature(session: &Session) -> Signature {
-    let ports = |outlets: &[ort::value::Outlet]| {
-        let port = |outlet: &ort::value::Outlet| {
-            let (element, shape) = outputs::element_and_shape(outlet.dtype());
-            Port { name: outlet.name().to_owned(), element, shape }
-        };
-        outlets.iter().map(port).collect()
-    };
-    Signature { inputs: ports(session.inputs()), outputs: ports(session.outputs()) }
 }

@@ -11,8 +11,9 @@ use arrow::array::{
     Int64Array, Int64Builder, MapBuilder, StringArray, StringBuilder, UInt64Array,
 };
 use arrow::datatypes::Field;
+use ort::session::Session;
 use ort::value::{DynValue, DynValueTypeMarker, TensorElementType, ValueType};
-use quern_engine::fit::Element;
+use quern_engine::fit::{Element, Port, Signature};
 
 /// The type and shape of an input or output, as the engine knows them.
 pub(crate) fn element_and_shape(dtype: &ValueType) -> (Element, Vec<Option<usize>>) {
@@ -31,6 +32,18 @@ pub(crate) fn element_and_shape(dtype: &ValueType) -> (Element, Vec<Option<usize
         }
         other => (Element::Other(other.to_string()), Vec::new()),
     }
+}
+
+/// The inputs and outputs of a session.
+pub(crate) fn signature(session: &Session) -> Signature {
+    let ports = |outlets: &[ort::value::Outlet]| {
+        let port = |outlet: &ort::value::Outlet| {
+            let (element, shape) = element_and_shape(outlet.dtype());
+            Port { name: outlet.name().to_owned(), element, shape }
+        };
+        outlets.iter().map(port).collect()
+    };
+    Signature { inputs: ports(session.inputs()), outputs: ports(session.outputs()) }
 }
 
 /// Whether what a model calls so is one value for each row.

@@ -22,7 +22,8 @@ use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
 use crate::run::Cost;
-use crate::runner::{Runner, Stop};
+use crate::runner::Runner;
+use crate::stop::Stop;
 
 /// A run that is expected to take no longer is not worth a change of threads, which costs some 20 µs.
 const INLINE_MAX: Duration = Duration::from_micros(200);

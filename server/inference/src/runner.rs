@@ -1,14 +1,12 @@
 //! Who runs a file: a session in this process, or a worker with a session of its own?
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use arrow::array::RecordBatch;
-use ort::session::{NoSelectedOutputs, RunOptions, Session};
+use ort::session::Session;
 use quern_engine::fit::Tensor;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::run::run;
+use crate::stop::Stop;
 use crate::worker::Worker;
 
 /// What runs a file for one caller at a time.
@@ -46,34 +44,5 @@ impl Runner {
             Runner::Here(_) => true,
             Runner::Worker(worker) => worker.is_up(),
         }
-    }
-}
-
-/// Ends a run before its time, for whoever keeps a clone of it.
-#[derive(Clone)]
-pub(crate) struct Stop {
-    options: Arc<RunOptions<NoSelectedOutputs>>,
-    asked: Arc<AtomicBool>,
-}
-
-impl Stop {
-    pub(crate) fn new() -> Result<Stop> {
-        let options = RunOptions::new().map_err(|error| Error::internal("ONNX Runtime", error.message()))?;
-        Ok(Stop { options: Arc::new(options), asked: Arc::default() })
-    }
-
-    pub(crate) fn options(&self) -> &RunOptions<NoSelectedOutputs> {
-        &self.options
-    }
-
-    /// Ends the run; of one that is over already, nothing is left to be ended.
-    pub(crate) fn end(&self) {
-        self.asked.store(true, Ordering::Relaxed);
-        let _ = self.options.terminate();
-    }
-
-    /// Whether the run is to end.
-    pub(crate) fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
     }
 }

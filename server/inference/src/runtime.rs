@@ -9,8 +9,8 @@ use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
+use crate::program::Program;
 use crate::provider::Provider;
-use crate::worker::Program;
 use crate::{library, needs};
 
 /// ONNX Runtime, loaded.

@@ -18,14 +18,13 @@ use quern_base::{Failure, Kind};
 use quern_engine::fit::{Signature, Tensor};
 
 use self::message::{Answer, Asked, Load, Reply, Request, Run, of_bytes};
-pub use self::process::Program;
 use self::process::{Ended, Process};
 pub use self::serve::serve;
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
 use crate::provider::Provider;
-use crate::runner::Stop;
 use crate::runtime::Runtime;
+use crate::stop::Stop;
 
 /// The pause before a worker that has ended is started again: at first, and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);

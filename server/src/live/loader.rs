@@ -172,8 +172,8 @@ pub(crate) fn row_of(version: &ModelVersion, step: &str) -> String {
     }
 }
 
-/// Puts what was lost in its places among `versions`. Versions that answer for one another have the same outputs, so those
-/// of a sound one stand for theirs.
+/// Puts what was lost in its places among `versions`. Versions that answer for one another have the same outputs, so
+/// those of a sound one stand for theirs.
 fn with_lost(versions: &mut Vec<Arc<LiveVersion>>, lost: Vec<(usize, Wanted<'_>, String)>) {
     let sound = versions.first().map(|version| Arc::clone(&version.model.outputs));
     let outputs = sound.unwrap_or_else(|| Arc::new(Schema::empty()));

@@ -4,42 +4,22 @@
 //! run that is to end, and its end when this process ends, however that happens. So whatever a library prints there is
 //! read by nobody and spoils nothing.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::message::{Reply, Request, receive, send};
-use crate::runner::Stop;
+use crate::program::Program;
+use crate::stop::Stop;
 
 /// How often time, memory and whoever waits are looked at while a worker runs.
 const LOOK: Duration = Duration::from_millis(10);
 /// A run that is told to end has so long to do so; then its process is ended.
 const GRACE: Duration = Duration::from_millis(200);
-
-/// The program that is started for a worker: it calls [`serve`](super::serve).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// What it is called with.
-    pub arguments: Vec<OsString>,
-}
-
-impl Default for Program {
-    /// This program, called with `worker`.
-    fn default() -> Program {
-        // On Linux that name leads to the very file that runs here, though another may lie in its place by now.
-        let linux = PathBuf::from("/proc/self/exe");
-        let path = if linux.exists() { linux } else { std::env::current_exe().unwrap_or_default() };
-        Program { path, arguments: vec!["worker".into()] }
-    }
-}
 
 /// A worker's process; dropped, it is ended.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 
 use super::message::{Answer, Asked, Failed, Load, Loaded, Reply, Request, Run, receive, send, to_bytes};
 use crate::error::{Error, Result};
-use crate::onnx::signature;
+use crate::outputs::signature;
 use crate::run::run;
-use crate::runner::Stop;
 use crate::runtime::{Runtime, unreadable};
+use crate::stop::Stop;
 
 /// The run that is under way, by its number.
 type UnderWay = Arc<Mutex<Option<(u64, Stop)>>>;
