@@ -169,7 +169,7 @@ fn of_a_join_key_it_is_an_error() {
         &say(folder.path(), "materialize --to 2026-03-01"),
         expect![[r#"
             exit 1
-            error: `rows/b.parquet`: feature view `latest`, join key `k`: a value does not fit, or cannot be computed with
+            error: `rows/b.parquet`: feature view `latest`, join key `k`: a value does not fit its type, or cannot be computed with; a log at `debug` quotes it
         "#]],
     );
     check(

@@ -1,15 +1,16 @@
 //! What do clients read over sockets, of one server and of several?
 //!
-//! [`api`], [`flight`] and [`oip`] ask, also for what [`failed`], and [`browser`] should not; what fails tells no
-//! [`secrets`]; within [`bounds`]; [`push`] and [`streams`]
-//! bring rows; [`traces`] looks on. [`servers`] share a registry, [`shared`] ones an online store too, and [`rolling`]
-//! restarts them one by one.
+//! [`api`], [`flight`] and [`oip`] ask, also for what [`failed`], and [`browser`] should not, within [`bounds`]; what
+//! fails tells no [`secrets`], and some clients are [`gone`] before they hear; [`push`] and [`streams`] bring rows;
+//! [`traces`] looks on. [`servers`] share a registry, [`shared`] ones an online store too, and [`rolling`] restarts
+//! them one by one.
 
 mod api;
 mod bounds;
 mod browser;
 mod failed;
 mod flight;
+mod gone;
 mod oip;
 mod secrets;
 

@@ -549,6 +549,14 @@ where
     Ok(grpc.unary(request, path, ProstCodec::<Q, R>::default()).await?.into_inner())
 }
 
+/// Asks the model called `name` about one plane, and goes away where it is dropped.
+pub(super) async fn infer_at(url: String, name: &str, distance: f64) -> tonic::Result<()> {
+    let mut ask = asked();
+    ask.model_name = name.to_owned();
+    ask.inputs[1].contents = Some(Contents { fp64: vec![distance, 0.0], ..Contents::default() });
+    call_at::<_, Answer>(&url, "ModelInfer", ask, &[]).await.map(drop)
+}
+
 fn asked() -> Ask {
     let input = |name: &str, datatype: &str, contents| Input {
         name: name.to_owned(),

@@ -8,14 +8,17 @@
 //! 3. [`needs`]: what a file lacks.
 //! 4. [`bounds`]: which files may end or hang the process that runs them; [`trees`]: which read beyond their row.
 //! 5. [`worker`]: a process of its own, in which every file is tried, and such a file runs.
-//! 6. [`queue`]: who runs when, and together with whom.
+//! 6. [`queue`]: how a caller gets its answer, over [`lease`], what a session does, and [`pool`], who waits for one.
+//! 7. [`policy`]: who is next, and who is refused; [`costs`]: what a run will cost; [`threads`]: where it happens.
 //!
 //! Architecture invariant: this crate knows columns, tensors and ONNX Runtime; no store, no view and no route.
 
 mod bounds;
+mod costs;
 mod counts;
 mod error;
 mod graph;
+mod lease;
 mod library;
 mod metrics;
 mod model;
@@ -23,6 +26,8 @@ mod needs;
 mod onnx;
 mod outputs;
 mod parts;
+mod policy;
+mod pool;
 mod program;
 mod provider;
 mod queue;
@@ -31,6 +36,7 @@ mod run;
 mod runner;
 mod runtime;
 mod stop;
+mod threads;
 mod trees;
 pub mod weights;
 mod worker;
@@ -39,9 +45,10 @@ pub use self::counts::Work;
 pub use self::error::{Error, Result};
 pub use self::metrics::metrics;
 pub use self::model::{Model, Predictions, digest, paths, predict};
+pub use self::policy::{Limits, Priority};
+pub use self::pool::Pressure;
 pub use self::program::Program;
 pub use self::provider::Provider;
-pub use self::queue::{Limits, Pressure, Priority};
 pub use self::rules::Rules;
 pub use self::runtime::Runtime;
 pub use self::worker::serve;

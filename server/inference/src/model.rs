@@ -13,8 +13,9 @@ use quern_engine::{Computed, ServicePlan};
 use crate::counts::Work;
 use crate::error::{Error, Result};
 use crate::onnx::Onnx;
+use crate::policy::Limits;
+use crate::pool::Pressure;
 use crate::provider::Provider;
-use crate::queue::{Limits, Pressure};
 use crate::rules::Rules;
 use crate::runtime::Runtime;
 

@@ -1,4 +1,4 @@
-//! Which operators does an ONNX file need that ONNX Runtime does not have?
+//! Which operators does an ONNX file need: some that ONNX Runtime does not have, some that repeat others?
 
 use std::collections::BTreeSet;
 
@@ -18,6 +18,8 @@ const DOMAINS: [&str; 9] = [
     "com.microsoft.experimental",
     "com.microsoft.nchwc",
 ];
+/// Operators that run others as often as a row says.
+const REPEATING: [&str; 2] = ["Loop", "Scan"];
 /// So many names are shown.
 const SHOWN_MAX: usize = 5;
 
@@ -50,6 +52,19 @@ pub(crate) fn other_operators(onnx: &[u8]) -> Option<String> {
             list(&operators)
         )
     })
+}
+
+/// Whether rows decide how much there is to do.
+pub(crate) fn repeats(onnx: &[u8]) -> bool {
+    let mut repeats = false;
+    let see = &mut |kind, message: &[u8]| -> Result<_, Damaged> {
+        if kind == Kind::Node {
+            let node = Node::decode(message).map_err(|_| Damaged)?;
+            repeats |= DOMAINS.contains(&node.domain.as_str()) && REPEATING.contains(&node.op_type.as_str());
+        }
+        Ok(None)
+    };
+    visit(onnx, see).is_err() || repeats
 }
 
 fn list(names: &[String]) -> String {

@@ -17,14 +17,15 @@ use quern_engine::fit::{Feature, Fit, Signature};
 
 use crate::counts::Work;
 use crate::error::Result;
+use crate::policy::Limits;
+use crate::pool::{Pool, Pressure, Traits};
 use crate::provider::Provider;
-use crate::queue::{Limits, Pressure, Queue};
 use crate::rules::Rules;
 use crate::run::Cost;
 use crate::runner::Runner;
 use crate::runtime::{Runtime, unreadable};
 use crate::worker::{Found, Plan, Worker};
-use crate::{bounds, trees, weights};
+use crate::{bounds, needs, queue, trees, weights};
 
 /// All sessions of one file together hold about as much as this, unless one session holds more.
 const POOL_BYTES_MAX: usize = 1 << 30;
@@ -47,7 +48,7 @@ pub(crate) struct Onnx {
     pub(crate) provider: Provider,
     pub(crate) fit: Fit,
     is_isolated: bool,
-    queue: Arc<Queue>,
+    pool: Arc<Pool>,
 }
 
 impl Onnx {
@@ -102,8 +103,9 @@ impl Onnx {
         let size = pool_size(onnx.len(), rules.batching.concurrency);
         let (runners, trial) =
             if is_isolated { (workers(runner, &plan, size)?, trial) } else { here(&plan, &fit, size)? };
-        let queue = Arc::new(Queue::new(runners, trial.cost, rules.batching, trial.alike));
-        Ok(Onnx { signature, outputs: trial.outputs, provider, fit, is_isolated, queue })
+        let traits = Traits { cost: trial.cost, alike: trial.alike, uneven: needs::repeats(onnx) };
+        let pool = Arc::new(Pool::new(runners, traits, rules.batching));
+        Ok(Onnx { signature, outputs: trial.outputs, provider, fit, is_isolated, pool })
     }
 
     /// Whether its runs are in processes of their own.
@@ -112,16 +114,16 @@ impl Onnx {
     }
 
     pub(crate) fn pressure(&self) -> Pressure {
-        self.queue.pressure()
+        self.pool.pressure()
     }
 
     pub(crate) fn work(&self) -> Work {
-        self.queue.counts.work()
+        self.pool.counts.work()
     }
 
     /// How many runs there are at the same time.
     pub(crate) fn sessions(&self) -> usize {
-        self.queue.sessions()
+        self.pool.sessions()
     }
 
     /// Runs on this thread and, while all sessions are taken, waits.
@@ -129,7 +131,7 @@ impl Onnx {
         if columns.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.outputs)));
         }
-        self.queue.run_here(self.fit.tensors(columns)?, columns.num_rows())
+        queue::run_here(&self.pool, self.fit.tensors(columns)?, columns.num_rows())
     }
 
     /// Runs without ever blocking the async runtime, perhaps together with others.
@@ -137,7 +139,7 @@ impl Onnx {
         if columns.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.outputs)));
         }
-        Arc::clone(&self.queue).run(self.fit.tensors(columns)?, columns.num_rows(), limits).await
+        queue::run(&self.pool, self.fit.tensors(columns)?, columns.num_rows(), limits).await
     }
 }
 

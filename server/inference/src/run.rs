@@ -17,12 +17,6 @@ pub(crate) struct Cost {
     pub(crate) micros_per_row: f64,
 }
 
-impl Cost {
-    pub(crate) fn of(self, rows: usize) -> f64 {
-        self.micros + self.micros_per_row * rows.saturating_sub(1) as f64
-    }
-}
-
 /// Runs `inputs`, which are in the model's order, and returns a column for each output.
 pub(crate) fn run(
     session: &mut Session,
