@@ -27,7 +27,7 @@ pub const PICKED: [usize; 9] = [0, 1, 2, 3, 4, 5, 12, 13, 14];
 pub const DERIVED: usize = 5;
 
 /// Opens a repository with every entity materialized: the services `all`, `scoring` and `derived`, and for the latter
-/// two a model each, of the same names.
+/// two a model each, of the same names; `worker` is `scoring` in a process of its own.
 ///
 /// # Panics
 /// Where `QUERN_PYTHON` is no Python with the packages of the flights example.
@@ -113,10 +113,13 @@ fn definitions() -> String {
 
 fn models() -> String {
     let mut text = String::new();
-    for model in ["scoring", "derived"] {
+    for (name, file, isolation) in
+        [("scoring", "scoring", "auto"), ("derived", "derived", "auto"), ("worker", "scoring", "process")]
+    {
         let _ = write!(
             text,
-            "---\nkind: Model\nname: {model}\nversions: [{{version: \"1\", path: {model}.onnx, service: {model}}}]\n"
+            "---\nkind: Model\nname: {name}\nversions: [{{version: \"1\", path: {file}.onnx, service: {file}}}]\n\
+             isolation: {isolation}\n"
         );
     }
     text

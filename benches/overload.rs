@@ -1,22 +1,23 @@
-//! What is left of a server's work when it gets ten times what it can do? Goodput, latency and memory under an open
-//! loop: requests come at a rate, whether or not the earlier ones are answered.
+//! What is left of a server's work when it gets ten times what it can do? Goodput and memory under an open loop:
+//! requests come at a rate, whether or not the earlier ones are answered.
 //!
-//! The model takes some 10 ms of a core for a row, and rows share no run: what is measured is its queue and neither the
-//! sockets nor what batching saves. First a closed loop finds the capacity; then 1, 2, 5 and 10 times that comes in,
-//! each request with a deadline. Good are answers within it; everything else must be turned away early and cheaply.
+//! Models take 1, 10, 36 and 100 ms for a run; rows of several requests share one (`shared`) or do not (`alone`). Each
+//! request may take as long as five runs. Good are answers within that; everything else must be turned away early and
+//! cheaply. Requests enter where a socket's would, behind the sockets: what is measured is the queue. The capacity is
+//! that of runs with a row each, so that shared runs may answer more.
 //!
-//! `overload [--seconds N]`: N seconds (5) for each rate.
+//! `overload [FILTER] [--seconds N] [--turns N]`: N seconds (4) for each rate, all of it N times (1).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use parking_lot::Mutex;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use quern_benches::{Bench, median};
 use quern_kit::{Repository, fixture};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -30,19 +31,51 @@ const DEFINITIONS: &str = r#"
 ---
 {kind: FeatureService, name: f, request: [{name: rounds, type: float64}], features: [v], outputs: [rounds, a, b]}
 ---
-{kind: Model, name: m, versions: [{version: 1, path: slow.onnx, service: f}], batching: {max_rows: 1}}
+{kind: Model, name: alone, versions: [{version: 1, path: slow.onnx, service: f}], isolation: thread, batching: {max_rows: 1}}
+---
+{kind: Model, name: shared, versions: [{version: 1, path: slow.onnx, service: f}], isolation: thread}
 "#;
 
-const DEADLINE: Duration = Duration::from_millis(250);
-/// Connections of the closed loop that finds the capacity.
-const CONNECTIONS: usize = 8;
-/// Open connections, at most: a client that holds more would measure itself.
-const OPEN_MAX: usize = 2_000;
+const MODELS: [&str; 2] = ["alone", "shared"];
+const RUN_MS: [f64; 4] = [1.0, 10.0, 36.0, 100.0];
+/// What comes in, in capacities.
+const RATES: [f64; 5] = [0.5, 1.0, 2.0, 5.0, 10.0];
+/// How many runs a request may take.
+const DEADLINE_RUNS: f64 = 5.0;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let seconds = arguments.iter().position(|argument| argument == "--seconds");
-    let seconds = seconds.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(5.0);
+    let number = |name| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1)?.parse::<f64>().ok()
+    };
+    let seconds = Duration::from_secs_f64(number("--seconds").unwrap_or(4.0));
+    let filter = arguments.get(1).filter(|first| !first.starts_with("--")).map_or("", |filter| filter);
+    let bench = open();
+    let router = bench.node.router();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    println!("good/s at {RATES:?} capacities; the last of them beside the best");
+    for _ in 0..number("--turns").unwrap_or(1.0) as usize {
+        for (model, wanted) in MODELS.into_iter().flat_map(|model| RUN_MS.map(|ms| (model, ms))) {
+            let name = format!("{model} {wanted} ms");
+            if !name.contains(filter) {
+                continue;
+            }
+            let (rounds, ms) = bench.runtime.block_on(rounds(&router, model, wanted));
+            let ask = Ask { model, rounds, deadline: Duration::from_secs_f64(DEADLINE_RUNS * ms / 1e3) };
+            let good = RATES.map(|rate| {
+                let good = bench.runtime.block_on(open_loop(&router, &ask, rate * cores * 1e3 / ms, seconds));
+                good as f64 / seconds.as_secs_f64()
+            });
+            let best = good.into_iter().fold(0.0, f64::max);
+            let columns = good.map(|good| format!("{good:>8.0}")).join("");
+            let last = good[RATES.len() - 1] / best;
+            println!("{name:<14} {ms:>6.1} ms a run {columns}   {last:.2}   {:>4} MiB", resident_mib());
+        }
+    }
+}
+
+fn open() -> Bench {
     let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC"));
     let x: ArrayRef = Arc::new(Float64Array::from(vec![0.5]));
@@ -50,127 +83,70 @@ fn main() {
     let repository = Repository::new(DEFINITIONS);
     repository.write_parquet("rows.parquet", &rows);
     repository.write("slow.onnx", fixture("slow.onnx"));
-    let bench = Bench::open(repository, &[]);
-    let router = bench.node.router();
-    let listener = bench.runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
-    let address = listener.local_addr().expect("its address");
-    bench.runtime.spawn(async move { axum::serve(listener, router).await });
+    Bench::open(repository, &[])
+}
 
-    let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a tokio runtime");
-    let capacity = client.block_on(closed(address, Duration::from_secs_f64(seconds)));
-    println!("capacity, {CONNECTIONS} connections in a closed loop: {capacity:.0} requests/s");
-    println!(
-        "{:>6} {:>10} {:>10} {:>12} {:>10} {:>10} {:>9}",
-        "rate", "came/s", "good/s", "good, ÷ cap.", "p50 ms", "p99 ms", "MiB"
-    );
-    for times in [1.0, 2.0, 5.0, 10.0] {
-        let seen = client.block_on(open(address, capacity * times, Duration::from_secs_f64(seconds)));
-        let mut good: Vec<f64> =
-            seen.iter().filter(|(status, _)| *status == 200).map(|(_, ms)| *ms).collect();
-        let count = good.len();
-        let p50 = if count == 0 { f64::NAN } else { median(&mut good) };
-        let p99 = good.get(count * 99 / 100).copied().unwrap_or(f64::NAN);
-        println!(
-            "{times:>5}x {:>10.0} {:>10.0} {:>12.2} {p50:>10.1} {p99:>10.1} {:>9}",
-            seen.len() as f64 / seconds,
-            count as f64 / seconds,
-            count as f64 / seconds / capacity,
-            resident_mib()
-        );
+/// A request, again and again.
+#[derive(Clone, Copy)]
+struct Ask {
+    model: &'static str,
+    rounds: f64,
+    deadline: Duration,
+}
+
+impl Ask {
+    async fn send(self, router: Router) -> StatusCode {
+        let request = Request::post(format!("/v1/models/{}:predict", self.model))
+            .header("x-request-timeout-ms", self.deadline.as_millis().max(1).to_string())
+            .body(Body::from(format!("{{\"instances\": [{{\"id\": 1, \"rounds\": {}}}]}}", self.rounds)));
+        let reply = router.oneshot(request.expect("a request")).await;
+        reply.unwrap_or_else(|never| match never {}).status()
     }
 }
 
-fn request() -> Vec<u8> {
-    let body = r#"{"instances": [{"id": 1, "rounds": 500}]}"#;
-    let (length, deadline) = (body.len(), DEADLINE.as_millis());
-    format!("POST /v1/models/m:predict HTTP/1.1\r\nhost: bench\r\nx-request-timeout-ms: {deadline}\r\ncontent-length: {length}\r\n\r\n{body}")
-        .into_bytes()
+/// The rounds that make a run of the model about so long, and how long it is then, in ms.
+async fn rounds(router: &Router, model: &'static str, ms: f64) -> (f64, f64) {
+    let mut rounds = 50.0 * ms;
+    for _ in 0..3 {
+        rounds = (rounds * ms / timed(router, model, rounds).await).round().max(1.0);
+    }
+    (rounds, timed(router, model, rounds).await)
 }
 
-/// Requests/s that are answered when each connection waits for its reply.
-async fn closed(address: SocketAddr, turn: Duration) -> f64 {
-    let end = Instant::now() + turn;
-    let loads: Vec<_> = (0..CONNECTIONS)
-        .map(|_| {
-            tokio::spawn(async move {
-                let mut stream = connect(address).await;
-                let mut good = 0;
-                while Instant::now() < end {
-                    good += usize::from(ask(&mut stream).await == Some(200));
-                }
-                good
-            })
-        })
-        .collect();
+/// How long such a request takes when it is alone, in ms.
+async fn timed(router: &Router, model: &'static str, rounds: f64) -> f64 {
+    let ask = Ask { model, rounds, deadline: Duration::from_secs(10) };
+    let mut samples = Vec::new();
+    for _ in 0..11 {
+        let start = Instant::now();
+        assert_eq!(ask.send(router.clone()).await, StatusCode::OK);
+        samples.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    median(&mut samples)
+}
+
+/// How many are answered in time, of those that come so many a second, whatever became of the ones before.
+async fn open_loop(router: &Router, ask: &Ask, per_second: f64, turn: Duration) -> usize {
     let mut good = 0;
-    for load in loads {
-        good += load.await.expect("no panic");
-    }
-    good as f64 / turn.as_secs_f64()
-}
-
-/// Status and milliseconds of each request; those that came so many a second, whatever became of the ones before.
-async fn open(address: SocketAddr, per_second: f64, turn: Duration) -> Vec<(u16, f64)> {
-    let idle: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
-    let seen: Arc<Mutex<Vec<(u16, f64)>>> = Arc::default();
     let start = tokio::time::Instant::now();
-    let mut requests = Vec::new();
+    let mut requests = tokio::task::JoinSet::new();
     for number in 0..(per_second * turn.as_secs_f64()) as usize {
         let due = start + Duration::from_secs_f64(number as f64 / per_second);
         tokio::time::sleep_until(due).await;
-        let (idle, seen) = (Arc::clone(&idle), Arc::clone(&seen));
-        if Arc::strong_count(&idle) > OPEN_MAX {
-            seen.lock().push((0, 0.0));
-            continue;
-        }
-        requests.push(tokio::spawn(async move {
-            let kept = idle.lock().pop();
-            let mut stream = match kept {
-                Some(stream) => stream,
-                None => connect(address).await,
-            };
-            let status = ask(&mut stream).await;
+        let (ask, router) = (*ask, router.clone());
+        requests.spawn(async move {
+            let status = ask.send(router).await;
             // From when it was due: a client that is late is not to flatter the server.
-            seen.lock().push((status.unwrap_or(0), due.elapsed().as_secs_f64() * 1e3));
-            if status.is_some() {
-                idle.lock().push(stream);
-            }
-        }));
-    }
-    for request in requests {
-        request.await.expect("no panic");
-    }
-    let seen = std::mem::take(&mut *seen.lock());
-    let late =
-        |(status, ms): (u16, f64)| if ms > DEADLINE.as_secs_f64() * 1e3 { (504, ms) } else { (status, ms) };
-    seen.into_iter().map(late).collect()
-}
-
-async fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).await.expect("a connection");
-    stream.set_nodelay(true).expect("set");
-    stream
-}
-
-/// Status of the reply.
-async fn ask(stream: &mut TcpStream) -> Option<u16> {
-    stream.write_all(&request()).await.ok()?;
-    let mut reply = vec![0; 1 << 14];
-    let mut filled = 0;
-    loop {
-        let read = stream.read(&mut reply[filled..]).await.ok().filter(|read| *read > 0)?;
-        filled += read;
-        let text = std::str::from_utf8(&reply[..filled]).ok()?;
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let (_, length) = head.split_once("content-length: ")?;
-        let length: usize = length.lines().next()?.trim().parse().ok()?;
-        if body.len() >= length {
-            return head.get(9..12)?.parse().ok();
+            status == StatusCode::OK && due.elapsed() <= ask.deadline
+        });
+        while let Some(answered) = requests.try_join_next() {
+            good += usize::from(answered.expect("no panic"));
         }
     }
+    good + requests.join_all().await.into_iter().filter(|good| *good).count()
 }
 
-/// Memory of this process, client and server.
+/// Memory of this process.
 fn resident_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
