@@ -94,6 +94,17 @@ impl Process {
         server
     }
 
+    /// The processes that it has started and that have not ended.
+    pub fn children(&self) -> Vec<u32> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        let of_thread = |thread: std::io::Result<std::fs::DirEntry>| {
+            // A thread may have ended since it was listed.
+            std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default()
+        };
+        let all: Vec<_> = threads.map(of_thread).collect();
+        all.iter().flat_map(|some| some.split_whitespace()).map(|id| id.parse().unwrap()).collect()
+    }
+
     /// Ends it as an operator does.
     pub fn terminate(mut self) -> ExitStatus {
         let kill = format!("kill -TERM {}", self.process.id());

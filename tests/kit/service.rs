@@ -75,7 +75,7 @@ impl Service {
     }
 
     fn train(&self, spine: &RecordBatch, as_known: bool) -> TrainingSet {
-        let command = TrainingSetCommand { feature_service: self.plan.name.clone(), as_known };
+        let command = TrainingSetCommand { feature_service: self.plan.name.clone(), as_known, received: 0 };
         let (schema, spine) = (spine.schema(), std::slice::from_ref(spine));
         block_in_place(|| self.node.inner.train.training_set(&self.live, &command, &schema, spine)).unwrap()
     }

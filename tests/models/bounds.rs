@@ -8,7 +8,7 @@ use quern_kit::{Random, Repository, Server, fixture};
 use serde_json::Value;
 
 /// A service that hands its request on, as these types.
-fn service(types: [&str; 3]) -> String {
+pub(super) fn service(types: [&str; 3]) -> String {
     let columns = ["a", "b", "c"].iter().zip(types);
     let columns: Vec<_> =
         columns.map(|(name, dtype)| format!("{{name: {name}, type: {dtype}, default: 0}}")).collect();
@@ -42,21 +42,21 @@ outputs: [a, b, c]
 }
 
 /// A model of the file `m.onnx`, and what else is said of it.
-fn model(types: [&str; 3], rest: &str) -> String {
+pub(super) fn model(types: [&str; 3], rest: &str) -> String {
     format!(
         "{}kind: Model\nname: m\nversions:\n  - {{version: \"1\", path: m.onnx, service: s}}\n{rest}",
         service(types)
     )
 }
 
-async fn serve(definitions: &str, files: &[(&str, &[u8])]) -> Server {
+pub(super) async fn serve(definitions: &str, files: &[(&str, &[u8])]) -> Server {
     let repository = Repository::new(definitions);
     files.iter().for_each(|(name, bytes)| repository.write(name, bytes));
     Server::open(repository).await
 }
 
 /// What the model says of one row: the predictions, or status and code.
-async fn ask(server: &Server, path: &str, [a, b, c]: [i64; 3]) -> String {
+pub(super) async fn ask(server: &Server, path: &str, [a, b, c]: [i64; 3]) -> String {
     let body = format!(r#"{{"instances": [{{"k": "e1", "a": {a}, "b": {b}, "c": {c}}}]}}"#);
     let (status, text) = server.ask("POST", path, body).await;
     let reply: Value = serde_json::from_str(&text).unwrap();
@@ -66,55 +66,7 @@ async fn ask(server: &Server, path: &str, [a, b, c]: [i64; 3]) -> String {
     }
 }
 
-const PREDICT: &str = "/v1/models/m:predict";
-const RATIO: &str = "/v1/models/ratio:predict";
-const RESTARTS: &str = r#"quern_model_worker_restarts_total{model="ratio",version="1"}"#;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_traps_fails_alone() {
-    let definitions =
-        model(["int64"; 3], "batching: {concurrency: 1}\n").replace("name: m\n", "name: ratio\n");
-    let server = serve(&definitions, &[("m.onnx", &fixture("ratio.onnx"))]).await;
-    server.apply().await.unwrap();
-    // a / (b + 1) + c
-    assert_eq!(ask(&server, RATIO, [10, 1, 7]).await, "[12]");
-    for ends in 1..=2 {
-        assert_eq!(ask(&server, RATIO, [i64::MIN, -2, 0]).await, "503 unavailable");
-        // There is one worker: whoever comes next waits until it is there again.
-        assert_eq!(ask(&server, RATIO, [10, 1, 7]).await, "[12]");
-        assert_eq!(server.metric(RESTARTS).await, f64::from(ends));
-    }
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fallback_answers_for_a_worker_that_ended() {
-    let definitions = model(["int64"; 3], "fallback: {to: [{constant: 5}]}\n");
-    let server = serve(&definitions, &[("m.onnx", &fixture("ratio.onnx"))]).await;
-    server.apply().await.unwrap();
-    assert_eq!(ask(&server, PREDICT, [i64::MIN, -2, 0]).await, "[5]");
-    server.stop().await;
-}
-
-/// The same file in a worker and in the server gives the same bits.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_says_what_a_thread_says() {
-    let definitions = model(["float64"; 3], "isolation: process\n")
-        + "---\nkind: Model\nname: n\nversions:\n  - {version: \"1\", path: m.onnx, service: s}\nisolation: thread\n";
-    for name in ["linear.onnx", "classifier.onnx", "classifier_text.onnx", "slow.onnx"] {
-        let server = serve(&definitions, &[("m.onnx", &fixture(name))]).await;
-        server.apply().await.unwrap();
-        let mut random = Random::seeded(7);
-        for _ in 0..20 {
-            let row = [0; 3].map(|_| random.below(100) as i64);
-            let [worker, thread] =
-                [ask(&server, PREDICT, row).await, ask(&server, "/v1/models/n:predict", row).await];
-            assert_eq!(worker, thread, "{name} {row:?}");
-            assert!(worker.starts_with('['), "{worker}");
-        }
-        server.stop().await;
-    }
-}
+pub(super) const PREDICT: &str = "/v1/models/m:predict";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_07_a_warm_up_that_never_ends_is_given_up() {

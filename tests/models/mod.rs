@@ -3,6 +3,7 @@
 mod artifacts;
 
 mod bounds;
+mod workers;
 
 mod batch;
 mod routing;

@@ -7,9 +7,12 @@ use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
     TimestampSecondArray,
 };
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
+use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, FlightDescriptor};
 use expect_test::{Expect, expect};
@@ -394,6 +397,28 @@ async fn fault_19_hostile_bytes_are_an_error_and_the_server_lives_on() {
     }
     assert_eq!(exchange(&channel, good).await.unwrap(), 2);
     assert_eq!(server.client.predict("delay", [instance("N1", 1.0)]).await.unwrap().predictions, [76.5]);
+}
+
+/// The batches that come down.
+async fn batches(channel: &Channel, spine: RecordBatch, received: usize) -> Vec<RecordBatch> {
+    let command = format!("{{\"feature_service\": \"delay_v1\", \"received\": {received}}}");
+    let messages = stream::iter(messages(spine, &command).await);
+    let reply = FlightServiceClient::new(channel.clone()).do_exchange(messages).await.unwrap();
+    let messages = reply.into_inner().map_err(FlightError::from);
+    FlightRecordBatchStream::new_from_flight_data(messages).try_collect().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_training_set_that_broke_off_goes_on_after_what_was_received() {
+    let server = planes::serve().await;
+    let channel = Endpoint::from_shared(server.client.url().to_owned()).unwrap().connect_lazy();
+    let rows = concat_batches(&four().schema(), &vec![four(); 1_000]).unwrap();
+    let all = batches(&channel, rows.clone(), 0).await;
+    assert!(all.len() > 2, "{}", all.len());
+    for received in 0..=all.len() {
+        assert_eq!(batches(&channel, rows.clone(), received).await, all[received..]);
+    }
+    assert_eq!(batches(&channel, rows, all.len() + 1).await, []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -65,7 +65,8 @@ impl Client {
     where
         S: Stream<Item = RecordBatch> + Send + 'static,
     {
-        let command = TrainingSetCommand { feature_service: feature_service.to_owned(), as_known };
+        let command =
+            TrainingSetCommand { feature_service: feature_service.to_owned(), as_known, received: 0 };
         self.exchange(&command, schema, spine).await
     }
 

@@ -21,13 +21,16 @@ pub const SERVED_BY: &str = "quern.served_by";
 pub const FALLBACK_CAUSE: &str = "quern.fallback_cause";
 
 /// Names a training set; the command of a Flight descriptor, as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainingSetCommand {
     /// Name of the feature service.
     pub feature_service: String,
     /// Whether rows that became known after the query time are invisible.
     #[serde(default)]
     pub as_known: bool,
+    /// How many of its batches came already: of one that broke off, those that follow are sent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub received: u64,
 }
 
 /// What else there is to say of a training set or a batch prediction: the metadata of its record batches, as JSON. Each
@@ -113,6 +116,9 @@ pub struct PredictionsCommand {
     /// Whether those without a label are left out.
     #[serde(default)]
     pub labelled: bool,
+    /// How many of its batches came already: of a table that broke off, those that follow are sent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub received: u64,
 }
 
 /// Says whose labels go up: the command of the descriptor of a `DoPut`, as JSON. The rows have `request_id`, `row`

@@ -139,7 +139,7 @@ impl Flight {
         let wanted = service(&live, &command).map_err(|e| refuse(&e))?;
         let schema = Layout::new(wanted, &spine_schema).map_err(|e| refuse(&e))?.schema;
 
-        let train = self.node.train.clone();
+        let (train, received) = (self.node.train.clone(), command.received);
         let columns = schema.fields().len();
         // The schema goes down as soon as the spine's is up: not before then does pyarrow send rows.
         let batches = async move {
@@ -151,7 +151,7 @@ impl Flight {
             });
             let made = making.await.map_err(|e| refuse(&e))?;
             let made: Batches = Box::new(made.map(|batch| batch.map_err(Failure::from)));
-            Ok::<_, Status>(pump(made, lease))
+            Ok::<_, Status>(pump(made, received, lease))
         };
         let batches = stream::once(batches).try_flatten();
         Ok(Response::new(noted(schema, batches)))
@@ -196,7 +196,7 @@ impl FlightService for Flight {
             .catalog
             .services
             .keys()
-            .map(|name| TrainingSetCommand { feature_service: name.clone(), as_known: false })
+            .map(|name| TrainingSetCommand { feature_service: name.clone(), ..Default::default() })
             .map(|command| self.info(&live, &command).map_err(|e| refuse(&e)))
             .collect();
         name.on(Ok(Response::new(Box::pin(stream::iter(flights)))))

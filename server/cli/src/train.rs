@@ -75,7 +75,7 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     let schema = Arc::clone(&table.schema);
     let spine: Vec<RecordBatch> = table.batches.collect::<std::result::Result<_, _>>()?;
     let bar = bar(spine.iter().map(|batch| batch.num_rows() as u64).sum());
-    let request = TrainingSetCommand { feature_service: service, as_known: arguments.as_known };
+    let request = TrainingSetCommand { feature_service: service, as_known: arguments.as_known, received: 0 };
     let ((rows, columns), notes) = match backend {
         Backend::Here { node, .. } => {
             let (out, bar) = (arguments.out.clone(), bar.clone());

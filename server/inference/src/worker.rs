@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
+use quern_base::metrics::IntCounter;
 use quern_base::{Failure, Kind};
 use quern_engine::fit::{Signature, Tensor};
 
@@ -84,6 +85,12 @@ struct Starting {
 }
 
 impl Plan {
+    /// How often workers of this version were started again.
+    fn restarts(&self) -> IntCounter {
+        let [model, version] = &self.whose;
+        metrics().worker_restarts.with_label_values(&[model, version])
+    }
+
     /// A process with a session of the file.
     fn start(&self) -> std::result::Result<(Process, Found), String> {
         let file_bytes = self.onnx.len() as u64;
@@ -123,6 +130,8 @@ impl Worker {
 
     /// The same, for a model that is live.
     pub(crate) fn live(self) -> Worker {
+        // None so far: a count that first appears when it grows is no rate to alert on.
+        self.plan.restarts();
         Worker { is_live: true, ..self }
     }
 
@@ -186,8 +195,7 @@ impl Worker {
     }
 
     fn start_again(&mut self) {
-        let [model, version] = &self.plan.whose;
-        metrics().worker_restarts.with_label_values(&[model, version]).inc();
+        self.plan.restarts().inc();
         let (pause, plan) = (self.pause, Arc::clone(&self.plan));
         let (sender, started) = channel();
         let (_wanted, wanted) = channel::<()>();

@@ -27,16 +27,16 @@ pub(super) async fn get(
     )
     .map_err(|error| refuse(&error))?;
     node.predictions.flush().await;
-    let opening = Arc::clone(node);
+    let (opening, received) = (Arc::clone(node), command.received);
     let joined = long("reading predictions", move || open(&opening, &command)).await;
     let joined = joined.map_err(|error| refuse(&error))?;
     let schema = Arc::clone(joined.schema());
     let rows = joined.map(|rows| rows.map(NotedRows::from).map_err(Failure::from));
-    Ok(Response::new(noted(schema, pump(Box::new(rows), lease))))
+    Ok(Response::new(noted(schema, pump(Box::new(rows), received, lease))))
 }
 
 fn open(node: &Arc<Node>, command: &PredictionsCommand) -> Result<Joined> {
-    let PredictionsCommand { predictions: model, from_us, to_us, labelled } = command;
+    let PredictionsCommand { predictions: model, from_us, to_us, labelled, received: _ } = command;
     let live = node.live();
     // What a model that is gone said is there still.
     if !live.models.contains_key(model) && !node.predictions.models()?.contains(model) {

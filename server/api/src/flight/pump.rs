@@ -31,14 +31,16 @@ pub(super) struct Made {
 /// What a stream of batches is made of.
 pub(super) type Batches = Box<dyn Iterator<Item = Result<NotedRows, quern_base::Failure>> + Send>;
 
-/// Makes `batches` one by one, as the client takes them; ends with the first error, or when the client has gone.
+/// Makes `batches` one by one, as the client takes them, and sends those after the first few, which it received before;
+/// ends with the first error, or when the client has gone.
 pub(super) fn pump(
     batches: Batches,
+    received: u64,
     lease: Arc<Lease>,
 ) -> impl Stream<Item = Result<Made, Status>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
-        if let Err(status) = make(batches, &lease, &sender).await {
+        if let Err(status) = make(batches, received, &lease, &sender).await {
             let _ = sender.send(Err(status)).await;
         }
     });
@@ -47,6 +49,7 @@ pub(super) fn pump(
 
 async fn make(
     mut batches: Batches,
+    mut received: u64,
     lease: &Arc<Lease>,
     to: &mpsc::Sender<Result<Made, Status>>,
 ) -> Result<(), Status> {
@@ -59,6 +62,10 @@ async fn make(
         });
         let (batch, rest) = made.await.map_err(|error| refuse(&error))?;
         let Some(batch) = batch else { return Ok(()) };
+        if received > 0 {
+            (batches, received) = (rest, received - 1);
+            continue;
+        }
         let Some(held) = hold(lease, row_bytes(&batch.rows), to).await? else { return Ok(()) };
         place.send(Ok(Made { batch, held }));
         batches = rest;
