@@ -11,6 +11,7 @@
 //! | Arrow Flight | [`flight`] |
 //! | who may be connected | [`listen`] |
 //! | what a request may hold | [`memory`] |
+//! | which requests have threads of their own | [`large`] |
 //! | whether a web page may ask it | [`browser`] |
 //! | how every request ended: counted, logged, traced | [`observe`] |
 //! | the rest: health, metrics, what is live | [`http`] |
@@ -25,6 +26,7 @@ pub mod error;
 mod feast;
 mod flight;
 mod http;
+mod large;
 mod listen;
 mod memory;
 mod metrics;
@@ -101,6 +103,7 @@ pub fn router(node: Arc<Node>) -> Router {
                 .layer(from_fn(observe::observe))
                 .layer(from_fn_with_state(Arc::clone(&node), browser::guard))
                 .layer(from_fn_with_state(Arc::clone(&node), memory::leased))
+                .layer(from_fn(large::apart))
                 .layer(CatchPanicLayer::custom(http::panicked))
                 // The limit on a body is a limit on what comes out: whoever reads it counts.
                 .layer(RequestDecompressionLayer::new()),

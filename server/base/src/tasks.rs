@@ -3,12 +3,47 @@
 use std::sync::LazyLock;
 use std::thread::available_parallelism;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 /// How many more [`long`] jobs may begin.
-static TURNS: LazyLock<Semaphore> =
-    LazyLock::new(|| Semaphore::new(4 * available_parallelism().map_or(1, usize::from)));
+static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(4 * cores()));
+
+/// The threads of what takes much of a core at a time: half as many as there are cores, so that others have one. None
+/// where the system has none to give.
+static BESIDE: LazyLock<Option<Runtime>> = LazyLock::new(|| {
+    let threads = (cores() / 2).max(1);
+    Builder::new_multi_thread().worker_threads(threads).thread_name("beside").enable_all().build().ok()
+});
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+/// Runs `work`, and what may block in it, on threads beside those that wait for sockets and timers; it ends with its
+/// caller.
+pub async fn beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let Some(runtime) = &*BESIDE else { return work.await };
+    let mut task = Ends(runtime.spawn(work));
+    match (&mut task.0).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Nobody else ends it, and its runtime is never shut down.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+#[derive(Debug)]
+struct Ends<T>(JoinHandle<T>);
+
+impl<T> Drop for Ends<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 /// Runs `job` on a thread that may block: the async runtime is for those who wait. `what` names it where it panics.
 ///
@@ -68,18 +103,12 @@ fn broken_off<E: From<crate::Failure>>(what: &'static str, error: JoinError) -> 
 
 /// A task that ends when it is dropped.
 #[derive(Debug)]
-pub struct Task(JoinHandle<()>);
+pub struct Task(#[expect(dead_code, reason = "it is dropped")] Ends<()>);
 
 impl Task {
     /// Starts `work`.
     pub fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Task {
-        Task(tokio::spawn(work))
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
+        Task(Ends(tokio::spawn(work)))
     }
 }
 

@@ -1,0 +1,211 @@
+//! How is an ensemble put together? Each step reads the service's columns, and those that other steps give.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use feature_defs::{Action, DefError, Expr, Loc, Step, suggest};
+use quern_engine::fit::{Element, Feature, Null, Port, Signature};
+use quern_engine::{Computed, ServicePlan};
+
+use super::stage::{Does, Stage};
+use crate::onnx::Onnx;
+use crate::rules::Rules;
+use crate::runtime::Runtime;
+
+type Result<T> = std::result::Result<T, DefError>;
+
+/// An ensemble that is put together: its steps in an order in which each finds what it reads.
+pub(super) struct Ensemble {
+    pub(super) signature: Signature,
+    pub(super) outputs: SchemaRef,
+    pub(super) stages: Vec<Stage>,
+    /// The places of the outputs among the vector's columns and those of the stages.
+    pub(super) leaves: Vec<usize>,
+}
+
+/// An ensemble while it is put together.
+pub(super) struct Building<'a> {
+    runtime: &'a Runtime,
+    rules: &'a Rules,
+    /// The vector's columns and those of the stages so far.
+    columns: Vec<Feature>,
+    width: usize,
+    stages: Vec<Stage>,
+}
+
+/// A step that waits for the column of another.
+struct Waits {
+    column: String,
+    error: DefError,
+}
+
+impl<'a> Building<'a> {
+    pub(super) fn new(runtime: &'a Runtime, service: &ServicePlan, rules: &'a Rules) -> Building<'a> {
+        let columns = Feature::of_service(service);
+        Building { runtime, rules, width: columns.len(), columns, stages: Vec::new() }
+    }
+
+    /// Whatever finds all that it reads among the columns so far is next; what is left at the end names a column that
+    /// does not exist, or waits for itself.
+    pub(super) fn add_all(&mut self, steps: &[Step], files: &[impl AsRef<[u8]>]) -> Result<()> {
+        let mut files = files.iter();
+        let mut waiting: Vec<(&Step, &[u8])> = steps
+            .iter()
+            .map(|step| match step.action {
+                Action::Run { .. } => (step, files.next().map_or(&[] as &[u8], AsRef::as_ref)),
+                Action::Compute(_) => (step, &[] as &[u8]),
+            })
+            .collect();
+        while !waiting.is_empty() {
+            let (mut still, mut blocked) = (Vec::new(), Vec::new());
+            let before = waiting.len();
+            for (step, file) in waiting {
+                if let Err(waits) = self.add(step, file)? {
+                    blocked.push((step.name.as_str(), waits));
+                    still.push((step, file));
+                }
+            }
+            if still.len() == before {
+                return Err(stuck(blocked));
+            }
+            waiting = still;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, step: &Step, file: &[u8]) -> Result<std::result::Result<(), Waits>> {
+        let (does, reads, schema, columns) = match &step.action {
+            Action::Compute(expr) => {
+                let schema = Arc::new(schema_of(&self.columns));
+                let expression = match Computed::compile(expr, &schema, None) {
+                    Ok(expression) => expression,
+                    Err(wrong) => match wrong.unknown {
+                        Some(column) => return Ok(Err(Waits { column, error: wrong.error })),
+                        None => return Err(wrong.error),
+                    },
+                };
+                let column = column(step.name.clone(), expression.dtype(), Null::Possible);
+                (Does::Compute(expression), (0..self.columns.len()).collect(), schema, vec![column])
+            }
+            Action::Run { inputs, .. } => {
+                let reads: Vec<usize> = if inputs.is_empty() {
+                    (0..self.width).collect()
+                } else {
+                    let mut places = Vec::new();
+                    for input in inputs {
+                        match self.place(input) {
+                            Ok(place) => places.push(place),
+                            Err(error) => return Ok(Err(Waits { column: input.sql.clone(), error })),
+                        }
+                    }
+                    places
+                };
+                let columns: Vec<Feature> = reads.iter().map(|place| self.columns[*place].clone()).collect();
+                let of = format!("what step `{}` reads", step.name);
+                let run = Onnx::load(self.runtime, file, (&of, &columns), self.rules)
+                    .map_err(|cause| DefError::new(&step.loc, cause))?;
+                let outputs = run.outputs.fields().iter();
+                let name = |output: &str| match run.outputs.fields().len() {
+                    1 => step.name.clone(),
+                    _ => format!("{}__{output}", step.name),
+                };
+                let given =
+                    outputs.map(|field| column(name(field.name()), field.data_type(), Null::Never)).collect();
+                (Does::Run(run), reads, Arc::new(schema_of(&columns)), given)
+            }
+        };
+        if let Some(taken) =
+            columns.iter().find(|column| self.columns.iter().any(|known| known.name == column.name))
+        {
+            let cause =
+                format!("`{}` is a column of the feature service, or of another step, already", taken.name);
+            return Err(DefError::new(&step.loc, cause).with_help("give the step another name"));
+        }
+        self.columns.extend(columns);
+        self.stages.push(Stage { does, reads, schema });
+        Ok(Ok(()))
+    }
+
+    fn place(&self, name: &Expr) -> Result<usize> {
+        let names = || self.columns.iter().map(|column| column.name.as_str());
+        names().position(|known| known == name.sql).ok_or_else(|| {
+            DefError::new(&name.loc, format!("there is no column `{}`", name.sql))
+                .with_help(suggest(&name.sql, names()))
+        })
+    }
+
+    /// It, of whose columns `outputs` leave: those of the last step where none are named.
+    pub(super) fn finish(self, steps: &[Step], outputs: &[Expr], loc: &Loc) -> Result<Ensemble> {
+        let last = steps.last().map(|step| step.name.as_str()).unwrap_or_default();
+        let is_last = |column: &Feature| column.name == last || column.name.starts_with(&format!("{last}__"));
+        let leaves: Vec<usize> = if outputs.is_empty() {
+            (self.width..self.columns.len()).filter(|place| is_last(&self.columns[*place])).collect()
+        } else {
+            outputs.iter().map(|output| self.place(output)).collect::<Result<_>>()?
+        };
+        if leaves.is_empty() {
+            return Err(DefError::new(loc, "an ensemble has at least one output"));
+        }
+        let ports = |columns: &[Feature]| columns.iter().map(port).collect();
+        let leaving: Vec<Feature> = leaves.iter().map(|place| self.columns[*place].clone()).collect();
+        let signature = Signature { inputs: ports(&self.columns[..self.width]), outputs: ports(&leaving) };
+        let outputs = Arc::new(schema_of(&leaving));
+        Ok(Ensemble { signature, outputs, stages: self.stages, leaves })
+    }
+}
+
+/// Why none of the steps can be next: one names a column that none of the others gives, or they wait for one another.
+fn stuck(mut blocked: Vec<(&str, Waits)>) -> DefError {
+    let awaited = |column: &str| {
+        let gives = |step: &str| {
+            column == step || column.strip_prefix(step).is_some_and(|rest| rest.starts_with("__"))
+        };
+        blocked.iter().position(|(step, _)| gives(step))
+    };
+    let awaited: Vec<Option<usize>> = blocked.iter().map(|(_, waits)| awaited(&waits.column)).collect();
+    if let Some(alone) = awaited.iter().position(Option::is_none) {
+        return blocked.swap_remove(alone).1.error;
+    }
+    // Each waits for one of the others, so whoever follows comes back to where they were.
+    let mut path: Vec<usize> = vec![0];
+    let start = loop {
+        let next = awaited[path[path.len() - 1]].unwrap_or_default();
+        let seen = path.iter().position(|step| *step == next);
+        path.push(next);
+        if let Some(start) = seen {
+            break start;
+        }
+    };
+    let names: Vec<&str> = path[start..].iter().map(|step| blocked[*step].0).collect();
+    let cause = format!("steps wait for one another: {}", names.join(" → "));
+    DefError::new(&blocked[path[start]].1.error.loc, cause).with_help("let one of them read other columns")
+}
+
+fn schema_of(columns: &[Feature]) -> Schema {
+    Schema::new(
+        columns.iter().map(|column| Field::new(&column.name, column.dtype.clone(), true)).collect::<Vec<_>>(),
+    )
+}
+
+fn column(name: String, dtype: &DataType, null: Null) -> Feature {
+    Feature { name, dtype: dtype.clone(), default: None, null }
+}
+
+/// A column, as a protocol that knows tensors shows it.
+fn port(column: &Feature) -> Port {
+    let (element, width) = match &column.dtype {
+        DataType::FixedSizeList(item, length) => (item.data_type(), usize::try_from(*length).ok().map(Some)),
+        DataType::List(item) => (item.data_type(), Some(None)),
+        other => (other, None),
+    };
+    let element = match element {
+        DataType::Float32 => Element::Float32,
+        DataType::Float64 => Element::Float64,
+        DataType::Int32 => Element::Int32,
+        DataType::Int64 => Element::Int64,
+        DataType::Boolean => Element::Bool,
+        DataType::Utf8 => Element::String,
+        other => Element::Other(other.to_string()),
+    };
+    Port { name: column.name.clone(), element, shape: std::iter::once(None).chain(width).collect() }
+}
