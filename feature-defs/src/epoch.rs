@@ -138,15 +138,25 @@ pub fn end_of_time(text: &str) -> Option<i64> {
 }
 
 /// As in "found number 1704067200, which …".
+impl Doubt {
+    /// The number in microseconds, where it is far enough from 1970 for what it looks like.
+    fn meant(&self) -> Option<i64> {
+        self.looks_like.micros(self.number).filter(|micros| micros.unsigned_abs() >= MICROS_MIN)
+    }
+
+    /// The same in words that do not tell the number.
+    pub fn kind(&self) -> String {
+        match self.meant() {
+            Some(_) => format!("looks like {}", self.looks_like.noun()),
+            None => "is too near to 1970 to be taken for microseconds: write it as RFC 3339".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Doubt { number, looks_like } = *self;
-        match looks_like.micros(number) {
-            Some(micros) if micros.unsigned_abs() >= MICROS_MIN => {
-                write!(f, "looks like {} (in microseconds it is {micros})", looks_like.noun())
-            }
-            _ => f.write_str("is too near to 1970 to be taken for microseconds: write it as RFC 3339"),
-        }
+        f.write_str(&self.kind())?;
+        self.meant().map_or(Ok(()), |micros| write!(f, " (in microseconds it is {micros})"))
     }
 }
 

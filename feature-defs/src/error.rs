@@ -54,6 +54,8 @@ impl fmt::Display for DefError {
     }
 }
 
+/// A longer name is a slip of nothing.
+const NAME_BYTES_MAX: usize = 256;
 /// How many known names are listed.
 const KNOWN_SHOWN: usize = 30;
 
@@ -81,6 +83,10 @@ pub fn suggest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> S
 /// slip.
 pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const BEGINNING_MIN: usize = 3;
+    // The distance takes the product of both lengths, and no name of ours is so long.
+    if unknown.len() > NAME_BYTES_MAX {
+        return None;
+    }
     let unknown = unknown.to_lowercase();
     let near = |name: &'a str| {
         let known = name.to_lowercase();
@@ -118,6 +124,7 @@ mod tests {
             assert_eq!(nearest(unknown, columns), meant, "{unknown}");
         }
         assert_eq!(nearest("3", ["1", "2"]), None);
+        assert_eq!(nearest(&"amount".repeat(1 << 20), columns), None, "nobody waits for that");
         assert_eq!(nearest("2024-03", ["2024-01"]), None, "another number is no slip");
     }
 

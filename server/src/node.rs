@@ -101,7 +101,7 @@ impl Stores {
             };
             let log = Log::of(&head, &local, shared_log);
             let pushed = log.open(settings.data.join(log.folder()), &local)?;
-            let history = History::new(settings.repository.clone(), pushed);
+            let history = History::new(settings.roots(), pushed);
             let history = Arc::new(match log.shared() {
                 Some(shared) => history.copied_from(Arc::clone(&shared.log)),
                 None => history,
@@ -137,7 +137,7 @@ impl Node {
         };
         Ok(Arc::new(Node {
             apply: Arc::new(Apply {
-                repository: settings.repository.clone(),
+                roots: settings.roots(),
                 live: live.clone(),
                 loader: Arc::clone(&loader),
                 registry: registry.clone(),

@@ -4,7 +4,7 @@
 //! it is ours: code lies beside it, and code brings the YAML of many tools. Passed over are what is hidden, what
 //! `.quernignore` lists in git's syntax, and folders that say that they are something else.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use feature_defs::{DefFile, Whose, says_kind, whose};
 use ignore::{DirEntry, WalkBuilder};
 use parking_lot::Mutex;
+use quern_store::roots::Roots;
 
 use crate::data_folder::LOCK_FILE;
 use crate::error::{Error, Result};
@@ -87,19 +88,20 @@ pub fn read(settings: &Settings) -> Result<Repository> {
         }
     }
     let left_alone = Arc::new(Mutex::new(Vec::new()));
-    let mut files = Vec::new();
+    let (mut files, roots) = (Vec::new(), settings.roots());
     for entry in walk(settings, &left_alone).build() {
         let entry = entry.map_err(|error| Error::invalid(format!("{error}; {WAY_OUT}")))?;
         // A folder is where a line of an ignore file shows that makes no sense.
         if let Some(error) = entry.error() {
             return Err(Error::invalid(error.to_string()));
         }
-        // A link to a file is followed, as mounted configurations use them; one to a folder could go in circles.
+        // A link to a file below a root is followed, as mounted configurations use them; one to a folder could go in
+        // circles.
         if !is_yaml(entry.path()) || !entry.path().is_file() {
             continue;
         }
         let path = relative(root, entry.path());
-        match look(entry.path(), &path)? {
+        match look(&roots, entry.path(), &path)? {
             Found::Definitions(text) => files.push(DefFile { path, text }),
             Found::Another(why) => left_alone.lock().push(LeftAlone { path, why }),
         }
@@ -174,12 +176,13 @@ enum Found {
 
 const WAY_OUT: &str = "what is another tool's, `.quernignore` passes over";
 
-fn look(path: &Path, name: &str) -> Result<Found> {
-    let failed = |error: std::io::Error| Error::invalid(format!("{name} cannot be read: {error}; {WAY_OUT}"));
+fn look(roots: &Roots, path: &Path, name: &str) -> Result<Found> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(failed)?;
+    let read = roots.open(path).and_then(|file| {
+        let mut file = file.take(FILE_BYTES_MAX + 1);
+        file.read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))
+    });
+    read.map_err(|cause| Error::invalid(format!("{name} {cause}; {WAY_OUT}")))?;
     // Whatever cannot be read as YAML is a mistake only where it may be ours.
     let is_large = bytes.len() as u64 > FILE_BYTES_MAX;
     let is_utf8 = str::from_utf8(&bytes).is_ok();

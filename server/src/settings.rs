@@ -17,6 +17,7 @@ use quern_base::memory::default_max;
 use quern_inference::{Program, Provider};
 use quern_store::redis::Address;
 use quern_store::registry::Location;
+use quern_store::roots::Roots;
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
 pub use self::written::Wants;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub repository: PathBuf,
     /// The folders in it that definition files lie in, by their paths from its root; all of it where there is none.
     pub definitions: Vec<PathBuf>,
+    /// Folders besides the repository that the paths of sources and models may lead into.
+    pub roots: Vec<PathBuf>,
     /// The folder of history, head and registry.
     pub data: PathBuf,
     /// Where HTTP, gRPC and Flight are answered.
@@ -96,8 +99,9 @@ pub enum OnlineStore {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 18] = [
+pub const KEYS: [(&str, Wants); 19] = [
     ("definitions", Wants::Texts("[features/, models/]")),
+    ("roots", Wants::Texts("[/srv/history, /srv/models]")),
     ("data", Wants::Text(".quern")),
     ("listen", Wants::Text("127.0.0.1:7400")),
     ("hosts", Wants::Texts("[quern.internal]")),
@@ -136,6 +140,7 @@ impl Settings {
         let repository = repository.canonicalize().or_else(|_| absolute(repository))?;
         let mut settings = Settings {
             definitions: Vec::new(),
+            roots: Vec::new(),
             data: repository.join(".quern"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             online: OnlineStore::RocksDb,
@@ -174,6 +179,11 @@ impl Settings {
             settings.hosts.push("localhost".to_owned());
         }
         Ok(settings)
+    }
+
+    /// Where the paths of definitions lead.
+    pub fn roots(&self) -> Roots {
+        Roots::new(&self.repository, &self.roots)
     }
 
     fn read_file(&mut self) -> Result<()> {
@@ -252,6 +262,7 @@ impl Settings {
         }
         match key {
             "definitions" => self.definitions = folders(value)?,
+            "roots" => self.roots = roots(value, base)?,
             "data" => self.data = path()?,
             "listen" => self.listen = address(value)?,
             "hosts" => self.hosts = hosts(value)?,
@@ -310,6 +321,14 @@ fn folders(text: &str) -> std::result::Result<Vec<PathBuf>, String> {
     }
     // The root is all of it.
     Ok(if folders.iter().any(|folder| folder.as_os_str().is_empty()) { Vec::new() } else { folders })
+}
+
+/// Folders of this machine, with commas between.
+fn roots(text: &str, base: &Path) -> std::result::Result<Vec<PathBuf>, String> {
+    let folders = text.split(',').map(str::trim).filter(|folder| !folder.is_empty());
+    let whole =
+        |folder| absolute(base.join(folder)).map_err(|error| format!("`{folder}` is not a path: {error}"));
+    folders.map(whole).collect()
 }
 
 /// Names, with commas between.

@@ -6,4 +6,5 @@ mod first_steps;
 
 mod deploy;
 mod failing;
+mod hostile;
 mod narrowing;

@@ -149,7 +149,7 @@ async fn whole_feature_vectors_over_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn raw_tensors_both_ways() {
+async fn fault_23_raw_tensors_go_both_ways_and_a_binary_header_that_lies_is_refused() {
     let server = planes::serve().await;
     let raw: Vec<Vec<u8>> = vec![
         texts(&["N1", "N3"]),

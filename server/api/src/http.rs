@@ -111,6 +111,9 @@ pub(super) fn count(vectors: &Vectors) {
 /// Names a request, in its reply and in the log.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(quern_wire::REQUEST_ID);
 
+/// A longer name is not taken from a header, and refused in a body: it would stand in the log with every row.
+pub(super) const REQUEST_ID_BYTES_MAX: usize = 128;
+
 /// Calls the compression of a body as those do who read it; a refusal of one that nobody reads: a compressed body that
 /// is taken for a plain one is no JSON at best. What is said of it over gRPC stands in other headers.
 pub(super) fn refuse_encoding(headers: &mut HeaderMap) -> Option<Response> {

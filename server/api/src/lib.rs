@@ -14,6 +14,7 @@
 //! | which requests have threads of their own | [`large`] |
 //! | whether a web page may ask it | [`browser`] |
 //! | how every request ended: counted, logged, traced | [`observe`] |
+//! | the names in a path | [`path`] |
 //! | the rest: health, metrics, what is live | [`http`] |
 //!
 //! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads
@@ -33,6 +34,7 @@ mod metrics;
 mod models;
 mod monitor;
 mod observe;
+mod path;
 mod predict;
 mod push;
 mod terms;

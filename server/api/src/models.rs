@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, Uri};
 use axum::response::Response;
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::ApiResult;
 use super::http::{json_reply, no_such_method};
+use super::path::Path;
 use crate::error::{Error, Result};
 use quern_decode::json::{Asked, Json, columns};
 use quern_decode::print::Values;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use quern_wire::{FallbackInfo, RouteRequest, VERSION_HEADER};
@@ -17,6 +17,7 @@ use super::error::ApiResult;
 use super::http::{Body, count, json_reply};
 use super::memory::Held;
 use super::models;
+use super::path::Path;
 use super::terms::Terms;
 use crate::error::{Error, Result};
 use quern_base::clock::now_us;

@@ -10,7 +10,7 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
 use super::error::ApiError;
-use super::http::REQUEST_ID;
+use super::http::{REQUEST_ID, REQUEST_ID_BYTES_MAX};
 use crate::error::{Error, Result};
 use quern_server::Node;
 use quern_server::verbs::predict::{Ask, Given, Priority};
@@ -68,6 +68,19 @@ impl Terms {
             terms.name_priority("header `x-priority`", text)?;
         }
         Ok(terms)
+    }
+
+    /// Calls the request what its body says, instead of what its headers do.
+    ///
+    /// # Errors
+    /// A longer name than the log keeps.
+    pub(super) fn name_request(&mut self, id: &str) -> Result<()> {
+        if id.len() > REQUEST_ID_BYTES_MAX {
+            let bytes = id.len();
+            return Err(Error::invalid(format!("`id` has {bytes} bytes; it may have {REQUEST_ID_BYTES_MAX}")));
+        }
+        id.clone_into(&mut self.request_id);
+        Ok(())
     }
 
     /// Nobody waits for longer than this; of several such words the strictest counts.

@@ -13,6 +13,12 @@ pub use quern_wire::Code as Kind;
 /// Anything that explains a failure: a text, or facts that a program can read as well.
 pub type Cause = Box<dyn StdError + Send + Sync>;
 
+/// What stands between backticks and is longer is cut, to so many characters.
+const QUOTED_BYTES_MAX: usize = 256;
+const QUOTED_CHARS_SHOWN: usize = 100;
+/// More than this is told to nobody.
+const BYTES_MAX: usize = 16 << 10;
+
 /// Why something could not be done.
 #[derive(Debug)]
 pub struct Failure {
@@ -40,7 +46,7 @@ impl Failure {
         if self.kind == Kind::Internal && (self.cause.is_some() || self.quoting.is_some()) {
             return format!("the server failed ({}); its log has the cause, by this request's id", self.what);
         }
-        self.what.to_string()
+        in_short(self.what.to_string())
     }
 
     /// What a log says that many may read: what was to be done and the whole chain of causes, but no value of a row.
@@ -145,6 +151,28 @@ impl StdError for Failure {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.cause.as_deref().map(|cause| cause as &dyn StdError)
     }
+}
+
+/// A text without most of what stands in it that is longer than anybody reads: the names that a request brings are as
+/// long as its body may be.
+fn in_short(text: String) -> String {
+    if text.len() <= QUOTED_BYTES_MAX {
+        return text;
+    }
+    let cut = |(place, part): (usize, &str)| {
+        let (max, shown) =
+            if place % 2 == 1 { (QUOTED_BYTES_MAX, QUOTED_CHARS_SHOWN) } else { (BYTES_MAX, BYTES_MAX) };
+        match part.len() > max {
+            true => part.chars().take(shown).chain(['…']).collect(),
+            false => part.to_owned(),
+        }
+    };
+    let mut short = text.split('`').enumerate().map(cut).collect::<Vec<_>>().join("`");
+    if short.len() > BYTES_MAX {
+        short.truncate(short.floor_char_boundary(BYTES_MAX));
+        short.push('…');
+    }
+    short
 }
 
 /// Makes the error type of a crate: a [`Failure`] on the heap, so that a `Result` stays small.

@@ -12,7 +12,6 @@ mod plan;
 mod record;
 mod route;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use feature_defs::DefFile;
@@ -20,6 +19,7 @@ use quern_base::tasks::{blocking, detached};
 use quern_store::history::History;
 use quern_store::online::Online;
 use quern_store::registry::Registry;
+use quern_store::roots::Roots;
 use quern_wire::{Break, Plan};
 
 pub use self::check::Candidate;
@@ -31,8 +31,8 @@ use crate::live::{Live, Loader};
 
 /// Checks definitions, plans what they would change, and makes them live.
 pub struct Apply {
-    /// Where the paths of definitions begin.
-    pub(crate) repository: PathBuf,
+    /// Where the paths of definitions lead.
+    pub(crate) roots: Roots,
     pub(crate) live: Live,
     pub(crate) loader: Arc<Loader>,
     pub(crate) registry: Registry,

@@ -27,6 +27,13 @@ pub(crate) const REQUEST_ID: &str = "request_id";
 pub(crate) const ROW: &str = "row";
 /// When the label came.
 pub(crate) const LABELLED_AT: &str = "labelled_at";
+/// Columns that labels of a model bring besides request and row, at the most: each is one of every joined row.
+const COLUMNS_MAX: usize = 64;
+/// No answered request has a longer id: what is longer belongs to none.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+/// A name of a column, and a label that is text, at the most.
+const NAME_BYTES_MAX: usize = 128;
+const TEXT_BYTES_MAX: usize = 1_024;
 /// From so many files of a model on, they are put together: every call makes one.
 const FILES_MAX: usize = 128;
 
@@ -59,7 +66,8 @@ impl Labels {
     /// allowed.
     ///
     /// # Errors
-    /// An unknown model; no `request_id`; a column that was of another type before.
+    /// An unknown model; no `request_id`; a column that was of another type before; more columns than a model may have,
+    /// or text that is too long.
     pub fn put(&self, live: &Deployment, model: &str, rows: &RecordBatch, now_us: i64) -> Result<usize> {
         if !live.models.contains_key(model) {
             let known = live.instead_of(model, live.models.keys().map(String::as_str));
@@ -72,7 +80,8 @@ impl Labels {
             Some(before) => Arc::clone(before),
             None => self.read(&files)?.schema(),
         };
-        let schema = unified([before, rows.schema()].iter())?;
+        let schema = unified([Arc::clone(&before), rows.schema()].iter())?;
+        not_too_many(&before, &schema)?;
         if rows.num_rows() == 0 {
             return Ok(0);
         }
@@ -191,7 +200,53 @@ fn sound(rows: &RecordBatch, now_us: i64) -> Result<RecordBatch> {
         columns.push(of(name, &dtype, column)?);
         fields.push(Field::new(name, dtype, true));
     }
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    not_too_long(&rows)?;
+    Ok(rows)
+}
+
+/// Refuses columns beyond the limit. Those that are there already stay, however many they are.
+fn not_too_many(before: &Schema, after: &Schema) -> Result<()> {
+    let theirs = |schema: &Schema| {
+        let names = schema.fields().iter().map(|field| field.name().as_str());
+        names.filter(|name| ![REQUEST_ID, ROW, LABELLED_AT].contains(name)).count()
+    };
+    let (known, wanted) = (theirs(before), theirs(after));
+    if wanted <= COLUMNS_MAX || wanted == known {
+        return Ok(());
+    }
+    let new = after
+        .fields()
+        .iter()
+        .find(|field| before.field_with_name(field.name()).is_err() && field.name() != ROW);
+    let new = new.map_or("", |field| field.name());
+    Err(Error::too_large(format!(
+        "labels of a model have at most {COLUMNS_MAX} columns; it has {known}, and with `{new}` and the other new ones it \
+         would have {wanted}: bring what is the same thing under one name"
+    )))
+}
+
+/// Refuses text that is longer than a label may be, by its row.
+fn not_too_long(rows: &RecordBatch) -> Result<()> {
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        let name = field.name();
+        if name.len() > NAME_BYTES_MAX {
+            let bytes = name.len();
+            return Err(Error::too_large(format!(
+                "the labels' column `{name}` has a name of {bytes} bytes; it may have {NAME_BYTES_MAX}"
+            )));
+        }
+        let Some(texts) = column.as_string_opt::<i32>() else { continue };
+        let max = if name == REQUEST_ID { REQUEST_ID_BYTES_MAX } else { TEXT_BYTES_MAX };
+        let long = texts.iter().enumerate().find(|(_, text)| text.is_some_and(|text| text.len() > max));
+        if let Some((row, text)) = long {
+            let bytes = text.map_or(0, str::len);
+            return Err(Error::too_large(format!(
+                "label {row}: `{name}` has {bytes} bytes; it may have {max}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The columns of all; of two number types for one column the wider.

@@ -234,7 +234,7 @@ async fn infer(
 ) -> Result<ModelInferResponse> {
     let target = find(node, &request.model_name, &request.model_version)?;
     if !request.id.is_empty() {
-        terms.request_id.clone_from(&request.id);
+        terms.name_request(&request.id)?;
     }
     set(&mut terms, &request.parameters)?;
     for output in &request.outputs {

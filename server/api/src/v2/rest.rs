@@ -3,9 +3,10 @@
 //! With `Inference-Header-Content-Length`, so many bytes of the body are JSON, and the cells of each input that says
 //! `binary_data_size` follow in their order. A reply is built the same way where outputs are wanted so.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::http::{Body, json_reply};
 use crate::memory::Held;
 use crate::models::Named;
+use crate::path::Path;
 use crate::terms::Terms;
 use quern_decode::json::{self, Json};
 use quern_decode::print::Values;
@@ -168,7 +170,7 @@ fn read(json: &[u8], mut raw: &[u8], (mut terms, held): (Terms, Held)) -> Result
         Some(other) => return Err(Error::invalid(format!("`id`: expected a string, found {other}"))),
     };
     if let Some(id) = id.as_ref().filter(|id| !id.is_empty()) {
-        terms.request_id.clone_from(id);
+        terms.name_request(id)?;
     }
     let parameters = Parameters::of("parameters", parameters)?;
     parameters.set(&mut terms)?;
@@ -269,6 +271,10 @@ impl<'a> Parameters<'a> {
             Some(Json::Object(entries)) => entries,
             Some(other) => return Err(Error::invalid(format!("{what}: expected an object, found {other}"))),
         };
+        let mut seen = HashSet::new();
+        if let Some((twice, _)) = entries.iter().find(|(name, _)| !seen.insert(name.as_ref())) {
+            return Err(Error::invalid(format!("{what}: `{twice}` is given twice")));
+        }
         Ok(Parameters { what: what.to_owned(), entries })
     }
 

@@ -8,17 +8,31 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
+/// Labels of one request, at the most.
+const LABELS_MAX: usize = 10_000;
+/// Columns of one request, at the most: more than any model keeps, and few enough to look each name up among all.
+const COLUMNS_MAX: usize = 1_000;
+
 /// Reads labels, a row each. A column that one of them lacks is null there.
 ///
 /// # Errors
-/// A column that is text here and a number there; values that are lists or objects.
+/// A column that is text here and a number there; values that are lists or objects; too many labels or columns.
 pub fn labels(labels: &[Map<String, Value>]) -> Result<RecordBatch> {
+    if labels.len() > LABELS_MAX {
+        let count = labels.len();
+        return Err(Error::too_large(format!(
+            "`labels` has {count} entries; a request brings at most {LABELS_MAX}: send several, or a batch over Flight"
+        )));
+    }
     let mut names: Vec<&str> = Vec::new();
     // A null has no type: a column of nulls alone is none.
     let said = labels.iter().flat_map(|label| label.iter()).filter(|(_, value)| !value.is_null());
     for (name, _) in said {
         if !names.contains(&name.as_str()) {
             names.push(name);
+            if names.len() > COLUMNS_MAX {
+                return Err(Error::too_large(format!("the labels have more than {COLUMNS_MAX} columns")));
+            }
         }
     }
     let columns = names.iter().map(|name| {

@@ -153,10 +153,10 @@ impl Models<'_> {
 
     /// The files of a version, in the order of its steps.
     fn read(&mut self, version: &ModelVersion) -> Option<Vec<Bytes>> {
-        let Apply { repository, fetched, registry, .. } = self.apply;
+        let Apply { roots, fetched, registry, .. } = self.apply;
         let files = paths(&version.artifact).into_iter().map(|(step, path)| {
             let file = match path.contains("://") {
-                false => model_file::of_repository(repository, path),
+                false => model_file::of_repository(roots, path),
                 // This thread may block: definitions are checked away from those that answer.
                 true => Handle::current().block_on(fetched.read(path, &registry.artifacts)),
             };

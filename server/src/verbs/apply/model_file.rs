@@ -5,7 +5,6 @@
 //! when it goes live: nobody asks the repository or the object store for it again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,7 @@ use quern_base::digest::sha256;
 use quern_inference::weights;
 use quern_store::objects::{Content, Location, Unread};
 use quern_store::registry::Artifacts;
+use quern_store::roots::{OUTSIDE_HELP, Roots};
 
 /// ONNX files are protocol buffers, which end at 2 GiB.
 const MODEL_BYTES_MAX: u64 = 2 << 30;
@@ -32,10 +32,15 @@ pub(super) struct Mistake {
 }
 
 /// The file at `path` in the repository, or the one that an MLflow model there names.
-pub(super) fn of_repository(root: &Path, path: &str) -> Result<Bytes, Mistake> {
-    let mut full = root.join(path);
+pub(super) fn of_repository(roots: &Roots, path: &str) -> Result<Bytes, Mistake> {
+    let mut full = roots.repository().join(path);
+    if !roots.admit(&full) {
+        let cause =
+            format!("model file `{path}` lies outside of the repository, or is a link that leads out of it");
+        return Err(Mistake { cause, help: OUTSIDE_HELP.to_owned() });
+    }
     if full.is_dir() {
-        let data = read(&full.join(mlflow::DESCRIPTION), DESCRIPTION_BYTES_MAX)
+        let data = read(roots, &full.join(mlflow::DESCRIPTION), DESCRIPTION_BYTES_MAX)
             .map_err(|cause| format!("its `{}` {cause}", mlflow::DESCRIPTION))
             .and_then(|description| mlflow::onnx_file(&description));
         let mistake = |cause| Mistake {
@@ -45,13 +50,13 @@ pub(super) fn of_repository(root: &Path, path: &str) -> Result<Bytes, Mistake> {
         full = full.join(data.map_err(mistake)?);
     }
     let help = "`path` is relative to the repository's root; export the model to ONNX there";
-    let onnx = read(&full, MODEL_BYTES_MAX)
+    let onnx = read(roots, &full, MODEL_BYTES_MAX)
         .map_err(|cause| Mistake { cause: format!("model file `{path}` {cause}"), help: help.to_owned() })?;
     let Weights { files, mut left } = Weights::of(&onnx).map_err(|cause| of_weights(path, &cause))?;
     let mut found = BTreeMap::new();
     for file in files {
         let bytes = beside(&full, &file)
-            .and_then(|full| read(&full, left))
+            .and_then(|full| read(roots, &full, left))
             .map_err(|cause| of_weights(path, &format!("`{file}` {cause}")))?;
         left -= bytes.len() as u64;
         found.insert(file, bytes);
@@ -104,9 +109,9 @@ fn beside(model: &Path, file: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn read(path: &Path, bytes_max: u64) -> Result<Bytes, String> {
+fn read(roots: &Roots, path: &Path, bytes_max: u64) -> Result<Bytes, String> {
     let failed = |error: std::io::Error| format!("cannot be read: {error}");
-    let file = fs::File::open(path).map_err(failed)?;
+    let file = roots.open(path)?;
     let mut bytes = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(failed)?;
     match bytes.len() as u64 > bytes_max {

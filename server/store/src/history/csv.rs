@@ -23,8 +23,6 @@ use crate::error::{Error, Result};
 const RECORD_BYTES_MAX: u64 = 16 << 20;
 /// A batch ends early when its text grows beyond this.
 const BATCH_BYTES_MAX: usize = 64 << 20;
-/// How much of a bad cell an error shows.
-const CELL_CHARS_SHOWN: usize = 60;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// A CSV file whose records have been counted.
@@ -164,6 +162,7 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Says where a bad cell is and not what is in it: whoever checks definitions need not be who may read the file.
 fn bad_cell(file: &CsvFile, field: &Field, record: &ByteRecord, cell: &[u8]) -> Error {
     let shown: String = String::from_utf8_lossy(cell).chars().take(CELL_CHARS_SHOWN).collect();
     let (name, column, dtype) = (file.name(), field.name(), field.data_type());
@@ -175,7 +174,10 @@ fn bad_cell(file: &CsvFile, field: &Field, record: &ByteRecord, cell: &[u8]) -> 
     let doubt = match (dtype, str::from_utf8(cell).map(|text| of_text(text.trim_ascii(), None))) {
         (DataType::Timestamp(_, _), Ok(Err(Unread::Doubt(doubt)))) => {
             let format = doubt.looks_like.name();
-            format!("; it {doubt}; a column's `format` says what its numbers count, as in `format: {format}`")
+            format!(
+                "; it {}; a column's `format` says what its numbers count, as in `format: {format}`",
+                doubt.kind()
+            )
         }
         _ => String::new(),
     };

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -16,6 +17,7 @@ use quern_base::{Failure, Kind};
 
 use super::lakes;
 use crate::error::Error;
+use crate::roots::{OUTSIDE_HELP, Roots, open_regular};
 
 /// More files than this under one path are a mistake in the path.
 pub(super) const FILES_MAX: usize = 100_000;
@@ -90,7 +92,7 @@ impl Version {
 impl HistoryFile {
     /// The file's bytes; refused where they are no longer those that were opened.
     pub(super) fn open(&self) -> Result<File, Error> {
-        let opened = File::open(&self.path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
+        let opened = open_regular(&self.path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
         let (version, file) = opened.map_err(|error| self.unreadable(&error))?;
         if !self.version.is_still(&version) {
             let changed = Failure::new(
@@ -139,23 +141,35 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 
 /// Every file that `batch` names, sorted by name. A folder stands for all files in it with the format's
 /// extension, at any depth, names that begin with `.` or `_` left out (as Spark and Hive do: half-written output).
-pub(super) fn find(root: &Path, source: &Source, batch: &BatchSource) -> Result<Vec<HistoryFile>, DefError> {
-    named(root, batch).map_err(|mistake| {
+pub(super) fn find(
+    roots: &Roots,
+    source: &Source,
+    batch: &BatchSource,
+) -> Result<Vec<HistoryFile>, DefError> {
+    named(roots, batch).map_err(|mistake| {
         let cause = format!("source `{}`: {}", source.name, mistake.cause);
         DefError { cause, ..mistake }
     })
 }
 
 /// The same, whatever source it is.
-pub(super) fn named(root: &Path, batch: &BatchSource) -> Result<Vec<HistoryFile>, DefError> {
+pub(super) fn named(roots: &Roots, batch: &BatchSource) -> Result<Vec<HistoryFile>, DefError> {
+    let root = roots.repository();
     let mistake = |cause: String| DefError::new(&batch.loc, cause);
     if let Some((scheme, _)) = batch.path.split_once("://") {
         return Err(mistake(format!("`{}` is not a path of this machine", batch.path)).with_help(format!(
             "`{scheme}://` is not read yet; copy or mount the files and name a path or glob"
         )));
     }
+    let outside = |name: &str| {
+        mistake(format!("`{name}` lies outside of the repository, or is a link that leads out of it"))
+            .with_help(OUTSIDE_HELP)
+    };
+    if !roots.admit(&root.join(&batch.path)) {
+        return Err(outside(&batch.path));
+    }
     let mut paths = Vec::new();
-    let listed = matching(root, batch, &mut paths);
+    let listed = matching(roots, batch, &mut paths);
     listed.map_err(|why| mistake(format!("`{}` cannot be listed: {why}", batch.path)))?;
     if paths.len() > FILES_MAX {
         return Err(mistake(format!("`{}` names more than {FILES_MAX} files", batch.path))
@@ -167,11 +181,18 @@ pub(super) fn named(root: &Path, batch: &BatchSource) -> Result<Vec<HistoryFile>
     if let Some(lake) = lakes::among(root, &paths) {
         return Err(mistake(lake.to_string()).with_help(lake.way_out()));
     }
-    let mut files = Vec::with_capacity(paths.len());
+    let (mut files, mut real) = (Vec::with_capacity(paths.len()), Real::default());
     for path in paths {
         let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        let metadata =
-            fs::metadata(&path).map_err(|why| mistake(format!("`{name}` cannot be read: {why}")))?;
+        let unread = |why: io::Error| mistake(format!("`{name}` cannot be read: {why}"));
+        let path = real.of(&path).map_err(unread)?;
+        if !roots.hold(&path) {
+            return Err(outside(&name));
+        }
+        let metadata = fs::symlink_metadata(&path).map_err(unread)?;
+        if !metadata.is_file() {
+            return Err(mistake(format!("`{name}` is no regular file")));
+        }
         files.push(HistoryFile { path, name, version: Version::of(&metadata) });
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
@@ -179,11 +200,36 @@ pub(super) fn named(root: &Path, batch: &BatchSource) -> Result<Vec<HistoryFile>
     Ok(files)
 }
 
+/// Where paths lead, each folder looked up once: most files of a source lie beside others.
+#[derive(Default)]
+struct Real {
+    folders: HashMap<PathBuf, PathBuf>,
+}
+
+impl Real {
+    fn of(&mut self, path: &Path) -> io::Result<PathBuf> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return path.canonicalize();
+        };
+        if fs::symlink_metadata(path)?.is_symlink() {
+            return path.canonicalize();
+        }
+        if let Some(real) = self.folders.get(folder) {
+            return Ok(real.join(name));
+        }
+        let real = folder.canonicalize()?;
+        let path = real.join(name);
+        self.folders.insert(folder.to_owned(), real);
+        Ok(path)
+    }
+}
+
 /// Fills `paths` with the files that the path or glob names, in any order, perhaps twice.
-fn matching(root: &Path, batch: &BatchSource, paths: &mut Vec<PathBuf>) -> io::Result<()> {
+fn matching(roots: &Roots, batch: &BatchSource, paths: &mut Vec<PathBuf>) -> io::Result<()> {
+    let root = roots.repository();
     let literal = root.join(&batch.path);
     if literal.exists() {
-        return take(&literal, batch.format, paths);
+        return take(roots, &literal, batch.format, paths);
     }
     let absolute = Path::new(&batch.path).is_absolute();
     let folder = if absolute { String::new() } else { Pattern::escape(&root.to_string_lossy()) };
@@ -195,7 +241,7 @@ fn matching(root: &Path, batch: &BatchSource, paths: &mut Vec<PathBuf>) -> io::R
     for path in found {
         let path = path.map_err(io::Error::from)?;
         if names_it || !file_name(&path).starts_with('_') {
-            take(&path, batch.format, paths)?;
+            take(roots, &path, batch.format, paths)?;
         }
     }
     Ok(())
@@ -205,18 +251,30 @@ fn file_name(path: &Path) -> Cow<'_, str> {
     path.file_name().unwrap_or_default().to_string_lossy()
 }
 
-fn take(path: &Path, format: Format, paths: &mut Vec<PathBuf>) -> io::Result<()> {
+fn take(roots: &Roots, path: &Path, format: Format, paths: &mut Vec<PathBuf>) -> io::Result<()> {
     if path.is_dir() {
-        return walk(path, format, 0, paths);
+        return walk(roots, (path, 0), format, paths);
     }
     paths.push(path.to_owned());
     Ok(())
 }
 
-fn walk(folder: &Path, format: Format, depth: usize, paths: &mut Vec<PathBuf>) -> io::Result<()> {
+fn walk(
+    roots: &Roots,
+    (folder, depth): (&Path, usize),
+    format: Format,
+    paths: &mut Vec<PathBuf>,
+) -> io::Result<()> {
     if depth > DEPTH_MAX {
         return Err(io::Error::other(format!(
             "folders are nested deeper than {DEPTH_MAX}: {}",
+            folder.display()
+        )));
+    }
+    // What a folder outside holds is nobody's business, not even the names.
+    if !roots.admit(folder) {
+        return Err(io::Error::other(format!(
+            "the folder {} is a link that leads out of the repository",
             folder.display()
         )));
     }
@@ -227,7 +285,7 @@ fn walk(folder: &Path, format: Format, depth: usize, paths: &mut Vec<PathBuf>) -
             continue;
         }
         if path.is_dir() {
-            walk(&path, format, depth + 1, paths)?;
+            walk(roots, (&path, depth + 1), format, paths)?;
         } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension(format))) {
             paths.push(path);
         }

@@ -21,6 +21,7 @@ use super::csv;
 use super::files::{self, HistoryFile};
 use super::parquet::ParquetFile;
 use crate::error::{Error, Result};
+use crate::roots::Roots;
 
 /// How many records of a CSV file are looked at.
 const RECORDS_SEEN: usize = 10_000;
@@ -60,9 +61,11 @@ impl Inferred {
 pub fn infer(root: &Path, format: Format, path: &str) -> Result<(String, Vec<Inferred>)> {
     let loc = Loc { file: Arc::from(path), line: 1, column: 1 };
     let batch = BatchSource { format, path: path.to_owned(), loc };
-    let found = files::named(root, &batch).map_err(|DefError { cause, help, .. }| {
-        Error::invalid(help.map_or(cause.clone(), |help| format!("{cause}; {help}")))
-    })?;
+    // Whoever asks reads with rights of their own.
+    let found =
+        files::named(&Roots::anywhere(root), &batch).map_err(|DefError { cause, help, .. }| {
+            Error::invalid(help.map_or(cause.clone(), |help| format!("{cause}; {help}")))
+        })?;
     let Some(first) = found.into_iter().next() else { return Ok(Default::default()) };
     Ok((first.name.clone(), columns(format, first)?))
 }

@@ -27,7 +27,6 @@ mod sample;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -38,6 +37,7 @@ use quern_engine::asof::Address;
 
 use crate::error::{Error, Result};
 use crate::log::{Logged, SharedLog};
+use crate::roots::Roots;
 use columns::Look;
 use csv::CsvFile;
 use files::HistoryFile;
@@ -56,7 +56,7 @@ const MISTAKES_SHOWN: usize = 20;
 /// The files of a repository's sources, and the rows that were pushed to them.
 #[derive(Debug)]
 pub struct History {
-    root: PathBuf,
+    roots: Roots,
     looks: Looks,
     /// What was pushed, as far as this server knows; [`History::refresh`] brings it up to date.
     pub pushed: Pushed,
@@ -73,9 +73,9 @@ struct Copied {
 }
 
 impl History {
-    /// The history of the repository in `root`, where relative paths begin.
-    pub fn new(root: PathBuf, pushed: Pushed) -> Self {
-        History { root, looks: Looks::default(), pushed, copied: None }
+    /// The history of a repository; paths lead below `roots`.
+    pub fn new(roots: Roots, pushed: Pushed) -> Self {
+        History { roots, looks: Looks::default(), pushed, copied: None }
     }
 
     /// The same, where `pushed` is this server's copy of `log`.
@@ -132,7 +132,7 @@ impl History {
 
     /// How many files a source has now, and how many bytes they are. What cannot be listed is nothing.
     pub fn size(&self, source: &Source) -> (usize, u64) {
-        let found = source.batch.as_ref().and_then(|batch| files::find(&self.root, source, batch).ok());
+        let found = source.batch.as_ref().and_then(|batch| files::find(&self.roots, source, batch).ok());
         let mut found = found.unwrap_or_default();
         found.extend(self.pushed.of(&source.name).files.iter().map(|pushed| pushed.file.clone()));
         (found.len(), found.iter().map(HistoryFile::bytes).sum())
@@ -151,7 +151,7 @@ impl History {
         let mut opening =
             Opening { source, schema, units: Vec::new(), parts: Vec::new(), mistakes: Vec::new() };
         if let Some(batch) = &source.batch {
-            let found = files::find(&self.root, source, batch).map_err(|mistake| {
+            let found = files::find(&self.roots, source, batch).map_err(|mistake| {
                 let help = mistake.help.map(|help| format!("; {help}")).unwrap_or_default();
                 Error::invalid(mistake.cause + &help)
             })?;

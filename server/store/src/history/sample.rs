@@ -30,7 +30,7 @@ impl History {
     /// `format` says.
     pub fn sampled(&self, source: &Source, schema: &SchemaRef) -> Vec<DefError> {
         let Some(batch) = &source.batch else { return Vec::new() };
-        let Ok(found) = files::find(&self.root, source, batch) else { return Vec::new() };
+        let Ok(found) = files::find(&self.roots, source, batch) else { return Vec::new() };
         let formats = formats(source);
         let last = found.get(1..).and_then(<[HistoryFile]>::last);
         let mut mistakes = Vec::new();
@@ -102,12 +102,11 @@ fn misread(source: &Source, column: &Column, file: &HistoryFile, numbers: &Numbe
         return None;
     }
     let cause = format!(
-        "source `{}`: the numbers of column `{}` in `{}`, such as {}, are no {} since 1970: none of them lies in the years \
+        "source `{}`: the numbers of column `{}` in `{}` are no {} since 1970: none of them lies in the years \
          from 1971 to 2199",
         source.name,
         column.name,
         file.name,
-        numbers.first()?,
         declared.noun()
     );
     let help = format!(

@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 use super::{History, Pushed, Scan};
 use crate::error::{Error, Kind, Result};
+use crate::roots::Roots;
 
 /// A repository with one source, `events`.
 struct Repository {
@@ -66,7 +67,7 @@ impl Repository {
     }
 
     fn history(&self) -> History {
-        History::new(self.folder.path().to_owned(), Pushed::default())
+        History::new(Roots::new(self.folder.path(), &[]), Pushed::default())
     }
 
     /// Writes text or bytes into a file of the repository.
