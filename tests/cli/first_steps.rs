@@ -96,13 +96,13 @@ fn numbers_of_another_unit_than_is_declared_are_refused() {
     let folder = folder.path();
     expect![[r#"
         exit 1
-        definitions.yaml:5:18: source `s`: the numbers of column `at` in `s.csv`, such as 1704067200000, are no seconds since 1970: none of them lies in the years from 1971 to 2199
+        definitions.yaml:5:18: source `s`: the numbers of column `at` in `s.csv` are no seconds since 1970: none of them lies in the years from 1971 to 2199
           help: they look like milliseconds: write `format: epoch_ms`; moments that are that far away are written as timestamps, not as numbers
         1 mistake
     "#]].assert_eq(&epochs(folder, "epoch_s", &[1_704_067_200_000, 1_704_067_260_000]));
     expect![[r#"
         exit 1
-        definitions.yaml:5:18: source `s`: the numbers of column `at` in `s.csv`, such as 1704067200, are no milliseconds since 1970: none of them lies in the years from 1971 to 2199
+        definitions.yaml:5:18: source `s`: the numbers of column `at` in `s.csv` are no milliseconds since 1970: none of them lies in the years from 1971 to 2199
           help: they look like seconds: write `format: epoch_s`; moments that are that far away are written as timestamps, not as numbers
         1 mistake
     "#]].assert_eq(&epochs(folder, "epoch_ms", &[1_704_067_200]));

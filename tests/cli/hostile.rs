@@ -151,7 +151,7 @@ fn fault_27_bombs_of_yaml_and_sql_are_mistakes_with_a_place() {
         ("brackets", format!("kind: Entity\nname: {}\n", "[".repeat(100_000))),
         ("dashes", format!("kind: Entity\nname:\n  {}x\n", "- ".repeat(100_000))),
         ("braces", format!("kind: Entity\nname: {}\n", "{".repeat(100_000))),
-        ("a tag", "kind: !!python/object/apply:os.system [id]\nname: x\n".to_owned()),
+        ("a tag", "kind: Entity\nname: !!python/object/apply:os.system [id]\n".to_owned()),
         (
             "a long name",
             format!("kind: Entity\nname: {}\njoin_keys: [{{name: k, type: int64}}]\n", "a b".repeat(1 << 20)),

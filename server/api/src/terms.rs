@@ -77,7 +77,9 @@ impl Terms {
     pub(super) fn name_request(&mut self, id: &str) -> Result<()> {
         if id.len() > REQUEST_ID_BYTES_MAX {
             let bytes = id.len();
-            return Err(Error::invalid(format!("`id` has {bytes} bytes; it may have {REQUEST_ID_BYTES_MAX}")));
+            return Err(Error::invalid(format!(
+                "`id` has {bytes} bytes; it may have {REQUEST_ID_BYTES_MAX}"
+            )));
         }
         id.clone_into(&mut self.request_id);
         Ok(())

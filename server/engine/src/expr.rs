@@ -357,7 +357,15 @@ fn say(error: &DataFusionError) -> String {
     in_words(&inner.replace("\n", "; "))
 }
 
+/// As much of an expression as a mistake repeats.
+const SQL_CHARS_SHOWN: usize = 500;
+
 fn explain(error: &DataFusionError, sql: &str, schema: &Schema) -> Mistake {
+    // Where it stands is said besides: of a long one the beginning is enough.
+    let sql = match sql.char_indices().nth(SQL_CHARS_SHOWN) {
+        Some((end, _)) => &format!("{}…", &sql[..end]),
+        None => sql,
+    };
     if let DataFusionError::SchemaError(schema_error, _) = error.find_root()
         && let SchemaError::FieldNotFound { field, .. } = schema_error.as_ref()
     {

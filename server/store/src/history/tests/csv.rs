@@ -119,24 +119,24 @@ fn a_bad_cell_is_named_with_its_place() {
         seen += &(repository.error() + "\n");
     }
     expect![[r#"
-        `data/a.csv`, line 5, column `bool`: `yes` is not of type bool, such as true
-        `data/a.csv`, line 5, column `int32`: `2147483648` is not of type int32, such as -7
-        `data/a.csv`, line 5, column `int64`: `1.5` is not of type int64, such as -7
-        `data/a.csv`, line 5, column `float32`: `1e39` is not of type float32, such as -1.5e3
-        `data/a.csv`, line 5, column `float64`: `1,5` is not of type float64, such as -1.5e3
-        `data/a.csv`, line 5, column `bytes`: `a b` is not of type bytes, such as 3q2+7w== (base64)
-        `data/a.csv`, line 5, column `timestamp`: `1357034400` is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it looks like seconds (in microseconds it is 1357034400000000); a column's `format` says what its numbers count, as in `format: epoch_s`
-        `data/a.csv`, line 5, column `timestamp`: `1357034400000` is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it looks like milliseconds (in microseconds it is 1357034400000000); a column's `format` says what its numbers count, as in `format: epoch_ms`
-        `data/a.csv`, line 5, column `timestamp`: `1357034400.5` is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it looks like seconds (in microseconds it is 1357034400000000); a column's `format` says what its numbers count, as in `format: epoch_s`
-        `data/a.csv`, line 5, column `timestamp`: `20130101` is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it is too near to 1970 to be taken for microseconds: write it as RFC 3339; a column's `format` says what its numbers count, as in `format: epoch_s`
-        `data/a.csv`, line 5, column `timestamp`: `1.357e9` is not of type timestamp, such as 2013-01-31T09:26:56.5Z
-        `data/a.csv`, line 5, column `timestamp`: `2013-02-29T00:00:00Z` is not of type timestamp, such as 2013-01-31T09:26:56.5Z
-        `data/a.csv`, line 5, column `timestamp`: `2013-03-10 02:30:00 America/New_York` is not of type timestamp, such as 2013-01-31T09:26:56.5Z
-        `data/a.csv`, line 5, column `date`: `2013-1-5` is not of type date, such as 2013-01-31
-        `data/a.csv`, line 5, column `date`: `2013-01-31T00:00:00` is not of type date, such as 2013-01-31
-        `data/a.csv`, line 5, column `floats`: `1, 2` is not of type list<float32>, such as [1, 2, null]
-        `data/a.csv`, line 5, column `floats`: `[1,,2]` is not of type list<float32>, such as [1, 2, null]
-        `data/a.csv`, line 5, column `pair`: `[1, 2, 3]` is not of type list<int64, 2>, such as [1, 2, null]
+        `data/a.csv`, line 5, column `bool`: its cell is not of type bool, such as true
+        `data/a.csv`, line 5, column `int32`: its cell is not of type int32, such as -7
+        `data/a.csv`, line 5, column `int64`: its cell is not of type int64, such as -7
+        `data/a.csv`, line 5, column `float32`: its cell is not of type float32, such as -1.5e3
+        `data/a.csv`, line 5, column `float64`: its cell is not of type float64, such as -1.5e3
+        `data/a.csv`, line 5, column `bytes`: its cell is not of type bytes, such as 3q2+7w== (base64)
+        `data/a.csv`, line 5, column `timestamp`: its cell is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it looks like seconds; a column's `format` says what its numbers count, as in `format: epoch_s`
+        `data/a.csv`, line 5, column `timestamp`: its cell is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it looks like milliseconds; a column's `format` says what its numbers count, as in `format: epoch_ms`
+        `data/a.csv`, line 5, column `timestamp`: its cell is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it looks like seconds; a column's `format` says what its numbers count, as in `format: epoch_s`
+        `data/a.csv`, line 5, column `timestamp`: its cell is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it is too near to 1970 to be taken for microseconds: write it as RFC 3339; a column's `format` says what its numbers count, as in `format: epoch_s`
+        `data/a.csv`, line 5, column `timestamp`: its cell is not of type timestamp, such as 2013-01-31T09:26:56.5Z
+        `data/a.csv`, line 5, column `timestamp`: its cell is not of type timestamp, such as 2013-01-31T09:26:56.5Z
+        `data/a.csv`, line 5, column `timestamp`: its cell is not of type timestamp, such as 2013-01-31T09:26:56.5Z
+        `data/a.csv`, line 5, column `date`: its cell is not of type date, such as 2013-01-31
+        `data/a.csv`, line 5, column `date`: its cell is not of type date, such as 2013-01-31
+        `data/a.csv`, line 5, column `floats`: its cell is not of type list<float32>, such as [1, 2, null]
+        `data/a.csv`, line 5, column `floats`: its cell is not of type list<float32>, such as [1, 2, null]
+        `data/a.csv`, line 5, column `pair`: its cell is not of type list<int64, 2>, such as [1, 2, null]
     "#]].assert_eq(&seen);
 }
 
@@ -165,7 +165,7 @@ fn files_that_are_no_such_table_are_refused() {
         `data/short.csv` cannot be read: line 4 has 1 cells and the header 2
         events.yaml:3:5: source `events`: `data/twice.csv` cannot be read: its header names column `n` twice
           help: rewrite the file, or leave it out of the path
-        `data/latin.csv`, line 2, column `n`: `Zo�` is not of type string: it is not UTF-8
+        `data/latin.csv`, line 2, column `n`: its cell is not of type string: it is not UTF-8
         events.yaml:3:5: source `events`: `data/header.csv` cannot be read: its header is not UTF-8
           help: rewrite the file, or leave it out of the path
         events.yaml:11:5: source `events`: `data/lacks.csv` has no column `n`
