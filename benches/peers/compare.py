@@ -133,7 +133,7 @@ def write_repository(dataset: Dataset, folder: Path) -> Path:
     root = folder / "repositories" / dataset.name
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    (root / "quern.yaml").write_text("data: .quern\n")
+    (root / "quern.yaml").write_text(f"data: .quern\nroots: [{json.dumps(str(folder))}]\n")
     (root / "definitions.yaml").write_text(definitions(dataset, folder))
     return root
 

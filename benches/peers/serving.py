@@ -230,7 +230,10 @@ class Bench:
         for side, online in ((QUERN, "rocksdb"), (QUERN_REDIS, f"redis://127.0.0.1:{self.redis[QUERN_REDIS].port}")):
             repository = self.repository(side)
             repository.mkdir()
-            (repository / "quern.yaml").write_text(f"data: .quern\nonline: {online}\nonline_timeout: 10s\n")
+            (repository / "quern.yaml").write_text(
+                f"data: .quern\nonline: {online}\nonline_timeout: 10s\n"
+                f"roots: [{json.dumps(str(self.folder))}, {json.dumps(str(self.models))}]\n"
+            )
             (repository / "definitions.yaml").write_text(serving_data.definitions(self.folder, self.models))
             self.call(f"apply of {side}", [binary(), "apply", repository])
 

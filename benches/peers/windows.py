@@ -158,7 +158,7 @@ def repository(data: Data) -> Path:
     root = data.folder / "repositories" / data.events.stem
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    (root / "quern.yaml").write_text("data: .quern\n")
+    (root / "quern.yaml").write_text(f"data: .quern\nroots: [{json.dumps(str(data.folder))}]\n")
     windows = ", ".join(WINDOWS)
     aggregations = "".join(
         f"  - {{name: {function}, function: {function}, of: amount, windows: [{windows}], hop: exact}}\n"
