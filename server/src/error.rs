@@ -1,5 +1,6 @@
 //! What went wrong, in the caller's words?
 
+use arrow::error::ArrowError;
 use feature_defs::DefError;
 use quern_base::Failure;
 pub use quern_base::Kind;
@@ -73,9 +74,15 @@ impl From<quern_inference::Error> for Error {
     }
 }
 
-impl From<arrow::error::ArrowError> for Error {
-    fn from(error: arrow::error::ArrowError) -> Self {
-        Error::broken("computing with Arrow").quoting(error)
+impl From<ArrowError> for Error {
+    fn from(error: ArrowError) -> Self {
+        match error {
+            // The bytes of a column are counted in 31 bits.
+            ArrowError::OffsetOverflowError(_) => Error::too_large(
+                "a column of all these rows would hold more than 2 GiB; send fewer at a time",
+            ),
+            error => Error::broken("computing with Arrow").quoting(error),
+        }
     }
 }
 

@@ -32,6 +32,6 @@ pub use data_folder::InUse;
 pub use error::{Error, Result};
 pub use live::Deployment;
 pub use node::Node;
-pub use noted_rows::{NotedRows, row_bytes};
+pub use noted_rows::NotedRows;
 pub use quern_inference::{Program, serve as worker};
 pub use settings::Settings;

@@ -24,8 +24,3 @@ impl From<RecordBatch> for NotedRows {
         NotedRows { rows, notes: TableNotes::default() }
     }
 }
-
-/// How many bytes the rows of a batch are, without what else is in the memory that they share.
-pub fn row_bytes(batch: &RecordBatch) -> usize {
-    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
-}

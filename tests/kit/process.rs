@@ -105,6 +105,13 @@ impl Process {
         all.iter().flat_map(|some| some.split_whitespace()).map(|id| id.parse().unwrap()).collect()
     }
 
+    /// Returns the most memory that it has held so far, in bytes.
+    pub fn peak_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
     /// Ends it as an operator does.
     pub fn terminate(mut self) -> ExitStatus {
         let kill = format!("kill -TERM {}", self.process.id());

@@ -48,7 +48,12 @@ impl Service {
     /// # Errors
     /// Where an online store does not answer and a feature has no default.
     pub async fn look_up(&self, inputs: RecordBatch, query_times_us: Vec<i64>) -> Result<Vectors> {
-        Ok(self.node.inner.reader.look_up(&self.live.compiled, &self.plan, inputs, query_times_us).await?)
+        Ok(self
+            .node
+            .inner
+            .reader
+            .look_up(&self.live.compiled, &self.plan, inputs, query_times_us, None)
+            .await?)
     }
 
     /// Makes the training set of `spine`.
@@ -77,7 +82,8 @@ impl Service {
     fn train(&self, spine: &RecordBatch, as_known: bool) -> TrainingSet {
         let command = TrainingSetCommand { feature_service: self.plan.name.clone(), as_known, received: 0 };
         let (schema, spine) = (spine.schema(), std::slice::from_ref(spine));
-        block_in_place(|| self.node.inner.train.training_set(&self.live, &command, &schema, spine)).unwrap()
+        block_in_place(|| self.node.inner.train.training_set(&self.live, &command, (&schema, spine), None))
+            .unwrap()
     }
 
     /// Reads what the online store has for these join keys: of each view those of all keys, view after view.

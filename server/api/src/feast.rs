@@ -46,8 +46,9 @@ pub(super) async fn get_online_features(
     let inputs = asked.inputs.clone();
     // Before the look-up: what is said to be in the head is, then.
     let views = views(&node, &service);
-    let vectors = node.reader.look_up(&live.compiled, &service, asked.inputs, asked.query_times_us).await?;
-    held.take_found([&vectors])?;
+    let asked = (asked.inputs, asked.query_times_us);
+    let vectors = node.reader.look_up_all(&live.compiled, &service, asked, &held.0).await?;
+    held.take_rows([&vectors.vectors])?;
     count(&vectors);
     Ok(json_reply(&Reply {
         keys: inputs.project(&(0..service.key_count).collect::<Vec<_>>())?,

@@ -42,8 +42,9 @@ use super::error::{Logged, grpc_status};
 use super::memory::lease_of;
 use super::observe::LateCause;
 use crate::error::{Error, Result};
+use quern_engine::size::packed_bytes;
 use quern_server::verbs::train::{Layout, service};
-use quern_server::{Deployment, Node, row_bytes};
+use quern_server::{Deployment, Node};
 
 /// Bytes of a value that history is asked for, until its batch is made.
 const GATHERED: usize = 8;
@@ -146,8 +147,9 @@ impl Flight {
             let spine = guarded(receive(spine, &lease)).await?;
             let rows: usize = spine.iter().map(RecordBatch::num_rows).sum();
             lease.take(rows.saturating_mul(columns).saturating_mul(GATHERED)).map_err(|e| refuse(&e))?;
+            let room = Arc::clone(&lease);
             let making = long("making a training set", move || {
-                train.training_set(&live, &command, &spine_schema, &spine)
+                train.training_set(&live, &command, (&spine_schema, &spine), Some(&room))
             });
             let made = making.await.map_err(|e| refuse(&e))?;
             let made: Batches = Box::new(made.map(|batch| batch.map_err(Failure::from)));
@@ -344,7 +346,7 @@ async fn receive(
     while let Some(message) = spine.try_next().await.map_err(unreadable)? {
         if let DecodedPayload::RecordBatch(batch) = message.payload {
             // Once as it came, and once as one table.
-            lease.take(2 * row_bytes(&batch)).map_err(|e| refuse(&e))?;
+            lease.take(2 * packed_bytes(&batch)).map_err(|e| refuse(&e))?;
             batches.push(batch);
         }
     }

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use arrow::array::RecordBatch;
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::CONTENT_TYPE;
@@ -18,8 +19,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use quern_base::memory::{Lease, Part};
-use quern_features::Vectors;
-use quern_server::{Node, row_bytes};
+use quern_engine::size::row_bytes;
+use quern_server::Node;
 use tonic::Status;
 
 use super::error::{ApiError, grpc_status};
@@ -76,15 +77,14 @@ impl Held {
         Ok(self.0.take(cells(rows, columns))?)
     }
 
-    /// The same, until the part is dropped.
-    pub(super) fn part_of_cells(&self, rows: usize, columns: usize) -> Result<Part> {
-        Ok(self.0.part(cells(rows, columns))?)
+    /// A lease of its own, of the same budget.
+    pub(super) fn apart(&self) -> Held {
+        Held(Arc::new(self.0.apart()))
     }
 
-    /// Takes the room for found vectors in the reply: texts may be long.
-    pub(super) fn take_found<'a>(&self, found: impl IntoIterator<Item = &'a Vectors>) -> Result<()> {
-        let bytes = found.into_iter().map(|vectors| row_bytes(&vectors.vectors)).sum();
-        Ok(self.0.take(bytes)?)
+    /// Takes the room for rows in the reply: texts may be long.
+    pub(super) fn take_rows<'a>(&self, shown: impl IntoIterator<Item = &'a RecordBatch>) -> Result<()> {
+        Ok(self.0.take(shown.into_iter().map(row_bytes).sum())?)
     }
 }
 

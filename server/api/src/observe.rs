@@ -42,7 +42,12 @@ impl LateCause {
 
 /// Names every request, and watches it to its end.
 pub(super) async fn observe(mut request: Request, next: Next) -> Response {
-    let id = request.headers().get(REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX).cloned().unwrap_or_else(next_id);
+    let id = request
+        .headers()
+        .get(REQUEST_ID)
+        .filter(|id| id.len() <= REQUEST_ID_BYTES_MAX)
+        .cloned()
+        .unwrap_or_else(next_id);
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut call = Call::begin(&request, id.clone());
     request.extensions_mut().insert(call.late_cause.clone());

@@ -92,11 +92,12 @@ async fn predict(
     (terms, held): (Terms, Held),
     body: &[u8],
 ) -> ApiResult<Response> {
-    let target = node.predict.target(model, version.or(terms.version.as_deref()))?;
+    let target = node.predict.target(model, version.or(terms.version.as_deref()))?.within(&held.0);
     // TensorFlow Serving's clients name a signature; a model here has one.
     let [instances, inputs, with_features] =
         json::body(body, ["instances", "inputs", "with_features"], &["signature_name"])?;
     let with_features = Json::flag(with_features.as_ref(), "with_features")?;
+    let target = target.showing(with_features);
     let (asked, form) = match (instances, inputs) {
         (Some(instances), None) => (json::instances(&target.inputs(), &instances, now_us())?, Form::Rows),
         (None, Some(inputs)) => (models::inputs(&target.inputs(), inputs)?, Form::Columns),
@@ -111,7 +112,11 @@ async fn predict(
     held.take_cells(asked.inputs.num_rows(), target.version().service.outputs.fields().len())?;
     let given = Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us };
     let answer = target.predict(&node.predict, terms.ask(given)).await?;
-    held.take_found(answer.parts.iter().filter_map(|part| part.vectors.as_ref()))?;
+    held.take_rows([&answer.outputs])?;
+    if with_features {
+        let vectors = answer.parts.iter().filter_map(|part| part.vectors.as_ref());
+        held.take_rows(vectors.map(|vectors| &vectors.vectors))?;
+    }
     answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
     let mut reply = json_reply(&Reply { answer: &answer, form, says_who: target.says_who(), with_features });
     if let Some(versions) = who_answered(&answer.parts) {

@@ -65,12 +65,14 @@ struct Reply {
     outputs: Vec<Tensor>,
 }
 
-async fn infer(node: &Arc<Node>, target: &Target, request: Request) -> Result<Reply> {
+async fn infer(node: &Arc<Node>, target: Target, request: Request) -> Result<Reply> {
     let Request { tensors, outputs, terms, held } = request;
+    // What it holds is given back with the reply: a stream may bring many requests.
+    let held = held.apart();
+    let target = &target.within(&held.0);
     let given = ask::given(target, &tensors, now_us())?;
-    // Given back with the reply: a stream may bring many requests.
     let rows = tensors.iter().filter_map(|tensor| tensor.shape.first().copied()).max().unwrap_or_default();
-    let _cells = held.part_of_cells(rows, target.version().service.outputs.fields().len())?;
+    held.take_cells(rows, target.version().service.outputs.fields().len())?;
     let answer = target.predict(&node.predict, terms.ask(given)).await?;
     answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);
     Ok(Reply { version: version(&answer), outputs: pick(target, &answer, &outputs)? })

@@ -138,6 +138,11 @@ impl Lease {
         }
     }
 
+    /// Another one of the same budget, which holds nothing yet.
+    pub fn apart(&self) -> Lease {
+        self.budget.lease()
+    }
+
     /// Gives back what is no longer needed.
     pub fn give_back(&self, bytes: usize) {
         let given = self
@@ -153,7 +158,7 @@ impl Lease {
     /// As [`Lease::take`].
     pub fn part(self: &Arc<Lease>, bytes: usize) -> Result<Part, Failure> {
         self.take(bytes)?;
-        Ok(Part { of: Arc::clone(self), bytes })
+        Ok(Part { of: Arc::clone(self), held: AtomicUsize::new(bytes) })
     }
 }
 
@@ -167,12 +172,34 @@ impl Drop for Lease {
 #[derive(Debug)]
 pub struct Part {
     of: Arc<Lease>,
-    bytes: usize,
+    held: AtomicUsize,
+}
+
+impl Part {
+    /// Holds `bytes` more.
+    ///
+    /// # Errors
+    /// As [`Lease::take`].
+    pub fn grow(&self, bytes: usize) -> Result<(), Failure> {
+        self.of.take(bytes)?;
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Holds `bytes` from now on, and no longer what it held.
+    ///
+    /// # Errors
+    /// As [`Lease::take`]; then it holds what it held.
+    pub fn hold(&self, bytes: usize) -> Result<(), Failure> {
+        self.of.take(bytes)?;
+        self.of.give_back(self.held.swap(bytes, Ordering::Relaxed));
+        Ok(())
+    }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.of.give_back(self.bytes);
+        self.of.give_back(self.held.load(Ordering::Relaxed));
     }
 }
 
@@ -199,6 +226,10 @@ mod tests {
         lease.take(10 * MIB).unwrap();
         let part = lease.part(5 * MIB).unwrap();
         assert_eq!((budget.used(), lease.held()), (15 * MIB, 15 * MIB));
+        part.grow(MIB).unwrap();
+        part.hold(7 * MIB).unwrap();
+        assert_eq!((budget.used(), lease.held()), (17 * MIB, 17 * MIB));
+        assert_eq!(part.hold(40 * MIB).unwrap_err().kind(), Kind::TooLarge);
         drop(part);
         assert_eq!(budget.used(), 10 * MIB);
         lease.give_back(usize::MAX);

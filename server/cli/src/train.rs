@@ -126,7 +126,7 @@ fn train_here(
     bar: Option<ProgressBar>,
 ) -> Result<((u64, usize), TableNotes)> {
     let live = node.live();
-    let set = node.train.training_set(&live, request, schema, spine)?;
+    let set = node.train.training_set(&live, request, (schema, spine), None)?;
     let mut out = Output::create(out, set.schema(), bar)?;
     let mut notes = TableNotes::default();
     // One thread makes the rows, this one writes them.

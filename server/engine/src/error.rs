@@ -54,6 +54,15 @@ pub enum EngineError {
         /// What is wrong with it.
         cause: String,
     },
+    /// Rows that together are more than is held at a time; fewer of them may do.
+    #[error(
+        "the values of these {rows} rows are too large to be held together (a text beside every one of them, perhaps); \
+         send fewer at a time"
+    )]
+    TooLarge {
+        /// How many they are.
+        rows: usize,
+    },
     /// An Arrow kernel failed.
     #[error("{}", in_words(.0))]
     Arrow(#[from] ArrowError),
@@ -74,7 +83,8 @@ impl EngineError {
             | EngineError::Unknown(_)
             | EngineError::Type { .. }
             | EngineError::Missing { .. }
-            | EngineError::Codec { .. } => self.to_string(),
+            | EngineError::Codec { .. }
+            | EngineError::TooLarge { .. } => self.to_string(),
         }
     }
 }

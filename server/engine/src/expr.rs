@@ -235,7 +235,10 @@ impl Expression {
             operators::declared(&values, &self.dtype)
         };
         let (values, failed) = depth::evaluating(self.depth, || failing::with_failed(batch, &values))
-            .map_err(|error| EngineError::Value { what: what(), cause: say(&error) })?;
+            .map_err(|error| match failing::is_overflow(&error) {
+                true => EngineError::TooLarge { rows: batch.num_rows() },
+                false => EngineError::Value { what: what(), cause: say(&error) },
+            })?;
         Ok(Evaluated { values, failed })
     }
 

@@ -10,6 +10,7 @@
 //! 6. [`windows`]: aggregates over time, from events (training) and from tiles (serving), by one algebra.
 //! 7. [`ServicePlan`]: where training and serving meet. Both hand it the same columns and get the same vector.
 //! 8. [`fit`]: the vector becomes a model's tensors; [`Computed`] what stands between models, or in for one.
+//! 9. [`size`]: how much of all that may be held together.
 //!
 //! Architecture invariant: a row is a batch of one. No function here has a second path for a single row.
 
@@ -27,6 +28,7 @@ pub mod key;
 pub mod row;
 pub mod schema;
 mod service;
+pub mod size;
 pub mod time;
 mod view;
 pub mod windows;

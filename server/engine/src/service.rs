@@ -15,6 +15,7 @@ use feature_defs::Literal;
 use crate::default::constant;
 use crate::expr::{Evaluated, Expression, Reads};
 use crate::key::Keys;
+use crate::size::{check_together, column_bytes};
 use crate::time::RowState;
 use crate::view::ViewPlan;
 use crate::{EngineError, Failed};
@@ -175,7 +176,7 @@ impl ServicePlan {
         let features = found.iter().flat_map(|found| &found.columns);
         let given: Vec<&ArrayRef> =
             inputs.columns().iter().chain([event_timestamps]).chain(features).collect();
-        let mut derived: Vec<ArrayRef> = Vec::new();
+        let (mut derived, mut derived_bytes): (Vec<ArrayRef>, usize) = (Vec::new(), 0);
         let pick = |derived: &[ArrayRef], indices: &[usize]| {
             let column = |index: &usize| match given.get(*index) {
                 Some(column) => Arc::clone(column),
@@ -189,6 +190,8 @@ impl ServicePlan {
                 let what = || format!("feature service `{}`, derived `{name}`", self.name);
                 let Evaluated { values, failed: rows } = expression.evaluate(&batch, &what)?;
                 failed.note_rows(name, &rows, *strict);
+                derived_bytes += column_bytes(&values);
+                check_together(inputs.num_rows(), derived_bytes)?;
                 derived.push(values);
             }
         }

@@ -1,5 +1,6 @@
 //! Why is there no value?
 
+use arrow::error::ArrowError;
 use quern_base::Failure;
 pub(crate) use quern_base::Kind;
 use quern_engine::{EngineError, Failed};
@@ -17,6 +18,7 @@ pub fn kind_of(error: &EngineError) -> Kind {
     match error {
         EngineError::Unknown(_) => Kind::NotFound,
         EngineError::Codec { .. } => Kind::Internal,
+        EngineError::TooLarge { .. } => Kind::TooLarge,
         _ => Kind::InvalidArgument,
     }
 }
@@ -50,8 +52,14 @@ impl From<quern_store::Error> for Error {
     }
 }
 
-impl From<arrow::error::ArrowError> for Error {
-    fn from(error: arrow::error::ArrowError) -> Self {
-        Error::broken("computing with Arrow").quoting(error)
+impl From<ArrowError> for Error {
+    fn from(error: ArrowError) -> Self {
+        match error {
+            // The bytes of a column are counted in 31 bits.
+            ArrowError::OffsetOverflowError(_) => Error::too_large(
+                "a column of all these rows would hold more than 2 GiB; send fewer at a time",
+            ),
+            error => Error::broken("computing with Arrow").quoting(error),
+        }
     }
 }

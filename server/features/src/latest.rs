@@ -6,6 +6,7 @@
 use arrow::array::{ArrayRef, RecordBatch};
 use parking_lot::{Mutex, RwLock};
 use quern_engine::asof::{Address, AsOf, Matches, Stamp, TimeRule};
+use quern_engine::size::column_bytes;
 use quern_engine::time::visible_from;
 use quern_engine::{Failed, RowState};
 use quern_store::history::Scan;
@@ -71,6 +72,7 @@ impl Finding<'_> {
         let order: Vec<usize> = (0..selections.len()).collect();
         let mut unasked = view.every();
         unasked.retain(|feature| view.strict[*feature] && !question.features.contains(feature));
+        let held = question.room.map(|room| room.part(0)).transpose()?;
         let pieces = Mutex::new(Vec::<(usize, Vec<ArrayRef>)>::new());
         // By the indices of the addresses.
         let failed = Mutex::new(Failed::default());
@@ -78,6 +80,7 @@ impl Finding<'_> {
             read_selected(scan, &selections[i], view.row_columns(), &mut |before, rows| {
                 let mut lost = Failed::default();
                 let columns = view.features(&rows, question.features, &mut lost)?;
+                held.as_ref().map_or(Ok(()), |held| held.grow(columns.iter().map(column_bytes).sum()))?;
                 // A row that one feature refuses is in no head, whichever features are asked for.
                 let mut refused = Failed::default();
                 view.features(&rows, &unasked, &mut refused)?;
@@ -108,7 +111,7 @@ impl Finding<'_> {
             failed = failed.placed(|index| found[index as usize].iter().map(|(_, row)| *row));
         }
         let mut answer = Answer::new(question, pieces, rows, states, Some(event_timestamps_us));
-        (answer.failed, answer.coinciding) = (failed, coinciding);
+        (answer.failed, answer.coinciding, answer.held) = (failed, coinciding, held);
         Ok(answer)
     }
 }

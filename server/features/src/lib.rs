@@ -16,17 +16,20 @@ mod error;
 mod metrics;
 
 pub mod as_of;
+mod asked;
 pub mod compiled;
 mod latest;
 pub mod look_up;
 pub mod past;
 mod question;
 mod read;
+mod vectors;
 mod windows;
 pub mod write;
 
 pub use self::as_of::{Answer, Question};
 pub use self::compiled::Compiled;
 pub use self::error::{Error, Result, kind_of, strict_text};
-pub use self::look_up::{Reader, Vectors};
+pub use self::look_up::Reader;
 pub use self::metrics::metrics;
+pub use self::vectors::Vectors;

@@ -3,25 +3,29 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array};
-use arrow::compute::{interleave, take_record_batch};
+use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::interleave;
+use quern_base::memory::Lease;
 use quern_base::stage;
 use quern_base::tasks::blocking;
 use quern_engine::key::Keys;
 use quern_engine::row::times;
+use quern_engine::size::{check_together, row_bytes};
 use quern_engine::time::{last_us, state_at, visible_from};
-use quern_engine::windows::{self, Excluded, Kept};
-use quern_engine::{Failed, Found, Lookup, Origin, RowState, ServicePlan, Status, ViewId};
+use quern_engine::windows::Kept;
+use quern_engine::{Failed, Found, Lookup, RowState, ServicePlan, ViewId};
 use quern_store::history::History;
 use quern_store::online::Online;
 use quern_store::redis::Redis;
-use quern_store::rocks::{Head, Wanted};
+use quern_store::rocks::Head;
 use tracing::Instrument;
 
 use crate::as_of::{Question, ask};
+use crate::asked::{AllExcluded, Asked};
 use crate::compiled::Compiled;
 use crate::error::{Error, Kind, Result, check_strict};
 use crate::metrics::metrics;
+use crate::vectors::{Vectors, together, told};
 use crate::windows::head::{self, Tiles, kept_in_both};
 
 /// So many keys are looked up right where the request is; more could keep the async runtime waiting for the disk.
@@ -38,53 +42,6 @@ pub struct Reader {
     pub history_fallback: bool,
 }
 
-/// Feature vectors and what is known of each value.
-#[derive(Debug, Clone)]
-pub struct Vectors {
-    /// A row for each instance; columns are the service's outputs.
-    pub vectors: RecordBatch,
-    /// What each look-up found.
-    pub found: Vec<Found>,
-    /// The service they belong to.
-    pub service: Arc<ServicePlan>,
-    /// Which of the values could not be computed for this answer; what is stored as null is not among them.
-    pub failed: Failed,
-}
-
-impl Vectors {
-    /// How the value of `output` in `row` is to be understood.
-    pub fn status(&self, output: usize, row: usize) -> Status {
-        let state = match self.service.origins[output] {
-            Origin::Feature { lookup, feature } => match self.found[lookup].absent.get(feature) {
-                Some(true) => RowState::NotFound,
-                _ => self.found[lookup].states[row],
-            },
-            Origin::Input(_) | Origin::Derived => RowState::Present,
-        };
-        Status::of(state, self.vectors.column(output).is_null(row))
-    }
-
-    /// Event timestamp (µs) of the stored row that the value comes from; none for what was not stored or not found.
-    pub fn event_timestamp(&self, output: usize, row: usize) -> Option<i64> {
-        match self.service.origins[output] {
-            Origin::Feature { lookup, .. } => {
-                let found = &self.found[lookup];
-                let has_row = found.states[row].has_row();
-                has_row.then(|| found.event_timestamps.get(row).copied()).flatten()
-            }
-            Origin::Input(_) | Origin::Derived => None,
-        }
-    }
-
-    /// Some of the rows.
-    pub fn pick(&self, rows: &UInt32Array) -> Result<Vectors> {
-        let found = self.found.iter().map(|found| found.pick(rows)).collect::<std::result::Result<_, _>>()?;
-        let vectors = take_record_batch(&self.vectors, rows)?;
-        let failed = self.failed.pick(rows.values());
-        Ok(Vectors { vectors, found, service: Arc::clone(&self.service), failed })
-    }
-}
-
 impl Reader {
     /// Up to which query time (µs) a view is materialized, as far as is known without asking; none where it never was.
     pub fn materialized_until(&self, view: ViewId) -> Option<i64> {
@@ -98,17 +55,21 @@ impl Reader {
     ///
     /// # Errors
     /// `Kind::Unavailable` where a shared online store does not answer in time and a feature has no default. Where all
-    /// have, they are the answer, and the status of each says so.
+    /// have, they are the answer, and the status of each says so. `Kind::TooLarge` where fewer rows may do, by what may
+    /// be held together or by `room`.
     pub async fn look_up(
         &self,
         live: &Arc<Compiled>,
         service: &Arc<ServicePlan>,
         inputs: RecordBatch,
         query_times_us: Vec<i64>,
+        room: Option<&Arc<Lease>>,
     ) -> Result<Vectors> {
         let rows = inputs.num_rows();
+        let held = room.map(|room| room.part(0)).transpose()?.map(Arc::new);
         let span = stage!("look_up", quern.feature_service = service.name, quern.rows = rows);
-        let (asked, found) = self.find(live, service, &inputs, query_times_us).instrument(span).await?;
+        let asked = Arc::new(Asked::new(service, &inputs, query_times_us, held.clone())?);
+        let found = self.find(live, service, &asked).instrument(span).await?;
         note_ages(service, &asked, &found);
         let _span = stage!("transform", quern.feature_service = service.name, quern.rows = rows).entered();
         let _timer = metrics().transform.start_timer();
@@ -121,35 +82,61 @@ impl Reader {
             format!("instance {row}")
         })?;
         metrics().note_failed(&service.name, &failed);
-        Ok(Vectors { vectors, found, service: Arc::clone(service), failed })
+        // What was found has become a part of them.
+        held.as_ref().map_or(Ok(()), |held| held.hold(row_bytes(&vectors)))?;
+        Ok(Vectors { vectors, found: told(found), service: Arc::clone(service), failed, held })
     }
 
-    /// What is stored of them, and what was asked.
+    /// Looks up all rows for a reply that shows them all: one half after the other where together they are too large.
+    ///
+    /// # Errors
+    /// As [`Reader::look_up`]; `Kind::TooLarge` where `room` does not hold them all.
+    pub async fn look_up_all(
+        &self,
+        live: &Arc<Compiled>,
+        service: &Arc<ServicePlan>,
+        (inputs, query_times_us): (RecordBatch, Vec<i64>),
+        room: &Arc<Lease>,
+    ) -> Result<Vectors> {
+        let all = inputs.num_rows();
+        let (mut asking, mut parts) = (vec![(0, all)], Vec::with_capacity(1));
+        while let Some((first, rows)) = asking.pop() {
+            let (some, times) = (inputs.slice(first, rows), query_times_us[first..first + rows].to_vec());
+            match self.look_up(live, service, some, times, Some(room)).await {
+                Err(error) if error.kind() == Kind::TooLarge && rows > 1 => {
+                    let middle = rows.div_ceil(2);
+                    asking.extend([(first + middle, rows - middle), (first, middle)]);
+                }
+                said if rows == all => return said,
+                said => parts.push(said.map_err(|error| among(first, rows, error))?),
+            }
+        }
+        together(&parts, room)
+    }
+
+    /// What is stored of what is asked.
     async fn find(
         &self,
         live: &Arc<Compiled>,
         service: &Arc<ServicePlan>,
-        inputs: &RecordBatch,
-        query_times_us: Vec<i64>,
-    ) -> Result<(Arc<Asked>, Vec<Found>)> {
+        asked: &Arc<Asked>,
+    ) -> Result<Vec<Found>> {
         let timer = metrics().look_up.start_timer();
-        let (keys, excluded) = (encode_keys(service, inputs)?, excluded(service, inputs)?);
-        let asked = Arc::new(Asked { keys, query_times_us, excluded });
         let here = asked.query_times_us.len() * asked.keys.len() <= KEYS_INLINE_MAX;
         let (mut found, past) = match &self.head {
-            Online::Rocks(head) if here => from_rocks(head, service, &asked)?,
+            Online::Rocks(head) if here => from_rocks(head, service, asked)?,
             Online::Rocks(head) => {
-                let (head, service, asked) = (Arc::clone(head), Arc::clone(service), Arc::clone(&asked));
+                let (head, service, asked) = (Arc::clone(head), Arc::clone(service), Arc::clone(asked));
                 blocking("look-up", move || from_rocks(&head, &service, &asked)).await?
             }
             // On the heap: what waits for the network takes a hundred kilobytes, which every look-up would carry along.
-            Online::Redis(redis) => match Box::pin(from_redis(redis, service, &asked)).await {
-                Ok((kept, stored)) if here => from_head(service, &asked, &kept, &stored)?,
+            Online::Redis(redis) => match Box::pin(from_redis(redis, service, asked)).await {
+                Ok((kept, stored)) if here => from_head(service, asked, &kept, &stored)?,
                 Ok((kept, stored)) => {
-                    let (service, asked) = (Arc::clone(service), Arc::clone(&asked));
+                    let (service, asked) = (Arc::clone(service), Arc::clone(asked));
                     blocking("look-up", move || from_head(&service, &asked, &kept, &stored)).await?
                 }
-                Err(error) if error.kind() == Kind::Unavailable => fall_back(service, &asked, error)?,
+                Err(error) if error.kind() == Kind::Unavailable => fall_back(service, asked, error)?,
                 Err(error) => return Err(error),
             },
         };
@@ -162,13 +149,24 @@ impl Reader {
                 ));
             }
             let (history, live, service) = (Arc::clone(&self.history), Arc::clone(live), Arc::clone(service));
-            let asked = Arc::clone(&asked);
+            let asked = Arc::clone(asked);
             found =
                 blocking("look-up", move || from_history(&history, &live, &service, &asked, found, &past))
                     .await?;
         }
         timer.observe_duration();
-        Ok((asked, found))
+        Ok(found)
+    }
+}
+
+/// Says what an error's `instance 7` is counted from, where these rows are some of many.
+fn among(first: usize, rows: usize, error: Error) -> Error {
+    let last = first + rows - 1;
+    match error.kind() {
+        Kind::InvalidArgument => {
+            error.told(|what| format!("instances {first} to {last}, counted from the first of them: {what}"))
+        }
+        _ => error,
     }
 }
 
@@ -183,47 +181,8 @@ fn note_ages(service: &ServicePlan, asked: &Asked, found: &[Found]) {
     }
 }
 
-/// The keys of each look-up, and the time that each row asks for.
-struct Asked {
-    keys: Vec<Keys>,
-    query_times_us: Vec<i64>,
-    excluded: Vec<AllExcluded>,
-}
-
-/// Of one look-up, where events are left out: for each row the one that does not count.
-type AllExcluded = Option<Vec<Option<Excluded>>>;
-
-/// The encoded keys of each look-up.
-pub(crate) fn encode_keys(service: &ServicePlan, inputs: &RecordBatch) -> Result<Vec<Keys>> {
-    let encode = |lookup: &Lookup| {
-        let columns: Vec<ArrayRef> = lookup.keys.iter().map(|place| inputs.column(*place).clone()).collect();
-        Ok(Keys::encode(&lookup.view.keys, &columns)?)
-    };
-    service.lookups.iter().map(encode).collect()
-}
-
-/// The events that each look-up leaves out.
-pub(crate) fn excluded(service: &ServicePlan, inputs: &RecordBatch) -> Result<Vec<AllExcluded>> {
-    let of = |lookup: &Lookup| {
-        let columns = |places: &Vec<usize>| -> Vec<ArrayRef> {
-            places.iter().map(|place| inputs.column(*place).clone()).collect()
-        };
-        Ok(lookup.exclude_event.as_ref().map(|places| windows::excluded(&columns(places))).transpose()?)
-    };
-    service.lookups.iter().map(of).collect()
-}
-
 /// What is kept of the events of each look-up's view.
 type AllKept = Vec<Option<Arc<Kept>>>;
-
-/// The keys of all look-ups, one look-up after the other.
-fn wanted(service: &ServicePlan, Asked { keys, query_times_us, .. }: &Asked) -> Wanted {
-    let mut wanted = Wanted::default();
-    for (lookup, keys) in service.lookups.iter().zip(keys) {
-        (0..query_times_us.len()).for_each(|row| wanted.push(lookup.view.id, keys.get(row)));
-    }
-    wanted
-}
 
 fn kept(service: &ServicePlan, kept: impl Fn(ViewId) -> Option<Arc<Kept>>) -> AllKept {
     let of = |lookup: &Lookup| lookup.view.windows.as_ref().and_then(|_| kept(lookup.view.id));
@@ -232,7 +191,14 @@ fn kept(service: &ServicePlan, kept: impl Fn(ViewId) -> Option<Arc<Kept>>) -> Al
 
 fn from_rocks(head: &Head, service: &ServicePlan, asked: &Asked) -> Result<(Vec<Found>, Vec<Vec<u32>>)> {
     let before = kept(service, |view| head.kept(view));
-    let stored = head.get_many(&wanted(service, asked))?;
+    let (rows, mut bytes) = (asked.query_times_us.len(), 0);
+    let mut stored = Vec::with_capacity(asked.wanted.len());
+    for some in asked.wanted.in_parts(KEYS_INLINE_MAX) {
+        let found = head.get_many(&some)?;
+        bytes += found.iter().flatten().map(|row| row.len()).sum::<usize>();
+        check_together(rows, bytes)?;
+        stored.extend(found);
+    }
     let after = kept(service, |view| head.kept(view));
     let kept: AllKept =
         before.into_iter().zip(after).map(|(before, after)| kept_in_both(before, after)).collect();
@@ -247,7 +213,7 @@ async fn from_redis(
     let has_windows = |lookup: &&Lookup| lookup.view.windows.is_some();
     let windows: Vec<ViewId> =
         service.lookups.iter().filter(has_windows).map(|lookup| lookup.view.id).collect();
-    let answer = redis.look_up(&wanted(service, asked), &windows).await?;
+    let answer = redis.look_up(&asked.wanted, &windows).await?;
     let kept = kept(service, |view| {
         let place = windows.iter().position(|known| *known == view)?;
         answer.kept[place].clone()
@@ -267,24 +233,25 @@ fn fall_back(service: &ServicePlan, asked: &Asked, error: Error) -> Result<(Vec<
 /// What the head says, and for each look-up the rows that it cannot answer.
 fn from_head<S: Deref<Target = [u8]>>(
     service: &ServicePlan,
-    Asked { keys, query_times_us, excluded }: &Asked,
+    asked: &Asked,
     kept: &AllKept,
     stored: &[Option<S>],
 ) -> Result<(Vec<Found>, Vec<Vec<u32>>)> {
+    let Asked { keys, query_times_us, excluded, .. } = asked;
     let n = query_times_us.len();
+    asked.take_found(stored)?;
     let (mut all_found, mut all_past) = (Vec::new(), Vec::new());
     for (i, lookup) in service.lookups.iter().enumerate() {
         let view = &lookup.view;
-        let stored = &stored[i * n..(i + 1) * n];
+        let mut rows = asked.found(i, stored);
         if let Some(windows) = &view.windows {
             let excluded = excluded[i].as_deref();
-            let tiles = Tiles { kept: kept[i].clone(), stored, keys: &keys[i], excluded };
+            let tiles = Tiles { kept: kept[i].clone(), stored: rows, keys: &keys[i], excluded };
             let (found, past) = head::from_head(lookup, windows, tiles, query_times_us)?;
             all_found.push(found);
             all_past.push(past);
             continue;
         }
-        let mut rows: Vec<Option<&[u8]>> = stored.iter().map(Option::as_deref).collect();
         let (mut states, mut event_timestamps) = (Vec::with_capacity(n), Vec::with_capacity(n));
         let mut past = Vec::new();
         for (row, q_us) in rows.iter_mut().zip(query_times_us) {
@@ -319,7 +286,7 @@ fn from_history(
     history: &History,
     live: &Compiled,
     service: &ServicePlan,
-    Asked { keys, query_times_us, excluded }: &Asked,
+    Asked { keys, query_times_us, excluded, .. }: &Asked,
     mut found: Vec<Found>,
     past: &[Vec<u32>],
 ) -> Result<Vec<Found>> {
@@ -339,6 +306,7 @@ fn from_history(
         features: &service.lookups[*i].features,
         as_known: false,
         expired: true,
+        room: None,
     });
     let answers = ask(history, live, &questions.collect::<Vec<_>>())?;
     for ((i, ..), answer) in asked.iter().zip(answers) {

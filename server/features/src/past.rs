@@ -14,15 +14,19 @@ use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
 use feature_defs::suggest;
 use parking_lot::Mutex;
+use quern_base::memory::Lease;
 use quern_engine::schema::{EVENT_TIMESTAMP, canonical, conform, conforms, timestamp, type_name};
-use quern_engine::{Failed, Found, Inputs, ServicePlan, instant};
+use quern_engine::size::column_bytes;
+use quern_engine::{EngineError, Failed, Found, Inputs, ServicePlan, instant};
 use quern_store::history::History;
 
 use crate::as_of::{Answer, Question, ask};
+use crate::asked::{encode_keys, excluded};
 use crate::compiled::Compiled;
 use crate::error::{Error, Result, check_strict};
-use crate::look_up::{Vectors, encode_keys, excluded};
+
 use crate::metrics::metrics;
+use crate::vectors::{Vectors, told};
 
 /// Where in a caller's table the columns are that a service or a model takes.
 #[derive(Debug)]
@@ -81,6 +85,11 @@ impl Columns {
         Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
     }
 
+    /// How many bytes that is.
+    pub fn input_bytes(&self, rows: &RecordBatch) -> usize {
+        self.inputs.iter().map(|place| column_bytes(rows.column(*place))).sum()
+    }
+
     /// The query times of `rows`: each has one.
     pub fn times(&self, rows: &RecordBatch) -> Result<ArrayRef> {
         let place = self.time.ok_or_else(|| Error::broken("query times were not asked for"))?;
@@ -96,6 +105,9 @@ impl Columns {
 
     fn column(&self, rows: &RecordBatch, place: usize, to: &DataType) -> Result<ArrayRef> {
         let column = rows.column(place);
+        if matches!(to, DataType::Utf8 | DataType::Binary) && i32::try_from(column_bytes(column)).is_err() {
+            return Err(EngineError::TooLarge { rows: rows.num_rows() }.into());
+        }
         conform(column, to).map_err(|e| {
             let (table, schema) = (self.table, rows.schema_ref());
             let (name, to_name) = (schema.field(place).name(), type_name(to));
@@ -137,11 +149,13 @@ fn check_type(table: &str, schema: &Schema, place: usize, wanted: &DataType) -> 
 
 /// What is asked of history besides keys and times.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Rule {
+pub struct Rule<'a> {
     /// Rows created after the query time are invisible.
     pub as_known: bool,
     /// An expired row is told from none, which costs the reading of old rows.
     pub expired: bool,
+    /// Where the rows that are found are taken from; none where nobody counts.
+    pub room: Option<&'a Arc<Lease>>,
 }
 
 /// What history said of keys at their query times.
@@ -163,7 +177,7 @@ impl Past {
         (history, live): (&History, &Compiled),
         service: &Arc<ServicePlan>,
         (inputs, times): (RecordBatch, ArrayRef),
-        rule: Rule,
+        rule: Rule<'_>,
     ) -> Result<Past> {
         let query_times_us = times.as_primitive::<TimestampMicrosecondType>().values();
         let (keys, excluded) = (encode_keys(service, &inputs)?, excluded(service, &inputs)?);
@@ -176,6 +190,7 @@ impl Past {
             features: &lookup.features,
             as_known: rule.as_known,
             expired: rule.expired,
+            room: rule.room,
         });
         let answers = ask(history, live, &questions.collect::<Vec<_>>())?;
         let mut events_failed = Failed::default();
@@ -230,7 +245,7 @@ impl Past {
             (found, take_record_batch(&inputs, &rows)?, take(&times, &rows, None)?)
         };
         let (vectors, failed) = self.computed(&inputs, &times, &found, |row| first + places[row])?;
-        Ok(Vectors { vectors, found, service: Arc::clone(&self.service), failed })
+        Ok(Vectors { vectors, found: told(found), service: Arc::clone(&self.service), failed, held: None })
     }
 
     /// The vectors of these rows, of what [`Past::found`] gave for them.

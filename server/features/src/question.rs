@@ -1,10 +1,14 @@
 //! What is history asked, and how is an answer kept?
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
 use arrow::compute::interleave;
+use arrow::datatypes::DataType;
+use quern_base::memory::{Lease, Part};
 use quern_engine::key::Keys;
+use quern_engine::size::check_together;
 use quern_engine::windows::Excluded;
 use quern_engine::{Failed, Found, RowState, ViewPlan};
 
@@ -26,6 +30,8 @@ pub struct Question<'a> {
     pub as_known: bool,
     /// Whether an expired row must be told from none. Without it, rows that are too old to count are not even read.
     pub expired: bool,
+    /// Where the rows that are found are taken from; none where nobody counts.
+    pub room: Option<&'a Arc<Lease>>,
 }
 
 /// The answer to a [`Question`], row by row, kept as the rows of history that it needs.
@@ -41,6 +47,8 @@ pub struct Answer {
     pub failed: Failed,
     /// How many rows saw a row that became visible at their very query time.
     pub coinciding: u64,
+    /// What the pieces take, for as long as they are there.
+    pub(crate) held: Option<Part>,
 }
 
 struct Feature {
@@ -76,7 +84,8 @@ impl Answer {
         for columns in pieces {
             features.iter_mut().zip(columns).for_each(|(feature, column)| feature.pieces.push(column));
         }
-        Answer { features, rows, states, event_timestamps_us, failed: Failed::default(), coinciding: 0 }
+        let (failed, coinciding, held) = (Failed::default(), 0, None);
+        Answer { features, rows, states, event_timestamps_us, failed, coinciding, held }
     }
 
     /// The answers to the questions in `rows`; what failed has the names of the view still.
@@ -87,13 +96,16 @@ impl Answer {
             Place::Row { piece, row } => (*piece as usize + 1, *row as usize),
         };
         let indices: Vec<(usize, usize)> = self.rows[rows.clone()].iter().map(index).collect();
-        let columns = self.features.iter().map(|feature| {
+        let (mut columns, mut bytes) = (Vec::with_capacity(self.features.len()), 0);
+        for feature in &self.features {
             let arrays: Vec<&dyn Array> =
                 std::iter::once(&feature.null).chain(&feature.pieces).map(AsRef::as_ref).collect();
-            interleave(&arrays, &indices)
-        });
+            bytes += gathered_bytes(&arrays, &indices);
+            check_together(rows.len(), bytes)?;
+            columns.push(interleave(&arrays, &indices)?);
+        }
         Ok(Found {
-            columns: columns.collect::<std::result::Result<_, _>>()?,
+            columns,
             states: self.states[rows.clone()].to_vec(),
             event_timestamps: self
                 .event_timestamps_us
@@ -102,6 +114,27 @@ impl Answer {
             absent: Vec::new(),
             failed: self.failed.slice(rows),
         })
+    }
+}
+
+/// How many bytes of values that are of any length the rows at `indices` have, before they are copied.
+fn gathered_bytes(arrays: &[&dyn Array], indices: &[(usize, usize)]) -> usize {
+    fn sum(indices: &[(usize, usize)], length: impl Fn(usize, usize) -> i32) -> usize {
+        indices.iter().map(|(array, row)| length(*array, *row) as usize).sum()
+    }
+    macro_rules! lengths {
+        ($as:ident) => {{
+            let arrays: Vec<_> = arrays.iter().map(|array| array.$as::<i32>()).collect();
+            sum(indices, |array, row| arrays[array].value_length(row))
+        }};
+    }
+    match arrays[0].data_type() {
+        DataType::Utf8 => lengths!(as_string),
+        DataType::Binary => lengths!(as_binary),
+        DataType::List(item) => {
+            lengths!(as_list) * item.data_type().primitive_width().unwrap_or(size_of::<u64>())
+        }
+        _ => 0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why does a model not answer?
 
+use arrow::error::ArrowError;
 use quern_engine::EngineError;
 
 quern_base::error_type! {
@@ -12,12 +13,21 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
-        Error::invalid(error.told()).quoting(error)
+        match error {
+            EngineError::TooLarge { .. } => Error::too_large(error),
+            error => Error::invalid(error.told()).quoting(error),
+        }
     }
 }
 
-impl From<arrow::error::ArrowError> for Error {
-    fn from(error: arrow::error::ArrowError) -> Self {
-        Error::broken("the columns of a model").quoting(error)
+impl From<ArrowError> for Error {
+    fn from(error: ArrowError) -> Self {
+        match error {
+            // The bytes of a column are counted in 31 bits.
+            ArrowError::OffsetOverflowError(_) => Error::too_large(
+                "a column of all these rows would hold more than 2 GiB; send fewer at a time",
+            ),
+            error => Error::broken("the columns of a model").quoting(error),
+        }
     }
 }

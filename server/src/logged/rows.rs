@@ -207,6 +207,7 @@ fn found(
         found: found.clone(),
         service: Arc::clone(service),
         failed: Failed::default(),
+        held: None,
     });
     let text = |status: &dyn Fn(&Vectors, usize) -> Status| -> (DataType, ArrayRef) {
         let status = |row| vectors.as_ref().map(|vectors| status(vectors, row).as_str());

@@ -22,10 +22,12 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
+use quern_engine::EngineError;
+use quern_engine::size::column_bytes;
 use quern_features::Reader;
 use quern_inference::Limits;
 
-use self::answer::{Instances, Patience, Store};
+use self::answer::{Instances, Patience, Store, Turn};
 use self::noted::Noted;
 pub use self::target::{Answer, Ask, Cause, Given, Part, Priority, Reason, Target};
 use crate::error::Result;
@@ -105,25 +107,24 @@ impl Target {
         noted: Option<&Arc<Noted>>,
     ) -> Result<Answer> {
         let rows = all.rows.len();
-        let mut parts = Vec::with_capacity(1);
+        let mut parts = Vec::new();
+        // On the heap: a request would carry the room for all that may become of it.
+        let keeps = self.shows || noted.is_some();
         if let Some(place) = self.pinned {
-            parts.push(self.answer(store, place, all, patience).await?);
+            let turn = Turn { place, instances: all, alone: true, keeps };
+            parts = Box::pin(self.answer_all(store, turn, patience)).await?;
         } else {
             let route = &self.model.route;
             let shadowed = (!route.shadow.is_empty()).then(|| all.clone());
             match route.only() {
-                Some(place) if self.model.fallback.is_none() => {
-                    parts.push(self.answer(store, place, all, patience).await?);
-                }
-                // On the heap, as is what falls back: most requests do neither, and would carry the room for it.
                 Some(place) => {
-                    parts.extend(Box::pin(self.answer_or_fall_back(store, place, all, patience)).await?);
+                    let turn = Turn { place, instances: all, alone: false, keeps };
+                    parts = Box::pin(self.answer_all(store, turn, patience)).await?;
                 }
                 None => {
                     for (place, rows) in route.assign(&all.inputs)? {
-                        let instances = all.pick(&rows)?;
-                        let answered = self.answer_or_fall_back(store, place, instances, patience);
-                        parts.extend(Box::pin(answered).await?);
+                        let turn = Turn { place, instances: all.pick(&rows)?, alone: false, keeps };
+                        parts.extend(Box::pin(self.answer_all(store, turn, patience)).await?);
                     }
                 }
             }
@@ -164,6 +165,13 @@ fn together(parts: &[Part], rows: usize, schema: &SchemaRef) -> Result<RecordBat
                 of.rows.iter().enumerate().for_each(|(at, row)| places[*row] = (part, at));
             }
             let outputs: Vec<&RecordBatch> = parts.iter().map(|part| &part.outputs).collect();
+            // What the columns of all of them would hold may be more than one column can.
+            let columns = (0..schema.fields().len()).map(|column| {
+                outputs.iter().map(|outputs| column_bytes(outputs.column(column))).sum::<usize>()
+            });
+            if columns.max().is_some_and(|bytes| i32::try_from(bytes).is_err()) {
+                return Err(EngineError::TooLarge { rows }.into());
+            }
             Ok(interleave_record_batch(&outputs, &places)?)
         }
     }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use quern_base::memory::Lease;
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
+use quern_engine::size::row_bytes;
 use quern_engine::{Origin, ServicePlan};
 use quern_features::past::{Columns, Past, Rule};
 use quern_store::history::History;
@@ -18,7 +20,7 @@ use quern_wire::{FEATURE_SERVICE, FUNCTIONS, OUTPUTS, TableNotes, TrainingSetCom
 
 use crate::error::{Error, Kind, Result};
 use crate::live::Deployment;
-use crate::noted_rows::{NotedRows, row_bytes};
+use crate::noted_rows::NotedRows;
 
 /// The most rows in a batch of a training set.
 const BATCH_ROWS: usize = 32_768;
@@ -127,18 +129,20 @@ pub struct Train {
 }
 
 impl Train {
-    /// Makes the training set of a spine. Reads history: call it where blocking is allowed.
+    /// Makes the training set of a spine; what it holds is taken from `room`. Reads history: call it where blocking is
+    /// allowed.
     pub fn training_set(
         &self,
         live: &Deployment,
         request: &TrainingSetCommand,
-        spine_schema: &SchemaRef,
-        spine: &[RecordBatch],
+        (spine_schema, spine): (&SchemaRef, &[RecordBatch]),
+        room: Option<&Arc<Lease>>,
     ) -> Result<TrainingSet> {
         let plan = Layout::new(service(live, request)?, spine_schema)?;
         let spine = concat_batches(spine_schema, spine)?;
+        room.map_or(Ok(()), |room| room.take(plan.spine.input_bytes(&spine)))?;
         let asked = (plan.spine.inputs(&spine)?, plan.spine.times(&spine)?);
-        let rule = Rule { as_known: request.as_known, expired: false };
+        let rule = Rule { as_known: request.as_known, expired: false, room };
         let past = Past::ask((&self.history, &live.compiled), &plan.service, asked, rule)?;
         Ok(TrainingSet { plan, spine, past, next: 0, rows: FIRST_ROWS })
     }
@@ -180,7 +184,7 @@ impl Iterator for TrainingSet {
             }
             match self.batch(start, rows) {
                 // After small rows come large ones, which one batch may not hold.
-                Err(error) if rows > 1 && error.kind() == Kind::Internal => self.rows = rows / 2,
+                Err(error) if rows > 1 && error.kind() == Kind::TooLarge => self.rows = rows / 2,
                 batch => {
                     self.next += rows;
                     let bytes = batch.as_ref().map_or(0, |noted| row_bytes(&noted.rows));

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator};
 use arrow::compute::{SortOptions, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
-use quern_engine::ServicePlan;
+use quern_engine::size::row_bytes;
+use quern_engine::{Found, ServicePlan};
 use quern_features::past::{Past, Rule};
 use quern_store::history::History;
 use quern_wire::{FeatureReport, ModelReport, Place, Report, VerifyRequest};
 
 use self::causes::Causes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::live::Deployment;
 use crate::logged::read::column;
 use crate::logged::rows::Fingerprint;
@@ -26,6 +27,9 @@ use crate::logged::{Between, PredictionLog};
 
 /// Rows that history is asked about together: it is read once for all of them.
 const ROWS: usize = 1 << 17;
+
+/// What they may hold besides.
+const BYTES: usize = 256 << 20;
 
 /// Compares what was logged with what history says.
 pub struct Verify {
@@ -69,15 +73,16 @@ impl Verifying<'_> {
     fn run(&mut self, between: Between) -> Result<()> {
         let files = self.verb.log.files(&self.report.model, between)?;
         for files in files.chunk_by(|a, b| a.folder == b.folder) {
-            let (mut held, mut count) = (Vec::new(), 0);
+            let (mut held, mut count, mut bytes) = (Vec::new(), 0, 0);
             for file in files {
                 for rows in self.verb.log.read(file, between)? {
                     count += rows.num_rows();
+                    bytes += row_bytes(&rows);
                     held.push(rows);
                 }
-                if count >= ROWS {
+                if count >= ROWS || bytes >= BYTES {
                     self.compare(&std::mem::take(&mut held))?;
-                    count = 0;
+                    (count, bytes) = (0, 0);
                 }
             }
             self.compare(&held)?;
@@ -129,11 +134,35 @@ impl Verifying<'_> {
         inputs: RecordBatch,
     ) -> Result<()> {
         let asked = (inputs, Arc::clone(column(rows, "event_timestamp")?));
-        let rule = Rule { as_known: false, expired: true };
+        let rule = Rule { as_known: false, expired: true, room: None };
         let past = Past::ask((&self.verb.history, &self.live.compiled), service, asked, rule)?;
-        let found = past.found(0..rows.num_rows())?;
-        let (vectors, _) = past.finish(0..rows.num_rows(), &found)?;
-        let causes = Causes::new(service, &Fingerprint::of(self.live, service), rows, &found)?;
+        let mut asking = vec![(0, rows.num_rows())];
+        while let Some((first, count)) = asking.pop() {
+            let some = first..first + count;
+            let found = past.found(some.clone());
+            let computed = found.and_then(|found| Ok((past.finish(some, &found)?.0, found)));
+            match computed {
+                // Together they are too large; one half after the other may do.
+                Err(error) if count > 1 && error.kind() == Kind::TooLarge => {
+                    asking.extend([(first + count / 2, count - count / 2), (first, count / 2)]);
+                }
+                computed => {
+                    let (vectors, found) = computed?;
+                    self.compare_vectors(service, &rows.slice(first, count), &vectors, &found)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_vectors(
+        &mut self,
+        service: &Arc<ServicePlan>,
+        rows: &RecordBatch,
+        vectors: &RecordBatch,
+        found: &[Found],
+    ) -> Result<()> {
+        let causes = Causes::new(service, &Fingerprint::of(self.live, service), rows, found)?;
         let logged = column(rows, "features")?.as_struct();
         let mut differs = vec![false; rows.num_rows()];
         for (output, field) in service.outputs.fields().iter().enumerate() {

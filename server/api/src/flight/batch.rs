@@ -13,7 +13,8 @@ use super::pump::Made;
 use super::{Answer, Messages, guarded, noted, receive_schema, refuse, unreadable};
 use quern_base::Failure;
 use quern_base::memory::Lease;
-use quern_server::{Node, row_bytes};
+use quern_engine::size::{packed_bytes, row_bytes};
+use quern_server::Node;
 
 use crate::error::Error;
 use quern_server::verbs::predict::batch::{Batch, When};
@@ -28,7 +29,7 @@ pub(super) async fn exchange(
     let find = || node.predict.target(&command.model, command.version.as_deref());
     find().map_err(|error| refuse(&error))?;
     let (schema, rows) = guarded(receive_schema(rows)).await?;
-    let batch = find().and_then(|target| Batch::new(target, &schema, command.as_of));
+    let batch = find().and_then(|target| Batch::new(target.within(&lease), &schema, command.as_of));
     let batch = batch.map_err(|error| refuse(&error))?;
     // Where all of a table is held, all of it is taken; else each message is, until the next one.
     let (as_of, of_rows) = (command.as_of, Arc::clone(&lease));
@@ -38,7 +39,7 @@ pub(super) async fn exchange(
             match next.map_err(told)?.map(|message| message.payload) {
                 Some(DecodedPayload::RecordBatch(batch)) => {
                     if as_of {
-                        lease.take(2 * row_bytes(&batch))?;
+                        lease.take(2 * packed_bytes(&batch))?;
                     }
                     return Ok::<_, Error>(Some((batch, (rows, lease))));
                 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures::Stream;
 use quern_base::memory::{Lease, Part};
 use quern_base::tasks::blocking;
-use quern_server::{NotedRows, row_bytes};
+use quern_engine::size::row_bytes;
+use quern_server::NotedRows;
 use tokio::sync::mpsc;
 use tonic::Status;
 

@@ -166,7 +166,8 @@ impl PhysicalExpr for Guard {
         // Some functions panic where they should refuse, as `lpad` of a negative length.
         match quietly(|| catch_unwind(AssertUnwindSafe(|| self.0.evaluate(batch)))) {
             Err(_) => {}
-            Ok(Err(error)) if is_of_values(&error) => {}
+            // Half of the rows may fit where all do not; but then all of them do not fit into what is made of both.
+            Ok(Err(error)) if is_of_values(&error) && (rows < 2 || !is_overflow(&error)) => {}
             Ok(other) => return other,
         }
         if rows < 2 {
@@ -196,6 +197,14 @@ impl PhysicalExpr for Guard {
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt_sql(f)
+    }
+}
+
+/// Whether the values of so many rows do not fit into one column, which counts their bytes in 31 bits.
+pub(super) fn is_overflow(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::ArrowError(error, _) => matches!(error.as_ref(), ArrowError::OffsetOverflowError(_)),
+        _ => false,
     }
 }
 

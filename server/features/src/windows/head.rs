@@ -1,6 +1,5 @@
 //! What does the head say about windows?
 
-use std::ops::Deref;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, new_null_array};
@@ -12,10 +11,10 @@ use quern_engine::{Failed, Found, Lookup, RowState};
 use crate::error::{Result, check_strict};
 
 /// The tiles of some keys, as the head has them.
-pub(crate) struct Tiles<'a, S> {
+pub(crate) struct Tiles<'a> {
     /// What is kept of events, for certain, in all of them.
     pub(crate) kept: Option<Arc<Kept>>,
-    pub(crate) stored: &'a [Option<S>],
+    pub(crate) stored: Vec<Option<&'a [u8]>>,
     pub(crate) keys: &'a Keys,
     /// Where events are left out: for each row the one that does not count.
     pub(crate) excluded: Option<&'a [Option<Excluded>]>,
@@ -32,13 +31,13 @@ pub(crate) fn kept_in_both(before: Option<Arc<Kept>>, after: Option<Arc<Kept>>) 
 
 /// What the head says about windows, and the rows that it cannot answer: those for which it holds later events, or that
 /// leave an event out, which tiles do not keep apart.
-pub(crate) fn from_head<S: Deref<Target = [u8]>>(
+pub(crate) fn from_head(
     lookup: &Lookup,
     windows: &Windows,
-    Tiles { kept, stored, keys, excluded }: Tiles<'_, S>,
+    Tiles { kept, stored: mut rows, keys, excluded }: Tiles<'_>,
     query_times_us: &[i64],
 ) -> Result<(Found, Vec<u32>)> {
-    let n = stored.len();
+    let n = rows.len();
     let null = |feature: &usize| new_null_array(lookup.view.features.field(*feature).data_type(), n);
     let Some(kept) = kept else {
         let columns = lookup.features.iter().map(null).collect();
@@ -51,7 +50,6 @@ pub(crate) fn from_head<S: Deref<Target = [u8]>>(
         };
         return Ok((found, Vec::new()));
     };
-    let mut rows: Vec<Option<&[u8]>> = stored.iter().map(Option::as_deref).collect();
     let (mut states, mut past) = (vec![RowState::Present; n], Vec::new());
     for (row, q_us) in query_times_us.iter().enumerate() {
         if keys.get(row).is_none() {

@@ -13,7 +13,9 @@ use super::then::Then;
 use crate::error::{Error, Kind, Result};
 use crate::live::LiveVersion;
 use crate::metrics::metrics;
+use quern_base::memory::Part as Held;
 use quern_base::stage;
+use quern_engine::size::row_bytes;
 use quern_features::Vectors;
 use quern_inference::{Limits, Predictions};
 
@@ -48,6 +50,37 @@ impl Instances {
             query_times_us: places.iter().map(|place| self.query_times_us[*place]).collect(),
         })
     }
+
+    /// Those from one on.
+    fn slice(&self, first: usize, count: usize) -> Instances {
+        let places = first..first + count;
+        Instances {
+            rows: self.rows[places.clone()].to_vec(),
+            inputs: self.inputs.slice(first, count),
+            query_times_us: self.query_times_us[places].to_vec(),
+        }
+    }
+}
+
+/// Says what an error's `instance 7` is counted from, where these are some of many.
+fn among(instances: Option<&Instances>, error: Error) -> Error {
+    match instances.and_then(|instances| Some((instances.rows.first()?, instances.rows.last()?))) {
+        Some((first, last)) if error.kind() == Kind::InvalidArgument => {
+            error.told(|what| format!("instances {first} to {last}, counted from the first of them: {what}"))
+        }
+        _ => error,
+    }
+}
+
+/// Whose turn it is, and for which instances.
+pub(super) struct Turn {
+    /// The version.
+    pub(super) place: usize,
+    pub(super) instances: Instances,
+    /// Whether nothing may stand in for it.
+    pub(super) alone: bool,
+    /// Whether the vectors are wanted afterwards.
+    pub(super) keeps: bool,
 }
 
 /// Where the vectors of instances come from.
@@ -101,6 +134,72 @@ async fn in_its_turn(
 }
 
 impl Target {
+    /// What a version says, or stands in for it: of all instances, or of one half after the other where together they
+    /// are too large.
+    pub(super) async fn answer_all(
+        &self,
+        store: Store<'_>,
+        Turn { place, instances, alone, keeps }: Turn,
+        patience: Patience,
+    ) -> Result<Vec<Part>> {
+        let all = instances.rows.len();
+        let (mut asking, mut parts) = (vec![instances], Vec::with_capacity(1));
+        while let Some(instances) = asking.pop() {
+            let count = instances.rows.len();
+            let again = (count > 1).then(|| instances.clone());
+            let said = match alone {
+                false => self.answer_or_fall_back(store, place, instances, patience).await,
+                true => self.answer(store, place, instances, patience).await.map(|part| vec![part]),
+            };
+            match (said, again) {
+                (Err(error), Some(instances)) if error.kind() == Kind::TooLarge => {
+                    let middle = count.div_ceil(2);
+                    asking.extend([instances.slice(middle, count - middle), instances.slice(0, middle)]);
+                }
+                (said, _) if count == all => parts = said?,
+                (said, again) => {
+                    let said = said.map_err(|error| among(again.as_ref(), error))?;
+                    for part in said {
+                        parts.push(self.keep(part, patience, keeps)?);
+                    }
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// One of many parts, without what nobody asks for any more.
+    fn keep(&self, part: Part, patience: Patience, keeps: bool) -> Result<Part> {
+        let vectors = match part.vectors {
+            Some(vectors) if !keeps => Some(vectors.without_values()?),
+            vectors => vectors,
+        };
+        // Rows of a batch go on at once.
+        if let (Some(room), None) = (&self.room, patience.rows) {
+            room.take(row_bytes(&part.outputs))?;
+        }
+        Ok(Part { vectors, ..part })
+    }
+
+    /// Takes what vectors are while a model runs on them: here they are columns, in the model tensors.
+    pub(super) async fn hold(&self, vectors: &Vectors, patience: Patience) -> Result<Option<Held>> {
+        let Some(room) = &self.room else { return Ok(None) };
+        let (bytes, until) = (2 * row_bytes(&vectors.vectors), Instant::now() + QUEUED_MAX);
+        loop {
+            match room.part(bytes) {
+                // Others will give some back; who waits for an answer is told so instead.
+                Err(error)
+                    if patience.rows.is_some()
+                        && error.kind() == Kind::Overloaded
+                        && Instant::now() + QUEUED_PAUSE < until =>
+                {
+                    tokio::time::sleep(QUEUED_PAUSE).await;
+                }
+                held => return Ok(Some(held?)),
+            }
+        }
+    }
+
     /// What the version at `place` says, and nothing else.
     pub(super) async fn answer(
         &self,
@@ -110,6 +209,7 @@ impl Target {
         patience: Patience,
     ) -> Result<Part> {
         let (rows, vectors) = self.look_up(store, place, instances).await?;
+        let _held = self.hold(&vectors, patience).await?;
         let outputs = self.infer(&self.model.versions[place], &vectors.vectors, patience).await?;
         Ok(self.part(place, rows, Some(vectors), outputs))
     }
@@ -168,7 +268,12 @@ impl Target {
             Store::Head(verb) => {
                 let inputs = self.inputs_of(place, inputs)?;
                 let service = &self.model.versions[place].service;
-                Ok((rows, verb.reader.look_up(&self.live.compiled, service, inputs, query_times_us).await?))
+                Ok((
+                    rows,
+                    verb.reader
+                        .look_up(&self.live.compiled, service, inputs, query_times_us, self.room.as_ref())
+                        .await?,
+                ))
             }
             Store::History(then, first) => then.look_up(self, place, first, rows).await,
         }

@@ -26,10 +26,13 @@ use crate::error::{Error, Kind, Result};
 use crate::noted_rows::NotedRows;
 use quern_base::clock::now_us;
 use quern_base::tasks::blocking;
+use quern_engine::size::row_bytes;
 use quern_features::past::Columns;
 
 /// Rows that are looked up and predicted together.
 const CHUNK_ROWS: usize = 2_048;
+/// What they bring may hold at the most, unless a row alone does.
+const CHUNK_BYTES: usize = 16 << 20;
 /// Chunks under way: one is looked up or written while another one is with the model.
 const CHUNKS_AHEAD: usize = 4;
 
@@ -123,9 +126,8 @@ impl Batch {
             When::Now | When::At(_) => {
                 let mut first = 0;
                 let chunks = rows.map_ok(move |rows| {
-                    let chunks: Vec<_> = chunks(rows.num_rows())
-                        .map(|(at, count)| Ok((first + at, rows.slice(at, count))))
-                        .collect();
+                    let chunks: Vec<_> =
+                        chunks(&rows).map(|(at, count)| Ok((first + at, rows.slice(at, count)))).collect();
                     first += rows.num_rows();
                     stream::iter(chunks)
                 });
@@ -160,13 +162,15 @@ impl Batch {
         let (rows, inputs, times) = blocking("batch prediction", move || -> Result<_> {
             let schema = rows.first().map_or_else(|| this.table(), RecordBatch::schema);
             let rows = concat_batches(&schema, &rows)?;
+            let room = this.target.room.as_ref();
+            room.map_or(Ok(()), |room| room.take(this.columns.input_bytes(&rows)))?;
             let (inputs, times) = (this.columns.inputs(&rows)?, this.columns.times(&rows)?);
             Ok((rows, inputs, times))
         })
         .await?;
         let asked = (inputs.clone(), times);
         let then = Arc::new(Then::ask(&self.target, verb.reader.clone(), asked).await?);
-        let chunks: Vec<Result<(usize, usize)>> = chunks(rows.num_rows()).map(Ok).collect();
+        let chunks: Vec<Result<(usize, usize)>> = chunks(&rows).map(Ok).collect();
         let answer = move |(at, count): (usize, usize)| {
             let (this, then) = (Arc::clone(&self), Arc::clone(&then));
             let (rows, inputs) = (rows.slice(at, count), inputs.slice(at, count));
@@ -236,9 +240,18 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// First row and number of rows of each chunk.
-fn chunks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..rows).step_by(CHUNK_ROWS).map(move |at| (at, CHUNK_ROWS.min(rows - at)))
+/// First row and number of rows of each chunk. What is written once for many rows of a table is as long in each.
+fn chunks(rows: &RecordBatch) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let mut count = CHUNK_ROWS.min(rows.num_rows() - at);
+        while count > 1 && row_bytes(&rows.slice(at, count)) > CHUNK_BYTES {
+            count /= 2;
+        }
+        let first = at;
+        at += count;
+        (count > 0).then_some((first, count))
+    })
 }
 
 /// Says where in the table an error's `instance 7` is counted from.

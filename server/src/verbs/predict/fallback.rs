@@ -57,6 +57,7 @@ impl Target {
                 return Ok(vec![self.fall_back(store, fallback, left, patience).await?]);
             }
         };
+        let _held = self.hold(&vectors, patience).await?;
         // What failed in no row that is known is nobody's part.
         let elsewhere = vectors.failed.take_elsewhere();
         let mut parts = self.answer_found(store, fallback, (place, instances, vectors), patience).await?;

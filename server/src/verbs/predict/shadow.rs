@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tracing::{Instrument, Span};
 
 use super::Predict;
-use super::answer::{Instances, Patience, Store};
+use super::answer::{Instances, Patience, Store, Turn};
 use super::noted::Noted;
 use super::target::{Part, Target};
 use crate::error::Result;
@@ -63,7 +63,13 @@ impl Target {
             [Part { vectors: Some(vectors), reason: None, .. }] => Some(vectors.clone()),
             _ => None,
         };
-        let target = Target { live: Arc::clone(&self.live), model: Arc::clone(&self.model), pinned: None };
+        let target = Target {
+            live: Arc::clone(&self.live),
+            model: Arc::clone(&self.model),
+            pinned: None,
+            room: self.room.clone(),
+            shows: false,
+        };
         let verb = Arc::clone(verb);
         let span = stage!("shadow", quern.model = target.model.name);
         if !span.is_disabled() {
@@ -75,16 +81,20 @@ impl Target {
                 let version = &target.model.versions[*place];
                 let limits = Limits { deadline: None, priority: Priority::Batch };
                 let patience = Patience { limits, rows: None };
-                let said: Result<Part> = match &seen {
+                let said: Result<Vec<Part>> = match &seen {
                     Some(seen) if Arc::ptr_eq(&seen.service, &version.service) => {
                         let said = target.infer(version, &seen.vectors, patience).await;
                         let rows = instances.rows.clone();
-                        said.map(|said| target.part(*place, rows, Some(seen.clone()), said))
+                        said.map(|said| vec![target.part(*place, rows, Some(seen.clone()), said)])
                     }
-                    _ => target.answer(Store::Head(&verb), *place, instances.clone(), patience).await,
+                    _ => {
+                        let (place, instances, keeps) = (*place, instances.clone(), noted.is_some());
+                        let turn = Turn { place, instances, alone: true, keeps };
+                        target.answer_all(Store::Head(&verb), turn, patience).await
+                    }
                 };
-                if let (Some(noted), Ok(part)) = (&noted, &said) {
-                    noted.record_part(&verb.log, part, "shadow".to_owned());
+                if let (Some(noted), Ok(parts)) = (&noted, &said) {
+                    parts.iter().for_each(|part| noted.record_part(&verb.log, part, "shadow".to_owned()));
                 }
                 let outcome = if said.is_ok() { "answered" } else { "failed" };
                 let labels = [target.model.name.as_str(), version.version.as_str(), outcome];

@@ -6,6 +6,7 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use feature_defs::suggest;
+use quern_base::memory::Lease;
 use quern_engine::{Failed, Inputs};
 use quern_features::Vectors;
 pub use quern_inference::Priority;
@@ -21,6 +22,10 @@ pub struct Target {
     pub(super) model: Arc<LiveModel>,
     /// The place of the version that the caller names.
     pub(super) pinned: Option<usize>,
+    /// What it may hold while it is answered; none for what holds little, and for who owns the process.
+    pub(super) room: Option<Arc<Lease>>,
+    /// Whether the answer shows the vectors.
+    pub(super) shows: bool,
 }
 
 /// What a request asks of a model.
@@ -138,7 +143,17 @@ impl Target {
                 Error::not_found(format!("model `{model}` has no version `{name}`; {known}"))
             })
         });
-        Ok(Target { pinned: pinned.transpose()?, live, model: found })
+        Ok(Target { pinned: pinned.transpose()?, live, model: found, room: None, shows: false })
+    }
+
+    /// The same, which takes what it holds from `lease`.
+    pub fn within(self, lease: &Arc<Lease>) -> Target {
+        Target { room: Some(Arc::clone(lease)), ..self }
+    }
+
+    /// The same, whose answer is asked for the vectors as well, or is not.
+    pub fn showing(self, shows: bool) -> Target {
+        Target { shows, ..self }
     }
 
     /// The model.

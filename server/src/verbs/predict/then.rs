@@ -70,8 +70,11 @@ impl Then {
             // Whether a feature is too old to be used is to be known even of one that has expired.
             let expired =
                 target.model.fallback.as_ref().is_some_and(|fallback| fallback.max_age_us.is_some());
-            let rule = Rule { as_known: false, expired };
-            let ask = move || Past::ask((&reader.history, &live), &service, (inputs, times), rule);
+            let room = target.room.clone();
+            let ask = move || {
+                let rule = Rule { as_known: false, expired, room: room.as_ref() };
+                Past::ask((&reader.history, &live), &service, (inputs, times), rule)
+            };
             Ok(Arc::new(blocking("batch prediction", ask).await?))
         };
         self.asked[alike.unwrap_or(place)].get_or_try_init(|| asking).await

@@ -23,6 +23,8 @@ use crate::error::{Error, Result};
 const RECORD_BYTES_MAX: u64 = 16 << 20;
 /// A batch ends early when its text grows beyond this.
 const BATCH_BYTES_MAX: usize = 64 << 20;
+/// How much of a bad cell an error shows.
+const CELL_CHARS_SHOWN: usize = 60;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// A CSV file whose records have been counted.

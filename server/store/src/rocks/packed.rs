@@ -1,5 +1,7 @@
 //! How are many keys, or many keys and rows, held? One after another in a buffer: not an allocation for each.
 
+use std::borrow::Cow;
+
 use quern_engine::ViewId;
 
 /// Encoded keys and rows, one after another in one buffer each.
@@ -48,7 +50,7 @@ impl Rows {
 }
 
 /// Keys to look up, of any number of views.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Wanted {
     bytes: Vec<u8>,
     ends: Vec<usize>,
@@ -72,6 +74,19 @@ impl Wanted {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// The same keys, at most `keys` at a time.
+    pub fn in_parts(&self, keys: usize) -> impl Iterator<Item = Cow<'_, Wanted>> {
+        let whole = (self.len() <= keys).then_some(Cow::Borrowed(self));
+        let parts = if whole.is_some() { &[] } else { self.ends.as_slice() }.chunks(keys);
+        let mut start = 0;
+        whole.into_iter().chain(parts.map(move |ends| {
+            let before = start;
+            start = ends.last().copied().unwrap_or(start);
+            let bytes = self.bytes[before..start].to_vec();
+            Cow::Owned(Wanted { bytes, ends: ends.iter().map(|end| end - before).collect() })
+        }))
     }
 
     /// The key, where there is one; empty where it is nobody's.

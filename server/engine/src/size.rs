@@ -1,0 +1,103 @@
+//! How many bytes are the values of some rows, and how many may they be together?
+//!
+//! One stored text may be asked for by every row of a request, and be copied for each. So whoever makes columns counts
+//! first, and refuses what is too much together: who asked then asks for fewer rows at a time.
+
+use arrow::array::{AnyDictionaryArray, Array, ArrayRef, AsArray, GenericByteViewArray, RecordBatch};
+use arrow::datatypes::{ByteViewType, DataType};
+
+use crate::EngineError;
+
+/// What the values of several rows may be together. A single row may be more: it cannot be asked for in parts.
+pub const TOGETHER_BYTES_MAX: usize = 64 << 20;
+
+/// How many bytes the rows of a batch are, without what else is in the memory that they share.
+pub fn row_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(column_bytes).sum()
+}
+
+/// The same, where what is written once for many rows is not spelled out.
+pub fn packed_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(slice_bytes).sum()
+}
+
+/// How many bytes a column is. What is written once for many rows counts for each of them, as where it is read as text.
+pub fn column_bytes(column: &ArrayRef) -> usize {
+    match column.data_type() {
+        DataType::Utf8View => view_bytes(column.as_string_view()),
+        DataType::BinaryView => view_bytes(column.as_binary_view()),
+        DataType::Dictionary(_, _) => dictionary_bytes(column.as_any_dictionary()),
+        other => match other.primitive_width() {
+            Some(width) => column.len() * width,
+            None => slice_bytes(column),
+        },
+    }
+}
+
+fn dictionary_bytes(column: &dyn AnyDictionaryArray) -> usize {
+    let values = column.values();
+    if values.is_empty() {
+        return column.len();
+    }
+    let keys = column.normalized_keys();
+    let sum = |length: &dyn Fn(usize) -> usize| -> usize {
+        let keys = keys.iter().enumerate().filter(|(row, _)| column.is_valid(*row));
+        keys.map(|(_, place)| size_of::<u32>() + length(*place)).sum()
+    };
+    match values.data_type() {
+        DataType::Utf8 => sum(&|place| values.as_string::<i32>().value_length(place) as usize),
+        DataType::LargeUtf8 => sum(&|place| values.as_string::<i64>().value_length(place) as usize),
+        DataType::Binary => sum(&|place| values.as_binary::<i32>().value_length(place) as usize),
+        DataType::LargeBinary => sum(&|place| values.as_binary::<i64>().value_length(place) as usize),
+        DataType::Utf8View => sum(&|place| values.as_string_view().value(place).len()),
+        DataType::BinaryView => sum(&|place| values.as_binary_view().value(place).len()),
+        _ => sum(&|_| slice_bytes(values) / values.len()),
+    }
+}
+
+fn slice_bytes(column: &ArrayRef) -> usize {
+    column.to_data().get_slice_memory_size().unwrap_or(0)
+}
+
+fn view_bytes<T: ByteViewType>(column: &GenericByteViewArray<T>) -> usize {
+    // The length of each is in the lower half of its view, or what stands for it.
+    column.views().iter().map(|view| size_of::<u128>() + (*view as u32) as usize).sum()
+}
+
+/// Refuses several rows that hold more than may be together.
+///
+/// # Errors
+/// [`EngineError::TooLarge`]: fewer of them may do.
+pub fn check_together(rows: usize, bytes: usize) -> Result<(), EngineError> {
+    if rows > 1 && bytes > TOGETHER_BYTES_MAX {
+        return Err(EngineError::TooLarge { rows });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, StringArray};
+    use arrow::compute::cast;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_once_counts_for_each_row() {
+        let text = "x".repeat(1_000);
+        let plain: ArrayRef =
+            Arc::new(StringArray::from(vec![Some(text.as_str()), None, Some(&text), Some("")]));
+        let of = |dtype: &DataType| column_bytes(&cast(&plain, dtype).unwrap());
+        let plain_bytes = column_bytes(&plain);
+        assert!((2_000..2_100).contains(&plain_bytes), "{plain_bytes}");
+        assert!((2_000..2_100).contains(&of(&DataType::Utf8View)));
+        let key = Box::new(DataType::Int32);
+        let dictionary = DataType::Dictionary(key, Box::new(DataType::Utf8));
+        assert!((2_000..2_100).contains(&of(&dictionary)), "{}", of(&dictionary));
+        let half = cast(&plain, &dictionary).unwrap().slice(1, 2);
+        assert!((1_000..1_100).contains(&column_bytes(&half)), "{}", column_bytes(&half));
+        assert_eq!(column_bytes(&(Arc::new(Float64Array::from(vec![1.0; 10])) as ArrayRef)), 80);
+    }
+}
