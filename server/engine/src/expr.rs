@@ -11,10 +11,12 @@ mod evaluator;
 mod failing;
 mod functions;
 mod known;
+mod limits;
 mod operators;
 pub mod planner;
 mod real;
 mod reference;
+mod wrapped;
 
 pub use real::fingerprint as functions_fingerprint;
 pub(crate) use real::{exp, ln};
@@ -232,7 +234,7 @@ impl Expression {
         let values = |batch: &RecordBatch| {
             let batch = self.narrowed(batch)?;
             let values = self.physical.evaluate(&batch)?.into_array(batch.num_rows())?;
-            operators::declared(&values, &self.dtype)
+            limits::not_too_long(operators::declared(&values, &self.dtype)?)
         };
         let (values, failed) = depth::evaluating(self.depth, || failing::with_failed(batch, &values))
             .map_err(|error| match failing::is_overflow(&error) {

@@ -13,7 +13,7 @@ use datafusion_functions_aggregate as aggregate;
 use datafusion_functions_nested as nested;
 use datafusion_functions_window as window;
 
-use super::{alone, real};
+use super::{real, wrapped};
 
 /// Every function there is, by its names. Those that look at several rows are known too, so that whoever calls one is
 /// told that, and not that there is none.
@@ -34,10 +34,11 @@ pub(super) static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
     // Ours come last, and take the place of DataFusion's.
     let mut scalar =
         by_name(scalar.chain(real::functions()), |function| (function.name(), function.aliases()));
-    for name in alone::FUNCTIONS {
+    for name in wrapped::names() {
         if let Some(function) = scalar.get(name).cloned() {
-            let names = function.aliases().iter().cloned().chain([name.to_owned()]);
-            scalar.extend(names.map(|name| (name, alone::alone(Arc::clone(&function)))));
+            let names: Vec<String> = function.aliases().iter().cloned().chain([name.to_owned()]).collect();
+            let function = wrapped::wrapped(name, function);
+            scalar.extend(names.into_iter().map(|name| (name, Arc::clone(&function))));
         }
     }
     // Of our own building, not of a row.

@@ -11,7 +11,7 @@ use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, Result, plan_err};
-use datafusion_expr::expr::{Between, BinaryExpr, Case, Cast, InList, ScalarFunction, TryCast};
+use datafusion_expr::expr::{Between, BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast};
 use datafusion_expr::type_coercion::binary::comparison_coercion;
 use datafusion_expr::{Expr, ExprSchemable, Operator, lit};
 
@@ -69,14 +69,26 @@ fn written(node: Expr, schema: &DFSchema) -> Result<Expr> {
             Expr::Case(Case { expr: Some(expr), when_then_expr, else_expr })
         }
         Expr::ScalarFunction(function) => named(function, schema)?,
+        Expr::SimilarTo(Like { negated, expr, pattern, case_insensitive, escape_char: _ })
+            if pattern.any_column_refs() =>
+        {
+            matching(*expr, *pattern, case_insensitive, negated)?
+        }
         other => other,
     })
+}
+
+/// A pattern that a column brings is tried where its size is limited.
+fn matching(text: Expr, pattern: Expr, case_insensitive: bool, negated: bool) -> Result<Expr> {
+    let flags = case_insensitive.then(|| lit("i"));
+    let like = known::function("regexp_like")?.call([text, pattern].into_iter().chain(flags).collect());
+    Ok(if negated { !like } else { like })
 }
 
 fn binary(left: Expr, op: Operator, right: Expr, schema: &DFSchema) -> Result<Expr> {
     use Operator::{
         BitwiseAnd, BitwiseOr, BitwiseShiftLeft, BitwiseShiftRight, BitwiseXor, Divide, Minus, Modulo,
-        Multiply, Plus,
+        Multiply, Plus, RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch,
     };
     if compares(op) {
         let (left, right) = alike(left, right, schema)?;
@@ -92,6 +104,10 @@ fn binary(left: Expr, op: Operator, right: Expr, schema: &DFSchema) -> Result<Ex
         BitwiseAnd | BitwiseOr | BitwiseXor | BitwiseShiftLeft | BitwiseShiftRight if whole => {
             let (left, right) = (widened(left), widened(right));
             Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
+        }
+        RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch if right.any_column_refs() => {
+            let case_insensitive = matches!(op, RegexIMatch | RegexNotIMatch);
+            matching(left, right, case_insensitive, matches!(op, RegexNotMatch | RegexNotIMatch))?
         }
         _ => Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))),
     })
