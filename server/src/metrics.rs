@@ -33,6 +33,8 @@ pub struct Metrics {
     pub predictions_written: IntCounterVec,
     /// Predictions by model that should have been logged, and were not: more came than could be written.
     pub predictions_dropped: IntCounterVec,
+    /// Labels by model that belonged to no logged request, and were more of these than are kept.
+    pub labels_dropped: IntCounterVec,
 }
 
 /// The metrics of this process.
@@ -83,6 +85,11 @@ pub fn metrics() -> &'static Metrics {
         predictions_dropped: counters(
             "quern_prediction_log_dropped_total",
             "Predictions by model that were to be logged and could not be",
+            &["model"],
+        ),
+        labels_dropped: counters(
+            "quern_labels_dropped_total",
+            "Labels by model that belonged to no logged request, and were more of these than are kept",
             &["model"],
         ),
     });

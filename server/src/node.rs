@@ -163,7 +163,7 @@ impl Node {
             }),
             train: Train { history: Arc::clone(&history) },
             verify: Verify { history: Arc::clone(&history), log: Arc::clone(&predictions) },
-            labels: Labels::open(&settings.data)?,
+            labels: Labels::open(&settings.data, Arc::clone(&predictions))?,
             materialize: Materialize {
                 live: live.clone(),
                 history,

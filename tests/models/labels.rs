@@ -153,3 +153,33 @@ async fn many_small_files_become_one_and_nothing_is_lost() {
     }
     assert_eq!(label("shared"), 149.0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_29_a_flood_of_labels_leaves_those_of_logged_requests() {
+    let server = start().await;
+    ask(&server, "a", "/v1/models/delay:predict", vec![instance("N1", 2000.0)]).await;
+    let of_a = json!([{"request_id": "a", "label": 7.5, "note": "ours"}]);
+    assert!(label(&server, of_a).await.starts_with("200"));
+    let note = "x".repeat(1_000);
+    let flood = (0..8).flat_map(|call| {
+        let rows =
+            (0..10_000).map(|row| format!("{{\"request_id\":\"no-{call}-{row}\",\"note\":\"{note}\"}}"));
+        [format!("{{\"model\":\"delay\",\"labels\":[{}]}}", rows.collect::<Vec<_>>().join(","))]
+    });
+    for body in flood {
+        let (status, text) = server.ask("POST", "/v1/labels", body).await;
+        assert_eq!(status, 200, "{text}");
+    }
+    // 80 MB came, and half of what a table may grow by is left to those that belong to nothing.
+    let dropped = server.metric("quern_labels_dropped_total{model=\"delay\"}").await;
+    assert!((30_000.0..60_000.0).contains(&dropped), "{dropped}");
+    let kept = joined(&server, &command(true)).await;
+    assert!(kept.contains("ours") && !kept.contains("xxx"), "{kept}");
+    // One that comes before its prediction is among the newest.
+    assert!(
+        label(&server, json!([{"request_id": "early", "label": 1, "note": "soon"}])).await.starts_with("200")
+    );
+    ask(&server, "early", "/v1/models/delay:predict", vec![instance("N3", 1.0)]).await;
+    assert!(joined(&server, &command(true)).await.contains("soon"));
+    server.stop().await;
+}

@@ -2,6 +2,9 @@
 
 use std::future::Future;
 
+use arrow::array::{AsArray, RecordBatch};
+use futures::TryStreamExt;
+use quern::wire::PredictionsCommand;
 use quern_kit::{Server, fixture, until};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -13,12 +16,12 @@ use crate::planes::{self, DEFINITIONS, instance};
 /// As many rounds as take minutes: who waits for the end of such a run does so in vain.
 const MINUTES: f64 = 10_000_000.0;
 
-/// The planes, with a model `m` that takes as long as it is asked to, and one session for it.
+/// The planes, with a model `m` that takes as long as it is asked to, and one session for it; it is logged.
 async fn start(batching: &str) -> Server {
     let repository = planes::repository();
     let model = format!(
         "kind: Model\nname: m\nversions: [{{version: 1, path: models/slow.onnx, service: delay_v1}}]\n\
-         batching: {{concurrency: 1{batching}}}\n"
+         batching: {{concurrency: 1{batching}}}\nlog: {{sample: 1}}\n"
     );
     repository.write("definitions.yaml", format!("{DEFINITIONS}---\n{model}"));
     repository.write("models/slow.onnx", fixture("slow.onnx"));
@@ -123,4 +126,30 @@ async fn a_deadline_passes_while_a_longer_run_goes_on() {
     until_there_are(&server, 1.0, 1.0).await;
     drop(long);
     check_that_it_answers(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_broke_off_is_not_in_the_log_and_the_rest_is_there_whole() {
+    let server = start("").await;
+    // One goes while the model runs, another one in the middle of its body.
+    let running = ask_minutes(&server).await;
+    until_there_are(&server, 1.0, 0.0).await;
+    drop(running);
+    let address = server.client.url().trim_start_matches("http://").to_owned();
+    let mut half = TcpStream::connect(&address).await.unwrap();
+    let head =
+        format!("POST /v1/models/m:predict HTTP/1.1\r\nhost: {address}\r\ncontent-length: 999\r\n\r\n");
+    let begun = json!({"instances": [instance("N1", 1.0)]}).to_string();
+    half.write_all((head + &begun).as_bytes()).await.unwrap();
+    drop(half);
+    until_there_are(&server, 0.0, 0.0).await;
+    let body = json!({"instances": [instance("N3", 1.0), instance("N1", 1.0)]}).to_string();
+    let request = server.http.post(server.address("/v1/models/m:predict")).header("x-request-id", "whole");
+    assert_eq!(request.body(body).send().await.unwrap().status().as_u16(), 200);
+    let command = PredictionsCommand { predictions: "m".to_owned(), ..PredictionsCommand::default() };
+    let logged: Vec<RecordBatch> =
+        server.client.predictions(&command).await.unwrap().try_collect().await.unwrap();
+    let ids =
+        logged.iter().flat_map(|rows| rows.column_by_name("request_id").unwrap().as_string::<i32>().iter());
+    assert_eq!(ids.collect::<Vec<_>>(), [Some("whole"); 2]);
 }

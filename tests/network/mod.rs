@@ -1,9 +1,9 @@
 //! What do clients read over sockets, of one server and of several?
 //!
 //! [`api`], [`flight`] and [`oip`] ask, also for what [`failed`], or is [`large`], and [`browser`] should not, within
-//! [`bounds`]; in [`malformed`] nobody means well; what fails tells no [`secrets`], and some clients are [`gone`] before
-//! they hear; [`push`] and [`streams`] bring rows; [`traces`] looks on. [`servers`] share a registry, [`shared`] ones an
-//! online store too, and [`rolling`] restarts them one by one.
+//! [`bounds`]; in [`malformed`] nobody means well; what fails tells no [`secrets`], and some clients are [`gone`]
+//! before they hear; [`push`] and [`streams`] bring rows; [`traces`] looks on. [`servers`] share a registry, [`shared`]
+//! ones an online store too, and [`rolling`] restarts them one by one.
 
 mod api;
 mod bounds;

@@ -66,6 +66,11 @@ impl Vectors {
         Ok(Vectors { vectors, held: None, ..self })
     }
 
+    /// Whether the values are there.
+    pub fn has_values(&self) -> bool {
+        Arc::ptr_eq(self.vectors.schema_ref(), &self.service.outputs)
+    }
+
     /// Some of the rows.
     pub fn pick(&self, rows: &UInt32Array) -> Result<Vectors> {
         let found = self.found.iter().map(|found| found.pick(rows)).collect::<std::result::Result<_, _>>()?;

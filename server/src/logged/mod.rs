@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use quern_engine::Found;
+use quern_engine::size::row_bytes;
 use quern_store::history::Partitions;
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,8 +31,12 @@ pub(crate) const FOLDER: &str = "predictions";
 const ROWS_MAX: usize = 1 << 17;
 /// Answers that may wait for the task that writes.
 const ENTRIES_MAX: usize = 1 << 14;
+/// What they may hold together.
+const BYTES_MAX: usize = 64 << 20;
 /// So many predictions are written at once, without waiting for more.
 const WRITE_ROWS: usize = 1 << 14;
+/// Or as many as hold this.
+const WRITE_BYTES: usize = 16 << 20;
 /// The longest that a prediction waits to be written.
 const WRITE_AFTER: Duration = Duration::from_secs(3);
 
@@ -39,15 +44,41 @@ const WRITE_AFTER: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct PredictionLog {
     queue: mpsc::Sender<Message>,
-    waiting_rows: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     /// Where the files are.
     folder: PathBuf,
     files: Arc<Partitions>,
 }
 
+/// What waits to be written.
+#[derive(Debug, Default)]
+struct Waiting {
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    /// Whether there is room for so much more, which is taken then.
+    fn admit(&self, rows: usize, bytes: usize) -> bool {
+        let rows_before = self.rows.fetch_add(rows, Ordering::Relaxed);
+        let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = rows_before + rows <= ROWS_MAX && bytes_before + bytes <= BYTES_MAX;
+        if !fits {
+            self.give_back(rows, bytes);
+        }
+        fits
+    }
+
+    fn give_back(&self, rows: usize, bytes: usize) {
+        self.rows.fetch_sub(rows, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 #[derive(Debug)]
 enum Message {
-    Entry(Box<Entry>),
+    /// All that is said of one request.
+    Entries { entries: Vec<Entry>, rows: usize, bytes: usize },
     /// Answered once everything before it is on disk.
     Flush(oneshot::Sender<()>),
 }
@@ -85,29 +116,53 @@ pub(crate) struct Entry {
     pub(crate) outputs: RecordBatch,
 }
 
+impl Entry {
+    fn bytes(&self) -> usize {
+        let given = match &self.given {
+            Given::Entities { inputs, .. } => inputs,
+            Given::Vectors(vectors) => vectors,
+        };
+        let seen = self.looked_up.iter().map(|(vectors, _)| vectors);
+        seen.chain([given, &self.outputs]).map(row_bytes).sum()
+    }
+}
+
 impl PredictionLog {
     /// Opens the log in the data folder, and begins to write. It ends when this is dropped.
     pub(crate) fn open(data: &Path) -> Result<PredictionLog> {
         let folder = data.join(FOLDER);
         let files = Arc::new(Partitions::open(folder.clone())?);
         let (queue, entries) = mpsc::channel(ENTRIES_MAX);
-        let waiting_rows = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(write(entries, Arc::clone(&files), Arc::clone(&waiting_rows)));
-        Ok(PredictionLog { queue, waiting_rows, folder, files })
+        let waiting = Arc::<Waiting>::default();
+        tokio::spawn(write(entries, Arc::clone(&files), Arc::clone(&waiting)));
+        Ok(PredictionLog { queue, waiting, folder, files })
     }
 
-    /// Hands in what was said of some instances; where too many wait, it is dropped and counted.
-    pub(crate) fn hand_in(&self, entry: Entry) {
-        let count = entry.rows.len();
-        let model = entry.model.clone();
-        let dropped = || metrics().predictions_dropped.with_label_values(&[&model]).inc_by(count as u64);
-        if self.waiting_rows.fetch_add(count, Ordering::Relaxed) + count > ROWS_MAX {
-            self.waiting_rows.fetch_sub(count, Ordering::Relaxed);
-            return dropped();
+    /// Hands in what was said of the instances of one request, whole or not at all; where too much waits, it is dropped
+    /// and counted.
+    pub(crate) fn hand_in(&self, entries: Vec<Entry>) {
+        let Some(model) = entries.first().map(|entry| entry.model.clone()) else { return };
+        let rows = entries.iter().map(|entry| entry.rows.len()).sum();
+        let bytes = entries.iter().map(Entry::bytes).sum();
+        if !self.waiting.admit(rows, bytes) {
+            return PredictionLog::leave_out(&model, rows);
         }
-        if self.queue.try_send(Message::Entry(Box::new(entry))).is_err() {
-            self.waiting_rows.fetch_sub(count, Ordering::Relaxed);
-            dropped();
+        if self.queue.try_send(Message::Entries { entries, rows, bytes }).is_err() {
+            self.waiting.give_back(rows, bytes);
+            PredictionLog::leave_out(&model, rows);
+        }
+    }
+
+    /// Counts what cannot be logged.
+    pub(crate) fn leave_out(model: &str, rows: usize) {
+        metrics().predictions_dropped.with_label_values(&[model]).inc_by(rows as u64);
+    }
+
+    /// The same as [`PredictionLog::flush`], where blocking is allowed.
+    pub(crate) fn flush_here(&self) {
+        let (done, written) = oneshot::channel();
+        if self.queue.blocking_send(Message::Flush(done)).is_ok() {
+            let _ = written.blocking_recv();
         }
     }
 
@@ -122,8 +177,8 @@ impl PredictionLog {
 }
 
 /// Writes entries as they come, until nobody can hand any more in.
-async fn write(mut queue: mpsc::Receiver<Message>, files: Arc<Partitions>, waiting_rows: Arc<AtomicUsize>) {
-    let (mut held, mut held_rows, mut flushed) = (Vec::new(), 0, Vec::new());
+async fn write(mut queue: mpsc::Receiver<Message>, files: Arc<Partitions>, waiting: Arc<Waiting>) {
+    let (mut held, mut held_rows, mut held_bytes, mut flushed) = (Vec::new(), 0, 0, Vec::new());
     let mut due = tokio::time::Instant::now();
     loop {
         let came = tokio::select! {
@@ -132,13 +187,13 @@ async fn write(mut queue: mpsc::Receiver<Message>, files: Arc<Partitions>, waiti
         };
         let ended = matches!(came, Some(None));
         match came.flatten() {
-            Some(Message::Entry(entry)) => {
+            Some(Message::Entries { entries, rows, bytes }) => {
                 if held.is_empty() {
                     due = tokio::time::Instant::now() + WRITE_AFTER;
                 }
-                held_rows += entry.rows.len();
-                held.push(*entry);
-                if held_rows < WRITE_ROWS {
+                (held_rows, held_bytes) = (held_rows + rows, held_bytes + bytes);
+                held.extend(entries);
+                if held_rows < WRITE_ROWS && held_bytes < WRITE_BYTES {
                     continue;
                 }
             }
@@ -152,7 +207,7 @@ async fn write(mut queue: mpsc::Receiver<Message>, files: Arc<Partitions>, waiti
                 tracing::error!(%error, rows = held_rows, "logged predictions are lost");
             }
         }
-        waiting_rows.fetch_sub(std::mem::take(&mut held_rows), Ordering::Relaxed);
+        waiting.give_back(std::mem::take(&mut held_rows), std::mem::take(&mut held_bytes));
         for done in flushed.drain(..) {
             // Who has gone away need not know.
             let _: std::result::Result<(), ()> = done.send(());
@@ -160,5 +215,23 @@ async fn write(mut queue: mpsc::Receiver<Message>, files: Arc<Partitions>, waiti
         if ended {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_by_rows_and_by_bytes() {
+        let waiting = Waiting::default();
+        assert!(waiting.admit(ROWS_MAX, 0));
+        assert!(!waiting.admit(1, 0));
+        waiting.give_back(ROWS_MAX, 0);
+        assert!(waiting.admit(1, BYTES_MAX));
+        assert!(!waiting.admit(1, 1));
+        waiting.give_back(1, BYTES_MAX);
+        // What was refused is not held.
+        assert!(waiting.admit(ROWS_MAX, BYTES_MAX));
     }
 }

@@ -65,6 +65,14 @@ impl PredictionLog {
         Ok(files.into_iter().filter_map(file).collect())
     }
 
+    /// Shows `see` the id of each request in `file`, once or more often.
+    pub(crate) fn request_ids(&self, file: &LoggedFile, mut see: impl FnMut(&str)) -> Result<()> {
+        for rows in self.files.read_column(&file.path, "request_id")? {
+            column(&rows, "request_id")?.as_string::<i32>().iter().flatten().for_each(&mut see);
+        }
+        Ok(())
+    }
+
     /// The predictions in `file` between these times.
     pub fn read(&self, file: &LoggedFile, between: Between) -> Result<Vec<RecordBatch>> {
         let mut batches = self.files.read(&file.path)?;

@@ -1,6 +1,10 @@
 //! What came true? Labels of predictions, each under the request and row that it belongs to, kept for good.
 //!
 //! They come when they come, often days later, and come again: of several with one request and row the last counts.
+//! Anybody may label a request that was never made, or is not of the log's sample: what belongs to no logged request is
+//! kept as far as there is room, the newest first ([`sift`]).
+
+mod sift;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,9 +18,11 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use parking_lot::RwLock;
 use quern_engine::in_words;
 use quern_engine::schema::{canonical, conform, timestamp, type_name};
+use quern_engine::size::row_bytes;
 
 use crate::error::{Error, Result};
 use crate::live::Deployment;
+use crate::logged::PredictionLog;
 use quern_store::history::Partitions;
 
 /// Where the files are, in the data folder.
@@ -37,13 +43,29 @@ const TEXT_BYTES_MAX: usize = 1_024;
 /// From so many files of a model on, they are put together: every call makes one.
 const FILES_MAX: usize = 128;
 
+/// Labels that one call may bring, in bytes.
+const PUT_BYTES_MAX: usize = 64 << 20;
+/// What labels grow by before it is looked again which of them belong to a logged request.
+const GROWTH_BYTES: usize = 64 << 20;
+
 /// The labels of a data folder.
 #[derive(Debug)]
 pub struct Labels {
     files: Partitions,
-    /// The columns of each model's labels, where they were looked at. Held exclusively while files change: whoever
+    log: Arc<PredictionLog>,
+    /// What is known of each model's labels, where they were looked at. Held exclusively while files change: whoever
     /// reads finds either the parts or the whole.
-    columns: RwLock<BTreeMap<String, SchemaRef>>,
+    known: RwLock<BTreeMap<String, Stored>>,
+}
+
+/// What is known of the labels of a model without reading them.
+#[derive(Debug, Clone)]
+struct Stored {
+    columns: SchemaRef,
+    /// What they take in memory.
+    bytes: usize,
+    /// The same when they were sifted last.
+    sifted_bytes: usize,
 }
 
 /// Where a label lies that counts: by request and row.
@@ -58,8 +80,8 @@ pub struct Known {
 
 impl Labels {
     /// The labels in the data folder.
-    pub(crate) fn open(data: &Path) -> Result<Labels> {
-        Ok(Labels { files: Partitions::open(data.join(FOLDER))?, columns: RwLock::default() })
+    pub(crate) fn open(data: &Path, log: Arc<PredictionLog>) -> Result<Labels> {
+        Ok(Labels { files: Partitions::open(data.join(FOLDER))?, log, known: RwLock::default() })
     }
 
     /// Keeps labels of `model`; they are on disk when this returns. Waits for the disk: call it where blocking is
@@ -74,37 +96,68 @@ impl Labels {
             return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
         }
         let rows = sound(rows, now_us)?;
-        let mut columns = self.columns.write();
+        let bytes = row_bytes(&rows);
+        if bytes > PUT_BYTES_MAX {
+            return Err(Error::too_large(format!(
+                "these labels hold {} MiB, and at most {} MiB are taken at a time: send them in parts",
+                bytes >> 20,
+                PUT_BYTES_MAX >> 20
+            )));
+        }
+        let mut known = self.known.write();
         let files = self.files.list(model.as_ref())?;
-        let before = match columns.get(model) {
-            Some(before) => Arc::clone(before),
-            None => self.read(&files)?.schema(),
+        let mut stored = match known.get(model) {
+            Some(stored) => stored.clone(),
+            None => {
+                let before = self.read(&files)?;
+                Stored { columns: before.schema(), bytes: row_bytes(&before), sifted_bytes: 0 }
+            }
         };
-        let schema = unified([Arc::clone(&before), rows.schema()].iter())?;
-        not_too_many(&before, &schema)?;
+        let schema = unified([Arc::clone(&stored.columns), rows.schema()].iter())?;
+        not_too_many(&stored.columns, &schema)?;
         if rows.num_rows() == 0 {
             return Ok(0);
         }
-        columns.insert(model.to_owned(), Arc::clone(&schema));
-        if files.len() < FILES_MAX {
+        (stored.columns, stored.bytes) = (schema, stored.bytes.saturating_add(bytes));
+        if files.len() < FILES_MAX && stored.bytes <= stored.sifted_bytes + GROWTH_BYTES {
             self.files.write(model.as_ref(), now_us, &rows)?;
-            return Ok(rows.num_rows());
+        } else {
+            self.merge(model, &mut stored, &files, (&rows, now_us))?;
         }
-        let before = self.read(&files)?;
-        let all = concat_batches(&schema, &[widened(&before, &schema)?, widened(&rows, &schema)?])?;
+        known.insert(model.to_owned(), stored);
+        Ok(rows.num_rows())
+    }
+
+    /// Writes all labels of a model into one file: those in `files` that still count, and `rows`.
+    fn merge(
+        &self,
+        model: &str,
+        stored: &mut Stored,
+        files: &[PathBuf],
+        (rows, now_us): (&RecordBatch, i64),
+    ) -> Result<()> {
+        let (before, schema) = (self.read(files)?, &stored.columns);
+        let all = concat_batches(schema, &[widened(&before, schema)?, widened(rows, schema)?])?;
         let mut kept: Vec<u32> = last(&all)?.into_values().collect();
         kept.sort_unstable();
-        self.files.write(model.as_ref(), now_us, &take_record_batch(&all, &UInt32Array::from(kept))?)?;
+        let mut all = take_record_batch(&all, &UInt32Array::from(kept))?;
+        stored.bytes = row_bytes(&all);
+        if stored.bytes > stored.sifted_bytes + GROWTH_BYTES {
+            all = sift::sift(&self.log, model, all)?;
+            stored.bytes = row_bytes(&all);
+            stored.sifted_bytes = stored.bytes;
+        }
+        self.files.write(model.as_ref(), now_us, &all)?;
         // Not sooner. What a crash leaves is in the new file too, which comes after.
-        for file in &files {
+        for file in files {
             std::fs::remove_file(file)?;
         }
-        Ok(rows.num_rows())
+        Ok(())
     }
 
     /// All labels of `model`.
     pub fn of(&self, model: &str) -> Result<Known> {
-        let _unchanged = self.columns.read();
+        let _unchanged = self.known.read();
         let rows = self.read(&self.files.list(model.as_ref())?)?;
         Ok(Known { last: last(&rows)?, rows })
     }

@@ -109,7 +109,7 @@ impl Target {
         let rows = all.rows.len();
         let mut parts = Vec::new();
         // On the heap: a request would carry the room for all that may become of it.
-        let keeps = self.shows || noted.is_some();
+        let keeps = self.shows;
         if let Some(place) = self.pinned {
             let turn = Turn { place, instances: all, alone: true, keeps };
             parts = Box::pin(self.answer_all(store, turn, patience)).await?;

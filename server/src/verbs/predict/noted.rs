@@ -67,19 +67,30 @@ impl Noted {
 
     /// Hands in the answer to the request.
     pub(super) fn record(&self, log: &PredictionLog, parts: &[Part]) {
-        for part in parts {
-            let reason = match &part.reason {
-                None => "default".to_owned(),
-                Some(Reason { cause, .. }) => format!("{} to {}", cause.as_str(), part.served_by),
-            };
-            self.record_part(log, part, reason);
-        }
+        self.hand_in(log, parts, |part| match &part.reason {
+            None => "default".to_owned(),
+            Some(Reason { cause, .. }) => format!("{} to {}", cause.as_str(), part.served_by),
+        });
     }
 
-    /// Hands in what was said of some instances, whoever heard it. `reason` says why it was asked.
-    pub(super) fn record_part(&self, log: &PredictionLog, part: &Part, reason: String) {
+    /// Hands in what a shadow said, which nobody heard.
+    pub(super) fn record_shadow(&self, log: &PredictionLog, parts: &[Part]) {
+        self.hand_in(log, parts, |_| "shadow".to_owned());
+    }
+
+    /// Hands in all parts together: who reads the log finds a request whole or not at all. What was too large to be
+    /// kept until it was answered is not logged.
+    fn hand_in(&self, log: &PredictionLog, parts: &[Part], reason: impl Fn(&Part) -> String) {
+        if parts.iter().filter_map(|part| part.vectors.as_ref()).any(|vectors| !vectors.has_values()) {
+            let rows = parts.iter().map(|part| part.rows.len()).sum();
+            return PredictionLog::leave_out(&self.model.name, rows);
+        }
+        log.hand_in(parts.iter().map(|part| self.entry(part, reason(part))).collect());
+    }
+
+    fn entry(&self, part: &Part, reason: String) -> Entry {
         let looked_up = part.vectors.as_ref();
-        log.hand_in(Entry {
+        Entry {
             model: self.model.name.clone(),
             live: Arc::clone(&self.live),
             version: Arc::clone(&part.version),
@@ -91,7 +102,7 @@ impl Noted {
             given: self.given(part),
             looked_up: looked_up.map(|looked_up| (looked_up.vectors.clone(), looked_up.found.clone())),
             outputs: part.outputs.clone(),
-        });
+        }
     }
 }
 

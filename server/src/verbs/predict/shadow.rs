@@ -88,13 +88,13 @@ impl Target {
                         said.map(|said| vec![target.part(*place, rows, Some(seen.clone()), said)])
                     }
                     _ => {
-                        let (place, instances, keeps) = (*place, instances.clone(), noted.is_some());
-                        let turn = Turn { place, instances, alone: true, keeps };
+                        let (place, instances) = (*place, instances.clone());
+                        let turn = Turn { place, instances, alone: true, keeps: false };
                         target.answer_all(Store::Head(&verb), turn, patience).await
                     }
                 };
                 if let (Some(noted), Ok(parts)) = (&noted, &said) {
-                    parts.iter().for_each(|part| noted.record_part(&verb.log, part, "shadow".to_owned()));
+                    noted.record_shadow(&verb.log, parts);
                 }
                 let outcome = if said.is_ok() { "answered" } else { "failed" };
                 let labels = [target.model.name.as_str(), version.version.as_str(), outcome];

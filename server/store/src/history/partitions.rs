@@ -6,8 +6,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use ::parquet::arrow::ArrowWriter;
 use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use ::parquet::arrow::{ArrowWriter, ProjectionMask};
 use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::RecordBatch;
@@ -79,22 +79,34 @@ impl Partitions {
 
     /// The rows of a file. One that was removed meanwhile has none.
     pub fn read(&self, path: &Path) -> Result<Vec<RecordBatch>> {
-        let wrong = |cause: String| {
-            let name = path.file_name().unwrap_or_default().display();
-            Error::internal(
-                format!("reading `{name}` of the data folder"),
-                format!("{}: {cause}", path.display()),
-            )
-        };
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(wrong(error.to_string())),
-        };
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|reader| reader.build());
-        let batches = reader.map_err(|error| wrong(in_words(&error)))?;
-        batches.map(|batch| batch.map_err(|error| wrong(in_words(&error)))).collect()
+        read(path, None)
     }
+
+    /// The same, of one column.
+    pub fn read_column(&self, path: &Path, name: &str) -> Result<Vec<RecordBatch>> {
+        read(path, Some(name))
+    }
+}
+
+fn read(path: &Path, column: Option<&str>) -> Result<Vec<RecordBatch>> {
+    let wrong = |cause: String| {
+        let name = path.file_name().unwrap_or_default().display();
+        Error::internal(
+            format!("reading `{name}` of the data folder"),
+            format!("{}: {cause}", path.display()),
+        )
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|reader| {
+        let mask = column.map(|name| ProjectionMask::columns(reader.parquet_schema(), [name]));
+        mask.into_iter().fold(reader, |reader, mask| reader.with_projection(mask)).build()
+    });
+    let batches = reader.map_err(|error| wrong(in_words(&error)))?;
+    batches.map(|batch| batch.map_err(|error| wrong(in_words(&error)))).collect()
 }
 
 /// All files below `folder`; none where there is no such folder.
