@@ -13,7 +13,6 @@ mod pump;
 mod put;
 mod weigh;
 
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,7 +27,7 @@ use arrow_flight::{
     HandshakeResponse, IpcMessage, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use axum::Router;
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use quern_wire::{BatchCommand, REQUEST_ID, TableNotes, TrainingSetCommand};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
@@ -42,6 +41,7 @@ use super::error::{Logged, grpc_status};
 use super::memory::lease_of;
 use super::observe::LateCause;
 use crate::error::{Error, Result};
+use quern_engine::caught::caught_while;
 use quern_engine::size::packed_bytes;
 use quern_server::verbs::train::{Layout, service};
 use quern_server::{Deployment, Node};
@@ -323,7 +323,7 @@ fn unreadable(error: FlightError) -> Status {
 async fn guarded<T>(
     reading: impl Future<Output = std::result::Result<T, Status>>,
 ) -> std::result::Result<T, Status> {
-    let read = AssertUnwindSafe(reading).catch_unwind().await;
+    let read = caught_while(reading).await;
     read.unwrap_or_else(|_| Err(Status::invalid_argument("the rows are not valid Arrow IPC")))
 }
 

@@ -4,7 +4,6 @@
 //! its caller's thread only (one thread, no spinning, no arena): for the models that features feed, that beat ONNX
 //! Runtime's own threads.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use feature_defs::Isolation;
+use quern_engine::caught::caught;
 use quern_engine::fit::{Feature, Fit, Signature};
 
 use crate::counts::Work;
@@ -64,9 +64,9 @@ impl Onnx {
         rules: &Rules,
     ) -> std::result::Result<Onnx, String> {
         // Types that the binding does not know end in a panic there; a file must not be able to cause one here.
-        catch_unwind(AssertUnwindSafe(|| Onnx::try_load(runtime, onnx, (of, columns), rules))).unwrap_or_else(
-            |_| Err("ONNX Runtime's binding gave up on the file: it holds types unknown to it".to_owned()),
-        )
+        caught(|| Onnx::try_load(runtime, onnx, (of, columns), rules)).unwrap_or_else(|_| {
+            Err("ONNX Runtime's binding gave up on the file: it holds types unknown to it".to_owned())
+        })
     }
 
     fn try_load(

@@ -9,8 +9,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
-use std::panic::{self, AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{concat, take_record_batch};
@@ -23,29 +22,12 @@ use datafusion_physical_expr::expressions::{BinaryExpr, CastExpr, LikeExpr, Nega
 use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
+use crate::caught::caught;
+
 thread_local! {
     /// Operations that failed since [`counted`] began. An evaluation runs on one thread, and DataFusion hands nothing
     /// through it in which this could be kept.
     static FAILED: Cell<u64> = const { Cell::new(0) };
-    /// Whether a panic is nobody's news.
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Does `work`, of whose panics nothing is printed: each is a value that failed, and counts as that.
-fn quietly<T>(work: impl FnOnce() -> T) -> T {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let others = panic::take_hook();
-        panic::set_hook(Box::new(move |told| {
-            if !QUIET.get() {
-                others(told);
-            }
-        }));
-    });
-    let outer = QUIET.replace(true);
-    let done = work();
-    QUIET.set(outer);
-    done
 }
 
 /// Says that so many operations failed.
@@ -164,7 +146,7 @@ impl PhysicalExpr for Guard {
             return self.0.evaluate(batch);
         }
         // Some functions panic where they should refuse, as `lpad` of a negative length.
-        match quietly(|| catch_unwind(AssertUnwindSafe(|| self.0.evaluate(batch)))) {
+        match caught(|| self.0.evaluate(batch)) {
             Err(_) => {}
             // Half of the rows may fit where all do not; but then all of them do not fit into what is made of both.
             Ok(Err(error)) if is_of_values(&error) && (rows < 2 || !is_overflow(&error)) => {}

@@ -3,12 +3,12 @@
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
 use ort::session::Session;
 use parking_lot::Mutex;
+use quern_engine::caught::caught;
 
 use super::message::{Answer, Asked, Failed, Load, Loaded, Reply, Request, Run, receive, send, to_bytes};
 use crate::error::{Error, Result};
@@ -70,7 +70,7 @@ impl Loader {
         match request.asked {
             Some(Asked::Load(load)) => {
                 // Types that the binding does not know end in a panic there.
-                let loaded = catch_unwind(AssertUnwindSafe(|| self.load(&load)));
+                let loaded = caught(|| self.load(&load));
                 let gave_up = "ONNX Runtime's binding gave up on the file: it holds types unknown to it";
                 loaded.unwrap_or_else(|_| Err(Error::broken(gave_up))).map(Answer::Loaded)
             }

@@ -1,19 +1,18 @@
 //! Which files does a source's path name, in the order in which their rows count as arrived?
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use feature_defs::{BatchSource, DefError, Format, Source};
 use glob::{MatchOptions, Pattern};
 use quern_base::{Failure, Kind};
+use quern_engine::caught::{caught, told};
 
 use super::lakes;
 use crate::error::Error;
@@ -111,10 +110,10 @@ impl HistoryFile {
     /// Runs a decoder on this file. Decoders of foreign formats may panic on malformed bytes: both ways to fail
     /// become an error that names the file.
     pub(super) fn guarded<T, E: Display>(&self, decode: impl FnOnce() -> Result<T, E>) -> Result<T, Error> {
-        match catch_unwind(AssertUnwindSafe(decode)) {
+        match caught(decode) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.unreadable(&error)),
-            Err(panic) => Err(self.unreadable(&panic_message(panic.as_ref()))),
+            Err(panic) => Err(self.unreadable(&format!("it is malformed ({})", told(&panic)))),
         }
     }
 
@@ -131,12 +130,6 @@ impl HistoryFile {
     fn cannot_be_read(&self, why: &dyn Display) -> String {
         format!("`{}` cannot be read: {why}", self.name)
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let message =
-        panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    format!("it is malformed ({})", message.unwrap_or("the decoder gave up"))
 }
 
 /// Every file that `batch` names, sorted by name. A folder stands for all files in it with the format's
