@@ -87,7 +87,7 @@ impl Reader {
         Ok(Vectors { vectors, found: told(found), service: Arc::clone(service), failed, held })
     }
 
-    /// Looks up all rows for a reply that shows them all: one half after the other where together they are too large.
+    /// Looks up all rows for a reply that shows them all: fewer at a time where together they are too large.
     ///
     /// # Errors
     /// As [`Reader::look_up`]; `Kind::TooLarge` where `room` does not hold them all.
@@ -99,16 +99,17 @@ impl Reader {
         room: &Arc<Lease>,
     ) -> Result<Vectors> {
         let all = inputs.num_rows();
-        let (mut asking, mut parts) = (vec![(0, all)], Vec::with_capacity(1));
-        while let Some((first, rows)) = asking.pop() {
+        let (mut first, mut most, mut parts) = (0, all, Vec::with_capacity(1));
+        while parts.is_empty() || first < all {
+            let rows = most.min(all - first);
             let (some, times) = (inputs.slice(first, rows), query_times_us[first..first + rows].to_vec());
             match self.look_up(live, service, some, times, Some(room)).await {
-                Err(error) if error.kind() == Kind::TooLarge && rows > 1 => {
-                    let middle = rows.div_ceil(2);
-                    asking.extend([(first + middle, rows - middle), (first, middle)]);
-                }
+                Err(error) if error.kind() == Kind::TooLarge && rows > 1 => most = rows / 2,
                 said if rows == all => return said,
-                said => parts.push(said.map_err(|error| among(first, rows, error))?),
+                said => {
+                    parts.push(said.map_err(|error| among(first, rows, error))?);
+                    first += rows;
+                }
             }
         }
         together(&parts, room)

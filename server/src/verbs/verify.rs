@@ -136,19 +136,18 @@ impl Verifying<'_> {
         let asked = (inputs, Arc::clone(column(rows, "event_timestamp")?));
         let rule = Rule { as_known: false, expired: true, room: None };
         let past = Past::ask((&self.verb.history, &self.live.compiled), service, asked, rule)?;
-        let mut asking = vec![(0, rows.num_rows())];
-        while let Some((first, count)) = asking.pop() {
+        let (mut first, mut most) = (0, rows.num_rows());
+        while first < rows.num_rows() {
+            let count = most.min(rows.num_rows() - first);
             let some = first..first + count;
             let found = past.found(some.clone());
-            let computed = found.and_then(|found| Ok((past.finish(some, &found)?.0, found)));
-            match computed {
-                // Together they are too large; one half after the other may do.
-                Err(error) if count > 1 && error.kind() == Kind::TooLarge => {
-                    asking.extend([(first + count / 2, count - count / 2), (first, count / 2)]);
-                }
+            match found.and_then(|found| Ok((past.finish(some, &found)?.0, found))) {
+                // Together they are too large.
+                Err(error) if count > 1 && error.kind() == Kind::TooLarge => most = count / 2,
                 computed => {
                     let (vectors, found) = computed?;
                     self.compare_vectors(service, &rows.slice(first, count), &vectors, &found)?;
+                    first += count;
                 }
             }
         }

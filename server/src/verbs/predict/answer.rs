@@ -63,9 +63,9 @@ impl Instances {
 }
 
 /// Says what an error's `instance 7` is counted from, where these are some of many.
-fn among(instances: Option<&Instances>, error: Error) -> Error {
-    match instances.and_then(|instances| Some((instances.rows.first()?, instances.rows.last()?))) {
-        Some((first, last)) if error.kind() == Kind::InvalidArgument => {
+fn among(rows: &[usize], error: Error) -> Error {
+    match (rows.first(), rows.last()) {
+        (Some(first), Some(last)) if error.kind() == Kind::InvalidArgument => {
             error.told(|what| format!("instances {first} to {last}, counted from the first of them: {what}"))
         }
         _ => error,
@@ -116,6 +116,26 @@ pub(super) fn indices(places: &[usize]) -> UInt32Array {
     places.iter().map(|place| *place as u32).collect()
 }
 
+/// Until when memory is waited for that others will give back: rows of a batch do, and who waits for an answer is told.
+#[derive(Clone, Copy)]
+struct ForRoom(Option<Instant>);
+
+impl ForRoom {
+    fn of(patience: Patience) -> ForRoom {
+        ForRoom(patience.rows.map(|_| Instant::now() + QUEUED_MAX))
+    }
+
+    /// Waits for a moment after this error; false where it is final.
+    async fn again(self, error: &Error) -> bool {
+        let in_time = self.0.is_some_and(|until| Instant::now() + QUEUED_PAUSE < until);
+        if !in_time || error.kind() != Kind::Overloaded {
+            return false;
+        }
+        tokio::time::sleep(QUEUED_PAUSE).await;
+        true
+    }
+}
+
 /// What `version` makes of rows of a batch, which come again rather than be turned away for want of room.
 async fn in_its_turn(
     version: &LiveVersion,
@@ -134,8 +154,8 @@ async fn in_its_turn(
 }
 
 impl Target {
-    /// What a version says, or stands in for it: of all instances, or of one half after the other where together they
-    /// are too large.
+    /// What a version says, or stands in for it: of all instances, or of fewer at a time where together they are too
+    /// large.
     pub(super) async fn answer_all(
         &self,
         store: Store<'_>,
@@ -143,29 +163,29 @@ impl Target {
         patience: Patience,
     ) -> Result<Vec<Part>> {
         let all = instances.rows.len();
-        let (mut asking, mut parts) = (vec![instances], Vec::with_capacity(1));
-        while let Some(instances) = asking.pop() {
-            let count = instances.rows.len();
-            let again = (count > 1).then(|| instances.clone());
+        let (mut first, mut most, mut parts) = (0, all, Vec::new());
+        loop {
+            let count = most.min(all - first);
+            let some = if count == all { instances.clone() } else { instances.slice(first, count) };
             let said = match alone {
-                false => self.answer_or_fall_back(store, place, instances, patience).await,
-                true => self.answer(store, place, instances, patience).await.map(|part| vec![part]),
+                false => self.answer_or_fall_back(store, place, some, patience).await,
+                true => self.answer(store, place, some, patience).await.map(|part| vec![part]),
             };
-            match (said, again) {
-                (Err(error), Some(instances)) if error.kind() == Kind::TooLarge => {
-                    let middle = count.div_ceil(2);
-                    asking.extend([instances.slice(middle, count - middle), instances.slice(0, middle)]);
-                }
-                (said, _) if count == all => parts = said?,
-                (said, again) => {
-                    let said = said.map_err(|error| among(again.as_ref(), error))?;
-                    for part in said {
+            match said {
+                Err(error) if error.kind() == Kind::TooLarge && count > 1 => most = count / 2,
+                said if count == all => return said,
+                said => {
+                    let rows = &instances.rows[first..first + count];
+                    for part in said.map_err(|error| among(rows, error))? {
                         parts.push(self.keep(part, patience, keeps)?);
+                    }
+                    first += count;
+                    if first == all {
+                        return Ok(parts);
                     }
                 }
             }
         }
-        Ok(parts)
     }
 
     /// One of many parts, without what nobody asks for any more.
@@ -184,17 +204,11 @@ impl Target {
     /// Takes what vectors are while a model runs on them: here they are columns, in the model tensors.
     pub(super) async fn hold(&self, vectors: &Vectors, patience: Patience) -> Result<Option<Held>> {
         let Some(room) = &self.room else { return Ok(None) };
-        let (bytes, until) = (2 * row_bytes(&vectors.vectors), Instant::now() + QUEUED_MAX);
+        let bytes = 2 * row_bytes(&vectors.vectors);
+        let waits = ForRoom::of(patience);
         loop {
-            match room.part(bytes) {
-                // Others will give some back; who waits for an answer is told so instead.
-                Err(error)
-                    if patience.rows.is_some()
-                        && error.kind() == Kind::Overloaded
-                        && Instant::now() + QUEUED_PAUSE < until =>
-                {
-                    tokio::time::sleep(QUEUED_PAUSE).await;
-                }
+            match room.part(bytes).map_err(Error::from) {
+                Err(error) if waits.again(&error).await => {}
                 held => return Ok(Some(held?)),
             }
         }
@@ -208,7 +222,7 @@ impl Target {
         instances: Instances,
         patience: Patience,
     ) -> Result<Part> {
-        let (rows, vectors) = self.look_up(store, place, instances).await?;
+        let (rows, vectors) = self.look_up(store, place, instances, patience).await?;
         let _held = self.hold(&vectors, patience).await?;
         let outputs = self.infer(&self.model.versions[place], &vectors.vectors, patience).await?;
         Ok(self.part(place, rows, Some(vectors), outputs))
@@ -262,18 +276,22 @@ impl Target {
         store: Store<'_>,
         place: usize,
         instances: Instances,
+        patience: Patience,
     ) -> Result<(Vec<usize>, Vectors)> {
         let Instances { rows, inputs, query_times_us } = instances;
         match store {
             Store::Head(verb) => {
                 let inputs = self.inputs_of(place, inputs)?;
-                let service = &self.model.versions[place].service;
-                Ok((
-                    rows,
-                    verb.reader
-                        .look_up(&self.live.compiled, service, inputs, query_times_us, self.room.as_ref())
-                        .await?,
-                ))
+                let (live, service) = (&self.live.compiled, &self.model.versions[place].service);
+                let (waits, room) = (ForRoom::of(patience), self.room.as_ref());
+                loop {
+                    let (inputs, times) = (inputs.clone(), query_times_us.clone());
+                    let found = verb.reader.look_up(live, service, inputs, times, room).await;
+                    match found.map_err(Error::from) {
+                        Err(error) if waits.again(&error).await => {}
+                        found => return Ok((rows, found?)),
+                    }
+                }
             }
             Store::History(then, first) => then.look_up(self, place, first, rows).await,
         }

@@ -49,7 +49,7 @@ impl Target {
         let Some(fallback) = &self.model.fallback else {
             return Ok(vec![self.answer(store, place, instances, patience).await?]);
         };
-        let looked_up = Box::pin(self.look_up(store, place, instances.clone())).await;
+        let looked_up = Box::pin(self.look_up(store, place, instances.clone(), patience)).await;
         let mut vectors = match looked_up {
             Ok((_, vectors)) => vectors,
             Err(error) => {
