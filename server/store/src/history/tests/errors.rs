@@ -266,7 +266,7 @@ fn a_value_that_does_not_fit_names_its_column_or_stays_what_it_is() {
     });
     assert_eq!(types.collect::<Vec<_>>(), [DataType::Int64, DataType::Int32]);
     repository.source.event_id = vec!["n".to_owned()];
-    expect!["`data/a.parquet` cannot be read: its column `n` (int64) does not fit int32: 1099511627776 is beyond int32"].assert_eq(&repository.error());
+    expect!["`data/a.parquet` cannot be read: its column `n` (int64) does not fit int32: it holds a value that is none; a log at `debug` quotes it"].assert_eq(&repository.error());
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Repository {
     /// The error of opening and reading everything.
     fn error(&self) -> String {
         let read = self.open().and_then(|scan| all(&scan));
-        let error = read.expect_err("the source should not be readable").to_string();
+        let error = read.expect_err("the source should not be readable").said();
         error.replace(&self.folder.path().display().to_string(), "$REPOSITORY")
     }
 }

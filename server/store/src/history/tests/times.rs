@@ -96,5 +96,5 @@ fn numbers_of_which_nothing_is_said_are_no_times() {
         "data/a.parquet",
         vec![("at", Arc::new(Int64Array::from(vec![i64::MAX]))), ("until", numbers)],
     );
-    expect!["`data/a.parquet` cannot be read: its column `at` (int64) does not fit timestamp: 9223372036854775807 (epoch_s) is no timestamp"].assert_eq(&repository.error());
+    expect!["`data/a.parquet` cannot be read: its column `at` (int64) does not fit timestamp: it holds a value that is none; a log at `debug` quotes it"].assert_eq(&repository.error());
 }
