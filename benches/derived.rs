@@ -95,7 +95,8 @@ fn inputs(rows: usize) -> Vec<ArrayRef> {
 fn plain(schema: &Schema) -> Vec<Arc<dyn PhysicalExpr>> {
     let schema = DFSchema::try_from(schema.clone()).expect("a schema");
     let plan = |sql: &&str| {
-        let logical = planner::logical(sql, &schema).expect("sound SQL");
+        let logical =
+            planner::words(sql).and_then(|words| planner::logical(words, &schema)).expect("sound SQL");
         planner::as_it_comes(logical, &schema).expect("an expression")
     };
     EXPRESSIONS.iter().map(plan).collect()

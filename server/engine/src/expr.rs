@@ -87,7 +87,9 @@ impl<'a> Written<'a> {
 
     fn parse_deep(sql: &'a str, schema: &Schema) -> Result<Written<'a>, Mistake> {
         let df_schema = DFSchema::try_from(schema.clone()).map_err(|e| Mistake::new(e.to_string()))?;
-        let logical = planner::logical(sql, &df_schema).map_err(|e| explain(&e, sql, schema))?.unalias();
+        let words = planner::words(sql).map_err(|e| explain(&e, sql, schema))?;
+        depth::check_written(&words.expr)?;
+        let logical = planner::logical(words, &df_schema).map_err(|e| explain(&e, sql, schema))?.unalias();
         let depth = depth::check_depth(&logical)?;
         only_immutable(&logical)?;
         let named = logical.column_refs();

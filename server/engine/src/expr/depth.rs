@@ -3,9 +3,13 @@
 //! `a + b + c + …` nests once for each term. DataFusion's rules of types and its evaluation go down level by level, on
 //! whichever thread asks; so what is deep gets a stack of its own, and what is too deep is a mistake.
 
+use std::ops::ControlFlow;
+
 use datafusion_common::Result;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion, TreeNodeVisitor};
 use datafusion_expr::Expr;
+use datafusion_sql::sqlparser;
+use datafusion_sql::sqlparser::ast::{Visit, Visitor};
 
 use super::Mistake;
 
@@ -45,6 +49,41 @@ pub(super) fn check_length(sql: &str) -> std::result::Result<(), Mistake> {
     Err(Mistake::new(cause).help("split it into several features"))
 }
 
+/// Refuses what is too deep as it is written, before its types are looked for: of `||` that takes as long as the square
+/// of its levels.
+pub(super) fn check_written(expression: &sqlparser::ast::Expr) -> std::result::Result<(), Mistake> {
+    let mut depth = WrittenDepth::default();
+    let _: ControlFlow<()> = expression.visit(&mut depth);
+    if depth.most <= DEPTH_MAX { Ok(()) } else { Err(too_deep(depth.most)) }
+}
+
+#[derive(Default)]
+struct WrittenDepth {
+    now: usize,
+    most: usize,
+}
+
+impl Visitor for WrittenDepth {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, node: &sqlparser::ast::Expr) -> ControlFlow<()> {
+        // Parentheses are no level.
+        self.now += usize::from(!matches!(node, sqlparser::ast::Expr::Nested(_)));
+        self.most = self.most.max(self.now);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, node: &sqlparser::ast::Expr) -> ControlFlow<()> {
+        self.now -= usize::from(!matches!(node, sqlparser::ast::Expr::Nested(_)));
+        ControlFlow::Continue(())
+    }
+}
+
+fn too_deep(levels: usize) -> Mistake {
+    let cause = format!("the expression nests {levels} levels deep; at most {DEPTH_MAX} are computed");
+    Mistake::new(cause).help("split it into several features; each term of a long sum is a level")
+}
+
 /// The levels of an expression, where they are not too many.
 pub(super) fn check_depth(expression: &Expr) -> std::result::Result<usize, Mistake> {
     let mut depth = Depth::default();
@@ -60,8 +99,7 @@ pub(super) fn check_depth(expression: &Expr) -> std::result::Result<usize, Mista
     if depth.most <= DEPTH_MAX {
         return Ok(depth.most);
     }
-    let cause = format!("the expression nests {} levels deep; at most {DEPTH_MAX} are computed", depth.most);
-    Err(Mistake::new(cause).help("split it into several features; each term of a long sum is a level"))
+    Err(too_deep(depth.most))
 }
 
 #[derive(Default)]
@@ -120,6 +158,9 @@ mod tests {
             let said = |sql: &str| compiled(sql, &rows).unwrap_err().cause;
             let deep = said(&vec!["i"; 5_000].join(" + "));
             assert_eq!(deep, "the expression nests 5000 levels deep; at most 1000 are computed");
+            // Whose types are asked for at each level.
+            let deep = said(&vec!["i"; 10_000].join(" || "));
+            assert_eq!(deep, "the expression nests 10000 levels deep; at most 1000 are computed");
             assert!(said(&vec!["i"; 100_000].join(" + ")).ends_with("at most 262144 are read"));
             for (open, close) in
                 [("abs(", ")"), ("CASE WHEN i > 1 THEN 3 ELSE ", " END"), ("CAST(", " AS BIGINT)")]

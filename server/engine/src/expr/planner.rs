@@ -12,26 +12,33 @@ use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_sql::parser::DFParserBuilder;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion_sql::sqlparser::ast::ExprWithAlias;
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 
 use super::evaluator::evaluator;
 use super::known::FUNCTIONS;
 use super::{constants, failing, reference};
 
-/// What `sql` says over the columns of `schema`. Names keep their case.
+/// The words of `sql`. Names keep their case.
 ///
 /// # Errors
-/// A text that is no expression, a column or function that does not exist.
-pub fn logical(sql: &str, schema: &DFSchema) -> Result<Expr> {
-    let functions = &*FUNCTIONS;
-    let options = &functions.options.sql_parser;
-    let parsed = DFParserBuilder::new(sql)
+/// A text that is no expression.
+pub fn words(sql: &str) -> Result<ExprWithAlias> {
+    DFParserBuilder::new(sql)
         .with_dialect(&GenericDialect {})
-        .with_recursion_limit(options.recursion_limit.get())
+        .with_recursion_limit(FUNCTIONS.options.sql_parser.recursion_limit.get())
         .build()?
-        .parse_into_expr()?;
-    let planner = SqlToRel::new_with_options(functions, ParserOptions::from(options));
-    planner.sql_to_expr_with_alias(parsed, schema, &mut PlannerContext::new())
+        .parse_into_expr()
+}
+
+/// What `words` say over the columns of `schema`.
+///
+/// # Errors
+/// A column or function that does not exist.
+pub fn logical(words: ExprWithAlias, schema: &DFSchema) -> Result<Expr> {
+    let functions = &*FUNCTIONS;
+    let planner = SqlToRel::new_with_options(functions, ParserOptions::from(&functions.options.sql_parser));
+    planner.sql_to_expr_with_alias(words, schema, &mut PlannerContext::new())
 }
 
 /// What evaluates `logical`, as the reference has it. Types are matched and constants folded once; some functions, such
