@@ -143,12 +143,12 @@ fn numbers_in_the_place_of_times_are_told_what_they_look_like() {
     is(
         spine("2024-01-01"),
         expect![[r#"
-            exit 1
-            {
-              "error": "`data/a.csv`, line 2, column `seen`: `1704067200` is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it looks like seconds; a column's `format` says what its numbers count, as in `format: epoch_s`",
-              "code": "invalid_argument"
-            }
-        "#]],
+        exit 1
+        {
+          "error": "`data/a.csv`, line 2, column `seen`: `1704067200` is not of type timestamp, such as 2013-01-31T09:26:56.5Z; it looks like seconds (in microseconds it is 1704067200000000); a column's `format` says what its numbers count, as in `format: epoch_s`",
+          "code": "invalid_argument"
+        }
+    "#]],
     );
     is(
         say(folder, "get svc k=1 event_timestamp=1717200000"),

@@ -173,20 +173,20 @@ fn bad_cell(file: &CsvFile, field: &Field, record: &ByteRecord, cell: &[u8]) -> 
         _ => format!("{}, such as {}", type_name(dtype), example(dtype)),
     };
     let line = line(&file.file, record);
-    let doubt = match (dtype, str::from_utf8(cell).map(|text| of_text(text.trim_ascii(), None))) {
+    let read = str::from_utf8(cell).map(|text| of_text(text.trim_ascii(), None));
+    // What a number would be in microseconds says what it is.
+    let doubt = |with_number: bool| match (dtype, &read) {
         (DataType::Timestamp(_, _), Ok(Err(Unread::Doubt(doubt)))) => {
+            let said = if with_number { doubt.to_string() } else { doubt.kind() };
             let format = doubt.looks_like.name();
-            format!(
-                "; it {}; a column's `format` says what its numbers count, as in `format: {format}`",
-                doubt.kind()
-            )
+            format!("; it {said}; a column's `format` says what its numbers count, as in `format: {format}`")
         }
         _ => String::new(),
     };
-    let is_no = |cell: &str| {
+    let is_no = |cell: &str, doubt: String| {
         format!("`{name}`, line {line}, column `{column}`: {cell} is not of type {expected}{doubt}")
     };
-    Error::invalid(is_no("its cell")).quoting(is_no(&format!("`{shown}`")))
+    Error::invalid(is_no("its cell", doubt(false))).quoting(is_no(&format!("`{shown}`"), doubt(true)))
 }
 
 /// The next record; false at the end of the file.
