@@ -268,11 +268,10 @@ fn not_too_many(before: &Schema, after: &Schema) -> Result<()> {
     if wanted <= COLUMNS_MAX || wanted == known {
         return Ok(());
     }
-    let new = after
-        .fields()
-        .iter()
-        .find(|field| before.field_with_name(field.name()).is_err() && field.name() != ROW);
-    let new = new.map_or("", |field| field.name());
+    let is_new = |name: &&String| {
+        before.field_with_name(name).is_err() && ![REQUEST_ID, ROW, LABELLED_AT].contains(&name.as_str())
+    };
+    let new = after.fields().iter().map(|field| field.name()).find(is_new).map_or("", String::as_str);
     Err(Error::too_large(format!(
         "labels of a model have at most {COLUMNS_MAX} columns; it has {known}, and with `{new}` and the other new ones it \
          would have {wanted}: bring what is the same thing under one name"
