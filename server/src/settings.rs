@@ -3,23 +3,24 @@
 //! `quern.yaml` in the repository's root says so; an environment variable (`QUERN_LISTEN`, …) overrides it, and a flag
 //! overrides both.
 
+mod value;
 mod written;
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::{Component, Path, PathBuf, absolute};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
-use feature_defs::{DefError, Loc, parse_duration, suggest};
-use http::Uri;
+use feature_defs::{DefError, Loc, suggest};
 use quern_base::memory::default_max;
 use quern_inference::{Program, Provider};
-use quern_store::redis::Address;
 use quern_store::registry::Location;
 use quern_store::roots::Roots;
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
+pub use self::value::OnlineStore;
+use self::value::{address, addresses, collector, folders, hosts, online, providers, roots, time, whole};
 pub use self::written::Wants;
 use self::written::{found, is_quoted};
 use crate::error::{Error, Result};
@@ -86,15 +87,6 @@ pub struct Settings {
     pub push_queue_rows: usize,
     /// Where traces are sent: the URL of an OpenTelemetry collector.
     pub otlp: Option<String>,
-}
-
-/// Which online store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OnlineStore {
-    /// RocksDB, in the data folder.
-    RocksDb,
-    /// Redis.
-    Redis(Address),
 }
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
@@ -270,24 +262,14 @@ impl Settings {
             "online_timeout" => self.online_timeout = time(value, ONLINE_TIMEOUT_MAX)?,
             "registry" => self.registry = value.parse()?,
             "onnxruntime" => self.onnxruntime = Some(path()?),
-            "execution_providers" => {
-                self.execution_providers = value
-                    .split(',')
-                    .map(|name| name.trim().parse())
-                    .collect::<std::result::Result<_, _>>()?;
-            }
+            "execution_providers" => self.execution_providers = providers(value)?,
             "body_bytes_max" => self.body_bytes_max = whole(value, BODY_BYTES_MAX)?,
             "requests_bytes_max" => self.requests_bytes_max = whole(value, usize::MAX >> 1)?,
             "connections_max" => self.connections_max = whole(value, CONNECTIONS_MAX)?,
             "connections_per_address_max" => {
                 self.connections_per_address_max = whole(value, CONNECTIONS_MAX)?;
             }
-            "trusted_proxies" => {
-                let addresses = value.split(',').map(|name| name.trim().parse().map_err(|_| name));
-                self.trusted_proxies = addresses
-                    .collect::<std::result::Result<_, _>>()
-                    .map_err(|name| format!("`{name}` is not an address, such as `10.0.0.7`"))?;
-            }
+            "trusted_proxies" => self.trusted_proxies = addresses(value)?,
             "stream_idle" => self.stream_idle = time(value, STREAM_IDLE_MAX)?,
             "otlp" => self.otlp = Some(collector(value)?),
             "push_queue_rows" => self.push_queue_rows = whole(value, PUSH_QUEUE_ROWS_MAX)?,
@@ -298,94 +280,6 @@ impl Settings {
             _ => return Err(format!("there is no such setting; {}", suggest(key, KEYS.map(|(key, _)| key)))),
         }
         Ok(())
-    }
-}
-
-/// Folders of the repository, with commas between; none for all of it.
-fn folders(text: &str) -> std::result::Result<Vec<PathBuf>, String> {
-    let mut folders = Vec::new();
-    for folder in text.split(',').map(str::trim).filter(|folder| !folder.is_empty()) {
-        let mut path = PathBuf::new();
-        for part in Path::new(folder).components() {
-            match part {
-                Component::CurDir => {}
-                Component::Normal(name) => path.push(name),
-                _ => {
-                    return Err(format!(
-                        "`{folder}` is not a folder within the repository, such as `definitions/`"
-                    ));
-                }
-            }
-        }
-        folders.push(path);
-    }
-    // The root is all of it.
-    Ok(if folders.iter().any(|folder| folder.as_os_str().is_empty()) { Vec::new() } else { folders })
-}
-
-/// Folders of this machine, with commas between.
-fn roots(text: &str, base: &Path) -> std::result::Result<Vec<PathBuf>, String> {
-    let folders = text.split(',').map(str::trim).filter(|folder| !folder.is_empty());
-    let whole =
-        |folder| absolute(base.join(folder)).map_err(|error| format!("`{folder}` is not a path: {error}"));
-    folders.map(whole).collect()
-}
-
-/// Names, with commas between.
-fn hosts(text: &str) -> std::result::Result<Vec<String>, String> {
-    let name = |host: &str| {
-        let is_name = !host.is_empty()
-            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        match is_name {
-            true => Ok(host.trim_end_matches('.').to_ascii_lowercase()),
-            false => Err(format!(
-                "`{host}` is no name of a host, such as `quern.internal`, without scheme and port"
-            )),
-        }
-    };
-    text.split(',').map(|host| name(host.trim())).collect()
-}
-
-fn whole(text: &str, max: usize) -> std::result::Result<usize, String> {
-    let number = text.replace('_', "").parse().ok().filter(|number| (1..=max).contains(number));
-    number.ok_or_else(|| format!("`{text}` is not a whole number from 1 to {max}"))
-}
-
-fn time(text: &str, max: Duration) -> std::result::Result<Duration, String> {
-    let time = Duration::from_micros(parse_duration(text)?.unsigned_abs());
-    match !time.is_zero() && time <= max {
-        true => Ok(time),
-        false => Err(format!("`{text}` is not more than 0 and at most {}s", max.as_secs())),
-    }
-}
-
-fn address(text: &str) -> std::result::Result<SocketAddr, String> {
-    let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-    found.ok_or_else(|| format!("`{text}` is not an address and a port, such as `127.0.0.1:7400`"))
-}
-
-fn collector(url: &str) -> std::result::Result<String, String> {
-    let is_collector = |uri: &Uri| {
-        uri.scheme_str() == Some("http")
-            && uri.host().is_some_and(|host| !host.is_empty())
-            && uri.path() == "/"
-    };
-    // Not the whole of it: it may hold a password.
-    url.parse().ok().filter(is_collector).map(|_| url.to_owned()).ok_or_else(|| {
-        "this is the URL of a collector that takes OTLP over gRPC in the clear, as `http://127.0.0.1:4317`".to_owned()
-    })
-}
-
-fn online(value: &str, base: &Path) -> std::result::Result<OnlineStore, String> {
-    let schemes = ["redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"];
-    match value.split_once("://") {
-        None if value == "rocksdb" => Ok(OnlineStore::RocksDb),
-        Some((scheme, _)) if schemes.contains(&scheme) => {
-            Ok(OnlineStore::Redis(Address::parse(value, base)?))
-        }
-        // Not the whole of it: it may hold a password.
-        Some((scheme, _)) => Err(format!("`{scheme}://` is unknown; {}", suggest(scheme, schemes))),
-        None => Err(format!("`{value}` is unknown; this is `rocksdb`, or a URL as `redis://host:6379`")),
     }
 }
 

@@ -60,6 +60,8 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     response.map(|body| Body::new(Watched { body, call }))
 }
 
+const GRPC_MESSAGE: &str = "grpc-message";
+
 /// A request, from its head to the end of its reply.
 struct Call {
     begun: Instant,
@@ -73,6 +75,8 @@ struct Call {
     is_grpc: bool,
     code: Option<Code>,
     cause: Option<Logged>,
+    /// What a status over gRPC says, as it is sent.
+    said: Option<HeaderValue>,
     late_cause: LateCause,
     ended: bool,
 }
@@ -93,6 +97,7 @@ impl Call {
             is_grpc: false,
             code: None,
             cause: None,
+            said: None,
             late_cause: LateCause::default(),
             ended: false,
         }
@@ -105,6 +110,7 @@ impl Call {
         self.is_grpc = content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"));
         // What fails before its first message says so in the headers.
         self.code = Code::in_headers(response.headers());
+        self.said = response.headers().get(GRPC_MESSAGE).cloned();
         let extensions = response.extensions();
         let of_status = || extensions.get::<tonic::Status>().and_then(Logged::in_status).cloned();
         self.cause = extensions.get::<Cause>().map(|Cause(error)| Logged::of(error)).or_else(of_status);
@@ -112,6 +118,7 @@ impl Call {
 
     fn trailed(&mut self, trailers: &HeaderMap) {
         self.code = Code::in_headers(trailers).or(self.code);
+        self.said = trailers.get(GRPC_MESSAGE).cloned().or(self.said.take());
     }
 
     /// Counts, traces and logs, once.
@@ -146,7 +153,9 @@ impl Call {
         let failed = self.status.is_some_and(|status| status.is_server_error())
             || self.code.is_some_and(|code| code.is_fault);
         if failed {
-            let (cause, trace_id) = (left.map_or("", |left| &left.cause), trace::trace_id(&self.span));
+            // What the library refuses itself, as a message that is none, has no cause of ours.
+            let said = self.said.as_ref().and_then(|said| said.to_str().ok()).unwrap_or_default();
+            let (cause, trace_id) = (left.map_or(said, |left| &left.cause), trace::trace_id(&self.span));
             let trace_id = trace_id.as_deref();
             tracing::warn!(%method, path, %status, micros, id, trace_id, cause, "request failed");
         }
