@@ -1,6 +1,6 @@
 """What does a well-behaved client see of a server that strangers attack in every way at once?
 
-    siege.py [--seconds N]
+    siege.py [--seconds N] [--only ATTACK ...]
 
 One client asks for a prediction a hundred times a second over one connection: alone for N seconds (10), then while
 all attacks go on, and alone again. Attackers run at the lowest priority, as they would on machines of their own; what
@@ -53,14 +53,17 @@ def main() -> int:
     """Measure, and print a line for each part."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--only", nargs="*", default=[])
+    args = parser.parse_args()
+    seconds, only = args.seconds, args.only
     with tempfile.TemporaryDirectory() as folder:
         port, process = serve(Path(folder))
         try:
             ask(port, 2)
             alone = ask(port, seconds)
             show("alone", alone, process.pid)
-            attackers = [multiprocessing.Process(target=attack, args=(kind, port), daemon=True) for kind in ATTACKS]
+            kinds = [kind for kind in ATTACKS if not only or kind.__name__ in only]
+            attackers = [multiprocessing.Process(target=attack, args=(kind, port), daemon=True) for kind in kinds]
             for attacker in attackers:
                 attacker.start()
             time.sleep(2)

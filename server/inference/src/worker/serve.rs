@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ort::session::Session;
 use parking_lot::Mutex;
+use quern_base::tasks::step_back;
 use quern_engine::caught::caught;
 
 use super::message::{Answer, Asked, Failed, Load, Loaded, Reply, Request, Run, receive, send, to_bytes};
@@ -26,6 +27,7 @@ type UnderWay = Arc<Mutex<Option<(u64, Stop)>>>;
 /// # Errors
 /// Where they are no sockets: nobody but a server starts it.
 pub fn serve() -> io::Result<()> {
+    step_back();
     let mut requests = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let control = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
     // Fails on anything that is no socket.
