@@ -80,11 +80,14 @@ fn texts_mean_what_their_column_says() {
         from_json("BYTES", &[2], r#"["1970-01-01T00:00:01Z", null]"#).unwrap().column(&timestamp()).unwrap();
     assert_eq!(time.as_primitive::<TimestampMicrosecondType>().value(0), 1_000_000);
     assert!(time.is_null(1));
-    let ends = r#"["infinity", "-infinity", "9999-12-31T23:59:59.999999Z"]"#;
-    assert_eq!(
-        shown(from_json("BYTES", &[3], ends), &timestamp()),
-        json!(["infinity", "-infinity", "9999-12-31T23:59:59.999999Z"])
-    );
+    let ends = json!([
+        "infinity",
+        "-infinity",
+        "9999-12-31T23:59:59.999999Z",
+        "+10000-01-01T00:00:00Z",
+        "-0001-12-31T23:59:59Z"
+    ]);
+    assert_eq!(shown(from_json("BYTES", &[5], &ends.to_string()), &timestamp()), ends);
     assert_eq!(
         shown(from_json("INT64", &[1], "[1357034401000005]"), &timestamp()),
         json!(["2013-01-01T10:00:01.000005Z"])

@@ -416,7 +416,12 @@ fn micros(json: &Json<'_>, format: Option<Epoch>) -> Option<i64> {
     if let Some(end) = epoch::end_of_time(text) {
         return Some(end);
     }
-    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+    // RFC 3339 has no years beyond 9999 or before 0; as a reply shows them, they begin with a sign.
+    let instant = match text.starts_with(['+', '-']) {
+        true => DateTime::parse_from_str(text, "%+"),
+        false => DateTime::parse_from_rfc3339(text),
+    };
+    if let Ok(instant) = instant {
         return Some(instant.timestamp_micros());
     }
     let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"]
