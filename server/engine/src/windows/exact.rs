@@ -4,9 +4,14 @@
 //! nothing is rounded until [`Exact::round`]. So sums may be taken in any order, merged in any tiling and taken back,
 //! and the same numbers give the same bits. The result is that of Python's `math.fsum` (Shewchuk 1997).
 
+use std::ops::RangeInclusive;
+
 use num_bigint::{BigInt, Sign};
 
 use super::bytes::{piece, signed, write_piece, write_signed};
+
+/// The exponents of sums of doubles, and of their squares. To add a number with one far from them would take all memory.
+const EXPONENTS: RangeInclusive<i64> = -2_148..=2_200;
 
 /// A sum of doubles and whole numbers, not rounded yet.
 #[derive(Debug, Clone, Default)]
@@ -130,7 +135,7 @@ impl Exact {
     /// Reads what [`Exact::write`] wrote.
     #[inline]
     pub(crate) fn read(bytes: &mut &[u8]) -> Option<Exact> {
-        let exponent = signed(bytes)? as i32;
+        let exponent = signed(bytes).filter(|exponent| EXPONENTS.contains(exponent))? as i32;
         let mantissa = piece(bytes)?;
         let near = match mantissa.len() {
             0 => 0,

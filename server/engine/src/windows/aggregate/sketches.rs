@@ -1,6 +1,7 @@
 //! How many are distinct, and below which value does a share of them lie? Sets and sketches, which commute.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use datasketches::hll::{HllSketch, HllType, HllUnion};
 use sketches_ddsketch::DDSketch;
@@ -8,7 +9,7 @@ use sketches_ddsketch::DDSketch;
 use super::input::Input;
 use super::state::{Finish, Overflow, Params, State};
 use crate::expr::{exp, ln};
-use crate::windows::bytes::{number, piece, write_number, write_piece};
+use crate::windows::bytes::{fixed, number, piece, signed, write_number, write_piece};
 use crate::windows::value::{Cell, Value, unordered};
 
 /// Registers of a HyperLogLog sketch: 2^12, a standard error of 1.6 %.
@@ -79,7 +80,11 @@ impl State for Hll {
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
         let mut state = Hll::default();
-        state.0.update(&HllSketch::deserialize(piece(bytes)?).ok()?);
+        let sketch = HllSketch::deserialize(piece(bytes)?).ok()?;
+        if sketch.lg_config_k() != HLL_LG_K {
+            return None;
+        }
+        state.0.update(&sketch);
         Some(state)
     }
 
@@ -133,10 +138,79 @@ impl State for Percentile {
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
-        DDSketch::from_java_bytes(piece(bytes)?).ok().map(Percentile)
+        let sketch = piece(bytes)?;
+        check_percentile(sketch)?;
+        DDSketch::from_java_bytes(sketch).ok().map(Percentile)
     }
 
     fn finish(&self, _: Finish, params: &Params) -> Result<Cell, Overflow> {
         Ok(self.0.quantile(params.percentile).ok().flatten().map_or(Cell::Null, |x| Cell::Float(bucketed(x))))
     }
+}
+
+/// The buckets that finite numbers lie in: of the least that is not 0, and of the greatest.
+const BUCKETS: RangeInclusive<i64> = -1_040..=35_500;
+const BUCKETS_MAX: u64 = 2_048;
+
+/// None unless `bytes` are a sketch with these settings, whose buckets are in order and those of numbers. The library
+/// takes any, and of others some make it panic.
+fn check_percentile(mut bytes: &[u8]) -> Option<()> {
+    while let Some(flag) = bytes.split_off_first() {
+        match *flag {
+            // What was least and greatest, and the sum.
+            0x88 | 0x8c | 0x84 => _ = fixed(&mut bytes)?,
+            // How many numbers there are, and how many zeros.
+            0xa0 | 0x04 => check_count(&mut bytes)?,
+            0x02 if fixed(&mut bytes)? as u64 == GAMMA.to_bits() && fixed(&mut bytes)? == 0 => {}
+            // Positive numbers, and negative ones: buckets, each by how far it is from the one before it, and counts.
+            0x05 | 0x07 => {
+                let mut last = None;
+                for _ in 0..number(&mut bytes).filter(|buckets| *buckets <= BUCKETS_MAX)? {
+                    let far = signed(&mut bytes).filter(|far| last.is_none() || *far > 0)?;
+                    let bucket = last.unwrap_or(0_i64).checked_add(far)?;
+                    last = Some(bucket).filter(|bucket| BUCKETS.contains(bucket));
+                    last?;
+                    check_count(&mut bytes)?;
+                }
+            }
+            _ => return None,
+        }
+    }
+    Some(())
+}
+
+/// Takes a count off the front: seven bits in a byte, eight in the ninth and last one.
+fn check_count(bytes: &mut &[u8]) -> Option<()> {
+    let end = bytes.iter().take(9).position(|byte| *byte < 0x80).map_or(9, |last| last + 1);
+    bytes.split_off(..end).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sketch_of_any_numbers_is_read() {
+        let mut sketch = Percentile::default();
+        let powers = (-1_074..1_024).map(|exponent| 2_f64.powi(exponent));
+        let numbers = powers.chain([0.0, f64::MAX, f64::MIN_POSITIVE, LEAST, LEAST.next_up(), 0.1]);
+        for (n, x) in numbers.enumerate() {
+            let mut bytes = Vec::new();
+            sketch.write(&mut bytes);
+            let again = Percentile::read(&mut &bytes[..]).unwrap();
+            assert_eq!(again.0.to_java_bytes(), sketch.0.to_java_bytes());
+            sketch.0.add(bucketed(x));
+            sketch.0.add(bucketed(-x));
+            // Counts of all lengths: they double.
+            if n % 50 == 0 {
+                sketch.merge(&again, &PARAMS);
+            }
+        }
+        let other = DDSketch::new(sketches_ddsketch::Config::new(0.02, 2_048, 1e-9));
+        let mut bytes = Vec::new();
+        write_piece(&other.to_java_bytes(), &mut bytes);
+        assert!(Percentile::read(&mut &bytes[..]).is_none(), "of other settings");
+    }
+
+    const PARAMS: Params = Params { float: true, n: 0, limit: 0, percentile: 0.5 };
 }

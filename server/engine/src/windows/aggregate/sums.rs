@@ -18,7 +18,8 @@ impl State for Count {
     }
 
     fn merge(&mut self, other: &Self, _: &Params) {
-        self.0 += other.0;
+        // Counts that were stored may be anything.
+        self.0 = self.0.saturating_add(other.0);
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -92,11 +93,11 @@ impl State for Sum {
     }
 
     fn merge(&mut self, other: &Self, _: &Params) {
-        self.n += other.n;
+        self.n = self.n.saturating_add(other.n);
         self.total.merge(&other.total);
-        self.nan += other.nan;
-        self.plus += other.plus;
-        self.minus += other.minus;
+        self.nan = self.nan.saturating_add(other.nan);
+        self.plus = self.plus.saturating_add(other.plus);
+        self.minus = self.minus.saturating_add(other.minus);
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -211,8 +212,8 @@ impl State for Truths {
     }
 
     fn merge(&mut self, other: &Self, _: &Params) {
-        self.yes += other.yes;
-        self.no += other.no;
+        self.yes = self.yes.saturating_add(other.yes);
+        self.no = self.no.saturating_add(other.no);
     }
 
     fn write(&self, out: &mut Vec<u8>) {
