@@ -19,7 +19,7 @@ DENY := $(QUERN_CACHE)/tools/bin/cargo-deny-$(DENY_VERSION)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo serve test test-all try lint deny bench dist compile setup-build setup-demo setup-test
+.PHONY: help setup build demo serve test test-all try lint deny fuzz fuzz-smaller bench dist compile setup-build setup-demo setup-test
 
 help:
 	@echo 'make demo      set up, build, and show the flights example from end to end'
@@ -27,6 +27,7 @@ help:
 	@echo 'make test      set up, check the style, and run every test'
 	@echo 'make try T=…   some tests, as in T="--test quern laws::rows": our crates are not optimised, so an edit costs seconds'
 	@echo 'make test-all  the same with ten times the random cases, and `make deny`: before a release'
+	@echo 'make fuzz T=…  hostile bytes for one question of fuzz/, ten minutes or SECONDS=…: needs nightly and cargo-fuzz'
 	@echo 'make bench     measure: our own benches, then DuckDB, Polars and Quern side by side'
 	@echo 'make build     build the server'
 	@echo 'make dist      build the server as it is shipped: slower to build, faster to run'
@@ -83,6 +84,21 @@ $(DENY):
 		--root $(QUERN_CACHE)/tools --version $(DENY_VERSION) cargo-deny
 	mv $(QUERN_CACHE)/tools/bin/cargo-deny $@
 	rm -rf $(QUERN_CACHE)/tools/target
+
+# By hand, on nightly: `cargo install cargo-fuzz` is no part of the setup. Without a sanitizer, since no code of ours is
+# unsafe; with the versions that the server is built from.
+SECONDS ?= 600
+FUZZ_FLAGS := --release --sanitizer none --target-dir $(CARGO_TARGET_DIR)/fuzz
+
+fuzz:
+	cp Cargo.lock fuzz/Cargo.lock
+	mkdir -p fuzz/corpus/$(T)
+	cargo +nightly fuzz run $(FUZZ_FLAGS) $(T) fuzz/corpus/$(T) fuzz/seeds/$(T) -- \
+		-max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10
+
+# An input that breaks something as well, but is shorter.
+fuzz-smaller:
+	cargo +nightly fuzz tmin $(FUZZ_FLAGS) $(T) $(INPUT)
 
 bench: setup-test compile
 	cargo bench --profile dev --workspace

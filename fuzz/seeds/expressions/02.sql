@@ -1,0 +1,1 @@
+coalesce(10 / i, cast(s as bigint), -1)

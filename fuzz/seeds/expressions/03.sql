@@ -1,0 +1,1 @@
+i > 0 and 10 / j > 1 or cast(s as bigint) = 1

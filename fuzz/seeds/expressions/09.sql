@@ -1,0 +1,1 @@
+cast(i as float) / 3

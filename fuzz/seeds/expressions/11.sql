@@ -1,0 +1,1 @@
+round(x, 2) + floor(x) - ceil(x)

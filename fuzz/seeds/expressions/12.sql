@@ -1,0 +1,1 @@
+coalesce(x, x, 0)

@@ -1,0 +1,1 @@
+isnan(x) or x > 1

@@ -1,0 +1,1 @@
+case when x > x then 'x' when x < x then 'x' else s end

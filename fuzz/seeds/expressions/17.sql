@@ -1,0 +1,1 @@
+not b or x > 0

@@ -1,0 +1,1 @@
+length(s) + strpos(s, '2')

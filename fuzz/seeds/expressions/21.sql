@@ -1,0 +1,1 @@
+replace(trim(s), '1', 'one')

@@ -1,0 +1,1 @@
+date_part('hour', at) + date_part('dow', day)

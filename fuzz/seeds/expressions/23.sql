@@ -1,0 +1,1 @@
+(date_part('epoch', event_timestamp) - date_part('epoch', at)) / 3600

@@ -1,0 +1,1 @@
+try_cast(s as double) + 1

@@ -1,0 +1,1 @@
+regexp_replace(s, '[a-z]+', 'x', 'g')

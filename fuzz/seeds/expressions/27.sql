@@ -1,0 +1,1 @@
+array_length([i, j, 3]) + [1.5, x][2]

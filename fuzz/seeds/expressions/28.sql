@@ -1,0 +1,1 @@
+extract(year from at) * 100 + extract(month from day)

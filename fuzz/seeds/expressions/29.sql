@@ -1,0 +1,1 @@
+interval '1 day' + at > timestamp '2024-01-01'

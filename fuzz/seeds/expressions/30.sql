@@ -1,0 +1,1 @@
+split_part(s, ' ', 2) like 'a%' escape '!'

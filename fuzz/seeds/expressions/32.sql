@@ -1,0 +1,1 @@
+cast(x as decimal(10, 2)) > 1.25

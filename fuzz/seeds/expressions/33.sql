@@ -1,0 +1,1 @@
+at - event_timestamp < interval '2 hours'

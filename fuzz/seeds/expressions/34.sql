@@ -1,0 +1,1 @@
+encode(digest(s, 'sha256'), 'hex')

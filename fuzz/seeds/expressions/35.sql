@@ -1,0 +1,1 @@
+concat_ws('-', s, cast(i as varchar), null)

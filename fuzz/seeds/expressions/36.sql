@@ -1,0 +1,1 @@
+case when i in (1, 2) then 0.5 when b then x end

@@ -1,0 +1,1 @@
+nvl2(s, lpad(s, 5, '0'), 'none')

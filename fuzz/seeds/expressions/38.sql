@@ -1,0 +1,1 @@
+array_sum([x, f]) / cardinality([1, 2])

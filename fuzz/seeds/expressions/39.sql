@@ -1,0 +1,1 @@
+not (b is distinct from true)

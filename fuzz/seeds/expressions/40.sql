@@ -1,0 +1,1 @@
+substring(s from 2 for 3)

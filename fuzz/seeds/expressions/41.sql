@@ -1,0 +1,1 @@
+overlay(s placing 'x' from 2)

@@ -1,0 +1,1 @@
+trim(both ' ' from s)

@@ -1,0 +1,1 @@
+date_bin(interval '15 minutes', at)
