@@ -6,7 +6,7 @@
 
 use arrow::array::{Array, AsArray, OffsetSizeTrait};
 use arrow::datatypes::{
-    DataType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+    DataType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
     UInt64Type,
 };
 use arrow::temporal_conversions::date32_to_datetime;
@@ -56,7 +56,7 @@ impl Serialize for Value<'_> {
             DataType::Float64 => serializer.serialize_f64(array.as_primitive::<Float64Type>().value(row)),
             DataType::Utf8 => serializer.serialize_str(array.as_string::<i32>().value(row)),
             DataType::Binary => serializer.serialize_str(&BASE64.encode(array.as_binary::<i32>().value(row))),
-            DataType::Timestamp(_, _) => {
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
                 Instant(array.as_primitive::<TimestampMicrosecondType>().value(row)).serialize(serializer)
             }
             DataType::Date32 => match date32_to_datetime(array.as_primitive::<Date32Type>().value(row)) {
