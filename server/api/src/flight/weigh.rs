@@ -3,7 +3,7 @@
 //! Its header says it, and each compressed buffer begins with the length that it will have. Both may lie. So the
 //! message is weighed before anything makes room for it, and taken from the lease of the call.
 
-use arrow::ipc::{MessageHeader, RecordBatch, root_as_message};
+use arrow::ipc::{CompressionType, MessageHeader, RecordBatch, root_as_message};
 use arrow_flight::FlightData;
 
 /// A compressed buffer begins with its length as an `i64`; -1 says that it is not compressed.
@@ -27,19 +27,56 @@ fn of_rows(batch: &RecordBatch<'_>) -> usize {
 }
 
 fn unpacked(batch: &RecordBatch<'_>, body: &[u8]) -> usize {
-    if batch.compression().is_none() {
-        return 0;
-    }
-    let buffers = batch.buffers().into_iter().flatten();
-    buffers.fold(0, |sum, buffer| {
-        let start = at_least_0(buffer.offset());
+    let Some(compression) = batch.compression() else { return 0 };
+    let is_lz4 = compression.codec() == CompressionType::LZ4_FRAME;
+    let (mut sum, mut room_max, mut unread) = (0_usize, 0, body.len());
+    for buffer in batch.buffers().into_iter().flatten() {
+        let bytes = body.get(at_least_0(buffer.offset())..).unwrap_or_default();
+        let bytes = &bytes[..at_least_0(buffer.length()).min(bytes.len())];
+        // Buffers that lie over one another would be unpacked, and counted, once for each: nobody sends such.
+        let Some(left) = unread.checked_sub(bytes.len()) else { return usize::MAX };
+        unread = left;
         // One of nothing has not even that.
-        let is_there = at_least_0(buffer.length()) >= LENGTH;
-        let end = start.checked_add(LENGTH).filter(|_| is_there);
-        let prefix = end.and_then(|end| body.get(start..end));
-        let promised = prefix.and_then(|prefix| prefix.try_into().ok()).map_or(0, i64::from_le_bytes);
-        sum.saturating_add(at_least_0(promised))
-    })
+        let Some((promised, frame)) = bytes.split_first_chunk::<LENGTH>() else { continue };
+        let promised = at_least_0(i64::from_le_bytes(*promised));
+        let (becomes, room) = if is_lz4 && promised > 0 { of_lz4(frame) } else { (0, 0) };
+        sum = sum.saturating_add(promised.max(becomes));
+        room_max = room_max.max(room);
+    }
+    sum.saturating_add(room_max)
+}
+
+/// What an LZ4 frame becomes at the most, and what its reader needs besides. It is read to its end, whatever length was
+/// promised: so its blocks are counted, by how long they are and how long any may become.
+fn of_lz4(frame: &[u8]) -> (usize, usize) {
+    const MAGIC: u32 = 0x184d_2204;
+    const LEGACY_MAGIC: u32 = 0x184c_2102;
+    /// No byte of a block stands for more.
+    const TIMES_MAX: usize = 256;
+    /// How far back a block may point.
+    const WINDOW: usize = 64 << 10;
+    let Some((magic, rest)) = frame.split_first_chunk() else { return (0, 0) };
+    let (block_max, checksum, mut blocks) = match (u32::from_le_bytes(*magic), rest) {
+        (LEGACY_MAGIC, blocks) => (8 << 20, 0, blocks),
+        (MAGIC, [flags, size, ..]) => {
+            // Flags, the size of blocks and a checksum of them; the length of all and a dictionary, where there are.
+            let head = 3 + 8 * usize::from(flags >> 3 & 1) + 4 * usize::from(flags & 1);
+            let block_max = 1 << (8 + 2 * (size >> 4 & 7));
+            (block_max, 4 * usize::from(flags >> 4 & 1), rest.get(head..).unwrap_or_default())
+        }
+        _ => return (0, 0),
+    };
+    let mut becomes = 0_usize;
+    while let Some((length, rest)) = blocks.split_first_chunk() {
+        // The first bit says that the block is not packed. One of nothing is the last.
+        let length = (u32::from_le_bytes(*length) & !(1 << 31)) as usize;
+        if length == 0 {
+            break;
+        }
+        becomes = becomes.saturating_add(length.saturating_mul(TIMES_MAX).min(block_max));
+        blocks = rest.get(length + checksum..).unwrap_or_default();
+    }
+    (becomes, 3 * block_max + WINDOW)
 }
 
 fn at_least_0(length: i64) -> usize {
@@ -51,7 +88,6 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array, NullArray};
-    use arrow::ipc::CompressionType;
     use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 
     use super::*;
@@ -79,6 +115,15 @@ mod tests {
         body[place..place + 8].copy_from_slice(&(1_i64 << 60).to_le_bytes());
         let lie = FlightData { data_body: body.into(), ..packed };
         assert_eq!(weight(&lie), 20_000 + (1 << 60));
+        // One that says too little as well: it is unpacked before anybody counts.
+        let packed = sent(vec![("n", numbers())], Some(CompressionType::LZ4_FRAME));
+        let room = (3 * 256 + 64) << 10;
+        assert!((100_000 + room..120_000 + room).contains(&weight(&packed)));
+        let place = packed.data_body.windows(8).position(|eight| eight == 80_000_i64.to_le_bytes()).unwrap();
+        let mut body = packed.data_body.to_vec();
+        body[place..place + 8].copy_from_slice(&8_i64.to_le_bytes());
+        let lie = FlightData { data_body: body.into(), ..packed };
+        assert!((100_000 + room..120_000 + room).contains(&weight(&lie)));
         let nothing = sent(vec![("n", Arc::new(NullArray::new(1 << 40)) as ArrayRef)], None);
         assert_eq!((nothing.data_body.len(), weight(&nothing)), (0, 2 << 40));
         assert_eq!(weight(&FlightData { data_header: vec![9; 64].into(), ..FlightData::default() }), 0);
