@@ -114,7 +114,10 @@ fn fixed_size(array: &ListArray, field: &Arc<Field>, size: i32) -> Result<ArrayR
     if rows.clone().all(|row| is_whole(&row)) {
         let (first, items) = (array.value_offsets()[0] as usize, array.len() * size as usize);
         let items = array.values().slice(first, items);
-        return Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(field), size, items, None)?));
+        // Of lists without items their length would be unknown.
+        let lists =
+            FixedSizeListArray::try_new_with_length(Arc::clone(field), size, items, None, array.len())?;
+        return Ok(Arc::new(lists));
     }
     let items = rows.clone().flat_map(|row| {
         let first = is_whole(&row).then(|| array.value_offsets()[row] as u32);
