@@ -52,7 +52,7 @@ static SOURCES: LazyLock<SourceSchemas> = LazyLock::new(|| {
 /// A text may be longer; the mistakes of long ones are those of short ones.
 const SQL_BYTES_MAX: usize = 2_048;
 
-/// The list, the key, then the columns of the request: ordinary values, then those at the ends of their types, then none.
+/// The list, the key, then the columns of the request: ordinary values, those at the ends of their types, and none.
 static ROWS: LazyLock<Vec<ArrayRef>> = LazyLock::new(|| {
     let times =
         [Some(1_700_000_000_123_456), Some(-62_135_596_800_000_000), Some(253_402_300_799_999_999), None];

@@ -10,7 +10,7 @@ use num_bigint::{BigInt, Sign};
 
 use super::bytes::{piece, signed, write_piece, write_signed};
 
-/// The exponents of sums of doubles, and of their squares. To add a number with one far from them would take all memory.
+/// The exponents of sums of doubles, and of their squares: to add a number with one far from them takes all memory.
 const EXPONENTS: RangeInclusive<i64> = -2_148..=2_200;
 
 /// A sum of doubles and whole numbers, not rounded yet.
