@@ -833,6 +833,19 @@ async fn a_folder_belongs_to_one_process() {
 }
 
 #[test]
+fn a_server_that_does_not_answer_is_named() {
+    let folder = starter();
+    let server = Process::start(folder.path());
+    server.hold();
+    let said = say(folder.path(), "plan").replace(&server.url, "URL");
+    expect![[r#"
+        exit 1
+        error: the server at URL has the data folder open and does not answer: no Quern server answers at URL: error sending request for url (URL/v2/health/live): operation timed out; try again, or look into its log
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
 fn schemas_are_printed_for_editors() {
     let folder = TempDir::new().unwrap();
     let schemas = run(folder.path(), &["schema"]).json();

@@ -112,10 +112,19 @@ impl Process {
         peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
     }
 
+    /// Holds it still: connections stay open, and nobody answers.
+    pub fn hold(&self) {
+        self.signal("STOP");
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.process.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
     /// Ends it as an operator does.
     pub fn terminate(mut self) -> ExitStatus {
-        let kill = format!("kill -TERM {}", self.process.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        self.signal("TERM");
         self.process.wait().unwrap()
     }
 

@@ -122,6 +122,30 @@ async fn workers_end_with_a_server_that_is_killed() {
     until("the workers end", async || (!running()).then_some(())).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_ended_while_nobody_asked_is_started_before_it_is_asked() {
+    let repository = Repository::new(&model(["float64"; 3], "isolation: process\n"));
+    repository.write("m.onnx", fixture("linear.onnx"));
+    let server = Process::start(repository.path());
+    let client = Client::connect(&server.url).await.unwrap();
+    let _: serde_json::Value = client.call("/v1/apply", &()).await.unwrap();
+    let workers = server.children();
+    assert!(!workers.is_empty());
+    for worker in &workers {
+        let kill = std::process::Command::new("kill").args(["-KILL", &worker.to_string()]).status();
+        assert!(kill.unwrap().success());
+    }
+    // A process whose first thread has ended is none to its parent until the others have.
+    let threads = |id: &u32| std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
+    let running = || workers.iter().any(|id| cpu_ticks(*id).is_some() || threads(id) > 1);
+    until("the workers end", async || (!running()).then_some(())).await;
+    for _ in 0..2 * workers.len() {
+        let instance = json!({"k": "e1", "a": 1, "b": 2, "c": 3});
+        assert_eq!(client.predict("m", [instance]).await.unwrap().predictions, [json!(321.5)]);
+    }
+    server.terminate();
+}
+
 /// What a process has had of the processor, where it has not ended.
 fn cpu_ticks(id: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat")).ok()?;

@@ -55,7 +55,8 @@ impl Backend {
     }
 
     async fn open_over(settings: Settings, scratch: Option<TempDir>) -> Result<Backend> {
-        if let Some((server, client)) = Server::find(&settings.data).await {
+        let found = Server::find(&settings.data).await;
+        if let Some((server, Ok(client))) = found {
             if server.repository != settings.repository {
                 return Err(Failure::Here(Error::refused(format!(
                     "the server at {} has the data folder {} open and serves {}, not {}",
@@ -68,7 +69,14 @@ impl Backend {
             tracing::debug!(url = server.url, "a server has the data folder open and answers");
             return Ok(Backend::There(client));
         }
-        let node = open_here(settings).await?;
+        let node = open_here(settings).await.map_err(|failure| match found {
+            // It is there, or nobody would have the folder.
+            Some((server, Err(silent))) if failure.is_in_use() => Failure::Here(Error::busy(format!(
+                "the server at {} has the data folder open and does not answer: {silent}; try again, or look into its log",
+                server.url
+            ))),
+            _ => failure,
+        })?;
         Ok(Backend::Here { routes: quern_api::router(Arc::clone(&node)), node, _scratch: scratch })
     }
 
@@ -183,10 +191,11 @@ impl Server {
     }
 
     /// The server that has `data` open, where there is one and it answers; what a crash left behind is none.
-    async fn find(data: &Path) -> Option<(Server, Client)> {
+    /// The server that said last that it has the folder, and whether it answers.
+    async fn find(data: &Path) -> Option<(Server, quern::Result<Client>)> {
         let text = fs::read(data.join(SERVER_FILE)).ok()?;
         let server: Server = serde_json::from_slice(&text).ok()?;
-        let client = Client::connect(&server.url).await.ok()?;
+        let client = Client::connect(&server.url).await;
         Some((server, client))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use quern_server::InUse;
 use quern_wire::{Code, ErrorReply};
 
 use super::output::print_json;
@@ -42,6 +43,11 @@ impl From<quern_api::Error> for Failure {
 }
 
 impl Failure {
+    /// Whether another process has the data folder.
+    pub(super) fn is_in_use(&self) -> bool {
+        matches!(self, Failure::Here(error) if error.facts::<InUse>().is_some())
+    }
+
     /// Says why, to a person on stderr or to a program on stdout, and gives the exit code.
     pub(super) fn report(&self, json: bool) -> ExitCode {
         let reply = match self {

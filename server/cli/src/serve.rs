@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use clap::Args;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::backend::{Server, open_here};
@@ -23,13 +23,24 @@ pub(super) struct Arguments {
     listen: Option<String>,
 }
 
+/// Connections that have come and that nobody has taken yet: where there is no room for one, its client tries again a
+/// second later.
+const BACKLOG: u32 = 4_096;
+
+fn bound(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As any server: connections of the one before may linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    socket.listen(BACKLOG)
+}
+
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
     let settings = options.settings(&arguments.repository.folder(), arguments.listen.as_ref())?;
     let listen = settings.listen;
     let node = open_here(settings).await?;
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| Error::invalid(format!("nothing can listen at {listen}: {error}")))?;
+    let listener =
+        bound(listen).map_err(|error| Error::invalid(format!("nothing can listen at {listen}: {error}")))?;
     let url = format!("http://{}", reachable(listener.local_addr().map_err(Error::from)?));
     // Before anybody hears of us: who is told to stop right after must end in good order, too.
     let stop = told_to_stop()?;

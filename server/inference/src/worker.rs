@@ -177,6 +177,12 @@ impl Worker {
 
     /// The process; waits for one that is about to be up.
     fn process(&mut self, stop: Option<&Stop>) -> Result<&mut Process> {
+        // One that ended while nobody asked is no fault of whoever asks next.
+        if let State::Up(process) = &mut self.state
+            && process.has_ended()
+        {
+            self.start_again();
+        }
         if let State::Starting(starting) = &self.state {
             match starting.wait(stop)? {
                 Ok(process) => self.state = State::Up(Box::new(process)),
@@ -195,7 +201,10 @@ impl Worker {
     }
 
     fn start_again(&mut self) {
-        self.plan.restarts().inc();
+        // What is tried may never be live, and has no count that anybody looks at.
+        if self.is_live {
+            self.plan.restarts().inc();
+        }
         let (pause, plan) = (self.pause, Arc::clone(&self.plan));
         let (sender, started) = channel();
         let (_wanted, wanted) = channel::<()>();

@@ -14,7 +14,8 @@ const NONBLOCK: i32 = 0o4000;
 
 /// How to go on where a path leads out.
 pub const OUTSIDE_HELP: &str = "files are read below the repository and below the folders that its setting `roots` names, \
-                                wherever links lead; move the file there, or add its folder to `roots` in quern.yaml";
+                                wherever links lead; move the file there, or add its folder to `roots` in quern.yaml, which a \
+                                server reads when it starts";
 
 /// The folders that paths in definitions may lead into.
 #[derive(Debug, Clone)]
@@ -67,12 +68,17 @@ impl Roots {
             return Err(outside());
         }
         let file = open_regular(path).map_err(|error| format!("cannot be read: {error}"))?;
-        // A link may have changed since: what was opened says itself where it lies.
-        match fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) {
-            Ok(real) if !self.hold(&real) => Err(outside()),
+        // A link may have changed since.
+        match place(&file) {
+            Some(real) if !self.hold(&real) => Err(outside()),
             _ => Ok(file),
         }
     }
+}
+
+/// Where an open file lies, whatever its name leads to by now; none where the system does not say.
+pub(crate) fn place(file: &File) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
 }
 
 /// Opens a file, unless it is a device or a pipe: what those hold has no end, and opening one may wait for ever.

@@ -82,6 +82,11 @@ impl Process {
         reply.map_err(|error| ended.unwrap_or_else(|| Ended::Died(self.how_it_died(&error))))
     }
 
+    /// Whether there is no such process any more.
+    pub(super) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     fn how_it_died(&mut self, error: &io::Error) -> String {
         // It is on its way out already, or closed its socket and shall be.
         let _ = self.child.kill();

@@ -16,7 +16,7 @@ use quern_engine::caught::{caught, told};
 
 use super::lakes;
 use crate::error::Error;
-use crate::roots::{OUTSIDE_HELP, Roots, open_regular};
+use crate::roots::{OUTSIDE_HELP, Roots, open_regular, place};
 
 /// More files than this under one path are a mistake in the path.
 pub(super) const FILES_MAX: usize = 100_000;
@@ -30,6 +30,7 @@ const NAMES_SHOWN: usize = 5;
 /// A file of history, as it was when its source was opened.
 #[derive(Debug, Clone)]
 pub(super) struct HistoryFile {
+    /// Where it lies, by a path without links; of a file of our own, the path that it was found at.
     path: PathBuf,
     /// Path relative to the repository where it lies inside, for messages and for the order of arrival.
     pub(super) name: String,
@@ -93,7 +94,9 @@ impl HistoryFile {
     pub(super) fn open(&self) -> Result<File, Error> {
         let opened = open_regular(&self.path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
         let (version, file) = opened.map_err(|error| self.unreadable(&error))?;
-        if !self.version.is_still(&version) {
+        // A folder on the way may be a link by now, and may have been one for a moment when the file was found.
+        let moved = self.version.linked.is_some() && place(&file).is_some_and(|place| place != self.path);
+        if moved || !self.version.is_still(&version) {
             let changed = Failure::new(
                 Kind::Unavailable,
                 format!(

@@ -7,7 +7,7 @@
 //! keeps what this server has read of them.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -18,9 +18,13 @@ use sqlx::postgres::PgPool;
 
 use super::answer;
 use crate::error::{Error, Result};
+use crate::roots::open_regular;
 
 /// A part of a file in PostgreSQL, whose values end at 1 GiB. Never changed: a part is overwritten by its number.
 const PART_BYTES: usize = 4 << 20;
+
+/// More than a model file may have when it is applied, with the weights that lay beside it.
+const FILE_BYTES_MAX: u64 = 4 << 30;
 
 /// The model files, by digest.
 #[derive(Debug, Clone)]
@@ -100,12 +104,24 @@ fn write(folder: &Path, bytes: &[u8]) -> Result<String> {
 
 fn read(folder: &Path, wanted: &str) -> Result<Bytes> {
     let path = path(folder, wanted);
-    let bytes = fs::read(&path).map_err(|error| match error.kind() {
+    let bytes = whole(&path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::broken(format!("the model file {} is gone; {RESTORE}", path.display())),
         _ => failed(&path, &error),
     })?;
     checked(&bytes, wanted, format_args!("the model file {}", path.display()))?;
     Ok(bytes.into())
+}
+
+/// All bytes of a file that a model may be.
+fn whole(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = open_regular(path)?;
+    let length = file.metadata()?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("it has {length} bytes, more than any model")));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn checked(bytes: &[u8], wanted: &str, file: std::fmt::Arguments<'_>) -> Result<()> {
