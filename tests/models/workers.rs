@@ -75,6 +75,17 @@ async fn restarts(server: &Server, model: &str) -> f64 {
 const HUNGRY: &str = "/v1/models/hungry:predict";
 const SLOW: &str = "/v1/models/slow:predict";
 
+/// Nobody has to say that it needs a worker: its file does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_may_take_any_memory_takes_none_of_the_servers() {
+    let server = serve(&model(["float64"; 3], ""), &[("m.onnx", &fixture("hungry.onnx"))]).await;
+    server.apply().await.unwrap();
+    assert_eq!(ask(&server, PREDICT, [1, 2, 3]).await, "[321.5]");
+    assert_eq!(ask(&server, PREDICT, [1 << 30, 0, 0]).await, "503 unavailable");
+    assert_eq!(ask(&server, PREDICT, [1, 2, 3]).await, "[321.5]");
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_grows_beyond_its_memory_is_ended() {
     let server = serve_in_worker("hungry").await;

@@ -27,7 +27,8 @@ pub(super) static MODEL: Object = Object {
             "isolation",
             Shape::OneOf(&["auto", "process", "thread"]),
             "Where its files run: in worker processes, in the server's threads, or, with `auto`, which is so unless \
-             given, in worker processes where a file holds what may end a process or run without end.",
+             given, in worker processes where a file holds what may end a process, run without end, or \
+             take memory without end.",
         ),
     ],
 };

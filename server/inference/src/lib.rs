@@ -6,7 +6,8 @@
 //! 1. [`Model`]: one file, or the steps of an ensemble.
 //! 2. [`onnx`]: one file: its sessions, and how vectors become its tensors.
 //! 3. [`needs`]: what a file lacks.
-//! 4. [`bounds`]: which files may end or hang the process that runs them; [`trees`]: which read beyond their row.
+//! 4. [`bounds`]: which files may end or hang the process that runs them; [`sizes`]: which may fill it; [`trees`]:
+//!    which read beyond their row.
 //! 5. [`worker`]: a process of its own, in which every file is tried, and such a file runs.
 //! 6. [`queue`]: how a caller gets its answer, over [`lease`], what a session does, and [`pool`], who waits for one.
 //! 7. [`policy`]: who is next, and who is refused; [`costs`]: what a run will cost; [`threads`]: where it happens.
@@ -35,6 +36,7 @@ mod rules;
 mod run;
 mod runner;
 mod runtime;
+mod sizes;
 mod stop;
 mod threads;
 mod trees;

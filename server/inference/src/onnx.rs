@@ -25,7 +25,7 @@ use crate::run::Cost;
 use crate::runner::Runner;
 use crate::runtime::{Runtime, unreadable};
 use crate::worker::{Found, Plan, Worker};
-use crate::{bounds, needs, queue, trees, weights};
+use crate::{bounds, needs, queue, sizes, trees, weights};
 
 /// All sessions of one file together hold about as much as this, unless one session holds more.
 const POOL_BYTES_MAX: usize = 1 << 30;
@@ -89,7 +89,8 @@ impl Onnx {
         }
         let mut runner = Runner::Worker(worker);
         let trial = Trial::of(&mut runner, &fit)?;
-        let out_of_bounds = || bounds::out_of_bounds(onnx).is_some() || !runner.is_up();
+        let out_of_bounds =
+            || bounds::out_of_bounds(onnx).or_else(|| sizes::by_values(onnx)).is_some() || !runner.is_up();
         let is_isolated = match rules.isolation {
             Isolation::Auto => out_of_bounds(),
             Isolation::Process => true,

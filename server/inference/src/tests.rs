@@ -225,7 +225,9 @@ fn fault_06_custom_operators_are_named() {
 fn only_what_may_end_or_hang_a_process_is_isolated() {
     for name in ["linear", "named", "classifier", "classifier_text", "fragile"] {
         assert_eq!(bounds::out_of_bounds(&fixture(name)), None, "{name}");
+        assert_eq!(sizes::by_values(&fixture(name)), None, "{name}");
     }
+    assert_eq!(sizes::by_values(&fixture("hungry")).as_deref(), Some("ConstantOfShape"));
     for (name, operator) in [("ratio", "Div"), ("slow", "Loop"), ("endless", "Loop")] {
         assert_eq!(bounds::out_of_bounds(&fixture(name)).as_deref(), Some(operator), "{name}");
     }
