@@ -11,6 +11,7 @@ mod labels;
 mod predictions;
 mod pump;
 mod put;
+mod upload;
 mod weigh;
 
 use std::pin::Pin;
@@ -27,7 +28,7 @@ use arrow_flight::{
     HandshakeResponse, IpcMessage, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use axum::Router;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{Stream, TryStreamExt, stream};
 use quern_wire::{BatchCommand, REQUEST_ID, TableNotes, TrainingSetCommand};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
@@ -37,6 +38,7 @@ use quern_base::memory::Lease;
 use quern_base::tasks::long;
 
 use self::pump::{Batches, Made, pump};
+use self::upload::opened;
 use super::error::{Logged, grpc_status};
 use super::memory::lease_of;
 use super::observe::LateCause;
@@ -285,29 +287,6 @@ fn noted(
         }
         message
     }))
-}
-
-/// The descriptor of an upload, and the rows that follow it. What a message becomes is taken before it is read, and
-/// given back with the next one: whoever keeps rows takes them anew.
-async fn opened(
-    request: Request<Streaming<FlightData>>,
-) -> std::result::Result<(Option<FlightDescriptor>, FlightDataDecoder), Status> {
-    let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
-    let mut messages = request.into_inner();
-    let first = messages.message().await?.ok_or_else(|| Status::invalid_argument("the rows are missing"))?;
-    let descriptor = first.flight_descriptor.clone();
-    // pyarrow sends the descriptor in a message of its own, other clients together with the schema.
-    let first = (!first.data_header.is_empty()).then_some(Ok(first));
-    let all = stream::iter(first).chain(messages.map_err(FlightError::from));
-    let mut held = None;
-    let weighed = all.map(move |message| {
-        let message = message?;
-        drop(held.take());
-        let part = lease.part(weigh::weight(&message));
-        held = Some(part.map_err(|error| FlightError::from(refuse(&error)))?);
-        Ok(message)
-    });
-    Ok((descriptor, FlightDataDecoder::new(weighed)))
 }
 
 fn unreadable(error: FlightError) -> Status {

@@ -1,0 +1,145 @@
+//! What does an upload hold while it is read?
+//!
+//! What a message becomes is taken from the lease of the call before it is read, and given back with the next one:
+//! whoever keeps rows takes them anew. Its schema and its dictionaries the decoder keeps for the messages to come, and
+//! so they stay taken until others stand in their place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::ipc::{MessageHeader, root_as_message};
+use arrow_flight::decode::FlightDataDecoder;
+use arrow_flight::error::FlightError;
+use arrow_flight::{FlightData, FlightDescriptor};
+use futures::{StreamExt, TryStreamExt, stream};
+use quern_base::Failure;
+use quern_base::memory::{Lease, Part};
+use tonic::{Request, Status, Streaming};
+
+use super::{refuse, weigh};
+use crate::memory::lease_of;
+
+/// What the decoder holds beside the values of a dictionary.
+const DICTIONARY: usize = 1 << 10;
+
+/// The descriptor of an upload, and the rows that follow it.
+pub(super) async fn opened(
+    request: Request<Streaming<FlightData>>,
+) -> Result<(Option<FlightDescriptor>, FlightDataDecoder), Status> {
+    let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
+    let mut messages = request.into_inner();
+    let first = messages.message().await?.ok_or_else(|| Status::invalid_argument("the rows are missing"))?;
+    let descriptor = first.flight_descriptor.clone();
+    // pyarrow sends the descriptor in a message of its own, other clients together with the schema.
+    let first = (!first.data_header.is_empty()).then_some(Ok(first));
+    let all = stream::iter(first).chain(messages.map_err(FlightError::from));
+    let mut kept = Kept::new(lease);
+    let weighed = all.map(move |message| {
+        let message = message?;
+        kept.take(&message).map_err(|error| FlightError::from(refuse(&error)))?;
+        Ok(message)
+    });
+    Ok((descriptor, FlightDataDecoder::new(weighed)))
+}
+
+/// What the decoder of an upload holds.
+struct Kept {
+    lease: Arc<Lease>,
+    /// Of the message that came last.
+    last: Option<Part>,
+    schema: Option<Part>,
+    /// Each dictionary by its number, and how much it is.
+    dictionaries: HashMap<i64, (Part, usize)>,
+}
+
+impl Kept {
+    fn new(lease: Arc<Lease>) -> Kept {
+        Kept { lease, last: None, schema: None, dictionaries: HashMap::new() }
+    }
+
+    /// Takes what a message becomes.
+    fn take(&mut self, message: &FlightData) -> Result<(), Failure> {
+        self.last = None;
+        let becomes = weigh::weight(message);
+        let header = root_as_message(&message.data_header).ok();
+        let dictionary = header.and_then(|header| header.header_as_dictionary_batch());
+        if let Some(dictionary) = dictionary {
+            // Its values may lie in the message itself, which then stays with them.
+            let own =
+                becomes.saturating_add(message.data_header.len() + message.data_body.len() + DICTIONARY);
+            let number = dictionary.id();
+            let before = self.dictionaries.get(&number).map_or(0, |(_, bytes)| *bytes);
+            if dictionary.isDelta() {
+                // Both are there until they have been put together.
+                self.last = Some(self.lease.part(own)?);
+                let bytes = before.saturating_add(own);
+                self.dictionaries.insert(number, (self.lease.part(bytes)?, bytes));
+            } else {
+                self.dictionaries.insert(number, (self.lease.part(own)?, own));
+            }
+        } else {
+            let part = self.lease.part(becomes)?;
+            if header.is_some_and(|header| header.header_type() == MessageHeader::Schema) {
+                self.dictionaries.clear();
+                self.schema = Some(part);
+            } else {
+                self.last = Some(part);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, DictionaryArray, RecordBatch};
+    use arrow::datatypes::Int32Type;
+    use arrow::ipc::writer::{
+        DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
+    };
+    use quern_base::memory::Budget;
+
+    use super::*;
+
+    /// The messages of a batch with this many dictionaries of 100 kB.
+    fn messages(columns: usize) -> Vec<FlightData> {
+        let text = "x".repeat(100_000);
+        let words: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::from_iter([text.as_str()]));
+        let columns = (0..columns).map(|n| (format!("d{n}"), Arc::clone(&words)));
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let (generator, options) = (IpcDataGenerator::default(), IpcWriteOptions::default());
+        let mut tracker = DictionaryTracker::new(false);
+        let schema: EncodedData =
+            generator.schema_to_bytes_with_dictionary_tracker(&batch.schema(), &mut tracker, &options);
+        let mut context = IpcWriteContext::default();
+        let (dictionaries, rows) = generator.encode(&batch, &mut tracker, &options, &mut context).unwrap();
+        [schema].into_iter().chain(dictionaries).chain([rows]).map(FlightData::from).collect()
+    }
+
+    #[test]
+    fn dictionaries_stay_taken_until_others_stand_in_their_place() {
+        let budget = Budget::new(64 << 20);
+        let mut kept = Kept::new(Arc::new(budget.lease()));
+        let messages = messages(8);
+        assert_eq!(messages.len(), 1 + 8 + 1);
+        messages.iter().for_each(|message| kept.take(message).unwrap());
+        let used = budget.used();
+        assert!((800_000..900_000).contains(&used), "{used}");
+        // Again the same: they are others in the place of those.
+        messages[1..].iter().for_each(|message| kept.take(message).unwrap());
+        assert_eq!(budget.used(), used);
+        kept.take(&messages[0]).unwrap();
+        assert!(budget.used() < 100_000, "a new schema has no dictionaries: {}", budget.used());
+        drop(kept);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn more_dictionaries_than_there_is_room_for_are_refused() {
+        let budget = Budget::new(4 << 20);
+        let mut kept = Kept::new(Arc::new(budget.lease()));
+        let refused = messages(60).iter().find_map(|message| kept.take(message).err());
+        assert_eq!(refused.unwrap().kind(), quern_base::Kind::TooLarge);
+        assert!(budget.used() <= 3 << 20);
+    }
+}
