@@ -8,12 +8,14 @@ use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, FlightDescriptor};
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use quern_kit::{Server, metric, until};
 use serde_json::json;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
+use super::oip::call_at;
 use crate::planes::{self, JANUARY_10_US, instance};
 
 const MIB: usize = 1 << 20;
@@ -116,6 +118,36 @@ async fn fault_18_a_body_is_taken_for_what_it_becomes() {
     assert!(refusal.starts_with("413 too_large: this request would take"), "{refusal}");
     let predicted = server.client.predict("delay", [instance("N1", 1.0)]).await.unwrap();
     assert_eq!(predicted.predictions, [json!(76.5)]);
+    until_given_back(&server).await;
+}
+
+/// A request to infer that has nothing but fields without anything in them.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Hollow {
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    inputs: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    outputs: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    raw_input_contents: Vec<Bytes>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_18_messages_of_many_empty_fields_are_refused_before_they_are_read() {
+    let server = serve(64).await;
+    let many = || vec![Bytes::new(); 1_000_000];
+    let hollow = [
+        Hollow { inputs: many(), ..Hollow::default() },
+        Hollow { outputs: many(), ..Hollow::default() },
+        Hollow { raw_input_contents: many(), ..Hollow::default() },
+    ];
+    let asked = hollow.into_iter().map(async |message| {
+        let told = call_at::<_, Hollow>(server.client.url(), "ModelInfer", message, &[]).await.unwrap_err();
+        (told.code(), told.message().to_owned())
+    });
+    for (code, told) in futures::future::join_all(asked).await {
+        assert!(code == Code::ResourceExhausted && told.contains("requests_bytes_max"), "{code:?}: {told}");
+    }
     until_given_back(&server).await;
 }
 

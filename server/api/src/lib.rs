@@ -40,6 +40,7 @@ mod push;
 mod terms;
 pub mod trace;
 mod v2;
+mod weighed;
 
 use std::sync::Arc;
 

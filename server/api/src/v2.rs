@@ -15,6 +15,7 @@ mod grpc;
 mod messages;
 mod metadata;
 mod rest;
+mod weight;
 
 use quern_base::clock::now_us;
 use std::sync::Arc;

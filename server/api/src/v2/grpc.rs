@@ -13,7 +13,6 @@ use futures::{Stream, StreamExt};
 use tonic::codec::{Codec, CompressionEncoding};
 use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
 use tower::service_fn;
 use tracing::{Instrument, Span};
 
@@ -25,10 +24,12 @@ use super::messages::{
 };
 use super::metadata::{self, Port};
 use super::rest::no_shared_memory;
+use super::weight::weight;
 use super::{NO_STATISTICS, applied_not_loaded};
 use crate::error::{Error, Kind, Result, grpc_status, log_fault};
 use crate::memory::{Held, lease_of};
 use crate::terms::Terms;
+use crate::weighed::Weighed;
 use quern_decode::datatype::Datatype;
 use quern_decode::tensor::{Head, Tensor};
 use quern_server::Node;
@@ -49,7 +50,7 @@ pub(super) fn routes() -> Router<Arc<Node>> {
     macro_rules! unary {
         ($answer:expr) => {
             post(|State(node): State<Arc<Node>>, request: HttpRequest| async move {
-                let mut grpc = grpc(ProstCodec::default(), &node);
+                let mut grpc = grpc(Weighed::of(request.extensions(), weight), &node);
                 let answer = service_fn(move |request| {
                     let node = Arc::clone(&node);
                     async move {
@@ -185,7 +186,7 @@ async fn model_infer(node: Arc<Node>, request: Request<ModelInferRequest>) -> Re
 
 /// One reply for each request, in their order; an error is a reply, and the stream goes on.
 async fn model_stream_infer(State(node): State<Arc<Node>>, request: HttpRequest) -> HttpResponse<Body> {
-    let codec = ProstCodec::<ModelStreamInferResponse, ModelInferRequest>::default();
+    let codec = Weighed::<ModelStreamInferResponse, ModelInferRequest>::of(request.extensions(), weight);
     let mut grpc = grpc(codec, &node);
     let answer = service_fn(move |requests: Request<Streaming<ModelInferRequest>>| {
         let node = Arc::clone(&node);
