@@ -7,6 +7,7 @@
 //! ([`batch`]). `DoPut` takes pushed rows in ([`put`]), or [`labels`]; `DoGet` gives logged [`predictions`].
 
 mod batch;
+mod fields;
 mod labels;
 mod predictions;
 mod pump;

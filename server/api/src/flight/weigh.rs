@@ -6,6 +6,8 @@
 use arrow::ipc::{CompressionType, MessageHeader, RecordBatch, root_as_message};
 use arrow_flight::FlightData;
 
+use super::fields;
+
 /// A compressed buffer begins with its length as an `i64`; -1 says that it is not compressed.
 const LENGTH: usize = 8;
 
@@ -14,6 +16,9 @@ pub(super) fn weight(message: &FlightData) -> usize {
     let Ok(header) = root_as_message(&message.data_header) else { return 0 };
     let batch = match header.header_type() {
         MessageHeader::RecordBatch => header.header_as_record_batch(),
+        MessageHeader::Schema => {
+            return header.header_as_schema().map_or(0, |schema| fields::weight(&schema));
+        }
         MessageHeader::DictionaryBatch => header.header_as_dictionary_batch().and_then(|batch| batch.data()),
         _ => None,
     };
