@@ -152,6 +152,30 @@ async fn fault_18_messages_of_many_empty_fields_are_refused_before_they_are_read
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_18_what_comes_beside_rows_is_short() {
+    let server = serve(64).await;
+    let channel = Endpoint::from_shared(server.client.url().to_owned()).unwrap().connect_lazy();
+    let good = messages(spine(1), "{\"feature_service\": \"delay_v1\"}", None).await;
+    let described = |path: Vec<String>, cmd: String| {
+        let mut messages = good.clone();
+        let descriptor = FlightDescriptor { path, ..FlightDescriptor::new_cmd(cmd) };
+        messages[0].flight_descriptor = Some(descriptor);
+        messages
+    };
+    let long = format!("{{\"feature_service\": \"delay_v1\", \"x\": [{}0]}}", "0,".repeat(1 << 20));
+    for messages in [
+        described(vec![], long),
+        described(vec![String::new(); 17], String::new()),
+        // Refused before it is read, as the one with 17 is not.
+        described(vec![String::new(); 2_000_000], String::new()),
+    ] {
+        assert_eq!(exchange(&channel, messages).await, Err(Code::ResourceExhausted));
+    }
+    assert!(exchange(&channel, good).await.is_ok());
+    until_given_back(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_of_one_message_are_counted_once() {
     let server = serve(256).await;
     let channel = Endpoint::from_shared(server.client.url().to_owned()).unwrap().connect_lazy();

@@ -15,6 +15,7 @@ mod put;
 mod upload;
 mod weigh;
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,10 +30,17 @@ use arrow_flight::{
     HandshakeResponse, IpcMessage, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request as HttpRequest, State};
+use axum::http::Response as HttpResponse;
+use axum::routing::post;
 use futures::{Stream, TryStreamExt, stream};
 use quern_wire::{BatchCommand, REQUEST_ID, TableNotes, TrainingSetCommand};
+use serde::de::IgnoredAny;
 use tonic::metadata::{Ascii, MetadataValue};
+use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
+use tower::service_fn;
 
 use quern_base::Failure;
 use quern_base::memory::Lease;
@@ -43,6 +51,7 @@ use self::upload::opened;
 use super::error::{Logged, grpc_status};
 use super::memory::lease_of;
 use super::observe::LateCause;
+use super::weighed::Weighed;
 use crate::error::{Error, Result};
 use quern_engine::caught::caught_while;
 use quern_engine::size::packed_bytes;
@@ -61,12 +70,45 @@ struct Flight {
     node: Arc<Node>,
 }
 
-/// Flight's gRPC routes.
+/// Flight's gRPC routes. What goes up beside rows is short.
 pub(super) fn routes(node: Arc<Node>) -> Router<Arc<Node>> {
     let service = FlightServiceServer::new(Flight { node })
+        .max_decoding_message_size(upload::COMMAND_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let exchange = |State(node): State<Arc<Node>>, request: HttpRequest| {
+        let flight = Arc::new(Flight { node });
+        streamed(request, move |request| {
+            let flight = Arc::clone(&flight);
+            async move { flight.do_exchange(request).await }
+        })
+    };
+    let put = |State(node): State<Arc<Node>>, request: HttpRequest| {
+        let flight = Arc::new(Flight { node });
+        streamed(request, move |request| {
+            let flight = Arc::clone(&flight);
+            async move { flight.do_put(request).await }
+        })
+    };
+    Router::new()
+        .route("/arrow.flight.protocol.FlightService/DoExchange", post(exchange))
+        .route("/arrow.flight.protocol.FlightService/DoPut", post(put))
+        .route_service("/arrow.flight.protocol.FlightService/{call}", service)
+}
+
+/// Answers a call whose messages bring rows: each is weighed before it is read.
+async fn streamed<T, F>(
+    request: HttpRequest,
+    answer: impl FnMut(Request<Streaming<FlightData>>) -> F + Send + Sync,
+) -> HttpResponse<Body>
+where
+    T: prost::Message + Send + 'static,
+    F: Future<Output = Answer<Messages<T>>> + Send,
+{
+    let codec = Weighed::<T, FlightData>::of(request.extensions(), upload::weight_of_descriptor);
+    let mut grpc = Grpc::new(codec)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    Router::new().route_service("/arrow.flight.protocol.FlightService/{call}", service)
+    grpc.streaming(service_fn(answer), request).await.map(Body::new)
 }
 
 fn refuse(error: &Failure) -> Status {
@@ -243,7 +285,7 @@ impl FlightService for Flight {
 /// Whether the descriptor's command is an object with this key: which of the calls it is.
 fn names(descriptor: Option<&FlightDescriptor>, key: &str) -> bool {
     let command = descriptor.and_then(|descriptor| serde_json::from_slice(&descriptor.cmd).ok());
-    command.is_some_and(|command: serde_json::Value| command.get(key).is_some())
+    command.is_some_and(|command: HashMap<String, IgnoredAny>| command.contains_key(key))
 }
 
 /// The descriptor's command, which is to look like `shape`.

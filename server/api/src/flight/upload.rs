@@ -17,8 +17,16 @@ use quern_base::memory::{Lease, Part};
 use tonic::{Request, Status, Streaming};
 
 use super::{refuse, weigh};
+use crate::error::Error;
 use crate::memory::lease_of;
+use crate::weighed::sum_of_fields;
 
+/// The most that a command may be.
+pub(super) const COMMAND_BYTES_MAX: usize = 1 << 20;
+/// The most names that a descriptor may have; ours have none.
+const PATH_MAX: usize = 16;
+/// What a name in a descriptor becomes without its text, in a list that has grown.
+const NAME: usize = 2 * size_of::<String>() + 16;
 /// What the decoder holds beside the values of a dictionary.
 const DICTIONARY: usize = 1 << 10;
 
@@ -30,6 +38,7 @@ pub(super) async fn opened(
     let mut messages = request.into_inner();
     let first = messages.message().await?.ok_or_else(|| Status::invalid_argument("the rows are missing"))?;
     let descriptor = first.flight_descriptor.clone();
+    descriptor.as_ref().map_or(Ok(()), check).map_err(|error| refuse(&error))?;
     // pyarrow sends the descriptor in a message of its own, other clients together with the schema.
     let first = (!first.data_header.is_empty()).then_some(Ok(first));
     let all = stream::iter(first).chain(messages.map_err(FlightError::from));
@@ -40,6 +49,30 @@ pub(super) async fn opened(
         Ok(message)
     });
     Ok((descriptor, FlightDataDecoder::new(weighed)))
+}
+
+/// What the descriptor in a message becomes, if there is one.
+pub(super) fn weight_of_descriptor(message: &[u8]) -> usize {
+    sum_of_fields(message, |number, field| match number {
+        1 => field.len().saturating_add(sum_of_fields(field, |number, _| if number == 3 { NAME } else { 0 })),
+        _ => 0,
+    })
+}
+
+fn check(descriptor: &FlightDescriptor) -> Result<(), Error> {
+    let (bytes, names) = (descriptor.cmd.len(), descriptor.path.len());
+    if bytes > COMMAND_BYTES_MAX {
+        return Err(Error::too_large(format!(
+            "the flight descriptor's command is {bytes} bytes long, at most {COMMAND_BYTES_MAX} are read; rows go \
+             into the messages after it"
+        )));
+    }
+    if names > PATH_MAX {
+        return Err(Error::too_large(format!(
+            "the flight descriptor's path has {names} names, at most {PATH_MAX} are read; give a command instead"
+        )));
+    }
+    Ok(())
 }
 
 /// What the decoder of an upload holds.
@@ -97,6 +130,7 @@ mod tests {
     use arrow::ipc::writer::{
         DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
     };
+    use prost::Message;
     use quern_base::memory::Budget;
 
     use super::*;
@@ -114,6 +148,24 @@ mod tests {
         let mut context = IpcWriteContext::default();
         let (dictionaries, rows) = generator.encode(&batch, &mut tracker, &options, &mut context).unwrap();
         [schema].into_iter().chain(dictionaries).chain([rows]).map(FlightData::from).collect()
+    }
+
+    #[test]
+    fn a_descriptor_weighs_its_names() {
+        let named = |names: usize| {
+            let path = vec![String::new(); names];
+            let descriptor = FlightDescriptor { path, ..FlightDescriptor::new_cmd("{}") };
+            FlightData::new().with_descriptor(descriptor).with_data_body("rows")
+        };
+        let read = FlightData::decode(named(100_001).encode_to_vec().as_slice()).unwrap();
+        let becomes = read.flight_descriptor.unwrap().path.capacity() * size_of::<String>();
+        let weighs = weight_of_descriptor(&named(100_001).encode_to_vec());
+        assert!((becomes..3 * becomes).contains(&weighs), "{weighs}, {becomes}");
+        assert!(weight_of_descriptor(&named(0).encode_to_vec()) < 10);
+        assert_eq!(weight_of_descriptor(&FlightData::new().with_data_body("rows").encode_to_vec()), 0);
+        assert!(check(&named(16).flight_descriptor.unwrap()).is_ok());
+        let refused = check(&named(17).flight_descriptor.unwrap()).unwrap_err();
+        assert_eq!(refused.kind(), quern_base::Kind::TooLarge);
     }
 
     #[test]
