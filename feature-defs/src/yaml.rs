@@ -16,6 +16,8 @@ use crate::{DefError, Loc};
 const DEPTH_MAX: usize = 32;
 /// Most nodes in a file, counted after aliases are expanded: a few nested aliases can stand for billions.
 const NODES_MAX: usize = 1_000_000;
+/// Most bytes of text that the aliases of a file repeat: a few kilobytes of them can repeat a long text for gigabytes.
+const REPEATED_BYTES_MAX: usize = 4 << 20;
 
 /// A piece of YAML and its place.
 #[derive(Debug, Clone)]
@@ -107,6 +109,14 @@ impl Node {
         }
     }
 
+    fn bytes(&self) -> usize {
+        match &self.value {
+            Value::Scalar { text, .. } => text.len(),
+            Value::List(items) => items.iter().map(Node::bytes).sum(),
+            Value::Map(entries) => entries.iter().map(|entry| entry.key.len() + entry.value.bytes()).sum(),
+        }
+    }
+
     fn depth(&self) -> usize {
         let below = match &self.value {
             Value::Scalar { .. } => return 0,
@@ -135,6 +145,7 @@ pub(crate) fn read(file: &str, text: &str) -> Documents {
         open: Vec::new(),
         anchors: HashMap::new(),
         nodes: 0,
+        repeated_bytes: 0,
         errors: Vec::new(),
     };
     let stopped = builder.read_all(text);
@@ -150,6 +161,8 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    /// How much text aliases stand for, so far.
+    repeated_bytes: usize,
     errors: Vec<DefError>,
 }
 
@@ -219,6 +232,13 @@ impl Builder {
                     return Err(DefError::new(&loc, "this alias names no anchor of its document"));
                 };
                 self.nodes += node.count() - 1;
+                self.repeated_bytes += node.bytes();
+                if self.repeated_bytes > REPEATED_BYTES_MAX {
+                    let cause =
+                        format!("the aliases of a file repeat at most {REPEATED_BYTES_MAX} bytes of text");
+                    let help = "shorten the text that is anchored, or write it where it is needed";
+                    return Err(DefError::new(&loc, cause).with_help(help));
+                }
                 if self.open.len() + node.depth() > DEPTH_MAX {
                     return Err(too_deep(&loc));
                 }

@@ -109,6 +109,17 @@ fn hostile_yaml_is_bounded() {
         laughs.push_str(&format!("{outer}: &{outer} [{}]\n", vec![format!("*{inner}"); 10].join(", ")));
     }
     check(&laughs, expect!["a.yaml:5:4: a file holds at most 1000000 YAML nodes"]);
+    // Few nodes, and long ones: a text, a list of it and a mapping whose key it is.
+    let long = "x".repeat(1 << 20);
+    for anchored in [format!("&a \"{long}\""), format!("&a [{long}]"), format!("&a {{? {long} : ''}}")] {
+        let repeated = format!("kind: Entity\nname: {anchored}\njoin_keys: [{}]\n", "*a,".repeat(9_000));
+        check(
+            &repeated,
+            expect![[r#"
+                a.yaml:3:25: the aliases of a file repeat at most 4194304 bytes of text
+                  help: shorten the text that is anchored, or write it where it is needed"#]],
+        );
+    }
 }
 
 #[test]
