@@ -7,6 +7,7 @@
 mod alone;
 mod constants;
 mod depth;
+mod dialect;
 mod evaluator;
 mod failing;
 mod functions;

@@ -13,22 +13,24 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_sql::parser::DFParserBuilder;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::ExprWithAlias;
-use datafusion_sql::sqlparser::dialect::GenericDialect;
 
+use super::dialect::Bounded;
 use super::evaluator::evaluator;
 use super::known::FUNCTIONS;
-use super::{constants, failing, reference};
+use super::{constants, dialect, failing, reference};
 
 /// The words of `sql`. Names keep their case.
 ///
 /// # Errors
 /// A text that is no expression.
 pub fn words(sql: &str) -> Result<ExprWithAlias> {
-    DFParserBuilder::new(sql)
-        .with_dialect(&GenericDialect {})
+    let dialect = Bounded::new(sql);
+    let words = DFParserBuilder::new(sql)
+        .with_dialect(&dialect)
         .with_recursion_limit(FUNCTIONS.options.sql_parser.recursion_limit.get())
         .build()?
-        .parse_into_expr()
+        .parse_into_expr();
+    if dialect.gave_up() { Err(dialect::too_nested()) } else { words }
 }
 
 /// What `words` say over the columns of `schema`.
