@@ -170,6 +170,8 @@ mod tests {
                 assert_eq!(values.as_primitive::<Int64Type>().value(0), 3);
             }
             let nested = |levels: usize| format!("{}i{}", "coalesce(".repeat(levels), ", 0)".repeat(levels));
+            let wrong = said(&format!("{}i i{}", "CAST(".repeat(24), " AS BIGINT)".repeat(24)));
+            assert!(wrong.contains("nest too deep to tell what is wrong with them; look for"), "{wrong}");
             assert!(compiled(&nested(8), &rows).is_ok());
             assert!(said(&nested(40)).ends_with("nest 40 levels deep; at most 12 are computed"));
             // Whatever is said of them, they end nothing.

@@ -10,7 +10,9 @@ use std::cell::Cell;
 use datafusion_common::{DataFusionError, plan_datafusion_err};
 use datafusion_sql::sqlparser::ast::Expr;
 use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 /// How often an operand may begin, whatever the text, and besides for each of its bytes. What is read once begins fewer
 /// operands than it has bytes; the rest is for what is read again.
@@ -34,6 +36,39 @@ impl Bounded {
     pub(super) fn gave_up(&self) -> bool {
         self.begun.get() > self.most
     }
+}
+
+/// How deep brackets may nest before the text is parsed. The parser stops at some 50 levels by itself, but not within
+/// the name of a type, such as `ARRAY<ARRAY<…`, which nests until no stack holds it.
+const BRACKETS_MAX: usize = 1_000;
+
+/// Refuses what nests so deep that the parser would not come back from it.
+pub(super) fn check_types(tokens: &[TokenWithSpan]) -> Result<(), ParserError> {
+    // Of each bracket that is open, whether it is the `<` of a type.
+    let (mut open, mut after_type) = (Vec::new(), false);
+    for TokenWithSpan { token, .. } in tokens {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => open.push(false),
+            // Otherwise it compares, and nothing closes it.
+            Token::Lt if after_type => open.push(true),
+            Token::RParen | Token::RBracket | Token::RBrace => while open.pop() == Some(true) {},
+            Token::Gt | Token::ShiftRight => {
+                for _ in 0..=usize::from(*token == Token::ShiftRight) {
+                    open.pop_if(|of_type| *of_type);
+                }
+            }
+            _ => {}
+        }
+        if open.len() > BRACKETS_MAX {
+            return Err(ParserError::RecursionLimitExceeded);
+        }
+        match token {
+            Token::Whitespace(_) => {}
+            Token::Word(word) => after_type = matches!(word.keyword, Keyword::ARRAY | Keyword::STRUCT),
+            _ => after_type = false,
+        }
+    }
+    Ok(())
 }
 
 /// What is said where reading was given up.
@@ -198,6 +233,21 @@ mod tests {
                     }
                 }
             }
+        });
+    }
+
+    /// A type nests without end for the parser: without the check this ends the process.
+    #[test]
+    fn types_that_nest_without_end_are_refused() {
+        depth::compiling(|| {
+            for (open, close) in [("ARRAY<", ">"), ("STRUCT<a ", ">"), ("array <", ">>"), ("Nullable(", ")")]
+            {
+                let sql = format!("CAST(k AS {}INT{})", open.repeat(8_000), close.repeat(8_000));
+                assert!(planner::words(&sql).is_err(), "{open}");
+            }
+            let compared = vec!["k < 1"; 2_000].join(" AND ");
+            assert!(planner::words(&compared).is_ok());
+            assert!(planner::words("CAST(k AS ARRAY<ARRAY<STRUCT<a INT>>>)").is_ok());
         });
     }
 

@@ -13,6 +13,8 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_sql::parser::DFParserBuilder;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::ExprWithAlias;
+use datafusion_sql::sqlparser::parser::ParserError;
+use datafusion_sql::sqlparser::tokenizer::Tokenizer;
 
 use super::dialect::Bounded;
 use super::evaluator::evaluator;
@@ -25,7 +27,9 @@ use super::{constants, dialect, failing, reference};
 /// A text that is no expression.
 pub fn words(sql: &str) -> Result<ExprWithAlias> {
     let dialect = Bounded::new(sql);
-    let words = DFParserBuilder::new(sql)
+    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(ParserError::from)?;
+    dialect::check_types(&tokens)?;
+    let words = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(FUNCTIONS.options.sql_parser.recursion_limit.get())
         .build()?
