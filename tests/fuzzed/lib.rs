@@ -15,7 +15,9 @@ mod shown;
 mod stored;
 mod tensors;
 mod tiles;
-// The module that weighs messages needs nothing of its crate, which would bring RocksDB along.
+// The modules that weigh messages need nothing of their crate, which would bring RocksDB along.
+#[path = "../../server/api/src/flight/fields.rs"]
+mod fields;
 #[path = "../../server/api/src/flight/weigh.rs"]
 mod weigh;
 mod yaml;
