@@ -49,7 +49,7 @@ fn a_source_lies_below_the_repository_or_a_root_of_the_settings() {
     let check = |expected: Expect| expected.assert_eq(&said(&repository, &outside, &[]));
     check(expect![[r#"
         definitions.yaml:7:28: source `s`: `OUTSIDE/secret.csv` lies outside of the repository, or is a link that leads out of it
-          help: files are read below the repository and below the folders that its setting `roots` names, wherever links lead; move the file there, or add its folder to `roots` in quern.yaml
+          help: files are read below the repository and below the folders that its setting `roots` names, wherever links lead; move the file there, or add its folder to `roots` in quern.yaml, which a server reads when it starts
         1 mistake
     "#]]);
     let roots = [("QUERN_ROOTS", outside.display().to_string())];
@@ -82,13 +82,13 @@ fn a_link_leads_nowhere_else_and_a_pipe_is_no_file() {
     symlink(outside.join("secret.csv"), repository.path().join("data/c.csv")).unwrap();
     check(expect![[r#"
         definitions.yaml:7:28: source `s`: `data/c.csv` lies outside of the repository, or is a link that leads out of it
-          help: files are read below the repository and below the folders that its setting `roots` names, wherever links lead; move the file there, or add its folder to `roots` in quern.yaml
+          help: files are read below the repository and below the folders that its setting `roots` names, wherever links lead; move the file there, or add its folder to `roots` in quern.yaml, which a server reads when it starts
         1 mistake
     "#]]);
     repository.write("definitions.yaml", definitions("data/*.csv", ""));
     check(expect![[r#"
         definitions.yaml:7:28: source `s`: `data/c.csv` lies outside of the repository, or is a link that leads out of it
-          help: files are read below the repository and below the folders that its setting `roots` names, wherever links lead; move the file there, or add its folder to `roots` in quern.yaml
+          help: files are read below the repository and below the folders that its setting `roots` names, wherever links lead; move the file there, or add its folder to `roots` in quern.yaml, which a server reads when it starts
         1 mistake
     "#]]);
     fs::remove_file(repository.path().join("data/c.csv")).unwrap();
