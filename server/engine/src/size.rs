@@ -3,8 +3,10 @@
 //! One stored text may be asked for by every row of a request, and be copied for each. So whoever makes columns counts
 //! first, and refuses what is too much together: who asked then asks for fewer rows at a time.
 
-use arrow::array::{AnyDictionaryArray, Array, ArrayRef, AsArray, GenericByteViewArray, RecordBatch};
-use arrow::datatypes::{ByteViewType, DataType};
+use arrow::array::{
+    AnyDictionaryArray, Array, ArrayRef, AsArray, GenericByteViewArray, RecordBatch, make_array,
+};
+use arrow::datatypes::{ByteViewType, DataType, FieldRef};
 
 use crate::EngineError;
 
@@ -29,6 +31,7 @@ pub fn column_bytes(column: &ArrayRef) -> usize {
         DataType::Dictionary(_, _) => dictionary_bytes(column.as_any_dictionary()),
         other => match other.primitive_width() {
             Some(width) => column.len() * width,
+            None if holds_dictionaries(other) => nested_bytes(column),
             None => slice_bytes(column),
         },
     }
@@ -51,8 +54,35 @@ fn dictionary_bytes(column: &dyn AnyDictionaryArray) -> usize {
         DataType::LargeBinary => sum(&|place| values.as_binary::<i64>().value_length(place) as usize),
         DataType::Utf8View => sum(&|place| values.as_string_view().value(place).len()),
         DataType::BinaryView => sum(&|place| values.as_binary_view().value(place).len()),
+        other if holds_dictionaries(other) => column.len().saturating_mul(column_bytes(values)),
         _ => sum(&|_| slice_bytes(values) / values.len()),
     }
+}
+
+/// Whether something in a value of this type is written once for many rows.
+fn holds_dictionaries(dtype: &DataType) -> bool {
+    let of = |field: &FieldRef| holds_dictionaries(field.data_type());
+    match dtype {
+        DataType::Dictionary(_, _) => true,
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _)
+        | DataType::RunEndEncoded(_, item) => of(item),
+        DataType::Struct(fields) => fields.iter().any(of),
+        DataType::Union(fields, _) => fields.iter().any(|(_, field)| of(field)),
+        _ => false,
+    }
+}
+
+/// Lists and the like whose items are written once: where they are spelled out, all items of all rows are, even for a
+/// few of the rows.
+fn nested_bytes(column: &ArrayRef) -> usize {
+    let data = column.to_data();
+    let children = data.child_data().iter().map(|child| column_bytes(&make_array(child.clone())));
+    children.fold(slice_bytes(column), usize::saturating_add)
 }
 
 fn slice_bytes(column: &ArrayRef) -> usize {
@@ -79,8 +109,10 @@ pub fn check_together(rows: usize, bytes: usize) -> Result<(), EngineError> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float64Array, StringArray};
+    use arrow::array::{DictionaryArray, Float64Array, Int32Array, ListArray, StringArray, StructArray};
+    use arrow::buffer::OffsetBuffer;
     use arrow::compute::cast;
+    use arrow::datatypes::{Field, Int32Type};
 
     use super::*;
 
@@ -99,5 +131,24 @@ mod tests {
         let half = cast(&plain, &dictionary).unwrap().slice(1, 2);
         assert!((1_000..1_100).contains(&column_bytes(&half)), "{}", column_bytes(&half));
         assert_eq!(column_bytes(&(Arc::new(Float64Array::from(vec![1.0; 10])) as ArrayRef)), 80);
+    }
+
+    #[test]
+    fn what_is_written_once_within_lists_and_structs_counts_for_each_row() {
+        let text = "x".repeat(1_000);
+        let words: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::from_iter(vec![text.as_str(); 100]));
+        let of = |item: &ArrayRef| Arc::new(Field::new("item", item.data_type().clone(), true));
+        let list = |items: &ArrayRef| -> ArrayRef {
+            let offsets = OffsetBuffer::from_lengths(vec![1; items.len()]);
+            Arc::new(ListArray::new(of(items), offsets, Arc::clone(items), None))
+        };
+        let structs = StructArray::from(vec![(of(&words), Arc::clone(&words))]);
+        for column in [list(&words), list(&list(&words)), Arc::new(structs)] {
+            let (packed, bytes) = (slice_bytes(&column), column_bytes(&column));
+            assert!(packed < 4_000 && (100_000..110_000).contains(&bytes), "{packed}, {bytes}");
+        }
+        let keys = Int32Array::from(vec![0; 5]);
+        let twice: ArrayRef = Arc::new(DictionaryArray::new(keys, list(&words)));
+        assert!(column_bytes(&twice) >= 500_000, "{}", column_bytes(&twice));
     }
 }
