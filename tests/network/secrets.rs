@@ -155,7 +155,7 @@ async fn what_fails_tells_no_stored_value() {
     let metrics = kept.http.get(format!("{}/metrics", kept.client.url())).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
     let flight = |code: &str| {
-        let route = "/arrow.flight.protocol.FlightService/{call}";
+        let route = "/arrow.flight.protocol.FlightService/DoExchange";
         format!("quern_requests_total{{method=\"POST\",route=\"{route}\",status=\"{code}\"}}")
     };
     let oip = "/inference.GRPCInferenceService/ModelInfer";
