@@ -40,7 +40,10 @@ pub fn read(bytes: &[u8]) -> Read {
     let mut read = Read { batches: Vec::new(), promised: bytes.len() };
     let mut messages = Vec::new();
     for message in split(bytes) {
-        let promised = read.promised.saturating_add(weight(&message));
+        // What cannot be read weighs nothing.
+        let header = root_as_message(&message.data_header);
+        let weighs = header.map_or(0, |header| weight(&header, &message.data_body));
+        let promised = read.promised.saturating_add(weighs);
         if promised > bytes.len() + WEIGHT_MAX {
             break;
         }

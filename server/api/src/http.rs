@@ -13,6 +13,7 @@ use bytes::Bytes;
 use feature_defs::{Column, Entity};
 use futures::StreamExt;
 use quern_base::clock::now_us;
+use quern_engine::caught::{Panic, told};
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::type_name;
 use quern_engine::{Origin, ServicePlan, ViewPlan};
@@ -139,12 +140,8 @@ pub(super) fn refuse_encoding(headers: &mut HeaderMap) -> Option<Response> {
 }
 
 /// A handler's panic, as a reply.
-pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let cause = panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_default();
+pub(super) fn panicked(panic: Panic) -> Response {
+    let cause = told(&panic).unwrap_or_default();
     tracing::error!(cause, "a request panicked");
     ApiError(Error::broken("the server failed on this request; its log says where")).into_response()
 }

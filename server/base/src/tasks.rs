@@ -38,7 +38,7 @@ fn cores() -> usize {
 /// caller.
 pub async fn beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     let Some(runtime) = &*BESIDE else { return work.await };
-    let mut task = Ends(runtime.spawn(work));
+    let mut task = Task(runtime.spawn(work));
     match (&mut task.0).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
@@ -46,15 +46,6 @@ pub async fn beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 's
             // Nobody else ends it, and its runtime is never shut down.
             Err(_) => std::future::pending().await,
         },
-    }
-}
-
-#[derive(Debug)]
-struct Ends<T>(JoinHandle<T>);
-
-impl<T> Drop for Ends<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -116,12 +107,18 @@ fn broken_off<E: From<crate::Failure>>(what: &'static str, error: JoinError) -> 
 
 /// A task that ends when it is dropped.
 #[derive(Debug)]
-pub struct Task(#[expect(dead_code, reason = "it is dropped")] Ends<()>);
+pub struct Task<T = ()>(JoinHandle<T>);
 
 impl Task {
     /// Starts `work`.
     pub fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Task {
-        Task(Ends(tokio::spawn(work)))
+        Task(tokio::spawn(work))
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

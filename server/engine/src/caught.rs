@@ -53,11 +53,7 @@ pub async fn caught_while<T>(work: impl Future<Output = T>) -> Result<T, Panic> 
     .await
 }
 
-/// What a panic says.
-pub fn told(panic: &Panic) -> String {
-    panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "the library gave up".to_owned())
+/// What a panic says, where it says anything.
+pub fn told(panic: &Panic) -> Option<&str> {
+    panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
 }

@@ -93,31 +93,29 @@ impl Kept {
     /// Takes what a message becomes.
     fn take(&mut self, message: &FlightData) -> Result<(), Failure> {
         self.last = None;
-        let becomes = weigh::weight(message);
-        let header = root_as_message(&message.data_header).ok();
-        let dictionary = header.and_then(|header| header.header_as_dictionary_batch());
-        if let Some(dictionary) = dictionary {
+        // What cannot be read takes nothing: its reader says why.
+        let Ok(header) = root_as_message(&message.data_header) else { return Ok(()) };
+        let becomes = weigh::weight(&header, &message.data_body);
+        if let Some(dictionary) = header.header_as_dictionary_batch() {
             // Its values may lie in the message itself, which then stays with them.
             let own =
                 becomes.saturating_add(message.data_header.len() + message.data_body.len() + DICTIONARY);
-            let number = dictionary.id();
-            let before = self.dictionaries.get(&number).map_or(0, |(_, bytes)| *bytes);
+            let mut bytes = own;
             if dictionary.isDelta() {
                 // Both are there until they have been put together.
                 self.last = Some(self.lease.part(own)?);
-                let bytes = before.saturating_add(own);
-                self.dictionaries.insert(number, (self.lease.part(bytes)?, bytes));
-            } else {
-                self.dictionaries.insert(number, (self.lease.part(own)?, own));
+                let before = self.dictionaries.get(&dictionary.id()).map_or(0, |(_, bytes)| *bytes);
+                bytes = bytes.saturating_add(before);
             }
+            self.dictionaries.insert(dictionary.id(), (self.lease.part(bytes)?, bytes));
+            return Ok(());
+        }
+        let part = Some(self.lease.part(becomes)?);
+        if header.header_type() == MessageHeader::Schema {
+            self.dictionaries.clear();
+            self.schema = part;
         } else {
-            let part = self.lease.part(becomes)?;
-            if header.is_some_and(|header| header.header_type() == MessageHeader::Schema) {
-                self.dictionaries.clear();
-                self.schema = Some(part);
-            } else {
-                self.last = Some(part);
-            }
+            self.last = part;
         }
         Ok(())
     }

@@ -3,17 +3,15 @@
 //! Its header says it, and each compressed buffer begins with the length that it will have. Both may lie. So the
 //! message is weighed before anything makes room for it, and taken from the lease of the call.
 
-use arrow::ipc::{CompressionType, MessageHeader, RecordBatch, root_as_message};
-use arrow_flight::FlightData;
+use arrow::ipc::{CompressionType, Message, MessageHeader, RecordBatch};
 
 use super::fields;
 
 /// A compressed buffer begins with its length as an `i64`; -1 says that it is not compressed.
 const LENGTH: usize = 8;
 
-/// The bytes that `message` becomes, beside those that it has. What cannot be read weighs nothing: its reader says why.
-pub(super) fn weight(message: &FlightData) -> usize {
-    let Ok(header) = root_as_message(&message.data_header) else { return 0 };
+/// The bytes that a message becomes, beside those that it has.
+pub(super) fn weight(header: &Message<'_>, body: &[u8]) -> usize {
     let batch = match header.header_type() {
         MessageHeader::RecordBatch => header.header_as_record_batch(),
         MessageHeader::Schema => {
@@ -22,7 +20,7 @@ pub(super) fn weight(message: &FlightData) -> usize {
         MessageHeader::DictionaryBatch => header.header_as_dictionary_batch().and_then(|batch| batch.data()),
         _ => None,
     };
-    batch.map_or(0, |batch| of_rows(&batch).saturating_add(unpacked(&batch, &message.data_body)))
+    batch.map_or(0, |batch| of_rows(&batch).saturating_add(unpacked(&batch, body)))
 }
 
 /// A byte for each value of each column, however little it is kept as: columns of nulls have no buffers at all.
@@ -93,7 +91,9 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array, NullArray};
+    use arrow::ipc::root_as_message;
     use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+    use arrow_flight::FlightData;
 
     use super::*;
 
@@ -106,31 +106,36 @@ mod tests {
         FlightData::from(encoded)
     }
 
+    /// What cannot be read weighs nothing.
+    fn weighed(message: &FlightData) -> usize {
+        root_as_message(&message.data_header).map_or(0, |header| weight(&header, &message.data_body))
+    }
+
     #[test]
     fn a_message_weighs_what_it_promises() {
         let numbers = || Arc::new(Int64Array::from(vec![7; 10_000])) as ArrayRef;
         let plain = sent(vec![("n", numbers())], None);
-        assert_eq!(weight(&plain), 20_000, "values and rows");
+        assert_eq!(weighed(&plain), 20_000, "values and rows");
         let packed = sent(vec![("n", numbers())], Some(CompressionType::ZSTD));
         assert!(packed.data_body.len() < 1_000);
-        assert_eq!(weight(&packed), 20_000 + 80_000);
+        assert_eq!(weighed(&packed), 20_000 + 80_000);
         // A buffer that lies about its length is believed here, and so refused.
         let place = packed.data_body.windows(8).position(|eight| eight == 80_000_i64.to_le_bytes()).unwrap();
         let mut body = packed.data_body.to_vec();
         body[place..place + 8].copy_from_slice(&(1_i64 << 60).to_le_bytes());
         let lie = FlightData { data_body: body.into(), ..packed };
-        assert_eq!(weight(&lie), 20_000 + (1 << 60));
+        assert_eq!(weighed(&lie), 20_000 + (1 << 60));
         // One that says too little as well: it is unpacked before anybody counts.
         let packed = sent(vec![("n", numbers())], Some(CompressionType::LZ4_FRAME));
         let room = (3 * 256 + 64) << 10;
-        assert!((100_000 + room..120_000 + room).contains(&weight(&packed)));
+        assert!((100_000 + room..120_000 + room).contains(&weighed(&packed)));
         let place = packed.data_body.windows(8).position(|eight| eight == 80_000_i64.to_le_bytes()).unwrap();
         let mut body = packed.data_body.to_vec();
         body[place..place + 8].copy_from_slice(&8_i64.to_le_bytes());
         let lie = FlightData { data_body: body.into(), ..packed };
-        assert!((100_000 + room..120_000 + room).contains(&weight(&lie)));
+        assert!((100_000 + room..120_000 + room).contains(&weighed(&lie)));
         let nothing = sent(vec![("n", Arc::new(NullArray::new(1 << 40)) as ArrayRef)], None);
-        assert_eq!((nothing.data_body.len(), weight(&nothing)), (0, 2 << 40));
-        assert_eq!(weight(&FlightData { data_header: vec![9; 64].into(), ..FlightData::default() }), 0);
+        assert_eq!((nothing.data_body.len(), weighed(&nothing)), (0, 2 << 40));
+        assert_eq!(weighed(&FlightData { data_header: vec![9; 64].into(), ..FlightData::default() }), 0);
     }
 }

@@ -116,7 +116,10 @@ impl HistoryFile {
         match caught(decode) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.unreadable(&error)),
-            Err(panic) => Err(self.unreadable(&format!("it is malformed ({})", told(&panic)))),
+            Err(panic) => {
+                let why = told(&panic).unwrap_or("the library gave up");
+                Err(self.unreadable(&format!("it is malformed ({why})")))
+            }
         }
     }
 
