@@ -8,6 +8,7 @@ mod written;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,8 @@ const MISNAMED: &str = "quern.yml";
 
 /// The largest request body that a server can be told to accept.
 const BODY_BYTES_MAX: usize = 1 << 30;
+/// What all requests together can be told to hold: nothing works with less.
+const REQUESTS_BYTES: RangeInclusive<usize> = 1 << 20..=usize::MAX >> 1;
 /// The longest queue of pushed rows that a server can be told to keep.
 const PUSH_QUEUE_ROWS_MAX: usize = 1 << 26;
 /// How long a look-up waits for a shared online store where nothing is said, and at most.
@@ -263,16 +266,16 @@ impl Settings {
             "registry" => self.registry = value.parse()?,
             "onnxruntime" => self.onnxruntime = Some(path()?),
             "execution_providers" => self.execution_providers = providers(value)?,
-            "body_bytes_max" => self.body_bytes_max = whole(value, BODY_BYTES_MAX)?,
-            "requests_bytes_max" => self.requests_bytes_max = whole(value, usize::MAX >> 1)?,
-            "connections_max" => self.connections_max = whole(value, CONNECTIONS_MAX)?,
+            "body_bytes_max" => self.body_bytes_max = whole(value, 1..=BODY_BYTES_MAX)?,
+            "requests_bytes_max" => self.requests_bytes_max = whole(value, REQUESTS_BYTES)?,
+            "connections_max" => self.connections_max = whole(value, 1..=CONNECTIONS_MAX)?,
             "connections_per_address_max" => {
-                self.connections_per_address_max = whole(value, CONNECTIONS_MAX)?;
+                self.connections_per_address_max = whole(value, 1..=CONNECTIONS_MAX)?;
             }
             "trusted_proxies" => self.trusted_proxies = addresses(value)?,
             "stream_idle" => self.stream_idle = time(value, STREAM_IDLE_MAX)?,
             "otlp" => self.otlp = Some(collector(value)?),
-            "push_queue_rows" => self.push_queue_rows = whole(value, PUSH_QUEUE_ROWS_MAX)?,
+            "push_queue_rows" => self.push_queue_rows = whole(value, 1..=PUSH_QUEUE_ROWS_MAX)?,
             "history_fallback" => {
                 self.history_fallback =
                     value.parse().map_err(|_| format!("`{value}` is neither `true` nor `false`"))?;

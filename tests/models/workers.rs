@@ -28,6 +28,18 @@ async fn a_run_that_traps_fails_alone() {
     server.stop().await;
 }
 
+/// What zeros end is tried on ones, and is no worse than the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_divides_by_a_feature_is_served() {
+    let server = serve(&model(["int64"; 3], ""), &[("m.onnx", &fixture("parts.onnx"))]).await;
+    server.apply().await.unwrap();
+    // a / b + c
+    assert_eq!(ask(&server, PREDICT, [10, 3, 7]).await, "[10]");
+    assert_eq!(ask(&server, PREDICT, [10, 0, 7]).await, "500 internal");
+    assert_eq!(ask(&server, PREDICT, [10, 3, 7]).await, "[10]");
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fallback_answers_for_a_worker_that_ended() {
     let definitions = model(["int64"; 3], "fallback: {to: [{constant: 5}]}\n");

@@ -15,7 +15,7 @@ use serde_json::json;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
-use super::oip::call_at;
+use super::oip::call;
 use crate::planes::{self, JANUARY_10_US, instance};
 
 const MIB: usize = 1 << 20;
@@ -142,7 +142,7 @@ async fn fault_18_messages_of_many_empty_fields_are_refused_before_they_are_read
         Hollow { raw_input_contents: many(), ..Hollow::default() },
     ];
     let asked = hollow.into_iter().map(async |message| {
-        let told = call_at::<_, Hollow>(server.client.url(), "ModelInfer", message, &[]).await.unwrap_err();
+        let told = call::<_, Hollow>(server.client.url(), "ModelInfer", message, &[]).await.unwrap_err();
         (told.code(), told.message().to_owned())
     });
     for (code, told) in futures::future::join_all(asked).await {

@@ -166,3 +166,31 @@ async fn fault_29_a_flood_of_labels_ends_at_limits() {
     assert_eq!(server.ask("POST", "/v1/labels", one(json!({"request_id": "r".repeat(128)}))).await.0, 200);
     server.stop().await;
 }
+
+/// What a client leaves half said, or says in another way, is no fault of the server's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_break_off_or_are_none_are_their_clients() {
+    let server = planes::serve().await;
+    let message = |promised: u8, bytes: &[u8]| [&[0, 0, 0, 0, promised], bytes].concat();
+    for (call, message, code) in [
+        ("inference.GRPCInferenceService/ModelInfer", message(9, b"\x0a"), "10"),
+        ("inference.GRPCInferenceService/ModelInfer", message(2, b"\xff\xff"), "3"),
+        ("arrow.flight.protocol.FlightService/DoExchange", message(9, b"\x0a"), "10"),
+    ] {
+        let request = server.http.post(server.address(&format!("/{call}")));
+        let reply = request.header("content-type", "application/grpc").body(message).send().await.unwrap();
+        let said = reply.headers().get("grpc-message").cloned();
+        assert_eq!(reply.headers().get("grpc-status").unwrap(), code, "{call}: {said:?}");
+    }
+}
+
+/// Of `/v1/check`, `/v1/plan` and `/v1/apply`, which may take long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn definitions_are_checked_within_the_time_that_a_request_has() {
+    let server = planes::serve().await;
+    for path in ["/v1/check", "/v1/plan", "/v1/apply"] {
+        let request = server.http.post(server.address(path)).header("x-request-timeout-ms", "0");
+        let late = request.header("content-type", "application/json").body("{}").send().await.unwrap();
+        assert_eq!(late.status(), 504, "{path}");
+    }
+}

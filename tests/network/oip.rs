@@ -513,22 +513,8 @@ mod messages {
 pub(super) use messages::{Answer, Ask, Contents, Input};
 use messages::{Flag, Named};
 
-/// One call over gRPC, with metadata.
-async fn call<Q, R>(
-    server: &Server,
-    call: &str,
-    request: Q,
-    metadata: &[(&'static str, &str)],
-) -> tonic::Result<R>
-where
-    Q: prost::Message + Send + Sync + 'static,
-    R: prost::Message + Default + Send + Sync + 'static,
-{
-    call_at(server.client.url(), call, request, metadata).await
-}
-
-/// The same of the server at `url`.
-pub(super) async fn call_at<Q, R>(
+/// One call over gRPC to the server at `url`, with metadata.
+pub(super) async fn call<Q, R>(
     url: &str,
     call: &str,
     request: Q,
@@ -554,7 +540,7 @@ pub(super) async fn infer_at(url: String, name: &str, distance: f64) -> tonic::R
     let mut ask = asked();
     ask.model_name = name.to_owned();
     ask.inputs[1].contents = Some(Contents { fp64: vec![distance, 0.0], ..Contents::default() });
-    call_at::<_, Answer>(&url, "ModelInfer", ask, &[]).await.map(drop)
+    call::<_, Answer>(&url, "ModelInfer", ask, &[]).await.map(drop)
 }
 
 fn asked() -> Ask {
@@ -595,7 +581,7 @@ async fn predictions_over_grpc() {
         raw_output_contents: vec![scores],
     };
     let terms = [("grpc-timeout", "30S"), ("x-priority", "batch")];
-    assert_eq!(call::<_, Answer>(&server, "ModelInfer", asked(), &terms).await.unwrap(), wanted);
+    assert_eq!(call::<_, Answer>(server.client.url(), "ModelInfer", asked(), &terms).await.unwrap(), wanted);
 
     let mut raw = asked();
     raw.inputs.iter_mut().for_each(|input| input.contents = None);
@@ -604,7 +590,7 @@ async fn predictions_over_grpc() {
         [2000.0_f64, 10.0].iter().flat_map(|x| x.to_le_bytes()).collect(),
         [JANUARY_10_US; 2].iter().flat_map(|us| us.to_le_bytes()).collect(),
     ];
-    assert_eq!(call::<_, Answer>(&server, "ModelInfer", raw, &[]).await.unwrap(), wanted);
+    assert_eq!(call::<_, Answer>(server.client.url(), "ModelInfer", raw, &[]).await.unwrap(), wanted);
 
     for (called, version, is) in [
         ("ServerLive", "", true),
@@ -613,7 +599,11 @@ async fn predictions_over_grpc() {
         ("ModelReady", "2", false),
     ] {
         let named = Named { name: "delay".to_owned(), version: version.to_owned() };
-        assert_eq!(call::<_, Flag>(&server, called, named, &[]).await.unwrap(), Flag { is }, "{called}");
+        assert_eq!(
+            call::<_, Flag>(server.client.url(), called, named, &[]).await.unwrap(),
+            Flag { is },
+            "{called}"
+        );
     }
 }
 
@@ -643,7 +633,7 @@ async fn a_wrong_call_over_grpc_is_told_what_is_wrong() {
         ("RepositoryModelLoad", asked(), vec![]),
         ("TraceSetting", asked(), vec![]),
     ] {
-        let refused = call::<_, Answer>(&server, called, ask, &metadata).await.unwrap_err();
+        let refused = call::<_, Answer>(server.client.url(), called, ask, &metadata).await.unwrap_err();
         text += &format!("{:?}: {}\n", refused.code(), refused.message());
     }
     expect![[r#"

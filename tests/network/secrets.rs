@@ -14,7 +14,7 @@ use quern::wire::BatchCommand;
 use quern_kit::{Process, Repository, fixture, metric, required, run};
 use serde_json::{Value, json};
 
-use super::oip::{Answer, Ask, Contents, Input, call_at};
+use super::oip::{Answer, Ask, Contents, Input, call};
 
 /// What lies in the rows of key `a`; the model that chokes on the number sees it in single precision.
 const SECRETS: [&str; 3] = ["98765", "S3CRET", "1099511627776"];
@@ -66,7 +66,7 @@ impl Kept {
         let (name, datatype) = ("k".to_owned(), "BYTES".to_owned());
         let inputs = vec![Input { name, datatype, shape: vec![1], contents: Some(keys) }];
         let ask = Ask { model_name: model.to_owned(), inputs, ..Ask::default() };
-        let answer = call_at::<_, Answer>(self.client.url(), "ModelInfer", ask, &[]).await;
+        let answer = call::<_, Answer>(self.client.url(), "ModelInfer", ask, &[]).await;
         self.hear("gRPC", answer);
     }
 

@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::browser::Told;
 use super::error::{ApiResult, log_fault, reply};
 use super::http::REQUEST_ID;
+use super::terms::Terms;
 use crate::error::{Error, Result};
 use quern_server::verbs::apply::Candidate;
 use quern_server::{Node, repository};
@@ -36,8 +37,8 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route("/v1/materialize", post(materialize_lines))
 }
 
-async fn check(State(node): State<Arc<Node>>) -> ApiResult<Json<Checked>> {
-    let candidate = candidate(&node).await?;
+async fn check(State(node): State<Arc<Node>>, terms: Terms) -> ApiResult<Json<Checked>> {
+    let candidate = terms.within(candidate(&node)).await?;
     let definitions = &candidate.deployment.compiled.catalog.definitions;
     Ok(Json(Checked {
         entities: definitions.entities.len(),
@@ -48,13 +49,14 @@ async fn check(State(node): State<Arc<Node>>) -> ApiResult<Json<Checked>> {
     }))
 }
 
-async fn plan(State(node): State<Arc<Node>>) -> ApiResult<Json<Plan>> {
-    let candidate = candidate(&node).await?;
+async fn plan(State(node): State<Arc<Node>>, terms: Terms) -> ApiResult<Json<Plan>> {
+    let candidate = terms.within(candidate(&node)).await?;
     Ok(Json(node.apply.plan(&candidate).await?))
 }
 
-async fn apply(State(node): State<Arc<Node>>, _: Told) -> ApiResult<Json<Plan>> {
-    let candidate = candidate(&node).await?;
+async fn apply(State(node): State<Arc<Node>>, terms: Terms, _: Told) -> ApiResult<Json<Plan>> {
+    // Once it begins to go live, it does.
+    let candidate = terms.within(candidate(&node)).await?;
     Ok(Json(node.apply.apply(candidate).await?))
 }
 

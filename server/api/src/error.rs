@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use feature_defs::DefError;
 use quern_wire::{Code, ErrorReply, Mistake, RETRY_PUSHBACK_MS};
 
+use super::listen::Slow;
 use quern_base::Failure;
 pub(crate) use quern_base::Kind;
 use quern_server::error::{Mistakes, NoneTaken};
@@ -72,7 +73,10 @@ pub struct Cause(pub Arc<Error>);
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let reply = reply(&self.0);
-        let mut response = (status(reply.code), Json(&reply)).into_response();
+        // Of two who may be late, it is the client here.
+        let is_slow = self.0.facts::<Slow>().is_some();
+        let status = if is_slow { StatusCode::REQUEST_TIMEOUT } else { status(reply.code) };
+        let mut response = (status, Json(&reply)).into_response();
         if let Some(time) = self.0.retry_after() {
             // The header knows whole seconds only.
             let seconds = time.as_millis().div_ceil(1_000) as u64;
@@ -177,5 +181,17 @@ fn mistake(error: &DefError) -> Mistake {
         column: error.loc.column,
         cause: error.cause.clone(),
         help: error.help.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_client_or_server_is_late_shows() {
+        let status = |error: Error| ApiError(error).into_response().status();
+        assert_eq!(status(Error::late(Slow("nothing came".to_owned()))), 408);
+        assert_eq!(status(Error::late("the model did not answer in time")), 504);
     }
 }

@@ -72,11 +72,11 @@ impl FromRequest<Arc<Node>> for Body {
 }
 
 /// What is told of a body that ended early. Its own failure may say why: that nothing came for too long.
-fn broken_off(error: &axum::Error) -> Error {
+pub(super) fn broken_off(error: &axum::Error) -> Error {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if let Some(Slow(text)) = error.downcast_ref() {
-            return Error::late(text.clone());
+        if let Some(slow) = error.downcast_ref::<Slow>() {
+            return Error::late(slow.clone());
         }
         cause = error.source();
     }

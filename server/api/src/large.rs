@@ -8,17 +8,14 @@ use axum::extract::Request;
 use axum::http::header::CONTENT_ENCODING;
 use axum::middleware::Next;
 use axum::response::Response;
-use bytes::Bytes;
 use futures::{StreamExt, stream};
 use quern_base::tasks::beside;
 use tracing::Instrument;
 
-use super::memory::is_grpc;
+use super::memory::{is_grpc, prefix};
 
 /// Bytes of a body that take longer to read and to answer than a change of threads.
 const LARGE: u64 = 32 << 10;
-/// Where a message of gRPC says how long it is, after a byte that says whether it is compressed.
-const LENGTH: std::ops::Range<usize> = 1..5;
 
 /// Answers large requests beside the others.
 pub(super) async fn apart(request: Request, next: Next) -> Response {
@@ -50,11 +47,7 @@ async fn with_length(request: Request) -> (Request, bool) {
     let (head, body) = request.into_parts();
     let mut pieces = body.into_data_stream();
     let first = pieces.next().await;
-    let length = first.as_ref().and_then(|first| length(first.as_ref().ok()?));
+    let length = first.as_ref().and_then(|first| Some(prefix(first.as_ref().ok()?)?.1));
     let body = Body::from_stream(stream::iter(first).chain(pieces));
-    (Request::from_parts(head, body), length.is_none_or(|length| u64::from(length) > LARGE))
-}
-
-fn length(piece: &Bytes) -> Option<u32> {
-    piece.get(LENGTH)?.try_into().ok().map(u32::from_be_bytes)
+    (Request::from_parts(head, body), length.is_none_or(|length| length as u64 > LARGE))
 }

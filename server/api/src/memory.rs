@@ -24,6 +24,7 @@ use quern_server::Node;
 use tonic::Status;
 
 use super::error::{ApiError, grpc_status};
+use super::http::broken_off;
 use crate::error::{Error, Result};
 
 /// Bytes of a value of JSON once it is parsed, in a list that has grown.
@@ -52,6 +53,12 @@ pub(super) async fn leased(State(node): State<Arc<Node>>, mut request: Request, 
 /// Whether its body is made of messages.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Whether the message of gRPC that begins with these bytes is compressed, and how long it is, once its prefix is whole.
+pub(super) fn prefix(bytes: &[u8]) -> Option<(bool, usize)> {
+    let [compressed, length @ ..] = bytes.first_chunk::<PREFIX>()?;
+    Some((*compressed != 0, u32::from_be_bytes(*length.first_chunk()?) as usize))
 }
 
 /// The lease of a request.
@@ -97,7 +104,8 @@ pub(super) fn taken_by_json(text: &[u8]) -> usize {
     text.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count() * JSON_VALUE
 }
 
-/// The messages of a gRPC call as they come in.
+/// The messages of a gRPC call as they come in. Where they break off or do not come, it is the client that has aborted
+/// the call. (`CANCELLED` would be nearer, but tonic takes it for the end of the messages.)
 struct Messages {
     body: Body,
     lease: Arc<Lease>,
@@ -115,6 +123,10 @@ impl Messages {
         Messages { body, lease, inflated_max, prefix: Vec::new(), rest: 0, held: None }
     }
 
+    fn is_within_message(&self) -> bool {
+        self.rest > 0 || !self.prefix.is_empty()
+    }
+
     /// Takes every message that begins in `bytes`.
     fn see(&mut self, mut bytes: &[u8]) -> std::result::Result<(), Status> {
         while !bytes.is_empty() {
@@ -127,12 +139,12 @@ impl Messages {
             let seen = (PREFIX - self.prefix.len()).min(bytes.len());
             self.prefix.extend_from_slice(&bytes[..seen]);
             bytes = &bytes[seen..];
-            if let [compressed, a, b, c, d] = self.prefix[..] {
+            if let Some((is_compressed, length)) = prefix(&self.prefix) {
                 self.prefix.clear();
-                self.rest = u32::from_be_bytes([a, b, c, d]) as usize;
-                let becomes = match compressed {
-                    0 => 0,
-                    _ => self.rest.saturating_mul(INFLATED).min(self.inflated_max),
+                self.rest = length;
+                let becomes = match is_compressed {
+                    false => 0,
+                    true => length.saturating_mul(INFLATED).min(self.inflated_max),
                 };
                 // What came before has been read.
                 self.held = None;
@@ -152,18 +164,22 @@ impl HttpBody for Messages {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(bytes) = frame.data_ref()
-            && let Err(status) = self.see(bytes)
-        {
-            return Poll::Ready(Some(Err(Box::new(status))));
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        let seen = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => match frame.data_ref().map_or(Ok(()), |bytes| self.see(bytes)) {
+                Ok(()) => Ok(frame),
+                Err(status) => Err(status),
+            },
+            Some(Err(error)) => Err(Status::aborted(broken_off(&error).said())),
+            None if self.is_within_message() => {
+                Err(Status::aborted("the call ended in the middle of a message"))
+            }
+            None => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(seen.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && !self.is_within_message()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -202,6 +218,22 @@ mod tests {
         let refused = messages.see(&[0, 0xff, 0xff, 0xff, 0xff]).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_breaks_off_was_ended_by_its_client() {
+        let half = || Ok(Bytes::from_static(&[0, 0, 0, 0, 9, 1]));
+        let reset = || Err(std::io::Error::other("reset"));
+        let told = async |frames: Vec<std::io::Result<Bytes>>| {
+            let (budget, body) = (Budget::new(1 << 20), Body::from_stream(futures::stream::iter(frames)));
+            let messages = Messages::new(body, Arc::new(budget.lease()), 4_000);
+            let error = axum::body::to_bytes(Body::new(messages), usize::MAX).await.unwrap_err();
+            let status = Status::from_error(error.into());
+            (status.code(), status.message().to_owned())
+        };
+        let aborted = |said: &str| (tonic::Code::Aborted, said.to_owned());
+        assert_eq!(told(vec![half()]).await, aborted("the call ended in the middle of a message"));
+        assert_eq!(told(vec![half(), reset()]).await, aborted("the body broke off: reset"));
     }
 
     #[test]

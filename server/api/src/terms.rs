@@ -125,6 +125,20 @@ impl Terms {
         Ok(())
     }
 
+    /// What `work` gives, where somebody still waits for it then.
+    ///
+    /// # Errors
+    /// Those of `work`; `Kind::Late` once the deadline has passed.
+    pub(super) async fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(deadline) = self.deadline else { return work.await };
+        let late = || Err(Error::late("it was not done within the time that the request names"));
+        // A timer may look at the time after the work has begun.
+        if deadline <= Instant::now() {
+            return late();
+        }
+        tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| late())
+    }
+
     /// The ask about `given`, on these terms.
     pub(super) fn ask(self, given: Given) -> Ask {
         let Terms { request_id, deadline, priority, version: _ } = self;
@@ -171,6 +185,14 @@ mod tests {
         for wrong in ["", "S", "1", "1s", "123456789S", "1.5S", "-1S", "1µ"] {
             assert_eq!(grpc_timeout(wrong), None, "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_beyond_the_deadline() {
+        let late = terms(&[("x-request-timeout-ms", "0")]).unwrap();
+        let error = late.within(std::future::pending::<Result<()>>()).await.unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Late);
+        assert_eq!(terms(&[]).unwrap().within(async { Ok(7) }).await.unwrap(), 7);
     }
 
     #[test]

@@ -75,7 +75,8 @@ impl<U: Message + Default> Decoder for WeighedDecoder<U> {
         let becomes = (self.weight)(message.chunk());
         lease.take(becomes).map_err(|error| grpc_status(&error))?;
         self.held = becomes;
-        self.prost.decode(message)
+        // A message that is none is its client's fault, whatever the library calls it.
+        self.prost.decode(message).map_err(|status| Status::invalid_argument(status.message()))
     }
 }
 

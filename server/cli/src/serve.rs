@@ -51,6 +51,9 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     if number == 0 {
         tracing::warn!("nothing has been applied yet; run `quern apply`");
     }
+    for folder in node.settings.roots.iter().filter(|folder| !folder.is_dir()) {
+        tracing::warn!(folder = %folder.display(), "a folder that `roots` names is not there");
+    }
     if node.settings.hosts.is_empty() {
         tracing::warn!("any name of this server will do; `hosts` in quern.yaml says which it has");
     }

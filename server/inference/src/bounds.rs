@@ -52,9 +52,8 @@ const FLOATS: [i32; 4] = [1, 10, 11, 16];
 /// The types of values by their names, as far as they are known.
 type Types<'a> = BTreeMap<&'a str, i32>;
 
-/// The operator for which the file should run in a process of its own, if there is one.
-pub(crate) fn out_of_bounds(onnx: &[u8]) -> Option<String> {
-    let Some(model) = Model::of(onnx) else { return Some("what nobody can read".to_owned()) };
+/// The operator that may end the process that runs it, or never leave it, if there is one.
+pub(crate) fn out_of_bounds(model: &Model) -> Option<String> {
     // A function may give a known name another meaning, and its values have other types wherever it is used.
     let is_plain = model.functions.is_empty();
     let in_functions = model.functions.iter().flat_map(|function| &function.nodes);

@@ -13,7 +13,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use feature_defs::Isolation;
 use quern_engine::caught::caught;
-use quern_engine::fit::{Feature, Fit, Signature};
+use quern_engine::fit::{Feature, Fit, Signature, Tensor};
 
 use crate::counts::Work;
 use crate::error::Result;
@@ -25,7 +25,7 @@ use crate::run::Cost;
 use crate::runner::Runner;
 use crate::runtime::{Runtime, unreadable};
 use crate::worker::{Found, Plan, Worker};
-use crate::{bounds, needs, queue, sizes, trees, weights};
+use crate::{bounds, graph, needs, queue, sizes, trees, weights};
 
 /// All sessions of one file together hold about as much as this, unless one session holds more.
 const POOL_BYTES_MAX: usize = 1 << 30;
@@ -89,12 +89,11 @@ impl Onnx {
         }
         let mut runner = Runner::Worker(worker);
         let trial = Trial::of(&mut runner, &fit)?;
-        let out_of_bounds =
-            || bounds::out_of_bounds(onnx).or_else(|| sizes::by_values(onnx)).is_some() || !runner.is_up();
+        let ended = trial.ended || !runner.is_up();
         let is_isolated = match rules.isolation {
-            Isolation::Auto => out_of_bounds(),
+            Isolation::Auto => ended || trial.cost.is_long() || !is_harmless(onnx),
             Isolation::Process => true,
-            Isolation::Thread if !runner.is_up() => {
+            Isolation::Thread if ended => {
                 return Err("tried on made-up rows, the model ends the process that runs it: leave out \
                             `isolation: thread`"
                     .to_owned());
@@ -144,6 +143,12 @@ impl Onnx {
     }
 }
 
+/// Whether no operator of a file is known to end, hang or fill the process that runs it.
+fn is_harmless(onnx: &[u8]) -> bool {
+    graph::Model::of(onnx)
+        .is_some_and(|model| bounds::out_of_bounds(&model).is_none() && sizes::by_values(&model).is_none())
+}
+
 /// As many sessions as there are cores, or as are asked for; fewer for a model so large that they would fill the
 /// memory.
 fn pool_size(file_bytes: usize, asked: Option<u32>) -> usize {
@@ -187,10 +192,27 @@ struct Trial {
     outputs: SchemaRef,
     /// Whether a row gets the same bits whatever company it is in.
     alike: bool,
+    /// Whether it ended the process that it ran in.
+    ended: bool,
 }
 
 impl Trial {
+    /// On zeros; on ones where these fail, as a division by zero does.
     fn of(runner: &mut Runner, fit: &Fit) -> std::result::Result<Trial, String> {
+        let on_zeros = match Trial::on(|rows| fit.zeros(rows), runner, fit) {
+            Err(on_zeros) => on_zeros,
+            done => return done,
+        };
+        let ended = !runner.is_up();
+        let on_ones = Trial::on(|rows| fit.ones(rows), runner, fit);
+        on_ones.map(|trial| Trial { ended, ..trial }).map_err(|_| on_zeros)
+    }
+
+    fn on(
+        inputs: impl Fn(usize) -> Vec<Tensor>,
+        runner: &mut Runner,
+        fit: &Fit,
+    ) -> std::result::Result<Trial, String> {
         let mut micros = [f64::INFINITY; 2];
         let mut outputs = None;
         let begun = Instant::now();
@@ -201,7 +223,7 @@ impl Trial {
                 break;
             }
             for (rows, micros) in [1, TRIAL_ROWS].into_iter().zip(&mut micros) {
-                let inputs = fit.zeros(rows);
+                let inputs = inputs(rows);
                 let start = Instant::now();
                 let ran = runner
                     .run(inputs, rows, None)
@@ -213,7 +235,7 @@ impl Trial {
         let [first, all] = micros;
         let cost = Cost { micros: first, micros_per_row: (all - first).max(0.0) / (TRIAL_ROWS - 1) as f64 };
         let outputs = outputs.ok_or("the model was not tried")?;
-        Ok(Trial { cost, outputs, alike: alike_in_company(runner, fit) })
+        Ok(Trial { cost, outputs, alike: alike_in_company(runner, fit), ended: false })
     }
 }
 

@@ -17,6 +17,16 @@ pub(crate) struct Cost {
     pub(crate) micros_per_row: f64,
 }
 
+impl Cost {
+    /// Whether a request of many rows may take so long that it must be possible to end it at any moment. In a session
+    /// of this process a run ends between two operators only.
+    pub(crate) fn is_long(self) -> bool {
+        const ROWS: f64 = 10_000.0;
+        const MICROS_MAX: f64 = 10e6;
+        self.micros + self.micros_per_row * ROWS > MICROS_MAX
+    }
+}
+
 /// Runs `inputs`, which are in the model's order, and returns a column for each output.
 pub(crate) fn run(
     session: &mut Session,
@@ -68,4 +78,17 @@ fn input(tensor: Tensor) -> Result<SessionInputValue<'static>> {
 fn failed(said: &str) -> Error {
     let node = said.split_once(" Status Message:").map_or("ONNX Runtime fails", |(node, _)| node);
     Error::internal("running the model", node.to_owned()).quoting(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ten_thousand_rows_may_wait_for_is_long() {
+        let is_long = |micros, micros_per_row| Cost { micros, micros_per_row }.is_long();
+        assert!(!is_long(500.0, 500.0));
+        assert!(is_long(1_500.0, 1_500.0));
+        assert!(is_long(11e6, 0.0));
+    }
 }

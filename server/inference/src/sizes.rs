@@ -33,8 +33,7 @@ const SHAPES: [&str; 2] = ["Shape", "Size"];
 type OfRows<'a> = BTreeSet<&'a str>;
 
 /// The operator that makes such a tensor, if there is one.
-pub(crate) fn by_values(onnx: &[u8]) -> Option<String> {
-    let model = Model::of(onnx)?;
+pub(crate) fn by_values(model: &Model) -> Option<String> {
     // Who calls a function hands it anything.
     let in_functions = model.functions.iter().find_map(|function| {
         let outputs = function.nodes.iter().flat_map(|node| &node.outputs).map(String::as_str);

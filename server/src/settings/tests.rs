@@ -139,6 +139,7 @@ fn the_online_store_is_rocksdb_or_a_redis() {
         (("online", "redis://"), "names no server"),
         (("online_timeout", "0s"), "`0s` is not more than 0 and at most 60s"),
         (("online_timeout", "100"), "`100` has no unit"),
+        (("requests_bytes_max", "100"), "`100` is not a whole number from 1048576 to"),
     ] {
         let mistake = check("", &[], &[flags]).expect_err("refused");
         let named = format!("--{}", flags.0.replace('_', "-"));

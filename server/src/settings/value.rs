@@ -1,6 +1,7 @@
 //! What does the text of a setting say?
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf, absolute};
 use std::time::Duration;
 
@@ -65,9 +66,9 @@ pub(super) fn hosts(text: &str) -> Result<Vec<String>> {
     text.split(',').map(|host| name(host.trim())).collect()
 }
 
-pub(super) fn whole(text: &str, max: usize) -> Result<usize> {
-    let number = text.replace('_', "").parse().ok().filter(|number| (1..=max).contains(number));
-    number.ok_or_else(|| format!("`{text}` is not a whole number from 1 to {max}"))
+pub(super) fn whole(text: &str, range: RangeInclusive<usize>) -> Result<usize> {
+    let number = text.replace('_', "").parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("`{text}` is not a whole number from {} to {}", range.start(), range.end()))
 }
 
 pub(super) fn time(text: &str, max: Duration) -> Result<Duration> {

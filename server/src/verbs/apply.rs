@@ -15,7 +15,7 @@ mod route;
 use std::sync::Arc;
 
 use feature_defs::DefFile;
-use quern_base::tasks::{blocking, detached};
+use quern_base::tasks::{detached, long};
 use quern_store::history::History;
 use quern_store::online::Online;
 use quern_store::registry::Registry;
@@ -46,14 +46,15 @@ pub struct Apply {
 
 impl Apply {
     /// Compiles `files` against the sources and models they name, as they lie there now, in the repository or in an
-    /// object store.
+    /// object store. Whoever drops the future ends it before the next file.
     ///
     /// # Errors
     /// `Kind::Definitions` with the mistakes of every stage that could be reached.
     pub async fn check(self: &Arc<Self>, files: Vec<DefFile>) -> Result<Candidate> {
-        let apply = Arc::clone(self);
+        let (apply, caller) = (Arc::clone(self), Arc::new(()));
+        let waits = Arc::downgrade(&caller);
         // Footers are read, expressions compiled and models loaded: nothing that an async thread could wait for.
-        blocking("checking definitions", move || check::check(&apply, files)).await
+        long("checking definitions", move || check::check(&apply, files, &waits)).await
     }
 
     /// What `candidate` would change of what is live now.

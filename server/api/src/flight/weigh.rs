@@ -10,7 +10,8 @@ use super::fields;
 /// A compressed buffer begins with its length as an `i64`; -1 says that it is not compressed.
 const LENGTH: usize = 8;
 
-/// The bytes that a message becomes, beside those that it has.
+/// The bytes that a message becomes, beside those that it has. A buffer that is not compressed counts once more: it is
+/// copied where it does not lie as its type must.
 pub(super) fn weight(header: &Message<'_>, body: &[u8]) -> usize {
     let batch = match header.header_type() {
         MessageHeader::RecordBatch => header.header_as_record_batch(),
@@ -20,7 +21,7 @@ pub(super) fn weight(header: &Message<'_>, body: &[u8]) -> usize {
         MessageHeader::DictionaryBatch => header.header_as_dictionary_batch().and_then(|batch| batch.data()),
         _ => None,
     };
-    batch.map_or(0, |batch| of_rows(&batch).saturating_add(unpacked(&batch, body)))
+    batch.map_or(0, |batch| of_rows(&batch).saturating_add(of_buffers(&batch, body)))
 }
 
 /// A byte for each value of each column, however little it is kept as: columns of nulls have no buffers at all.
@@ -29,24 +30,30 @@ fn of_rows(batch: &RecordBatch<'_>) -> usize {
     lengths.chain([batch.length()]).fold(0, |sum, length| sum.saturating_add(at_least_0(length)))
 }
 
-fn unpacked(batch: &RecordBatch<'_>, body: &[u8]) -> usize {
-    let Some(compression) = batch.compression() else { return 0 };
-    let is_lz4 = compression.codec() == CompressionType::LZ4_FRAME;
+fn of_buffers(batch: &RecordBatch<'_>, body: &[u8]) -> usize {
+    let codec = batch.compression().map(|compression| compression.codec());
     let (mut sum, mut room_max, mut unread) = (0_usize, 0, body.len());
     for buffer in batch.buffers().into_iter().flatten() {
         let bytes = body.get(at_least_0(buffer.offset())..).unwrap_or_default();
         let bytes = &bytes[..at_least_0(buffer.length()).min(bytes.len())];
-        // Buffers that lie over one another would be unpacked, and counted, once for each: nobody sends such.
+        // Buffers that lie over one another would be read, and counted, once for each: nobody sends such.
         let Some(left) = unread.checked_sub(bytes.len()) else { return usize::MAX };
         unread = left;
-        // One of nothing has not even that.
-        let Some((promised, frame)) = bytes.split_first_chunk::<LENGTH>() else { continue };
-        let promised = at_least_0(i64::from_le_bytes(*promised));
-        let (becomes, room) = if is_lz4 && promised > 0 { of_lz4(frame) } else { (0, 0) };
-        sum = sum.saturating_add(promised.max(becomes));
+        let (becomes, room) = codec.map_or((bytes.len(), 0), |codec| unpacked(bytes, codec));
+        sum = sum.saturating_add(becomes);
         room_max = room_max.max(room);
     }
     sum.saturating_add(room_max)
+}
+
+/// What a compressed buffer becomes, and what its reader needs besides.
+fn unpacked(bytes: &[u8], codec: CompressionType) -> (usize, usize) {
+    // One of nothing has not even a length.
+    let Some((promised, frame)) = bytes.split_first_chunk::<LENGTH>() else { return (0, 0) };
+    let promised = at_least_0(i64::from_le_bytes(*promised));
+    let is_lz4 = codec == CompressionType::LZ4_FRAME && promised > 0;
+    let (becomes, room) = if is_lz4 { of_lz4(frame) } else { (0, 0) };
+    (promised.max(becomes), room)
 }
 
 /// What an LZ4 frame becomes at the most, and what its reader needs besides. It is read to its end, whatever length was
@@ -115,7 +122,7 @@ mod tests {
     fn a_message_weighs_what_it_promises() {
         let numbers = || Arc::new(Int64Array::from(vec![7; 10_000])) as ArrayRef;
         let plain = sent(vec![("n", numbers())], None);
-        assert_eq!(weighed(&plain), 20_000, "values and rows");
+        assert_eq!(weighed(&plain), 20_000 + 80_000, "values and rows, and a copy");
         let packed = sent(vec![("n", numbers())], Some(CompressionType::ZSTD));
         assert!(packed.data_body.len() < 1_000);
         assert_eq!(weighed(&packed), 20_000 + 80_000);

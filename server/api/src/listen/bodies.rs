@@ -22,7 +22,7 @@ use super::sweep::Limits;
 const RATE_MIN: u64 = 16 << 10;
 
 /// Why a body broke off: its client was too slow.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in super::super) struct Slow(pub(in super::super) String);
 
 impl fmt::Display for Slow {

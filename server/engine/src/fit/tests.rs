@@ -90,6 +90,7 @@ fn named_inputs_take_strings_and_defaults_in_the_models_order() {
     let carriers = TensorData::String(vec!["UA".to_owned(), "?".to_owned()]);
     assert_eq!((&tensors[1].shape, &tensors[1].data), (&vec![2, 1], &carriers));
     assert_eq!(fit.zeros(1)[0].data, TensorData::Int64(vec![0]));
+    assert_eq!(fit.ones(1)[0].data, TensorData::Int64(vec![1]));
 }
 
 #[test]

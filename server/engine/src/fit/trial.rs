@@ -10,6 +10,11 @@ impl Fit {
         self.made_up(rows, &mut |_| 0)
     }
 
+    /// Inputs of `rows` rows that hold nothing that is zero but empty strings: ones, `true`, and fractions of one.
+    pub fn ones(&self, rows: usize) -> Vec<Tensor> {
+        self.made_up(rows, &mut |_| 1)
+    }
+
     /// Inputs of `rows` rows that hold numbers of all sizes, the same ones each time.
     pub fn noise(&self, rows: usize) -> Vec<Tensor> {
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;

@@ -1,7 +1,7 @@
 //! Which mistakes do these definitions have, in all stages that can be reached?
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use feature_defs::{DefError, DefFile, Definitions, ModelVersion};
@@ -31,12 +31,14 @@ pub struct Candidate {
     pub(super) files: Vec<Bytes>,
 }
 
-pub(super) fn check(apply: &Apply, files: Vec<DefFile>) -> Result<Candidate> {
+/// Checks `files` while somebody `waits`.
+pub(super) fn check(apply: &Apply, files: Vec<DefFile>, waits: &Weak<()>) -> Result<Candidate> {
     let live = apply.live.now();
     let definitions = feature_defs::parse(&files).map_err(Error::definitions)?;
     let mut mistakes = Vec::new();
     let mut schemas = SourceSchemas::new();
     for source in definitions.sources.values() {
+        waited_for(waits)?;
         match apply.history.schema(source) {
             Ok(schema) => {
                 mistakes.extend(apply.history.sampled(source, &schema));
@@ -60,7 +62,7 @@ pub(super) fn check(apply: &Apply, files: Vec<DefFile>) -> Result<Candidate> {
         mistakes.extend(apply.history.mismatches(source, &compiled.used(name)));
     }
     let services = &compiled.catalog.services;
-    let mut models = Models { apply, live: &live, services, mistakes, files: Vec::new() };
+    let mut models = Models { apply, live: &live, services, mistakes, files: Vec::new(), waits };
     let weights = kept_weights(&live, &definitions);
     let loaded = models.load(&definitions, &weights)?;
     let Models { mut mistakes, files: model_files, .. } = models;
@@ -72,6 +74,14 @@ pub(super) fn check(apply: &Apply, files: Vec<DefFile>) -> Result<Candidate> {
     let number = live.number + 1;
     let deployment = Deployment { number, files, compiled: Arc::new(compiled), models: loaded, weights };
     Ok(Candidate { deployment, base: live.number, files: model_files })
+}
+
+/// A source may be of a thousand files, and a model be tried for seconds: nobody should begin on one for nobody.
+fn waited_for(waits: &Weak<()>) -> Result<()> {
+    match waits.strong_count() {
+        0 => Err(Error::late("nobody waits for these definitions any more")),
+        _ => Ok(()),
+    }
 }
 
 /// Weights that were set in flight hold until the model's route is declared in another way.
@@ -119,6 +129,7 @@ struct Models<'a> {
     services: &'a BTreeMap<String, Arc<ServicePlan>>,
     mistakes: Vec<DefError>,
     files: Vec<Bytes>,
+    waits: &'a Weak<()>,
 }
 
 impl Models<'_> {
@@ -133,6 +144,7 @@ impl Models<'_> {
         for model in definitions.models.values() {
             let mut versions = Vec::new();
             for version in &model.versions {
+                waited_for(self.waits)?;
                 let found = self.read(version);
                 if let (Some(files), Some(service)) = (found, self.services.get(&version.service)) {
                     versions.extend(self.load_version(model, version, service, files)?);
