@@ -28,7 +28,7 @@ pub(super) static MODEL: Object = Object {
             Shape::OneOf(&["auto", "process", "thread"]),
             "Where its files run: in worker processes, in the server's threads, or, with `auto`, which is so unless \
              given, in worker processes where a file holds what may end a process, run without end, or \
-             take memory without end.",
+             take memory without end, or is so slow that 10,000 rows may take 10 s.",
         ),
     ],
 };
