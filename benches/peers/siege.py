@@ -2,10 +2,11 @@
 
     siege.py [--seconds N] [--only ATTACK ...]
 
-One client asks for a prediction a hundred times a second over one connection: alone for N seconds (10), then while
-all attacks go on, and alone again. Attackers run at the lowest priority, as they would on machines of their own; what
-the server does for them it does at its own. Printed are the client's latencies and failures, and the server's memory
-beside the budget of requests.
+One client asks for a prediction a hundred times a second over one connection: alone for N seconds (10), then beside
+two processes that compute and leave the server alone, then while all attacks go on, and alone again. These others run
+at the lowest priority, as they would on machines of their own; what the server does for them it does at its own. What
+the two that compute cost is what sharing the cores costs. Printed are the client's latencies and failures, and the
+server's memory beside the budget of requests.
 """
 
 from __future__ import annotations
@@ -62,6 +63,13 @@ def main() -> int:
             ask(port, 2)
             alone = ask(port, seconds)
             show("alone", alone, process.pid)
+            neighbours = [multiprocessing.Process(target=attack, args=(computing, port), daemon=True) for _ in range(2)]
+            for neighbour in neighbours:
+                neighbour.start()
+            beside = ask(port, seconds)
+            show("beside", beside, process.pid)
+            for neighbour in neighbours:
+                neighbour.kill()
             kinds = [kind for kind in ATTACKS if not only or kind.__name__ in only]
             attackers = [multiprocessing.Process(target=attack, args=(kind, port), daemon=True) for kind in kinds]
             for attacker in attackers:
@@ -74,7 +82,9 @@ def main() -> int:
             time.sleep(2)
             show("afterwards", ask(port, seconds), process.pid)
             budget = metric(port, "quern_requests_bytes_max")
-            print(f"p99 {percentile(attacked, 99) / percentile(alone, 99):.2f} times; budget {budget / 2**20:.0f} MiB")
+            usual, neighbour, now = (percentile(samples, 99) for samples in (alone, beside, attacked))
+            print(f"p99 {now / usual:.2f} times that alone, {now / neighbour:.2f} times that beside")
+            print(f"budget {budget / 2**20:.0f} MiB")
         finally:
             process.terminate()
             process.wait()
@@ -175,6 +185,12 @@ def attack(kind: Callable[[int], None], port: int) -> None:
             kind(port)
         except (OSError, http.client.HTTPException, pa.ArrowException):
             time.sleep(0.01)
+
+
+def computing(_: int) -> None:
+    """No attack: work that has nothing to do with the server."""
+    while True:
+        sum(range(1_000))
 
 
 def sockets(port: int, count: int, opening: bytes, then: bytes) -> None:

@@ -29,6 +29,9 @@ impl std::fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
+/// So many mistakes are told at a time.
+const MISTAKES_MAX: usize = 1_000;
+
 /// The rows of a push of which none was taken: for each why.
 #[derive(Debug)]
 pub struct NoneTaken(pub Vec<Rejected>);
@@ -45,8 +48,14 @@ impl std::fmt::Display for NoneTaken {
 impl std::error::Error for NoneTaken {}
 
 impl Error {
-    /// The definitions have these mistakes.
-    pub fn definitions(mistakes: Vec<DefError>) -> Error {
+    /// The definitions have these mistakes; of very many the first are told.
+    pub fn definitions(mut mistakes: Vec<DefError>) -> Error {
+        if let Some(next) = mistakes.get(MISTAKES_MAX) {
+            let rest = mistakes.len() - MISTAKES_MAX;
+            let more = DefError::new(&next.loc, format!("from here on there are {rest} more mistakes"));
+            mistakes.truncate(MISTAKES_MAX);
+            mistakes.push(more);
+        }
         Failure::new(Kind::Definitions, Mistakes(mistakes)).into()
     }
 

@@ -132,6 +132,9 @@ async fn a_deadline_passes_while_a_longer_run_goes_on() {
 async fn what_broke_off_is_not_in_the_log_and_the_rest_is_there_whole() {
     let server = start("").await;
     // One goes while the model runs, another one in the middle of its body.
+    let series = "quern_requests_total{method=\"POST\",route=\"/v1/models/{call}\",status=\"499\"}";
+    let counted = async || quern_kit::metric(&server.metrics().await, series).unwrap_or(0.0);
+    let before = counted().await;
     let running = ask_minutes(&server).await;
     until_there_are(&server, 1.0, 0.0).await;
     drop(running);
@@ -142,6 +145,7 @@ async fn what_broke_off_is_not_in_the_log_and_the_rest_is_there_whole() {
     let begun = json!({"instances": [instance("N1", 1.0)]}).to_string();
     half.write_all((head + &begun).as_bytes()).await.unwrap();
     drop(half);
+    until("both are counted as gone", async || (counted().await >= before + 2.0).then_some(())).await;
     until_there_are(&server, 0.0, 0.0).await;
     let body = json!({"instances": [instance("N3", 1.0), instance("N1", 1.0)]}).to_string();
     let request = server.http.post(server.address("/v1/models/m:predict")).header("x-request-id", "whole");

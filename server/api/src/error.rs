@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use feature_defs::DefError;
 use quern_wire::{Code, ErrorReply, Mistake, RETRY_PUSHBACK_MS};
 
-use super::listen::Slow;
+use super::broken::Broken;
 use quern_base::Failure;
 pub(crate) use quern_base::Kind;
 use quern_server::error::{Mistakes, NoneTaken};
@@ -37,6 +37,15 @@ from_below!(quern_server::Error, quern_features::Error, quern_decode::Error);
 impl From<quern_engine::EngineError> for Error {
     fn from(error: quern_engine::EngineError) -> Self {
         quern_server::Error::from(error).into()
+    }
+}
+
+impl From<Broken> for Error {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Slow(_) => Error::late(broken),
+            Broken::Gone(_) | Broken::Unreadable(_) => Error::invalid(broken),
+        }
     }
 }
 
@@ -73,9 +82,12 @@ pub struct Cause(pub Arc<Error>);
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let reply = reply(&self.0);
-        // Of two who may be late, it is the client here.
-        let is_slow = self.0.facts::<Slow>().is_some();
-        let status = if is_slow { StatusCode::REQUEST_TIMEOUT } else { status(reply.code) };
+        let status = match self.0.facts() {
+            None | Some(Broken::Unreadable(_)) => status(reply.code),
+            // Of two who may be late, it is the client here.
+            Some(Broken::Slow(_)) => StatusCode::REQUEST_TIMEOUT,
+            Some(Broken::Gone(_)) => gone(),
+        };
         let mut response = (status, Json(&reply)).into_response();
         if let Some(time) = self.0.retry_after() {
             // The header knows whole seconds only.
@@ -140,6 +152,11 @@ impl std::fmt::Display for Logged {
 
 impl std::error::Error for Logged {}
 
+/// As nginx counts a client that was gone before it had an answer.
+pub(super) fn gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
 fn status(code: Code) -> StatusCode {
     match code {
         Code::InvalidArgument => StatusCode::BAD_REQUEST,
@@ -191,7 +208,8 @@ mod tests {
     #[test]
     fn whether_client_or_server_is_late_shows() {
         let status = |error: Error| ApiError(error).into_response().status();
-        assert_eq!(status(Error::late(Slow("nothing came".to_owned()))), 408);
+        assert_eq!(status(Error::from(Broken::Slow("nothing came".to_owned()))), 408);
+        assert_eq!(status(Error::from(Broken::Gone("the body broke off".to_owned()))), 499);
         assert_eq!(status(Error::late("the model did not answer in time")), 504);
     }
 }

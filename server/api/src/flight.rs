@@ -312,6 +312,8 @@ fn noted(
     });
     let encoded = FlightDataEncoderBuilder::new()
         .with_schema(schema)
+        // They are cut already.
+        .with_max_flight_data_size(usize::MAX)
         .build(rows.map_err(|status| FlightError::Tonic(Box::new(status))))
         .map_err(|error| match error {
             FlightError::Tonic(status) => *status,

@@ -1,6 +1,5 @@
 //! How is the body of a request read, and what does the server say of itself?
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,8 +21,8 @@ use quern_wire::{
 };
 use serde::Serialize;
 
+use super::broken::Broken;
 use super::error::{ApiError, edge};
-use super::listen::Slow;
 use super::memory::{lease_of, taken_by_json};
 use crate::error::Error;
 use crate::metrics::{FeatureCounts, metrics};
@@ -53,7 +52,7 @@ impl FromRequest<Arc<Node>> for Body {
         let (mut read, mut taken) = (Vec::with_capacity(announced as usize), announced as usize);
         let mut pieces = body.into_data_stream();
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| broken_off(&error))?;
+            let piece = piece.map_err(|error| Broken::of(&error))?;
             let length = read.len() + piece.len();
             if length > max {
                 return Err(too_large().into());
@@ -69,18 +68,6 @@ impl FromRequest<Arc<Node>> for Body {
         lease.take(taken_by_json(&read))?;
         Ok(Body(read.into()))
     }
-}
-
-/// What is told of a body that ended early. Its own failure may say why: that nothing came for too long.
-pub(super) fn broken_off(error: &axum::Error) -> Error {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(slow) = error.downcast_ref::<Slow>() {
-            return Error::late(slow.clone());
-        }
-        cause = error.source();
-    }
-    Error::invalid(format!("the body broke off: {error}"))
 }
 
 /// A success with a JSON body.

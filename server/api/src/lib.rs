@@ -22,6 +22,7 @@
 //! knows how values look.
 
 mod admin;
+mod broken;
 mod browser;
 pub mod error;
 mod feast;

@@ -34,7 +34,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::Service;
 
-pub(super) use self::bodies::Slow;
 use self::bodies::{Reply, Upload};
 use self::connections::Admitted;
 pub(super) use self::connections::Connections;

@@ -23,8 +23,8 @@ use quern_engine::size::row_bytes;
 use quern_server::Node;
 use tonic::Status;
 
+use super::broken::Broken;
 use super::error::{ApiError, grpc_status};
-use super::http::broken_off;
 use crate::error::{Error, Result};
 
 /// Bytes of a value of JSON once it is parsed, in a list that has grown.
@@ -55,7 +55,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Whether the message of gRPC that begins with these bytes is compressed, and how long it is, once its prefix is whole.
+/// Whether the message of gRPC that begins so is compressed, and how long it is, once its prefix is there.
 pub(super) fn prefix(bytes: &[u8]) -> Option<(bool, usize)> {
     let [compressed, length @ ..] = bytes.first_chunk::<PREFIX>()?;
     Some((*compressed != 0, u32::from_be_bytes(*length.first_chunk()?) as usize))
@@ -169,7 +169,7 @@ impl HttpBody for Messages {
                 Ok(()) => Ok(frame),
                 Err(status) => Err(status),
             },
-            Some(Err(error)) => Err(Status::aborted(broken_off(&error).said())),
+            Some(Err(error)) => Err(Status::aborted(Broken::of(&error).to_string())),
             None if self.is_within_message() => {
                 Err(Status::aborted("the call ended in the middle of a message"))
             }

@@ -19,15 +19,13 @@ use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use tracing::{Instrument, Span};
 
-use super::error::{Cause, Logged};
+use super::error::{Cause, Logged, gone};
 use super::http::{REQUEST_ID, REQUEST_ID_BYTES_MAX, refuse_encoding};
 use crate::metrics::metrics;
 use crate::trace::{self, Code};
 
 /// The route of what matches none, as a label.
 const UNMATCHED: &str = "unmatched";
-/// The status, as a label, of a request whose client was gone before its reply began, as nginx has it.
-const GONE: &str = "499";
 
 /// What went wrong after the head of a reply: left by whoever makes its body, for the log.
 #[derive(Debug, Clone, Default)]
@@ -130,18 +128,17 @@ impl Call {
         if self.is_grpc && self.code.is_none() {
             self.code = Some(Code::CANCELLED);
         }
-        let status = self.status.as_ref();
-        let label = match (&self.code, &status) {
-            (Some(code), _) if self.is_grpc => code.name,
-            (_, Some(status)) => status.as_str(),
-            (_, None) => GONE,
+        let status = self.status.unwrap_or_else(gone);
+        let label = match &self.code {
+            Some(code) if self.is_grpc => code.name,
+            _ => status.as_str(),
         };
         let route = self.route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
         let (seconds, method) = (self.begun.elapsed().as_secs_f64(), known(&self.method));
         metrics().requests.with_label_values(&[route, method, label]).inc();
         metrics().request_seconds.with_label_values(&[route]).observe(seconds);
-        if let Some(status) = status {
-            trace::answered(&self.span, *status, self.code);
+        if self.status.is_some() {
+            trace::answered(&self.span, status, self.code);
         }
         self.log(label, (seconds * 1e6) as u64);
     }

@@ -239,6 +239,16 @@ async fn look_ups_as_feast_has_them() {
     full["full_feature_names"] = json!(true);
     let by_service = server.post("/get-online-features", full).await;
     assert_eq!(names(by_service), json!(["tailnum", "distance", "plane_history__last_delay", "far"]));
+    let twice = |full: bool| {
+        let features = ["plane_history:seats"; 2];
+        let entities = json!({"tailnum": ["N1"], "event_timestamp": [JANUARY_3]});
+        json!({"features": features, "entities": entities, "full_feature_names": full}).to_string()
+    };
+    let told =
+        (400, "feature `plane_history__seats`: it is asked for twice; name each feature once".to_owned());
+    assert_eq!(server.refuse("/get-online-features", twice(true)).await, told);
+    let told = "feature `seats`: two features are called so; ask with `full_feature_names: true`".to_owned();
+    assert_eq!(server.refuse("/get-online-features", twice(false)).await, (400, told));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

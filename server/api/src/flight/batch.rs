@@ -54,9 +54,9 @@ pub(super) async fn exchange(
     let answers = batch.answers(&node.predict, rows, when).map(move |answer| {
         let batch = answer.map_err(|error| refuse(&error))?;
         let held = lease.part(row_bytes(&batch.rows)).map_err(|error| refuse(&error))?;
-        Ok(Made { batch, held })
+        Ok::<_, Status>(stream::iter(Made::messages(batch, held).map(Ok)))
     });
-    Ok(Response::new(noted(schema, answers)))
+    Ok(Response::new(noted(schema, answers.try_flatten())))
 }
 
 /// What the rows' own stream said, on its way through the verb.

@@ -1,6 +1,5 @@
 //! Who waits for whom: the server for more of a body, or a client's reading for more of a reply?
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,21 +16,10 @@ use tokio::time::{Sleep, sleep};
 use super::connections::Exchange;
 use super::end::END;
 use super::sweep::Limits;
+use crate::broken::Broken;
 
 /// A body must come at this rate at least, in bytes a second, once its first time is over.
 const RATE_MIN: u64 = 16 << 10;
-
-/// Why a body broke off: its client was too slow.
-#[derive(Debug, Clone)]
-pub(in super::super) struct Slow(pub(in super::super) String);
-
-impl fmt::Display for Slow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Slow {}
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
@@ -64,9 +52,9 @@ impl Upload {
         in_all.saturating_sub(self.waited)
     }
 
-    fn slow(&self) -> Slow {
+    fn slow(&self) -> Broken {
         let (first, kib, read) = (self.limits.body.as_secs(), RATE_MIN >> 10, self.read);
-        Slow(match self.is_stream {
+        Broken::Slow(match self.is_stream {
             true => format!("nothing came for {} s (`stream_idle`)", self.limits.stream.as_secs()),
             false => format!(
                 "the body did not come in time: a client may keep the server waiting for {first} s, and a second more for \

@@ -35,10 +35,14 @@ impl ServicePlan {
             names.push(name);
         }
         if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
-            return Err(EngineError::Unknown(format!(
-                "two features are called `{}`; ask with `full_feature_names: true`",
-                twice.1
-            )));
+            let cause = match full_names {
+                true => "it is asked for twice; name each feature once",
+                false => "two features are called so; ask with `full_feature_names: true`",
+            };
+            return Err(EngineError::Evaluate {
+                what: format!("feature `{}`", twice.1),
+                cause: cause.to_owned(),
+            });
         }
         let mut plan = Building::new(joins, Vec::new());
         // Outputs leave in the order asked for, which need not be grouped by view.
