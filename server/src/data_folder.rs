@@ -1,9 +1,12 @@
 //! Whose is a data folder? It belongs to one process at a time.
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File, TryLockError};
+use std::hash::BuildHasher;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime};
 
 use quern_base::Failure;
 
@@ -14,6 +17,12 @@ pub(crate) const LOCK_FILE: &str = "quern.lock";
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Names this process among all that ever had a data folder: processes that come later get the same numbers.
+pub static INSTANCE: LazyLock<String> = LazyLock::new(|| {
+    let number = RandomState::new().hash_one(SystemTime::now());
+    format!("{number:016x}")
+});
 
 /// The folder is another process's.
 #[derive(Debug, thiserror::Error)]
@@ -42,14 +51,28 @@ pub(crate) async fn lock(data: &Path) -> Result<File> {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
     }
-    let holder = format!("process {}\n", std::process::id());
+    let holder = format!("process {}\n{}\n", std::process::id(), *INSTANCE);
     file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(failed)?;
     Ok(file)
 }
 
+/// The [`INSTANCE`] of the process that has the folder open; none where nobody has.
+pub fn holder(data: &Path) -> Option<String> {
+    let mut file = File::options().read(true).write(true).open(data.join(LOCK_FILE)).ok()?;
+    match file.try_lock() {
+        // Given back at once: nobody has it.
+        Ok(()) => None,
+        Err(_) => {
+            let mut text = String::new();
+            file.read_to_string(&mut text).ok()?;
+            text.lines().nth(1).map(str::to_owned)
+        }
+    }
+}
+
 fn in_use(data: &Path, file: &mut File) -> Error {
-    let mut holder = String::new();
-    let _ = file.read_to_string(&mut holder);
-    let holder = if holder.is_empty() { "another process" } else { holder.trim() }.to_owned();
+    let mut text = String::new();
+    let _ = file.read_to_string(&mut text);
+    let holder = text.lines().next().unwrap_or("another process").to_owned();
     Failure::new(Kind::Refused, InUse { folder: data.to_owned(), holder }).into()
 }

@@ -64,8 +64,7 @@ pub struct Node {
     pub registry: Registry,
     /// Whose turn it is to change what.
     pub turns: Arc<Turns>,
-    /// The RocksDB of the data folder, which has what was pushed and is in no file yet. It is the online store too,
-    /// unless that is shared.
+    /// The RocksDB of the data folder: the online store, unless that is shared.
     pub local: Arc<Head>,
     // Given back when everything above is closed.
     _lock: Arc<File>,
@@ -91,7 +90,7 @@ impl Stores {
         let (settings, lock) = (Arc::clone(settings), Arc::clone(lock));
         // Opening RocksDB blocks for as long as it takes.
         blocking("opening the data folder", move || {
-            let local = Arc::new(Head::open(&settings.data.join("head"))?.locked_by(lock));
+            let local = Arc::new(Head::open(&settings.data.join("head"))?.locked_by(Arc::clone(&lock)));
             let head = match redis {
                 Some(redis) => Online::Redis(redis),
                 None => {
@@ -99,13 +98,17 @@ impl Stores {
                     Online::Rocks(Arc::clone(&local))
                 }
             };
-            let log = Log::of(&head, &local, shared_log);
-            let pushed = log.open(settings.data.join(log.folder()), &local)?;
+            let log = Log::of(&head, shared_log, (&settings.data, lock))?;
+            let pushed = log.open(&settings.data)?;
             let history = History::new(settings.roots(), pushed);
             let history = Arc::new(match log.shared() {
                 Some(shared) => history.copied_from(Arc::clone(&shared.log)),
                 None => history,
             });
+            // The names of what was made just now must survive a loss of power, as what will be in it.
+            for folder in settings.data.ancestors().take(2) {
+                File::open(folder).and_then(|folder| folder.sync_all())?;
+            }
             Ok(Stores { registry, local, head, log, history })
         })
         .await
@@ -135,6 +138,17 @@ impl Node {
             head: head.clone(),
             history_fallback: settings.history_fallback,
         };
+        let push = Arc::new(Push {
+            live: live.clone(),
+            history: Arc::clone(&history),
+            head: head.clone(),
+            log: log.clone(),
+            turns: Arc::clone(&turns),
+            queue_rows_max: settings.push_queue_rows,
+            queue: Queue::default(),
+            degraded: Arc::clone(&degraded),
+        });
+        push.catch_up().await;
         Ok(Arc::new(Node {
             apply: Arc::new(Apply {
                 roots: settings.roots(),
@@ -146,16 +160,7 @@ impl Node {
                 fetched: Default::default(),
             }),
             follow: Arc::new(Follow { registry: registry.clone(), loader, live: live.clone() }),
-            push: Arc::new(Push {
-                live: live.clone(),
-                history: Arc::clone(&history),
-                head: head.clone(),
-                log: log.clone(),
-                turns: Arc::clone(&turns),
-                queue_rows_max: settings.push_queue_rows,
-                queue: Queue::default(),
-                degraded: Arc::clone(&degraded),
-            }),
+            push,
             predict: Arc::new(Predict {
                 live: live.clone(),
                 reader: reader.clone(),

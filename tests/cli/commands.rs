@@ -611,6 +611,28 @@ fn what_a_killed_server_left_behind_is_no_server() {
     assert_eq!(Process::start(folder.path()).terminate().code(), Some(0));
 }
 
+/// A server of another folder that has taken its place.
+#[test]
+fn what_a_killed_server_left_behind_leads_to_no_other() {
+    let (folder, other) = (starter(), starter());
+    run(folder.path(), &["apply"]).answer();
+    let killed = Process::start(folder.path());
+    let url = killed.url.clone();
+    killed.kill();
+    let others = Process::start(other.path());
+    let left = folder.path().join(".quern/server.json");
+    fs::write(&left, fs::read_to_string(&left).unwrap().replace(&url, &others.url)).unwrap();
+    // Nothing was ever applied at the other one.
+    check(
+        folder.path(),
+        "plan",
+        expect![[r#"
+        no changes; apply 1 is live
+    "#]],
+    );
+    assert_eq!(others.terminate().code(), Some(0));
+}
+
 #[test]
 fn mistakes_in_definitions_are_told_all_at_once() {
     let folder = starter();

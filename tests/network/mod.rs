@@ -16,7 +16,7 @@ mod malformed;
 mod oip;
 mod secrets;
 
-mod push;
+pub(crate) mod push;
 mod streams;
 
 mod traces;

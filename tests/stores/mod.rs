@@ -2,7 +2,7 @@
 //!
 //! [`conformance`] is the suite that every online store passes; [`redis`] and [`replicas`] show what only one that is
 //! shared can show. [`registry`] runs over both of its databases, [`formats`] are the bytes of older builds, and
-//! [`clock`] is what a wrong time does.
+//! [`clock`] is what a wrong time does. [`log`] is what the head follows.
 
 mod clock;
 mod conformance;
@@ -12,6 +12,7 @@ mod replicas;
 mod registry;
 
 mod formats;
+mod log;
 
 use quern_kit::{Rows, ViewId};
 

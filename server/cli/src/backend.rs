@@ -23,6 +23,7 @@ use tower::ServiceExt;
 use super::Options;
 use super::failure::{Failure, Result};
 use crate::error::Error;
+use quern_server::data_folder::{INSTANCE, holder};
 use quern_server::{Node, Settings, repository};
 
 const SERVER_FILE: &str = "server.json";
@@ -169,6 +170,8 @@ fn internal(error: impl std::fmt::Display) -> Failure {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Server {
     pid: u32,
+    /// Names the process, as the lock of the folder does.
+    instance: String,
     /// Where it answers.
     pub(super) url: String,
     repository: PathBuf,
@@ -180,6 +183,7 @@ impl Server {
         let path = node.settings.data.join(SERVER_FILE);
         let server = Server {
             pid: std::process::id(),
+            instance: INSTANCE.clone(),
             url: url.to_owned(),
             repository: node.settings.repository.clone(),
         };
@@ -190,11 +194,14 @@ impl Server {
         Ok(Announcement(path))
     }
 
-    /// The server that has `data` open, where there is one and it answers; what a crash left behind is none.
-    /// The server that said last that it has the folder, and whether it answers.
+    /// The server that has `data` open, and whether it answers. What one that was killed left behind names nobody,
+    /// though another server may answer there by now.
     async fn find(data: &Path) -> Option<(Server, quern::Result<Client>)> {
         let text = fs::read(data.join(SERVER_FILE)).ok()?;
         let server: Server = serde_json::from_slice(&text).ok()?;
+        if holder(data)? != server.instance {
+            return None;
+        }
         let client = Client::connect(&server.url).await;
         Some((server, client))
     }

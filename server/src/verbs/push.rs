@@ -216,6 +216,17 @@ impl Push {
         ViewWriter { history: &self.history, head: &self.head, source, view }
     }
 
+    /// Notes that rows of `view` are about to come in; where it `is_new`, all that there will be comes this way.
+    fn begin(&self, view: &ViewPlan, is_new: bool) -> Result<()> {
+        if self.head.watermark(view.id)?.is_none() {
+            self.head.begin(view.id)?;
+        }
+        if let Some(windows) = view.windows.as_ref().filter(|_| is_new && self.head.kept(view.id).is_none()) {
+            self.head.set_kept(view.id, windows.kept())?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn tail(&self) -> Tail<'_> {
         Tail { history: &self.history, log: &self.log, turns: &self.turns }
     }

@@ -1,33 +1,48 @@
 //! Where is what was pushed?
 //!
-//! A server with a head of its own keeps all in the RocksDB of its data folder. Servers that share a head share the log
-//! as well, in PostgreSQL ([`SharedLog`]): history is there before the head is changed, so a server that ends in
-//! between leaves a head that is behind, and whoever commits next brings in what it lacks. Each server has a copy of
-//! the log, in memory and in files, which [`History`](crate::history::History) brings up to date before it is read.
+//! In a log, which alone is durable before anybody is told; the head follows it, and notes how far it has come. A
+//! server with a head of its own has a log of its own beside it ([`LocalLog`]). Servers that share a head share the log
+//! as well, in PostgreSQL ([`SharedLog`]). So a server that ends in between leaves a head that is behind, and whoever
+//! commits next brings in what it lacks. Of a shared log each server has a copy, in memory and in files, which
+//! [`History`](crate::history::History) brings up to date before it is read.
 
+mod local;
+mod logged;
 mod shared;
 
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::shared::{Logged, PAGE, SharedLog, State, Turn};
+pub use self::local::LocalLog;
+pub use self::logged::{Logged, Seen, SeenKey};
+pub use self::shared::{PAGE, SharedLog, State, Turn};
 use crate::error::{Error, Result};
 use crate::history::Pushed;
 use crate::online::Online;
 use crate::redis::Redis;
-use crate::rocks::{Head, Seen, SeenKey};
+use crate::rocks::Head;
 
 /// Where the log of pushed rows is.
 #[derive(Clone)]
 pub enum Log {
-    /// In the RocksDB of the data folder, with the head.
-    Local(Arc<Head>),
+    /// In the data folder, for the head that is there.
+    Local(Local),
     /// In PostgreSQL, for all servers that share the head.
     Shared(Shared),
     /// Nowhere: the head is shared, and there is nothing that could have the log.
     Nowhere,
+}
+
+/// The log of one server, and the head that it is for.
+#[derive(Clone)]
+pub struct Local {
+    /// The log.
+    pub log: Arc<LocalLog>,
+    /// The head.
+    pub head: Arc<Head>,
 }
 
 /// A log that several servers write, and the head that it is for.
@@ -41,22 +56,46 @@ pub struct Shared {
     name: Arc<str>,
 }
 
+impl Local {
+    /// The log in the folder `data`, for the head that lies there as well.
+    ///
+    /// # Errors
+    /// `Kind::Refused` where the log lacks what the head has already.
+    fn open(data: &Path, lock: Arc<File>, head: Arc<Head>) -> Result<Local> {
+        let folder = data.join("log");
+        let log = Arc::new(LocalLog::open(&folder)?.locked_by(lock));
+        // The head was there when it took them.
+        for (source, applied) in head.all_applied() {
+            let last = log.last(&source);
+            if last < applied {
+                return Err(Error::refused(format!(
+                    "the log of pushed rows {} ends at commit {last} of source `{source}`, and the head has {applied}: \
+                     rows that were acknowledged are missing; bring the folder back as it was, or go on without them: \
+                     remove `head` beside it and materialize",
+                    folder.display()
+                )));
+            }
+        }
+        Ok(Local { log, head })
+    }
+}
+
 impl Log {
-    /// The log that belongs to `head`.
-    pub fn of(head: &Online, local: &Arc<Head>, shared: Option<SharedLog>) -> Log {
-        match (head, shared) {
-            (Online::Rocks(_), _) => Log::Local(Arc::clone(local)),
+    /// The log that belongs to `head`; where that is in this process, in the folder `data`, whose `lock` it keeps.
+    pub fn of(head: &Online, shared: Option<SharedLog>, (data, lock): (&Path, Arc<File>)) -> Result<Log> {
+        Ok(match (head, shared) {
+            (Online::Rocks(head), _) => Log::Local(Local::open(data, lock, Arc::clone(head))?),
             (Online::Redis(_), None) => Log::Nowhere,
             (Online::Redis(head), Some(log)) => {
                 let number = RandomState::new().hash_one(Instant::now());
                 let name = format!("{number:016x}-{}", std::process::id()).into();
                 Log::Shared(Shared { log: Arc::new(log), head: Arc::clone(head), name })
             }
-        }
+        })
     }
 
     /// Where its rows lie in files, below the data folder.
-    pub fn folder(&self) -> PathBuf {
+    fn folder(&self) -> PathBuf {
         match self {
             // Rows of another log have the same numbers.
             Log::Shared(shared) => PathBuf::from("shared").join(&shared.log.id),
@@ -64,20 +103,26 @@ impl Log {
         }
     }
 
-    /// The rows that are there already: those of `folder`, and those that RocksDB alone has.
-    pub fn open(&self, folder: PathBuf, local: &Head) -> Result<Pushed> {
-        let tail = local.tail()?;
+    /// The rows that are there already: those in files below the folder `data`, and those that the log alone has.
+    pub fn open(&self, data: &Path) -> Result<Pushed> {
+        let kept = match self {
+            Log::Local(local) => local.log.rows()?,
+            Log::Shared(_) | Log::Nowhere => Vec::new(),
+        };
+        if self.shared().is_some() && data.join("log").exists() {
+            tracing::warn!(
+                "rows that were pushed while this server had an online store of its own are no history of the servers that \
+                 share one; push them again"
+            );
+        }
+        Pushed::open(data.join(self.folder()), kept)
+    }
+
+    /// The log, where this server alone writes it.
+    pub fn local(&self) -> Option<&Local> {
         match self {
-            Log::Local(_) | Log::Nowhere => Pushed::open(folder, tail),
-            Log::Shared(_) => {
-                if !tail.is_empty() {
-                    tracing::warn!(
-                        "rows that were pushed while this server had an online store of its own are no history of the \
-                         servers that share one; push them again"
-                    );
-                }
-                Pushed::open(folder, Vec::new())
-            }
+            Log::Local(local) => Some(local),
+            Log::Shared(_) | Log::Nowhere => None,
         }
     }
 
@@ -103,7 +148,7 @@ impl Log {
     /// What is known of each of `keys` at `now_us`.
     pub fn seen(&self, keys: &[SeenKey], now_us: i64) -> Result<Vec<Option<Seen>>> {
         match self {
-            Log::Local(local) => local.seen(keys, now_us),
+            Log::Local(local) => local.log.seen(keys, now_us),
             Log::Shared(shared) => shared.log.seen(keys, now_us),
             Log::Nowhere => Ok(vec![None; keys.len()]),
         }
@@ -121,7 +166,12 @@ impl Log {
     /// Notes that rows up to number `end` lie in a file.
     pub fn sealed(&self, source: &str, end: u64) -> Result<()> {
         match self {
-            Log::Local(local) => local.drop_tail(source, end),
+            Log::Local(Local { log, head }) => {
+                // What is forgotten cannot be brought in again, so the head must not lose it either.
+                let applied = head.applied(source);
+                head.sync()?;
+                log.forget(source, applied, end)
+            }
             Log::Shared(_) | Log::Nowhere => Ok(()),
         }
     }

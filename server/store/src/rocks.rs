@@ -4,12 +4,14 @@
 //! its old rows are never read again. Writes are monotonic: a row replaces one of the same or an earlier place in the
 //! total order of time, never a later one. So any order and any repetition of writes ends in the same head.
 
+mod commit;
 mod known;
 mod load;
 mod packed;
-mod tail;
+mod whole;
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,17 +27,21 @@ use rocksdb::{
 };
 
 use crate::error::{Error, Result};
+pub use commit::Commit;
 pub use load::Load;
 pub use packed::{Rows, Wanted};
 use quern_base::metrics::Gauge;
-pub use tail::{Commit, Seen, SeenKey};
+pub(crate) use whole::check;
 
 /// The version of the key space. A folder of another version is refused, not misread.
-const FORMAT: &[u8] = b"1";
+const FORMAT: &[u8] = b"2";
 const META: &str = "meta";
 const WATERMARK: &[u8] = b"watermark";
 const KEPT: &[u8] = b"kept";
 const FILES_UNTIL: &[u8] = b"files until";
+const APPLIED: &[u8] = b"applied ";
+/// What RocksDB says of the families that the format before this one had, pushed rows among them.
+const OLD_FAMILIES: &str = "Column families not opened";
 /// From this many rows on, building a table file and ingesting it beats the write path.
 const INGEST_ROWS_MIN: usize = 8_192;
 const BLOCK_CACHE_BYTES: usize = 512 << 20;
@@ -50,6 +56,8 @@ pub struct Head {
     kept: parking_lot::RwLock<HashMap<ViewId, Arc<Kept>>>,
     /// Up to when each view is materialized; as it stands in the store.
     watermarks: parking_lot::RwLock<HashMap<ViewId, i64>>,
+    /// Up to which commit of the log each source is in the head; as it stands in the store.
+    applied: parking_lot::RwLock<HashMap<String, i64>>,
     /// Reading what is stored and replacing it is one step. Counts the writes of rows.
     writing: parking_lot::Mutex<u64>,
     /// Says whose the folder is; given back once the store is closed.
@@ -99,14 +107,13 @@ impl Head {
     /// Opens or creates the head in `folder`.
     pub fn open(folder: &Path) -> Result<Head> {
         let options = options();
+        check(folder).map_err(|damage| unreadable(folder, damage))?;
         let families = [
             ColumnFamilyDescriptor::new("default", options.clone()),
             ColumnFamilyDescriptor::new(META, Options::default()),
-            ColumnFamilyDescriptor::new(tail::TAIL, Options::default()),
-            ColumnFamilyDescriptor::new(tail::SEEN, tail::seen_options()),
         ];
-        let db = DB::open_cf_descriptors(&options, folder, families)
-            .map_err(|e| Error::internal(format!("cannot open the online store {}", folder.display()), e))?;
+        let db =
+            DB::open_cf_descriptors(&options, folder, families).map_err(|error| unreadable(folder, error))?;
         let staging = folder.join("staging");
         // What an interrupted bulk load left behind was never part of the head.
         if staging.exists() {
@@ -120,10 +127,11 @@ impl Head {
             next_file: AtomicU64::new(0),
             kept: parking_lot::RwLock::default(),
             watermarks: parking_lot::RwLock::default(),
+            applied: parking_lot::RwLock::default(),
             writing: parking_lot::Mutex::default(),
             _lock: None,
         };
-        match head.db.get_cf(head.meta(), "format")? {
+        match head.db.get_cf(head.meta(), "format").map_err(|error| unreadable(folder, error))? {
             None => head.db.put_cf(head.meta(), "format", FORMAT)?,
             Some(found) if found == FORMAT => {}
             Some(found) => {
@@ -137,9 +145,16 @@ impl Head {
             }
         }
         for entry in head.db.iterator_cf(head.meta(), IteratorMode::Start) {
-            let (key, value) = entry?;
+            let (key, value) = entry.map_err(|error| unreadable(folder, error))?;
             if let Some(view) = view_of(&key, KEPT) {
                 head.kept.write().insert(view, Arc::new(Kept::read(&value)));
+            }
+            if let Some(source) = key.strip_prefix(APPLIED) {
+                let number = value[..].try_into().map(i64::from_be_bytes);
+                let source = String::from_utf8(source.to_vec());
+                if let (Ok(source), Ok(number)) = (source, number) {
+                    head.applied.write().insert(source, number);
+                }
             }
             if let Some(view) = view_of(&key, WATERMARK) {
                 head.watermarks.write().insert(view, known::instant(&value)?);
@@ -314,6 +329,23 @@ impl Head {
     fn property(&self, name: &str) -> u64 {
         self.db.property_int_value_cf(self.rows(), name).ok().flatten().unwrap_or(0)
     }
+}
+
+fn unreadable(folder: &Path, error: impl Display) -> Error {
+    let error = error.to_string();
+    if error.contains(OLD_FAMILIES) {
+        return Error::refused(format!(
+            "the online store {} is of an older format, and may hold pushed rows that are in no file: with the build that \
+             wrote it, save them by `quern train` or push them again; then remove the folder and materialize",
+            folder.display()
+        ));
+    }
+    Error::refused(format!(
+        "the online store {} does not open; where it is damaged, remove the folder and materialize: it is made from \
+         history",
+        folder.display()
+    ))
+    .because(error)
 }
 
 /// The view that a key of the column family `meta` is about.

@@ -16,8 +16,8 @@ use feature_defs::Source;
 use quern_base::clock::now_us;
 use quern_engine::windows::Windows;
 use quern_features::write::{ViewWriter, newest};
-use quern_store::log::{Log, Logged, Shared};
-use quern_store::rocks::{Commit, Head, Seen, SeenKey};
+use quern_store::log::{Local, Log, Logged, Seen, SeenKey, Shared};
+use quern_store::rocks::Commit;
 use quern_wire::{PushReply, PushTo};
 
 use super::memory::Memory;
@@ -68,6 +68,7 @@ fn together(push: &Push, jobs: &[Job], now_us: i64) -> Result<Vec<Result<PushRep
         last: turn.last,
         memory,
         commit: Commit::default(),
+        seen: Notes::new(),
         noted: HashMap::new(),
         arrivals: BTreeMap::new(),
     };
@@ -97,6 +98,8 @@ struct Group<'a> {
     last: i64,
     memory: Memory,
     commit: Commit,
+    /// What is noted with the rows.
+    seen: Notes,
     /// What was seen within this group.
     noted: HashMap<SeenKey, Vec<u8>>,
     arrivals: BTreeMap<String, Arrivals>,
@@ -114,8 +117,6 @@ struct Arrivals {
     /// For each row that goes to both, whether its event was pushed before, or may have been so long ago that nobody
     /// knows.
     repeats: Vec<bool>,
-    /// What is noted once tiles have been rebuilt.
-    after: Notes,
 }
 
 impl<'a> Group<'a> {
@@ -166,7 +167,6 @@ impl<'a> Group<'a> {
         let mut rows = push.rows.clone();
         let mut repeats = vec![false; rows.num_rows()];
         let mut repeated = 0;
-        let mut after = Vec::new();
         if !source.event_id.is_empty() && rows.num_rows() > 0 {
             let all_known = self.all_known(source)?;
             let events = events(source, &rows)?;
@@ -183,23 +183,13 @@ impl<'a> Group<'a> {
                     continue;
                 }
                 repeats[row] = known.is_some() || !all_known && event.ts_us < self.now_us - KNOWN_US;
-                let until_us = self.now_us.max(event.ts_us);
-                if repeats[row] {
-                    self.noted.insert(event.key.clone(), content.clone());
-                    after.push((
-                        event.key,
-                        Seen { until_us: until_us.saturating_add(KNOWN_US), value: content },
-                    ));
-                } else {
-                    self.note(event.key, content, until_us);
-                }
+                self.note(event.key, content, self.now_us.max(event.ts_us));
             }
             rows = filter_record_batch(&rows, &BooleanArray::from(keep.clone()))?;
             repeats = repeats.into_iter().zip(&keep).filter_map(|(is, keep)| keep.then_some(is)).collect();
         }
         let accepted = rows.num_rows();
         let arrivals = self.arrivals.entry(source.name.clone()).or_default();
-        arrivals.after.extend(after);
         match push.to {
             PushTo::OnlineAndOffline => {
                 arrivals.both.push(rows);
@@ -224,7 +214,7 @@ impl<'a> Group<'a> {
 
     fn note(&mut self, key: SeenKey, value: Vec<u8>, from_us: i64) {
         self.noted.insert(key.clone(), value.clone());
-        self.commit.seen.push((key, Seen { until_us: from_us.saturating_add(KNOWN_US), value }));
+        self.seen.push((key, Seen { until_us: from_us.saturating_add(KNOWN_US), value }));
     }
 
     /// Whether every event that was ever pushed to the source is still known.
@@ -243,7 +233,6 @@ impl<'a> Group<'a> {
     /// Writes everything; what is in the stores then is durable.
     fn write(mut self) -> Result<()> {
         let mut rebuilds = Vec::new();
-        let mut after = Vec::new();
         let mut logged = Vec::new();
         for (name, arrivals) in std::mem::take(&mut self.arrivals) {
             let schema = &self.live.compiled.source_schemas[&name];
@@ -254,80 +243,66 @@ impl<'a> Group<'a> {
             let is_new =
                 pushed.is_empty() && self.live.compiled.catalog.definitions.sources[&name].batch.is_none();
             let source = &self.live.compiled.catalog.definitions.sources[&name];
+            // Servers that share a log count the commits of all sources together.
+            let last = self.push.log.local().map_or(self.last, |local| local.log.last(&name));
             for view in self.live.compiled.views_of(&name) {
                 let writer = self.push.writer(source, view);
                 if rows.num_rows() == 0 {
                     break;
                 }
-                if self.push.head.watermark(view.id)?.is_none() {
-                    self.push.head.begin(view.id)?;
-                }
+                self.push.begin(view, is_new)?;
                 let Some(windows) = &view.windows else {
                     newest(view, &rows, first, &mut self.commit.rows)?;
                     continue;
                 };
-                if is_new && self.push.head.kept(view.id).is_none() {
-                    // All that there will be comes this way.
-                    self.push.head.set_kept(view.id, windows.kept())?;
-                }
                 rebuilds.extend(self.tiles(writer, windows, (&rows, first), &arrivals.repeats)?);
             }
             logged.push(Logged {
-                number: self.last + 1,
+                number: 1 + last,
                 source: name,
                 first,
                 in_head: arrivals.both.iter().map(RecordBatch::num_rows).sum(),
                 history: kept,
                 online: Some(concat_batches(schema, &arrivals.online)?).filter(|rows| rows.num_rows() > 0),
             });
-            after.extend(arrivals.after);
         }
         logged.retain(|logged| logged.history.num_rows() > 0 || logged.online.is_some());
         match &self.push.log {
-            Log::Local(local) => self.write_here(local, logged, &rebuilds, after),
-            Log::Shared(shared) => self.write_for_all(shared, logged, &rebuilds, after),
+            Log::Local(local) => self.write_here(local, logged, &rebuilds),
+            Log::Shared(shared) => self.write_for_all(shared, logged, &rebuilds),
             Log::Nowhere => Ok(self.push.log.check()?),
         }
     }
 
-    /// History, head and what was seen in one write.
-    fn write_here(
-        mut self,
-        local: &Head,
-        logged: Vec<Logged>,
-        rebuilds: &[Rebuild<'_>],
-        after: Notes,
-    ) -> Result<()> {
-        let kept = logged.into_iter().filter(|logged| logged.history.num_rows() > 0);
-        self.commit.tail = kept.map(|logged| (logged.source, logged.first, logged.history)).collect();
-        local.commit(&self.commit)?;
-        for (source, _, rows) in self.commit.tail {
-            self.push.history.pushed.append(&source, rows)?;
+    /// The log first, as with [`write_for_all`](Group::write_for_all). What is rebuilt is in the head only once that is
+    /// done: brought in again after a crash, its keys are rebuilt once more.
+    fn write_here(mut self, local: &Local, logged: Vec<Logged>, rebuilds: &[Rebuild<'_>]) -> Result<()> {
+        if logged.is_empty() && self.seen.is_empty() {
+            return Ok(());
         }
-        for rebuild in rebuilds {
-            rebuild.run(&self.live.compiled)?;
+        local.log.commit(&logged, &self.seen)?;
+        let applied = logged.iter().map(|group| (group.source.clone(), group.number)).collect();
+        for Logged { source, history, .. } in logged {
+            if history.num_rows() > 0 {
+                self.push.history.pushed.append(&source, history)?;
+            }
         }
-        if !after.is_empty() {
-            // Not sooner: after a crash in between, the same push must find its tiles wanting.
-            local.commit(&Commit { seen: after, ..Commit::default() })?;
+        if rebuilds.is_empty() {
+            self.commit.applied = applied;
+            return Ok(local.head.commit(&self.commit)?);
         }
-        Ok(())
+        local.head.commit(&self.commit)?;
+        rebuilds.iter().try_for_each(|rebuild| rebuild.run(&self.live.compiled))?;
+        Ok(local.head.commit(&Commit { applied, ..Commit::default() })?)
     }
 
     /// History and what was seen first: a crash before the head is changed leaves it behind, and whoever commits next
     /// finds that it is.
-    fn write_for_all(
-        mut self,
-        shared: &Shared,
-        logged: Vec<Logged>,
-        rebuilds: &[Rebuild<'_>],
-        after: Notes,
-    ) -> Result<()> {
-        self.commit.seen.extend(after);
-        if logged.is_empty() && self.commit.seen.is_empty() {
+    fn write_for_all(self, shared: &Shared, logged: Vec<Logged>, rebuilds: &[Rebuild<'_>]) -> Result<()> {
+        if logged.is_empty() && self.seen.is_empty() {
             return Ok(());
         }
-        shared.log.commit(self.last, &logged, &self.commit.seen)?;
+        shared.log.commit(self.last, &logged, &self.seen)?;
         self.push.history.committed(self.last + 1, logged)?;
         apply(self.push, &self.commit)?;
         for rebuild in rebuilds {

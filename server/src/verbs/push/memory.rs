@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use quern_store::Result;
-use quern_store::log::Log;
-use quern_store::rocks::{Seen, SeenKey};
+use quern_store::log::{Log, Seen, SeenKey};
 
 /// What was seen, asked for once for many keys.
 #[derive(Default)]

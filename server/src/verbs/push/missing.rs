@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use quern_base::Failure;
 use quern_base::clock::now_us;
-use quern_base::tasks::Task;
+use quern_base::tasks::{Task, blocking};
 use quern_features::Compiled;
 use quern_features::write::{keys_of, newest};
 use quern_store::history::canonical;
-use quern_store::log::{Logged, PAGE, Shared};
+use quern_store::log::{Local, Log, Logged, PAGE, Shared};
 use quern_store::rocks::{Commit, Rows};
 
 use super::Push;
@@ -28,8 +29,52 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// Brings in what the head lacks of everything up to the last commit.
 pub(super) fn complete(push: &Push, InOrder { live, last, .. }: &InOrder<'_>) -> Result<()> {
-    let Some(shared) = push.log.shared() else { return Ok(()) };
-    let last = *last;
+    match &push.log {
+        Log::Local(local) => complete_here(push, &live.compiled, local),
+        Log::Shared(shared) => complete_for_all(push, &live.compiled, (shared, *last)),
+        Log::Nowhere => Ok(()),
+    }
+}
+
+fn complete_here(push: &Push, live: &Compiled, Local { log, head }: &Local) -> Result<()> {
+    for (source, last) in log.lasts() {
+        let applied = head.applied(&source);
+        if applied == last {
+            continue;
+        }
+        tracing::info!(source, commits = last - applied, "pushed rows that the head lacks are brought in");
+        let mut next = applied + 1;
+        log.after(&source, applied, &mut |logged| {
+            if logged.number == next {
+                let of_all = next == 1 && logged.first == 0;
+                bring_in(push, live, &logged, of_all).map_err(Failure::from)?;
+                next += 1;
+            }
+            Ok(())
+        })?;
+        // Last: tiles that are rebuilt know nothing of what is not in history.
+        log.after(&source, applied, &mut |logged| {
+            Ok(bring_in_online(push, live, &logged).map_err(Failure::from)?)
+        })?;
+        if next <= last {
+            missing_in_log(push, live, &source)?;
+        }
+        // Not sooner: what was begun may be done again from the start.
+        head.commit(&Commit { applied: vec![(source, last)], ..Commit::default() })?;
+    }
+    Ok(())
+}
+
+/// What the log has forgotten lies in files, and only a head that was brought back from before lacks it.
+fn missing_in_log(push: &Push, live: &Compiled, source: &str) -> Result<()> {
+    tracing::error!(
+        source,
+        "the online store is from before what the log of pushed rows has; run `quern materialize`"
+    );
+    live.views_of(source).try_for_each(|view| Ok(push.head.forget_watermark(view.id)?))
+}
+
+fn complete_for_all(push: &Push, live: &Compiled, (shared, last): (&Shared, i64)) -> Result<()> {
     // Another server may have noted more as kept.
     shared.head.reread_kept()?;
     push.history.refresh_to(last)?;
@@ -52,9 +97,8 @@ pub(super) fn complete(push: &Push, InOrder { live, last, .. }: &InOrder<'_>) ->
     while from < last {
         let to = last.min(from.saturating_add(PAGE));
         let missing = shared.log.after(from)?;
-        missing.iter().try_for_each(|logged| bring_in(push, &live.compiled, logged))?;
-        // Last: tiles that are rebuilt know nothing of what is not in history.
-        missing.iter().try_for_each(|logged| bring_in_online(push, &live.compiled, logged))?;
+        missing.iter().try_for_each(|logged| bring_in(push, live, logged, false))?;
+        missing.iter().try_for_each(|logged| bring_in_online(push, live, logged))?;
         note_applied(shared, Some(from), to)?;
         from = to;
     }
@@ -82,6 +126,22 @@ pub(super) fn note_applied(shared: &Shared, from: Option<i64>, to: i64) -> Resul
 }
 
 impl Push {
+    /// Brings in what a process that ended before left behind here. Where that fails now, the next push tries again.
+    pub(crate) async fn catch_up(self: &Arc<Self>) {
+        if self.log.local().is_none() {
+            return;
+        }
+        let push = Arc::clone(self);
+        let caught_up =
+            blocking("bringing in pushed rows", move || complete(&push, &in_order(&push.turns, &push.live)?));
+        if let Err(error) = caught_up.await {
+            tracing::error!(
+                cause = error.logged(),
+                "the online store lacks pushed rows; the next push tries again"
+            );
+        }
+    }
+
     /// Brings in, while the result lives, what other servers or this one left behind, and forgets what need not be
     /// known any more; none where a group of pushes is one write.
     pub fn complete(self: &Arc<Self>) -> Option<Task> {
@@ -124,7 +184,8 @@ impl Push {
     }
 }
 
-fn bring_in(push: &Push, live: &Compiled, logged: &Logged) -> Result<()> {
+/// Brings rows into the head, which are the first `of_all` that were ever pushed to their source or are not.
+fn bring_in(push: &Push, live: &Compiled, logged: &Logged, of_all: bool) -> Result<()> {
     let Some(schema) = live.source_schemas.get(&logged.source) else { return Ok(()) };
     let canonical = |rows: &RecordBatch| canonical(rows, schema);
     let mut parts = vec![canonical(&logged.history.slice(0, logged.in_head))?];
@@ -133,7 +194,9 @@ fn bring_in(push: &Push, live: &Compiled, logged: &Logged) -> Result<()> {
     if rows.num_rows() == 0 {
         return Ok(());
     }
+    let is_new = of_all && live.catalog.definitions.sources[&logged.source].batch.is_none();
     for view in live.views_of(&logged.source) {
+        push.begin(view, is_new)?;
         let Some(windows) = &view.windows else {
             let mut latest = Rows::default();
             newest(view, &rows, logged.first, &mut latest)?;
@@ -155,11 +218,14 @@ fn bring_in_online(push: &Push, live: &Compiled, logged: &Logged) -> Result<()> 
         return Ok(());
     };
     let online = canonical(online, schema)?;
-    for view in live.views_of(&logged.source) {
+    for view in live.views_of(&logged.source).filter(|view| view.windows.is_some()) {
         let (mut commit, takes_all) = (Commit::default(), |_: usize, _: &[u8], _: i64| true);
         let writer = push.writer(live.source(view), view);
         commit.made_from = writer.add_events(&online, logged.first, &takes_all, &mut commit.tiles)?;
-        apply(push, &commit)?;
+        match &push.log {
+            Log::Local(local) => local.head.commit(&commit)?,
+            Log::Shared(_) | Log::Nowhere => apply(push, &commit)?,
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! How is a row, a push or a place in a stream known when it comes again?
 //!
-//! By a key and a value in what was seen (`store/rocks/tail.rs`, `store/log/shared.rs`). The first byte of a key says
+//! By a key and a value in what was seen (`store/log`). The first byte of a key says
 //! of what it is: 0 an event, by its `event_id` and time; 1 a push, by its idempotency key; 2 since when events are
 //! noted; 3 a part of a stream.
 
@@ -15,8 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::PushedBatch;
 use crate::error::Result;
-use quern_store::log::Log;
-use quern_store::rocks::SeenKey;
+use quern_store::log::{Log, SeenKey};
 
 /// A push, by its idempotency key.
 pub(super) fn push_key(source: &str, key: &str) -> SeenKey {

@@ -139,13 +139,19 @@ impl Pushed {
             }
         }
         for (source, first, rows) in kept {
-            let pushed = sources.entry(source).or_default();
+            let pushed = sources.entry(source.clone()).or_default();
             let end = pushed.end();
             if first + rows.num_rows() as u64 <= end {
                 // Sealed into a file just before the process ended.
                 continue;
             }
-            let known = end.saturating_sub(first) as usize;
+            if first > end {
+                return Err(Error::refused(format!(
+                    "rows {end} to {first} that were pushed to source `{source}` are missing: neither a file nor the log has \
+                     them; bring the file back"
+                )));
+            }
+            let known = (end - first) as usize;
             pushed.append(rows.slice(known, rows.num_rows() - known))?;
         }
         let sources = sources.into_iter().map(|(name, rows)| (name, Arc::new(rows))).collect();
@@ -195,8 +201,9 @@ impl Pushed {
             files.push(write(&folder, segments)?);
         }
         // The files' names, too, must survive a loss of power before the tail is forgotten.
-        File::open(&folder)?.sync_all()?;
-        File::open(&self.folder)?.sync_all()?;
+        for folder in folder.ancestors().take(3) {
+            File::open(folder)?.sync_all()?;
+        }
         let end = before.end();
         let mut sources = self.sources.write();
         let pushed = Arc::make_mut(sources.entry(source.to_owned()).or_default());

@@ -12,10 +12,6 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
 use sha2::{Digest, Sha256};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -23,8 +19,8 @@ use sqlx::{AssertSqlSafe, Connection, FromRow, Postgres};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
 use crate::error::{Error, Result};
-use crate::rocks::{Seen, SeenKey};
 
 /// How long PostgreSQL may take to connect, and to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -83,22 +79,6 @@ impl From<(i64, i64)> for State {
     fn from((commits, applies): (i64, i64)) -> State {
         State { commits, applies: applies.unsigned_abs() }
     }
-}
-
-/// The rows of a commit for one source.
-pub struct Logged {
-    /// Number of the commit.
-    pub number: i64,
-    /// The source.
-    pub source: String,
-    /// Number of the first row.
-    pub first: u64,
-    /// The rows of history.
-    pub history: RecordBatch,
-    /// How many of these, from the first on, are for the head as well.
-    pub in_head: usize,
-    /// Rows for the head alone.
-    pub online: Option<RecordBatch>,
 }
 
 /// What a row of the log is read as.
@@ -199,8 +179,8 @@ impl SharedLog {
         let mut history = Vec::with_capacity(rows.len());
         let mut online = Vec::with_capacity(rows.len());
         for logged in rows {
-            history.push(bytes(&logged.history)?);
-            online.push(logged.online.as_ref().map(bytes).transpose()?.unwrap_or_default());
+            history.push(to_bytes(&logged.history)?);
+            online.push(logged.online.as_ref().map(to_bytes).transpose()?.unwrap_or_default());
         }
         let of_rows = |number: fn(&Logged) -> i64| rows.iter().map(number).collect::<Vec<i64>>();
         // What was noted twice is known as it was noted last; one statement cannot write a key twice.
@@ -285,26 +265,13 @@ fn digest(key: &SeenKey) -> Vec<u8> {
     Sha256::digest(key.bytes()).to_vec()
 }
 
-fn bytes(rows: &RecordBatch) -> Result<Vec<u8>> {
-    let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema())?;
-    writer.write(rows)?;
-    Ok(writer.into_inner()?)
-}
-
-fn rows(bytes: &[u8]) -> Result<RecordBatch> {
-    let reader = StreamReader::try_new(bytes, None)?;
-    let schema = reader.schema();
-    let batches = reader.collect::<std::result::Result<Vec<_>, _>>()?;
-    Ok(concat_batches(&schema, &batches)?)
-}
-
 fn read((number, source, first, in_head, history, online): Read) -> Result<Logged> {
-    let online = if online.is_empty() { None } else { Some(rows(&online)?) };
+    let online = if online.is_empty() { None } else { Some(from_bytes(&online)?) };
     Ok(Logged {
         number,
         source,
         first: first.unsigned_abs(),
-        history: rows(&history)?,
+        history: from_bytes(&history)?,
         in_head: in_head as usize,
         online,
     })

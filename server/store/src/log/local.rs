@@ -1,0 +1,351 @@
+//! Which rows were pushed here, and what was seen of them? The log of one server, in a RocksDB of its own.
+//!
+//! It alone is synced before anybody is told. The head notes how far it has come in the step that brings it there, so
+//! whatever a crash leaves undone in it is found here. Rows that lie in files are forgotten once the head has them.
+//!
+//! ```text
+//! default  `format`                                   →  the version of all this
+//! sources  source                                     →  number of its last commit ‖ number of the last that is
+//!                                                        forgotten
+//! groups   source ‖ 0 ‖ number of the commit ‖        →  number of its first row ‖ how many rows are for the head as
+//!          number of the row after it                    well ‖ bytes of the first stream ‖ rows of history ‖ rows for
+//!                                                        the head alone
+//! seen     source ‖ 0 ‖ what was seen                 →  time µs until which it is kept ‖ its value
+//! ```
+//!
+//! Numbers are of 8 bytes, big-endian; rows are Arrow IPC streams, the second one may be empty.
+//!
+//! *Nothing is lost without a word.* RocksDB checks its blocks and its log, and yet opens without what a damaged
+//! manifest does not name any more. So every commit counts on in each family, under the empty key, and the groups of a
+//! source are all there from the last that is forgotten to its last.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use chrono::Utc;
+use parking_lot::Mutex;
+use rocksdb::compaction_filter::Decision;
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice, DBRecoveryMode, IteratorMode, Options,
+    WriteBatch, WriteOptions,
+};
+
+use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
+use crate::error::{Error, Result};
+use crate::rocks::check;
+
+const FORMAT: &[u8] = b"1";
+const SOURCES: &str = "sources";
+const GROUPS: &str = "groups";
+const SEEN: &str = "seen";
+/// Under which each family counts the commits.
+const COUNT: &[u8] = b"";
+
+/// The log of one data folder. Only one process has it open.
+pub struct LocalLog {
+    db: DB,
+    /// How far the log is; as it stands in the store.
+    state: Mutex<State>,
+    /// Says whose the folder is; given back once the store is closed.
+    _lock: Option<Arc<File>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many commits there were.
+    commits: u64,
+    sources: BTreeMap<String, OfSource>,
+}
+
+/// How far the log of one source is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct OfSource {
+    /// The number of its last commit.
+    last: i64,
+    /// The number of the last commit whose rows lie here no more.
+    forgotten: i64,
+}
+
+impl OfSource {
+    fn bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.last.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.forgotten.to_be_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<OfSource> {
+        let (last, forgotten) = bytes.split_first_chunk()?;
+        let forgotten = i64::from_be_bytes(forgotten.try_into().ok()?);
+        Some(OfSource { last: i64::from_be_bytes(*last), forgotten })
+    }
+}
+
+impl LocalLog {
+    /// The same, which keeps `lock`, whose the folder is, until it is closed.
+    #[must_use]
+    pub fn locked_by(self, lock: Arc<File>) -> LocalLog {
+        LocalLog { _lock: Some(lock), ..self }
+    }
+
+    /// Opens or makes the log in `folder`.
+    ///
+    /// # Errors
+    /// `Kind::Refused` where it is damaged or of another format, with the way out.
+    pub fn open(folder: &Path) -> Result<LocalLog> {
+        check(folder).map_err(|damage| unreadable(folder, damage))?;
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_keep_log_file_num(4);
+        // A write that a crash cut short was never acknowledged; whatever else is missing was.
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_paranoid_checks(true);
+        let families = [
+            ColumnFamilyDescriptor::new("default", Options::default()),
+            ColumnFamilyDescriptor::new(SOURCES, Options::default()),
+            ColumnFamilyDescriptor::new(GROUPS, Options::default()),
+            ColumnFamilyDescriptor::new(SEEN, seen_options()),
+        ];
+        let db =
+            DB::open_cf_descriptors(&options, folder, families).map_err(|error| unreadable(folder, error))?;
+        let mut log = LocalLog { db, state: Mutex::default(), _lock: None };
+        match log.db.get("format").map_err(|error| unreadable(folder, error))? {
+            None => log.db.put("format", FORMAT)?,
+            Some(found) if found == FORMAT => {}
+            Some(found) => {
+                let found = String::from_utf8_lossy(&found).into_owned();
+                return Err(Error::refused(format!(
+                    "the log of pushed rows {} has format {found}, which this build does not read; open it with the build \
+                     that wrote it",
+                    folder.display()
+                )));
+            }
+        }
+        log.state = Mutex::new(log.read_state().map_err(|error| unreadable(folder, error))?);
+        Ok(log)
+    }
+
+    /// How far the log is.
+    ///
+    /// # Errors
+    /// Where a part of it is missing.
+    fn read_state(&self) -> Result<State> {
+        let count = |family| -> Result<u64> {
+            let Some(bytes) = self.db.get_cf(self.family(family), COUNT)? else { return Ok(0) };
+            bytes.last_chunk().map(|count| u64::from_be_bytes(*count)).ok_or_else(damaged)
+        };
+        let mut state = State { commits: count(SOURCES)?, ..State::default() };
+        for family in [GROUPS, SEEN] {
+            let counted = count(family)?;
+            if counted != state.commits {
+                return Err(Error::broken(format!(
+                    "`{family}` has {counted} commits, and `{SOURCES}` {}",
+                    state.commits
+                )));
+            }
+        }
+        for entry in self.db.iterator_cf(self.family(SOURCES), IteratorMode::Start) {
+            let (source, of) = entry?;
+            if *source == *COUNT {
+                continue;
+            }
+            let (Ok(source), Some(of)) = (std::str::from_utf8(&source), OfSource::read(&of)) else {
+                return Err(damaged());
+            };
+            state.sources.insert(source.to_owned(), of);
+        }
+        let mut found: BTreeMap<String, OfSource> = state.sources.clone();
+        found.values_mut().for_each(|of| of.last = of.forgotten);
+        for entry in self.db.iterator_cf(self.family(GROUPS), IteratorMode::Start) {
+            let (key, _) = entry?;
+            if *key == *COUNT {
+                continue;
+            }
+            let (source, number, _) = of_key(&key)?;
+            match found.get_mut(source) {
+                Some(of) if of.last + 1 == number => of.last = number,
+                _ => return Err(Error::broken(format!("source `{source}`: commit {number} follows none"))),
+            }
+        }
+        match found == state.sources {
+            true => Ok(state),
+            false => Err(Error::broken("the last commits of a source are missing")),
+        }
+    }
+
+    fn family(&self, name: &str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("every column family was opened with the store")
+    }
+
+    /// The number of the last commit of each source.
+    pub fn lasts(&self) -> Vec<(String, i64)> {
+        self.state.lock().sources.iter().map(|(source, of)| (source.clone(), of.last)).collect()
+    }
+
+    /// The number of the last commit of `source`; 0 where there was none.
+    pub fn last(&self, source: &str) -> i64 {
+        self.state.lock().sources.get(source).map_or(0, |of| of.last)
+    }
+
+    /// Writes rows, each with the number after the last of its source, and what was seen: all of it or nothing. It is
+    /// on disk when this returns.
+    pub fn commit(&self, groups: &[Logged], seen: &[(SeenKey, Seen)]) -> Result<()> {
+        let mut state = self.state.lock();
+        let (mut batch, commits) = (WriteBatch::default(), state.commits + 1);
+        let mut sources = state.sources.clone();
+        for group in groups {
+            let of = sources.entry(group.source.clone()).or_default();
+            if group.number != of.last + 1 {
+                return Err(Error::busy(format!("rows of source `{}` were pushed in between", group.source)));
+            }
+            of.last = group.number;
+            let key =
+                [&start(&group.source)[..], &group.number.to_be_bytes(), &group.end().to_be_bytes()].concat();
+            batch.put_cf(self.family(GROUPS), key, value(group)?);
+            batch.put_cf(self.family(SOURCES), &group.source, of.bytes());
+        }
+        for (key, seen) in seen {
+            let value = [&seen.until_us.to_be_bytes()[..], &seen.value].concat();
+            batch.put_cf(self.family(SEEN), key.bytes(), value);
+        }
+        // As something that is seen for ever.
+        let count = [i64::MAX.to_be_bytes(), commits.to_be_bytes()];
+        for family in [SOURCES, GROUPS, SEEN] {
+            batch.put_cf(self.family(family), COUNT, count.as_flattened());
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        self.db.write_opt(batch, &options)?;
+        *state = State { commits, sources };
+        Ok(())
+    }
+
+    /// Shows every group of `source` after commit `number`, in order.
+    pub fn after(&self, source: &str, number: i64, see: &mut dyn FnMut(Logged) -> Result<()>) -> Result<()> {
+        let (start, from) = (start(source), [&start(source)[..], &(number + 1).to_be_bytes()].concat());
+        let entries =
+            self.db.iterator_cf(self.family(GROUPS), IteratorMode::From(&from, rocksdb::Direction::Forward));
+        for entry in entries {
+            let (key, value) = entry?;
+            if !key.starts_with(&start) {
+                break;
+            }
+            see(group(&key, &value)?)?;
+        }
+        Ok(())
+    }
+
+    /// The rows of history that lie here: source, number of the first row, rows.
+    pub fn rows(&self) -> Result<Vec<(String, u64, RecordBatch)>> {
+        let mut found = Vec::new();
+        for entry in self.db.iterator_cf(self.family(GROUPS), IteratorMode::Start) {
+            let (key, value) = entry?;
+            if *key != *COUNT {
+                let Logged { source, first, history, .. } = group(&key, &value)?;
+                found.push((source, first, history));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Forgets the groups of `source` up to commit `number` that end at row `end` or before: files hold them, and the
+    /// head has them.
+    pub fn forget(&self, source: &str, number: i64, end: u64) -> Result<()> {
+        let mut state = self.state.lock();
+        let Some(of) = state.sources.get_mut(source) else { return Ok(()) };
+        let (start, mut left) = (start(source), *of);
+        let mut batch = WriteBatch::default();
+        let entries =
+            self.db.iterator_cf(self.family(GROUPS), IteratorMode::From(&start, rocksdb::Direction::Forward));
+        for entry in entries {
+            let (key, _) = entry?;
+            if !key.starts_with(&start) {
+                break;
+            }
+            let (_, of_commit, of_end) = of_key(&key)?;
+            if of_commit > number || of_end > end {
+                break;
+            }
+            batch.delete_cf(self.family(GROUPS), &key);
+            left.forgotten = of_commit;
+        }
+        batch.put_cf(self.family(SOURCES), source, left.bytes());
+        self.db.write(batch)?;
+        *of = left;
+        Ok(())
+    }
+
+    /// What is known of each of `keys` at `now_us`.
+    pub fn seen(&self, keys: &[SeenKey], now_us: i64) -> Result<Vec<Option<Seen>>> {
+        let found = self.db.batched_multi_get_cf(self.family(SEEN), keys.iter().map(SeenKey::bytes), false);
+        let read = |found: std::result::Result<Option<DBPinnableSlice<'_>>, rocksdb::Error>| {
+            let Some(bytes) = found? else { return Ok(None) };
+            let (until, value) = bytes.split_first_chunk().ok_or_else(damaged)?;
+            let seen = Seen { until_us: i64::from_be_bytes(*until), value: value.to_vec() };
+            Ok(Some(seen).filter(|seen| seen.until_us >= now_us))
+        };
+        found.into_iter().map(read).collect()
+    }
+}
+
+fn start(source: &str) -> Vec<u8> {
+    [source.as_bytes(), &[0]].concat()
+}
+
+/// The source, the number of the commit and that of the row after it.
+fn of_key(key: &[u8]) -> Result<(&str, i64, u64)> {
+    let (rest, end) = key.split_last_chunk::<8>().ok_or_else(damaged)?;
+    let (source, number) = rest.split_last_chunk::<8>().ok_or_else(damaged)?;
+    let source = source.strip_suffix(&[0]).and_then(|name| std::str::from_utf8(name).ok());
+    Ok((source.ok_or_else(damaged)?, i64::from_be_bytes(*number), u64::from_be_bytes(*end)))
+}
+
+fn value(group: &Logged) -> Result<Vec<u8>> {
+    let history = to_bytes(&group.history)?;
+    let online = group.online.as_ref().map(to_bytes).transpose()?.unwrap_or_default();
+    let heads = [group.first, group.in_head as u64, history.len() as u64].map(u64::to_be_bytes);
+    Ok([heads.as_flattened(), &history, &online].concat())
+}
+
+fn group(key: &[u8], value: &[u8]) -> Result<Logged> {
+    let (source, number, _) = of_key(key)?;
+    let (heads, streams) = value.split_first_chunk::<24>().ok_or_else(damaged)?;
+    let of = |place: usize| heads[8 * place..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let (history, online) = streams.split_at_checked(of(2) as usize).ok_or_else(damaged)?;
+    Ok(Logged {
+        number,
+        source: source.to_owned(),
+        first: of(0),
+        history: from_bytes(history)?,
+        in_head: of(1) as usize,
+        online: if online.is_empty() { None } else { Some(from_bytes(online)?) },
+    })
+}
+
+/// Options of the family of what was seen: compaction drops what need not be known any more.
+fn seen_options() -> Options {
+    let mut options = Options::default();
+    options.set_compaction_filter("seen", |_, _, seen| {
+        let is_over = |until: &[u8; 8]| i64::from_be_bytes(*until) < Utc::now().timestamp_micros();
+        if seen.first_chunk().is_none_or(is_over) { Decision::Remove } else { Decision::Keep }
+    });
+    options
+}
+
+fn unreadable(folder: &Path, error: impl Into<quern_base::Cause>) -> Error {
+    Error::refused(format!(
+        "the log of pushed rows {} does not open: rows that were acknowledged may be damaged or missing; bring the folder \
+         back from a backup, or move it away to go on without what it held, and then remove `head` beside it and \
+         materialize",
+        folder.display()
+    ))
+    .because(error)
+}
+
+fn damaged() -> Error {
+    Error::broken("the log of pushed rows is damaged; bring its folder back from a backup")
+}

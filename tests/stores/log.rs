@@ -1,0 +1,201 @@
+//! Does the head follow the log, whatever becomes of either?
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use quern::wire::PushTo;
+use quern_kit::{Node, Push, Random, Repository, blocking};
+use tempfile::TempDir;
+
+use crate::network::push::{DEFINITIONS, both, rows};
+
+fn repository() -> Repository {
+    let repository = Repository::new(DEFINITIONS);
+    repository.write("logins.csv", "card,at\n");
+    repository
+}
+
+fn at(data: &Path) -> [(&'static str, String); 1] {
+    [("data", data.display().to_string())]
+}
+
+/// Closes a node whose data is in the folder `data`, and waits until it is closed.
+async fn close(node: Node, data: &Path) {
+    drop(node);
+    let lock = fs::File::options().write(true).open(data.join("quern.lock")).unwrap();
+    blocking(move || lock.lock().unwrap()).await;
+}
+
+/// Pushes a few groups, in which some events come again, with the same content or another.
+async fn push_some(node: &Node, random: &mut Random) {
+    for _ in 0..1 + random.below(4) {
+        let ids: Vec<i64> = (0..1 + random.below(20)).map(|_| random.below(60) as i64).collect();
+        let cards = ids.iter().map(|id| format!("card {}", id % 10));
+        let times = ids.iter().map(|id| 1_767_225_600_000_000 + id * 1_000_000);
+        let amounts = ids.iter().map(|id| (id + 100 * random.below(2) as i64) as f64);
+        let columns: [(&str, ArrayRef); 5] = [
+            ("card", Arc::new(StringArray::from_iter_values(cards))),
+            ("at", Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"))),
+            ("amount", Arc::new(Float64Array::from_iter_values(amounts))),
+            ("parts", Arc::new(Int64Array::from(vec![1; ids.len()]))),
+            ("id", Arc::new(Int64Array::from(ids))),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        node.push(Push::new("payments", rows)).await.unwrap();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name())),
+            // What SQLite still clears away may be gone by now.
+            false => _ = fs::copy(entry.path(), to.join(entry.file_name())),
+        }
+    }
+}
+
+fn replace(folder: &Path, by: Option<&Path>) {
+    fs::remove_dir_all(folder).unwrap();
+    if let Some(by) = by {
+        copy(by, folder);
+    }
+}
+
+/// A crash between log and head leaves a head of some moment before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_of_any_moment_before_is_brought_up_to_the_log() {
+    let mut random = Random::new("heads of moments before");
+    for case in 0..4 {
+        let (repository, folder) = (repository(), TempDir::new().unwrap());
+        let (data, heads) = (folder.path().join("data"), folder.path().join("heads"));
+        for moment in 0..4 {
+            let node = repository.open_applied_with(&at(&data)).await;
+            push_some(&node, &mut random).await;
+            close(node, &data).await;
+            copy(&data.join("head"), &heads.join(moment.to_string()));
+        }
+        for moment in [Some(0), Some(1), Some(2), Some(3), None] {
+            let head = moment.map(|moment| heads.join(moment.to_string()));
+            replace(&data.join("head"), head.as_deref());
+            let node = repository.open_with(&at(&data)).await.unwrap();
+            let [head, history] = both(&node).await;
+            assert_eq!(head, history, "case {case}, the head of moment {moment:?}");
+            // What was seen is known still, and what comes goes on from there.
+            push_some(&node, &mut random).await;
+            let [head, history] = both(&node).await;
+            assert_eq!(head, history, "case {case}, moment {moment:?}, and what came afterwards");
+            close(node, &data).await;
+        }
+    }
+}
+
+/// What no history has is in the log as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_is_gone_gets_back_what_was_pushed_to_it_alone() {
+    let (repository, folder) = (repository(), TempDir::new().unwrap());
+    let data = folder.path().join("data");
+    let node = repository.open_applied_with(&at(&data)).await;
+    node.push(Push::new("payments", rows(0, 10))).await.unwrap();
+    node.push(Push { to: PushTo::Online, ..Push::new("payments", rows(20, 10)) }).await.unwrap();
+    node.push(Push::new("payments", rows(40, 10))).await.unwrap();
+    let expected = both(&node).await;
+    let counts = expected.each_ref().map(|cards| cards.values().map(|(count, _)| *count).sum::<i64>());
+    assert_eq!(counts, [30, 20]);
+    close(node, &data).await;
+    replace(&data.join("head"), None);
+    let node = repository.open_with(&at(&data)).await.unwrap();
+    assert_eq!(both(&node).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_lacks_what_the_head_has_is_refused_with_the_way_out() {
+    let mut random = Random::seeded(18);
+    let (repository, folder) = (repository(), TempDir::new().unwrap());
+    let (data, old) = (folder.path().join("data"), folder.path().join("old"));
+    let node = repository.open_applied_with(&at(&data)).await;
+    push_some(&node, &mut random).await;
+    close(node, &data).await;
+    copy(&data.join("log"), &old);
+    let node = repository.open_with(&at(&data)).await.unwrap();
+    push_some(&node, &mut random).await;
+    close(node, &data).await;
+    for log in [Some(old.as_path()), None] {
+        replace(&data.join("log"), log);
+        let refused = repository.open_with(&at(&data)).await.err().expect("refused").to_string();
+        assert!(refused.contains("rows that were acknowledged are missing"), "{refused}");
+        assert!(refused.contains("remove `head` beside it and materialize"), "{refused}");
+    }
+    replace(&data.join("log"), Some(&old));
+    replace(&data.join("head"), None);
+    let node = repository.open_with(&at(&data)).await.unwrap();
+    let [head, history] = both(&node).await;
+    assert_eq!(head, history);
+}
+
+/// The files of a folder, and how long they are; what RocksDB only tells people is left out.
+fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let told = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        ["LOG", "OPTIONS", "IDENTITY", "LOCK"].iter().any(|of| name.starts_with(of))
+    };
+    let files = entries.filter(|path| path.is_file() && !told(path));
+    files
+        .map(|path| (path.clone(), path.metadata().unwrap().len()))
+        .filter(|(_, length)| *length > 0)
+        .collect()
+}
+
+/// A bit that flips, a file that is cut or gone: an error, or nothing is missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_to_log_or_head_is_told_and_never_a_wrong_value() {
+    let mut random = Random::new("damage");
+    let (repository, folder) = (repository(), TempDir::new().unwrap());
+    let sound = folder.path().join("sound");
+    let node = repository.open_applied_with(&at(&sound)).await;
+    for _ in 0..5 {
+        push_some(&node, &mut random).await;
+    }
+    let expected = both(&node).await;
+    assert_eq!(expected[0], expected[1]);
+    close(node, &sound).await;
+    let (mut refused, mut held) = (0, 0);
+    for case in 0..60 {
+        let data = folder.path().join(format!("damaged {case}"));
+        copy(&sound, &data);
+        let of = ["log", "head"][case % 2];
+        let files = files(&data.join(of));
+        let (path, length) = &files[random.below(files.len() as u64) as usize];
+        let place = random.below(*length);
+        let what = match case % 6 {
+            0 => fs::remove_file(path).map(|()| "gone"),
+            1 => fs::OpenOptions::new().write(true).open(path).unwrap().set_len(place).map(|()| "cut"),
+            _ => {
+                let mut bytes = fs::read(path).unwrap();
+                bytes[place as usize] ^= 1 << random.below(8);
+                fs::write(path, bytes).map(|()| "flipped")
+            }
+        };
+        let what =
+            format!("{of}: {} {} at {place} of {length}", path.file_name().unwrap().display(), what.unwrap());
+        match repository.open_with(&at(&data)).await {
+            Err(error) => {
+                let told = error.to_string();
+                assert!(told.contains("back") || told.contains("remove"), "{what}: {told}");
+                refused += 1;
+            }
+            Ok(node) => {
+                assert_eq!(both(&node).await, expected, "{what}");
+                held += 1;
+                close(node, &data).await;
+            }
+        }
+        fs::remove_dir_all(&data).unwrap();
+    }
+    println!("{refused} refused, {held} held");
+}
