@@ -148,7 +148,7 @@ impl Node {
             queue: Queue::default(),
             degraded: Arc::clone(&degraded),
         });
-        push.catch_up().await;
+        push.catch_up().await?;
         Ok(Arc::new(Node {
             apply: Arc::new(Apply {
                 roots: settings.roots(),

@@ -112,6 +112,48 @@ async fn a_head_that_is_gone_gets_back_what_was_pushed_to_it_alone() {
     assert_eq!(both(&node).await, expected);
 }
 
+/// Payments as before, of which a file has some; and tips, which have none.
+fn with_a_file() -> Repository {
+    let file = "push: true\nbatch: {format: csv, path: payments.csv}\n";
+    let tips = "\n---\nkind: Source\nname: tips\npush: true\nevent_timestamp: at\ncolumns: [{name: card, type: string}, \
+                {name: at, type: timestamp}, {name: tip, type: float64}]\n---\nkind: FeatureView\nname: tipping\nentities: \
+                [card]\nsource: tips\naggregations: [{name: tips, function: count, windows: [lifetime]}]\n";
+    let repository = Repository::new(&(DEFINITIONS.replacen("push: true\n", file, 1) + tips));
+    repository.write("logins.csv", "card,at\n");
+    repository
+}
+
+const PAYMENTS: &str = "card,at,id,amount,parts\ncard 1,2026-01-02T00:00:00Z,900,5.0,1\n";
+
+/// Of a file that cannot be read, rows of its own source wait; no other does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_the_head_cannot_take_are_durable_and_come_in_later() {
+    let (repository, folder) = (with_a_file(), TempDir::new().unwrap());
+    let data = folder.path().join("data");
+    repository.write("payments.csv", PAYMENTS);
+    let node = repository.open_applied_with(&at(&data)).await;
+    node.materialize_to(1_900_000_000_000_000);
+    fs::remove_file(repository.path().join("payments.csv")).unwrap();
+    // Older than what a file had: their tiles are made anew, from all files.
+    for first in [0, 10] {
+        let reply = node.push(Push::new("payments", rows(first, 10))).await.unwrap();
+        assert_eq!((reply.accepted, reply.repeated, reply.visible), (10, 0, Some(false)));
+    }
+    let again = node.push(Push::new("payments", rows(0, 10))).await.unwrap();
+    assert_eq!((again.accepted, again.repeated, again.visible), (0, 10, None));
+    let columns = ["card", "at", "amount"].map(|name| rows(0, 3).column_by_name(name).cloned().unwrap());
+    let tips = RecordBatch::try_from_iter(["card", "at", "tip"].into_iter().zip(columns)).unwrap();
+    let reply = node.push(Push::new("tips", tips)).await.unwrap();
+    assert_eq!((reply.accepted, reply.visible), (3, None));
+
+    repository.write("payments.csv", PAYMENTS);
+    let reply = node.push(Push::new("payments", rows(20, 1))).await.unwrap();
+    assert_eq!((reply.accepted, reply.visible), (1, None));
+    let [head, history] = both(&node).await;
+    assert_eq!(head, history);
+    assert_eq!(head.values().map(|(count, _)| *count).sum::<i64>(), 22);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_lacks_what_the_head_has_is_refused_with_the_way_out() {
     let mut random = Random::seeded(18);

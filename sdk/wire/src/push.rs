@@ -74,6 +74,9 @@ pub struct PushReply {
     /// The rows that were not taken; all others were.
     #[serde(default)]
     pub rejected: Vec<Rejected>,
+    /// False where look-ups do not see all of them yet; absent where they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visible: Option<bool>,
 }
 
 /// A pushed row that was not taken.

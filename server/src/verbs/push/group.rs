@@ -7,7 +7,7 @@
 //! from history, which knows all events.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -57,7 +57,7 @@ pub(super) fn commit(push: &Arc<Push>, jobs: Vec<Job>) {
 
 fn together(push: &Push, jobs: &[Job], now_us: i64) -> Result<Vec<Result<PushReply>>> {
     let turn = in_order(&push.turns, &push.live)?;
-    complete(push, &turn)?;
+    let behind = complete(push, &turn)?;
     let mut memory = Memory::default();
     let keys = jobs.iter().map(|job| keys(&turn.live, &job.push)).collect::<Result<Vec<_>>>()?.concat();
     memory.fetch(&push.log, keys, now_us)?;
@@ -66,14 +66,23 @@ fn together(push: &Push, jobs: &[Job], now_us: i64) -> Result<Vec<Result<PushRep
         live: &turn.live,
         now_us,
         last: turn.last,
+        behind: &behind,
         memory,
         commit: Commit::default(),
         seen: Notes::new(),
         noted: HashMap::new(),
         arrivals: BTreeMap::new(),
     };
-    let answers = jobs.iter().map(|job| group.admit(&job.push)).collect();
-    group.write()?;
+    let mut answers: Vec<Result<PushReply>> = jobs.iter().map(|job| group.admit(&job.push)).collect();
+    let in_head = group.write()?;
+    for (job, answer) in jobs.iter().zip(&mut answers) {
+        if let Ok(reply) = answer
+            && reply.accepted > 0
+            && (!in_head || behind.contains(&job.push.source))
+        {
+            reply.visible = Some(false);
+        }
+    }
     Ok(answers)
 }
 
@@ -90,12 +99,25 @@ fn keys(live: &Deployment, push: &PushedBatch) -> Result<Vec<SeenKey>> {
     Ok(keys)
 }
 
+/// Whether the head has followed; why it has not is for the log, since what was pushed is durable.
+fn told(followed: Result<()>) -> bool {
+    if let Err(error) = &followed {
+        tracing::error!(
+            cause = error.logged(),
+            "pushed rows are in the log, and not in the online store yet"
+        );
+    }
+    followed.is_ok()
+}
+
 struct Group<'a> {
     push: &'a Push,
     live: &'a Deployment,
     now_us: i64,
     /// The number of the commit before.
     last: i64,
+    /// The sources whose head must not go on before it has what it lacks.
+    behind: &'a BTreeSet<String>,
     memory: Memory,
     commit: Commit,
     /// What is noted with the rows.
@@ -230,8 +252,9 @@ impl<'a> Group<'a> {
         Ok(is_first)
     }
 
-    /// Writes everything; what is in the stores then is durable.
-    fn write(mut self) -> Result<()> {
+    /// Writes everything; what is in the log then is durable, and counts. Gives whether the head has all of it, but for
+    /// the sources that are behind.
+    fn write(mut self) -> Result<bool> {
         let mut rebuilds = Vec::new();
         let mut logged = Vec::new();
         for (name, arrivals) in std::mem::take(&mut self.arrivals) {
@@ -247,7 +270,7 @@ impl<'a> Group<'a> {
             let last = self.push.log.local().map_or(self.last, |local| local.log.last(&name));
             for view in self.live.compiled.views_of(&name) {
                 let writer = self.push.writer(source, view);
-                if rows.num_rows() == 0 {
+                if rows.num_rows() == 0 || self.behind.contains(&name) {
                     break;
                 }
                 self.push.begin(view, is_new)?;
@@ -270,23 +293,33 @@ impl<'a> Group<'a> {
         match &self.push.log {
             Log::Local(local) => self.write_here(local, logged, &rebuilds),
             Log::Shared(shared) => self.write_for_all(shared, logged, &rebuilds),
-            Log::Nowhere => Ok(self.push.log.check()?),
+            Log::Nowhere => Ok(self.push.log.check().map(|()| true)?),
         }
     }
 
-    /// The log first, as with [`write_for_all`](Group::write_for_all). What is rebuilt is in the head only once that is
-    /// done: brought in again after a crash, its keys are rebuilt once more.
-    fn write_here(mut self, local: &Local, logged: Vec<Logged>, rebuilds: &[Rebuild<'_>]) -> Result<()> {
+    fn write_here(self, local: &Local, logged: Vec<Logged>, rebuilds: &[Rebuild<'_>]) -> Result<bool> {
         if logged.is_empty() && self.seen.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         local.log.commit(&logged, &self.seen)?;
-        let applied = logged.iter().map(|group| (group.source.clone(), group.number)).collect();
+        let applied = logged.iter().filter(|group| !self.behind.contains(&group.source));
+        let applied = applied.map(|group| (group.source.clone(), group.number)).collect();
         for Logged { source, history, .. } in logged {
             if history.num_rows() > 0 {
                 self.push.history.pushed.append(&source, history)?;
             }
         }
+        Ok(told(self.follow_here(local, applied, rebuilds)))
+    }
+
+    /// What is rebuilt is in the head only once that is done: brought in again after a crash, its keys are rebuilt once
+    /// more.
+    fn follow_here(
+        mut self,
+        local: &Local,
+        applied: Vec<(String, i64)>,
+        rebuilds: &[Rebuild<'_>],
+    ) -> Result<()> {
         if rebuilds.is_empty() {
             self.commit.applied = applied;
             return Ok(local.head.commit(&self.commit)?);
@@ -296,19 +329,19 @@ impl<'a> Group<'a> {
         Ok(local.head.commit(&Commit { applied, ..Commit::default() })?)
     }
 
-    /// History and what was seen first: a crash before the head is changed leaves it behind, and whoever commits next
-    /// finds that it is.
-    fn write_for_all(self, shared: &Shared, logged: Vec<Logged>, rebuilds: &[Rebuild<'_>]) -> Result<()> {
+    /// A crash before the head is changed leaves it behind, and whoever commits next finds that it is.
+    fn write_for_all(self, shared: &Shared, logged: Vec<Logged>, rebuilds: &[Rebuild<'_>]) -> Result<bool> {
         if logged.is_empty() && self.seen.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         shared.log.commit(self.last, &logged, &self.seen)?;
         self.push.history.committed(self.last + 1, logged)?;
-        apply(self.push, &self.commit)?;
-        for rebuild in rebuilds {
-            rebuild.run(&self.live.compiled)?;
-        }
-        note_applied(shared, Some(self.last), self.last + 1)
+        let follow = || {
+            apply(self.push, &self.commit)?;
+            rebuilds.iter().try_for_each(|rebuild| rebuild.run(&self.live.compiled))?;
+            note_applied(shared, Some(self.last), self.last + 1)
+        };
+        Ok(told(follow()))
     }
 
     /// Adds rows, of which the first has number `first`, to the view's tiles, but for those that may be there: the

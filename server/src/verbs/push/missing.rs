@@ -4,6 +4,7 @@
 //! in already. Tiles cannot take an event twice: those of its key are rebuilt from history, which has each event once,
 //! and then take in what is for the head alone. So all of this may be repeated, and be cut short, as often as it likes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,44 +26,69 @@ use crate::error::{Error, Result};
 
 /// How often it is looked whether the head is behind, and how often what was seen is forgotten.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_HERE_EVERY: Duration = Duration::from_secs(10);
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
-/// Brings in what the head lacks of everything up to the last commit.
-pub(super) fn complete(push: &Push, InOrder { live, last, .. }: &InOrder<'_>) -> Result<()> {
+/// Brings in what the head lacks of everything up to the last commit. Gives the sources for which that cannot be done
+/// now: it keeps nobody else from going on.
+pub(super) fn complete(push: &Push, InOrder { live, last, .. }: &InOrder<'_>) -> Result<BTreeSet<String>> {
     match &push.log {
-        Log::Local(local) => complete_here(push, &live.compiled, local),
-        Log::Shared(shared) => complete_for_all(push, &live.compiled, (shared, *last)),
-        Log::Nowhere => Ok(()),
+        Log::Local(local) => Ok(complete_here(push, &live.compiled, local)),
+        Log::Shared(shared) => {
+            complete_for_all(push, &live.compiled, (shared, *last)).map(|()| BTreeSet::new())
+        }
+        Log::Nowhere => Ok(BTreeSet::new()),
     }
 }
 
-fn complete_here(push: &Push, live: &Compiled, Local { log, head }: &Local) -> Result<()> {
-    for (source, last) in log.lasts() {
-        let applied = head.applied(&source);
-        if applied == last {
+fn complete_here(push: &Push, live: &Compiled, local: &Local) -> BTreeSet<String> {
+    let mut behind = BTreeSet::new();
+    for (source, last) in local.log.lasts() {
+        if local.head.applied(&source) == last {
             continue;
         }
-        tracing::info!(source, commits = last - applied, "pushed rows that the head lacks are brought in");
-        let mut next = applied + 1;
-        log.after(&source, applied, &mut |logged| {
-            if logged.number == next {
-                let of_all = next == 1 && logged.first == 0;
-                bring_in(push, live, &logged, of_all).map_err(Failure::from)?;
-                next += 1;
-            }
-            Ok(())
-        })?;
-        // Last: tiles that are rebuilt know nothing of what is not in history.
-        log.after(&source, applied, &mut |logged| {
-            Ok(bring_in_online(push, live, &logged).map_err(Failure::from)?)
-        })?;
-        if next <= last {
-            missing_in_log(push, live, &source)?;
+        if let Err(error) = complete_source(push, live, local, (&source, last)) {
+            tracing::error!(
+                source,
+                cause = error.logged(),
+                "the online store lacks pushed rows, and cannot be given them"
+            );
+            behind.insert(source);
         }
-        // Not sooner: what was begun may be done again from the start.
-        head.commit(&Commit { applied: vec![(source, last)], ..Commit::default() })?;
     }
-    Ok(())
+    behind
+}
+
+fn complete_source(
+    push: &Push,
+    live: &Compiled,
+    Local { log, head }: &Local,
+    (source, last): (&str, i64),
+) -> Result<()> {
+    let applied = head.applied(source);
+    tracing::info!(
+        source,
+        commits = last - applied,
+        "pushed rows that the online store lacks are brought in"
+    );
+    let mut next = applied + 1;
+    log.after(source, applied, &mut |logged| {
+        if logged.number == next {
+            let of_all = next == 1 && logged.first == 0;
+            bring_in(push, live, &logged, of_all).map_err(Failure::from)?;
+            next += 1;
+        }
+        Ok(())
+    })?;
+    // Last: tiles that are rebuilt know nothing of what is not in history.
+    log.after(source, applied, &mut |logged| {
+        Ok(bring_in_online(push, live, &logged).map_err(Failure::from)?)
+    })?;
+    if next <= last {
+        missing_in_log(push, live, source)?;
+    }
+    // Not sooner: what was begun may be done again from the start.
+    Ok(head.commit(&Commit { applied: vec![(source.to_owned(), last)], ..Commit::default() })?)
 }
 
 /// What the log has forgotten lies in files, and only a head that was brought back from before lacks it.
@@ -126,46 +152,48 @@ pub(super) fn note_applied(shared: &Shared, from: Option<i64>, to: i64) -> Resul
 }
 
 impl Push {
-    /// Brings in what a process that ended before left behind here. Where that fails now, the next push tries again.
-    pub(crate) async fn catch_up(self: &Arc<Self>) {
+    /// Brings in what a process that ended before left behind here. Where that fails now, it is tried again.
+    pub(crate) async fn catch_up(self: &Arc<Self>) -> Result<()> {
         if self.log.local().is_none() {
-            return;
+            return Ok(());
         }
         let push = Arc::clone(self);
-        let caught_up =
-            blocking("bringing in pushed rows", move || complete(&push, &in_order(&push.turns, &push.live)?));
-        if let Err(error) = caught_up.await {
-            tracing::error!(
-                cause = error.logged(),
-                "the online store lacks pushed rows; the next push tries again"
-            );
-        }
+        let completing = move || complete(&push, &in_order(&push.turns, &push.live)?).map(drop);
+        blocking("bringing in pushed rows", completing).await
     }
 
     /// Brings in, while the result lives, what other servers or this one left behind, and forgets what need not be
-    /// known any more; none where a group of pushes is one write.
+    /// known any more.
     pub fn complete(self: &Arc<Self>) -> Option<Task> {
-        let push = Arc::clone(self);
-        self.log.shared().is_some().then(|| {
-            Task::spawn(async move {
-                let (mut behind, mut next) = (None, Instant::now() + FORGET_EVERY);
-                loop {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                    let (forgets, push) = (Instant::now() >= next, Arc::clone(&push));
-                    if forgets {
-                        next = Instant::now() + FORGET_EVERY;
-                    }
-                    let looking = tokio::task::spawn_blocking(move || push.look_after_log(behind, forgets));
-                    // Where PostgreSQL or Redis is away, others say so.
-                    behind = looking.await.ok().and_then(Result::ok).flatten();
+        let (push, every) = match &self.log {
+            Log::Local(_) => (Arc::clone(self), LOOK_HERE_EVERY),
+            Log::Shared(_) => (Arc::clone(self), LOOK_EVERY),
+            Log::Nowhere => return None,
+        };
+        Some(Task::spawn(async move {
+            let (mut behind, mut next) = (None, Instant::now() + FORGET_EVERY);
+            loop {
+                tokio::time::sleep(every).await;
+                let (forgets, push) = (Instant::now() >= next, Arc::clone(&push));
+                if forgets {
+                    next = Instant::now() + FORGET_EVERY;
                 }
-            })
-        })
+                let looking = tokio::task::spawn_blocking(move || push.look_after_log(behind, forgets));
+                // Where PostgreSQL or Redis is away, others say so.
+                behind = looking.await.ok().and_then(Result::ok).flatten();
+            }
+        }))
     }
 
     /// Where the head is behind, as it was the last time, brings in what it lacks. Gives how far it is, if it is
     /// behind.
     fn look_after_log(&self, behind: Option<i64>, forgets: bool) -> Result<Option<i64>> {
+        if let Some(Local { log, head }) = self.log.local() {
+            if log.lasts().iter().any(|(source, last)| head.applied(source) < *last) {
+                complete(self, &in_order(&self.turns, &self.live)?)?;
+            }
+            return Ok(None);
+        }
         let Some(shared) = self.log.shared() else { return Ok(None) };
         if forgets {
             shared.log.forget(now_us())?;
