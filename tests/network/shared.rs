@@ -265,6 +265,28 @@ async fn a_head_that_is_behind_is_completed_by_the_next_push_or_without_one() {
     until("a head that has all", async || (counts(&node).await == [40, 30]).then_some(())).await;
 }
 
+/// It would drop what the others need, and make nothing of what it does not know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_behind_on_definitions_does_not_materialize() {
+    let shared = Shared::start(DEFINITIONS).await;
+    let (newer, repository) = (shared.repository(), shared.repository());
+    let behind = repository.open().await;
+    let more = "\n---\nkind: FeatureView\nname: also\nentities: [card]\nsource: payments\nfeatures: [{name: amount}]\n";
+    newer.write("definitions.yaml", format!("{DEFINITIONS}{more}"));
+    let node = newer.open_applied().await;
+    push(&node, rows(0, 10)).await.unwrap();
+    node.materialize_to(LATER_US);
+    let before = dumped(&shared.redis[0]);
+    let refused = behind.try_materialize_to(LATER_US).unwrap_err();
+    assert_eq!(refused.code, Code::Unavailable, "{refused}");
+    assert!(
+        refused.text.contains("apply 2 was made and is not live at this server, which serves apply 1"),
+        "{refused}"
+    );
+    assert_eq!(dumped(&shared.redis[0]).len(), before.len());
+    node.materialize_to(LATER_US);
+}
+
 /// The definitions without `event_id`: nothing but what tells repetitions keeps a row from counting twice.
 fn without_ids() -> String {
     DEFINITIONS.replace("event_id: [id]\n", "")

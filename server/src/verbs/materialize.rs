@@ -84,6 +84,7 @@ impl Materialize {
         check_times(request, now_us)?;
         Tail { history: &self.history, log: &self.log, turns: &self.turns }.seal_large();
         let _turn = self.turns.materializing()?;
+        self.check_latest(live)?;
         self.head.reread_kept()?;
         let wanted = views.values().map(AsRef::as_ref).filter(|view: &&ViewPlan| {
             let source = live.compiled.source(view);
@@ -111,10 +112,27 @@ impl Materialize {
         }
         summaries.sort_by(|a, b| a.view.cmp(&b.view));
         // Last, so that whoever still answers from the definitions before has had the time to end.
-        if request.views.is_empty() {
+        if let Err(error) = self.check_latest(live) {
+            warnings.push(error.said());
+        } else if request.views.is_empty() {
             self.head.retain(&views.values().map(|view| view.id).collect::<Vec<_>>())?;
         }
         Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64(), warnings })
+    }
+
+    /// Refuses where the servers that share the head serve something else than this one: what their views have in it
+    /// would be dropped.
+    fn check_latest(&self, live: &Deployment) -> Result<()> {
+        let Some(shared) = self.log.shared() else { return Ok(()) };
+        let latest = shared.log.state()?.applies;
+        match latest == live.number {
+            true => Ok(()),
+            false => Err(Error::busy(format!(
+                "apply {latest} was made and is not live at this server, which serves apply {}: it would drop from the \
+                 shared head what the others need; materialize where apply {latest} is live",
+                live.number
+            ))),
+        }
     }
 
     /// Which view is said to be materialized up to a time that is yet to come, as far as is known without asking.
