@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use quern::wire::PushTo;
@@ -240,4 +241,97 @@ async fn damage_to_log_or_head_is_told_and_never_a_wrong_value() {
         fs::remove_dir_all(&data).unwrap();
     }
     println!("{refused} refused, {held} held");
+}
+
+/// Rows of so many cards an hour ago: their events are such as are remembered.
+fn recent(count: i64) -> RecordBatch {
+    let hour_ago = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as i64 - 3_600_000_000;
+    let at =
+        TimestampMicrosecondArray::from_iter_values((0..count).map(|id| hour_ago + id)).with_timezone("UTC");
+    let rows = rows(0, count);
+    let place = rows.schema().index_of("at").unwrap();
+    let mut columns = rows.columns().to_vec();
+    columns[place] = Arc::new(at);
+    RecordBatch::try_new(rows.schema(), columns).unwrap()
+}
+
+/// What came before events were noted may be pushed again, and counts once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_before_anything_was_noted_count_once() {
+    let (repository, folder) = (repository(), TempDir::new().unwrap());
+    let data = folder.path().join("data");
+    repository.write("definitions.yaml", DEFINITIONS.replace("event_id: [id]\n", ""));
+    let events = recent(10);
+    let node = repository.open_applied_with(&at(&data)).await;
+    node.push(Push::new("payments", events.clone())).await.unwrap();
+    // The source gets an `event_id` only now.
+    repository.write("definitions.yaml", DEFINITIONS);
+    node.apply().await.unwrap();
+    node.materialize_to(1_900_000_000_000_000);
+    let counts = async |node: &Node| {
+        both(node).await.map(|cards| cards.values().map(|(count, _)| *count).sum::<i64>())
+    };
+    for repeated in [0, 10, 10] {
+        let reply = node.push(Push::new("payments", events.clone())).await.unwrap();
+        assert_eq!((reply.accepted, reply.repeated), (10 - repeated, repeated));
+        assert_eq!(counts(&node).await, [10, 10]);
+    }
+    // So it is where the log was lost, and the way out was taken.
+    node.seal("payments");
+    close(node, &data).await;
+    replace(&data.join("log"), None);
+    replace(&data.join("head"), None);
+    let node = repository.open_with(&at(&data)).await.unwrap();
+    node.materialize_to(1_900_000_000_000_000);
+    for repeated in [0, 10] {
+        let reply = node.push(Push::new("payments", events.clone())).await.unwrap();
+        assert_eq!((reply.accepted, reply.repeated), (10 - repeated, repeated));
+        assert_eq!(counts(&node).await, [10, 10]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_pushed_rows_that_is_gone_is_missed() {
+    let (repository, folder) = (repository(), TempDir::new().unwrap());
+    let data = folder.path().join("data");
+    let node = repository.open_applied_with(&at(&data)).await;
+    node.push(Push::new("payments", rows(0, 10))).await.unwrap();
+    node.seal("payments");
+    let expected = both(&node).await;
+    close(node, &data).await;
+    let sealed = data.join("pushed/payments").join(format!("{:020}-{:020}.parquet", 0, 10));
+    // What a write that failed half-way left behind is in no one's way.
+    fs::copy(&sealed, sealed.with_file_name(format!("{:020}-{:020}.parquet", 0, 5))).unwrap();
+    let node = repository.open_with(&at(&data)).await.unwrap();
+    assert_eq!(both(&node).await, expected);
+    close(node, &data).await;
+    fs::remove_file(&sealed).unwrap();
+    let refused = repository.open_with(&at(&data)).await.err().expect("refused").to_string();
+    assert!(refused.contains("rows 5 to 10 that were pushed to source `payments` are missing"), "{refused}");
+}
+
+/// Rows are in the log as they were pushed, whatever their columns are by now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_another_type_are_brought_in_as_history_reads_them() {
+    let (repository, folder) = (repository(), TempDir::new().unwrap());
+    let data = folder.path().join("data");
+    let typed = |dtype: &str| {
+        DEFINITIONS.replace("{name: parts, type: int64}", &format!("{{name: parts, type: {dtype}}}"))
+    };
+    repository.write("definitions.yaml", typed("float64"));
+    let node = repository.open_applied_with(&at(&data)).await;
+    let mut columns = rows(0, 10).columns().to_vec();
+    columns[4] = Arc::new(Float64Array::from_iter_values((0..10).map(|row| f64::from(row) + 0.5)));
+    let names = ["card", "at", "id", "amount", "parts"];
+    let halves = RecordBatch::try_from_iter(names.into_iter().zip(columns)).unwrap();
+    node.push(Push::new("payments", halves)).await.unwrap();
+    repository.write("definitions.yaml", typed("int64"));
+    node.apply().await.unwrap();
+    close(node, &data).await;
+    replace(&data.join("head"), None);
+    let node = repository.open_with(&at(&data)).await.unwrap();
+    let reply = node.push(Push::new("payments", rows(10, 10))).await.unwrap();
+    assert_eq!(reply.visible, None);
+    let [head, history] = both(&node).await;
+    assert_eq!(head, history);
 }

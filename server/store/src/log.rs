@@ -105,9 +105,9 @@ impl Log {
 
     /// The rows that are there already: those in files below the folder `data`, and those that the log alone has.
     pub fn open(&self, data: &Path) -> Result<Pushed> {
-        let kept = match self {
-            Log::Local(local) => local.log.rows()?,
-            Log::Shared(_) | Log::Nowhere => Vec::new(),
+        let (kept, in_files) = match self {
+            Log::Local(local) => (local.log.rows()?, local.log.in_files()),
+            Log::Shared(_) | Log::Nowhere => Default::default(),
         };
         if self.shared().is_some() && data.join("log").exists() {
             tracing::warn!(
@@ -115,7 +115,9 @@ impl Log {
                  share one; push them again"
             );
         }
-        Pushed::open(data.join(self.folder()), kept)
+        let pushed = Pushed::open(data.join(self.folder()), kept)?;
+        pushed.check_files(&in_files)?;
+        Ok(pushed)
     }
 
     /// The log, where this server alone writes it.

@@ -22,8 +22,8 @@ use quern_engine::row::{RowTimes, times};
 use quern_engine::windows::Kept;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBPinnableSlice, DataBlockIndexType, IngestExternalFileOptions, IteratorMode, Options, SstFileWriter,
-    WriteBatch,
+    DBPinnableSlice, DataBlockIndexType, ErrorKind, IngestExternalFileOptions, IteratorMode, Options,
+    SstFileWriter, WriteBatch,
 };
 
 use crate::error::{Error, Result};
@@ -112,8 +112,8 @@ impl Head {
             ColumnFamilyDescriptor::new("default", options.clone()),
             ColumnFamilyDescriptor::new(META, Options::default()),
         ];
-        let db =
-            DB::open_cf_descriptors(&options, folder, families).map_err(|error| unreadable(folder, error))?;
+        let db = DB::open_cf_descriptors(&options, folder, families)
+            .map_err(|error| not_opened(folder, error, unreadable))?;
         let staging = folder.join("staging");
         // What an interrupted bulk load left behind was never part of the head.
         if staging.exists() {
@@ -328,6 +328,15 @@ impl Head {
     /// Of the column family that has the rows.
     fn property(&self, name: &str) -> u64 {
         self.db.property_int_value_cf(self.rows(), name).ok().flatten().unwrap_or(0)
+    }
+}
+
+/// Why a RocksDB does not open: what is there may be `damaged`, or this process lacks something.
+pub(crate) fn not_opened(folder: &Path, error: rocksdb::Error, damaged: fn(&Path, String) -> Error) -> Error {
+    let text = error.to_string();
+    match error.kind() == ErrorKind::IOError && !text.contains("No such file") {
+        true => Error::unavailable(format!("{} does not open for now", folder.display())).because(error),
+        false => damaged(folder, text),
     }
 }
 

@@ -190,7 +190,7 @@ impl<'a> Group<'a> {
         let mut repeats = vec![false; rows.num_rows()];
         let mut repeated = 0;
         if !source.event_id.is_empty() && rows.num_rows() > 0 {
-            let all_known = self.all_known(source)?;
+            let known_from_us = self.known_from_us(source)?;
             let events = events(source, &rows)?;
             let keys: Vec<SeenKey> = events.iter().map(|event| event.key.clone()).collect();
             let stored = self.memory.seen(&self.push.log, &keys, self.now_us)?;
@@ -204,7 +204,7 @@ impl<'a> Group<'a> {
                     repeated += 1;
                     continue;
                 }
-                repeats[row] = known.is_some() || !all_known && event.ts_us < self.now_us - KNOWN_US;
+                repeats[row] = known.is_some() || event.ts_us < known_from_us;
                 self.note(event.key, content, self.now_us.max(event.ts_us));
             }
             rows = filter_record_batch(&rows, &BooleanArray::from(keep.clone()))?;
@@ -239,17 +239,25 @@ impl<'a> Group<'a> {
         self.seen.push((key, Seen { until_us: from_us.saturating_add(KNOWN_US), value }));
     }
 
-    /// Whether every event that was ever pushed to the source is still known.
-    fn all_known(&mut self, source: &Source) -> Result<bool> {
+    /// From which time of an event on every one that was pushed to the source is known. What is noted is since when
+    /// events are: below zero where others had come before.
+    fn known_from_us(&mut self, source: &Source) -> Result<i64> {
         let key = all_known_key(&source.name);
-        if let Some(since) = self.seen(&key)? {
-            let since_us = since.as_slice().try_into().map_or(i64::MIN, i64::from_be_bytes);
-            return Ok(self.now_us - since_us < KNOWN_US);
-        }
-        let is_first = self.push.history.pushed.of(&source.name).is_empty();
-        let since_us = if is_first { self.now_us } else { i64::MIN };
-        self.note(key, since_us.to_be_bytes().to_vec(), i64::MAX);
-        Ok(is_first)
+        let since_us = match self.seen(&key)? {
+            Some(since) => since.as_slice().try_into().map_or(i64::MIN, i64::from_be_bytes),
+            None => {
+                let is_first = self.push.history.pushed.of(&source.name).is_empty();
+                let since_us = if is_first { self.now_us } else { -self.now_us };
+                self.note(key, since_us.to_be_bytes().to_vec(), i64::MAX);
+                since_us
+            }
+        };
+        let forgotten_us = self.now_us - KNOWN_US;
+        Ok(match since_us {
+            ..0 => forgotten_us.max(since_us.saturating_neg()),
+            _ if since_us > forgotten_us => i64::MIN,
+            _ => forgotten_us,
+        })
     }
 
     /// Writes everything; what is in the log then is durable, and counts. Gives whether the head has all of it, but for

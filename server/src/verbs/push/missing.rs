@@ -8,11 +8,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use quern_base::Failure;
 use quern_base::clock::now_us;
 use quern_base::tasks::{Task, blocking};
+use quern_engine::ViewId;
 use quern_features::Compiled;
 use quern_features::write::{keys_of, newest};
 use quern_store::history::canonical;
@@ -71,15 +70,15 @@ fn complete_source(
         commits = last - applied,
         "pushed rows that the online store lacks are brought in"
     );
-    let mut next = applied + 1;
+    let (mut next, mut missing) = (applied + 1, Missing::in_head(push, live));
     log.after(source, applied, &mut |logged| {
         if logged.number == next {
-            let of_all = next == 1 && logged.first == 0;
-            bring_in(push, live, &logged, of_all).map_err(Failure::from)?;
+            missing.add(&logged, next == 1 && logged.first == 0).map_err(Failure::from)?;
             next += 1;
         }
         Ok(())
     })?;
+    missing.bring_in()?;
     // Last: tiles that are rebuilt know nothing of what is not in history.
     log.after(source, applied, &mut |logged| {
         Ok(bring_in_online(push, live, &logged).map_err(Failure::from)?)
@@ -123,7 +122,9 @@ fn complete_for_all(push: &Push, live: &Compiled, (shared, last): (&Shared, i64)
     while from < last {
         let to = last.min(from.saturating_add(PAGE));
         let missing = shared.log.after(from)?;
-        missing.iter().try_for_each(|logged| bring_in(push, live, logged, false))?;
+        let mut in_head = Missing::in_head(push, live);
+        missing.iter().try_for_each(|logged| in_head.add(logged, false))?;
+        in_head.bring_in()?;
         missing.iter().try_for_each(|logged| bring_in_online(push, live, logged))?;
         note_applied(shared, Some(from), to)?;
         from = to;
@@ -212,32 +213,50 @@ impl Push {
     }
 }
 
-/// Brings rows into the head, which are the first `of_all` that were ever pushed to their source or are not.
-fn bring_in(push: &Push, live: &Compiled, logged: &Logged, of_all: bool) -> Result<()> {
-    let Some(schema) = live.source_schemas.get(&logged.source) else { return Ok(()) };
-    let canonical = |rows: &RecordBatch| canonical(rows, schema);
-    let mut parts = vec![canonical(&logged.history.slice(0, logged.in_head))?];
-    parts.extend(logged.online.as_ref().map(canonical).transpose()?);
-    let rows = concat_batches(schema, &parts)?;
-    if rows.num_rows() == 0 {
-        return Ok(());
+/// What some commits bring into the head: rows at once, and tiles at the end, once for all of them.
+struct Missing<'a> {
+    push: &'a Push,
+    live: &'a Compiled,
+    rebuilds: Vec<(ViewId, Rebuild<'a>)>,
+}
+
+impl<'a> Missing<'a> {
+    fn in_head(push: &'a Push, live: &'a Compiled) -> Missing<'a> {
+        Missing { push, live, rebuilds: Vec::new() }
     }
-    let is_new = of_all && live.catalog.definitions.sources[&logged.source].batch.is_none();
-    for view in live.views_of(&logged.source) {
-        push.begin(view, is_new)?;
-        let Some(windows) = &view.windows else {
-            let mut latest = Rows::default();
-            newest(view, &rows, logged.first, &mut latest)?;
-            push.head.upsert(&latest)?;
-            continue;
-        };
-        let mut rebuild = Rebuild::nothing(push.writer(live.source(view), view), windows);
-        keys_of(view, &rows, &mut |key, visible_us| rebuild.add(key, visible_us))?;
-        if !rebuild.is_empty() {
-            rebuild.run(live)?;
+
+    /// Adds rows, which are the first `of_all` that were ever pushed to their source or are not.
+    fn add(&mut self, logged: &Logged, of_all: bool) -> Result<()> {
+        let (push, live) = (self.push, self.live);
+        let Some(schema) = live.source_schemas.get(&logged.source) else { return Ok(()) };
+        let is_new = of_all && live.catalog.definitions.sources[&logged.source].batch.is_none();
+        let history = logged.history.slice(0, logged.in_head);
+        for rows in std::iter::once(&history).chain(&logged.online).filter(|rows| rows.num_rows() > 0) {
+            let rows = canonical(rows, schema)?;
+            for view in live.views_of(&logged.source) {
+                push.begin(view, is_new)?;
+                let Some(windows) = &view.windows else {
+                    let mut latest = Rows::default();
+                    newest(view, &rows, logged.first, &mut latest)?;
+                    push.head.upsert(&latest)?;
+                    continue;
+                };
+                let place = self.rebuilds.iter().position(|(id, _)| *id == view.id).unwrap_or_else(|| {
+                    let writer = push.writer(live.source(view), view);
+                    self.rebuilds.push((view.id, Rebuild::nothing(writer, windows)));
+                    self.rebuilds.len() - 1
+                });
+                let rebuild = &mut self.rebuilds[place].1;
+                keys_of(view, &rows, &mut |key, visible_us| rebuild.add(key, visible_us))?;
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn bring_in(self) -> Result<()> {
+        let rebuilds = self.rebuilds.iter().filter(|(_, rebuild)| !rebuild.is_empty());
+        rebuilds.map(|(_, rebuild)| rebuild).try_for_each(|rebuild| rebuild.run(self.live))
+    }
 }
 
 /// Adds what is for the head alone to tiles that lack it.

@@ -4,6 +4,7 @@
 //! (`store/rocks/tail.rs`). The rest lie in Parquet files, each written once. A row's number counts from the first
 //! row ever pushed to its source; a file is named by the numbers of its first row and of the one after its last.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,8 +16,9 @@ use ::parquet::file::properties::WriterProperties;
 use arrow::array::{AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, max, min, take_record_batch};
 use arrow::datatypes::{Field, SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use parking_lot::RwLock;
-use quern_engine::schema::conform;
+use quern_engine::schema::fitting;
 
 use super::files::HistoryFile;
 use super::{BATCH_ROWS_MAX, Reading, Scan, fitted};
@@ -126,7 +128,14 @@ impl Pushed {
                 let (first, end) = numbers.ok_or_else(|| foreign(&path))?;
                 files.push(PushedFile { first, end, file: HistoryFile::at(&path)? });
             }
-            files.sort_by_key(|file| file.first);
+            // A file that another one holds whole was written before that, and never taken for done.
+            files.sort_by_key(|file| (file.first, Reverse(file.end)));
+            let mut end = 0;
+            files.retain(|file| {
+                let adds = file.end > end;
+                end = end.max(file.end);
+                adds
+            });
             let mut end = 0;
             for file in files {
                 if file.first != end {
@@ -156,6 +165,22 @@ impl Pushed {
         }
         let sources = sources.into_iter().map(|(name, rows)| (name, Arc::new(rows))).collect();
         Ok(Pushed { folder, sources: RwLock::new(sources) })
+    }
+
+    /// Refuses where files lack rows of before these numbers, by source.
+    pub(crate) fn check_files(&self, in_files: &BTreeMap<String, u64>) -> Result<()> {
+        for (source, wanted) in in_files {
+            let end = self.of(source).files.last().map_or(0, |file| file.end);
+            if end < *wanted {
+                return Err(Error::refused(format!(
+                    "rows {end} to {wanted} that were pushed to source `{source}` are missing: their file below {} is \
+                     gone; bring it back, or go on without what was pushed: move `log`, `pushed` and `head` away and \
+                     materialize",
+                    self.folder.display()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// What was pushed to `source` up to now.
@@ -248,14 +273,15 @@ fn foreign(path: &Path) -> Error {
     Error::refused(what(&name)).quoting(what(&path.display()))
 }
 
-/// The rows in the columns of `schema`. One that the source did not have yet is null.
+/// The rows in the columns of `schema`. One that the source did not have yet is null; one with values that its type
+/// cannot say by now is as it was pushed.
 pub fn canonical(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let column = |field: &Arc<Field>| match rows.column_by_name(field.name()) {
-        Some(column) => conform(column, field.data_type()),
-        None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+        Some(column) => Ok(fitting(column, field.data_type())?.unwrap_or_else(|| Arc::clone(column))),
+        None => Ok::<_, ArrowError>(new_null_array(field.data_type(), rows.num_rows())),
     };
     let columns = schema.fields().iter().map(column).collect::<std::result::Result<Vec<_>, _>>()?;
-    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    Ok(fitted::batch(schema, columns)?)
 }
 
 /// The same, of columns that may have been of another type when the rows were pushed.

@@ -6,7 +6,7 @@
 //! ```text
 //! default  `format`                                   →  the version of all this
 //! sources  source                                     →  number of its last commit ‖ number of the last that is
-//!                                                        forgotten
+//!                                                        forgotten ‖ number of the row after that
 //! groups   source ‖ 0 ‖ number of the commit ‖        →  number of its first row ‖ how many rows are for the head as
 //!          number of the row after it                    well ‖ bytes of the first stream ‖ rows of history ‖ rows for
 //!                                                        the head alone
@@ -35,7 +35,7 @@ use rocksdb::{
 
 use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
 use crate::error::{Error, Result};
-use crate::rocks::check;
+use crate::rocks::{check, not_opened};
 
 const FORMAT: &[u8] = b"1";
 const SOURCES: &str = "sources";
@@ -67,20 +67,24 @@ struct OfSource {
     last: i64,
     /// The number of the last commit whose rows lie here no more.
     forgotten: i64,
+    /// The number of the row after those.
+    in_files: u64,
 }
 
 impl OfSource {
-    fn bytes(self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.last.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.forgotten.to_be_bytes());
-        bytes
+    fn bytes(self) -> Vec<u8> {
+        [self.last.to_be_bytes(), self.forgotten.to_be_bytes(), self.in_files.to_be_bytes()].concat()
     }
 
     fn read(bytes: &[u8]) -> Option<OfSource> {
-        let (last, forgotten) = bytes.split_first_chunk()?;
-        let forgotten = i64::from_be_bytes(forgotten.try_into().ok()?);
-        Some(OfSource { last: i64::from_be_bytes(*last), forgotten })
+        let (last, rest) = bytes.split_first_chunk()?;
+        let (forgotten, in_files) = rest.split_first_chunk()?;
+        let in_files = u64::from_be_bytes(in_files.try_into().ok()?);
+        Some(OfSource {
+            last: i64::from_be_bytes(*last),
+            forgotten: i64::from_be_bytes(*forgotten),
+            in_files,
+        })
     }
 }
 
@@ -110,8 +114,8 @@ impl LocalLog {
             ColumnFamilyDescriptor::new(GROUPS, Options::default()),
             ColumnFamilyDescriptor::new(SEEN, seen_options()),
         ];
-        let db =
-            DB::open_cf_descriptors(&options, folder, families).map_err(|error| unreadable(folder, error))?;
+        let db = DB::open_cf_descriptors(&options, folder, families)
+            .map_err(|error| not_opened(folder, error, unreadable))?;
         let mut log = LocalLog { db, state: Mutex::default(), _lock: None };
         match log.db.get("format").map_err(|error| unreadable(folder, error))? {
             None => log.db.put("format", FORMAT)?,
@@ -189,6 +193,11 @@ impl LocalLog {
     /// The number of the last commit of `source`; 0 where there was none.
     pub fn last(&self, source: &str) -> i64 {
         self.state.lock().sources.get(source).map_or(0, |of| of.last)
+    }
+
+    /// The number of the row up to which files must hold each source.
+    pub fn in_files(&self) -> BTreeMap<String, u64> {
+        self.state.lock().sources.iter().map(|(source, of)| (source.clone(), of.in_files)).collect()
     }
 
     /// Writes rows, each with the number after the last of its source, and what was seen: all of it or nothing. It is
@@ -271,7 +280,7 @@ impl LocalLog {
                 break;
             }
             batch.delete_cf(self.family(GROUPS), &key);
-            left.forgotten = of_commit;
+            (left.forgotten, left.in_files) = (of_commit, of_end);
         }
         batch.put_cf(self.family(SOURCES), source, left.bytes());
         self.db.write(batch)?;
@@ -336,7 +345,7 @@ fn seen_options() -> Options {
     options
 }
 
-fn unreadable(folder: &Path, error: impl Into<quern_base::Cause>) -> Error {
+fn unreadable<E: Into<quern_base::Cause>>(folder: &Path, error: E) -> Error {
     Error::refused(format!(
         "the log of pushed rows {} does not open: rows that were acknowledged may be damaged or missing; bring the folder \
          back from a backup, or move it away to go on without what it held, and then remove `head` beside it and \
