@@ -62,17 +62,18 @@ pub fn holder(data: &Path) -> Option<String> {
     match file.try_lock() {
         // Given back at once: nobody has it.
         Ok(()) => None,
-        Err(_) => {
-            let mut text = String::new();
-            file.read_to_string(&mut text).ok()?;
-            text.lines().nth(1).map(str::to_owned)
-        }
+        Err(_) => said(&mut file).lines().nth(1).map(str::to_owned),
     }
 }
 
 fn in_use(data: &Path, file: &mut File) -> Error {
+    let holder = said(file).lines().next().unwrap_or("another process").to_owned();
+    Failure::new(Kind::Refused, InUse { folder: data.to_owned(), holder }).into()
+}
+
+/// What whoever holds the lock has written into its file.
+fn said(file: &mut File) -> String {
     let mut text = String::new();
     let _ = file.read_to_string(&mut text);
-    let holder = text.lines().next().unwrap_or("another process").to_owned();
-    Failure::new(Kind::Refused, InUse { folder: data.to_owned(), holder }).into()
+    text
 }

@@ -13,7 +13,7 @@
 //!
 //! Architecture invariant: arrows point down only, `node → verbs → logged → live → features | inference → store`.
 
-pub mod data_folder;
+mod data_folder;
 pub mod degraded;
 pub mod error;
 pub mod infer;
@@ -28,7 +28,7 @@ mod seal;
 pub mod settings;
 pub mod verbs;
 
-pub use data_folder::InUse;
+pub use data_folder::{INSTANCE, InUse, holder};
 pub use error::{Error, Result};
 pub use live::Deployment;
 pub use node::Node;

@@ -595,19 +595,24 @@ fn a_log_in_json_names_requests_as_their_callers_do() {
     assert_eq!((&line["fields"]["id"], &line["fields"]["path"]), (&"order 7".into(), &"/v1/nothing".into()));
 }
 
+/// What `plan` says where all was applied already, and only there.
+fn check_that_nothing_changes(folder: &Path) {
+    check(
+        folder,
+        "plan",
+        expect![[r#"
+        no changes; apply 1 is live
+    "#]],
+    );
+}
+
 #[test]
 fn what_a_killed_server_left_behind_is_no_server() {
     let folder = starter();
     run(folder.path(), &["apply"]).answer();
     Process::start(folder.path()).kill();
     assert!(folder.path().join(".quern/server.json").exists());
-    check(
-        folder.path(),
-        "plan",
-        expect![[r#"
-        no changes; apply 1 is live
-    "#]],
-    );
+    check_that_nothing_changes(folder.path());
     assert_eq!(Process::start(folder.path()).terminate().code(), Some(0));
 }
 
@@ -623,13 +628,7 @@ fn what_a_killed_server_left_behind_leads_to_no_other() {
     let left = folder.path().join(".quern/server.json");
     fs::write(&left, fs::read_to_string(&left).unwrap().replace(&url, &others.url)).unwrap();
     // Nothing was ever applied at the other one.
-    check(
-        folder.path(),
-        "plan",
-        expect![[r#"
-        no changes; apply 1 is live
-    "#]],
-    );
+    check_that_nothing_changes(folder.path());
     assert_eq!(others.terminate().code(), Some(0));
 }
 

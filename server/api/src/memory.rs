@@ -165,10 +165,7 @@ impl HttpBody for Messages {
         context: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
         let seen = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-            Some(Ok(frame)) => match frame.data_ref().map_or(Ok(()), |bytes| self.see(bytes)) {
-                Ok(()) => Ok(frame),
-                Err(status) => Err(status),
-            },
+            Some(Ok(frame)) => frame.data_ref().map_or(Ok(()), |bytes| self.see(bytes)).map(|()| frame),
             Some(Err(error)) => Err(Status::aborted(Broken::of(&error).to_string())),
             None if self.is_within_message() => {
                 Err(Status::aborted("the call ended in the middle of a message"))

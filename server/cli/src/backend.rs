@@ -23,8 +23,7 @@ use tower::ServiceExt;
 use super::Options;
 use super::failure::{Failure, Result};
 use crate::error::Error;
-use quern_server::data_folder::{INSTANCE, holder};
-use quern_server::{Node, Settings, repository};
+use quern_server::{INSTANCE, Node, Settings, holder, repository};
 
 const SERVER_FILE: &str = "server.json";
 /// Replies are read whole; what streams is read by line.

@@ -76,9 +76,9 @@ async fn make(
     lease: &Arc<Lease>,
     to: &mpsc::Sender<Result<Made, Status>>,
 ) -> Result<(), Status> {
+    // Before a batch is made: one that nobody takes need not be.
+    let Ok(mut place) = to.reserve().await else { return Ok(()) };
     loop {
-        // Before the batch is made: one that nobody takes need not be.
-        let Ok(mut place) = to.reserve().await else { return Ok(()) };
         let made = blocking("making a batch", move || {
             let batch = batches.next().transpose()?;
             Ok::<_, Error>((batch, batches))

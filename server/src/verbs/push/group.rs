@@ -271,9 +271,8 @@ impl<'a> Group<'a> {
             let first = pushed.end();
             let rows = concat_batches(schema, arrivals.both.iter().chain(&arrivals.online))?;
             let kept = concat_batches(schema, arrivals.both.iter().chain(&arrivals.offline))?;
-            let is_new =
-                pushed.is_empty() && self.live.compiled.catalog.definitions.sources[&name].batch.is_none();
             let source = &self.live.compiled.catalog.definitions.sources[&name];
+            let is_new = pushed.is_empty() && source.batch.is_none();
             // Servers that share a log count the commits of all sources together.
             let last = self.push.log.local().map_or(self.last, |local| local.log.last(&name));
             for view in self.live.compiled.views_of(&name) {
@@ -298,6 +297,9 @@ impl<'a> Group<'a> {
             });
         }
         logged.retain(|logged| logged.history.num_rows() > 0 || logged.online.is_some());
+        if logged.is_empty() && self.seen.is_empty() {
+            return Ok(true);
+        }
         match &self.push.log {
             Log::Local(local) => self.write_here(local, logged, &rebuilds),
             Log::Shared(shared) => self.write_for_all(shared, logged, &rebuilds),
@@ -306,9 +308,6 @@ impl<'a> Group<'a> {
     }
 
     fn write_here(self, local: &Local, logged: Vec<Logged>, rebuilds: &[Rebuild<'_>]) -> Result<bool> {
-        if logged.is_empty() && self.seen.is_empty() {
-            return Ok(true);
-        }
         local.log.commit(&logged, &self.seen)?;
         let applied = logged.iter().filter(|group| !self.behind.contains(&group.source));
         let applied = applied.map(|group| (group.source.clone(), group.number)).collect();
@@ -339,9 +338,6 @@ impl<'a> Group<'a> {
 
     /// A crash before the head is changed leaves it behind, and whoever commits next finds that it is.
     fn write_for_all(self, shared: &Shared, logged: Vec<Logged>, rebuilds: &[Rebuild<'_>]) -> Result<bool> {
-        if logged.is_empty() && self.seen.is_empty() {
-            return Ok(true);
-        }
         shared.log.commit(self.last, &logged, &self.seen)?;
         self.push.history.committed(self.last + 1, logged)?;
         let follow = || {

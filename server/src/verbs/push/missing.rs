@@ -70,8 +70,9 @@ fn complete_source(
         commits = last - applied,
         "pushed rows that the online store lacks are brought in"
     );
-    let (mut next, mut missing) = (applied + 1, Missing::in_head(push, live));
+    let (mut next, mut missing, mut has_online) = (applied + 1, Missing::in_head(push, live), false);
     log.after(source, applied, &mut |logged| {
+        has_online |= logged.online.is_some();
         if logged.number == next {
             missing.add(&logged, next == 1 && logged.first == 0).map_err(Failure::from)?;
             next += 1;
@@ -79,10 +80,12 @@ fn complete_source(
         Ok(())
     })?;
     missing.bring_in()?;
-    // Last: tiles that are rebuilt know nothing of what is not in history.
-    log.after(source, applied, &mut |logged| {
-        Ok(bring_in_online(push, live, &logged).map_err(Failure::from)?)
-    })?;
+    if has_online {
+        // Last: tiles that are rebuilt know nothing of what is not in history.
+        log.after(source, applied, &mut |logged| {
+            Ok(bring_in_online(push, live, &logged).map_err(Failure::from)?)
+        })?;
+    }
     if next <= last {
         missing_in_log(push, live, source)?;
     }
