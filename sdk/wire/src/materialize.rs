@@ -18,6 +18,8 @@ pub struct MaterializeRequest {
     pub to_us: Option<i64>,
     /// How far behind the watermark late rows are looked for, µs.
     pub look_back_us: Option<i64>,
+    /// Go on without pushed rows that the log has lost: the views of their sources are made anew from what is left.
+    pub accept_loss: bool,
 }
 
 /// How far one view is.

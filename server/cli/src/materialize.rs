@@ -32,6 +32,10 @@ pub(super) struct Arguments {
     /// How far before the end of the last run to look for rows that came late, such as 1d or 12h.
     #[arg(long, value_name = "DURATION", value_parser = feature_defs::parse_duration)]
     look_back: Option<i64>,
+    /// Go on without pushed rows that the log of several servers has lost, as after a restore of an older backup: the
+    /// views of their sources are made anew from what is left.
+    #[arg(long, conflicts_with_all = ["views", "from", "to", "look_back"])]
+    accept_loss: bool,
     /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,
@@ -44,6 +48,7 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
         from_us: arguments.from,
         to_us: arguments.to,
         look_back_us: arguments.look_back,
+        accept_loss: arguments.accept_loss,
     };
     let mut lines = backend.call_lines::<MaterializeLine>("/v1/materialize", &request).await?;
     let mut bar = Bar::default();

@@ -23,6 +23,7 @@ use quern_store::rocks::Upserted;
 use quern_store::turns::{Order, Turns};
 use quern_wire::{MaterializeRequest, Progress, Summary, ViewSummary};
 
+use crate::behind;
 use crate::degraded::{self, Degraded};
 use crate::error::{Error, Result};
 use crate::live::{Deployment, Live};
@@ -86,6 +87,9 @@ impl Materialize {
         let _turn = self.turns.materializing()?;
         self.check_latest(live)?;
         self.head.reread_kept()?;
+        if request.accept_loss {
+            self.accept_loss(live)?;
+        }
         let wanted = views.values().map(AsRef::as_ref).filter(|view: &&ViewPlan| {
             let source = live.compiled.source(view);
             let is_asked_for = request.views.is_empty() || request.views.contains(&view.name);
@@ -120,11 +124,19 @@ impl Materialize {
         Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64(), warnings })
     }
 
+    /// Goes on without pushed rows that the log has lost: what the head has of them is dropped, to be made anew.
+    fn accept_loss(&self, live: &Deployment) -> Result<()> {
+        let sources = live.compiled.catalog.definitions.sources.values().filter(|source| source.push);
+        let order = self.turns.order(&sources.map(|source| source.name.clone()).collect())?;
+        self.history.refresh_to(&order.lasts)?;
+        behind::accept_loss(&self.log, &self.head, &order, &live.compiled)
+    }
+
     /// Refuses where the servers that share the head serve something else than this one: what their views have in it
     /// would be dropped.
     fn check_latest(&self, live: &Deployment) -> Result<()> {
         let Some(shared) = self.log.shared() else { return Ok(()) };
-        let latest = shared.log.state()?.applies;
+        let latest = shared.log.applies()?;
         match latest == live.number {
             true => Ok(()),
             false => Err(Error::busy(format!(
@@ -374,9 +386,9 @@ impl Materialize {
     /// Keeps pushes to the view's source out, as long as `live` are the definitions that were applied last.
     fn in_order(&self, live: &Deployment, view: &ViewPlan) -> Result<Order<'_>> {
         let order = self.order_of(view)?;
-        match order.last_commit(live.number) {
-            Some(_) => Ok(order),
-            None => Err(Error::unavailable(OTHER_DEFINITIONS)),
+        match order.is_latest(live.number) {
+            true => Ok(order),
+            false => Err(Error::unavailable(OTHER_DEFINITIONS)),
         }
     }
 
@@ -385,6 +397,9 @@ impl Materialize {
         // As is live now, not when the run began: pushes ask no other.
         let live = self.live.now();
         let source = live.compiled.catalog.definitions.sources.get(&view.source);
-        self.turns.order_of(source.is_some_and(|source| source.push))
+        match source.filter(|source| source.push) {
+            Some(source) => self.turns.order(&[source.name.clone()].into()),
+            None => Ok(self.turns.order_here()),
+        }
     }
 }

@@ -10,6 +10,7 @@ mod local;
 mod logged;
 mod shared;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::local::LocalLog;
-pub use self::logged::{Logged, Seen, SeenKey};
-pub use self::shared::{PAGE, SharedLog, State, Turn};
+pub use self::logged::{Logged, Position, Seen, SeenKey};
+pub use self::shared::{SharedLog, Turn};
 use crate::error::{Error, Result};
 use crate::history::Pushed;
 use crate::online::Online;
@@ -66,13 +67,14 @@ impl Local {
         let log = Arc::new(LocalLog::open(&folder)?.locked_by(lock));
         // The head was there when it took them.
         for (source, applied) in head.all_applied() {
-            let last = log.last(&source);
-            if last < applied {
+            if !log.went_through(&source, applied)? {
                 return Err(Error::refused(format!(
-                    "the log of pushed rows {} ends at commit {last} of source `{source}`, and the head has {applied}: \
-                     rows that were acknowledged are missing; bring the folder back as it was, or go on without them: \
-                     remove `head` beside it and materialize",
-                    folder.display()
+                    "the log of pushed rows {} ends at commit {} of source `{source}`, and the head has {} of it: rows that \
+                     were acknowledged are missing, or one of the two is of another data folder; bring `log` back as it \
+                     was, or go on with what it has: remove `head` beside it and materialize",
+                    folder.display(),
+                    log.last(&source).number,
+                    applied.number
                 )));
             }
         }
@@ -147,6 +149,57 @@ impl Log {
         }
     }
 
+    /// The last commit of each source.
+    pub fn lasts(&self) -> Result<BTreeMap<String, Position>> {
+        match self {
+            Log::Local(local) => Ok(local.log.lasts()),
+            Log::Shared(shared) => shared.log.lasts(None),
+            Log::Nowhere => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Whether the log of `source` went through `position`, as far as it still knows.
+    pub fn went_through(&self, source: &str, position: Position) -> Result<bool> {
+        match self {
+            _ if position.number == 0 => Ok(true),
+            Log::Local(local) => local.log.went_through(source, position),
+            Log::Shared(shared) => shared.log.went_through(source, position),
+            Log::Nowhere => Ok(true),
+        }
+    }
+
+    /// Writes the commits that come after `lasts`, and what was seen: all of it or nothing. It is on disk when this
+    /// returns.
+    pub fn commit(
+        &self,
+        lasts: &BTreeMap<String, Position>,
+        groups: &[Logged],
+        seen: &[(SeenKey, Seen)],
+    ) -> Result<()> {
+        match self {
+            Log::Local(local) => local.log.commit(groups, seen),
+            Log::Shared(shared) => shared.log.commit(lasts, groups, seen),
+            Log::Nowhere => self.check(),
+        }
+    }
+
+    /// Shows every group of `source` after commit `number`, in order.
+    pub fn after(&self, source: &str, number: i64, see: &mut dyn FnMut(Logged) -> Result<()>) -> Result<()> {
+        match self {
+            Log::Local(local) => local.log.after(source, number, see),
+            Log::Shared(shared) => shared.log.after(source, (number, 0), see),
+            Log::Nowhere => Ok(()),
+        }
+    }
+
+    /// Forgets what was seen and need not be known any more. The log of one server does so by itself.
+    pub fn forget(&self) -> Result<()> {
+        match self {
+            Log::Shared(shared) => shared.log.forget(),
+            Log::Local(_) | Log::Nowhere => Ok(()),
+        }
+    }
+
     /// What is known of each of `keys` at `now_us`.
     pub fn seen(&self, keys: &[SeenKey], now_us: i64) -> Result<Vec<Option<Seen>>> {
         match self {
@@ -172,7 +225,7 @@ impl Log {
                 // What is forgotten cannot be brought in again, so the head must not lose it either.
                 let applied = head.applied(source);
                 head.sync()?;
-                log.forget(source, applied, end)
+                log.forget(source, applied.number, end)
             }
             Log::Shared(_) | Log::Nowhere => Ok(()),
         }

@@ -11,8 +11,9 @@ use quern_engine::windows::Kept;
 use rocksdb::DBPinnableSlice;
 
 use super::redis::{Redis, Turn};
-use super::rocks::{Head, Load, Replaced, Rows, Upserted, Wanted};
+use super::rocks::{Commit, Head, Load, Replaced, Rows, Upserted, Wanted};
 use crate::error::Result;
+use crate::log::Position;
 
 /// The online store.
 #[derive(Clone)]
@@ -122,6 +123,22 @@ impl Online {
         }
     }
 
+    /// Brings a group of pushes in: in RocksDB all of it or nothing, in Redis so that it can be brought in once more.
+    pub fn commit(&self, commit: &Commit) -> Result<()> {
+        match self {
+            Online::Rocks(head) => head.commit(commit),
+            Online::Redis(redis) => redis.commit(commit),
+        }
+    }
+
+    /// How far it follows the logs of `sources`, in their order.
+    pub fn applied(&self, sources: &[&str]) -> Result<Vec<Position>> {
+        match self {
+            Online::Rocks(head) => Ok(sources.iter().map(|source| head.applied(source)).collect()),
+            Online::Redis(redis) => redis.applied(sources),
+        }
+    }
+
     /// Up to which query time (µs) the view's history is in the head.
     pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {
         match self {
@@ -226,6 +243,14 @@ impl Online {
         match self {
             Online::Rocks(head) => head.retain(live),
             Online::Redis(redis) => redis.retain(live),
+        }
+    }
+
+    /// Drops the rows of these views, and what is known of them.
+    pub fn drop_views(&self, gone: &[ViewId]) -> Result<()> {
+        match self {
+            Online::Rocks(head) => head.drop_views(gone),
+            Online::Redis(redis) => redis.drop_views(gone),
         }
     }
 

@@ -6,7 +6,7 @@
 //! PREFIX{}1 view id (8 bytes, big-endian) encoded join keys  →  a row, or the tiles of windows
 //! {PREFIX}format                                             →  the version of the key space
 //! {PREFIX}1watermark, {PREFIX}1kept, {PREFIX}1files           →  hashes: view id → time µs, or what is kept
-//! {PREFIX}1applied                                           →  the last commit of pushed rows that is in
+//! {PREFIX}1positions                                          →  hash: of each source, the last commit that is in
 //! {PREFIX}1turn                                              →  who materializes; expires
 //! {PREFIX}1beat:NAME                                         →  a number that a server counts up; expires
 //! ```
@@ -120,7 +120,7 @@ struct Names {
     watermark: String,
     kept: String,
     files_until: String,
-    applied: String,
+    positions: String,
     turn: String,
     beat: String,
 }
@@ -135,7 +135,7 @@ impl Names {
             watermark: name("watermark"),
             kept: name("kept"),
             files_until: name("files"),
-            applied: name("applied"),
+            positions: name("positions"),
             turn: name("turn"),
             beat: name("beat"),
         }
@@ -296,6 +296,11 @@ impl Redis {
             let id = <[u8; 8]>::try_from(&view[..]).map(|id| ViewId(u64::from_be_bytes(id)));
             gone.extend(id.ok().filter(|view| !live.contains(view)));
         }
+        self.drop_views(&gone)
+    }
+
+    /// Drops the rows of these views, and what is known of them.
+    pub fn drop_views(&self, gone: &[ViewId]) -> Result<()> {
         if gone.is_empty() {
             return Ok(());
         }
@@ -309,10 +314,10 @@ impl Redis {
         };
         drop_from(&self.names.kept)?;
         drop_from(&self.names.files_until)?;
-        self.kept.write().forget(&gone);
+        self.kept.write().forget(gone);
         self.wait(async {
             let shards = self.connected()?.writes.shards();
-            try_join_all((0..shards).map(|shard| self.sweep(shard, &gone))).await
+            try_join_all((0..shards).map(|shard| self.sweep(shard, gone))).await
         })?;
         // Last: a run that is cut short finds the view once more.
         drop_from(&self.names.watermark)

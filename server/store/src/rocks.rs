@@ -10,7 +10,7 @@ mod load;
 mod packed;
 mod whole;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,14 +27,15 @@ use rocksdb::{
 };
 
 use crate::error::{Error, Result};
-pub use commit::Commit;
+use crate::log::Position;
+pub use commit::{Applied, Commit};
 pub use load::Load;
 pub use packed::{Rows, Wanted};
 use quern_base::metrics::Gauge;
 pub(crate) use whole::check;
 
 /// The version of the key space. A folder of another version is refused, not misread.
-const FORMAT: &[u8] = b"2";
+const FORMAT: &[u8] = b"3";
 const META: &str = "meta";
 const WATERMARK: &[u8] = b"watermark";
 const KEPT: &[u8] = b"kept";
@@ -56,8 +57,8 @@ pub struct Head {
     kept: parking_lot::RwLock<HashMap<ViewId, Arc<Kept>>>,
     /// Up to when each view is materialized; as it stands in the store.
     watermarks: parking_lot::RwLock<HashMap<ViewId, i64>>,
-    /// Up to which commit of the log each source is in the head; as it stands in the store.
-    applied: parking_lot::RwLock<HashMap<String, i64>>,
+    /// How far the head follows the log of each source; as it stands in the store.
+    applied: parking_lot::RwLock<BTreeMap<String, Position>>,
     /// Reading what is stored and replacing it is one step. Counts the writes of rows.
     writing: parking_lot::Mutex<u64>,
     /// Says whose the folder is; given back once the store is closed.
@@ -90,6 +91,19 @@ pub struct Replaced {
     pub done: u64,
     /// The places of the others: what they were made from is no longer what is stored.
     pub conflicts: Vec<usize>,
+}
+
+impl Replaced {
+    /// Refuses where any is left.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable`.
+    pub fn done(self) -> Result<()> {
+        match self.conflicts.is_empty() {
+            true => Ok(()),
+            false => Err(Error::busy("another server changed the same tiles in between; try again")),
+        }
+    }
 }
 
 struct Fresh {
@@ -149,12 +163,10 @@ impl Head {
             if let Some(view) = view_of(&key, KEPT) {
                 head.kept.write().insert(view, Arc::new(Kept::read(&value)));
             }
-            if let Some(source) = key.strip_prefix(APPLIED) {
-                let number = value[..].try_into().map(i64::from_be_bytes);
-                let source = String::from_utf8(source.to_vec());
-                if let (Ok(source), Ok(number)) = (source, number) {
-                    head.applied.write().insert(source, number);
-                }
+            if let Some(source) = key.strip_prefix(APPLIED)
+                && let (Ok(source), Some(position)) = (str::from_utf8(source), Position::read(&value))
+            {
+                head.applied.write().insert(source.to_owned(), position);
             }
             if let Some(view) = view_of(&key, WATERMARK) {
                 head.watermarks.write().insert(view, known::instant(&value)?);
@@ -268,21 +280,23 @@ impl Head {
 
     /// Drops the rows of every view but `live`: those of definitions that have changed or gone.
     pub fn retain(&self, live: &[ViewId]) -> Result<()> {
+        let known: Vec<ViewId> = self.watermarks.read().keys().copied().collect();
+        let gone: Vec<ViewId> = known.into_iter().filter(|view| !live.contains(view)).collect();
+        self.drop_views(&gone)
+    }
+
+    /// Drops the rows of these views, and what is known of them.
+    pub fn drop_views(&self, gone: &[ViewId]) -> Result<()> {
         let mut writes = self.writing.lock();
         *writes += 1;
-        for entry in self.db.iterator_cf(self.meta(), IteratorMode::Start) {
-            let (key, _) = entry?;
-            let Some(view) = view_of(&key, WATERMARK) else { continue };
-            if live.contains(&view) {
-                continue;
-            }
+        for view in gone {
             let id = view.0;
-            self.kept.write().remove(&view);
-            self.db.delete_cf(self.meta(), about(KEPT, view))?;
-            self.db.delete_cf(self.meta(), about(FILES_UNTIL, view))?;
+            self.kept.write().remove(view);
+            self.db.delete_cf(self.meta(), about(KEPT, *view))?;
+            self.db.delete_cf(self.meta(), about(FILES_UNTIL, *view))?;
             self.db.delete_range_cf(self.rows(), id.to_be_bytes(), id.saturating_add(1).to_be_bytes())?;
-            self.db.delete_cf(self.meta(), &key)?;
-            self.watermarks.write().remove(&view);
+            self.db.delete_cf(self.meta(), about(WATERMARK, *view))?;
+            self.watermarks.write().remove(view);
         }
         Ok(())
     }

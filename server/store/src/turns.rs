@@ -8,18 +8,19 @@
 //! | materializing | materialize; whoever writes pushed rows into a file | make the head from history here |
 //! | head turn | materialize | the same at another server that shares the head |
 //! | order | whoever commits a push, or completes the head | put pushed rows into history or head here |
-//! | log turn | the same | the same at another server that shares the log |
+//! | log turn | the same | the same, for the same sources, at another server that shares the log |
 //!
 //! Below all of them is the lock of the copy that a server has of a shared log
 //! ([`History::refresh`](crate::history::History::refresh)): it is held while rows are added, and never while another
 //! is waited for.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Result;
-use crate::log::{self, Log};
+use crate::log::{self, Log, Position};
 use crate::online::Online;
 use crate::redis;
 
@@ -41,6 +42,8 @@ pub struct Materializing<'t> {
 /// The turn to change pushed history or what it makes of the head: nobody else does, here or at another server, until
 /// this is dropped.
 pub struct Order<'t> {
+    /// The last commit of each source that it is for.
+    pub lasts: BTreeMap<String, Position>,
     log: Option<log::Turn>,
     _here: Held<'t>,
 }
@@ -65,19 +68,23 @@ impl Turns {
         Some(Materializing { _at_all: None, _here })
     }
 
-    /// Waits for the turn to change pushed history or the head.
-    pub fn order(&self) -> Result<Order<'_>> {
+    /// Waits for the turn to change the pushed history of `sources`, or what it makes of the head.
+    pub fn order(&self, sources: &BTreeSet<String>) -> Result<Order<'_>> {
         let _here = Held::take(Rank::Order, &self.order);
-        let log = self.log.shared().map(|shared| shared.log.turn()).transpose()?;
-        Ok(Order { log, _here })
+        let log = self.log.shared().map(|shared| shared.log.turn(sources)).transpose()?;
+        let lasts = match (&log, self.log.local()) {
+            (Some(turn), _) => turn.lasts.clone(),
+            (None, Some(local)) => {
+                sources.iter().map(|source| (source.clone(), local.log.last(source))).collect()
+            }
+            (None, None) => BTreeMap::new(),
+        };
+        Ok(Order { lasts, log, _here })
     }
 
-    /// The same for what belongs to one source: where it takes no pushes, no other server has a turn.
-    pub fn order_of(&self, takes_pushes: bool) -> Result<Order<'_>> {
-        match takes_pushes {
-            true => self.order(),
-            false => Ok(Order { log: None, _here: Held::take(Rank::Order, &self.order) }),
-        }
+    /// The same where no other server has a turn: what is changed takes no pushes.
+    pub fn order_here(&self) -> Order<'_> {
+        Order { lasts: BTreeMap::new(), log: None, _here: Held::take(Rank::Order, &self.order) }
     }
 
     /// Runs `work` while pushes wait.
@@ -88,11 +95,15 @@ impl Turns {
 }
 
 impl Order<'_> {
-    /// Number of the last commit of a shared log (0 where there is none), where `apply` is what all servers were told
-    /// to serve. One that is behind does not know what belongs in the head.
-    pub fn last_commit(&self, apply: u64) -> Option<i64> {
-        let Some(log::Turn { state, .. }) = &self.log else { return Some(0) };
-        (state.applies == apply).then_some(state.commits)
+    /// Whether `apply` is what all servers were told to serve. One that is behind does not know what belongs in the
+    /// head.
+    pub fn is_latest(&self, apply: u64) -> bool {
+        self.log.as_ref().is_none_or(|turn| turn.applies == apply)
+    }
+
+    /// The time (µs) by the clock of a shared log, where there is one: those of servers are not one.
+    pub fn now_us(&self) -> Option<i64> {
+        self.log.as_ref().map(|turn| turn.now_us)
     }
 }
 

@@ -7,7 +7,7 @@
 //! from history, which knows all events.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -16,16 +16,16 @@ use feature_defs::Source;
 use quern_base::clock::now_us;
 use quern_engine::windows::Windows;
 use quern_features::write::{ViewWriter, newest};
-use quern_store::log::{Local, Log, Logged, Seen, SeenKey, Shared};
-use quern_store::rocks::Commit;
+use quern_store::log::{Logged, Position, Seen, SeenKey};
+use quern_store::rocks::{Applied, Commit};
 use quern_wire::{PushReply, PushTo};
 
 use super::memory::Memory;
-use super::missing::{apply, complete, note_applied};
+use super::missing::{Behind, complete};
 use super::order::in_order;
 use super::repeats::{all_known_key, digest, events, position_key, push_key};
 use super::tiles::Rebuild;
-use super::{Job, Position, Push, PushedBatch};
+use super::{Job, Position as Place, Push, PushedBatch};
 use crate::error::{Error, Result};
 use crate::live::Deployment;
 
@@ -34,7 +34,7 @@ const KNOWN_US: i64 = 86_400_000_000;
 
 /// Commits all jobs and answers them.
 pub(super) fn commit(push: &Arc<Push>, jobs: Vec<Job>) {
-    match together(push, &jobs, now_us()) {
+    match together(push, &jobs) {
         Ok(answers) => {
             for (job, answer) in jobs.into_iter().zip(answers) {
                 job.answer(answer);
@@ -55,8 +55,10 @@ pub(super) fn commit(push: &Arc<Push>, jobs: Vec<Job>) {
     tokio::task::spawn_blocking(move || sealing.tail().seal_large());
 }
 
-fn together(push: &Push, jobs: &[Job], now_us: i64) -> Result<Vec<Result<PushReply>>> {
-    let turn = in_order(&push.turns, &push.live)?;
+fn together(push: &Push, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
+    let sources = jobs.iter().map(|job| job.push.source.clone()).collect();
+    let turn = in_order(&push.turns, &push.live, &sources)?;
+    let now_us = turn.order.now_us().unwrap_or_else(now_us);
     let behind = complete(push, &turn)?;
     let mut memory = Memory::default();
     let keys = jobs.iter().map(|job| keys(&turn.live, &job.push)).collect::<Result<Vec<_>>>()?.concat();
@@ -65,7 +67,7 @@ fn together(push: &Push, jobs: &[Job], now_us: i64) -> Result<Vec<Result<PushRep
         push,
         live: &turn.live,
         now_us,
-        last: turn.last,
+        lasts: &turn.order.lasts,
         behind: &behind,
         memory,
         commit: Commit::default(),
@@ -78,7 +80,7 @@ fn together(push: &Push, jobs: &[Job], now_us: i64) -> Result<Vec<Result<PushRep
     for (job, answer) in jobs.iter().zip(&mut answers) {
         if let Ok(reply) = answer
             && reply.accepted > 0
-            && (!in_head || behind.contains(&job.push.source))
+            && (!in_head || behind.contains_key(&job.push.source))
         {
             reply.visible = Some(false);
         }
@@ -114,10 +116,10 @@ struct Group<'a> {
     push: &'a Push,
     live: &'a Deployment,
     now_us: i64,
-    /// The number of the commit before.
-    last: i64,
-    /// The sources whose head must not go on before it has what it lacks.
-    behind: &'a BTreeSet<String>,
+    /// The commits before.
+    lasts: &'a BTreeMap<String, Position>,
+    /// The sources whose head must not go on.
+    behind: &'a BTreeMap<String, Behind>,
     memory: Memory,
     commit: Commit,
     /// What is noted with the rows.
@@ -151,7 +153,8 @@ impl<'a> Group<'a> {
                 source.name
             )));
         }
-        for Position { part, from, .. } in &push.positions {
+        self.behind.get(&source.name).map_or(Ok(()), |behind| behind.check(&source.name))?;
+        for Place { part, from, .. } in &push.positions {
             if self.seen(&position_key(&source.name, part))? != *from {
                 return Err(Error::refused(format!(
                     "the stream of source `{}` was read on already",
@@ -176,7 +179,7 @@ impl<'a> Group<'a> {
             }
         }
         let reply = self.admit_rows(source, push, reply)?;
-        for Position { part, to, .. } in &push.positions {
+        for Place { part, to, .. } in &push.positions {
             self.note(position_key(&source.name, part), to.clone(), i64::MAX);
         }
         if let Some((key, digest)) = named {
@@ -273,11 +276,9 @@ impl<'a> Group<'a> {
             let kept = concat_batches(schema, arrivals.both.iter().chain(&arrivals.offline))?;
             let source = &self.live.compiled.catalog.definitions.sources[&name];
             let is_new = pushed.is_empty() && source.batch.is_none();
-            // Servers that share a log count the commits of all sources together.
-            let last = self.push.log.local().map_or(self.last, |local| local.log.last(&name));
             for view in self.live.compiled.views_of(&name) {
                 let writer = self.push.writer(source, view);
-                if rows.num_rows() == 0 || self.behind.contains(&name) {
+                if rows.num_rows() == 0 || self.behind.contains_key(&name) {
                     break;
                 }
                 self.push.begin(view, is_new)?;
@@ -288,7 +289,7 @@ impl<'a> Group<'a> {
                 rebuilds.extend(self.tiles(writer, windows, (&rows, first), &arrivals.repeats)?);
             }
             logged.push(Logged {
-                number: 1 + last,
+                position: self.lasts.get(&name).copied().unwrap_or_default().next(),
                 source: name,
                 first,
                 in_head: arrivals.both.iter().map(RecordBatch::num_rows).sum(),
@@ -296,56 +297,35 @@ impl<'a> Group<'a> {
                 online: Some(concat_batches(schema, &arrivals.online)?).filter(|rows| rows.num_rows() > 0),
             });
         }
-        logged.retain(|logged| logged.history.num_rows() > 0 || logged.online.is_some());
-        if logged.is_empty() && self.seen.is_empty() {
+        if self.seen.is_empty() {
+            logged.retain(|logged| logged.history.num_rows() > 0 || logged.online.is_some());
+        }
+        if logged.is_empty() {
             return Ok(true);
         }
-        match &self.push.log {
-            Log::Local(local) => self.write_here(local, logged, &rebuilds),
-            Log::Shared(shared) => self.write_for_all(shared, logged, &rebuilds),
-            Log::Nowhere => Ok(self.push.log.check().map(|()| true)?),
-        }
-    }
-
-    fn write_here(self, local: &Local, logged: Vec<Logged>, rebuilds: &[Rebuild<'_>]) -> Result<bool> {
-        local.log.commit(&logged, &self.seen)?;
-        let applied = logged.iter().filter(|group| !self.behind.contains(&group.source));
-        let applied = applied.map(|group| (group.source.clone(), group.number)).collect();
-        for Logged { source, history, .. } in logged {
-            if history.num_rows() > 0 {
-                self.push.history.pushed.append(&source, history)?;
-            }
-        }
-        Ok(told(self.follow_here(local, applied, rebuilds)))
+        self.push.log.commit(self.lasts, &logged, &self.seen)?;
+        let applied = logged.iter().filter(|group| !self.behind.contains_key(&group.source));
+        let applied = applied.map(|group| Applied {
+            source: group.source.clone(),
+            from: self.lasts.get(&group.source).copied().unwrap_or_default(),
+            to: group.position,
+        });
+        let applied = applied.collect();
+        self.push.history.committed(logged)?;
+        Ok(told(self.follow(applied, &rebuilds)))
     }
 
     /// What is rebuilt is in the head only once that is done: brought in again after a crash, its keys are rebuilt once
     /// more.
-    fn follow_here(
-        mut self,
-        local: &Local,
-        applied: Vec<(String, i64)>,
-        rebuilds: &[Rebuild<'_>],
-    ) -> Result<()> {
+    fn follow(mut self, applied: Vec<Applied>, rebuilds: &[Rebuild<'_>]) -> Result<()> {
+        let head = &self.push.head;
         if rebuilds.is_empty() {
             self.commit.applied = applied;
-            return Ok(local.head.commit(&self.commit)?);
+            return Ok(head.commit(&self.commit)?);
         }
-        local.head.commit(&self.commit)?;
+        head.commit(&self.commit)?;
         rebuilds.iter().try_for_each(|rebuild| rebuild.run(&self.live.compiled))?;
-        Ok(local.head.commit(&Commit { applied, ..Commit::default() })?)
-    }
-
-    /// A crash before the head is changed leaves it behind, and whoever commits next finds that it is.
-    fn write_for_all(self, shared: &Shared, logged: Vec<Logged>, rebuilds: &[Rebuild<'_>]) -> Result<bool> {
-        shared.log.commit(self.last, &logged, &self.seen)?;
-        self.push.history.committed(self.last + 1, logged)?;
-        let follow = || {
-            apply(self.push, &self.commit)?;
-            rebuilds.iter().try_for_each(|rebuild| rebuild.run(&self.live.compiled))?;
-            note_applied(shared, Some(self.last), self.last + 1)
-        };
-        Ok(told(follow()))
+        Ok(head.commit(&Commit { applied, ..Commit::default() })?)
     }
 
     /// Adds rows, of which the first has number `first`, to the view's tiles, but for those that may be there: the

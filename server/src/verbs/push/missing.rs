@@ -4,76 +4,91 @@
 //! in already. Tiles cannot take an event twice: those of its key are rebuilt from history, which has each event once,
 //! and then take in what is for the head alone. So all of this may be repeated, and be cut short, as often as it likes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quern_base::Failure;
-use quern_base::clock::now_us;
 use quern_base::tasks::{Task, blocking};
 use quern_engine::ViewId;
 use quern_features::Compiled;
 use quern_features::write::{keys_of, newest};
 use quern_store::history::canonical;
-use quern_store::log::{Local, Log, Logged, PAGE, Shared};
-use quern_store::rocks::{Commit, Rows};
+use quern_store::log::{Log, Logged, Position};
+use quern_store::rocks::{Applied, Commit, Rows};
 
 use super::Push;
 use super::order::{InOrder, in_order};
 use super::tiles::Rebuild;
+use crate::behind::late;
 use crate::error::{Error, Result};
 
 /// How often it is looked whether the head is behind, and how often what was seen is forgotten.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-const LOOK_HERE_EVERY: Duration = Duration::from_secs(10);
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
-/// Brings in what the head lacks of everything up to the last commit. Gives the sources for which that cannot be done
-/// now: it keeps nobody else from going on.
-pub(super) fn complete(push: &Push, InOrder { live, last, .. }: &InOrder<'_>) -> Result<BTreeSet<String>> {
-    match &push.log {
-        Log::Local(local) => Ok(complete_here(push, &live.compiled, local)),
-        Log::Shared(shared) => {
-            complete_for_all(push, &live.compiled, (shared, *last)).map(|()| BTreeSet::new())
-        }
-        Log::Nowhere => Ok(BTreeSet::new()),
+/// Why the head of a source must not go on.
+pub(super) enum Behind {
+    /// It lacks commits, and cannot be given them now.
+    Late,
+    /// It has commits that the log has no more: this many, of so many.
+    Lost { applied: i64, last: i64 },
+}
+
+impl Behind {
+    /// Refuses pushes to `source` where they would go on from what is lost.
+    pub(super) fn check(&self, source: &str) -> Result<()> {
+        let Behind::Lost { applied, last } = self else { return Ok(()) };
+        Err(Error::refused(format!(
+            "the log of pushed rows is from before what was acknowledged: it has {last} commits of source `{source}`, and \
+             the online store {applied}, or others (was PostgreSQL restored, or did it fail over to a server that lacked \
+             some?); bring the newer log back, or go on without what it had: `quern materialize --accept-loss`"
+        )))
     }
 }
 
-fn complete_here(push: &Push, live: &Compiled, local: &Local) -> BTreeSet<String> {
-    let mut behind = BTreeSet::new();
-    for (source, last) in local.log.lasts() {
-        if local.head.applied(&source) == last {
+/// Brings in what the head lacks of the sources that it is the turn of. Gives those for which that cannot be done: it
+/// keeps nobody else from going on.
+pub(super) fn complete(
+    push: &Push,
+    InOrder { live, order }: &InOrder<'_>,
+) -> Result<BTreeMap<String, Behind>> {
+    // Another server may have noted more as kept, and taken more.
+    push.head.reread_kept()?;
+    push.history.refresh_to(&order.lasts)?;
+    let mut behind = BTreeMap::new();
+    for (source, applied, last) in late(&push.head, &order.lasts)? {
+        if !push.log.went_through(&source, applied)? {
+            behind.insert(source, Behind::Lost { applied: applied.number, last: last.number });
             continue;
         }
-        if let Err(error) = complete_source(push, live, local, (&source, last)) {
+        if let Err(error) = complete_source(push, &live.compiled, (&source, applied, last)) {
             tracing::error!(
                 source,
                 cause = error.logged(),
                 "the online store lacks pushed rows, and cannot be given them"
             );
-            behind.insert(source);
+            behind.insert(source, Behind::Late);
         }
     }
-    behind
+    Ok(behind)
 }
 
 fn complete_source(
     push: &Push,
     live: &Compiled,
-    Local { log, head }: &Local,
-    (source, last): (&str, i64),
+    (source, applied, last): (&str, Position, Position),
 ) -> Result<()> {
-    let applied = head.applied(source);
     tracing::info!(
         source,
-        commits = last - applied,
+        commits = last.number - applied.number,
         "pushed rows that the online store lacks are brought in"
     );
-    let (mut next, mut missing, mut has_online) = (applied + 1, Missing::in_head(push, live), false);
-    log.after(source, applied, &mut |logged| {
+    let mut next = applied.number + 1;
+    let (mut missing, mut has_online) = (Missing::in_head(push, live), false);
+    push.log.after(source, applied.number, &mut |logged| {
         has_online |= logged.online.is_some();
-        if logged.number == next {
+        if logged.position.number == next {
             missing.add(&logged, next == 1 && logged.first == 0).map_err(Failure::from)?;
             next += 1;
         }
@@ -82,15 +97,16 @@ fn complete_source(
     missing.bring_in()?;
     if has_online {
         // Last: tiles that are rebuilt know nothing of what is not in history.
-        log.after(source, applied, &mut |logged| {
+        push.log.after(source, applied.number, &mut |logged| {
             Ok(bring_in_online(push, live, &logged).map_err(Failure::from)?)
         })?;
     }
-    if next <= last {
+    if next <= last.number {
         missing_in_log(push, live, source)?;
     }
     // Not sooner: what was begun may be done again from the start.
-    Ok(head.commit(&Commit { applied: vec![(source.to_owned(), last)], ..Commit::default() })?)
+    let applied = vec![Applied { source: source.to_owned(), from: applied, to: last }];
+    Ok(push.head.commit(&Commit { applied, ..Commit::default() })?)
 }
 
 /// What the log has forgotten lies in files, and only a head that was brought back from before lacks it.
@@ -102,117 +118,61 @@ fn missing_in_log(push: &Push, live: &Compiled, source: &str) -> Result<()> {
     live.views_of(source).try_for_each(|view| Ok(push.head.forget_watermark(view.id)?))
 }
 
-fn complete_for_all(push: &Push, live: &Compiled, (shared, last): (&Shared, i64)) -> Result<()> {
-    // Another server may have noted more as kept.
-    shared.head.reread_kept()?;
-    push.history.refresh_to(last)?;
-    let Some(applied) = shared.head.applied()? else {
-        // A head that is new, or was lost: what came before is materialize's to bring in.
-        return note_applied(shared, None, last);
-    };
-    if applied > last {
-        tracing::error!(
-            applied,
-            last,
-            "the head is ahead of the log of pushed rows: was PostgreSQL restored from a backup?"
-        );
-        return note_applied(shared, Some(applied), last);
-    }
-    if applied < last {
-        tracing::info!(commits = last - applied, "pushed rows that a server left behind are brought in");
-    }
-    let mut from = applied;
-    while from < last {
-        let to = last.min(from.saturating_add(PAGE));
-        let missing = shared.log.after(from)?;
-        let mut in_head = Missing::in_head(push, live);
-        missing.iter().try_for_each(|logged| in_head.add(logged, false))?;
-        in_head.bring_in()?;
-        missing.iter().try_for_each(|logged| bring_in_online(push, live, logged))?;
-        note_applied(shared, Some(from), to)?;
-        from = to;
-    }
-    Ok(())
-}
-
-/// Changes a shared head as `commit` says.
-pub(super) fn apply(push: &Push, commit: &Commit) -> Result<()> {
-    if !commit.rows.is_empty() {
-        push.head.upsert(&commit.rows)?;
-    }
-    if commit.tiles.is_empty() {
-        return Ok(());
-    }
-    let made_from: Vec<Option<&[u8]>> = commit.made_from.iter().map(Option::as_deref).collect();
-    Ok(quern_features::write::windows::put(&push.head, &commit.tiles, &made_from)?)
-}
-
-/// Notes that everything up to commit `to` is in the head, where everything up to `from` was.
-pub(super) fn note_applied(shared: &Shared, from: Option<i64>, to: i64) -> Result<()> {
-    if from == Some(to) || shared.head.set_applied(from, to)? {
-        return Ok(());
-    }
-    Err(Error::unavailable("the head changed in between; push again"))
-}
-
 impl Push {
     /// Brings in what a process that ended before left behind here. Where that fails now, it is tried again.
     pub(crate) async fn catch_up(self: &Arc<Self>) -> Result<()> {
-        if self.log.local().is_none() {
-            return Ok(());
-        }
-        let push = Arc::clone(self);
-        let completing = move || complete(&push, &in_order(&push.turns, &push.live)?).map(drop);
+        let Some(local) = self.log.local() else { return Ok(()) };
+        let (push, sources) = (Arc::clone(self), local.log.lasts().into_keys().collect());
+        let completing = move || complete(&push, &in_order(&push.turns, &push.live, &sources)?).map(drop);
         blocking("bringing in pushed rows", completing).await
     }
 
     /// Brings in, while the result lives, what other servers or this one left behind, and forgets what need not be
     /// known any more.
     pub fn complete(self: &Arc<Self>) -> Option<Task> {
-        let (push, every) = match &self.log {
-            Log::Local(_) => (Arc::clone(self), LOOK_HERE_EVERY),
-            Log::Shared(_) => (Arc::clone(self), LOOK_EVERY),
-            Log::Nowhere => return None,
-        };
+        if matches!(self.log, Log::Nowhere) {
+            return None;
+        }
+        let push = Arc::clone(self);
         Some(Task::spawn(async move {
-            let (mut behind, mut next) = (None, Instant::now() + FORGET_EVERY);
+            let (mut behind, mut next) = (Some(BTreeMap::new()), Instant::now() + FORGET_EVERY);
             loop {
-                tokio::time::sleep(every).await;
+                tokio::time::sleep(LOOK_EVERY).await;
                 let (forgets, push) = (Instant::now() >= next, Arc::clone(&push));
                 if forgets {
                     next = Instant::now() + FORGET_EVERY;
                 }
-                let looking = tokio::task::spawn_blocking(move || push.look_after_log(behind, forgets));
+                let before = behind.take().unwrap_or_default();
+                let looking = tokio::task::spawn_blocking(move || push.look_after_log(&before, forgets));
                 // Where PostgreSQL or Redis is away, others say so.
-                behind = looking.await.ok().and_then(Result::ok).flatten();
+                behind = looking.await.ok().and_then(Result::ok);
             }
         }))
     }
 
-    /// Where the head is behind, as it was the last time, brings in what it lacks. Gives how far it is, if it is
+    /// Where the head is as far behind as it was `before`, brings in what it lacks. Gives how far it is, where it is
     /// behind.
-    fn look_after_log(&self, behind: Option<i64>, forgets: bool) -> Result<Option<i64>> {
-        if let Some(Local { log, head }) = self.log.local() {
-            if log.lasts().iter().any(|(source, last)| head.applied(source) < *last) {
-                complete(self, &in_order(&self.turns, &self.live)?)?;
-            }
-            return Ok(None);
-        }
-        let Some(shared) = self.log.shared() else { return Ok(None) };
+    fn look_after_log(
+        &self,
+        before: &BTreeMap<String, Position>,
+        forgets: bool,
+    ) -> Result<BTreeMap<String, Position>> {
         if forgets {
-            shared.log.forget(now_us())?;
+            self.log.forget()?;
         }
         self.history.refresh_all()?;
         // What others pushed comes into the tail here as well.
         self.tail().seal_large();
-        let last = shared.log.state()?.commits;
-        let applied = shared.head.applied()?.filter(|applied| *applied < last);
+        let behind = late(&self.head, &self.log.lasts()?)?;
+        let behind: BTreeMap<String, Position> =
+            behind.into_iter().map(|(source, applied, _)| (source, applied)).collect();
         // A commit that is under way is behind for a moment.
-        if applied.is_none() || applied != behind {
-            return Ok(applied);
+        let stuck = behind.iter().filter(|(source, applied)| before.get(*source) == Some(applied));
+        let stuck: BTreeSet<String> = stuck.map(|(source, _)| source.clone()).collect();
+        if !stuck.is_empty() {
+            complete(self, &in_order(&self.turns, &self.live, &stuck)?)?;
         }
-        complete(self, &in_order(&self.turns, &self.live)?)?;
-        Ok(None)
+        Ok(behind)
     }
 }
 
@@ -272,10 +232,7 @@ fn bring_in_online(push: &Push, live: &Compiled, logged: &Logged) -> Result<()> 
         let (mut commit, takes_all) = (Commit::default(), |_: usize, _: &[u8], _: i64| true);
         let writer = push.writer(live.source(view), view);
         commit.made_from = writer.add_events(&online, logged.first, &takes_all, &mut commit.tiles)?;
-        match &push.log {
-            Log::Local(local) => local.head.commit(&commit)?,
-            Log::Shared(_) | Log::Nowhere => apply(push, &commit)?,
-        }
+        push.head.commit(&commit)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! When may pushed history and the head be changed? In turn, and by definitions that are the latest.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,22 +13,20 @@ use crate::live::{Deployment, Live};
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
 const APPLY_PAUSE: Duration = Duration::from_millis(20);
 
-/// The turn to commit, at a time when what is live here is what was applied last.
+/// The turn to commit for some sources, at a time when what is live here is what was applied last.
 pub(super) struct InOrder<'t> {
     pub(super) live: Arc<Deployment>,
-    /// Number of the last commit of a log that is shared.
-    pub(super) last: i64,
-    _order: Order<'t>,
+    pub(super) order: Order<'t>,
 }
 
-/// Waits for the turn to commit.
-pub(super) fn in_order<'t>(turns: &'t Turns, live: &Live) -> Result<InOrder<'t>> {
+/// Waits for the turn to commit for `sources`.
+pub(super) fn in_order<'t>(turns: &'t Turns, live: &Live, sources: &BTreeSet<String>) -> Result<InOrder<'t>> {
     let give_up = Instant::now() + APPLY_PATIENCE;
     loop {
-        let order = turns.order()?;
+        let order = turns.order(sources)?;
         let live = live.now();
-        if let Some(last) = order.last_commit(live.number) {
-            return Ok(InOrder { live, last, _order: order });
+        if order.is_latest(live.number) {
+            return Ok(InOrder { live, order });
         }
         if Instant::now() > give_up {
             return Err(Error::busy("other definitions were applied and are not live here yet"));

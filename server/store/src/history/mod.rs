@@ -12,6 +12,7 @@
 
 mod cell;
 mod columns;
+mod copied;
 mod csv;
 mod files;
 mod fits;
@@ -32,13 +33,13 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 use feature_defs::{Epoch, Format, Source};
-use parking_lot::Mutex;
 use quern_engine::asof::Address;
 
 use crate::error::{Error, Result};
-use crate::log::{Logged, SharedLog};
+use crate::log::{Logged, Position, SharedLog};
 use crate::roots::Roots;
 use columns::Look;
+use copied::Copied;
 use csv::CsvFile;
 use files::HistoryFile;
 use looks::Looks;
@@ -64,14 +65,6 @@ pub struct History {
     copied: Option<Copied>,
 }
 
-/// How far a log that several servers write has been copied.
-#[derive(Debug)]
-struct Copied {
-    log: Arc<SharedLog>,
-    /// Up to which commit the copy has all rows. Held while rows are added to it.
-    until: Mutex<i64>,
-}
-
 impl History {
     /// The history of a repository; paths lead below `roots`.
     pub fn new(roots: Roots, pushed: Pushed) -> Self {
@@ -81,53 +74,35 @@ impl History {
     /// The same, where `pushed` is this server's copy of `log`.
     #[must_use]
     pub fn copied_from(self, log: Arc<SharedLog>) -> Self {
-        History { copied: Some(Copied { log, until: Mutex::new(0) }), ..self }
+        History { copied: Some(Copied::of(log)), ..self }
     }
 
     /// Adds what other servers took of `source` to the copy here. Nothing is written to disk.
     pub fn refresh(&self, source: &Source) -> Result<()> {
-        if source.push { self.refresh_all() } else { Ok(()) }
-    }
-
-    /// Adds what other servers took up to commit `last`.
-    pub fn refresh_to(&self, last: i64) -> Result<()> {
         match &self.copied {
-            Some(copied) if *copied.until.lock() < last => self.refresh_all(),
+            Some(copied) if source.push => copied.refresh(&self.pushed, Some(&source.name)),
             _ => Ok(()),
         }
     }
 
     /// Adds what other servers took to the copy here.
     pub fn refresh_all(&self) -> Result<()> {
-        let Some(Copied { log, until }) = &self.copied else { return Ok(()) };
-        let mut until = until.lock();
-        // At the first time, files may have all there is.
-        let at_least = if *until == 0 { log.state()?.commits } else { 0 };
-        loop {
-            let (found, more) = log.since(*until, &self.pushed.ends())?;
-            let last = found.last().map(|logged| logged.number);
-            for Logged { source, first, history, .. } in found {
-                self.pushed.append_at(&source, first, history)?;
-            }
-            *until = (*until).max(more.or(last).unwrap_or(0));
-            if more.is_none() {
-                *until = (*until).max(at_least);
-                return Ok(());
-            }
-        }
+        self.copied.as_ref().map_or(Ok(()), |copied| copied.refresh(&self.pushed, None))
     }
 
-    /// Adds the rows of commit `number`, which this server has just written, to the copy.
-    pub fn committed(&self, number: i64, rows: Vec<Logged>) -> Result<()> {
-        let Some(Copied { until, .. }) = &self.copied else { return Ok(()) };
-        let mut until = until.lock();
-        for Logged { source, first, history, .. } in rows {
-            if history.num_rows() > 0 {
-                self.pushed.append_at(&source, first, history)?;
+    /// The same of sources that nobody takes further than `lasts` now.
+    pub fn refresh_to(&self, lasts: &BTreeMap<String, Position>) -> Result<()> {
+        self.copied.as_ref().map_or(Ok(()), |copied| copied.refresh_to(&self.pushed, lasts))
+    }
+
+    /// Adds rows that this server has just written into the log.
+    pub fn committed(&self, rows: Vec<Logged>) -> Result<()> {
+        match &self.copied {
+            Some(copied) => copied.committed(&self.pushed, rows),
+            None => {
+                rows.into_iter().try_for_each(|logged| self.pushed.append(&logged.source, logged.history))
             }
         }
-        *until = (*until).max(number);
-        Ok(())
     }
 
     /// How many files a source has now, and how many bytes they are. What cannot be listed is nothing.

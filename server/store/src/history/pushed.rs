@@ -188,8 +188,22 @@ impl Pushed {
         self.sources.read().get(source).cloned().unwrap_or_default()
     }
 
+    /// Forgets what was pushed to `source`, and its files: it is a copy of what a log has, and another by now.
+    pub(super) fn forget(&self, source: &str) -> Result<()> {
+        let mut sources = self.sources.write();
+        match fs::remove_dir_all(self.folder.join(source)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        sources.remove(source);
+        Ok(())
+    }
+
     /// Adds rows, which are durable already. One caller at a time for each source.
     pub fn append(&self, source: &str, rows: RecordBatch) -> Result<()> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
         let mut sources = self.sources.write();
         Arc::make_mut(sources.entry(source.to_owned()).or_default()).append(rows)
     }

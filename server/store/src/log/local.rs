@@ -5,19 +5,20 @@
 //!
 //! ```text
 //! default  `format`                                   →  the version of all this
-//! sources  source                                     →  number of its last commit ‖ number of the last that is
+//! sources  source                                     →  position of its last commit ‖ position of the last that is
 //!                                                        forgotten ‖ number of the row after that
-//! groups   source ‖ 0 ‖ number of the commit ‖        →  number of its first row ‖ how many rows are for the head as
-//!          number of the row after it                    well ‖ bytes of the first stream ‖ rows of history ‖ rows for
-//!                                                        the head alone
+//! groups   source ‖ 0 ‖ number of the commit ‖        →  name of the commit ‖ name of the one before ‖ number of its
+//!          number of the row after it                    first row ‖ how many rows are for the head as well ‖ bytes of
+//!                                                        the first stream ‖ rows of history ‖ rows for the head alone
 //! seen     source ‖ 0 ‖ what was seen                 →  time µs until which it is kept ‖ its value
 //! ```
 //!
-//! Numbers are of 8 bytes, big-endian; rows are Arrow IPC streams, the second one may be empty.
+//! Numbers and names are of 8 bytes, big-endian, and a position is a number and a name; rows are Arrow IPC streams, the
+//! second one may be empty.
 //!
 //! *Nothing is lost without a word.* RocksDB checks its blocks and its log, and yet opens without what a damaged
 //! manifest does not name any more. So every commit counts on in each family, under the empty key, and the groups of a
-//! source are all there from the last that is forgotten to its last.
+//! source are all there from the last that is forgotten to its last, each of which names the one before.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -33,11 +34,11 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
-use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
+use super::logged::{Logged, Position, Seen, SeenKey, from_bytes, to_bytes};
 use crate::error::{Error, Result};
 use crate::rocks::{check, not_opened};
 
-const FORMAT: &[u8] = b"1";
+const FORMAT: &[u8] = b"2";
 const SOURCES: &str = "sources";
 const GROUPS: &str = "groups";
 const SEEN: &str = "seen";
@@ -63,28 +64,24 @@ struct State {
 /// How far the log of one source is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct OfSource {
-    /// The number of its last commit.
-    last: i64,
-    /// The number of the last commit whose rows lie here no more.
-    forgotten: i64,
+    /// Its last commit.
+    last: Position,
+    /// The last commit whose rows lie here no more.
+    forgotten: Position,
     /// The number of the row after those.
     in_files: u64,
 }
 
 impl OfSource {
     fn bytes(self) -> Vec<u8> {
-        [self.last.to_be_bytes(), self.forgotten.to_be_bytes(), self.in_files.to_be_bytes()].concat()
+        [&self.last.bytes()[..], &self.forgotten.bytes(), &self.in_files.to_be_bytes()].concat()
     }
 
     fn read(bytes: &[u8]) -> Option<OfSource> {
-        let (last, rest) = bytes.split_first_chunk()?;
-        let (forgotten, in_files) = rest.split_first_chunk()?;
+        let (last, rest) = bytes.split_at_checked(16)?;
+        let (forgotten, in_files) = rest.split_at_checked(16)?;
         let in_files = u64::from_be_bytes(in_files.try_into().ok()?);
-        Some(OfSource {
-            last: i64::from_be_bytes(*last),
-            forgotten: i64::from_be_bytes(*forgotten),
-            in_files,
-        })
+        Some(OfSource { last: Position::read(last)?, forgotten: Position::read(forgotten)?, in_files })
     }
 }
 
@@ -165,13 +162,16 @@ impl LocalLog {
         let mut found: BTreeMap<String, OfSource> = state.sources.clone();
         found.values_mut().for_each(|of| of.last = of.forgotten);
         for entry in self.db.iterator_cf(self.family(GROUPS), IteratorMode::Start) {
-            let (key, _) = entry?;
+            let (key, value) = entry?;
             if *key == *COUNT {
                 continue;
             }
             let (source, number, _) = of_key(&key)?;
+            let (token, previous) = names(&value)?;
             match found.get_mut(source) {
-                Some(of) if of.last + 1 == number => of.last = number,
+                Some(of) if (of.last.number + 1, of.last.token) == (number, previous) => {
+                    of.last = Position { number, token };
+                }
                 _ => return Err(Error::broken(format!("source `{source}`: commit {number} follows none"))),
             }
         }
@@ -185,14 +185,29 @@ impl LocalLog {
         self.db.cf_handle(name).expect("every column family was opened with the store")
     }
 
-    /// The number of the last commit of each source.
-    pub fn lasts(&self) -> Vec<(String, i64)> {
+    /// The last commit of each source.
+    pub fn lasts(&self) -> BTreeMap<String, Position> {
         self.state.lock().sources.iter().map(|(source, of)| (source.clone(), of.last)).collect()
     }
 
-    /// The number of the last commit of `source`; 0 where there was none.
-    pub fn last(&self, source: &str) -> i64 {
-        self.state.lock().sources.get(source).map_or(0, |of| of.last)
+    /// The last commit of `source`.
+    pub fn last(&self, source: &str) -> Position {
+        self.state.lock().sources.get(source).map_or_else(Position::default, |of| of.last)
+    }
+
+    /// Whether the log of `source` went through `position`, as far as it still knows.
+    pub fn went_through(&self, source: &str, position: Position) -> Result<bool> {
+        let of = self.state.lock().sources.get(source).copied().unwrap_or_default();
+        if position.number <= of.forgotten.number {
+            return Ok(position.number < of.forgotten.number || position == of.forgotten);
+        }
+        let from = [&start(source)[..], &position.number.to_be_bytes()].concat();
+        let from_there = IteratorMode::From(&from, rocksdb::Direction::Forward);
+        let Some(entry) = self.db.iterator_cf(self.family(GROUPS), from_there).next() else {
+            return Ok(false);
+        };
+        let (key, value) = entry?;
+        Ok(key.starts_with(&from) && names(&value)?.0 == position.token)
     }
 
     /// The number of the row up to which files must hold each source.
@@ -208,13 +223,13 @@ impl LocalLog {
         let mut sources = state.sources.clone();
         for group in groups {
             let of = sources.entry(group.source.clone()).or_default();
-            if group.number != of.last + 1 {
+            let Position { number, .. } = group.position;
+            if number != of.last.number + 1 {
                 return Err(Error::busy(format!("rows of source `{}` were pushed in between", group.source)));
             }
-            of.last = group.number;
-            let key =
-                [&start(&group.source)[..], &group.number.to_be_bytes(), &group.end().to_be_bytes()].concat();
-            batch.put_cf(self.family(GROUPS), key, value(group)?);
+            let previous = std::mem::replace(&mut of.last, group.position).token;
+            let key = [&start(&group.source)[..], &number.to_be_bytes(), &group.end().to_be_bytes()].concat();
+            batch.put_cf(self.family(GROUPS), key, value(group, previous)?);
             batch.put_cf(self.family(SOURCES), &group.source, of.bytes());
         }
         for (key, seen) in seen {
@@ -271,7 +286,7 @@ impl LocalLog {
         let entries =
             self.db.iterator_cf(self.family(GROUPS), IteratorMode::From(&start, rocksdb::Direction::Forward));
         for entry in entries {
-            let (key, _) = entry?;
+            let (key, value) = entry?;
             if !key.starts_with(&start) {
                 break;
             }
@@ -280,7 +295,8 @@ impl LocalLog {
                 break;
             }
             batch.delete_cf(self.family(GROUPS), &key);
-            (left.forgotten, left.in_files) = (of_commit, of_end);
+            left.forgotten = Position { number: of_commit, token: names(&value)?.0 };
+            left.in_files = of_end;
         }
         batch.put_cf(self.family(SOURCES), source, left.bytes());
         self.db.write(batch)?;
@@ -313,20 +329,29 @@ fn of_key(key: &[u8]) -> Result<(&str, i64, u64)> {
     Ok((source.ok_or_else(damaged)?, i64::from_be_bytes(*number), u64::from_be_bytes(*end)))
 }
 
-fn value(group: &Logged) -> Result<Vec<u8>> {
+/// The name of the commit, and of the one before.
+fn names(value: &[u8]) -> Result<(i64, i64)> {
+    let (token, rest) = value.split_first_chunk().ok_or_else(damaged)?;
+    let previous = rest.first_chunk().ok_or_else(damaged)?;
+    Ok((i64::from_be_bytes(*token), i64::from_be_bytes(*previous)))
+}
+
+fn value(group: &Logged, previous: i64) -> Result<Vec<u8>> {
     let history = to_bytes(&group.history)?;
     let online = group.online.as_ref().map(to_bytes).transpose()?.unwrap_or_default();
+    let names = [group.position.token, previous].map(i64::to_be_bytes);
     let heads = [group.first, group.in_head as u64, history.len() as u64].map(u64::to_be_bytes);
-    Ok([heads.as_flattened(), &history, &online].concat())
+    Ok([names.as_flattened(), heads.as_flattened(), &history, &online].concat())
 }
 
 fn group(key: &[u8], value: &[u8]) -> Result<Logged> {
     let (source, number, _) = of_key(key)?;
-    let (heads, streams) = value.split_first_chunk::<24>().ok_or_else(damaged)?;
+    let (token, _) = names(value)?;
+    let (heads, streams) = value[16..].split_first_chunk::<24>().ok_or_else(damaged)?;
     let of = |place: usize| heads[8 * place..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
     let (history, online) = streams.split_at_checked(of(2) as usize).ok_or_else(damaged)?;
     Ok(Logged {
-        number,
+        position: Position { number, token },
         source: source.to_owned(),
         first: of(0),
         history: from_bytes(history)?,

@@ -1,17 +1,20 @@
 //! Which rows were pushed, at whichever of several servers? The log that they share, in PostgreSQL.
 //!
-//! A group of pushes is one transaction: the rows and what tells a repetition. Each has a number, one more than the one
-//! before, and whoever counts on from a number that is not the last any more has come too late and writes nothing. So
-//! the log has one order, whatever becomes of locks and connections.
+//! A group of pushes is one transaction: the rows and what tells a repetition. Each source counts its commits, and whoever
+//! counts on from one that is not the last any more has come too late and writes nothing. So the log of a source has one
+//! order, whatever becomes of locks and connections; and servers that push to different sources wait for nobody.
 //!
-//! The lock ([`SharedLog::turn`]) is there so that nobody comes too late. It belongs to a transaction that does nothing
-//! else: where its server ends, PostgreSQL gives it back at once, and where the server hangs, after twenty seconds.
+//! The lock of each source ([`SharedLog::turn`]) is there so that nobody comes too late. It belongs to a transaction that
+//! does nothing else: where its server ends, PostgreSQL gives it back at once, and where the server hangs, after twenty
+//! seconds. Times are PostgreSQL's: the clocks of servers are not one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write;
 use std::future::Future;
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -19,34 +22,51 @@ use sqlx::{AssertSqlSafe, Connection, FromRow, Postgres};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
+use super::logged::{Logged, Position, Seen, SeenKey, from_bytes, to_bytes};
 use crate::error::{Error, Result};
 
-/// How long PostgreSQL may take to connect, and to answer.
+/// How long PostgreSQL may take to connect, to answer, and to answer who only reads.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Where it does not answer, it is asked by one in so long a time; the others are told so at once.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// A connection that nobody used for so long is asked whether it is still there. One in use is not: that would be
 /// another round trip for each statement of a push.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
-/// One has the turn, one commits, one copies, one asks for places in streams and one for who reads them.
-const CONNECTIONS_MAX: u32 = 5;
-/// Rows of the log, or commits, that are fetched at a time.
-pub const PAGE: i64 = 64;
-/// How far the log is.
-const STATE: &str = "SELECT commits, (SELECT COALESCE(MAX(number), 0) FROM applies) FROM push_log";
-/// The lock. Its number says nothing; it is the same for all servers of a database. How far the log is, is asked in the
-/// same round trip, by a statement that begins once the lock is ours.
-const TAKE_TURN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '20s'; \
-     SET LOCAL lock_timeout = '25s'; SELECT pg_advisory_xact_lock(7311005824)";
-/// A commit is one statement, and so one transaction and one round trip. Nothing is inserted where nothing is counted.
-const COMMIT: &str = "WITH counted AS (UPDATE push_log SET commits = commits + 1 WHERE commits = $1 RETURNING commits), \
-     logged AS (INSERT INTO pushed_rows (number, source, first_row, row_count, in_head, history, online) \
-         SELECT commits, given.* FROM counted, unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], \
-         $6::bytea[], $7::bytea[]) AS given), \
+/// Two have a turn, two commit, and the others copy, ask for places in streams and for who reads them.
+const CONNECTIONS_MAX: u32 = 7;
+/// Commits of a source that are fetched at a time.
+const PAGE: i64 = 64;
+/// The locks are of this class: it says nothing, and is the same for all servers of a database.
+const LOCKS: i32 = 731_100_582;
+/// The time, µs since the Unix epoch.
+const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+/// The number of the latest apply.
+const APPLIES: &str = "(SELECT COALESCE(MAX(number), 0) FROM applies)";
+/// Begins the transaction that has the locks. How far the sources are is asked in the same round trip, by a statement
+/// that begins once they are ours.
+const BEGIN: &str =
+    "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '20s'; SET LOCAL lock_timeout = '25s'";
+/// A commit is one statement, and so one transaction and one round trip. Where a source is no more where it was, it is
+/// counted on for none: a statement that divides by zero has done nothing.
+const COMMIT: &str = "WITH given AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], \
+         $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[], $9::bytea[]) \
+         AS given (source, number, token, previous, first_row, row_count, in_head, history, online)), \
+     counted AS (INSERT INTO push_sources AS here (source, commits, token, previous) \
+         SELECT source, number, token, previous FROM given \
+         WHERE number = 1 OR source IN (SELECT source FROM push_sources) \
+         ON CONFLICT (source) DO UPDATE \
+         SET commits = excluded.commits, token = excluded.token, previous = excluded.previous \
+         WHERE here.commits + 1 = excluded.commits AND here.token = excluded.previous RETURNING source), \
+     logged AS (INSERT INTO pushed_rows (source, number, token, first_row, row_count, in_head, history, online) \
+         SELECT source, number, token, first_row, row_count, in_head, history, online FROM given), \
      noted AS (INSERT INTO push_seen (key, until, content) \
-         SELECT given.* FROM counted, unnest($8::bytea[], $9::bigint[], $10::bytea[]) AS given \
+         SELECT * FROM unnest($10::bytea[], $11::bigint[], $12::bytea[]) \
          ON CONFLICT (key) DO UPDATE SET until = excluded.until, content = excluded.content) \
-     SELECT commits FROM counted";
+     SELECT 1 / CASE WHEN (SELECT COUNT(*) FROM counted) = (SELECT COUNT(*) FROM given) THEN 1 ELSE 0 END";
+/// What PostgreSQL says then, or where it finds a commit of the same number: another came in between.
+const TOO_LATE: [&str; 2] = ["22012", "23505"];
 /// Nothing is acknowledged that a loss of power could undo, whatever the database is set to.
 const DURABLE: (&str, &str) = ("synchronous_commit", "on");
 
@@ -55,34 +75,25 @@ const DURABLE: (&str, &str) = ("synchronous_commit", "on");
 pub struct SharedLog {
     pool: PgPool,
     runtime: Handle,
+    /// When PostgreSQL was last asked in vain, where it has not answered since.
+    silent: Mutex<Option<Instant>>,
     /// Names it.
     pub id: String,
 }
 
-/// The turn to commit, given back when this is dropped.
+/// The turn to commit for some sources, given back when this is dropped.
 pub struct Turn {
-    /// How far the log is; nobody else takes it further.
-    pub state: State,
+    /// The last commits of the sources; nobody else takes them further.
+    pub lasts: BTreeMap<String, Position>,
+    /// Number of the latest apply.
+    pub applies: u64,
+    /// The time, µs.
+    pub now_us: i64,
     _end: oneshot::Sender<()>,
 }
 
-/// How far the log is.
-#[derive(Debug, Clone, Copy)]
-pub struct State {
-    /// Number of the last commit.
-    pub commits: i64,
-    /// Number of the latest apply.
-    pub applies: u64,
-}
-
-impl From<(i64, i64)> for State {
-    fn from((commits, applies): (i64, i64)) -> State {
-        State { commits, applies: applies.unsigned_abs() }
-    }
-}
-
 /// What a row of the log is read as.
-type Read = (i64, String, i64, i64, Vec<u8>, Vec<u8>);
+type Read = (i64, i64, i64, i64, Vec<u8>, Vec<u8>);
 
 impl SharedLog {
     /// The log in the database of `options`.
@@ -100,61 +111,90 @@ impl SharedLog {
                 })
             })
             .connect_lazy_with(options.options([DURABLE]));
-        let id = answer(sqlx::query_scalar("SELECT id FROM push_log").fetch_one(&pool)).await?;
-        Ok(SharedLog { pool, runtime: Handle::current(), id })
+        let asked = sqlx::query_scalar("SELECT id FROM push_log").fetch_one(&pool);
+        let id = in_time(READ_TIMEOUT, asked).await.map_err(lost)?;
+        Ok(SharedLog { pool, runtime: Handle::current(), silent: Mutex::default(), id })
     }
 
-    /// Waits for the turn to commit.
-    pub fn turn(&self) -> Result<Turn> {
-        self.wait(async {
-            let mut connection = answer(self.pool.acquire()).await?;
-            let asked = sqlx::raw_sql(AssertSqlSafe(format!("{TAKE_TURN}; {STATE}")));
-            let taken = in_time(asked.fetch_all(&mut *connection)).await;
-            match taken.and_then(|rows| <(i64, i64)>::from_row(rows.last().ok_or(sqlx::Error::RowNotFound)?))
-            {
+    /// Waits for the turn to commit for `sources`.
+    pub fn turn(&self, sources: &BTreeSet<String>) -> Result<Turn> {
+        let taken = async {
+            let mut connection = self.pool.acquire().await?;
+            let asked = sqlx::raw_sql(AssertSqlSafe(take_turn(sources)));
+            // It waits for others, who may hold it for as long as one may be silent.
+            let taken = in_time(ANSWER_TIMEOUT, asked.fetch_all(&mut *connection)).await;
+            let state = |rows: Vec<sqlx::postgres::PgRow>| {
+                let of_sources = rows.iter().rev().take(1 + sources.len());
+                of_sources.map(<(String, i64, i64, i64, i64)>::from_row).collect::<sqlx::Result<Vec<_>>>()
+            };
+            match taken.and_then(state) {
                 Ok(state) => {
+                    let (applies, now_us) =
+                        state.first().map_or((0, 0), |(.., applies, now_us)| (*applies, *now_us));
+                    let lasts = state
+                        .into_iter()
+                        .map(|(source, number, token, ..)| (source, Position { number, token }))
+                        .filter(|(source, _)| !source.is_empty())
+                        .collect();
                     let (end, ended) = oneshot::channel::<()>();
                     self.runtime.spawn(give_back(connection, ended));
-                    Ok(Turn { state: state.into(), _end: end })
+                    Ok(Turn { lasts, applies: applies.unsigned_abs(), now_us, _end: end })
                 }
                 Err(error) => {
                     // It may wait for the lock still, and must not get it.
                     drop(connection.detach());
-                    Err(no_turn(error))
+                    Err(error)
                 }
             }
-        })
+        };
+        self.ask(taken).map_err(no_turn)
     }
 
-    /// How far it is.
-    pub fn state(&self) -> Result<State> {
-        let asked = sqlx::query_as(STATE).fetch_one(&self.pool);
-        self.wait(answer(asked)).map(<State as From<(i64, i64)>>::from)
+    /// Number of the latest apply.
+    pub fn applies(&self) -> Result<u64> {
+        let asked = AssertSqlSafe(format!("SELECT {APPLIES}"));
+        let number: i64 = self.read(sqlx::query_scalar(asked).fetch_one(&self.pool))?;
+        Ok(number.unsigned_abs())
     }
 
-    /// Rows after commit `known` that no copy has whose next rows are numbered as in `ends`, by source; in their order.
-    /// There may be more, and the number up to which these are all.
-    pub fn since(&self, known: i64, ends: &[(String, u64)]) -> Result<(Vec<Logged>, Option<i64>)> {
-        let asked = "SELECT number, source, first_row, in_head, history, ''::bytea FROM pushed_rows \
-                     LEFT JOIN unnest($2::text[], $3::bigint[]) AS here (name, until) ON name = source \
-                     WHERE number > $1 AND row_count > 0 AND first_row + row_count > COALESCE(until, 0) \
-                     ORDER BY number, source LIMIT $4";
-        let (names, ends): (Vec<String>, Vec<i64>) =
-            ends.iter().map(|(name, end)| (name.clone(), *end as i64)).unzip();
-        let query = sqlx::query_as(asked).bind(known).bind(names).bind(ends).bind(PAGE);
-        let found: Vec<Read> = self.wait(answer(query.fetch_all(&self.pool)))?;
-        // The rest of the last commit may be on the next page.
-        let more = found.last().filter(|_| found.len() as i64 == PAGE).map(|last| last.0 - 1);
-        Ok((found.into_iter().map(read).collect::<Result<_>>()?, more))
+    /// The last commit of `source`, or of each.
+    pub fn lasts(&self, source: Option<&str>) -> Result<BTreeMap<String, Position>> {
+        let asked = "SELECT source, commits, token FROM push_sources WHERE $1::text IS NULL OR source = $1";
+        let asked = sqlx::query_as(asked).bind(source);
+        let found: Vec<(String, i64, i64)> = self.read(asked.fetch_all(&self.pool))?;
+        let position = |(source, number, token)| (source, Position { number, token });
+        Ok(found.into_iter().map(position).collect())
     }
 
-    /// Everything after commit `number`, up to a page of it; in its order, and always whole commits.
-    pub fn after(&self, number: i64) -> Result<Vec<Logged>> {
-        let asked = "SELECT number, source, first_row, in_head, history, online FROM pushed_rows \
-                     WHERE number > $1 AND number <= $1 + $2 ORDER BY number, source";
-        let query = sqlx::query_as(asked).bind(number).bind(PAGE);
-        let found: Vec<Read> = self.wait(answer(query.fetch_all(&self.pool)))?;
-        found.into_iter().map(read).collect()
+    /// Whether the log of `source` went through `position`.
+    pub fn went_through(&self, source: &str, position: Position) -> Result<bool> {
+        let asked = "SELECT token FROM pushed_rows WHERE source = $1 AND number = $2";
+        let asked = sqlx::query_scalar(asked).bind(source).bind(position.number);
+        let found: Option<i64> = self.read(asked.fetch_optional(&self.pool))?;
+        Ok(found == Some(position.token))
+    }
+
+    /// Shows every group of `source` after commit `number` that ends after row `end`, in order.
+    pub fn after(
+        &self,
+        source: &str,
+        (mut number, end): (i64, u64),
+        see: &mut dyn FnMut(Logged) -> Result<()>,
+    ) -> Result<()> {
+        let asked = "SELECT number, token, first_row, in_head, history, online FROM pushed_rows \
+                     WHERE source = $1 AND number > $2 AND first_row + row_count >= $3 ORDER BY number LIMIT $4";
+        loop {
+            let query = sqlx::query_as(asked).bind(source).bind(number).bind(end as i64).bind(PAGE);
+            let found: Vec<Read> = self.read(query.fetch_all(&self.pool))?;
+            let is_last = (found.len() as i64) < PAGE;
+            for row in found {
+                number = row.0;
+                see(read(source, row)?)?;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     /// What is known of each of `keys` at `now_us`.
@@ -165,24 +205,31 @@ impl SharedLog {
         let keys: Vec<Vec<u8>> = keys.iter().map(digest).collect();
         let asked = "SELECT key, until, content FROM push_seen WHERE key = ANY($1) AND until >= $2";
         let query = sqlx::query_as(asked).bind(&keys).bind(now_us);
-        let found: Vec<(Vec<u8>, i64, Vec<u8>)> = self.wait(answer(query.fetch_all(&self.pool)))?;
+        let found: Vec<(Vec<u8>, i64, Vec<u8>)> = self.read(query.fetch_all(&self.pool))?;
         let found: HashMap<Vec<u8>, Seen> =
             found.into_iter().map(|(key, until_us, value)| (key, Seen { until_us, value })).collect();
         Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
     }
 
-    /// Writes the commit after number `last`, all of it or nothing. It is on disk when this returns.
+    /// Writes the commits that come after `lasts`, and what was seen: all of it or nothing. It is on disk when this
+    /// returns.
     ///
     /// # Errors
     /// `Kind::Unavailable` where another came in between, and where nobody knows whether it was written.
-    pub fn commit(&self, last: i64, rows: &[Logged], seen: &[(SeenKey, Seen)]) -> Result<()> {
+    pub fn commit(
+        &self,
+        lasts: &BTreeMap<String, Position>,
+        rows: &[Logged],
+        seen: &[(SeenKey, Seen)],
+    ) -> Result<()> {
         let mut history = Vec::with_capacity(rows.len());
         let mut online = Vec::with_capacity(rows.len());
         for logged in rows {
             history.push(to_bytes(&logged.history)?);
             online.push(logged.online.as_ref().map(to_bytes).transpose()?.unwrap_or_default());
         }
-        let of_rows = |number: fn(&Logged) -> i64| rows.iter().map(number).collect::<Vec<i64>>();
+        let of_rows = |number: &dyn Fn(&Logged) -> i64| rows.iter().map(number).collect::<Vec<i64>>();
+        let previous = |logged: &Logged| lasts.get(&logged.source).map_or(0, |last| last.token);
         // What was noted twice is known as it was noted last; one statement cannot write a key twice.
         let seen: HashMap<Vec<u8>, &Seen> = seen.iter().map(|(key, seen)| (digest(key), seen)).collect();
         let keys: Vec<&[u8]> = seen.keys().map(Vec::as_slice).collect();
@@ -190,28 +237,31 @@ impl SharedLog {
         let contents: Vec<&[u8]> = seen.values().map(|seen| &seen.value[..]).collect();
         let sources: Vec<&str> = rows.iter().map(|logged| &logged.source[..]).collect();
         let written = sqlx::query(COMMIT)
-            .bind(last)
             .bind(sources)
-            .bind(of_rows(|logged| logged.first as i64))
-            .bind(of_rows(|logged| logged.history.num_rows() as i64))
-            .bind(of_rows(|logged| logged.in_head as i64))
+            .bind(of_rows(&|logged| logged.position.number))
+            .bind(of_rows(&|logged| logged.position.token))
+            .bind(of_rows(&previous))
+            .bind(of_rows(&|logged| logged.first as i64))
+            .bind(of_rows(&|logged| logged.history.num_rows() as i64))
+            .bind(of_rows(&|logged| logged.in_head as i64))
             .bind(history)
             .bind(online)
             .bind(keys)
             .bind(until)
             .bind(contents);
         // It has ended, and so is on disk, when all of the reply is here.
-        let written = self.wait(answer(written.execute(&self.pool)))?;
-        match written.rows_affected() {
-            1 => Ok(()),
-            _ => Err(Error::busy("another server pushed in between")),
-        }
+        self.ask(in_time(ANSWER_TIMEOUT, written.execute(&self.pool))).map(drop).map_err(|error| {
+            match is_one_of(&error, &TOO_LATE) {
+                true => Error::busy("another server pushed in between"),
+                false => lost(error),
+            }
+        })
     }
 
-    /// Drops what need not be known any more at `now_us`.
-    pub fn forget(&self, now_us: i64) -> Result<()> {
-        let dropped = sqlx::query("DELETE FROM push_seen WHERE until < $1").bind(now_us);
-        self.wait(answer(dropped.execute(&self.pool))).map(drop)
+    /// Drops what need not be known any more.
+    pub fn forget(&self) -> Result<()> {
+        let dropped = AssertSqlSafe(format!("DELETE FROM push_seen WHERE until < {NOW}"));
+        self.ask(in_time(ANSWER_TIMEOUT, sqlx::query(dropped).execute(&self.pool))).map(drop).map_err(lost)
     }
 
     /// Whether `reader` is the one that reads the stream of `source`, for as many seconds from now on.
@@ -221,38 +271,84 @@ impl SharedLog {
                      ON CONFLICT (source) DO UPDATE SET reader = excluded.reader, until = excluded.until \
                      WHERE stream_readers.reader = excluded.reader OR stream_readers.until < now()";
         let query = sqlx::query(asked).bind(source).bind(reader).bind(seconds);
-        Ok(answer(query.execute(&self.pool)).await?.rows_affected() == 1)
+        let written = in_time(ANSWER_TIMEOUT, query.execute(&self.pool)).await.map_err(lost)?;
+        Ok(written.rows_affected() == 1)
     }
 
-    /// Waits where blocking is allowed.
-    fn wait<F: Future>(&self, future: F) -> F::Output {
-        tokio::task::block_in_place(|| self.runtime.block_on(future))
+    /// Reads, for so long.
+    fn read<T>(&self, asked: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+        self.ask(in_time(READ_TIMEOUT, asked)).map_err(lost)
+    }
+
+    /// Asks where blocking is allowed. Where PostgreSQL does not answer, one after the other finds out whether it does
+    /// again, and nobody else waits for it.
+    fn ask<T>(&self, asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+        if let Some(since) = &mut *self.silent.lock() {
+            if since.elapsed() < ASKED_AGAIN_AFTER {
+                return Err(silence());
+            }
+            *since = Instant::now();
+        }
+        let answered = tokio::task::block_in_place(|| self.runtime.block_on(asked));
+        let is_silent = match &answered {
+            Err(sqlx::Error::Io(error)) => error.kind() == ErrorKind::TimedOut,
+            Err(sqlx::Error::PoolTimedOut) => true,
+            _ => false,
+        };
+        *self.silent.lock() = is_silent.then(Instant::now);
+        answered
     }
 }
 
-/// Ends the transaction that has the lock once nobody needs it.
+/// Takes the locks of `sources`, in an order that is the same for everybody, and asks how far they are. The empty name
+/// is that of none: what is asked of all is said where there are none.
+fn take_turn(sources: &BTreeSet<String>) -> String {
+    let locks: BTreeSet<i32> = sources.iter().map(|source| lock_of(source)).collect();
+    let mut asked = BEGIN.to_owned();
+    for lock in locks {
+        // A string takes whatever is written.
+        let _ = write!(asked, "; SELECT pg_advisory_xact_lock({LOCKS}, {lock})");
+    }
+    let names = std::iter::once("").chain(sources.iter().map(String::as_str));
+    let names: Vec<String> = names.map(|name| format!("('{}')", name.replace('\'', "''"))).collect();
+    let _ = write!(
+        asked,
+        "; SELECT name, COALESCE(commits, 0), COALESCE(token, 0), {APPLIES}, {NOW} \
+         FROM (VALUES {}) AS asked (name) LEFT JOIN push_sources ON source = name",
+        names.join(", ")
+    );
+    asked
+}
+
+/// Two sources of one lock only wait for one another.
+fn lock_of(source: &str) -> i32 {
+    Sha256::digest(source).first_chunk().map_or(0, |bytes| i32::from_be_bytes(*bytes))
+}
+
+/// Ends the transaction that has the locks once nobody needs them.
 async fn give_back(mut connection: PoolConnection<Postgres>, ended: oneshot::Receiver<()>) {
     let _ = ended.await;
-    if in_time(sqlx::raw_sql("ROLLBACK").execute(&mut *connection)).await.is_err() {
+    if in_time(READ_TIMEOUT, sqlx::raw_sql("ROLLBACK").execute(&mut *connection)).await.is_err() {
         drop(connection.detach());
     }
 }
 
-async fn in_time<T>(asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    let late = |_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into()));
-    tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(late)
+fn silence() -> sqlx::Error {
+    sqlx::Error::Io(ErrorKind::TimedOut.into())
 }
 
-async fn answer<T>(asked: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-    in_time(asked).await.map_err(lost)
+async fn in_time<T>(time: Duration, asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    tokio::time::timeout(time, asked).await.unwrap_or_else(|_| Err(silence()))
+}
+
+fn is_one_of(error: &sqlx::Error, codes: &[&str]) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| codes.contains(&&*code))
 }
 
 fn no_turn(error: sqlx::Error) -> Error {
-    match &error {
-        sqlx::Error::Database(late) if late.code().as_deref() == Some("55P03") => {
-            Error::busy("another server has held the log of pushed rows for too long")
-        }
-        _ => lost(error),
+    match is_one_of(&error, &["55P03"]) {
+        true => Error::busy("another server has held the log of pushed rows for too long"),
+        false => lost(error),
     }
 }
 
@@ -265,11 +361,11 @@ fn digest(key: &SeenKey) -> Vec<u8> {
     Sha256::digest(key.bytes()).to_vec()
 }
 
-fn read((number, source, first, in_head, history, online): Read) -> Result<Logged> {
+fn read(source: &str, (number, token, first, in_head, history, online): Read) -> Result<Logged> {
     let online = if online.is_empty() { None } else { Some(from_bytes(&online)?) };
     Ok(Logged {
-        number,
-        source,
+        position: Position { number, token },
+        source: source.to_owned(),
         first: first.unsigned_abs(),
         history: from_bytes(&history)?,
         in_head: in_head as usize,

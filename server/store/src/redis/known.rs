@@ -13,6 +13,8 @@ use super::connection::KEEPER_PAUSE;
 use super::link::{slot, unexpected};
 use super::{Connected, Redis, WRITE_PATIENCE};
 use crate::error::{Error, Result};
+use crate::log::Position;
+use crate::rocks::{Applied, Commit};
 
 /// How old what is known of the tiles kept may be when a look-up begins, and when it has read the tiles.
 const KEPT_FRESH: Duration = Duration::from_secs(1);
@@ -95,22 +97,50 @@ impl Redis {
         self.wait(self.ask(WRITE_PATIENCE, sent)).map(drop)
     }
 
-    /// Number of the last commit of the log of pushed rows that is in; none where nobody noted one.
-    pub fn applied(&self) -> Result<Option<i64>> {
-        let mut command = redis::cmd("GET");
-        command.arg(&self.names.applied);
-        self.number(self.now(&command)?)
+    /// How far the head follows the logs of `sources`, in their order.
+    pub fn applied(&self, sources: &[&str]) -> Result<Vec<Position>> {
+        if sources.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd("HMGET");
+        command.arg(&self.names.positions).arg(sources);
+        let Value::Array(found) = self.now(&command)? else { return Err(self.explain(&unexpected())) };
+        let position = |found: &Value| match found {
+            Value::Nil => Some(Position::default()),
+            Value::BulkString(bytes) => Position::read(bytes),
+            _ => None,
+        };
+        let positions: Option<_> = found.iter().map(position).collect();
+        positions.ok_or_else(|| self.explain(&unexpected()))
     }
 
-    /// Notes that all commits up to `to` are in, where those up to `from` were; whether that is so.
-    pub fn set_applied(&self, from: Option<i64>, to: i64) -> Result<bool> {
+    /// Brings a group of pushes in: first what it changes, and then how far the head is with it.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` where another server changed the same in between.
+    pub fn commit(&self, commit: &Commit) -> Result<()> {
+        if !commit.rows.is_empty() {
+            self.upsert(&commit.rows)?;
+        }
+        if !commit.tiles.is_empty() {
+            let made_from: Vec<Option<&[u8]>> = commit.made_from.iter().map(Option::as_deref).collect();
+            self.replace_if(&commit.tiles, &made_from)?.done()?;
+        }
+        if commit.applied.is_empty() {
+            return Ok(());
+        }
         let script = &self.scripts.advance;
-        let mut command = script.run([self.names.applied.as_bytes()].into_iter());
-        command.arg(from.map_or(Vec::new(), |from| from.to_be_bytes().to_vec())).arg(&to.to_be_bytes());
+        let mut command = script.run([self.names.positions.as_bytes()].into_iter());
+        for Applied { source, from, to } in &commit.applied {
+            let from = if from.number == 0 { Vec::new() } else { from.bytes().to_vec() };
+            command.arg(source).arg(from).arg(&to.bytes());
+        }
         let (commands, load) = (vec![(slot(self.slot_of_names()), command)], script.load());
         let sent = async |connected: Arc<Connected>| connected.writes.send(commands, &load).await;
-        let advanced = self.wait(self.ask(WRITE_PATIENCE, sent))?;
-        Ok(matches!(advanced[..], [Value::Int(1)]))
+        match self.wait(self.ask(WRITE_PATIENCE, sent))?[..] {
+            [Value::Int(1)] => Ok(()),
+            _ => Err(Error::busy("another server changed the online store in between; push again")),
+        }
     }
 
     fn number(&self, value: Value) -> Result<Option<i64>> {

@@ -45,7 +45,8 @@ pub(super) struct Scripts {
     pub(super) replace_if: Named,
     /// A field of a hash and a number, eight bytes, big-endian: the larger one stays.
     pub(super) raise: Named,
-    /// What is stored (empty: nothing), and what is to take its place. Returns 1 where that is stored now, else 0.
+    /// Fields of a hash, each with what is stored (empty: nothing) and what is to take its place. Returns 1 where that is
+    /// stored now in all of them; else 0, and nothing is changed.
     pub(super) advance: Named,
     /// A token and milliseconds: whoever has the token, or comes where nobody has one, has it for so long. Returns 1
     /// for them, else 0. Of 0 milliseconds: gives it back.
@@ -130,12 +131,17 @@ return 1
 ";
 
 const ADVANCE: &str = "
-local stored = redis.call('GET', KEYS[1]) or ''
-if stored == ARGV[1] then
-  redis.call('SET', KEYS[1], ARGV[2])
-  return 1
+local fresh = {}
+for i = 1, #ARGV, 3 do
+  local stored = redis.call('HGET', KEYS[1], ARGV[i]) or ''
+  if stored == ARGV[i + 1] then
+    fresh[#fresh + 1] = ARGV[i]
+    fresh[#fresh + 1] = ARGV[i + 2]
+  elseif stored ~= ARGV[i + 2] then return 0
+  end
 end
-return stored == ARGV[2] and 1 or 0
+if #fresh > 0 then redis.call('HSET', KEYS[1], unpack(fresh)) end
+return 1
 ";
 
 const TURN: &str = "

@@ -3,10 +3,13 @@
 //! What a group of pushes changes and how far the head has come with it are written in one step, which a loss of power
 //! may undo: the log has it still.
 
+use std::collections::BTreeMap;
+
 use rocksdb::WriteBatch;
 
 use super::{APPLIED, Head, Rows};
 use crate::error::Result;
+use crate::log::Position;
 
 /// What a group of pushes changes, all of it or nothing.
 #[derive(Default)]
@@ -17,8 +20,19 @@ pub struct Commit {
     pub tiles: Rows,
     /// What each was made from, where that was sent over a network.
     pub made_from: Vec<Option<Vec<u8>>>,
-    /// Up to which commit of the log each source is in the head from then on.
-    pub applied: Vec<(String, i64)>,
+    /// How far the head follows the log from then on.
+    pub applied: Vec<Applied>,
+}
+
+/// How far the head follows the log of a source.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The source.
+    pub source: String,
+    /// How far it was.
+    pub from: Position,
+    /// How far it is.
+    pub to: Position,
 }
 
 impl Head {
@@ -35,22 +49,23 @@ impl Head {
             let (key, tiles) = commit.tiles.get(i);
             batch.put_cf(self.rows(), key, tiles);
         }
-        for (source, number) in &commit.applied {
-            batch.put_cf(self.meta(), [APPLIED, source.as_bytes()].concat(), number.to_be_bytes());
+        for Applied { source, to, .. } in &commit.applied {
+            batch.put_cf(self.meta(), [APPLIED, source.as_bytes()].concat(), to.bytes());
         }
         self.db.write(batch)?;
-        self.applied.write().extend(commit.applied.iter().cloned());
+        let applied = commit.applied.iter().map(|applied| (applied.source.clone(), applied.to));
+        self.applied.write().extend(applied);
         Ok(())
     }
 
-    /// Up to which commit of the log `source` is in the head; 0 where nothing is.
-    pub fn applied(&self, source: &str) -> i64 {
-        self.applied.read().get(source).copied().unwrap_or(0)
+    /// How far the head follows the log of `source`.
+    pub fn applied(&self, source: &str) -> Position {
+        self.applied.read().get(source).copied().unwrap_or_default()
     }
 
-    /// The same of every source that has any.
-    pub fn all_applied(&self) -> Vec<(String, i64)> {
-        self.applied.read().iter().map(|(source, number)| (source.clone(), *number)).collect()
+    /// The same of every source.
+    pub fn all_applied(&self) -> BTreeMap<String, Position> {
+        self.applied.read().clone()
     }
 
     /// Makes everything that was written until now survive a loss of power.
