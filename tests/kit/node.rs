@@ -157,6 +157,14 @@ impl Node {
         self.run(&request, to_us)
     }
 
+    /// Materializes all views, without what the log has lost.
+    ///
+    /// # Errors
+    /// Those of sources and stores.
+    pub fn accept_loss(&self, to_us: i64) -> Result<Summary> {
+        self.run(&MaterializeRequest { accept_loss: true, ..MaterializeRequest::default() }, to_us)
+    }
+
     /// Materializes all views at `now_us`, as a user does who asks for nothing else.
     pub fn materialize(&self, now_us: i64) -> Summary {
         self.run(&MaterializeRequest::default(), now_us).unwrap()
@@ -165,6 +173,16 @@ impl Node {
     fn run(&self, request: &MaterializeRequest, now_us: i64) -> Result<Summary> {
         let live = self.inner.live();
         Ok(block_in_place(|| self.inner.materialize.run(&live, request, now_us, &|_| ()))?)
+    }
+
+    /// Brings this server's copy of a shared log up to date for a source, as every read of its history does.
+    ///
+    /// # Errors
+    /// Where the log does not answer.
+    pub fn refresh(&self, source: &str) -> Result<()> {
+        let live = self.inner.live();
+        let source = &live.compiled.catalog.definitions.sources[source];
+        Ok(block_in_place(|| self.inner.reader.history.refresh(source))?)
     }
 
     /// Pushes rows.

@@ -3,7 +3,7 @@
 //! [`api`], [`flight`] and [`oip`] ask, also for what [`failed`], or is [`large`], and [`browser`] should not, within
 //! [`bounds`]; in [`malformed`] nobody means well; what fails tells no [`secrets`], and some clients are [`gone`]
 //! before they hear; [`push`] and [`streams`] bring rows; [`traces`] looks on. [`servers`] share a registry, [`shared`]
-//! ones an online store too, and [`rolling`] restarts them one by one.
+//! ones an online store too, and a log that may come back [`older`], and [`rolling`] restarts them one by one.
 
 mod api;
 mod bounds;
@@ -21,6 +21,7 @@ mod streams;
 
 mod traces;
 
+mod older;
 mod rolling;
 mod servers;
 mod shared;

@@ -458,19 +458,36 @@ pub(crate) fn rows(first: i64, count: i64) -> RecordBatch {
 /// Count and latest amount of each card at the end of time, by the head and by history.
 pub(crate) async fn both(node: &Node) -> [BTreeMap<String, (i64, String)>; 2] {
     let service = node.service("fraud");
-    let cards: ArrayRef = Arc::new(StringArray::from_iter_values((0..10).map(|card| format!("card {card}"))));
-    let q_us = 1_900_000_000_000_000;
-    let inputs = service.inputs(vec![Arc::clone(&cards)]);
-    let head = service.look_up(inputs, vec![q_us; 10]).await.unwrap().vectors;
+    let head = head_vectors(node).await;
+    let (cards, q_us) = (ten_cards(), Q_US);
     let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![q_us; 10]).with_timezone("UTC"));
     let spine = RecordBatch::try_from_iter([("card", cards), ("event_timestamp", times)]).unwrap();
     let history = service.training_set(&spine, false);
-    [head, history].map(|batch| {
-        let counts = batch.column_by_name("payments_lifetime").unwrap().as_primitive::<Int64Type>().clone();
-        let amounts = batch.column_by_name("amount").unwrap();
-        let amount = |row| arrow::util::display::array_value_to_string(amounts, row).unwrap();
-        (0..10).map(|row| (format!("card {row}"), (counts.value(row), amount(row)))).collect()
-    })
+    [head, history].map(|batch| by_card(&batch))
+}
+
+/// After every event, µs.
+const Q_US: i64 = 1_900_000_000_000_000;
+
+fn ten_cards() -> ArrayRef {
+    Arc::new(StringArray::from_iter_values((0..10).map(|card| format!("card {card}"))))
+}
+
+async fn head_vectors(node: &Node) -> RecordBatch {
+    let service = node.service("fraud");
+    service.look_up(service.inputs(vec![ten_cards()]), vec![Q_US; 10]).await.unwrap().vectors
+}
+
+/// The same, by the head alone.
+pub(crate) async fn head_counts(node: &Node) -> BTreeMap<String, (i64, String)> {
+    by_card(&head_vectors(node).await)
+}
+
+fn by_card(batch: &RecordBatch) -> BTreeMap<String, (i64, String)> {
+    let counts = batch.column_by_name("payments_lifetime").unwrap().as_primitive::<Int64Type>().clone();
+    let amounts = batch.column_by_name("amount").unwrap();
+    let amount = |row| arrow::util::display::array_value_to_string(amounts, row).unwrap();
+    (0..10).map(|row| (format!("card {row}"), (counts.value(row), amount(row)))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

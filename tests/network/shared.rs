@@ -19,13 +19,13 @@ use super::push::{DEFINITIONS, both, columns, rows};
 use super::streams;
 
 /// After every event, µs.
-const LATER_US: i64 = 1_800_000_000_000_000;
+pub(crate) const LATER_US: i64 = 1_800_000_000_000_000;
 
 /// What servers share.
-struct Shared {
-    postgres: Postgres,
+pub(crate) struct Shared {
+    pub(crate) postgres: Postgres,
     /// The only one, or the members of a cluster.
-    redis: Vec<RedisServer>,
+    pub(crate) redis: Vec<RedisServer>,
     online: String,
     definitions: String,
 }
@@ -35,7 +35,7 @@ const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 impl Shared {
     /// A Redis and a database; the definitions are applied.
-    async fn start(definitions: &str) -> Shared {
+    pub(crate) async fn start(definitions: &str) -> Shared {
         let redis = RedisServer::start(&DURABLE);
         let online = redis.url();
         Shared::over(vec![redis], online, definitions).await
@@ -57,7 +57,7 @@ impl Shared {
     }
 
     /// A server's folder.
-    fn repository(&self) -> Repository {
+    pub(crate) fn repository(&self) -> Repository {
         let repository = Repository::new(&self.definitions);
         repository.write("logins.csv", "card,at\n");
         let (registry, online) = (self.postgres.url(), &self.online);
@@ -68,7 +68,7 @@ impl Shared {
 }
 
 /// Pushes to both stores.
-async fn push(node: &Node, rows: RecordBatch) -> Result<PushReply> {
+pub(crate) async fn push(node: &Node, rows: RecordBatch) -> Result<PushReply> {
     node.push(Push::new("payments", rows)).await
 }
 
@@ -83,19 +83,19 @@ async fn push_online(node: &Node, rows: RecordBatch) -> Result<PushReply> {
 }
 
 /// How many rows look-ups and training sets count at this server.
-async fn counts(node: &Node) -> [i64; 2] {
+pub(crate) async fn counts(node: &Node) -> [i64; 2] {
     both(node).await.map(|cards| cards.values().map(|(count, _)| *count).sum())
 }
 
 /// The same, where they say the same card by card.
-async fn total(node: &Node) -> i64 {
+pub(crate) async fn total(node: &Node) -> i64 {
     let [head, history] = both(node).await;
     assert_eq!(head, history);
     head.values().map(|(count, _)| *count).sum()
 }
 
 /// Waits until the server knows that the windows are kept: the first push of all says so, and is heard within seconds.
-async fn knows_windows(node: &Node) {
+pub(crate) async fn knows_windows(node: &Node) {
     let view = node.view("spending");
     until("a view that is kept", async || node.head().kept(view).map(drop)).await;
 }
@@ -227,7 +227,7 @@ async fn runs_at_one_server_beside_pushes_at_others_end_in_one_truth() {
 }
 
 /// Every key of the Redis, with its value as Redis writes it down.
-fn dumped(redis: &RedisServer) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn dumped(redis: &RedisServer) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut connection = redis.connection();
     let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
     let value = |key: Vec<u8>| {
@@ -238,7 +238,7 @@ fn dumped(redis: &RedisServer) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 /// Makes the Redis what it was.
-fn go_back(redis: &RedisServer, dumped: &[(Vec<u8>, Vec<u8>)]) {
+pub(crate) fn go_back(redis: &RedisServer, dumped: &[(Vec<u8>, Vec<u8>)]) {
     let mut connection = redis.connection();
     let () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
     for (key, value) in dumped {
