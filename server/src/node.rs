@@ -99,12 +99,7 @@ impl Stores {
                 }
             };
             let log = Log::of(&head, shared_log, (&settings.data, lock))?;
-            let pushed = log.open(&settings.data)?;
-            let history = History::new(settings.roots(), pushed);
-            let history = Arc::new(match log.shared() {
-                Some(shared) => history.copied_from(Arc::clone(&shared.log)),
-                None => history,
-            });
+            let history = Arc::new(History::open_with(settings.roots(), &log, &settings.data)?);
             // The names of what was made just now must survive a loss of power, as what will be in it.
             for folder in settings.data.ancestors().take(2) {
                 File::open(folder).and_then(|folder| folder.sync_all())?;

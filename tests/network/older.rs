@@ -1,5 +1,5 @@
-//! Servers share a log, and it comes back older: restored from a backup, or from a copy that lacked the last commits. Is
-//! anything lost without a word?
+//! Servers share a log, and it comes back older: restored from a backup, or from a copy that lacked the last commits.
+//! Is anything lost without a word?
 
 use quern::wire::Code;
 use quern_kit::{Node, Postgres};

@@ -15,6 +15,7 @@ pub mod history;
 pub mod log;
 pub mod objects;
 pub mod online;
+mod position;
 pub mod redis;
 pub mod registry;
 pub mod rocks;

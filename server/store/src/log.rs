@@ -13,16 +13,16 @@ mod shared;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::local::LocalLog;
-pub use self::logged::{Logged, Position, Seen, SeenKey};
+pub use self::logged::{Logged, Seen, SeenKey};
 pub use self::shared::{SharedLog, Turn};
 use crate::error::{Error, Result};
-use crate::history::Pushed;
 use crate::online::Online;
+pub use crate::position::Position;
 use crate::redis::Redis;
 use crate::rocks::Head;
 
@@ -94,32 +94,6 @@ impl Log {
                 Log::Shared(Shared { log: Arc::new(log), head: Arc::clone(head), name })
             }
         })
-    }
-
-    /// Where its rows lie in files, below the data folder.
-    fn folder(&self) -> PathBuf {
-        match self {
-            // Rows of another log have the same numbers.
-            Log::Shared(shared) => PathBuf::from("shared").join(&shared.log.id),
-            Log::Local(_) | Log::Nowhere => "pushed".into(),
-        }
-    }
-
-    /// The rows that are there already: those in files below the folder `data`, and those that the log alone has.
-    pub fn open(&self, data: &Path) -> Result<Pushed> {
-        let (kept, in_files) = match self {
-            Log::Local(local) => (local.log.rows()?, local.log.in_files()),
-            Log::Shared(_) | Log::Nowhere => Default::default(),
-        };
-        if self.shared().is_some() && data.join("log").exists() {
-            tracing::warn!(
-                "rows that were pushed while this server had an online store of its own are no history of the servers that \
-                 share one; push them again"
-            );
-        }
-        let pushed = Pushed::open(data.join(self.folder()), kept)?;
-        pushed.check_files(&in_files)?;
-        Ok(pushed)
     }
 
     /// The log, where this server alone writes it.

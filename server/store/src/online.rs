@@ -13,7 +13,7 @@ use rocksdb::DBPinnableSlice;
 use super::redis::{Redis, Turn};
 use super::rocks::{Commit, Head, Load, Replaced, Rows, Upserted, Wanted};
 use crate::error::Result;
-use crate::log::Position;
+use crate::position::Position;
 
 /// The online store.
 #[derive(Clone)]

@@ -27,7 +27,7 @@ use rocksdb::{
 };
 
 use crate::error::{Error, Result};
-use crate::log::Position;
+use crate::position::Position;
 pub use commit::{Applied, Commit};
 pub use load::Load;
 pub use packed::{Rows, Wanted};

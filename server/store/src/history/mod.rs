@@ -28,6 +28,7 @@ mod sample;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -36,7 +37,7 @@ use feature_defs::{Epoch, Format, Source};
 use quern_engine::asof::Address;
 
 use crate::error::{Error, Result};
-use crate::log::{Logged, Position, SharedLog};
+use crate::log::{Log, Logged, Position};
 use crate::roots::Roots;
 use columns::Look;
 use copied::Copied;
@@ -71,10 +72,24 @@ impl History {
         History { roots, looks: Looks::default(), pushed, copied: None }
     }
 
-    /// The same, where `pushed` is this server's copy of `log`.
-    #[must_use]
-    pub fn copied_from(self, log: Arc<SharedLog>) -> Self {
-        History { copied: Some(Copied::of(log)), ..self }
+    /// The same, and what was pushed: what lies in files below the folder `data`, and what `log` alone has.
+    pub fn open_with(roots: Roots, log: &Log, data: &Path) -> Result<Self> {
+        let Some(shared) = log.shared() else {
+            let local = log.local().map(|local| &local.log);
+            let kept = local.map(|log| log.rows()).transpose()?.unwrap_or_default();
+            let pushed = Pushed::open(data.join("pushed"), kept)?;
+            pushed.check_files(&local.map(|log| log.in_files()).unwrap_or_default())?;
+            return Ok(History::new(roots, pushed));
+        };
+        if data.join("log").exists() {
+            tracing::warn!(
+                "rows that were pushed while this server had an online store of its own are no history of the servers that \
+                 share one; push them again"
+            );
+        }
+        // Rows of another log have the same numbers.
+        let pushed = Pushed::open(data.join("shared").join(&shared.log.id), Vec::new())?;
+        Ok(History { copied: Some(Copied::of(Arc::clone(&shared.log))), ..History::new(roots, pushed) })
     }
 
     /// Adds what other servers took of `source` to the copy here. Nothing is written to disk.

@@ -34,8 +34,9 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
-use super::logged::{Logged, Position, Seen, SeenKey, from_bytes, to_bytes};
+use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
 use crate::error::{Error, Result};
+use crate::position::Position;
 use crate::rocks::{check, not_opened};
 
 const FORMAT: &[u8] = b"2";

@@ -1,12 +1,13 @@
 //! Which rows were pushed, at whichever of several servers? The log that they share, in PostgreSQL.
 //!
-//! A group of pushes is one transaction: the rows and what tells a repetition. Each source counts its commits, and whoever
-//! counts on from one that is not the last any more has come too late and writes nothing. So the log of a source has one
-//! order, whatever becomes of locks and connections; and servers that push to different sources wait for nobody.
+//! A group of pushes is one transaction: the rows and what tells a repetition. Each source counts its commits, and
+//! whoever counts on from one that is not the last any more has come too late and writes nothing. So the log of a
+//! source has one order, whatever becomes of locks and connections; and servers that push to different sources wait
+//! for nobody.
 //!
-//! The lock of each source ([`SharedLog::turn`]) is there so that nobody comes too late. It belongs to a transaction that
-//! does nothing else: where its server ends, PostgreSQL gives it back at once, and where the server hangs, after twenty
-//! seconds. Times are PostgreSQL's: the clocks of servers are not one.
+//! The lock of each source ([`SharedLog::turn`]) is there so that nobody comes too late. It belongs to a transaction
+//! that does nothing else: where its server ends, PostgreSQL gives it back at once, and where the server hangs, after
+//! twenty seconds. Times are PostgreSQL's: the clocks of servers are not one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
@@ -22,8 +23,9 @@ use sqlx::{AssertSqlSafe, Connection, FromRow, Postgres};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::logged::{Logged, Position, Seen, SeenKey, from_bytes, to_bytes};
+use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
 use crate::error::{Error, Result};
+use crate::position::Position;
 
 /// How long PostgreSQL may take to connect, to answer, and to answer who only reads.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -13,7 +13,7 @@ use super::connection::KEEPER_PAUSE;
 use super::link::{slot, unexpected};
 use super::{Connected, Redis, WRITE_PATIENCE};
 use crate::error::{Error, Result};
-use crate::log::Position;
+use crate::position::Position;
 use crate::rocks::{Applied, Commit};
 
 /// How old what is known of the tiles kept may be when a look-up begins, and when it has read the tiles.

@@ -45,8 +45,8 @@ pub(super) struct Scripts {
     pub(super) replace_if: Named,
     /// A field of a hash and a number, eight bytes, big-endian: the larger one stays.
     pub(super) raise: Named,
-    /// Fields of a hash, each with what is stored (empty: nothing) and what is to take its place. Returns 1 where that is
-    /// stored now in all of them; else 0, and nothing is changed.
+    /// Fields of a hash, each with what is stored (empty: nothing) and what is to take its place. Returns 1 where that
+    /// is stored now in all of them; else 0, and nothing is changed.
     pub(super) advance: Named,
     /// A token and milliseconds: whoever has the token, or comes where nobody has one, has it for so long. Returns 1
     /// for them, else 0. Of 0 milliseconds: gives it back.

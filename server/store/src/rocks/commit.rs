@@ -9,7 +9,7 @@ use rocksdb::WriteBatch;
 
 use super::{APPLIED, Head, Rows};
 use crate::error::Result;
-use crate::log::Position;
+use crate::position::Position;
 
 /// What a group of pushes changes, all of it or nothing.
 #[derive(Default)]

@@ -1,0 +1,38 @@
+//! How far is the log of a source, and how far is whoever follows it?
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
+
+/// How far the log of a source is, or whoever follows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The number of its last commit: 1, 2, 3, …; 0 where there is none.
+    pub number: i64,
+    /// That commit's name, drawn at random. A log that is brought back from before, and goes on from there, has other
+    /// names for the same numbers: who followed it further finds out.
+    pub token: i64,
+}
+
+impl Position {
+    /// The position of the commit after this one.
+    #[must_use]
+    pub fn next(self) -> Position {
+        // Each has keys of its own, drawn at random.
+        let token = RandomState::new().hash_one(Instant::now());
+        Position { number: self.number + 1, token: token as i64 }
+    }
+
+    pub(crate) fn bytes(self) -> [u8; 16] {
+        let (number, token) = (self.number.to_be_bytes(), self.token.to_be_bytes());
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&number);
+        bytes[8..].copy_from_slice(&token);
+        bytes
+    }
+
+    pub(crate) fn read(bytes: &[u8]) -> Option<Position> {
+        let (number, token) = bytes.split_first_chunk()?;
+        let token = i64::from_be_bytes(token.try_into().ok()?);
+        Some(Position { number: i64::from_be_bytes(*number), token })
+    }
+}
