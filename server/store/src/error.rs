@@ -45,6 +45,12 @@ impl From<rocksdb::Error> for Error {
 
 impl From<parquet::errors::ParquetError> for Error {
     fn from(error: parquet::errors::ParquetError) -> Self {
+        // A disk that is full is no fault of what is written.
+        if let parquet::errors::ParquetError::External(cause) = &error
+            && let Some(cause) = cause.downcast_ref::<std::io::Error>()
+        {
+            return std::io::Error::new(cause.kind(), cause.to_string()).into();
+        }
         Error::internal("reading or writing Parquet", error)
     }
 }

@@ -19,6 +19,8 @@ pub struct Metrics {
     pub(crate) online_store_replica_reads: IntCounterVec,
     /// Look-ups that were slow and asked of a second copy, by result.
     pub(crate) online_store_hedges: IntCounterVec,
+    /// Segments that are damaged or missing, as far as is known.
+    pub(crate) segments_damaged: IntGauge,
 }
 
 /// What was counted in this process.
@@ -50,6 +52,10 @@ pub fn metrics() -> &'static Metrics {
             "quern_online_store_hedges_total",
             "Look-ups that were slow, by what became of asking a second copy: won, lost, denied",
             &["result"],
+        ),
+        segments_damaged: gauge(
+            "quern_segments_damaged",
+            "Files of the store that are damaged or missing, as they were read last",
         ),
     });
     &METRICS

@@ -4,6 +4,8 @@
 //! tools know: `AWS_ACCESS_KEY_ID`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, … None of them is
 //! ever part of a URL, since URLs are kept and shown.
 
+mod bucket;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use object_store::{
 };
 use url::Url;
 
+pub use self::bucket::{Bucket, Listed};
+
 /// How long an object store may take to begin an answer, all attempts together, and then to send more of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one request may take to its last byte, as the client's options are written.
@@ -30,14 +34,14 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const SAID_CHARS_MAX: usize = 300;
 
 /// An object, or what others begin their names with, as a folder does.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     url: Url,
     cloud: Cloud,
     path: Path,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cloud {
     Amazon,
     Google,
@@ -71,6 +75,18 @@ impl Location {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Location, String> {
+        let location = Location::parse_folder(text)?;
+        match location.path.as_ref().is_empty() {
+            true => Err(format!("`{text}` names no object in its bucket")),
+            false => Ok(location),
+        }
+    }
+
+    /// The same, which may be all of a bucket.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse_folder(text: &str) -> Result<Location, String> {
         let wrong = |cause: &str| format!("`{text}` {cause}");
         let url: Url = text.parse().map_err(|error| wrong(&format!("is not a URL: {error}")))?;
         // Not repeated: it may be a password.
@@ -90,9 +106,6 @@ impl Location {
             Ok((ObjectStoreScheme::MicrosoftAzure, path)) => (Cloud::Azure, path),
             _ => return Err(wrong("is not the URL of an object, as in `s3://bucket/key`")),
         };
-        if path.as_ref().is_empty() {
-            return Err(wrong("names no object in its bucket"));
-        }
         Ok(Location { url, cloud, path })
     }
 

@@ -8,6 +8,7 @@
 
 mod artifacts;
 mod changes;
+mod leases;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,14 +41,15 @@ use crate::error::{Error, Result, is_lost};
 
 /// Numbered, and never edited once landed. SQLite does without what several servers share: its model files lie beside
 /// it on the same disk, and a migration that it does not need would only keep earlier builds from reading it.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "applies", include_str!("../../../migrations/0001_applies.sql")),
     (2, "artifacts", include_str!("../../../migrations/0002_artifacts.sql")),
     (3, "weights", include_str!("../../../migrations/0003_weights.sql")),
     (4, "pushed", include_str!("../../../migrations/0004_pushed.sql")),
+    (6, "segments", include_str!("../../../migrations/0006_segments.sql")),
     (7, "sources", include_str!("../../../migrations/0007_sources.sql")),
 ];
-const SQLITE_MIGRATIONS: &[i64] = &[1, 3];
+const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 6];
 
 /// How long PostgreSQL may take to connect ...
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -94,13 +96,13 @@ impl fmt::Debug for Location {
 /// Every apply, and the model files that they name.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    database: Database,
+    pub(crate) database: Database,
     /// The model files that the applies name.
     pub artifacts: Artifacts,
 }
 
 #[derive(Debug, Clone)]
-enum Database {
+pub(crate) enum Database {
     Sqlite(SqlitePool),
     Postgres(PgPool),
 }
@@ -115,8 +117,10 @@ macro_rules! on {
     };
 }
 
+pub(crate) use on;
+
 /// The answer, or an error where it takes too long.
-async fn answer<T, E: From<sqlx::Error>>(
+pub(crate) async fn answer<T, E: From<sqlx::Error>>(
     asked: impl Future<Output = std::result::Result<T, E>>,
 ) -> std::result::Result<T, E> {
     let late = |_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into()).into());
@@ -206,6 +210,14 @@ impl Registry {
         match &self.database {
             Database::Sqlite(_) => None,
             Database::Postgres(pool) => Some((u64::from(pool.size()), pool.num_idle() as u64)),
+        }
+    }
+
+    /// What the time is in the database, in SQL: microseconds since the Unix epoch.
+    pub(crate) fn clock(&self) -> &'static str {
+        match &self.database {
+            Database::Sqlite(_) => "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
+            Database::Postgres(_) => "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
         }
     }
 

@@ -1,0 +1,97 @@
+//! What is done for a store beside everything else, as long as a server is there?
+//!
+//! It says that it is there, and looks whether others have the same store. Once an hour one of them removes what nobody
+//! needs, and once a day one reads all segments, to find those that are damaged while there still is a backup.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quern_base::tasks::{Task, blocking, long};
+
+use super::{Segments, unique};
+use crate::error::Result;
+
+/// How often a server says that it is there.
+const MEET: Duration = Duration::from_secs(20);
+/// How often it is looked again at what was damaged.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
+const SWEEP: Duration = Duration::from_secs(3_600);
+const SCRUB: Duration = Duration::from_secs(86_400);
+/// What a scrub reads in a second, so that others have the disk too.
+const SCRUB_BYTES_PER_SECOND: u64 = 64 << 20;
+
+impl Segments {
+    /// Keeps the store in order as long as the result lives.
+    pub fn keep(self: &Arc<Self>) -> Keeping {
+        Keeping {
+            _meeting: Task::spawn(meet(Arc::clone(self))),
+            _scrubbing: Task::spawn(scrub(Arc::clone(self))),
+        }
+    }
+
+    /// Whether a job that is done once in so long is due, and is this server's to do.
+    ///
+    /// # Errors
+    /// Where the registry does not answer.
+    pub fn is_due(&self, job: &str, every: Duration) -> Result<bool> {
+        let name = format!("{job} {}", self.manifest()?.store);
+        // Nobody has it twice, not even who had it before.
+        self.wait(self.registry.lease(&name, &format!("{:016x}", unique()), every))
+    }
+}
+
+/// What keeps a store in order, until this is dropped.
+#[derive(Debug)]
+pub struct Keeping {
+    _meeting: Task,
+    _scrubbing: Task,
+}
+
+async fn meet(segments: Arc<Segments>) {
+    let mut looked = Instant::now();
+    loop {
+        tokio::time::sleep(MEET).await;
+        let again = looked.elapsed() > LOOK_AGAIN;
+        if again {
+            looked = Instant::now();
+        }
+        let one = Arc::clone(&segments);
+        let round = blocking("the store", move || {
+            one.meet()?;
+            if again {
+                one.look_at_damaged()?;
+            }
+            if one.is_due("sweep", SWEEP)? {
+                one.sweep()?;
+            }
+            Ok::<_, crate::Error>(())
+        });
+        if let Err(error) = round.await {
+            tracing::warn!(store = %segments.at(), error = error.logged(), "the store is not kept in order now");
+        }
+    }
+}
+
+async fn scrub(segments: Arc<Segments>) {
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        // A thread that reads is not ended from outside: it looks whether anybody waits for it still.
+        let waits = Arc::new(());
+        let waited = Arc::downgrade(&waits);
+        let one = Arc::clone(&segments);
+        let scrubbed = long("reading all segments", move || {
+            if !one.is_due("scrub", SCRUB)? {
+                return Ok::<_, crate::Error>(());
+            }
+            one.scrub(SCRUB_BYTES_PER_SECOND, |_, _| match waited.strong_count() {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            })
+        });
+        if let Err(error) = scrubbed.await {
+            tracing::warn!(store = %segments.at(), error = error.logged(), "not all segments were read");
+        }
+        drop(waits);
+    }
+}

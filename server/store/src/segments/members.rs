@@ -1,0 +1,229 @@
+//! Which store is this, whose is it, and do the other servers have the same one?
+//!
+//! A store has an id, in its file `store.json`, and belongs to the registry that knows this id: two registries in one
+//! store would take each other's files for nobody's. Each server writes a file with its name into the store, and tells
+//! the registry. So where the registry knows another server, this one can try whether it sees the other's file: that
+//! a folder is shared is not believed, but seen.
+
+use std::fmt;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sqlx::AssertSqlSafe;
+
+use super::manifest::micros;
+use super::{Segments, StoreAt, unique};
+use crate::error::{Error, Result};
+use crate::registry::{Database, Registry, answer, on};
+
+/// Stands in every store.
+const MARK: &str = "store.json";
+/// Where servers write their names.
+pub(super) const SERVERS: &str = "servers";
+/// A server that has said nothing for so long is not asked about any more.
+const SEEN_FOR: Duration = Duration::from_secs(90);
+/// One that has said nothing for so long is forgotten.
+const KNOWN_FOR: Duration = Duration::from_secs(86_400);
+/// Of so many others it is looked whether they have the same store.
+const OTHERS_MAX: i64 = 16;
+
+/// Whether the servers of a registry have one store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shared {
+    /// It is this server's own: nobody has said otherwise.
+    Own,
+    /// It is said to be shared, and there is no other server to see it by.
+    Alone,
+    /// Every other server that is there has this store.
+    Seen,
+    /// It is said to be shared, and is not, or nobody knows.
+    Unproved(String),
+}
+
+impl Shared {
+    /// Whether what this server writes may be relied on to be there for others.
+    pub fn holds(&self) -> bool {
+        matches!(self, Shared::Alone | Shared::Seen)
+    }
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Shared::Own => f.write_str("this server's own"),
+            Shared::Alone => f.write_str("shared, with no other server now"),
+            Shared::Seen => f.write_str("shared, as other servers' files in it show"),
+            Shared::Unproved(cause) => write!(f, "not shared, though it is said to be: {cause}"),
+        }
+    }
+}
+
+/// One server among those that have a store.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) name: String,
+    known: Mutex<(Option<String>, Shared)>,
+}
+
+impl Member {
+    pub(super) fn new(number: u64) -> Member {
+        let unknown = Shared::Unproved("it was not looked yet".to_owned());
+        Member { name: format!("{number:016x}"), known: Mutex::new((None, unknown)) }
+    }
+
+    /// The id of the store, where it is known.
+    pub(super) fn store(&self) -> Option<String> {
+        self.known.lock().0.clone()
+    }
+}
+
+impl Segments {
+    /// Whether the servers of the registry have one store, as it was seen last.
+    pub fn shared(&self) -> Shared {
+        self.member.known.lock().1.clone()
+    }
+
+    /// Finds out which store this is, makes this server known, and looks whether others have the same; gives its id. To
+    /// be called at least every half a minute where others are to know of this server.
+    ///
+    /// # Errors
+    /// `Kind::Refused` where the store belongs to another registry.
+    pub fn meet(&self) -> Result<String> {
+        let store = self.identify()?;
+        let shared = match self.at.is_said_shared() {
+            true => self.look(&store).unwrap_or_else(|error| Shared::Unproved(error.logged())),
+            false => {
+                // Others are to know that it has another store than theirs.
+                if self.registry.is_shared() {
+                    let _ = self.wait(self.registry.servers(&self.member.name, &store));
+                }
+                Shared::Own
+            }
+        };
+        let before = {
+            let mut known = self.member.known.lock();
+            known.0 = Some(store.clone());
+            std::mem::replace(&mut known.1, shared.clone())
+        };
+        if let Shared::Unproved(cause) = &shared
+            && before != shared
+        {
+            tracing::warn!(
+                store = %self.at,
+                cause,
+                "the store is said to be shared and is not: what this server writes others do not see"
+            );
+        }
+        Ok(store)
+    }
+
+    fn identify(&self) -> Result<String> {
+        if let Some(text) = self.place.read_small(MARK)? {
+            let id = id_in(&text).ok_or_else(|| self.damaged_mark())?;
+            return self.owned(id);
+        }
+        // The registry first: a store that names an id which no registry knows would be nobody's.
+        let id = format!("{:016x}{:016x}", unique(), unique());
+        self.wait(self.registry.add_store(&id))?;
+        let text = format!("{{\"format\":1,\"id\":\"{id}\"}}\n");
+        if self.place.create_small(MARK, &text, unique())? {
+            return Ok(id);
+        }
+        // Another server was quicker.
+        let text = self.place.read_small(MARK)?.unwrap_or_default();
+        self.owned(id_in(&text).ok_or_else(|| self.damaged_mark())?)
+    }
+
+    fn owned(&self, id: String) -> Result<String> {
+        match self.wait(self.registry.has_store(&id))? {
+            true => Ok(id),
+            false => Err(Error::refused(format!(
+                "the store {} belongs to another registry than this server's: each needs a store of its own, since it \
+                 removes there what it does not know. Name another `store`; or, where this server's registry is lost, bring \
+                 it back from a backup: without it nobody knows what the files are",
+                self.at
+            ))),
+        }
+    }
+
+    fn damaged_mark(&self) -> Error {
+        Error::refused(format!(
+            "the file `{MARK}` in the store {} does not say which store it is; bring it back from a backup, or run the \
+             version of Quern that wrote it",
+            self.at
+        ))
+    }
+
+    /// Says that this server is here, and looks whether it sees what others have said.
+    fn look(&self, store: &str) -> Result<Shared> {
+        let name = &self.member.name;
+        if !self.registry.is_shared() {
+            return Ok(Shared::Alone);
+        }
+        // The file first: whoever hears of a server looks for it.
+        self.place.write_small(&format!("{SERVERS}/{name}"), name)?;
+        let others = self.wait(self.registry.servers(name, store))?;
+        for (other, theirs) in &others {
+            if theirs != store {
+                return Ok(Shared::Unproved(format!("server {other} has another store")));
+            }
+            let found = self.place.read_small(&format!("{SERVERS}/{other}"))?;
+            if found.as_deref() != Some(other) {
+                return Ok(Shared::Unproved(match &self.at {
+                    StoreAt::Folder { path, .. } => {
+                        format!("what server {other} has written there is not in {} here", path.display())
+                    }
+                    StoreAt::Bucket(location) => {
+                        format!("what server {other} has written there is not in {location}")
+                    }
+                }));
+            }
+        }
+        Ok(if others.is_empty() { Shared::Alone } else { Shared::Seen })
+    }
+}
+
+/// The id that a mark names.
+fn id_in(text: &str) -> Option<String> {
+    let rest = text.trim().strip_prefix("{\"format\":1,\"id\":\"")?;
+    let (id, _) = rest.split_once("\"}")?;
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| id.to_owned())
+}
+
+impl Registry {
+    async fn add_store(&self, id: &str) -> Result<()> {
+        let added = format!("INSERT INTO stores (id, opened) VALUES ($1, {})", self.clock());
+        on!(self.database, |pool| async {
+            sqlx::query(AssertSqlSafe(added)).bind(id).execute(pool).await.map(drop)
+        })?;
+        Ok(())
+    }
+
+    async fn has_store(&self, id: &str) -> Result<bool> {
+        let asked = "SELECT COUNT(*) FROM stores WHERE id = $1";
+        let found: i64 = on!(self.database, |pool| sqlx::query_scalar(asked).bind(id).fetch_one(pool))?;
+        Ok(found > 0)
+    }
+
+    /// Notes that `server` has `store` open; gives the other servers that have said so lately, and their stores.
+    async fn servers(&self, server: &str, store: &str) -> Result<Vec<(String, String)>> {
+        let clock = self.clock();
+        let noted = format!(
+            "INSERT INTO store_servers (server, store, seen) VALUES ($1, $2, {clock}) \
+             ON CONFLICT (server) DO UPDATE SET store = excluded.store, seen = excluded.seen"
+        );
+        let gone = format!("DELETE FROM store_servers WHERE seen < {clock} - $1");
+        let asked = format!(
+            "SELECT server, store FROM store_servers WHERE server <> $1 AND seen >= {clock} - $2 \
+             ORDER BY seen DESC LIMIT $3"
+        );
+        let others = on!(self.database, |pool| async {
+            sqlx::query(AssertSqlSafe(noted)).bind(server).bind(store).execute(pool).await?;
+            sqlx::query(AssertSqlSafe(gone)).bind(micros(KNOWN_FOR)).execute(pool).await?;
+            let asked = sqlx::query_as(AssertSqlSafe(asked)).bind(server).bind(micros(SEEN_FOR));
+            asked.bind(OTHERS_MAX).fetch_all(pool).await
+        })?;
+        Ok(others)
+    }
+}

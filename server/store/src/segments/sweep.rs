@@ -1,0 +1,96 @@
+//! Which files of the store does nobody need any more?
+//!
+//! Those of segments that were replaced or removed, and those that no registry ever named: what crashes leave behind.
+//! Both stay for a day. Somebody may read the former still, and somebody may be about to name the latter.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::members::SERVERS;
+use super::set::{EXTENSION, Family};
+use super::{Segments, unique};
+use crate::error::{Error, Result};
+
+/// How long a file stays that nobody needs.
+const GRACE: Duration = Duration::from_secs(86_400);
+
+/// What a sweep has removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Files of segments that counted no more.
+    pub ended: usize,
+    /// Files that nobody named.
+    pub unnamed: usize,
+}
+
+impl Segments {
+    /// Removes what nobody needs any more.
+    ///
+    /// # Errors
+    /// Where the registry or the store does not answer.
+    pub fn sweep(&self) -> Result<Swept> {
+        self.sweep_older(GRACE)
+    }
+
+    /// The same, of what nobody needed for so long.
+    pub fn sweep_older(&self, grace: Duration) -> Result<Swept> {
+        // Asked anew: what is removed must be this registry's.
+        let store = self.meet()?;
+        let manifest = self.manifest()?;
+        if manifest.store != store {
+            return Err(Error::broken("the store became another one"));
+        }
+        let mut swept = Swept::default();
+        loop {
+            let ended = self.wait(manifest.ended(grace))?;
+            for segment in &ended {
+                self.place.remove(&segment.path)?;
+                self.cache.remove(&self.cache.path(&segment.path));
+                self.wait(manifest.forget(segment))?;
+                swept.ended += 1;
+            }
+            if ended.is_empty() {
+                break;
+            }
+        }
+        // By the store's own clock, which another one may be far from.
+        let probe = format!("{SERVERS}/{}.clock", self.member.name);
+        self.place.write_small(&probe, &format!("{:016x}", unique()))?;
+        let now = self.place.modified(&probe)?;
+        self.place.remove(&probe)?;
+        let now = now.ok_or_else(|| Error::busy("the store has lost what was just written"))?;
+        // The files first, so that whatever was named before is known.
+        let mut old = self.place.list()?;
+        old.retain(|file| {
+            now.duration_since(file.modified).is_ok_and(|age| age >= grace) && is_swept(&file.path)
+        });
+        if old.is_empty() {
+            return Ok(swept);
+        }
+        let (mut named, mut after) = (HashSet::new(), String::new());
+        loop {
+            let page = self.wait(manifest.page(&after, false))?;
+            let Some(last) = page.last() else { break };
+            after = last.path.clone();
+            named.extend(page.into_iter().map(|segment| segment.file.path));
+        }
+        for file in old.iter().filter(|file| !named.contains(&file.path)) {
+            tracing::info!(
+                path = file.path,
+                bytes = file.bytes,
+                "a file in the store that nobody names is removed"
+            );
+            self.place.remove(&file.path)?;
+            swept.unnamed += 1;
+        }
+        Ok(swept)
+    }
+}
+
+/// Whether a file is one that Quern writes and that may be nobody's. Whatever else lies there is somebody's.
+fn is_swept(path: &str) -> bool {
+    let Some((folder, rest)) = path.split_once('/') else { return false };
+    let is_segment =
+        rest.ends_with(&format!(".{EXTENSION}")) || rest.ends_with(&format!(".{EXTENSION}.part"));
+    Family::ALL.iter().any(|family| family.name() == folder) && is_segment || folder == SERVERS
+}
