@@ -13,6 +13,7 @@ use quern_store::online::Online;
 use quern_store::redis::Redis;
 use quern_store::registry::Registry;
 use quern_store::rocks::Head;
+use quern_store::segments::{Segments, StoreAt};
 use quern_store::turns::Turns;
 
 use crate::data_folder::lock;
@@ -88,6 +89,7 @@ impl Stores {
         };
         let shared_log = if redis.is_some() { registry.log().await? } else { None };
         let (settings, lock) = (Arc::clone(settings), Arc::clone(lock));
+        let named = registry.clone();
         // Opening RocksDB blocks for as long as it takes.
         blocking("opening the data folder", move || {
             let local = Arc::new(Head::open(&settings.data.join("head"))?.locked_by(Arc::clone(&lock)));
@@ -99,7 +101,9 @@ impl Stores {
                 }
             };
             let log = Log::of(&head, shared_log, (&settings.data, lock))?;
-            let history = Arc::new(History::open_with(settings.roots(), &log, &settings.data)?);
+            let at = StoreAt::Folder { path: settings.data.join("store"), shared: false };
+            let segments = Segments::open(at, &named, settings.data.join("cache"), 10 << 30)?;
+            let history = Arc::new(History::open_with(settings.roots(), &log, &segments, &settings.data)?);
             // The names of what was made just now must survive a loss of power, as what will be in it.
             for folder in settings.data.ancestors().take(2) {
                 File::open(folder).and_then(|folder| folder.sync_all())?;

@@ -1,12 +1,17 @@
-//! When are pushed rows written into a file?
+//! When are pushed rows written into segments?
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use quern_store::history::History;
 use quern_store::log::Log;
 use quern_store::turns::Turns;
 
+use crate::error::Result;
+use crate::live::Deployment;
 use crate::metrics::metrics;
 
-/// From so many rows on, or so many bytes, the tail is written into a file.
+/// From so many rows on, or so many bytes, the tail is written into a segment.
 const SEAL_ROWS: usize = 1 << 17;
 const SEAL_BYTES: usize = 64 << 20;
 
@@ -15,38 +20,63 @@ pub(crate) struct Tail<'a> {
     pub(crate) history: &'a History,
     pub(crate) log: &'a Log,
     pub(crate) turns: &'a Turns,
+    pub(crate) live: Arc<Deployment>,
 }
 
 impl Tail<'_> {
-    /// Whether what was pushed to `source` is to be written into a file.
+    /// Whether what was pushed to `source` is to be written into a segment.
     pub(crate) fn is_large(&self, source: &str) -> bool {
         let (rows, bytes) = self.history.pushed.of(source).tail_size();
         metrics().pushed_tail_rows.with_label_values(&[source]).set(rows as i64);
         rows >= SEAL_ROWS || bytes >= SEAL_BYTES
     }
 
-    /// Writes the tails that are so large into files.
+    /// Writes the tails that are so large into segments.
     pub(crate) fn seal_large(&self) {
         for (source, _) in self.history.pushed.ends() {
-            if self.is_large(&source) {
-                self.seal(&source);
+            if self.is_large(&source)
+                && let Err(error) = self.seal(&source)
+            {
+                tracing::warn!(
+                    source,
+                    cause = error.logged(),
+                    "pushed rows could not be written into a segment; they stay in the tail"
+                );
             }
         }
     }
 
-    /// Writes what was pushed to `source` into files.
-    pub(crate) fn seal(&self, source: &str) {
+    /// Writes what was pushed to `source` into segments; whether it could be done now.
+    ///
+    /// # Errors
+    /// Where store or registry take nothing.
+    pub(crate) fn seal(&self, source: &str) -> Result<bool> {
         // Whoever makes the head from history takes from the tail what came meanwhile: it stays until then.
-        let Some(_alone) = self.turns.sealing() else { return };
-        let sealed = self.history.pushed.seal(source).and_then(|end| self.log.sealed(source, end));
-        if let Err(error) = sealed {
-            tracing::warn!(
-                source,
-                cause = error.logged(),
-                "pushed rows could not be written into a file; they stay in the tail"
-            );
+        let Some(_alone) = self.turns.sealing() else { return Ok(false) };
+        let definition = self.live.compiled.catalog.definitions.sources.get(source);
+        let pushed = &self.history.pushed;
+        let end = pushed.seal(source, definition.map(|source| &source.event_timestamp[..]))?;
+        // Of a log that servers share nothing may go that only this one can read.
+        if self.log.shared().is_none() || pushed.is_shared() {
+            self.log.sealed(source, end)?;
         }
-        let (rows, _) = self.history.pushed.of(source).tail_size();
+        let (rows, _) = pushed.of(source).tail_size();
         metrics().pushed_tail_rows.with_label_values(&[source]).set(rows as i64);
+        Ok(true)
+    }
+
+    /// Forgets in a shared log what lies in segments up to the rows of `sealed`, which have lain there for some time.
+    /// Gives what lies there now.
+    pub(crate) fn forget(&self, sealed: &BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>> {
+        let pushed = &self.history.pushed;
+        let now = pushed.ends().into_iter().map(|(source, _)| (pushed.of(&source).sealed(), source));
+        let now = now.map(|(end, source)| (source, end)).collect();
+        if let Some(shared) = self.log.shared().filter(|_| pushed.is_shared()) {
+            let sources: Vec<&str> = sealed.keys().map(String::as_str).collect();
+            for (applied, (source, end)) in shared.head.applied(&sources)?.into_iter().zip(sealed) {
+                shared.log.forget_rows(source, applied.number, *end)?;
+            }
+        }
+        Ok(now)
     }
 }

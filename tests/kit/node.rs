@@ -218,7 +218,7 @@ impl Node {
 
     /// Writes those into a file, unless the head is being made.
     pub fn seal(&self, source: &str) {
-        self.inner.push.seal(source);
+        assert!(block_in_place(|| self.inner.push.seal(source)).unwrap());
     }
 
     /// Follows the applies of other servers while the result lives; none where there can be no others.

@@ -83,7 +83,8 @@ impl Materialize {
             }
         }
         check_times(request, now_us)?;
-        Tail { history: &self.history, log: &self.log, turns: &self.turns }.seal_large();
+        let live_now = self.live.now();
+        Tail { history: &self.history, log: &self.log, turns: &self.turns, live: live_now }.seal_large();
         let _turn = self.turns.materializing()?;
         self.check_latest(live)?;
         self.head.reread_kept()?;

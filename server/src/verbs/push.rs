@@ -228,12 +228,16 @@ impl Push {
     }
 
     pub(crate) fn tail(&self) -> Tail<'_> {
-        Tail { history: &self.history, log: &self.log, turns: &self.turns }
+        Tail { history: &self.history, log: &self.log, turns: &self.turns, live: self.live.now() }
     }
 
-    /// Writes the rows pushed to `source` that are in no file yet into one, unless the head is being made.
-    pub fn seal(&self, source: &str) {
-        self.tail().seal(source);
+    /// Writes the rows pushed to `source` that are in no segment yet into one, unless the head is being made; whether
+    /// that was done.
+    ///
+    /// # Errors
+    /// Where store or registry take nothing.
+    pub fn seal(&self, source: &str) -> Result<bool> {
+        self.tail().seal(source)
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use self::local::LocalLog;
 pub use self::logged::{Logged, Seen, SeenKey};
-pub use self::shared::{SharedLog, Turn};
+pub use self::shared::{SharedLog, State, Turn};
 use crate::error::{Error, Result};
 use crate::online::Online;
 pub use crate::position::Position;
@@ -127,7 +127,10 @@ impl Log {
     pub fn lasts(&self) -> Result<BTreeMap<String, Position>> {
         match self {
             Log::Local(local) => Ok(local.log.lasts()),
-            Log::Shared(shared) => shared.log.lasts(None),
+            Log::Shared(shared) => {
+                let states = shared.log.states(None)?;
+                Ok(states.into_iter().map(|(source, state)| (source, state.last)).collect())
+            }
             Log::Nowhere => Ok(BTreeMap::new()),
         }
     }
@@ -192,7 +195,16 @@ impl Log {
         }
     }
 
-    /// Notes that rows up to number `end` lie in a file.
+    /// Its name; rows of another log have the same numbers.
+    pub fn id(&self) -> &str {
+        match self {
+            Log::Local(local) => local.log.id(),
+            Log::Shared(shared) => &shared.log.id,
+            Log::Nowhere => "",
+        }
+    }
+
+    /// Notes that rows up to number `end` lie in segments, which every server of the log reads.
     pub fn sealed(&self, source: &str, end: u64) -> Result<()> {
         match self {
             Log::Local(Local { log, head }) => {
@@ -201,7 +213,9 @@ impl Log {
                 head.sync()?;
                 log.forget(source, applied.number, end)
             }
-            Log::Shared(_) | Log::Nowhere => Ok(()),
+            // Its commits are forgotten later: a head in Redis may lose the last of what it was told.
+            Log::Shared(shared) => shared.log.sealed(source, end),
+            Log::Nowhere => Ok(()),
         }
     }
 }

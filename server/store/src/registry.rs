@@ -41,13 +41,14 @@ use crate::error::{Error, Result, is_lost};
 
 /// Numbered, and never edited once landed. SQLite does without what several servers share: its model files lie beside
 /// it on the same disk, and a migration that it does not need would only keep earlier builds from reading it.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "applies", include_str!("../../../migrations/0001_applies.sql")),
     (2, "artifacts", include_str!("../../../migrations/0002_artifacts.sql")),
     (3, "weights", include_str!("../../../migrations/0003_weights.sql")),
     (4, "pushed", include_str!("../../../migrations/0004_pushed.sql")),
     (6, "segments", include_str!("../../../migrations/0006_segments.sql")),
     (7, "sources", include_str!("../../../migrations/0007_sources.sql")),
+    (8, "sealed", include_str!("../../../migrations/0008_sealed.sql")),
 ];
 const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 6];
 

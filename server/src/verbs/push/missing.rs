@@ -135,44 +135,58 @@ impl Push {
         }
         let push = Arc::clone(self);
         Some(Task::spawn(async move {
-            let (mut behind, mut next) = (Some(BTreeMap::new()), Instant::now() + FORGET_EVERY);
+            let mut known = Known::default();
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                let (forgets, push) = (Instant::now() >= next, Arc::clone(&push));
-                if forgets {
-                    next = Instant::now() + FORGET_EVERY;
-                }
-                let before = behind.take().unwrap_or_default();
-                let looking = tokio::task::spawn_blocking(move || push.look_after_log(&before, forgets));
-                // Where PostgreSQL or Redis is away, others say so.
-                behind = looking.await.ok().and_then(Result::ok);
+                let push = Arc::clone(&push);
+                let looking = tokio::task::spawn_blocking(move || {
+                    // Where PostgreSQL or Redis is away, others say so.
+                    let _ = push.look_after_log(&mut known);
+                    known
+                });
+                known = looking.await.unwrap_or_default();
             }
         }))
     }
 
-    /// Where the head is as far behind as it was `before`, brings in what it lacks. Gives how far it is, where it is
-    /// behind.
-    fn look_after_log(
-        &self,
-        before: &BTreeMap<String, Position>,
-        forgets: bool,
-    ) -> Result<BTreeMap<String, Position>> {
-        if forgets {
-            self.log.forget()?;
-        }
+    /// Where the head is as far behind as it was the last time, brings in what it lacks.
+    fn look_after_log(&self, known: &mut Known) -> Result<()> {
+        let before = std::mem::take(&mut known.behind);
         self.history.refresh_all()?;
         // What others pushed comes into the tail here as well.
-        self.tail().seal_large();
+        let tail = self.tail();
+        tail.seal_large();
+        if Instant::now() >= known.forget_at {
+            known.forget_at = Instant::now() + FORGET_EVERY;
+            self.log.forget()?;
+            known.sealed = tail.forget(&known.sealed)?;
+        }
         let behind = late(&self.head, &self.log.lasts()?)?;
-        let behind: BTreeMap<String, Position> =
-            behind.into_iter().map(|(source, applied, _)| (source, applied)).collect();
+        known.behind = behind.into_iter().map(|(source, applied, _)| (source, applied)).collect();
         // A commit that is under way is behind for a moment.
-        let stuck = behind.iter().filter(|(source, applied)| before.get(*source) == Some(applied));
+        let stuck = known.behind.iter().filter(|(source, applied)| before.get(*source) == Some(applied));
         let stuck: BTreeSet<String> = stuck.map(|(source, _)| source.clone()).collect();
         if !stuck.is_empty() {
             complete(self, &in_order(&self.turns, &self.live, &stuck)?)?;
         }
-        Ok(behind)
+        Ok(())
+    }
+}
+
+/// What was found when the log was looked after last.
+struct Known {
+    /// How far the head was, of the sources that it was behind of.
+    behind: BTreeMap<String, Position>,
+    /// Up to which row each source lay in segments when the log was told to forget.
+    sealed: BTreeMap<String, u64>,
+    /// When it is told so again.
+    forget_at: Instant,
+}
+
+impl Default for Known {
+    fn default() -> Known {
+        let forget_at = Instant::now() + FORGET_EVERY;
+        Known { behind: BTreeMap::new(), sealed: BTreeMap::new(), forget_at }
     }
 }
 

@@ -1,7 +1,8 @@
 //! How does a server come by what others took?
 //!
 //! Of a log that servers share each has a copy, which it brings up to date before it reads. It asks how far the log is,
-//! and fetches what comes after what it has. Who asks keeps nobody waiting; only rows that are there are added in turn.
+//! and fetches what comes after what it has; what the log has no more lies in segments. Who asks keeps nobody waiting;
+//! only rows that are there are added in turn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Pushed;
 use crate::error::{Error, Result};
-use crate::log::{Logged, Position, SharedLog};
+use crate::log::{Logged, Position, SharedLog, State};
 
 /// How long one waits for another who fetches the same rows.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,24 +34,31 @@ impl Copied {
 
     /// Adds what the log has of `source`, or of each, and the copy has not.
     pub(super) fn refresh(&self, pushed: &Pushed, source: Option<&str>) -> Result<()> {
-        for (source, last) in self.log.lasts(source)? {
+        for (source, state) in self.log.states(source)? {
             let mut until = self.lock()?;
             let known = until.get(&source).copied().unwrap_or_default();
-            if known.number <= last.number {
-                self.bring(pushed, (&source, last), &mut until)?;
+            if known.number <= state.last.number {
+                self.bring(pushed, (&source, state), &mut until)?;
                 continue;
             }
             // Who had the lock before may have brought more; or the log is from before what was copied.
-            let last = self.log.lasts(Some(&source))?.remove(&source).unwrap_or_default();
-            self.bring(pushed, (&source, last), &mut until)?;
+            let state = self.log.states(Some(&source))?.remove(&source).unwrap_or_default();
+            self.bring(pushed, (&source, state), &mut until)?;
         }
         Ok(())
     }
 
     /// The same of sources that nobody takes further than `lasts` now.
     pub(super) fn refresh_to(&self, pushed: &Pushed, lasts: &BTreeMap<String, Position>) -> Result<()> {
-        let mut until = self.lock()?;
-        lasts.iter().try_for_each(|(source, last)| self.bring(pushed, (source, *last), &mut until))
+        for (source, last) in lasts {
+            let mut until = self.lock()?;
+            // Asked for only where there is something to fetch.
+            if until.get(source).copied().unwrap_or_default() != *last {
+                let state = self.log.states(Some(source))?.remove(source).unwrap_or_default();
+                self.bring(pushed, (source, state), &mut until)?;
+            }
+        }
+        Ok(())
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, Until>> {
@@ -58,27 +66,45 @@ impl Copied {
         self.until.try_lock_for(PATIENCE).ok_or_else(late)
     }
 
-    fn bring(&self, pushed: &Pushed, (source, last): (&str, Position), until: &mut Until) -> Result<()> {
+    fn bring(&self, pushed: &Pushed, (source, state): (&str, State), until: &mut Until) -> Result<()> {
+        if state.sealed > pushed.of(source).sealed() && pushed.is_shared() {
+            pushed.adopt(source)?;
+        }
         let known = until.get(source).copied().unwrap_or_default();
-        if known == last {
+        if known == state.last {
             return Ok(());
         }
-        if known.number >= last.number || !self.fetch(pushed, (source, known), until)? {
+        if !self.fetch(pushed, (source, known, state), until)? {
             tracing::error!(
                 source,
                 "the log of pushed rows is from before what was read of it; its rows are read once more"
             );
             pushed.forget(source)?;
             until.remove(source);
-            self.fetch(pushed, (source, Position::default()), until)?;
+            self.fetch(pushed, (source, Position::default(), state), until)?;
         }
         Ok(())
     }
 
     /// Adds the rows that come after commit `known`; or nothing where the log did not go through that.
-    fn fetch(&self, pushed: &Pushed, (source, known): (&str, Position), until: &mut Until) -> Result<bool> {
-        let (mut is_ours, end) = (known.number == 0, pushed.of(source).end());
-        self.log.after(source, ((known.number - 1).max(0), end), &mut |logged| {
+    fn fetch(
+        &self,
+        pushed: &Pushed,
+        (source, known, State { last, forgotten, .. }): (&str, Position, State),
+        until: &mut Until,
+    ) -> Result<bool> {
+        if known.number >= last.number && known.number > 0
+            || known.number == forgotten.number && known != forgotten
+        {
+            return Ok(false);
+        }
+        // What the log has forgotten lies in segments.
+        let mut is_ours = known.number <= forgotten.number;
+        let (from, end) = match is_ours {
+            true => (forgotten.number, pushed.of(source).end()),
+            false => (known.number - 1, 0),
+        };
+        self.log.after(source, (from, end), &mut |logged| {
             is_ours |= logged.position == known;
             if is_ours {
                 pushed.append_at(source, logged.first, logged.history)?;
@@ -86,6 +112,9 @@ impl Copied {
             }
             Ok(())
         })?;
+        if is_ours {
+            until.entry(source.to_owned()).or_insert(forgotten);
+        }
         Ok(is_ours)
     }
 

@@ -7,6 +7,7 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use feature_defs::{BatchSource, DefError, Format, Source};
@@ -17,6 +18,7 @@ use quern_engine::caught::{caught, told};
 use super::lakes;
 use crate::error::Error;
 use crate::roots::{OUTSIDE_HELP, Roots, open_regular, place};
+use crate::segments::{Segment, Segments};
 
 /// More files than this under one path are a mistake in the path.
 pub(super) const FILES_MAX: usize = 100_000;
@@ -30,31 +32,40 @@ const NAMES_SHOWN: usize = 5;
 /// A file of history, as it was when its source was opened.
 #[derive(Debug, Clone)]
 pub(super) struct HistoryFile {
-    /// Where it lies, by a path without links; of a file of our own, the path that it was found at.
-    path: PathBuf,
     /// Path relative to the repository where it lies inside, for messages and for the order of arrival.
     pub(super) name: String,
-    version: Version,
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    /// Somebody's, at a path without links.
+    Path(PathBuf, Version),
+    /// Quern's own.
+    Store(Arc<Segments>, Arc<Segment>),
 }
 
 impl HistoryFile {
-    /// A file of Quern's own, which is written once. A backup may give it another name, so how it is linked says
-    /// nothing.
-    pub(super) fn at(path: &Path) -> io::Result<HistoryFile> {
-        let version = Version { linked: None, ..Version::of(&fs::metadata(path)?) };
-        // Where the data folder lies is the operator's business, and this name is told to whoever asks.
-        let own: PathBuf = path.iter().skip(path.iter().count().saturating_sub(2)).collect();
-        Ok(HistoryFile { path: path.to_owned(), name: own.display().to_string(), version })
+    /// A file of Quern's own.
+    pub(super) fn of(segments: &Arc<Segments>, segment: Segment) -> HistoryFile {
+        let name = segment.path.clone();
+        HistoryFile { name, place: Place::Store(Arc::clone(segments), Arc::new(segment)) }
     }
 
-    /// Where it lies, and which state of it was found.
-    pub(super) fn identity(&self) -> (&Path, &Version) {
-        (&self.path, &self.version)
+    /// Where it lies, and which state of it was found; none where it is Quern's own.
+    pub(super) fn identity(&self) -> Option<(&Path, &Version)> {
+        match &self.place {
+            Place::Path(path, version) => Some((path, version)),
+            Place::Store(..) => None,
+        }
     }
 
     /// How large it was when it was found.
     pub(super) fn bytes(&self) -> u64 {
-        self.version.bytes
+        match &self.place {
+            Place::Path(_, version) => version.bytes,
+            Place::Store(_, segment) => segment.bytes,
+        }
     }
 }
 
@@ -64,7 +75,7 @@ impl HistoryFile {
 pub(super) struct Version {
     bytes: u64,
     modified: Option<SystemTime>,
-    linked: Option<Linked>,
+    linked: Linked,
 }
 
 /// Which file a name stands for, and when something about it changed last: its bytes, its names, its rights.
@@ -79,29 +90,27 @@ impl Version {
     fn of(metadata: &Metadata) -> Self {
         let changed = (metadata.ctime(), metadata.ctime_nsec());
         let linked = Linked { device: metadata.dev(), inode: metadata.ino(), changed };
-        Version { bytes: metadata.len(), modified: metadata.modified().ok(), linked: Some(linked) }
-    }
-
-    /// Whether a file that is now so is still that one.
-    fn is_still(&self, now: &Version) -> bool {
-        let is_linked = self.linked.is_none() || self.linked == now.linked;
-        self.bytes == now.bytes && self.modified == now.modified && is_linked
+        Version { bytes: metadata.len(), modified: metadata.modified().ok(), linked }
     }
 }
 
 impl HistoryFile {
     /// The file's bytes; refused where they are no longer those that were opened.
     pub(super) fn open(&self) -> Result<File, Error> {
-        let opened = open_regular(&self.path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
+        let (path, found) = match &self.place {
+            Place::Path(path, version) => (path, version),
+            Place::Store(segments, segment) => return segments.local(segment),
+        };
+        let opened = open_regular(path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
         let (version, file) = opened.map_err(|error| self.unreadable(&error))?;
         // A folder on the way may be a link by now, and may have been one for a moment when the file was found.
-        let moved = self.version.linked.is_some() && place(&file).is_some_and(|place| place != self.path);
-        if moved || !self.version.is_still(&version) {
+        let moved = place(&file).is_some_and(|place| place != *path);
+        if moved || *found != version {
             let changed = Failure::new(
                 Kind::Unavailable,
                 format!(
                     "`{}` changed while it was being read ({} bytes, now {}); write new rows into new files, then run again",
-                    self.name, self.version.bytes, version.bytes
+                    self.name, found.bytes, version.bytes
                 ),
             );
             // Who asks again finds it as it is now.
@@ -192,7 +201,7 @@ pub(super) fn named(roots: &Roots, batch: &BatchSource) -> Result<Vec<HistoryFil
         if !metadata.is_file() {
             return Err(mistake(format!("`{name}` is no regular file")));
         }
-        files.push(HistoryFile { path, name, version: Version::of(&metadata) });
+        files.push(HistoryFile { name, place: Place::Path(path, Version::of(&metadata)) });
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     files.dedup_by(|a, b| a.name == b.name);

@@ -82,14 +82,18 @@ impl Looks {
             // What a header says depends on what is declared, and is soon read.
             return Ok(Arc::new(Look { fields: csv::header(file, schema)?, foreign_codecs: Vec::new() }));
         }
-        let (path, version) = file.identity();
-        if let Some((seen, look)) = self.seen.lock().files.get(path)
+        let identity = file.identity();
+        if let Some((path, version)) = identity
+            && let Some((seen, look)) = self.seen.lock().files.get(path)
             && seen == version
         {
             return Ok(Arc::clone(look));
         }
         let look = ParquetFile::open(file.clone())?.look();
-        Ok(self.seen.lock().note((path.to_owned(), version.clone()), look))
+        Ok(match identity {
+            Some((path, version)) => self.seen.lock().note((path.to_owned(), version.clone()), look),
+            None => Arc::new(look),
+        })
     }
 }
 

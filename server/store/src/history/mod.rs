@@ -39,6 +39,7 @@ use quern_engine::asof::Address;
 use crate::error::{Error, Result};
 use crate::log::{Log, Logged, Position};
 use crate::roots::Roots;
+use crate::segments::Segments;
 use columns::Look;
 use copied::Copied;
 use csv::CsvFile;
@@ -46,7 +47,7 @@ use files::HistoryFile;
 use looks::Looks;
 use parquet::ParquetFile;
 pub use partitions::Partitions;
-pub use pushed::{Pushed, PushedRows, canonical};
+pub use pushed::{Kept, Pushed, PushedRows, canonical};
 
 /// The number that stands for the file of all pushed rows: they count as arrived after all files.
 pub const PUSHED: u32 = Address::FILES_MAX;
@@ -72,12 +73,14 @@ impl History {
         History { roots, looks: Looks::default(), pushed, copied: None }
     }
 
-    /// The same, and what was pushed: what lies in files below the folder `data`, and what `log` alone has.
-    pub fn open_with(roots: Roots, log: &Log, data: &Path) -> Result<Self> {
+    /// The same, and what was pushed: what lies in `segments`, and what `log` alone has. `data` is the folder where a
+    /// log of this server's own would lie.
+    pub fn open_with(roots: Roots, log: &Log, segments: &Arc<Segments>, data: &Path) -> Result<Self> {
+        let kept = Kept { segments: Arc::clone(segments), log: log.id().to_owned() };
         let Some(shared) = log.shared() else {
             let local = log.local().map(|local| &local.log);
-            let kept = local.map(|log| log.rows()).transpose()?.unwrap_or_default();
-            let pushed = Pushed::open(data.join("pushed"), kept)?;
+            let logged = local.map(|log| log.rows()).transpose()?.unwrap_or_default();
+            let pushed = Pushed::open(kept, logged)?;
             pushed.check_files(&local.map(|log| log.in_files()).unwrap_or_default())?;
             return Ok(History::new(roots, pushed));
         };
@@ -87,8 +90,7 @@ impl History {
                  share one; push them again"
             );
         }
-        // Rows of another log have the same numbers.
-        let pushed = Pushed::open(data.join("shared").join(&shared.log.id), Vec::new())?;
+        let pushed = Pushed::open(kept, Vec::new())?;
         Ok(History { copied: Some(Copied::of(Arc::clone(&shared.log))), ..History::new(roots, pushed) })
     }
 
@@ -154,6 +156,8 @@ impl History {
         }
         let pushed = self.pushed.of(&source.name);
         for pushed in &pushed.files {
+            // What is wrong with it is nothing that who asks can mend.
+            pushed.file.open()?;
             opening.parquet(Start { file: PUSHED, row: pushed.first }, pushed.file.clone());
         }
         for segment in &pushed.tail {

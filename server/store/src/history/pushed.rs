@@ -1,18 +1,11 @@
 //! Which rows were pushed to a source, in the order in which they were acknowledged?
 //!
-//! The newest are the *tail*: in memory here, made durable by the online store in one step with the head
-//! (`store/rocks/tail.rs`). The rest lie in Parquet files, each written once. A row's number counts from the first
-//! row ever pushed to its source; a file is named by the numbers of its first row and of the one after its last.
+//! The newest are the *tail*: in memory here, and durable in the log. The rest lie in segments, each written once. A
+//! row's number counts from the first row ever pushed to its source, and a segment says which it has.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::parquet::arrow::ArrowWriter;
-use ::parquet::basic::{Compression, ZstdLevel};
-use ::parquet::file::properties::WriterProperties;
 use arrow::array::{AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, max, min, take_record_batch};
 use arrow::datatypes::{Field, SchemaRef, TimestampMicrosecondType};
@@ -22,27 +15,48 @@ use quern_engine::schema::fitting;
 
 use super::files::HistoryFile;
 use super::{BATCH_ROWS_MAX, Reading, Scan, fitted};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::segments::{Family, Range, Segment, Segments, Set, Wanted, Writer};
 
-const EXTENSION: &str = "parquet";
-/// Rows of a row group, of which one thread reads one at a time.
+/// Rows of the tail that grow together, at the most: one thread reads as many at a time.
 const GROUP_ROWS: usize = 1 << 17;
 
 /// What was pushed to every source.
 #[derive(Debug, Default)]
 pub struct Pushed {
-    folder: PathBuf,
+    /// Where rows lie that are not in memory; none where all are.
+    kept: Option<Kept>,
     sources: RwLock<BTreeMap<String, Arc<PushedRows>>>,
+}
+
+/// The segments of a log.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Where they are.
+    pub segments: Arc<Segments>,
+    /// The log that has numbered the rows.
+    pub log: String,
+}
+
+impl Kept {
+    fn set(&self, source: &str) -> Set {
+        Set::of(Family::Pushed, &self.log, source)
+    }
+
+    fn file(&self, segment: Segment) -> PushedFile {
+        let (first, end) = (segment.range.first, segment.range.end);
+        PushedFile { first, end, file: HistoryFile::of(&self.segments, segment) }
+    }
 }
 
 /// What was pushed to one source, as of one moment.
 #[derive(Debug, Clone, Default)]
 pub struct PushedRows {
     pub(super) files: Vec<PushedFile>,
-    pub(super) tail: Vec<Segment>,
+    pub(super) tail: Vec<Rows>,
 }
 
-/// A file of pushed rows.
+/// A segment of pushed rows.
 #[derive(Debug, Clone)]
 pub(super) struct PushedFile {
     pub(super) first: u64,
@@ -52,12 +66,12 @@ pub(super) struct PushedFile {
 
 /// Rows of the tail, which follow one another.
 #[derive(Debug, Clone)]
-pub(super) struct Segment {
+pub(super) struct Rows {
     pub(super) first: u64,
     pub(super) rows: RecordBatch,
 }
 
-impl Segment {
+impl Rows {
     fn end(&self) -> u64 {
         self.first + self.rows.num_rows() as u64
     }
@@ -66,8 +80,35 @@ impl Segment {
 impl PushedRows {
     /// The number that the next row gets.
     pub fn end(&self) -> u64 {
-        let file = self.files.last().map_or(0, |file| file.end);
-        self.tail.last().map_or(file, Segment::end)
+        self.tail.last().map_or(self.sealed(), Rows::end)
+    }
+
+    /// The number of the row after the last that lies in a segment.
+    pub fn sealed(&self) -> u64 {
+        self.files.last().map_or(0, |file| file.end)
+    }
+
+    /// Adds a segment after all others.
+    fn add(&mut self, file: PushedFile) -> Result<()> {
+        if file.first != self.sealed() {
+            return Err(Error::refused(format!(
+                "pushed rows {} to {} are missing before {}; bring the registry back, which names the segments",
+                self.sealed(),
+                file.first,
+                file.file.name
+            )));
+        }
+        self.files.push(file);
+        Ok(())
+    }
+
+    /// Adds those rows of a tail that come after number `end`.
+    fn append_after(&mut self, tail: &[Rows], end: u64) -> Result<()> {
+        for rows in tail.iter().filter(|rows| rows.end() > end) {
+            let known = end.saturating_sub(rows.first) as usize;
+            self.append(rows.rows.slice(known, rows.rows.num_rows() - known))?;
+        }
+        Ok(())
     }
 
     /// Whether nothing was ever pushed.
@@ -95,7 +136,7 @@ impl PushedRows {
 
     /// Adds rows after all others. Small segments grow together, so that there are never many.
     fn append(&mut self, rows: RecordBatch) -> Result<()> {
-        self.tail.push(Segment { first: self.end(), rows });
+        self.tail.push(Rows { first: self.end(), rows });
         while let [.., a, b] = &self.tail[..]
             && a.rows.num_rows() < 2 * b.rows.num_rows()
             && a.rows.num_rows() < GROUP_ROWS
@@ -104,79 +145,53 @@ impl PushedRows {
             let rows = concat_batches(&a.rows.schema(), [&a.rows, &b.rows])?;
             let first = a.first;
             self.tail.truncate(self.tail.len() - 2);
-            self.tail.push(Segment { first, rows });
+            self.tail.push(Rows { first, rows });
         }
         Ok(())
     }
 }
 
 impl Pushed {
-    /// The files below `folder`, and then the rows that the online store kept: source, number of the first row, rows.
-    pub fn open(folder: PathBuf, kept: Vec<(String, u64, RecordBatch)>) -> Result<Pushed> {
+    /// The rows that lie in segments, and then those that the log has: source, number of the first row, rows.
+    ///
+    /// # Errors
+    /// `Kind::Refused` where some are missing.
+    pub fn open(kept: Kept, logged: Vec<(String, u64, RecordBatch)>) -> Result<Pushed> {
         let mut sources: BTreeMap<String, PushedRows> = BTreeMap::new();
-        for entry in listed(&folder)? {
-            let source = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let files = &mut sources.entry(source).or_default().files;
-            for path in listed(&entry)? {
-                if path.extension().is_none_or(|extension| extension != EXTENSION) {
-                    // What an interrupted seal left behind; its rows are in the tail still.
-                    fs::remove_file(&path)?;
-                    continue;
-                }
-                let numbers = path.file_stem().and_then(|stem| stem.to_str()?.split_once('-'));
-                let numbers = numbers.and_then(|(first, end)| Some((first.parse().ok()?, end.parse().ok()?)));
-                let (first, end) = numbers.ok_or_else(|| foreign(&path))?;
-                files.push(PushedFile { first, end, file: HistoryFile::at(&path)? });
-            }
-            // A file that another one holds whole was written before that, and never taken for done.
-            files.sort_by_key(|file| (file.first, Reverse(file.end)));
-            let mut end = 0;
-            files.retain(|file| {
-                let adds = file.end > end;
-                end = end.max(file.end);
-                adds
-            });
-            let mut end = 0;
-            for file in files {
-                if file.first != end {
-                    return Err(Error::refused(format!(
-                        "pushed rows {end} to {} are missing before {}; bring the file back",
-                        file.first, file.file.name
-                    )));
-                }
-                end = file.end;
-            }
+        let all =
+            Wanted { family: Family::Pushed, log: &kept.log, name_begins: "", from_us: None, to_us: None };
+        for segment in kept.segments.find(all)? {
+            sources.entry(segment.set.name.clone()).or_default().add(kept.file(segment))?;
         }
-        for (source, first, rows) in kept {
+        for (source, first, rows) in logged {
             let pushed = sources.entry(source.clone()).or_default();
             let end = pushed.end();
             if first + rows.num_rows() as u64 <= end {
-                // Sealed into a file just before the process ended.
+                // Written into a segment just before the process ended.
                 continue;
             }
             if first > end {
                 return Err(Error::refused(format!(
-                    "rows {end} to {first} that were pushed to source `{source}` are missing: neither a file nor the log has \
-                     them; bring the file back"
+                    "rows {end} to {first} that were pushed to source `{source}` are missing: neither a segment nor the log \
+                     has them; bring the registry back, which names the segments"
                 )));
             }
             let known = (end - first) as usize;
             pushed.append(rows.slice(known, rows.num_rows() - known))?;
         }
         let sources = sources.into_iter().map(|(name, rows)| (name, Arc::new(rows))).collect();
-        Ok(Pushed { folder, sources: RwLock::new(sources) })
+        Ok(Pushed { kept: Some(kept), sources: RwLock::new(sources) })
     }
 
-    /// Refuses where files lack rows of before these numbers, by source.
+    /// Refuses where segments lack rows of before these numbers, by source.
     pub(crate) fn check_files(&self, in_files: &BTreeMap<String, u64>) -> Result<()> {
         for (source, wanted) in in_files {
-            let end = self.of(source).files.last().map_or(0, |file| file.end);
+            let end = self.of(source).sealed();
             if end < *wanted {
                 return Err(Error::refused(format!(
-                    "rows {end} to {wanted} that were pushed to source `{source}` are missing: their file below {} is \
-                     gone; bring it back, or go on without what was pushed: move `log`, `pushed` and `head` away and \
-                     materialize",
-                    self.folder.display()
+                    "rows {end} to {wanted} that were pushed to source `{source}` are missing: the registry names no segment \
+                     that has them; bring the registry back, or go on without what was pushed: move `log` and `head` away \
+                     and materialize"
                 )));
             }
         }
@@ -188,15 +203,36 @@ impl Pushed {
         self.sources.read().get(source).cloned().unwrap_or_default()
     }
 
-    /// Forgets what was pushed to `source`, and its files: it is a copy of what a log has, and another by now.
-    pub(super) fn forget(&self, source: &str) -> Result<()> {
-        let mut sources = self.sources.write();
-        match fs::remove_dir_all(self.folder.join(source)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
+    /// Makes what was pushed to `source` what the registry names, and of the tail what comes after that.
+    pub(super) fn adopt(&self, source: &str) -> Result<()> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        let mut adopted = PushedRows::default();
+        for segment in kept.segments.list(&kept.set(source))? {
+            adopted.add(kept.file(segment))?;
         }
-        sources.remove(source);
+        let mut sources = self.sources.write();
+        let pushed = sources.entry(source.to_owned()).or_default();
+        let end = adopted.sealed();
+        if pushed.end() >= end {
+            adopted.append_after(&pushed.tail, end)?;
+        }
+        *pushed = Arc::new(adopted);
         Ok(())
+    }
+
+    /// Forgets what was pushed to `source`: it is a copy of what a log has, which is another by now. What lies in
+    /// segments that others wrote as well is what the registry says.
+    pub(super) fn forget(&self, source: &str) -> Result<()> {
+        if let Some(kept) = self.kept.as_ref().filter(|kept| !kept.segments.shared().holds()) {
+            kept.segments.remove(&kept.segments.list(&kept.set(source))?)?;
+        }
+        self.sources.write().remove(source);
+        self.adopt(source)
+    }
+
+    /// Whether what is written into segments is there for every server.
+    pub fn is_shared(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.segments.shared().holds())
     }
 
     /// Adds rows, which are durable already. One caller at a time for each source.
@@ -217,8 +253,9 @@ impl Pushed {
     pub fn append_at(&self, source: &str, first: u64, rows: RecordBatch) -> Result<()> {
         let end = self.of(source).end();
         if first > end {
-            return Err(Error::broken(format!(
-                "pushed rows {end} to {first} of source `{source}` are missing in the log"
+            return Err(Error::refused(format!(
+                "rows {end} to {first} that were pushed to source `{source}` are neither in the log nor in this server's \
+                 store: where other servers have put them into theirs, name the same `store` here"
             )));
         }
         let known = ((end - first) as usize).min(rows.num_rows());
@@ -228,63 +265,48 @@ impl Pushed {
         self.append(source, rows.slice(known, rows.num_rows() - known))
     }
 
-    /// Writes the tail into files; gives the number up to which the online store need not keep rows any more.
-    /// Rows may be appended meanwhile.
-    pub fn seal(&self, source: &str) -> Result<u64> {
+    /// Writes the tail into segments, with the times in column `time`; gives the number up to which the log need not
+    /// keep rows any more. Rows may be appended meanwhile.
+    ///
+    /// # Errors
+    /// Where store or registry take nothing.
+    pub fn seal(&self, source: &str, time: Option<&str>) -> Result<u64> {
         let before = self.of(source);
-        let folder = self.folder.join(source);
-        fs::create_dir_all(&folder)?;
-        let mut files = before.files.clone();
-        // Rows of one schema to a file.
-        for segments in before.tail.chunk_by(|a, b| a.rows.schema() == b.rows.schema()) {
-            files.push(write(&folder, segments)?);
+        let Some(kept) = &self.kept else { return Ok(before.sealed()) };
+        // Rows of one schema to a segment.
+        for rows in before.tail.chunk_by(|a, b| a.rows.schema() == b.rows.schema()) {
+            let found = time.map(|time| rows.iter().filter_map(|rows| times(&rows.rows, time)));
+            let found: Vec<(i64, i64)> = found.into_iter().flatten().collect();
+            let range = Range {
+                first: rows[0].first,
+                end: rows[rows.len() - 1].end(),
+                from_us: found.iter().map(|(from_us, _)| *from_us).min().unwrap_or(i64::MIN),
+                to_us: found.iter().map(|(_, to_us)| *to_us).max().unwrap_or(i64::MAX),
+            };
+            let write = |writer: &mut Writer| rows.iter().try_for_each(|rows| writer.write(&rows.rows));
+            let written = kept.segments.write(&kept.set(source), range, write);
+            match written {
+                Ok(segment) => self.keep(source, kept.file(segment))?,
+                // Another server has done it.
+                Err(error) if error.kind() == Kind::Refused => {
+                    self.adopt(source)?;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        // The files' names, too, must survive a loss of power before the tail is forgotten.
-        for folder in folder.ancestors().take(3) {
-            File::open(folder)?.sync_all()?;
-        }
-        let end = before.end();
+        Ok(self.of(source).sealed())
+    }
+
+    /// Takes the rows of a segment out of the tail.
+    fn keep(&self, source: &str, file: PushedFile) -> Result<()> {
         let mut sources = self.sources.write();
         let pushed = Arc::make_mut(sources.entry(source.to_owned()).or_default());
-        pushed.files = files;
-        let newer = std::mem::take(&mut pushed.tail);
-        for segment in newer.into_iter().filter(|segment| segment.end() > end) {
-            let known = end.saturating_sub(segment.first) as usize;
-            pushed.append(segment.rows.slice(known, segment.rows.num_rows() - known))?;
-        }
-        Ok(end)
+        let end = file.end;
+        pushed.add(file)?;
+        let tail = std::mem::take(&mut pushed.tail);
+        pushed.append_after(&tail, end)
     }
-}
-
-fn write(folder: &Path, segments: &[Segment]) -> Result<PushedFile> {
-    let (first, end) = (segments[0].first, segments[segments.len() - 1].end());
-    let unfinished = folder.join("unfinished");
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-        .set_max_row_group_row_count(Some(GROUP_ROWS))
-        .build();
-    let mut writer =
-        ArrowWriter::try_new(File::create(&unfinished)?, segments[0].rows.schema(), Some(properties))?;
-    segments.iter().try_for_each(|segment| writer.write(&segment.rows))?;
-    writer.into_inner()?.sync_all()?;
-    let path = folder.join(format!("{first:020}-{end:020}.{EXTENSION}"));
-    fs::rename(&unfinished, &path)?;
-    Ok(PushedFile { first, end, file: HistoryFile::at(&path)? })
-}
-
-/// What lies in `folder`; nothing where there is none.
-fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
-    match fs::read_dir(folder) {
-        Ok(entries) => Ok(entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn foreign(path: &Path) -> Error {
-    let name = path.file_name().unwrap_or_default().display();
-    let what = |file: &dyn std::fmt::Display| format!("{file} is no file of pushed rows; move it elsewhere");
-    Error::refused(what(&name)).quoting(what(&path.display()))
 }
 
 /// The rows in the columns of `schema`. One that the source did not have yet is null; one with values that its type

@@ -4,7 +4,7 @@
 //! whatever a crash leaves undone in it is found here. Rows that lie in files are forgotten once the head has them.
 //!
 //! ```text
-//! default  `format`                                   →  the version of all this
+//! default  `format`, `id`                             →  the version of all this, and what tells the log from others
 //! sources  source                                     →  position of its last commit ‖ position of the last that is
 //!                                                        forgotten ‖ number of the row after that
 //! groups   source ‖ 0 ‖ number of the commit ‖        →  name of the commit ‖ name of the one before ‖ number of its
@@ -49,6 +49,8 @@ const COUNT: &[u8] = b"";
 /// The log of one data folder. Only one process has it open.
 pub struct LocalLog {
     db: DB,
+    /// Names it.
+    id: String,
     /// How far the log is; as it stands in the store.
     state: Mutex<State>,
     /// Says whose the folder is; given back once the store is closed.
@@ -114,9 +116,14 @@ impl LocalLog {
         ];
         let db = DB::open_cf_descriptors(&options, folder, families)
             .map_err(|error| not_opened(folder, error, unreadable))?;
-        let mut log = LocalLog { db, state: Mutex::default(), _lock: None };
+        let mut log = LocalLog { db, id: String::new(), state: Mutex::default(), _lock: None };
         match log.db.get("format").map_err(|error| unreadable(folder, error))? {
-            None => log.db.put("format", FORMAT)?,
+            None => {
+                let mut batch = WriteBatch::default();
+                batch.put("format", FORMAT);
+                batch.put("id", format!("{:016x}", Position::default().next().token));
+                log.db.write(batch)?;
+            }
             Some(found) if found == FORMAT => {}
             Some(found) => {
                 let found = String::from_utf8_lossy(&found).into_owned();
@@ -127,6 +134,8 @@ impl LocalLog {
                 )));
             }
         }
+        let id = log.db.get("id").map_err(|error| unreadable(folder, error))?;
+        log.id = id.and_then(|id| String::from_utf8(id).ok()).ok_or_else(|| unreadable(folder, damaged()))?;
         log.state = Mutex::new(log.read_state().map_err(|error| unreadable(folder, error))?);
         Ok(log)
     }
@@ -184,6 +193,11 @@ impl LocalLog {
 
     fn family(&self, name: &str) -> &ColumnFamily {
         self.db.cf_handle(name).expect("every column family was opened with the store")
+    }
+
+    /// Names it.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// The last commit of each source.

@@ -9,6 +9,7 @@
 //! that does nothing else: where its server ends, PostgreSQL gives it back at once, and where the server hangs, after
 //! twenty seconds. Times are PostgreSQL's: the clocks of servers are not one.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::future::Future;
@@ -94,6 +95,17 @@ pub struct Turn {
     _end: oneshot::Sender<()>,
 }
 
+/// How far the log of a source is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct State {
+    /// Its last commit.
+    pub last: Position,
+    /// The last commit whose rows the log has no more.
+    pub forgotten: Position,
+    /// The number of the row after the last that lies in a segment which every server reads.
+    pub sealed: u64,
+}
+
 /// What a row of the log is read as.
 type Read = (i64, i64, i64, i64, Vec<u8>, Vec<u8>);
 
@@ -159,21 +171,52 @@ impl SharedLog {
         Ok(number.unsigned_abs())
     }
 
-    /// The last commit of `source`, or of each.
-    pub fn lasts(&self, source: Option<&str>) -> Result<BTreeMap<String, Position>> {
-        let asked = "SELECT source, commits, token FROM push_sources WHERE $1::text IS NULL OR source = $1";
+    /// How far the log of `source` is, or of each.
+    pub fn states(&self, source: Option<&str>) -> Result<BTreeMap<String, State>> {
+        let asked = "SELECT source, commits, token, forgotten, forgotten_token, sealed FROM push_sources \
+                     WHERE $1::text IS NULL OR source = $1";
         let asked = sqlx::query_as(asked).bind(source);
-        let found: Vec<(String, i64, i64)> = self.read(asked.fetch_all(&self.pool))?;
-        let position = |(source, number, token)| (source, Position { number, token });
-        Ok(found.into_iter().map(position).collect())
+        let found: Vec<(String, i64, i64, i64, i64, i64)> = self.read(asked.fetch_all(&self.pool))?;
+        let state = |(source, number, token, forgotten, forgotten_token, sealed): (_, _, _, _, _, i64)| {
+            let (last, sealed) = (Position { number, token }, sealed.unsigned_abs());
+            (
+                source,
+                State { last, forgotten: Position { number: forgotten, token: forgotten_token }, sealed },
+            )
+        };
+        Ok(found.into_iter().map(state).collect())
     }
 
-    /// Whether the log of `source` went through `position`.
+    /// Whether the log of `source` went through `position`, as far as it still knows.
     pub fn went_through(&self, source: &str, position: Position) -> Result<bool> {
-        let asked = "SELECT token FROM pushed_rows WHERE source = $1 AND number = $2";
-        let asked = sqlx::query_scalar(asked).bind(source).bind(position.number);
-        let found: Option<i64> = self.read(asked.fetch_optional(&self.pool))?;
-        Ok(found == Some(position.token))
+        let asked = "SELECT forgotten, forgotten_token, (SELECT token FROM pushed_rows \
+                     WHERE pushed_rows.source = push_sources.source AND number = $2) \
+                     FROM push_sources WHERE source = $1";
+        let asked = sqlx::query_as(asked).bind(source).bind(position.number);
+        let found: Option<(i64, i64, Option<i64>)> = self.read(asked.fetch_optional(&self.pool))?;
+        Ok(found.is_some_and(|(forgotten, forgotten_token, token)| match position.number.cmp(&forgotten) {
+            Ordering::Less => true,
+            Ordering::Equal => forgotten_token == position.token,
+            Ordering::Greater => token == Some(position.token),
+        }))
+    }
+
+    /// Notes that rows of `source` up to number `end` lie in segments that every server reads.
+    pub fn sealed(&self, source: &str, end: u64) -> Result<()> {
+        let noted = "UPDATE push_sources SET sealed = GREATEST(sealed, $2) WHERE source = $1";
+        let noted = sqlx::query(noted).bind(source).bind(end as i64);
+        self.ask(in_time(ANSWER_TIMEOUT, noted.execute(&self.pool))).map(drop).map_err(lost)
+    }
+
+    /// Forgets the commits of `source` up to number `number` whose rows come before number `end`.
+    pub fn forget_rows(&self, source: &str, number: i64, end: u64) -> Result<()> {
+        let gone = "WITH gone AS (DELETE FROM pushed_rows WHERE source = $1 AND number <= $2 \
+                    AND first_row + row_count <= $3 RETURNING number, token), \
+                    last AS (SELECT number, token FROM gone ORDER BY number DESC LIMIT 1) \
+                    UPDATE push_sources SET forgotten = last.number, forgotten_token = last.token FROM last \
+                    WHERE source = $1";
+        let gone = sqlx::query(gone).bind(source).bind(number).bind(end as i64);
+        self.ask(in_time(ANSWER_TIMEOUT, gone.execute(&self.pool))).map(drop).map_err(lost)
     }
 
     /// Shows every group of `source` after commit `number` that ends after row `end`, in order.
