@@ -10,7 +10,7 @@ use quern::wire::PushTo;
 use quern_kit::{Node, Push, Random, Repository, blocking};
 use tempfile::TempDir;
 
-use crate::network::push::{DEFINITIONS, both, rows};
+use crate::network::push::{DEFINITIONS, both, head_counts, rows};
 
 fn repository() -> Repository {
     let repository = Repository::new(DEFINITIONS);
@@ -283,6 +283,8 @@ async fn events_of_before_anything_was_noted_count_once() {
     replace(&data.join("head"), None);
     let node = repository.open_with(&at(&data)).await.unwrap();
     node.materialize_to(1_900_000_000_000_000);
+    // What lay in segments is there.
+    assert_eq!(counts(&node).await, [10, 10]);
     for repeated in [0, 10] {
         let reply = node.push(Push::new("payments", events.clone())).await.unwrap();
         assert_eq!((reply.accepted, reply.repeated), (10 - repeated, repeated));
@@ -290,24 +292,54 @@ async fn events_of_before_anything_was_noted_count_once() {
     }
 }
 
+/// The only file below a folder.
+fn only_file(folder: &Path) -> PathBuf {
+    let entry = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    if entry.is_dir() { only_file(&entry) } else { entry }
+}
+
+/// History says so; look-ups and pushes go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_of_pushed_rows_that_is_gone_is_missed() {
+async fn a_segment_that_is_gone_or_damaged_is_missed_and_named() {
     let (repository, folder) = (repository(), TempDir::new().unwrap());
     let data = folder.path().join("data");
     let node = repository.open_applied_with(&at(&data)).await;
-    node.push(Push::new("payments", rows(0, 10))).await.unwrap();
+    node.push(Push::new("payments", rows(0, 100))).await.unwrap();
     node.seal("payments");
     let expected = both(&node).await;
     close(node, &data).await;
-    let sealed = data.join("pushed/payments").join(format!("{:020}-{:020}.parquet", 0, 10));
-    // What a write that failed half-way left behind is in no one's way.
-    fs::copy(&sealed, sealed.with_file_name(format!("{:020}-{:020}.parquet", 0, 5))).unwrap();
+    let sealed = only_file(&data.join("store/pushed"));
+    let bytes = fs::read(&sealed).unwrap();
+    let mut random = Random::new("a damaged segment");
+    for round in 0..40 {
+        let mut damaged = bytes.clone();
+        match round % 4 {
+            0 => fs::remove_file(&sealed).unwrap(),
+            1 => fs::write(&sealed, &bytes[..random.below(bytes.len() as u64) as usize]).unwrap(),
+            _ => {
+                let bit = random.below(8 * bytes.len() as u64) as usize;
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&sealed, &damaged).unwrap();
+            }
+        }
+        let node = repository.open_with(&at(&data)).await.unwrap();
+        let refused =
+            node.try_materialize_to(1_900_000_000_000_000).expect_err("damage that is found").to_string();
+        assert!(refused.contains("the segment `pushed/") && refused.contains("backup"), "{refused}");
+        assert_eq!(head_counts(&node).await, expected[0]);
+        close(node, &data).await;
+        fs::write(&sealed, &bytes).unwrap();
+    }
     let node = repository.open_with(&at(&data)).await.unwrap();
     assert_eq!(both(&node).await, expected);
+    node.push(Push::new("payments", rows(100, 10))).await.unwrap();
     close(node, &data).await;
-    fs::remove_file(&sealed).unwrap();
+    // What names the segments is as good as they are.
+    for file in ["registry.sqlite", "registry.sqlite-wal", "registry.sqlite-shm"] {
+        let _ = fs::remove_file(data.join(file));
+    }
     let refused = repository.open_with(&at(&data)).await.err().expect("refused").to_string();
-    assert!(refused.contains("rows 5 to 10 that were pushed to source `payments` are missing"), "{refused}");
+    assert!(refused.contains("belongs to another registry"), "{refused}");
 }
 
 /// Rows are in the log as they were pushed, whatever their columns are by now.

@@ -21,7 +21,8 @@
 //! source are all there from the last that is forgotten to its last, each of which names the one before.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -117,11 +118,14 @@ impl LocalLog {
         let db = DB::open_cf_descriptors(&options, folder, families)
             .map_err(|error| not_opened(folder, error, unreadable))?;
         let mut log = LocalLog { db, id: String::new(), state: Mutex::default(), _lock: None };
+        let known = name_of(folder)?;
         match log.db.get("format").map_err(|error| unreadable(folder, error))? {
             None => {
                 let mut batch = WriteBatch::default();
                 batch.put("format", FORMAT);
-                batch.put("id", format!("{:016x}", Position::default().next().token));
+                let id =
+                    known.clone().unwrap_or_else(|| format!("{:016x}", Position::default().next().token));
+                batch.put("id", id);
                 log.db.write(batch)?;
             }
             Some(found) if found == FORMAT => {}
@@ -136,8 +140,31 @@ impl LocalLog {
         }
         let id = log.db.get("id").map_err(|error| unreadable(folder, error))?;
         log.id = id.and_then(|id| String::from_utf8(id).ok()).ok_or_else(|| unreadable(folder, damaged()))?;
+        log.named(folder, known)?;
         log.state = Mutex::new(log.read_state().map_err(|error| unreadable(folder, error))?);
         Ok(log)
+    }
+
+    /// Writes its name down beside it, unless it is `known` there: segments are found by it where the log is lost.
+    fn named(&self, folder: &Path, known: Option<String>) -> Result<()> {
+        let file = folder.with_extension("id");
+        match known {
+            Some(known) if known == self.id => Ok(()),
+            Some(known) => Err(Error::refused(format!(
+                "the log of pushed rows {} is log {} of another data folder, and this folder had log {known}: bring its own \
+                 back; where all of the other folder was brought here, bring {} along",
+                folder.display(),
+                self.id,
+                file.display()
+            ))),
+            None => {
+                let unfinished = folder.with_extension("id.part");
+                let mut written = File::create(&unfinished)?;
+                written.write_all(self.id.as_bytes())?;
+                written.sync_all()?;
+                Ok(fs::rename(&unfinished, &file)?)
+            }
+        }
     }
 
     /// How far the log is.
@@ -329,6 +356,15 @@ impl LocalLog {
             Ok(Some(seen).filter(|seen| seen.until_us >= now_us))
         };
         found.into_iter().map(read).collect()
+    }
+}
+
+/// The name that stands beside the log.
+fn name_of(folder: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(folder.with_extension("id")) {
+        Ok(id) => Ok(Some(id).filter(|id| !id.is_empty())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
