@@ -13,7 +13,7 @@ use quern_store::online::Online;
 use quern_store::redis::Redis;
 use quern_store::registry::Registry;
 use quern_store::rocks::Head;
-use quern_store::segments::{Segments, StoreAt};
+use quern_store::segments::Segments;
 use quern_store::turns::Turns;
 
 use crate::data_folder::lock;
@@ -63,6 +63,8 @@ pub struct Node {
     pub degraded: Arc<Degraded>,
     /// Every apply.
     pub registry: Registry,
+    /// What is kept for good.
+    pub segments: Arc<Segments>,
     /// Whose turn it is to change what.
     pub turns: Arc<Turns>,
     /// The RocksDB of the data folder: the online store, unless that is shared.
@@ -74,6 +76,7 @@ pub struct Node {
 /// The stores of a data folder.
 struct Stores {
     registry: Registry,
+    segments: Arc<Segments>,
     local: Arc<Head>,
     head: Online,
     log: Log,
@@ -100,15 +103,15 @@ impl Stores {
                     Online::Rocks(Arc::clone(&local))
                 }
             };
+            let cache = (settings.data.join("cache"), settings.store_cache_bytes_max as u64);
+            let segments = Segments::open(settings.store(), &named, cache)?;
             let log = Log::of(&head, shared_log, (&settings.data, lock))?;
-            let at = StoreAt::Folder { path: settings.data.join("store"), shared: false };
-            let segments = Segments::open(at, &named, settings.data.join("cache"), 10 << 30)?;
             let history = Arc::new(History::open_with(settings.roots(), &log, &segments, &settings.data)?);
             // The names of what was made just now must survive a loss of power, as what will be in it.
             for folder in settings.data.ancestors().take(2) {
                 File::open(folder).and_then(|folder| folder.sync_all())?;
             }
-            Ok(Stores { registry, local, head, log, history })
+            Ok(Stores { registry, segments, local, head, log, history })
         })
         .await
     }
@@ -122,7 +125,8 @@ impl Node {
     pub async fn open(settings: Settings) -> Result<Arc<Node>> {
         let settings = Arc::new(settings);
         let _lock = Arc::new(lock(&settings.data).await?);
-        let Stores { registry, local, head, log, history } = Stores::open(&settings, &_lock).await?;
+        let Stores { registry, segments, local, head, log, history } =
+            Stores::open(&settings, &_lock).await?;
         let live = Live::default();
         let loader = Arc::new(Loader::new(Arc::clone(&settings), registry.clone()));
         if let Some(apply) = registry.latest().await? {
@@ -131,7 +135,7 @@ impl Node {
         }
         let degraded = Arc::new(Degraded::default());
         let turns = Arc::new(Turns::new(head.clone(), log.clone()));
-        let predictions = Arc::new(PredictionLog::open(&settings.data)?);
+        let predictions = Arc::new(PredictionLog::open(&settings, &segments)?);
         let reader = Reader {
             history: Arc::clone(&history),
             head: head.clone(),
@@ -183,6 +187,7 @@ impl Node {
             reader,
             predictions,
             registry,
+            segments,
             turns,
             local,
             _lock,

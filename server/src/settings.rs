@@ -18,10 +18,13 @@ use quern_base::memory::default_max;
 use quern_inference::{Program, Provider};
 use quern_store::registry::Location;
 use quern_store::roots::Roots;
+use quern_store::segments::StoreAt;
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
 pub use self::value::OnlineStore;
-use self::value::{address, addresses, collector, folders, hosts, online, providers, roots, time, whole};
+use self::value::{
+    address, addresses, collector, folders, hosts, online, providers, roots, store, time, truth, whole,
+};
 pub use self::written::Wants;
 use self::written::{found, is_quoted};
 use crate::error::{Error, Result};
@@ -39,6 +42,12 @@ const PUSH_QUEUE_ROWS_MAX: usize = 1 << 26;
 /// How long a look-up waits for a shared online store where nothing is said, and at most.
 const ONLINE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(100);
 const ONLINE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// The longest that logged predictions may wait, and the longest time that can be said.
+const PREDICTIONS_EVERY_MAX: Duration = Duration::from_secs(3_600);
+const KEEP_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
+/// What copies of segments may take where nothing is said, and at least: one is wanted whole.
+const STORE_CACHE_DEFAULT: usize = 10 << 30;
+const STORE_CACHE_MIN: usize = 1 << 20;
 /// The most connections that a server keeps open, descriptors allowing.
 const CONNECTIONS_MAX: usize = 16_384;
 /// The longest time without progress that a stream can be given.
@@ -63,6 +72,16 @@ pub struct Settings {
     pub online_timeout: Duration,
     /// The registry of definitions.
     pub registry: Location,
+    /// Where segments are kept; in the data folder where nothing is said.
+    pub store: Option<StoreAt>,
+    /// Whether that is a folder which all servers of the registry have.
+    pub store_shared: bool,
+    /// What copies of a bucket's segments may take on this machine.
+    pub store_cache_bytes_max: usize,
+    /// How long logged predictions may wait before they are written.
+    pub predictions_every: Duration,
+    /// How long they are kept; for good where nothing is said.
+    pub predictions_keep: Option<Duration>,
     /// ONNX Runtime's shared library, where it is not to be searched for.
     pub onnxruntime: Option<PathBuf>,
     /// What models run on, in order: the first that starts.
@@ -94,7 +113,7 @@ pub struct Settings {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 19] = [
+pub const KEYS: [(&str, Wants); 24] = [
     ("definitions", Wants::Texts("[features/, models/]")),
     ("roots", Wants::Texts("[/srv/history, /srv/models]")),
     ("data", Wants::Text(".quern")),
@@ -103,6 +122,11 @@ pub const KEYS: [(&str, Wants); 19] = [
     ("online", Wants::Text("rocksdb")),
     ("online_timeout", Wants::Text("100ms")),
     ("registry", Wants::Text("sqlite")),
+    ("store", Wants::Text("s3://bucket/quern")),
+    ("store_shared", Wants::Bool),
+    ("store_cache_bytes_max", Wants::Whole),
+    ("predictions_every", Wants::Text("1m")),
+    ("predictions_keep", Wants::Text("90d")),
     ("onnxruntime", Wants::Text("/usr/lib/libonnxruntime.so")),
     ("execution_providers", Wants::Texts("[cuda, cpu]")),
     ("body_bytes_max", Wants::Whole),
@@ -141,6 +165,11 @@ impl Settings {
             online: OnlineStore::RocksDb,
             online_timeout: ONLINE_TIMEOUT_DEFAULT,
             registry: Location::Sqlite,
+            store: None,
+            store_shared: false,
+            store_cache_bytes_max: STORE_CACHE_DEFAULT,
+            predictions_every: Duration::from_secs(60),
+            predictions_keep: None,
             onnxruntime: None,
             execution_providers: vec![Provider::Cpu],
             worker: Program::default(),
@@ -170,10 +199,27 @@ impl Settings {
                 .set(key, value, Path::new("."))
                 .map_err(|cause| Error::invalid(format!("option --{}: {cause}", key.replace('_', "-"))))?;
         }
+        if settings.store_shared && !matches!(settings.store, Some(StoreAt::Folder { .. })) {
+            return Err(Error::invalid(
+                "`store_shared` says that a folder is every server's: name it in `store`, as in `store: /mnt/quern`. A \
+                 bucket is every server's anyway, and the data folder never is",
+            ));
+        }
         if settings.hosts.is_empty() && settings.listen.ip().is_loopback() {
             settings.hosts.push("localhost".to_owned());
         }
         Ok(settings)
+    }
+
+    /// Where segments are kept.
+    pub fn store(&self) -> StoreAt {
+        match &self.store {
+            Some(StoreAt::Folder { path, .. }) => {
+                StoreAt::Folder { path: path.clone(), shared: self.store_shared }
+            }
+            Some(bucket) => bucket.clone(),
+            None => StoreAt::Folder { path: self.data.join("store"), shared: false },
+        }
     }
 
     /// Where the paths of definitions lead.
@@ -264,6 +310,13 @@ impl Settings {
             "online" => self.online = online(value, base)?,
             "online_timeout" => self.online_timeout = time(value, ONLINE_TIMEOUT_MAX)?,
             "registry" => self.registry = value.parse()?,
+            "store" => self.store = Some(store(value, base)?),
+            "store_shared" => self.store_shared = truth(value)?,
+            "store_cache_bytes_max" => {
+                self.store_cache_bytes_max = whole(value, STORE_CACHE_MIN..=usize::MAX >> 1)?;
+            }
+            "predictions_every" => self.predictions_every = time(value, PREDICTIONS_EVERY_MAX)?,
+            "predictions_keep" => self.predictions_keep = Some(time(value, KEEP_MAX)?),
             "onnxruntime" => self.onnxruntime = Some(path()?),
             "execution_providers" => self.execution_providers = providers(value)?,
             "body_bytes_max" => self.body_bytes_max = whole(value, 1..=BODY_BYTES_MAX)?,
@@ -276,10 +329,7 @@ impl Settings {
             "stream_idle" => self.stream_idle = time(value, STREAM_IDLE_MAX)?,
             "otlp" => self.otlp = Some(collector(value)?),
             "push_queue_rows" => self.push_queue_rows = whole(value, 1..=PUSH_QUEUE_ROWS_MAX)?,
-            "history_fallback" => {
-                self.history_fallback =
-                    value.parse().map_err(|_| format!("`{value}` is neither `true` nor `false`"))?;
-            }
+            "history_fallback" => self.history_fallback = truth(value)?,
             _ => return Err(format!("there is no such setting; {}", suggest(key, KEYS.map(|(key, _)| key)))),
         }
         Ok(())

@@ -241,7 +241,8 @@ impl Node {
         self.inner.predictions.flush().await;
         let mut batches = Vec::new();
         for file in self.inner.predictions.files(model, Between::default()).unwrap() {
-            batches.extend(self.inner.predictions.read(&file, Between::default()).unwrap());
+            let rows = self.inner.predictions.read(&file, Between::default()).unwrap();
+            batches.extend(rows.map(std::result::Result::unwrap));
         }
         batches.first().map(|first| concat_batches(&first.schema(), &batches).unwrap())
     }

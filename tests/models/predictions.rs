@@ -129,6 +129,7 @@ fn parquet_files(folder: &Path) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_written_survives_a_kill_and_verifies_alone_and_through_a_server() {
     let repository = repository();
+    repository.write("quern.yaml", "predictions_every: 100ms\n");
     let folder = repository.path().to_owned();
     let words = |line: &str| run(&folder, &line.split_whitespace().collect::<Vec<_>>());
     words("apply").answer();
@@ -139,7 +140,7 @@ async fn what_was_written_survives_a_kill_and_verifies_alone_and_through_a_serve
     client.predict("delay", [instance("N1", 2000.0), instance("N3", 1.0)]).await.unwrap();
     // Nobody asks for it: it is written by itself.
     until("a file of predictions", async || {
-        (parquet_files(&folder.join(".quern/predictions")) > 0).then_some(())
+        (parquet_files(&folder.join(".quern/store/predictions")) > 0).then_some(())
     })
     .await;
     let report = words("verify --model delay --json").json();
@@ -269,15 +270,15 @@ async fn what_cannot_be_logged_is_dropped_and_counted_and_answered() {
         assert_eq!(outputs.num_rows(), rows);
     };
     // More than may wait.
-    predict(140_000).await;
-    assert_eq!(dropped(), Some(140_000.0));
+    predict(270_000).await;
+    assert_eq!(dropped(), Some(270_000.0));
     predict(10).await;
     assert_eq!(node.logged("dropping").await.unwrap().num_rows(), 10);
     // A disk that takes nothing.
-    let folder = repository.path().join(".quern/predictions/dropping");
+    let folder = repository.path().join(".quern/store/predictions/dropping");
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::write(&folder, "in the way").unwrap();
     predict(7).await;
     node.flush_predictions().await;
-    assert_eq!(dropped(), Some(140_007.0));
+    assert_eq!(dropped(), Some(270_007.0));
 }

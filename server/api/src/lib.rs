@@ -60,7 +60,7 @@ pub use self::error::{Error, Result};
 use self::listen::Connections;
 
 /// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile
-/// it follows the applies of other servers, and brings in what they left behind.
+/// it follows the applies of other servers, brings in what they left behind, and keeps the store in order.
 ///
 /// Boxed, so that all of it is compiled here, as fast as this crate is.
 ///
@@ -73,6 +73,7 @@ pub fn serve(
 ) -> BoxFuture<'static, Result<()>> {
     Box::pin(async move {
         let (_following, _completing) = (node.follow.start(), node.push.complete());
+        let _keeping = (node.segments.keep(), node.predictions.keep());
         let limits = (Connections::new(&node.settings), Arc::clone(&node.memory));
         let ended = listen::run(router(Arc::clone(&node)), listener, limits, shutdown).await;
         node.predictions.flush().await;

@@ -67,6 +67,9 @@ struct Options {
     /// The registry of definitions: `sqlite`, or the URL of a PostgreSQL database.
     #[arg(long, global = true, value_name = "REGISTRY")]
     registry: Option<String>,
+    /// Where segments are kept: a folder, or a URL as `s3://bucket/prefix`.
+    #[arg(long, global = true, value_name = "STORE")]
+    store: Option<String>,
     /// ONNX Runtime's shared library.
     #[arg(long, global = true, value_name = "FILE")]
     onnxruntime: Option<String>,
@@ -240,6 +243,7 @@ impl Options {
             ("data", self.data.as_ref()),
             ("online", self.online.as_ref()),
             ("registry", self.registry.as_ref()),
+            ("store", self.store.as_ref()),
             ("onnxruntime", self.onnxruntime.as_ref()),
             ("listen", listen),
         ];

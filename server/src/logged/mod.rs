@@ -1,14 +1,16 @@
 //! What did a model say to whom, and what did it see? Kept without the answer ever waiting for it.
 //!
 //! Whoever answers hands the answer in ([`PredictionLog::hand_in`]): a few reference counts into a bounded queue. What
-//! does not fit is dropped and counted. One task takes entries out of the queue and writes them into files ([`rows`]):
-//! once many wait, every few seconds, and whenever somebody asks ([`PredictionLog::flush`]), as a server does at its
-//! end. [`read`] finds them again.
+//! does not fit is dropped and counted. One task takes entries out of the queue ([`write`]) and writes them into
+//! segments ([`rows`]): once many wait, every minute, and whenever somebody asks ([`PredictionLog::flush`]), as a server
+//! does at its end. [`merge`] makes large segments of small ones when their day is over, and [`read`] finds them again.
 
+pub mod merge;
 pub mod read;
 pub mod rows;
+mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,37 +19,39 @@ use arrow::array::RecordBatch;
 use quern_engine::Found;
 use quern_engine::size::row_bytes;
 use quern_store::history::Partitions;
+use quern_store::segments::{Prepared, Segments};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::read::{Between, LoggedFile};
 use crate::error::Result;
 use crate::live::{Deployment, LiveVersion};
 use crate::metrics::metrics;
+use crate::settings::Settings;
 
-/// Where the files are, in the data folder.
-pub(crate) const FOLDER: &str = "predictions";
+/// Where earlier builds have put files, in the data folder.
+const FOLDER_BEFORE: &str = "predictions";
 
 /// Predictions that may wait to be written; beyond that they are dropped.
-const ROWS_MAX: usize = 1 << 17;
+const ROWS_MAX: usize = 1 << 18;
 /// Answers that may wait for the task that writes.
 const ENTRIES_MAX: usize = 1 << 14;
-/// What they may hold together.
-const BYTES_MAX: usize = 64 << 20;
+/// What they may hold together: what is being written, and as much that came meanwhile.
+const BYTES_MAX: usize = 2 * WRITE_BYTES;
 /// So many predictions are written at once, without waiting for more.
-const WRITE_ROWS: usize = 1 << 14;
+const WRITE_ROWS: usize = ROWS_MAX / 2;
 /// Or as many as hold this.
-const WRITE_BYTES: usize = 16 << 20;
-/// The longest that a prediction waits to be written.
-const WRITE_AFTER: Duration = Duration::from_secs(3);
+const WRITE_BYTES: usize = 64 << 20;
 
-/// The prediction log of a data folder.
+/// The log of predictions.
 #[derive(Debug)]
 pub struct PredictionLog {
     queue: mpsc::Sender<Message>,
     waiting: Arc<Waiting>,
-    /// Where the files are.
-    folder: PathBuf,
-    files: Arc<Partitions>,
+    segments: Arc<Segments>,
+    /// How long predictions are kept.
+    keep: Option<Duration>,
+    /// What earlier builds have written, and where.
+    before: (Partitions, PathBuf),
 }
 
 /// What waits to be written.
@@ -79,8 +83,22 @@ impl Waiting {
 enum Message {
     /// All that is said of one request.
     Entries { entries: Vec<Entry>, rows: usize, bytes: usize },
-    /// Answered once everything before it is on disk.
+    /// Answered once everything before it is in the store, or cannot be written now.
     Flush(oneshot::Sender<()>),
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+struct Held {
+    entries: Vec<Entry>,
+    /// Files in the store that the registry does not name yet.
+    unnamed: Vec<Prepared>,
+}
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.unnamed.is_empty()
+    }
 }
 
 /// What is known of each instance of a request.
@@ -128,14 +146,20 @@ impl Entry {
 }
 
 impl PredictionLog {
-    /// Opens the log in the data folder, and begins to write. It ends when this is dropped.
-    pub(crate) fn open(data: &Path) -> Result<PredictionLog> {
-        let folder = data.join(FOLDER);
-        let files = Arc::new(Partitions::open(folder.clone())?);
-        let (queue, entries) = mpsc::channel(ENTRIES_MAX);
+    /// Opens the log, and begins to write. It ends when this is dropped.
+    pub(crate) fn open(settings: &Settings, segments: &Arc<Segments>) -> Result<PredictionLog> {
+        let folder = settings.data.join(FOLDER_BEFORE);
+        let (queue, messages) = mpsc::channel(ENTRIES_MAX);
         let waiting = Arc::<Waiting>::default();
-        tokio::spawn(write(entries, Arc::clone(&files), Arc::clone(&waiting)));
-        Ok(PredictionLog { queue, waiting, folder, files })
+        let task = write::Task::new(segments, &waiting, settings.predictions_every);
+        tokio::spawn(task.run(messages));
+        Ok(PredictionLog {
+            queue,
+            waiting,
+            segments: Arc::clone(segments),
+            keep: settings.predictions_keep,
+            before: (Partitions::open(folder.clone())?, folder),
+        })
     }
 
     /// Hands in what was said of the instances of one request, whole or not at all; where too much waits, it is dropped
@@ -166,54 +190,12 @@ impl PredictionLog {
         }
     }
 
-    /// Waits until everything that was handed in is on disk.
+    /// Waits until everything that was handed in is in the store, or cannot be written now.
     pub async fn flush(&self) {
         let (done, written) = oneshot::channel();
         // Where the task has ended, nothing is left to be written.
         if self.queue.send(Message::Flush(done)).await.is_ok() {
             let _ = written.await;
-        }
-    }
-}
-
-/// Writes entries as they come, until nobody can hand any more in.
-async fn write(mut queue: mpsc::Receiver<Message>, files: Arc<Partitions>, waiting: Arc<Waiting>) {
-    let (mut held, mut held_rows, mut held_bytes, mut flushed) = (Vec::new(), 0, 0, Vec::new());
-    let mut due = tokio::time::Instant::now();
-    loop {
-        let came = tokio::select! {
-            message = queue.recv() => Some(message),
-            () = tokio::time::sleep_until(due), if !held.is_empty() => None,
-        };
-        let ended = matches!(came, Some(None));
-        match came.flatten() {
-            Some(Message::Entries { entries, rows, bytes }) => {
-                if held.is_empty() {
-                    due = tokio::time::Instant::now() + WRITE_AFTER;
-                }
-                (held_rows, held_bytes) = (held_rows + rows, held_bytes + bytes);
-                held.extend(entries);
-                if held_rows < WRITE_ROWS && held_bytes < WRITE_BYTES {
-                    continue;
-                }
-            }
-            Some(Message::Flush(done)) => flushed.push(done),
-            None => {}
-        }
-        if !held.is_empty() {
-            let (entries, files) = (std::mem::take(&mut held), Arc::clone(&files));
-            let writing = tokio::task::spawn_blocking(move || rows::write(&files, entries));
-            if let Err(error) = writing.await {
-                tracing::error!(%error, rows = held_rows, "logged predictions are lost");
-            }
-        }
-        waiting.give_back(std::mem::take(&mut held_rows), std::mem::take(&mut held_bytes));
-        for done in flushed.drain(..) {
-            // Who has gone away need not know.
-            let _: std::result::Result<(), ()> = done.send(());
-        }
-        if ended {
-            return;
         }
     }
 }

@@ -8,7 +8,10 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 use chrono::{DateTime, NaiveDate};
 
+use quern_store::segments::{Family, Segment, Wanted};
+
 use super::PredictionLog;
+use super::rows::model_of;
 use crate::error::{Error, Result};
 
 /// Times of arrival (µs): from the first on, before the second.
@@ -36,62 +39,99 @@ impl Between {
 /// A file of logged predictions.
 #[derive(Debug)]
 pub struct LoggedFile {
-    /// The folder of all files with the same columns.
+    /// What all files with the same columns are called.
     pub folder: String,
-    path: PathBuf,
+    lies: Lies,
 }
+
+#[derive(Debug)]
+enum Lies {
+    InStore(Segment),
+    /// In the data folder, where an earlier build has put it.
+    Before(PathBuf),
+}
+
+/// Predictions of a file, batch by batch.
+pub type Rows = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 impl PredictionLog {
     /// The models of which anything was logged.
     pub fn models(&self) -> Result<Vec<String>> {
-        let files = self.files.list("".as_ref())?;
-        let model = |path: &PathBuf| {
-            Some(path.strip_prefix(&self.folder).ok()?.components().next()?.as_os_str().to_str()?.to_owned())
-        };
-        let mut models: Vec<String> = files.iter().filter_map(model).collect();
+        let (files, folder) = &self.before;
+        let files = files.list("".as_ref())?;
+        let before = files.iter().filter_map(|path| {
+            Some(path.strip_prefix(folder).ok()?.components().next()?.as_os_str().to_str()?.to_owned())
+        });
+        let mut models: Vec<String> = before.collect();
+        let sets = self.segments.sets(Family::Predictions, "")?;
+        models.extend(sets.iter().map(|set| model_of(set).to_owned()));
+        models.sort();
         models.dedup();
         Ok(models)
     }
 
-    /// The files that may hold predictions of `model` between these times; of one folder after the other.
+    /// The files that may hold predictions of `model` between these times, of whichever server that has this store; of
+    /// one folder after the other.
     pub fn files(&self, model: &str, between: Between) -> Result<Vec<LoggedFile>> {
-        let files = self.files.list(model.as_ref())?;
-        let file = |path: PathBuf| {
+        let before = self.before.0.list(model.as_ref())?.into_iter().filter_map(|path| {
             let day = path.parent()?.file_name()?.to_str()?.strip_prefix("date=")?;
             let day = day.parse::<NaiveDate>().ok()?;
             let folder = path.parent()?.parent()?.file_name()?.to_str()?.to_owned();
-            between.may_hold(day).then_some(LoggedFile { folder, path })
-        };
-        Ok(files.into_iter().filter_map(file).collect())
+            between.may_hold(day).then_some(LoggedFile { folder, lies: Lies::Before(path) })
+        });
+        let mut files: Vec<LoggedFile> = before.collect();
+        let name_begins = format!("{model}/");
+        let Between { from_us, to_us } = between;
+        let wanted =
+            Wanted { family: Family::Predictions, log: "", name_begins: &name_begins, from_us, to_us };
+        files.extend(self.segments.find(wanted)?.into_iter().map(|segment| {
+            let folder = segment.set.name.trim_start_matches(&name_begins).to_owned();
+            LoggedFile { folder, lies: Lies::InStore(segment) }
+        }));
+        files.sort_by(|a, b| a.folder.cmp(&b.folder));
+        Ok(files)
     }
 
     /// Shows `see` the id of each request in `file`, once or more often.
     pub(crate) fn request_ids(&self, file: &LoggedFile, mut see: impl FnMut(&str)) -> Result<()> {
-        for rows in self.files.read_column(&file.path, "request_id")? {
-            column(&rows, "request_id")?.as_string::<i32>().iter().flatten().for_each(&mut see);
+        for rows in self.batches(file, Some("request_id"))? {
+            column(&rows?, "request_id")?.as_string::<i32>().iter().flatten().for_each(&mut see);
         }
         Ok(())
     }
 
     /// The predictions in `file` between these times.
-    pub fn read(&self, file: &LoggedFile, between: Between) -> Result<Vec<RecordBatch>> {
-        let mut batches = self.files.read(&file.path)?;
-        for rows in &mut batches {
+    pub fn read(&self, file: &LoggedFile, between: Between) -> Result<Rows> {
+        let some = self.batches(file, None)?.map(move |rows| {
+            let rows = rows?;
             let arrived = rows
                 .column_by_name("arrived_at")
                 .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
-                .ok_or_else(|| {
-                    let name = file.path.file_name().unwrap_or_default().display();
-                    Error::invalid(format!("`{name}` is no file of predictions"))
-                })?;
+                .ok_or_else(|| Error::invalid("a file of predictions says not when they were asked for"))?;
             let keep: BooleanArray =
                 arrived.values().iter().map(|at_us| Some(between.holds(*at_us))).collect();
-            if keep.true_count() < rows.num_rows() {
-                *rows = filter_record_batch(rows, &keep)?;
+            match keep.true_count() < rows.num_rows() {
+                true => Ok(filter_record_batch(&rows, &keep)?),
+                false => Ok(rows),
+            }
+        });
+        Ok(Box::new(some.filter(|rows| rows.as_ref().map_or(true, |rows| rows.num_rows() > 0))))
+    }
+
+    fn batches(&self, file: &LoggedFile, column: Option<&str>) -> Result<Rows> {
+        match &file.lies {
+            Lies::InStore(segment) => {
+                Ok(Box::new(self.segments.read(segment, column)?.map(|rows| Ok(rows?))))
+            }
+            Lies::Before(path) => {
+                let files = &self.before.0;
+                let rows = match column {
+                    Some(column) => files.read_column(path, column)?,
+                    None => files.read(path)?,
+                };
+                Ok(Box::new(rows.into_iter().map(Ok)))
             }
         }
-        batches.retain(|rows| rows.num_rows() > 0);
-        Ok(batches)
     }
 }
 

@@ -1,11 +1,10 @@
-//! Which row of which file is a logged prediction?
+//! Which row of which segment is a logged prediction?
 //!
-//! Files lie in `{model}/{feature service}-{digest of the columns}/date=YYYY-MM-DD/`, so that all files of a folder
-//! have the same columns, and the day is that of arrival, UTC. What a service names is in a struct each (`inputs`,
+//! A set of segments is called `{model}/{feature service}-{digest of the columns}`, so that all of it have the same
+//! columns; a segment has the rows of one day of arrival, UTC. What a service names is in a struct each (`inputs`,
 //! `features`, ...), since its names may be any.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -14,24 +13,24 @@ use arrow::array::{
 };
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
-use chrono::DateTime;
-use quern_base::clock::now_us;
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::timestamp;
 use quern_engine::{Failed, Found, Origin, ServicePlan, Status};
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Given};
-use crate::error::Result;
+use super::{Entry, Given, Held};
+use crate::error::{Error, Kind, Result};
 use crate::live::Deployment;
 use crate::live::describe::{service_digest, view_digest};
 use crate::metrics::metrics;
 use quern_base::digest::sha256;
 use quern_features::Vectors;
-use quern_store::history::Partitions;
+use quern_store::segments::{Family, Prepared, Range, Segments, Set, day};
 
-/// How much of a digest names a folder.
+/// How much of a digest names a set.
 const DIGEST_CHARS: usize = 8;
+/// Files that may wait for their names.
+const UNNAMED_MAX: usize = 1_024;
 
 /// The definitions that made a vector, by digest; `definitions` of a logged row, as JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,12 +75,24 @@ fn pick(batch: &RecordBatch, rows: &[usize]) -> Result<RecordBatch> {
     Ok(take_record_batch(batch, &UInt32Array::from_iter_values(rows.iter().map(|row| *row as u32)))?)
 }
 
-/// Writes entries into files, one for each folder and day. What cannot be written is lost, and said so.
-pub(super) fn write(files: &Partitions, entries: Vec<Entry>) {
-    let mut by_folder: BTreeMap<PathBuf, Vec<(String, RecordBatch)>> = BTreeMap::new();
+/// What becomes one segment.
+#[derive(Default)]
+struct Part {
+    entries: Vec<Entry>,
+    rows: Vec<RecordBatch>,
+}
+
+/// Writes what is held, a segment for each set and day. Gives what cannot be written now; what can't be ever is lost,
+/// and said so.
+pub(super) fn write(segments: &Segments, held: Held) -> Held {
+    let mut left = Held::default();
+    for file in held.unnamed {
+        name(segments, file, &mut left);
+    }
+    let mut parts: BTreeMap<(Set, String), Part> = BTreeMap::new();
     // Of one deployment and version all entries have one fingerprint.
     let mut known: Option<(Arc<Deployment>, Arc<ServicePlan>, String)> = None;
-    for entry in &entries {
+    for entry in held.entries {
         let service = &entry.version.service;
         let is_known = |known: &(Arc<Deployment>, Arc<ServicePlan>, String)| {
             Arc::ptr_eq(&known.0, &entry.live) && Arc::ptr_eq(&known.1, service)
@@ -92,22 +103,64 @@ pub(super) fn write(files: &Partitions, entries: Vec<Entry>) {
             known = Some((Arc::clone(&entry.live), Arc::clone(service), definitions));
         }
         let definitions = known.as_ref().map_or("", |(_, _, definitions)| definitions);
-        match rows(entry, definitions) {
-            Ok(rows) => by_folder.entry(folder(entry, &rows)).or_default().push((entry.model.clone(), rows)),
+        match rows(&entry, definitions) {
+            Ok(rows) => {
+                let part = parts.entry((set(&entry, &rows), day(entry.arrived_us))).or_default();
+                part.rows.push(rows);
+                part.entries.push(entry);
+            }
             Err(error) => lost(&entry.model, entry.rows.len(), &error),
         }
     }
-    for (folder, batches) in by_folder {
-        let model = &batches[0].0;
-        let count: usize = batches.iter().map(|(_, rows)| rows.num_rows()).sum();
-        let schema = batches[0].1.schema();
-        let written = concat_batches(&schema, batches.iter().map(|(_, rows)| rows))
-            .map_err(Into::into)
-            .and_then(|rows| Ok(files.write(&folder, now_us(), &rows)?));
-        match written {
-            Ok(_) => metrics().predictions_written.with_label_values(&[model]).inc_by(count as u64),
-            Err(error) => lost(model, count, &error),
+    for ((set, _), part) in parts {
+        match prepare(segments, &set, &part.rows) {
+            Ok(file) => name(segments, file, &mut left),
+            Err(error) if error.kind() == Kind::Unavailable => {
+                tracing::warn!(error = error.logged(), "logged predictions wait for the store");
+                left.entries.extend(part.entries);
+            }
+            Err(error) => {
+                let rows = part.rows.iter().map(RecordBatch::num_rows).sum();
+                lost(model_of(&set), rows, &error);
+            }
         }
+    }
+    left
+}
+
+/// The model of a set.
+pub(super) fn model_of(set: &Set) -> &str {
+    set.name.split('/').next().unwrap_or_default()
+}
+
+fn prepare(segments: &Segments, set: &Set, rows: &[RecordBatch]) -> Result<Prepared> {
+    let Some(first) = rows.first() else { return Err(Error::broken("no predictions to log")) };
+    let rows = concat_batches(&first.schema(), rows)?;
+    let range = Range::of_times(&[&rows], "arrived_at")?;
+    Ok(segments.prepare(set, range, |writer| writer.write(&rows))?)
+}
+
+/// Makes a file count, or leaves it to be named later.
+fn name(segments: &Segments, file: Prepared, left: &mut Held) {
+    match segments.commit(&file) {
+        Ok(_) => {
+            metrics().predictions_written.with_label_values(&[model_of(&file.set)]).inc_by(file.rows);
+        }
+        Err(error) if error.kind() == Kind::Unavailable && left.unnamed.len() < UNNAMED_MAX => {
+            tracing::warn!(error = error.logged(), "logged predictions wait for the registry");
+            left.unnamed.push(file);
+        }
+        Err(error) => lost(model_of(&file.set), file.rows as usize, &error.into()),
+    }
+}
+
+/// Gives up what is held.
+pub(super) fn lose(held: Held, why: &'static str) {
+    for entry in &held.entries {
+        lost(&entry.model, entry.rows.len(), &Error::unavailable(why));
+    }
+    for file in &held.unnamed {
+        lost(model_of(&file.set), file.rows as usize, &Error::unavailable(why));
     }
 }
 
@@ -116,15 +169,14 @@ fn lost(model: &str, rows: usize, error: &crate::Error) {
     tracing::error!(model, rows, error = error.logged(), "logged predictions are lost");
 }
 
-fn folder(entry: &Entry, rows: &RecordBatch) -> PathBuf {
+fn set(entry: &Entry, rows: &RecordBatch) -> Set {
     let columns = sha256(format!("{:?}", rows.schema()).as_bytes());
     let columns = columns.get(..DIGEST_CHARS).unwrap_or(&columns).to_owned();
-    let day = DateTime::from_timestamp_micros(entry.arrived_us).unwrap_or_default();
     let (model, service) = (&entry.model, &entry.version.service.name);
-    [model, &format!("{service}-{columns}"), &format!("date={}", day.format("%Y-%m-%d"))].iter().collect()
+    Set::of(Family::Predictions, "", &format!("{model}/{service}-{columns}"))
 }
 
-/// An entry as rows of its folder's columns.
+/// An entry as rows of its set's columns.
 fn rows(entry: &Entry, definitions: &str) -> Result<RecordBatch> {
     let service = &entry.version.service;
     let n = entry.rows.len();

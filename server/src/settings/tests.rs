@@ -151,6 +151,35 @@ fn the_online_store_is_rocksdb_or_a_redis() {
 }
 
 #[test]
+fn segments_lie_in_a_folder_or_in_a_bucket() {
+    let store = |file: &str| check(file, &[], &[]).map(|settings| (settings.store(), settings.data));
+    let (at, data) = store("").expect("sound");
+    assert_eq!(at, StoreAt::Folder { path: data.join("store"), shared: false });
+    let (at, data) = store("store: kept\nstore_shared: true\n").expect("sound");
+    let path = data.parent().expect("the repository").join("kept");
+    assert_eq!(at, StoreAt::Folder { path, shared: true });
+    for url in ["s3://bucket/some/prefix", "gs://bucket", "az://container/prefix"] {
+        let (at, _) = store(&format!("store: {url}\n")).expect("sound");
+        assert!(matches!(at, StoreAt::Bucket(_)) && at.is_said_shared(), "{at:?}");
+        assert_eq!(at.to_string(), url);
+    }
+    for (file, said) in [
+        ("store: ftp://h/x", "`store`: `ftp://h/x` is not the URL of an object"),
+        ("store: s3://k:secret@b/x", "`store`: a URL must not hold a password"),
+        ("store_shared: true", "name it in `store`, as in `store: /mnt/quern`"),
+        ("store: s3://b/x\nstore_shared: true", "A bucket is every server's anyway"),
+        ("store_cache_bytes_max: 7", "`7` is not a whole number from 1048576"),
+        ("predictions_every: 2h", "`2h` is not more than 0 and at most 3600s"),
+    ] {
+        let mistake = store(file).expect_err("refused");
+        assert!(mistake.contains(said) && !mistake.contains("secret"), "{mistake}");
+    }
+    let settings = check("predictions_every: 5s\npredictions_keep: 90d\n", &[], &[]).expect("sound");
+    let days = Duration::from_secs(90 * 86_400);
+    assert_eq!((settings.predictions_every.as_secs(), settings.predictions_keep), (5, Some(days)));
+}
+
+#[test]
 fn traces_go_to_a_url() {
     assert_eq!(check("", &[], &[]).expect("sound").otlp, None);
     let settings = check("otlp: http://h:4317\n", &[], &[]).expect("sound");

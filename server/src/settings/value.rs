@@ -8,7 +8,9 @@ use std::time::Duration;
 use feature_defs::{parse_duration, suggest};
 use http::Uri;
 use quern_inference::Provider;
+use quern_store::objects::Location;
 use quern_store::redis::Address;
+use quern_store::segments::StoreAt;
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -107,6 +109,23 @@ pub(super) fn online(value: &str, base: &Path) -> Result<OnlineStore> {
         Some((scheme, _)) => Err(format!("`{scheme}://` is unknown; {}", suggest(scheme, schemes))),
         None => Err(format!("`{value}` is unknown; this is `rocksdb`, or a URL as `redis://host:6379`")),
     }
+}
+
+/// A folder, or the URL of a bucket.
+pub(super) fn store(value: &str, base: &Path) -> Result<StoreAt> {
+    match value.contains("://") {
+        true => Ok(StoreAt::Bucket(Location::parse_folder(value)?)),
+        false => {
+            let path =
+                absolute(base.join(value)).map_err(|error| format!("`{value}` is not a path: {error}"))?;
+            // Whether it is shared another setting says.
+            Ok(StoreAt::Folder { path, shared: false })
+        }
+    }
+}
+
+pub(super) fn truth(text: &str) -> Result<bool> {
+    text.parse().map_err(|_| format!("`{text}` is neither `true` nor `false`"))
 }
 
 /// Names, in order, with commas between.

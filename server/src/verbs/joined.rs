@@ -9,7 +9,7 @@ use arrow::datatypes::{Field, FieldRef, Int64Type, Schema, SchemaRef};
 use quern_engine::schema::type_name;
 
 use crate::error::{Error, Result};
-use crate::logged::read::column;
+use crate::logged::read::{Rows, column};
 use crate::logged::{Between, LoggedFile, PredictionLog};
 use crate::verbs::labels::{Known, Labels};
 
@@ -27,7 +27,8 @@ pub struct Joined {
     labels: Known,
     /// Whether rows without a label are left out.
     labelled: bool,
-    ready: std::vec::IntoIter<RecordBatch>,
+    /// The rows of the file that is read now.
+    ready: Option<Rows>,
 }
 
 /// Where a column comes from.
@@ -57,7 +58,7 @@ impl Joined {
         for files in files.chunk_by(|a, b| a.folder == b.folder) {
             // All files of a folder have the same columns, and none is without rows.
             for file in files {
-                if let Some(rows) = log.read(file, Between::default())?.into_iter().next() {
+                if let Some(rows) = log.read(file, Between::default())?.next().transpose()? {
                     shape.add(&rows)?;
                     first.get_or_insert_with(|| rows.schema());
                     break;
@@ -92,7 +93,7 @@ impl Joined {
             between,
             labels,
             labelled,
-            ready: Vec::new().into_iter(),
+            ready: None,
         })
     }
 
@@ -182,15 +183,15 @@ impl Iterator for Joined {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(rows) = self.ready.next() {
-                match self.join(&rows) {
+            if let Some(rows) = self.ready.as_mut().and_then(Iterator::next) {
+                match rows.and_then(|rows| self.join(&rows)) {
                     Ok(joined) if joined.num_rows() == 0 => continue,
                     joined => return Some(joined),
                 }
             }
             let file = self.files.next()?;
             match self.log.read(&file, self.between) {
-                Ok(rows) => self.ready = rows.into_iter(),
+                Ok(rows) => self.ready = Some(rows),
                 Err(error) => return Some(Err(error)),
             }
         }

@@ -76,13 +76,14 @@ impl Verifying<'_> {
             let (mut held, mut count, mut bytes) = (Vec::new(), 0, 0);
             for file in files {
                 for rows in self.verb.log.read(file, between)? {
+                    let rows = rows?;
                     count += rows.num_rows();
                     bytes += row_bytes(&rows);
                     held.push(rows);
-                }
-                if count >= ROWS || bytes >= BYTES {
-                    self.compare(&std::mem::take(&mut held))?;
-                    (count, bytes) = (0, 0);
+                    if count >= ROWS || bytes >= BYTES {
+                        self.compare(&std::mem::take(&mut held))?;
+                        (count, bytes) = (0, 0);
+                    }
                 }
             }
             self.compare(&held)?;

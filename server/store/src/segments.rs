@@ -18,6 +18,7 @@ mod keep;
 mod manifest;
 mod members;
 mod place;
+mod reader;
 mod scrub;
 mod set;
 mod sweep;
@@ -43,6 +44,7 @@ pub use self::keep::Keeping;
 pub use self::manifest::Wanted;
 pub use self::members::Shared;
 pub use self::place::StoreAt;
+pub use self::reader::Reader;
 pub use self::scrub::Damage;
 pub use self::set::{Family, Prepared, Range, Segment, Set, day};
 pub use self::sweep::Swept;
@@ -65,8 +67,8 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Opens the store at `at`, whose segments `registry` names. `scratch` is a folder of this server's own, for what is
-    /// on its way into a bucket, and for at most `cache_bytes_max` of what came out of it.
+    /// Opens the store at `at`, whose segments `registry` names. `scratch` is a folder of this server's own, for what
+    /// is on its way into a bucket, and for at most `cache_bytes_max` of what came out of it.
     ///
     /// # Errors
     /// `Kind::Refused` where the store belongs to another registry. A store that does not answer now is asked again
@@ -74,8 +76,7 @@ impl Segments {
     pub fn open(
         at: StoreAt,
         registry: &Registry,
-        scratch: PathBuf,
-        cache_bytes_max: u64,
+        (scratch, cache_bytes_max): (PathBuf, u64),
     ) -> Result<Arc<Segments>> {
         let segments = Arc::new(Segments {
             place: Place::open(&at, &scratch)?,
@@ -114,7 +115,8 @@ impl Segments {
         self.commit(&self.prepare(set, range, rows)?)
     }
 
-    /// Writes rows into a file that nobody names yet; it is durable when this returns. `range` says which rows they are.
+    /// Writes rows into a file that nobody names yet; it is durable when this returns. `range` says which rows they
+    /// are.
     ///
     /// # Errors
     /// Where no rows are written; where the store takes nothing, which is `Kind::Unavailable` where it may do so later.
@@ -144,8 +146,8 @@ impl Segments {
     /// Makes a file count. It may be called again where nobody knows whether it has worked.
     ///
     /// # Errors
-    /// `Kind::Refused` where another segment has rows of its numbers; then its file is removed. `Kind::Unavailable` where
-    /// the registry does not answer: whether it counts shows later.
+    /// `Kind::Refused` where another segment has rows of its numbers; then its file is removed. `Kind::Unavailable`
+    /// where the registry does not answer: whether it counts shows later.
     pub fn commit(&self, file: &Prepared) -> Result<Segment> {
         let manifest = self.manifest()?;
         self.named(file, self.wait(manifest.commit(file)))
@@ -196,6 +198,11 @@ impl Segments {
     pub fn lease(&self, job: &str, time: Duration) -> Result<bool> {
         let name = format!("{job} {}", self.manifest()?.store);
         self.wait(self.registry.lease(&name, &self.member.name, time))
+    }
+
+    /// What time it is by the registry's clock (µs).
+    pub fn now_us(&self) -> Result<i64> {
+        self.wait(self.registry.now_us())
     }
 
     fn manifest(&self) -> Result<Manifest> {

@@ -24,4 +24,10 @@ impl Registry {
         })?;
         Ok(taken == 1)
     }
+
+    /// What time it is by the database's clock (µs).
+    pub async fn now_us(&self) -> Result<i64> {
+        let asked = format!("SELECT {}", self.clock());
+        Ok(on!(self.database, |pool| sqlx::query_scalar(AssertSqlSafe(asked)).fetch_one(pool))?)
+    }
 }

@@ -1,7 +1,7 @@
 //! Which segments of a bucket lie on this machine too?
 //!
-//! As many as there is room for; those that were read last stay. What is removed while somebody reads it stays there for
-//! whoever has it open.
+//! As many as there is room for; those that were read last stay. What is removed while somebody reads it stays there
+//! for whoever has it open.
 
 use std::collections::HashMap;
 use std::fs;

@@ -142,8 +142,8 @@ impl Segments {
     /// Opens the file of a segment, whose bytes are those that were written.
     ///
     /// # Errors
-    /// Where they are not, or there is no file: such an error names the segment and the way out. `Kind::Unavailable` where
-    /// the store does not answer.
+    /// Where they are not, or there is no file: such an error names the segment and the way out. `Kind::Unavailable`
+    /// where the store does not answer.
     pub fn local(&self, segment: &Prepared) -> Result<File> {
         let opened = match &self.place {
             Place::Folder(folder) => match Place::open_here(folder, &segment.path) {

@@ -8,11 +8,19 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::place::Stored;
 use crate::roots::open_regular;
 
 /// What a file ends with as long as it is being written.
 const UNFINISHED: &str = "part";
+
+/// A file in the store.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub(super) path: String,
+    pub(super) bytes: u64,
+    /// By the store's own clock.
+    pub(super) modified: SystemTime,
+}
 
 /// A folder that is a store.
 #[derive(Debug)]

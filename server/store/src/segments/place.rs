@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use super::folder::{Folder, below};
+use super::folder::{Folder, Stored, below};
 use crate::error::{Error, Result};
 use crate::objects::{Bucket, Location};
 use crate::roots::open_regular;
@@ -49,15 +49,6 @@ impl fmt::Display for StoreAt {
             StoreAt::Bucket(location) => write!(f, "{location}"),
         }
     }
-}
-
-/// A file in the store.
-#[derive(Debug, Clone)]
-pub(super) struct Stored {
-    pub(super) path: String,
-    pub(super) bytes: u64,
-    /// By the store's own clock.
-    pub(super) modified: SystemTime,
 }
 
 /// A store, open.

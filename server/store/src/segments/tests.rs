@@ -55,7 +55,7 @@ impl Fixture {
 
 fn open(folder: &Path, registry: &Registry) -> Result<Arc<Segments>> {
     let at = StoreAt::Folder { path: folder.join("store"), shared: false };
-    Segments::open(at, registry, folder.join("scratch"), 1 << 30)
+    Segments::open(at, registry, (folder.join("scratch"), 1 << 30))
 }
 
 fn events() -> Set {
