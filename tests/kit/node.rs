@@ -2,6 +2,7 @@
 //!
 //! Whatever waits for a disk may be called anywhere but in a runtime of one thread.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -219,6 +220,19 @@ impl Node {
     /// Writes those into a file, unless the head is being made.
     pub fn seal(&self, source: &str) {
         assert!(block_in_place(|| self.inner.push.seal(source)).unwrap());
+    }
+
+    /// Has a shared log forget what lies in segments, without waiting for as long as a server does.
+    pub fn forget_sealed(&self) {
+        block_in_place(|| {
+            let sealed = self.inner.push.forget_sealed(&BTreeMap::new()).unwrap();
+            self.inner.push.forget_sealed(&sealed).unwrap();
+        });
+    }
+
+    /// Counts the rows that were pushed to `source` and lie in segments.
+    pub fn sealed_rows(&self, source: &str) -> u64 {
+        self.inner.reader.history.pushed.of(source).sealed()
     }
 
     /// Follows the applies of other servers while the result lives; none where there can be no others.

@@ -144,6 +144,12 @@ impl Postgres {
         self.url().parse().unwrap()
     }
 
+    /// Asks past Quern for a number.
+    pub async fn number(&self, statement: &str) -> i64 {
+        let mut connection: PgConnection = self.options().connect().await.unwrap();
+        sqlx::query_scalar(AssertSqlSafe(statement.to_owned())).fetch_one(&mut connection).await.unwrap()
+    }
+
     /// Runs statements past Quern.
     pub async fn execute(&self, statements: &str) {
         let mut connection: PgConnection = self.options().connect().await.unwrap();

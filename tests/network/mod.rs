@@ -3,7 +3,8 @@
 //! [`api`], [`flight`] and [`oip`] ask, also for what [`failed`], or is [`large`], and [`browser`] should not, within
 //! [`bounds`]; in [`malformed`] nobody means well; what fails tells no [`secrets`], and some clients are [`gone`]
 //! before they hear; [`push`] and [`streams`] bring rows; [`traces`] looks on. [`servers`] share a registry, [`shared`]
-//! ones an online store too, and a log that may come back [`older`], and [`rolling`] restarts them one by one.
+//! ones an online store too, and a log that may come back [`older`] or lies [`sealed`] in a
+//! store, and [`rolling`] restarts them one by one.
 
 mod api;
 mod bounds;
@@ -23,5 +24,6 @@ mod traces;
 
 mod older;
 mod rolling;
+mod sealed;
 mod servers;
 mod shared;

@@ -58,10 +58,15 @@ impl Shared {
 
     /// A server's folder.
     pub(crate) fn repository(&self) -> Repository {
+        self.repository_with("")
+    }
+
+    /// The same, with more settings.
+    pub(crate) fn repository_with(&self, more: &str) -> Repository {
         let repository = Repository::new(&self.definitions);
         repository.write("logins.csv", "card,at\n");
         let (registry, online) = (self.postgres.url(), &self.online);
-        let settings = format!("registry: {registry}\nonline: {online}\nonline_timeout: 20s\n");
+        let settings = format!("registry: {registry}\nonline: {online}\nonline_timeout: 20s\n{more}");
         repository.write("quern.yaml", settings);
         repository
     }

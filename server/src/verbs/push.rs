@@ -14,6 +14,7 @@ mod repeats;
 mod rows;
 mod tiles;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -229,6 +230,15 @@ impl Push {
 
     pub(crate) fn tail(&self) -> Tail<'_> {
         Tail { history: &self.history, log: &self.log, turns: &self.turns, live: self.live.now() }
+    }
+
+    /// Forgets in a shared log what lies in segments up to the rows of `sealed`, by source, which have lain there for some
+    /// time. Gives up to which rows they lie there now.
+    ///
+    /// # Errors
+    /// Where log or head do not answer.
+    pub fn forget_sealed(&self, sealed: &BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>> {
+        self.tail().forget(sealed)
     }
 
     /// Writes the rows pushed to `source` that are in no segment yet into one, unless the head is being made; whether

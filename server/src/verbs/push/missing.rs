@@ -154,12 +154,11 @@ impl Push {
         let before = std::mem::take(&mut known.behind);
         self.history.refresh_all()?;
         // What others pushed comes into the tail here as well.
-        let tail = self.tail();
-        tail.seal_large();
+        self.tail().seal_large();
         if Instant::now() >= known.forget_at {
             known.forget_at = Instant::now() + FORGET_EVERY;
             self.log.forget()?;
-            known.sealed = tail.forget(&known.sealed)?;
+            known.sealed = self.forget_sealed(&known.sealed)?;
         }
         let behind = late(&self.head, &self.log.lasts()?)?;
         known.behind = behind.into_iter().map(|(source, applied, _)| (source, applied)).collect();

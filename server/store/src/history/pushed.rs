@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, max, min, take_record_batch};
@@ -20,6 +21,8 @@ use crate::segments::{Family, Range, Segment, Segments, Set, Wanted, Writer};
 
 /// Rows of the tail that grow together, at the most: one thread reads as many at a time.
 const GROUP_ROWS: usize = 1 << 17;
+/// For how long nobody else writes segments of a source.
+const SEAL_LEASE: Duration = Duration::from_secs(10);
 
 /// What was pushed to every source.
 #[derive(Debug, Default)]
@@ -273,6 +276,10 @@ impl Pushed {
     pub fn seal(&self, source: &str, time: Option<&str>) -> Result<u64> {
         let before = self.of(source);
         let Some(kept) = &self.kept else { return Ok(before.sealed()) };
+        // Where servers share a store, one of them writes, and the others find it there.
+        if self.is_shared() && !kept.segments.lease(&format!("seal {source}"), SEAL_LEASE)? {
+            return Ok(before.sealed());
+        }
         // Rows of one schema to a segment.
         for rows in before.tail.chunk_by(|a, b| a.rows.schema() == b.rows.schema()) {
             let found = time.map(|time| rows.iter().filter_map(|rows| times(&rows.rows, time)));
