@@ -36,6 +36,7 @@ CREATE UNIQUE INDEX segments_once ON segments (store, family, log, name, first_r
 CREATE TABLE store_servers (
     server TEXT   NOT NULL PRIMARY KEY,       -- as in the file that it writes into its store
     store  TEXT   NOT NULL,
+    beat   BIGINT NOT NULL,                   -- how often it has said so; the file has this number, or a later one
     seen   BIGINT NOT NULL                    -- when it said so last, by the clock of this database
 );
 

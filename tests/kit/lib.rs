@@ -55,6 +55,11 @@ pub use self::service::{Model, Service, onnx_session};
 pub use self::store::{Head, Store, open_redis};
 pub use self::wait::{blocking, runtime, until};
 
+/// What is kept for good.
+pub mod segments {
+    pub use quern_store::segments::*;
+}
+
 /// The registry of definitions.
 pub mod registry {
     pub use quern_store::registry::{AppliedModel, Apply, Location, Registry};

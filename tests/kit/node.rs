@@ -19,6 +19,7 @@ use quern_server::verbs::labels::Known;
 use quern_server::verbs::push::PushedBatch;
 use quern_server::{Settings, repository};
 use quern_store::online::Online;
+use quern_store::segments::Segments;
 use tokio::task::block_in_place;
 
 use crate::{Model, Result, Service};
@@ -259,6 +260,18 @@ impl Node {
             batches.extend(rows.map(std::result::Result::unwrap));
         }
         batches.first().map(|first| concat_batches(&first.schema(), &batches).unwrap())
+    }
+
+    /// Returns what it keeps for good.
+    pub fn segments(&self) -> &Arc<Segments> {
+        &self.inner.segments
+    }
+
+    /// Makes large segments of small ones whose day is over at `now_us`: how many, of how many, and how many were
+    /// removed because they were kept for long enough.
+    pub fn merge_predictions(&self, now_us: i64) -> [usize; 3] {
+        let merged = self.inner.predictions.merge(now_us).unwrap();
+        [merged.wholes, merged.parts, merged.expired]
     }
 
     /// Verifies every prediction of `model` that was logged.

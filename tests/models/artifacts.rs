@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::Command;
 
 use expect_test::{Expect, expect};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::{ObjectStoreExt, PutPayload};
 use quern::Client;
 use quern_kit::{
-    Beside, ObjectLocation, Process, Repository, fixture, free_port, python_of, required, run_in, until,
+    ObjectLocation, Process, Repository, fixture, free_port, python_of, required, run_in, until,
 };
 use serde_json::{Value, json};
+
+use crate::s3::{S3, environment};
 
 /// A service that hands its request on, so that nothing need be materialized.
 const SERVICE: &str = "
@@ -46,64 +46,6 @@ fn definitions(paths: &[&str]) -> String {
         |(i, path): (usize, &&str)| format!("  - {{version: \"{}\", path: \"{path}\", service: s}}\n", i + 1);
     let versions: String = paths.iter().enumerate().map(version).collect();
     format!("{SERVICE}kind: Model\nname: m\nversions:\n{versions}")
-}
-
-/// moto's server, which speaks S3 and keeps objects in memory, with one bucket.
-struct S3 {
-    server: Beside,
-    url: String,
-    bucket: AmazonS3,
-}
-
-impl S3 {
-    async fn start() -> S3 {
-        let python = python_of("mlflow").to_string_lossy().into_owned();
-        let command = [python.as_str(), "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"].map(str::to_owned);
-        let server = Beside::start(&command, "Running on", "./setup.sh installs it");
-        let url =
-            server.log().iter().find_map(|line| Some(line.split_once("Running on ")?.1.to_owned())).unwrap();
-        let made = reqwest::Client::new().put(format!("{url}/models")).send().await.unwrap();
-        assert!(made.status().is_success(), "{made:?}");
-        let bucket = AmazonS3Builder::new()
-            .with_endpoint(&url)
-            .with_allow_http(true)
-            .with_bucket_name("models")
-            .with_access_key_id("quern")
-            .with_secret_access_key("quern");
-        S3 { server, url, bucket: bucket.build().unwrap() }
-    }
-
-    async fn put(&self, key: &str, content: impl Into<PutPayload>) {
-        self.bucket.put(&key.into(), content.into()).await.unwrap();
-    }
-
-    async fn put_folder(&self, folder: &str, from: &Path) {
-        for file in fs::read_dir(from).unwrap().map(Result::unwrap) {
-            let name = file.file_name().into_string().unwrap();
-            self.put(&format!("{folder}/{name}"), fs::read(file.path()).unwrap()).await;
-        }
-    }
-
-    /// How often it answered a request for this object with this status.
-    fn answers(&self, key: &str, status: u16) -> usize {
-        let (request, status) = (format!("GET /models/{key} "), format!(" {status} "));
-        self.server.log().iter().filter(|line| line.contains(&request) && line.contains(&status)).count()
-    }
-
-    /// As AWS's own tools are told to ask it.
-    fn environment(&self) -> Vec<(&'static str, String)> {
-        environment(&self.url)
-    }
-}
-
-fn environment(url: &str) -> Vec<(&'static str, String)> {
-    let variables = [
-        ("AWS_ENDPOINT_URL", url),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "quern"),
-        ("AWS_SECRET_ACCESS_KEY", "quern"),
-    ];
-    variables.map(|(name, value)| (name, value.to_owned())).into()
 }
 
 async fn apply(server: &Process) -> Result<Value, String> {

@@ -89,7 +89,7 @@ async fn every_instance_is_logged_with_what_the_model_saw() {
     server.stop().await;
 }
 
-fn table_of(tails: &[&str]) -> RecordBatch {
+pub(super) fn table_of(tails: &[&str]) -> RecordBatch {
     let tails: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(tails.to_vec()));
     let distance: arrow::array::ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![1.0; tails.len()]));
     RecordBatch::try_from_iter([("tailnum", tails), ("distance", distance)]).unwrap()
@@ -117,7 +117,7 @@ async fn a_request_is_logged_whole_or_not_at_all() {
     server.stop().await;
 }
 
-fn parquet_files(folder: &Path) -> usize {
+pub(super) fn parquet_files(folder: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let count = |path: std::path::PathBuf| match path.is_dir() {
         true => parquet_files(&path),

@@ -2,7 +2,8 @@
 //!
 //! [`conformance`] is the suite that every online store passes; [`redis`] and [`replicas`] show what only one that is
 //! shared can show. [`registry`] runs over both of its databases, [`formats`] are the bytes of older builds, and
-//! [`clock`] is what a wrong time does. [`log`] is what the head follows.
+//! [`clock`] is what a wrong time does. [`log`] is what the head follows, [`segments`] what is
+//! kept for good.
 
 mod clock;
 mod conformance;
@@ -13,6 +14,7 @@ mod registry;
 
 mod formats;
 mod log;
+mod segments;
 
 use quern_kit::{Rows, ViewId};
 

@@ -2,8 +2,9 @@
 //!
 //! Whoever answers hands the answer in ([`PredictionLog::hand_in`]): a few reference counts into a bounded queue. What
 //! does not fit is dropped and counted. One task takes entries out of the queue ([`write`]) and writes them into
-//! segments ([`rows`]): once many wait, every minute, and whenever somebody asks ([`PredictionLog::flush`]), as a server
-//! does at its end. [`merge`] makes large segments of small ones when their day is over, and [`read`] finds them again.
+//! segments ([`rows`]): once many wait, every minute, and whenever somebody asks ([`PredictionLog::flush`]), as a
+//! server does at its end. [`merge`] makes large segments of small ones when their day is over, and [`read`] finds them
+//! again.
 
 pub mod merge;
 pub mod read;

@@ -2,9 +2,9 @@
 //!
 //! [`history`] is ground truth: the files of the sources, read only, and the rows that were pushed. [`online`] is the
 //! head: the latest row of each key, derived from history and rebuilt from it at any time, in [`rocks`] or in
-//! [`redis`]. [`registry`] keeps every apply. [`log`] has what was pushed, at any of several servers. [`segments`] keeps
-//! files for good, in a folder or in a bucket. [`objects`] reads and writes object stores, [`roots`] says which files of
-//! this machine are read. [`turns`] has all locks, in the order in which they are taken.
+//! [`redis`]. [`registry`] keeps every apply. [`log`] has what was pushed, at any of several servers. [`segments`]
+//! keeps files for good, in a folder or in a bucket. [`objects`] reads and writes object stores, [`roots`] says which
+//! files of this machine are read. [`turns`] has all locks, in the order in which they are taken.
 //!
 //! Architecture invariant: a store knows bytes, rows and times; how a value is computed it does not know.
 

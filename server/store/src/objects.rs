@@ -39,6 +39,8 @@ pub struct Location {
     url: Url,
     cloud: Cloud,
     path: Path,
+    /// What is known besides the environment, by the names of its variables.
+    told: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +108,15 @@ impl Location {
             Ok((ObjectStoreScheme::MicrosoftAzure, path)) => (Cloud::Azure, path),
             _ => return Err(wrong("is not the URL of an object, as in `s3://bucket/key`")),
         };
-        Ok(Location { url, cloud, path })
+        Ok(Location { url, cloud, path, told: Vec::new() })
+    }
+
+    /// The same in S3, with what the environment does not say, by the names of its variables: for a process that asks
+    /// several stores.
+    #[must_use]
+    pub fn told(mut self, variables: &[(&str, String)]) -> Location {
+        self.told = variables.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
+        self
     }
 
     /// What `name`, a relative path, is called below it.
@@ -180,6 +190,8 @@ impl Location {
         Ok(match self.cloud {
             Cloud::Amazon => {
                 let builder = AmazonS3Builder::from_env().with_url(url).with_retry(retry);
+                let told = self.told.iter().filter_map(|(key, value)| Some((key.parse().ok()?, value)));
+                let builder = told.fold(builder, |builder, (key, value)| builder.with_config(key, value));
                 let endpoints = [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint];
                 let endpoints = endpoints.iter().filter_map(|key| builder.get_config_value(key));
                 // Whoever names an endpoint in the clear means it; AWS's own tools ask for nothing more either.

@@ -1,11 +1,12 @@
 //! Which store is this, whose is it, and do the other servers have the same one?
 //!
 //! A store has an id, in its file `store.json`, and belongs to the registry that knows this id: two registries in one
-//! store would take each other's files for nobody's. Each server writes a file with its name into the store, and tells
-//! the registry. So where the registry knows another server, this one can try whether it sees the other's file: that
-//! a folder is shared is not believed, but seen.
+//! store would take each other's files for nobody's. Each server writes again and again a file with its name into the
+//! store, and tells the registry. So where the registry knows another server, this one can try whether it sees what the
+//! other has written just now: that a folder is shared is not believed, but seen.
 
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -62,13 +63,16 @@ impl fmt::Display for Shared {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) name: String,
+    /// How often it has said that it is there.
+    beats: AtomicI64,
     known: Mutex<(Option<String>, Shared)>,
 }
 
 impl Member {
     pub(super) fn new(number: u64) -> Member {
         let unknown = Shared::Unproved("it was not looked yet".to_owned());
-        Member { name: format!("{number:016x}"), known: Mutex::new((None, unknown)) }
+        let name = format!("{number:016x}");
+        Member { name, beats: AtomicI64::new(0), known: Mutex::new((None, unknown)) }
     }
 
     /// The id of the store, where it is known.
@@ -95,7 +99,7 @@ impl Segments {
             false => {
                 // Others are to know that it has another store than theirs.
                 if self.registry.is_shared() {
-                    let _ = self.wait(self.registry.servers(&self.member.name, &store));
+                    let _ = self.wait(self.registry.servers(&self.member.name, &store, 0));
                 }
                 Shared::Own
             }
@@ -161,14 +165,17 @@ impl Segments {
             return Ok(Shared::Alone);
         }
         // The file first: whoever hears of a server looks for it.
-        self.place.write_small(&format!("{SERVERS}/{name}"), name)?;
-        let others = self.wait(self.registry.servers(name, store))?;
-        for (other, theirs) in &others {
+        let beat = self.member.beats.fetch_add(1, Ordering::Relaxed) + 1;
+        self.place.write_small(&format!("{SERVERS}/{name}"), &beat.to_string())?;
+        let others = self.wait(self.registry.servers(name, store, beat))?;
+        for (other, theirs, beat) in &others {
             if theirs != store {
                 return Ok(Shared::Unproved(format!("server {other} has another store")));
             }
             let found = self.place.read_small(&format!("{SERVERS}/{other}"))?;
-            if found.as_deref() != Some(other) {
+            // A copy of a folder has what was written before it was copied.
+            let found = found.and_then(|found| found.trim().parse::<i64>().ok());
+            if found.is_none_or(|found| found < *beat) {
                 return Ok(Shared::Unproved(match &self.at {
                     StoreAt::Folder { path, .. } => {
                         format!("what server {other} has written there is not in {} here", path.display())
@@ -206,20 +213,21 @@ impl Registry {
         Ok(found > 0)
     }
 
-    /// Notes that `server` has `store` open; gives the other servers that have said so lately, and their stores.
-    async fn servers(&self, server: &str, store: &str) -> Result<Vec<(String, String)>> {
+    /// Notes that `server` has `store` open; gives the others that have said so lately, their stores, and how often.
+    async fn servers(&self, server: &str, store: &str, beat: i64) -> Result<Vec<(String, String, i64)>> {
         let clock = self.clock();
         let noted = format!(
-            "INSERT INTO store_servers (server, store, seen) VALUES ($1, $2, {clock}) \
-             ON CONFLICT (server) DO UPDATE SET store = excluded.store, seen = excluded.seen"
+            "INSERT INTO store_servers (server, store, beat, seen) VALUES ($1, $2, $3, {clock}) \
+             ON CONFLICT (server) DO UPDATE SET store = excluded.store, beat = excluded.beat, seen = excluded.seen"
         );
         let gone = format!("DELETE FROM store_servers WHERE seen < {clock} - $1");
         let asked = format!(
-            "SELECT server, store FROM store_servers WHERE server <> $1 AND seen >= {clock} - $2 \
+            "SELECT server, store, beat FROM store_servers WHERE server <> $1 AND seen >= {clock} - $2 \
              ORDER BY seen DESC LIMIT $3"
         );
         let others = on!(self.database, |pool| async {
-            sqlx::query(AssertSqlSafe(noted)).bind(server).bind(store).execute(pool).await?;
+            let noted = sqlx::query(AssertSqlSafe(noted)).bind(server).bind(store).bind(beat);
+            noted.execute(pool).await?;
             sqlx::query(AssertSqlSafe(gone)).bind(micros(KNOWN_FOR)).execute(pool).await?;
             let asked = sqlx::query_as(AssertSqlSafe(asked)).bind(server).bind(micros(SEEN_FOR));
             asked.bind(OTHERS_MAX).fetch_all(pool).await

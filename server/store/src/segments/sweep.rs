@@ -62,7 +62,8 @@ impl Segments {
         // The files first, so that whatever was named before is known.
         let mut old = self.place.list()?;
         old.retain(|file| {
-            now.duration_since(file.modified).is_ok_and(|age| age >= grace) && is_swept(&file.path)
+            let grace = grace_of(&file.path, grace);
+            grace.is_some_and(|grace| now.duration_since(file.modified).is_ok_and(|age| age >= grace))
         });
         if old.is_empty() {
             return Ok(swept);
@@ -87,10 +88,14 @@ impl Segments {
     }
 }
 
-/// Whether a file is one that Quern writes and that may be nobody's. Whatever else lies there is somebody's.
-fn is_swept(path: &str) -> bool {
-    let Some((folder, rest)) = path.split_once('/') else { return false };
+/// How old a file must be that may be nobody's; none where it is not one that Quern writes, and so somebody's.
+fn grace_of(path: &str, grace: Duration) -> Option<Duration> {
+    let (folder, rest) = path.split_once('/')?;
     let is_segment =
         rest.ends_with(&format!(".{EXTENSION}")) || rest.ends_with(&format!(".{EXTENSION}.part"));
-    Family::ALL.iter().any(|family| family.name() == folder) && is_segment || folder == SERVERS
+    match Family::ALL.iter().any(|family| family.name() == folder) {
+        true => is_segment.then_some(grace),
+        // A server that is there writes its own again and again.
+        false => (folder == SERVERS).then_some(GRACE),
+    }
 }

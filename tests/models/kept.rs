@@ -1,0 +1,228 @@
+//! Where does what models said lie, whichever server said it, and what is lost where one ends or a store is away?
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use arrow::array::{AsArray, RecordBatch};
+use quern_kit::{Node, Postgres, Process, Random, fresh_database, metric, run, until};
+use serde_json::Value;
+
+use super::predictions::{parquet_files, repository, table_of};
+use crate::planes::{self, JANUARY_10_US, instance};
+use crate::s3::S3;
+
+/// The setting of a store that several servers have, and of their registry.
+async fn shared(folder: &Path) -> Vec<(&'static str, String)> {
+    vec![
+        ("registry", fresh_database().await),
+        ("store", folder.display().to_string()),
+        ("store_shared", "true".to_owned()),
+    ]
+}
+
+/// Who was asked, and by which row.
+fn asked(rows: Option<RecordBatch>) -> Vec<String> {
+    let Some(rows) = rows else { return Vec::new() };
+    let ids = rows.column_by_name("request_id").unwrap().as_string::<i32>();
+    let mut ids: Vec<String> = ids.iter().flatten().map(str::to_owned).collect();
+    ids.sort();
+    ids
+}
+
+async fn predict_as(node: &Node, id: &str, rows: usize) {
+    let columns = table_of(&vec!["N1"; rows]).columns().to_vec();
+    node.model("delay").predict(id, columns, vec![JANUARY_10_US; rows]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_of_one_store_see_what_all_have_logged_and_one_makes_few_files_of_it() {
+    let (store, here, there) = (tempfile::TempDir::new().unwrap(), repository(), repository());
+    let settings = shared(store.path()).await;
+    let first = here.open_applied_with(&settings).await;
+    let second = there.open_with(&settings).await.unwrap();
+    assert!(second.segments().shared().holds(), "{}", second.segments().shared());
+    first.materialize_to(JANUARY_10_US);
+    second.materialize_to(JANUARY_10_US);
+    let mut all = Vec::new();
+    for round in 0..5 {
+        for (node, name) in [(&first, "a"), (&second, "b")] {
+            let id = format!("{name}{round}");
+            predict_as(node, &id, 2).await;
+            node.flush_predictions().await;
+            all.extend([id.clone(), id]);
+        }
+    }
+    all.sort();
+    assert_eq!(asked(first.logged("delay").await), all);
+    assert_eq!(asked(second.logged("delay").await), all);
+    assert_eq!(parquet_files(store.path()), 10);
+    // Its day is not over.
+    let now_us = first.segments().now_us().unwrap();
+    assert_eq!(second.merge_predictions(now_us), [0, 0, 0]);
+    let (first_one, second_one) = (first.clone(), second.clone());
+    // Read from one, merged by the other.
+    let later_us = now_us + 2 * 86_400_000_000;
+    let reading = tokio::spawn(async move {
+        let mut reads = Vec::new();
+        for _ in 0..20 {
+            reads.push(asked(first_one.logged("delay").await).len());
+        }
+        reads
+    });
+    let merged = quern_kit::blocking(move || second_one.merge_predictions(later_us)).await;
+    // Midnight may have come in between.
+    assert!(merged == [1, 10, 0] || merged[1] >= 9, "{merged:?}");
+    assert_eq!(reading.await.unwrap(), [20; 20]);
+    assert_eq!(asked(first.logged("delay").await), all);
+    assert!(first.verify("delay").await.is_clean());
+    // The other one has the turn.
+    assert_eq!(first.merge_predictions(later_us), [0, 0, 0]);
+    assert_eq!(second.merge_predictions(later_us), [0, 0, 0]);
+    let listed = first.segments().sets(quern_kit::segments::Family::Predictions, "").unwrap();
+    assert_eq!(listed.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_has_logged_what_was_written_for_all() {
+    let s3 = S3::start().await;
+    let (here, there) = (repository(), repository());
+    let registry = fresh_database().await;
+    let file = format!("registry: {registry}\nstore: s3://models/quern\npredictions_every: 100ms\n");
+    for repository in [&here, &there] {
+        repository.write("quern.yaml", &file);
+    }
+    let first = Process::start_in(here.path(), &s3.environment());
+    let client = quern::Client::connect(&first.url).await.unwrap();
+    client.call::<Value>("/v1/apply", &()).await.unwrap();
+    client.predict("delay", [instance("N1", 2000.0), instance("N3", 1.0)]).await.unwrap();
+    let metrics = async |server: &Process| {
+        reqwest::get(format!("{}/metrics", server.url)).await.unwrap().text().await.unwrap()
+    };
+    // A file that is there and has no name yet is none.
+    let written = "quern_prediction_log_written_total{model=\"delay\"}";
+    until("predictions in the bucket", async || {
+        metric(&metrics(&first).await, written).filter(|rows| *rows == 2.0)
+    })
+    .await;
+    drop(client);
+    first.kill();
+    let second = Process::start_in(there.path(), &s3.environment());
+    let client = quern::Client::connect(&second.url).await.unwrap();
+    let read = async || {
+        let command =
+            quern::wire::PredictionsCommand { predictions: "delay".to_owned(), ..Default::default() };
+        let rows = client.predictions(&command).await.map_err(|error| error.to_string())?;
+        let rows: Vec<RecordBatch> =
+            futures::TryStreamExt::try_collect(rows).await.map_err(|error| error.to_string())?;
+        Ok::<_, String>(rows.iter().map(RecordBatch::num_rows).sum::<usize>())
+    };
+    assert_eq!(read().await.unwrap(), 2);
+    // An object that is damaged is refused by name, and nothing else of the server suffers.
+    for key in s3.keys("quern/predictions").await {
+        let mut bytes = s3.get(&key).await;
+        bytes[100] ^= 1;
+        s3.put(&key, bytes).await;
+    }
+    let copies = glob::glob(&format!("{}/.quern/cache/**/*.parquet", there.path().display())).unwrap();
+    copies.for_each(|copy| std::fs::remove_file(copy.unwrap()).unwrap());
+    let refused = read().await.unwrap_err();
+    assert!(
+        refused.contains("the segment `predictions/delay/") && refused.contains("is damaged"),
+        "{refused}"
+    );
+    client.predict("delay", [instance("N1", 2000.0)]).await.unwrap();
+    assert_eq!(metric(&metrics(&second).await, "quern_segments_damaged"), Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_kept_for_long_enough_goes() {
+    let repository = repository();
+    repository.write("quern.yaml", "predictions_keep: 90d\n");
+    let node = planes::open(&repository).await;
+    predict_as(&node, "a", 3).await;
+    assert_eq!(asked(node.logged("delay").await), ["a"; 3]);
+    let day_us = 86_400_000_000;
+    let now_us = node.segments().now_us().unwrap();
+    assert_eq!(node.merge_predictions(now_us + 89 * day_us), [0, 0, 0]);
+    assert_eq!(node.merge_predictions(now_us + 90 * day_us), [0, 0, 1]);
+    assert!(node.logged("delay").await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_earlier_build_has_logged_is_read_too() {
+    let repository = repository();
+    let node = planes::open(&repository).await;
+    predict_as(&node, "now", 2).await;
+    node.flush_predictions().await;
+    // As an earlier build has named the same rows: by day, and by when they were written.
+    let files = glob::glob(&format!("{}/.quern/store/**/*.parquet", repository.path().display())).unwrap();
+    let file = files.map(Result::unwrap).next().unwrap();
+    let folder = file.parent().unwrap().strip_prefix(repository.path().join(".quern/store")).unwrap();
+    let before = repository.path().join(".quern").join(folder);
+    std::fs::create_dir_all(&before).unwrap();
+    std::fs::copy(&file, before.join("00001700000000000000.parquet")).unwrap();
+    assert_eq!(asked(node.logged("delay").await), ["now"; 4]);
+    assert_eq!(node.verify("delay").await.models[0].rows, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_is_away_for_a_while_costs_no_prediction() {
+    let (store, repository, mut postgres) =
+        (tempfile::TempDir::new().unwrap(), repository(), Postgres::start().await);
+    let mut settings = shared(store.path()).await;
+    settings[0].1 = postgres.url();
+    settings.push(("predictions_every", "50ms".to_owned()));
+    let node = repository.open_applied_with(&settings).await;
+    predict_as(&node, "before", 1).await;
+    node.flush_predictions().await;
+    postgres.stop();
+    for id in ["one", "two"] {
+        predict_as(&node, id, 1).await;
+        node.flush_predictions().await;
+    }
+    assert_eq!(
+        metric(&node.metrics(), "quern_prediction_log_dropped_total{model=\"delay\"}").unwrap_or(0.0),
+        0.0
+    );
+    postgres.run().await;
+    assert_eq!(asked(node.logged("delay").await), ["before", "one", "two"]);
+}
+
+/// Whenever a server is killed, what counts is whole, and what does not is swept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_leaves_no_segment_that_cannot_be_read() {
+    let repository = repository();
+    repository.write("quern.yaml", "predictions_every: 1ms\n");
+    run(repository.path(), &["apply"]).answer();
+    let mut random = Random::new("kills while predictions are written");
+    for _ in 0..quern_kit::cases(6) {
+        let server = Process::start(repository.path());
+        let client = quern::Client::connect(&server.url).await.unwrap();
+        let asking = tokio::spawn(async move {
+            let ask = || client.predict("delay", [instance("N1", 2000.0), instance("N3", 1.0)]);
+            let mut asked = 0;
+            while ask().await.is_ok() {
+                asked += 1;
+            }
+            asked
+        });
+        // Timing decides where it is killed, and nothing else.
+        tokio::time::sleep(random.part_of(Duration::from_millis(400))).await;
+        server.kill();
+        asking.await.unwrap();
+    }
+    let node = repository.open().await;
+    let (mut looked, mut wrong) = (0, Vec::new());
+    let scrubbed = node.segments().scrub(u64::MAX, |segment, damage| {
+        looked += 1;
+        wrong.extend(damage.map(|damage| format!("{} {damage}", segment.path)));
+        ControlFlow::Continue(())
+    });
+    scrubbed.unwrap();
+    assert_eq!(wrong, [""; 0]);
+    let swept = node.segments().sweep_older(Duration::ZERO).unwrap();
+    println!("{looked} segments, {} files without a name", swept.unnamed);
+    assert_eq!(parquet_files(&repository.path().join(".quern/store")), looked);
+    assert!(asked(node.logged("delay").await).len().is_multiple_of(2));
+}
