@@ -21,7 +21,6 @@ async fn all_see(nodes: &[&Node], count: i64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_in_a_store_that_servers_share_leave_the_database_and_are_read_by_all() {
     let shared = Shared::start(DEFINITIONS).await;
-    shared.postgres.execute("DELETE FROM store_servers").await;
     let store = TempDir::new().unwrap();
     let more = format!("store: {}\nstore_shared: true\n", store.path().display());
     let [here, there, late] = [&more, &more, &more].map(|more| shared.repository_with(more));
@@ -57,7 +56,6 @@ async fn rows_in_a_store_that_servers_share_leave_the_database_and_are_read_by_a
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_servers_do_in_turn_all_see_each_row_once() {
     let shared = Shared::start(DEFINITIONS).await;
-    shared.postgres.execute("DELETE FROM store_servers").await;
     let store = TempDir::new().unwrap();
     let more = format!("store: {}\nstore_shared: true\n", store.path().display());
     let repositories = [(); 3].map(|()| shared.repository_with(&more));

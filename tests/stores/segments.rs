@@ -13,7 +13,7 @@ use arrow::datatypes::Int64Type;
 use quern::wire::Code;
 use quern_kit::registry::{Location, Registry};
 use quern_kit::segments::{Damage, Family, Prepared, Range, Segment, Segments, Set, Shared, StoreAt, Swept};
-use quern_kit::{ObjectLocation, Postgres, Random, blocking, cases, free_port, fresh_database};
+use quern_kit::{ObjectLocation, Postgres, Random, blocking, cases, free_port, fresh_database, until};
 use tempfile::TempDir;
 
 use crate::s3::{S3, environment};
@@ -244,7 +244,15 @@ async fn servers_with_stores_of_their_own_see_their_own() {
     assert_eq!((own.segments.list(&events()).unwrap().len(), own.segments.shared()), (1, Shared::Own));
     assert!(!own.segments.shared().holds());
     assert_eq!((own.all(), own.scrub()), (vec![0, 1, 2], vec![]));
+    // Who only comes by does not count: a command that soon ends serves nobody.
     let said = Member::open(&folder(&root.path().join("c"), true), &registry).await;
+    assert_eq!(said.segments.shared(), Shared::Alone);
+    let _staying = other.segments.keep();
+    until("a server that is known", async || {
+        said.segments.meet().unwrap();
+        (said.segments.shared() != Shared::Alone).then_some(())
+    })
+    .await;
     assert!(said.segments.shared().to_string().contains("has another store"), "{}", said.segments.shared());
     // A store that another registry has begun.
     let at = folder(&root.path().join("a"), true);

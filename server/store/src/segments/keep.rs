@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use quern_base::tasks::{Task, blocking, long};
@@ -24,6 +25,7 @@ const SCRUB_BYTES_PER_SECOND: u64 = 64 << 20;
 impl Segments {
     /// Keeps the store in order as long as the result lives.
     pub fn keep(self: &Arc<Self>) -> Keeping {
+        self.member.stays.store(true, Ordering::Relaxed);
         Keeping {
             _meeting: Task::spawn(meet(Arc::clone(self))),
             _scrubbing: Task::spawn(scrub(Arc::clone(self))),
@@ -50,8 +52,9 @@ pub struct Keeping {
 
 async fn meet(segments: Arc<Segments>) {
     let mut looked = Instant::now();
+    let mut pauses = std::iter::once(Duration::ZERO).chain(std::iter::repeat(MEET));
     loop {
-        tokio::time::sleep(MEET).await;
+        tokio::time::sleep(pauses.next().unwrap_or(MEET)).await;
         let again = looked.elapsed() > LOOK_AGAIN;
         if again {
             looked = Instant::now();

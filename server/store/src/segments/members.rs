@@ -6,7 +6,7 @@
 //! other has written just now: that a folder is shared is not believed, but seen.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -65,6 +65,8 @@ pub(super) struct Member {
     pub(super) name: String,
     /// How often it has said that it is there.
     beats: AtomicI64,
+    /// Whether it goes on saying so.
+    pub(super) stays: AtomicBool,
     known: Mutex<(Option<String>, Shared)>,
 }
 
@@ -72,7 +74,12 @@ impl Member {
     pub(super) fn new(number: u64) -> Member {
         let unknown = Shared::Unproved("it was not looked yet".to_owned());
         let name = format!("{number:016x}");
-        Member { name, beats: AtomicI64::new(0), known: Mutex::new((None, unknown)) }
+        Member {
+            name,
+            beats: AtomicI64::new(0),
+            stays: AtomicBool::new(false),
+            known: Mutex::new((None, unknown)),
+        }
     }
 
     /// The id of the store, where it is known.
@@ -97,8 +104,8 @@ impl Segments {
         let shared = match self.at.is_said_shared() {
             true => self.look(&store).unwrap_or_else(|error| Shared::Unproved(error.logged())),
             false => {
-                // Others are to know that it has another store than theirs.
-                if self.registry.is_shared() {
+                // Others are to know that it has another store than theirs. A command that soon ends serves nobody.
+                if self.registry.is_shared() && self.member.stays.load(Ordering::Relaxed) {
                     let _ = self.wait(self.registry.servers(&self.member.name, &store, 0));
                 }
                 Shared::Own
