@@ -97,6 +97,11 @@ pub fn metrics() -> &'static Metrics {
 }
 
 impl Metrics {
+    /// How many rows were pushed to `source` with this outcome.
+    pub fn pushed(&self, source: &str, outcome: &str) -> u64 {
+        self.push_rows.with_label_values(&[source, outcome]).get()
+    }
+
     /// Counts rows that were pushed to `source`; `outcome` is `accepted`, `repeated` or `rejected`.
     pub fn count_pushed(&self, source: &str, outcome: &str, rows: usize) {
         if rows > 0 {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Instant;
 
 use quern_base::clock::now_us;
 use quern_base::memory::Budget;
@@ -19,9 +20,12 @@ use quern_store::turns::Turns;
 use crate::data_folder::lock;
 use crate::degraded::Degraded;
 use crate::error::Result;
+use crate::lag::{Lag, Stands};
 use crate::live::{Deployment, Live, Loader};
 use crate::logged::PredictionLog;
+use crate::runs::Runs;
 use crate::settings::{OnlineStore, Settings};
+use crate::streamed::Streams;
 use crate::verbs::apply::Apply;
 use crate::verbs::follow::Follow;
 use crate::verbs::labels::Labels;
@@ -61,6 +65,14 @@ pub struct Node {
     pub verify: Verify,
     /// What cannot be written now.
     pub degraded: Arc<Degraded>,
+    /// What was materialized, when, and what came of it.
+    pub runs: Arc<Runs>,
+    /// How far the head is behind the log of pushed rows.
+    pub lag: Arc<Lag>,
+    /// How the streams of sources are doing.
+    pub streams: Arc<Streams>,
+    /// When it was opened.
+    pub started: Instant,
     /// Every apply.
     pub registry: Registry,
     /// What is kept for good.
@@ -134,6 +146,8 @@ impl Node {
             live.replace(deployment);
         }
         let degraded = Arc::new(Degraded::default());
+        let runs = Arc::new(Runs::open(registry.clone(), head.id()?, head.is_shared()));
+        let lag = Arc::new(Lag { head: head.clone(), log: log.clone(), stands: Stands::default() });
         let turns = Arc::new(Turns::new(head.clone(), log.clone()));
         let predictions = Arc::new(PredictionLog::open(&settings, &segments)?);
         let reader = Reader {
@@ -179,8 +193,13 @@ impl Node {
                 log,
                 turns: Arc::clone(&turns),
                 degraded: Arc::clone(&degraded),
+                runs: Arc::clone(&runs),
             },
             degraded,
+            runs,
+            lag,
+            streams: Arc::default(),
+            started: Instant::now(),
             memory: Budget::new(settings.requests_bytes_max),
             settings,
             live,

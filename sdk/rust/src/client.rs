@@ -15,11 +15,13 @@ use tonic::transport::{Channel, Endpoint};
 use crate::error::causes;
 use crate::wire::{
     Catalogue, Code, ErrorReply, LabelsReply, LabelsRequest, OnlineFeatures, OnlineFeaturesRequest,
-    PredictRequest, Predictions, REQUEST_ID, predict_path,
+    PredictRequest, Predictions, REQUEST_ID, ServerStatus, predict_path,
 };
 use crate::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server asks its stores for a second.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A connection to one server; clones share it.
 #[derive(Debug, Clone)]
@@ -98,6 +100,12 @@ impl Client {
     /// What is live: entities, feature views, feature services, models.
     pub async fn definitions(&self) -> Result<Catalogue> {
         let reply = self.http.get(self.address("/v1/definitions")).send().await;
+        read(answered(reply.map_err(|error| self.unreachable(&error))?).await?).await
+    }
+
+    /// How the server is: what is wrong, what its stores hold, how far each feature view is.
+    pub async fn status(&self) -> Result<ServerStatus> {
+        let reply = self.http.get(self.address("/v1/status")).timeout(STATUS_TIMEOUT).send().await;
         read(answered(reply.map_err(|error| self.unreachable(&error))?).await?).await
     }
 

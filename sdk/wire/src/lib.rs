@@ -12,6 +12,7 @@ mod plan;
 mod predict;
 mod push;
 mod route;
+mod status;
 mod tables;
 mod verify;
 
@@ -31,6 +32,10 @@ pub use self::predict::{
 };
 pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
 pub use self::route::{Percent, RouteRequest, Routed, Share, percentages};
+pub use self::status::{
+    Degraded, HeadState, LogStatus, Part, PastError, PredictionsStatus, PushedStatus, RunState, RunStatus,
+    ServerInfo, ServerStatus, SourceStatus, StoreStatus, Stores, StreamStatus, Trouble, ViewStatus,
+};
 pub use self::tables::{
     BatchCommand, FAILED, FALLBACK_CAUSE, FEATURE_SERVICE, FUNCTIONS, LabelsCommand, LabelsReply,
     LabelsRequest, OUTPUTS, PredictionsCommand, SERVED_BY, TableNotes, TrainingSetCommand,

@@ -1,7 +1,6 @@
 //! How is the body of a request read, and what does the server say of itself?
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::datatypes::Schema;
 use axum::body::HttpBody;
@@ -11,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use feature_defs::{Column, Entity};
 use futures::StreamExt;
-use quern_base::clock::now_us;
 use quern_engine::caught::{Panic, told};
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::type_name;
 use quern_engine::{Origin, ServicePlan, ViewPlan};
 use quern_wire::{
-    Catalogue, Code, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo, ModelVersionInfo,
+    Catalogue, Code, ColumnInfo, Degraded, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo,
+    ModelVersionInfo,
 };
 use serde::Serialize;
 
@@ -30,6 +29,7 @@ use quern_features::Vectors;
 use quern_server::Deployment;
 use quern_server::Node;
 use quern_server::live::{LiveModel, LiveVersion};
+use quern_server::status::Readiness;
 
 /// The body of a request, whatever type it claims to have, up to the limit of the settings.
 pub(super) struct Body(pub Bytes);
@@ -159,34 +159,22 @@ pub(super) async fn live() -> &'static str {
 /// newer apply from being live, a view that a clock that was ahead has materialized, a store that takes no writes. What
 /// is live answers all the same, so that is no reason to send requests elsewhere.
 pub(super) async fn ready(State(node): State<Arc<Node>>) -> Result<Response, ApiError> {
-    let live = node.live();
-    let behind = node.live.following().trouble();
-    let behind = behind.or_else(|| node.materialize.trouble(&live, now_us()));
-    if live.number == 0 {
-        let cause = behind.unwrap_or_else(|| "`quern apply` the definitions".to_owned());
-        return Err(ApiError(Error::unavailable(format!("nothing is live yet: {cause}"))));
+    let Readiness { not_ready, degraded } = node.readiness();
+    if let Some(error) = not_ready {
+        return Err(error.into());
     }
-    if !node.looks_up() {
-        let cause = "the online store does not answer, so no look-up is answered; it is asked until it does";
-        return Err(ApiError(Error::busy(cause)));
-    }
-    let behind = behind.map(|cause| ("definitions", format!("apply {} is live: {cause}", live.number)));
-    let writes = node.degraded.parts(Instant::now());
-    let degraded = writes.into_iter().chain(behind).map(|(part, cause)| DegradedPart { part, cause });
-    let degraded: Vec<DegradedPart> = degraded.collect();
-    Ok(if degraded.is_empty() { "".into_response() } else { json_reply(&Readiness { degraded }) })
+    Ok(if degraded.is_empty() { "".into_response() } else { json_reply(&Ready { degraded }) })
 }
 
 /// What a server says that answers look-ups and does not do all else.
 #[derive(Serialize)]
-struct Readiness {
-    degraded: Vec<DegradedPart>,
+struct Ready {
+    degraded: Vec<Degraded>,
 }
 
-#[derive(Serialize)]
-struct DegradedPart {
-    part: &'static str,
-    cause: String,
+/// How it is, for who was woken.
+pub(super) async fn status(State(node): State<Arc<Node>>) -> Response {
+    json_reply(&node.status().await)
 }
 
 pub(super) async fn show_metrics(State(node): State<Arc<Node>>) -> Response {

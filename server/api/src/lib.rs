@@ -15,7 +15,7 @@
 //! | whether a web page may ask it | [`browser`] |
 //! | how every request ended: counted, logged, traced | [`observe`] |
 //! | the names in a path | [`path`] |
-//! | the rest: health, metrics, what is live | [`http`] |
+//! | the rest: health, status, metrics, what is live | [`http`] |
 //!
 //! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads
 //! a request, calls a verb, and shows what came of it; [`error`] alone knows status codes, and `quern_decode` alone
@@ -60,7 +60,8 @@ pub use self::error::{Error, Result};
 use self::listen::Connections;
 
 /// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile
-/// it follows the applies of other servers, brings in what they left behind, and keeps the store in order.
+/// it follows the applies of other servers, brings in what they left behind, keeps the store in order, and sees how far
+/// the head is.
 ///
 /// Boxed, so that all of it is compiled here, as fast as this crate is.
 ///
@@ -74,6 +75,7 @@ pub fn serve(
     Box::pin(async move {
         let (_following, _completing) = (node.follow.start(), node.push.complete());
         let _keeping = (node.segments.keep(), node.predictions.keep());
+        let _looking = node.lag.start(Arc::clone(&node.runs));
         let limits = (Connections::new(&node.settings), Arc::clone(&node.memory));
         let ended = listen::run(router(Arc::clone(&node)), listener, limits, shutdown).await;
         node.predictions.flush().await;
@@ -89,6 +91,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v2/health/live", get(http::live))
         .route("/v2/health/ready", get(http::ready))
         .route("/v1/definitions", get(http::definitions))
+        .route("/v1/status", get(http::status))
         .route("/get-online-features", post(feast::get_online_features))
         .route("/push", post(push::push_rows))
         .route("/write-to-online-store", post(push::write_to_online_store))

@@ -57,27 +57,33 @@ impl Backend {
     async fn open_over(settings: Settings, scratch: Option<TempDir>) -> Result<Backend> {
         let found = Server::find(&settings.data).await;
         if let Some((server, Ok(client))) = found {
-            if server.repository != settings.repository {
-                return Err(Failure::Here(Error::refused(format!(
-                    "the server at {} has the data folder {} open and serves {}, not {}",
-                    server.url,
-                    settings.data.display(),
-                    server.repository.display(),
-                    settings.repository.display()
-                ))));
-            }
+            server.check_serves(&settings)?;
             tracing::debug!(url = server.url, "a server has the data folder open and answers");
             return Ok(Backend::There(client));
         }
         let node = open_here(settings).await.map_err(|failure| match found {
             // It is there, or nobody would have the folder.
-            Some((server, Err(silent))) if failure.is_in_use() => Failure::Here(Error::busy(format!(
-                "the server at {} has the data folder open and does not answer: {silent}; try again, or look into its log",
-                server.url
-            ))),
+            Some((server, Err(silent))) if failure.is_in_use() => {
+                Failure::Here(Error::busy(server.is_silent(&silent)))
+            }
             _ => failure,
         })?;
         Ok(Backend::Here { routes: quern_api::router(Arc::clone(&node)), node, _scratch: scratch })
+    }
+
+    /// The server that has the data folder open; or why none answers.
+    pub(super) async fn server(settings: &Settings) -> Result<std::result::Result<Client, String>> {
+        Ok(match Server::find(&settings.data).await {
+            Some((server, Ok(client))) => {
+                server.check_serves(settings)?;
+                Ok(client)
+            }
+            Some((server, Err(silent))) => Err(server.is_silent(&silent)),
+            None => Err(format!(
+                "no server has the data folder {} open; `quern serve` starts one",
+                settings.data.display()
+            )),
+        })
     }
 
     /// What is live.
@@ -191,6 +197,27 @@ impl Server {
         let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &path));
         written.map_err(|error| internal(format!("{}: {error}", path.display())))?;
         Ok(Announcement(path))
+    }
+
+    /// Refuses where it serves another repository.
+    fn check_serves(&self, settings: &Settings) -> Result<()> {
+        if self.repository == settings.repository {
+            return Ok(());
+        }
+        Err(Failure::Here(Error::refused(format!(
+            "the server at {} has the data folder {} open and serves {}, not {}",
+            self.url,
+            settings.data.display(),
+            self.repository.display(),
+            settings.repository.display()
+        ))))
+    }
+
+    fn is_silent(&self, why: &quern::Error) -> String {
+        format!(
+            "the server at {} has the data folder open and does not answer: {why}; try again, or look into its log",
+            self.url
+        )
     }
 
     /// The server that has `data` open, and whether it answers. What one that was killed left behind names nobody,

@@ -15,6 +15,7 @@ mod output;
 mod read;
 mod route;
 mod serve;
+mod status;
 mod tables;
 mod train;
 mod verify;
@@ -108,6 +109,8 @@ enum Command {
     Route(route::Arguments),
     /// Ask a model about one entity, or about each row of a file
     Predict(read::PredictArguments),
+    /// Say how the server is: what is wrong, how far each feature view is, what its stores hold
+    Status(status::Arguments),
     /// Compare what models were served with what training would have shown them
     Verify(verify::Arguments),
     /// Run models for the server that started it
@@ -211,6 +214,7 @@ async fn run(command: Command, options: &Options) -> Result<ExitCode> {
         Command::Train(arguments) => train::run(&arguments, options).await?,
         Command::Predict(arguments) => read::predict(&arguments, options).await?,
         Command::Route(arguments) => route::run(&arguments, options).await?,
+        Command::Status(arguments) => return status::run(&arguments, options).await,
         Command::Verify(arguments) => return verify::run(&arguments, options).await,
         // It has ended by then: a worker needs no async runtime.
         Command::Worker => {}
@@ -229,6 +233,7 @@ impl Command {
             Command::Train(arguments) => arguments.json,
             Command::Predict(arguments) => arguments.json,
             Command::Route(arguments) => arguments.json,
+            Command::Status(arguments) => arguments.json,
             Command::Verify(arguments) => arguments.json,
             Command::Init(_) | Command::Infer(_) | Command::Serve(_) | Command::Worker | Command::Schema => {
                 false

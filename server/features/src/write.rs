@@ -45,6 +45,8 @@ pub struct Passed {
     pub null_times: u64,
     /// Those that the view's `where` leaves out because it could not be computed.
     pub failed: u64,
+    /// The newest event timestamp, µs, of rows that exist for the view.
+    pub newest_us: Option<i64>,
 }
 
 impl Passed {
@@ -55,6 +57,7 @@ impl Passed {
         self.null_keys += stamps.null_keys;
         self.null_times += stamps.null_times;
         self.failed += stamps.failed;
+        self.newest_us = stamps.kept().map(|row| stamps.times_us[row]).max().max(self.newest_us);
     }
 }
 

@@ -117,7 +117,8 @@ impl Loader {
                 LiveModel::new(model, versions, weights).map_err(|mistakes| stale(apply.number, mistakes))?;
             models.insert(model.name.clone(), Arc::new(live));
         }
-        Ok(Deployment { number: apply.number, files: apply.files, compiled, models, weights: apply.weights })
+        let Apply { number, applied_at_us, files, weights, .. } = apply;
+        Ok(Deployment { number, applied_at_us, files, compiled, models, weights })
     }
 
     async fn load_kept(self: &Arc<Self>, wanted: &Wanted<'_>, what: String) -> Result<Arc<Model>> {

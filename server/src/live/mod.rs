@@ -38,6 +38,8 @@ pub type Weights = BTreeMap<String, Vec<(String, u32)>>;
 pub struct Deployment {
     /// Number of the apply; 0 before the first one.
     pub number: u64,
+    /// When that was made, in microseconds since the Unix epoch.
+    pub applied_at_us: i64,
     /// The definition files, as they were applied.
     pub files: Vec<DefFile>,
     /// The definitions, compiled.

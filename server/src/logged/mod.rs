@@ -178,6 +178,11 @@ impl PredictionLog {
         }
     }
 
+    /// Predictions that wait to be written.
+    pub fn waiting_rows(&self) -> usize {
+        self.waiting.rows.load(Ordering::Relaxed)
+    }
+
     /// Counts what cannot be logged.
     pub(crate) fn leave_out(model: &str, rows: usize) {
         metrics().predictions_dropped.with_label_values(&[model]).inc_by(rows as u64);

@@ -31,6 +31,8 @@ impl Node {
                 ..Gauge::new("quern_materialized_until_seconds", until, 0)
             })
         }));
+        gauges.extend(self.runs.gauges(live.compiled.catalog.views.keys()));
+        gauges.extend(self.lag.gauges());
         gauges.extend(super::models::gauges(&live));
         gauges.extend(self.degraded.gauges(std::time::Instant::now()));
         gauges.extend(quern_base::metrics::process());

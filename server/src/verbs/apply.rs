@@ -15,6 +15,7 @@ mod route;
 use std::sync::Arc;
 
 use feature_defs::DefFile;
+use quern_base::clock::now_us;
 use quern_base::tasks::{detached, long};
 use quern_store::history::History;
 use quern_store::online::Online;
@@ -112,7 +113,8 @@ impl Apply {
             let breaks: Vec<String> = plan.breaks.iter().map(Break::to_string).collect();
             return Err(Error::refused(format!("this would break a model in use\n{}", breaks.join("\n"))));
         }
-        let Candidate { deployment, files, .. } = candidate;
+        let Candidate { mut deployment, files, .. } = candidate;
+        deployment.applied_at_us = now_us();
         // Files first: a crash in between leaves a file that nobody names, never a name without its file.
         for bytes in files {
             self.registry.artifacts.store(bytes).await?;

@@ -27,6 +27,7 @@ use crate::behind;
 use crate::degraded::{self, Degraded};
 use crate::error::{Error, Result};
 use crate::live::{Deployment, Live};
+use crate::runs::{Outcome, Runs};
 use crate::seal::Tail;
 
 /// How far behind the watermark late rows are looked for where the request does not say, µs.
@@ -46,6 +47,7 @@ pub struct Materialize {
     pub(crate) log: Log,
     pub(crate) turns: Arc<Turns>,
     pub(crate) degraded: Arc<Degraded>,
+    pub(crate) runs: Arc<Runs>,
 }
 
 impl Materialize {
@@ -58,6 +60,7 @@ impl Materialize {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Summary> {
         let ended = self.bring_up_to_date(live, request, now_us, progress);
+        self.runs.wait_until_written();
         self.degraded.note(degraded::MATERIALIZE, &ended, Instant::now());
         ended
     }
@@ -102,16 +105,24 @@ impl Materialize {
         let (mut summaries, mut warnings) = (Vec::new(), Vec::new());
         let mut before: Option<Run> = None;
         for view in wanted {
-            let mut run = match before.take().filter(|before| before.reads_as(view)) {
-                Some(before) => before.go_on(view)?,
-                None => Run::begin(self, live, view, progress)?,
+            let noted = self.runs.begin(&view.name);
+            let mut ran = || -> Result<_> {
+                let mut run = match before.take().filter(|before| before.reads_as(view)) {
+                    Some(before) => before.go_on(view)?,
+                    None => Run::begin(self, live, view, progress)?,
+                };
+                let watermark = self.watermark(view, now_us, &mut warnings)?;
+                let asked = Asked { request, now_us, watermark };
+                let summary = match &view.windows {
+                    Some(windows) => run.run_windows(windows, &asked)?,
+                    None => run.run_rows(&asked)?,
+                };
+                Ok((run, summary))
             };
-            let watermark = self.watermark(view, now_us, &mut warnings)?;
-            let asked = Asked { request, now_us, watermark };
-            summaries.push(match &view.windows {
-                Some(windows) => run.run_windows(windows, &asked)?,
-                None => run.run_rows(&asked)?,
-            });
+            let ran = ran();
+            noted.end(ran.as_ref().map(|(run, summary)| run.outcome(summary)));
+            let (run, summary) = ran?;
+            summaries.push(summary);
             warnings.extend(run.failed.refused());
             before = Some(run);
         }
@@ -121,6 +132,7 @@ impl Materialize {
             warnings.push(error.said());
         } else if request.views.is_empty() {
             self.head.retain(&views.values().map(|view| view.id).collect::<Vec<_>>())?;
+            self.runs.keep_only(views.keys().cloned().collect());
         }
         Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64(), warnings })
     }
@@ -231,6 +243,8 @@ struct Run<'a> {
     found: Option<LatestRows>,
     /// Values of the view that could not be computed.
     failed: Failures,
+    /// The newest event of the view that was passed.
+    newest_us: Option<i64>,
 }
 
 impl<'a> Run<'a> {
@@ -245,7 +259,7 @@ impl<'a> Run<'a> {
         let scan = live.compiled.open(&verb.history, view)?;
         let pushed_end = verb.history.pushed.of(&view.source).end();
         let (done, failed) = (AtomicU64::new(0), Failures::default());
-        Ok(Run { verb, live, view, scan, pushed_end, progress, done, found: None, failed })
+        Ok(Run { verb, live, view, scan, pushed_end, progress, done, found: None, failed, newest_us: None })
     }
 
     /// Whether `view` finds the same rows in the scan.
@@ -261,7 +275,7 @@ impl<'a> Run<'a> {
 
     /// The tiles of a view with windows: those of whole days are rebuilt from all of their events, so late ones
     /// and repetitions fall into place.
-    fn run_windows(&self, windows: &Windows, asked: &Asked<'_>) -> Result<ViewSummary> {
+    fn run_windows(&mut self, windows: &Windows, asked: &Asked<'_>) -> Result<ViewSummary> {
         let started = Instant::now();
         let (head, id, request) = (&self.verb.head, self.view.id, asked.request);
         let watermark = asked.watermark.filter(|watermark_us| *watermark_us != i64::MIN);
@@ -309,7 +323,9 @@ impl<'a> Run<'a> {
             head.set_kept(id, windows.kept())?;
         }
         head.set_watermark(id, self.failed.until(to_us))?;
-        Ok(self.summary(to_us, upserted, &seen.into_inner(), started))
+        let seen = seen.into_inner();
+        self.newest_us = seen.newest_us;
+        Ok(self.summary(to_us, upserted, &seen, started))
     }
 
     /// Brings the latest rows of a view without windows in.
@@ -338,6 +354,7 @@ impl<'a> Run<'a> {
             head.set_watermark(id, self.failed.until(to_us))?;
         }
         let summary = self.summary(to_us, upserted, &found.passed, started);
+        self.newest_us = found.passed.newest_us;
         self.found = Some(found);
         Ok(summary)
     }
@@ -373,6 +390,16 @@ impl<'a> Run<'a> {
             failed_first: self.failed.first(&self.scan),
             rejected,
             seconds: started.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// What is noted of it.
+    fn outcome(&self, summary: &ViewSummary) -> Outcome {
+        Outcome {
+            rows_written: summary.rows_written,
+            until_us: summary.to_us,
+            newest_us: self.newest_us,
+            refused: summary.refused,
         }
     }
 

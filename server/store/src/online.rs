@@ -5,6 +5,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quern_engine::ViewId;
 use quern_engine::windows::Kept;
@@ -91,6 +92,43 @@ impl Online {
         })
     }
 
+    /// Names this head among those of servers that share a registry; servers that share it call it the same.
+    pub fn id(&self) -> Result<String> {
+        match self {
+            Online::Rocks(head) => head.id(),
+            Online::Redis(redis) => Ok(format!("redis {}", redis.address().prefix)),
+        }
+    }
+
+    /// Whether several servers may write it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Online::Redis(_))
+    }
+
+    /// Where it is, to people.
+    pub fn place(&self) -> String {
+        match self {
+            Online::Rocks(head) => head.folder().display().to_string(),
+            Online::Redis(redis) => redis.address().to_string(),
+        }
+    }
+
+    /// Asks within `patience` whether it answers. Of a shared one, gives the last commit of pushed rows that is in.
+    pub async fn probe(&self, patience: Duration) -> Result<Option<i64>> {
+        match self {
+            Online::Rocks(head) => head.probe().map(|()| None),
+            Online::Redis(redis) => redis.probe(patience).await,
+        }
+    }
+
+    /// What went wrong with it last, and when (µs).
+    pub fn last_failure(&self) -> Option<(String, i64)> {
+        match self {
+            Online::Rocks(_) => None,
+            Online::Redis(redis) => redis.last_failure(),
+        }
+    }
+
     /// Whether look-ups are answered, as far as is known without asking.
     pub fn is_up(&self) -> bool {
         match self {
@@ -155,6 +193,15 @@ impl Online {
             Online::Redis(redis) => redis.known_watermark(view),
         };
         known.filter(|until_us| *until_us != i64::MIN)
+    }
+
+    /// Whether rows of the view came in that belong to no run that has ended, as far as is known in this process.
+    pub fn has_begun(&self, view: ViewId) -> bool {
+        let known = match self {
+            Online::Rocks(head) => head.known_watermark(view),
+            Online::Redis(redis) => redis.known_watermark(view),
+        };
+        known == Some(i64::MIN)
     }
 
     /// Forgets up to when the view is materialized: its next run is the first once more.

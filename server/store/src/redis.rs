@@ -36,6 +36,7 @@ mod connection;
 mod known;
 mod link;
 mod look_up;
+mod probe;
 mod replicas;
 mod scripts;
 mod turn;
@@ -45,7 +46,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use quern_engine::ViewId;
 use redis::{Cmd, Value};
 use tokio::runtime::Handle;
@@ -99,6 +100,8 @@ pub struct Redis {
     hedges: Budget,
     /// Until when it is our turn to materialize; none where we do not.
     turn_until: RwLock<Option<Instant>>,
+    /// What went wrong last, and when (µs).
+    last_failure: Mutex<Option<(String, i64)>>,
 }
 
 /// The connections, until they are given up. Bulk goes a way of its own, so that no look-up waits behind it.
@@ -182,6 +185,7 @@ impl Redis {
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             kept: RwLock::new(KnownKept::nothing()),
             turn_until: RwLock::default(),
+            last_failure: Mutex::default(),
         });
         redis.connect().await.map_err(|error| match error {
             Failure::Server(error) => redis.explain(&error),

@@ -33,6 +33,7 @@ use sqlx::sqlite::{
 
 pub use artifacts::Artifacts;
 pub use changes::Changes;
+pub use runs::{KnownRuns, Run, RunEnd, RunNote};
 
 use super::log::SharedLog;
 use quern_base::digest::hexadecimal;
@@ -41,16 +42,17 @@ use crate::error::{Error, Result, is_lost};
 
 /// Numbered, and never edited once landed. SQLite does without what several servers share: its model files lie beside
 /// it on the same disk, and a migration that it does not need would only keep earlier builds from reading it.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "applies", include_str!("../../../migrations/0001_applies.sql")),
     (2, "artifacts", include_str!("../../../migrations/0002_artifacts.sql")),
     (3, "weights", include_str!("../../../migrations/0003_weights.sql")),
     (4, "pushed", include_str!("../../../migrations/0004_pushed.sql")),
+    (5, "runs", include_str!("../../../migrations/0005_runs.sql")),
     (6, "segments", include_str!("../../../migrations/0006_segments.sql")),
     (7, "sources", include_str!("../../../migrations/0007_sources.sql")),
     (8, "sealed", include_str!("../../../migrations/0008_sealed.sql")),
 ];
-const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 6];
+const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 5, 6];
 
 /// How long PostgreSQL may take to connect ...
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -119,6 +121,8 @@ macro_rules! on {
 }
 
 pub(crate) use on;
+// Below the macro, which it asks by.
+mod runs;
 
 /// The answer, or an error where it takes too long.
 pub(crate) async fn answer<T, E: From<sqlx::Error>>(
@@ -188,12 +192,7 @@ impl Registry {
             }
             Location::Postgres(url) => {
                 let options = PgConnectOptions::from_str(url)?.application_name("quern");
-                let place = format!(
-                    "at {}:{}, database `{}`",
-                    options.get_host(),
-                    options.get_port(),
-                    options.get_database().unwrap_or(options.get_username())
-                );
+                let place = format!("at {}", place(&options));
                 let pool = open_postgres(options).await.map_err(|cause| failed(place, &cause))?;
                 let artifacts = Artifacts::open(&models, Some(pool.clone()))?;
                 Ok(Registry { database: Database::Postgres(pool), artifacts })
@@ -204,6 +203,14 @@ impl Registry {
     /// Whether other servers may write it too.
     pub fn is_shared(&self) -> bool {
         matches!(self.database, Database::Postgres(_))
+    }
+
+    /// Where it is, to people.
+    pub fn place(&self) -> String {
+        match &self.database {
+            Database::Sqlite(pool) => pool.connect_options().get_filename().display().to_string(),
+            Database::Postgres(pool) => place(&pool.connect_options()),
+        }
     }
 
     /// Its connections, all and those that nobody uses, where other servers may write it too.
@@ -411,6 +418,12 @@ impl Registry {
             Database::Postgres(pool) => Ok(Some(answer(Changes::listen(pool)).await?)),
         }
     }
+}
+
+/// Where a PostgreSQL is; the user and the password are nobody's business.
+fn place(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or(options.get_username());
+    format!("{}:{}, database `{database}`", options.get_host(), options.get_port())
 }
 
 /// Why a database does not open, in its own words.

@@ -72,7 +72,8 @@ pub(super) fn check(apply: &Apply, files: Vec<DefFile>, waits: &Weak<()>) -> Res
         return Err(Error::definitions(mistakes));
     }
     let number = live.number + 1;
-    let deployment = Deployment { number, files, compiled: Arc::new(compiled), models: loaded, weights };
+    let (compiled, models) = (Arc::new(compiled), loaded);
+    let deployment = Deployment { number, files, compiled, models, weights, ..Deployment::default() };
     Ok(Candidate { deployment, base: live.number, files: model_files })
 }
 

@@ -33,7 +33,7 @@ pub(super) fn record_of(deployment: &Deployment) -> Apply {
     });
     Apply {
         number: deployment.number,
-        applied_at_us: chrono::Utc::now().timestamp_micros(),
+        applied_at_us: deployment.applied_at_us,
         fingerprint: describe::fingerprint(deployment),
         files: deployment.files.clone(),
         source_schemas: deployment.compiled.source_schemas.clone(),

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use feature_defs::suggest;
+use quern_base::clock::now_us;
 use quern_base::tasks::detached;
 use quern_wire::{Percent, RouteRequest, Routed, Share, percentages};
 
@@ -81,6 +82,7 @@ impl Apply {
             compiled: Arc::clone(&live.compiled),
             models,
             weights: set,
+            applied_at_us: now_us(),
         };
         self.registry.record(&record_of(&deployment)).await?;
         routed.number = deployment.number;

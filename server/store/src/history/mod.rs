@@ -10,6 +10,7 @@
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.
 
+mod amounts;
 mod cell;
 mod columns;
 mod copied;
@@ -40,6 +41,7 @@ use crate::error::{Error, Result};
 use crate::log::{Log, Logged, Position};
 use crate::roots::Roots;
 use crate::segments::Segments;
+pub use amounts::Amounts;
 use columns::Look;
 use copied::Copied;
 use csv::CsvFile;

@@ -143,6 +143,7 @@ impl Redis {
             }
             Ok(Err(error)) => {
                 let explained = self.explain(&error);
+                self.note_failure(&explained);
                 // An answer that is an error is an answer: a row that no build can read is not the server's fault.
                 if refuses_writes(&error) {
                     // It answers: look-ups go on.
@@ -156,7 +157,9 @@ impl Redis {
             }
             Err(_) => {
                 self.failed(&connected, "timeout", false);
-                Err(self.slow(patience))
+                let late = self.slow(patience);
+                self.note_failure(&late);
+                Err(late)
             }
         }
     }

@@ -1,14 +1,45 @@
 //! How far is the head? Up to which time views are materialized, and which tiles are kept.
 
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use quern_engine::ViewId;
 use quern_engine::windows::Kept;
 
-use super::{FILES_UNTIL, Head, KEPT, WATERMARK, about};
+use super::{FILES_UNTIL, Head, ID, KEPT, WATERMARK, about};
 use crate::error::{Error, Result};
 
 impl Head {
+    /// Names this head among all: one that is made anew has another name.
+    pub fn id(&self) -> Result<String> {
+        let _writing = self.writing.lock();
+        if let Some(id) = self.db.get_cf(self.meta(), ID)? {
+            return Ok(String::from_utf8_lossy(&id).into_owned());
+        }
+        let number = || RandomState::new().hash_one((std::process::id(), Instant::now()));
+        let id = format!("{:016x}{:016x}", number(), number());
+        self.db.put_cf(self.meta(), ID, &id)?;
+        Ok(id)
+    }
+
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        self.db.path()
+    }
+
+    /// Whether it takes writes.
+    ///
+    /// # Errors
+    /// Where it does not, or its work in the background fails.
+    pub fn probe(&self) -> Result<()> {
+        match self.property("rocksdb.is-write-stopped") {
+            0 => Ok(()),
+            _ => Err(Error::busy("it takes no writes until it has compacted what was written")),
+        }
+    }
+
     /// Up to which query time (µs) the view's history is in the head; none before the first materialize, `i64::MIN`
     /// while the first has begun and not ended.
     pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {

@@ -1,0 +1,40 @@
+//! How are the streams of sources doing that this server reads? Noted by who reads them, for whoever asks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+/// The streams by source.
+#[derive(Debug, Default)]
+pub struct Streams(Mutex<BTreeMap<String, Stream>>);
+
+/// One stream, as this server knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stream {
+    /// Whether it is this server that reads it.
+    pub reads: bool,
+    /// Why it could not be read when that was tried last.
+    pub cause: Option<String>,
+    /// Events that waited to be read, where the broker tells.
+    pub waiting_events: Option<u64>,
+    /// How far the last event that was read lies behind the stream's last one, where the broker tells.
+    pub behind: Option<Duration>,
+}
+
+impl Streams {
+    /// What is known of the stream of `source`.
+    pub fn of(&self, source: &str) -> Stream {
+        self.0.lock().get(source).cloned().unwrap_or_default()
+    }
+
+    /// Notes something about the stream of `source`.
+    pub fn note(&self, source: &str, change: impl FnOnce(&mut Stream)) {
+        change(self.0.lock().entry(source.to_owned()).or_default());
+    }
+
+    /// Nobody here reads the stream of `source` any more.
+    pub fn forget(&self, source: &str) {
+        self.0.lock().remove(source);
+    }
+}
