@@ -62,5 +62,5 @@ pub mod segments {
 
 /// The registry of definitions.
 pub mod registry {
-    pub use quern_store::registry::{AppliedModel, Apply, Location, Registry};
+    pub use quern_store::registry::{AppliedModel, Apply, Location, Registry, RunEnd, RunNote};
 }

@@ -1,5 +1,6 @@
 //! What the registry promises, on both of its databases.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use feature_defs::DefFile;
 use quern::wire::Code;
 use quern_engine::SourceSchemas;
-use quern_kit::registry::{AppliedModel, Apply, Location, Registry};
+use quern_kit::registry::{AppliedModel, Apply, Location, Registry, RunEnd, RunNote};
 use quern_kit::{Failure, Postgres, timestamp};
 use tempfile::TempDir;
 
@@ -187,4 +188,65 @@ async fn a_database_that_is_away_or_of_a_later_version_is_told_apart() {
     postgres.stop();
     let error = Failure::from(Registry::open(&location, folder.path()).await.unwrap_err());
     assert!(error.code == Code::Unavailable && error.text.contains("127.0.0.1"), "{error}");
+}
+
+fn note(view: &str, begun_ago_us: i64, ended: Option<(i64, Option<&str>)>) -> RunNote {
+    let ended = ended.map(|(ago_us, error)| RunEnd {
+        ago_us,
+        rows_written: 7,
+        until_us: error.is_none().then_some(5),
+        newest_us: Some(begun_ago_us),
+        error: error.map(str::to_owned),
+    });
+    RunNote { view: view.to_owned(), begun_ago_us, ended }
+}
+
+#[tokio::test]
+async fn of_each_view_the_latest_run_is_known_and_when_one_last_succeeded() {
+    on_both(async |location, folder| {
+        let registry = Registry::open(location, folder).await.unwrap();
+        // Ages are far apart, so that none hangs on how long this takes.
+        let hour = 3_600_000_000;
+        assert_eq!(registry.runs("head").await.unwrap().runs, []);
+        let both = [note("a", 9 * hour, None), note("b", 8 * hour, Some((7 * hour, None)))];
+        registry.note_runs("head", "one", &both).await.unwrap();
+        let known = registry.runs("head").await.unwrap();
+        assert_eq!(known.runs.len(), 2);
+        let [a, b] = &known.runs[..] else { unreachable!() };
+        assert_eq!((a.view.as_str(), a.ended_us, a.rows_written, a.success_us), ("a", None, None, None));
+        assert_eq!((b.rows_written, b.until_us, b.newest_us), (Some(7), Some(5), Some(8 * hour)));
+        assert_eq!(b.success_us, b.ended_us);
+        let (a_begun, b_success) = (a.begun_us, b.success_us);
+        assert!(known.now_us - a_begun >= 9 * hour && a.seen_us >= a_begun + 9 * hour);
+
+        // It is told again that it goes on; of what has ended nothing is told.
+        registry.beat_runs("head", "one").await.unwrap();
+        registry.beat_runs("head", "two").await.unwrap();
+        let beaten = registry.runs("head").await.unwrap();
+        assert!(beaten.runs[0].seen_us >= a.seen_us);
+        assert_eq!(beaten.runs[1], *b);
+
+        // One that failed keeps when one last succeeded, and the newest event of all.
+        registry.note_runs("head", "two", &[note("b", 2 * hour, Some((hour, Some("no"))))]).await.unwrap();
+        let failed = registry.runs("head").await.unwrap().runs.remove(1);
+        assert_eq!((failed.error.as_deref(), failed.success_us), (Some("no"), b_success));
+        assert_eq!((failed.newest_us, failed.instance.as_str()), (Some(8 * hour), "two"));
+
+        // What comes late of a run before is not told any more; of one's own, it is.
+        registry.note_runs("head", "one", &[note("b", 8 * hour, Some((6 * hour, None)))]).await.unwrap();
+        assert_eq!(registry.runs("head").await.unwrap().runs[1], failed);
+        registry.note_runs("head", "one", &[note("a", 9 * hour, Some((hour, None)))]).await.unwrap();
+        let ended = registry.runs("head").await.unwrap().runs.remove(0);
+        assert!(ended.ended_us.is_some() && ended.error.is_none());
+
+        // Heads are told apart, and views that are gone are forgotten.
+        registry.note_runs("other", "one", &[note("a", hour, None)]).await.unwrap();
+        let live = BTreeSet::from(["b".to_owned()]);
+        registry.forget_runs("head", &live).await.unwrap();
+        let left = registry.runs("head").await.unwrap().runs;
+        assert_eq!(left, [failed]);
+        assert_eq!(registry.runs("other").await.unwrap().runs.len(), 1);
+        assert_eq!(registry.runs("other").await.unwrap().commits.is_some(), registry.is_shared());
+    })
+    .await;
 }

@@ -80,12 +80,8 @@ fn of(part: Part, cause: &str) -> Trouble {
 
 fn unreachable(part: Part, store: &StoreStatus) -> Option<Trouble> {
     let cause = store.cause.as_ref()?;
-    let says = if cause.contains("does not answer") || cause.contains("did not answer") {
-        cause.clone()
-    } else {
-        format!("it does not answer: {cause}")
-    };
-    Some(of(part, &format!("{says} ({} {})", store.kind, store.place)))
+    let place = if cause.contains(&store.place) { String::new() } else { format!(" ({})", store.place) };
+    Some(of(part, &format!("{} does not answer: {cause}{place}", store.kind)))
 }
 
 fn view_trouble(view: &ViewStatus, has_files: bool) -> Option<Trouble> {

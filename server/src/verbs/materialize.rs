@@ -5,13 +5,14 @@
 //! a row never replaces a later one: so an interrupted run leaves a head that is behind, never wrong, and the next
 //! run completes it.
 
+mod clock;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use quern_base::clock::shown;
 use quern_engine::time::visible_from;
 use quern_engine::windows::{LIFETIME_TAIL_US, Windows};
 use quern_engine::{Stamps, ViewPlan};
@@ -23,6 +24,7 @@ use quern_store::rocks::Upserted;
 use quern_store::turns::{Order, Turns};
 use quern_wire::{MaterializeRequest, Progress, Summary, ViewSummary};
 
+use self::clock::{ahead, check_times, is_ahead};
 use crate::behind;
 use crate::degraded::{self, Degraded};
 use crate::error::{Error, Result};
@@ -32,9 +34,6 @@ use crate::seal::Tail;
 
 /// How far behind the watermark late rows are looked for where the request does not say, µs.
 pub const LOOK_BACK_DEFAULT_US: i64 = 86_400_000_000;
-
-/// How far ahead of this clock a watermark may lie, µs: clocks of servers that share a head are not one.
-const SKEW_MAX_US: i64 = 60_000_000;
 
 const OTHER_DEFINITIONS: &str =
     "other definitions were applied and are not live here yet; materialize again in a moment";
@@ -178,37 +177,6 @@ impl Materialize {
         warnings.push(format!("{}; all of its history was read again", ahead(view, ahead_us, now_us)));
         self.head.forget_watermark(view.id)?;
         Ok(None)
-    }
-}
-
-fn is_ahead(until_us: i64, now_us: i64) -> bool {
-    until_us.saturating_sub(now_us) > SKEW_MAX_US
-}
-
-fn ahead(view: &ViewPlan, until_us: i64, now_us: i64) -> String {
-    format!(
-        "feature view `{}` was materialized up to {} by a clock that was ahead of this machine's ({})",
-        view.name,
-        shown(until_us),
-        shown(now_us)
-    )
-}
-
-/// Refuses times at which nothing can have happened yet.
-fn check_times(request: &MaterializeRequest, now_us: i64) -> Result<()> {
-    for (name, time_us) in [("from", request.from_us), ("to", request.to_us)] {
-        if let Some(time_us) = time_us.filter(|time_us| *time_us > now_us) {
-            return Err(Error::invalid(format!(
-                "`{name}` is {}, and this machine's clock says {}: what is yet to come cannot be materialized; leave \
-                 `{name}` out, or name an earlier time",
-                shown(time_us),
-                shown(now_us)
-            )));
-        }
-    }
-    match (request.from_us, request.to_us) {
-        (Some(from_us), Some(to_us)) if from_us > to_us => Err(Error::invalid("`from` is after `to`")),
-        _ => Ok(()),
     }
 }
 

@@ -11,8 +11,8 @@ use sqlx::AssertSqlSafe;
 use super::{Database, Registry, answer};
 use crate::error::Result;
 
-/// What time it is by the clock of PostgreSQL, and of SQLite, µs.
-const POSTGRES_NOW: &str = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT";
+/// What time it is by the clock of PostgreSQL, and of SQLite, µs; one time throughout a statement.
+const POSTGRES_NOW: &str = "(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000)::BIGINT";
 const SQLITE_NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)";
 
 /// Other heads than ours whose servers are gone: their runs are of no use after so long, µs.

@@ -29,17 +29,6 @@ impl Head {
         self.db.path()
     }
 
-    /// Whether it takes writes.
-    ///
-    /// # Errors
-    /// Where it does not, or its work in the background fails.
-    pub fn probe(&self) -> Result<()> {
-        match self.property("rocksdb.is-write-stopped") {
-            0 => Ok(()),
-            _ => Err(Error::busy("it takes no writes until it has compacted what was written")),
-        }
-    }
-
     /// Up to which query time (µs) the view's history is in the head; none before the first materialize, `i64::MIN`
     /// while the first has begun and not ended.
     pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {
