@@ -139,12 +139,8 @@ impl Node {
         let _lock = Arc::new(lock(&settings.data).await?);
         let Stores { registry, segments, local, head, log, history } =
             Stores::open(&settings, &_lock).await?;
-        let live = Live::default();
         let loader = Arc::new(Loader::new(Arc::clone(&settings), registry.clone()));
-        if let Some(apply) = registry.latest().await? {
-            let deployment = loader.restore(&live.now(), apply).await?;
-            live.replace(deployment);
-        }
+        let live = Node::latest(&registry, &loader).await?;
         let degraded = Arc::new(Degraded::default());
         let runs = Arc::new(Runs::open(registry.clone(), head.id()?, head.is_shared()));
         let lag = Arc::new(Lag { head: head.clone(), log: log.clone(), stands: Stands::default() });
@@ -211,6 +207,16 @@ impl Node {
             local,
             _lock,
         }))
+    }
+
+    /// What the latest apply made live.
+    async fn latest(registry: &Registry, loader: &Arc<Loader>) -> Result<Live> {
+        let live = Live::default();
+        if let Some(apply) = registry.latest().await? {
+            let deployment = loader.restore(&live.now(), apply).await?;
+            live.replace(deployment);
+        }
+        Ok(live)
     }
 
     /// Whether look-ups are answered, as far as is known without asking.

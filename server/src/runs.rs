@@ -160,7 +160,7 @@ impl Runs {
     pub(crate) fn wait_until_written(&self) {
         let give_up = Instant::now() + WAIT_MAX;
         let mut state = self.inner.state.lock();
-        while !(state.pending.is_empty() && state.keep.is_none()) && !state.is_away {
+        while !state.is_away && (!state.pending.is_empty() || state.keep.is_some()) {
             if self.inner.written.wait_until(&mut state, give_up).timed_out() {
                 return;
             }

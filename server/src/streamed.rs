@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use quern_base::metrics::Gauge;
 
 /// The streams by source.
 #[derive(Debug, Default)]
@@ -31,6 +32,22 @@ impl Streams {
     /// Notes something about the stream of `source`.
     pub fn note(&self, source: &str, change: impl FnOnce(&mut Stream)) {
         change(self.0.lock().entry(source.to_owned()).or_default());
+    }
+
+    pub(crate) fn gauges(&self) -> Vec<Gauge> {
+        let streams = self.0.lock();
+        let waiting = streams.iter().filter_map(|(source, stream)| {
+            let help = "Events of a source's stream that wait to be read, as of some seconds ago";
+            let gauge = Gauge::new("quern_stream_waiting_events", help, stream.waiting_events?);
+            Some(gauge.of(&[("source", source)]))
+        });
+        let behind = streams.iter().filter_map(|(source, stream)| {
+            let help =
+                "Seconds from the last event of a source's stream that was read to the stream's last one";
+            let gauge = Gauge::new("quern_stream_behind_seconds", help, 0);
+            Some(Gauge { value: stream.behind?.as_secs_f64(), ..gauge }.of(&[("source", source)]))
+        });
+        waiting.chain(behind).collect()
     }
 
     /// Nobody here reads the stream of `source` any more.

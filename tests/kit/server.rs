@@ -37,7 +37,7 @@ impl Server {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let (live, push) = (node.inner.live.clone(), Arc::clone(&node.inner.push));
-        let streams = quern_streams::follow(live, push);
+        let streams = quern_streams::follow(live, push, Arc::clone(&node.inner.streams));
         let serving = quern_api::serve(
             Arc::clone(&node.inner),
             listener,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use quern_kit::{RedisServer, Repository, Server};
+use quern_kit::{RedisServer, Repository, Server, until};
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
@@ -78,6 +78,14 @@ async fn each_event_counts_once(broker: &str, servers: &str, mut send: impl FnMu
         server = Server::open(server.stop_and_keep().await).await;
     }
     until_counted(server.client.url(), 1_000).await;
+    let stream = async || {
+        let stream = server.client.status().await.unwrap().sources.remove(0).stream.unwrap();
+        (stream.waiting_events == Some(0)).then_some(stream)
+    };
+    let stream = until("a stream of which nothing waits", stream).await;
+    assert_eq!((stream.broker.as_str(), stream.topic.as_str(), stream.reads), (broker, "payments", true));
+    assert_eq!(stream.cause, None);
+    assert_eq!(server.metric("quern_stream_waiting_events{source=\"payments\"}").await, 0.0);
     let repository = server.stop_and_keep().await;
     let node = repository.open().await;
     assert_eq!(node.pushed_rows("payments"), 1_000);
@@ -131,4 +139,21 @@ async fn events_of_a_redis_stream_count_once() {
     let redis = RedisServer::start(&[]);
     let mut connection = redis.connection();
     each_event_counts_once("redis", &redis.url(), |events| add(&mut connection, &events)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_cannot_be_read_is_told_until_it_can() {
+    let mut redis = RedisServer::start(&[]);
+    let repository = Repository::new(&definitions("redis", &redis.url()));
+    redis.kill();
+    let node = repository.open_applied().await;
+    let server = Server::of(repository, node).await;
+    let told = async || Some(server.client.status().await.unwrap()).filter(|told| !told.healthy);
+    let told = until("a stream that cannot be read", told).await;
+    let cause = &told.troubles[0].cause;
+    assert_eq!(told.troubles[0].name.as_deref(), Some("payments"));
+    assert!(cause.starts_with("its stream cannot be read, and is tried again: Redis: "), "{cause}");
+    redis.restart();
+    let well = async || server.client.status().await.unwrap().healthy.then_some(());
+    until("a stream that can be read again", well).await;
 }

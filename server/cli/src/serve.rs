@@ -57,7 +57,8 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     if node.settings.hosts.is_empty() {
         tracing::warn!("any name of this server will do; `hosts` in quern.yaml says which it has");
     }
-    let _streams = quern_streams::follow(node.live.clone(), Arc::clone(&node.push));
+    let streams = Arc::clone(&node.streams);
+    let _streams = quern_streams::follow(node.live.clone(), Arc::clone(&node.push), streams);
     quern_api::serve(node, listener, Box::pin(stop)).await?;
     drop(announcement);
     tracing::info!("stopped");

@@ -33,6 +33,7 @@ impl Node {
         }));
         gauges.extend(self.runs.gauges(live.compiled.catalog.views.keys()));
         gauges.extend(self.lag.gauges());
+        gauges.extend(self.streams.gauges());
         gauges.extend(super::models::gauges(&live));
         gauges.extend(self.degraded.gauges(std::time::Instant::now()));
         gauges.extend(quern_base::metrics::process());

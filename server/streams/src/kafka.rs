@@ -4,6 +4,7 @@
 //! Partitions that are added later are found within a minute.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use feature_defs::StreamSource;
@@ -13,7 +14,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{EVENTS_MAX, LINGER, Reader};
+use super::{EVENTS_MAX, LAG_EVERY, LINGER, Reader};
 use crate::error::{Error, Result};
 use quern_server::verbs::push::Position;
 
@@ -45,9 +46,16 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
         }
         let consumer: StreamConsumer = config.create()?;
         consumer.assign(&assignment)?;
+        let (consumer, mut asked) = (Arc::new(consumer), None::<Instant>);
         let until = Instant::now() + PARTITIONS_EVERY;
         while Instant::now() < until {
+            if asked.is_none_or(|at| at.elapsed() >= LAG_EVERY) {
+                let waiting = waiting(Arc::clone(&consumer), stream.topic.clone(), next.clone()).await;
+                reader.note(|stream| stream.waiting_events = waiting);
+                asked = Some(Instant::now());
+            }
             let messages = receive(&consumer).await?;
+            reader.reads_on();
             if messages.is_empty() {
                 continue;
             }
@@ -81,6 +89,22 @@ async fn partitions(config: ClientConfig, topic: String) -> Result<Vec<i32>> {
             .ok_or_else(|| Error::not_found(format!("Kafka has no topic `{topic}`")))
     });
     asking.await.map_err(|error| Error::internal("asking Kafka for partitions", error))?
+}
+
+/// How many messages there are from `next` on; none where Kafka does not say.
+async fn waiting(
+    consumer: Arc<StreamConsumer>,
+    topic: String,
+    next: BTreeMap<i32, Option<i64>>,
+) -> Option<u64> {
+    let asking = tokio::task::spawn_blocking(move || {
+        let of_partition = |(partition, next): (i32, Option<i64>)| {
+            let (first, end) = consumer.fetch_watermarks(&topic, partition, TIMEOUT).ok()?;
+            Some(u64::try_from(end - next.unwrap_or(first).max(first)).unwrap_or(0))
+        };
+        next.into_iter().map(of_partition).sum()
+    });
+    asking.await.ok()?
 }
 
 /// The messages that come until there are many, or none for a moment.

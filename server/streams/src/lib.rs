@@ -19,6 +19,7 @@ use quern_base::metrics::{IntCounterVec, counters};
 use quern_base::tasks::{Task, blocking};
 use quern_decode::json;
 use quern_server::live::Live;
+use quern_server::streamed::{Stream, Streams};
 use quern_server::verbs::push::{Position, Push, PushedBatch};
 use quern_wire::PushTo;
 use tokio::runtime::Handle;
@@ -35,16 +36,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long a server is the one that reads a stream unless it says so again, and how often it does.
 const LEASE: Duration = Duration::from_secs(10);
 const RENEWAL: Duration = Duration::from_secs(2);
+/// How often a broker is asked how far its stream is.
+const LAG_EVERY: Duration = Duration::from_secs(5);
 /// The most events that are pushed together, and how long they are waited for.
 const EVENTS_MAX: usize = 4_096;
 const LINGER: Duration = Duration::from_millis(20);
 
 /// Reads every stream of the live definitions, for as long as the result lives. What is applied later is followed.
-pub fn follow(live: Live, push: Arc<Push>) -> Task {
-    Task::spawn(follow_until_dropped(live, push))
+pub fn follow(live: Live, push: Arc<Push>, streams: Arc<Streams>) -> Task {
+    Task::spawn(follow_until_dropped(live, push, streams))
 }
 
-async fn follow_until_dropped(live: Live, push: Arc<Push>) {
+async fn follow_until_dropped(live: Live, push: Arc<Push>, streams: Arc<Streams>) {
     let mut reading: BTreeMap<String, (StreamSource, Task)> = BTreeMap::new();
     let mut number = u64::MAX;
     loop {
@@ -67,11 +70,11 @@ async fn follow_until_dropped(live: Live, push: Arc<Push>) {
             }
             for source in sources.values() {
                 let Some(stream) = &source.stream else { continue };
-                let reader =
-                    Reader { live: live.clone(), push: Arc::clone(&push), source: source.name.clone() };
-                reading
-                    .entry(source.name.clone())
-                    .or_insert_with(|| (stream.clone(), Task::spawn(read(reader, stream.clone()))));
+                reading.entry(source.name.clone()).or_insert_with(|| {
+                    let (live, push, streams) = (live.clone(), Arc::clone(&push), Arc::clone(&streams));
+                    let reader = Reader { live, push, streams, source: source.name.clone() };
+                    (stream.clone(), Task::spawn(read(reader, stream.clone())))
+                });
             }
         }
         drop(deployment);
@@ -97,6 +100,7 @@ async fn read(reader: Reader, stream: StreamSource) {
         };
         if let Err(error) = ended {
             ERRORS.with_label_values(&[&reader.source]).inc();
+            reader.note(|stream| stream.cause = Some(error.logged()));
             tracing::warn!(
                 source = reader.source,
                 cause = error.logged(),
@@ -111,12 +115,14 @@ async fn read(reader: Reader, stream: StreamSource) {
 struct Reader {
     live: Live,
     push: Arc<Push>,
+    streams: Arc<Streams>,
     source: String,
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
         let (push, source) = (Arc::clone(&self.push), self.source.clone());
+        self.streams.forget(&source);
         // Another server need not wait until our turn is over; where this fails, it does.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move { push.lease(&source, Duration::ZERO).await });
@@ -128,7 +134,22 @@ impl Reader {
     /// Whether this server is the one that reads the stream. Where two do, for a moment, each event still counts once:
     /// what the second one pushes does not begin where the first one ended.
     async fn has_turn(&self) -> Result<bool> {
-        Ok(self.push.lease(&self.source, LEASE).await?)
+        let reads = self.push.lease(&self.source, LEASE).await?;
+        self.note(|stream| match reads {
+            true => stream.reads = true,
+            // What is known of it here is of before.
+            false => *stream = Stream::default(),
+        });
+        Ok(reads)
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Stream)) {
+        self.streams.note(&self.source, change);
+    }
+
+    /// Notes that the stream can be read.
+    fn reads_on(&self) {
+        self.note(|stream| stream.cause = None);
     }
 
     /// Ends once another server reads.

@@ -1,10 +1,12 @@
 //! Which events does a stream of Redis hold, from where we were? The field `json` of an entry is the event.
 
+use std::time::{Duration, Instant};
+
 use feature_defs::StreamSource;
 use redis::AsyncCommands;
-use redis::streams::{StreamReadOptions, StreamReadReply};
+use redis::streams::{StreamRangeReply, StreamReadOptions, StreamReadReply};
 
-use super::{EVENTS_MAX, Reader};
+use super::{EVENTS_MAX, LAG_EVERY, Reader};
 use crate::error::{Error, Result};
 use quern_server::verbs::push::Position;
 
@@ -24,10 +26,24 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
         client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
     let options = StreamReadOptions::default().count(EVENTS_MAX).block(BLOCK_MS);
     let mut from = reader.position(PART).await?;
+    let mut asked: Option<Instant> = None;
     loop {
+        if asked.is_none_or(|at| at.elapsed() >= LAG_EVERY) {
+            let last: StreamRangeReply =
+                connection.xrevrange_count(&stream.topic, "+", "-", 1).await.map_err(failed)?;
+            let last = last.ids.first().map(|last| last.id.as_str());
+            let behind = behind(from.as_deref().and_then(|id| std::str::from_utf8(id).ok()), last);
+            reader.note(|stream| {
+                stream.behind = behind;
+                stream.waiting_events =
+                    behind.filter(|_| last.map(str::as_bytes) == from.as_deref()).map(|_| 0);
+            });
+            asked = Some(Instant::now());
+        }
         let id = from.as_deref().map_or("0", |id| std::str::from_utf8(id).unwrap_or("0")).to_owned();
         let reply: Option<StreamReadReply> =
             connection.xread_options(&[&stream.topic], &[id], &options).await.map_err(failed)?;
+        reader.reads_on();
         let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
         let entries: Vec<_> = entries.collect();
         let Some(last) = entries.last() else { continue };
@@ -36,5 +52,29 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
         let position = Position { part: PART.to_owned(), from: from.take(), to: to.clone() };
         reader.take(&events, vec![position]).await?;
         from = Some(to);
+    }
+}
+
+/// How far the entry that was read last lies behind the stream's last one: an id begins with its time in milliseconds,
+/// unless who added it chose another. None where nothing was read yet of what there is.
+fn behind(read: Option<&str>, last: Option<&str>) -> Option<Duration> {
+    let ms = |id: &str| id.split('-').next().and_then(|ms| ms.parse::<u64>().ok());
+    match last {
+        None => Some(Duration::ZERO),
+        Some(last) => Some(Duration::from_millis(ms(last)?.saturating_sub(ms(read?)?))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_tell_how_far_reading_is_behind() {
+        let ms = |read, last| behind(read, last).map(|behind| behind.as_millis());
+        assert_eq!(ms(None, None), Some(0));
+        assert_eq!(ms(None, Some("5-0")), None);
+        assert_eq!(ms(Some("1700000000000-3"), Some("1700000001500-0")), Some(1_500));
+        assert_eq!(ms(Some("1700000000000-3"), Some("1700000000000-9")), Some(0));
     }
 }
