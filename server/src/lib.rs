@@ -9,7 +9,7 @@
 //! ```
 //!
 //! In reading order: [`settings`] and [`repository`], what a node is told; [`live`], what answers; [`logged`], what
-//! models said; [`verbs`], what a node can do; [`node`], which puts them together.
+//! models said; [`verbs`], what a node can do; [`node`], which puts them together; [`status`], how all of it is.
 //!
 //! Architecture invariant: arrows point down only, `node → verbs → logged → live → features | inference → store`.
 

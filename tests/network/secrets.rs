@@ -151,6 +151,10 @@ async fn what_fails_tells_no_stored_value() {
         kept.ask("/v1/materialize", json!({"views": [view], "from_us": 0})).await;
     }
     kept.flight("falls", "three").await;
+    // Why they failed is told for good.
+    let status = kept.client.status().await.unwrap();
+    assert_eq!(status.troubles.len(), 2, "{:?}", status.troubles);
+    kept.hear("status", status);
 
     let metrics = kept.http.get(format!("{}/metrics", kept.client.url())).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();

@@ -26,6 +26,7 @@ from quern.client import Client
 from quern.errors import PushError, QuernError
 from quern.protocol import FeatureStore
 from quern.results import Fallback, OnlineFeatures, Part, Prediction, PushResult, Rejected
+from quern.status import Run, SourceStatus, Status, Trouble, ViewStatus
 from quern.version import __version__
 
 __all__ = [
@@ -50,5 +51,10 @@ __all__ = [
     "PushResult",
     "QuernError",
     "Rejected",
+    "Run",
+    "SourceStatus",
+    "Status",
+    "Trouble",
+    "ViewStatus",
     "__version__",
 ]

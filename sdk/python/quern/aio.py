@@ -21,6 +21,7 @@ from quern.flights import DEFAULT_BATCH_ROWS
 from quern.push import To
 from quern.request import Deadline, Priority, Steps, Terms, headers_of
 from quern.results import OnlineFeatures, Prediction, PushResult
+from quern.status import Status
 
 T = TypeVar("T")
 
@@ -28,9 +29,9 @@ T = TypeVar("T")
 class AsyncClient:
     """A client of one Quern server for asyncio; its calls, arguments and results are those of `Client`.
 
-    What goes over HTTP (look-ups, predictions, definitions, health, materialize) is awaited on the event loop, over at
-    most 100 connections at a time; where the caller is cancelled, the server is told. Tables go over Arrow Flight in
-    threads: cancelling ends the wait, not the call.
+    What goes over HTTP (look-ups, predictions, definitions, health, status, materialize) is awaited on the event loop,
+    over at most 100 connections at a time; where the caller is cancelled, the server is told. Tables go over Arrow
+    Flight in threads: cancelling ends the wait, not the call.
     """
 
     def __init__(
@@ -179,6 +180,10 @@ class AsyncClient:
     ) -> Materialized:
         """Bring what look-ups read up to date with the sources; see `Client.materialize`."""
         return await self._run(calls.materialize(views, (from_, to), look_back, on_progress))
+
+    async def status(self) -> Status:
+        """Tell what is wrong and how far everything is; see `Client.status`."""
+        return await self._run(calls.status())
 
     async def health(self) -> Health:
         """Tell how the server is; see `Client.health`."""

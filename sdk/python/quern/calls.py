@@ -14,6 +14,7 @@ from quern import arguments, errors, tables
 from quern.catalogue import Definitions, FeatureService, Health, Materialized
 from quern.request import UNTIL_DONE, Clock, Reply, Request, Steps, Terms, checked
 from quern.results import Fallback, OnlineFeatures, Part, Prediction, added
+from quern.status import Status
 
 INSTANCES_MAX = 10_000
 """That the server answers in one request."""
@@ -96,6 +97,12 @@ def health() -> Steps[Health]:
     metadata = yield Request("GET", "/v2")
     version = json.loads(metadata.body).get("version") if metadata.status == 200 else None
     return Health(True, ready.status == 200, message, version)
+
+
+def status() -> Steps[Status]:
+    """Ask what is wrong, and how far everything is."""
+    reply = yield Request("GET", "/v1/status")
+    return Status.from_reply(json.loads(reply.success()))
 
 
 def materialize(

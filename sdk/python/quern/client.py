@@ -19,6 +19,7 @@ from quern.flights import DEFAULT_BATCH_ROWS, Flights
 from quern.push import Command, To
 from quern.request import Deadline, Priority, Steps, Terms, checked, headers_of
 from quern.results import OnlineFeatures, Prediction, PushResult
+from quern.status import Status
 
 T = TypeVar("T")
 
@@ -258,6 +259,10 @@ class Client:
         rows passed and the rows to pass, again and again.
         """
         return self._run(calls.materialize(views, (from_, to), look_back, on_progress))
+
+    def status(self) -> Status:
+        """Tell what is wrong, how far each feature view is, what came of its last run, and what the stores hold."""
+        return self._run(calls.status())
 
     def health(self) -> Health:
         """Tell how the server is; one that nobody reaches is neither live nor ready, and no error."""

@@ -14,6 +14,7 @@ from quern.flights import DEFAULT_BATCH_ROWS
 from quern.push import To
 from quern.request import Deadline, Priority
 from quern.results import OnlineFeatures, Prediction, PushResult
+from quern.status import Status
 
 if TYPE_CHECKING:
     from quern.client import Client
@@ -99,6 +100,9 @@ class FeatureStore(Protocol):
         on_progress: OnProgress | None = None,
     ) -> Materialized:
         """Bring what look-ups read up to date with the sources."""
+
+    def status(self) -> Status:
+        """Tell what is wrong and how far everything is."""
 
     def health(self) -> Health:
         """Tell how it is."""

@@ -317,6 +317,30 @@ def test_materialize(stand_in: StandIn, client: Any, chunked: bool) -> None:
             client.materialize()
 
 
+def test_status(stand_in: StandIn, client: Any) -> None:
+    run = {"state": "died", "began": "2026-11-29T11:57:00Z", "ended": None, "seconds": None, "age_seconds": 180.5}
+    view = {"name": "v", "source": "s", "head": "begun", "materialized_until": None, "last_success": None, "new": 1}
+    trouble = {"part": "feature_view", "name": "v", "cause": "its last run died", "new": 1}
+    reply = {
+        "healthy": False,
+        "troubles": [trouble, {"part": "registry", "cause": "sqlite does not answer: no"}],
+        "server": {"ready": True, "version": "9"},
+        "stores": {"registry": {"reachable": False}},
+        "feature_views": [{**view, "last_run": {**run, "instance": "i"}}, {**view, "name": "w", "last_run": None}],
+        "sources": [{"name": "s", "newest_event": "2013-01-01T12:00:00Z", "pushed": {"rows": 5}}],
+    }
+    stand_in.replies = [said(reply)]
+    status = client.status()
+    assert not status and [trouble.name for trouble in status.troubles] == ["v", None]
+    died = status.feature_views["v"].last_run
+    assert (died.state, died.age_seconds, died.rows_written, died.error) == ("died", 180.5, None, None)
+    assert died.began == dt.datetime(2026, 11, 29, 11, 57, tzinfo=dt.timezone.utc) and died.ended is None
+    source = status.sources["s"]
+    assert (source.newest_event.year, source.pushed, source.stream) == (2013, {"rows": 5}, None)
+    assert status.to_dict()["last_run"] == ["died", None]
+    assert pickle.loads(pickle.dumps(status)) == status
+
+
 def test_health(stand_in: StandIn, client: Any) -> None:
     version = said({"name": "quern", "version": "0.1.0"})
     idle = (503, b'{"error": "nothing is live yet", "code": "unavailable"}')

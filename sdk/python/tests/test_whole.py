@@ -87,6 +87,18 @@ def test_it_is_well(client: Any) -> None:
     assert client.health() == quern.Health(live=True, ready=True, message="", version=quern.__version__)
 
 
+def test_it_tells_how_far_it_is(client: Any) -> None:
+    status = client.status()
+    assert status and not status.troubles and status.server["ready"]
+    view = status.feature_views["plane_history"]
+    assert (view.head, view.source, view.last_run.state) == ("materialized", "landings", "done")
+    assert view.last_run.ended == view.last_success and view.last_run.rows_written is not None
+    assert status.sources["landings"].newest_event is not None
+    assert status.stores["registry"]["reachable"]
+    assert status.to_pandas()["last_run"].tolist() == ["done"] * len(status.feature_views)
+    assert "plane_history" in status._repr_html_()
+
+
 def test_materialize(client: Any) -> None:
     seen: list[Any] = []
     done = client.materialize(["plane_history"], to=TENTH, on_progress=lambda *told: seen.append(told))

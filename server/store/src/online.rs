@@ -108,7 +108,8 @@ impl Online {
     /// Where it is, to people.
     pub fn place(&self) -> String {
         match self {
-            Online::Rocks(head) => head.folder().display().to_string(),
+            // Where that lies is the operator's business.
+            Online::Rocks(_) => "`head` in the data folder".to_owned(),
             Online::Redis(redis) => redis.address().to_string(),
         }
     }

@@ -53,6 +53,8 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (8, "sealed", include_str!("../../../migrations/0008_sealed.sql")),
 ];
 const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 5, 6];
+/// Its name in the data folder.
+const SQLITE_FILE: &str = "registry.sqlite";
 
 /// How long PostgreSQL may take to connect ...
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -186,7 +188,7 @@ impl Registry {
         let models = data.join("models");
         match location {
             Location::Sqlite => {
-                let path = data.join("registry.sqlite");
+                let path = data.join(SQLITE_FILE);
                 let pool = open_sqlite(&path).await.map_err(|cause| failed(path.display(), &cause))?;
                 Ok(Registry { database: Database::Sqlite(pool), artifacts: Artifacts::open(&models, None)? })
             }
@@ -208,7 +210,8 @@ impl Registry {
     /// Where it is, to people.
     pub fn place(&self) -> String {
         match &self.database {
-            Database::Sqlite(pool) => pool.connect_options().get_filename().display().to_string(),
+            // Where that lies is the operator's business.
+            Database::Sqlite(_) => format!("`{SQLITE_FILE}` in the data folder"),
             Database::Postgres(pool) => place(&pool.connect_options()),
         }
     }

@@ -1,7 +1,6 @@
 //! How far is the head? Up to which time views are materialized, and which tiles are kept.
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,11 +21,6 @@ impl Head {
         let id = format!("{:016x}{:016x}", number(), number());
         self.db.put_cf(self.meta(), ID, &id)?;
         Ok(id)
-    }
-
-    /// Where it lies.
-    pub fn folder(&self) -> &Path {
-        self.db.path()
     }
 
     /// Up to which query time (µs) the view's history is in the head; none before the first materialize, `i64::MIN`

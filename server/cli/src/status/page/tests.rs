@@ -52,8 +52,8 @@ fn well() -> ServerStatus {
             ..ServerInfo::default()
         },
         stores: Stores {
-            online_store: store("rocksdb", "/data/head"),
-            registry: store("sqlite", "/data/registry.sqlite"),
+            online_store: store("rocksdb", "`head` in the data folder"),
+            registry: store("sqlite", "`registry.sqlite` in the data folder"),
             log: LogStatus { kind: "local".to_owned(), commits_behind: Some(0), behind_seconds: 0 },
             predictions: PredictionsStatus { waiting: 12, written: 34_567, dropped: 0 },
         },
@@ -80,8 +80,8 @@ fn a_server_that_is_well_says_so_first() {
         all is well
 
         server        quern 1.2.3, ready, up 2h, apply 4 of 24h ago, instance 0123456789abcdef
-        online store  rocksdb /data/head, answers
-        registry      sqlite /data/registry.sqlite, answers
+        online store  rocksdb `head` in the data folder, answers
+        registry      sqlite `registry.sqlite` in the data folder, answers
         log           local; the head has all of it
         predictions   12 wait, 34,567 logged, 0 dropped
 
@@ -187,8 +187,8 @@ fn what_is_wrong_is_told_with_its_words() {
               its last run died
 
         server        quern 1.2.3, ready, up 2h, apply 4 of 24h ago, instance 0123456789abcdef
-        online store  rocksdb /data/head, answers
-        registry      sqlite /data/registry.sqlite, does not answer
+        online store  rocksdb `head` in the data folder, answers
+        registry      sqlite `registry.sqlite` in the data folder, does not answer
         log           local; the head lacks 3 commits
         predictions   12 wait, 34,567 logged, 0 dropped
 
