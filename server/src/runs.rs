@@ -53,8 +53,10 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    /// What is yet to be written down, by view.
-    pending: BTreeMap<String, Noted>,
+    /// The latest run of each view in this process.
+    ours: BTreeMap<String, Noted>,
+    /// The views of those that are yet to be written down.
+    pending: BTreeSet<String>,
     /// What runs here.
     running: BTreeSet<String>,
     /// Everything else is to be forgotten, where it is set.
@@ -145,7 +147,8 @@ impl Runs {
             None => _ = state.running.insert(view.to_owned()),
             Some(_) => _ = state.running.remove(view),
         }
-        state.pending.insert(view.to_owned(), noted);
+        state.ours.insert(view.to_owned(), noted);
+        state.pending.insert(view.to_owned());
         drop(state);
         self.inner.news.notify_one();
     }
@@ -225,14 +228,17 @@ impl Inner {
 
     /// Writes down what is new; whether there was anything.
     async fn write(&self) -> bool {
-        let (pending, keep) = {
+        let (noted, keep) = {
             let state = self.state.lock();
-            (state.pending.clone(), state.keep.clone())
+            let pending = state.ours.iter().filter(|(view, _)| state.pending.contains(*view));
+            let noted: BTreeMap<String, Noted> =
+                pending.map(|(view, noted)| (view.clone(), noted.clone())).collect();
+            (noted, state.keep.clone())
         };
-        if pending.is_empty() && keep.is_none() {
+        if noted.is_empty() && keep.is_none() {
             return false;
         }
-        let notes: Vec<RunNote> = pending.iter().map(|(view, noted)| noted.now(view)).collect();
+        let notes: Vec<RunNote> = noted.iter().map(|(view, noted)| noted.now(view)).collect();
         let writing = async {
             self.registry.note_runs(&self.head, &INSTANCE, &notes).await?;
             match &keep {
@@ -244,12 +250,16 @@ impl Inner {
         let mut state = self.state.lock();
         match &ended {
             Ok(()) => {
+                let State { ours, pending, .. } = &mut *state;
                 // What was noted meanwhile is yet to be written.
-                state
-                    .pending
-                    .retain(|view, noted| pending.get(view).is_none_or(|written| !noted.is_same(written)));
+                pending.retain(|view| match (noted.get(view), ours.get(view)) {
+                    (Some(written), Some(now)) => !written.is_same(now),
+                    _ => true,
+                });
                 if state.keep == keep {
-                    state.keep = None;
+                    if let Some(views) = state.keep.take() {
+                        state.ours.retain(|view, _| views.contains(view));
+                    }
                 }
             }
             Err(error) if !state.is_away => tracing::warn!(
@@ -282,9 +292,14 @@ impl Inner {
         let mut known = state.known.clone();
         let mut runs: BTreeMap<String, Run> =
             known.runs.into_iter().map(|run| (run.view.clone(), run)).collect();
-        for (view, noted) in &state.pending {
-            let before = runs.remove(view);
-            runs.insert(view.clone(), noted.run(view, before.as_ref(), quern_base::clock::now_us()));
+        for (view, noted) in &state.ours {
+            let before = runs.get(view);
+            // The registry may have been read just before the end was written.
+            let is_late = before.is_some_and(|run| run.instance == *INSTANCE && run.ended_us.is_none());
+            if state.pending.contains(view) || (is_late && noted.ended.is_some()) {
+                let run = noted.run(view, before, quern_base::clock::now_us());
+                runs.insert(view.clone(), run);
+            }
         }
         known.runs = runs.into_values().collect();
         known

@@ -309,6 +309,40 @@ async fn a_run_of_another_server_is_at_it_until_it_says_nothing_any_more() {
     drop(holder);
 }
 
+/// Servers that share a registry and have an online store each have runs of their own; without it they run on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_does_without_the_registry_and_is_noted_once_that_is_back() {
+    let postgres = Postgres::start().await;
+    let settings = [("registry", postgres.url())];
+    let (here, there) = (planes::repository(), planes::repository());
+    let node = here.open_applied_with(&settings).await;
+    let other = there.open_with(&settings).await.unwrap();
+    let (server, other) = (Server::of(here, node.clone()).await, Server::of(there, other).await);
+    assert_eq!(wrong(&status(&server).await).len(), 1);
+
+    postgres.hold();
+    let summary = quern_kit::blocking(move || node.materialize_to(JANUARY_10_US)).await;
+    assert_eq!(summary.views[0].rows_written, 3);
+    let told = status(&server).await;
+    assert!(!told.stores.registry.reachable);
+    assert_eq!(state(&told, "plane_history"), Some(RunState::Done));
+    assert_eq!(server.metric(FAILED).await, 0.0);
+    let known = async || {
+        let mut connection = PgConnection::connect(&postgres.url()).await.unwrap();
+        let ended = "SELECT COUNT(*) FROM runs WHERE ended_us IS NOT NULL";
+        sqlx::query_scalar::<_, i64>(ended).fetch_one(&mut connection).await.unwrap()
+    };
+    postgres.release();
+    until("a run that is noted late", async || (known().await == 1).then_some(())).await;
+    let told = status(&server).await;
+    assert_eq!(state(&told, "plane_history"), Some(RunState::Done));
+    assert_eq!(view(&told, "plane_history").last_run.as_ref().unwrap().rows_written, Some(3));
+    // The head of the other one is not made yet, and nobody has run on it.
+    let told = status(&other).await;
+    let others = view(&told, "plane_history");
+    assert_eq!((others.head, &others.last_run), (HeadState::Never, &None));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_views_are_told_and_a_page_stays_a_page() {
     let mut definitions = planes::DEFINITIONS.split("---\nkind: FeatureService").next().unwrap().to_owned();
@@ -328,4 +362,10 @@ async fn ten_thousand_views_are_told_and_a_page_stays_a_page() {
     assert_eq!(said.code, Some(1));
     assert!(said.stdout.starts_with("10,000 things are wrong\n"), "{}", said.stdout);
     assert!(said.stdout.lines().count() < 150, "{}", said.stdout);
+
+    // A server that hangs is one that does not answer.
+    server.hold();
+    let said = run(folder, &["status"]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""));
+    assert!(said.stderr.contains("has the data folder open and does not answer: "), "{}", said.stderr);
 }
