@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use quern_base::metrics::Gauge;
 use quern_base::tasks::Task;
-use quern_store::log::Log;
+use quern_store::log::{Log, Position};
 use quern_store::online::Online;
 
 use crate::runs::Runs;
@@ -16,8 +16,6 @@ use crate::runs::Runs;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the online store may take to say how far it is.
 const ANSWER: Duration = Duration::from_secs(1);
-/// The one log that servers share, which counts for all sources together.
-const ALL: &str = "";
 
 /// How far the head is, as it was looked at last.
 pub struct Lag {
@@ -26,7 +24,7 @@ pub struct Lag {
     pub(crate) stands: Stands,
 }
 
-/// By source, or under one empty name where servers share a log.
+/// By source.
 #[derive(Debug, Default)]
 pub(crate) struct Stands(Mutex<BTreeMap<String, Stand>>);
 
@@ -53,27 +51,24 @@ impl Lag {
         let lag = Arc::clone(self);
         Task::spawn(async move {
             loop {
-                match lag.log.shared() {
-                    None => lag.look(None),
-                    Some(_) => {
-                        let applied = lag.head.probe(ANSWER).await.ok().flatten();
-                        lag.look(applied.zip(runs.known().commits));
-                    }
+                if let Ok(applied) = lag.head.probe(ANSWER).await {
+                    lag.look(&applied, runs.known().commits.as_ref());
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         })
     }
 
-    /// Looks now; of what is `shared`, the last commit that is in the head, and the log's last one, are given.
-    pub(crate) fn look(&self, shared: Option<(i64, i64)>) {
+    /// Looks now, at how far the head follows each source, and of a log that is `shared` at the last commits.
+    pub(crate) fn look(&self, applied: &BTreeMap<String, Position>, shared: Option<&BTreeMap<String, i64>>) {
         let now = Instant::now();
-        if let Some(local) = self.log.local() {
-            for (source, last) in local.log.lasts() {
-                self.stands.note(&source, (local.head.applied(&source), last), now);
-            }
-        } else if let Some(shared) = shared {
-            self.stands.note(ALL, shared, now);
+        let here = self.log.local().map(|local| local.log.lasts());
+        let here = here.into_iter().flatten().map(|(source, last)| (source, last.number));
+        let there = shared.filter(|_| self.log.shared().is_some());
+        let there = there.into_iter().flatten().map(|(source, last)| (source.clone(), *last));
+        for (source, last) in here.chain(there) {
+            let applied = applied.get(&source).map_or(0, |applied| applied.number);
+            self.stands.note(&source, (applied, last), now);
         }
     }
 

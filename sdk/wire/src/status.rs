@@ -238,8 +238,7 @@ pub struct PushedStatus {
     pub files: u64,
     /// Bytes of these files.
     pub bytes: u64,
-    /// Commits that the head has not applied yet; null where servers share a log, which counts for all sources
-    /// together.
+    /// Commits that the head has not applied yet; null where that could not be found out now.
     pub commits_behind: Option<u64>,
     /// Rows that this server took since it started.
     pub accepted: u64,

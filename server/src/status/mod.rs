@@ -8,6 +8,7 @@ mod sources;
 mod troubles;
 mod views;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use quern_base::clock::{now_us, shown};
@@ -87,12 +88,14 @@ impl Node {
         };
         let (applied, online) = match applied {
             Ok(applied) => (applied, None),
-            Err(error) => (None, Some(error)),
+            Err(error) => (BTreeMap::new(), Some(error)),
         };
         let is_local = self.lag.log.local().is_some();
-        let shared = applied.zip(runs.commits).filter(|_| registry.is_none());
-        self.lag.look(shared);
-        Asked { knows_lag: is_local || shared.is_some(), runs, registry, online, now_us: now_us() }
+        let knows_lag = online.is_none() && (is_local || registry.is_none() && runs.commits.is_some());
+        if knows_lag {
+            self.lag.look(&applied, runs.commits.as_ref());
+        }
+        Asked { knows_lag, runs, registry, online, now_us: now_us() }
     }
 
     fn online_store(&self, asked: &Asked) -> StoreStatus {

@@ -27,14 +27,14 @@ impl Node {
             SourceStatus {
                 name: source.name.clone(),
                 newest_event: newest_us.map(shown),
-                pushed: source.push.then(|| self.pushed(source)),
+                pushed: source.push.then(|| self.pushed(source, asked.knows_lag)),
                 stream: self.stream(source),
             }
         };
         catalog.definitions.sources.values().map(source).collect()
     }
 
-    fn pushed(&self, source: &Source) -> PushedStatus {
+    fn pushed(&self, source: &Source, knows_lag: bool) -> PushedStatus {
         let amounts = self.reader.history.pushed.of(&source.name).amounts();
         let counted = |outcome| metrics().pushed(&source.name, outcome);
         PushedStatus {
@@ -42,7 +42,7 @@ impl Node {
             tail_rows: amounts.tail_rows,
             files: amounts.files,
             bytes: amounts.bytes,
-            commits_behind: self.lag.log.local().map(|_| self.lag.stands.of(&source.name)),
+            commits_behind: knows_lag.then(|| self.lag.stands.of(&source.name)),
             accepted: counted("accepted"),
             repeated: counted("repeated"),
             rejected: counted("rejected"),

@@ -3,6 +3,7 @@
 //! The two hold the same bytes at the same keys, and a head is brought up to date by the same steps. They differ in how
 //! a look-up waits: for the disk of this machine, on the spot, or for an answer over the network, within a deadline.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,11 +115,10 @@ impl Online {
         }
     }
 
-    /// Asks within `patience` whether it answers. Of a shared one, gives the last commit of pushed rows that is in.
-    pub async fn probe(&self, patience: Duration) -> Result<Option<i64>> {
+    /// Asks within `patience` whether it answers, and how far it follows the log of each source.
+    pub async fn probe(&self, patience: Duration) -> Result<BTreeMap<String, Position>> {
         match self {
-            // It is in this process.
-            Online::Rocks(_) => Ok(None),
+            Online::Rocks(head) => Ok(head.all_applied()),
             Online::Redis(redis) => redis.probe(patience).await,
         }
     }

@@ -1,5 +1,6 @@
 //! Does it answer, and what went wrong last? For whoever wants to know how it is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,22 +9,25 @@ use redis::Value;
 use super::link::unexpected;
 use super::{Connected, Redis};
 use crate::error::{Error, Result};
+use crate::position::Position;
 
 impl Redis {
-    /// Asks within `patience`. Gives the number of the last commit of the log of pushed rows that is in; none where
-    /// nobody noted one.
-    pub async fn probe(&self, patience: Duration) -> Result<Option<i64>> {
-        let mut command = redis::cmd("GET");
-        command.arg(&self.names.applied);
+    /// Asks within `patience`. Gives how far it follows the log of each source.
+    pub async fn probe(&self, patience: Duration) -> Result<BTreeMap<String, Position>> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(&self.names.positions);
         let asked = async |connected: Arc<Connected>| connected.writes.command(&command).await;
-        match self.ask(patience, asked).await? {
-            Value::Nil => Ok(None),
-            Value::BulkString(bytes) => {
-                let bytes = bytes[..].try_into().map_err(|_| self.explain(&unexpected()))?;
-                Ok(Some(i64::from_be_bytes(bytes)))
+        let Value::Array(entries) = self.ask(patience, asked).await? else {
+            return Err(self.explain(&unexpected()));
+        };
+        let position = |[source, position]: &[Value; 2]| match (source, position) {
+            (Value::BulkString(source), Value::BulkString(position)) => {
+                Some((String::from_utf8(source.clone()).ok()?, Position::read(position)?))
             }
-            _ => Err(self.explain(&unexpected())),
-        }
+            _ => None,
+        };
+        let positions: Option<_> = entries.as_chunks().0.iter().map(position).collect();
+        positions.ok_or_else(|| self.explain(&unexpected()))
     }
 
     /// What went wrong last, and when (µs).

@@ -4,7 +4,7 @@
 //! is: clocks of servers are not one, and a note may come late. A run whose process does not say any more that it is at
 //! it has died, unless it has ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::AssertSqlSafe;
 
@@ -76,8 +76,8 @@ pub struct KnownRuns {
     pub now_us: i64,
     /// The latest run of each view, by view.
     pub runs: Vec<Run>,
-    /// The number of the last commit of the log of pushed rows, where servers share one there.
-    pub commits: Option<i64>,
+    /// The number of the last commit of each source in the log of pushed rows, where servers share one there.
+    pub commits: Option<BTreeMap<String, i64>>,
 }
 
 /// A run as it is read: the columns of its table, less the head's name.
@@ -175,12 +175,15 @@ impl Registry {
         let runs = "SELECT view, instance, begun_us, seen_us, ended_us, rows_written, until_us, newest_us, error, \
                     success_us FROM runs WHERE head = $1 ORDER BY view";
         let now = self.at_its_time("SELECT NOW");
-        let commits = "SELECT commits FROM push_log";
+        let commits = "SELECT source, commits FROM push_sources";
         on!(self.database, |pool| async {
             let runs: Vec<Read> = sqlx::query_as(runs).bind(head).fetch_all(pool).await?;
             let now_us = sqlx::query_scalar(AssertSqlSafe(now)).fetch_one(pool).await?;
             let commits = match self.is_shared() {
-                true => Some(sqlx::query_scalar(commits).fetch_one(pool).await?),
+                true => {
+                    let commits: Vec<(String, i64)> = sqlx::query_as(commits).fetch_all(pool).await?;
+                    Some(commits.into_iter().collect())
+                }
                 false => None,
             };
             Ok(KnownRuns { now_us, runs: runs.into_iter().map(Run::from).collect(), commits })
