@@ -256,10 +256,10 @@ impl Inner {
                     (Some(written), Some(now)) => !written.is_same(now),
                     _ => true,
                 });
-                if state.keep == keep {
-                    if let Some(views) = state.keep.take() {
-                        state.ours.retain(|view, _| views.contains(view));
-                    }
+                if state.keep == keep
+                    && let Some(views) = state.keep.take()
+                {
+                    state.ours.retain(|view, _| views.contains(view));
                 }
             }
             Err(error) if !state.is_away => tracing::warn!(
