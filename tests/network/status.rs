@@ -282,9 +282,11 @@ async fn a_run_of_another_server_is_at_it_until_it_says_nothing_any_more() {
     let (here, there) = (repository(), repository());
     let node: Node = here.open_applied().await;
     let server = Server::of(here, node).await;
-    // Whoever holds the log keeps a run from going on that has begun.
+    // Whoever holds the log of a source keeps a run from going on that has begun.
     let mut holder = PgConnection::connect(&postgres.url()).await.unwrap();
-    sqlx::raw_sql("BEGIN; SELECT pg_advisory_xact_lock(7311005824)").execute(&mut holder).await.unwrap();
+    let held = "BEGIN; SELECT pg_advisory_xact_lock(731100582, \
+                ('x' || encode(substr(sha256('payments'), 1, 4), 'hex'))::bit(32)::int)";
+    sqlx::raw_sql(held).execute(&mut holder).await.unwrap();
     let other = Process::start(there.path());
     let asked = reqwest::Client::new().post(format!("{}/v1/materialize", other.url));
     let asking = tokio::spawn(asked.header("content-type", "application/json").body("{}").send());

@@ -232,8 +232,8 @@ impl Push {
         Tail { history: &self.history, log: &self.log, turns: &self.turns, live: self.live.now() }
     }
 
-    /// Forgets in a shared log what lies in segments up to the rows of `sealed`, by source, which have lain there for some
-    /// time. Gives up to which rows they lie there now.
+    /// Forgets in a shared log what lies in segments up to the rows of `sealed`, by source, which have lain there for
+    /// some time. Gives up to which rows they lie there now.
     ///
     /// # Errors
     /// Where log or head do not answer.
