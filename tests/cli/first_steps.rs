@@ -216,6 +216,7 @@ fn help_fits_a_window_and_shows_what_stands_where() {
               --online <STORE>           The online store: `rocksdb`, or the URL of a Redis
               --registry <REGISTRY>      The registry of definitions: `sqlite`, or the URL of a PostgreSQL
                                          database
+              --store <STORE>            Where segments are kept: a folder, or a URL as `s3://bucket/prefix`
               --onnxruntime <FILE>       ONNX Runtime's shared library
               --log-format <LOG_FORMAT>  How log lines look. QUERN_LOG sets the level, as in `debug` or
                                          `quern_store=trace` [default: text] [possible values: text, json]
