@@ -13,7 +13,6 @@
 //!
 //! Architecture invariant: arrows point down only, `node → verbs → logged → live → features | inference → store`.
 
-mod behind;
 mod data_folder;
 pub mod degraded;
 pub mod error;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quern_store::history::History;
-use quern_store::log::Log;
+use quern_store::log::{Commits, Log};
 use quern_store::turns::Turns;
 
 use crate::error::Result;
@@ -55,7 +55,7 @@ impl Tail<'_> {
         let Some(_alone) = self.turns.sealing() else { return Ok(false) };
         let definition = self.live.compiled.catalog.definitions.sources.get(source);
         let pushed = &self.history.pushed;
-        let end = pushed.seal(source, definition.map(|source| &source.event_timestamp[..]))?;
+        let end = self.history.seal(source, definition.map(|source| &source.event_timestamp[..]))?;
         // Of a log that servers share nothing may go that only this one can read.
         if self.log.shared().is_none() || pushed.is_shared() {
             self.log.sealed(source, end)?;
@@ -71,10 +71,10 @@ impl Tail<'_> {
         let pushed = &self.history.pushed;
         let now = pushed.ends().into_iter().map(|(source, _)| (pushed.of(&source).sealed(), source));
         let now = now.map(|(end, source)| (source, end)).collect();
-        if let Some(shared) = self.log.shared().filter(|_| pushed.is_shared()) {
+        if let (Some(shared), Some(store)) = (self.log.shared(), pushed.shared_store()?) {
             let sources: Vec<&str> = sealed.keys().map(String::as_str).collect();
-            for (applied, (source, end)) in shared.head.applied(&sources)?.into_iter().zip(sealed) {
-                shared.log.forget_rows(source, applied.number, *end)?;
+            for (standing, (source, end)) in shared.head.standings(&sources)?.into_iter().zip(sealed) {
+                shared.log.forget_rows(source, standing.applied.number, *end, &store)?;
             }
         }
         Ok(now)

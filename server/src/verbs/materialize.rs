@@ -17,6 +17,7 @@ use quern_engine::time::visible_from;
 use quern_engine::windows::{LIFETIME_TAIL_US, Windows};
 use quern_engine::{Stamps, ViewPlan};
 use quern_features::write::{Failures, LatestRows, Passed, Stretch, ViewWriter};
+use quern_store::follow;
 use quern_store::history::{History, PUSHED, Scan};
 use quern_store::log::Log;
 use quern_store::online::Online;
@@ -25,7 +26,6 @@ use quern_store::turns::{Order, Turns};
 use quern_wire::{MaterializeRequest, Progress, Summary, ViewSummary};
 
 use self::clock::{ahead, check_times, is_ahead};
-use crate::behind;
 use crate::degraded::{self, Degraded};
 use crate::error::{Error, Result};
 use crate::live::{Deployment, Live};
@@ -141,7 +141,10 @@ impl Materialize {
         let sources = live.compiled.catalog.definitions.sources.values().filter(|source| source.push);
         let order = self.turns.order(&sources.map(|source| source.name.clone()).collect())?;
         self.history.refresh_to(&order.lasts)?;
-        behind::accept_loss(&self.log, &self.head, &order, &live.compiled)
+        follow::accept_loss(&self.log, &self.head, &order.lasts, &mut |source| {
+            self.head.drop_views(&live.compiled.views_of(source).map(|view| view.id).collect::<Vec<_>>())
+        })?;
+        Ok(())
     }
 
     /// Refuses where the servers that share the head serve something else than this one: what their views have in it
@@ -280,10 +283,10 @@ impl<'a> Run<'a> {
         if let Some(last_us) = last_us.max() {
             head.set_files_until(id, last_us)?;
         }
-        let (keys, kept, since) = (None, windows.kept(), self.pushed_end);
+        let (keys, kept, since, at) = (None, windows.kept(), self.pushed_end, None);
         let order = || self.verb.order_of(self.view);
         let failed = &self.failed;
-        let stretch = Stretch { from_us, to_us, keys, kept, since, order: Some(&order), failed };
+        let stretch = Stretch { from_us, to_us, keys, kept, since, at, order: Some(&order), failed };
         let upserted = self.writer().bring_in_events(&self.scan, &stretch, &note)?;
         if from_us == i64::MIN {
             // Who serves other definitions may have pushed into tiles what these keep no more.

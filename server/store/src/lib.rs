@@ -2,7 +2,8 @@
 //!
 //! [`history`] is ground truth: the files of the sources, read only, and the rows that were pushed. [`online`] is the
 //! head: the latest row of each key, derived from history and rebuilt from it at any time, in [`rocks`] or in
-//! [`redis`]. [`registry`] keeps every apply. [`log`] has what was pushed, at any of several servers. [`segments`]
+//! [`redis`]. [`registry`] keeps every apply. [`log`] has what was pushed, at any of several servers, and the head
+//! has to [`follow`] it. [`segments`]
 //! keeps files for good, in a folder or in a bucket. [`objects`] reads and writes object stores, [`roots`] says which
 //! files of this machine are read. [`turns`] has all locks, in the order in which they are taken.
 //!
@@ -11,6 +12,7 @@
 mod error;
 mod metrics;
 
+pub mod follow;
 pub mod history;
 pub mod log;
 pub mod objects;

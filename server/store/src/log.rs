@@ -6,6 +6,7 @@
 //! commits next brings in what it lacks. Of a shared log each server has a copy, in memory and in files, which
 //! [`History`](crate::history::History) brings up to date before it is read.
 
+mod commits;
 mod local;
 mod logged;
 mod shared;
@@ -17,12 +18,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::commits::{Commits, State};
 pub use self::local::LocalLog;
 pub use self::logged::{Logged, Seen, SeenKey};
-pub use self::shared::{SharedLog, State, Turn};
+pub use self::shared::{SharedLog, Turn};
 use crate::error::{Error, Result};
 use crate::online::Online;
-pub use crate::position::Position;
+pub use crate::position::{Position, Standing};
 use crate::redis::Redis;
 use crate::rocks::Head;
 

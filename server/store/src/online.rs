@@ -13,9 +13,9 @@ use quern_engine::windows::Kept;
 use rocksdb::DBPinnableSlice;
 
 use super::redis::{Redis, Turn};
-use super::rocks::{Commit, Head, Load, Replaced, Rows, Upserted, Wanted};
+use super::rocks::{Applied, Commit, Head, Load, Replaced, Rows, Upserted, Wanted};
 use crate::error::Result;
-use crate::position::Position;
+use crate::position::{Position, Standing};
 
 /// The online store.
 #[derive(Clone)]
@@ -163,6 +163,13 @@ impl Online {
         }
     }
 
+    /// Nothing of these sources comes in any more that was begun.
+    pub fn end_commits(&self, sources: &[&str]) {
+        if let Online::Redis(redis) = self {
+            redis.end_commits(sources);
+        }
+    }
+
     /// Brings a group of pushes in: in RocksDB all of it or nothing, in Redis so that it can be brought in once more.
     pub fn commit(&self, commit: &Commit) -> Result<()> {
         match self {
@@ -171,11 +178,30 @@ impl Online {
         }
     }
 
-    /// How far it follows the logs of `sources`, in their order.
-    pub fn applied(&self, sources: &[&str]) -> Result<Vec<Position>> {
+    /// Which of all connections to it is used now.
+    pub fn connection(&self) -> u64 {
         match self {
-            Online::Rocks(head) => Ok(sources.iter().map(|source| head.applied(source)).collect()),
-            Online::Redis(redis) => redis.applied(sources),
+            Online::Rocks(_) => 0,
+            Online::Redis(redis) => redis.connection(),
+        }
+    }
+
+    /// How far it is with the logs of `sources`, in their order.
+    pub fn standings(&self, sources: &[&str]) -> Result<Vec<Standing>> {
+        match self {
+            Online::Rocks(head) => {
+                Ok(sources.iter().map(|source| Standing::at(head.applied(source))).collect())
+            }
+            Online::Redis(redis) => redis.standings(sources),
+        }
+    }
+
+    /// Notes that some of what comes up to these commits is about to come in, where what was begun before is as it is
+    /// said; in RocksDB it comes in one step, or is made of a log that comes back no older.
+    pub fn begin_commits(&self, begun: &[Applied]) -> Result<()> {
+        match self {
+            Online::Rocks(_) => Ok(()),
+            Online::Redis(redis) => redis.begin_commits(begun),
         }
     }
 

@@ -36,3 +36,31 @@ impl Position {
         Some(Position { number: i64::from_be_bytes(*number), token })
     }
 }
+
+/// How far a head is with the log of a source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Up to this commit it has everything.
+    pub applied: Position,
+    /// And it may have some of what comes up to this one.
+    pub begun: Position,
+}
+
+impl Standing {
+    /// Of a head that has all of a commit or nothing.
+    pub fn at(position: Position) -> Standing {
+        Standing { applied: position, begun: position }
+    }
+
+    pub(crate) fn bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&self.applied.bytes());
+        bytes[16..].copy_from_slice(&self.begun.bytes());
+        bytes
+    }
+
+    pub(crate) fn read(bytes: &[u8]) -> Option<Standing> {
+        let (applied, begun) = bytes.split_at_checked(16)?;
+        Some(Standing { applied: Position::read(applied)?, begun: Position::read(begun)? })
+    }
+}

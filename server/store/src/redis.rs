@@ -6,7 +6,8 @@
 //! PREFIX{}1 view id (8 bytes, big-endian) encoded join keys  →  a row, or the tiles of windows
 //! {PREFIX}format                                             →  the version of the key space
 //! {PREFIX}1watermark, {PREFIX}1kept, {PREFIX}1files           →  hashes: view id → time µs, or what is kept
-//! {PREFIX}1positions                                          →  hash: of each source, the last commit that is in
+//! {PREFIX}1positions                                          →  hash: of each source, the last commit that is in, and the
+//!                                                                last of which some may be
 //! {PREFIX}1turn                                              →  who materializes; expires
 //! {PREFIX}1beat:NAME                                         →  a number that a server counts up; expires
 //! ```
@@ -41,8 +42,9 @@ mod replicas;
 mod scripts;
 mod turn;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -63,6 +65,7 @@ use self::scripts::{Named, Scripts};
 pub use self::turn::Turn;
 use super::rocks::{Replaced, Rows, Upserted};
 use crate::error::{Error, Result};
+use crate::position::Position;
 
 /// The version of the key space. A Redis with another one is refused, not misread.
 const FORMAT: &str = "1";
@@ -82,6 +85,10 @@ const SCAN_KEYS: usize = 1_000;
 pub struct Redis {
     address: Address,
     names: Names,
+    /// How often it was connected.
+    connections: AtomicU64,
+    /// Commits of which some is on its way in. A Redis that fails over forgets that first.
+    begun: Mutex<BTreeMap<String, Position>>,
     scripts: Scripts,
     /// Of a look-up.
     deadline: Duration,
@@ -106,6 +113,8 @@ pub struct Redis {
 
 /// The connections, until they are given up. Bulk goes a way of its own, so that no look-up waits behind it.
 struct Connected {
+    /// Which one of all that there were.
+    number: u64,
     reads: Link,
     writes: Link,
     /// A second way for look-ups that are slow on the first one.
@@ -176,6 +185,8 @@ impl Redis {
             replicas_rest_until: RwLock::new(Instant::now()),
             hedges: Budget::default(),
             names,
+            connections: AtomicU64::new(0),
+            begun: Mutex::default(),
             address,
             scripts: Scripts::new(),
             deadline,

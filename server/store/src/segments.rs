@@ -38,6 +38,7 @@ use self::manifest::Manifest;
 use self::members::Member;
 use self::place::Place;
 use crate::error::Result;
+use crate::position::Position;
 use crate::registry::Registry;
 
 pub use self::keep::Keeping;
@@ -97,6 +98,14 @@ impl Segments {
         Ok(segments)
     }
 
+    /// Names it in the registry.
+    ///
+    /// # Errors
+    /// Where it does not answer, and never has.
+    pub fn id(&self) -> Result<String> {
+        Ok(self.manifest()?.store)
+    }
+
     /// Where the store is.
     pub fn at(&self) -> &StoreAt {
         &self.at
@@ -149,8 +158,16 @@ impl Segments {
     /// `Kind::Refused` where another segment has rows of its numbers; then its file is removed. `Kind::Unavailable`
     /// where the registry does not answer: whether it counts shows later.
     pub fn commit(&self, file: &Prepared) -> Result<Segment> {
+        self.commit_of(file, None)
+    }
+
+    /// The same of rows out of a log that servers share: as long as that has the commit `of`, the last of theirs.
+    ///
+    /// # Errors
+    /// As [`Segments::commit`]; `Kind::Refused` too where the log has that commit no more.
+    pub fn commit_of(&self, file: &Prepared, of: Option<Position>) -> Result<Segment> {
         let manifest = self.manifest()?;
-        self.named(file, self.wait(manifest.commit(file)))
+        self.named(file, self.wait(manifest.commit(file, of)))
     }
 
     /// Makes a file count in place of `old`, all at once. Their files stay for some time, for those who read them.

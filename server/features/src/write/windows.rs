@@ -13,6 +13,7 @@ use quern_engine::time::visible_from;
 use quern_engine::windows::{Chunk, Events, Kept, Order as EventOrder, Rank, Windows, latest_us};
 use quern_engine::{Failed, Stamps, ViewPlan};
 use quern_store::history::{PUSHED, Scan};
+use quern_store::log::Position;
 use quern_store::online::Stored;
 use quern_store::rocks::{Rows, Upserted, Wanted};
 use quern_store::turns::Order;
@@ -37,6 +38,8 @@ pub struct Stretch<'a> {
     pub kept: Kept,
     /// The number of the first pushed row that is not in the scan: rows from there on are taken along.
     pub since: u64,
+    /// The last commit that may be in what is brought in; whatever is there, where none is said.
+    pub at: Option<Position>,
     /// How pushes are kept waiting; none where the caller does it.
     pub order: Option<&'a TakeOrder<'a>>,
     /// Hears how many values could not be computed.
@@ -107,6 +110,10 @@ impl ViewWriter<'_> {
         self.history.refresh(self.source)?;
         let matters =
             |_: usize, key: &[u8], visible_us: i64| keys.find(key).filter(|_| stretch.from_us <= visible_us);
+        if let Some(at) = stretch.at {
+            // More would be in the tiles before anybody has noted that it is about to come.
+            self.history.end_at(&view.source, at)?;
+        }
         let pushed = self.history.pushed.of(&view.source);
         for (first, rows) in pushed.since(stretch.since, scan)? {
             chunks.extend(chunk_of(view, windows, &rows, first, &matters)?);

@@ -16,12 +16,13 @@ use feature_defs::Source;
 use quern_base::clock::now_us;
 use quern_engine::windows::Windows;
 use quern_features::write::{ViewWriter, newest};
+use quern_store::follow::Behind;
 use quern_store::log::{Logged, Position, Seen, SeenKey};
 use quern_store::rocks::{Applied, Commit};
 use quern_wire::{PushReply, PushTo};
 
 use super::memory::Memory;
-use super::missing::{Behind, complete};
+use super::missing::{check, complete};
 use super::order::in_order;
 use super::repeats::{all_known_key, digest, events, position_key, push_key};
 use super::tiles::Rebuild;
@@ -70,7 +71,8 @@ fn together(push: &Push, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
         lasts: &turn.order.lasts,
         behind: &behind,
         memory,
-        commit: Commit::default(),
+        // Before any of it is read that is made more of.
+        commit: Commit { since: Some(push.head.connection()), ..Commit::default() },
         seen: Notes::new(),
         noted: HashMap::new(),
         arrivals: BTreeMap::new(),
@@ -153,7 +155,7 @@ impl<'a> Group<'a> {
                 source.name
             )));
         }
-        self.behind.get(&source.name).map_or(Ok(()), |behind| behind.check(&source.name))?;
+        self.behind.get(&source.name).map_or(Ok(()), |behind| check(&source.name, *behind))?;
         for Place { part, from, .. } in &push.positions {
             if self.seen(&position_key(&source.name, part))? != *from {
                 return Err(Error::refused(format!(
@@ -271,7 +273,8 @@ impl<'a> Group<'a> {
         for (name, arrivals) in std::mem::take(&mut self.arrivals) {
             let schema = &self.live.compiled.source_schemas[&name];
             let pushed = self.push.history.pushed.of(&name);
-            let first = pushed.end();
+            let last = self.lasts.get(&name).copied().unwrap_or_default();
+            let first = self.push.history.end_at(&name, last)?;
             let rows = concat_batches(schema, arrivals.both.iter().chain(&arrivals.online))?;
             let kept = concat_batches(schema, arrivals.both.iter().chain(&arrivals.offline))?;
             let source = &self.live.compiled.catalog.definitions.sources[&name];
@@ -289,7 +292,7 @@ impl<'a> Group<'a> {
                 rebuilds.extend(self.tiles(writer, windows, (&rows, first), &arrivals.repeats)?);
             }
             logged.push(Logged {
-                position: self.lasts.get(&name).copied().unwrap_or_default().next(),
+                position: last.next(),
                 source: name,
                 first,
                 in_head: arrivals.both.iter().map(RecordBatch::num_rows).sum(),
@@ -310,22 +313,31 @@ impl<'a> Group<'a> {
             from: self.lasts.get(&group.source).copied().unwrap_or_default(),
             to: group.position,
         });
-        let applied = applied.collect();
-        self.push.history.committed(logged)?;
-        Ok(told(self.follow(applied, &rebuilds)))
+        let applied: Vec<Applied> = applied.collect();
+        self.push.history.committed(self.lasts, logged)?;
+        let (head, begun) = (&self.push.head, applied);
+        let followed = match head.begin_commits(&begun) {
+            Ok(()) => self.follow(begun.clone(), &rebuilds),
+            Err(error) => Err(error.into()),
+        };
+        head.end_commits(&begun.iter().map(|begun| &begun.source[..]).collect::<Vec<_>>());
+        Ok(told(followed))
     }
 
     /// What is rebuilt is in the head only once that is done: brought in again after a crash, its keys are rebuilt once
     /// more.
     fn follow(mut self, applied: Vec<Applied>, rebuilds: &[Rebuild<'_>]) -> Result<()> {
-        let head = &self.push.head;
+        let (head, since) = (&self.push.head, self.commit.since);
         if rebuilds.is_empty() {
             self.commit.applied = applied;
             return Ok(head.commit(&self.commit)?);
         }
         head.commit(&self.commit)?;
-        rebuilds.iter().try_for_each(|rebuild| rebuild.run(&self.live.compiled))?;
-        Ok(head.commit(&Commit { applied, ..Commit::default() })?)
+        for rebuild in rebuilds {
+            let of = applied.iter().find(|applied| applied.source == rebuild.source());
+            rebuild.run(&self.live.compiled, of.map_or_else(Position::default, |applied| applied.to))?;
+        }
+        Ok(head.commit(&Commit { applied, since, ..Commit::default() })?)
     }
 
     /// Adds rows, of which the first has number `first`, to the view's tiles, but for those that may be there: the

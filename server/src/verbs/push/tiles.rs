@@ -5,6 +5,8 @@ use quern_engine::windows::Windows;
 use quern_features::Compiled;
 use quern_features::write::{Failures, Stretch, ViewWriter};
 
+use quern_store::log::Position;
+
 use crate::error::Result;
 
 /// Keys whose tiles must be rebuilt from history, which has each event once.
@@ -26,12 +28,17 @@ impl<'a> Rebuild<'a> {
         self.from_us = self.from_us.min(Windows::cut_us(visible_us));
     }
 
+    /// The source of the events.
+    pub(super) fn source(&self) -> &str {
+        &self.writer.view.source
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Rebuilds them. The caller keeps pushes waiting.
-    pub(super) fn run(&self, live: &Compiled) -> Result<()> {
+    /// Rebuilds them of what there is up to commit `at`. The caller keeps pushes waiting.
+    pub(super) fn run(&self, live: &Compiled, at: Position) -> Result<()> {
         let ViewWriter { history, view, .. } = self.writer;
         let since = history.pushed.of(&view.source).end();
         let scan = live.open(history, view)?;
@@ -42,6 +49,7 @@ impl<'a> Rebuild<'a> {
             keys: Some(&self.keys),
             kept: self.writer.kept(self.windows),
             since,
+            at: Some(at),
             order: None,
             // Known since they came in.
             failed: &Failures::default(),

@@ -15,10 +15,11 @@ use glob::{MatchOptions, Pattern};
 use quern_base::{Failure, Kind};
 use quern_engine::caught::{caught, told};
 
+use super::kept::Kept;
 use super::lakes;
 use crate::error::Error;
 use crate::roots::{OUTSIDE_HELP, Roots, open_regular, place};
-use crate::segments::{Segment, Segments};
+use crate::segments::Segment;
 
 /// More files than this under one path are a mistake in the path.
 pub(super) const FILES_MAX: usize = 100_000;
@@ -42,14 +43,14 @@ enum Place {
     /// Somebody's, at a path without links.
     Path(PathBuf, Version),
     /// Quern's own.
-    Store(Arc<Segments>, Arc<Segment>),
+    Store(Arc<dyn Kept>, Arc<Segment>),
 }
 
 impl HistoryFile {
     /// A file of Quern's own.
-    pub(super) fn of(segments: &Arc<Segments>, segment: Segment) -> HistoryFile {
+    pub(super) fn of(kept: &Arc<dyn Kept>, segment: Segment) -> HistoryFile {
         let name = segment.path.clone();
-        HistoryFile { name, place: Place::Store(Arc::clone(segments), Arc::new(segment)) }
+        HistoryFile { name, place: Place::Store(Arc::clone(kept), Arc::new(segment)) }
     }
 
     /// Where it lies, and which state of it was found; none where it is Quern's own.
@@ -99,7 +100,7 @@ impl HistoryFile {
     pub(super) fn open(&self) -> Result<File, Error> {
         let (path, found) = match &self.place {
             Place::Path(path, version) => (path, version),
-            Place::Store(segments, segment) => return segments.local(segment),
+            Place::Store(kept, segment) => return kept.open(segment),
         };
         let opened = open_regular(path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
         let (version, file) = opened.map_err(|error| self.unreadable(&error))?;

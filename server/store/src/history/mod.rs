@@ -19,12 +19,15 @@ mod files;
 mod fits;
 mod fitted;
 pub mod infer;
+mod kept;
 mod lakes;
 mod looks;
 mod parquet;
 mod partitions;
 mod pushed;
 mod sample;
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod tests;
 
@@ -38,7 +41,7 @@ use feature_defs::{Epoch, Format, Source};
 use quern_engine::asof::Address;
 
 use crate::error::{Error, Result};
-use crate::log::{Log, Logged, Position};
+use crate::log::{Log, Logged, Position, SharedLog};
 use crate::roots::Roots;
 use crate::segments::Segments;
 pub use amounts::Amounts;
@@ -46,10 +49,11 @@ use columns::Look;
 use copied::Copied;
 use csv::CsvFile;
 use files::HistoryFile;
+pub use kept::{InStore, Kept};
 use looks::Looks;
 use parquet::ParquetFile;
 pub use partitions::Partitions;
-pub use pushed::{Kept, Pushed, PushedRows, canonical};
+pub use pushed::{Pushed, PushedRows, canonical};
 
 /// The number that stands for the file of all pushed rows: they count as arrived after all files.
 pub const PUSHED: u32 = Address::FILES_MAX;
@@ -78,7 +82,7 @@ impl History {
     /// The same, and what was pushed: what lies in `segments`, and what `log` alone has. `data` is the folder where a
     /// log of this server's own would lie.
     pub fn open_with(roots: Roots, log: &Log, segments: &Arc<Segments>, data: &Path) -> Result<Self> {
-        let kept = Kept { segments: Arc::clone(segments), log: log.id().to_owned() };
+        let kept = Arc::new(InStore { segments: Arc::clone(segments), log: log.id().to_owned() });
         let Some(shared) = log.shared() else {
             let local = log.local().map(|local| &local.log);
             let logged = local.map(|log| log.rows()).transpose()?.unwrap_or_default();
@@ -93,7 +97,10 @@ impl History {
             );
         }
         let pushed = Pushed::open(kept, Vec::new())?;
-        Ok(History { copied: Some(Copied::of(Arc::clone(&shared.log))), ..History::new(roots, pushed) })
+        Ok(History {
+            copied: Some(Copied::of(Arc::<SharedLog>::clone(&shared.log))),
+            ..History::new(roots, pushed)
+        })
     }
 
     /// Adds what other servers took of `source` to the copy here. Nothing is written to disk.
@@ -114,13 +121,36 @@ impl History {
         self.copied.as_ref().map_or(Ok(()), |copied| copied.refresh_to(&self.pushed, lasts))
     }
 
-    /// Adds rows that this server has just written into the log.
-    pub fn committed(&self, rows: Vec<Logged>) -> Result<()> {
+    /// The number of the row of `source` that comes after commit `last`.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` where there are others by now.
+    pub fn end_at(&self, source: &str, last: Position) -> Result<u64> {
         match &self.copied {
-            Some(copied) => copied.committed(&self.pushed, rows),
+            Some(copied) => copied.end_at(&self.pushed, source, last),
+            None => Ok(self.pushed.of(source).end()),
+        }
+    }
+
+    /// Adds rows that this server has just written into the log, after the commits `lasts`.
+    pub fn committed(&self, lasts: &BTreeMap<String, Position>, rows: Vec<Logged>) -> Result<()> {
+        match &self.copied {
+            Some(copied) => copied.committed(&self.pushed, lasts, rows),
             None => {
                 rows.into_iter().try_for_each(|logged| self.pushed.append(&logged.source, logged.history))
             }
+        }
+    }
+
+    /// Writes what was pushed to `source` into segments, with the times in column `time`; gives the number up to which
+    /// the log need not keep rows any more. Rows may be pushed meanwhile.
+    ///
+    /// # Errors
+    /// Where store or registry take nothing.
+    pub fn seal(&self, source: &str, time: Option<&str>) -> Result<u64> {
+        match &self.copied {
+            Some(copied) => copied.seal(&self.pushed, source, time),
+            None => self.pushed.seal(source, time, (self.pushed.of(source), None)),
         }
     }
 

@@ -15,9 +15,11 @@ use parking_lot::RwLock;
 use quern_engine::schema::fitting;
 
 use super::files::HistoryFile;
+use super::kept::Kept;
 use super::{BATCH_ROWS_MAX, Reading, Scan, fitted};
-use crate::error::{Error, Kind, Result};
-use crate::segments::{Family, Range, Segment, Segments, Set, Wanted, Writer};
+use crate::error::{Error, Result};
+use crate::position::Position;
+use crate::segments::{Range, Segment};
 
 /// Rows of the tail that grow together, at the most: one thread reads as many at a time.
 const GROUP_ROWS: usize = 1 << 17;
@@ -28,28 +30,8 @@ const SEAL_LEASE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Pushed {
     /// Where rows lie that are not in memory; none where all are.
-    kept: Option<Kept>,
+    kept: Option<Arc<dyn Kept>>,
     sources: RwLock<BTreeMap<String, Arc<PushedRows>>>,
-}
-
-/// The segments of a log.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    /// Where they are.
-    pub segments: Arc<Segments>,
-    /// The log that has numbered the rows.
-    pub log: String,
-}
-
-impl Kept {
-    fn set(&self, source: &str) -> Set {
-        Set::of(Family::Pushed, &self.log, source)
-    }
-
-    fn file(&self, segment: Segment) -> PushedFile {
-        let (first, end) = (segment.range.first, segment.range.end);
-        PushedFile { first, end, file: HistoryFile::of(&self.segments, segment) }
-    }
 }
 
 /// What was pushed to one source, as of one moment.
@@ -65,6 +47,13 @@ pub(super) struct PushedFile {
     pub(super) first: u64,
     end: u64,
     pub(super) file: HistoryFile,
+}
+
+impl PushedFile {
+    fn of(kept: &Arc<dyn Kept>, segment: Segment) -> PushedFile {
+        let (first, end) = (segment.range.first, segment.range.end);
+        PushedFile { first, end, file: HistoryFile::of(kept, segment) }
+    }
 }
 
 /// Rows of the tail, which follow one another.
@@ -114,6 +103,26 @@ impl PushedRows {
         Ok(())
     }
 
+    /// Adds rows of which the first has number `first`, less those that are here already.
+    pub(super) fn append_at(&mut self, source: &str, first: u64, rows: &RecordBatch) -> Result<()> {
+        let end = self.end();
+        if first > end {
+            return Err(Error::refused(format!(
+                "rows {end} to {first} that were pushed to source `{source}` are neither in the log nor in this server's \
+                 store: where other servers have put them into theirs, name the same `store` here"
+            )));
+        }
+        match ((end - first) as usize).min(rows.num_rows()) {
+            known if known == rows.num_rows() => Ok(()),
+            known => self.append(rows.slice(known, rows.num_rows() - known)),
+        }
+    }
+
+    /// Names what lies in segments.
+    pub(super) fn paths(&self) -> Vec<String> {
+        self.files.iter().map(|file| file.file.name.clone()).collect()
+    }
+
     /// Whether nothing was ever pushed.
     pub fn is_empty(&self) -> bool {
         self.end() == 0
@@ -159,12 +168,11 @@ impl Pushed {
     ///
     /// # Errors
     /// `Kind::Refused` where some are missing.
-    pub fn open(kept: Kept, logged: Vec<(String, u64, RecordBatch)>) -> Result<Pushed> {
+    pub fn open(kept: Arc<dyn Kept>, logged: Vec<(String, u64, RecordBatch)>) -> Result<Pushed> {
         let mut sources: BTreeMap<String, PushedRows> = BTreeMap::new();
-        let all =
-            Wanted { family: Family::Pushed, log: &kept.log, name_begins: "", from_us: None, to_us: None };
-        for segment in kept.segments.find(all)? {
-            sources.entry(segment.set.name.clone()).or_default().add(kept.file(segment))?;
+        for segment in kept.all()? {
+            let source = segment.set.name.clone();
+            sources.entry(source).or_default().add(PushedFile::of(&kept, segment))?;
         }
         for (source, first, rows) in logged {
             let pushed = sources.entry(source.clone()).or_default();
@@ -206,36 +214,57 @@ impl Pushed {
         self.sources.read().get(source).cloned().unwrap_or_default()
     }
 
-    /// Makes what was pushed to `source` what the registry names, and of the tail what comes after that.
-    pub(super) fn adopt(&self, source: &str) -> Result<()> {
-        let Some(kept) = &self.kept else { return Ok(()) };
-        let mut adopted = PushedRows::default();
-        for segment in kept.segments.list(&kept.set(source))? {
-            adopted.add(kept.file(segment))?;
+    /// What the registry names of `source`.
+    pub(super) fn in_segments(&self, source: &str) -> Result<PushedRows> {
+        let mut rows = PushedRows::default();
+        if let Some(kept) = &self.kept {
+            for segment in kept.list(source)? {
+                rows.add(PushedFile::of(kept, segment))?;
+            }
         }
+        Ok(rows)
+    }
+
+    /// Takes what the registry names for the rows of the tail that lie there too, and whether that was done: not where it
+    /// names fewer than before, or rows that are not here yet.
+    pub(super) fn adopt(&self, source: &str) -> Result<bool> {
+        let mut adopted = self.in_segments(source)?;
         let mut sources = self.sources.write();
         let pushed = sources.entry(source.to_owned()).or_default();
         let end = adopted.sealed();
-        if pushed.end() >= end {
-            adopted.append_after(&pushed.tail, end)?;
+        if end < pushed.sealed() || end > pushed.end() {
+            return Ok(false);
         }
+        adopted.append_after(&pushed.tail, end)?;
         *pushed = Arc::new(adopted);
-        Ok(())
+        Ok(true)
     }
 
-    /// Forgets what was pushed to `source`: it is a copy of what a log has, which is another by now. What lies in
-    /// segments that others wrote as well is what the registry says.
-    pub(super) fn forget(&self, source: &str) -> Result<()> {
-        if let Some(kept) = self.kept.as_ref().filter(|kept| !kept.segments.shared().holds()) {
-            kept.segments.remove(&kept.segments.list(&kept.set(source))?)?;
+    /// Lets this server's own segments of `source` count no more: they are a copy of what a log has, which is another by
+    /// now.
+    pub(super) fn disown(&self, source: &str) -> Result<()> {
+        match self.kept.as_ref().filter(|kept| !kept.is_shared()) {
+            Some(kept) => kept.remove(&kept.list(source)?),
+            None => Ok(()),
         }
-        self.sources.write().remove(source);
-        self.adopt(source)
+    }
+
+    /// Makes all that was pushed to `source` these rows.
+    pub(super) fn replace(&self, source: &str, rows: PushedRows) {
+        self.sources.write().insert(source.to_owned(), Arc::new(rows));
     }
 
     /// Whether what is written into segments is there for every server.
     pub fn is_shared(&self) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.segments.shared().holds())
+        self.kept.as_ref().is_some_and(|kept| kept.is_shared())
+    }
+
+    /// Names the store of the segments that every server reads; none where there is none.
+    ///
+    /// # Errors
+    /// Where it does not answer, and never has.
+    pub fn shared_store(&self) -> Result<Option<String>> {
+        self.kept.as_ref().filter(|kept| kept.is_shared()).map(|kept| kept.store()).transpose()
     }
 
     /// Adds rows, which are durable already. One caller at a time for each source.
@@ -254,30 +283,25 @@ impl Pushed {
 
     /// Adds rows of which the first has number `first`, less those that are here already.
     pub fn append_at(&self, source: &str, first: u64, rows: RecordBatch) -> Result<()> {
-        let end = self.of(source).end();
-        if first > end {
-            return Err(Error::refused(format!(
-                "rows {end} to {first} that were pushed to source `{source}` are neither in the log nor in this server's \
-                 store: where other servers have put them into theirs, name the same `store` here"
-            )));
-        }
-        let known = ((end - first) as usize).min(rows.num_rows());
-        if known == rows.num_rows() {
-            return Ok(());
-        }
-        self.append(source, rows.slice(known, rows.num_rows() - known))
+        let mut sources = self.sources.write();
+        Arc::make_mut(sources.entry(source.to_owned()).or_default()).append_at(source, first, &rows)
     }
 
-    /// Writes the tail into segments, with the times in column `time`; gives the number up to which the log need not
-    /// keep rows any more. Rows may be appended meanwhile.
+    /// Writes the tail as it was `before` into segments, with the times in column `time`; gives the number up to which the
+    /// log need not keep rows any more. Rows may be appended meanwhile. Of a log that servers share, `of` is the last
+    /// commit of that tail.
     ///
     /// # Errors
-    /// Where store or registry take nothing.
-    pub fn seal(&self, source: &str, time: Option<&str>) -> Result<u64> {
-        let before = self.of(source);
+    /// Where store or registry take nothing; `Kind::Refused` where these rows are not what comes next.
+    pub(super) fn seal(
+        &self,
+        source: &str,
+        time: Option<&str>,
+        (before, of): (Arc<PushedRows>, Option<Position>),
+    ) -> Result<u64> {
         let Some(kept) = &self.kept else { return Ok(before.sealed()) };
         // Where servers share a store, one of them writes, and the others find it there.
-        if self.is_shared() && !kept.segments.lease(&format!("seal {source}"), SEAL_LEASE)? {
+        if self.is_shared() && !kept.lease(&format!("seal {source}"), SEAL_LEASE)? {
             return Ok(before.sealed());
         }
         // Rows of one schema to a segment.
@@ -290,17 +314,8 @@ impl Pushed {
                 from_us: found.iter().map(|(from_us, _)| *from_us).min().unwrap_or(i64::MIN),
                 to_us: found.iter().map(|(_, to_us)| *to_us).max().unwrap_or(i64::MAX),
             };
-            let write = |writer: &mut Writer| rows.iter().try_for_each(|rows| writer.write(&rows.rows));
-            let written = kept.segments.write(&kept.set(source), range, write);
-            match written {
-                Ok(segment) => self.keep(source, kept.file(segment))?,
-                // Another server has done it.
-                Err(error) if error.kind() == Kind::Refused => {
-                    self.adopt(source)?;
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
+            let rows: Vec<&RecordBatch> = rows.iter().map(|rows| &rows.rows).collect();
+            self.keep(source, PushedFile::of(kept, kept.write(source, range, of, &rows)?))?;
         }
         Ok(self.of(source).sealed())
     }
@@ -310,6 +325,10 @@ impl Pushed {
         let mut sources = self.sources.write();
         let pushed = Arc::make_mut(sources.entry(source.to_owned()).or_default());
         let end = file.end;
+        if file.first != pushed.sealed() {
+            // Whoever read meanwhile has found it already, or something else instead.
+            return Ok(());
+        }
         pushed.add(file)?;
         let tail = std::mem::take(&mut pushed.tail);
         pushed.append_after(&tail, end)

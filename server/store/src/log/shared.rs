@@ -24,6 +24,7 @@ use sqlx::{AssertSqlSafe, Connection, FromRow, Postgres};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::commits::{Commits, State};
 use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
 use crate::error::{Error, Result};
 use crate::position::Position;
@@ -95,17 +96,6 @@ pub struct Turn {
     _end: oneshot::Sender<()>,
 }
 
-/// How far the log of a source is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct State {
-    /// Its last commit.
-    pub last: Position,
-    /// The last commit whose rows the log has no more.
-    pub forgotten: Position,
-    /// The number of the row after the last that lies in a segment which every server reads.
-    pub sealed: u64,
-}
-
 /// What a row of the log is read as.
 type Read = (i64, i64, i64, i64, Vec<u8>, Vec<u8>);
 
@@ -171,77 +161,6 @@ impl SharedLog {
         Ok(number.unsigned_abs())
     }
 
-    /// How far the log of `source` is, or of each.
-    pub fn states(&self, source: Option<&str>) -> Result<BTreeMap<String, State>> {
-        let asked = "SELECT source, commits, token, forgotten, forgotten_token, sealed FROM push_sources \
-                     WHERE $1::text IS NULL OR source = $1";
-        let asked = sqlx::query_as(asked).bind(source);
-        let found: Vec<(String, i64, i64, i64, i64, i64)> = self.read(asked.fetch_all(&self.pool))?;
-        let state = |(source, number, token, forgotten, forgotten_token, sealed): (_, _, _, _, _, i64)| {
-            let (last, sealed) = (Position { number, token }, sealed.unsigned_abs());
-            (
-                source,
-                State { last, forgotten: Position { number: forgotten, token: forgotten_token }, sealed },
-            )
-        };
-        Ok(found.into_iter().map(state).collect())
-    }
-
-    /// Whether the log of `source` went through `position`, as far as it still knows.
-    pub fn went_through(&self, source: &str, position: Position) -> Result<bool> {
-        let asked = "SELECT forgotten, forgotten_token, (SELECT token FROM pushed_rows \
-                     WHERE pushed_rows.source = push_sources.source AND number = $2) \
-                     FROM push_sources WHERE source = $1";
-        let asked = sqlx::query_as(asked).bind(source).bind(position.number);
-        let found: Option<(i64, i64, Option<i64>)> = self.read(asked.fetch_optional(&self.pool))?;
-        Ok(found.is_some_and(|(forgotten, forgotten_token, token)| match position.number.cmp(&forgotten) {
-            Ordering::Less => true,
-            Ordering::Equal => forgotten_token == position.token,
-            Ordering::Greater => token == Some(position.token),
-        }))
-    }
-
-    /// Notes that rows of `source` up to number `end` lie in segments that every server reads.
-    pub fn sealed(&self, source: &str, end: u64) -> Result<()> {
-        let noted = "UPDATE push_sources SET sealed = GREATEST(sealed, $2) WHERE source = $1";
-        let noted = sqlx::query(noted).bind(source).bind(end as i64);
-        self.ask(in_time(ANSWER_TIMEOUT, noted.execute(&self.pool))).map(drop).map_err(lost)
-    }
-
-    /// Forgets the commits of `source` up to number `number` whose rows come before number `end`.
-    pub fn forget_rows(&self, source: &str, number: i64, end: u64) -> Result<()> {
-        let gone = "WITH gone AS (DELETE FROM pushed_rows WHERE source = $1 AND number <= $2 \
-                    AND first_row + row_count <= $3 RETURNING number, token), \
-                    last AS (SELECT number, token FROM gone ORDER BY number DESC LIMIT 1) \
-                    UPDATE push_sources SET forgotten = last.number, forgotten_token = last.token FROM last \
-                    WHERE source = $1";
-        let gone = sqlx::query(gone).bind(source).bind(number).bind(end as i64);
-        self.ask(in_time(ANSWER_TIMEOUT, gone.execute(&self.pool))).map(drop).map_err(lost)
-    }
-
-    /// Shows every group of `source` after commit `number` that ends after row `end`, in order.
-    pub fn after(
-        &self,
-        source: &str,
-        (mut number, end): (i64, u64),
-        see: &mut dyn FnMut(Logged) -> Result<()>,
-    ) -> Result<()> {
-        let asked = "SELECT number, token, first_row, in_head, history, online FROM pushed_rows \
-                     WHERE source = $1 AND number > $2 AND first_row + row_count >= $3 ORDER BY number LIMIT $4";
-        loop {
-            let query = sqlx::query_as(asked).bind(source).bind(number).bind(end as i64).bind(PAGE);
-            let found: Vec<Read> = self.read(query.fetch_all(&self.pool))?;
-            let is_last = (found.len() as i64) < PAGE;
-            for row in found {
-                number = row.0;
-                see(read(source, row)?)?;
-            }
-            if is_last {
-                return Ok(());
-            }
-        }
-    }
-
     /// What is known of each of `keys` at `now_us`.
     pub fn seen(&self, keys: &[SeenKey], now_us: i64) -> Result<Vec<Option<Seen>>> {
         if keys.is_empty() {
@@ -254,53 +173,6 @@ impl SharedLog {
         let found: HashMap<Vec<u8>, Seen> =
             found.into_iter().map(|(key, until_us, value)| (key, Seen { until_us, value })).collect();
         Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
-    }
-
-    /// Writes the commits that come after `lasts`, and what was seen: all of it or nothing. It is on disk when this
-    /// returns.
-    ///
-    /// # Errors
-    /// `Kind::Unavailable` where another came in between, and where nobody knows whether it was written.
-    pub fn commit(
-        &self,
-        lasts: &BTreeMap<String, Position>,
-        rows: &[Logged],
-        seen: &[(SeenKey, Seen)],
-    ) -> Result<()> {
-        let mut history = Vec::with_capacity(rows.len());
-        let mut online = Vec::with_capacity(rows.len());
-        for logged in rows {
-            history.push(to_bytes(&logged.history)?);
-            online.push(logged.online.as_ref().map(to_bytes).transpose()?.unwrap_or_default());
-        }
-        let of_rows = |number: &dyn Fn(&Logged) -> i64| rows.iter().map(number).collect::<Vec<i64>>();
-        let previous = |logged: &Logged| lasts.get(&logged.source).map_or(0, |last| last.token);
-        // What was noted twice is known as it was noted last; one statement cannot write a key twice.
-        let seen: HashMap<Vec<u8>, &Seen> = seen.iter().map(|(key, seen)| (digest(key), seen)).collect();
-        let keys: Vec<&[u8]> = seen.keys().map(Vec::as_slice).collect();
-        let until: Vec<i64> = seen.values().map(|seen| seen.until_us).collect();
-        let contents: Vec<&[u8]> = seen.values().map(|seen| &seen.value[..]).collect();
-        let sources: Vec<&str> = rows.iter().map(|logged| &logged.source[..]).collect();
-        let written = sqlx::query(COMMIT)
-            .bind(sources)
-            .bind(of_rows(&|logged| logged.position.number))
-            .bind(of_rows(&|logged| logged.position.token))
-            .bind(of_rows(&previous))
-            .bind(of_rows(&|logged| logged.first as i64))
-            .bind(of_rows(&|logged| logged.history.num_rows() as i64))
-            .bind(of_rows(&|logged| logged.in_head as i64))
-            .bind(history)
-            .bind(online)
-            .bind(keys)
-            .bind(until)
-            .bind(contents);
-        // It has ended, and so is on disk, when all of the reply is here.
-        self.ask(in_time(ANSWER_TIMEOUT, written.execute(&self.pool))).map(drop).map_err(|error| {
-            match is_one_of(&error, &TOO_LATE) {
-                true => Error::busy("another server pushed in between"),
-                false => lost(error),
-            }
-        })
     }
 
     /// Drops what need not be known any more.
@@ -342,6 +214,118 @@ impl SharedLog {
         };
         *self.silent.lock() = is_silent.then(Instant::now);
         answered
+    }
+}
+
+impl Commits for SharedLog {
+    fn states(&self, source: Option<&str>) -> Result<BTreeMap<String, State>> {
+        let asked = "SELECT source, commits, token, forgotten, forgotten_token, sealed FROM push_sources \
+                     WHERE $1::text IS NULL OR source = $1";
+        let asked = sqlx::query_as(asked).bind(source);
+        let found: Vec<(String, i64, i64, i64, i64, i64)> = self.read(asked.fetch_all(&self.pool))?;
+        let state = |(source, number, token, forgotten, forgotten_token, sealed): (_, _, _, _, _, i64)| {
+            let (last, sealed) = (Position { number, token }, sealed.unsigned_abs());
+            (
+                source,
+                State { last, forgotten: Position { number: forgotten, token: forgotten_token }, sealed },
+            )
+        };
+        Ok(found.into_iter().map(state).collect())
+    }
+
+    fn went_through(&self, source: &str, position: Position) -> Result<bool> {
+        let asked = "SELECT forgotten, forgotten_token, (SELECT token FROM pushed_rows \
+                     WHERE pushed_rows.source = push_sources.source AND number = $2) \
+                     FROM push_sources WHERE source = $1";
+        let asked = sqlx::query_as(asked).bind(source).bind(position.number);
+        let found: Option<(i64, i64, Option<i64>)> = self.read(asked.fetch_optional(&self.pool))?;
+        Ok(found.is_some_and(|(forgotten, forgotten_token, token)| match position.number.cmp(&forgotten) {
+            Ordering::Less => true,
+            Ordering::Equal => forgotten_token == position.token,
+            Ordering::Greater => token == Some(position.token),
+        }))
+    }
+
+    fn after(
+        &self,
+        source: &str,
+        (mut number, end): (i64, u64),
+        see: &mut dyn FnMut(Logged) -> Result<()>,
+    ) -> Result<()> {
+        let asked = "SELECT number, token, first_row, in_head, history, online FROM pushed_rows \
+                     WHERE source = $1 AND number > $2 AND first_row + row_count >= $3 ORDER BY number LIMIT $4";
+        loop {
+            let query = sqlx::query_as(asked).bind(source).bind(number).bind(end as i64).bind(PAGE);
+            let found: Vec<Read> = self.read(query.fetch_all(&self.pool))?;
+            let is_last = (found.len() as i64) < PAGE;
+            for row in found {
+                number = row.0;
+                see(read(source, row)?)?;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        lasts: &BTreeMap<String, Position>,
+        rows: &[Logged],
+        seen: &[(SeenKey, Seen)],
+    ) -> Result<()> {
+        let mut history = Vec::with_capacity(rows.len());
+        let mut online = Vec::with_capacity(rows.len());
+        for logged in rows {
+            history.push(to_bytes(&logged.history)?);
+            online.push(logged.online.as_ref().map(to_bytes).transpose()?.unwrap_or_default());
+        }
+        let of_rows = |number: &dyn Fn(&Logged) -> i64| rows.iter().map(number).collect::<Vec<i64>>();
+        let previous = |logged: &Logged| lasts.get(&logged.source).map_or(0, |last| last.token);
+        // What was noted twice is known as it was noted last; one statement cannot write a key twice.
+        let seen: HashMap<Vec<u8>, &Seen> = seen.iter().map(|(key, seen)| (digest(key), seen)).collect();
+        let keys: Vec<&[u8]> = seen.keys().map(Vec::as_slice).collect();
+        let until: Vec<i64> = seen.values().map(|seen| seen.until_us).collect();
+        let contents: Vec<&[u8]> = seen.values().map(|seen| &seen.value[..]).collect();
+        let sources: Vec<&str> = rows.iter().map(|logged| &logged.source[..]).collect();
+        let written = sqlx::query(COMMIT)
+            .bind(sources)
+            .bind(of_rows(&|logged| logged.position.number))
+            .bind(of_rows(&|logged| logged.position.token))
+            .bind(of_rows(&previous))
+            .bind(of_rows(&|logged| logged.first as i64))
+            .bind(of_rows(&|logged| logged.history.num_rows() as i64))
+            .bind(of_rows(&|logged| logged.in_head as i64))
+            .bind(history)
+            .bind(online)
+            .bind(keys)
+            .bind(until)
+            .bind(contents);
+        // It has ended, and so is on disk, when all of the reply is here.
+        self.ask(in_time(ANSWER_TIMEOUT, written.execute(&self.pool))).map(drop).map_err(|error| {
+            match is_one_of(&error, &TOO_LATE) {
+                true => Error::busy("another server pushed in between"),
+                false => lost(error),
+            }
+        })
+    }
+
+    fn sealed(&self, source: &str, end: u64) -> Result<()> {
+        let noted = "UPDATE push_sources SET sealed = GREATEST(sealed, $2) WHERE source = $1";
+        let noted = sqlx::query(noted).bind(source).bind(end as i64);
+        self.ask(in_time(ANSWER_TIMEOUT, noted.execute(&self.pool))).map(drop).map_err(lost)
+    }
+
+    fn forget_rows(&self, source: &str, number: i64, end: u64, store: &str) -> Result<()> {
+        let gone = "WITH kept AS (SELECT LEAST($3, COALESCE(MAX(end_row), 0)) AS until FROM segments \
+                    WHERE store = $4 AND family = 'pushed' AND log = $5 AND name = $1 AND replaced IS NULL), \
+                    gone AS (DELETE FROM pushed_rows USING kept WHERE source = $1 AND number <= $2 \
+                    AND first_row + row_count <= until RETURNING number, token, until), \
+                    last AS (SELECT number, token, until FROM gone ORDER BY number DESC LIMIT 1) \
+                    UPDATE push_sources SET forgotten = last.number, forgotten_token = last.token, \
+                    sealed = GREATEST(sealed, until) FROM last WHERE source = $1";
+        let gone = sqlx::query(gone).bind(source).bind(number).bind(end as i64).bind(store).bind(&self.id);
+        self.ask(in_time(ANSWER_TIMEOUT, gone.execute(&self.pool))).map(drop).map_err(lost)
     }
 }
 

@@ -47,7 +47,9 @@ impl Redis {
                 writes.command(&claim).await?;
                 format = writes.command(&ask).await?;
             }
-            let connected = Connected { reads, writes, spare, replicas, failures: AtomicU32::new(0) };
+            let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+            let failures = AtomicU32::new(0);
+            let connected = Connected { number, reads, writes, spare, replicas, failures };
             RedisResult::Ok((connected, format))
         };
         let (connected, format) =
@@ -64,6 +66,10 @@ impl Redis {
             ))));
         }
         let connected = Arc::new(connected);
+        // Before anybody writes over it: what is begun is known wherever some of it is.
+        timeout(patience, self.begin_again(&connected.writes))
+            .await
+            .map_err(|_| Failure::Slow(patience))??;
         let read = timeout(patience, self.read_kept(&connected)).await;
         read.map_err(|_| Failure::Slow(patience))??;
         *self.connected.write() = Some(connected);

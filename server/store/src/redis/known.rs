@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use futures::future::try_join;
 use quern_engine::ViewId;
 use quern_engine::windows::Kept;
-use redis::{RedisError, RedisResult, Value};
+use redis::{Cmd, RedisError, RedisResult, Value};
 
 use super::connection::KEEPER_PAUSE;
-use super::link::{slot, unexpected};
+use super::link::{Link, slot, unexpected};
 use super::{Connected, Redis, WRITE_PATIENCE};
 use crate::error::{Error, Result};
-use crate::position::Position;
+use crate::position::{Position, Standing};
 use crate::rocks::{Applied, Commit};
 
 /// How old what is known of the tiles kept may be when a look-up begins, and when it has read the tiles.
@@ -98,7 +98,7 @@ impl Redis {
     }
 
     /// How far the head follows the logs of `sources`, in their order.
-    pub fn applied(&self, sources: &[&str]) -> Result<Vec<Position>> {
+    pub fn standings(&self, sources: &[&str]) -> Result<Vec<Standing>> {
         if sources.is_empty() {
             return Ok(Vec::new());
         }
@@ -106,19 +106,75 @@ impl Redis {
         command.arg(&self.names.positions).arg(sources);
         let Value::Array(found) = self.now(&command)? else { return Err(self.explain(&unexpected())) };
         let position = |found: &Value| match found {
-            Value::Nil => Some(Position::default()),
-            Value::BulkString(bytes) => Position::read(bytes),
+            Value::Nil => Some(Standing::default()),
+            Value::BulkString(bytes) => Standing::read(bytes),
             _ => None,
         };
         let positions: Option<_> = found.iter().map(position).collect();
         positions.ok_or_else(|| self.explain(&unexpected()))
     }
 
-    /// Brings a group of pushes in: first what it changes, and then how far the head is with it.
+    /// Which of all connections is used now. A Redis that fails over may lose the last of what it was told, and ends its
+    /// connections.
+    pub fn connection(&self) -> u64 {
+        self.connected.read().as_ref().map_or(0, |connected| connected.number)
+    }
+
+    /// Notes that some of what comes up to these commits is about to come in, where what was begun before is as it is
+    /// said. So a log that comes back without them is recognised.
     ///
     /// # Errors
-    /// `Kind::Unavailable` where another server changed the same in between.
+    /// `Kind::Unavailable` where somebody else has begun something.
+    pub fn begin_commits(&self, begun: &[Applied]) -> Result<()> {
+        let since = self.connection();
+        let told = begun.iter().map(|Applied { source, from, to }| (&source[..], from.bytes().to_vec(), *to));
+        let command = self.beginning(told);
+        let sent = async |connected: Arc<Connected>| {
+            connected.writes.send(command, &self.scripts.begin.load()).await
+        };
+        let is_told = matches!(self.wait(self.ask(WRITE_PATIENCE, sent))?[..], [Value::Int(1)]);
+        self.begun.lock().extend(begun.iter().map(|begun| (begun.source.clone(), begun.to)));
+        // Over a connection that came meanwhile it was not told again.
+        if is_told && self.connection() == since {
+            return Ok(());
+        }
+        self.end_commits(&begun.iter().map(|begun| &begun.source[..]).collect::<Vec<_>>());
+        Err(Error::busy("another server changes the online store"))
+    }
+
+    /// Nothing of these sources comes in any more that was begun.
+    pub fn end_commits(&self, sources: &[&str]) {
+        let mut begun = self.begun.lock();
+        sources.iter().for_each(|source| _ = begun.remove(*source));
+    }
+
+    /// Notes over a new connection what is about to come in: the last of what was told may be lost, and what is noted is
+    /// older then.
+    pub(super) async fn begin_again(&self, writes: &Link) -> RedisResult<()> {
+        let begun: Vec<(String, Position)> =
+            self.begun.lock().iter().map(|(source, to)| (source.clone(), *to)).collect();
+        if begun.is_empty() {
+            return Ok(());
+        }
+        let command = self.beginning(begun.iter().map(|(source, to)| (&source[..], Vec::new(), *to)));
+        writes.send(command, &self.scripts.begin.load()).await.map(drop)
+    }
+
+    fn beginning<'a>(&self, begun: impl Iterator<Item = (&'a str, Vec<u8>, Position)>) -> Vec<(u16, Cmd)> {
+        let mut command = self.scripts.begin.run([self.names.positions.as_bytes()].into_iter());
+        for (source, from, to) in begun {
+            command.arg(source).arg(from).arg(&to.bytes());
+        }
+        vec![(slot(self.slot_of_names()), command)]
+    }
+
+    /// Brings a group of pushes in: first what it changes, and then how far the head is with it, over the same
+    /// connection: so it has not lost the one before it hears of the other.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` where another server changed the same in between, and where the connection was lost.
     pub fn commit(&self, commit: &Commit) -> Result<()> {
+        let since = commit.since.unwrap_or_else(|| self.connection());
         if !commit.rows.is_empty() {
             self.upsert(&commit.rows)?;
         }
@@ -132,14 +188,17 @@ impl Redis {
         let script = &self.scripts.advance;
         let mut command = script.run([self.names.positions.as_bytes()].into_iter());
         for Applied { source, from, to } in &commit.applied {
-            let from = if from.number == 0 { Vec::new() } else { from.bytes().to_vec() };
-            command.arg(source).arg(from).arg(&to.bytes());
+            command.arg(source).arg(&from.bytes()).arg(&Standing::at(*to).bytes());
         }
         let (commands, load) = (vec![(slot(self.slot_of_names()), command)], script.load());
-        let sent = async |connected: Arc<Connected>| connected.writes.send(commands, &load).await;
+        let sent = async |connected: Arc<Connected>| match connected.number == since {
+            true => connected.writes.send(commands, &load).await,
+            false => Ok(Vec::new()),
+        };
         match self.wait(self.ask(WRITE_PATIENCE, sent))?[..] {
             [Value::Int(1)] => Ok(()),
-            _ => Err(Error::busy("another server changed the online store in between; push again")),
+            [] => Err(Error::busy("the connection to the online store was lost in between")),
+            _ => Err(Error::busy("another server changed the online store in between")),
         }
     }
 

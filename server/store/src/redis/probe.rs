@@ -9,7 +9,7 @@ use redis::Value;
 use super::link::unexpected;
 use super::{Connected, Redis};
 use crate::error::{Error, Result};
-use crate::position::Position;
+use crate::position::{Position, Standing};
 
 impl Redis {
     /// Asks within `patience`. Gives how far it follows the log of each source.
@@ -22,7 +22,8 @@ impl Redis {
         };
         let position = |[source, position]: &[Value; 2]| match (source, position) {
             (Value::BulkString(source), Value::BulkString(position)) => {
-                Some((String::from_utf8(source.clone()).ok()?, Position::read(position)?))
+                let standing = Standing::read(position)?;
+                Some((String::from_utf8(source.clone()).ok()?, standing.applied))
             }
             _ => None,
         };

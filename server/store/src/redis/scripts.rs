@@ -45,9 +45,13 @@ pub(super) struct Scripts {
     pub(super) replace_if: Named,
     /// A field of a hash and a number, eight bytes, big-endian: the larger one stays.
     pub(super) raise: Named,
-    /// Fields of a hash, each with what is stored (empty: nothing) and what is to take its place. Returns 1 where that
-    /// is stored now in all of them; else 0, and nothing is changed.
+    /// Fields of a hash, each with what its first 16 bytes are (zeroes where there are none) and what is to take its
+    /// place. Returns 1 where that is stored now in all of them; else 0, and nothing is changed.
     pub(super) advance: Named,
+    /// Fields of a hash, each with what its bytes from the 17th on are (zeroes where there are none; empty: anything of a
+    /// lower number, which are the first eight) and become. Returns 0 where one is something else, which stays; but where
+    /// nothing was said of it and its number is the same, it becomes what no log has: two have begun what cannot both be.
+    pub(super) begin: Named,
     /// A token and milliseconds: whoever has the token, or comes where nobody has one, has it for so long. Returns 1
     /// for them, else 0. Of 0 milliseconds: gives it back.
     pub(super) turn: Named,
@@ -60,6 +64,7 @@ impl Scripts {
             replace_if: Named::new(REPLACE_IF.to_owned()),
             raise: Named::new(RAISE.to_owned()),
             advance: Named::new(ADVANCE.to_owned()),
+            begin: Named::new(BEGIN.to_owned()),
             turn: Named::new(TURN.to_owned()),
         }
     }
@@ -133,8 +138,8 @@ return 1
 const ADVANCE: &str = "
 local fresh = {}
 for i = 1, #ARGV, 3 do
-  local stored = redis.call('HGET', KEYS[1], ARGV[i]) or ''
-  if stored == ARGV[i + 1] then
+  local stored = redis.call('HGET', KEYS[1], ARGV[i]) or string.rep('\\0', 32)
+  if stored:sub(1, 16) == ARGV[i + 1] then
     fresh[#fresh + 1] = ARGV[i]
     fresh[#fresh + 1] = ARGV[i + 2]
   elseif stored ~= ARGV[i + 2] then return 0
@@ -142,6 +147,23 @@ for i = 1, #ARGV, 3 do
 end
 if #fresh > 0 then redis.call('HSET', KEYS[1], unpack(fresh)) end
 return 1
+";
+
+const BEGIN: &str = "
+local all = 1
+for i = 1, #ARGV, 3 do
+  local stored = redis.call('HGET', KEYS[1], ARGV[i]) or string.rep('\\0', 32)
+  local begun = stored:sub(17, 32)
+  local from, to = ARGV[i + 1], ARGV[i + 2]
+  local number, ours, becomes = begun:sub(1, 8), to:sub(1, 8), nil
+  if begun == from or from == '' and number < ours then becomes = to
+  elseif from == '' and number == ours and begun ~= to then becomes = ours .. string.rep('\\0', 8)
+  end
+  if becomes then redis.call('HSET', KEYS[1], ARGV[i], stored:sub(1, 16) .. becomes)
+  elseif begun ~= to then all = 0
+  end
+end
+return all
 ";
 
 const TURN: &str = "

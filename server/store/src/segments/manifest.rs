@@ -9,6 +9,7 @@ use sqlx::AssertSqlSafe;
 
 use super::set::{Family, Prepared, Range, Segment, Set};
 use crate::error::{Error, Result};
+use crate::position::Position;
 use crate::registry::{Database, Registry, answer, on};
 
 /// What a row of `segments` is read as.
@@ -41,14 +42,24 @@ pub struct Wanted<'a> {
     pub to_us: Option<i64>,
 }
 
-/// Names a segment, unless it is named already, or another one that counts has rows of its numbers.
-fn insert(clock: &str) -> String {
+/// Names a segment, unless it is named already, or another one that counts has rows of its numbers; and of rows out of a
+/// shared log only while that has the commit `of`, and after the segments before: a database that came back older has
+/// others.
+fn insert(clock: &str, of: Option<Position>) -> String {
+    let is_there = of.map(|Position { number, token }| {
+        format!(
+            "AND EXISTS (SELECT 1 FROM pushed_rows WHERE source = $5 AND number = {number} AND token = {token}) \
+             AND $6 = (SELECT COALESCE(MAX(end_row), 0) FROM segments WHERE store = $1 AND family = $3 AND log = $4 \
+             AND name = $5 AND replaced IS NULL)"
+        )
+    });
     format!(
         "INSERT INTO segments (store, {COLUMNS}) \
          SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, {clock} \
-         WHERE $13 = 0 OR NOT EXISTS (SELECT 1 FROM segments WHERE store = $1 AND family = $3 AND log = $4 AND name = $5 \
-         AND replaced IS NULL AND first_row < $7 AND end_row > $6) \
-         ON CONFLICT DO NOTHING"
+         WHERE ($13 = 0 OR NOT EXISTS (SELECT 1 FROM segments WHERE store = $1 AND family = $3 AND log = $4 \
+         AND name = $5 AND replaced IS NULL AND first_row < $7 AND end_row > $6)) {} \
+         ON CONFLICT DO NOTHING",
+        is_there.unwrap_or_default()
     )
 }
 
@@ -84,10 +95,10 @@ impl Manifest {
     /// Names `file`: it counts from now on. Where it is named already, that is all.
     ///
     /// # Errors
-    /// `Kind::Refused` where another segment has rows of its numbers. `Kind::Unavailable` where the connection broke:
-    /// whether it is named shows later.
-    pub(super) async fn commit(&self, file: &Prepared) -> Result<Segment> {
-        let sql = insert(self.clock());
+    /// `Kind::Refused` where another segment has rows of its numbers, or the log has not the commit `of`.
+    /// `Kind::Unavailable` where the connection broke: whether it is named shows later.
+    pub(super) async fn commit(&self, file: &Prepared, of: Option<Position>) -> Result<Segment> {
+        let sql = insert(self.clock(), of);
         on!(self.registry.database, |pool| async {
             insert!(sql, &self.store, file, pool);
             Ok::<_, sqlx::Error>(())
@@ -100,7 +111,7 @@ impl Manifest {
     /// # Errors
     /// `Kind::Refused` where one of them does not count any more; and as [`Manifest::commit`].
     pub(super) async fn replace(&self, old: &[Segment], file: &Prepared) -> Result<Segment> {
-        let (sql, clock) = (insert(self.clock()), self.clock());
+        let (sql, clock) = (insert(self.clock(), None), self.clock());
         on!(self.registry.database, |pool| async {
             let mut transaction = pool.begin().await?;
             for segment in old {
@@ -131,7 +142,7 @@ impl Manifest {
         match created {
             Some(created_us) => Ok(Segment { file: file.clone(), created_us }),
             None => Err(Error::refused(format!(
-                "rows {} to {} are in another segment already: {}",
+                "rows {} to {} are in another segment already, or in no log any more: {}",
                 file.range.first, file.range.end, file.set
             ))),
         }

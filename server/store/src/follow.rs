@@ -1,0 +1,238 @@
+//! How does a head follow a log?
+//!
+//! It notes of each source the last commit that it has whole, and lacks what comes after that. There is no other rule
+//! for what is owed: whoever comes next brings it in, as often as it is cut short.
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+use crate::log::{Commits, Log, Logged, Position, Standing};
+use crate::online::Online;
+use crate::rocks::{Applied, Commit};
+
+/// A head that notes how far it is.
+pub trait Noted {
+    /// How far it is with the logs of `sources`, in their order.
+    ///
+    /// # Errors
+    /// Where it does not answer; so with all others.
+    fn standings(&self, sources: &[&str]) -> Result<Vec<Standing>>;
+
+    /// Notes that some of what comes up to a commit is about to come in, where what was begun before is known.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` where somebody else has begun something.
+    fn begin(&self, begun: Applied) -> Result<()>;
+
+    /// Nothing of `source` comes in any more that was begun.
+    fn end(&self, source: &str);
+
+    /// Which of all connections to it is used now. One that fails over may lose the last of what it was told, and ends
+    /// them.
+    fn connection(&self) -> u64;
+
+    /// Notes how far it is, if what belongs to that was told over the connection `since`, and so is not lost.
+    fn note(&self, applied: Applied, since: u64) -> Result<()>;
+}
+
+impl Noted for Online {
+    fn standings(&self, sources: &[&str]) -> Result<Vec<Standing>> {
+        Online::standings(self, sources)
+    }
+
+    fn begin(&self, begun: Applied) -> Result<()> {
+        self.begin_commits(&[begun])
+    }
+
+    fn end(&self, source: &str) {
+        self.end_commits(&[source]);
+    }
+
+    fn connection(&self) -> u64 {
+        Online::connection(self)
+    }
+
+    fn note(&self, applied: Applied, since: u64) -> Result<()> {
+        self.commit(&Commit { applied: vec![applied], since: Some(since), ..Commit::default() })
+    }
+}
+
+/// A head, as whoever brings it up to its log asks it.
+pub trait Follower: Noted {
+    /// Takes the rows of a commit, which are the first `of_all` that were ever pushed to their source or are not.
+    fn add(&mut self, logged: &Logged, of_all: bool) -> Result<()>;
+
+    /// Has what it took of `source`, and nothing that comes after commit `last`. It may have had some of it before.
+    fn bring_in(&mut self, source: &str, last: Position) -> Result<()>;
+
+    /// Has what is for the head alone, on top of what lies in history.
+    fn bring_in_online(&mut self, logged: &Logged) -> Result<()>;
+
+    /// Lacks rows of `source` that the log has no more: they are history's, and the next run that makes it is the first.
+    fn begin_anew(&mut self, source: &str) -> Result<()>;
+}
+
+/// A log that a head follows.
+pub trait Followed {
+    /// As [`Commits::went_through`].
+    fn went_through(&self, source: &str, position: Position) -> Result<bool>;
+
+    /// Shows every group of `source` after commit `number`, in order.
+    fn after(&self, source: &str, number: i64, see: &mut dyn FnMut(Logged) -> Result<()>) -> Result<()>;
+}
+
+impl Followed for Log {
+    fn went_through(&self, source: &str, position: Position) -> Result<bool> {
+        Log::went_through(self, source, position)
+    }
+
+    fn after(&self, source: &str, number: i64, see: &mut dyn FnMut(Logged) -> Result<()>) -> Result<()> {
+        Log::after(self, source, number, see)
+    }
+}
+
+impl<T: Commits + ?Sized> Followed for T {
+    fn went_through(&self, source: &str, position: Position) -> Result<bool> {
+        Commits::went_through(self, source, position)
+    }
+
+    fn after(&self, source: &str, number: i64, see: &mut dyn FnMut(Logged) -> Result<()>) -> Result<()> {
+        Commits::after(self, source, (number, 0), see)
+    }
+}
+
+/// Why the head of a source must not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    /// It lacks commits, and cannot be given them now.
+    Late,
+    /// It has commits that the log has no more: up to one of this number, and the log ends at another.
+    Lost {
+        /// The head's last commit.
+        applied: i64,
+        /// The log's.
+        last: i64,
+    },
+}
+
+/// Brings in what the head lacks of the sources of which `lasts` are the last commits, while nobody takes those further.
+/// Gives those for which that cannot be done, and tells `failed` why: it keeps nobody else from going on.
+///
+/// # Errors
+/// Where log or head do not answer.
+pub fn complete(
+    log: &(impl Followed + ?Sized),
+    head: &mut impl Follower,
+    lasts: &BTreeMap<String, Position>,
+    failed: &mut dyn FnMut(&str, crate::Error),
+) -> Result<BTreeMap<String, Behind>> {
+    let mut behind = BTreeMap::new();
+    for (source, standing, last) in late(head, lasts)? {
+        let applied = standing.applied;
+        if !went_through(log, &source, standing)? {
+            behind.insert(source, Behind::Lost { applied: standing.begun.number, last: last.number });
+        } else if standing.begun.number > last.number {
+            // Somebody has gone on with the log though it is not their turn, or this one has lost its own.
+            behind.insert(source, Behind::Late);
+        } else if applied == last {
+            // It has more of nothing: what was begun is in.
+            head.note(Applied { source, from: last, to: last }, head.connection())?;
+        } else if let Err(error) = complete_source(log, head, (&source, standing, last)) {
+            failed(&source, error);
+            behind.insert(source, Behind::Late);
+        }
+    }
+    Ok(behind)
+}
+
+/// Goes on without what the log has lost: `drop_all` is told the sources of which the head must have nothing any more,
+/// to be made anew from what is left.
+///
+/// # Errors
+/// Where log or head do not answer.
+pub fn accept_loss(
+    log: &(impl Followed + ?Sized),
+    head: &impl Noted,
+    lasts: &BTreeMap<String, Position>,
+    drop_all: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    for (source, standing, last) in late(head, lasts)? {
+        if !went_through(log, &source, standing)? {
+            let applied = standing.applied;
+            tracing::warn!(source, "pushed rows that the log has lost are given up");
+            let since = head.connection();
+            drop_all(&source)?;
+            head.note(Applied { source, from: applied, to: last }, since)?;
+        }
+    }
+    Ok(())
+}
+
+/// The sources of which the head is not where the log is, as it is here and as it is there.
+///
+/// # Errors
+/// Where the head does not answer.
+pub fn late(
+    head: &impl Noted,
+    lasts: &BTreeMap<String, Position>,
+) -> Result<Vec<(String, Standing, Position)>> {
+    let sources: Vec<&str> = lasts.keys().map(String::as_str).collect();
+    let standings = head.standings(&sources)?;
+    let both = lasts.iter().zip(standings).filter(|((_, last), standing)| *standing != Standing::at(**last));
+    Ok(both.map(|((source, last), standing)| (source.clone(), standing, *last)).collect())
+}
+
+fn went_through(
+    log: &(impl Followed + ?Sized),
+    source: &str,
+    Standing { applied, begun }: Standing,
+) -> Result<bool> {
+    for position in [applied, begun] {
+        if position.number != 0 && !log.went_through(source, position)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn complete_source(
+    log: &(impl Followed + ?Sized),
+    head: &mut impl Follower,
+    (source, Standing { applied, begun }, last): (&str, Standing, Position),
+) -> Result<()> {
+    tracing::info!(
+        source,
+        commits = last.number - applied.number,
+        "pushed rows that the online store lacks are brought in"
+    );
+    head.begin(Applied { source: source.to_owned(), from: begun, to: last })?;
+    let brought_in = bring_in(log, head, (source, applied, last));
+    head.end(source);
+    brought_in
+}
+
+fn bring_in(
+    log: &(impl Followed + ?Sized),
+    head: &mut impl Follower,
+    (source, applied, last): (&str, Position, Position),
+) -> Result<()> {
+    let (since, mut next, mut has_online) = (head.connection(), applied.number + 1, false);
+    log.after(source, applied.number, &mut |logged| {
+        has_online |= logged.online.is_some();
+        if logged.position.number == next {
+            head.add(&logged, next == 1 && logged.first == 0)?;
+            next += 1;
+        }
+        Ok(())
+    })?;
+    head.bring_in(source, last)?;
+    if has_online {
+        // Last: tiles that are rebuilt know nothing of what is not in history.
+        log.after(source, applied.number, &mut |logged| head.bring_in_online(&logged))?;
+    }
+    if next <= last.number {
+        head.begin_anew(source)?;
+    }
+    // Not sooner: what was begun may be done again from the start.
+    head.note(Applied { source: source.to_owned(), from: applied, to: last }, since)
+}
