@@ -4,7 +4,8 @@
 -- The stores that belong to this registry: only in these may files be removed that nobody names.
 CREATE TABLE stores (
     id     TEXT   NOT NULL PRIMARY KEY,       -- stands in the store as well, in `store.json`
-    opened BIGINT NOT NULL                    -- when it was first opened: microseconds since the Unix epoch
+    shared BIGINT NOT NULL,                   -- 1 where it was said that all servers have it, else 0
+    seen   BIGINT NOT NULL                    -- when a server had it open last, to the day: microseconds since the Unix epoch
 );
 
 -- A segment is a Parquet file that is written once. All times are microseconds since the Unix epoch.

@@ -97,14 +97,13 @@ struct Stores {
 
 impl Stores {
     async fn open(settings: &Arc<Settings>, lock: &Arc<File>) -> Result<Stores> {
-        let registry = Registry::open(&settings.registry, &settings.data).await?;
+        let mut registry = Registry::open(&settings.registry, &settings.data).await?;
         let redis = match &settings.online {
             OnlineStore::RocksDb => None,
             OnlineStore::Redis(address) => Some(Redis::open(address.clone(), settings.online_timeout).await?),
         };
         let shared_log = if redis.is_some() { registry.log().await? } else { None };
         let (settings, lock) = (Arc::clone(settings), Arc::clone(lock));
-        let named = registry.clone();
         // Opening RocksDB blocks for as long as it takes.
         blocking("opening the data folder", move || {
             let local = Arc::new(Head::open(&settings.data.join("head"))?.locked_by(Arc::clone(&lock)));
@@ -116,7 +115,8 @@ impl Stores {
                 }
             };
             let cache = (settings.data.join("cache"), settings.store_cache_bytes_max as u64);
-            let segments = Segments::open(settings.store(), &named, cache)?;
+            let segments = Segments::open(settings.store(), &registry, cache)?;
+            segments.keep_models_of(&mut registry);
             let log = Log::of(&head, shared_log, (&settings.data, lock))?;
             let history = Arc::new(History::open_with(settings.roots(), &log, &segments, &settings.data)?);
             // The names of what was made just now must survive a loss of power, as what will be in it.

@@ -5,8 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
-use quern_kit::{Node, Postgres, Process, Random, fresh_database, metric, run, until};
+use quern_kit::{
+    Node, Postgres, Process, Random, Repository, fixture, fresh_database, metric, run, run_in, until,
+};
 use serde_json::Value;
+use sqlx::Connection;
 
 use super::predictions::{parquet_files, repository, table_of};
 use crate::planes::{self, JANUARY_10_US, instance};
@@ -225,4 +228,65 @@ async fn a_kill_leaves_no_segment_that_cannot_be_read() {
     println!("{looked} segments, {} files without a name", swept.unnamed);
     assert_eq!(parquet_files(&repository.path().join(".quern/store")), looked);
     assert!(asked(node.logged("delay").await).len().is_multiple_of(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn models_lie_in_the_store_and_those_of_before_in_the_registry() {
+    let s3 = S3::start().await;
+    let (here, registry) = (repository(), fresh_database().await);
+    let in_table = async || {
+        let mut connection = sqlx::PgConnection::connect(&registry).await.unwrap();
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM artifacts").fetch_one(&mut connection).await.unwrap();
+        count
+    };
+    let start = |repository: &Repository, store: &str| {
+        repository.write("quern.yaml", format!("registry: {registry}\n{store}"));
+        Process::start_in(repository.path(), &s3.environment())
+    };
+    let predict = async |server: &Process, model: &str| {
+        let client = quern::Client::connect(&server.url).await.unwrap();
+        client.predict(model, [instance("N1", 2000.0)]).await.map(|reply| reply.predictions)
+    };
+    let apply = async |server: &Process| {
+        let client = quern::Client::connect(&server.url).await.unwrap();
+        client.call::<Value>("/v1/apply", &()).await.unwrap()["number"].clone()
+    };
+    // Without a store that all have, the database has them.
+    let first = start(&here, "");
+    assert_eq!(apply(&first).await, 1);
+    let before = in_table().await;
+    assert!(before > 0 && s3.keys("quern").await.is_empty());
+    first.terminate();
+
+    let store = "store: s3://models/quern\n";
+    let first = start(&here, store);
+    let more = "\n---\nkind: Model\nname: more\n\
+                versions: [{version: \"1\", path: models/classifier.onnx, service: delay_v1}]\n";
+    let definitions = std::fs::read_to_string(here.path().join("definitions.yaml")).unwrap();
+    here.write("definitions.yaml", definitions + more);
+    here.write("models/classifier.onnx", fixture("classifier.onnx"));
+    assert_eq!(apply(&first).await, 2);
+    let keys = s3.keys("quern/models").await;
+    assert!(!keys.is_empty());
+    assert_eq!(in_table().await, before);
+
+    // A server that has neither the files nor a copy.
+    let bare = Repository::new("");
+    bare.write("landings.csv", planes::LANDINGS);
+    let second = start(&bare, store);
+    assert_eq!(predict(&second, "more").await.unwrap(), predict(&first, "more").await.unwrap());
+    second.terminate();
+    for key in &keys {
+        let mut bytes = s3.get(key).await;
+        bytes[20] ^= 1;
+        s3.put(key, bytes).await;
+    }
+    std::fs::remove_dir_all(bare.path().join(".quern/models")).unwrap();
+    let printed = run_in(bare.path(), &["get", "delay_v1", "tailnum=N1", "distance=1"], &s3.environment());
+    // One model must not keep a server from starting.
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    assert!(printed.stderr.contains("in the store is damaged: its SHA-256 is"), "{}", printed.stderr);
+    // What is live is live.
+    assert_eq!(predict(&first, "more").await.unwrap().len(), 1);
 }

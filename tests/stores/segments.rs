@@ -244,16 +244,19 @@ async fn servers_with_stores_of_their_own_see_their_own() {
     assert_eq!((own.segments.list(&events()).unwrap().len(), own.segments.shared()), (1, Shared::Own));
     assert!(!own.segments.shared().holds());
     assert_eq!((own.all(), own.scrub()), (vec![0, 1, 2], vec![]));
-    // Who only comes by does not count: a command that soon ends serves nobody.
+    // A server that stays tells the others, until it ends.
     let said = Member::open(&folder(&root.path().join("c"), true), &registry).await;
     assert_eq!(said.segments.shared(), Shared::Alone);
-    let _staying = other.segments.keep();
-    until("a server that is known", async || {
+    let keeping = own.segments.keep();
+    until("word of a server with a store of its own", async || {
         said.segments.meet().unwrap();
-        (said.segments.shared() != Shared::Alone).then_some(())
+        said.segments.shared().to_string().contains("has another store").then_some(())
     })
     .await;
-    assert!(said.segments.shared().to_string().contains("has another store"), "{}", said.segments.shared());
+    drop(keeping);
+    own.segments.leave().await;
+    said.segments.meet().unwrap();
+    assert_eq!(said.segments.shared(), Shared::Alone);
     // A store that another registry has begun.
     let at = folder(&root.path().join("a"), true);
     let strange = shared_registry().await;
@@ -330,9 +333,12 @@ async fn copies_take_no_more_room_than_they_may() {
         reader.numbers(&segments[0]).unwrap();
         assert!(held() <= 2 * bytes, "{} of {}", held(), 2 * bytes);
     }
-    assert_eq!((fetched(0), fetched(1)), (1, 1));
+    // The bucket notes an answer when it has sent it.
+    let is =
+        |counts| until("what was fetched", async move || ((fetched(0), fetched(1)) == counts).then_some(()));
+    is((1, 1)).await;
     reader.numbers(&segments[1]).unwrap();
-    assert_eq!((fetched(0), fetched(1)), (1, 2));
+    is((1, 2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,7 +350,8 @@ async fn a_large_segment_goes_in_parts() {
     assert!(segment.bytes > 32 << 20, "{} bytes", segment.bytes);
     let numbers = reader.numbers(&segment).unwrap();
     assert_eq!((numbers.len(), numbers[4_999_999]), (5_000_000, 4_999_999));
-    assert!(s3.answered("PUT", &segment.path, 200) > 2);
+    let sent = async || (s3.answered("PUT", &segment.path, 200) > 2).then_some(());
+    until("several parts", sent).await;
     // What was sent does not stay here.
     let outbox = fs::read_dir(writer.own.path().join("cache/outbox")).unwrap();
     assert_eq!(outbox.count(), 0);

@@ -79,6 +79,7 @@ pub fn serve(
         let limits = (Connections::new(&node.settings), Arc::clone(&node.memory));
         let ended = listen::run(router(Arc::clone(&node)), listener, limits, shutdown).await;
         node.predictions.flush().await;
+        node.segments.leave().await;
         ended
     })
 }

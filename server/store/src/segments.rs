@@ -1,10 +1,10 @@
 //! Where lies what Quern itself keeps for good: pushed rows, labels, logged predictions?
 //!
-//! In *segments*: Parquet files, each written once, in the *store*, which is a folder or a bucket ([`place`]). The
-//! *manifest* in the registry names the segments that count, and what must be in each ([`manifest`]). So a file is
-//! either whole, durable and named, or it is nothing: a crash leaves at most a file that nobody names, which goes later
-//! ([`sweep`]). Whoever reads one reads the bytes that were written, or is told that they are not there any more
-//! ([`checked`]).
+//! In *segments*: Parquet files, each written once, in the *store*, which is a folder or a bucket
+//! ([`place`](crate::place)). The *manifest* in the registry names the segments that count, and what must be in each
+//! ([`manifest`]). So a file is either whole, durable and named, or it is nothing: a crash leaves at most a file that
+//! nobody names, which goes later ([`sweep`]). Whoever reads one reads the bytes that were written, or is told that
+//! they are not there any more ([`checked`]).
 //!
 //! A store belongs to one registry, and has an id that both know ([`members`]).
 //!
@@ -13,11 +13,9 @@
 
 mod cache;
 mod checked;
-mod folder;
 mod keep;
 mod manifest;
 mod members;
-mod place;
 mod reader;
 mod scrub;
 mod set;
@@ -36,26 +34,27 @@ use self::cache::Cache;
 use self::checked::Checked;
 use self::manifest::Manifest;
 use self::members::Member;
-use self::place::Place;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::metrics::metrics;
+use crate::place::Place;
 use crate::position::Position;
 use crate::registry::Registry;
 
 pub use self::keep::Keeping;
 pub use self::manifest::Wanted;
 pub use self::members::Shared;
-pub use self::place::StoreAt;
 pub use self::reader::Reader;
 pub use self::scrub::Damage;
 pub use self::set::{Family, Prepared, Range, Segment, Set, day};
 pub use self::sweep::Swept;
 pub use self::writer::Writer;
+pub use crate::place::StoreAt;
 
 /// A store of segments. All but what is `async` must be called where blocking is allowed.
 #[derive(Debug)]
 pub struct Segments {
     at: StoreAt,
-    place: Place,
+    place: Arc<Place>,
     registry: Registry,
     runtime: Handle,
     /// Who this server is among those that have the same store, and which store it is.
@@ -80,7 +79,7 @@ impl Segments {
         (scratch, cache_bytes_max): (PathBuf, u64),
     ) -> Result<Arc<Segments>> {
         let segments = Arc::new(Segments {
-            place: Place::open(&at, &scratch)?,
+            place: Arc::new(Place::open(&at, &scratch)?),
             at,
             registry: registry.clone(),
             runtime: Handle::current(),
@@ -89,8 +88,10 @@ impl Segments {
             cache: Cache::open(scratch.join("segments"), cache_bytes_max)?,
             damaged: Mutex::default(),
         });
+        // Shown from the start: an alert that has nothing to look at keeps silent for the wrong cause.
+        metrics().segments_damaged.set(0);
         match segments.meet() {
-            Err(error) if error.kind() == crate::error::Kind::Unavailable => {
+            Err(error) if error.kind() == Kind::Unavailable => {
                 tracing::warn!(store = %segments.at, error = error.logged(), "the store does not answer");
             }
             met => drop(met?),
@@ -104,6 +105,13 @@ impl Segments {
     /// Where it does not answer, and never has.
     pub fn id(&self) -> Result<String> {
         Ok(self.manifest()?.store)
+    }
+
+    /// Has the models of `registry` kept in the store, while all servers are known to have it.
+    pub fn keep_models_of(&self, registry: &mut Registry) {
+        if registry.is_shared() && self.at.is_said_shared() {
+            registry.artifacts.keep_in(Arc::clone(&self.place), Arc::clone(&self.member.holds));
+        }
     }
 
     /// Where the store is.
@@ -142,7 +150,7 @@ impl Segments {
         rows(&mut writer)?;
         let written = writer.finish()?;
         if set.family.is_numbered() && written.rows != range.end.saturating_sub(range.first) {
-            return Err(crate::Error::broken(format!(
+            return Err(Error::broken(format!(
                 "rows {} to {} of a segment are {} rows",
                 range.first, range.end, written.rows
             )));
@@ -180,7 +188,7 @@ impl Segments {
     }
 
     fn named(&self, file: &Prepared, named: Result<Segment>) -> Result<Segment> {
-        if named.as_ref().is_err_and(|error| error.kind() == crate::error::Kind::Refused) {
+        if named.as_ref().is_err_and(|error| error.kind() == Kind::Refused) {
             // The manifest has said that it does not name it; where it is not removed now, it is later.
             let _ = self.place.remove(&file.path);
         }

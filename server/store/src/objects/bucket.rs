@@ -109,14 +109,30 @@ impl Bucket {
             file.read_to_end(&mut content)?;
             return self.create(name, content.into()).await.map(drop);
         }
-        let path = self.path(name);
-        let what = (name, "written");
+        let part = || {
+            let mut part = Vec::with_capacity(PART_BYTES);
+            Read::by_ref(file).take(PART_BYTES as u64).read_to_end(&mut part)?;
+            Ok(part.into())
+        };
+        self.in_parts(name, part).await
+    }
+
+    /// Writes an object of any size, over what is there.
+    pub async fn put(&self, name: &str, mut bytes: Bytes) -> Result<()> {
+        match bytes.len() as u64 <= WHOLE_BYTES_MAX {
+            true => self.write(name, bytes).await,
+            false => self.in_parts(name, || Ok(bytes.split_to(bytes.len().min(PART_BYTES)))).await,
+        }
+    }
+
+    /// Writes an object in parts, up to one that is empty.
+    async fn in_parts(&self, name: &str, mut next: impl FnMut() -> Result<Bytes>) -> Result<()> {
+        let (path, what) = (self.path(name), (name, "written"));
         let lost = || Error::busy(format!("`{}` cannot be written", self.location.join(name)));
         let mut upload = self.asked(what, self.store.put_multipart(&path)).await?.ok_or_else(lost)?;
         let sent = async {
             loop {
-                let mut part = Vec::with_capacity(PART_BYTES);
-                Read::by_ref(file).take(PART_BYTES as u64).read_to_end(&mut part)?;
+                let part = next()?;
                 if part.is_empty() {
                     break;
                 }
@@ -157,11 +173,15 @@ impl Bucket {
         self.asked((name, "removed"), self.store.delete(&path)).await.map(drop)
     }
 
-    /// When an object was written; none where there is none.
-    pub async fn modified(&self, name: &str) -> Result<Option<SystemTime>> {
+    /// What is known of an object without reading it; none where there is none.
+    pub async fn head(&self, name: &str) -> Result<Option<Listed>> {
         let path = self.path(name);
         let found = self.asked((name, "read"), self.store.head(&path)).await?;
-        Ok(found.map(|found| found.last_modified.into()))
+        Ok(found.map(|found| Listed {
+            path: name.to_owned(),
+            bytes: found.size,
+            modified: found.last_modified.into(),
+        }))
     }
 
     /// All objects of the store.

@@ -3,21 +3,27 @@
 //! A repository's file may change or vanish after an apply; what is live must not. One flipped bit changes a model's
 //! answers without an error, so a file is read back only if its digest still is its name.
 //!
-//! They lie in a folder. Servers that share a registry share no disk: then PostgreSQL has every file, and the folder
-//! keeps what this server has read of them.
+//! They lie in a folder. Servers that share a registry share no disk: then the store has every file where they share
+//! that, else PostgreSQL; and the folder keeps what this server has read of them.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use parking_lot::Mutex;
 use quern_base::digest::sha256;
 use quern_base::tasks::blocking;
 use sqlx::postgres::PgPool;
 
 use super::answer;
 use crate::error::{Error, Result};
+use crate::place::Place;
 use crate::roots::open_regular;
 
 /// A part of a file in PostgreSQL, whose values end at 1 GiB. Never changed: a part is overwritten by its number.
@@ -30,22 +36,43 @@ const FILE_BYTES_MAX: u64 = 4 << 30;
 #[derive(Debug, Clone)]
 pub struct Artifacts {
     folder: PathBuf,
-    /// Has all of them, where there is one.
+    /// Has those that were applied while no store had them.
     database: Option<PgPool>,
+    store: Option<Kept>,
+}
+
+/// A store that has model files.
+#[derive(Debug, Clone)]
+struct Kept {
+    place: Arc<Place>,
+    /// Whether new ones are put there: all servers are known to have it now.
+    takes: Arc<AtomicBool>,
+    /// The files that were found damaged there: they are written again.
+    damaged: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Artifacts {
     pub(super) fn open(folder: &Path, database: Option<PgPool>) -> Result<Artifacts> {
         fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
-        Ok(Artifacts { folder: folder.to_owned(), database })
+        Ok(Artifacts { folder: folder.to_owned(), database, store: None })
+    }
+
+    /// Has the files in `place` as well; new ones there and not in the database, while it `takes` them.
+    pub(crate) fn keep_in(&mut self, place: Arc<Place>, takes: Arc<AtomicBool>) {
+        self.store = Some(Kept { place, takes, damaged: Arc::default() });
     }
 
     /// Keeps `bytes` and returns their digest. What is there already stays as it is, or is repaired.
     pub async fn store(&self, bytes: Bytes) -> Result<String> {
         let (folder, copy) = (self.folder.clone(), bytes.clone());
         let digest = blocking("a model file", move || write(&folder, &copy)).await?;
-        if let Some(database) = &self.database {
-            upload(database, &digest, &bytes).await?;
+        match (self.store.clone().filter(Kept::takes), &self.database) {
+            (Some(store), _) => {
+                let name = digest.clone();
+                blocking("a model file", move || store.put(&name, bytes)).await?;
+            }
+            (None, Some(database)) => upload(database, &digest, &bytes).await?,
+            (None, None) => {}
         }
         Ok(digest)
     }
@@ -60,12 +87,26 @@ impl Artifacts {
         let Some(database) = self.database.as_ref().filter(|_| here.is_err()) else {
             return here;
         };
-        let bytes = download(database, wanted).await?;
+        let (store, name) = (self.store.clone(), wanted.to_owned());
+        let kept = blocking("a model file", move || match store {
+            Some(store) => store.get(&name),
+            None => Ok(None),
+        });
+        // What an older apply has put into the database is there still, whatever is wrong with the store.
+        let (kept, bytes) = match kept.await {
+            Ok(Some(bytes)) => (Ok(()), bytes),
+            Ok(None) => (Ok(()), download(database, wanted).await?),
+            Err(error) => (Err(error), download(database, wanted).await?),
+        };
+        if bytes.is_empty() {
+            kept?;
+        }
         let (folder, wanted) = (self.folder.clone(), wanted.to_owned());
+        let places = if self.store.is_some() { "the registry and from the store" } else { "the registry" };
         blocking("a model file", move || {
             if bytes.is_empty() {
                 return Err(Error::broken(format!(
-                    "the model file {wanted} is gone from the registry; {RESTORE}"
+                    "the model file {wanted} is gone from {places}; {RESTORE}"
                 )));
             }
             checked(&bytes, &wanted, format_args!("the model file {wanted} in the registry"))?;
@@ -80,6 +121,39 @@ impl Artifacts {
 }
 
 const RESTORE: &str = "restore it from a backup, or from the repository that it was applied from";
+
+impl Kept {
+    fn path(digest: &str) -> String {
+        format!("models/{digest}.onnx")
+    }
+
+    fn takes(&self) -> bool {
+        self.takes.load(Ordering::Relaxed)
+    }
+
+    fn put(&self, digest: &str, bytes: Bytes) -> Result<()> {
+        let path = Kept::path(digest);
+        let is_damaged = self.damaged.lock().contains(digest);
+        if is_damaged || self.place.bytes(&path)? != Some(bytes.len() as u64) {
+            self.place.put(&path, bytes, RandomState::new().hash_one(std::process::id()))?;
+            self.damaged.lock().remove(digest);
+        }
+        Ok(())
+    }
+
+    /// The file; none where it is not there.
+    fn get(&self, digest: &str) -> Result<Option<Bytes>> {
+        let mut bytes = Vec::new();
+        if !self.place.read(&Kept::path(digest), &mut bytes)? {
+            return Ok(None);
+        }
+        let checked = checked(&bytes, digest, format_args!("the model file {digest} in the store"));
+        if checked.is_err() {
+            self.damaged.lock().insert(digest.to_owned());
+        }
+        checked.map(|()| Some(bytes.into()))
+    }
+}
 
 fn write(folder: &Path, bytes: &[u8]) -> Result<String> {
     let digest = sha256(bytes);

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use super::place::files_below;
 use crate::error::Result;
+use crate::place::files_below;
 
 /// Files below a folder.
 #[derive(Debug)]

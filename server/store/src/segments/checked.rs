@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use quern_base::digest::hexadecimal;
 use sha2::{Digest, Sha256};
 
-use super::place::Place;
 use super::{Prepared, Segments};
 use crate::error::{Error, Kind, Result};
+use crate::place::Place;
 use crate::roots::open_regular;
 
 /// More than there are segments; beyond that all are checked once more.
@@ -145,7 +145,7 @@ impl Segments {
     /// Where they are not, or there is no file: such an error names the segment and the way out. `Kind::Unavailable`
     /// where the store does not answer.
     pub fn local(&self, segment: &Prepared) -> Result<File> {
-        let opened = match &self.place {
+        let opened = match &*self.place {
             Place::Folder(folder) => match Place::open_here(folder, &segment.path) {
                 Ok(Some(file)) => self.sound(file, segment),
                 Ok(None) => Err(Fault::Damaged(Damage::Missing)),

@@ -5,7 +5,6 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use quern_base::tasks::{Task, blocking, long};
@@ -25,7 +24,6 @@ const SCRUB_BYTES_PER_SECOND: u64 = 64 << 20;
 impl Segments {
     /// Keeps the store in order as long as the result lives.
     pub fn keep(self: &Arc<Self>) -> Keeping {
-        self.member.stays.store(true, Ordering::Relaxed);
         Keeping {
             _meeting: Task::spawn(meet(Arc::clone(self))),
             _scrubbing: Task::spawn(scrub(Arc::clone(self))),
@@ -52,16 +50,18 @@ pub struct Keeping {
 
 async fn meet(segments: Arc<Segments>) {
     let mut looked = Instant::now();
-    let mut pauses = std::iter::once(Duration::ZERO).chain(std::iter::repeat(MEET));
+    let one = Arc::clone(&segments);
+    // What fails now is done in the first round.
+    let _ = blocking("the store", move || one.tell_of_own(&one.meet()?)).await;
     loop {
-        tokio::time::sleep(pauses.next().unwrap_or(MEET)).await;
+        tokio::time::sleep(MEET).await;
         let again = looked.elapsed() > LOOK_AGAIN;
         if again {
             looked = Instant::now();
         }
         let one = Arc::clone(&segments);
         let round = blocking("the store", move || {
-            one.meet()?;
+            one.tell_of_own(&one.meet()?)?;
             if again {
                 one.look_at_damaged()?;
             }

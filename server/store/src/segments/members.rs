@@ -6,6 +6,7 @@
 //! other has written just now: that a folder is shared is not believed, but seen.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(super) const SERVERS: &str = "servers";
 const SEEN_FOR: Duration = Duration::from_secs(90);
 /// One that has said nothing for so long is forgotten.
 const KNOWN_FOR: Duration = Duration::from_secs(86_400);
+/// How long the registry may take to hear that a server ends.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of so many others it is looked whether they have the same store.
 const OTHERS_MAX: i64 = 16;
 
@@ -54,7 +57,7 @@ impl fmt::Display for Shared {
             Shared::Own => f.write_str("this server's own"),
             Shared::Alone => f.write_str("shared, with no other server now"),
             Shared::Seen => f.write_str("shared, as other servers' files in it show"),
-            Shared::Unproved(cause) => write!(f, "not shared, though it is said to be: {cause}"),
+            Shared::Unproved(cause) => write!(f, "said to be shared, which is not known to be so: {cause}"),
         }
     }
 }
@@ -65,8 +68,8 @@ pub(super) struct Member {
     pub(super) name: String,
     /// How often it has said that it is there.
     beats: AtomicI64,
-    /// Whether it goes on saying so.
-    pub(super) stays: AtomicBool,
+    /// Whether the store is known to be shared.
+    pub(super) holds: Arc<AtomicBool>,
     known: Mutex<(Option<String>, Shared)>,
 }
 
@@ -74,12 +77,7 @@ impl Member {
     pub(super) fn new(number: u64) -> Member {
         let unknown = Shared::Unproved("it was not looked yet".to_owned());
         let name = format!("{number:016x}");
-        Member {
-            name,
-            beats: AtomicI64::new(0),
-            stays: AtomicBool::new(false),
-            known: Mutex::new((None, unknown)),
-        }
+        Member { name, beats: AtomicI64::new(0), holds: Arc::default(), known: Mutex::new((None, unknown)) }
     }
 
     /// The id of the store, where it is known.
@@ -103,14 +101,9 @@ impl Segments {
         let store = self.identify()?;
         let shared = match self.at.is_said_shared() {
             true => self.look(&store).unwrap_or_else(|error| Shared::Unproved(error.logged())),
-            false => {
-                // Others are to know that it has another store than theirs. A command that soon ends serves nobody.
-                if self.registry.is_shared() && self.member.stays.load(Ordering::Relaxed) {
-                    let _ = self.wait(self.registry.servers(&self.member.name, &store, 0));
-                }
-                Shared::Own
-            }
+            false => Shared::Own,
         };
+        self.member.holds.store(shared.holds(), Ordering::Relaxed);
         let before = {
             let mut known = self.member.known.lock();
             known.0 = Some(store.clone());
@@ -122,10 +115,26 @@ impl Segments {
             tracing::warn!(
                 store = %self.at,
                 cause,
-                "the store is said to be shared and is not: what this server writes others do not see"
+                "it is not known that all servers have this store, as it is said: others may not see what this one writes"
             );
         }
         Ok(store)
+    }
+
+    /// Tells the others that this server has a store of its own, and so another one than theirs.
+    pub(super) fn tell_of_own(&self, store: &str) -> Result<()> {
+        match self.registry.is_shared() && !self.at.is_said_shared() {
+            true => self.wait(self.registry.servers(&self.member.name, store, 0)).map(drop),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells the others that this server is no longer there. Where that fails they find out.
+    pub async fn leave(&self) {
+        let left = tokio::time::timeout(LEAVE_TIMEOUT, self.registry.forget_server(&self.member.name)).await;
+        if let Ok(Err(error)) = left {
+            tracing::debug!(error = error.logged(), "the registry is not told that this server ends");
+        }
     }
 
     fn identify(&self) -> Result<String> {
@@ -135,7 +144,7 @@ impl Segments {
         }
         // The registry first: a store that names an id which no registry knows would be nobody's.
         let id = format!("{:016x}{:016x}", unique(), unique());
-        self.wait(self.registry.add_store(&id))?;
+        self.wait(self.registry.add_store(&id, self.at.is_said_shared()))?;
         let text = format!("{{\"format\":1,\"id\":\"{id}\"}}\n");
         if self.place.create_small(MARK, &text, unique())? {
             return Ok(id);
@@ -146,7 +155,7 @@ impl Segments {
     }
 
     fn owned(&self, id: String) -> Result<String> {
-        match self.wait(self.registry.has_store(&id))? {
+        match self.wait(self.registry.has_store(&id, self.at.is_said_shared()))? {
             true => Ok(id),
             false => Err(Error::refused(format!(
                 "the store {} belongs to another registry than this server's: each needs a store of its own, since it \
@@ -206,18 +215,47 @@ fn id_in(text: &str) -> Option<String> {
 }
 
 impl Registry {
-    async fn add_store(&self, id: &str) -> Result<()> {
-        let added = format!("INSERT INTO stores (id, opened) VALUES ($1, {})", self.clock());
+    async fn add_store(&self, id: &str, shared: bool) -> Result<()> {
+        let added = format!("INSERT INTO stores (id, shared, seen) VALUES ($1, $2, {})", self.clock());
         on!(self.database, |pool| async {
-            sqlx::query(AssertSqlSafe(added)).bind(id).execute(pool).await.map(drop)
+            let added = sqlx::query(AssertSqlSafe(added)).bind(id).bind(i64::from(shared));
+            added.execute(pool).await.map(drop)
         })?;
         Ok(())
     }
 
-    async fn has_store(&self, id: &str) -> Result<bool> {
+    /// Whether a store is this registry's; notes that it is there, once a day.
+    async fn has_store(&self, id: &str, shared: bool) -> Result<bool> {
         let asked = "SELECT COUNT(*) FROM stores WHERE id = $1";
-        let found: i64 = on!(self.database, |pool| sqlx::query_scalar(asked).bind(id).fetch_one(pool))?;
+        let noted = format!(
+            "UPDATE stores SET shared = $2, seen = {clock} WHERE id = $1 AND (shared <> $2 OR seen < {clock} - $3)",
+            clock = self.clock()
+        );
+        let found: i64 = on!(self.database, |pool| async {
+            let noted = sqlx::query(AssertSqlSafe(noted)).bind(id).bind(i64::from(shared));
+            noted.bind(micros(KNOWN_FOR)).execute(pool).await?;
+            sqlx::query_scalar(asked).bind(id).fetch_one(pool).await
+        })?;
         Ok(found > 0)
+    }
+
+    /// Forgets what was logged into the own stores of servers that have gone long ago.
+    pub(super) async fn forget_stores(&self, unseen: Duration) -> Result<()> {
+        let gone = format!(
+            "DELETE FROM segments WHERE family = 'predictions' AND store IN \
+             (SELECT id FROM stores WHERE shared = 0 AND seen < {} - $1)",
+            self.clock()
+        );
+        on!(self.database, |pool| async {
+            sqlx::query(AssertSqlSafe(gone)).bind(micros(unseen)).execute(pool).await.map(drop)
+        })?;
+        Ok(())
+    }
+
+    async fn forget_server(&self, server: &str) -> Result<()> {
+        let gone = "DELETE FROM store_servers WHERE server = $1";
+        on!(self.database, |pool| async { sqlx::query(gone).bind(server).execute(pool).await.map(drop) })?;
+        Ok(())
     }
 
     /// Notes that `server` has `store` open; gives the others that have said so lately, their stores, and how often.
@@ -240,5 +278,56 @@ impl Registry {
             asked.bind(OTHERS_MAX).fetch_all(pool).await
         })?;
         Ok(others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use tempfile::TempDir;
+
+    use super::super::{Family, Range, Set};
+    use super::*;
+    use crate::registry::Location;
+
+    #[test]
+    fn a_mark_names_a_store_or_none() {
+        let id = "0123456789abcdef0123456789abcdef";
+        assert_eq!(id_in(&format!("{{\"format\":1,\"id\":\"{id}\"}}\n")).as_deref(), Some(id));
+        for wrong in
+            ["", "{}", &format!("{{\"format\":2,\"id\":\"{id}\"}}"), "{\"format\":1,\"id\":\"../..\"}"]
+        {
+            assert_eq!(id_in(wrong), None, "{wrong}");
+        }
+    }
+
+    /// What was pushed is never forgotten: the server may come back.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_server_has_logged_that_went_long_ago_is_forgotten() {
+        let folder = TempDir::new().unwrap();
+        let registry = Registry::open(&Location::Sqlite, folder.path()).await.unwrap();
+        let open = |name: &str| {
+            let at = StoreAt::Folder { path: folder.path().join(name), shared: false };
+            Segments::open(at, &registry, (folder.path().join("scratch"), 1 << 20)).unwrap()
+        };
+        let (gone, here) = (open("gone"), open("here"));
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let rows = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        let sets = [Family::Pushed, Family::Predictions].map(|family| Set::of(family, "", "a"));
+        for segments in [&gone, &here] {
+            for set in &sets {
+                let range = Range { first: 0, end: 1, from_us: 0, to_us: 0 };
+                segments.write(set, range, |writer| writer.write(&rows)).unwrap();
+            }
+        }
+        let counts =
+            || [&gone, &here].map(|segments| sets.clone().map(|set| segments.list(&set).unwrap().len()));
+        here.sweep().unwrap();
+        assert_eq!(counts(), [[1, 1], [1, 1]]);
+        let Database::Sqlite(pool) = &registry.database else { panic!("SQLite") };
+        let long_ago = "UPDATE stores SET seen = 0 WHERE id = $1";
+        sqlx::query(long_ago).bind(gone.meet().unwrap()).execute(pool).await.unwrap();
+        here.sweep().unwrap();
+        assert_eq!(counts(), [[1, 0], [1, 1]]);
     }
 }

@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 /// How long a file stays that nobody needs.
 const GRACE: Duration = Duration::from_secs(86_400);
 
+/// How long the registry knows what was logged by a server that had a store of its own, and does not come back.
+const UNSEEN: Duration = Duration::from_secs(90 * 86_400);
+
 /// What a sweep has removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -40,6 +43,7 @@ impl Segments {
         if manifest.store != store {
             return Err(Error::broken("the store became another one"));
         }
+        self.wait(self.registry.forget_stores(UNSEEN))?;
         let mut swept = Swept::default();
         loop {
             let ended = self.wait(manifest.ended(grace))?;

@@ -2,15 +2,18 @@
 //!
 //! Whatever waits for a bucket must be called where blocking is allowed.
 
+mod folder;
+
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use super::folder::{Folder, Stored, below};
+use self::folder::{Folder, Stored, below};
 use crate::error::{Error, Result};
 use crate::objects::{Bucket, Location};
 use crate::roots::open_regular;
@@ -53,14 +56,14 @@ impl fmt::Display for StoreAt {
 
 /// A store, open.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Folder(Folder),
     Bucket(Bucket, Local),
 }
 
 /// What a store in a bucket needs of this machine.
 #[derive(Debug)]
-pub(super) struct Local {
+pub(crate) struct Local {
     runtime: Handle,
     /// What is to be sent lies here meanwhile.
     outbox: PathBuf,
@@ -73,7 +76,7 @@ impl Local {
 }
 
 /// A file that is being written. What is not finished is removed.
-pub(super) struct Unfinished {
+pub(crate) struct Unfinished {
     local: PathBuf,
     path: String,
 }
@@ -87,7 +90,7 @@ impl Drop for Unfinished {
 
 impl Place {
     /// Opens the store at `at`; `scratch` is a folder of this server's own.
-    pub(super) fn open(at: &StoreAt, scratch: &Path) -> Result<Place> {
+    pub(crate) fn open(at: &StoreAt, scratch: &Path) -> Result<Place> {
         match at {
             StoreAt::Folder { path, .. } => {
                 fs::create_dir_all(path).map_err(|error| {
@@ -106,7 +109,7 @@ impl Place {
     }
 
     /// A new file, to be written here and then put at `path`.
-    pub(super) fn begin(&self, path: &str) -> Result<(Unfinished, File)> {
+    pub(crate) fn begin(&self, path: &str) -> Result<(Unfinished, File)> {
         let (local, file) = match self {
             Place::Folder(folder) => folder.begin(path)?,
             Place::Bucket(_, Local { outbox, .. }) => {
@@ -120,7 +123,7 @@ impl Place {
     }
 
     /// Puts a file, which is on disk, where it belongs; it is durable when this returns.
-    pub(super) fn finish(&self, unfinished: &Unfinished, bytes: u64) -> Result<()> {
+    pub(crate) fn finish(&self, unfinished: &Unfinished, bytes: u64) -> Result<()> {
         let Unfinished { local, path } = unfinished;
         match self {
             Place::Folder(folder) => Ok(folder.finish(local, path)?),
@@ -131,8 +134,32 @@ impl Place {
         }
     }
 
+    /// Writes a file, over what is there; it is durable when this returns.
+    pub(crate) fn put(&self, path: &str, bytes: Bytes, unique: u64) -> Result<()> {
+        match self {
+            Place::Folder(folder) => {
+                // Two servers may write the same one.
+                let own = format!("{path}.{unique:016x}");
+                folder.write(&own, &bytes)?;
+                Ok(folder.finish(&folder.at(&own), path)?)
+            }
+            Place::Bucket(bucket, here) => here.wait(bucket.put(path, bytes)),
+        }
+    }
+
+    /// How large a file is; none where there is none.
+    pub(crate) fn bytes(&self, path: &str) -> Result<Option<u64>> {
+        match self {
+            Place::Folder(folder) => Ok(Place::open_here(folder, path)?
+                .map(|file| file.metadata())
+                .transpose()?
+                .map(|found| found.len())),
+            Place::Bucket(bucket, here) => Ok(here.wait(bucket.head(path))?.map(|found| found.bytes)),
+        }
+    }
+
     /// Opens a file where it lies; none where it is not there.
-    pub(super) fn open_here(folder: &Folder, path: &str) -> Result<Option<File>> {
+    pub(crate) fn open_here(folder: &Folder, path: &str) -> Result<Option<File>> {
         match open_regular(&folder.at(path)) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -141,7 +168,7 @@ impl Place {
     }
 
     /// Shows all of a file to `take`; says whether it is there.
-    pub(super) fn read(&self, path: &str, take: &mut dyn Write) -> Result<bool> {
+    pub(crate) fn read(&self, path: &str, take: &mut dyn Write) -> Result<bool> {
         match self {
             Place::Folder(folder) => match Place::open_here(folder, path)? {
                 Some(mut file) => {
@@ -156,7 +183,7 @@ impl Place {
     }
 
     /// Writes a small file, over what is there.
-    pub(super) fn write_small(&self, path: &str, text: &str) -> Result<()> {
+    pub(crate) fn write_small(&self, path: &str, text: &str) -> Result<()> {
         match self {
             Place::Folder(folder) => Ok(folder.write(path, text.as_bytes())?),
             Place::Bucket(bucket, here) => here.wait(bucket.write(path, text.to_owned().into())),
@@ -164,7 +191,7 @@ impl Place {
     }
 
     /// Writes a small file, unless there is one; says whether it did.
-    pub(super) fn create_small(&self, path: &str, text: &str, unique: u64) -> Result<bool> {
+    pub(crate) fn create_small(&self, path: &str, text: &str, unique: u64) -> Result<bool> {
         match self {
             Place::Folder(folder) => Ok(folder.create(path, text.as_bytes(), unique)?),
             Place::Bucket(bucket, here) => here.wait(bucket.create(path, text.to_owned().into())),
@@ -172,7 +199,7 @@ impl Place {
     }
 
     /// What is in a small file; none where there is none.
-    pub(super) fn read_small(&self, path: &str) -> Result<Option<String>> {
+    pub(crate) fn read_small(&self, path: &str) -> Result<Option<String>> {
         let bytes = match self {
             Place::Folder(folder) => folder.read(path, SMALL_BYTES_MAX)?,
             Place::Bucket(bucket, here) => here.wait(bucket.read(path))?.map(Vec::from),
@@ -181,7 +208,7 @@ impl Place {
     }
 
     /// Removes a file, where it is there.
-    pub(super) fn remove(&self, path: &str) -> Result<()> {
+    pub(crate) fn remove(&self, path: &str) -> Result<()> {
         match self {
             Place::Folder(folder) => Ok(folder.remove(path)?),
             Place::Bucket(bucket, here) => here.wait(bucket.remove(path)),
@@ -189,19 +216,19 @@ impl Place {
     }
 
     /// When a file was written, by the store's clock; none where there is none.
-    pub(super) fn modified(&self, path: &str) -> Result<Option<SystemTime>> {
+    pub(crate) fn modified(&self, path: &str) -> Result<Option<SystemTime>> {
         match self {
             Place::Folder(folder) => match fs::metadata(folder.at(path)) {
                 Ok(metadata) => Ok(Some(metadata.modified()?)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error.into()),
             },
-            Place::Bucket(bucket, here) => here.wait(bucket.modified(path)),
+            Place::Bucket(bucket, here) => Ok(here.wait(bucket.head(path))?.map(|found| found.modified)),
         }
     }
 
     /// All files of the store, those too that are being written.
-    pub(super) fn list(&self) -> Result<Vec<Stored>> {
+    pub(crate) fn list(&self) -> Result<Vec<Stored>> {
         match self {
             Place::Folder(folder) => Ok(folder.list()?),
             Place::Bucket(bucket, here) => {
@@ -215,7 +242,7 @@ impl Place {
 }
 
 /// The files below a folder of this machine: path, bytes, and when each was read or written last.
-pub(super) fn files_below(folder: &Path) -> Result<Vec<(PathBuf, u64, SystemTime)>> {
+pub(crate) fn files_below(folder: &Path) -> Result<Vec<(PathBuf, u64, SystemTime)>> {
     let mut files = Vec::new();
     below(folder, &mut |path, metadata| {
         let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);

@@ -15,26 +15,26 @@ const UNFINISHED: &str = "part";
 
 /// A file in the store.
 #[derive(Debug, Clone)]
-pub(super) struct Stored {
-    pub(super) path: String,
-    pub(super) bytes: u64,
+pub(crate) struct Stored {
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
     /// By the store's own clock.
-    pub(super) modified: SystemTime,
+    pub(crate) modified: SystemTime,
 }
 
 /// A folder that is a store.
 #[derive(Debug)]
-pub(super) struct Folder {
-    pub(super) root: PathBuf,
+pub(crate) struct Folder {
+    pub(crate) root: PathBuf,
 }
 
 impl Folder {
-    pub(super) fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 
     /// A new file, to be written and then put at `path`.
-    pub(super) fn begin(&self, path: &str) -> io::Result<(PathBuf, File)> {
+    pub(crate) fn begin(&self, path: &str) -> io::Result<(PathBuf, File)> {
         let target = self.at(path);
         fs::create_dir_all(target.parent().unwrap_or(&self.root))?;
         let unfinished = unfinished(&target);
@@ -43,7 +43,7 @@ impl Folder {
     }
 
     /// Puts a file that is on disk at `path`.
-    pub(super) fn finish(&self, unfinished: &Path, path: &str) -> io::Result<()> {
+    pub(crate) fn finish(&self, unfinished: &Path, path: &str) -> io::Result<()> {
         let target = self.at(path);
         fs::rename(unfinished, &target)?;
         self.sync_names(&target)
@@ -56,7 +56,7 @@ impl Folder {
     }
 
     /// Writes a small file, over what is there.
-    pub(super) fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let target = self.at(path);
         fs::create_dir_all(target.parent().unwrap_or(&self.root))?;
         let unfinished = unfinished(&target);
@@ -72,7 +72,7 @@ impl Folder {
     }
 
     /// Writes a small file, unless there is one; says whether it did.
-    pub(super) fn create(&self, path: &str, bytes: &[u8], unique: u64) -> io::Result<bool> {
+    pub(crate) fn create(&self, path: &str, bytes: &[u8], unique: u64) -> io::Result<bool> {
         let own = format!("{path}.{unique:016x}");
         self.write(&own, bytes)?;
         // A second name, which unlike another name for the first never replaces anything.
@@ -89,7 +89,7 @@ impl Folder {
     }
 
     /// What is in a small file; none where there is no file.
-    pub(super) fn read(&self, path: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, path: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
         let file = match open_regular(&self.at(path)) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -101,7 +101,7 @@ impl Folder {
     }
 
     /// Removes a file, where it is there.
-    pub(super) fn remove(&self, path: &str) -> io::Result<()> {
+    pub(crate) fn remove(&self, path: &str) -> io::Result<()> {
         match fs::remove_file(self.at(path)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -109,7 +109,7 @@ impl Folder {
     }
 
     /// All files below it, those too that are being written.
-    pub(super) fn list(&self) -> io::Result<Vec<Stored>> {
+    pub(crate) fn list(&self) -> io::Result<Vec<Stored>> {
         let mut files = Vec::new();
         below(&self.root, &mut |path, metadata| {
             if let Some(path) = path.strip_prefix(&self.root).ok().and_then(Path::to_str) {
@@ -129,7 +129,7 @@ fn unfinished(target: &Path) -> PathBuf {
 }
 
 /// Shows all files below `folder`; none where there is no such folder, and none that goes meanwhile.
-pub(super) fn below(folder: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata)) -> io::Result<()> {
+pub(crate) fn below(folder: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata)) -> io::Result<()> {
     let gone = |error: &io::Error| error.kind() == ErrorKind::NotFound;
     let entries = match fs::read_dir(folder) {
         Err(error) if gone(&error) => return Ok(()),
