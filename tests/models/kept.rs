@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -289,4 +290,51 @@ async fn models_lie_in_the_store_and_those_of_before_in_the_registry() {
     assert!(printed.stderr.contains("in the store is damaged: its SHA-256 is"), "{}", printed.stderr);
     // What is live is live.
     assert_eq!(predict(&first, "more").await.unwrap().len(), 1);
+}
+
+/// A file system of one megabyte.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount() -> Small {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(folder.path()).output();
+        let said = mount.map(|mounted| String::from_utf8_lossy(&mounted.stderr).into_owned());
+        assert_eq!(
+            said.unwrap_or_else(|error| error.to_string()),
+            "",
+            "this test mounts a file system, as root"
+        );
+        Small(folder)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_full_for_a_while_costs_no_prediction() {
+    let (small, repository) = (Small::mount(), repository());
+    let settings = [("store", small.0.path().display().to_string())];
+    let node = repository.open_applied_with(&settings).await;
+    predict_as(&node, "before", 1).await;
+    node.flush_predictions().await;
+    let ballast = small.0.path().join("ballast");
+    assert!(std::fs::write(&ballast, vec![7; 2 << 20]).is_err());
+    for id in ["one", "two"] {
+        predict_as(&node, id, 1).await;
+        node.flush_predictions().await;
+    }
+    assert_eq!(parquet_files(small.0.path()), 1);
+    let left = glob::glob(&format!("{}/**/*.part", small.0.path().display())).unwrap();
+    assert_eq!(left.count(), 0);
+    assert_eq!(asked(node.logged("delay").await), ["before"]);
+    std::fs::remove_file(&ballast).unwrap();
+    assert_eq!(asked(node.logged("delay").await), ["before", "one", "two"]);
+    let dropped = metric(&node.metrics(), "quern_prediction_log_dropped_total{model=\"delay\"}");
+    assert_eq!(dropped.unwrap_or(0.0), 0.0);
 }

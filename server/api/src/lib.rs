@@ -44,6 +44,7 @@ mod v2;
 mod weighed;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -58,6 +59,9 @@ use quern_server::Node;
 
 pub use self::error::{Error, Result};
 use self::listen::Connections;
+
+/// How long what is done beside answering may take to end.
+const KEEPING_ENDS: Duration = Duration::from_secs(3);
 
 /// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile
 /// it follows the applies of other servers, brings in what they left behind, keeps the store in order, and sees how far
@@ -74,11 +78,12 @@ pub fn serve(
 ) -> BoxFuture<'static, Result<()>> {
     Box::pin(async move {
         let (_following, _completing) = (node.follow.start(), node.push.complete());
-        let _keeping = (node.segments.keep(), node.predictions.keep());
+        let (keeping, merging) = (node.segments.keep(), node.predictions.keep());
         let _looking = node.lag.start(Arc::clone(&node.runs));
         let limits = (Connections::new(&node.settings), Arc::clone(&node.memory));
         let ended = listen::run(router(Arc::clone(&node)), listener, limits, shutdown).await;
         node.predictions.flush().await;
+        tokio::join!(keeping.end(KEEPING_ENDS), merging.end(KEEPING_ENDS));
         node.segments.leave().await;
         ended
     })

@@ -1,7 +1,8 @@
 //! Where does work go that may take long, or that goes on beside others?
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
@@ -122,12 +123,84 @@ impl<T> Drop for Task<T> {
     }
 }
 
+/// Work that is done again and again beside everything else, on threads that may block, until this is dropped or ended.
+#[derive(Debug)]
+pub struct Rounds {
+    _task: Task,
+    busy: Turn,
+}
+
+/// Whoever holds this is in the middle of a round.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
+/// Gives rounds their threads.
+#[derive(Debug, Clone)]
+pub struct Round(Turn);
+
+impl Rounds {
+    /// Starts `rounds`, which does its work by [`Round::work`].
+    pub fn start<F: Future<Output = ()> + Send + 'static>(rounds: impl FnOnce(Round) -> F) -> Rounds {
+        let busy = Turn::default();
+        Rounds { _task: Task::spawn(rounds(Round(Arc::clone(&busy)))), busy }
+    }
+
+    /// Begins no further round, and waits for the end of the one under way, but no longer than this: its runtime is
+    /// about to go, and what waits for a timer of it then panics.
+    pub async fn end(self, longest: Duration) {
+        drop(self._task);
+        let _ = tokio::time::timeout(longest, self.busy.lock()).await;
+    }
+}
+
+impl Round {
+    /// Does the work of one round, as [`long`] does.
+    ///
+    /// # Errors
+    /// Those of `job`.
+    pub async fn work<T, E>(
+        &self,
+        what: &'static str,
+        job: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<crate::Failure> + Send + 'static,
+    {
+        let turn = Arc::clone(&self.0).lock_owned().await;
+        let job = move || {
+            let _turn = turn;
+            job()
+        };
+        long(what, job).await
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 
     use super::*;
     use crate::{Failure, Kind};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_ends_rounds_waits_for_the_one_under_way() {
+        let (begun, begins) = mpsc::channel();
+        let (go, goes) = mpsc::channel::<()>();
+        let (done, ends) = mpsc::channel();
+        let rounds = Rounds::start(|round| async move {
+            let job = move || {
+                begun.send(()).map_err(|error| Failure::new(Kind::Internal, error))?;
+                let _ = goes.recv();
+                done.send(()).map_err(|error| Failure::new(Kind::Internal, error))
+            };
+            let _ = round.work("a round", job).await;
+        });
+        begins.recv().unwrap();
+        let ending = tokio::spawn(rounds.end(Duration::from_secs(60)));
+        drop(go);
+        ending.await.unwrap();
+        assert_eq!(ends.try_recv(), Ok(()));
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_long_job_keeps_its_turn_when_its_caller_goes_away() {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quern_base::tasks::{Task, long};
+use quern_base::tasks::Rounds;
 use quern_store::segments::{Family, Range, Segment, Segments, Set, Wanted, day};
 
 use super::PredictionLog;
@@ -36,13 +36,14 @@ pub struct Merged {
 
 impl PredictionLog {
     /// Keeps the log in order as long as the result lives.
-    pub fn keep(self: &Arc<Self>) -> Task {
+    pub fn keep(self: &Arc<Self>) -> Rounds {
         let log = Arc::clone(self);
-        Task::spawn(async move {
+        Rounds::start(|round| async move {
             loop {
                 tokio::time::sleep(ROUND).await;
                 let one = Arc::clone(&log);
-                let merged = long("merging logged predictions", move || one.merge(one.segments.now_us()?));
+                let merged =
+                    round.work("merging logged predictions", move || one.merge(one.segments.now_us()?));
                 if let Err(error) = merged.await {
                     tracing::warn!(error = error.logged(), "logged predictions are not merged now");
                 }
@@ -145,4 +146,33 @@ fn whole(segments: &Segments, set: &Set, parts: &[Segment]) -> Result<Segment> {
         return Err(Error::broken(format!("{rows} logged predictions became {}", file.rows)));
     }
     Ok(segments.replace(parts, &file)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use quern_store::segments::Prepared;
+
+    use super::*;
+
+    fn segment(bytes: u64) -> Segment {
+        let set = Set::of(Family::Predictions, "", "m/s");
+        let range = Range { first: 0, end: 1, from_us: 0, to_us: 0 };
+        let file = Prepared { set, path: String::new(), range, rows: 1, bytes, sha256: String::new() };
+        Segment { file, created_us: 0 }
+    }
+
+    #[test]
+    fn small_ones_become_as_many_as_are_large() {
+        let check = |sizes: &[u64], wanted: &[usize]| {
+            let small: Vec<Segment> = sizes.iter().map(|mib| segment(mib << 20)).collect();
+            let runs: Vec<usize> = together(&small).into_iter().map(<[Segment]>::len).collect();
+            assert_eq!(runs, wanted, "{sizes:?}");
+        };
+        check(&[], &[]);
+        check(&[1], &[]);
+        check(&[1, 2], &[2]);
+        check(&[63, 1, 1, 1], &[2, 2]);
+        check(&[40, 40, 40], &[2]);
+        check(&[1; 130], &[64, 64, 2]);
+    }
 }

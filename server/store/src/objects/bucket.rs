@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ const PART_BYTES: usize = 16 << 20;
 pub struct Bucket {
     location: Location,
     store: Arc<dyn ObjectStore>,
+    /// Whether it does not know how to write an object only where there is none.
+    overwrites: AtomicBool,
 }
 
 /// An object, without what is in it.
@@ -52,7 +55,7 @@ impl Bucket {
                 location.credentials()
             ))
         })?;
-        Ok(Bucket { location, store })
+        Ok(Bucket { location, store, overwrites: AtomicBool::new(false) })
     }
 
     /// Where it is.
@@ -94,8 +97,14 @@ impl Bucket {
         let (path, payload) = (self.path(name), PutPayload::from(bytes));
         let options = PutOptions::from(PutMode::Create);
         let put = async {
+            if self.overwrites.load(Ordering::Relaxed) {
+                return self.store.put(&path, payload).await;
+            }
             match self.store.put_opts(&path, payload.clone(), options).await {
-                Err(object_store::Error::NotImplemented { .. }) => self.store.put(&path, payload).await,
+                Err(error) if cannot_create(&error) => {
+                    self.overwrites.store(true, Ordering::Relaxed);
+                    self.store.put(&path, payload).await
+                }
                 answer => answer,
             }
         };
@@ -198,7 +207,70 @@ impl Bucket {
     }
 }
 
+/// Whether a store does not know how to write an object only where there is none. Not all that speak S3 do.
+fn cannot_create(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. })
+        || said(error).contains("NotImplemented")
+}
+
 /// Whether what is missing is the bucket, and not an object in it.
 fn is_whole_bucket(said: &str) -> bool {
     ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"].iter().any(|words| said.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Speaks as much S3 as a store that does not know `If-None-Match`; says of each request whether it had that.
+    async fn old_store() -> (String, mpsc::UnboundedReceiver<bool>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (asked, asks) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut request = vec![0; 1 << 16];
+                let mut bytes = 0;
+                while !request[..bytes].ends_with(b"content") {
+                    bytes += socket.read(&mut request[bytes..]).await.unwrap();
+                }
+                let text = String::from_utf8_lossy(&request[..bytes]).to_lowercase();
+                let refuses = text.contains("if-none-match");
+                let body = "<Error><Code>NotImplemented</Code><Message>a header</Message></Error>";
+                let answer = match refuses {
+                    true => format!(
+                        "HTTP/1.1 501 Not Implemented\r\ncontent-length: {}\r\n\r\n{body}",
+                        body.len()
+                    ),
+                    false => "HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                };
+                let answer = answer.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+                socket.write_all(answer.as_bytes()).await.unwrap();
+                asked.send(refuses).unwrap();
+            }
+        });
+        (url, asks)
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_create_overwrites() {
+        let (url, mut asks) = old_store().await;
+        let told = [
+            ("AWS_ENDPOINT_URL", url),
+            ("AWS_REGION", "r".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "k".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "s".to_owned()),
+        ];
+        let location = Location::parse_folder("s3://bucket/prefix").unwrap().told(&told);
+        let bucket = Bucket::open(location).unwrap();
+        assert!(bucket.create("a", Bytes::from_static(b"content")).await.unwrap());
+        while asks.recv().await.unwrap() {}
+        // What it does not know it is not asked again.
+        assert!(bucket.create("b", Bytes::from_static(b"content")).await.unwrap());
+        assert_eq!(asks.recv().await, Some(false));
+    }
 }

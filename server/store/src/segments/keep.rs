@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quern_base::tasks::{Task, blocking, long};
+use quern_base::tasks::{Round, Rounds};
 
 use super::{Segments, unique};
 use crate::error::Result;
@@ -24,9 +24,10 @@ const SCRUB_BYTES_PER_SECOND: u64 = 64 << 20;
 impl Segments {
     /// Keeps the store in order as long as the result lives.
     pub fn keep(self: &Arc<Self>) -> Keeping {
+        let [meeting, scrubbing] = [Arc::clone(self), Arc::clone(self)];
         Keeping {
-            _meeting: Task::spawn(meet(Arc::clone(self))),
-            _scrubbing: Task::spawn(scrub(Arc::clone(self))),
+            meeting: Rounds::start(|round| meet(meeting, round)),
+            scrubbing: Rounds::start(|round| scrub(scrubbing, round)),
         }
     }
 
@@ -41,18 +42,25 @@ impl Segments {
     }
 }
 
-/// What keeps a store in order, until this is dropped.
+/// What keeps a store in order, until this is dropped or ended.
 #[derive(Debug)]
 pub struct Keeping {
-    _meeting: Task,
-    _scrubbing: Task,
+    meeting: Rounds,
+    scrubbing: Rounds,
 }
 
-async fn meet(segments: Arc<Segments>) {
+impl Keeping {
+    /// Ends it, and waits for what is under way, but no longer than this.
+    pub async fn end(self, longest: Duration) {
+        tokio::join!(self.meeting.end(longest), self.scrubbing.end(longest));
+    }
+}
+
+async fn meet(segments: Arc<Segments>, round: Round) {
     let mut looked = Instant::now();
     let one = Arc::clone(&segments);
-    // What fails now is done in the first round.
-    let _ = blocking("the store", move || one.tell_of_own(&one.meet()?)).await;
+    // What fails now is done in the next round.
+    let _ = round.work("the store", move || one.tell_of_own(&one.meet()?)).await;
     loop {
         tokio::time::sleep(MEET).await;
         let again = looked.elapsed() > LOOK_AGAIN;
@@ -60,7 +68,7 @@ async fn meet(segments: Arc<Segments>) {
             looked = Instant::now();
         }
         let one = Arc::clone(&segments);
-        let round = blocking("the store", move || {
+        let work = round.work("the store", move || {
             one.tell_of_own(&one.meet()?)?;
             if again {
                 one.look_at_damaged()?;
@@ -70,20 +78,20 @@ async fn meet(segments: Arc<Segments>) {
             }
             Ok::<_, crate::Error>(())
         });
-        if let Err(error) = round.await {
+        if let Err(error) = work.await {
             tracing::warn!(store = %segments.at(), error = error.logged(), "the store is not kept in order now");
         }
     }
 }
 
-async fn scrub(segments: Arc<Segments>) {
+async fn scrub(segments: Arc<Segments>, round: Round) {
     loop {
         tokio::time::sleep(LOOK_AGAIN).await;
         // A thread that reads is not ended from outside: it looks whether anybody waits for it still.
         let waits = Arc::new(());
         let waited = Arc::downgrade(&waits);
         let one = Arc::clone(&segments);
-        let scrubbed = long("reading all segments", move || {
+        let work = round.work("reading all segments", move || {
             if !one.is_due("scrub", SCRUB)? {
                 return Ok::<_, crate::Error>(());
             }
@@ -92,7 +100,7 @@ async fn scrub(segments: Arc<Segments>) {
                 _ => ControlFlow::Continue(()),
             })
         });
-        if let Err(error) = scrubbed.await {
+        if let Err(error) = work.await {
             tracing::warn!(store = %segments.at(), error = error.logged(), "not all segments were read");
         }
         drop(waits);
