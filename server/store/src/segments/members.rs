@@ -159,8 +159,8 @@ impl Segments {
             true => Ok(id),
             false => Err(Error::refused(format!(
                 "the store {} belongs to another registry than this server's: each needs a store of its own, since it \
-                 removes there what it does not know. Name another `store`; or, where this server's registry is lost, bring \
-                 it back from a backup: without it nobody knows what the files are",
+                 removes there what it does not know. Name another `store`, or move what lies there away. Where this \
+                 server's registry was lost, bring it back from a backup: without it nobody knows what the files are",
                 self.at
             ))),
         }
