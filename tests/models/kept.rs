@@ -1,5 +1,6 @@
 //! Where does what models said lie, whichever server said it, and what is lost where one ends or a store is away?
 
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
@@ -292,14 +293,15 @@ async fn models_lie_in_the_store_and_those_of_before_in_the_registry() {
     assert_eq!(predict(&first, "more").await.unwrap().len(), 1);
 }
 
-/// A file system of one megabyte.
+/// A file system that is small.
 struct Small(tempfile::TempDir);
 
 impl Small {
-    fn mount() -> Small {
+    fn mount(mib: usize) -> Small {
         let folder = tempfile::TempDir::new().unwrap();
+        let size = format!("size={mib}m");
         let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(folder.path()).output();
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
         let said = mount.map(|mounted| String::from_utf8_lossy(&mounted.stderr).into_owned());
         assert_eq!(
             said.unwrap_or_else(|error| error.to_string()),
@@ -307,6 +309,14 @@ impl Small {
             "this test mounts a file system, as root"
         );
         Small(folder)
+    }
+
+    /// Fills it to its last byte.
+    fn fill(&self) -> std::path::PathBuf {
+        let ballast = self.0.path().join("ballast");
+        let mut file = std::fs::File::create(&ballast).unwrap();
+        while file.write_all(&[7; 1 << 12]).is_ok() {}
+        ballast
     }
 }
 
@@ -316,25 +326,50 @@ impl Drop for Small {
     }
 }
 
+/// Of the store alone, and of the registry as well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_full_for_a_while_costs_no_prediction() {
-    let (small, repository) = (Small::mount(), repository());
-    let settings = [("store", small.0.path().display().to_string())];
-    let node = repository.open_applied_with(&settings).await;
-    predict_as(&node, "before", 1).await;
-    node.flush_predictions().await;
-    let ballast = small.0.path().join("ballast");
-    assert!(std::fs::write(&ballast, vec![7; 2 << 20]).is_err());
-    for id in ["one", "two"] {
-        predict_as(&node, id, 1).await;
+    for (setting, mib) in [("store", 1), ("data", 256)] {
+        let (small, repository) = (Small::mount(mib), repository());
+        let settings = [(setting, small.0.path().join("kept").display().to_string())];
+        let node = repository.open_applied_with(&settings).await;
+        predict_as(&node, "before", 1).await;
         node.flush_predictions().await;
+        let ballast = small.fill();
+        for id in ["one", "two"] {
+            predict_as(&node, id, 1).await;
+            node.flush_predictions().await;
+        }
+        assert_eq!(parquet_files(small.0.path()), 1, "{setting}");
+        let left = glob::glob(&format!("{}/**/*.part", small.0.path().display())).unwrap();
+        assert_eq!(left.count(), 0, "{setting}");
+        assert_eq!(asked(node.logged("delay").await), ["before"], "{setting}");
+        std::fs::remove_file(&ballast).unwrap();
+        assert_eq!(asked(node.logged("delay").await), ["before", "one", "two"], "{setting}");
+        let dropped = metric(&node.metrics(), "quern_prediction_log_dropped_total{model=\"delay\"}");
+        assert_eq!(dropped.unwrap_or(0.0), 0.0, "{setting}");
     }
-    assert_eq!(parquet_files(small.0.path()), 1);
-    let left = glob::glob(&format!("{}/**/*.part", small.0.path().display())).unwrap();
-    assert_eq!(left.count(), 0);
-    assert_eq!(asked(node.logged("delay").await), ["before"]);
+}
+
+/// Room for a file, and none for its name in the registry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_on_a_full_disk_names_files_later() {
+    let (small, store, repository) = (Small::mount(256), tempfile::TempDir::new().unwrap(), repository());
+    let settings = [
+        ("data", small.0.path().join("kept").display().to_string()),
+        ("store", store.path().display().to_string()),
+    ];
+    let node = repository.open_applied_with(&settings).await;
+    let ballast = small.fill();
+    let mut all = Vec::new();
+    // What the registry's journal has room for it takes still.
+    for number in 10..60 {
+        let id = format!("{number}");
+        predict_as(&node, &id, 1).await;
+        node.flush_predictions().await;
+        all.push(id);
+    }
+    assert!(parquet_files(store.path()) > asked(node.logged("delay").await).len());
     std::fs::remove_file(&ballast).unwrap();
-    assert_eq!(asked(node.logged("delay").await), ["before", "one", "two"]);
-    let dropped = metric(&node.metrics(), "quern_prediction_log_dropped_total{model=\"delay\"}");
-    assert_eq!(dropped.unwrap_or(0.0), 0.0);
+    assert_eq!(asked(node.logged("delay").await), all);
 }

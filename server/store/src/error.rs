@@ -57,11 +57,19 @@ impl From<parquet::errors::ParquetError> for Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        match is_lost(&error) {
-            true => Error::busy("the registry does not answer").because(error),
-            false => Error::internal("the registry", error),
+        match &error {
+            lost if is_lost(lost) => Error::busy("the registry does not answer").because(error),
+            sqlx::Error::Database(full) if is_full(full.code().as_deref()) => {
+                Error::busy(quern_base::failure::DISK_FULL).because(error)
+            }
+            _ => Error::internal("the registry", error),
         }
     }
+}
+
+/// Whether the disk of the database takes nothing more: SQLite's `SQLITE_FULL`, PostgreSQL's `disk_full`.
+fn is_full(code: Option<&str>) -> bool {
+    matches!(code, Some("13" | "53100"))
 }
 
 /// Whether the database was not reached, or went away: nothing is wrong with what it was asked.
