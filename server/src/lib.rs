@@ -13,6 +13,7 @@
 //!
 //! Architecture invariant: arrows point down only, `node → verbs → logged → live → features | inference → store`.
 
+mod backup;
 mod data_folder;
 pub mod degraded;
 pub mod error;
@@ -25,6 +26,7 @@ mod mlflow;
 pub mod node;
 pub mod noted_rows;
 pub mod repository;
+mod restore;
 mod runs;
 mod seal;
 pub mod settings;
@@ -38,4 +40,5 @@ pub use live::Deployment;
 pub use node::Node;
 pub use noted_rows::NotedRows;
 pub use quern_inference::{Program, serve as worker};
+pub use restore::{Restored, restore};
 pub use settings::Settings;

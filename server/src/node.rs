@@ -23,15 +23,19 @@ use crate::error::Result;
 use crate::lag::{Lag, Stands};
 use crate::live::{Deployment, Live, Loader};
 use crate::logged::PredictionLog;
+use crate::restore;
 use crate::runs::Runs;
 use crate::settings::{OnlineStore, Settings};
 use crate::streamed::Streams;
 use crate::verbs::apply::Apply;
+use crate::verbs::backup::Backup;
 use crate::verbs::follow::Follow;
 use crate::verbs::labels::Labels;
 use crate::verbs::materialize::Materialize;
 use crate::verbs::predict::Predict;
 use crate::verbs::push::{Push, Queue};
+use crate::verbs::scrub::Scrub;
+use crate::verbs::seal::Seal;
 use crate::verbs::train::Train;
 use crate::verbs::verify::Verify;
 
@@ -63,6 +67,8 @@ pub struct Node {
     pub labels: Labels,
     /// Compares what was served with history.
     pub verify: Verify,
+    /// Seals, scrubs, backs up.
+    pub upkeep: Upkeep,
     /// What cannot be written now.
     pub degraded: Arc<Degraded>,
     /// What was materialized, when, and what came of it.
@@ -85,6 +91,43 @@ pub struct Node {
     _lock: Arc<File>,
 }
 
+/// What is done for what is kept.
+pub struct Upkeep {
+    /// Writes pushed rows into segments.
+    pub seal: Seal,
+    /// Reads all that is kept.
+    pub scrub: Scrub,
+    /// Copies all that counts.
+    pub backup: Backup,
+}
+
+impl Upkeep {
+    fn of(settings: &Arc<Settings>, registry: &Registry, segments: &Arc<Segments>, push: &Push) -> Upkeep {
+        Upkeep {
+            seal: Seal {
+                live: push.live.clone(),
+                history: Arc::clone(&push.history),
+                log: push.log.clone(),
+                turns: Arc::clone(&push.turns),
+            },
+            scrub: Scrub {
+                settings: Arc::clone(settings),
+                registry: registry.clone(),
+                segments: Arc::clone(segments),
+                log: push.log.clone(),
+                one: Default::default(),
+            },
+            backup: Backup {
+                settings: Arc::clone(settings),
+                registry: registry.clone(),
+                segments: Arc::clone(segments),
+                log: push.log.clone(),
+                one: Default::default(),
+            },
+        }
+    }
+}
+
 /// The stores of a data folder.
 struct Stores {
     registry: Registry,
@@ -97,6 +140,7 @@ struct Stores {
 
 impl Stores {
     async fn open(settings: &Arc<Settings>, lock: &Arc<File>) -> Result<Stores> {
+        restore::check_whole(&settings.data)?;
         let mut registry = Registry::open(&settings.registry, &settings.data).await?;
         let redis = match &settings.online {
             OnlineStore::RocksDb => None,
@@ -173,6 +217,7 @@ impl Node {
                 fetched: Default::default(),
             }),
             follow: Arc::new(Follow { registry: registry.clone(), loader, live: live.clone() }),
+            upkeep: Upkeep::of(&settings, &registry, &segments, &push),
             push,
             predict: Arc::new(Predict {
                 live: live.clone(),

@@ -3,6 +3,7 @@
 //! Whatever waits for a disk may be called anywhere but in a runtime of one thread.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::concat_batches;
 use axum::Router;
 use feature_defs::DefFile;
+use quern::wire::{BackupSummary, Damaged, ScrubProgress, ScrubRequest};
 use quern::wire::{MaterializeRequest, Plan, PushReply, PushTo, Report, Summary, VerifyRequest};
 use quern_base::tasks::Task;
 use quern_engine::ViewId;
@@ -17,8 +19,10 @@ use quern_server::logged::Between;
 use quern_server::verbs::apply::Candidate;
 use quern_server::verbs::labels::Known;
 use quern_server::verbs::push::PushedBatch;
+use quern_server::verbs::scrub::Watch;
 use quern_server::{Settings, repository};
 use quern_store::online::Online;
+use quern_store::registry::Registry;
 use quern_store::segments::Segments;
 use tokio::task::block_in_place;
 
@@ -223,6 +227,26 @@ impl Node {
         assert!(block_in_place(|| self.inner.push.seal(source)).unwrap());
     }
 
+    /// Returns what names its segments.
+    pub fn registry(&self) -> Registry {
+        self.inner.registry.clone()
+    }
+
+    /// Copies all that counts into a folder.
+    ///
+    /// # Errors
+    /// Where that is used, takes nothing, or something is damaged.
+    pub fn backup(&self, to: &Path) -> Result<BackupSummary> {
+        Ok(block_in_place(|| self.inner.upkeep.backup.run(to, &mut |_| ControlFlow::Continue(())))?)
+    }
+
+    /// Reads all that is kept, and returns what is damaged or missing.
+    pub fn scrub(&self) -> Vec<Damaged> {
+        let mut found = Found(Vec::new());
+        block_in_place(|| self.inner.upkeep.scrub.run(&ScrubRequest::default(), &mut found)).unwrap();
+        found.0
+    }
+
     /// Has a shared log forget what lies in segments, without waiting for as long as a server does.
     pub fn forget_sealed(&self) {
         block_in_place(|| {
@@ -314,6 +338,31 @@ impl Checked {
     /// What it would break, and another apply that went live since.
     pub async fn apply(self) -> Result<Plan> {
         Ok(self.node.inner.apply.apply(self.candidate).await?)
+    }
+}
+
+/// Restores a backup as the command does, for the repository in this folder.
+///
+/// # Errors
+/// Where the backup is damaged or does not fit, or the data folder is used.
+pub async fn restore(repository: &Path, settings: &[(&str, String)], from: &Path) -> Result<()> {
+    let settings = Settings::load_from(repository, |_: &str| None, settings)?;
+    quern_server::restore(settings, from.to_owned(), |_| ()).await?;
+    Ok(())
+}
+
+/// What a scrub finds.
+struct Found(Vec<Damaged>);
+
+impl Watch for Found {
+    fn progress(&mut self, _: ScrubProgress) {}
+
+    fn damaged(&mut self, damaged: Damaged) {
+        self.0.push(damaged);
+    }
+
+    fn goes_on(&self) -> bool {
+        true
     }
 }
 

@@ -1,6 +1,7 @@
 //! A PostgreSQL of one test: in a temporary folder, on a free port, ended when the test is.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
@@ -48,6 +49,15 @@ pub async fn fresh_database() -> String {
     let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
     postgres.execute(&format!("CREATE DATABASE {name}")).await;
     postgres.url().replace("/postgres?", &format!("/{name}?"))
+}
+
+/// Brings a dump into the fresh database at `url`, as an operator does.
+pub fn load_dump(url: &str, dump: &[u8]) {
+    let mut command = Command::new(binary("psql"));
+    command.args(["--quiet", "--set=ON_ERROR_STOP=1", url]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut psql = command.spawn().unwrap();
+    psql.stdin.take().unwrap().write_all(dump).unwrap();
+    assert!(psql.wait().unwrap().success());
 }
 
 impl Postgres {
@@ -138,6 +148,13 @@ impl Postgres {
     /// Returns its URL, as the setting `registry` takes it.
     pub fn url(&self) -> String {
         format!("postgres://quern@127.0.0.1:{}/postgres?sslmode=disable", self.port)
+    }
+
+    /// Dumps its database, as `pg_dump` does.
+    pub fn dump(&self) -> Vec<u8> {
+        let dumped = Command::new(binary("pg_dump")).arg("--no-owner").arg(self.url()).output().unwrap();
+        assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
+        dumped.stdout
     }
 
     fn options(&self) -> PgConnectOptions {

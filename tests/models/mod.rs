@@ -11,4 +11,4 @@ mod routing;
 mod kept;
 mod labels;
 mod own_event;
-mod predictions;
+pub(crate) mod predictions;

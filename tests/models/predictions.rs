@@ -89,7 +89,7 @@ async fn every_instance_is_logged_with_what_the_model_saw() {
     server.stop().await;
 }
 
-pub(super) fn table_of(tails: &[&str]) -> RecordBatch {
+pub(crate) fn table_of(tails: &[&str]) -> RecordBatch {
     let tails: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(tails.to_vec()));
     let distance: arrow::array::ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![1.0; tails.len()]));
     RecordBatch::try_from_iter([("tailnum", tails), ("distance", distance)]).unwrap()

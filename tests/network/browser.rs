@@ -7,9 +7,12 @@ use serde_json::json;
 
 use crate::planes;
 
-const CHANGES: [&str; 6] = [
+const CHANGES: [&str; 9] = [
     "/v1/apply",
     "/v1/materialize",
+    "/v1/seal",
+    "/v1/scrub",
+    "/v1/backup",
     "/push",
     "/write-to-online-store",
     "/v1/labels",

@@ -28,4 +28,4 @@ mod older;
 mod rolling;
 mod sealed;
 mod servers;
-mod shared;
+pub(crate) mod shared;

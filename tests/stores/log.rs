@@ -23,7 +23,7 @@ fn at(data: &Path) -> [(&'static str, String); 1] {
 }
 
 /// Closes a node whose data is in the folder `data`, and waits until it is closed.
-async fn close(node: Node, data: &Path) {
+pub(super) async fn close(node: Node, data: &Path) {
     drop(node);
     let lock = fs::File::options().write(true).open(data.join("quern.lock")).unwrap();
     blocking(move || lock.lock().unwrap()).await;

@@ -2,8 +2,8 @@
 //!
 //! [`conformance`] is the suite that every online store passes; [`redis`] and [`replicas`] show what only one that is
 //! shared can show. [`registry`] runs over both of its databases, [`formats`] are the bytes of older builds, and
-//! [`clock`] is what a wrong time does. [`log`] is what the head follows, [`segments`] what is
-//! kept for good.
+//! [`clock`] is what a wrong time does. [`log`] is what the head follows, [`segments`] what is kept for good,
+//! [`backup`] a copy of both ([`cut_off`]: one that fails), [`scrub`] what finds damage.
 
 mod clock;
 mod conformance;
@@ -12,8 +12,11 @@ mod replicas;
 
 mod registry;
 
+mod backup;
+mod cut_off;
 mod formats;
 mod log;
+mod scrub;
 mod segments;
 
 use quern_kit::{Rows, ViewId};

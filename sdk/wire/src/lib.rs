@@ -14,6 +14,7 @@ mod push;
 mod route;
 mod status;
 mod tables;
+mod upkeep;
 mod verify;
 
 pub use self::catalogue::{
@@ -39,6 +40,10 @@ pub use self::status::{
 pub use self::tables::{
     BatchCommand, FAILED, FALLBACK_CAUSE, FEATURE_SERVICE, FUNCTIONS, LabelsCommand, LabelsReply,
     LabelsRequest, OUTPUTS, PredictionsCommand, SERVED_BY, TableNotes, TrainingSetCommand,
+};
+pub use self::upkeep::{
+    BackupLine, BackupRequest, BackupSummary, Copied, Damaged, ScrubLine, ScrubProgress, ScrubRequest,
+    ScrubSummary, SealRequest, Sealed, SealedSource,
 };
 pub use self::verify::{Cause, FeatureReport, ModelReport, Place, Report, VerifyRequest};
 

@@ -6,27 +6,21 @@ use quern_base::clock::now_us;
 use quern_base::tasks::blocking;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
-use futures::StreamExt;
 use quern_wire::{Checked, ErrorReply, MaterializeLine, MaterializeRequest, Plan};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::browser::Told;
 use super::error::{ApiResult, log_fault, reply};
 use super::http::REQUEST_ID;
+use super::lines::by_line;
 use super::terms::Terms;
 use crate::error::{Error, Result};
 use quern_server::verbs::apply::Candidate;
 use quern_server::{Node, repository};
-
-/// Lines that wait for a slow reader; progress beyond that is left out.
-const LINES_MAX: usize = 64;
 
 /// The routes of this room.
 pub(super) fn routes() -> Router<Arc<Node>> {
@@ -79,9 +73,8 @@ async fn materialize_lines(
             serde_json::from_slice(text).map_err(|error| Error::invalid(format!("the request: {error}")))?
         }
     };
-    let (lines, received) = mpsc::channel(LINES_MAX);
     // It goes on where the reader goes away: what it has done is done, and the next run begins there.
-    tokio::task::spawn_blocking(move || {
+    Ok(by_line(move |lines| {
         let (live, now_us) = (node.live(), now_us());
         let progress = |progress| {
             let _ = lines.try_send(MaterializeLine::Progress(progress));
@@ -97,11 +90,5 @@ async fn materialize_lines(
             }
         };
         let _ = lines.blocking_send(last);
-    });
-    let body = ReceiverStream::new(received).map(|line| {
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        Ok::<_, serde_json::Error>(text)
-    });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(body)).into_response())
+    }))
 }

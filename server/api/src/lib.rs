@@ -8,6 +8,7 @@
 //! | `/v2/…`, `inference.GRPCInferenceService`: the Open Inference Protocol | [`v2`] |
 //! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize` | [`admin`] |
 //! | `POST /v1/verify`, `/v1/labels` | [`monitor`] |
+//! | `POST /v1/seal`, `/v1/scrub`, `/v1/backup` | [`upkeep`] |
 //! | Arrow Flight | [`flight`] |
 //! | who may be connected | [`listen`] |
 //! | what a request may hold | [`memory`] |
@@ -15,6 +16,7 @@
 //! | whether a web page may ask it | [`browser`] |
 //! | how every request ended: counted, logged, traced | [`observe`] |
 //! | the names in a path | [`path`] |
+//! | how a long job says how far it is | [`lines`] |
 //! | the rest: health, status, metrics, what is live | [`http`] |
 //!
 //! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads
@@ -29,6 +31,7 @@ mod feast;
 mod flight;
 mod http;
 mod large;
+mod lines;
 mod listen;
 mod memory;
 mod metrics;
@@ -40,6 +43,7 @@ mod predict;
 mod push;
 mod terms;
 pub mod trace;
+mod upkeep;
 mod v2;
 mod weighed;
 
@@ -108,6 +112,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .merge(v2::routes())
         .merge(admin::routes())
         .merge(monitor::routes())
+        .merge(upkeep::routes())
         .merge(flight::routes(Arc::clone(&node)))
         .fallback(http::no_such_path)
         .method_not_allowed_fallback(http::no_such_method)

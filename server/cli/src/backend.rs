@@ -14,7 +14,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use quern::Client;
 use quern_api::error::Cause;
-use quern_wire::Catalogue;
+use quern_wire::{Catalogue, ErrorReply};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -86,6 +86,15 @@ impl Backend {
         })
     }
 
+    /// A job that failed after its reply had begun.
+    pub(super) fn failed(&self, mut error: ErrorReply) -> Failure {
+        // A process that asks itself has no log in which somebody might look for it.
+        if matches!(self, Backend::Here { .. }) {
+            error.request_id = None;
+        }
+        Failure::There(quern::Error::Server(Box::new(error)))
+    }
+
     /// What is live.
     pub(super) async fn catalogue(&self) -> Result<Catalogue> {
         match self {
@@ -125,6 +134,18 @@ impl Backend {
             }
         }
     }
+}
+
+/// For who asks about what is kept: there is nothing of it where there is no data folder.
+pub(super) async fn existing(directory: &Path, options: &Options) -> Result<Backend> {
+    let settings = options.settings(directory, None)?;
+    if !settings.data.exists() {
+        return Err(Failure::Here(Error::not_found(format!(
+            "there is no data folder {}: nothing is kept yet; `quern apply` makes one",
+            settings.data.display()
+        ))));
+    }
+    Backend::open_over(settings, None).await
 }
 
 /// Opens the data folder, and makes one only where there are definitions: not wherever a command happens to be typed.

@@ -4,7 +4,9 @@
 //! and prints the answer.
 
 mod backend;
+mod backup;
 mod batch;
+mod bytes;
 mod cells;
 mod error;
 mod failure;
@@ -14,6 +16,8 @@ mod materialize;
 mod output;
 mod read;
 mod route;
+mod scrub;
+mod seal;
 mod serve;
 mod status;
 mod tables;
@@ -113,6 +117,14 @@ enum Command {
     Status(status::Arguments),
     /// Compare what models were served with what training would have shown them
     Verify(verify::Arguments),
+    /// Write what was pushed, and lies in the log alone, into segments now
+    Seal(seal::Arguments),
+    /// Read all that is kept, and say what is damaged or missing
+    Scrub(scrub::Arguments),
+    /// Copy all that counts into a new folder, as of one moment, while the server runs
+    Backup(backup::BackupArguments),
+    /// Make a new data folder of a backup
+    Restore(backup::RestoreArguments),
     /// Run models for the server that started it
     #[command(hide = true)]
     Worker,
@@ -216,6 +228,10 @@ async fn run(command: Command, options: &Options) -> Result<ExitCode> {
         Command::Route(arguments) => route::run(&arguments, options).await?,
         Command::Status(arguments) => return status::run(&arguments, options).await,
         Command::Verify(arguments) => return verify::run(&arguments, options).await,
+        Command::Seal(arguments) => seal::run(&arguments, options).await?,
+        Command::Scrub(arguments) => return scrub::run(&arguments, options).await,
+        Command::Backup(arguments) => backup::backup(&arguments, options).await?,
+        Command::Restore(arguments) => backup::restore(&arguments, options).await?,
         // It has ended by then: a worker needs no async runtime.
         Command::Worker => {}
         Command::Schema => print_json(&feature_defs::schemas()),
@@ -235,9 +251,15 @@ impl Command {
             Command::Route(arguments) => arguments.json,
             Command::Status(arguments) => arguments.json,
             Command::Verify(arguments) => arguments.json,
-            Command::Init(_) | Command::Infer(_) | Command::Serve(_) | Command::Worker | Command::Schema => {
-                false
-            }
+            Command::Seal(arguments) => arguments.json,
+            Command::Scrub(arguments) => arguments.json,
+            Command::Backup(arguments) => arguments.json,
+            Command::Init(_)
+            | Command::Infer(_)
+            | Command::Serve(_)
+            | Command::Restore(_)
+            | Command::Worker
+            | Command::Schema => false,
         }
     }
 }

@@ -63,13 +63,9 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
                 }
                 return refused(&summary);
             }
-            MaterializeLine::Error(mut error) => {
+            MaterializeLine::Error(error) => {
                 bar.clear();
-                // A process that asks itself has no log in which somebody might look for it.
-                if matches!(backend, Backend::Here { .. }) {
-                    error.request_id = None;
-                }
-                return Err(Failure::There(quern::Error::Server(Box::new(error))));
+                return Err(backend.failed(error));
             }
         }
     }

@@ -9,16 +9,22 @@
 //! | [`predict`] | says what a model says of entities, of rows or whole tables |
 //! | [`labels`] | keeps what came true; [`joined`]: beside what was predicted |
 //! | [`verify`] | compares what was served with history |
+//! | [`seal`] | writes pushed rows into segments now |
+//! | [`scrub`] | reads all that is kept, and says what is damaged |
+//! | [`backup`] | copies all that counts, as of one moment |
 //!
 //! Architecture invariant: a verb knows no other, but for `joined`, which reads what `labels` keeps; what two share
 //! lies a floor below.
 
 pub mod apply;
+pub mod backup;
 pub mod follow;
 pub mod joined;
 pub mod labels;
 pub mod materialize;
 pub mod predict;
 pub mod push;
+pub mod scrub;
+pub mod seal;
 pub mod train;
 pub mod verify;

@@ -8,6 +8,7 @@
 
 mod artifacts;
 mod changes;
+mod copy;
 mod leases;
 
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ mod commit;
 mod known;
 mod load;
 mod packed;
-mod whole;
+pub(crate) mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;

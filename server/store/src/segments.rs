@@ -13,6 +13,7 @@
 
 mod cache;
 mod checked;
+mod copied;
 mod keep;
 mod manifest;
 mod members;
@@ -25,9 +26,10 @@ mod writer;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 
 use self::cache::Cache;
@@ -40,6 +42,7 @@ use crate::place::Place;
 use crate::position::Position;
 use crate::registry::Registry;
 
+pub use self::copied::{Refilled, Staying};
 pub use self::keep::Keeping;
 pub use self::manifest::Wanted;
 pub use self::members::Shared;
@@ -64,6 +67,10 @@ pub struct Segments {
     cache: Cache,
     /// The paths of those that were found damaged or missing last.
     damaged: Mutex<Vec<String>>,
+    /// Held by whoever changes which segments count; exclusively by whoever copies what says so.
+    naming: RwLock<()>,
+    /// How many want all files to stay.
+    staying: AtomicUsize,
 }
 
 impl Segments {
@@ -87,6 +94,8 @@ impl Segments {
             checked: Checked::default(),
             cache: Cache::open(scratch.join("segments"), cache_bytes_max)?,
             damaged: Mutex::default(),
+            naming: RwLock::default(),
+            staying: AtomicUsize::new(0),
         });
         // Shown from the start: an alert that has nothing to look at keeps silent for the wrong cause.
         metrics().segments_damaged.set(0);
@@ -175,6 +184,7 @@ impl Segments {
     /// As [`Segments::commit`]; `Kind::Refused` too where the log has that commit no more.
     pub fn commit_of(&self, file: &Prepared, of: Option<Position>) -> Result<Segment> {
         let manifest = self.manifest()?;
+        let _naming = self.naming.read();
         self.named(file, self.wait(manifest.commit(file, of)))
     }
 
@@ -184,6 +194,7 @@ impl Segments {
     /// `Kind::Refused` where one of them does not count any more; else as [`Segments::commit`].
     pub fn replace(&self, old: &[Segment], file: &Prepared) -> Result<Segment> {
         let manifest = self.manifest()?;
+        let _naming = self.naming.read();
         self.named(file, self.wait(manifest.replace(old, file)))
     }
 
@@ -198,6 +209,7 @@ impl Segments {
     /// Lets segments count no more. Their files stay for some time, for those who read them.
     pub fn remove(&self, old: &[Segment]) -> Result<()> {
         let manifest = self.manifest()?;
+        let _naming = self.naming.read();
         self.wait(manifest.end(old))
     }
 

@@ -80,6 +80,11 @@ impl PushedRows {
         self.files.last().map_or(0, |file| file.end)
     }
 
+    /// How many segments hold rows from number `row` on.
+    pub fn segments_from(&self, row: u64) -> usize {
+        self.files.iter().filter(|file| file.end > row).count()
+    }
+
     /// Adds a segment after all others.
     fn add(&mut self, file: PushedFile) -> Result<()> {
         if file.first != self.sealed() {

@@ -20,6 +20,8 @@
 //! manifest does not name any more. So every commit counts on in each family, under the empty key, and the groups of a
 //! source are all there from the last that is forgotten to its last, each of which names the one before.
 
+mod examine;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;

@@ -109,7 +109,7 @@ impl Artifacts {
                     "the model file {wanted} is gone from {places}; {RESTORE}"
                 )));
             }
-            checked(&bytes, &wanted, format_args!("the model file {wanted} in the registry"))?;
+            in_registry(&bytes, &wanted)?;
             // Without a copy here the next start reads it from the database again, and that is all.
             if let Err(error) = write(&folder, &bytes) {
                 tracing::warn!(%error, "a model file is not kept in the data folder");
@@ -118,6 +118,56 @@ impl Artifacts {
         })
         .await
     }
+}
+
+impl Artifacts {
+    /// Opens the file with this digest where it lies in the folder; its bytes may be others.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn open_file(&self, wanted: &str) -> Result<File> {
+        let path = path(&self.folder, wanted);
+        open_regular(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => gone(&path),
+            _ => failed(&path, &error),
+        })
+    }
+
+    /// Reads the file with this digest where it is kept, and not a copy of it; gives how large it is.
+    ///
+    /// # Errors
+    /// Where it is gone, or is not what it was: in words that name it, and the way out.
+    pub async fn examine(&self, wanted: &str) -> Result<u64> {
+        let wanted = wanted.to_owned();
+        match &self.database {
+            Some(database) => {
+                let (bytes, store) = (download(database, &wanted).await?, self.store.clone());
+                blocking("a model file", move || {
+                    let kept =
+                        store.filter(|_| bytes.is_empty()).map(|store| store.get(&wanted)).transpose()?;
+                    let bytes = kept.flatten().unwrap_or_else(|| bytes.into());
+                    in_registry(&bytes, &wanted).map(|()| bytes.len() as u64)
+                })
+                .await
+            }
+            None => {
+                let folder = self.folder.clone();
+                blocking("a model file", move || read(&folder, &wanted).map(|bytes| bytes.len() as u64)).await
+            }
+        }
+    }
+}
+
+/// Looks whether the parts of a file make what they should.
+fn in_registry(bytes: &[u8], wanted: &str) -> Result<()> {
+    if bytes.is_empty() {
+        return Err(Error::broken(format!("the model file {wanted} is gone from the registry; {RESTORE}")));
+    }
+    checked(bytes, wanted, format_args!("the model file {wanted} in the registry"))
+}
+
+fn gone(path: &Path) -> Error {
+    Error::broken(format!("the model file {} is gone; {RESTORE}", path.display()))
 }
 
 const RESTORE: &str = "restore it from a backup, or from the repository that it was applied from";
@@ -179,7 +229,7 @@ fn write(folder: &Path, bytes: &[u8]) -> Result<String> {
 fn read(folder: &Path, wanted: &str) -> Result<Bytes> {
     let path = path(folder, wanted);
     let bytes = whole(&path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Error::broken(format!("the model file {} is gone; {RESTORE}", path.display())),
+        ErrorKind::NotFound => gone(&path),
         _ => failed(&path, &error),
     })?;
     checked(&bytes, wanted, format_args!("the model file {}", path.display()))?;

@@ -4,8 +4,8 @@
 //! records of its manifest and of its log are looked at first: `checksum (4 bytes) ‖ length (2) ‖ kind (1) ‖ content`,
 //! little-endian, in blocks of 32 KiB. What a crash left unfinished at the very end is RocksDB's to judge.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crc::{CRC_32_ISCSI, Crc, Table};
 
@@ -26,7 +26,7 @@ pub(crate) fn check(folder: &Path) -> Result<(), String> {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         if name == current.trim_end() || name.ends_with(".log") {
             let bytes = fs::read(&path).map_err(|error| format!("{name}: {error}"))?;
-            if let Some(place) = damage(&bytes) {
+            if let Some(place) = damage(&bytes, false) {
                 return Err(format!("{name} is damaged at byte {place} of {}", bytes.len()));
             }
         }
@@ -34,8 +34,45 @@ pub(crate) fn check(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the first record begins that is none.
-fn damage(bytes: &[u8]) -> Option<usize> {
+/// The journals in `folder` and how long each is now: of the log, whose records are all whole where nobody writes.
+pub(crate) fn logs(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let mut logs = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            match fs::metadata(&path) {
+                Ok(metadata) => logs.push((path, metadata.len())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(logs)
+}
+
+/// Looks at the first `length` bytes of a journal, of which nothing is unfinished. One that has gone since is whole.
+///
+/// # Errors
+/// Which it is, and where it is damaged.
+pub(crate) fn check_whole(path: &Path, length: u64) -> Result<(), String> {
+    let name = path.file_name().unwrap_or_default().display();
+    let mut bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(format!("{name} cannot be read: {error}")),
+    };
+    bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+    if (bytes.len() as u64) < length {
+        return Err(format!("{name} has {} bytes, and {length} were written", bytes.len()));
+    }
+    match damage(&bytes, true) {
+        Some(place) => Err(format!("{name} is damaged at byte {place} of {length}")),
+        None => Ok(()),
+    }
+}
+
+/// Where the first record begins that is none; the last may be unfinished unless all `is_whole`.
+fn damage(bytes: &[u8], is_whole: bool) -> Option<usize> {
     let mut place = 0;
     while place < bytes.len() {
         let left = BLOCK - place % BLOCK;
@@ -43,7 +80,8 @@ fn damage(bytes: &[u8]) -> Option<usize> {
             place += left;
             continue;
         }
-        let [a, b, c, d, low, high, kind, rest @ ..] = &bytes[place..] else { return None };
+        let unfinished = is_whole.then_some(place);
+        let [a, b, c, d, low, high, kind, rest @ ..] = &bytes[place..] else { return unfinished };
         let (checksum, length) =
             (u32::from_le_bytes([*a, *b, *c, *d]), u16::from_le_bytes([*low, *high]) as usize);
         if (checksum, length, *kind) == (0, 0, 0) {
@@ -53,9 +91,9 @@ fn damage(bytes: &[u8]) -> Option<usize> {
         if !KINDS.contains(kind) || HEAD + length > left {
             return Some(place);
         }
-        let content = rest.get(..length)?;
+        let Some(content) = rest.get(..length) else { return unfinished };
         let end = place + HEAD + length;
-        if unmasked(checksum) != checksum_of(*kind, content) && end < bytes.len() {
+        if unmasked(checksum) != checksum_of(*kind, content) && (is_whole || end < bytes.len()) {
             return Some(place);
         }
         place = end;
@@ -92,6 +130,10 @@ mod tests {
         let names =
             fs::read_dir(at("sound")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let names: Vec<String> = names.collect();
+        for (log, length) in logs(&at("sound")).unwrap() {
+            assert_eq!(check_whole(&log, length), Ok(()));
+            assert_eq!(check_whole(&log, length - 1).is_err(), length > 0);
+        }
         let journals = names.iter().filter(|name| name.starts_with("MANIFEST") || name.ends_with(".log"));
         let (mut seen, mut opened) = (0, 0);
         for name in journals {
@@ -99,7 +141,8 @@ mod tests {
             for bit in (0..sound.len() * 8).step_by(3) {
                 let mut bytes = sound.clone();
                 bytes[bit / 8] ^= 1 << (bit % 8);
-                if damage(&bytes).is_some() {
+                assert!(damage(&bytes, true).is_some(), "{name}: bit {bit}");
+                if damage(&bytes, false).is_some() {
                     seen += 1;
                     continue;
                 }

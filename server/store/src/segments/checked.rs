@@ -88,7 +88,7 @@ impl From<Error> for Fault {
 
 /// A sum of all bytes that are written into it.
 #[derive(Default)]
-struct Sum {
+pub(super) struct Sum {
     digest: Sha256,
     bytes: u64,
 }
@@ -106,8 +106,13 @@ impl Write for Sum {
 }
 
 impl Sum {
+    /// Whether these are the bytes.
+    pub(super) fn is(self, bytes: u64, sha256: &str) -> bool {
+        self.bytes == bytes && hexadecimal(&self.digest.finalize()) == sha256
+    }
+
     /// Compares with what was written.
-    fn check(self, file: &Prepared) -> std::result::Result<(), Fault> {
+    pub(super) fn check(self, file: &Prepared) -> std::result::Result<(), Fault> {
         if self.bytes != file.bytes {
             let (bytes, written) = (self.bytes, file.bytes);
             return Err(Fault::Damaged(Damage::Differs(format!(
@@ -125,9 +130,9 @@ impl Sum {
 }
 
 /// Hashes on the way to a file.
-struct Both<'a>(&'a mut Sum, File);
+pub(super) struct Both<'a, W: Write>(pub(super) &'a mut Sum, pub(super) W);
 
-impl Write for Both<'_> {
+impl<W: Write> Write for Both<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.1.write(bytes)?;
         self.0.write(&bytes[..written])
@@ -258,7 +263,7 @@ fn unreadable(error: Error) -> Fault {
     }
 }
 
-fn damaged(segment: &Prepared, damage: &Damage) -> Error {
+pub(super) fn damaged(segment: &Prepared, damage: &Damage) -> Error {
     Error::broken(format!(
         "the segment `{}` of the store {damage}; bring the file back from a backup of the store, or from an earlier version \
          of the object, where the bucket keeps any",

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::registry::{Database, Registry, answer, on};
 
 /// Stands in every store.
-const MARK: &str = "store.json";
+pub(super) const MARK: &str = "store.json";
 /// Where servers write their names.
 pub(super) const SERVERS: &str = "servers";
 /// A server that has said nothing for so long is not asked about any more.
@@ -166,7 +166,7 @@ impl Segments {
         }
     }
 
-    fn damaged_mark(&self) -> Error {
+    pub(super) fn damaged_mark(&self) -> Error {
         Error::refused(format!(
             "the file `{MARK}` in the store {} does not say which store it is; bring it back from a backup, or run the \
              version of Quern that wrote it",
@@ -207,7 +207,7 @@ impl Segments {
 }
 
 /// The id that a mark names.
-fn id_in(text: &str) -> Option<String> {
+pub(super) fn id_in(text: &str) -> Option<String> {
     let rest = text.trim().strip_prefix("{\"format\":1,\"id\":\"")?;
     let (id, _) = rest.split_once("\"}")?;
     let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
