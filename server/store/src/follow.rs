@@ -68,7 +68,8 @@ pub trait Follower: Noted {
     /// Has what is for the head alone, on top of what lies in history.
     fn bring_in_online(&mut self, logged: &Logged) -> Result<()>;
 
-    /// Lacks rows of `source` that the log has no more: they are history's, and the next run that makes it is the first.
+    /// Lacks rows of `source` that the log has no more: they are history's, and the next run that makes it is the
+    /// first.
     fn begin_anew(&mut self, source: &str) -> Result<()>;
 }
 
@@ -115,8 +116,8 @@ pub enum Behind {
     },
 }
 
-/// Brings in what the head lacks of the sources of which `lasts` are the last commits, while nobody takes those further.
-/// Gives those for which that cannot be done, and tells `failed` why: it keeps nobody else from going on.
+/// Brings in what the head lacks of the sources of which `lasts` are the last commits, while nobody takes those
+/// further. Gives those for which that cannot be done, and tells `failed` why: it keeps nobody else from going on.
 ///
 /// # Errors
 /// Where log or head do not answer.

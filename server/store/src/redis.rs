@@ -6,8 +6,8 @@
 //! PREFIX{}1 view id (8 bytes, big-endian) encoded join keys  →  a row, or the tiles of windows
 //! {PREFIX}format                                             →  the version of the key space
 //! {PREFIX}1watermark, {PREFIX}1kept, {PREFIX}1files           →  hashes: view id → time µs, or what is kept
-//! {PREFIX}1positions                                          →  hash: of each source, the last commit that is in, and the
-//!                                                                last of which some may be
+//! {PREFIX}1positions                                         →  hash: of each source, the last commit that is in, and
+//!                                                                the last of which some may be
 //! {PREFIX}1turn                                              →  who materializes; expires
 //! {PREFIX}1beat:NAME                                         →  a number that a server counts up; expires
 //! ```

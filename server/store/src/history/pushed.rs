@@ -230,8 +230,8 @@ impl Pushed {
         Ok(rows)
     }
 
-    /// Takes what the registry names for the rows of the tail that lie there too, and whether that was done: not where it
-    /// names fewer than before, or rows that are not here yet.
+    /// Takes what the registry names for the rows of the tail that lie there too, and whether that was done: not where
+    /// it names fewer than before, or rows that are not here yet.
     pub(super) fn adopt(&self, source: &str) -> Result<bool> {
         let mut adopted = self.in_segments(source)?;
         let mut sources = self.sources.write();
@@ -245,8 +245,8 @@ impl Pushed {
         Ok(true)
     }
 
-    /// Lets this server's own segments of `source` count no more: they are a copy of what a log has, which is another by
-    /// now.
+    /// Lets this server's own segments of `source` count no more: they are a copy of what a log has, which is another
+    /// by now.
     pub(super) fn disown(&self, source: &str) -> Result<()> {
         match self.kept.as_ref().filter(|kept| !kept.is_shared()) {
             Some(kept) => kept.remove(&kept.list(source)?),
@@ -292,9 +292,9 @@ impl Pushed {
         Arc::make_mut(sources.entry(source.to_owned()).or_default()).append_at(source, first, &rows)
     }
 
-    /// Writes the tail as it was `before` into segments, with the times in column `time`; gives the number up to which the
-    /// log need not keep rows any more. Rows may be appended meanwhile. Of a log that servers share, `of` is the last
-    /// commit of that tail.
+    /// Writes the tail as it was `before` into segments, with the times in column `time`; gives the number up to which
+    /// the log need not keep rows any more. Rows may be appended meanwhile. Of a log that servers share, `of` is the
+    /// last commit of that tail.
     ///
     /// # Errors
     /// Where store or registry take nothing; `Kind::Refused` where these rows are not what comes next.

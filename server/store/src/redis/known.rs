@@ -114,8 +114,8 @@ impl Redis {
         positions.ok_or_else(|| self.explain(&unexpected()))
     }
 
-    /// Which of all connections is used now. A Redis that fails over may lose the last of what it was told, and ends its
-    /// connections.
+    /// Which of all connections is used now. A Redis that fails over may lose the last of what it was told, and ends
+    /// its connections.
     pub fn connection(&self) -> u64 {
         self.connected.read().as_ref().map_or(0, |connected| connected.number)
     }
@@ -148,8 +148,8 @@ impl Redis {
         sources.iter().for_each(|source| _ = begun.remove(*source));
     }
 
-    /// Notes over a new connection what is about to come in: the last of what was told may be lost, and what is noted is
-    /// older then.
+    /// Notes over a new connection what is about to come in: the last of what was told may be lost, and what is noted
+    /// is older then.
     pub(super) async fn begin_again(&self, writes: &Link) -> RedisResult<()> {
         let begun: Vec<(String, Position)> =
             self.begun.lock().iter().map(|(source, to)| (source.clone(), *to)).collect();

@@ -48,9 +48,10 @@ pub(super) struct Scripts {
     /// Fields of a hash, each with what its first 16 bytes are (zeroes where there are none) and what is to take its
     /// place. Returns 1 where that is stored now in all of them; else 0, and nothing is changed.
     pub(super) advance: Named,
-    /// Fields of a hash, each with what its bytes from the 17th on are (zeroes where there are none; empty: anything of a
-    /// lower number, which are the first eight) and become. Returns 0 where one is something else, which stays; but where
-    /// nothing was said of it and its number is the same, it becomes what no log has: two have begun what cannot both be.
+    /// Fields of a hash, each with what its bytes from the 17th on are (zeroes where there are none; empty: anything of
+    /// a lower number, which are the first eight) and become. Returns 0 where one is something else, which stays; but
+    /// where nothing was said of it and its number is the same, it becomes what no log has: two have begun what cannot
+    /// both be.
     pub(super) begin: Named,
     /// A token and milliseconds: whoever has the token, or comes where nobody has one, has it for so long. Returns 1
     /// for them, else 0. Of 0 milliseconds: gives it back.

@@ -145,7 +145,7 @@ impl Artifacts {
                 blocking("a model file", move || {
                     let kept =
                         store.filter(|_| bytes.is_empty()).map(|store| store.get(&wanted)).transpose()?;
-                    let bytes = kept.flatten().unwrap_or_else(|| bytes.into());
+                    let bytes = kept.flatten().unwrap_or(bytes);
                     in_registry(&bytes, &wanted).map(|()| bytes.len() as u64)
                 })
                 .await

@@ -42,8 +42,8 @@ pub struct Wanted<'a> {
     pub to_us: Option<i64>,
 }
 
-/// Names a segment, unless it is named already, or another one that counts has rows of its numbers; and of rows out of a
-/// shared log only while that has the commit `of`, and after the segments before: a database that came back older has
+/// Names a segment, unless it is named already, or another one that counts has rows of its numbers; and of rows out of
+/// a shared log only while that has the commit `of`, and after the segments before: a database that came back older has
 /// others.
 fn insert(clock: &str, of: Option<Position>) -> String {
     let is_there = of.map(|Position { number, token }| {
