@@ -19,7 +19,7 @@ DENY := $(QUERN_CACHE)/tools/bin/cargo-deny-$(DENY_VERSION)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo serve test test-all try lint deny fuzz fuzz-smaller bench dist compile setup-build setup-demo setup-test
+.PHONY: help setup build demo serve test test-all soak try lint deny fuzz fuzz-smaller bench dist compile setup-build setup-demo setup-test
 
 help:
 	@echo 'make demo      set up, build, and show the flights example from end to end'
@@ -27,6 +27,7 @@ help:
 	@echo 'make test      set up, check the style, and run every test'
 	@echo 'make try T=…   some tests, as in T="--test quern laws::rows": our crates are not optimised, so an edit costs seconds'
 	@echo 'make test-all  the same with ten times the random cases, and `make deny`: before a release'
+	@echo 'make soak      ten million simulations of the log: as long as you like'
 	@echo 'make fuzz T=…  hostile bytes for one question of fuzz/, ten minutes or SECONDS=…: needs nightly and cargo-fuzz'
 	@echo 'make bench     measure: our own benches, then DuckDB, Polars and Quern side by side'
 	@echo 'make build     build the server'
@@ -89,6 +90,10 @@ $(DENY):
 # unsafe; with the versions that the server is built from.
 SECONDS ?= 600
 FUZZ_FLAGS := --release --sanitizer none --target-dir $(CARGO_TARGET_DIR)/fuzz
+
+# What was acknowledged is there, once, whatever happens: as QUERN_SIMULATIONS says, how many seeds, and QUERN_SEED, which.
+soak: setup-build
+	QUERN_SIMULATIONS=$${QUERN_SIMULATIONS:-10000000} cargo test --workspace --lib -- simulated
 
 fuzz:
 	cp Cargo.lock fuzz/Cargo.lock
