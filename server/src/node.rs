@@ -30,7 +30,7 @@ use crate::streamed::Streams;
 use crate::verbs::apply::Apply;
 use crate::verbs::backup::Backup;
 use crate::verbs::follow::Follow;
-use crate::verbs::labels::Labels;
+use crate::verbs::labels::{self, Labels};
 use crate::verbs::materialize::Materialize;
 use crate::verbs::predict::Predict;
 use crate::verbs::push::{Push, Queue};
@@ -64,7 +64,7 @@ pub struct Node {
     /// What models said, on its way into files.
     pub predictions: Arc<PredictionLog>,
     /// What came true of it.
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     /// Compares what was served with history.
     pub verify: Verify,
     /// Seals, scrubs, backs up.
@@ -206,6 +206,7 @@ impl Node {
             degraded: Arc::clone(&degraded),
         });
         push.catch_up().await?;
+        labels::look_for_older(&settings.data);
         Ok(Arc::new(Node {
             apply: Arc::new(Apply {
                 roots: settings.roots(),
@@ -226,7 +227,15 @@ impl Node {
             }),
             train: Train { history: Arc::clone(&history) },
             verify: Verify { history: Arc::clone(&history), log: Arc::clone(&predictions) },
-            labels: Labels::open(&settings.data, Arc::clone(&predictions))?,
+            labels: Arc::new(Labels {
+                live: live.clone(),
+                history: Arc::clone(&history),
+                log: log.clone(),
+                turns: Arc::clone(&turns),
+                segments: Arc::clone(&segments),
+                predictions: Arc::clone(&predictions),
+                looked: Default::default(),
+            }),
             materialize: Materialize {
                 live: live.clone(),
                 history,
@@ -274,12 +283,16 @@ impl Node {
         self.live.now()
     }
 
-    /// Keeps labels of `model`; they are on disk when this returns. Gives their number.
+    /// Keeps labels of `model`; they are durable when this returns. Gives their number.
     ///
     /// # Errors
     /// As [`Labels::put`].
     pub async fn label(self: &Arc<Self>, model: String, rows: arrow::array::RecordBatch) -> Result<usize> {
         let (node, now_us) = (Arc::clone(self), now_us());
-        blocking("keeping labels", move || node.labels.put(&node.live(), &model, &rows, now_us)).await
+        let sealing = (Arc::clone(&self.labels), model.clone());
+        let putting = move || node.labels.put(&node.live(), &model, &rows, now_us);
+        let accepted = blocking("keeping labels", putting).await?;
+        tokio::task::spawn_blocking(move || sealing.0.seal_large(&sealing.1));
+        Ok(accepted)
     }
 }

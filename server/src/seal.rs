@@ -1,10 +1,10 @@
-//! When are pushed rows written into segments?
+//! When are pushed rows and labels written into segments?
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quern_store::history::History;
-use quern_store::log::{Commits, Log};
+use quern_store::log::{Commits, Log, labelled_model};
 use quern_store::turns::Turns;
 
 use crate::error::Result;
@@ -14,6 +14,9 @@ use crate::metrics::metrics;
 /// From so many rows on, or so many bytes, the tail is written into a segment.
 const SEAL_ROWS: usize = 1 << 17;
 const SEAL_BYTES: usize = 64 << 20;
+
+/// The column of labels that says when one came.
+pub(crate) const LABELLED_AT: &str = "labelled_at";
 
 /// Where pushed rows lie, and whose turn it is.
 pub(crate) struct Tail<'a> {
@@ -46,16 +49,22 @@ impl Tail<'_> {
         }
     }
 
-    /// Writes what was pushed to `source` into segments; whether it could be done now.
+    /// Writes what was pushed to `source`, or the labels that the log has under this name, into segments; whether it could
+    /// be done now.
     ///
     /// # Errors
     /// Where store or registry take nothing.
     pub(crate) fn seal(&self, source: &str) -> Result<bool> {
-        // Whoever makes the head from history takes from the tail what came meanwhile: it stays until then.
-        let Some(_alone) = self.turns.sealing() else { return Ok(false) };
-        let definition = self.live.compiled.catalog.definitions.sources.get(source);
         let pushed = &self.history.pushed;
-        let end = self.history.seal(source, definition.map(|source| &source.event_timestamp[..]))?;
+        let end = if labelled_model(source).is_some() {
+            let Some(_alone) = self.turns.sealing_labels() else { return Ok(false) };
+            self.history.seal(source, Some(LABELLED_AT))?
+        } else {
+            // Whoever makes the head from history takes from the tail what came meanwhile: it stays until then.
+            let Some(_alone) = self.turns.sealing() else { return Ok(false) };
+            let definition = self.live.compiled.catalog.definitions.sources.get(source);
+            self.history.seal(source, definition.map(|source| &source.event_timestamp[..]))?
+        };
         // Of a log that servers share nothing may go that only this one can read.
         if self.log.shared().is_none() || pushed.is_shared() {
             self.log.sealed(source, end)?;
@@ -72,7 +81,13 @@ impl Tail<'_> {
         let now = pushed.ends().into_iter().map(|(source, _)| (pushed.of(&source).sealed(), source));
         let now = now.map(|(end, source)| (source, end)).collect();
         if let (Some(shared), Some(store)) = (self.log.shared(), pushed.shared_store()?) {
-            let sources: Vec<&str> = sealed.keys().map(String::as_str).collect();
+            // No head needs labels.
+            let is_labels = |(name, _): &(&String, &u64)| labelled_model(name).is_some();
+            let (labels, sealed): (Vec<_>, Vec<_>) = sealed.iter().partition(is_labels);
+            for (name, end) in labels {
+                shared.log.forget_rows(name, i64::MAX, *end, &store)?;
+            }
+            let sources: Vec<&str> = sealed.iter().map(|(source, _)| source.as_str()).collect();
             for (standing, (source, end)) in shared.head.standings(&sources)?.into_iter().zip(sealed) {
                 shared.log.forget_rows(source, standing.applied.number, *end, &store)?;
             }

@@ -34,6 +34,8 @@ pub use quern_engine::windows::{Kept, Level};
 pub use quern_engine::{RowState, Status, ViewId};
 pub use quern_features::Vectors;
 pub use quern_server::settings::KEYS as SETTINGS;
+pub use quern_server::verbs::joined::Room;
+pub use quern_server::verbs::labels::compact::Compacted;
 pub use quern_server::verbs::predict::batch::When;
 pub use quern_store::objects::Location as ObjectLocation;
 pub use quern_store::online::Online;

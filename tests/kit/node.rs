@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use axum::Router;
 use feature_defs::DefFile;
@@ -17,13 +17,15 @@ use quern_base::tasks::Task;
 use quern_engine::ViewId;
 use quern_server::logged::Between;
 use quern_server::verbs::apply::Candidate;
+use quern_server::verbs::joined::{Joined, Room};
 use quern_server::verbs::labels::Known;
+use quern_server::verbs::labels::compact::{Bounds, Compacted};
 use quern_server::verbs::push::PushedBatch;
 use quern_server::verbs::scrub::Watch;
 use quern_server::{Settings, repository};
 use quern_store::online::Online;
 use quern_store::registry::Registry;
-use quern_store::segments::Segments;
+use quern_store::segments::{Segment, Segments};
 use tokio::task::block_in_place;
 
 use crate::{Model, Result, Service};
@@ -312,12 +314,62 @@ impl Node {
 
     /// Keeps labels of `model` that come at `now_us`.
     pub fn label(&self, model: &str, labels: &RecordBatch, now_us: i64) {
-        self.inner.labels.put(&self.inner.live(), model, labels, now_us).unwrap();
+        self.try_label(model, labels, now_us).unwrap();
+    }
+
+    /// The same, where they may be refused.
+    ///
+    /// # Errors
+    /// Why they are.
+    pub fn try_label(&self, model: &str, labels: &RecordBatch, now_us: i64) -> Result<usize> {
+        Ok(block_in_place(|| self.inner.labels.put(&self.inner.live(), model, labels, now_us))?)
     }
 
     /// Reads the labels of `model`.
     pub fn labels(&self, model: &str) -> Labels {
-        Labels(self.inner.labels.of(model).unwrap())
+        Labels(block_in_place(|| self.inner.labels.of(model)).unwrap())
+    }
+
+    /// Counts the labels of `model` that are in no segment yet.
+    pub fn label_tail_rows(&self, model: &str) -> usize {
+        self.tail_rows(&format!("labels/{model}"))
+    }
+
+    /// Returns the segments that the others lie in.
+    pub fn label_segments(&self, model: &str) -> Vec<Segment> {
+        block_in_place(|| self.inner.labels.files(model)).unwrap()
+    }
+
+    /// Writes those that are in none into one, once nobody else does.
+    pub fn seal_labels(&self, model: &str) {
+        while !block_in_place(|| self.inner.labels.seal(model)).unwrap() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Leaves out labels that count no more, whether they have grown much or little, where those that belong to no
+    /// logged request may take so many bytes; and looks at so many together.
+    pub fn compact_labels(&self, strangers_bytes: u64, together: usize) -> Compacted {
+        let bounds = Bounds { strangers_bytes, together, growth: u64::MAX, ..Bounds::default() };
+        block_in_place(|| self.inner.labels.compact(&bounds)).unwrap()
+    }
+
+    /// Joins the logged predictions of `model` with their labels, of so many rows and bytes at a time: how many have
+    /// one, of how many, and the most bytes of predictions and of labels that were held.
+    pub async fn joined(&self, model: &str, room: Room) -> ([usize; 2], [usize; 2]) {
+        self.inner.predictions.flush().await;
+        block_in_place(|| {
+            let (log, labels) = (&self.inner.predictions, &self.inner.labels);
+            let joined = Joined::open((log, labels), model, Between::default(), false).unwrap();
+            let (mut joined, mut count) = (joined.within(room), [0, 0]);
+            for rows in joined.by_ref() {
+                let rows = rows.unwrap();
+                let labelled = rows.column_by_name("labelled_at");
+                count[0] += labelled.map_or(0, |at| rows.num_rows() - at.null_count());
+                count[1] += rows.num_rows();
+            }
+            (count, joined.most_held())
+        })
     }
 
     /// Returns its metrics, as Prometheus reads them.
@@ -372,8 +424,12 @@ pub struct Labels(Known);
 impl Labels {
     /// Returns the value of `column` for one row of a request; none where nothing is known of it.
     pub fn value(&self, column: &str, request_id: &str, row: i64) -> Option<ArrayRef> {
-        let place = UInt32Array::from(vec![self.0.find(request_id, row)?]);
-        self.0.values(column, &place).unwrap()
+        let ids: ArrayRef = Arc::new(StringArray::from(vec![request_id]));
+        let rows: ArrayRef = Arc::new(Int64Array::from(vec![row]));
+        let asked = RecordBatch::try_from_iter([("request_id", ids), ("row", rows)]).unwrap();
+        let found = block_in_place(|| self.0.find(std::slice::from_ref(&asked), usize::MAX)).unwrap()?;
+        let places = found.of(&asked).unwrap();
+        found.values(column, &places).unwrap().filter(|_| places.null_count() == 0)
     }
 }
 

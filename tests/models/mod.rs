@@ -12,3 +12,5 @@ mod kept;
 mod labels;
 mod own_event;
 pub(crate) mod predictions;
+
+pub(crate) use self::predictions::repository as logged_planes;

@@ -36,6 +36,13 @@ const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 impl Shared {
     /// A Redis and a database; the definitions are applied.
     pub(crate) async fn start(definitions: &str) -> Shared {
+        let shared = Shared::begin(definitions).await;
+        shared.apply().await;
+        shared
+    }
+
+    /// The same, with nothing applied yet.
+    pub(crate) async fn begin(definitions: &str) -> Shared {
         let redis = RedisServer::start(&DURABLE);
         let online = redis.url();
         Shared::over(vec![redis], online, definitions).await
@@ -45,15 +52,19 @@ impl Shared {
     async fn start_cluster(definitions: &str) -> Shared {
         let cluster = RedisCluster::start(&DURABLE);
         let online = cluster.url();
-        Shared::over(cluster.servers, online, definitions).await
+        let shared = Shared::over(cluster.servers, online, definitions).await;
+        shared.apply().await;
+        shared
     }
 
     async fn over(redis: Vec<RedisServer>, online: String, definitions: &str) -> Shared {
         let definitions = definitions.to_owned();
-        let shared = Shared { postgres: Postgres::start().await, redis, online, definitions };
-        let repository = shared.repository();
+        Shared { postgres: Postgres::start().await, redis, online, definitions }
+    }
+
+    async fn apply(&self) {
+        let repository = self.repository();
         blocking(move || run(repository.path(), &["apply"]).answer()).await;
-        shared
     }
 
     /// A server's folder.
@@ -610,7 +621,7 @@ async fn a_shared_head_without_a_shared_registry_takes_no_pushes_and_reads_no_st
     let body = json!({"push_source_name": "payments", "df": columns(&rows(0, 1))}).to_string();
     assert_eq!(
         server.refusal("POST", "/push", body).await,
-        "409 refused: this server's online store is shared, and rows pushed here would be in no other server's \
-         history: the servers need a registry that they share too; set `registry: postgres://…` on each of them"
+        "409 refused: this server's online store is shared, and what is pushed or labelled here no other server would \
+         know: the servers need a registry that they share too; set `registry: postgres://…` on each of them"
     );
 }

@@ -51,7 +51,7 @@ impl Member {
     /// The numbers of the rows in a segment, or why it cannot be read.
     fn numbers(&self, segment: &Segment) -> quern_kit::Result<Vec<i64>> {
         let mut numbers = Vec::new();
-        for batch in self.segments.read(segment, Some("n"))? {
+        for batch in self.segments.read(segment, Some(&["n"]))? {
             numbers.extend(batch?.column(0).as_primitive::<Int64Type>().values());
         }
         Ok(numbers)

@@ -159,7 +159,7 @@ impl PredictionLog {
             waiting,
             segments: Arc::clone(segments),
             keep: settings.predictions_keep,
-            before: (Partitions::open(folder.clone())?, folder),
+            before: (Partitions::of(folder.clone()), folder),
         })
     }
 

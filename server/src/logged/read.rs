@@ -121,7 +121,8 @@ impl PredictionLog {
     fn batches(&self, file: &LoggedFile, column: Option<&str>) -> Result<Rows> {
         match &file.lies {
             Lies::InStore(segment) => {
-                Ok(Box::new(self.segments.read(segment, column)?.map(|rows| Ok(rows?))))
+                let rows = self.segments.read(segment, column.as_ref().map(std::slice::from_ref))?;
+                Ok(Box::new(rows.map(|rows| Ok(rows?))))
             }
             Lies::Before(path) => {
                 let files = &self.before.0;

@@ -1,21 +1,40 @@
 //! What did the model say, what did it see, and what came true? Logged predictions with their labels, as one table that
 //! a training run can take: the columns of a training set, and beside them what was said and what came of it.
+//!
+//! Predictions are taken some at a time, and their labels looked for among all: neither is ever held as a whole.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Field, FieldRef, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use quern_engine::schema::type_name;
+use quern_engine::size::row_bytes;
 
 use crate::error::{Error, Result};
-use crate::logged::read::{Rows, column};
+use crate::logged::read::Rows;
 use crate::logged::{Between, LoggedFile, PredictionLog};
-use crate::verbs::labels::{Known, Labels};
+use crate::verbs::labels::{Found, Known, Labels};
 
 /// What every logged prediction has.
 const OF_EVERY_ROW: [&str; 7] =
     ["request_id", "row", "arrived_at", "event_timestamp", "version", "reason", "latency_us"];
+
+/// What is held at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Predictions, whose labels are looked for together: all labels are read for each lot of them.
+    pub rows: usize,
+    /// What these hold, and as much again that their labels hold.
+    pub bytes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { rows: 1 << 17, bytes: 64 << 20 }
+    }
+}
 
 /// Logged predictions with their labels, batch by batch.
 pub struct Joined {
@@ -27,8 +46,16 @@ pub struct Joined {
     labels: Known,
     /// Whether rows without a label are left out.
     labelled: bool,
+    room: Room,
     /// The rows of the file that is read now.
-    ready: Option<Rows>,
+    reading: Option<Rows>,
+    /// Rows whose labels are not looked for yet.
+    waiting: VecDeque<RecordBatch>,
+    /// Rows whose labels are found.
+    ready: VecDeque<RecordBatch>,
+    found: Option<Found>,
+    /// The most bytes of rows and of labels that were held at a time.
+    most: [usize; 2],
 }
 
 /// Where a column comes from.
@@ -93,8 +120,24 @@ impl Joined {
             between,
             labels,
             labelled,
-            ready: None,
+            room: Room::default(),
+            reading: None,
+            waiting: VecDeque::new(),
+            ready: VecDeque::new(),
+            found: None,
+            most: [0, 0],
         })
+    }
+
+    /// The same, which holds as much at a time.
+    #[must_use]
+    pub fn within(self, room: Room) -> Joined {
+        Joined { room, ..self }
+    }
+
+    /// The most bytes of predictions and of labels that it has held at a time.
+    pub fn most_held(&self) -> [usize; 2] {
+        self.most
     }
 
     /// Its schema, known before the first batch.
@@ -103,15 +146,13 @@ impl Joined {
     }
 
     fn join(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let ids = column(rows, "request_id")?.as_string::<i32>();
-        let numbers = column(rows, "row")?.as_primitive::<Int64Type>();
-        let label = |row: usize| self.labels.find(ids.value(row), numbers.value(row));
-        let places: UInt32Array = (0..rows.num_rows()).map(label).collect();
+        let found = self.found.as_ref().ok_or_else(|| Error::broken("labels that were not looked for"))?;
+        let places = found.of(rows)?;
         let columns = self.columns.iter().zip(self.schema.fields()).map(|(from, field)| {
             let found = match from {
                 Column::Row(name) => rows.column_by_name(name).cloned(),
                 Column::Of(structs, name) => structs.iter().find_map(|of| of_struct(rows, of, name)),
-                Column::Label(name) => self.labels.values(name, &places)?,
+                Column::Label(name) => found.values(name, &places)?,
             };
             Ok(found.unwrap_or_else(|| new_null_array(field.data_type(), rows.num_rows())))
         });
@@ -178,21 +219,76 @@ fn add(known: &mut Vec<(FieldRef, Column)>, field: &FieldRef, name: String, from
     }
 }
 
+impl Joined {
+    /// Reads rows as far as there is room; whether there are any.
+    fn read(&mut self) -> Result<bool> {
+        let mut count: usize = self.waiting.iter().map(RecordBatch::num_rows).sum();
+        let mut bytes: usize = self.waiting.iter().map(row_bytes).sum();
+        while count < self.room.rows && bytes < self.room.bytes {
+            if let Some(rows) = self.reading.as_mut().and_then(Iterator::next) {
+                let rows = rows?;
+                (count, bytes) = (count + rows.num_rows(), bytes + row_bytes(&rows));
+                self.waiting.push_back(rows);
+            } else if let Some(file) = self.files.next() {
+                self.reading = Some(self.log.read(&file, self.between)?);
+            } else {
+                break;
+            }
+        }
+        self.most[0] = self.most[0].max(bytes);
+        Ok(!self.waiting.is_empty())
+    }
+
+    /// Finds the labels of as many of the waiting rows as they have room for.
+    fn look(&mut self) -> Result<()> {
+        let mut some: Vec<RecordBatch> = std::mem::take(&mut self.waiting).into();
+        let found = loop {
+            match self.labels.find(&some, self.room.bytes)? {
+                Some(found) => break found,
+                None => self.put_back_half(&mut some),
+            }
+        };
+        self.most[1] = self.most[1].max(found.bytes);
+        (self.ready, self.found) = (some.into(), Some(found));
+        Ok(())
+    }
+
+    fn put_back_half(&mut self, some: &mut Vec<RecordBatch>) {
+        let half = some.len() / 2;
+        if half > 0 {
+            some.drain(half..).rev().for_each(|rows| self.waiting.push_front(rows));
+        } else if let Some(rows) = some.pop() {
+            let half = rows.num_rows() / 2;
+            self.waiting.push_front(rows.slice(half, rows.num_rows() - half));
+            some.push(rows.slice(0, half));
+        }
+    }
+
+    /// Makes the next rows ready; whether there are any.
+    fn prepare(&mut self) -> Result<bool> {
+        let more = self.read()?;
+        if more {
+            self.look()?;
+        }
+        Ok(more)
+    }
+}
+
 impl Iterator for Joined {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(rows) = self.ready.as_mut().and_then(Iterator::next) {
-                match rows.and_then(|rows| self.join(&rows)) {
-                    Ok(joined) if joined.num_rows() == 0 => continue,
-                    joined => return Some(joined),
-                }
-            }
-            let file = self.files.next()?;
-            match self.log.read(&file, self.between) {
-                Ok(rows) => self.ready = Some(rows),
-                Err(error) => return Some(Err(error)),
+            let joined = match self.ready.pop_front() {
+                Some(rows) => self.join(&rows),
+                None => match self.prepare() {
+                    Ok(true) => continue,
+                    Ok(false) => return None,
+                    Err(error) => Err(error),
+                },
+            };
+            if joined.as_ref().map_or(true, |rows| rows.num_rows() > 0) {
+                return Some(joined);
             }
         }
     }

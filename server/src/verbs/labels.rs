@@ -1,100 +1,67 @@
 //! What came true? Labels of predictions, each under the request and row that it belongs to, kept for good.
 //!
-//! They come when they come, often days later, and come again: of several with one request and row the last counts.
-//! Anybody may label a request that was never made, or is not of the log's sample: what belongs to no logged request is
-//! kept as far as there is room, the newest first ([`sift`]).
+//! They come when they come, often days later, and come again: of several with one request and row the last counts, by
+//! the order of the log. They lie in the log, as pushed rows do, and then in segments, so every server that shares the
+//! log has them at once. What they are is in [`columns`]; [`known`] finds them again. Anybody may label a request that
+//! was never made, or is not of the log's sample: [`compact`] drops what counts no more and what there is no room for.
 
-mod sift;
+mod columns;
+pub mod compact;
+mod counting;
+mod known;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_null_array,
-};
-use arrow::compute::{cast, concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
-use parking_lot::RwLock;
-use quern_engine::in_words;
-use quern_engine::schema::{canonical, conform, timestamp, type_name};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use parking_lot::Mutex;
 use quern_engine::size::row_bytes;
+use quern_store::history::History;
+use quern_store::log::{Log, Logged, labels_of};
+use quern_store::segments::{Family, Segment, Segments, Set};
+use quern_store::turns::Turns;
 
+use self::columns::{not_too_many, sound, unified, widened};
+pub use self::known::{Found, Known};
 use crate::error::{Error, Result};
-use crate::live::Deployment;
+use crate::live::{Deployment, Live};
 use crate::logged::PredictionLog;
-use quern_store::history::Partitions;
-
-/// Where the files are, in the data folder.
-const FOLDER: &str = "labels";
-/// The request that a label belongs to.
-pub(crate) const REQUEST_ID: &str = "request_id";
-/// Its place in the request.
-pub(crate) const ROW: &str = "row";
-/// When the label came.
-pub(crate) const LABELLED_AT: &str = "labelled_at";
-/// Columns that labels of a model bring besides request and row, at the most: each is one of every joined row.
-const COLUMNS_MAX: usize = 64;
-/// No answered request has a longer id: what is longer belongs to none.
-const REQUEST_ID_BYTES_MAX: usize = 128;
-/// A name of a column, and a label that is text, at the most.
-const NAME_BYTES_MAX: usize = 128;
-const TEXT_BYTES_MAX: usize = 1_024;
-/// From so many files of a model on, they are put together: every call makes one.
-const FILES_MAX: usize = 128;
+use crate::seal::Tail;
 
 /// Labels that one call may bring, in bytes.
 const PUT_BYTES_MAX: usize = 64 << 20;
-/// What labels grow by before it is looked again which of them belong to a logged request.
-const GROWTH_BYTES: usize = 64 << 20;
+/// Labels of a model that are in no segment yet may take this much memory; then more are turned away.
+const TAIL_BYTES_MAX: usize = 1 << 30;
+/// Where builds before the log had labels, in the data folder.
+const FOLDER_BEFORE: &str = "labels";
 
-/// The labels of a data folder.
-#[derive(Debug)]
+/// The labels of all models.
 pub struct Labels {
-    files: Partitions,
-    log: Arc<PredictionLog>,
-    /// What is known of each model's labels, where they were looked at. Held exclusively while files change: whoever
-    /// reads finds either the parts or the whole.
-    known: RwLock<BTreeMap<String, Stored>>,
-}
-
-/// What is known of the labels of a model without reading them.
-#[derive(Debug, Clone)]
-struct Stored {
-    columns: SchemaRef,
-    /// What they take in memory.
-    bytes: usize,
-    /// The same when they were sifted last.
-    sifted_bytes: usize,
-}
-
-/// Where a label lies that counts: by request and row.
-type Last = HashMap<(String, i64), u32>;
-
-/// The labels of one model.
-#[derive(Debug)]
-pub struct Known {
-    rows: RecordBatch,
-    last: Last,
+    pub(crate) live: Live,
+    pub(crate) history: Arc<History>,
+    pub(crate) log: Log,
+    pub(crate) turns: Arc<Turns>,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) predictions: Arc<PredictionLog>,
+    /// Up to which number each model's labels were there when it was looked last which of them count.
+    pub(crate) looked: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Labels {
-    /// The labels in the data folder.
-    pub(crate) fn open(data: &Path, log: Arc<PredictionLog>) -> Result<Labels> {
-        Ok(Labels { files: Partitions::open(data.join(FOLDER))?, log, known: RwLock::default() })
-    }
-
-    /// Keeps labels of `model`; they are on disk when this returns. Waits for the disk: call it where blocking is
+    /// Keeps labels of `model`; they are durable when this returns. Waits for the log: call it where blocking is
     /// allowed.
     ///
     /// # Errors
     /// An unknown model; no `request_id`; a column that was of another type before; more columns than a model may have,
-    /// or text that is too long.
+    /// or text that is too long. Where there is no log that could have them.
     pub fn put(&self, live: &Deployment, model: &str, rows: &RecordBatch, now_us: i64) -> Result<usize> {
         if !live.models.contains_key(model) {
             let known = live.instead_of(model, live.models.keys().map(String::as_str));
             return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
         }
+        self.log.check()?;
         let rows = sound(rows, now_us)?;
         let bytes = row_bytes(&rows);
         if bytes > PUT_BYTES_MAX {
@@ -104,237 +71,132 @@ impl Labels {
                 PUT_BYTES_MAX >> 20
             )));
         }
-        let mut known = self.known.write();
-        let files = self.files.list(model.as_ref())?;
-        let mut stored = match known.get(model) {
-            Some(stored) => stored.clone(),
-            None => {
-                let before = self.read(&files)?;
-                Stored { columns: before.schema(), bytes: row_bytes(&before), sifted_bytes: 0 }
-            }
-        };
-        let schema = unified([Arc::clone(&stored.columns), rows.schema()].iter())?;
-        not_too_many(&stored.columns, &schema)?;
-        if rows.num_rows() == 0 {
-            return Ok(0);
+        if self.history.pushed.of(&labels_of(model)).tail_size().1 > TAIL_BYTES_MAX {
+            return Err(Error::overloaded(format!(
+                "labels of model `{model}` come faster than they are written into files"
+            )));
         }
-        (stored.columns, stored.bytes) = (schema, stored.bytes.saturating_add(bytes));
-        if files.len() < FILES_MAX && stored.bytes <= stored.sifted_bytes + GROWTH_BYTES {
-            self.files.write(model.as_ref(), now_us, &rows)?;
-        } else {
-            self.merge(model, &mut stored, &files, (&rows, now_us))?;
+        if rows.num_rows() > 0 {
+            self.commit(model, &rows)?;
         }
-        known.insert(model.to_owned(), stored);
         Ok(rows.num_rows())
     }
 
-    /// Writes all labels of a model into one file: those in `files` that still count, and `rows`.
-    fn merge(
-        &self,
-        model: &str,
-        stored: &mut Stored,
-        files: &[PathBuf],
-        (rows, now_us): (&RecordBatch, i64),
-    ) -> Result<()> {
-        let (before, schema) = (self.read(files)?, &stored.columns);
-        let all = concat_batches(schema, &[widened(&before, schema)?, widened(rows, schema)?])?;
-        let mut kept: Vec<u32> = last(&all)?.into_values().collect();
-        kept.sort_unstable();
-        let mut all = take_record_batch(&all, &UInt32Array::from(kept))?;
-        stored.bytes = row_bytes(&all);
-        if stored.bytes > stored.sifted_bytes + GROWTH_BYTES {
-            all = sift::sift(&self.log, model, all)?;
-            stored.bytes = row_bytes(&all);
-            stored.sifted_bytes = stored.bytes;
-        }
-        self.files.write(model.as_ref(), now_us, &all)?;
-        // Not sooner. What a crash leaves is in the new file too, which comes after.
-        for file in files {
-            std::fs::remove_file(file)?;
-        }
-        Ok(())
+    /// Adds labels to the log, in the columns of all that came before and their own.
+    fn commit(&self, model: &str, rows: &RecordBatch) -> Result<()> {
+        let name = labels_of(model);
+        let turn = self.turns.labelling(&name)?;
+        // What others have added may have brought columns, too.
+        self.history.refresh_to(&turn.lasts)?;
+        let pushed = self.history.pushed.of(&name);
+        let newest = pushed.tail_from(pushed.end().saturating_sub(1)).pop();
+        let files = if newest.is_some() { Vec::new() } else { self.files(model)? };
+        let before = self.columns(newest.as_ref(), &files)?;
+        let schema = unified([Arc::clone(&before), rows.schema()].iter())?;
+        not_too_many(&before, &schema)?;
+        let last = turn.lasts.get(&name).copied().unwrap_or_default();
+        let logged = vec![Logged {
+            position: last.next(),
+            first: self.history.end_at(&name, last)?,
+            source: name,
+            history: widened(rows, &schema)?,
+            in_head: 0,
+            online: None,
+        }];
+        self.log.commit(&turn.lasts, &logged, &[])?;
+        Ok(self.history.committed(&turn.lasts, logged)?)
     }
 
-    /// All labels of `model`.
-    pub fn of(&self, model: &str) -> Result<Known> {
-        let _unchanged = self.known.read();
-        let rows = self.read(&self.files.list(model.as_ref())?)?;
-        Ok(Known { last: last(&rows)?, rows })
-    }
-
-    fn read(&self, files: &[PathBuf]) -> Result<RecordBatch> {
-        let mut batches = Vec::new();
-        for file in files {
-            batches.extend(self.files.read(file)?);
-        }
-        let schema = unified(batches.iter().map(RecordBatch::schema).collect::<Vec<_>>().iter())?;
-        let batches = batches.iter().map(|rows| widened(rows, &schema)).collect::<Result<Vec<_>>>()?;
-        Ok(concat_batches(&schema, &batches)?)
-    }
-}
-
-impl Known {
-    /// The columns that labels bring besides request and row.
-    pub fn columns(&self) -> Vec<FieldRef> {
-        let is_theirs = |field: &&FieldRef| ![REQUEST_ID, ROW].contains(&field.name().as_str());
-        self.rows.schema().fields().iter().filter(is_theirs).cloned().collect()
-    }
-
-    /// The place of the label of a request's row, where there is one.
-    pub fn find(&self, request_id: &str, row: i64) -> Option<u32> {
-        self.last.get(&(request_id.to_owned(), row)).copied()
-    }
-
-    /// The values of the column called `name` at these places.
-    pub fn values(&self, name: &str, places: &UInt32Array) -> Result<Option<ArrayRef>> {
-        let column = self.rows.column_by_name(name);
-        Ok(column.map(|column| arrow::compute::take(column, places, None)).transpose()?)
-    }
-}
-
-fn last(rows: &RecordBatch) -> Result<Last> {
-    let mut last = Last::new();
-    if rows.num_rows() > 0 {
-        let ids = required(rows, REQUEST_ID)?.as_string::<i32>();
-        let numbers = required(rows, ROW)?.as_primitive::<Int64Type>();
-        for row in 0..rows.num_rows() {
-            last.insert((ids.value(row).to_owned(), numbers.value(row)), row as u32);
-        }
-    }
-    Ok(last)
-}
-
-fn required<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
-    rows.column_by_name(name).ok_or_else(|| Error::invalid(format!("labels need a column `{name}`")))
-}
-
-/// Rows as they are kept: request and row first, the time, and whatever the caller brings, in the types of the
-/// language.
-fn sound(rows: &RecordBatch, now_us: i64) -> Result<RecordBatch> {
-    let n = rows.num_rows();
-    let of = |name: &str, to: &DataType, column: &ArrayRef| {
-        conform(column, to).map_err(|error| {
-            Error::invalid(format!(
-                "the labels' column `{name}` cannot be read as {}: {}",
-                type_name(to),
-                in_words(&error)
-            ))
+    /// The columns of the labels that came last, in the tail or else in a file, which are those of all.
+    fn columns(&self, newest: Option<&RecordBatch>, files: &[Segment]) -> Result<SchemaRef> {
+        Ok(match (newest, files.last()) {
+            (Some(rows), _) => rows.schema(),
+            (None, Some(file)) => self.segments.read(file, None)?.schema(),
+            (None, None) => Arc::new(Schema::empty()),
         })
-    };
-    let ids = of(REQUEST_ID, &DataType::Utf8, required(rows, REQUEST_ID)?)?;
-    let numbers: ArrayRef = match rows.column_by_name(ROW) {
-        Some(column) => {
-            let numbers = of(ROW, &DataType::Int64, column)?;
-            // Most requests have one row: who says none means that.
-            let numbers = numbers.as_primitive::<Int64Type>().iter().map(Option::unwrap_or_default);
-            Arc::new(Int64Array::from_iter_values(numbers))
-        }
-        None => Arc::new(Int64Array::from(vec![0; n])),
-    };
-    if let Some(row) = (0..n).find(|row| ids.is_null(*row)) {
-        return Err(Error::invalid(format!("label {row} has no `{REQUEST_ID}`")));
     }
-    let now: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![now_us; n]).with_timezone("UTC"));
-    let mut fields = vec![
-        Field::new(REQUEST_ID, DataType::Utf8, true),
-        Field::new(ROW, DataType::Int64, true),
-        Field::new(LABELLED_AT, timestamp(), true),
-    ];
-    let mut columns = vec![ids, numbers, now];
-    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-        let name = field.name();
-        if fields[..3].iter().any(|known| known.name() == name) && name != LABELLED_AT {
-            continue;
-        }
-        if fields.iter().any(|known| known.name() == name) {
-            return Err(Error::invalid(format!("labels have a column `{name}` already; name it otherwise")));
-        }
-        let dtype = canonical(field.data_type());
-        columns.push(of(name, &dtype, column)?);
-        fields.push(Field::new(name, dtype, true));
-    }
-    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-    not_too_long(&rows)?;
-    Ok(rows)
-}
 
-/// Refuses columns beyond the limit. Those that are there already stay, however many they are.
-fn not_too_many(before: &Schema, after: &Schema) -> Result<()> {
-    let theirs = |schema: &Schema| {
-        let names = schema.fields().iter().map(|field| field.name().as_str());
-        names.filter(|name| ![REQUEST_ID, ROW, LABELLED_AT].contains(name)).count()
-    };
-    let (known, wanted) = (theirs(before), theirs(after));
-    if wanted <= COLUMNS_MAX || wanted == known {
-        return Ok(());
-    }
-    let is_new = |name: &&String| {
-        before.field_with_name(name).is_err() && ![REQUEST_ID, ROW, LABELLED_AT].contains(&name.as_str())
-    };
-    let new = after.fields().iter().map(|field| field.name()).find(is_new).map_or("", String::as_str);
-    Err(Error::too_large(format!(
-        "labels of a model have at most {COLUMNS_MAX} columns; it has {known}, and with `{new}` and the other new ones it \
-         would have {wanted}: bring what is the same thing under one name"
-    )))
-}
-
-/// Refuses text that is longer than a label may be, by its row.
-fn not_too_long(rows: &RecordBatch) -> Result<()> {
-    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-        let name = field.name();
-        if name.len() > NAME_BYTES_MAX {
-            let bytes = name.len();
-            return Err(Error::too_large(format!(
-                "the labels' column `{name}` has a name of {bytes} bytes; it may have {NAME_BYTES_MAX}"
-            )));
-        }
-        let Some(texts) = column.as_string_opt::<i32>() else { continue };
-        let max = if name == REQUEST_ID { REQUEST_ID_BYTES_MAX } else { TEXT_BYTES_MAX };
-        let long = texts.iter().enumerate().find(|(_, text)| text.is_some_and(|text| text.len() > max));
-        if let Some((row, text)) = long {
-            let bytes = text.map_or(0, str::len);
-            return Err(Error::too_large(format!(
-                "label {row}: `{name}` has {bytes} bytes; it may have {max}"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The columns of all; of two number types for one column the wider.
-fn unified<'a>(schemas: impl Iterator<Item = &'a SchemaRef>) -> Result<SchemaRef> {
-    let mut fields: Vec<Field> = Vec::new();
-    for field in schemas.flat_map(|schema| schema.fields().iter()) {
-        match fields.iter_mut().find(|known| known.name() == field.name()) {
-            None => fields.push(Field::clone(field)),
-            Some(known) => {
-                let dtype = wider(known.data_type(), field.data_type()).ok_or_else(|| {
-                    let (was, is) = (type_name(known.data_type()), type_name(field.data_type()));
-                    let name = field.name();
-                    Error::invalid(format!("the labels' column `{name}` was {was} before, and is {is} now"))
-                })?;
-                known.set_data_type(dtype);
+    /// All labels of `model`, as of now, at any server.
+    ///
+    /// # Errors
+    /// Where the log or the registry does not answer; where labels are missing that were acknowledged.
+    pub fn of(&self, model: &str) -> Result<Known> {
+        self.history.refresh_labels(model)?;
+        // The tail first: what leaves it now is named by the manifest already.
+        let pushed = self.history.pushed.of(&labels_of(model));
+        let files = self.files(model)?;
+        let mut end = 0;
+        for file in &files {
+            if file.range.first != end {
+                break;
             }
+            end = file.range.end;
+        }
+        if end < pushed.sealed() || files.last().is_some_and(|file| file.range.end != end) {
+            return Err(Error::refused(format!(
+                "labels {end} to {} of model `{model}` are missing; bring the registry back, which names the segments",
+                pushed.sealed()
+            )));
+        }
+        let tail = pushed.tail_from(end);
+        let columns = self.columns(tail.last(), &files)?;
+        Ok(Known { segments: Arc::clone(&self.segments), files, tail, columns })
+    }
+
+    /// The segments that labels of `model` lie in, in the order of the log.
+    ///
+    /// # Errors
+    /// Where the registry does not answer.
+    pub fn files(&self, model: &str) -> Result<Vec<Segment>> {
+        Ok(self.segments.list(&self.set(model))?)
+    }
+
+    fn set(&self, model: &str) -> Set {
+        Set::of(Family::Labels, self.log.id(), model)
+    }
+
+    fn tail(&self) -> Tail<'_> {
+        Tail { history: &self.history, log: &self.log, turns: &self.turns, live: self.live.now() }
+    }
+
+    /// Writes the labels of `model` that are in no segment yet into one; whether that was done.
+    ///
+    /// # Errors
+    /// Where store or registry take nothing.
+    pub fn seal(&self, model: &str) -> Result<bool> {
+        self.tail().seal(&labels_of(model))
+    }
+
+    /// The same where they are many. What fails is tried again with the next ones.
+    pub(crate) fn seal_large(&self, model: &str) {
+        let name = labels_of(model);
+        let tail = self.tail();
+        if tail.is_large(&name)
+            && let Err(error) = tail.seal(&name)
+        {
+            tracing::warn!(
+                model,
+                cause = error.logged(),
+                "labels could not be written into a segment; they stay in the log"
+            );
         }
     }
-    Ok(Arc::new(Schema::new(fields)))
 }
 
-fn wider(a: &DataType, b: &DataType) -> Option<DataType> {
-    match (a, b) {
-        (a, b) if a == b => Some(a.clone()),
-        (DataType::Null, other) | (other, DataType::Null) => Some(other.clone()),
-        (DataType::Int32 | DataType::Int64, DataType::Int32 | DataType::Int64) => Some(DataType::Int64),
-        (a, b) if a.is_numeric() && b.is_numeric() => Some(DataType::Float64),
-        _ => None,
+/// Says how to bring in what an earlier build has kept in the folder `data`.
+pub(crate) fn look_for_older(data: &Path) {
+    let folder = data.join(FOLDER_BEFORE);
+    if holds_files(folder.clone()) {
+        tracing::warn!(
+            folder = %folder.display(),
+            "labels of an earlier build lie in the data folder, and are read no more: post them again, model by model, as \
+             in `client.label(MODEL, pyarrow.parquet.read_table(\"FOLDER/MODEL\").drop_columns([\"labelled_at\"]))`, and \
+             remove the folder"
+        );
     }
 }
 
-fn widened(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let column = |field: &FieldRef| match rows.column_by_name(field.name()) {
-        Some(column) => Ok(cast(column, field.data_type())?),
-        None => Ok(new_null_array(field.data_type(), rows.num_rows())),
-    };
-    let columns = schema.fields().iter().map(column).collect::<Result<_>>()?;
-    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+fn holds_files(folder: PathBuf) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| path.is_file() || path.is_dir() && holds_files(path))
 }

@@ -4,11 +4,12 @@
 //! server with a head of its own has a log of its own beside it ([`LocalLog`]). Servers that share a head share the log
 //! as well, in PostgreSQL ([`SharedLog`]). So a server that ends in between leaves a head that is behind, and whoever
 //! commits next brings in what it lacks. Of a shared log each server has a copy, in memory and in files, which
-//! [`History`](crate::history::History) brings up to date before it is read.
+//! [`History`](crate::history::History) brings up to date before it is read. Labels lie there too ([`labels_of`]).
 
 mod commits;
 mod local;
 mod logged;
+mod named;
 mod shared;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 pub use self::commits::{Commits, State};
 pub use self::local::LocalLog;
 pub use self::logged::{Logged, Seen, SeenKey};
+pub use self::named::{labelled_model, labels_of};
 pub use self::shared::{SharedLog, Turn};
 use crate::error::{Error, Result};
 use crate::online::Online;
@@ -114,24 +116,25 @@ impl Log {
         }
     }
 
-    /// Whether pushes can be taken here at all.
+    /// Whether pushes and labels can be taken here at all.
     pub fn check(&self) -> Result<()> {
         match self {
             Log::Local(_) | Log::Shared(_) => Ok(()),
             Log::Nowhere => Err(Error::refused(
-                "this server's online store is shared, and rows pushed here would be in no other server's history: the \
+                "this server's online store is shared, and what is pushed or labelled here no other server would know: the \
                  servers need a registry that they share too; set `registry: postgres://…` on each of them",
             )),
         }
     }
 
-    /// The last commit of each source.
+    /// The last commit of each source, which the head follows.
     pub fn lasts(&self) -> Result<BTreeMap<String, Position>> {
         match self {
             Log::Local(local) => Ok(local.log.lasts()),
             Log::Shared(shared) => {
-                let states = shared.log.states(None)?;
-                Ok(states.into_iter().map(|(source, state)| (source, state.last)).collect())
+                let states = shared.log.states(None)?.into_iter();
+                let sources = states.filter(|(name, _)| labelled_model(name).is_none());
+                Ok(sources.map(|(source, state)| (source, state.last)).collect())
             }
             Log::Nowhere => Ok(BTreeMap::new()),
         }
@@ -209,6 +212,9 @@ impl Log {
     /// Notes that rows up to number `end` lie in segments, which every server of the log reads.
     pub fn sealed(&self, source: &str, end: u64) -> Result<()> {
         match self {
+            Log::Local(Local { log, .. }) if labelled_model(source).is_some() => {
+                log.forget(source, i64::MAX, end)
+            }
             Log::Local(Local { log, head }) => {
                 // What is forgotten cannot be brought in again, so the head must not lose it either.
                 let applied = head.applied(source);

@@ -158,7 +158,7 @@ impl Segments {
         let mut writer = Writer::new(file);
         rows(&mut writer)?;
         let written = writer.finish()?;
-        if set.family.is_numbered() && written.rows != range.end.saturating_sub(range.first) {
+        if !set.family.may_be(&range, written.rows) {
             return Err(Error::broken(format!(
                 "rows {} to {} of a segment are {} rows",
                 range.first, range.end, written.rows

@@ -8,7 +8,8 @@
 //! | materializing | materialize; whoever writes pushed rows into a file | make the head from history here |
 //! | head turn | materialize | the same at another server that shares the head |
 //! | order | whoever commits a push, or completes the head | put pushed rows into history or head here |
-//! | log turn | the same | the same, for the same sources, at another server that shares the log |
+//! | labels | whoever commits labels | the same here |
+//! | log turn | who has order or labels | the same, for the same sources or model, at another server that shares the log |
 //!
 //! Below all of them is the lock of the copy that a server has of a shared log
 //! ([`History::refresh`](crate::history::History::refresh)): it is held while rows are added, and never while another
@@ -30,6 +31,9 @@ pub struct Turns {
     log: Log,
     materializing: Mutex<()>,
     order: Mutex<()>,
+    labels: Mutex<()>,
+    /// Held by whoever writes labels into a segment; nothing is waited for meanwhile.
+    sealing_labels: Mutex<()>,
 }
 
 /// The turn to make the head from history, given back when this is dropped.
@@ -51,7 +55,14 @@ pub struct Order<'t> {
 impl Turns {
     /// The locks of a data folder with this head and this log.
     pub fn new(head: Online, log: Log) -> Turns {
-        Turns { head, log, materializing: Mutex::default(), order: Mutex::default() }
+        Turns {
+            head,
+            log,
+            materializing: Mutex::default(),
+            order: Mutex::default(),
+            labels: Mutex::default(),
+            sealing_labels: Mutex::default(),
+        }
     }
 
     /// Waits for the turn to make the head from history: two runs over the same rows would only do the same work twice.
@@ -68,9 +79,22 @@ impl Turns {
         Some(Materializing { _at_all: None, _here })
     }
 
+    /// The same for labels, which no head is made from.
+    pub fn sealing_labels(&self) -> Option<MutexGuard<'_, ()>> {
+        self.sealing_labels.try_lock()
+    }
+
     /// Waits for the turn to change the pushed history of `sources`, or what it makes of the head.
     pub fn order(&self, sources: &BTreeSet<String>) -> Result<Order<'_>> {
-        let _here = Held::take(Rank::Order, &self.order);
+        self.order_of(sources, Held::take(Rank::Order, &self.order))
+    }
+
+    /// Waits for the turn to add to the labels that the log has under `name`. Pushes do not wait for that.
+    pub fn labelling(&self, name: &str) -> Result<Order<'_>> {
+        self.order_of(&[name.to_owned()].into(), Held::take(Rank::Labels, &self.labels))
+    }
+
+    fn order_of<'t>(&'t self, sources: &BTreeSet<String>, _here: Held<'t>) -> Result<Order<'t>> {
         let log = self.log.shared().map(|shared| shared.log.turn(sources)).transpose()?;
         let lasts = match (&log, self.log.local()) {
             (Some(turn), _) => turn.lasts.clone(),
@@ -112,6 +136,7 @@ impl Order<'_> {
 enum Rank {
     Materializing,
     Order,
+    Labels,
 }
 
 thread_local! {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 
 use crate::error::Result;
+use crate::log::{labelled_model, labels_of};
 use crate::position::Position;
 use crate::segments::{Family, Range, Segment, Segments, Set, Wanted, Writer};
 
@@ -79,14 +80,19 @@ pub struct InStore {
 
 impl InStore {
     fn set(&self, source: &str) -> Set {
-        Set::of(Family::Pushed, &self.log, source)
+        match labelled_model(source) {
+            Some(model) => Set::of(Family::Labels, &self.log, model),
+            None => Set::of(Family::Pushed, &self.log, source),
+        }
     }
 }
 
 impl Kept for InStore {
     fn all(&self) -> Result<Vec<Segment>> {
-        let (family, log) = (Family::Pushed, &self.log);
-        self.segments.find(Wanted { family, log, name_begins: "", from_us: None, to_us: None })
+        let of = |family| Wanted { family, log: &self.log, name_begins: "", from_us: None, to_us: None };
+        let mut all = self.segments.find(of(Family::Pushed))?;
+        all.extend(self.segments.find(of(Family::Labels))?);
+        Ok(all)
     }
 
     fn list(&self, source: &str) -> Result<Vec<Segment>> {
@@ -123,5 +129,13 @@ impl Kept for InStore {
 
     fn lease(&self, job: &str, time: Duration) -> Result<bool> {
         self.segments.lease(job, time)
+    }
+}
+
+/// Under which name a log has the rows of a segment.
+pub(super) fn source_of(segment: &Segment) -> String {
+    match segment.set.family {
+        Family::Labels => labels_of(&segment.set.name),
+        Family::Pushed | Family::Predictions => segment.set.name.clone(),
     }
 }

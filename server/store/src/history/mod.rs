@@ -41,7 +41,7 @@ use feature_defs::{Epoch, Format, Source};
 use quern_engine::asof::Address;
 
 use crate::error::{Error, Result};
-use crate::log::{Log, Logged, Position, SharedLog};
+use crate::log::{Log, Logged, Position, SharedLog, labels_of};
 use crate::roots::Roots;
 use crate::segments::Segments;
 pub use amounts::Amounts;
@@ -109,6 +109,12 @@ impl History {
             Some(copied) if source.push => copied.refresh(&self.pushed, Some(&source.name)),
             _ => Ok(()),
         }
+    }
+
+    /// The same of the labels of `model`.
+    pub fn refresh_labels(&self, model: &str) -> Result<()> {
+        let copied = self.copied.as_ref();
+        copied.map_or(Ok(()), |copied| copied.refresh(&self.pushed, Some(&labels_of(model))))
     }
 
     /// Adds what other servers took to the copy here.

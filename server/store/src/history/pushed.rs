@@ -1,7 +1,8 @@
 //! Which rows were pushed to a source, in the order in which they were acknowledged?
 //!
 //! The newest are the *tail*: in memory here, and durable in the log. The rest lie in segments, each written once. A
-//! row's number counts from the first row ever pushed to its source, and a segment says which it has.
+//! row's number counts from the first row ever pushed to its source, and a segment says which it has. The labels of a
+//! model are here as well, as if they had been pushed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use parking_lot::RwLock;
 use quern_engine::schema::fitting;
 
 use super::files::HistoryFile;
-use super::kept::Kept;
+use super::kept::{Kept, source_of};
 use super::{BATCH_ROWS_MAX, Reading, Scan, fitted};
 use crate::error::{Error, Result};
 use crate::position::Position;
@@ -151,6 +152,13 @@ impl PushedRows {
         rows.collect()
     }
 
+    /// The rows of the tail from number `from` on.
+    pub fn tail_from(&self, from: u64) -> Vec<RecordBatch> {
+        let newer = self.tail.iter().filter(|rows| rows.end() > from);
+        let known = |rows: &Rows| from.saturating_sub(rows.first) as usize;
+        newer.map(|rows| rows.rows.slice(known(rows), rows.rows.num_rows() - known(rows))).collect()
+    }
+
     /// Adds rows after all others. Small segments grow together, so that there are never many.
     fn append(&mut self, rows: RecordBatch) -> Result<()> {
         self.tail.push(Rows { first: self.end(), rows });
@@ -176,7 +184,7 @@ impl Pushed {
     pub fn open(kept: Arc<dyn Kept>, logged: Vec<(String, u64, RecordBatch)>) -> Result<Pushed> {
         let mut sources: BTreeMap<String, PushedRows> = BTreeMap::new();
         for segment in kept.all()? {
-            let source = segment.set.name.clone();
+            let source = source_of(&segment);
             sources.entry(source).or_default().add(PushedFile::of(&kept, segment))?;
         }
         for (source, first, rows) in logged {

@@ -38,6 +38,7 @@ use rocksdb::{
 };
 
 use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
+use super::named::labelled_model;
 use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::rocks::{check, not_opened};
@@ -229,9 +230,11 @@ impl LocalLog {
         &self.id
     }
 
-    /// The last commit of each source.
+    /// The last commit of each source, which the head follows.
     pub fn lasts(&self) -> BTreeMap<String, Position> {
-        self.state.lock().sources.iter().map(|(source, of)| (source.clone(), of.last)).collect()
+        let state = self.state.lock();
+        let sources = state.sources.iter().filter(|(name, _)| labelled_model(name).is_none());
+        sources.map(|(source, of)| (source.clone(), of.last)).collect()
     }
 
     /// The last commit of `source`.

@@ -26,8 +26,10 @@ use tokio::sync::oneshot;
 
 use super::commits::{Commits, State};
 use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
+use super::named::labelled_model;
 use crate::error::{Error, Result};
 use crate::position::Position;
+use crate::segments::Family;
 
 /// How long PostgreSQL may take to connect, to answer, and to answer who only reads.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -318,13 +320,18 @@ impl Commits for SharedLog {
 
     fn forget_rows(&self, source: &str, number: i64, end: u64, store: &str) -> Result<()> {
         let gone = "WITH kept AS (SELECT LEAST($3, COALESCE(MAX(end_row), 0)) AS until FROM segments \
-                    WHERE store = $4 AND family = 'pushed' AND log = $5 AND name = $1 AND replaced IS NULL), \
+                    WHERE store = $4 AND log = $5 AND family = $6 AND name = $7 AND replaced IS NULL), \
                     gone AS (DELETE FROM pushed_rows USING kept WHERE source = $1 AND number <= $2 \
                     AND first_row + row_count <= until RETURNING number, token, until), \
                     last AS (SELECT number, token, until FROM gone ORDER BY number DESC LIMIT 1) \
                     UPDATE push_sources SET forgotten = last.number, forgotten_token = last.token, \
                     sealed = GREATEST(sealed, until) FROM last WHERE source = $1";
         let gone = sqlx::query(gone).bind(source).bind(number).bind(end as i64).bind(store).bind(&self.id);
+        let (family, name) = match labelled_model(source) {
+            Some(model) => (Family::Labels, model),
+            None => (Family::Pushed, source),
+        };
+        let gone = gone.bind(family.name()).bind(name);
         self.ask(in_time(ANSWER_TIMEOUT, gone.execute(&self.pool))).map(drop).map_err(lost)
     }
 }

@@ -10,6 +10,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{Database, Registry, answer};
 use crate::error::Result;
+use crate::log::labelled_model;
 
 /// What time it is by the clock of PostgreSQL, and of SQLite, µs; one time throughout a statement.
 const POSTGRES_NOW: &str = "(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000)::BIGINT";
@@ -182,7 +183,7 @@ impl Registry {
             let commits = match self.is_shared() {
                 true => {
                     let commits: Vec<(String, i64)> = sqlx::query_as(commits).fetch_all(pool).await?;
-                    Some(commits.into_iter().collect())
+                    Some(commits.into_iter().filter(|(name, _)| labelled_model(name).is_none()).collect())
                 }
                 false => None,
             };

@@ -16,6 +16,8 @@ use crate::registry::{Database, Registry, answer, on};
 const COLUMNS: &str =
     "path, family, log, name, first_row, end_row, row_count, byte_count, sha256, from_us, to_us, created";
 type Row = (String, String, String, String, i64, i64, i64, i64, String, i64, i64, i64);
+/// Under which name a log has what becomes a segment.
+const SOURCE: &str = "CASE $3 WHEN 'labels' THEN 'labels/' || $5 ELSE $5 END";
 /// Rows that are read at a time where all are.
 const PAGE: i64 = 1_000;
 
@@ -48,7 +50,7 @@ pub struct Wanted<'a> {
 fn insert(clock: &str, of: Option<Position>) -> String {
     let is_there = of.map(|Position { number, token }| {
         format!(
-            "AND EXISTS (SELECT 1 FROM pushed_rows WHERE source = $5 AND number = {number} AND token = {token}) \
+            "AND EXISTS (SELECT 1 FROM pushed_rows WHERE source = {SOURCE} AND number = {number} AND token = {token}) \
              AND $6 = (SELECT COALESCE(MAX(end_row), 0) FROM segments WHERE store = $1 AND family = $3 AND log = $4 \
              AND name = $5 AND replaced IS NULL)"
         )
@@ -126,7 +128,10 @@ impl Manifest {
                     )));
                 }
             }
-            insert!(sql, &self.store, file, &mut *transaction);
+            // Where it cannot be named, those before count on.
+            if insert!(sql, &self.store, file, &mut *transaction).rows_affected() == 0 {
+                return Err(taken(file));
+            }
             Ok::<_, Error>(transaction.commit().await?)
         })?;
         self.named(file).await
@@ -141,10 +146,7 @@ impl Manifest {
             .fetch_optional(pool))?;
         match created {
             Some(created_us) => Ok(Segment { file: file.clone(), created_us }),
-            None => Err(Error::refused(format!(
-                "rows {} to {} are in another segment already, or in no log any more: {}",
-                file.range.first, file.range.end, file.set
-            ))),
+            None => Err(taken(file)),
         }
     }
 
@@ -259,6 +261,10 @@ impl Manifest {
         })?;
         Ok(())
     }
+}
+
+fn taken(Prepared { range, set, .. }: &Prepared) -> Error {
+    Error::refused(format!("rows {} to {} are in another segment already: {set}", range.first, range.end))
 }
 
 pub(super) fn micros(time: Duration) -> i64 {

@@ -2,7 +2,8 @@
 
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchReader};
+use arrow::datatypes::SchemaRef;
 use quern_engine::in_words;
 
 use super::{Prepared, Segments};
@@ -18,18 +19,26 @@ pub struct Reader {
 }
 
 impl Segments {
-    /// Reads the rows of a segment, in all columns or in one.
+    /// Reads the rows of a segment, in all columns or in some.
     ///
     /// # Errors
     /// As [`Segments::local`].
-    pub fn read(&self, segment: &Prepared, column: Option<&str>) -> Result<Reader> {
+    pub fn read(&self, segment: &Prepared, columns: Option<&[&str]>) -> Result<Reader> {
         let parquet = ParquetRecordBatchReaderBuilder::try_new(self.local(segment)?).and_then(|reader| {
-            let mask = column.map(|name| ProjectionMask::columns(reader.parquet_schema(), [name]));
+            let names = columns.map(|names| names.iter().copied());
+            let mask = names.map(|names| ProjectionMask::columns(reader.parquet_schema(), names));
             let reader = mask.into_iter().fold(reader, |reader, mask| reader.with_projection(mask));
             reader.with_batch_size(BATCH_ROWS).build()
         });
         let parquet = parquet.map_err(|error| wrong(&segment.path, in_words(&error)))?;
         Ok(Reader { parquet, path: segment.path.clone() })
+    }
+}
+
+impl Reader {
+    /// The columns that are read.
+    pub fn schema(&self) -> SchemaRef {
+        self.parquet.schema()
     }
 }
 

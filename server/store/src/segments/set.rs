@@ -41,6 +41,16 @@ impl Family {
         Family::ALL.into_iter().find(|family| family.name() == name)
     }
 
+    /// Whether a segment of these rows may have so many. Labels that do not count any more leave their numbers behind.
+    pub(super) fn may_be(self, range: &Range, rows: u64) -> bool {
+        let numbers = range.end.saturating_sub(range.first);
+        match self {
+            Family::Pushed => rows == numbers,
+            Family::Labels => rows <= numbers,
+            Family::Predictions => true,
+        }
+    }
+
     /// Whether a log has numbered the rows, so that each of them lies in one segment only.
     pub(super) fn is_numbered(self) -> bool {
         !matches!(self, Family::Predictions)
