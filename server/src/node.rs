@@ -163,6 +163,7 @@ impl Stores {
             segments.keep_models_of(&mut registry);
             let log = Log::of(&head, shared_log, (&settings.data, lock))?;
             let history = Arc::new(History::open_with(settings.roots(), &log, &segments, &settings.data)?);
+            labels::look_for_older(&settings.data);
             // The names of what was made just now must survive a loss of power, as what will be in it.
             for folder in settings.data.ancestors().take(2) {
                 File::open(folder).and_then(|folder| folder.sync_all())?;
@@ -206,7 +207,6 @@ impl Node {
             degraded: Arc::clone(&degraded),
         });
         push.catch_up().await?;
-        labels::look_for_older(&settings.data);
         Ok(Arc::new(Node {
             apply: Arc::new(Apply {
                 roots: settings.roots(),
@@ -219,7 +219,6 @@ impl Node {
             }),
             follow: Arc::new(Follow { registry: registry.clone(), loader, live: live.clone() }),
             upkeep: Upkeep::of(&settings, &registry, &segments, &push),
-            push,
             predict: Arc::new(Predict {
                 live: live.clone(),
                 reader: reader.clone(),
@@ -227,15 +226,7 @@ impl Node {
             }),
             train: Train { history: Arc::clone(&history) },
             verify: Verify { history: Arc::clone(&history), log: Arc::clone(&predictions) },
-            labels: Arc::new(Labels {
-                live: live.clone(),
-                history: Arc::clone(&history),
-                log: log.clone(),
-                turns: Arc::clone(&turns),
-                segments: Arc::clone(&segments),
-                predictions: Arc::clone(&predictions),
-                looked: Default::default(),
-            }),
+            labels: Arc::new(labels_beside(&push, &segments, &predictions)),
             materialize: Materialize {
                 live: live.clone(),
                 history,
@@ -245,6 +236,7 @@ impl Node {
                 degraded: Arc::clone(&degraded),
                 runs: Arc::clone(&runs),
             },
+            push,
             degraded,
             runs,
             lag,
@@ -294,5 +286,18 @@ impl Node {
         let accepted = blocking("keeping labels", putting).await?;
         tokio::task::spawn_blocking(move || sealing.0.seal_large(&sealing.1));
         Ok(accepted)
+    }
+}
+
+/// The labels, which lie in the same log as what is pushed.
+fn labels_beside(push: &Push, segments: &Arc<Segments>, predictions: &Arc<PredictionLog>) -> Labels {
+    Labels {
+        live: push.live.clone(),
+        history: Arc::clone(&push.history),
+        log: push.log.clone(),
+        turns: Arc::clone(&push.turns),
+        segments: Arc::clone(segments),
+        predictions: Arc::clone(predictions),
+        looked: Default::default(),
     }
 }

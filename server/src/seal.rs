@@ -49,8 +49,8 @@ impl Tail<'_> {
         }
     }
 
-    /// Writes what was pushed to `source`, or the labels that the log has under this name, into segments; whether it could
-    /// be done now.
+    /// Writes what was pushed to `source`, or the labels that the log has under this name, into segments; whether it
+    /// could be done now.
     ///
     /// # Errors
     /// Where store or registry take nothing.

@@ -8,6 +8,7 @@ mod workers;
 mod batch;
 mod routing;
 
+mod compaction;
 mod kept;
 mod labels;
 mod own_event;

@@ -1,4 +1,4 @@
-//! Several servers over one Redis and one PostgreSQL. Is every label that one of them acknowledged known to all of them,
+//! Several servers over one Redis and one PostgreSQL: is every label that one of them acknowledged known to all,
 //! whichever server its prediction was asked of, and whatever becomes of their folders?
 
 use std::collections::BTreeMap;
@@ -118,6 +118,9 @@ async fn servers_label_each_others_predictions_and_a_kill_or_an_empty_folder_los
     assert_eq!(joined(&third).await, expected);
     let again = Process::start(here.path());
     assert_eq!(joined(&again).await, expected);
+    for server in [&third, &again] {
+        follows(server).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,6 +139,14 @@ async fn acknowledged_labels_of_one_server_survive_a_kill() {
     }
     let server = Process::start(repository.path());
     assert_eq!(joined(&server).await, expected);
+    follows(&server).await;
+}
+
+/// No head follows labels, so none lags behind them.
+async fn follows(server: &Process) {
+    let status = reqwest::get(format!("{}/v1/status", server.url)).await.unwrap();
+    let status: Value = serde_json::from_str(&status.text().await.unwrap()).unwrap();
+    assert_eq!(status["stores"]["log"]["commits_behind"], json!(0), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! Whose turn is it to change what?
 //!
 //! The locks that verbs share, in the order in which they are taken. Whoever holds one may take those below it, and
-//! none above; debug builds check it of the two that are held here.
+//! none above; debug builds check it of those that are held here.
 //!
 //! | lock | who holds it | what nobody else does meanwhile |
 //! |---|---|---|

@@ -205,6 +205,27 @@ async fn segments_become_one_and_those_who_read_them_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn labels_that_count_no_more_leave_their_numbers_behind_and_pushed_rows_never() {
+    let fixture = Fixture::new().await;
+    let segments = &fixture.segments;
+    let labels = Set::of(Family::Labels, "abc", "delay");
+    let old = [write(segments, &labels, 0, 3).unwrap(), write(segments, &labels, 3, 3).unwrap()];
+    let few = |set: &Set, wanted| segments.prepare(set, wanted, |writer| writer.write(&rows(5, 1)));
+    let whole = segments.replace(&old, &few(&labels, range(0, 6)).unwrap()).unwrap();
+    assert_eq!((whole.rows, whole.range.first, whole.range.end), (1, 0, 6));
+    write(segments, &labels, 6, 1).unwrap();
+    // Nothing else has their numbers, and no row is without one.
+    assert_eq!(write(segments, &labels, 2, 1).unwrap_err().kind(), Kind::Refused);
+    assert!(segments.prepare(&labels, range(7, 1), |writer| writer.write(&rows(0, 2))).is_err());
+    assert!(few(&events(), range(0, 6)).is_err());
+    // What would have numbers of another one takes nobody's place.
+    let refused = segments.replace(&[whole.clone()], &few(&labels, range(0, 7)).unwrap()).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Refused, "{refused}");
+    let left = segments.list(&labels).unwrap();
+    assert_eq!((left.len(), &left[0]), (2, &whole));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_names_goes_and_everything_else_stays() {
     let fixture = Fixture::new().await;
     let named = fixture.write(0, 1).unwrap();
