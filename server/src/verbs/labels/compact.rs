@@ -34,9 +34,9 @@ pub struct Bounds {
     pub growth: u64,
     /// Labels that are looked at together.
     pub together: usize,
-    /// A segment is not made larger than this, nor of more labels.
+    /// No segment is made larger than this.
     pub segment_bytes: u64,
-    /// So many.
+    /// Nor of more labels.
     pub segment_rows: u64,
 }
 
@@ -156,13 +156,13 @@ impl Labels {
                 return Ok(all);
             }
             match self.compact_files(&set, &files, bounds, &mut all) {
-                Ok(()) => drop(self.looked.lock().insert(set.name, end)),
-                // What is damaged stays as it is, to be brought back.
+                // What is damaged stays as it is, to be brought back; it is looked at again when more has come.
                 Err(error) if error.kind() == Kind::Internal => {
                     tracing::warn!(model = set.name, error = error.logged(), "labels cannot be compacted");
                 }
-                Err(error) => return Err(error),
+                done => done?,
             }
+            self.looked.lock().insert(set.name, end);
         }
         Ok(all)
     }

@@ -219,7 +219,8 @@ async fn labels_that_count_no_more_leave_their_numbers_behind_and_pushed_rows_ne
     assert!(segments.prepare(&labels, range(7, 1), |writer| writer.write(&rows(0, 2))).is_err());
     assert!(few(&events(), range(0, 6)).is_err());
     // What would have numbers of another one takes nobody's place.
-    let refused = segments.replace(&[whole.clone()], &few(&labels, range(0, 7)).unwrap()).unwrap_err();
+    let refused =
+        segments.replace(std::slice::from_ref(&whole), &few(&labels, range(0, 7)).unwrap()).unwrap_err();
     assert_eq!(refused.kind(), Kind::Refused, "{refused}");
     let left = segments.list(&labels).unwrap();
     assert_eq!((left.len(), &left[0]), (2, &whole));
