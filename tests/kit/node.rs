@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
@@ -19,7 +20,7 @@ use quern_server::logged::Between;
 use quern_server::verbs::apply::Candidate;
 use quern_server::verbs::joined::{Joined, Room};
 use quern_server::verbs::labels::Known;
-use quern_server::verbs::labels::compact::{Bounds, Compacted};
+use quern_server::verbs::labels::compact::{Bounds, Compacted, JOB};
 use quern_server::verbs::push::PushedBatch;
 use quern_server::verbs::scrub::Watch;
 use quern_server::{Settings, repository};
@@ -348,10 +349,14 @@ impl Node {
     }
 
     /// Leaves out labels that count no more, whether they have grown much or little, where those that belong to no
-    /// logged request may take so many bytes; and looks at so many together.
+    /// logged request may take so many bytes; and looks at so many together. Gives the turn back.
     pub fn compact_labels(&self, strangers_bytes: u64, together: usize) -> Compacted {
         let bounds = Bounds { strangers_bytes, together, growth: u64::MAX, ..Bounds::default() };
-        block_in_place(|| self.inner.labels.compact(&bounds)).unwrap()
+        block_in_place(|| {
+            let compacted = self.inner.labels.compact(&bounds).unwrap();
+            self.inner.segments.lease(JOB, Duration::ZERO).unwrap();
+            compacted
+        })
     }
 
     /// Joins the logged predictions of `model` with their labels, of so many rows and bytes at a time: how many have

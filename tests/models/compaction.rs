@@ -137,22 +137,20 @@ async fn readers_beside_a_compaction_find_each_label_once() {
     let ids: Vec<String> = (0..20).map(|n| format!("r{n}")).collect();
     node.label("delay", &rows(&ids, &[0.0; 20]), 0);
     let (acknowledged, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (reads, gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let compacting = {
-        let (node, done) = (node.clone(), Arc::clone(&done));
+        let (node, gone, done) = (node.clone(), Arc::clone(&gone), Arc::clone(&done));
         tokio::task::spawn_blocking(move || {
-            let mut compacted = 0;
             while !done.load(Ordering::SeqCst) {
                 node.seal_labels("delay");
-                compacted += node.compact_labels(ROOM_BYTES, 7).superseded;
+                gone.fetch_add(node.compact_labels(ROOM_BYTES, 7).superseded, Ordering::SeqCst);
             }
-            compacted
         })
     };
     let reading = {
-        let (node, ids) = (node.clone(), ids.clone());
+        let (node, ids, reads) = (node.clone(), ids.clone(), Arc::clone(&reads));
         let (acknowledged, done) = (Arc::clone(&acknowledged), Arc::clone(&done));
         tokio::task::spawn_blocking(move || {
-            let mut reads = 0;
             while !done.load(Ordering::SeqCst) {
                 let least = acknowledged.load(Ordering::SeqCst) as f64;
                 let known = node.labels("delay");
@@ -161,22 +159,23 @@ async fn readers_beside_a_compaction_find_each_label_once() {
                     let label = label.as_primitive::<Float64Type>().value(0);
                     assert!(label >= least, "{id}: {label} after {least}");
                 }
-                reads += 1;
+                reads.fetch_add(1, Ordering::SeqCst);
             }
-            reads
         })
     };
-    let writer = node.clone();
-    let writing = tokio::task::spawn_blocking(move || {
-        for round in 1..=100 {
-            writer.label("delay", &rows(&ids, &[round as f64; 20]), round);
-            acknowledged.store(round as usize, Ordering::SeqCst);
+    // As many rounds as it takes for the others to do something, and an end where they never do.
+    for round in 1..100_000 {
+        node.label("delay", &rows(&ids, &[round as f64; 20]), round);
+        acknowledged.store(round as usize, Ordering::SeqCst);
+        let has_read = reads.load(Ordering::SeqCst) >= 10 || reading.is_finished();
+        if has_read && gone.load(Ordering::SeqCst) >= 100 {
+            break;
         }
-    });
-    writing.await.unwrap();
+    }
     done.store(true, Ordering::SeqCst);
-    let (reads, compacted) = (reading.await.unwrap(), compacting.await.unwrap());
-    assert!(reads > 0 && compacted > 0, "{reads} {compacted}");
+    reading.await.unwrap();
+    compacting.await.unwrap();
+    assert!(gone.load(Ordering::SeqCst) >= 100);
     node.seal_labels("delay");
     node.compact_labels(ROOM_BYTES, 7);
     assert_eq!(node.label_segments("delay").iter().map(|segment| segment.rows).sum::<u64>(), 20);

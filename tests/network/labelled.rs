@@ -139,6 +139,7 @@ async fn acknowledged_labels_of_one_server_survive_a_kill() {
     }
     let server = Process::start(repository.path());
     assert_eq!(joined(&server).await, expected);
+    label(&server, json!([{"request_id": "q-0", "label": 0}])).await;
     follows(&server).await;
 }
 
@@ -187,13 +188,14 @@ async fn whatever_servers_do_in_turn_all_find_the_last_label() {
         nodes.push(repository.open().await);
     }
     let (mut random, mut oracle) = (Random::new("labels of servers"), BTreeMap::new());
-    for step in 0..80 {
+    let mut gone = 0;
+    for step in 0..120 {
         let node = random.pick(&nodes);
-        match random.below(10) {
+        match random.below(12) {
             0 => node.forget_sealed(),
-            1 => node.seal_labels("delay"),
-            2 => drop(node.compact_labels(32 << 20, 1 + random.below(20) as usize)),
-            3 | 4 => assert_eq!(known(&node, 31), oracle),
+            1..=3 => node.seal_labels("delay"),
+            4 | 5 => gone += node.compact_labels(32 << 20, 1 + random.below(20) as usize).superseded,
+            6 | 7 => assert_eq!(known(&node, 31), oracle),
             _ => {
                 let rows: Vec<(String, i64)> =
                     (0..=random.below(9)).map(|_| (format!("r{}", random.below(30)), step)).collect();
@@ -205,7 +207,11 @@ async fn whatever_servers_do_in_turn_all_find_the_last_label() {
     }
     for node in &nodes {
         assert_eq!(known(node, 31), oracle);
+        node.seal_labels("delay");
+        gone += node.compact_labels(32 << 20, 7).superseded;
+        assert_eq!(known(node, 31), oracle);
     }
+    assert!(gone > 0);
     // A server that has nothing but what the others share.
     let late = servers.repository();
     assert_eq!(known(&late.open().await, 31), oracle);

@@ -23,7 +23,8 @@ use crate::metrics::metrics;
 const ROUND: Duration = Duration::from_secs(60);
 /// How long a server has the turn, unless it says so again.
 const TURN: Duration = Duration::from_secs(600);
-const JOB: &str = "compact labels";
+/// What the turn is called.
+pub const JOB: &str = "compact labels";
 
 /// What bounds a round.
 #[derive(Debug, Clone, Copy)]
@@ -141,7 +142,8 @@ impl Labels {
     /// Where the store or the registry does not answer.
     pub fn compact(&self, bounds: &Bounds) -> Result<Compacted> {
         let mut all = Compacted::default();
-        if self.log.check().is_err() {
+        // Whoever has the turn keeps it while it is there: it knows what it has looked at.
+        if self.log.check().is_err() || !self.segments.lease(JOB, TURN)? {
             return Ok(all);
         }
         for set in self.segments.sets(Family::Labels, self.log.id())? {
@@ -151,9 +153,6 @@ impl Labels {
             let new = end.saturating_sub(looked);
             if new == 0 || new.saturating_mul(bounds.growth) < rows.sum() {
                 continue;
-            }
-            if !self.segments.lease(JOB, TURN)? {
-                return Ok(all);
             }
             match self.compact_files(&set, &files, bounds, &mut all) {
                 // What is damaged stays as it is, to be brought back; it is looked at again when more has come.
