@@ -83,7 +83,7 @@ pub fn serve(
     Box::pin(async move {
         let (_following, _completing) = (node.follow.start(), node.push.complete());
         let (keeping, merging) = (node.segments.keep(), node.predictions.keep());
-        let compacting = node.labels.keep();
+        let _compacting = node.labels.keep();
         let _looking = node.lag.start(Arc::clone(&node.runs));
         let limits = (Connections::new(&node.settings), Arc::clone(&node.memory));
         let ended = listen::run(router(Arc::clone(&node)), listener, limits, shutdown).await;
