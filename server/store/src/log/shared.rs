@@ -29,7 +29,6 @@ use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
 use super::named::labelled_model;
 use crate::error::{Error, Result};
 use crate::position::Position;
-use crate::segments::Family;
 
 /// How long PostgreSQL may take to connect, to answer, and to answer who only reads.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -328,10 +327,10 @@ impl Commits for SharedLog {
                     sealed = GREATEST(sealed, until) FROM last WHERE source = $1";
         let gone = sqlx::query(gone).bind(source).bind(number).bind(end as i64).bind(store).bind(&self.id);
         let (family, name) = match labelled_model(source) {
-            Some(model) => (Family::Labels, model),
-            None => (Family::Pushed, source),
+            Some(model) => ("labels", model),
+            None => ("pushed", source),
         };
-        let gone = gone.bind(family.name()).bind(name);
+        let gone = gone.bind(family).bind(name);
         self.ask(in_time(ANSWER_TIMEOUT, gone.execute(&self.pool))).map(drop).map_err(lost)
     }
 }
