@@ -167,8 +167,8 @@ async fn readers_beside_a_compaction_find_each_label_once() {
     for round in 1..100_000 {
         node.label("delay", &rows(&ids, &[round as f64; 20]), round);
         acknowledged.store(round as usize, Ordering::SeqCst);
-        let has_read = reads.load(Ordering::SeqCst) >= 10 || reading.is_finished();
-        if has_read && gone.load(Ordering::SeqCst) >= 100 {
+        let enough = reads.load(Ordering::SeqCst) >= 10 && gone.load(Ordering::SeqCst) >= 100;
+        if enough || reading.is_finished() || compacting.is_finished() {
             break;
         }
     }
