@@ -182,8 +182,12 @@ mod tests {
     use super::*;
     use crate::{Failure, Kind};
 
+    /// Held by whoever counts turns, and by whoever takes one.
+    static COUNTING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_ends_rounds_waits_for_the_one_under_way() {
+        let _alone = COUNTING.lock().await;
         let (begun, begins) = mpsc::channel();
         let (go, goes) = mpsc::channel::<()>();
         let (done, ends) = mpsc::channel();
@@ -204,6 +208,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_long_job_keeps_its_turn_when_its_caller_goes_away() {
+        let _alone = COUNTING.lock().await;
         let all = TURNS.available_permits();
         let (begun, begins) = mpsc::channel();
         let (go, goes) = mpsc::channel::<()>();
