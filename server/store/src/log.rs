@@ -23,7 +23,7 @@ pub use self::commits::{Commits, State};
 pub use self::local::LocalLog;
 pub use self::logged::{Logged, Seen, SeenKey};
 pub use self::named::{labelled_model, labels_of};
-pub use self::shared::{SharedLog, Turn};
+pub use self::shared::{SeenAt, SharedLog, Turn};
 use crate::error::{Error, Result};
 use crate::online::Online;
 pub use crate::position::{Position, Standing};

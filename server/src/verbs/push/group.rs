@@ -63,7 +63,7 @@ fn together(push: &Push, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
     let behind = complete(push, &turn)?;
     let mut memory = Memory::default();
     let keys = jobs.iter().map(|job| keys(&turn.live, &job.push)).collect::<Result<Vec<_>>>()?.concat();
-    memory.fetch(&push.log, keys, now_us)?;
+    memory.fetch(&push.log, keys, (now_us, &turn.order.lasts))?;
     let mut group = Group {
         push,
         live: &turn.live,

@@ -1,9 +1,9 @@
 //! What is known of what was pushed before? Asked for once for many keys.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use quern_store::Result;
-use quern_store::log::{Log, Seen, SeenKey};
+use quern_store::log::{Log, Position, Seen, SeenAt, SeenKey};
 
 /// What was seen, asked for once for many keys.
 #[derive(Default)]
@@ -11,11 +11,29 @@ pub(super) struct Memory(HashMap<SeenKey, Option<Seen>>);
 
 impl Memory {
     /// Asks for what is known of `keys`, where asking is expensive.
-    pub(super) fn fetch(&mut self, log: &Log, keys: Vec<SeenKey>, now_us: i64) -> Result<()> {
-        if let Some(shared) = log.shared() {
-            let found = shared.log.seen(&keys, now_us)?;
-            self.0.extend(keys.into_iter().zip(found));
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` where others have seen more than what the turn is about, whose last commits are `lasts`: it
+    /// was lost, and what they saw may be lost as well.
+    pub(super) fn fetch(
+        &mut self,
+        log: &Log,
+        keys: Vec<SeenKey>,
+        (now_us, lasts): (i64, &BTreeMap<String, Position>),
+    ) -> Result<()> {
+        let Some(shared) = log.shared().filter(|_| !keys.is_empty()) else { return Ok(()) };
+        let sources: Vec<&str> = lasts.keys().map(String::as_str).collect();
+        let SeenAt { seen, lasts: there } = shared.log.seen_at(&keys, now_us, &sources)?;
+        let is_there =
+            |(source, last): (&String, &Position)| there.get(source).copied().unwrap_or_default() == *last;
+        if !lasts.iter().all(is_there) {
+            return Err(quern_base::Failure::new(
+                quern_base::Kind::Unavailable,
+                "another server pushed in between",
+            )
+            .into());
         }
+        self.0.extend(keys.into_iter().zip(seen));
         Ok(())
     }
 

@@ -97,6 +97,18 @@ pub struct Turn {
     _end: oneshot::Sender<()>,
 }
 
+/// What was seen, as of one moment.
+#[derive(Debug, Default)]
+pub struct SeenAt {
+    /// What is known of each key.
+    pub seen: Vec<Option<Seen>>,
+    /// The last commits of the sources that were asked for.
+    pub lasts: BTreeMap<String, Position>,
+}
+
+/// What a key and what is known of it is read as, or a source and its last commit.
+type ReadSeen = (String, Vec<u8>, i64, Vec<u8>, i64);
+
 /// What a row of the log is read as.
 type Read = (i64, i64, i64, i64, Vec<u8>, Vec<u8>);
 
@@ -164,16 +176,28 @@ impl SharedLog {
 
     /// What is known of each of `keys` at `now_us`.
     pub fn seen(&self, keys: &[SeenKey], now_us: i64) -> Result<Vec<Option<Seen>>> {
+        Ok(self.seen_at(keys, now_us, &[])?.seen)
+    }
+
+    /// The same, and the last commits of `sources`, as of one moment.
+    pub fn seen_at(&self, keys: &[SeenKey], now_us: i64, sources: &[&str]) -> Result<SeenAt> {
         if keys.is_empty() {
-            return Ok(Vec::new());
+            return Ok(SeenAt::default());
         }
         let keys: Vec<Vec<u8>> = keys.iter().map(digest).collect();
-        let asked = "SELECT key, until, content FROM push_seen WHERE key = ANY($1) AND until >= $2";
-        let query = sqlx::query_as(asked).bind(&keys).bind(now_us);
-        let found: Vec<(Vec<u8>, i64, Vec<u8>)> = self.read(query.fetch_all(&self.pool))?;
-        let found: HashMap<Vec<u8>, Seen> =
-            found.into_iter().map(|(key, until_us, value)| (key, Seen { until_us, value })).collect();
-        Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+        let asked = "SELECT '', key, until, content, 0::bigint FROM push_seen WHERE key = ANY($1) AND until >= $2 \
+                     UNION ALL SELECT source, ''::bytea, commits, ''::bytea, token FROM push_sources \
+                     WHERE source = ANY($3)";
+        let query = sqlx::query_as(asked).bind(&keys).bind(now_us).bind(sources);
+        let rows: Vec<ReadSeen> = self.read(query.fetch_all(&self.pool))?;
+        let (mut found, mut lasts) = (HashMap::new(), BTreeMap::new());
+        for (source, key, number, value, token) in rows {
+            match source.is_empty() {
+                true => _ = found.insert(key, Seen { until_us: number, value }),
+                false => _ = lasts.insert(source, Position { number, token }),
+            }
+        }
+        Ok(SeenAt { seen: keys.iter().map(|key| found.get(key).cloned()).collect(), lasts })
     }
 
     /// Drops what need not be known any more.

@@ -298,6 +298,9 @@ impl Server {
             return Err(Error::refused("the log is from before what was acknowledged"));
         }
         let fresh = self.rim.step(|world| {
+            if world.database.state(source).last != turn.lasts[source] {
+                return Err(Error::busy("another server pushed in between"));
+            }
             let is_new = |id: &&i64| !world.database.seen.contains(&(source.to_owned(), **id));
             Ok(ids.iter().filter(is_new).copied().collect::<Vec<i64>>())
         })?;
