@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use quern_store::Result;
 use quern_store::log::{Log, Position, Seen, SeenAt, SeenKey};
+
+use crate::error::{Error, Result};
 
 /// What was seen, asked for once for many keys.
 #[derive(Default)]
@@ -27,11 +28,7 @@ impl Memory {
         let is_there =
             |(source, last): (&String, &Position)| there.get(source).copied().unwrap_or_default() == *last;
         if !lasts.iter().all(is_there) {
-            return Err(quern_base::Failure::new(
-                quern_base::Kind::Unavailable,
-                "another server pushed in between",
-            )
-            .into());
+            return Err(Error::busy("another server pushed in between"));
         }
         self.0.extend(keys.into_iter().zip(seen));
         Ok(())
@@ -41,7 +38,7 @@ impl Memory {
     pub(super) fn seen(&self, log: &Log, keys: &[SeenKey], now_us: i64) -> Result<Vec<Option<Seen>>> {
         match keys.iter().map(|key| self.0.get(key).cloned()).collect() {
             Some(known) => Ok(known),
-            None => log.seen(keys, now_us),
+            None => Ok(log.seen(keys, now_us)?),
         }
     }
 }

@@ -44,12 +44,11 @@ impl Copied {
         for (source, state) in states {
             let mut until = self.lock()?;
             let known = until.get(&source).copied().unwrap_or_default();
-            if known.number <= state.last.number {
-                self.bring(pushed, (&source, state), &mut until)?;
-                continue;
-            }
-            // Who had the lock before may have brought more; or the log is from before what was copied.
-            let state = self.log.states(Some(&source))?.remove(&source).unwrap_or_default();
+            let state = match known.number > state.last.number {
+                // Who had the lock before may have brought more; or the log is from before what was copied.
+                true => self.state(&source)?,
+                false => state,
+            };
             self.bring(pushed, (&source, state), &mut until)?;
         }
         Ok(())
@@ -62,11 +61,14 @@ impl Copied {
             let known = until.get(source).copied().unwrap_or_default();
             // Asked for only where there is something to fetch, or to look at.
             if known != *last || known.number == 0 && !pushed.of(source).is_empty() {
-                let state = self.log.states(Some(source))?.remove(source).unwrap_or_default();
-                self.bring(pushed, (source, state), &mut until)?;
+                self.bring(pushed, (source, self.state(source)?), &mut until)?;
             }
         }
         Ok(())
+    }
+
+    fn state(&self, source: &str) -> Result<State> {
+        Ok(self.log.states(Some(source))?.remove(source).unwrap_or_default())
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, Until>> {
@@ -122,9 +124,7 @@ impl Copied {
     /// Reads all of a source: what the registry names, and what the log has after that. Whoever reads meanwhile finds
     /// what was here before.
     fn read_anew(&self, pushed: &Pushed, source: &str, until: &mut Until) -> Result<()> {
-        let forgotten =
-            || Ok::<_, Error>(self.log.states(Some(source))?.remove(source).unwrap_or_default().forgotten);
-        let before = forgotten()?;
+        let before = self.state(source)?.forgotten;
         let (mut rows, mut last) = (pushed.in_segments(source)?, before);
         let named = rows.paths();
         self.log.after(source, (before.number, rows.end()), &mut |logged| {
@@ -132,7 +132,7 @@ impl Copied {
             rows.append_at(source, logged.first, &logged.history)
         })?;
         // What was read at several moments must be of one database: it may have come back older in between.
-        if forgotten()? != before || pushed.in_segments(source)?.paths() != named {
+        if self.state(source)?.forgotten != before || pushed.in_segments(source)?.paths() != named {
             return Err(Error::busy(format!(
                 "what was pushed to source `{source}` changed while it was read"
             )));

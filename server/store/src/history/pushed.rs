@@ -190,18 +190,14 @@ impl Pushed {
         for (source, first, rows) in logged {
             let pushed = sources.entry(source.clone()).or_default();
             let end = pushed.end();
-            if first + rows.num_rows() as u64 <= end {
-                // Written into a segment just before the process ended.
-                continue;
-            }
             if first > end {
                 return Err(Error::refused(format!(
                     "rows {end} to {first} that were pushed to source `{source}` are missing: neither a segment nor the log \
                      has them; bring the registry back, which names the segments"
                 )));
             }
-            let known = (end - first) as usize;
-            pushed.append(rows.slice(known, rows.num_rows() - known))?;
+            // Less what was written into a segment just before the process ended.
+            pushed.append_at(&source, first, &rows)?;
         }
         let sources = sources.into_iter().map(|(name, rows)| (name, Arc::new(rows))).collect();
         Ok(Pushed { kept: Some(kept), sources: RwLock::new(sources) })

@@ -65,6 +65,11 @@ fn insert(clock: &str, of: Option<Position>) -> String {
     )
 }
 
+/// Lets a segment count no more, where it does.
+fn end(clock: &str) -> String {
+    format!("UPDATE segments SET replaced = {clock} WHERE store = $1 AND path = $2 AND replaced IS NULL")
+}
+
 /// [`insert`], with its values, on `$executor`.
 macro_rules! insert {
     ($sql:expr, $store:expr, $file:expr, $executor:expr) => {{
@@ -113,14 +118,11 @@ impl Manifest {
     /// # Errors
     /// `Kind::Refused` where one of them does not count any more; and as [`Manifest::commit`].
     pub(super) async fn replace(&self, old: &[Segment], file: &Prepared) -> Result<Segment> {
-        let (sql, clock) = (insert(self.clock(), None), self.clock());
+        let (sql, ends) = (insert(self.clock(), None), end(self.clock()));
         on!(self.registry.database, |pool| async {
             let mut transaction = pool.begin().await?;
             for segment in old {
-                let ended = format!(
-                    "UPDATE segments SET replaced = {clock} WHERE store = $1 AND path = $2 AND replaced IS NULL"
-                );
-                let ended = sqlx::query(AssertSqlSafe(ended)).bind(&self.store).bind(&segment.path);
+                let ended = sqlx::query(AssertSqlSafe(ends.clone())).bind(&self.store).bind(&segment.path);
                 if ended.execute(&mut *transaction).await?.rows_affected() != 1 {
                     return Err(Error::refused(format!(
                         "the segment `{}` does not count any more: another server has replaced it",
@@ -152,14 +154,11 @@ impl Manifest {
 
     /// Lets segments count no more.
     pub(super) async fn end(&self, old: &[Segment]) -> Result<()> {
-        let clock = self.clock();
+        let ends = end(self.clock());
         on!(self.registry.database, |pool| async {
             let mut transaction = pool.begin().await?;
             for segment in old {
-                let ended = format!(
-                    "UPDATE segments SET replaced = {clock} WHERE store = $1 AND path = $2 AND replaced IS NULL"
-                );
-                let ended = sqlx::query(AssertSqlSafe(ended)).bind(&self.store).bind(&segment.path);
+                let ended = sqlx::query(AssertSqlSafe(ends.clone())).bind(&self.store).bind(&segment.path);
                 ended.execute(&mut *transaction).await?;
             }
             transaction.commit().await
