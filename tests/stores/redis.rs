@@ -93,7 +93,7 @@ fn slots_that_move_are_followed() {
     let cluster = RedisCluster::start(&[]);
     runtime().block_on(async {
         let redis = open(&cluster.url()).await;
-        let keys: Vec<[u8; 4]> = (0..600u32).map(u32::to_be_bytes).collect();
+        let keys: Vec<[u8; 4]> = (0..6_000u32).map(u32::to_be_bytes).collect();
         let values: Vec<(&[u8], Vec<u8>)> = keys.iter().map(|key| (&key[..], row(1, 1, 1))).collect();
         redis.upsert(&rows(VIEW, &values)).unwrap();
         let there = || {
@@ -119,14 +119,14 @@ fn slots_that_move_are_followed() {
                 .arg("KEYS");
             let () = migrate.arg(&keys).query(&mut from.connection()).unwrap();
             // On the move: the old server says ASK.
-            assert_eq!(there(), 600);
+            assert_eq!(there(), 6_000);
             for server in [to, from, &cluster.servers[2]] {
                 let () = server.ask(&format!("CLUSTER SETSLOT {slot} NODE {}", ids[1]));
             }
         }
         // Moved: it says MOVED.
-        assert_eq!(there(), 600);
-        assert_eq!(redis.upsert(&rows(VIEW, &values)).unwrap().unchanged, 600);
+        assert_eq!(there(), 6_000);
+        assert_eq!(redis.upsert(&rows(VIEW, &values)).unwrap().unchanged, 6_000);
     });
 }
 

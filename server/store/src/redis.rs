@@ -33,6 +33,7 @@
 //! background, has connected anew and had an answer.
 
 mod address;
+mod cluster;
 mod connection;
 mod known;
 mod link;
@@ -55,9 +56,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
 pub use self::address::Address;
+use self::cluster::slot;
 use self::connection::{Failure, field, keep, text};
 use self::known::KnownKept;
-use self::link::{Link, slot, unexpected};
+use self::link::{Link, unexpected};
 pub use self::look_up::Answer;
 use self::look_up::Budget;
 use self::replicas::{Replicas, watch};

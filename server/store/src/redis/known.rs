@@ -9,8 +9,9 @@ use quern_engine::ViewId;
 use quern_engine::windows::Kept;
 use redis::{Cmd, RedisError, RedisResult, Value};
 
+use super::cluster::slot;
 use super::connection::KEEPER_PAUSE;
-use super::link::{Link, slot, unexpected};
+use super::link::{Link, unexpected};
 use super::{Connected, Redis, WRITE_PATIENCE};
 use crate::error::{Error, Result};
 use crate::position::{Position, Standing};
@@ -127,7 +128,7 @@ impl Redis {
     /// `Kind::Unavailable` where somebody else has begun something.
     pub fn begin_commits(&self, begun: &[Applied]) -> Result<()> {
         let since = self.connection();
-        let told = begun.iter().map(|Applied { source, from, to }| (&source[..], from.bytes().to_vec(), *to));
+        let told = begun.iter().map(|begun| (&begun.source[..], begun.from.begun.bytes().to_vec(), begun.to));
         let command = self.beginning(told);
         let sent = async |connected: Arc<Connected>| {
             connected.writes.send(command, &self.scripts.begin.load()).await

@@ -8,10 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use parking_lot::RwLock;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
 use redis::cluster_read_routing::RandomReplicaStrategy;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{
@@ -20,12 +18,12 @@ use redis::{
 };
 
 use super::address::Address;
+use super::cluster::{Cluster, slot};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Keys of one `MGET`: a server answers nobody else meanwhile.
 pub(super) const MGET_KEYS: usize = 1_000;
-const SLOTS: usize = 16_384;
 /// Requests that the client of a cluster tries once more, as when a slot has moved.
 const CLUSTER_RETRIES: u32 = 3;
 
@@ -35,21 +33,7 @@ pub(super) enum Link {
     /// To a single server.
     One(MultiplexedConnection),
     /// To the servers of a cluster.
-    Cluster(ClusterConnection, Arc<Cluster>),
-}
-
-/// What is known of a cluster.
-pub(super) struct Cluster {
-    shards: RwLock<Arc<Shards>>,
-    /// Whom of a shard commands go to that are sent together.
-    member: SlotAddr,
-}
-
-/// Which shard has which slot.
-struct Shards {
-    of_slot: Vec<u16>,
-    /// A slot of each shard.
-    slots: Vec<u16>,
+    Cluster(Arc<Cluster>),
 }
 
 impl Link {
@@ -100,9 +84,7 @@ impl Link {
         if asks_replicas {
             builder = builder.read_routing_strategy(RandomReplicaStrategy);
         }
-        let mut connection = builder.build()?.get_async_connection().await?;
-        let shards = RwLock::new(Arc::new(shards(&mut connection).await?));
-        Ok(Link::Cluster(connection, Arc::new(Cluster { shards, member })))
+        Ok(Link::Cluster(Arc::new(Cluster::connect(builder.build()?, member).await?)))
     }
 
     /// Sends one command to where its keys lie.
@@ -110,7 +92,7 @@ impl Link {
         let value = match self {
             Link::One(connection) => connection.clone().send_packed_command(command).await?,
             // The client finds the keys among the arguments.
-            Link::Cluster(connection, _) => connection.clone().req_packed_command(command).await?,
+            Link::Cluster(cluster) => cluster.lane(1).await?.0.req_packed_command(command).await?,
         };
         sound(value)
     }
@@ -164,10 +146,12 @@ impl Link {
                 let replies = replies.into_iter().map(sound).collect::<RedisResult<Vec<_>>>()?;
                 Ok(replies.into_iter().skip(1).collect())
             }
-            Link::Cluster(connection, _) => {
+            Link::Cluster(cluster) => {
                 // A few hundred bytes to each server: cheaper than keeping track of who has them.
                 let route = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                connection.clone().route_command(first.clone(), route).await?;
+                let (mut connection, lane) = cluster.lane(self.shards()).await?;
+                connection.route_command(first.clone(), route).await?;
+                drop(lane);
                 self.everywhere(commands).await
             }
         }
@@ -175,7 +159,7 @@ impl Link {
 
     /// Of a cluster: sends each command to its shard.
     async fn everywhere(&self, commands: Vec<(u16, Cmd)>) -> RedisResult<Vec<Value>> {
-        let Link::Cluster(connection, cluster) = self else { return Err(unexpected()) };
+        let Link::Cluster(cluster) = self else { return Err(unexpected()) };
         let known = Arc::clone(&cluster.shards.read());
         let mut places: Vec<Vec<usize>> = vec![Vec::new(); known.slots.len()];
         for (place, (slot, _)) in commands.iter().enumerate() {
@@ -188,7 +172,9 @@ impl Link {
                 pipeline.add_command(commands[*place].1.clone());
             });
             let route = SingleNodeRoutingInfo::SpecificNode(Route::new(known.slots[shard], cluster.member));
-            let replies = connection.clone().route_pipeline(pipeline, 0, places.len(), route).await;
+            let (mut connection, lane) = cluster.lane(1).await?;
+            let replies = connection.route_pipeline(pipeline, 0, places.len(), route).await;
+            drop(lane);
             match replies.and_then(|replies| replies.into_iter().map(sound).collect::<RedisResult<Vec<_>>>())
             {
                 Ok(replies) => Ok(places.iter().copied().zip(replies).collect()),
@@ -213,9 +199,8 @@ impl Link {
     ) -> RedisResult<Vec<(usize, Value)>> {
         let each = places.iter().map(async |place| Ok((*place, self.command(&commands[*place].1).await?)));
         let replies = try_join_all(each).await;
-        if let Link::Cluster(connection, cluster) = self {
-            let shards = shards(&mut connection.clone()).await?;
-            *cluster.shards.write() = Arc::new(shards);
+        if let Link::Cluster(cluster) = self {
+            cluster.look_again().await?;
         }
         replies
     }
@@ -230,18 +215,19 @@ impl Link {
 
     /// Sends a command to one of the servers that take writes.
     pub(super) async fn on_master(&self, shard: usize, command: Cmd) -> RedisResult<Value> {
-        let Link::Cluster(connection, cluster) = self else { return self.command(&command).await };
+        let Link::Cluster(cluster) = self else { return self.command(&command).await };
         let slot = cluster.shards.read().slots.get(shard).copied();
         let route = Route::new(slot.ok_or_else(unexpected)?, SlotAddr::Master);
         let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(route));
-        sound(connection.clone().route_command(command, route).await?)
+        let (mut connection, _lane) = cluster.lane(1).await?;
+        sound(connection.route_command(command, route).await?)
     }
 
     /// How many servers take writes.
     pub(super) fn shards(&self) -> usize {
         match self {
             Link::One(_) => 1,
-            Link::Cluster(_, cluster) => cluster.shards.read().slots.len(),
+            Link::Cluster(cluster) => cluster.shards.read().slots.len(),
         }
     }
 
@@ -249,51 +235,6 @@ impl Link {
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self, Link::Cluster(..))
     }
-}
-
-/// The slot of a key that is hashed as a whole: CRC-16/XMODEM, as the cluster's specification has it.
-pub(super) fn slot(key: &[u8]) -> u16 {
-    let crc = key.iter().fold(0u16, |crc, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
-        })
-    });
-    crc % SLOTS as u16
-}
-
-/// Asks a server of the cluster who has which slots.
-async fn shards(connection: &mut ClusterConnection) -> RedisResult<Shards> {
-    let mut command = redis::cmd("CLUSTER");
-    command.arg("SLOTS");
-    let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-    let Value::Array(ranges) = sound(connection.route_command(command, route).await?)? else {
-        return Err(unexpected());
-    };
-    let (mut of_slot, mut slots, mut masters) = (vec![0; SLOTS], Vec::new(), Vec::new());
-    for range in ranges {
-        let Value::Array(parts) = range else { return Err(unexpected()) };
-        let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = &parts[..] else {
-            return Err(unexpected());
-        };
-        let (first, last) = match (u16::try_from(*first), usize::try_from(*last)) {
-            (Ok(first), Ok(last)) if usize::from(first) <= last && last < SLOTS => (first, last),
-            _ => return Err(unexpected()),
-        };
-        // Host and port; what follows is not the same in every reply.
-        let master = master.iter().take(2).cloned().collect::<Vec<_>>();
-        let shard = masters.iter().position(|known| *known == master).unwrap_or_else(|| {
-            masters.push(master);
-            slots.push(first);
-            masters.len() - 1
-        });
-        of_slot[usize::from(first)..=last].fill(shard as u16);
-    }
-    if slots.is_empty() {
-        return Err(
-            (ErrorKind::Server(ServerErrorKind::ClusterDown), "no server of the cluster has a slot").into()
-        );
-    }
-    Ok(Shards { of_slot, slots })
 }
 
 /// Connects to one server; every reply is awaited for at most `patience`.
@@ -371,16 +312,4 @@ pub(super) fn bytes(value: Value) -> RedisResult<Option<Vec<u8>>> {
 /// A reply is not of the type that the command's documentation gives.
 pub(super) fn unexpected() -> RedisError {
     (ErrorKind::UnexpectedReturnType, "the server sent something else than was asked for").into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_those_of_the_specification() {
-        assert_eq!(slot(b"123456789"), 0x31c3);
-        assert_eq!(slot(b"foo"), 12182);
-        assert_eq!(slot(b""), 0);
-    }
 }

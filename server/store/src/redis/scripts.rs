@@ -45,8 +45,8 @@ pub(super) struct Scripts {
     pub(super) replace_if: Named,
     /// A field of a hash and a number, eight bytes, big-endian: the larger one stays.
     pub(super) raise: Named,
-    /// Fields of a hash, each with what its first 16 bytes are (zeroes where there are none) and what is to take its
-    /// place. Returns 1 where that is stored now in all of them; else 0, and nothing is changed.
+    /// Fields of a hash, each with what it is (32 zeroes where there is none) and what is to take its place. Returns 1
+    /// where that is stored now in all of them; else 0, and nothing is changed.
     pub(super) advance: Named,
     /// Fields of a hash, each with what its bytes from the 17th on are (zeroes where there are none; empty: anything of
     /// a lower number, which are the first eight) and become. Returns 0 where one is something else, which stays; but
@@ -140,7 +140,7 @@ const ADVANCE: &str = "
 local fresh = {}
 for i = 1, #ARGV, 3 do
   local stored = redis.call('HGET', KEYS[1], ARGV[i]) or string.rep('\\0', 32)
-  if stored:sub(1, 16) == ARGV[i + 1] then
+  if stored == ARGV[i + 1] then
     fresh[#fresh + 1] = ARGV[i]
     fresh[#fresh + 1] = ARGV[i + 2]
   elseif stored ~= ARGV[i + 2] then return 0

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use redis::Value;
 use tokio::task::JoinHandle;
 
-use super::link::slot;
+use super::cluster::slot;
 use super::{Connected, Redis, WRITE_PATIENCE};
 use crate::error::{Error, Result};
 
