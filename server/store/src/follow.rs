@@ -31,7 +31,8 @@ pub trait Noted {
     /// them.
     fn connection(&self) -> u64;
 
-    /// Notes how far it is, if what belongs to that was told over the connection `since`, and so is not lost.
+    /// Notes how far it is, where it was as far as is said, and nothing else was begun since; and if what belongs to
+    /// that was told over the connection `since`, and so is not lost.
     fn note(&self, applied: Applied, since: u64) -> Result<()>;
 }
 
@@ -129,15 +130,11 @@ pub fn complete(
 ) -> Result<BTreeMap<String, Behind>> {
     let mut behind = BTreeMap::new();
     for (source, standing, last) in late(head, lasts)? {
-        let applied = standing.applied;
         if !went_through(log, &source, standing)? {
             behind.insert(source, Behind::Lost { applied: standing.begun.number, last: last.number });
         } else if standing.begun.number > last.number {
             // Somebody has gone on with the log though it is not their turn, or this one has lost its own.
             behind.insert(source, Behind::Late);
-        } else if applied == last {
-            // It has more of nothing: what was begun is in.
-            head.note(Applied { source, from: last, to: last }, head.connection())?;
         } else if let Err(error) = complete_source(log, head, (&source, standing, last)) {
             failed(&source, error);
             behind.insert(source, Behind::Late);
@@ -159,11 +156,11 @@ pub fn accept_loss(
 ) -> Result<()> {
     for (source, standing, last) in late(head, lasts)? {
         if !went_through(log, &source, standing)? {
-            let applied = standing.applied;
             tracing::warn!(source, "pushed rows that the log has lost are given up");
+            // Nothing is begun here: it would hide the loss, if this came no further.
             let since = head.connection();
             drop_all(&source)?;
-            head.note(Applied { source, from: applied, to: last }, since)?;
+            head.note(Applied { source, from: standing, to: last }, since)?;
         }
     }
     Ok(())
@@ -199,26 +196,24 @@ fn went_through(
 fn complete_source(
     log: &(impl Followed + ?Sized),
     head: &mut impl Follower,
-    (source, Standing { applied, begun }, last): (&str, Standing, Position),
+    (source, from, last): (&str, Standing, Position),
 ) -> Result<()> {
     tracing::info!(
         source,
-        commits = last.number - applied.number,
+        commits = last.number - from.applied.number,
         "pushed rows that the online store lacks are brought in"
     );
-    head.begin(Applied { source: source.to_owned(), from: begun, to: last })?;
-    let brought_in = bring_in(log, head, (source, applied, last));
+    let applied = Applied { source: source.to_owned(), from, to: last };
+    head.begin(applied.clone())?;
+    let brought_in = bring_in(log, head, applied.begun());
     head.end(source);
     brought_in
 }
 
-fn bring_in(
-    log: &(impl Followed + ?Sized),
-    head: &mut impl Follower,
-    (source, applied, last): (&str, Position, Position),
-) -> Result<()> {
-    let (since, mut next, mut has_online) = (head.connection(), applied.number + 1, false);
-    log.after(source, applied.number, &mut |logged| {
+fn bring_in(log: &(impl Followed + ?Sized), head: &mut impl Follower, applied: Applied) -> Result<()> {
+    let (source, from, last) = (&applied.source, applied.from.applied.number, applied.to);
+    let (since, mut next, mut has_online) = (head.connection(), from + 1, false);
+    log.after(source, from, &mut |logged| {
         has_online |= logged.online.is_some();
         if logged.position.number == next {
             head.add(&logged, next == 1 && logged.first == 0)?;
@@ -229,11 +224,11 @@ fn bring_in(
     head.bring_in(source, last)?;
     if has_online {
         // Last: tiles that are rebuilt know nothing of what is not in history.
-        log.after(source, applied.number, &mut |logged| head.bring_in_online(&logged))?;
+        log.after(source, from, &mut |logged| head.bring_in_online(&logged))?;
     }
     if next <= last.number {
         head.begin_anew(source)?;
     }
     // Not sooner: what was begun may be done again from the start.
-    head.note(Applied { source: source.to_owned(), from: applied, to: last }, since)
+    head.note(applied, since)
 }

@@ -17,7 +17,7 @@ use quern_base::clock::now_us;
 use quern_engine::windows::Windows;
 use quern_features::write::{ViewWriter, newest};
 use quern_store::follow::Behind;
-use quern_store::log::{Logged, Position, Seen, SeenKey};
+use quern_store::log::{Logged, Position, Seen, SeenKey, Standing};
 use quern_store::rocks::{Applied, Commit};
 use quern_wire::{PushReply, PushTo};
 
@@ -310,17 +310,17 @@ impl<'a> Group<'a> {
         let applied = logged.iter().filter(|group| !self.behind.contains_key(&group.source));
         let applied = applied.map(|group| Applied {
             source: group.source.clone(),
-            from: self.lasts.get(&group.source).copied().unwrap_or_default(),
+            from: Standing::at(self.lasts.get(&group.source).copied().unwrap_or_default()),
             to: group.position,
         });
         let applied: Vec<Applied> = applied.collect();
         self.push.history.committed(self.lasts, logged)?;
-        let (head, begun) = (&self.push.head, applied);
-        let followed = match head.begin_commits(&begun) {
-            Ok(()) => self.follow(begun.clone(), &rebuilds),
+        let head = &self.push.head;
+        let followed = match head.begin_commits(&applied) {
+            Ok(()) => self.follow(applied.iter().cloned().map(Applied::begun).collect(), &rebuilds),
             Err(error) => Err(error.into()),
         };
-        head.end_commits(&begun.iter().map(|begun| &begun.source[..]).collect::<Vec<_>>());
+        head.end_commits(&applied.iter().map(|applied| &applied.source[..]).collect::<Vec<_>>());
         Ok(told(followed))
     }
 

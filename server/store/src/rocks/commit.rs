@@ -9,7 +9,7 @@ use rocksdb::WriteBatch;
 
 use super::{APPLIED, Head, Rows};
 use crate::error::Result;
-use crate::position::Position;
+use crate::position::{Position, Standing};
 
 /// What a group of pushes changes, all of it or nothing.
 #[derive(Default)]
@@ -32,9 +32,18 @@ pub struct Applied {
     /// The source.
     pub source: String,
     /// How far it was.
-    pub from: Position,
+    pub from: Standing,
     /// How far it is.
     pub to: Position,
+}
+
+impl Applied {
+    /// The same once it is begun.
+    #[must_use]
+    pub fn begun(mut self) -> Applied {
+        self.from.begun = self.to;
+        self
+    }
 }
 
 impl Head {

@@ -210,7 +210,7 @@ impl Noted for Following<'_> {
                 return Err(Error::busy("the connection was lost"));
             }
             let stored = world.head.standings.entry(source).or_default();
-            if stored.applied != from && stored.applied != to {
+            if *stored != Standing::at(to) && *stored != from {
                 return Err(Error::busy("another server changed the online store in between"));
             }
             *stored = Standing::at(to);
@@ -322,7 +322,7 @@ impl Server {
             in_head: fresh.len(),
             online: None,
         };
-        let applied = Applied { source: source.to_owned(), from: last, to: logged.position };
+        let applied = Applied { source: source.to_owned(), from: Standing::at(last), to: logged.position };
         self.rim.commit(&turn.lasts, std::slice::from_ref(&logged), &[])?;
         self.copied.committed(&self.pushed, &turn.lasts, vec![logged])?;
         acknowledge(&mut self.rim.world.lock());
@@ -331,7 +331,7 @@ impl Server {
         }
         head.begin(applied.clone())?;
         let replaced = self.rim.write(|world| world.head.replace(source, &counts));
-        let noted = replaced.and_then(|()| head.note(applied, since));
+        let noted = replaced.and_then(|()| head.note(applied.begun(), since));
         head.end(source);
         noted
     }

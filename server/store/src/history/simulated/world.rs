@@ -254,9 +254,10 @@ impl Head {
     }
 
     /// Notes what is begun, where what was begun before is as it is said.
-    pub(super) fn begin(&mut self, Applied { source, from, to }: &Applied) -> bool {
+    pub(super) fn begin(&mut self, applied: &Applied) -> bool {
+        let Applied { source, from, to } = applied;
         let begun = &mut self.standings.entry(source.clone()).or_default().begun;
-        if begun == from {
+        if *begun == from.begun {
             *begun = *to;
         }
         begun == to
