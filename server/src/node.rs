@@ -152,7 +152,7 @@ impl Stores {
         blocking("opening the data folder", move || {
             let local = Arc::new(Head::open(&settings.data.join("head"))?.locked_by(Arc::clone(&lock)));
             let head = match redis {
-                Some(redis) => Online::Redis(redis),
+                Some(redis) => Online::Redis(redis, None),
                 None => {
                     quern_store::metrics().online_store_up.set(1);
                     Online::Rocks(Arc::clone(&local))

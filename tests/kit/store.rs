@@ -83,7 +83,7 @@ impl Head {
     async fn open(store: Store, place: Place) -> Head {
         let online = match &place {
             Place::Folder(folder) => Online::Rocks(Arc::new(rocks::Head::open(folder.path()).unwrap())),
-            Place::Url(url) => Online::Redis(open_redis(url, PATIENCE).await.unwrap()),
+            Place::Url(url) => Online::Redis(open_redis(url, PATIENCE).await.unwrap(), None),
         };
         Head { online, store, place }
     }

@@ -45,7 +45,7 @@ fn scripts_are_brought_along() {
         let () = server.ask("SCRIPT FLUSH");
         redis.set_watermark(VIEW, 3).unwrap();
         let () = server.ask("SCRIPT FLUSH");
-        assert_eq!(redis.upsert(&rows(VIEW, &[(b"k", row(1, 1, 1))])).unwrap().written, 1);
+        assert_eq!(redis.upsert(None, &rows(VIEW, &[(b"k", row(1, 1, 1))])).unwrap().written, 1);
     });
 }
 
@@ -55,10 +55,10 @@ fn fault_08_a_redis_that_takes_no_writes_is_read_on() {
     let server = RedisServer::start(&[]);
     runtime().block_on(async {
         let redis = open(&server.url()).await;
-        redis.upsert(&rows(VIEW, &[(b"k", row(1, 1, 1))])).unwrap();
+        redis.upsert(None, &rows(VIEW, &[(b"k", row(1, 1, 1))])).unwrap();
         let () = server.ask("CONFIG SET maxmemory 1");
         for _ in 0..20 {
-            let refused = redis.upsert(&rows(VIEW, &[(b"k", row(2, 2, 2))])).unwrap_err();
+            let refused = redis.upsert(None, &rows(VIEW, &[(b"k", row(2, 2, 2))])).unwrap_err();
             assert_eq!(refused.kind(), Code::Unavailable, "{refused}");
             assert!(
                 refused.retry_after().is_some() && refused.said().contains("takes no writes"),
@@ -70,7 +70,7 @@ fn fault_08_a_redis_that_takes_no_writes_is_read_on() {
         let other = open(&server.url()).await;
         assert_eq!(get(&other, VIEW, b"k"), Some(row(1, 1, 1)));
         let () = server.ask("CONFIG SET maxmemory 0");
-        assert_eq!(redis.upsert(&rows(VIEW, &[(b"k", row(2, 2, 2))])).unwrap().written, 1);
+        assert_eq!(redis.upsert(None, &rows(VIEW, &[(b"k", row(2, 2, 2))])).unwrap().written, 1);
     });
 }
 
@@ -81,7 +81,7 @@ fn rows_spread_over_the_cluster() {
         let redis = open(&cluster.url()).await;
         let keys: Vec<[u8; 4]> = (0..3_000u32).map(u32::to_be_bytes).collect();
         let values: Vec<(&[u8], Vec<u8>)> = keys.iter().map(|key| (&key[..], row(1, 1, 1))).collect();
-        redis.upsert(&rows(VIEW, &values)).unwrap();
+        redis.upsert(None, &rows(VIEW, &values)).unwrap();
         // Its id begins with `{}`: a hash tag, if it were not for ours.
         let sizes: Vec<u64> = cluster.servers.iter().map(|server| server.ask("DBSIZE")).collect();
         assert!(sizes.iter().all(|size| (900..1_100).contains(size)), "{sizes:?}");
@@ -95,7 +95,7 @@ fn slots_that_move_are_followed() {
         let redis = open(&cluster.url()).await;
         let keys: Vec<[u8; 4]> = (0..6_000u32).map(u32::to_be_bytes).collect();
         let values: Vec<(&[u8], Vec<u8>)> = keys.iter().map(|key| (&key[..], row(1, 1, 1))).collect();
-        redis.upsert(&rows(VIEW, &values)).unwrap();
+        redis.upsert(None, &rows(VIEW, &values)).unwrap();
         let there = || {
             let mut wanted = Wanted::default();
             keys.iter().for_each(|key| wanted.push(VIEW, Some(key)));
@@ -126,7 +126,7 @@ fn slots_that_move_are_followed() {
         }
         // Moved: it says MOVED.
         assert_eq!(there(), 6_000);
-        assert_eq!(redis.upsert(&rows(VIEW, &values)).unwrap().unchanged, 6_000);
+        assert_eq!(redis.upsert(None, &rows(VIEW, &values)).unwrap().unchanged, 6_000);
     });
 }
 
@@ -227,7 +227,7 @@ fn the_bytes_are_those_of_rocksdb_and_do_not_expire() {
         };
         let shared = [("online", url.clone()), ("online_timeout", "30s".to_owned())];
         let (rocks, redis) = (open("rocks", &[]).await, open("redis", &shared).await);
-        assert!(matches!((rocks.head(), redis.head()), (Online::Rocks(_), Online::Redis(_))));
+        assert!(matches!((rocks.head(), redis.head()), (Online::Rocks(_), Online::Redis(..))));
         let mut wanted = Wanted::default();
         for view in ["v", "w"].map(|view| redis.view(view)) {
             (0..KEYS).for_each(|k| wanted.push(view, Some(&((k as u64) ^ (1 << 63)).to_be_bytes())));
@@ -334,7 +334,7 @@ fn tls_is_spoken_to_whoever_is_vouched_for() {
     runtime().block_on(async {
         let url = format!("rediss://127.0.0.1:{port}");
         let redis = open(&format!("{url}?ca={certificate}")).await;
-        redis.upsert(&rows(VIEW, &[(b"k", row(1, 1, 1))])).unwrap();
+        redis.upsert(None, &rows(VIEW, &[(b"k", row(1, 1, 1))])).unwrap();
         assert_eq!(get(&redis, VIEW, b"k"), Some(row(1, 1, 1)));
         let error = open_redis(&url, DEADLINE).await.err().unwrap().to_string();
         assert!(error.contains("certificate"), "{error}");
@@ -574,7 +574,7 @@ async fn a_sentinel_says_which_server_is_the_master_now() {
     let url = sentinel.url().replace("redis://", "redis+sentinel://") + "/m?prefix=watched";
     let redis = open(&url).await;
     let view = ViewId(7);
-    redis.upsert(&rows(view, &[(b"a", row(1, 1, 1))])).unwrap();
+    redis.upsert(None, &rows(view, &[(b"a", row(1, 1, 1))])).unwrap();
     assert_eq!(get(&redis, view, b"a"), Some(row(1, 1, 1)));
     // A Sentinel elects only a server that it knows, and that has what the master has.
     let knows = |text: &str| sentinel.ask::<String>("INFO sentinel").contains(text);
@@ -584,14 +584,14 @@ async fn a_sentinel_says_which_server_is_the_master_now() {
     .await;
     first.kill();
     until("a second server that is the master, and is found", async || {
-        redis.upsert(&rows(view, &[(b"b", row(2, 2, 2))])).ok()
+        redis.upsert(None, &rows(view, &[(b"b", row(2, 2, 2))])).ok()
     })
     .await;
     assert_eq!(get(&redis, view, b"a"), Some(row(1, 1, 1)));
     assert_eq!(get(&redis, view, b"b"), Some(row(2, 2, 2)));
     // The old master comes back, as a replica: nobody asks it.
     first.restart();
-    redis.upsert(&rows(view, &[(b"c", row(3, 3, 3))])).unwrap();
+    redis.upsert(None, &rows(view, &[(b"c", row(3, 3, 3))])).unwrap();
     assert_eq!(get(&redis, view, b"c"), Some(row(3, 3, 3)));
     drop((second, sentinel));
 }

@@ -131,7 +131,7 @@ impl Reader {
                 blocking("look-up", move || from_rocks(&head, &service, &asked)).await?
             }
             // On the heap: what waits for the network takes a hundred kilobytes, which every look-up would carry along.
-            Online::Redis(redis) => match Box::pin(from_redis(redis, service, asked)).await {
+            Online::Redis(redis, _) => match Box::pin(from_redis(redis, service, asked)).await {
                 Ok((kept, stored)) if here => from_head(service, asked, &kept, &stored)?,
                 Ok((kept, stored)) => {
                     let (service, asked) = (Arc::clone(service), Arc::clone(asked));

@@ -141,7 +141,7 @@ impl Materialize {
         let sources = live.compiled.catalog.definitions.sources.values().filter(|source| source.push);
         let order = self.turns.order(&sources.map(|source| source.name.clone()).collect())?;
         self.history.refresh_to(&order.lasts)?;
-        follow::accept_loss(&self.log, &self.head, &order.lasts, &mut |source| {
+        follow::accept_loss(&self.log, &self.head.bound(), &order.lasts, &mut |source| {
             self.head.drop_views(&live.compiled.views_of(source).map(|view| view.id).collect::<Vec<_>>())
         })?;
         Ok(())

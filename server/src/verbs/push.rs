@@ -213,8 +213,8 @@ impl Push {
         Ok(self.log.lease(source, time).await?)
     }
 
-    fn writer<'a>(&'a self, source: &'a Source, view: &'a ViewPlan) -> ViewWriter<'a> {
-        ViewWriter { history: &self.history, head: &self.head, source, view }
+    fn writer<'a>(&'a self, head: &'a Online, source: &'a Source, view: &'a ViewPlan) -> ViewWriter<'a> {
+        ViewWriter { history: &self.history, head, source, view }
     }
 
     /// Notes that rows of `view` are about to come in; where it `is_new`, all that there will be comes this way.

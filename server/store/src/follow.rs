@@ -10,7 +10,8 @@ use crate::log::{Commits, Log, Logged, Position, Standing};
 use crate::online::Online;
 use crate::rocks::{Applied, Commit};
 
-/// A head that notes how far it is.
+/// A head that notes how far it is, over one connection: one that fails over may lose the last of what it was told, and
+/// hears nothing more of whoever had begun.
 pub trait Noted {
     /// How far it is with the logs of `sources`, in their order.
     ///
@@ -24,16 +25,8 @@ pub trait Noted {
     /// `Kind::Unavailable` where somebody else has begun something.
     fn begin(&self, begun: Applied) -> Result<()>;
 
-    /// Nothing of `source` comes in any more that was begun.
-    fn end(&self, source: &str);
-
-    /// Which of all connections to it is used now. One that fails over may lose the last of what it was told, and ends
-    /// them.
-    fn connection(&self) -> u64;
-
-    /// Notes how far it is, where it was as far as is said, and nothing else was begun since; and if what belongs to
-    /// that was told over the connection `since`, and so is not lost.
-    fn note(&self, applied: Applied, since: u64) -> Result<()>;
+    /// Notes how far it is, where it was as far as is said, and nothing else was begun since.
+    fn note(&self, applied: Applied) -> Result<()>;
 }
 
 impl Noted for Online {
@@ -45,16 +38,8 @@ impl Noted for Online {
         self.begin_commits(&[begun])
     }
 
-    fn end(&self, source: &str) {
-        self.end_commits(&[source]);
-    }
-
-    fn connection(&self) -> u64 {
-        Online::connection(self)
-    }
-
-    fn note(&self, applied: Applied, since: u64) -> Result<()> {
-        self.commit(&Commit { applied: vec![applied], since: Some(since), ..Commit::default() })
+    fn note(&self, applied: Applied) -> Result<()> {
+        self.commit(&Commit { applied: vec![applied], ..Commit::default() })
     }
 }
 
@@ -158,9 +143,8 @@ pub fn accept_loss(
         if !went_through(log, &source, standing)? {
             tracing::warn!(source, "pushed rows that the log has lost are given up");
             // Nothing is begun here: it would hide the loss, if this came no further.
-            let since = head.connection();
             drop_all(&source)?;
-            head.note(Applied { source, from: standing, to: last }, since)?;
+            head.note(Applied { source, from: standing, to: last })?;
         }
     }
     Ok(())
@@ -205,14 +189,12 @@ fn complete_source(
     );
     let applied = Applied { source: source.to_owned(), from, to: last };
     head.begin(applied.clone())?;
-    let brought_in = bring_in(log, head, applied.begun());
-    head.end(source);
-    brought_in
+    bring_in(log, head, applied.begun())
 }
 
 fn bring_in(log: &(impl Followed + ?Sized), head: &mut impl Follower, applied: Applied) -> Result<()> {
     let (source, from, last) = (&applied.source, applied.from.applied.number, applied.to);
-    let (since, mut next, mut has_online) = (head.connection(), from + 1, false);
+    let (mut next, mut has_online) = (from + 1, false);
     log.after(source, from, &mut |logged| {
         has_online |= logged.online.is_some();
         if logged.position.number == next {
@@ -230,5 +212,5 @@ fn bring_in(log: &(impl Followed + ?Sized), head: &mut impl Follower, applied: A
         head.begin_anew(source)?;
     }
     // Not sooner: what was begun may be done again from the start.
-    head.note(applied, since)
+    head.note(applied)
 }

@@ -91,8 +91,8 @@ impl Log {
     pub fn of(head: &Online, shared: Option<SharedLog>, (data, lock): (&Path, Arc<File>)) -> Result<Log> {
         Ok(match (head, shared) {
             (Online::Rocks(head), _) => Log::Local(Local::open(data, lock, Arc::clone(head))?),
-            (Online::Redis(_), None) => Log::Nowhere,
-            (Online::Redis(head), Some(log)) => {
+            (Online::Redis(..), None) => Log::Nowhere,
+            (Online::Redis(head, _), Some(log)) => {
                 let number = RandomState::new().hash_one(Instant::now());
                 let name = format!("{number:016x}-{}", std::process::id()).into();
                 Log::Shared(Shared { log: Arc::new(log), head: Arc::clone(head), name })

@@ -22,8 +22,9 @@ use crate::position::{Position, Standing};
 pub enum Online {
     /// RocksDB, in this process.
     Rocks(Arc<Head>),
-    /// Redis, shared. What changes it must be called where blocking is allowed.
-    Redis(Arc<Redis>),
+    /// Redis, shared. What changes it must be called where blocking is allowed; it goes over one connection alone where
+    /// that is given.
+    Redis(Arc<Redis>, Option<u64>),
 }
 
 /// A stored value.
@@ -47,7 +48,7 @@ impl Loading<'_> {
     pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
         match self {
             Loading::Rocks(load) => load.upsert(rows),
-            Loading::Redis(redis) => redis.upsert(rows),
+            Loading::Redis(redis) => redis.upsert(None, rows),
         }
     }
 }
@@ -87,7 +88,7 @@ impl Online {
             Online::Rocks(head) => {
                 head.get_many(wanted)?.into_iter().map(|row| row.map(Stored::Pinned)).collect()
             }
-            Online::Redis(redis) => {
+            Online::Redis(redis, _) => {
                 redis.get_many(wanted)?.into_iter().map(|row| row.map(Stored::Sent)).collect()
             }
         })
@@ -97,13 +98,13 @@ impl Online {
     pub fn id(&self) -> Result<String> {
         match self {
             Online::Rocks(head) => head.id(),
-            Online::Redis(redis) => Ok(format!("redis {}", redis.address().prefix)),
+            Online::Redis(redis, _) => Ok(format!("redis {}", redis.address().prefix)),
         }
     }
 
     /// Whether several servers may write it.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Online::Redis(_))
+        matches!(self, Online::Redis(..))
     }
 
     /// Where it is, to people.
@@ -111,7 +112,7 @@ impl Online {
         match self {
             // Where that lies is the operator's business.
             Online::Rocks(_) => "`head` in the data folder".to_owned(),
-            Online::Redis(redis) => redis.address().to_string(),
+            Online::Redis(redis, _) => redis.address().to_string(),
         }
     }
 
@@ -119,7 +120,7 @@ impl Online {
     pub async fn probe(&self, patience: Duration) -> Result<BTreeMap<String, Position>> {
         match self {
             Online::Rocks(head) => Ok(head.all_applied()),
-            Online::Redis(redis) => redis.probe(patience).await,
+            Online::Redis(redis, _) => redis.probe(patience).await,
         }
     }
 
@@ -127,7 +128,7 @@ impl Online {
     pub fn last_failure(&self) -> Option<(String, i64)> {
         match self {
             Online::Rocks(_) => None,
-            Online::Redis(redis) => redis.last_failure(),
+            Online::Redis(redis, _) => redis.last_failure(),
         }
     }
 
@@ -135,7 +136,7 @@ impl Online {
     pub fn is_up(&self) -> bool {
         match self {
             Online::Rocks(_) => true,
-            Online::Redis(redis) => redis.is_up(),
+            Online::Redis(redis, _) => redis.is_up(),
         }
     }
 
@@ -143,7 +144,7 @@ impl Online {
     pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
         match self {
             Online::Rocks(head) => head.upsert(rows),
-            Online::Redis(redis) => redis.upsert(rows),
+            Online::Redis(redis, over) => redis.upsert(*over, rows),
         }
     }
 
@@ -151,7 +152,7 @@ impl Online {
     pub fn load(&self, view: ViewId) -> Result<Loading<'_>> {
         Ok(match self {
             Online::Rocks(head) => Loading::Rocks(head.load(view)?),
-            Online::Redis(redis) => Loading::Redis(redis),
+            Online::Redis(redis, _) => Loading::Redis(redis),
         })
     }
 
@@ -159,14 +160,7 @@ impl Online {
     pub fn replace_if(&self, rows: &Rows, expected: &[Option<&[u8]>]) -> Result<Replaced> {
         match self {
             Online::Rocks(head) => head.replace_if(rows, expected),
-            Online::Redis(redis) => redis.replace_if(rows, expected),
-        }
-    }
-
-    /// Nothing of these sources comes in any more that was begun.
-    pub fn end_commits(&self, sources: &[&str]) {
-        if let Online::Redis(redis) = self {
-            redis.end_commits(sources);
+            Online::Redis(redis, over) => redis.replace_if(*over, rows, expected),
         }
     }
 
@@ -174,15 +168,17 @@ impl Online {
     pub fn commit(&self, commit: &Commit) -> Result<()> {
         match self {
             Online::Rocks(head) => head.commit(commit),
-            Online::Redis(redis) => redis.commit(commit),
+            Online::Redis(redis, over) => redis.commit(*over, commit),
         }
     }
 
-    /// Which of all connections to it is used now.
-    pub fn connection(&self) -> u64 {
+    /// The same store over the connection of now alone: what is changed over it came in whole, in order, or nothing
+    /// more of it does.
+    #[must_use]
+    pub fn bound(&self) -> Online {
         match self {
-            Online::Rocks(_) => 0,
-            Online::Redis(redis) => redis.connection(),
+            Online::Rocks(head) => Online::Rocks(Arc::clone(head)),
+            Online::Redis(redis, _) => Online::Redis(Arc::clone(redis), Some(redis.connection())),
         }
     }
 
@@ -192,7 +188,7 @@ impl Online {
             Online::Rocks(head) => {
                 Ok(sources.iter().map(|source| Standing::at(head.applied(source))).collect())
             }
-            Online::Redis(redis) => redis.standings(sources),
+            Online::Redis(redis, _) => redis.standings(sources),
         }
     }
 
@@ -201,7 +197,7 @@ impl Online {
     pub fn begin_commits(&self, begun: &[Applied]) -> Result<()> {
         match self {
             Online::Rocks(_) => Ok(()),
-            Online::Redis(redis) => redis.begin_commits(begun),
+            Online::Redis(redis, over) => redis.begin_commits(*over, begun),
         }
     }
 
@@ -209,7 +205,7 @@ impl Online {
     pub fn watermark(&self, view: ViewId) -> Result<Option<i64>> {
         match self {
             Online::Rocks(head) => head.watermark(view),
-            Online::Redis(redis) => redis.watermark(view),
+            Online::Redis(redis, _) => redis.watermark(view),
         }
     }
 
@@ -218,7 +214,7 @@ impl Online {
     pub fn materialized_until(&self, view: ViewId) -> Option<i64> {
         let known = match self {
             Online::Rocks(head) => head.known_watermark(view),
-            Online::Redis(redis) => redis.known_watermark(view),
+            Online::Redis(redis, _) => redis.known_watermark(view),
         };
         known.filter(|until_us| *until_us != i64::MIN)
     }
@@ -227,7 +223,7 @@ impl Online {
     pub fn has_begun(&self, view: ViewId) -> bool {
         let known = match self {
             Online::Rocks(head) => head.known_watermark(view),
-            Online::Redis(redis) => redis.known_watermark(view),
+            Online::Redis(redis, _) => redis.known_watermark(view),
         };
         known == Some(i64::MIN)
     }
@@ -236,7 +232,7 @@ impl Online {
     pub fn forget_watermark(&self, view: ViewId) -> Result<()> {
         match self {
             Online::Rocks(head) => head.forget_watermark(view),
-            Online::Redis(redis) => redis.forget_watermark(view),
+            Online::Redis(redis, _) => redis.forget_watermark(view),
         }
     }
 
@@ -244,7 +240,7 @@ impl Online {
     pub fn set_watermark(&self, view: ViewId, to_us: i64) -> Result<()> {
         match self {
             Online::Rocks(head) => head.set_watermark(view, to_us),
-            Online::Redis(redis) => redis.set_watermark(view, to_us),
+            Online::Redis(redis, _) => redis.set_watermark(view, to_us),
         }
     }
 
@@ -252,7 +248,7 @@ impl Online {
     pub fn files_until(&self, view: ViewId) -> Result<Option<i64>> {
         match self {
             Online::Rocks(head) => head.files_until(view),
-            Online::Redis(redis) => redis.files_until(view),
+            Online::Redis(redis, _) => redis.files_until(view),
         }
     }
 
@@ -260,7 +256,7 @@ impl Online {
     pub fn set_files_until(&self, view: ViewId, to_us: i64) -> Result<()> {
         match self {
             Online::Rocks(head) => head.set_files_until(view, to_us),
-            Online::Redis(redis) => redis.set_files_until(view, to_us),
+            Online::Redis(redis, _) => redis.set_files_until(view, to_us),
         }
     }
 
@@ -268,7 +264,7 @@ impl Online {
     pub fn kept(&self, view: ViewId) -> Option<Arc<Kept>> {
         match self {
             Online::Rocks(head) => head.kept(view),
-            Online::Redis(redis) => redis.kept(view),
+            Online::Redis(redis, _) => redis.kept(view),
         }
     }
 
@@ -276,7 +272,7 @@ impl Online {
     pub fn reread_kept(&self) -> Result<()> {
         match self {
             Online::Rocks(_) => Ok(()),
-            Online::Redis(redis) => redis.reread_kept(),
+            Online::Redis(redis, _) => redis.reread_kept(),
         }
     }
 
@@ -284,7 +280,7 @@ impl Online {
     pub fn set_kept(&self, view: ViewId, kept: Kept) -> Result<()> {
         match self {
             Online::Rocks(head) => head.set_kept(view, kept),
-            Online::Redis(redis) => redis.set_kept(view, kept),
+            Online::Redis(redis, _) => redis.set_kept(view, kept),
         }
     }
 
@@ -293,7 +289,7 @@ impl Online {
     pub fn turn(&self) -> Result<Option<Turn>> {
         match self {
             Online::Rocks(_) => Ok(None),
-            Online::Redis(redis) => redis.turn().map(Some),
+            Online::Redis(redis, _) => redis.turn().map(Some),
         }
     }
 
@@ -301,7 +297,7 @@ impl Online {
     pub fn check_turn(&self) -> Result<()> {
         match self {
             Online::Rocks(_) => Ok(()),
-            Online::Redis(redis) => redis.check_turn(),
+            Online::Redis(redis, _) => redis.check_turn(),
         }
     }
 
@@ -309,7 +305,7 @@ impl Online {
     pub fn begin(&self, view: ViewId) -> Result<()> {
         match self {
             Online::Rocks(head) => head.begin(view),
-            Online::Redis(redis) => redis.begin(view),
+            Online::Redis(redis, _) => redis.begin(view),
         }
     }
 
@@ -317,7 +313,7 @@ impl Online {
     pub fn retain(&self, live: &[ViewId]) -> Result<()> {
         match self {
             Online::Rocks(head) => head.retain(live),
-            Online::Redis(redis) => redis.retain(live),
+            Online::Redis(redis, _) => redis.retain(live),
         }
     }
 
@@ -325,7 +321,7 @@ impl Online {
     pub fn drop_views(&self, gone: &[ViewId]) -> Result<()> {
         match self {
             Online::Rocks(head) => head.drop_views(gone),
-            Online::Redis(redis) => redis.drop_views(gone),
+            Online::Redis(redis, _) => redis.drop_views(gone),
         }
     }
 
@@ -333,7 +329,7 @@ impl Online {
     pub fn bytes(&self) -> Result<u64> {
         match self {
             Online::Rocks(head) => Ok(head.bytes()),
-            Online::Redis(redis) => redis.bytes(),
+            Online::Redis(redis, _) => redis.bytes(),
         }
     }
 }

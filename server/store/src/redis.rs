@@ -40,10 +40,10 @@ mod link;
 mod look_up;
 mod probe;
 mod replicas;
+mod reply;
 mod scripts;
 mod turn;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
@@ -59,15 +59,15 @@ pub use self::address::Address;
 use self::cluster::slot;
 use self::connection::{Failure, field, keep, text};
 use self::known::KnownKept;
-use self::link::{Link, unexpected};
+use self::link::Link;
 pub use self::look_up::Answer;
 use self::look_up::Budget;
 use self::replicas::{Replicas, watch};
+use self::reply::unexpected;
 use self::scripts::{Named, Scripts};
 pub use self::turn::Turn;
 use super::rocks::{Replaced, Rows, Upserted};
 use crate::error::{Error, Result};
-use crate::position::Position;
 
 /// The version of the key space. A Redis with another one is refused, not misread.
 const FORMAT: &str = "1";
@@ -89,8 +89,6 @@ pub struct Redis {
     names: Names,
     /// How often it was connected.
     connections: AtomicU64,
-    /// Commits of which some is on its way in. A Redis that fails over forgets that first.
-    begun: Mutex<BTreeMap<String, Position>>,
     scripts: Scripts,
     /// Of a look-up.
     deadline: Duration,
@@ -188,7 +186,6 @@ impl Redis {
             hedges: Budget::default(),
             names,
             connections: AtomicU64::new(0),
-            begun: Mutex::default(),
             address,
             scripts: Scripts::new(),
             deadline,
@@ -220,12 +217,12 @@ impl Redis {
     }
 
     /// Brings rows of distinct keys in; each replaces what is stored unless that is later.
-    pub fn upsert(&self, rows: &Rows) -> Result<Upserted> {
+    pub fn upsert(&self, over: Option<u64>, rows: &Rows) -> Result<Upserted> {
         let each = |row: usize, command: &mut Cmd| {
             command.arg(rows.get(row).1);
         };
         let mut upserted = Upserted::default();
-        for (_, reply) in self.wait(self.run(&self.scripts.upsert, rows, each))? {
+        for (_, reply) in self.wait(self.run(over, &self.scripts.upsert, rows, each))? {
             let Value::Array(counts) = reply else { return Err(self.explain(&unexpected())) };
             let [Value::Int(written), Value::Int(unchanged), Value::Int(older)] = counts[..] else {
                 return Err(self.explain(&unexpected()));
@@ -239,12 +236,12 @@ impl Redis {
 
     /// Brings values of distinct keys in, each of which was made from what `expected` has at its place: where something
     /// else is stored by now, nothing happens to it, and its place is among the conflicts.
-    pub fn replace_if(&self, rows: &Rows, expected: &[Option<&[u8]>]) -> Result<Replaced> {
+    pub fn replace_if(&self, over: Option<u64>, rows: &Rows, expected: &[Option<&[u8]>]) -> Result<Replaced> {
         let each = |row: usize, command: &mut Cmd| {
             command.arg(expected[row].unwrap_or_default()).arg(rows.get(row).1);
         };
         let mut replaced = Replaced::default();
-        for (places, reply) in self.wait(self.run(&self.scripts.replace_if, rows, each))? {
+        for (places, reply) in self.wait(self.run(over, &self.scripts.replace_if, rows, each))? {
             let Value::Array(conflicts) = reply else { return Err(self.explain(&unexpected())) };
             replaced.done += (places.len() - conflicts.len()) as u64;
             for conflict in conflicts {
@@ -263,6 +260,7 @@ impl Redis {
     /// repeated: whatever came in comes in no second time.
     async fn run(
         &self,
+        over: Option<u64>,
         script: &Named,
         rows: &Rows,
         each: impl Fn(usize, &mut Cmd),
@@ -283,21 +281,26 @@ impl Redis {
             batch.commands.push((group[0].0, command));
             batch.places.push(places);
             if batch.keys >= BATCH_KEYS || batch.bytes >= BATCH_BYTES {
-                self.send(script, std::mem::take(&mut batch), &mut done).await?;
+                self.send(over, (script, std::mem::take(&mut batch)), &mut done).await?;
             }
         }
-        self.send(script, batch, &mut done).await?;
+        self.send(over, (script, batch), &mut done).await?;
         Ok(done)
     }
 
-    async fn send(&self, script: &Named, batch: Batch, done: &mut Vec<(Vec<usize>, Value)>) -> Result<()> {
+    async fn send(
+        &self,
+        over: Option<u64>,
+        (script, batch): (&Named, Batch),
+        done: &mut Vec<(Vec<usize>, Value)>,
+    ) -> Result<()> {
         if batch.commands.is_empty() {
             return Ok(());
         }
         let load = script.load();
         let commands = batch.commands;
         let sent = async |connected: Arc<Connected>| connected.writes.send(commands, &load).await;
-        let replies = self.ask(WRITE_PATIENCE, sent).await?;
+        let replies = self.ask_over(over, WRITE_PATIENCE, sent).await?;
         done.extend(batch.places.into_iter().zip(replies));
         Ok(())
     }

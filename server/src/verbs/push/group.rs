@@ -18,6 +18,7 @@ use quern_engine::windows::Windows;
 use quern_features::write::{ViewWriter, newest};
 use quern_store::follow::Behind;
 use quern_store::log::{Logged, Position, Seen, SeenKey, Standing};
+use quern_store::online::Online;
 use quern_store::rocks::{Applied, Commit};
 use quern_wire::{PushReply, PushTo};
 
@@ -64,6 +65,8 @@ fn together(push: &Push, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
     let mut memory = Memory::default();
     let keys = jobs.iter().map(|job| keys(&turn.live, &job.push)).collect::<Result<Vec<_>>>()?.concat();
     memory.fetch(&push.log, keys, (now_us, &turn.order.lasts))?;
+    // Before any of it is read that is made more of.
+    let head = push.head.bound();
     let mut group = Group {
         push,
         live: &turn.live,
@@ -71,8 +74,8 @@ fn together(push: &Push, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
         lasts: &turn.order.lasts,
         behind: &behind,
         memory,
-        // Before any of it is read that is made more of.
-        commit: Commit { since: Some(push.head.connection()), ..Commit::default() },
+        head: &head,
+        commit: Commit::default(),
         seen: Notes::new(),
         noted: HashMap::new(),
         arrivals: BTreeMap::new(),
@@ -123,6 +126,7 @@ struct Group<'a> {
     /// The sources whose head must not go on.
     behind: &'a BTreeMap<String, Behind>,
     memory: Memory,
+    head: &'a Online,
     commit: Commit,
     /// What is noted with the rows.
     seen: Notes,
@@ -280,7 +284,7 @@ impl<'a> Group<'a> {
             let source = &self.live.compiled.catalog.definitions.sources[&name];
             let is_new = pushed.is_empty() && source.batch.is_none();
             for view in self.live.compiled.views_of(&name) {
-                let writer = self.push.writer(source, view);
+                let writer = self.push.writer(self.head, source, view);
                 if rows.num_rows() == 0 || self.behind.contains_key(&name) {
                     break;
                 }
@@ -315,19 +319,15 @@ impl<'a> Group<'a> {
         });
         let applied: Vec<Applied> = applied.collect();
         self.push.history.committed(self.lasts, logged)?;
-        let head = &self.push.head;
-        let followed = match head.begin_commits(&applied) {
-            Ok(()) => self.follow(applied.iter().cloned().map(Applied::begun).collect(), &rebuilds),
-            Err(error) => Err(error.into()),
-        };
-        head.end_commits(&applied.iter().map(|applied| &applied.source[..]).collect::<Vec<_>>());
-        Ok(told(followed))
+        Ok(told(self.follow(applied, &rebuilds)))
     }
 
     /// What is rebuilt is in the head only once that is done: brought in again after a crash, its keys are rebuilt once
     /// more.
     fn follow(mut self, applied: Vec<Applied>, rebuilds: &[Rebuild<'_>]) -> Result<()> {
-        let (head, since) = (&self.push.head, self.commit.since);
+        let head = self.head;
+        head.begin_commits(&applied)?;
+        let applied: Vec<Applied> = applied.into_iter().map(Applied::begun).collect();
         if rebuilds.is_empty() {
             self.commit.applied = applied;
             return Ok(head.commit(&self.commit)?);
@@ -337,7 +337,7 @@ impl<'a> Group<'a> {
             let of = applied.iter().find(|applied| applied.source == rebuild.source());
             rebuild.run(&self.live.compiled, of.map_or_else(Position::default, |applied| applied.to))?;
         }
-        Ok(head.commit(&Commit { applied, since, ..Commit::default() })?)
+        Ok(head.commit(&Commit { applied, ..Commit::default() })?)
     }
 
     /// Adds rows, of which the first has number `first`, to the view's tiles, but for those that may be there: the
@@ -349,7 +349,7 @@ impl<'a> Group<'a> {
         (rows, first): (&RecordBatch, u64),
         repeats: &[bool],
     ) -> Result<Option<Rebuild<'v>>> {
-        let files_us = if repeats.is_empty() { None } else { self.push.head.files_until(writer.view.id)? };
+        let files_us = if repeats.is_empty() { None } else { self.head.files_until(writer.view.id)? };
         let rebuild = RefCell::new(Rebuild::nothing(writer, windows));
         let is_new = |row: usize, key: &[u8], visible_us: i64| {
             let may_be_there =

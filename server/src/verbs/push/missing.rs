@@ -16,6 +16,7 @@ use quern_features::write::{keys_of, newest};
 use quern_store::follow::{self, Behind, Follower, Noted, late};
 use quern_store::history::canonical;
 use quern_store::log::{Log, Logged, Position, Standing};
+use quern_store::online::Online;
 use quern_store::rocks::{Applied, Commit, Rows};
 
 use super::Push;
@@ -45,7 +46,8 @@ pub(super) fn complete(
     // Another server may have noted more as kept, and taken more.
     push.head.reread_kept()?;
     push.history.refresh_to(&order.lasts)?;
-    let mut head = Following { push, live: &live.compiled, rebuilds: Vec::new() };
+    let head = push.head.bound();
+    let mut head = Following { push, head: &head, live: &live.compiled, rebuilds: Vec::new() };
     Ok(follow::complete(&push.log, &mut head, &order.lasts, &mut |source, error| {
         tracing::error!(
             source,
@@ -129,6 +131,7 @@ impl Default for Known {
 /// What some commits bring into the head: rows at once, and tiles at the end, once for all of them.
 struct Following<'a> {
     push: &'a Push,
+    head: &'a Online,
     live: &'a Compiled,
     rebuilds: Vec<(ViewId, Rebuild<'a>)>,
 }
@@ -146,11 +149,11 @@ impl Following<'_> {
                 let Some(windows) = &view.windows else {
                     let mut latest = Rows::default();
                     newest(view, &rows, logged.first, &mut latest)?;
-                    push.head.upsert(&latest)?;
+                    self.head.upsert(&latest)?;
                     continue;
                 };
                 let place = self.rebuilds.iter().position(|(id, _)| *id == view.id).unwrap_or_else(|| {
-                    let writer = push.writer(live.source(view), view);
+                    let writer = push.writer(self.head, live.source(view), view);
                     self.rebuilds.push((view.id, Rebuild::nothing(writer, windows)));
                     self.rebuilds.len() - 1
                 });
@@ -170,9 +173,9 @@ impl Following<'_> {
         let online = canonical(online, schema)?;
         for view in live.views_of(&logged.source).filter(|view| view.windows.is_some()) {
             let (mut commit, takes_all) = (Commit::default(), |_: usize, _: &[u8], _: i64| true);
-            let writer = push.writer(live.source(view), view);
+            let writer = push.writer(self.head, live.source(view), view);
             commit.made_from = writer.add_events(&online, logged.first, &takes_all, &mut commit.tiles)?;
-            push.head.commit(&commit)?;
+            self.head.commit(&commit)?;
         }
         Ok(())
     }
@@ -180,23 +183,15 @@ impl Following<'_> {
 
 impl Noted for Following<'_> {
     fn standings(&self, sources: &[&str]) -> quern_store::Result<Vec<Standing>> {
-        self.push.head.standings(sources)
+        self.head.standings(sources)
     }
 
     fn begin(&self, begun: Applied) -> quern_store::Result<()> {
-        Noted::begin(&self.push.head, begun)
+        Noted::begin(self.head, begun)
     }
 
-    fn end(&self, source: &str) {
-        Noted::end(&self.push.head, source);
-    }
-
-    fn connection(&self) -> u64 {
-        self.push.head.connection()
-    }
-
-    fn note(&self, applied: Applied, since: u64) -> quern_store::Result<()> {
-        self.push.head.note(applied, since)
+    fn note(&self, applied: Applied) -> quern_store::Result<()> {
+        self.head.note(applied)
     }
 }
 

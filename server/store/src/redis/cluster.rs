@@ -11,7 +11,7 @@ use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{ErrorKind, RedisResult, ServerErrorKind, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::link::{sound, unexpected};
+use super::reply::{sound, unexpected};
 
 const SLOTS: usize = 16_384;
 /// Clients of a cluster, and requests that each has on its way. While a client asks who has which slots, it moves no

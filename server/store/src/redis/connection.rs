@@ -66,10 +66,6 @@ impl Redis {
             ))));
         }
         let connected = Arc::new(connected);
-        // Before anybody writes over it: what is begun is known wherever some of it is.
-        timeout(patience, self.begin_again(&connected.writes))
-            .await
-            .map_err(|_| Failure::Slow(patience))??;
         let read = timeout(patience, self.read_kept(&connected)).await;
         read.map_err(|_| Failure::Slow(patience))??;
         *self.connected.write() = Some(connected);
@@ -139,7 +135,21 @@ impl Redis {
         patience: Duration,
         call: impl AsyncFnOnce(Arc<Connected>) -> RedisResult<T>,
     ) -> Result<T> {
+        self.ask_over(None, patience, call).await
+    }
+
+    /// The same over the connection `over` and no later one, where one is given: a Redis that fails over may have lost
+    /// the last of what it was told before.
+    pub(super) async fn ask_over<T>(
+        &self,
+        over: Option<u64>,
+        patience: Duration,
+        call: impl AsyncFnOnce(Arc<Connected>) -> RedisResult<T>,
+    ) -> Result<T> {
         let connected = self.connected()?;
+        if over.is_some_and(|over| over != connected.number) {
+            return Err(Error::busy("the connection to the online store was lost in between"));
+        }
         match timeout(patience, call(Arc::clone(&connected))).await {
             Ok(Ok(reply)) => {
                 if connected.failures.load(Ordering::Relaxed) != 0 {

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use futures::future::try_join;
 use quern_engine::ViewId;
 use quern_engine::windows::Kept;
-use redis::{Cmd, RedisError, RedisResult, Value};
+use redis::{RedisError, RedisResult, Value};
 
 use super::cluster::slot;
 use super::connection::KEEPER_PAUSE;
-use super::link::{Link, unexpected};
+use super::reply::unexpected;
+use super::scripts::Named;
 use super::{Connected, Redis, WRITE_PATIENCE};
 use crate::error::{Error, Result};
-use crate::position::{Position, Standing};
+use crate::position::Standing;
 use crate::rocks::{Applied, Commit};
 
 /// How old what is known of the tiles kept may be when a look-up begins, and when it has read the tiles.
@@ -125,80 +126,49 @@ impl Redis {
     /// said. So a log that comes back without them is recognised.
     ///
     /// # Errors
-    /// `Kind::Unavailable` where somebody else has begun something.
-    pub fn begin_commits(&self, begun: &[Applied]) -> Result<()> {
-        let since = self.connection();
-        let told = begun.iter().map(|begun| (&begun.source[..], begun.from.begun.bytes().to_vec(), begun.to));
-        let command = self.beginning(told);
-        let sent = async |connected: Arc<Connected>| {
-            connected.writes.send(command, &self.scripts.begin.load()).await
-        };
-        let is_told = matches!(self.wait(self.ask(WRITE_PATIENCE, sent))?[..], [Value::Int(1)]);
-        self.begun.lock().extend(begun.iter().map(|begun| (begun.source.clone(), begun.to)));
-        // Over a connection that came meanwhile it was not told again.
-        if is_told && self.connection() == since {
-            return Ok(());
-        }
-        self.end_commits(&begun.iter().map(|begun| &begun.source[..]).collect::<Vec<_>>());
-        Err(Error::busy("another server changes the online store"))
+    /// `Kind::Unavailable` where somebody else has begun something, and where the connection was lost.
+    pub fn begin_commits(&self, over: Option<u64>, begun: &[Applied]) -> Result<()> {
+        self.advance(over, &self.scripts.begin, begun, |Applied { from, to, .. }| {
+            (from.begun.bytes().to_vec(), to.bytes().to_vec())
+        })
     }
 
-    /// Nothing of these sources comes in any more that was begun.
-    pub fn end_commits(&self, sources: &[&str]) {
-        let mut begun = self.begun.lock();
-        sources.iter().for_each(|source| _ = begun.remove(*source));
-    }
-
-    /// Notes over a new connection what is about to come in: the last of what was told may be lost, and what is noted
-    /// is older then.
-    pub(super) async fn begin_again(&self, writes: &Link) -> RedisResult<()> {
-        let begun: Vec<(String, Position)> =
-            self.begun.lock().iter().map(|(source, to)| (source.clone(), *to)).collect();
-        if begun.is_empty() {
-            return Ok(());
-        }
-        let command = self.beginning(begun.iter().map(|(source, to)| (&source[..], Vec::new(), *to)));
-        writes.send(command, &self.scripts.begin.load()).await.map(drop)
-    }
-
-    fn beginning<'a>(&self, begun: impl Iterator<Item = (&'a str, Vec<u8>, Position)>) -> Vec<(u16, Cmd)> {
-        let mut command = self.scripts.begin.run([self.names.positions.as_bytes()].into_iter());
-        for (source, from, to) in begun {
-            command.arg(source).arg(from).arg(&to.bytes());
-        }
-        vec![(slot(self.slot_of_names()), command)]
-    }
-
-    /// Brings a group of pushes in: first what it changes, and then how far the head is with it, over the same
-    /// connection: so it has not lost the one before it hears of the other.
+    /// Brings a group of pushes in: first what it changes, and then how far the head is with it.
     ///
     /// # Errors
     /// `Kind::Unavailable` where another server changed the same in between, and where the connection was lost.
-    pub fn commit(&self, commit: &Commit) -> Result<()> {
-        let since = commit.since.unwrap_or_else(|| self.connection());
+    pub fn commit(&self, over: Option<u64>, commit: &Commit) -> Result<()> {
         if !commit.rows.is_empty() {
-            self.upsert(&commit.rows)?;
+            self.upsert(over, &commit.rows)?;
         }
         if !commit.tiles.is_empty() {
             let made_from: Vec<Option<&[u8]>> = commit.made_from.iter().map(Option::as_deref).collect();
-            self.replace_if(&commit.tiles, &made_from)?.done()?;
+            self.replace_if(over, &commit.tiles, &made_from)?.done()?;
         }
-        if commit.applied.is_empty() {
+        self.advance(over, &self.scripts.advance, &commit.applied, |Applied { from, to, .. }| {
+            (from.bytes().to_vec(), Standing::at(*to).bytes().to_vec())
+        })
+    }
+
+    fn advance(
+        &self,
+        over: Option<u64>,
+        script: &Named,
+        steps: &[Applied],
+        each: impl Fn(&Applied) -> (Vec<u8>, Vec<u8>),
+    ) -> Result<()> {
+        if steps.is_empty() {
             return Ok(());
         }
-        let script = &self.scripts.advance;
         let mut command = script.run([self.names.positions.as_bytes()].into_iter());
-        for Applied { source, from, to } in &commit.applied {
-            command.arg(source).arg(&from.bytes()).arg(&Standing::at(*to).bytes());
+        for step in steps {
+            let (from, to) = each(step);
+            command.arg(&step.source).arg(from).arg(to);
         }
         let (commands, load) = (vec![(slot(self.slot_of_names()), command)], script.load());
-        let sent = async |connected: Arc<Connected>| match connected.number == since {
-            true => connected.writes.send(commands, &load).await,
-            false => Ok(Vec::new()),
-        };
-        match self.wait(self.ask(WRITE_PATIENCE, sent))?[..] {
+        let sent = async |connected: Arc<Connected>| connected.writes.send(commands, &load).await;
+        match self.wait(self.ask_over(over, WRITE_PATIENCE, sent))?[..] {
             [Value::Int(1)] => Ok(()),
-            [] => Err(Error::busy("the connection to the online store was lost in between")),
             _ => Err(Error::busy("another server changed the online store in between")),
         }
     }

@@ -19,6 +19,7 @@ use redis::{
 
 use super::address::Address;
 use super::cluster::{Cluster, slot};
+use super::reply::{bytes, sound, unexpected};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -291,25 +292,4 @@ async fn is_master(connection: &mut MultiplexedConnection) -> RedisResult<()> {
 fn has_moved(error: &RedisError) -> bool {
     let moved = [ServerErrorKind::Moved, ServerErrorKind::Ask, ServerErrorKind::TryAgain];
     matches!(error.kind(), ErrorKind::Server(kind) if moved.contains(&kind))
-}
-
-/// A reply, unless it is an error.
-pub(super) fn sound(value: Value) -> RedisResult<Value> {
-    match value {
-        Value::ServerError(error) => Err(error.into()),
-        value => Ok(value),
-    }
-}
-
-pub(super) fn bytes(value: Value) -> RedisResult<Option<Vec<u8>>> {
-    match sound(value)? {
-        Value::Nil => Ok(None),
-        Value::BulkString(bytes) => Ok(Some(bytes)),
-        _ => Err(unexpected()),
-    }
-}
-
-/// A reply is not of the type that the command's documentation gives.
-pub(super) fn unexpected() -> RedisError {
-    (ErrorKind::UnexpectedReturnType, "the server sent something else than was asked for").into()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::link::unexpected;
+use super::reply::unexpected;
 use super::{Connected, Redis};
 use crate::error::{Error, Result};
 use crate::position::{Position, Standing};

@@ -22,7 +22,8 @@ use redis::{Cmd, ConnectionInfo, Pipeline, RedisResult, Value};
 use tokio::time::{sleep, timeout};
 
 use super::connection::{KEEPER_PAUSE, text};
-use super::link::{MGET_KEYS, bytes, one, sound, unexpected};
+use super::link::{MGET_KEYS, one};
+use super::reply::{bytes, sound, unexpected};
 use super::turn::token;
 use super::{Address, Names, Redis};
 use crate::error::{Error, Result};

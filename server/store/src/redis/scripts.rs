@@ -48,10 +48,8 @@ pub(super) struct Scripts {
     /// Fields of a hash, each with what it is (32 zeroes where there is none) and what is to take its place. Returns 1
     /// where that is stored now in all of them; else 0, and nothing is changed.
     pub(super) advance: Named,
-    /// Fields of a hash, each with what its bytes from the 17th on are (zeroes where there are none; empty: anything of
-    /// a lower number, which are the first eight) and become. Returns 0 where one is something else, which stays; but
-    /// where nothing was said of it and its number is the same, it becomes what no log has: two have begun what cannot
-    /// both be.
+    /// Fields of a hash, each with what its bytes from the 17th on are (zeroes where there are none) and what they
+    /// become. Returns 0 where one is something else, which stays.
     pub(super) begin: Named,
     /// A token and milliseconds: whoever has the token, or comes where nobody has one, has it for so long. Returns 1
     /// for them, else 0. Of 0 milliseconds: gives it back.
@@ -156,11 +154,7 @@ for i = 1, #ARGV, 3 do
   local stored = redis.call('HGET', KEYS[1], ARGV[i]) or string.rep('\\0', 32)
   local begun = stored:sub(17, 32)
   local from, to = ARGV[i + 1], ARGV[i + 2]
-  local number, ours, becomes = begun:sub(1, 8), to:sub(1, 8), nil
-  if begun == from or from == '' and number < ours then becomes = to
-  elseif from == '' and number == ours and begun ~= to then becomes = ours .. string.rep('\\0', 8)
-  end
-  if becomes then redis.call('HSET', KEYS[1], ARGV[i], stored:sub(1, 16) .. becomes)
+  if begun == from then redis.call('HSET', KEYS[1], ARGV[i], stored:sub(1, 16) .. to)
   elseif begun ~= to then all = 0
   end
 end

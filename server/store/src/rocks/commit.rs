@@ -22,8 +22,6 @@ pub struct Commit {
     pub made_from: Vec<Option<Vec<u8>>>,
     /// How far the head follows the log from then on.
     pub applied: Vec<Applied>,
-    /// Since which connection to it something was changed that belongs to this; none where that begins here.
-    pub since: Option<u64>,
 }
 
 /// How far the head follows the log of a source.

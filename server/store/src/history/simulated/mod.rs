@@ -278,13 +278,7 @@ fn simulate(seed: u64) {
         drivers.push(driver);
         threads.push(thread::spawn(move || {
             let says = baton.says.clone();
-            let rim = Arc::new(Rim {
-                world,
-                baton: Mutex::new(baton),
-                disk: Mutex::new(i + 1),
-                is_shared,
-                begun: Mutex::default(),
-            });
+            let rim = Arc::new(Rim { world, baton: Mutex::new(baton), disk: Mutex::new(i + 1), is_shared });
             let mut server = None;
             while let Ok(op) = ops.recv() {
                 if let Op::Start { disk } = op {

@@ -27,8 +27,6 @@ pub(super) struct Rim {
     /// Whose disk segments lie on; that of all where it is shared.
     pub(super) disk: Mutex<usize>,
     pub(super) is_shared: bool,
-    /// Which connection to the head was used last, and what is on its way in.
-    pub(super) begun: Mutex<(u64, BTreeMap<String, Position>)>,
 }
 
 impl fmt::Debug for Rim {
@@ -42,16 +40,17 @@ impl Rim {
         self.baton.lock().step(|| happens(&mut self.world.lock()))
     }
 
-    /// The same of what changes the head: over a new connection what is begun is told first.
-    fn write<T>(&self, happens: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
-        self.step(|world| {
-            let (connection, begun) = &mut *self.begun.lock();
-            if *connection != world.failovers {
-                *connection = world.failovers;
-                begun.iter().for_each(|(source, to)| world.head.begin_again(source, *to));
-            }
-            happens(world)
+    /// The same of what changes the head over the connection `over` alone.
+    fn write<T>(&self, over: u64, happens: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        self.step(|world| match world.failovers == over {
+            true => happens(world),
+            false => Err(Error::busy("the connection was lost in between")),
         })
+    }
+
+    /// The connection of now.
+    fn connection(&self) -> u64 {
+        self.world.lock().failovers
     }
 
     fn disk(&self) -> usize {
@@ -184,6 +183,7 @@ pub(super) struct Server {
 /// The head, as this server brings it up to the log.
 struct Following<'a> {
     server: &'a Server,
+    over: u64,
     keys: BTreeSet<(String, i64)>,
 }
 
@@ -193,22 +193,14 @@ impl Noted for Following<'_> {
     }
 
     fn begin(&self, begun: Applied) -> Result<()> {
-        if !self.server.rim.write(|world| Ok(world.head.begin(&begun)))? {
-            return Err(Error::busy("another server changes the online store"));
+        match self.server.rim.write(self.over, |world| Ok(world.head.begin(&begun)))? {
+            true => Ok(()),
+            false => Err(Error::busy("another server changes the online store")),
         }
-        self.server.rim.begun.lock().1.insert(begun.source, begun.to);
-        Ok(())
     }
 
-    fn connection(&self) -> u64 {
-        self.server.rim.world.lock().failovers
-    }
-
-    fn note(&self, Applied { source, from, to }: Applied, since: u64) -> Result<()> {
-        self.server.rim.write(|world| {
-            if world.failovers != since {
-                return Err(Error::busy("the connection was lost"));
-            }
+    fn note(&self, Applied { source, from, to }: Applied) -> Result<()> {
+        self.server.rim.write(self.over, |world| {
             let stored = world.head.standings.entry(source).or_default();
             if *stored != Standing::at(to) && *stored != from {
                 return Err(Error::busy("another server changed the online store in between"));
@@ -216,10 +208,6 @@ impl Noted for Following<'_> {
             *stored = Standing::at(to);
             Ok(())
         })
-    }
-
-    fn end(&self, source: &str) {
-        self.server.rim.begun.lock().1.remove(source);
     }
 }
 
@@ -232,7 +220,7 @@ impl Follower for Following<'_> {
 
     fn bring_in(&mut self, _: &str, last: Position) -> Result<()> {
         let keys = std::mem::take(&mut self.keys);
-        keys.iter().try_for_each(|(source, key)| self.server.rebuild(source, *key, last))
+        keys.iter().try_for_each(|(source, key)| self.server.rebuild(self.over, (source, *key), last))
     }
 
     fn bring_in_online(&mut self, _: &Logged) -> Result<()> {
@@ -246,7 +234,6 @@ impl Follower for Following<'_> {
 
 impl Server {
     pub(super) fn start(rim: &Arc<Rim>) -> Result<Server> {
-        *rim.begun.lock() = (rim.world.lock().failovers, BTreeMap::new());
         let kept: Arc<dyn Kept> = Arc::clone(rim) as Arc<dyn Kept>;
         let log: Arc<dyn Commits> = Arc::clone(rim) as Arc<dyn Commits>;
         let (pushed, copied) = (Pushed::open(kept, Vec::new())?, Copied::of(log));
@@ -281,6 +268,11 @@ impl Server {
         }
     }
 
+    /// The head, over the connection of now.
+    fn following(&self) -> Following<'_> {
+        Following { server: self, over: self.rim.connection(), keys: BTreeSet::new() }
+    }
+
     fn standings(&self, sources: &[&str]) -> Result<Vec<Standing>> {
         self.rim.step(|world| {
             let standings = &world.head.standings;
@@ -292,7 +284,7 @@ impl Server {
     fn push(&self, source: &str, ids: &[i64]) -> Result<()> {
         let turn = self.turn(&[source.to_owned()].into())?;
         self.copied.refresh_to(&self.pushed, &turn.lasts)?;
-        let mut head = Following { server: self, keys: BTreeSet::new() };
+        let mut head = self.following();
         let behind = follow::complete(&*self.rim, &mut head, &turn.lasts, &mut |_, _| ())?;
         if let Some(Behind::Lost { .. }) = behind.get(source) {
             return Err(Error::refused("the log is from before what was acknowledged"));
@@ -311,7 +303,7 @@ impl Server {
             acknowledge(&mut self.rim.world.lock());
             return Ok(());
         }
-        let since = head.connection();
+        let head = self.following();
         let counts = self.counts(source, &fresh)?;
         let last = turn.lasts[source];
         let logged = Logged {
@@ -330,10 +322,8 @@ impl Server {
             return Ok(());
         }
         head.begin(applied.clone())?;
-        let replaced = self.rim.write(|world| world.head.replace(source, &counts));
-        let noted = replaced.and_then(|()| head.note(applied.begun(), since));
-        head.end(source);
-        noted
+        self.rim.write(head.over, |world| world.head.replace(source, &counts))?;
+        head.note(applied.begun())
     }
 
     /// What the counts of these rows' keys are, and what they become.
@@ -350,12 +340,12 @@ impl Server {
     }
 
     /// As the tiles of a key are rebuilt (`features/write/windows.rs`).
-    fn rebuild(&self, source: &str, key: i64, at: Position) -> Result<()> {
+    fn rebuild(&self, over: u64, (source, key): (&str, i64), at: Position) -> Result<()> {
         let stored = self.rim.step(|world| Ok(world.head.count(source, key)))?;
         let ids = self.read(source)?;
         self.copied.end_at(&self.pushed, source, at)?;
         let count = ids.into_iter().filter(|id| id % KEYS == key).count() as i64;
-        self.rim.write(|world| world.head.replace(source, &[(key, stored, count)]))
+        self.rim.write(over, |world| world.head.replace(source, &[(key, stored, count)]))
     }
 
     /// All rows of a source that were acknowledged anywhere before this was asked.
@@ -409,7 +399,7 @@ impl Server {
             self.sealed = ends.map(|source| (source.clone(), self.pushed.of(&source).sealed())).collect();
         }
         let lasts = self.rim.states(None)?.into_iter().map(|(source, state)| (source, state.last)).collect();
-        let mut head = Following { server: self, keys: BTreeSet::new() };
+        let mut head = self.following();
         let behind: BTreeMap<String, Standing> =
             late(&head, &lasts)?.into_iter().map(|(source, standing, _)| (source, standing)).collect();
         let stuck = behind.iter().filter(|(source, standing)| before.get(*source) == Some(standing));
@@ -426,7 +416,7 @@ impl Server {
     fn accept_loss(&self) -> Result<()> {
         let turn = self.turn(&SOURCES.map(str::to_owned).into())?;
         self.copied.refresh_to(&self.pushed, &turn.lasts)?;
-        let head = Following { server: self, keys: BTreeSet::new() };
+        let head = self.following();
         follow::accept_loss(&*self.rim, &head, &turn.lasts, &mut |source| {
             self.rim.step(|world| {
                 world.head.counts.retain(|(of, _), _| of != source);
@@ -438,7 +428,8 @@ impl Server {
 
     fn materialize(&self, source: &str) -> Result<()> {
         let turn = self.turn(&[source.to_owned()].into())?;
-        (0..KEYS).try_for_each(|key| self.rebuild(source, key, turn.lasts[source]))?;
+        (0..KEYS)
+            .try_for_each(|key| self.rebuild(self.rim.connection(), (source, key), turn.lasts[source]))?;
         self.rim.step(|world| Ok(_ = world.head.anew.remove(source)))
     }
 }

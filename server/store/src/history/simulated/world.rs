@@ -263,16 +263,6 @@ impl Head {
         begun == to
     }
 
-    /// The same over a new connection, where what is noted is older.
-    pub(super) fn begin_again(&mut self, source: &str, to: Position) {
-        let begun = &mut self.standings.entry(source.to_owned()).or_default().begun;
-        match begun.number.cmp(&to.number) {
-            std::cmp::Ordering::Less => *begun = to,
-            std::cmp::Ordering::Equal if *begun != to => begun.token = 0,
-            _ => {}
-        }
-    }
-
     /// Replaces counts where those are stored that they were made from.
     pub(super) fn replace(&mut self, source: &str, counts: &[(i64, i64, i64)]) -> Result<()> {
         let mut conflicts = false;
