@@ -62,6 +62,8 @@ pub struct Push {
     pub rows: RecordBatch,
     /// Where they go.
     pub to: PushTo,
+    /// The view that they are for, where one is named.
+    pub view: Option<String>,
     /// Names the push, so that it counts once however often it comes.
     pub idempotency_key: Option<String>,
 }
@@ -69,7 +71,13 @@ pub struct Push {
 impl Push {
     /// Pushes to both stores, under no key.
     pub fn new(source: &str, rows: RecordBatch) -> Push {
-        Push { source: source.to_owned(), rows, to: PushTo::OnlineAndOffline, idempotency_key: None }
+        Push {
+            source: source.to_owned(),
+            rows,
+            to: PushTo::OnlineAndOffline,
+            view: None,
+            idempotency_key: None,
+        }
     }
 }
 
@@ -204,6 +212,7 @@ impl Node {
             rows: push.rows,
             rejected: Vec::new(),
             to: push.to,
+            view: push.view,
             idempotency_key: push.idempotency_key,
             positions: Vec::new(),
         };

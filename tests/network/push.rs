@@ -260,10 +260,16 @@ async fn times_may_be_text_over_flight_as_in_json() {
 async fn where_rows_go_is_the_callers_choice() {
     let server = server().await;
     let row = |card: &'static str| frame(&[(card, "2026-01-01T11:30:00Z", 1, 1.0, 1)]);
-    for (card, to) in [("on", "online"), ("off", "offline"), ("both", "online_and_offline")] {
-        let body = json!({"push_source_name": "payments", "df": row(card), "to": to});
-        assert!(post(&server, "/push", &body).await.starts_with("200"));
+    let body = |card, to| json!({"push_source_name": "payments", "df": row(card), "to": to});
+    for (card, to) in [("both", "online_and_offline"), ("off", "offline")] {
+        assert!(post(&server, "/push", &body(card, to)).await.starts_with("200"));
     }
+    let refused = body("on", "online").to_string();
+    assert_eq!(
+        server.refusal("POST", "/push", refused).await,
+        "409 refused: windows of feature view `spending` count what lies in history, where rows that are pushed `to: \
+         online` are not; push them `to: online_and_offline`"
+    );
     let mut said = String::new();
     for card in ["on", "off", "both"] {
         let online = features(&server, card, NOON).await;
@@ -272,10 +278,10 @@ async fn where_rows_go_is_the_callers_choice() {
     is(
         &said,
         expect![[r#"
-        on: online amount=1.0 each=1.0 pieces=100 payments_1h=1 payments_lifetime=1 spent_1d=1.0 , history  0 
-        off: online amount=null each=null pieces=null payments_1h=0 payments_lifetime=0 spent_1d=null , history 1.0 1 1.0
-        both: online amount=1.0 each=1.0 pieces=100 payments_1h=1 payments_lifetime=1 spent_1d=1.0 , history 1.0 1 1.0
-    "#]],
+            on: online amount=null each=null pieces=null payments_1h=0 payments_lifetime=0 spent_1d=null , history  0 
+            off: online amount=null each=null pieces=null payments_1h=0 payments_lifetime=0 spent_1d=null , history 1.0 1 1.0
+            both: online amount=1.0 each=1.0 pieces=100 payments_1h=1 payments_lifetime=1 spent_1d=1.0 , history 1.0 1 1.0
+        "#]],
     );
 }
 
@@ -429,7 +435,7 @@ async fn what_feasts_client_sends_is_understood() {
     is(&said, expect![[r#"200 {"accepted":2,"repeated":0,"rejected":[]}"#]]);
     is(
         &features(&server, "b", NOON).await,
-        expect!["amount=2.0 each=1.0 pieces=50 payments_1h=1 payments_lifetime=1 spent_1d=2.0 "],
+        expect!["amount=2.0 each=1.0 pieces=50 payments_1h=0 payments_lifetime=0 spent_1d=null "],
     );
     let unknown = json!({"feature_view_name": "last", "df": {}}).to_string();
     is(

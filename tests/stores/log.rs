@@ -102,11 +102,14 @@ async fn a_head_that_is_gone_gets_back_what_was_pushed_to_it_alone() {
     let data = folder.path().join("data");
     let node = repository.open_applied_with(&at(&data)).await;
     node.push(Push::new("payments", rows(0, 10))).await.unwrap();
-    node.push(Push { to: PushTo::Online, ..Push::new("payments", rows(20, 10)) }).await.unwrap();
+    let view = Some("last_payment".to_owned());
+    node.push(Push { to: PushTo::Online, view, ..Push::new("payments", rows(50, 10)) }).await.unwrap();
     node.push(Push::new("payments", rows(40, 10))).await.unwrap();
     let expected = both(&node).await;
     let counts = expected.each_ref().map(|cards| cards.values().map(|(count, _)| *count).sum::<i64>());
-    assert_eq!(counts, [30, 20]);
+    // Windows count what history has.
+    assert_eq!(counts, [20, 20]);
+    assert_eq!([&expected[0]["card 3"].1, &expected[1]["card 3"].1], ["53.0", "43.0"]);
     close(node, &data).await;
     replace(&data.join("head"), None);
     let node = repository.open_with(&at(&data)).await.unwrap();

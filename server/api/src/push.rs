@@ -37,6 +37,7 @@ pub(super) async fn push_rows(State(node): State<Arc<Node>>, Told(body): Told) -
         rows,
         rejected,
         to,
+        view: None,
         idempotency_key,
         positions: Vec::new(),
     };
@@ -64,7 +65,8 @@ pub(super) async fn write_to_online_store(
 ) -> ApiResult<Response> {
     let [name, df] = json::body(&body, ["feature_view_name", "df"], &IGNORED)?;
     let live = node.live();
-    let source = source_of(&live, &needed("feature_view_name", name.as_ref())?)?;
+    let view = needed("feature_view_name", name.as_ref())?;
+    let source = source_of(&live, &view)?;
     let schema = &live.compiled.source_schemas[&source.name];
     let Json::Object(columns) = frame(df.as_ref())? else {
         return Err(Error::invalid("`df`: expected an object of arrays").into());
@@ -97,6 +99,7 @@ pub(super) async fn write_to_online_store(
         rows,
         rejected,
         to: PushTo::Online,
+        view: Some(view.into_owned()),
         idempotency_key: None,
         positions: Vec::new(),
     };

@@ -54,6 +54,8 @@ pub struct PushedBatch {
     pub rejected: Vec<Rejected>,
     /// Where they go.
     pub to: PushTo,
+    /// The view that they are pushed for, where one is named instead of the source.
+    pub view: Option<String>,
     /// Names the push, so that it counts once however often it comes.
     pub idempotency_key: Option<String>,
     /// How far the parts of a stream that the rows come from are read with them.

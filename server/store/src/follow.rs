@@ -51,9 +51,6 @@ pub trait Follower: Noted {
     /// Has what it took of `source`, and nothing that comes after commit `last`. It may have had some of it before.
     fn bring_in(&mut self, source: &str, last: Position) -> Result<()>;
 
-    /// Has what is for the head alone, on top of what lies in history.
-    fn bring_in_online(&mut self, logged: &Logged) -> Result<()>;
-
     /// Lacks rows of `source` that the log has no more: they are history's, and the next run that makes it is the
     /// first.
     fn begin_anew(&mut self, source: &str) -> Result<()>;
@@ -194,9 +191,8 @@ fn complete_source(
 
 fn bring_in(log: &(impl Followed + ?Sized), head: &mut impl Follower, applied: Applied) -> Result<()> {
     let (source, from, last) = (&applied.source, applied.from.applied.number, applied.to);
-    let (mut next, mut has_online) = (from + 1, false);
+    let mut next = from + 1;
     log.after(source, from, &mut |logged| {
-        has_online |= logged.online.is_some();
         if logged.position.number == next {
             head.add(&logged, next == 1 && logged.first == 0)?;
             next += 1;
@@ -204,10 +200,6 @@ fn bring_in(log: &(impl Followed + ?Sized), head: &mut impl Follower, applied: A
         Ok(())
     })?;
     head.bring_in(source, last)?;
-    if has_online {
-        // Last: tiles that are rebuilt know nothing of what is not in history.
-        log.after(source, from, &mut |logged| head.bring_in_online(&logged))?;
-    }
     if next <= last.number {
         head.begin_anew(source)?;
     }

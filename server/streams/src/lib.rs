@@ -183,6 +183,7 @@ impl Reader {
                 rows,
                 rejected,
                 to: PushTo::OnlineAndOffline,
+                view: None,
                 idempotency_key: None,
                 positions: positions.clone(),
             };

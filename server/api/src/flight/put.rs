@@ -64,6 +64,7 @@ impl Upload {
             rows,
             rejected: Vec::new(),
             to: self.command.to,
+            view: None,
             idempotency_key: self.command.idempotency_key.as_ref().map(|key| format!("{key}#{batch}")),
             positions: Vec::new(),
         };

@@ -279,7 +279,8 @@ impl<'a> Group<'a> {
             let pushed = self.push.history.pushed.of(&name);
             let last = self.lasts.get(&name).copied().unwrap_or_default();
             let first = self.push.history.end_at(&name, last)?;
-            let rows = concat_batches(schema, arrivals.both.iter().chain(&arrivals.online))?;
+            let counted = concat_batches(schema, &arrivals.both)?;
+            let rows = concat_batches(schema, std::iter::once(&counted).chain(&arrivals.online))?;
             let kept = concat_batches(schema, arrivals.both.iter().chain(&arrivals.offline))?;
             let source = &self.live.compiled.catalog.definitions.sources[&name];
             let is_new = pushed.is_empty() && source.batch.is_none();
@@ -293,7 +294,8 @@ impl<'a> Group<'a> {
                     newest(view, &rows, first, &mut self.commit.rows)?;
                     continue;
                 };
-                rebuilds.extend(self.tiles(writer, windows, (&rows, first), &arrivals.repeats)?);
+                // Windows count what history has.
+                rebuilds.extend(self.tiles(writer, windows, (&counted, first), &arrivals.repeats)?);
             }
             logged.push(Logged {
                 position: last.next(),
@@ -340,8 +342,8 @@ impl<'a> Group<'a> {
         Ok(head.commit(&Commit { applied, ..Commit::default() })?)
     }
 
-    /// Adds rows, of which the first has number `first`, to the view's tiles, but for those that may be there: the
-    /// tiles of their keys are to be rebuilt. `repeats` speaks of the first of them, which go into history as well.
+    /// Adds rows, of which the first has number `first`, to the view's tiles, but for those that may be there, as
+    /// `repeats` says: the tiles of their keys are to be rebuilt.
     fn tiles<'v>(
         &mut self,
         writer: ViewWriter<'v>,
@@ -352,8 +354,7 @@ impl<'a> Group<'a> {
         let files_us = if repeats.is_empty() { None } else { self.head.files_until(writer.view.id)? };
         let rebuild = RefCell::new(Rebuild::nothing(writer, windows));
         let is_new = |row: usize, key: &[u8], visible_us: i64| {
-            let may_be_there =
-                repeats.get(row).is_some_and(|is| *is || files_us.is_some_and(|us| visible_us <= us));
+            let may_be_there = repeats[row] || files_us.is_some_and(|us| visible_us <= us);
             if may_be_there {
                 rebuild.borrow_mut().add(key, visible_us);
             }

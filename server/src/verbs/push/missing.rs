@@ -1,8 +1,8 @@
 //! What is in the log and not in the head, because a server ended in between?
 //!
 //! The head notes the last commit that is in it whole. Rows are brought in again, which changes nothing where they are
-//! in already. Tiles cannot take an event twice: those of its key are rebuilt from history, which has each event once,
-//! and then take in what is for the head alone. So all of this may be repeated, and be cut short, as often as it likes.
+//! in already. Tiles cannot take an event twice: those of its key are rebuilt from history, which has each event once.
+//! So all of this may be repeated, and be cut short, as often as it likes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use quern_base::Failure;
 use quern_base::tasks::{Task, blocking};
-use quern_engine::ViewId;
+use quern_engine::{ViewId, ViewPlan};
 use quern_features::Compiled;
 use quern_features::write::{keys_of, newest};
 use quern_store::follow::{self, Behind, Follower, Noted, late};
 use quern_store::history::canonical;
 use quern_store::log::{Log, Logged, Position, Standing};
 use quern_store::online::Online;
-use quern_store::rocks::{Applied, Commit, Rows};
+use quern_store::rocks::{Applied, Rows};
 
 use super::Push;
 use super::order::{InOrder, in_order};
@@ -142,9 +142,12 @@ impl Following<'_> {
         let Some(schema) = live.source_schemas.get(&logged.source) else { return Ok(()) };
         let is_new = of_all && live.catalog.definitions.sources[&logged.source].batch.is_none();
         let history = logged.history.slice(0, logged.in_head);
-        for rows in std::iter::once(&history).chain(&logged.online).filter(|rows| rows.num_rows() > 0) {
+        let both = [(Some(&history), true), (logged.online.as_ref(), false)];
+        for (rows, in_history) in both.into_iter().filter_map(|(rows, is)| rows.map(|rows| (rows, is))) {
             let rows = canonical(rows, schema)?;
-            for view in live.views_of(&logged.source) {
+            // Windows count what history has.
+            let is_for = |view: &&ViewPlan| rows.num_rows() > 0 && (in_history || view.windows.is_none());
+            for view in live.views_of(&logged.source).filter(is_for) {
                 push.begin(view, is_new)?;
                 let Some(windows) = &view.windows else {
                     let mut latest = Rows::default();
@@ -160,22 +163,6 @@ impl Following<'_> {
                 let rebuild = &mut self.rebuilds[place].1;
                 keys_of(view, &rows, &mut |key, visible_us| rebuild.add(key, visible_us))?;
             }
-        }
-        Ok(())
-    }
-
-    /// Adds what is for the head alone to tiles that lack it.
-    fn take_online(&self, logged: &Logged) -> Result<()> {
-        let (push, live) = (self.push, self.live);
-        let (Some(schema), Some(online)) = (live.source_schemas.get(&logged.source), &logged.online) else {
-            return Ok(());
-        };
-        let online = canonical(online, schema)?;
-        for view in live.views_of(&logged.source).filter(|view| view.windows.is_some()) {
-            let (mut commit, takes_all) = (Commit::default(), |_: usize, _: &[u8], _: i64| true);
-            let writer = push.writer(self.head, live.source(view), view);
-            commit.made_from = writer.add_events(&online, logged.first, &takes_all, &mut commit.tiles)?;
-            self.head.commit(&commit)?;
         }
         Ok(())
     }
@@ -207,10 +194,6 @@ impl Follower for Following<'_> {
             }
         }
         Ok(())
-    }
-
-    fn bring_in_online(&mut self, logged: &Logged) -> quern_store::Result<()> {
-        Ok(self.take_online(logged).map_err(Failure::from)?)
     }
 
     fn begin_anew(&mut self, source: &str) -> quern_store::Result<()> {

@@ -16,7 +16,7 @@ use quern_engine::schema::{canonical, conform, conforms, timestamp, type_name};
 use quern_engine::{Failed, ViewPlan, in_words, instant};
 use quern_features::strict_text;
 use quern_features::write::project;
-use quern_wire::Rejected;
+use quern_wire::{PushTo, Rejected};
 
 use super::PushedBatch;
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ use crate::live::Deployment;
 /// The push with its good rows only, in the columns of the source, and with every rejected row.
 pub(super) fn check(live: &Deployment, push: PushedBatch) -> Result<PushedBatch> {
     let source = super::source(live, &push.source)?;
+    check_windows(live, &push)?;
     let schema = &live.compiled.source_schemas[&source.name];
     let mut faults = Faults::default();
     push.rejected.into_iter().for_each(|rejected| faults.note(rejected));
@@ -45,6 +46,20 @@ pub(super) fn check(live: &Deployment, push: PushedBatch) -> Result<PushedBatch>
     nobodys(&views, &tried, &mut fault)?;
     let rows = take_record_batch(&rows, &UInt32Array::from(faults.good(rows.num_rows())))?;
     Ok(PushedBatch { rows, rejected: faults.0.into_values().collect(), ..push })
+}
+
+/// Refuses rows for look-ups alone where windows would have to count them: those count what history has.
+fn check_windows(live: &Deployment, push: &PushedBatch) -> Result<()> {
+    let is_meant = |view: &&ViewPlan| push.view.as_ref().is_none_or(|name| *name == view.name);
+    let mut views = live.compiled.views_of(&push.source).filter(is_meant);
+    match views.find(|view| push.to == PushTo::Online && view.windows.is_some()) {
+        None => Ok(()),
+        Some(view) => Err(Error::refused(format!(
+            "windows of feature view `{}` count what lies in history, where rows that are pushed `to: online` are not; \
+             push them `to: online_and_offline`",
+            view.name
+        ))),
+    }
 }
 
 /// Rejected rows by their place, each with the first fault that was found.

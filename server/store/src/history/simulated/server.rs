@@ -223,10 +223,6 @@ impl Follower for Following<'_> {
         keys.iter().try_for_each(|(source, key)| self.server.rebuild(self.over, (source, *key), last))
     }
 
-    fn bring_in_online(&mut self, _: &Logged) -> Result<()> {
-        Ok(())
-    }
-
     fn begin_anew(&mut self, source: &str) -> Result<()> {
         self.server.rim.step(|world| Ok(_ = world.head.anew.insert(source.to_owned())))
     }
