@@ -21,22 +21,33 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const FEATURES: usize = 20;
 const ENTITIES: i64 = 100_000;
 const LASTS: Duration = Duration::from_secs(3);
+/// Of servers that share a head, each has one.
+const SOURCES: [&str; 4] = ["events", "clicks", "orders", "visits"];
+/// What pushes to each of these servers.
+const PUSHERS: usize = 16;
 
 fn definitions() -> String {
     let names: Vec<String> = (0..FEATURES).map(|i| format!("f{i}")).collect();
     let columns: String = names.iter().map(|name| format!("  - {{name: {name}, type: float64}}\n")).collect();
     let features = names.join(", ");
-    format!(
-        "kind: Entity\nname: user\njoin_keys: [{{name: id, type: int64}}]\n---\n\
-         kind: Source\nname: events\npush: true\nevent_timestamp: ts\n\
-         columns:\n  - {{name: id, type: int64}}\n  - {{name: ts, type: timestamp}}\n{columns}---\n\
-         kind: FeatureView\nname: latest\nentities: [user]\nsource: events\nfeatures: [{features}]\n---\n\
-         kind: Source\nname: clicks\npush: true\nevent_timestamp: ts\n\
-         columns:\n  - {{name: id, type: int64}}\n  - {{name: ts, type: timestamp}}\n{columns}---\n\
-         kind: FeatureView\nname: recent\nentities: [user]\nsource: clicks\naggregations:\n\
-         \x20 - {{name: n, function: count, windows: [1h, 1d, 7d]}}\n\
-         \x20 - {{name: total, function: sum, of: f0, windows: [1h, 1d, 7d]}}\n"
-    )
+    let source = |name: &str| {
+        format!(
+            "---\nkind: Source\nname: {name}\npush: true\nevent_timestamp: ts\n\
+             columns:\n  - {{name: id, type: int64}}\n  - {{name: ts, type: timestamp}}\n{columns}"
+        )
+    };
+    let rows = |view: &str, source: &str| {
+        format!(
+            "---\nkind: FeatureView\nname: {view}\nentities: [user]\nsource: {source}\nfeatures: [{features}]\n"
+        )
+    };
+    let windows = "---\nkind: FeatureView\nname: recent\nentities: [user]\nsource: clicks\naggregations:\n\
+                   \x20 - {name: n, function: count, windows: [1h, 1d, 7d]}\n\
+                   \x20 - {name: total, function: sum, of: f0, windows: [1h, 1d, 7d]}\n";
+    let entity = "kind: Entity\nname: user\njoin_keys: [{name: id, type: int64}]\n";
+    let sources: String = SOURCES.iter().map(|name| source(name)).collect();
+    let views = [rows("latest", "events"), rows("ordered", "orders"), rows("visited", "visits")].concat();
+    [entity, &sources, &views, windows].concat()
 }
 
 /// `count` rows of entities from `first` on, a moment apart.
@@ -194,6 +205,30 @@ fn main() {
         [("online", redis.url()), ("registry", postgres.url()), ("online_timeout", "10s".to_owned())];
     let bench = Bench::open(Repository::new(&definitions()), &settings);
     beside(&bench, || into_both(&runtime, &postgres, &redis));
+
+    println!("servers of one shared head, each with a source of its own");
+    let mut servers = vec![bench];
+    for count in [1, 2, 4] {
+        while servers.len() < count {
+            servers.push(Bench::open(Repository::new(&definitions()), &settings));
+        }
+        let ours: f64 = std::thread::scope(|scope| {
+            let pushing: Vec<_> = servers
+                .iter()
+                .zip(SOURCES)
+                .map(|(server, source)| scope.spawn(move || ours(server, source, PUSHERS, 1).rate()))
+                .collect();
+            pushing.into_iter().map(|pushing| pushing.join().expect("pushed")).sum()
+        });
+        let bare = bare(|| into_both(&runtime, &postgres, &redis), PUSHERS * count, 1).rate();
+        let what = format!("{count} servers, {PUSHERS} pushers each");
+        println!(
+            "{what:36} {ours:12.0}\n{:36} {bare:12.0}\n{:36} {:12.2}",
+            "  bare write",
+            "  ratio",
+            ours / bare
+        );
+    }
 }
 
 /// Pushes and bare writes in turn.
