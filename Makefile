@@ -27,7 +27,7 @@ help:
 	@echo 'make test      set up, check the style, and run every test'
 	@echo 'make try T=…   some tests, as in T="--test quern laws::rows": our crates are not optimised, so an edit costs seconds'
 	@echo 'make test-all  the same with ten times the random cases, and `make deny`: before a release'
-	@echo 'make soak      ten million simulations of the log: as long as you like'
+	@echo 'make soak      ten million simulations of the log, a thousand kills: as long as you like'
 	@echo 'make fuzz T=…  hostile bytes for one question of fuzz/, ten minutes or SECONDS=…: needs nightly and cargo-fuzz'
 	@echo 'make bench     measure: our own benches, then DuckDB, Polars and Quern side by side'
 	@echo 'make build     build the server'
@@ -91,9 +91,11 @@ $(DENY):
 SECONDS ?= 600
 FUZZ_FLAGS := --release --sanitizer none --target-dir $(CARGO_TARGET_DIR)/fuzz
 
-# What was acknowledged is there, once, whatever happens: as QUERN_SIMULATIONS says, how many seeds, and QUERN_SEED, which.
-soak: setup-build
+# What was acknowledged is there, once, whatever happens: as QUERN_SIMULATIONS says, how many seeds, and QUERN_SEED, which;
+# as QUERN_KILLS says, how many processes are killed at a point between two steps.
+soak: setup-test
 	QUERN_SIMULATIONS=$${QUERN_SIMULATIONS:-10000000} cargo test --workspace --lib -- simulated
+	QUERN_KILLS=$${QUERN_KILLS:-1000} cargo test --workspace --test quern -- laws::kills --nocapture
 
 fuzz:
 	cp Cargo.lock fuzz/Cargo.lock

@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use quern_base::points::pass;
 use quern_base::tasks::blocking;
 use quern_store::registry::Location;
 use quern_store::segments::{Refilled, StoreAt};
@@ -214,6 +215,7 @@ fn fill(backup: &Backup, settings: &Settings, from: &Path, see: &mut impl FnMut(
         true => StoreAt::Folder { path: part.join(DATA).join(STORE), shared: false },
         false => settings.store(),
     };
+    pass("restore: files are copied");
     let store = Refilled::open(&at, &part, &mark(backup, from)?)?;
     for file in backup.files.iter().filter(|file| file.path.starts_with(STORE) && file.path != MARK) {
         see(Copied { file: file.path.clone(), done_bytes: done, total_bytes: 2 * read });
@@ -223,6 +225,7 @@ fn fill(backup: &Backup, settings: &Settings, from: &Path, see: &mut impl FnMut(
         store.put(name, (file.bytes, &file.sha256), &mut open)?;
         done += file.bytes;
     }
+    pass("restore: before anything has its place");
     let placed = sync_folders(&part).and_then(|()| place(&part, data));
     placed.map_err(|error| unwritten(data, &error))
 }
@@ -232,8 +235,10 @@ fn place(part: &Path, data: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(part.join(DATA))? {
         let entry = entry?;
         fs::rename(entry.path(), data.join(entry.file_name()))?;
+        pass("restore: some have their place");
     }
     File::open(data)?.sync_all()?;
+    pass("restore: all have their place");
     fs::remove_dir_all(part)?;
     File::open(data)?.sync_all()?;
     data.parent().map_or(Ok(()), |above| File::open(above)?.sync_all())

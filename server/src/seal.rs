@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use quern_base::points::pass;
 use quern_store::history::History;
 use quern_store::log::{Commits, Log, labelled_model};
 use quern_store::turns::Turns;
@@ -88,6 +89,7 @@ impl Tail<'_> {
                 shared.log.forget_rows(name, i64::MAX, *end, &store)?;
             }
             let sources: Vec<&str> = sealed.iter().map(|(source, _)| source.as_str()).collect();
+            pass("seal: before the shared log forgets");
             for (standing, (source, end)) in shared.head.standings(&sources)?.into_iter().zip(sealed) {
                 shared.log.forget_rows(source, standing.applied.number, *end, &store)?;
             }

@@ -25,10 +25,13 @@ mod redis_server;
 
 mod environment;
 mod failure;
+mod faulty;
+mod format;
 mod random;
 mod wait;
 
 pub use quern::wire::{Plan, Report, Summary};
+pub use quern_base::points;
 pub use quern_engine::schema::{arrow_type, timestamp};
 pub use quern_engine::windows::{Kept, Level};
 pub use quern_engine::{RowState, Status, ViewId};
@@ -45,6 +48,8 @@ pub use quern_store::rocks::{Replaced, Rows, Upserted, Wanted};
 pub use self::beside::Beside;
 pub use self::environment::{cache, cases, fixture, python_of, required, root};
 pub use self::failure::{Failure, Result};
+pub use self::faulty::{FAILS, FULL, Faults};
+pub use self::format::set_format;
 pub use self::node::{Checked, Labels, Live, Node, Push, metric, restore};
 pub use self::postgres::{Postgres, fresh_database, load_dump};
 pub use self::process::{Printed, Process, command, run, run_in};

@@ -26,7 +26,7 @@ use quern_server::verbs::scrub::Watch;
 use quern_server::{Settings, repository};
 use quern_store::online::Online;
 use quern_store::registry::Registry;
-use quern_store::segments::{Segment, Segments};
+use quern_store::segments::{Segment, Segments, StoreAt};
 use tokio::task::block_in_place;
 
 use crate::{Model, Result, Service};
@@ -96,10 +96,23 @@ impl Node {
     /// # Errors
     /// What keeps a server from starting.
     pub async fn open(repository: &Path, settings: &[(&str, String)]) -> Result<Node> {
+        Node::open_in(repository, settings, None).await
+    }
+
+    /// The same, which keeps segments at `store`, where that is said: a bucket may be told how it is reached.
+    ///
+    /// # Errors
+    /// What keeps a server from starting.
+    pub async fn open_in(
+        repository: &Path,
+        settings: &[(&str, String)],
+        store: Option<StoreAt>,
+    ) -> Result<Node> {
         let onnxruntime =
             |name: &str| (name == "QUERN_ONNXRUNTIME").then(|| std::env::var(name).ok()).flatten();
         let mut settings = Settings::load_from(repository, onnxruntime, settings)?;
         settings.worker.path = worker_program();
+        settings.store = store.or(settings.store);
         Ok(Node { inner: quern_server::Node::open(settings).await? })
     }
 

@@ -94,6 +94,11 @@ impl Process {
         server
     }
 
+    /// Its number among the system's processes.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The processes that it has started and that have not ended.
     pub fn children(&self) -> Vec<u32> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();

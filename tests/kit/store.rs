@@ -23,12 +23,14 @@ pub enum Store {
     Cluster,
     /// Redis, with a registry in PostgreSQL: it takes pushes.
     Shared,
+    /// A Redis Cluster of three, with a registry in PostgreSQL.
+    SharedCluster,
 }
 
 impl Store {
     /// Whether rows can be pushed to it.
     pub fn takes_pushes(self) -> bool {
-        matches!(self, Store::Rocks | Store::Shared)
+        matches!(self, Store::Rocks | Store::Shared | Store::SharedCluster)
     }
 
     /// Returns what selects it. Every call names another part of the store.
@@ -38,7 +40,7 @@ impl Store {
             // A machine that is busy with tests is no reason to give up.
             settings.extend([("online", url), ("online_timeout", "30s".to_owned())]);
         }
-        if matches!(self, Store::Shared) {
+        if matches!(self, Store::Shared | Store::SharedCluster) {
             settings.push(("registry", fresh_database().await));
         }
         settings
@@ -49,7 +51,7 @@ impl Store {
         let url = match self {
             Store::Rocks => return None,
             Store::Redis | Store::Shared => RedisServer::shared().url(),
-            Store::Cluster => RedisCluster::shared().url(),
+            Store::Cluster | Store::SharedCluster => RedisCluster::shared().url(),
         };
         let separator = if url.contains('?') { '&' } else { '?' };
         Some(format!("{url}{separator}prefix={}", fresh_prefix()))

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use quern_kit::{Repository, RowState, Store, arrow_type, runtime, timestamp};
 
 use super::oracle::{Row, Rules, as_of};
-use super::{push_around, remembering};
+use super::{Ground, push_around, remembering};
 
 /// The feature columns: every type of the language.
 const TYPES: [&str; 12] = [
@@ -277,21 +277,21 @@ fn vector(batch: &RecordBatch, names: &[String], row: usize) -> Vec<ScalarValue>
     names.iter().map(value).collect()
 }
 
-async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
-    if !store.takes_pushes() {
+async fn check(mut case: Case, ground: Ground) -> Result<(), TestCaseError> {
+    if !ground.store.takes_pushes() {
         case.pushed = None;
     }
     let repository = Repository::new(&case.definitions());
     let last = case.files.len() - 1;
     (0..last.max(1)).for_each(|file| case.write(&repository, file));
-    let node = repository.open_applied_on(store).await;
+    let node = ground.open(&repository).await;
     let services = case.views().map(|(name, rules)| (node.service(name), rules));
 
     // History comes in two parts; the head is made twice from the first and once from both.
     node.materialize_to(case.first_to_us);
     node.materialize_to(case.first_to_us);
     match case.pushed.filter(|_| last > 0) {
-        Some(at_a_time) => push_around(&node, &case.batch(last), at_a_time, NOW_US).await,
+        Some(at_a_time) => push_around(&node, ground, &case.batch(last), (at_a_time, NOW_US)).await,
         None => {
             case.write(&repository, last);
             node.materialize_to(NOW_US);
@@ -352,31 +352,39 @@ async fn check(mut case: Case, store: Store) -> Result<(), TestCaseError> {
 }
 
 /// The law on one online store, for so many random cases.
-fn head_and_history_agree(store: Store, cases: u32, name: &'static str) {
+fn head_and_history_agree(ground: Ground, cases: u32, name: &'static str) {
     let cases = quern_kit::cases(cases);
     let config =
         ProptestConfig { cases, max_shrink_iters: 200, test_name: Some(name), ..remembering(file!()) };
     proptest::test_runner::TestRunner::new(config)
-        .run(&case(), |case| runtime().block_on(check(case, store)))
+        .run(&case(), |case| runtime().block_on(check(case, ground)))
         .unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
 fn head_and_history_serving_and_training_agree() {
-    head_and_history_agree(Store::Rocks, 128, "head_and_history_serving_and_training_agree");
+    head_and_history_agree(Ground::on(Store::Rocks), 128, "head_and_history_serving_and_training_agree");
 }
 
 #[test]
 fn head_and_history_agree_in_redis() {
-    head_and_history_agree(Store::Redis, 32, "head_and_history_agree_in_redis");
+    head_and_history_agree(Ground::on(Store::Redis), 32, "head_and_history_agree_in_redis");
 }
 
 #[test]
 fn head_and_history_agree_in_a_cluster() {
-    head_and_history_agree(Store::Cluster, 32, "head_and_history_agree_in_a_cluster");
+    head_and_history_agree(Ground::on(Store::Cluster), 32, "head_and_history_agree_in_a_cluster");
 }
 
 #[test]
 fn head_and_history_agree_in_redis_with_pushes() {
-    head_and_history_agree(Store::Shared, 24, "head_and_history_agree_in_redis_with_pushes");
+    head_and_history_agree(Ground::on(Store::Shared), 24, "head_and_history_agree_in_redis_with_pushes");
+}
+
+/// What was pushed lies in segments in a bucket, as far as it was there when they were written.
+#[test]
+fn head_and_history_agree_over_a_bucket() {
+    head_and_history_agree(Ground::sealing(Store::Rocks), 8, "over_a_bucket");
+    head_and_history_agree(Ground::sealing(Store::Shared), 6, "over_a_bucket_with_redis");
+    head_and_history_agree(Ground::sealing(Store::SharedCluster), 6, "over_a_bucket_with_a_cluster");
 }

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use quern_kit::{Repository, RowState, Store, runtime};
 
 use super::windows_oracle::{Event, Rules, Window, distinct, histogram, rank, sum, variance, window};
-use super::{push_around, remembering};
+use super::{Ground, push_around, remembering};
 
 const MINUTE_US: i64 = 60_000_000;
 const HOUR_US: i64 = 60 * MINUTE_US;
@@ -550,14 +550,14 @@ fn compare(
 }
 
 /// Returns how many values were compared.
-async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
-    if !store.takes_pushes() {
+async fn check(mut case: Case, ground: Ground) -> Result<u64, TestCaseError> {
+    if !ground.store.takes_pushes() {
         case.pushed = None;
     }
     let repository = Repository::new(&case.definitions());
     let last = case.files.len() - 1;
     (0..last.max(1)).for_each(|file| case.write(&repository, file));
-    let node = repository.open_applied_on(store).await;
+    let node = ground.open(&repository).await;
     let service = node.service("svc");
     let mut compared = 0;
 
@@ -565,7 +565,7 @@ async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
     node.materialize_to(case.first_to_us);
     node.materialize_to(case.first_to_us);
     match case.pushed.filter(|_| last > 0) {
-        Some(at_a_time) => push_around(&node, &case.batch(last), at_a_time, NOW_US).await,
+        Some(at_a_time) => push_around(&node, ground, &case.batch(last), (at_a_time, NOW_US)).await,
         None => {
             case.write(&repository, last);
             node.materialize_to(NOW_US);
@@ -629,7 +629,7 @@ async fn check(mut case: Case, store: Store) -> Result<u64, TestCaseError> {
 }
 
 /// The law on one online store, for so many random cases; at least so many values are compared.
-fn windows_agree(store: Store, cases: u32, least: u64, name: &'static str) {
+fn windows_agree(ground: Ground, cases: u32, least: u64, name: &'static str) {
     let cases = quern_kit::cases(cases);
     let config =
         ProptestConfig { cases, max_shrink_iters: 300, test_name: Some(name), ..remembering(file!()) };
@@ -638,7 +638,7 @@ fn windows_agree(store: Store, cases: u32, least: u64, name: &'static str) {
         compared.fetch_add(values, Ordering::Relaxed);
     };
     proptest::test_runner::TestRunner::new(config)
-        .run(&case(), |case| runtime().block_on(check(case, store)).map(count))
+        .run(&case(), |case| runtime().block_on(check(case, ground)).map(count))
         .unwrap_or_else(|e| panic!("{e}"));
     let compared = compared.into_inner();
     assert!(compared >= least, "only {compared} values were compared");
@@ -646,22 +646,35 @@ fn windows_agree(store: Store, cases: u32, least: u64, name: &'static str) {
 
 #[test]
 fn windows_agree_in_head_history_and_training() {
-    windows_agree(Store::Rocks, 128, 1_000_000, "windows_agree_in_head_history_and_training");
+    windows_agree(Ground::on(Store::Rocks), 128, 1_000_000, "windows_agree_in_head_history_and_training");
 }
 
 #[test]
 fn windows_agree_in_redis() {
-    windows_agree(Store::Redis, 16, 100_000, "windows_agree_in_redis");
+    windows_agree(Ground::on(Store::Redis), 16, 100_000, "windows_agree_in_redis");
 }
 
 #[test]
 fn windows_agree_in_a_cluster() {
-    windows_agree(Store::Cluster, 16, 100_000, "windows_agree_in_a_cluster");
+    windows_agree(Ground::on(Store::Cluster), 16, 100_000, "windows_agree_in_a_cluster");
 }
 
 #[test]
 fn windows_agree_in_redis_with_pushes() {
-    windows_agree(Store::Shared, 12, 70_000, "windows_agree_in_redis_with_pushes");
+    windows_agree(Ground::on(Store::Shared), 12, 70_000, "windows_agree_in_redis_with_pushes");
+}
+
+/// What was pushed lies in segments in a bucket, as far as it was there when they were written.
+#[test]
+fn windows_agree_over_a_bucket() {
+    windows_agree(Ground::sealing(Store::Rocks), 6, 30_000, "windows_agree_over_a_bucket");
+    windows_agree(Ground::sealing(Store::Shared), 4, 15_000, "windows_agree_over_a_bucket_with_redis");
+    windows_agree(
+        Ground::sealing(Store::SharedCluster),
+        4,
+        15_000,
+        "windows_agree_over_a_bucket_with_a_cluster",
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use quern_base::digest::hexadecimal;
+use quern_base::points::pass;
 use quern_wire::Copied;
 use sha2::{Digest, Sha256};
 
@@ -153,7 +154,9 @@ impl<'s> Copying<'s> {
         let written = File::create(&unfinished).and_then(|mut file| {
             file.write_all(list.as_bytes())?;
             file.sync_all()?;
+            pass("backup: before the list has its name");
             fs::rename(&unfinished, &path)?;
+            pass("backup: the list has its name");
             File::open(&self.root)?.sync_all()?;
             // The folder itself may be new.
             self.root.parent().map_or(Ok(()), |above| File::open(above)?.sync_all())

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quern_base::points::pass;
 use quern_base::tasks::Rounds;
 use quern_store::segments::{Family, Range, Segment, Segments, Set, Wanted, day};
 
@@ -145,7 +146,10 @@ fn whole(segments: &Segments, set: &Set, parts: &[Segment]) -> Result<Segment> {
     if file.rows != rows {
         return Err(Error::broken(format!("{rows} logged predictions became {}", file.rows)));
     }
-    Ok(segments.replace(parts, &file)?)
+    pass("predictions: merged, named by nobody");
+    let whole = segments.replace(parts, &file)?;
+    pass("predictions: merged");
+    Ok(whole)
 }
 
 #[cfg(test)]

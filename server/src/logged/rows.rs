@@ -13,6 +13,7 @@ use arrow::array::{
 };
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use quern_base::points::pass;
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::timestamp;
 use quern_engine::{Failed, Found, Origin, ServicePlan, Status};
@@ -114,7 +115,11 @@ pub(super) fn write(segments: &Segments, held: Held) -> Held {
     }
     for ((set, _), part) in parts {
         match prepare(segments, &set, &part.rows) {
-            Ok(file) => name(segments, file, &mut left),
+            Ok(file) => {
+                pass("predictions: written, named by nobody");
+                name(segments, file, &mut left);
+                pass("predictions: named");
+            }
             Err(error) if error.kind() == Kind::Unavailable => {
                 tracing::warn!(error = error.logged(), "logged predictions wait for the store");
                 left.entries.extend(part.entries);

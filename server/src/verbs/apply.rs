@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use feature_defs::DefFile;
 use quern_base::clock::now_us;
+use quern_base::points::pass;
 use quern_base::tasks::{detached, long};
 use quern_store::history::History;
 use quern_store::online::Online;
@@ -118,7 +119,9 @@ impl Apply {
         // Files first: a crash in between leaves a file that nobody names, never a name without its file.
         for bytes in files {
             self.registry.artifacts.store(bytes).await?;
+            pass("apply: a model file is stored");
         }
+        pass("apply: before the registry");
         self.registry.record(&record_of(&deployment)).await.map_err(|error| match error.kind() {
         ErrorKind::Unavailable => error.told(|what| {
             format!(
@@ -128,6 +131,7 @@ impl Apply {
         }),
         _ => error,
     })?;
+        pass("apply: in the registry, not live");
         tracing::info!(number = deployment.number, changes = plan.changes.len(), "definitions are live");
         self.live.replace(deployment);
         Ok(Plan { applied: true, ..plan })

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use chrono::{SecondsFormat, Utc};
 use parking_lot::Mutex;
+use quern_base::points::pass;
 use quern_store::log::{LocalLog, Log};
 use quern_store::registry::Registry;
 use quern_store::segments::{Segment, Segments, StoreAt};
@@ -114,6 +115,7 @@ impl Backup {
             Some(copy) => (copy, false),
             None => (&self.registry, true),
         };
+        pass("backup: log and registry are copied");
         let segments = self.segments.named_in(registry, is_earlier)?;
         copying.total_bytes = segments.iter().map(|segment| segment.bytes).sum();
         if let Some(copy) = &named {
@@ -158,6 +160,7 @@ impl Backup {
     /// Copies a segment; not one that has gone since, where it `may_be_gone` because it counts no more.
     fn copy_segment(&self, copying: &mut Copying<'_>, segment: &Segment, may_be_gone: bool) -> Result<bool> {
         let path = format!("{STORE}/{}", segment.path);
+        pass("backup: before a segment");
         let copied = copying.write(&path, |to| Ok(self.segments.copy(segment, to)?)).map(|_| true);
         match copied {
             Err(error)

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
+use quern_base::points::pass;
 use quern_engine::size::row_bytes;
 use quern_store::history::History;
 use quern_store::log::{Log, Logged, labels_of};
@@ -103,7 +104,9 @@ impl Labels {
             in_head: 0,
             online: None,
         }];
+        pass("labels: before the log");
         self.log.commit(&turn.lasts, &logged, &[])?;
+        pass("labels: in the log");
         Ok(self.history.committed(&turn.lasts, logged)?)
     }
 

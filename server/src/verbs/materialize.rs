@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use quern_base::points::pass;
 use quern_engine::time::visible_from;
 use quern_engine::windows::{LIFETIME_TAIL_US, Windows};
 use quern_engine::{Stamps, ViewPlan};
@@ -257,6 +258,7 @@ impl<'a> Run<'a> {
             let common = kept.common(&windows.kept());
             if *kept != common {
                 head.set_kept(id, common)?;
+                pass("materialize: less is kept");
             }
         }
         let to_us = asked.to_us().max(watermark.unwrap_or(i64::MIN));
@@ -282,6 +284,7 @@ impl<'a> Run<'a> {
         });
         if let Some(last_us) = last_us.max() {
             head.set_files_until(id, last_us)?;
+            pass("materialize: files noted");
         }
         let (keys, kept, since, at) = (None, windows.kept(), self.pushed_end, None);
         let order = || self.verb.order_of(self.view);
@@ -291,8 +294,10 @@ impl<'a> Run<'a> {
         if from_us == i64::MIN {
             // Who serves other definitions may have pushed into tiles what these keep no more.
             let _order = self.verb.in_order(self.live, self.view)?;
+            pass("materialize: before what is kept");
             head.set_kept(id, windows.kept())?;
         }
+        pass("materialize: tiles in, no watermark");
         head.set_watermark(id, self.failed.until(to_us))?;
         let seen = seen.into_inner();
         self.newest_us = seen.newest_us;
@@ -317,8 +322,10 @@ impl<'a> Run<'a> {
         {
             // Rows that were pushed meanwhile may have been replaced by older ones of their times.
             let _order = self.verb.order_of(self.view)?;
+            pass("materialize: rows in, less what was pushed");
             self.writer().bring_in_pushed(&self.scan, self.pushed_end)?;
         }
+        pass("materialize: rows in, no watermark");
         // A backfill that starts behind a gap does not close the gap.
         if request.from_us.is_none_or(|from_us| watermark.is_some_and(|watermark_us| from_us <= watermark_us))
         {

@@ -19,6 +19,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quern_base::points::pass;
+
 pub use self::commits::{Commits, State};
 pub use self::local::LocalLog;
 pub use self::logged::{Logged, Seen, SeenKey};
@@ -219,10 +221,16 @@ impl Log {
                 // What is forgotten cannot be brought in again, so the head must not lose it either.
                 let applied = head.applied(source);
                 head.sync()?;
-                log.forget(source, applied.number, end)
+                pass("seal: before the log forgets");
+                log.forget(source, applied.number, end)?;
+                pass("seal: forgotten by the log");
+                Ok(())
             }
             // Its commits are forgotten later: a head in Redis may lose the last of what it was told.
-            Log::Shared(shared) => shared.log.sealed(source, end),
+            Log::Shared(shared) => {
+                pass("seal: before the shared log is told");
+                shared.log.sealed(source, end)
+            }
             Log::Nowhere => Ok(()),
         }
     }

@@ -30,6 +30,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
+use quern_base::points::pass;
 use tokio::runtime::Handle;
 
 use self::cache::Cache;
@@ -164,7 +165,9 @@ impl Segments {
                 range.first, range.end, written.rows
             )));
         }
+        pass("segment: written, without its name");
         self.place.finish(&unfinished, written.bytes)?;
+        pass("segment: durable, counted by nobody");
         let (rows, bytes, sha256) = (written.rows, written.bytes, written.sha256);
         Ok(Prepared { set: set.clone(), path, range, rows, bytes, sha256 })
     }

@@ -13,6 +13,7 @@ use std::{iter, mem, thread};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use parking_lot::Mutex;
+use quern_base::points::pass;
 use quern_engine::asof::{Address, KeyTable, Latest};
 use quern_engine::row::RowTimes;
 use quern_engine::time::visible_from;
@@ -153,6 +154,7 @@ impl ViewWriter<'_> {
                 loop {
                     let Ok(rows) = encoded.lock().recv() else { return Ok(total) };
                     total += load.upsert(&rows)?;
+                    pass("materialize: some rows are in");
                 }
             }
         });

@@ -137,7 +137,9 @@ impl ViewWriter<'_> {
         if stretch.order.is_some() {
             self.head.check_turn()?;
         }
+        quern_base::points::pass("tiles: before some are put");
         self.put(&rows, &made_from)?;
+        quern_base::points::pass("tiles: some are put");
         let (written, unchanged) = (rows.len() as u64, (keys.len() - rows.len()) as u64);
         Ok(Upserted { written, unchanged, ..Upserted::default() })
     }

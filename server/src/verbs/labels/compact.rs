@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
+use quern_base::points::pass;
 use quern_base::tasks::{Task, long};
 use quern_store::segments::{Family, Range, Segment, Set};
 
@@ -237,7 +238,12 @@ impl Labels {
         })?;
         let stays = marks.iter().flatten().filter(|mark| mark.stays()).count() as u64;
         match file.rows == stays {
-            true => Ok(self.segments.replace(parts, &file)?),
+            true => {
+                pass("labels: compacted, named by nobody");
+                let whole = self.segments.replace(parts, &file)?;
+                pass("labels: compacted");
+                Ok(whole)
+            }
             false => Err(Error::broken(format!("{stays} labels became {}", file.rows))),
         }
     }

@@ -14,6 +14,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use feature_defs::Source;
 use quern_base::clock::now_us;
+use quern_base::points::pass;
 use quern_engine::windows::Windows;
 use quern_features::write::{ViewWriter, newest};
 use quern_store::follow::Behind;
@@ -312,7 +313,9 @@ impl<'a> Group<'a> {
         if logged.is_empty() {
             return Ok(true);
         }
+        pass("push: before the log");
         self.push.log.commit(self.lasts, &logged, &self.seen)?;
+        pass("push: in the log");
         let applied = logged.iter().filter(|group| !self.behind.contains_key(&group.source));
         let applied = applied.map(|group| Applied {
             source: group.source.clone(),
@@ -321,7 +324,10 @@ impl<'a> Group<'a> {
         });
         let applied: Vec<Applied> = applied.collect();
         self.push.history.committed(self.lasts, logged)?;
-        Ok(told(self.follow(applied, &rebuilds)))
+        pass("push: in history");
+        let followed = self.follow(applied, &rebuilds);
+        pass("push: followed, not answered");
+        Ok(told(followed))
     }
 
     /// What is rebuilt is in the head only once that is done: brought in again after a crash, its keys are rebuilt once
@@ -330,15 +336,18 @@ impl<'a> Group<'a> {
         let head = self.head;
         head.begin_commits(&applied)?;
         let applied: Vec<Applied> = applied.into_iter().map(Applied::begun).collect();
+        pass("push: begun in the head");
         if rebuilds.is_empty() {
             self.commit.applied = applied;
             return Ok(head.commit(&self.commit)?);
         }
         head.commit(&self.commit)?;
+        pass("push: rows in the head, without a note");
         for rebuild in rebuilds {
             let of = applied.iter().find(|applied| applied.source == rebuild.source());
             rebuild.run(&self.live.compiled, of.map_or_else(Position::default, |applied| applied.to))?;
         }
+        pass("push: rebuilt, without a note");
         Ok(head.commit(&Commit { applied, ..Commit::default() })?)
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quern_base::Failure;
+use quern_base::points::pass;
 use quern_base::tasks::{Task, blocking};
 use quern_engine::{ViewId, ViewPlan};
 use quern_features::Compiled;
@@ -140,6 +141,7 @@ impl Following<'_> {
     fn take(&mut self, logged: &Logged, of_all: bool) -> Result<()> {
         let (push, live) = (self.push, self.live);
         let Some(schema) = live.source_schemas.get(&logged.source) else { return Ok(()) };
+        pass("catch up: a commit of the log");
         let is_new = of_all && live.catalog.definitions.sources[&logged.source].batch.is_none();
         let history = logged.history.slice(0, logged.in_head);
         let both = [(Some(&history), true), (logged.online.as_ref(), false)];
@@ -178,6 +180,7 @@ impl Noted for Following<'_> {
     }
 
     fn note(&self, applied: Applied) -> quern_store::Result<()> {
+        pass("catch up: before the note");
         self.head.note(applied)
     }
 }

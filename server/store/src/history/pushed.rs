@@ -13,6 +13,7 @@ use arrow::compute::{concat_batches, max, min, take_record_batch};
 use arrow::datatypes::{Field, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use parking_lot::RwLock;
+use quern_base::points::pass;
 use quern_engine::schema::fitting;
 
 use super::files::HistoryFile;
@@ -324,7 +325,9 @@ impl Pushed {
                 to_us: found.iter().map(|(_, to_us)| *to_us).max().unwrap_or(i64::MAX),
             };
             let rows: Vec<&RecordBatch> = rows.iter().map(|rows| &rows.rows).collect();
-            self.keep(source, PushedFile::of(kept, kept.write(source, range, of, &rows)?))?;
+            let written = kept.write(source, range, of, &rows)?;
+            pass("seal: named, and in the tail still");
+            self.keep(source, PushedFile::of(kept, written))?;
         }
         Ok(self.of(source).sealed())
     }

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 use quern_base::digest::sha256;
+use quern_base::points::pass;
 use quern_base::tasks::blocking;
 use sqlx::postgres::PgPool;
 
@@ -216,6 +217,7 @@ fn write(folder: &Path, bytes: &[u8]) -> Result<String> {
     let written = File::create(&temporary).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()?;
+        pass("model file: written, without its name");
         fs::rename(&temporary, &path)?;
         File::open(folder)?.sync_all()
     });
