@@ -5,7 +5,7 @@
 #
 #   build   what compiles Quern: a C++ compiler, libclang, and RocksDB, compiled once for this machine
 #   demo    what the flights example needs as well: an environment of Python packages, with ONNX Runtime
-#   test    what the tests need as well: PostgreSQL's programs, redis-server, promtool; the SDKs of Feast, Triton, MLflow
+#   test    what the tests need as well: PostgreSQL's programs, redis-server, libfiu, promtool; SDKs of Feast, Triton, MLflow
 #
 # Needs cargo, for `demo` and `test` Python 3.10 or later: PYTHON names another one than python3, and is asked for once.
 # System packages come from apt; without apt it names what is missing. The rest goes into ${QUERN_CACHE:-~/.cache/quern}:
@@ -60,6 +60,7 @@ brings() {
     libclang-dev) echo 'libclang; if it is here, say where by LIBCLANG_PATH' ;;
     libgomp1) echo 'libgomp.so.1, of GCC' ;;
     postgresql) echo 'the programs of PostgreSQL (initdb and postgres in PATH)' ;;
+    fiu-utils) echo 'libfiu, its preload libraries in /usr/lib/fiu and fiu-ctrl' ;;
     redis-server) echo 'redis-server, or valkey-server by that name' ;;
     *) echo "$1" ;;
   esac
@@ -84,6 +85,7 @@ if for_test; then
   need postgresql has_postgresql                 # the tests start one of their own where they need it
   need redis-server command -v redis-server      # the tests of the shared online store ...
   need openssl command -v openssl                # ... and the certificate of one that speaks TLS
+  need fiu-utils command -v fiu-ctrl             # disks that fail
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -1,9 +1,11 @@
 //! What do the stores promise, whatever freezes, dies or lags?
 //!
 //! [`conformance`] is the suite that every online store passes; [`redis`] and [`replicas`] show what only one that is
-//! shared can show. [`registry`] runs over both of its databases, [`formats`] are the bytes of older builds, and
+//! shared can show. [`registry`] runs over both of its databases, [`formats`] are the bytes of older builds,
+//! [`data_folder`] all that one left, and
 //! [`clock`] is what a wrong time does. [`log`] is what the head follows, [`segments`] what is kept for good,
-//! [`backup`] a copy of both ([`cut_off`]: one that fails), [`scrub`] what finds damage.
+//! [`backup`] a copy of both ([`cut_off`]: one that fails), [`scrub`] what finds damage, and [`faulty`] a disk that
+//! fails while all of it goes on.
 
 mod clock;
 mod conformance;
@@ -14,6 +16,8 @@ mod registry;
 
 mod backup;
 mod cut_off;
+mod data_folder;
+mod faulty;
 mod formats;
 mod log;
 mod scrub;

@@ -125,6 +125,9 @@ impl Failure {
 /// A disk that takes nothing more, for now or for this user, is no fault of the server's: there will be room again.
 pub const DISK_FULL: &str = "the disk takes no writes; the data folder needs room, or the right to write";
 
+/// A disk that fails is no fault of the server's either. What has met it may take nothing more.
+pub const DISK_FAILS: &str = "the disk fails, or did: once it works (the system's log says), restart the server where this is said still";
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
         use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};

@@ -38,6 +38,9 @@ impl From<rocksdb::Error> for Error {
         let full = ["No space left on device", "Disk quota exceeded", "Read-only file system"];
         match full.iter().any(|words| error.as_ref().contains(words)) {
             true => Error::busy(quern_base::failure::DISK_FULL).because(error),
+            false if error.as_ref().contains("Input/output error") => {
+                Error::busy(quern_base::failure::DISK_FAILS).because(error)
+            }
             false => Error::internal("the online store", error),
         }
     }
@@ -59,12 +62,22 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             lost if is_lost(lost) => Error::busy("the registry does not answer").because(error),
+            sqlx::Error::Database(failed) if is_failed(failed.code().as_deref()) => {
+                Error::busy(quern_base::failure::DISK_FAILS).because(error)
+            }
             sqlx::Error::Database(full) if is_full(full.code().as_deref()) => {
                 Error::busy(quern_base::failure::DISK_FULL).because(error)
             }
             _ => Error::internal("the registry", error),
         }
     }
+}
+
+/// Whether the disk of the database fails: SQLite's `SQLITE_IOERR`, with what it was about in the upper bytes, and
+/// PostgreSQL's `io_error`.
+fn is_failed(code: Option<&str>) -> bool {
+    let is_ioerr = |code: &str| code.parse::<u32>().is_ok_and(|code| code & 0xff == 10);
+    code.is_some_and(|code| code == "58030" || code.len() < 5 && is_ioerr(code))
 }
 
 /// Whether the disk of the database takes nothing more: SQLite's `SQLITE_FULL`, PostgreSQL's `disk_full`.

@@ -99,6 +99,7 @@ impl Turns {
         let lasts = match (&log, self.log.local()) {
             (Some(turn), _) => turn.lasts.clone(),
             (None, Some(local)) => {
+                local.log.heal()?;
                 sources.iter().map(|source| (source.clone(), local.log.last(source))).collect()
             }
             (None, None) => BTreeMap::new(),

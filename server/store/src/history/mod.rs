@@ -41,7 +41,7 @@ use feature_defs::{Epoch, Format, Source};
 use quern_engine::asof::Address;
 
 use crate::error::{Error, Result};
-use crate::log::{Log, Logged, Position, SharedLog, labels_of};
+use crate::log::{LocalLog, Log, Logged, Position, SharedLog, labels_of};
 use crate::roots::Roots;
 use crate::segments::Segments;
 pub use amounts::Amounts;
@@ -63,7 +63,6 @@ pub const BATCH_ROWS_MAX: usize = 16_384;
 const MISTAKES_SHOWN: usize = 20;
 
 /// The files of a repository's sources, and the rows that were pushed to them.
-#[derive(Debug)]
 pub struct History {
     roots: Roots,
     looks: Looks,
@@ -71,12 +70,14 @@ pub struct History {
     pub pushed: Pushed,
     /// Where servers share a log, of which `pushed` is a copy.
     copied: Option<Copied>,
+    /// The log of this server alone, of which `pushed` has all but what it did not acknowledge.
+    local: Option<Arc<LocalLog>>,
 }
 
 impl History {
     /// The history of a repository; paths lead below `roots`.
     pub fn new(roots: Roots, pushed: Pushed) -> Self {
-        History { roots, looks: Looks::default(), pushed, copied: None }
+        History { roots, looks: Looks::default(), pushed, copied: None, local: None }
     }
 
     /// The same, and what was pushed: what lies in `segments`, and what `log` alone has. `data` is the folder where a
@@ -84,11 +85,11 @@ impl History {
     pub fn open_with(roots: Roots, log: &Log, segments: &Arc<Segments>, data: &Path) -> Result<Self> {
         let kept = Arc::new(InStore { segments: Arc::clone(segments), log: log.id().to_owned() });
         let Some(shared) = log.shared() else {
-            let local = log.local().map(|local| &local.log);
-            let logged = local.map(|log| log.rows()).transpose()?.unwrap_or_default();
+            let local = log.local().map(|local| Arc::clone(&local.log));
+            let logged = local.as_ref().map(|log| log.rows()).transpose()?.unwrap_or_default();
             let pushed = Pushed::open(kept, logged)?;
-            pushed.check_files(&local.map(|log| log.in_files()).unwrap_or_default())?;
-            return Ok(History::new(roots, pushed));
+            pushed.check_files(&local.as_ref().map(|log| log.in_files()).unwrap_or_default())?;
+            return Ok(History { local, ..History::new(roots, pushed) });
         };
         if data.join("log").exists() {
             tracing::warn!(
@@ -107,24 +108,34 @@ impl History {
     pub fn refresh(&self, source: &Source) -> Result<()> {
         match &self.copied {
             Some(copied) if source.push => copied.refresh(&self.pushed, Some(&source.name)),
-            _ => Ok(()),
+            _ => self.read_on(),
         }
+    }
+
+    /// Takes in what this server's own log has, though its disk failed when that was written.
+    fn read_on(&self) -> Result<()> {
+        let Some(log) = &self.local else { return Ok(()) };
+        log.unread(&mut |logged| self.pushed.append_at(&logged.source, logged.first, logged.history))
     }
 
     /// The same of the labels of `model`.
     pub fn refresh_labels(&self, model: &str) -> Result<()> {
         let copied = self.copied.as_ref();
-        copied.map_or(Ok(()), |copied| copied.refresh(&self.pushed, Some(&labels_of(model))))
+        copied.map_or_else(|| self.read_on(), |copied| copied.refresh(&self.pushed, Some(&labels_of(model))))
     }
 
-    /// Adds what other servers took to the copy here.
+    /// Adds what other servers took to the copy here. A log of this server's own is opened again where its disk failed.
     pub fn refresh_all(&self) -> Result<()> {
-        self.copied.as_ref().map_or(Ok(()), |copied| copied.refresh(&self.pushed, None))
+        if let Some(log) = &self.local {
+            log.heal()?;
+        }
+        self.copied.as_ref().map_or_else(|| self.read_on(), |copied| copied.refresh(&self.pushed, None))
     }
 
     /// The same of sources that nobody takes further than `lasts` now.
     pub fn refresh_to(&self, lasts: &BTreeMap<String, Position>) -> Result<()> {
-        self.copied.as_ref().map_or(Ok(()), |copied| copied.refresh_to(&self.pushed, lasts))
+        let copied = self.copied.as_ref();
+        copied.map_or_else(|| self.read_on(), |copied| copied.refresh_to(&self.pushed, lasts))
     }
 
     /// The number of the row of `source` that comes after commit `last`.

@@ -20,7 +20,10 @@
 //! manifest does not name any more. So every commit counts on in each family, under the empty key, and the groups of a
 //! source are all there from the last that is forgotten to its last, each of which names the one before.
 
+mod bytes;
+mod database;
 mod examine;
+mod heal;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -31,32 +34,36 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use chrono::Utc;
 use parking_lot::Mutex;
+use quern_base::failure::DISK_FAILS;
 use rocksdb::compaction_filter::Decision;
-use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice, DBRecoveryMode, IteratorMode, Options,
-    WriteBatch, WriteOptions,
-};
+use rocksdb::{DBPinnableSlice, IteratorMode, Options, WriteBatch};
 
-use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
+use self::bytes::{group, names, of_key, start, value};
+use self::database::{Database, family};
+use super::logged::{Logged, Seen, SeenKey};
 use super::named::labelled_model;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::position::Position;
-use crate::rocks::{check, not_opened};
 
 const FORMAT: &[u8] = b"2";
 const SOURCES: &str = "sources";
 const GROUPS: &str = "groups";
 const SEEN: &str = "seen";
+/// What becomes of rows whose commit the disk did not take.
+const PERHAPS: &str = "what was pushed is in the log or not: push it again until it is taken, which needs no restart; with \
+                       event ids or an idempotency key it counts once";
 /// Under which each family counts the commits.
 const COUNT: &[u8] = b"";
 
 /// The log of one data folder. Only one process has it open.
 pub struct LocalLog {
-    db: DB,
+    db: Database,
     /// Names it.
     id: String,
     /// How far the log is; as it stands in the store.
     state: Mutex<State>,
+    /// By source, the commit after which there are some of which nobody knows here: they failed, and are there.
+    unread: Mutex<BTreeMap<String, i64>>,
     /// Says whose the folder is; given back once the store is closed.
     _lock: Option<Arc<File>>,
 }
@@ -104,44 +111,39 @@ impl LocalLog {
     /// # Errors
     /// `Kind::Refused` where it is damaged or of another format, with the way out.
     pub fn open(folder: &Path) -> Result<LocalLog> {
-        check(folder).map_err(|damage| unreadable(folder, damage))?;
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_keep_log_file_num(4);
-        // A write that a crash cut short was never acknowledged; whatever else is missing was.
-        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-        options.set_paranoid_checks(true);
-        let families = [
-            ColumnFamilyDescriptor::new("default", Options::default()),
-            ColumnFamilyDescriptor::new(SOURCES, Options::default()),
-            ColumnFamilyDescriptor::new(GROUPS, Options::default()),
-            ColumnFamilyDescriptor::new(SEEN, seen_options()),
-        ];
-        let db = DB::open_cf_descriptors(&options, folder, families)
-            .map_err(|error| not_opened(folder, error, unreadable))?;
-        let mut log = LocalLog { db, id: String::new(), state: Mutex::default(), _lock: None };
+        let db = Database::open(folder)?;
+        let mut log = LocalLog {
+            db,
+            id: String::new(),
+            state: Mutex::default(),
+            unread: Mutex::default(),
+            _lock: None,
+        };
         let known = name_of(folder)?;
-        match log.db.get("format").map_err(|error| unreadable(folder, error))? {
+        let opened = log.db.get()?;
+        match opened.get("format").map_err(|error| unreadable(folder, error))? {
             None => {
                 let mut batch = WriteBatch::default();
                 batch.put("format", FORMAT);
                 let id =
                     known.clone().unwrap_or_else(|| format!("{:016x}", Position::default().next().token));
                 batch.put("id", id);
-                log.db.write(batch)?;
+                opened.write(batch)?;
             }
             Some(found) if found == FORMAT => {}
             Some(found) => {
                 let found = String::from_utf8_lossy(&found).into_owned();
                 return Err(Error::refused(format!(
-                    "the log of pushed rows {} has format {found}, which this build does not read; open it with the build \
-                     that wrote it",
-                    folder.display()
+                    "the log of pushed rows {} has format {found}, and this build reads format {}: with the build that \
+                     wrote it, run `quern seal`, which brings its rows into segments, and stop the server; move `log` and \
+                     `head` out of the data folder, where `log.id` stays, start this build and run `quern materialize`",
+                    folder.display(),
+                    String::from_utf8_lossy(FORMAT)
                 )));
             }
         }
-        let id = log.db.get("id").map_err(|error| unreadable(folder, error))?;
+        let id = opened.get("id").map_err(|error| unreadable(folder, error))?;
+        drop(opened);
         log.id = id.and_then(|id| String::from_utf8(id).ok()).ok_or_else(|| unreadable(folder, damaged()))?;
         log.named(folder, known)?;
         log.state = Mutex::new(log.read_state().map_err(|error| unreadable(folder, error))?);
@@ -175,21 +177,22 @@ impl LocalLog {
     /// # Errors
     /// Where a part of it is missing.
     fn read_state(&self) -> Result<State> {
-        let count = |family| -> Result<u64> {
-            let Some(bytes) = self.db.get_cf(self.family(family), COUNT)? else { return Ok(0) };
+        let db = self.db.get()?;
+        let count = |name| -> Result<u64> {
+            let Some(bytes) = db.get_cf(family(&db, name), COUNT)? else { return Ok(0) };
             bytes.last_chunk().map(|count| u64::from_be_bytes(*count)).ok_or_else(damaged)
         };
         let mut state = State { commits: count(SOURCES)?, ..State::default() };
-        for family in [GROUPS, SEEN] {
-            let counted = count(family)?;
+        for name in [GROUPS, SEEN] {
+            let counted = count(name)?;
             if counted != state.commits {
                 return Err(Error::broken(format!(
-                    "`{family}` has {counted} commits, and `{SOURCES}` {}",
+                    "`{name}` has {counted} commits, and `{SOURCES}` {}",
                     state.commits
                 )));
             }
         }
-        for entry in self.db.iterator_cf(self.family(SOURCES), IteratorMode::Start) {
+        for entry in db.iterator_cf(family(&db, SOURCES), IteratorMode::Start) {
             let (source, of) = entry?;
             if *source == *COUNT {
                 continue;
@@ -201,7 +204,7 @@ impl LocalLog {
         }
         let mut found: BTreeMap<String, OfSource> = state.sources.clone();
         found.values_mut().for_each(|of| of.last = of.forgotten);
-        for entry in self.db.iterator_cf(self.family(GROUPS), IteratorMode::Start) {
+        for entry in db.iterator_cf(family(&db, GROUPS), IteratorMode::Start) {
             let (key, value) = entry?;
             if *key == *COUNT {
                 continue;
@@ -219,10 +222,6 @@ impl LocalLog {
             true => Ok(state),
             false => Err(Error::broken("the last commits of a source are missing")),
         }
-    }
-
-    fn family(&self, name: &str) -> &ColumnFamily {
-        self.db.cf_handle(name).expect("every column family was opened with the store")
     }
 
     /// Names it.
@@ -250,7 +249,8 @@ impl LocalLog {
         }
         let from = [&start(source)[..], &position.number.to_be_bytes()].concat();
         let from_there = IteratorMode::From(&from, rocksdb::Direction::Forward);
-        let Some(entry) = self.db.iterator_cf(self.family(GROUPS), from_there).next() else {
+        let db = self.db.get()?;
+        let Some(entry) = db.iterator_cf(family(&db, GROUPS), from_there).next() else {
             return Ok(false);
         };
         let (key, value) = entry?;
@@ -266,6 +266,7 @@ impl LocalLog {
     /// on disk when this returns.
     pub fn commit(&self, groups: &[Logged], seen: &[(SeenKey, Seen)]) -> Result<()> {
         let mut state = self.state.lock();
+        let db = self.db.get()?;
         let (mut batch, commits) = (WriteBatch::default(), state.commits + 1);
         let mut sources = state.sources.clone();
         for group in groups {
@@ -276,21 +277,25 @@ impl LocalLog {
             }
             let previous = std::mem::replace(&mut of.last, group.position).token;
             let key = [&start(&group.source)[..], &number.to_be_bytes(), &group.end().to_be_bytes()].concat();
-            batch.put_cf(self.family(GROUPS), key, value(group, previous)?);
-            batch.put_cf(self.family(SOURCES), &group.source, of.bytes());
+            batch.put_cf(family(&db, GROUPS), key, value(group, previous)?);
+            batch.put_cf(family(&db, SOURCES), &group.source, of.bytes());
         }
         for (key, seen) in seen {
             let value = [&seen.until_us.to_be_bytes()[..], &seen.value].concat();
-            batch.put_cf(self.family(SEEN), key.bytes(), value);
+            batch.put_cf(family(&db, SEEN), key.bytes(), value);
         }
         // As something that is seen for ever.
         let count = [i64::MAX.to_be_bytes(), commits.to_be_bytes()];
-        for family in [SOURCES, GROUPS, SEEN] {
-            batch.put_cf(self.family(family), COUNT, count.as_flattened());
+        for name in [SOURCES, GROUPS, SEEN] {
+            batch.put_cf(family(&db, name), COUNT, count.as_flattened());
         }
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
-        self.db.write_opt(batch, &options)?;
+        self.db.write(batch, true).map_err(|error| match error.kind() {
+            Kind::Unavailable => error.told(|what| match what.to_string() {
+                fails if fails == DISK_FAILS => format!("the disk fails; {PERHAPS}"),
+                what => format!("{what}; {PERHAPS}"),
+            }),
+            _ => error,
+        })?;
         *state = State { commits, sources };
         Ok(())
     }
@@ -298,8 +303,9 @@ impl LocalLog {
     /// Shows every group of `source` after commit `number`, in order.
     pub fn after(&self, source: &str, number: i64, see: &mut dyn FnMut(Logged) -> Result<()>) -> Result<()> {
         let (start, from) = (start(source), [&start(source)[..], &(number + 1).to_be_bytes()].concat());
+        let db = self.db.get()?;
         let entries =
-            self.db.iterator_cf(self.family(GROUPS), IteratorMode::From(&from, rocksdb::Direction::Forward));
+            db.iterator_cf(family(&db, GROUPS), IteratorMode::From(&from, rocksdb::Direction::Forward));
         for entry in entries {
             let (key, value) = entry?;
             if !key.starts_with(&start) {
@@ -312,8 +318,8 @@ impl LocalLog {
 
     /// The rows of history that lie here: source, number of the first row, rows.
     pub fn rows(&self) -> Result<Vec<(String, u64, RecordBatch)>> {
-        let mut found = Vec::new();
-        for entry in self.db.iterator_cf(self.family(GROUPS), IteratorMode::Start) {
+        let (mut found, db) = (Vec::new(), self.db.get()?);
+        for entry in db.iterator_cf(family(&db, GROUPS), IteratorMode::Start) {
             let (key, value) = entry?;
             if *key != *COUNT {
                 let Logged { source, first, history, .. } = group(&key, &value)?;
@@ -330,8 +336,9 @@ impl LocalLog {
         let Some(of) = state.sources.get_mut(source) else { return Ok(()) };
         let (start, mut left) = (start(source), *of);
         let mut batch = WriteBatch::default();
+        let db = self.db.get()?;
         let entries =
-            self.db.iterator_cf(self.family(GROUPS), IteratorMode::From(&start, rocksdb::Direction::Forward));
+            db.iterator_cf(family(&db, GROUPS), IteratorMode::From(&start, rocksdb::Direction::Forward));
         for entry in entries {
             let (key, value) = entry?;
             if !key.starts_with(&start) {
@@ -341,19 +348,20 @@ impl LocalLog {
             if of_commit > number || of_end > end {
                 break;
             }
-            batch.delete_cf(self.family(GROUPS), &key);
+            batch.delete_cf(family(&db, GROUPS), &key);
             left.forgotten = Position { number: of_commit, token: names(&value)?.0 };
             left.in_files = of_end;
         }
-        batch.put_cf(self.family(SOURCES), source, left.bytes());
-        self.db.write(batch)?;
+        batch.put_cf(family(&db, SOURCES), source, left.bytes());
+        self.db.write(batch, false)?;
         *of = left;
         Ok(())
     }
 
     /// What is known of each of `keys` at `now_us`.
     pub fn seen(&self, keys: &[SeenKey], now_us: i64) -> Result<Vec<Option<Seen>>> {
-        let found = self.db.batched_multi_get_cf(self.family(SEEN), keys.iter().map(SeenKey::bytes), false);
+        let db = self.db.get()?;
+        let found = db.batched_multi_get_cf(family(&db, SEEN), keys.iter().map(SeenKey::bytes), false);
         let read = |found: std::result::Result<Option<DBPinnableSlice<'_>>, rocksdb::Error>| {
             let Some(bytes) = found? else { return Ok(None) };
             let (until, value) = bytes.split_first_chunk().ok_or_else(damaged)?;
@@ -371,49 +379,6 @@ fn name_of(folder: &Path) -> Result<Option<String>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-fn start(source: &str) -> Vec<u8> {
-    [source.as_bytes(), &[0]].concat()
-}
-
-/// The source, the number of the commit and that of the row after it.
-fn of_key(key: &[u8]) -> Result<(&str, i64, u64)> {
-    let (rest, end) = key.split_last_chunk::<8>().ok_or_else(damaged)?;
-    let (source, number) = rest.split_last_chunk::<8>().ok_or_else(damaged)?;
-    let source = source.strip_suffix(&[0]).and_then(|name| std::str::from_utf8(name).ok());
-    Ok((source.ok_or_else(damaged)?, i64::from_be_bytes(*number), u64::from_be_bytes(*end)))
-}
-
-/// The name of the commit, and of the one before.
-fn names(value: &[u8]) -> Result<(i64, i64)> {
-    let (token, rest) = value.split_first_chunk().ok_or_else(damaged)?;
-    let previous = rest.first_chunk().ok_or_else(damaged)?;
-    Ok((i64::from_be_bytes(*token), i64::from_be_bytes(*previous)))
-}
-
-fn value(group: &Logged, previous: i64) -> Result<Vec<u8>> {
-    let history = to_bytes(&group.history)?;
-    let online = group.online.as_ref().map(to_bytes).transpose()?.unwrap_or_default();
-    let names = [group.position.token, previous].map(i64::to_be_bytes);
-    let heads = [group.first, group.in_head as u64, history.len() as u64].map(u64::to_be_bytes);
-    Ok([names.as_flattened(), heads.as_flattened(), &history, &online].concat())
-}
-
-fn group(key: &[u8], value: &[u8]) -> Result<Logged> {
-    let (source, number, _) = of_key(key)?;
-    let (token, _) = names(value)?;
-    let (heads, streams) = value[16..].split_first_chunk::<24>().ok_or_else(damaged)?;
-    let of = |place: usize| heads[8 * place..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-    let (history, online) = streams.split_at_checked(of(2) as usize).ok_or_else(damaged)?;
-    Ok(Logged {
-        position: Position { number, token },
-        source: source.to_owned(),
-        first: of(0),
-        history: from_bytes(history)?,
-        in_head: of(1) as usize,
-        online: if online.is_empty() { None } else { Some(from_bytes(online)?) },
-    })
 }
 
 /// Options of the family of what was seen: compaction drops what need not be known any more.

@@ -12,9 +12,12 @@ use std::time::Duration;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{IteratorMode, ReadOptions};
 
-use super::{GROUPS, LocalLog, SEEN, SOURCES, name_of};
+use super::{GROUPS, LocalLog, SEEN, SOURCES, family, name_of};
 use crate::error::{Error, Kind, Result};
 use crate::rocks::whole;
+
+/// What RocksDB says of a disk that fails.
+const FAILS: &str = "Input/output error";
 
 /// How often it is looked whether a manifest that is being written is whole, and how long is waited in between.
 const LOOKS_MAX: usize = 20;
@@ -25,7 +28,7 @@ impl LocalLog {
     /// beside it. Where it lies on the same disk, the two share their files.
     pub fn checkpoint(&self, folder: &Path) -> Result<()> {
         // What is in its journal comes along as such: whoever looks at a log writes no more into it.
-        Checkpoint::new(&self.db)?.create_checkpoint_with_log_size(folder, u64::MAX)?;
+        Checkpoint::new(&*self.db.get()?)?.create_checkpoint_with_log_size(folder, u64::MAX)?;
         Ok(fs::write(folder.with_extension("id"), &self.id)?)
     }
 
@@ -48,10 +51,11 @@ impl LocalLog {
         let removed = fs::remove_dir_all(scratch);
         match examined {
             Ok(()) => removed.map(|()| None).map_err(Error::from),
-            Err(error) if error.kind() == Kind::Unavailable => Err(error),
+            // A disk that cannot read what is there is damage.
+            Err(error) if error.kind() == Kind::Unavailable && !error.logged().contains(FAILS) => Err(error),
             // In words that name the files where they lie.
             Err(error) => {
-                let (there, here) = (copy.display().to_string(), self.db.path().display().to_string());
+                let (there, here) = (copy.display().to_string(), self.db.folder().display().to_string());
                 Ok(Some(error.logged().replace(&there, &here)))
             }
         }
@@ -62,11 +66,12 @@ impl LocalLog {
     /// # Errors
     /// Where one is damaged.
     pub fn read_all(&self, visit: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<()> {
-        for family in ["default", SOURCES, GROUPS, SEEN] {
+        let db = self.db.get()?;
+        for name in ["default", SOURCES, GROUPS, SEEN] {
             let mut options = ReadOptions::default();
             options.set_verify_checksums(true);
             options.fill_cache(false);
-            for entry in self.db.iterator_cf_opt(self.family(family), options, IteratorMode::Start) {
+            for entry in db.iterator_cf_opt(family(&db, name), options, IteratorMode::Start) {
                 let (key, value) = entry?;
                 if visit((key.len() + value.len()) as u64).is_break() {
                     return Ok(());
@@ -78,7 +83,7 @@ impl LocalLog {
 
     /// What is wrong with what RocksDB reads when it opens the log next.
     fn look_at_journals(&self) -> Result<Option<String>> {
-        let folder = self.db.path();
+        let folder = self.db.folder();
         if name_of(folder)?.as_deref() != Some(self.id.as_str()) {
             let name = folder.with_extension("id");
             return Ok(Some(format!("{} does not hold its name, {}", name.display(), self.id)));
