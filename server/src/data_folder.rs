@@ -1,14 +1,13 @@
 //! Whose is a data folder? It belongs to one process at a time.
 
-use std::collections::hash_map::RandomState;
 use std::fs::{self, File, TryLockError};
-use std::hash::BuildHasher;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use quern_base::Failure;
+use quern_base::random;
 
 use crate::error::{Error, Kind, Result};
 
@@ -19,10 +18,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Names this process among all that ever had a data folder: processes that come later get the same numbers.
-pub static INSTANCE: LazyLock<String> = LazyLock::new(|| {
-    let number = RandomState::new().hash_one(SystemTime::now());
-    format!("{number:016x}")
-});
+pub static INSTANCE: LazyLock<String> = LazyLock::new(|| format!("{:016x}", random::number()));
 
 /// The folder is another process's.
 #[derive(Debug, thiserror::Error)]

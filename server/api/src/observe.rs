@@ -3,8 +3,6 @@
 //! A stream fails after its head has gone, and a call over gRPC says how it ended in its trailers: so a [`Call`] goes
 //! along with the body of its reply, and ends where that does.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -17,6 +15,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
+use quern_base::random;
 use tracing::{Instrument, Span};
 
 use super::error::{Cause, Logged, gone};
@@ -219,7 +218,7 @@ fn known(method: &Method) -> &str {
 
 /// A number that no other request of this process has, after one that no other process is likely to have.
 fn next_id() -> HeaderValue {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+    static PROCESS: LazyLock<u64> = LazyLock::new(random::number);
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let id = format!("{:016x}-{}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
     HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("0"))

@@ -14,12 +14,12 @@ mod shared;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use quern_base::points::pass;
+use quern_base::random;
 
 pub use self::commits::{Commits, State};
 pub use self::local::LocalLog;
@@ -95,8 +95,7 @@ impl Log {
             (Online::Rocks(head), _) => Log::Local(Local::open(data, lock, Arc::clone(head))?),
             (Online::Redis(..), None) => Log::Nowhere,
             (Online::Redis(head, _), Some(log)) => {
-                let number = RandomState::new().hash_one(Instant::now());
-                let name = format!("{number:016x}-{}", std::process::id()).into();
+                let name = format!("{:016x}-{}", random::number(), std::process::id()).into();
                 Log::Shared(Shared { log: Arc::new(log), head: Arc::clone(head), name })
             }
         })

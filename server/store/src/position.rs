@@ -1,7 +1,6 @@
 //! How far is the log of a source, and how far is whoever follows it?
 
-use std::hash::{BuildHasher, RandomState};
-use std::time::Instant;
+use quern_base::random;
 
 /// How far the log of a source is, or whoever follows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,9 +16,7 @@ impl Position {
     /// The position of the commit after this one.
     #[must_use]
     pub fn next(self) -> Position {
-        // Each has keys of its own, drawn at random.
-        let token = RandomState::new().hash_one(Instant::now());
-        Position { number: self.number + 1, token: token as i64 }
+        Position { number: self.number + 1, token: random::number() as i64 }
     }
 
     pub(crate) fn bytes(self) -> [u8; 16] {

@@ -23,14 +23,14 @@ mod set;
 mod sweep;
 mod writer;
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use quern_base::points::pass;
+use quern_base::random;
 use tokio::runtime::Handle;
 
 use self::cache::Cache;
@@ -91,7 +91,7 @@ impl Segments {
             at,
             registry: registry.clone(),
             runtime: Handle::current(),
-            member: Member::new(unique()),
+            member: Member::new(random::number()),
             checked: Checked::default(),
             cache: Cache::open(scratch.join("segments"), cache_bytes_max)?,
             damaged: Mutex::default(),
@@ -153,7 +153,7 @@ impl Segments {
         range: Range,
         rows: impl FnOnce(&mut Writer) -> Result<()>,
     ) -> Result<Prepared> {
-        let path = set.path(&range, unique())?;
+        let path = set.path(&range, random::number())?;
         // Removed by itself where something fails.
         let (unfinished, file) = self.place.begin(&path)?;
         let mut writer = Writer::new(file);
@@ -256,11 +256,6 @@ impl Segments {
     fn wait<F: Future>(&self, future: F) -> F::Output {
         tokio::task::block_in_place(|| self.runtime.block_on(future))
     }
-}
-
-/// A number that no other server has drawn, nor this one before.
-fn unique() -> u64 {
-    RandomState::new().hash_one((Instant::now(), std::process::id()))
 }
 
 #[cfg(test)]

@@ -111,7 +111,8 @@ impl Work<'_> {
             4 => {
                 let (rows, key) = (pings(round), Some(format!("pings {round}")));
                 let (source, to) = ("pings".to_owned(), PushTo::Online);
-                let reply = node.push(Push { source, rows, to, view: None, idempotency_key: key }).await.unwrap();
+                let reply =
+                    node.push(Push { source, rows, to, view: None, idempotency_key: key }).await.unwrap();
                 assert_eq!(reply.accepted + reply.repeated, PINGS);
             }
             PREDICTS => {

@@ -4,10 +4,10 @@
 //! different times, would undo each other's work. So they take turns. A turn is a token in Redis that expires unless it
 //! is renewed: a server that dies holds nobody up for long, and one that was held up itself writes no more.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use quern_base::random;
 use redis::Value;
 use tokio::task::JoinHandle;
 
@@ -72,7 +72,7 @@ impl Redis {
 
 /// A name that nobody else has.
 pub(super) fn token() -> String {
-    format!("{:016x}-{}", RandomState::new().hash_one(Instant::now()), std::process::id())
+    format!("{:016x}-{}", random::number(), std::process::id())
 }
 
 async fn renew(redis: Weak<Redis>, token: String) {

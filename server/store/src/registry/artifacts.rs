@@ -8,7 +8,6 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 use quern_base::digest::sha256;
 use quern_base::points::pass;
+use quern_base::random;
 use quern_base::tasks::blocking;
 use sqlx::postgres::PgPool;
 
@@ -186,7 +186,7 @@ impl Kept {
         let path = Kept::path(digest);
         let is_damaged = self.damaged.lock().contains(digest);
         if is_damaged || self.place.bytes(&path)? != Some(bytes.len() as u64) {
-            self.place.put(&path, bytes, RandomState::new().hash_one(std::process::id()))?;
+            self.place.put(&path, bytes, random::number())?;
             self.damaged.lock().remove(digest);
         }
         Ok(())

@@ -1,9 +1,8 @@
 //! How far is the head? Up to which time views are materialized, and which tiles are kept.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Instant;
 
+use quern_base::random;
 use quern_engine::ViewId;
 use quern_engine::windows::Kept;
 
@@ -17,8 +16,7 @@ impl Head {
         if let Some(id) = self.db.get_cf(self.meta(), ID)? {
             return Ok(String::from_utf8_lossy(&id).into_owned());
         }
-        let number = || RandomState::new().hash_one((std::process::id(), Instant::now()));
-        let id = format!("{:016x}{:016x}", number(), number());
+        let id = format!("{:016x}{:016x}", random::number(), random::number());
         self.db.put_cf(self.meta(), ID, &id)?;
         Ok(id)
     }

@@ -82,8 +82,9 @@ impl Load<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::hash::{BuildHasher, RandomState};
     use std::thread;
+
+    use quern_base::random;
 
     use super::*;
     use crate::rocks::Wanted;
@@ -110,7 +111,7 @@ mod tests {
     fn whoever_writes_meanwhile_the_latest_row_of_each_key_is_left() {
         let many = INGEST_ROWS_MIN as u64 + 100;
         for is_empty in [true, false] {
-            let seed = RandomState::new().hash_one(is_empty);
+            let seed = random::number();
             println!("seed {seed}");
             let folder = tempfile::tempdir().unwrap();
             let head = Head::open(folder.path()).unwrap();

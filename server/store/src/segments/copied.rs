@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLockWriteGuard;
+use quern_base::random;
 
 use super::checked::{Both, Fault, Sum, damaged};
 use super::manifest::Manifest;
 use super::members::{MARK, id_in};
-use super::{Segment, Segments, StoreAt, unique};
+use super::{Segment, Segments, StoreAt};
 use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::registry::{Database, Registry, answer, on};
@@ -141,7 +142,7 @@ impl Refilled {
         let place = Place::open(at, scratch)?;
         // First: of what breaks off here it is known whose it is.
         if place.read_small(MARK)?.is_none() {
-            place.create_small(MARK, mark, unique())?;
+            place.create_small(MARK, mark, random::number())?;
         }
         let known = match &place {
             Place::Folder(_) => HashMap::new(),

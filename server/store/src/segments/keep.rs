@@ -7,9 +7,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quern_base::random;
 use quern_base::tasks::{Round, Rounds};
 
-use super::{Segments, unique};
+use super::Segments;
 use crate::error::Result;
 
 /// How often a server says that it is there.
@@ -38,7 +39,7 @@ impl Segments {
     pub fn is_due(&self, job: &str, every: Duration) -> Result<bool> {
         let name = format!("{job} {}", self.manifest()?.store);
         // Nobody has it twice, not even who had it before.
-        self.wait(self.registry.lease(&name, &format!("{:016x}", unique()), every))
+        self.wait(self.registry.lease(&name, &format!("{:016x}", random::number()), every))
     }
 }
 

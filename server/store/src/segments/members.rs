@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use quern_base::random;
 use sqlx::AssertSqlSafe;
 
 use super::manifest::micros;
-use super::{Segments, StoreAt, unique};
+use super::{Segments, StoreAt};
 use crate::error::{Error, Result};
 use crate::registry::{Database, Registry, answer, on};
 
@@ -143,10 +144,10 @@ impl Segments {
             return self.owned(id);
         }
         // The registry first: a store that names an id which no registry knows would be nobody's.
-        let id = format!("{:016x}{:016x}", unique(), unique());
+        let id = format!("{:016x}{:016x}", random::number(), random::number());
         self.wait(self.registry.add_store(&id, self.at.is_said_shared()))?;
         let text = format!("{{\"format\":1,\"id\":\"{id}\"}}\n");
-        if self.place.create_small(MARK, &text, unique())? {
+        if self.place.create_small(MARK, &text, random::number())? {
             return Ok(id);
         }
         // Another server was quicker.

@@ -7,9 +7,11 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use quern_base::random;
+
+use super::Segments;
 use super::members::SERVERS;
 use super::set::{EXTENSION, Family};
-use super::{Segments, unique};
 use crate::error::{Error, Result};
 
 /// How long a file stays that nobody needs.
@@ -64,7 +66,7 @@ impl Segments {
         }
         // By the store's own clock, which another one may be far from.
         let probe = format!("{SERVERS}/{}.clock", self.member.name);
-        self.place.write_small(&probe, &format!("{:016x}", unique()))?;
+        self.place.write_small(&probe, &format!("{:016x}", random::number()))?;
         let now = self.place.modified(&probe)?;
         self.place.remove(&probe)?;
         let now = now.ok_or_else(|| Error::busy("the store has lost what was just written"))?;
