@@ -15,6 +15,7 @@ use quern_store::redis::Redis;
 use quern_store::registry::Registry;
 use quern_store::rocks::Head;
 use quern_store::segments::Segments;
+use quern_store::spill::Scratch;
 use quern_store::turns::Turns;
 
 use crate::data_folder::lock;
@@ -191,11 +192,7 @@ impl Node {
         let lag = Arc::new(Lag { head: head.clone(), log: log.clone(), stands: Stands::default() });
         let turns = Arc::new(Turns::new(head.clone(), log.clone()));
         let predictions = Arc::new(PredictionLog::open(&settings, &segments)?);
-        let reader = Reader {
-            history: Arc::clone(&history),
-            head: head.clone(),
-            history_fallback: settings.history_fallback,
-        };
+        let reader = reader(&settings, &history, &head);
         let push = Arc::new(Push {
             live: live.clone(),
             history: Arc::clone(&history),
@@ -235,6 +232,8 @@ impl Node {
                 turns: Arc::clone(&turns),
                 degraded: Arc::clone(&degraded),
                 runs: Arc::clone(&runs),
+                scratch: Scratch::new(settings.data.clone(), settings.materialize_bytes_max),
+                covered: Default::default(),
             },
             push,
             degraded,
@@ -287,6 +286,11 @@ impl Node {
         tokio::task::spawn_blocking(move || sealing.0.seal_large(&sealing.1));
         Ok(accepted)
     }
+}
+
+fn reader(settings: &Settings, history: &Arc<History>, head: &Online) -> Reader {
+    let history_fallback = settings.history_fallback;
+    Reader { history: Arc::clone(history), head: head.clone(), history_fallback }
 }
 
 /// The labels, which lie in the same log as what is pushed.

@@ -37,6 +37,10 @@ const MISNAMED: &str = "quern.yml";
 const BODY_BYTES_MAX: usize = 1 << 30;
 /// What all requests together can be told to hold: nothing works with less.
 const REQUESTS_BYTES: RangeInclusive<usize> = 1 << 20..=usize::MAX >> 1;
+/// What the keys of a run of materialize may take where nothing is said, some two million of ten bytes; and what can be
+/// said.
+const MATERIALIZE_DEFAULT: usize = 128 << 20;
+const MATERIALIZE_BYTES: RangeInclusive<usize> = 1..=usize::MAX >> 1;
 /// The longest queue of pushed rows that a server can be told to keep.
 const PUSH_QUEUE_ROWS_MAX: usize = 1 << 26;
 /// How long a look-up waits for a shared online store where nothing is said, and at most.
@@ -105,6 +109,8 @@ pub struct Settings {
     pub stream_idle: Duration,
     /// Whether a look-up at a time before what the head holds is answered from history, or refused.
     pub history_fallback: bool,
+    /// How many bytes of keys a run of materialize holds; more lie on disk meanwhile.
+    pub materialize_bytes_max: usize,
     /// How many pushed rows may wait to be written; more are turned away until some are.
     pub push_queue_rows: usize,
     /// Where traces are sent: the URL of an OpenTelemetry collector.
@@ -113,7 +119,7 @@ pub struct Settings {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 24] = [
+pub const KEYS: [(&str, Wants); 25] = [
     ("definitions", Wants::Texts("[features/, models/]")),
     ("roots", Wants::Texts("[/srv/history, /srv/models]")),
     ("data", Wants::Text(".quern")),
@@ -136,6 +142,7 @@ pub const KEYS: [(&str, Wants); 24] = [
     ("trusted_proxies", Wants::Texts("[10.0.0.7]")),
     ("stream_idle", Wants::Text("10m")),
     ("history_fallback", Wants::Bool),
+    ("materialize_bytes_max", Wants::Whole),
     ("push_queue_rows", Wants::Whole),
     ("otlp", Wants::Text("http://127.0.0.1:4317")),
 ];
@@ -181,6 +188,7 @@ impl Settings {
             trusted_proxies: Vec::new(),
             stream_idle: Duration::from_secs(600),
             history_fallback: true,
+            materialize_bytes_max: MATERIALIZE_DEFAULT,
             push_queue_rows: 1 << 18,
             otlp: None,
             repository,
@@ -328,6 +336,7 @@ impl Settings {
             "trusted_proxies" => self.trusted_proxies = addresses(value)?,
             "stream_idle" => self.stream_idle = time(value, STREAM_IDLE_MAX)?,
             "otlp" => self.otlp = Some(collector(value)?),
+            "materialize_bytes_max" => self.materialize_bytes_max = whole(value, MATERIALIZE_BYTES)?,
             "push_queue_rows" => self.push_queue_rows = whole(value, 1..=PUSH_QUEUE_ROWS_MAX)?,
             "history_fallback" => self.history_fallback = truth(value)?,
             _ => return Err(format!("there is no such setting; {}", suggest(key, KEYS.map(|(key, _)| key)))),

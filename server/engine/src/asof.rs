@@ -35,6 +35,11 @@ impl Address {
         Address::new(self.file(), self.row() + rows as u64)
     }
 
+    /// The address that has this [`Address::order`].
+    pub fn of_order(order: u64) -> Address {
+        Address(order)
+    }
+
     /// The file's place among the files, by name.
     pub fn file(self) -> u32 {
         (self.0 >> Self::ROW_BITS) as u32
@@ -140,6 +145,18 @@ impl KeyTable {
                 && (wanted.whole().is_some() || self.key(entry.id) == key)
         };
         self.table.find(hash_of_key, is_it).map(|entry| entry.id)
+    }
+
+    /// Forgets all keys, and keeps the room that they took.
+    pub fn clear(&mut self) {
+        self.table.clear();
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// About how many bytes the keys take.
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.len() * (size_of::<usize>() + 2 * size_of::<Entry>())
     }
 
     /// The number of `key`, new or known.
@@ -343,12 +360,33 @@ impl Latest {
             if !self.visible_us.contains(&visible_from(ts_us, self.lag_us)) {
                 continue;
             }
-            let id = self.keys.intern(key) as usize;
-            if id == self.best.len() {
-                self.best.push(Stamp::NONE);
-            }
-            self.best[id] = self.best[id].max(Stamp::new(ts_us, stamps.created_us[row], address(row)));
+            self.offer_one(key, Stamp::new(ts_us, stamps.created_us[row], address(row)));
         }
+    }
+
+    /// Offers a row that is known to count.
+    pub fn offer_one(&mut self, key: &[u8], stamp: Stamp) {
+        let id = self.keys.intern(key) as usize;
+        if id == self.best.len() {
+            self.best.push(Stamp::NONE);
+        }
+        self.best[id] = self.best[id].max(stamp);
+    }
+
+    /// Forgets all rows, and keeps the room that they took.
+    pub fn clear(&mut self) {
+        self.keys.clear();
+        self.best.clear();
+    }
+
+    /// About how many bytes the keys and their rows take.
+    pub fn size(&self) -> usize {
+        self.keys.size() + self.best.len() * size_of::<Stamp>()
+    }
+
+    /// Each key, with its latest row.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Stamp)> {
+        self.best.iter().enumerate().map(|(id, stamp)| (self.key(id as u32), *stamp))
     }
 
     /// The latest row of each key, by the key's number.

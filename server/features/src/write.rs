@@ -6,6 +6,7 @@
 pub mod failures;
 pub mod rows;
 pub mod windows;
+mod winners;
 
 use arrow::array::RecordBatch;
 use feature_defs::Source;

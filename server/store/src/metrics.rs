@@ -19,6 +19,8 @@ pub struct Metrics {
     pub(crate) online_store_replica_reads: IntCounterVec,
     /// Look-ups that were slow and asked of a second copy, by result.
     pub(crate) online_store_hedges: IntCounterVec,
+    /// Files of history that were opened.
+    pub(crate) history_files_opened: IntCounter,
     /// Segments that are damaged or missing, as far as is known.
     pub(crate) segments_damaged: IntGauge,
 }
@@ -52,6 +54,10 @@ pub fn metrics() -> &'static Metrics {
             "quern_online_store_hedges_total",
             "Look-ups that were slow, by what became of asking a second copy: won, lost, denied",
             &["result"],
+        ),
+        history_files_opened: counter(
+            "quern_history_files_opened_total",
+            "How often a file of a source was opened, to see what it says of itself or to read rows",
         ),
         segments_damaged: gauge(
             "quern_segments_damaged",

@@ -20,10 +20,12 @@ use quern_engine::time::visible_from;
 use quern_engine::{Failed, ViewPlan};
 use quern_store::history::{PUSHED, Scan};
 use quern_store::rocks::{Rows, Upserted};
+use quern_store::spill::Scratch;
 
+use super::winners::{Finding, Winners};
 use super::{Failures, Passed, ViewWriter, project};
 use crate::error::{Error, Result};
-use crate::read::{Selection, for_each, places, read_selected, select, stamps};
+use crate::read::{Selection, for_each, places, read_selected, stamps};
 
 /// How many encoded rows are brought in at once: so many bytes, and a batch.
 const ROWS_BYTES: usize = 32 << 20;
@@ -39,7 +41,9 @@ pub struct LatestRows {
     pub visible_us: RangeInclusive<i64>,
     /// What was passed to find them.
     pub passed: Passed,
-    latest: Latest,
+    winners: Winners,
+    /// Where keys lie meanwhile that memory does not hold.
+    scratch: Scratch,
 }
 
 impl LatestRows {
@@ -48,26 +52,29 @@ impl LatestRows {
         scan: &Scan,
         view: &ViewPlan,
         visible_us: RangeInclusive<i64>,
-        progress: &Progress<'_>,
+        (scratch, progress): (&Scratch, &Progress<'_>),
     ) -> Result<LatestRows> {
         let (units, wanted) = (&scan.units, wanted(scan, view, &visible_us));
         let rows = wanted.iter().map(|unit| units[*unit].rows).sum::<u64>();
-        let result = Mutex::new((Latest::new(visible_us.clone(), view.lag_us), Passed::default()));
+        let finding = Finding::new(Latest::new(visible_us.clone(), view.lag_us), scratch);
+        let passed = Mutex::new(Passed::default());
         for_each(&wanted, |unit| {
-            let (file, first_row) = (units[unit].file, units[unit].first_row);
+            let first = Address::new(units[unit].file, units[unit].first_row);
             scan.read(unit, view.stamp_columns(), None, &mut |offset, batch| -> Result<()> {
-                let start = first_row + offset as u64;
-                let stamps = stamps(scan, view, &batch, Address::new(file, start))?;
-                let (latest, passed) = &mut *result.lock();
-                latest.offer(&stamps, |row| Address::new(file, start + row as u64));
-                passed.note(&stamps, batch.num_rows());
+                let stamps = stamps(scan, view, &batch, first.plus(offset))?;
+                finding.offer(&stamps, first.plus(offset))?;
+                passed.lock().note(&stamps, batch.num_rows());
                 // The second pass is as long at most.
                 progress(batch.num_rows(), 2 * rows);
                 Ok(())
             })
         })?;
-        let (latest, passed) = result.into_inner();
-        Ok(LatestRows { visible_us, passed, latest })
+        Ok(LatestRows {
+            visible_us,
+            passed: passed.into_inner(),
+            winners: finding.finish(scan)?,
+            scratch: scratch.clone(),
+        })
     }
 
     /// The latest rows of some keys that no `strict` feature refuses.
@@ -76,7 +83,7 @@ impl LatestRows {
         let row_places = places(&mut columns, view.row_columns());
         let stamp_places: Vec<usize> = (0..view.stamp_columns().len()).collect();
         let strict: Vec<usize> = view.every().into_iter().filter(|feature| view.strict[*feature]).collect();
-        let latest = Mutex::new(Latest::new(self.visible_us.clone(), view.lag_us));
+        let finding = Finding::new(Latest::new(self.visible_us.clone(), view.lag_us), &self.scratch);
         for_each(&wanted(scan, view, &self.visible_us), |unit| {
             let start = Address::new(scan.units[unit].file, scan.units[unit].first_row);
             scan.read(unit, &columns, None, &mut |offset, batch| -> Result<()> {
@@ -92,12 +99,11 @@ impl LatestRows {
                 let sound = (0..rows.len()).filter(|row| !failed.refuses(*row));
                 let sound: HashSet<usize> = sound.map(|row| rows[row] as usize).collect();
                 stamps.retain(|row| sound.contains(&row));
-                latest.lock().offer(&stamps, |row| first.plus(row));
-                Ok(())
+                finding.offer(&stamps, first)
             })
         })?;
-        let (visible_us, latest) = (self.visible_us.clone(), latest.into_inner());
-        Ok(LatestRows { visible_us, passed: Passed::default(), latest })
+        let (visible_us, winners) = (self.visible_us.clone(), finding.finish(scan)?);
+        Ok(LatestRows { visible_us, passed: Passed::default(), winners, scratch: self.scratch.clone() })
     }
 }
 
@@ -137,12 +143,7 @@ impl ViewWriter<'_> {
         (failed, refused): (&Failures, &Mutex<KeyTable>),
         progress: &Progress<'_>,
     ) -> Result<Upserted> {
-        let stamps = found.latest.stamps().iter().enumerate();
-        let mut chosen: Vec<(Address, u32)> =
-            stamps.filter_map(|(id, stamp)| Some((stamp.address()?, id as u32))).collect();
-        chosen.sort_unstable();
-        let selections = select(scan, chosen.iter().map(|(address, _)| *address));
-        let order: Vec<usize> = (0..selections.len()).collect();
+        let units = found.winners.units();
         let load = self.head.load(self.view.id)?;
         let (send, encoded) = sync_channel::<Rows>(0);
         // The writers' alone: where all have failed, nobody waits for them.
@@ -158,12 +159,12 @@ impl ViewWriter<'_> {
                 }
             }
         });
-        let chosen = Chosen { view: self.view, latest: &found.latest, rows: &chosen, failed, refused };
+        let chosen = Chosen::new(self.view, failed, refused);
         thread::scope(|scope| {
             let writers: Vec<_> = writers.map(|writer| scope.spawn(writer)).collect();
-            let read = for_each(&order, |i| {
-                chosen.encode(scan, &selections[i], &send)?;
-                progress(scan.units[selections[i].unit].rows as usize, 2 * found.passed.read);
+            let read = for_each(&units, |unit| {
+                chosen.encode(scan, &found.winners.of(unit), &send)?;
+                progress(scan.units[unit].rows as usize, 2 * found.passed.read);
                 Ok(())
             });
             drop(send);
@@ -191,37 +192,49 @@ impl ViewWriter<'_> {
     }
 }
 
-/// The rows of history that go into the head: their addresses, ascending, and the numbers of their keys.
+/// How rows of history that go into the head are read and encoded.
 struct Chosen<'a> {
     view: &'a ViewPlan,
-    latest: &'a Latest,
-    rows: &'a [(Address, u32)],
+    /// What is read: keys and times, which are the first, and what features are made of.
+    columns: Vec<String>,
+    row_places: Vec<usize>,
     failed: &'a Failures,
     /// Hears of the keys whose row is refused.
     refused: &'a Mutex<KeyTable>,
 }
 
-impl Chosen<'_> {
+impl<'a> Chosen<'a> {
+    fn new(view: &'a ViewPlan, failed: &'a Failures, refused: &'a Mutex<KeyTable>) -> Chosen<'a> {
+        let mut columns = view.stamp_columns().to_vec();
+        let row_places = places(&mut columns, view.row_columns());
+        Chosen { view, columns, row_places, failed, refused }
+    }
+
     /// Sends the rows of `selection` on, encoded, some at a time.
     fn encode(&self, scan: &Scan, selection: &Selection, to: &SyncSender<Rows>) -> Result<()> {
         let send = |rows| to.send(rows).map_err(|error| Error::internal("materialize", error));
-        let wanted = self.view.every();
+        let (view, unit) = (self.view, &scan.units[selection.unit]);
+        let first = Address::new(unit.file, unit.first_row);
+        let stamp_places: Vec<usize> = (0..view.stamp_columns().len()).collect();
+        let wanted = view.every();
         let mut rows = Rows::default();
-        read_selected(scan, selection, self.view.row_columns(), &mut |before, batch| {
+        read_selected(scan, selection, &self.columns, &mut |before, batch| {
+            let address = |row: usize| first.plus(selection.rows[before + row] as usize);
+            let stamps = stamps(scan, view, &batch.project(&stamp_places)?, first)?;
             let mut failed = Failed::default();
-            let encoder = self.view.codec.encoder(&self.view.features(&batch, &wanted, &mut failed)?);
-            self.failed.add_at(&failed, |row| self.rows[before + row].0);
-            let taken = self.rows[before..before + batch.num_rows()].iter().enumerate();
-            for (row, (address, id)) in taken {
-                let stamp = self.latest.stamps()[*id as usize];
+            let inputs = batch.project(&self.row_places)?;
+            let encoder = view.codec.encoder(&view.features(&inputs, &wanted, &mut failed)?);
+            self.failed.add_at(&failed, address);
+            for row in 0..batch.num_rows() {
+                let Some(key) = stamps.keys.get(row) else { continue };
+                let times = RowTimes { ts_us: stamps.times_us[row], created_us: stamps.created_us[row] };
                 if let Some(feature) = failed.refused(row) {
-                    let visible_us = visible_from(stamp.ts_us, self.view.lag_us);
-                    self.failed.refuse(scan, self.view, (visible_us, *address), feature);
-                    self.refused.lock().intern(self.latest.key(*id));
+                    let visible_us = visible_from(times.ts_us, view.lag_us);
+                    self.failed.refuse(scan, view, (visible_us, address(row)), feature);
+                    self.refused.lock().intern(key);
                     continue;
                 }
-                let times = RowTimes { ts_us: stamp.ts_us, created_us: stamp.created_us };
-                rows.push(self.view.id, self.latest.key(*id), |out| encoder.encode(times, row, out));
+                rows.push(view.id, key, |out| encoder.encode(times, row, out));
             }
             if rows.bytes() > ROWS_BYTES {
                 send(mem::take(&mut rows))?;

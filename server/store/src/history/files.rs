@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -14,10 +15,12 @@ use feature_defs::{BatchSource, DefError, Format, Source};
 use glob::{MatchOptions, Pattern};
 use quern_base::{Failure, Kind};
 use quern_engine::caught::{caught, told};
+use sha2::{Digest, Sha256};
 
 use super::kept::Kept;
 use super::lakes;
 use crate::error::Error;
+use crate::metrics::metrics;
 use crate::roots::{OUTSIDE_HELP, Roots, open_regular, place};
 use crate::segments::Segment;
 
@@ -61,6 +64,17 @@ impl HistoryFile {
         }
     }
 
+    /// Adds to `digest` what tells this state of it from others.
+    pub(super) fn digest(&self, digest: &mut Sha256) {
+        digest.update(self.name.as_bytes());
+        digest.update([0]);
+        if let Place::Path(path, version) = &self.place {
+            digest.update(path.as_os_str().as_bytes());
+            digest.update([0]);
+            version.digest(digest);
+        }
+    }
+
     /// How large it was when it was found.
     pub(super) fn bytes(&self) -> u64 {
         match &self.place {
@@ -93,11 +107,21 @@ impl Version {
         let linked = Linked { device: metadata.dev(), inode: metadata.ino(), changed };
         Version { bytes: metadata.len(), modified: metadata.modified().ok(), linked }
     }
+
+    fn digest(&self, digest: &mut Sha256) {
+        let Linked { device, inode, changed: (seconds, nanos) } = self.linked;
+        let since = self.modified.and_then(|modified| modified.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let modified = since.unwrap_or_default().as_nanos() as u64;
+        for number in [self.bytes, modified, device, inode, seconds as u64, nanos as u64] {
+            digest.update(number.to_le_bytes());
+        }
+    }
 }
 
 impl HistoryFile {
     /// The file's bytes; refused where they are no longer those that were opened.
     pub(super) fn open(&self) -> Result<File, Error> {
+        metrics().history_files_opened.inc();
         let (path, found) = match &self.place {
             Place::Path(path, version) => (path, version),
             Place::Store(kept, segment) => return kept.open(segment),

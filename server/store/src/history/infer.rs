@@ -139,7 +139,7 @@ fn columns(format: Format, file: HistoryFile) -> Result<Vec<Inferred>> {
 
 fn of_parquet(file: HistoryFile) -> Result<Vec<Inferred>> {
     let file = ParquetFile::open(file)?;
-    let fields = file.look().fields;
+    let fields = file.look()?.fields;
     let is_number =
         |field: &&Arc<Field>| instant::is_number(field.data_type()) && is_once(&fields, field.name());
     let numbers =

@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use arrow::datatypes::Schema;
-use feature_defs::Format;
+use feature_defs::{Epoch, Format, Source};
 use parking_lot::Mutex;
 
 use super::columns::Look;
 use super::csv;
 use super::files::{FILES_MAX, HistoryFile, Version};
-use super::parquet::ParquetFile;
+use super::parquet::{ParquetFile, RowGroup};
 use crate::error::Result;
 
 /// How many files are looked at, at the most: those whose rows arrived last, and the first one.
@@ -34,9 +34,32 @@ pub(super) struct Looks {
 
 #[derive(Debug, Default)]
 struct Seen {
-    files: HashMap<PathBuf, (Version, Arc<Look>)>,
+    files: HashMap<PathBuf, Said>,
     /// Most files of a source say the same; it is kept once.
     looks: HashSet<Arc<Look>>,
+}
+
+/// What a file said in one state.
+#[derive(Debug, Clone)]
+struct Said {
+    version: Version,
+    look: Arc<Look>,
+    /// Its row groups, for whoever asks of the same times.
+    groups: Option<Groups>,
+}
+
+#[derive(Debug, Clone)]
+struct Groups {
+    event_timestamp: String,
+    format: Option<Epoch>,
+    all: Arc<[RowGroup]>,
+}
+
+/// A Parquet file with what its footer says, which need not be read for that.
+pub(super) struct Opened {
+    pub(super) file: ParquetFile,
+    pub(super) look: Arc<Look>,
+    pub(super) row_groups: Arc<[RowGroup]>,
 }
 
 impl Looks {
@@ -70,6 +93,26 @@ impl Looks {
         found
     }
 
+    /// Opens a file of `source`. One that has not changed since is not touched: a source may have very many, of which
+    /// the next run reads none.
+    pub(super) fn open(&self, file: HistoryFile, source: &Source) -> Result<Opened> {
+        let format = source.format(&source.event_timestamp);
+        if let Some(said) = self.said_by(&file)
+            && let Some(groups) = said.groups
+            && groups.format == format
+            && groups.event_timestamp == source.event_timestamp
+        {
+            let file = ParquetFile::unopened(file);
+            return Ok(Opened { file, look: said.look, row_groups: groups.all });
+        }
+        let opened = ParquetFile::open(file.clone())?;
+        let all: Arc<[RowGroup]> = opened.row_groups(&source.event_timestamp, format)?.into();
+        let event_timestamp = source.event_timestamp.clone();
+        let groups = Groups { event_timestamp, format, all: Arc::clone(&all) };
+        let look = self.note(&file, opened.look()?, Some(groups));
+        Ok(Opened { file: opened, look, row_groups: all })
+    }
+
     /// How many files are remembered, and how many different things they say.
     #[cfg(test)]
     pub(super) fn said(&self) -> (usize, usize) {
@@ -82,29 +125,28 @@ impl Looks {
             // What a header says depends on what is declared, and is soon read.
             return Ok(Arc::new(Look { fields: csv::header(file, schema)?, foreign_codecs: Vec::new() }));
         }
-        let identity = file.identity();
-        if let Some((path, version)) = identity
-            && let Some((seen, look)) = self.seen.lock().files.get(path)
-            && seen == version
-        {
-            return Ok(Arc::clone(look));
+        if let Some(said) = self.said_by(file) {
+            return Ok(said.look);
         }
-        let look = ParquetFile::open(file.clone())?.look();
-        Ok(match identity {
-            Some((path, version)) => self.seen.lock().note((path.to_owned(), version.clone()), look),
-            None => Arc::new(look),
-        })
+        Ok(self.note(file, ParquetFile::open(file.clone())?.look()?, None))
     }
-}
 
-impl Seen {
-    fn note(&mut self, (path, version): (PathBuf, Version), look: Look) -> Arc<Look> {
-        if self.files.len() >= FILES_MAX {
-            *self = Seen::default();
+    /// What a file has said, if it is as it was then.
+    fn said_by(&self, file: &HistoryFile) -> Option<Said> {
+        let (path, version) = file.identity()?;
+        self.seen.lock().files.get(path).filter(|said| said.version == *version).cloned()
+    }
+
+    fn note(&self, file: &HistoryFile, look: Look, groups: Option<Groups>) -> Arc<Look> {
+        let Some((path, version)) = file.identity() else { return Arc::new(look) };
+        let mut seen = self.seen.lock();
+        if seen.files.len() >= FILES_MAX {
+            *seen = Seen::default();
         }
-        let look = self.looks.get(&look).cloned().unwrap_or_else(|| Arc::new(look));
-        self.looks.insert(Arc::clone(&look));
-        self.files.insert(path, (version, Arc::clone(&look)));
+        let look = seen.looks.get(&look).cloned().unwrap_or_else(|| Arc::new(look));
+        seen.looks.insert(Arc::clone(&look));
+        let said = Said { version: version.clone(), look: Arc::clone(&look), groups };
+        seen.files.insert(path.to_owned(), said);
         look
     }
 }

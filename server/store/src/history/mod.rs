@@ -39,6 +39,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 use feature_defs::{Epoch, Format, Source};
 use quern_engine::asof::Address;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::log::{LocalLog, Log, Logged, Position, SharedLog, labels_of};
@@ -50,7 +51,7 @@ use copied::Copied;
 use csv::CsvFile;
 use files::HistoryFile;
 pub use kept::{InStore, Kept};
-use looks::Looks;
+use looks::{Looks, Opened};
 use parquet::ParquetFile;
 pub use partitions::Partitions;
 pub use pushed::{Pushed, PushedRows, canonical};
@@ -189,14 +190,24 @@ impl History {
     /// another type.
     pub fn open(&self, source: &Source, schema: &SchemaRef) -> Result<Scan> {
         self.refresh(source)?;
-        let mut opening =
-            Opening { source, schema, units: Vec::new(), parts: Vec::new(), mistakes: Vec::new() };
+        let mut opening = Opening {
+            source,
+            schema,
+            looks: &self.looks,
+            sound: None,
+            digest: Sha256::new(),
+            pushed_end: 0,
+            units: Vec::new(),
+            parts: Vec::new(),
+            mistakes: Vec::new(),
+        };
         if let Some(batch) = &source.batch {
             let found = files::find(&self.roots, source, batch).map_err(|mistake| {
                 let help = mistake.help.map(|help| format!("; {help}")).unwrap_or_default();
                 Error::invalid(mistake.cause + &help)
             })?;
             for (number, file) in (0u32..).zip(found) {
+                file.digest(&mut opening.digest);
                 match batch.format {
                     Format::Parquet => opening.parquet(Start { file: number, row: 0 }, file),
                     Format::Csv => opening.csv(number, file),
@@ -204,6 +215,7 @@ impl History {
             }
         }
         let pushed = self.pushed.of(&source.name);
+        opening.pushed_end = pushed.end();
         for pushed in &pushed.files {
             // What is wrong with it is nothing that who asks can mend.
             pushed.file.open()?;
@@ -228,6 +240,11 @@ impl History {
 struct Opening<'a> {
     source: &'a Source,
     schema: &'a SchemaRef,
+    looks: &'a Looks,
+    /// What the last file said, which lacks nothing: most say the same.
+    sound: Option<Arc<Look>>,
+    digest: Sha256,
+    pushed_end: u64,
     units: Vec<Unit>,
     parts: Vec<Part>,
     mistakes: Vec<Error>,
@@ -242,17 +259,19 @@ struct Start {
 
 impl Opening<'_> {
     fn parquet(&mut self, start: Start, file: HistoryFile) {
-        let time = &self.source.event_timestamp;
-        let opened = ParquetFile::open(file)
-            .and_then(|file| Ok((file.row_groups(time, self.source.format(time))?, file)));
-        let Some((row_groups, file)) = self.noted(opened) else { return };
-        let look = file.look();
-        // What was pushed may be older than a column of today.
-        let is_there = |field: &&Arc<Field>| start.file != PUSHED || look.fields.find(field.name()).is_some();
-        let wanted = Schema::new(self.schema.fields().iter().filter(is_there).cloned().collect::<Fields>());
-        self.mistaken(&wanted, file.name(), &look);
+        let opened = self.looks.open(file, self.source);
+        let Some(Opened { file, look, row_groups }) = self.noted(opened) else { return };
+        if start.file == PUSHED {
+            // What was pushed may be older than a column of today.
+            let is_there = |field: &&Arc<Field>| look.fields.find(field.name()).is_some();
+            let wanted = self.schema.fields().iter().filter(is_there).cloned().collect::<Fields>();
+            self.mistaken(&Schema::new(wanted), file.name(), &look);
+        } else if self.sound.as_ref().is_none_or(|sound| !Arc::ptr_eq(sound, &look)) {
+            let is_sound = !self.mistaken(self.schema, file.name(), &look);
+            self.sound = is_sound.then(|| Arc::clone(&look));
+        }
         let mut first_row = start.row;
-        for (row_group, (rows, times)) in row_groups.into_iter().enumerate() {
+        for (row_group, (rows, times)) in row_groups.iter().copied().enumerate() {
             self.units.push(Unit {
                 file: start.file,
                 first_row,
@@ -298,7 +317,8 @@ impl Opening<'_> {
             let (units, schema, parts) = (self.units, Arc::clone(self.schema), self.parts);
             let times = [&self.source.event_timestamp].into_iter().chain(&self.source.created_timestamp);
             let whole = times.chain(&self.source.event_id).cloned().collect();
-            return Ok(Scan { units, schema, formats, whole, parts });
+            let state = State { files: self.digest.finalize().into(), pushed_end: self.pushed_end };
+            return Ok(Scan { units, state, schema, formats, whole, parts });
         }
         let more = self.mistakes.len().saturating_sub(MISTAKES_SHOWN);
         self.mistakes.truncate(MISTAKES_SHOWN);
@@ -333,11 +353,21 @@ impl Unit {
     }
 }
 
+/// Tells one state of a source's history from another: which files there are, each as it is, and how many rows were
+/// pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    files: [u8; 32],
+    pushed_end: u64,
+}
+
 /// A source whose files are open for reading: by many threads at once, each opening the file anew.
 #[derive(Debug)]
 pub struct Scan {
     /// Every unit, in order of arrival.
     pub units: Vec<Unit>,
+    /// What was found.
+    pub state: State,
     schema: SchemaRef,
     formats: Formats,
     /// The columns of which the type must say each value.

@@ -1,7 +1,7 @@
 //! What does a Parquet file say about itself, and how are rows of one row group read?
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use ::parquet::arrow::arrow_reader::{
@@ -35,10 +35,15 @@ const DAY_US: i64 = 86_400_000_000;
 /// Rows of a row group, and bounds of its event timestamps in microseconds where they are known.
 pub(super) type RowGroup = (u64, Option<(i64, i64)>);
 
-/// A Parquet file whose footer has been read.
+/// A Parquet file, of which the footer is read when somebody needs it, once.
 #[derive(Debug)]
 pub(super) struct ParquetFile {
     file: HistoryFile,
+    footer: OnceLock<Footer>,
+}
+
+#[derive(Debug)]
+struct Footer {
     metadata: ArrowReaderMetadata,
     /// The columns whose values had a type in memory that Arrow does not know.
     unknown: Vec<String>,
@@ -47,12 +52,27 @@ pub(super) struct ParquetFile {
 impl ParquetFile {
     /// Reads the footer.
     pub(super) fn open(file: HistoryFile) -> Result<Self> {
+        let file = ParquetFile::unopened(file);
+        file.footer()?;
+        Ok(file)
+    }
+
+    /// A file whose footer has been read before, and which has not changed since.
+    pub(super) fn unopened(file: HistoryFile) -> Self {
+        ParquetFile { file, footer: OnceLock::new() }
+    }
+
+    fn footer(&self) -> Result<&Footer> {
+        if let Some(footer) = self.footer.get() {
+            return Ok(footer);
+        }
+        let file = &self.file;
         if file.bytes() == 0 {
             return Err(file.unreadable(&"it is empty; was it not written to its end?"));
         }
         let handle = file.open()?;
-        let (metadata, unknown) = file.guarded(|| footer(&handle).map_err(|error| in_words(&error)))?;
-        Ok(ParquetFile { file, metadata, unknown })
+        let footer = file.guarded(|| footer(&handle).map_err(|error| in_words(&error)))?;
+        Ok(self.footer.get_or_init(|| footer))
     }
 
     pub(super) fn name(&self) -> &str {
@@ -60,34 +80,20 @@ impl ParquetFile {
     }
 
     /// What the file says of its columns.
-    pub(super) fn look(&self) -> Look {
-        let is_known = |field: &&Arc<Field>| !self.unknown.contains(field.name());
-        let fields = self.metadata.schema().fields().iter().filter(is_known).cloned().collect();
-        Look { fields, foreign_codecs: self.foreign_codecs() }
-    }
-
-    fn foreign_codecs(&self) -> Vec<(String, &'static str)> {
-        let mut found = Vec::new();
-        for column in self.metadata.metadata().row_groups().iter().flat_map(|group| group.columns()) {
-            let Some(root) = column.column_path().parts().first() else { continue };
-            let codec = match column.compression() {
-                Compression::BROTLI(_) => "Brotli",
-                Compression::LZO => "LZO",
-                _ => continue,
-            };
-            if !found.iter().any(|(name, _)| name == root) {
-                found.push((root.clone(), codec));
-            }
-        }
-        found
+    pub(super) fn look(&self) -> Result<Look> {
+        let footer = self.footer()?;
+        let is_known = |field: &&Arc<Field>| !footer.unknown.contains(field.name());
+        let fields = footer.metadata.schema().fields().iter().filter(is_known).cloned().collect();
+        Ok(Look { fields, foreign_codecs: footer.foreign_codecs() })
     }
 
     /// The row groups in file order; `format` says what the event timestamps count, where they are numbers.
     pub(super) fn row_groups(&self, event_timestamp: &str, format: Option<Epoch>) -> Result<Vec<RowGroup>> {
-        let groups = self.metadata.metadata().row_groups();
-        let times = self.file.guarded(|| {
-            time_bounds(&self.metadata, event_timestamp, format).map_err(|error| in_words(&error))
-        })?;
+        let metadata = &self.footer()?.metadata;
+        let groups = metadata.metadata().row_groups();
+        let times = self
+            .file
+            .guarded(|| time_bounds(metadata, event_timestamp, format).map_err(|error| in_words(&error)))?;
         groups
             .iter()
             .zip(times)
@@ -105,7 +111,7 @@ impl ParquetFile {
         formats: &Formats,
         visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        let groups = self.metadata.metadata().row_groups().iter().enumerate();
+        let groups = self.footer()?.metadata.metadata().row_groups().iter().enumerate();
         let Some((row_group, group)) = groups.into_iter().find(|(_, group)| group.num_rows() > 0) else {
             return Ok(());
         };
@@ -126,7 +132,8 @@ impl ParquetFile {
         visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
         // A column that a source did not have yet when its rows were pushed is nowhere.
-        let found = self.metadata.schema().fields();
+        let metadata = &self.footer()?.metadata;
+        let found = metadata.schema().fields();
         let root = |field: &Arc<Field>| found.find(field.name()).map(|(root, _)| root);
         let roots: Vec<Option<usize>> = reading.schema.fields().iter().map(root).collect();
         let mut distinct: Vec<usize> = roots.iter().flatten().copied().collect();
@@ -134,7 +141,7 @@ impl ParquetFile {
         distinct.dedup();
         let handle = self.file.open()?;
         let mut reader = self.file.guarded(|| {
-            self.reader(handle, unit, &distinct, reading.rows).map_err(|error| in_words(&error))
+            reader(metadata, handle, (unit, &distinct), reading.rows).map_err(|error| in_words(&error))
         })?;
         while let Some(batch) =
             self.file.guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?
@@ -152,24 +159,6 @@ impl ParquetFile {
             visit(fitted::batch(&reading.schema, columns)?)?;
         }
         Ok(())
-    }
-
-    fn reader(
-        &self,
-        handle: File,
-        unit: &Unit,
-        roots: &[usize],
-        rows: Option<&[u32]>,
-    ) -> ParquetResult<ParquetRecordBatchReader> {
-        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots.iter().copied());
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, self.metadata.clone())
-            .with_row_groups(vec![unit.row_group])
-            .with_projection(mask)
-            .with_batch_size(BATCH_ROWS_MAX);
-        match rows {
-            Some(rows) => builder.with_row_selection(selection(rows, unit.rows as usize)).build(),
-            None => builder.build(),
-        }
     }
 
     fn fitted(&self, column: &ArrayRef, field: &Field, reading: &Reading<'_>) -> Result<ArrayRef> {
@@ -192,9 +181,44 @@ impl ParquetFile {
     }
 }
 
+fn reader(
+    metadata: &ArrowReaderMetadata,
+    handle: File,
+    (unit, roots): (&Unit, &[usize]),
+    rows: Option<&[u32]>,
+) -> ParquetResult<ParquetRecordBatchReader> {
+    let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.iter().copied());
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, metadata.clone())
+        .with_row_groups(vec![unit.row_group])
+        .with_projection(mask)
+        .with_batch_size(BATCH_ROWS_MAX);
+    match rows {
+        Some(rows) => builder.with_row_selection(selection(rows, unit.rows as usize)).build(),
+        None => builder.build(),
+    }
+}
+
+impl Footer {
+    fn foreign_codecs(&self) -> Vec<(String, &'static str)> {
+        let mut found = Vec::new();
+        for column in self.metadata.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+            let Some(root) = column.column_path().parts().first() else { continue };
+            let codec = match column.compression() {
+                Compression::BROTLI(_) => "Brotli",
+                Compression::LZO => "LZO",
+                _ => continue,
+            };
+            if !found.iter().any(|(name, _)| name == root) {
+                found.push((root.clone(), codec));
+            }
+        }
+        found
+    }
+}
+
 /// The footer, and the Arrow types to decode into. Strings come as plain strings even where they were written from
 /// dictionaries or views, and Spark's 96-bit times as microseconds, which unlike nanoseconds hold every year.
-fn footer(handle: &File) -> ParquetResult<(ArrowReaderMetadata, Vec<String>)> {
+fn footer(handle: &File) -> ParquetResult<Footer> {
     let metadata = Arc::new(ParquetMetaDataReader::new().parse_and_finish(handle)?);
     let unknown = unknown(&metadata);
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(!unknown.is_empty());
@@ -211,11 +235,11 @@ fn footer(handle: &File) -> ParquetResult<(ArrowReaderMetadata, Vec<String>)> {
         })
         .collect();
     if plain == *written.schema().fields() {
-        return Ok((written, unknown));
+        return Ok(Footer { metadata: written, unknown });
     }
     let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(plain)));
     let plain = ArrowReaderMetadata::try_new(Arc::clone(written.metadata()), options);
-    Ok((plain.unwrap_or(written), unknown))
+    Ok(Footer { metadata: plain.unwrap_or(written), unknown })
 }
 
 /// The columns of which the writer says that they had a type in memory that Arrow does not know, such as Polars'

@@ -82,7 +82,7 @@ fn numbers(file: &HistoryFile, format: Format, schema: &Schema, formats: &Format
             let file = ParquetFile::open(file.clone())?;
             let counts =
                 |field: &Field| formats.contains_key(field.name()) && instant::is_number(field.data_type());
-            let wanted = among(&file.look().fields, &counts);
+            let wanted = among(&file.look()?.fields, &counts);
             file.first_rows((ROWS_SAMPLED, wanted), formats, &mut note)?;
         }
     }
