@@ -4,22 +4,29 @@
 million and of ten million keys is, and what the server holds at most meanwhile. `start`: when a server is ready beside
 a log of ten million pushed rows. All of them against `quern serve`, over HTTP.
 
-    python benches/scale.py PATH/TO/quern [files] [keys] [start]
+    PYTHONPATH=sdk/python python benches/scale.py PATH/TO/quern [files] [keys] [start]
 """
 
+import contextlib
+import glob
 import json
 import os
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import quern
 
 FEATURES = 20
 HOUR_US = 3_600_000_000
@@ -42,6 +49,36 @@ entities: [user]
 source: rows
 features: [%s]
 """ % ", ".join(f"f{feature}" for feature in range(FEATURES))
+
+PUSHED = """
+kind: Entity
+name: user
+join_keys: [{name: id, type: int64}]
+---
+kind: Source
+name: events
+push: true
+event_timestamp: ts
+columns:
+  - {name: id, type: int64}
+  - {name: ts, type: timestamp}
+  - {name: f0, type: float64}
+  - {name: f1, type: float64}
+---
+kind: FeatureView
+name: latest
+entities: [user]
+source: events
+features: [f0, f1]
+---
+kind: FeatureService
+name: all
+features: [latest]
+"""
+PUSHED_ROWS = int(os.environ.get("ROWS", "10_000_000"))
+PUSHED_AT_ONCE = 100_000
+ENTITIES = 1_000_000
+NOBODY = 65534
 
 
 class Server:
@@ -79,6 +116,23 @@ class Server:
         series = "quern_history_files_opened_total "
         lines = [line for line in self.ask("/metrics").splitlines() if line.startswith(series)]
         return float(lines[0].split()[1]) if lines else 0
+
+    def is_ready(self) -> bool:
+        try:
+            self.ask("/v2/health/ready")
+        except urllib.error.HTTPError:
+            return False
+        return True
+
+    def until_ready(self) -> float:
+        """Seconds since the process began; says now and then how far it is."""
+        said = 0.0
+        while not self.is_ready():
+            if time.monotonic() > said + 1:
+                print("  not ready:", json.loads(self.ask("/v1/status"))["server"].get("not_ready"))
+                said = time.monotonic()
+            time.sleep(0.02)
+        return time.monotonic() - self.began
 
     def memory(self, what: str) -> float:
         """MiB."""
@@ -128,9 +182,94 @@ def keys(program: str) -> None:
                 )
 
 
+def free_port() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return str(taken.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(*command: str, **how: object) -> Iterator[None]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **how)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def stores(folder: str) -> Iterator[dict[str, str]]:
+    """A Redis, a PostgreSQL and a folder that servers share, as their environment names them."""
+    programs = max(glob.glob("/usr/lib/postgresql/*/bin"), default="")
+    redis_port, postgres_port, data = free_port(), free_port(), f"{folder}/postgres"
+    # PostgreSQL refuses to be root.
+    how = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    os.makedirs(data)
+    if how:
+        os.chown(data, NOBODY, NOBODY)
+        os.chmod(folder, 0o755)
+    made = [f"{programs}/initdb", "--username=quern", "--auth=trust", "-D", data]
+    subprocess.run(made, check=True, stdout=subprocess.DEVNULL, cwd="/", **how)
+    told = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-p", postgres_port]
+    with (
+        running("redis-server", "--port", redis_port, "--save", "", "--dir", folder),
+        running(f"{programs}/postgres", "-D", data, *told, cwd="/", **how),
+    ):
+        for port in [redis_port, postgres_port]:
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port))):
+                    break
+                time.sleep(0.05)
+        yield {
+            "QUERN_ONLINE": f"redis://127.0.0.1:{redis_port}",
+            "QUERN_ONLINE_TIMEOUT": "30s",
+            "QUERN_REGISTRY": f"postgres://quern@127.0.0.1:{postgres_port}/postgres?sslmode=disable",
+            "QUERN_STORE": f"{folder}/store",
+            "QUERN_STORE_SHARED": "true",
+        }
+
+
+def push_all(server: Server) -> None:
+    client = quern.Client(server.url)
+    began = time.monotonic()
+    for first in range(0, PUSHED_ROWS, PUSHED_AT_ONCE):
+        ids = np.arange(first, first + PUSHED_AT_ONCE)
+        times = pa.array(time.time_ns() // 1000 + np.arange(PUSHED_AT_ONCE), pa.timestamp("us", "UTC"))
+        values = pa.array(ids / 3.0)
+        client.push("events", pa.table({"id": ids * 7919 % ENTITIES, "ts": times, "f0": values, "f1": values}))
+    seconds = time.monotonic() - began
+    pushed = json.loads(server.ask("/v1/status"))["sources"][0]["pushed"]
+    print(f"  pushed {PUSHED_ROWS:,} rows in {seconds:.0f} s; {pushed['files']} files, {pushed['tail_rows']} in the tail")
+
+
+def start(program: str) -> None:
+    with tempfile.TemporaryDirectory() as folder, stores(folder) as environment:
+        Path(folder, "repository").mkdir()
+        Path(folder, "repository/definitions.yaml").write_text(PUSHED)
+        with Server(program, f"{folder}/repository", **environment, QUERN_DATA=f"{folder}/first") as first:
+            first.ask("/v1/apply", {})
+            push_all(first)
+            for turn in range(3):
+                data = f"{folder}/data{turn}"
+                with Server(program, f"{folder}/repository", **environment, QUERN_DATA=data) as server:
+                    print(f"a shared head, an empty data folder: ready after {server.until_ready():.2f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "definitions.yaml").write_text(PUSHED)
+        with Server(program, folder) as server:
+            server.ask("/v1/apply", {})
+            push_all(server)
+        with Server(program, folder) as server:
+            print(f"a head of its own: ready after {server.until_ready():.2f} s")
+        shutil.rmtree(f"{folder}/.quern/head")
+        with Server(program, folder) as server:
+            seconds = server.until_ready()
+            print(f"a head of its own that is empty: ready after {seconds:.1f} s, {PUSHED_ROWS / seconds:,.0f} rows/s")
+
+
 def main() -> None:
     program, *asked = sys.argv[1:]
-    for part in [files, keys]:
+    for part in [files, keys, start]:
         if not asked or part.__name__ in asked:
             part(program)
 

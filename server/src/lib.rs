@@ -14,6 +14,7 @@
 //! Architecture invariant: arrows point down only, `node → verbs → logged → live → features | inference → store`.
 
 mod backup;
+mod catching_up;
 mod data_folder;
 pub mod degraded;
 pub mod error;

@@ -18,6 +18,7 @@ use quern_store::segments::Segments;
 use quern_store::spill::Scratch;
 use quern_store::turns::Turns;
 
+use crate::catching_up::CatchingUp;
 use crate::data_folder::lock;
 use crate::degraded::Degraded;
 use crate::error::Result;
@@ -76,6 +77,8 @@ pub struct Node {
     pub runs: Arc<Runs>,
     /// How far the head is behind the log of pushed rows.
     pub lag: Arc<Lag>,
+    /// Whether the head has what was pushed before this process began.
+    pub catching_up: CatchingUp,
     /// How the streams of sources are doing.
     pub streams: Arc<Streams>,
     /// When it was opened.
@@ -176,11 +179,22 @@ impl Stores {
 }
 
 impl Node {
-    /// Opens the data folder that `settings` name, or makes it, and brings the latest apply live.
+    /// Opens the data folder that `settings` name, or makes it, brings the latest apply live, and the head up to what
+    /// was pushed.
     ///
     /// # Errors
     /// `Kind::Refused` where another process has it open.
     pub async fn open(settings: Settings) -> Result<Arc<Node>> {
+        let node = Node::open_behind(settings).await?;
+        node.catch_up_or_tell().await?;
+        Ok(node)
+    }
+
+    /// The same, with a head that may lack what was pushed: [`Node::go_on_catching_up`].
+    ///
+    /// # Errors
+    /// As [`Node::open`].
+    pub async fn open_behind(settings: Settings) -> Result<Arc<Node>> {
         let settings = Arc::new(settings);
         let _lock = Arc::new(lock(&settings.data).await?);
         let Stores { registry, segments, local, head, log, history } =
@@ -203,7 +217,6 @@ impl Node {
             queue: Queue::default(),
             degraded: Arc::clone(&degraded),
         });
-        push.catch_up().await?;
         Ok(Arc::new(Node {
             apply: Arc::new(Apply {
                 roots: settings.roots(),
@@ -239,6 +252,7 @@ impl Node {
             degraded,
             runs,
             lag,
+            catching_up: CatchingUp::default(),
             streams: Arc::default(),
             started: Instant::now(),
             memory: Budget::new(settings.requests_bytes_max),

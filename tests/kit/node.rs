@@ -237,6 +237,12 @@ impl Node {
         self.inner.turns.hold_pushes(work);
     }
 
+    /// Runs `work` while pushes to `source` wait.
+    pub fn hold_pushes_to(&self, source: &str, work: impl FnOnce()) {
+        let _order = block_in_place(|| self.inner.turns.order(&[source.to_owned()].into())).unwrap();
+        work();
+    }
+
     /// Counts the rows of history that were pushed to `source`.
     pub fn pushed_rows(&self, source: &str) -> u64 {
         self.inner.reader.history.pushed.of(source).end()

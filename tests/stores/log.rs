@@ -12,13 +12,13 @@ use tempfile::TempDir;
 
 use crate::network::push::{DEFINITIONS, both, head_counts, rows};
 
-fn repository() -> Repository {
+pub(super) fn repository() -> Repository {
     let repository = Repository::new(DEFINITIONS);
     repository.write("logins.csv", "card,at\n");
     repository
 }
 
-fn at(data: &Path) -> [(&'static str, String); 1] {
+pub(super) fn at(data: &Path) -> [(&'static str, String); 1] {
     [("data", data.display().to_string())]
 }
 
@@ -60,7 +60,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn replace(folder: &Path, by: Option<&Path>) {
+pub(super) fn replace(folder: &Path, by: Option<&Path>) {
     fs::remove_dir_all(folder).unwrap();
     if let Some(by) = by {
         copy(by, folder);

@@ -156,6 +156,14 @@ pub(super) async fn open_here(settings: Settings) -> Result<Arc<Node>> {
     Ok(Node::open(settings).await?)
 }
 
+/// The same for a server, which says itself how far its head is.
+pub(super) async fn open_behind(settings: Settings) -> Result<Arc<Node>> {
+    if !settings.data.exists() {
+        repository::read(&settings)?;
+    }
+    Ok(Node::open_behind(settings).await?)
+}
+
 fn post(path: &str, request: &impl Serialize) -> Result<Request<Body>> {
     let body = serde_json::to_vec(request).map_err(internal)?;
     let request = Request::post(path).header(header::CONTENT_TYPE, "application/json").body(Body::from(body));

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::backend::{Server, open_here};
+use super::backend::{Server, open_behind};
 use super::failure::Result;
 use super::output::print;
 use super::{Options, Repository};
@@ -38,7 +38,8 @@ fn bound(listen: SocketAddr) -> std::io::Result<TcpListener> {
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
     let settings = options.settings(&arguments.repository.folder(), arguments.listen.as_ref())?;
     let listen = settings.listen;
-    let node = open_here(settings).await?;
+    let node = open_behind(settings).await?;
+    let _catching_up = node.go_on_catching_up().await;
     let listener =
         bound(listen).map_err(|error| Error::invalid(format!("nothing can listen at {listen}: {error}")))?;
     let url = format!("http://{}", reachable(listener.local_addr().map_err(Error::from)?));

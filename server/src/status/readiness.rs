@@ -27,7 +27,7 @@ impl Node {
             let cause = behind.clone().unwrap_or_else(|| "`quern apply` the definitions".to_owned());
             Some(Error::unavailable(format!("nothing is live yet: {cause}")))
         } else if self.looks_up() {
-            None
+            self.catching_up.trouble()
         } else {
             let cause =
                 "the online store does not answer, so no look-up is answered; it is asked until it does";

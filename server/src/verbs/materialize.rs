@@ -199,7 +199,7 @@ impl Materialize {
         let source = live.compiled.catalog.definitions.sources.get(&view.source);
         match source.filter(|source| source.push) {
             Some(source) => self.turns.order(&[source.name.clone()].into()),
-            None => Ok(self.turns.order_here()),
+            None => Ok(self.turns.order_here(&view.source)),
         }
     }
 }

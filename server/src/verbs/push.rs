@@ -89,10 +89,25 @@ pub struct Push {
 /// The pushes that are under way.
 #[derive(Default)]
 pub(crate) struct Queue {
-    jobs: Mutex<Vec<Job>>,
+    lanes: Mutex<BTreeMap<String, Arc<Lane>>>,
     waiting_rows: AtomicUsize,
+}
+
+/// Those that are committed together.
+#[derive(Default)]
+struct Lane {
+    jobs: Mutex<Vec<Job>>,
     /// Held by whoever commits.
     turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Queue {
+    /// Each source has its own over a log of this server's, so that none waits for what another does; in a shared log
+    /// one turn is for all.
+    fn lane(&self, log: &Log, source: &str) -> Arc<Lane> {
+        let name = if log.shared().is_some() { "" } else { source };
+        Arc::clone(self.lanes.lock().entry(name.to_owned()).or_default())
+    }
 }
 
 /// A push whose good rows wait to be committed.
@@ -177,12 +192,13 @@ impl Push {
             return Err(Error::none_taken(checked.rejected));
         }
         let (answer, answered) = tokio::sync::oneshot::channel();
-        self.queue.jobs.lock().push(Job { push: checked, answer, room });
+        let lane = self.queue.lane(&self.log, &name);
+        lane.jobs.lock().push(Job { push: checked, answer, room });
         // A task of its own: what was begun for others must not end where this client goes away.
         let committing = Arc::clone(self);
         tokio::spawn(async move {
-            let turn = Arc::clone(&committing.queue.turn).lock_owned().await;
-            let jobs = std::mem::take(&mut *committing.queue.jobs.lock());
+            let turn = Arc::clone(&lane.turn).lock_owned().await;
+            let jobs = std::mem::take(&mut *lane.jobs.lock());
             // Whoever had the turn before has often taken this push along.
             if !jobs.is_empty() {
                 tokio::task::spawn_blocking(move || {

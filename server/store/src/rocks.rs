@@ -42,6 +42,7 @@ const KEPT: &[u8] = b"kept";
 const FILES_UNTIL: &[u8] = b"files until";
 const APPLIED: &[u8] = b"applied ";
 const ID: &[u8] = b"id";
+const LACKING: &[u8] = b"lacking";
 /// What RocksDB says of the families that the format before this one had, pushed rows among them.
 const OLD_FAMILIES: &str = "Column families not opened";
 /// From this many rows on, building a table file and ingesting it beats the write path.

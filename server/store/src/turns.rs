@@ -7,19 +7,25 @@
 //! |---|---|---|
 //! | materializing | materialize; whoever writes pushed rows into a file | make the head from history here |
 //! | head turn | materialize | the same at another server that shares the head |
-//! | order | whoever commits a push, or completes the head | put pushed rows into history or head here |
+//! | order | whoever commits a push, or completes the head | put pushed rows of those sources into history or head here |
 //! | labels | whoever commits labels | the same here |
 //! | log turn | who has order or labels | the same, for the same sources or model, at another server that shares the log |
+//!
+//! Over a log of this server's own each source has its order ([`line`]): what is slow at one is nobody else's matter.
+//! Where servers share the log, all sources of a server have one, since each turn there keeps a connection.
 //!
 //! Below all of them is the lock of the copy that a server has of a shared log
 //! ([`History::refresh`](crate::history::History::refresh)): it is held while rows are added, and never while another
 //! is waited for.
+
+mod line;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use self::line::{Line, Place, Wants};
 use crate::error::Result;
 use crate::log::{self, Log, Position};
 use crate::online::Online;
@@ -30,7 +36,7 @@ pub struct Turns {
     head: Online,
     log: Log,
     materializing: Mutex<()>,
-    order: Mutex<()>,
+    order: Line,
     labels: Mutex<()>,
     /// Held by whoever writes labels into a segment; nothing is waited for meanwhile.
     sealing_labels: Mutex<()>,
@@ -59,7 +65,7 @@ impl Turns {
             head,
             log,
             materializing: Mutex::default(),
-            order: Mutex::default(),
+            order: Line::default(),
             labels: Mutex::default(),
             sealing_labels: Mutex::default(),
         }
@@ -86,7 +92,11 @@ impl Turns {
 
     /// Waits for the turn to change the pushed history of `sources`, or what it makes of the head.
     pub fn order(&self, sources: &BTreeSet<String>) -> Result<Order<'_>> {
-        self.order_of(sources, Held::take(Rank::Order, &self.order))
+        let wants = match self.log.shared() {
+            Some(_) => Wants::All,
+            None => Wants::Sources(sources.clone()),
+        };
+        self.order_of(sources, Held::stand(&self.order, &wants))
     }
 
     /// Waits for the turn to add to the labels that the log has under `name`. Pushes do not wait for that.
@@ -107,14 +117,15 @@ impl Turns {
         Ok(Order { lasts, log, _here })
     }
 
-    /// The same where no other server has a turn: what is changed takes no pushes.
-    pub fn order_here(&self) -> Order<'_> {
-        Order { lasts: BTreeMap::new(), log: None, _here: Held::take(Rank::Order, &self.order) }
+    /// The same where no other server has a turn: `source` takes no pushes.
+    pub fn order_here(&self, source: &str) -> Order<'_> {
+        let wants = Wants::Sources([source.to_owned()].into());
+        Order { lasts: BTreeMap::new(), log: None, _here: Held::stand(&self.order, &wants) }
     }
 
     /// Runs `work` while pushes wait.
     pub fn hold_pushes<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _order = Held::take(Rank::Order, &self.order);
+        let _order = Held::stand(&self.order, &Wants::All);
         work()
     }
 }
@@ -148,25 +159,40 @@ thread_local! {
 /// A lock that is held.
 struct Held<'t> {
     rank: Rank,
-    _guard: MutexGuard<'t, ()>,
+    _guard: Guard<'t>,
+}
+
+#[expect(dead_code, reason = "what is in it is given back when it is dropped")]
+enum Guard<'t> {
+    Lock(MutexGuard<'t, ()>),
+    Place(Place<'t>),
 }
 
 impl<'t> Held<'t> {
     fn take(rank: Rank, lock: &'t Mutex<()>) -> Held<'t> {
+        Held::check(rank);
+        Held::noted(rank, Guard::Lock(lock.lock()))
+    }
+
+    fn stand(line: &'t Line, wants: &Wants) -> Held<'t> {
+        Held::check(Rank::Order);
+        Held::noted(Rank::Order, Guard::Place(line.take(wants)))
+    }
+
+    fn check(rank: Rank) {
         HELD.with_borrow(|held| {
             debug_assert!(
                 held.iter().all(|other| *other < rank),
                 "{rank:?} is taken while {held:?} are held: see the order in turns.rs"
             );
         });
-        Held::noted(rank, lock.lock())
     }
 
     fn try_take(rank: Rank, lock: &'t Mutex<()>) -> Option<Held<'t>> {
-        lock.try_lock().map(|guard| Held::noted(rank, guard))
+        lock.try_lock().map(|guard| Held::noted(rank, Guard::Lock(guard)))
     }
 
-    fn noted(rank: Rank, _guard: MutexGuard<'t, ()>) -> Held<'t> {
+    fn noted(rank: Rank, _guard: Guard<'t>) -> Held<'t> {
         HELD.with_borrow_mut(|held| held.push(rank));
         Held { rank, _guard }
     }

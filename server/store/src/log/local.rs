@@ -24,6 +24,7 @@ mod bytes;
 mod database;
 mod examine;
 mod heal;
+mod together;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -38,8 +39,9 @@ use quern_base::failure::DISK_FAILS;
 use rocksdb::compaction_filter::Decision;
 use rocksdb::{DBPinnableSlice, IteratorMode, Options, WriteBatch};
 
-use self::bytes::{group, names, of_key, start, value};
+use self::bytes::{group, names, of_key, start};
 use self::database::{Database, family};
+use self::together::{Given, Waiting};
 use super::logged::{Logged, Seen, SeenKey};
 use super::named::labelled_model;
 use crate::error::{Error, Kind, Result};
@@ -64,6 +66,8 @@ pub struct LocalLog {
     state: Mutex<State>,
     /// By source, the commit after which there are some of which nobody knows here: they failed, and are there.
     unread: Mutex<BTreeMap<String, i64>>,
+    /// What is written with the next commit.
+    waiting: Waiting,
     /// Says whose the folder is; given back once the store is closed.
     _lock: Option<Arc<File>>,
 }
@@ -117,6 +121,7 @@ impl LocalLog {
             id: String::new(),
             state: Mutex::default(),
             unread: Mutex::default(),
+            waiting: Waiting::default(),
             _lock: None,
         };
         let known = name_of(folder)?;
@@ -241,6 +246,11 @@ impl LocalLog {
         self.state.lock().sources.get(source).map_or_else(Position::default, |of| of.last)
     }
 
+    /// The last commit of `source` whose rows lie here no more.
+    pub fn forgotten(&self, source: &str) -> Position {
+        self.state.lock().sources.get(source).map_or_else(Position::default, |of| of.forgotten)
+    }
+
     /// Whether the log of `source` went through `position`, as far as it still knows.
     pub fn went_through(&self, source: &str, position: Position) -> Result<bool> {
         let of = self.state.lock().sources.get(source).copied().unwrap_or_default();
@@ -263,26 +273,39 @@ impl LocalLog {
     }
 
     /// Writes rows, each with the number after the last of its source, and what was seen: all of it or nothing. It is
-    /// on disk when this returns.
+    /// on disk when this returns. Those who come at the same time, for other sources, share one write.
     pub fn commit(&self, groups: &[Logged], seen: &[(SeenKey, Seen)]) -> Result<()> {
+        let given = Given::new(groups, seen)?;
+        self.waiting.write(given, |all| self.write(all))
+    }
+
+    /// Writes what several have given, in one step; gives what became of each.
+    fn write(&self, all: &[Given]) -> Result<Vec<Result<()>>> {
         let mut state = self.state.lock();
         let db = self.db.get()?;
         let (mut batch, commits) = (WriteBatch::default(), state.commits + 1);
         let mut sources = state.sources.clone();
-        for group in groups {
-            let of = sources.entry(group.source.clone()).or_default();
-            let Position { number, .. } = group.position;
-            if number != of.last.number + 1 {
-                return Err(Error::busy(format!("rows of source `{}` were pushed in between", group.source)));
+        let mut ends = Vec::with_capacity(all.len());
+        for Given { groups, seen } in all {
+            let late = groups.iter().find(|group| {
+                let last = sources.get(&group.source).map_or(0, |of| of.last.number);
+                group.position.number != last + 1
+            });
+            if let Some(late) = late {
+                let cause = format!("rows of source `{}` were pushed in between", late.source);
+                ends.push(Err(Error::busy(cause)));
+                continue;
             }
-            let previous = std::mem::replace(&mut of.last, group.position).token;
-            let key = [&start(&group.source)[..], &number.to_be_bytes(), &group.end().to_be_bytes()].concat();
-            batch.put_cf(family(&db, GROUPS), key, value(group, previous)?);
-            batch.put_cf(family(&db, SOURCES), &group.source, of.bytes());
-        }
-        for (key, seen) in seen {
-            let value = [&seen.until_us.to_be_bytes()[..], &seen.value].concat();
-            batch.put_cf(family(&db, SEEN), key.bytes(), value);
+            for group in groups {
+                let of = sources.entry(group.source.clone()).or_default();
+                let previous = std::mem::replace(&mut of.last, group.position).token;
+                batch.put_cf(family(&db, GROUPS), group.key(), group.value(previous));
+                batch.put_cf(family(&db, SOURCES), &group.source, of.bytes());
+            }
+            for (key, value) in seen {
+                batch.put_cf(family(&db, SEEN), key, value);
+            }
+            ends.push(Ok(()));
         }
         // As something that is seen for ever.
         let count = [i64::MAX.to_be_bytes(), commits.to_be_bytes()];
@@ -297,7 +320,7 @@ impl LocalLog {
             _ => error,
         })?;
         *state = State { commits, sources };
-        Ok(())
+        Ok(ends)
     }
 
     /// Shows every group of `source` after commit `number`, in order.

@@ -1,12 +1,13 @@
 //! How far is the head? Up to which time views are materialized, and which tiles are kept.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quern_base::random;
 use quern_engine::ViewId;
 use quern_engine::windows::Kept;
 
-use super::{FILES_UNTIL, Head, ID, KEPT, WATERMARK, about};
+use super::{FILES_UNTIL, Head, ID, KEPT, LACKING, WATERMARK, about};
 use crate::error::{Error, Result};
 
 impl Head {
@@ -71,6 +72,22 @@ impl Head {
             self.watermarks.write().insert(view, to_us);
         }
         Ok(())
+    }
+
+    /// The sources of which rows are not here that no log has any more.
+    pub fn lacking(&self) -> Result<BTreeSet<String>> {
+        let stored = self.db.get_cf(self.meta(), LACKING)?.unwrap_or_default();
+        let names = String::from_utf8_lossy(&stored);
+        Ok(names.split('\n').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// Notes those, before anything else of them comes in.
+    pub fn set_lacking(&self, sources: &BTreeSet<String>) -> Result<()> {
+        let _writing = self.writing.lock();
+        let names: Vec<&str> = sources.iter().map(String::as_str).collect();
+        let mut options = rocksdb::WriteOptions::default();
+        options.set_sync(true);
+        Ok(self.db.put_cf_opt(self.meta(), LACKING, names.join("\n"), &options)?)
     }
 
     /// What is kept of the events of `view`; none until it is materialized.

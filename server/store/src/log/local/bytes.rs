@@ -1,6 +1,6 @@
 //! What does a group of the log look like as bytes? As `local.rs` says at its head.
 
-use super::super::logged::{Logged, from_bytes, to_bytes};
+use super::super::logged::{Logged, from_bytes};
 use super::damaged;
 use crate::error::Result;
 use crate::position::Position;
@@ -22,14 +22,6 @@ pub(super) fn names(value: &[u8]) -> Result<(i64, i64)> {
     let (token, rest) = value.split_first_chunk().ok_or_else(damaged)?;
     let previous = rest.first_chunk().ok_or_else(damaged)?;
     Ok((i64::from_be_bytes(*token), i64::from_be_bytes(*previous)))
-}
-
-pub(super) fn value(group: &Logged, previous: i64) -> Result<Vec<u8>> {
-    let history = to_bytes(&group.history)?;
-    let online = group.online.as_ref().map(to_bytes).transpose()?.unwrap_or_default();
-    let names = [group.position.token, previous].map(i64::to_be_bytes);
-    let heads = [group.first, group.in_head as u64, history.len() as u64].map(u64::to_be_bytes);
-    Ok([names.as_flattened(), heads.as_flattened(), &history, &online].concat())
 }
 
 pub(super) fn group(key: &[u8], value: &[u8]) -> Result<Logged> {
