@@ -13,7 +13,7 @@ ifndef ORT_DYLIB_PATH
 export ORT_DYLIB_PATH = $(call said,ORT_DYLIB_PATH)
 endif
 
-PYTHON_FILES := sdk/python feature-defs/examples benches/peers
+PYTHON_FILES := sdk/python feature-defs/examples benches
 DENY_VERSION := 0.20.2
 DENY := $(QUERN_CACHE)/tools/bin/cargo-deny-$(DENY_VERSION)
 

@@ -8,7 +8,6 @@ a log of ten million pushed rows. All of them against `quern serve`, over HTTP.
 """
 
 import contextlib
-import glob
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 import quern
 
 FEATURES = 20
@@ -47,8 +47,8 @@ kind: FeatureView
 name: latest
 entities: [user]
 source: rows
-features: [%s]
-""" % ", ".join(f"f{feature}" for feature in range(FEATURES))
+features: [FEATURES]
+""".replace("FEATURES", ", ".join(f"f{feature}" for feature in range(FEATURES)))
 
 PUSHED = """
 kind: Entity
@@ -75,7 +75,7 @@ kind: FeatureService
 name: all
 features: [latest]
 """
-PUSHED_ROWS = int(os.environ.get("ROWS", "10_000_000"))
+PUSHED_ROWS = 10_000_000
 PUSHED_AT_ONCE = 100_000
 ENTITIES = 1_000_000
 NOBODY = 65534
@@ -99,6 +99,7 @@ class Server:
         self.process.wait()
 
     def ask(self, path: str, body: object = None) -> str:
+        """The reply, where it is one."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"})
         with urllib.request.urlopen(request) as reply:
@@ -118,6 +119,7 @@ class Server:
         return float(lines[0].split()[1]) if lines else 0
 
     def is_ready(self) -> bool:
+        """Whether it says so."""
         try:
             self.ask("/v2/health/ready")
         except urllib.error.HTTPError:
@@ -134,6 +136,11 @@ class Server:
             time.sleep(0.02)
         return time.monotonic() - self.began
 
+    def cpu(self) -> float:
+        """Seconds of all cores so far: on a busy machine they say more than the clock."""
+        user, system = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")")[1].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def memory(self, what: str) -> float:
         """MiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -141,6 +148,7 @@ class Server:
 
 
 def write(folder: str, file: int, first: int, count: int, ts_us: int) -> None:
+    """One file of rows."""
     Path(folder, "rows").mkdir(exist_ok=True)
     ids = np.arange(first, first + count)
     columns = {"id": pa.array(ids), "ts": pa.array(ts_us + np.arange(count), pa.timestamp("us", "UTC"))}
@@ -150,6 +158,7 @@ def write(folder: str, file: int, first: int, count: int, ts_us: int) -> None:
 
 
 def files(program: str) -> None:
+    """What does a run cost that finds nothing new?"""
     for what, apart_us in [("of an hour each", HOUR_US), ("all of the last hour", HOUR_US // 1000)]:
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "definitions.yaml").write_text(DEFINITIONS)
@@ -168,6 +177,7 @@ def files(program: str) -> None:
 
 
 def keys(program: str) -> None:
+    """What does a first run of many keys hold?"""
     for count in [1_000_000, 10_000_000]:
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "definitions.yaml").write_text(DEFINITIONS)
@@ -175,14 +185,17 @@ def keys(program: str) -> None:
                 write(folder, file, file * FILE_ROWS, FILE_ROWS, time.time_ns() // 1000 - HOUR_US)
             with Server(program, folder) as server:
                 server.ask("/v1/apply", {})
-                before, seconds = server.memory("VmRSS:"), server.materialize()
+                before, cpu = server.memory("VmRSS:"), server.cpu()
+                seconds = server.materialize()
+                used = (server.cpu() - cpu) / count * 1e6
                 print(
-                    f"{count:,} keys: {count / seconds:,.0f} rows/s, {before:.0f} MiB before and "
-                    f"{server.memory('VmHWM:'):.0f} at most"
+                    f"{count:,} keys: {count / seconds:,.0f} rows/s, {used:.2f} µs of CPU a row, "
+                    f"{before:.0f} MiB before and {server.memory('VmHWM:'):.0f} at most"
                 )
 
 
 def free_port() -> str:
+    """One that nobody listens on."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return str(taken.getsockname()[1])
@@ -190,6 +203,7 @@ def free_port() -> str:
 
 @contextlib.contextmanager
 def running(*command: str, **how: object) -> Iterator[None]:
+    """A program, until it is left."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **how)
     try:
         yield
@@ -201,14 +215,14 @@ def running(*command: str, **how: object) -> Iterator[None]:
 @contextlib.contextmanager
 def stores(folder: str) -> Iterator[dict[str, str]]:
     """A Redis, a PostgreSQL and a folder that servers share, as their environment names them."""
-    programs = max(glob.glob("/usr/lib/postgresql/*/bin"), default="")
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path())
     redis_port, postgres_port, data = free_port(), free_port(), f"{folder}/postgres"
     # PostgreSQL refuses to be root.
     how = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
-    os.makedirs(data)
+    Path(data).mkdir()
     if how:
         os.chown(data, NOBODY, NOBODY)
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o755)
     made = [f"{programs}/initdb", "--username=quern", "--auth=trust", "-D", data]
     subprocess.run(made, check=True, stdout=subprocess.DEVNULL, cwd="/", **how)
     told = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-p", postgres_port]
@@ -231,6 +245,7 @@ def stores(folder: str) -> Iterator[dict[str, str]]:
 
 
 def push_all(server: Server) -> None:
+    """Ten million rows."""
     client = quern.Client(server.url)
     began = time.monotonic()
     for first in range(0, PUSHED_ROWS, PUSHED_AT_ONCE):
@@ -240,10 +255,13 @@ def push_all(server: Server) -> None:
         client.push("events", pa.table({"id": ids * 7919 % ENTITIES, "ts": times, "f0": values, "f1": values}))
     seconds = time.monotonic() - began
     pushed = json.loads(server.ask("/v1/status"))["sources"][0]["pushed"]
-    print(f"  pushed {PUSHED_ROWS:,} rows in {seconds:.0f} s; {pushed['files']} files, {pushed['tail_rows']} in the tail")
+    print(
+        f"  pushed {PUSHED_ROWS:,} rows in {seconds:.0f} s; {pushed['files']} files, {pushed['tail_rows']} in the tail"
+    )
 
 
 def start(program: str) -> None:
+    """When is a server ready?"""
     with tempfile.TemporaryDirectory() as folder, stores(folder) as environment:
         Path(folder, "repository").mkdir()
         Path(folder, "repository/definitions.yaml").write_text(PUSHED)
@@ -268,6 +286,7 @@ def start(program: str) -> None:
 
 
 def main() -> None:
+    """What is asked for, or all."""
     program, *asked = sys.argv[1:]
     for part in [files, keys, start]:
         if not asked or part.__name__ in asked:
