@@ -200,10 +200,13 @@ impl Follower for Following<'_> {
     }
 
     fn begin_anew(&mut self, source: &str) -> quern_store::Result<()> {
-        tracing::error!(
-            source,
-            "the online store is from before what the log of pushed rows has; run `quern materialize`"
-        );
+        // One of this server's own is made from history when it starts.
+        if self.push.log.shared().is_some() {
+            tracing::error!(
+                source,
+                "the online store is from before what the log of pushed rows has; run `quern materialize`"
+            );
+        }
         self.live.views_of(source).try_for_each(|view| self.push.head.forget_watermark(view.id))
     }
 }
