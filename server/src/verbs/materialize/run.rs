@@ -104,11 +104,8 @@ impl<'a> Run<'a> {
     /// Whether the head has all that the run would bring in.
     fn has_nothing_new(&self, asked: &Asked<'_>) -> bool {
         let head = &self.verb.head;
-        // Events that were pushed for look-ups alone are in tiles and in no history, until a run makes them anew.
-        let is_pushed_to = self.live.compiled.source(self.view).push;
-        let is_kept = |windows: &Arc<Windows>| {
-            !is_pushed_to && head.kept(self.view.id).is_some_and(|kept| *kept == windows.kept())
-        };
+        let is_kept =
+            |windows: &Arc<Windows>| head.kept(self.view.id).is_some_and(|kept| *kept == windows.kept());
         is_plain(asked.request)
             && self.view.windows.as_ref().is_none_or(is_kept)
             && self.verb.covered.has(self.view, &self.scan, asked.watermark, asked.to_us())
