@@ -3,8 +3,8 @@
 //! [`conformance`] is the suite that every online store passes; [`redis`] and [`replicas`] show what only one that is
 //! shared can show. [`registry`] runs over both of its databases, [`formats`] are the bytes of older builds,
 //! [`data_folder`] all that one left, and [`clock`] is what a wrong time does. [`log`] is what the head follows, or is
-//! [`behind`] of, [`segments`] what is kept for good, [`backup`] a copy of both ([`cut_off`]: one that fails), [`scrub`]
-//! what finds damage, and [`faulty`] a disk that fails while all of it goes on.
+//! [`behind`] of, [`segments`] what is kept for good, [`backup`] a copy of both ([`cut_off`]: one that fails),
+//! [`scrub`] what finds damage, and [`faulty`] a disk that fails while all of it goes on.
 
 mod clock;
 mod conformance;
