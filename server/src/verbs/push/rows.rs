@@ -37,14 +37,14 @@ pub(super) fn check(live: &Deployment, push: PushedBatch) -> Result<PushedBatch>
     }
     let views: Vec<&ViewPlan> = live.compiled.views_of(&source.name).collect();
     let good = faults.good(rows.num_rows());
-    let tried = take_record_batch(&rows, &UInt32Array::from(good.clone()))?;
+    let tried = some_of(&rows, good.clone())?;
     let mut fault = |row: usize, cause| faults.add(good[row] as usize, None, cause);
     for view in &views {
         let attempt = |part: Range<usize>| read(view, &tried.slice(part.start, part.len()));
         find(0..tried.num_rows(), &attempt, &mut fault);
     }
     nobodys(&views, &tried, &mut fault)?;
-    let rows = take_record_batch(&rows, &UInt32Array::from(faults.good(rows.num_rows())))?;
+    let rows = some_of(&rows, faults.good(rows.num_rows()))?;
     Ok(PushedBatch { rows, rejected: faults.0.into_values().collect(), ..push })
 }
 
@@ -59,6 +59,14 @@ fn check_windows(live: &Deployment, push: &PushedBatch) -> Result<()> {
              push them `to: online_and_offline`",
             view.name
         ))),
+    }
+}
+
+/// The rows at these places, which ascend; as a rule, all of them.
+fn some_of(rows: &RecordBatch, places: Vec<u32>) -> Result<RecordBatch> {
+    match places.len() == rows.num_rows() {
+        true => Ok(rows.clone()),
+        false => Ok(take_record_batch(rows, &UInt32Array::from(places))?),
     }
 }
 
@@ -179,7 +187,7 @@ fn read(view: &ViewPlan, rows: &RecordBatch) -> std::result::Result<(), String> 
     let computed = || -> Result<Failed> {
         let stamps = view.stamps(&project(rows, view.stamp_columns())?)?;
         let kept: Vec<u32> = stamps.kept().map(|row| row as u32).collect();
-        let inputs = take_record_batch(&project(rows, view.row_columns())?, &UInt32Array::from(kept))?;
+        let inputs = some_of(&project(rows, view.row_columns())?, kept)?;
         let (every, mut failed) = (view.every(), Failed::default());
         match &view.windows {
             Some(windows) => windows.prepare(&inputs, &windows.inputs_of(&every), &mut failed).map(drop)?,
