@@ -117,6 +117,12 @@ impl Entry {
 }
 
 impl KeyTable {
+    /// None, with room for so many.
+    pub fn with_capacity(keys: usize) -> KeyTable {
+        let (table, ends) = (HashTable::with_capacity(keys), Vec::with_capacity(keys));
+        KeyTable { table, ends, ..KeyTable::default() }
+    }
+
     /// How many distinct keys there are.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -350,6 +356,12 @@ impl Latest {
     /// Nothing yet; rows count that become visible within `visible_us`.
     pub fn new(visible_us: RangeInclusive<i64>, lag_us: i64) -> Latest {
         Latest { keys: KeyTable::default(), best: Vec::new(), visible_us, lag_us }
+    }
+
+    /// The same, with room for so many keys.
+    #[must_use]
+    pub fn with_capacity(self, keys: usize) -> Latest {
+        Latest { keys: KeyTable::with_capacity(keys), best: Vec::with_capacity(keys), ..self }
     }
 
     /// Offers rows; later ones replace earlier ones of the same key.

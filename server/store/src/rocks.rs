@@ -23,10 +23,10 @@ use quern_engine::windows::Kept;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
     DBPinnableSlice, DataBlockIndexType, ErrorKind, IngestExternalFileOptions, IteratorMode, Options,
-    SstFileWriter, WriteBatch,
+    SstFileWriter, WriteBatch, WriteOptions,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::position::Position;
 pub use commit::{Applied, Commit};
 pub use load::Load;
@@ -258,7 +258,7 @@ impl Head {
             let (key, row) = rows.get(*i);
             batch.put_cf(self.rows(), key, row);
         }
-        Ok(self.db.write(batch)?)
+        Ok(self.db.write_opt(batch, &in_order())?)
     }
 
     /// A file of rows that [`Head::ingest`] takes.
@@ -350,9 +350,14 @@ impl Head {
 /// Why a RocksDB does not open: what is there may be `damaged`, or this process lacks something.
 pub(crate) fn not_opened(folder: &Path, error: rocksdb::Error, damaged: fn(&Path, String) -> Error) -> Error {
     let text = error.to_string();
-    match error.kind() == ErrorKind::IOError && !text.contains("No such file") {
-        true => Error::unavailable(format!("{} does not open for now", folder.display())).because(error),
-        false => damaged(folder, text),
+    if error.kind() != ErrorKind::IOError || text.contains("No such file") {
+        return damaged(folder, text);
+    }
+    let known = Error::from(error);
+    match known.kind() {
+        // A disk that is full, or fails.
+        Kind::Unavailable => known,
+        _ => Error::unavailable(format!("{} does not open for now", folder.display())).because(text),
     }
 }
 
@@ -386,6 +391,13 @@ fn about(what: &[u8], view: ViewId) -> Vec<u8> {
 fn later(stored: &[u8], row: &[u8]) -> Result<bool> {
     let (stored, row): (RowTimes, RowTimes) = (times(stored)?, times(row)?);
     Ok(stored > row)
+}
+
+/// For a batch whose keys ascend: each is looked for from where the one before was put.
+fn in_order() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_memtable_insert_hint_per_batch(true);
+    options
 }
 
 fn options() -> Options {

@@ -248,7 +248,7 @@ impl<'a> Chosen<'a> {
 /// The stored rows that pushed ones make: the latest of each key. Their columns are the source's.
 pub fn newest(view: &ViewPlan, rows: &RecordBatch, first: u64, out: &mut Rows) -> Result<()> {
     let stamps = view.stamps(&project(rows, view.stamp_columns())?)?;
-    let mut latest = Latest::new(i64::MIN..=i64::MAX, view.lag_us);
+    let mut latest = Latest::new(i64::MIN..=i64::MAX, view.lag_us).with_capacity(rows.num_rows());
     latest.offer(&stamps, |row| Address::new(PUSHED, first + row as u64));
     let chosen = latest.stamps().iter().filter_map(|stamp| Some((stamp.address()?.row() - first) as u32));
     let chosen = UInt32Array::from_iter_values(chosen);

@@ -160,7 +160,7 @@ impl ViewWriter<'_> {
     ) -> Result<Vec<Option<Vec<u8>>>> {
         let view = self.view;
         let Some(windows) = &view.windows else { return Ok(Vec::new()) };
-        let keys = RefCell::new(KeyTable::default());
+        let keys = RefCell::new(KeyTable::with_capacity(rows.num_rows()));
         let number = |row: usize, key: &[u8], visible_us: i64| {
             takes(row, key, visible_us).then(|| keys.borrow_mut().intern(key))
         };

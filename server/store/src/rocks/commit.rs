@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use rocksdb::WriteBatch;
 
-use super::{APPLIED, Head, Rows};
+use super::{APPLIED, Head, Rows, in_order};
 use crate::error::Result;
 use crate::position::{Position, Standing};
 
@@ -54,14 +54,14 @@ impl Head {
             let (key, row) = commit.rows.get(i);
             batch.put_cf(self.rows(), key, row);
         }
-        for i in 0..commit.tiles.len() {
+        for i in commit.tiles.in_key_order() {
             let (key, tiles) = commit.tiles.get(i);
             batch.put_cf(self.rows(), key, tiles);
         }
         for Applied { source, to, .. } in &commit.applied {
             batch.put_cf(self.meta(), [APPLIED, source.as_bytes()].concat(), to.bytes());
         }
-        self.db.write(batch)?;
+        self.db.write_opt(batch, &in_order())?;
         let applied = commit.applied.iter().map(|applied| (applied.source.clone(), applied.to));
         self.applied.write().extend(applied);
         Ok(())
