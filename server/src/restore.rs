@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use quern_base::digest::Digested;
 use quern_base::points::pass;
 use quern_base::tasks::blocking;
 use quern_store::registry::Location;
@@ -16,7 +17,8 @@ use quern_store::segments::{Refilled, StoreAt};
 use quern_wire::Copied;
 
 use crate::backup::{
-    Backup, BackupFile, Copying, DATA, LIST, MARK, REGISTRY, STORE, sum, sync_folders, unreadable, unwritten,
+    Backup, BackupFile, Copying, DATA, LIST, MARK, REGISTRY, STORE, digest, sync_folders, unreadable,
+    unwritten,
 };
 use crate::data_folder::{LOCK_FILE, lock};
 use crate::error::{Error, Result};
@@ -182,7 +184,7 @@ fn check_file(file: &BackupFile, from: &Path) -> Result<()> {
             file.bytes
         )));
     }
-    let (_, sha256) = sum(&path, &mut |_| ControlFlow::Continue(()))?;
+    let Digested { sha256, .. } = digest(&path, &mut |_| ControlFlow::Continue(()))?;
     match sha256 == file.sha256 {
         true => Ok(()),
         false => Err(Error::refused(format!(
@@ -222,7 +224,7 @@ fn fill(backup: &Backup, settings: &Settings, from: &Path, see: &mut impl FnMut(
         let path = file.at(from);
         let mut open = File::open(&path).map_err(|error| unreadable(&path, &error))?;
         let name = file.path.strip_prefix(STORE).unwrap_or_default().trim_start_matches('/');
-        store.put(name, (file.bytes, &file.sha256), &mut open)?;
+        store.put(name, &Digested { bytes: file.bytes, sha256: file.sha256.clone() }, &mut open)?;
         done += file.bytes;
     }
     pass("restore: before anything has its place");

@@ -8,10 +8,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use quern_base::digest::hexadecimal;
+use quern_base::digest::{Digested, Hashing};
 use quern_base::points::pass;
 use quern_wire::Copied;
-use sha2::{Digest, Sha256};
 
 use super::{BackupFile, LIST};
 use crate::error::{Error, Kind, Result};
@@ -33,20 +32,15 @@ pub(crate) struct Copying<'s> {
 /// A file that is hashed as it is written, and keeps what the disk said.
 struct Target {
     file: File,
-    digest: Sha256,
-    bytes: u64,
     failed: Option<io::Error>,
 }
 
 impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes).inspect_err(|error| {
+        self.file.write(bytes).inspect_err(|error| {
             // Its kind and its words: an error is not copied.
             self.failed = Some(io::Error::new(error.kind(), error.to_string()));
-        })?;
-        self.digest.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -77,16 +71,16 @@ impl<'s> Copying<'s> {
         self.show(path)?;
         let at = self.at(path)?;
         let file = File::create_new(&at).map_err(|error| unwritten(&at, &error))?;
-        let mut target = Target { file, digest: Sha256::new(), bytes: 0, failed: None };
-        let written = write(&mut target);
+        let mut hashing = Hashing::into(Target { file, failed: None });
+        let written = write(&mut hashing);
+        let (target, digested) = hashing.finish();
         // Whoever reads says that the disk took nothing, and means another one.
         match (written, target.failed) {
             (Err(_), Some(failed)) => return Err(unwritten(&at, &failed)),
             (written, _) => written?,
         }
         target.file.sync_all().map_err(|error| unwritten(&at, &error))?;
-        let sha256 = hexadecimal(&target.digest.finalize());
-        Ok(self.note(path, target.bytes, sha256))
+        Ok(self.note(path, digested))
     }
 
     /// Copies a file.
@@ -114,12 +108,12 @@ impl<'s> Copying<'s> {
     /// Takes in a file that somebody has written at `path`.
     pub(crate) fn adopt(&mut self, path: &str) -> Result<&BackupFile> {
         let at = self.at(path)?;
-        let (bytes, sha256) = sum(&at, &mut |_| ControlFlow::Continue(()))?;
+        let digested = digest(&at, &mut |_| ControlFlow::Continue(()))?;
         File::open(&at).and_then(|file| file.sync_all()).map_err(|error| unwritten(&at, &error))?;
-        Ok(self.note(path, bytes, sha256))
+        Ok(self.note(path, digested))
     }
 
-    fn note(&mut self, path: &str, bytes: u64, sha256: String) -> &BackupFile {
+    fn note(&mut self, path: &str, Digested { bytes, sha256 }: Digested) -> &BackupFile {
         self.done_bytes += bytes;
         self.total_bytes = self.total_bytes.max(self.done_bytes);
         self.files.push(BackupFile { path: path.to_owned(), bytes, sha256 });
@@ -166,18 +160,17 @@ impl<'s> Copying<'s> {
 }
 
 /// Length and SHA-256 of a file, of which `see` is shown what was read.
-pub(crate) fn sum(path: &Path, see: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<(u64, String)> {
+pub(crate) fn digest(path: &Path, see: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Digested> {
     let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    let (mut digest, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; BUFFER_BYTES]);
+    let (mut hashing, mut buffer) = (Hashing::into(io::sink()), vec![0; BUFFER_BYTES]);
     loop {
         let read = match file.read(&mut buffer) {
-            Ok(0) => return Ok((bytes, hexadecimal(&digest.finalize()))),
+            Ok(0) => return Ok(hashing.finish().1),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(unreadable(path, &error)),
         };
-        digest.update(&buffer[..read]);
-        bytes += read as u64;
+        hashing.write_all(&buffer[..read])?;
         if see(read as u64).is_break() {
             return Err(Error::unavailable("whoever asked for it has gone"));
         }

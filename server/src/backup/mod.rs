@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use quern_base::digest::sha256;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::copying::{Copying, See, sum, sync_folders, unreadable, unwritten};
+pub(crate) use self::copying::{Copying, See, digest, sync_folders, unreadable, unwritten};
 pub(crate) use self::data_files::copy_partitions;
 use crate::error::{Error, Result};
 

@@ -29,6 +29,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use quern_base::digest::Digested;
 use quern_base::points::pass;
 use quern_base::random;
 use tokio::runtime::Handle;
@@ -166,9 +167,9 @@ impl Segments {
             )));
         }
         pass("segment: written, without its name");
-        self.place.finish(&unfinished, written.bytes)?;
+        self.place.finish(&unfinished, written.file.bytes)?;
         pass("segment: durable, counted by nobody");
-        let (rows, bytes, sha256) = (written.rows, written.bytes, written.sha256);
+        let (rows, Digested { bytes, sha256 }) = (written.rows, written.file);
         Ok(Prepared { set: set.clone(), path, range, rows, bytes, sha256 })
     }
 

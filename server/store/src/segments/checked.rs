@@ -7,13 +7,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Seek, Write};
+use std::io::{self, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use parking_lot::Mutex;
-use quern_base::digest::hexadecimal;
-use sha2::{Digest, Sha256};
+use quern_base::digest::{Digested, Hashing};
 
 use super::{Prepared, Segments};
 use crate::error::{Error, Kind, Result};
@@ -86,60 +85,16 @@ impl From<Error> for Fault {
     }
 }
 
-/// A sum of all bytes that are written into it.
-#[derive(Default)]
-pub(super) struct Sum {
-    digest: Sha256,
-    bytes: u64,
-}
-
-impl Write for Sum {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.digest.update(bytes);
-        self.bytes += bytes.len() as u64;
-        Ok(bytes.len())
+/// Compares with what was written.
+pub(super) fn check(found: &Digested, file: &Prepared) -> std::result::Result<(), Fault> {
+    let differs = |what: String| Err(Fault::Damaged(Damage::Differs(what)));
+    let (bytes, sha256) = (found.bytes, &found.sha256);
+    if bytes != file.bytes {
+        return differs(format!("it has {bytes} bytes, and {} were written", file.bytes));
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Sum {
-    /// Whether these are the bytes.
-    pub(super) fn is(self, bytes: u64, sha256: &str) -> bool {
-        self.bytes == bytes && hexadecimal(&self.digest.finalize()) == sha256
-    }
-
-    /// Compares with what was written.
-    pub(super) fn check(self, file: &Prepared) -> std::result::Result<(), Fault> {
-        if self.bytes != file.bytes {
-            let (bytes, written) = (self.bytes, file.bytes);
-            return Err(Fault::Damaged(Damage::Differs(format!(
-                "it has {bytes} bytes, and {written} were written"
-            ))));
-        }
-        match hexadecimal(&self.digest.finalize()) {
-            actual if actual == file.sha256 => Ok(()),
-            actual => Err(Fault::Damaged(Damage::Differs(format!(
-                "its SHA-256 is {actual}, and that of what was written {}",
-                file.sha256
-            )))),
-        }
-    }
-}
-
-/// Hashes on the way to a file.
-pub(super) struct Both<'a, W: Write>(pub(super) &'a mut Sum, pub(super) W);
-
-impl<W: Write> Write for Both<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.1.write(bytes)?;
-        self.0.write(&bytes[..written])
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.1.flush()
+    match *sha256 == file.sha256 {
+        true => Ok(()),
+        false => differs(format!("its SHA-256 is {sha256}, and that of what was written {}", file.sha256)),
     }
 }
 
@@ -177,9 +132,9 @@ impl Segments {
             return Ok(file);
         }
         self.checked.known.lock().remove(&segment.path);
-        let mut sum = Sum::default();
-        io::copy(&mut file, &mut sum).map_err(|error| unreadable(error.into()))?;
-        sum.check(segment)?;
+        let mut hashing = Hashing::into(io::sink());
+        io::copy(&mut file, &mut hashing).map_err(|error| unreadable(error.into()))?;
+        check(&hashing.finish().1, segment)?;
         if state(&file)? != before {
             return Err(
                 Error::busy(format!("the segment `{}` changed while it was read", segment.path)).into()
@@ -220,10 +175,10 @@ impl Segments {
         let of_disk = |error: io::Error| Fault::Unknown(error.into());
         fs::create_dir_all(path.parent().unwrap_or(path)).map_err(of_disk)?;
         let unfinished = path.with_extension("part");
-        let mut sum = Sum::default();
         let fetched = File::create(&unfinished).map_err(of_disk).and_then(|file| {
-            match self.place.read(&segment.path, &mut Both(&mut sum, file))? {
-                true => sum.check(segment)?,
+            let mut hashing = Hashing::into(file);
+            match self.place.read(&segment.path, &mut hashing)? {
+                true => check(&hashing.finish().1, segment)?,
                 false => return Err(Fault::Damaged(Damage::Missing)),
             }
             fs::rename(&unfinished, path).map_err(of_disk)?;
@@ -241,9 +196,9 @@ impl Segments {
 
     /// Reads all of a segment where it lies, whatever is known of it.
     pub(super) fn examine(&self, segment: &Prepared) -> std::result::Result<(), Fault> {
-        let mut sum = Sum::default();
-        let checked = match self.place.read(&segment.path, &mut sum) {
-            Ok(true) => sum.check(segment),
+        let mut hashing = Hashing::into(io::sink());
+        let checked = match self.place.read(&segment.path, &mut hashing) {
+            Ok(true) => check(&hashing.finish().1, segment),
             Ok(false) => Err(Fault::Damaged(Damage::Missing)),
             Err(error) => Err(unreadable(error)),
         };

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLockWriteGuard;
+use quern_base::digest::{Digested, Hashing};
 use quern_base::random;
 
-use super::checked::{Both, Fault, Sum, damaged};
+use super::checked::{Fault, check, damaged};
 use super::manifest::Manifest;
 use super::members::{MARK, id_in};
 use super::{Segment, Segments, StoreAt};
@@ -80,10 +81,9 @@ impl Segments {
     /// # Errors
     /// Where its bytes are others, or there is no file: such an error names the segment and the way out.
     pub fn copy(&self, segment: &Segment, to: &mut dyn Write) -> Result<()> {
-        let mut sum = Sum::default();
-        let mut to = Both(&mut sum, to);
-        let copied = match self.place.read(&segment.path, &mut to) {
-            Ok(true) => sum.check(segment),
+        let mut hashing = Hashing::into(to);
+        let copied = match self.place.read(&segment.path, &mut hashing) {
+            Ok(true) => check(&hashing.finish().1, segment),
             Ok(false) => Err(Fault::Damaged(super::Damage::Missing)),
             Err(error) => Err(error.into()),
         };
@@ -152,11 +152,11 @@ impl Refilled {
     }
 
     /// Puts a file at `path`, unless it is there; says whether it did. It is durable when this returns.
-    pub fn put(&self, path: &str, (bytes, sha256): (u64, &str), from: &mut File) -> Result<bool> {
-        if self.has(path, bytes, sha256)? {
+    pub fn put(&self, path: &str, file: &Digested, from: &mut File) -> Result<bool> {
+        if self.has(path, file)? {
             return Ok(false);
         }
-        let (unfinished, mut to) = match self.place.begin(path) {
+        let (unfinished, to) = match self.place.begin(path) {
             Err(error) if matches!(self.place, Place::Folder(_)) => {
                 // What an earlier attempt has left.
                 self.place.remove(&format!("{path}.part"))?;
@@ -165,21 +165,22 @@ impl Refilled {
             begun => begun?,
         };
         from.rewind()?;
-        let mut sum = Sum::default();
-        io::copy(from, &mut Both(&mut sum, &mut to))?;
-        if !sum.is(bytes, sha256) {
+        let mut hashing = Hashing::into(to);
+        io::copy(from, &mut hashing)?;
+        let (to, found) = hashing.finish();
+        if found != *file {
             return Err(Error::refused(format!("`{path}` of the backup changed while it was read")));
         }
         to.sync_all()?;
-        self.place.finish(&unfinished, bytes)?;
+        self.place.finish(&unfinished, file.bytes)?;
         Ok(true)
     }
 
-    fn has(&self, path: &str, bytes: u64, sha256: &str) -> Result<bool> {
+    fn has(&self, path: &str, file: &Digested) -> Result<bool> {
         if let Place::Bucket(..) = self.place {
-            return Ok(self.known.get(path) == Some(&bytes));
+            return Ok(self.known.get(path) == Some(&file.bytes));
         }
-        let mut sum = Sum::default();
-        Ok(self.place.read(path, &mut sum)? && sum.is(bytes, sha256))
+        let mut hashing = Hashing::into(io::sink());
+        Ok(self.place.read(path, &mut hashing)? && hashing.finish().1 == *file)
     }
 }

@@ -4,14 +4,13 @@
 //! of it.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter};
 
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::RecordBatch;
-use quern_base::digest::hexadecimal;
-use sha2::{Digest, Sha256};
+use quern_base::digest::{Digested, Hashing};
 
 use crate::error::{Error, Result};
 
@@ -21,22 +20,20 @@ const BUFFER_BYTES: usize = 1 << 18;
 
 /// Takes the rows of a segment.
 pub struct Writer {
-    file: Option<Hashed>,
-    parquet: Option<ArrowWriter<Hashed>>,
+    file: Option<Hashing<BufWriter<File>>>,
+    parquet: Option<ArrowWriter<Hashing<BufWriter<File>>>>,
     rows: u64,
 }
 
 /// What was written.
 pub(super) struct Written {
     pub(super) rows: u64,
-    pub(super) bytes: u64,
-    pub(super) sha256: String,
+    pub(super) file: Digested,
 }
 
 impl Writer {
     pub(super) fn new(file: File) -> Writer {
-        let file =
-            Hashed { file: BufWriter::with_capacity(BUFFER_BYTES, file), digest: Sha256::new(), bytes: 0 };
+        let file = Hashing::into(BufWriter::with_capacity(BUFFER_BYTES, file));
         Writer { file: Some(file), parquet: None, rows: 0 }
     }
 
@@ -61,28 +58,8 @@ impl Writer {
     /// Brings it onto the disk.
     pub(super) fn finish(self) -> Result<Written> {
         let parquet = self.parquet.ok_or_else(|| Error::broken("a segment without rows"))?;
-        let Hashed { file, digest, bytes } = parquet.into_inner()?;
+        let (file, digested) = parquet.into_inner()?.finish();
         file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        Ok(Written { rows: self.rows, bytes, sha256: hexadecimal(&digest.finalize()) })
-    }
-}
-
-/// A file that is hashed as it is written.
-struct Hashed {
-    file: BufWriter<File>,
-    digest: Sha256,
-    bytes: u64,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.digest.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        Ok(Written { rows: self.rows, file: digested })
     }
 }
