@@ -44,7 +44,7 @@ async fn a_log_that_comes_back_older_is_not_gone_on_from_until_its_loss_is_accep
     assert_eq!(total(&other).await, 30);
 
     come_back(&shared.postgres).await;
-    // Look-ups go on; history is what the log has; nobody pushes, and a materialize mends nothing by accident.
+    // Look-ups go on; history is what the log has; nobody pushes, and a materialize takes nothing away by accident.
     for node in [&one, &other] {
         is_refused(node, 30).await;
         assert_eq!(counts(node).await, [30, 20]);
@@ -52,7 +52,9 @@ async fn a_log_that_comes_back_older_is_not_gone_on_from_until_its_loss_is_accep
     let started_later = late.open().await;
     knows_windows(&started_later).await;
     is_refused(&started_later, 30).await;
-    one.materialize_to(LATER_US);
+    let refused = one.try_materialize_to(LATER_US).unwrap_err();
+    assert!(refused.text.contains("quern materialize --accept-loss"), "{refused}");
+    assert_eq!(counts(&one).await, [30, 20]);
     is_refused(&one, 30).await;
 
     other.accept_loss(LATER_US).unwrap();

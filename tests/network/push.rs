@@ -496,6 +496,56 @@ fn by_card(batch: &RecordBatch) -> BTreeMap<String, (i64, String)> {
     (0..10).map(|row| (format!("card {row}"), (counts.value(row), amount(row)))).collect()
 }
 
+/// Of events of one instant the later one is what was pushed later, however they were pushed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_one_instant_count_in_the_order_in_which_they_were_pushed() {
+    let ordered = "aggregations:\n  - {name: ids, function: last_n, of: id, n: 3, windows: [7d, lifetime]}\n  \
+                   - {name: first, function: first, of: id, windows: [7d, lifetime]}\n  \
+                   - {name: last, function: last, of: id, windows: [7d, lifetime]}\n  \
+                   - {name: top, function: top_n_by, of: id, by: parts, n: 2, windows: [7d, lifetime]}\n";
+    let (before, rest) = DEFINITIONS.split_once("aggregations:\n").unwrap();
+    let rest = rest.split_once("---").unwrap().1;
+    for id in ["event_id: [id]\n", ""] {
+        let definitions = format!("{before}{ordered}---{rest}").replace("event_id: [id]\n", id);
+        let repository = Repository::new(&definitions);
+        repository.write("logins.csv", "card,at\n");
+        let node = repository.open_applied().await;
+        for first in [1, 2, 3] {
+            let rows = rows(first, 1);
+            let columns = rows.schema_ref().fields().iter().zip(rows.columns()).map(|(field, column)| {
+                let column: ArrayRef = match field.name().as_str() {
+                    "card" => Arc::new(StringArray::from(vec!["card 0"])),
+                    "at" => {
+                        let at = vec![1_767_225_600_000_000];
+                        Arc::new(TimestampMicrosecondArray::from(at).with_timezone("UTC"))
+                    }
+                    _ => Arc::clone(column),
+                };
+                (field.name().clone(), column)
+            });
+            let rows = RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap();
+            node.push(Push::new("payments", rows)).await.unwrap();
+        }
+        let service = node.service("fraud");
+        let (cards, q_us): (ArrayRef, _) =
+            (Arc::new(StringArray::from(vec!["card 0"])), 1_767_300_000_000_000);
+        let head =
+            service.look_up(service.inputs(vec![Arc::clone(&cards)]), vec![q_us]).await.unwrap().vectors;
+        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![q_us]).with_timezone("UTC"));
+        let spine = RecordBatch::try_from_iter([("card", cards), ("event_timestamp", times)]).unwrap();
+        let history = service.training_set(&spine, false);
+        for (name, expected) in [("ids", "[3, 2, 1]"), ("first", "1"), ("last", "3"), ("top", "[3, 2]")] {
+            for name in ["7d", "lifetime"].map(|window| format!("{name}_{window}")) {
+                let said = [&head, &history].map(|batch| {
+                    let column = batch.column_by_name(&name).unwrap();
+                    arrow::util::display::array_value_to_string(column, 0).unwrap()
+                });
+                assert_eq!(said, [expected; 2], "{name}, by the head and by history");
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pushes_and_runs_over_history_at_the_same_time_end_in_one_truth() {
     let repository = Repository::new(DEFINITIONS);

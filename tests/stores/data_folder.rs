@@ -21,7 +21,7 @@ use crate::models::predictions;
 use crate::network::push::{DEFINITIONS, both, rows};
 use crate::planes::{JANUARY_10_US, LANDINGS};
 
-/// Log 2, head 3, registry of migration 0008, store 1.
+/// Log 2, head 4, registry of migration 0008, store 1.
 const FIRST: &str = "data_folder_1.tar.gz";
 /// 2100-01-01: such an event is known until a day later.
 const FAR_US: i64 = 4_102_444_800_000_000;
@@ -142,6 +142,24 @@ async fn a_log_of_an_older_format_is_refused_with_what_moves_its_rows() {
     said(&node).await;
 }
 
+/// A store that says no more which one it is, and another one, are no new ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_without_its_name_is_refused_with_what_brings_it_back() {
+    let folder = unpacked(FIRST);
+    let name = folder.path().join(".quern/store/store.json");
+    let named = fs::read_to_string(&name).unwrap();
+    fs::remove_file(&name).unwrap();
+    let elsewhere = [("store", folder.path().join("other").display().to_string())];
+    for settings in [&[][..], &elsewhere] {
+        let refused = Node::open(folder.path(), settings).await.err().unwrap().to_string();
+        for said in ["has no `store.json`", "let `store` name that one", named.trim()] {
+            assert!(refused.contains(said), "{refused}");
+        }
+    }
+    fs::write(&name, named).unwrap();
+    said(&Node::open(folder.path(), &[]).await.unwrap()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_of_an_older_format_is_refused_and_made_anew() {
     let folder = unpacked(FIRST);
@@ -149,9 +167,9 @@ async fn a_head_of_an_older_format_is_refused_and_made_anew() {
     let node = Node::open(folder.path(), &[]).await.unwrap();
     let before = said(&node).await;
     super::log::close(node, &data).await;
-    set_format(&data.join("head"), Some("meta"), "2");
+    set_format(&data.join("head"), Some("meta"), "3");
     let refused = Node::open(folder.path(), &[]).await.err().unwrap().to_string();
-    assert!(refused.contains("has format 2, and this build reads format 3; remove the folder"), "{refused}");
+    assert!(refused.contains("has format 3, and this build reads format 4; remove the folder"), "{refused}");
     fs::remove_dir_all(data.join("head")).unwrap();
     let node = Node::open(folder.path(), &[]).await.unwrap();
     node.materialize_to(LATER_US);

@@ -114,6 +114,11 @@ async fn a_head_that_is_gone_gets_back_what_was_pushed_to_it_alone() {
     replace(&data.join("head"), None);
     let node = repository.open_with(&at(&data)).await.unwrap();
     assert_eq!(both(&node).await, expected);
+    // What look-ups alone had is no repetition for history.
+    let reply = node.push(Push::new("payments", rows(50, 10))).await.unwrap();
+    assert_eq!((reply.accepted, reply.repeated), (10, 0));
+    let [head, history] = both(&node).await;
+    assert_eq!(head, history);
 }
 
 /// Payments as before, of which a file has some; and tips, which have none.
@@ -128,6 +133,20 @@ fn with_a_file() -> Repository {
 }
 
 const PAYMENTS: &str = "card,at,id,amount,parts\ncard 1,2026-01-02T00:00:00Z,900,5.0,1\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_cannot_be_read_keeps_no_other_source_from_being_materialized() {
+    let (repository, folder) = (with_a_file(), TempDir::new().unwrap());
+    repository.write("payments.csv", PAYMENTS);
+    let node = repository.open_applied_with(&at(&folder.path().join("data"))).await;
+    repository.write("payments.csv", PAYMENTS.replace("5.0", "five"));
+    let refused = node.try_materialize_to(1_900_000_000_000_000).unwrap_err();
+    for said in ["payments.csv", "one other feature view is materialized"] {
+        assert!(refused.text.contains(said), "{refused}");
+    }
+    assert_eq!(node.head().materialized_until(node.view("tipping")), Some(1_900_000_000_000_000));
+    assert_eq!(node.head().materialized_until(node.view("spending")), None);
+}
 
 /// Of a file that cannot be read, rows of its own source wait; no other does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

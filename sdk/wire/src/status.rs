@@ -43,6 +43,8 @@ pub enum Part {
     Registry,
     /// The log of pushed rows.
     Log,
+    /// The store of segments.
+    Store,
     /// A feature view.
     FeatureView,
     /// A source.

@@ -11,50 +11,10 @@ use std::ops::RangeInclusive;
 use feature_defs::At;
 use hashbrown::HashTable;
 
+pub use crate::address::Address;
 use crate::key::Keys;
 use crate::time::{RowState, last_us, state_at, visible_from};
 use crate::view::Stamps;
-
-/// Where a row of history lies. Addresses order as rows arrived: by file name, then row number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address(u64);
-
-impl Address {
-    const ROW_BITS: u32 = 40;
-    /// The greatest number that a file may have.
-    pub const FILES_MAX: u32 = (1 << (64 - Self::ROW_BITS - 1)) - 1;
-
-    /// The address of `row` of the `file`-th file, by name.
-    pub fn new(file: u32, row: u64) -> Address {
-        debug_assert!(row < 1 << Self::ROW_BITS && file <= Self::FILES_MAX);
-        Address(u64::from(file) << Self::ROW_BITS | row)
-    }
-
-    /// The address of the row that stands so many rows further on in the same file.
-    pub fn plus(self, rows: usize) -> Address {
-        Address::new(self.file(), self.row() + rows as u64)
-    }
-
-    /// The address that has this [`Address::order`].
-    pub fn of_order(order: u64) -> Address {
-        Address(order)
-    }
-
-    /// The file's place among the files, by name.
-    pub fn file(self) -> u32 {
-        (self.0 >> Self::ROW_BITS) as u32
-    }
-
-    /// A number that orders as addresses do.
-    pub fn order(self) -> u64 {
-        self.0
-    }
-
-    /// The row's number in its file.
-    pub fn row(self) -> u64 {
-        self.0 & ((1 << Self::ROW_BITS) - 1)
-    }
-}
 
 /// A row by its place in the total order: event timestamp, created timestamp, arrival. The derived order is that
 /// order, and [`Stamp::NONE`] is before every row.
@@ -73,12 +33,12 @@ impl Stamp {
 
     /// The row at `address`.
     pub fn new(ts_us: i64, created_us: i64, address: Address) -> Stamp {
-        Stamp { ts_us, created_us, arrival: address.0 + 1 }
+        Stamp { ts_us, created_us, arrival: address.order() + 1 }
     }
 
     /// Where the row lies; none for [`Stamp::NONE`].
     pub fn address(self) -> Option<Address> {
-        self.arrival.checked_sub(1).map(Address)
+        self.arrival.checked_sub(1).map(Address::of_order)
     }
 }
 

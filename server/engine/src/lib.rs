@@ -14,6 +14,7 @@
 //!
 //! Architecture invariant: a row is a batch of one. No function here has a second path for a single row.
 
+mod address;
 pub mod asof;
 mod catalog;
 pub mod caught;

@@ -25,6 +25,14 @@ impl Node {
             }),
         );
         troubles.extend(self.log_trouble(live, status));
+        let damaged = self.segments.damaged();
+        troubles.extend(damaged.first().map(|path| {
+            let count = damaged.len();
+            let cause = format!(
+                "segments are damaged or missing ({count}, `{path}` among them); `quern scrub` says the way out of each"
+            );
+            of(Part::Store, &cause)
+        }));
         let lost = live.models.values().flat_map(|model| {
             model.versions.iter().filter_map(|version| {
                 let name = format!("{} version {}", model.name, version.version);

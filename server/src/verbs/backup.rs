@@ -86,8 +86,8 @@ impl Backup {
     fn notes(&self) -> Vec<String> {
         let shared = self.registry.is_shared().then(|| {
             format!(
-                "definitions, models, pushed rows and the list of the segments are in PostgreSQL ({}) and not in this \
-                 backup, which goes with a dump of the database that was made before it, at most a day: what an earlier \
+                "definitions, pushed rows and the list of the segments are in PostgreSQL ({}) and not in this backup, \
+                 which goes with a dump of the database that was made before it, at most a day: what an earlier \
                  dump names is here. Restore the dump, then this, then `quern materialize --accept-loss`",
                 self.registry.place()
             )
@@ -122,6 +122,8 @@ impl Backup {
             copying.adopt(REGISTRY)?;
             list.registry = true;
             self.copy_models(copying, copy)?;
+        } else {
+            self.copy_shared_models(copying)?;
         }
         if self.log.local().is_some() {
             list.log = Some(copy_log(copying, &scratch.0)?);
@@ -153,6 +155,15 @@ impl Backup {
                     copied.sha256
                 )));
             }
+        }
+        Ok(())
+    }
+
+    /// The same where servers share them: they lie in the store, or in PostgreSQL.
+    fn copy_shared_models(&self, copying: &mut Copying<'_>) -> Result<()> {
+        for digest in block_in_place(|| Handle::current().block_on(self.registry.model_digests()))? {
+            let bytes = block_in_place(|| Handle::current().block_on(self.registry.artifacts.load(&digest)))?;
+            copying.write(&format!("{DATA}/models/{digest}.onnx"), |to| Ok(to.write_all(&bytes)?))?;
         }
         Ok(())
     }

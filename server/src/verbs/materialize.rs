@@ -9,6 +9,7 @@ mod clock;
 mod covered;
 mod run;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,13 +20,13 @@ use quern_store::log::Log;
 use quern_store::online::Online;
 use quern_store::spill::Scratch;
 use quern_store::turns::{Order, Turns};
-use quern_wire::{MaterializeRequest, Progress, Summary};
+use quern_wire::{MaterializeRequest, Progress, Summary, ViewSummary};
 
 use self::clock::{ahead, check_times, is_ahead};
 pub(crate) use self::covered::Covered;
 use self::run::{Asked, Run};
 use crate::degraded::{self, Degraded};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::live::{Deployment, Live};
 use crate::runs::Runs;
 use crate::seal::Tail;
@@ -93,35 +94,7 @@ impl Materialize {
         if request.accept_loss {
             self.accept_loss(live)?;
         }
-        let wanted = views.values().map(AsRef::as_ref).filter(|view: &&ViewPlan| {
-            let source = live.compiled.source(view);
-            let is_asked_for = request.views.is_empty() || request.views.contains(&view.name);
-            is_asked_for && (source.batch.is_some() || source.push)
-        });
-        let mut wanted: Vec<&ViewPlan> = wanted.collect();
-        // One after the other, those may share what they read.
-        wanted.sort_by(|a, b| a.source.cmp(&b.source));
-        let (mut summaries, mut warnings) = (Vec::new(), Vec::new());
-        let mut before: Option<Run> = None;
-        for view in wanted {
-            let noted = self.runs.begin(&view.name);
-            let mut ran = || -> Result<_> {
-                let mut run = match before.take().filter(|before| before.reads_as(view)) {
-                    Some(before) => before.go_on(view)?,
-                    None => Run::begin(self, live, view, progress)?,
-                };
-                let watermark = self.watermark(view, now_us, &mut warnings)?;
-                let asked = Asked { request, now_us, watermark };
-                let summary = run.run(&asked)?;
-                Ok((run, summary))
-            };
-            let ran = ran();
-            noted.end(ran.as_ref().map(|(run, summary)| run.outcome(summary)));
-            let (run, summary) = ran?;
-            summaries.push(summary);
-            warnings.extend(run.failed.refused());
-            before = Some(run);
-        }
+        let (mut summaries, mut warnings) = self.each_view(live, request, now_us, progress)?;
         summaries.sort_by(|a, b| a.view.cmp(&b.view));
         // Last, so that whoever still answers from the definitions before has had the time to end.
         if let Err(error) = self.check_latest(live) {
@@ -133,6 +106,72 @@ impl Materialize {
             self.runs.keep_only(views.keys().cloned().collect());
         }
         Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64(), warnings })
+    }
+
+    /// Brings every view up to date that is asked for; what is wrong with a source is wrong with no other's. Gives what
+    /// was done, and warnings.
+    fn each_view(
+        &self,
+        live: &Deployment,
+        request: &MaterializeRequest,
+        now_us: i64,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(Vec<ViewSummary>, Vec<String>)> {
+        // Of a log that is shared: one of this server's own is looked at when it is opened.
+        let lost = match self.log.shared() {
+            Some(_) => follow::lost(&self.log, &self.head, &self.log.lasts()?)?,
+            None => BTreeMap::new(),
+        };
+        let wanted = live.compiled.catalog.views.values().map(AsRef::as_ref).filter(|view: &&ViewPlan| {
+            let source = live.compiled.source(view);
+            let is_asked_for = request.views.is_empty() || request.views.contains(&view.name);
+            is_asked_for && (source.batch.is_some() || source.push)
+        });
+        let mut wanted: Vec<&ViewPlan> = wanted.collect();
+        // One after the other, those may share what they read.
+        wanted.sort_by(|a, b| a.source.cmp(&b.source));
+        let (mut summaries, mut warnings, mut failed) = (Vec::new(), Vec::new(), None);
+        let mut before: Option<Run> = None;
+        for view in wanted {
+            let noted = self.runs.begin(&view.name);
+            let mut ran = || -> Result<_> {
+                lost.get(&view.source).map_or(Ok(()), |lost| lost.check(&view.source))?;
+                let mut run = match before.take().filter(|before| before.reads_as(view)) {
+                    Some(before) => before.go_on(view)?,
+                    None => Run::begin(self, live, view, progress)?,
+                };
+                let watermark = self.watermark(view, now_us, &mut warnings)?;
+                let asked = Asked { request, now_us, watermark };
+                let summary = run.run(&asked)?;
+                Ok((run, summary))
+            };
+            let ran = ran();
+            noted.end(ran.as_ref().map(|(run, summary)| run.outcome(summary)));
+            let (run, summary) = match ran {
+                Ok(ran) => ran,
+                // A store that does not answer answers no other view.
+                Err(error) if !matches!(error.kind(), Kind::Unavailable | Kind::Overloaded) => {
+                    failed.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            summaries.push(summary);
+            warnings.extend(run.failed.refused());
+            before = Some(run);
+        }
+        let others = summaries.len();
+        match failed {
+            None => Ok((summaries, warnings)),
+            Some(error) if others == 0 => Err(error),
+            Some(error) => {
+                let others = match others {
+                    1 => "one other feature view is".to_owned(),
+                    _ => format!("{others} other feature views are"),
+                };
+                Err(error.told(|what| format!("{what}; {others} materialized")))
+            }
+        }
     }
 
     /// Goes on without pushed rows that the log has lost: what the head has of them is dropped, to be made anew.

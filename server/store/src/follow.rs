@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::{Commits, Log, Logged, Position, Standing};
 use crate::online::Online;
 use crate::rocks::{Applied, Commit};
@@ -99,6 +99,21 @@ pub enum Behind {
     },
 }
 
+impl Behind {
+    /// Refuses to go on from what is lost of `source`.
+    ///
+    /// # Errors
+    /// Where it is: with the way out.
+    pub fn check(self, source: &str) -> Result<()> {
+        let Behind::Lost { applied, last } = self else { return Ok(()) };
+        Err(Error::refused(format!(
+            "the log of pushed rows is from before what was acknowledged: it has {last} commits of source `{source}`, \
+             and the online store {applied}, or others (was PostgreSQL restored, or did it fail over to a server that \
+             lacked some?); bring the newer log back, or go on without what it had: `quern materialize --accept-loss`"
+        )))
+    }
+}
+
 /// Brings in what the head lacks of the sources of which `lasts` are the last commits, while nobody takes those
 /// further. Gives those for which that cannot be done, and tells `failed` why: it keeps nobody else from going on.
 ///
@@ -123,6 +138,24 @@ pub fn complete(
         }
     }
     Ok(behind)
+}
+
+/// The sources of which the head has commits that the log has no more.
+///
+/// # Errors
+/// Where log or head do not answer.
+pub fn lost(
+    log: &(impl Followed + ?Sized),
+    head: &impl Noted,
+    lasts: &BTreeMap<String, Position>,
+) -> Result<BTreeMap<String, Behind>> {
+    let mut lost = BTreeMap::new();
+    for (source, standing, last) in late(head, lasts)? {
+        if !went_through(log, &source, standing)? {
+            lost.insert(source, Behind::Lost { applied: standing.begun.number, last: last.number });
+        }
+    }
+    Ok(lost)
 }
 
 /// Goes on without what the log has lost: `drop_all` is told the sources of which the head must have nothing any more,

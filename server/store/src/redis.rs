@@ -70,7 +70,7 @@ use super::rocks::{Replaced, Rows, Upserted};
 use crate::error::{Error, Result};
 
 /// The version of the key space. A Redis with another one is refused, not misread.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// Look-ups under way at once; others wait, within their deadline.
 const IN_FLIGHT_MAX: usize = 512;
 /// How long a batch of writes may take, or anything else that no request waits for.

@@ -35,7 +35,7 @@ use quern_base::metrics::Gauge;
 pub(crate) use whole::check;
 
 /// The version of the key space. A folder of another version is refused, not misread.
-const FORMAT: &[u8] = b"3";
+const FORMAT: &[u8] = b"4";
 const META: &str = "meta";
 const WATERMARK: &[u8] = b"watermark";
 const KEPT: &[u8] = b"kept";

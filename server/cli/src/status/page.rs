@@ -37,6 +37,7 @@ fn troubles(troubles: &[Trouble]) -> String {
             Part::OnlineStore => "online store",
             Part::Registry => "registry",
             Part::Log => "log of pushed rows",
+            Part::Store => "store",
             Part::FeatureView => "feature view",
             Part::Source => "source",
             Part::Model => "model",

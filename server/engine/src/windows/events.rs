@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::{concat, take};
 
 use crate::EngineError;
+use crate::address::Address;
 
 /// Events as they were read, in any order.
 #[derive(Debug)]
@@ -38,6 +39,19 @@ pub struct Rank {
     pub created_us: i64,
     /// A number that orders events as they arrived.
     pub arrival: u64,
+}
+
+impl Rank {
+    /// The number of the row among those that were pushed, where it was.
+    pub(super) fn pushed(self) -> Option<u64> {
+        let address = Address::of_order(self.arrival);
+        (address.file() == Address::FILES_MAX).then(|| address.row())
+    }
+
+    /// The arrival of a row that was pushed; none where there is no such row.
+    pub(super) fn of_pushed(row: u64) -> Option<u64> {
+        (row < Address::ROWS_MAX).then(|| Address::new(Address::FILES_MAX, row).order())
+    }
 }
 
 /// Events by key, then by the total order of time.

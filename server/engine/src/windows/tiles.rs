@@ -5,10 +5,10 @@
 //! ones to the next day, and so on to the latest event. Of each size only what a window can still reach is kept,
 //! counted from the key's latest event. A tile of eight days is made of days; all others of events.
 //!
-//! Version 1, numbers little-endian, `n` a LEB128 number, `piece` bytes behind their length:
+//! Version 2, numbers little-endian, `n` a LEB128 number, `piece` bytes behind their length:
 //!
 //! ```text
-//! u8 version = 1 | i64 latest visible event µs | u8 has before [i64 cut µs | piece states]
+//! u8 version = 2 | i64 latest visible event µs | u8 has before [i64 cut µs | piece states]
 //! | u8 sizes | for each: i64 span µs | u32 tiles | i64 start of each | u32 end of each | states of each
 //! ```
 //!
@@ -25,7 +25,7 @@ use super::plan::Windows;
 use super::window::{DAY_US, Kept, LIFETIME_TAIL_US, Level, ROLLUP_US, floor};
 use crate::EngineError;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 type Tiles = BTreeMap<i64, Vec<u8>>;
 

@@ -24,7 +24,7 @@ use quern_store::rocks::{Applied, Commit};
 use quern_wire::{PushReply, PushTo};
 
 use super::memory::Memory;
-use super::missing::{check, complete};
+use super::missing::complete;
 use super::order::in_order;
 use super::repeats::{all_known_key, digest, events, position_key, push_key};
 use super::tiles::Rebuild;
@@ -160,7 +160,7 @@ impl<'a> Group<'a> {
                 source.name
             )));
         }
-        self.behind.get(&source.name).map_or(Ok(()), |behind| check(&source.name, *behind))?;
+        self.behind.get(&source.name).map_or(Ok(()), |behind| behind.check(&source.name))?;
         for Place { part, from, .. } in &push.positions {
             if self.seen(&position_key(&source.name, part))? != *from {
                 return Err(Error::refused(format!(
@@ -199,7 +199,8 @@ impl<'a> Group<'a> {
         let mut rows = push.rows.clone();
         let mut repeats = vec![false; rows.num_rows()];
         let mut repeated = 0;
-        if !source.event_id.is_empty() && rows.num_rows() > 0 {
+        // What goes to look-ups alone may come again, for history.
+        if !source.event_id.is_empty() && rows.num_rows() > 0 && push.to != PushTo::Online {
             let known_from_us = self.known_from_us(source)?;
             let events = events(source, &rows)?;
             let keys: Vec<SeenKey> = events.iter().map(|event| event.key.clone()).collect();

@@ -23,21 +23,12 @@ use quern_store::rocks::{Applied, Rows};
 use super::Push;
 use super::order::{InOrder, in_order};
 use super::tiles::Rebuild;
+use crate::degraded;
 use crate::error::{Error, Result};
 
 /// How often it is looked whether the head is behind, and how often what was seen is forgotten.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(600);
-
-/// Refuses pushes to `source` where they would go on from what is lost.
-pub(super) fn check(source: &str, behind: Behind) -> Result<()> {
-    let Behind::Lost { applied, last } = behind else { return Ok(()) };
-    Err(Error::refused(format!(
-        "the log of pushed rows is from before what was acknowledged: it has {last} commits of source `{source}`, and \
-         the online store {applied}, or others (was PostgreSQL restored, or did it fail over to a server that lacked \
-         some?); bring the newer log back, or go on without what it had: `quern materialize --accept-loss`"
-    )))
-}
 
 /// Brings in what the head lacks of the sources that it is the turn of. Gives those for which that cannot be done.
 pub(super) fn complete(
@@ -106,7 +97,12 @@ impl Push {
         let stuck = known.behind.iter().filter(|(source, standing)| before.get(*source) == Some(standing));
         let stuck: BTreeSet<String> = stuck.map(|(source, _)| source.clone()).collect();
         if !stuck.is_empty() {
-            complete(self, &in_order(&self.turns, &self.live, &stuck)?)?;
+            let behind = complete(self, &in_order(&self.turns, &self.live, &stuck)?)?;
+            for (source, behind) in behind {
+                // Somebody must say how to go on.
+                let told = behind.check(&source).map_err(|error| Error::busy(error.said()));
+                self.degraded.note(degraded::PUSH, &told, Instant::now());
+            }
         }
         Ok(())
     }

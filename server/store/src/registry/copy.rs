@@ -44,7 +44,8 @@ impl Registry {
 
     /// The digests of all model files that any apply names.
     pub async fn model_digests(&self) -> Result<Vec<String>> {
-        let asked = "SELECT DISTINCT digest FROM model_versions ORDER BY digest";
+        // A version of several steps is no file.
+        let asked = "SELECT DISTINCT digest FROM model_versions WHERE path <> '' ORDER BY digest";
         Ok(on!(self.database, |pool| sqlx::query_scalar(asked).fetch_all(pool))?)
     }
 

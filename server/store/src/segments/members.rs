@@ -143,6 +143,7 @@ impl Segments {
             let id = id_in(&text).ok_or_else(|| self.damaged_mark())?;
             return self.owned(id);
         }
+        self.check_nothing_lies_elsewhere()?;
         // The registry first: a store that names an id which no registry knows would be nobody's.
         let id = format!("{:016x}{:016x}", random::number(), random::number());
         self.wait(self.registry.add_store(&id, self.at.is_said_shared()))?;
@@ -153,6 +154,25 @@ impl Segments {
         // Another server was quicker.
         let text = self.place.read_small(MARK)?.unwrap_or_default();
         self.owned(id_in(&text).ok_or_else(|| self.damaged_mark())?)
+    }
+
+    /// Refuses to begin a new store where the registry, which is this server's alone, knows segments of another one.
+    fn check_nothing_lies_elsewhere(&self) -> Result<()> {
+        if self.registry.is_shared() {
+            return Ok(());
+        }
+        let asked = "SELECT store, COUNT(*) FROM segments WHERE replaced IS NULL GROUP BY store ORDER BY 2 DESC LIMIT 1";
+        let registry = &self.registry;
+        let known: Option<(String, i64)> = self.wait(async {
+            Result::Ok(on!(registry.database, |pool| sqlx::query_as(asked).fetch_optional(pool))?)
+        })?;
+        let Some((id, count)) = known else { return Ok(()) };
+        Err(Error::refused(format!(
+            "the store {} has no `{MARK}`, so it is a new one, and the registry knows {count} segments of another store: \
+             let `store` name that one. Where they lie here and the file alone is gone, bring it back, or write it: \
+             {{\"format\":1,\"id\":\"{id}\"}}; where they are lost, `quern restore` a backup",
+            self.at
+        )))
     }
 
     fn owned(&self, id: String) -> Result<String> {

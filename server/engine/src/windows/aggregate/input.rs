@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::Int64Type;
 
-use crate::windows::bytes::fixed;
+use crate::windows::bytes::{fixed, number, write_number};
 use crate::windows::events::{Events, Rank};
 use crate::windows::value::Value;
 
@@ -90,14 +90,20 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Arrival is not stored: it decides only between events of one instant, and those are always aggregated together.
+    /// Of arrival, only that of pushed rows is stored, which keep their numbers: it decides between events of one
+    /// instant, and those of files are always aggregated together, and before them.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend(self.visible_us.to_le_bytes());
         out.extend(self.rank.created_us.to_le_bytes());
+        write_number(self.rank.pushed().map_or(0, |row| row + 1), out);
     }
 
     pub(super) fn read(bytes: &mut &[u8]) -> Option<Self> {
-        let visible_us = fixed(bytes)?;
-        Some(Place { visible_us, rank: Rank { created_us: fixed(bytes)?, arrival: 0 } })
+        let (visible_us, created_us) = (fixed(bytes)?, fixed(bytes)?);
+        let arrival = match number(bytes)? {
+            0 => 0,
+            pushed => Rank::of_pushed(pushed - 1)?,
+        };
+        Some(Place { visible_us, rank: Rank { created_us, arrival } })
     }
 }

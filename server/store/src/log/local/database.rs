@@ -6,8 +6,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Options, WriteBatch, WriteOptions};
 
 use super::{GROUPS, SEEN, SOURCES, seen_options, unreadable};
@@ -17,6 +18,9 @@ use crate::rocks::{check, not_opened};
 /// What an error of the system's says of a disk that fails.
 const FAILS: &str = "os error 5";
 
+/// How long after a try to open it the next one comes.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// The RocksDB of a log.
 pub(super) struct Database {
     folder: PathBuf,
@@ -24,6 +28,8 @@ pub(super) struct Database {
     db: RwLock<Option<DB>>,
     /// Whether a write has failed since it was opened.
     failed: AtomicBool,
+    /// When it could not be opened again, and why.
+    tried: Mutex<Option<(Instant, Error)>>,
 }
 
 /// The same while it stays open.
@@ -32,7 +38,12 @@ pub(super) type Opened<'d> = MappedRwLockReadGuard<'d, DB>;
 impl Database {
     pub(super) fn open(folder: &Path) -> Result<Database> {
         let db = RwLock::new(Some(open(folder)?));
-        Ok(Database { folder: folder.to_owned(), db, failed: AtomicBool::new(false) })
+        Ok(Database {
+            folder: folder.to_owned(),
+            db,
+            failed: AtomicBool::new(false),
+            tried: Mutex::default(),
+        })
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -63,13 +74,29 @@ impl Database {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Closes it, once nobody reads, and opens it again.
+    /// Closes it, once nobody reads, and opens it again; not at once where that has just failed, since each try leaves
+    /// files behind until one works.
     pub(super) fn reopen(&self) -> Result<()> {
+        let mut tried = self.tried.lock();
+        if let Some((at, error)) = &*tried
+            && at.elapsed() < PAUSE
+        {
+            return Err(error.again().into());
+        }
         let mut db = self.db.write();
         // Its lock is given back only then.
         *db = None;
-        *db = Some(open(&self.folder)?);
-        Ok(())
+        match open(&self.folder) {
+            Ok(opened) => {
+                (*db, *tried) = (Some(opened), None);
+                Ok(())
+            }
+            Err(error) => {
+                let again = error.again().into();
+                *tried = Some((Instant::now(), error));
+                Err(again)
+            }
+        }
     }
 
     /// Notes that all of what it holds is known again.
