@@ -202,6 +202,34 @@ async fn a_log_that_lacks_what_the_head_has_is_refused_with_the_way_out() {
     assert_eq!(head, history);
 }
 
+/// What was seen with rows that were sealed since is lost with such a log; the rows are not, and count once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_log_from_before_its_segments_does_not_know_counts_once() {
+    let (repository, folder) = (repository(), TempDir::new().unwrap());
+    let (data, old) = (folder.path().join("data"), folder.path().join("old"));
+    let node = repository.open_applied_with(&at(&data)).await;
+    node.push(Push::new("payments", rows(0, 20))).await.unwrap();
+    node.seal("payments");
+    node.push(Push::new("payments", rows(20, 10))).await.unwrap();
+    close(node, &data).await;
+    copy(&data.join("log"), &old);
+    let node = repository.open_with(&at(&data)).await.unwrap();
+    node.push(Push::new("payments", rows(30, 10))).await.unwrap();
+    node.seal("payments");
+    close(node, &data).await;
+
+    replace(&data.join("log"), Some(&old));
+    replace(&data.join("head"), None);
+    let node = repository.open_with(&at(&data)).await.unwrap();
+    node.push(Push::new("payments", rows(40, 10))).await.unwrap();
+    for first in [30, 40] {
+        node.push(Push::new("payments", rows(first, 10))).await.unwrap();
+        let [head, history] = both(&node).await;
+        assert_eq!(head, history, "rows from {first} on once more");
+        assert_eq!(head.values().map(|(count, _)| *count).sum::<i64>(), 50);
+    }
+}
+
 /// The files of a folder, and how long they are; what RocksDB only tells people is left out.
 fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

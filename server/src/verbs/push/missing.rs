@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quern_base::Failure;
+use quern_base::clock::now_us;
 use quern_base::points::pass;
 use quern_base::tasks::{Task, blocking};
 use quern_engine::{ViewId, ViewPlan};
@@ -16,12 +17,13 @@ use quern_features::Compiled;
 use quern_features::write::{keys_of, newest};
 use quern_store::follow::{self, Behind, Follower, Noted, late};
 use quern_store::history::canonical;
-use quern_store::log::{Log, Logged, Position, Standing};
+use quern_store::log::{Log, Logged, Position, Seen, Standing};
 use quern_store::online::Online;
 use quern_store::rocks::{Applied, Rows};
 
 use super::Push;
 use super::order::{InOrder, in_order};
+use super::repeats::all_known_key;
 use super::tiles::Rebuild;
 use crate::degraded;
 use crate::error::{Error, Result};
@@ -54,8 +56,25 @@ impl Push {
     pub(crate) async fn catch_up(self: &Arc<Self>) -> Result<()> {
         let Some(local) = self.log.local() else { return Ok(()) };
         let (push, sources) = (Arc::clone(self), local.log.lasts().into_keys().collect());
-        let completing = move || complete(&push, &in_order(&push.turns, &push.live, &sources)?).map(drop);
+        let completing = move || {
+            push.note_unknown()?;
+            complete(&push, &in_order(&push.turns, &push.live, &sources)?).map(drop)
+        };
         blocking("bringing in pushed rows", completing).await
+    }
+
+    /// Notes of sources of which history has more than the log that any event until now may be there: what was seen
+    /// with those rows is lost.
+    fn note_unknown(&self) -> Result<()> {
+        let live = self.live.now();
+        let is_source = |name: &&String| live.compiled.catalog.definitions.sources.contains_key(*name);
+        for source in self.history.beyond_log().iter().filter(is_source) {
+            let turn = in_order(&self.turns, &self.live, &[source.clone()].into())?;
+            let value = (-now_us()).to_be_bytes().to_vec();
+            let seen = [(all_known_key(source), Seen { until_us: i64::MAX, value })];
+            self.log.commit(&turn.order.lasts, &[], &seen)?;
+        }
+        Ok(())
     }
 
     /// Brings in, while the result lives, what other servers or this one left behind, and forgets what need not be

@@ -31,7 +31,7 @@ mod simulated;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,12 +73,15 @@ pub struct History {
     copied: Option<Copied>,
     /// The log of this server alone, of which `pushed` has all but what it did not acknowledge.
     local: Option<Arc<LocalLog>>,
+    /// Sources of which segments have rows that this log never had: it was brought back from before.
+    beyond_log: BTreeSet<String>,
 }
 
 impl History {
     /// The history of a repository; paths lead below `roots`.
     pub fn new(roots: Roots, pushed: Pushed) -> Self {
-        History { roots, looks: Looks::default(), pushed, copied: None, local: None }
+        let (looks, beyond_log) = (Looks::default(), BTreeSet::new());
+        History { roots, looks, pushed, copied: None, local: None, beyond_log }
     }
 
     /// The same, and what was pushed: what lies in `segments`, and what `log` alone has. `data` is the folder where a
@@ -88,9 +91,17 @@ impl History {
         let Some(shared) = log.shared() else {
             let local = log.local().map(|local| Arc::clone(&local.log));
             let logged = local.as_ref().map(|log| log.rows()).transpose()?.unwrap_or_default();
+            let mut ends = local.as_ref().map(|log| log.in_files()).unwrap_or_default();
+            for (source, first, rows) in &logged {
+                let end = ends.entry(source.clone()).or_default();
+                *end = (*end).max(first + rows.num_rows() as u64);
+            }
             let pushed = Pushed::open(kept, logged)?;
             pushed.check_files(&local.as_ref().map(|log| log.in_files()).unwrap_or_default())?;
-            return Ok(History { local, ..History::new(roots, pushed) });
+            let known = |source: &String| ends.get(source).copied().unwrap_or_default();
+            let sources = pushed.ends().into_iter().map(|(source, _)| source);
+            let beyond_log = sources.filter(|source| pushed.of(source).sealed() > known(source)).collect();
+            return Ok(History { local, beyond_log, ..History::new(roots, pushed) });
         };
         if data.join("log").exists() {
             tracing::warn!(
@@ -103,6 +114,12 @@ impl History {
             copied: Some(Copied::of(Arc::<SharedLog>::clone(&shared.log))),
             ..History::new(roots, pushed)
         })
+    }
+
+    /// The sources of which segments have rows that the log of this server never had: what was seen with them it does
+    /// not know.
+    pub fn beyond_log(&self) -> &BTreeSet<String> {
+        &self.beyond_log
     }
 
     /// Adds what other servers took of `source` to the copy here. Nothing is written to disk.
