@@ -21,7 +21,7 @@ use crate::models::predictions;
 use crate::network::push::{DEFINITIONS, both, rows};
 use crate::planes::{JANUARY_10_US, LANDINGS};
 
-/// Log 2, head 4, registry of migration 0008, store 1.
+/// Log 2, head 4, registry of migration 0009, store 1.
 const FIRST: &str = "data_folder_1.tar.gz";
 /// 2100-01-01: such an event is known until a day later.
 const FAR_US: i64 = 4_102_444_800_000_000;

@@ -11,6 +11,8 @@ use quern::wire::Code;
 use quern_engine::SourceSchemas;
 use quern_kit::registry::{AppliedModel, Apply, Location, Registry, RunEnd, RunNote};
 use quern_kit::{Failure, Postgres, timestamp};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 /// Runs `check` on SQLite and on PostgreSQL, each time with a new folder.
@@ -69,6 +71,53 @@ async fn an_apply_is_read_back_as_it_was_written() {
         let first = registry.first_digest("delay", "1").await.unwrap();
         assert_eq!(first, Some((1, "digest 1".to_owned())));
         assert_eq!(Failure::from(registry.apply(3).await.unwrap_err()).code, Code::NotFound);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_apply_that_is_not_what_it_was_is_not_read() {
+    let change = async |location: &Location, folder: &Path, change: &'static str| {
+        let changed = match location {
+            Location::Sqlite => {
+                let options = SqliteConnectOptions::new().filename(folder.join("registry.sqlite"));
+                let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+                sqlx::query(change).execute(&mut connection).await.unwrap().rows_affected()
+            }
+            Location::Postgres(url) => {
+                let mut connection = PgConnection::connect(url).await.unwrap();
+                sqlx::query(change).execute(&mut connection).await.unwrap().rows_affected()
+            }
+        };
+        assert_eq!(changed, 1, "{change}");
+    };
+    on_both(async |location, folder| {
+        let registry = Registry::open(location, folder).await.unwrap();
+        registry.record(&apply(1)).await.unwrap();
+        for (there, back) in [
+            (
+                "UPDATE definition_files SET content = 'kind: entity' WHERE path = 'a.yaml'",
+                "UPDATE definition_files SET content = 'kind: Entity\n' WHERE path = 'a.yaml'",
+            ),
+            (
+                "UPDATE weights SET weight = 91 WHERE version = '1'",
+                "UPDATE weights SET weight = 90 WHERE version = '1'",
+            ),
+            (
+                "UPDATE model_versions SET service = 'delay_v3'",
+                "UPDATE model_versions SET service = 'delay_v1'",
+            ),
+            (
+                "UPDATE applies SET applied_at = applied_at + 1",
+                "UPDATE applies SET applied_at = applied_at - 1",
+            ),
+        ] {
+            change(location, folder, there).await;
+            let error = registry.apply(1).await.unwrap_err().to_string();
+            assert!(error.contains("apply 1 is damaged in the registry"), "{there}: {error}");
+            change(location, folder, back).await;
+            assert_eq!(registry.apply(1).await.unwrap(), apply(1));
+        }
     })
     .await;
 }
@@ -182,7 +231,7 @@ async fn a_database_that_is_away_or_of_a_later_version_is_told_apart() {
     // Many servers may begin at once, on an empty database too.
     let opened = futures::future::join_all((0..4).map(|_| Registry::open(&location, folder.path()))).await;
     assert!(opened.iter().all(Result::is_ok), "{opened:?}");
-    postgres.execute("INSERT INTO _sqlx_migrations VALUES (9, 'later', now(), true, '', 0)").await;
+    postgres.execute("INSERT INTO _sqlx_migrations VALUES (99, 'later', now(), true, '', 0)").await;
     let error = Failure::from(Registry::open(&location, folder.path()).await.unwrap_err());
     assert!(error.code == Code::Internal && error.text.contains("later version of Quern"), "{error}");
     postgres.stop();

@@ -9,6 +9,7 @@
 mod artifacts;
 mod changes;
 mod copy;
+mod digest;
 mod leases;
 
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ use crate::error::{Error, Result, is_lost};
 
 /// Numbered, and never edited once landed. SQLite does without what several servers share: its model files lie beside
 /// it on the same disk, and a migration that it does not need would only keep earlier builds from reading it.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "applies", include_str!("../../../migrations/0001_applies.sql")),
     (2, "artifacts", include_str!("../../../migrations/0002_artifacts.sql")),
     (3, "weights", include_str!("../../../migrations/0003_weights.sql")),
@@ -52,8 +53,9 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (6, "segments", include_str!("../../../migrations/0006_segments.sql")),
     (7, "sources", include_str!("../../../migrations/0007_sources.sql")),
     (8, "sealed", include_str!("../../../migrations/0008_sealed.sql")),
+    (9, "digests", include_str!("../../../migrations/0009_digests.sql")),
 ];
-const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 5, 6];
+const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 5, 6, 9];
 /// Its name in the data folder.
 const SQLITE_FILE: &str = "registry.sqlite";
 
@@ -262,10 +264,10 @@ impl Registry {
     /// The apply with this number.
     pub async fn apply(&self, number: u64) -> Result<Apply> {
         let key = i64::try_from(number).unwrap_or(i64::MAX);
-        let header = "SELECT applied_at, fingerprint FROM applies WHERE number = $1";
-        let header: Option<(i64, String)> =
+        let header = "SELECT applied_at, fingerprint, sha256 FROM applies WHERE number = $1";
+        let header: Option<(i64, String, String)> =
             on!(self.database, |pool| sqlx::query_as(header).bind(key).fetch_optional(pool))?;
-        let Some((applied_at_us, fingerprint)) = header else {
+        let Some((applied_at_us, fingerprint, sha256)) = header else {
             return Err(Error::not_found(format!("there is no apply {number}")));
         };
         let weights = "SELECT model, version, weight FROM weights WHERE apply_number = $1";
@@ -282,18 +284,19 @@ impl Registry {
         // Sorted here: databases differ in how they order texts.
         files.sort();
         let schemas = "SELECT source, arrow_schema FROM source_schemas WHERE apply_number = $1";
-        let schemas: Vec<(String, String)> =
+        let mut schemas: Vec<(String, String)> =
             on!(self.database, |pool| sqlx::query_as(schemas).bind(key).fetch_all(pool))?;
+        schemas.sort();
         let models =
             "SELECT model, version, digest, path, service FROM model_versions WHERE apply_number = $1";
         let mut models: Vec<(String, String, String, String, String)> =
             on!(self.database, |pool| sqlx::query_as(models).bind(key).fetch_all(pool))?;
         models.sort();
         let source_schemas = schemas
-            .into_iter()
-            .map(|(source, schema)| Ok((source, decode_schema(&schema)?)))
+            .iter()
+            .map(|(source, schema)| Ok((source.clone(), decode_schema(schema)?)))
             .collect::<Result<BTreeMap<_, _>>>()?;
-        Ok(Apply {
+        let apply = Apply {
             number,
             applied_at_us,
             fingerprint,
@@ -310,7 +313,15 @@ impl Registry {
                 })
                 .collect(),
             weights,
-        })
+        };
+        match apply.sha256(&schemas)? {
+            found if found == sha256 || sha256.is_empty() => Ok(apply),
+            found => Err(Error::refused(format!(
+                "apply {number} is damaged in the registry ({}): its SHA-256 is {found}, and that of what was applied \
+                 {sha256}; bring the registry back from a backup",
+                self.place()
+            ))),
+        }
     }
 
     /// Every apply, the oldest first.
@@ -340,7 +351,8 @@ impl Registry {
     /// `Kind::Refused` where its number is not the one after the latest: someone else applied in the meantime.
     /// `Kind::Unavailable` where the connection broke; whether it was written shows later.
     pub async fn record(&self, apply: &Apply) -> Result<()> {
-        let number = i64::try_from(apply.number).unwrap_or(i64::MAX);
+        let schemas = apply.stored_schemas()?;
+        let (number, sha256) = (i64::try_from(apply.number).unwrap_or(i64::MAX), apply.sha256(&schemas)?);
         on!(self.database, |pool| async {
             let mut transaction = pool.begin().await?;
             let latest: Option<i64> =
@@ -348,13 +360,15 @@ impl Registry {
             if latest.unwrap_or(0) + 1 != number {
                 return Err(taken(apply.number));
             }
-            let header =
-                sqlx::query("INSERT INTO applies (number, applied_at, fingerprint) VALUES ($1, $2, $3)")
-                    .bind(number)
-                    .bind(apply.applied_at_us)
-                    .bind(&apply.fingerprint)
-                    .execute(&mut *transaction)
-                    .await;
+            let header = sqlx::query(
+                "INSERT INTO applies (number, applied_at, fingerprint, sha256) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(number)
+            .bind(apply.applied_at_us)
+            .bind(&apply.fingerprint)
+            .bind(&sha256)
+            .execute(&mut *transaction)
+            .await;
             match header {
                 // Two transactions may have read the same latest number; the key lets one of them through.
                 Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -370,13 +384,13 @@ impl Registry {
                     .execute(&mut *transaction)
                     .await?;
             }
-            for (source, schema) in &apply.source_schemas {
+            for (source, schema) in &schemas {
                 sqlx::query(
                     "INSERT INTO source_schemas (apply_number, source, arrow_schema) VALUES ($1, $2, $3)",
                 )
                 .bind(number)
                 .bind(source)
-                .bind(encode_schema(schema)?)
+                .bind(schema)
                 .execute(&mut *transaction)
                 .await?;
             }
@@ -394,17 +408,12 @@ impl Registry {
                 .execute(&mut *transaction)
                 .await?;
             }
+            let set = "INSERT INTO weights (apply_number, model, version, weight) VALUES ($1, $2, $3, $4)";
             for (model, weights) in &apply.weights {
                 for (version, weight) in weights {
-                    sqlx::query(
-                        "INSERT INTO weights (apply_number, model, version, weight) VALUES ($1, $2, $3, $4)",
-                    )
-                    .bind(number)
-                    .bind(model)
-                    .bind(version)
-                    .bind(i64::from(*weight))
-                    .execute(&mut *transaction)
-                    .await?;
+                    let set =
+                        sqlx::query(set).bind(number).bind(model).bind(version).bind(i64::from(*weight));
+                    set.execute(&mut *transaction).await?;
                 }
             }
             if self.is_shared() {

@@ -6,7 +6,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection};
 
 use super::{Database, Registry, answer, on};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// What SQLite says where a disk takes nothing more.
 const FULL: &str = "13";
@@ -56,7 +56,10 @@ impl Registry {
         let said: std::result::Result<Vec<String>, sqlx::Error> =
             sqlx::query_scalar("PRAGMA integrity_check(3)").fetch_all(&mut reading).await;
         match said {
-            Ok(said) if said == ["ok"] => Ok(None),
+            Ok(said) if said == ["ok"] => match self.latest().await {
+                Err(error) if error.kind() == Kind::Refused => Ok(Some(error.said())),
+                read => read.map(|_| None),
+            },
             Ok(said) => Ok(Some(said.join("; "))),
             Err(sqlx::Error::Database(error)) => Ok(Some(error.to_string())),
             Err(error) => Err(error.into()),
