@@ -127,8 +127,8 @@ pub fn complete(
 ) -> Result<BTreeMap<String, Behind>> {
     let mut behind = BTreeMap::new();
     for (source, standing, last) in late(head, lasts)? {
-        if !went_through(log, &source, standing)? {
-            behind.insert(source, Behind::Lost { applied: standing.begun.number, last: last.number });
+        if let Some(lost) = lost_of(log, &source, standing, last)? {
+            behind.insert(source, lost);
         } else if standing.begun.number > last.number {
             // Somebody has gone on with the log though it is not their turn, or this one has lost its own.
             behind.insert(source, Behind::Late);
@@ -151,9 +151,8 @@ pub fn lost(
 ) -> Result<BTreeMap<String, Behind>> {
     let mut lost = BTreeMap::new();
     for (source, standing, last) in late(head, lasts)? {
-        if !went_through(log, &source, standing)? {
-            lost.insert(source, Behind::Lost { applied: standing.begun.number, last: last.number });
-        }
+        let of_source = lost_of(log, &source, standing, last)?;
+        lost.extend(of_source.map(|of_source| (source, of_source)));
     }
     Ok(lost)
 }
@@ -170,7 +169,7 @@ pub fn accept_loss(
     drop_all: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<()> {
     for (source, standing, last) in late(head, lasts)? {
-        if !went_through(log, &source, standing)? {
+        if lost_of(log, &source, standing, last)?.is_some() {
             tracing::warn!(source, "pushed rows that the log has lost are given up");
             // Nothing is begun here: it would hide the loss, if this came no further.
             drop_all(&source)?;
@@ -194,17 +193,19 @@ pub fn late(
     Ok(both.map(|((source, last), standing)| (source.clone(), standing, *last)).collect())
 }
 
-fn went_through(
+/// What the head has of `source` that the log, which ends at `last`, has no more.
+fn lost_of(
     log: &(impl Followed + ?Sized),
     source: &str,
     Standing { applied, begun }: Standing,
-) -> Result<bool> {
+    last: Position,
+) -> Result<Option<Behind>> {
     for position in [applied, begun] {
         if position.number != 0 && !log.went_through(source, position)? {
-            return Ok(false);
+            return Ok(Some(Behind::Lost { applied: begun.number, last: last.number }));
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
 fn complete_source(

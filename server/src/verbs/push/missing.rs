@@ -119,8 +119,9 @@ impl Push {
             let behind = complete(self, &in_order(&self.turns, &self.live, &stuck)?)?;
             for (source, behind) in behind {
                 // Somebody must say how to go on.
-                let told = behind.check(&source).map_err(|error| Error::busy(error.said()));
-                self.degraded.note(degraded::PUSH, &told, Instant::now());
+                if let Err(lost) = behind.check(&source) {
+                    self.degraded.note::<()>(degraded::PUSH, &Err(Error::busy(lost.said())), Instant::now());
+                }
             }
         }
         Ok(())
@@ -159,8 +160,8 @@ impl Following<'_> {
         pass("catch up: a commit of the log");
         let is_new = of_all && live.catalog.definitions.sources[&logged.source].batch.is_none();
         let history = logged.history.slice(0, logged.in_head);
-        let both = [(Some(&history), true), (logged.online.as_ref(), false)];
-        for (rows, in_history) in both.into_iter().filter_map(|(rows, is)| rows.map(|rows| (rows, is))) {
+        let online = logged.online.iter().map(|rows| (rows, false));
+        for (rows, in_history) in std::iter::once((&history, true)).chain(online) {
             let rows = canonical(rows, schema)?;
             // Windows count what history has.
             let is_for = |view: &&ViewPlan| rows.num_rows() > 0 && (in_history || view.windows.is_none());
