@@ -75,6 +75,8 @@ def from_http(status: int, reason: str, headers: Mapping[str, str], body: bytes)
 # What is told in the middle of a reply has no status of its own.
 _STATUS = {
     "invalid_argument": 400,
+    "unauthenticated": 401,
+    "forbidden": 403,
     "not_found": 404,
     "refused": 409,
     "too_large": 413,
@@ -95,7 +97,7 @@ def from_line(reply: Mapping[str, object], headers: Mapping[str, str]) -> QuernE
 # pyarrow turns gRPC codes into exception classes, some of which derive from others: the first that fits is the one.
 _FLIGHT_ERRORS: list[tuple[type[Exception], int, str]] = [
     (flight.FlightUnauthenticatedError, 401, "unauthenticated"),
-    (flight.FlightUnauthorizedError, 403, "permission_denied"),
+    (flight.FlightUnauthorizedError, 403, "forbidden"),
     (flight.FlightUnavailableError, 503, "unavailable"),
     (flight.FlightTimedOutError, 504, "deadline_exceeded"),
     (flight.FlightCancelledError, 499, "cancelled"),

@@ -55,6 +55,10 @@ impl ErrorReply {
 pub enum Code {
     /// The request is wrong.
     InvalidArgument,
+    /// Who asks has not said who they are, or it does not hold.
+    Unauthenticated,
+    /// Who asks may not do this.
+    Forbidden,
     /// There is no such thing.
     NotFound,
     /// Sound, but refused in the state that things are in.

@@ -160,6 +160,8 @@ pub(super) fn gone() -> StatusCode {
 fn status(code: Code) -> StatusCode {
     match code {
         Code::InvalidArgument => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::Forbidden => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::Definitions => StatusCode::UNPROCESSABLE_ENTITY,
         Code::Refused => StatusCode::CONFLICT,
@@ -175,6 +177,8 @@ fn status(code: Code) -> StatusCode {
 pub(crate) fn grpc_status(error: &Failure) -> tonic::Status {
     let code = match error.kind() {
         Code::InvalidArgument | Code::Definitions => tonic::Code::InvalidArgument,
+        Code::Unauthenticated => tonic::Code::Unauthenticated,
+        Code::Forbidden => tonic::Code::PermissionDenied,
         Code::NotFound => tonic::Code::NotFound,
         Code::Refused => tonic::Code::FailedPrecondition,
         Code::TooLarge | Code::Overloaded => tonic::Code::ResourceExhausted,

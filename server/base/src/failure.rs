@@ -204,6 +204,14 @@ macro_rules! error_type {
                 $crate::Failure::new($crate::Kind::InvalidArgument, what).into()
             }
 
+            pub fn unauthenticated(what: impl Into<$crate::Cause>) -> Self {
+                $crate::Failure::new($crate::Kind::Unauthenticated, what).into()
+            }
+
+            pub fn forbidden(what: impl Into<$crate::Cause>) -> Self {
+                $crate::Failure::new($crate::Kind::Forbidden, what).into()
+            }
+
             pub fn not_found(what: impl Into<$crate::Cause>) -> Self {
                 $crate::Failure::new($crate::Kind::NotFound, what).into()
             }

@@ -19,9 +19,14 @@ impl Metrics {
     pub(crate) fn count_asked(&self, [model, version]: [&str; 2], took: Duration, failed: Option<Kind>) {
         let outcome = match failed {
             None => ANSWERED,
-            Some(Kind::InvalidArgument | Kind::NotFound | Kind::Refused | Kind::Definitions) => {
-                "invalid_argument"
-            }
+            Some(
+                Kind::InvalidArgument
+                | Kind::Unauthenticated
+                | Kind::Forbidden
+                | Kind::NotFound
+                | Kind::Refused
+                | Kind::Definitions,
+            ) => "invalid_argument",
             Some(Kind::TooLarge) => "too_large",
             Some(Kind::Overloaded) => "overloaded",
             Some(Kind::Late) => "late",

@@ -120,9 +120,13 @@ impl Cause {
             Kind::Late => Some(Cause::Timeout),
             Kind::Overloaded => Some(Cause::Overload),
             Kind::Unavailable => Some(Cause::Unavailable),
-            Kind::InvalidArgument | Kind::NotFound | Kind::Definitions | Kind::Refused | Kind::TooLarge => {
-                None
-            }
+            Kind::InvalidArgument
+            | Kind::Unauthenticated
+            | Kind::Forbidden
+            | Kind::NotFound
+            | Kind::Definitions
+            | Kind::Refused
+            | Kind::TooLarge => None,
         }
     }
 }
