@@ -69,6 +69,8 @@ fn value(shape: &Shape) -> String {
         Shape::Window => "[duration](#durations) or `lifetime`".to_owned(),
         Shape::Text => "text".to_owned(),
         Shape::Identifier | Shape::ModelName => "name".to_owned(),
+        Shape::NameOrAll => "name or `\"*\"`".to_owned(),
+        Shape::Rate => "rate".to_owned(),
         Shape::Version => "name or whole number".to_owned(),
         Shape::SourceColumn => "column".to_owned(),
         Shape::Path => "path".to_owned(),

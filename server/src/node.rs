@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 
+use quern_access::Principal;
 use quern_base::clock::now_us;
 use quern_base::memory::Budget;
 use quern_base::tasks::blocking;
@@ -119,6 +120,7 @@ impl Upkeep {
                 registry: registry.clone(),
                 segments: Arc::clone(segments),
                 log: push.log.clone(),
+                live: push.live.clone(),
                 one: Default::default(),
             },
             backup: Backup {
@@ -126,6 +128,7 @@ impl Upkeep {
                 registry: registry.clone(),
                 segments: Arc::clone(segments),
                 log: push.log.clone(),
+                live: push.live.clone(),
                 one: Default::default(),
             },
         }
@@ -288,14 +291,19 @@ impl Node {
         self.live.now()
     }
 
-    /// Keeps labels of `model`; they are durable when this returns. Gives their number.
+    /// Keeps labels of `model` that `who` gives; they are durable when this returns. Gives their number.
     ///
     /// # Errors
     /// As [`Labels::put`].
-    pub async fn label(self: &Arc<Self>, model: String, rows: arrow::array::RecordBatch) -> Result<usize> {
+    pub async fn label(
+        self: &Arc<Self>,
+        who: Arc<Principal>,
+        model: String,
+        rows: arrow::array::RecordBatch,
+    ) -> Result<usize> {
         let (node, now_us) = (Arc::clone(self), now_us());
         let sealing = (Arc::clone(&self.labels), model.clone());
-        let putting = move || node.labels.put(&node.live(), &model, &rows, now_us);
+        let putting = move || node.labels.put((&node.live(), &who), &model, &rows, now_us);
         let accepted = blocking("keeping labels", putting).await?;
         tokio::task::spawn_blocking(move || sealing.0.seal_large(&sealing.1));
         Ok(accepted)

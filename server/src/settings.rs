@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
-use feature_defs::{DefError, Loc, suggest};
+use feature_defs::{DefError, Loc, Member, suggest};
 use quern_base::memory::default_max;
 use quern_inference::{Program, Provider};
 use quern_store::registry::Location;
@@ -23,7 +23,7 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
 pub use self::value::OnlineStore;
 use self::value::{
-    address, addresses, collector, folders, hosts, online, providers, roots, store, time, truth, whole,
+    address, addresses, collector, folders, hosts, members, online, providers, roots, store, time, truth, whole,
 };
 pub use self::written::Wants;
 use self::written::{found, is_quoted};
@@ -113,13 +113,15 @@ pub struct Settings {
     pub materialize_bytes_max: usize,
     /// How many pushed rows may wait to be written; more are turned away until some are.
     pub push_queue_rows: usize,
+    /// Who may do everything, beside who runs the server.
+    pub admins: Vec<Member>,
     /// Where traces are sent: the URL of an OpenTelemetry collector.
     pub otlp: Option<String>,
 }
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 25] = [
+pub const KEYS: [(&str, Wants); 26] = [
     ("definitions", Wants::Texts("[features/, models/]")),
     ("roots", Wants::Texts("[/srv/history, /srv/models]")),
     ("data", Wants::Text(".quern")),
@@ -144,6 +146,7 @@ pub const KEYS: [(&str, Wants); 25] = [
     ("history_fallback", Wants::Bool),
     ("materialize_bytes_max", Wants::Whole),
     ("push_queue_rows", Wants::Whole),
+    ("admins", Wants::Texts("[key:ops, \"spiffe://corp/ops\", \"jwt:groups=platform\"]")),
     ("otlp", Wants::Text("http://127.0.0.1:4317")),
 ];
 
@@ -190,6 +193,7 @@ impl Settings {
             history_fallback: true,
             materialize_bytes_max: MATERIALIZE_DEFAULT,
             push_queue_rows: 1 << 18,
+            admins: Vec::new(),
             otlp: None,
             repository,
         };
@@ -335,6 +339,7 @@ impl Settings {
             }
             "trusted_proxies" => self.trusted_proxies = addresses(value)?,
             "stream_idle" => self.stream_idle = time(value, STREAM_IDLE_MAX)?,
+            "admins" => self.admins = members(value)?,
             "otlp" => self.otlp = Some(collector(value)?),
             "materialize_bytes_max" => self.materialize_bytes_max = whole(value, MATERIALIZE_BYTES)?,
             "push_queue_rows" => self.push_queue_rows = whole(value, 1..=PUSH_QUEUE_ROWS_MAX)?,

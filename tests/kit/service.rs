@@ -7,6 +7,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use futures::{TryStreamExt, stream};
 use quern::wire::{TableNotes, TrainingSetCommand};
+use quern_access::Principal;
 use quern_engine::ServicePlan;
 use quern_engine::key::Keys;
 use quern_features::Vectors;
@@ -82,7 +83,7 @@ impl Service {
     fn train(&self, spine: &RecordBatch, as_known: bool) -> TrainingSet {
         let command = TrainingSetCommand { feature_service: self.plan.name.clone(), as_known, received: 0 };
         let (schema, spine) = (spine.schema(), std::slice::from_ref(spine));
-        block_in_place(|| self.node.inner.train.training_set(&self.live, &command, (&schema, spine), None))
+        block_in_place(|| self.node.inner.train.training_set((&self.live, &Principal::owner()), &command, (&schema, spine), None))
             .unwrap()
     }
 
@@ -106,7 +107,7 @@ pub struct Model {
 
 impl Model {
     pub(crate) fn find(node: &Node, name: &str) -> Model {
-        Model { node: node.clone(), target: node.inner.predict.target(name, None).unwrap() }
+        Model { node: node.clone(), target: node.inner.predict.target(&Principal::owner(), name, None).unwrap() }
     }
 
     /// Returns the feature service of the version that answers most.
@@ -124,7 +125,7 @@ impl Model {
     ) -> RecordBatch {
         let inputs = RecordBatch::try_new(Arc::clone(self.target.inputs().schema), columns).unwrap();
         let ask = Ask {
-            given: Given::Entities { inputs, query_times_us },
+            given: Given::Entities { inputs, query_times_us, timed: true },
             request_id: request_id.to_owned(),
             deadline: None,
             priority: Priority::Interactive,

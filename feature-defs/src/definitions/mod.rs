@@ -5,6 +5,7 @@
 
 mod column;
 mod model;
+mod role;
 mod service;
 mod source;
 mod view;
@@ -15,6 +16,7 @@ pub use self::column::{Column, Expr, Feature, Literal};
 pub use self::model::{
     Action, Artifact, Batching, Fallback, Instead, Isolation, Model, ModelVersion, Route, Step,
 };
+pub use self::role::{Governance, Grant, Limits, Member, Operation, Pick, Rate, Right, Role};
 pub use self::service::{FeatureService, Projection};
 pub use self::source::{BatchSource, Broker, Format, Source, StreamSource};
 pub use self::view::{Aggregation, At, FeatureView, Function, Window};
@@ -33,6 +35,8 @@ pub struct Definitions {
     pub services: BTreeMap<String, FeatureService>,
     /// Models by name.
     pub models: BTreeMap<String, Model>,
+    /// Roles by name.
+    pub roles: BTreeMap<String, Role>,
 }
 
 /// What features describe: a plane, a route, a customer.
@@ -44,6 +48,8 @@ pub struct Entity {
     pub description: String,
     /// The columns that identify one entity, in key order.
     pub join_keys: Vec<Column>,
+    /// Whose it is.
+    pub governance: Governance,
     /// Where it is declared.
     pub loc: Loc,
 }

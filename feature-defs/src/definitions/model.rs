@@ -1,6 +1,7 @@
 //! What does a model declare? Its versions, which of them answers whom, and what answers where none does.
 
 use super::column::{Expr, Literal};
+use super::role::Governance;
 use crate::error::Loc;
 
 /// A model and its versions.
@@ -22,6 +23,10 @@ pub struct Model {
     pub isolation: Isolation,
     /// The share of requests that are logged, from 0 to 1; absent where nothing is.
     pub log_sample: Option<f64>,
+    /// The features, as `view:feature`, that its replies may show as they are.
+    pub reveals: Vec<String>,
+    /// Whose it is.
+    pub governance: Governance,
     /// Where it is declared.
     pub loc: Loc,
 }

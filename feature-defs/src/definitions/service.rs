@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::column::{Column, Expr, Feature};
+use super::role::Governance;
 use crate::error::Loc;
 
 /// The features that one model (version) is trained on and served with.
@@ -21,6 +22,8 @@ pub struct FeatureService {
     /// What leaves, in order, each the bare name of a column; absent: every feature as listed, then every
     /// derived one.
     pub outputs: Option<Vec<Expr>>,
+    /// Whose it is.
+    pub governance: Governance,
     /// Where it is declared.
     pub loc: Loc,
 }

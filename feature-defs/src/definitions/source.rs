@@ -1,6 +1,7 @@
 //! Where do raw rows come from?
 
 use super::column::Column;
+use super::role::Governance;
 use crate::epoch::Epoch;
 use crate::error::Loc;
 
@@ -26,6 +27,8 @@ pub struct Source {
     /// Declared columns. CSV and push sources must declare all; for Parquet, what is declared is checked
     /// against the files and the rest is read from them.
     pub columns: Vec<Column>,
+    /// Whose it is.
+    pub governance: Governance,
     /// Where it is declared.
     pub loc: Loc,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::column::{Expr, Feature, Literal};
+use super::role::Governance;
 use crate::error::Loc;
 
 /// Features of one entity (or a combination of entities), computed row by row from one source.
@@ -30,6 +31,8 @@ pub struct FeatureView {
     pub features: Vec<Feature>,
     /// Aggregates over windows of time, in order; empty where there are features.
     pub aggregations: Vec<Aggregation>,
+    /// Whose it is.
+    pub governance: Governance,
     /// Where it is declared.
     pub loc: Loc,
 }

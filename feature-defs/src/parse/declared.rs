@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::shape::Kind;
 use crate::yaml::Node;
-use crate::{DefError, Definitions, Entity, FeatureService, FeatureView, Loc, Model, Source, suggest};
+use crate::{DefError, Definitions, Entity, FeatureService, FeatureView, Loc, Model, Role, Source, suggest};
 
 /// All documents, by kind.
 #[derive(Default)]
@@ -14,6 +14,7 @@ pub(super) struct Declared {
     pub(super) views: Names<FeatureView>,
     pub(super) services: Names<FeatureService>,
     pub(super) models: Names<Model>,
+    pub(super) roles: Names<Role>,
 }
 
 /// The declarations of one kind.
@@ -84,6 +85,17 @@ impl Declared {
         self.views.open = true;
         self.services.open = true;
         self.models.open = true;
+        self.roles.open = true;
+    }
+
+    /// The documents of what may have an owner.
+    pub(super) fn owned(&self) -> impl Iterator<Item = &Node> {
+        let entities = self.entities.all.iter().map(|declaration| &declaration.node);
+        let sources = self.sources.all.iter().map(|declaration| &declaration.node);
+        let views = self.views.all.iter().map(|declaration| &declaration.node);
+        let services = self.services.all.iter().map(|declaration| &declaration.node);
+        let models = self.models.all.iter().map(|declaration| &declaration.node);
+        entities.chain(sources).chain(views).chain(services).chain(models)
     }
 
     pub(super) fn into_definitions(self) -> Definitions {
@@ -93,6 +105,7 @@ impl Declared {
             views: self.views.by_name(|def| def.name.clone()),
             services: self.services.by_name(|def| def.name.clone()),
             models: self.models.by_name(|def| def.name.clone()),
+            roles: self.roles.by_name(|def| def.name.clone()),
         }
     }
 }

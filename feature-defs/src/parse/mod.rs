@@ -9,6 +9,7 @@ mod declared;
 mod model;
 mod names;
 mod read;
+mod role;
 mod service;
 mod source;
 mod structure;
@@ -91,6 +92,10 @@ fn declare(declared: &mut Declared, kind: Kind, node: Node, sound: bool) -> Vec<
             let def = model::read(&node);
             declared.models.add(def.name.clone(), def, node, whole);
         }
+        Kind::Role => {
+            let def = role::read(&node);
+            declared.roles.add(def.name.clone(), def, node, whole);
+        }
     }
     errors
 }
@@ -102,6 +107,7 @@ fn check_names(declared: &mut Declared, errors: &mut Vec<DefError>) {
     once_each(Kind::FeatureView, &declared.views, |def| (&def.name, &def.loc), errors);
     once_each(Kind::FeatureService, &declared.services, |def| (&def.name, &def.loc), errors);
     once_each(Kind::Model, &declared.models, |def| (&def.name, &def.loc), errors);
+    once_each(Kind::Role, &declared.roles, |def| (&def.name, &def.loc), errors);
     for entity in &declared.entities.all {
         let names = || entity.def.join_keys.iter().map(|key| (key.name.as_str(), &key.loc));
         not_twice("join key", names(), errors);
@@ -118,7 +124,13 @@ fn check_names(declared: &mut Declared, errors: &mut Vec<DefError>) {
         service::check(service, views, entities, errors);
     }
     for model in &declared.models.all {
-        model::check(model, services, errors);
+        model::check(model, declared, errors);
+    }
+    for role in &declared.roles.all {
+        role::check(role, declared, errors);
+    }
+    for node in declared.owned() {
+        role::check_owner(node, &declared.roles, errors);
     }
 }
 

@@ -1,13 +1,13 @@
 //! What does a model's document declare, and do its names refer to something?
 
-use super::declared::{Declaration, Names};
-use super::names::{listed, not_twice};
-use super::read::{count, duration_us, expression, identity, items, share, text};
+use super::declared::{Declaration, Declared, Names};
+use super::names::{listed, not_twice, one_of};
+use super::read::{count, duration_us, expression, governance, identity, items, share, text, texts};
 use crate::literal::literal;
 use crate::shape::Kind;
 use crate::yaml::{Entry, Node};
 use crate::{
-    Action, Artifact, Batching, DefError, Expr, Fallback, FeatureService, Instead, Isolation, Loc, Model,
+    Action, Artifact, Batching, DefError, Expr, Fallback, FeatureView, Instead, Isolation, Loc, Model,
     ModelVersion, Route, Step, suggest,
 };
 
@@ -21,6 +21,8 @@ pub(super) fn read(node: &Node) -> Model {
         batching: node.get("batching").map(batching).unwrap_or_default(),
         isolation: isolation(node),
         log_sample: node.get("log").and_then(|log| share(log, "sample")),
+        reveals: texts(node, "reveals"),
+        governance: governance(node),
         name,
         loc,
     }
@@ -106,10 +108,14 @@ fn expressions(node: &Node, key: &str) -> Vec<Expr> {
 /// Checks the names in `model`, and that each of its parts says one thing.
 pub(super) fn check(
     model: &Declaration<Model>,
-    services: &Names<FeatureService>,
+    declared: &Declared,
     errors: &mut Vec<DefError>,
 ) {
     let Declaration { def, node, .. } = model;
+    let Declared { services, views, .. } = declared;
+    for (revealed, loc) in listed(node, "reveals") {
+        check_revealed(revealed, loc, views, errors);
+    }
     not_twice("version", def.versions.iter().map(|version| (version.version.as_str(), &version.loc)), errors);
     for version in items(node, "versions") {
         if let Some(service) = version.get("service") {
@@ -142,6 +148,22 @@ pub(super) fn check(
     }
 }
 
+/// A feature is named as in look-ups.
+fn check_revealed(revealed: &str, loc: &Loc, views: &Names<FeatureView>, errors: &mut Vec<DefError>) {
+    let Some((view, feature)) = revealed.split_once(':') else {
+        let cause = format!("each of `reveals` must be a feature as `view:feature`, found `{revealed}`");
+        errors.push(DefError::new(loc, cause));
+        return;
+    };
+    let Some(view) = views.resolve(Kind::FeatureView, view, loc, errors).filter(|view| view.whole) else { return };
+    let names = view.def.feature_names();
+    if names.iter().all(|name| name != feature) {
+        let cause = format!("`{feature}` is no feature of feature view `{}`", view.def.name);
+        let help = suggest(feature, names.iter().map(String::as_str));
+        errors.push(DefError::new(loc, cause).with_help(help));
+    }
+}
+
 fn check_version(version: &Node, errors: &mut Vec<DefError>) {
     one_of(version, "a model version", &["path", "steps"], errors);
     if let (Some(outputs), None) = (version.get("outputs"), version.get("steps")) {
@@ -164,21 +186,6 @@ fn check_version(version: &Node, errors: &mut Vec<DefError>) {
         }
     }
     not_twice("output", listed(version, "outputs"), errors);
-}
-
-/// Exactly one of `keys` is given.
-fn one_of(node: &Node, what: &str, keys: &[&str], errors: &mut Vec<DefError>) {
-    let given: Vec<&str> = keys.iter().copied().filter(|key| node.get(key).is_some()).collect();
-    let names =
-        |keys: &[&str], word: &str| keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(word);
-    match given.as_slice() {
-        [_] => {}
-        [] => errors.push(DefError::new(&node.loc, format!("{what} lacks {}", names(keys, " or ")))),
-        given => errors.push(
-            DefError::new(&node.loc, format!("{what} has {}", names(given, " and ")))
-                .with_help("keep one of them"),
-        ),
-    }
 }
 
 fn known(model: &Model, version: &str, loc: &Loc, errors: &mut Vec<DefError>) {

@@ -67,3 +67,18 @@ pub(super) fn listed<'a>(node: &'a Node, key: &str) -> impl Iterator<Item = (&'a
     let items = node.get(key).map(Node::items).unwrap_or_default();
     items.iter().filter_map(|item| Some((item.text()?, &item.loc)))
 }
+
+/// Exactly one of `keys` is given.
+pub(super) fn one_of(node: &Node, what: &str, keys: &[&str], errors: &mut Vec<DefError>) {
+    let given: Vec<&str> = keys.iter().copied().filter(|key| node.get(key).is_some()).collect();
+    let names =
+        |keys: &[&str], word: &str| keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(word);
+    match given.as_slice() {
+        [_] => {}
+        [] => errors.push(DefError::new(&node.loc, format!("{what} lacks {}", names(keys, " or ")))),
+        given => errors.push(
+            DefError::new(&node.loc, format!("{what} has {}", names(given, " and ")))
+                .with_help("keep one of them"),
+        ),
+    }
+}

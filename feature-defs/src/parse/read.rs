@@ -11,12 +11,19 @@ use crate::literal::{fit, literal};
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
     Aggregation, At, BatchSource, Broker, Column, Entity, Epoch, Expr, Feature, FeatureService, FeatureView,
-    Format, Function, Literal, Loc, Projection, Source, StreamSource, Type, Window,
+    Format, Function, Governance, Literal, Loc, Projection, Source, StreamSource, Type, Window,
 };
 
 pub(super) fn entity(node: &Node) -> Entity {
     let (name, loc) = identity(node, "name");
-    Entity { name, description: text(node, "description"), join_keys: columns(node, "join_keys"), loc }
+    let (description, join_keys) = (text(node, "description"), columns(node, "join_keys"));
+    Entity { name, description, join_keys, governance: governance(node), loc }
+}
+
+/// Whose any definition is.
+pub(super) fn governance(node: &Node) -> Governance {
+    let owner = node.get("owner").and_then(Node::text).map(str::to_owned);
+    Governance { owner, tags: texts(node, "tags") }
 }
 
 pub(super) fn source(node: &Node) -> Source {
@@ -32,6 +39,7 @@ pub(super) fn source(node: &Node) -> Source {
         created_timestamp: created.map(str::to_owned),
         event_id: texts(node, "event_id"),
         columns: columns(node, "columns"),
+        governance: governance(node),
         loc,
     }
 }
@@ -50,6 +58,7 @@ pub(super) fn view(node: &Node) -> FeatureView {
         at: if text(node, "at") == At::Before.name() { At::Before } else { At::Including },
         features: items(node, "features").filter_map(feature).collect(),
         aggregations: items(node, "aggregations").filter_map(aggregation).collect(),
+        governance: governance(node),
         loc,
     }
 }
@@ -64,6 +73,7 @@ pub(super) fn service(node: &Node) -> FeatureService {
         projections: items(node, "features").map(projection).collect(),
         derived: items(node, "derived").filter_map(feature).collect(),
         outputs,
+        governance: governance(node),
         loc,
     }
 }
@@ -221,7 +231,7 @@ pub(super) fn text(node: &Node, key: &str) -> String {
     node.get(key).and_then(Node::text).unwrap_or_default().to_owned()
 }
 
-fn texts(node: &Node, key: &str) -> Vec<String> {
+pub(super) fn texts(node: &Node, key: &str) -> Vec<String> {
     items(node, key).filter_map(Node::text).map(str::to_owned).collect()
 }
 

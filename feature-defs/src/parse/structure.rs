@@ -9,7 +9,7 @@ use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_nam
 use crate::whose::{misspelt_kind, shaped_as};
 use crate::words::{function_meant, type_meant};
 use crate::yaml::{Entry, Node, Scalar, Value};
-use crate::{DefError, Literal, Loc, Type, nearest, suggest};
+use crate::{DefError, Literal, Loc, Rate, Type, nearest, suggest};
 
 /// The kind that `document` says it is.
 pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
@@ -146,8 +146,11 @@ fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefErro
         Shape::Constant(constant) if is_text && text == constant => Ok(()),
         Shape::OneOf(texts) if is_text && texts.contains(&text.as_str()) => Ok(()),
         Shape::Text if is_text => Ok(()),
-        Shape::Identifier | Shape::ModelName if is_text && shape.admits_name(text) => Ok(()),
-        Shape::Identifier | Shape::ModelName if is_text => Err(wrong_name(shape, subject, text, &node.loc)),
+        Shape::Identifier | Shape::ModelName | Shape::NameOrAll if is_text => match shape.admits_name(text) {
+            true => Ok(()),
+            false => Err(wrong_name(shape, subject, text, &node.loc)),
+        },
+        Shape::Rate if is_text && Rate::parse(text).is_some() => Ok(()),
         Shape::Version => check_version(subject, node, text, *scalar),
         Shape::SourceColumn if is_text && !text.is_empty() && text.chars().count() <= NAME_CHARS_MAX => {
             Ok(())

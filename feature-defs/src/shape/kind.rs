@@ -1,7 +1,7 @@
 //! Which kinds of documents are there?
 
 use super::object::Object;
-use super::{model, table};
+use super::{model, role, table};
 
 /// The kinds of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,12 +11,13 @@ pub(crate) enum Kind {
     FeatureView,
     FeatureService,
     Model,
+    Role,
 }
 
 impl Kind {
     /// In the order a repository is read: a kind refers only to kinds before it.
-    pub(crate) const ALL: [Kind; 5] =
-        [Kind::Entity, Kind::Source, Kind::FeatureView, Kind::FeatureService, Kind::Model];
+    pub(crate) const ALL: [Kind; 6] =
+        [Kind::Entity, Kind::Source, Kind::FeatureView, Kind::FeatureService, Kind::Model, Kind::Role];
 
     /// The value of `kind`.
     pub(crate) fn name(self) -> &'static str {
@@ -26,6 +27,7 @@ impl Kind {
             Kind::FeatureView => "FeatureView",
             Kind::FeatureService => "FeatureService",
             Kind::Model => "Model",
+            Kind::Role => "Role",
         }
     }
 
@@ -37,6 +39,7 @@ impl Kind {
             Kind::FeatureView => "feature view",
             Kind::FeatureService => "feature service",
             Kind::Model => "model",
+            Kind::Role => "role",
         }
     }
 
@@ -48,6 +51,7 @@ impl Kind {
             Kind::FeatureView => &table::FEATURE_VIEW,
             Kind::FeatureService => &table::FEATURE_SERVICE,
             Kind::Model => &model::MODEL,
+            Kind::Role => &role::ROLE,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which keys does a model have?
 
 use super::object::{Object, Shape};
-use super::table::{DESCRIPTION, optional, required};
+use super::table::{DESCRIPTION, OWNER, TAGS, optional, required};
 
 pub(super) static MODEL: Object = Object {
     noun: "a model",
@@ -10,6 +10,13 @@ pub(super) static MODEL: Object = Object {
         required("kind", Shape::Constant("Model"), "Says that this document declares a model."),
         required("name", Shape::ModelName, "Unique among models; part of the URL."),
         DESCRIPTION,
+        OWNER,
+        TAGS,
+        optional(
+            "reveals",
+            Shape::List(&Shape::Text),
+            "Features, as `view:feature`, that its replies may show as they are, to who may not read them.",
+        ),
         required(
             "versions",
             Shape::List(&Shape::Object(&VERSION)),

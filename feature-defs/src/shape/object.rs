@@ -48,6 +48,10 @@ pub(crate) enum Shape {
     Identifier,
     /// A name in a URL: an identifier with `-` and `.`.
     ModelName,
+    /// The same, or `*`.
+    NameOrAll,
+    /// So many in a time.
+    Rate,
     /// A model version: a model name, or a whole number.
     Version,
     /// A column of a source, whatever its files call it.
@@ -112,6 +116,8 @@ impl Shape {
                 "a name of letters, digits and `_` that does not start with a digit".to_owned()
             }
             Shape::ModelName => "a name of letters, digits, `_`, `-` and `.`".to_owned(),
+            Shape::NameOrAll => "a name, or `\"*\"` for all".to_owned(),
+            Shape::Rate => "a rate such as `500/s`, `30/m` or `10/h`".to_owned(),
             Shape::Version => "a whole number or a name of letters, digits, `_`, `-` and `.`".to_owned(),
             Shape::SourceColumn => "the name of a column".to_owned(),
             Shape::Path => "a path".to_owned(),
@@ -136,7 +142,10 @@ impl Shape {
 
     /// Whether `text` is well formed where the shape is a kind of name.
     pub(crate) fn admits_name(&self, text: &str) -> bool {
-        let url_too = matches!(self, Shape::ModelName | Shape::Version);
+        let url_too = matches!(self, Shape::ModelName | Shape::NameOrAll | Shape::Version);
+        if matches!(self, Shape::NameOrAll) && text == "*" {
+            return true;
+        }
         let mut characters = text.chars();
         let first = characters.next();
         let starts = first.is_some_and(|c| c == '_' || c.is_ascii_alphabetic())
@@ -149,6 +158,7 @@ impl Shape {
     /// [`Shape::admits_name`] but for the length, as a regular expression for JSON Schema.
     pub(crate) fn name_pattern(&self) -> &'static str {
         match self {
+            Shape::NameOrAll => "^([A-Za-z0-9_][A-Za-z0-9_.-]*|[*])$",
             Shape::ModelName | Shape::Version => "^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
             _ => "^[A-Za-z_][A-Za-z0-9_]*$",
         }

@@ -14,6 +14,8 @@ pub(super) const fn optional(name: &'static str, shape: Shape, doc: &'static str
 }
 
 pub(super) const DESCRIPTION: Key = optional("description", Shape::Text, "For people.");
+pub(super) const OWNER: Key = optional("owner", Shape::ModelName, "The role that answers for it.");
+pub(super) const TAGS: Key = optional("tags", Shape::List(&Shape::ModelName), "What grants may name it by.");
 
 pub(super) static ENTITY: Object = Object {
     noun: "an entity",
@@ -22,6 +24,8 @@ pub(super) static ENTITY: Object = Object {
         required("kind", Shape::Constant("Entity"), "Says that this document declares an entity."),
         required("name", Shape::Identifier, "Unique among entities."),
         DESCRIPTION,
+        OWNER,
+        TAGS,
         required(
             "join_keys",
             Shape::List(&Shape::Object(&JOIN_KEY)),
@@ -46,6 +50,8 @@ pub(super) static SOURCE: Object = Object {
         required("kind", Shape::Constant("Source"), "Says that this document declares a source."),
         required("name", Shape::Identifier, "Unique among sources; pushes name it."),
         DESCRIPTION,
+        OWNER,
+        TAGS,
         optional(
             "batch",
             Shape::Object(&BATCH),
@@ -120,6 +126,8 @@ pub(super) static FEATURE_VIEW: Object = Object {
         required("kind", Shape::Constant("FeatureView"), "Says that this document declares a feature view."),
         required("name", Shape::Identifier, "Unique among feature views."),
         DESCRIPTION,
+        OWNER,
+        TAGS,
         required(
             "entities",
             Shape::List(&Shape::Identifier),
@@ -266,6 +274,8 @@ pub(super) static FEATURE_SERVICE: Object = Object {
         ),
         required("name", Shape::Identifier, "Unique among feature services."),
         DESCRIPTION,
+        OWNER,
+        TAGS,
         optional(
             "request",
             Shape::List(&Shape::Object(&REQUEST_COLUMN)),

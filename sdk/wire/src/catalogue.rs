@@ -15,6 +15,9 @@ pub struct Checked {
     pub feature_services: usize,
     /// How many models.
     pub models: usize,
+    /// How many roles.
+    #[serde(default)]
+    pub roles: usize,
 }
 
 /// `GET /v1/definitions`: what is live.

@@ -114,6 +114,8 @@ pub enum DefinitionKind {
     FeatureService,
     /// A model.
     Model,
+    /// A role.
+    Role,
 }
 
 impl fmt::Display for DefinitionKind {
@@ -124,6 +126,7 @@ impl fmt::Display for DefinitionKind {
             DefinitionKind::FeatureView => "feature view",
             DefinitionKind::FeatureService => "feature service",
             DefinitionKind::Model => "model",
+            DefinitionKind::Role => "role",
         })
     }
 }

@@ -57,6 +57,11 @@ impl Principal {
         Principal { name, proof }
     }
 
+    /// Who runs the server: what it does by itself is in their name.
+    pub fn owner() -> Principal {
+        Principal::new(Proof::Owner)
+    }
+
     /// What they are called: in logs, in the audit and beside what they did.
     pub fn name(&self) -> &str {
         &self.name

@@ -2,6 +2,7 @@
 //!
 //! The command line uses the same routes, in its own process or in the server that has the data folder open.
 
+use quern_access::Principal;
 use quern_base::clock::now_us;
 use quern_base::tasks::blocking;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use super::error::{ApiResult, log_fault, reply};
 use super::http::REQUEST_ID;
 use super::lines::by_line;
 use super::terms::Terms;
+use super::who::Who;
 use crate::error::{Error, Result};
 use quern_server::verbs::apply::Candidate;
 use quern_server::{Node, repository};
@@ -31,8 +33,8 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route("/v1/materialize", post(materialize_lines))
 }
 
-async fn check(State(node): State<Arc<Node>>, terms: Terms) -> ApiResult<Json<Checked>> {
-    let candidate = terms.within(candidate(&node)).await?;
+async fn check(State(node): State<Arc<Node>>, Who(who): Who, terms: Terms) -> ApiResult<Json<Checked>> {
+    let candidate = terms.within(candidate(&node, who)).await?;
     let definitions = &candidate.deployment.compiled.catalog.definitions;
     Ok(Json(Checked {
         entities: definitions.entities.len(),
@@ -40,29 +42,36 @@ async fn check(State(node): State<Arc<Node>>, terms: Terms) -> ApiResult<Json<Ch
         feature_views: definitions.views.len(),
         feature_services: definitions.services.len(),
         models: definitions.models.len(),
+        roles: definitions.roles.len(),
     }))
 }
 
-async fn plan(State(node): State<Arc<Node>>, terms: Terms) -> ApiResult<Json<Plan>> {
-    let candidate = terms.within(candidate(&node)).await?;
+async fn plan(State(node): State<Arc<Node>>, Who(who): Who, terms: Terms) -> ApiResult<Json<Plan>> {
+    let candidate = terms.within(candidate(&node, who)).await?;
     Ok(Json(node.apply.plan(&candidate).await?))
 }
 
-async fn apply(State(node): State<Arc<Node>>, terms: Terms, _: Told) -> ApiResult<Json<Plan>> {
+async fn apply(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    terms: Terms,
+    _: Told,
+) -> ApiResult<Json<Plan>> {
     // Once it begins to go live, it does.
-    let candidate = terms.within(candidate(&node)).await?;
+    let candidate = terms.within(candidate(&node, who)).await?;
     Ok(Json(node.apply.apply(candidate).await?))
 }
 
 /// The repository as it lies on disk now.
-async fn candidate(node: &Arc<Node>) -> Result<Candidate> {
+async fn candidate(node: &Arc<Node>, who: Arc<Principal>) -> Result<Candidate> {
     let settings = Arc::clone(&node.settings);
     let repository = blocking("reading definition files", move || repository::read(&settings)).await?;
-    Ok(node.apply.check(repository.files).await?)
+    Ok(node.apply.check(who, repository.files).await?)
 }
 
 async fn materialize_lines(
     State(node): State<Arc<Node>>,
+    Who(who): Who,
     headers: HeaderMap,
     Told(body): Told,
 ) -> ApiResult<Response> {
@@ -79,7 +88,7 @@ async fn materialize_lines(
         let progress = |progress| {
             let _ = lines.try_send(MaterializeLine::Progress(progress));
         };
-        let last = match node.materialize.run(&live, &request, now_us, &progress) {
+        let last = match node.materialize.run((&live, &who), &request, now_us, &progress) {
             Ok(summary) => {
                 summary.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 MaterializeLine::Summary(summary)

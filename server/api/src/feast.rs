@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use axum::extract::State;
 use axum::response::Response;
+use quern_access::{Action, Principal};
 use quern_base::clock::now_us;
 use quern_engine::schema::type_name;
 use quern_engine::{Origin, RowState, ServicePlan, Status};
@@ -20,6 +21,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::error::ApiResult;
 use super::http::{Body, count, json_reply};
 use super::memory::Held;
+use super::who::Who;
 use crate::error::{Error, Result};
 use quern_decode::json::{self, Json};
 use quern_decode::print::{Instant, Values};
@@ -29,6 +31,7 @@ use quern_server::Node;
 
 pub(super) async fn get_online_features(
     State(node): State<Arc<Node>>,
+    Who(who): Who,
     held: Held,
     Body(body): Body,
 ) -> ApiResult<Response> {
@@ -38,7 +41,7 @@ pub(super) async fn get_online_features(
     let ignored = ["include_feature_view_version_metadata"];
     let [entities, service, features, full_names] = json::body(&body, keys, &ignored)?;
     let full_names = Json::flag(full_names.as_ref(), "full_feature_names")?;
-    let service = service_of(&live, service.as_ref(), features.as_ref(), full_names)?;
+    let service = service_of((&live, &who), service.as_ref(), features.as_ref(), full_names)?;
     let entities = entities
         .ok_or_else(|| Error::invalid("`entities` is missing: an object with an array for each column"))?;
     let asked = json::columns(&service.as_ref().into(), "entities", &entities, now_us())?;
@@ -79,30 +82,31 @@ fn views(node: &Node, service: &ServicePlan) -> Vec<View> {
 
 /// The feature service that the request names, or one made of the features that it lists.
 fn service_of(
-    live: &Deployment,
+    (live, who): (&Deployment, &Principal),
     service: Option<&Json<'_>>,
     features: Option<&Json<'_>>,
     full_names: bool,
 ) -> Result<Arc<ServicePlan>> {
-    let services = &live.compiled.catalog.services;
+    let seen = live.seen_by(who);
     match (service.filter(|json| **json != Json::Null), features.filter(|json| **json != Json::Null)) {
         (Some(_), Some(_)) => Err(Error::invalid("give either `feature_service` or `features`, not both")),
-        (Some(Json::String(name)), None) => services.get(name.as_ref()).map(Arc::clone).ok_or_else(|| {
-            let known = live.instead_of(name, services.keys().map(String::as_str));
-            Error::not_found(format!("unknown feature service `{name}`; {known}"))
-        }),
+        (Some(Json::String(name)), None) => Ok(Arc::clone(seen.service(Action::Read, name)?)),
         (Some(other), None) => {
             Err(Error::invalid(format!("`feature_service`: expected a name, found {other}")))
         }
         (None, Some(Json::Array(references))) => {
             let references = references.iter().map(reference).collect::<Result<Vec<_>>>()?;
+            if !seen.rights.is_all() {
+                references.iter().try_for_each(|(view, feature)| seen.feature(view, feature))?;
+            }
             Ok(Arc::new(ServicePlan::adhoc(&live.compiled.catalog.views, &references, full_names)?))
         }
         (None, Some(other)) => {
             Err(Error::invalid(format!("`features`: expected an array of `view:feature`, found {other}")))
         }
         (None, None) => {
-            let known = services.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let services = live.compiled.catalog.services.keys().map(String::as_str);
+            let known = services.filter(|name| seen.rights.see_service(name)).collect::<Vec<_>>().join(", ");
             Err(Error::invalid(format!(
                 "name a `feature_service` (known: {known}) or `features`, an array of `view:feature`"
             )))

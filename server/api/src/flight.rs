@@ -42,6 +42,7 @@ use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
 use tower::service_fn;
 
+use quern_access::{Principal, Question};
 use quern_base::Failure;
 use quern_base::memory::Lease;
 use quern_base::tasks::long;
@@ -52,6 +53,7 @@ use super::error::{Logged, grpc_status};
 use super::memory::lease_of;
 use super::observe::LateCause;
 use super::weighed::Weighed;
+use super::who::who;
 use crate::error::{Error, Result};
 use quern_engine::caught::caught_while;
 use quern_engine::size::packed_bytes;
@@ -69,6 +71,9 @@ type Answer<T> = std::result::Result<Response<T>, Status>;
 struct Flight {
     node: Arc<Node>,
 }
+
+/// What is live, and who asks.
+type Asking<'a> = (&'a Deployment, &'a Principal);
 
 /// Flight's gRPC routes. What goes up beside rows is short.
 pub(super) fn routes(node: Arc<Node>) -> Router<Arc<Node>> {
@@ -153,16 +158,16 @@ impl Flight {
     }
 
     /// The columns that a service needs and adds, as a training set over the smallest spine.
-    fn layout(&self, live: &Deployment, command: &TrainingSetCommand) -> Result<SchemaRef> {
-        let service = service(live, command)?;
+    fn layout((live, who): Asking<'_>, command: &TrainingSetCommand) -> Result<SchemaRef> {
+        let service = service(live, who, command)?;
         let mut fields = service.inputs.fields().to_vec();
         let time = arrow::datatypes::Field::new("event_timestamp", quern_engine::schema::timestamp(), true);
         fields.push(Arc::new(time));
         Ok(Layout::new(service, &Schema::new(fields))?.schema)
     }
 
-    fn info(&self, live: &Deployment, command: &TrainingSetCommand) -> Result<FlightInfo> {
-        let schema = self.layout(live, command)?;
+    fn info(asking: Asking<'_>, command: &TrainingSetCommand) -> Result<FlightInfo> {
+        let schema = Flight::layout(asking, command)?;
         let descriptor = serde_json::to_vec(command).map_err(|e| Error::internal("flight descriptor", e))?;
         Ok(FlightInfo::new().try_with_schema(&schema)?.with_descriptor(FlightDescriptor::new_cmd(descriptor)))
     }
@@ -172,17 +177,18 @@ impl Flight {
     /// A table goes up and comes down: a spine as its training set, or rows with what a model says of them.
     async fn exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Messages<FlightData>> {
         let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
+        let who = who(request.extensions());
         let (command, spine) = opened(request).await?;
         if names(command.as_ref(), "model") {
             let command: BatchCommand =
                 read(command, "{\"model\": \"…\", \"version\": null, \"as_of\": false}")
                     .map_err(|e| refuse(&e))?;
-            return batch::exchange(&self.node, &command, spine, lease).await;
+            return batch::exchange((&self.node, &who), &command, spine, lease).await;
         }
         let command = self.command(command).map_err(|e| refuse(&e))?;
         let live = self.node.live();
         let (spine_schema, spine) = guarded(receive_schema(spine)).await?;
-        let wanted = service(&live, &command).map_err(|e| refuse(&e))?;
+        let wanted = service(&live, &who, &command).map_err(|e| refuse(&e))?;
         let schema = Layout::new(wanted, &spine_schema).map_err(|e| refuse(&e))?.schema;
 
         let (train, received) = (self.node.train.clone(), command.received);
@@ -194,7 +200,7 @@ impl Flight {
             lease.take(rows.saturating_mul(columns).saturating_mul(GATHERED)).map_err(|e| refuse(&e))?;
             let room = Arc::clone(&lease);
             let making = long("making a training set", move || {
-                train.training_set(&live, &command, (&spine_schema, &spine), Some(&room))
+                train.training_set((&live, &who), &command, (&spine_schema, &spine), Some(&room))
             });
             let made = making.await.map_err(|e| refuse(&e))?;
             let made: Batches = Box::new(made.map(|batch| batch.map_err(Failure::from)));
@@ -221,13 +227,15 @@ impl FlightService for Flight {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let who = who(request.extensions());
         let command = self.command(Some(request.into_inner())).map_err(|e| refuse(&e))?;
-        Ok(Response::new(self.info(&self.node.live(), &command).map_err(|e| refuse(&e))?))
+        Ok(Response::new(Flight::info((&self.node.live(), &who), &command).map_err(|e| refuse(&e))?))
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        let who = who(request.extensions());
         let command = self.command(Some(request.into_inner())).map_err(|e| refuse(&e))?;
-        let schema = self.layout(&self.node.live(), &command).map_err(|e| refuse(&e))?;
+        let schema = Flight::layout((&self.node.live(), &who), &command).map_err(|e| refuse(&e))?;
         let options = arrow::ipc::writer::IpcWriteOptions::default();
         let IpcMessage(schema) = SchemaAsIpc::new(&schema, &options)
             .try_into()
@@ -237,14 +245,16 @@ impl FlightService for Flight {
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
         let name = Name::of(&request);
-        let live = self.node.live();
+        let (live, who) = (self.node.live(), who(request.extensions()));
+        let seen = live.seen_by(&who);
         let flights: Vec<_> = live
             .compiled
             .catalog
             .services
             .keys()
+            .filter(|name| seen.may(Question::Do(quern_access::Action::Train, name)))
             .map(|name| TrainingSetCommand { feature_service: name.clone(), ..Default::default() })
-            .map(|command| self.info(&live, &command).map_err(|e| refuse(&e)))
+            .map(|command| Flight::info((&live, &who), &command).map_err(|e| refuse(&e)))
             .collect();
         name.on(Ok(Response::new(Box::pin(stream::iter(flights)))))
     }
@@ -260,15 +270,16 @@ impl FlightService for Flight {
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let name = Name::of(&request);
         let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
-        name.on(predictions::get(&self.node, &request.into_inner(), lease).await)
+        let who = who(request.extensions());
+        name.on(predictions::get((&self.node, who), &request.into_inner(), lease).await)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let name = Name::of(&request);
+        let (name, who) = (Name::of(&request), who(request.extensions()));
         let (command, rows) = opened(request).await?;
         let reply = match names(command.as_ref(), "labels") {
-            true => labels::put(&self.node, command, rows).await,
-            false => put::put(&self.node, command, rows).await,
+            true => labels::put((&self.node, who), command, rows).await,
+            false => put::put((&self.node, who), command, rows).await,
         };
         name.on(reply)
     }

@@ -2,33 +2,27 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
 use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use feature_defs::{Column, Entity};
+use feature_defs::Operation;
 use futures::StreamExt;
+use quern_access::Question;
+use quern_engine::Origin;
 use quern_engine::caught::{Panic, told};
-use quern_engine::expr::functions_fingerprint;
-use quern_engine::schema::type_name;
-use quern_engine::{Origin, ServicePlan, ViewPlan};
-use quern_wire::{
-    Catalogue, Code, ColumnInfo, Degraded, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo,
-    ModelVersionInfo,
-};
+use quern_wire::{Code, Degraded};
 use serde::Serialize;
 
 use super::broken::Broken;
-use super::error::{ApiError, edge};
+use super::error::{ApiError, ApiResult, edge};
 use super::memory::{lease_of, taken_by_json};
+use super::who::Who;
 use crate::error::Error;
 use crate::metrics::{FeatureCounts, metrics};
 use quern_features::Vectors;
-use quern_server::Deployment;
 use quern_server::Node;
-use quern_server::live::{LiveModel, LiveVersion};
 use quern_server::status::Readiness;
 
 /// The body of a request, whatever type it claims to have, up to the limit of the settings.
@@ -157,13 +151,18 @@ pub(super) async fn live() -> &'static str {
 
 /// Whether look-ups are answered here. The body is empty, or names what this server does not do meanwhile: what keeps a
 /// newer apply from being live, a view that a clock that was ahead has materialized, a store that takes no writes. What
-/// is live answers all the same, so that is no reason to send requests elsewhere.
-pub(super) async fn ready(State(node): State<Arc<Node>>) -> Result<Response, ApiError> {
+/// is live answers all the same, so that is no reason to send requests elsewhere. Who may not ask how the server is gets
+/// the status alone.
+pub(super) async fn ready(State(node): State<Arc<Node>>, Who(who): Who) -> Result<Response, ApiError> {
     let Readiness { not_ready, degraded } = node.readiness();
+    let may_know = node.live().seen_by(&who).may(Question::Operate(Operation::Status));
     if let Some(error) = not_ready {
-        return Err(error.into());
+        return Err(if may_know { error } else { error.veiled("look-ups are not answered here now") }.into());
     }
-    Ok(if degraded.is_empty() { "".into_response() } else { json_reply(&Ready { degraded }) })
+    Ok(match may_know && !degraded.is_empty() {
+        true => json_reply(&Ready { degraded }),
+        false => "".into_response(),
+    })
 }
 
 /// What a server says that answers look-ups and does not do all else.
@@ -173,87 +172,12 @@ struct Ready {
 }
 
 /// How it is, for who was woken.
-pub(super) async fn status(State(node): State<Arc<Node>>) -> Response {
-    json_reply(&node.status().await)
+pub(super) async fn status(State(node): State<Arc<Node>>, Who(who): Who) -> ApiResult<Response> {
+    Ok(json_reply(&node.status(&who).await?))
 }
 
-pub(super) async fn show_metrics(State(node): State<Arc<Node>>) -> Response {
+pub(super) async fn show_metrics(State(node): State<Arc<Node>>, Who(who): Who) -> ApiResult<Response> {
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, content_type)], node.show_metrics()).into_response()
+    Ok(([(header::CONTENT_TYPE, content_type)], node.show_metrics(&who)?).into_response())
 }
 
-pub(super) async fn definitions(State(node): State<Arc<Node>>) -> Response {
-    json_reply(&catalogue(&node.live()))
-}
-
-fn catalogue(live: &Deployment) -> Catalogue {
-    let catalog = &live.compiled.catalog;
-    let definitions = &catalog.definitions;
-    Catalogue {
-        number: live.number,
-        entities: definitions.entities.values().map(entity).collect(),
-        feature_views: catalog.views.values().map(|view| feature_view(live, view)).collect(),
-        feature_services: catalog.services.values().map(|service| feature_service(live, service)).collect(),
-        models: live.models.values().map(|of| model(live, of)).collect(),
-        functions: functions_fingerprint().to_owned(),
-    }
-}
-
-fn entity(entity: &Entity) -> EntityInfo {
-    let column = |column: &Column| ColumnInfo { name: column.name.clone(), dtype: column.dtype.to_string() };
-    EntityInfo {
-        name: entity.name.clone(),
-        description: entity.description.clone(),
-        join_keys: entity.join_keys.iter().map(column).collect(),
-    }
-}
-
-fn feature_view(live: &Deployment, view: &ViewPlan) -> FeatureViewInfo {
-    let declared = live.compiled.catalog.definitions.views.get(&view.name);
-    FeatureViewInfo {
-        name: view.name.clone(),
-        description: declared.map(|view| view.description.clone()).unwrap_or_default(),
-        entities: declared.map(|view| view.entities.clone()).unwrap_or_default(),
-        source: view.source.clone(),
-        ttl_us: view.ttl_us,
-        lag_us: view.lag_us,
-        at: view.at.name().to_owned(),
-        features: columns(&view.features),
-    }
-}
-
-fn feature_service(live: &Deployment, service: &ServicePlan) -> FeatureServiceInfo {
-    let declared = live.compiled.catalog.definitions.services.get(&service.name);
-    FeatureServiceInfo {
-        name: service.name.clone(),
-        description: declared.map(|service| service.description.clone()).unwrap_or_default(),
-        inputs: columns(&service.inputs),
-        join_keys: service.key_count,
-        outputs: columns(&service.outputs),
-    }
-}
-
-fn columns(schema: &Schema) -> Vec<ColumnInfo> {
-    let column = |field: &arrow::datatypes::FieldRef| ColumnInfo {
-        name: field.name().clone(),
-        dtype: type_name(field.data_type()),
-    };
-    schema.fields().iter().map(column).collect()
-}
-
-fn model(live: &Deployment, of: &LiveModel) -> ModelInfo {
-    let version = |(place, version): (usize, &Arc<LiveVersion>)| ModelVersionInfo {
-        version: version.version.clone(),
-        feature_service: version.service.name.clone(),
-        digest: version.model.digest.clone(),
-        execution_providers: version.model.providers().iter().map(ToString::to_string).collect(),
-        lost: version.model.why_lost().map(str::to_owned),
-        weight: of.route.weight(place),
-    };
-    let declared = live.compiled.catalog.definitions.models.get(&of.name);
-    ModelInfo {
-        name: of.name.clone(),
-        description: declared.map(|model| model.description.clone()).unwrap_or_default(),
-        versions: of.versions.iter().enumerate().map(version).collect(),
-    }
-}

@@ -17,7 +17,9 @@
 //! | how every request ended: counted, logged, traced | [`observe`] |
 //! | the names in a path | [`path`] |
 //! | how a long job says how far it is | [`lines`] |
-//! | the rest: health, status, metrics, what is live | [`http`] |
+//! | what is live, for who asks | [`catalogue`] |
+//! | who asks | [`who`] |
+//! | the rest: health, status, metrics | [`http`] |
 //!
 //! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads
 //! a request, calls a verb, and shows what came of it; [`error`] alone knows status codes, and `quern_decode` alone
@@ -26,6 +28,7 @@
 mod admin;
 mod broken;
 mod browser;
+mod catalogue;
 pub mod error;
 mod feast;
 mod flight;
@@ -46,6 +49,7 @@ pub mod trace;
 mod upkeep;
 mod v2;
 mod weighed;
+mod who;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +105,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/metrics", get(http::show_metrics))
         .route("/v2/health/live", get(http::live))
         .route("/v2/health/ready", get(http::ready))
-        .route("/v1/definitions", get(http::definitions))
+        .route("/v1/definitions", get(catalogue::definitions))
         .route("/v1/status", get(http::status))
         .route("/get-online-features", post(feast::get_online_features))
         .route("/push", post(push::push_rows))

@@ -15,7 +15,9 @@ use serde_json::{Map, Value, json};
 use super::error::ApiResult;
 use super::http::{json_reply, no_such_method};
 use super::path::Path;
+use super::who::Who;
 use crate::error::{Error, Result};
+use quern_access::Principal;
 use quern_decode::json::{Asked, Json, columns};
 use quern_decode::print::Values;
 use quern_engine::Inputs;
@@ -34,34 +36,36 @@ pub(super) struct Named {
 }
 
 impl Named {
-    pub(super) fn find(&self, node: &Node) -> Result<Target> {
-        Ok(node.predict.target(&self.model, self.version.as_deref())?)
+    pub(super) fn find(&self, node: &Node, who: &Principal) -> Result<Target> {
+        Ok(node.predict.target(who, &self.model, self.version.as_deref())?)
     }
 }
 
 /// Every version of a model; all of them answer, but for those whose files are lost.
 pub(super) async fn status(
     State(node): State<Arc<Node>>,
+    Who(who): Who,
     Path(model): Path<String>,
     uri: Uri,
 ) -> ApiResult<Response> {
     if model.ends_with(PREDICT) {
         return Ok(no_such_method(Method::GET, uri).await);
     }
-    let target = node.predict.target(&model, None)?;
+    let target = node.predict.target(&who, &model, None)?;
     Ok(statuses(target.model().versions.iter()))
 }
 
 /// One version of a model.
 pub(super) async fn version_status(
     State(node): State<Arc<Node>>,
+    Who(who): Who,
     Path((model, version)): Path<(String, String)>,
     uri: Uri,
 ) -> ApiResult<Response> {
     if version.ends_with(PREDICT) {
         return Ok(no_such_method(Method::GET, uri).await);
     }
-    let target = node.predict.target(&model, Some(&version))?;
+    let target = node.predict.target(&who, &model, Some(&version))?;
     Ok(statuses([target.version()].into_iter()))
 }
 
@@ -79,8 +83,12 @@ fn statuses<'a>(versions: impl Iterator<Item = &'a Arc<LiveVersion>>) -> Respons
 }
 
 /// What a model takes and gives.
-pub(super) async fn metadata(State(node): State<Arc<Node>>, Path(named): Path<Named>) -> ApiResult<Response> {
-    let target = named.find(&node)?;
+pub(super) async fn metadata(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    Path(named): Path<Named>,
+) -> ApiResult<Response> {
+    let target = named.find(&node, &who)?;
     let signature = json!({
         "inputs": tensors(target.inputs().schema),
         "outputs": tensors(&target.version().model.outputs),

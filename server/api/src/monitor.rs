@@ -11,6 +11,7 @@ use quern_wire::{LabelsReply, LabelsRequest, Report, VerifyRequest};
 use super::browser::Told;
 use super::error::ApiResult;
 use super::http::Body;
+use super::who::Who;
 use crate::error::Error;
 use quern_decode::json;
 use quern_server::Node;
@@ -20,19 +21,23 @@ pub(super) fn routes() -> Router<Arc<Node>> {
     Router::new().route("/v1/verify", post(verify_logged)).route("/v1/labels", post(label))
 }
 
-async fn label(State(node): State<Arc<Node>>, Told(body): Told) -> ApiResult<Json<LabelsReply>> {
+async fn label(State(node): State<Arc<Node>>, Who(who): Who, Told(body): Told) -> ApiResult<Json<LabelsReply>> {
     let LabelsRequest { model, labels } =
         serde_json::from_slice(&body).map_err(|e| Error::invalid(format!("the request: {e}")))?;
-    let accepted = node.label(model, json::labels(&labels)?).await?;
+    let accepted = node.label(who, model, json::labels(&labels)?).await?;
     Ok(Json(LabelsReply { accepted }))
 }
 
-async fn verify_logged(State(node): State<Arc<Node>>, Body(body): Body) -> ApiResult<Json<Report>> {
+async fn verify_logged(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    Body(body): Body,
+) -> ApiResult<Json<Report>> {
     let request: VerifyRequest = match body.as_ref() {
         b"" => VerifyRequest::default(),
         text => serde_json::from_slice(text).map_err(|e| Error::invalid(format!("the request: {e}")))?,
     };
     node.predictions.flush().await;
-    let verifying = move || node.verify.run(&node.live(), &request);
+    let verifying = move || node.verify.run((&node.live(), &who), &request);
     Ok(Json(blocking("verifying predictions", verifying).await?))
 }

@@ -19,7 +19,9 @@ use super::memory::Held;
 use super::models;
 use super::path::Path;
 use super::terms::Terms;
+use super::who::Who;
 use crate::error::{Error, Result};
+use quern_access::Principal;
 use quern_base::clock::now_us;
 use quern_decode::json::{self, Json};
 use quern_decode::print::{Instant, Value};
@@ -30,6 +32,7 @@ use quern_server::verbs::predict::{Answer, Given, Part, Reason};
 /// What is asked of a model: to predict, by whichever version its route says, or to change that route.
 pub(super) async fn model(
     State(node): State<Arc<Node>>,
+    Who(who): Who,
     Path(call): Path<String>,
     terms: Terms,
     held: Held,
@@ -37,7 +40,7 @@ pub(super) async fn model(
     Body(body): Body,
 ) -> ApiResult<Response> {
     match verb(&call)? {
-        (model, Verb::Predict) => predict(&node, model, None, (terms, held), &body).await,
+        (model, Verb::Predict) => predict((&node, &who), (model, None), (terms, held), &body).await,
         (model, Verb::Route) => {
             check_type(&headers)?;
             let request =
@@ -47,7 +50,7 @@ pub(super) async fn model(
                     "the body is not {{\"weights\": {{\"version\": 90 or \"10%\", …}}}}: {error}"
                 ))
             })?;
-            Ok(json_reply(&node.apply.route(model, request).await?))
+            Ok(json_reply(&node.apply.route(who, model, request).await?))
         }
     }
 }
@@ -55,13 +58,14 @@ pub(super) async fn model(
 /// Predictions by one version of a model.
 pub(super) async fn version(
     State(node): State<Arc<Node>>,
+    Who(who): Who,
     Path((model, call)): Path<(String, String)>,
     terms: Terms,
     held: Held,
     Body(body): Body,
 ) -> ApiResult<Response> {
     match verb(&call)? {
-        (version, Verb::Predict) => predict(&node, &model, Some(version), (terms, held), &body).await,
+        (version, Verb::Predict) => predict((&node, &who), (&model, Some(version)), (terms, held), &body).await,
         (_, Verb::Route) => {
             Err(Error::not_found(format!("a version has no route; POST to `{model}:route`")).into())
         }
@@ -86,18 +90,17 @@ fn verb(call: &str) -> Result<(&str, Verb)> {
 }
 
 async fn predict(
-    node: &Arc<Node>,
-    model: &str,
-    version: Option<&str>,
+    (node, who): (&Arc<Node>, &Principal),
+    (model, version): (&str, Option<&str>),
     (terms, held): (Terms, Held),
     body: &[u8],
 ) -> ApiResult<Response> {
-    let target = node.predict.target(model, version.or(terms.version.as_deref()))?.within(&held.0);
+    let target = node.predict.target(who, model, version.or(terms.version.as_deref()))?.within(&held.0);
     // TensorFlow Serving's clients name a signature; a model here has one.
     let [instances, inputs, with_features] =
         json::body(body, ["instances", "inputs", "with_features"], &["signature_name"])?;
     let with_features = Json::flag(with_features.as_ref(), "with_features")?;
-    let target = target.showing(with_features);
+    let target = target.showing(with_features)?;
     let (asked, form) = match (instances, inputs) {
         (Some(instances), None) => (json::instances(&target.inputs(), &instances, now_us())?, Form::Rows),
         (None, Some(inputs)) => (models::inputs(&target.inputs(), inputs)?, Form::Columns),
@@ -110,7 +113,7 @@ async fn predict(
         }
     };
     held.take_cells(asked.inputs.num_rows(), target.version().service.outputs.fields().len())?;
-    let given = Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us };
+    let given = Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us, timed: asked.timed };
     let answer = target.predict(&node.predict, terms.ask(given)).await?;
     held.take_rows([&answer.outputs])?;
     if with_features {
@@ -153,7 +156,7 @@ struct Reply<'a> {
 
 impl Serialize for Reply<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let Answer { outputs, parts } = self.answer;
+        let Answer { outputs, parts, .. } = self.answer;
         let mut map = serializer.serialize_map(None)?;
         match self.form {
             Form::Rows => map.serialize_entry("predictions", &Rows(outputs))?,

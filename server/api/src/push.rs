@@ -6,25 +6,30 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use feature_defs::{Source, suggest};
+use feature_defs::suggest;
 use quern_wire::PushTo;
 
 use super::browser::Told;
 use super::error::ApiResult;
 use super::http::json_reply;
+use super::who::Who;
 use crate::error::{Error, Result};
 use quern_decode::json::{self, Json};
-use quern_server::verbs::push::{PushedBatch, source};
-use quern_server::{Deployment, Node};
+use quern_server::Node;
+use quern_server::verbs::push::PushedBatch;
 
 /// Feast's server takes these, and they say nothing here.
 const IGNORED: [&str; 2] = ["allow_registry_cache", "transform_on_write"];
 
-pub(super) async fn push_rows(State(node): State<Arc<Node>>, Told(body): Told) -> ApiResult<Response> {
+pub(super) async fn push_rows(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    Told(body): Told,
+) -> ApiResult<Response> {
     let keys = ["push_source_name", "df", "to", "idempotency_key"];
     let [name, df, to, idempotency_key] = json::body(&body, keys, &IGNORED)?;
     let live = node.live();
-    let source = source(&live, &needed("push_source_name", name.as_ref())?)?;
+    let source = live.seen_by(&who).source(&needed("push_source_name", name.as_ref())?)?;
     let to = match optional("to", to.as_ref())? {
         None => PushTo::default(),
         Some(text) => where_to(&text)?,
@@ -41,7 +46,7 @@ pub(super) async fn push_rows(State(node): State<Arc<Node>>, Told(body): Told) -
         idempotency_key,
         positions: Vec::new(),
     };
-    Ok(json_reply(&node.push.push(pushed).await?))
+    Ok(json_reply(&node.push.push(&who, pushed).await?))
 }
 
 /// Where `to` says that rows go.
@@ -61,12 +66,13 @@ fn where_to(text: &str) -> Result<PushTo> {
 /// under names of its own.
 pub(super) async fn write_to_online_store(
     State(node): State<Arc<Node>>,
+    Who(who): Who,
     Told(body): Told,
 ) -> ApiResult<Response> {
     let [name, df] = json::body(&body, ["feature_view_name", "df"], &IGNORED)?;
     let live = node.live();
     let view = needed("feature_view_name", name.as_ref())?;
-    let source = source_of(&live, &view)?;
+    let source = live.seen_by(&who).source_of_view(&view)?;
     let schema = &live.compiled.source_schemas[&source.name];
     let Json::Object(columns) = frame(df.as_ref())? else {
         return Err(Error::invalid("`df`: expected an object of arrays").into());
@@ -103,16 +109,7 @@ pub(super) async fn write_to_online_store(
         idempotency_key: None,
         positions: Vec::new(),
     };
-    Ok(json_reply(&node.push.push(pushed).await?))
-}
-
-fn source_of<'a>(live: &'a Deployment, view: &str) -> Result<&'a Source> {
-    let views = &live.compiled.catalog.views;
-    let view = views.get(view).ok_or_else(|| {
-        let known = live.instead_of(view, views.keys().map(String::as_str));
-        Error::not_found(format!("unknown feature view `{view}`; {known}"))
-    })?;
-    Ok(source(live, &view.source)?)
+    Ok(json_reply(&node.push.push(&who, pushed).await?))
 }
 
 fn frame<'a>(df: Option<&Json<'a>>) -> Result<Json<'a>> {

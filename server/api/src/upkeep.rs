@@ -23,6 +23,7 @@ use super::browser::Told;
 use super::error::{ApiResult, log_fault, reply};
 use super::http::REQUEST_ID;
 use super::lines::by_line;
+use super::who::Who;
 use crate::error::{Error, Result};
 use quern_server::Node;
 use quern_server::verbs::scrub::Watch;
@@ -35,15 +36,20 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route("/v1/backup", post(backup))
 }
 
-async fn seal(State(node): State<Arc<Node>>, Told(body): Told) -> ApiResult<Json<Sealed>> {
+async fn seal(State(node): State<Arc<Node>>, Who(who): Who, Told(body): Told) -> ApiResult<Json<Sealed>> {
     let request: SealRequest = read(&body)?;
-    Ok(Json(long("sealing pushed rows", move || node.upkeep.seal.run(&request)).await?))
+    Ok(Json(long("sealing pushed rows", move || node.upkeep.seal.run(&who, &request)).await?))
 }
 
-async fn scrub(State(node): State<Arc<Node>>, headers: HeaderMap, Told(body): Told) -> ApiResult<Response> {
+async fn scrub(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    headers: HeaderMap,
+    Told(body): Told,
+) -> ApiResult<Response> {
     let (request, asked): (ScrubRequest, _) = (read(&body)?, Asked::by(&headers));
     Ok(by_line(move |lines| {
-        let last = match node.upkeep.scrub.run(&request, &mut Watching(lines)) {
+        let last = match node.upkeep.scrub.run(&who, &request, &mut Watching(lines)) {
             Ok(summary) => ScrubLine::Summary(summary),
             Err(error) => ScrubLine::Error(asked.failed(&error)),
         };
@@ -68,7 +74,12 @@ impl Watch for Watching<'_> {
     }
 }
 
-async fn backup(State(node): State<Arc<Node>>, headers: HeaderMap, Told(body): Told) -> ApiResult<Response> {
+async fn backup(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    headers: HeaderMap,
+    Told(body): Told,
+) -> ApiResult<Response> {
     let asked = Asked::by(&headers);
     let request: BackupRequest = serde_json::from_slice(&body).map_err(unread)?;
     // What was said is kept as far as it is written.
@@ -78,7 +89,7 @@ async fn backup(State(node): State<Arc<Node>>, headers: HeaderMap, Told(body): T
             let _ = lines.try_send(BackupLine::Progress(copied));
             if lines.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let last = match node.upkeep.backup.run(&PathBuf::from(request.to), &mut see) {
+        let last = match node.upkeep.backup.run(&who, &PathBuf::from(request.to), &mut see) {
             Ok(summary) => BackupLine::Summary(summary),
             Err(error) => BackupLine::Error(asked.failed(&error)),
         };

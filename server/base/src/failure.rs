@@ -103,6 +103,13 @@ impl Failure {
         self
     }
 
+    /// The same failure for who may not know what it is about: they are told `words`, and the log the rest.
+    pub fn veiled(self, words: &'static str) -> Failure {
+        let whole = self.to_string();
+        let (kind, retry_after, cause) = (self.kind, self.retry_after, self.logged());
+        Failure { kind, what: words.into(), cause: Some(cause.into()), quoting: Some(whole), retry_after }
+    }
+
     /// The same failure, told in other words.
     pub fn told(mut self, words: impl Fn(&dyn fmt::Display) -> String) -> Failure {
         self.quoting = self.quoting.map(|whole| words(&whole));
@@ -262,6 +269,12 @@ macro_rules! error_type {
             /// Notes the whole of it in words that may quote the values of rows, which no caller gets.
             pub fn quoting(self, whole: impl std::fmt::Display) -> Self {
                 self.0.quoting(whole).into()
+            }
+
+            /// The same failure for who may not know what it is about.
+            pub fn veiled(self, words: &'static str) -> Self {
+                let failure: $crate::Failure = self.into();
+                failure.veiled(words).into()
             }
 
             /// The same failure, told in other words.

@@ -307,10 +307,11 @@ async fn check(arguments: &CheckArgs, options: &Options) -> Result<()> {
         print_json(&checked);
         return Ok(());
     }
-    let Checked { entities, sources, feature_views, feature_services, models } = checked;
+    let Checked { entities, sources, feature_views, feature_services, models, roles } = checked;
+    let roles = if roles > 0 { format!(", roles {roles}") } else { String::new() };
     print(format!(
         "the definitions hold: entities {entities}, sources {sources}, feature views {feature_views}, feature services \
-         {feature_services}, models {models}"
+         {feature_services}, models {models}{roles}"
     ));
     Ok(())
 }

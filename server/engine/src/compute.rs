@@ -43,6 +43,11 @@ impl Computed {
         self.expression.dtype()
     }
 
+    /// The columns that it reads, as places in the schema that it was compiled over.
+    pub fn reads(&self) -> impl Iterator<Item = usize> {
+        self.expression.reads()
+    }
+
     /// Its value for each row of `batch`, which has the schema it was compiled over.
     ///
     /// # Errors

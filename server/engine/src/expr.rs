@@ -222,6 +222,11 @@ impl Expression {
         &self.dtype
     }
 
+    /// The columns that it reads, as places in the schema that it was compiled over.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = usize> {
+        self.reads.iter().map(|(column, _)| *column)
+    }
+
     /// Whether the bits of its values hang on what [`functions_fingerprint`] says.
     pub(crate) fn calls_real(&self) -> bool {
         self.calls_real

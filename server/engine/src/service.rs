@@ -3,6 +3,7 @@
 //! A [`ServicePlan`] knows its inputs (join keys and request columns), the look-ups that bring features, and the
 //! derived expressions. Whoever did the look-ups, [`ServicePlan::finish`] makes the vector.
 
+mod behind;
 mod compile;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 mod ensemble;
 mod stage;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -254,6 +255,37 @@ impl Model {
             }
         }
         self.leave(&columns, vectors.num_rows())
+    }
+
+    /// The columns of the vector that the outputs show without a model in between: as they are, or by SQL alone.
+    pub fn shows(&self) -> BTreeSet<usize> {
+        let width = self.signature.inputs.len();
+        let (mut shown, mut waiting) = (BTreeSet::new(), self.leaves.clone());
+        // An ensemble's inputs are the vector's columns; one file shows nothing of them.
+        while let Some(place) = waiting.pop().filter(|_| !self.is_file) {
+            match place.checked_sub(width) {
+                None => _ = shown.insert(place),
+                Some(given) => waiting.extend(self.read_for(given)),
+            }
+        }
+        shown
+    }
+
+    /// What SQL reads to give the column `given` of those that stages give; nothing for what a model gives.
+    fn read_for(&self, mut given: usize) -> Vec<usize> {
+        for stage in &self.stages {
+            let (gives, reads): (usize, Vec<usize>) = match &stage.does {
+                Does::Run(onnx) => (onnx.outputs.fields().len(), Vec::new()),
+                Does::Compute(expression) => {
+                    (1, expression.reads().map(|column| stage.reads[column]).collect())
+                }
+            };
+            match given.checked_sub(gives) {
+                Some(rest) => given = rest,
+                None => return reads,
+            }
+        }
+        Vec::new()
     }
 
     fn leave(&self, columns: &[ArrayRef], rows: usize) -> Result<Predictions> {

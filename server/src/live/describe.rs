@@ -3,11 +3,13 @@
 //! The one place where definitions become text that is compared: a plan is the difference of two such texts, and a
 //! fingerprint is the digest of one. Every field is taken apart by name, so that a new one cannot be forgotten here.
 
+mod role;
+
 use std::collections::BTreeMap;
 
 use feature_defs::{
     Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Entity, Expr, Fallback, Feature,
-    FeatureService, FeatureView, Format, Function, Instead, Isolation, Literal, Model, ModelVersion,
+    FeatureService, FeatureView, Format, Function, Governance, Instead, Isolation, Literal, Model, ModelVersion,
     Projection, Route, Source, StreamSource, format_duration,
 };
 use quern_base::digest::sha256;
@@ -33,7 +35,8 @@ pub(crate) fn describe(deployment: &Deployment) -> BTreeMap<(Kind, String), Keys
     let services =
         definitions.services.values().map(|s| ((Kind::FeatureService, s.name.clone()), service(s)));
     let models = definitions.models.values().map(|m| ((Kind::Model, m.name.clone()), model(m, deployment)));
-    entities.chain(sources).chain(views).chain(services).chain(models).collect()
+    let roles = definitions.roles.values().map(|r| ((Kind::Role, r.name.clone()), role::role(r)));
+    entities.chain(sources).chain(views).chain(services).chain(models).chain(roles).collect()
 }
 
 /// Digest of every definition, whatever the files look like.
@@ -64,9 +67,10 @@ pub(crate) fn view_digest(deployment: &Deployment, name: &str) -> String {
     short_digest(&keys)
 }
 
-/// A digest that does not hear of what is written for people.
+/// A digest that does not hear of what is written for people, nor of whose it is.
 fn short_digest(keys: &Keys) -> String {
-    let said = keys.iter().filter(|(key, _)| !key.ends_with("description"));
+    let is_beside = |key: &str| ["description", "owner", "tags"].iter().any(|beside| key.ends_with(beside));
+    let said = keys.iter().filter(|(key, _)| !is_beside(key));
     let said: Vec<(&String, String)> = said.map(|(key, said)| (key, said.to_string())).collect();
     let mut digest = sha256(format!("{said:?}").as_bytes());
     digest.truncate(DIGEST_CHARS);
@@ -74,10 +78,11 @@ fn short_digest(keys: &Keys) -> String {
 }
 
 fn entity(entity: &Entity) -> Keys {
-    let Entity { name: _, description, join_keys, loc: _ } = entity;
+    let Entity { name: _, description, join_keys, governance, loc: _ } = entity;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
     put(&mut keys, "join keys", join_keys.iter().map(column).collect::<Said>());
+    put_governance(&mut keys, governance);
     keys
 }
 
@@ -92,10 +97,12 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
         created_timestamp,
         event_id,
         columns,
+        governance,
         loc: _,
     } = source;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
+    put_governance(&mut keys, governance);
     if let Some(BatchSource { format, path, loc: _ }) = batch {
         let format = match format {
             Format::Parquet => "parquet",
@@ -136,10 +143,12 @@ pub(crate) fn view(view: &FeatureView) -> Keys {
         at,
         features,
         aggregations,
+        governance,
         loc: _,
     } = view;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
+    put_governance(&mut keys, governance);
     put(&mut keys, "entities", entities.iter().collect::<Said>());
     put(&mut keys, "keys", pairs(renamed));
     put(&mut keys, "source", source);
@@ -158,9 +167,11 @@ pub(crate) fn view(view: &FeatureView) -> Keys {
 }
 
 fn service(service: &FeatureService) -> Keys {
-    let FeatureService { name: _, description, request, projections, derived, outputs, loc: _ } = service;
+    let FeatureService { name: _, description, request, projections, derived, outputs, governance, loc: _ } =
+        service;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
+    put_governance(&mut keys, governance);
     put(&mut keys, "request", request.iter().map(column).collect::<Said>());
     put(&mut keys, "features", projections.iter().map(projection).collect::<Said>());
     put(&mut keys, "derived", derived.iter().map(|feature| &feature.name).collect::<Said>());
@@ -174,10 +185,12 @@ fn service(service: &FeatureService) -> Keys {
 }
 
 fn model(model: &Model, deployment: &Deployment) -> Keys {
-    let Model { name, description, versions, route, fallback, batching, isolation, log_sample, loc: _ } =
-        model;
+    let Model { name, description, versions, route, fallback, batching, isolation, .. } = model;
+    let Model { log_sample, reveals, governance, .. } = model;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
+    put_governance(&mut keys, governance);
+    put(&mut keys, "reveals", reveals.iter().collect::<Said>());
     put(&mut keys, "versions", versions.iter().map(|version| &version.version).collect::<Said>());
     for ModelVersion { version, artifact, service, loc: _ } in versions {
         let digest = deployment.version(name, Some(version)).map_or("", |live| &live.model.digest);
@@ -230,6 +243,11 @@ fn model(model: &Model, deployment: &Deployment) -> Keys {
         put(&mut keys, "log", format!("{sample} of the requests"));
     }
     keys
+}
+
+fn put_governance(keys: &mut Keys, Governance { owner, tags }: &Governance) {
+    put(keys, "owner", owner.as_deref().unwrap_or(""));
+    put(keys, "tags", tags.iter().collect::<Said>());
 }
 
 fn column(column: &Column) -> String {

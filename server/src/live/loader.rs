@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::Schema;
-use feature_defs::{DefError, Model as Declared, ModelVersion};
+use feature_defs::{DefError, Member, Model as Declared, ModelVersion};
 use parking_lot::Mutex;
+use quern_access::Access;
 use quern_base::tasks::blocking;
 use quern_engine::ServicePlan;
 use quern_features::Compiled;
@@ -68,6 +69,11 @@ impl Loader {
         Loader { settings, registry, runtime: OnceLock::new(), loading: Mutex::default() }
     }
 
+    /// Who may do everything.
+    pub(crate) fn admins(&self) -> Vec<Member> {
+        self.settings.admins.clone()
+    }
+
     /// ONNX Runtime.
     pub(crate) fn runtime(&self) -> Result<&Runtime> {
         let _one_at_a_time = self.loading.lock();
@@ -118,7 +124,8 @@ impl Loader {
             models.insert(model.name.clone(), Arc::new(live));
         }
         let Apply { number, applied_at_us, files, weights, .. } = apply;
-        Ok(Deployment { number, applied_at_us, files, compiled, models, weights })
+        let access = Arc::new(Access::new(&compiled.catalog.definitions, self.admins()));
+        Ok(Deployment { number, applied_at_us, files, compiled, models, weights, access })
     }
 
     async fn load_kept(self: &Arc<Self>, wanted: &Wanted<'_>, what: String) -> Result<Arc<Model>> {

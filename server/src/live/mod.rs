@@ -5,7 +5,7 @@
 //! to the end, so that a request is answered wholly from the old definitions or wholly from the new ones.
 //!
 //! [`model`] is what is known of a model before anybody asks, [`route`] which version answers whom. [`loader`] makes a
-//! deployment of an apply. [`following`] is what was heard of applies at other servers.
+//! deployment of an apply; [`seen`] is what one who asks may know of it. [`following`] is what was heard of applies at other servers.
 //! [`describe`] says a deployment as text that can be compared.
 
 pub mod describe;
@@ -14,6 +14,7 @@ pub mod loader;
 pub mod model;
 pub mod route;
 pub(crate) mod said;
+pub mod seen;
 pub mod version;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use feature_defs::{DefFile, suggest};
 use parking_lot::RwLock;
+use quern_access::Access;
 use quern_features::Compiled;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -28,6 +30,7 @@ use self::following::Following;
 pub use self::loader::Loader;
 pub use self::model::LiveModel;
 pub use self::route::Route;
+pub use self::seen::Seen;
 pub use self::version::LiveVersion;
 
 /// The weights of versions, by model.
@@ -48,6 +51,8 @@ pub struct Deployment {
     pub models: BTreeMap<String, Arc<LiveModel>>,
     /// The weights of versions, by model, where they were set since the model's route was declared.
     pub weights: Weights,
+    /// Who may do what.
+    pub access: Arc<Access>,
 }
 
 impl Deployment {

@@ -111,6 +111,8 @@ pub enum Given {
         inputs: RecordBatch,
         /// One for each row.
         query_times_us: Vec<i64>,
+        /// Whether the caller said one of them.
+        timed: bool,
     },
     /// Its whole feature vector.
     Vectors(RecordBatch),

@@ -1,17 +1,24 @@
 //! What state is the server in, at the moment that it is asked? Read from where it is kept, and not counted.
 
+use feature_defs::Operation;
+use quern_access::Principal;
 use quern_base::metrics::Gauge;
 
 use crate::Node;
+use crate::error::Result;
 use crate::live::following::Standing;
 
 impl Node {
-    /// All that was counted in the process and the state of the node, in Prometheus' text format.
-    pub fn show_metrics(&self) -> String {
+    /// All that was counted in the process and the state of the node, in Prometheus' text format, for `who` asks.
+    ///
+    /// # Errors
+    /// `Kind::Forbidden`: labels name what is live.
+    pub fn show_metrics(&self, who: &Principal) -> Result<String> {
+        self.live().seen_by(who).operate(Operation::Metrics)?;
         // Made here, so that what nobody counted yet is shown as zero.
         let _ =
             (super::metrics(), quern_features::metrics(), quern_inference::metrics(), quern_store::metrics());
-        quern_base::metrics::render(&self.gauges())
+        Ok(quern_base::metrics::render(&self.gauges()))
     }
 
     /// The state of what is live, of caches and of pools.

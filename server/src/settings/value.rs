@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf, absolute};
 use std::time::Duration;
 
-use feature_defs::{parse_duration, suggest};
+use feature_defs::{Member, parse_duration, suggest};
 use http::Uri;
 use quern_inference::Provider;
 use quern_store::objects::Location;
@@ -131,6 +131,28 @@ pub(super) fn truth(text: &str) -> Result<bool> {
 /// Names, in order, with commas between.
 pub(super) fn providers(text: &str) -> Result<Vec<Provider>> {
     text.split(',').map(|name| name.trim().parse()).collect()
+}
+
+/// Who is meant, with commas between.
+pub(super) fn members(text: &str) -> Result<Vec<Member>> {
+    let member = |text: &str| {
+        let wrong = || {
+            format!(
+                "`{text}` is nobody: `key:NAME`, `spiffe://…`, `dns:NAME` or `jwt:CLAIM=VALUE` says how one is known"
+            )
+        };
+        let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(wrong)?;
+        match (kind, name.split_once('=')) {
+            ("key", _) => Ok(Member::Key(name.to_owned())),
+            ("spiffe", _) => Ok(Member::Spiffe(text.to_owned())),
+            ("dns", _) => Ok(Member::Dns(name.to_owned())),
+            ("jwt", Some((claim, has))) if !claim.is_empty() && !has.is_empty() => {
+                Ok(Member::Jwt { issuer: None, claim: claim.to_owned(), has: has.to_owned() })
+            }
+            _ => Err(wrong()),
+        }
+    };
+    text.split(',').map(|text| member(text.trim())).collect()
 }
 
 /// Addresses, with commas between.

@@ -11,12 +11,14 @@ mod views;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use feature_defs::Operation;
+use quern_access::Principal;
 use quern_base::clock::{now_us, shown};
 use quern_store::registry::KnownRuns;
 use quern_wire::{LogStatus, PastError, PredictionsStatus, ServerInfo, ServerStatus, StoreStatus, Stores};
 
 pub use self::readiness::Readiness;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::metrics::metrics;
 use crate::{Deployment, INSTANCE, Node};
 
@@ -44,8 +46,16 @@ impl Asked {
 }
 
 impl Node {
-    /// How it is.
-    pub async fn status(&self) -> ServerStatus {
+    /// How it is, for `who` asks.
+    ///
+    /// # Errors
+    /// `Kind::Forbidden`.
+    pub async fn status(&self, who: &Principal) -> Result<ServerStatus> {
+        self.live().seen_by(who).operate(Operation::Status)?;
+        Ok(self.told().await)
+    }
+
+    async fn told(&self) -> ServerStatus {
         let asked = self.ask_stores().await;
         let live = self.live();
         let Readiness { not_ready, degraded } = self.readiness();

@@ -6,8 +6,10 @@
 
 mod changes;
 mod check;
+mod judge;
 mod model_file;
 mod notes;
+mod owned;
 mod plan;
 mod record;
 mod route;
@@ -15,6 +17,7 @@ mod route;
 use std::sync::Arc;
 
 use feature_defs::DefFile;
+use quern_access::Principal;
 use quern_base::clock::now_us;
 use quern_base::points::pass;
 use quern_base::tasks::{detached, long};
@@ -47,16 +50,18 @@ pub struct Apply {
 }
 
 impl Apply {
-    /// Compiles `files` against the sources and models they name, as they lie there now, in the repository or in an
+    /// For `who`, compiles `files` against the sources and models they name, as they lie there now, in the repository or in an
     /// object store. Whoever drops the future ends it before the next file.
     ///
     /// # Errors
-    /// `Kind::Definitions` with the mistakes of every stage that could be reached.
-    pub async fn check(self: &Arc<Self>, files: Vec<DefFile>) -> Result<Candidate> {
+    /// `Kind::Definitions` with the mistakes of every stage that could be reached; `Kind::Forbidden` for who may not
+    /// change any definition.
+    pub async fn check(self: &Arc<Self>, who: Arc<Principal>, files: Vec<DefFile>) -> Result<Candidate> {
+        self.live.now().seen_by(&who).apply_any()?;
         let (apply, caller) = (Arc::clone(self), Arc::new(()));
         let waits = Arc::downgrade(&caller);
         // Footers are read, expressions compiled and models loaded: nothing that an async thread could wait for.
-        long("checking definitions", move || check::check(&apply, files, &waits)).await
+        long("checking definitions", move || check::check(&apply, who, files, &waits)).await
     }
 
     /// What `candidate` would change of what is live now.
@@ -88,7 +93,8 @@ impl Apply {
     /// written.
     ///
     /// # Errors
-    /// `Kind::Refused` where it would break a model in use, or where something else went live since it was checked.
+    /// `Kind::Refused` where it would break a model in use, or where something else went live since it was checked;
+    /// `Kind::Forbidden` for changes that are not for who asked.
     pub async fn apply(self: &Arc<Self>, candidate: Candidate) -> Result<Plan> {
         let apply = Arc::clone(self);
         // A task of its own: a caller who goes away must not stop an apply between the registry and what is live.
@@ -110,6 +116,7 @@ impl Apply {
                 self.live.now().number
             )));
         }
+        judge::judge(&candidate.who, (&self.live.now(), &candidate.deployment), &plan.changes)?;
         if !plan.breaks.is_empty() {
             let breaks: Vec<String> = plan.breaks.iter().map(Break::to_string).collect();
             return Err(Error::refused(format!("this would break a model in use\n{}", breaks.join("\n"))));

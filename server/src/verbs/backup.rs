@@ -13,6 +13,8 @@ use std::time::Instant;
 
 use chrono::{SecondsFormat, Utc};
 use parking_lot::Mutex;
+use feature_defs::Operation;
+use quern_access::Principal;
 use quern_base::points::pass;
 use quern_store::log::{LocalLog, Log};
 use quern_store::registry::Registry;
@@ -27,6 +29,7 @@ use crate::backup::{
 };
 use crate::data_folder::INSTANCE;
 use crate::error::{Error, Kind, Result};
+use crate::live::Live;
 use crate::settings::Settings;
 
 /// What partitions there are: labels, and what earlier builds have written.
@@ -38,6 +41,8 @@ pub struct Backup {
     pub(crate) registry: Registry,
     pub(crate) segments: Arc<Segments>,
     pub(crate) log: Log,
+    /// Says who may.
+    pub(crate) live: Live,
     /// Held by the one that is under way.
     pub(crate) one: Mutex<()>,
 }
@@ -49,7 +54,8 @@ impl Backup {
     /// # Errors
     /// `Kind::Refused` where `to` is no such folder, or where something that counts is damaged or missing;
     /// `Kind::Unavailable` where the disk takes nothing.
-    pub fn run(&self, to: &Path, see: See<'_>) -> Result<BackupSummary> {
+    pub fn run(&self, who: &Principal, to: &Path, see: See<'_>) -> Result<BackupSummary> {
+        self.live.now().seen_by(who).operate(Operation::Backup)?;
         let (begun, time) = (Instant::now(), Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true));
         let Some(_one) = self.one.try_lock() else {
             return Err(Error::refused("another backup of this server is under way; wait until it is done"));

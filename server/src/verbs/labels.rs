@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
+use quern_access::{Action, Principal};
 use quern_base::points::pass;
 use quern_engine::size::row_bytes;
 use quern_store::history::History;
@@ -51,17 +52,20 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Keeps labels of `model`; they are durable when this returns. Waits for the log: call it where blocking is
+    /// Keeps labels of `model` that `who` gives; they are durable when this returns. Waits for the log: call it where blocking is
     /// allowed.
     ///
     /// # Errors
     /// An unknown model; no `request_id`; a column that was of another type before; more columns than a model may have,
     /// or text that is too long. Where there is no log that could have them.
-    pub fn put(&self, live: &Deployment, model: &str, rows: &RecordBatch, now_us: i64) -> Result<usize> {
-        if !live.models.contains_key(model) {
-            let known = live.instead_of(model, live.models.keys().map(String::as_str));
-            return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
-        }
+    pub fn put(
+        &self,
+        (live, who): (&Deployment, &Principal),
+        model: &str,
+        rows: &RecordBatch,
+        now_us: i64,
+    ) -> Result<usize> {
+        live.seen_by(who).model(Action::Label, model)?;
         self.log.check()?;
         let rows = sound(rows, now_us)?;
         let bytes = row_bytes(&rows);

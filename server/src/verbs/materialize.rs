@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use feature_defs::Operation;
+use quern_access::Principal;
 use quern_engine::ViewPlan;
 use quern_store::follow;
 use quern_store::history::History;
@@ -51,14 +53,15 @@ pub struct Materialize {
 }
 
 impl Materialize {
-    /// Brings the head up to date. Reads history: call it where blocking is allowed.
+    /// Brings the head up to date, as `who` asks. Reads history: call it where blocking is allowed.
     pub fn run(
         &self,
-        live: &Deployment,
+        (live, who): (&Deployment, &Principal),
         request: &MaterializeRequest,
         now_us: i64,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Summary> {
+        live.seen_by(who).operate(Operation::Materialize)?;
         let ended = self.bring_up_to_date(live, request, now_us, progress);
         self.runs.wait_until_written();
         self.degraded.note(degraded::MATERIALIZE, &ended, Instant::now());

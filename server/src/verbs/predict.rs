@@ -22,6 +22,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
+use quern_access::Principal;
 use quern_engine::EngineError;
 use quern_engine::size::column_bytes;
 use quern_features::Reader;
@@ -30,7 +31,7 @@ use quern_inference::Limits;
 use self::answer::{Instances, Patience, Store, Turn};
 use self::noted::Noted;
 pub use self::target::{Answer, Ask, Cause, Given, Part, Priority, Reason, Target};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::live::Live;
 use crate::logged::PredictionLog;
 use crate::metrics::metrics;
@@ -43,28 +44,39 @@ pub struct Predict {
 }
 
 impl Predict {
-    /// The model called `model` as it is live now, or one version of it.
+    /// The model called `model` as it is live now, or one version of it, for `who` wants predictions.
     ///
     /// # Errors
-    /// `Kind::NotFound`, with the nearest names.
-    pub fn target(&self, model: &str, version: Option<&str>) -> Result<Target> {
-        Target::find(self.live.now(), model, version)
+    /// As [`Target::find`].
+    pub fn target(&self, who: &Principal, model: &str, version: Option<&str>) -> Result<Target> {
+        Target::find(self.live.now(), who, model, version)
     }
 }
 
 impl Target {
     /// Answers. A caller who names a version gets that one or an error; others what the model's route says, or what
-    /// stands in for it.
+    /// stands in for it. One who may not know what goes into the model gets its outputs, and of a failure its kind.
     ///
     /// # Errors
-    /// As [`look_up`](Reader::look_up) and [`predict`](quern_inference::predict).
+    /// As [`look_up`](Reader::look_up) and [`predict`](quern_inference::predict); `Kind::Forbidden` for what would show
+    /// or choose what goes into the model.
     pub async fn predict(&self, verb: &Arc<Predict>, ask: Ask) -> Result<Answer> {
+        match &ask.given {
+            Given::Vectors(_) => self.check_sees("bring that itself")?,
+            Given::Entities { timed: true, .. } => self.check_sees("say as of when (`event_timestamp`)")?,
+            Given::Entities { .. } => {}
+        }
+        let answered = self.answered(verb, ask).await;
+        if self.sees { answered } else { answered.map(Answer::without_why).map_err(veiled) }
+    }
+
+    async fn answered(&self, verb: &Arc<Predict>, ask: Ask) -> Result<Answer> {
         let noted = Noted::of(self, &ask).map(Arc::new);
         let limits = Limits { deadline: ask.deadline, priority: ask.priority };
         let patience = Patience { limits, rows: None };
         let answer = match ask.given {
             Given::Vectors(vectors) => Box::pin(self.predict_vectors(vectors, patience)).await?,
-            Given::Entities { inputs, query_times_us } => {
+            Given::Entities { inputs, query_times_us, .. } => {
                 let all = Instances::all(inputs, query_times_us);
                 self.predict_entities(Store::Head(verb), all, patience, noted.as_ref()).await?
             }
@@ -96,7 +108,7 @@ impl Target {
             vectors: None,
             outputs: outputs.clone(),
         };
-        Ok(Answer { outputs, parts: vec![part] })
+        Ok(Answer { outputs, parts: vec![part], veiled: false })
     }
 
     async fn predict_entities(
@@ -133,7 +145,8 @@ impl Target {
                 self.shadow(verb, all, &parts, noted.cloned());
             }
         }
-        Ok(Answer { outputs: together(&parts, rows, &self.version().model.outputs)?, parts })
+        let outputs = together(&parts, rows, &self.version().model.outputs)?;
+        Ok(Answer { outputs, parts, veiled: false })
     }
 
     fn count(&self, answer: &Answer) {
@@ -151,6 +164,14 @@ impl Target {
                 metrics().fallbacks.with_label_values(&[name, cause, &part.served_by]).inc_by(rows);
             }
         }
+    }
+}
+
+/// What went wrong, for who may not know what went into it: its kind, and when to come again. The log has the rest.
+fn veiled(error: Error) -> Error {
+    match error.kind() {
+        Kind::Overloaded | Kind::Late | Kind::TooLarge => error,
+        _ => error.veiled("the prediction cannot be computed"),
     }
 }
 

@@ -23,6 +23,7 @@ use arrow::array::RecordBatch;
 use feature_defs::Source;
 use parking_lot::Mutex;
 
+use quern_access::Principal;
 use quern_base::tasks::blocking;
 use quern_engine::ViewPlan;
 use quern_features::write::ViewWriter;
@@ -34,7 +35,7 @@ use quern_wire::{PushReply, PushTo, Rejected};
 
 use crate::degraded::{self, Degraded};
 use crate::error::{Error, Result};
-use crate::live::{Deployment, Live};
+use crate::live::Live;
 use crate::metrics::metrics;
 use crate::seal::Tail;
 
@@ -168,16 +169,16 @@ impl Drop for Room {
 }
 
 impl Push {
-    /// Takes pushed rows in. What the reply tells is on disk.
+    /// Takes rows in that `who` pushes. What the reply tells is on disk.
     ///
     /// # Errors
     /// [`NoneTaken`](crate::error::NoneTaken) where no row is any good, `Kind::Overloaded` where there is no room now;
     /// an unknown source, one that takes no pushes, columns that are missing, unknown or of other types.
-    pub async fn push(self: &Arc<Self>, push: PushedBatch) -> Result<PushReply> {
+    pub async fn push(self: &Arc<Self>, who: &Principal, push: PushedBatch) -> Result<PushReply> {
         self.log.check()?;
         let timer = metrics().push_seconds.start_timer();
         let live = self.live.now();
-        let source = source(&live, &push.source)?;
+        let source = live.seen_by(who).source(&push.source)?;
         let room = Room::take(self, source, push.rows.num_rows())?;
         let (name, given) = (push.source.clone(), push.rows.num_rows());
         let checked = if given <= ROWS_INLINE_MAX {
@@ -269,19 +270,3 @@ impl Push {
     }
 }
 
-/// The source that takes pushes under this name.
-pub fn source<'a>(live: &'a Deployment, name: &str) -> Result<&'a Source> {
-    let sources = &live.compiled.catalog.definitions.sources;
-    let source = sources.get(name).ok_or_else(|| {
-        let known =
-            live.instead_of(name, sources.values().filter(|source| source.push).map(|s| s.name.as_str()));
-        Error::not_found(format!("unknown source `{name}`; {known}"))
-    })?;
-    if source.push {
-        return Ok(source);
-    }
-    Err(Error::refused(format!(
-        "source `{name}` takes no pushed rows; give it `push: true` ({}:{}) and apply",
-        source.loc.file, source.loc.line
-    )))
-}

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use feature_defs::Operation;
+use quern_access::Principal;
 use quern_store::log::Log;
 use quern_store::registry::Registry;
 use quern_store::segments::Segments;
@@ -14,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use crate::error::{Error, Kind, Result};
+use crate::live::Live;
 use crate::settings::Settings;
 
 /// How long is waited at a time before it is looked whether anybody waits for the rest.
@@ -27,6 +30,8 @@ pub struct Scrub {
     pub(crate) registry: Registry,
     pub(crate) segments: Arc<Segments>,
     pub(crate) log: Log,
+    /// Says who may.
+    pub(crate) live: Live,
     /// Held by the one that is under way.
     pub(crate) one: Mutex<()>,
 }
@@ -97,7 +102,8 @@ impl Scrub {
     ///
     /// # Errors
     /// Where a store does not answer; what was found before that was shown.
-    pub fn run(&self, request: &ScrubRequest, watch: &mut dyn Watch) -> Result<ScrubSummary> {
+    pub fn run(&self, who: &Principal, request: &ScrubRequest, watch: &mut dyn Watch) -> Result<ScrubSummary> {
+        self.live.now().seen_by(who).operate(Operation::Scrub)?;
         let Some(_one) = self.one.try_lock() else {
             return Err(Error::refused("another scrub of this server is under way; wait until it is done"));
         };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use feature_defs::Operation;
+use quern_access::Principal;
 use quern_store::history::History;
 use quern_store::log::Log;
 use quern_store::turns::Turns;
@@ -25,8 +27,9 @@ impl Seal {
     ///
     /// # Errors
     /// An unknown source, before anything is written; where store or registry take nothing.
-    pub fn run(&self, request: &SealRequest) -> Result<Sealed> {
+    pub fn run(&self, who: &Principal, request: &SealRequest) -> Result<Sealed> {
         let live = self.live.now();
+        live.seen_by(who).operate(Operation::Seal)?;
         let known = self.known(&live);
         if let Some(other) = request.sources.iter().find(|source| !known.contains(source)) {
             let known = live.instead_of(other, known.iter().map(String::as_str));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use quern_access::{Action, Principal};
 use quern_base::memory::Lease;
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
@@ -113,13 +114,16 @@ fn described(service: &ServicePlan) -> Result<HashMap<String, String>> {
     ]))
 }
 
-/// The service that `request` names.
-pub fn service<'a>(live: &'a Deployment, request: &TrainingSetCommand) -> Result<&'a Arc<ServicePlan>> {
-    let services = &live.compiled.catalog.services;
-    services.get(&request.feature_service).ok_or_else(|| {
-        let help = live.instead_of(&request.feature_service, services.keys().map(String::as_str));
-        Error::not_found(format!("unknown feature service `{}`; {help}", request.feature_service))
-    })
+/// The service that `request` names, for `who` wants a training set.
+///
+/// # Errors
+/// As [`Seen::service`](crate::live::Seen::service).
+pub fn service<'a>(
+    live: &'a Deployment,
+    who: &'a Principal,
+    request: &TrainingSetCommand,
+) -> Result<&'a Arc<ServicePlan>> {
+    live.seen_by(who).service(Action::Train, &request.feature_service)
 }
 
 /// Makes training sets.
@@ -133,12 +137,12 @@ impl Train {
     /// allowed.
     pub fn training_set(
         &self,
-        live: &Deployment,
+        (live, who): (&Deployment, &Principal),
         request: &TrainingSetCommand,
         (spine_schema, spine): (&SchemaRef, &[RecordBatch]),
         room: Option<&Arc<Lease>>,
     ) -> Result<TrainingSet> {
-        let plan = Layout::new(service(live, request)?, spine_schema)?;
+        let plan = Layout::new(service(live, who, request)?, spine_schema)?;
         let spine = concat_batches(spine_schema, spine)?;
         room.map_or(Ok(()), |room| room.take(plan.spine.input_bytes(&spine)))?;
         let asked = (plan.spine.inputs(&spine)?, plan.spine.times(&spine)?);

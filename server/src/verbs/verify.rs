@@ -12,6 +12,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator};
 use arrow::compute::{SortOptions, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
+use quern_access::{Action, Principal, Question};
 use quern_engine::size::row_bytes;
 use quern_engine::{Found, ServicePlan};
 use quern_features::past::{Past, Rule};
@@ -19,7 +20,7 @@ use quern_store::history::History;
 use quern_wire::{FeatureReport, ModelReport, Place, Report, VerifyRequest};
 
 use self::causes::Causes;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::live::Deployment;
 use crate::logged::read::column;
 use crate::logged::rows::Fingerprint;
@@ -38,18 +39,20 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Verifies what was logged. Reads history: call it where blocking is allowed.
+    /// Verifies what was logged of the models whose log `who` may read. Reads history: call it where blocking is allowed.
     ///
     /// # Errors
     /// A model that is neither live nor logged, files that cannot be read.
-    pub fn run(&self, live: &Deployment, request: &VerifyRequest) -> Result<Report> {
-        let logged = self.log.models()?;
+    pub fn run(&self, (live, who): (&Deployment, &Principal), request: &VerifyRequest) -> Result<Report> {
+        let (mut logged, seen) = (self.log.models()?, live.seen_by(who));
         let models = match &request.model {
-            None => logged,
-            Some(model) if logged.contains(model) || live.models.contains_key(model) => vec![model.clone()],
+            None => {
+                logged.retain(|model| seen.may(Question::Do(Action::ReadLog, model)));
+                logged
+            }
             Some(model) => {
-                let known = live.instead_of(model, live.models.keys().map(String::as_str));
-                return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
+                seen.model_that_was(Action::ReadLog, model, || Ok(logged.contains(model)))?;
+                vec![model.clone()]
             }
         };
         let between = Between { from_us: request.from_us, to_us: request.to_us };

@@ -11,6 +11,7 @@ use tonic::{Response, Status};
 
 use super::pump::Made;
 use super::{Answer, Messages, guarded, noted, receive_schema, refuse, unreadable};
+use quern_access::Principal;
 use quern_base::Failure;
 use quern_base::memory::Lease;
 use quern_engine::size::{packed_bytes, row_bytes};
@@ -20,13 +21,13 @@ use crate::error::Error;
 use quern_server::verbs::predict::batch::{Batch, When};
 
 pub(super) async fn exchange(
-    node: &Arc<Node>,
+    (node, who): (&Arc<Node>, &Principal),
     command: &BatchCommand,
     rows: FlightDataDecoder,
     lease: Arc<Lease>,
 ) -> Answer<Messages<FlightData>> {
     // Before the rows are read: who asks for nothing need not send them.
-    let find = || node.predict.target(&command.model, command.version.as_deref());
+    let find = || node.predict.target(who, &command.model, command.version.as_deref());
     find().map_err(|error| refuse(&error))?;
     let (schema, rows) = guarded(receive_schema(rows)).await?;
     let batch = find().and_then(|target| Batch::new(target.within(&lease), &schema, command.as_of));

@@ -8,7 +8,8 @@ use tonic::Response;
 
 use super::pump::pump;
 use super::{Answer, Messages, noted, read, refuse};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use quern_access::{Action, Principal};
 use quern_base::Failure;
 use quern_base::memory::Lease;
 use quern_base::tasks::long;
@@ -17,7 +18,7 @@ use quern_server::verbs::joined::Joined;
 use quern_server::{Node, NotedRows};
 
 pub(super) async fn get(
-    node: &Arc<Node>,
+    (node, who): (&Arc<Node>, Arc<Principal>),
     ticket: &Ticket,
     lease: Arc<Lease>,
 ) -> Answer<Messages<FlightData>> {
@@ -28,21 +29,19 @@ pub(super) async fn get(
     .map_err(|error| refuse(&error))?;
     node.predictions.flush().await;
     let (opening, received) = (Arc::clone(node), command.received);
-    let joined = long("reading predictions", move || open(&opening, &command)).await;
+    let joined = long("reading predictions", move || open(&opening, &who, &command)).await;
     let joined = joined.map_err(|error| refuse(&error))?;
     let schema = Arc::clone(joined.schema());
     let rows = joined.map(|rows| rows.map(NotedRows::from).map_err(Failure::from));
     Ok(Response::new(noted(schema, pump(Box::new(rows), received, lease))))
 }
 
-fn open(node: &Arc<Node>, command: &PredictionsCommand) -> Result<Joined> {
+fn open(node: &Arc<Node>, who: &Principal, command: &PredictionsCommand) -> Result<Joined> {
     let PredictionsCommand { predictions: model, from_us, to_us, labelled, received: _ } = command;
     let live = node.live();
     // What a model that is gone said is there still.
-    if !live.models.contains_key(model) && !node.predictions.models()?.contains(model) {
-        let known = live.instead_of(model, live.models.keys().map(String::as_str));
-        return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
-    }
+    let was = || Ok(node.predictions.models()?.contains(model));
+    live.seen_by(who).model_that_was(Action::ReadLog, model, was)?;
     let between = Between { from_us: *from_us, to_us: *to_us };
     Ok(Joined::open((&node.predictions, &node.labels), model, between, *labelled)?)
 }

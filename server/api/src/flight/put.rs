@@ -10,22 +10,24 @@ use quern_wire::{PushCommand, PushReply};
 use tonic::{Response, Status};
 
 use super::{Answer, Messages, guarded, receive_schema, refuse, unreadable};
+use quern_access::Principal;
 use quern_server::Node;
 use quern_server::error::NoneTaken;
 
 use crate::error::Error;
-use quern_server::verbs::push::{PushedBatch, source};
+use quern_server::verbs::push::PushedBatch;
 
 /// An upload under way.
 struct Upload {
     node: Arc<Node>,
+    who: Arc<Principal>,
     command: PushCommand,
     rows: FlightDataDecoder,
     batch: usize,
 }
 
 pub(super) async fn put(
-    node: &Arc<Node>,
+    (node, who): (&Arc<Node>, Arc<Principal>),
     descriptor: Option<FlightDescriptor>,
     rows: FlightDataDecoder,
 ) -> Answer<Messages<PutResult>> {
@@ -36,9 +38,9 @@ pub(super) async fn put(
         )))
     })?;
     // Before the rows are read: who pushes to nothing need not send them.
-    source(&node.live(), &command.push_source_name).map_err(|error| refuse(&error))?;
+    node.live().seen_by(&who).source(&command.push_source_name).map_err(|error| refuse(&error))?;
     let (_, rows) = guarded(receive_schema(rows)).await?;
-    let upload = Upload { node: Arc::clone(node), command, rows, batch: 0 };
+    let upload = Upload { node: Arc::clone(node), who, command, rows, batch: 0 };
     let replies = stream::try_unfold(upload, |mut upload| async {
         let reply = upload.next().await?;
         Ok(reply.map(|reply| (reply, upload)))
@@ -68,7 +70,7 @@ impl Upload {
             idempotency_key: self.command.idempotency_key.as_ref().map(|key| format!("{key}#{batch}")),
             positions: Vec::new(),
         };
-        let reply = match self.node.push.push(pushed).await {
+        let reply = match self.node.push.push(&self.who, pushed).await {
             // The rows of the batches to come may be better.
             Err(error) => match error.facts() {
                 Some(NoneTaken(rejected)) => PushReply { rejected: rejected.clone(), ..PushReply::default() },

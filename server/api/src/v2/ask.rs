@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{FieldRef, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
 use feature_defs::suggest;
 use quern_engine::fit::{Port, Signature};
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
@@ -33,7 +33,7 @@ pub(super) fn given(target: &Target, tensors: &[Tensor], arrival_us: i64) -> Res
     if are(without_time, tensors, names(inputs)) {
         let query_times_us =
             time.map_or_else(|| Ok(vec![arrival_us; rows]), |tensor| times(tensor, arrival_us))?;
-        Ok(Given::Entities { inputs: batch(inputs, tensors, rows)?, query_times_us })
+        Ok(Given::Entities { inputs: batch(inputs, tensors, rows)?, query_times_us, timed: time.is_some() })
     } else if are(tensors.len(), tensors, names(features)) {
         Ok(Given::Vectors(batch(features, tensors, rows)?))
     } else if are(tensors.len(), tensors, ports()) {
@@ -112,7 +112,11 @@ const FEATURES_SHOWN_MAX: usize = 12;
 
 /// What would be right, where the names are those of no form.
 fn none_of_all(target: &Target, signature: &Signature, tensors: &[Tensor]) -> Error {
-    let (inputs, features) = (target.inputs(), target.features());
+    let inputs = target.inputs();
+    // Who may not know what goes into the model brings entities.
+    let nothing = (Arc::new(Schema::empty()), Signature { inputs: Vec::new(), outputs: Vec::new() });
+    let (features, signature) =
+        if target.sees() { (target.features(), signature) } else { (&nothing.0, &nothing.1) };
     let given: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let ports: Vec<&str> = signature.inputs.iter().map(|port| port.name.as_str()).collect();
     let columns: Vec<&str> = names(features).collect();
@@ -148,11 +152,11 @@ fn none_of_all(target: &Target, signature: &Signature, tensors: &[Tensor]) -> Er
             format!("the {count} outputs of feature service `{}`, which GET /v1/definitions lists", inputs.of)
         }
     };
-    let mut text = format!(
-        "{cause} Give what an instance brings: {}, and `{EVENT_TIMESTAMP}` where it is not now; or its whole feature \
-         vector: {vector}",
-        all(inputs.schema)
-    );
+    let mut text = format!("{cause} Give what an instance brings: {}", all(inputs.schema));
+    if !target.sees() {
+        return Error::invalid(text);
+    }
+    text += &format!(", and `{EVENT_TIMESTAMP}` where it is not now; or its whole feature vector: {vector}");
     if ports != columns {
         let ports: Vec<String> = signature.inputs.iter().map(port).collect();
         text += &format!("; or what the model itself takes: {}", ports.join(", "));

@@ -30,6 +30,8 @@ use crate::error::{Error, Kind, Result, grpc_status, log_fault};
 use crate::memory::{Held, lease_of};
 use crate::terms::Terms;
 use crate::weighed::Weighed;
+use crate::who::who;
+use quern_access::Principal;
 use quern_decode::datatype::Datatype;
 use quern_decode::tensor::{Head, Tensor};
 use quern_server::Node;
@@ -103,13 +105,13 @@ async fn server_metadata(_: Arc<Node>, _: Request<Empty>) -> Result<ServerMetada
     })
 }
 
-fn find(node: &Node, model: &str, version: &str) -> Result<Target> {
-    Ok(node.predict.target(model, (!version.is_empty()).then_some(version))?)
+fn find(node: &Node, who: &Principal, model: &str, version: &str) -> Result<Target> {
+    Ok(node.predict.target(who, model, (!version.is_empty()).then_some(version))?)
 }
 
 async fn model_ready(node: Arc<Node>, request: Request<ModelRequest>) -> Result<ReadyResponse> {
     let ModelRequest { name, version } = request.get_ref();
-    match find(&node, name, version) {
+    match find(&node, &who(request.extensions()), name, version) {
         Ok(target) => Ok(ReadyResponse { ready: target.is_ready().is_ok() }),
         // The reply has a word for it.
         Err(error) if error.kind() == Kind::NotFound => Ok(ReadyResponse { ready: false }),
@@ -118,8 +120,9 @@ async fn model_ready(node: Arc<Node>, request: Request<ModelRequest>) -> Result<
 }
 
 async fn model_metadata(node: Arc<Node>, request: Request<ModelRequest>) -> Result<ModelMetadataResponse> {
+    let who = who(request.extensions());
     let ModelRequest { name, version } = request.into_inner();
-    let target = find(&node, &name, &version)?;
+    let target = find(&node, &who, &name, &version)?;
     let ports = |ports: Vec<Port>| {
         let port = |Port { name, datatype, shape }| TensorMetadata {
             name,
@@ -138,8 +141,9 @@ async fn model_metadata(node: Arc<Node>, request: Request<ModelRequest>) -> Resu
 }
 
 async fn model_config(node: Arc<Node>, request: Request<ModelRequest>) -> Result<ModelConfigResponse> {
+    let who = who(request.extensions());
     let ModelRequest { name, version } = request.into_inner();
-    let target = find(&node, &name, &version)?;
+    let target = find(&node, &who, &name, &version)?;
     let input = |optional| {
         move |Port { name, datatype, shape }| {
             let (_, data_type) = Datatype::in_config(datatype);
@@ -163,15 +167,16 @@ async fn model_config(node: Arc<Node>, request: Request<ModelRequest>) -> Result
     Ok(ModelConfigResponse { config: Some(config) })
 }
 
-async fn repository_index(node: Arc<Node>, _: Request<Empty>) -> Result<RepositoryIndexResponse> {
-    let live = node.live();
+async fn repository_index(node: Arc<Node>, request: Request<Empty>) -> Result<RepositoryIndexResponse> {
+    let (live, who) = (node.live(), who(request.extensions()));
+    let seen = live.seen_by(&who);
     let entry = |(name, version): (&str, &str)| ModelIndex {
         name: name.to_owned(),
         version: version.to_owned(),
         state: "READY".to_owned(),
         reason: String::new(),
     };
-    Ok(RepositoryIndexResponse { models: metadata::index(&live).map(entry).collect() })
+    Ok(RepositoryIndexResponse { models: metadata::index(&live, &seen).map(entry).collect() })
 }
 
 async fn load(_: Arc<Node>, _: Request<Empty>) -> Result<Empty> {
@@ -180,8 +185,8 @@ async fn load(_: Arc<Node>, _: Request<Empty>) -> Result<Empty> {
 
 async fn model_infer(node: Arc<Node>, request: Request<ModelInferRequest>) -> Result<ModelInferResponse> {
     let terms = Terms::of(request.metadata().as_ref())?;
-    let held = Held(lease_of(request.extensions())?);
-    infer(&node, (terms, held), request.into_inner()).await
+    let (who, held) = (who(request.extensions()), Held(lease_of(request.extensions())?));
+    infer((&node, &who), (terms, held), request.into_inner()).await
 }
 
 /// One reply for each request, in their order; an error is a reply, and the stream goes on.
@@ -193,25 +198,26 @@ async fn model_stream_infer(State(node): State<Arc<Node>>, request: HttpRequest)
         async move {
             let terms = Terms::of(requests.metadata().as_ref()).map_err(|error| grpc_status(&error))?;
             let held = Held(lease_of(requests.extensions()).map_err(|error| grpc_status(&error))?);
-            Ok(Response::new(replies(node, (terms, held), requests.into_inner())))
+            let who = who(requests.extensions());
+            Ok(Response::new(replies((node, who), (terms, held), requests.into_inner())))
         }
     });
     grpc.streaming(answer, request).await.map(Body::new)
 }
 
 fn replies(
-    node: Arc<Node>,
+    (node, who): (Arc<Node>, Arc<Principal>),
     terms: (Terms, Held),
     requests: Streaming<ModelInferRequest>,
 ) -> impl Stream<Item = std::result::Result<ModelStreamInferResponse, Status>> {
     // Answers come after the handler's, and belong to its span all the same.
     let call = Span::current();
     requests.then(move |request| {
-        let (node, terms) = (Arc::clone(&node), terms.clone());
+        let (node, who, terms) = (Arc::clone(&node), Arc::clone(&who), terms.clone());
         async move {
             let request = request?;
             let (id, call) = (request.id.clone(), terms.0.request_id.clone());
-            Ok(match infer(&node, terms, request).await {
+            Ok(match infer((&node, &who), terms, request).await {
                 Ok(reply) => {
                     ModelStreamInferResponse { error_message: String::new(), infer_response: Some(reply) }
                 }
@@ -229,11 +235,11 @@ fn replies(
 }
 
 async fn infer(
-    node: &Arc<Node>,
+    (node, who): (&Arc<Node>, &Principal),
     (mut terms, held): (Terms, Held),
     request: ModelInferRequest,
 ) -> Result<ModelInferResponse> {
-    let target = find(node, &request.model_name, &request.model_version)?;
+    let target = find(node, who, &request.model_name, &request.model_version)?;
     if !request.id.is_empty() {
         terms.name_request(&request.id)?;
     }

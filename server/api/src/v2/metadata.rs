@@ -1,10 +1,14 @@
 //! What is live, and what does it take and give, in the protocol's words?
 
+use std::sync::Arc;
+
 use arrow::datatypes::Schema;
 use quern_engine::schema::EVENT_TIMESTAMP;
 
 use quern_decode::datatype::{Datatype, shape};
+use quern_access::{Action, Question};
 use quern_server::Deployment;
+use quern_server::live::{LiveModel, Seen};
 use quern_server::verbs::predict::Target;
 
 /// What the server calls itself.
@@ -64,9 +68,13 @@ pub(super) fn versions(target: &Target) -> Vec<String> {
     target.model().versions.iter().map(|version| version.version.clone()).collect()
 }
 
-/// Every model that is live, and each of its versions.
-pub(super) fn index(live: &Deployment) -> impl Iterator<Item = (&str, &str)> {
-    live.models.values().flat_map(|model| {
+/// Every model that is live and may be asked, and each of its versions.
+pub(super) fn index<'a>(
+    live: &'a Deployment,
+    seen: &Seen<'_>,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let may = |model: &&Arc<LiveModel>| seen.may(Question::Do(Action::Predict, &model.name));
+    live.models.values().filter(may).flat_map(|model| {
         model.versions.iter().map(|version| (model.name.as_str(), version.version.as_str()))
     })
 }

@@ -21,6 +21,7 @@ use crate::memory::Held;
 use crate::models::Named;
 use crate::path::Path;
 use crate::terms::Terms;
+use crate::who::Who;
 use quern_decode::json::{self, Json};
 use quern_decode::print::Values;
 use quern_decode::tensor::{Head, Tensor};
@@ -33,8 +34,12 @@ pub(super) async fn server() -> Response {
     json_reply(&json!({"name": name, "version": version, "extensions": metadata::EXTENSIONS}))
 }
 
-pub(super) async fn model(State(node): State<Arc<Node>>, Path(named): Path<Named>) -> ApiResult<Response> {
-    let target = named.find(&node)?;
+pub(super) async fn model(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    Path(named): Path<Named>,
+) -> ApiResult<Response> {
+    let target = named.find(&node, &who)?;
     let port = |port: Port| json!({"name": port.name, "datatype": port.datatype.name(), "shape": port.shape});
     Ok(json_reply(&json!({
         "name": named.model,
@@ -45,13 +50,21 @@ pub(super) async fn model(State(node): State<Arc<Node>>, Path(named): Path<Named
     })))
 }
 
-pub(super) async fn ready(State(node): State<Arc<Node>>, Path(named): Path<Named>) -> ApiResult<Response> {
-    named.find(&node)?.is_ready()?;
+pub(super) async fn ready(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    Path(named): Path<Named>,
+) -> ApiResult<Response> {
+    named.find(&node, &who)?.is_ready()?;
     Ok("".into_response())
 }
 
-pub(super) async fn config(State(node): State<Arc<Node>>, Path(named): Path<Named>) -> ApiResult<Response> {
-    let target = named.find(&node)?;
+pub(super) async fn config(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    Path(named): Path<Named>,
+) -> ApiResult<Response> {
+    let target = named.find(&node, &who)?;
     let port = |port: Port| {
         let (datatype, _) = port.datatype.in_config();
         json!({"name": port.name, "data_type": datatype, "dims": port.shape})
@@ -71,16 +84,21 @@ pub(super) async fn config(State(node): State<Arc<Node>>, Path(named): Path<Name
     })))
 }
 
-pub(super) async fn stats(State(node): State<Arc<Node>>, Path(named): Path<Named>) -> ApiResult<Response> {
-    named.find(&node)?;
+pub(super) async fn stats(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    Path(named): Path<Named>,
+) -> ApiResult<Response> {
+    named.find(&node, &who)?;
     Err(Error::not_found(NO_STATISTICS).into())
 }
 
 /// Every model; all are ready.
-pub(super) async fn index(State(node): State<Arc<Node>>) -> Response {
+pub(super) async fn index(State(node): State<Arc<Node>>, Who(who): Who) -> Response {
     let live = node.live();
+    let seen = live.seen_by(&who);
     let entry = |(name, version)| json!({"name": name, "version": version, "state": "READY", "reason": ""});
-    json_reply(&metadata::index(&live).map(entry).collect::<Vec<_>>())
+    json_reply(&metadata::index(&live, &seen).map(entry).collect::<Vec<_>>())
 }
 
 pub(super) async fn load() -> ApiResult<Response> {
@@ -89,13 +107,14 @@ pub(super) async fn load() -> ApiResult<Response> {
 
 pub(super) async fn infer(
     State(node): State<Arc<Node>>,
+    Who(who): Who,
     Path(named): Path<Named>,
     terms: Terms,
     held: Held,
     headers: HeaderMap,
     Body(body): Body,
 ) -> ApiResult<Response> {
-    let target = named.find(&node)?;
+    let target = named.find(&node, &who)?;
     let (json, raw) = split(&headers, &body)?;
     let Asked { id, request, binary } = read(json, raw, (terms, held))?;
     let reply = super::infer(&node, target, request).await?;

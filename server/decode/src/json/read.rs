@@ -29,6 +29,8 @@ pub struct Asked {
     pub inputs: RecordBatch,
     /// Query time of each row, µs: its `event_timestamp`, else the request's arrival.
     pub query_times_us: Vec<i64>,
+    /// Whether the request says one of them.
+    pub timed: bool,
 }
 
 /// Reads instances: an array of objects, each with the wanted inputs and perhaps an `event_timestamp`.
@@ -75,7 +77,7 @@ pub fn instances(wanted: &Inputs<'_>, instances: &Json<'_>, arrival_us: i64) -> 
             .push(column(field.data_type(), &cells).map_err(|misfit| misfit.of("instance", field.name()))?);
     }
     if rows.is_empty() {
-        return asked(wanted, Vec::new(), Vec::new());
+        return asked(wanted, Vec::new(), (Vec::new(), false));
     }
     let times: Vec<&Json<'_>> =
         cells[fields.len() * rows.len()..].iter().map(|cell| cell.unwrap_or(&Json::Null)).collect();
@@ -137,7 +139,11 @@ pub(super) fn arrays<'j>(what: &str, json: &'j Json<'j>) -> Result<Arrays<'j>> {
     Ok((columns, rows))
 }
 
-fn asked(wanted: &Inputs<'_>, columns: Vec<ArrayRef>, query_times_us: Vec<i64>) -> Result<Asked> {
+fn asked(
+    wanted: &Inputs<'_>,
+    columns: Vec<ArrayRef>,
+    (query_times_us, timed): (Vec<i64>, bool),
+) -> Result<Asked> {
     let schema = Arc::clone(wanted.schema);
     let inputs = if query_times_us.is_empty() {
         RecordBatch::new_empty(schema)
@@ -145,7 +151,7 @@ fn asked(wanted: &Inputs<'_>, columns: Vec<ArrayRef>, query_times_us: Vec<i64>) 
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(query_times_us.len()));
         RecordBatch::try_new_with_options(schema, columns, &options)?
     };
-    Ok(Asked { inputs, query_times_us })
+    Ok(Asked { inputs, query_times_us, timed })
 }
 
 /// # Errors
@@ -189,13 +195,15 @@ fn needed(wanted: &Inputs<'_>) -> String {
         .join(", ")
 }
 
-fn query_times(cells: &[&Json<'_>], row_is: &str, arrival_us: i64) -> Result<Vec<i64>> {
+/// The time of each row, and whether one of them is said.
+fn query_times(cells: &[&Json<'_>], row_is: &str, arrival_us: i64) -> Result<(Vec<i64>, bool)> {
     let dtype = quern_engine::schema::timestamp();
     let read = |(row, cell): (usize, &&Json<'_>)| match cell {
         Json::Null => Ok(arrival_us),
         cell => micros(cell, None).ok_or_else(|| misfit(row, &dtype, cell).of(row_is, EVENT_TIMESTAMP)),
     };
-    cells.iter().enumerate().map(read).collect()
+    let timed = cells.iter().any(|cell| **cell != Json::Null);
+    Ok((cells.iter().enumerate().map(read).collect::<Result<_>>()?, timed))
 }
 
 /// A value that does not have the type of its column.

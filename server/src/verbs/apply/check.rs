@@ -5,12 +5,14 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use feature_defs::{DefError, DefFile, Definitions, ModelVersion};
+use quern_access::{Access, Principal};
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 use quern_features::Compiled;
 use tokio::runtime::Handle;
 
 use super::Apply;
 use super::model_file::{self, Mistake};
+use super::owned;
 use crate::error::{Error, Result};
 use crate::live::loader::Wanted;
 use crate::live::{Deployment, LiveModel, LiveVersion, Weights};
@@ -27,12 +29,19 @@ pub struct Candidate {
     pub deployment: Deployment,
     /// Number of what was live when it was checked.
     pub base: u64,
+    /// For whom.
+    pub(super) who: Arc<Principal>,
     /// The model files that are not live yet.
     pub(super) files: Vec<Bytes>,
 }
 
-/// Checks `files` while somebody `waits`.
-pub(super) fn check(apply: &Apply, files: Vec<DefFile>, waits: &Weak<()>) -> Result<Candidate> {
+/// Checks `files` for `who`, while somebody `waits`.
+pub(super) fn check(
+    apply: &Apply,
+    who: Arc<Principal>,
+    files: Vec<DefFile>,
+    waits: &Weak<()>,
+) -> Result<Candidate> {
     let live = apply.live.now();
     let definitions = feature_defs::parse(&files).map_err(Error::definitions)?;
     let mut mistakes = Vec::new();
@@ -66,6 +75,10 @@ pub(super) fn check(apply: &Apply, files: Vec<DefFile>, waits: &Weak<()>) -> Res
     let weights = kept_weights(&live, &definitions);
     let loaded = models.load(&definitions, &weights)?;
     let Models { mut mistakes, files: model_files, .. } = models;
+    let access = Arc::new(Access::new(&definitions, apply.loader.admins()));
+    for (name, live) in &loaded {
+        mistakes.extend(owned::check(&definitions.models[name], live, &access));
+    }
     if !mistakes.is_empty() {
         mistakes.sort();
         mistakes.dedup();
@@ -73,8 +86,8 @@ pub(super) fn check(apply: &Apply, files: Vec<DefFile>, waits: &Weak<()>) -> Res
     }
     let number = live.number + 1;
     let (compiled, models) = (Arc::new(compiled), loaded);
-    let deployment = Deployment { number, files, compiled, models, weights, ..Deployment::default() };
-    Ok(Candidate { deployment, base: live.number, files: model_files })
+    let deployment = Deployment { number, files, compiled, models, weights, access, ..Deployment::default() };
+    Ok(Candidate { deployment, base: live.number, who, files: model_files })
 }
 
 /// A source may be of a thousand files, and a model be tried for seconds: nobody should begin on one for nobody.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use feature_defs::suggest;
+use quern_access::{Action, Principal};
 use quern_base::clock::now_us;
 use quern_base::tasks::detached;
 use quern_wire::{Percent, RouteRequest, Routed, Share, percentages};
@@ -25,22 +26,24 @@ impl Apply {
     /// # Errors
     /// `Kind::NotFound` for an unknown model or version, `Kind::Refused` for a model without a `route`,
     /// `Kind::InvalidArgument` for shares that no weights are.
-    pub async fn route(self: &Arc<Self>, model: &str, request: RouteRequest) -> Result<Routed> {
+    pub async fn route(
+        self: &Arc<Self>,
+        who: Arc<Principal>,
+        model: &str,
+        request: RouteRequest,
+    ) -> Result<Routed> {
         let (apply, model) = (Arc::clone(self), model.to_owned());
         // A task of its own: a caller who goes away must not stop it between the registry and what is live.
-        detached("changing a route", async move { apply.route_one(&model, request).await }).await
+        detached("changing a route", async move { apply.route_one(&who, &model, request).await }).await
     }
 
-    async fn route_one(&self, model: &str, request: RouteRequest) -> Result<Routed> {
+    async fn route_one(&self, who: &Principal, model: &str, request: RouteRequest) -> Result<Routed> {
         let _one_at_a_time = self.live.turn().await;
         if let Some(trouble) = self.live.following().unreadable() {
             return Err(Error::refused(format!("{trouble}; nothing can be changed here on top of it")));
         }
         let live = self.live.now();
-        let Some(old) = live.models.get(model) else {
-            let known = live.instead_of(model, live.models.keys().map(String::as_str));
-            return Err(Error::not_found(format!("unknown model `{model}`; {known}")));
-        };
+        let old = live.seen_by(who).model(Action::Route, model)?;
         let declared = &live.compiled.catalog.definitions.models[model];
         if declared.route.is_none() {
             return Err(Error::refused(format!(
@@ -82,6 +85,7 @@ impl Apply {
             compiled: Arc::clone(&live.compiled),
             models,
             weights: set,
+            access: Arc::clone(&live.access),
             applied_at_us: now_us(),
         };
         self.registry.record(&record_of(&deployment)).await?;

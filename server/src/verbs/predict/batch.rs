@@ -70,8 +70,12 @@ impl Batch {
     /// Fits a table to a model. Without `as_of` a column `event_timestamp` is one like any other.
     ///
     /// # Errors
-    /// A column that is missing, of a wrong type, named twice, or named as what is appended.
+    /// A column that is missing, of a wrong type, named twice, or named as what is appended; `Kind::Forbidden` with
+    /// `as_of` for who may not know what goes into the model.
     pub fn new(target: Target, table: &Schema, as_of: bool) -> Result<Batch> {
+        if as_of {
+            target.check_sees("say as of when")?;
+        }
         let columns = Columns::find(target.inputs(), "table", table, as_of)?;
         let outputs = Arc::clone(&target.version().model.outputs);
         let name = &target.model().name;

@@ -32,10 +32,10 @@ impl Noted {
     fn given(&self, part: &Part) -> Given {
         let place = self.model.versions.iter().position(|version| Arc::ptr_eq(version, &part.version));
         match (&self.given, place.and_then(|place| self.model.reads[place].as_ref())) {
-            (Given::Entities { inputs, query_times_us }, Some(reads)) if !self.pinned => {
+            (Given::Entities { inputs, query_times_us, timed }, Some(reads)) if !self.pinned => {
                 // The places are of these very columns.
                 let inputs = inputs.project(reads).unwrap_or_else(|_| inputs.clone());
-                Given::Entities { inputs, query_times_us: query_times_us.clone() }
+                Given::Entities { inputs, query_times_us: query_times_us.clone(), timed: *timed }
             }
             (given, _) => given.clone(),
         }

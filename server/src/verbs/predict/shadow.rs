@@ -69,6 +69,7 @@ impl Target {
             pinned: None,
             room: self.room.clone(),
             shows: false,
+            sees: self.sees,
         };
         let verb = Arc::clone(verb);
         let span = stage!("shadow", quern.model = target.model.name);

@@ -6,6 +6,7 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use feature_defs::suggest;
+use quern_access::{Action, Principal, Question};
 use quern_base::memory::Lease;
 use quern_engine::{Failed, Inputs};
 use quern_features::Vectors;
@@ -26,6 +27,8 @@ pub struct Target {
     pub(super) room: Option<Arc<Lease>>,
     /// Whether the answer shows the vectors.
     pub(super) shows: bool,
+    /// Whether who asks may know what goes into it; else outputs are all that they get.
+    pub(super) sees: bool,
 }
 
 /// What a request asks of a model.
@@ -47,12 +50,24 @@ pub struct Answer {
     pub outputs: RecordBatch,
     /// Who said it: every instance is in one part.
     pub parts: Vec<Part>,
+    /// Whether who asks may not know what went into it.
+    pub(super) veiled: bool,
 }
 
 impl Answer {
-    /// Which values could not be computed, of what the versions saw.
+    /// The same for who may not know what went into it.
+    pub(super) fn without_why(mut self) -> Answer {
+        self.veiled = true;
+        self.parts.iter_mut().for_each(|part| part.reason = None);
+        self
+    }
+
+    /// Which values could not be computed, of what the versions saw; none for who may not know.
     pub fn failed(&self) -> Failed {
         let mut failed = Failed::default();
+        if self.veiled {
+            return failed;
+        }
         let vectors = self.parts.iter().filter_map(|part| part.vectors.as_ref());
         vectors.for_each(|vectors| failed.add(&vectors.failed));
         failed
@@ -132,22 +147,29 @@ impl Cause {
 }
 
 impl Target {
-    /// The model called `model`, or one version of it.
+    /// The model called `model`, or one version of it, for `who` wants predictions.
     ///
     /// # Errors
-    /// `Kind::NotFound`, with the nearest names.
-    pub fn find(live: Arc<Deployment>, model: &str, version: Option<&str>) -> Result<Target> {
-        let found = live.models.get(model).cloned().ok_or_else(|| {
-            let known = live.instead_of(model, live.models.keys().map(String::as_str));
-            Error::not_found(format!("unknown model `{model}`; {known}"))
-        })?;
+    /// `Kind::NotFound`, with the nearest names; `Kind::Forbidden`.
+    pub fn find(
+        live: Arc<Deployment>,
+        who: &Principal,
+        model: &str,
+        version: Option<&str>,
+    ) -> Result<Target> {
+        let seen = live.seen_by(who);
+        let found = Arc::clone(seen.model(Action::Predict, model)?);
+        let reads = |version: &Arc<LiveVersion>| seen.may(Question::Do(Action::Read, &version.service.name));
+        let sees = found.versions.iter().all(reads);
         let pinned = version.map(|name| {
             found.place(name).ok_or_else(|| {
                 let known = suggest(name, found.versions.iter().map(|live| live.version.as_str()));
                 Error::not_found(format!("model `{model}` has no version `{name}`; {known}"))
             })
         });
-        Ok(Target { pinned: pinned.transpose()?, live, model: found, room: None, shows: false })
+        let pinned = pinned.transpose()?;
+        drop(seen);
+        Ok(Target { pinned, live, model: found, room: None, shows: false, sees })
     }
 
     /// The same, which takes what it holds from `lease`.
@@ -156,8 +178,29 @@ impl Target {
     }
 
     /// The same, whose answer is asked for the vectors as well, or is not.
-    pub fn showing(self, shows: bool) -> Target {
-        Target { shows, ..self }
+    ///
+    /// # Errors
+    /// `Kind::Forbidden` for who may not read them.
+    pub fn showing(self, shows: bool) -> Result<Target> {
+        if shows {
+            self.check_sees("ask for the features that it saw")?;
+        }
+        Ok(Target { shows, ..self })
+    }
+
+    /// Whether who asks may know what goes into the model.
+    pub fn sees(&self) -> bool {
+        self.sees
+    }
+
+    pub(super) fn check_sees(&self, what: &str) -> Result<()> {
+        if self.sees {
+            return Ok(());
+        }
+        let model = &self.model.name;
+        Err(Error::forbidden(format!(
+            "who may ask model `{model}` for predictions, and not read what goes into it, may not {what}"
+        )))
     }
 
     /// The model.
@@ -202,10 +245,10 @@ impl Target {
 
     /// What an instance brings.
     pub fn inputs(&self) -> Inputs<'_> {
+        let of_model = |schema| Inputs { kind: "model", of: &self.model.name, schema };
         match self.pinned {
-            None if self.model.says_who => {
-                Inputs { kind: "model", of: &self.model.name, schema: &self.model.inputs }
-            }
+            None if self.model.says_who => of_model(&self.model.inputs),
+            _ if !self.sees => of_model(&self.version().service.inputs),
             _ => Inputs::from(self.version().service.as_ref()),
         }
     }

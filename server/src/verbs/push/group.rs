@@ -96,7 +96,7 @@ fn together(push: &Push, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
 
 /// What a push asks the memory for.
 fn keys(live: &Deployment, push: &PushedBatch) -> Result<Vec<SeenKey>> {
-    let Ok(source) = super::source(live, &push.source) else { return Ok(Vec::new()) };
+    let Ok(source) = live.pushed_to(&push.source) else { return Ok(Vec::new()) };
     let mut keys: Vec<SeenKey> =
         push.positions.iter().map(|position| position_key(&source.name, &position.part)).collect();
     keys.extend(push.idempotency_key.as_ref().map(|key| push_key(&source.name, key)));
@@ -153,7 +153,7 @@ struct Arrivals {
 impl<'a> Group<'a> {
     /// Takes a push into the group, less what it repeats.
     fn admit(&mut self, push: &PushedBatch) -> Result<PushReply> {
-        let source = super::source(self.live, &push.source)?;
+        let source = self.live.pushed_to(&push.source)?;
         if push.rows.schema_ref() != &self.live.compiled.source_schemas[&source.name] {
             return Err(Error::busy(format!(
                 "the columns of source `{}` changed while the rows waited",

@@ -24,7 +24,7 @@ use crate::live::Deployment;
 
 /// The push with its good rows only, in the columns of the source, and with every rejected row.
 pub(super) fn check(live: &Deployment, push: PushedBatch) -> Result<PushedBatch> {
-    let source = super::source(live, &push.source)?;
+    let source = live.pushed_to(&push.source)?;
     check_windows(live, &push)?;
     let schema = &live.compiled.source_schemas[&source.name];
     let mut faults = Faults::default();

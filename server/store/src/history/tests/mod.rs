@@ -45,6 +45,7 @@ impl Repository {
             created_timestamp: None,
             event_id: Vec::new(),
             columns: Vec::new(),
+            governance: Default::default(),
             loc: loc(1),
         };
         Repository { folder: TempDir::new().unwrap(), source }

@@ -1,0 +1,187 @@
+//! What is live, as far as one who asks may know?
+//!
+//! Whatever a request names is found here, by what is done with it. What nobody allows looks like what is not there, in
+//! suggestions as well; what one may do something else with is forbidden.
+
+use std::sync::Arc;
+
+use feature_defs::{Operation, Source};
+use quern_access::{Action, Principal, Question, Rights};
+use quern_engine::{ServicePlan, ViewPlan};
+
+use super::{Deployment, LiveModel};
+use crate::error::{Error, Result};
+
+/// A deployment, as one who asks sees it.
+pub struct Seen<'a> {
+    live: &'a Deployment,
+    who: &'a Principal,
+    /// What they may do.
+    pub rights: Arc<Rights>,
+}
+
+impl Deployment {
+    /// What `who` sees of it.
+    pub fn seen_by<'a>(&'a self, who: &'a Principal) -> Seen<'a> {
+        Seen { live: self, who, rights: self.access.rights(who) }
+    }
+}
+
+impl Deployment {
+    /// The source of this name, to which rows were pushed by who may.
+    ///
+    /// # Errors
+    /// `Kind::NotFound` where it is gone since; `Kind::Refused` for one that takes none.
+    pub(crate) fn pushed_to(&self, name: &str) -> Result<&Source> {
+        let source = self.compiled.catalog.definitions.sources.get(name);
+        let source = source.ok_or_else(|| Error::not_found(format!("source `{name}` is gone")))?;
+        match source.push {
+            true => Ok(source),
+            false => Err(Error::refused(format!(
+                "source `{name}` takes no pushed rows; give it `push: true` ({}:{}) and apply",
+                source.loc.file, source.loc.line
+            ))),
+        }
+    }
+}
+
+impl<'a> Seen<'a> {
+    /// Whether they may do that.
+    pub fn may(&self, question: Question<'_>) -> bool {
+        self.rights.allow(question)
+    }
+
+    /// The model of this name, for that.
+    ///
+    /// # Errors
+    /// `Kind::NotFound`, with the nearest names; `Kind::Forbidden`.
+    pub fn model(&self, action: Action, name: &str) -> Result<&'a Arc<LiveModel>> {
+        let models = &self.live.models;
+        match models.get(name).filter(|_| self.rights.see_model(name)) {
+            Some(model) => self.check(action, "model", name).map(|()| model),
+            None => {
+                let known = models.keys().map(String::as_str).filter(|name| self.rights.see_model(name));
+                Err(self.unknown("model", name, known))
+            }
+        }
+    }
+
+    /// Refuses what is asked of a model that may be gone, of which there is still something to read.
+    ///
+    /// # Errors
+    /// As [`Seen::model`].
+    pub fn model_that_was(&self, action: Action, name: &str, was: impl FnOnce() -> Result<bool>) -> Result<()> {
+        let is_there = self.live.models.contains_key(name);
+        match self.rights.is_all() && !is_there && was()? {
+            true => Ok(()),
+            false => self.model(action, name).map(|_| ()),
+        }
+    }
+
+    /// The feature service of this name, for that.
+    ///
+    /// # Errors
+    /// As [`Seen::model`].
+    pub fn service(&self, action: Action, name: &str) -> Result<&'a Arc<ServicePlan>> {
+        let services = &self.live.compiled.catalog.services;
+        match services.get(name).filter(|_| self.rights.see_service(name)) {
+            Some(service) => self.check(action, "feature service", name).map(|()| service),
+            None => {
+                let known = services.keys().map(String::as_str);
+                let known = known.filter(|name| self.rights.see_service(name));
+                Err(self.unknown("feature service", name, known))
+            }
+        }
+    }
+
+    /// Refuses a feature of a view that they may not look up.
+    ///
+    /// # Errors
+    /// `Kind::NotFound`, with the nearest that they may.
+    pub fn feature(&self, view: &str, feature: &str) -> Result<()> {
+        let views = &self.live.compiled.catalog.views;
+        let has = views.get(view).is_some_and(|view| view.features.index_of(feature).is_ok());
+        if has && self.may(Question::Feature(view, feature)) {
+            return Ok(());
+        }
+        let names = |view: &'a Arc<ViewPlan>| {
+            let features = view.features.fields().iter().map(|field| field.name().as_str());
+            features.map(|feature| (view.name.as_str(), feature))
+        };
+        let known = views.values().flat_map(names).filter(|(view, feature)| self.may(Question::Feature(view, feature)));
+        let known: Vec<String> = known.map(|(view, feature)| format!("{view}:{feature}")).collect();
+        Err(self.unknown("feature", &format!("{view}:{feature}"), known.iter().map(String::as_str)))
+    }
+
+    /// The source that takes pushes under this name.
+    ///
+    /// # Errors
+    /// As [`Seen::model`]; `Kind::Refused` for a source that takes none.
+    pub fn source(&self, name: &str) -> Result<&'a Source> {
+        let sources = &self.live.compiled.catalog.definitions.sources;
+        if self.rights.see_source(name) && sources.contains_key(name) {
+            return self.live.pushed_to(name);
+        }
+        let known = sources.values().filter(|source| source.push).map(|source| source.name.as_str());
+        Err(self.unknown("source", name, known.filter(|name| self.rights.see_source(name))))
+    }
+
+    /// The source behind the view of this name, for who names that to push to it.
+    ///
+    /// # Errors
+    /// As [`Seen::source`].
+    pub fn source_of_view(&self, name: &str) -> Result<&'a Source> {
+        let views = &self.live.compiled.catalog.views;
+        let takes = |view: &&Arc<ViewPlan>| self.rights.see_source(&view.source);
+        match views.get(name).filter(takes) {
+            Some(view) => self.source(&view.source),
+            None => {
+                let known = views.values().filter(takes).map(|view| view.name.as_str());
+                Err(self.unknown("feature view", name, known))
+            }
+        }
+    }
+
+    /// Refuses who may not keep the server running in this way.
+    ///
+    /// # Errors
+    /// `Kind::Forbidden`.
+    pub fn operate(&self, operation: Operation) -> Result<()> {
+        let name = operation.name();
+        match self.may(Question::Operate(operation)) {
+            true => Ok(()),
+            false => Err(self.forbidden(name, &format!("{{operate: [{name}]}}"))),
+        }
+    }
+
+    /// Refuses who may not change any definition.
+    ///
+    /// # Errors
+    /// `Kind::Forbidden`.
+    pub fn apply_any(&self) -> Result<()> {
+        match self.rights.apply_any() {
+            true => Ok(()),
+            false => Err(self.forbidden("change definitions", "{apply: [{owner: …}]}")),
+        }
+    }
+
+    fn check(&self, action: Action, kind: &str, name: &str) -> Result<()> {
+        match self.may(Question::Do(action, name)) {
+            true => Ok(()),
+            false => {
+                let action = action.name();
+                let grant = format!("{{{action}: [{name}]}}");
+                Err(self.forbidden(&format!("{action} {kind} `{name}`"), &grant))
+            }
+        }
+    }
+
+    /// Why that is refused, and what would allow it.
+    pub fn forbidden(&self, what: &str, grant: &str) -> Error {
+        Error::forbidden(format!("{} may not {what}; a role with `{grant}` allows it", self.who))
+    }
+
+    fn unknown<'n>(&self, kind: &str, name: &str, known: impl Iterator<Item = &'n str>) -> Error {
+        Error::not_found(format!("unknown {kind} `{name}`; {}", self.live.instead_of(name, known)))
+    }
+}

@@ -1,0 +1,114 @@
+//! May one who asks apply this? The difference counts, not the repository.
+//!
+//! Administrators may apply anything. Others change what the roles own that they may apply for, and read with it nothing
+//! that they may not read: a view reads all of its source, and a service's features go wherever the service does.
+
+use feature_defs::{Definitions, FeatureService, FeatureView, Governance};
+use quern_access::{Principal, Question};
+use quern_wire::{Change, DefinitionKind as Kind};
+
+use crate::error::{Error, Result};
+use crate::live::{Deployment, Seen};
+
+/// What only administrators change, of whatever kind.
+const KEPT: [&str; 2] = ["owner", "reveals"];
+
+/// Refuses what of `changes` is not for `who`, on the way from `live` to `candidate`.
+///
+/// # Errors
+/// `Kind::Forbidden`, with all of it.
+pub(super) fn judge(
+    who: &Principal,
+    (live, candidate): (&Deployment, &Deployment),
+    changes: &[Change],
+) -> Result<()> {
+    // Rights are those of what is live: nobody gives them to themselves.
+    let seen = live.seen_by(who);
+    seen.apply_any()?;
+    if seen.rights.is_all() {
+        return Ok(());
+    }
+    let judging = Judging { who, live, seen, new: &candidate.compiled.catalog.definitions };
+    let causes: Vec<String> = changes
+        .iter()
+        .filter_map(|change| Some(format!("{} `{}`: {}", change.kind, change.name, judging.cause(change)?)))
+        .collect();
+    if causes.is_empty() {
+        return Ok(());
+    }
+    Err(Error::forbidden(format!("{who} may not apply all of this:\n{}", causes.join("\n"))))
+}
+
+struct Judging<'a> {
+    who: &'a Principal,
+    live: &'a Deployment,
+    seen: Seen<'a>,
+    new: &'a Definitions,
+}
+
+impl Judging<'_> {
+    /// Why a change is not theirs, if it is not.
+    fn cause(&self, change: &Change) -> Option<String> {
+        if change.kind == Kind::Role {
+            return Some("administrators alone change roles".to_owned());
+        }
+        let old = governance(&self.live.compiled.catalog.definitions, change);
+        let new = governance(self.new, change);
+        for owner in [old, new].into_iter().flatten().map(|governance| governance.owner.as_deref()) {
+            if !self.seen.may(Question::Apply(owner)) {
+                return Some(match owner {
+                    Some(owner) => format!("no role of theirs allows `{{apply: [{{owner: {owner}}}]}}`"),
+                    None => "nobody owns it, so it is for administrators: it has no `owner`".to_owned(),
+                });
+            }
+        }
+        if let Some(key) = change.keys.iter().map(|change| change.key.as_str()).find(|key| KEPT.contains(key)) {
+            return Some(format!("administrators alone change `{key}`"));
+        }
+        match change.kind {
+            Kind::FeatureView => self.view(self.new.views.get(&change.name)?),
+            Kind::FeatureService => self.service(self.new.services.get(&change.name)?),
+            Kind::Model => self.model(&change.name),
+            Kind::Entity | Kind::Source | Kind::Role => None,
+        }
+    }
+
+    fn view(&self, view: &FeatureView) -> Option<String> {
+        let source = self.new.sources.get(&view.source)?;
+        let owner = source.governance.owner.as_deref();
+        let is_theirs = self.seen.may(Question::Apply(owner));
+        (!is_theirs).then(|| format!("it would read source `{}`, which is not theirs", source.name))
+    }
+
+    fn service(&self, service: &FeatureService) -> Option<String> {
+        service.projections.iter().find_map(|projection| {
+            let view = self.new.views.get(&projection.view)?;
+            let is_theirs = self.seen.may(Question::Apply(view.governance.owner.as_deref()));
+            let may = |feature: &&String| !is_theirs && !self.seen.may(Question::Feature(&view.name, feature));
+            let feature = projection.features.iter().find(may)?;
+            Some(format!("it would take `{}:{feature}`, which they may not read", view.name))
+        })
+    }
+
+    fn model(&self, name: &str) -> Option<String> {
+        let model = self.new.models.get(name)?;
+        if !model.reveals.is_empty() && !self.live.models.contains_key(name) {
+            return Some("administrators alone say what it `reveals`".to_owned());
+        }
+        let owner = model.governance.owner.as_deref()?;
+        let is_one = self.live.access.has_role(self.who, owner);
+        (!is_one).then(|| format!("they have not the role `{owner}`, which answers for it"))
+    }
+}
+
+fn governance<'a>(definitions: &'a Definitions, change: &Change) -> Option<&'a Governance> {
+    let name = &change.name;
+    match change.kind {
+        Kind::Entity => definitions.entities.get(name).map(|it| &it.governance),
+        Kind::Source => definitions.sources.get(name).map(|it| &it.governance),
+        Kind::FeatureView => definitions.views.get(name).map(|it| &it.governance),
+        Kind::FeatureService => definitions.services.get(name).map(|it| &it.governance),
+        Kind::Model => definitions.models.get(name).map(|it| &it.governance),
+        Kind::Role => None,
+    }
+}
