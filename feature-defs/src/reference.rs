@@ -81,6 +81,7 @@ fn value(shape: &Shape) -> String {
         Shape::Literal => "constant".to_owned(),
         Shape::Names => "name or list of names".to_owned(),
         Shape::List(Shape::Short { .. }) => "list of mappings or names".to_owned(),
+        Shape::List(Shape::OneOf(texts)) => format!("list of `{}`", texts.join("`, `")),
         Shape::List(item) => format!("list of {}s", value(item)),
         Shape::Map { value: Shape::Whole { .. }, .. } => "mapping of versions to whole numbers".to_owned(),
         Shape::Map { .. } => "mapping of names to columns".to_owned(),

@@ -128,6 +128,22 @@ mod tests {
                   "type": "string",
                   "description": "For people."
                 },
+                "owner": {
+                  "type": "string",
+                  "maxLength": 128,
+                  "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+                  "description": "The role that answers for it."
+                },
+                "tags": {
+                  "type": "array",
+                  "minItems": 1,
+                  "items": {
+                    "type": "string",
+                    "maxLength": 128,
+                    "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+                  },
+                  "description": "What grants may name it by."
+                },
                 "join_keys": {
                   "type": "array",
                   "minItems": 1,

@@ -5,6 +5,7 @@
 mod mistakes;
 mod names;
 mod reads;
+mod roles;
 
 use expect_test::Expect;
 use feature_defs::{DefError, DefFile, Definitions, parse};

@@ -20,25 +20,25 @@ fn places_count_from_one() {
         "foo: 1",
         expect![[r#"
             a.yaml:1:1: a document lacks the key `kind`
-              help: known kinds: Entity, Source, FeatureView, FeatureService, Model; a file of another tool goes into `.quernignore`"#]],
+              help: known kinds: Entity, Source, FeatureView, FeatureService, Model, Role; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "\n  kind: Foo",
         expect![[r#"
             a.yaml:2:9: unknown kind `Foo`
-              help: known: Entity, FeatureService, FeatureView, Model, Source; a file of another tool goes into `.quernignore`"#]],
+              help: known: Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "{name: é, kind: [x]}",
         expect![[r#"
-        a.yaml:1:17: `kind` must be the name of a kind, found a list
-          help: known: Entity, FeatureService, FeatureView, Model, Source"#]],
+            a.yaml:1:17: `kind` must be the name of a kind, found a list
+              help: known: Entity, FeatureService, FeatureView, Model, Role, Source"#]],
     );
     check(
         "\u{feff}kind: Foo",
         expect![[r#"
             a.yaml:1:7: unknown kind `Foo`
-              help: known: Entity, FeatureService, FeatureView, Model, Source; a file of another tool goes into `.quernignore`"#]],
+              help: known: Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`"#]],
     );
 }
 
@@ -52,7 +52,7 @@ fn a_document_is_a_mapping_of_a_known_kind() {
         "kind: FeatureVeiw\nname: x",
         expect![[r#"
             a.yaml:1:7: unknown kind `FeatureVeiw`
-              help: did you mean `FeatureView`? known: Entity, FeatureService, FeatureView, Model, Source; a file of another tool goes into `.quernignore`"#]],
+              help: did you mean `FeatureView`? known: Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "name: x\njoin_keys: []",
@@ -76,7 +76,7 @@ fn a_syntax_error_leaves_other_files_and_earlier_documents() {
             a.yaml:1:1: an entity lacks the key `join_keys`
               help: `join_keys`: The columns that identify one entity, in key order.
             a.yaml:3:1: unknown key `tll` in an entity
-              help: known: description, join_keys, kind, name
+              help: known: description, join_keys, kind, name, owner, tags
             a.yaml:6:1: not valid YAML: while parsing a node, did not find expected node content
             b.yaml:3:46: unknown key `x` in a model version
               help: known: outputs, path, service, steps, version
@@ -157,7 +157,7 @@ at: now
             a.yaml:3:7: `name` must be a name of letters, digits and `_` that does not start with a digit, found `plane-history`
             a.yaml:4:11: `entities` must be a list, found `plane`
             a.yaml:5:1: unknown key `sorce` in a feature view
-              help: did you mean `source`? known: aggregations, at, description, entities, features, keys, kind, lag, name, source, ttl, where
+              help: did you mean `source`? known: aggregations, at, description, entities, features, keys, kind, lag, name, owner, source, tags, ttl, where
             a.yaml:6:8: `where` must be a SQL expression, found an empty text
             a.yaml:7:6: `ttl` must be a duration such as `90d` or `1d12h`, found the number `90`
               help: add a unit: w, d, h, m, s, ms or us, as in `90s`
@@ -460,8 +460,8 @@ fn documents_of_other_tools_are_passed_over() {
     check(
         "kind: Entity\nname: k\njoin_keys: [{name: k, type: int64}]\n---\nservices: {}\n",
         expect![[r#"
-        a.yaml:5:1: a document lacks the key `kind`
-          help: known kinds: Entity, Source, FeatureView, FeatureService, Model; a file of another tool goes into `.quernignore`"#]],
+            a.yaml:5:1: a document lacks the key `kind`
+              help: known kinds: Entity, Source, FeatureView, FeatureService, Model, Role; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "Kind: Model\nname: m\nversions: []\n",
