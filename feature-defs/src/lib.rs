@@ -23,7 +23,8 @@ mod yaml;
 pub use definitions::{
     Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Definitions, Entity, Expr,
     Fallback, Feature, FeatureService, FeatureView, Format, Function, Governance, Grant, Instead, Isolation,
-    Limits, Literal, Member, Model, ModelVersion, Operation, Pick, Projection, Rate, Right, Role, Route, Source, Step, StreamSource, Window,
+    Limits, Literal, Member, Model, ModelVersion, Operation, Pick, Projection, Rate, Right, Role, Route,
+    Source, Step, StreamSource, Window,
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};

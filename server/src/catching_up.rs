@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_base::clock::now_us;
 use quern_base::tasks::{Task, blocking};
 use quern_store::log::labelled_model;
@@ -154,7 +154,9 @@ impl Node {
         let views: Vec<String> = views.map(|view| view.name.clone()).collect();
         if !views.is_empty() {
             let request = MaterializeRequest { views, ..MaterializeRequest::default() };
-            self.materialize.run((&live, &Principal::owner()), &request, now_us(), &|progress| self.catching_up.note(progress))?;
+            self.materialize.run((&live, &Caller::owner()), &request, now_us(), &|progress| {
+                self.catching_up.note(progress)
+            })?;
         }
         Ok(self.local.set_lacking(&BTreeSet::new())?)
     }

@@ -13,6 +13,7 @@
 //!
 //! Architecture invariant: arrows point down only, `node → verbs → logged → live → features | inference → store`.
 
+pub mod audit;
 mod backup;
 mod catching_up;
 mod data_folder;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_base::clock::now_us;
 use quern_base::memory::Budget;
 use quern_base::tasks::blocking;
@@ -19,6 +19,7 @@ use quern_store::segments::Segments;
 use quern_store::spill::Scratch;
 use quern_store::turns::Turns;
 
+use crate::audit::Audit;
 use crate::catching_up::CatchingUp;
 use crate::data_folder::lock;
 use crate::degraded::Degraded;
@@ -202,7 +203,8 @@ impl Node {
         let _lock = Arc::new(lock(&settings.data).await?);
         let Stores { registry, segments, local, head, log, history } =
             Stores::open(&settings, &_lock).await?;
-        let loader = Arc::new(Loader::new(Arc::clone(&settings), registry.clone()));
+        let audit = Audit::open(settings.audit.as_ref())?;
+        let loader = Arc::new(Loader::new(Arc::clone(&settings), registry.clone(), audit));
         let live = Node::latest(&registry, &loader).await?;
         let degraded = Arc::new(Degraded::default());
         let runs = Arc::new(Runs::open(registry.clone(), head.id()?, head.is_shared()));
@@ -273,7 +275,7 @@ impl Node {
 
     /// What the latest apply made live.
     async fn latest(registry: &Registry, loader: &Arc<Loader>) -> Result<Live> {
-        let live = Live::default();
+        let live = Live::beginning(loader.nothing());
         if let Some(apply) = registry.latest().await? {
             let deployment = loader.restore(&live.now(), apply).await?;
             live.replace(deployment);
@@ -297,7 +299,7 @@ impl Node {
     /// As [`Labels::put`].
     pub async fn label(
         self: &Arc<Self>,
-        who: Arc<Principal>,
+        who: Caller,
         model: String,
         rows: arrow::array::RecordBatch,
     ) -> Result<usize> {

@@ -23,10 +23,12 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
 pub use self::value::OnlineStore;
 use self::value::{
-    address, addresses, collector, folders, hosts, members, online, providers, roots, store, time, truth, whole,
+    address, addresses, collector, folders, hosts, members, online, providers, roots, store, time, truth,
+    whole,
 };
 pub use self::written::Wants;
 use self::written::{found, is_quoted};
+use crate::audit::AuditTo;
 use crate::error::{Error, Result};
 
 /// The settings' file, in the repository's root.
@@ -113,6 +115,8 @@ pub struct Settings {
     pub materialize_bytes_max: usize,
     /// How many pushed rows may wait to be written; more are turned away until some are.
     pub push_queue_rows: usize,
+    /// Where it is written down who was allowed what; nowhere where nothing is said.
+    pub audit: Option<AuditTo>,
     /// Who may do everything, beside who runs the server.
     pub admins: Vec<Member>,
     /// Where traces are sent: the URL of an OpenTelemetry collector.
@@ -121,7 +125,7 @@ pub struct Settings {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 26] = [
+pub const KEYS: [(&str, Wants); 27] = [
     ("definitions", Wants::Texts("[features/, models/]")),
     ("roots", Wants::Texts("[/srv/history, /srv/models]")),
     ("data", Wants::Text(".quern")),
@@ -146,6 +150,7 @@ pub const KEYS: [(&str, Wants); 26] = [
     ("history_fallback", Wants::Bool),
     ("materialize_bytes_max", Wants::Whole),
     ("push_queue_rows", Wants::Whole),
+    ("audit", Wants::Text("/var/log/quern/audit.jsonl")),
     ("admins", Wants::Texts("[key:ops, \"spiffe://corp/ops\", \"jwt:groups=platform\"]")),
     ("otlp", Wants::Text("http://127.0.0.1:4317")),
 ];
@@ -193,6 +198,7 @@ impl Settings {
             history_fallback: true,
             materialize_bytes_max: MATERIALIZE_DEFAULT,
             push_queue_rows: 1 << 18,
+            audit: None,
             admins: Vec::new(),
             otlp: None,
             repository,
@@ -339,6 +345,8 @@ impl Settings {
             }
             "trusted_proxies" => self.trusted_proxies = addresses(value)?,
             "stream_idle" => self.stream_idle = time(value, STREAM_IDLE_MAX)?,
+            "audit" if value == "stdout" => self.audit = Some(AuditTo::Stdout),
+            "audit" => self.audit = Some(AuditTo::File(path()?)),
             "admins" => self.admins = members(value)?,
             "otlp" => self.otlp = Some(collector(value)?),
             "materialize_bytes_max" => self.materialize_bytes_max = whole(value, MATERIALIZE_BYTES)?,

@@ -14,7 +14,7 @@ use axum::Router;
 use feature_defs::DefFile;
 use quern::wire::{BackupSummary, Damaged, ScrubProgress, ScrubRequest};
 use quern::wire::{MaterializeRequest, Plan, PushReply, PushTo, Report, Summary, VerifyRequest};
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_base::tasks::Task;
 use quern_engine::ViewId;
 use quern_server::logged::Between;
@@ -131,7 +131,7 @@ impl Node {
     /// Their mistakes.
     pub async fn check(&self) -> Result<Checked> {
         let files = repository::read(&self.inner.settings)?.files;
-        let candidate = self.inner.apply.check(Arc::new(Principal::owner()), files).await?;
+        let candidate = self.inner.apply.check(Caller::owner(), files).await?;
         Ok(Checked { node: self.clone(), candidate })
     }
 
@@ -203,7 +203,9 @@ impl Node {
 
     fn run(&self, request: &MaterializeRequest, now_us: i64) -> Result<Summary> {
         let live = self.inner.live();
-        Ok(block_in_place(|| self.inner.materialize.run((&live, &Principal::owner()), request, now_us, &|_| ()))?)
+        Ok(block_in_place(|| {
+            self.inner.materialize.run((&live, &Caller::owner()), request, now_us, &|_| ())
+        })?)
     }
 
     /// Brings this server's copy of a shared log up to date for a source, as every read of its history does.
@@ -230,7 +232,7 @@ impl Node {
             idempotency_key: push.idempotency_key,
             positions: Vec::new(),
         };
-        Ok(self.inner.push.push(&Principal::owner(), push).await?)
+        Ok(self.inner.push.push(&Caller::owner(), push).await?)
     }
 
     /// Runs `work` while pushes wait.
@@ -269,13 +271,18 @@ impl Node {
     /// # Errors
     /// Where that is used, takes nothing, or something is damaged.
     pub fn backup(&self, to: &Path) -> Result<BackupSummary> {
-        Ok(block_in_place(|| self.inner.upkeep.backup.run(&Principal::owner(), to, &mut |_| ControlFlow::Continue(())))?)
+        Ok(block_in_place(|| {
+            self.inner.upkeep.backup.run(&Caller::owner(), to, &mut |_| ControlFlow::Continue(()))
+        })?)
     }
 
     /// Reads all that is kept, and returns what is damaged or missing.
     pub fn scrub(&self) -> Vec<Damaged> {
         let mut found = Found(Vec::new());
-        block_in_place(|| self.inner.upkeep.scrub.run(&Principal::owner(), &ScrubRequest::default(), &mut found)).unwrap();
+        block_in_place(|| {
+            self.inner.upkeep.scrub.run(&Caller::owner(), &ScrubRequest::default(), &mut found)
+        })
+        .unwrap();
         found.0
     }
 
@@ -334,7 +341,7 @@ impl Node {
     pub async fn verify(&self, model: &str) -> Report {
         self.inner.predictions.flush().await;
         let request = VerifyRequest { model: Some(model.to_owned()), ..VerifyRequest::default() };
-        block_in_place(|| self.inner.verify.run((&self.inner.live(), &Principal::owner()), &request)).unwrap()
+        block_in_place(|| self.inner.verify.run((&self.inner.live(), &Caller::owner()), &request)).unwrap()
     }
 
     /// Waits until the predictions so far are written, or dropped.
@@ -352,7 +359,9 @@ impl Node {
     /// # Errors
     /// Why they are.
     pub fn try_label(&self, model: &str, labels: &RecordBatch, now_us: i64) -> Result<usize> {
-        Ok(block_in_place(|| self.inner.labels.put((&self.inner.live(), &Principal::owner()), model, labels, now_us))?)
+        Ok(block_in_place(|| {
+            self.inner.labels.put((&self.inner.live(), &Caller::owner()), model, labels, now_us)
+        })?)
     }
 
     /// Reads the labels of `model`.
@@ -408,7 +417,7 @@ impl Node {
 
     /// Returns its metrics, as Prometheus reads them.
     pub fn metrics(&self) -> String {
-        self.inner.show_metrics(&Principal::owner()).unwrap()
+        self.inner.show_metrics(&Caller::owner()).unwrap()
     }
 
     /// Returns everything that it answers over HTTP, gRPC and Flight.

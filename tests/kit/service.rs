@@ -7,7 +7,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use futures::{TryStreamExt, stream};
 use quern::wire::{TableNotes, TrainingSetCommand};
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_engine::ServicePlan;
 use quern_engine::key::Keys;
 use quern_features::Vectors;
@@ -83,8 +83,15 @@ impl Service {
     fn train(&self, spine: &RecordBatch, as_known: bool) -> TrainingSet {
         let command = TrainingSetCommand { feature_service: self.plan.name.clone(), as_known, received: 0 };
         let (schema, spine) = (spine.schema(), std::slice::from_ref(spine));
-        block_in_place(|| self.node.inner.train.training_set((&self.live, &Principal::owner()), &command, (&schema, spine), None))
-            .unwrap()
+        block_in_place(|| {
+            self.node.inner.train.training_set(
+                (&self.live, &Caller::owner()),
+                &command,
+                (&schema, spine),
+                None,
+            )
+        })
+        .unwrap()
     }
 
     /// Reads what the online store has for these join keys: of each view those of all keys, view after view.
@@ -107,7 +114,7 @@ pub struct Model {
 
 impl Model {
     pub(crate) fn find(node: &Node, name: &str) -> Model {
-        Model { node: node.clone(), target: node.inner.predict.target(&Principal::owner(), name, None).unwrap() }
+        Model { node: node.clone(), target: node.inner.predict.target(&Caller::owner(), name, None).unwrap() }
     }
 
     /// Returns the feature service of the version that answers most.

@@ -106,11 +106,7 @@ fn expressions(node: &Node, key: &str) -> Vec<Expr> {
 }
 
 /// Checks the names in `model`, and that each of its parts says one thing.
-pub(super) fn check(
-    model: &Declaration<Model>,
-    declared: &Declared,
-    errors: &mut Vec<DefError>,
-) {
+pub(super) fn check(model: &Declaration<Model>, declared: &Declared, errors: &mut Vec<DefError>) {
     let Declaration { def, node, .. } = model;
     let Declared { services, views, .. } = declared;
     for (revealed, loc) in listed(node, "reveals") {
@@ -155,7 +151,9 @@ fn check_revealed(revealed: &str, loc: &Loc, views: &Names<FeatureView>, errors:
         errors.push(DefError::new(loc, cause));
         return;
     };
-    let Some(view) = views.resolve(Kind::FeatureView, view, loc, errors).filter(|view| view.whole) else { return };
+    let Some(view) = views.resolve(Kind::FeatureView, view, loc, errors).filter(|view| view.whole) else {
+        return;
+    };
     let names = view.def.feature_names();
     if names.iter().all(|name| name != feature) {
         let cause = format!("`{feature}` is no feature of feature view `{}`", view.def.name);

@@ -84,7 +84,8 @@ fn limits(node: &Node) -> Limits {
 pub(super) fn check(role: &Declaration<Role>, declared: &Declared, errors: &mut Vec<DefError>) {
     let Declaration { def, node, .. } = role;
     if def.name == ADMIN {
-        let cause = format!("the role `{ADMIN}` is there already: its members stand in quern.yaml as `admins`");
+        let cause =
+            format!("the role `{ADMIN}` is there already: its members stand in quern.yaml as `admins`");
         errors.push(DefError::new(&def.loc, cause).with_help("give this one another name"));
     }
     for member in items(node, "members") {
@@ -92,14 +93,19 @@ pub(super) fn check(role: &Declaration<Role>, declared: &Declared, errors: &mut 
     }
     for item in items(node, "allow") {
         if item.entries().is_empty() {
-            errors.push(DefError::new(&item.loc, "a grant allows nothing").with_help("as in `{predict: [fraud]}`"));
+            errors.push(
+                DefError::new(&item.loc, "a grant allows nothing").with_help("as in `{predict: [fraud]}`"),
+            );
         }
         for picked in ["predict", "label", "read_log", "route", "train", "push"] {
             items(item, picked).for_each(|pick| check_pick(pick, errors));
         }
         for read in items(item, "read") {
             one_of(read, "what may be read", &["service", "view"], errors);
-            ["service", "view"].iter().filter_map(|key| read.get(key)).for_each(|pick| check_pick(pick, errors));
+            ["service", "view"]
+                .iter()
+                .filter_map(|key| read.get(key))
+                .for_each(|pick| check_pick(pick, errors));
             if let (Some(except), Some(_)) = (read.get("except"), read.get("service")) {
                 let cause = "`except` leaves features of a `view` out; a service gives all that it gives";
                 errors.push(DefError::new(&except.loc, cause).with_help("allow its views instead"));

@@ -20,7 +20,11 @@ static MEMBER: Object = Object {
     noun: "a member",
     doc: "How one who has the role is known: exactly one of the four.",
     keys: &[
-        optional("spiffe", Shape::Text, "By the SPIFFE ID in their certificate, as `spiffe://corp/checkout`."),
+        optional(
+            "spiffe",
+            Shape::Text,
+            "By the SPIFFE ID in their certificate, as `spiffe://corp/checkout`.",
+        ),
         optional("dns", Shape::Text, "By the DNS name in their certificate."),
         optional("key", Shape::ModelName, "By an API key of this name."),
         optional("jwt", Shape::Object(&JWT), "By what their token says."),
@@ -92,11 +96,7 @@ static READ: Object = Object {
     keys: &[
         optional("service", PICK, "Feature services, with all that they give."),
         optional("view", PICK, "Feature views, and services made of nothing else."),
-        optional(
-            "except",
-            Shape::List(&Shape::Identifier),
-            "With `view`: features that may not be read.",
-        ),
+        optional("except", Shape::List(&Shape::Identifier), "With `view`: features that may not be read."),
     ],
 };
 

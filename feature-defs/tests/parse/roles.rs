@@ -62,7 +62,10 @@ limits: {requests: 500/s, instances: 10/h}
     let limits = (role.limits.requests.unwrap(), role.limits.instances.unwrap());
     assert_eq!((limits.0.to_string(), limits.1.to_string()), ("500/s".to_owned(), "10/h".to_owned()));
     let model = &definitions.models["fraud"];
-    assert_eq!((model.governance.owner.as_deref(), model.reveals.as_slice()), (Some("fraud-team"), &["card:pan_hash".to_owned()][..]));
+    assert_eq!(
+        (model.governance.owner.as_deref(), model.reveals.as_slice()),
+        (Some("fraud-team"), &["card:pan_hash".to_owned()][..])
+    );
 }
 
 #[test]

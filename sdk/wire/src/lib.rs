@@ -27,7 +27,9 @@ pub use self::online::{
     FeatureViewMetadata, OnlineColumn, OnlineFeatures, OnlineFeaturesRequest, OnlineMetadata, Status,
 };
 pub use self::path::{predict_path, route_path};
-pub use self::plan::{Action, Break, Change, DefinitionKind, KeyChange, Plan, Reason, ViewToMaterialize};
+pub use self::plan::{
+    AccessChange, Action, Break, Change, DefinitionKind, KeyChange, Plan, Reason, ViewToMaterialize,
+};
 pub use self::predict::{
     FallbackInfo, FeatureVectors, PredictPart, PredictRequest, Predictions, VERSION_HEADER,
 };

@@ -21,6 +21,9 @@ pub struct Plan {
     pub keep: Vec<String>,
     /// New windows that stored tiles already reach, as `view.feature`: they answer as soon as they are live.
     pub answer_at_once: Vec<String>,
+    /// What roles gain and lose.
+    #[serde(default)]
+    pub access: Vec<AccessChange>,
     /// Models in use that go on, on inputs computed in another way.
     pub affected: Vec<String>,
     /// Models in use that would break: for as long as there are any, the plan is refused.
@@ -61,6 +64,17 @@ pub struct KeyChange {
     pub old: Option<String>,
     /// What it would say.
     pub new: Option<String>,
+}
+
+/// What a role would allow and does not, and what it allows and would not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessChange {
+    /// The role.
+    pub role: String,
+    /// As in `predict fraud` or `read card:amount`.
+    pub gains: Vec<String>,
+    /// The same.
+    pub loses: Vec<String>,
 }
 
 /// A feature view whose rows, or some of whose windows, must be computed again.
@@ -180,6 +194,11 @@ impl fmt::Display for Plan {
         let keep: Vec<&str> = self.keep.iter().filter(says_else).map(String::as_str).collect();
         if !keep.is_empty() {
             writeln!(f, "stays materialized: {}", keep.join(", "))?;
+        }
+        for AccessChange { role, gains, loses } in &self.access {
+            writeln!(f, "\nrole {role}:")?;
+            gains.iter().try_for_each(|gained| writeln!(f, "    may {gained}"))?;
+            loses.iter().try_for_each(|lost| writeln!(f, "    may no longer {lost}"))?;
         }
         for affected in &self.affected {
             writeln!(f, "\nnote: {affected}")?;

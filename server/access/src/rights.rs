@@ -1,6 +1,7 @@
 //! What may one who asks do?
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
 
 use feature_defs::{Limits, Operation};
 
@@ -64,6 +65,19 @@ pub enum Question<'a> {
     Apply(Option<&'a str>),
 }
 
+/// As it is asked on the command line.
+impl fmt::Display for Question<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Question::Do(action, name) => write!(f, "{} {name}", action.name()),
+            Question::Feature(view, feature) => write!(f, "read {view}:{feature}"),
+            Question::Operate(operation) => write!(f, "operate {}", operation.name()),
+            Question::Apply(Some(owner)) => write!(f, "apply {owner}"),
+            Question::Apply(None) => f.write_str("apply what nobody owns"),
+        }
+    }
+}
+
 /// What one who asks may do: a request pays a look into one of these sets.
 #[derive(Debug, Clone, Default)]
 pub struct Rights {
@@ -114,6 +128,11 @@ impl Rights {
                 Question::Operate(operation) => self.operations.contains(&operation),
                 Question::Apply(owner) => owner.is_some_and(|owner| self.owners.contains(owner)),
             }
+    }
+
+    /// Whose definitions they may change.
+    pub fn owners(&self) -> impl Iterator<Item = &str> {
+        self.owners.iter().map(String::as_str)
     }
 
     /// Whether they may change any definition.

@@ -1,15 +1,13 @@
 //! What do the roles of one apply allow?
 //!
-//! A table, made once: for each role what it allows, by action and name, with tags, views and services spelt out. Whoever
-//! asks gets what all their roles allow together, and that is remembered as well.
+//! A table, made once: for each role what it allows, by action and name, with tags, views and services spelt out.
+//! Whoever asks gets what all their roles allow together, and that is remembered as well.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use feature_defs::{
-    Definitions, Governance, Grant, Limits, Loc, Member, Pick, Right, Role,
-};
+use feature_defs::{Definitions, Governance, Grant, Limits, Loc, Member, Pick, Right, Role};
 use parking_lot::RwLock;
 use serde_json::Value;
 
@@ -122,6 +120,11 @@ impl Access {
     /// What the role of this name alone allows; nothing where there is none.
     pub fn of_role(&self, name: &str) -> Rights {
         self.together(self.roles.iter().filter(|compiled| compiled.role.name == name))
+    }
+
+    /// The roles.
+    pub(crate) fn role_names(&self) -> impl Iterator<Item = &str> {
+        self.roles.iter().map(|compiled| compiled.role.name.as_str())
     }
 
     /// Whether `who` has the role of this name.

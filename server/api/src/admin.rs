@@ -2,7 +2,7 @@
 //!
 //! The command line uses the same routes, in its own process or in the server that has the data folder open.
 
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_base::clock::now_us;
 use quern_base::tasks::blocking;
 use std::sync::Arc;
@@ -51,19 +51,14 @@ async fn plan(State(node): State<Arc<Node>>, Who(who): Who, terms: Terms) -> Api
     Ok(Json(node.apply.plan(&candidate).await?))
 }
 
-async fn apply(
-    State(node): State<Arc<Node>>,
-    Who(who): Who,
-    terms: Terms,
-    _: Told,
-) -> ApiResult<Json<Plan>> {
+async fn apply(State(node): State<Arc<Node>>, Who(who): Who, terms: Terms, _: Told) -> ApiResult<Json<Plan>> {
     // Once it begins to go live, it does.
     let candidate = terms.within(candidate(&node, who)).await?;
     Ok(Json(node.apply.apply(candidate).await?))
 }
 
 /// The repository as it lies on disk now.
-async fn candidate(node: &Arc<Node>, who: Arc<Principal>) -> Result<Candidate> {
+async fn candidate(node: &Arc<Node>, who: Caller) -> Result<Candidate> {
     let settings = Arc::clone(&node.settings);
     let repository = blocking("reading definition files", move || repository::read(&settings)).await?;
     Ok(node.apply.check(who, repository.files).await?)

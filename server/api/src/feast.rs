@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use axum::extract::State;
 use axum::response::Response;
-use quern_access::{Action, Principal};
+use quern_access::{Action, Caller};
 use quern_base::clock::now_us;
 use quern_engine::schema::type_name;
 use quern_engine::{Origin, RowState, ServicePlan, Status};
@@ -82,7 +82,7 @@ fn views(node: &Node, service: &ServicePlan) -> Vec<View> {
 
 /// The feature service that the request names, or one made of the features that it lists.
 fn service_of(
-    (live, who): (&Deployment, &Principal),
+    (live, who): (&Deployment, &Caller),
     service: Option<&Json<'_>>,
     features: Option<&Json<'_>>,
     full_names: bool,

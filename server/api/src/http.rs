@@ -151,8 +151,8 @@ pub(super) async fn live() -> &'static str {
 
 /// Whether look-ups are answered here. The body is empty, or names what this server does not do meanwhile: what keeps a
 /// newer apply from being live, a view that a clock that was ahead has materialized, a store that takes no writes. What
-/// is live answers all the same, so that is no reason to send requests elsewhere. Who may not ask how the server is gets
-/// the status alone.
+/// is live answers all the same, so that is no reason to send requests elsewhere. Who may not ask how the server is
+/// gets the status alone.
 pub(super) async fn ready(State(node): State<Arc<Node>>, Who(who): Who) -> Result<Response, ApiError> {
     let Readiness { not_ready, degraded } = node.readiness();
     let may_know = node.live().seen_by(&who).may(Question::Operate(Operation::Status));
@@ -180,4 +180,3 @@ pub(super) async fn show_metrics(State(node): State<Arc<Node>>, Who(who): Who) -
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, content_type)], node.show_metrics(&who)?).into_response())
 }
-

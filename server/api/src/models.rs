@@ -17,7 +17,7 @@ use super::http::{json_reply, no_such_method};
 use super::path::Path;
 use super::who::Who;
 use crate::error::{Error, Result};
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_decode::json::{Asked, Json, columns};
 use quern_decode::print::Values;
 use quern_engine::Inputs;
@@ -36,7 +36,7 @@ pub(super) struct Named {
 }
 
 impl Named {
-    pub(super) fn find(&self, node: &Node, who: &Principal) -> Result<Target> {
+    pub(super) fn find(&self, node: &Node, who: &Caller) -> Result<Target> {
         Ok(node.predict.target(who, &self.model, self.version.as_deref())?)
     }
 }

@@ -21,7 +21,11 @@ pub(super) fn routes() -> Router<Arc<Node>> {
     Router::new().route("/v1/verify", post(verify_logged)).route("/v1/labels", post(label))
 }
 
-async fn label(State(node): State<Arc<Node>>, Who(who): Who, Told(body): Told) -> ApiResult<Json<LabelsReply>> {
+async fn label(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    Told(body): Told,
+) -> ApiResult<Json<LabelsReply>> {
     let LabelsRequest { model, labels } =
         serde_json::from_slice(&body).map_err(|e| Error::invalid(format!("the request: {e}")))?;
     let accepted = node.label(who, model, json::labels(&labels)?).await?;

@@ -21,7 +21,7 @@ use super::path::Path;
 use super::terms::Terms;
 use super::who::Who;
 use crate::error::{Error, Result};
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_base::clock::now_us;
 use quern_decode::json::{self, Json};
 use quern_decode::print::{Instant, Value};
@@ -65,7 +65,9 @@ pub(super) async fn version(
     Body(body): Body,
 ) -> ApiResult<Response> {
     match verb(&call)? {
-        (version, Verb::Predict) => predict((&node, &who), (&model, Some(version)), (terms, held), &body).await,
+        (version, Verb::Predict) => {
+            predict((&node, &who), (&model, Some(version)), (terms, held), &body).await
+        }
         (_, Verb::Route) => {
             Err(Error::not_found(format!("a version has no route; POST to `{model}:route`")).into())
         }
@@ -90,7 +92,7 @@ fn verb(call: &str) -> Result<(&str, Verb)> {
 }
 
 async fn predict(
-    (node, who): (&Arc<Node>, &Principal),
+    (node, who): (&Arc<Node>, &Caller),
     (model, version): (&str, Option<&str>),
     (terms, held): (Terms, Held),
     body: &[u8],
@@ -113,7 +115,8 @@ async fn predict(
         }
     };
     held.take_cells(asked.inputs.num_rows(), target.version().service.outputs.fields().len())?;
-    let given = Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us, timed: asked.timed };
+    let given =
+        Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us, timed: asked.timed };
     let answer = target.predict(&node.predict, terms.ask(given)).await?;
     held.take_rows([&answer.outputs])?;
     if with_features {

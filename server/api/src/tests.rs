@@ -2,7 +2,7 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_wire::MaterializeRequest;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -99,11 +99,13 @@ impl Server {
         settings.worker = Program { path: std::env::current_exe().unwrap(), arguments };
         let node = Node::open(settings).await.unwrap();
         let files = repository::read(&node.settings).unwrap().files;
-        let candidate = node.apply.check(Arc::new(Principal::owner()), files).await.unwrap();
+        let candidate = node.apply.check(Caller::owner(), files).await.unwrap();
         node.apply.apply(candidate).await.unwrap();
         let node = tokio::task::spawn_blocking(move || {
             let request = serde_json::from_value::<MaterializeRequest>(json!({})).unwrap();
-            node.materialize.run((&node.live(), &Principal::owner()), &request, quern_base::clock::now_us(), &|_| {}).unwrap();
+            node.materialize
+                .run((&node.live(), &Caller::owner()), &request, quern_base::clock::now_us(), &|_| {})
+                .unwrap();
             node
         });
         Server { router: router(node.await.unwrap()), _repository: repository }

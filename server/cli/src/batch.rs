@@ -9,7 +9,7 @@ use arrow::array::{AsArray, RecordBatch};
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use quern::Client;
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_wire::{BatchCommand, FALLBACK_CAUSE, SERVED_BY, TableNotes};
 use serde::Serialize;
 
@@ -107,7 +107,7 @@ async fn here(
     table: Table,
     bar: Option<ProgressBar>,
 ) -> Result<Done> {
-    let target = node.predict.target(&Principal::owner(), arguments.model, arguments.version)?;
+    let target = node.predict.target(&Caller::owner(), arguments.model, arguments.version)?;
     let batch = Batch::new(target, &table.schema, arguments.as_of)?;
     let when = if arguments.as_of { When::AsOf } else { When::Now };
     let mut out = Output::create(arguments.out, batch.schema(), bar)?;

@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use clap::Args;
 use futures::StreamExt;
 use indicatif::ProgressBar;
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_wire::{TableNotes, TrainingSetCommand};
 use serde::Serialize;
 
@@ -127,7 +127,7 @@ fn train_here(
     bar: Option<ProgressBar>,
 ) -> Result<((u64, usize), TableNotes)> {
     let live = node.live();
-    let set = node.train.training_set((&live, &Principal::owner()), request, (schema, spine), None)?;
+    let set = node.train.training_set((&live, &Caller::owner()), request, (schema, spine), None)?;
     let mut out = Output::create(out, set.schema(), bar)?;
     let mut notes = TableNotes::default();
     // One thread makes the rows, this one writes them.

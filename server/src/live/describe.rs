@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use feature_defs::{
     Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Entity, Expr, Fallback, Feature,
-    FeatureService, FeatureView, Format, Function, Governance, Instead, Isolation, Literal, Model, ModelVersion,
-    Projection, Route, Source, StreamSource, format_duration,
+    FeatureService, FeatureView, Format, Function, Governance, Instead, Isolation, Literal, Model,
+    ModelVersion, Projection, Route, Source, StreamSource, format_duration,
 };
 use quern_base::digest::sha256;
 use quern_engine::schema::type_name;

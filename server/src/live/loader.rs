@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::Schema;
-use feature_defs::{DefError, Member, Model as Declared, ModelVersion};
+use feature_defs::{DefError, Definitions, Model as Declared, ModelVersion};
 use parking_lot::Mutex;
 use quern_access::Access;
 use quern_base::tasks::blocking;
@@ -15,12 +15,14 @@ use quern_inference::{Model, Rules, Runtime, digest, paths};
 use quern_store::registry::{Apply, Registry};
 
 use super::{Deployment, LiveModel, LiveVersion};
+use crate::audit::Audit;
 use crate::error::{Error, Kind, Mistakes, Result};
 use crate::settings::Settings;
 
 /// Loads models, each by the file that it is.
 pub struct Loader {
     settings: Arc<Settings>,
+    audit: Audit,
     /// Where the files of applies are.
     registry: Registry,
     /// Loaded when the first model needs it: a repository without models does without it.
@@ -65,13 +67,19 @@ impl Wanted<'_> {
 }
 
 impl Loader {
-    pub(crate) fn new(settings: Arc<Settings>, registry: Registry) -> Loader {
-        Loader { settings, registry, runtime: OnceLock::new(), loading: Mutex::default() }
+    pub(crate) fn new(settings: Arc<Settings>, registry: Registry, audit: Audit) -> Loader {
+        Loader { settings, audit, registry, runtime: OnceLock::new(), loading: Mutex::default() }
     }
 
-    /// Who may do everything.
-    pub(crate) fn admins(&self) -> Vec<Member> {
-        self.settings.admins.clone()
+    /// What the roles in `definitions` allow, and where that is written down.
+    pub(crate) fn access(&self, definitions: &Definitions) -> (Arc<Access>, Audit) {
+        (Arc::new(Access::new(definitions, self.settings.admins.clone())), self.audit.clone())
+    }
+
+    /// What is live before the first apply: nothing, to who may apply.
+    pub(crate) fn nothing(&self) -> Deployment {
+        let (access, audit) = self.access(&Definitions::default());
+        Deployment { access, audit, ..Deployment::default() }
     }
 
     /// ONNX Runtime.
@@ -124,8 +132,8 @@ impl Loader {
             models.insert(model.name.clone(), Arc::new(live));
         }
         let Apply { number, applied_at_us, files, weights, .. } = apply;
-        let access = Arc::new(Access::new(&compiled.catalog.definitions, self.admins()));
-        Ok(Deployment { number, applied_at_us, files, compiled, models, weights, access })
+        let (access, audit) = self.access(&compiled.catalog.definitions);
+        Ok(Deployment { number, applied_at_us, files, compiled, models, weights, access, audit })
     }
 
     async fn load_kept(self: &Arc<Self>, wanted: &Wanted<'_>, what: String) -> Result<Arc<Model>> {

@@ -5,8 +5,8 @@
 //! to the end, so that a request is answered wholly from the old definitions or wholly from the new ones.
 //!
 //! [`model`] is what is known of a model before anybody asks, [`route`] which version answers whom. [`loader`] makes a
-//! deployment of an apply; [`seen`] is what one who asks may know of it. [`following`] is what was heard of applies at other servers.
-//! [`describe`] says a deployment as text that can be compared.
+//! deployment of an apply; [`seen`] is what one who asks may know of it. [`following`] is what was heard of applies at
+//! other servers. [`describe`] says a deployment as text that can be compared.
 
 pub mod describe;
 pub mod following;
@@ -32,6 +32,7 @@ pub use self::model::LiveModel;
 pub use self::route::Route;
 pub use self::seen::Seen;
 pub use self::version::LiveVersion;
+use crate::audit::Audit;
 
 /// The weights of versions, by model.
 pub type Weights = BTreeMap<String, Vec<(String, u32)>>;
@@ -53,6 +54,8 @@ pub struct Deployment {
     pub weights: Weights,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// Where that is written down.
+    pub audit: Audit,
 }
 
 impl Deployment {
@@ -87,6 +90,13 @@ struct Inner {
 }
 
 impl Live {
+    /// With this, before anything is applied.
+    pub(crate) fn beginning(deployment: Deployment) -> Live {
+        let live = Live::default();
+        *live.0.deployment.write() = Arc::new(deployment);
+        live
+    }
+
     /// What is live now.
     pub fn now(&self) -> Arc<Deployment> {
         Arc::clone(&self.0.deployment.read())

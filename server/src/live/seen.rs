@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use feature_defs::{Operation, Source};
-use quern_access::{Action, Principal, Question, Rights};
+use quern_access::{Action, Caller, Question, Rights};
 use quern_engine::{ServicePlan, ViewPlan};
 
 use super::{Deployment, LiveModel};
@@ -15,14 +15,14 @@ use crate::error::{Error, Result};
 /// A deployment, as one who asks sees it.
 pub struct Seen<'a> {
     live: &'a Deployment,
-    who: &'a Principal,
+    who: &'a Caller,
     /// What they may do.
     pub rights: Arc<Rights>,
 }
 
 impl Deployment {
     /// What `who` sees of it.
-    pub fn seen_by<'a>(&'a self, who: &'a Principal) -> Seen<'a> {
+    pub fn seen_by<'a>(&'a self, who: &'a Caller) -> Seen<'a> {
         Seen { live: self, who, rights: self.access.rights(who) }
     }
 }
@@ -60,6 +60,7 @@ impl<'a> Seen<'a> {
         match models.get(name).filter(|_| self.rights.see_model(name)) {
             Some(model) => self.check(action, "model", name).map(|()| model),
             None => {
+                self.note(Question::Do(action, name), false);
                 let known = models.keys().map(String::as_str).filter(|name| self.rights.see_model(name));
                 Err(self.unknown("model", name, known))
             }
@@ -70,7 +71,12 @@ impl<'a> Seen<'a> {
     ///
     /// # Errors
     /// As [`Seen::model`].
-    pub fn model_that_was(&self, action: Action, name: &str, was: impl FnOnce() -> Result<bool>) -> Result<()> {
+    pub fn model_that_was(
+        &self,
+        action: Action,
+        name: &str,
+        was: impl FnOnce() -> Result<bool>,
+    ) -> Result<()> {
         let is_there = self.live.models.contains_key(name);
         match self.rights.is_all() && !is_there && was()? {
             true => Ok(()),
@@ -87,6 +93,7 @@ impl<'a> Seen<'a> {
         match services.get(name).filter(|_| self.rights.see_service(name)) {
             Some(service) => self.check(action, "feature service", name).map(|()| service),
             None => {
+                self.note(Question::Do(action, name), false);
                 let known = services.keys().map(String::as_str);
                 let known = known.filter(|name| self.rights.see_service(name));
                 Err(self.unknown("feature service", name, known))
@@ -101,14 +108,19 @@ impl<'a> Seen<'a> {
     pub fn feature(&self, view: &str, feature: &str) -> Result<()> {
         let views = &self.live.compiled.catalog.views;
         let has = views.get(view).is_some_and(|view| view.features.index_of(feature).is_ok());
-        if has && self.may(Question::Feature(view, feature)) {
+        let allowed = has && self.may(Question::Feature(view, feature));
+        self.note(Question::Feature(view, feature), allowed);
+        if allowed {
             return Ok(());
         }
         let names = |view: &'a Arc<ViewPlan>| {
             let features = view.features.fields().iter().map(|field| field.name().as_str());
             features.map(|feature| (view.name.as_str(), feature))
         };
-        let known = views.values().flat_map(names).filter(|(view, feature)| self.may(Question::Feature(view, feature)));
+        let known = views
+            .values()
+            .flat_map(names)
+            .filter(|(view, feature)| self.may(Question::Feature(view, feature)));
         let known: Vec<String> = known.map(|(view, feature)| format!("{view}:{feature}")).collect();
         Err(self.unknown("feature", &format!("{view}:{feature}"), known.iter().map(String::as_str)))
     }
@@ -119,7 +131,9 @@ impl<'a> Seen<'a> {
     /// As [`Seen::model`]; `Kind::Refused` for a source that takes none.
     pub fn source(&self, name: &str) -> Result<&'a Source> {
         let sources = &self.live.compiled.catalog.definitions.sources;
-        if self.rights.see_source(name) && sources.contains_key(name) {
+        let allowed = self.rights.see_source(name) && sources.contains_key(name);
+        self.note(Question::Do(Action::Push, name), allowed);
+        if allowed {
             return self.live.pushed_to(name);
         }
         let known = sources.values().filter(|source| source.push).map(|source| source.name.as_str());
@@ -142,16 +156,41 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// Refuses who may not keep the server running in this way.
+    /// Refuses who may not keep the server running in this way. What changes something is in the audit before this
+    /// returns: call it where blocking is allowed.
     ///
     /// # Errors
-    /// `Kind::Forbidden`.
+    /// `Kind::Forbidden`; `Kind::Unavailable` where the audit cannot be written.
     pub fn operate(&self, operation: Operation) -> Result<()> {
-        let name = operation.name();
-        match self.may(Question::Operate(operation)) {
-            true => Ok(()),
-            false => Err(self.forbidden(name, &format!("{{operate: [{name}]}}"))),
+        let (name, question) = (operation.name(), Question::Operate(operation));
+        let only_reads = matches!(operation, Operation::Metrics | Operation::Status);
+        match self.may(question) {
+            true if only_reads => Ok(()),
+            true => self.act(question),
+            false => {
+                self.note(question, false);
+                Err(self.forbidden(name, &format!("{{operate: [{name}]}}")))
+            }
         }
+    }
+
+    /// The same of what is done to a model.
+    ///
+    /// # Errors
+    /// As [`Seen::model`] and [`Seen::operate`].
+    pub fn act_on(&self, action: Action, model: &str) -> Result<()> {
+        self.model(action, model)?;
+        self.act(Question::Do(action, model))
+    }
+
+    /// Writes down that they do what they may.
+    fn act(&self, question: Question<'_>) -> Result<()> {
+        self.live.audit.write(self.who, question, || self.live.access.why(self.who, question))
+    }
+
+    fn note(&self, question: Question<'_>, allowed: bool) {
+        let why = || self.live.access.why(self.who, question);
+        self.live.audit.note(self.who, question, || why().filter(|_| allowed));
     }
 
     /// Refuses who may not change any definition.
@@ -161,12 +200,20 @@ impl<'a> Seen<'a> {
     pub fn apply_any(&self) -> Result<()> {
         match self.rights.apply_any() {
             true => Ok(()),
-            false => Err(self.forbidden("change definitions", "{apply: [{owner: …}]}")),
+            false => {
+                self.note(Question::Apply(None), false);
+                Err(self.forbidden("change definitions", "{apply: [{owner: …}]}"))
+            }
         }
     }
 
     fn check(&self, action: Action, kind: &str, name: &str) -> Result<()> {
-        match self.may(Question::Do(action, name)) {
+        let allowed = self.may(Question::Do(action, name));
+        // What changes something says so itself, and waits.
+        if !(allowed && action == Action::Route) {
+            self.note(Question::Do(action, name), allowed);
+        }
+        match allowed {
             true => Ok(()),
             false => {
                 let action = action.name();
@@ -178,7 +225,7 @@ impl<'a> Seen<'a> {
 
     /// Why that is refused, and what would allow it.
     pub fn forbidden(&self, what: &str, grant: &str) -> Error {
-        Error::forbidden(format!("{} may not {what}; a role with `{grant}` allows it", self.who))
+        Error::forbidden(format!("{} may not {what}; a role with `{grant}` allows it", self.who.name()))
     }
 
     fn unknown<'n>(&self, kind: &str, name: &str, known: impl Iterator<Item = &'n str>) -> Error {

@@ -1,7 +1,7 @@
 //! What state is the server in, at the moment that it is asked? Read from where it is kept, and not counted.
 
 use feature_defs::Operation;
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_base::metrics::Gauge;
 
 use crate::Node;
@@ -13,7 +13,7 @@ impl Node {
     ///
     /// # Errors
     /// `Kind::Forbidden`: labels name what is live.
-    pub fn show_metrics(&self, who: &Principal) -> Result<String> {
+    pub fn show_metrics(&self, who: &Caller) -> Result<String> {
         self.live().seen_by(who).operate(Operation::Metrics)?;
         // Made here, so that what nobody counted yet is shown as zero.
         let _ =

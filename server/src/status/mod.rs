@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use feature_defs::Operation;
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_base::clock::{now_us, shown};
 use quern_store::registry::KnownRuns;
 use quern_wire::{LogStatus, PastError, PredictionsStatus, ServerInfo, ServerStatus, StoreStatus, Stores};
@@ -50,7 +50,7 @@ impl Node {
     ///
     /// # Errors
     /// `Kind::Forbidden`.
-    pub async fn status(&self, who: &Principal) -> Result<ServerStatus> {
+    pub async fn status(&self, who: &Caller) -> Result<ServerStatus> {
         self.live().seen_by(who).operate(Operation::Status)?;
         Ok(self.told().await)
     }

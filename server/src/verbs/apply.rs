@@ -17,10 +17,10 @@ mod route;
 use std::sync::Arc;
 
 use feature_defs::DefFile;
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_base::clock::now_us;
 use quern_base::points::pass;
-use quern_base::tasks::{detached, long};
+use quern_base::tasks::{blocking, detached, long};
 use quern_store::history::History;
 use quern_store::online::Online;
 use quern_store::registry::Registry;
@@ -50,13 +50,13 @@ pub struct Apply {
 }
 
 impl Apply {
-    /// For `who`, compiles `files` against the sources and models they name, as they lie there now, in the repository or in an
-    /// object store. Whoever drops the future ends it before the next file.
+    /// For `who`, compiles `files` against the sources and models they name, as they lie there now, in the repository
+    /// or in an object store. Whoever drops the future ends it before the next file.
     ///
     /// # Errors
     /// `Kind::Definitions` with the mistakes of every stage that could be reached; `Kind::Forbidden` for who may not
     /// change any definition.
-    pub async fn check(self: &Arc<Self>, who: Arc<Principal>, files: Vec<DefFile>) -> Result<Candidate> {
+    pub async fn check(self: &Arc<Self>, who: Caller, files: Vec<DefFile>) -> Result<Candidate> {
         self.live.now().seen_by(&who).apply_any()?;
         let (apply, caller) = (Arc::clone(self), Arc::new(()));
         let waits = Arc::downgrade(&caller);
@@ -121,7 +121,10 @@ impl Apply {
             let breaks: Vec<String> = plan.breaks.iter().map(Break::to_string).collect();
             return Err(Error::refused(format!("this would break a model in use\n{}", breaks.join("\n"))));
         }
-        let Candidate { mut deployment, files, .. } = candidate;
+        let Candidate { mut deployment, files, who, .. } = candidate;
+        let (number, live) = (deployment.number, self.live.now());
+        let noting = move || live.audit.write(&who, format!("apply {number}"), || judge::rule(&who, &live));
+        blocking("noting who applies", noting).await?;
         deployment.applied_at_us = now_us();
         // Files first: a crash in between leaves a file that nobody names, never a name without its file.
         for bytes in files {

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{SecondsFormat, Utc};
-use parking_lot::Mutex;
 use feature_defs::Operation;
-use quern_access::Principal;
+use parking_lot::Mutex;
+use quern_access::Caller;
 use quern_base::points::pass;
 use quern_store::log::{LocalLog, Log};
 use quern_store::registry::Registry;
@@ -54,7 +54,7 @@ impl Backup {
     /// # Errors
     /// `Kind::Refused` where `to` is no such folder, or where something that counts is damaged or missing;
     /// `Kind::Unavailable` where the disk takes nothing.
-    pub fn run(&self, who: &Principal, to: &Path, see: See<'_>) -> Result<BackupSummary> {
+    pub fn run(&self, who: &Caller, to: &Path, see: See<'_>) -> Result<BackupSummary> {
         self.live.now().seen_by(who).operate(Operation::Backup)?;
         let (begun, time) = (Instant::now(), Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true));
         let Some(_one) = self.one.try_lock() else {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
-use quern_access::{Action, Principal};
+use quern_access::{Action, Caller};
 use quern_base::points::pass;
 use quern_engine::size::row_bytes;
 use quern_store::history::History;
@@ -52,15 +52,15 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Keeps labels of `model` that `who` gives; they are durable when this returns. Waits for the log: call it where blocking is
-    /// allowed.
+    /// Keeps labels of `model` that `who` gives; they are durable when this returns. Waits for the log: call it where
+    /// blocking is allowed.
     ///
     /// # Errors
     /// An unknown model; no `request_id`; a column that was of another type before; more columns than a model may have,
     /// or text that is too long. Where there is no log that could have them.
     pub fn put(
         &self,
-        (live, who): (&Deployment, &Principal),
+        (live, who): (&Deployment, &Caller),
         model: &str,
         rows: &RecordBatch,
         now_us: i64,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use feature_defs::Operation;
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_engine::ViewPlan;
 use quern_store::follow;
 use quern_store::history::History;
@@ -56,7 +56,7 @@ impl Materialize {
     /// Brings the head up to date, as `who` asks. Reads history: call it where blocking is allowed.
     pub fn run(
         &self,
-        (live, who): (&Deployment, &Principal),
+        (live, who): (&Deployment, &Caller),
         request: &MaterializeRequest,
         now_us: i64,
         progress: &(dyn Fn(Progress) + Sync),

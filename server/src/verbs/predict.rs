@@ -22,7 +22,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_engine::EngineError;
 use quern_engine::size::column_bytes;
 use quern_features::Reader;
@@ -48,7 +48,7 @@ impl Predict {
     ///
     /// # Errors
     /// As [`Target::find`].
-    pub fn target(&self, who: &Principal, model: &str, version: Option<&str>) -> Result<Target> {
+    pub fn target(&self, who: &Caller, model: &str, version: Option<&str>) -> Result<Target> {
         Target::find(self.live.now(), who, model, version)
     }
 }

@@ -23,7 +23,7 @@ use arrow::array::RecordBatch;
 use feature_defs::Source;
 use parking_lot::Mutex;
 
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_base::tasks::blocking;
 use quern_engine::ViewPlan;
 use quern_features::write::ViewWriter;
@@ -174,7 +174,7 @@ impl Push {
     /// # Errors
     /// [`NoneTaken`](crate::error::NoneTaken) where no row is any good, `Kind::Overloaded` where there is no room now;
     /// an unknown source, one that takes no pushes, columns that are missing, unknown or of other types.
-    pub async fn push(self: &Arc<Self>, who: &Principal, push: PushedBatch) -> Result<PushReply> {
+    pub async fn push(self: &Arc<Self>, who: &Caller, push: PushedBatch) -> Result<PushReply> {
         self.log.check()?;
         let timer = metrics().push_seconds.start_timer();
         let live = self.live.now();
@@ -269,4 +269,3 @@ impl Push {
         self.tail().seal(source)
     }
 }
-

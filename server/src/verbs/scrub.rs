@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use feature_defs::Operation;
-use quern_access::Principal;
+use parking_lot::Mutex;
+use quern_access::Caller;
 use quern_store::log::Log;
 use quern_store::registry::Registry;
 use quern_store::segments::Segments;
@@ -102,7 +102,7 @@ impl Scrub {
     ///
     /// # Errors
     /// Where a store does not answer; what was found before that was shown.
-    pub fn run(&self, who: &Principal, request: &ScrubRequest, watch: &mut dyn Watch) -> Result<ScrubSummary> {
+    pub fn run(&self, who: &Caller, request: &ScrubRequest, watch: &mut dyn Watch) -> Result<ScrubSummary> {
         self.live.now().seen_by(who).operate(Operation::Scrub)?;
         let Some(_one) = self.one.try_lock() else {
             return Err(Error::refused("another scrub of this server is under way; wait until it is done"));

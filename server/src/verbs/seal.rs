@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use feature_defs::Operation;
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_store::history::History;
 use quern_store::log::Log;
 use quern_store::turns::Turns;
@@ -27,7 +27,7 @@ impl Seal {
     ///
     /// # Errors
     /// An unknown source, before anything is written; where store or registry take nothing.
-    pub fn run(&self, who: &Principal, request: &SealRequest) -> Result<Sealed> {
+    pub fn run(&self, who: &Caller, request: &SealRequest) -> Result<Sealed> {
         let live = self.live.now();
         live.seen_by(who).operate(Operation::Seal)?;
         let known = self.known(&live);

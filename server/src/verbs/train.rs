@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use quern_access::{Action, Principal};
+use quern_access::{Action, Caller};
 use quern_base::memory::Lease;
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
@@ -120,7 +120,7 @@ fn described(service: &ServicePlan) -> Result<HashMap<String, String>> {
 /// As [`Seen::service`](crate::live::Seen::service).
 pub fn service<'a>(
     live: &'a Deployment,
-    who: &'a Principal,
+    who: &'a Caller,
     request: &TrainingSetCommand,
 ) -> Result<&'a Arc<ServicePlan>> {
     live.seen_by(who).service(Action::Train, &request.feature_service)
@@ -137,7 +137,7 @@ impl Train {
     /// allowed.
     pub fn training_set(
         &self,
-        (live, who): (&Deployment, &Principal),
+        (live, who): (&Deployment, &Caller),
         request: &TrainingSetCommand,
         (spine_schema, spine): (&SchemaRef, &[RecordBatch]),
         room: Option<&Arc<Lease>>,

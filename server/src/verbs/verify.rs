@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator};
 use arrow::compute::{SortOptions, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
-use quern_access::{Action, Principal, Question};
+use quern_access::{Action, Caller, Question};
 use quern_engine::size::row_bytes;
 use quern_engine::{Found, ServicePlan};
 use quern_features::past::{Past, Rule};
@@ -39,11 +39,12 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Verifies what was logged of the models whose log `who` may read. Reads history: call it where blocking is allowed.
+    /// Verifies what was logged of the models whose log `who` may read. Reads history: call it where blocking is
+    /// allowed.
     ///
     /// # Errors
     /// A model that is neither live nor logged, files that cannot be read.
-    pub fn run(&self, (live, who): (&Deployment, &Principal), request: &VerifyRequest) -> Result<Report> {
+    pub fn run(&self, (live, who): (&Deployment, &Caller), request: &VerifyRequest) -> Result<Report> {
         let (mut logged, seen) = (self.log.models()?, live.seen_by(who));
         let models = match &request.model {
             None => {

@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use feature_defs::{Broker, StreamSource};
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_base::metrics::{IntCounterVec, counters};
 use quern_base::tasks::{Task, blocking};
 use quern_decode::json;
@@ -188,7 +188,7 @@ impl Reader {
                 idempotency_key: None,
                 positions: positions.clone(),
             };
-            match self.push.push(&Principal::owner(), pushed).await {
+            match self.push.push(&Caller::owner(), pushed).await {
                 Ok(reply) => {
                     if let Some(first) = reply.rejected.first() {
                         let (rows, source) = (reply.rejected.len(), &self.source);

@@ -89,10 +89,7 @@ fn a_case() -> impl Strategy<Value = Case> {
         let features = proptest::collection::vec(features.clone(), views.len());
         features.prop_map(move |features| views.iter().copied().zip(features).collect::<Vec<_>>())
     });
-    let role = (
-        proptest::collection::vec(a_member(), 1..3),
-        proptest::collection::vec(a_right(), 0..5),
-    );
+    let role = (proptest::collection::vec(a_member(), 1..3), proptest::collection::vec(a_right(), 0..5));
     (
         proptest::collection::vec(proptest::option::of(one_of()), 12),
         proptest::collection::vec(service, 3),
@@ -127,7 +124,8 @@ fn definitions(case: &Case) -> Definitions {
         let versions = format!("versions: [{{version: 1, path: m.onnx, service: {name}}}]");
         writeln!(text, "---\nkind: Model\nname: {name}\n{}{versions}", tag(place + 9)).expect("a text grows");
     }
-    let mut definitions = parse(&[DefFile { path: "case.yaml".to_owned(), text }]).expect("sound definitions");
+    let mut definitions =
+        parse(&[DefFile { path: "case.yaml".to_owned(), text }]).expect("sound definitions");
     let loc = definitions.models["a"].loc.clone();
     for (name, (members, rights)) in NAMES.iter().zip(&case.roles) {
         let allow = rights.iter().map(|right| Grant { right: right.clone(), loc: loc.clone() }).collect();
@@ -199,9 +197,8 @@ fn is_allowed(definitions: &Definitions, who: &Principal, question: Question<'_>
                 _ => false,
             });
             let mut features = definitions.services[name].projections.iter();
-            let mut by_features = || {
-                features.all(|of| of.features.iter().all(|feature| reads(&of.view, feature)))
-            };
+            let mut by_features =
+                || features.all(|of| of.features.iter().all(|feature| reads(&of.view, feature)));
             named || action == Action::Read && by_features()
         }
     }
@@ -252,7 +249,8 @@ fn who_runs_the_server_and_who_it_names_may_do_everything() {
 
 #[test]
 fn who_comes_with_another_token_has_other_rights() {
-    let text = "kind: Role\nname: ops\nmembers: [{jwt: {claim: groups, has: ops}}]\nallow: [{operate: [status]}]\n";
+    let text =
+        "kind: Role\nname: ops\nmembers: [{jwt: {claim: groups, has: ops}}]\nallow: [{operate: [status]}]\n";
     let file = DefFile { path: "roles.yaml".to_owned(), text: text.to_owned() };
     let access = Access::new(&parse(&[file]).expect("sound"), Vec::new());
     let with = |groups: &[&str]| {

@@ -11,7 +11,7 @@ use tonic::{Response, Status};
 
 use super::pump::Made;
 use super::{Answer, Messages, guarded, noted, receive_schema, refuse, unreadable};
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_base::Failure;
 use quern_base::memory::Lease;
 use quern_engine::size::{packed_bytes, row_bytes};
@@ -21,7 +21,7 @@ use crate::error::Error;
 use quern_server::verbs::predict::batch::{Batch, When};
 
 pub(super) async fn exchange(
-    (node, who): (&Arc<Node>, &Principal),
+    (node, who): (&Arc<Node>, &Caller),
     command: &BatchCommand,
     rows: FlightDataDecoder,
     lease: Arc<Lease>,

@@ -10,11 +10,11 @@ use quern_wire::{LabelsCommand, LabelsReply};
 use tonic::{Response, Status};
 
 use super::{Answer, Messages, guarded, read, receive_schema, refuse, unreadable};
-use quern_access::{Action, Principal};
+use quern_access::{Action, Caller};
 use quern_server::Node;
 
 pub(super) async fn put(
-    (node, who): (&Arc<Node>, Arc<Principal>),
+    (node, who): (&Arc<Node>, Caller),
     descriptor: Option<FlightDescriptor>,
     rows: FlightDataDecoder,
 ) -> Answer<Messages<PutResult>> {
@@ -31,7 +31,8 @@ pub(super) async fn put(
                 Some(_) => continue,
                 None => return Ok(None),
             };
-            let accepted = node.label(Arc::clone(&who), model.clone(), batch).await.map_err(|error| refuse(&error))?;
+            let accepted =
+                node.label(who.clone(), model.clone(), batch).await.map_err(|error| refuse(&error))?;
             let reply = serde_json::to_vec(&LabelsReply { accepted });
             let app_metadata = reply.map_err(|error| Status::internal(error.to_string()))?.into();
             return Ok(Some((PutResult { app_metadata }, (node, who, model, rows))));

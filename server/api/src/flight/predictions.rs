@@ -9,7 +9,7 @@ use tonic::Response;
 use super::pump::pump;
 use super::{Answer, Messages, noted, read, refuse};
 use crate::error::Result;
-use quern_access::{Action, Principal};
+use quern_access::{Action, Caller};
 use quern_base::Failure;
 use quern_base::memory::Lease;
 use quern_base::tasks::long;
@@ -18,7 +18,7 @@ use quern_server::verbs::joined::Joined;
 use quern_server::{Node, NotedRows};
 
 pub(super) async fn get(
-    (node, who): (&Arc<Node>, Arc<Principal>),
+    (node, who): (&Arc<Node>, Caller),
     ticket: &Ticket,
     lease: Arc<Lease>,
 ) -> Answer<Messages<FlightData>> {
@@ -36,7 +36,7 @@ pub(super) async fn get(
     Ok(Response::new(noted(schema, pump(Box::new(rows), received, lease))))
 }
 
-fn open(node: &Arc<Node>, who: &Principal, command: &PredictionsCommand) -> Result<Joined> {
+fn open(node: &Arc<Node>, who: &Caller, command: &PredictionsCommand) -> Result<Joined> {
     let PredictionsCommand { predictions: model, from_us, to_us, labelled, received: _ } = command;
     let live = node.live();
     // What a model that is gone said is there still.

@@ -10,7 +10,7 @@ use quern_wire::{PushCommand, PushReply};
 use tonic::{Response, Status};
 
 use super::{Answer, Messages, guarded, receive_schema, refuse, unreadable};
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_server::Node;
 use quern_server::error::NoneTaken;
 
@@ -20,14 +20,14 @@ use quern_server::verbs::push::PushedBatch;
 /// An upload under way.
 struct Upload {
     node: Arc<Node>,
-    who: Arc<Principal>,
+    who: Caller,
     command: PushCommand,
     rows: FlightDataDecoder,
     batch: usize,
 }
 
 pub(super) async fn put(
-    (node, who): (&Arc<Node>, Arc<Principal>),
+    (node, who): (&Arc<Node>, Caller),
     descriptor: Option<FlightDescriptor>,
     rows: FlightDataDecoder,
 ) -> Answer<Messages<PutResult>> {

@@ -31,7 +31,7 @@ use crate::memory::{Held, lease_of};
 use crate::terms::Terms;
 use crate::weighed::Weighed;
 use crate::who::who;
-use quern_access::Principal;
+use quern_access::Caller;
 use quern_decode::datatype::Datatype;
 use quern_decode::tensor::{Head, Tensor};
 use quern_server::Node;
@@ -105,13 +105,13 @@ async fn server_metadata(_: Arc<Node>, _: Request<Empty>) -> Result<ServerMetada
     })
 }
 
-fn find(node: &Node, who: &Principal, model: &str, version: &str) -> Result<Target> {
+fn find(node: &Node, who: &Caller, model: &str, version: &str) -> Result<Target> {
     Ok(node.predict.target(who, model, (!version.is_empty()).then_some(version))?)
 }
 
 async fn model_ready(node: Arc<Node>, request: Request<ModelRequest>) -> Result<ReadyResponse> {
     let ModelRequest { name, version } = request.get_ref();
-    match find(&node, &who(request.extensions()), name, version) {
+    match find(&node, &who(&request), name, version) {
         Ok(target) => Ok(ReadyResponse { ready: target.is_ready().is_ok() }),
         // The reply has a word for it.
         Err(error) if error.kind() == Kind::NotFound => Ok(ReadyResponse { ready: false }),
@@ -120,7 +120,7 @@ async fn model_ready(node: Arc<Node>, request: Request<ModelRequest>) -> Result<
 }
 
 async fn model_metadata(node: Arc<Node>, request: Request<ModelRequest>) -> Result<ModelMetadataResponse> {
-    let who = who(request.extensions());
+    let who = who(&request);
     let ModelRequest { name, version } = request.into_inner();
     let target = find(&node, &who, &name, &version)?;
     let ports = |ports: Vec<Port>| {
@@ -141,7 +141,7 @@ async fn model_metadata(node: Arc<Node>, request: Request<ModelRequest>) -> Resu
 }
 
 async fn model_config(node: Arc<Node>, request: Request<ModelRequest>) -> Result<ModelConfigResponse> {
-    let who = who(request.extensions());
+    let who = who(&request);
     let ModelRequest { name, version } = request.into_inner();
     let target = find(&node, &who, &name, &version)?;
     let input = |optional| {
@@ -168,7 +168,7 @@ async fn model_config(node: Arc<Node>, request: Request<ModelRequest>) -> Result
 }
 
 async fn repository_index(node: Arc<Node>, request: Request<Empty>) -> Result<RepositoryIndexResponse> {
-    let (live, who) = (node.live(), who(request.extensions()));
+    let (live, who) = (node.live(), who(&request));
     let seen = live.seen_by(&who);
     let entry = |(name, version): (&str, &str)| ModelIndex {
         name: name.to_owned(),
@@ -185,7 +185,7 @@ async fn load(_: Arc<Node>, _: Request<Empty>) -> Result<Empty> {
 
 async fn model_infer(node: Arc<Node>, request: Request<ModelInferRequest>) -> Result<ModelInferResponse> {
     let terms = Terms::of(request.metadata().as_ref())?;
-    let (who, held) = (who(request.extensions()), Held(lease_of(request.extensions())?));
+    let (who, held) = (who(&request), Held(lease_of(request.extensions())?));
     infer((&node, &who), (terms, held), request.into_inner()).await
 }
 
@@ -198,7 +198,7 @@ async fn model_stream_infer(State(node): State<Arc<Node>>, request: HttpRequest)
         async move {
             let terms = Terms::of(requests.metadata().as_ref()).map_err(|error| grpc_status(&error))?;
             let held = Held(lease_of(requests.extensions()).map_err(|error| grpc_status(&error))?);
-            let who = who(requests.extensions());
+            let who = who(&requests);
             Ok(Response::new(replies((node, who), (terms, held), requests.into_inner())))
         }
     });
@@ -206,14 +206,14 @@ async fn model_stream_infer(State(node): State<Arc<Node>>, request: HttpRequest)
 }
 
 fn replies(
-    (node, who): (Arc<Node>, Arc<Principal>),
+    (node, who): (Arc<Node>, Caller),
     terms: (Terms, Held),
     requests: Streaming<ModelInferRequest>,
 ) -> impl Stream<Item = std::result::Result<ModelStreamInferResponse, Status>> {
     // Answers come after the handler's, and belong to its span all the same.
     let call = Span::current();
     requests.then(move |request| {
-        let (node, who, terms) = (Arc::clone(&node), Arc::clone(&who), terms.clone());
+        let (node, who, terms) = (Arc::clone(&node), who.clone(), terms.clone());
         async move {
             let request = request?;
             let (id, call) = (request.id.clone(), terms.0.request_id.clone());
@@ -235,7 +235,7 @@ fn replies(
 }
 
 async fn infer(
-    (node, who): (&Arc<Node>, &Principal),
+    (node, who): (&Arc<Node>, &Caller),
     (mut terms, held): (Terms, Held),
     request: ModelInferRequest,
 ) -> Result<ModelInferResponse> {

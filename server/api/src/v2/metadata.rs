@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use quern_engine::schema::EVENT_TIMESTAMP;
 
-use quern_decode::datatype::{Datatype, shape};
 use quern_access::{Action, Question};
+use quern_decode::datatype::{Datatype, shape};
 use quern_server::Deployment;
 use quern_server::live::{LiveModel, Seen};
 use quern_server::verbs::predict::Target;
@@ -69,10 +69,7 @@ pub(super) fn versions(target: &Target) -> Vec<String> {
 }
 
 /// Every model that is live and may be asked, and each of its versions.
-pub(super) fn index<'a>(
-    live: &'a Deployment,
-    seen: &Seen<'_>,
-) -> impl Iterator<Item = (&'a str, &'a str)> {
+pub(super) fn index<'a>(live: &'a Deployment, seen: &Seen<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
     let may = |model: &&Arc<LiveModel>| seen.may(Question::Do(Action::Predict, &model.name));
     live.models.values().filter(may).flat_map(|model| {
         model.versions.iter().map(|version| (model.name.as_str(), version.version.as_str()))

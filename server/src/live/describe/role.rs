@@ -39,7 +39,9 @@ fn grant(Grant { right, loc: _ }: &Grant) -> String {
         Right::Push(what) => one("push", what),
         Right::ReadService(what) => one("read service", what),
         Right::ReadView(what, except) if except.is_empty() => one("read view", what),
-        Right::ReadView(what, except) => format!("{} except {}", one("read view", what), except.join(" and ")),
+        Right::ReadView(what, except) => {
+            format!("{} except {}", one("read view", what), except.join(" and "))
+        }
         Right::Apply(owner) => format!("apply of {owner}"),
         Right::Operate(operation) => format!("operate {}", operation.name()),
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use feature_defs::{DefError, DefFile, Definitions, ModelVersion};
-use quern_access::{Access, Principal};
+use quern_access::Caller;
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 use quern_features::Compiled;
 use tokio::runtime::Handle;
@@ -30,18 +30,13 @@ pub struct Candidate {
     /// Number of what was live when it was checked.
     pub base: u64,
     /// For whom.
-    pub(super) who: Arc<Principal>,
+    pub(super) who: Caller,
     /// The model files that are not live yet.
     pub(super) files: Vec<Bytes>,
 }
 
 /// Checks `files` for `who`, while somebody `waits`.
-pub(super) fn check(
-    apply: &Apply,
-    who: Arc<Principal>,
-    files: Vec<DefFile>,
-    waits: &Weak<()>,
-) -> Result<Candidate> {
+pub(super) fn check(apply: &Apply, who: Caller, files: Vec<DefFile>, waits: &Weak<()>) -> Result<Candidate> {
     let live = apply.live.now();
     let definitions = feature_defs::parse(&files).map_err(Error::definitions)?;
     let mut mistakes = Vec::new();
@@ -75,7 +70,7 @@ pub(super) fn check(
     let weights = kept_weights(&live, &definitions);
     let loaded = models.load(&definitions, &weights)?;
     let Models { mut mistakes, files: model_files, .. } = models;
-    let access = Arc::new(Access::new(&definitions, apply.loader.admins()));
+    let (access, audit) = apply.loader.access(&definitions);
     for (name, live) in &loaded {
         mistakes.extend(owned::check(&definitions.models[name], live, &access));
     }
@@ -86,7 +81,8 @@ pub(super) fn check(
     }
     let number = live.number + 1;
     let (compiled, models) = (Arc::new(compiled), loaded);
-    let deployment = Deployment { number, files, compiled, models, weights, access, ..Deployment::default() };
+    let deployment =
+        Deployment { number, files, compiled, models, weights, access, audit, ..Deployment::default() };
     Ok(Candidate { deployment, base: live.number, who, files: model_files })
 }
 

@@ -1,10 +1,11 @@
 //! May one who asks apply this? The difference counts, not the repository.
 //!
-//! Administrators may apply anything. Others change what the roles own that they may apply for, and read with it nothing
-//! that they may not read: a view reads all of its source, and a service's features go wherever the service does.
+//! Administrators may apply anything. Others change what the roles own that they may apply for, and read with it
+//! nothing that they may not read: a view reads all of its source, and a service's features go wherever the service
+//! does.
 
 use feature_defs::{Definitions, FeatureService, FeatureView, Governance};
-use quern_access::{Principal, Question};
+use quern_access::{Caller, Question, Rule};
 use quern_wire::{Change, DefinitionKind as Kind};
 
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ const KEPT: [&str; 2] = ["owner", "reveals"];
 /// # Errors
 /// `Kind::Forbidden`, with all of it.
 pub(super) fn judge(
-    who: &Principal,
+    who: &Caller,
     (live, candidate): (&Deployment, &Deployment),
     changes: &[Change],
 ) -> Result<()> {
@@ -36,11 +37,18 @@ pub(super) fn judge(
     if causes.is_empty() {
         return Ok(());
     }
-    Err(Error::forbidden(format!("{who} may not apply all of this:\n{}", causes.join("\n"))))
+    Err(Error::forbidden(format!("{} may not apply all of this:\n{}", who.name(), causes.join("\n"))))
+}
+
+/// Why `who` may apply something.
+pub(super) fn rule(who: &Caller, live: &Deployment) -> Option<Rule> {
+    let rights = live.access.rights(who);
+    let owner = rights.owners().next();
+    live.access.why(who, Question::Apply(owner))
 }
 
 struct Judging<'a> {
-    who: &'a Principal,
+    who: &'a Caller,
     live: &'a Deployment,
     seen: Seen<'a>,
     new: &'a Definitions,
@@ -62,7 +70,8 @@ impl Judging<'_> {
                 });
             }
         }
-        if let Some(key) = change.keys.iter().map(|change| change.key.as_str()).find(|key| KEPT.contains(key)) {
+        if let Some(key) = change.keys.iter().map(|change| change.key.as_str()).find(|key| KEPT.contains(key))
+        {
             return Some(format!("administrators alone change `{key}`"));
         }
         match change.kind {
@@ -84,7 +93,8 @@ impl Judging<'_> {
         service.projections.iter().find_map(|projection| {
             let view = self.new.views.get(&projection.view)?;
             let is_theirs = self.seen.may(Question::Apply(view.governance.owner.as_deref()));
-            let may = |feature: &&String| !is_theirs && !self.seen.may(Question::Feature(&view.name, feature));
+            let may =
+                |feature: &&String| !is_theirs && !self.seen.may(Question::Feature(&view.name, feature));
             let feature = projection.features.iter().find(may)?;
             Some(format!("it would take `{}:{feature}`, which they may not read", view.name))
         })

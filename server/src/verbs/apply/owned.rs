@@ -1,8 +1,8 @@
 //! May the owner of a model know what goes into it, and do its replies show what they may?
 //!
 //! Whoever may ask a model gets its outputs, and need not be able to read a feature. So who answers for it must be able
-//! to, and a feature that SQL shows as it is, without a model in between, is one that the model says it `reveals`. What a
-//! model computes is its owner's word.
+//! to, and a feature that SQL shows as it is, without a model in between, is one that the model says it `reveals`. What
+//! a model computes is its owner's word.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,10 @@ pub(super) fn check(declared: &Declared, live: &LiveModel, access: &Access) -> V
                 named(&unread),
                 version.version
             );
-            let help = format!("let it `{{read: [{{service: {}}}]}}`, or let another role own the model", service.name);
+            let help = format!(
+                "let it `{{read: [{{service: {}}}]}}`, or let another role own the model",
+                service.name
+            );
             mistakes.push(DefError::new(&declared.loc, cause).with_help(help));
         }
     }
@@ -54,8 +57,12 @@ pub(super) fn check(declared: &Declared, live: &LiveModel, access: &Access) -> V
                 version.version,
                 named(&shown)
             );
-            let list: Vec<String> = shown.iter().map(|(view, feature)| format!("\"{view}:{feature}\"")).collect();
-            let help = format!("say so with `reveals: [{}]`, or let it out of steps, outputs and fallbacks", list.join(", "));
+            let list: Vec<String> =
+                shown.iter().map(|(view, feature)| format!("\"{view}:{feature}\"")).collect();
+            let help = format!(
+                "say so with `reveals: [{}]`, or let it out of steps, outputs and fallbacks",
+                list.join(", ")
+            );
             mistakes.push(DefError::new(&declared.loc, cause).with_help(help));
         }
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
+use quern_access::Difference;
 use quern_engine::schema::type_name;
 use quern_engine::windows::Kept;
 use quern_engine::{ViewId, ViewPlan};
-use quern_wire::{Break, Plan, Reason, ViewToMaterialize};
+use quern_wire::{AccessChange, Break, Plan, Reason, ViewToMaterialize};
 
 use super::changes::changes;
 use super::notes::{GoesOn, notes};
@@ -57,9 +58,14 @@ pub(super) fn between(live: &Deployment, candidate: &Deployment, stored: &Stored
         keep,
         answer_at_once,
         changes,
+        access: live.access.differences(&candidate.access).into_iter().map(said).collect(),
         affected: notes(live, candidate, &go_on),
         breaks,
     }
+}
+
+fn said(Difference { role, gains, loses }: Difference) -> AccessChange {
+    AccessChange { role, gains, loses }
 }
 
 /// What the stores hold, as far as a plan asks.

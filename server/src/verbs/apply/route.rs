@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use feature_defs::suggest;
-use quern_access::{Action, Principal};
+use quern_access::{Action, Caller};
 use quern_base::clock::now_us;
-use quern_base::tasks::detached;
+use quern_base::tasks::{blocking, detached};
 use quern_wire::{Percent, RouteRequest, Routed, Share, percentages};
 
 use super::Apply;
@@ -26,18 +26,18 @@ impl Apply {
     /// # Errors
     /// `Kind::NotFound` for an unknown model or version, `Kind::Refused` for a model without a `route`,
     /// `Kind::InvalidArgument` for shares that no weights are.
-    pub async fn route(
-        self: &Arc<Self>,
-        who: Arc<Principal>,
-        model: &str,
-        request: RouteRequest,
-    ) -> Result<Routed> {
+    pub async fn route(self: &Arc<Self>, who: Caller, model: &str, request: RouteRequest) -> Result<Routed> {
         let (apply, model) = (Arc::clone(self), model.to_owned());
+        let asked = (self.live.now(), who.clone(), model.clone());
+        blocking("noting who changes a route", move || {
+            asked.0.seen_by(&asked.1).act_on(Action::Route, &asked.2)
+        })
+        .await?;
         // A task of its own: a caller who goes away must not stop it between the registry and what is live.
         detached("changing a route", async move { apply.route_one(&who, &model, request).await }).await
     }
 
-    async fn route_one(&self, who: &Principal, model: &str, request: RouteRequest) -> Result<Routed> {
+    async fn route_one(&self, who: &Caller, model: &str, request: RouteRequest) -> Result<Routed> {
         let _one_at_a_time = self.live.turn().await;
         if let Some(trouble) = self.live.following().unreadable() {
             return Err(Error::refused(format!("{trouble}; nothing can be changed here on top of it")));
@@ -86,6 +86,7 @@ impl Apply {
             models,
             weights: set,
             access: Arc::clone(&live.access),
+            audit: live.audit.clone(),
             applied_at_us: now_us(),
         };
         self.registry.record(&record_of(&deployment)).await?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use feature_defs::suggest;
-use quern_access::{Action, Principal, Question};
+use quern_access::{Action, Caller, Question};
 use quern_base::memory::Lease;
 use quern_engine::{Failed, Inputs};
 use quern_features::Vectors;
@@ -151,12 +151,7 @@ impl Target {
     ///
     /// # Errors
     /// `Kind::NotFound`, with the nearest names; `Kind::Forbidden`.
-    pub fn find(
-        live: Arc<Deployment>,
-        who: &Principal,
-        model: &str,
-        version: Option<&str>,
-    ) -> Result<Target> {
+    pub fn find(live: Arc<Deployment>, who: &Caller, model: &str, version: Option<&str>) -> Result<Target> {
         let seen = live.seen_by(who);
         let found = Arc::clone(seen.model(Action::Predict, model)?);
         let reads = |version: &Arc<LiveVersion>| seen.may(Question::Do(Action::Read, &version.service.name));

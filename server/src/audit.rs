@@ -1,0 +1,175 @@
+//! Who was allowed what, and who was not? A line of JSON for each decision, in a file or on standard output.
+//!
+//! What keeps the server running or changes what is live is written and synced before it is done, and is not done where
+//! that fails. Of everything else a bounded queue is written by one thread: no answer waits for it, and what does not fit
+//! is counted. A value of a row, a key or a secret never stands in it.
+
+use std::fmt::Display;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+
+use parking_lot::Mutex;
+use quern_access::{Caller, Rule};
+use quern_base::clock::{now_us, shown};
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::metrics::metrics;
+
+/// Lines that may wait.
+const QUEUE: usize = 65_536;
+/// As many are written together.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Where decisions are written; nowhere where the settings name no place.
+#[derive(Debug, Clone, Default)]
+pub struct Audit(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    place: Arc<Mutex<Place>>,
+    queue: SyncSender<Vec<u8>>,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditTo {
+    /// Standard output, for whoever collects that.
+    Stdout,
+    /// A file, which only its owner reads.
+    File(PathBuf),
+}
+
+/// One decision.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    request_id: &'a str,
+    principal: &'a str,
+    action: String,
+    decision: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+}
+
+impl Audit {
+    /// Opens the place that the settings name.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn open(to: Option<&AuditTo>) -> Result<Audit> {
+        let Some(to) = to else { return Ok(Audit::default()) };
+        let place = Place::open(to).map_err(|error| match to {
+            AuditTo::Stdout => Error::internal("writing to standard output", error),
+            AuditTo::File(path) => {
+                Error::invalid(format!("`audit`: {} cannot be written: {error}", path.display()))
+            }
+        })?;
+        let place = Arc::new(Mutex::new(place));
+        let (queue, lines) = sync_channel(QUEUE);
+        let writing = Arc::clone(&place);
+        thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(&lines, &writing))?;
+        Ok(Audit(Some(Arc::new(Inner { place, queue }))))
+    }
+
+    /// Notes a decision, and does not wait until it is written. `rule` is why it was allowed, if it was.
+    pub fn note(&self, who: &Caller, what: impl Display, rule: impl FnOnce() -> Option<Rule>) {
+        let Some(inner) = &self.0 else { return };
+        if let Err(TrySendError::Full(_)) = inner.queue.try_send(line(who, &what, rule())) {
+            metrics().audit_dropped.inc();
+        }
+    }
+
+    /// Writes a decision, for what must not be done without. Waits for the disk: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` where it cannot be written.
+    pub fn write(&self, who: &Caller, what: impl Display, rule: impl FnOnce() -> Option<Rule>) -> Result<()> {
+        let Some(inner) = &self.0 else { return Ok(()) };
+        let line = line(who, &what, rule());
+        let written = inner.place.lock().write(&line, true);
+        written.map_err(|error| {
+            Error::unavailable("the audit cannot be written, and without it this is not done").because(error)
+        })
+    }
+}
+
+fn line(who: &Caller, what: &dyn Display, rule: Option<Rule>) -> Vec<u8> {
+    let line = Line {
+        time: shown(now_us()),
+        request_id: &who.request_id,
+        principal: who.name(),
+        action: what.to_string(),
+        decision: if rule.is_some() { "allow" } else { "deny" },
+        rule: rule.map(|rule| rule.to_string()),
+    };
+    let mut line = serde_json::to_vec(&line).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// Writes what comes, until nobody can send any more.
+fn write_all(lines: &Receiver<Vec<u8>>, place: &Mutex<Place>) {
+    while let Ok(mut batch) = lines.recv() {
+        while batch.len() < BATCH_BYTES
+            && let Ok(next) = lines.try_recv()
+        {
+            batch.extend(next);
+        }
+        if let Err(error) = place.lock().write(&batch, false) {
+            let count = batch.iter().filter(|byte| **byte == b'\n').count();
+            metrics().audit_dropped.inc_by(count as u64);
+            tracing::error!(cause = error.to_string(), lines = count, "lines of the audit are lost");
+        }
+    }
+}
+
+/// An open place.
+#[derive(Debug)]
+enum Place {
+    Stdout,
+    File { path: PathBuf, file: File },
+}
+
+impl Place {
+    fn open(to: &AuditTo) -> io::Result<Place> {
+        match to {
+            AuditTo::Stdout => Ok(Place::Stdout),
+            AuditTo::File(path) => Ok(Place::File { path: path.clone(), file: open(path)? }),
+        }
+    }
+
+    fn write(&mut self, lines: &[u8], synced: bool) -> io::Result<()> {
+        match self {
+            Place::Stdout => {
+                let mut out = io::stdout().lock();
+                out.write_all(lines)?;
+                out.flush()
+            }
+            Place::File { path, file } => {
+                // Whoever rotates it moves it away: then a new one begins.
+                if !is_same(path, file) {
+                    *file = open(path)?;
+                }
+                file.write_all(lines)?;
+                if synced { file.sync_data() } else { Ok(()) }
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+fn is_same(path: &Path, file: &File) -> bool {
+    match (path.metadata(), file.metadata()) {
+        (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
+        _ => false,
+    }
+}
