@@ -33,6 +33,7 @@ use crate::settings::{OnlineStore, Settings};
 use crate::streamed::Streams;
 use crate::verbs::apply::Apply;
 use crate::verbs::backup::Backup;
+use crate::verbs::can::Can;
 use crate::verbs::follow::Follow;
 use crate::verbs::labels::{self, Labels};
 use crate::verbs::materialize::Materialize;
@@ -71,6 +72,8 @@ pub struct Node {
     pub labels: Arc<Labels>,
     /// Compares what was served with history.
     pub verify: Verify,
+    /// Explains who may do what.
+    pub can: Can,
     /// Seals, scrubs, backs up.
     pub upkeep: Upkeep,
     /// What cannot be written now.
@@ -239,6 +242,7 @@ impl Node {
                 reader: reader.clone(),
                 log: Arc::clone(&predictions),
             }),
+            can: Can { live: live.clone() },
             train: Train { history: Arc::clone(&history) },
             verify: Verify { history: Arc::clone(&history), log: Arc::clone(&predictions) },
             labels: Arc::new(labels_beside(&push, &segments, &predictions)),

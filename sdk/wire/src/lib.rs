@@ -3,6 +3,7 @@
 //! Times are RFC 3339 strings, naive ones read as UTC, or whole microseconds since the Unix epoch; replies always
 //! give RFC 3339 with `Z`.
 
+mod access;
 mod catalogue;
 mod error;
 mod materialize;
@@ -17,6 +18,7 @@ mod tables;
 mod upkeep;
 mod verify;
 
+pub use self::access::{CanReply, CanRequest};
 pub use self::catalogue::{
     Catalogue, Checked, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo,
     ModelVersionInfo,

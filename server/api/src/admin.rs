@@ -12,11 +12,11 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
-use quern_wire::{Checked, ErrorReply, MaterializeLine, MaterializeRequest, Plan};
+use quern_wire::{CanReply, Checked, ErrorReply, MaterializeLine, MaterializeRequest, Plan};
 
 use super::browser::Told;
 use super::error::{ApiResult, log_fault, reply};
-use super::http::REQUEST_ID;
+use super::http::{Body, REQUEST_ID};
 use super::lines::by_line;
 use super::terms::Terms;
 use super::who::Who;
@@ -31,6 +31,7 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route("/v1/plan", post(plan))
         .route("/v1/apply", post(apply))
         .route("/v1/materialize", post(materialize_lines))
+        .route("/v1/can", post(can))
 }
 
 async fn check(State(node): State<Arc<Node>>, Who(who): Who, terms: Terms) -> ApiResult<Json<Checked>> {
@@ -55,6 +56,12 @@ async fn apply(State(node): State<Arc<Node>>, Who(who): Who, terms: Terms, _: To
     // Once it begins to go live, it does.
     let candidate = terms.within(candidate(&node, who)).await?;
     Ok(Json(node.apply.apply(candidate).await?))
+}
+
+async fn can(State(node): State<Arc<Node>>, Who(who): Who, Body(body): Body) -> ApiResult<Json<CanReply>> {
+    let request =
+        serde_json::from_slice(&body).map_err(|error| Error::invalid(format!("the request: {error}")))?;
+    Ok(Json(node.can.ask(&who, &request)?))
 }
 
 /// The repository as it lies on disk now.

@@ -6,7 +6,7 @@
 //! | `POST /push`, `/write-to-online-store` | [`push`] |
 //! | `POST /v1/models/{model}[/versions/{version}]:predict`, `{model}:route`, and what TensorFlow Serving says of a model | [`predict`], [`models`] |
 //! | `/v2/…`, `inference.GRPCInferenceService`: the Open Inference Protocol | [`v2`] |
-//! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize` | [`admin`] |
+//! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize`, `/v1/can` | [`admin`] |
 //! | `POST /v1/verify`, `/v1/labels` | [`monitor`] |
 //! | `POST /v1/seal`, `/v1/scrub`, `/v1/backup` | [`upkeep`] |
 //! | Arrow Flight | [`flight`] |

@@ -7,6 +7,7 @@ mod backend;
 mod backup;
 mod batch;
 mod bytes;
+mod can;
 mod cells;
 mod error;
 mod failure;
@@ -117,6 +118,8 @@ enum Command {
     Status(status::Arguments),
     /// Compare what models were served with what training would have shown them
     Verify(verify::Arguments),
+    /// Say whether somebody may do something, and why
+    Can(can::Arguments),
     /// Write what was pushed, and lies in the log alone, into segments now
     Seal(seal::Arguments),
     /// Read all that is kept, and say what is damaged or missing
@@ -228,6 +231,7 @@ async fn run(command: Command, options: &Options) -> Result<ExitCode> {
         Command::Route(arguments) => route::run(&arguments, options).await?,
         Command::Status(arguments) => return status::run(&arguments, options).await,
         Command::Verify(arguments) => return verify::run(&arguments, options).await,
+        Command::Can(arguments) => return can::run(&arguments, options).await,
         Command::Seal(arguments) => seal::run(&arguments, options).await?,
         Command::Scrub(arguments) => return scrub::run(&arguments, options).await,
         Command::Backup(arguments) => backup::backup(&arguments, options).await?,
@@ -251,6 +255,7 @@ impl Command {
             Command::Route(arguments) => arguments.json,
             Command::Status(arguments) => arguments.json,
             Command::Verify(arguments) => arguments.json,
+            Command::Can(arguments) => arguments.json,
             Command::Seal(arguments) => arguments.json,
             Command::Scrub(arguments) => arguments.json,
             Command::Backup(arguments) => arguments.json,

@@ -9,6 +9,7 @@
 //! | [`predict`] | says what a model says of entities, of rows or whole tables |
 //! | [`labels`] | keeps what came true; [`joined`]: beside what was predicted |
 //! | [`verify`] | compares what was served with history |
+//! | [`can`] | explains who may do what |
 //! | [`seal`] | writes pushed rows into segments now |
 //! | [`scrub`] | reads all that is kept, and says what is damaged |
 //! | [`backup`] | copies all that counts, as of one moment |
@@ -18,6 +19,7 @@
 
 pub mod apply;
 pub mod backup;
+pub mod can;
 pub mod follow;
 pub mod joined;
 pub mod labels;

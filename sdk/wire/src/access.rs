@@ -1,0 +1,35 @@
+//! Who may do what, and why?
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/can`: whether somebody may do something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanRequest {
+    /// As in `key:checkout`, `spiffe://corp/checkout`, `dns:host` or `jwt:groups=fraud-ml`.
+    pub who: String,
+    /// As in `predict`, `read`, `operate` or `apply`.
+    pub action: String,
+    /// The name of a model, feature service or source, a feature as `view:feature`, an operation, or an owner.
+    pub what: String,
+}
+
+/// The decision. Its `Display` is for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanReply {
+    /// Whether they may.
+    pub allowed: bool,
+    /// Why, or what would allow it.
+    pub why: String,
+    /// The roles that they have.
+    pub roles: Vec<String>,
+}
+
+impl fmt::Display for CanReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let roles = if self.roles.is_empty() { "none".to_owned() } else { self.roles.join(", ") };
+        writeln!(f, "{}: {}", if self.allowed { "yes" } else { "no" }, self.why)?;
+        write!(f, "roles: {roles}")
+    }
+}
