@@ -27,6 +27,7 @@ use crate::error::Result;
 use crate::lag::{Lag, Stands};
 use crate::live::{Deployment, Live, Loader};
 use crate::logged::PredictionLog;
+use crate::quotas::Quotas;
 use crate::restore;
 use crate::runs::Runs;
 use crate::settings::{OnlineStore, Settings};
@@ -72,6 +73,8 @@ pub struct Node {
     pub labels: Arc<Labels>,
     /// Compares what was served with history.
     pub verify: Verify,
+    /// What those who ask have left.
+    pub quotas: Quotas,
     /// Explains who may do what.
     pub can: Can,
     /// Seals, scrubs, backs up.
@@ -242,6 +245,7 @@ impl Node {
                 reader: reader.clone(),
                 log: Arc::clone(&predictions),
             }),
+            quotas: Quotas::default(),
             can: Can { live: live.clone() },
             train: Train { history: Arc::clone(&history) },
             verify: Verify { history: Arc::clone(&history), log: Arc::clone(&predictions) },
