@@ -1,6 +1,7 @@
 //! Which calls does a server answer over HTTP?
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -10,6 +11,7 @@ use reqwest::header::RETRY_AFTER;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::error::causes;
@@ -20,6 +22,8 @@ use crate::wire::{
 use crate::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a request over a Unix socket calls the server.
+const THIS_MACHINE: &str = "http://127.0.0.1";
 /// A server asks its stores for a second.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -27,6 +31,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub struct Client {
     url: String,
+    /// What the paths of requests go after.
+    base: String,
     http: reqwest::Client,
     pub(crate) channel: Channel,
 }
@@ -41,12 +47,33 @@ impl Client {
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| {
             Error::Invalid(format!("`{url}` is not the URL of a server: {}", causes(&error)))
         })?;
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .build()
-            .map_err(|error| Error::Invalid(causes(&error)))?;
+        let base = url.clone();
+        Client::begin(url, base, (reqwest::Client::builder(), endpoint)).await
+    }
+
+    /// Connects to the server on this machine whose Unix socket `socket` is, `quern.sock` in its data folder, and sees
+    /// that it lives. It lets in its own user and root.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where no path of a socket can be so, [`Error::Unreachable`] where nobody answers.
+    pub async fn connect_over_socket(socket: &Path) -> Result<Client> {
+        let url = socket.to_str().map(|path| format!("unix:{path}"));
+        let url = url.ok_or_else(|| Error::Invalid(format!("{} is not UTF-8", socket.display())))?;
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| Error::Invalid(causes(&error)))?;
+        let endpoint = endpoint.origin(Uri::from_static(THIS_MACHINE));
+        let http = reqwest::Client::builder().unix_socket(socket);
+        Client::begin(url, THIS_MACHINE.to_owned(), (http, endpoint)).await
+    }
+
+    async fn begin(
+        url: String,
+        base: String,
+        (http, endpoint): (reqwest::ClientBuilder, Endpoint),
+    ) -> Result<Client> {
+        let http =
+            http.connect_timeout(CONNECT_TIMEOUT).build().map_err(|error| Error::Invalid(causes(&error)))?;
         let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
-        let client = Client { url, http, channel };
+        let client = Client { url, base, http, channel };
         let reply = client.http.get(client.address("/v2/health/live")).timeout(CONNECT_TIMEOUT).send();
         answered(reply.await.map_err(|error| client.unreachable(&error))?).await?;
         Ok(client)
@@ -156,7 +183,7 @@ impl Client {
     }
 
     fn address(&self, path: &str) -> String {
-        format!("{}{path}", self.url)
+        format!("{}{path}", self.base)
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Error {
