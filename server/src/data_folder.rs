@@ -14,6 +14,9 @@ use crate::error::{Error, Kind, Result};
 /// Lies in every data folder; whoever holds its lock owns the folder.
 pub(crate) const LOCK_FILE: &str = "quern.lock";
 
+/// The Unix socket of the server that has the folder open.
+pub const SOCKET_FILE: &str = "quern.sock";
+
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 

@@ -37,7 +37,7 @@ pub mod status;
 pub mod streamed;
 pub mod verbs;
 
-pub use data_folder::{INSTANCE, InUse, holder};
+pub use data_folder::{INSTANCE, InUse, SOCKET_FILE, holder};
 pub use error::{Error, Result};
 pub use live::Deployment;
 pub use node::Node;

@@ -3,6 +3,7 @@
 //! `quern.yaml` in the repository's root says so; an environment variable (`QUERN_LISTEN`, …) overrides it, and a flag
 //! overrides both.
 
+mod exposed;
 mod value;
 mod written;
 
@@ -21,10 +22,10 @@ use quern_store::roots::Roots;
 use quern_store::segments::StoreAt;
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
-pub use self::value::OnlineStore;
+pub use self::value::{Auth, OnlineStore};
 use self::value::{
-    address, addresses, collector, folders, hosts, members, online, providers, roots, store, time, truth,
-    whole,
+    address, addresses, auth, collector, folders, hosts, members, online, providers, roots, store, time,
+    truth, whole,
 };
 pub use self::written::Wants;
 use self::written::{found, is_quoted};
@@ -72,6 +73,20 @@ pub struct Settings {
     pub data: PathBuf,
     /// Where HTTP, gRPC and Flight are answered.
     pub listen: SocketAddr,
+    /// Where what changes and watches the server is answered, where that is elsewhere.
+    pub listen_admin: Option<SocketAddr>,
+    /// The server's certificate and those between it and its authority, PEM: what is said at its ports goes over TLS.
+    pub tls_certificate: Option<PathBuf>,
+    /// The private key of that certificate, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// The authorities that sign certificates of clients, PEM: clients are asked for theirs.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Which certificates of clients count no more: lists that those authorities signed, PEM.
+    pub tls_revoked: Option<PathBuf>,
+    /// Whether whoever asks must say who they are, where that is said; see [`Settings::auth`].
+    pub auth: Option<Auth>,
+    /// Whether the server may stand open to others than this machine.
+    pub insecure: bool,
     /// The online store.
     pub online: OnlineStore,
     /// How long a look-up waits for an answer of a Redis.
@@ -95,7 +110,7 @@ pub struct Settings {
     /// The program that models are tried in, and that files run in which may end a process. No file says it: whoever
     /// brings the node along as a library names one that calls [`worker`](crate::worker).
     pub worker: Program,
-    /// What the server is called, in lower case and without a port; anything where there is none.
+    /// What the server is called, in lower case and without a port, where that is said; see [`Settings::hosts_at`].
     pub hosts: Vec<String>,
     /// The largest body of an HTTP request.
     pub body_bytes_max: usize,
@@ -125,11 +140,18 @@ pub struct Settings {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 27] = [
+pub const KEYS: [(&str, Wants); 34] = [
     ("definitions", Wants::Texts("[features/, models/]")),
     ("roots", Wants::Texts("[/srv/history, /srv/models]")),
     ("data", Wants::Text(".quern")),
     ("listen", Wants::Text("127.0.0.1:7400")),
+    ("listen_admin", Wants::Text("127.0.0.1:7401")),
+    ("tls_certificate", Wants::Text("/etc/quern/tls.crt")),
+    ("tls_key", Wants::Text("/etc/quern/tls.key")),
+    ("tls_client_ca", Wants::Text("/etc/quern/clients.crt")),
+    ("tls_revoked", Wants::Text("/etc/quern/revoked.pem")),
+    ("auth", Wants::Text("required")),
+    ("insecure", Wants::Bool),
     ("hosts", Wants::Texts("[quern.internal]")),
     ("online", Wants::Text("rocksdb")),
     ("online_timeout", Wants::Text("100ms")),
@@ -177,6 +199,13 @@ impl Settings {
             roots: Vec::new(),
             data: repository.join(".quern"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
+            listen_admin: None,
+            tls_certificate: None,
+            tls_key: None,
+            tls_client_ca: None,
+            tls_revoked: None,
+            auth: None,
+            insecure: false,
             online: OnlineStore::RocksDb,
             online_timeout: ONLINE_TIMEOUT_DEFAULT,
             registry: Location::Sqlite,
@@ -223,9 +252,7 @@ impl Settings {
                  bucket is every server's anyway, and the data folder never is",
             ));
         }
-        if settings.hosts.is_empty() && settings.listen.ip().is_loopback() {
-            settings.hosts.push("localhost".to_owned());
-        }
+        settings.check_tls()?;
         Ok(settings)
     }
 
@@ -324,6 +351,13 @@ impl Settings {
             "roots" => self.roots = roots(value, base)?,
             "data" => self.data = path()?,
             "listen" => self.listen = address(value)?,
+            "listen_admin" => self.listen_admin = Some(address(value)?),
+            "tls_certificate" => self.tls_certificate = Some(path()?),
+            "tls_key" => self.tls_key = Some(path()?),
+            "tls_client_ca" => self.tls_client_ca = Some(path()?),
+            "tls_revoked" => self.tls_revoked = Some(path()?),
+            "auth" => self.auth = Some(auth(value)?),
+            "insecure" => self.insecure = truth(value)?,
             "hosts" => self.hosts = hosts(value)?,
             "online" => self.online = online(value, base)?,
             "online_timeout" => self.online_timeout = time(value, ONLINE_TIMEOUT_MAX)?,

@@ -90,7 +90,9 @@ impl Process {
         stdout.read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").unwrap_or_default().to_owned();
         let server = Process { url, process, _stdout: stdout };
-        assert!(server.url.starts_with("http://127.0.0.1:"), "the server said {line:?}");
+        let listens =
+            ["http://127.0.0.1:", "https://127.0.0.1:"].iter().any(|url| server.url.starts_with(url));
+        assert!(listens, "the server said {line:?}");
         server
     }
 

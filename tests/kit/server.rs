@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use quern::Client;
 use quern::wire::ErrorReply;
+use quern_api::{Doors, Tls};
+use quern_server::Settings;
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -33,14 +34,15 @@ impl Server {
 
     /// Serves `node` on a free port.
     pub async fn of(repository: Repository, node: Node) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), ..(*node.inner.settings).clone() };
+        let doors = Doors::open(&settings, Tls::load(&settings).unwrap()).unwrap();
+        let url = doors.url().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (live, push) = (node.inner.live.clone(), Arc::clone(&node.inner.push));
         let streams = quern_streams::follow(live, push, Arc::clone(&node.inner.streams));
         let serving = quern_api::serve(
             Arc::clone(&node.inner),
-            listener,
+            doors,
             Box::pin(async {
                 let _ = stopped.await;
             }),

@@ -39,7 +39,7 @@ async fn until_given_back(server: &Server) {
     until("giving memory back", async || (held(server).await == 0.0).then_some(())).await;
 }
 
-fn spine(rows: usize) -> RecordBatch {
+pub(super) fn spine(rows: usize) -> RecordBatch {
     let keys: ArrayRef = Arc::new(StringArray::from(vec!["N1"; rows]));
     let distances: ArrayRef = Arc::new(Float64Array::from(vec![1_000.0; rows]));
     let times = TimestampMicrosecondArray::from(vec![JANUARY_10_US; rows]).with_timezone("UTC");
@@ -52,7 +52,7 @@ async fn compressed(rows: usize, compression: CompressionType) -> Vec<FlightData
 }
 
 /// A request with all its rows in one message.
-async fn messages(
+pub(super) async fn messages(
     spine: RecordBatch,
     command: &str,
     compression: Option<CompressionType>,
@@ -66,7 +66,7 @@ async fn messages(
     encoder.build(stream::iter([Ok(spine)])).map(Result::unwrap).collect().await
 }
 
-async fn exchange(channel: &Channel, messages: Vec<FlightData>) -> Result<usize, Code> {
+pub(super) async fn exchange(channel: &Channel, messages: Vec<FlightData>) -> Result<usize, Code> {
     let mut flight = FlightServiceClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
     let reply = flight.do_exchange(stream::iter(messages)).await.map_err(|status| status.code())?;
     let mut reply = reply.into_inner();

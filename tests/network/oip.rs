@@ -525,6 +525,19 @@ where
     R: prost::Message + Default + Send + Sync + 'static,
 {
     let channel = tonic::transport::Endpoint::new(url.to_owned()).unwrap().connect().await.unwrap();
+    call_over(channel, call, request, metadata).await
+}
+
+pub(super) async fn call_over<Q, R>(
+    channel: tonic::transport::Channel,
+    call: &str,
+    request: Q,
+    metadata: &[(&'static str, &str)],
+) -> tonic::Result<R>
+where
+    Q: prost::Message + Send + Sync + 'static,
+    R: prost::Message + Default + Send + Sync + 'static,
+{
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.unwrap();
     let path: PathAndQuery = format!("/inference.GRPCInferenceService/{call}").parse().unwrap();

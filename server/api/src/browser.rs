@@ -24,12 +24,12 @@ use crate::error::Error;
 const SITE: &str = "sec-fetch-site";
 
 /// Answers what a web page of elsewhere asks with a refusal.
-pub(super) async fn guard(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(hosts): State<Arc<[String]>>, request: Request, next: Next) -> Response {
     if request.headers().get_all(header::HOST).iter().count() > 1 {
         return edge(StatusCode::BAD_REQUEST, Code::InvalidArgument, "a request has one `Host`".to_owned());
     }
     let host = host(request.uri(), request.headers());
-    match refusal(&node.settings.hosts, host, request.headers()) {
+    match refusal(&hosts, host, request.headers()) {
         None => next.run(request).await,
         Some(error) => edge(StatusCode::FORBIDDEN, Code::Refused, error),
     }

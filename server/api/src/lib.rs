@@ -1,4 +1,5 @@
-//! Who may ask the server what? One port for HTTP/1.1, HTTP/2, gRPC and Arrow Flight.
+//! Who may ask the server what? One port for HTTP/1.1, HTTP/2, gRPC and Arrow Flight, another for administrators where
+//! the settings name one, and a Unix socket for commands on the same machine.
 //!
 //! | route | room |
 //! |---|---|
@@ -10,7 +11,7 @@
 //! | `POST /v1/verify`, `/v1/labels` | [`monitor`] |
 //! | `POST /v1/seal`, `/v1/scrub`, `/v1/backup` | [`upkeep`] |
 //! | Arrow Flight | [`flight`] |
-//! | who may be connected | [`listen`] |
+//! | who may be connected, over what, and who they are | [`listen`] |
 //! | what a request may hold | [`memory`] |
 //! | which requests have threads of their own | [`large`] |
 //! | whether a web page may ask it | [`browser`] |
@@ -58,7 +59,6 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use futures::future::BoxFuture;
-use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -66,22 +66,23 @@ use tower_http::decompression::RequestDecompressionLayer;
 use quern_server::Node;
 
 pub use self::error::{Error, Result};
-use self::listen::Connections;
+use self::listen::{Connections, Routers};
+pub use self::listen::{Doors, Tls};
 
 /// How long what is done beside answering may take to end.
 const KEEPING_ENDS: Duration = Duration::from_secs(3);
 
-/// Answers on `listener` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile
-/// it follows the applies of other servers, brings in what they left behind, keeps the store in order, and sees how far
+/// Answers at `doors` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile it
+/// follows the applies of other servers, brings in what they left behind, keeps the store in order, and sees how far
 /// the head is.
 ///
 /// Boxed, so that all of it is compiled here, as fast as this crate is.
 ///
 /// # Errors
-/// The listener's own failures.
+/// The listeners' own failures.
 pub fn serve(
     node: Arc<Node>,
-    listener: TcpListener,
+    doors: Doors,
     shutdown: BoxFuture<'static, ()>,
 ) -> BoxFuture<'static, Result<()>> {
     Box::pin(async move {
@@ -90,7 +91,7 @@ pub fn serve(
         let _compacting = node.labels.keep();
         let _looking = node.lag.start(Arc::clone(&node.runs));
         let limits = (Connections::new(&node.settings), Arc::clone(&node.memory));
-        let ended = listen::run(router(Arc::clone(&node)), listener, limits, shutdown).await;
+        let ended = listen::run(routers(&node), doors, limits, shutdown).await;
         node.predictions.flush().await;
         tokio::join!(keeping.end(KEEPING_ENDS), merging.end(KEEPING_ENDS));
         node.segments.leave().await;
@@ -100,32 +101,70 @@ pub fn serve(
 
 /// Everything that the server answers.
 pub fn router(node: Arc<Node>) -> Router {
+    let hosts = node.settings.hosts_at(node.settings.listen);
+    finished(everything(&node), node, hosts)
+}
+
+/// What is answered where: all of it at one place, or what administrators ask apart.
+fn routers(node: &Arc<Node>) -> Routers {
+    // No web page gets at a Unix socket, and it has no name.
+    let own = finished(everything(node), Arc::clone(node), Vec::new());
+    let settings = &node.settings;
+    let Some(admin) = settings.listen_admin else {
+        let listen = router(Arc::clone(node));
+        return Routers { listen: listen.clone(), admin: listen, own };
+    };
+    let asked = callers(node).merge(predict::routes_to_callers());
+    let administered = administrators().merge(predict::routes_to_administrators());
+    Routers {
+        listen: finished(asked, Arc::clone(node), settings.hosts_at(settings.listen)),
+        admin: finished(administered, Arc::clone(node), settings.hosts_at(admin)),
+        own,
+    }
+}
+
+fn everything(node: &Arc<Node>) -> Router<Arc<Node>> {
+    callers(node).merge(administrators()).merge(predict::routes())
+}
+
+/// What whoever uses features and models asks.
+fn callers(node: &Arc<Node>) -> Router<Arc<Node>> {
     Router::new()
-        .route("/", get(http::index))
-        .route("/metrics", get(http::show_metrics))
-        .route("/v2/health/live", get(http::live))
-        .route("/v2/health/ready", get(http::ready))
         .route("/v1/definitions", get(catalogue::definitions))
-        .route("/v1/status", get(http::status))
         .route("/get-online-features", post(feast::get_online_features))
         .route("/push", post(push::push_rows))
         .route("/write-to-online-store", post(push::write_to_online_store))
-        .route("/v1/models/{call}", post(predict::model).get(models::status))
         .route("/v1/models/{model}/versions/{call}", post(predict::version).get(models::version_status))
         .route("/v1/models/{model}/metadata", get(models::metadata))
         .route("/v1/models/{model}/versions/{version}/metadata", get(models::metadata))
         .merge(v2::routes())
-        .merge(admin::routes())
         .merge(monitor::routes())
+        .merge(flight::routes(Arc::clone(node)))
+}
+
+/// What whoever changes and watches the server asks.
+fn administrators() -> Router<Arc<Node>> {
+    Router::new()
+        .route("/metrics", get(http::show_metrics))
+        .route("/v1/status", get(http::status))
+        .merge(admin::routes())
         .merge(upkeep::routes())
-        .merge(flight::routes(Arc::clone(&node)))
+}
+
+/// The same with what is answered everywhere, and with all that is done of every request to a server of these names.
+fn finished(routes: Router<Arc<Node>>, node: Arc<Node>, hosts: Vec<String>) -> Router {
+    let hosts: Arc<[String]> = hosts.into();
+    routes
+        .route("/", get(http::index))
+        .route("/v2/health/live", get(http::live))
+        .route("/v2/health/ready", get(http::ready))
         .fallback(http::no_such_path)
         .method_not_allowed_fallback(http::no_such_method)
         // One layer: each would be a box and a clone for every request. The first is the outermost.
         .layer(
             ServiceBuilder::new()
                 .layer(from_fn(observe::observe))
-                .layer(from_fn_with_state(Arc::clone(&node), browser::guard))
+                .layer(from_fn_with_state(hosts, browser::guard))
                 .layer(from_fn_with_state(Arc::clone(&node), memory::leased))
                 .layer(from_fn(large::apart))
                 .layer(CatchPanicLayer::custom(http::panicked))

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::Response;
+use axum::routing::post;
 use quern_wire::{FallbackInfo, RouteRequest, VERSION_HEADER};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::browser::check_type;
 use super::error::ApiResult;
-use super::http::{Body, count, json_reply};
+use super::http::{Body, count, json_reply, no_such_path};
 use super::memory::Held;
 use super::models;
 use super::path::Path;
@@ -29,8 +31,25 @@ use quern_features::Vectors;
 use quern_server::Node;
 use quern_server::verbs::predict::{Answer, Given, Part, Reason};
 
+const PATH: &str = "/v1/models/{call}";
+
+/// The routes of a model by its name, where callers and administrators ask at one place.
+pub(super) fn routes() -> Router<Arc<Node>> {
+    Router::new().route(PATH, post(model).get(models::status))
+}
+
+/// The same to callers, where administrators ask elsewhere.
+pub(super) fn routes_to_callers() -> Router<Arc<Node>> {
+    Router::new().route(PATH, post(model_to_callers).get(models::status))
+}
+
+/// The same to administrators.
+pub(super) fn routes_to_administrators() -> Router<Arc<Node>> {
+    Router::new().route(PATH, post(model_to_administrators))
+}
+
 /// What is asked of a model: to predict, by whichever version its route says, or to change that route.
-pub(super) async fn model(
+async fn model(
     State(node): State<Arc<Node>>,
     Who(who): Who,
     Path(call): Path<String>,
@@ -41,18 +60,50 @@ pub(super) async fn model(
 ) -> ApiResult<Response> {
     match verb(&call)? {
         (model, Verb::Predict) => predict((&node, &who), (model, None), (terms, held), &body).await,
-        (model, Verb::Route) => {
-            check_type(&headers)?;
-            let request =
-                if body.is_empty() { Ok(RouteRequest::default()) } else { serde_json::from_slice(&body) };
-            let request = request.map_err(|error| {
-                Error::invalid(format!(
-                    "the body is not {{\"weights\": {{\"version\": 90 or \"10%\", …}}}}: {error}"
-                ))
-            })?;
-            Ok(json_reply(&node.apply.route(who, model, request).await?))
-        }
+        (model, Verb::Route) => route((&node, who), model, &headers, &body).await,
     }
+}
+
+async fn model_to_callers(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    Path(call): Path<String>,
+    terms: Terms,
+    held: Held,
+    Body(body): Body,
+) -> ApiResult<Response> {
+    match verb(&call)? {
+        (model, Verb::Predict) => predict((&node, &who), (model, None), (terms, held), &body).await,
+        (model, Verb::Route) => Err(cannot(model, "route").into()),
+    }
+}
+
+async fn model_to_administrators(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    Path(call): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> ApiResult<Response> {
+    match verb(&call) {
+        Ok((model, Verb::Route)) => route((&node, who), model, &headers, &body).await,
+        _ => Ok(no_such_path(uri).await),
+    }
+}
+
+async fn route(
+    (node, who): (&Arc<Node>, Caller),
+    model: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> ApiResult<Response> {
+    check_type(headers)?;
+    let request = if body.is_empty() { Ok(RouteRequest::default()) } else { serde_json::from_slice(body) };
+    let request = request.map_err(|error| {
+        Error::invalid(format!("the body is not {{\"weights\": {{\"version\": 90 or \"10%\", …}}}}: {error}"))
+    })?;
+    Ok(json_reply(&node.apply.route(who, model, request).await?))
 }
 
 /// Predictions by one version of a model.
@@ -84,11 +135,13 @@ fn verb(call: &str) -> Result<(&str, Verb)> {
     match call.rsplit_once(':') {
         Some((name, "predict")) => Ok((name, Verb::Predict)),
         Some((name, "route")) => Ok((name, Verb::Route)),
-        Some((name, verb)) => {
-            Err(Error::not_found(format!("a model cannot `{verb}`; POST to `{name}:predict` to predict")))
-        }
+        Some((name, verb)) => Err(cannot(name, verb)),
         None => Err(Error::not_found(format!("POST to `{call}:predict` to predict"))),
     }
+}
+
+fn cannot(model: &str, verb: &str) -> Error {
+    Error::not_found(format!("a model cannot `{verb}`; POST to `{model}:predict` to predict"))
 }
 
 async fn predict(

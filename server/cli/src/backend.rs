@@ -1,7 +1,8 @@
 //! Who answers: this process, or the server that has the data folder open?
 //!
 //! RocksDB belongs to one process. A server that has the folder open says so in `server.json` there, and a command goes
-//! to it; else the command opens the folder and asks the same routes in this process. Either way it is one interface.
+//! to it, over its Unix socket where there is one; else the command opens the folder and asks the same routes in this
+//! process. Either way it is one interface.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,13 @@ use quern_wire::{Catalogue, ErrorReply};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 use tower::ServiceExt;
 
 use super::Options;
 use super::failure::{Failure, Result};
 use crate::error::Error;
-use quern_server::{INSTANCE, Node, Settings, holder, repository};
+use quern_server::{INSTANCE, Node, SOCKET_FILE, Settings, holder, repository};
 
 const SERVER_FILE: &str = "server.json";
 /// Replies are read whole; what streams is read by line.
@@ -40,12 +42,12 @@ pub(super) enum Backend {
 impl Backend {
     /// For who changes something: the data folder is made where there is none.
     pub(super) async fn open_to_change(directory: &Path, options: &Options) -> Result<Backend> {
-        Backend::open_over(options.settings(directory, None)?, None).await
+        Backend::open_over(options.settings(directory, &[])?, None).await
     }
 
     /// For who only looks: where there is no data folder, there is none afterwards.
     pub(super) async fn open(directory: &Path, options: &Options) -> Result<Backend> {
-        let mut settings = options.settings(directory, None)?;
+        let mut settings = options.settings(directory, &[])?;
         if settings.data.exists() {
             return Backend::open_over(settings, None).await;
         }
@@ -138,7 +140,7 @@ impl Backend {
 
 /// For who asks about what is kept: there is nothing of it where there is no data folder.
 pub(super) async fn existing(directory: &Path, options: &Options) -> Result<Backend> {
-    let settings = options.settings(directory, None)?;
+    let settings = options.settings(directory, &[])?;
     if !settings.data.exists() {
         return Err(Failure::Here(Error::not_found(format!(
             "there is no data folder {}: nothing is kept yet; `quern apply` makes one",
@@ -257,7 +259,12 @@ impl Server {
         if holder(data)? != server.instance {
             return None;
         }
-        let client = Client::connect(&server.url).await;
+        let socket = data.join(SOCKET_FILE);
+        let client = match UnixStream::connect(&socket).await {
+            Ok(_) => Client::connect_over_socket(&socket).await,
+            // There is none where the path is too long for one, and another user may not open it.
+            Err(_) => Client::connect(&server.url).await,
+        };
         Some((server, client))
     }
 }

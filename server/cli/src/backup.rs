@@ -100,7 +100,7 @@ fn print_summary(summary: &BackupSummary) {
 
 pub(super) async fn restore(arguments: &RestoreArguments, options: &Options) -> Result<()> {
     let (directory, from) = folders(&arguments.words, "the folder of the backup")?;
-    let settings = options.settings(&directory, None)?;
+    let settings = options.settings(&directory, &[])?;
     let (data, store) = (settings.data.clone(), settings.store());
     let bar = BytesBar::default();
     let mut shown = bar.clone();

@@ -270,17 +270,17 @@ impl Command {
 }
 
 impl Options {
-    fn settings(&self, directory: &Path, listen: Option<&String>) -> Result<Settings> {
+    /// With what the flags of the command itself say.
+    fn settings(&self, directory: &Path, own: &[(&str, String)]) -> Result<Settings> {
         let flags = [
             ("data", self.data.as_ref()),
             ("online", self.online.as_ref()),
             ("registry", self.registry.as_ref()),
             ("store", self.store.as_ref()),
             ("onnxruntime", self.onnxruntime.as_ref()),
-            ("listen", listen),
         ];
-        let flags: Vec<(&str, String)> =
-            flags.into_iter().filter_map(|(key, value)| Some((key, value?.clone()))).collect();
+        let given = flags.into_iter().filter_map(|(key, value)| Some((key, value?.clone())));
+        let flags: Vec<(&str, String)> = given.chain(own.iter().cloned()).collect();
         Ok(Settings::load(directory, &flags)?)
     }
 }
@@ -296,8 +296,7 @@ impl CheckArgs {
     fn tell(&self, options: &Options) -> Result<()> {
         let directory = self.repository.folder();
         if self.verbose {
-            for LeftAlone { path, why } in repository::read(&options.settings(&directory, None)?)?.left_alone
-            {
+            for LeftAlone { path, why } in repository::read(&options.settings(&directory, &[])?)?.left_alone {
                 eprintln!("left alone: {path}: {why}");
             }
         }

@@ -1,10 +1,9 @@
 //! `quern serve`: from the first connection to the last one answered.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::backend::{Server, open_behind};
@@ -13,6 +12,9 @@ use super::output::print;
 use super::{Options, Repository};
 use crate::error::Error;
 use quern_api::trace::export::Traces;
+use quern_api::{Doors, Tls};
+use quern_base::tasks::Task;
+use quern_server::Settings;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -21,55 +23,66 @@ pub(super) struct Arguments {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
+    /// Listen in the open, to whoever gets there: behind a proxy that decides who does.
+    #[arg(long)]
+    insecure: bool,
 }
 
-/// Connections that have come and that nobody has taken yet: where there is no room for one, its client tries again a
-/// second later.
-const BACKLOG: u32 = 4_096;
-
-fn bound(listen: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As any server: connections of the one before may linger.
-    socket.set_reuseaddr(true)?;
-    socket.bind(listen)?;
-    socket.listen(BACKLOG)
+impl Arguments {
+    fn settings(&self, options: &Options) -> Result<Settings> {
+        let listen = self.listen.iter().map(|listen| ("listen", listen.clone()));
+        let insecure = self.insecure.then(|| ("insecure", true.to_string()));
+        options.settings(&self.repository.folder(), &listen.chain(insecure).collect::<Vec<_>>())
+    }
 }
+
+/// How often it is said that a server stands open.
+const WARN: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
-    let settings = options.settings(&arguments.repository.folder(), arguments.listen.as_ref())?;
-    let listen = settings.listen;
+    let settings = arguments.settings(options)?;
+    let open = settings.stands_open()?;
+    let tls = Tls::load(&settings)?;
     let node = open_behind(settings).await?;
     let _catching_up = node.go_on_catching_up().await;
-    let listener =
-        bound(listen).map_err(|error| Error::invalid(format!("nothing can listen at {listen}: {error}")))?;
-    let url = format!("http://{}", reachable(listener.local_addr().map_err(Error::from)?));
+    let doors = Doors::open(&node.settings, tls)?;
+    let (url, admin_url) = (doors.url()?, doors.admin_url()?);
     // Before anybody hears of us: who is told to stop right after must end in good order, too.
     let stop = told_to_stop()?;
     let announcement = Server::announce(&node, &url)?;
     print(format!("listening on {url}"));
     let number = node.live().number;
-    tracing::info!(url, apply = number, data = %node.settings.data.display(), "serving");
+    tracing::info!(url, admin_url, apply = number, data = %node.settings.data.display(), "serving");
+    let _warning = open.map(|open| Task::spawn(warn_again(open)));
     if number == 0 {
         tracing::warn!("nothing has been applied yet; run `quern apply`");
     }
     for folder in node.settings.roots.iter().filter(|folder| !folder.is_dir()) {
         tracing::warn!(folder = %folder.display(), "a folder that `roots` names is not there");
     }
-    if node.settings.hosts.is_empty() {
+    if node.settings.hosts_at(node.settings.listen).is_empty() {
         tracing::warn!("any name of this server will do; `hosts` in quern.yaml says which it has");
     }
     let streams = Arc::clone(&node.streams);
     let _streams = quern_streams::follow(node.live.clone(), Arc::clone(&node.push), streams);
-    quern_api::serve(node, listener, Box::pin(stop)).await?;
+    quern_api::serve(node, doors, Box::pin(stop)).await?;
     drop(announcement);
     tracing::info!("stopped");
     Ok(())
 }
 
+/// Who reads the log now may not have read its beginning.
+async fn warn_again(open: String) {
+    loop {
+        tracing::warn!("{open}");
+        tokio::time::sleep(WARN).await;
+    }
+}
+
 /// What sends the traces of the server to come, where the settings name a collector.
 pub(super) fn traces(arguments: &Arguments, options: &Options) -> Result<Option<Traces>> {
     // Settings that cannot be read are the server's to report.
-    let settings = options.settings(&arguments.repository.folder(), arguments.listen.as_ref());
+    let settings = arguments.settings(options);
     let url = settings.ok().and_then(|settings| settings.otlp);
     Ok(url.map(|url| Traces::start(&url)).transpose()?)
 }
@@ -85,14 +98,4 @@ fn told_to_stop() -> Result<impl Future<Output = ()> + Send + 'static> {
         }
         tracing::info!("stopping: requests under way are answered, new ones are not");
     })
-}
-
-/// Where this machine reaches a server that listens everywhere.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }

@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 
 /// Ends with 0 where all is well, with 1 where something is wrong, and with 2 where no server answers.
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<ExitCode> {
-    let settings = options.settings(&arguments.repository.folder(), None)?;
+    let settings = options.settings(&arguments.repository.folder(), &[])?;
     let client = match Backend::server(&settings).await? {
         Ok(client) => client,
         Err(why) => return Ok(nobody(&why, arguments.json)),

@@ -51,11 +51,70 @@ fn definitions_lie_in_folders_of_the_repository() {
 
 #[test]
 fn a_server_on_loopback_is_called_localhost() {
-    let hosts = |file: &str| check(file, &[], &[]).map(|settings| settings.hosts);
+    let hosts = |file: &str| check(file, &[], &[]).map(|settings| settings.hosts_at(settings.listen));
     assert_eq!(hosts(""), Ok(vec!["localhost".to_owned()]));
     assert_eq!(hosts("listen: 0.0.0.0:7400\n"), Ok(Vec::new()));
+    let admin = check("listen: 0.0.0.0:7400\nlisten_admin: 127.0.0.1:7401\n", &[], &[]).expect("sound");
+    assert_eq!(admin.hosts_at(admin.listen_admin.expect("named")), ["localhost"]);
     assert_eq!(hosts("hosts: [Quern.internal, q]\n"), Ok(vec!["quern.internal".to_owned(), "q".to_owned()]));
     assert!(hosts("hosts: http://q\n").expect_err("refused").contains("without scheme and port"));
+}
+
+#[test]
+fn nobody_listens_in_the_open_by_accident() {
+    const TLS: &str = "tls_certificate: c.pem\ntls_key: k.pem\n";
+    let open = |file: &str| {
+        let settings = check(file, &[], &[]).expect("sound");
+        (settings.auth(), settings.stands_open().map_err(|error| error.to_string()))
+    };
+    for file in ["", "listen: '[::1]:7400'\nlisten_admin: 127.0.0.1:7401\n", "insecure: true\n"] {
+        assert_eq!(open(file), (Auth::None, Ok(None)), "{file}");
+    }
+    for file in
+        ["listen: 0.0.0.0:7400\n", "listen_admin: '[::]:7401'\n", "listen: 10.0.0.1:7400\nauth: required\n"]
+    {
+        let (auth, refused) = open(file);
+        let refused = refused.expect_err("in the open");
+        let [setting, address] =
+            [file.split(": ").next(), file.split(['\'', ' ', '\n']).find(|word| word.contains("740"))];
+        assert!(auth == Auth::Required && refused.contains(setting.expect("named")), "{refused}");
+        for part in [
+            address.expect("named"),
+            "no `tls_certificate`",
+            "`auth: required`",
+            "--insecure",
+            "127.0.0.1:7400",
+        ] {
+            assert!(refused.contains(part), "{part} in {refused}");
+        }
+        assert!(!refused.contains("auth: none"), "they are asked: {refused}");
+        let (auth, warned) = open(&format!("{file}insecure: true\n"));
+        assert_eq!(auth == Auth::Required, file.contains("required"), "who may stand open need not ask");
+        assert!(
+            warned.expect("allowed").is_some_and(|warned| warned.contains("stands open to other machines"))
+        );
+        assert_eq!(open(&format!("{file}{TLS}")), (Auth::Required, Ok(None)), "closed");
+    }
+    let (_, refused) = open(&format!("listen: 0.0.0.0:7400\nauth: none\n{TLS}"));
+    let refused = refused.expect_err("nobody is asked");
+    assert!(refused.contains("`auth: none`") && !refused.contains("on its way"), "{refused}");
+}
+
+#[test]
+fn files_of_tls_come_together() {
+    for (file, said) in [
+        ("tls_certificate: c.pem\n", "`tls_key` is not set: name the PEM file of its private key"),
+        ("tls_key: k.pem\n", "`tls_certificate` is not set"),
+        ("tls_client_ca: a.pem\n", "`tls_certificate` is not set"),
+        ("tls_certificate: c.pem\ntls_key: k.pem\ntls_revoked: r.pem\n", "`tls_client_ca` is not set"),
+        ("auth: maybe\n", "`maybe` is neither `none` nor `required`"),
+    ] {
+        let mistake = check(file, &[], &[]).expect_err("refused");
+        assert!(mistake.contains(said), "{mistake}");
+    }
+    let settings = check("tls_certificate: c.pem\ntls_key: k.pem\nauth: none\n", &[], &[]).expect("sound");
+    assert_eq!(settings.tls_key, Some(settings.repository.join("k.pem")));
+    assert_eq!(settings.auth, Some(Auth::None));
 }
 
 #[test]

@@ -23,6 +23,23 @@ pub enum OnlineStore {
     Redis(Address),
 }
 
+/// Whether whoever asks must say who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Nobody need.
+    None,
+    /// Everybody must.
+    Required,
+}
+
+pub(super) fn auth(text: &str) -> Result<Auth> {
+    match text {
+        "none" => Ok(Auth::None),
+        "required" => Ok(Auth::Required),
+        _ => Err(format!("`{text}` is neither `none` nor `required`")),
+    }
+}
+
 /// Folders of the repository, with commas between; none for all of it.
 pub(super) fn folders(text: &str) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();

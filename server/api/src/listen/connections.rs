@@ -74,11 +74,14 @@ impl Connections {
         }
     }
 
-    /// Lets a client in, in the place of one that does nothing where there is no other; none where all are at work.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admitted> {
+    /// Lets a client in, in the place of one that does nothing where there is no other; none where all are at work. Who
+    /// comes over the Unix socket has no address, and is counted with all.
+    pub(super) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Admitted> {
         let mut open = self.open.lock();
-        let of_address = open.by_address.get(&address).copied().unwrap_or_default();
-        let is_crowd = of_address >= self.per_address_max && !self.trusted.contains(&address);
+        let is_crowd = address.is_some_and(|address| {
+            let of_address = open.by_address.get(&address).copied().unwrap_or_default();
+            of_address >= self.per_address_max && !self.trusted.contains(&address)
+        });
         if is_crowd || open.all.len() >= self.max {
             let idlest = open
                 .all
@@ -99,7 +102,9 @@ impl Connections {
         open.next += 1;
         let connection = Arc::new(Connection::new(number, address, self.limits));
         open.all.insert(number, Arc::clone(&connection));
-        *open.by_address.entry(address).or_default() += 1;
+        if let Some(address) = address {
+            *open.by_address.entry(address).or_default() += 1;
+        }
         metrics().open.set(open.all.len() as i64);
         Some(Admitted { connection, of: Arc::clone(self) })
     }
@@ -121,10 +126,12 @@ impl Connections {
 impl Open {
     fn remove(&mut self, number: u64) -> Option<Arc<Connection>> {
         let connection = self.all.remove(&number)?;
-        if let Some(count) = self.by_address.get_mut(&connection.address) {
+        if let Some(address) = connection.address
+            && let Some(count) = self.by_address.get_mut(&address)
+        {
             *count -= 1;
             if *count == 0 {
-                self.by_address.remove(&connection.address);
+                self.by_address.remove(&address);
             }
         }
         metrics().open.set(self.all.len() as i64);
@@ -156,7 +163,7 @@ impl Drop for Admitted {
 /// One connection. Times are milliseconds since it was opened; 0 where something is not so.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) address: IpAddr,
+    address: Option<IpAddr>,
     number: u64,
     limits: Limits,
     opened: Instant,
@@ -178,7 +185,7 @@ struct Waits {
 }
 
 impl Connection {
-    fn new(number: u64, address: IpAddr, limits: Limits) -> Connection {
+    fn new(number: u64, address: Option<IpAddr>, limits: Limits) -> Connection {
         Connection {
             address,
             number,
@@ -216,6 +223,17 @@ impl Connection {
             // The first byte of a head counts, and not what comes after it.
             let _ = self.head.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
         }
+    }
+
+    /// Notes that a handshake begins. One that does not end is let go as half a head is.
+    pub(super) fn begins_handshake(&self) {
+        self.head.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Notes that the handshake is over: nothing of a request has come yet.
+    pub(super) fn has_shaken_hands(&self) {
+        self.head.store(0, Ordering::Relaxed);
+        self.idle.store(self.now(), Ordering::Relaxed);
     }
 
     /// Notes that a request has come, which ends with its [`Exchange`].

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::connections::Connection;
 
 /// How a connection over HTTP/2 begins.
 const HTTP2: &[u8] = b"PRI";
 
+/// What comes and goes, as the client means it: over TCP, over TLS on it, or over the Unix socket.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A stream whose connection learns of what is read.
-#[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
+    // One type, whatever it is: HTTP above it is large, and compiled once.
+    stream: Box<dyn Stream>,
     connection: Arc<Connection>,
     speaks: Speaks,
 }
@@ -44,7 +48,7 @@ impl Speaks {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> Socket {
+    pub(super) fn new(stream: Box<dyn Stream>, connection: Arc<Connection>) -> Socket {
         Socket { stream, connection, speaks: Speaks::Perhaps(0) }
     }
 }

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::routing::{get, post};
 use futures::stream;
 use quern_server::settings::Settings;
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
@@ -32,7 +33,8 @@ impl Server {
             let _ = stopped.await;
         });
         let bounds = (Arc::new(connections), Budget::new(1 << 20));
-        let ended = tokio::spawn(run(router, listener, bounds, shutdown));
+        let routers = Routers { listen: router.clone(), admin: router.clone(), own: router };
+        let ended = tokio::spawn(run(routers, Doors::of(listener, None), bounds, shutdown));
         Server { address, stop, ended }
     }
 

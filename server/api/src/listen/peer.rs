@@ -1,0 +1,82 @@
+//! Who is at the other end of a connection, as far as the connection itself tells?
+//!
+//! The network tells an address, the Unix socket tells a user, a handshake tells a certificate. Each request finds its
+//! [`Peer`] in its extensions, as of the moment at which it came: a certificate may have been revoked, or have ended,
+//! since the connection was made.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::UnixTime;
+
+use super::tls::{Chain, Tls};
+
+/// Who asks, as far as the connection tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Where they connect from; none over the Unix socket.
+    pub(crate) address: Option<IpAddr>,
+    /// Whose process it is, over the Unix socket: this server's own user, or root.
+    pub(crate) local: Option<u32>,
+    /// What their certificate calls them, a SPIFFE ID first: at least one name. None where they showed no certificate,
+    /// or one that names nobody or does not hold now.
+    pub(crate) certificate: Option<Vec<String>>,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.address, self.local) {
+            (Some(address), _) => write!(f, "{address}")?,
+            (None, Some(user)) => write!(f, "user {user}")?,
+            (None, None) => f.write_str("nobody")?,
+        }
+        self.certificate.iter().try_for_each(|names| write!(f, " ({})", names.join(", ")))
+    }
+}
+
+/// Who is at the other end of one connection, for as long as it is open.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Without a certificate.
+    bare: Arc<Peer>,
+    certified: Option<Certified>,
+}
+
+#[derive(Debug)]
+struct Certified {
+    peer: Arc<Peer>,
+    chain: Chain,
+    tls: Arc<Tls>,
+}
+
+impl Known {
+    /// Somebody at this address.
+    pub(super) fn at(address: IpAddr) -> Known {
+        Known { bare: Arc::new(Peer { address: Some(address), ..Peer::default() }), certified: None }
+    }
+
+    /// A process of this user, over the Unix socket.
+    pub(super) fn local(user: u32) -> Known {
+        Known { bare: Arc::new(Peer { local: Some(user), ..Peer::default() }), certified: None }
+    }
+
+    /// The same, who has shown a certificate.
+    pub(super) fn showing(self, chain: Chain, tls: Arc<Tls>) -> Known {
+        let names = chain.names();
+        if names.is_empty() {
+            tracing::debug!(peer = %self.bare, "a client's certificate names nobody");
+            return self;
+        }
+        let peer = Peer { certificate: Some(names.to_vec()), ..Peer::clone(&self.bare) };
+        Known { certified: Some(Certified { peer: Arc::new(peer), chain, tls }), ..self }
+    }
+
+    /// Who it is at `now`.
+    pub(super) fn peer(&self, now: UnixTime) -> &Arc<Peer> {
+        match &self.certified {
+            Some(certified) if certified.chain.holds(&certified.tls.believed(), now) => &certified.peer,
+            _ => &self.bare,
+        }
+    }
+}
