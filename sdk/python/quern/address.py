@@ -24,6 +24,11 @@ class Address:
         """Host and port, as a `Host` header and a Flight location have them."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nothing leaves this machine."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
     @classmethod
     def parse(cls, text: str) -> Address:
         """Read `http://host:port`, `https://host`, `host:port` or `host`."""
@@ -40,7 +45,7 @@ class Address:
         if parts.scheme not in ("http", "https"):
             raise _no_address(text, f"{parts.scheme}:// is spoken by nobody here")
         if parts.username is not None:
-            raise _no_address(text, "credentials go into `headers`")
+            raise _no_address(text, "credentials go into `token`")
         if not host or parts.path.strip("/") or parts.query or parts.fragment:
             raise _no_address(text, "it has a host, perhaps a port, and nothing else")
         tls = parts.scheme == "https"

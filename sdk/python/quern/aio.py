@@ -15,7 +15,8 @@ from quern.address import DEFAULT_URL, Address
 from quern.awaiting import AsyncHttp
 from quern.calls import OnProgress
 from quern.catalogue import Definitions, FeatureService, Health, Materialized
-from quern.client import DEFAULT_TIMEOUT_SECONDS, Client
+from quern.client import DEFAULT_TIMEOUT_SECONDS, Client, _again
+from quern.credentials import FilePath
 from quern.errors import QuernError
 from quern.flights import DEFAULT_BATCH_ROWS
 from quern.push import To
@@ -39,10 +40,17 @@ class AsyncClient:
         url: str = DEFAULT_URL,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         headers: Mapping[str, str] | None = None,
+        *,
+        token: str | None = None,
+        ca: FilePath | None = None,
+        certificate: FilePath | None = None,
+        key: FilePath | None = None,
     ) -> None:
-        self._blocking = Client(url, timeout, headers)
-        self.url, self.timeout, self.headers = self._blocking.url, timeout, self._blocking.headers
-        self._http = AsyncHttp(Address.parse(url), timeout, headers_of(self.headers))
+        blocking = Client(url, timeout, headers, token=token, ca=ca, certificate=certificate, key=key)
+        self._blocking = blocking
+        self.url, self.timeout, self.headers = blocking.url, timeout, blocking.headers
+        shown = {**blocking._credentials.headers(), **self.headers}
+        self._http = AsyncHttp(Address.parse(url), timeout, headers_of(shown), blocking._credentials)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -55,8 +63,8 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"quern.AsyncClient({self.url!r})"
 
-    def __reduce__(self) -> tuple[type[AsyncClient], tuple[object, ...]]:
-        return (type(self), (self.url, self.timeout, self.headers))
+    def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
+        return (_again, (type(self), (self.url, self.timeout, self.headers), self._blocking._given))
 
     async def close(self) -> None:
         """Drop every connection. The client stays usable: the next request opens a new one."""

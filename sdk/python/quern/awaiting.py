@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from quern.address import Address
 from quern.blocking import hung_up, unreachable
+from quern.credentials import Credentials
 from quern.request import LARGE_BODY_BYTES, Reply, Request, Unsent
 
 CONNECTIONS_MAX = 100
@@ -32,8 +33,9 @@ class _Pool:
 class AsyncHttp:
     """HTTP connections to one server, for the tasks of an event loop."""
 
-    def __init__(self, address: Address, timeout: float, headers: Mapping[str, str]) -> None:
+    def __init__(self, address: Address, timeout: float, headers: Mapping[str, str], credentials: Credentials) -> None:
         self._address, self._timeout, self._headers = address, timeout, dict(headers)
+        self._tls = credentials.context() if address.tls else None
         self._pool: _Pool | None = None
 
     def close(self) -> None:
@@ -76,7 +78,7 @@ class AsyncHttp:
 
     async def _open(self) -> _Connection:
         address = self._address
-        return await asyncio.open_connection(address.host, address.port, ssl=address.tls or None, limit=_PIECE_BYTES)
+        return await asyncio.open_connection(address.host, address.port, ssl=self._tls, limit=_PIECE_BYTES)
 
     async def _round_trip(self, pool: _Pool, connection: _Connection, request: Request) -> Reply:
         reader, writer = connection

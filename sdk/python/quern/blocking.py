@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from quern import errors
 from quern.address import Address
+from quern.credentials import Credentials
 from quern.request import LARGE_BODY_BYTES, Reply, Request, Unsent
 
 _DROPPED = (Unsent, http.client.RemoteDisconnected, ConnectionResetError, ConnectionAbortedError)
@@ -19,8 +20,9 @@ _DROPPED = (Unsent, http.client.RemoteDisconnected, ConnectionResetError, Connec
 class Http:
     """HTTP connections to one server, which threads may share."""
 
-    def __init__(self, address: Address, timeout: float, headers: Mapping[str, str]) -> None:
+    def __init__(self, address: Address, timeout: float, headers: Mapping[str, str], credentials: Credentials) -> None:
         self._address, self._timeout, self._headers = address, timeout, dict(headers)
+        self._tls = credentials.context() if address.tls else None
         self._thread = threading.local()
         self._lock = threading.Lock()
         self._connections: list[http.client.HTTPConnection] = []
@@ -102,8 +104,10 @@ class Http:
         return connection
 
     def _open(self, wait: float) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._address.tls else http.client.HTTPConnection
-        return kind(self._address.host, self._address.port, timeout=_seconds(wait))
+        host, port, timeout = self._address.host, self._address.port, _seconds(wait)
+        if self._tls is not None:
+            return http.client.HTTPSConnection(host, port, timeout=timeout, context=self._tls)
+        return http.client.HTTPConnection(host, port, timeout=timeout)
 
 
 def _seconds(wait: float) -> float | None:

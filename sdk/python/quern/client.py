@@ -14,6 +14,7 @@ from quern.address import DEFAULT_URL, Address
 from quern.blocking import Http
 from quern.calls import OnProgress
 from quern.catalogue import Definitions, FeatureService, Health, Materialized
+from quern.credentials import Credentials, FilePath
 from quern.errors import QuernError
 from quern.flights import DEFAULT_BATCH_ROWS, Flights
 from quern.push import Command, To
@@ -26,12 +27,19 @@ T = TypeVar("T")
 DEFAULT_TIMEOUT_SECONDS = 30.0
 
 
+def _again(kind: Any, positional: tuple[Any, ...], given: Mapping[str, Any]) -> Any:
+    """Make a client that was pickled. A token that was an argument travels with it."""
+    return kind(*positional, **given)
+
+
 class Client:
     """A client of one Quern server. Threads may share it: each keeps a connection of its own. It can be pickled.
 
     `url` is the server's, as `http://host:port` or `host:port`. `timeout`, in seconds, is for one HTTP request; what
-    works on whole tables takes as long as it takes. `headers` go out with every call, such as
-    `{"authorization": "Bearer …"}`.
+    works on whole tables takes as long as it takes. `headers` go out with every call. `token` is an API key or a JWT;
+    `ca`, `certificate` and `key` are PEM files: whom the server's certificate must be of, and the client's own. What is
+    not given is taken from `QUERN_TOKEN`, `QUERN_CA`, `QUERN_CERTIFICATE` and `QUERN_KEY`, else from
+    `~/.config/quern/credentials.json`.
     """
 
     def __init__(
@@ -39,14 +47,22 @@ class Client:
         url: str = DEFAULT_URL,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         headers: Mapping[str, str] | None = None,
+        *,
+        token: str | None = None,
+        ca: FilePath | None = None,
+        certificate: FilePath | None = None,
+        key: FilePath | None = None,
     ) -> None:
         address = Address.parse(url)
         arguments.seconds("timeout", timeout)
         self.url = address.url
         self.timeout = timeout
         self.headers = checked(headers)
-        self._http = Http(address, timeout, headers_of(self.headers))
-        self._flights = Flights(address, self.headers)
+        self._given = {"token": token, "ca": ca, "certificate": certificate, "key": key}
+        self._credentials = Credentials.find(address, self._given)
+        shown = {**self._credentials.headers(), **self.headers}
+        self._http = Http(address, timeout, headers_of(shown), self._credentials)
+        self._flights = Flights(address, shown, self._credentials)
 
     def __enter__(self) -> Client:
         return self
@@ -59,8 +75,8 @@ class Client:
     def __repr__(self) -> str:
         return f"quern.Client({self.url!r})"
 
-    def __reduce__(self) -> tuple[type[Client], tuple[object, ...]]:
-        return (type(self), (self.url, self.timeout, self.headers))
+    def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
+        return (_again, (type(self), (self.url, self.timeout, self.headers), self._given))
 
     def close(self) -> None:
         """Drop every connection. The client stays usable: the next request opens a new one."""

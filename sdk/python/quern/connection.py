@@ -9,6 +9,8 @@ from typing import Any
 from pyarrow import flight
 
 from quern import errors
+from quern.address import Address
+from quern.credentials import Credentials
 
 _RETRY_PUSHBACK_MS = "grpc-retry-pushback-ms"
 
@@ -54,10 +56,12 @@ class _Calls(flight.ClientMiddlewareFactory):  # type: ignore[misc]
 class Connection:
     """A Flight client to one server, which threads may share."""
 
-    def __init__(self, location: str, url: str, headers: Mapping[str, str]) -> None:
-        self.url = url
+    def __init__(self, address: Address, headers: Mapping[str, str], credentials: Credentials) -> None:
+        self.url = address.url
         self._calls = _Calls(headers)
-        self.client = flight.FlightClient(location, middleware=[self._calls])
+        location = f"{'grpc+tls' if address.tls else 'grpc'}://{address.authority}"
+        options = credentials.of_flight() if address.tls else {}
+        self.client = flight.FlightClient(location, middleware=[self._calls], **options)
 
     def last_call(self) -> Call:
         """Give the call that this thread began last."""

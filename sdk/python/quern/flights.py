@@ -13,6 +13,7 @@ from pyarrow import flight
 from quern import arguments, tables
 from quern.address import Address
 from quern.connection import Connection
+from quern.credentials import Credentials
 from quern.exchange import Exchange
 from quern.push import Command, Upload
 from quern.results import PushResult
@@ -23,8 +24,8 @@ DEFAULT_BATCH_ROWS = 65_536
 class Flights:
     """Arrow Flight to one server, which threads may share."""
 
-    def __init__(self, address: Address, headers: Mapping[str, str]) -> None:
-        self._address, self._headers = address, dict(headers)
+    def __init__(self, address: Address, headers: Mapping[str, str], credentials: Credentials) -> None:
+        self._address, self._headers, self._credentials = address, dict(headers), credentials
         self._lock = threading.Lock()
         self._opened: Connection | None = None
 
@@ -89,6 +90,5 @@ class Flights:
     def _connection(self) -> Connection:
         with self._lock:
             if self._opened is None:
-                location = f"{'grpc+tls' if self._address.tls else 'grpc'}://{self._address.authority}"
-                self._opened = Connection(location, self._address.url, self._headers)
+                self._opened = Connection(self._address, self._headers, self._credentials)
             return self._opened
