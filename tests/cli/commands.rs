@@ -861,7 +861,7 @@ fn a_server_that_does_not_answer_is_named() {
     let said = say(folder.path(), "plan").replace(&server.url, "URL");
     expect![[r#"
         exit 1
-        error: the server at URL has the data folder open and does not answer: no Quern server answers at URL: error sending request for url (URL/v2/health/live): operation timed out; try again, or look into its log
+        error: the server at URL has the data folder open and does not answer: no Quern server answers at unix:DIR/.quern/quern.sock: error sending request: operation timed out; try again, or look into its log
     "#]]
     .assert_eq(&said);
 }

@@ -75,7 +75,7 @@ impl Client {
         let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
         let client = Client { url, base, http, channel };
         let reply = client.http.get(client.address("/v2/health/live")).timeout(CONNECT_TIMEOUT).send();
-        answered(reply.await.map_err(|error| client.unreachable(&error))?).await?;
+        answered(reply.await.map_err(|error| client.unreachable(error))?).await?;
         Ok(client)
     }
 
@@ -127,13 +127,13 @@ impl Client {
     /// What is live: entities, feature views, feature services, models.
     pub async fn definitions(&self) -> Result<Catalogue> {
         let reply = self.http.get(self.address("/v1/definitions")).send().await;
-        read(answered(reply.map_err(|error| self.unreachable(&error))?).await?).await
+        read(answered(reply.map_err(|error| self.unreachable(error))?).await?).await
     }
 
     /// How the server is: what is wrong, what its stores hold, how far each feature view is.
     pub async fn status(&self) -> Result<ServerStatus> {
         let reply = self.http.get(self.address("/v1/status")).timeout(STATUS_TIMEOUT).send().await;
-        read(answered(reply.map_err(|error| self.unreachable(&error))?).await?).await
+        read(answered(reply.map_err(|error| self.unreachable(error))?).await?).await
     }
 
     /// Posts `request` as JSON to `path` and reads the reply: for calls that have no method of their own. `path` goes
@@ -179,15 +179,16 @@ impl Client {
 
     async fn post(&self, path: &str, request: &impl Serialize) -> Result<reqwest::Response> {
         let reply = self.http.post(self.address(path)).json(request).send().await;
-        answered(reply.map_err(|error| self.unreachable(&error))?).await
+        answered(reply.map_err(|error| self.unreachable(error))?).await
     }
 
     fn address(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Error {
-        Error::Unreachable { url: self.url.clone(), cause: causes(error) }
+    fn unreachable(&self, error: reqwest::Error) -> Error {
+        // The URL is told already, and over a Unix socket the request has one that leads nowhere.
+        Error::Unreachable { url: self.url.clone(), cause: causes(&error.without_url()) }
     }
 }
 
