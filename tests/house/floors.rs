@@ -20,6 +20,10 @@ const MUST_NOT_KNOW: [(&str, &str); 14] = [
     ("server/store", "axum datafusion-expr ort tonic"),
     ("server/inference", "axum parquet redis rocksdb sqlx tonic"),
     ("server/decode", "axum ort parquet redis rocksdb sqlx tokio tonic"),
+    (
+        "server/identity",
+        "arrow axum ort parquet redis rocksdb sqlx tonic quern-store quern-features quern-server",
+    ),
     ("server/features", "axum ort parquet redis rocksdb sqlx tonic"),
     ("server", "axum ort parquet redis rocksdb sqlx tonic"),
     ("server/streams", "axum ort parquet rocksdb sqlx tonic"),
