@@ -77,6 +77,12 @@ impl From<quern_features::Error> for Error {
     }
 }
 
+impl From<quern_identity::Error> for Error {
+    fn from(error: quern_identity::Error) -> Self {
+        Failure::from(error).into()
+    }
+}
+
 impl From<quern_inference::Error> for Error {
     fn from(error: quern_inference::Error) -> Self {
         Failure::from(error).into()

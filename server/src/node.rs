@@ -9,6 +9,7 @@ use quern_base::clock::now_us;
 use quern_base::memory::Budget;
 use quern_base::tasks::blocking;
 use quern_features::Reader;
+use quern_identity::Identity;
 use quern_store::history::History;
 use quern_store::log::Log;
 use quern_store::online::Online;
@@ -23,7 +24,7 @@ use crate::audit::Audit;
 use crate::catching_up::CatchingUp;
 use crate::data_folder::lock;
 use crate::degraded::Degraded;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lag::{Lag, Stands};
 use crate::live::{Deployment, Live, Loader};
 use crate::logged::PredictionLog;
@@ -36,6 +37,7 @@ use crate::verbs::apply::Apply;
 use crate::verbs::backup::Backup;
 use crate::verbs::can::Can;
 use crate::verbs::follow::Follow;
+use crate::verbs::keys::Keys;
 use crate::verbs::labels::{self, Labels};
 use crate::verbs::materialize::Materialize;
 use crate::verbs::predict::Predict;
@@ -51,6 +53,10 @@ pub struct Node {
     pub settings: Arc<Settings>,
     /// What requests under way may hold.
     pub memory: Arc<Budget>,
+    /// Knows who asks.
+    pub identity: Arc<Identity>,
+    /// Makes and revokes API keys.
+    pub keys: Arc<Keys>,
     /// What is live.
     pub live: Live,
     /// Reads values of keys at times.
@@ -212,6 +218,7 @@ impl Node {
         let audit = Audit::open(settings.audit.as_ref())?;
         let loader = Arc::new(Loader::new(Arc::clone(&settings), registry.clone(), audit));
         let live = Node::latest(&registry, &loader).await?;
+        let (identity, keys) = known(&settings, &registry, &live).await?;
         let degraded = Arc::new(Degraded::default());
         let runs = Arc::new(Runs::open(registry.clone(), head.id()?, head.is_shared()));
         let lag = Arc::new(Lag { head: head.clone(), log: log.clone(), stands: Stands::default() });
@@ -240,11 +247,7 @@ impl Node {
             }),
             follow: Arc::new(Follow { registry: registry.clone(), loader, live: live.clone() }),
             upkeep: Upkeep::of(&settings, &registry, &segments, &push),
-            predict: Arc::new(Predict {
-                live: live.clone(),
-                reader: reader.clone(),
-                log: Arc::clone(&predictions),
-            }),
+            predict: Arc::new(predict(&live, &reader, &predictions)),
             quotas: Quotas::default(),
             can: Can { live: live.clone() },
             train: Train { history: Arc::clone(&history) },
@@ -268,6 +271,8 @@ impl Node {
             catching_up: CatchingUp::default(),
             streams: Arc::default(),
             started: Instant::now(),
+            identity,
+            keys,
             memory: Budget::new(settings.requests_bytes_max),
             settings,
             live,
@@ -320,9 +325,20 @@ impl Node {
     }
 }
 
+/// Who may ask, as far as is known: whose tokens are believed, and which keys there are.
+async fn known(settings: &Settings, registry: &Registry, live: &Live) -> Result<(Arc<Identity>, Arc<Keys>)> {
+    let identity = Arc::new(Identity::new(settings.trust().map_err(Error::invalid)?)?);
+    let keys = Keys::open(registry, &identity, live.clone()).await?;
+    Ok((identity, keys))
+}
+
 fn reader(settings: &Settings, history: &Arc<History>, head: &Online) -> Reader {
     let history_fallback = settings.history_fallback;
     Reader { history: Arc::clone(history), head: head.clone(), history_fallback }
+}
+
+fn predict(live: &Live, reader: &Reader, log: &Arc<PredictionLog>) -> Predict {
+    Predict { live: live.clone(), reader: reader.clone(), log: Arc::clone(log) }
 }
 
 /// The labels, which lie in the same log as what is pushed.

@@ -5,6 +5,7 @@
 
 mod exposed;
 mod value;
+mod who;
 mod written;
 
 use std::io::ErrorKind;
@@ -27,6 +28,8 @@ use self::value::{
     address, addresses, auth, collector, folders, hosts, members, online, providers, roots, store, time,
     truth, whole,
 };
+pub use self::who::KeysOf;
+use self::who::{issuers, keys};
 pub use self::written::Wants;
 use self::written::{found, is_quoted};
 use crate::audit::AuditTo;
@@ -87,6 +90,12 @@ pub struct Settings {
     pub auth: Option<Auth>,
     /// Whether the server may stand open to others than this machine.
     pub insecure: bool,
+    /// Who gives tokens that are believed, as they call themselves in them.
+    pub jwt_issuers: Vec<String>,
+    /// What a token must be for.
+    pub jwt_audience: String,
+    /// Where the keys of issuers are that do not say so themselves.
+    pub jwt_keys: Vec<KeysOf>,
     /// The online store.
     pub online: OnlineStore,
     /// How long a look-up waits for an answer of a Redis.
@@ -140,7 +149,7 @@ pub struct Settings {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 34] = [
+pub const KEYS: [(&str, Wants); 37] = [
     ("definitions", Wants::Texts("[features/, models/]")),
     ("roots", Wants::Texts("[/srv/history, /srv/models]")),
     ("data", Wants::Text(".quern")),
@@ -153,6 +162,9 @@ pub const KEYS: [(&str, Wants); 34] = [
     ("auth", Wants::Text("required")),
     ("insecure", Wants::Bool),
     ("hosts", Wants::Texts("[quern.internal]")),
+    ("jwt_issuers", Wants::Texts("[https://sso.corp]")),
+    ("jwt_audience", Wants::Text("quern")),
+    ("jwt_keys", Wants::Texts("/etc/quern/jwks.json")),
     ("online", Wants::Text("rocksdb")),
     ("online_timeout", Wants::Text("100ms")),
     ("registry", Wants::Text("sqlite")),
@@ -194,7 +206,35 @@ impl Settings {
     ) -> Result<Settings> {
         // One name for one folder, however it was reached; one that is missing is reported by whoever reads it.
         let repository = repository.canonicalize().or_else(|_| absolute(repository))?;
-        let mut settings = Settings {
+        let mut settings = Settings::defaults(repository);
+        settings.read_file()?;
+        for (key, _) in KEYS {
+            let variable = format!("QUERN_{}", key.to_uppercase());
+            if let Some(value) = environment(&variable).filter(|value| !value.is_empty()) {
+                settings
+                    .set(key, &value, Path::new("."))
+                    .map_err(|cause| Error::invalid(format!("environment variable {variable}: {cause}")))?;
+            }
+        }
+        for (key, value) in flags {
+            settings
+                .set(key, value, Path::new("."))
+                .map_err(|cause| Error::invalid(format!("option --{}: {cause}", key.replace('_', "-"))))?;
+        }
+        settings.trust().map_err(Error::invalid)?;
+        if settings.store_shared && !matches!(settings.store, Some(StoreAt::Folder { .. })) {
+            return Err(Error::invalid(
+                "`store_shared` says that a folder is every server's: name it in `store`, as in `store: /mnt/quern`. A \
+                 bucket is every server's anyway, and the data folder never is",
+            ));
+        }
+        settings.check_tls()?;
+        Ok(settings)
+    }
+
+    /// What holds where nothing is said.
+    fn defaults(repository: PathBuf) -> Settings {
+        Settings {
             definitions: Vec::new(),
             roots: Vec::new(),
             data: repository.join(".quern"),
@@ -206,6 +246,9 @@ impl Settings {
             tls_revoked: None,
             auth: None,
             insecure: false,
+            jwt_issuers: Vec::new(),
+            jwt_audience: "quern".to_owned(),
+            jwt_keys: Vec::new(),
             online: OnlineStore::RocksDb,
             online_timeout: ONLINE_TIMEOUT_DEFAULT,
             registry: Location::Sqlite,
@@ -231,29 +274,7 @@ impl Settings {
             admins: Vec::new(),
             otlp: None,
             repository,
-        };
-        settings.read_file()?;
-        for (key, _) in KEYS {
-            let variable = format!("QUERN_{}", key.to_uppercase());
-            if let Some(value) = environment(&variable).filter(|value| !value.is_empty()) {
-                settings
-                    .set(key, &value, Path::new("."))
-                    .map_err(|cause| Error::invalid(format!("environment variable {variable}: {cause}")))?;
-            }
         }
-        for (key, value) in flags {
-            settings
-                .set(key, value, Path::new("."))
-                .map_err(|cause| Error::invalid(format!("option --{}: {cause}", key.replace('_', "-"))))?;
-        }
-        if settings.store_shared && !matches!(settings.store, Some(StoreAt::Folder { .. })) {
-            return Err(Error::invalid(
-                "`store_shared` says that a folder is every server's: name it in `store`, as in `store: /mnt/quern`. A \
-                 bucket is every server's anyway, and the data folder never is",
-            ));
-        }
-        settings.check_tls()?;
-        Ok(settings)
     }
 
     /// Where segments are kept.
@@ -359,6 +380,9 @@ impl Settings {
             "auth" => self.auth = Some(auth(value)?),
             "insecure" => self.insecure = truth(value)?,
             "hosts" => self.hosts = hosts(value)?,
+            "jwt_issuers" => self.jwt_issuers = issuers(value)?,
+            "jwt_audience" => self.jwt_audience = value.trim().to_owned(),
+            "jwt_keys" => self.jwt_keys = keys(value, base)?,
             "online" => self.online = online(value, base)?,
             "online_timeout" => self.online_timeout = time(value, ONLINE_TIMEOUT_MAX)?,
             "registry" => self.registry = value.parse()?,

@@ -64,6 +64,11 @@ pub use self::service::{Model, Service, onnx_session};
 pub use self::store::{Head, Store, open_redis};
 pub use self::wait::{blocking, runtime, until};
 
+/// Who asks, by what they bring.
+pub mod identity {
+    pub use quern_identity::{Identity, Issuer, KeysAt, Trust, Why};
+}
+
 /// What is kept for good.
 pub mod segments {
     pub use quern_store::segments::*;
@@ -71,5 +76,5 @@ pub mod segments {
 
 /// The registry of definitions.
 pub mod registry {
-    pub use quern_store::registry::{AppliedModel, Apply, Location, Registry, RunEnd, RunNote};
+    pub use quern_store::registry::{AppliedModel, Apply, Location, NewApiKey, Registry, RunEnd, RunNote};
 }

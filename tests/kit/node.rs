@@ -13,7 +13,9 @@ use arrow::compute::concat_batches;
 use axum::Router;
 use feature_defs::DefFile;
 use quern::wire::{BackupSummary, Damaged, ScrubProgress, ScrubRequest};
-use quern::wire::{MaterializeRequest, Plan, PushReply, PushTo, Report, Summary, VerifyRequest};
+use quern::wire::{
+    MaterializeRequest, NewKeyRequest, Plan, PushReply, PushTo, Report, Summary, VerifyRequest,
+};
 use quern_access::Caller;
 use quern_base::tasks::Task;
 use quern_engine::ViewId;
@@ -133,6 +135,12 @@ impl Node {
         let files = repository::read(&self.inner.settings)?.files;
         let candidate = self.inner.apply.check(Caller::owner(), files).await?;
         Ok(Checked { node: self.clone(), candidate })
+    }
+
+    /// Makes an API key, and returns it.
+    pub async fn key(&self, name: &str) -> String {
+        let request = NewKeyRequest { name: name.to_owned(), expires: None };
+        self.inner.keys.make(&Caller::owner(), &request).await.unwrap().key
     }
 
     /// Returns what is live.

@@ -7,12 +7,14 @@ use serde_json::json;
 
 use crate::planes;
 
-const CHANGES: [&str; 9] = [
+const CHANGES: [&str; 11] = [
     "/v1/apply",
     "/v1/materialize",
     "/v1/seal",
     "/v1/scrub",
     "/v1/backup",
+    "/v1/keys",
+    "/v1/keys/revoke",
     "/push",
     "/write-to-online-store",
     "/v1/labels",

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use feature_defs::DefFile;
 use quern::wire::Code;
 use quern_engine::SourceSchemas;
-use quern_kit::registry::{AppliedModel, Apply, Location, Registry, RunEnd, RunNote};
+use quern_kit::registry::{AppliedModel, Apply, Location, NewApiKey, Registry, RunEnd, RunNote};
 use quern_kit::{Failure, Postgres, timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, PgConnection};
@@ -296,6 +296,68 @@ async fn of_each_view_the_latest_run_is_known_and_when_one_last_succeeded() {
         assert_eq!(left, [failed]);
         assert_eq!(registry.runs("other").await.unwrap().runs.len(), 1);
         assert_eq!(registry.runs("other").await.unwrap().commits.is_some(), registry.is_shared());
+    })
+    .await;
+}
+
+fn key(id: &str, name: &str) -> NewApiKey {
+    NewApiKey {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        sha256: format!("sha256 of {id}"),
+        last_four: "last".to_owned(),
+        lifetime_us: None,
+    }
+}
+
+#[tokio::test]
+async fn keys_are_kept_until_they_are_revoked() {
+    on_both(async |location, folder| {
+        let registry = Registry::open(location, folder).await.unwrap();
+        assert_eq!((registry.keys().await.unwrap(), registry.key_changes().await.unwrap()), (Vec::new(), 0));
+        let first = registry.make_key(&key("1", "ann")).await.unwrap();
+        assert_eq!((&*first.sha256, first.expires_us, first.revoked_us), ("sha256 of 1", None, None));
+        let now_us = registry.now_us().await.unwrap();
+        assert!((now_us - 60_000_000..=now_us + 1_000_000).contains(&first.created_us));
+        let brief = NewApiKey { lifetime_us: Some(1), ..key("2", "ann") };
+        let brief = registry.make_key(&brief).await.unwrap();
+        assert_eq!(brief.expires_us, Some(brief.created_us + 1));
+        // One that has expired takes no place.
+        registry.make_key(&key("3", "ann")).await.unwrap();
+        let refused = Failure::from(registry.make_key(&key("4", "ann")).await.unwrap_err());
+        assert!(refused.code == Code::Refused && refused.text.contains("2 valid keys of `ann`"), "{refused}");
+        registry.make_key(&key("5", "bob")).await.unwrap();
+        assert_eq!(registry.key_changes().await.unwrap(), 4);
+
+        let revoked = registry.revoke_keys("1").await.unwrap();
+        assert_eq!((revoked.len(), &*revoked[0].id), (1, "1"));
+        let when = revoked[0].revoked_us.unwrap();
+        registry.make_key(&key("6", "ann")).await.unwrap();
+        let revoked = registry.revoke_keys("ann").await.unwrap();
+        assert_eq!(revoked.len(), 4);
+        assert!(revoked.iter().all(|key| key.revoked_us.is_some()));
+        assert_eq!(revoked[0].revoked_us, Some(when), "it stays revoked when it was");
+        let missing = Failure::from(registry.revoke_keys("nobody").await.unwrap_err());
+        assert_eq!(missing.code, Code::NotFound);
+        assert_eq!(registry.key_changes().await.unwrap(), 7);
+        drop(registry);
+        let registry = Registry::open(location, folder).await.unwrap();
+        let names: Vec<_> =
+            registry.keys().await.unwrap().into_iter().map(|key| (key.name, key.id)).collect();
+        assert_eq!(names.iter().filter(|(name, _)| name == "ann").count(), 4);
+        assert_eq!(names.last(), Some(&("bob".to_owned(), "5".to_owned())));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_many_who_make_a_key_of_one_name_two_do() {
+    on_both(async |location, folder| {
+        let registry = Registry::open(location, folder).await.unwrap();
+        let keys: Vec<NewApiKey> = (0..8).map(|number| key(&number.to_string(), "ann")).collect();
+        let made = futures::future::join_all(keys.iter().map(|key| registry.make_key(key))).await;
+        assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 2, "{made:?}");
+        assert_eq!(registry.key_changes().await.unwrap(), 2);
     })
     .await;
 }

@@ -89,8 +89,6 @@ pub enum Pick {
 pub enum Operation {
     /// To copy all that counts.
     Backup,
-    /// To make, list and revoke API keys.
-    Keys,
     /// To bring the head up to date.
     Materialize,
     /// To read metrics, which name what is live.
@@ -105,9 +103,8 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Operation; 7] = [
+    pub const ALL: [Operation; 6] = [
         Operation::Backup,
-        Operation::Keys,
         Operation::Materialize,
         Operation::Metrics,
         Operation::Scrub,
@@ -119,7 +116,6 @@ impl Operation {
     pub const fn name(self) -> &'static str {
         match self {
             Operation::Backup => "backup",
-            Operation::Keys => "keys",
             Operation::Materialize => "materialize",
             Operation::Metrics => "metrics",
             Operation::Scrub => "scrub",

@@ -63,15 +63,7 @@ static ALLOW: Object = Object {
         ),
         optional(
             "operate",
-            Shape::List(&Shape::OneOf(&[
-                "backup",
-                "keys",
-                "materialize",
-                "metrics",
-                "scrub",
-                "seal",
-                "status",
-            ])),
+            Shape::List(&Shape::OneOf(&["backup", "materialize", "metrics", "scrub", "seal", "status"])),
             "What keeps the server running.",
         ),
     ],

@@ -112,7 +112,7 @@ versions: [{{version: 1, path: m.onnx, service: fraud_v3}}]
               help: allow its views instead
             a.yaml:33:14: unknown role `fraud`
               help: did you mean `fraud-team`? known: admin, fraud-team
-            a.yaml:33:41: each of `operate` must be `backup` or `keys` or `materialize` or `metrics` or `scrub` or `seal` or `status`, found `reboot`
+            a.yaml:33:41: each of `operate` must be `backup` or `materialize` or `metrics` or `scrub` or `seal` or `status`, found `reboot`
             a.yaml:33:60: what is picked has `name` and `tag`
               help: keep one of them
             a.yaml:34:5: a grant allows nothing

@@ -126,13 +126,18 @@ impl Client {
 
     /// What is live: entities, feature views, feature services, models.
     pub async fn definitions(&self) -> Result<Catalogue> {
-        let reply = self.http.get(self.address("/v1/definitions")).send().await;
-        read(answered(reply.map_err(|error| self.unreachable(error))?).await?).await
+        self.get("/v1/definitions").await
     }
 
     /// How the server is: what is wrong, what its stores hold, how far each feature view is.
     pub async fn status(&self) -> Result<ServerStatus> {
         let reply = self.http.get(self.address("/v1/status")).timeout(STATUS_TIMEOUT).send().await;
+        read(answered(reply.map_err(|error| self.unreachable(error))?).await?).await
+    }
+
+    /// Gets `path` and reads the reply, for calls that have no method of their own.
+    pub async fn get<Reply: DeserializeOwned>(&self, path: &str) -> Result<Reply> {
+        let reply = self.http.get(self.address(path)).send().await;
         read(answered(reply.map_err(|error| self.unreachable(error))?).await?).await
     }
 
@@ -222,6 +227,8 @@ async fn answered(reply: reqwest::Response) -> Result<reqwest::Response> {
 /// What somebody between us and the server said, who has no codes of ours.
 fn foreign(status: StatusCode, body: &str, retry_after_ms: Option<u64>) -> Error {
     let code = match status {
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::FORBIDDEN => Code::Forbidden,
         StatusCode::NOT_FOUND => Code::NotFound,
         StatusCode::TOO_MANY_REQUESTS => Code::Overloaded,
         StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,

@@ -6,6 +6,7 @@
 mod access;
 mod catalogue;
 mod error;
+mod keys;
 mod materialize;
 mod online;
 mod path;
@@ -24,6 +25,7 @@ pub use self::catalogue::{
     ModelVersionInfo,
 };
 pub use self::error::{Code, ErrorReply, Mistake, REQUEST_ID, RETRY_PUSHBACK_MS};
+pub use self::keys::{KeyInfo, KeyList, KeyState, NewKey, NewKeyRequest, RevokeKeysRequest};
 pub use self::materialize::{MaterializeLine, MaterializeRequest, Progress, Summary, ViewSummary};
 pub use self::online::{
     FeatureViewMetadata, OnlineColumn, OnlineFeatures, OnlineFeaturesRequest, OnlineMetadata, Status,

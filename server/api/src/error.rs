@@ -32,7 +32,7 @@ macro_rules! from_below {
     };
 }
 
-from_below!(quern_server::Error, quern_features::Error, quern_decode::Error);
+from_below!(quern_server::Error, quern_features::Error, quern_identity::Error, quern_decode::Error);
 
 impl From<quern_engine::EngineError> for Error {
     fn from(error: quern_engine::EngineError) -> Self {

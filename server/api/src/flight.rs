@@ -177,7 +177,7 @@ impl Flight {
     /// A table goes up and comes down: a spine as its training set, or rows with what a model says of them.
     async fn exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Messages<FlightData>> {
         let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
-        let who = who(&request);
+        let who = who(&request).map_err(|e| refuse(&e))?;
         let (command, spine) = opened(request).await?;
         if names(command.as_ref(), "model") {
             let command: BatchCommand =
@@ -227,13 +227,13 @@ impl FlightService for Flight {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let who = who(&request);
+        let who = who(&request).map_err(|e| refuse(&e))?;
         let command = self.command(Some(request.into_inner())).map_err(|e| refuse(&e))?;
         Ok(Response::new(Flight::info((&self.node.live(), &who), &command).map_err(|e| refuse(&e))?))
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        let who = who(&request);
+        let who = who(&request).map_err(|e| refuse(&e))?;
         let command = self.command(Some(request.into_inner())).map_err(|e| refuse(&e))?;
         let schema = Flight::layout((&self.node.live(), &who), &command).map_err(|e| refuse(&e))?;
         let options = arrow::ipc::writer::IpcWriteOptions::default();
@@ -245,7 +245,7 @@ impl FlightService for Flight {
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
         let name = Name::of(&request);
-        let (live, who) = (self.node.live(), who(&request));
+        let (live, who) = (self.node.live(), who(&request).map_err(|e| refuse(&e))?);
         let seen = live.seen_by(&who);
         let flights: Vec<_> = live
             .compiled
@@ -270,12 +270,12 @@ impl FlightService for Flight {
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let name = Name::of(&request);
         let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
-        let who = who(&request);
+        let who = who(&request).map_err(|e| refuse(&e))?;
         name.on(predictions::get((&self.node, who), &request.into_inner(), lease).await)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let (name, who) = (Name::of(&request), who(&request));
+        let (name, who) = (Name::of(&request), who(&request).map_err(|e| refuse(&e))?);
         let (command, rows) = opened(request).await?;
         let reply = match names(command.as_ref(), "labels") {
             true => labels::put((&self.node, who), command, rows).await,

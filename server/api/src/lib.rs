@@ -10,11 +10,13 @@
 //! | `POST /v1/check`, `/v1/plan`, `/v1/apply`, `/v1/materialize`, `/v1/can` | [`admin`] |
 //! | `POST /v1/verify`, `/v1/labels` | [`monitor`] |
 //! | `POST /v1/seal`, `/v1/scrub`, `/v1/backup` | [`upkeep`] |
+//! | `/v1/keys`, `/v1/keys/revoke` | [`keys`] |
 //! | Arrow Flight | [`flight`] |
 //! | who may be connected, over what, and who they are | [`listen`] |
 //! | what a request may hold | [`memory`] |
 //! | which requests have threads of their own | [`large`] |
 //! | whether a web page may ask it | [`browser`] |
+//! | who asks | [`who`] |
 //! | how every request ended: counted, logged, traced | [`observe`] |
 //! | the names in a path | [`path`] |
 //! | how a long job says how far it is | [`lines`] |
@@ -34,6 +36,7 @@ pub mod error;
 mod feast;
 mod flight;
 mod http;
+mod keys;
 mod large;
 mod lines;
 mod listen;
@@ -86,7 +89,7 @@ pub fn serve(
     shutdown: BoxFuture<'static, ()>,
 ) -> BoxFuture<'static, Result<()>> {
     Box::pin(async move {
-        let (_following, _completing) = (node.follow.start(), node.push.complete());
+        let (_keys, _following, _completing) = (node.keys.start(), node.follow.start(), node.push.complete());
         let (keeping, merging) = (node.segments.keep(), node.predictions.keep());
         let _compacting = node.labels.keep();
         let _looking = node.lag.start(Arc::clone(&node.runs));
@@ -149,6 +152,7 @@ fn administrators() -> Router<Arc<Node>> {
         .route("/v1/status", get(http::status))
         .merge(admin::routes())
         .merge(upkeep::routes())
+        .merge(keys::routes())
 }
 
 /// The same with what is answered everywhere, and with all that is done of every request to a server of these names.
@@ -165,6 +169,7 @@ fn finished(routes: Router<Arc<Node>>, node: Arc<Node>, hosts: Vec<String>) -> R
             ServiceBuilder::new()
                 .layer(from_fn(observe::observe))
                 .layer(from_fn_with_state(hosts, browser::guard))
+                .layer(from_fn_with_state(Arc::clone(&node), who::settle))
                 .layer(from_fn_with_state(Arc::clone(&node), memory::leased))
                 .layer(from_fn(large::apart))
                 .layer(CatchPanicLayer::custom(http::panicked))

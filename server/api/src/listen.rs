@@ -53,6 +53,7 @@ pub use self::doors::Doors;
 pub(super) use self::doors::Routers;
 use self::end::{END, End};
 use self::peer::Known;
+pub(super) use self::peer::Peer;
 use self::socket::{Socket, Stream};
 use self::sweep::Verdict;
 pub use self::tls::Tls;

@@ -1,37 +1,227 @@
-//! Who asks?
+//! Who asks? Settled before anything else is looked at, so that who is nobody is told nothing, not even which paths
+//! there are.
+//!
+//! | who asks | is |
+//! |---|---|
+//! | a command, in its own process | its owner |
+//! | the peer of the Unix socket, where it is of this server's user or root | its owner |
+//! | with a bearer | whose key or token that is; refused where it does not hold, whatever else is shown |
+//! | with `auth: none` | anyone |
+//! | with a certificate | one of its names |
+//! | else | nobody: refused, but for health |
 
-use std::convert::Infallible;
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, LazyLock};
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use quern_access::{Caller, Principal, Proof};
+use quern_base::clock::now_us;
+use quern_identity::Why;
 use quern_server::Node;
+use quern_server::settings::Auth;
 use quern_wire::REQUEST_ID;
 
-/// Who asks, as whoever let the request in has put it there.
+use super::error::{ApiError, grpc_status};
+use super::listen::Peer;
+use super::memory::is_grpc;
+use crate::error::{Error, Kind, Result};
+
+const API_KEY: &str = "x-api-key";
+const BEARER: &str = "bearer";
+const ROOT: u32 = 0;
+/// What probes ask, who have nothing to show.
+const HEALTH: [&str; 2] = ["/v2/health/live", "/v2/health/ready"];
+const HEALTH_OVER_GRPC: [&str; 2] =
+    ["/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady"];
+
+/// Who asks, for a handler.
 #[derive(Debug, Clone)]
 pub(crate) struct Who(pub Caller);
 
-impl FromRequestParts<Arc<Node>> for Who {
-    type Rejection = Infallible;
+impl<S: Sync> FromRequestParts<S> for Who {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<Node>) -> Result<Self, Infallible> {
-        Ok(Who(caller(&parts.extensions, &parts.headers)))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> std::result::Result<Self, ApiError> {
+        Ok(Who(caller(&parts.extensions, &parts.headers)?))
     }
 }
 
 /// Who makes this call over gRPC.
-pub(crate) fn who<T>(request: &tonic::Request<T>) -> Caller {
+///
+/// # Errors
+/// Where nobody has settled it.
+pub(crate) fn who<T>(request: &tonic::Request<T>) -> Result<Caller> {
     caller(request.extensions(), request.metadata().as_ref())
 }
 
-fn caller(extensions: &Extensions, headers: &HeaderMap) -> Caller {
-    let principal = match extensions.get::<Arc<Principal>>() {
-        Some(principal) => Arc::clone(principal),
-        None => Arc::new(Principal::new(Proof::Open)),
-    };
+fn caller(extensions: &Extensions, headers: &HeaderMap) -> Result<Caller> {
+    let principal = extensions.get().map(Arc::clone);
+    let principal = principal.ok_or_else(|| Error::broken("it is not known who asks"))?;
     let id = headers.get(REQUEST_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
-    Caller { principal, request_id: id.unwrap_or_default() }
+    Ok(Caller { principal, request_id: id.unwrap_or_default() })
+}
+
+/// Gives every request the [`Principal`] who asks, or refuses it.
+pub(super) async fn settle(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match settled(&node, &parts).await {
+        Ok(principal) => {
+            parts.extensions.insert(principal);
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(error) => refused(error, &parts),
+    }
+}
+
+async fn settled(node: &Node, parts: &Parts) -> Result<Arc<Principal>> {
+    static OPEN: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::new(Proof::Open)));
+    static OWNER: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::new(Proof::Owner)));
+    static NOBODY: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::new(Proof::Nobody)));
+    // Nothing over a socket brings extensions: a command in this process said so itself.
+    if let Some(principal) = parts.extensions.get::<Arc<Principal>>() {
+        return Ok(Arc::clone(principal));
+    }
+    let peer = parts.extensions.get::<Arc<Peer>>();
+    if peer.and_then(|peer| peer.local).is_some_and(is_owner) {
+        return Ok(Arc::clone(&OWNER));
+    }
+    let auth = node.settings.auth();
+    if is_health(&parts.method, &parts.uri) {
+        return Ok(Arc::clone(if auth == Auth::None { &OPEN } else { &NOBODY }));
+    }
+    let bearer = bearer(&parts.headers, auth)?;
+    let whose = match bearer {
+        Some(bearer) => Some(node.identity.who(bearer, now_us()).await?),
+        None => None,
+    };
+    if auth == Auth::None {
+        return Ok(Arc::clone(&OPEN));
+    }
+    let names = || peer?.certificate.clone().filter(|names| !names.is_empty());
+    match whose.or_else(|| Some(Arc::new(Principal::new(Proof::Certificate(names()?))))) {
+        Some(principal) => Ok(principal),
+        None => Err(Why::Missing.because("neither a bearer nor a certificate").into()),
+    }
+}
+
+/// Whether a process of this user is the owner's.
+fn is_owner(user: u32) -> bool {
+    static OURS: LazyLock<Option<u32>> =
+        LazyLock::new(|| std::fs::metadata("/proc/self").ok().map(|process| process.uid()));
+    user == ROOT || Some(user) == *OURS
+}
+
+fn is_health(method: &Method, uri: &Uri) -> bool {
+    match *method {
+        Method::GET | Method::HEAD => HEALTH.contains(&uri.path()),
+        Method::POST => HEALTH_OVER_GRPC.contains(&uri.path()),
+        _ => false,
+    }
+}
+
+/// The key or token that a request brings, over HTTP and gRPC alike.
+fn bearer(headers: &HeaderMap, auth: Auth) -> Result<Option<&str>> {
+    let single = |name: &str| {
+        let mut given = headers.get_all(name).iter();
+        match (given.next(), given.next()) {
+            (_, Some(_)) => Err(Error::invalid(format!("a request has one `{name}`"))),
+            (None, None) => Ok(None),
+            (Some(value), None) => match value.to_str() {
+                Ok(text) => Ok(Some(text.trim())),
+                Err(_) => Err(Why::Malformed.because(format!("`{name}` is no text")).into()),
+            },
+        }
+    };
+    let (authorization, key) = (single(header::AUTHORIZATION.as_str())?, single(API_KEY)?);
+    let Some(authorization) = authorization else { return Ok(key) };
+    match authorization.split_once(' ') {
+        Some((scheme, bearer)) if scheme.eq_ignore_ascii_case(BEARER) => Ok(Some(bearer.trim())),
+        // What is said to a proxy in front is none of our business, as long as nobody is asked.
+        _ if auth == Auth::None => Ok(key),
+        _ => Err(Why::Scheme.because("`authorization` is of another scheme than `Bearer`").into()),
+    }
+}
+
+/// The refusal, in the words of its protocol.
+fn refused(error: Error, parts: &Parts) -> Response {
+    let why = error.facts::<Why>().copied();
+    if let Some(why) = why {
+        let peer = parts.extensions.get::<Arc<Peer>>().map(|peer| peer.to_string());
+        let (why, cause, path) = (why.label(), error.logged(), parts.uri.path());
+        tracing::info!(why, cause, peer, path, "nobody knows who asks");
+    }
+    if is_grpc(&parts.headers) {
+        return grpc_status(&error).into_http();
+    }
+    let is_unknown = error.kind() == Kind::Unauthenticated;
+    let mut response = ApiError(error).into_response();
+    if is_unknown {
+        // RFC 6750: that there is an error is told only to who brought something.
+        let challenge = match why {
+            Some(Why::Missing | Why::Scheme) | None => HeaderValue::from_static("Bearer"),
+            Some(_) => HeaderValue::from_static("Bearer error=\"invalid_token\""),
+        };
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(
+        auth: Auth,
+        headers: &[(&'static str, &'static str)],
+    ) -> std::result::Result<Option<String>, Kind> {
+        let mut given = HeaderMap::new();
+        for (name, value) in headers {
+            given.append(*name, HeaderValue::from_static(value));
+        }
+        bearer(&given, auth).map(|found| found.map(str::to_owned)).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn a_bearer_is_found_where_it_is() {
+        let some = |text: &str| Ok(Some(text.to_owned()));
+        for (headers, expected) in [
+            (&[][..], Ok(None)),
+            (&[("authorization", "Bearer t")], some("t")),
+            (&[("authorization", "bEARER  t ")], some("t")),
+            (&[("x-api-key", "k")], some("k")),
+            (&[("authorization", "Bearer t"), ("x-api-key", "k")], some("t")),
+            (&[("authorization", "Basic t")], Err(Kind::Unauthenticated)),
+            (&[("authorization", "Bearer")], Err(Kind::Unauthenticated)),
+            (&[("authorization", "t"), ("x-api-key", "k")], Err(Kind::Unauthenticated)),
+            (&[("authorization", "Bearer t"), ("authorization", "Bearer t")], Err(Kind::InvalidArgument)),
+            (&[("authorization", "Bearer t"), ("authorization", "Basic u")], Err(Kind::InvalidArgument)),
+            (&[("x-api-key", "k"), ("x-api-key", "l")], Err(Kind::InvalidArgument)),
+        ] {
+            assert_eq!(found(Auth::Required, headers), expected, "{headers:?}");
+        }
+        assert_eq!(found(Auth::None, &[("authorization", "Basic t")]), Ok(None));
+        assert_eq!(found(Auth::None, &[("authorization", "Bearer t")]), some("t"));
+    }
+
+    #[test]
+    fn only_health_is_told_to_nobody() {
+        let is_health = |method: Method, path: &'static str| is_health(&method, &Uri::from_static(path));
+        for path in HEALTH {
+            assert!(
+                is_health(Method::GET, path)
+                    && is_health(Method::HEAD, path)
+                    && !is_health(Method::POST, path)
+            );
+        }
+        for path in HEALTH_OVER_GRPC {
+            assert!(is_health(Method::POST, path) && !is_health(Method::GET, path));
+        }
+        for path in ["/", "/v2", "/v2/health", "/v2/health/live/", "/v2/health//live", "/V2/health/live"] {
+            assert!(!is_health(Method::GET, path), "{path}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use axum::http::{Request, header};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use quern::Client;
+use quern_access::{Principal, Proof};
 use quern_api::error::Cause;
 use quern_wire::{Catalogue, ErrorReply};
 use serde::de::DeserializeOwned;
@@ -99,12 +100,17 @@ impl Backend {
 
     /// What is live.
     pub(super) async fn catalogue(&self) -> Result<Catalogue> {
+        self.get("/v1/definitions").await
+    }
+
+    /// Gets `path` and reads the reply.
+    pub(super) async fn get<Reply: DeserializeOwned>(&self, path: &str) -> Result<Reply> {
         match self {
             Backend::Here { routes, .. } => {
-                let request = Request::get("/v1/definitions").body(Body::empty());
+                let request = Request::get(path).body(Body::empty());
                 read(ask(routes, request.map_err(internal)?).await?).await
             }
-            Backend::There(client) => Ok(client.definitions().await?),
+            Backend::There(client) => Ok(client.get(path).await?),
         }
     }
 
@@ -172,7 +178,9 @@ fn post(path: &str, request: &impl Serialize) -> Result<Request<Body>> {
     request.map_err(internal)
 }
 
-async fn ask(routes: &Router, request: Request<Body>) -> Result<Body> {
+async fn ask(routes: &Router, mut request: Request<Body>) -> Result<Body> {
+    // Whoever runs a command on the folder owns it.
+    request.extensions_mut().insert(Arc::new(Principal::new(Proof::Owner)));
     let reply = match routes.clone().oneshot(request).await {
         Ok(reply) => reply,
         Err(never) => match never {},

@@ -13,6 +13,7 @@ mod error;
 mod failure;
 mod infer;
 mod init;
+mod key;
 mod materialize;
 mod output;
 mod read;
@@ -128,6 +129,8 @@ enum Command {
     Backup(backup::BackupArguments),
     /// Make a new data folder of a backup
     Restore(backup::RestoreArguments),
+    /// Make, list and revoke API keys
+    Key(key::Arguments),
     /// Run models for the server that started it
     #[command(hide = true)]
     Worker,
@@ -236,6 +239,7 @@ async fn run(command: Command, options: &Options) -> Result<ExitCode> {
         Command::Scrub(arguments) => return scrub::run(&arguments, options).await,
         Command::Backup(arguments) => backup::backup(&arguments, options).await?,
         Command::Restore(arguments) => backup::restore(&arguments, options).await?,
+        Command::Key(arguments) => key::run(&arguments, options).await?,
         // It has ended by then: a worker needs no async runtime.
         Command::Worker => {}
         Command::Schema => print_json(&feature_defs::schemas()),
@@ -259,6 +263,7 @@ impl Command {
             Command::Seal(arguments) => arguments.json,
             Command::Scrub(arguments) => arguments.json,
             Command::Backup(arguments) => arguments.json,
+            Command::Key(arguments) => arguments.json(),
             Command::Init(_)
             | Command::Infer(_)
             | Command::Serve(_)

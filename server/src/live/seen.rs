@@ -174,6 +174,23 @@ impl<'a> Seen<'a> {
         }
     }
 
+    /// Refuses who is no administrator. What they do is in the audit before this returns: call it where blocking is
+    /// allowed.
+    ///
+    /// # Errors
+    /// As [`Seen::operate`].
+    pub fn administer(&self, what: &str) -> Result<()> {
+        let why = || self.live.access.why(self.who, Question::Apply(None));
+        if self.rights.is_all() {
+            return self.live.audit.write(self.who, what, why);
+        }
+        self.live.audit.note(self.who, what, || None);
+        let who = self.who.name();
+        Err(Error::forbidden(format!(
+            "{who} may not {what}: administrators may, whom quern.yaml names as `admins`"
+        )))
+    }
+
     /// The same of what is done to a model.
     ///
     /// # Errors

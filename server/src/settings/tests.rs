@@ -1,6 +1,7 @@
 //! Which settings hold, and what is said of those that do not?
 
 use expect_test::expect;
+use quern_identity::KeysAt;
 
 use super::*;
 
@@ -266,4 +267,40 @@ fn a_registry_is_a_url_and_its_password_is_shown_to_nobody() {
         let mistake = check("", &[], &[("registry", wrong)]).expect_err("refused");
         assert!(mistake.contains("--registry") && !mistake.contains("secret"), "{mistake}");
     }
+}
+
+#[test]
+fn whom_a_server_believes_is_said_to_the_letter() {
+    let trust = |file: &str| check(file, &[], &[]).map(|settings| settings.trust().expect("checked"));
+    assert_eq!(trust("").expect("nobody").issuers, []);
+    let one = trust("jwt_issuers: https://sso.corp\n").expect("one");
+    assert_eq!((one.issuers[0].name.as_str(), one.audience.as_str()), ("https://sso.corp", "quern"));
+    let two = "jwt_issuers: [https://sso.corp, https://kubernetes.default.svc]\njwt_audience: features\n";
+    let with_keys =
+        trust(&format!("{two}jwt_keys: https://kubernetes.default.svc=jwks.json\n")).expect("two");
+    assert_eq!(with_keys.issuers[0].keys, KeysAt::Discovery);
+    assert!(matches!(&with_keys.issuers[1].keys, KeysAt::File(path) if path.ends_with("jwks.json")));
+    let at = trust("jwt_issuers: https://sso.corp\njwt_keys: https://sso.corp/keys?of=all\n").expect("a URL");
+    assert_eq!(at.issuers[0].keys, KeysAt::Url("https://sso.corp/keys?of=all".to_owned()));
+    for (file, part) in [
+        ("jwt_issuers: sso.corp\n", "is no URL"),
+        ("jwt_issuers: http://sso.corp\n", "must begin with https://"),
+        ("jwt_keys: jwks.json\n", "do not say whose they are, and `jwt_issuers` has 0"),
+        (&format!("{two}jwt_keys: jwks.json\n"), "`jwt_issuers` has 2: write `ISSUER=FILE`"),
+        (&format!("{two}jwt_keys: https://sso.crop=a\n"), "did you mean `https://sso.corp`?"),
+        ("jwt_issuers: https://a\njwt_keys: [a, b]\n", "two places"),
+    ] {
+        let mistake = check(file, &[], &[]).expect_err("refused");
+        assert!(mistake.contains(part), "{part} in {mistake}");
+    }
+}
+
+#[test]
+fn nobody_is_asked_on_loopback() {
+    let auth = |file: &str| check(file, &[], &[]).map(|settings| settings.auth());
+    assert_eq!(auth(""), Ok(Auth::None));
+    assert_eq!(auth("listen: 0.0.0.0:7400\n"), Ok(Auth::Required));
+    assert_eq!(auth("listen: 0.0.0.0:7400\nauth: none\n"), Ok(Auth::None));
+    assert_eq!(auth("auth: required\n"), Ok(Auth::Required));
+    assert!(auth("auth: maybe\n").expect_err("refused").contains("neither `none` nor `required`"));
 }

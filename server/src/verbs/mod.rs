@@ -13,6 +13,7 @@
 //! | [`seal`] | writes pushed rows into segments now |
 //! | [`scrub`] | reads all that is kept, and says what is damaged |
 //! | [`backup`] | copies all that counts, as of one moment |
+//! | [`keys`] | makes, lists and revokes API keys |
 //!
 //! Architecture invariant: a verb knows no other, but for `joined`, which reads what `labels` keeps; what two share
 //! lies a floor below.
@@ -22,6 +23,7 @@ pub mod backup;
 pub mod can;
 pub mod follow;
 pub mod joined;
+pub mod keys;
 pub mod labels;
 pub mod materialize;
 pub mod predict;

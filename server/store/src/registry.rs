@@ -10,6 +10,7 @@ mod artifacts;
 mod changes;
 mod copy;
 mod digest;
+mod keys;
 mod leases;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use sqlx::sqlite::{
 
 pub use artifacts::Artifacts;
 pub use changes::Changes;
+pub use keys::{ApiKey, NewApiKey};
 pub use runs::{KnownRuns, Run, RunEnd, RunNote};
 
 use super::log::SharedLog;
@@ -44,7 +46,7 @@ use crate::error::{Error, Result, is_lost};
 
 /// Numbered, and never edited once landed. SQLite does without what several servers share: its model files lie beside
 /// it on the same disk, and a migration that it does not need would only keep earlier builds from reading it.
-const MIGRATIONS: [(i64, &str, &str); 9] = [
+const MIGRATIONS: [(i64, &str, &str); 10] = [
     (1, "applies", include_str!("../../../migrations/0001_applies.sql")),
     (2, "artifacts", include_str!("../../../migrations/0002_artifacts.sql")),
     (3, "weights", include_str!("../../../migrations/0003_weights.sql")),
@@ -54,8 +56,9 @@ const MIGRATIONS: [(i64, &str, &str); 9] = [
     (7, "sources", include_str!("../../../migrations/0007_sources.sql")),
     (8, "sealed", include_str!("../../../migrations/0008_sealed.sql")),
     (9, "digests", include_str!("../../../migrations/0009_digests.sql")),
+    (10, "api_keys", include_str!("../../../migrations/0010_api_keys.sql")),
 ];
-const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 5, 6, 9];
+const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 5, 6, 9, 10];
 /// Its name in the data folder.
 const SQLITE_FILE: &str = "registry.sqlite";
 

@@ -111,7 +111,7 @@ fn find(node: &Node, who: &Caller, model: &str, version: &str) -> Result<Target>
 
 async fn model_ready(node: Arc<Node>, request: Request<ModelRequest>) -> Result<ReadyResponse> {
     let ModelRequest { name, version } = request.get_ref();
-    match find(&node, &who(&request), name, version) {
+    match find(&node, &who(&request)?, name, version) {
         Ok(target) => Ok(ReadyResponse { ready: target.is_ready().is_ok() }),
         // The reply has a word for it.
         Err(error) if error.kind() == Kind::NotFound => Ok(ReadyResponse { ready: false }),
@@ -120,7 +120,7 @@ async fn model_ready(node: Arc<Node>, request: Request<ModelRequest>) -> Result<
 }
 
 async fn model_metadata(node: Arc<Node>, request: Request<ModelRequest>) -> Result<ModelMetadataResponse> {
-    let who = who(&request);
+    let who = who(&request)?;
     let ModelRequest { name, version } = request.into_inner();
     let target = find(&node, &who, &name, &version)?;
     let ports = |ports: Vec<Port>| {
@@ -141,7 +141,7 @@ async fn model_metadata(node: Arc<Node>, request: Request<ModelRequest>) -> Resu
 }
 
 async fn model_config(node: Arc<Node>, request: Request<ModelRequest>) -> Result<ModelConfigResponse> {
-    let who = who(&request);
+    let who = who(&request)?;
     let ModelRequest { name, version } = request.into_inner();
     let target = find(&node, &who, &name, &version)?;
     let input = |optional| {
@@ -168,7 +168,7 @@ async fn model_config(node: Arc<Node>, request: Request<ModelRequest>) -> Result
 }
 
 async fn repository_index(node: Arc<Node>, request: Request<Empty>) -> Result<RepositoryIndexResponse> {
-    let (live, who) = (node.live(), who(&request));
+    let (live, who) = (node.live(), who(&request)?);
     let seen = live.seen_by(&who);
     let entry = |(name, version): (&str, &str)| ModelIndex {
         name: name.to_owned(),
@@ -185,7 +185,7 @@ async fn load(_: Arc<Node>, _: Request<Empty>) -> Result<Empty> {
 
 async fn model_infer(node: Arc<Node>, request: Request<ModelInferRequest>) -> Result<ModelInferResponse> {
     let terms = Terms::of(request.metadata().as_ref())?;
-    let (who, held) = (who(&request), Held(lease_of(request.extensions())?));
+    let (who, held) = (who(&request)?, Held(lease_of(request.extensions())?));
     infer((&node, &who), (terms, held), request.into_inner()).await
 }
 
@@ -198,7 +198,7 @@ async fn model_stream_infer(State(node): State<Arc<Node>>, request: HttpRequest)
         async move {
             let terms = Terms::of(requests.metadata().as_ref()).map_err(|error| grpc_status(&error))?;
             let held = Held(lease_of(requests.extensions()).map_err(|error| grpc_status(&error))?);
-            let who = who(&requests);
+            let who = who(&requests).map_err(|error| grpc_status(&error))?;
             Ok(Response::new(replies((node, who), (terms, held), requests.into_inner())))
         }
     });
