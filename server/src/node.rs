@@ -306,6 +306,14 @@ impl Node {
         self.live.now()
     }
 
+    /// Takes so many rows of a request of theirs, as far as their roles say how many there may be.
+    ///
+    /// # Errors
+    /// As [`Quotas::take_rows`].
+    pub fn take_rows(&self, who: &Caller, rows: usize) -> Result<()> {
+        self.quotas.take_rows(who, &self.live().access.rights(who), rows, Instant::now())
+    }
+
     /// Keeps labels of `model` that `who` gives; they are durable when this returns. Gives their number.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use quern_kit::root;
 use super::{crates, files};
 
 /// What a crate must not know, whatever it is called for.
-const MUST_NOT_KNOW: [(&str, &str); 14] = [
+const MUST_NOT_KNOW: [(&str, &str); 15] = [
     ("feature-defs", "arrow datafusion-expr tokio"),
     ("sdk/wire", "arrow tokio tonic"),
     ("sdk/rust", "datafusion-expr rocksdb quern-engine quern-server"),

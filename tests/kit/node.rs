@@ -14,7 +14,8 @@ use axum::Router;
 use feature_defs::DefFile;
 use quern::wire::{BackupSummary, Damaged, ScrubProgress, ScrubRequest};
 use quern::wire::{
-    MaterializeRequest, NewKeyRequest, Plan, PushReply, PushTo, Report, Summary, VerifyRequest,
+    MaterializeRequest, NewKeyRequest, Plan, PushReply, PushTo, Report, RevokeKeysRequest, Summary,
+    VerifyRequest,
 };
 use quern_access::Caller;
 use quern_base::tasks::Task;
@@ -141,6 +142,12 @@ impl Node {
     pub async fn key(&self, name: &str) -> String {
         let request = NewKeyRequest { name: name.to_owned(), expires: None };
         self.inner.keys.make(&Caller::owner(), &request).await.unwrap().key
+    }
+
+    /// Revokes the API keys of this name.
+    pub async fn revoke(&self, name: &str) {
+        let request = RevokeKeysRequest { key: name.to_owned() };
+        self.inner.keys.revoke(&Caller::owner(), &request).await.unwrap();
     }
 
     /// Returns what is live.

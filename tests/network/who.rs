@@ -31,7 +31,8 @@ struct Named {
 /// A server that asks everybody, with these settings besides, and a key of it.
 async fn asking(settings: &[(&str, String)]) -> (Server, String) {
     let repository = Repository::new(DEFINITIONS);
-    let settings = [&[("auth", "required".to_owned())], settings].concat();
+    let ours = [("auth", "required".to_owned()), ("admins", "key:ann".to_owned())];
+    let settings = [&ours, settings].concat();
     let node = repository.open_with(&settings).await.unwrap();
     let key = node.key("ann").await;
     (Server::of(repository, node).await, key)

@@ -2,6 +2,7 @@
 //!
 //! The command line uses the same routes, in its own process or in the server that has the data folder open.
 
+use feature_defs::Operation;
 use quern_access::Caller;
 use quern_base::clock::now_us;
 use quern_base::tasks::blocking;
@@ -84,6 +85,7 @@ async fn materialize_lines(
             serde_json::from_slice(text).map_err(|error| Error::invalid(format!("the request: {error}")))?
         }
     };
+    node.live().seen_by(&who).permit(Operation::Materialize)?;
     // It goes on where the reader goes away: what it has done is done, and the next run begins there.
     Ok(by_line(move |lines| {
         let (live, now_us) = (node.live(), now_us());

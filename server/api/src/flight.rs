@@ -191,12 +191,13 @@ impl Flight {
         let wanted = service(&live, &who, &command).map_err(|e| refuse(&e))?;
         let schema = Layout::new(wanted, &spine_schema).map_err(|e| refuse(&e))?.schema;
 
-        let (train, received) = (self.node.train.clone(), command.received);
+        let (node, train, received) = (Arc::clone(&self.node), self.node.train.clone(), command.received);
         let columns = schema.fields().len();
         // The schema goes down as soon as the spine's is up: not before then does pyarrow send rows.
         let batches = async move {
             let spine = guarded(receive(spine, &lease)).await?;
             let rows: usize = spine.iter().map(RecordBatch::num_rows).sum();
+            node.take_rows(&who, rows).map_err(|e| refuse(&e))?;
             lease.take(rows.saturating_mul(columns).saturating_mul(GATHERED)).map_err(|e| refuse(&e))?;
             let room = Arc::clone(&lease);
             let making = long("making a training set", move || {

@@ -28,7 +28,9 @@ async fn label(
 ) -> ApiResult<Json<LabelsReply>> {
     let LabelsRequest { model, labels } =
         serde_json::from_slice(&body).map_err(|e| Error::invalid(format!("the request: {e}")))?;
-    let accepted = node.label(who, model, json::labels(&labels)?).await?;
+    let labels = json::labels(&labels)?;
+    node.take_rows(&who, labels.num_rows())?;
+    let accepted = node.label(who, model, labels).await?;
     Ok(Json(LabelsReply { accepted }))
 }
 

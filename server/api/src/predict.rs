@@ -167,6 +167,7 @@ async fn predict(
             return Err(Error::invalid(cause).into());
         }
     };
+    node.take_rows(who, asked.inputs.num_rows())?;
     held.take_cells(asked.inputs.num_rows(), target.version().service.outputs.fields().len())?;
     let given =
         Given::Entities { inputs: asked.inputs, query_times_us: asked.query_times_us, timed: asked.timed };

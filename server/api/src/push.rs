@@ -46,6 +46,7 @@ pub(super) async fn push_rows(
         idempotency_key,
         positions: Vec::new(),
     };
+    node.take_rows(&who, pushed.rows.num_rows())?;
     Ok(json_reply(&node.push.push(&who, pushed).await?))
 }
 
@@ -109,6 +110,7 @@ pub(super) async fn write_to_online_store(
         idempotency_key: None,
         positions: Vec::new(),
     };
+    node.take_rows(&who, pushed.rows.num_rows())?;
     Ok(json_reply(&node.push.push(&who, pushed).await?))
 }
 

@@ -11,6 +11,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
+use feature_defs::Operation;
 use quern_base::tasks::long;
 use quern_wire::{
     BackupLine, BackupRequest, Damaged, ErrorReply, ScrubLine, ScrubProgress, ScrubRequest, SealRequest,
@@ -48,6 +49,7 @@ async fn scrub(
     Told(body): Told,
 ) -> ApiResult<Response> {
     let (request, asked): (ScrubRequest, _) = (read(&body)?, Asked::by(&headers));
+    node.live().seen_by(&who).permit(Operation::Scrub)?;
     Ok(by_line(move |lines| {
         let last = match node.upkeep.scrub.run(&who, &request, &mut Watching(lines)) {
             Ok(summary) => ScrubLine::Summary(summary),
@@ -82,6 +84,7 @@ async fn backup(
 ) -> ApiResult<Response> {
     let asked = Asked::by(&headers);
     let request: BackupRequest = serde_json::from_slice(&body).map_err(unread)?;
+    node.live().seen_by(&who).permit(Operation::Backup)?;
     // What was said is kept as far as it is written.
     node.predictions.flush().await;
     Ok(by_line(move |lines| {

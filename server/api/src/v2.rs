@@ -17,6 +17,7 @@ mod metadata;
 mod rest;
 mod weight;
 
+use quern_access::Caller;
 use quern_base::clock::now_us;
 use std::sync::Arc;
 
@@ -66,13 +67,14 @@ struct Reply {
     outputs: Vec<Tensor>,
 }
 
-async fn infer(node: &Arc<Node>, target: Target, request: Request) -> Result<Reply> {
+async fn infer((node, who): (&Arc<Node>, &Caller), target: Target, request: Request) -> Result<Reply> {
     let Request { tensors, outputs, terms, held } = request;
     // What it holds is given back with the reply: a stream may bring many requests.
     let held = held.apart();
     let target = &target.within(&held.0);
     let given = ask::given(target, &tensors, now_us())?;
     let rows = tensors.iter().filter_map(|tensor| tensor.shape.first().copied()).max().unwrap_or_default();
+    node.take_rows(who, rows)?;
     held.take_cells(rows, target.version().service.outputs.fields().len())?;
     let answer = target.predict(&node.predict, terms.ask(given)).await?;
     answer.parts.iter().filter_map(|part| part.vectors.as_ref()).for_each(count);

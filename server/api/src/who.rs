@@ -12,6 +12,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -68,7 +69,15 @@ fn caller(extensions: &Extensions, headers: &HeaderMap) -> Result<Caller> {
 /// Gives every request the [`Principal`] who asks, or refuses it.
 pub(super) async fn settle(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    match settled(&node, &parts).await {
+    let settled = match settled(&node, &parts).await {
+        Ok(principal) if principal.is_known() => {
+            let taken =
+                node.quotas.take_request(&principal, &node.live().access.rights(&principal), Instant::now());
+            taken.map(|()| principal).map_err(Error::from)
+        }
+        settled => settled,
+    };
+    match settled {
         Ok(principal) => {
             parts.extensions.insert(principal);
             next.run(Request::from_parts(parts, body)).await

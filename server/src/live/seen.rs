@@ -162,16 +162,24 @@ impl<'a> Seen<'a> {
     /// # Errors
     /// `Kind::Forbidden`; `Kind::Unavailable` where the audit cannot be written.
     pub fn operate(&self, operation: Operation) -> Result<()> {
-        let (name, question) = (operation.name(), Question::Operate(operation));
-        let only_reads = matches!(operation, Operation::Metrics | Operation::Status);
-        match self.may(question) {
-            true if only_reads => Ok(()),
-            true => self.act(question),
-            false => {
-                self.note(question, false);
-                Err(self.forbidden(name, &format!("{{operate: [{name}]}}")))
-            }
+        self.permit(operation)?;
+        match operation {
+            Operation::Metrics | Operation::Status => Ok(()),
+            _ => self.act(Question::Operate(operation)),
         }
+    }
+
+    /// The same before anything is done, for who says at once that it is not.
+    ///
+    /// # Errors
+    /// `Kind::Forbidden`.
+    pub fn permit(&self, operation: Operation) -> Result<()> {
+        let (name, question) = (operation.name(), Question::Operate(operation));
+        if self.may(question) {
+            return Ok(());
+        }
+        self.note(question, false);
+        Err(self.forbidden(name, &format!("{{operate: [{name}]}}")))
     }
 
     /// Refuses who is no administrator. What they do is in the audit before this returns: call it where blocking is

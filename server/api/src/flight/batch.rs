@@ -33,16 +33,18 @@ pub(super) async fn exchange(
     let batch = find().and_then(|target| Batch::new(target.within(&lease), &schema, command.as_of));
     let batch = batch.map_err(|error| refuse(&error))?;
     // Where all of a table is held, all of it is taken; else each message is, until the next one.
-    let (as_of, of_rows) = (command.as_of, Arc::clone(&lease));
-    let rows = stream::try_unfold((rows, of_rows), move |(mut rows, lease)| async move {
+    let (as_of, of_rows) = (command.as_of, (Arc::clone(&lease), Arc::clone(node), who.clone()));
+    let rows = stream::try_unfold((rows, of_rows), move |(mut rows, of_rows)| async move {
+        let (lease, node, who) = &of_rows;
         loop {
             let next = guarded(async { rows.try_next().await.map_err(unreadable) }).await;
             match next.map_err(told)?.map(|message| message.payload) {
                 Some(DecodedPayload::RecordBatch(batch)) => {
+                    node.take_rows(who, batch.num_rows())?;
                     if as_of {
                         lease.take(2 * packed_bytes(&batch))?;
                     }
-                    return Ok::<_, Error>(Some((batch, (rows, lease))));
+                    return Ok::<_, Error>(Some((batch, (rows, of_rows))));
                 }
                 Some(_) => {}
                 None => return Ok(None),

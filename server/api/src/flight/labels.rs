@@ -31,6 +31,7 @@ pub(super) async fn put(
                 Some(_) => continue,
                 None => return Ok(None),
             };
+            node.take_rows(&who, batch.num_rows()).map_err(|error| refuse(&error))?;
             let accepted =
                 node.label(who.clone(), model.clone(), batch).await.map_err(|error| refuse(&error))?;
             let reply = serde_json::to_vec(&LabelsReply { accepted });

@@ -59,6 +59,7 @@ impl Upload {
                 None => return Ok(None),
             }
         };
+        self.node.take_rows(&self.who, rows.num_rows()).map_err(|error| refuse(&error))?;
         let batch = self.batch;
         self.batch += 1;
         let pushed = PushedBatch {

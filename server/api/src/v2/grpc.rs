@@ -259,7 +259,7 @@ async fn infer(
         terms,
         held,
     };
-    let reply = super::infer(node, target, asked).await?;
+    let reply = super::infer((node, who), target, asked).await?;
     let outputs = reply.outputs.iter().map(|tensor| TensorMetadata {
         name: tensor.name.clone(),
         datatype: tensor.datatype.name().to_owned(),

@@ -117,7 +117,7 @@ pub(super) async fn infer(
     let target = named.find(&node, &who)?;
     let (json, raw) = split(&headers, &body)?;
     let Asked { id, request, binary } = read(json, raw, (terms, held))?;
-    let reply = super::infer(&node, target, request).await?;
+    let reply = super::infer((&node, &who), target, request).await?;
     let mut blobs = Vec::new();
     let mut outputs = Vec::with_capacity(reply.outputs.len());
     for tensor in &reply.outputs {
