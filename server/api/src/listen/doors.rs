@@ -113,6 +113,11 @@ impl Doors {
     pub(super) fn of(listener: TcpListener, tls: Option<Arc<Tls>>) -> Doors {
         Doors { listener, admin: None, own: None, tls }
     }
+
+    /// The same with a Unix socket in this folder.
+    pub(super) fn in_folder(self, data: &std::path::Path) -> Doors {
+        Doors { own: OwnSocket::open(data), ..self }
+    }
 }
 
 fn bound(setting: &str, listen: SocketAddr) -> Result<TcpListener> {

@@ -1,7 +1,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream as Client};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::routing::{get, post};
 use futures::stream;
@@ -10,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
+use super::peer::Peer;
 use super::sweep::Limits;
 use super::*;
 use crate::error::Error;
@@ -106,6 +110,42 @@ async fn requests_under_way_end_before_the_server_does() {
     let reply = tokio::task::spawn_blocking(move || rest(&mut client)).await.unwrap();
     assert!(reply.starts_with("HTTP/1.1 200 OK") && reply.ends_with("done"), "{reply}");
     stopping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_by_an_address_or_by_a_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = async |Extension(peer): Extension<Arc<Peer>>| format!("{peer:?}");
+    let router = Router::new().route("/", get(said));
+    let routers = Routers { listen: router.clone(), admin: router.clone(), own: router };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let doors = Doors::of(listener, None).in_folder(folder.path());
+    let settings = Settings::load_from(Path::new("."), |_| None, &[]).unwrap();
+    let bounds = (Connections::new(&settings), Budget::new(1 << 20));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = Box::pin(async {
+        let _ = stopped.await;
+    });
+    let ended = tokio::spawn(run(routers, doors, bounds, shutdown));
+    let socket = folder.path().join(quern_server::SOCKET_FILE);
+    let user = std::fs::metadata(&socket).unwrap().uid();
+    let replies = tokio::task::spawn_blocking(move || {
+        let (mut network, mut own) =
+            (Client::connect(address).unwrap(), UnixStream::connect(socket).unwrap());
+        network.write_all(CLOSING.as_bytes()).unwrap();
+        own.write_all(CLOSING.as_bytes()).unwrap();
+        let mut said = String::new();
+        own.read_to_string(&mut said).unwrap();
+        (rest(&mut network), said)
+    });
+    let (network, own) = replies.await.unwrap();
+    let told = |peer: Peer| format!("{peer:?}");
+    let address = Some([127, 0, 0, 1].into());
+    assert!(network.ends_with(&told(Peer { address, ..Peer::default() })), "{network}");
+    assert!(own.ends_with(&told(Peer { local: Some(user), ..Peer::default() })), "{own}");
+    stop.send(()).unwrap();
+    ended.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
