@@ -1,25 +1,26 @@
 //! Who was allowed what, and who was not? A line of JSON for each decision, in a file or on standard output.
 //!
 //! What keeps the server running or changes what is live is written and synced before it is done, and is not done where
-//! that fails. Of everything else a bounded queue is written by one thread: no answer waits for it, and what does not fit
-//! is counted. A value of a row, a key or a secret never stands in it.
+//! that fails. Of everything else a bounded queue is written by one thread: no answer waits for it, and what does not
+//! fit is counted. A value of a row, a key or a secret never stands in it.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use parking_lot::Mutex;
 use quern_access::{Caller, Rule};
 use quern_base::clock::{now_us, shown};
+use quern_base::metrics::{IntCounter, counter};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::metrics::metrics;
+use crate::settings::AuditTo;
 
 /// Lines that may wait.
 const QUEUE: usize = 65_536;
@@ -34,15 +35,6 @@ pub struct Audit(Option<Arc<Inner>>);
 struct Inner {
     place: Arc<Mutex<Place>>,
     queue: SyncSender<Vec<u8>>,
-}
-
-/// Where lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuditTo {
-    /// Standard output, for whoever collects that.
-    Stdout,
-    /// A file, which only its owner reads.
-    File(PathBuf),
 }
 
 /// One decision.
@@ -64,6 +56,7 @@ impl Audit {
     /// A file that cannot be written.
     pub fn open(to: Option<&AuditTo>) -> Result<Audit> {
         let Some(to) = to else { return Ok(Audit::default()) };
+        dropped();
         let place = Place::open(to).map_err(|error| match to {
             AuditTo::Stdout => Error::internal("writing to standard output", error),
             AuditTo::File(path) => {
@@ -81,7 +74,7 @@ impl Audit {
     pub fn note(&self, who: &Caller, what: impl Display, rule: impl FnOnce() -> Option<Rule>) {
         let Some(inner) = &self.0 else { return };
         if let Err(TrySendError::Full(_)) = inner.queue.try_send(line(who, &what, rule())) {
-            metrics().audit_dropped.inc();
+            dropped().inc();
         }
     }
 
@@ -97,6 +90,16 @@ impl Audit {
             Error::unavailable("the audit cannot be written, and without it this is not done").because(error)
         })
     }
+}
+
+fn dropped() -> &'static IntCounter {
+    static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+        counter(
+            "quern_audit_dropped_total",
+            "Decisions that were to stand in the audit and could not be written",
+        )
+    });
+    &DROPPED
 }
 
 fn line(who: &Caller, what: &dyn Display, rule: Option<Rule>) -> Vec<u8> {
@@ -123,7 +126,7 @@ fn write_all(lines: &Receiver<Vec<u8>>, place: &Mutex<Place>) {
         }
         if let Err(error) = place.lock().write(&batch, false) {
             let count = batch.iter().filter(|byte| **byte == b'\n').count();
-            metrics().audit_dropped.inc_by(count as u64);
+            dropped().inc_by(count as u64);
             tracing::error!(cause = error.to_string(), lines = count, "lines of the audit are lost");
         }
     }

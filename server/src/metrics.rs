@@ -6,8 +6,8 @@ mod models;
 use std::sync::LazyLock;
 
 use quern_base::metrics::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, counter, counters, gauge,
-    gauges, seconds, seconds_by,
+    Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, counters, gauge, gauges, seconds,
+    seconds_by,
 };
 
 /// Everything that is counted.
@@ -33,8 +33,6 @@ pub struct Metrics {
     pub predictions_written: IntCounterVec,
     /// Predictions by model that should have been logged, and were not: more came than could be written.
     pub predictions_dropped: IntCounterVec,
-    /// Decisions that should stand in the audit, and do not: more came than could be written.
-    pub audit_dropped: IntCounter,
     /// Labels by model that belonged to no logged request, and were more of these than are kept.
     pub labels_dropped: IntCounterVec,
 }
@@ -88,10 +86,6 @@ pub fn metrics() -> &'static Metrics {
             "quern_prediction_log_dropped_total",
             "Predictions by model that were to be logged and could not be",
             &["model"],
-        ),
-        audit_dropped: counter(
-            "quern_audit_dropped_total",
-            "Decisions that were to stand in the audit and could not be written",
         ),
         labels_dropped: counters(
             "quern_labels_dropped_total",

@@ -1,7 +1,7 @@
 //! How much may one who asks ask for? What their roles say, of each server.
 //!
 //! A bucket for each limit of each who asks: it holds what a whole time of it gives, and fills as time passes. Whatever
-//! is asked for while there is something in it is answered, whole, and what that takes too much is waited for
+//! is asked for while there is one in it is answered, whole, and what that takes too much is waited for
 //! afterwards: a table of more rows than a second's may be asked for, once in as many seconds.
 
 use std::collections::HashMap;
@@ -71,13 +71,13 @@ impl Quotas {
         let bucket = of(all.entry(who.name().to_owned()).or_default());
         let Bucket { left, at } = bucket.unwrap_or(Bucket { left: most, at: now });
         let left = (left + now.saturating_duration_since(at).as_secs_f64() * per_second).min(most);
-        let is_some = left > 0.0;
+        let is_some = left >= 1.0;
         let left = if is_some { left - count as f64 } else { left };
         *bucket = Some(Bucket { left, at: now });
         if is_some {
             return Ok(());
         }
-        let wait = Duration::from_secs_f64((-left / per_second).max(0.001));
+        let wait = Duration::from_secs_f64(((1.0 - left) / per_second).max(0.001));
         let cause =
             format!("{} has asked for more than {rate} {what}, which a role of theirs allows", who.name());
         Err(quern_base::Failure::new(Kind::Overloaded, cause).again_after(wait).into())
@@ -132,8 +132,8 @@ mod tests {
         let ask = |rows, seconds| quotas.take_rows(&who, &rights, rows, begun + Duration::from_secs(seconds));
         assert!(ask(1_800, 0).is_ok());
         let wait = ask(1, 0).unwrap_err().retry_after().unwrap();
-        assert_eq!(wait.as_secs(), 120);
-        assert!(ask(1, 119).is_err() && ask(1, 121).is_ok());
+        assert_eq!(wait.as_millis(), 120_100);
+        assert!(ask(1, 120).is_err() && ask(1, 121).is_ok());
         let other = Principal::new(Proof::Key("other".to_owned()));
         let rights = access.rights(&other);
         assert!(quotas.take_rows(&other, &rights, usize::MAX, begun).is_ok(), "nothing limits them");

@@ -23,7 +23,7 @@ use quern_store::roots::Roots;
 use quern_store::segments::StoreAt;
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
-pub use self::value::{Auth, OnlineStore};
+pub use self::value::{AuditTo, Auth, OnlineStore};
 use self::value::{
     address, addresses, auth, collector, folders, hosts, members, online, providers, roots, store, time,
     truth, whole,
@@ -32,7 +32,6 @@ pub use self::who::KeysOf;
 use self::who::{issuers, keys};
 pub use self::written::Wants;
 use self::written::{found, is_quoted};
-use crate::audit::AuditTo;
 use crate::error::{Error, Result};
 
 /// The settings' file, in the repository's root.

@@ -249,7 +249,8 @@ async fn a_key_is_shown_once_and_never_logged() {
     assert!(made.stderr.contains("never expires; it is not shown again"), "{}", made.stderr);
     let first = made.answer().trim().to_owned();
     let log = folder.join("server.log");
-    let environment = [("QUERN_AUTH", "required".to_owned()), ("QUERN_LOG", "trace".to_owned())];
+    let environment = [("QUERN_AUTH", "required"), ("QUERN_ADMINS", "key:ann"), ("QUERN_LOG", "trace")];
+    let environment = environment.map(|(name, value)| (name, value.to_owned()));
     let server = Process::start_logged(folder, &environment, std::fs::File::create(&log).unwrap());
     let http = reqwest::Client::new();
     let asked = http.post(format!("{}/v1/keys", server.url)).bearer_auth(&first);

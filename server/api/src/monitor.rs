@@ -13,6 +13,7 @@ use super::error::ApiResult;
 use super::http::Body;
 use super::who::Who;
 use crate::error::Error;
+use quern_access::Action;
 use quern_decode::json;
 use quern_server::Node;
 
@@ -28,6 +29,7 @@ async fn label(
 ) -> ApiResult<Json<LabelsReply>> {
     let LabelsRequest { model, labels } =
         serde_json::from_slice(&body).map_err(|e| Error::invalid(format!("the request: {e}")))?;
+    node.live().seen_by(&who).permit_on(Action::Label, &model)?;
     let labels = json::labels(&labels)?;
     node.take_rows(&who, labels.num_rows())?;
     let accepted = node.label(who, model, labels).await?;

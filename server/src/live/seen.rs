@@ -67,6 +67,17 @@ impl<'a> Seen<'a> {
         }
     }
 
+    /// Refuses at once who may not do that with the model of this name; who may is asked again when it is done.
+    ///
+    /// # Errors
+    /// As [`Seen::model`].
+    pub fn permit_on(&self, action: Action, name: &str) -> Result<()> {
+        match self.may(Question::Do(action, name)) && self.live.models.contains_key(name) {
+            true => Ok(()),
+            false => self.model(action, name).map(|_| ()),
+        }
+    }
+
     /// Refuses what is asked of a model that may be gone, of which there is still something to read.
     ///
     /// # Errors

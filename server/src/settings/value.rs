@@ -23,6 +23,15 @@ pub enum OnlineStore {
     Redis(Address),
 }
 
+/// Where decisions are written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditTo {
+    /// Standard output, for whoever collects that.
+    Stdout,
+    /// A file, which only its owner reads.
+    File(PathBuf),
+}
+
 /// Whether whoever asks must say who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {

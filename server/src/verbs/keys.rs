@@ -83,7 +83,8 @@ impl Keys {
         blocking("noting who changes API keys", move || live.seen_by(&who).administer(&what)).await
     }
 
-    /// Makes a key for `who`, which is taken here when this returns, and by other servers of the registry within moments.
+    /// Makes a key for `who`, which is taken here when this returns, and by other servers of the registry within
+    /// moments.
     ///
     /// # Errors
     /// A name that is none; where there are two valid keys of that name.

@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 use quern_kit::{Repository, Server};
 use serde_json::{Value, json};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::{KEYS, ROLES};
@@ -67,7 +67,7 @@ pub(super) const HTTP: &[(&str, &str, &str, May)] = &[
     ),
     ("POST", "/push", r#"{"push_source_name": "landings", "df": {"tailnum": ["N1"]}}"#, &["pushes"]),
     ("POST", "/write-to-online-store", r#"{"feature_view_name": "plane_history", "df": {}}"#, &["pushes"]),
-    ("POST", "/v1/labels", r#"{"model": "delay", "labels": {"request_id": ["r"], "y": [1.5]}}"#, &["labels"]),
+    ("POST", "/v1/labels", r#"{"model": "delay", "labels": [{"request_id": "r", "y": 1.5}]}"#, &["labels"]),
     ("POST", "/v1/verify", r#"{"model": "delay"}"#, &["reads-log"]),
     ("POST", "/v1/models/delay:route", "{}", &["routes"]),
     ("POST", "/v1/check", "", &["applies"]),
@@ -197,8 +197,8 @@ impl Asked {
     }
 
     pub(super) async fn flight(&self) -> FlightServiceClient<Channel> {
-        let url = self.server.client.url().to_owned();
-        FlightServiceClient::connect(url).await.unwrap()
+        let endpoint = Endpoint::new(self.server.client.url().to_owned()).unwrap();
+        FlightServiceClient::new(endpoint.connect().await.unwrap())
     }
 }
 

@@ -20,7 +20,10 @@ pub(super) async fn put(
 ) -> Answer<Messages<PutResult>> {
     let command: LabelsCommand = read(descriptor, "{\"labels\": \"…\"}").map_err(|error| refuse(&error))?;
     // Before the rows are read: who may tell nothing need not send them.
-    node.live().seen_by(&who).model(Action::Label, &command.labels).map_err(|error| refuse(&error.into()))?;
+    node.live()
+        .seen_by(&who)
+        .permit_on(Action::Label, &command.labels)
+        .map_err(|error| refuse(&error.into()))?;
     let (_, rows) = guarded(receive_schema(rows)).await?;
     let upload = (Arc::clone(node), who, command.labels, rows);
     let replies = stream::try_unfold(upload, |(node, who, model, mut rows)| async move {
