@@ -14,6 +14,9 @@ use super::{asking, everywhere, said};
 const MINUTE_US: i64 = 60_000_000;
 const DAY_US: i64 = 86_400_000_000;
 
+/// What an issuer does that no issuer should.
+type Fault = fn(&Issuer);
+
 fn now_us() -> i64 {
     SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as i64
 }
@@ -235,7 +238,7 @@ async fn fault_24_an_issuer_that_is_down() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_24_an_issuer_that_says_something_else() {
     let rsa = Signer::rsa(1);
-    let faults: [(&str, fn(&Issuer)); 8] = [
+    let faults: [(&str, Fault); 8] = [
         ("another name", |issuer| issuer.says.lock().name = Some("https://evil.example".to_owned())),
         ("keys elsewhere in the clear", |issuer| {
             issuer.says.lock().keys_at = Some("http://keys.example/keys".to_owned());
