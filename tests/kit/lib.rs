@@ -66,7 +66,8 @@ pub use self::wait::{blocking, runtime, until};
 
 /// Who asks, by what they bring.
 pub mod identity {
-    pub use quern_identity::{Identity, Issuer, KeysAt, Trust, Why};
+    pub use quern_identity::api_key::fresh;
+    pub use quern_identity::{Identity, Issuer, KeysAt, KnownKey, Trust, Why};
 }
 
 /// What is kept for good.

@@ -54,7 +54,7 @@ async fn everywhere(server: &Server, bearer: &str) -> [String; 3] {
     let http = if status == 200 { "OK".to_owned() } else { format!("{status} {}", told(&text)) };
     let metadata = [("authorization", &*authorization)];
     let grpc = call::<_, Empty>(server.client.url(), "ServerMetadata", Empty {}, &metadata).await.map(drop);
-    let flight = flights(server, Some(&authorization)).await;
+    let flight = flights(server, &[&authorization]).await;
     let shown = |result: Result<(), tonic::Status>| match result {
         Ok(()) => "OK".to_owned(),
         Err(status) => format!("{:?} {}", status.code(), status.message()),
@@ -62,11 +62,11 @@ async fn everywhere(server: &Server, bearer: &str) -> [String; 3] {
     [http, shown(grpc), shown(flight)]
 }
 
-async fn flights(server: &Server, authorization: Option<&str>) -> Result<(), tonic::Status> {
+async fn flights(server: &Server, authorizations: &[&str]) -> Result<(), tonic::Status> {
     let channel = Endpoint::new(server.client.url().to_owned()).unwrap().connect().await.unwrap();
     let mut request = tonic::Request::new(Criteria::default());
-    if let Some(authorization) = authorization {
-        request.metadata_mut().insert("authorization", authorization.parse().unwrap());
+    for authorization in authorizations {
+        request.metadata_mut().append("authorization", authorization.parse().unwrap());
     }
     FlightServiceClient::new(channel).list_flights(request).await.map(drop)
 }
@@ -116,7 +116,7 @@ async fn nobody_is_told_anything() {
         status.code() == Code::Unauthenticated && status.message().starts_with("say who asks"),
         "{status}"
     );
-    assert_eq!(flights(&server, None).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(flights(&server, &[]).await.unwrap_err().code(), Code::Unauthenticated);
 
     // With a key, paths are what they are.
     assert_eq!(everywhere(&server, &key).await, ["OK", "OK", "OK"]);
@@ -155,6 +155,9 @@ async fn fault_24_two_headers_and_other_schemes() {
     let status =
         call::<_, Empty>(url, "ServerMetadata", Empty {}, &[("authorization", "Basic x")]).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
+    // Over gRPC too, since they are the same headers.
+    let status = flights(&server, &[&bearer, &bearer]).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     server.stop().await;
 }
 

@@ -181,6 +181,14 @@ fn refused(error: Error, parts: &Parts) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use axum::middleware::from_fn_with_state;
+    use quern_server::Settings;
+    use quern_wire::NewKeyRequest;
+    use tower::ServiceExt;
+
     use super::*;
 
     fn found(
@@ -231,6 +239,89 @@ mod tests {
         }
         for path in ["/", "/v2", "/v2/health", "/v2/health/live/", "/v2/health//live", "/V2/health/live"] {
             assert!(!is_health(Method::GET, path), "{path}");
+        }
+    }
+
+    /// What this node is told of who asks, where all of a request's extensions and headers are these.
+    struct Asked(Router);
+
+    impl Asked {
+        async fn of(auth: &str) -> (Asked, String, tempfile::TempDir) {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("quern.yaml"), format!("auth: {auth}\n")).unwrap();
+            let node = Node::open(Settings::load(folder.path(), &[]).unwrap()).await.unwrap();
+            let new = NewKeyRequest { name: "ann".to_owned(), expires: None };
+            let key = node.keys.make(&Caller::owner(), &new).await.unwrap().key;
+            let shown = |Who(who): Who| async move { who.name().to_owned() };
+            let router = Router::new().fallback(shown).layer(from_fn_with_state(node, settle));
+            (Asked(router), key, folder)
+        }
+
+        async fn who(&self, peer: Option<Peer>, bearer: Option<&str>) -> String {
+            let mut request = Request::get("/");
+            if let Some(bearer) = bearer {
+                request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
+            }
+            let mut request = request.body(Body::empty()).unwrap();
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(Arc::new(peer));
+            }
+            self.ask(request).await
+        }
+
+        async fn ask(&self, request: Request) -> String {
+            let reply = self.0.clone().oneshot(request).await.unwrap();
+            if reply.status() != StatusCode::OK {
+                return reply.status().as_u16().to_string();
+            }
+            let body = axum::body::to_bytes(reply.into_body(), 1_000).await.unwrap();
+            String::from_utf8(body.to_vec()).unwrap()
+        }
+    }
+
+    fn local(user: u32) -> Option<Peer> {
+        Some(Peer { address: Some([127, 0, 0, 1].into()), local: Some(user), certificate: None })
+    }
+
+    fn certified(names: &[&str]) -> Option<Peer> {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Some(Peer { address: Some([127, 0, 0, 1].into()), local: None, certificate: Some(names) })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_asks_is_settled_in_order() {
+        let ours = std::fs::metadata("/proc/self").unwrap().uid();
+        let (asked, key, _folder) = Asked::of("required").await;
+        let names = ["node-7.corp", "spiffe://corp/checkout"];
+        for (peer, bearer, expected) in [
+            (None, None, "401"),
+            (None, Some(&*key), "key:ann"),
+            (None, Some("a.b.c"), "401"),
+            (local(ROOT), None, "owner"),
+            (local(ours), Some("a.b.c"), "owner"),
+            (local(ours.wrapping_add(7)), None, "401"),
+            (certified(&names), None, "spiffe://corp/checkout"),
+            (certified(&names[..1]), None, "node-7.corp"),
+            (certified(&names), Some(&*key), "key:ann"),
+            (certified(&names), Some("a.b.c"), "401"),
+            (certified(&[]), None, "401"),
+        ] {
+            assert_eq!(asked.who(peer.clone(), bearer).await, expected, "{peer:?} {}", bearer.is_some());
+        }
+        // A command in this process.
+        let mut request = Request::get("/").body(Body::empty()).unwrap();
+        request.extensions_mut().insert(Arc::new(Principal::new(Proof::Owner)));
+        assert_eq!(asked.ask(request).await, "owner");
+
+        let (asked, key, _folder) = Asked::of("none").await;
+        for (peer, bearer, expected) in [
+            (None, None, "anyone"),
+            (None, Some(&*key), "anyone"),
+            (None, Some("a.b.c"), "401"),
+            (certified(&names), None, "anyone"),
+            (local(ROOT), None, "owner"),
+        ] {
+            assert_eq!(asked.who(peer.clone(), bearer).await, expected, "{peer:?} {}", bearer.is_some());
         }
     }
 }
