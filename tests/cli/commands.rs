@@ -907,54 +907,55 @@ fn other_tools_keep_their_files() {
         folder,
         "apply --verbose --json",
         expect![[r#"
-        {
-          "base": 0,
-          "number": 1,
-          "applied": true,
-          "changes": [
             {
-              "action": "add",
-              "kind": "Entity",
-              "name": "customer",
-              "keys": []
-            },
-            {
-              "action": "add",
-              "kind": "Source",
-              "name": "orders",
-              "keys": []
-            },
-            {
-              "action": "add",
-              "kind": "FeatureView",
-              "name": "last_order",
-              "keys": []
-            },
-            {
-              "action": "add",
-              "kind": "FeatureService",
-              "name": "next_order_v1",
-              "keys": []
+              "base": 0,
+              "number": 1,
+              "applied": true,
+              "changes": [
+                {
+                  "action": "add",
+                  "kind": "Entity",
+                  "name": "customer",
+                  "keys": []
+                },
+                {
+                  "action": "add",
+                  "kind": "Source",
+                  "name": "orders",
+                  "keys": []
+                },
+                {
+                  "action": "add",
+                  "kind": "FeatureView",
+                  "name": "last_order",
+                  "keys": []
+                },
+                {
+                  "action": "add",
+                  "kind": "FeatureService",
+                  "name": "next_order_v1",
+                  "keys": []
+                }
+              ],
+              "materialize": [
+                {
+                  "view": "last_order",
+                  "reason": "new",
+                  "files": 1,
+                  "bytes": 282
+                }
+              ],
+              "keep": [],
+              "answer_at_once": [],
+              "access": [],
+              "affected": [],
+              "breaks": []
             }
-          ],
-          "materialize": [
-            {
-              "view": "last_order",
-              "reason": "new",
-              "files": 1,
-              "bytes": 282
-            }
-          ],
-          "keep": [],
-          "answer_at_once": [],
-          "affected": [],
-          "breaks": []
-        }
-        left alone: around/inner/: a repository of its own
-        left alone: docker-compose.yaml: it has no `kind`
-        left alone: k8s.yaml: it has `apiVersion`
-        left alone: node_modules/: packages of JavaScript
-    "#]],
+            left alone: around/inner/: a repository of its own
+            left alone: docker-compose.yaml: it has no `kind`
+            left alone: k8s.yaml: it has `apiVersion`
+            left alone: node_modules/: packages of JavaScript
+        "#]],
     );
     // What may be a slip is a mistake.
     fs::write(folder.join("more.yaml"), "kind: FeatureVeiw\nname: v\n").unwrap();
@@ -962,11 +963,11 @@ fn other_tools_keep_their_files() {
         folder,
         "check",
         expect![[r#"
-        exit 1
-        more.yaml:1:7: unknown kind `FeatureVeiw`
-          help: did you mean `FeatureView`? known: Entity, FeatureService, FeatureView, Model, Source; a file of another tool goes into `.quernignore`
-        1 mistake
-    "#]],
+            exit 1
+            more.yaml:1:7: unknown kind `FeatureVeiw`
+              help: did you mean `FeatureView`? known: Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`
+            1 mistake
+        "#]],
     );
     fs::write(folder.join(".quernignore"), "more.yaml\n").unwrap();
     check(

@@ -50,6 +50,8 @@ pub(super) const HTTP: &[(&str, &str, &str, May)] = &[
     ("GET", "/v2/models/delay/versions/1/ready", "", &["predicts"]),
     ("GET", "/v2/models/delay/config", "", &["predicts"]),
     ("GET", "/v2/models/delay/versions/1/config", "", &["predicts"]),
+    ("GET", "/v2/models/delay/stats", "", &["predicts"]),
+    ("GET", "/v2/models/delay/versions/1/stats", "", &["predicts"]),
     ("POST", "/v2/models/delay/infer", INFER, &["predicts"]),
     ("POST", "/v2/models/delay/versions/1/infer", INFER, &["predicts"]),
     ("POST", "/get-online-features", LOOK_UP, &["reads", "reads-view"]),
@@ -188,10 +190,9 @@ impl Asked {
     pub(super) async fn http(&self, method: &str, path: &str, body: &str, bearer: Option<&str>) -> Heard {
         let (status, text) = self.say(method, path, body, bearer).await;
         // What is not there at all is an answer to who may ask about everything.
+        let told = ["unknown feature view `nothing`", "no key", "no statistics are kept"];
         match status {
-            404 if text.contains("unknown feature view `nothing`") || text.contains("no key") => {
-                Heard::Answered
-            }
+            404 if told.iter().any(|told| text.contains(told)) => Heard::Answered,
             status => Heard::of_http(status),
         }
     }
