@@ -5,9 +5,10 @@
 //! at most once a minute. While the issuer does not answer, what it said last serves for a day.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use parking_lot::RwLock;
+use quern_base::metrics::{IntGaugeVec, gauges};
 use reqwest::{Client, Url};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
@@ -64,6 +65,13 @@ pub enum KeysAt {
 /// Why not, and what to do.
 pub fn check_url(text: &str) -> std::result::Result<(), String> {
     believed(text).map(|_| ())
+}
+
+fn up() -> &'static IntGaugeVec {
+    static UP: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+        gauges("quern_token_issuer_up", "0 while the keys of an issuer of tokens cannot be had", &["issuer"])
+    });
+    &UP
 }
 
 /// An issuer, with what it said last.
@@ -194,6 +202,7 @@ impl Asked {
             Ok(text) => Jwks::parse(&text).map(|keys| (keys, text)),
             Err(why) => Err(why),
         };
+        up().with_label_values(&[self.name()]).set(said.is_ok().into());
         let mut state = self.state.write();
         match said {
             Ok((keys, text)) => {

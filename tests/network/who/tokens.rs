@@ -148,6 +148,13 @@ async fn fault_24_tokens_that_do_not_hold() {
     assert!(status == 401 && text.contains("the token is not valid here\""), "{status} {text}");
     // Keys that nobody knows were asked for, once within the minute.
     assert_eq!(issuer.asked(), 1);
+    let metrics = said(server.http.get(server.address("/metrics")).bearer_auth(of(&claims))).await.2;
+    let up = format!("quern_token_issuer_up{{issuer=\"{}\"}}", issuer.url);
+    assert_eq!(quern_kit::metric(&metrics, &up), Some(1.0));
+    for why in ["algorithm", "issuer", "unknown_key", "signature", "audience", "expired", "early", "claims"] {
+        let series = format!("quern_refused_credentials_total{{why=\"{why}\"}}");
+        assert!(quern_kit::metric(&metrics, &series) >= Some(3.0), "{series} in\n{metrics}");
+    }
     assert_eq!(everywhere(&server, &of(&claims)).await, ["OK", "OK", "OK"]);
     server.stop().await;
 }
