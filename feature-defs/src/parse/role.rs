@@ -33,10 +33,13 @@ fn member(node: &Node) -> Option<Member> {
     spiffe.or_else(|| said("dns").map(Member::Dns)).or_else(|| said("key").map(Member::Key))
 }
 
+/// What is allowed of what is picked.
+type ByPick = fn(Pick) -> Right;
+
 /// One item of `allow` may allow several things, each of several.
 fn grants(node: &Node) -> Vec<Grant> {
     let mut grants = Vec::new();
-    let by_pick: [(&str, fn(Pick) -> Right); 6] = [
+    let by_pick: [(&str, ByPick); 6] = [
         ("predict", Right::Predict),
         ("label", Right::Label),
         ("read_log", Right::ReadLog),
