@@ -8,21 +8,20 @@
 //!
 //! `http [FILTER] [--seconds N]`: only what has FILTER in its name, N seconds (2) for each turn of each server.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
 use quern_benches::bare::{Bare, Cell};
+use quern_benches::load::{Turn, load};
 use quern_benches::{median, online};
 use quern_kit::Random;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 #[global_allocator]
@@ -66,7 +65,14 @@ fn main() {
         let mut seen: [Vec<Turn>; 2] = Default::default();
         for _ in 0..TURNS {
             for (server, seen) in servers.iter().zip(&mut seen) {
-                seen.push(server.load(&requests, connections, Duration::from_secs_f64(turn)));
+                let address = server.address;
+                let connect = move || async move {
+                    let stream = TcpStream::connect(address).await?;
+                    stream.set_nodelay(true)?;
+                    Ok(stream)
+                };
+                let turn = Duration::from_secs_f64(turn);
+                seen.push(load(server.name, connect, (&requests, connections), turn));
             }
         }
         let [ours, theirs] = seen.map(|turns| {
@@ -117,15 +123,6 @@ struct Server {
     _threads: tokio::runtime::Runtime,
 }
 
-/// What one turn of the load saw.
-struct Turn {
-    per_second: f64,
-    p50_us: f64,
-    p99_us: f64,
-    /// CPU that the server used for one request.
-    cpu_us: f64,
-}
-
 impl Server {
     fn start(name: &'static str, router: Router) -> Server {
         let threads = tokio::runtime::Builder::new_multi_thread().thread_name(name).enable_all().build();
@@ -141,91 +138,6 @@ impl Server {
         });
         Server { name, address, _threads: threads }
     }
-
-    fn load(&self, requests: &Arc<Vec<Vec<u8>>>, connections: usize, turn: Duration) -> Turn {
-        let one_thread = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let one_thread = one_thread.expect("a tokio runtime");
-        let cpu_before = cpu_us_of(self.name);
-        let start = Instant::now();
-        let mut latencies_us: Vec<f64> = one_thread.block_on(async {
-            let loads: Vec<_> = (0..connections)
-                .map(|place| {
-                    tokio::spawn(client(self.address, Arc::clone(requests), place * 17, start + turn))
-                })
-                .collect();
-            let mut all = Vec::new();
-            for load in loads {
-                all.extend(load.await.expect("no panic").expect("an answer"));
-            }
-            all
-        });
-        let seconds = start.elapsed().as_secs_f64();
-        let count = latencies_us.len();
-        let cpu_us = (cpu_us_of(self.name) - cpu_before) / count as f64;
-        let p50_us = median(&mut latencies_us);
-        Turn { per_second: count as f64 / seconds, p50_us, p99_us: latencies_us[count * 99 / 100], cpu_us }
-    }
-}
-
-/// One connection: a request, its reply, the next request. Returns the latencies, µs.
-async fn client(
-    address: SocketAddr,
-    requests: Arc<Vec<Vec<u8>>>,
-    first: usize,
-    end: Instant,
-) -> io::Result<Vec<f64>> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let mut latencies_us = Vec::new();
-    let mut reply = vec![0; 1 << 20];
-    for request in requests.iter().cycle().skip(first) {
-        let start = Instant::now();
-        if start >= end {
-            break;
-        }
-        stream.write_all(request).await?;
-        let (mut filled, mut wanted) = (0, usize::MAX);
-        while filled < wanted {
-            let read = stream.read(&mut reply[filled..]).await?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            filled += read;
-            if wanted == usize::MAX {
-                wanted = length(&reply[..filled]).unwrap_or(usize::MAX);
-            }
-            // Room for what is still to come.
-            if wanted != usize::MAX && reply.len() < wanted {
-                reply.resize(wanted, 0);
-            }
-        }
-        latencies_us.push(start.elapsed().as_secs_f64() * 1e6);
-    }
-    Ok(latencies_us)
-}
-
-/// How long a reply is, once its head is there.
-fn length(reply: &[u8]) -> Option<usize> {
-    let head = reply.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&reply[..head]).expect("a head is text");
-    assert!(text.starts_with("HTTP/1.1 200 "), "{}", String::from_utf8_lossy(reply));
-    let (_, after) = text.split_once("content-length: ").expect("a reply has a length");
-    let (body, _) = after.split_once("\r\n").expect("a header ends");
-    Some(head + body.parse::<usize>().expect("a number"))
-}
-
-/// CPU time of this process's threads called `name`, µs; 0 where the kernel does not tell.
-fn cpu_us_of(name: &str) -> f64 {
-    let of_thread = |task: std::fs::DirEntry| {
-        let comm = std::fs::read_to_string(task.path().join("comm")).ok()?;
-        if comm.trim() != name {
-            return None;
-        }
-        let nanos = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        nanos.split_whitespace().next()?.parse::<f64>().ok()
-    };
-    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    tasks.filter_map(of_thread).sum::<f64>() / 1e3
 }
 
 fn bare_router(bare: Arc<Bare>) -> Router {

@@ -4,6 +4,7 @@
 //! judged by how close it comes to that.
 
 pub mod bare;
+pub mod load;
 pub mod online;
 
 use std::time::{Duration, Instant};

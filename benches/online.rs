@@ -32,6 +32,14 @@ pub const DERIVED: usize = 5;
 /// # Panics
 /// Where `QUERN_PYTHON` is no Python with the packages of the flights example.
 pub fn bench() -> Bench {
+    bench_with(|_| Vec::new())
+}
+
+/// The same with settings, which may name files that they write into the repository.
+///
+/// # Panics
+/// As [`bench`].
+pub fn bench_with(settings: impl FnOnce(&Repository) -> Vec<(&'static str, String)>) -> Bench {
     let repository = Repository::new(&(definitions() + &models()));
     repository.write_parquet("rows.parquet", &rows(ENTITIES));
     let python = std::env::var("QUERN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
@@ -45,7 +53,8 @@ pub fn bench() -> Bench {
         let made = status.is_ok_and(|status| status.success());
         assert!(made, "{python} does not run benches/model.py; `make setup` brings what it needs");
     }
-    let bench = Bench::open(repository, &[]);
+    let settings = settings(&repository);
+    let bench = Bench::open(repository, &settings);
     fill(&bench);
     bench
 }

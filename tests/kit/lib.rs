@@ -59,7 +59,7 @@ pub use self::proxy::Proxy;
 pub use self::random::Random;
 pub use self::redis_server::{RedisCluster, RedisServer, free_port, fresh_prefix};
 pub use self::repository::Repository;
-pub use self::server::Server;
+pub use self::server::{Server, serve};
 pub use self::service::{Model, Service, onnx_session};
 pub use self::store::{Head, Store, open_redis};
 pub use self::wait::{blocking, runtime, until};

@@ -25,6 +25,15 @@ pub struct Server {
     ended: JoinHandle<Result<()>>,
 }
 
+/// Serves `node` on a free port until the process ends, over TLS where its settings say so.
+pub async fn serve(node: &Node) -> std::net::SocketAddr {
+    let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), ..(*node.inner.settings).clone() };
+    let doors = Doors::open(&settings, Tls::load(&settings).unwrap()).unwrap();
+    let url = doors.url().unwrap();
+    tokio::spawn(quern_api::serve(Arc::clone(&node.inner), doors, Box::pin(std::future::pending())));
+    url.split_once("://").unwrap().1.parse().unwrap()
+}
+
 impl Server {
     /// Opens the repository as it stands, and serves it.
     pub async fn open(repository: Repository) -> Server {
