@@ -82,7 +82,20 @@ pub(super) async fn settle(State(node): State<Arc<Node>>, request: Request, next
             parts.extensions.insert(principal);
             next.run(Request::from_parts(parts, body)).await
         }
-        Err(error) => refused(error, &parts),
+        Err(error) => {
+            note(&node, &error, &parts);
+            refused(error, &parts)
+        }
+    }
+}
+
+/// Writes down that nobody knows who asks; who asks for too much is known.
+fn note(node: &Node, error: &Error, parts: &Parts) {
+    if let Some(why) = error.facts::<Why>() {
+        let principal = Arc::new(Principal::new(Proof::Nobody));
+        let id = parts.headers.get(REQUEST_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+        let nobody = Caller { principal, request_id: id.unwrap_or_default() };
+        node.live().audit.note(&nobody, format_args!("ask {} ({})", parts.uri.path(), why.label()), || None);
     }
 }
 
@@ -160,7 +173,8 @@ fn refused(error: Error, parts: &Parts) -> Response {
     let why = error.facts::<Why>().copied();
     if let Some(why) = why {
         let peer = parts.extensions.get::<Arc<Peer>>().map(|peer| peer.to_string());
-        let (why, cause, path) = (why.label(), error.logged(), parts.uri.path());
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        let (why, path) = (why.label(), parts.uri.path());
         tracing::info!(why, cause, peer, path, "nobody knows who asks");
     }
     if is_grpc(&parts.headers) {
