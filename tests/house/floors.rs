@@ -68,6 +68,27 @@ fn a_verb_knows_no_other() {
 }
 
 #[test]
+fn what_a_request_names_is_found_by_who_asks() {
+    let mut found = String::new();
+    for path in files("server/api/src/**/*.rs") {
+        let (path, text) = path;
+        // What is live is shown there, as far as it may be.
+        if path.ends_with("catalogue.rs") || path.ends_with("tests.rs") {
+            continue;
+        }
+        for kind in ["models", "services", "views", "sources"] {
+            for call in ["get(", "contains_key("] {
+                let by_name = format!(".{kind}.{call}");
+                if text.contains(&by_name) {
+                    writeln!(found, "{}: {by_name}", path.display()).unwrap();
+                }
+            }
+        }
+    }
+    assert_eq!(found, "", "found whoever asks; `seen_by` finds what they may know:\n{found}");
+}
+
+#[test]
 fn manifests_say_what_a_crate_may_know() {
     let mut known = String::from(
         "# What each crate may know\n\nIts direct dependencies, as its manifest lists them: `cargo tree --depth 1 --edges normal \
