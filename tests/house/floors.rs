@@ -70,8 +70,7 @@ fn a_verb_knows_no_other() {
 #[test]
 fn what_a_request_names_is_found_by_who_asks() {
     let mut found = String::new();
-    for path in files("server/api/src/**/*.rs") {
-        let (path, text) = path;
+    for (path, text) in files("server/api/src/**/*.rs") {
         // What is live is shown there, as far as it may be.
         if path.ends_with("catalogue.rs") || path.ends_with("tests.rs") {
             continue;

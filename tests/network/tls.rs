@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use hyper_util::rt::TokioIo;
 use quern::Client;
-use quern_kit::{Authority, Printed, Process, Repository, Signed, free_port, metric, run, until};
+use quern_kit::{Authority, Printed, Process, Repository, Signed, metric, run, until};
 use reqwest::{Certificate, Identity, StatusCode, Version, tls};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -323,9 +323,16 @@ async fn administration_has_a_listener_of_its_own() {
     let repository = planes::repository();
     drop(planes::open(&repository).await);
     let folder = repository.path();
-    let port = free_port();
-    let server = Process::start_in(folder, &[("QUERN_LISTEN_ADMIN", format!("127.0.0.1:{port}"))]);
-    let (callers, administrators) = (server.url.clone(), format!("http://127.0.0.1:{port}"));
+    let log = folder.join("server.log");
+    let environment = [("QUERN_LISTEN_ADMIN", "127.0.0.1:0".to_owned()), ("QUERN_LOG", "info".to_owned())];
+    let server = Process::start_logged(folder, &environment, std::fs::File::create(&log).unwrap());
+    let said = async || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        let (_, rest) = text.split_once("admin_url=\"")?;
+        rest.split_once('"').map(|(url, _)| url.to_owned())
+    };
+    let administrators = until("where administrators ask", said).await;
+    let callers = server.url.clone();
     let http = reqwest::Client::new();
     let ask = async |url: &str, method: &str, path: &str| {
         let request = http.request(method.parse().unwrap(), format!("{url}{path}"));

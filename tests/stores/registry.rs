@@ -10,7 +10,7 @@ use feature_defs::DefFile;
 use quern::wire::Code;
 use quern_engine::SourceSchemas;
 use quern_kit::registry::{AppliedModel, Apply, Location, NewApiKey, Registry, RunEnd, RunNote};
-use quern_kit::{Failure, Postgres, timestamp};
+use quern_kit::{Failure, Postgres, timestamp, until};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
@@ -322,7 +322,9 @@ async fn keys_are_kept_until_they_are_revoked() {
         let brief = NewApiKey { lifetime_us: Some(1), ..key("2", "ann") };
         let brief = registry.make_key(&brief).await.unwrap();
         assert_eq!(brief.expires_us, Some(brief.created_us + 1));
-        // One that has expired takes no place.
+        // One that has expired takes no place; a clock may tell milliseconds only.
+        let expired = async || (registry.now_us().await.unwrap() > brief.created_us + 1).then_some(());
+        until("a key that has expired", expired).await;
         registry.make_key(&key("3", "ann")).await.unwrap();
         let refused = Failure::from(registry.make_key(&key("4", "ann")).await.unwrap_err());
         assert!(refused.code == Code::Refused && refused.text.contains("2 valid keys of `ann`"), "{refused}");

@@ -99,16 +99,21 @@ fn columns(schema: &Schema) -> Vec<ColumnInfo> {
 }
 
 fn model(live: &Deployment, of: &LiveModel, rights: &Rights) -> ModelInfo {
-    let service = |version: &LiveVersion| match rights.see_service(&version.service.name) {
+    let sees = |version: &LiveVersion| rights.see_service(&version.service.name);
+    let service = |version: &LiveVersion| match sees(version) {
         true => version.service.name.clone(),
         false => String::new(),
+    };
+    let lost = |version: &LiveVersion, why: &str| match sees(version) {
+        true => why.to_owned(),
+        false => "it is not loaded".to_owned(),
     };
     let version = |(place, version): (usize, &Arc<LiveVersion>)| ModelVersionInfo {
         version: version.version.clone(),
         feature_service: service(version),
         digest: version.model.digest.clone(),
         execution_providers: version.model.providers().iter().map(ToString::to_string).collect(),
-        lost: version.model.why_lost().map(str::to_owned),
+        lost: version.model.why_lost().map(|why| lost(version, why)),
         weight: of.route.weight(place),
     };
     let declared = live.compiled.catalog.definitions.models.get(&of.name);

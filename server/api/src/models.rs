@@ -52,7 +52,7 @@ pub(super) async fn status(
         return Ok(no_such_method(Method::GET, uri).await);
     }
     let target = node.predict.target(&who, &model, None)?;
-    Ok(statuses(target.model().versions.iter()))
+    Ok(statuses(&target, target.model().versions.iter()))
 }
 
 /// One version of a model.
@@ -66,17 +66,17 @@ pub(super) async fn version_status(
         return Ok(no_such_method(Method::GET, uri).await);
     }
     let target = node.predict.target(&who, &model, Some(&version))?;
-    Ok(statuses([target.version()].into_iter()))
+    Ok(statuses(&target, [target.version()].into_iter()))
 }
 
-fn statuses<'a>(versions: impl Iterator<Item = &'a Arc<LiveVersion>>) -> Response {
+fn statuses<'a>(target: &Target, versions: impl Iterator<Item = &'a Arc<LiveVersion>>) -> Response {
     let status = |version: &Arc<LiveVersion>| {
         let (state, code) = match version.model.why_lost() {
             None => ("AVAILABLE", "OK"),
             Some(_) => ("END", "DATA_LOSS"),
         };
-        let status =
-            json!({"error_code": code, "error_message": version.model.why_lost().unwrap_or_default()});
+        let why = version.model.why_lost().filter(|_| target.sees()).unwrap_or_default();
+        let status = json!({"error_code": code, "error_message": why});
         json!({"version": version.version, "state": state, "status": status})
     };
     json_reply(&json!({"model_version_status": versions.map(status).collect::<Vec<_>>()}))

@@ -67,6 +67,11 @@ impl Target {
             Given::Entities { .. } => {}
         }
         let answered = self.answered(verb, ask).await;
+        self.told(answered)
+    }
+
+    /// As much of an answer as whoever asks may know.
+    fn told(&self, answered: Result<Answer>) -> Result<Answer> {
         if self.sees { answered } else { answered.map(Answer::without_why).map_err(veiled) }
     }
 
@@ -92,9 +97,9 @@ impl Target {
     async fn predict_rows(&self, store: Store<'_>, all: Instances, under_way: usize) -> Result<Answer> {
         let rows = Some(u32::try_from(under_way).unwrap_or(u32::MAX));
         let limits = Limits { deadline: None, priority: Priority::Batch };
-        let answer = self.predict_entities(store, all, Patience { limits, rows }, None).await?;
-        self.count(&answer);
-        Ok(answer)
+        let answer = self.predict_entities(store, all, Patience { limits, rows }, None).await;
+        answer.iter().for_each(|answer| self.count(answer));
+        self.told(answer)
     }
 
     async fn predict_vectors(&self, vectors: RecordBatch, patience: Patience) -> Result<Answer> {
@@ -169,10 +174,14 @@ impl Target {
 
 /// What went wrong, for who may not know what went into it: its kind, and when to come again. The log has the rest.
 fn veiled(error: Error) -> Error {
-    match error.kind() {
-        Kind::Overloaded | Kind::Late | Kind::TooLarge => error,
-        _ => error.veiled("the prediction cannot be computed"),
-    }
+    let words = match error.kind() {
+        Kind::TooLarge => "the prediction cannot be computed: ask for fewer instances at a time",
+        Kind::Overloaded => "the prediction cannot be computed now: too many are asked for",
+        Kind::Late => "the prediction was not there in time",
+        Kind::Unavailable => "the prediction cannot be computed now",
+        _ => "the prediction cannot be computed",
+    };
+    error.veiled(words)
 }
 
 /// The outputs of all parts, in the order of the instances.

@@ -1,6 +1,8 @@
 //! What does one learn who may ask one model for predictions, and nothing else? Its inputs, its outputs, its versions.
 
-use arrow::array::RecordBatch;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use quern_kit::Repository;
 use serde_json::json;
 
@@ -51,7 +53,7 @@ async fn fault_26_predictions_alone_tell_nothing_of_what_they_are_made_of() {
         hear(path.to_owned(), format!("{status} {text}"));
     }
     let mut flight = asked.flight().await;
-    let empty = RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty()));
+    let empty = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
     for command in [
         json!({"model": "delay"}),
         json!({"model": "delay", "as_of": true}),
@@ -134,9 +136,15 @@ fn probes() -> Vec<(String, String)> {
 
 const STRICT: &str = r#"
 ---
+kind: FeatureView
+name: plane_last
+entities: [plane]
+source: landings
+features: [{name: last_delay, expr: delay}, carrier]
+---
 kind: FeatureService
 name: strict_v1
-features: [{view: plane_history, features: [last_delay, carrier]}]
+features: [{view: plane_last, features: [last_delay, carrier]}]
 request: [{name: distance, type: float64}]
 derived: [{name: far, expr: "CAST(carrier AS BIGINT) > 0", strict: true, default: false}]
 outputs: [distance, last_delay, far]
@@ -166,9 +174,11 @@ async fn what_fails_and_what_stands_in_is_not_explained() {
         asked.say("POST", &format!("/v1/models/{model}:predict"), &ask(tailnum), bearer).await
     };
     // What the owner is told, so that there is something to hide.
-    let (_, told) = said("strict", "N3", "admin").await;
-    let (status, veiled) = said("strict", "N3", "asks").await;
-    for hidden in ["carrier", "far", "strict_v1", "plane_history", "BIGINT"] {
+    let (status, told) = said("strict", "N1", "admin").await;
+    assert!(status == 400 && told.contains("`far`"), "{status} {told}");
+    let (status, veiled) = said("strict", "N1", "asks").await;
+    assert!(status == 400 && veiled.contains("the prediction cannot be computed"), "{status} {veiled}");
+    for hidden in ["carrier", "far", "strict_v1", "plane_last", "BIGINT"] {
         assert!(!veiled.contains(hidden), "{status} {veiled}, of {told}");
     }
     let (_, told) = said("falls", "N9", "admin").await;
@@ -176,6 +186,29 @@ async fn what_fails_and_what_stands_in_is_not_explained() {
     let (status, veiled) = said("falls", "N9", "asks").await;
     assert_eq!(status, 200, "{veiled}");
     assert!(!veiled.contains("fallbacks") && !veiled.contains("missing"), "{veiled}");
+    let mut flight = asked.flight().await;
+    for (model, tailnum, hidden) in [
+        ("strict", "N1", ["carrier", "far", "BIGINT"]),
+        ("falls", "N9", ["fallback_cause", "missing", "last_delay"]),
+    ] {
+        let mut batch = async |who: &str| {
+            let bearer = Some(asked.keys[who].as_str());
+            format!("{:?}", exchanged(&mut flight, json!({"model": model}), plane(tailnum), bearer).await)
+        };
+        let (told, veiled) = (batch("admin").await, batch("asks").await);
+        assert!(hidden.iter().any(|hidden| told.contains(hidden)), "there is nothing to hide in {told}");
+        for hidden in hidden {
+            assert!(!veiled.contains(hidden), "{hidden} in {veiled}, of {told}");
+        }
+    }
+}
+
+fn plane(tailnum: &str) -> RecordBatch {
+    let columns: [(&str, ArrayRef); 2] = [
+        ("tailnum", Arc::new(StringArray::from(vec![tailnum]))),
+        ("distance", Arc::new(Float64Array::from(vec![1.0]))),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

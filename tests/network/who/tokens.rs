@@ -87,7 +87,7 @@ async fn tokens_of_every_kind_are_believed() {
 async fn fault_24_tokens_that_do_not_hold() {
     let (rsa, other) = (Signer::rsa(1), Signer::rsa(2));
     let issuer = Issuer::start(&[("r", &rsa)]).await;
-    let (server, _) = asking(&[("jwt_issuers", issuer.url.clone())]).await;
+    let (server, key) = asking(&[("jwt_issuers", issuer.url.clone())]).await;
     let (claims, now) = (issuer.claims(now_us()), now_us() / 1_000_000);
     let of = |claims: &Value| rsa.token(&head("RS256", "r"), claims);
     let headed = |head: Value| rsa.token(&head, &claims);
@@ -148,7 +148,7 @@ async fn fault_24_tokens_that_do_not_hold() {
     assert!(status == 401 && text.contains("the token is not valid here\""), "{status} {text}");
     // Keys that nobody knows were asked for, once within the minute.
     assert_eq!(issuer.asked(), 1);
-    let metrics = said(server.http.get(server.address("/metrics")).bearer_auth(of(&claims))).await.2;
+    let metrics = said(server.http.get(server.address("/metrics")).bearer_auth(&key)).await.2;
     let up = format!("quern_token_issuer_up{{issuer=\"{}\"}}", issuer.url);
     assert_eq!(quern_kit::metric(&metrics, &up), Some(1.0));
     for why in ["algorithm", "issuer", "unknown_key", "signature", "audience", "expired", "early", "claims"] {

@@ -219,8 +219,9 @@ fn who(target: &Target) -> Vec<(&'static str, &'static str)> {
     let all = [(SERVED_BY, quern_wire::SERVED_BY), (CAUSE, quern_wire::FALLBACK_CAUSE)];
     let count = match (target.says_who(), &target.model.fallback) {
         (false, _) => 0,
-        (true, None) => 1,
-        (true, Some(_)) => 2,
+        (true, Some(_)) if target.sees => 2,
+        // Why another answered is not for who may not know what goes in.
+        (true, _) => 1,
     };
     all[..count].to_vec()
 }
