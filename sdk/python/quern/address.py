@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -27,7 +28,15 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether nothing leaves this machine."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            # A name such as `127.example.org` may lead anywhere.
+            return self.host == "localhost"
+
+    def is_same_server(self, other: Address) -> bool:
+        """Whether both are one place, however they are written."""
+        return (self.host, self.port, self.tls) == (other.host, other.port, other.tls)
 
     @classmethod
     def parse(cls, text: str) -> Address:

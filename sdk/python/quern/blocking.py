@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import math
+import ssl
 import threading
 from collections.abc import Mapping
 
@@ -14,6 +15,8 @@ from quern.address import Address
 from quern.credentials import Credentials
 from quern.request import LARGE_BODY_BYTES, Reply, Request, Unsent
 
+# Over TLS, a write to a connection that the other side has closed.
+_HUNG_UP = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _DROPPED = (Unsent, http.client.RemoteDisconnected, ConnectionResetError, ConnectionAbortedError)
 
 
@@ -68,7 +71,7 @@ class Http:
         is_sent = True
         try:
             connection.request(request.method, request.path, request.body, {**self._headers, **request.headers})
-        except (BrokenPipeError, ConnectionResetError):
+        except _HUNG_UP:
             # A server that does not want to read all of a body says why before it hangs up.
             is_sent = False
         try:

@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -100,10 +101,11 @@ def binary() -> Path:
     return found
 
 
-def run(*args: str | Path) -> None:
-    """Run one command of the binary; its own words are the failure."""
+def run(*args: str | Path) -> str:
+    """Run one command of the binary and give its answer; its own words are the failure."""
     done = subprocess.run([binary(), *args], capture_output=True, text=True, env=environment(), timeout=120)
     assert done.returncode == 0, f"quern {' '.join(map(str, args))}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def environment() -> dict[str, str]:
@@ -137,9 +139,11 @@ def free_port() -> int:
         return port
 
 
-def is_ready(port: int) -> bool:
+def is_ready(port: int, tls: ssl.SSLContext | None = None) -> bool:
     """Whether the server says so itself."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    if tls is not None:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=1, context=tls)
     try:
         connection.request("GET", "/v2/health/ready")
         return connection.getresponse().status == http.client.OK
@@ -170,8 +174,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serve(repository: Path) -> Iterator[str]:
-    """The address of a server over a repository; it ends as an operator would end it."""
+def serve(repository: Path, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """The address of a server over a repository; it ends as an operator would end it. `tls` believes it."""
     port = free_port()
     log = repository / "server.log"
     with log.open("wb") as out:
@@ -183,11 +187,11 @@ def serve(repository: Path) -> Iterator[str]:
         )
     try:
         give_up = time.monotonic() + READY_SECONDS_MAX
-        while not is_ready(port):
+        while not is_ready(port, tls):
             assert process.poll() is None, f"the server ended with {process.returncode}:\n{log.read_text()}"
             assert time.monotonic() < give_up, f"not ready after {READY_SECONDS_MAX} s:\n{log.read_text()}"
             time.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0, f"SIGTERM is an orderly end:\n{log.read_text()}"
     finally:
