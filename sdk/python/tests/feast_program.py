@@ -1,4 +1,4 @@
-"""An ordinary Feast program, run by Feast's own Python: it knows Quern's address and nothing else of it.
+"""An ordinary Feast program, run by Feast's own Python: it knows Quern's address and what Quern asks of everybody.
 
 Prints what it read, as JSON, before and after it pushed.
 """
@@ -25,8 +25,8 @@ from feast.types import Float64, Int64
 NOON = pd.Timestamp("2013-01-10T12:00", tz="UTC")
 
 
-def main(url: str, folder: Path) -> None:
-    """Read, push and read again."""
+def main(url: str, cert: str, folder: Path) -> None:
+    """Read, push and read again; the environment has what says who asks."""
     landings = pd.DataFrame(
         {
             "tailnum": ["N2", "N9"],
@@ -41,7 +41,8 @@ def main(url: str, folder: Path) -> None:
         project="landings",
         provider="local",
         registry=str(folder / "registry.db"),
-        online_store={"type": "remote", "path": url},
+        online_store={"type": "remote", "path": url, "cert": cert},
+        auth={"type": "oidc", "token_env_var": "QUERN_TOKEN"},
         offline_store={"type": "dask"},
         entity_key_serialization_version=3,
     )
@@ -77,4 +78,4 @@ def main(url: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

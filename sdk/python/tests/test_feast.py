@@ -1,6 +1,7 @@
 """Does a program written for Feast run against Quern, with Feast's own SDK unchanged?
 
-The program is `feast_program.py`. Its online store is `type: remote`, and Quern takes the place of the feature server.
+The program is `feast_program.py`. Its online store is `type: remote`, and Quern takes the place of the
+feature server, over TLS and for who has a key.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pytest
 
 import quern
 from conftest import LANDINGS, run, serve
+from secured import SETTINGS, Authority
 
 SECONDS_MAX = 300
 DEFINITIONS = """
@@ -43,6 +45,11 @@ features: [arr_delay, legs]
 kind: FeatureService
 name: delays
 features: [plane_history]
+---
+kind: Role
+name: feast
+members: [{key: feast}]
+allow: [{read: [{view: plane_history}], push: [landings]}]
 """
 
 
@@ -59,18 +66,20 @@ def test_feast_reads_and_pushes(tmp_path: Path) -> None:
     root, feast = tmp_path / "quern", tmp_path / "feast"
     (root / "data").mkdir(parents=True)
     feast.mkdir()
-    (root / "quern.yaml").write_text("data: .quern\n")
+    (root / "quern.yaml").write_text(SETTINGS)
+    authority = Authority.at(root)
     (root / "definitions.yaml").write_text(DEFINITIONS)
     (root / "data/landings.csv").write_text(LANDINGS)
     run("apply", root)
     run("materialize", root)
     program = Path(__file__).parent / "feast_program.py"
-    with serve(root) as url, quern.Client(url) as client:
+    key = run("key", "new", root, "feast").strip()
+    with serve(root, authority.tls) as url, quern.Client(url, token=key, ca=authority.ca) as client:
         done = subprocess.run(
-            [feast_python(), program, url, feast],
+            [feast_python(), program, url, authority.ca, feast],
             capture_output=True,
             text=True,
-            env=dict(os.environ, FEAST_USAGE="False"),
+            env=dict(os.environ, FEAST_USAGE="False", QUERN_TOKEN=key),
             timeout=SECONDS_MAX,
         )
         assert done.returncode == 0, done.stdout + done.stderr
