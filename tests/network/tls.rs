@@ -1,6 +1,8 @@
 //! Is it the server, is it this caller, and where may who ask what? Over TLS, over the Unix socket, and at the listener
 //! for administration.
 
+mod client;
+
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;

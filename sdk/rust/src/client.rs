@@ -6,20 +6,24 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use reqwest::StatusCode;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{StatusCode, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tonic::codegen::http::Uri;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
+use url::Url;
 
+use crate::credentials::is_loopback;
 use crate::error::causes;
+use crate::tls;
 use crate::wire::{
     Catalogue, Code, ErrorReply, LabelsReply, LabelsRequest, OnlineFeatures, OnlineFeaturesRequest,
     PredictRequest, Predictions, REQUEST_ID, ServerStatus, predict_path,
 };
-use crate::{Error, Result};
+use crate::{Credentials, Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a request over a Unix socket calls the server.
@@ -35,20 +39,62 @@ pub struct Client {
     base: String,
     http: reqwest::Client,
     pub(crate) channel: Channel,
+    /// Who asks, for calls over Flight; those over HTTP say it by themselves.
+    pub(crate) authorization: Option<MetadataValue<Ascii>>,
 }
 
 impl Client {
-    /// Connects to the server at `url`, such as `http://127.0.0.1:7400`, and sees that it lives.
+    /// Connects to the server at `url`, such as `http://127.0.0.1:7400`, and sees that it lives. Who asks, and whom the
+    /// client believes, is found where [`Credentials`] says.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where `url` is none, [`Error::Unreachable`] where nobody answers.
+    /// [`Error::Invalid`] where `url` is none or credentials are wrong, [`Error::Unreachable`] where nobody answers.
     pub async fn connect(url: impl Into<String>) -> Result<Client> {
+        Client::connect_with(url, Credentials::default()).await
+    }
+
+    /// Connects as [`connect`](Client::connect) does, with these credentials; what they leave out is found. Files are
+    /// read once.
+    ///
+    /// # Errors
+    /// The same. A token that would go to another machine in the clear is refused before anything is sent.
+    pub async fn connect_with(url: impl Into<String>, credentials: Credentials) -> Result<Client> {
         let url = url.into().trim_end_matches('/').to_owned();
-        let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| {
-            Error::Invalid(format!("`{url}` is not the URL of a server: {}", causes(&error)))
-        })?;
+        // Not in the message: it has a password.
+        if url.contains('@') {
+            return Err(Error::Invalid(
+                "a URL has no credentials here: they go into `Credentials`".to_owned(),
+            ));
+        }
+        let invalid = |cause| Error::Invalid(format!("`{url}` is not the URL of a server: {cause}"));
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| invalid(causes(&error)))?;
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+        let parsed = Url::parse(&url).map_err(|error| invalid(error.to_string()))?;
+        if !["http", "https"].contains(&parsed.scheme()) {
+            return Err(invalid(format!("expected http:// or https://, got {}:", parsed.scheme())));
+        }
+        let credentials = credentials.find(&parsed)?;
+        // A redirect could lead a token elsewhere, and so could a proxy between this machine and itself.
+        let mut http = reqwest::Client::builder().redirect(redirect::Policy::none());
+        if is_loopback(&parsed) {
+            http = http.no_proxy();
+        }
+        let channel = if parsed.scheme() == "https" {
+            let config = tls::config(&credentials)?;
+            let channel = tls::channel(&endpoint, &config, &parsed)?;
+            http = http.use_preconfigured_tls(config);
+            channel
+        } else {
+            endpoint.connect_lazy()
+        };
+        let mut authorization = None;
+        if let Some(token) = &credentials.token {
+            let (header, metadata) = bearer(token)?;
+            http = http.default_headers(HeaderMap::from_iter([(AUTHORIZATION, header)]));
+            authorization = Some(metadata);
+        }
         let base = url.clone();
-        Client::begin(url, base, (reqwest::Client::builder(), endpoint)).await
+        Client::begin(http, |http| Client { url, base, http, channel, authorization }).await
     }
 
     /// Connects to the server on this machine whose Unix socket `socket` is, `quern.sock` in its data folder, and sees
@@ -60,20 +106,18 @@ impl Client {
         let url = socket.to_str().map(|path| format!("unix:{path}"));
         let url = url.ok_or_else(|| Error::Invalid(format!("{} is not UTF-8", socket.display())))?;
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| Error::Invalid(causes(&error)))?;
-        let endpoint = endpoint.origin(Uri::from_static(THIS_MACHINE));
+        let endpoint = endpoint.origin(Uri::from_static(THIS_MACHINE)).connect_timeout(CONNECT_TIMEOUT);
+        let (channel, base) = (endpoint.connect_lazy(), THIS_MACHINE.to_owned());
         let http = reqwest::Client::builder().unix_socket(socket);
-        Client::begin(url, THIS_MACHINE.to_owned(), (http, endpoint)).await
+        Client::begin(http, |http| Client { url, base, http, channel, authorization: None }).await
     }
 
     async fn begin(
-        url: String,
-        base: String,
-        (http, endpoint): (reqwest::ClientBuilder, Endpoint),
+        http: reqwest::ClientBuilder,
+        client: impl FnOnce(reqwest::Client) -> Client,
     ) -> Result<Client> {
-        let http =
-            http.connect_timeout(CONNECT_TIMEOUT).build().map_err(|error| Error::Invalid(causes(&error)))?;
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
-        let client = Client { url, base, http, channel };
+        let http = http.connect_timeout(CONNECT_TIMEOUT).build();
+        let client = client(http.map_err(|error| Error::Invalid(causes(&error)))?);
         let reply = client.http.get(client.address("/v2/health/live")).timeout(CONNECT_TIMEOUT).send();
         answered(reply.await.map_err(|error| client.unreachable(error))?).await?;
         Ok(client)
@@ -195,6 +239,17 @@ impl Client {
         // The URL is told already, and over a Unix socket the request has one that leads nowhere.
         Error::Unreachable { url: self.url.clone(), cause: causes(&error.without_url()) }
     }
+}
+
+/// Says who asks, over HTTP and over gRPC, in a way that no log shows.
+fn bearer(token: &str) -> Result<(HeaderValue, MetadataValue<Ascii>)> {
+    let text = format!("Bearer {token}");
+    // Not the text itself: it has the token.
+    let mut header = HeaderValue::from_str(&text).map_err(|error| Error::Invalid(error.to_string()))?;
+    let mut metadata = MetadataValue::try_from(text).map_err(|error| Error::Invalid(error.to_string()))?;
+    header.set_sensitive(true);
+    metadata.set_sensitive(true);
+    Ok((header, metadata))
 }
 
 fn predict_request(instances: impl IntoIterator<Item = Value>) -> Result<PredictRequest> {

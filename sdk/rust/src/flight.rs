@@ -16,9 +16,13 @@ const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 impl Client {
     pub(crate) fn flight(&self) -> FlightClient {
-        FlightClient::new_from_inner(
+        let mut client = FlightClient::new_from_inner(
             FlightServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
-        )
+        );
+        if let Some(authorization) = &self.authorization {
+            client.metadata_mut().insert("authorization", authorization.clone());
+        }
+        client
     }
 
     /// Why a call did not come about.
@@ -61,6 +65,8 @@ fn retry_after_ms(status: &tonic::Status) -> Option<u64> {
 fn code(status: &tonic::Status) -> Code {
     match status.code() {
         GrpcCode::InvalidArgument | GrpcCode::OutOfRange => Code::InvalidArgument,
+        GrpcCode::Unauthenticated => Code::Unauthenticated,
+        GrpcCode::PermissionDenied => Code::Forbidden,
         GrpcCode::NotFound => Code::NotFound,
         GrpcCode::FailedPrecondition | GrpcCode::Aborted | GrpcCode::AlreadyExists => Code::Refused,
         // gRPC has one word for "too much at once" and for "not now"; only the latter says when.

@@ -24,14 +24,29 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A server that asks who one is, over TLS, with a certificate of an authority of its own:
+//!
+//! ```no_run
+//! # async fn example(key: String) -> quern::Result<()> {
+//! use quern::Credentials;
+//!
+//! let credentials = Credentials { token: Some(key), ca: Some("ca.pem".into()), ..Credentials::default() };
+//! let client = quern::Client::connect_with("https://quern.corp:7400", credentials).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod client;
+mod credentials;
 mod error;
 mod exchange;
 mod flight;
 mod push;
+mod tls;
 
 pub use client::Client;
+pub use credentials::Credentials;
 pub use error::{Error, Result};
 pub use exchange::Rows;
 pub use push::Push;
