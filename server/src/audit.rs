@@ -24,6 +24,8 @@ use crate::settings::AuditTo;
 
 /// Lines that may wait.
 const QUEUE: usize = 65_536;
+/// Of a name that a caller chose.
+const CHARS_MAX: usize = 512;
 /// As many are written together.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -105,15 +107,20 @@ fn dropped() -> &'static IntCounter {
 fn line(who: &Caller, what: &dyn Display, rule: Option<Rule>) -> Vec<u8> {
     let line = Line {
         time: shown(now_us()),
-        request_id: &who.request_id,
-        principal: who.name(),
-        action: what.to_string(),
+        request_id: cut(&who.request_id),
+        principal: cut(who.name()),
+        action: cut(&what.to_string()).to_owned(),
         decision: if rule.is_some() { "allow" } else { "deny" },
         rule: rule.map(|rule| rule.to_string()),
     };
     let mut line = serde_json::to_vec(&line).unwrap_or_default();
     line.push(b'\n');
     line
+}
+
+/// As much of a text that a caller chose as a line has room for.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(CHARS_MAX).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Writes what comes, until nobody can send any more.

@@ -289,7 +289,7 @@ impl Settings {
 
     /// Where the paths of definitions lead.
     pub fn roots(&self) -> Roots {
-        Roots::new(&self.repository, &self.roots)
+        Roots::new(&self.repository, &self.roots).without(&self.data)
     }
 
     fn read_file(&mut self) -> Result<()> {

@@ -49,7 +49,8 @@ impl Principal {
             Proof::Certificate(names) => {
                 // A SPIFFE ID names a workload; a DNS name may be that of a machine.
                 let spiffe = names.iter().find(|name| name.starts_with("spiffe://"));
-                spiffe.or(names.first()).cloned().unwrap_or_default()
+                let dns = || names.first().map(|name| format!("dns:{name}"));
+                spiffe.cloned().or_else(dns).unwrap_or_default()
             }
             Proof::Key(key) => format!("key:{key}"),
             Proof::Token(token) => format!("jwt:{}#{}", token.issuer, token.subject),
@@ -92,7 +93,7 @@ mod tests {
     fn a_workload_is_called_by_its_spiffe_id() {
         let names = ["node-7.corp".to_owned(), "spiffe://corp/checkout".to_owned()];
         assert_eq!(Principal::new(Proof::Certificate(names.to_vec())).name(), "spiffe://corp/checkout");
-        assert_eq!(Principal::new(Proof::Certificate(names[..1].to_vec())).name(), "node-7.corp");
+        assert_eq!(Principal::new(Proof::Certificate(names[..1].to_vec())).name(), "dns:node-7.corp");
         let claims = Map::new();
         let token = Token { issuer: "https://sso.corp".to_owned(), subject: "ann".to_owned(), claims };
         assert_eq!(Principal::new(Proof::Token(token)).to_string(), "jwt:https://sso.corp#ann");

@@ -112,9 +112,19 @@ async fn settled(node: &Node, parts: &Parts) -> Result<Arc<Principal>> {
         return Ok(Arc::clone(&OWNER));
     }
     let auth = node.settings.auth();
-    if is_health(&parts.method, &parts.uri) {
-        return Ok(Arc::clone(if auth == Auth::None { &OPEN } else { &NOBODY }));
+    if auth == Auth::None && is_health(&parts.method, &parts.uri) {
+        return Ok(Arc::clone(&OPEN));
     }
+    match shown(node, parts, peer, auth).await {
+        // Probes have nothing to show, and whoever has is told more.
+        Err(_) if is_health(&parts.method, &parts.uri) => Ok(Arc::clone(&NOBODY)),
+        settled => settled,
+    }
+}
+
+/// Who it is, by what they show.
+async fn shown(node: &Node, parts: &Parts, peer: Option<&Arc<Peer>>, auth: Auth) -> Result<Arc<Principal>> {
+    static OPEN: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::new(Proof::Open)));
     let bearer = bearer(&parts.headers, auth)?;
     let whose = match bearer {
         Some(bearer) => Some(node.identity.who(bearer, now_us()).await?),
@@ -315,7 +325,7 @@ mod tests {
             (local(ours), Some("a.b.c"), "owner"),
             (local(ours.wrapping_add(7)), None, "401"),
             (certified(&names), None, "spiffe://corp/checkout"),
-            (certified(&names[..1]), None, "node-7.corp"),
+            (certified(&names[..1]), None, "dns:node-7.corp"),
             (certified(&names), Some(&*key), "key:ann"),
             (certified(&names), Some("a.b.c"), "401"),
             (certified(&[]), None, "401"),

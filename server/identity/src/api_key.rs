@@ -12,7 +12,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::refused::{Error, Result};
 
-const PREFIX: &str = "quern_";
+/// What every key begins with.
+pub const PREFIX: &str = "quern_";
 /// Its name among keys: some 59 bits.
 const ID_LETTERS: usize = 10;
 /// 62⁴³ is a little more than 2²⁵⁶.

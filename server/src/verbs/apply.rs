@@ -116,7 +116,10 @@ impl Apply {
                 self.live.now().number
             )));
         }
-        judge::judge(&candidate.who, (&self.live.now(), &candidate.deployment), &plan.changes)?;
+        let (live, who) = (self.live.now(), &candidate.who);
+        judge::judge(who, (&live, &candidate.deployment), &plan.changes).inspect_err(|_| {
+            live.audit.note(who, format_args!("apply {}", candidate.deployment.number), || None);
+        })?;
         if !plan.breaks.is_empty() {
             let breaks: Vec<String> = plan.breaks.iter().map(Break::to_string).collect();
             return Err(Error::refused(format!("this would break a model in use\n{}", breaks.join("\n"))));

@@ -123,6 +123,10 @@ impl Keys {
     /// # Errors
     /// `Kind::NotFound` where there is none of that ID or name.
     pub async fn revoke(&self, who: &Caller, request: &RevokeKeysRequest) -> Result<KeyList> {
+        // A key itself must stand nowhere, least of all in the audit.
+        if request.key.starts_with(api_key::PREFIX) {
+            return Err(Error::invalid("name the key by its ID or its name, which `quern key list` shows"));
+        }
         self.administer(who, format!("revoke API key {}", request.key)).await?;
         let now_us = now_us();
         let _turn = self.seen.lock().await;

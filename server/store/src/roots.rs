@@ -23,6 +23,8 @@ pub struct Roots {
     repository: PathBuf,
     /// The same and the others, without links.
     folders: Vec<PathBuf>,
+    /// What lies below one of them and is not theirs.
+    but: Option<PathBuf>,
 }
 
 impl Roots {
@@ -30,7 +32,15 @@ impl Roots {
     pub fn new(repository: &Path, others: &[PathBuf]) -> Roots {
         let all = std::iter::once(repository).chain(others.iter().map(PathBuf::as_path));
         let folders = all.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned())).collect();
-        Roots { repository: repository.to_owned(), folders }
+        Roots { repository: repository.to_owned(), folders, but: None }
+    }
+
+    /// The same but for the data folder, which holds what all have pushed and been answered: no definition names a file
+    /// of it. One that the repository itself lies in is left as it is.
+    #[must_use]
+    pub fn without(self, data: &Path) -> Roots {
+        let is_around = self.folders.first().is_some_and(|repository| repository.starts_with(data));
+        Roots { but: (!is_around).then(|| data.to_owned()), ..self }
     }
 
     /// Every file of this machine: for whoever reads with rights of their own.
@@ -55,7 +65,10 @@ impl Roots {
 
     /// Whether a path without links lies below a root.
     pub(crate) fn hold(&self, real: &Path) -> bool {
+        // It may have been made since.
+        let but = self.but.as_ref().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()));
         self.folders.iter().any(|folder| real.starts_with(folder))
+            && !but.is_some_and(|folder| real.starts_with(folder))
     }
 
     /// Opens a regular file below a root.
@@ -127,6 +140,11 @@ mod tests {
             assert!(said(&roots, path).starts_with("lies outside"), "{path}");
         }
         assert!(said(&Roots::new(&at("repo"), &[]), "in").starts_with("lies outside"));
+        assert!(
+            said(&Roots::new(&at("repo"), &[at("data")]).without(&at("data")), "in")
+                .starts_with("lies outside")
+        );
+        assert_eq!(said(&Roots::new(&at("repo"), &[]).without(&at("")), "a"), "a");
         assert_eq!(said(&Roots::anywhere(&at("repo")), "out"), "s");
     }
 

@@ -34,6 +34,9 @@ pub(super) fn given(target: &Target, tensors: &[Tensor], arrival_us: i64) -> Res
         let query_times_us =
             time.map_or_else(|| Ok(vec![arrival_us; rows]), |tensor| times(tensor, arrival_us))?;
         Ok(Given::Entities { inputs: batch(inputs, tensors, rows)?, query_times_us, timed: time.is_some() })
+    } else if !target.sees() {
+        // Whether a guess at what goes in is right is not for them.
+        Err(none_of_all(target, signature, tensors))
     } else if are(tensors.len(), tensors, names(features)) {
         Ok(Given::Vectors(batch(features, tensors, rows)?))
     } else if are(tensors.len(), tensors, ports()) {
