@@ -39,6 +39,43 @@ pub enum Member {
     },
 }
 
+impl Member {
+    /// Reads one as settings and commands name it: `key:NAME`, `spiffe://…`, `dns:NAME` or `jwt:CLAIM=VALUE`.
+    ///
+    /// # Errors
+    /// What would name one.
+    pub fn parse(text: &str) -> Result<Member, String> {
+        let named = text.split_once(':').filter(|(_, name)| !name.is_empty());
+        let member = named.and_then(|(kind, name)| match (kind, name.split_once('=')) {
+            ("key", _) => Some(Member::Key(name.to_owned())),
+            ("spiffe", _) => Some(Member::Spiffe(text.to_owned())),
+            ("dns", _) => Some(Member::Dns(name.to_owned())),
+            ("jwt", Some((claim, has))) if !claim.is_empty() && !has.is_empty() => {
+                Some(Member::Jwt { issuer: None, claim: claim.to_owned(), has: has.to_owned() })
+            }
+            _ => None,
+        });
+        member.ok_or_else(|| {
+            format!(
+                "`{text}` is nobody: `key:NAME`, `spiffe://…`, `dns:NAME` or `jwt:CLAIM=VALUE` says how one is known"
+            )
+        })
+    }
+}
+
+/// As [`Member::parse`] reads it, and of whom a token must be.
+impl std::fmt::Display for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Member::Spiffe(id) => f.write_str(id),
+            Member::Dns(name) => write!(f, "dns:{name}"),
+            Member::Key(name) => write!(f, "key:{name}"),
+            Member::Jwt { issuer: None, claim, has } => write!(f, "jwt:{claim}={has}"),
+            Member::Jwt { issuer: Some(issuer), claim, has } => write!(f, "jwt:{claim}={has} of {issuer}"),
+        }
+    }
+}
+
 /// One thing that a role allows, and where that is declared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grant {

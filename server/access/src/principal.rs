@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use feature_defs::Member;
 use serde_json::{Map, Value};
 
 /// Who asks.
@@ -56,6 +57,18 @@ impl Principal {
             Proof::Token(token) => format!("jwt:{}#{}", token.issuer, token.subject),
         };
         Principal { name, proof }
+    }
+
+    /// One of whom just as much was proved as makes them this member of a role.
+    pub fn of(member: Member) -> Principal {
+        Principal::new(match member {
+            Member::Key(name) => Proof::Key(name),
+            Member::Spiffe(name) | Member::Dns(name) => Proof::Certificate(vec![name]),
+            Member::Jwt { issuer, claim, has } => {
+                let claims = Map::from_iter([(claim, Value::from(has))]);
+                Proof::Token(Token { issuer: issuer.unwrap_or_default(), subject: String::new(), claims })
+            }
+        })
     }
 
     /// Who runs the server: what it does by itself is in their name.

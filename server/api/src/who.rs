@@ -31,6 +31,8 @@ use super::listen::Peer;
 use super::memory::is_grpc;
 use crate::error::{Error, Kind, Result};
 
+static OPEN: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::new(Proof::Open)));
+
 const API_KEY: &str = "x-api-key";
 const BEARER: &str = "bearer";
 const ROOT: u32 = 0;
@@ -62,8 +64,13 @@ pub(crate) fn who<T>(request: &tonic::Request<T>) -> Result<Caller> {
 fn caller(extensions: &Extensions, headers: &HeaderMap) -> Result<Caller> {
     let principal = extensions.get().map(Arc::clone);
     let principal = principal.ok_or_else(|| Error::broken("it is not known who asks"))?;
+    Ok(Caller { principal, request_id: request_id(headers) })
+}
+
+/// What the request is called, which has a name by now.
+fn request_id(headers: &HeaderMap) -> String {
     let id = headers.get(REQUEST_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
-    Ok(Caller { principal, request_id: id.unwrap_or_default() })
+    id.unwrap_or_default()
 }
 
 /// Gives every request the [`Principal`] who asks, or refuses it.
@@ -93,14 +100,12 @@ pub(super) async fn settle(State(node): State<Arc<Node>>, request: Request, next
 fn note(node: &Node, error: &Error, parts: &Parts) {
     if let Some(why) = error.facts::<Why>() {
         let principal = Arc::new(Principal::new(Proof::Nobody));
-        let id = parts.headers.get(REQUEST_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
-        let nobody = Caller { principal, request_id: id.unwrap_or_default() };
+        let nobody = Caller { principal, request_id: request_id(&parts.headers) };
         node.live().audit.note(&nobody, format_args!("ask {} ({})", parts.uri.path(), why.label()), || None);
     }
 }
 
 async fn settled(node: &Node, parts: &Parts) -> Result<Arc<Principal>> {
-    static OPEN: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::new(Proof::Open)));
     static OWNER: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::new(Proof::Owner)));
     static NOBODY: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::new(Proof::Nobody)));
     // Nothing over a socket brings extensions: a command in this process said so itself.
@@ -124,7 +129,6 @@ async fn settled(node: &Node, parts: &Parts) -> Result<Arc<Principal>> {
 
 /// Who it is, by what they show.
 async fn shown(node: &Node, parts: &Parts, peer: Option<&Arc<Peer>>, auth: Auth) -> Result<Arc<Principal>> {
-    static OPEN: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::new(Proof::Open)));
     let bearer = bearer(&parts.headers, auth)?;
     let whose = match bearer {
         Some(bearer) => Some(node.identity.who(bearer, now_us()).await?),

@@ -25,9 +25,7 @@ impl Deployment {
     pub fn seen_by<'a>(&'a self, who: &'a Caller) -> Seen<'a> {
         Seen { live: self, who, rights: self.access.rights(who) }
     }
-}
 
-impl Deployment {
     /// The source of this name, to which rows were pushed by who may.
     ///
     /// # Errors

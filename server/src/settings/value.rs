@@ -161,24 +161,7 @@ pub(super) fn providers(text: &str) -> Result<Vec<Provider>> {
 
 /// Who is meant, with commas between.
 pub(super) fn members(text: &str) -> Result<Vec<Member>> {
-    let member = |text: &str| {
-        let wrong = || {
-            format!(
-                "`{text}` is nobody: `key:NAME`, `spiffe://…`, `dns:NAME` or `jwt:CLAIM=VALUE` says how one is known"
-            )
-        };
-        let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(wrong)?;
-        match (kind, name.split_once('=')) {
-            ("key", _) => Ok(Member::Key(name.to_owned())),
-            ("spiffe", _) => Ok(Member::Spiffe(text.to_owned())),
-            ("dns", _) => Ok(Member::Dns(name.to_owned())),
-            ("jwt", Some((claim, has))) if !claim.is_empty() && !has.is_empty() => {
-                Ok(Member::Jwt { issuer: None, claim: claim.to_owned(), has: has.to_owned() })
-            }
-            _ => Err(wrong()),
-        }
-    };
-    text.split(',').map(|text| member(text.trim())).collect()
+    text.split(',').map(|text| Member::parse(text.trim())).collect()
 }
 
 /// Addresses, with commas between.

@@ -1,9 +1,8 @@
 //! May they? The decision about somebody who does not ask themselves, and why it is so.
 
-use feature_defs::{Operation, suggest};
-use quern_access::{Action, Caller, Principal, Proof, Question, Token};
+use feature_defs::{Member, Operation, suggest};
+use quern_access::{Action, Caller, Principal, Question};
 use quern_wire::{CanReply, CanRequest};
-use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::live::{Deployment, Live};
@@ -21,7 +20,8 @@ impl Can {
     pub fn ask(&self, who: &Caller, request: &CanRequest) -> Result<CanReply> {
         let live = self.live.now();
         live.seen_by(who).apply_any()?;
-        let (theirs, question) = (principal(&request.who)?, question(&live, request)?);
+        let theirs = Principal::of(Member::parse(&request.who).map_err(Error::invalid)?);
+        let question = question(&live, request)?;
         let roles = live.access.rights(&theirs).roles().to_vec();
         let (allowed, why) = match live.access.why(&theirs, question) {
             Some(rule) => (true, rule.to_string()),
@@ -29,25 +29,6 @@ impl Can {
         };
         Ok(CanReply { allowed, why, roles })
     }
-}
-
-/// Who is meant.
-fn principal(text: &str) -> Result<Principal> {
-    let proof = match text.split_once(':') {
-        Some(("key", name)) => Some(Proof::Key(name.to_owned())),
-        Some(("spiffe", _)) => Some(Proof::Certificate(vec![text.to_owned()])),
-        Some(("dns", name)) => Some(Proof::Certificate(vec![name.to_owned()])),
-        Some(("jwt", claim)) => claim.split_once('=').map(|(claim, has)| {
-            let claims = Map::from_iter([(claim.to_owned(), Value::from(has))]);
-            Proof::Token(Token { issuer: String::new(), subject: String::new(), claims })
-        }),
-        _ => None,
-    };
-    proof.map(Principal::new).ok_or_else(|| {
-        Error::invalid(format!(
-            "`{text}` is nobody: `key:NAME`, `spiffe://…`, `dns:NAME` or `jwt:CLAIM=VALUE` says how one is known"
-        ))
-    })
 }
 
 /// What is asked about them.

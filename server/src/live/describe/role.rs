@@ -1,6 +1,6 @@
 //! What does a role say, key by key?
 
-use feature_defs::{Grant, Limits, Member, Pick, Right, Role};
+use feature_defs::{Grant, Limits, Pick, Right, Role};
 
 use super::super::said::Said;
 use super::{Keys, put};
@@ -9,22 +9,12 @@ pub(super) fn role(role: &Role) -> Keys {
     let Role { name: _, description, members, allow, limits, loc: _ } = role;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
-    put(&mut keys, "members", members.iter().map(member).collect::<Said>());
+    put(&mut keys, "members", members.iter().map(ToString::to_string).collect::<Said>());
     put(&mut keys, "allow", allow.iter().map(grant).collect::<Said>());
     let Limits { requests, instances } = limits;
     put(&mut keys, "requests", requests.map(|rate| rate.to_string()).unwrap_or_default());
     put(&mut keys, "instances", instances.map(|rate| rate.to_string()).unwrap_or_default());
     keys
-}
-
-fn member(member: &Member) -> String {
-    match member {
-        Member::Spiffe(id) => id.clone(),
-        Member::Dns(name) => format!("dns:{name}"),
-        Member::Key(name) => format!("key:{name}"),
-        Member::Jwt { issuer: None, claim, has } => format!("jwt:{claim}={has}"),
-        Member::Jwt { issuer: Some(issuer), claim, has } => format!("jwt:{claim}={has} of {issuer}"),
-    }
 }
 
 /// What a grant allows.
