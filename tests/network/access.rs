@@ -4,6 +4,7 @@
 mod asking;
 mod judged;
 mod probing;
+mod streams;
 
 use std::collections::BTreeSet;
 

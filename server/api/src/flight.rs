@@ -1,10 +1,9 @@
-//! Training sets over Arrow Flight.
+//! Tables over Arrow Flight.
 //!
-//! `DoExchange` with a [`TrainingSetCommand`] in JSON as the descriptor's command: the spine goes up, the training set
-//! comes down in the spine's order. Its schema comes down as soon as the spine's has gone up, and what else there is to
-//! say ([`TableNotes`]) as the metadata of the batches. `ListFlights` and `GetFlightInfo` show the feature
-//! services and the columns that they add to a spine. `DoExchange` with a command that names a model predicts
-//! ([`batch`]). `DoPut` takes pushed rows in ([`put`]), or [`labels`]; `DoGet` gives logged [`predictions`].
+//! `DoExchange` with a [`TrainingSetCommand`] in JSON as the descriptor's command makes a [`training`] set.
+//! `ListFlights` and `GetFlightInfo` show the feature services and the columns that they add to a spine. `DoExchange`
+//! with a command that names a model predicts ([`batch`]). `DoPut` takes pushed rows in ([`put`]), or [`labels`];
+//! `DoGet` gives logged [`predictions`].
 
 mod batch;
 mod fields;
@@ -12,6 +11,7 @@ mod labels;
 mod predictions;
 mod pump;
 mod put;
+mod training;
 mod upload;
 mod weigh;
 
@@ -19,7 +19,6 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -44,11 +43,10 @@ use tower::service_fn;
 
 use quern_access::{Caller, Question};
 use quern_base::Failure;
-use quern_base::memory::Lease;
-use quern_base::tasks::long;
 
-use self::pump::{Batches, Made, pump};
+use self::pump::Made;
 use self::upload::opened;
+use super::asker::Asker;
 use super::error::{Logged, grpc_status};
 use super::memory::lease_of;
 use super::observe::LateCause;
@@ -56,12 +54,9 @@ use super::weighed::Weighed;
 use super::who::who;
 use crate::error::{Error, Result};
 use quern_engine::caught::caught_while;
-use quern_engine::size::packed_bytes;
 use quern_server::verbs::train::{Layout, service};
 use quern_server::{Deployment, Node};
 
-/// Bytes of a value that history is asked for, until its batch is made.
-const GATHERED: usize = 8;
 /// pyarrow sends a batch as one message.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
@@ -177,38 +172,16 @@ impl Flight {
     /// A table goes up and comes down: a spine as its training set, or rows with what a model says of them.
     async fn exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Messages<FlightData>> {
         let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
-        let who = who(&request).map_err(|e| refuse(&e))?;
+        let asker = Asker::of(&self.node, &request).map_err(|e| refuse(&e))?;
         let (command, spine) = opened(request).await?;
         if names(command.as_ref(), "model") {
             let command: BatchCommand =
                 read(command, "{\"model\": \"…\", \"version\": null, \"as_of\": false}")
                     .map_err(|e| refuse(&e))?;
-            return batch::exchange((&self.node, &who), &command, spine, lease).await;
+            return batch::exchange((&self.node, asker), &command, spine, lease).await;
         }
         let command = self.command(command).map_err(|e| refuse(&e))?;
-        let live = self.node.live();
-        let (spine_schema, spine) = guarded(receive_schema(spine)).await?;
-        let wanted = service(&live, &who, &command).map_err(|e| refuse(&e))?;
-        let schema = Layout::new(wanted, &spine_schema).map_err(|e| refuse(&e))?.schema;
-
-        let (node, train, received) = (Arc::clone(&self.node), self.node.train.clone(), command.received);
-        let columns = schema.fields().len();
-        // The schema goes down as soon as the spine's is up: not before then does pyarrow send rows.
-        let batches = async move {
-            let spine = guarded(receive(spine, &lease)).await?;
-            let rows: usize = spine.iter().map(RecordBatch::num_rows).sum();
-            node.take_rows(&who, rows).map_err(|e| refuse(&e))?;
-            lease.take(rows.saturating_mul(columns).saturating_mul(GATHERED)).map_err(|e| refuse(&e))?;
-            let room = Arc::clone(&lease);
-            let making = long("making a training set", move || {
-                train.training_set((&live, &who), &command, (&spine_schema, &spine), Some(&room))
-            });
-            let made = making.await.map_err(|e| refuse(&e))?;
-            let made: Batches = Box::new(made.map(|batch| batch.map_err(Failure::from)));
-            Ok::<_, Status>(pump(made, received, lease))
-        };
-        let batches = stream::once(batches).try_flatten();
-        Ok(Response::new(noted(schema, batches)))
+        training::exchange((&self.node, asker), command, spine, lease).await
     }
 }
 
@@ -271,16 +244,17 @@ impl FlightService for Flight {
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let name = Name::of(&request);
         let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
-        let who = who(&request).map_err(|e| refuse(&e))?;
-        name.on(predictions::get((&self.node, who), &request.into_inner(), lease).await)
+        let asker = Asker::of(&self.node, &request).map_err(|e| refuse(&e))?;
+        name.on(predictions::get((&self.node, asker), &request.into_inner(), lease).await)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let (name, who) = (Name::of(&request), who(&request).map_err(|e| refuse(&e))?);
+        let name = Name::of(&request);
+        let asker = Asker::of(&self.node, &request).map_err(|e| refuse(&e))?;
         let (command, rows) = opened(request).await?;
         let reply = match names(command.as_ref(), "labels") {
-            true => labels::put((&self.node, who), command, rows).await,
-            false => put::put((&self.node, who), command, rows).await,
+            true => labels::put((&self.node, asker), command, rows).await,
+            false => put::put((&self.node, asker), command, rows).await,
         };
         name.on(reply)
     }
@@ -371,20 +345,4 @@ async fn receive_schema(
         Some(_) => Err(Status::invalid_argument("the rows came before their schema")),
         None => Err(Status::invalid_argument("the rows are missing")),
     }
-}
-
-/// All rows of a table, which are held until the call ends.
-async fn receive(
-    mut spine: FlightDataDecoder,
-    lease: &Lease,
-) -> std::result::Result<Vec<RecordBatch>, Status> {
-    let mut batches = Vec::new();
-    while let Some(message) = spine.try_next().await.map_err(unreadable)? {
-        if let DecodedPayload::RecordBatch(batch) = message.payload {
-            // Once as it came, and once as one table.
-            lease.take(2 * packed_bytes(&batch)).map_err(|e| refuse(&e))?;
-            batches.push(batch);
-        }
-    }
-    Ok(batches)
 }

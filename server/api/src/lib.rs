@@ -17,11 +17,11 @@
 //! | which requests have threads of their own | [`large`] |
 //! | whether a web page may ask it | [`browser`] |
 //! | who asks | [`who`] |
+//! | who asks over a stream that stays open | [`asker`] |
 //! | how every request ended: counted, logged, traced | [`observe`] |
 //! | the names in a path | [`path`] |
 //! | how a long job says how far it is | [`lines`] |
 //! | what is live, for who asks | [`catalogue`] |
-//! | who asks | [`who`] |
 //! | the rest: health, status, metrics | [`http`] |
 //!
 //! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads
@@ -29,6 +29,7 @@
 //! knows how values look.
 
 mod admin;
+mod asker;
 mod broken;
 mod browser;
 mod catalogue;

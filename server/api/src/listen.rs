@@ -52,8 +52,7 @@ use self::doors::Came;
 pub use self::doors::Doors;
 pub(super) use self::doors::Routers;
 use self::end::{END, End};
-use self::peer::Known;
-pub(super) use self::peer::Peer;
+pub(super) use self::peer::{Known, Peer};
 use self::socket::{Socket, Stream};
 use self::sweep::Verdict;
 pub use self::tls::Tls;
@@ -173,12 +172,15 @@ async fn speak(router: Router, stream: Box<dyn Stream>, known: Known, connection
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
         .max_concurrent_streams(STREAMS_MAX);
-    let peer = Arc::clone(known.peer(UnixTime::now()));
+    let (peer, known) = (Arc::clone(known.peer(UnixTime::now())), Arc::new(known));
     let asked = Arc::clone(connection);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let exchange = asked.begin();
         let is_stream = is_grpc(request.headers());
         request.extensions_mut().insert(Arc::clone(known.peer(UnixTime::now())));
+        if is_stream {
+            request.extensions_mut().insert(Arc::clone(&known));
+        }
         let request = request.map(|body| Body::new(Upload::new(body, asked.limits(), is_stream)));
         let mut router = router.clone();
         async move {

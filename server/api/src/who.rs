@@ -33,7 +33,7 @@ use crate::error::{Error, Kind, Result};
 
 static OPEN: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::new(Proof::Open)));
 
-const API_KEY: &str = "x-api-key";
+pub(crate) const API_KEY: &str = "x-api-key";
 const BEARER: &str = "bearer";
 const ROOT: u32 = 0;
 /// What probes ask, who have nothing to show.
@@ -90,19 +90,26 @@ pub(super) async fn settle(State(node): State<Arc<Node>>, request: Request, next
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => {
-            note(&node, &error, &parts);
+            let peer = parts.extensions.get::<Arc<Peer>>().map(|peer| &**peer);
+            note(&node, &error, (parts.uri.path(), request_id(&parts.headers)), peer);
             refused(error, &parts)
         }
     }
 }
 
 /// Writes down that nobody knows who asks; who asks for too much is known.
-fn note(node: &Node, error: &Error, parts: &Parts) {
-    if let Some(why) = error.facts::<Why>() {
-        let principal = Arc::new(Principal::new(Proof::Nobody));
-        let nobody = Caller { principal, request_id: request_id(&parts.headers) };
-        node.live().audit.note(&nobody, format_args!("ask {} ({})", parts.uri.path(), why.label()), || None);
-    }
+pub(crate) fn note(
+    node: &Node,
+    error: &Error,
+    (path, request_id): (&str, String),
+    peer: Option<&Peer>,
+) {
+    let Some(why) = error.facts::<Why>().map(|why| why.label()) else { return };
+    let peer = peer.map(ToString::to_string);
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::info!(why, cause, peer, path, "nobody knows who asks");
+    let nobody = Caller { principal: Arc::new(Principal::new(Proof::Nobody)), request_id };
+    node.live().audit.note(&nobody, format_args!("ask {path} ({why})"), || None);
 }
 
 async fn settled(node: &Node, parts: &Parts) -> Result<Arc<Principal>> {
@@ -112,15 +119,14 @@ async fn settled(node: &Node, parts: &Parts) -> Result<Arc<Principal>> {
     if let Some(principal) = parts.extensions.get::<Arc<Principal>>() {
         return Ok(Arc::clone(principal));
     }
-    let peer = parts.extensions.get::<Arc<Peer>>();
+    let peer = parts.extensions.get::<Arc<Peer>>().map(|peer| &**peer);
     if peer.and_then(|peer| peer.local).is_some_and(is_owner) {
         return Ok(Arc::clone(&OWNER));
     }
-    let auth = node.settings.auth();
-    if auth == Auth::None && is_health(&parts.method, &parts.uri) {
+    if node.settings.auth() == Auth::None && is_health(&parts.method, &parts.uri) {
         return Ok(Arc::clone(&OPEN));
     }
-    match shown(node, parts, peer, auth).await {
+    match shown(node, &parts.headers, peer).await {
         // Probes have nothing to show, and whoever has is told more.
         Err(_) if is_health(&parts.method, &parts.uri) => Ok(Arc::clone(&NOBODY)),
         settled => settled,
@@ -128,8 +134,13 @@ async fn settled(node: &Node, parts: &Parts) -> Result<Arc<Principal>> {
 }
 
 /// Who it is, by what they show.
-async fn shown(node: &Node, parts: &Parts, peer: Option<&Arc<Peer>>, auth: Auth) -> Result<Arc<Principal>> {
-    let bearer = bearer(&parts.headers, auth)?;
+pub(crate) async fn shown(
+    node: &Node,
+    headers: &HeaderMap,
+    peer: Option<&Peer>,
+) -> Result<Arc<Principal>> {
+    let auth = node.settings.auth();
+    let bearer = bearer(headers, auth)?;
     let whose = match bearer {
         Some(bearer) => Some(node.identity.who(bearer, now_us()).await?),
         None => None,
@@ -185,12 +196,6 @@ fn bearer(headers: &HeaderMap, auth: Auth) -> Result<Option<&str>> {
 /// The refusal, in the words of its protocol.
 fn refused(error: Error, parts: &Parts) -> Response {
     let why = error.facts::<Why>().copied();
-    if let Some(why) = why {
-        let peer = parts.extensions.get::<Arc<Peer>>().map(|peer| peer.to_string());
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        let (why, path) = (why.label(), parts.uri.path());
-        tracing::info!(why, cause, peer, path, "nobody knows who asks");
-    }
     if is_grpc(&parts.headers) {
         return grpc_status(&error).into_http();
     }

@@ -76,6 +76,20 @@ impl<'a> Seen<'a> {
         }
     }
 
+    /// Refuses who may no longer do that with what a request under way has found by this name. What is gone since is
+    /// there for as long as that request, for who may do everything.
+    ///
+    /// # Errors
+    /// As [`Seen::model`].
+    pub fn permit_still(&self, action: Action, name: &str) -> Result<()> {
+        match (self.may(Question::Do(action, name)), action) {
+            (true, _) => Ok(()),
+            (false, Action::Train | Action::Read) => self.service(action, name).map(drop),
+            (false, Action::Push) => self.source(name).map(drop),
+            (false, _) => self.model(action, name).map(drop),
+        }
+    }
+
     /// Refuses what is asked of a model that may be gone, of which there is still something to read.
     ///
     /// # Errors

@@ -252,7 +252,7 @@ pub(super) async fn asked_over_grpc(asked: &Asked, bearer: Option<&str>) -> Vec<
     heard
 }
 
-fn table() -> RecordBatch {
+pub(super) fn table() -> RecordBatch {
     let times = TimestampMicrosecondArray::from(vec![planes::JANUARY_10_US]).with_timezone("UTC");
     let columns: [(&str, ArrayRef); 3] = [
         ("tailnum", Arc::new(StringArray::from(vec!["N1"]))),
@@ -262,7 +262,7 @@ fn table() -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
-fn labels() -> RecordBatch {
+pub(super) fn labels() -> RecordBatch {
     let columns: [(&str, ArrayRef); 2] = [
         ("request_id", Arc::new(StringArray::from(vec!["r"]))),
         ("y", Arc::new(Float64Array::from(vec![1.5]))),
@@ -270,7 +270,7 @@ fn labels() -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
-fn with<T>(message: T, bearer: Option<&str>) -> Request<T> {
+pub(super) fn with<T>(message: T, bearer: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(bearer) = bearer {
         request.metadata_mut().insert("authorization", format!("Bearer {bearer}").parse().unwrap());

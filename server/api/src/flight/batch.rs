@@ -17,30 +17,36 @@ use quern_base::memory::Lease;
 use quern_engine::size::{packed_bytes, row_bytes};
 use quern_server::Node;
 
-use crate::error::Error;
+use crate::asker::Asker;
+use crate::error::{Error, Result};
 use quern_server::verbs::predict::batch::{Batch, When};
 
 pub(super) async fn exchange(
-    (node, who): (&Arc<Node>, &Caller),
+    (node, asker): (&Arc<Node>, Asker),
     command: &BatchCommand,
     rows: FlightDataDecoder,
     lease: Arc<Lease>,
 ) -> Answer<Messages<FlightData>> {
     // Before the rows are read: who asks for nothing need not send them.
-    let find = || node.predict.target(who, &command.model, command.version.as_deref());
+    let find = || node.predict.target(asker.caller(), &command.model, command.version.as_deref());
     find().map_err(|error| refuse(&error))?;
     let (schema, rows) = guarded(receive_schema(rows)).await?;
     let batch = find().and_then(|target| Batch::new(target.within(&lease), &schema, command.as_of));
     let batch = batch.map_err(|error| refuse(&error))?;
     // Where all of a table is held, all of it is taken; else each message is, until the next one.
-    let (as_of, of_rows) = (command.as_of, (Arc::clone(&lease), Arc::clone(node), who.clone()));
+    let (as_of, target) = (command.as_of, Arc::clone(batch.target()));
+    let permit =
+        move |node: &Node, who: &Caller| -> Result<()> { Ok(target.permit_still(&node.live(), who)?) };
+    let of_rows = (Arc::clone(&lease), Arc::clone(node), asker.clone(), permit.clone());
     let rows = stream::try_unfold((rows, of_rows), move |(mut rows, of_rows)| async move {
-        let (lease, node, who) = &of_rows;
+        let (lease, node, asker, permit) = &of_rows;
         loop {
             let next = guarded(async { rows.try_next().await.map_err(unreadable) }).await;
             match next.map_err(told)?.map(|message| message.payload) {
                 Some(DecodedPayload::RecordBatch(batch)) => {
-                    node.take_rows(who, batch.num_rows())?;
+                    let who = asker.message().await?;
+                    permit(node, &who)?;
+                    node.take_rows(&who, batch.num_rows())?;
                     if as_of {
                         lease.take(2 * packed_bytes(&batch))?;
                     }
@@ -59,7 +65,9 @@ pub(super) async fn exchange(
         let held = lease.part(row_bytes(&batch.rows)).map_err(|error| refuse(&error))?;
         Ok::<_, Status>(stream::iter(Made::messages(batch, held).map(Ok)))
     });
-    Ok(Response::new(noted(schema, answers.try_flatten())))
+    let node = Arc::clone(node);
+    let answers = asker.watch(answers.try_flatten(), move |who| permit(&node, who));
+    Ok(Response::new(noted(schema, answers)))
 }
 
 /// What the rows' own stream said, on its way through the verb.

@@ -8,6 +8,7 @@ use tonic::Response;
 
 use super::pump::pump;
 use super::{Answer, Messages, noted, read, refuse};
+use crate::asker::Asker;
 use crate::error::Result;
 use quern_access::{Action, Caller};
 use quern_base::Failure;
@@ -18,7 +19,7 @@ use quern_server::verbs::joined::Joined;
 use quern_server::{Node, NotedRows};
 
 pub(super) async fn get(
-    (node, who): (&Arc<Node>, Caller),
+    (node, asker): (&Arc<Node>, Asker),
     ticket: &Ticket,
     lease: Arc<Lease>,
 ) -> Answer<Messages<FlightData>> {
@@ -28,12 +29,18 @@ pub(super) async fn get(
     )
     .map_err(|error| refuse(&error))?;
     node.predictions.flush().await;
-    let (opening, received) = (Arc::clone(node), command.received);
+    let (opening, received, model) = (Arc::clone(node), command.received, command.predictions.clone());
+    let who = asker.caller().clone();
     let joined = long("reading predictions", move || open(&opening, &who, &command)).await;
     let joined = joined.map_err(|error| refuse(&error))?;
     let schema = Arc::clone(joined.schema());
     let rows = joined.map(|rows| rows.map(NotedRows::from).map_err(Failure::from));
-    Ok(Response::new(noted(schema, pump(Box::new(rows), received, lease))))
+    let node = Arc::clone(node);
+    let permit = move |who: &Caller| -> Result<()> {
+        Ok(node.live().seen_by(who).permit_still(Action::ReadLog, &model)?)
+    };
+    let rows = asker.watch(pump(Box::new(rows), received, lease), permit);
+    Ok(Response::new(noted(schema, rows)))
 }
 
 fn open(node: &Arc<Node>, who: &Caller, command: &PredictionsCommand) -> Result<Joined> {

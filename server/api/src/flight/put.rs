@@ -10,24 +10,24 @@ use quern_wire::{PushCommand, PushReply};
 use tonic::{Response, Status};
 
 use super::{Answer, Messages, guarded, receive_schema, refuse, unreadable};
-use quern_access::Caller;
 use quern_server::Node;
 use quern_server::error::NoneTaken;
 
+use crate::asker::Asker;
 use crate::error::Error;
 use quern_server::verbs::push::PushedBatch;
 
 /// An upload under way.
 struct Upload {
     node: Arc<Node>,
-    who: Caller,
+    asker: Asker,
     command: PushCommand,
     rows: FlightDataDecoder,
     batch: usize,
 }
 
 pub(super) async fn put(
-    (node, who): (&Arc<Node>, Caller),
+    (node, asker): (&Arc<Node>, Asker),
     descriptor: Option<FlightDescriptor>,
     rows: FlightDataDecoder,
 ) -> Answer<Messages<PutResult>> {
@@ -38,9 +38,10 @@ pub(super) async fn put(
         )))
     })?;
     // Before the rows are read: who pushes to nothing need not send them.
-    node.live().seen_by(&who).source(&command.push_source_name).map_err(|error| refuse(&error))?;
+    let named = node.live().seen_by(asker.caller()).source(&command.push_source_name).map(drop);
+    named.map_err(|error| refuse(&error))?;
     let (_, rows) = guarded(receive_schema(rows)).await?;
-    let upload = Upload { node: Arc::clone(node), who, command, rows, batch: 0 };
+    let upload = Upload { node: Arc::clone(node), asker, command, rows, batch: 0 };
     let replies = stream::try_unfold(upload, |mut upload| async {
         let reply = upload.next().await?;
         Ok(reply.map(|reply| (reply, upload)))
@@ -59,7 +60,8 @@ impl Upload {
                 None => return Ok(None),
             }
         };
-        self.node.take_rows(&self.who, rows.num_rows()).map_err(|error| refuse(&error))?;
+        let who = self.asker.message().await.map_err(|error| refuse(&error))?;
+        self.node.take_rows(&who, rows.num_rows()).map_err(|error| refuse(&error))?;
         let batch = self.batch;
         self.batch += 1;
         let pushed = PushedBatch {
@@ -71,7 +73,7 @@ impl Upload {
             idempotency_key: self.command.idempotency_key.as_ref().map(|key| format!("{key}#{batch}")),
             positions: Vec::new(),
         };
-        let reply = match self.node.push.push(&self.who, pushed).await {
+        let reply = match self.node.push.push(&who, pushed).await {
             // The rows of the batches to come may be better.
             Err(error) => match error.facts() {
                 Some(NoneTaken(rejected)) => PushReply { rejected: rejected.clone(), ..PushReply::default() },

@@ -2,7 +2,7 @@
 //!
 //! The network tells an address, the Unix socket tells a user, a handshake tells a certificate. Each request finds its
 //! [`Peer`] in its extensions, as of the moment at which it came: a certificate may have been revoked, or have ended,
-//! since the connection was made.
+//! since the connection was made. A call whose messages come one by one finds [`Known`] as well, and asks again.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -37,7 +37,7 @@ impl fmt::Display for Peer {
 
 /// Who is at the other end of one connection, for as long as it is open.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(crate) struct Known {
     /// Without a certificate.
     bare: Arc<Peer>,
     certified: Option<Certified>,
@@ -73,7 +73,7 @@ impl Known {
     }
 
     /// Who it is at `now`.
-    pub(super) fn peer(&self, now: UnixTime) -> &Arc<Peer> {
+    pub(crate) fn peer(&self, now: UnixTime) -> &Arc<Peer> {
         match &self.certified {
             Some(certified) if certified.chain.holds(&certified.tls.believed(), now) => &certified.peer,
             _ => &self.bare,

@@ -26,6 +26,7 @@ use super::metadata::{self, Port};
 use super::rest::no_shared_memory;
 use super::weight::weight;
 use super::{NO_STATISTICS, applied_not_loaded};
+use crate::asker::Asker;
 use crate::error::{Error, Kind, Result, grpc_status, log_fault};
 use crate::memory::{Held, lease_of};
 use crate::terms::Terms;
@@ -189,7 +190,8 @@ async fn model_infer(node: Arc<Node>, request: Request<ModelInferRequest>) -> Re
     infer((&node, &who), (terms, held), request.into_inner()).await
 }
 
-/// One reply for each request, in their order; an error is a reply, and the stream goes on.
+/// One reply for each request, in their order; an error is a reply, and the stream goes on, unless who asks is nobody
+/// by then.
 async fn model_stream_infer(State(node): State<Arc<Node>>, request: HttpRequest) -> HttpResponse<Body> {
     let codec = Weighed::<ModelStreamInferResponse, ModelInferRequest>::of(request.extensions(), weight);
     let mut grpc = grpc(codec, &node);
@@ -198,26 +200,32 @@ async fn model_stream_infer(State(node): State<Arc<Node>>, request: HttpRequest)
         async move {
             let terms = Terms::of(requests.metadata().as_ref()).map_err(|error| grpc_status(&error))?;
             let held = Held(lease_of(requests.extensions()).map_err(|error| grpc_status(&error))?);
-            let who = who(&requests).map_err(|error| grpc_status(&error))?;
-            Ok(Response::new(replies((node, who), (terms, held), requests.into_inner())))
+            let asker = Asker::of(&node, &requests).map_err(|error| grpc_status(&error))?;
+            Ok(Response::new(replies((node, asker), (terms, held), requests.into_inner())))
         }
     });
     grpc.streaming(answer, request).await.map(Body::new)
 }
 
 fn replies(
-    (node, who): (Arc<Node>, Caller),
+    (node, asker): (Arc<Node>, Asker),
     terms: (Terms, Held),
     requests: Streaming<ModelInferRequest>,
 ) -> impl Stream<Item = std::result::Result<ModelStreamInferResponse, Status>> {
     // Answers come after the handler's, and belong to its span all the same.
     let call = Span::current();
     requests.then(move |request| {
-        let (node, who, terms) = (Arc::clone(&node), who.clone(), terms.clone());
+        let (node, asker, terms) = (Arc::clone(&node), asker.clone(), terms.clone());
         async move {
             let request = request?;
             let (id, call) = (request.id.clone(), terms.0.request_id.clone());
-            Ok(match infer((&node, &who), terms, request).await {
+            let answered = match asker.message().await {
+                Ok(who) => infer((&node, &who), terms, request).await,
+                // Who is nobody by now is told nothing more.
+                Err(error) if error.kind() == Kind::Unauthenticated => return Err(grpc_status(&error)),
+                Err(error) => Err(error),
+            };
+            Ok(match answered {
                 Ok(reply) => {
                     ModelStreamInferResponse { error_message: String::new(), infer_response: Some(reply) }
                 }

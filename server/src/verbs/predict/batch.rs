@@ -115,6 +115,11 @@ impl Batch {
         })
     }
 
+    /// The model that it asks.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
     /// The schema of what comes out.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema

@@ -13,7 +13,7 @@ use quern_features::Vectors;
 pub use quern_inference::Priority;
 
 use crate::error::{Error, Kind, Result};
-use crate::live::{Deployment, LiveModel, LiveVersion};
+use crate::live::{Deployment, LiveModel, LiveVersion, Seen};
 pub use crate::logged::Given;
 
 /// A model, as one request sees it.
@@ -154,8 +154,7 @@ impl Target {
     pub fn find(live: Arc<Deployment>, who: &Caller, model: &str, version: Option<&str>) -> Result<Target> {
         let seen = live.seen_by(who);
         let found = Arc::clone(seen.model(Action::Predict, model)?);
-        let reads = |version: &Arc<LiveVersion>| seen.may(Question::Do(Action::Read, &version.service.name));
-        let sees = found.versions.iter().all(reads);
+        let sees = reads_all(&seen, &found);
         let pinned = version.map(|name| {
             found.place(name).ok_or_else(|| {
                 let known = suggest(name, found.versions.iter().map(|live| live.version.as_str()));
@@ -165,6 +164,20 @@ impl Target {
         let pinned = pinned.transpose()?;
         drop(seen);
         Ok(Target { pinned, live, model: found, room: None, shows: false, sees })
+    }
+
+    /// Refuses who may by now no longer ask the model, or know less of what goes into it than when it was found: a
+    /// table may take hours.
+    ///
+    /// # Errors
+    /// As [`Target::find`].
+    pub fn permit_still(&self, live: &Deployment, who: &Caller) -> Result<()> {
+        let seen = live.seen_by(who);
+        seen.permit_still(Action::Predict, &self.model.name)?;
+        match self.sees && !reads_all(&seen, &self.model) {
+            true => Err(unseen(&self.model.name, "go on with what was asked by who may")),
+            false => Ok(()),
+        }
     }
 
     /// The same, which takes what it holds from `lease`.
@@ -192,10 +205,7 @@ impl Target {
         if self.sees {
             return Ok(());
         }
-        let model = &self.model.name;
-        Err(Error::forbidden(format!(
-            "who may ask model `{model}` for predictions, and not read what goes into it, may not {what}"
-        )))
+        Err(unseen(&self.model.name, what))
     }
 
     /// The model.
@@ -261,4 +271,16 @@ impl Target {
     pub fn features(&self) -> &SchemaRef {
         &self.version().service.outputs
     }
+}
+
+/// Whether they may read what goes into each version of the model.
+fn reads_all(seen: &Seen<'_>, model: &LiveModel) -> bool {
+    let reads = |version: &Arc<LiveVersion>| seen.may(Question::Do(Action::Read, &version.service.name));
+    model.versions.iter().all(reads)
+}
+
+fn unseen(model: &str, what: &str) -> Error {
+    Error::forbidden(format!(
+        "who may ask model `{model}` for predictions, and not read what goes into it, may not {what}"
+    ))
 }

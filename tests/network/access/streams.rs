@@ -1,0 +1,215 @@
+//! Who asks over a stream that stays open? Each message is asked about as a request would be, and counts as one.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::{FlightData, FlightDescriptor};
+use bytes::Bytes;
+use futures::{TryStreamExt, stream};
+use prost::Message;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tonic::{Code, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::asking::{Asked, labels, table, with};
+use crate::network::oip::{Answer, Ask, Contents, Input};
+use crate::planes;
+
+/// One who may do all that is done over a stream; and the same within limits.
+const ROLES: &str = r#"
+---
+kind: Source
+name: visits
+push: true
+event_timestamp: at
+columns: [{name: tailnum, type: string}, {name: at, type: timestamp}, {name: n, type: int64}]
+---
+kind: Role
+name: streams
+members: [{key: streams}, {key: few}]
+allow: [{predict: [delay], label: [delay], push: [visits], train: [delay_v1]}]
+---
+kind: Role
+name: few
+members: [{key: few}]
+limits: {requests: 2/h}
+"#;
+
+/// An answer of `ModelStreamInfer`.
+#[derive(Clone, PartialEq, Message)]
+struct Said {
+    #[prost(string, tag = "1")]
+    error: String,
+    #[prost(message, optional, tag = "2")]
+    answer: Option<Answer>,
+}
+
+/// A stream whose messages go up one by one; each is answered before the next one is sent.
+struct Open<Q, R> {
+    up: mpsc::Sender<Q>,
+    down: Streaming<R>,
+}
+
+impl<Q, R> Open<Q, R> {
+    async fn next(&mut self, message: Q) -> Result<R, Code> {
+        // The server may have ended the stream already: then the status says why.
+        let _ = self.up.send(message).await;
+        match self.down.message().await {
+            Ok(reply) => Ok(reply.expect("an answer")),
+            Err(status) => Err(status.code()),
+        }
+    }
+}
+
+fn ask() -> Ask {
+    let input = |name: &str, datatype: &str, contents| Input {
+        name: name.to_owned(),
+        datatype: datatype.to_owned(),
+        shape: vec![1],
+        contents: Some(contents),
+    };
+    let plane = Contents { bytes: vec![Bytes::from_static(b"N1")], ..Contents::default() };
+    let distance = Contents { fp64: vec![10.0], ..Contents::default() };
+    let inputs = vec![input("tailnum", "BYTES", plane), input("distance", "FP64", distance)];
+    Ask { model_name: "delay".to_owned(), inputs, ..Ask::default() }
+}
+
+async fn inferring(asked: &Asked, who: &str) -> Open<Ask, Said> {
+    let channel = Endpoint::new(asked.server.client.url().to_owned()).unwrap().connect().await.unwrap();
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let (up, messages) = mpsc::channel(4);
+    let request = with(ReceiverStream::new(messages), Some(&asked.keys[who]));
+    let path = "/inference.GRPCInferenceService/ModelStreamInfer".parse().unwrap();
+    let down = grpc.streaming(request, path, ProstCodec::<Ask, Said>::default()).await.unwrap();
+    Open { up, down: down.into_inner() }
+}
+
+fn visits() -> RecordBatch {
+    let times = TimestampMicrosecondArray::from(vec![planes::JANUARY_10_US]).with_timezone("UTC");
+    let columns: [(&str, ArrayRef); 3] = [
+        ("tailnum", Arc::new(StringArray::from(vec!["N1"]))),
+        ("at", Arc::new(times)),
+        ("n", Arc::new(Int64Array::from(vec![1]))),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+/// The messages of a table of four such batches: its schema with the command, and the batches.
+async fn uploaded(command: &Value, rows: RecordBatch) -> Vec<FlightData> {
+    let encoded = FlightDataEncoderBuilder::new()
+        .with_schema(rows.schema())
+        .with_flight_descriptor(Some(FlightDescriptor::new_cmd(command.to_string())))
+        .build(stream::iter((0..4).map(move |_| Ok::<_, FlightError>(rows.clone()))));
+    encoded.try_collect().await.unwrap()
+}
+
+/// Begins an upload with its first two messages, and reads what comes of the first batch.
+async fn putting(
+    asked: &Asked,
+    who: &str,
+    upload: &[FlightData],
+) -> Open<FlightData, arrow_flight::PutResult> {
+    let (up, messages) = mpsc::channel(4);
+    up.send(upload[0].clone()).await.unwrap();
+    let request = with(ReceiverStream::new(messages), Some(&asked.keys[who]));
+    let down = asked.flight().await.do_put(request).await.unwrap().into_inner();
+    let mut open = Open { up, down };
+    open.next(upload[1].clone()).await.unwrap();
+    open
+}
+
+/// The same of a table that comes down again: past its schema and the answer to its first batch.
+async fn exchanging(asked: &Asked, who: &str, upload: &[FlightData]) -> Open<FlightData, FlightData> {
+    let (up, messages) = mpsc::channel(4);
+    up.send(upload[0].clone()).await.unwrap();
+    let request = with(ReceiverStream::new(messages), Some(&asked.keys[who]));
+    let mut down = asked.flight().await.do_exchange(request).await.unwrap().into_inner();
+    down.message().await.unwrap().expect("a schema");
+    let mut open = Open { up, down };
+    open.next(upload[1].clone()).await.unwrap();
+    open
+}
+
+const STREAMS: &str = "streams";
+
+/// What each stream of `who` is told of its second message, after `meanwhile`; and the spine of a training set, of
+/// which nothing comes down before it is whole.
+async fn told_after(asked: &Asked, who: &str, meanwhile: impl AsyncFnOnce()) -> Vec<Result<String, Code>> {
+    let (predict, train) = (json!({"model": "delay"}), json!({"feature_service": "delay_v1"}));
+    let (label, push) = (json!({"labels": "delay"}), json!({"push_source_name": "visits"}));
+    let (table, spine) = (uploaded(&predict, table()).await, uploaded(&train, table()).await);
+    let (labels, visits) = (uploaded(&label, labels()).await, uploaded(&push, visits()).await);
+    let mut inferring = inferring(asked, who).await;
+    assert_eq!(inferring.next(ask()).await.unwrap().error, "");
+    let mut exchanging = exchanging(asked, who, &table).await;
+    let (mut labelling, mut pushing) =
+        (putting(asked, who, &labels).await, putting(asked, who, &visits).await);
+    let (up, messages) = mpsc::channel(4);
+    for message in &spine[..2] {
+        up.send(message.clone()).await.unwrap();
+    }
+    let request = with(ReceiverStream::new(messages), Some(&asked.keys[who]));
+    let mut down = asked.flight().await.do_exchange(request).await.unwrap().into_inner();
+    down.message().await.unwrap().expect("a schema");
+    meanwhile().await;
+    let mut training = Open { up, down };
+    vec![
+        inferring.next(ask()).await.map(|said| said.error),
+        exchanging.next(table[2].clone()).await.map(|_| String::new()),
+        labelling.next(labels[2].clone()).await.map(|_| String::new()),
+        pushing.next(visits[2].clone()).await.map(|_| String::new()),
+        {
+            let _ = training.up.send(spine[2].clone()).await;
+            training.up = mpsc::channel(1).0;
+            training.down.message().await.map(|_| String::new()).map_err(|status| status.code())
+        },
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_key_is_revoked_is_nobody_at_the_next_message() {
+    let asked = Asked::open_with(ROLES, &[STREAMS, "few"]).await;
+    let admin = Some(asked.keys["admin"].as_str());
+    let told = told_after(&asked, STREAMS, async || ()).await;
+    assert_eq!(told, vec![Ok(String::new()); 5], "nothing has happened");
+    let revoke = async || {
+        let (status, text) =
+            asked.say("POST", "/v1/keys/revoke", &json!({"key": STREAMS}).to_string(), admin).await;
+        assert_eq!(status, 200, "{text}");
+    };
+    assert_eq!(told_after(&asked, STREAMS, revoke).await, vec![Err(Code::Unauthenticated); 5]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_role_loses_is_gone_at_the_next_message() {
+    let asked = Asked::open_with(ROLES, &[STREAMS, "few"]).await;
+    let apply = async || {
+        let lost = ROLES.replace("{key: streams}, ", "");
+        asked.server.repository.write("roles.yaml", format!("{}{lost}", super::ROLES));
+        let (status, text) = asked.say("POST", "/v1/apply", "", Some(&asked.keys["admin"])).await;
+        assert_eq!(status, 200, "{text}");
+    };
+    let told = told_after(&asked, STREAMS, apply).await;
+    // As of every message, an error of this one is its answer.
+    assert!(told[0].as_ref().unwrap().contains("unknown model `delay`"), "{told:?}");
+    assert_eq!(told[1..], vec![Err(Code::NotFound); 4]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_message_counts_as_a_request() {
+    let asked = Asked::open_with(ROLES, &[STREAMS, "few"]).await;
+    let mut inferring = inferring(&asked, "few").await;
+    for _ in 0..2 {
+        assert_eq!(inferring.next(ask()).await.unwrap().error, "");
+    }
+    let told = inferring.next(ask()).await.unwrap().error;
+    assert!(told.contains("more than 2/h requests"), "{told}");
+    let (status, _) = asked.say("GET", "/v1/definitions", "", Some(&asked.keys["few"])).await;
+    assert_eq!(status, 429);
+}
