@@ -2,7 +2,8 @@
 //!
 //! An issuer says where its keys are (OpenID Connect Discovery 1.0), or the settings do. Keys are read once and serve:
 //! after ten minutes they are read again beside the requests that need them, and a key that nobody knows is asked for
-//! at most once a minute. While the issuer does not answer, what it said last serves for a day.
+//! at most once a minute. While the issuer does not answer, what it said last serves for a day. One that answers that
+//! it has no keys has answered: what was signed with those of before holds no longer.
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -207,6 +208,13 @@ impl Asked {
         match said {
             Ok((keys, text)) => {
                 if text != state.text {
+                    if keys.is_empty() {
+                        let issuer = &self.issuer.name;
+                        tracing::warn!(
+                            issuer,
+                            "an issuer shows no key that is believed, so no token of its holds"
+                        );
+                    }
                     (state.keys, state.text) = (keys, text);
                     state.changes += 1;
                 }

@@ -37,20 +37,20 @@ pub(crate) enum Found {
 }
 
 impl Jwks {
-    /// Reads a JSON Web Key Set. Keys that are for something else are left alone, as it is written there.
+    /// Reads a JSON Web Key Set. Keys that are for something else are left alone, as it is written there; a set without
+    /// any that is believed says that there is none.
     pub(crate) fn parse(text: &[u8]) -> Result<Jwks, String> {
         let set: Value = serde_json::from_slice(text).map_err(|error| format!("no JSON: {error}"))?;
         let keys = set.get("keys").and_then(Value::as_array).ok_or("it has no list `keys`")?;
         if keys.len() > KEYS_MAX {
             return Err(format!("it has {} keys, and {KEYS_MAX} are the most", keys.len()));
         }
-        let keys: Vec<Key> = keys.iter().filter_map(Key::read).collect();
-        match keys.is_empty() {
-            true => {
-                Err("it has no key that is believed: RSA, P-256, P-384 or Ed25519, for signatures".to_owned())
-            }
-            false => Ok(Jwks(keys)),
-        }
+        Ok(Jwks(keys.iter().filter_map(Key::read).collect()))
+    }
+
+    /// Whether it has no key that is believed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The key of that ID, where it is for `algorithm`. Without an ID it is the only key that is.
@@ -82,7 +82,7 @@ impl Key {
             let is_whole = x.len() == size && y.len() == size;
             is_whole.then(|| PublicKey::Point(kind, [vec![UNCOMPRESSED], x, y].concat()))
         };
-        if text("use").is_some_and(|is_for| is_for != "sig") {
+        if !is_for_signatures(written) {
             return None;
         }
         let public = match (text("kty")?, text("crv")) {
@@ -109,6 +109,15 @@ impl Key {
     }
 }
 
+/// Whether a key may verify signatures by what it says that it is for (RFC 7517, 4.2 and 4.3).
+fn is_for_signatures(written: &Value) -> bool {
+    let said = |name: &str| written.get(name).filter(|said| !said.is_null());
+    let verifies = |operations: &Value| {
+        operations.as_array().is_some_and(|all| all.iter().any(|operation| operation == "verify"))
+    };
+    said("use").is_none_or(|is_for| is_for == "sig") && said("key_ops").is_none_or(verifies)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -120,6 +129,30 @@ mod tests {
             Found::Key(_) => "key",
             Found::OfAnotherKind => "another kind",
             Found::Nothing => "nothing",
+        }
+    }
+
+    #[test]
+    fn a_key_is_for_what_it_says() {
+        for (said, verifies) in [
+            (json!({}), true),
+            (json!({"use": "sig"}), true),
+            (json!({"use": "enc"}), false),
+            (json!({"use": ["sig"]}), false),
+            (json!({"use": 7}), false),
+            (json!({"key_ops": ["verify"]}), true),
+            (json!({"key_ops": ["sign", "verify"], "use": "sig"}), true),
+            (json!({"key_ops": ["sign"]}), false),
+            (json!({"key_ops": ["encrypt", "wrapKey"], "use": "sig"}), false),
+            (json!({"key_ops": []}), false),
+            (json!({"key_ops": "verify"}), false),
+            (json!({"key_ops": ["verify"], "use": "enc"}), false),
+            (json!({"key_ops": null, "use": null}), true),
+        ] {
+            let mut key = json!({"kty": "RSA", "n": "AMBn4g", "e": "AQAB", "kid": "k"});
+            key.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+            let set = Jwks::parse(json!({"keys": [key]}).to_string().as_bytes()).unwrap();
+            assert_eq!(found(&set, Some("k"), "RS256") == "key", verifies, "{said}");
         }
     }
 
@@ -168,8 +201,11 @@ mod tests {
         let two = json!({"keys": [rsa.clone(), rsa]});
         let two = Jwks::parse(two.to_string().as_bytes()).unwrap();
         assert_eq!(found(&two, None, "RS256"), "nothing", "which of them is it?");
-        for wrong in [&b"{}"[..], b"[]", b"{\"keys\": []}", b"{\"keys\": {}}", b"\xff"] {
+        for wrong in [&b"{}"[..], b"[]", b"{\"keys\": {}}", b"\xff"] {
             assert!(Jwks::parse(wrong).is_err());
+        }
+        for none in [&b"{\"keys\": []}"[..], b"{\"keys\": [{\"kty\": \"new\"}]}"] {
+            assert!(Jwks::parse(none).unwrap().is_empty());
         }
         for other in ["none", "None", "HS256", "rs256", "ES512", ""] {
             assert!(Algorithm::of(other).is_none(), "{other}");

@@ -243,6 +243,37 @@ async fn fault_24_an_issuer_that_is_down() {
     assert!(why(&believed, &token, heard + DAY_US + 2 * MINUTE_US).await.is_ok());
 }
 
+/// An answer that there are no keys is one: it withdraws those of before. One that says nothing of keys is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_issuer_that_withdraws_all_its_keys() {
+    let rsa = Signer::rsa(1);
+    let encrypts = with(&rsa.public("r"), "use", json!("enc"));
+    for (text, holds) in [
+        (json!({"keys": []}), false),
+        (json!({"keys": [encrypts]}), false),
+        (json!({"error": "come again"}), true),
+    ] {
+        let issuer = Issuer::start(&[("r", &rsa)]).await;
+        let believed = believing(&issuer, KeysAt::Discovery);
+        let (claims, begun) = (issuer.claims(now_us()), now_us());
+        let token = rsa.token(&head("RS256", "r"), &claims);
+        let fresh = rsa.token(&head("RS256", "r"), &with(&claims, "sub", json!("bob")));
+        assert!(why(&believed, &token, begun).await.is_ok());
+        issuer.says.lock().text = Some(text.to_string().into_bytes());
+        // Whoever brings an unknown key has them read again.
+        let unknown = rsa.token(&head("RS256", "x"), &claims);
+        let later = begun + MINUTE_US;
+        assert_eq!(why(&believed, &unknown, later).await, Err(Why::UnknownKey));
+        for token in [&token, &fresh] {
+            let told = why(&believed, token, later).await;
+            assert_eq!(told.is_ok(), holds, "{text}: {told:?}");
+        }
+        // What it shows again is believed again.
+        issuer.says.lock().text = None;
+        assert!(why(&believed, &token, later + MINUTE_US).await.is_ok(), "{text}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_24_an_issuer_that_says_something_else() {
     let rsa = Signer::rsa(1);
