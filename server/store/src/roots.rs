@@ -4,6 +4,7 @@
 //! definitions need not be who runs the server, and must not reach by a path what only the server may read: neither
 //! what is in a file, nor whether there is one.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -69,6 +70,21 @@ impl Roots {
         let but = self.but.as_ref().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()));
         self.folders.iter().any(|folder| real.starts_with(folder))
             && !but.is_some_and(|folder| real.starts_with(folder))
+    }
+
+    /// Whether what lies at `path` below a root is none of a table's: hidden, as keys and passwords mostly are, or
+    /// YAML, as settings are. What a mounted volume calls `..data` is not hidden.
+    pub(crate) fn keeps_back(&self, path: &Path) -> bool {
+        let roots = std::iter::once(&self.repository).chain(&self.folders);
+        let below = roots.filter_map(|root| path.strip_prefix(root).ok());
+        let Some(below) = below.min_by_key(|below| below.components().count()) else { return false };
+        let is_hidden = |part: Component<'_>| {
+            let name = part.as_os_str().as_encoded_bytes();
+            matches!(part, Component::Normal(_)) && name.starts_with(b".") && !name.starts_with(b"..")
+        };
+        let is_yaml =
+            |extension: &OsStr| ["yaml", "yml"].iter().any(|yaml| extension.eq_ignore_ascii_case(yaml));
+        below.components().any(is_hidden) || below.extension().is_some_and(is_yaml)
     }
 
     /// Opens a regular file below a root.

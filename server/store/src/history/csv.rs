@@ -15,6 +15,7 @@ use quern_engine::instant::{Unread, of_text};
 use quern_engine::schema::type_name;
 
 use super::cell::{Cells, example};
+use super::columns::is_called_a_table;
 use super::files::HistoryFile;
 use super::{BATCH_ROWS_MAX, Formats, Reading};
 use crate::error::{Error, Result};
@@ -212,7 +213,10 @@ fn names(file: &HistoryFile, reader: &mut Reader<Quoted<Budget>>) -> Result<Vec<
     if let [only] = names.as_slice()
         && let Some(other) = separator(only)
     {
-        return Err(file.unreadable(&other));
+        return Err(match is_called_a_table(&file.name) {
+            true => file.unreadable(&other),
+            false => file.unfit(&"there are no commas between the columns of its header", &other),
+        });
     }
     Ok(names)
 }

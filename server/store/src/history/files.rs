@@ -179,10 +179,22 @@ pub(super) fn find(
     source: &Source,
     batch: &BatchSource,
 ) -> Result<Vec<HistoryFile>, DefError> {
-    named(roots, batch).map_err(|mistake| {
+    let of_source = |mistake: DefError| {
         let cause = format!("source `{}`: {}", source.name, mistake.cause);
         DefError { cause, ..mistake }
-    })
+    };
+    let kept_back = |name: &str| {
+        let cause = format!("`{name}` is hidden, or YAML, and so no file of a source");
+        of_source(DefError::new(&batch.loc, cause).with_help("move its rows into a file of another name"))
+    };
+    // By its name first: whether there is such a file is told nobody.
+    if roots.keeps_back(&roots.repository().join(&batch.path)) {
+        return Err(kept_back(&batch.path));
+    }
+    let files = named(roots, batch).map_err(of_source)?;
+    let leads_there = |file: &&HistoryFile| file.identity().is_some_and(|(path, _)| roots.keeps_back(path));
+    files.iter().find(leads_there).map_or(Ok(()), |file| Err(kept_back(&file.name)))?;
+    Ok(files)
 }
 
 /// The same, whatever source it is.
@@ -341,6 +353,7 @@ fn way_out(root: &Path, batch: &BatchSource) -> String {
     let mut names: Vec<String> = fs::read_dir(&folder)
         .map(|entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
         .unwrap_or_default();
+    names.retain(|name| !name.starts_with('.'));
     names.sort_unstable();
     let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
     names.truncate(NAMES_SHOWN);

@@ -17,6 +17,7 @@ use quern_engine::schema::{arrow_type, canonical, conforms, quern_type, type_nam
 
 use super::Formats;
 use super::cell::Cells;
+use super::columns::{NOT_SHOWN, is_called_a_table};
 use super::csv;
 use super::files::{self, HistoryFile};
 use super::parquet::ParquetFile;
@@ -73,10 +74,13 @@ pub fn infer(root: &Path, format: Format, path: &str) -> Result<(String, Vec<Inf
 /// That `source` must declare its columns, and how, as far as `file` shows.
 pub(super) fn undeclared(source: &Source, format: Format, file: HistoryFile, why: &str) -> Result<DefError> {
     let name = file.name.clone();
+    let cause = format!("source `{}` must declare its `columns`: {why}", source.name);
+    if !is_called_a_table(&name) {
+        return Ok(DefError::new(&source.loc, cause).with_help(NOT_SHOWN));
+    }
     let columns = columns(format, file)?;
     let times = [Some(&source.event_timestamp), source.created_timestamp.as_ref()];
     let times: Vec<&str> = times.into_iter().flatten().map(String::as_str).collect();
-    let cause = format!("source `{}` must declare its `columns`: {why}", source.name);
     let block = block(&columns, &times);
     Ok(DefError::new(&source.loc, cause).with_help(format!("as far as `{name}` shows, they are\n{block}")))
 }

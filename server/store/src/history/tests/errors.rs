@@ -303,3 +303,53 @@ fn an_error_of_the_visitor_ends_the_reading() {
     assert!(matches!(scan.read(9, &[], None, &mut stop), Err(e) if e.kind() == Kind::Internal));
     assert!(matches!(scan.read(0, &["x".to_owned()], None, &mut stop), Err(e) if e.kind() == Kind::Internal));
 }
+
+/// Whoever may apply a source is told where a file is none of a table's, and nothing that is in it.
+#[test]
+fn what_is_no_table_tells_nothing_of_itself() {
+    let secrets =
+        ["PASSWORD=hunter2", "PASSWORD;hunter2", "\"hunter2", "hunter2,\nhunter2", "hunter2\nhunter2,x"];
+    for declared in [&[("n", scalar(ScalarType::Int64))][..], &[]] {
+        for (path, secret) in ["secrets.txt", "id_rsa", "keys/a.pem"].iter().zip(secrets.iter().cycle()) {
+            let mut repository = Repository::csv(declared);
+            if declared.is_empty() {
+                repository.source.columns.clear();
+            }
+            let batch = BatchSource { format: Format::Csv, path: (*path).to_owned(), loc: loc(3) };
+            repository.source.batch = Some(batch);
+            for secret in [*secret, secrets[0], secrets[1]] {
+                repository.file(path, secret);
+                let mistakes = repository.mistakes();
+                assert!(mistakes.contains(path) || mistakes.contains("`columns`"), "{mistakes}");
+                assert!(!mistakes.contains("hunter2") && !mistakes.contains("PASSWORD"), "{mistakes}");
+            }
+        }
+    }
+    let mut repository = Repository::csv(&[]);
+    let mut seen = String::new();
+    for path in [".env", "keys/.netrc", ".ssh/id_rsa", ".en*", "quern.yaml", "a/../.env", "link.csv"] {
+        repository.source.batch =
+            Some(BatchSource { format: Format::Csv, path: path.to_owned(), loc: loc(3) });
+        // Whether there is such a file is told nobody.
+        let before = (path != "link.csv").then(|| repository.mistakes());
+        repository.file(path.replace('*', "v").trim_start_matches("a/../"), "at\n2013-01-01\n");
+        if path == "link.csv" {
+            fs::remove_file(repository.folder.path().join(path)).unwrap();
+            std::os::unix::fs::symlink(".env", repository.folder.path().join(path)).unwrap();
+        }
+        let mistakes = repository.mistakes();
+        assert!(before.is_none_or(|before| before == mistakes), "{mistakes}");
+        seen += mistakes.lines().next().unwrap();
+        seen.push('\n');
+    }
+    expect![[r#"
+        events.yaml:3:5: source `events`: `.env` is hidden, or YAML, and so no file of a source
+        events.yaml:3:5: source `events`: `keys/.netrc` is hidden, or YAML, and so no file of a source
+        events.yaml:3:5: source `events`: `.ssh/id_rsa` is hidden, or YAML, and so no file of a source
+        events.yaml:3:5: source `events`: `.en*` is hidden, or YAML, and so no file of a source
+        events.yaml:3:5: source `events`: `quern.yaml` is hidden, or YAML, and so no file of a source
+        events.yaml:3:5: source `events`: `a/../.env` is hidden, or YAML, and so no file of a source
+        events.yaml:3:5: source `events`: `link.csv` is hidden, or YAML, and so no file of a source
+    "#]]
+    .assert_eq(&seen);
+}
