@@ -1,8 +1,8 @@
 //! Who was allowed what, and who was not? A line of JSON for each decision, in a file or on standard output.
 //!
 //! What keeps the server running or changes what is live is written and synced before it is done, and is not done where
-//! that fails. Of everything else a bounded queue is written by one thread: no answer waits for it, and what does not
-//! fit is counted. A value of a row, a key or a secret never stands in it.
+//! that fails, unless it only takes away. Of everything else a bounded queue is written by one thread: no answer waits
+//! for it, and what does not fit is counted. A value of a row, a key or a secret never stands in it.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -91,6 +91,18 @@ impl Audit {
         written.map_err(|error| {
             Error::unavailable("the audit cannot be written, and without it this is not done").because(error)
         })
+    }
+}
+
+impl Audit {
+    /// The same for what goes on where it cannot be written: that is counted, and logged.
+    pub fn write_or_lose(&self, who: &Caller, what: impl Display, rule: impl FnOnce() -> Option<Rule>) {
+        let what = what.to_string();
+        if let Err(error) = self.write(who, &what, rule) {
+            dropped().inc();
+            let (principal, cause) = (who.name(), error.logged());
+            tracing::error!(cause, principal, what, "a line of the audit is lost, and what it says was done");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use feature_defs::Operation;
 use parking_lot::Mutex;
 use quern_access::Caller;
 use quern_base::clock::now_us;
@@ -154,9 +155,9 @@ impl Node {
         let views: Vec<String> = views.map(|view| view.name.clone()).collect();
         if !views.is_empty() {
             let request = MaterializeRequest { views, ..MaterializeRequest::default() };
-            self.materialize.run((&live, &Caller::owner()), &request, now_us(), &|progress| {
-                self.catching_up.note(progress)
-            })?;
+            let permitted = live.seen_by(&Caller::owner()).operate(Operation::Materialize)?;
+            let note = |progress| self.catching_up.note(progress);
+            self.materialize.run((&live, &permitted), &request, now_us(), &note)?;
         }
         Ok(self.local.set_lacking(&BTreeSet::new())?)
     }

@@ -133,7 +133,6 @@ impl Upkeep {
                 registry: registry.clone(),
                 segments: Arc::clone(segments),
                 log: push.log.clone(),
-                live: push.live.clone(),
                 one: Default::default(),
             },
             backup: Backup {
@@ -141,7 +140,6 @@ impl Upkeep {
                 registry: registry.clone(),
                 segments: Arc::clone(segments),
                 log: push.log.clone(),
-                live: push.live.clone(),
                 one: Default::default(),
             },
         }

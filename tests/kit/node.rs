@@ -11,7 +11,7 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use axum::Router;
-use feature_defs::DefFile;
+use feature_defs::{DefFile, Operation};
 use quern::wire::{BackupSummary, Damaged, ScrubProgress, ScrubRequest};
 use quern::wire::{
     MaterializeRequest, NewKeyRequest, Plan, PushReply, PushTo, Report, RevokeKeysRequest, Summary,
@@ -219,7 +219,8 @@ impl Node {
     fn run(&self, request: &MaterializeRequest, now_us: i64) -> Result<Summary> {
         let live = self.inner.live();
         Ok(block_in_place(|| {
-            self.inner.materialize.run((&live, &Caller::owner()), request, now_us, &|_| ())
+            let permitted = live.seen_by(&Caller::owner()).operate(Operation::Materialize)?;
+            self.inner.materialize.run((&live, &permitted), request, now_us, &|_| ())
         })?)
     }
 
@@ -287,7 +288,8 @@ impl Node {
     /// Where that is used, takes nothing, or something is damaged.
     pub fn backup(&self, to: &Path) -> Result<BackupSummary> {
         Ok(block_in_place(|| {
-            self.inner.upkeep.backup.run(&Caller::owner(), to, &mut |_| ControlFlow::Continue(()))
+            let permitted = self.inner.live().seen_by(&Caller::owner()).operate(Operation::Backup)?;
+            self.inner.upkeep.backup.run(&permitted, to, &mut |_| ControlFlow::Continue(()))
         })?)
     }
 
@@ -295,7 +297,8 @@ impl Node {
     pub fn scrub(&self) -> Vec<Damaged> {
         let mut found = Found(Vec::new());
         block_in_place(|| {
-            self.inner.upkeep.scrub.run(&Caller::owner(), &ScrubRequest::default(), &mut found)
+            let permitted = self.inner.live().seen_by(&Caller::owner()).operate(Operation::Scrub)?;
+            self.inner.upkeep.scrub.run(&permitted, &ScrubRequest::default(), &mut found)
         })
         .unwrap();
         found.0

@@ -2,6 +2,7 @@
 //! revoked, and by one for each thing that a role may allow.
 
 mod asking;
+mod audited;
 mod judged;
 mod probing;
 mod streams;

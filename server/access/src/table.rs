@@ -57,6 +57,19 @@ pub enum Rule {
         /// The roles.
         roles: Vec<String>,
     },
+    /// Each part of it is allowed by one of these.
+    All(Vec<Rule>),
+}
+
+impl Rule {
+    /// What allows something of which each part is allowed by one of `rules`; none where there is none.
+    pub fn of_all(mut rules: Vec<Rule>) -> Option<Rule> {
+        rules.dedup();
+        match rules.len() {
+            0 | 1 => rules.pop(),
+            _ => Some(Rule::All(rules)),
+        }
+    }
 }
 
 impl fmt::Display for Rule {
@@ -68,6 +81,10 @@ impl fmt::Display for Rule {
             Rule::Grant { role, loc } => write!(f, "role `{role}` allows it ({loc})"),
             Rule::Features { roles } => {
                 write!(f, "each of its features may be read: by role `{}`", roles.join("` and `"))
+            }
+            Rule::All(rules) => {
+                let rules: Vec<String> = rules.iter().map(Rule::to_string).collect();
+                f.write_str(&rules.join(", and "))
             }
         }
     }

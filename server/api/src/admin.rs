@@ -18,7 +18,7 @@ use quern_wire::{CanReply, Checked, ErrorReply, MaterializeLine, MaterializeRequ
 use super::browser::Told;
 use super::error::{ApiResult, log_fault, reply};
 use super::http::{Body, REQUEST_ID};
-use super::lines::by_line;
+use super::lines::{by_line, permitted};
 use super::terms::Terms;
 use super::who::Who;
 use crate::error::{Error, Result};
@@ -85,14 +85,14 @@ async fn materialize_lines(
             serde_json::from_slice(text).map_err(|error| Error::invalid(format!("the request: {error}")))?
         }
     };
-    node.live().seen_by(&who).permit(Operation::Materialize)?;
+    let permitted = permitted(&node, &who, Operation::Materialize).await?;
     // It goes on where the reader goes away: what it has done is done, and the next run begins there.
     Ok(by_line(move |lines| {
         let (live, now_us) = (node.live(), now_us());
         let progress = |progress| {
             let _ = lines.try_send(MaterializeLine::Progress(progress));
         };
-        let last = match node.materialize.run((&live, &who), &request, now_us, &progress) {
+        let last = match node.materialize.run((&live, &permitted), &request, now_us, &progress) {
             Ok(summary) => {
                 summary.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 MaterializeLine::Summary(summary)

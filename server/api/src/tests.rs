@@ -2,6 +2,7 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use feature_defs::Operation;
 use quern_access::Caller;
 use quern_wire::MaterializeRequest;
 use serde_json::{Value, json};
@@ -103,9 +104,9 @@ impl Server {
         node.apply.apply(candidate).await.unwrap();
         let node = tokio::task::spawn_blocking(move || {
             let request = serde_json::from_value::<MaterializeRequest>(json!({})).unwrap();
-            node.materialize
-                .run((&node.live(), &Caller::owner()), &request, quern_base::clock::now_us(), &|_| {})
-                .unwrap();
+            let (live, now_us) = (node.live(), quern_base::clock::now_us());
+            let permitted = live.seen_by(&Caller::owner()).operate(Operation::Materialize).unwrap();
+            node.materialize.run((&live, &permitted), &request, now_us, &|_| {}).unwrap();
             node
         });
         Server { router: router(node.await.unwrap()), _repository: repository }

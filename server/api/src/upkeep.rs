@@ -23,7 +23,7 @@ use tokio::sync::mpsc::Sender;
 use super::browser::Told;
 use super::error::{ApiResult, log_fault, reply};
 use super::http::REQUEST_ID;
-use super::lines::by_line;
+use super::lines::{by_line, permitted};
 use super::who::Who;
 use crate::error::{Error, Result};
 use quern_server::Node;
@@ -49,9 +49,9 @@ async fn scrub(
     Told(body): Told,
 ) -> ApiResult<Response> {
     let (request, asked): (ScrubRequest, _) = (read(&body)?, Asked::by(&headers));
-    node.live().seen_by(&who).permit(Operation::Scrub)?;
+    let permitted = permitted(&node, &who, Operation::Scrub).await?;
     Ok(by_line(move |lines| {
-        let last = match node.upkeep.scrub.run(&who, &request, &mut Watching(lines)) {
+        let last = match node.upkeep.scrub.run(&permitted, &request, &mut Watching(lines)) {
             Ok(summary) => ScrubLine::Summary(summary),
             Err(error) => ScrubLine::Error(asked.failed(&error)),
         };
@@ -84,7 +84,7 @@ async fn backup(
 ) -> ApiResult<Response> {
     let asked = Asked::by(&headers);
     let request: BackupRequest = serde_json::from_slice(&body).map_err(unread)?;
-    node.live().seen_by(&who).permit(Operation::Backup)?;
+    let permitted = permitted(&node, &who, Operation::Backup).await?;
     // What was said is kept as far as it is written.
     node.predictions.flush().await;
     Ok(by_line(move |lines| {
@@ -92,7 +92,7 @@ async fn backup(
             let _ = lines.try_send(BackupLine::Progress(copied));
             if lines.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let last = match node.upkeep.backup.run(&who, &PathBuf::from(request.to), &mut see) {
+        let last = match node.upkeep.backup.run(&permitted, &PathBuf::from(request.to), &mut see) {
             Ok(summary) => BackupLine::Summary(summary),
             Err(error) => BackupLine::Error(asked.failed(&error)),
         };

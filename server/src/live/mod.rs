@@ -30,7 +30,7 @@ use self::following::Following;
 pub use self::loader::Loader;
 pub use self::model::LiveModel;
 pub use self::route::Route;
-pub use self::seen::Seen;
+pub use self::seen::{Permitted, Seen};
 pub use self::version::LiveVersion;
 use crate::audit::Audit;
 

@@ -3,6 +3,7 @@
 //! Whatever a request names is found here, by what is done with it. What nobody allows looks like what is not there, in
 //! suggestions as well; what one may do something else with is forbidden.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use feature_defs::{Operation, Source};
@@ -18,6 +19,20 @@ pub struct Seen<'a> {
     who: &'a Caller,
     /// What they may do.
     pub rights: Arc<Rights>,
+}
+
+/// That who asks may keep the server running in one way, and that it stands in the audit.
+#[derive(Debug)]
+pub struct Permitted(Operation);
+
+impl Permitted {
+    /// Refuses what was not meant.
+    pub(crate) fn to(&self, operation: Operation) -> Result<()> {
+        match self.0 == operation {
+            true => Ok(()),
+            false => Err(Error::broken(format!("{} was permitted, not {}", self.0.name(), operation.name()))),
+        }
+    }
 }
 
 impl Deployment {
@@ -102,7 +117,10 @@ impl<'a> Seen<'a> {
     ) -> Result<()> {
         let is_there = self.live.models.contains_key(name);
         match self.rights.is_all() && !is_there && was()? {
-            true => Ok(()),
+            true => {
+                self.note(Question::Do(action, name), true);
+                Ok(())
+            }
             false => self.model(action, name).map(|_| ()),
         }
     }
@@ -184,25 +202,18 @@ impl<'a> Seen<'a> {
     ///
     /// # Errors
     /// `Kind::Forbidden`; `Kind::Unavailable` where the audit cannot be written.
-    pub fn operate(&self, operation: Operation) -> Result<()> {
-        self.permit(operation)?;
-        match operation {
-            Operation::Metrics | Operation::Status => Ok(()),
-            _ => self.act(Question::Operate(operation)),
-        }
-    }
-
-    /// The same before anything is done, for who says at once that it is not.
-    ///
-    /// # Errors
-    /// `Kind::Forbidden`.
-    pub fn permit(&self, operation: Operation) -> Result<()> {
+    pub fn operate(&self, operation: Operation) -> Result<Permitted> {
         let (name, question) = (operation.name(), Question::Operate(operation));
-        if self.may(question) {
-            return Ok(());
+        let is_look = matches!(operation, Operation::Metrics | Operation::Status);
+        match self.may(question) {
+            true if is_look => self.note(question, true),
+            true => self.act(question)?,
+            false => {
+                self.note(question, false);
+                return Err(self.forbidden(name, &format!("{{operate: [{name}]}}")));
+            }
         }
-        self.note(question, false);
-        Err(self.forbidden(name, &format!("{{operate: [{name}]}}")))
+        Ok(Permitted(operation))
     }
 
     /// Refuses who is no administrator. What they do is in the audit before this returns: call it where blocking is
@@ -211,9 +222,24 @@ impl<'a> Seen<'a> {
     /// # Errors
     /// As [`Seen::operate`].
     pub fn administer(&self, what: &str) -> Result<()> {
+        self.check_administers(what)?;
+        self.live.audit.write(self.who, what, || self.live.access.why(self.who, Question::Apply(None)))
+    }
+
+    /// The same for what only takes away: it is done also where the audit cannot be written.
+    ///
+    /// # Errors
+    /// `Kind::Forbidden`.
+    pub fn take_away(&self, what: &str) -> Result<()> {
+        self.check_administers(what)?;
         let why = || self.live.access.why(self.who, Question::Apply(None));
+        self.live.audit.write_or_lose(self.who, what, why);
+        Ok(())
+    }
+
+    fn check_administers(&self, what: &str) -> Result<()> {
         if self.rights.is_all() {
-            return self.live.audit.write(self.who, what, why);
+            return Ok(());
         }
         self.live.audit.note(self.who, what, || None);
         let who = self.who.name();
@@ -236,22 +262,28 @@ impl<'a> Seen<'a> {
         self.live.audit.write(self.who, question, || self.live.access.why(self.who, question))
     }
 
-    fn note(&self, question: Question<'_>, allowed: bool) {
+    /// Notes a decision.
+    pub(crate) fn note(&self, question: Question<'_>, allowed: bool) {
         let why = || self.live.access.why(self.who, question);
         self.live.audit.note(self.who, question, || why().filter(|_| allowed));
     }
 
-    /// Refuses who may not change any definition.
+    /// Refuses who may not change any definition, and so not ask `what` is asked of who may.
     ///
     /// # Errors
     /// `Kind::Forbidden`.
-    pub fn apply_any(&self) -> Result<()> {
+    pub fn apply_any(&self, what: impl Display) -> Result<()> {
+        let checked = self.check_applies();
+        let why = || self.live.access.why(self.who, Question::Apply(self.rights.owners().next()));
+        self.live.audit.note(self.who, what, || why().filter(|_| checked.is_ok()));
+        checked
+    }
+
+    /// The same where the decision is another one, of which this is a part.
+    pub(crate) fn check_applies(&self) -> Result<()> {
         match self.rights.apply_any() {
             true => Ok(()),
-            false => {
-                self.note(Question::Apply(None), false);
-                Err(self.forbidden("change definitions", "{apply: [{owner: …}]}"))
-            }
+            false => Err(self.forbidden("change definitions", "{apply: [{owner: …}]}")),
         }
     }
 

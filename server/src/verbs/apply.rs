@@ -57,15 +57,24 @@ impl Apply {
     /// `Kind::Definitions` with the mistakes of every stage that could be reached; `Kind::Forbidden` for who may not
     /// change any definition.
     pub async fn check(self: &Arc<Self>, who: Caller, files: Vec<DefFile>) -> Result<Candidate> {
-        self.live.now().seen_by(&who).apply_any()?;
+        self.live.now().seen_by(&who).apply_any("check definitions")?;
         let (apply, caller) = (Arc::clone(self), Arc::new(()));
         let waits = Arc::downgrade(&caller);
         // Footers are read, expressions compiled and models loaded: nothing that an async thread could wait for.
         long("checking definitions", move || check::check(&apply, who, files, &waits)).await
     }
 
-    /// What `candidate` would change of what is live now.
+    /// What `candidate` would change of what is live now, for whom it was checked.
+    ///
+    /// # Errors
+    /// `Kind::Forbidden` for who may not change any definition by now.
     pub async fn plan(&self, candidate: &Candidate) -> Result<Plan> {
+        let live = self.live.now();
+        live.seen_by(&candidate.who).apply_any(format_args!("plan apply {}", candidate.deployment.number))?;
+        self.planned(candidate).await
+    }
+
+    async fn planned(&self, candidate: &Candidate) -> Result<Plan> {
         let live = self.live.now();
         let sources = &candidate.deployment.compiled.catalog.definitions.sources;
         let stored = Stored {
@@ -106,7 +115,7 @@ impl Apply {
         if let Some(trouble) = self.live.following().unreadable() {
             return Err(Error::refused(format!("{trouble}; nothing can be applied here on top of it")));
         }
-        let plan = self.plan(&candidate).await?;
+        let plan = self.planned(&candidate).await?;
         if plan.is_empty() {
             return Ok(plan);
         }
@@ -124,9 +133,10 @@ impl Apply {
             let breaks: Vec<String> = plan.breaks.iter().map(Break::to_string).collect();
             return Err(Error::refused(format!("this would break a model in use\n{}", breaks.join("\n"))));
         }
+        let rule = judge::rule(who, (&live, &candidate.deployment), &plan.changes);
         let Candidate { mut deployment, files, who, .. } = candidate;
-        let (number, live) = (deployment.number, self.live.now());
-        let noting = move || live.audit.write(&who, format!("apply {number}"), || judge::rule(&who, &live));
+        let number = deployment.number;
+        let noting = move || live.audit.write(&who, format!("apply {number}"), || rule);
         blocking("noting who applies", noting).await?;
         deployment.applied_at_us = now_us();
         // Files first: a crash in between leaves a file that nobody names, never a name without its file.

@@ -14,7 +14,6 @@ use std::time::Instant;
 use chrono::{SecondsFormat, Utc};
 use feature_defs::Operation;
 use parking_lot::Mutex;
-use quern_access::Caller;
 use quern_base::points::pass;
 use quern_store::log::{LocalLog, Log};
 use quern_store::registry::Registry;
@@ -29,7 +28,7 @@ use crate::backup::{
 };
 use crate::data_folder::INSTANCE;
 use crate::error::{Error, Kind, Result};
-use crate::live::Live;
+use crate::live::Permitted;
 use crate::settings::Settings;
 
 /// What partitions there are: labels, and what earlier builds have written.
@@ -41,8 +40,6 @@ pub struct Backup {
     pub(crate) registry: Registry,
     pub(crate) segments: Arc<Segments>,
     pub(crate) log: Log,
-    /// Says who may.
-    pub(crate) live: Live,
     /// Held by the one that is under way.
     pub(crate) one: Mutex<()>,
 }
@@ -54,8 +51,8 @@ impl Backup {
     /// # Errors
     /// `Kind::Refused` where `to` is no such folder, or where something that counts is damaged or missing;
     /// `Kind::Unavailable` where the disk takes nothing.
-    pub fn run(&self, who: &Caller, to: &Path, see: See<'_>) -> Result<BackupSummary> {
-        self.live.now().seen_by(who).operate(Operation::Backup)?;
+    pub fn run(&self, permitted: &Permitted, to: &Path, see: See<'_>) -> Result<BackupSummary> {
+        permitted.to(Operation::Backup)?;
         let (begun, time) = (Instant::now(), Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true));
         let Some(_one) = self.one.try_lock() else {
             return Err(Error::refused("another backup of this server is under way; wait until it is done"));

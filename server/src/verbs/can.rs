@@ -19,7 +19,8 @@ impl Can {
     /// `Kind::Forbidden` for who may not change definitions; what nobody is, what nobody does, what is not there.
     pub fn ask(&self, who: &Caller, request: &CanRequest) -> Result<CanReply> {
         let live = self.live.now();
-        live.seen_by(who).apply_any()?;
+        let CanRequest { who: whom, action, what } = request;
+        live.seen_by(who).apply_any(format_args!("can {whom} {action} {what}"))?;
         let theirs = Principal::of(Member::parse(&request.who).map_err(Error::invalid)?);
         let question = question(&live, request)?;
         let roles = live.access.rights(&theirs).roles().to_vec();

@@ -83,6 +83,12 @@ impl Keys {
         blocking("noting who changes API keys", move || live.seen_by(&who).administer(&what)).await
     }
 
+    /// The same to revoke one: a disk that is full is no reason to believe a key any longer.
+    async fn take_away(&self, who: &Caller, what: String) -> Result<()> {
+        let (live, who) = (self.live.now(), who.clone());
+        blocking("noting who revokes API keys", move || live.seen_by(&who).take_away(&what)).await
+    }
+
     /// Makes a key for `who`, which is taken here when this returns, and by other servers of the registry within
     /// moments.
     ///
@@ -127,7 +133,7 @@ impl Keys {
         if request.key.starts_with(api_key::PREFIX) {
             return Err(Error::invalid("name the key by its ID or its name, which `quern key list` shows"));
         }
-        self.administer(who, format!("revoke API key {}", request.key)).await?;
+        self.take_away(who, format!("revoke API key {}", request.key)).await?;
         let now_us = now_us();
         let _turn = self.seen.lock().await;
         let revoked = self.registry.revoke_keys(&request.key).await?;

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use feature_defs::Operation;
-use quern_access::Caller;
 use quern_engine::ViewPlan;
 use quern_store::follow;
 use quern_store::history::History;
@@ -29,7 +28,7 @@ pub(crate) use self::covered::Covered;
 use self::run::{Asked, Run};
 use crate::degraded::{self, Degraded};
 use crate::error::{Error, Kind, Result};
-use crate::live::{Deployment, Live};
+use crate::live::{Deployment, Live, Permitted};
 use crate::runs::Runs;
 use crate::seal::Tail;
 
@@ -53,15 +52,15 @@ pub struct Materialize {
 }
 
 impl Materialize {
-    /// Brings the head up to date, as `who` asks. Reads history: call it where blocking is allowed.
+    /// Brings the head up to date, as who asks may. Reads history: call it where blocking is allowed.
     pub fn run(
         &self,
-        (live, who): (&Deployment, &Caller),
+        (live, permitted): (&Deployment, &Permitted),
         request: &MaterializeRequest,
         now_us: i64,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Summary> {
-        live.seen_by(who).operate(Operation::Materialize)?;
+        permitted.to(Operation::Materialize)?;
         let ended = self.bring_up_to_date(live, request, now_us, progress);
         self.runs.wait_until_written();
         self.degraded.note(degraded::MATERIALIZE, &ended, Instant::now());

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use feature_defs::Operation;
 use parking_lot::Mutex;
-use quern_access::Caller;
 use quern_store::log::Log;
 use quern_store::registry::Registry;
 use quern_store::segments::Segments;
@@ -16,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use crate::error::{Error, Kind, Result};
-use crate::live::Live;
+use crate::live::Permitted;
 use crate::settings::Settings;
 
 /// How long is waited at a time before it is looked whether anybody waits for the rest.
@@ -30,8 +29,6 @@ pub struct Scrub {
     pub(crate) registry: Registry,
     pub(crate) segments: Arc<Segments>,
     pub(crate) log: Log,
-    /// Says who may.
-    pub(crate) live: Live,
     /// Held by the one that is under way.
     pub(crate) one: Mutex<()>,
 }
@@ -102,8 +99,13 @@ impl Scrub {
     ///
     /// # Errors
     /// Where a store does not answer; what was found before that was shown.
-    pub fn run(&self, who: &Caller, request: &ScrubRequest, watch: &mut dyn Watch) -> Result<ScrubSummary> {
-        self.live.now().seen_by(who).operate(Operation::Scrub)?;
+    pub fn run(
+        &self,
+        permitted: &Permitted,
+        request: &ScrubRequest,
+        watch: &mut dyn Watch,
+    ) -> Result<ScrubSummary> {
+        permitted.to(Operation::Scrub)?;
         let Some(_one) = self.one.try_lock() else {
             return Err(Error::refused("another scrub of this server is under way; wait until it is done"));
         };

@@ -49,6 +49,7 @@ impl Verify {
         let models = match &request.model {
             None => {
                 logged.retain(|model| seen.may(Question::Do(Action::ReadLog, model)));
+                logged.iter().for_each(|model| seen.note(Question::Do(Action::ReadLog, model), true));
                 logged
             }
             Some(model) => {

@@ -4,6 +4,8 @@
 //! nothing that they may not read: a view reads all of its source, and a service's features go wherever the service
 //! does.
 
+use std::collections::BTreeSet;
+
 use feature_defs::{Definitions, FeatureService, FeatureView, Governance};
 use quern_access::{Caller, Question, Rule};
 use quern_wire::{Change, DefinitionKind as Kind};
@@ -25,7 +27,7 @@ pub(super) fn judge(
 ) -> Result<()> {
     // Rights are those of what is live: nobody gives them to themselves.
     let seen = live.seen_by(who);
-    seen.apply_any()?;
+    seen.check_applies()?;
     if seen.rights.is_all() {
         return Ok(());
     }
@@ -40,11 +42,23 @@ pub(super) fn judge(
     Err(Error::forbidden(format!("{} may not apply all of this:\n{}", who.name(), causes.join("\n"))))
 }
 
-/// Why `who` may apply something.
-pub(super) fn rule(who: &Caller, live: &Deployment) -> Option<Rule> {
-    let rights = live.access.rights(who);
-    let owner = rights.owners().next();
-    live.access.why(who, Question::Apply(owner))
+/// Why `who` may apply these changes: by the grant for each owner of what changes, before and after.
+pub(super) fn rule(
+    who: &Caller,
+    (live, candidate): (&Deployment, &Deployment),
+    changes: &[Change],
+) -> Option<Rule> {
+    let both = [live, candidate].map(|it| &it.compiled.catalog.definitions);
+    let governed = changes
+        .iter()
+        .flat_map(|change| both.into_iter().filter_map(move |definitions| governance(definitions, change)));
+    let mut owners: BTreeSet<Option<&str>> = governed.map(|governance| governance.owner.as_deref()).collect();
+    if owners.is_empty() {
+        // Roles have no owners.
+        owners.insert(None);
+    }
+    let rules = owners.into_iter().map(|owner| live.access.why(who, Question::Apply(owner)));
+    Rule::of_all(rules.collect::<Option<_>>()?)
 }
 
 struct Judging<'a> {

@@ -66,6 +66,7 @@ impl Target {
         let target = Target {
             live: Arc::clone(&self.live),
             model: Arc::clone(&self.model),
+            who: self.who.clone(),
             pinned: None,
             room: self.room.clone(),
             shows: false,

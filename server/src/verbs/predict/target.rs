@@ -21,6 +21,8 @@ pub use crate::logged::Given;
 pub struct Target {
     pub(super) live: Arc<Deployment>,
     pub(super) model: Arc<LiveModel>,
+    /// Who asks.
+    pub(super) who: Caller,
     /// The place of the version that the caller names.
     pub(super) pinned: Option<usize>,
     /// What it may hold while it is answered; none for what holds little, and for who owns the process.
@@ -163,7 +165,7 @@ impl Target {
         });
         let pinned = pinned.transpose()?;
         drop(seen);
-        Ok(Target { pinned, live, model: found, room: None, shows: false, sees })
+        Ok(Target { pinned, live, model: found, who: who.clone(), room: None, shows: false, sees })
     }
 
     /// Refuses who may by now no longer ask the model, or know less of what goes into it than when it was found: a
@@ -201,11 +203,17 @@ impl Target {
         self.sees
     }
 
+    /// Refuses who may not know what goes into the model, and notes that decision.
     pub(super) fn check_sees(&self, what: &str) -> Result<()> {
-        if self.sees {
-            return Ok(());
+        let seen = self.live.seen_by(&self.who);
+        let is_unread =
+            |version: &&Arc<LiveVersion>| !seen.may(Question::Do(Action::Read, &version.service.name));
+        let version = self.model.versions.iter().find(is_unread).unwrap_or_else(|| self.version());
+        seen.note(Question::Do(Action::Read, &version.service.name), self.sees);
+        match self.sees {
+            true => Ok(()),
+            false => Err(unseen(&self.model.name, what)),
         }
-        Err(unseen(&self.model.name, what))
     }
 
     /// The model.
