@@ -3,6 +3,7 @@
 
 mod asking;
 mod audited;
+mod hidden;
 mod judged;
 mod probing;
 mod streams;

@@ -57,7 +57,7 @@ pub struct FeatureViewInfo {
     pub description: String,
     /// Names of the entities that make up the key.
     pub entities: Vec<String>,
-    /// Name of the source.
+    /// Name of the source; empty for who may neither push to it nor apply it or the view.
     pub source: String,
     /// How long a row counts; absent: for ever.
     pub ttl_us: Option<i64>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use axum::extract::State;
 use axum::response::Response;
-use feature_defs::{Column, Entity};
+use feature_defs::{Column, Entity, Governance};
 use quern_access::{Question, Rights};
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::type_name;
@@ -66,12 +66,20 @@ fn entity(entity: &Entity) -> EntityInfo {
 fn feature_view(live: &Deployment, view: &ViewPlan, rights: &Rights) -> FeatureViewInfo {
     let mut features = columns(&view.features);
     features.retain(|feature| rights.allow(Question::Feature(&view.name, &feature.name)));
-    let declared = live.compiled.catalog.definitions.views.get(&view.name);
+    let definitions = &live.compiled.catalog.definitions;
+    let declared = definitions.views.get(&view.name);
+    // Whoever reads the features need not know where they come from.
+    let owners = [
+        declared.map(|view| &view.governance),
+        definitions.sources.get(&view.source).map(|source| &source.governance),
+    ];
+    let may_apply = |governance: &Governance| rights.allow(Question::Apply(governance.owner.as_deref()));
+    let knows = rights.see_source(&view.source) || owners.into_iter().flatten().any(may_apply);
     FeatureViewInfo {
         name: view.name.clone(),
         description: declared.map(|view| view.description.clone()).unwrap_or_default(),
         entities: declared.map(|view| view.entities.clone()).unwrap_or_default(),
-        source: view.source.clone(),
+        source: if knows { view.source.clone() } else { String::new() },
         ttl_us: view.ttl_us,
         lag_us: view.lag_us,
         at: view.at.name().to_owned(),

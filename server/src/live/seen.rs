@@ -191,8 +191,10 @@ impl<'a> Seen<'a> {
         match views.get(name).filter(takes) {
             Some(view) => self.source(&view.source),
             None => {
+                self.note(Question::Do(Action::Push, name), false);
+                // Whoever may push to a source may push by any of its views, and need not know what they are called.
                 let known = views.values().filter(takes).map(|view| view.name.as_str());
-                Err(self.unknown("feature view", name, known))
+                Err(self.unknown("feature view", name, known.filter(|name| self.rights.see_view(name))))
             }
         }
     }

@@ -1,7 +1,9 @@
 //! May they? The decision about somebody who does not ask themselves, and why it is so.
 
-use feature_defs::{Member, Operation, suggest};
-use quern_access::{Action, Caller, Principal, Question};
+use std::sync::Arc;
+
+use feature_defs::{Definitions, Governance, Member, Operation, suggest};
+use quern_access::{Action, Caller, Principal, Question, Rights};
 use quern_wire::{CanReply, CanRequest};
 
 use crate::error::{Error, Result};
@@ -22,7 +24,7 @@ impl Can {
         let CanRequest { who: whom, action, what } = request;
         live.seen_by(who).apply_any(format_args!("can {whom} {action} {what}"))?;
         let theirs = Principal::of(Member::parse(&request.who).map_err(Error::invalid)?);
-        let question = question(&live, request)?;
+        let question = Known { live: &live, rights: live.access.rights(who) }.question(request)?;
         let roles = live.access.rights(&theirs).roles().to_vec();
         let (allowed, why) = match live.access.why(&theirs, question) {
             Some(rule) => (true, rule.to_string()),
@@ -32,56 +34,118 @@ impl Can {
     }
 }
 
-/// What is asked about them.
-fn question<'a>(live: &Deployment, request: &'a CanRequest) -> Result<Question<'a>> {
-    let CanRequest { action, what, who: _ } = request;
-    let catalog = &live.compiled.catalog;
-    let definitions = &catalog.definitions;
-    let there = |kind: &str, is_there: bool, known: Vec<&str>| match is_there {
-        true => Ok(()),
-        false => Err(Error::not_found(format!("unknown {kind} `{what}`; {}", live.instead_of(what, known)))),
-    };
-    let model = || there("model", live.models.contains_key(what), names(live.models.keys()));
-    let service =
-        || there("feature service", catalog.services.contains_key(what), names(catalog.services.keys()));
-    match action.as_str() {
-        "operate" => {
-            let operation = Operation::ALL.into_iter().find(|operation| operation.name() == what);
-            let known = || suggest(what, Operation::ALL.map(Operation::name));
-            operation
-                .map(Question::Operate)
-                .ok_or_else(|| Error::invalid(format!("unknown operation `{what}`; {}", known())))
-        }
-        "apply" => {
-            there("role", definitions.roles.contains_key(what), names(definitions.roles.keys()))?;
-            Ok(Question::Apply(Some(what)))
-        }
-        "read" if what.contains(':') => {
-            let (view, feature) = what.split_once(':').unwrap_or_default();
-            let found = catalog.views.get(view).is_some_and(|view| view.features.index_of(feature).is_ok());
-            there("feature", found, names(catalog.views.keys()))?;
-            Ok(Question::Feature(view, feature))
-        }
-        name => {
-            let Some(action) = Action::ALL.into_iter().find(|action| action.name() == name) else {
-                let known = Action::ALL.map(Action::name).into_iter().chain(["operate", "apply"]);
-                return Err(Error::invalid(format!("nobody can `{name}`; {}", suggest(name, known))));
-            };
-            match action {
-                Action::Train | Action::Read => service()?,
-                Action::Push => {
-                    let sources = &definitions.sources;
-                    there("source", sources.contains_key(what), names(sources.keys()))?;
-                }
-                _ => model()?,
-            }
-            Ok(Question::Do(action, what))
-        }
-    }
+/// What there is, as far as who asks may know: what the catalogue shows them, and what they may apply.
+struct Known<'a> {
+    live: &'a Deployment,
+    rights: Arc<Rights>,
 }
 
-fn names<'a>(keys: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
-    keys.map(String::as_str).collect()
+impl Known<'_> {
+    /// What is asked about them. What who asks may not know of is not there.
+    fn question<'r>(&self, request: &'r CanRequest) -> Result<Question<'r>> {
+        let CanRequest { action, what, who: _ } = request;
+        match action.as_str() {
+            "operate" => {
+                let operation = Operation::ALL.into_iter().find(|operation| operation.name() == what);
+                let known = || suggest(what, Operation::ALL.map(Operation::name));
+                operation
+                    .map(Question::Operate)
+                    .ok_or_else(|| Error::invalid(format!("unknown operation `{what}`; {}", known())))
+            }
+            "apply" => {
+                self.check_there("role", what, self.roles())?;
+                Ok(Question::Apply(Some(what)))
+            }
+            "read" if what.contains(':') => {
+                let (view, feature) = what.split_once(':').unwrap_or_default();
+                self.check_feature(what, (view, feature))?;
+                Ok(Question::Feature(view, feature))
+            }
+            name => {
+                let Some(action) = Action::ALL.into_iter().find(|action| action.name() == name) else {
+                    let known = Action::ALL.map(Action::name).into_iter().chain(["operate", "apply"]);
+                    return Err(Error::invalid(format!("nobody can `{name}`; {}", suggest(name, known))));
+                };
+                match action {
+                    Action::Train | Action::Read => {
+                        self.check_there("feature service", what, self.services())?;
+                    }
+                    Action::Push => self.check_there("source", what, self.sources())?,
+                    _ => self.check_there("model", what, self.models())?,
+                }
+                Ok(Question::Do(action, what))
+            }
+        }
+    }
+
+    fn check_there(&self, kind: &str, what: &str, known: Vec<&str>) -> Result<()> {
+        match known.contains(&what) {
+            true => Ok(()),
+            false => Err(Error::not_found(format!(
+                "unknown {kind} `{what}`; {}",
+                self.live.instead_of(what, known)
+            ))),
+        }
+    }
+
+    fn check_feature(&self, what: &str, (view, feature): (&str, &str)) -> Result<()> {
+        let views = &self.live.compiled.catalog.views;
+        let is_there = views.get(view).is_some_and(|view| view.features.index_of(feature).is_ok());
+        let is_theirs = self.definitions().views.get(view).is_some_and(|view| self.apply(&view.governance));
+        let is_known = is_theirs || self.rights.allow(Question::Feature(view, feature));
+        match is_there && is_known {
+            true => Ok(()),
+            false => {
+                let known = self.live.instead_of(what, self.views());
+                Err(Error::not_found(format!("unknown feature `{what}`; {known}")))
+            }
+        }
+    }
+
+    fn definitions(&self) -> &Definitions {
+        &self.live.compiled.catalog.definitions
+    }
+
+    /// Whether they may apply it.
+    fn apply(&self, governance: &Governance) -> bool {
+        self.rights.allow(Question::Apply(governance.owner.as_deref()))
+    }
+
+    fn models(&self) -> Vec<&str> {
+        let sees =
+            |name: &str, governance: &Governance| self.rights.see_model(name) || self.apply(governance);
+        let all = self.definitions().models.values().filter(|it| sees(&it.name, &it.governance));
+        all.map(|it| it.name.as_str()).collect()
+    }
+
+    fn services(&self) -> Vec<&str> {
+        let sees =
+            |name: &str, governance: &Governance| self.rights.see_service(name) || self.apply(governance);
+        let all = self.definitions().services.values().filter(|it| sees(&it.name, &it.governance));
+        all.map(|it| it.name.as_str()).collect()
+    }
+
+    fn views(&self) -> Vec<&str> {
+        let sees = |name: &str, governance: &Governance| self.rights.see_view(name) || self.apply(governance);
+        let all = self.definitions().views.values().filter(|it| sees(&it.name, &it.governance));
+        all.map(|it| it.name.as_str()).collect()
+    }
+
+    fn sources(&self) -> Vec<&str> {
+        let sees =
+            |name: &str, governance: &Governance| self.rights.see_source(name) || self.apply(governance);
+        let all = self.definitions().sources.values().filter(|it| sees(&it.name, &it.governance));
+        all.map(|it| it.name.as_str()).collect()
+    }
+
+    /// Those that they have, and those that own what they may apply.
+    fn roles(&self) -> Vec<&str> {
+        let knows = |name: &&str| {
+            self.rights.roles().iter().any(|role| role == name)
+                || self.rights.allow(Question::Apply(Some(name)))
+        };
+        self.definitions().roles.keys().map(String::as_str).filter(knows).collect()
+    }
 }
 
 /// What a role would have to say.

@@ -23,7 +23,7 @@ use arrow::array::RecordBatch;
 use feature_defs::Source;
 use parking_lot::Mutex;
 
-use quern_access::Caller;
+use quern_access::{Caller, Principal};
 use quern_base::tasks::blocking;
 use quern_engine::ViewPlan;
 use quern_features::write::ViewWriter;
@@ -114,6 +114,7 @@ impl Queue {
 /// A push whose good rows wait to be committed.
 struct Job {
     push: PushedBatch,
+    who: Arc<Principal>,
     answer: tokio::sync::oneshot::Sender<Result<PushReply>>,
     room: Room,
 }
@@ -194,7 +195,7 @@ impl Push {
         }
         let (answer, answered) = tokio::sync::oneshot::channel();
         let lane = self.queue.lane(&self.log, &name);
-        lane.jobs.lock().push(Job { push: checked, answer, room });
+        lane.jobs.lock().push(Job { push: checked, who: Arc::clone(&who.principal), answer, room });
         // A task of its own: what was begun for others must not end where this client goes away.
         let committing = Arc::clone(self);
         tokio::spawn(async move {

@@ -75,7 +75,7 @@ pub(super) const HTTP: &[(&str, &str, &str, May)] = &[
     ("POST", "/v1/check", "", &["applies"]),
     ("POST", "/v1/plan", "", &["applies"]),
     ("POST", "/v1/apply", "", &["applies"]),
-    ("POST", "/v1/can", r#"{"who": "key:x", "action": "predict", "what": "delay"}"#, &["applies"]),
+    ("POST", "/v1/can", r#"{"who": "key:x", "action": "operate", "what": "status"}"#, &["applies"]),
     ("POST", "/v1/materialize", r#"{"views": ["nothing"]}"#, &["materialize", "seal"]),
     ("POST", "/v1/seal", "{}", &["materialize", "seal"]),
     ("POST", "/v1/scrub", "{}", &["keeps"]),

@@ -20,7 +20,7 @@ async fn audited(repository: Repository, roles: &str, keys: &[&str]) -> (Asked, 
 fn line(text: &str, who: &str, action: &str) -> Option<String> {
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let is_it = |line: &Value| line["principal"] == format!("key:{who}") && line["action"] == action;
-    let found = lines.filter(is_it).last()?;
+    let found = lines.rev().find(is_it)?;
     let rule = found["rule"].as_str().map(|rule| format!(": {rule}"));
     Some(format!("{}{}", found["decision"].as_str().unwrap(), rule.unwrap_or_default()))
 }
@@ -28,12 +28,12 @@ fn line(text: &str, who: &str, action: &str) -> Option<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_decision_has_its_line() {
     let (asked, folder) = audited(planes::repository(), ROLES, &KEYS).await;
-    let can = r#"{"who": "key:x", "action": "predict", "what": "delay"}"#;
+    let can = r#"{"who": "key:x", "action": "operate", "what": "status"}"#;
     let features = r#"{"instances": [{"tailnum": "N1", "distance": 10}], "with_features": true}"#;
     let asks = [
         ("applies", "POST", "/v1/check", "", "check definitions"),
         ("applies", "POST", "/v1/plan", "", "plan apply 2"),
-        ("applies", "POST", "/v1/can", can, "can key:x predict delay"),
+        ("applies", "POST", "/v1/can", can, "can key:x operate status"),
         ("watches", "GET", "/v1/status", "", "operate status"),
         ("watches", "GET", "/metrics", "", "operate metrics"),
         ("reads-log", "POST", "/v1/verify", r#"{"model": "delay"}"#, "read_log delay"),
@@ -51,7 +51,8 @@ async fn every_decision_has_its_line() {
     let text = read();
     for (who, _, path, _, action) in asks {
         let allowed = line(&text, who, action).unwrap_or_else(|| panic!("{action} by {who} in {text}"));
-        let rule = if who == "admin" { "they are among `admins`" } else { &format!("role `{who}` allows it") };
+        let rule =
+            if who == "admin" { "they are among `admins`" } else { &format!("role `{who}` allows it") };
         assert!(allowed.starts_with(&format!("allow: {rule}")), "{action}: {allowed}");
         // Of a plan there is nothing, since its check is refused.
         let denied = line(&text, "predicts", action);

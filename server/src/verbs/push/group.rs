@@ -64,7 +64,7 @@ fn together(push: &Push, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
     let now_us = turn.order.now_us().unwrap_or_else(now_us);
     let behind = complete(push, &turn)?;
     let mut memory = Memory::default();
-    let keys = jobs.iter().map(|job| keys(&turn.live, &job.push)).collect::<Result<Vec<_>>>()?.concat();
+    let keys = jobs.iter().map(|job| keys(&turn.live, job)).collect::<Result<Vec<_>>>()?.concat();
     memory.fetch(&push.log, keys, (now_us, &turn.order.lasts))?;
     // Before any of it is read that is made more of.
     let head = push.head.bound();
@@ -81,7 +81,7 @@ fn together(push: &Push, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
         noted: HashMap::new(),
         arrivals: BTreeMap::new(),
     };
-    let mut answers: Vec<Result<PushReply>> = jobs.iter().map(|job| group.admit(&job.push)).collect();
+    let mut answers: Vec<Result<PushReply>> = jobs.iter().map(|job| group.admit(job)).collect();
     let in_head = group.write()?;
     for (job, answer) in jobs.iter().zip(&mut answers) {
         if let Ok(reply) = answer
@@ -95,11 +95,11 @@ fn together(push: &Push, jobs: &[Job]) -> Result<Vec<Result<PushReply>>> {
 }
 
 /// What a push asks the memory for.
-fn keys(live: &Deployment, push: &PushedBatch) -> Result<Vec<SeenKey>> {
+fn keys(live: &Deployment, Job { push, who, .. }: &Job) -> Result<Vec<SeenKey>> {
     let Ok(source) = live.pushed_to(&push.source) else { return Ok(Vec::new()) };
     let mut keys: Vec<SeenKey> =
         push.positions.iter().map(|position| position_key(&source.name, &position.part)).collect();
-    keys.extend(push.idempotency_key.as_ref().map(|key| push_key(&source.name, key)));
+    keys.extend(push.idempotency_key.as_ref().map(|key| push_key(&source.name, who, key)));
     if !source.event_id.is_empty() && push.rows.num_rows() > 0 {
         keys.push(all_known_key(&source.name));
         keys.extend(events(source, &push.rows)?.into_iter().map(|event| event.key));
@@ -152,7 +152,7 @@ struct Arrivals {
 
 impl<'a> Group<'a> {
     /// Takes a push into the group, less what it repeats.
-    fn admit(&mut self, push: &PushedBatch) -> Result<PushReply> {
+    fn admit(&mut self, Job { push, who, .. }: &Job) -> Result<PushReply> {
         let source = self.live.pushed_to(&push.source)?;
         if push.rows.schema_ref() != &self.live.compiled.source_schemas[&source.name] {
             return Err(Error::busy(format!(
@@ -173,7 +173,7 @@ impl<'a> Group<'a> {
         let reply = PushReply { accepted: given, rejected: push.rejected.clone(), ..PushReply::default() };
         let named = push.idempotency_key.as_ref().map(|key| (key, digest(push)));
         if let Some((key, digest)) = &named {
-            match self.seen(&push_key(&source.name, key))? {
+            match self.seen(&push_key(&source.name, who, key))? {
                 Some(known) if known == *digest => {
                     return Ok(PushReply { accepted: 0, repeated: given, ..reply });
                 }
@@ -190,7 +190,7 @@ impl<'a> Group<'a> {
             self.note(position_key(&source.name, part), to.clone(), i64::MAX);
         }
         if let Some((key, digest)) = named {
-            self.note(push_key(&source.name, key), digest, self.now_us);
+            self.note(push_key(&source.name, who, key), digest, self.now_us);
         }
         Ok(reply)
     }

@@ -1,14 +1,15 @@
 //! How is a row, a push or a place in a stream known when it comes again?
 //!
-//! By a key and a value in what was seen (`store/log`). The first byte of a key says
-//! of what it is: 0 an event, by its `event_id` and time; 1 a push, by its idempotency key; 2 since when events are
-//! noted; 3 a part of a stream.
+//! By a key and a value in what was seen (`store/log`). The first byte of a key says of what it is: 0 an event, by its
+//! `event_id` and time; 1 a push, by its idempotency key, where nobody is asked who they are; 2 since when events are
+//! noted; 3 a part of a stream; 4 a push, by who pushed and its idempotency key.
 
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Schema, TimestampMicrosecondType};
 use feature_defs::Source;
+use quern_access::{Principal, Proof};
 use quern_engine::row::{RowCodec, RowEncoder, RowTimes};
 use quern_engine::schema::quern_type;
 use sha2::{Digest, Sha256};
@@ -17,9 +18,16 @@ use super::PushedBatch;
 use crate::error::Result;
 use quern_store::log::{Log, SeenKey};
 
-/// A push, by its idempotency key.
-pub(super) fn push_key(source: &str, key: &str) -> SeenKey {
-    SeenKey::new(source, &[&[1], key.as_bytes()].concat())
+/// A push, by its idempotency key, which each who pushes has for themselves.
+pub(super) fn push_key(source: &str, who: &Principal, key: &str) -> SeenKey {
+    match who.proof() {
+        Proof::Open => SeenKey::new(source, &[&[1], key.as_bytes()].concat()),
+        _ => {
+            let name = who.name().as_bytes();
+            let length = (name.len() as u64).to_be_bytes();
+            SeenKey::new(source, &[&[4], &length[..], name, key.as_bytes()].concat())
+        }
+    }
 }
 
 /// Since when every event of the source is noted.
@@ -92,5 +100,21 @@ impl RowBytes {
 
     fn write(&self, row: usize, out: &mut Vec<u8>) {
         self.0.encode(RowTimes::default(), row, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_who_push_have_one_key() {
+        let key = |name: &str, key: &str| push_key("s", &Principal::new(Proof::Key(name.to_owned())), key);
+        let keys = [key("a", "k"), key("b", "k"), key("a", "l"), key("ak", ""), key("", "ak"), key("a", "")];
+        let open = push_key("s", &Principal::new(Proof::Open), "k");
+        for (place, one) in keys.iter().enumerate() {
+            assert!(*one != open && keys[..place].iter().all(|other| other != one), "{place}");
+        }
+        assert_eq!(key("a", "k"), keys[0]);
     }
 }
