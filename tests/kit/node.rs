@@ -17,7 +17,7 @@ use quern::wire::{
     MaterializeRequest, NewKeyRequest, Plan, PushReply, PushTo, Report, RevokeKeysRequest, Summary,
     VerifyRequest,
 };
-use quern_access::Caller;
+use quern_access::{Caller, Principal, Proof};
 use quern_base::tasks::Task;
 use quern_engine::ViewId;
 use quern_server::logged::Between;
@@ -377,9 +377,18 @@ impl Node {
     /// # Errors
     /// Why they are.
     pub fn try_label(&self, model: &str, labels: &RecordBatch, now_us: i64) -> Result<usize> {
-        Ok(block_in_place(|| {
-            self.inner.labels.put((&self.inner.live(), &Caller::owner()), model, labels, now_us)
-        })?)
+        self.put_labels(&Caller::owner(), model, labels, now_us)
+    }
+
+    /// Keeps labels of `model` by whose API key is called so.
+    pub fn label_by(&self, key: &str, model: &str, labels: &RecordBatch, now_us: i64) {
+        let principal = Arc::new(Principal::new(Proof::Key(key.to_owned())));
+        let who = Caller { principal, request_id: String::new() };
+        self.put_labels(&who, model, labels, now_us).unwrap();
+    }
+
+    fn put_labels(&self, who: &Caller, model: &str, labels: &RecordBatch, now_us: i64) -> Result<usize> {
+        Ok(block_in_place(|| self.inner.labels.put((&self.inner.live(), who), model, labels, now_us))?)
     }
 
     /// Reads the labels of `model`.
@@ -485,9 +494,22 @@ pub struct Labels(Known);
 impl Labels {
     /// Returns the value of `column` for one row of a request; none where nothing is known of it.
     pub fn value(&self, column: &str, request_id: &str, row: i64) -> Option<ArrayRef> {
+        self.value_for(column, request_id, row, None)
+    }
+
+    /// The same of a request of somebody.
+    pub fn value_for(
+        &self,
+        column: &str,
+        request_id: &str,
+        row: i64,
+        asked_by: Option<&str>,
+    ) -> Option<ArrayRef> {
         let ids: ArrayRef = Arc::new(StringArray::from(vec![request_id]));
         let rows: ArrayRef = Arc::new(Int64Array::from(vec![row]));
-        let asked = RecordBatch::try_from_iter([("request_id", ids), ("row", rows)]).unwrap();
+        let principals: ArrayRef = Arc::new(StringArray::from(vec![asked_by]));
+        let columns = [("request_id", ids), ("row", rows), ("principal", principals)];
+        let asked = RecordBatch::try_from_iter(columns).unwrap();
         let found = block_in_place(|| self.0.find(std::slice::from_ref(&asked), usize::MAX)).unwrap()?;
         let places = found.of(&asked).unwrap();
         found.values(column, &places).unwrap().filter(|_| places.null_count() == 0)

@@ -64,14 +64,23 @@ async fn many_small_segments_become_one_and_nothing_is_lost() {
     assert_eq!(label_of(&node, "nobody"), None);
 }
 
-/// Whatever comes, and whatever is done with it in between, every label is found that a naive oracle has.
+/// Two whose labels count for their own predictions alone.
+const LABELLERS: &str =
+    "kind: Role\nname: labels\nmembers: [{key: a}, {key: b}]\nallow: [{label: [delay]}]\n";
+
+/// All labels of each row of a request, with whom each is by, in the order in which they came.
+type Oracle = BTreeMap<(String, i64), Vec<(Option<&'static str>, i64)>>;
+
+/// Whatever comes, by whom it may, and whatever is done with it in between, every label is found that a naive oracle
+/// has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_label_is_found_whatever_is_written_compacted_and_opened_again() {
     let mut random = Random::new("labels");
     for _ in 0..quern_kit::cases(4) {
         let repository = repository();
+        repository.write("roles.yaml", LABELLERS);
         let mut node = planes::open(&repository).await;
-        let mut oracle: BTreeMap<(String, i64), i64> = BTreeMap::new();
+        let mut oracle = Oracle::new();
         for step in 0..60 {
             match random.below(10) {
                 0 | 1 => node.seal_labels("delay"),
@@ -86,8 +95,15 @@ async fn the_last_label_is_found_whatever_is_written_compacted_and_opened_again(
                         .map(|_| (format!("r{}", random.below(40)), random.below(3) as i64))
                         .collect();
                     let values: Vec<i64> = (0..count).map(|_| random.below(1_000) as i64).collect();
-                    node.label("delay", &typed(&mut random, &keys, &values), step);
-                    oracle.extend(keys.into_iter().zip(values));
+                    let rows = typed(&mut random, &keys, &values);
+                    let by = [None, Some("a"), Some("b")][random.below(3) as usize];
+                    match by {
+                        None => node.label("delay", &rows, step),
+                        Some(key) => node.label_by(key, "delay", &rows, step),
+                    }
+                    for (key, value) in keys.into_iter().zip(values) {
+                        oracle.entry(key).or_default().push((by, value));
+                    }
                 }
             }
             if random.below(6) == 0 || step == 59 {
@@ -115,16 +131,19 @@ fn typed(random: &mut Random, keys: &[(String, i64)], values: &[i64]) -> RecordB
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
-fn check_all(node: &Node, oracle: &BTreeMap<(String, i64), i64>) {
+fn check_all(node: &Node, oracle: &Oracle) {
     let labels = node.labels("delay");
     for id in 0..41 {
-        for row in 0..3 {
+        for (row, asked_by) in (0..3).flat_map(|row| [None, Some("a"), Some("b")].map(|by| (row, by))) {
             let key = (format!("r{id}"), row);
-            let found = labels.value("label", &key.0, row).map(|values| {
+            let principal = asked_by.map(|key| format!("key:{key}"));
+            let found = labels.value_for("label", &key.0, row, principal.as_deref()).map(|values| {
                 let values = arrow::compute::cast(&values, &DataType::Float64).unwrap();
                 values.as_primitive::<Float64Type>().value(0)
             });
-            assert_eq!(found, oracle.get(&key).map(|value| *value as f64), "{key:?}");
+            let counts = |by: &Option<&str>| by.is_none() || asked_by.is_none() || *by == asked_by;
+            let last = oracle.get(&key).and_then(|all| all.iter().rfind(|(by, _)| counts(by)));
+            assert_eq!(found, last.map(|(_, value)| *value as f64), "{key:?} of {asked_by:?}");
         }
     }
 }

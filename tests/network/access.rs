@@ -5,6 +5,7 @@ mod asking;
 mod audited;
 mod hidden;
 mod judged;
+mod labelled;
 mod probing;
 mod streams;
 

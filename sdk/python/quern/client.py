@@ -230,8 +230,8 @@ class Client:
 
         `from_` and `to` bound the time of arrival: from the first on, before the second. Every logged prediction is a
         row; with `labelled`, those that have a label. Columns are the request's (`request_id`, `row`, `arrived_at`,
-        `event_timestamp`, `version`, `reason`, `latency_us`), the training set's by their own names, the model's
-        outputs as `prediction.NAME`, and those that came with the labels.
+        `event_timestamp`, `version`, `reason`, `latency_us`, `principal`), the training set's by their own names, the
+        model's outputs as `prediction.NAME`, and those that came with the labels.
         """
         asked = {
             "predictions": arguments.text("model", model, "the name of a model"),
@@ -246,7 +246,8 @@ class Client:
 
         `labels` is what `Prediction.labels` gives, a list of rows, or a table of pyarrow, pandas or polars:
         `request_id`, `row` (0 where there is no such column), and what came true in any other columns, such as `label`.
-        Of several labels for one request and row the last counts.
+        Of several labels for one request and row the last counts, for predictions that this client asked for; for all
+        of the model where it may read the model's log.
         """
         return self._flights.label(model, labels)
 

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use quern_access::Principal;
 use quern_engine::Found;
 use quern_engine::size::row_bytes;
 use quern_store::history::Partitions;
@@ -125,6 +126,8 @@ pub(crate) struct Entry {
     pub(crate) live: Arc<Deployment>,
     pub(crate) version: Arc<LiveVersion>,
     pub(crate) request_id: String,
+    /// Who asked.
+    pub(crate) principal: Arc<Principal>,
     pub(crate) arrived_us: i64,
     pub(crate) latency_us: i64,
     pub(crate) reason: String,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 use chrono::{DateTime, NaiveDate};
@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveDate};
 use quern_store::segments::{Family, Segment, Wanted};
 
 use super::PredictionLog;
-use super::rows::model_of;
+use super::rows::{PRINCIPAL, model_of};
 use crate::error::{Error, Result};
 
 /// Times of arrival (µs): from the first on, before the second.
@@ -92,10 +92,16 @@ impl PredictionLog {
         Ok(files)
     }
 
-    /// Shows `see` the id of each request in `file`, once or more often.
-    pub(crate) fn request_ids(&self, file: &LoggedFile, mut see: impl FnMut(&str)) -> Result<()> {
-        for rows in self.batches(file, Some("request_id"))? {
-            column(&rows?, "request_id")?.as_string::<i32>().iter().flatten().for_each(&mut see);
+    /// Shows `see` the id of each request in `file`, once or more often, and who asked, where that is known.
+    pub(crate) fn requests(&self, file: &LoggedFile, mut see: impl FnMut(&str, Option<&str>)) -> Result<()> {
+        for rows in self.batches(file, Some(&["request_id", PRINCIPAL]))? {
+            let rows = rows?;
+            let ids = column(&rows, "request_id")?.as_string::<i32>();
+            let asked_by = rows.column_by_name(PRINCIPAL).and_then(|names| names.as_string_opt::<i32>());
+            for row in (0..rows.num_rows()).filter(|row| ids.is_valid(*row)) {
+                let asked_by = asked_by.filter(|names| names.is_valid(row)).map(|names| names.value(row));
+                see(ids.value(row), asked_by);
+            }
         }
         Ok(())
     }
@@ -118,17 +124,18 @@ impl PredictionLog {
         Ok(Box::new(some.filter(|rows| rows.as_ref().map_or(true, |rows| rows.num_rows() > 0))))
     }
 
-    fn batches(&self, file: &LoggedFile, column: Option<&str>) -> Result<Rows> {
+    fn batches(&self, file: &LoggedFile, columns: Option<&[&str]>) -> Result<Rows> {
         match &file.lies {
             Lies::InStore(segment) => {
-                let rows = self.segments.read(segment, column.as_ref().map(std::slice::from_ref))?;
+                let rows = self.segments.read(segment, columns)?;
                 Ok(Box::new(rows.map(|rows| Ok(rows?))))
             }
             Lies::Before(path) => {
                 let files = &self.before.0;
-                let rows = match column {
-                    Some(column) => files.read_column(path, column)?,
-                    None => files.read(path)?,
+                let rows = match columns {
+                    // Whoever wrote it knew one column of these.
+                    Some([column, ..]) => files.read_column(path, column)?,
+                    _ => files.read(path)?,
                 };
                 Ok(Box::new(rows.into_iter().map(Ok)))
             }

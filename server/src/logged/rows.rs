@@ -28,6 +28,8 @@ use quern_base::digest::sha256;
 use quern_features::Vectors;
 use quern_store::segments::{Family, Prepared, Range, Segments, Set, day};
 
+/// The column of who asked. What earlier builds have written lacks it.
+pub(crate) const PRINCIPAL: &str = "principal";
 /// How much of a digest names a set.
 const DIGEST_CHARS: usize = 8;
 /// Files that may wait for their names.
@@ -214,6 +216,7 @@ fn rows(entry: &Entry, definitions: &str) -> Result<RecordBatch> {
         ("version", text(&entry.version.version)),
         ("reason", text(&entry.reason)),
         ("latency_us", whole(entry.latency_us)),
+        (PRINCIPAL, text(entry.principal.name())),
         ("definitions", text(definitions)),
     ];
     columns.extend(whole_struct("inputs", &service.inputs, inputs.as_ref(), n)?);

@@ -8,18 +8,19 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use quern_engine::schema::type_name;
 use quern_engine::size::row_bytes;
 
 use crate::error::{Error, Result};
 use crate::logged::read::Rows;
+use crate::logged::rows::PRINCIPAL;
 use crate::logged::{Between, LoggedFile, PredictionLog};
 use crate::verbs::labels::{Found, Known, Labels};
 
 /// What every logged prediction has.
-const OF_EVERY_ROW: [&str; 7] =
-    ["request_id", "row", "arrived_at", "event_timestamp", "version", "reason", "latency_us"];
+const OF_EVERY_ROW: [&str; 8] =
+    ["request_id", "row", "arrived_at", "event_timestamp", "version", "reason", "latency_us", PRINCIPAL];
 
 /// What is held at a time.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +97,11 @@ impl Joined {
         let mut columns = Vec::new();
         if let Some(first) = &first {
             for name in OF_EVERY_ROW {
-                fields.push(Arc::new(first.field_with_name(name)?.clone()));
+                let field = match first.field_with_name(name) {
+                    Err(_) if name == PRINCIPAL => Field::new(name, DataType::Utf8, true),
+                    field => field?.clone(),
+                };
+                fields.push(Arc::new(field));
                 columns.push(Column::Row(name.to_owned()));
             }
         }

@@ -1,7 +1,8 @@
 //! What came true? Labels of predictions, each under the request and row that it belongs to, kept for good.
 //!
 //! They come when they come, often days later, and come again: of several with one request and row the last counts, by
-//! the order of the log. They lie in the log, as pushed rows do, and then in segments, so every server that shares the
+//! the order of the log. A label counts for predictions that its sender asked for, or for all where they may read the
+//! model's log. They lie in the log, as pushed rows do, and then in segments, so every server that shares the
 //! log has them at once. What they are is in [`columns`]; [`known`] finds them again. Anybody may label a request that
 //! was never made, or is not of the log's sample: [`compact`] drops what counts no more and what there is no room for.
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
-use quern_access::{Action, Caller};
+use quern_access::{Action, Caller, Question};
 use quern_base::points::pass;
 use quern_engine::size::row_bytes;
 use quern_store::history::History;
@@ -65,9 +66,12 @@ impl Labels {
         rows: &RecordBatch,
         now_us: i64,
     ) -> Result<usize> {
-        live.seen_by(who).model(Action::Label, model)?;
+        let seen = live.seen_by(who);
+        seen.model(Action::Label, model)?;
         self.log.check()?;
-        let rows = sound(rows, now_us)?;
+        // Whoever may read what others asked for may say what came true of it.
+        let is_for_all = seen.may(Question::Do(Action::ReadLog, model));
+        let rows = sound(rows, (!is_for_all).then(|| who.name()), now_us)?;
         let bytes = row_bytes(&rows);
         if bytes > PUT_BYTES_MAX {
             return Err(Error::too_large(format!(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
@@ -11,12 +11,16 @@ use quern_engine::in_words;
 use quern_engine::schema::{canonical, conform, timestamp, type_name};
 
 use crate::error::{Error, Result};
+pub(super) use crate::logged::rows::PRINCIPAL;
 use crate::seal::LABELLED_AT;
 
 /// The request that a label belongs to.
 pub(crate) const REQUEST_ID: &str = "request_id";
 /// Its place in the request.
 pub(crate) const ROW: &str = "row";
+/// The columns that are ours. Beside those that predictions have as well, [`PRINCIPAL`] is who labelled, where that
+/// counts for what they asked for alone; null counts for all predictions.
+const OURS: [&str; 4] = [REQUEST_ID, ROW, LABELLED_AT, PRINCIPAL];
 /// Columns that labels of a model bring besides request and row, at the most: each is one of every joined row.
 const COLUMNS_MAX: usize = 64;
 /// No answered request has a longer id: what is longer belongs to none.
@@ -25,13 +29,32 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 const NAME_BYTES_MAX: usize = 128;
 const TEXT_BYTES_MAX: usize = 1_024;
 
+/// Who labelled or asked for each of some rows; nobody that is known where the column is missing, as in what earlier
+/// builds have written.
+pub(super) struct Principals<'a>(Option<&'a StringArray>);
+
+impl<'a> Principals<'a> {
+    pub(super) fn of(rows: &'a RecordBatch) -> Principals<'a> {
+        Principals(rows.column_by_name(PRINCIPAL).and_then(|column| column.as_string_opt()))
+    }
+
+    pub(super) fn get(&self, row: usize) -> Option<&'a str> {
+        self.0.filter(|names| names.is_valid(row)).map(|names| names.value(row))
+    }
+}
+
+/// Whether a label that is `by` somebody counts for a prediction that was asked for `by` another.
+pub(super) fn counts_for(label_by: Option<&str>, asked_by: Option<&str>) -> bool {
+    label_by.is_none() || asked_by.is_none() || label_by == asked_by
+}
+
 pub(super) fn required<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     rows.column_by_name(name).ok_or_else(|| Error::invalid(format!("labels need a column `{name}`")))
 }
 
-/// Rows as they are kept: request and row first, the time, and whatever the caller brings, in the types of the
-/// language.
-pub(super) fn sound(rows: &RecordBatch, now_us: i64) -> Result<RecordBatch> {
+/// Rows as they are kept: request and row first, the time, whom they are `by`, and whatever the caller brings, in the
+/// types of the language.
+pub(super) fn sound(rows: &RecordBatch, by: Option<&str>, now_us: i64) -> Result<RecordBatch> {
     let n = rows.num_rows();
     let of = |name: &str, to: &DataType, column: &ArrayRef| {
         conform(column, to).map_err(|error| {
@@ -60,11 +83,12 @@ pub(super) fn sound(rows: &RecordBatch, now_us: i64) -> Result<RecordBatch> {
         Field::new(REQUEST_ID, DataType::Utf8, true),
         Field::new(ROW, DataType::Int64, true),
         Field::new(LABELLED_AT, timestamp(), true),
+        Field::new(PRINCIPAL, DataType::Utf8, true),
     ];
-    let mut columns = vec![ids, numbers, now];
+    let mut columns = vec![ids, numbers, now, Arc::new(StringArray::from(vec![by; n])) as ArrayRef];
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
         let name = field.name();
-        if fields[..3].iter().any(|known| known.name() == name) && name != LABELLED_AT {
+        if [REQUEST_ID, ROW].contains(&name.as_str()) {
             continue;
         }
         if fields.iter().any(|known| known.name() == name) {
@@ -83,15 +107,13 @@ pub(super) fn sound(rows: &RecordBatch, now_us: i64) -> Result<RecordBatch> {
 pub(super) fn not_too_many(before: &Schema, after: &Schema) -> Result<()> {
     let theirs = |schema: &Schema| {
         let names = schema.fields().iter().map(|field| field.name().as_str());
-        names.filter(|name| ![REQUEST_ID, ROW, LABELLED_AT].contains(name)).count()
+        names.filter(|name| !OURS.contains(name)).count()
     };
     let (known, wanted) = (theirs(before), theirs(after));
     if wanted <= COLUMNS_MAX || wanted == known {
         return Ok(());
     }
-    let is_new = |name: &&String| {
-        before.field_with_name(name).is_err() && ![REQUEST_ID, ROW, LABELLED_AT].contains(&name.as_str())
-    };
+    let is_new = |name: &&String| before.field_with_name(name).is_err() && !OURS.contains(&name.as_str());
     let new = after.fields().iter().map(|field| field.name()).find(is_new).map_or("", String::as_str);
     Err(Error::too_large(format!(
         "labels of a model have at most {COLUMNS_MAX} columns; it has {known}, and with `{new}` and the other new ones it \
@@ -109,7 +131,7 @@ fn not_too_long(rows: &RecordBatch) -> Result<()> {
                 "the labels' column `{name}` has a name of {bytes} bytes; it may have {NAME_BYTES_MAX}"
             )));
         }
-        let Some(texts) = column.as_string_opt::<i32>() else { continue };
+        let Some(texts) = column.as_string_opt::<i32>().filter(|_| name != PRINCIPAL) else { continue };
         let max = if name == REQUEST_ID { REQUEST_ID_BYTES_MAX } else { TEXT_BYTES_MAX };
         let long = texts.iter().enumerate().find(|(_, text)| text.is_some_and(|text| text.len() > max));
         if let Some((row, text)) = long {

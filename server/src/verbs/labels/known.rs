@@ -1,8 +1,9 @@
 //! Which label counts of each of some rows of requests?
 //!
-//! The last one. So the newest labels are looked through first, until all are found that were asked for: what is held
-//! are these, however many labels there are. Times leave none out: a label may be older than its prediction, which is
-//! in a file only later, and servers have clocks of their own.
+//! The last one that is by who asked for it, or by who may label for all. So the newest labels are looked through
+//! first, until all are found that were asked for: what is held are these, however many labels there are. Times leave
+//! none out: a label may be older than its prediction, which is in a file only later, and servers have clocks of their
+//! own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use arrow::datatypes::{FieldRef, Int64Type, SchemaRef};
 use quern_engine::size::row_bytes;
 use quern_store::segments::{Segment, Segments};
 
-use super::columns::{REQUEST_ID, ROW, required, widened};
+use super::columns::{PRINCIPAL, Principals, REQUEST_ID, ROW, counts_for, required, widened};
 use crate::error::Result;
 
 /// The labels of one model, as of one moment.
@@ -38,7 +39,7 @@ type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch>> + 'a>;
 impl Known {
     /// The columns that labels bring besides request and row.
     pub fn columns(&self) -> Vec<FieldRef> {
-        let is_theirs = |field: &&FieldRef| ![REQUEST_ID, ROW].contains(&field.name().as_str());
+        let is_theirs = |field: &&FieldRef| ![REQUEST_ID, ROW, PRINCIPAL].contains(&field.name().as_str());
         self.columns.fields().iter().filter(is_theirs).cloned().collect()
     }
 
@@ -48,29 +49,21 @@ impl Known {
     /// # Errors
     /// Where a segment cannot be read.
     pub fn find(&self, asked: &[RecordBatch], bytes_max: usize) -> Result<Option<Found>> {
-        let (mut places, mut key) = (HashMap::new(), Vec::new());
-        for rows in asked {
-            let keys = Keys::of(rows)?;
-            for row in 0..rows.num_rows() {
-                keys.write(row, &mut key);
-                if !places.contains_key(&key) {
-                    let next = places.len();
-                    places.insert(key.clone(), next);
-                }
-            }
-        }
         let is_one = asked.iter().map(RecordBatch::num_rows).sum::<usize>() <= 1;
-        // Where the label of each key is among those that are found.
-        let mut found: Vec<Option<u32>> = vec![None; places.len()];
-        let (mut rows, mut count, mut bytes, mut open) = (Vec::new(), 0, 0, places.len());
+        let asked = Asked::of(asked)?;
+        // Where the label of each place is among those that are found.
+        let mut found: Vec<Option<u32>> = vec![None; asked.count];
+        let (mut rows, mut count, mut bytes, mut open) = (Vec::new(), 0, 0, asked.count);
         let parts = self.files.iter().map(Part::File).chain(self.tail.iter().map(Part::Tail));
         for part in parts.collect::<Vec<_>>().into_iter().rev() {
             if open == 0 {
                 break;
             }
-            let here = self.last_of(part, &places, &found)?;
+            let here = self.last_of(part, &asked, &found)?;
             open -= here.len();
-            let wanted: BTreeMap<usize, usize> = here.into_iter().map(|(key, row)| (row, key)).collect();
+            // One label may be that of the same row as two have asked for it.
+            let mut wanted: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+            here.into_iter().for_each(|(place, row)| wanted.entry(row).or_default().push(place));
             for labels in self.rows_of(part, &wanted)? {
                 let labels = labels?;
                 bytes += row_bytes(&labels);
@@ -79,32 +72,28 @@ impl Known {
                 }
                 rows.push(labels);
             }
-            for key in wanted.values() {
-                found[*key] = Some(count);
+            for places in wanted.values() {
+                places.iter().for_each(|place| found[*place] = Some(count));
                 count += 1;
             }
         }
         let rows = concat_batches(&self.columns, &rows)?;
-        Ok(Some(Found { rows, bytes, places, found }))
+        Ok(Some(Found { rows, bytes, asked, found }))
     }
 
-    /// Where in a part the last label lies of each key that is not found yet.
-    fn last_of(
-        &self,
-        part: Part<'_>,
-        places: &HashMap<Vec<u8>, usize>,
-        found: &[Option<u32>],
-    ) -> Result<HashMap<usize, usize>> {
+    /// Where in a part the last label lies of each place that is not found yet.
+    fn last_of(&self, part: Part<'_>, asked: &Asked, found: &[Option<u32>]) -> Result<HashMap<usize, usize>> {
         let (mut last, mut first, mut key) = (HashMap::new(), 0, Vec::new());
-        for labels in self.batches(part, Some(&[REQUEST_ID, ROW]))? {
+        for labels in self.batches(part, Some(&[REQUEST_ID, ROW, PRINCIPAL]))? {
             let labels = labels?;
             let keys = Keys::of(&labels)?;
             for row in 0..labels.num_rows() {
                 keys.write(row, &mut key);
-                if let Some(place) = places.get(&key)
-                    && found[*place].is_none()
-                {
-                    last.insert(*place, first + row);
+                for (asked_by, place) in asked.of_row(&key) {
+                    let counts = counts_for(keys.principals.get(row), asked_by.as_deref());
+                    if counts && found[*place].is_none() {
+                        last.insert(*place, first + row);
+                    }
                 }
             }
             first += labels.num_rows();
@@ -113,7 +102,7 @@ impl Known {
     }
 
     /// The labels of a part at these places, in its order.
-    fn rows_of<'a>(&'a self, part: Part<'a>, wanted: &'a BTreeMap<usize, usize>) -> Result<Batches<'a>> {
+    fn rows_of<'a>(&'a self, part: Part<'a>, wanted: &'a BTreeMap<usize, Vec<usize>>) -> Result<Batches<'a>> {
         if wanted.is_empty() {
             return Ok(Box::new(std::iter::empty()));
         }
@@ -137,10 +126,49 @@ impl Known {
     }
 }
 
-/// Request and row of each of some rows.
+/// The rows of requests that were asked about. Each has a place for everybody who asked for it: two may call their
+/// requests the same.
+struct Asked {
+    rows: HashMap<Vec<u8>, Vec<AskedBy>>,
+    count: usize,
+}
+
+/// Who asked, and their place.
+type AskedBy = (Option<Box<str>>, usize);
+
+impl Asked {
+    fn of(all: &[RecordBatch]) -> Result<Asked> {
+        let (mut asked, mut key) = (Asked { rows: HashMap::new(), count: 0 }, Vec::new());
+        for rows in all {
+            let keys = Keys::of(rows)?;
+            for row in 0..rows.num_rows() {
+                keys.write(row, &mut key);
+                let by = keys.principals.get(row);
+                if asked.place(&key, by).is_none() {
+                    let places = asked.rows.entry(key.clone()).or_default();
+                    places.push((by.map(Box::from), asked.count));
+                    asked.count += 1;
+                }
+            }
+        }
+        Ok(asked)
+    }
+
+    fn of_row(&self, key: &[u8]) -> &[AskedBy] {
+        self.rows.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    fn place(&self, key: &[u8], asked_by: Option<&str>) -> Option<usize> {
+        let mut places = self.of_row(key).iter();
+        places.find(|(by, _)| by.as_deref() == asked_by).map(|(_, place)| *place)
+    }
+}
+
+/// Request and row of each of some rows, and who labelled it or asked for it.
 struct Keys<'a> {
     ids: &'a arrow::array::StringArray,
     rows: &'a arrow::array::Int64Array,
+    principals: Principals<'a>,
 }
 
 impl Keys<'_> {
@@ -148,6 +176,7 @@ impl Keys<'_> {
         Ok(Keys {
             ids: required(rows, REQUEST_ID)?.as_string(),
             rows: required(rows, ROW)?.as_primitive::<Int64Type>(),
+            principals: Principals::of(rows),
         })
     }
 
@@ -164,7 +193,7 @@ pub struct Found {
     rows: RecordBatch,
     /// What they hold.
     pub bytes: usize,
-    places: HashMap<Vec<u8>, usize>,
+    asked: Asked,
     found: Vec<Option<u32>>,
 }
 
@@ -174,7 +203,7 @@ impl Found {
         let (keys, mut key) = (Keys::of(rows)?, Vec::new());
         let place = |row| {
             keys.write(row, &mut key);
-            self.found[*self.places.get(&key)?]
+            self.found[self.asked.place(&key, keys.principals.get(row))?]
         };
         Ok((0..rows.num_rows()).map(place).collect())
     }

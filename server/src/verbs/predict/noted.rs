@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use quern_access::Principal;
 use quern_base::clock::now_us;
 use sha2::{Digest, Sha256};
 
@@ -21,6 +22,7 @@ pub(super) struct Noted {
     /// Whether the caller named the version, and so brought its columns and not the model's.
     pinned: bool,
     request_id: String,
+    principal: Arc<Principal>,
     live: Arc<Deployment>,
     given: Given,
     arrived_us: i64,
@@ -58,6 +60,7 @@ impl Noted {
             model: Arc::clone(&target.model),
             pinned: target.pinned.is_some(),
             request_id,
+            principal: Arc::clone(&target.who.principal),
             live: Arc::clone(&target.live),
             given,
             arrived_us: now_us(),
@@ -95,6 +98,7 @@ impl Noted {
             live: Arc::clone(&self.live),
             version: Arc::clone(&part.version),
             request_id: self.request_id.clone(),
+            principal: Arc::clone(&self.principal),
             arrived_us: self.arrived_us,
             latency_us: i64::try_from(self.begun.elapsed().as_micros()).unwrap_or(i64::MAX),
             reason,
