@@ -3,6 +3,8 @@
 mod gauges;
 mod models;
 
+pub use models::{Statistics, Total};
+
 use std::sync::LazyLock;
 
 use quern_base::metrics::{
@@ -18,6 +20,8 @@ pub struct Metrics {
     pub model_requests: IntCounterVec,
     /// How long they took to answer.
     pub model_seconds: HistogramVec,
+    /// How long they took to fail.
+    pub model_failed_seconds: HistogramVec,
     /// Instances by model, by why its version did not answer, and by what did.
     pub fallbacks: IntCounterVec,
     /// Instances that shadows got, by model, version and outcome: `answered`, `failed` or `dropped`.
@@ -53,6 +57,11 @@ pub fn metrics() -> &'static Metrics {
         model_seconds: seconds_by(
             "quern_model_seconds",
             "Seconds from feature vectors to predictions by model and version, the wait for a session among them",
+            &["model", "version"],
+        ),
+        model_failed_seconds: seconds_by(
+            "quern_model_failed_seconds",
+            "Seconds from feature vectors to failures by model and version, the wait for a session among them",
             &["model", "version"],
         ),
         fallbacks: counters(

@@ -274,9 +274,9 @@ async fn a_wrong_prediction_request_is_told_what_is_wrong() {
     check_refusals(&server, &cases, expect![[r#"
         400 invalid_argument: the body is not valid JSON: EOF while parsing a value at line 1 column 0
         400 invalid_argument: the body is not valid JSON: EOF while parsing an object at line 1 column 31
-        400 invalid_argument: the body must be a JSON object with `instances`, `inputs`, `with_features`, found an array of 0
+        400 invalid_argument: the body must be a JSON object with `instances`, `inputs`, `with_features`, `signature_name`, found an array of 0
         400 invalid_argument: `instances`: expected an array of objects, found an object of 0
-        400 invalid_argument: unknown key `instance`; did you mean `instances`? known: inputs, instances, with_features
+        400 invalid_argument: unknown key `instance`; did you mean `instances`? known: inputs, instances, signature_name, with_features
         400 invalid_argument: instance 0: column `distance` is missing; feature service `delay_v1` needs `tailnum` (string), `distance` (float64)
         400 invalid_argument: instance 0: column `tailnum` is missing; feature service `delay_v1` needs `tailnum` (string), `distance` (float64)
         400 invalid_argument: instance 0: column `distance`: expected float64, found string "far"
@@ -353,8 +353,8 @@ async fn a_body_too_large_is_refused_and_the_server_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_and_metrics() {
     let server = planes::serve().await;
-    for path in ["/v2/health/live", "/v2/health/ready"] {
-        assert_eq!(server.ask("GET", path, "").await, (200, String::new()));
+    for (path, said) in [("live", r#"{"live":true}"#), ("ready", r#"{"ready":true}"#)] {
+        assert_eq!(server.ask("GET", &format!("/v2/health/{path}"), "").await, (200, said.to_owned()));
     }
     server.client.predict("delay", [instance("N1", 1.0), instance("N2", 1.0)]).await.unwrap();
     server.refusal("POST", "/v1/models/delay:predict", "{").await;
@@ -402,8 +402,11 @@ async fn a_server_of_nothing_is_not_ready() {
     let repository = planes::repository();
     let server = Server::open(repository).await;
     assert_eq!(server.ask("GET", "/v2/health/live", "").await.0, 200);
-    expect!["503 unavailable: nothing is live yet: `quern apply` the definitions"]
-        .assert_eq(&server.refusal("GET", "/v2/health/ready", "").await);
+    for path in ["/v2/health/ready", "/health"] {
+        let (status, said) = server.ask("GET", path, "").await;
+        expect![[r#"503 {"ready":false,"error":"nothing is live yet: `quern apply` the definitions","code":"unavailable"}"#]]
+            .assert_eq(&format!("{status} {said}"));
+    }
     expect!["404 not_found: unknown model `delay`; nothing has been applied yet; run `quern apply`"]
         .assert_eq(&server.refusal("POST", "/v1/models/delay:predict", "{}").await);
     assert_eq!(server.apply().await.unwrap()["number"], 1);

@@ -44,7 +44,6 @@ async fn a_server_says_what_it_serves() {
         "/v2/models/delay/ready",
         "/v2/models/delay/versions/2/ready",
         "/v2/models/carrier/config",
-        "/v2/models/delay/stats",
         "/v1/models/delay",
         "/v1/models/delay/versions/1",
         "/v1/models/delay/versions/2",
@@ -57,7 +56,7 @@ async fn a_server_says_what_it_serves() {
     text += &server.refusal("POST", "/v2/repository/models/delay/load", "{}").await;
     expect![[r#"
         /v2
-          200 {"name":"quern","version":"0.1.0","extensions":["binary_tensor_data","model_configuration","model_repository"]}
+          200 {"name":"quern","version":"0.1.0","extensions":["binary_tensor_data","model_configuration","model_repository","statistics"]}
         /v2/models/delay
           200 {"name":"delay","versions":["1"],"platform":"onnxruntime_onnx","inputs":[{"name":"tailnum","datatype":"BYTES","shape":[-1]},{"name":"distance","datatype":"FP64","shape":[-1]}],"outputs":[{"name":"y","datatype":"FP32","shape":[-1,1]}]}
         /v2/models/carrier/versions/1
@@ -65,13 +64,11 @@ async fn a_server_says_what_it_serves() {
         /v2/models/class
           200 {"name":"class","versions":["1"],"platform":"onnxruntime_onnx","inputs":[{"name":"tailnum","datatype":"BYTES","shape":[-1]},{"name":"distance","datatype":"FP64","shape":[-1]}],"outputs":[{"name":"output_label","datatype":"BYTES","shape":[-1]},{"name":"output_probability","datatype":"BYTES","shape":[-1]}]}
         /v2/models/delay/ready
-          200 
+          200 {"name":"delay","ready":true}
         /v2/models/delay/versions/2/ready
           404 {"error":"model `delay` has no version `2`; known: 1","code":"not_found"}
         /v2/models/carrier/config
           200 {"name":"carrier","platform":"onnxruntime_onnx","backend":"onnxruntime","max_batch_size":0,"input":[{"name":"tailnum","data_type":"TYPE_STRING","dims":[-1]},{"name":"distance","data_type":"TYPE_FP32","dims":[-1]},{"name":"event_timestamp","data_type":"TYPE_INT64","dims":[-1],"optional":true}],"output":[{"name":"code","data_type":"TYPE_INT64","dims":[-1,1]},{"name":"both","data_type":"TYPE_FP32","dims":[-1,2]},{"name":"name","data_type":"TYPE_STRING","dims":[-1,1]},{"name":"is_ua","data_type":"TYPE_BOOL","dims":[-1,1]}]}
-        /v2/models/delay/stats
-          404 {"error":"no statistics are kept for each model; GET /metrics has those of the server","code":"not_found"}
         /v1/models/delay
           200 {"model_version_status":[{"version":"1","state":"AVAILABLE","status":{"error_code":"OK","error_message":""}}]}
         /v1/models/delay/versions/1
@@ -235,7 +232,7 @@ async fn a_wrong_request_is_told_what_is_wrong() {
             ("unknown", |request| request["inputs"][1]["name"] = "distanse".into()),
             ("mixed", |request| request["inputs"][1]["name"] = "last_delay".into()),
             ("twice", |request| request["inputs"][1]["name"] = "tailnum".into()),
-            ("datatype", |request| request["inputs"][1]["datatype"] = "FP16".into()),
+            ("datatype", |request| request["inputs"][1]["datatype"] = "BF16".into()),
             ("another datatype", |request| {
                 request["inputs"][1]["datatype"] = "BYTES".into();
                 request["inputs"][1]["data"] = json!(["far", "far", "far"]);
@@ -281,7 +278,7 @@ async fn a_wrong_request_is_told_what_is_wrong() {
             twice
               400 invalid_argument: input `tailnum` is given twice
             datatype
-              400 invalid_argument: input `distance`: unknown datatype `FP16`; known: BOOL, BYTES, FP32, FP64, INT16, INT32, INT64, INT8, UINT16, UINT32, UINT64, UINT8
+              400 invalid_argument: input `distance`: unknown datatype `BF16`; known: BOOL, BYTES, FP16, FP32, FP64, INT16, INT32, INT64, INT8, UINT16, UINT32, UINT64, UINT8
             another datatype
               400 invalid_argument: input `distance`: float64 is FP64 here, found BYTES
             a text in numbers
@@ -642,7 +639,6 @@ async fn a_wrong_call_over_grpc_is_told_what_is_wrong() {
         ),
         ("ModelInfer", asked(), vec![("x-priority", "high")]),
         ("ModelInfer", change(|ask| ask.id = "7".repeat(1_000_001)), vec![]),
-        ("ModelStatistics", asked(), vec![]),
         ("RepositoryModelLoad", asked(), vec![]),
         ("TraceSetting", asked(), vec![]),
     ] {
@@ -658,7 +654,6 @@ async fn a_wrong_call_over_grpc_is_told_what_is_wrong() {
         InvalidArgument: input `tailnum`: invalid utf-8 sequence of 1 bytes from index 0
         InvalidArgument: header `x-priority`: expected `batch` or `interactive`, found `high`
         OutOfRange: Error, decoded message length too large: found 1000133 bytes, the limit is: 1000000 bytes
-        Unimplemented: no statistics are kept for each model; GET /metrics has those of the server
         FailedPrecondition: models are not loaded one by one: they are part of the definitions, which `quern apply` makes live
         Unimplemented: TraceSetting is not built
     "#]].assert_eq(&text);

@@ -97,7 +97,7 @@ async fn nobody_is_told_anything() {
         assert_eq!(told["code"], "unauthenticated", "{text}");
         assert!(told["error"].as_str().unwrap().starts_with("say who asks"), "{text}");
     }
-    for path in ["/v2/health/live", "/v2/health/ready"] {
+    for path in ["/v2/health/live", "/v2/health/ready", "/health"] {
         let (status, _, text) = said(server.http.get(server.address(path))).await;
         // Nothing was applied.
         assert_eq!(status, if path.ends_with("live") { 200 } else { 503 }, "{text}");

@@ -91,7 +91,8 @@ def health() -> Steps[Health]:
         return Health(False, False, str(errors.from_http(live.status, live.reason, live.headers, live.body)), None)
     ready = yield Request("GET", "/v2/health/ready")
     if ready.status == 200:
-        message = ready.body.decode("utf-8", "replace").strip()
+        degraded = json.loads(ready.body).get("degraded", [])
+        message = "; ".join(f"{of['part']}: {of['cause']}" for of in degraded)
     else:
         message = str(errors.from_http(ready.status, ready.reason, ready.headers, ready.body))
     metadata = yield Request("GET", "/v2")

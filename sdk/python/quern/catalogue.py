@@ -137,7 +137,7 @@ class Health(Shown):
     ready: bool
     """Something is live to answer with."""
     message: str
-    """Why it is not ready, or what keeps a newer apply from being live there; else empty."""
+    """Why it is not ready, or what it does not do meanwhile, as far as one may know; else empty."""
     version: str | None
     """Of the server."""
 

@@ -343,9 +343,12 @@ def test_status(stand_in: StandIn, client: Any) -> None:
 
 def test_health(stand_in: StandIn, client: Any) -> None:
     version = said({"name": "quern", "version": "0.1.0"})
-    idle = (503, b'{"error": "nothing is live yet", "code": "unavailable"}')
-    stand_in.replies = [(200, b""), (200, b""), version, (200, b""), idle, version, (502, b"Bad Gateway")]
-    well, empty, odd = client.health(), client.health(), client.health()
+    live, ready = said({"live": True}), said({"ready": True})
+    full = said({"ready": True, "degraded": [{"part": "push", "cause": "the disk is full"}]})
+    idle = (503, b'{"ready": false, "error": "nothing is live yet", "code": "unavailable"}')
+    stand_in.replies = [live, ready, version, live, full, version, live, idle, version, (502, b"Bad Gateway")]
+    well, partly, empty, odd = [client.health() for _ in range(4)]
+    assert partly == quern.Health(live=True, ready=True, message="push: the disk is full", version="0.1.0")
     assert bool(well) and well == quern.Health(live=True, ready=True, message="", version="0.1.0")
     assert not empty and empty == quern.Health(True, False, "nothing is live yet", "0.1.0")
     assert odd == quern.Health(False, False, "Bad Gateway", None)

@@ -85,7 +85,6 @@ def test_a_reply_says_who_answered(seen: dict[str, Any]) -> None:
         ("classes", "400", "StatusCode.INVALID_ARGUMENT", "`classification` is not built"),
         ("load", "409", "StatusCode.FAILED_PRECONDITION", "`quern apply`"),
         ("unload", "409", "StatusCode.FAILED_PRECONDITION", "`quern apply`"),
-        ("statistics", "404", "StatusCode.UNIMPLEMENTED", "GET /metrics"),
     ],
 )
 def test_errors_tell_the_way_out(seen: dict[str, Any], case: str, http: str, grpc: str, told: str) -> None:
@@ -95,12 +94,35 @@ def test_errors_tell_the_way_out(seen: dict[str, Any], case: str, http: str, grp
         assert told in refusal, refusal
 
 
+def test_halves_are_widened(seen: dict[str, Any]) -> None:
+    assert set(seen["halves"]) == {"http", "grpc"}
+    for halves, widened in seen["halves"].values():
+        assert halves == widened
+
+
+def test_statistics(seen: dict[str, Any]) -> None:
+    for over_rest, over_grpc in seen["statistics"]:
+        for stats in (over_rest["model_stats"], over_grpc["model_stats"]):
+            delay = next(stat for stat in stats if stat["name"] == "delay")
+            assert delay["version"] == "1"
+            # Numbers of 64 bits are texts in protobuf's JSON.
+            runs, rows, last = (int(delay[key]) for key in ("execution_count", "inference_count", "last_inference"))
+            assert rows >= runs > 0
+            assert last > TENTH_US / 1000
+            for key in ("success", "compute_infer"):
+                took = delay["inference_stats"][key]
+                assert int(took["count"]) > 0
+                assert int(took["ns"]) > 0
+    of_all = [{stat["name"] for stat in stats["model_stats"]} for stats in seen["statistics"][2]]
+    assert of_all == [{"delay", "canary"}] * 2
+
+
 def test_what_is_live(seen: dict[str, Any]) -> None:
     assert seen["health"] == [True, True]
     assert seen["ready"] == [[True, True, False]] * 2
     for server in seen["server"]:
         assert server["name"] == "quern"
-        assert "binary_tensor_data" in server["extensions"]
+        assert {"binary_tensor_data", "statistics"} <= set(server["extensions"])
     names = {"tailnum": "BYTES", "distance": "FP64"}
     for model in seen["model"]:
         assert (model["name"], model["versions"], model["platform"]) == ("delay", ["1"], "onnxruntime_onnx")

@@ -120,11 +120,23 @@ def main(address: str, asked_about: dict[str, list[Any]]) -> dict[str, Any]:
             ),
             "load": lambda client=client: client.load_model("delay"),
             "unload": lambda client=client: client.unload_model("delay"),
-            "statistics": lambda client=client: client.get_inference_statistics("delay"),
         }
         refusals[kind] = {name: refusal(case) for name, case in cases.items()}
 
+    halves = {**entities, "distance": ("FP16", np.array([100.5, 3.0, 0.1, 60000], dtype=np.float16))}
+    widened = {**entities, "distance": ("FP32", halves["distance"][1].astype(np.float32))}
+    by_halves = {}
+    for kind, client in (("http", http), ("grpc", grpc)):
+        module = over_http if kind == "http" else over_grpc
+        answers = [client.infer("delay", inputs(module, columns)) for columns in (halves, widened)]
+        by_halves[kind] = [hex_of(answer, "score") for answer in answers]
+
     return {
+        "halves": by_halves,
+        "statistics": [
+            [http.get_inference_statistics(*asked), grpc.get_inference_statistics(*asked, as_json=True)]
+            for asked in (("delay",), ("delay", "1"), ())
+        ],
         "scores": scores,
         "whole": whole,
         "answered": {

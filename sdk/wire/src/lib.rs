@@ -6,6 +6,7 @@
 mod access;
 mod catalogue;
 mod error;
+mod inference;
 mod keys;
 mod materialize;
 mod online;
@@ -25,6 +26,10 @@ pub use self::catalogue::{
     ModelVersionInfo,
 };
 pub use self::error::{Code, ErrorReply, Mistake, REQUEST_ID, RETRY_PUSHBACK_MS};
+pub use self::inference::{
+    ConfigTensor, InferenceConfig, InferenceModel, InferenceServer, InferenceStatistics, Live, ModelReady,
+    ModelStatistics, Ready, RepositoryModel, StatisticDuration, TensorInfo, VersionStatistics,
+};
 pub use self::keys::{KeyInfo, KeyList, KeyState, NewKey, NewKeyRequest, RevokeKeysRequest};
 pub use self::materialize::{MaterializeLine, MaterializeRequest, Progress, Summary, ViewSummary};
 pub use self::online::{

@@ -7,6 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use feature_defs::DefError;
 use quern_wire::{Code, ErrorReply, Mistake, RETRY_PUSHBACK_MS};
+use serde::Serialize;
 
 use super::broken::Broken;
 use quern_base::Failure;
@@ -82,21 +83,38 @@ pub struct Cause(pub Arc<Error>);
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let reply = reply(&self.0);
-        let status = match self.0.facts() {
-            None | Some(Broken::Unreadable(_)) => status(reply.code),
-            // Of two who may be late, it is the client here.
-            Some(Broken::Slow(_)) => StatusCode::REQUEST_TIMEOUT,
-            Some(Broken::Gone(_)) => gone(),
-        };
-        let mut response = (status, Json(&reply)).into_response();
-        if let Some(time) = self.0.retry_after() {
-            // The header knows whole seconds only.
-            let seconds = time.as_millis().div_ceil(1_000) as u64;
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-        }
-        response.extensions_mut().insert(Cause(Arc::new(self.0)));
-        response
+        refused(self.0, &reply)
     }
+}
+
+/// The error beside what a protocol says in its place.
+pub(super) fn beside(said: &impl Serialize, error: Error) -> Response {
+    #[derive(Serialize)]
+    struct Both<'a, S> {
+        #[serde(flatten)]
+        said: &'a S,
+        #[serde(flatten)]
+        error: ErrorReply,
+    }
+    let both = Both { said, error: reply(&error) };
+    refused(error, &both)
+}
+
+fn refused(error: Error, body: &impl Serialize) -> Response {
+    let status = match error.facts() {
+        None | Some(Broken::Unreadable(_)) => status(error.kind()),
+        // Of two who may be late, it is the client here.
+        Some(Broken::Slow(_)) => StatusCode::REQUEST_TIMEOUT,
+        Some(Broken::Gone(_)) => gone(),
+    };
+    let mut response = (status, Json(body)).into_response();
+    if let Some(time) = error.retry_after() {
+        // The header knows whole seconds only.
+        let seconds = time.as_millis().div_ceil(1_000) as u64;
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response.extensions_mut().insert(Cause(Arc::new(error)));
+    response
 }
 
 /// An error that only the edge can see: no such route, no such method.

@@ -44,7 +44,7 @@ pub(super) async fn get_online_features(
     let service = service_of((&live, &who), service.as_ref(), features.as_ref(), full_names)?;
     let entities = entities
         .ok_or_else(|| Error::invalid("`entities` is missing: an object with an array for each column"))?;
-    let asked = json::columns(&service.as_ref().into(), "entities", &entities, now_us())?;
+    let asked = json::entities(&service.as_ref().into(), &entities, now_us())?;
     node.take_rows(&who, asked.inputs.num_rows())?;
     held.take_cells(asked.inputs.num_rows(), service.outputs.fields().len())?;
     let inputs = asked.inputs.clone();

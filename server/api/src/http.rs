@@ -12,11 +12,11 @@ use futures::StreamExt;
 use quern_access::Question;
 use quern_engine::Origin;
 use quern_engine::caught::{Panic, told};
-use quern_wire::{Code, Degraded};
+use quern_wire::{Code, Live, Ready};
 use serde::Serialize;
 
 use super::broken::Broken;
-use super::error::{ApiError, ApiResult, edge};
+use super::error::{ApiError, ApiResult, beside, edge};
 use super::memory::{lease_of, taken_by_json};
 use super::who::Who;
 use crate::error::Error;
@@ -145,30 +145,22 @@ pub(super) async fn index() -> &'static str {
 }
 
 /// Whether the process lives.
-pub(super) async fn live() -> &'static str {
-    ""
+pub(super) async fn live() -> Response {
+    json_reply(&Live { live: true })
 }
 
-/// Whether look-ups are answered here. The body is empty, or names what this server does not do meanwhile: what keeps a
-/// newer apply from being live, a view that a clock that was ahead has materialized, a store that takes no writes. What
-/// is live answers all the same, so that is no reason to send requests elsewhere. Who may not ask how the server is
-/// gets the status alone.
-pub(super) async fn ready(State(node): State<Arc<Node>>, Who(who): Who) -> Result<Response, ApiError> {
+/// Whether look-ups are answered here. The body may name what this server does not do meanwhile: what keeps a newer
+/// apply from being live, a view that a clock that was ahead has materialized, a store that takes no writes. What is
+/// live answers all the same, so that is no reason to send requests elsewhere. Who may not ask how the server is gets
+/// the status alone.
+pub(super) async fn ready(State(node): State<Arc<Node>>, Who(who): Who) -> Response {
     let Readiness { not_ready, degraded } = node.readiness();
     let may_know = node.live().seen_by(&who).may(Question::Operate(Operation::Status));
     if let Some(error) = not_ready {
-        return Err(if may_know { error } else { error.veiled("look-ups are not answered here now") }.into());
+        let error = if may_know { error } else { error.veiled("look-ups are not answered here now") };
+        return beside(&Ready::default(), error.into());
     }
-    Ok(match may_know && !degraded.is_empty() {
-        true => json_reply(&Ready { degraded }),
-        false => "".into_response(),
-    })
-}
-
-/// What a server says that answers look-ups and does not do all else.
-#[derive(Serialize)]
-struct Ready {
-    degraded: Vec<Degraded>,
+    json_reply(&Ready { ready: true, degraded: if may_know { degraded } else { Vec::new() } })
 }
 
 /// How it is, for who was woken.

@@ -161,6 +161,7 @@ fn finished(routes: Router<Arc<Node>>, node: Arc<Node>, hosts: Vec<String>) -> R
     let hosts: Arc<[String]> = hosts.into();
     routes
         .route("/", get(http::index))
+        .route("/health", get(http::ready))
         .route("/v2/health/live", get(http::live))
         .route("/v2/health/ready", get(http::ready))
         .fallback(http::no_such_path)

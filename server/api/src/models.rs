@@ -27,12 +27,14 @@ use quern_server::verbs::predict::Target;
 
 /// Ends a path that is posted to.
 const PREDICT: &str = ":predict";
+/// The one signature of each model.
+const SIGNATURE: &str = "serving_default";
 
 /// The model in a path, and perhaps its version.
 #[derive(Debug, Deserialize)]
 pub(super) struct Named {
     pub model: String,
-    version: Option<String>,
+    pub version: Option<String>,
 }
 
 impl Named {
@@ -96,7 +98,7 @@ pub(super) async fn metadata(
     });
     Ok(json_reply(&json!({
         "model_spec": {"name": named.model, "signature_name": "", "version": target.version().version},
-        "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
+        "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}},
     })))
 }
 
@@ -130,6 +132,18 @@ fn tf_type(dtype: &DataType) -> &'static str {
         DataType::Float32 => "DT_FLOAT",
         DataType::Float64 => "DT_DOUBLE",
         _ => "DT_STRING",
+    }
+}
+
+/// Refuses a `signature_name` that no model has.
+pub(super) fn check_signature(name: Option<&Json<'_>>) -> Result<()> {
+    match name {
+        None | Some(Json::Null) => Ok(()),
+        Some(Json::String(name)) if name.is_empty() || name == SIGNATURE => Ok(()),
+        Some(Json::String(name)) => Err(Error::invalid(format!(
+            "`signature_name`: unknown signature `{name}`; a model has one, `{SIGNATURE}`"
+        ))),
+        Some(other) => Err(Error::invalid(format!("`signature_name`: expected text, found {other}"))),
     }
 }
 

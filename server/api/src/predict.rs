@@ -151,9 +151,9 @@ async fn predict(
     body: &[u8],
 ) -> ApiResult<Response> {
     let target = node.predict.target(who, model, version.or(terms.version.as_deref()))?.within(&held.0);
-    // TensorFlow Serving's clients name a signature; a model here has one.
-    let [instances, inputs, with_features] =
-        json::body(body, ["instances", "inputs", "with_features"], &["signature_name"])?;
+    let keys = ["instances", "inputs", "with_features", "signature_name"];
+    let [instances, inputs, with_features, signature] = json::body(body, keys, &[])?;
+    models::check_signature(signature.as_ref())?;
     let with_features = Json::flag(with_features.as_ref(), "with_features")?;
     let target = target.showing(with_features)?;
     let (asked, form) = match (instances, inputs) {

@@ -3,18 +3,22 @@
 //! | question | room |
 //! |---|---|
 //! | what is live, and what does it take? | [`metadata`] |
+//! | the same in JSON | [`about`] |
 //! | requests and replies in JSON and in raw bytes | [`rest`] |
 //! | the same over gRPC, and its messages | [`grpc`], [`messages`] |
 //! | what do tensors bring to a model? | [`ask`] |
+//! | what has each version been asked? | [`statistics`] |
 //!
 //! The protocol is <https://github.com/kserve/open-inference-protocol>, with Triton's extensions for binary tensors,
-//! for the index of models and for their configuration.
+//! for the index of models, for their configuration and for their statistics.
 
+mod about;
 mod ask;
 mod grpc;
 mod messages;
 mod metadata;
 mod rest;
+mod statistics;
 mod weight;
 
 use quern_access::Caller;
@@ -35,19 +39,21 @@ use quern_server::verbs::predict::{Answer, Target};
 /// The protocol's routes, of REST and of gRPC.
 pub(super) fn routes() -> Router<Arc<Node>> {
     Router::new()
-        .route("/v2", get(rest::server))
-        .route("/v2/models/{model}", get(rest::model))
-        .route("/v2/models/{model}/versions/{version}", get(rest::model))
-        .route("/v2/models/{model}/ready", get(rest::ready))
-        .route("/v2/models/{model}/versions/{version}/ready", get(rest::ready))
-        .route("/v2/models/{model}/config", get(rest::config))
-        .route("/v2/models/{model}/versions/{version}/config", get(rest::config))
-        .route("/v2/models/{model}/stats", get(rest::stats))
-        .route("/v2/models/{model}/versions/{version}/stats", get(rest::stats))
+        .route("/v2", get(about::server))
+        .route("/v2/", get(about::server))
+        .route("/v2/models/{model}", get(about::model))
+        .route("/v2/models/{model}/versions/{version}", get(about::model))
+        .route("/v2/models/{model}/ready", get(about::ready))
+        .route("/v2/models/{model}/versions/{version}/ready", get(about::ready))
+        .route("/v2/models/{model}/config", get(about::config))
+        .route("/v2/models/{model}/versions/{version}/config", get(about::config))
+        .route("/v2/models/stats", get(about::all_stats))
+        .route("/v2/models/{model}/stats", get(about::stats))
+        .route("/v2/models/{model}/versions/{version}/stats", get(about::stats))
         .route("/v2/models/{model}/infer", post(rest::infer))
         .route("/v2/models/{model}/versions/{version}/infer", post(rest::infer))
-        .route("/v2/repository/index", post(rest::index))
-        .route("/v2/repository/models/{model}/{verb}", post(rest::load))
+        .route("/v2/repository/index", post(about::index))
+        .route("/v2/repository/models/{model}/{verb}", post(about::load))
         .merge(grpc::routes())
 }
 
@@ -120,6 +126,3 @@ fn applied_not_loaded() -> Error {
         "models are not loaded one by one: they are part of the definitions, which `quern apply` makes live",
     )
 }
-
-/// Where statistics are.
-const NO_STATISTICS: &str = "no statistics are kept for each model; GET /metrics has those of the server";

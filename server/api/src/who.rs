@@ -37,7 +37,7 @@ pub(crate) const API_KEY: &str = "x-api-key";
 const BEARER: &str = "bearer";
 const ROOT: u32 = 0;
 /// What probes ask, who have nothing to show.
-const HEALTH: [&str; 2] = ["/v2/health/live", "/v2/health/ready"];
+const HEALTH: [&str; 3] = ["/v2/health/live", "/v2/health/ready", "/health"];
 const HEALTH_OVER_GRPC: [&str; 2] =
     ["/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady"];
 

@@ -18,6 +18,7 @@ pub enum Datatype {
     Uint16,
     Uint32,
     Uint64,
+    Fp16,
     Fp32,
     Fp64,
     Bytes,
@@ -25,7 +26,7 @@ pub enum Datatype {
 
 impl Datatype {
     /// Each with its name here, and its name and number in Triton's model configuration.
-    const ALL: [(Datatype, &'static str, &'static str, i32); 12] = [
+    const ALL: [(Datatype, &'static str, &'static str, i32); 13] = [
         (Datatype::Bool, "BOOL", "TYPE_BOOL", 1),
         (Datatype::Int8, "INT8", "TYPE_INT8", 6),
         (Datatype::Int16, "INT16", "TYPE_INT16", 7),
@@ -35,6 +36,7 @@ impl Datatype {
         (Datatype::Uint16, "UINT16", "TYPE_UINT16", 3),
         (Datatype::Uint32, "UINT32", "TYPE_UINT32", 4),
         (Datatype::Uint64, "UINT64", "TYPE_UINT64", 5),
+        (Datatype::Fp16, "FP16", "TYPE_FP16", 10),
         (Datatype::Fp32, "FP32", "TYPE_FP32", 11),
         (Datatype::Fp64, "FP64", "TYPE_FP64", 12),
         (Datatype::Bytes, "BYTES", "TYPE_STRING", 13),
@@ -80,7 +82,7 @@ impl Datatype {
         }
     }
 
-    /// The type that holds its cells here; raw bytes come as they are.
+    /// The type that its cells are read as; raw bytes come as they are.
     pub fn held_as(self) -> DataType {
         match self {
             Datatype::Bool => DataType::Boolean,
@@ -88,6 +90,7 @@ impl Datatype {
                 DataType::Int32
             }
             Datatype::Int64 | Datatype::Uint32 | Datatype::Uint64 => DataType::Int64,
+            Datatype::Fp16 => DataType::Float16,
             Datatype::Fp32 => DataType::Float32,
             Datatype::Fp64 => DataType::Float64,
             Datatype::Bytes => DataType::Utf8,

@@ -10,7 +10,8 @@ use arrow::array::{
     StringArray,
 };
 use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt64Type,
+    ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type, Int32Type, Int64Type,
+    TimestampMicrosecondType, UInt64Type,
 };
 use feature_defs::epoch;
 use quern_engine::fit::as_type;
@@ -21,6 +22,8 @@ use crate::error::{Error, Result};
 use crate::json::{self, Json};
 use crate::print::Value;
 
+type Half = <Float16Type as ArrowPrimitiveType>::Native;
+
 /// A tensor. Its shape holds as many cells as it has.
 #[derive(Debug, Clone)]
 pub struct Tensor {
@@ -30,7 +33,7 @@ pub struct Tensor {
     pub datatype: Datatype,
     /// Length of each dimension; the first one counts the instances.
     pub shape: Vec<usize>,
-    /// Row-major. Texts from JSON are `Utf8`, from bytes `Binary`.
+    /// Row-major. Texts from JSON are `Utf8`, from bytes `Binary`; FP16 is `Float32`, which holds the same numbers.
     pub cells: ArrayRef,
 }
 
@@ -83,6 +86,10 @@ impl Head {
         let mut flat = Vec::new();
         flatten(data, &mut flat);
         let cells = json::cells(&self.name, &self.datatype.held_as(), &flat)?;
+        let cells = match cells.as_primitive_opt::<Float16Type>() {
+            Some(halves) => Arc::new(halves.unary::<_, Float32Type>(Half::to_f32)),
+            None => cells,
+        };
         self.with(cells)
     }
 
@@ -116,6 +123,7 @@ impl Head {
                 let cells: Vec<u64> = cells.iter().map(|cell| u64::from_le_bytes(*cell)).collect();
                 self.unsigned(&cells)?
             }
+            Datatype::Fp16 => numbers!(Half, Float32Array),
             Datatype::Fp32 => numbers!(f32, Float32Array),
             Datatype::Fp64 => numbers!(f64, Float64Array),
             Datatype::Bytes => {

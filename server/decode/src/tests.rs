@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
 };
-use arrow::datatypes::{DataType, Field, Float32Type, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, TimestampMicrosecondType};
 use feature_defs::DefFile;
 use quern_engine::schema::timestamp;
 use quern_wire::Rejected;
@@ -222,4 +222,68 @@ fn a_format_says_what_the_numbers_of_a_push_count() {
             ]
         )
     );
+}
+
+/// What the bits of a number of half the length say, as IEEE 754 has it.
+fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
+    let size = match exponent {
+        0 => fraction / 1024.0 * 2_f64.powi(-14),
+        0x1f if fraction == 0.0 => f64::INFINITY,
+        0x1f => f64::NAN,
+        exponent => (1.0 + fraction / 1024.0) * 2_f64.powi(exponent - 15),
+    };
+    if bits >> 15 == 1 { -size } else { size }
+}
+
+fn doubles(tensor: Result<Tensor>) -> Vec<f64> {
+    let column = tensor.unwrap().column(&DataType::Float64).unwrap();
+    column.as_primitive::<Float64Type>().values().to_vec()
+}
+
+#[test]
+fn every_half_is_widened_to_the_same_number() {
+    let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    let widened = doubles(from_raw("FP16", &[65_536], &bytes));
+    for (bits, found) in (0..=u16::MAX).zip(widened) {
+        let wanted = half(bits);
+        assert!(
+            found.to_bits() == wanted.to_bits() || found.is_nan() && wanted.is_nan(),
+            "{bits:#x}: {found}"
+        );
+    }
+    assert_eq!(shown(from_raw("FP16", &[1], &[0, 0x3e]), &DataType::Float32), json!([1.5]));
+    assert_eq!(shown(from_raw("FP16", &[1], &[0, 0x44]), &DataType::Int64), json!([4]));
+    assert_eq!(
+        shown(from_raw("FP16", &[1], &[0, 0x44]), &DataType::Utf8),
+        "input `x`: string is BYTES here, found FP16"
+    );
+    assert_eq!(
+        shown(from_raw("FP16", &[1], &[0]), &DataType::Float32),
+        "input `x`: 1 bytes are not values of 2 bytes each"
+    );
+}
+
+#[test]
+fn a_number_of_an_fp16_tensor_is_the_nearest_half() {
+    // Each half, what lies between it and the next, and what lies closest to that.
+    let finite: Vec<f64> = (0..0x7c00).map(half).collect();
+    let mut numbers = vec![0.1, -0.1, 1e-9, -1e-300, 65_519.999, 65_504.0, 1.0 / 3.0];
+    for pair in finite.windows(2).step_by(41) {
+        let middle = (pair[0] + pair[1]) / 2.0;
+        numbers.extend([pair[0], middle, middle.next_down(), middle.next_up(), -middle]);
+    }
+    let read = doubles(from_json("FP16", &[numbers.len() as i64], &json!(numbers).to_string()));
+    for (number, found) in numbers.iter().zip(read) {
+        let far = |candidate: f64| (number.abs() - candidate).abs();
+        let nearest = finite.iter().map(|half| far(*half)).fold(f64::INFINITY, f64::min);
+        let near: Vec<usize> = (0..finite.len()).filter(|at| far(finite[*at]) == nearest).collect();
+        let even = near.iter().find(|at| near.len() == 1 || *at % 2 == 0).unwrap();
+        assert_eq!(found.to_bits(), finite[*even].copysign(*number).to_bits(), "{number:e}");
+    }
+    let too_large = "input `x`, value 1: expected float16, found number 65520";
+    assert_eq!(shown(from_json("FP16", &[2], "[1, 65520]"), &DataType::Float32), too_large);
+    let infinite = from_json("FP16", &[3], r#"["-Infinity", null, 2]"#).unwrap();
+    assert_eq!(infinite.cells.as_primitive::<Float32Type>().value(0), f32::NEG_INFINITY);
+    assert_eq!(shown(Ok(infinite), &DataType::Float32), json!([null, null, 2.0]));
 }

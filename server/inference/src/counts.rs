@@ -1,6 +1,6 @@
 //! How much work has one file been, since it was loaded?
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What is counted while requests run and wait.
@@ -9,6 +9,8 @@ pub(crate) struct Counts {
     runs: AtomicU64,
     rows: AtomicU64,
     run_ns: AtomicU64,
+    last_run_us: AtomicI64,
+    waits: AtomicU64,
     queue_ns: AtomicU64,
 }
 
@@ -21,20 +23,26 @@ pub struct Work {
     pub rows: u64,
     /// What they took, together.
     pub run_time: Duration,
+    /// When the last one ended, µs since the Unix epoch; 0 before the first.
+    pub last_run_us: i64,
+    /// Requests that got a session after waiting for it.
+    pub waits: u64,
     /// How long requests waited for a session, together.
     pub queue_time: Duration,
 }
 
 impl Counts {
-    /// Counts a run.
-    pub(crate) fn ran(&self, rows: usize, took: Duration) {
+    /// Counts a run that ends now.
+    pub(crate) fn ran(&self, rows: usize, took: Duration, now_us: i64) {
         self.runs.fetch_add(1, Ordering::Relaxed);
         self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         self.run_ns.fetch_add(nanos(took), Ordering::Relaxed);
+        self.last_run_us.fetch_max(now_us, Ordering::Relaxed);
     }
 
     /// Counts the wait of a request.
     pub(crate) fn waited(&self, time: Duration) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
         self.queue_ns.fetch_add(nanos(time), Ordering::Relaxed);
     }
 
@@ -43,6 +51,8 @@ impl Counts {
             runs: self.runs.load(Ordering::Relaxed),
             rows: self.rows.load(Ordering::Relaxed),
             run_time: Duration::from_nanos(self.run_ns.load(Ordering::Relaxed)),
+            last_run_us: self.last_run_us.load(Ordering::Relaxed),
+            waits: self.waits.load(Ordering::Relaxed),
             queue_time: Duration::from_nanos(self.queue_ns.load(Ordering::Relaxed)),
         }
     }
@@ -53,6 +63,8 @@ impl std::ops::AddAssign for Work {
         self.runs += other.runs;
         self.rows += other.rows;
         self.run_time += other.run_time;
+        self.last_run_us = self.last_run_us.max(other.last_run_us);
+        self.waits += other.waits;
         self.queue_time += other.queue_time;
     }
 }

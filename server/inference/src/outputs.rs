@@ -10,7 +10,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float32Builder, Float64Array, Int32Array,
     Int64Array, Int64Builder, MapBuilder, StringArray, StringBuilder, UInt64Array,
 };
-use arrow::datatypes::Field;
+use arrow::datatypes::{ArrowPrimitiveType, Field, Float16Type};
 use ort::session::Session;
 use ort::value::{DynValue, DynValueTypeMarker, TensorElementType, ValueType};
 use quern_engine::fit::{Element, Port, Signature};
@@ -87,6 +87,8 @@ fn cells(value: &DynValue, element: TensorElementType) -> Result<ArrayRef, Strin
         };
     }
     Ok(match element {
+        // Wider types hold the same numbers, and whatever shows them need know no more.
+        TensorElementType::Float16 => cells!(<Float16Type as ArrowPrimitiveType>::Native, Float32Array),
         TensorElementType::Float32 => cells!(f32, Float32Array),
         TensorElementType::Float64 => cells!(f64, Float64Array),
         TensorElementType::Int8 => cells!(i8, Int32Array),

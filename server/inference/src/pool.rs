@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use feature_defs::Batching;
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use quern_base::clock::now_us;
 use quern_base::stage;
 use quern_engine::fit::Tensor;
 use tokio::sync::oneshot;
@@ -260,7 +261,7 @@ impl Pool {
 
     /// Notes that a run is over, before its answers are given. An inline run has no callers of its own.
     pub(crate) fn ended(&self, jobs: &[Job], rows: usize, elapsed: Duration, callers: Option<&Callers>) {
-        self.counts.ran(rows, elapsed);
+        self.counts.ran(rows, elapsed, now_us());
         let mut state = self.state.lock();
         for job in jobs {
             state.running.remove(&job.ticket.number);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use quern_base::metrics::Gauge;
+use quern_base::metrics::{Gauge, Histogram};
 use quern_inference::{Pressure, Work};
 
 use super::{Metrics, metrics};
 use crate::error::Kind;
-use crate::live::Deployment;
+use crate::live::{Deployment, LiveVersion};
 
 /// How a request ended that reached a version of a model.
 const OUTCOMES: [&str; 7] =
@@ -34,8 +34,55 @@ impl Metrics {
             Some(Kind::Internal) => "internal",
         };
         self.model_requests.with_label_values(&[model, version, outcome]).inc();
-        if failed.is_none() {
-            self.model_seconds.with_label_values(&[model, version]).observe(took.as_secs_f64());
+        let seconds = if failed.is_none() { &self.model_seconds } else { &self.model_failed_seconds };
+        seconds.with_label_values(&[model, version]).observe(took.as_secs_f64());
+    }
+}
+
+/// How often something happened, and how long it took together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Total {
+    /// How often.
+    pub count: u64,
+    /// How long, together.
+    pub time: Duration,
+}
+
+impl Total {
+    fn of(seconds: &Histogram) -> Total {
+        let time = Duration::try_from_secs_f64(seconds.get_sample_sum()).unwrap_or_default();
+        Total { count: seconds.get_sample_count(), time }
+    }
+}
+
+/// What a version of a model has been asked, as Triton's clients read it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Requests that were answered, since the process started.
+    pub answered: Total,
+    /// Requests that were not.
+    pub failed: Total,
+    /// Requests that waited for a session, since its files were loaded.
+    pub queue: Total,
+    /// Runs of ONNX Runtime.
+    pub runs: Total,
+    /// Rows in them.
+    pub rows: u64,
+    /// When the last one ended, µs since the Unix epoch; 0 before the first.
+    pub last_run_us: i64,
+}
+
+impl Statistics {
+    /// Reads what is counted of this version of the model called `model`.
+    pub fn of(model: &str, version: &LiveVersion) -> Statistics {
+        let (labels, work) = ([model, &version.version], version.model.work());
+        Statistics {
+            answered: Total::of(&metrics().model_seconds.with_label_values(&labels)),
+            failed: Total::of(&metrics().model_failed_seconds.with_label_values(&labels)),
+            queue: Total { count: work.waits, time: work.queue_time },
+            runs: Total { count: work.runs, time: work.run_time },
+            rows: work.rows,
+            last_run_us: work.last_run_us,
         }
     }
 }

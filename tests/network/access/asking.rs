@@ -32,8 +32,10 @@ type May = &'static [&'static str];
 pub(super) const HTTP: &[(&str, &str, &str, May)] = &[
     ("GET", "/v2/health/live", "", &["everybody"]),
     ("GET", "/v2/health/ready", "", &["everybody"]),
+    ("GET", "/health", "", &["everybody"]),
     ("GET", "/", "", &["known"]),
     ("GET", "/v2", "", &["known"]),
+    ("GET", "/v2/", "", &["known"]),
     ("GET", "/v1/definitions", "", &["known"]),
     ("POST", "/v2/repository/index", "{}", &["known"]),
     ("POST", "/v2/repository/models/delay/load", "{}", &["known"]),
@@ -50,6 +52,7 @@ pub(super) const HTTP: &[(&str, &str, &str, May)] = &[
     ("GET", "/v2/models/delay/versions/1/ready", "", &["predicts"]),
     ("GET", "/v2/models/delay/config", "", &["predicts"]),
     ("GET", "/v2/models/delay/versions/1/config", "", &["predicts"]),
+    ("GET", "/v2/models/stats", "", &["known"]),
     ("GET", "/v2/models/delay/stats", "", &["predicts"]),
     ("GET", "/v2/models/delay/versions/1/stats", "", &["predicts"]),
     ("POST", "/v2/models/delay/infer", INFER, &["predicts"]),
@@ -190,7 +193,7 @@ impl Asked {
     pub(super) async fn http(&self, method: &str, path: &str, body: &str, bearer: Option<&str>) -> Heard {
         let (status, text) = self.say(method, path, body, bearer).await;
         // What is not there at all is an answer to who may ask about everything.
-        let told = ["unknown feature view `nothing`", "no key", "no statistics are kept"];
+        let told = ["unknown feature view `nothing`", "no key"];
         match status {
             404 if told.iter().any(|told| text.contains(told)) => Heard::Answered,
             status => Heard::of_http(status),
@@ -236,7 +239,7 @@ pub(super) async fn asked_over_grpc(asked: &Asked, bearer: Option<&str>) -> Vec<
         let said = call::<_, Empty>(url, name, Empty {}, &metadata).await;
         heard.push((name.to_owned(), may, Heard::of_grpc(&said)));
     }
-    for name in ["ModelMetadata", "ModelConfig"] {
+    for name in ["ModelMetadata", "ModelConfig", "ModelStatistics"] {
         let said = call::<_, Empty>(url, name, Named { name: "delay".to_owned() }, &metadata).await;
         heard.push((name.to_owned(), &["predicts"], Heard::of_grpc(&said)));
     }

@@ -19,13 +19,13 @@ use tracing::{Instrument, Span};
 use super::messages::{
     Choice, Empty, InferInputTensor, InferTensorContents, ModelConfig, ModelConfigResponse, ModelIndex,
     ModelInferRequest, ModelInferResponse, ModelInput, ModelMetadataResponse, ModelOutput, ModelRequest,
-    ModelStreamInferResponse, Parameters, ReadyResponse, RepositoryIndexResponse, ServerLiveResponse,
-    ServerMetadataResponse, TensorMetadata,
+    ModelStatisticsResponse, ModelStreamInferResponse, Parameters, ReadyResponse, RepositoryIndexResponse,
+    ServerLiveResponse, ServerMetadataResponse, TensorMetadata,
 };
 use super::metadata::{self, Port};
 use super::rest::no_shared_memory;
 use super::weight::weight;
-use super::{NO_STATISTICS, applied_not_loaded};
+use super::{applied_not_loaded, statistics};
 use crate::asker::Asker;
 use crate::error::{Error, Kind, Result, grpc_status, log_fault};
 use crate::memory::{Held, lease_of};
@@ -36,7 +36,9 @@ use quern_access::Caller;
 use quern_decode::datatype::Datatype;
 use quern_decode::tensor::{Head, Tensor};
 use quern_server::Node;
+use quern_server::live::LiveVersion;
 use quern_server::verbs::predict::Target;
+use quern_wire::InferenceServer;
 
 /// What reads requests, compressed or not, of up to `body_bytes_max` once they are read. Replies are as they are: every
 /// client of gRPC says that it reads compressed ones, few gain by it.
@@ -73,6 +75,7 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route(&route("ServerMetadata"), unary!(server_metadata))
         .route(&route("ModelMetadata"), unary!(model_metadata))
         .route(&route("ModelConfig"), unary!(model_config))
+        .route(&route("ModelStatistics"), unary!(model_statistics))
         .route(&route("RepositoryIndex"), unary!(repository_index))
         .route(&route("RepositoryModelLoad"), unary!(load))
         .route(&route("RepositoryModelUnload"), unary!(load))
@@ -83,11 +86,7 @@ pub(super) fn routes() -> Router<Arc<Node>> {
 
 async fn not_built(request: HttpRequest) -> HttpResponse<Body> {
     let call = request.uri().path().rsplit('/').next().unwrap_or_default();
-    let cause = match call {
-        "ModelStatistics" => NO_STATISTICS.to_owned(),
-        call => format!("{call} is not built"),
-    };
-    Status::unimplemented(cause).into_http()
+    Status::unimplemented(format!("{call} is not built")).into_http()
 }
 
 async fn server_live(_: Arc<Node>, _: Request<Empty>) -> Result<ServerLiveResponse> {
@@ -99,11 +98,8 @@ async fn server_ready(node: Arc<Node>, _: Request<Empty>) -> Result<ReadyRespons
 }
 
 async fn server_metadata(_: Arc<Node>, _: Request<Empty>) -> Result<ServerMetadataResponse> {
-    Ok(ServerMetadataResponse {
-        name: metadata::NAME.to_owned(),
-        version: metadata::VERSION.to_owned(),
-        extensions: metadata::EXTENSIONS.map(str::to_owned).to_vec(),
-    })
+    let InferenceServer { name, version, extensions } = metadata::server();
+    Ok(ServerMetadataResponse { name, version, extensions })
 }
 
 fn find(node: &Node, who: &Caller, model: &str, version: &str) -> Result<Target> {
@@ -168,12 +164,27 @@ async fn model_config(node: Arc<Node>, request: Request<ModelRequest>) -> Result
     Ok(ModelConfigResponse { config: Some(config) })
 }
 
+async fn model_statistics(
+    node: Arc<Node>,
+    request: Request<ModelRequest>,
+) -> Result<ModelStatisticsResponse> {
+    let who = who(&request)?;
+    let ModelRequest { name, version } = request.get_ref();
+    let of = if name.is_empty() {
+        let live = node.live();
+        statistics::of_all(&live, &live.seen_by(&who))
+    } else {
+        statistics::of(&find(&node, &who, name, version)?, !version.is_empty())
+    };
+    Ok(ModelStatisticsResponse { model_stats: of.into_iter().map(Into::into).collect() })
+}
+
 async fn repository_index(node: Arc<Node>, request: Request<Empty>) -> Result<RepositoryIndexResponse> {
     let (live, who) = (node.live(), who(&request)?);
     let seen = live.seen_by(&who);
-    let entry = |(name, version): (&str, &str)| ModelIndex {
+    let entry = |(name, version): (&str, &LiveVersion)| ModelIndex {
         name: name.to_owned(),
-        version: version.to_owned(),
+        version: version.version.clone(),
         state: "READY".to_owned(),
         reason: String::new(),
     };
@@ -351,6 +362,12 @@ fn cells(head: &Head, contents: InferTensorContents) -> Result<ArrayRef> {
             Arc::new(Int64Array::from_iter_values(contents.uint_contents.into_iter().map(i64::from)))
         }
         Datatype::Uint64 => head.unsigned(&contents.uint64_contents)?,
+        Datatype::Fp16 => {
+            let name = &head.name;
+            return Err(Error::invalid(format!(
+                "input `{name}`: `contents` has no field for FP16; send it in `raw_input_contents`"
+            )));
+        }
         Datatype::Fp32 => Arc::new(Float32Array::from(contents.fp32_contents)),
         Datatype::Fp64 => Arc::new(Float64Array::from(contents.fp64_contents)),
         Datatype::Bytes => {

@@ -26,7 +26,8 @@ pub(super) struct ReadyResponse {
     pub ready: bool,
 }
 
-/// A model, and perhaps one of its versions: what `ModelReady`, `ModelMetadata` and `ModelConfig` ask about.
+/// A model, and perhaps one of its versions: what `ModelReady`, `ModelMetadata`, `ModelConfig` and `ModelStatistics`
+/// ask about.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ModelRequest {
     #[prost(string, tag = "1")]
@@ -235,4 +236,55 @@ pub(super) struct ModelIndex {
     pub state: String,
     #[prost(string, tag = "4")]
     pub reason: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ModelStatisticsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub model_stats: Vec<ModelStatistics>,
+}
+
+/// Of one version; `batch_stats` (7) are not kept.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ModelStatistics {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub version: String,
+    #[prost(uint64, tag = "3")]
+    pub last_inference: u64,
+    #[prost(uint64, tag = "4")]
+    pub inference_count: u64,
+    #[prost(uint64, tag = "5")]
+    pub execution_count: u64,
+    #[prost(message, optional, tag = "6")]
+    pub inference_stats: Option<InferStatistics>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct InferStatistics {
+    #[prost(message, optional, tag = "1")]
+    pub success: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "2")]
+    pub fail: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "3")]
+    pub queue: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "4")]
+    pub compute_input: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "5")]
+    pub compute_infer: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "6")]
+    pub compute_output: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "7")]
+    pub cache_hit: Option<StatisticDuration>,
+    #[prost(message, optional, tag = "8")]
+    pub cache_miss: Option<StatisticDuration>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StatisticDuration {
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    #[prost(uint64, tag = "2")]
+    pub ns: u64,
 }

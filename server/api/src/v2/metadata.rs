@@ -8,17 +8,22 @@ use quern_engine::schema::EVENT_TIMESTAMP;
 use quern_access::{Action, Question};
 use quern_decode::datatype::{Datatype, shape};
 use quern_server::Deployment;
-use quern_server::live::{LiveModel, Seen};
+use quern_server::live::{LiveModel, LiveVersion, Seen};
 use quern_server::verbs::predict::Target;
+use quern_wire::InferenceServer;
 
-/// What the server calls itself.
-pub(super) const NAME: &str = "quern";
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// What it can beyond the protocol.
-pub(super) const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "model_configuration", "model_repository"];
+const NAME: &str = "quern";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"];
 /// What runs the models, in Triton's words.
 pub(super) const PLATFORM: &str = "onnxruntime_onnx";
 pub(super) const BACKEND: &str = "onnxruntime";
+
+/// What the server calls itself.
+pub(super) fn server() -> InferenceServer {
+    let extensions = EXTENSIONS.map(str::to_owned).to_vec();
+    InferenceServer { name: NAME.to_owned(), version: VERSION.to_owned(), extensions }
+}
 
 /// One input or output of a model.
 #[derive(Debug)]
@@ -69,9 +74,12 @@ pub(super) fn versions(target: &Target) -> Vec<String> {
 }
 
 /// Every model that is live and may be asked, and each of its versions.
-pub(super) fn index<'a>(live: &'a Deployment, seen: &Seen<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
+pub(super) fn index<'a>(
+    live: &'a Deployment,
+    seen: &Seen<'_>,
+) -> impl Iterator<Item = (&'a str, &'a LiveVersion)> {
     let may = |model: &&Arc<LiveModel>| seen.may(Question::Do(Action::Predict, &model.name));
-    live.models.values().filter(may).flat_map(|model| {
-        model.versions.iter().map(|version| (model.name.as_str(), version.version.as_str()))
-    })
+    let versions =
+        |model: &'a Arc<LiveModel>| model.versions.iter().map(|version| (&*model.name, version.as_ref()));
+    live.models.values().filter(may).flat_map(versions)
 }

@@ -1,4 +1,4 @@
-//! `GET /v2/…` and `POST /v2/models/{model}[/versions/{version}]/infer`: JSON, and raw tensors behind it.
+//! `POST /v2/models/{model}[/versions/{version}]/infer`: JSON, and raw tensors behind it.
 //!
 //! With `Inference-Header-Content-Length`, so many bytes of the body are JSON, and the cells of each input that says
 //! `binary_data_size` follow in their order. A reply is built the same way where outputs are wanted so.
@@ -12,10 +12,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::metadata::{self, Port};
-use super::{NO_STATISTICS, Request, applied_not_loaded};
-use crate::error::ApiResult;
-use crate::error::{Error, Result};
+use super::Request;
+use crate::error::{ApiResult, Error, Result};
 use crate::http::{Body, json_reply};
 use crate::memory::Held;
 use crate::models::Named;
@@ -28,82 +26,6 @@ use quern_decode::tensor::{Head, Tensor};
 use quern_server::Node;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
-
-pub(super) async fn server() -> Response {
-    let (name, version) = (metadata::NAME, metadata::VERSION);
-    json_reply(&json!({"name": name, "version": version, "extensions": metadata::EXTENSIONS}))
-}
-
-pub(super) async fn model(
-    State(node): State<Arc<Node>>,
-    Who(who): Who,
-    Path(named): Path<Named>,
-) -> ApiResult<Response> {
-    let target = named.find(&node, &who)?;
-    let port = |port: Port| json!({"name": port.name, "datatype": port.datatype.name(), "shape": port.shape});
-    Ok(json_reply(&json!({
-        "name": named.model,
-        "versions": metadata::versions(&target),
-        "platform": metadata::PLATFORM,
-        "inputs": metadata::inputs(&target).into_iter().map(port).collect::<Vec<_>>(),
-        "outputs": metadata::outputs(&target).into_iter().map(port).collect::<Vec<_>>(),
-    })))
-}
-
-pub(super) async fn ready(
-    State(node): State<Arc<Node>>,
-    Who(who): Who,
-    Path(named): Path<Named>,
-) -> ApiResult<Response> {
-    named.find(&node, &who)?.is_ready()?;
-    Ok("".into_response())
-}
-
-pub(super) async fn config(
-    State(node): State<Arc<Node>>,
-    Who(who): Who,
-    Path(named): Path<Named>,
-) -> ApiResult<Response> {
-    let target = named.find(&node, &who)?;
-    let port = |port: Port| {
-        let (datatype, _) = port.datatype.in_config();
-        json!({"name": port.name, "data_type": datatype, "dims": port.shape})
-    };
-    let mut inputs: Vec<Value> = metadata::inputs(&target).into_iter().map(port).collect();
-    let mut time = port(metadata::query_time());
-    time["optional"] = true.into();
-    inputs.push(time);
-    Ok(json_reply(&json!({
-        "name": named.model,
-        "platform": metadata::PLATFORM,
-        "backend": metadata::BACKEND,
-        // The first dimension is listed, as Triton has it for models that batch by themselves.
-        "max_batch_size": 0,
-        "input": inputs,
-        "output": metadata::outputs(&target).into_iter().map(port).collect::<Vec<_>>(),
-    })))
-}
-
-pub(super) async fn stats(
-    State(node): State<Arc<Node>>,
-    Who(who): Who,
-    Path(named): Path<Named>,
-) -> ApiResult<Response> {
-    named.find(&node, &who)?;
-    Err(Error::not_found(NO_STATISTICS).into())
-}
-
-/// Every model; all are ready.
-pub(super) async fn index(State(node): State<Arc<Node>>, Who(who): Who) -> Response {
-    let live = node.live();
-    let seen = live.seen_by(&who);
-    let entry = |(name, version)| json!({"name": name, "version": version, "state": "READY", "reason": ""});
-    json_reply(&metadata::index(&live, &seen).map(entry).collect::<Vec<_>>())
-}
-
-pub(super) async fn load() -> ApiResult<Response> {
-    Err(applied_not_loaded().into())
-}
 
 pub(super) async fn infer(
     State(node): State<Arc<Node>>,

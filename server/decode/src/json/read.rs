@@ -4,18 +4,18 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, FixedSizeListArray, Float32Array, Float64Array,
-    Int32Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, FixedSizeListArray, Float16Array, Float32Array,
+    Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Date32Type};
+use arrow::datatypes::DataType;
 use base64::Engine;
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use feature_defs::{Epoch, epoch, suggest};
 use quern_engine::Inputs;
 use quern_engine::schema::{EVENT_TIMESTAMP, type_name};
 
 use super::Json;
+use super::value::{boolean, bytes_of, date, double, half, is_bare, micros, single, text, whole};
 use crate::BASE64;
 use crate::error::{Error, Result};
 
@@ -33,7 +33,8 @@ pub struct Asked {
     pub timed: bool,
 }
 
-/// Reads instances: an array of objects, each with the wanted inputs and perhaps an `event_timestamp`.
+/// Reads instances: an array of objects, each with the wanted inputs and perhaps an `event_timestamp`; or of bare
+/// values where one input is wanted, as TensorFlow Serving has it.
 ///
 /// # Errors
 /// The first instance that is not so, by its index, the column, what was expected and what was found.
@@ -46,11 +47,18 @@ pub fn instances(wanted: &Inputs<'_>, instances: &Json<'_>, arrival_us: i64) -> 
     // Column after column; the query times are the last one.
     let mut cells: Vec<Option<&Json<'_>>> = vec![None; rows.len() * (fields.len() + 1)];
     for (row, instance) in rows.iter().enumerate() {
-        let Json::Object(entries) = instance else {
-            return Err(Error::invalid(format!(
-                "instance {row}: expected an object with {}, found {instance}",
-                needed(wanted)
-            )));
+        let entries = match (instance, fields.as_ref()) {
+            (value, [only]) if is_bare(value, only.name()) => {
+                cells[row] = Some(value);
+                continue;
+            }
+            (Json::Object(entries), _) => entries,
+            _ => {
+                let needed = needed(wanted);
+                return Err(Error::invalid(format!(
+                    "instance {row}: expected an object with {needed}, found {instance}"
+                )));
+            }
         };
         for (i, (name, value)) in entries.iter().enumerate() {
             // Clients tend to keep to the declared order.
@@ -90,8 +98,26 @@ pub fn instances(wanted: &Inputs<'_>, instances: &Json<'_>, arrival_us: i64) -> 
 /// # Errors
 /// As [`instances`]; columns of different lengths.
 pub fn columns(wanted: &Inputs<'_>, what: &str, entities: &Json<'_>, arrival_us: i64) -> Result<Asked> {
+    of_arrays(wanted, what, arrays(what, entities)?, arrival_us)
+}
+
+/// Reads the entities of a look-up as [`columns`]; where nothing is missing, what else there is is left out, as Feast's
+/// server does.
+///
+/// # Errors
+/// As [`columns`].
+pub fn entities(wanted: &Inputs<'_>, entities: &Json<'_>, arrival_us: i64) -> Result<Asked> {
+    let what = "entities";
+    let (mut entries, rows) = arrays(what, entities)?;
+    let is_given = |name: &str| entries.iter().any(|(given, _)| *given == name);
+    if wanted.schema.fields().iter().all(|field| is_given(field.name())) {
+        entries.retain(|(name, _)| place(wanted, name).is_some());
+    }
+    of_arrays(wanted, what, (entries, rows), arrival_us)
+}
+
+fn of_arrays(wanted: &Inputs<'_>, what: &str, (entries, rows): Arrays<'_>, arrival_us: i64) -> Result<Asked> {
     let fields = wanted.schema.fields();
-    let (entries, rows) = arrays(what, entities)?;
     limit(rows)?;
     let mut given: Vec<Option<Vec<&Json<'_>>>> = vec![None; fields.len() + 1];
     for (name, values) in entries {
@@ -272,6 +298,7 @@ pub(super) fn formatted<'a>(
             Arc::new(read!(Int32Array, |cell| whole(cell).and_then(|n| i32::try_from(n).ok())))
         }
         DataType::Int64 => Arc::new(read!(Int64Array, whole)),
+        DataType::Float16 => Arc::new(read!(Float16Array, half)),
         DataType::Float32 => Arc::new(read!(Float32Array, single)),
         DataType::Float64 => Arc::new(read!(Float64Array, double)),
         DataType::Utf8 => {
@@ -352,93 +379,4 @@ impl<'a> Lists<'a> {
             expected: format!("{} items", misfit.expected),
         }
     }
-}
-
-fn boolean(json: &Json<'_>) -> Option<bool> {
-    match json {
-        Json::Bool(value) => Some(*value),
-        _ => None,
-    }
-}
-
-/// Whole numbers; a client that has only floats may write them as such.
-fn whole(json: &Json<'_>) -> Option<i64> {
-    // Above 2^53 a double names no single whole number.
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
-    match json {
-        Json::Int(value) => Some(*value),
-        Json::Float(value) if value.fract() == 0.0 && value.abs() <= EXACT_MAX => Some(*value as i64),
-        _ => None,
-    }
-}
-
-/// Numbers, and the three that JSON has no numbers for, by the names that protobuf's JSON gives them.
-fn double(json: &Json<'_>) -> Option<f64> {
-    match json {
-        Json::Int(value) => Some(*value as f64),
-        Json::Float(value) => Some(*value),
-        Json::String(name) => match name.as_ref() {
-            "NaN" => Some(f64::NAN),
-            "Infinity" => Some(f64::INFINITY),
-            "-Infinity" => Some(f64::NEG_INFINITY),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn single(json: &Json<'_>) -> Option<f32> {
-    let value = double(json)?;
-    let single = value as f32;
-    // A number beyond the type is none; infinity is one.
-    (single.is_finite() || !value.is_finite()).then_some(single)
-}
-
-/// Bytes as TensorFlow Serving's clients write them: `{"b64": "…"}`.
-fn bytes_of(json: &Json<'_>) -> Option<Vec<u8>> {
-    match json {
-        Json::Object(entries) => match entries.as_slice() {
-            [(key, Json::String(text))] if key == "b64" => BASE64.decode(text.as_ref()).ok(),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn text<'a>(json: &'a Json<'_>) -> Option<&'a str> {
-    match json {
-        Json::String(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// An instant: RFC 3339 (without a zone it is UTC; a date is its midnight), or a number, which counts what `format`
-/// says, else whole microseconds. A finer fraction of a text is cut off.
-fn micros(json: &Json<'_>, format: Option<Epoch>) -> Option<i64> {
-    let text = match (json, format) {
-        (Json::String(text), _) => text,
-        (Json::Int(number), Some(format)) => return format.micros(*number),
-        (Json::Float(number), Some(format)) => return format.nearest_micros(*number),
-        (json, _) => return epoch::micros(whole(json)?).ok(),
-    };
-    if let Some(end) = epoch::end_of_time(text) {
-        return Some(end);
-    }
-    // RFC 3339 has no years beyond 9999 or before 0; as a reply shows them, they begin with a sign.
-    let instant = match text.starts_with(['+', '-']) {
-        true => DateTime::parse_from_str(text, "%+"),
-        false => DateTime::parse_from_rfc3339(text),
-    };
-    if let Ok(instant) = instant {
-        return Some(instant.timestamp_micros());
-    }
-    let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"]
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))?;
-    Some(naive.and_utc().timestamp_micros())
-}
-
-fn date(json: &Json<'_>) -> Option<i32> {
-    NaiveDate::parse_from_str(text(json)?, "%Y-%m-%d").ok().map(Date32Type::from_naive_date)
 }
