@@ -5,7 +5,8 @@
 #
 #   build   what compiles Quern: a C++ compiler, libclang, and RocksDB, compiled once for this machine
 #   demo    what the flights example needs as well: an environment of Python packages, with ONNX Runtime
-#   test    what the tests need as well: PostgreSQL's programs, redis-server, libfiu, promtool; SDKs of Feast, Triton, MLflow
+#   test    what the tests need as well: PostgreSQL's programs, redis-server, libfiu, promtool; SDKs of Feast, Triton,
+#           MLflow; Schemathesis
 #
 # Needs cargo, for `demo` and `test` Python 3.10 or later: PYTHON names another one than python3, and is asked for once.
 # System packages come from apt; without apt it names what is missing. The rest goes into ${QUERN_CACHE:-~/.cache/quern}:
@@ -169,6 +170,7 @@ if for_test; then
   packages feast sdk/python/requirements-feast.txt "Feast's own SDK (600 MB, a minute)"
   packages triton sdk/python/requirements-triton.txt "Triton's own client (190 MB)"
   packages mlflow sdk/python/requirements-mlflow.txt "MLflow and a stand-in for S3 (500 MB)"
+  packages schemathesis sdk/python/requirements-schemathesis.txt "Schemathesis, which asks what /openapi.json says (70 MB)"
 fi
 if for_demo; then
   wanted="$PWD/sdk/python $(sha256sum <sdk/python/pyproject.toml)"   # an editable install points at one checkout

@@ -14,7 +14,8 @@ use std::collections::BTreeSet;
 use quern_kit::{root, until};
 use serde_json::json;
 
-use self::asking::{Asked, HTTP, Heard, asked_over_flight, asked_over_grpc};
+pub(super) use self::asking::{Asked, HTTP};
+use self::asking::{Heard, asked_over_flight, asked_over_grpc};
 use crate::planes;
 
 /// A role for each thing that one may allow; the member of each is an API key of its name.
@@ -169,7 +170,7 @@ fn every_route_is_asked() {
 }
 
 /// The routes that the server's sources name, each with its file.
-fn routes() -> Vec<(String, String)> {
+pub(super) fn routes() -> Vec<(String, String)> {
     let mut found = Vec::new();
     let pattern = root().join("server/api/src/**/*.rs");
     for file in glob::glob(pattern.to_str().unwrap()).unwrap().flatten() {

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/can`: whether somebody may do something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CanRequest {
     /// As in `key:checkout`, `spiffe://corp/checkout`, `dns:host` or `jwt:groups=fraud-ml`.
     pub who: String,
@@ -16,7 +17,7 @@ pub struct CanRequest {
 }
 
 /// The decision. Its `Display` is for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CanReply {
     /// Whether they may.
     pub allowed: bool,

@@ -1,9 +1,10 @@
 //! What is declared and live, and which version answers whom?
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The reply of `POST /v1/check`: the definitions hold, and this many there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Checked {
     /// How many entities.
     pub entities: usize,
@@ -21,7 +22,7 @@ pub struct Checked {
 }
 
 /// `GET /v1/definitions`: what is live.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Catalogue {
     /// Number of the apply that made it live; 0 before the first one.
     pub number: u64,
@@ -38,7 +39,7 @@ pub struct Catalogue {
 }
 
 /// An entity.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EntityInfo {
     /// Unique name.
     pub name: String,
@@ -49,7 +50,7 @@ pub struct EntityInfo {
 }
 
 /// A feature view.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FeatureViewInfo {
     /// Unique name.
     pub name: String,
@@ -70,7 +71,7 @@ pub struct FeatureViewInfo {
 }
 
 /// A feature service.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FeatureServiceInfo {
     /// Unique name.
     pub name: String,
@@ -85,7 +86,7 @@ pub struct FeatureServiceInfo {
 }
 
 /// A named, typed column.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ColumnInfo {
     /// Name.
     pub name: String,
@@ -95,7 +96,7 @@ pub struct ColumnInfo {
 }
 
 /// A model.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelInfo {
     /// Unique name.
     pub name: String,
@@ -106,7 +107,7 @@ pub struct ModelInfo {
 }
 
 /// A version of a model.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelVersionInfo {
     /// Unique within the model.
     pub version: String,

@@ -1,19 +1,20 @@
 //! What does a server say of itself and its models in the Open Inference Protocol's JSON?
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Degraded;
 
 /// `GET /v2/health/live`: the process lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Live {
     /// Always true.
     pub live: bool,
 }
 
 /// `GET /v2/health/ready`: whether look-ups are answered. Where they are not, what is said of the error stands beside.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ready {
     /// Whether they are.
     pub ready: bool,
@@ -23,7 +24,7 @@ pub struct Ready {
 }
 
 /// `GET /v2/models/{model}/ready`: whether a model answers. Where it does not, the error stands beside.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelReady {
     /// Name of the model.
     pub name: String,
@@ -35,7 +36,7 @@ pub struct ModelReady {
 }
 
 /// `GET /v2`: what the server calls itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InferenceServer {
     /// Always `quern`.
     pub name: String,
@@ -46,7 +47,7 @@ pub struct InferenceServer {
 }
 
 /// `GET /v2/models/{model}`: what a model takes and gives.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InferenceModel {
     /// Its name.
     pub name: String,
@@ -61,7 +62,7 @@ pub struct InferenceModel {
 }
 
 /// An input or output of a model.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TensorInfo {
     /// Its name.
     pub name: String,
@@ -72,7 +73,7 @@ pub struct TensorInfo {
 }
 
 /// `GET /v2/models/{model}/config`: the same in the words of Triton's configuration of a model.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InferenceConfig {
     /// Name of the model.
     pub name: String,
@@ -89,7 +90,7 @@ pub struct InferenceConfig {
 }
 
 /// An input or output of a model.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigTensor {
     /// Its name.
     pub name: String,
@@ -103,7 +104,7 @@ pub struct ConfigTensor {
 }
 
 /// `POST /v2/repository/index`: one version of a model.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RepositoryModel {
     /// Name of the model.
     pub name: String,
@@ -116,14 +117,14 @@ pub struct RepositoryModel {
 }
 
 /// `GET /v2/models[/{model}[/versions/{version}]]/stats`: what versions of models have been asked.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelStatistics {
     /// Version by version.
     pub model_stats: Vec<VersionStatistics>,
 }
 
 /// What one version has been asked.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionStatistics {
     /// Name of the model.
     pub name: String,
@@ -142,7 +143,7 @@ pub struct VersionStatistics {
 }
 
 /// How often, and for how long together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InferenceStatistics {
     /// Requests that were answered.
     pub success: StatisticDuration,
@@ -163,7 +164,7 @@ pub struct InferenceStatistics {
 }
 
 /// How often something happened, and how long it took together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatisticDuration {
     /// How often.
     pub count: u64,

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An API key that is to be made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKeyRequest {
     /// Whose it is to be: whoever brings it is called `key:NAME`.
@@ -16,7 +17,7 @@ pub struct NewKeyRequest {
 }
 
 /// An API key that was made. Its text is shown here, and never again.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewKey {
     /// The key itself.
     pub key: String,
@@ -33,7 +34,7 @@ impl fmt::Debug for NewKey {
 }
 
 /// What is kept of an API key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyInfo {
     /// Its name among keys, which stands in it.
     pub id: String,
@@ -54,7 +55,7 @@ pub struct KeyInfo {
 }
 
 /// Whether an API key is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyState {
     /// It is.
@@ -76,14 +77,14 @@ impl fmt::Display for KeyState {
 }
 
 /// Some API keys: all that there ever were, or those that were revoked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyList {
     /// By name, the oldest first.
     pub keys: Vec<KeyInfo>,
 }
 
 /// Which API keys are to be revoked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeKeysRequest {
     /// The ID of one, or the name of all that are to be.

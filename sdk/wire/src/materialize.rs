@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ErrorReply;
 
 /// Which views, and which stretch of time.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaterializeRequest {
     /// Feature views; none means all.
@@ -23,7 +24,7 @@ pub struct MaterializeRequest {
 }
 
 /// How far one view is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// The view.
     pub view: String,
@@ -34,7 +35,7 @@ pub struct Progress {
 }
 
 /// What was done.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// View by view.
     pub views: Vec<ViewSummary>,
@@ -46,7 +47,7 @@ pub struct Summary {
 }
 
 /// What was done for one view.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ViewSummary {
     /// The view.
     pub view: String,
@@ -79,7 +80,7 @@ pub struct ViewSummary {
 }
 
 /// One line of the reply of `POST /v1/materialize`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MaterializeLine {
     /// How far it is.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// `POST /get-online-features`, as Feast's feature server speaks it. Either `feature_service` or `features` is given.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OnlineFeaturesRequest {
     /// Name of the feature service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,7 +23,7 @@ pub struct OnlineFeaturesRequest {
 }
 
 /// The reply of `POST /get-online-features`: one result for each of `metadata.feature_names`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OnlineFeatures {
     /// Which columns follow.
     pub metadata: OnlineMetadata,
@@ -31,7 +32,7 @@ pub struct OnlineFeatures {
 }
 
 /// Names of the columns of a look-up.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OnlineMetadata {
     /// In the order of the results.
     pub feature_names: Vec<String>,
@@ -49,7 +50,7 @@ pub struct OnlineMetadata {
 }
 
 /// How far a feature view is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FeatureViewMetadata {
     /// Name of the view.
     pub name: String,
@@ -59,7 +60,7 @@ pub struct FeatureViewMetadata {
 }
 
 /// One column of a look-up; the three lists are as long as there are entities.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OnlineColumn {
     /// The values; null where there is none.
     pub values: Vec<Value>,
@@ -71,7 +72,7 @@ pub struct OnlineColumn {
 }
 
 /// Why a feature value is what it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
     /// Found.

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The way from what is live to a candidate. Its `Display` is for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// Number of what is live; 0 before the first apply.
     pub base: u64,
@@ -31,7 +32,7 @@ pub struct Plan {
 }
 
 /// One definition that differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// What happens to it.
     pub action: Action,
@@ -44,7 +45,7 @@ pub struct Change {
 }
 
 /// What happens to a definition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// It is new.
@@ -56,9 +57,9 @@ pub enum Action {
 }
 
 /// One thing that a definition says differently.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyChange {
-    /// As in `ttl` or `feature last_delay`.
+    /// As in `ttl` or `feature amount`.
     pub key: String,
     /// What it says now.
     pub old: Option<String>,
@@ -67,7 +68,7 @@ pub struct KeyChange {
 }
 
 /// What a role would allow and does not, and what it allows and would not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccessChange {
     /// The role.
     pub role: String,
@@ -78,7 +79,7 @@ pub struct AccessChange {
 }
 
 /// A feature view whose rows, or some of whose windows, must be computed again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ViewToMaterialize {
     /// Its name.
     pub view: String,
@@ -91,7 +92,7 @@ pub struct ViewToMaterialize {
 }
 
 /// Why a view must be materialized.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// It is new.
@@ -103,7 +104,7 @@ pub enum Reason {
 }
 
 /// A version of a model that is in use and would break.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Break {
     /// Name of the model.
     pub model: String,
@@ -116,7 +117,7 @@ pub struct Break {
 }
 
 /// Kinds of definition, in the order in which they build on each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum DefinitionKind {
     /// An entity.
     Entity,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -21,7 +22,7 @@ pub struct PredictRequest {
 }
 
 /// The reply of a prediction.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Predictions {
     /// One for each instance: a value, a row, or an object where the model has several outputs.
     pub predictions: Vec<Value>,
@@ -49,7 +50,7 @@ pub struct Predictions {
 }
 
 /// Instances that one version answered, or would have where something stood in for it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PredictPart {
     /// Their places in the request, from 0.
     pub instances: Vec<usize>,
@@ -64,7 +65,7 @@ pub struct PredictPart {
 }
 
 /// Instances that were left to a substitute.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FallbackInfo {
     /// Their places in the request, from 0.
     pub instances: Vec<usize>,
@@ -77,7 +78,7 @@ pub struct FallbackInfo {
 }
 
 /// Feature vectors row by row; every inner list is as long as `names`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FeatureVectors {
     /// Names of the features, in the model's order.
     pub names: Vec<String>,

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// `POST /push`, as Feast's feature server speaks it: rows for a source that takes them.
 ///
 /// What Feast sends besides, `allow_registry_cache` and `transform_on_write`, says nothing here.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PushRequest {
     /// Name of the source.
     pub push_source_name: String,
@@ -36,7 +37,7 @@ pub struct PushCommand {
 }
 
 /// Where pushed rows go.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PushTo {
     /// To look-ups alone: training never sees them.
@@ -62,7 +63,7 @@ impl PushTo {
 
 /// What became of pushed rows: the reply of `POST /push`, and over Flight the metadata of one `PutResult` for each
 /// batch. What is told here is durable.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PushReply {
     /// Over Flight, the place of the batch in the upload, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,7 +81,7 @@ pub struct PushReply {
 }
 
 /// A pushed row that was not taken.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rejected {
     /// Place of the row in the request, or in its batch, from 0.
     pub index: usize,

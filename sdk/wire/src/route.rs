@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// `POST /v1/models/{model}:route`: which version answers whom from now on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteRequest {
     /// Version → its share; none gives back the weights that are declared. Weights and percentages do not mix.
@@ -17,7 +18,7 @@ pub struct RouteRequest {
 }
 
 /// A version's share, as a request sets it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Value", into = "Value")]
 pub enum Share {
     /// A weight beside those of the other versions, which keep theirs: `50`.
@@ -41,7 +42,7 @@ impl Percent {
 }
 
 /// Its reply.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Routed {
     /// Number of the apply that is live now.
     pub number: u64,

@@ -1,9 +1,10 @@
 //! How is it? The reply of `GET /v1/status`: what is wrong first, and then everything that there is.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a server is, as far as it knows and its stores say within a second. Times are RFC 3339.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerStatus {
     /// Whether nothing is wrong.
     pub healthy: bool,
@@ -20,7 +21,7 @@ pub struct ServerStatus {
 }
 
 /// Something that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trouble {
     /// With what.
     pub part: Part,
@@ -32,7 +33,7 @@ pub struct Trouble {
 }
 
 /// What something may be wrong with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// The server: it is not ready, or does not do all that it should.
@@ -54,7 +55,7 @@ pub enum Part {
 }
 
 /// The server itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerInfo {
     /// The version of Quern.
     pub version: String,
@@ -78,7 +79,7 @@ pub struct ServerInfo {
 }
 
 /// What a server does not do that answers look-ups.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Degraded {
     /// `push`, `materialize` or `definitions`.
     pub part: String,
@@ -87,7 +88,7 @@ pub struct Degraded {
 }
 
 /// What a server keeps everything in.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stores {
     /// The head.
     pub online_store: StoreStatus,
@@ -100,7 +101,7 @@ pub struct Stores {
 }
 
 /// One store.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreStatus {
     /// `rocksdb`, `redis`, `sqlite` or `postgresql`.
     pub kind: String,
@@ -117,7 +118,7 @@ pub struct StoreStatus {
 }
 
 /// What went wrong once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PastError {
     /// When.
     pub at: String,
@@ -126,7 +127,7 @@ pub struct PastError {
 }
 
 /// The log of pushed rows, and how far the head has followed it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogStatus {
     /// `local`, `shared` or `nowhere`; then no pushes are taken.
     pub kind: String,
@@ -137,7 +138,7 @@ pub struct LogStatus {
 }
 
 /// Predictions that are to be logged, since the server started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PredictionsStatus {
     /// That wait to be written.
     pub waiting: u64,
@@ -148,7 +149,7 @@ pub struct PredictionsStatus {
 }
 
 /// How far the head is with a feature view.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ViewStatus {
     /// Name of the view.
     pub name: String,
@@ -165,7 +166,7 @@ pub struct ViewStatus {
 }
 
 /// Whether history is in the head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadState {
     /// Nothing of it ever was.
@@ -177,7 +178,7 @@ pub enum HeadState {
 }
 
 /// A run of materialize for one view. Ages and times are by the clock of the registry.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunStatus {
     /// What became of it.
     pub state: RunState,
@@ -201,7 +202,7 @@ pub struct RunStatus {
 }
 
 /// What became of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Its process is at it.
@@ -215,7 +216,7 @@ pub enum RunState {
 }
 
 /// What is known of a source without reading its files.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceStatus {
     /// Name of the source.
     pub name: String,
@@ -230,7 +231,7 @@ pub struct SourceStatus {
 }
 
 /// Rows that were pushed to a source.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PushedStatus {
     /// All of them.
     pub rows: u64,
@@ -251,7 +252,7 @@ pub struct PushedStatus {
 }
 
 /// The stream of a source.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StreamStatus {
     /// `kafka` or `redis`.
     pub broker: String,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -130,7 +131,7 @@ pub struct LabelsCommand {
 }
 
 /// `POST /v1/labels`: what came true of predictions.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LabelsRequest {
     /// Name of the model.
     pub model: String,
@@ -139,7 +140,7 @@ pub struct LabelsRequest {
 }
 
 /// What became of labels; over Flight the metadata of one `PutResult` for each batch. What is told here is durable.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LabelsReply {
     /// How many were taken.
     pub accepted: usize,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ErrorReply;
 
 /// Which sources' pushed rows are to be written into segments.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SealRequest {
     /// Sources; none means all.
@@ -15,14 +16,14 @@ pub struct SealRequest {
 }
 
 /// What was written into segments.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Sealed {
     /// Source by source.
     pub sources: Vec<SealedSource>,
 }
 
 /// What was written of one source.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SealedSource {
     /// Name of the source.
     pub source: String,
@@ -36,7 +37,7 @@ pub struct SealedSource {
 }
 
 /// How all is to be read.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScrubRequest {
     /// The most MiB to read in a second; absent: as fast as the disks give them.
@@ -44,7 +45,7 @@ pub struct ScrubRequest {
 }
 
 /// One line of the reply of `POST /v1/scrub`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScrubLine {
     /// How far it is.
@@ -59,7 +60,7 @@ pub enum ScrubLine {
 }
 
 /// How far a scrub is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ScrubProgress {
     /// What is read now: `registry`, `log`, `models` or `segments`.
     pub part: String,
@@ -70,7 +71,7 @@ pub struct ScrubProgress {
 }
 
 /// Something that is not what was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Damaged {
     /// What it is of: `registry`, `log`, `models` or `segments`.
     pub part: String,
@@ -81,7 +82,7 @@ pub struct Damaged {
 }
 
 /// What was read.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ScrubSummary {
     /// Segments that count.
     pub segments: u64,
@@ -99,7 +100,7 @@ pub struct ScrubSummary {
 }
 
 /// Where a backup goes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackupRequest {
     /// A folder of the server's machine, by its whole path: new or empty.
@@ -107,7 +108,7 @@ pub struct BackupRequest {
 }
 
 /// One line of the reply of `POST /v1/backup`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupLine {
     /// How far it is.
@@ -120,7 +121,7 @@ pub enum BackupLine {
 }
 
 /// How far a copy is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Copied {
     /// The file that is copied now.
     pub file: String,
@@ -131,7 +132,7 @@ pub struct Copied {
 }
 
 /// What was copied.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct BackupSummary {
     /// Where it is.
     pub to: String,

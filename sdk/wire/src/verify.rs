@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which logged predictions to verify.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyRequest {
     /// Of this model; else of all that have a log.
     #[serde(default)]
@@ -19,14 +20,14 @@ pub struct VerifyRequest {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// Model by model.
     pub models: Vec<ModelReport>,
 }
 
 /// What came of one model.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelReport {
     /// The model.
     pub model: String,
@@ -41,7 +42,7 @@ pub struct ModelReport {
 }
 
 /// What came of one feature.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FeatureReport {
     /// The feature service.
     pub feature_service: String,
@@ -59,7 +60,7 @@ pub struct FeatureReport {
 }
 
 /// Where a logged prediction is found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Place {
     /// The request.
     pub request_id: String,
@@ -75,7 +76,7 @@ impl Report {
 }
 
 /// Why a value differs, the plainest first: where several hold, the first of them is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The feature view, its source or the feature service is defined otherwise now.

@@ -22,6 +22,7 @@
 //! | the names in a path | [`path`] |
 //! | how a long job says how far it is | [`lines`] |
 //! | what is live, for who asks | [`catalogue`] |
+//! | what can be asked, for programs | [`openapi`] |
 //! | the rest: health, status, metrics | [`http`] |
 //!
 //! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads
@@ -46,6 +47,7 @@ mod metrics;
 mod models;
 mod monitor;
 mod observe;
+mod openapi;
 mod path;
 mod predict;
 mod push;
@@ -161,6 +163,7 @@ fn finished(routes: Router<Arc<Node>>, node: Arc<Node>, hosts: Vec<String>) -> R
     let hosts: Arc<[String]> = hosts.into();
     routes
         .route("/", get(http::index))
+        .route("/openapi.json", get(openapi::openapi))
         .route("/health", get(http::ready))
         .route("/v2/health/live", get(http::live))
         .route("/v2/health/ready", get(http::ready))

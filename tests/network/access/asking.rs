@@ -29,16 +29,18 @@ const WITH_FEATURES: &str = r#"{"instances": [{"tailnum": "N1", "distance": 10}]
 type May = &'static [&'static str];
 
 /// Each route, as it is asked by who may.
-pub(super) const HTTP: &[(&str, &str, &str, May)] = &[
+pub(in crate::network) const HTTP: &[(&str, &str, &str, May)] = &[
     ("GET", "/v2/health/live", "", &["everybody"]),
     ("GET", "/v2/health/ready", "", &["everybody"]),
     ("GET", "/health", "", &["everybody"]),
     ("GET", "/", "", &["known"]),
+    ("GET", "/openapi.json", "", &["known"]),
     ("GET", "/v2", "", &["known"]),
     ("GET", "/v2/", "", &["known"]),
     ("GET", "/v1/definitions", "", &["known"]),
     ("POST", "/v2/repository/index", "{}", &["known"]),
     ("POST", "/v2/repository/models/delay/load", "{}", &["known"]),
+    ("POST", "/v2/repository/models/delay/unload", "{}", &["known"]),
     ("POST", "/v1/models/delay:predict", PREDICT, &["predicts"]),
     ("POST", "/v1/models/delay:predict", WITH_FEATURES, &[]),
     ("POST", "/v1/models/delay/versions/1:predict", PREDICT, &["predicts"]),
@@ -125,16 +127,16 @@ impl Heard {
 }
 
 /// A server of the planes that asks everybody who they are, and a key of everybody.
-pub(super) struct Asked {
+pub(in crate::network) struct Asked {
     pub(super) server: Server,
-    pub(super) keys: BTreeMap<String, String>,
+    pub(in crate::network) keys: BTreeMap<String, String>,
     /// One that was revoked.
     pub(super) revoked: String,
     http: reqwest::Client,
 }
 
 impl Asked {
-    pub(super) async fn open() -> Asked {
+    pub(in crate::network) async fn open() -> Asked {
         Asked::open_with("", &[]).await
     }
 
@@ -173,7 +175,7 @@ impl Asked {
     }
 
     /// What is said to a request, and how it ends.
-    pub(super) async fn say(
+    pub(in crate::network) async fn say(
         &self,
         method: &str,
         path: &str,
