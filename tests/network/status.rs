@@ -252,6 +252,7 @@ async fn a_run_that_was_killed_has_died() {
     assert_eq!(said.code, Some(1), "{said:?}");
     let first = "1 thing is wrong\n  feature view plane_history\n      its last run died: it began at ";
     assert!(said.stdout.starts_with(first), "{}", said.stdout);
+    assert_eq!(run(folder, &["status", "--live"]).answer(), "");
     run(folder, &["materialize"]).answer();
     let said = run(folder, &["status"]).answer();
     assert!(said.starts_with("all is well\n\nserver        quern "), "{said}");
@@ -261,6 +262,7 @@ async fn a_run_that_was_killed_has_died() {
 
     let said = run(folder, &["status"]);
     assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""));
+    assert_eq!(run(folder, &["status", "--live"]).code, Some(2));
     assert!(said.stderr.contains("no server has the data folder"), "{}", said.stderr);
     let said = run(folder, &["status", "--json"]);
     assert_eq!(said.code, Some(2));

@@ -22,6 +22,9 @@ pub(super) struct Arguments {
     /// Print the server's reply as it is, JSON.
     #[arg(long)]
     pub(super) json: bool,
+    /// Print nothing, and end with 0 where a server answers, whatever it says: for the health check of a container.
+    #[arg(long, conflicts_with = "json")]
+    live: bool,
 }
 
 /// Ends with 0 where all is well, with 1 where something is wrong, and with 2 where no server answers.
@@ -38,6 +41,9 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<Exit
         }
         Err(error) => return Err(error.into()),
     };
+    if arguments.live {
+        return Ok(ExitCode::SUCCESS);
+    }
     match arguments.json {
         true => print_json(&status),
         false => print(page::page(&status)),
