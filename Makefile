@@ -13,13 +13,15 @@ ifndef ORT_DYLIB_PATH
 export ORT_DYLIB_PATH = $(call said,ORT_DYLIB_PATH)
 endif
 
-PYTHON_FILES := sdk/python feature-defs/examples benches
+PYTHON_FILES := sdk/python feature-defs/examples benches deploy
 DENY_VERSION := 0.20.2
 DENY := $(QUERN_CACHE)/tools/bin/cargo-deny-$(DENY_VERSION)
+CYCLONEDX_VERSION := 0.5.9
+CYCLONEDX := $(QUERN_CACHE)/tools/bin/cargo-cyclonedx-$(CYCLONEDX_VERSION)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo serve test test-all soak try lint deny fuzz fuzz-smaller bench dist compile setup-build setup-demo setup-test
+.PHONY: help setup build demo serve test test-all soak try lint deny sbom fuzz fuzz-smaller bench dist compile setup-build setup-demo setup-test
 
 help:
 	@echo 'make demo      set up, build, and show the flights example from end to end'
@@ -33,6 +35,7 @@ help:
 	@echo 'make build     build the server'
 	@echo 'make dist      build the server as it is shipped: slower to build, faster to run'
 	@echo 'make deny      what do we depend on? Licences, sources, doubles: ask when Cargo.lock has changed'
+	@echo 'make sbom      what the binary is made of, as CycloneDX: server/cli/quern_bin.cdx.json'
 	@echo 'make setup     install what is missing: system packages, RocksDB, Python packages'
 
 setup: setup-test
@@ -84,6 +87,17 @@ $(DENY):
 	CARGO_TARGET_DIR=$(QUERN_CACHE)/tools/target cargo install --quiet --locked --debug \
 		--root $(QUERN_CACHE)/tools --version $(DENY_VERSION) cargo-deny
 	mv $(QUERN_CACHE)/tools/bin/cargo-deny $@
+	rm -rf $(QUERN_CACHE)/tools/target
+
+# A description of what the binary is made of, without what only tests and benches need. It builds nothing but the tool.
+sbom: setup-build $(CYCLONEDX)
+	$(CYCLONEDX) cyclonedx --manifest-path server/cli/Cargo.toml --format json --spec-version 1.5 \
+		--describe binaries --target $$(rustc --print host-tuple) --no-build-deps --quiet
+
+$(CYCLONEDX):
+	CARGO_TARGET_DIR=$(QUERN_CACHE)/tools/target cargo install --quiet --locked --debug \
+		--root $(QUERN_CACHE)/tools --version $(CYCLONEDX_VERSION) cargo-cyclonedx
+	mv $(QUERN_CACHE)/tools/bin/cargo-cyclonedx $@
 	rm -rf $(QUERN_CACHE)/tools/target
 
 # By hand, on nightly: `cargo install cargo-fuzz` is no part of the setup. Without a sanitizer, since no code of ours is
