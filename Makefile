@@ -35,7 +35,7 @@ help:
 	@echo 'make build     build the server'
 	@echo 'make dist      build the server as it is shipped: slower to build, faster to run'
 	@echo 'make deny      what do we depend on? Licences, sources, doubles: ask when Cargo.lock has changed'
-	@echo 'make sbom      what the binary is made of, as CycloneDX: server/cli/quern_bin.cdx.json'
+	@echo 'make sbom      what the binary is made of, as CycloneDX: quern.cdx.json'
 	@echo 'make setup     install what is missing: system packages, RocksDB, Python packages'
 
 setup: setup-test
@@ -93,6 +93,7 @@ $(DENY):
 sbom: setup-build $(CYCLONEDX)
 	$(CYCLONEDX) cyclonedx --manifest-path server/cli/Cargo.toml --format json --spec-version 1.5 \
 		--describe binaries --target $$(rustc --print host-tuple) --no-build-deps --quiet
+	mv server/cli/quern_bin.cdx.json quern.cdx.json
 
 $(CYCLONEDX):
 	CARGO_TARGET_DIR=$(QUERN_CACHE)/tools/target cargo install --quiet --locked --debug \
