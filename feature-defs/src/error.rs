@@ -3,9 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::project::DEFAULT_PROJECT;
+
 /// A position in a definition file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Loc {
+    /// The project whose file it is; none for the default one's, or for the one's who is told.
+    pub project: Option<Arc<str>>,
     /// File path as the caller gave it.
     pub file: Arc<str>,
     /// Line, from 1.
@@ -16,7 +20,10 @@ pub struct Loc {
 
 impl fmt::Display for Loc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+        match &self.project {
+            Some(project) => write!(f, "{project}: {}:{}:{}", self.file, self.line, self.column),
+            None => write!(f, "{}:{}:{}", self.file, self.line, self.column),
+        }
     }
 }
 
@@ -29,6 +36,18 @@ pub struct DefError {
     pub cause: String,
     /// How to fix it, if that is known.
     pub help: Option<String>,
+}
+
+impl Loc {
+    /// The first position of a file of the default project.
+    pub fn start(file: impl Into<Arc<str>>) -> Loc {
+        Loc { project: None, file: file.into(), line: 1, column: 1 }
+    }
+
+    /// The project whose file it is.
+    pub fn project(&self) -> &str {
+        self.project.as_deref().unwrap_or(DEFAULT_PROJECT)
+    }
 }
 
 impl DefError {

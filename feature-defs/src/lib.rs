@@ -12,6 +12,7 @@ pub mod epoch;
 mod error;
 mod literal;
 mod parse;
+mod project;
 #[cfg(test)]
 mod reference;
 mod schema;
@@ -32,5 +33,6 @@ pub use epoch::Epoch;
 pub use error::{DefError, Loc, nearest, suggest};
 pub use literal::fit;
 pub use parse::{DefFile, parse};
+pub use project::{DEFAULT_PROJECT, is_project};
 pub use schema::schemas;
 pub use whose::{Whose, says_kind, whose};

@@ -116,7 +116,7 @@ mod tests {
     use crate::yaml;
 
     fn check(dtype: &str, yaml: &str, expected: Expect) {
-        let documents = yaml::read("a.yaml", yaml).documents;
+        let documents = yaml::read(crate::Loc::start("a.yaml"), yaml).documents;
         let literal = literal(&documents[0]).expect("a constant");
         let shown = match fit(literal, Type::parse(dtype).expect("a type")) {
             Ok(literal) => format!("{literal:?}"),

@@ -30,7 +30,7 @@ fn every_example_is_sound() {
     let text = reference().data();
     let examples = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```"));
     let documents: Vec<&str> = examples.map(|(example, _)| example).collect();
-    let file = DefFile { path: "definitions.md".to_owned(), text: documents.join("---\n") };
+    let file = DefFile::new("definitions.md", documents.join("---\n"));
     let definitions = parse(&[file]).expect("sound examples");
     assert_eq!(definitions.services["arrival_delay_v1"].projections.len(), 3);
     assert_eq!(definitions.models.len(), 1);
@@ -69,7 +69,10 @@ fn value(shape: &Shape) -> String {
         Shape::Window => "[duration](#durations) or `lifetime`".to_owned(),
         Shape::Text => "text".to_owned(),
         Shape::Identifier | Shape::ModelName => "name".to_owned(),
-        Shape::NameOrAll => "name or `\"*\"`".to_owned(),
+        Shape::Reference => "name".to_owned(),
+        Shape::ReferenceOrAll => "name or `\"*\"`".to_owned(),
+        Shape::FeatureReference => "`view:feature`".to_owned(),
+        Shape::ProjectOrAll => "project or `\"*\"`".to_owned(),
         Shape::Rate => "rate".to_owned(),
         Shape::Version => "name or whole number".to_owned(),
         Shape::SourceColumn => "column".to_owned(),

@@ -49,7 +49,12 @@ fn shape_schema(shape: &Shape) -> Value {
         Shape::Constant(text) => json!({"const": text}),
         Shape::OneOf(texts) => json!({"enum": texts}),
         Shape::Text => json!({"type": "string"}),
-        Shape::Identifier | Shape::ModelName | Shape::NameOrAll => name_schema(shape),
+        Shape::Identifier
+        | Shape::ModelName
+        | Shape::Reference
+        | Shape::ReferenceOrAll
+        | Shape::ProjectOrAll => name_schema(shape),
+        Shape::FeatureReference => json!({"type": "string", "pattern": "^[^:]+:[^:]+$"}),
         Shape::Rate => json!({"type": "string", "pattern": "^[0-9]{1,10}/[smh]$"}),
         Shape::Version => json!({"anyOf": [name_schema(shape), {"type": "integer", "minimum": 0}]}),
         Shape::SourceColumn => json!({"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX}),

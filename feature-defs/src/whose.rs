@@ -3,6 +3,7 @@
 //! Definitions lie beside code, so beside the YAML of many tools. A file is ours where one of its documents is, or
 //! where one nearly is: a slip in `kind` must be a mistake that somebody reads, never a view that is gone.
 
+use crate::Loc;
 use crate::shape::Kind;
 use crate::yaml::{self, Entry, Node, Value};
 
@@ -25,7 +26,7 @@ pub enum Whose {
 /// ours or nearly so, and those that lack nothing but the right kind. A file that is no YAML is ours where a line of it
 /// names a kind of ours. A file without documents declares nothing, and is ours.
 pub fn whose(text: &str) -> Whose {
-    let read = yaml::read("", text);
+    let read = yaml::read(Loc::start(""), text);
     if read.documents.iter().any(is_meant) || !read.complete && says_kind(text) {
         return Whose::Ours;
     }

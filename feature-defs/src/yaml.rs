@@ -5,7 +5,6 @@
 //! lost, and nothing recurses until the depth is known to be small.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use saphyr::Scalar as CoreScalar;
 use saphyr_parser::{Event, Marker, Parser, Span};
@@ -138,9 +137,9 @@ pub(crate) struct Documents {
 }
 
 /// Reads the documents of one file.
-pub(crate) fn read(file: &str, text: &str) -> Documents {
+pub(crate) fn read(start: Loc, text: &str) -> Documents {
     let mut builder = Builder {
-        file: Arc::from(file),
+        start,
         documents: Vec::new(),
         open: Vec::new(),
         anchors: HashMap::new(),
@@ -155,7 +154,8 @@ pub(crate) fn read(file: &str, text: &str) -> Documents {
 }
 
 struct Builder {
-    file: Arc<str>,
+    /// Where the file begins.
+    start: Loc,
     documents: Vec<Node>,
     /// Lists and mappings that have begun and not ended, outermost first.
     open: Vec<Open>,
@@ -279,7 +279,7 @@ impl Builder {
 
     fn loc(&self, marker: &Marker) -> Loc {
         // The parser counts lines from one and columns from zero.
-        Loc { file: self.file.clone(), line: marker.line(), column: marker.col() + 1 }
+        Loc { line: marker.line(), column: marker.col() + 1, ..self.start.clone() }
     }
 }
 

@@ -146,7 +146,7 @@ mod tests {
               - {name: none, type: string}
               - {name: "on", type: float64}"##]]
         .assert_eq(&text);
-        let file = feature_defs::DefFile { path: "s.yaml".to_owned(), text: text.clone() };
+        let file = feature_defs::DefFile::new("s.yaml", text.clone());
         let definitions = feature_defs::parse(&[file]).expect("it is sound");
         assert_eq!(definitions.sources["_2013_landings"].columns.len(), 11);
         // Of a folder the files tell.

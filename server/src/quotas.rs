@@ -102,7 +102,7 @@ mod tests {
     fn access() -> Access {
         let text = "kind: Role\nname: a\nmembers: [{key: k}]\nlimits: {requests: 2/s, instances: 600/m}\n\
                     ---\nkind: Role\nname: b\nmembers: [{key: k}]\nlimits: {requests: 60/s}\n";
-        let file = DefFile { path: "roles.yaml".to_owned(), text: text.to_owned() };
+        let file = DefFile::new("roles.yaml", text.to_owned());
         let definitions: Definitions = parse(&[file]).expect("sound");
         Access::new(&definitions, Vec::new())
     }

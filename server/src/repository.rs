@@ -17,7 +17,7 @@ use quern_store::roots::Roots;
 use crate::data_folder::LOCK_FILE;
 use crate::error::{Error, Result};
 use crate::mlflow;
-use crate::settings::{SETTINGS_FILE, Settings};
+use crate::settings::{Project, SETTINGS_FILE, Settings};
 
 /// What to pass over, in git's syntax; in any folder of a repository.
 pub const IGNORE_FILE: &str = ".quernignore";
@@ -63,14 +63,15 @@ pub struct LeftAlone {
     pub why: String,
 }
 
-/// Reads the definition files of the repository that `settings` name. Paths are relative to its root, with `/` on every
-/// system.
+/// Reads the definition files of a project that `settings` name. Paths are relative to its repository's root, with `/`
+/// on every system.
 ///
 /// # Errors
 /// `Kind::InvalidArgument` where there is no such folder, or no definition file in it: an apply of nothing by mistake
-/// would remove everything.
-pub fn read(settings: &Settings) -> Result<Repository> {
-    let root = &settings.repository;
+/// would remove everything. `Kind::NotFound` where there is no such project.
+pub fn read(settings: &Settings, project: &str) -> Result<Repository> {
+    let project = settings.project(project)?;
+    let root = &project.repository;
     if !root.is_dir() {
         return Err(Error::invalid(format!(
             "there is no folder {}; `quern init {}` writes a repository to start from",
@@ -78,7 +79,7 @@ pub fn read(settings: &Settings) -> Result<Repository> {
             root.display()
         )));
     }
-    for folder in &settings.definitions {
+    for folder in &project.definitions {
         let found = fs::symlink_metadata(root.join(folder));
         if !found.is_ok_and(|found| found.is_dir()) {
             let (folder, root) = (folder.display(), root.display());
@@ -88,8 +89,8 @@ pub fn read(settings: &Settings) -> Result<Repository> {
         }
     }
     let left_alone = Arc::new(Mutex::new(Vec::new()));
-    let (mut files, roots) = (Vec::new(), settings.roots());
-    for entry in walk(settings, &left_alone).build() {
+    let (mut files, roots) = (Vec::new(), settings.roots_of(project));
+    for entry in walk(project, &left_alone).build() {
         let entry = entry.map_err(|error| Error::invalid(format!("{error}; {WAY_OUT}")))?;
         // A folder is where a line of an ignore file shows that makes no sense.
         if let Some(error) = entry.error() {
@@ -102,7 +103,7 @@ pub fn read(settings: &Settings) -> Result<Repository> {
         }
         let path = relative(root, entry.path());
         match look(&roots, entry.path(), &path)? {
-            Found::Definitions(text) => files.push(DefFile { path, text }),
+            Found::Definitions(text) => files.push(DefFile { project: project.name.clone(), path, text }),
             Found::Another(why) => left_alone.lock().push(LeftAlone { path, why }),
         }
         if files.len() > FILES_MAX {
@@ -112,15 +113,15 @@ pub fn read(settings: &Settings) -> Result<Repository> {
     let mut left_alone = std::mem::take(&mut *left_alone.lock());
     left_alone.sort();
     if files.is_empty() {
-        return Err(nothing(settings, &left_alone));
+        return Err(nothing(project, &left_alone));
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(Repository { files, left_alone })
 }
 
 /// Everything below the repository's root that may hold definitions. Folders that may not are noted in `left_alone`.
-fn walk(settings: &Settings, left_alone: &Arc<Mutex<Vec<LeftAlone>>>) -> WalkBuilder {
-    let (root, named) = (settings.repository.clone(), settings.definitions.clone());
+fn walk(project: &Project, left_alone: &Arc<Mutex<Vec<LeftAlone>>>) -> WalkBuilder {
+    let (root, named) = (project.repository.clone(), project.definitions.clone());
     let left_alone = Arc::clone(left_alone);
     let mut walk = WalkBuilder::new(&root);
     walk.standard_filters(false).add_custom_ignore_filename(IGNORE_FILE).max_depth(Some(DEPTH_MAX));
@@ -206,17 +207,17 @@ fn look(roots: &Roots, path: &Path, name: &str) -> Result<Found> {
 }
 
 /// Nothing is declared: where it was looked for, and what was there instead.
-fn nothing(settings: &Settings, left_alone: &[LeftAlone]) -> Error {
-    let root = settings.repository.display();
+fn nothing(project: &Project, left_alone: &[LeftAlone]) -> Error {
+    let root = project.repository.display();
     let folders: Vec<String> =
-        settings.definitions.iter().map(|folder| folder.display().to_string()).collect();
+        project.definitions.iter().map(|folder| folder.display().to_string()).collect();
     let within = match folders.as_slice() {
         [] => String::new(),
         folders => format!(" in `{}`, where its setting `definitions` looks for them", folders.join("`, `")),
     };
     let nested: Vec<PathBuf> = left_alone
         .iter()
-        .map(|left| settings.repository.join(&left.path))
+        .map(|left| project.repository.join(&left.path))
         .filter(|path| path.join(SETTINGS_FILE).exists())
         .collect();
     if let Some(first) = nested.first() {
@@ -244,6 +245,7 @@ fn nothing(settings: &Settings, left_alone: &[LeftAlone]) -> Error {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
+    use feature_defs::DEFAULT_PROJECT;
 
     use super::*;
 
@@ -258,7 +260,7 @@ mod tests {
             fs::write(path, text).expect("written");
         }
         let settings = Settings::load_from(folder.path(), |_| None, &[]).expect("sound");
-        let said = match read(&settings) {
+        let said = match read(&settings, DEFAULT_PROJECT) {
             Ok(Repository { files, left_alone }) => {
                 let files = files.into_iter().map(|file| file.path);
                 let left =

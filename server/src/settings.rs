@@ -4,6 +4,7 @@
 //! overrides both.
 
 mod exposed;
+mod project;
 mod value;
 mod who;
 mod written;
@@ -12,17 +13,17 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf, absolute};
-use std::sync::Arc;
 use std::time::Duration;
 
-use feature_defs::{DefError, Loc, Member, suggest};
+use feature_defs::{DEFAULT_PROJECT, DefError, Loc, Member, suggest};
 use quern_base::memory::default_max;
 use quern_inference::{Program, Provider};
 use quern_store::registry::Location;
-use quern_store::roots::Roots;
+use quern_store::roots::{ProjectRoots, Roots};
 use quern_store::segments::StoreAt;
 use saphyr::{LoadableYamlNode, MarkedYaml, Marker, Scalar, YamlData};
 
+pub use self::project::Project;
 pub use self::value::{AuditTo, Auth, OnlineStore};
 use self::value::{
     address, addresses, auth, collector, folders, hosts, members, online, providers, roots, store, time,
@@ -69,6 +70,16 @@ pub struct Settings {
     pub repository: PathBuf,
     /// The folders in it that definition files lie in, by their paths from its root; all of it where there is none.
     pub definitions: Vec<PathBuf>,
+    /// What the repository's file calls its project.
+    pub project_name: Option<String>,
+    /// The folder of the repository whose server serves this one.
+    pub served_by: Option<PathBuf>,
+    /// The folders of the repositories that are served beside this one.
+    pub served: Vec<PathBuf>,
+    /// The projects: the repository's own, then the others.
+    pub projects: Vec<Project>,
+    /// The project whose definitions are checked and applied where none is named.
+    pub applies: String,
     /// Folders besides the repository that the paths of sources and models may lead into.
     pub roots: Vec<PathBuf>,
     /// The folder of history, head and registry.
@@ -148,7 +159,10 @@ pub struct Settings {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 37] = [
+pub const KEYS: [(&str, Wants); 40] = [
+    ("project", Wants::Text("risk")),
+    ("projects", Wants::Texts("[../risk, ../growth]")),
+    ("served_by", Wants::Text("../platform")),
     ("definitions", Wants::Texts("[features/, models/]")),
     ("roots", Wants::Texts("[/srv/history, /srv/models]")),
     ("data", Wants::Text(".quern")),
@@ -207,6 +221,9 @@ impl Settings {
         let repository = repository.canonicalize().or_else(|_| absolute(repository))?;
         let mut settings = Settings::defaults(repository);
         settings.read_file()?;
+        if let Some(server) = settings.served_by.take() {
+            return settings.of_server(&server, &environment, flags);
+        }
         for (key, _) in KEYS {
             let variable = format!("QUERN_{}", key.to_uppercase());
             if let Some(value) = environment(&variable).filter(|value| !value.is_empty()) {
@@ -228,6 +245,8 @@ impl Settings {
             ));
         }
         settings.check_tls()?;
+        settings.applies = settings.project_name.clone().unwrap_or_else(|| DEFAULT_PROJECT.to_owned());
+        settings.find_projects(settings.applies.clone(), &settings.served.clone())?;
         Ok(settings)
     }
 
@@ -235,6 +254,11 @@ impl Settings {
     fn defaults(repository: PathBuf) -> Settings {
         Settings {
             definitions: Vec::new(),
+            project_name: None,
+            served_by: None,
+            served: Vec::new(),
+            projects: Vec::new(),
+            applies: DEFAULT_PROJECT.to_owned(),
             roots: Vec::new(),
             data: repository.join(".quern"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
@@ -288,25 +312,36 @@ impl Settings {
     }
 
     /// Where the paths of definitions lead.
-    pub fn roots(&self) -> Roots {
-        Roots::new(&self.repository, &self.roots).without(&self.data)
+    pub fn roots(&self) -> ProjectRoots {
+        ProjectRoots::new(self.projects.iter().map(|project| (project.name.clone(), self.roots_of(project))))
     }
 
-    fn read_file(&mut self) -> Result<()> {
+    /// Where those of one project lead: not into another one's repository.
+    pub(crate) fn roots_of(&self, project: &Project) -> Roots {
+        let roots = Roots::new(&project.repository, &self.roots).without(&self.data);
+        let others = self.projects.iter().filter(|other| other.name != project.name);
+        others.fold(roots, |roots, other| roots.without(&other.repository))
+    }
+
+    /// Reads its file, and says what that sets.
+    fn read_file(&mut self) -> Result<Vec<String>> {
         let text = match std::fs::read_to_string(self.repository.join(SETTINGS_FILE)) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return self.not_misnamed(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return self.not_misnamed().map(|()| Vec::new());
+            }
             Err(error) => return Err(Error::invalid(format!("{SETTINGS_FILE} cannot be read: {error}"))),
         };
         let documents = MarkedYaml::load_from_str(&text).map_err(|error| {
             Error::definitions(vec![DefError::new(&place(*error.marker()), error.info())])
         })?;
-        let mut mistakes = Vec::new();
+        let (mut said, mut mistakes) = (Vec::new(), Vec::new());
         for document in &documents {
             match &document.data {
                 YamlData::Mapping(entries) => {
                     for (key, value) in entries {
                         mistakes.extend(self.read_entry(key, value).err());
+                        said.extend(key.data.as_str().map(str::to_owned));
                     }
                 }
                 YamlData::Value(Scalar::Null) | YamlData::BadValue => {}
@@ -316,7 +351,7 @@ impl Settings {
                 ),
             }
         }
-        if mistakes.is_empty() { Ok(()) } else { Err(Error::definitions(mistakes)) }
+        if mistakes.is_empty() { Ok(said) } else { Err(Error::definitions(mistakes)) }
     }
 
     /// Without a file of settings: settings in a file of a name that nobody reads would be silently lost.
@@ -368,6 +403,9 @@ impl Settings {
         }
         match key {
             "definitions" => self.definitions = folders(value)?,
+            "project" => self.project_name = Some(project::name(value)?),
+            "projects" => self.served = roots(value, base)?,
+            "served_by" => self.served_by = Some(path()?),
             "roots" => self.roots = roots(value, base)?,
             "data" => self.data = path()?,
             "listen" => self.listen = address(value)?,
@@ -416,7 +454,7 @@ impl Settings {
 }
 
 fn place(mark: Marker) -> Loc {
-    Loc { file: Arc::from(SETTINGS_FILE), line: mark.line(), column: mark.col() + 1 }
+    Loc { line: mark.line(), column: mark.col() + 1, ..Loc::start(SETTINGS_FILE) }
 }
 
 #[cfg(test)]

@@ -8,3 +8,4 @@ mod deploy;
 mod failing;
 mod hostile;
 mod narrowing;
+mod projects;

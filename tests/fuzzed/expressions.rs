@@ -78,7 +78,7 @@ pub(crate) fn ask(bytes: &[u8]) {
     }
     let expr = serde_json::Value::from(sql);
     let text = format!("{SERVICE}derived: [{{name: it, expr: {expr}}}]\n");
-    let file = DefFile { path: "f.yaml".to_owned(), text };
+    let file = DefFile::new("f.yaml", text);
     let Ok(definitions) = feature_defs::parse(&[file]) else { return };
     let Ok(catalog) = quern_engine::compile(definitions, &SOURCES) else { return };
     let service = &catalog.services["f"];

@@ -36,7 +36,7 @@ columns:
 ";
 
 static SOURCE: LazyLock<(Source, SchemaRef)> = LazyLock::new(|| {
-    let file = DefFile { path: "s.yaml".to_owned(), text: DEFINITIONS.to_owned() };
+    let file = DefFile::new("s.yaml", DEFINITIONS.to_owned());
     let source = feature_defs::parse(&[file]).unwrap().sources["s"].clone();
     let field = |column: &feature_defs::Column| Field::new(&column.name, arrow_type(column.dtype), true);
     let schema = Schema::new(source.columns.iter().map(field).collect::<Vec<_>>());

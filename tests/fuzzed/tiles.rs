@@ -44,7 +44,7 @@ fn view(function: &str) -> Arc<ViewPlan> {
          - {{name: f, function: {function}, windows: [1h, 12d, lifetime]}}\n\
          - {{name: g, function: {function}, hop: exact, windows: [30m]}}\n"
     );
-    let definitions = feature_defs::parse(&[DefFile { path: "v.yaml".into(), text }]).unwrap();
+    let definitions = feature_defs::parse(&[DefFile::new("v.yaml", text)]).unwrap();
     let columns = [
         ("k", DataType::Int64),
         ("at", timestamp()),

@@ -21,7 +21,7 @@ static COLUMNS: LazyLock<SchemaRef> = LazyLock::new(|| {
 
 pub(crate) fn ask(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let files = [DefFile { path: "a.yaml".to_owned(), text: text.to_owned() }];
+    let files = [DefFile::new("a.yaml", text.to_owned())];
     let _ = feature_defs::whose(text);
     let definitions = match feature_defs::parse(&files) {
         Ok(definitions) => definitions,

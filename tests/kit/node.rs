@@ -21,7 +21,7 @@ use quern_access::{Caller, Principal, Proof};
 use quern_base::tasks::Task;
 use quern_engine::ViewId;
 use quern_server::logged::Between;
-use quern_server::verbs::apply::Candidate;
+use quern_server::verbs::apply::{Candidate, OfProject};
 use quern_server::verbs::joined::{Joined, Room};
 use quern_server::verbs::labels::Known;
 use quern_server::verbs::labels::compact::{Bounds, Compacted, JOB};
@@ -133,8 +133,17 @@ impl Node {
     /// # Errors
     /// Their mistakes.
     pub async fn check(&self) -> Result<Checked> {
-        let files = repository::read(&self.inner.settings)?.files;
-        let candidate = self.inner.apply.check(Caller::owner(), files).await?;
+        self.check_project(&self.inner.settings.applies).await
+    }
+
+    /// Checks those of a project.
+    ///
+    /// # Errors
+    /// Their mistakes.
+    pub async fn check_project(&self, project: &str) -> Result<Checked> {
+        let files = repository::read(&self.inner.settings, project)?.files;
+        let of = OfProject { project: project.to_owned(), files };
+        let candidate = self.inner.apply.check(Caller::owner(), of).await?;
         Ok(Checked { node: self.clone(), candidate })
     }
 

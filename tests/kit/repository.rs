@@ -59,7 +59,8 @@ impl Repository {
 
     /// Reads its definition files, as an apply does.
     pub fn files(&self) -> Vec<DefFile> {
-        repository::read(&Settings::load(self.path(), &[]).unwrap()).unwrap().files
+        let settings = Settings::load(self.path(), &[]).unwrap();
+        repository::read(&settings, &settings.applies).unwrap().files
     }
 
     /// Opens it as it stands.

@@ -90,7 +90,7 @@ static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
              outputs: [it]\n"
         );
     }
-    let definitions = feature_defs::parse(&[DefFile { path: "e.yaml".into(), text }]).unwrap();
+    let definitions = feature_defs::parse(&[DefFile::new("e.yaml", text)]).unwrap();
     let fields = COLUMNS.iter().chain(&[("k", "int64")]);
     let fields: Vec<_> =
         fields.map(|(name, dtype)| Field::new(*name, arrow_type(dtype.parse().unwrap()), true)).collect();

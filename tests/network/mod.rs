@@ -24,6 +24,7 @@ mod secrets;
 mod tls;
 mod who;
 
+mod projects;
 pub(crate) mod push;
 mod streams;
 

@@ -211,7 +211,7 @@ async fn an_apply_that_cannot_be_read_changes_nothing() {
     postgres
         .execute(
             "INSERT INTO applies VALUES (2, 0, 'rubbish'); \
-             INSERT INTO definition_files VALUES (2, 'a.yaml', 'kind: Nonsense')",
+             INSERT INTO project_files VALUES (2, 'default', 'a.yaml', 'kind: Nonsense')",
         )
         .await;
     for server in [&first, &second] {

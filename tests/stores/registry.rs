@@ -39,8 +39,8 @@ fn apply(number: u64) -> Apply {
         applied_at_us: 1_700_000_000_000_000 + number as i64,
         fingerprint: format!("print {number}"),
         files: vec![
-            DefFile { path: "a.yaml".to_owned(), text: "kind: Entity\n".to_owned() },
-            DefFile { path: "b/c.yaml".to_owned(), text: "# über\n".to_owned() },
+            DefFile::new("a.yaml", "kind: Entity\n".to_owned()),
+            DefFile::new("b/c.yaml", "# über\n".to_owned()),
         ],
         source_schemas: SourceSchemas::from([("landings".to_owned(), Arc::new(schema))]),
         weights: [("delay".to_owned(), vec![("1".to_owned(), 90), ("2".to_owned(), 10)])].into(),
@@ -96,8 +96,8 @@ async fn an_apply_that_is_not_what_it_was_is_not_read() {
         registry.record(&apply(1)).await.unwrap();
         for (there, back) in [
             (
-                "UPDATE definition_files SET content = 'kind: entity' WHERE path = 'a.yaml'",
-                "UPDATE definition_files SET content = 'kind: Entity\n' WHERE path = 'a.yaml'",
+                "UPDATE project_files SET content = 'kind: entity' WHERE path = 'a.yaml'",
+                "UPDATE project_files SET content = 'kind: Entity\n' WHERE path = 'a.yaml'",
             ),
             (
                 "UPDATE weights SET weight = 91 WHERE version = '1'",

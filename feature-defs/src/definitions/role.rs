@@ -215,4 +215,6 @@ pub struct Governance {
     pub owner: Option<String>,
     /// What grants may name it by.
     pub tags: Vec<String>,
+    /// The other projects that may use it; `*` for all.
+    pub share: Vec<String>,
 }

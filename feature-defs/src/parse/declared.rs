@@ -34,6 +34,15 @@ pub(super) struct Declaration<T> {
     pub(super) whole: bool,
 }
 
+impl<T> Declaration<T> {
+    /// Whether it is for the definitions of `project`: one of its own, or one that is shared with it.
+    fn is_for(&self, project: &str) -> bool {
+        let shared = self.node.get("share").map(Node::items).unwrap_or_default();
+        let with = |named: &Node| named.text().is_some_and(|name| name == project || name == "*");
+        self.node.loc.project() == project || shared.iter().any(with)
+    }
+}
+
 impl<T> Default for Names<T> {
     fn default() -> Self {
         Names { all: Vec::new(), index: BTreeMap::new(), open: false }
@@ -55,7 +64,8 @@ impl<T> Names<T> {
         self.index.get(name).map(|index| &self.all[*index])
     }
 
-    /// Finds what `name` refers to, and reports a name that refers to nothing.
+    /// Finds what `name` refers to at `loc`, and reports a name that refers to nothing there: to nothing of its
+    /// project, nor to what another one shares with it.
     pub(super) fn resolve(
         &self,
         kind: Kind,
@@ -63,11 +73,12 @@ impl<T> Names<T> {
         loc: &Loc,
         errors: &mut Vec<DefError>,
     ) -> Option<&Declaration<T>> {
-        let found = self.find(name);
+        let found = self.find(name).filter(|declaration| declaration.is_for(loc.project()));
         if found.is_none() && !self.open && !name.is_empty() {
-            let known = self.index.keys().map(String::as_str);
+            let known = self.index.iter().filter(|(_, index)| self.all[**index].is_for(loc.project()));
             let cause = format!("unknown {} `{name}`", kind.noun());
-            errors.push(DefError::new(loc, cause).with_help(suggest(name, known)));
+            let help = suggest(name, known.map(|(name, _)| name.as_str()));
+            errors.push(DefError::new(loc, cause).with_help(help));
         }
         found
     }

@@ -8,6 +8,7 @@ mod aggregation;
 mod declared;
 mod model;
 mod names;
+mod qualify;
 mod read;
 mod role;
 mod service;
@@ -15,41 +16,67 @@ mod source;
 mod structure;
 mod view;
 
+use std::sync::Arc;
+
 use self::declared::{Declared, Names};
 use self::names::{not_reserved, not_twice};
+use self::qualify::qualify;
+use crate::project::{DEFAULT_PROJECT, Projects};
 use crate::shape::Kind;
 use crate::whose::is_anothers;
 use crate::yaml::{self, Node};
 use crate::{DefError, Definitions, Loc};
 
 /// One definition file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DefFile {
+    /// The project whose it is.
+    pub project: String,
     /// How errors name the file.
     pub path: String,
     /// The YAML documents in it.
     pub text: String,
 }
 
-/// Reads the definitions of a repository: any number of documents in any number of files, in any order. Passes over
-/// documents with `apiVersion`, which are other tools'; which files are ours [`whose`](crate::whose()) says.
+impl DefFile {
+    /// A file of the default project.
+    pub fn new(path: impl Into<String>, text: impl Into<String>) -> DefFile {
+        DefFile { project: DEFAULT_PROJECT.to_owned(), path: path.into(), text: text.into() }
+    }
+
+    fn start(&self) -> Loc {
+        let project = Some(self.project.as_str()).filter(|project| *project != DEFAULT_PROJECT);
+        Loc { project: project.map(Arc::from), ..Loc::start(self.path.as_str()) }
+    }
+}
+
+/// Reads the definitions of projects that know one another: any number of documents in any number of files, in any
+/// order. Passes over documents with `apiVersion`, which are other tools'; which files are ours
+/// [`whose`](crate::whose()) says.
 ///
 /// # Errors
 /// Every mistake that can be found, by file, line and column.
 pub fn parse(files: &[DefFile]) -> Result<Definitions, Vec<DefError>> {
     let mut errors = Vec::new();
     let mut declared = Declared::default();
+    let projects = Projects::of(files.iter().map(|file| file.project.as_str()));
     for file in files {
-        let read = yaml::read(&file.path, &file.text);
+        let read = yaml::read(file.start(), &file.text);
         // A key given twice leaves its document readable, but what it declares is anyone's guess.
         let sound = read.errors.is_empty();
         errors.extend(read.errors);
         if !read.complete {
             declared.leave_open();
         }
-        for document in read.documents.into_iter().filter(|document| !is_anothers(document)) {
+        for mut document in read.documents.into_iter().filter(|document| !is_anothers(document)) {
             match structure::kind_of(&document) {
-                Ok(kind) => errors.extend(declare(&mut declared, kind, document, sound)),
+                Ok(kind) => {
+                    let mut found = Vec::new();
+                    structure::check_object(kind.object(), &document, &mut found);
+                    qualify(kind.object(), &mut document, &projects);
+                    declare(&mut declared, kind, document, sound && found.is_empty());
+                    errors.append(&mut found);
+                }
                 Err(error) => {
                     errors.push(error);
                     declared.leave_open();
@@ -58,6 +85,7 @@ pub fn parse(files: &[DefFile]) -> Result<Definitions, Vec<DefError>> {
         }
     }
     check_names(&mut declared, &mut errors);
+    check_clashes(&declared, &projects, &mut errors);
     if errors.is_empty() {
         return Ok(declared.into_definitions());
     }
@@ -66,11 +94,8 @@ pub fn parse(files: &[DefFile]) -> Result<Definitions, Vec<DefError>> {
     Err(errors)
 }
 
-/// Reads what a document declares, and gives what is wrong with its shape. `sound` says whether its YAML is.
-fn declare(declared: &mut Declared, kind: Kind, node: Node, sound: bool) -> Vec<DefError> {
-    let mut errors = Vec::new();
-    structure::check_object(kind.object(), &node, &mut errors);
-    let whole = sound && errors.is_empty();
+/// Reads what a document declares. `whole` says whether its shape is sound.
+fn declare(declared: &mut Declared, kind: Kind, node: Node, whole: bool) {
     match kind {
         Kind::Entity => {
             let def = read::entity(&node);
@@ -97,7 +122,6 @@ fn declare(declared: &mut Declared, kind: Kind, node: Node, sound: bool) -> Vec<
             declared.roles.add(def.name.clone(), def, node, whole);
         }
     }
-    errors
 }
 
 /// Checks that every name refers to something and is declared once; lists the features of projections that take all.
@@ -131,6 +155,19 @@ fn check_names(declared: &mut Declared, errors: &mut Vec<DefError>) {
     }
     for node in declared.owned() {
         role::check_owner(node, &declared.roles, errors);
+    }
+}
+
+/// A model or a role of the default project must not be called as if it were another one's.
+fn check_clashes(declared: &Declared, projects: &Projects<'_>, errors: &mut Vec<DefError>) {
+    let models = declared.models.all.iter().map(|model| (Kind::Model, &model.def.name, &model.def.loc));
+    let roles = declared.roles.all.iter().map(|role| (Kind::Role, &role.def.name, &role.def.loc));
+    for (kind, name, loc) in models.chain(roles).filter(|(_, _, loc)| loc.project.is_none()) {
+        if let Some((project, rest)) = projects.split(name) {
+            let cause =
+                format!("{} `{name}` is what everybody calls `{rest}` of project `{project}`", kind.noun());
+            errors.push(DefError::new(loc, cause).with_help("give one of the two another name"));
+        }
     }
 }
 

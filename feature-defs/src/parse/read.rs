@@ -23,7 +23,7 @@ pub(super) fn entity(node: &Node) -> Entity {
 /// Whose any definition is.
 pub(super) fn governance(node: &Node) -> Governance {
     let owner = node.get("owner").and_then(Node::text).map(str::to_owned);
-    Governance { owner, tags: texts(node, "tags") }
+    Governance { owner, tags: texts(node, "tags"), share: texts(node, "share") }
 }
 
 pub(super) fn source(node: &Node) -> Source {

@@ -145,11 +145,19 @@ fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefErro
     match shape {
         Shape::Constant(constant) if is_text && text == constant => Ok(()),
         Shape::OneOf(texts) if is_text && texts.contains(&text.as_str()) => Ok(()),
-        Shape::Text if is_text => Ok(()),
-        Shape::Identifier | Shape::ModelName | Shape::NameOrAll if is_text => match shape.admits_name(text) {
-            true => Ok(()),
-            false => Err(wrong_name(shape, subject, text, &node.loc)),
-        },
+        Shape::Text | Shape::FeatureReference if is_text => Ok(()),
+        Shape::Identifier
+        | Shape::ModelName
+        | Shape::Reference
+        | Shape::ReferenceOrAll
+        | Shape::ProjectOrAll
+            if is_text =>
+        {
+            match shape.admits_name(text) {
+                true => Ok(()),
+                false => Err(wrong_name(shape, subject, text, &node.loc)),
+            }
+        }
         Shape::Rate if is_text && Rate::parse(text).is_some() => Ok(()),
         Shape::Version => check_version(subject, node, text, *scalar),
         Shape::SourceColumn if is_text && !text.is_empty() && text.chars().count() <= NAME_CHARS_MAX => {
@@ -213,7 +221,9 @@ fn wrong(shape: &Shape, subject: &str, node: &Node) -> DefError {
         (Shape::Duration { .. }, Scalar::Int(_)) => {
             error.with_help(format!("add a unit: w, d, h, m, s, ms or us, as in `{text}s`"))
         }
-        (Shape::Text | Shape::SourceColumn, _) => error.with_help(format!("quote it: \"{text}\"")),
+        (Shape::Text | Shape::FeatureReference | Shape::SourceColumn, _) => {
+            error.with_help(format!("quote it: \"{text}\""))
+        }
         _ => error,
     }
 }

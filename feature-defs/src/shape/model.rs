@@ -14,7 +14,7 @@ pub(super) static MODEL: Object = Object {
         TAGS,
         optional(
             "reveals",
-            Shape::List(&Shape::Text),
+            Shape::List(&Shape::FeatureReference),
             "Features, as `view:feature`, that its replies may show as they are, to who may not read them.",
         ),
         required(
@@ -57,7 +57,11 @@ static VERSION: Object = Object {
             Shape::List(&Shape::Identifier),
             "With `steps`: the columns that leave, in this order; the last step's unless given.",
         ),
-        required("service", Shape::Identifier, "The feature service that feeds it."),
+        required(
+            "service",
+            Shape::Reference,
+            "The feature service that feeds it; another project's as `project.name`.",
+        ),
     ],
 };
 

@@ -1,5 +1,6 @@
 //! What may stand under a key?
 
+use crate::project::is_project;
 use crate::{ScalarType, Type};
 
 /// What the URL of an object begins with: in S3, Google Cloud Storage and Azure.
@@ -48,8 +49,14 @@ pub(crate) enum Shape {
     Identifier,
     /// A name in a URL: an identifier with `-` and `.`.
     ModelName,
+    /// What names a definition: its name, or `project.name` for another project's.
+    Reference,
     /// The same, or `*`.
-    NameOrAll,
+    ReferenceOrAll,
+    /// What names a feature of a view: `view:feature`.
+    FeatureReference,
+    /// A project, or `*`.
+    ProjectOrAll,
     /// So many in a time.
     Rate,
     /// A model version: a model name, or a whole number.
@@ -116,7 +123,10 @@ impl Shape {
                 "a name of letters, digits and `_` that does not start with a digit".to_owned()
             }
             Shape::ModelName => "a name of letters, digits, `_`, `-` and `.`".to_owned(),
-            Shape::NameOrAll => "a name, or `\"*\"` for all".to_owned(),
+            Shape::Reference => "a name, or `project.name`".to_owned(),
+            Shape::ReferenceOrAll => "a name, or `\"*\"` for all".to_owned(),
+            Shape::FeatureReference => "a feature as `view:feature`".to_owned(),
+            Shape::ProjectOrAll => "the name of a project, or `\"*\"` for all".to_owned(),
             Shape::Rate => "a rate such as `500/s`, `30/m` or `10/h`".to_owned(),
             Shape::Version => "a whole number or a name of letters, digits, `_`, `-` and `.`".to_owned(),
             Shape::SourceColumn => "the name of a column".to_owned(),
@@ -142,9 +152,11 @@ impl Shape {
 
     /// Whether `text` is well formed where the shape is a kind of name.
     pub(crate) fn admits_name(&self, text: &str) -> bool {
-        let url_too = matches!(self, Shape::ModelName | Shape::NameOrAll | Shape::Version);
-        if matches!(self, Shape::NameOrAll) && text == "*" {
-            return true;
+        let url_too = !matches!(self, Shape::Identifier);
+        match self {
+            Shape::ReferenceOrAll | Shape::ProjectOrAll if text == "*" => return true,
+            Shape::ProjectOrAll => return is_project(text),
+            _ => {}
         }
         let mut characters = text.chars();
         let first = characters.next();
@@ -158,8 +170,9 @@ impl Shape {
     /// [`Shape::admits_name`] but for the length, as a regular expression for JSON Schema.
     pub(crate) fn name_pattern(&self) -> &'static str {
         match self {
-            Shape::NameOrAll => "^([A-Za-z0-9_][A-Za-z0-9_.-]*|[*])$",
-            Shape::ModelName | Shape::Version => "^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+            Shape::ReferenceOrAll => "^([A-Za-z0-9_][A-Za-z0-9_.-]*|[*])$",
+            Shape::ProjectOrAll => "^([A-Za-z0-9_][A-Za-z0-9_-]*|[*])$",
+            Shape::ModelName | Shape::Reference | Shape::Version => "^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
             _ => "^[A-Za-z_][A-Za-z0-9_]*$",
         }
     }

@@ -77,8 +77,8 @@ static PICKED: Object = Object {
     noun: "what is picked",
     doc: "One of a name, or those of a tag.",
     keys: &[
-        optional("name", Shape::NameOrAll, "The one of this name; `\"*\"`: all there are."),
-        optional("tag", Shape::ModelName, "Those that have this tag."),
+        optional("name", Shape::ReferenceOrAll, "The one of this name; `\"*\"`: all of the role's project."),
+        optional("tag", Shape::ModelName, "Those of the role's project that have this tag."),
     ],
 };
 
@@ -95,7 +95,7 @@ static READ: Object = Object {
 static OWNED: Object = Object {
     noun: "what may be changed",
     doc: "Definitions by their owner.",
-    keys: &[required("owner", Shape::ModelName, "The role that owns them.")],
+    keys: &[required("owner", Shape::Reference, "The role that owns them.")],
 };
 
 static LIMITS: Object = Object {

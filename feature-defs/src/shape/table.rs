@@ -14,8 +14,13 @@ pub(super) const fn optional(name: &'static str, shape: Shape, doc: &'static str
 }
 
 pub(super) const DESCRIPTION: Key = optional("description", Shape::Text, "For people.");
-pub(super) const OWNER: Key = optional("owner", Shape::ModelName, "The role that answers for it.");
+pub(super) const OWNER: Key = optional("owner", Shape::Reference, "The role that answers for it.");
 pub(super) const TAGS: Key = optional("tags", Shape::List(&Shape::ModelName), "What grants may name it by.");
+const SHARE: Key = optional(
+    "share",
+    Shape::List(&Shape::ProjectOrAll),
+    "Other projects that may use it, as `project.name`; `\"*\"`: all there are.",
+);
 
 pub(super) static ENTITY: Object = Object {
     noun: "an entity",
@@ -128,9 +133,10 @@ pub(super) static FEATURE_VIEW: Object = Object {
         DESCRIPTION,
         OWNER,
         TAGS,
+        SHARE,
         required(
             "entities",
-            Shape::List(&Shape::Identifier),
+            Shape::List(&Shape::Reference),
             "The entities that make up the key, in key order; several make a composite key.",
         ),
         optional(
@@ -138,7 +144,7 @@ pub(super) static FEATURE_VIEW: Object = Object {
             Shape::Map { key: &Shape::Identifier, value: &Shape::SourceColumn },
             "Join key → source column, where the two have different names.",
         ),
-        required("source", Shape::Identifier, "The source whose rows it reads."),
+        required("source", Shape::Reference, "The source whose rows it reads."),
         optional(
             "where",
             Shape::Expression,
@@ -276,6 +282,7 @@ pub(super) static FEATURE_SERVICE: Object = Object {
         DESCRIPTION,
         OWNER,
         TAGS,
+        SHARE,
         optional(
             "request",
             Shape::List(&Shape::Object(&REQUEST_COLUMN)),
@@ -313,7 +320,7 @@ static PROJECTION: Object = Object {
     noun: "a joined view",
     doc: "One view as a feature service joins it.",
     keys: &[
-        required("view", Shape::Identifier, "The feature view."),
+        required("view", Shape::Reference, "The feature view; another project's as `project.name`."),
         optional(
             "as",
             Shape::Identifier,

@@ -4,6 +4,7 @@
 
 mod mistakes;
 mod names;
+mod projects;
 mod reads;
 mod roles;
 
@@ -12,7 +13,7 @@ use feature_defs::{DefError, DefFile, Definitions, parse};
 
 /// Parses files given as name and text.
 fn parse_all(files: &[(&str, &str)]) -> Result<Definitions, Vec<DefError>> {
-    let file = |(path, text): &(&str, &str)| DefFile { path: (*path).to_owned(), text: (*text).to_owned() };
+    let file = |(path, text): &(&str, &str)| DefFile::new((*path).to_owned(), (*text).to_owned());
     parse(&files.iter().map(file).collect::<Vec<_>>())
 }
 

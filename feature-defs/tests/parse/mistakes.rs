@@ -157,7 +157,7 @@ at: now
             a.yaml:3:7: `name` must be a name of letters, digits and `_` that does not start with a digit, found `plane-history`
             a.yaml:4:11: `entities` must be a list, found `plane`
             a.yaml:5:1: unknown key `sorce` in a feature view
-              help: did you mean `source`? known: aggregations, at, description, entities, features, keys, kind, lag, name, owner, source, tags, ttl, where
+              help: did you mean `source`? known: aggregations, at, description, entities, features, keys, kind, lag, name, owner, share, source, tags, ttl, where
             a.yaml:6:8: `where` must be a SQL expression, found an empty text
             a.yaml:7:6: `ttl` must be a duration such as `90d` or `1d12h`, found the number `90`
               help: add a unit: w, d, h, m, s, ms or us, as in `90s`

@@ -80,17 +80,18 @@ fn sources() {
         REPOSITORY,
         |definitions| format!("{:#?}", definitions.sources["landings"].batch),
         expect![[r#"
-        Some(
-            BatchSource {
-                format: Csv,
-                path: "data/*.csv",
-                loc: Loc {
-                    file: "a.yaml",
-                    line: 10,
-                    column: 28,
+            Some(
+                BatchSource {
+                    format: Csv,
+                    path: "data/*.csv",
+                    loc: Loc {
+                        project: None,
+                        file: "a.yaml",
+                        line: 10,
+                        column: 28,
+                    },
                 },
-            },
-        )"#]],
+            )"#]],
     );
     check(
         REPOSITORY,
@@ -188,7 +189,7 @@ fn models() {
         expect![[r#"
             1 File("m.onnx") delay at a.yaml:48:15
             1.10 File("m.onnx") delay at a.yaml:49:15
-            blend Steps { steps: [Step { name: "scaled", action: Run { path: "scale", inputs: [Expr { sql: "distance", loc: Loc { file: "a.yaml", line: 53, column: 46 } }] }, loc: Loc { file: "a.yaml", line: 53, column: 16 } }, Step { name: "both", action: Compute(Expr { sql: "0.5 * scaled + 1", loc: Loc { file: "a.yaml", line: 54, column: 28 } }), loc: Loc { file: "a.yaml", line: 54, column: 16 } }], outputs: [Expr { sql: "both", loc: Loc { file: "a.yaml", line: 55, column: 15 } }] } delay at a.yaml:50:14
+            blend Steps { steps: [Step { name: "scaled", action: Run { path: "scale", inputs: [Expr { sql: "distance", loc: Loc { project: None, file: "a.yaml", line: 53, column: 46 } }] }, loc: Loc { project: None, file: "a.yaml", line: 53, column: 16 } }, Step { name: "both", action: Compute(Expr { sql: "0.5 * scaled + 1", loc: Loc { project: None, file: "a.yaml", line: 54, column: 28 } }), loc: Loc { project: None, file: "a.yaml", line: 54, column: 16 } }], outputs: [Expr { sql: "both", loc: Loc { project: None, file: "a.yaml", line: 55, column: 15 } }] } delay at a.yaml:50:14
             Some(
                 Route {
                     weights: [
@@ -205,6 +206,7 @@ fn models() {
                         Expr {
                             sql: "plane",
                             loc: Loc {
+                                project: None,
                                 file: "a.yaml",
                                 line: 56,
                                 column: 48,
@@ -216,6 +218,7 @@ fn models() {
                         "blend",
                     ],
                     loc: Loc {
+                        project: None,
                         file: "a.yaml",
                         line: 56,
                         column: 8,
@@ -237,6 +240,7 @@ fn models() {
                         Version(
                             "1",
                             Loc {
+                                project: None,
                                 file: "a.yaml",
                                 line: 61,
                                 column: 18,
@@ -246,6 +250,7 @@ fn models() {
                             Expr {
                                 sql: "distance / 10",
                                 loc: Loc {
+                                    project: None,
                                     file: "a.yaml",
                                     line: 61,
                                     column: 29,
@@ -257,6 +262,7 @@ fn models() {
                                 0,
                             ),
                             Loc {
+                                project: None,
                                 file: "a.yaml",
                                 line: 61,
                                 column: 56,
@@ -264,6 +270,7 @@ fn models() {
                         ),
                     ],
                     loc: Loc {
+                        project: None,
                         file: "a.yaml",
                         line: 58,
                         column: 3,

@@ -81,6 +81,9 @@ pub enum Code {
 /// One mistake in a definition file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mistake {
+    /// The project whose file it is, where that is another one than was asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
     /// File, relative to the repository's root.
     pub file: String,
     /// Line, from 1.
@@ -96,6 +99,9 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(project) = &self.project {
+            write!(f, "{project}: ")?;
+        }
         write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.cause)?;
         match &self.help {
             Some(help) => write!(f, "\n  help: {help}"),

@@ -37,7 +37,8 @@ pub use self::online::{
 };
 pub use self::path::{predict_path, route_path};
 pub use self::plan::{
-    AccessChange, Action, Break, Change, DefinitionKind, KeyChange, Plan, Reason, ViewToMaterialize,
+    AccessChange, Action, Break, Change, DefinitionKind, KeyChange, Plan, ProjectRequest, Reason,
+    ViewToMaterialize,
 };
 pub use self::predict::{
     FallbackInfo, FeatureVectors, PredictPart, PredictRequest, Predictions, VERSION_HEADER,

@@ -79,9 +79,8 @@ allow: [{read: [{view: {tag: open}}], operate: [status]}]
 
     #[test]
     fn a_tag_gives_what_its_grants_say() {
-        let access = |text: String| {
-            Access::new(&parse(&[DefFile { path: "a.yaml".to_owned(), text }]).expect("sound"), Vec::new())
-        };
+        let access =
+            |text: String| Access::new(&parse(&[DefFile::new("a.yaml", text)]).expect("sound"), Vec::new());
         let before = access(BEFORE.to_owned());
         let after = BEFORE.replace("entities: [card]", "entities: [card]\ntags: [open]");
         let after = access(after.replace("[status]", "[metrics]"));

@@ -207,22 +207,26 @@ fn has(members: &[Member], who: &Principal) -> bool {
 }
 
 /// What one grant allows.
-fn granted(Grant { right, loc: _ }: &Grant, definitions: &Definitions) -> Rights {
+fn granted(Grant { right, loc }: &Grant, definitions: &Definitions) -> Rights {
     let Definitions { sources, views, services, models, .. } = definitions;
+    let pick = |pick| Picking { pick, project: loc.project() };
+    let models = |it| pick(it).among(models, |it| (&it.governance, &it.loc));
+    let services = |it| pick(it).among(services, |it| (&it.governance, &it.loc));
+    let sources = |it| pick(it).among(sources, |it| (&it.governance, &it.loc));
     let mut rights = Rights::default();
     let mut things = |action, names: HashSet<String>| {
         rights.things.insert(action, names);
     };
     match right {
-        Right::Predict(pick) => things(Action::Predict, picked(pick, models, |it| &it.governance)),
-        Right::Label(pick) => things(Action::Label, picked(pick, models, |it| &it.governance)),
-        Right::ReadLog(pick) => things(Action::ReadLog, picked(pick, models, |it| &it.governance)),
-        Right::Route(pick) => things(Action::Route, picked(pick, models, |it| &it.governance)),
-        Right::Train(pick) => things(Action::Train, picked(pick, services, |it| &it.governance)),
-        Right::ReadService(pick) => things(Action::Read, picked(pick, services, |it| &it.governance)),
-        Right::Push(pick) => things(Action::Push, picked(pick, sources, |it| &it.governance)),
-        Right::ReadView(pick, except) => {
-            for view in picked(pick, views, |it| &it.governance) {
+        Right::Predict(pick) => things(Action::Predict, models(pick)),
+        Right::Label(pick) => things(Action::Label, models(pick)),
+        Right::ReadLog(pick) => things(Action::ReadLog, models(pick)),
+        Right::Route(pick) => things(Action::Route, models(pick)),
+        Right::Train(pick) => things(Action::Train, services(pick)),
+        Right::ReadService(pick) => things(Action::Read, services(pick)),
+        Right::Push(pick) => things(Action::Push, sources(pick)),
+        Right::ReadView(it, except) => {
+            for view in pick(it).among(views, |it| (&it.governance, &it.loc)) {
                 let mut features = views[&view].feature_names();
                 features.retain(|feature| !except.contains(feature));
                 if !features.is_empty() {
@@ -236,13 +240,25 @@ fn granted(Grant { right, loc: _ }: &Grant, definitions: &Definitions) -> Rights
     rights
 }
 
-fn picked<T>(pick: &Pick, all: &BTreeMap<String, T>, of: impl Fn(&T) -> &Governance) -> HashSet<String> {
-    let fits = |(name, it): &(&String, &T)| match pick {
-        Pick::Name(wanted) => *name == wanted,
-        Pick::Tag(tag) => of(it).tags.contains(tag),
-        Pick::All => true,
-    };
-    all.iter().filter(fits).map(|(name, _)| name.clone()).collect()
+/// What a grant picks: by its name whosever it is, else of the role's project.
+struct Picking<'a> {
+    pick: &'a Pick,
+    project: &'a str,
+}
+
+impl Picking<'_> {
+    fn among<T>(&self, all: &BTreeMap<String, T>, of: impl Fn(&T) -> (&Governance, &Loc)) -> HashSet<String> {
+        let fits = |(name, it): &(&String, &T)| {
+            let (governance, loc) = of(it);
+            let is_own = loc.project() == self.project;
+            match self.pick {
+                Pick::Name(wanted) => *name == wanted,
+                Pick::Tag(tag) => is_own && governance.tags.contains(tag),
+                Pick::All => is_own,
+            }
+        };
+        all.iter().filter(fits).map(|(name, _)| name.clone()).collect()
+    }
 }
 
 #[cfg(test)]

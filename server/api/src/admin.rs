@@ -13,7 +13,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
-use quern_wire::{CanReply, Checked, ErrorReply, MaterializeLine, MaterializeRequest, Plan};
+use quern_wire::{CanReply, Checked, ErrorReply, MaterializeLine, MaterializeRequest, Plan, ProjectRequest};
 
 use super::browser::Told;
 use super::error::{ApiResult, log_fault, reply};
@@ -22,7 +22,7 @@ use super::lines::{by_line, permitted};
 use super::terms::Terms;
 use super::who::Who;
 use crate::error::{Error, Result};
-use quern_server::verbs::apply::Candidate;
+use quern_server::verbs::apply::{Candidate, OfProject};
 use quern_server::{Node, repository};
 
 /// The routes of this room.
@@ -35,27 +35,34 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route("/v1/can", post(can))
 }
 
-async fn check(State(node): State<Arc<Node>>, Who(who): Who, terms: Terms) -> ApiResult<Json<Checked>> {
-    let candidate = terms.within(candidate(&node, who)).await?;
-    let definitions = &candidate.deployment.compiled.catalog.definitions;
-    Ok(Json(Checked {
-        entities: definitions.entities.len(),
-        sources: definitions.sources.len(),
-        feature_views: definitions.views.len(),
-        feature_services: definitions.services.len(),
-        models: definitions.models.len(),
-        roles: definitions.roles.len(),
-    }))
+async fn check(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    terms: Terms,
+    Body(body): Body,
+) -> ApiResult<Json<Checked>> {
+    let candidate = terms.within(candidate(&node, who, &body)).await?;
+    Ok(Json(candidate.counts()))
 }
 
-async fn plan(State(node): State<Arc<Node>>, Who(who): Who, terms: Terms) -> ApiResult<Json<Plan>> {
-    let candidate = terms.within(candidate(&node, who)).await?;
+async fn plan(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    terms: Terms,
+    Body(body): Body,
+) -> ApiResult<Json<Plan>> {
+    let candidate = terms.within(candidate(&node, who, &body)).await?;
     Ok(Json(node.apply.plan(&candidate).await?))
 }
 
-async fn apply(State(node): State<Arc<Node>>, Who(who): Who, terms: Terms, _: Told) -> ApiResult<Json<Plan>> {
+async fn apply(
+    State(node): State<Arc<Node>>,
+    Who(who): Who,
+    terms: Terms,
+    Told(body): Told,
+) -> ApiResult<Json<Plan>> {
     // Once it begins to go live, it does.
-    let candidate = terms.within(candidate(&node, who)).await?;
+    let candidate = terms.within(candidate(&node, who, &body)).await?;
     Ok(Json(node.apply.apply(candidate).await?))
 }
 
@@ -65,11 +72,26 @@ async fn can(State(node): State<Arc<Node>>, Who(who): Who, Body(body): Body) -> 
     Ok(Json(node.can.ask(&who, &request)?))
 }
 
-/// The repository as it lies on disk now.
-async fn candidate(node: &Arc<Node>, who: Caller) -> Result<Candidate> {
+/// The repository of a project as it lies on disk now.
+async fn candidate(node: &Arc<Node>, who: Caller, body: &[u8]) -> Result<Candidate> {
+    let asked: Option<ProjectRequest> = match body {
+        b"" => None,
+        text => {
+            serde_json::from_slice(text).map_err(|error| Error::invalid(format!("the request: {error}")))?
+        }
+    };
+    let live = node.live();
+    let seen = live.seen_by(&who);
+    // Who may apply nothing is not told which projects there are.
+    if !seen.rights.apply_any() {
+        seen.apply_any("check definitions")?;
+    }
     let settings = Arc::clone(&node.settings);
-    let repository = blocking("reading definition files", move || repository::read(&settings)).await?;
-    Ok(node.apply.check(who, repository.files).await?)
+    let project = asked.and_then(|asked| asked.project).unwrap_or_else(|| settings.applies.clone());
+    let of = move || -> Result<_> {
+        Ok(OfProject { files: repository::read(&settings, &project)?.files, project })
+    };
+    Ok(node.apply.check(who, blocking("reading definition files", of).await?).await?)
 }
 
 async fn materialize_lines(

@@ -215,6 +215,7 @@ pub(crate) fn grpc_status(error: &Failure) -> tonic::Status {
 
 fn mistake(error: &DefError) -> Mistake {
     Mistake {
+        project: error.loc.project.as_deref().map(str::to_owned),
         file: error.loc.file.to_string(),
         line: error.loc.line,
         column: error.loc.column,

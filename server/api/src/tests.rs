@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
+use quern_server::verbs::apply::OfProject;
 use quern_server::{Program, Settings, repository};
 
 const DEFINITIONS: &str = r#"
@@ -99,8 +100,9 @@ impl Server {
         let arguments = ["--exact", "tests::worker", "--ignored", "--nocapture"].map(Into::into).to_vec();
         settings.worker = Program { path: std::env::current_exe().unwrap(), arguments };
         let node = Node::open(settings).await.unwrap();
-        let files = repository::read(&node.settings).unwrap().files;
-        let candidate = node.apply.check(Caller::owner(), files).await.unwrap();
+        let project = node.settings.applies.clone();
+        let files = repository::read(&node.settings, &project).unwrap().files;
+        let candidate = node.apply.check(Caller::owner(), OfProject { project, files }).await.unwrap();
         node.apply.apply(candidate).await.unwrap();
         let node = tokio::task::spawn_blocking(move || {
             let request = serde_json::from_value::<MaterializeRequest>(json!({})).unwrap();

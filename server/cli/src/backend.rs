@@ -159,7 +159,7 @@ pub(super) async fn existing(directory: &Path, options: &Options) -> Result<Back
 /// Opens the data folder, and makes one only where there are definitions: not wherever a command happens to be typed.
 pub(super) async fn open_here(settings: Settings) -> Result<Arc<Node>> {
     if !settings.data.exists() {
-        repository::read(&settings)?;
+        repository::read(&settings, &settings.applies)?;
     }
     Ok(Node::open(settings).await?)
 }
@@ -167,7 +167,7 @@ pub(super) async fn open_here(settings: Settings) -> Result<Arc<Node>> {
 /// The same for a server, which says itself how far its head is.
 pub(super) async fn open_behind(settings: Settings) -> Result<Arc<Node>> {
     if !settings.data.exists() {
-        repository::read(&settings)?;
+        repository::read(&settings, &settings.applies)?;
     }
     Ok(Node::open_behind(settings).await?)
 }

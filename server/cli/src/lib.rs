@@ -33,7 +33,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use quern_wire::{Checked, Plan};
+use quern_wire::{Checked, Plan, ProjectRequest};
 
 use self::backend::Backend;
 use self::failure::{Failure, Result};
@@ -297,11 +297,17 @@ impl CheckArgs {
         Backend::open(&self.repository.folder(), options).await
     }
 
+    /// The project whose repository this is.
+    fn project(&self, options: &Options) -> Result<ProjectRequest> {
+        Ok(ProjectRequest { project: Some(options.settings(&self.repository.folder(), &[])?.applies) })
+    }
+
     /// The definitions are read where they lie, so whoever answers, what is left alone can be told here.
     fn tell(&self, options: &Options) -> Result<()> {
         let directory = self.repository.folder();
         if self.verbose {
-            for LeftAlone { path, why } in repository::read(&options.settings(&directory, &[])?)?.left_alone {
+            let settings = options.settings(&directory, &[])?;
+            for LeftAlone { path, why } in repository::read(&settings, &settings.applies)?.left_alone {
                 eprintln!("left alone: {path}: {why}");
             }
         }
@@ -311,7 +317,7 @@ impl CheckArgs {
 
 async fn check(arguments: &CheckArgs, options: &Options) -> Result<()> {
     let backend = arguments.open(options).await?;
-    let checked: Checked = backend.call("/v1/check", &()).await?;
+    let checked: Checked = backend.call("/v1/check", &arguments.project(options)?).await?;
     if arguments.json {
         print_json(&checked);
         return Ok(());
@@ -327,7 +333,7 @@ async fn check(arguments: &CheckArgs, options: &Options) -> Result<()> {
 
 async fn plan(arguments: &PlanArgs, options: &Options) -> Result<ExitCode> {
     let backend = arguments.check.open(options).await?;
-    let plan: Plan = backend.call("/v1/plan", &()).await?;
+    let plan: Plan = backend.call("/v1/plan", &arguments.check.project(options)?).await?;
     if arguments.check.json {
         print_json(&plan);
     } else {
@@ -345,7 +351,7 @@ async fn plan(arguments: &PlanArgs, options: &Options) -> Result<ExitCode> {
 async fn apply(arguments: &CheckArgs, options: &Options) -> Result<()> {
     arguments.tell(options)?;
     let backend = Backend::open_to_change(&arguments.repository.folder(), options).await?;
-    let plan: Plan = backend.call("/v1/apply", &()).await?;
+    let plan: Plan = backend.call("/v1/apply", &arguments.project(options)?).await?;
     if arguments.json {
         print_json(&plan);
         return Ok(());

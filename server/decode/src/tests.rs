@@ -176,7 +176,7 @@ fn outputs_are_what_they_were() {
 fn a_format_says_what_the_numbers_of_a_push_count() {
     let definitions = "kind: Source\nname: s\npush: true\nevent_timestamp: at\ncolumns:\n  - {name: at, type: timestamp, \
                        format: epoch_s}\n  - {name: until, type: timestamp}\n";
-    let file = DefFile { path: "s.yaml".to_owned(), text: definitions.to_owned() };
+    let file = DefFile::new("s.yaml", definitions.to_owned());
     let source = &feature_defs::parse(&[file]).unwrap().sources["s"];
     let schema = Schema::new(["at", "until"].map(|name| Field::new(name, timestamp(), true)).to_vec());
     let shown = |(rows, rejected): (RecordBatch, Vec<Rejected>)| {

@@ -59,7 +59,7 @@ mod tests {
     /// Whatever passes is a value: what stands in for one is never null.
     #[test]
     fn what_passes_is_a_value() {
-        let loc = Loc { file: "a.yaml".into(), line: 1, column: 1 };
+        let loc = Loc::start("a.yaml");
         let texts = ["abc", "7", "true", "", "2013-01-31", "2013-02-30", "0000-01-01", "9999-12-31"];
         let times = [
             "9999-12-31T23:59:59.999999999Z",

@@ -66,7 +66,7 @@ fn service(request: &str) -> Arc<ServicePlan> {
     let text = format!(
         "{VIEW}---\nkind: FeatureService\nname: s\nrequest: {request}\nfeatures: [{{view: v}}]\noutputs: [{outputs}]\n"
     );
-    let definitions = feature_defs::parse(&[DefFile { path: "s.yaml".into(), text }]).unwrap();
+    let definitions = feature_defs::parse(&[DefFile::new("s.yaml", text)]).unwrap();
     let rows = Schema::new(vec![
         Field::new("k", DataType::Utf8, true),
         Field::new("at", quern_engine::schema::timestamp(), true),

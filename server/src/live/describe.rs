@@ -67,9 +67,12 @@ pub(crate) fn view_digest(deployment: &Deployment, name: &str) -> String {
     short_digest(&keys)
 }
 
+/// What changes nothing of a value.
+const BESIDE: [&str; 4] = ["description", "owner", "tags", "share"];
+
 /// A digest that does not hear of what is written for people, nor of whose it is.
 fn short_digest(keys: &Keys) -> String {
-    let is_beside = |key: &str| ["description", "owner", "tags"].iter().any(|beside| key.ends_with(beside));
+    let is_beside = |key: &str| BESIDE.contains(&key.strip_prefix("source: ").unwrap_or(key));
     let said = keys.iter().filter(|(key, _)| !is_beside(key));
     let said: Vec<(&String, String)> = said.map(|(key, said)| (key, said.to_string())).collect();
     let mut digest = sha256(format!("{said:?}").as_bytes());
@@ -245,9 +248,10 @@ fn model(model: &Model, deployment: &Deployment) -> Keys {
     keys
 }
 
-fn put_governance(keys: &mut Keys, Governance { owner, tags }: &Governance) {
+fn put_governance(keys: &mut Keys, Governance { owner, tags, share }: &Governance) {
     put(keys, "owner", owner.as_deref().unwrap_or(""));
     put(keys, "tags", tags.iter().collect::<Said>());
+    put(keys, "share", share.iter().collect::<Said>());
 }
 
 fn column(column: &Column) -> String {

@@ -16,7 +16,6 @@ mod route;
 
 use std::sync::Arc;
 
-use feature_defs::DefFile;
 use quern_access::Caller;
 use quern_base::clock::now_us;
 use quern_base::points::pass;
@@ -24,10 +23,10 @@ use quern_base::tasks::{blocking, detached, long};
 use quern_store::history::History;
 use quern_store::online::Online;
 use quern_store::registry::Registry;
-use quern_store::roots::Roots;
+use quern_store::roots::ProjectRoots;
 use quern_wire::{Break, Plan};
 
-pub use self::check::Candidate;
+pub use self::check::{Candidate, OfProject};
 use self::model_file::Fetched;
 use self::plan::{Stored, break_of_content};
 use self::record::record_of;
@@ -37,7 +36,7 @@ use crate::live::{Live, Loader};
 /// Checks definitions, plans what they would change, and makes them live.
 pub struct Apply {
     /// Where the paths of definitions lead.
-    pub(crate) roots: Roots,
+    pub(crate) roots: ProjectRoots,
     pub(crate) live: Live,
     pub(crate) loader: Arc<Loader>,
     pub(crate) registry: Registry,
@@ -50,18 +49,19 @@ pub struct Apply {
 }
 
 impl Apply {
-    /// For `who`, compiles `files` against the sources and models they name, as they lie there now, in the repository
-    /// or in an object store. Whoever drops the future ends it before the next file.
+    /// For `who`, compiles the files of a project, which are all that it has, beside those of others that are live,
+    /// against the sources and models they name, as they lie there now, in the repository or in an object store.
+    /// Whoever drops the future ends it before the next file.
     ///
     /// # Errors
     /// `Kind::Definitions` with the mistakes of every stage that could be reached; `Kind::Forbidden` for who may not
     /// change any definition.
-    pub async fn check(self: &Arc<Self>, who: Caller, files: Vec<DefFile>) -> Result<Candidate> {
+    pub async fn check(self: &Arc<Self>, who: Caller, of: OfProject) -> Result<Candidate> {
         self.live.now().seen_by(&who).apply_any("check definitions")?;
         let (apply, caller) = (Arc::clone(self), Arc::new(()));
         let waits = Arc::downgrade(&caller);
         // Footers are read, expressions compiled and models loaded: nothing that an async thread could wait for.
-        long("checking definitions", move || check::check(&apply, who, files, &waits)).await
+        long("checking definitions", move || check::check(&apply, who, &of, &waits)).await
     }
 
     /// What `candidate` would change of what is live now, for whom it was checked.

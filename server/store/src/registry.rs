@@ -46,7 +46,7 @@ use crate::error::{Error, Result, is_lost};
 
 /// Numbered, and never edited once landed. SQLite does without what several servers share: its model files lie beside
 /// it on the same disk, and a migration that it does not need would only keep earlier builds from reading it.
-const MIGRATIONS: [(i64, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str); 11] = [
     (1, "applies", include_str!("../../../migrations/0001_applies.sql")),
     (2, "artifacts", include_str!("../../../migrations/0002_artifacts.sql")),
     (3, "weights", include_str!("../../../migrations/0003_weights.sql")),
@@ -57,8 +57,9 @@ const MIGRATIONS: [(i64, &str, &str); 10] = [
     (8, "sealed", include_str!("../../../migrations/0008_sealed.sql")),
     (9, "digests", include_str!("../../../migrations/0009_digests.sql")),
     (10, "api_keys", include_str!("../../../migrations/0010_api_keys.sql")),
+    (11, "projects", include_str!("../../../migrations/0011_projects.sql")),
 ];
-const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 5, 6, 9, 10];
+const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 5, 6, 9, 10, 11];
 /// Its name in the data folder.
 const SQLITE_FILE: &str = "registry.sqlite";
 
@@ -149,7 +150,7 @@ pub struct Apply {
     pub applied_at_us: i64,
     /// Digest of the definitions, whatever their files look like.
     pub fingerprint: String,
-    /// The definition files, sorted by path.
+    /// The definition files of all projects, sorted by project and path.
     pub files: Vec<DefFile>,
     /// The schemas of the sources.
     pub source_schemas: SourceSchemas,
@@ -281,8 +282,8 @@ impl Registry {
         for (model, version, weight) in set {
             weights.entry(model).or_default().push((version, u32::try_from(weight).unwrap_or(0)));
         }
-        let files = "SELECT path, content FROM definition_files WHERE apply_number = $1";
-        let mut files: Vec<(String, String)> =
+        let files = "SELECT project, path, content FROM project_files WHERE apply_number = $1";
+        let mut files: Vec<(String, String, String)> =
             on!(self.database, |pool| sqlx::query_as(files).bind(key).fetch_all(pool))?;
         // Sorted here: databases differ in how they order texts.
         files.sort();
@@ -303,7 +304,7 @@ impl Registry {
             number,
             applied_at_us,
             fingerprint,
-            files: files.into_iter().map(|(path, text)| DefFile { path, text }).collect(),
+            files: files.into_iter().map(|(project, path, text)| DefFile { project, path, text }).collect(),
             source_schemas,
             models: models
                 .into_iter()
@@ -380,12 +381,9 @@ impl Registry {
                 other => other?,
             };
             for file in &apply.files {
-                sqlx::query("INSERT INTO definition_files (apply_number, path, content) VALUES ($1, $2, $3)")
-                    .bind(number)
-                    .bind(&file.path)
-                    .bind(&file.text)
-                    .execute(&mut *transaction)
-                    .await?;
+                let row = "INSERT INTO project_files (apply_number, project, path, content) VALUES ($1, $2, $3, $4)";
+                let row = sqlx::query(row).bind(number).bind(&file.project).bind(&file.path).bind(&file.text);
+                row.execute(&mut *transaction).await?;
             }
             for (source, schema) in &schemas {
                 sqlx::query(

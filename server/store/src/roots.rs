@@ -4,11 +4,14 @@
 //! definitions need not be who runs the server, and must not reach by a path what only the server may read: neither
 //! what is in a file, nor whether there is one.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
+
+use feature_defs::{DEFAULT_PROJECT, DefError, Loc};
 
 /// `O_NONBLOCK` of Linux: opening a pipe that nobody writes into must not wait for who would.
 const NONBLOCK: i32 = 0o4000;
@@ -25,7 +28,36 @@ pub struct Roots {
     /// The same and the others, without links.
     folders: Vec<PathBuf>,
     /// What lies below one of them and is not theirs.
-    but: Option<PathBuf>,
+    but: Vec<PathBuf>,
+}
+
+/// The folders of each project.
+#[derive(Debug, Clone, Default)]
+pub struct ProjectRoots(BTreeMap<String, Roots>);
+
+impl ProjectRoots {
+    /// Those of these.
+    pub fn new(projects: impl IntoIterator<Item = (String, Roots)>) -> ProjectRoots {
+        ProjectRoots(projects.into_iter().collect())
+    }
+
+    /// Where what is written at `loc` may lead.
+    ///
+    /// # Errors
+    /// Where this server does not know the folder of that project.
+    pub fn at(&self, loc: &Loc) -> Result<&Roots, DefError> {
+        self.0.get(loc.project()).ok_or_else(|| {
+            let cause = format!("the project `{}` has no folder on this server", loc.project());
+            DefError::new(loc, cause).with_help("add its folder to `projects` in the server's quern.yaml")
+        })
+    }
+}
+
+/// Those of the default project alone.
+impl From<Roots> for ProjectRoots {
+    fn from(roots: Roots) -> ProjectRoots {
+        ProjectRoots::new([(DEFAULT_PROJECT.to_owned(), roots)])
+    }
 }
 
 impl Roots {
@@ -33,15 +65,17 @@ impl Roots {
     pub fn new(repository: &Path, others: &[PathBuf]) -> Roots {
         let all = std::iter::once(repository).chain(others.iter().map(PathBuf::as_path));
         let folders = all.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned())).collect();
-        Roots { repository: repository.to_owned(), folders, but: None }
+        Roots { repository: repository.to_owned(), folders, but: Vec::new() }
     }
 
-    /// The same but for the data folder, which holds what all have pushed and been answered: no definition names a file
-    /// of it. One that the repository itself lies in is left as it is.
+    /// The same but for `folder`, which is not theirs: the data folder, which holds what all have pushed and been
+    /// answered, or another project's. One that the repository itself lies in is left as it is.
     #[must_use]
-    pub fn without(self, data: &Path) -> Roots {
-        let is_around = self.folders.first().is_some_and(|repository| repository.starts_with(data));
-        Roots { but: (!is_around).then(|| data.to_owned()), ..self }
+    pub fn without(mut self, folder: &Path) -> Roots {
+        if !self.folders.first().is_some_and(|repository| repository.starts_with(folder)) {
+            self.but.push(folder.to_owned());
+        }
+        self
     }
 
     /// Every file of this machine: for whoever reads with rights of their own.
@@ -67,9 +101,9 @@ impl Roots {
     /// Whether a path without links lies below a root.
     pub(crate) fn hold(&self, real: &Path) -> bool {
         // It may have been made since.
-        let but = self.but.as_ref().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()));
+        let mut but = self.but.iter().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()));
         self.folders.iter().any(|folder| real.starts_with(folder))
-            && !but.is_some_and(|folder| real.starts_with(folder))
+            && !but.any(|folder| real.starts_with(folder))
     }
 
     /// Whether what lies at `path` below a root is none of a table's: hidden, as keys and passwords mostly are, or

@@ -110,3 +110,73 @@ async fn a_plan_says_who_gains_what() {
     assert_eq!(role["role"], "team", "{text}");
     assert!(role["loses"].to_string().contains("read plane_history:seats"), "{text}");
 }
+
+/// A team of another project, over a view that is shared with it.
+const RISK: &str = r#"
+kind: Role
+name: team
+members: [{key: team}]
+allow: [{predict: ["*"], read: [{view: "*"}, {view: default.plane_history}], apply: [{owner: team}]}]
+---
+kind: FeatureService
+name: delay_v1
+owner: team
+request: [{name: distance, type: float64}]
+features: [{view: default.plane_history, features: [last_delay]}]
+derived: [{name: far, expr: "distance > 1000"}]
+outputs: [distance, last_delay, far]
+---
+kind: Model
+name: delay
+owner: team
+versions: [{version: "1", path: linear.onnx, service: delay_v1}]
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_team_has_its_own_project_and_no_other() {
+    let (platform, risk) = (planes::repository(), Repository::new(RISK));
+    risk.write("quern.yaml", format!("project: risk\nserved_by: {}\n", platform.path().display()));
+    risk.write("linear.onnx", quern_kit::fixture("linear.onnx"));
+    platform.write(
+        "definitions.yaml",
+        planes::DEFINITIONS.replace("name: plane_history\n", "name: plane_history\nshare: [risk]\n"),
+    );
+    let projects = [("projects", risk.path().display().to_string())];
+    let asked = Asked::open_in(platform, "", &projects, &["team", "admin"]).await;
+    let apply = async |who: &str, project: &str| {
+        let body = format!(r#"{{"project": "{project}"}}"#);
+        asked.say("POST", "/v1/apply", &body, Some(&asked.keys[who])).await
+    };
+    let (status, text) = apply("admin", "risk").await;
+    assert_eq!(status, 200, "{text}");
+    // "*" is all of the own project.
+    const PREDICT: &str = r#"{"instances": [{"tailnum": "N1", "distance": 10}]}"#;
+    for (model, status) in [("risk.delay", 200), ("delay", 404), ("carrier", 404)] {
+        let path = format!("/v1/models/{model}:predict");
+        assert_eq!(asked.say("POST", &path, PREDICT, Some(&asked.keys["team"])).await.0, status, "{model}");
+    }
+    risk.write(
+        "definitions.yaml",
+        RISK.replace(
+            "outputs: [distance, last_delay, far]\n",
+            "outputs: [distance, last_delay, far]\nshare: [default]\n",
+        ),
+    );
+    let (status, text) = apply("team", "risk").await;
+    assert!(status == 403 && text.contains("administrators alone change `share`"), "{text}");
+    let more = "---\nkind: FeatureService\nname: more\nowner: team\nfeatures: [default.plane_history]\n";
+    risk.write("definitions.yaml", format!("{RISK}{more}share: [\"*\"]\n"));
+    let (status, text) = apply("team", "risk").await;
+    assert!(status == 403 && text.contains("administrators alone `share` what is new"), "{text}");
+    risk.write("definitions.yaml", format!("{RISK}{more}"));
+    assert_eq!(apply("team", "risk").await.0, 200);
+    // What the platform's view gets, their service gets: that is theirs to say, and an administrator's.
+    let wider = "  - {name: carrier, default: none}\n  - {name: twice, expr: seats * 2}\n";
+    let platform = &asked.server.repository;
+    let text = std::fs::read_to_string(platform.path().join("definitions.yaml")).unwrap();
+    platform.write("definitions.yaml", text.replace("  - {name: carrier, default: none}\n", wider));
+    let (status, text) = apply("team", "default").await;
+    assert!(status == 403 && text.contains("feature view `plane_history`: nobody owns it"), "{text}");
+    assert!(!text.contains("risk.more"), "{text}");
+    assert_eq!(apply("admin", "default").await.0, 200);
+}

@@ -124,8 +124,7 @@ fn definitions(case: &Case) -> Definitions {
         let versions = format!("versions: [{{version: 1, path: m.onnx, service: {name}}}]");
         writeln!(text, "---\nkind: Model\nname: {name}\n{}{versions}", tag(place + 9)).expect("a text grows");
     }
-    let mut definitions =
-        parse(&[DefFile { path: "case.yaml".to_owned(), text }]).expect("sound definitions");
+    let mut definitions = parse(&[DefFile::new("case.yaml", text)]).expect("sound definitions");
     let loc = definitions.models["a"].loc.clone();
     for (name, (members, rights)) in NAMES.iter().zip(&case.roles) {
         let allow = rights.iter().map(|right| Grant { right: right.clone(), loc: loc.clone() }).collect();
@@ -251,7 +250,7 @@ fn who_runs_the_server_and_who_it_names_may_do_everything() {
 fn who_comes_with_another_token_has_other_rights() {
     let text =
         "kind: Role\nname: ops\nmembers: [{jwt: {claim: groups, has: ops}}]\nallow: [{operate: [status]}]\n";
-    let file = DefFile { path: "roles.yaml".to_owned(), text: text.to_owned() };
+    let file = DefFile::new("roles.yaml", text.to_owned());
     let access = Access::new(&parse(&[file]).expect("sound"), Vec::new());
     let with = |groups: &[&str]| {
         let claims = Map::from_iter([("groups".to_owned(), json!(groups))]);

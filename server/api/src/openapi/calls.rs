@@ -6,8 +6,8 @@ use quern_wire::{
     BackupLine, BackupRequest, CanReply, CanRequest, Catalogue, Checked, InferenceConfig, InferenceModel,
     InferenceServer, KeyList, LabelsReply, LabelsRequest, Live, MaterializeLine, MaterializeRequest,
     ModelReady, ModelStatistics, NewKey, NewKeyRequest, OnlineFeatures, OnlineFeaturesRequest, Plan,
-    PushReply, PushRequest, Ready, Report, RepositoryModel, RevokeKeysRequest, RouteRequest, Routed,
-    ScrubLine, ScrubRequest, SealRequest, Sealed, ServerStatus, VerifyRequest,
+    ProjectRequest, PushReply, PushRequest, Ready, Report, RepositoryModel, RevokeKeysRequest, RouteRequest,
+    Routed, ScrubLine, ScrubRequest, SealRequest, Sealed, ServerStatus, VerifyRequest,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -219,16 +219,21 @@ fn definitions() -> Vec<Call> {
     let post = |path, summary| call("definitions", "post", path, summary);
     vec![
         get("/v1/definitions", "What is live").gives::<Catalogue>(),
-        post("/v1/check", "Checks the definitions in the repository")
+        post("/v1/check", "Checks the definitions of a project")
             .with_terms()
+            .may_take::<ProjectRequest>()
             .gives::<Checked>()
-            .refuses(&[409, 422]),
-        post("/v1/plan", "Says what an apply would change").with_terms().gives::<Plan>().refuses(&[409, 422]),
-        post("/v1/apply", "Makes the definitions live")
+            .refuses(&[404, 409, 422]),
+        post("/v1/plan", "Says what an apply would change")
             .with_terms()
-            .may_take::<Anything>()
+            .may_take::<ProjectRequest>()
             .gives::<Plan>()
-            .refuses(&[409, 422]),
+            .refuses(&[404, 409, 422]),
+        post("/v1/apply", "Makes the definitions of a project live")
+            .with_terms()
+            .may_take::<ProjectRequest>()
+            .gives::<Plan>()
+            .refuses(&[404, 409, 422]),
         post("/v1/can", "Says whether somebody may do something")
             .takes::<CanRequest>()
             .gives::<CanReply>()

@@ -45,7 +45,7 @@ fn source() -> Schema {
 }
 
 fn compile(text: &str) -> Result<Catalog, Vec<DefError>> {
-    let files = [DefFile { path: "v.yaml".into(), text: format!("{BASE}{text}") }];
+    let files = [DefFile::new("v.yaml", format!("{BASE}{text}"))];
     let definitions = feature_defs::parse(&files).expect("only the engine finds what is wrong");
     let sources = SourceSchemas::from([("s".to_owned(), Arc::new(source()))]);
     crate::compile(definitions, &sources)

@@ -58,7 +58,7 @@ fn view(functions: &[&str], event_id: &str) -> Arc<ViewPlan> {
          kind: FeatureView\nname: v\nentities: [e]\nsource: s\naggregations:\n{}",
         aggregations.collect::<String>()
     );
-    let definitions = feature_defs::parse(&[DefFile { path: "v.yaml".into(), text }]).unwrap();
+    let definitions = feature_defs::parse(&[DefFile::new("v.yaml", text)]).unwrap();
     let sources = SourceSchemas::from([("s".to_owned(), rows(0).schema())]);
     Arc::clone(&crate::compile(definitions, &sources).unwrap().views["v"])
 }

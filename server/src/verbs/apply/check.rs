@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use feature_defs::{DefError, DefFile, Definitions, ModelVersion};
+use feature_defs::{DefError, DefFile, Definitions, Loc, ModelVersion};
 use quern_access::Caller;
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 use quern_features::Compiled;
@@ -18,6 +18,7 @@ use crate::live::loader::Wanted;
 use crate::live::{Deployment, LiveModel, LiveVersion, Weights};
 use quern_base::digest::sha256;
 use quern_inference::{Model, paths};
+use quern_wire::Checked;
 
 const KEEP_AS_IT_IS: &str = "this version is live: leave its feature service as it is, add a new service and a new \
                              model version beside them, and remove the old ones once nobody asks for them";
@@ -29,16 +30,72 @@ pub struct Candidate {
     pub deployment: Deployment,
     /// Number of what was live when it was checked.
     pub base: u64,
+    /// Whose files were checked.
+    project: String,
     /// For whom.
     pub(super) who: Caller,
     /// The model files that are not live yet.
     pub(super) files: Vec<Bytes>,
 }
 
-/// Checks `files` for `who`, while somebody `waits`.
-pub(super) fn check(apply: &Apply, who: Caller, files: Vec<DefFile>, waits: &Weak<()>) -> Result<Candidate> {
+impl Candidate {
+    /// How many definitions the project has.
+    pub fn counts(&self) -> Checked {
+        let Definitions { entities, sources, views, services, models, roles } =
+            &self.deployment.compiled.catalog.definitions;
+        let own = |loc: &Loc| loc.project() == self.project;
+        Checked {
+            entities: entities.values().filter(|it| own(&it.loc)).count(),
+            sources: sources.values().filter(|it| own(&it.loc)).count(),
+            feature_views: views.values().filter(|it| own(&it.loc)).count(),
+            feature_services: services.values().filter(|it| own(&it.loc)).count(),
+            models: models.values().filter(|it| own(&it.loc)).count(),
+            roles: roles.values().filter(|it| own(&it.loc)).count(),
+        }
+    }
+}
+
+/// What a project is to be.
+#[derive(Debug)]
+pub struct OfProject {
+    /// Which one.
+    pub project: String,
+    /// All its definition files.
+    pub files: Vec<DefFile>,
+}
+
+impl OfProject {
+    /// Its files, and those of the other projects that are `live`, in order.
+    fn beside(&self, live: &Deployment) -> Vec<DefFile> {
+        let others = live.files.iter().filter(|file| file.project != self.project);
+        let mut files: Vec<DefFile> = others.chain(&self.files).cloned().collect();
+        files.sort();
+        files
+    }
+
+    /// What is wrong, as it is told to who applies it: places of its own as they are, those of others by their project.
+    fn refuse(&self, mut mistakes: Vec<DefError>) -> Error {
+        mistakes.sort();
+        mistakes.dedup();
+        for mistake in &mut mistakes {
+            let project = mistake.loc.project().to_owned();
+            mistake.loc.project = (project != self.project).then(|| Arc::from(project.as_str()));
+            if mistake.loc.project.is_some() {
+                let help = mistake.help.take().map(|help| format!("; {help}")).unwrap_or_default();
+                mistake.help = Some(format!(
+                    "project `{project}` is live and needs what it uses to stay as it is: its owners move away first{help}"
+                ));
+            }
+        }
+        Error::definitions(mistakes)
+    }
+}
+
+/// Checks a project for `who`, while somebody `waits`.
+pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>) -> Result<Candidate> {
     let live = apply.live.now();
-    let definitions = feature_defs::parse(&files).map_err(Error::definitions)?;
+    let files = of.beside(&live);
+    let definitions = feature_defs::parse(&files).map_err(|mistakes| of.refuse(mistakes))?;
     let mut mistakes = Vec::new();
     let mut schemas = SourceSchemas::new();
     for source in definitions.sources.values() {
@@ -75,15 +132,14 @@ pub(super) fn check(apply: &Apply, who: Caller, files: Vec<DefFile>, waits: &Wea
         mistakes.extend(owned::check(&definitions.models[name], live, &access));
     }
     if !mistakes.is_empty() {
-        mistakes.sort();
-        mistakes.dedup();
-        return Err(Error::definitions(mistakes));
+        return Err(of.refuse(mistakes));
     }
     let number = live.number + 1;
     let (compiled, models) = (Arc::new(compiled), loaded);
     let deployment =
         Deployment { number, files, compiled, models, weights, access, audit, ..Deployment::default() };
-    Ok(Candidate { deployment, base: live.number, who, files: model_files })
+    let project = of.project.clone();
+    Ok(Candidate { deployment, base: live.number, project, who, files: model_files })
 }
 
 /// A source may be of a thousand files, and a model be tried for seconds: nobody should begin on one for nobody.
@@ -176,9 +232,10 @@ impl Models<'_> {
     /// The files of a version, in the order of its steps.
     fn read(&mut self, version: &ModelVersion) -> Option<Vec<Bytes>> {
         let Apply { roots, fetched, registry, .. } = self.apply;
+        let folders = roots.at(&version.loc).map_err(|mistake| self.mistakes.push(mistake)).ok()?;
         let files = paths(&version.artifact).into_iter().map(|(step, path)| {
             let file = match path.contains("://") {
-                false => model_file::of_repository(roots, path),
+                false => model_file::of_repository(folders, path),
                 // This thread may block: definitions are checked away from those that answer.
                 true => Handle::current().block_on(fetched.read(path, &registry.artifacts)),
             };

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::live::{Deployment, Seen};
 
 /// What only administrators change, of whatever kind.
-const KEPT: [&str; 2] = ["owner", "reveals"];
+const KEPT: [&str; 3] = ["owner", "reveals", "share"];
 
 /// Refuses what of `changes` is not for `who`, on the way from `live` to `candidate`.
 ///
@@ -88,6 +88,9 @@ impl Judging<'_> {
         {
             return Some(format!("administrators alone change `{key}`"));
         }
+        if old.is_none() && new.is_some_and(|new| !new.share.is_empty()) {
+            return Some("administrators alone `share` what is new".to_owned());
+        }
         match change.kind {
             Kind::FeatureView => self.view(self.new.views.get(&change.name)?),
             Kind::FeatureService => self.service(self.new.services.get(&change.name)?),
@@ -103,10 +106,12 @@ impl Judging<'_> {
         (!is_theirs).then(|| format!("it would read source `{}`, which is not theirs", source.name))
     }
 
+    /// What another project shares, it shares: without that, the definitions would not hold.
     fn service(&self, service: &FeatureService) -> Option<String> {
         service.projections.iter().find_map(|projection| {
             let view = self.new.views.get(&projection.view)?;
-            let is_theirs = self.seen.may(Question::Apply(view.governance.owner.as_deref()));
+            let is_theirs = self.seen.may(Question::Apply(view.governance.owner.as_deref()))
+                || view.loc.project() != service.loc.project();
             let may =
                 |feature: &&String| !is_theirs && !self.seen.may(Question::Feature(&view.name, feature));
             let feature = projection.features.iter().find(may)?;

@@ -42,7 +42,7 @@ features: [{view: history}]
 fn deployment(number: u64, files: &[&str]) -> Deployment {
     let named = files.iter().enumerate();
     let files: Vec<DefFile> =
-        named.map(|(i, text)| DefFile { path: format!("{i}.yaml"), text: (*text).to_owned() }).collect();
+        named.map(|(i, text)| DefFile::new(format!("{i}.yaml"), (*text).to_owned())).collect();
     let schema = Schema::new(vec![
         Field::new("tailnum", DataType::Utf8, true),
         Field::new("landed_at", quern_engine::schema::timestamp(), true),

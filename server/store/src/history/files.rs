@@ -21,7 +21,7 @@ use super::kept::Kept;
 use super::lakes;
 use crate::error::Error;
 use crate::metrics::metrics;
-use crate::roots::{OUTSIDE_HELP, Roots, open_regular, place};
+use crate::roots::{OUTSIDE_HELP, ProjectRoots, Roots, open_regular, place};
 use crate::segments::Segment;
 
 /// More files than this under one path are a mistake in the path.
@@ -175,7 +175,7 @@ impl HistoryFile {
 /// Every file that `batch` names, sorted by name. A folder stands for all files in it with the format's
 /// extension, at any depth, names that begin with `.` or `_` left out (as Spark and Hive do: half-written output).
 pub(super) fn find(
-    roots: &Roots,
+    roots: &ProjectRoots,
     source: &Source,
     batch: &BatchSource,
 ) -> Result<Vec<HistoryFile>, DefError> {
@@ -187,6 +187,7 @@ pub(super) fn find(
         let cause = format!("`{name}` is hidden, or YAML, and so no file of a source");
         of_source(DefError::new(&batch.loc, cause).with_help("move its rows into a file of another name"))
     };
+    let roots = roots.at(&batch.loc).map_err(of_source)?;
     // By its name first: whether there is such a file is told nobody.
     if roots.keeps_back(&roots.repository().join(&batch.path)) {
         return Err(kept_back(&batch.path));

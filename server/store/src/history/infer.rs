@@ -60,7 +60,7 @@ impl Inferred {
 /// # Errors
 /// `Kind::InvalidArgument` where there is no such file, or it cannot be read.
 pub fn infer(root: &Path, format: Format, path: &str) -> Result<(String, Vec<Inferred>)> {
-    let loc = Loc { file: Arc::from(path), line: 1, column: 1 };
+    let loc = Loc::start(path);
     let batch = BatchSource { format, path: path.to_owned(), loc };
     // Whoever asks reads with rights of their own.
     let found =

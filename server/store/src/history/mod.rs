@@ -43,7 +43,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::log::{LocalLog, Log, Logged, Position, SharedLog, labels_of};
-use crate::roots::Roots;
+use crate::roots::ProjectRoots;
 use crate::segments::Segments;
 pub use amounts::Amounts;
 use columns::Look;
@@ -65,7 +65,7 @@ const MISTAKES_SHOWN: usize = 20;
 
 /// The files of a repository's sources, and the rows that were pushed to them.
 pub struct History {
-    roots: Roots,
+    roots: ProjectRoots,
     looks: Looks,
     /// What was pushed, as far as this server knows; [`History::refresh`] brings it up to date.
     pub pushed: Pushed,
@@ -78,15 +78,16 @@ pub struct History {
 }
 
 impl History {
-    /// The history of a repository; paths lead below `roots`.
-    pub fn new(roots: Roots, pushed: Pushed) -> Self {
+    /// The history of repositories; paths lead below `roots`.
+    pub fn new(roots: impl Into<ProjectRoots>, pushed: Pushed) -> Self {
+        let roots = roots.into();
         let (looks, beyond_log) = (Looks::default(), BTreeSet::new());
         History { roots, looks, pushed, copied: None, local: None, beyond_log }
     }
 
     /// The same, and what was pushed: what lies in `segments`, and what `log` alone has. `data` is the folder where a
     /// log of this server's own would lie.
-    pub fn open_with(roots: Roots, log: &Log, segments: &Arc<Segments>, data: &Path) -> Result<Self> {
+    pub fn open_with(roots: ProjectRoots, log: &Log, segments: &Arc<Segments>, data: &Path) -> Result<Self> {
         let kept = Arc::new(InStore { segments: Arc::clone(segments), log: log.id().to_owned() });
         let Some(shared) = log.shared() else {
             let local = log.local().map(|local| Arc::clone(&local.log));

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use feature_defs::{DEFAULT_PROJECT, DefFile};
 use quern_base::digest::Hashing;
 
 use super::{AppliedModel, Apply, encode_schema};
@@ -26,7 +27,10 @@ impl Apply {
             })
         };
         take(&[&number.to_string(), &applied_at_us.to_string(), fingerprint])?;
-        files.iter().try_for_each(|file| take(&["file", &file.path, &file.text]))?;
+        files.iter().try_for_each(|DefFile { project, path, text }| match project.as_str() {
+            DEFAULT_PROJECT => take(&["file", path, text]),
+            project => take(&["file of", project, path, text]),
+        })?;
         schemas.iter().try_for_each(|(source, schema)| take(&["schema", source, schema]))?;
         let model = |model: &AppliedModel| {
             let AppliedModel { model, version, digest, path, service } = model;

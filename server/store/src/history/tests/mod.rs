@@ -101,7 +101,7 @@ impl Repository {
 }
 
 fn loc(line: usize) -> Loc {
-    Loc { file: Arc::from("events.yaml"), line, column: 5 }
+    Loc { line, column: 5, ..Loc::start("events.yaml") }
 }
 
 fn scalar(dtype: ScalarType) -> Type {

@@ -58,7 +58,7 @@ fn feature(schema: &SchemaRef, column: &str, cast: Option<&str>) -> Option<Strin
          parquet, path: data}}\nevent_timestamp: seen\n---\nkind: FeatureView\nname: v\nentities: [e]\nsource: events\n\
          features: [{{name: x, expr: '{column}'{cast}}}]\n"
     );
-    let definitions = parse(&[DefFile { path: "a.yaml".to_owned(), text }]).unwrap();
+    let definitions = parse(&[DefFile::new("a.yaml", text)]).unwrap();
     let schemas = SourceSchemas::from([("events".to_owned(), Arc::clone(schema))]);
     let catalog = quern_engine::compile(definitions, &schemas).ok()?;
     Some(type_name(catalog.views["v"].features.field(0).data_type()))
