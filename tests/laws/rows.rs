@@ -367,7 +367,7 @@ fn head_and_history_agree(ground: Ground, cases: u32, name: &'static str) {
 
 #[test]
 fn head_and_history_serving_and_training_agree() {
-    head_and_history_agree(Ground::on(Store::Rocks), 128, "head_and_history_serving_and_training_agree");
+    head_and_history_agree(Ground::on(Store::Rocks), 64, "head_and_history_serving_and_training_agree");
 }
 
 #[test]
@@ -377,12 +377,12 @@ fn head_and_history_agree_in_redis() {
 
 #[test]
 fn head_and_history_agree_in_a_cluster() {
-    head_and_history_agree(Ground::on(Store::Cluster), 32, "head_and_history_agree_in_a_cluster");
+    head_and_history_agree(Ground::on(Store::Cluster), 16, "head_and_history_agree_in_a_cluster");
 }
 
 #[test]
 fn head_and_history_agree_in_redis_with_pushes() {
-    head_and_history_agree(Ground::on(Store::Shared), 24, "head_and_history_agree_in_redis_with_pushes");
+    head_and_history_agree(Ground::on(Store::Shared), 12, "head_and_history_agree_in_redis_with_pushes");
 }
 
 /// What was pushed lies in segments in a bucket, as far as it was there when they were written.

@@ -646,7 +646,7 @@ fn windows_agree(ground: Ground, cases: u32, least: u64, name: &'static str) {
 
 #[test]
 fn windows_agree_in_head_history_and_training() {
-    windows_agree(Ground::on(Store::Rocks), 128, 1_000_000, "windows_agree_in_head_history_and_training");
+    windows_agree(Ground::on(Store::Rocks), 64, 500_000, "windows_agree_in_head_history_and_training");
 }
 
 #[test]
@@ -661,7 +661,7 @@ fn windows_agree_in_a_cluster() {
 
 #[test]
 fn windows_agree_in_redis_with_pushes() {
-    windows_agree(Ground::on(Store::Shared), 12, 70_000, "windows_agree_in_redis_with_pushes");
+    windows_agree(Ground::on(Store::Shared), 6, 30_000, "windows_agree_in_redis_with_pushes");
 }
 
 /// What was pushed lies in segments in a bucket, as far as it was there when they were written.
