@@ -255,11 +255,13 @@ pub(crate) fn dumped(redis: &RedisServer) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Makes the Redis what it was.
 pub(crate) fn go_back(redis: &RedisServer, dumped: &[(Vec<u8>, Vec<u8>)]) {
-    let mut connection = redis.connection();
-    let () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
+    // At once, since servers look now and then what is kept: an empty one is another one.
+    let mut all = redis::pipe();
+    all.atomic().cmd("FLUSHALL").ignore();
     for (key, value) in dumped {
-        let () = redis::cmd("RESTORE").arg(key).arg(0).arg(value).query(&mut connection).unwrap();
+        all.cmd("RESTORE").arg(key).arg(0).arg(value).ignore();
     }
+    let () = all.query(&mut redis.connection()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
