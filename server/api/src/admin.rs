@@ -17,11 +17,11 @@ use quern_wire::{CanReply, Checked, ErrorReply, MaterializeLine, MaterializeRequ
 
 use super::browser::Told;
 use super::error::{ApiResult, log_fault, reply};
-use super::http::{Body, REQUEST_ID};
+use super::http::{Body, REQUEST_ID, asked, asked_or_default};
 use super::lines::{by_line, permitted};
 use super::terms::Terms;
 use super::who::Who;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use quern_server::verbs::apply::{Candidate, OfProject};
 use quern_server::{Node, repository};
 
@@ -67,19 +67,12 @@ async fn apply(
 }
 
 async fn can(State(node): State<Arc<Node>>, Who(who): Who, Body(body): Body) -> ApiResult<Json<CanReply>> {
-    let request =
-        serde_json::from_slice(&body).map_err(|error| Error::invalid(format!("the request: {error}")))?;
-    Ok(Json(node.can.ask(&who, &request)?))
+    Ok(Json(node.can.ask(&who, &asked(&body)?)?))
 }
 
 /// The repository of a project as it lies on disk now.
 async fn candidate(node: &Arc<Node>, who: Caller, body: &[u8]) -> Result<Candidate> {
-    let asked: Option<ProjectRequest> = match body {
-        b"" => None,
-        text => {
-            serde_json::from_slice(text).map_err(|error| Error::invalid(format!("the request: {error}")))?
-        }
-    };
+    let ProjectRequest { project } = asked_or_default(body)?;
     let live = node.live();
     let seen = live.seen_by(&who);
     // Who may apply nothing is not told which projects there are.
@@ -87,7 +80,7 @@ async fn candidate(node: &Arc<Node>, who: Caller, body: &[u8]) -> Result<Candida
         seen.apply_any("check definitions")?;
     }
     let settings = Arc::clone(&node.settings);
-    let project = asked.and_then(|asked| asked.project).unwrap_or_else(|| settings.applies.clone());
+    let project = project.unwrap_or_else(|| settings.applies.clone());
     let of = move || -> Result<_> {
         Ok(OfProject { files: repository::read(&settings, &project)?.files, project })
     };
@@ -101,12 +94,7 @@ async fn materialize_lines(
     Told(body): Told,
 ) -> ApiResult<Response> {
     let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let request: MaterializeRequest = match body.as_ref() {
-        b"" => MaterializeRequest::default(),
-        text => {
-            serde_json::from_slice(text).map_err(|error| Error::invalid(format!("the request: {error}")))?
-        }
-    };
+    let request: MaterializeRequest = asked_or_default(&body)?;
     let permitted = permitted(&node, &who, Operation::Materialize).await?;
     // It goes on where the reader goes away: what it has done is done, and the next run begins there.
     Ok(by_line(move |lines| {

@@ -14,12 +14,13 @@ use quern_engine::Origin;
 use quern_engine::caught::{Panic, told};
 use quern_wire::{Code, Live, Ready};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::broken::Broken;
 use super::error::{ApiError, ApiResult, beside, edge};
 use super::memory::{lease_of, taken_by_json};
 use super::who::Who;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::metrics::{FeatureCounts, metrics};
 use quern_features::Vectors;
 use quern_server::Node;
@@ -31,7 +32,7 @@ pub(super) struct Body(pub Bytes);
 impl FromRequest<Arc<Node>> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, node: &Arc<Node>) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, node: &Arc<Node>) -> ApiResult<Self> {
         let lease = lease_of(request.extensions())?;
         let max = node.settings.body_bytes_max;
         let too_large =
@@ -62,6 +63,17 @@ impl FromRequest<Arc<Node>> for Body {
         lease.take(taken_by_json(&read))?;
         Ok(Body(read.into()))
     }
+}
+
+/// The request in a JSON body.
+pub(super) fn asked<Request: DeserializeOwned>(body: &[u8]) -> Result<Request> {
+    serde_json::from_slice(body).map_err(|error| Error::invalid(format!("the request: {error}")))
+}
+
+/// The same of one that asks for nothing in particular where there is no body, or `null`.
+pub(super) fn asked_or_default<Request: DeserializeOwned + Default>(body: &[u8]) -> Result<Request> {
+    let request = if body.is_empty() { None } else { asked(body)? };
+    Ok(request.unwrap_or_default())
 }
 
 /// A success with a JSON body.

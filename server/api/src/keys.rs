@@ -9,12 +9,11 @@ use axum::routing::post;
 use axum::{Json, Router};
 use quern_server::Node;
 use quern_wire::{KeyList, NewKeyRequest, RevokeKeysRequest};
-use serde::de::DeserializeOwned;
 
 use super::browser::Told;
 use super::error::ApiResult;
+use super::http::asked;
 use super::who::Who;
-use crate::error::{Error, Result};
 
 /// The routes of this room.
 pub(super) fn routes() -> Router<Arc<Node>> {
@@ -22,7 +21,7 @@ pub(super) fn routes() -> Router<Arc<Node>> {
 }
 
 async fn make(State(node): State<Arc<Node>>, Who(who): Who, Told(body): Told) -> ApiResult<Response> {
-    let request: NewKeyRequest = read(&body)?;
+    let request: NewKeyRequest = asked(&body)?;
     let made = node.keys.make(&who, &request).await?;
     tracing::info!(by = who.name(), name = made.info.name, key = made.info.id, "an API key was made");
     // Shown once: nobody on the way keeps it.
@@ -34,14 +33,10 @@ async fn list(State(node): State<Arc<Node>>, Who(who): Who) -> ApiResult<Json<Ke
 }
 
 async fn revoke(State(node): State<Arc<Node>>, Who(who): Who, Told(body): Told) -> ApiResult<Json<KeyList>> {
-    let request: RevokeKeysRequest = read(&body)?;
+    let request: RevokeKeysRequest = asked(&body)?;
     let revoked = node.keys.revoke(&who, &request).await?;
     for key in &revoked.keys {
         tracing::info!(by = who.name(), name = key.name, key = key.id, "an API key is revoked");
     }
     Ok(Json(revoked))
-}
-
-fn read<Request: DeserializeOwned>(body: &[u8]) -> Result<Request> {
-    serde_json::from_slice(body).map_err(|error| Error::invalid(format!("the request: {error}")))
 }

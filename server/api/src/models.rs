@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::http::{Method, Uri};
 use axum::response::Response;
 use serde::Deserialize;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::error::ApiResult;
+use super::error::{ApiError, ApiResult};
 use super::http::{json_reply, no_such_method};
 use super::path::Path;
 use super::who::Who;
@@ -35,6 +36,23 @@ const SIGNATURE: &str = "serving_default";
 pub(super) struct Named {
     pub model: String,
     pub version: Option<String>,
+}
+
+/// The same, found among what is live and what who asks may know.
+pub(super) struct Found {
+    pub named: Named,
+    pub target: Target,
+}
+
+impl FromRequestParts<Arc<Node>> for Found {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> ApiResult<Found> {
+        let Who(who) = Who::from_request_parts(parts, node).await?;
+        let Path(named) = Path::<Named>::from_request_parts(parts, node).await?;
+        let target = named.find(node, &who)?;
+        Ok(Found { named, target })
+    }
 }
 
 impl Named {
@@ -85,21 +103,16 @@ fn statuses<'a>(target: &Target, versions: impl Iterator<Item = &'a Arc<LiveVers
 }
 
 /// What a model takes and gives.
-pub(super) async fn metadata(
-    State(node): State<Arc<Node>>,
-    Who(who): Who,
-    Path(named): Path<Named>,
-) -> ApiResult<Response> {
-    let target = named.find(&node, &who)?;
+pub(super) async fn metadata(Found { named, target }: Found) -> Response {
     let signature = json!({
         "inputs": tensors(target.inputs().schema),
         "outputs": tensors(&target.version().model.outputs),
         "method_name": "tensorflow/serving/predict",
     });
-    Ok(json_reply(&json!({
+    json_reply(&json!({
         "model_spec": {"name": named.model, "signature_name": "", "version": target.version().version},
         "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}},
-    })))
+    }))
 }
 
 fn tensors(schema: &Schema) -> Map<String, Value> {

@@ -10,9 +10,8 @@ use quern_wire::{LabelsReply, LabelsRequest, Report, VerifyRequest};
 
 use super::browser::Told;
 use super::error::ApiResult;
-use super::http::Body;
+use super::http::{Body, asked, asked_or_default};
 use super::who::Who;
-use crate::error::Error;
 use quern_access::Action;
 use quern_decode::json;
 use quern_server::Node;
@@ -27,8 +26,7 @@ async fn label(
     Who(who): Who,
     Told(body): Told,
 ) -> ApiResult<Json<LabelsReply>> {
-    let LabelsRequest { model, labels } =
-        serde_json::from_slice(&body).map_err(|e| Error::invalid(format!("the request: {e}")))?;
+    let LabelsRequest { model, labels } = asked(&body)?;
     node.live().seen_by(&who).permit_on(Action::Label, &model)?;
     let labels = json::labels(&labels)?;
     node.take_rows(&who, labels.num_rows())?;
@@ -41,10 +39,7 @@ async fn verify_logged(
     Who(who): Who,
     Body(body): Body,
 ) -> ApiResult<Json<Report>> {
-    let request: VerifyRequest = match body.as_ref() {
-        b"" => VerifyRequest::default(),
-        text => serde_json::from_slice(text).map_err(|e| Error::invalid(format!("the request: {e}")))?,
-    };
+    let request: VerifyRequest = asked_or_default(&body)?;
     node.predictions.flush().await;
     let verifying = move || node.verify.run((&node.live(), &who), &request);
     Ok(Json(blocking("verifying predictions", verifying).await?))

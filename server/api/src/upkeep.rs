@@ -17,15 +17,13 @@ use quern_wire::{
     BackupLine, BackupRequest, Damaged, ErrorReply, ScrubLine, ScrubProgress, ScrubRequest, SealRequest,
     Sealed,
 };
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
 
 use super::browser::Told;
 use super::error::{ApiResult, log_fault, reply};
-use super::http::REQUEST_ID;
+use super::http::{REQUEST_ID, asked, asked_or_default};
 use super::lines::{by_line, permitted};
 use super::who::Who;
-use crate::error::{Error, Result};
 use quern_server::Node;
 use quern_server::verbs::scrub::Watch;
 
@@ -38,7 +36,7 @@ pub(super) fn routes() -> Router<Arc<Node>> {
 }
 
 async fn seal(State(node): State<Arc<Node>>, Who(who): Who, Told(body): Told) -> ApiResult<Json<Sealed>> {
-    let request: SealRequest = read(&body)?;
+    let request: SealRequest = asked_or_default(&body)?;
     Ok(Json(long("sealing pushed rows", move || node.upkeep.seal.run(&who, &request)).await?))
 }
 
@@ -48,12 +46,12 @@ async fn scrub(
     headers: HeaderMap,
     Told(body): Told,
 ) -> ApiResult<Response> {
-    let (request, asked): (ScrubRequest, _) = (read(&body)?, Asked::by(&headers));
+    let (request, asker): (ScrubRequest, _) = (asked_or_default(&body)?, Asked::by(&headers));
     let permitted = permitted(&node, &who, Operation::Scrub).await?;
     Ok(by_line(move |lines| {
         let last = match node.upkeep.scrub.run(&permitted, &request, &mut Watching(lines)) {
             Ok(summary) => ScrubLine::Summary(summary),
-            Err(error) => ScrubLine::Error(asked.failed(&error)),
+            Err(error) => ScrubLine::Error(asker.failed(&error)),
         };
         let _ = lines.blocking_send(last);
     }))
@@ -82,8 +80,8 @@ async fn backup(
     headers: HeaderMap,
     Told(body): Told,
 ) -> ApiResult<Response> {
-    let asked = Asked::by(&headers);
-    let request: BackupRequest = serde_json::from_slice(&body).map_err(unread)?;
+    let asker = Asked::by(&headers);
+    let request: BackupRequest = asked(&body)?;
     let permitted = permitted(&node, &who, Operation::Backup).await?;
     // What was said is kept as far as it is written.
     node.predictions.flush().await;
@@ -94,7 +92,7 @@ async fn backup(
         };
         let last = match node.upkeep.backup.run(&permitted, &PathBuf::from(request.to), &mut see) {
             Ok(summary) => BackupLine::Summary(summary),
-            Err(error) => BackupLine::Error(asked.failed(&error)),
+            Err(error) => BackupLine::Error(asker.failed(&error)),
         };
         let _ = lines.blocking_send(last);
     }))
@@ -112,15 +110,4 @@ impl Asked {
         log_fault(error, self.0.as_deref().unwrap_or_default());
         ErrorReply { request_id: self.0, ..reply(error) }
     }
-}
-
-fn read<Request: DeserializeOwned + Default>(body: &[u8]) -> Result<Request> {
-    match body {
-        b"" => Ok(Request::default()),
-        text => serde_json::from_slice(text).map_err(unread),
-    }
-}
-
-fn unread(error: serde_json::Error) -> Error {
-    Error::invalid(format!("the request: {error}"))
 }

@@ -9,8 +9,7 @@ use super::metadata::{self, Port};
 use super::{applied_not_loaded, statistics};
 use crate::error::{ApiResult, beside};
 use crate::http::json_reply;
-use crate::models::Named;
-use crate::path::Path;
+use crate::models::Found;
 use crate::who::Who;
 use quern_decode::datatype::Datatype;
 use quern_server::Node;
@@ -23,66 +22,46 @@ pub(super) async fn server() -> Response {
     json_reply(&metadata::server())
 }
 
-pub(super) async fn model(
-    State(node): State<Arc<Node>>,
-    Who(who): Who,
-    Path(named): Path<Named>,
-) -> ApiResult<Response> {
-    let target = named.find(&node, &who)?;
+pub(super) async fn model(Found { named, target }: Found) -> Response {
     let port = |Port { name, datatype, shape }| {
         let datatype = Datatype::name(datatype).to_owned();
         TensorInfo { name, datatype, shape }
     };
-    Ok(json_reply(&InferenceModel {
+    json_reply(&InferenceModel {
         name: named.model,
         versions: metadata::versions(&target),
         platform: metadata::PLATFORM.to_owned(),
         inputs: metadata::inputs(&target).into_iter().map(port).collect(),
         outputs: metadata::outputs(&target).into_iter().map(port).collect(),
-    }))
-}
-
-pub(super) async fn ready(
-    State(node): State<Arc<Node>>,
-    Who(who): Who,
-    Path(named): Path<Named>,
-) -> ApiResult<Response> {
-    let target = named.find(&node, &who)?;
-    let said = |ready| ModelReady { name: named.model.clone(), version: named.version.clone(), ready };
-    Ok(match target.is_ready() {
-        Ok(()) => json_reply(&said(true)),
-        Err(error) => beside(&said(false), error.into()),
     })
 }
 
-pub(super) async fn config(
-    State(node): State<Arc<Node>>,
-    Who(who): Who,
-    Path(named): Path<Named>,
-) -> ApiResult<Response> {
-    let target = named.find(&node, &who)?;
+pub(super) async fn ready(Found { named, target }: Found) -> Response {
+    let said = |ready| ModelReady { name: named.model.clone(), version: named.version.clone(), ready };
+    match target.is_ready() {
+        Ok(()) => json_reply(&said(true)),
+        Err(error) => beside(&said(false), error.into()),
+    }
+}
+
+pub(super) async fn config(Found { named, target }: Found) -> Response {
     let port = |Port { name, datatype, shape }| {
         let (data_type, _) = Datatype::in_config(datatype);
         ConfigTensor { name, data_type: data_type.to_owned(), dims: shape, optional: false }
     };
     let time = ConfigTensor { optional: true, ..port(metadata::query_time()) };
-    Ok(json_reply(&InferenceConfig {
+    json_reply(&InferenceConfig {
         name: named.model,
         platform: metadata::PLATFORM.to_owned(),
         backend: metadata::BACKEND.to_owned(),
         max_batch_size: 0,
         input: metadata::inputs(&target).into_iter().map(port).chain([time]).collect(),
         output: metadata::outputs(&target).into_iter().map(port).collect(),
-    }))
+    })
 }
 
-pub(super) async fn stats(
-    State(node): State<Arc<Node>>,
-    Who(who): Who,
-    Path(named): Path<Named>,
-) -> ApiResult<Response> {
-    let target = named.find(&node, &who)?;
-    Ok(json_reply(&ModelStatistics { model_stats: statistics::of(&target, named.version.is_some()) }))
+pub(super) async fn stats(Found { named, target }: Found) -> Response {
+    json_reply(&ModelStatistics { model_stats: statistics::of(&target, named.version.is_some()) })
 }
 
 /// Of every model.
