@@ -59,6 +59,8 @@ serve: build
 dist: setup-build
 	cargo build --profile dist --workspace --bins
 
+# Many a test waits for another process, or for a time to be over: the processors have time for others meanwhile.
+test: export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
 test: lint compile
 	cargo test --workspace
 	PYTHONPATH=sdk/python $(QUERN_PYTHON) -m pytest sdk/python/tests
@@ -122,7 +124,13 @@ fuzz:
 fuzz-smaller:
 	cargo +nightly fuzz tmin $(FUZZ_FLAGS) $(T) $(INPUT)
 
+# Our crates as fast as they get, beside those of the tests; the dependencies are the same.
+bench: export CARGO_PROFILE_DEV_OPT_LEVEL = 2
 bench: setup-test compile
+ifdef B
+	cargo bench --profile dev --workspace --bench $(B)
+else
 	cargo bench --profile dev --workspace
 	$(QUERN_PYTHON) benches/peers/compare.py
 	$(QUERN_PYTHON) benches/peers/windows.py
+endif
