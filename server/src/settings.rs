@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use feature_defs::{DEFAULT_PROJECT, DefError, Loc, Member, suggest};
 use quern_base::memory::default_max;
+use quern_identity::issuer::origin;
 use quern_inference::{Program, Provider};
 use quern_store::registry::Location;
 use quern_store::roots::{ProjectRoots, Roots};
@@ -30,7 +31,7 @@ use self::value::{
     truth, whole,
 };
 pub use self::who::KeysOf;
-use self::who::{issuers, keys};
+use self::who::{issuers, keys, scopes};
 pub use self::written::Wants;
 use self::written::{found, is_quoted};
 use crate::error::{Error, Result};
@@ -106,6 +107,16 @@ pub struct Settings {
     pub jwt_audience: String,
     /// Where the keys of issuers are that do not say so themselves.
     pub jwt_keys: Vec<KeysOf>,
+    /// What the issuer calls this server that people sign in at by a browser; where nothing is said, nobody does.
+    pub oidc_client_id: Option<String>,
+    /// The file of the secret that the two share.
+    pub oidc_client_secret: Option<PathBuf>,
+    /// Which of the issuers that is.
+    pub oidc_issuer: Option<String>,
+    /// What is asked of it, with spaces between.
+    pub oidc_scopes: String,
+    /// How browsers reach the server: scheme, host and port, as they write them.
+    pub public_url: Option<String>,
     /// The online store.
     pub online: OnlineStore,
     /// How long a look-up waits for an answer of a Redis.
@@ -159,7 +170,7 @@ pub struct Settings {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 40] = [
+pub const KEYS: [(&str, Wants); 45] = [
     ("project", Wants::Text("risk")),
     ("projects", Wants::Texts("[../risk, ../growth]")),
     ("served_by", Wants::Text("../platform")),
@@ -178,6 +189,11 @@ pub const KEYS: [(&str, Wants); 40] = [
     ("jwt_issuers", Wants::Texts("[https://sso.corp]")),
     ("jwt_audience", Wants::Text("quern")),
     ("jwt_keys", Wants::Texts("/etc/quern/jwks.json")),
+    ("oidc_client_id", Wants::Text("quern")),
+    ("oidc_client_secret", Wants::Text("/etc/quern/client-secret")),
+    ("oidc_issuer", Wants::Text("https://sso.corp")),
+    ("oidc_scopes", Wants::Texts("[openid, groups]")),
+    ("public_url", Wants::Text("https://quern.corp")),
     ("online", Wants::Text("rocksdb")),
     ("online_timeout", Wants::Text("100ms")),
     ("registry", Wants::Text("sqlite")),
@@ -272,6 +288,11 @@ impl Settings {
             jwt_issuers: Vec::new(),
             jwt_audience: "quern".to_owned(),
             jwt_keys: Vec::new(),
+            oidc_client_id: None,
+            oidc_client_secret: None,
+            oidc_issuer: None,
+            oidc_scopes: "openid".to_owned(),
+            public_url: None,
             online: OnlineStore::RocksDb,
             online_timeout: ONLINE_TIMEOUT_DEFAULT,
             registry: Location::Sqlite,
@@ -420,6 +441,11 @@ impl Settings {
             "jwt_issuers" => self.jwt_issuers = issuers(value)?,
             "jwt_audience" => self.jwt_audience = value.trim().to_owned(),
             "jwt_keys" => self.jwt_keys = keys(value, base)?,
+            "oidc_client_id" => self.oidc_client_id = Some(value.trim().to_owned()),
+            "oidc_client_secret" => self.oidc_client_secret = Some(path()?),
+            "oidc_issuer" => self.oidc_issuer = Some(value.trim().to_owned()),
+            "oidc_scopes" => self.oidc_scopes = scopes(value)?,
+            "public_url" => self.public_url = Some(origin(value.trim())?),
             "online" => self.online = online(value, base)?,
             "online_timeout" => self.online_timeout = time(value, ONLINE_TIMEOUT_MAX)?,
             "registry" => self.registry = value.parse()?,

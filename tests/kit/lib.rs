@@ -67,7 +67,8 @@ pub use self::wait::{blocking, runtime, until};
 /// Who asks, by what they bring.
 pub mod identity {
     pub use quern_identity::api_key::fresh;
-    pub use quern_identity::{Identity, Issuer, KeysAt, KnownKey, Trust, Why};
+    pub use quern_identity::sign_in::parameters;
+    pub use quern_identity::{Identity, Issuer, KeysAt, KnownKey, Registration, Trust, Why};
 }
 
 /// What is kept for good.

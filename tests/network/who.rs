@@ -1,7 +1,9 @@
 //! Who asks? What a server believes of keys and tokens, over HTTP, gRPC and Arrow Flight, and how little it tells whom
 //! it does not believe.
 
-mod issuer;
+pub(super) mod issuer;
+mod people;
+mod provider;
 mod tokens;
 
 use arrow_flight::Criteria;

@@ -16,6 +16,15 @@ pub struct CanRequest {
     pub what: String,
 }
 
+/// `GET /v1/me`: who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Me {
+    /// As logs and the audit have it: `jwt:https://sso.corp#ann`, `key:checkout`, `anyone`.
+    pub principal: String,
+    /// The roles that they have. Administrators and `anyone` may do everything without any.
+    pub roles: Vec<String>,
+}
+
 /// The decision. Its `Display` is for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CanReply {

@@ -20,7 +20,7 @@ mod tables;
 mod upkeep;
 mod verify;
 
-pub use self::access::{CanReply, CanRequest};
+pub use self::access::{CanReply, CanRequest, Me};
 pub use self::catalogue::{
     Catalogue, Checked, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo,
     ModelVersionInfo,

@@ -75,7 +75,7 @@ impl Asker {
             return Ok(caller.clone());
         }
         let peer = connection.as_ref().map(|known| &**known.peer(UnixTime::now()));
-        match shown(node, headers, peer).await {
+        match shown(node, headers, None, peer).await {
             Ok(principal) => Ok(Caller { principal, request_id: caller.request_id.clone() }),
             Err(error) => {
                 let path = route.as_ref().map_or("", MatchedPath::as_str);

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
@@ -19,9 +19,11 @@ use quern_wire::Code;
 
 use super::error::{ApiError, edge};
 use super::http::Body;
+use super::session::{CALLBACK, SITE};
 use crate::error::Error;
 
-const SITE: &str = "sec-fetch-site";
+/// How it is asked: by a link, a form or a redirect in the place of a page, or from within one.
+const MODE: &str = "sec-fetch-mode";
 
 /// Answers what a web page of elsewhere asks with a refusal.
 pub(super) async fn guard(State(hosts): State<Arc<[String]>>, request: Request, next: Next) -> Response {
@@ -29,7 +31,9 @@ pub(super) async fn guard(State(hosts): State<Arc<[String]>>, request: Request, 
         return edge(StatusCode::BAD_REQUEST, Code::InvalidArgument, "a request has one `Host`".to_owned());
     }
     let host = host(request.uri(), request.headers());
-    match refusal(&hosts, host, request.headers()) {
+    let refused = unknown(&hosts, host)
+        .or_else(|| foreign(host, request.headers()).filter(|_| !is_sent_back(&request)));
+    match refused {
         None => next.run(request).await,
         Some(error) => edge(StatusCode::FORBIDDEN, Code::Refused, error),
     }
@@ -41,18 +45,24 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     uri.authority().map(|authority| authority.as_str()).or_else(header)
 }
 
-/// What is wrong, if anything. Without `hosts` any host is.
-fn refusal(hosts: &[String], host: Option<&str>, headers: &HeaderMap) -> Option<String> {
+/// Whether an issuer of tokens sends somebody back who signs in: the one thing that a page of elsewhere leads to, where
+/// a secret tells whether they had been sent there from here.
+fn is_sent_back(request: &Request) -> bool {
+    let is_page = request.headers().get(MODE).is_some_and(|mode| mode == "navigate");
+    is_page && request.method() == Method::GET && request.uri().path() == CALLBACK
+}
+
+/// What is wrong with the host, if anything. Without `hosts` any one is known.
+fn unknown(hosts: &[String], host: Option<&str>) -> Option<String> {
     // No browser leaves the host out.
-    if let Some(host) = host
-        && !is_known(hosts, host)
-    {
-        return Some(format!(
-            "this server is not called {host:?}; `hosts` in quern.yaml names what it is called"
-        ));
-    }
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    if let Some(origin) = text(header::ORIGIN.as_str())
+    let host = host.filter(|host| !is_known(hosts, host))?;
+    Some(format!("this server is not called {host:?}; `hosts` in quern.yaml names what it is called"))
+}
+
+/// What is wrong with the page, if anything.
+fn foreign(host: Option<&str>, headers: &HeaderMap) -> Option<String> {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    if let Some(origin) = text(header::ORIGIN)
         && !host.is_some_and(|host| is_of(origin, host))
     {
         return Some(format!("requests of web pages of {origin:?} are not answered"));
@@ -130,7 +140,7 @@ mod tests {
         for (name, value) in headers {
             given.insert(*name, HeaderValue::from_static(value));
         }
-        refusal(&hosts, host, &given).is_none()
+        unknown(&hosts, host).or_else(|| foreign(host, &given)).is_none()
     }
 
     #[test]
@@ -171,15 +181,34 @@ mod tests {
             (&[("origin", "http://localhost:7400")], false),
             (&[("origin", "null")], false),
             (&[("origin", "file://")], false),
-            (&[(SITE, "same-origin")], true),
-            (&[(SITE, "none")], true),
-            (&[(SITE, "cross-site")], false),
-            (&[(SITE, "cross-site"), ("origin", "http://127.0.0.1:7400")], false),
+            (&[("sec-fetch-site", "same-origin")], true),
+            (&[("sec-fetch-site", "none")], true),
+            (&[("sec-fetch-site", "cross-site")], false),
+            (&[("sec-fetch-site", "cross-site"), ("origin", "http://127.0.0.1:7400")], false),
         ] {
             assert_eq!(check(&LAPTOP, host, headers), answered, "{headers:?}");
         }
         assert!(check(&[], Some("quern.example"), &[("origin", "https://quern.example:443")]));
         assert!(!check(&[], None, &[("origin", "http://quern.example")]));
+    }
+
+    #[test]
+    fn who_signs_in_is_sent_back_to_one_place() {
+        let is_sent_back = |method: &str, path: &str, mode: &str| {
+            let request = Request::builder().method(method).uri(path).header(SITE, "cross-site");
+            is_sent_back(&request.header(MODE, mode).body(axum::body::Body::empty()).expect("a request"))
+        };
+        assert!(is_sent_back("GET", "/login/callback?code=a&state=b", "navigate"));
+        for (method, path, mode) in [
+            ("POST", "/login/callback", "navigate"),
+            ("GET", "/login/callback", "no-cors"),
+            ("GET", "/login/callback", "cors"),
+            ("GET", "/login", "navigate"),
+            ("GET", "/login/callback/", "navigate"),
+            ("GET", "/v1/me?/login/callback", "navigate"),
+        ] {
+            assert!(!is_sent_back(method, path, mode), "{method} {path} {mode}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use quern_access::Question;
 use quern_engine::Origin;
 use quern_engine::caught::{Panic, told};
-use quern_wire::{Code, Live, Ready};
+use quern_wire::{Code, Live, Me, Ready};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -173,6 +173,12 @@ pub(super) async fn ready(State(node): State<Arc<Node>>, Who(who): Who) -> Respo
         return beside(&Ready::default(), error.into());
     }
     json_reply(&Ready { ready: true, degraded: if may_know { degraded } else { Vec::new() } })
+}
+
+/// Who asks.
+pub(super) async fn me(State(node): State<Arc<Node>>, Who(who): Who) -> Response {
+    let roles = node.live().access.rights(&who).roles().to_vec();
+    json_reply(&Me { principal: who.name().to_owned(), roles })
 }
 
 /// How it is, for who was woken.

@@ -17,13 +17,14 @@
 //! | which requests have threads of their own | [`large`] |
 //! | whether a web page may ask it | [`browser`] |
 //! | who asks | [`who`] |
+//! | `/login`, `/login/callback`, `/logout`: people in a browser, and what that keeps of them | [`login`], [`session`] |
 //! | who asks over a stream that stays open | [`asker`] |
 //! | how every request ended: counted, logged, traced | [`observe`] |
 //! | the names in a path | [`path`] |
 //! | how a long job says how far it is | [`lines`] |
 //! | what is live, for who asks | [`catalogue`] |
 //! | what can be asked, for programs | [`openapi`] |
-//! | the rest: health, status, metrics | [`http`] |
+//! | the rest: health, status, metrics, who one is | [`http`] |
 //!
 //! Architecture invariant: no RocksDB, Redis, SQL, ONNX Runtime or Parquet; and nothing here computes. A handler reads
 //! a request, calls a verb, and shows what came of it; [`error`] alone knows status codes, and `quern_decode` alone
@@ -42,6 +43,7 @@ mod keys;
 mod large;
 mod lines;
 mod listen;
+mod login;
 mod memory;
 mod metrics;
 mod models;
@@ -51,6 +53,7 @@ mod openapi;
 mod path;
 mod predict;
 mod push;
+mod session;
 mod terms;
 pub mod trace;
 mod upkeep;
@@ -167,6 +170,8 @@ fn finished(routes: Router<Arc<Node>>, node: Arc<Node>, hosts: Vec<String>) -> R
         .route("/health", get(http::ready))
         .route("/v2/health/live", get(http::live))
         .route("/v2/health/ready", get(http::ready))
+        .route("/v1/me", get(http::me))
+        .merge(login::routes())
         .fallback(http::no_such_path)
         .method_not_allowed_fallback(http::no_such_method)
         // One layer: each would be a box and a clone for every request. The first is the outermost.

@@ -90,6 +90,9 @@ fn operation(call: &Call, (requests, replies): (&mut SchemaGenerator, &mut Schem
     if !given.is_empty() {
         responses.insert("200".to_owned(), reply(call.summary, given.into()));
     }
+    if let Some(status) = call.succeeds {
+        responses.insert(status.to_string(), reply(call.summary, json!({})));
+    }
     for (status, schema) in &call.refuses {
         let said = match schema {
             None => json!({"$ref": format!("#/components/responses/{status}")}),
@@ -137,6 +140,11 @@ fn parameters(call: &Call) -> Vec<Value> {
         parameters.push(in_header("x-request-timeout-ms", millis, "For how long somebody waits."));
         let names = json!({"enum": ["interactive", "batch"]});
         parameters.push(in_header("x-priority", names, "Who goes first where not all can."));
+    }
+    if call.has_to {
+        let schema = json!({"type": "string", "default": "/"});
+        let description = "The path of this server where they go on.";
+        parameters.push(json!({"name": "to", "in": "query", "description": description, "schema": schema}));
     }
     if call.path.ends_with(":predict") {
         let text = json!({"type": "string"});

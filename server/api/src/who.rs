@@ -6,9 +6,10 @@
 //! | a command, in its own process | its owner |
 //! | the peer of the Unix socket, where it is of this server's user or root | its owner |
 //! | with a bearer | whose key or token that is; refused where it does not hold, whatever else is shown |
+//! | with the cookie of who signed in by a browser, over HTTP, from a page of this server | whose ID token that is |
 //! | with `auth: none` | anyone |
 //! | with a certificate | one of its names |
-//! | else | nobody: refused, but for health |
+//! | else | nobody: refused, but for health and signing in |
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, LazyLock};
@@ -29,6 +30,7 @@ use quern_wire::REQUEST_ID;
 use super::error::{ApiError, grpc_status};
 use super::listen::Peer;
 use super::memory::is_grpc;
+use super::session;
 use crate::error::{Error, Kind, Result};
 
 static OPEN: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::new(Proof::Open)));
@@ -121,20 +123,33 @@ async fn settled(node: &Node, parts: &Parts) -> Result<Arc<Principal>> {
     if node.settings.auth() == Auth::None && is_health(&parts.method, &parts.uri) {
         return Ok(Arc::clone(&OPEN));
     }
-    match shown(node, &parts.headers, peer).await {
+    // Whoever brings another credential is asked by that.
+    let session = match has_credential(&parts.headers) {
+        true => None,
+        false => session::shown(&node.settings, parts)?,
+    };
+    match shown(node, &parts.headers, session, peer).await {
         // Probes have nothing to show, and whoever has is told more.
         Err(_) if is_health(&parts.method, &parts.uri) => Ok(Arc::clone(&NOBODY)),
+        Err(_) if node.identity.sign_in.is_some() && session::is_open(&parts.method, &parts.uri) => {
+            Ok(Arc::clone(&NOBODY))
+        }
         settled => settled,
     }
 }
 
-/// Who it is, by what they show.
-pub(crate) async fn shown(node: &Node, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Arc<Principal>> {
+/// Who it is, by what they show: headers, the ID token of who signed in by a browser, and over which connection.
+pub(crate) async fn shown(
+    node: &Node,
+    headers: &HeaderMap,
+    session: Option<&str>,
+    peer: Option<&Peer>,
+) -> Result<Arc<Principal>> {
     let auth = node.settings.auth();
-    let bearer = bearer(headers, auth)?;
-    let whose = match bearer {
-        Some(bearer) => Some(node.identity.who(bearer, now_us()).await?),
-        None => None,
+    let whose = match (bearer(headers, auth)?, session, &node.identity.sign_in) {
+        (Some(bearer), ..) => Some(node.identity.who(bearer, now_us()).await?),
+        (None, Some(token), Some(sign_in)) => Some(sign_in.who(token, now_us()).await?),
+        (None, ..) => None,
     };
     if auth == Auth::None {
         return Ok(Arc::clone(&OPEN));
@@ -143,6 +158,11 @@ pub(crate) async fn shown(node: &Node, headers: &HeaderMap, peer: Option<&Peer>)
         Some(principal) => Ok(principal),
         None => Err(Why::Missing.because("neither a bearer nor a certificate").into()),
     }
+}
+
+/// Whether a request brings a credential of its own, whatever that is worth.
+fn has_credential(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::AUTHORIZATION) || headers.contains_key(API_KEY)
 }
 
 /// Whether a process of this user is the owner's.

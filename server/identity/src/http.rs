@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client, Url};
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
 
 use crate::refused::{Error, Result};
 
@@ -33,6 +33,15 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 
 /// What is at `url`.
 pub(crate) async fn get(client: &Client, url: Url) -> std::result::Result<Vec<u8>, String> {
+    let (status, body) = said(client.get(url.clone())).await?;
+    match status.is_success() {
+        true => Ok(body),
+        false => Err(format!("{url} answers {}", status.as_u16())),
+    }
+}
+
+/// What is said to this request, whatever that is.
+pub(crate) async fn said(request: RequestBuilder) -> std::result::Result<(StatusCode, Vec<u8>), String> {
     let told = |error: reqwest::Error| {
         // The whole chain: the outermost says only that it failed.
         let mut text = error.to_string();
@@ -43,18 +52,15 @@ pub(crate) async fn get(client: &Client, url: Url) -> std::result::Result<Vec<u8
         }
         text
     };
-    let mut reply = client.get(url.clone()).send().await.map_err(told)?;
-    if !reply.status().is_success() {
-        return Err(format!("{url} answers {}", reply.status().as_u16()));
-    }
+    let mut reply = request.send().await.map_err(told)?;
     let mut body = Vec::new();
     while let Some(chunk) = reply.chunk().await.map_err(told)? {
         if body.len() + chunk.len() > REPLY_BYTES_MAX {
-            return Err(format!("{url} says more than {REPLY_BYTES_MAX} bytes"));
+            return Err(format!("{} says more than {REPLY_BYTES_MAX} bytes", reply.url()));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    Ok((reply.status(), body))
 }
 
 /// A URL that is believed: over TLS, or on this machine.

@@ -10,12 +10,13 @@ use std::sync::{Arc, LazyLock};
 
 use parking_lot::RwLock;
 use quern_base::metrics::{IntGaugeVec, gauges};
-use reqwest::{Client, Url};
-use serde_json::Value;
+use reqwest::Client;
 use tokio::io::AsyncReadExt;
 
+use crate::discovery::discover;
 use crate::http::{believed, get};
 use crate::jwks::{Found, Jwks};
+use crate::provider::Registration;
 use crate::refused::{Result, Why};
 use crate::signature::{Algorithm, PublicKey};
 
@@ -29,7 +30,6 @@ const PAUSE_US: i64 = 60 * SECOND_US;
 /// ... and one that has not.
 const FIRST_PAUSE_US: i64 = 5 * SECOND_US;
 const FILE_BYTES_MAX: u64 = 1 << 20;
-const DISCOVERY: &str = "/.well-known/openid-configuration";
 
 /// Whose tokens are believed, and what for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Trust {
     pub issuers: Vec<Issuer>,
     /// What a token must be for.
     pub audience: String,
+    /// How people sign in by a browser, where they do.
+    pub sign_in: Option<Registration>,
 }
 
 /// Who gives tokens.
@@ -66,6 +68,20 @@ pub enum KeysAt {
 /// Why not, and what to do.
 pub fn check_url(text: &str) -> std::result::Result<(), String> {
     believed(text).map(|_| ())
+}
+
+/// The origin that a URL names, as browsers write it, where it names nothing else: over TLS, or on this machine.
+///
+/// # Errors
+/// Why it is none, and what to do.
+pub fn origin(text: &str) -> std::result::Result<String, String> {
+    let url = believed(text)?;
+    match url.path() == "/" && url.query().is_none() && url.fragment().is_none() {
+        true => Ok(url.origin().ascii_serialization()),
+        false => {
+            Err(format!("`{text}` is more than a scheme, a host and a port, such as `https://quern.corp`"))
+        }
+    }
 }
 
 fn up() -> &'static IntGaugeVec {
@@ -251,26 +267,9 @@ impl Asked {
             (_, None) => Err("nobody can be asked over the network".to_owned()),
             (KeysAt::Url(url), Some(client)) => get(client, believed(url)?).await,
             (KeysAt::Discovery, Some(client)) => {
-                let url = believed(&format!("{}{DISCOVERY}", self.name().trim_end_matches('/')))?;
-                let is_tls = url.scheme() == "https";
-                let text = get(client, url).await?;
-                get(client, self.discovered(&text, is_tls)?).await
+                let keys_at = discover(client, self.name()).await?.endpoint("jwks_uri")?;
+                get(client, keys_at).await
             }
-        }
-    }
-
-    /// Where the keys are, as the issuer says.
-    fn discovered(&self, text: &[u8], is_tls: bool) -> std::result::Result<Url, String> {
-        let said: Value = serde_json::from_slice(text)
-            .map_err(|error| format!("what it says of itself is no JSON: {error}"))?;
-        let told = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default();
-        if told("issuer") != self.name() {
-            return Err(format!("it calls itself `{}`, and the setting `{}`", told("issuer"), self.name()));
-        }
-        let url = believed(told("jwks_uri"))?;
-        match is_tls && url.scheme() != "https" {
-            true => Err("its keys are not to be had over TLS, as it is itself".to_owned()),
-            false => Ok(url),
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum Why {
     Early,
     /// It lacks something that a token must say, or says it as something else.
     Claims,
+    /// It is of another sign-in than the one that it ends, or of none.
+    Nonce,
     /// There is no such API key.
     Key,
     /// The API key has expired.
@@ -67,6 +69,7 @@ impl Why {
             Why::Expired => "expired",
             Why::Early => "early",
             Why::Claims => "claims",
+            Why::Nonce => "nonce",
             Why::Key => "key",
             Why::KeyExpired => "key_expired",
             Why::KeyRevoked => "key_revoked",
@@ -99,7 +102,7 @@ impl fmt::Display for Why {
             Why::Signature => "the token is not valid here: signature",
             Why::Audience => "the token is not valid here: audience",
             Why::Expired => "the token is not valid here: expired",
-            Why::Malformed | Why::TooLong | Why::Algorithm | Why::Early | Why::Claims => {
+            Why::Malformed | Why::TooLong | Why::Algorithm | Why::Early | Why::Claims | Why::Nonce => {
                 "the token is not valid here"
             }
             Why::Key | Why::KeyRevoked => "the key is not valid here",

@@ -11,8 +11,7 @@ use quern_access::{Principal, Proof, Token};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use crate::http;
-use crate::issuer::{Asked, KeysAt, Trust};
+use crate::issuer::Asked;
 use crate::refused::{Result, Why};
 use crate::remembered::{Digest, Remembered, Verified};
 use crate::signature::Algorithm;
@@ -22,7 +21,7 @@ const TOKEN_BYTES_MAX: usize = 16 << 10;
 /// How much the clocks of issuers and servers may differ.
 const LEEWAY_SECONDS: f64 = 60.0;
 
-/// Verifies tokens, and remembers those that hold.
+/// Verifies tokens that are for one thing, and remembers those that hold.
 pub(crate) struct Tokens {
     issuers: Vec<Arc<Asked>>,
     audience: String,
@@ -41,15 +40,12 @@ struct Said<'t> {
 }
 
 impl Tokens {
-    pub(crate) fn new(trust: Trust) -> Result<Tokens> {
-        let Trust { issuers, audience } = trust;
-        let is_asked = issuers.iter().any(|issuer| !matches!(issuer.keys, KeysAt::File(_)));
-        let client = is_asked.then(http::client).transpose()?;
-        let issuers = issuers.into_iter().map(|issuer| Asked::new(issuer, client.clone())).collect();
-        Ok(Tokens { issuers, audience, remembered: Remembered::default() })
+    /// Those of these issuers for `audience`.
+    pub(crate) fn new(issuers: Vec<Arc<Asked>>, audience: String) -> Tokens {
+        Tokens { issuers, audience, remembered: Remembered::default() }
     }
 
-    pub(crate) async fn who(&self, text: &str, now_us: i64) -> Result<Arc<Principal>> {
+    pub(crate) async fn verify(&self, text: &str, now_us: i64) -> Result<Verified> {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(Why::TooLong.because(format!("it has {} bytes", text.len())));
         }
@@ -58,11 +54,11 @@ impl Tokens {
             && verified.until_us > now_us
             && self.issuers[verified.issuer].stands(now_us) == Some(verified.changes)
         {
-            return Ok(verified.principal);
+            return Ok(verified);
         }
         let said = read(text)?;
         let Some(issuer) = self.issuers.iter().position(|issuer| issuer.name() == said.issuer) else {
-            return Err(Why::Issuer.because("none of `jwt_issuers` gave it"));
+            return Err(Why::Issuer.because("nobody gave it who is believed"));
         };
         let asked = &self.issuers[issuer];
         let (key, changes) = asked.key(said.key.as_deref(), said.algorithm, now_us).await?;
@@ -78,10 +74,9 @@ impl Tokens {
         };
         let token = Token { issuer: said.issuer, subject, claims: said.claims };
         let principal = Arc::new(Principal::new(Proof::Token(token)));
-        let verified =
-            Verified { principal: Arc::clone(&principal), issuer, changes, until_us, bytes: text.len() };
-        self.remembered.put(digest, verified, now_us);
-        Ok(principal)
+        let verified = Verified { principal, issuer, changes, until_us, bytes: text.len() };
+        self.remembered.put(digest, verified.clone(), now_us);
+        Ok(verified)
     }
 }
 
@@ -123,7 +118,7 @@ fn check_audience(claims: &Map<String, Value>, audience: &str) -> Result<()> {
     };
     match is_meant {
         true => Ok(()),
-        false => Err(Why::Audience.because(format!("it is not for `{audience}` (`jwt_audience`)"))),
+        false => Err(Why::Audience.because(format!("it is not for `{audience}`"))),
     }
 }
 

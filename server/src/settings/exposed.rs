@@ -1,6 +1,8 @@
 //! What stands open to others than this machine?
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use http::Uri;
 
 use super::{Auth, Settings};
 use crate::error::{Error, Result};
@@ -18,10 +20,22 @@ impl Settings {
 
     /// What a server that listens there is called, in lower case and without a port; anything where there is none.
     pub fn hosts_at(&self, listen: SocketAddr) -> Vec<String> {
-        match self.hosts.is_empty() && listen.ip().is_loopback() {
+        let mut hosts = match self.hosts.is_empty() && listen.ip().is_loopback() {
             true => vec!["localhost".to_owned()],
             false => self.hosts.clone(),
+        };
+        if let Some(public) = self.public_host().filter(|public| !hosts.is_empty() && !hosts.contains(public))
+        {
+            hosts.push(public);
         }
+        hosts
+    }
+
+    /// What browsers call the server, where that is a name and no address.
+    fn public_host(&self) -> Option<String> {
+        let uri: Uri = self.public_url.as_ref()?.parse().ok()?;
+        let host = uri.host()?.to_ascii_lowercase();
+        host.trim_matches(['[', ']']).parse::<IpAddr>().is_err().then_some(host)
     }
 
     /// Where others than this machine reach the server, each by its setting.

@@ -259,10 +259,10 @@ fn a_wrong_variable_is_named() {
 
 #[test]
 fn a_registry_is_a_url_and_its_password_is_shown_to_nobody() {
-    let url = "postgres://u:secret@h/d?sslmode=require";
+    let url = "postgres://u:hidden@h/d?sslmode=require";
     let settings = check("", &[], &[("registry", url)]).expect("sound");
     assert_eq!(settings.registry, Location::Postgres(url.to_owned()));
-    assert!(!format!("{settings:?}").contains("secret"));
+    assert!(!format!("{settings:?}").contains("hidden"));
     for wrong in ["postgres://u:secret@h:port/d", "postgres://u:secret@h/d?sslmode=maybe"] {
         let mistake = check("", &[], &[("registry", wrong)]).expect_err("refused");
         assert!(mistake.contains("--registry") && !mistake.contains("secret"), "{mistake}");
@@ -303,4 +303,40 @@ fn nobody_is_asked_on_loopback() {
     assert_eq!(auth("listen: 0.0.0.0:7400\nauth: none\n"), Ok(Auth::None));
     assert_eq!(auth("auth: required\n"), Ok(Auth::Required));
     assert!(auth("auth: maybe\n").expect_err("refused").contains("neither `none` nor `required`"));
+}
+
+#[test]
+fn people_sign_in_where_all_of_it_is_said() {
+    const ISSUER: &str = "jwt_issuers: https://sso.corp\n";
+    const CLIENT: &str = "oidc_client_id: quern\nauth: required\n";
+    const PUBLIC: &str = "public_url: https://Quern.corp:443/\n";
+    let refused = |file: &str, said: &str| {
+        let mistake = check(file, &[], &[]).expect_err("refused");
+        assert!(mistake.contains(said), "{said} in {mistake}");
+    };
+    for (file, said) in [
+        ("oidc_client_secret: s\n".to_owned(), "`oidc_client_secret` says nothing without `oidc_client_id`"),
+        ("oidc_client_id: quern\n".to_owned(), "`auth: none`"),
+        (format!("{CLIENT}{ISSUER}"), "needs `public_url`"),
+        (format!("{CLIENT}{PUBLIC}"), "`jwt_issuers` has 0"),
+        (format!("{CLIENT}{PUBLIC}jwt_issuers: [https://a.corp, https://b.corp]\n"), "`jwt_issuers` has 2"),
+        (
+            format!("{CLIENT}{PUBLIC}{ISSUER}oidc_issuer: https://sso.crp\n"),
+            "did you mean `https://sso.corp`",
+        ),
+        ("public_url: http://quern.corp\n".to_owned(), "must begin with https://"),
+        ("public_url: https://quern.corp/features\n".to_owned(), "is more than a scheme, a host and a port"),
+        ("oidc_scopes: [groups]\n".to_owned(), "lacks `openid`"),
+        ("oidc_scopes: openid a\"b\n".to_owned(), "`a\"b` is no name of a scope"),
+    ] {
+        refused(&file, said);
+    }
+    let settings = check(&format!("{CLIENT}{PUBLIC}{ISSUER}oidc_scopes: [openid, groups]\n"), &[], &[]);
+    let settings = settings.expect("sound");
+    assert_eq!(settings.hosts_at(settings.listen), ["localhost", "quern.corp"]);
+    let sign_in = settings.trust().expect("sound").sign_in.expect("people sign in");
+    assert_eq!((&*sign_in.issuer, &*sign_in.scopes), ("https://sso.corp", "openid groups"));
+    assert_eq!(sign_in.redirect_uri, "https://quern.corp/login/callback");
+    let here = check("public_url: http://127.0.0.1:7400\n", &[], &[]).expect("sound");
+    assert_eq!(here.hosts_at(here.listen), ["localhost"], "addresses are known anyway");
 }

@@ -4,9 +4,9 @@ use std::path::{Path, absolute};
 
 use feature_defs::suggest;
 use quern_identity::issuer::check_url;
-use quern_identity::{Issuer, KeysAt, Trust};
+use quern_identity::{Issuer, KeysAt, Registration, Trust};
 
-use super::Settings;
+use super::{Auth, Settings};
 
 /// Where the keys of an issuer are that does not say so itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Settings {
     /// Whose tokens are believed.
     ///
     /// # Errors
-    /// Where it is not said of which issuer keys are.
+    /// Where it is not said of which issuer keys are, or at which one people sign in.
     pub fn trust(&self) -> std::result::Result<Trust, String> {
         let issuers = &self.jwt_issuers;
         for keys in &self.jwt_keys {
@@ -52,7 +52,69 @@ impl Settings {
             }
         };
         let issuers = issuers.iter().map(issuer).collect::<std::result::Result<_, _>>()?;
-        Ok(Trust { issuers, audience: self.jwt_audience.clone() })
+        Ok(Trust { issuers, audience: self.jwt_audience.clone(), sign_in: self.sign_in()? })
+    }
+
+    /// How people sign in by a browser, where they do.
+    fn sign_in(&self) -> std::result::Result<Option<Registration>, String> {
+        let Settings { oidc_client_id, oidc_client_secret, oidc_issuer, public_url, .. } = self;
+        let Some(client_id) = oidc_client_id else {
+            let said = [
+                ("oidc_client_secret", oidc_client_secret.is_some()),
+                ("oidc_issuer", oidc_issuer.is_some()),
+            ];
+            return match said.into_iter().find(|(_, is_said)| *is_said) {
+                Some((setting, _)) => Err(format!(
+                    "`{setting}` says nothing without `oidc_client_id`: what the issuer calls this server"
+                )),
+                None => Ok(None),
+            };
+        };
+        if self.auth() == Auth::None {
+            return Err(
+                "`oidc_client_id` lets people sign in, and with `auth: none` nobody need: set `auth: \
+                        required`, or leave it out"
+                    .to_owned(),
+            );
+        }
+        let Some(public_url) = public_url else {
+            return Err("`oidc_client_id` needs `public_url`: how browsers reach this server, such as \
+                        `https://quern.corp`, to which the issuer sends people back"
+                .to_owned());
+        };
+        let issuer = match (oidc_issuer, self.jwt_issuers.as_slice()) {
+            (Some(name), issuers) if issuers.contains(name) => name,
+            (Some(name), issuers) => {
+                let known = suggest(name, issuers.iter().map(String::as_str));
+                return Err(format!("`oidc_issuer` is `{name}`, which is none of `jwt_issuers`; {known}"));
+            }
+            (None, [issuer]) => issuer,
+            (None, issuers) => {
+                return Err(format!(
+                    "`oidc_issuer` does not say at which issuer people sign in, and `jwt_issuers` has {}",
+                    issuers.len()
+                ));
+            }
+        };
+        Ok(Some(Registration {
+            issuer: issuer.clone(),
+            client_id: client_id.clone(),
+            client_secret: oidc_client_secret.clone(),
+            scopes: self.oidc_scopes.clone(),
+            redirect_uri: format!("{public_url}/login/callback"),
+        }))
+    }
+}
+
+/// What is asked of an issuer (RFC 6749, 3.3), with commas or spaces between.
+pub(super) fn scopes(text: &str) -> std::result::Result<String, String> {
+    let scopes: Vec<&str> = text.split([',', ' ']).filter(|scope| !scope.is_empty()).collect();
+    let is_scope =
+        |scope: &&str| scope.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
+    match scopes.iter().find(|scope| !is_scope(scope)) {
+        Some(scope) => Err(format!("`{scope}` is no name of a scope, such as `groups`")),
+        None if !scopes.contains(&"openid") => Err(format!("`{text}` lacks `openid`, which signs people in")),
+        None => Ok(scopes.join(" ")),
     }
 }
 

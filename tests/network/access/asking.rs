@@ -11,12 +11,14 @@ use arrow_flight::{Criteria, FlightDescriptor, Ticket};
 use futures::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 use quern_kit::{Repository, Server};
+use reqwest::redirect::Policy;
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::{KEYS, ROLES};
 use crate::network::oip::call;
+use crate::network::who::issuer::Issuer;
 use crate::planes;
 
 const PREDICT: &str = r#"{"instances": [{"tailnum": "N1", "distance": 10}]}"#;
@@ -33,6 +35,10 @@ pub(in crate::network) const HTTP: &[(&str, &str, &str, May)] = &[
     ("GET", "/v2/health/live", "", &["everybody"]),
     ("GET", "/v2/health/ready", "", &["everybody"]),
     ("GET", "/health", "", &["everybody"]),
+    ("GET", "/login?to=/models", "", &["everybody"]),
+    ("GET", "/login/callback?state=a&code=b", "", &["everybody"]),
+    ("POST", "/logout", "", &["everybody"]),
+    ("GET", "/v1/me", "", &["known"]),
     ("GET", "/", "", &["known"]),
     ("GET", "/openapi.json", "", &["known"]),
     ("GET", "/v2", "", &["known"]),
@@ -153,7 +159,14 @@ impl Asked {
         names: &[&str],
     ) -> Asked {
         repository.write("roles.yaml", roles);
-        let ours = [("auth", "required".to_owned()), ("admins", "key:admin".to_owned())];
+        let issuer = Issuer::start(&[]).await;
+        let ours = [
+            ("auth", "required".to_owned()),
+            ("admins", "key:admin".to_owned()),
+            ("jwt_issuers", issuer.url),
+            ("oidc_client_id", "quern-web".to_owned()),
+            ("public_url", "https://quern.test".to_owned()),
+        ];
         let node = repository.open_applied_with(&[&ours, settings].concat()).await;
         node.materialize_to(planes::JANUARY_10_US);
         let mut keys = BTreeMap::new();
@@ -163,7 +176,9 @@ impl Asked {
         let revoked = node.key("revoked").await;
         node.revoke("revoked").await;
         let server = Server::of(repository, node).await;
-        Asked { server, keys, revoked, http: reqwest::Client::new() }
+        // Who signs in is sent elsewhere.
+        let http = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
+        Asked { server, keys, revoked, http }
     }
 
     /// A key as they look, which nobody has.

@@ -21,8 +21,10 @@ use ring::signature::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::provider::{self, People};
+
 /// A key that signs.
-pub(super) enum Signer {
+pub(in crate::network) enum Signer {
     Rsa(Box<RsaKeyPair>),
     P256(EcdsaKeyPair),
     P384(EcdsaKeyPair),
@@ -128,19 +130,21 @@ pub(super) struct Says {
     pub(super) is_down: bool,
     /// How often it was asked for its keys.
     pub(super) asked: usize,
+    /// Whom it lets in, and how.
+    pub(super) people: People,
 }
 
 /// An issuer that answers as long as its runtime does.
-pub(super) struct Issuer {
+pub(in crate::network) struct Issuer {
     /// What it is called.
-    pub(super) url: String,
+    pub(in crate::network) url: String,
     /// What it says.
     pub(super) says: Arc<Mutex<Says>>,
 }
 
 impl Issuer {
     /// Starts one that shows the public halves of these.
-    pub(super) async fn start(keys: &[(&str, &Signer)]) -> Issuer {
+    pub(in crate::network) async fn start(keys: &[(&str, &Signer)]) -> Issuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let says = Arc::new(Mutex::new(Says::default()));
@@ -153,7 +157,9 @@ impl Issuer {
             match says.is_down {
                 true => reply(StatusCode::BAD_GATEWAY, Vec::new()),
                 false => {
-                    reply(StatusCode::OK, json!({"issuer": name, "jwks_uri": keys_at}).to_string().into())
+                    let mut said = json!({"issuer": name, "jwks_uri": keys_at});
+                    says.people.say(&url, &mut said);
+                    reply(StatusCode::OK, said.to_string().into())
                 }
             }
         };
@@ -161,6 +167,7 @@ impl Issuer {
             .route("/.well-known/openid-configuration", get(discovery))
             .route("/keys", get(keys_of))
             .route("/elsewhere", get(elsewhere))
+            .merge(provider::routes())
             .with_state(says);
         tokio::spawn(async move { axum::serve(listener, router).await });
         issuer
@@ -185,7 +192,7 @@ impl Issuer {
     }
 }
 
-fn reply(status: StatusCode, body: Vec<u8>) -> Response<Body> {
+pub(super) fn reply(status: StatusCode, body: Vec<u8>) -> Response<Body> {
     Response::builder().status(status).body(Body::from(body)).unwrap()
 }
 

@@ -24,7 +24,7 @@ fn now_us() -> i64 {
 /// What believes this issuer, and no other.
 fn believing(issuer: &Issuer, keys: KeysAt) -> Identity {
     let issuers = vec![identity::Issuer { name: issuer.url.clone(), keys }];
-    Identity::new(Trust { issuers, audience: "quern".to_owned() }).unwrap()
+    Identity::new(Trust { issuers, audience: "quern".to_owned(), sign_in: None }).unwrap()
 }
 
 async fn why(identity: &Identity, token: &str, now_us: i64) -> Result<String, Why> {

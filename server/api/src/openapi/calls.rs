@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quern_wire::{
     BackupLine, BackupRequest, CanReply, CanRequest, Catalogue, Checked, InferenceConfig, InferenceModel,
-    InferenceServer, KeyList, LabelsReply, LabelsRequest, Live, MaterializeLine, MaterializeRequest,
+    InferenceServer, KeyList, LabelsReply, LabelsRequest, Live, MaterializeLine, MaterializeRequest, Me,
     ModelReady, ModelStatistics, NewKey, NewKeyRequest, OnlineFeatures, OnlineFeaturesRequest, Plan,
     ProjectRequest, PushReply, PushRequest, Ready, Report, RepositoryModel, RevokeKeysRequest, RouteRequest,
     Routed, ScrubLine, ScrubRequest, SealRequest, Sealed, ServerStatus, VerifyRequest,
@@ -43,6 +43,10 @@ pub(super) struct Call {
     pub(super) is_open: bool,
     /// Whether deadline and priority may be said.
     pub(super) has_terms: bool,
+    /// Whether a query may say where one is led to.
+    pub(super) has_to: bool,
+    /// The status of a success without a body.
+    pub(super) succeeds: Option<u16>,
     /// The body, and whether there must be one.
     pub(super) takes: Option<(SchemaOf, bool)>,
     /// The success, by media type.
@@ -92,6 +96,16 @@ impl Call {
         self
     }
 
+    fn leads_to(mut self) -> Call {
+        self.has_to = true;
+        self
+    }
+
+    fn succeeds(mut self, status: u16) -> Call {
+        self.succeeds = Some(status);
+        self
+    }
+
     fn with_terms(mut self) -> Call {
         self.has_terms = true;
         self.refuses(&[504])
@@ -106,6 +120,8 @@ fn call(group: &'static str, method: &'static str, path: &str, summary: &'static
         summary,
         is_open: false,
         has_terms: false,
+        has_to: false,
+        succeeds: None,
         takes: None,
         gives: Vec::new(),
         refuses: BTreeMap::new(),
@@ -117,7 +133,7 @@ fn call(group: &'static str, method: &'static str, path: &str, summary: &'static
 pub(super) fn calls() -> Vec<Call> {
     [server(), features(), serving(), inference("/v2/models/{model}"), of_models(), definitions(), upkeep()]
         .into_iter()
-        .chain([inference("/v2/models/{model}/versions/{version}"), keys()])
+        .chain([inference("/v2/models/{model}/versions/{version}"), keys(), people()])
         .flatten()
         .collect()
 }
@@ -136,6 +152,7 @@ fn server() -> Vec<Call> {
             .open()
             .gives::<Ready>()
             .refuses_with::<NotReady>(503),
+        get("/v1/me", "Who asks").gives::<Me>(),
         get("/v1/status", "How the server is").gives::<ServerStatus>(),
         get("/metrics", "What was counted, for Prometheus")
             .gives_raw("text/plain; version=0.0.4; charset=utf-8"),
@@ -279,5 +296,17 @@ fn keys() -> Vec<Call> {
             .takes::<RevokeKeysRequest>()
             .gives::<KeyList>()
             .refuses(&[404]),
+    ]
+}
+
+/// People in a browser, where they sign in.
+fn people() -> Vec<Call> {
+    let call = |method, path, summary| call("people", method, path, summary).open().refuses(&[404]);
+    vec![
+        call("get", "/login", "Sends a person to the issuer that they sign in at").leads_to().succeeds(302),
+        call("get", "/login/callback", "Takes a person back who has signed in, and leads them on")
+            .gives_raw("text/html; charset=utf-8")
+            .refuses(&[413]),
+        call("post", "/logout", "Signs a person out in this browser").succeeds(204),
     ]
 }
