@@ -2,7 +2,10 @@
 //!
 //! What keeps the server running or changes what is live is written and synced before it is done, and is not done where
 //! that fails, unless it only takes away. Of everything else a bounded queue is written by one thread: no answer waits
-//! for it, and what does not fit is counted. A value of a row, a key or a secret never stands in it.
+//! for it, and what does not fit is counted. A value of a row, a key or a secret never stands in it: for the entities
+//! that a request names stand their [`pseudonyms`].
+
+mod pseudonyms;
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -19,8 +22,10 @@ use quern_base::clock::{now_us, shown};
 use quern_base::metrics::{IntCounter, counter};
 use serde::Serialize;
 
+pub use self::pseudonyms::Pseudonyms;
+pub(crate) use self::pseudonyms::keys;
 use crate::error::{Error, Result};
-use crate::settings::AuditTo;
+use crate::settings::{AuditTo, Settings};
 
 /// Lines that may wait.
 const QUEUE: usize = 65_536;
@@ -37,6 +42,7 @@ pub struct Audit(Option<Arc<Inner>>);
 struct Inner {
     place: Arc<Mutex<Place>>,
     queue: SyncSender<Vec<u8>>,
+    pseudonyms: Pseudonyms,
 }
 
 /// One decision.
@@ -51,14 +57,26 @@ struct Line<'a> {
     rule: Option<String>,
 }
 
+/// The entities of a request that was allowed.
+#[derive(Serialize)]
+struct Named<'a> {
+    time: String,
+    request_id: &'a str,
+    principal: &'a str,
+    action: String,
+    entities: Vec<String>,
+    rows: usize,
+}
+
 impl Audit {
     /// Opens the place that the settings name.
     ///
     /// # Errors
-    /// A file that cannot be written.
-    pub fn open(to: Option<&AuditTo>) -> Result<Audit> {
-        let Some(to) = to else { return Ok(Audit::default()) };
+    /// A file that cannot be written; a secret that cannot be read.
+    pub fn open(settings: &Settings) -> Result<Audit> {
+        let Some(to) = &settings.audit else { return Ok(Audit::default()) };
         dropped();
+        let pseudonyms = Pseudonyms::open(settings)?;
         let place = Place::open(to).map_err(|error| match to {
             AuditTo::Stdout => Error::internal("writing to standard output", error),
             AuditTo::File(path) => {
@@ -69,15 +87,36 @@ impl Audit {
         let (queue, lines) = sync_channel(QUEUE);
         let writing = Arc::clone(&place);
         thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(&lines, &writing))?;
-        Ok(Audit(Some(Arc::new(Inner { place, queue }))))
+        Ok(Audit(Some(Arc::new(Inner { place, queue, pseudonyms }))))
     }
 
     /// Notes a decision, and does not wait until it is written. `rule` is why it was allowed, if it was.
     pub fn note(&self, who: &Caller, what: impl Display, rule: impl FnOnce() -> Option<Rule>) {
         let Some(inner) = &self.0 else { return };
-        if let Err(TrySendError::Full(_)) = inner.queue.try_send(line(who, &what, rule())) {
-            dropped().inc();
-        }
+        inner.queue(line(who, &what, rule()));
+    }
+
+    /// What finds what stands for entities; none where nothing is written down.
+    pub(crate) fn pseudonyms(&self) -> Option<&Pseudonyms> {
+        self.0.as_ref().map(|inner| &inner.pseudonyms)
+    }
+
+    /// Notes what stands for the entities that a request names, and how many rows it has.
+    pub(crate) fn note_entities(
+        &self,
+        who: &Caller,
+        what: impl Display,
+        (entities, rows): (Vec<String>, usize),
+    ) {
+        let Some(inner) = &self.0 else { return };
+        inner.queue(written(&Named {
+            time: shown(now_us()),
+            request_id: cut(&who.request_id),
+            principal: cut(who.name()),
+            action: cut(&what.to_string()).to_owned(),
+            entities,
+            rows,
+        }));
     }
 
     /// Writes a decision, for what must not be done without. Waits for the disk: call it where blocking is allowed.
@@ -91,6 +130,14 @@ impl Audit {
         written.map_err(|error| {
             Error::unavailable("the audit cannot be written, and without it this is not done").because(error)
         })
+    }
+}
+
+impl Inner {
+    fn queue(&self, line: Vec<u8>) {
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(line) {
+            dropped().inc();
+        }
     }
 }
 
@@ -117,15 +164,18 @@ fn dropped() -> &'static IntCounter {
 }
 
 fn line(who: &Caller, what: &dyn Display, rule: Option<Rule>) -> Vec<u8> {
-    let line = Line {
+    written(&Line {
         time: shown(now_us()),
         request_id: cut(&who.request_id),
         principal: cut(who.name()),
         action: cut(&what.to_string()).to_owned(),
         decision: if rule.is_some() { "allow" } else { "deny" },
         rule: rule.map(|rule| rule.to_string()),
-    };
-    let mut line = serde_json::to_vec(&line).unwrap_or_default();
+    })
+}
+
+fn written(line: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(line).unwrap_or_default();
     line.push(b'\n');
     line
 }

@@ -37,6 +37,7 @@ pub mod status;
 pub mod streamed;
 pub mod verbs;
 
+pub use audit::Pseudonyms;
 pub use data_folder::{INSTANCE, InUse, SOCKET_FILE, holder};
 pub use error::{Error, Result};
 pub use live::Deployment;

@@ -213,7 +213,7 @@ impl Node {
         let _lock = Arc::new(lock(&settings.data).await?);
         let Stores { registry, segments, local, head, log, history } =
             Stores::open(&settings, &_lock).await?;
-        let audit = Audit::open(settings.audit.as_ref())?;
+        let audit = Audit::open(&settings)?;
         let loader = Arc::new(Loader::new(Arc::clone(&settings), registry.clone(), audit));
         let live = Node::latest(&registry, &loader).await?;
         let (identity, keys) = known(&settings, &registry, &live).await?;

@@ -162,6 +162,8 @@ pub struct Settings {
     pub push_queue_rows: usize,
     /// Where it is written down who was allowed what; nowhere where nothing is said.
     pub audit: Option<AuditTo>,
+    /// The file of the secret that makes what stands for entities in it; one in the data folder where nothing is said.
+    pub audit_key: Option<PathBuf>,
     /// Who may do everything, beside who runs the server.
     pub admins: Vec<Member>,
     /// Where traces are sent: the URL of an OpenTelemetry collector.
@@ -170,7 +172,7 @@ pub struct Settings {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 45] = [
+pub const KEYS: [(&str, Wants); 46] = [
     ("project", Wants::Text("risk")),
     ("projects", Wants::Texts("[../risk, ../growth]")),
     ("served_by", Wants::Text("../platform")),
@@ -214,6 +216,7 @@ pub const KEYS: [(&str, Wants); 45] = [
     ("materialize_bytes_max", Wants::Whole),
     ("push_queue_rows", Wants::Whole),
     ("audit", Wants::Text("/var/log/quern/audit.jsonl")),
+    ("audit_key", Wants::Text("/etc/quern/audit-key")),
     ("admins", Wants::Texts("[key:ops, \"spiffe://corp/ops\", \"jwt:groups=platform\"]")),
     ("otlp", Wants::Text("http://127.0.0.1:4317")),
 ];
@@ -315,6 +318,7 @@ impl Settings {
             materialize_bytes_max: MATERIALIZE_DEFAULT,
             push_queue_rows: 1 << 18,
             audit: None,
+            audit_key: None,
             admins: Vec::new(),
             otlp: None,
             repository,
@@ -468,6 +472,7 @@ impl Settings {
             "stream_idle" => self.stream_idle = time(value, STREAM_IDLE_MAX)?,
             "audit" if value == "stdout" => self.audit = Some(AuditTo::Stdout),
             "audit" => self.audit = Some(AuditTo::File(path()?)),
+            "audit_key" => self.audit_key = Some(path()?),
             "admins" => self.admins = members(value)?,
             "otlp" => self.otlp = Some(collector(value)?),
             "materialize_bytes_max" => self.materialize_bytes_max = whole(value, MATERIALIZE_BYTES)?,

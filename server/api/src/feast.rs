@@ -48,6 +48,8 @@ pub(super) async fn get_online_features(
     node.take_rows(&who, asked.inputs.num_rows())?;
     held.take_cells(asked.inputs.num_rows(), service.outputs.fields().len())?;
     let inputs = asked.inputs.clone();
+    let what = if service.name.is_empty() { "features" } else { &service.name };
+    live.note_asked(&who, format_args!("read {what}"), [service.as_ref()].into_iter(), &inputs);
     // Before the look-up: what is said to be in the head is, then.
     let views = views(&node, &service);
     let asked = (asked.inputs, asked.query_times_us);

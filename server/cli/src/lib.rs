@@ -3,6 +3,7 @@
 //! A command reads its flags, calls one route, of a server that it opens here or of the one that holds the data folder,
 //! and prints the answer.
 
+mod audit;
 mod backend;
 mod backup;
 mod batch;
@@ -121,6 +122,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Say whether somebody may do something, and why
     Can(can::Arguments),
+    /// Say what stands for an entity in the audit
+    Audit(audit::Arguments),
     /// Write what was pushed, and lies in the log alone, into segments now
     Seal(seal::Arguments),
     /// Read all that is kept, and say what is damaged or missing
@@ -235,6 +238,7 @@ async fn run(command: Command, options: &Options) -> Result<ExitCode> {
         Command::Status(arguments) => return status::run(&arguments, options).await,
         Command::Verify(arguments) => return verify::run(&arguments, options).await,
         Command::Can(arguments) => return can::run(&arguments, options).await,
+        Command::Audit(arguments) => audit::run(&arguments, options).await?,
         Command::Seal(arguments) => seal::run(&arguments, options).await?,
         Command::Scrub(arguments) => return scrub::run(&arguments, options).await,
         Command::Backup(arguments) => backup::backup(&arguments, options).await?,
@@ -265,6 +269,7 @@ impl Command {
             Command::Backup(arguments) => arguments.json,
             Command::Key(arguments) => arguments.json(),
             Command::Init(_)
+            | Command::Audit(_)
             | Command::Infer(_)
             | Command::Serve(_)
             | Command::Restore(_)

@@ -12,6 +12,7 @@ pub mod describe;
 pub mod following;
 pub mod loader;
 pub mod model;
+mod named;
 pub mod route;
 pub(crate) mod said;
 pub mod seen;

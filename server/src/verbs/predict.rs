@@ -22,7 +22,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
-use quern_access::Caller;
+use quern_access::{Action, Caller, Question};
 use quern_engine::EngineError;
 use quern_engine::size::column_bytes;
 use quern_features::Reader;
@@ -65,6 +65,11 @@ impl Target {
             Given::Vectors(_) => self.check_sees("bring that itself")?,
             Given::Entities { timed: true, .. } => self.check_sees("say as of when (`event_timestamp`)")?,
             Given::Entities { .. } => {}
+        }
+        if let Given::Entities { inputs, .. } = &ask.given {
+            let services = self.model.versions.iter().map(|version| version.service.as_ref());
+            let what = Question::Do(Action::Predict, &self.model.name);
+            self.live.note_asked(&self.who, what, services, inputs);
         }
         let answered = self.answered(verb, ask).await;
         self.told(answered)

@@ -180,6 +180,10 @@ impl Push {
         let timer = metrics().push_seconds.start_timer();
         let live = self.live.now();
         let source = live.seen_by(who).source(&push.source)?;
+        // What a stream brings nobody asks for.
+        if push.positions.is_empty() {
+            live.note_pushed(who, &push.source, &push.rows);
+        }
         let room = Room::take(self, source, push.rows.num_rows())?;
         let (name, given) = (push.source.clone(), push.rows.num_rows());
         let checked = if given <= ROWS_INLINE_MAX {

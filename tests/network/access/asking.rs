@@ -134,7 +134,7 @@ impl Heard {
 
 /// A server of the planes that asks everybody who they are, and a key of everybody.
 pub(in crate::network) struct Asked {
-    pub(super) server: Server,
+    pub(in crate::network) server: Server,
     pub(in crate::network) keys: BTreeMap<String, String>,
     /// One that was revoked.
     pub(super) revoked: String,

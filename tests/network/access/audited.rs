@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use quern_kit::{Repository, until};
+use quern_kit::{Repository, run, run_in, until};
+use ring::hmac;
 use serde_json::{Value, json};
 
 use super::asking::{Asked, Heard};
@@ -131,4 +132,104 @@ async fn without_an_audit_only_what_takes_away_is_done() {
     std::fs::remove_dir(&file).unwrap();
     let metrics = asked.say("GET", "/metrics", "", Some(&asked.keys["watches"])).await.1;
     assert!(quern_kit::metric(&metrics, "quern_audit_dropped_total") >= Some(1.0), "{metrics}");
+}
+
+/// The entities of each line of `action`, and its rows.
+fn named(text: &str, action: &str) -> Vec<(Vec<String>, u64)> {
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let its = lines.filter(|line| line["action"] == action && line["entities"].is_array());
+    let entities = |line: &Value| serde_json::from_value(line["entities"].clone()).unwrap();
+    its.map(|line| (entities(&line), line["rows"].as_u64().unwrap())).collect()
+}
+
+/// What stands for a plane, as the docs say it.
+fn pseudonym(secret: &[u8], tailnum: &str) -> String {
+    let length = u8::try_from(tailnum.len()).unwrap();
+    let message = [b"plane\0", &[length][..], tailnum.as_bytes()].concat();
+    let whole = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), &message);
+    whole.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entities_stand_in_it_by_what_only_a_secret_finds() {
+    let repository = planes::repository();
+    let pushed = planes::DEFINITIONS.replacen("name: landings\n", "name: landings\npush: true\n", 1);
+    repository.write("definitions.yaml", pushed);
+    let (asked, folder) = audited(repository, ROLES, &KEYS).await;
+    let instance = |number: usize| json!({"tailnum": format!("SECRET{number}"), "distance": 10});
+    let instances = |numbers: &[usize]| numbers.iter().map(|number| instance(*number)).collect::<Vec<_>>();
+    let one = json!({"instances": instances(&[0])}).to_string();
+    let many: Vec<usize> = (0..3).chain(0..30).collect();
+    let many = json!({"instances": instances(&many)}).to_string();
+    let infer = json!({"inputs": [
+        {"name": "tailnum", "datatype": "BYTES", "shape": [1], "data": ["SECRET7"]},
+        {"name": "distance", "datatype": "FP64", "shape": [1], "data": [10]},
+    ]});
+    let entities = json!({"tailnum": ["SECRET1", null], "distance": [1, 1]});
+    let look_up = json!({"feature_service": "delay_v1", "entities": entities}).to_string();
+    let listed =
+        json!({"features": ["plane_history:seats"], "entities": {"tailnum": ["SECRET2"]}}).to_string();
+    let at = ["2013-01-09T00:00:00Z"];
+    let df = json!({"tailnum": ["SECRET3"], "landed_at": at, "loaded_at": at, "delay": [1], "seats": [7], "carrier": ["A"]});
+    let push = json!({"push_source_name": "landings", "df": df}).to_string();
+    for (who, path, body) in [
+        ("predicts", "/v1/models/delay:predict", one.as_str()),
+        ("predicts", "/v1/models/delay:predict", &many),
+        ("predicts", "/v2/models/delay/infer", &infer.to_string()),
+        ("reads", "/get-online-features", &look_up),
+        ("reads-view", "/get-online-features", &listed),
+        ("pushes", "/push", &push),
+    ] {
+        let (status, text) = asked.say("POST", path, body, Some(&asked.keys[who])).await;
+        assert_eq!(status, 200, "{path} by {who}: {text}");
+    }
+    // Whoever may not ask is told of, and not what they asked about.
+    let heard = asked.http("POST", "/v1/models/delay:predict", &one, Some(&asked.keys["pushes"])).await;
+    assert_eq!(heard, Heard::NotThere);
+    let secret = asked.server.repository.path().join(".quern/audit.key");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&secret.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let secret = std::fs::read_to_string(secret).unwrap();
+    let of = |number: usize| pseudonym(secret.trim().as_bytes(), &format!("SECRET{number}"));
+    let read = || std::fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
+    let all = async || (!named(&read(), "push landings").is_empty()).then(&read);
+    let text = until("the last line", all).await;
+    let first = (0..16).map(of).collect();
+    assert_eq!(named(&text, "predict delay"), [(vec![of(0)], 1), (first, 33), (vec![of(7)], 1)], "{text}");
+    assert_eq!(named(&text, "read delay_v1"), [(vec![of(1)], 2)]);
+    assert_eq!(named(&text, "read features"), [(vec![of(2)], 1)]);
+    assert_eq!(named(&text, "push landings"), [(vec![of(3)], 1)]);
+    assert!(!text.contains("SECRET") && !text.contains(secret.trim()), "{text}");
+
+    let repository = asked.server.stop_and_keep().await;
+    let told = run(repository.path(), &["audit", "plane", "tailnum=SECRET7"]).answer();
+    assert_eq!(told.trim(), of(7));
+    for (words, part) in [
+        (&["audit", "plan", "tailnum=N1"][..], "did you mean `plane`"),
+        (&["audit", "plane"], "give `tailnum=…` once"),
+        (&["audit", "plane", "tail=N1"], "`tail` is no join key of `plane`"),
+    ] {
+        let refused = run(repository.path(), words);
+        assert!(refused.code == Some(2) && refused.stderr.contains(part), "{}", refused.stderr);
+    }
+    // All servers of a fleet have one secret by a setting, which is a file with enough in it.
+    let file = folder.path().join("audit-key");
+    let told = |secret: &str| {
+        std::fs::write(&file, secret).unwrap();
+        let environment = [("QUERN_AUDIT_KEY", file.display().to_string())];
+        run_in(repository.path(), &["audit", "plane", "tailnum=SECRET7"], &environment)
+    };
+    let ours = "0123456789abcdef";
+    assert_eq!(told(&format!("{ours}\n")).answer().trim(), pseudonym(ours.as_bytes(), "SECRET7"));
+    let refused = told("short\n");
+    assert!(refused.code == Some(1) && refused.stderr.contains("`audit_key`"), "{}", refused.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_an_audit_there_is_no_secret() {
+    let repository = planes::repository();
+    drop(planes::open(&repository).await);
+    assert!(!repository.path().join(".quern/audit.key").exists());
+    let refused = run(repository.path(), &["audit", "plane", "tailnum=N1"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("audit.key"), "{}", refused.stderr);
 }
