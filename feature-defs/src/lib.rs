@@ -22,10 +22,10 @@ mod words;
 mod yaml;
 
 pub use definitions::{
-    Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Definitions, Entity, Expr,
-    Fallback, Feature, FeatureService, FeatureView, Format, Function, Governance, Grant, Instead, Isolation,
-    Limits, Literal, Member, Model, ModelVersion, Operation, Pick, Projection, Rate, Right, Role, Route,
-    Source, Step, StreamSource, Window,
+    Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Definition, Definitions,
+    Entity, Expr, Fallback, Feature, FeatureService, FeatureView, Format, Function, Governance, Grant,
+    Instead, Isolation, Kind, Limits, Literal, Member, Model, ModelVersion, Operation, Pick, Projection,
+    Rate, Right, Role, Route, Source, Step, StreamSource, Window,
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};

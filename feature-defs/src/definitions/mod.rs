@@ -21,6 +21,7 @@ pub use self::service::{FeatureService, Projection};
 pub use self::source::{BatchSource, Broker, Format, Source, StreamSource};
 pub use self::view::{Aggregation, At, FeatureView, Function, Window};
 use crate::error::Loc;
+pub use crate::shape::Kind;
 
 /// Every definition of a repository, by kind and name.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,6 +38,77 @@ pub struct Definitions {
     pub models: BTreeMap<String, Model>,
     /// Roles by name.
     pub roles: BTreeMap<String, Role>,
+}
+
+/// What every definition has, whatever its kind.
+pub trait Definition {
+    /// Its kind.
+    fn kind(&self) -> Kind;
+    /// Its name, unique among its kind.
+    fn name(&self) -> &str;
+    /// Whose it is; a role is nobody's.
+    fn governance(&self) -> Option<&Governance>;
+    /// Where it is declared.
+    fn loc(&self) -> &Loc;
+}
+
+macro_rules! definitions {
+    ($($kind:ident: $governance:expr;)*) => {$(
+        impl Definition for $kind {
+            fn kind(&self) -> Kind {
+                Kind::$kind
+            }
+
+            fn name(&self) -> &str {
+                &self.name
+            }
+
+            fn governance(&self) -> Option<&Governance> {
+                let governance: fn(&$kind) -> Option<&Governance> = $governance;
+                governance(self)
+            }
+
+            fn loc(&self) -> &Loc {
+                &self.loc
+            }
+        }
+    )*};
+}
+
+definitions! {
+    Entity: |it| Some(&it.governance);
+    Source: |it| Some(&it.governance);
+    FeatureView: |it| Some(&it.governance);
+    FeatureService: |it| Some(&it.governance);
+    Model: |it| Some(&it.governance);
+    Role: |_| None;
+}
+
+impl Definitions {
+    /// All of them, kind by kind.
+    pub fn all(&self) -> impl Iterator<Item = &dyn Definition> {
+        fn each<T: Definition>(of: &BTreeMap<String, T>) -> impl Iterator<Item = &dyn Definition> {
+            of.values().map(|it| it as &dyn Definition)
+        }
+        let Definitions { entities, sources, views, services, models, roles } = self;
+        let features = each(entities).chain(each(sources)).chain(each(views)).chain(each(services));
+        features.chain(each(models)).chain(each(roles))
+    }
+
+    /// The one of this kind and name.
+    pub fn get(&self, kind: Kind, name: &str) -> Option<&dyn Definition> {
+        fn one<'a, T: Definition>(of: &'a BTreeMap<String, T>, name: &str) -> Option<&'a dyn Definition> {
+            of.get(name).map(|it| it as &dyn Definition)
+        }
+        match kind {
+            Kind::Entity => one(&self.entities, name),
+            Kind::Source => one(&self.sources, name),
+            Kind::FeatureView => one(&self.views, name),
+            Kind::FeatureService => one(&self.services, name),
+            Kind::Model => one(&self.models, name),
+            Kind::Role => one(&self.roles, name),
+        }
+    }
 }
 
 /// What features describe: a plane, a route, a customer.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::shape::Kind;
 use crate::yaml::Node;
-use crate::{DefError, Definitions, Entity, FeatureService, FeatureView, Loc, Model, Role, Source, suggest};
+use crate::{
+    DefError, Definition, Definitions, Entity, FeatureService, FeatureView, Loc, Model, Role, Source, suggest,
+};
 
 /// All documents, by kind.
 #[derive(Default)]
@@ -49,12 +51,12 @@ impl<T> Default for Names<T> {
     }
 }
 
-impl<T> Names<T> {
-    pub(super) fn add(&mut self, name: String, def: T, node: Node, whole: bool) {
-        match name.is_empty() {
-            true => self.open = true,
-            false => {
-                self.index.entry(name).or_insert(self.all.len());
+impl<T: Definition> Names<T> {
+    pub(super) fn add(&mut self, def: T, node: Node, whole: bool) {
+        match def.name() {
+            "" => self.open = true,
+            name => {
+                self.index.entry(name.to_owned()).or_insert(self.all.len());
             }
         }
         self.all.push(Declaration { def, node, whole });
@@ -83,8 +85,8 @@ impl<T> Names<T> {
         found
     }
 
-    fn by_name(self, name: impl Fn(&T) -> String) -> BTreeMap<String, T> {
-        self.all.into_iter().map(|declaration| (name(&declaration.def), declaration.def)).collect()
+    fn by_name(self) -> BTreeMap<String, T> {
+        self.all.into_iter().map(|it| (it.def.name().to_owned(), it.def)).collect()
     }
 }
 
@@ -101,22 +103,21 @@ impl Declared {
 
     /// The documents of what may have an owner.
     pub(super) fn owned(&self) -> impl Iterator<Item = &Node> {
-        let entities = self.entities.all.iter().map(|declaration| &declaration.node);
-        let sources = self.sources.all.iter().map(|declaration| &declaration.node);
-        let views = self.views.all.iter().map(|declaration| &declaration.node);
-        let services = self.services.all.iter().map(|declaration| &declaration.node);
-        let models = self.models.all.iter().map(|declaration| &declaration.node);
-        entities.chain(sources).chain(views).chain(services).chain(models)
+        fn each<T>(of: &Names<T>) -> impl Iterator<Item = &Node> {
+            of.all.iter().map(|declaration| &declaration.node)
+        }
+        let Declared { entities, sources, views, services, models, roles: _ } = self;
+        each(entities).chain(each(sources)).chain(each(views)).chain(each(services)).chain(each(models))
     }
 
     pub(super) fn into_definitions(self) -> Definitions {
         Definitions {
-            entities: self.entities.by_name(|def| def.name.clone()),
-            sources: self.sources.by_name(|def| def.name.clone()),
-            views: self.views.by_name(|def| def.name.clone()),
-            services: self.services.by_name(|def| def.name.clone()),
-            models: self.models.by_name(|def| def.name.clone()),
-            roles: self.roles.by_name(|def| def.name.clone()),
+            entities: self.entities.by_name(),
+            sources: self.sources.by_name(),
+            views: self.views.by_name(),
+            services: self.services.by_name(),
+            models: self.models.by_name(),
+            roles: self.roles.by_name(),
         }
     }
 }

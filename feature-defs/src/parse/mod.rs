@@ -22,10 +22,9 @@ use self::declared::{Declared, Names};
 use self::names::{not_reserved, not_twice};
 use self::qualify::qualify;
 use crate::project::{DEFAULT_PROJECT, Projects};
-use crate::shape::Kind;
 use crate::whose::is_anothers;
 use crate::yaml::{self, Node};
-use crate::{DefError, Definitions, Loc};
+use crate::{DefError, Definition, Definitions, Kind, Loc};
 
 /// One definition file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,41 +96,23 @@ pub fn parse(files: &[DefFile]) -> Result<Definitions, Vec<DefError>> {
 /// Reads what a document declares. `whole` says whether its shape is sound.
 fn declare(declared: &mut Declared, kind: Kind, node: Node, whole: bool) {
     match kind {
-        Kind::Entity => {
-            let def = read::entity(&node);
-            declared.entities.add(def.name.clone(), def, node, whole);
-        }
-        Kind::Source => {
-            let def = read::source(&node);
-            declared.sources.add(def.name.clone(), def, node, whole);
-        }
-        Kind::FeatureView => {
-            let def = read::view(&node);
-            declared.views.add(def.name.clone(), def, node, whole);
-        }
-        Kind::FeatureService => {
-            let def = read::service(&node);
-            declared.services.add(def.name.clone(), def, node, whole);
-        }
-        Kind::Model => {
-            let def = model::read(&node);
-            declared.models.add(def.name.clone(), def, node, whole);
-        }
-        Kind::Role => {
-            let def = role::read(&node);
-            declared.roles.add(def.name.clone(), def, node, whole);
-        }
+        Kind::Entity => declared.entities.add(read::entity(&node), node, whole),
+        Kind::Source => declared.sources.add(read::source(&node), node, whole),
+        Kind::FeatureView => declared.views.add(read::view(&node), node, whole),
+        Kind::FeatureService => declared.services.add(read::service(&node), node, whole),
+        Kind::Model => declared.models.add(model::read(&node), node, whole),
+        Kind::Role => declared.roles.add(role::read(&node), node, whole),
     }
 }
 
 /// Checks that every name refers to something and is declared once; lists the features of projections that take all.
 fn check_names(declared: &mut Declared, errors: &mut Vec<DefError>) {
-    once_each(Kind::Entity, &declared.entities, |def| (&def.name, &def.loc), errors);
-    once_each(Kind::Source, &declared.sources, |def| (&def.name, &def.loc), errors);
-    once_each(Kind::FeatureView, &declared.views, |def| (&def.name, &def.loc), errors);
-    once_each(Kind::FeatureService, &declared.services, |def| (&def.name, &def.loc), errors);
-    once_each(Kind::Model, &declared.models, |def| (&def.name, &def.loc), errors);
-    once_each(Kind::Role, &declared.roles, |def| (&def.name, &def.loc), errors);
+    once_each(&declared.entities, errors);
+    once_each(&declared.sources, errors);
+    once_each(&declared.views, errors);
+    once_each(&declared.services, errors);
+    once_each(&declared.models, errors);
+    once_each(&declared.roles, errors);
     for entity in &declared.entities.all {
         let names = || entity.def.join_keys.iter().map(|key| (key.name.as_str(), &key.loc));
         not_twice("join key", names(), errors);
@@ -160,23 +141,20 @@ fn check_names(declared: &mut Declared, errors: &mut Vec<DefError>) {
 
 /// A model or a role of the default project must not be called as if it were another one's.
 fn check_clashes(declared: &Declared, projects: &Projects<'_>, errors: &mut Vec<DefError>) {
-    let models = declared.models.all.iter().map(|model| (Kind::Model, &model.def.name, &model.def.loc));
-    let roles = declared.roles.all.iter().map(|role| (Kind::Role, &role.def.name, &role.def.loc));
-    for (kind, name, loc) in models.chain(roles).filter(|(_, _, loc)| loc.project.is_none()) {
+    let models = declared.models.all.iter().map(|model| &model.def as &dyn Definition);
+    let roles = declared.roles.all.iter().map(|role| &role.def as &dyn Definition);
+    for it in models.chain(roles).filter(|it| it.loc().project.is_none()) {
+        let (kind, name) = (it.kind(), it.name());
         if let Some((project, rest)) = projects.split(name) {
             let cause =
                 format!("{} `{name}` is what everybody calls `{rest}` of project `{project}`", kind.noun());
-            errors.push(DefError::new(loc, cause).with_help("give one of the two another name"));
+            errors.push(DefError::new(it.loc(), cause).with_help("give one of the two another name"));
         }
     }
 }
 
-fn once_each<T>(
-    kind: Kind,
-    names: &Names<T>,
-    identity: impl Fn(&T) -> (&String, &Loc),
-    errors: &mut Vec<DefError>,
-) {
-    let identities = names.all.iter().map(|declaration| identity(&declaration.def));
-    not_twice(kind.noun(), identities.map(|(name, loc)| (name.as_str(), loc)), errors);
+fn once_each<T: Definition>(names: &Names<T>, errors: &mut Vec<DefError>) {
+    let Some(first) = names.all.first() else { return };
+    let each = names.all.iter().map(|declaration| (declaration.def.name(), declaration.def.loc()));
+    not_twice(first.def.kind().noun(), each, errors);
 }

@@ -6,7 +6,7 @@ use super::read::{identity, items, text, texts};
 use crate::definitions::{Grant, Limits, Member, Operation, Pick, Rate, Right, Role};
 use crate::shape::Kind;
 use crate::yaml::Node;
-use crate::{DefError, suggest};
+use crate::{DefError, Definition, suggest};
 
 /// The role that nobody declares: its members stand in quern.yaml.
 const ADMIN: &str = "admin";
@@ -129,7 +129,7 @@ fn check_pick(node: &Node, errors: &mut Vec<DefError>) {
 
 fn check_names(grant: &Grant, declared: &Declared, errors: &mut Vec<DefError>) {
     let Declared { sources, views, services, models, roles, .. } = declared;
-    fn known<T>(of: (Kind, &Names<T>), pick: &Pick, grant: &Grant, errors: &mut Vec<DefError>) {
+    fn known<T: Definition>(of: (Kind, &Names<T>), pick: &Pick, grant: &Grant, errors: &mut Vec<DefError>) {
         if let Pick::Name(name) = pick {
             of.1.resolve(of.0, name, &grant.loc, errors);
         }

@@ -5,12 +5,18 @@ use super::{model, role, table};
 
 /// The kinds of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// An entity.
     Entity,
+    /// A source.
     Source,
+    /// A feature view.
     FeatureView,
+    /// A feature service.
     FeatureService,
+    /// A model.
     Model,
+    /// A role.
     Role,
 }
 
@@ -32,7 +38,7 @@ impl Kind {
     }
 
     /// Its name in a sentence.
-    pub(crate) fn noun(self) -> &'static str {
+    pub fn noun(self) -> &'static str {
         match self {
             Kind::Entity => "entity",
             Kind::Source => "source",

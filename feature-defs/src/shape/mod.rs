@@ -10,5 +10,5 @@ mod object;
 mod role;
 mod table;
 
-pub(crate) use kind::Kind;
+pub use kind::Kind;
 pub(crate) use object::{NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_names};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use feature_defs::{Definitions, Governance, Grant, Limits, Loc, Member, Pick, Right, Role};
+use feature_defs::{Definition, Definitions, Grant, Limits, Loc, Member, Pick, Right, Role};
 use parking_lot::RwLock;
 use serde_json::Value;
 
@@ -210,9 +210,9 @@ fn has(members: &[Member], who: &Principal) -> bool {
 fn granted(Grant { right, loc }: &Grant, definitions: &Definitions) -> Rights {
     let Definitions { sources, views, services, models, .. } = definitions;
     let pick = |pick| Picking { pick, project: loc.project() };
-    let models = |it| pick(it).among(models, |it| (&it.governance, &it.loc));
-    let services = |it| pick(it).among(services, |it| (&it.governance, &it.loc));
-    let sources = |it| pick(it).among(sources, |it| (&it.governance, &it.loc));
+    let models = |it| pick(it).among(models);
+    let services = |it| pick(it).among(services);
+    let sources = |it| pick(it).among(sources);
     let mut rights = Rights::default();
     let mut things = |action, names: HashSet<String>| {
         rights.things.insert(action, names);
@@ -226,7 +226,7 @@ fn granted(Grant { right, loc }: &Grant, definitions: &Definitions) -> Rights {
         Right::ReadService(pick) => things(Action::Read, services(pick)),
         Right::Push(pick) => things(Action::Push, sources(pick)),
         Right::ReadView(it, except) => {
-            for view in pick(it).among(views, |it| (&it.governance, &it.loc)) {
+            for view in pick(it).among(views) {
                 let mut features = views[&view].feature_names();
                 features.retain(|feature| !except.contains(feature));
                 if !features.is_empty() {
@@ -247,13 +247,12 @@ struct Picking<'a> {
 }
 
 impl Picking<'_> {
-    fn among<T>(&self, all: &BTreeMap<String, T>, of: impl Fn(&T) -> (&Governance, &Loc)) -> HashSet<String> {
+    fn among<T: Definition>(&self, all: &BTreeMap<String, T>) -> HashSet<String> {
         let fits = |(name, it): &(&String, &T)| {
-            let (governance, loc) = of(it);
-            let is_own = loc.project() == self.project;
+            let is_own = it.loc().project() == self.project;
             match self.pick {
                 Pick::Name(wanted) => *name == wanted,
-                Pick::Tag(tag) => is_own && governance.tags.contains(tag),
+                Pick::Tag(tag) => is_own && it.governance().is_some_and(|it| it.tags.contains(tag)),
                 Pick::All => is_own,
             }
         };

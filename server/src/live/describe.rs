@@ -39,6 +39,18 @@ pub(crate) fn describe(deployment: &Deployment) -> BTreeMap<(Kind, String), Keys
     entities.chain(sources).chain(views).chain(services).chain(models).chain(roles).collect()
 }
 
+/// The kind in the definition language.
+pub(crate) fn kind_of(kind: Kind) -> feature_defs::Kind {
+    match kind {
+        Kind::Entity => feature_defs::Kind::Entity,
+        Kind::Source => feature_defs::Kind::Source,
+        Kind::FeatureView => feature_defs::Kind::FeatureView,
+        Kind::FeatureService => feature_defs::Kind::FeatureService,
+        Kind::Model => feature_defs::Kind::Model,
+        Kind::Role => feature_defs::Kind::Role,
+    }
+}
+
 /// Digest of every definition, whatever the files look like.
 pub(crate) fn fingerprint(deployment: &Deployment) -> String {
     let texts = |keys: Keys| -> BTreeMap<String, String> {

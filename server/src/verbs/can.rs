@@ -1,8 +1,9 @@
 //! May they? The decision about somebody who does not ask themselves, and why it is so.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use feature_defs::{Definitions, Governance, Member, Operation, suggest};
+use feature_defs::{Definition, Definitions, Member, Operation, suggest};
 use quern_access::{Action, Caller, Principal, Question, Rights};
 use quern_wire::{CanReply, CanRequest};
 
@@ -40,10 +41,11 @@ struct Known<'a> {
     rights: Arc<Rights>,
 }
 
-impl Known<'_> {
+impl<'a> Known<'a> {
     /// What is asked about them. What who asks may not know of is not there.
     fn question<'r>(&self, request: &'r CanRequest) -> Result<Question<'r>> {
         let CanRequest { action, what, who: _ } = request;
+        let Definitions { sources, services, models, .. } = self.definitions();
         match action.as_str() {
             "operate" => {
                 let operation = Operation::ALL.into_iter().find(|operation| operation.name() == what);
@@ -68,10 +70,12 @@ impl Known<'_> {
                 };
                 match action {
                     Action::Train | Action::Read => {
-                        self.check_there("feature service", what, self.services())?;
+                        self.check_there("feature service", what, self.known(services, Rights::see_service))?;
                     }
-                    Action::Push => self.check_there("source", what, self.sources())?,
-                    _ => self.check_there("model", what, self.models())?,
+                    Action::Push => {
+                        self.check_there("source", what, self.known(sources, Rights::see_source))?;
+                    }
+                    _ => self.check_there("model", what, self.known(models, Rights::see_model))?,
                 }
                 Ok(Question::Do(action, what))
             }
@@ -91,51 +95,36 @@ impl Known<'_> {
     fn check_feature(&self, what: &str, (view, feature): (&str, &str)) -> Result<()> {
         let views = &self.live.compiled.catalog.views;
         let is_there = views.get(view).is_some_and(|view| view.features.index_of(feature).is_ok());
-        let is_theirs = self.definitions().views.get(view).is_some_and(|view| self.apply(&view.governance));
+        let declared = &self.definitions().views;
+        let is_theirs = declared.get(view).is_some_and(|view| self.apply(view));
         let is_known = is_theirs || self.rights.allow(Question::Feature(view, feature));
         match is_there && is_known {
             true => Ok(()),
             false => {
-                let known = self.live.instead_of(what, self.views());
+                let known = self.live.instead_of(what, self.known(declared, Rights::see_view));
                 Err(Error::not_found(format!("unknown feature `{what}`; {known}")))
             }
         }
     }
 
-    fn definitions(&self) -> &Definitions {
+    fn definitions(&self) -> &'a Definitions {
         &self.live.compiled.catalog.definitions
     }
 
     /// Whether they may apply it.
-    fn apply(&self, governance: &Governance) -> bool {
-        self.rights.allow(Question::Apply(governance.owner.as_deref()))
+    fn apply(&self, it: &dyn Definition) -> bool {
+        let owner = it.governance().and_then(|governance| governance.owner.as_deref());
+        self.rights.allow(Question::Apply(owner))
     }
 
-    fn models(&self) -> Vec<&str> {
-        let sees =
-            |name: &str, governance: &Governance| self.rights.see_model(name) || self.apply(governance);
-        let all = self.definitions().models.values().filter(|it| sees(&it.name, &it.governance));
-        all.map(|it| it.name.as_str()).collect()
-    }
-
-    fn services(&self) -> Vec<&str> {
-        let sees =
-            |name: &str, governance: &Governance| self.rights.see_service(name) || self.apply(governance);
-        let all = self.definitions().services.values().filter(|it| sees(&it.name, &it.governance));
-        all.map(|it| it.name.as_str()).collect()
-    }
-
-    fn views(&self) -> Vec<&str> {
-        let sees = |name: &str, governance: &Governance| self.rights.see_view(name) || self.apply(governance);
-        let all = self.definitions().views.values().filter(|it| sees(&it.name, &it.governance));
-        all.map(|it| it.name.as_str()).collect()
-    }
-
-    fn sources(&self) -> Vec<&str> {
-        let sees =
-            |name: &str, governance: &Governance| self.rights.see_source(name) || self.apply(governance);
-        let all = self.definitions().sources.values().filter(|it| sees(&it.name, &it.governance));
-        all.map(|it| it.name.as_str()).collect()
+    /// Those that they see, or may apply.
+    fn known<T: Definition>(
+        &self,
+        all: &'a BTreeMap<String, T>,
+        sees: fn(&Rights, &str) -> bool,
+    ) -> Vec<&'a str> {
+        let known = all.values().filter(|it| sees(&self.rights, it.name()) || self.apply(*it));
+        known.map(Definition::name).collect()
     }
 
     /// Those that they have, and those that own what they may apply.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use feature_defs::{DefError, DefFile, Definitions, Loc, ModelVersion};
+use feature_defs::{DefError, DefFile, Definition, Definitions, Kind, ModelVersion};
 use quern_access::Caller;
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 use quern_features::Compiled;
@@ -41,16 +41,18 @@ pub struct Candidate {
 impl Candidate {
     /// How many definitions the project has.
     pub fn counts(&self) -> Checked {
-        let Definitions { entities, sources, views, services, models, roles } =
-            &self.deployment.compiled.catalog.definitions;
-        let own = |loc: &Loc| loc.project() == self.project;
+        let definitions = &self.deployment.compiled.catalog.definitions;
+        let count = |kind| {
+            let own = |it: &&dyn Definition| it.kind() == kind && it.loc().project() == self.project;
+            definitions.all().filter(own).count()
+        };
         Checked {
-            entities: entities.values().filter(|it| own(&it.loc)).count(),
-            sources: sources.values().filter(|it| own(&it.loc)).count(),
-            feature_views: views.values().filter(|it| own(&it.loc)).count(),
-            feature_services: services.values().filter(|it| own(&it.loc)).count(),
-            models: models.values().filter(|it| own(&it.loc)).count(),
-            roles: roles.values().filter(|it| own(&it.loc)).count(),
+            entities: count(Kind::Entity),
+            sources: count(Kind::Source),
+            feature_views: count(Kind::FeatureView),
+            feature_services: count(Kind::FeatureService),
+            models: count(Kind::Model),
+            roles: count(Kind::Role),
         }
     }
 }

@@ -11,6 +11,7 @@ use quern_access::{Caller, Question, Rule};
 use quern_wire::{Change, DefinitionKind as Kind};
 
 use crate::error::{Error, Result};
+use crate::live::describe::kind_of;
 use crate::live::{Deployment, Seen};
 
 /// What only administrators change, of whatever kind.
@@ -131,13 +132,5 @@ impl Judging<'_> {
 }
 
 fn governance<'a>(definitions: &'a Definitions, change: &Change) -> Option<&'a Governance> {
-    let name = &change.name;
-    match change.kind {
-        Kind::Entity => definitions.entities.get(name).map(|it| &it.governance),
-        Kind::Source => definitions.sources.get(name).map(|it| &it.governance),
-        Kind::FeatureView => definitions.views.get(name).map(|it| &it.governance),
-        Kind::FeatureService => definitions.services.get(name).map(|it| &it.governance),
-        Kind::Model => definitions.models.get(name).map(|it| &it.governance),
-        Kind::Role => None,
-    }
+    definitions.get(kind_of(change.kind), &change.name)?.governance()
 }
