@@ -13,6 +13,7 @@ mod error;
 mod literal;
 mod parse;
 mod project;
+mod reach;
 #[cfg(test)]
 mod reference;
 mod schema;
@@ -22,10 +23,10 @@ mod words;
 mod yaml;
 
 pub use definitions::{
-    Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Definition, Definitions,
-    Entity, Expr, Fallback, Feature, FeatureService, FeatureView, Format, Function, Governance, Grant,
-    Instead, Isolation, Kind, Limits, Literal, Member, Model, ModelVersion, Operation, Pick, Projection,
-    Rate, Right, Role, Route, Source, Step, StreamSource, Window,
+    Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Definition,
+    Definitions, Entity, Expr, Fallback, Feature, FeatureService, FeatureView, Format, Function, Governance,
+    Grant, Instead, Isolation, Kind, Limits, Literal, Member, Model, ModelVersion, Operation, Pick,
+    Projection, Rate, Right, Role, Route, Source, Step, StreamSource, Window,
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};
@@ -34,5 +35,6 @@ pub use error::{DefError, Loc, nearest, suggest};
 pub use literal::fit;
 pub use parse::{DefFile, parse};
 pub use project::{DEFAULT_PROJECT, is_project};
+pub use reach::{Reach, Server};
 pub use schema::schemas;
 pub use whose::{Whose, says_kind, whose};

@@ -78,6 +78,7 @@ fn value(shape: &Shape) -> String {
         Shape::SourceColumn => "column".to_owned(),
         Shape::Path => "path".to_owned(),
         Shape::PathOrUrl => "path or URL".to_owned(),
+        Shape::Url => "URL".to_owned(),
         Shape::Expression => "SQL".to_owned(),
         Shape::Type | Shape::KeyType => "[type](#types)".to_owned(),
         Shape::Duration { .. } => "[duration](#durations)".to_owned(),

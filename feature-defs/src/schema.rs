@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::dtype::LIST_PATTERN;
 use crate::duration::DURATION_PATTERN;
+use crate::reach::SERVER_SCHEMES;
 use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape};
 use crate::{ScalarType, Type};
 
@@ -63,6 +64,11 @@ fn shape_schema(shape: &Shape) -> Value {
             {"not": {"pattern": "://"}},
             {"pattern": format!("^({})://[^/]+/.", OBJECT_SCHEMES.join("|"))},
         ]}),
+        Shape::Url => {
+            let schemes = OBJECT_SCHEMES.into_iter().chain(SERVER_SCHEMES.map(|(scheme, _)| scheme));
+            let schemes = schemes.collect::<Vec<_>>().join("|");
+            json!({"type": "string", "pattern": format!("^({schemes})://.")})
+        }
         // A number or a boolean is SQL as it stands.
         Shape::Expression => json!({"type": ["string", "number", "boolean"], "minLength": 1}),
         Shape::Type => {

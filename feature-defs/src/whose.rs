@@ -72,9 +72,10 @@ pub(crate) fn misspelt_kind(document: &Node) -> Option<&Entry> {
     })
 }
 
-/// The kind of which `document` has all keys that it must have, and no other.
+/// The kind of which `document` has all keys that it must have, and no other. A name and a URL are in many documents,
+/// so a connection needs more than that.
 pub(crate) fn shaped_as(document: &Node) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|kind| {
+    Kind::ALL.into_iter().filter(|kind| *kind != Kind::Connection).find(|kind| {
         let object = kind.object();
         let mut required = object.keys.iter().filter(|key| key.required && key.name != KIND);
         required.all(|key| document.get(key.name).is_some())

@@ -45,7 +45,10 @@ fn definitions(paths: &[&str]) -> String {
     let version =
         |(i, path): (usize, &&str)| format!("  - {{version: \"{}\", path: \"{path}\", service: s}}\n", i + 1);
     let versions: String = paths.iter().enumerate().map(version).collect();
-    format!("{SERVICE}kind: Model\nname: m\nversions:\n{versions}")
+    let connections = (["s3://models/", "s3://model/", "az://models/"].iter().enumerate())
+        .map(|(i, url)| format!("---\nkind: Connection\nname: c{i}\nurl: {url}\n"));
+    let connections: String = connections.filter(|_| paths.iter().any(|path| path.contains("://"))).collect();
+    format!("{SERVICE}kind: Model\nname: m\nversions:\n{versions}{connections}")
 }
 
 async fn apply(server: &Process) -> Result<Value, String> {
@@ -221,6 +224,19 @@ async fn what_cannot_be_read_is_said_where_it_is_named() {
           help: the store is named by the URL and by the environment of the process that applies: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` and, for another store than Amazon's, `AWS_ENDPOINT_URL`
         1 mistake
     "#]].assert_eq(&said("s3://models/linear.onnx", &nowhere));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_lie_where_a_connection_leads() {
+    required("ORT_DYLIB_PATH");
+    let s3 = S3::start().await;
+    s3.put("external.onnx", fixture("external.onnx")).await;
+    let url = "s3://models/external.onnx";
+    let text = definitions(&[url]).replace("url: s3://models/\n", &format!("url: {url}\n"));
+    let repository = Repository::new(&text);
+    let printed = run_in(repository.path(), &["check"], &s3.environment());
+    let cause = "and no connection of its project leads to `s3://models/weights.data`";
+    assert!(printed.stderr.contains(cause), "{}", printed.stderr);
 }
 
 /// Saves a model as a user of MLflow does, and says what it answers alone, in ONNX Runtime's own binding.

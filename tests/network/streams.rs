@@ -1,6 +1,8 @@
 //! Does each event of Kafka and of a Redis Stream count once, also when the server ends in between? Against
 //! librdkafka's own cluster, which speaks the brokers' protocol over sockets, and against a redis-server.
 
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use quern_kit::{RedisServer, Repository, Server, until};
@@ -13,8 +15,10 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn definitions(broker: &str, servers: &str) -> String {
+    let url = if servers.contains("://") { servers.to_owned() } else { format!("kafka://{servers}") };
     format!(
-        "kind: Entity\nname: card\njoin_keys: [{{name: card, type: int64}}]\n---\n\
+        "kind: Connection\nname: broker\nurl: \"{url}\"\n---\n\
+         kind: Entity\nname: card\njoin_keys: [{{name: card, type: int64}}]\n---\n\
          kind: Source\nname: payments\nstream: {{broker: {broker}, servers: \"{servers}\", topic: payments}}\n\
          event_timestamp: at\ncolumns:\n  - {{name: card, type: int64}}\n  - {{name: at, type: timestamp}}\n  \
          - {{name: amount, type: float64}}\n---\n\
@@ -156,4 +160,28 @@ async fn a_stream_that_cannot_be_read_is_told_until_it_can() {
     redis.restart();
     let well = async || server.client.status().await.unwrap().healthy.then_some(());
     until("a stream that can be read again", well).await;
+}
+
+/// A broker by a name that leads to this machine, though the connection names no address of it.
+async fn is_never_connected_to(broker: &str, servers: impl Fn(u16) -> String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    // To a reader of URLs a name, and to the system, which resolves it, 127.0.0.1.
+    let servers = servers(listener.local_addr().unwrap().port());
+    let repository = Repository::new(&definitions(broker, &servers));
+    let node = repository.open_applied().await;
+    let server = Server::of(repository, node).await;
+    let told = async || Some(server.client.status().await.unwrap()).filter(|told| !told.healthy);
+    let told = until("a stream that cannot be read", told).await;
+    let cause = &told.troubles[0].cause;
+    assert!(cause.contains("`127.1` leads to 127.0.0.1, which is this machine itself"), "{cause}");
+    let errors = "quern_stream_errors_total{source=\"payments\"}";
+    until("another try", async || (server.metric(errors).await > 1.0).then_some(())).await;
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "somebody connected");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_leads_to_this_machine_is_not_connected_to() {
+    is_never_connected_to("redis", |port| format!("redis://127.1:{port}")).await;
+    is_never_connected_to("kafka", |port| format!("127.1:{port}")).await;
 }

@@ -4,6 +4,7 @@
 //! name is declared twice. Each noun keeps the line it was declared at, so that a later check can point there.
 
 mod column;
+mod connection;
 mod model;
 mod role;
 mod service;
@@ -13,6 +14,7 @@ mod view;
 use std::collections::BTreeMap;
 
 pub use self::column::{Column, Expr, Feature, Literal};
+pub use self::connection::Connection;
 pub use self::model::{
     Action, Artifact, Batching, Fallback, Instead, Isolation, Model, ModelVersion, Route, Step,
 };
@@ -28,6 +30,8 @@ pub use crate::shape::Kind;
 pub struct Definitions {
     /// Entities by name.
     pub entities: BTreeMap<String, Entity>,
+    /// Connections by name.
+    pub connections: BTreeMap<String, Connection>,
     /// Sources by name.
     pub sources: BTreeMap<String, Source>,
     /// Feature views by name.
@@ -77,6 +81,7 @@ macro_rules! definitions {
 
 definitions! {
     Entity: |it| Some(&it.governance);
+    Connection: |it| Some(&it.governance);
     Source: |it| Some(&it.governance);
     FeatureView: |it| Some(&it.governance);
     FeatureService: |it| Some(&it.governance);
@@ -90,9 +95,9 @@ impl Definitions {
         fn each<T: Definition>(of: &BTreeMap<String, T>) -> impl Iterator<Item = &dyn Definition> {
             of.values().map(|it| it as &dyn Definition)
         }
-        let Definitions { entities, sources, views, services, models, roles } = self;
-        let features = each(entities).chain(each(sources)).chain(each(views)).chain(each(services));
-        features.chain(each(models)).chain(each(roles))
+        let Definitions { entities, connections, sources, views, services, models, roles } = self;
+        let rows = each(entities).chain(each(connections)).chain(each(sources));
+        rows.chain(each(views)).chain(each(services)).chain(each(models)).chain(each(roles))
     }
 
     /// The one of this kind and name.
@@ -102,6 +107,7 @@ impl Definitions {
         }
         match kind {
             Kind::Entity => one(&self.entities, name),
+            Kind::Connection => one(&self.connections, name),
             Kind::Source => one(&self.sources, name),
             Kind::FeatureView => one(&self.views, name),
             Kind::FeatureService => one(&self.services, name),

@@ -4,6 +4,7 @@ use super::column::Column;
 use super::role::Governance;
 use crate::epoch::Epoch;
 use crate::error::Loc;
+use crate::reach::Server;
 
 /// Where raw rows come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,8 +57,10 @@ pub struct BatchSource {
 pub struct StreamSource {
     /// Which kind of broker.
     pub broker: Broker,
-    /// Its addresses, as its own clients take them.
+    /// Its addresses, as its own clients take them. A URL of Redis may hold a password.
     pub servers: String,
+    /// The same, one by one, without who asks.
+    pub reaches: Vec<Server>,
     /// The topic, or the key of the stream.
     pub topic: String,
     /// Where it is declared.

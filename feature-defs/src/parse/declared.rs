@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use crate::shape::Kind;
 use crate::yaml::Node;
 use crate::{
-    DefError, Definition, Definitions, Entity, FeatureService, FeatureView, Loc, Model, Role, Source, suggest,
+    Connection, DefError, Definition, Definitions, Entity, FeatureService, FeatureView, Loc, Model, Role,
+    Source, suggest,
 };
 
 /// All documents, by kind.
 #[derive(Default)]
 pub(super) struct Declared {
     pub(super) entities: Names<Entity>,
+    pub(super) connections: Names<Connection>,
     pub(super) sources: Names<Source>,
     pub(super) views: Names<FeatureView>,
     pub(super) services: Names<FeatureService>,
@@ -94,6 +96,7 @@ impl Declared {
     /// After a document that could not be read: it might have declared anything.
     pub(super) fn leave_open(&mut self) {
         self.entities.open = true;
+        self.connections.open = true;
         self.sources.open = true;
         self.views.open = true;
         self.services.open = true;
@@ -106,13 +109,15 @@ impl Declared {
         fn each<T>(of: &Names<T>) -> impl Iterator<Item = &Node> {
             of.all.iter().map(|declaration| &declaration.node)
         }
-        let Declared { entities, sources, views, services, models, roles: _ } = self;
-        each(entities).chain(each(sources)).chain(each(views)).chain(each(services)).chain(each(models))
+        let Declared { entities, connections, sources, views, services, models, roles: _ } = self;
+        let rows = each(entities).chain(each(connections)).chain(each(sources));
+        rows.chain(each(views)).chain(each(services)).chain(each(models))
     }
 
     pub(super) fn into_definitions(self) -> Definitions {
         Definitions {
             entities: self.entities.by_name(),
+            connections: self.connections.by_name(),
             sources: self.sources.by_name(),
             views: self.views.by_name(),
             services: self.services.by_name(),

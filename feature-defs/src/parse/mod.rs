@@ -5,6 +5,7 @@
 //! reported: where a document cannot be read, nobody knows which names it would have declared.
 
 mod aggregation;
+mod connection;
 mod declared;
 mod model;
 mod names;
@@ -97,6 +98,7 @@ pub fn parse(files: &[DefFile]) -> Result<Definitions, Vec<DefError>> {
 fn declare(declared: &mut Declared, kind: Kind, node: Node, whole: bool) {
     match kind {
         Kind::Entity => declared.entities.add(read::entity(&node), node, whole),
+        Kind::Connection => declared.connections.add(connection::read(&node), node, whole),
         Kind::Source => declared.sources.add(read::source(&node), node, whole),
         Kind::FeatureView => declared.views.add(read::view(&node), node, whole),
         Kind::FeatureService => declared.services.add(read::service(&node), node, whole),
@@ -108,6 +110,7 @@ fn declare(declared: &mut Declared, kind: Kind, node: Node, whole: bool) {
 /// Checks that every name refers to something and is declared once; lists the features of projections that take all.
 fn check_names(declared: &mut Declared, errors: &mut Vec<DefError>) {
     once_each(&declared.entities, errors);
+    once_each(&declared.connections, errors);
     once_each(&declared.sources, errors);
     once_each(&declared.views, errors);
     once_each(&declared.services, errors);
@@ -131,6 +134,7 @@ fn check_names(declared: &mut Declared, errors: &mut Vec<DefError>) {
     for model in &declared.models.all {
         model::check(model, declared, errors);
     }
+    connection::check(declared, errors);
     for role in &declared.roles.all {
         role::check(role, declared, errors);
     }
@@ -139,11 +143,12 @@ fn check_names(declared: &mut Declared, errors: &mut Vec<DefError>) {
     }
 }
 
-/// A model or a role of the default project must not be called as if it were another one's.
+/// A model, a role or a connection of the default project must not be called as if it were another one's.
 fn check_clashes(declared: &Declared, projects: &Projects<'_>, errors: &mut Vec<DefError>) {
     let models = declared.models.all.iter().map(|model| &model.def as &dyn Definition);
     let roles = declared.roles.all.iter().map(|role| &role.def as &dyn Definition);
-    for it in models.chain(roles).filter(|it| it.loc().project.is_none()) {
+    let connections = declared.connections.all.iter().map(|it| &it.def as &dyn Definition);
+    for it in models.chain(roles).chain(connections).filter(|it| it.loc().project.is_none()) {
         let (kind, name) = (it.kind(), it.name());
         if let Some((project, rest)) = projects.split(name) {
             let cause =

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
+use crate::reach::Server;
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
     Aggregation, At, BatchSource, Broker, Column, Entity, Epoch, Expr, Feature, FeatureService, FeatureView,
@@ -86,7 +87,8 @@ fn stream(node: &Node) -> Option<StreamSource> {
         _ => return None,
     };
     let servers = text(node, "servers");
-    Some(StreamSource { broker, servers, topic: topic.text()?.to_owned(), loc: topic.loc.clone() })
+    let reaches = Server::of_stream(broker, &servers).unwrap_or_default();
+    Some(StreamSource { broker, servers, reaches, topic: topic.text()?.to_owned(), loc: topic.loc.clone() })
 }
 
 fn batch(node: &Node) -> Option<BatchSource> {

@@ -5,6 +5,7 @@
 
 use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
+use crate::reach::Reach;
 use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_names};
 use crate::whose::{misspelt_kind, shaped_as};
 use crate::words::{function_meant, type_meant};
@@ -165,6 +166,7 @@ fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefErro
         }
         Shape::Path if is_text && !text.is_empty() => check_path(subject, node, text),
         Shape::PathOrUrl if is_text && !text.is_empty() => check_url(subject, node, text),
+        Shape::Url if is_text => check_reach(subject, node, text),
         Shape::Expression if *scalar != Scalar::Null && !text.trim().is_empty() => Ok(()),
         Shape::Type | Shape::KeyType if is_text => check_type(shape, node, text),
         Shape::Duration { zero } if is_text => check_duration(*zero, subject, node, text),
@@ -273,16 +275,30 @@ fn check_path(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
     }
 }
 
-/// A path, or something with a known scheme: what else makes a URL is for those who open it.
+/// A path, or the URL of objects; whether there are any is for those who open it.
 fn check_url(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
     match text.split_once("://") {
         None => Ok(()),
-        Some((scheme, _)) if OBJECT_SCHEMES.contains(&scheme) => Ok(()),
+        Some((scheme, _)) if OBJECT_SCHEMES.contains(&scheme) => {
+            Reach::parse(text).map(drop).map_err(|cause| {
+                DefError::new(&node.loc, format!("{subject} {cause}")).with_help(
+                    "a URL is written as in `s3://bucket/key`, `gs://bucket/key` or `az://container/key`",
+                )
+            })
+        }
         Some((scheme, _)) => {
             let cause = format!("{subject} is a URL of the unknown scheme `{scheme}`");
             Err(DefError::new(&node.loc, cause).with_help(suggest(scheme, OBJECT_SCHEMES)))
         }
     }
+}
+
+fn check_reach(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
+    Reach::parse(text).map(drop).map_err(|cause| {
+        DefError::new(&node.loc, format!("{subject} {cause}")).with_help(
+            "a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092` or `redis://host:6379`",
+        )
+    })
 }
 
 fn check_type(shape: &Shape, node: &Node, text: &str) -> Result<(), DefError> {

@@ -49,7 +49,7 @@ static VERSION: Object = Object {
             "path",
             Shape::PathOrUrl,
             "The ONNX file, or the folder of an MLflow model that holds one: relative to the repository's root, or in an \
-             object store, as in `s3://bucket/key`.",
+             object store, as in `s3://bucket/key`, to which a [connection](#connection) leads.",
         ),
         optional("steps", Shape::List(&Shape::Object(&STEP)), "Instead of `path`: the steps of an ensemble."),
         optional(

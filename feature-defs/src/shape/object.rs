@@ -67,6 +67,8 @@ pub(crate) enum Shape {
     Path,
     /// A path on this machine, or the URL of an object.
     PathOrUrl,
+    /// The URL of objects or of servers.
+    Url,
     /// A SQL expression.
     Expression,
     /// A type of the language.
@@ -132,6 +134,7 @@ impl Shape {
             Shape::SourceColumn => "the name of a column".to_owned(),
             Shape::Path => "a path".to_owned(),
             Shape::PathOrUrl => "a path or a URL".to_owned(),
+            Shape::Url => "a URL".to_owned(),
             Shape::Expression => "a SQL expression".to_owned(),
             Shape::Type => "a type such as `float64`".to_owned(),
             Shape::KeyType => "a type such as `string`".to_owned(),

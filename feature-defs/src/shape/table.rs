@@ -16,7 +16,7 @@ pub(super) const fn optional(name: &'static str, shape: Shape, doc: &'static str
 pub(super) const DESCRIPTION: Key = optional("description", Shape::Text, "For people.");
 pub(super) const OWNER: Key = optional("owner", Shape::Reference, "The role that answers for it.");
 pub(super) const TAGS: Key = optional("tags", Shape::List(&Shape::ModelName), "What grants may name it by.");
-const SHARE: Key = optional(
+pub(super) const SHARE: Key = optional(
     "share",
     Shape::List(&Shape::ProjectOrAll),
     "Other projects that may use it, as `project.name`; `\"*\"`: all there are.",
@@ -104,7 +104,8 @@ static STREAM: Object = Object {
         required(
             "servers",
             Shape::Text,
-            "Kafka: `host:port` of one or more brokers, with commas between; Redis: a URL.",
+            "Kafka: `host:port` of one or more brokers, with commas between; Redis: a URL. A \
+             [connection](#connection) leads to each.",
         ),
         required("topic", Shape::Text, "Kafka: the topic; Redis: the key of the stream."),
     ],

@@ -2,6 +2,7 @@
 //!
 //! Cases are YAML, answers rewrite themselves with `UPDATE_EXPECT=1`.
 
+mod connections;
 mod mistakes;
 mod names;
 mod projects;

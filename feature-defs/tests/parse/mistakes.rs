@@ -20,25 +20,25 @@ fn places_count_from_one() {
         "foo: 1",
         expect![[r#"
             a.yaml:1:1: a document lacks the key `kind`
-              help: known kinds: Entity, Source, FeatureView, FeatureService, Model, Role; a file of another tool goes into `.quernignore`"#]],
+              help: known kinds: Entity, Connection, Source, FeatureView, FeatureService, Model, Role; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "\n  kind: Foo",
         expect![[r#"
             a.yaml:2:9: unknown kind `Foo`
-              help: known: Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`"#]],
+              help: known: Connection, Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "{name: é, kind: [x]}",
         expect![[r#"
             a.yaml:1:17: `kind` must be the name of a kind, found a list
-              help: known: Entity, FeatureService, FeatureView, Model, Role, Source"#]],
+              help: known: Connection, Entity, FeatureService, FeatureView, Model, Role, Source"#]],
     );
     check(
         "\u{feff}kind: Foo",
         expect![[r#"
             a.yaml:1:7: unknown kind `Foo`
-              help: known: Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`"#]],
+              help: known: Connection, Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`"#]],
     );
 }
 
@@ -52,7 +52,7 @@ fn a_document_is_a_mapping_of_a_known_kind() {
         "kind: FeatureVeiw\nname: x",
         expect![[r#"
             a.yaml:1:7: unknown kind `FeatureVeiw`
-              help: did you mean `FeatureView`? known: Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`"#]],
+              help: did you mean `FeatureView`? known: Connection, Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "name: x\njoin_keys: []",
@@ -461,7 +461,7 @@ fn documents_of_other_tools_are_passed_over() {
         "kind: Entity\nname: k\njoin_keys: [{name: k, type: int64}]\n---\nservices: {}\n",
         expect![[r#"
             a.yaml:5:1: a document lacks the key `kind`
-              help: known kinds: Entity, Source, FeatureView, FeatureService, Model, Role; a file of another tool goes into `.quernignore`"#]],
+              help: known kinds: Entity, Connection, Source, FeatureView, FeatureService, Model, Role; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "Kind: Model\nname: m\nversions: []\n",

@@ -155,7 +155,7 @@ fn nothing_is_unknown_while_something_is_unread() {
         "kind: FeatureView\nname: v\nentities: [quay]\nsource: landings\nfeatures: [a]\n---\nkind: Entty\nname: quay",
         expect![[r#"
             case.yaml:7:7: unknown kind `Entty`
-              help: did you mean `Entity`? known: Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`"#]],
+              help: did you mean `Entity`? known: Connection, Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`"#]],
     );
     check(
         "kind: FeatureService\nname: s\nfeatures: [v]\noutputs: [a, b]\n---\nkind: FeatureView\nname: v\nentities: [plane]\nsource: landings\nfeatures: [a, 5]\n",

@@ -29,6 +29,15 @@ class Entity:
 
 
 @dataclass(frozen=True)
+class Connection:
+    """Where definitions may lead over the network."""
+
+    name: str
+    description: str
+    url: str
+
+
+@dataclass(frozen=True)
 class FeatureView:
     """Features of one source."""
 
@@ -103,6 +112,8 @@ class Definitions(Shown):
     models: dict[str, Model]
     functions: str
     """The fingerprint of `exp`, `sin` and their like; `quern.functions` of a training set that was made by the same."""
+    connections: dict[str, Connection] = field(default_factory=dict)
+    """Those that one may change, or whose owner's definitions one may."""
 
     @classmethod
     def from_reply(cls, reply: Mapping[str, Any]) -> Definitions:
@@ -114,12 +125,16 @@ class Definitions(Shown):
             feature_services=_by_name(_service(service) for service in reply["feature_services"]),
             models=_by_name(_model(model) for model in reply["models"]),
             functions=reply["functions"],
+            connections=_by_name(
+                Connection(c["name"], c["description"], c["url"]) for c in reply.get("connections", ())
+            ),
         )
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Give a row for each thing that is declared."""
         kinds: dict[str, Mapping[str, Any]] = {
             "Entity": self.entities,
+            "Connection": self.connections,
             "FeatureView": self.feature_views,
             "FeatureService": self.feature_services,
             "Model": self.models,

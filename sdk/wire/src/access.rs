@@ -12,7 +12,8 @@ pub struct CanRequest {
     pub who: String,
     /// As in `predict`, `read`, `operate` or `apply`.
     pub action: String,
-    /// The name of a model, feature service or source, a feature as `view:feature`, an operation, or an owner.
+    /// The name of a model, feature service or source, a feature as `view:feature`, an operation, an owner, or a
+    /// connection as `connection:name`.
     pub what: String,
 }
 

@@ -19,6 +19,9 @@ pub struct Checked {
     /// How many roles.
     #[serde(default)]
     pub roles: usize,
+    /// How many connections.
+    #[serde(default)]
+    pub connections: usize,
 }
 
 /// `GET /v1/definitions`: what is live.
@@ -28,6 +31,9 @@ pub struct Catalogue {
     pub number: u64,
     /// Entities, by name.
     pub entities: Vec<EntityInfo>,
+    /// Connections, by name: those that who asks may change, or whose owner's definitions they may.
+    #[serde(default)]
+    pub connections: Vec<ConnectionInfo>,
     /// Feature views, by name.
     pub feature_views: Vec<FeatureViewInfo>,
     /// Feature services, by name.
@@ -47,6 +53,17 @@ pub struct EntityInfo {
     pub description: String,
     /// What identifies one, in key order.
     pub join_keys: Vec<ColumnInfo>,
+}
+
+/// Where definitions may lead.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConnectionInfo {
+    /// Unique name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// What may be reached; no secret is in it.
+    pub url: String,
 }
 
 /// A feature view.

@@ -22,8 +22,8 @@ mod verify;
 
 pub use self::access::{CanReply, CanRequest, Me};
 pub use self::catalogue::{
-    Catalogue, Checked, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo,
-    ModelVersionInfo,
+    Catalogue, Checked, ColumnInfo, ConnectionInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo,
+    ModelInfo, ModelVersionInfo,
 };
 pub use self::error::{Code, ErrorReply, Mistake, REQUEST_ID, RETRY_PUSHBACK_MS};
 pub use self::inference::{

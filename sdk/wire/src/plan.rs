@@ -130,6 +130,8 @@ pub struct Break {
 pub enum DefinitionKind {
     /// An entity.
     Entity,
+    /// A connection.
+    Connection,
     /// A source.
     Source,
     /// A feature view.
@@ -146,6 +148,7 @@ impl fmt::Display for DefinitionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             DefinitionKind::Entity => "entity",
+            DefinitionKind::Connection => "connection",
             DefinitionKind::Source => "source",
             DefinitionKind::FeatureView => "feature view",
             DefinitionKind::FeatureService => "feature service",

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use axum::extract::State;
 use axum::response::Response;
-use feature_defs::{Column, Entity, Governance};
+use feature_defs::{Column, Connection, Entity, Governance};
 use quern_access::{Question, Rights};
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::type_name;
 use quern_engine::{ServicePlan, ViewPlan};
 use quern_wire::{
-    Catalogue, ColumnInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo, ModelVersionInfo,
+    Catalogue, ColumnInfo, ConnectionInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo,
+    ModelVersionInfo,
 };
 
 use super::http::json_reply;
@@ -28,12 +29,16 @@ pub(super) async fn definitions(State(node): State<Arc<Node>>, Who(who): Who) ->
 fn catalogue(live: &Deployment, rights: &Rights) -> Catalogue {
     let catalog = &live.compiled.catalog;
     let views = catalog.views.values().filter(|view| rights.see_view(&view.name));
+    // Where definitions may lead is for who writes them.
+    let may_apply = |it: &&Connection| rights.allow(Question::Apply(it.governance.owner.as_deref()));
+    let connections = catalog.definitions.connections.values().filter(may_apply);
     let services = catalog.services.values().filter(|service| rights.see_service(&service.name));
     let services: Vec<_> = services.map(|service| feature_service(live, service)).collect();
     let models = live.models.values().filter(|model| rights.see_model(&model.name));
     Catalogue {
         number: live.number,
         entities: seen_entities(live, rights).map(entity).collect(),
+        connections: connections.map(connection).collect(),
         feature_views: views.map(|view| feature_view(live, view, rights)).collect(),
         feature_services: services,
         models: models.map(|of| model(live, of, rights)).collect(),
@@ -61,6 +66,11 @@ fn entity(entity: &Entity) -> EntityInfo {
         description: entity.description.clone(),
         join_keys: entity.join_keys.iter().map(column).collect(),
     }
+}
+
+fn connection(connection: &Connection) -> ConnectionInfo {
+    let Connection { name, description, url, .. } = connection;
+    ConnectionInfo { name: name.clone(), description: description.clone(), url: url.clone() }
 }
 
 fn feature_view(live: &Deployment, view: &ViewPlan, rights: &Rights) -> FeatureViewInfo {

@@ -16,7 +16,8 @@ pub(super) struct Arguments {
     who: String,
     /// What they would do: `predict`, `label`, `read_log`, `route`, `train`, `read`, `push`, `apply` or `operate`.
     action: String,
-    /// With what: a model, a feature service, a source, a feature as `view:feature`, an owner, or an operation.
+    /// With what: a model, a feature service, a source, a feature as `view:feature`, an owner, a connection
+    /// as `connection:name`, or an operation.
     what: String,
     #[command(flatten)]
     repository: Repository,

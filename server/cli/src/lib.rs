@@ -327,11 +327,13 @@ async fn check(arguments: &CheckArgs, options: &Options) -> Result<()> {
         print_json(&checked);
         return Ok(());
     }
-    let Checked { entities, sources, feature_views, feature_services, models, roles } = checked;
-    let roles = if roles > 0 { format!(", roles {roles}") } else { String::new() };
+    let Checked { entities, sources, feature_views, feature_services, models, roles, connections } = checked;
+    // Not all have these.
+    let counted = |what: &str, count| if count > 0 { format!(", {what} {count}") } else { String::new() };
+    let (roles, connections) = (counted("roles", roles), counted("connections", connections));
     print(format!(
         "the definitions hold: entities {entities}, sources {sources}, feature views {feature_views}, feature services \
-         {feature_services}, models {models}{roles}"
+         {feature_services}, models {models}{roles}{connections}"
     ));
     Ok(())
 }

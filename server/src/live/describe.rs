@@ -8,8 +8,8 @@ mod role;
 use std::collections::BTreeMap;
 
 use feature_defs::{
-    Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Entity, Expr, Fallback, Feature,
-    FeatureService, FeatureView, Format, Function, Governance, Instead, Isolation, Literal, Model,
+    Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Entity, Expr, Fallback,
+    Feature, FeatureService, FeatureView, Format, Function, Governance, Instead, Isolation, Literal, Model,
     ModelVersion, Projection, Route, Source, StreamSource, format_duration,
 };
 use quern_base::digest::sha256;
@@ -29,6 +29,8 @@ pub(crate) type Keys = BTreeMap<String, Said>;
 pub(crate) fn describe(deployment: &Deployment) -> BTreeMap<(Kind, String), Keys> {
     let definitions = &deployment.compiled.catalog.definitions;
     let entities = definitions.entities.values().map(|e| ((Kind::Entity, e.name.clone()), entity(e)));
+    let connections =
+        definitions.connections.values().map(|c| ((Kind::Connection, c.name.clone()), connection(c)));
     let sources =
         definitions.sources.values().map(|s| ((Kind::Source, s.name.clone()), source(s, deployment)));
     let views = definitions.views.values().map(|v| ((Kind::FeatureView, v.name.clone()), view(v)));
@@ -36,6 +38,7 @@ pub(crate) fn describe(deployment: &Deployment) -> BTreeMap<(Kind, String), Keys
         definitions.services.values().map(|s| ((Kind::FeatureService, s.name.clone()), service(s)));
     let models = definitions.models.values().map(|m| ((Kind::Model, m.name.clone()), model(m, deployment)));
     let roles = definitions.roles.values().map(|r| ((Kind::Role, r.name.clone()), role::role(r)));
+    let entities = entities.chain(connections);
     entities.chain(sources).chain(views).chain(services).chain(models).chain(roles).collect()
 }
 
@@ -43,6 +46,7 @@ pub(crate) fn describe(deployment: &Deployment) -> BTreeMap<(Kind, String), Keys
 pub(crate) fn kind_of(kind: Kind) -> feature_defs::Kind {
     match kind {
         Kind::Entity => feature_defs::Kind::Entity,
+        Kind::Connection => feature_defs::Kind::Connection,
         Kind::Source => feature_defs::Kind::Source,
         Kind::FeatureView => feature_defs::Kind::FeatureView,
         Kind::FeatureService => feature_defs::Kind::FeatureService,
@@ -101,6 +105,15 @@ fn entity(entity: &Entity) -> Keys {
     keys
 }
 
+fn connection(connection: &Connection) -> Keys {
+    let Connection { name: _, description, url, reach: _, governance, loc: _ } = connection;
+    let mut keys = Keys::new();
+    put(&mut keys, "description", description);
+    put(&mut keys, "url", url);
+    put_governance(&mut keys, governance);
+    keys
+}
+
 fn source(source: &Source, deployment: &Deployment) -> Keys {
     let Source {
         name,
@@ -125,7 +138,7 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
         };
         put(&mut keys, "batch", format!("{format} {path}"));
     }
-    if let Some(StreamSource { broker, servers, topic, loc: _ }) = stream {
+    if let Some(StreamSource { broker, servers, reaches: _, topic, loc: _ }) = stream {
         let broker = match broker {
             Broker::Kafka => "kafka",
             Broker::Redis => "redis",

@@ -10,6 +10,9 @@ use quern_wire::{CanReply, CanRequest};
 use crate::error::{Error, Result};
 use crate::live::{Deployment, Live};
 
+/// What tells a connection from a role.
+const CONNECTION: &str = "connection:";
+
 /// Explains decisions.
 pub struct Can {
     pub(crate) live: Live,
@@ -29,6 +32,10 @@ impl Can {
         let roles = live.access.rights(&theirs).roles().to_vec();
         let (allowed, why) = match live.access.why(&theirs, question) {
             Some(rule) => (true, rule.to_string()),
+            // Nothing else that is asked about is for nobody's role to allow.
+            None if question == Question::Apply(None) => {
+                (false, "administrators alone change connections".to_owned())
+            }
             None => (false, format!("no role of theirs allows `{}`", grant(question))),
         };
         Ok(CanReply { allowed, why, roles })
@@ -45,7 +52,7 @@ impl<'a> Known<'a> {
     /// What is asked about them. What who asks may not know of is not there.
     fn question<'r>(&self, request: &'r CanRequest) -> Result<Question<'r>> {
         let CanRequest { action, what, who: _ } = request;
-        let Definitions { sources, services, models, .. } = self.definitions();
+        let Definitions { connections, sources, services, models, .. } = self.definitions();
         match action.as_str() {
             "operate" => {
                 let operation = Operation::ALL.into_iter().find(|operation| operation.name() == what);
@@ -53,6 +60,11 @@ impl<'a> Known<'a> {
                 operation
                     .map(Question::Operate)
                     .ok_or_else(|| Error::invalid(format!("unknown operation `{what}`; {}", known())))
+            }
+            "apply" if what.starts_with(CONNECTION) => {
+                let known = self.known(connections, |_, _| false);
+                self.check_there("connection", &what[CONNECTION.len()..], known)?;
+                Ok(Question::Apply(None))
             }
             "apply" => {
                 self.check_there("role", what, self.roles())?;

@@ -1,9 +1,11 @@
 //! Which events does a topic of Kafka hold, from where we were?
 //!
 //! Every partition is read from the offset that was noted with its rows, not from what a consumer group says.
-//! Partitions that are added later are found within a minute.
+//! Partitions that are added later are found within a minute, and so are brokers that lead elsewhere by then.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +14,12 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::metadata::MetadataBroker;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{EVENTS_MAX, LAG_EVERY, LINGER, Reader};
+use super::{EVENTS_MAX, LAG_EVERY, LINGER, Reader, addresses};
 use crate::error::{Error, Result};
+use quern_base::addresses::resolve;
 use quern_server::verbs::push::Position;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,10 +35,14 @@ impl From<KafkaError> for Error {
 /// Reads the topic until something fails.
 pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &stream.servers).set("group.id", "quern");
-    config.set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
+    config.set("group.id", "quern").set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
     loop {
-        let partitions = partitions(config.clone(), stream.topic.clone()).await?;
+        // By address: the client would ask again what a name means.
+        let found = addresses(&stream.reaches).await.map_err(refused)?;
+        let found: Vec<String> = found.iter().map(SocketAddr::to_string).collect();
+        config.set("bootstrap.servers", found.join(","));
+        let Topic { partitions, brokers } = topic(config.clone(), stream.topic.clone()).await?;
+        check(&brokers, stream).await?;
         let mut next: BTreeMap<i32, Option<i64>> = BTreeMap::new();
         let mut assignment = TopicPartitionList::new();
         for partition in partitions {
@@ -78,17 +86,44 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
     }
 }
 
-async fn partitions(config: ClientConfig, topic: String) -> Result<Vec<i32>> {
-    let asking = tokio::task::spawn_blocking(move || -> Result<Vec<i32>> {
+/// Where a topic lies, as the brokers say it.
+struct Topic {
+    partitions: Vec<i32>,
+    /// Host and port of each.
+    brokers: Vec<(String, u16)>,
+}
+
+async fn topic(config: ClientConfig, topic: String) -> Result<Topic> {
+    let asking = tokio::task::spawn_blocking(move || -> Result<Topic> {
         let consumer: BaseConsumer = config.create()?;
         let metadata = consumer.fetch_metadata(Some(&topic), TIMEOUT)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let partitions = found.map(|topic| topic.partitions().iter().map(|p| p.id()).collect::<Vec<_>>());
-        partitions
+        let partitions = partitions
             .filter(|partitions| !partitions.is_empty())
-            .ok_or_else(|| Error::not_found(format!("Kafka has no topic `{topic}`")))
+            .ok_or_else(|| Error::not_found(format!("Kafka has no topic `{topic}`")))?;
+        let broker =
+            |it: &MetadataBroker| (it.host().to_owned(), u16::try_from(it.port()).unwrap_or_default());
+        Ok(Topic { partitions, brokers: metadata.brokers().iter().map(broker).collect() })
     });
     asking.await.map_err(|error| Error::internal("asking Kafka for partitions", error))?
+}
+
+/// Refuses brokers that lead where no connection does. The client asks once more what their names mean, and what brokers
+/// there are: who answers otherwise then is beyond us, for a minute.
+async fn check(brokers: &[(String, u16)], stream: &StreamSource) -> Result<()> {
+    let named: Vec<&str> = stream.reaches.iter().map(|server| server.host.as_str()).collect();
+    for (host, port) in brokers {
+        match resolve((host, *port), &named).await {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(refused(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn refused(error: std::io::Error) -> Error {
+    Error::unavailable("Kafka").because(error)
 }
 
 /// How many messages there are from `next` on; none where Kafka does not say.

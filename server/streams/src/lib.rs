@@ -11,11 +11,14 @@ mod kafka;
 mod redis;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use feature_defs::{Broker, StreamSource};
+use feature_defs::{Broker, Server, StreamSource};
 use quern_access::Caller;
+use quern_base::addresses::resolve;
 use quern_base::metrics::{IntCounterVec, counters};
 use quern_base::tasks::{Task, blocking};
 use quern_decode::json;
@@ -109,6 +112,23 @@ async fn read(reader: Reader, stream: StreamSource) {
             );
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The addresses of a stream's servers, as they are now: one whose name nobody knows may be missing.
+async fn addresses(servers: &[Server]) -> io::Result<Vec<SocketAddr>> {
+    let named: Vec<&str> = servers.iter().map(|server| server.host.as_str()).collect();
+    let (mut found, mut unknown) = (Vec::new(), None);
+    for Server { host, port, .. } in servers {
+        match resolve((host, *port), &named).await {
+            Ok(addresses) => found.extend(addresses),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            Err(error) => unknown = Some(error),
+        }
+    }
+    match unknown.filter(|_| found.is_empty()) {
+        Some(error) => Err(error),
+        None => Ok(found),
     }
 }
 

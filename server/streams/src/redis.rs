@@ -1,12 +1,15 @@
 //! Which events does a stream of Redis hold, from where we were? The field `json` of an entry is the event.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use feature_defs::StreamSource;
-use redis::AsyncCommands;
+use feature_defs::{Server, StreamSource};
+use futures::FutureExt;
+use redis::io::AsyncDNSResolver;
 use redis::streams::{StreamRangeReply, StreamReadOptions, StreamReadReply};
+use redis::{AsyncCommands, RedisFuture};
 
-use super::{EVENTS_MAX, LAG_EVERY, Reader};
+use super::{EVENTS_MAX, LAG_EVERY, Reader, addresses};
 use crate::error::{Error, Result};
 use quern_server::verbs::push::Position;
 
@@ -22,6 +25,7 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
     let client = redis::Client::open(stream.servers.as_str()).map_err(failed)?;
     // Waiting for entries is no failure.
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    let config = config.set_dns_resolver(Resolver(stream.reaches.clone()));
     let mut connection =
         client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
     let options = StreamReadOptions::default().count(EVENTS_MAX).block(BLOCK_MS);
@@ -52,6 +56,20 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
         let position = Position { part: PART.to_owned(), from: from.take(), to: to.clone() };
         reader.take(&events, vec![position]).await?;
         from = Some(to);
+    }
+}
+
+/// Leads to the server that a connection names, whatever else the stream's URL could be read as.
+struct Resolver(Vec<Server>);
+
+impl AsyncDNSResolver for Resolver {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        _host: &'b str,
+        _port: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        let resolving = addresses(&self.0).map(|found| Ok(Box::new(found?.into_iter()) as Box<_>));
+        resolving.boxed()
     }
 }
 

@@ -180,3 +180,46 @@ async fn a_team_has_its_own_project_and_no_other() {
     assert!(!text.contains("risk.more"), "{text}");
     assert_eq!(apply("admin", "default").await.0, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn administrators_alone_say_where_definitions_lead() {
+    let asked = Asked::open_in(planes::repository(), TEAM, &[], &["team", "other", "admin"]).await;
+    let repository = &asked.server.repository;
+    let apply = async |who: &str, text: &str| {
+        repository.write("more.yaml", text);
+        asked.say("POST", "/v1/apply", "", Some(&asked.keys[who])).await
+    };
+    let broker = "kind: Connection\nname: broker\nowner: team\nurl: kafka://kafka-1:9092\n---\n";
+    let clicks = "kind: Source\nname: clicks\nowner: team\nevent_timestamp: at\n\
+                  stream: {broker: kafka, servers: \"kafka-1:9092\", topic: clicks}\n\
+                  columns: [{name: at, type: timestamp}]\n";
+    let (status, text) = apply("team", clicks).await;
+    assert!(status == 422 && text.contains("no connection of its project leads to"), "{text}");
+    let (status, text) = apply("team", &format!("{broker}{clicks}")).await;
+    assert!(status == 403 && text.contains("administrators alone change connections"), "{text}");
+    let (status, text) = apply("admin", broker).await;
+    assert!(status == 200 && text.contains(r#""kind":"Connection","name":"broker""#), "{text}");
+    // From then on it is theirs to use, and not to change or take away.
+    for changed in [&broker.replace("kafka-1", "kafka-2"), ""] {
+        let (status, text) = apply("team", changed).await;
+        assert!(status == 403 && text.contains("administrators alone change connections"), "{text}");
+    }
+    assert_eq!(apply("team", &format!("{broker}{clicks}")).await.0, 200);
+    let (status, text) = apply("admin", clicks).await;
+    assert!(status == 422 && text.contains("no connection of its project leads to"), "{text}");
+
+    // Whoever may apply what its owner owns knows it.
+    for (who, knows) in [("admin", true), ("team", true), ("other", false)] {
+        let (_, text) = asked.say("GET", "/v1/definitions", "", Some(&asked.keys[who])).await;
+        assert_eq!(text.contains("kafka://kafka-1:9092"), knows, "{who}: {text}");
+        let can = r#"{"who": "key:team", "action": "apply", "what": "connection:broker"}"#;
+        let (_, text) = asked.say("POST", "/v1/can", can, Some(&asked.keys[who])).await;
+        let said =
+            if knows { "administrators alone change connections" } else { "unknown connection `broker`" };
+        assert!(text.contains(said), "{who}: {text}");
+    }
+    // A password is no part of it, and nobody is told the one that was.
+    let secret = broker.replace("kafka-1", "me:S3CRET@kafka-1");
+    let (status, text) = apply("admin", &format!("{secret}{clicks}")).await;
+    assert!(status == 422 && text.contains("say") && !text.contains("S3CRET"), "{text}");
+}

@@ -53,6 +53,7 @@ impl Candidate {
             feature_services: count(Kind::FeatureService),
             models: count(Kind::Model),
             roles: count(Kind::Role),
+            connections: count(Kind::Connection),
         }
     }
 }
@@ -213,7 +214,7 @@ impl Models<'_> {
             let mut versions = Vec::new();
             for version in &model.versions {
                 waited_for(self.waits)?;
-                let found = self.read(version);
+                let found = self.read(version, definitions);
                 if let (Some(files), Some(service)) = (found, self.services.get(&version.service)) {
                     versions.extend(self.load_version(model, version, service, files)?);
                 }
@@ -232,14 +233,15 @@ impl Models<'_> {
     }
 
     /// The files of a version, in the order of its steps.
-    fn read(&mut self, version: &ModelVersion) -> Option<Vec<Bytes>> {
+    fn read(&mut self, version: &ModelVersion, definitions: &Definitions) -> Option<Vec<Bytes>> {
         let Apply { roots, fetched, registry, .. } = self.apply;
+        let leads = |url: &str| definitions.connection(version.loc.project(), url).is_some();
         let folders = roots.at(&version.loc).map_err(|mistake| self.mistakes.push(mistake)).ok()?;
         let files = paths(&version.artifact).into_iter().map(|(step, path)| {
             let file = match path.contains("://") {
                 false => model_file::of_repository(folders, path),
                 // This thread may block: definitions are checked away from those that answer.
-                true => Handle::current().block_on(fetched.read(path, &registry.artifacts)),
+                true => Handle::current().block_on(fetched.read(path, &registry.artifacts, &leads)),
             };
             let what = if step.is_empty() { String::new() } else { format!("step `{step}`: ") };
             let mistake = |Mistake { cause, help }| {

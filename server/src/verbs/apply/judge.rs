@@ -72,8 +72,8 @@ struct Judging<'a> {
 impl Judging<'_> {
     /// Why a change is not theirs, if it is not.
     fn cause(&self, change: &Change) -> Option<String> {
-        if change.kind == Kind::Role {
-            return Some("administrators alone change roles".to_owned());
+        if let Kind::Role | Kind::Connection = change.kind {
+            return Some(format!("administrators alone change {}s", change.kind));
         }
         let old = governance(&self.live.compiled.catalog.definitions, change);
         let new = governance(self.new, change);
@@ -96,7 +96,7 @@ impl Judging<'_> {
             Kind::FeatureView => self.view(self.new.views.get(&change.name)?),
             Kind::FeatureService => self.service(self.new.services.get(&change.name)?),
             Kind::Model => self.model(&change.name),
-            Kind::Entity | Kind::Source | Kind::Role => None,
+            Kind::Entity | Kind::Connection | Kind::Source | Kind::Role => None,
         }
     }
 

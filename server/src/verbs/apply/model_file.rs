@@ -132,13 +132,20 @@ struct Known {
 
 impl Fetched {
     /// The object at `url`, or the one that an MLflow model below it names. What did not change is taken from
-    /// `artifacts`, if it went live.
-    pub(super) async fn read(&self, url: &str, artifacts: &Artifacts) -> Result<Bytes, Mistake> {
+    /// `artifacts`, if it went live. Nothing is read but where a connection `leads`.
+    pub(super) async fn read(
+        &self,
+        url: &str,
+        artifacts: &Artifacts,
+        leads: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Bytes, Mistake> {
         let help = "a URL is written as in `s3://bucket/key`, `gs://bucket/key` or `az://container/key`";
         let location = Location::parse(url).map_err(|cause| Mistake { cause, help: help.to_owned() })?;
+        // What is asked for is what was compared, however its URL was read.
+        check_leads(&location, leads).map_err(|cause| Mistake { cause, help: help.to_owned() })?;
         let file = match self.object(&location, artifacts).await {
             // A store with real folders shows one as an object without content.
-            Ok(bytes) if !bytes.is_empty() => return whole(&location, bytes).await,
+            Ok(bytes) if !bytes.is_empty() => return whole(&location, bytes, leads).await,
             Err(unread) if !unread.perhaps_a_folder => return Err(unread.into()),
             file => file,
         };
@@ -149,7 +156,7 @@ impl Fetched {
                 let data = mlflow::onnx_file(&description.bytes).map_err(mistake)?;
                 let location = location.join(&data);
                 let onnx = self.object(&location, artifacts).await?;
-                whole(&location, onnx).await
+                whole(&location, onnx, leads).await
             }
             Err(unread) if unread.perhaps_a_folder => Ok(file?),
             Err(unread) => Err(unread.into()),
@@ -182,17 +189,29 @@ impl From<Unread> for Mistake {
     }
 }
 
+fn check_leads(location: &Location, leads: &(dyn Fn(&str) -> bool + Sync)) -> Result<(), String> {
+    let url = location.to_string();
+    match leads(&url) {
+        true => Ok(()),
+        false => Err(format!("no connection of its project leads to `{url}`")),
+    }
+}
+
 /// The model at `location`, with the weights that lie beside it.
-async fn whole(location: &Location, onnx: Bytes) -> Result<Bytes, Mistake> {
+async fn whole(
+    location: &Location,
+    onnx: Bytes,
+    leads: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<Bytes, Mistake> {
     let path = location.to_string();
     let Weights { files, mut left } = Weights::of(&onnx).map_err(|cause| of_weights(&path, &cause))?;
     let mut found = BTreeMap::new();
     for file in files {
-        let Content { bytes, .. } = location
-            .beside(&file)
-            .read(left, None)
-            .await
-            .map_err(|unread| of_weights(&path, &unread.cause))?;
+        let beside = location.beside(&file);
+        // A connection may lead to the model alone.
+        check_leads(&beside, leads).map_err(|cause| of_weights(&path, &cause))?;
+        let read = beside.read(left, None).await;
+        let Content { bytes, .. } = read.map_err(|unread| of_weights(&path, &unread.cause))?;
         left -= bytes.len() as u64;
         found.insert(file, bytes);
     }

@@ -1,0 +1,284 @@
+//! Where may definitions lead over the network, and which URLs lead elsewhere than they look?
+
+use expect_test::{Expect, expect};
+use feature_defs::{DefError, DefFile, Reach, parse};
+use proptest::prelude::*;
+
+use crate::check;
+
+const VIEW: &str = "kind: Entity
+name: card
+join_keys: [{name: card, type: string}]
+---
+kind: Source
+name: payments
+push: true
+event_timestamp: at
+columns: [{name: card, type: string}, {name: at, type: timestamp}, {name: n, type: int64}]
+---
+kind: FeatureView
+name: card
+entities: [card]
+source: payments
+features: [n]
+---
+kind: FeatureService
+name: card_v1
+features: [card]
+---
+";
+
+fn model(path: &str) -> String {
+    format!("kind: Model\nname: fraud\nversions: [{{version: 1, path: \"{path}\", service: card_v1}}]\n---\n")
+}
+
+fn stream(broker: &str, servers: &str) -> String {
+    format!(
+        "kind: Source\nname: clicks\nstream: {{broker: {broker}, servers: \"{servers}\", topic: clicks}}\n\
+         event_timestamp: at\ncolumns: [{{name: at, type: timestamp}}]\n---\n"
+    )
+}
+
+fn connection(name: &str, url: &str) -> String {
+    format!("kind: Connection\nname: {name}\nurl: \"{url}\"\n---\n")
+}
+
+#[test]
+fn nothing_leads_where_no_connection_does() {
+    let steps = "kind: Model\nname: blend\nversions:\n  - version: 1\n    service: card_v1\n    steps: \
+                 [{name: a, path: a.onnx}, {name: b, path: \"abfss://c@acc.dfs.core.windows.net/b.onnx\"}]\n---\n";
+    check(
+        &[
+            VIEW,
+            &model("s3://ml-models/fraud/1.onnx"),
+            steps,
+            &stream("kafka", "kafka-1:9092, kafka-2, [2001:DB8::0]:9093"),
+            &connection("one", "kafka://Kafka-1:9092"),
+            &connection("near", "s3://ml-models/fraud/1/"),
+        ]
+        .concat(),
+        expect![[r#"
+            a.yaml:23:31: no connection of its project leads to `s3://ml-models/fraud/1.onnx`
+              help: where definitions may lead, an administrator says: `{kind: Connection, name: ml-models, url: "s3://ml-models/fraud/"}`
+            a.yaml:30:54: no connection of its project leads to `abfss://c@acc.dfs.core.windows.net/b.onnx`
+              help: where definitions may lead, an administrator says: `{kind: Connection, name: c, url: "abfss://c@acc.dfs.core.windows.net/"}`
+            a.yaml:34:34: no connection of its project leads to `kafka://kafka-2:9092,[2001:db8::]:9093`
+              help: where definitions may lead, an administrator says: `{kind: Connection, name: kafka, url: "kafka://kafka-2:9092,[2001:db8::]:9093"}`"#]],
+    );
+    // What the mistake says mends it.
+    check(
+        &[
+            VIEW,
+            &model("s3://ml-models/fraud/1.onnx"),
+            &stream("redis", "rediss://me:se/cret@redis-1/0"),
+            &stream("redis", "rediss://me:secret@redis-1/0?protocol=resp3#insecure")
+                .replace("clicks", "more"),
+            "{kind: Connection, name: ml-models, url: \"s3://ml-models/fraud/\"}\n---\n",
+            &connection("redis", "rediss://redis-1:6379"),
+        ]
+        .concat(),
+        expect![[r#"a.yaml:27:34: `servers` names no server as `host:port`"#]],
+    );
+    let secret = [&stream("redis", "redis://me:secret@redis-1:7"), VIEW].concat();
+    check(
+        &secret,
+        expect![[r#"
+            a.yaml:3:34: no connection of its project leads to `redis://redis-1:7`
+              help: where definitions may lead, an administrator says: `{kind: Connection, name: redis, url: "redis://redis-1:7"}`"#]],
+    );
+}
+
+#[test]
+fn a_connection_is_its_project_s_and_of_those_it_is_shared_with() {
+    let leads = |share: &str, project: &str| {
+        let shared = format!("kind: Connection\nname: models\nshare: [{share}]\nurl: s3://models/\n");
+        let model = format!("{VIEW}{}", model("s3://models/a.onnx"));
+        let theirs = DefFile { project: "risk".to_owned(), ..DefFile::new("a.yaml", model) };
+        let other = DefFile { project: project.to_owned(), ..DefFile::new("c.yaml", shared) };
+        match parse(&[theirs, other]) {
+            Ok(definitions) => definitions.connection("risk", "s3://models/a.onnx").unwrap().name.clone(),
+            Err(errors) => errors.iter().map(DefError::to_string).collect::<Vec<_>>().join("\n"),
+        }
+    };
+    assert_eq!(leads("risk", "default"), "models");
+    assert_eq!(leads("\"*\"", "default"), "models");
+    assert_eq!(leads("other", "risk"), "risk.models");
+    expect![[r#"
+        risk: a.yaml:23:31: no connection of its project leads to `s3://models/a.onnx`
+          help: where definitions may lead, an administrator says: `{kind: Connection, name: models, url: "s3://models/"}`"#]]
+    .assert_eq(&leads("other", "default"));
+}
+
+#[test]
+fn the_narrowest_connection_leads() {
+    let text: String = [("wide", "s3://m"), ("narrow", "s3://m/a/b"), ("middle", "s3://m/a/")]
+        .map(|(n, u)| connection(n, u))
+        .concat();
+    let definitions = parse(&[DefFile::new("a.yaml", text)]).unwrap();
+    for (url, name) in [("s3://m/a/b/c", "narrow"), ("s3://m/a/bc", "middle"), ("s3://m/ab", "wide")] {
+        assert_eq!(definitions.connection("default", url).unwrap().name, name, "{url}");
+    }
+    assert_eq!(definitions.connection("default", "s3://n/a"), None);
+}
+
+#[test]
+fn who_asks_is_no_part_of_a_connection() {
+    let urls =
+        ["redis://me:S3CRET@host:6379", "s3://me:S3CRET@models/", "kafka://S3CRET@a:1", "redis://me:S3CRET"];
+    for url in urls {
+        let errors = parse(&[DefFile::new("a.yaml", connection("c", url))]).unwrap_err();
+        let said: Vec<String> = errors.iter().map(DefError::to_string).collect();
+        assert!(!said.join("\n").contains("S3CRET"), "{said:?}");
+    }
+    check(
+        &[connection("c", urls[0]), connection("d", "http://a/"), "kind: Connection\nname: e\n".to_owned()]
+            .concat(),
+        expect![[r#"
+            a.yaml:3:6: `url` must hold neither a user nor a password: a stream says them in its own `servers`, and for an object store the environment of the server does
+              help: a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092` or `redis://host:6379`
+            a.yaml:7:6: `url` is a URL of the unknown scheme `http`
+              help: a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092` or `redis://host:6379`
+            a.yaml:9:1: a connection lacks the key `url`
+              help: `url`: What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, or servers, as `kafka://a:9092,b:9092` or `redis://host:6379`."#]],
+    );
+}
+
+#[test]
+fn a_name_and_a_url_of_another_tool_are_left_alone() {
+    let whose = feature_defs::whose("name: charts\nurl: s3://charts/\n");
+    assert_eq!(whose, feature_defs::Whose::Others("it has no `kind`".to_owned()));
+}
+
+#[test]
+fn a_url_says_the_same_to_everybody_or_is_none() {
+    let check = |texts: &[&str], expected: Expect| {
+        let shown = texts.iter().map(|text| match Reach::parse(text) {
+            Ok(Reach::Objects { bucket, path }) => format!("{text:?}: {bucket} {path:?}"),
+            Ok(Reach::Servers(servers)) => {
+                let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+                format!("{text:?}: {}", servers.join(" "))
+            }
+            Err(cause) => format!("{text:?} {cause}"),
+        });
+        expected.assert_eq(&shown.collect::<Vec<_>>().join("\n"));
+    };
+    check(
+        &[
+            "s3://b",
+            "s3://b/",
+            "s3a://b.c-d_e/a%20b/é/%C3%A9/",
+            "az://c/x",
+            "abfs://c@acc.blob.fabric.microsoft.com/x",
+            "kafka://A:1,b,[::1]:9,127.0.0.1",
+            "rediss://H/",
+        ],
+        expect![[r#"
+            "s3://b": s3://b []
+            "s3://b/": s3://b []
+            "s3a://b.c-d_e/a%20b/é/%C3%A9/": s3a://b.c-d_e ["a b", "é", "é"]
+            "az://c/x": az://c ["x"]
+            "abfs://c@acc.blob.fabric.microsoft.com/x": abfs://c@acc.blob.fabric.microsoft.com ["x"]
+            "kafka://A:1,b,[::1]:9,127.0.0.1": kafka://a:1 kafka://b:9092 kafka://[::1]:9 kafka://127.0.0.1:9092
+            "rediss://H/": rediss://h:6379"#]],
+    );
+    for text in [
+        "",
+        "s3:/b",
+        "S3://b/x",
+        "https://b.s3.amazonaws.com/x",
+        "file:///etc/passwd",
+        "unix:///run/redis.sock",
+        "s3:///x",
+        "s3://../x",
+        "s3://./x",
+        "s3://b:9000/x",
+        "s3://b@evil/x",
+        "s3://b%40evil/x",
+        "s3://b%2Fx/y",
+        "s3://b\\x/y",
+        "s3://bücket/x",
+        "s3://b?x",
+        "s3://b/x?versionId=1",
+        "s3://b/x#y",
+        "s3://b//",
+        "s3://b//x",
+        "s3://b/x//y",
+        "s3://b/./x",
+        "s3://b/a/../x",
+        "s3://b/a/%2e%2E/x",
+        "s3://b/a/.%2e/x",
+        "s3://b/a%2F..%2Fx",
+        "s3://b/a%2fx",
+        "s3://b/a%00x",
+        "s3://b/a%zz",
+        "s3://b/a%2",
+        "s3://b/%ff",
+        "s3://b/.\t./x",
+        "s3://b/a\n",
+        " s3://b/a",
+        "s3://b/a ",
+        "s3://b/a\u{0}",
+        "gs://b@host/x",
+        "azure://c@acc.dfs.core.windows.net/x",
+        "az://c@evil.com/x",
+        "az://c@acc.dfs.core.windows.net.evil.com/x",
+        "az://c@a.b.dfs.core.windows.net/x",
+        "az://c:p@acc.dfs.core.windows.net/x",
+        "az://c@acc.dfs.core.windows.net:1/x",
+        "kafka://",
+        "kafka://a,,b",
+        "kafka://a:0",
+        "kafka://a:65536",
+        "kafka://a:+1",
+        "kafka://a:",
+        "kafka://a:1:2",
+        "kafka://::1",
+        "kafka://[::1",
+        "kafka://[::1]x",
+        "kafka://[fe80::1%eth0]:1",
+        "kafka://a/x",
+        "kafka://PLAINTEXT://a:1",
+        "redis://a?b",
+        "redis://a/0",
+        "redis://a#insecure",
+        "redis://u@a",
+        "redis://-a",
+        "redis://a%2eb",
+    ] {
+        assert!(Reach::parse(text).is_err(), "{text:?}: {:?}", Reach::parse(text));
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_connection_covers_what_its_text_begins(
+        here in proptest::collection::vec("[ab]{1,2}", 0..4),
+        there in proptest::collection::vec("[ab]{1,2}", 0..4),
+        slashes in any::<[bool; 2]>(),
+    ) {
+        let url = |parts: &[String]| format!("s3://{}/", [&["bucket".to_owned()], parts].concat().join("/"));
+        let written = |parts: &[String], slash: bool| match slash {
+            true => url(parts),
+            false => url(parts).trim_end_matches('/').to_owned(),
+        };
+        let reach = |text: String| Reach::parse(&text).unwrap();
+        let covers = reach(written(&here, slashes[0])).covers(&reach(written(&there, slashes[1])));
+        prop_assert_eq!(covers, url(&there).starts_with(&url(&here)));
+    }
+
+    #[test]
+    fn servers_are_covered_one_by_one(
+        here in proptest::collection::vec(("[ab]", 1_u16..3), 1..4),
+        there in proptest::collection::vec(("[abAB]", 1_u16..3), 1..4),
+        schemes in proptest::array::uniform2(proptest::sample::select(&["kafka", "redis", "rediss"][..])),
+    ) {
+        let named = |servers: &[(String, u16)]| -> Vec<String> {
+            servers.iter().map(|(host, port)| format!("{host}:{port}")).collect()
+        };
+        let (here, there) = (named(&here), named(&there));
+        let reach = |scheme: &str, servers: &[String]| Reach::parse(&format!("{scheme}://{}", servers.join(","))).unwrap();
+        let covers = reach(schemes[0], &here).covers(&reach(schemes[1], &there));
+        let all = there.iter().all(|one| here.iter().any(|other| other.eq_ignore_ascii_case(one)));
+        prop_assert_eq!(covers, schemes[0] == schemes[1] && all);
+    }
+}
