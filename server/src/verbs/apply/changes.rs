@@ -54,11 +54,22 @@ fn key_changes(old: &Keys, new: &Keys) -> Vec<KeyChange> {
             };
             changes.extend(item_changes(label.as_deref().unwrap_or(key), &has.items, &will.items, &is_told));
         } else {
-            let text = |said: Option<&Said>| said.map(Said::to_string);
+            let text = |said: Option<&Said>| said.map(|said| without_password(&said.to_string()));
             changes.push(KeyChange { key: key.clone(), old: text(before), new: text(after) });
         }
     }
     changes
+}
+
+/// What is said, but for the password of a URL in it, which is a change like any other.
+fn without_password(text: &str) -> String {
+    let word = |word: &str| {
+        let (head, authority) = word.split_once("://")?;
+        let (who, rest) = authority.rsplit_once('@')?;
+        let (user, _) = who.split_once(':')?;
+        Some(format!("{head}://{user}:…@{rest}"))
+    };
+    text.split(' ').map(|said| word(said).unwrap_or_else(|| said.to_owned())).collect::<Vec<_>>().join(" ")
 }
 
 /// The items that came, those that went, and those that say something else; then whether the others changed places.
@@ -104,4 +115,21 @@ fn moved(before: &[String], after: &[String]) -> (String, String) {
     let last = before.iter().rev().zip(after.iter().rev()).take_while(same).count();
     let middle = |items: &[String]| items[first..items.len() - last].join(", ");
     (middle(before), middle(after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn a_password_is_not_told() {
+        for (text, told) in [
+            ("redis redis://ann:se:cr@t@host:6379/0 topic", "redis redis://ann:…@host:6379/0 topic"),
+            ("redis redis://:secret@host topic", "redis redis://:…@host topic"),
+            ("redis rediss://host:6379 a@b:c", "redis rediss://host:6379 a@b:c"),
+            ("kafka a:9092,b:9092 topic", "kafka a:9092,b:9092 topic"),
+        ] {
+            assert_eq!(without_password(text), told);
+        }
+    }
 }
