@@ -127,8 +127,8 @@ async fn what_cannot_be_read_is_said_where_it_is_named() {
     check(
         "s3://models/linear.onnx",
         expect![[r#"
-        the definitions hold: entities 1, sources 1, feature views 1, feature services 1, models 1
-    "#]],
+            the definitions hold: entities 1, sources 1, feature views 1, feature services 1, models 1, connections 3
+        "#]],
     );
     check(
         "s3://models/linaer.onnx",
@@ -181,18 +181,18 @@ async fn what_cannot_be_read_is_said_where_it_is_named() {
     check(
         "s3://me:secret@models/linear.onnx",
         expect![[r#"
-        definitions.yaml:27:15: a URL must not hold a password; give it in the environment of the process
-          help: a URL is written as in `s3://bucket/key`, `gs://bucket/key` or `az://container/key`
-        1 mistake
-    "#]],
+            definitions.yaml:27:26: `path` must hold neither a user nor a password: a stream says them in its own `servers`, and for an object store the environment of the server does
+              help: a URL is written as in `s3://bucket/key`, `gs://bucket/key` or `az://container/key`
+            1 mistake
+        "#]],
     );
     check(
         "s3://models/linear.onnx?versionId=1",
         expect![[r#"
-        definitions.yaml:27:15: a URL of an object has no `?` or `#`; in a key they are written `%3F` and `%23`
-          help: a URL is written as in `s3://bucket/key`, `gs://bucket/key` or `az://container/key`
-        1 mistake
-    "#]],
+            definitions.yaml:27:26: `path` has `?` or `#`; in a key they are written `%3F` and `%23`
+              help: a URL is written as in `s3://bucket/key`, `gs://bucket/key` or `az://container/key`
+            1 mistake
+        "#]],
     );
     check(
         "https://models.s3.amazonaws.com/linear.onnx",

@@ -203,6 +203,7 @@ def test_when_to_come_again_is_a_field_and_never_a_sentence(stand_in: StandIn, c
 DEFINITIONS = {
     "number": 3,
     "functions": "9d1dbbf3f238be2e",
+    "connections": [{"name": "models", "description": "", "url": "s3://models/"}],
     "entities": [{"name": "plane", "description": "", "join_keys": [{"name": "tailnum", "type": "string"}]}],
     "feature_views": [
         {
@@ -243,7 +244,8 @@ def test_what_is_live(stand_in: StandIn, client: Any) -> None:
     view = live.feature_views["plane_history"]
     assert (view.ttl, view.lag, view.features) == (dt.timedelta(days=1), dt.timedelta(0), [("delay", "float64")])
     assert live.models["delay"].versions[0].feature_service == "delays"
-    assert live.to_pandas()["name"].tolist() == ["plane", "plane_history", "delays", "delay"]
+    assert live.connections["models"].url == "s3://models/"
+    assert live.to_pandas()["name"].tolist() == ["plane", "models", "plane_history", "delays", "delay"]
     assert "last &lt;seen&gt;" in live._repr_html_()
 
     service = client.service("delays")

@@ -1,8 +1,8 @@
 //! Where does a name lead, and may one connect there though nobody named that address?
 //!
-//! Who may say which names a server connects to need not know what these resolve to, and who runs the names of a network
-//! need not be who runs the server. So what only this machine or its cloud should reach is reached by its own address
-//! alone: it is asked of what is connected to, after DNS, each time.
+//! Who says which names a server connects to need not know what these resolve to, and who answers for the names of a
+//! network need not be who runs the server. So what only this machine or its cloud should reach is reached by its own
+//! address alone: that is asked of what is connected to, after DNS, each time.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -301,3 +301,46 @@ fn said(error: &object_store::Error) -> String {
     let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
     line.trim_end_matches(':').chars().take(SAID_CHARS_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use feature_defs::Reach;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BEGINNINGS: [&str; 7] = [
+        "s3://bucket",
+        "s3://bucket/a",
+        "gs://",
+        "az://c@acc.dfs.core.windows.net",
+        "abfss://c@acc.blob.core.windows.net/",
+        "azure://c",
+        "s3a:",
+    ];
+    const PARTS: [&str; 24] = [
+        "/", "//", "a", "B", ".", "..", "%2e", "%2E", "%2f", "%5C", "%", "%25", "%C3%A9", "é", "\\", "\t",
+        "\n", " ", "?", "#", ":9000", "@", "@host", ";",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// What an administrator's word is compared with is what is asked for, whatever a URL looks like.
+        #[test]
+        fn what_is_compared_is_what_is_read(
+            beginning in proptest::sample::select(&BEGINNINGS[..]),
+            parts in proptest::collection::vec(proptest::sample::select(&PARTS[..]), 0..8),
+        ) {
+            let text = format!("{beginning}{}", parts.concat());
+            let Ok(Reach::Objects { bucket, path }) = Reach::parse(&text) else { return Ok(()) };
+            let Ok(location) = Location::parse_folder(&text) else { return Ok(()) };
+            let url = &location.url;
+            let user = if url.username().is_empty() { String::new() } else { format!("{}@", url.username()) };
+            let read = format!("{}://{user}{}", url.scheme(), url.host_str().unwrap_or_default());
+            prop_assert_eq!((bucket, path.join("/")), (read, location.path.to_string()), "{}", text);
+            prop_assert_eq!((url.port(), url.password()), (None, None), "{}", text);
+            prop_assert_eq!(Reach::parse(&location.to_string()), Reach::parse(&text), "{}", text);
+        }
+    }
+}

@@ -109,8 +109,8 @@ async fn topic(config: ClientConfig, topic: String) -> Result<Topic> {
     asking.await.map_err(|error| Error::internal("asking Kafka for partitions", error))?
 }
 
-/// Refuses brokers that lead where no connection does. The client asks once more what their names mean, and what brokers
-/// there are: who answers otherwise then is beyond us, for a minute.
+/// Refuses brokers that lead where no connection does. The client then asks once more which brokers there are, and what
+/// their names mean: it has no hook that could be asked, so who answers otherwise then is followed for a minute.
 async fn check(brokers: &[(String, u16)], stream: &StreamSource) -> Result<()> {
     let named: Vec<&str> = stream.reaches.iter().map(|server| server.host.as_str()).collect();
     for (host, port) in brokers {
