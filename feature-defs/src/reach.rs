@@ -63,8 +63,7 @@ impl Reach {
         if OBJECT_SCHEMES.contains(&scheme) {
             return objects(scheme, rest);
         }
-        let scheme =
-            server_scheme(scheme).ok_or_else(|| format!("is a URL of the unknown scheme `{scheme}`"))?;
+        let scheme = server_scheme(scheme).ok_or("is a URL of an unknown scheme")?;
         let servers = rest.strip_suffix('/').unwrap_or(rest).split(',').map(|text| server(scheme, text));
         Ok(Reach::Servers(servers.collect::<Result<_, _>>()?))
     }
@@ -114,16 +113,7 @@ impl Server {
             }
         }
     }
-}
 
-/// As a connection names it.
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme, self.address())
-    }
-}
-
-impl Server {
     /// Its host and port, as in `host:9092` or `[::1]:9092`.
     pub fn address(&self) -> String {
         let Server { host, port, .. } = self;
@@ -131,6 +121,13 @@ impl Server {
             true => format!("[{host}]:{port}"),
             false => format!("{host}:{port}"),
         }
+    }
+}
+
+/// As a connection names it.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.address())
     }
 }
 
@@ -195,12 +192,8 @@ fn decoded(text: &str) -> Option<String> {
     let mut bytes = parts.next()?.as_bytes().to_vec();
     for part in parts {
         let (digits, rest) = part.split_at_checked(2)?;
-        bytes.push(
-            digits
-                .bytes()
-                .all(|digit| digit.is_ascii_hexdigit())
-                .then(|| u8::from_str_radix(digits, 16).ok())??,
-        );
+        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?);
         bytes.extend_from_slice(rest.as_bytes());
     }
     String::from_utf8(bytes).ok()

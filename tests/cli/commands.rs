@@ -965,7 +965,7 @@ fn other_tools_keep_their_files() {
         expect![[r#"
             exit 1
             more.yaml:1:7: unknown kind `FeatureVeiw`
-              help: did you mean `FeatureView`? known: Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`
+              help: did you mean `FeatureView`? known: Connection, Entity, FeatureService, FeatureView, Model, Role, Source; a file of another tool goes into `.quernignore`
             1 mistake
         "#]],
     );

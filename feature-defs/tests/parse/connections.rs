@@ -123,8 +123,13 @@ fn the_narrowest_connection_leads() {
 
 #[test]
 fn who_asks_is_no_part_of_a_connection() {
-    let urls =
-        ["redis://me:S3CRET@host:6379", "s3://me:S3CRET@models/", "kafka://S3CRET@a:1", "redis://me:S3CRET"];
+    let urls = [
+        "redis://me:S3CRET@host:6379",
+        "s3://me:S3CRET@models/",
+        "kafka://S3CRET@a:1",
+        "redis://me:S3CRET",
+        "me:S3CRET@redis://h",
+    ];
     for url in urls {
         let errors = parse(&[DefFile::new("a.yaml", connection("c", url))]).unwrap_err();
         let said: Vec<String> = errors.iter().map(DefError::to_string).collect();
@@ -136,7 +141,7 @@ fn who_asks_is_no_part_of_a_connection() {
         expect![[r#"
             a.yaml:3:6: `url` must hold neither a user nor a password: a stream says them in its own `servers`, and for an object store the environment of the server does
               help: a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092` or `redis://host:6379`
-            a.yaml:7:6: `url` is a URL of the unknown scheme `http`
+            a.yaml:7:6: `url` is a URL of an unknown scheme
               help: a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092` or `redis://host:6379`
             a.yaml:9:1: a connection lacks the key `url`
               help: `url`: What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, or servers, as `kafka://a:9092,b:9092` or `redis://host:6379`."#]],
