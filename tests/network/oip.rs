@@ -442,6 +442,8 @@ async fn columns_as_tensorflow_serving_has_them() {
 
 /// The messages that the tests send and read, once more and apart from the server's own.
 mod messages {
+    use std::collections::HashMap;
+
     use prost::Message;
     use prost::bytes::Bytes;
 
@@ -479,6 +481,13 @@ mod messages {
         pub(in crate::network) bytes: Vec<Bytes>,
     }
 
+    /// One that is a whole number.
+    #[derive(Clone, PartialEq, Message)]
+    pub(in crate::network) struct Parameter {
+        #[prost(int64, optional, tag = "2")]
+        pub(in crate::network) int64: Option<i64>,
+    }
+
     #[derive(Clone, PartialEq, Message)]
     pub(in crate::network) struct Answer {
         #[prost(string, tag = "1")]
@@ -487,6 +496,8 @@ mod messages {
         pub(in crate::network) model_version: String,
         #[prost(string, tag = "3")]
         pub(in crate::network) id: String,
+        #[prost(map = "string, message", tag = "4")]
+        pub(in crate::network) parameters: HashMap<String, Parameter>,
         #[prost(message, repeated, tag = "5")]
         pub(in crate::network) outputs: Vec<Input>,
         #[prost(bytes = "bytes", repeated, tag = "6")]
@@ -587,6 +598,7 @@ async fn predictions_over_grpc() {
         model_name: "delay".to_owned(),
         model_version: "1".to_owned(),
         id: "7".to_owned(),
+        parameters: Default::default(),
         outputs: vec![output],
         raw_output_contents: vec![scores],
     };

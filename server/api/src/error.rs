@@ -1,6 +1,7 @@
 //! Which status does an error have, over HTTP and over gRPC?
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -211,6 +212,12 @@ pub(crate) fn grpc_status(error: &Failure) -> tonic::Status {
         status.metadata_mut().insert(RETRY_PUSHBACK_MS, (time.as_millis() as u64).into());
     }
     status
+}
+
+/// When what ended with this status may be sent again, where it says so.
+pub(super) fn retry_after(status: &tonic::Status) -> Option<Duration> {
+    let millis = status.metadata().get(RETRY_PUSHBACK_MS)?.to_str().ok()?;
+    millis.parse().ok().map(Duration::from_millis)
 }
 
 fn mistake(error: &DefError) -> Mistake {

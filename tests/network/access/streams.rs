@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
-use tonic::{Code, Streaming};
+use tonic::{Code, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::asking::{Asked, labels, table, with};
@@ -31,12 +31,12 @@ columns: [{name: tailnum, type: string}, {name: at, type: timestamp}, {name: n, 
 ---
 kind: Role
 name: streams
-members: [{key: streams}, {key: few}]
+members: [{key: streams}, {key: few}, {key: few-rows}, {key: few-labels}, {key: few-table}, {key: few-spine}]
 allow: [{predict: [delay], label: [delay], push: [visits], train: [delay_v1]}]
 ---
 kind: Role
 name: few
-members: [{key: few}]
+members: [{key: few}, {key: few-rows}, {key: few-labels}, {key: few-table}, {key: few-spine}]
 limits: {requests: 2/h}
 "#;
 
@@ -57,12 +57,13 @@ struct Open<Q, R> {
 
 impl<Q, R> Open<Q, R> {
     async fn next(&mut self, message: Q) -> Result<R, Code> {
+        self.told(message).await.map_err(|status| status.code())
+    }
+
+    async fn told(&mut self, message: Q) -> Result<R, Status> {
         // The server may have ended the stream already: then the status says why.
         let _ = self.up.send(message).await;
-        match self.down.message().await {
-            Ok(reply) => Ok(reply.expect("an answer")),
-            Err(status) => Err(status.code()),
-        }
+        Ok(self.down.message().await?.expect("an answer"))
     }
 }
 
@@ -212,4 +213,50 @@ async fn each_message_counts_as_a_request() {
     assert!(told.contains("more than 2/h requests"), "{told}");
     let (status, _) = asked.say("GET", "/v1/definitions", "", Some(&asked.keys["few"])).await;
     assert_eq!(status, 429);
+}
+
+/// After so many seconds, as the status of a stream says, there is more; as many as fit two in an hour.
+fn is_told_when(status: &Status) -> bool {
+    let millis = status.metadata().get("grpc-retry-pushback-ms").map(|value| value.to_str().unwrap());
+    let seconds = millis.and_then(|millis| millis.parse::<u64>().ok()).map(|millis| millis / 1_000);
+    status.code() == Code::ResourceExhausted
+        && seconds.is_some_and(|seconds| (1_700..=1_800).contains(&seconds))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_cut_says_when_to_come_again() {
+    let few = ["few", "few-rows", "few-labels", "few-table", "few-spine"];
+    let asked = Asked::open_with(ROLES, &[&[STREAMS], &few[..]].concat()).await;
+    let (predict, train) = (json!({"model": "delay"}), json!({"feature_service": "delay_v1"}));
+    let (label, push) = (json!({"labels": "delay"}), json!({"push_source_name": "visits"}));
+    let (table, spine) = (uploaded(&predict, table()).await, uploaded(&train, table()).await);
+    let (labels, visits) = (uploaded(&label, labels()).await, uploaded(&push, visits()).await);
+
+    let mut pushing = putting(&asked, "few-rows", &visits).await;
+    pushing.next(visits[2].clone()).await.unwrap();
+    let cut = pushing.told(visits[3].clone()).await.unwrap_err();
+    assert!(is_told_when(&cut), "rows: {cut:?}");
+    let mut labelling = putting(&asked, "few-labels", &labels).await;
+    labelling.next(labels[2].clone()).await.unwrap();
+    let cut = labelling.told(labels[3].clone()).await.unwrap_err();
+    assert!(is_told_when(&cut), "labels: {cut:?}");
+    let mut exchanging = exchanging(&asked, "few-table", &table).await;
+    exchanging.next(table[2].clone()).await.unwrap();
+    let cut = exchanging.told(table[3].clone()).await.unwrap_err();
+    assert!(is_told_when(&cut), "a table: {cut:?}");
+    let messages = stream::iter(spine);
+    let request = with(messages, Some(&asked.keys["few-spine"]));
+    let mut down = asked.flight().await.do_exchange(request).await.unwrap().into_inner();
+    down.message().await.unwrap().expect("a schema");
+    let cut = down.message().await.unwrap_err();
+    assert!(is_told_when(&cut), "a spine: {cut:?}");
+
+    // A message of this one is answered by another, which has room for it.
+    let mut inferring = inferring(&asked, "few").await;
+    for _ in 0..2 {
+        inferring.next(ask()).await.unwrap();
+    }
+    let said = inferring.next(ask()).await.unwrap();
+    let millis = &said.answer.unwrap().parameters["retry_after_ms"];
+    assert!((1_700_000..=1_800_000).contains(&millis.int64.unwrap()), "{millis:?}");
 }

@@ -18,7 +18,7 @@ use quern_engine::size::{packed_bytes, row_bytes};
 use quern_server::Node;
 
 use crate::asker::Asker;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result, retry_after};
 use quern_server::verbs::predict::batch::{Batch, When};
 
 pub(super) async fn exchange(
@@ -73,7 +73,12 @@ pub(super) async fn exchange(
 /// What the rows' own stream said, on its way through the verb.
 fn told(status: Status) -> Error {
     match status.code() {
-        tonic::Code::ResourceExhausted => Error::too_large(status.message().to_owned()),
+        tonic::Code::ResourceExhausted => match retry_after(&status) {
+            Some(time) => {
+                Failure::new(Kind::Overloaded, status.message().to_owned()).again_after(time).into()
+            }
+            None => Error::too_large(status.message().to_owned()),
+        },
         _ => Error::invalid(status.message().to_owned()),
     }
 }

@@ -19,8 +19,8 @@ use tracing::{Instrument, Span};
 use super::messages::{
     Choice, Empty, InferInputTensor, InferTensorContents, ModelConfig, ModelConfigResponse, ModelIndex,
     ModelInferRequest, ModelInferResponse, ModelInput, ModelMetadataResponse, ModelOutput, ModelRequest,
-    ModelStatisticsResponse, ModelStreamInferResponse, Parameters, ReadyResponse, RepositoryIndexResponse,
-    ServerLiveResponse, ServerMetadataResponse, TensorMetadata,
+    ModelStatisticsResponse, ModelStreamInferResponse, Parameter, Parameters, ReadyResponse,
+    RepositoryIndexResponse, ServerLiveResponse, ServerMetadataResponse, TensorMetadata,
 };
 use super::metadata::{self, Port};
 use super::rest::no_shared_memory;
@@ -39,6 +39,9 @@ use quern_server::Node;
 use quern_server::live::LiveVersion;
 use quern_server::verbs::predict::Target;
 use quern_wire::InferenceServer;
+
+/// Names when the message of a stream may be sent again, among the parameters of its answer.
+const RETRY_AFTER_MS: &str = "retry_after_ms";
 
 /// What reads requests, compressed or not, of up to `body_bytes_max` once they are read. Replies are as they are: every
 /// client of gRPC says that it reads compressed ones, few gain by it.
@@ -242,15 +245,20 @@ fn replies(
                 }
                 Err(error) => {
                     log_fault(&error, &call);
-                    ModelStreamInferResponse {
-                        error_message: error.said(),
-                        infer_response: Some(ModelInferResponse { id, ..ModelInferResponse::default() }),
-                    }
+                    let answer = ModelInferResponse { id, parameters: again(&error), ..Default::default() };
+                    ModelStreamInferResponse { error_message: error.said(), infer_response: Some(answer) }
                 }
             })
         }
         .instrument(call.clone())
     })
+}
+
+/// When the same message may be sent again, where that is known: the status of a stream is for all of them.
+fn again(error: &Error) -> Parameters {
+    let millis = error.retry_after().map(|time| Choice::Int64(time.as_millis() as i64));
+    let named = millis.map(|choice| (RETRY_AFTER_MS.to_owned(), Parameter { choice: Some(choice) }));
+    named.into_iter().collect()
 }
 
 async fn infer(
@@ -289,6 +297,7 @@ async fn infer(
         model_name: request.model_name,
         model_version: reply.version,
         id: request.id,
+        parameters: Parameters::default(),
         outputs: outputs.collect(),
         raw_output_contents: raw.collect::<Result<_>>()?,
     })

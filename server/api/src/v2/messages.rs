@@ -161,6 +161,8 @@ pub(super) struct ModelInferResponse {
     pub model_version: String,
     #[prost(string, tag = "3")]
     pub id: String,
+    #[prost(map = "string, message", tag = "4")]
+    pub parameters: Parameters,
     /// Described alike; the cells are all in `raw_output_contents`.
     #[prost(message, repeated, tag = "5")]
     pub outputs: Vec<TensorMetadata>,
