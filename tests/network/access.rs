@@ -7,7 +7,7 @@ mod hidden;
 mod judged;
 mod labelled;
 mod probing;
-mod streams;
+pub(super) mod streams;
 
 use std::collections::BTreeSet;
 

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
+use super::access::streams::{ask, inferring_over};
 use super::bounds::{exchange, messages, spine};
 use super::oip::call_over;
 use crate::planes::{self, instance};
@@ -262,6 +263,35 @@ async fn fault_25_certificates_are_replaced_under_load_and_no_request_fails() {
     };
     assert_eq!(count("certificate", "taken"), Some(3.0));
     assert_eq!((count("client_ca", "refused"), count("client_ca", "taken")), (Some(3.0), None));
+    assert!(server.terminate().success());
+}
+
+const CHECKOUT: &str = r#"
+kind: Role
+name: checkout
+members: [{spiffe: "spiffe://corp/checkout"}]
+allow: [{predict: [delay]}]
+"#;
+
+/// Each message is asked about: the connection was made while the certificate held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_certificate_is_revoked_is_nobody_at_the_next_message() {
+    let secured = Secured::new().await;
+    secured.repository.write("roles.yaml", CHECKOUT);
+    let folder = secured.repository.path();
+    run(folder, &["apply"]).answer();
+    let server = Process::start_in(folder, &[("QUERN_AUTH", "required".to_owned())]);
+    let [revoked, kept] = ["revoked", "kept"].map(|_| secured.clients.sign(&["spiffe://corp/checkout"]));
+    let open = async |shows| inferring_over(secured.channel(&server.url, Some(shows)).await, None).await;
+    let [mut theirs, mut ours] = [open(&revoked).await, open(&kept).await];
+    for stream in [&mut theirs, &mut ours] {
+        assert_eq!(stream.next(ask()).await.unwrap().error, "");
+    }
+    secured.repository.write("revoked.pem", secured.clients.revoke(&[&revoked]));
+    let ended = until("a stream that ends", async || theirs.next(ask()).await.err()).await;
+    assert_eq!(ended, tonic::Code::Unauthenticated);
+    assert_eq!(ours.next(ask()).await.unwrap().error, "");
+    drop((theirs, ours));
     assert!(server.terminate().success());
 }
 

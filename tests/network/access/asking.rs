@@ -138,6 +138,8 @@ pub(in crate::network) struct Asked {
     pub(in crate::network) keys: BTreeMap<String, String>,
     /// One that was revoked.
     pub(super) revoked: String,
+    /// Whose tokens it believes.
+    pub(super) issuer: Issuer,
     http: reqwest::Client,
 }
 
@@ -163,7 +165,7 @@ impl Asked {
         let ours = [
             ("auth", "required".to_owned()),
             ("admins", "key:admin".to_owned()),
-            ("jwt_issuers", issuer.url),
+            ("jwt_issuers", issuer.url.clone()),
             ("oidc_client_id", "quern-web".to_owned()),
             ("public_url", "https://quern.test".to_owned()),
         ];
@@ -178,7 +180,7 @@ impl Asked {
         let server = Server::of(repository, node).await;
         // Who signs in is sent elsewhere.
         let http = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
-        Asked { server, keys, revoked, http }
+        Asked { server, keys, revoked, issuer, http }
     }
 
     /// A key as they look, which nobody has.

@@ -1,6 +1,7 @@
 //! Who asks over a stream that stays open? Each message is asked about as a request would be, and counts as one.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -9,15 +10,17 @@ use arrow_flight::{FlightData, FlightDescriptor};
 use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use prost::Message;
+use quern_kit::until;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::asking::{Asked, labels, table, with};
 use crate::network::oip::{Answer, Ask, Contents, Input};
+use crate::network::who::issuer::Signer;
 use crate::planes;
 
 /// One who may do all that is done over a stream; and the same within limits.
@@ -31,7 +34,7 @@ columns: [{name: tailnum, type: string}, {name: at, type: timestamp}, {name: n, 
 ---
 kind: Role
 name: streams
-members: [{key: streams}, {key: few}, {key: few-rows}, {key: few-labels}, {key: few-table}, {key: few-spine}]
+members: [{key: streams}, {jwt: {claim: groups, has: risk}}, {key: few}, {key: few-rows}, {key: few-labels}, {key: few-table}, {key: few-spine}]
 allow: [{predict: [delay], label: [delay], push: [visits], train: [delay_v1]}]
 ---
 kind: Role
@@ -42,21 +45,21 @@ limits: {requests: 2/h}
 
 /// An answer of `ModelStreamInfer`.
 #[derive(Clone, PartialEq, Message)]
-struct Said {
+pub(in crate::network) struct Said {
     #[prost(string, tag = "1")]
-    error: String,
+    pub(in crate::network) error: String,
     #[prost(message, optional, tag = "2")]
     answer: Option<Answer>,
 }
 
 /// A stream whose messages go up one by one; each is answered before the next one is sent.
-struct Open<Q, R> {
+pub(in crate::network) struct Open<Q, R> {
     up: mpsc::Sender<Q>,
     down: Streaming<R>,
 }
 
 impl<Q, R> Open<Q, R> {
-    async fn next(&mut self, message: Q) -> Result<R, Code> {
+    pub(in crate::network) async fn next(&mut self, message: Q) -> Result<R, Code> {
         self.told(message).await.map_err(|status| status.code())
     }
 
@@ -67,7 +70,7 @@ impl<Q, R> Open<Q, R> {
     }
 }
 
-fn ask() -> Ask {
+pub(in crate::network) fn ask() -> Ask {
     let input = |name: &str, datatype: &str, contents| Input {
         name: name.to_owned(),
         datatype: datatype.to_owned(),
@@ -82,10 +85,14 @@ fn ask() -> Ask {
 
 async fn inferring(asked: &Asked, who: &str) -> Open<Ask, Said> {
     let channel = Endpoint::new(asked.server.client.url().to_owned()).unwrap().connect().await.unwrap();
+    inferring_over(channel, Some(&asked.keys[who])).await
+}
+
+pub(in crate::network) async fn inferring_over(channel: Channel, bearer: Option<&str>) -> Open<Ask, Said> {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.unwrap();
     let (up, messages) = mpsc::channel(4);
-    let request = with(ReceiverStream::new(messages), Some(&asked.keys[who]));
+    let request = with(ReceiverStream::new(messages), bearer);
     let path = "/inference.GRPCInferenceService/ModelStreamInfer".parse().unwrap();
     let down = grpc.streaming(request, path, ProstCodec::<Ask, Said>::default()).await.unwrap();
     Open { up, down: down.into_inner() }
@@ -138,6 +145,8 @@ async fn exchanging(asked: &Asked, who: &str, upload: &[FlightData]) -> Open<Fli
 }
 
 const STREAMS: &str = "streams";
+/// By how much the clocks of issuers and servers may differ.
+const LEEWAY_SECONDS: i64 = 60;
 
 /// What each stream of `who` is told of its second message, after `meanwhile`; and the spine of a training set, of
 /// which nothing comes down before it is whole.
@@ -185,6 +194,27 @@ async fn whose_key_is_revoked_is_nobody_at_the_next_message() {
         assert_eq!(status, 200, "{text}");
     };
     assert_eq!(told_after(&asked, STREAMS, revoke).await, vec![Err(Code::Unauthenticated); 5]);
+}
+
+/// The token holds until it is a minute past its `exp`, for as long as the streams take to begin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_token_has_expired_is_nobody_at_the_next_message() {
+    let mut asked = Asked::open_with(ROLES, &[STREAMS]).await;
+    let key = Signer::p256();
+    asked.issuer.show(&[("k", &key)]);
+    let now_us = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as i64;
+    let mut claims = asked.issuer.claims(now_us);
+    claims["exp"] = json!(now_us / 1_000_000 - LEEWAY_SECONDS + 8);
+    let token = key.token(&json!({"alg": "ES256", "kid": "k"}), &claims);
+    asked.keys.insert("token".to_owned(), token.clone());
+    let expired = async || {
+        until("a token that has expired", async || {
+            let (status, _) = asked.say("GET", "/v1/definitions", "", Some(&token)).await;
+            (status == 401).then_some(())
+        })
+        .await;
+    };
+    assert_eq!(told_after(&asked, "token", expired).await, vec![Err(Code::Unauthenticated); 5]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

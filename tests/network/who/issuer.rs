@@ -44,7 +44,7 @@ impl Signer {
         EcdsaKeyPair::from_pkcs8(algorithm, key.as_ref(), &random).unwrap()
     }
 
-    pub(super) fn p256() -> Signer {
+    pub(in crate::network) fn p256() -> Signer {
         Signer::P256(Signer::point(&ECDSA_P256_SHA256_FIXED_SIGNING))
     }
 
@@ -99,7 +99,7 @@ impl Signer {
     }
 
     /// A token with this head, signed as it says, whether that fits or not.
-    pub(super) fn token(&self, head: &Value, claims: &Value) -> String {
+    pub(in crate::network) fn token(&self, head: &Value, claims: &Value) -> String {
         let algorithm = head["alg"].as_str().unwrap_or_default().to_owned();
         signed(head, claims, |message| self.sign(&algorithm, message))
     }
@@ -174,7 +174,7 @@ impl Issuer {
     }
 
     /// Shows the public halves of these from now on, and no others.
-    pub(super) fn show(&self, keys: &[(&str, &Signer)]) {
+    pub(in crate::network) fn show(&self, keys: &[(&str, &Signer)]) {
         self.says.lock().keys = keys.iter().map(|(id, key)| key.public(id)).collect();
     }
 
@@ -184,7 +184,7 @@ impl Issuer {
     }
 
     /// Claims that hold for an hour from `now_us` on.
-    pub(super) fn claims(&self, now_us: i64) -> Value {
+    pub(in crate::network) fn claims(&self, now_us: i64) -> Value {
         let now = now_us / 1_000_000;
         json!({
             "iss": self.url, "sub": "ann", "aud": "quern", "iat": now, "nbf": now, "exp": now + 3_600, "groups": ["risk"],
