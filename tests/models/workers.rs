@@ -145,6 +145,31 @@ async fn workers_end_with_a_server_that_is_killed() {
     until("the workers end", async || (!running()).then_some(())).await;
 }
 
+/// What a hostile model reads first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_password_is_in_the_environment_of_a_worker() {
+    let repository = Repository::new(&model(["float64"; 3], "isolation: process\n"));
+    repository.write("m.onnx", fixture("linear.onnx"));
+    let secrets =
+        [("PGPASSWORD", "hidden-1"), ("AWS_SECRET_ACCESS_KEY", "hidden-2"), ("OMP_NUM_THREADS", "3")];
+    let secrets = secrets.map(|(name, value)| (name, value.to_owned()));
+    let server = Process::start_in(repository.path(), &secrets);
+    let client = Client::connect(&server.url).await.unwrap();
+    let _: serde_json::Value = client.call("/v1/apply", &()).await.unwrap();
+    let environment = |id: u32| std::fs::read(format!("/proc/{id}/environ")).unwrap();
+    let has = |id: u32, text: &str| String::from_utf8_lossy(&environment(id)).contains(text);
+    assert!(has(server.id(), "hidden-1"));
+    let workers = server.children();
+    assert!(!workers.is_empty());
+    for id in workers {
+        assert!(has(id, "PATH=") && has(id, "OMP_NUM_THREADS=3") && has(id, "ORT_DYLIB_PATH="));
+        assert!(!has(id, "hidden") && !has(id, "QUERN_"), "{id}");
+    }
+    let instance = json!({"k": "e1", "a": 1, "b": 2, "c": 3});
+    assert_eq!(client.predict("m", [instance]).await.unwrap().predictions, [json!(321.5)]);
+    server.terminate();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_ended_while_nobody_asked_is_started_before_it_is_asked() {
     let repository = Repository::new(&model(["float64"; 3], "isolation: process\n"));

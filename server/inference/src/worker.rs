@@ -3,6 +3,7 @@
 //! In a process of its own, which holds one session. Its end is the end of the one run that caused it: it is started
 //! again, after a pause that grows while it never lives to answer.
 
+mod environment;
 mod message;
 mod process;
 mod serve;

@@ -12,6 +12,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::environment::of_worker;
 use super::message::{Reply, Request, receive, send};
 use crate::program::Program;
 use crate::stop::Stop;
@@ -60,7 +61,7 @@ impl Process {
             socket.set_write_timeout(Some(LOOK))?;
         }
         let mut command = Command::new(&program.path);
-        command.args(&program.arguments);
+        command.args(&program.arguments).env_clear().envs(of_worker());
         command.stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(theirs_too)).stderr(Stdio::null());
         // In a group of its own: what ends a server from its terminal must not end runs that it still waits for.
         let child = command.process_group(0).spawn()?;
