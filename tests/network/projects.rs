@@ -139,6 +139,17 @@ async fn an_apply_replaces_its_own_project_and_breaks_no_other() {
     // Neither takes anything of the other away.
     let plan = server.apply().await.unwrap();
     assert_eq!((&plan["applied"], &plan["changes"]), (&json!(false), &json!([])));
+    // What goes on there, computed in another way, is named: the model, and the service that training sets are of.
+    platform.write("definitions.yaml", definitions(SHARED).replace("ttl: 30d", "ttl: 29d"));
+    let (status, plan) = server.ask("POST", "/v1/plan", "").await;
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let affected: Vec<&str> =
+        plan["affected"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+    let cause = "(`ttl` of feature view `plane_history`: 30d → 29d)";
+    assert!(status == 200 && affected.iter().all(|note| note.ends_with(cause)), "{affected:?}");
+    assert!(affected[0].contains("model `risk.delay`, version `1`"), "{affected:?}");
+    let services: Vec<&&str> = affected.iter().filter(|note| note.starts_with("feature service")).collect();
+    assert!(matches!(*services, [note] if note.contains("`risk.delay_v1`")), "{affected:?}");
     // No longer shared, no longer there, of another type: each breaks the other.
     for (from, to, what) in [
         (SHARED, "", "risk: definitions.yaml:22:19: unknown feature view `plane_history`"),

@@ -34,7 +34,7 @@ pub struct Plan {
     /// What roles gain and lose.
     #[serde(default)]
     pub access: Vec<AccessChange>,
-    /// Models in use that go on, on inputs computed in another way.
+    /// Models in use that go on, on inputs computed in another way, and such services of other projects.
     pub affected: Vec<String>,
     /// Models in use that would break: for as long as there are any, the plan is refused.
     pub breaks: Vec<Break>,

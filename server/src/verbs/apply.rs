@@ -28,6 +28,7 @@ use quern_wire::{Break, Plan};
 
 pub use self::check::{Candidate, OfProject};
 use self::model_file::Fetched;
+use self::notes::of_services;
 use self::plan::{Stored, break_of_content};
 use self::record::record_of;
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -84,6 +85,7 @@ impl Apply {
             },
         };
         let mut plan = plan::between(&live, &candidate.deployment, &stored);
+        plan.affected.extend(of_services(&live, &candidate.deployment, candidate.project()));
         for (model, live) in &candidate.deployment.models {
             for version in &live.versions {
                 let digest = &version.model.digest;

@@ -39,6 +39,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Whose files were checked.
+    pub(super) fn project(&self) -> &str {
+        &self.project
+    }
+
     /// How many definitions the project has.
     pub fn counts(&self) -> Checked {
         let definitions = &self.deployment.compiled.catalog.definitions;

@@ -1,4 +1,4 @@
-//! Which models in use go on, on inputs that are computed in another way?
+//! Which models in use go on, on inputs that are computed in another way, and which services of other projects do?
 //!
 //! Only what a model's inputs come of counts: a window that none of them reads may come and go unsaid, and a `ttl` that
 //! one of them depends on may not.
@@ -26,10 +26,7 @@ pub(super) struct GoesOn<'a> {
 pub(super) fn notes(live: &Deployment, candidate: &Deployment, versions: &[GoesOn<'_>]) -> Vec<String> {
     let mut by_causes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for GoesOn { model, old, new } in versions {
-        let (was, will) = (ways(live, &old.service), ways(candidate, &new.service));
-        let what: BTreeSet<&String> = was.keys().chain(will.keys()).collect();
-        let differ = what.into_iter().filter(|what| was.get(*what) != will.get(*what));
-        let causes: Vec<String> = differ.map(|what| cause(what, was.get(what), will.get(what))).collect();
+        let causes = causes((live, &old.service), (candidate, &new.service));
         if !causes.is_empty() {
             let version = format!("model `{model}`, version `{}`", new.version);
             by_causes.entry(causes.join("; ")).or_default().push(version);
@@ -44,6 +41,36 @@ pub(super) fn notes(live: &Deployment, candidate: &Deployment, versions: &[GoesO
         )
     };
     by_causes.into_iter().map(note).collect()
+}
+
+/// A note for each service of another project than `project`, whose apply computes its features in another way: those
+/// who train on it read no plan of theirs.
+pub(super) fn of_services(live: &Deployment, candidate: &Deployment, project: &str) -> Vec<String> {
+    let catalog = &candidate.compiled.catalog;
+    let others = catalog.definitions.services.values().filter(|service| service.loc.project() != project);
+    let note = |service: &FeatureService| {
+        let name = &service.name;
+        let (old, new) = (live.compiled.catalog.services.get(name)?, catalog.services.get(name)?);
+        let causes = causes((live, old), (candidate, new));
+        (!causes.is_empty()).then(|| {
+            format!(
+                "feature service `{name}`: its features are computed in another way ({})",
+                causes.join("; ")
+            )
+        })
+    };
+    others.filter_map(note).collect()
+}
+
+/// What differs in how two services are computed, each in its deployment.
+fn causes(
+    (live, old): (&Deployment, &ServicePlan),
+    (candidate, new): (&Deployment, &ServicePlan),
+) -> Vec<String> {
+    let (was, will) = (ways(live, old), ways(candidate, new));
+    let what: BTreeSet<&String> = was.keys().chain(will.keys()).collect();
+    let differ = what.into_iter().filter(|what| was.get(*what) != will.get(*what));
+    differ.map(|what| cause(what, was.get(what), will.get(what))).collect()
 }
 
 fn cause(what: &str, old: Option<&String>, new: Option<&String>) -> String {
