@@ -101,6 +101,11 @@ impl Server {
             Broker::Kafka => {
                 text.split(',').map(|text| server((KAFKA, 9092), text.trim_matches(' '))).collect()
             }
+            // What one reader takes for a part of the password, another takes for the end of it.
+            Broker::Redis if text.contains(|c: char| c.is_whitespace() || matches!(c, '#' | '\\')) => {
+                Err("has a blank, `#` or `\\`; in a password they are written `%20`, `%23` and `%5C`"
+                    .to_owned())
+            }
             Broker::Redis => {
                 let named =
                     text.split_once("://").and_then(|(scheme, rest)| Some((server_scheme(scheme)?, rest)));

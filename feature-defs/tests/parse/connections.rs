@@ -71,14 +71,19 @@ fn nothing_leads_where_no_connection_does() {
             VIEW,
             &model("s3://ml-models/fraud/1.onnx"),
             &stream("redis", "rediss://me:se/cret@redis-1/0"),
-            &stream("redis", "rediss://me:secret@redis-1/0?protocol=resp3#insecure")
-                .replace("clicks", "more"),
+            &stream("redis", "rediss://me:secret@redis-1/0?protocol=resp3").replace("clicks", "more"),
             "{kind: Connection, name: ml-models, url: \"s3://ml-models/fraud/\"}\n---\n",
             &connection("redis", "rediss://redis-1:6379"),
         ]
         .concat(),
         expect![[r#"a.yaml:27:34: `servers` names no server as `host:port`"#]],
     );
+    for url in ["redis://:my secret@redis-1:7", "rediss://redis-1/#insecure", "redis://me\\\\@redis-1:7"] {
+        let text = [&stream("redis", url), VIEW].concat();
+        let found = parse(&[DefFile::new("a.yaml", text)]).unwrap_err();
+        assert!(found[0].cause.contains("`servers` has a blank, `#` or"), "{url}: {found:?}");
+        assert!(!found[0].to_string().contains("secret"), "{url}");
+    }
     let secret = [&stream("redis", "redis://me:secret@redis-1:7"), VIEW].concat();
     check(
         &secret,
