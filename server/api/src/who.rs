@@ -123,17 +123,20 @@ async fn settled(node: &Node, parts: &Parts) -> Result<Arc<Principal>> {
     if node.settings.auth() == Auth::None && is_health(&parts.method, &parts.uri) {
         return Ok(Arc::clone(&OPEN));
     }
+    // Probes have nothing to show, nor has who is about to sign in; and whoever has is told more.
+    let is_for_all = is_health(&parts.method, &parts.uri)
+        || node.identity.sign_in.is_some() && session::is_open(&parts.method, &parts.uri);
     // Whoever brings another credential is asked by that.
     let session = match has_credential(&parts.headers) {
         true => None,
-        false => session::shown(&node.settings, parts)?,
+        false => match session::shown(&node.settings, parts) {
+            // What only reads, and tells everybody, does not want the cookie.
+            Err(_) if is_for_all && parts.method == Method::GET => None,
+            session => session?,
+        },
     };
     match shown(node, &parts.headers, session, peer).await {
-        // Probes have nothing to show, and whoever has is told more.
-        Err(_) if is_health(&parts.method, &parts.uri) => Ok(Arc::clone(&NOBODY)),
-        Err(_) if node.identity.sign_in.is_some() && session::is_open(&parts.method, &parts.uri) => {
-            Ok(Arc::clone(&NOBODY))
-        }
+        Err(_) if is_for_all => Ok(Arc::clone(&NOBODY)),
         settled => settled,
     }
 }

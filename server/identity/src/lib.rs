@@ -32,7 +32,7 @@ pub use self::keys::{Keys, KnownKey};
 pub use self::provider::Registration;
 pub use self::refused::{Error, Result, Why};
 pub use self::sign_in::SignIn;
-use self::token::Tokens;
+use self::token::{Meant, Tokens};
 
 /// Knows who asks.
 pub struct Identity {
@@ -58,7 +58,7 @@ impl Identity {
             (Some(registration), Some(client)) => Some(SignIn::new(registration, &issuers, client)?),
             _ => None,
         };
-        Ok(Identity { keys: Keys::default(), sign_in, tokens: Tokens::new(issuers, audience) })
+        Ok(Identity { keys: Keys::default(), sign_in, tokens: Tokens::new(issuers, audience, Meant::Access) })
     }
 
     /// Who asks at `now_us` (µs since the Unix epoch), where they brought this key or token.

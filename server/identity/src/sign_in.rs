@@ -21,7 +21,7 @@ use url::form_urlencoded;
 use crate::issuer::Asked;
 use crate::provider::{Provider, Registration};
 use crate::refused::{Error, Result, Why};
-use crate::token::Tokens;
+use crate::token::{Meant, Tokens};
 
 const SECRET_BYTES: usize = 32;
 /// What an issuer says of why it refuses somebody.
@@ -73,7 +73,7 @@ impl SignIn {
     /// A secret that cannot be read.
     pub(crate) fn new(registration: Registration, issuers: &[Arc<Asked>], client: Client) -> Result<SignIn> {
         let its = issuers.iter().filter(|issuer| issuer.name() == registration.issuer).map(Arc::clone);
-        let tokens = Tokens::new(its.collect(), registration.client_id.clone());
+        let tokens = Tokens::new(its.collect(), registration.client_id.clone(), Meant::Identity);
         Ok(SignIn { provider: Provider::new(registration, client)?, tokens })
     }
 
@@ -165,7 +165,7 @@ impl SignIn {
 }
 
 fn nonce(claims: &Map<String, Value>) -> Option<&str> {
-    claims.get("nonce").and_then(Value::as_str)
+    claims.get("nonce").and_then(Value::as_str).filter(|nonce| !nonce.is_empty())
 }
 
 /// What the secret makes for this use.

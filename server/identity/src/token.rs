@@ -21,10 +21,31 @@ const TOKEN_BYTES_MAX: usize = 16 << 10;
 /// How much the clocks of issuers and servers may differ.
 const LEEWAY_SECONDS: f64 = 60.0;
 
+/// What a token is meant to be, which its head may say (`typ`; RFC 8725, 3.11): none of one kind does for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meant {
+    /// Shows who asks (RFC 9068).
+    Access,
+    /// Shows who has signed in.
+    Identity,
+}
+
+impl Meant {
+    fn takes(self, kind: Option<&str>) -> bool {
+        let kind = kind.map(str::to_ascii_lowercase);
+        match kind.as_deref().map(|kind| kind.strip_prefix("application/").unwrap_or(kind)) {
+            None | Some("jwt") => true,
+            Some("at+jwt") => self == Meant::Access,
+            Some(_) => false,
+        }
+    }
+}
+
 /// Verifies tokens that are for one thing, and remembers those that hold.
 pub(crate) struct Tokens {
     issuers: Vec<Arc<Asked>>,
     audience: String,
+    meant: Meant,
     remembered: Remembered,
 }
 
@@ -32,6 +53,8 @@ pub(crate) struct Tokens {
 struct Said<'t> {
     algorithm: &'static Algorithm,
     key: Option<String>,
+    /// What it says it is.
+    kind: Option<String>,
     issuer: String,
     claims: Map<String, Value>,
     /// What is signed.
@@ -41,8 +64,8 @@ struct Said<'t> {
 
 impl Tokens {
     /// Those of these issuers for `audience`.
-    pub(crate) fn new(issuers: Vec<Arc<Asked>>, audience: String) -> Tokens {
-        Tokens { issuers, audience, remembered: Remembered::default() }
+    pub(crate) fn new(issuers: Vec<Arc<Asked>>, audience: String, meant: Meant) -> Tokens {
+        Tokens { issuers, audience, meant, remembered: Remembered::default() }
     }
 
     pub(crate) async fn verify(&self, text: &str, now_us: i64) -> Result<Verified> {
@@ -66,6 +89,9 @@ impl Tokens {
             return Err(Why::Signature.because("it is not signed with the key that it names"));
         }
         // From here on it is true.
+        if !self.meant.takes(said.kind.as_deref()) {
+            return Err(Why::Claims.because("it is another kind of token (`typ`)"));
+        }
         check_audience(&said.claims, &self.audience)?;
         let until_us = check_times(&said.claims, now_us)?;
         let subject = said.claims.get("sub").and_then(Value::as_str).filter(|subject| !subject.is_empty());
@@ -98,15 +124,16 @@ fn read(text: &str) -> Result<Said<'_>> {
     if head.contains_key("crit") {
         return Err(Why::Malformed.because("it wants something understood that is not (`crit`)"));
     }
-    let key = match head.get("kid") {
-        None => None,
-        Some(Value::String(id)) => Some(id.clone()),
-        Some(_) => return Err(Why::Malformed.because("its `kid` is no text")),
+    let said = |name: &str| match head.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(Why::Malformed.because(format!("its `{name}` is no text"))),
     };
+    let (key, kind) = (said("kid")?, said("typ")?);
     let issuer = claims.get("iss").and_then(Value::as_str);
     let issuer = issuer.ok_or_else(|| Why::Claims.because("it does not say who gave it (`iss`)"))?;
     let issuer = issuer.to_owned();
-    Ok(Said { algorithm, key, issuer, claims, message, signature })
+    Ok(Said { algorithm, key, kind, issuer, claims, message, signature })
 }
 
 /// Refuses a token that is for others.

@@ -308,7 +308,7 @@ fn nobody_is_asked_on_loopback() {
 #[test]
 fn people_sign_in_where_all_of_it_is_said() {
     const ISSUER: &str = "jwt_issuers: https://sso.corp\n";
-    const CLIENT: &str = "oidc_client_id: quern\nauth: required\n";
+    const CLIENT: &str = "oidc_client_id: quern-web\nauth: required\n";
     const PUBLIC: &str = "public_url: https://Quern.corp:443/\n";
     let refused = |file: &str, said: &str| {
         let mistake = check(file, &[], &[]).expect_err("refused");
@@ -317,6 +317,7 @@ fn people_sign_in_where_all_of_it_is_said() {
     for (file, said) in [
         ("oidc_client_secret: s\n".to_owned(), "`oidc_client_secret` says nothing without `oidc_client_id`"),
         ("oidc_client_id: quern\n".to_owned(), "`auth: none`"),
+        (format!("{CLIENT}jwt_audience: quern-web\n"), "are both `quern-web`"),
         (format!("{CLIENT}{ISSUER}"), "needs `public_url`"),
         (format!("{CLIENT}{PUBLIC}"), "`jwt_issuers` has 0"),
         (format!("{CLIENT}{PUBLIC}jwt_issuers: [https://a.corp, https://b.corp]\n"), "`jwt_issuers` has 2"),

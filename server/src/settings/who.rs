@@ -77,6 +77,13 @@ impl Settings {
                     .to_owned(),
             );
         }
+        if *client_id == self.jwt_audience {
+            return Err(format!(
+                "`oidc_client_id` and `jwt_audience` are both `{client_id}`, so what signs a person in by a browser \
+                 would do for programs as well: have the issuer call one of the two otherwise, as in `jwt_audience: \
+                 {client_id}-api`"
+            ));
+        }
         let Some(public_url) = public_url else {
             return Err("`oidc_client_id` needs `public_url`: how browsers reach this server, such as \
                         `https://quern.corp`, to which the issuer sends people back"

@@ -243,9 +243,22 @@ async fn a_page_of_elsewhere_gets_nothing_by_the_cookie() {
     claims["aud"] = json!(CLIENT);
     browser.cookies.insert("__Host-quern".to_owned(), of(&claims));
     assert_eq!(browser.me(&server).await, Err(401), "it is of no sign-in");
+    claims["nonce"] = json!("");
+    browser.cookies.insert("__Host-quern".to_owned(), of(&claims));
+    assert_eq!(browser.me(&server).await, Err(401), "it is of no sign-in either");
     claims["nonce"] = json!("n");
+    for kind in ["at+jwt", "application/at+jwt", "logout+jwt"] {
+        let token = signs.token(&json!({"alg": "ES256", "kid": "k", "typ": kind}), &claims);
+        browser.cookies.insert("__Host-quern".to_owned(), token);
+        assert_eq!(browser.me(&server).await, Err(401), "{kind}");
+    }
     browser.cookies.insert("__Host-quern".to_owned(), of(&claims));
     assert!(browser.me(&server).await.is_ok());
+    // What tells everybody the same is told whoever follows a link of a sibling, too.
+    for (path, status) in [("/login", 302), ("/v2/health/live", 200), ("/v1/me", 403)] {
+        let asked = browser.ask(&server, "GET", path, "same-site");
+        assert_eq!(browser.send(asked).await.status, status, "{path}");
+    }
     server.stop().await;
 }
 
