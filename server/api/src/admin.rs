@@ -73,14 +73,14 @@ async fn can(State(node): State<Arc<Node>>, Who(who): Who, Body(body): Body) -> 
 /// The repository of a project as it lies on disk now.
 async fn candidate(node: &Arc<Node>, who: Caller, body: &[u8]) -> Result<Candidate> {
     let ProjectRequest { project } = asked_or_default(body)?;
-    let live = node.live();
-    let seen = live.seen_by(&who);
-    // Who may apply nothing is not told which projects there are.
-    if !seen.rights.apply_any() {
-        seen.apply_any("check definitions")?;
-    }
     let settings = Arc::clone(&node.settings);
     let project = project.unwrap_or_else(|| settings.applies.clone());
+    // Who may apply nothing of it is not told whether there is such a project.
+    let live = node.live();
+    let seen = live.seen_by(&who);
+    if !seen.may_apply_in(&project) {
+        seen.apply_in(&project, "check definitions")?;
+    }
     let of = move || -> Result<_> {
         Ok(OfProject { files: repository::read(&settings, &project)?.files, project })
     };

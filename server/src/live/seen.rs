@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use feature_defs::{Operation, Source};
+use feature_defs::{Definition, Operation, Source};
 use quern_access::{Action, Caller, Question, Rights};
 use quern_engine::{ServicePlan, ViewPlan};
 
@@ -268,6 +268,39 @@ impl<'a> Seen<'a> {
     pub(crate) fn note(&self, question: Question<'_>, allowed: bool) {
         let why = || self.live.access.why(self.who, question);
         self.live.audit.note(self.who, question, || why().filter(|_| allowed));
+    }
+
+    /// Refuses who may not change any definition of a project, and so not ask `what` is asked of who may.
+    ///
+    /// # Errors
+    /// `Kind::Forbidden`, whether there is such a project or not.
+    pub fn apply_in(&self, project: &str, what: impl Display) -> Result<()> {
+        let owner = self.rights.owners().find(|owner| self.owns_in(owner, project));
+        let allowed = self.may_apply_in(project);
+        let why = || self.live.access.why(self.who, Question::Apply(owner));
+        self.live.audit.note(self.who, what, || why().filter(|_| allowed));
+        match allowed {
+            true => Ok(()),
+            false => {
+                let what = format!("change definitions of the project `{project}`");
+                Err(self.forbidden(&what, "{apply: [{owner: …}]}"))
+            }
+        }
+    }
+
+    /// Whether they may change any definition of a project.
+    pub fn may_apply_in(&self, project: &str) -> bool {
+        self.rights.is_all() || self.rights.owners().any(|owner| self.owns_in(owner, project))
+    }
+
+    /// Whether a role is of this project, or owns something in it.
+    fn owns_in(&self, role: &str, project: &str) -> bool {
+        let definitions = &self.live.compiled.catalog.definitions;
+        let is_of = |it: &&dyn Definition| it.loc().project() == project;
+        definitions.all().filter(is_of).any(|it| match it.governance() {
+            Some(governance) => governance.owner.as_deref() == Some(role),
+            None => it.name() == role,
+        })
     }
 
     /// Refuses who may not change any definition, and so not ask `what` is asked of who may.

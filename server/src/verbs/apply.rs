@@ -58,7 +58,7 @@ impl Apply {
     /// `Kind::Definitions` with the mistakes of every stage that could be reached; `Kind::Forbidden` for who may not
     /// change any definition.
     pub async fn check(self: &Arc<Self>, who: Caller, of: OfProject) -> Result<Candidate> {
-        self.live.now().seen_by(&who).apply_any("check definitions")?;
+        self.live.now().seen_by(&who).apply_in(&of.project, "check definitions")?;
         let (apply, caller) = (Arc::clone(self), Arc::new(()));
         let waits = Arc::downgrade(&caller);
         // Footers are read, expressions compiled and models loaded: nothing that an async thread could wait for.
@@ -71,7 +71,8 @@ impl Apply {
     /// `Kind::Forbidden` for who may not change any definition by now.
     pub async fn plan(&self, candidate: &Candidate) -> Result<Plan> {
         let live = self.live.now();
-        live.seen_by(&candidate.who).apply_any(format_args!("plan apply {}", candidate.deployment.number))?;
+        let number = candidate.deployment.number;
+        live.seen_by(&candidate.who).apply_in(candidate.project(), format_args!("plan apply {number}"))?;
         self.planned(candidate).await
     }
 
@@ -85,6 +86,9 @@ impl Apply {
             },
         };
         let mut plan = plan::between(&live, &candidate.deployment, &stored);
+        // What stays as it is in other projects is nobody's business here.
+        let views = &candidate.deployment.compiled.catalog.definitions.views;
+        plan.keep.retain(|view| views[view].loc.project() == candidate.project());
         plan.affected.extend(of_services(&live, &candidate.deployment, candidate.project()));
         for (model, live) in &candidate.deployment.models {
             for version in &live.versions {

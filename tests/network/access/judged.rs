@@ -175,9 +175,19 @@ async fn a_team_has_its_own_project_and_no_other() {
     let platform = &asked.server.repository;
     let text = std::fs::read_to_string(platform.path().join("definitions.yaml")).unwrap();
     platform.write("definitions.yaml", text.replace("  - {name: carrier, default: none}\n", wider));
-    let (status, text) = apply("team", "default").await;
-    assert!(status == 403 && text.contains("feature view `plane_history`: nobody owns it"), "{text}");
-    assert!(!text.contains("risk.more"), "{text}");
+    // What another project is to be, and whether there is one, they are not told.
+    for (path, project) in
+        ["check", "plan", "apply"].into_iter().flat_map(|path| [(path, "default"), (path, "nowhere")])
+    {
+        let body = format!(r#"{{"project": "{project}"}}"#);
+        let (status, text) =
+            asked.say("POST", &format!("/v1/{path}"), &body, Some(&asked.keys["team"])).await;
+        let refused = format!("change definitions of the project `{project}`");
+        assert!(status == 403 && text.contains(&refused), "{path} {text}");
+    }
+    let (status, text) =
+        asked.say("POST", "/v1/plan", r#"{"project": "risk"}"#, Some(&asked.keys["team"])).await;
+    assert!(status == 200 && !text.contains("plane_history"), "{text}");
     assert_eq!(apply("admin", "default").await.0, 200);
 }
 
