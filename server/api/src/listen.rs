@@ -181,7 +181,8 @@ async fn speak(router: Router, stream: Box<dyn Stream>, known: Known, connection
         if is_stream {
             request.extensions_mut().insert(Arc::clone(&known));
         }
-        let request = request.map(|body| Body::new(Upload::new(body, asked.limits(), is_stream)));
+        let version = request.version();
+        let request = request.map(|body| Body::new(Upload::new(body, version, asked.limits(), is_stream)));
         let mut router = router.clone();
         async move {
             let response = Service::call(&mut router, request).await?;

@@ -1,17 +1,20 @@
 //! Who waits for whom: the server for more of a body, or a client's reading for more of a reply?
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
+use axum::http::Version;
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use quern_base::memory::Lease;
-use tokio::time::{Sleep, sleep};
+use tokio::runtime::Handle;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::connections::Exchange;
 use super::end::END;
@@ -20,6 +23,9 @@ use crate::broken::Broken;
 
 /// A body must come at this rate at least, in bytes a second, once its first time is over.
 const RATE_MIN: u64 = 16 << 10;
+/// Of a body that nobody wants so much is read, for so long.
+const UNREAD_BYTES: usize = 64 << 10;
+const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
@@ -27,8 +33,11 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 /// wants more of it counts.
 #[derive(Debug)]
 pub(super) struct Upload {
-    body: Incoming,
+    /// There until it is dropped.
+    body: Option<Incoming>,
     limits: Limits,
+    /// Whether it is one of several streams of a connection.
+    is_one_of_several: bool,
     /// Whether its messages may be far apart, as those of gRPC may.
     is_stream: bool,
     read: u64,
@@ -38,8 +47,10 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(body: Incoming, limits: Limits, is_stream: bool) -> Upload {
-        Upload { body, limits, is_stream, read: 0, waited: Duration::ZERO, waits: None }
+    pub(super) fn new(body: Incoming, version: Version, limits: Limits, is_stream: bool) -> Upload {
+        let is_one_of_several = version == Version::HTTP_2;
+        let (body, waited) = (Some(body), Duration::ZERO);
+        Upload { body, limits, is_one_of_several, is_stream, read: 0, waited, waits: None }
     }
 
     /// How much longer the server waits: a stream may be silent for long between two of its messages, and a body may
@@ -72,7 +83,8 @@ impl HttpBody for Upload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
             if let Some((since, _)) = self.waits.take() {
                 self.waited += since.elapsed();
             }
@@ -89,11 +101,31 @@ impl HttpBody for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map(Incoming::size_hint).unwrap_or_default()
+    }
+}
+
+/// A request may be answered before its body was read, by a refusal most of all. Over HTTP/2 its stream is reset then,
+/// and clients such as curl 7.88 take that for a failure and do not look at the answer. So a little is read on, which
+/// is all that most of them send.
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let reads_on = self.is_one_of_several && !self.is_stream;
+        let left = self.body.take().filter(|body| reads_on && !body.is_end_stream());
+        if let (Some(mut body), Ok(runtime)) = (left, Handle::try_current()) {
+            runtime.spawn(timeout(UNREAD_TIME, async move {
+                let mut read = 0;
+                while read < UNREAD_BYTES
+                    && let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+                {
+                    read += frame.data_ref().map_or(0, Bytes::len);
+                }
+            }));
+        }
     }
 }
 
