@@ -23,7 +23,7 @@ mod words;
 mod yaml;
 
 pub use definitions::{
-    Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Definition,
+    ADMIN, Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Definition,
     Definitions, Entity, Expr, Fallback, Feature, FeatureService, FeatureView, Format, Function, Governance,
     Grant, Instead, Isolation, Kind, Limits, Literal, Member, Model, ModelVersion, Operation, Pick,
     Projection, Rate, Right, Role, Route, Source, Step, StreamSource, Window,

@@ -18,7 +18,7 @@ pub use self::connection::Connection;
 pub use self::model::{
     Action, Artifact, Batching, Fallback, Instead, Isolation, Model, ModelVersion, Route, Step,
 };
-pub use self::role::{Governance, Grant, Limits, Member, Operation, Pick, Rate, Right, Role};
+pub use self::role::{ADMIN, Governance, Grant, Limits, Member, Operation, Pick, Rate, Right, Role};
 pub use self::service::{FeatureService, Projection};
 pub use self::source::{BatchSource, Broker, Format, Source, StreamSource};
 pub use self::view::{Aggregation, At, FeatureView, Function, Window};

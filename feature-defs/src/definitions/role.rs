@@ -2,6 +2,9 @@
 
 use crate::error::Loc;
 
+/// The role that nobody declares: its members stand in quern.yaml.
+pub const ADMIN: &str = "admin";
+
 /// Some who ask, and what they may do. What no role allows is not allowed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Role {

@@ -3,13 +3,10 @@
 use super::declared::{Declaration, Declared, Names};
 use super::names::one_of;
 use super::read::{identity, items, text, texts};
-use crate::definitions::{Grant, Limits, Member, Operation, Pick, Rate, Right, Role};
+use crate::definitions::{ADMIN, Grant, Limits, Member, Operation, Pick, Rate, Right, Role};
 use crate::shape::Kind;
 use crate::yaml::Node;
 use crate::{DefError, Definition, suggest};
-
-/// The role that nobody declares: its members stand in quern.yaml.
-const ADMIN: &str = "admin";
 
 pub(super) fn read(node: &Node) -> Role {
     let (name, loc) = identity(node, "name");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
-use feature_defs::{Limits, Operation};
+use feature_defs::{ADMIN, Limits, Operation};
 
 /// What is done with one thing of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,7 +97,7 @@ pub struct Rights {
 impl Rights {
     /// Those of who may do everything.
     pub fn all() -> Rights {
-        Rights { is_all: true, ..Rights::default() }
+        Rights { is_all: true, roles: vec![ADMIN.to_owned()], ..Rights::default() }
     }
 
     /// Whether they may do everything.

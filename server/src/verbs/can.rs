@@ -67,7 +67,7 @@ impl<'a> Known<'a> {
                 Ok(Question::Apply(None))
             }
             "apply" => {
-                self.check_there("role", what, self.roles())?;
+                self.check_there("owner", what, self.roles())?;
                 Ok(Question::Apply(Some(what)))
             }
             "read" if what.contains(':') => {
