@@ -4,7 +4,6 @@
 //! Partitions that are added later are found within a minute, and so are brokers that lead elsewhere by then.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,9 +16,8 @@ use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::metadata::MetadataBroker;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{EVENTS_MAX, LAG_EVERY, LINGER, Reader, addresses};
+use super::{EVENTS_MAX, LAG_EVERY, LINGER, Reader, addresses, resolved};
 use crate::error::{Error, Result};
-use quern_base::addresses::resolve;
 use quern_server::verbs::push::Position;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -112,14 +110,8 @@ async fn topic(config: ClientConfig, topic: String) -> Result<Topic> {
 /// Refuses brokers that lead where no connection does. The client then asks once more which brokers there are, and what
 /// their names mean: it has no hook that could be asked, so who answers otherwise then is followed for a minute.
 async fn check(brokers: &[(String, u16)], stream: &StreamSource) -> Result<()> {
-    let named: Vec<&str> = stream.reaches.iter().map(|server| server.host.as_str()).collect();
-    for (host, port) in brokers {
-        match resolve((host, *port), &named).await {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(refused(error)),
-            _ => {}
-        }
-    }
-    Ok(())
+    let hosts = brokers.iter().map(|(host, port)| (host.as_str(), *port));
+    resolved(hosts, &stream.reaches).await.map(drop).map_err(refused)
 }
 
 fn refused(error: std::io::Error) -> Error {

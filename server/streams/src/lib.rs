@@ -117,19 +117,29 @@ async fn read(reader: Reader, stream: StreamSource) {
 
 /// The addresses of a stream's servers, as they are now: one whose name nobody knows may be missing.
 async fn addresses(servers: &[Server]) -> io::Result<Vec<SocketAddr>> {
-    let named: Vec<&str> = servers.iter().map(|server| server.host.as_str()).collect();
+    let hosts = servers.iter().map(|server| (server.host.as_str(), server.port));
+    let (found, unknown) = resolved(hosts, servers).await?;
+    match unknown.filter(|_| found.is_empty()) {
+        Some(error) => Err(error),
+        None => Ok(found),
+    }
+}
+
+/// The addresses of `hosts`, and why one of them has none; an error where one leads elsewhere than `named` servers do.
+async fn resolved(
+    hosts: impl Iterator<Item = (&str, u16)>,
+    named: &[Server],
+) -> io::Result<(Vec<SocketAddr>, Option<io::Error>)> {
+    let named: Vec<&str> = named.iter().map(|server| server.host.as_str()).collect();
     let (mut found, mut unknown) = (Vec::new(), None);
-    for Server { host, port, .. } in servers {
-        match resolve((host, *port), &named).await {
+    for host in hosts {
+        match resolve(host, &named).await {
             Ok(addresses) => found.extend(addresses),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             Err(error) => unknown = Some(error),
         }
     }
-    match unknown.filter(|_| found.is_empty()) {
-        Some(error) => Err(error),
-        None => Ok(found),
-    }
+    Ok((found, unknown))
 }
 
 /// Takes in the events of one source's stream.
