@@ -95,8 +95,16 @@ fn is_meant(document: &Node) -> bool {
         || shaped_as(document).is_some()
 }
 
+/// Whether `kind` is a word of other tools that only looks like a slip in one of ours: a collection is no connection.
+pub(crate) fn is_of_others(kind: &str) -> bool {
+    ["collection", "collections"].contains(&letters(kind).as_str())
+}
+
 /// Whether `text` is the name of a kind, or of several, or a slip away from one.
 fn is_near_a_kind(text: &str) -> bool {
+    if is_of_others(text) {
+        return false;
+    }
     let mut text = letters(text);
     if let Some(stem) = text.strip_suffix("ies") {
         text = format!("{stem}y");
@@ -139,6 +147,7 @@ mod tests {
             "kind: pipeline\ntype: docker\nname: default\nsteps: []\n",
             expect!["its kind `pipeline` is none of Quern's"],
         );
+        check("kind: Collection\nname: x\n", expect!["its kind `Collection` is none of Quern's"]);
         check("apiVersion: v1\nkind: Service\nmetadata: {name: web}\n", expect!["it has `apiVersion`"]);
         // Whatever its kind.
         check(

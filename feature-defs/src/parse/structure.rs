@@ -7,7 +7,7 @@ use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
 use crate::reach::Reach;
 use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_names};
-use crate::whose::{misspelt_kind, shaped_as};
+use crate::whose::{is_of_others, misspelt_kind, shaped_as};
 use crate::words::{function_meant, type_meant};
 use crate::yaml::{Entry, Node, Scalar, Value};
 use crate::{DefError, Literal, Loc, Rate, Type, nearest, suggest};
@@ -38,7 +38,10 @@ pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
             Some(kind) => {
                 error.with_help(format!("it has the keys of {}: `kind: {}`", kind.object().noun, kind.name()))
             }
-            None => error.with_help(format!("{}; {OTHERS}", suggest(name, kinds()))),
+            None => {
+                let meant = if is_of_others(name) { "" } else { name };
+                error.with_help(format!("{}; {OTHERS}", suggest(meant, kinds())))
+            }
         }
     })
 }
