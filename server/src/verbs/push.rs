@@ -23,7 +23,7 @@ use arrow::array::RecordBatch;
 use feature_defs::Source;
 use parking_lot::Mutex;
 
-use quern_access::{Caller, Principal};
+use quern_access::{Action, Caller, Principal};
 use quern_base::tasks::blocking;
 use quern_engine::ViewPlan;
 use quern_features::write::ViewWriter;
@@ -179,7 +179,9 @@ impl Push {
         self.log.check()?;
         let timer = metrics().push_seconds.start_timer();
         let live = self.live.now();
-        let source = live.seen_by(who).source(&push.source)?;
+        // Whoever brings it has asked for the source, which is in the audit.
+        live.seen_by(who).permit_still(Action::Push, &push.source)?;
+        let source = live.pushed_to(&push.source)?;
         // What a stream brings nobody asks for.
         if push.positions.is_empty() {
             live.note_pushed(who, &push.source, &push.rows);

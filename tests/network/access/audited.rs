@@ -200,6 +200,7 @@ async fn entities_stand_in_it_by_what_only_a_secret_finds() {
     assert_eq!(named(&text, "read features"), [(vec![of(2)], 1)]);
     assert_eq!(named(&text, "push landings"), [(vec![of(3)], 1)]);
     assert!(!text.contains("SECRET") && !text.contains(secret.trim()), "{text}");
+    assert_eq!(text.matches(r#""action":"push landings","decision":"allow""#).count(), 1, "{text}");
 
     let repository = asked.server.stop_and_keep().await;
     let told = run(repository.path(), &["audit", "plane", "tailnum=SECRET7"]).answer();
