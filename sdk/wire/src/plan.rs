@@ -38,6 +38,9 @@ pub struct Plan {
     pub affected: Vec<String>,
     /// Models in use that would break: for as long as there are any, the plan is refused.
     pub breaks: Vec<Break>,
+    /// What of it is not for who asks to apply, where not all of it is: they would be refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forbidden: Option<String>,
 }
 
 /// One definition that differs.
@@ -218,6 +221,9 @@ impl fmt::Display for Plan {
         }
         for broken in &self.breaks {
             writeln!(f, "\nbreaks {broken}")?;
+        }
+        if let Some(forbidden) = &self.forbidden {
+            writeln!(f, "\n{forbidden}")?;
         }
         let count = |action| self.changes.iter().filter(|change| change.action == action).count();
         let (added, changed, removed) = (count(Action::Add), count(Action::Change), count(Action::Remove));

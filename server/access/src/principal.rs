@@ -59,6 +59,29 @@ impl Principal {
         Principal { name, proof }
     }
 
+    /// One of this name, as the audit has it or as a member of roles is named, of whom no more was proved than that.
+    ///
+    /// # Errors
+    /// What would name one.
+    pub fn parse(text: &str) -> Result<Principal, String> {
+        // A claim's name may be a URL as well, but is followed by `=`.
+        let token = text.strip_prefix("jwt:").and_then(|name| name.split_once('#'));
+        match token {
+            Some((issuer, subject)) if ![issuer, subject].contains(&"") && !issuer.contains('=') => {
+                let claims = [("iss", issuer), ("sub", subject)];
+                let claims = claims.map(|(claim, has)| (claim.to_owned(), Value::from(has)));
+                Ok(Principal::new(Proof::Token(Token {
+                    issuer: issuer.to_owned(),
+                    subject: subject.to_owned(),
+                    claims: Map::from_iter(claims),
+                })))
+            }
+            _ => Member::parse(text).map(Principal::of).map_err(|nobody| {
+                format!("{nobody}, and `jwt:ISSUER#SUBJECT` says whom a token was given to")
+            }),
+        }
+    }
+
     /// One of whom just as much was proved as makes them this member of a role.
     pub fn of(member: Member) -> Principal {
         Principal::new(match member {
@@ -110,5 +133,22 @@ mod tests {
         let claims = Map::new();
         let token = Token { issuer: "https://sso.corp".to_owned(), subject: "ann".to_owned(), claims };
         assert_eq!(Principal::new(Proof::Token(token)).to_string(), "jwt:https://sso.corp#ann");
+    }
+
+    #[test]
+    fn whoever_the_audit_names_can_be_asked_about() {
+        for name in ["jwt:https://sso.corp#ann", "key:checkout", "spiffe://corp/checkout", "dns:node-7.corp"]
+        {
+            assert_eq!(Principal::parse(name).unwrap().name(), name);
+        }
+        let Proof::Token(token) = Principal::parse("jwt:https://sso.corp#ann#1").unwrap().proof().clone()
+        else {
+            panic!("no token");
+        };
+        assert_eq!((token.issuer.as_str(), token.subject.as_str()), ("https://sso.corp", "ann#1"));
+        // A claim, whose name is a URL and whose value has what divides the two.
+        let claim = Principal::parse("jwt:https://corp/group=a#b").unwrap();
+        assert!(matches!(claim.proof(), Proof::Token(token) if token.claims["https://corp/group"] == "a#b"));
+        assert!(Principal::parse("jwt:#ann").unwrap_err().contains("jwt:ISSUER#SUBJECT"));
     }
 }

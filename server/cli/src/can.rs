@@ -12,12 +12,12 @@ use super::{EXIT_CHANGES, Options, Repository};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Who: `key:NAME`, `spiffe://…`, `dns:NAME` or `jwt:CLAIM=VALUE`.
+    /// Who: `key:NAME`, `spiffe://…`, `dns:NAME`, `jwt:CLAIM=VALUE` or `jwt:ISSUER#SUBJECT`.
     who: String,
     /// What they would do: `predict`, `label`, `read_log`, `route`, `train`, `read`, `push`, `apply` or `operate`.
     action: String,
-    /// With what: a model, a feature service, a source, a feature as `view:feature`, an owner, a connection
-    /// as `connection:name`, or an operation.
+    /// With what: a model, a feature service, a source, a feature as `card:amount`, a view as `view:card`, an owner, a
+    /// connection as `connection:models`, or an operation.
     what: String,
     #[command(flatten)]
     repository: Repository,

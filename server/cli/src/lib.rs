@@ -348,7 +348,8 @@ async fn plan(arguments: &PlanArgs, options: &Options) -> Result<ExitCode> {
     }
     let changes = arguments.detailed_exitcode && !plan.is_empty();
     // What apply would refuse has failed already.
-    Ok(match (plan.breaks.is_empty(), changes) {
+    let goes = plan.breaks.is_empty() && plan.forbidden.is_none();
+    Ok(match (goes, changes) {
         (false, _) => ExitCode::FAILURE,
         (true, true) => ExitCode::from(EXIT_CHANGES),
         (true, false) => ExitCode::SUCCESS,

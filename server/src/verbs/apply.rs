@@ -73,7 +73,9 @@ impl Apply {
         let live = self.live.now();
         let number = candidate.deployment.number;
         live.seen_by(&candidate.who).apply_in(candidate.project(), format_args!("plan apply {number}"))?;
-        self.planned(candidate).await
+        let plan = self.planned(candidate).await?;
+        let judged = judge::judge(&candidate.who, (&live, &candidate.deployment), &plan.changes);
+        Ok(Plan { forbidden: judged.err().map(|refused| refused.said()), ..plan })
     }
 
     async fn planned(&self, candidate: &Candidate) -> Result<Plan> {

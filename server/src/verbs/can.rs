@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use feature_defs::{Definition, Definitions, Member, Operation, suggest};
-use quern_access::{Action, Caller, Principal, Question, Rights};
+use feature_defs::{Definition, Definitions, Operation, suggest};
+use quern_access::{Action, Caller, Principal, Question, Rights, Rule};
+use quern_engine::ViewPlan;
 use quern_wire::{CanReply, CanRequest};
 
 use crate::error::{Error, Result};
@@ -12,6 +13,8 @@ use crate::live::{Deployment, Live};
 
 /// What tells a connection from a role.
 const CONNECTION: &str = "connection:";
+/// What tells a view from one of its features; a feature of a view of this very name is still that.
+const VIEW: &str = "view:";
 
 /// Explains decisions.
 pub struct Can {
@@ -27,18 +30,29 @@ impl Can {
         let live = self.live.now();
         let CanRequest { who: whom, action, what } = request;
         live.seen_by(who).apply_any(format_args!("can {whom} {action} {what}"))?;
-        let theirs = Principal::of(Member::parse(&request.who).map_err(Error::invalid)?);
-        let question = Known { live: &live, rights: live.access.rights(who) }.question(request)?;
+        let theirs = Principal::parse(whom).map_err(Error::invalid)?;
+        let questions = Known { live: &live, rights: live.access.rights(who) }.questions(request)?;
         let roles = live.access.rights(&theirs).roles().to_vec();
-        let (allowed, why) = match live.access.why(&theirs, question) {
-            Some(rule) => (true, rule.to_string()),
-            // Nothing else that is asked about is for nobody's role to allow.
-            None if question == Question::Apply(None) => {
-                (false, "administrators alone change connections".to_owned())
+        let (mut rules, mut refused) = (Vec::new(), Vec::new());
+        for question in &questions {
+            match live.access.why(&theirs, *question) {
+                Some(rule) => rules.push(rule),
+                None => refused.push(*question),
             }
-            None => (false, format!("no role of theirs allows `{}`", grant(question))),
+        }
+        let why = match refused.first() {
+            None => Rule::of_all(rules).map(|rule| rule.to_string()).unwrap_or_default(),
+            // Nothing else that is asked about is for nobody's role to allow.
+            Some(Question::Apply(None)) => "administrators alone change connections".to_owned(),
+            Some(question) => {
+                let not = format!("no role of theirs allows `{}`", grant(*question));
+                match rules.is_empty() {
+                    true => not,
+                    false => format!("{not}: of its features they may not read {}", features(&refused)),
+                }
+            }
         };
-        Ok(CanReply { allowed, why, roles })
+        Ok(CanReply { allowed: refused.is_empty(), why, roles })
     }
 }
 
@@ -49,7 +63,18 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    /// What is asked about them. What who asks may not know of is not there.
+    /// What is asked about them: one thing, or each feature of a view. What who asks may not know of is not there.
+    fn questions<'r>(&self, request: &'r CanRequest) -> Result<Vec<Question<'r>>>
+    where
+        'a: 'r,
+    {
+        let view = request.what.strip_prefix(VIEW).filter(|_| request.action == "read");
+        match view.filter(|feature| !self.has_feature(VIEW.trim_end_matches(':'), feature)) {
+            Some(view) => self.of_view(view),
+            None => Ok(vec![self.question(request)?]),
+        }
+    }
+
     fn question<'r>(&self, request: &'r CanRequest) -> Result<Question<'r>> {
         let CanRequest { action, what, who: _ } = request;
         let Definitions { connections, sources, services, models, .. } = self.definitions();
@@ -104,9 +129,29 @@ impl<'a> Known<'a> {
         }
     }
 
-    fn check_feature(&self, what: &str, (view, feature): (&str, &str)) -> Result<()> {
+    /// All of a view: who may neither apply nor read it whole is not told which features it has.
+    fn of_view(&self, view: &str) -> Result<Vec<Question<'a>>> {
+        let declared = &self.definitions().views;
+        let features = |view: &'a Arc<ViewPlan>| {
+            let fields = view.features.fields().iter();
+            fields.map(|field| Question::Feature(&view.name, field.name())).collect::<Vec<_>>()
+        };
+        let is_theirs = declared.get(view).is_some_and(|view| self.apply(view));
+        let found = self.live.compiled.catalog.views.get(view).map(features);
+        let found = found.filter(|all| is_theirs || all.iter().all(|one| self.rights.allow(*one)));
+        found.ok_or_else(|| {
+            let known = self.live.instead_of(view, self.known(declared, Rights::see_view));
+            Error::not_found(format!("unknown feature view `{view}`; {known}"))
+        })
+    }
+
+    fn has_feature(&self, view: &str, feature: &str) -> bool {
         let views = &self.live.compiled.catalog.views;
-        let is_there = views.get(view).is_some_and(|view| view.features.index_of(feature).is_ok());
+        views.get(view).is_some_and(|view| view.features.index_of(feature).is_ok())
+    }
+
+    fn check_feature(&self, what: &str, (view, feature): (&str, &str)) -> Result<()> {
+        let is_there = self.has_feature(view, feature);
         let declared = &self.definitions().views;
         let is_theirs = declared.get(view).is_some_and(|view| self.apply(view));
         let is_known = is_theirs || self.rights.allow(Question::Feature(view, feature));
@@ -147,6 +192,15 @@ impl<'a> Known<'a> {
         };
         self.definitions().roles.keys().map(String::as_str).filter(knows).collect()
     }
+}
+
+/// Of these questions about features, which.
+fn features(questions: &[Question<'_>]) -> String {
+    let name = |question: &Question<'_>| match question {
+        Question::Feature(_, feature) => Some(format!("`{feature}`")),
+        _ => None,
+    };
+    questions.iter().filter_map(name).collect::<Vec<_>>().join(", ")
 }
 
 /// What a role would have to say.

@@ -46,6 +46,7 @@ async fn whoever_applies_is_told_of_what_they_may_know() {
         ("train", "delay_v1"),
         ("read", "delay_v1"),
         ("read", "plane_history:seats"),
+        ("read", "view:plane_history"),
         ("push", "landings"),
         ("apply", "reads-view"),
     ] {
@@ -55,7 +56,7 @@ async fn whoever_applies_is_told_of_what_they_may_know() {
         for asks in [hidden, near] {
             let (status, told) = can(action, asks, "applies").await;
             assert_eq!(status, 404, "{told}");
-            let name = hidden.split(':').next().unwrap();
+            let name = hidden.trim_start_matches("view:").split(':').next().unwrap();
             assert!(told.matches(name).count() <= asks.matches(name).count(), "{action} {asks}: {told}");
         }
     }
@@ -64,6 +65,25 @@ async fn whoever_applies_is_told_of_what_they_may_know() {
     {
         let (status, told) = can(action, theirs, "applies").await;
         assert_eq!(status, 200, "{action} {theirs}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn can_takes_whole_views_and_people_as_the_audit_names_them() {
+    let member = "members: [{key: reads-view}";
+    let token = format!("{member}, {{jwt: {{issuer: \"https://sso.corp\", claim: sub, has: ann}}}}");
+    let roles = ROLES.replacen(member, &token, 1);
+    let asked = Asked::open_in(planes::repository(), &roles, &[], &["admin"]).await;
+    for (who, what, said) in [
+        ("jwt:https://sso.corp#ann", "plane_history:seats", "role `reads-view` allows it"),
+        ("jwt:https://sso.corp#bob", "plane_history:seats", "allows `{read: [{view: plane_history}]}`\""),
+        ("jwt:https://sso.corp#ann", "view:plane_history", "of its features they may not read `carrier`\""),
+        ("key:x", "view:plane_history", "allows `{read: [{view: plane_history}]}`\""),
+        ("key:admin", "view:plane_history", "they are among `admins`"),
+    ] {
+        let request = json!({"who": who, "action": "read", "what": what}).to_string();
+        let (status, told) = asked.say("POST", "/v1/can", &request, Some(&asked.keys["admin"])).await;
+        assert!(status == 200 && told.contains(said), "{who} {what}: {told}");
     }
 }
 

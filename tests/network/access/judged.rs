@@ -73,6 +73,9 @@ async fn each_team_changes_what_is_theirs() {
         let (status, text) = applied(&asked, repository, from, to, "team").await;
         assert_eq!(status, 403, "{from} → {to}: {text}");
         assert!(text.contains(cause), "{from} → {to}: {text}");
+        let plan = asked.say("POST", "/v1/plan", "", Some(&asked.keys["team"])).await;
+        let plan: serde_json::Value = serde_json::from_str(&plan.1).unwrap();
+        assert!(plan["forbidden"].as_str().is_some_and(|said| said.contains(cause)), "{from} → {to}: {plan}");
     }
     let mine = ("features: [n]", "features: [{name: n}, {name: twice, expr: n * 2}]");
     let (status, text) = applied(&asked, repository, mine.0, mine.1, "other").await;
@@ -108,6 +111,7 @@ async fn a_plan_says_who_gains_what() {
     let plan: serde_json::Value = serde_json::from_str(&text).unwrap();
     let role = &plan["access"][0];
     assert_eq!(role["role"], "team", "{text}");
+    assert_eq!(plan.get("forbidden"), None);
     assert!(role["loses"].to_string().contains("read plane_history:seats"), "{text}");
 }
 

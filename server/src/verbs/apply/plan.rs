@@ -61,6 +61,7 @@ pub(super) fn between(live: &Deployment, candidate: &Deployment, stored: &Stored
         access: live.access.differences(&candidate.access).into_iter().map(said).collect(),
         affected: notes(live, candidate, &go_on),
         breaks,
+        forbidden: None,
     }
 }
 
