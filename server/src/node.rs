@@ -235,7 +235,7 @@ impl Node {
         });
         Ok(Arc::new(Node {
             apply: Arc::new(Apply {
-                roots: settings.roots(),
+                settings: Arc::clone(&settings),
                 live: live.clone(),
                 loader: Arc::clone(&loader),
                 registry: registry.clone(),

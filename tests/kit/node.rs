@@ -20,14 +20,14 @@ use quern::wire::{
 use quern_access::{Caller, Principal, Proof};
 use quern_base::tasks::Task;
 use quern_engine::ViewId;
+use quern_server::Settings;
 use quern_server::logged::Between;
-use quern_server::verbs::apply::{Candidate, OfProject};
+use quern_server::verbs::apply::Candidate;
 use quern_server::verbs::joined::{Joined, Room};
 use quern_server::verbs::labels::Known;
 use quern_server::verbs::labels::compact::{Bounds, Compacted, JOB};
 use quern_server::verbs::push::PushedBatch;
 use quern_server::verbs::scrub::Watch;
-use quern_server::{Settings, repository};
 use quern_store::online::Online;
 use quern_store::registry::Registry;
 use quern_store::segments::{Segment, Segments, StoreAt};
@@ -141,9 +141,7 @@ impl Node {
     /// # Errors
     /// Their mistakes.
     pub async fn check_project(&self, project: &str) -> Result<Checked> {
-        let files = repository::read(&self.inner.settings, project)?.files;
-        let of = OfProject { project: project.to_owned(), files };
-        let candidate = self.inner.apply.check(Caller::owner(), of).await?;
+        let candidate = self.inner.apply.check(Caller::owner(), project.to_owned()).await?;
         Ok(Checked { node: self.clone(), candidate })
     }
 

@@ -5,7 +5,6 @@
 use feature_defs::Operation;
 use quern_access::Caller;
 use quern_base::clock::now_us;
-use quern_base::tasks::blocking;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -22,8 +21,8 @@ use super::lines::{by_line, permitted};
 use super::terms::Terms;
 use super::who::Who;
 use crate::error::Result;
-use quern_server::verbs::apply::{Candidate, OfProject};
-use quern_server::{Node, repository};
+use quern_server::Node;
+use quern_server::verbs::apply::Candidate;
 
 /// The routes of this room.
 pub(super) fn routes() -> Router<Arc<Node>> {
@@ -73,18 +72,7 @@ async fn can(State(node): State<Arc<Node>>, Who(who): Who, Body(body): Body) -> 
 /// The repository of a project as it lies on disk now.
 async fn candidate(node: &Arc<Node>, who: Caller, body: &[u8]) -> Result<Candidate> {
     let ProjectRequest { project } = asked_or_default(body)?;
-    let settings = Arc::clone(&node.settings);
-    let project = project.unwrap_or_else(|| settings.applies.clone());
-    // Who may apply nothing of it is not told whether there is such a project.
-    let live = node.live();
-    let seen = live.seen_by(&who);
-    if !seen.may_apply_in(&project) {
-        seen.apply_in(&project, "check definitions")?;
-    }
-    let of = move || -> Result<_> {
-        Ok(OfProject { files: repository::read(&settings, &project)?.files, project })
-    };
-    Ok(node.apply.check(who, blocking("reading definition files", of).await?).await?)
+    Ok(node.apply.check(who, project.unwrap_or_else(|| node.settings.applies.clone())).await?)
 }
 
 async fn materialize_lines(

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
-use quern_server::verbs::apply::OfProject;
-use quern_server::{Program, Settings, repository};
+use quern_server::{Program, Settings};
 
 const DEFINITIONS: &str = r#"
 kind: Entity
@@ -101,8 +100,7 @@ impl Server {
         settings.worker = Program { path: std::env::current_exe().unwrap(), arguments };
         let node = Node::open(settings).await.unwrap();
         let project = node.settings.applies.clone();
-        let files = repository::read(&node.settings, &project).unwrap().files;
-        let candidate = node.apply.check(Caller::owner(), OfProject { project, files }).await.unwrap();
+        let candidate = node.apply.check(Caller::owner(), project).await.unwrap();
         node.apply.apply(candidate).await.unwrap();
         let node = tokio::task::spawn_blocking(move || {
             let request = serde_json::from_value::<MaterializeRequest>(json!({})).unwrap();

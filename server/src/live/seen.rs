@@ -13,6 +13,10 @@ use quern_engine::{ServicePlan, ViewPlan};
 use super::{Deployment, LiveModel};
 use crate::error::{Error, Result};
 
+/// What is done to definitions, and the grant that allows it.
+const CHANGE: &str = "change definitions";
+const APPLY: &str = "{apply: [{owner: …}]}";
+
 /// A deployment, as one who asks sees it.
 pub struct Seen<'a> {
     live: &'a Deployment,
@@ -276,21 +280,26 @@ impl<'a> Seen<'a> {
     /// `Kind::Forbidden`, whether there is such a project or not.
     pub fn apply_in(&self, project: &str, what: impl Display) -> Result<()> {
         let owner = self.rights.owners().find(|owner| self.owns_in(owner, project));
-        let allowed = self.may_apply_in(project);
+        self.note_applies(owner, what, &format!("{CHANGE} of the project `{project}`"))
+    }
+
+    /// Refuses who may not change any definition, and so not ask `what` is asked of who may.
+    ///
+    /// # Errors
+    /// `Kind::Forbidden`.
+    pub fn apply_any(&self, what: impl Display) -> Result<()> {
+        self.note_applies(self.rights.owners().next(), what, CHANGE)
+    }
+
+    /// Notes whether they may do that: as one whose definitions they may change, or everything.
+    fn note_applies(&self, owner: Option<&str>, what: impl Display, refused: &str) -> Result<()> {
+        let allowed = self.rights.is_all() || owner.is_some();
         let why = || self.live.access.why(self.who, Question::Apply(owner));
         self.live.audit.note(self.who, what, || why().filter(|_| allowed));
         match allowed {
             true => Ok(()),
-            false => {
-                let what = format!("change definitions of the project `{project}`");
-                Err(self.forbidden(&what, "{apply: [{owner: …}]}"))
-            }
+            false => Err(self.forbidden(refused, APPLY)),
         }
-    }
-
-    /// Whether they may change any definition of a project.
-    pub fn may_apply_in(&self, project: &str) -> bool {
-        self.rights.is_all() || self.rights.owners().any(|owner| self.owns_in(owner, project))
     }
 
     /// Whether a role is of this project, or owns something in it.
@@ -303,22 +312,11 @@ impl<'a> Seen<'a> {
         })
     }
 
-    /// Refuses who may not change any definition, and so not ask `what` is asked of who may.
-    ///
-    /// # Errors
-    /// `Kind::Forbidden`.
-    pub fn apply_any(&self, what: impl Display) -> Result<()> {
-        let checked = self.check_applies();
-        let why = || self.live.access.why(self.who, Question::Apply(self.rights.owners().next()));
-        self.live.audit.note(self.who, what, || why().filter(|_| checked.is_ok()));
-        checked
-    }
-
     /// The same where the decision is another one, of which this is a part.
     pub(crate) fn check_applies(&self) -> Result<()> {
         match self.rights.apply_any() {
             true => Ok(()),
-            false => Err(self.forbidden("change definitions", "{apply: [{owner: …}]}")),
+            false => Err(self.forbidden(CHANGE, APPLY)),
         }
     }
 

@@ -23,21 +23,23 @@ use quern_base::tasks::{blocking, detached, long};
 use quern_store::history::History;
 use quern_store::online::Online;
 use quern_store::registry::Registry;
-use quern_store::roots::ProjectRoots;
 use quern_wire::{Break, Plan};
 
-pub use self::check::{Candidate, OfProject};
+pub use self::check::Candidate;
+use self::check::OfProject;
 use self::model_file::Fetched;
 use self::notes::of_services;
 use self::plan::{Stored, break_of_content};
 use self::record::record_of;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::live::{Live, Loader};
+use crate::repository;
+use crate::settings::Settings;
 
 /// Checks definitions, plans what they would change, and makes them live.
 pub struct Apply {
-    /// Where the paths of definitions lead.
-    pub(crate) roots: ProjectRoots,
+    /// Where the repositories are, and where the paths of definitions lead.
+    pub(crate) settings: Arc<Settings>,
     pub(crate) live: Live,
     pub(crate) loader: Arc<Loader>,
     pub(crate) registry: Registry,
@@ -50,19 +52,23 @@ pub struct Apply {
 }
 
 impl Apply {
-    /// For `who`, compiles the files of a project, which are all that it has, beside those of others that are live,
+    /// For `who`, compiles the files of a project as its repository has them now, beside those of others that are live,
     /// against the sources and models they name, as they lie there now, in the repository or in an object store.
     /// Whoever drops the future ends it before the next file.
     ///
     /// # Errors
     /// `Kind::Definitions` with the mistakes of every stage that could be reached; `Kind::Forbidden` for who may not
-    /// change any definition.
-    pub async fn check(self: &Arc<Self>, who: Caller, of: OfProject) -> Result<Candidate> {
-        self.live.now().seen_by(&who).apply_in(&of.project, "check definitions")?;
+    /// change any definition, who is not told either whether there is such a project; what [`repository::read`] says.
+    pub async fn check(self: &Arc<Self>, who: Caller, project: String) -> Result<Candidate> {
+        self.live.now().seen_by(&who).apply_in(&project, "check definitions")?;
         let (apply, caller) = (Arc::clone(self), Arc::new(()));
         let waits = Arc::downgrade(&caller);
         // Footers are read, expressions compiled and models loaded: nothing that an async thread could wait for.
-        long("checking definitions", move || check::check(&apply, who, &of, &waits)).await
+        let checking = move || {
+            let files = repository::read(&apply.settings, &project)?.files;
+            check::check(&apply, who, &OfProject { project, files }, &waits)
+        };
+        long("checking definitions", checking).await
     }
 
     /// What `candidate` would change of what is live now, for whom it was checked.

@@ -18,6 +18,7 @@ use crate::live::loader::Wanted;
 use crate::live::{Deployment, LiveModel, LiveVersion, Weights};
 use quern_base::digest::sha256;
 use quern_inference::{Model, paths};
+use quern_store::roots::ProjectRoots;
 use quern_wire::Checked;
 
 const KEEP_AS_IT_IS: &str = "this version is live: leave its feature service as it is, add a new service and a new \
@@ -65,11 +66,11 @@ impl Candidate {
 
 /// What a project is to be.
 #[derive(Debug)]
-pub struct OfProject {
+pub(super) struct OfProject {
     /// Which one.
-    pub project: String,
+    pub(super) project: String,
     /// All its definition files.
-    pub files: Vec<DefFile>,
+    pub(super) files: Vec<DefFile>,
 }
 
 impl OfProject {
@@ -131,7 +132,8 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
         mistakes.extend(apply.history.mismatches(source, &compiled.used(name)));
     }
     let services = &compiled.catalog.services;
-    let mut models = Models { apply, live: &live, services, mistakes, files: Vec::new(), waits };
+    let roots = &apply.settings.roots();
+    let mut models = Models { apply, roots, live: &live, services, mistakes, files: Vec::new(), waits };
     let weights = kept_weights(&live, &definitions);
     let loaded = models.load(&definitions, &weights)?;
     let Models { mut mistakes, files: model_files, .. } = models;
@@ -199,6 +201,7 @@ fn services_that_compile(
 /// The models of a candidate, while they are loaded.
 struct Models<'a> {
     apply: &'a Apply,
+    roots: &'a ProjectRoots,
     live: &'a Deployment,
     services: &'a BTreeMap<String, Arc<ServicePlan>>,
     mistakes: Vec<DefError>,
@@ -239,9 +242,9 @@ impl Models<'_> {
 
     /// The files of a version, in the order of its steps.
     fn read(&mut self, version: &ModelVersion, definitions: &Definitions) -> Option<Vec<Bytes>> {
-        let Apply { roots, fetched, registry, .. } = self.apply;
+        let Apply { fetched, registry, .. } = self.apply;
         let leads = |url: &str| definitions.connection(version.loc.project(), url).is_some();
-        let folders = roots.at(&version.loc).map_err(|mistake| self.mistakes.push(mistake)).ok()?;
+        let folders = self.roots.at(&version.loc).map_err(|mistake| self.mistakes.push(mistake)).ok()?;
         let files = paths(&version.artifact).into_iter().map(|(step, path)| {
             let file = match path.contains("://") {
                 false => model_file::of_repository(folders, path),
