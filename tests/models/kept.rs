@@ -6,13 +6,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
+use futures::TryStreamExt;
 use quern_kit::{
-    Node, Postgres, Process, Random, Repository, fixture, fresh_database, metric, run, run_in, until,
+    Node, Postgres, Process, Random, Repository, Server, fixture, fresh_database, metric, run, run_in, until,
 };
 use serde_json::Value;
 use sqlx::Connection;
 
+use super::labels::command;
 use super::predictions::{parquet_files, repository, table_of};
 use crate::planes::{self, JANUARY_10_US, instance};
 use crate::s3::S3;
@@ -169,6 +171,24 @@ async fn what_an_earlier_build_has_logged_is_read_too() {
     std::fs::copy(&file, before.join("00001700000000000000.parquet")).unwrap();
     assert_eq!(asked(node.logged("delay").await), ["now"; 4]);
     assert_eq!(node.verify("delay").await.models[0].rows, 4);
+    // One that knew neither who asked nor what answered, but for a version's name.
+    let rows = node.logged("delay").await.unwrap();
+    let later = ["digest", "served_by", "principal"];
+    let places: Vec<usize> = (0..rows.num_columns())
+        .filter(|at| !later.contains(&rows.schema().field(*at).name().as_str()))
+        .collect();
+    let older = before.with_file_name("").with_file_name("delay_v1-older").join(before.file_name().unwrap());
+    let file = older.join("00001700000000000000.parquet");
+    let file = file.strip_prefix(repository.path()).unwrap().to_str().unwrap().to_owned();
+    repository.write_parquet(&file, &rows.project(&places).unwrap());
+    assert_eq!(node.verify("delay").await.models[0].rows, 8);
+    let server = Server::of(repository, node).await;
+    let joined = server.client.predictions(&command(false)).await.unwrap();
+    let joined: Vec<RecordBatch> = joined.try_collect().await.unwrap();
+    let null = |rows: &RecordBatch, name: &str| rows.column_by_name(name).unwrap().null_count();
+    let nulls = |name: &str| joined.iter().map(|rows| null(rows, name)).sum::<usize>();
+    assert_eq!(later.map(nulls), [4; 3]);
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,13 +52,13 @@ async fn every_instance_is_logged_with_what_the_model_saw() {
     assert_eq!(futures::TryStreamExt::try_collect::<Vec<_>>(rows.unwrap()).await.unwrap().len(), 1);
     let rows = node.logged("delay").await.unwrap();
     expect![[r#"
-        +------------+-----+----------------------+---------+---------+
-        | request_id | row | event_timestamp      | version | reason  |
-        +------------+-----+----------------------+---------+---------+
-        | first      | 0   | 2013-01-10T00:00:00Z | 1       | default |
-        | first      | 1   | 2013-01-10T00:00:00Z | 1       | default |
-        | second     | 0   | 2013-01-10T00:00:00Z | 1       | default |
-        +------------+-----+----------------------+---------+---------+
+        +------------+-----+----------------------+---------+--------+
+        | request_id | row | event_timestamp      | version | reason |
+        +------------+-----+----------------------+---------+--------+
+        | first      | 0   | 2013-01-10T00:00:00Z | 1       | route  |
+        | first      | 1   | 2013-01-10T00:00:00Z | 1       | route  |
+        | second     | 0   | 2013-01-10T00:00:00Z | 1       | pinned |
+        +------------+-----+----------------------+---------+--------+
     "#]]
     .assert_eq(&shown(&rows, &["request_id", "row", "event_timestamp", "version", "reason"]));
     expect![[r#"

@@ -458,6 +458,83 @@ async fn features_that_are_too_old_or_too_few_are_not_left_to_the_model() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_versions_name_is_free_once_nothing_names_it() {
+    let two = TWO.replacen("versions:", "log: {sample: 1}\nversions:", 1);
+    let three = two.replace("once * 2", "once * 3");
+    let repository = repository(&format!("{two}route: {{weights: {{\"1\": 90, \"2\": 10}}}}\n"));
+    let node = planes::open(&repository).await;
+    let server = Server::of(repository, node.clone()).await;
+    let apply = async |model: &str| {
+        let text = format!("{DEFINITIONS}---\nkind: Model\nname: m\n{model}");
+        server.repository.write("definitions.yaml", text);
+        server.apply().await
+    };
+    let second = async || {
+        let instances = vec![instance("N1", 2000.0).as_object().unwrap().clone()];
+        let request = PredictRequest { instances, with_features: false };
+        server.client.predict_with("m", Some("2"), &request).await.unwrap().predictions
+    };
+    assert_eq!(second().await, [json!(4351.0)]);
+    let mut refused = String::new();
+    for rest in [
+        "route: {weights: {\"1\": 90, \"2\": 10}}\n",
+        "route: {weights: {\"1\": 1}, shadow: [\"2\"]}\nfallback: {to: [{version: 2}]}\n",
+        "",
+    ] {
+        apply(&format!("{two}{rest}")).await.unwrap();
+        refused += &format!("{}\n", apply(&format!("{three}{rest}")).await.unwrap_err());
+    }
+    // Weights that were set in flight are a route as well, whatever is declared.
+    let routed = format!("{two}route: {{weights: {{\"1\": 1}}}}\n");
+    apply(&routed).await.unwrap();
+    let route = async |body: &'static str| server.ask("POST", "/v1/models/m:route", body).await.0;
+    assert_eq!(route(r#"{"weights": {"2": "5%"}}"#).await, 200);
+    let new = format!("{three}route: {{weights: {{\"1\": 1}}}}\n");
+    refused += &format!("{}\n", apply(&new).await.unwrap_err());
+    expect![[r#"
+        409 this would break a model in use
+        model `m`, version `2`: its file is not the live one, which is still named by the route, with the weight 10 (definitions.yaml:63)
+          help: add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route m 2=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where there is no route
+        409 this would break a model in use
+        model `m`, version `2`: its file is not the live one, which is still named by `shadow` (definitions.yaml:63), by `fallback` (definitions.yaml:64)
+          help: add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route m 2=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where there is no route
+        409 this would break a model in use
+        model `m`, version `2`: its file is not the live one, which is still named by whoever names no version, as the last of `versions`
+          help: add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route m 2=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where there is no route
+        409 this would break a model in use
+        model `m`, version `2`: its file is not the live one, which is still named by `quern route`, with the weight 5
+          help: add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route m 2=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where there is no route
+    "#]].assert_eq(&refused);
+    let before = metrics(&server, "quern_model_info").await;
+    assert_eq!(route("{}").await, 200);
+    apply(&new).await.unwrap();
+    assert_eq!(second().await, [json!(6526.5)]);
+    let after = metrics(&server, "quern_model_info").await;
+    let (same, other): (Vec<_>, Vec<_>) = before.lines().partition(|line| line.contains("version=\"1\""));
+    assert!(same.iter().all(|line| after.contains(line)) && !after.contains(other[0]), "{before}{after}");
+
+    // The log tells the two apart, and who names a version from whom the route sent there.
+    let logged = node.logged("m").await.unwrap();
+    let text = |column: &str| -> Vec<String> {
+        let column = logged.column_by_name(column).unwrap().as_string::<i32>();
+        column.iter().flatten().map(str::to_owned).collect()
+    };
+    assert_eq!((text("version"), text("reason")), (vec!["2".to_owned(); 2], vec!["pinned".to_owned(); 2]));
+    let digests = text("digest");
+    assert!(other[0].contains(&digests[0]) && after.contains(&digests[1]), "{digests:?}");
+    let report = node.verify("m").await;
+    assert_eq!(report.models[0].rows, 1);
+    let causes: Vec<_> = report.models[0].not_compared.iter().collect();
+    assert_eq!(causes, [(&"another model is live as version `2`".to_owned(), &1)]);
+    // Under another name it is the same model still.
+    let renamed = two.replace("version: \"2\"", "version: \"3\"");
+    apply(&format!("{}route: {{weights: {{\"1\": 1}}}}\n", renamed)).await.unwrap();
+    assert_eq!(node.verify("m").await.models[0].rows, 1);
+    drop(node);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn routes_and_applies_change_under_load_and_nobody_notices() {
     let model = format!("{TWO}route: {{weights: {{\"1\": 1, \"2\": 0}}}}\n");
     let server = Arc::new(start(&model).await);

@@ -446,14 +446,12 @@ async fn an_apply_that_would_break_a_live_model_is_refused() {
           help: this version is live: leave its feature service as it is, add a new service and a new model version beside them, and remove the old ones once nobody asks for them
         2 mistakes"#]].assert_eq(&refused(narrower).await);
     let total = DEFINITIONS.replace("models/linear.onnx", "models/total.onnx");
-    expect![[r#"
-        422 definitions.yaml:44:22: tried on 1 row(s) of zeros, the model fails: reading the model's output `sum`: it has the shape [], which is not one row for each of the 1 that went in
-          help: this version is live: leave its feature service as it is, add a new service and a new model version beside them, and remove the old ones once nobody asks for them"#]].assert_eq(&refused(total).await);
+    expect!["422 definitions.yaml:44:22: tried on 1 row(s) of zeros, the model fails: reading the model's output `sum`: it has the shape [], which is not one row for each of the 1 that went in"].assert_eq(&refused(total).await);
     server.repository.write("models/linear.onnx", fixture("classifier.onnx"));
     expect![[r#"
         409 this would break a model in use
-        model `delay`, version `1`: its file is not the one that went live with apply 1
-          help: a version never changes: add the new file as a new version, and remove the old one once nobody asks for it"#]].assert_eq(&refused(DEFINITIONS.to_owned()).await);
+        model `delay`, version `1`: its file is not the live one, which is still named by whoever names no version, as the last of `versions`
+          help: add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route delay 1=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where there is no route"#]].assert_eq(&refused(DEFINITIONS.to_owned()).await);
 
     assert_eq!(server.client.definitions().await.unwrap().number, 1);
     assert_eq!(

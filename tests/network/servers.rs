@@ -204,6 +204,36 @@ async fn a_route_counts_from_what_is_live_on_all_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_versions_name_goes_to_another_model_on_all_servers() {
+    let postgres = Postgres::start().await;
+    let (first, second) = two(&postgres).await;
+    let routed = |factor: u8| {
+        format!(
+            "{DEFINITIONS}---\nkind: Model\nname: m\nversions:\n  - {{version: a, path: models/linear.onnx, service: delay_v1}}\n  \
+             - version: b\n    service: delay_v1\n    \
+             steps: [{{name: once, path: models/linear.onnx}}, {{name: y, expr: \"CAST(once * {factor} AS FLOAT)\"}}]\n\
+             route: {{weights: {{a: 90, b: 10}}}}\n"
+        )
+    };
+    first.repository.write("definitions.yaml", routed(2));
+    first.apply().await.unwrap();
+    second.shows(2).await;
+    first.repository.write("definitions.yaml", routed(3));
+    let refused = first.apply().await.unwrap_err();
+    assert!(refused.contains("by the route, with the weight 10"), "{refused}");
+    // What one server routes away is free on the other one, once that knows of it.
+    assert_eq!(second.ask("POST", "/v1/models/m:route", r#"{"weights": {"b": 0}}"#).await.0, 200);
+    first.shows(3).await;
+    first.apply().await.unwrap();
+    second.shows(4).await;
+    for server in [&first, &second] {
+        let request = json!({"instances": [planes::instance("N1", 2000.0)]}).to_string();
+        let (status, said) = server.ask("POST", "/v1/models/m/versions/b:predict", request).await;
+        assert_eq!((status, said.as_str()), (200, r#"{"predictions":[6526.5]}"#));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_apply_that_cannot_be_read_changes_nothing() {
     let postgres = Postgres::start().await;
     let (first, second) = two(&postgres).await;

@@ -68,8 +68,6 @@ async fn an_apply_is_read_back_as_it_was_written() {
         assert_eq!(registry.latest_number().await.unwrap(), 2);
         assert_eq!(registry.apply(1).await.unwrap(), apply(1));
         assert_eq!(registry.history().await.unwrap().len(), 2);
-        let first = registry.first_digest("delay", "1").await.unwrap();
-        assert_eq!(first, Some((1, "digest 1".to_owned())));
         assert_eq!(Failure::from(registry.apply(3).await.unwrap_err()).code, Code::NotFound);
     })
     .await;

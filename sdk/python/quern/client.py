@@ -230,8 +230,9 @@ class Client:
 
         `from_` and `to` bound the time of arrival: from the first on, before the second. Every logged prediction is a
         row; with `labelled`, those that have a label. Columns are the request's (`request_id`, `row`, `arrived_at`,
-        `event_timestamp`, `version`, `reason`, `latency_us`, `principal`), the training set's by their own names, the
-        model's outputs as `prediction.NAME`, and those that came with the labels.
+        `event_timestamp`, `version`, `digest`, `reason`, `served_by`, `latency_us`, `principal`), the training set's
+        by their own names, the model's outputs as `prediction.NAME`, and those that came with the labels. Rows whose
+        `reason` is `shadow` are no answers: leave them out to see what callers were told.
         """
         asked = {
             "predictions": arguments.text("model", model, "the name of a model"),

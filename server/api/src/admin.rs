@@ -51,7 +51,7 @@ async fn plan(
     Body(body): Body,
 ) -> ApiResult<Json<Plan>> {
     let candidate = terms.within(candidate(&node, who, &body)).await?;
-    Ok(Json(node.apply.plan(&candidate).await?))
+    Ok(Json(node.apply.plan(&candidate)?))
 }
 
 async fn apply(

@@ -130,7 +130,10 @@ pub(crate) struct Entry {
     pub(crate) principal: Arc<Principal>,
     pub(crate) arrived_us: i64,
     pub(crate) latency_us: i64,
-    pub(crate) reason: String,
+    /// Why that version: `route`, `pinned`, `shadow`, or why another than it answered.
+    pub(crate) reason: &'static str,
+    /// What answered: the version, `expr` or `constant`.
+    pub(crate) served_by: String,
     /// Places in the request, of which `given` has them all.
     pub(crate) rows: Vec<usize>,
     pub(crate) given: Given,

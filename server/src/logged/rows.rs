@@ -30,6 +30,9 @@ use quern_store::segments::{Family, Prepared, Range, Segments, Set, day};
 
 /// The column of who asked. What earlier builds have written lacks it.
 pub(crate) const PRINCIPAL: &str = "principal";
+/// The columns of what a version was made of, and of what answered. What earlier builds have written lacks them too.
+pub(crate) const DIGEST: &str = "digest";
+pub(crate) const SERVED_BY: &str = "served_by";
 /// How much of a digest names a set.
 const DIGEST_CHARS: usize = 8;
 /// Files that may wait for their names.
@@ -214,7 +217,9 @@ fn rows(entry: &Entry, definitions: &str) -> Result<RecordBatch> {
         ("arrived_at", times_us(&|_| Some(entry.arrived_us))),
         ("event_timestamp", times_us(&query_time)),
         ("version", text(&entry.version.version)),
-        ("reason", text(&entry.reason)),
+        (DIGEST, text(&entry.version.model.digest)),
+        ("reason", text(entry.reason)),
+        (SERVED_BY, text(&entry.served_by)),
         ("latency_us", whole(entry.latency_us)),
         (PRINCIPAL, text(entry.principal.name())),
         ("definitions", text(definitions)),

@@ -91,6 +91,7 @@ impl Statistics {
 struct Version<'a> {
     model: &'a str,
     version: &'a str,
+    digest: &'a str,
     pressure: Pressure,
     work: Work,
 }
@@ -162,19 +163,24 @@ pub(super) fn gauges(live: &Deployment) -> Vec<Gauge> {
         of.versions.iter().map(move |version| Version {
             model,
             version: &version.version,
+            digest: &version.model.digest,
             pressure: version.model.pressure(),
             work: version.model.work(),
         })
     });
     let versions: Vec<Version<'_>> = versions.collect();
+    let info = versions.iter().map(|Version { model, version, digest, .. }| {
+        let labels = [("model", *model), ("version", *version), ("digest", *digest)];
+        Gauge::new("quern_model_info", "Always 1, with the digest of the files that a version is made of", 1)
+            .of(&labels)
+    });
     let series =
         STATES.iter().map(|series| (series, false)).chain(COUNTERS.iter().map(|series| (series, true)));
-    series
-        .flat_map(|((name, help, value), grows)| {
-            versions.iter().map(move |of| {
-                let labels = [("model", of.model), ("version", of.version)];
-                Gauge { grows, ..Gauge::counter(name, help, value(of)).of(&labels) }
-            })
+    let series = series.flat_map(|((name, help, value), grows)| {
+        versions.iter().map(move |of| {
+            let labels = [("model", of.model), ("version", of.version)];
+            Gauge { grows, ..Gauge::counter(name, help, value(of)).of(&labels) }
         })
-        .collect()
+    });
+    info.chain(series).collect()
 }

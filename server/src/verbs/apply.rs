@@ -12,6 +12,7 @@ mod notes;
 mod owned;
 mod plan;
 mod record;
+mod reused;
 mod route;
 
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub use self::check::Candidate;
 use self::check::OfProject;
 use self::model_file::Fetched;
 use self::notes::of_services;
-use self::plan::{Stored, break_of_content};
+use self::plan::Stored;
 use self::record::record_of;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::live::{Live, Loader};
@@ -75,16 +76,16 @@ impl Apply {
     ///
     /// # Errors
     /// `Kind::Forbidden` for who may not change any definition by now.
-    pub async fn plan(&self, candidate: &Candidate) -> Result<Plan> {
+    pub fn plan(&self, candidate: &Candidate) -> Result<Plan> {
         let live = self.live.now();
         let number = candidate.deployment.number;
         live.seen_by(&candidate.who).apply_in(candidate.project(), format_args!("plan apply {number}"))?;
-        let plan = self.planned(candidate).await?;
+        let plan = self.planned(candidate);
         let judged = judge::judge(&candidate.who, (&live, &candidate.deployment), &plan.changes);
         Ok(Plan { forbidden: judged.err().map(|refused| refused.said()), ..plan })
     }
 
-    async fn planned(&self, candidate: &Candidate) -> Result<Plan> {
+    fn planned(&self, candidate: &Candidate) -> Plan {
         let live = self.live.now();
         let sources = &candidate.deployment.compiled.catalog.definitions.sources;
         let stored = Stored {
@@ -98,18 +99,7 @@ impl Apply {
         let views = &candidate.deployment.compiled.catalog.definitions.views;
         plan.keep.retain(|view| views[view].loc.project() == candidate.project());
         plan.affected.extend(of_services(&live, &candidate.deployment, candidate.project()));
-        for (model, live) in &candidate.deployment.models {
-            for version in &live.versions {
-                let digest = &version.model.digest;
-                match self.registry.first_digest(model, &version.version).await? {
-                    Some((number, first)) if first != *digest => {
-                        plan.breaks.push(break_of_content(model, &version.version, number));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(plan)
+        plan
     }
 
     /// Makes `candidate` live, all at once, and returns what that changed. Where it changes nothing, nothing is
@@ -129,7 +119,7 @@ impl Apply {
         if let Some(trouble) = self.live.following().unreadable() {
             return Err(Error::refused(format!("{trouble}; nothing can be applied here on top of it")));
         }
-        let plan = self.planned(&candidate).await?;
+        let plan = self.planned(&candidate);
         if plan.is_empty() {
             return Ok(plan);
         }

@@ -14,13 +14,25 @@ use quern_engine::size::row_bytes;
 
 use crate::error::{Error, Result};
 use crate::logged::read::Rows;
-use crate::logged::rows::PRINCIPAL;
+use crate::logged::rows::{DIGEST, PRINCIPAL, SERVED_BY};
 use crate::logged::{Between, LoggedFile, PredictionLog};
 use crate::verbs::labels::{Found, Known, Labels};
 
 /// What every logged prediction has.
-const OF_EVERY_ROW: [&str; 8] =
-    ["request_id", "row", "arrived_at", "event_timestamp", "version", "reason", "latency_us", PRINCIPAL];
+const OF_EVERY_ROW: [&str; 10] = [
+    "request_id",
+    "row",
+    "arrived_at",
+    "event_timestamp",
+    "version",
+    DIGEST,
+    "reason",
+    SERVED_BY,
+    "latency_us",
+    PRINCIPAL,
+];
+/// Those of them that what earlier builds have written lacks.
+const LATER: [&str; 3] = [DIGEST, SERVED_BY, PRINCIPAL];
 
 /// What is held at a time.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +110,7 @@ impl Joined {
         if let Some(first) = &first {
             for name in OF_EVERY_ROW {
                 let field = match first.field_with_name(name) {
-                    Err(_) if name == PRINCIPAL => Field::new(name, DataType::Utf8, true),
+                    Err(_) if LATER.contains(&name) => Field::new(name, DataType::Utf8, true),
                     field => field?.clone(),
                 };
                 fields.push(Arc::new(field));

@@ -146,7 +146,7 @@ impl Train {
         let spine = concat_batches(spine_schema, spine)?;
         room.map_or(Ok(()), |room| room.take(plan.spine.input_bytes(&spine)))?;
         let asked = (plan.spine.inputs(&spine)?, plan.spine.times(&spine)?);
-        let rule = Rule { as_known: request.as_known, expired: false, room };
+        let rule = Rule { as_known: request.as_known, room, ..Rule::default() };
         let past = Past::ask((&self.history, &live.compiled), &plan.service, asked, rule)?;
         Ok(TrainingSet { plan, spine, past, next: 0, rows: FIRST_ROWS })
     }

@@ -21,9 +21,9 @@ use quern_wire::{FeatureReport, ModelReport, Place, Report, VerifyRequest};
 
 use self::causes::Causes;
 use crate::error::{Kind, Result};
-use crate::live::Deployment;
+use crate::live::{Deployment, LiveVersion};
 use crate::logged::read::column;
-use crate::logged::rows::Fingerprint;
+use crate::logged::rows::{DIGEST, Fingerprint};
 use crate::logged::{Between, PredictionLog};
 
 /// Rows that history is asked about together: it is read once for all of them.
@@ -101,21 +101,26 @@ impl Verifying<'_> {
         let Some(first) = rows.first() else { return Ok(()) };
         let rows = concat_batches(&first.schema(), rows)?;
         let versions = column(&rows, "version")?.as_string::<i32>();
+        let digests = rows.column_by_name(DIGEST).and_then(|digests| digests.as_string_opt::<i32>());
+        let digest = |row: usize| digests.filter(|digests| digests.is_valid(row)).map(|all| all.value(row));
         let times = column(&rows, "event_timestamp")?;
-        let mut by_version: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        let mut by_version: BTreeMap<(&str, Option<&str>), Vec<u32>> = BTreeMap::new();
         let mut brought = 0;
         for row in 0..rows.num_rows() {
             if times.is_null(row) {
                 brought += 1;
             } else {
-                by_version.entry(versions.value(row)).or_default().push(row as u32);
+                by_version.entry((versions.value(row), digest(row))).or_default().push(row as u32);
             }
         }
         self.leave_out("the caller brought the vector", brought);
-        for (version, places) in by_version {
-            let Some(live) = self.live.version(&self.report.model, Some(version)) else {
-                self.leave_out(&format!("version `{version}` is not live any more"), places.len());
-                continue;
+        for ((version, digest), places) in by_version {
+            let live = match self.version(version, digest) {
+                Ok(live) => Arc::clone(live),
+                Err(cause) => {
+                    self.leave_out(&cause, places.len());
+                    continue;
+                }
             };
             let count = places.len();
             let rows = take_record_batch(&rows, &UInt32Array::from(places))?;
@@ -125,6 +130,20 @@ impl Verifying<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The live version that answered: it has the name, and is made of the same files where these are known. Under
+    /// another name it is the same model. Or why there is none.
+    fn version(&self, name: &str, digest: Option<&str>) -> std::result::Result<&Arc<LiveVersion>, String> {
+        let versions = self.live.models.get(&self.report.model).map_or(&[][..], |model| &model.versions);
+        let is_it = |live: &&Arc<LiveVersion>| digest.is_none_or(|digest| live.model.digest == digest);
+        let named = || versions.iter().find(|live| live.version == name);
+        let found = named().filter(is_it);
+        let found = found.or_else(|| digest.and_then(|_| versions.iter().find(is_it)));
+        found.ok_or_else(|| match named() {
+            Some(_) => format!("another model is live as version `{name}`"),
+            None => format!("version `{name}` is not live any more"),
+        })
     }
 
     fn leave_out(&mut self, cause: &str, rows: usize) {
@@ -140,7 +159,7 @@ impl Verifying<'_> {
         inputs: RecordBatch,
     ) -> Result<()> {
         let asked = (inputs, Arc::clone(column(rows, "event_timestamp")?));
-        let rule = Rule { as_known: false, expired: true, room: None };
+        let rule = Rule { expired: true, ..Rule::default() };
         let past = Past::ask((&self.verb.history, &self.live.compiled), service, asked, rule)?;
         let (mut first, mut most) = (0, rows.num_rows());
         while first < rows.num_rows() {

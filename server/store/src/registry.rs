@@ -340,15 +340,6 @@ impl Registry {
         Ok(headers.collect())
     }
 
-    /// The digest under which a version of a model was first applied, and the number of that apply.
-    pub async fn first_digest(&self, model: &str, version: &str) -> Result<Option<(u64, String)>> {
-        let row = "SELECT apply_number, digest FROM model_versions WHERE model = $1 AND version = $2 \
-                   ORDER BY apply_number LIMIT 1";
-        let row: Option<(i64, String)> =
-            on!(self.database, |pool| sqlx::query_as(row).bind(model).bind(version).fetch_optional(pool))?;
-        Ok(row.map(|(number, digest)| (number.unsigned_abs(), digest)))
-    }
-
     /// Writes an apply, whole or not at all. Its model files must be in [`Registry::artifacts`] already.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::live::loader::Wanted;
 use crate::live::{Deployment, LiveModel, LiveVersion, Weights};
 use quern_base::digest::sha256;
-use quern_inference::{Model, paths};
+use quern_inference::{Model, digest, paths};
 use quern_store::roots::ProjectRoots;
 use quern_wire::Checked;
 
@@ -293,10 +293,11 @@ impl Models<'_> {
                 Ok(Some(Arc::new(loaded)))
             }
             Err(mistake) => {
-                self.mistakes.push(match self.live.version(&model.name, Some(&version.version)) {
-                    Some(_) => mistake.with_help(KEEP_AS_IT_IS),
-                    None => mistake,
-                });
+                let live = self.live.version(&model.name, Some(&version.version));
+                // Of another file it is not the service that is to stay.
+                let is_same =
+                    live.is_some_and(|live| live.model.digest == digest(&version.artifact, &wanted.files));
+                self.mistakes.push(if is_same { mistake.with_help(KEEP_AS_IT_IS) } else { mistake });
                 Ok(None)
             }
         }

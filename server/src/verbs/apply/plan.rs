@@ -12,6 +12,7 @@ use quern_wire::{AccessChange, Break, Plan, Reason, ViewToMaterialize};
 
 use super::changes::changes;
 use super::notes::{GoesOn, notes};
+use super::reused::{is_same, still_named};
 use crate::live::{Deployment, LiveVersion};
 
 /// The way from `live` to `candidate`, over stores that tell what they hold.
@@ -44,7 +45,12 @@ pub(super) fn between(live: &Deployment, candidate: &Deployment, stored: &Stored
         })
     });
     let (mut go_on, mut breaks) = (Vec::new(), Vec::new());
+    // Under the same name: what is made of other files is another model, and need not be fed as the one before.
     for (model, old, new) in both {
+        if !is_same(old, new) {
+            breaks.extend(still_named(live, model, new));
+            continue;
+        }
         match inputs_differ(&old.service.outputs, &new.service.outputs) {
             Some(cause) => breaks.push(break_of_inputs(model, new, &cause)),
             None => go_on.push(GoesOn { model, old, new }),
@@ -119,18 +125,6 @@ fn break_of_inputs(model: &str, live: &LiveVersion, cause: &str) -> Break {
         cause: format!("feature service `{}` would hand it other inputs: {cause}", live.service.name),
         help: "leave the service as it is, add a new service and a new model version beside them, and remove the \
                old ones once nobody asks for them"
-            .to_owned(),
-    }
-}
-
-/// The file of a version is not the one that was applied as number `number`.
-pub(super) fn break_of_content(model: &str, version: &str, number: u64) -> Break {
-    Break {
-        model: model.to_owned(),
-        version: version.to_owned(),
-        cause: format!("its file is not the one that went live with apply {number}"),
-        help: "a version never changes: add the new file as a new version, and remove the old one once nobody asks \
-               for it"
             .to_owned(),
     }
 }

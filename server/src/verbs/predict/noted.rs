@@ -71,19 +71,20 @@ impl Noted {
     /// Hands in the answer to the request.
     pub(super) fn record(&self, log: &PredictionLog, parts: &[Part]) {
         self.hand_in(log, parts, |part| match &part.reason {
-            None => "default".to_owned(),
-            Some(Reason { cause, .. }) => format!("{} to {}", cause.as_str(), part.served_by),
+            None if self.pinned => "pinned",
+            None => "route",
+            Some(Reason { cause, .. }) => cause.as_str(),
         });
     }
 
     /// Hands in what a shadow said, which nobody heard.
     pub(super) fn record_shadow(&self, log: &PredictionLog, parts: &[Part]) {
-        self.hand_in(log, parts, |_| "shadow".to_owned());
+        self.hand_in(log, parts, |_| "shadow");
     }
 
     /// Hands in all parts together: who reads the log finds a request whole or not at all. What was too large to be
     /// kept until it was answered is not logged.
-    fn hand_in(&self, log: &PredictionLog, parts: &[Part], reason: impl Fn(&Part) -> String) {
+    fn hand_in(&self, log: &PredictionLog, parts: &[Part], reason: impl Fn(&Part) -> &'static str) {
         if parts.iter().filter_map(|part| part.vectors.as_ref()).any(|vectors| !vectors.has_values()) {
             let rows = parts.iter().map(|part| part.rows.len()).sum();
             return PredictionLog::leave_out(&self.model.name, rows);
@@ -91,7 +92,7 @@ impl Noted {
         log.hand_in(parts.iter().map(|part| self.entry(part, reason(part))).collect());
     }
 
-    fn entry(&self, part: &Part, reason: String) -> Entry {
+    fn entry(&self, part: &Part, reason: &'static str) -> Entry {
         let looked_up = part.vectors.as_ref();
         Entry {
             model: self.model.name.clone(),
@@ -102,6 +103,7 @@ impl Noted {
             arrived_us: self.arrived_us,
             latency_us: i64::try_from(self.begun.elapsed().as_micros()).unwrap_or(i64::MAX),
             reason,
+            served_by: part.served_by.clone(),
             rows: part.rows.clone(),
             given: self.given(part),
             looked_up: looked_up.map(|looked_up| (looked_up.vectors.clone(), looked_up.found.clone())),

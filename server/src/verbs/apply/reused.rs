@@ -1,0 +1,63 @@
+//! May another artifact take the name of a version? As soon as nothing names the version that is live under it.
+//!
+//! A route, a fallback or a shadow says who answers, so what it names stays what it is. What a request names in flight
+//! is answered by the deployment that it has, whole; the next one that names the version gets what is live by then.
+
+use feature_defs::{Instead, Loc};
+use quern_wire::Break;
+
+use crate::live::{Deployment, LiveModel, LiveVersion};
+
+/// What names the version of `model` that is live under the name of `new`, which is made of other files; none where
+/// the name is free, or no version changes.
+pub(super) fn still_named(live: &Deployment, model: &str, new: &LiveVersion) -> Option<Break> {
+    let old = live.models.get(model)?;
+    let place = old.place(&new.version)?;
+    if is_same(&old.versions[place], new) {
+        return None;
+    }
+    let names = names(live, old, place);
+    (!names.is_empty()).then(|| Break {
+        model: model.to_owned(),
+        version: new.version.clone(),
+        cause: format!("its file is not the live one, which is still named by {}", names.join(", by ")),
+        help: format!(
+            "add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route \
+             {model} {}=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where \
+             there is no route",
+            new.version
+        ),
+    })
+}
+
+/// Whether both are made of the same files.
+pub(super) fn is_same(old: &LiveVersion, new: &LiveVersion) -> bool {
+    old.model.digest == new.model.digest
+}
+
+/// Who names the version at `place`.
+fn names(live: &Deployment, model: &LiveModel, place: usize) -> Vec<String> {
+    let version = &model.versions[place].version;
+    let Some(declared) = live.compiled.catalog.definitions.models.get(&model.name) else { return Vec::new() };
+    let at = |loc: &Loc| format!("{}:{}", loc.file, loc.line);
+    let mut names = Vec::new();
+    match (&declared.route, model.route.weight(place)) {
+        (_, 0) => {}
+        (None, _) => names.push("whoever names no version, as the last of `versions`".to_owned()),
+        (Some(_), weight) if live.weights.contains_key(&model.name) => {
+            names.push(format!("`quern route`, with the weight {weight}"));
+        }
+        (Some(route), weight) => {
+            names.push(format!("the route, with the weight {weight} ({})", at(&route.loc)))
+        }
+    }
+    if let Some(route) = declared.route.as_ref().filter(|route| route.shadow.contains(version)) {
+        names.push(format!("`shadow` ({})", at(&route.loc)));
+    }
+    let substitutes = declared.fallback.iter().flat_map(|fallback| &fallback.to);
+    names.extend(substitutes.filter_map(|instead| match instead {
+        Instead::Version(name, loc) if name == version => Some(format!("`fallback` ({})", at(loc))),
+        _ => None,
+    }));
+    names
+}
