@@ -11,6 +11,7 @@ use quern_access::Caller;
 use quern_engine::ServicePlan;
 use quern_engine::key::Keys;
 use quern_features::Vectors;
+use quern_features::past::Rule;
 use quern_inference::Limits;
 use quern_server::verbs::predict::batch::{Batch, When};
 use quern_server::verbs::predict::{Ask, Given, Priority, Target};
@@ -49,12 +50,8 @@ impl Service {
     /// # Errors
     /// Where an online store does not answer and a feature has no default.
     pub async fn look_up(&self, inputs: RecordBatch, query_times_us: Vec<i64>) -> Result<Vectors> {
-        Ok(self
-            .node
-            .inner
-            .reader
-            .look_up(&self.live.compiled, &self.plan, inputs, query_times_us, None)
-            .await?)
+        let (reader, rule) = (&self.node.inner.reader, Rule { unseen: true, ..Rule::default() });
+        Ok(reader.look_up(&self.live.compiled, &self.plan, inputs, query_times_us, rule).await?)
     }
 
     /// Makes the training set of `spine`.

@@ -605,9 +605,21 @@ async fn check(mut case: Case, ground: Ground) -> Result<u64, TestCaseError> {
     for asked in [times.clone(), vec![NOW_US; times.len()]] {
         let found = service.look_up(case.inputs(), asked.clone()).await.unwrap();
         for (view, found) in case.views.iter().zip(&found.found) {
-            for (query, state) in case.queries.iter().zip(&found.states) {
-                let known = query.key(view.by).is_some();
-                prop_assert_eq!(*state, if known { RowState::Present } else { RowState::NotFound });
+            let (seen, rules) =
+                (view.seen(&events), Rules { lag_us: view.lag_us, before: view.before, ..rules });
+            for ((query, state), q_us) in case.queries.iter().zip(&found.states).zip(&asked) {
+                let ever = |key: i64| !window(&seen, rules, key, *q_us, (None, 1)).is_empty();
+                prop_assert_eq!(
+                    *state,
+                    match query.key(view.by).map(ever) {
+                        None => RowState::NotFound,
+                        Some(false) => RowState::Unseen,
+                        Some(true) => RowState::Present,
+                    },
+                    "of {:?} at {}",
+                    query,
+                    q_us
+                );
             }
         }
         let expected = |row: usize| case.expected(&events, rules, &case.queries[row], asked[row]);

@@ -457,6 +457,52 @@ async fn features_that_are_too_old_or_too_few_are_not_left_to_the_model() {
     .assert_eq(&show(&predict(&server, instances).await));
 }
 
+/// A model over a window of an hour.
+const WINDOWED: &str = r#"
+versions: [{version: "1", path: models/linear.onnx, service: landed}]
+fallback: {max_missing: 0, to: [{constant: 7}]}
+---
+kind: FeatureView
+name: landings_1h
+entities: [plane]
+source: landings
+aggregations: [{name: landed, function: count, windows: [1h]}]
+---
+kind: FeatureService
+name: landed
+request: [{name: distance, type: float64}]
+features: [landings_1h]
+derived: [{name: far, expr: "distance > 1000"}]
+outputs: [distance, landed_1h, far]
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_no_window_has_seen_is_missing_and_an_empty_window_is_not() {
+    let server = start(WINDOWED).await;
+    // N1 landed 8 days before, and N9 never did; N3 had not landed yet at the turn of the year.
+    let at = |plane: &str, time: &str| {
+        let mut instance = instance(plane, 1.0);
+        instance["event_timestamp"] = json!(time);
+        instance
+    };
+    let new_year = "2013-01-01T00:00:00Z";
+    let instances = [instance("N1", 1.0), instance("N9", 1.0), at("N3", new_year), at("N2", new_year)];
+    let alone = predict(&server, instances).await;
+    expect![[r#"
+        [1.5,7.0,7.0,1.5]
+        by 1, constant, constant, 1
+        [1, 2] left to constant for missing: more features are missing than `max_missing` allows
+    "#]]
+    .assert_eq(&show(&alone));
+    // Of history it is the same, and so it is now.
+    let asked = table([("N1", 1.0), ("N9", 1.0)]);
+    for as_of in [true, false] {
+        let said = batch(&server, &command(as_of), &asked).await.unwrap();
+        let served_by = said.column_by_name("served_by").unwrap().as_string::<i32>();
+        assert_eq!(served_by.iter().flatten().collect::<Vec<_>>(), ["1", "constant"], "as of: {as_of}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_versions_name_is_free_once_nothing_names_it() {
     let two = TWO.replacen("versions:", "log: {sample: 1}\nversions:", 1);

@@ -5,8 +5,10 @@ use feature_defs::At;
 /// How one look-up of one row ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowState {
-    /// A visible row that counts.
+    /// A visible row that counts; of windows, that there are events of the key, in them or before.
     Present,
+    /// No event of the key was ever visible, so that its windows are empty. A training set does not tell this apart.
+    Unseen,
     /// No visible row for the key.
     NotFound,
     /// The latest visible row is older than the view's TTL.
@@ -37,8 +39,8 @@ impl Status {
             RowState::NotFound => Status::NotFound,
             RowState::OutsideMaxAge => Status::OutsideMaxAge,
             RowState::Unavailable => Status::Unavailable,
-            RowState::Present if is_null => Status::NullValue,
-            RowState::Present => Status::Present,
+            RowState::Present | RowState::Unseen if is_null => Status::NullValue,
+            RowState::Present | RowState::Unseen => Status::Present,
         }
     }
 

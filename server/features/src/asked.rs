@@ -23,6 +23,8 @@ pub(crate) struct Asked {
     pub(crate) keys: Vec<Keys>,
     pub(crate) query_times_us: Vec<i64>,
     pub(crate) excluded: Vec<AllExcluded>,
+    /// Whether a key of which no event was ever visible must be told from one whose windows are empty.
+    pub(crate) unseen: bool,
     /// The keys of all look-ups, each once.
     pub(crate) wanted: Wanted,
     /// For each look-up and row the place of its key among them.
@@ -53,7 +55,7 @@ impl Asked {
             (0..query_times_us.len()).map(place).collect()
         });
         let places = places.collect();
-        Ok(Asked { keys, query_times_us, excluded, wanted, places, room })
+        Ok(Asked { keys, query_times_us, excluded, unseen: false, wanted, places, room })
     }
 
     /// What each row finds by its key in a look-up, of what is `stored` at all of them.

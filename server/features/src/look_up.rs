@@ -25,6 +25,7 @@ use crate::asked::{AllExcluded, Asked};
 use crate::compiled::Compiled;
 use crate::error::{Error, Kind, Result, check_strict};
 use crate::metrics::metrics;
+use crate::past::Rule;
 use crate::vectors::{Vectors, together, told};
 use crate::windows::head::{self, Tiles, kept_in_both};
 
@@ -63,12 +64,14 @@ impl Reader {
         service: &Arc<ServicePlan>,
         inputs: RecordBatch,
         query_times_us: Vec<i64>,
-        room: Option<&Arc<Lease>>,
+        rule: Rule<'_>,
     ) -> Result<Vectors> {
         let rows = inputs.num_rows();
-        let held = room.map(|room| room.part(0)).transpose()?.map(Arc::new);
+        let held = rule.room.map(|room| room.part(0)).transpose()?.map(Arc::new);
         let span = stage!("look_up", quern.feature_service = service.name, quern.rows = rows);
-        let asked = Arc::new(Asked::new(service, &inputs, query_times_us, held.clone())?);
+        let mut asked = Asked::new(service, &inputs, query_times_us, held.clone())?;
+        asked.unseen = rule.unseen;
+        let asked = Arc::new(asked);
         let found = self.find(live, service, &asked).instrument(span).await?;
         note_ages(service, &asked, &found);
         let _span = stage!("transform", quern.feature_service = service.name, quern.rows = rows).entered();
@@ -99,11 +102,12 @@ impl Reader {
         room: &Arc<Lease>,
     ) -> Result<Vectors> {
         let all = inputs.num_rows();
+        let rule = Rule { room: Some(room), ..Rule::default() };
         let (mut first, mut most, mut parts) = (0, all, Vec::with_capacity(1));
         while parts.is_empty() || first < all {
             let rows = most.min(all - first);
             let (some, times) = (inputs.slice(first, rows), query_times_us[first..first + rows].to_vec());
-            match self.look_up(live, service, some, times, Some(room)).await {
+            match self.look_up(live, service, some, times, rule).await {
                 Err(error) if error.kind() == Kind::TooLarge && rows > 1 => most = rows / 2,
                 said if rows == all => return said,
                 said => {
@@ -287,7 +291,7 @@ fn from_history(
     history: &History,
     live: &Compiled,
     service: &ServicePlan,
-    Asked { keys, query_times_us, excluded, .. }: &Asked,
+    Asked { keys, query_times_us, excluded, unseen, .. }: &Asked,
     mut found: Vec<Found>,
     past: &[Vec<u32>],
 ) -> Result<Vec<Found>> {
@@ -307,6 +311,7 @@ fn from_history(
         features: &service.lookups[*i].features,
         as_known: false,
         expired: true,
+        unseen: *unseen && past[*i].iter().any(|row| found[*i].states[*row as usize] == RowState::Unseen),
         room: None,
     });
     let answers = ask(history, live, &questions.collect::<Vec<_>>())?;

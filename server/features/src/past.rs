@@ -154,6 +154,8 @@ pub struct Rule<'a> {
     pub as_known: bool,
     /// An expired row is told from none, which costs the reading of old rows.
     pub expired: bool,
+    /// A key of which no event was ever visible is told from one whose windows are empty: all old rows are read.
+    pub unseen: bool,
     /// Where the rows that are found are taken from; none where nobody counts.
     pub room: Option<&'a Arc<Lease>>,
 }
@@ -190,6 +192,7 @@ impl Past {
             features: &lookup.features,
             as_known: rule.as_known,
             expired: rule.expired,
+            unseen: rule.unseen,
             room: rule.room,
         });
         let answers = ask(history, live, &questions.collect::<Vec<_>>())?;

@@ -30,6 +30,9 @@ pub struct Question<'a> {
     pub as_known: bool,
     /// Whether an expired row must be told from none. Without it, rows that are too old to count are not even read.
     pub expired: bool,
+    /// Whether a key of which no event was ever visible must be told from one whose windows are empty: history is read
+    /// from its beginning then.
+    pub unseen: bool,
     /// Where the rows that are found are taken from; none where nobody counts.
     pub room: Option<&'a Arc<Lease>>,
 }

@@ -30,14 +30,23 @@ pub struct Vectors {
 impl Vectors {
     /// How the value of `output` in `row` is to be understood.
     pub fn status(&self, output: usize, row: usize) -> Status {
-        let state = match self.service.origins[output] {
+        Status::of(self.state(output, row), self.vectors.column(output).is_null(row))
+    }
+
+    /// Whether there is nothing of what `output` is about: no row that counts, or no event that a window ever saw. A
+    /// stored null is something, and so is a window in which nothing happened.
+    pub fn is_missing(&self, output: usize, row: usize) -> bool {
+        self.state(output, row) != RowState::Present
+    }
+
+    fn state(&self, output: usize, row: usize) -> RowState {
+        match self.service.origins[output] {
             Origin::Feature { lookup, feature } => match self.found[lookup].absent.get(feature) {
                 Some(true) => RowState::NotFound,
                 _ => self.found[lookup].states[row],
             },
             Origin::Input(_) | Origin::Derived => RowState::Present,
-        };
-        Status::of(state, self.vectors.column(output).is_null(row))
+        }
     }
 
     /// Event timestamp (µs) of the stored row that the value comes from; none for what was not stored or not found.

@@ -59,12 +59,7 @@ impl<'a> Gathering<'a> {
     ) -> Gathering<'a> {
         let mut columns = view.stamp_columns().to_vec();
         let row_places = places(&mut columns, view.row_columns());
-        let units = (0..scan.units.len()).filter(|unit| {
-            let Some((min_us, max_us)) = scan.units[*unit].times else { return true };
-            visible_from(min_us, view.lag_us) <= visible_us.1
-                && visible_from(max_us, view.lag_us) >= visible_us.0
-        });
-        let units = units.collect();
+        let units = within(scan, view, visible_us);
         let ordered = windows.needs_order(false);
         let (left_out, failed, refused) = (None, Mutex::default(), Mutex::default());
         Gathering {
@@ -80,6 +75,11 @@ impl<'a> Gathering<'a> {
             failed,
             refused,
         }
+    }
+
+    /// Reads what became visible within `visible_us`, of which no more matters than before.
+    pub(crate) fn widen(&mut self, visible_us: (i64, i64)) {
+        self.units = within(self.scan, self.view, visible_us);
     }
 
     /// Nothing where no `strict` feature refuses an event.
@@ -196,6 +196,15 @@ impl<'a> Gathering<'a> {
         }
         Ok(())
     }
+}
+
+/// The units that may hold events visible within `visible_us`.
+fn within(scan: &Scan, view: &ViewPlan, visible_us: (i64, i64)) -> Vec<usize> {
+    let may_hold = |unit: &usize| {
+        let Some((min_us, max_us)) = scan.units[*unit].times else { return true };
+        visible_from(min_us, view.lag_us) <= visible_us.1 && visible_from(max_us, view.lag_us) >= visible_us.0
+    };
+    (0..scan.units.len()).filter(may_hold).collect()
 }
 
 /// Rows and keys by bucket, in order within each; and where each bucket ends.

@@ -52,14 +52,22 @@ pub(crate) fn from_head(
     };
     let (mut states, mut past) = (vec![RowState::Present; n], Vec::new());
     for (row, q_us) in query_times_us.iter().enumerate() {
-        if keys.get(row).is_none() {
-            states[row] = RowState::NotFound;
-        } else if let Some(bytes) = rows[row]
-            && (excluded.is_some_and(|excluded| excluded[row].is_some())
-                || latest_us(bytes)? > last_us(*q_us, lookup.view.at))
-        {
-            past.push(row as u32);
-            rows[row] = None;
+        match rows[row] {
+            _ if keys.get(row).is_none() => states[row] = RowState::NotFound,
+            // What was once stored of a key stays, however old its events are.
+            None => states[row] = RowState::Unseen,
+            Some(bytes) => {
+                let is_excluded = excluded.is_some_and(|excluded| excluded[row].is_some());
+                let is_later = latest_us(bytes)? > last_us(*q_us, lookup.view.at);
+                if is_later {
+                    // Whether it was seen by then, history says.
+                    states[row] = RowState::Unseen;
+                }
+                if is_excluded || is_later {
+                    past.push(row as u32);
+                    rows[row] = None;
+                }
+            }
         }
     }
     let absent: Vec<bool> = lookup.features.iter().map(|feature| !windows.is_kept(*feature, &kept)).collect();

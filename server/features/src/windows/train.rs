@@ -1,11 +1,12 @@
 //! What had happened to these keys within their windows, at each of these times?
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arrow::array::ArrayRef;
 use parking_lot::Mutex;
 use quern_engine::asof::Spine;
+use quern_engine::time::last_us;
 use quern_engine::windows::{Asked, Chunk, Events, Excluded, Group, Windows};
 use quern_engine::{Failed, RowState, Stamps};
 use quern_store::history::Scan;
@@ -45,6 +46,10 @@ pub(crate) struct Windowed<'a> {
     answers: Mutex<Vec<(usize, Vec<ArrayRef>)>>,
     /// Windows beyond their type.
     failed: Mutex<Failed>,
+    /// For each key when its first event ever became visible, µs; nothing where nobody asks.
+    first_us: Vec<AtomicI64>,
+    /// How much memory the events take, by estimate.
+    bytes: u64,
     /// How many places see an event of their very time.
     coinciding: AtomicU64,
 }
@@ -73,7 +78,12 @@ impl<'a> Windowed<'a> {
             spine.times.iter().max().copied().unwrap_or(i64::MIN),
         );
         let needed = windows.inputs_of(question.features);
+        let keys = if question.unseen { spine.keys.len() } else { 0 };
         let mut gathering = Gathering::new(scan, question.view, windows, needed, range);
+        let bytes = gathering.bytes();
+        if question.unseen {
+            gathering.widen((i64::MIN, range.1));
+        }
         gathering.ordered = windows.needs_order(question.as_known);
         gathering.left_out = question.excluded.map(|excluded| left_out(Arc::clone(&spine), excluded));
         let matters = (0..spine.keys.len())
@@ -88,13 +98,15 @@ impl<'a> Windowed<'a> {
             buckets: buckets(),
             answers: Mutex::default(),
             failed: Mutex::default(),
+            first_us: (0..keys).map(|_| AtomicI64::new(i64::MAX)).collect(),
+            bytes,
             coinciding: AtomicU64::default(),
         }
     }
 
     /// How much memory the events take, by estimate.
     pub(crate) fn bytes(&self) -> u64 {
-        self.gathering.bytes()
+        self.bytes
     }
 
     /// The first key of a bucket.
@@ -106,6 +118,9 @@ impl<'a> Windowed<'a> {
     pub(crate) fn visitor(&self, now: usize, turns: usize) -> Visitor<'_> {
         let route = move |stamps: &Stamps, row: usize, visible_us: i64, _: u32| -> Option<Route> {
             let id = self.spine.keys.find(stamps.keys.get(row)?)?;
+            if let Some(first_us) = self.first_us.get(id as usize) {
+                first_us.fetch_min(visible_us, Ordering::Relaxed);
+            }
             let bucket = id as usize * BUCKETS / self.matters.len();
             let (from_us, to_us) = self.matters[id as usize];
             (bucket % turns == now && from_us <= visible_us && visible_us <= to_us)
@@ -153,7 +168,7 @@ impl<'a> Windowed<'a> {
 
     /// All turns are over: what did each spine row find?
     pub(crate) fn answer(self) -> Result<Answer> {
-        let Windowed { question, spine, answers, failed, gathering, coinciding, .. } = self;
+        let Windowed { question, spine, answers, failed, gathering, coinciding, first_us, .. } = self;
         let mut failed = failed.into_inner();
         failed.add(&gathering.failed());
         gathering.check_strict()?;
@@ -166,6 +181,12 @@ impl<'a> Windowed<'a> {
         for (index, row) in spine.rows.iter().enumerate() {
             rows[*row as usize] = cursor.place(index);
             states[*row as usize] = RowState::Present;
+        }
+        for (id, first_us) in first_us.into_iter().map(AtomicI64::into_inner).enumerate() {
+            let places = spine.places(id as u32);
+            for place in places.filter(|place| first_us > last_us(spine.times[*place], question.view.at)) {
+                states[spine.rows[place] as usize] = RowState::Unseen;
+            }
         }
         let mut answer = Answer::new(question, pieces, rows, states, None);
         (answer.failed, answer.coinciding) = (failed, coinciding.into_inner());

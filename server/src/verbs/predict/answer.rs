@@ -17,6 +17,7 @@ use quern_base::memory::Part as Held;
 use quern_base::stage;
 use quern_engine::size::row_bytes;
 use quern_features::Vectors;
+use quern_features::past::Rule;
 use quern_inference::{Limits, Predictions};
 
 /// How often, and for how long, a row of a batch asks for room where too many wait for the model.
@@ -283,10 +284,11 @@ impl Target {
             Store::Head(verb) => {
                 let inputs = self.inputs_of(place, inputs)?;
                 let (live, service) = (&self.live.compiled, &self.model.versions[place].service);
-                let (waits, room) = (ForRoom::of(patience), self.room.as_ref());
+                let waits = ForRoom::of(patience);
+                let rule = Rule { unseen: self.tells_unseen(), room: self.room.as_ref(), ..Rule::default() };
                 loop {
                     let (inputs, times) = (inputs.clone(), query_times_us.clone());
-                    let found = verb.reader.look_up(live, service, inputs, times, room).await;
+                    let found = verb.reader.look_up(live, service, inputs, times, rule).await;
                     match found.map_err(Error::from) {
                         Err(error) if waits.again(&error).await => {}
                         found => return Ok((rows, found?)),

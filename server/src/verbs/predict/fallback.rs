@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
-use quern_engine::{Origin, Status};
+use quern_engine::Origin;
 
 use super::answer::{Instances, Patience, Store, indices};
 use super::target::{Cause, Part, Reason, Target};
@@ -204,16 +204,13 @@ fn sift(fallback: &Fallback, vectors: &Vectors, query_times_us: &[i64]) -> (Vec<
         .filter(|(_, origin)| matches!(origin, Origin::Feature { .. }))
         .map(|(output, _)| output)
         .collect();
-    let is_missing = |output: usize, row: usize| {
-        !matches!(vectors.status(output, row), Status::Present | Status::NullValue)
-    };
     let is_stale = |row: usize, max_age_us: i64| {
         let oldest = features.iter().filter_map(|output| vectors.event_timestamp(*output, row)).min();
         oldest.is_some_and(|ts_us| query_times_us[row].saturating_sub(ts_us) > max_age_us)
     };
     let (mut sound, mut stale, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     for row in 0..rows {
-        let share = features.iter().filter(|output| is_missing(**output, row)).count() as f64
+        let share = features.iter().filter(|output| vectors.is_missing(**output, row)).count() as f64
             / features.len().max(1) as f64;
         if fallback.max_missing.is_some_and(|most| share > most) {
             missing.push(row);

@@ -256,6 +256,12 @@ impl Target {
         }
     }
 
+    /// Whether it matters which keys no window has ever seen.
+    pub(super) fn tells_unseen(&self) -> bool {
+        let fallback = self.model.fallback.as_ref().filter(|_| self.pinned.is_none());
+        fallback.is_some_and(|fallback| fallback.max_missing.is_some())
+    }
+
     /// What an instance brings.
     pub fn inputs(&self) -> Inputs<'_> {
         let of_model = |schema| Inputs { kind: "model", of: &self.model.name, schema };

@@ -68,11 +68,12 @@ impl Then {
                 (self.reader.clone(), Arc::clone(&target.live.compiled), Arc::clone(&self.times));
             let inputs = target.inputs_of(place, self.inputs.clone())?;
             // Whether a feature is too old to be used is to be known even of one that has expired.
-            let expired =
-                target.model.fallback.as_ref().is_some_and(|fallback| fallback.max_age_us.is_some());
+            let fallback = target.model.fallback.as_ref();
+            let expired = fallback.is_some_and(|fallback| fallback.max_age_us.is_some());
+            let unseen = target.tells_unseen();
             let room = target.room.clone();
             let ask = move || {
-                let rule = Rule { as_known: false, expired, room: room.as_ref() };
+                let rule = Rule { as_known: false, expired, unseen, room: room.as_ref() };
                 Past::ask((&reader.history, &live), &service, (inputs, times), rule)
             };
             Ok(Arc::new(blocking("batch prediction", ask).await?))
