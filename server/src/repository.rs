@@ -269,7 +269,7 @@ mod tests {
             }
             Err(error) => error.to_string(),
         };
-        let root = settings.repository.display().to_string();
+        let root = settings.own.repository.display().to_string();
         expected.assert_eq(&said.replace(&root, "ROOT"));
     }
 

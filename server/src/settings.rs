@@ -67,18 +67,14 @@ const STREAM_IDLE_MAX: Duration = Duration::from_secs(86_400);
 /// All settings, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The repository: the folder of the definition files.
-    pub repository: PathBuf,
-    /// The folders in it that definition files lie in, by their paths from its root; all of it where there is none.
-    pub definitions: Vec<PathBuf>,
-    /// What the repository's file calls its project.
-    pub project_name: Option<String>,
+    /// The repository that the settings lie in, as a project.
+    pub own: Project,
     /// The folder of the repository whose server serves this one.
     pub served_by: Option<PathBuf>,
     /// The folders of the repositories that are served beside this one.
     pub served: Vec<PathBuf>,
-    /// The projects: the repository's own, then the others.
-    pub projects: Vec<Project>,
+    /// What these are as projects.
+    pub others: Vec<Project>,
     /// The project whose definitions are checked and applied where none is named.
     pub applies: String,
     /// Folders besides the repository that the paths of sources and models may lead into.
@@ -264,19 +260,17 @@ impl Settings {
             ));
         }
         settings.check_tls()?;
-        settings.applies = settings.project_name.clone().unwrap_or_else(|| DEFAULT_PROJECT.to_owned());
-        settings.find_projects(settings.applies.clone(), &settings.served.clone())?;
+        settings.applies = settings.own.name.clone();
+        settings.find_others()?;
         Ok(settings)
     }
 
     /// What holds where nothing is said.
     fn defaults(repository: PathBuf) -> Settings {
         Settings {
-            definitions: Vec::new(),
-            project_name: None,
             served_by: None,
             served: Vec::new(),
-            projects: Vec::new(),
+            others: Vec::new(),
             applies: DEFAULT_PROJECT.to_owned(),
             roots: Vec::new(),
             data: repository.join(".quern"),
@@ -321,7 +315,7 @@ impl Settings {
             audit_key: None,
             admins: Vec::new(),
             otlp: None,
-            repository,
+            own: Project::of(repository),
         }
     }
 
@@ -338,19 +332,19 @@ impl Settings {
 
     /// Where the paths of definitions lead.
     pub fn roots(&self) -> ProjectRoots {
-        ProjectRoots::new(self.projects.iter().map(|project| (project.name.clone(), self.roots_of(project))))
+        ProjectRoots::new(self.projects().map(|project| (project.name.clone(), self.roots_of(project))))
     }
 
     /// Where those of one project lead: not into another one's repository.
     pub(crate) fn roots_of(&self, project: &Project) -> Roots {
         let roots = Roots::new(&project.repository, &self.roots).without(&self.data);
-        let others = self.projects.iter().filter(|other| other.name != project.name);
+        let others = self.projects().filter(|other| other.name != project.name);
         others.fold(roots, |roots, other| roots.without(&other.repository))
     }
 
     /// Reads its file, and says what that sets.
     fn read_file(&mut self) -> Result<Vec<String>> {
-        let text = match std::fs::read_to_string(self.repository.join(SETTINGS_FILE)) {
+        let text = match std::fs::read_to_string(self.own.repository.join(SETTINGS_FILE)) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return self.not_misnamed().map(|()| Vec::new());
@@ -381,7 +375,7 @@ impl Settings {
 
     /// Without a file of settings: settings in a file of a name that nobody reads would be silently lost.
     fn not_misnamed(&self) -> Result<()> {
-        match self.repository.join(MISNAMED).exists() {
+        match self.own.repository.join(MISNAMED).exists() {
             true => Err(Error::invalid(format!("settings are read from {SETTINGS_FILE}; rename {MISNAMED}"))),
             false => Ok(()),
         }
@@ -415,7 +409,7 @@ impl Settings {
             }
         })?;
         // The name is copied, since what follows changes the settings.
-        let base = self.repository.clone();
+        let base = self.own.repository.clone();
         self.set(&name, &text, &base)
             .map_err(|cause| DefError::new(&value_place, format!("`{name}`: {cause}")))
     }
@@ -427,8 +421,8 @@ impl Settings {
             return Err("it is empty".to_owned());
         }
         match key {
-            "definitions" => self.definitions = folders(value)?,
-            "project" => self.project_name = Some(project::name(value)?),
+            "definitions" => self.own.definitions = folders(value)?,
+            "project" => self.own.name = project::name(value)?,
             "projects" => self.served = roots(value, base)?,
             "served_by" => self.served_by = Some(path()?),
             "roots" => self.roots = roots(value, base)?,

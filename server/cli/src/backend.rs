@@ -229,7 +229,7 @@ impl Server {
             pid: std::process::id(),
             instance: INSTANCE.clone(),
             url: url.to_owned(),
-            repository: node.settings.repository.clone(),
+            repository: node.settings.own.repository.clone(),
         };
         let text = serde_json::to_vec_pretty(&server).map_err(internal)?;
         let temporary = path.with_extension("json.part");
@@ -240,7 +240,7 @@ impl Server {
 
     /// Refuses where it serves another repository.
     fn check_serves(&self, settings: &Settings) -> Result<()> {
-        if self.repository == settings.repository {
+        if self.repository == settings.own.repository {
             return Ok(());
         }
         Err(Failure::Here(Error::refused(format!(
@@ -248,7 +248,7 @@ impl Server {
             self.url,
             settings.data.display(),
             self.repository.display(),
-            settings.repository.display()
+            settings.own.repository.display()
         ))))
     }
 

@@ -21,15 +21,21 @@ pub struct Project {
     pub definitions: Vec<PathBuf>,
 }
 
+impl Project {
+    /// The one that a repository is where its settings say nothing.
+    pub(super) fn of(repository: PathBuf) -> Project {
+        Project { name: DEFAULT_PROJECT.to_owned(), repository, definitions: Vec::new() }
+    }
+}
+
 impl Settings {
     /// The project of this name, that this server serves.
     ///
     /// # Errors
     /// `Kind::NotFound`, with those that there are.
     pub fn project(&self, name: &str) -> Result<&Project> {
-        let served = || self.projects.iter();
-        served().find(|project| project.name == name).ok_or_else(|| {
-            let known: Vec<&str> = served().map(|project| project.name.as_str()).collect();
+        self.projects().find(|project| project.name == name).ok_or_else(|| {
+            let known: Vec<&str> = self.projects().map(|project| project.name.as_str()).collect();
             Error::not_found(format!(
                 "this server serves no project `{name}`; known: {}. `projects` in its quern.yaml names their folders",
                 known.join(", ")
@@ -37,31 +43,34 @@ impl Settings {
         })
     }
 
-    /// Finds what `projects` names, behind the repository's own.
-    pub(super) fn find_projects(&mut self, own: String, folders: &[PathBuf]) -> Result<()> {
-        let (repository, definitions) = (self.repository.clone(), self.definitions.clone());
-        self.projects = vec![Project { name: own, repository, definitions }];
-        for folder in folders {
+    /// The projects: the repository's own, then the others.
+    pub fn projects(&self) -> impl Iterator<Item = &Project> {
+        std::iter::once(&self.own).chain(&self.others)
+    }
+
+    /// Finds what `projects` names.
+    pub(super) fn find_others(&mut self) -> Result<()> {
+        for folder in self.served.clone() {
             let wrong =
                 |what: &str| Error::invalid(format!("the setting `projects`: {} {what}", folder.display()));
             let repository = folder.canonicalize().map_err(|_| wrong("is no folder"))?;
-            let mut theirs = Settings::defaults(repository.clone());
+            let mut theirs = Settings::defaults(repository);
             let said = theirs.read_file()?;
-            let name = theirs.project_name.unwrap_or_else(|| DEFAULT_PROJECT.to_owned());
+            let Project { name, .. } = &theirs.own;
             if let Some(key) = said.iter().find(|key| !THEIR_OWN.contains(&key.as_str())) {
                 return Err(wrong(&format!(
                     "is served by this server, whose {SETTINGS_FILE} says `{key}`: let theirs say no more than `project`, \
                      `served_by` and `definitions`"
                 )));
             }
-            if let Some(other) = self.projects.iter().find(|other| other.name == name) {
+            if let Some(other) = self.projects().find(|other| other.name == *name) {
                 return Err(wrong(&format!(
                     "is the project `{name}`, and so is {}: `project` in the {SETTINGS_FILE} of one of them gives it \
                      another name",
                     other.repository.display()
                 )));
             }
-            self.projects.push(Project { name, repository, definitions: theirs.definitions });
+            self.others.push(theirs.own);
         }
         Ok(())
     }
@@ -74,12 +83,12 @@ impl Settings {
         flags: &[(&str, String)],
     ) -> Result<Settings> {
         let mut settings = Settings::load_from(server, environment, flags)?;
-        let is_this = |project: &&Project| project.repository == self.repository;
-        let Some(project) = settings.projects.iter().skip(1).find(is_this) else {
+        let is_this = |project: &&Project| project.repository == self.own.repository;
+        let Some(project) = settings.others.iter().find(is_this) else {
             return Err(Error::invalid(format!(
                 "`served_by`: {} does not list {} among its `projects`; whoever runs that server adds it",
-                settings.repository.join(SETTINGS_FILE).display(),
-                self.repository.display()
+                settings.own.repository.join(SETTINGS_FILE).display(),
+                self.own.repository.display()
             )));
         };
         settings.applies = project.name.clone();

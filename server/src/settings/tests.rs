@@ -33,13 +33,13 @@ fn flags_win_over_variables_and_variables_over_the_file() {
 #[test]
 fn paths_in_the_file_start_at_the_repository() {
     let settings = check("data: store # beside the definitions\n", &[], &[]).expect("sound");
-    assert_eq!(settings.data, settings.repository.join("store"));
+    assert_eq!(settings.data, settings.own.repository.join("store"));
     assert_eq!(check("", &[], &[]).expect("sound").data.file_name(), Some(".quern".as_ref()));
 }
 
 #[test]
 fn definitions_lie_in_folders_of_the_repository() {
-    let folders = |file: &str| check(file, &[], &[]).map(|settings| settings.definitions);
+    let folders = |file: &str| check(file, &[], &[]).map(|settings| settings.own.definitions);
     assert_eq!(folders(""), Ok(Vec::new()));
     assert_eq!(folders("definitions: ./features/\n"), Ok(vec![PathBuf::from("features")]));
     assert_eq!(folders("definitions: [a, b/c]\n"), Ok(vec![PathBuf::from("a"), PathBuf::from("b/c")]));
@@ -114,7 +114,7 @@ fn files_of_tls_come_together() {
         assert!(mistake.contains(said), "{mistake}");
     }
     let settings = check("tls_certificate: c.pem\ntls_key: k.pem\nauth: none\n", &[], &[]).expect("sound");
-    assert_eq!(settings.tls_key, Some(settings.repository.join("k.pem")));
+    assert_eq!(settings.tls_key, Some(settings.own.repository.join("k.pem")));
     assert_eq!(settings.auth, Some(Auth::None));
 }
 
