@@ -4,19 +4,19 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Items of a fixed-length list; an embedding longer than this belongs into a vector store.
-const LIST_LENGTH_MAX: u32 = 65_536;
+pub(crate) const LIST_LENGTH_MAX: u32 = 65_536;
 
 /// What [`Type::parse`] accepts besides the scalar names, as a regular expression for JSON Schema.
-pub(crate) const LIST_PATTERN: &str = "^list< *(int32|int64|float32|float64) *(, *[0-9]+ *)?>$";
+pub(crate) const LIST_PATTERN: &str = "^list< *(bool|int32|int64|float32|float64|string) *(, *[0-9]+ *)?>$";
 
 /// Type of a column or feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
     /// One value.
     Scalar(ScalarType),
-    /// `list<item>` or `list<item, length>`: numbers, of one length where it is given (an embedding).
+    /// `list<item>` or `list<item, length>`: items of one type, so many where a length is given (an embedding).
     List {
-        /// Type of the items; always a number.
+        /// Type of the items: a number, a text or a bool.
         item: ScalarType,
         /// Fixed length; absent: any.
         length: Option<u32>,
@@ -64,8 +64,8 @@ impl Type {
         };
         let item = item.trim_matches(' ');
         let item = match scalar_by_name(item) {
-            Some(scalar) if scalar.is_number() => scalar,
-            Some(_) => return Err(format!("a list holds numbers only, not `{item}`")),
+            Some(scalar) if scalar.is_item() => scalar,
+            Some(_) => return Err(format!("a list holds numbers, `string` or `bool`, not `{item}`")),
             None => return Err(format!("a list of an unknown type, `{item}`")),
         };
         let length = match length {
@@ -127,6 +127,11 @@ impl ScalarType {
     }
 
     /// Whether a list may hold it.
+    pub fn is_item(self) -> bool {
+        self.is_number() || matches!(self, ScalarType::String | ScalarType::Bool)
+    }
+
+    /// Whether it is a number.
     pub fn is_number(self) -> bool {
         matches!(self, ScalarType::Int32 | ScalarType::Int64 | ScalarType::Float32 | ScalarType::Float64)
     }
@@ -181,8 +186,10 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let lists = [None, Some(1), Some(LIST_LENGTH_MAX)]
-            .map(|length| Type::List { item: ScalarType::Float32, length });
+        let items = ScalarType::ALL.into_iter().filter(|scalar| scalar.is_item());
+        let lists = items.flat_map(|item| {
+            [None, Some(1), Some(LIST_LENGTH_MAX)].map(|length| Type::List { item, length })
+        });
         for dtype in ScalarType::ALL.map(Type::Scalar).into_iter().chain(lists) {
             assert_eq!(Type::parse(&dtype.to_string()), Ok(dtype));
         }
@@ -194,6 +201,8 @@ mod tests {
         check("float64", expect!["float64; key: false"]);
         check("list<float32>", expect!["list<float32>; key: false"]);
         check("list< int64,8 >", expect!["list<int64, 8>; key: false"]);
+        check("list<string>", expect!["list<string>; key: false"]);
+        check("list<bool, 3>", expect!["list<bool, 3>; key: false"]);
     }
 
     #[test]
@@ -201,7 +210,7 @@ mod tests {
         check("", expect!["unknown type ``"]);
         check("String", expect!["unknown type `String`"]);
         check("list", expect!["unknown type `list`"]);
-        check("list<string>", expect!["a list holds numbers only, not `string`"]);
+        check("list<date>", expect!["a list holds numbers, `string` or `bool`, not `date`"]);
         check("list<list<int32>>", expect!["a list of an unknown type, `list<int32>`"]);
         check("list<float32, 0>", expect!["the length of a list must be 1 to 65536, not `0`"]);
         check("list<float32, +5>", expect!["the length of a list must be 1 to 65536, not `+5`"]);

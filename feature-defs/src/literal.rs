@@ -1,30 +1,68 @@
 //! Does a constant fit a type?
 
+use crate::dtype::LIST_LENGTH_MAX;
 use crate::yaml::{Node, Scalar, Value};
 use crate::{Literal, ScalarType, Type, epoch};
 
 /// The constant that `node` holds, where it holds one.
 pub(crate) fn literal(node: &Node) -> Option<Literal> {
-    let Value::Scalar { text, scalar } = &node.value else {
-        return None;
-    };
-    match *scalar {
+    match &node.value {
+        Value::Scalar { text, scalar } => value(text, *scalar),
+        Value::List(items) => {
+            let item = |node: &Node| match &node.value {
+                Value::Scalar { text, scalar } => value(text, *scalar),
+                Value::List(_) | Value::Map(_) => None,
+            };
+            items.iter().map(item).collect::<Option<_>>().map(Literal::List)
+        }
+        Value::Map(_) => None,
+    }
+}
+
+fn value(text: &str, scalar: Scalar) -> Option<Literal> {
+    match scalar {
         Scalar::Null => None,
         Scalar::Bool(value) => Some(Literal::Bool(value)),
         Scalar::Int(value) => Some(Literal::Int(value)),
         Scalar::Float(value) => Some(Literal::Float(value)),
-        Scalar::Text => Some(Literal::String(text.clone())),
+        Scalar::Text => Some(Literal::String(text.to_owned())),
     }
 }
 
-/// `literal` as a value of `dtype`: a whole number becomes a [`Literal::Float`] where floats are declared.
+/// `literal` as a value of `dtype`: a whole number becomes a [`Literal::Float`] where floats are declared. An item of
+/// a list is never null.
 ///
 /// # Errors
 /// Says what `dtype` wants instead, as in "`default` must be …".
 pub fn fit(literal: Literal, dtype: Type) -> Result<Literal, String> {
-    let Type::Scalar(scalar) = dtype else {
-        return Err("left out: a list has no default".to_owned());
+    match dtype {
+        Type::Scalar(scalar) => fit_value(literal, scalar),
+        Type::List { item, length } => fit_list(literal, item, length),
+    }
+}
+
+fn fit_list(literal: Literal, item: ScalarType, length: Option<u32>) -> Result<Literal, String> {
+    let items = match (literal, length) {
+        (Literal::List(items), Some(length)) if items.len() != length as usize => {
+            return Err(format!("a list of {length} items, and this has {}", items.len()));
+        }
+        (Literal::List(items), _) if items.len() > LIST_LENGTH_MAX as usize => {
+            return Err(format!("a list of at most {LIST_LENGTH_MAX} items, and this has {}", items.len()));
+        }
+        (Literal::List(items), _) => items,
+        (_, Some(length)) => return Err(format!("a list of {length} items")),
+        (_, None) => return Err("a list, as in `[]`".to_owned()),
     };
+    let fitted = items.into_iter().enumerate().map(|(index, literal)| {
+        let found = literal.to_string();
+        fit_value(literal, item).map_err(|wants| {
+            format!("a list of which each item is {wants}, and item {} is {found}", index + 1)
+        })
+    });
+    fitted.collect::<Result<_, _>>().map(Literal::List)
+}
+
+fn fit_value(literal: Literal, scalar: ScalarType) -> Result<Literal, String> {
     let wants = match (scalar, &literal) {
         (ScalarType::Bool, Literal::Bool(_)) | (ScalarType::String, Literal::String(_)) => {
             return Ok(literal);
@@ -138,6 +176,10 @@ mod tests {
         check("timestamp", "2013-01-31T08:30:00.25Z", expect![[r#"String("2013-01-31T08:30:00.25Z")"#]]);
         check("timestamp", "2013-01-31 08:30:00+01:00", expect![[r#"String("2013-01-31 08:30:00+01:00")"#]]);
         check("timestamp", "1357034401000000", expect!["Int(1357034401000000)"]);
+        check("list<float64>", "[]", expect!["List([])"]);
+        check("list<float32, 2>", "[0, 1.5]", expect!["List([Float(0.0), Float(1.5)])"]);
+        check("list<string>", "[a, '5']", expect![[r#"List([String("a"), String("5")])"#]]);
+        check("list<bool, 1>", "[true]", expect!["List([Bool(true)])"]);
     }
 
     #[test]
@@ -175,6 +217,21 @@ mod tests {
             ],
         );
         check("bytes", "x", expect!["must be left out: `bytes` has no default"]);
-        check("list<float32>", "0", expect!["must be left out: a list has no default"]);
+        check("string", "[a]", expect!["must be a text (quote it)"]);
+        check("list<float32>", "0", expect!["must be a list, as in `[]`"]);
+        check("list<bool, 2>", "true", expect!["must be a list of 2 items"]);
+        check("list<bool, 2>", "[true]", expect!["must be a list of 2 items, and this has 1"]);
+        check(
+            "list<string>",
+            "[a, 5]",
+            expect!["must be a list of which each item is a text (quote it), and item 2 is 5"],
+        );
+        check(
+            "list<float32>",
+            "[0, 1e300]",
+            expect![
+                "must be a list of which each item is a finite number in the range of `float32`, and item 2 is 1e300"
+            ],
+        );
     }
 }

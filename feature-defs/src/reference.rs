@@ -82,7 +82,7 @@ fn value(shape: &Shape) -> String {
         Shape::Expression => "SQL".to_owned(),
         Shape::Type | Shape::KeyType => "[type](#types)".to_owned(),
         Shape::Duration { .. } => "[duration](#durations)".to_owned(),
-        Shape::Literal => "constant".to_owned(),
+        Shape::Literal | Shape::Value => "constant".to_owned(),
         Shape::Names => "name or list of names".to_owned(),
         Shape::List(Shape::Short { .. }) => "list of mappings or names".to_owned(),
         Shape::List(Shape::OneOf(texts)) => format!("list of `{}`", texts.join("`, `")),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::dtype::LIST_PATTERN;
+use crate::dtype::{LIST_LENGTH_MAX, LIST_PATTERN};
 use crate::duration::DURATION_PATTERN;
 use crate::reach::SERVER_SCHEMES;
 use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape};
@@ -83,7 +83,10 @@ fn shape_schema(shape: &Shape) -> Value {
         Shape::Whole { max } => json!({"type": "integer", "minimum": 0, "maximum": max}),
         Shape::Share => json!({"type": "number", "minimum": 0, "maximum": 1}),
         Shape::Bool => json!({"type": "boolean"}),
-        Shape::Literal => json!({"type": ["boolean", "number", "string"]}),
+        Shape::Literal => json!({"anyOf": [shape_schema(&Shape::Value), {
+            "type": "array", "maxItems": LIST_LENGTH_MAX, "items": shape_schema(&Shape::Value),
+        }]}),
+        Shape::Value => json!({"type": ["boolean", "number", "string"]}),
         Shape::Names => {
             let list = shape_schema(&Shape::List(&Shape::Identifier));
             json!({"anyOf": [shape_schema(&Shape::Identifier), list]})

@@ -60,6 +60,19 @@ pub enum Literal {
     Float(f64),
     /// Text.
     String(String),
+    /// Constants of one type; none of them is a list.
+    List(Vec<Literal>),
+}
+
+impl Literal {
+    /// Whether no number in it is infinite or NaN.
+    pub(crate) fn is_finite(&self) -> bool {
+        match self {
+            Literal::Float(value) => value.is_finite(),
+            Literal::List(items) => items.iter().all(Literal::is_finite),
+            Literal::Bool(_) | Literal::Int(_) | Literal::String(_) => true,
+        }
+    }
 }
 
 /// As it is written in a definition, a text in quotes.
@@ -70,6 +83,14 @@ impl fmt::Display for Literal {
             Literal::Int(value) => write!(f, "{value}"),
             Literal::Float(value) => write!(f, "{value:?}"),
             Literal::String(value) => write!(f, "{value:?}"),
+            Literal::List(items) => {
+                f.write_str("[")?;
+                for (index, item) in items.iter().enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(f, "{comma}{item}")?;
+                }
+                f.write_str("]")
+            }
         }
     }
 }

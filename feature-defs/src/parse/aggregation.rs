@@ -92,11 +92,11 @@ fn check_keys(node: &Node, errors: &mut Vec<DefError>) {
         );
     }
     if let Some(default) = node.get("default")
-        && (node.get("buckets").is_some() || ["last_n", "top_n_by", "histogram"].contains(&name))
+        && (node.get("buckets").is_some() || name == "histogram")
     {
         errors.push(
-            DefError::new(&default.loc, "lists and maps take no `default`")
-                .with_help("take single values out of them with a derived feature"),
+            DefError::new(&default.loc, "a map takes no `default`")
+                .with_help("take single values out of it with a derived feature"),
         );
     }
 }

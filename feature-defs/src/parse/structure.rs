@@ -10,7 +10,7 @@ use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_nam
 use crate::whose::{is_of_others, misspelt_kind, shaped_as};
 use crate::words::{function_meant, type_meant};
 use crate::yaml::{Entry, Node, Scalar, Value};
-use crate::{DefError, Literal, Loc, Rate, Type, nearest, suggest};
+use crate::{DefError, Loc, Rate, Type, nearest, suggest};
 
 /// The kind that `document` says it is.
 pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
@@ -95,7 +95,7 @@ fn check_default(node: &Node, errors: &mut Vec<DefError>) {
     if let (Some(default), Some(dtype)) = (node.get("default"), dtype)
         && let Some(value) = literal(default)
         // A number that is not finite is no default of any type, and reported as such.
-        && !matches!(value, Literal::Float(value) if !value.is_finite())
+        && value.is_finite()
         && let Err(wants) = fit(value, dtype)
     {
         let cause = format!("`default` of type `{dtype}` must be {wants}; found {}", default.describe());
@@ -117,6 +117,10 @@ fn check_shape(shape: &Shape, subject: &str, node: &Node, errors: &mut Vec<DefEr
                 true => Err(DefError::new(&node.loc, format!("{subject} must not be empty"))),
                 false => Ok(()),
             }
+        }
+        (Shape::Literal, Value::List(items)) => {
+            items.iter().for_each(|it| check_shape(&Shape::Value, &format!("each of {subject}"), it, errors));
+            Ok(())
         }
         (Shape::Map { key, value }, Value::Map(entries)) => {
             for entry in entries {
@@ -188,7 +192,7 @@ fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefErro
             _ => Err(wrong(shape, subject, node)),
         },
         Shape::Bool if matches!(scalar, Scalar::Bool(_)) => Ok(()),
-        Shape::Literal => match scalar {
+        Shape::Literal | Shape::Value => match scalar {
             Scalar::Null => Err(wrong(shape, subject, node)),
             Scalar::Float(value) if !value.is_finite() => {
                 let cause = format!("{subject} must be a finite number, found {}", node.describe());

@@ -93,8 +93,10 @@ pub(crate) enum Shape {
     /// A number from 0 to 1.
     Share,
     Bool,
-    /// A constant.
+    /// A constant: one value, or a list of such.
     Literal,
+    /// A constant that is one value.
+    Value,
     /// Items of one shape, at least one.
     List(&'static Shape),
     /// One name, or a list of names.
@@ -144,7 +146,8 @@ impl Shape {
             Shape::Whole { max } => format!("a whole number from 0 to {max}"),
             Shape::Share => "a number from 0 to 1".to_owned(),
             Shape::Bool => "`true` or `false`".to_owned(),
-            Shape::Literal => "a number, a text, `true` or `false`".to_owned(),
+            Shape::Literal => "a number, a text, `true` or `false`, or a list of such".to_owned(),
+            Shape::Value => "a number, a text, `true` or `false`".to_owned(),
             Shape::List(_) => "a list".to_owned(),
             Shape::Names => "a name or a list of names".to_owned(),
             Shape::Map { .. } => "a mapping".to_owned(),
@@ -189,8 +192,8 @@ pub(crate) fn type_names(keys_only: bool) -> Vec<String> {
         .map(|scalar| scalar.name().to_owned())
         .collect();
     if !keys_only {
-        let item = ScalarType::Float32;
-        names.extend([None, Some(128)].map(|length| Type::List { item, length }.to_string()));
+        let lists = [(ScalarType::String, None), (ScalarType::Float32, Some(128))];
+        names.extend(lists.map(|(item, length)| Type::List { item, length }.to_string()));
     }
     names
 }

@@ -172,8 +172,7 @@ at: now
             a.yaml:12:43: unknown key `128>` in a feature
               help: a comma within `{…}` ends a value: quote the value before it
             a.yaml:13:25: unknown type `flaot64`
-              help: did you mean `float64`? known: bool, bytes, date, float32, float64, int32, int64, list<float32, 128>, list<float32>, string, timestamp
-            a.yaml:13:43: `default` must be a number, a text, `true` or `false`, found a list
+              help: did you mean `float64`? known: bool, bytes, date, float32, float64, int32, int64, list<float32, 128>, list<string>, string, timestamp
             a.yaml:14:12: `name` must be a name of letters, digits and `_` that does not start with a digit, found the number `7`
             a.yaml:14:28: `description` must be a text, found the number `5`
               help: quote it: "5"
@@ -292,8 +291,6 @@ aggregations: [{name: legs, function: count, windows: [1d]}]
               help: take `last` with `buckets`, the latest of each; or one `last_n` for each bucket that matters, with `where: "origin = '…'"`
             a.yaml:21:27: `top_n_by` lacks the key `by`
               help: as in `by: amount`
-            a.yaml:21:78: lists and maps take no `default`
-              help: take single values out of them with a derived feature
             a.yaml:22:70: `percentile` must be a number from 0 to 1, found the number `90`
             a.yaml:23:46: `min` takes no `n`
               help: `n` goes with `last_n` and `top_n_by`
@@ -357,6 +354,11 @@ request:
   - {name: e, type: float64, default: 0}
   - {name: f, type: timestamp, default: yesterday}
   - {name: g, type: bool, default: }
+  - {name: h, type: "list<int32, 3>", default: [0, 0]}
+  - {name: i, type: list<string>, default: [a, 7]}
+  - {name: j, type: list<bool>, default: true}
+  - {name: k, type: list<float64>, default: [.nan, ~, [1]]}
+  - {name: l, type: list<float64>, default: [1, 2.5]}
 features: [v]
 "#,
         expect![[r#"
@@ -365,8 +367,14 @@ features: [v]
             a.yaml:7:37: `default` of type `bytes` must be left out: `bytes` has no default; found `x`
             a.yaml:8:39: `default` must be a finite number, found the number `.inf`
             a.yaml:10:41: `default` of type `timestamp` must be a time such as `2013-01-31T08:30:00Z`, or microseconds since 1970; found `yesterday`
-            a.yaml:11:34: `default` must be a number, a text, `true` or `false`, found nothing
-            a.yaml:12:12: unknown feature view `v`
+            a.yaml:11:34: `default` must be a number, a text, `true` or `false`, or a list of such, found nothing
+            a.yaml:12:48: `default` of type `list<int32, 3>` must be a list of 3 items, and this has 2; found a list
+            a.yaml:13:44: `default` of type `list<string>` must be a list of which each item is a text (quote it), and item 2 is 7; found a list
+            a.yaml:14:42: `default` of type `list<bool>` must be a list, as in `[]`; found the boolean `true`
+            a.yaml:15:46: each of `default` must be a finite number, found the number `.nan`
+            a.yaml:15:52: each of `default` must be a number, a text, `true` or `false`, found nothing
+            a.yaml:15:55: each of `default` must be a number, a text, `true` or `false`, found a list
+            a.yaml:17:12: unknown feature view `v`
               help: none is declared"#]],
     );
 }
@@ -515,17 +523,17 @@ aggregations:
             a.yaml:4:17: `format` must be `parquet` or `csv`, found `Parquet`
               help: did you mean `parquet`?
             a.yaml:7:21: unknown type `int`
-              help: did you mean `int64`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+              help: did you mean `int64`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<string>, list<float32, 128>
             a.yaml:8:21: unknown type `double`
-              help: did you mean `float64`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+              help: did you mean `float64`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<string>, list<float32, 128>
             a.yaml:9:21: unknown type `text`
-              help: did you mean `string`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+              help: did you mean `string`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<string>, list<float32, 128>
             a.yaml:10:21: unknown type `datetime`
-              help: did you mean `timestamp`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+              help: did you mean `timestamp`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<string>, list<float32, 128>
             a.yaml:11:21: unknown type `array<float>`
-              help: did you mean `list<float64>`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+              help: did you mean `list<float64>`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<string>, list<float32, 128>
             a.yaml:12:21: unknown type `Int64`
-              help: did you mean `int64`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<float32>, list<float32, 128>
+              help: did you mean `int64`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<string>, list<float32, 128>
             a.yaml:16:29: unknown type `double`
               help: `float64` is no type of a join key; it may be bool, int32, int64, string, bytes, timestamp, date
             a.yaml:16:54: unknown type `integer`

@@ -1,8 +1,13 @@
 //! Does a declared default stand for a value of its column, whose type may be known only now?
 
+use std::slice;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, Float64Array, Int64Array, ListArray,
+    StringArray, new_null_array,
+};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
@@ -26,27 +31,74 @@ pub(crate) fn fitted(
     };
     // What is a value in a definition has to be one here, too: else it would be null when it is needed.
     let fitted = fitted.and_then(|fitted| match constant(&fitted, dtype) {
-        Ok(value) if value.null_count() == 0 => Ok(fitted),
+        Ok(value) if value.null_count() == 0 && items(&value).null_count() == 0 => Ok(fitted),
         _ => Err(format!("another value of {}", type_name(dtype))),
     });
     fitted.map(Some).map_err(|wants| {
         let dtype = type_name(dtype);
-        DefError::new(
-            loc,
-            format!("`default` of `{name}`, which is {dtype}, must be {wants}; found {default}"),
-        )
+        let found = match default {
+            Literal::List(_) => "a list".to_owned(),
+            value => value.to_string(),
+        };
+        DefError::new(loc, format!("`default` of `{name}`, which is {dtype}, must be {wants}; found {found}"))
     })
+}
+
+/// The values of a column, or the items of its lists.
+fn items(column: &ArrayRef) -> &ArrayRef {
+    match column.data_type() {
+        DataType::List(_) => column.as_list::<i32>().values(),
+        DataType::FixedSizeList(..) => column.as_fixed_size_list().values(),
+        _ => column,
+    }
 }
 
 /// A literal as a column of one row.
 pub(crate) fn constant(literal: &Literal, dtype: &DataType) -> Result<ArrayRef, ArrowError> {
-    let value: ArrayRef = match literal {
-        Literal::Bool(value) => Arc::new(BooleanArray::from(vec![*value])),
-        Literal::Int(value) => Arc::new(Int64Array::from(vec![*value])),
-        Literal::Float(value) => Arc::new(Float64Array::from(vec![*value])),
-        Literal::String(value) => Arc::new(StringArray::from(vec![value.as_str()])),
+    let Literal::List(items) = literal else {
+        return values(slice::from_ref(literal), dtype);
     };
-    cast(&value, dtype)
+    Ok(match dtype {
+        DataType::List(item) => {
+            let offsets = OffsetBuffer::from_lengths([items.len()]);
+            Arc::new(ListArray::try_new(Arc::clone(item), offsets, values(items, item.data_type())?, None)?)
+        }
+        DataType::FixedSizeList(item, length) => {
+            let items = values(items, item.data_type())?;
+            Arc::new(FixedSizeListArray::try_new(Arc::clone(item), *length, items, None)?)
+        }
+        other => return Err(ArrowError::CastError(format!("{literal} is no {}", type_name(other)))),
+    })
+}
+
+/// Single values of one type as a column; null is what is of another one than the first.
+fn values(literals: &[Literal], dtype: &DataType) -> Result<ArrayRef, ArrowError> {
+    fn column<'l, A, T>(literals: &'l [Literal], value: impl Fn(&'l Literal) -> Option<T>) -> ArrayRef
+    where
+        A: Array + FromIterator<Option<T>> + 'static,
+    {
+        Arc::new(literals.iter().map(value).collect::<A>())
+    }
+    let column = match literals.first() {
+        Some(Literal::Bool(_)) => column::<BooleanArray, _>(literals, |literal| match literal {
+            Literal::Bool(value) => Some(*value),
+            _ => None,
+        }),
+        Some(Literal::Int(_)) => column::<Int64Array, _>(literals, |literal| match literal {
+            Literal::Int(value) => Some(*value),
+            _ => None,
+        }),
+        Some(Literal::Float(_)) => column::<Float64Array, _>(literals, |literal| match literal {
+            Literal::Float(value) => Some(*value),
+            _ => None,
+        }),
+        Some(Literal::String(_)) => column::<StringArray, _>(literals, |literal| match literal {
+            Literal::String(value) => Some(value.as_str()),
+            _ => None,
+        }),
+        Some(Literal::List(_)) | None => new_null_array(dtype, literals.len()),
+    };
+    cast(&column, dtype)
 }
 
 #[cfg(test)]
@@ -75,6 +127,10 @@ mod tests {
             .chain(fractions.map(Literal::Float))
             .chain([Literal::Bool(true)])
             .collect();
+        let pairs =
+            literals.iter().zip(&literals[1..]).map(|(a, b)| Literal::List(vec![a.clone(), b.clone()]));
+        let pairs: Vec<Literal> = pairs.chain([Literal::List(Vec::new())]).collect();
+        let literals = [literals, pairs].concat();
         let types = [
             "bool",
             "int32",
@@ -85,8 +141,11 @@ mod tests {
             "bytes",
             "timestamp",
             "date",
+            "list<bool>",
             "list<int64>",
+            "list<string>",
             "list<float32, 2>",
+            "list<string, 2>",
         ];
         let mut passed = Vec::new();
         for name in types {
@@ -95,7 +154,10 @@ mod tests {
             let fits: Vec<Literal> = fits.flatten().collect();
             for literal in &fits {
                 let value = constant(literal, &dtype).expect("a value");
-                assert!(value.is_valid(0) && *value.data_type() == dtype, "{literal} as {name}");
+                assert!(
+                    value.len() == 1 && value.null_count() == 0 && *value.data_type() == dtype,
+                    "{literal} as {name}"
+                );
             }
             passed.push(format!(
                 "{name}: {}",
@@ -112,7 +174,10 @@ mod tests {
             bytes: 
             timestamp: "2013-01-31", "0000-01-01", "9999-12-31", "9999-12-31T23:59:59.999999999Z", "2013-01-31 08:30:00+01:00"
             date: "2013-01-31", "0000-01-01", "9999-12-31"
-            list<int64>: 
-            list<float32, 2>: "#]].assert_eq(&passed.join("\n"));
+            list<bool>: 
+            list<int64>: [0, 7], [7, -1], [-1, 2147483647], [2147483647, 2147483648], [2147483648, -9223372036854775808], [-9223372036854775808, 9223372036854775807], []
+            list<string>: 
+            list<float32, 2>: [0.0, 7.0], [7.0, -1.0], [-1.0, 2147483647.0], [2147483647.0, 2147483648.0], [2147483648.0, -9.223372036854776e18], [-9.223372036854776e18, 9.223372036854776e18], [9.223372036854776e18, 0.0], [0.0, 1.5], [1.5, -0.0]
+            list<string, 2>: "#]].assert_eq(&passed.join("\n"));
     }
 }

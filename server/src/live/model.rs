@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use feature_defs::{DefError, Expr, Instead, Literal, Loc, Model as Declared, Type, fit};
+use feature_defs::{DefError, Expr, Instead, Literal, Model as Declared, fit};
 use quern_engine::Computed;
 use quern_engine::schema::{quern_type, type_name};
 
@@ -170,7 +170,7 @@ fn substitute(
             return versions.iter().position(|version| version.version == *name).map(Substitute::Version);
         }
         Instead::Expr(expr) => expr.clone(),
-        Instead::Constant(constant, loc) => literal(constant, loc),
+        Instead::Constant(constant, loc) => Expr { sql: sql(constant), loc: loc.clone() },
     };
     let outputs = versions.first()?.model.outputs.fields();
     let [output] = outputs.as_ref() else {
@@ -182,8 +182,7 @@ fn substitute(
         );
         return None;
     };
-    if let (Instead::Constant(constant, loc), Some(dtype @ Type::Scalar(_))) =
-        (instead, quern_type(output.data_type()))
+    if let (Instead::Constant(constant, loc), Some(dtype)) = (instead, quern_type(output.data_type()))
         && let Err(wants) = fit(constant.clone(), dtype)
     {
         // A value that the output cannot have would fail each request that needs it.
@@ -214,12 +213,15 @@ fn substitute(
 }
 
 /// A constant as SQL.
-fn literal(constant: &Literal, loc: &Loc) -> Expr {
-    let sql = match constant {
+fn sql(constant: &Literal) -> String {
+    match constant {
         Literal::Bool(value) => value.to_string(),
         Literal::Int(value) => value.to_string(),
         Literal::Float(value) => format!("CAST({value:?} AS DOUBLE)"),
         Literal::String(text) => format!("'{}'", text.replace('\'', "''")),
-    };
-    Expr { sql, loc: loc.clone() }
+        Literal::List(items) => {
+            let items: Vec<String> = items.iter().map(sql).collect();
+            format!("make_array({})", items.join(", "))
+        }
+    }
 }

@@ -52,7 +52,7 @@ impl StandIn for i64 {
         match literal {
             Literal::Int(n) => Some(*n),
             Literal::Bool(b) => Some(i64::from(*b)),
-            Literal::Float(_) | Literal::String(_) => None,
+            Literal::Float(_) | Literal::String(_) | Literal::List(_) => None,
         }
     }
 }

@@ -240,15 +240,15 @@ fn derived_features_are_found_in_any_order() {
 #[test]
 fn a_default_is_a_value_of_the_type_that_was_inferred() {
     check(
-        "features: [{name: x, default: abc}, {name: i, default: 1.5}, {name: s, default: 7}, {name: l, default: 0}, \
+        "features: [{name: x, default: abc}, {name: i, default: 1.5}, {name: s, default: 7}, {name: l, default: [0, a]}, \
          {name: at, default: soon}, {name: k, default: 99999999999999999999}]",
         expect![[r#"
             v.yaml:17:19: `default` of `x`, which is float64, must be a finite number; found "abc"
             v.yaml:17:44: `default` of `i`, which is int32, must be a whole number of 32 bits; found 1.5
             v.yaml:17:69: `default` of `s`, which is string, must be a text (quote it); found 7
-            v.yaml:17:92: `default` of `l`, which is list<float32>, must be left out: a list has no default; found 0
-            v.yaml:17:115: `default` of `at`, which is timestamp, must be a time such as `2013-01-31T08:30:00Z`, or microseconds since 1970; found "soon"
-            v.yaml:17:142: `default` of `k`, which is int64, must be a whole number of 64 bits; found 1e20"#]],
+            v.yaml:17:92: `default` of `l`, which is list<float32>, must be a list of which each item is a finite number in the range of `float32`, and item 2 is "a"; found a list
+            v.yaml:17:120: `default` of `at`, which is timestamp, must be a time such as `2013-01-31T08:30:00Z`, or microseconds since 1970; found "soon"
+            v.yaml:17:147: `default` of `k`, which is int64, must be a whole number of 64 bits; found 1e20"#]],
     );
     check(
         "features: [{name: b, expr: x > 0, default: 7}, {name: i, default: 2147483648}, {name: d, expr: \

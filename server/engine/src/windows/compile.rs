@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use feature_defs::{Aggregation, DefError, Expr, FeatureView, Function, Loc, Source};
+use feature_defs::{Aggregation, DefError, Expr, FeatureView, Function, Loc, Source, Type};
 
 use super::aggregate::{Finish, InputShape, Kind, Params};
 use super::plan::{Accumulator, Feature, InputPlan, Windows};
 use super::value::{is_number, map_type};
 use super::window::{Window, levels};
 use crate::expr::{Expression, Mistake, Reads, Written};
-use crate::schema::{timestamp, type_name};
+use crate::schema::{quern_type, timestamp, type_name};
 
 impl Windows {
     /// Compiles the aggregations of `view` over the columns of its source; gives the columns that they read as well.
@@ -218,6 +218,10 @@ fn check(aggregation: &Aggregation, parts: &Parts<Expression>) -> Result<Reducti
         DefError::new(loc, cause).with_help("cast it within `of`, or take another function")
     };
     let numbers = || if of.is_numeric() { Ok(()) } else { Err(refuse("numbers")) };
+    let items = || match quern_type(&of) {
+        Some(Type::Scalar(item)) if item.is_item() => Ok(()),
+        _ => Err(refuse("numbers, text or true and false")),
+    };
     let scalar = || if of.is_nested() { Err(refuse("single values, not lists")) } else { Ok(()) };
     let sum = if of.is_floating() { DataType::Float64 } else { DataType::Int64 };
     let float = DataType::Float64;
@@ -235,14 +239,14 @@ fn check(aggregation: &Aggregation, parts: &Parts<Expression>) -> Result<Reducti
         Function::Max => (Kind::Greatest, Finish::Itself, of),
         Function::First => scalar().map(|()| (Kind::First, Finish::Itself, of.clone()))?,
         Function::Last => scalar().map(|()| (Kind::Last, Finish::Itself, of.clone()))?,
-        Function::LastN { .. } => numbers().map(|()| (Kind::Several, Finish::Itself, list()))?,
+        Function::LastN { .. } => items().map(|()| (Kind::Several, Finish::Itself, list()))?,
         Function::TopNBy { by, .. } => {
             let rank = parts.by.as_ref().map_or(DataType::Null, |by| by.dtype().clone());
             if rank.is_nested() || !is_number(&rank) {
                 let cause = format!("`by` must be a number or a time, but it is {}", type_name(&rank));
                 return Err(DefError::new(&by.loc, cause).with_help("cast it within `by`"));
             }
-            numbers().map(|()| (Kind::Several, Finish::Itself, list()))?
+            items().map(|()| (Kind::Several, Finish::Itself, list()))?
         }
         Function::ApproxDistinct => scalar().map(|()| (Kind::Hll, Finish::Itself, DataType::Int64))?,
         Function::CountDistinct => scalar().map(|()| (Kind::Distinct, Finish::Itself, DataType::Int64))?,
