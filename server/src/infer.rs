@@ -122,9 +122,9 @@ mod tests {
     fn a_csv_file_becomes_a_source_that_holds() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("data")).expect("made");
-        let rows = "zip,n,share,ok,day,loaded_at,at,\"a, b\",tags,none,on\n\
-                    00501,7,1.5,t,2013-01-31,2013-02-01T00:00:00Z,2013-01-31 08:30:00,x,\"[1, 2]\",,1\n\
-                    10001,-8,2,f,2013-02-01,2013-02-02,2013-02-01T00:00:00Z,,[],,2.5\n";
+        let rows = "zip,n,share,ok,day,loaded_at,at,\"a, b\",tags,words,none,on\n\
+                    00501,7,1.5,t,2013-01-31,2013-02-01T00:00:00Z,2013-01-31 08:30:00,x,\"[1, 2]\",\"[\"\"x\"\"]\",,1\n\
+                    10001,-8,2,f,2013-02-01,2013-02-02,2013-02-01T00:00:00Z,,[],[],,2.5\n";
         fs::write(folder.path().join("data/2013-landings.csv"), rows).expect("written");
         let text = source(folder.path(), "data/2013-landings.csv").expect("inferred");
         expect![[r##"
@@ -143,12 +143,13 @@ mod tests {
               - {name: at, type: timestamp}
               - {name: "a, b", type: string}
               - {name: tags, type: list<float64>}
+              - {name: words, type: list<string>}
               - {name: none, type: string}
               - {name: "on", type: float64}"##]]
         .assert_eq(&text);
         let file = feature_defs::DefFile::new("s.yaml", text.clone());
         let definitions = feature_defs::parse(&[file]).expect("it is sound");
-        assert_eq!(definitions.sources["_2013_landings"].columns.len(), 11);
+        assert_eq!(definitions.sources["_2013_landings"].columns.len(), 12);
         // Of a folder the files tell.
         let of_folder = source(folder.path(), "data").expect("inferred");
         assert!(of_folder.contains("name: data\nbatch: {format: csv, path: data}"), "{of_folder}");

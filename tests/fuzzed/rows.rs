@@ -33,6 +33,8 @@ columns:
   - {name: bytes, type: bytes}
   - {name: list, type: list<float32>}
   - {name: pair, type: 'list<int64, 2>'}
+  - {name: texts, type: list<string>}
+  - {name: truths, type: 'list<bool, 2>'}
 ";
 
 static SOURCE: LazyLock<(Source, SchemaRef)> = LazyLock::new(|| {

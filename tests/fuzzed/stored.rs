@@ -7,6 +7,7 @@ use arrow::datatypes::{Field, Schema};
 use quern_engine::row::{self, RowCodec};
 use quern_engine::schema::arrow_type;
 
+/// What the seeds in `stored` hold.
 const TYPES: [&str; 13] = [
     "bool",
     "string",
@@ -23,16 +24,29 @@ const TYPES: [&str; 13] = [
     "list<float64, 1>",
 ];
 
-static CODEC: LazyLock<RowCodec> = LazyLock::new(|| {
+/// Lists of what is no number.
+const LISTS: [&str; 4] = ["list<string>", "list<bool>", "list<string, 2>", "list<bool, 3>"];
+
+static CODECS: LazyLock<[(usize, RowCodec); 2]> = LazyLock::new(|| [codec(&TYPES), codec(&LISTS)]);
+
+/// How many features there are, and the codec of their rows.
+fn codec(types: &[&str]) -> (usize, RowCodec) {
     let field = |dtype: &&str| Field::new(*dtype, arrow_type(dtype.parse().unwrap()), true);
-    RowCodec::new(&Arc::new(Schema::new(TYPES.iter().map(field).collect::<Vec<_>>()))).unwrap()
-});
+    let schema = Schema::new(types.iter().map(field).collect::<Vec<_>>());
+    (types.len(), RowCodec::new(&Arc::new(schema)).unwrap())
+}
 
 pub(crate) fn ask(bytes: &[u8]) {
-    let every: Vec<usize> = (0..TYPES.len()).collect();
+    CODECS.iter().for_each(|(features, codec)| ask_codec(codec, *features, bytes));
+}
+
+fn ask_codec(codec: &RowCodec, features: usize, bytes: &[u8]) {
+    let every: Vec<usize> = (0..features).collect();
     // Each feature by itself: what is wrong with one must not hide the others.
-    let apart: Vec<Option<ArrayRef>> = every.iter().map(|feature| one(bytes, *feature)).collect();
-    let Ok(columns) = CODEC.decode(&[Some(bytes), None], &every) else {
+    let one = |feature: &usize| codec.decode(&[Some(bytes), None], &[*feature]).ok();
+    let apart: Vec<Option<ArrayRef>> =
+        every.iter().map(|feature| one(feature).map(|columns| Arc::clone(&columns[0]))).collect();
+    let Ok(columns) = codec.decode(&[Some(bytes), None], &every) else {
         assert!(apart.iter().any(Option::is_none), "together as apart");
         return;
     };
@@ -43,18 +57,14 @@ pub(crate) fn ask(bytes: &[u8]) {
     let times = row::times(bytes).unwrap();
     let encode = |columns: &[ArrayRef]| {
         let mut out = Vec::new();
-        CODEC.encoder(columns).encode(times, 0, &mut out);
+        codec.encoder(columns).encode(times, 0, &mut out);
         out
     };
     let written = encode(&columns);
     assert_eq!(row::times(&written).unwrap(), times);
-    let again = CODEC.decode(&[Some(&written), None], &every).unwrap();
+    let again = codec.decode(&[Some(&written), None], &every).unwrap();
     for (again, column) in again.iter().zip(&columns) {
         assert_eq!(again.to_data(), column.to_data());
     }
     assert_eq!(encode(&again), written);
-}
-
-fn one(bytes: &[u8], feature: usize) -> Option<ArrayRef> {
-    CODEC.decode(&[Some(bytes), None], &[feature]).ok().map(|columns| Arc::clone(&columns[0]))
 }

@@ -47,7 +47,7 @@ fn read(line: &[u8], raw: &[u8]) -> Option<Tensor> {
     }
 }
 
-fn types() -> [DataType; 12] {
+fn types() -> [DataType; 14] {
     let item = |dtype| Arc::new(Field::new("item", dtype, true));
     [
         DataType::Boolean,
@@ -62,13 +62,16 @@ fn types() -> [DataType; 12] {
         DataType::List(item(DataType::Float32)),
         DataType::FixedSizeList(item(DataType::Int64), 2),
         DataType::FixedSizeList(item(DataType::Float64), 3),
+        DataType::List(item(DataType::Utf8)),
+        DataType::FixedSizeList(item(DataType::Boolean), 2),
     ]
 }
 
 /// Whether a reply has raw bytes for the column that read as the same column: times are texts there, and of a null
 /// there is nothing to write.
 fn has_raw_form(column: &ArrayRef) -> bool {
-    let items = column.as_fixed_size_list_opt().map_or(0, |lists| lists.values().null_count());
-    let is_text = matches!(column.data_type(), DataType::Binary | DataType::Date32 | DataType::List(_));
+    let of_fixed = column.as_fixed_size_list_opt().map_or(0, |lists| lists.values().null_count());
+    let items = of_fixed + column.as_list_opt::<i32>().map_or(0, |lists| lists.values().null_count());
+    let is_text = matches!(column.data_type(), DataType::Binary | DataType::Date32);
     !is_text && !column.data_type().is_temporal() && column.null_count() + items == 0
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::ScalarValue;
 use proptest::collection::vec;
@@ -15,7 +15,7 @@ use super::oracle::{Row, Rules, as_of};
 use super::{Ground, push_around, remembering};
 
 /// The feature columns: every type of the language.
-const TYPES: [&str; 12] = [
+const TYPES: [&str; 15] = [
     "bool",
     "int32",
     "int64",
@@ -28,8 +28,19 @@ const TYPES: [&str; 12] = [
     "list<int64>",
     "list<float32>",
     "list<float64, 3>",
+    "list<string>",
+    "list<bool>",
+    "list<string, 2>",
 ];
 const INT64: usize = 2;
+const TEXTS: usize = 12;
+/// What may be declared of lists; it says nothing in a vector.
+const DEFAULTS: [(&str, &str); 4] = [
+    ("list<int64>", "[]"),
+    ("list<float64, 3>", "[0, 1.5, -1]"),
+    ("list<string>", "[none, \"7\"]"),
+    ("list<bool>", "[true]"),
+];
 /// After every row.
 const NOW_US: i64 = 2_000_000_000;
 /// Join keys: each alternative is one entity with these columns.
@@ -55,6 +66,8 @@ struct Case {
     files: Vec<Vec<Row>>,
     queries: Vec<(Vec<ScalarValue>, i64)>,
     group_rows: usize,
+    /// Whether lists have the defaults that they may have.
+    defaulted: bool,
     /// Up to where the head is made before the last file comes.
     first_to_us: i64,
     /// The rows of the last file are pushed instead, so many at a time.
@@ -83,6 +96,13 @@ fn value(name: &'static str) -> BoxedStrategy<ScalarValue> {
             ScalarValue::new_list(&items, &item, true)
         })
     };
+    let other_list = |length: std::ops::Range<usize>, item: BoxedStrategy<ScalarValue>, dtype: DataType| {
+        let null = ScalarValue::try_new_null(&dtype).unwrap();
+        let items = vec(prop_oneof![9 => item, 1 => Just(null)], length);
+        items.prop_map(move |items| ScalarValue::new_list(&items, &dtype, true))
+    };
+    let texts = text.clone().prop_map(ScalarValue::from).boxed();
+    let truths = any::<bool>().prop_map(ScalarValue::from).boxed();
     let some = match name {
         "bool" => any::<bool>().prop_map(ScalarValue::from).boxed(),
         "int32" => any::<i32>().prop_map(ScalarValue::from).boxed(),
@@ -97,6 +117,13 @@ fn value(name: &'static str) -> BoxedStrategy<ScalarValue> {
         "date" => (-400i32..400).prop_map(|days| ScalarValue::Date32(Some(days))).boxed(),
         "list<int64>" => list(0..4, DataType::Int64).prop_map(ScalarValue::List).boxed(),
         "list<float32>" => list(0..4, DataType::Float32).prop_map(ScalarValue::List).boxed(),
+        "list<string>" => other_list(0..4, texts, DataType::Utf8).prop_map(ScalarValue::List).boxed(),
+        "list<bool>" => other_list(0..4, truths, DataType::Boolean).prop_map(ScalarValue::List).boxed(),
+        "list<string, 2>" => {
+            let fixed =
+                move |list: Arc<arrow::array::ListArray>| ScalarValue::List(list).cast_to(&dtype).unwrap();
+            other_list(2..3, texts, DataType::Utf8).prop_map(fixed).boxed()
+        }
         _ => {
             let fixed =
                 move |list: Arc<arrow::array::ListArray>| ScalarValue::List(list).cast_to(&dtype).unwrap();
@@ -131,13 +158,13 @@ fn case() -> impl Strategy<Value = Case> {
         any::<[bool; 2]>(),
     );
     let first_to_us = prop::sample::select(vec![400_000_000, NOW_US]);
-    let parts = (1usize..9, first_to_us, option::of(1usize..12));
+    let parts = (1usize..9, first_to_us, option::of(1usize..12), any::<bool>());
     (prop::sample::select(KEYS.to_vec()), rules, any::<bool>(), parts).prop_flat_map(
         |(
             keys,
             (lag_us, ttl_us, positive, [as_known, before]),
             has_created,
-            (group_rows, first_to_us, pushed),
+            (group_rows, first_to_us, pushed, defaulted),
         )| {
             let values = TYPES.iter().map(|name| value(name)).collect::<Vec<_>>();
             let created =
@@ -156,6 +183,7 @@ fn case() -> impl Strategy<Value = Case> {
                 group_rows,
                 first_to_us,
                 pushed,
+                defaulted,
             })
         },
     )
@@ -164,7 +192,12 @@ fn case() -> impl Strategy<Value = Case> {
 impl Case {
     fn definitions(&self) -> String {
         let created = if self.has_created { "created_timestamp: created" } else { "" };
-        let features: String = (0..TYPES.len()).map(|i| format!("  - f{i}\n")).collect();
+        let default = |name: &str| DEFAULTS.iter().find(|(of, _)| self.defaulted && *of == name);
+        let feature = |(i, name): (usize, &&str)| match default(name) {
+            Some((_, default)) => format!("  - {{name: f{i}, default: {default}}}\n"),
+            None => format!("  - f{i}\n"),
+        };
+        let features: String = TYPES.iter().enumerate().map(feature).collect();
         let times = ["ts"].into_iter().chain(self.has_created.then_some("created"));
         let times = times.map(|name| (name.to_owned(), "timestamp"));
         let keys = self.keys.iter().enumerate().map(|(i, t)| (format!("k{i}"), *t));
@@ -188,7 +221,8 @@ impl Case {
             text += &format!(
                 "---\nkind: FeatureView\nname: {name}\nentities: [e]\nsource: s\n{filter}\n{ttl}\nlag: {lag}us\n{at}\nfeatures:\n{features}\n---\n\
                  kind: FeatureService\nname: {name}\nrequest: [{{name: r, type: int64}}]\nfeatures: [{name}]\n\
-                 derived:\n  - {{name: sum, expr: \"coalesce(f1, 0) + r\"}}\n  - {{name: twice, expr: \"sum * 2.5\"}}\n"
+                 derived:\n  - {{name: sum, expr: \"coalesce(f1, 0) + r\"}}\n  - {{name: twice, expr: \"sum * 2.5\"}}\n\
+                 \x20 - {{name: first, expr: \"f{TEXTS}[1]\"}}\n  - {{name: pair, expr: \"make_array(f5, f{TEXTS}[2])\"}}\n"
             );
         }
         text
@@ -267,7 +301,16 @@ fn expected(row: Option<&Row>, i: usize) -> Vec<ScalarValue> {
         _ => 0,
     };
     let sum = base + i as i64;
+    let text = |at: usize| match &values[TEXTS] {
+        ScalarValue::List(texts) if texts.is_valid(0) && at < texts.value(0).len() => {
+            ScalarValue::try_from_array(&texts.value(0), at).unwrap()
+        }
+        _ => ScalarValue::Utf8(None),
+    };
+    let (first, second) = (text(0), text(1));
+    let pair = ScalarValue::new_list(&[values[5].clone(), second], &DataType::Utf8, true);
     values.extend([ScalarValue::from(sum), ScalarValue::from(sum as f64 * 2.5)]);
+    values.extend([first, ScalarValue::List(pair)]);
     values
 }
 

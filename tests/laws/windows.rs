@@ -46,7 +46,7 @@ type Answer = fn(&[&Event]) -> String;
 type Sees = fn(&Event) -> bool;
 
 /// What is asked: name, YAML, and what the events say to it. `~` stands before what is only near.
-const ASKED: [(&str, &str, Answer); 26] = [
+const ASKED: [(&str, &str, Answer); 28] = [
     ("rows", "function: count", |e| e.len().to_string()),
     ("n", "function: count, of: x", |e| xs(e).len().to_string()),
     ("few", "function: count, where: \"x > 1\"", |e| {
@@ -73,6 +73,17 @@ const ASKED: [(&str, &str, Answer); 26] = [
     ("last_x", "function: last, of: x", |e| float(xs(e).last().copied())),
     ("last_b", "function: last, of: b", |e| text(e.iter().filter_map(|e| e.b).next_back())),
     ("recent", "function: last_n, of: x, n: 3", |e| list(xs(e).into_iter().rev().take(3))),
+    ("recent_t", "function: last_n, of: t, n: 3, default: []", |e| {
+        let texts: Vec<&str> = ts(e).into_iter().rev().take(3).collect();
+        if texts.is_empty() { "null".to_owned() } else { texts.join(",") }
+    }),
+    ("best_b", "function: top_n_by, of: b, by: i, n: 2, default: [true]", |e| {
+        let mut both: Vec<_> = e.iter().filter_map(|e| Some((e.i?, e.b?))).collect();
+        both.reverse();
+        both.sort_by_key(|(i, _)| std::cmp::Reverse(*i));
+        let truths: Vec<String> = both.into_iter().map(|(_, b)| b.to_string()).take(2).collect();
+        if truths.is_empty() { "null".to_owned() } else { truths.join(",") }
+    }),
     ("best", "function: top_n_by, of: x, by: i, n: 2", |e| {
         let mut both: Vec<_> = e.iter().filter_map(|e| Some((e.i?, e.x?))).collect();
         both.reverse();

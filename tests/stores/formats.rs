@@ -111,22 +111,45 @@ fn rows() -> [(&'static str, RowTimes, Vec<ScalarValue>); 3] {
     ]
 }
 
+const LIST_TYPES: [&str; 4] = ["list<string>", "list<bool>", "list<string, 2>", "list<bool, 1>"];
+
+/// The rows of `rows_v1_lists.txt`, as they were written.
+fn rows_of_lists() -> [(&'static str, RowTimes, Vec<ScalarValue>); 3] {
+    let texts = |items: &[Option<&str>]| list(items, ScalarValue::Utf8(None));
+    let truths = |items: &[Option<bool>]| list(items, ScalarValue::Boolean(None));
+    let full = vec![
+        texts(&[Some("é\0"), None, Some(""), Some("z")]),
+        truths(&[Some(true), Some(false), None]),
+        texts(&[Some("ab"), Some("c")]),
+        truths(&[Some(true)]),
+    ];
+    let edges = vec![texts(&[]), truths(&[]), texts(&[None, None]), truths(&[None])];
+    let nulls = LIST_TYPES.map(|name| ScalarValue::try_new_null(&arrow_type(name.parse().unwrap())).unwrap());
+    let at = |ts_us, created_us| RowTimes { ts_us, created_us };
+    [("full", at(1, 2), full), ("edges", at(-1, -1), edges), ("nulls", at(0, 0), nulls.to_vec())]
+}
+
 #[test]
 fn stored_rows_of_version_1() {
-    let schema = schema(&ROW_TYPES);
+    reads_and_writes(&ROW_TYPES, include_str!("../fixtures/rows_v1.txt"), &rows());
+    reads_and_writes(&LIST_TYPES, include_str!("../fixtures/rows_v1_lists.txt"), &rows_of_lists());
+}
+
+fn reads_and_writes(types: &[&str], fixture: &'static str, rows: &[(&str, RowTimes, Vec<ScalarValue>)]) {
+    let schema = schema(types);
     let codec = RowCodec::new(&schema).unwrap();
-    let stored = lines(include_str!("../fixtures/rows_v1.txt"));
-    assert_eq!(stored.len(), rows().len());
-    for ((name, stored), (wanted_name, wanted_times, wanted)) in stored.iter().zip(rows()) {
-        assert_eq!(*name, wanted_name);
-        let wanted = columns(&schema, &wanted);
+    let stored = lines(fixture);
+    assert_eq!(stored.len(), rows.len());
+    for ((name, stored), (wanted_name, wanted_times, wanted)) in stored.iter().zip(rows) {
+        assert_eq!(name, wanted_name);
+        let wanted = columns(&schema, wanted);
         let mut written = Vec::new();
-        codec.encoder(&wanted).encode(wanted_times, 0, &mut written);
+        codec.encoder(&wanted).encode(*wanted_times, 0, &mut written);
         assert_eq!(hex(&written), hex(stored), "{name}: version 1 is written differently now");
-        assert_eq!(times(stored).unwrap(), wanted_times);
-        let all: Vec<usize> = (0..ROW_TYPES.len()).collect();
+        assert_eq!(times(stored).unwrap(), *wanted_times);
+        let all: Vec<usize> = (0..types.len()).collect();
         let found = codec.decode(&[Some(stored), None], &all).unwrap();
-        for ((found, wanted), dtype) in found.iter().zip(&wanted).zip(ROW_TYPES) {
+        for ((found, wanted), dtype) in found.iter().zip(&wanted).zip(types) {
             assert_eq!(found.slice(0, 1).to_data(), wanted.to_data(), "{name}, {dtype}");
             assert!(found.is_null(1));
         }
@@ -135,9 +158,14 @@ fn stored_rows_of_version_1() {
 
 #[test]
 fn a_damaged_row_is_an_error() {
-    let codec = RowCodec::new(&schema(&ROW_TYPES)).unwrap();
-    let all: Vec<usize> = (0..ROW_TYPES.len()).collect();
-    for (name, stored) in lines(include_str!("../fixtures/rows_v1.txt")) {
+    is_read_whole_or_not(&ROW_TYPES, include_str!("../fixtures/rows_v1.txt"));
+    is_read_whole_or_not(&LIST_TYPES, include_str!("../fixtures/rows_v1_lists.txt"));
+}
+
+fn is_read_whole_or_not(types: &[&str], fixture: &'static str) {
+    let codec = RowCodec::new(&schema(types)).unwrap();
+    let all: Vec<usize> = (0..types.len()).collect();
+    for (name, stored) in lines(fixture) {
         for length in 0..stored.len() {
             // The last feature ends where the row does, or before, where it is empty.
             let cut = codec.decode(&[Some(&stored[..length])], &all);

@@ -345,11 +345,21 @@ fn tls_is_spoken_to_whoever_is_vouched_for() {
 fn defaults_stand_in_where_all_features_have_one() {
     let mut server = RedisServer::start(&[]);
     let repository = repository();
+    repository.write(
+        "lists.yaml",
+        "kind: FeatureView\nname: lists\nentities: [e]\nsource: s\nfeatures:\n\
+         \x20 - {name: words, expr: \"make_array('n', CAST(n AS VARCHAR))\", default: [none, '0']}\n\
+         \x20 - {name: pair, expr: \"make_array(n > 0, null)\", type: \"list<bool, 2>\", default: [false, true]}\n---\n\
+         kind: FeatureService\nname: lists\nfeatures: [lists]\n\
+         derived: [{name: second, expr: \"words[2]\"}]\n",
+    );
     runtime().block_on(async {
         let settings = [("online", server.url()), ("online_timeout", "200ms".to_owned())];
         let node = repository.open_applied_with(&settings).await;
         node.materialize_to(NOW_US);
         let keys = || vec![Some(KEYS - 1), None];
+        let lists = ask(&node, "lists", keys()).await.unwrap();
+        assert_eq!(show(&lists, 0), "[n, 1497] PRESENT, [true, ] PRESENT, 1497 PRESENT");
         let whole = ask(&node, "defaulted", keys()).await.unwrap();
         assert_eq!(show(&whole, 0), "1497 PRESENT, 1 PRESENT, 1 PRESENT, 2994 PRESENT");
         server.kill();
@@ -357,6 +367,8 @@ fn defaults_stand_in_where_all_features_have_one() {
         assert!(error.code == Code::Unavailable && error.text.contains(&server.url()), "{error}");
         let fallen = ask(&node, "defaulted", keys()).await.unwrap();
         assert_eq!(show(&fallen, 0), "-1 UNAVAILABLE, 0 UNAVAILABLE, 0 UNAVAILABLE, -2 PRESENT");
+        let lists = ask(&node, "lists", keys()).await.unwrap();
+        assert_eq!(show(&lists, 0), "[none, 0] UNAVAILABLE, [false, true] UNAVAILABLE, 0 PRESENT");
         assert_eq!(show(&fallen, 1), " NOT_FOUND,  NOT_FOUND,  NOT_FOUND,  NULL_VALUE");
         assert_eq!(fallen.found[0].states, [RowState::Unavailable, RowState::NotFound]);
         assert_eq!((fallen.status(0, 0), fallen.event_timestamp(0, 0)), (Status::Unavailable, None));

@@ -100,6 +100,8 @@ def test_values_have_the_types_that_the_definitions_call_so() -> None:
         ("float32", [None], [None], pa.float32()),
         ("list<float32, 2>", [[1, 2.5]], [[1.0, 2.5]], pa.list_(pa.float32(), 2)),
         ("list<int64>", [[1], []], [[1], []], pa.list_(pa.int64())),
+        ("list<string>", [["a", None], None], [["a", None], None], pa.list_(pa.string())),
+        ("list<bool, 2>", [[True, None]], [[True, None]], pa.list_(pa.bool_(), 2)),
         ("of a later server", [1], [1], pa.int64()),
     ]:
         column = typed(values, name)

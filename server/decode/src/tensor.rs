@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array,
-    StringArray,
+    ListArray, StringArray,
 };
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type, Int32Type, Int64Type,
@@ -152,6 +152,19 @@ fn flatten<'a>(json: &'a Json<'a>, into: &mut Vec<&'a Json<'a>>) {
     }
 }
 
+/// How long all `lists` are, and their items one after another.
+fn of_one_length(lists: &ListArray) -> std::result::Result<(usize, ArrayRef), String> {
+    if lists.null_count() > 0 {
+        return Err("some of its lists are missing".to_owned());
+    }
+    let length = if lists.is_empty() { 0 } else { lists.value_length(0) };
+    if let Some(other) = (0..lists.len()).map(|row| lists.value_length(row)).find(|other| *other != length) {
+        return Err(format!("one of its lists has {length} items and another {other}"));
+    }
+    let first = lists.value_offsets()[0] as usize;
+    Ok((length as usize, lists.values().slice(first, length as usize * lists.len())))
+}
+
 /// Values that each follow their length.
 fn texts(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
     let mut texts = Vec::new();
@@ -174,7 +187,7 @@ impl Tensor {
     /// # Errors
     /// A shape or a datatype that is not that of the column, a value that the column cannot have.
     pub fn column(&self, dtype: &DataType) -> Result<ArrayRef> {
-        use arrow::array::{FixedSizeListArray, ListArray};
+        use arrow::array::FixedSizeListArray;
         use arrow::buffer::OffsetBuffer;
         let unlike = || {
             let (datatype, shape) = (Datatype::of(dtype).name(), shown(&shape(dtype)));
@@ -260,9 +273,18 @@ impl Tensor {
     /// The tensor that shows an output of a model.
     ///
     /// # Errors
-    /// Lists of which some are missing: no tensor has holes.
+    /// Lists of which some are missing, or of several lengths: no tensor has holes.
     pub fn of(name: &str, column: &ArrayRef) -> Result<Tensor> {
         let (mut shape, mut cells) = (vec![column.len()], Arc::clone(column));
+        if let DataType::List(_) = cells.data_type() {
+            let (length, items) = of_one_length(cells.as_list()).map_err(|cause| {
+                Error::broken(format!(
+                    "output `{name}`: {cause}, which no tensor holds: ask in `instances` instead"
+                ))
+            })?;
+            shape.push(length);
+            cells = items;
+        }
         while let DataType::FixedSizeList(_, length) = cells.data_type() {
             if cells.null_count() > 0 {
                 return Err(Error::broken(format!("output `{name}`: some of its lists are missing")));

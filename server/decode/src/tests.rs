@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Array, ListArray, RecordBatch,
+    StringArray,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, TimestampMicrosecondType};
 use feature_defs::DefFile;
 use quern_engine::schema::timestamp;
@@ -124,6 +126,22 @@ fn lists_are_the_second_dimension() {
         shown(from_json("FP32", &[2], "[1, 2]"), &free),
         "input `x`: list<float32> is FP32 [-1, -1] here, found the shape [2]"
     );
+    let texts = DataType::List(item(DataType::Utf8));
+    let truths = DataType::FixedSizeList(item(DataType::Boolean), 2);
+    let data = r#"[["a", null], ["", "é"]]"#;
+    assert_eq!(shown(from_json("BYTES", &[2, 2], data), &texts), json!([["a", null], ["", "é"]]));
+    let raw = [2, 0, 0, 0, 0xc3, 0xa9, 0, 0, 0, 0];
+    assert_eq!(shown(from_raw("BYTES", &[1, 2], &raw), &texts), json!([["é", ""]]));
+    assert_eq!(shown(from_json("BOOL", &[1, 2], "[true, null]"), &truths), json!([[true, null]]));
+    assert_eq!(shown(from_raw("BOOL", &[1, 2], &[0, 1]), &truths), json!([[false, true]]));
+    assert_eq!(
+        shown(from_json("BYTES", &[1, 3], r#"["a", "b", "c"]"#), &truths),
+        "input `x`: list<bool, 2> is BOOL [-1, 2] here, found the shape [1, 3]"
+    );
+    assert_eq!(
+        shown(from_json("INT64", &[1, 1], "[1]"), &texts),
+        "input `x`: string is BYTES here, found INT64"
+    );
 }
 
 #[test]
@@ -166,6 +184,17 @@ fn outputs_are_what_they_were() {
     assert_eq!(tensor.raw().unwrap(), [3_i64, 4].map(i64::to_le_bytes).concat());
 
     let texts: ArrayRef = Arc::new(StringArray::from(vec!["é", ""]));
+    let list = |lengths: [usize; 2]| -> ArrayRef {
+        let (offsets, items) = (OffsetBuffer::from_lengths(lengths), Arc::clone(&texts));
+        Arc::new(ListArray::new(item(DataType::Utf8), offsets, items, None))
+    };
+    let tensor = Tensor::of("y", &list([1, 1]).slice(1, 1)).unwrap();
+    assert_eq!((tensor.datatype.name(), tensor.shape.as_slice()), ("BYTES", &[1, 1][..]));
+    assert_eq!(tensor.raw().unwrap(), [0, 0, 0, 0]);
+    assert_eq!(
+        Tensor::of("y", &list([2, 0])).unwrap_err().to_string(),
+        "output `y`: one of its lists has 2 items and another 0, which no tensor holds: ask in `instances` instead"
+    );
     assert_eq!(Tensor::of("y", &texts).unwrap().raw().unwrap(), [2, 0, 0, 0, 0xc3, 0xa9, 0, 0, 0, 0]);
     let holes: ArrayRef = Arc::new(Int64Array::from(vec![None]));
     let said = Tensor::of("y", &holes).unwrap().raw().unwrap_err().to_string();

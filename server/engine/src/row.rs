@@ -9,17 +9,17 @@
 //!
 //! A fixed-width value lies in its slot. Text, bytes and lists lie behind the slots; their slot is a u32, the end of
 //! their bytes counted from the first slot's end, and they begin where the previous such feature ends. So one feature
-//! of many is read without reading the others.
+//! of many is read without reading the others. How a list lies there stands in `row/lists.rs`.
 
 mod encode;
+mod lists;
 
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray,
-    StringBuilder,
+    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanArray, PrimitiveArray, StringBuilder,
 };
-use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType,
 };
@@ -237,7 +237,7 @@ impl RowCodec {
             }
             DataType::List(_) | DataType::FixedSizeList(_, _) => {
                 let bytes = present_rows().map(|row| row.map(|row| self.variable(row, feature)).transpose());
-                decode_lists(dtype, &bytes.collect::<Result<Vec<_>, _>>()?)?
+                lists::decode(dtype, &bytes.collect::<Result<Vec<_>, _>>()?)?
             }
             other => unreachable!("{other} was refused when the codec was made"),
         })
@@ -249,55 +249,4 @@ impl RowCodec {
         let end = self.slots_end + end_at(self.slots[feature]);
         row.get(start..end).ok_or_else(|| corrupt(row, "a value lies outside the row"))
     }
-}
-
-fn decode_lists(dtype: &DataType, rows: &[Option<&[u8]>]) -> Result<ArrayRef, EngineError> {
-    let (field, fixed_length) = match dtype {
-        DataType::List(field) => (field, None),
-        DataType::FixedSizeList(field, length) => (field, Some(*length as usize)),
-        other => unreachable!("{other} is no list"),
-    };
-    let width = slot_width(field.data_type()).unwrap_or(8);
-    let (mut values, mut valid, mut lengths) = (MutableBuffer::new(0), Vec::new(), Vec::new());
-    for row in rows {
-        let Some(row) = row else {
-            let length = fixed_length.unwrap_or(0);
-            values.extend_zeros(length * width);
-            valid.extend(std::iter::repeat_n(false, length));
-            lengths.push(length);
-            continue;
-        };
-        let length = row.get(..4).map(|_| u32::from_le_bytes(four(row, 0)) as usize);
-        let body = length.and_then(|length| row.get(4..4 + length * width).map(|body| (length, body)));
-        let (length, body) = body.ok_or_else(|| corrupt(row, "a list is cut short"))?;
-        if fixed_length.is_some_and(|fixed| fixed != length) {
-            return Err(corrupt(row, format!("a list of {length} items where the type is {dtype}")));
-        }
-        values.extend_from_slice(body);
-        let nulls = &row[4 + length * width..];
-        valid.extend((0..length).map(|item| nulls.get(item).is_none_or(|is_null| *is_null == 0)));
-        lengths.push(length);
-    }
-    fn items<T: ArrowPrimitiveType>(values: MutableBuffer, nulls: Option<NullBuffer>) -> ArrayRef {
-        let length = values.len() / size_of::<T::Native>();
-        Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::new(values.into(), 0, length), nulls))
-    }
-    let nulls = valid.contains(&false).then(|| NullBuffer::from(valid));
-    let items = match field.data_type() {
-        DataType::Int32 => items::<Int32Type>(values, nulls),
-        DataType::Int64 => items::<Int64Type>(values, nulls),
-        DataType::Float32 => items::<Float32Type>(values, nulls),
-        DataType::Float64 => items::<Float64Type>(values, nulls),
-        other => unreachable!("a list of {other} was refused when the codec was made"),
-    };
-    let nulls = NullBuffer::from_iter(rows.iter().map(Option::is_some));
-    Ok(match fixed_length {
-        Some(length) => {
-            Arc::new(FixedSizeListArray::try_new(Arc::clone(field), length as i32, items, Some(nulls))?)
-        }
-        None => {
-            let offsets = OffsetBuffer::from_lengths(lengths);
-            Arc::new(ListArray::try_new(Arc::clone(field), offsets, items, Some(nulls))?)
-        }
-    })
 }

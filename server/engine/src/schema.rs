@@ -48,16 +48,16 @@ pub fn arrow_type(t: Type) -> DataType {
 /// The type of the language that an Arrow type stands for, where there is one.
 pub fn quern_type(dtype: &DataType) -> Option<Type> {
     match dtype {
-        DataType::List(field) => number(field.data_type()).map(|item| Type::List { item, length: None }),
+        DataType::List(field) => list_item(field.data_type()).map(|item| Type::List { item, length: None }),
         DataType::FixedSizeList(field, n) => {
-            number(field.data_type()).map(|item| Type::List { item, length: u32::try_from(*n).ok() })
+            list_item(field.data_type()).map(|item| Type::List { item, length: u32::try_from(*n).ok() })
         }
         other => ScalarType::ALL.into_iter().find(|t| scalar(*t) == *other).map(Type::Scalar),
     }
 }
 
-fn number(dtype: &DataType) -> Option<ScalarType> {
-    ScalarType::ALL.into_iter().find(|t| t.is_number() && scalar(*t) == *dtype)
+fn list_item(dtype: &DataType) -> Option<ScalarType> {
+    ScalarType::ALL.into_iter().find(|t| t.is_item() && scalar(*t) == *dtype)
 }
 
 /// The name of a type for people: the language's own; of what it does not know, what most call it.
@@ -110,7 +110,7 @@ pub fn canonical(dtype: &DataType) -> DataType {
         DataType::Float16 => DataType::Float32,
         DataType::Timestamp(_, _) => timestamp(),
         DataType::Date64 => DataType::Date32,
-        DataType::List(f) | DataType::LargeList(f) | DataType::ListView(f) => {
+        DataType::List(f) | DataType::LargeList(f) | DataType::ListView(f) | DataType::LargeListView(f) => {
             DataType::List(item(canonical(f.data_type())))
         }
         DataType::FixedSizeList(f, n) => DataType::FixedSizeList(item(canonical(f.data_type())), *n),

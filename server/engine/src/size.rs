@@ -89,6 +89,23 @@ fn slice_bytes(column: &ArrayRef) -> usize {
     column.to_data().get_slice_memory_size().unwrap_or(0)
 }
 
+/// Where in the bytes of all texts those of each list end, after where the first list's begin; none where the column
+/// holds no lists of texts.
+pub fn text_ends(column: &dyn Array) -> Option<Vec<i32>> {
+    match column.data_type() {
+        DataType::List(item) if *item.data_type() == DataType::Utf8 => {
+            let lists = column.as_list::<i32>();
+            let texts = lists.values().as_string::<i32>().value_offsets();
+            Some(lists.value_offsets().iter().map(|end| texts[*end as usize]).collect())
+        }
+        DataType::FixedSizeList(item, length) if *item.data_type() == DataType::Utf8 => {
+            let texts = column.as_fixed_size_list().values().as_string::<i32>().value_offsets();
+            Some(texts.iter().step_by((*length).max(1) as usize).copied().collect())
+        }
+        _ => None,
+    }
+}
+
 fn view_bytes<T: ByteViewType>(column: &GenericByteViewArray<T>) -> usize {
     // The length of each is in the lower half of its view, or what stands for it.
     column.views().iter().map(|view| size_of::<u128>() + (*view as u32) as usize).sum()
@@ -109,7 +126,10 @@ pub fn check_together(rows: usize, bytes: usize) -> Result<(), EngineError> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{DictionaryArray, Float64Array, Int32Array, ListArray, StringArray, StructArray};
+    use arrow::array::{
+        DictionaryArray, FixedSizeListArray, Float64Array, Int32Array, ListArray, ListBuilder, StringArray,
+        StringBuilder, StructArray,
+    };
     use arrow::buffer::OffsetBuffer;
     use arrow::compute::cast;
     use arrow::datatypes::{Field, Int32Type};
@@ -131,6 +151,27 @@ mod tests {
         let half = cast(&plain, &dictionary).unwrap().slice(1, 2);
         assert!((1_000..1_100).contains(&column_bytes(&half)), "{}", column_bytes(&half));
         assert_eq!(column_bytes(&(Arc::new(Float64Array::from(vec![1.0; 10])) as ArrayRef)), 80);
+    }
+
+    #[test]
+    fn texts_of_lists_end_where_their_lists_do() {
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        lists.append_value([Some("ab"), None, Some("c")]);
+        lists.append_null();
+        lists.append_value([Some("defg")]);
+        let lists: ArrayRef = Arc::new(lists.finish());
+        assert_eq!(text_ends(&lists), Some(vec![0, 3, 3, 7]));
+        assert_eq!(text_ends(&lists.slice(2, 1)), Some(vec![3, 7]));
+        let texts = StringArray::from(vec!["ab", "", "c", "defg"]);
+        let pairs = FixedSizeListArray::new(
+            Arc::new(Field::new("item", DataType::Utf8, true)),
+            2,
+            Arc::new(texts),
+            None,
+        );
+        assert_eq!(text_ends(&pairs), Some(vec![0, 2, 7]));
+        assert_eq!(text_ends(&pairs.slice(1, 1)), Some(vec![2, 7]));
+        assert_eq!(text_ends(&Float64Array::from(vec![1.0])), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use arrow::compute::interleave;
 use arrow::datatypes::DataType;
 use quern_base::memory::{Lease, Part};
 use quern_engine::key::Keys;
-use quern_engine::size::check_together;
+use quern_engine::size::{check_together, text_ends};
 use quern_engine::windows::Excluded;
 use quern_engine::{Failed, Found, RowState, ViewPlan};
 
@@ -131,14 +131,20 @@ fn gathered_bytes(arrays: &[&dyn Array], indices: &[(usize, usize)]) -> usize {
             sum(indices, |array, row| arrays[array].value_length(row))
         }};
     }
-    match arrays[0].data_type() {
-        DataType::Utf8 => lengths!(as_string),
-        DataType::Binary => lengths!(as_binary),
-        DataType::List(item) => {
-            lengths!(as_list) * item.data_type().primitive_width().unwrap_or(size_of::<u64>())
+    let ends: Vec<_> = arrays.iter().filter_map(|array| text_ends(*array)).collect();
+    let texts = match ends.is_empty() {
+        true => 0,
+        false => sum(indices, |array, row| ends[array][row + 1] - ends[array][row]),
+    };
+    texts
+        + match arrays[0].data_type() {
+            DataType::Utf8 => lengths!(as_string),
+            DataType::Binary => lengths!(as_binary),
+            DataType::List(item) => {
+                lengths!(as_list) * item.data_type().primitive_width().unwrap_or(size_of::<u64>())
+            }
+            _ => 0,
         }
-        _ => 0,
-    }
 }
 
 /// Counts pieces up while rows are looked for in ascending order.

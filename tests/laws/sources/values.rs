@@ -88,7 +88,8 @@ pub(super) fn types() -> Vec<DataType> {
         );
     }
     types.extend([Utf8, Int64, UInt64, Float64].map(dictionary));
-    for of in [Int16, UInt64, Float32, Float64] {
+    let texts = [Utf8, LargeUtf8, Utf8View, dictionary(Utf8)];
+    for of in [Int16, UInt64, Float32, Float64, Boolean].into_iter().chain(texts) {
         types.extend([List(item(of.clone())), LargeList(item(of.clone())), FixedSizeList(item(of), 3)]);
     }
     types
@@ -114,6 +115,14 @@ pub(super) fn targets(dtype: &DataType) -> Vec<&'static str> {
         Date32 | Date64 => vec!["date", "timestamp"],
         Timestamp(..) => vec!["timestamp"],
         List(of) | LargeList(of) | FixedSizeList(of, _) => {
+            let other = match of.data_type() {
+                Boolean => Some(["list<bool>", "list<bool, 3>"]),
+                of if targets(of) == ["string"] => Some(["list<string>", "list<string, 3>"]),
+                _ => None,
+            };
+            if let Some([any, three]) = other {
+                return if matches!(dtype, FixedSizeList(..)) { vec![three, any] } else { vec![any, three] };
+            }
             let by_itself = match (of.data_type(), matches!(dtype, FixedSizeList(..))) {
                 (Int16, false) => "list<int32>",
                 (Int16, true) => "list<int32, 3>",

@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::compute::{concat, nullif};
+use arrow::compute::{concat, nullif, or};
 use arrow::datatypes::DataType;
 use datafusion_common::{Result, exec_err};
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use regex::RegexBuilder;
 
 use super::failing::note;
+use crate::size::text_ends;
 
 /// Which they are.
 pub(super) const FUNCTIONS: [&str; 8] = [
@@ -43,7 +44,7 @@ pub(super) fn not_too_long(values: ArrayRef) -> Result<ArrayRef> {
         let all = offsets.last().zip(offsets.first()).map_or(0, |(end, start)| (end - start) as usize);
         (all > max).then(|| offsets.windows(2).map(|ends| Some((ends[1] - ends[0]) as usize > max)).collect())
     }
-    let long = match values.data_type() {
+    let too_long = match values.data_type() {
         DataType::Utf8 => long(values.as_string::<i32>().value_offsets(), 1),
         DataType::Binary => long(values.as_binary::<i32>().value_offsets(), 1),
         DataType::List(item) => {
@@ -52,11 +53,15 @@ pub(super) fn not_too_long(values: ArrayRef) -> Result<ArrayRef> {
         }
         _ => None,
     };
-    match long.filter(|long| long.true_count() > 0) {
+    let too_long = match (too_long, text_ends(values.as_ref()).and_then(|ends| long(&ends, 1))) {
+        (Some(items), Some(texts)) => Some(or(&items, &texts)?),
+        (items, texts) => items.or(texts),
+    };
+    match too_long.filter(|too_long| too_long.true_count() > 0) {
         None => Ok(values),
-        Some(long) => {
-            note(long.true_count());
-            Ok(nullif(&values, &long)?)
+        Some(too_long) => {
+            note(too_long.true_count());
+            Ok(nullif(&values, &too_long)?)
         }
     }
 }
@@ -262,6 +267,9 @@ mod tests {
         let (short, long) = ("ab".repeat(1 << 22), "ab".repeat(1 << 23));
         let (values, failed) = said("a || b", &[(&short, &short), (&long, "c"), ("d", "e")]);
         assert_eq!(values.iter().map(String::len).collect::<Vec<_>>(), [VALUE_BYTES_MAX, 0, 2]);
+        assert_eq!(failed, [1]);
+        let (values, failed) = said("make_array(a, b)", &[(&short, "b"), (&long, "c"), ("d", "e")]);
+        assert_eq!(values.iter().map(String::len).collect::<Vec<_>>(), [(1 << 23) + 5, 0, 6]);
         assert_eq!(failed, [1]);
     }
 

@@ -6,7 +6,7 @@ use arrow::datatypes::{
     DataType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
 
-use super::{HEADER, RowCodec, RowTimes, VERSION};
+use super::{HEADER, RowCodec, RowTimes, VERSION, lists};
 
 /// Writes rows of some columns.
 pub struct RowEncoder {
@@ -80,7 +80,7 @@ impl Values {
 }
 
 /// The values in memory, which are little-endian as the format is.
-fn bytes<T: ArrowPrimitiveType>(column: &ArrayRef) -> Buffer {
+pub(super) fn bytes<T: ArrowPrimitiveType>(column: &ArrayRef) -> Buffer {
     const { assert!(cfg!(target_endian = "little"), "rows are copied out of memory as they lie there") };
     column.as_primitive::<T>().values().inner().clone()
 }
@@ -89,24 +89,8 @@ fn write_variable(column: &ArrayRef, row: usize, out: &mut Vec<u8>) {
     match column.data_type() {
         DataType::Utf8 => out.extend_from_slice(column.as_string::<i32>().value(row).as_bytes()),
         DataType::Binary => out.extend_from_slice(column.as_binary::<i32>().value(row)),
-        DataType::List(_) => write_list(&column.as_list::<i32>().value(row), out),
-        DataType::FixedSizeList(_, _) => write_list(&column.as_fixed_size_list().value(row), out),
+        DataType::List(_) => lists::write(&column.as_list::<i32>().value(row), out),
+        DataType::FixedSizeList(_, _) => lists::write(&column.as_fixed_size_list().value(row), out),
         other => unreachable!("{other} was refused when the codec was made"),
-    }
-}
-
-/// A list: its values, then a byte for each item that is 1 where the item is null; no such bytes where none is.
-fn write_list(items: &ArrayRef, out: &mut Vec<u8>) {
-    out.extend((items.len() as u32).to_le_bytes());
-    let values = match items.data_type() {
-        DataType::Int32 => bytes::<Int32Type>(items),
-        DataType::Int64 => bytes::<Int64Type>(items),
-        DataType::Float32 => bytes::<Float32Type>(items),
-        DataType::Float64 => bytes::<Float64Type>(items),
-        other => unreachable!("a list of {other} was refused when the codec was made"),
-    };
-    out.extend_from_slice(&values);
-    if items.null_count() > 0 {
-        out.extend((0..items.len()).map(|item| u8::from(items.is_null(item))));
     }
 }

@@ -86,10 +86,10 @@ pub(crate) fn narrow(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowE
         (from, to) if from.is_decimal() && to.is_integer() => convert(&whole_decimals(array)?, to),
         (DataType::List(_), DataType::List(field)) => lists(array.as_list::<i32>(), field),
         (DataType::LargeList(_), DataType::LargeList(field)) => lists(array.as_list::<i64>(), field),
-        (DataType::LargeList(_) | DataType::ListView(_), DataType::List(field)) => {
-            let (DataType::LargeList(item) | DataType::ListView(item)) = from else {
-                unreachable!("one of the two")
-            };
+        (
+            DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item),
+            DataType::List(field),
+        ) => {
             let list = cast_with_options(array, &DataType::List(Arc::clone(item)), &LOSSY)?;
             lists(list.as_list::<i32>(), field)
         }
@@ -97,7 +97,7 @@ pub(crate) fn narrow(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowE
             narrow(&cast(array, &DataType::List(Arc::clone(item)))?, to)
         }
         (
-            DataType::List(_) | DataType::LargeList(_) | DataType::ListView(_),
+            DataType::List(_) | DataType::LargeList(_) | DataType::ListView(_) | DataType::LargeListView(_),
             DataType::FixedSizeList(field, size),
         ) => {
             let list = narrow(array, &DataType::List(Arc::clone(field)))?;

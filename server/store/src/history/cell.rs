@@ -10,7 +10,7 @@
 //! | bytes | base64, with or without padding |
 //! | timestamp | `2013-01-31T09:26:56.5Z`; a space for the `T`, an offset (`-05:00`) or a zone (` America/New_York`) for the `Z`; without any it is UTC, without a time it is midnight; what is finer than a microsecond is dropped. A number counts what the column's `format` says, else microseconds |
 //! | date | `2013-01-31` |
-//! | list | `[1.5, 2, null]` |
+//! | list | `[1.5, 2, null]`, `[true, false]`; of texts as JSON has it: `["a, b", null]` |
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(super) enum Cells {
     List(Box<Lists>),
 }
 
-/// Lists of numbers: all items one after the other, and where each list ends.
+/// Lists: all items one after the other, and where each list ends.
 pub(super) struct Lists {
     field: FieldRef,
     /// Length of every list; absent: any.
@@ -151,7 +151,11 @@ impl Lists {
     fn push(&mut self, text: &str) -> Option<()> {
         let inner = text.strip_prefix('[')?.strip_suffix(']')?;
         let mut count = 0;
-        if !inner.trim_ascii().is_empty() {
+        if let Cells::String(items) = &mut self.items {
+            let texts: Vec<Option<String>> = serde_json::from_str(text).ok()?;
+            count = i32::try_from(texts.len()).ok()?;
+            texts.into_iter().for_each(|text| items.append_option(text));
+        } else if !inner.trim_ascii().is_empty() {
             for item in inner.split(',') {
                 match item.trim_ascii() {
                     "" => return None,
@@ -198,7 +202,11 @@ pub(super) fn example(dtype: &DataType) -> &'static str {
         DataType::Binary => "3q2+7w== (base64)",
         DataType::Timestamp(_, _) => "2013-01-31T09:26:56.5Z",
         DataType::Date32 => "2013-01-31",
-        DataType::List(_) | DataType::FixedSizeList(_, _) => "[1, 2, null]",
+        DataType::List(item) | DataType::FixedSizeList(item, _) => match item.data_type() {
+            DataType::Utf8 => r#"["a", "b", null]"#,
+            DataType::Boolean => "[true, false, null]",
+            _ => "[1, 2, null]",
+        },
         _ => "text",
     }
 }

@@ -204,7 +204,8 @@ fn guess(cells: &[&str]) -> Type {
     // `1` is true as well, and a date is a time at midnight, so the order matters.
     const TYPES: [ScalarType; 5] =
         [ScalarType::Int64, ScalarType::Float64, ScalarType::Bool, ScalarType::Date, ScalarType::Timestamp];
-    let floats = Type::List { item: ScalarType::Float64, length: None };
+    let lists = [ScalarType::Float64, ScalarType::Bool, ScalarType::String];
+    let lists = lists.map(|item| Type::List { item, length: None });
     let is_some = cells.iter().any(|cell| !cell.trim_ascii().is_empty());
     let fits = |dtype: &Type| {
         let Some(mut column) = Cells::new(&arrow_type(*dtype), None) else { return false };
@@ -212,6 +213,6 @@ fn guess(cells: &[&str]) -> Type {
             .iter()
             .all(|cell| !(dtype.is_number() && is_code(cell.as_bytes())) && column.push(cell).is_some())
     };
-    let found = TYPES.into_iter().map(Type::Scalar).chain([floats]).find(fits).filter(|_| is_some);
+    let found = TYPES.into_iter().map(Type::Scalar).chain(lists).find(fits).filter(|_| is_some);
     found.unwrap_or(Type::Scalar(ScalarType::String))
 }

@@ -14,6 +14,8 @@ fn everything() -> Vec<(&'static str, Type)> {
     let mut columns: Vec<_> = scalars.into_iter().map(|t| (t.name(), scalar(t))).collect();
     columns.push(("floats", list(Float32, None)));
     columns.push(("pair", list(Int64, Some(2))));
+    columns.push(("texts", list(String, None)));
+    columns.push(("truths", list(Bool, Some(2))));
     columns
 }
 
@@ -22,10 +24,10 @@ fn every_type_is_read_from_text() {
     let repository = Repository::csv(&everything());
     repository.file(
         "data/a.csv",
-        "bool,int32,int64,float32,float64,string,bytes,timestamp,date,floats,pair,at\n\
-         true,-7,9223372036854775807,0.1,1e-3,\"a, \"\"b\"\"\",3q2+7w==,2013-01-31T09:26:56.123456Z,2013-01-31,\"[1, 2.5, null]\",\"[1,2]\",2013-01-01\n\
-         F, 7.0 ,+1,NaN,-inf, kept ,3q2+7w,1969-12-31 23:59:59.9999999,1900-02-28,[],\"[ 3 , 4 ]\",2013-01-01 05:00:00-05:00\n\
-         ,,,,,,,,,,,2013-07-01 00:00:00 America/New_York\n",
+        "bool,int32,int64,float32,float64,string,bytes,timestamp,date,floats,pair,texts,truths,at\n\
+         true,-7,9223372036854775807,0.1,1e-3,\"a, \"\"b\"\"\",3q2+7w==,2013-01-31T09:26:56.123456Z,2013-01-31,\"[1, 2.5, null]\",\"[1,2]\",\"[\"\"a, b\"\", null, \"\"\"\", \"\"\\u00e9\"\"]\",\"[true, null]\",2013-01-01\n\
+         F, 7.0 ,+1,NaN,-inf, kept ,3q2+7w,1969-12-31 23:59:59.9999999,1900-02-28,[],\"[ 3 , 4 ]\",[ ],\"[f,1]\",2013-01-01 05:00:00-05:00\n\
+         ,,,,,,,,,,,,,2013-07-01 00:00:00 America/New_York\n",
     );
     expect![[r#"
         at: Timestamp(µs, "UTC")
@@ -40,16 +42,18 @@ fn every_type_is_read_from_text() {
         date: Date32
         floats: List(Float32)
         pair: FixedSizeList(2 x Int64)
+        texts: List(Utf8)
+        truths: FixedSizeList(2 x Boolean)
     "#]]
     .assert_eq(&describe(&repository.schema()));
     expect![[r#"
-        +----------------------+-------+-------+---------------------+---------+---------+--------+----------+-----------------------------+------------+--------------+--------+
-        | at                   | bool  | int32 | int64               | float32 | float64 | string | bytes    | timestamp                   | date       | floats       | pair   |
-        +----------------------+-------+-------+---------------------+---------+---------+--------+----------+-----------------------------+------------+--------------+--------+
-        | 2013-01-01T00:00:00Z | true  | -7    | 9223372036854775807 | 0.1     | 0.001   | a, "b" | deadbeef | 2013-01-31T09:26:56.123456Z | 2013-01-31 | [1.0, 2.5, ] | [1, 2] |
-        | 2013-01-01T10:00:00Z | false | 7     | 1                   | NaN     | -inf    |  kept  | deadbeef | 1969-12-31T23:59:59.999999Z | 1900-02-28 | []           | [3, 4] |
-        | 2013-07-01T04:00:00Z |       |       |                     |         |         |        |          |                             |            |              |        |
-        +----------------------+-------+-------+---------------------+---------+---------+--------+----------+-----------------------------+------------+--------------+--------+"#]].assert_eq(&table(&all(&repository.open().unwrap()).unwrap()));
+        +----------------------+-------+-------+---------------------+---------+---------+--------+----------+-----------------------------+------------+--------------+--------+---------------+---------------+
+        | at                   | bool  | int32 | int64               | float32 | float64 | string | bytes    | timestamp                   | date       | floats       | pair   | texts         | truths        |
+        +----------------------+-------+-------+---------------------+---------+---------+--------+----------+-----------------------------+------------+--------------+--------+---------------+---------------+
+        | 2013-01-01T00:00:00Z | true  | -7    | 9223372036854775807 | 0.1     | 0.001   | a, "b" | deadbeef | 2013-01-31T09:26:56.123456Z | 2013-01-31 | [1.0, 2.5, ] | [1, 2] | [a, b, , , é] | [true, ]      |
+        | 2013-01-01T10:00:00Z | false | 7     | 1                   | NaN     | -inf    |  kept  | deadbeef | 1969-12-31T23:59:59.999999Z | 1900-02-28 | []           | [3, 4] | []            | [false, true] |
+        | 2013-07-01T04:00:00Z |       |       |                     |         |         |        |          |                             |            |              |        |               |               |
+        +----------------------+-------+-------+---------------------+---------+---------+--------+----------+-----------------------------+------------+--------------+--------+---------------+---------------+"#]].assert_eq(&table(&all(&repository.open().unwrap()).unwrap()));
 }
 
 #[test]
@@ -108,6 +112,9 @@ fn a_bad_cell_is_named_with_its_place() {
         ("floats", "1, 2"),
         ("floats", "[1,,2]"),
         ("pair", "[1, 2, 3]"),
+        ("texts", "[a, b]"),
+        ("texts", "['a']"),
+        ("truths", "[true]"),
     ];
     let mut seen = std::string::String::new();
     for (column, text) in bad {
@@ -137,6 +144,9 @@ fn a_bad_cell_is_named_with_its_place() {
         `data/a.csv`, line 5, column `floats`: its cell is not of type list<float32>, such as [1, 2, null]
         `data/a.csv`, line 5, column `floats`: its cell is not of type list<float32>, such as [1, 2, null]
         `data/a.csv`, line 5, column `pair`: its cell is not of type list<int64, 2>, such as [1, 2, null]
+        `data/a.csv`, line 5, column `texts`: its cell is not of type list<string>, such as ["a", "b", null]
+        `data/a.csv`, line 5, column `texts`: its cell is not of type list<string>, such as ["a", "b", null]
+        `data/a.csv`, line 5, column `truths`: its cell is not of type list<bool, 2>, such as [true, false, null]
     "#]].assert_eq(&seen);
 }
 

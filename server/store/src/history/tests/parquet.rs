@@ -80,6 +80,17 @@ fn foreign_types_become_canonical() {
         vec![Some(vec![Some(1.0), Some(2.0)]), None, Some(vec![Some(3.0), Some(4.0)])],
         2,
     );
+    let mut texts = ListBuilder::new(StringBuilder::new());
+    texts.append_value([Some("Zoë"), None, Some("")]);
+    texts.append_null();
+    texts.append_value([None::<&str>; 0]);
+    let texts = texts.finish();
+    let mut truths = FixedSizeListBuilder::new(BooleanBuilder::new(), 1);
+    for (truth, is_there) in [(Some(true), true), (None, false), (None, true)] {
+        truths.values().append_option(truth);
+        truths.append(is_there);
+    }
+    let item = |dtype| Arc::new(Field::new("item", dtype, true));
     repository.write(
         "data/a.parquet",
         vec![
@@ -94,6 +105,9 @@ fn foreign_types_become_canonical() {
             ("binary_view", cast(&bytes, &DataType::BinaryView).unwrap()),
             ("list", Arc::new(list)),
             ("fixed", Arc::new(fixed)),
+            ("texts", cast(&texts, &DataType::LargeList(item(DataType::Utf8View))).unwrap()),
+            ("coded", cast(&texts, &DataType::List(item(dictionary))).unwrap()),
+            ("truths", Arc::new(truths.finish())),
         ],
     );
     expect![[r#"
@@ -108,16 +122,19 @@ fn foreign_types_become_canonical() {
         binary_view: Binary
         list: List(Float32)
         fixed: FixedSizeList(2 x Float64)
+        texts: List(Utf8)
+        coded: List(Utf8)
+        truths: FixedSizeList(1 x Boolean)
     "#]]
     .assert_eq(&describe(&repository.schema()));
     expect![[r#"
-        +-----------------------------+------+-------+------------+------+--------+---------+------------+-------------+---------+------------+
-        | at                          | view | large | dictionary | int8 | uint32 | float16 | date64     | binary_view | list    | fixed      |
-        +-----------------------------+------+-------+------------+------+--------+---------+------------+-------------+---------+------------+
-        | 1970-01-01T00:00:00.000001Z | Zoë  | Zoë   | Zoë        | 1    | 1      | 1.0     | 1970-01-02 | ff          | [1.5, ] | [1.0, 2.0] |
-        | 1970-01-01T00:00:00.000002Z |      |       |            |      |        |         |            |             |         |            |
-        | 1970-01-01T00:00:00.000003Z |      |       |            | 127  | 127    | 127.0   | 1970-05-08 |             | []      | [3.0, 4.0] |
-        +-----------------------------+------+-------+------------+------+--------+---------+------------+-------------+---------+------------+"#]].assert_eq(&table(&all(&repository.open().unwrap()).unwrap()));
+        +-----------------------------+------+-------+------------+------+--------+---------+------------+-------------+---------+------------+-----------+-----------+--------+
+        | at                          | view | large | dictionary | int8 | uint32 | float16 | date64     | binary_view | list    | fixed      | texts     | coded     | truths |
+        +-----------------------------+------+-------+------------+------+--------+---------+------------+-------------+---------+------------+-----------+-----------+--------+
+        | 1970-01-01T00:00:00.000001Z | Zoë  | Zoë   | Zoë        | 1    | 1      | 1.0     | 1970-01-02 | ff          | [1.5, ] | [1.0, 2.0] | [Zoë, , ] | [Zoë, , ] | [true] |
+        | 1970-01-01T00:00:00.000002Z |      |       |            |      |        |         |            |             |         |            |           |           |        |
+        | 1970-01-01T00:00:00.000003Z |      |       |            | 127  | 127    | 127.0   | 1970-05-08 |             | []      | [3.0, 4.0] | []        | []        | []     |
+        +-----------------------------+------+-------+------------+------+--------+---------+------------+-------------+---------+------------+-----------+-----------+--------+"#]].assert_eq(&table(&all(&repository.open().unwrap()).unwrap()));
 }
 
 #[test]
