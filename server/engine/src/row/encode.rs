@@ -1,12 +1,13 @@
 //! How are rows written? What a column's type says is found out once, not for each row.
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::buffer::{Buffer, NullBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
 
-use super::{HEADER, RowCodec, RowTimes, VERSION, lists};
+use super::lists::{self, bytes};
+use super::{HEADER, RowCodec, RowTimes, VERSION};
 
 /// Writes rows of some columns.
 pub struct RowEncoder {
@@ -77,12 +78,6 @@ impl Values {
             _ => Values::Variable(ArrayRef::clone(column)),
         }
     }
-}
-
-/// The values in memory, which are little-endian as the format is.
-pub(super) fn bytes<T: ArrowPrimitiveType>(column: &ArrayRef) -> Buffer {
-    const { assert!(cfg!(target_endian = "little"), "rows are copied out of memory as they lie there") };
-    column.as_primitive::<T>().values().inner().clone()
 }
 
 fn write_variable(column: &ArrayRef, row: usize, out: &mut Vec<u8>) {

@@ -13,10 +13,9 @@ use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeListArray, ListArray,
     PrimitiveArray, StringArray,
 };
-use arrow::buffer::{BooleanBuffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type};
 
-use super::encode::bytes;
 use super::{corrupt, slot_width};
 use crate::EngineError;
 
@@ -43,6 +42,12 @@ pub(super) fn write(items: &ArrayRef, out: &mut Vec<u8>) {
     if items.null_count() > 0 {
         out.extend((0..items.len()).map(|item| u8::from(items.is_null(item))));
     }
+}
+
+/// The values in memory, which are little-endian as the format is.
+pub(super) fn bytes<T: ArrowPrimitiveType>(column: &ArrayRef) -> Buffer {
+    const { assert!(cfg!(target_endian = "little"), "rows are copied out of memory as they lie there") };
+    column.as_primitive::<T>().values().inner().clone()
 }
 
 /// The lists of `rows` as a column; none is null.
