@@ -139,6 +139,9 @@ mod tests {
             ("real[128]", "list<float32, 128>"),
             ("vector(128)", "list<float32, 128>"),
             ("list", "list<float32>"),
+            ("array<string>", "list<string>"),
+            ("text[]", "list<string>"),
+            ("List(Boolean)", "list<bool>"),
         ] {
             assert_eq!(type_meant(theirs).as_deref(), Some(ours), "{theirs}");
         }

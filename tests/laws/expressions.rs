@@ -13,7 +13,7 @@ use quern_engine::schema::{arrow_type, timestamp};
 use quern_engine::{Catalog, EngineError, Failed, Found, RowState, ServicePlan, SourceSchemas};
 
 /// The columns that expressions read: features of one view.
-const COLUMNS: [(&str, &str); 10] = [
+const COLUMNS: [(&str, &str); 12] = [
     ("i", "int64"),
     ("j", "int32"),
     ("x", "float64"),
@@ -24,9 +24,11 @@ const COLUMNS: [(&str, &str); 10] = [
     ("b", "bool"),
     ("at", "timestamp"),
     ("day", "date"),
+    ("w", "list<string>"),
+    ("p", "list<bool, 2>"),
 ];
 
-const EXPRESSIONS: [&str; 48] = [
+const EXPRESSIONS: [&str; 66] = [
     "10 / i",
     "i * i - j * j",
     "-i % j",
@@ -75,6 +77,24 @@ const EXPRESSIONS: [&str; 48] = [
     "date_trunc('hour', at)",
     "(date_part('epoch', event_timestamp) - date_part('epoch', at)) / 3600",
     "date_part('hour', at at time zone 'America/New_York')",
+    "array_length(w)",
+    "w[1] || w[-1]",
+    "array_has(w, s) and not array_has(w, null)",
+    "array_has_any(w, make_array('1', t)) or array_has_all(w, make_array(s))",
+    "make_array(s, t, w[2])",
+    "array_concat(w, make_array(s), string_to_array(t, ' '))",
+    "array_to_string(w, ',')",
+    "array_position(w, '1')",
+    "array_append(array_remove(w, s), t)",
+    "array_sort(array_distinct(w))",
+    "w[1:2]",
+    "coalesce(w, make_array(s))",
+    "case when b then w else string_to_array(t, ' ') end",
+    "p[1] and not p[2]",
+    "array_has(p, b)",
+    "make_array(b, p[1], x > 0)",
+    "array_resize(w, 3, s)",
+    "w = make_array(s) or w is null",
 ];
 
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
@@ -113,6 +133,16 @@ fn value(dtype: &'static str) -> BoxedStrategy<ScalarValue> {
         "timestamp" => (-4_000_000_000_000_000i64..4_000_000_000_000_000)
             .prop_map(|us| ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())))
             .boxed(),
+        "list<string>" => vec(value("string"), 0..4)
+            .prop_map(|items| ScalarValue::List(ScalarValue::new_list(&items, &DataType::Utf8, true)))
+            .boxed(),
+        "list<bool, 2>" => {
+            let fixed = |items: Vec<ScalarValue>| {
+                let list = ScalarValue::List(ScalarValue::new_list(&items, &DataType::Boolean, true));
+                list.cast_to(&arrow_type("list<bool, 2>".parse().unwrap())).unwrap()
+            };
+            vec(value("bool"), 2).prop_map(fixed).boxed()
+        }
         _ => (-40_000i32..40_000).prop_map(|days| ScalarValue::Date32(Some(days))).boxed(),
     };
     prop_oneof![5 => some, 1 => Just(null)].boxed()
