@@ -1,14 +1,14 @@
 //! Functions of DataFusion's of which one value could take hours, or all memory.
 //!
-//! `levenshtein` takes the product of two lengths, `replace` and its like give it, and a pattern that a column brings
-//! may become a program of any size. A row that asks for too much is null and has failed; the others are computed, so
-//! many at a time as take little memory together.
+//! `levenshtein` takes the product of two lengths, `replace` and its like give it, also in lists, and a pattern that a
+//! column brings may become a program of any size. A row that asks for too much is null and has failed; the others are
+//! computed, so many at a time as take little memory together.
 
 use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::{concat, nullif, or};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int64Type};
 use datafusion_common::{Result, exec_err};
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use regex::RegexBuilder;
@@ -17,7 +17,10 @@ use super::failing::note;
 use crate::size::text_ends;
 
 /// Which they are.
-pub(super) const FUNCTIONS: [&str; 8] = [
+pub(super) const FUNCTIONS: [&str; 11] = [
+    "array_replace_all",
+    "array_replace_n",
+    "array_resize",
     "array_to_string",
     "levenshtein",
     "regexp_count",
@@ -140,8 +143,16 @@ impl<'a> Costs<'a> {
             }
             "replace" => replaced(text(0), text(1), text(2)).filter(|bytes| *bytes <= VALUE_BYTES_MAX),
             "array_to_string" => {
-                let items = self.arguments.first().map_or(0, |list| items(list, row));
-                items.checked_mul(text(1).len()).filter(|bytes| *bytes <= VALUE_BYTES_MAX)
+                // Between items stands one text, and another one for each null.
+                let each = text(1).len() + text(2).len();
+                self.items(row).checked_mul(each).filter(|bytes| *bytes <= VALUE_BYTES_MAX)
+            }
+            "array_replace_all" | "array_replace_n" => {
+                self.items(row).checked_mul(text(2).len()).filter(|bytes| *bytes <= VALUE_BYTES_MAX)
+            }
+            "array_resize" => {
+                let length = self.arguments.get(1).and_then(|length| whole(length, row)).unwrap_or(0);
+                length.checked_mul(text(2).len()).filter(|bytes| *bytes <= VALUE_BYTES_MAX)
             }
             name => {
                 // Each group that stands in it brings no more than what was matched.
@@ -150,6 +161,10 @@ impl<'a> Costs<'a> {
                 Some(bytes + self.pattern(row)?)
             }
         }
+    }
+
+    fn items(&self, row: usize) -> usize {
+        self.arguments.first().map_or(0, |list| items(list, row))
     }
 
     /// What the row's own pattern takes; none where it is too large.
@@ -175,6 +190,18 @@ fn text(argument: &ColumnarValue, row: usize) -> Option<&str> {
             DataType::Utf8View => Some(column.as_string_view().value(row)),
             _ => None,
         },
+    }
+}
+
+/// A number of items; none where it is below zero.
+fn whole(argument: &ColumnarValue, row: usize) -> Option<usize> {
+    let of = |column: &ArrayRef, row: usize| {
+        let numbers = column.as_primitive_opt::<Int64Type>()?;
+        usize::try_from(numbers.value(row)).ok().filter(|_| numbers.is_valid(row))
+    };
+    match argument {
+        ColumnarValue::Array(column) => of(column, row),
+        ColumnarValue::Scalar(constant) => constant.to_array().ok().and_then(|column| of(&column, 0)),
     }
 }
 
@@ -235,6 +262,9 @@ mod tests {
             ("length(replace(a, 'a', b))", "3", "1"),
             ("length(regexp_replace(a, 'a', b, 'g'))", "3", "1"),
             ("length(array_to_string(string_to_array(a, 'b'), b))", "3", "0"),
+            ("length(array_to_string(string_to_array(a, 'b', 'a'), '', b))", "2", "0"),
+            ("length(array_to_string(array_resize(make_array(a), 50, b), ''))", "52", "1"),
+            ("length(array_to_string(array_replace_all(string_to_array(a, 'b'), 'a', b), ''))", "2", "0"),
             ("CASE WHEN length(a) > 10 THEN length(b || replace(b, 'a', a)) ELSE length(a) END", "3", "1"),
         ] {
             assert_eq!(
