@@ -24,9 +24,9 @@ mod yaml;
 
 pub use definitions::{
     ADMIN, Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Definition,
-    Definitions, Entity, Expr, Fallback, Feature, FeatureService, FeatureView, Format, Function, Governance,
-    Grant, Instead, Isolation, Kind, Limits, Literal, Member, Model, ModelVersion, Operation, Pick,
-    Projection, Rate, Right, Role, Route, Source, Step, StreamSource, Window,
+    Definitions, Entity, Example, Expr, Fallback, Feature, FeatureService, FeatureView, Format, Function,
+    Governance, Grant, Input, Inputs, Instead, Isolation, Kind, Limits, Literal, Member, Model, ModelFile,
+    ModelVersion, Operation, Pick, Projection, Rate, Right, Role, Route, Source, Step, StreamSource, Window,
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};

@@ -48,13 +48,20 @@ fn rows(object: &Object, path: &str, table: &mut String) {
         let value = value(&key.shape).replace('|', "\\|");
         writeln!(table, "| `{path}{}` | {value} | {required} | {} |", key.name, key.doc)
             .expect("a text grows");
-        let (shape, brackets) = match &key.shape {
-            Shape::List(item) => (*item, "[]"),
-            shape => (shape, ""),
-        };
-        if let Shape::Object(object) | Shape::Short { object, .. } = shape {
-            rows(object, &format!("{path}{}{brackets}.", key.name), table);
+        if let Some((object, place)) = within(&key.shape) {
+            rows(object, &format!("{path}{}{place}.", key.name), table);
         }
+    }
+}
+
+/// The object that stands in `shape`, and how its place is written.
+fn within(shape: &Shape) -> Option<(&'static Object, &'static str)> {
+    match shape {
+        Shape::Object(object) | Shape::Short { object, .. } => Some((object, "")),
+        Shape::List(item) => within(item).map(|(object, _)| (object, "[]")),
+        Shape::Map { value, .. } => within(value).map(|(object, _)| (object, ".*")),
+        Shape::AnyOf(shapes) => shapes.iter().find_map(within),
+        _ => None,
     }
 }
 
@@ -83,11 +90,14 @@ fn value(shape: &Shape) -> String {
         Shape::Type | Shape::KeyType => "[type](#types)".to_owned(),
         Shape::Duration { .. } => "[duration](#durations)".to_owned(),
         Shape::Literal | Shape::Value => "constant".to_owned(),
-        Shape::Names => "name or list of names".to_owned(),
+        Shape::AnyOf(shapes) => shapes.iter().map(value).collect::<Vec<_>>().join(" or "),
+        Shape::List(Shape::Count { .. }) => "list of whole numbers".to_owned(),
+        Shape::List(Shape::Map { .. }) => "list of mappings".to_owned(),
         Shape::List(Shape::Short { .. }) => "list of mappings or names".to_owned(),
         Shape::List(Shape::OneOf(texts)) => format!("list of `{}`", texts.join("`, `")),
         Shape::List(item) => format!("list of {}s", value(item)),
         Shape::Map { value: Shape::Whole { .. }, .. } => "mapping of versions to whole numbers".to_owned(),
+        Shape::Map { key: Shape::Text, .. } => "mapping of inputs to columns".to_owned(),
         Shape::Map { .. } => "mapping of names to columns".to_owned(),
         Shape::Object(_) => "mapping".to_owned(),
         Shape::Short { .. } => "mapping or name".to_owned(),

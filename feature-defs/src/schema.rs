@@ -87,10 +87,7 @@ fn shape_schema(shape: &Shape) -> Value {
             "type": "array", "maxItems": LIST_LENGTH_MAX, "items": shape_schema(&Shape::Value),
         }]}),
         Shape::Value => json!({"type": ["boolean", "number", "string"]}),
-        Shape::Names => {
-            let list = shape_schema(&Shape::List(&Shape::Identifier));
-            json!({"anyOf": [shape_schema(&Shape::Identifier), list]})
-        }
+        Shape::AnyOf(shapes) => json!({"anyOf": shapes.iter().map(shape_schema).collect::<Vec<_>>()}),
         Shape::List(item) => json!({"type": "array", "minItems": 1, "items": shape_schema(item)}),
         Shape::Map { key, value } => json!({
             "type": "object",

@@ -948,6 +948,7 @@ fn other_tools_keep_their_files() {
               "keep": [],
               "answer_at_once": [],
               "access": [],
+              "fits": [],
               "affected": [],
               "breaks": []
             }

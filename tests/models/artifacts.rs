@@ -128,6 +128,10 @@ async fn what_cannot_be_read_is_said_where_it_is_named() {
         "s3://models/linear.onnx",
         expect![[r#"
             the definitions hold: entities 1, sources 1, feature views 1, feature services 1, models 1, connections 3
+
+            model `m`, version `1`: tried on zeros, it says of the first row: y 0.5
+              input  takes           from
+              input  float32 [N, 3]  a, b, c (float64, rounded, null: NaN)
         "#]],
     );
     check(
@@ -339,6 +343,10 @@ fn weights_lie_in_the_folder_of_their_model() {
     fs::write(&weights, &numbers).unwrap();
     check(expect![[r#"
         the definitions hold: entities 1, sources 1, feature views 1, feature services 1, models 1
+
+        model `m`, version `1`: tried on zeros, it says of the first row: y 0.5
+          input  takes           from
+          input  float32 [N, 3]  a, b, c (float64, rounded, null: NaN)
     "#]]);
     fs::remove_file(&weights).unwrap();
     fs::write(repository.path().join("secret"), &numbers).unwrap();

@@ -3,6 +3,7 @@
 mod artifacts;
 
 mod bounds;
+mod fed;
 mod workers;
 
 mod batch;

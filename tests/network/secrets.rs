@@ -33,8 +33,8 @@ const DEFINITIONS: &str = "kind: Entity\nname: e\njoin_keys: [{name: k, type: st
     ---\nkind: FeatureService\nname: cast\nfeatures: [v]\n\
     derived: [{name: number, expr: CAST(note AS BIGINT) + n * n, type: int32, default: 0, strict: true}]\n\
     outputs: [number]\n---\n\
-    kind: Model\nname: gather\nversions: [{version: 1, path: fragile.onnx, service: three}]\n---\n\
-    kind: Model\nname: falls\nversions: [{version: 1, path: fragile.onnx, service: three}]\n\
+    kind: Model\nname: gather\nversions: [{version: 1, path: fragile.onnx, service: three, examples: [{n: 1}]}]\n---\n\
+    kind: Model\nname: falls\nversions: [{version: 1, path: fragile.onnx, service: three, examples: [{n: 1}]}]\n\
     fallback: {to: [{constant: 7}]}\nroute: {weights: {1: 1}}\n";
 
 /// A server in a process of its own, with its log in a file.

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 pub use self::column::{Column, Expr, Feature, Literal};
 pub use self::connection::Connection;
 pub use self::model::{
-    Action, Artifact, Batching, Fallback, Instead, Isolation, Model, ModelVersion, Route, Step,
+    Action, Artifact, Batching, Example, Fallback, Input, Inputs, Instead, Isolation, Model, ModelFile,
+    ModelVersion, Route, Step,
 };
 pub use self::role::{ADMIN, Governance, Grant, Limits, Member, Operation, Pick, Rate, Right, Role};
 pub use self::service::{FeatureService, Projection};

@@ -40,6 +40,17 @@ pub struct ModelVersion {
     pub artifact: Artifact,
     /// Name of the feature service.
     pub service: String,
+    /// Feature vectors of which it must be able to say something before it goes live.
+    pub examples: Vec<Example>,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+/// A feature vector that a version is tried on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// Columns of the feature service and their values; the others have their defaults, or none.
+    pub values: Vec<(Expr, Literal)>,
     /// Where it is declared.
     pub loc: Loc,
 }
@@ -47,8 +58,8 @@ pub struct ModelVersion {
 /// What makes the predictions.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Artifact {
-    /// An ONNX file or an MLflow model's folder: relative to the repository's root, or by the URL of an object.
-    File(String),
+    /// One file.
+    File(ModelFile),
     /// An ensemble: steps that read the service's columns and one another's.
     Steps {
         /// In any order that leaves no step waiting for itself.
@@ -56,6 +67,50 @@ pub enum Artifact {
         /// The columns that leave, in order; the last step's unless given.
         outputs: Vec<Expr>,
     },
+}
+
+/// A model file, and how columns go into it and come out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelFile {
+    /// An ONNX file or an MLflow model's folder: relative to the repository's root, or by the URL of an object.
+    pub path: String,
+    /// What fills its inputs.
+    pub inputs: Inputs,
+    /// Those of its outputs that become columns, in order; all unless given.
+    pub outputs: Vec<Expr>,
+}
+
+/// What fills the inputs of a model file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inputs {
+    /// These columns, by the names of the inputs, or side by side where there is one input; the service's where none
+    /// are named.
+    Columns(Vec<Expr>),
+    /// Each input by its name.
+    Map(Vec<Input>),
+}
+
+/// What fills one input of a model file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// The file's name for it.
+    pub name: String,
+    /// The columns side by side.
+    pub columns: Vec<Expr>,
+    /// The lengths of a row's dimensions; as the file says unless given.
+    pub shape: Option<Vec<u32>>,
+    /// Where it is declared.
+    pub loc: Loc,
+}
+
+impl Inputs {
+    /// The columns that it names, in order and more than once where they are named more than once.
+    pub fn columns(&self) -> Vec<&Expr> {
+        match self {
+            Inputs::Columns(columns) => columns.iter().collect(),
+            Inputs::Map(inputs) => inputs.iter().flat_map(|input| &input.columns).collect(),
+        }
+    }
 }
 
 /// One step of an ensemble. Its columns are called as the step where there is one, else `step__output`.
@@ -73,12 +128,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Runs a model.
-    Run {
-        /// As in [`Artifact::File`].
-        path: String,
-        /// The columns it reads, in order; the service's unless given.
-        inputs: Vec<Expr>,
-    },
+    Run(ModelFile),
     /// Computes SQL over the service's columns and those of other steps.
     Compute(Expr),
 }

@@ -5,10 +5,10 @@ use super::names::{listed, not_twice, one_of};
 use super::read::{count, duration_us, expression, governance, identity, items, share, text, texts};
 use crate::literal::literal;
 use crate::shape::Kind;
-use crate::yaml::{Entry, Node};
+use crate::yaml::{Entry, Node, Scalar, Value};
 use crate::{
-    Action, Artifact, Batching, DefError, Expr, Fallback, FeatureView, Instead, Isolation, Loc, Model,
-    ModelVersion, Route, Step, suggest,
+    Action, Artifact, Batching, DefError, Example, Expr, Fallback, FeatureView, Input, Inputs, Instead,
+    Isolation, Loc, Model, ModelFile, ModelVersion, Route, Step, suggest,
 };
 
 pub(super) fn read(node: &Node) -> Model {
@@ -31,22 +31,56 @@ pub(super) fn read(node: &Node) -> Model {
 fn version(node: &Node) -> ModelVersion {
     let (version, loc) = identity(node, "version");
     let artifact = match node.get("steps") {
-        None => Artifact::File(text(node, "path")),
+        None => Artifact::File(model_file(node)),
         Some(steps) => Artifact::Steps {
             steps: steps.items().iter().filter_map(step).collect(),
             outputs: expressions(node, "outputs"),
         },
     };
-    ModelVersion { version, artifact, service: text(node, "service"), loc }
+    let examples = items(node, "examples").map(example).collect();
+    ModelVersion { version, artifact, service: text(node, "service"), examples, loc }
+}
+
+fn example(node: &Node) -> Example {
+    let value = |Entry { key, key_loc, value }: &Entry| {
+        Some((Expr { sql: key.clone(), loc: key_loc.clone() }, literal(value)?))
+    };
+    Example { values: node.entries().iter().filter_map(value).collect(), loc: node.loc.clone() }
 }
 
 fn step(node: &Node) -> Option<Step> {
     let (name, loc) = identity(node, "name");
     let action = match node.get("expr") {
         Some(expr) => Action::Compute(expression(expr)?),
-        None => Action::Run { path: text(node, "path"), inputs: expressions(node, "inputs") },
+        None => Action::Run(model_file(node)),
     };
     Some(Step { name, action, loc })
+}
+
+fn model_file(node: &Node) -> ModelFile {
+    let inputs = match node.get("inputs") {
+        Some(map) if !map.entries().is_empty() => Inputs::Map(map.entries().iter().map(input).collect()),
+        _ => Inputs::Columns(expressions(node, "inputs")),
+    };
+    ModelFile { path: text(node, "path"), inputs, outputs: expressions(node, "outputs") }
+}
+
+fn input(Entry { key, key_loc, value }: &Entry) -> Input {
+    let columns = value.get("columns").unwrap_or(value);
+    let length = |node: &Node| match node.value {
+        Value::Scalar { scalar: Scalar::Int(length), .. } => u32::try_from(length).ok(),
+        _ => None,
+    };
+    let shape = value.get("shape").map(|shape| shape.items().iter().filter_map(length).collect());
+    Input { name: key.clone(), columns: names(columns), shape, loc: key_loc.clone() }
+}
+
+/// One name, or a list of them.
+fn names(node: &Node) -> Vec<Expr> {
+    match node.items() {
+        [] => expression(node).into_iter().collect(),
+        items => items.iter().filter_map(expression).collect(),
+    }
 }
 
 fn route(node: &Node, model: &str) -> Route {
@@ -164,9 +198,9 @@ fn check_revealed(revealed: &str, loc: &Loc, views: &Names<FeatureView>, errors:
 
 fn check_version(version: &Node, errors: &mut Vec<DefError>) {
     one_of(version, "a model version", &["path", "steps"], errors);
-    if let (Some(outputs), None) = (version.get("outputs"), version.get("steps")) {
-        let cause = "`outputs` picks among the columns of `steps`, and there are none";
-        errors.push(DefError::new(&outputs.loc, cause).with_help("leave it out"));
+    if let (Some(inputs), Some(_)) = (version.get("inputs"), version.get("steps")) {
+        let cause = "`inputs` belongs to a model file, and the version has `steps`";
+        errors.push(DefError::new(&inputs.loc, cause).with_help("give it to the step that reads them"));
     }
     let names: Vec<(&str, &Loc)> = items(version, "steps")
         .map(|step| {
@@ -177,11 +211,15 @@ fn check_version(version: &Node, errors: &mut Vec<DefError>) {
     for (step, (name, _)) in items(version, "steps").zip(names) {
         let what = format!("step `{name}`");
         one_of(step, &what, &["path", "expr"], errors);
-        if let (Some(inputs), Some(_)) = (step.get("inputs"), step.get("expr")) {
-            let cause =
-                "`inputs` belongs to a step that runs a model; an expression names the columns it reads";
-            errors.push(DefError::new(&inputs.loc, cause).with_help("leave it out"));
+        for key in ["inputs", "outputs"] {
+            if let (Some(of_file), Some(_)) = (step.get(key), step.get("expr")) {
+                let cause = format!(
+                    "`{key}` belongs to a step that runs a model; an expression names the columns it reads, and gives one"
+                );
+                errors.push(DefError::new(&of_file.loc, cause).with_help("leave it out"));
+            }
         }
+        not_twice("output", listed(step, "outputs"), errors);
     }
     not_twice("output", listed(version, "outputs"), errors);
 }

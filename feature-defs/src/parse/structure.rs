@@ -106,11 +106,13 @@ fn check_default(node: &Node, errors: &mut Vec<DefError>) {
 /// `subject` opens the sentence: "`ttl`", "each of `entities`".
 fn check_shape(shape: &Shape, subject: &str, node: &Node, errors: &mut Vec<DefError>) {
     let result = match (shape, &node.value) {
-        (Shape::Names, Value::Scalar { .. }) => check_scalar(&Shape::Identifier, subject, node),
-        (Shape::Names, Value::List(_)) => {
-            check_shape(&Shape::List(&Shape::Identifier), subject, node, errors);
-            Ok(())
-        }
+        (Shape::AnyOf(shapes), value) => match shapes.iter().find(|shape| shape.takes(value)) {
+            Some(shape) => {
+                check_shape(shape, subject, node, errors);
+                Ok(())
+            }
+            None => Err(wrong(shape, subject, node)),
+        },
         (Shape::List(item), Value::List(items)) => {
             items.iter().for_each(|node| check_shape(item, &format!("each of {subject}"), node, errors));
             match items.is_empty() {

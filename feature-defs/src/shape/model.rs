@@ -1,6 +1,6 @@
 //! Which keys does a model have?
 
-use super::object::{Object, Shape};
+use super::object::{Key, Object, Shape};
 use super::table::{DESCRIPTION, OWNER, TAGS, optional, required};
 
 pub(super) static MODEL: Object = Object {
@@ -52,15 +52,48 @@ static VERSION: Object = Object {
              object store, as in `s3://bucket/key`, to which a [connection](#connection) leads.",
         ),
         optional("steps", Shape::List(&Shape::Object(&STEP)), "Instead of `path`: the steps of an ensemble."),
+        INPUTS,
         optional(
             "outputs",
-            Shape::List(&Shape::Identifier),
-            "With `steps`: the columns that leave, in this order; the last step's unless given.",
+            Shape::List(&Shape::Text),
+            "Those of the file's outputs that are kept, in this order; all unless given. With `steps`: the columns that \
+             leave; the last step's unless given.",
         ),
         required(
             "service",
             Shape::Reference,
             "The feature service that feeds it; another project's as `project.name`.",
+        ),
+        optional(
+            "examples",
+            Shape::List(&Shape::Map { key: &Shape::Identifier, value: &Shape::Literal }),
+            "Feature vectors that it must have an answer for before it goes live; columns that are left out have their \
+             `default`, or are null.",
+        ),
+    ],
+};
+
+const INPUTS: Key = optional(
+    "inputs",
+    Shape::AnyOf(&FED),
+    "With `path`: the columns it reads, in this order, or what fills each of the file's [inputs](models.md), by the file's \
+     name for it; the service's columns unless given.",
+);
+
+static FED: [Shape; 2] =
+    [Shape::List(&Shape::Identifier), Shape::Map { key: &Shape::Text, value: &Shape::AnyOf(&FILLED) }];
+static FILLED: [Shape; 3] = [Shape::Identifier, Shape::List(&Shape::Identifier), Shape::Object(&INPUT)];
+static NAMES: [Shape; 2] = [Shape::Identifier, Shape::List(&Shape::Identifier)];
+
+static INPUT: Object = Object {
+    noun: "an input",
+    doc: "What fills an input of a model.",
+    keys: &[
+        required("columns", Shape::AnyOf(&NAMES), "The column, or those that stand side by side."),
+        optional(
+            "shape",
+            Shape::List(&Shape::Count { max: 65_536 }),
+            "The lengths of a row's dimensions, as in `[28, 28, 1]`; those of the file unless given.",
         ),
     ],
 };
@@ -75,10 +108,11 @@ static STEP: Object = Object {
             "Names its column; a model with several outputs has a column `name__output` for each.",
         ),
         optional("path", Shape::PathOrUrl, "The ONNX file, or the folder of an MLflow model, as above."),
+        INPUTS,
         optional(
-            "inputs",
-            Shape::List(&Shape::Identifier),
-            "With `path`: the columns it reads, in this order; the service's unless given.",
+            "outputs",
+            Shape::List(&Shape::Text),
+            "With `path`: those of the file's outputs that become columns; all unless given.",
         ),
         optional(
             "expr",

@@ -1,6 +1,7 @@
 //! What may stand under a key?
 
 use crate::project::is_project;
+use crate::yaml::Value;
 use crate::{ScalarType, Type};
 
 /// What the URL of an object begins with: in S3, Google Cloud Storage and Azure.
@@ -99,8 +100,8 @@ pub(crate) enum Shape {
     Value,
     /// Items of one shape, at least one.
     List(&'static Shape),
-    /// One name, or a list of names.
-    Names,
+    /// The first of these that a scalar, a list or a mapping may be.
+    AnyOf(&'static [Shape]),
     /// Names of one shape → values of another.
     Map {
         key: &'static Shape,
@@ -115,6 +116,17 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
+    /// Whether it is the shape of a list, or of a mapping; others are scalars.
+    pub(crate) fn takes(&self, value: &Value) -> bool {
+        match self {
+            Shape::AnyOf(shapes) => shapes.iter().any(|shape| shape.takes(value)),
+            Shape::Short { .. } => !matches!(value, Value::List(_)),
+            Shape::List(_) => matches!(value, Value::List(_)),
+            Shape::Map { .. } | Shape::Object(_) => matches!(value, Value::Map(_)),
+            _ => matches!(value, Value::Scalar { .. }),
+        }
+    }
+
     /// As in "`ttl` must be …".
     pub(crate) fn expected(&self) -> String {
         match self {
@@ -149,7 +161,7 @@ impl Shape {
             Shape::Literal => "a number, a text, `true` or `false`, or a list of such".to_owned(),
             Shape::Value => "a number, a text, `true` or `false`".to_owned(),
             Shape::List(_) => "a list".to_owned(),
-            Shape::Names => "a name or a list of names".to_owned(),
+            Shape::AnyOf(shapes) => shapes.iter().map(Shape::expected).collect::<Vec<_>>().join(" or "),
             Shape::Map { .. } => "a mapping".to_owned(),
             Shape::Object(object) => format!("{} (a mapping)", object.noun),
             Shape::Short { key, object } => format!("{} (a mapping) or just its `{key}`", object.noun),
@@ -160,6 +172,7 @@ impl Shape {
     pub(crate) fn admits_name(&self, text: &str) -> bool {
         let url_too = !matches!(self, Shape::Identifier);
         match self {
+            Shape::Text => return !text.is_empty(),
             Shape::ReferenceOrAll | Shape::ProjectOrAll if text == "*" => return true,
             Shape::ProjectOrAll => return is_project(text),
             _ => {}
@@ -178,6 +191,7 @@ impl Shape {
         match self {
             Shape::ReferenceOrAll => "^([A-Za-z0-9_][A-Za-z0-9_.-]*|[*])$",
             Shape::ProjectOrAll => "^([A-Za-z0-9_][A-Za-z0-9_-]*|[*])$",
+            Shape::Text => ".",
             Shape::ModelName | Shape::Reference | Shape::Version => "^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
             _ => "^[A-Za-z_][A-Za-z0-9_]*$",
         }

@@ -334,7 +334,7 @@ static PROJECTION: Object = Object {
         ),
         optional(
             "exclude_event",
-            Shape::Names,
+            Shape::AnyOf(&[Shape::Identifier, Shape::List(&Shape::Identifier)]),
             "Of a view with windows: the request columns that hold the `event_id` of an event that does not count, in \
              the order of the source's `event_id`.",
         ),

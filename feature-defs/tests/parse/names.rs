@@ -368,13 +368,11 @@ fallback: {to: [{version: 7}, {version: 1, constant: 0}, {}]}
             case.yaml:18:5: a model version lacks `path` or `steps`
             case.yaml:19:5: a model version has `path` and `steps`
               help: keep one of them
-            case.yaml:20:36: `outputs` picks among the columns of `steps`, and there are none
-              help: leave it out
             case.yaml:23:13: step `x` has `path` and `expr`
               help: keep one of them
             case.yaml:23:49: step `x` is given twice
               help: it is first given at case.yaml:23:20
-            case.yaml:23:69: `inputs` belongs to a step that runs a model; an expression names the columns it reads
+            case.yaml:23:69: `inputs` belongs to a step that runs a model; an expression names the columns it reads, and gives one
               help: leave it out
             case.yaml:23:75: step `y` lacks `path` or `expr`
             case.yaml:24:8: every weight is 0, so no version would answer

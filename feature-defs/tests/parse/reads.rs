@@ -187,9 +187,9 @@ fn models() {
                 + &format!("{:#?}\n{:#?}\n{:?}", model.route, model.fallback, model.batching)
         },
         expect![[r#"
-            1 File("m.onnx") delay at a.yaml:48:15
-            1.10 File("m.onnx") delay at a.yaml:49:15
-            blend Steps { steps: [Step { name: "scaled", action: Run { path: "scale", inputs: [Expr { sql: "distance", loc: Loc { project: None, file: "a.yaml", line: 53, column: 46 } }] }, loc: Loc { project: None, file: "a.yaml", line: 53, column: 16 } }, Step { name: "both", action: Compute(Expr { sql: "0.5 * scaled + 1", loc: Loc { project: None, file: "a.yaml", line: 54, column: 28 } }), loc: Loc { project: None, file: "a.yaml", line: 54, column: 16 } }], outputs: [Expr { sql: "both", loc: Loc { project: None, file: "a.yaml", line: 55, column: 15 } }] } delay at a.yaml:50:14
+            1 File(ModelFile { path: "m.onnx", inputs: Columns([]), outputs: [] }) delay at a.yaml:48:15
+            1.10 File(ModelFile { path: "m.onnx", inputs: Columns([]), outputs: [] }) delay at a.yaml:49:15
+            blend Steps { steps: [Step { name: "scaled", action: Run(ModelFile { path: "scale", inputs: Columns([Expr { sql: "distance", loc: Loc { project: None, file: "a.yaml", line: 53, column: 46 } }]), outputs: [] }), loc: Loc { project: None, file: "a.yaml", line: 53, column: 16 } }, Step { name: "both", action: Compute(Expr { sql: "0.5 * scaled + 1", loc: Loc { project: None, file: "a.yaml", line: 54, column: 28 } }), loc: Loc { project: None, file: "a.yaml", line: 54, column: 16 } }], outputs: [Expr { sql: "both", loc: Loc { project: None, file: "a.yaml", line: 55, column: 15 } }] } delay at a.yaml:50:14
             Some(
                 Route {
                     weights: [

@@ -3,8 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ModelFit;
+
 /// The reply of `POST /v1/check`: the definitions hold, and this many there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Checked {
     /// How many entities.
     pub entities: usize,
@@ -22,6 +24,9 @@ pub struct Checked {
     /// How many connections.
     #[serde(default)]
     pub connections: usize,
+    /// How columns go into its models, and how these were tried.
+    #[serde(default)]
+    pub fits: Vec<ModelFit>,
 }
 
 /// `GET /v1/definitions`: what is live.

@@ -6,6 +6,7 @@
 mod access;
 mod catalogue;
 mod error;
+mod fits;
 mod inference;
 mod keys;
 mod materialize;
@@ -26,6 +27,7 @@ pub use self::catalogue::{
     ModelInfo, ModelVersionInfo,
 };
 pub use self::error::{Code, ErrorReply, Mistake, REQUEST_ID, RETRY_PUSHBACK_MS};
+pub use self::fits::{ColumnFit, InputFit, ModelFit, Trial};
 pub use self::inference::{
     ConfigTensor, InferenceConfig, InferenceModel, InferenceServer, InferenceStatistics, Live, ModelReady,
     ModelStatistics, Ready, RepositoryModel, StatisticDuration, TensorInfo, VersionStatistics,

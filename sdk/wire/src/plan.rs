@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ModelFit;
+
 /// The body of `POST /v1/check`, `/v1/plan` and `/v1/apply`; it may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +36,9 @@ pub struct Plan {
     /// What roles gain and lose.
     #[serde(default)]
     pub access: Vec<AccessChange>,
+    /// How columns go into the versions of models that it adds, and how these were tried.
+    #[serde(default)]
+    pub fits: Vec<ModelFit>,
     /// Models in use that go on, on inputs computed in another way, and such services of other projects.
     pub affected: Vec<String>,
     /// Models in use that would break: for as long as there are any, the plan is refused.
@@ -215,6 +220,9 @@ impl fmt::Display for Plan {
             writeln!(f, "\nrole {role}:")?;
             gains.iter().try_for_each(|gained| writeln!(f, "    may {gained}"))?;
             loses.iter().try_for_each(|lost| writeln!(f, "    may no longer {lost}"))?;
+        }
+        for fit in &self.fits {
+            writeln!(f, "\n{fit}")?;
         }
         for affected in &self.affected {
             writeln!(f, "\nnote: {affected}")?;

@@ -327,7 +327,8 @@ async fn check(arguments: &CheckArgs, options: &Options) -> Result<()> {
         print_json(&checked);
         return Ok(());
     }
-    let Checked { entities, sources, feature_views, feature_services, models, roles, connections } = checked;
+    let Checked { entities, sources, feature_views, feature_services, models, roles, connections, fits } =
+        checked;
     // Not all have these.
     let counted = |what: &str, count| if count > 0 { format!(", {what} {count}") } else { String::new() };
     let (roles, connections) = (counted("roles", roles), counted("connections", connections));
@@ -335,6 +336,7 @@ async fn check(arguments: &CheckArgs, options: &Options) -> Result<()> {
         "the definitions hold: entities {entities}, sources {sources}, feature views {feature_views}, feature services \
          {feature_services}, models {models}{roles}{connections}"
     ));
+    fits.iter().for_each(|fit| print(format!("\n{fit}")));
     Ok(())
 }
 

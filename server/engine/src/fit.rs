@@ -1,15 +1,20 @@
 //! Which tensors does a model get from a feature vector?
 //!
-//! A model takes either one tensor of shape `[N, F]`, the service's columns side by side in their order, or one
-//! named input for each column (`[N]`, `[N, 1]`, or `[N, L]` for a list of fixed length). Both forms are the same
-//! plan here: a tensor is filled column by column, and a named input is a tensor of one column.
+//! A model takes one tensor of shape `[N, F]`, the columns side by side in their order; or one named input for each
+//! column (`[N]`, `[N, 1]`, or `[N, L]` for a list of fixed length); or what a map says. All are the same plan here: a
+//! tensor is filled column by column, row-major, and a named input is a tensor of one column.
 //!
-//! Architecture invariant: [`castable`] alone decides which types become which. It runs when definitions are
-//! applied, so that filling a tensor can only fail on a null that nothing stands in for.
+//! Architecture invariant: [`cast`] alone decides which types become which. It runs when definitions are applied, so
+//! that filling a tensor can only fail on a null that nothing stands in for, and on a number that its type does not
+//! hold.
 
+mod beside;
+mod cast;
 mod cut;
 mod fill;
+mod matched;
 mod null;
+mod plan;
 mod signature;
 mod tensor;
 #[cfg(test)]
@@ -17,27 +22,31 @@ mod tests;
 mod trial;
 
 use arrow::datatypes::{DataType, FieldRef};
-use feature_defs::{Literal, suggest};
+use feature_defs::{Inputs, Literal};
 
+use self::beside::side_by_side;
+pub use self::beside::{Filled, Filling};
 pub use self::cut::as_type;
-use self::null::fits;
+use self::matched::matched;
+use self::plan::tensor_plan;
 pub use self::signature::{Element, Port, Signature};
 pub use self::tensor::{Tensor, TensorData};
-use crate::schema::type_name;
 use crate::{Origin, ServicePlan};
 
 /// How columns become the inputs of one model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
     tensors: Vec<TensorPlan>,
+    /// How the inputs are filled, for people.
+    pub filled: Vec<Filled>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 struct TensorPlan {
     name: String,
     element: Element,
-    /// `[N]` rather than `[N, 1]`.
-    flat: bool,
+    /// The dimensions of a row; none for `[N]`.
+    dims: Vec<usize>,
     /// Elements in a row.
     width: usize,
     slices: Vec<Slice>,
@@ -54,21 +63,31 @@ struct Slice {
 }
 
 impl Fit {
-    /// Fits `columns`, which people call `of`, to the inputs of a model.
+    /// Fits `columns`, which people call `of`, to the inputs of a model, as `inputs` say.
     ///
     /// # Errors
-    /// Everything that does not fit, followed by both shapes side by side.
-    pub fn new(of: &str, columns: &[Feature], signature: &Signature) -> Result<Fit, String> {
-        fit(columns, signature).map_err(|mistakes| {
-            let mistakes: String = mistakes.iter().map(|mistake| format!("\n  - {mistake}")).collect();
-            format!("the model does not fit {of}:{mistakes}\n{}", side_by_side(of, columns, signature))
+    /// Everything that does not fit, followed by both shapes side by side, and by a map to paste where one is near.
+    pub fn new(of: &str, columns: &[Feature], inputs: &Inputs, signature: &Signature) -> Result<Fit, String> {
+        fit(columns, inputs, signature).map_err(|mistakes| {
+            let said: String = mistakes.said.iter().map(|mistake| format!("\n  - {mistake}")).collect();
+            let beside = side_by_side(of, columns, signature);
+            let paste = mistakes.paste.unwrap_or_default();
+            format!("the model does not fit {of}:{said}\n{beside}{paste}")
         })
     }
 }
 
+/// Why columns do not fit.
+#[derive(Debug, Default)]
+struct Mistakes {
+    said: Vec<String>,
+    /// A map of inputs that would fit, to be pasted.
+    paste: Option<String>,
+}
+
 impl TensorPlan {
     fn tensor(&self, rows: usize, data: TensorData) -> Tensor {
-        let shape = if self.flat { vec![rows] } else { vec![rows, self.width] };
+        let shape = std::iter::once(rows).chain(self.dims.iter().copied()).collect();
         Tensor { name: self.name.clone(), shape, data }
     }
 }
@@ -116,181 +135,24 @@ impl Feature {
     }
 }
 
-fn fit(features: &[Feature], signature: &Signature) -> Result<Fit, Vec<String>> {
-    let mut mistakes = Vec::new();
-    let all: Vec<usize> = (0..features.len()).collect();
-    let tensors = match signature.inputs.as_slice() {
-        [] => {
-            mistakes.push("the model has no input".to_owned());
-            Vec::new()
-        }
-        [input] if !(features.len() == 1 && features[0].name == input.name) => {
-            vec![tensor_plan(input, &all, features, &mut mistakes)]
-        }
-        inputs => {
-            let names = || features.iter().map(|feature| feature.name.as_str());
-            for feature in
-                features.iter().filter(|feature| inputs.iter().all(|input| input.name != feature.name))
-            {
-                let known = suggest(&feature.name, inputs.iter().map(|input| input.name.as_str()));
-                mistakes.push(format!(
-                    "no input of the model is named `{}` ({known}); leave it out of the service's `outputs`, or of the step's `inputs`",
-                    feature.name
-                ));
-            }
-            let mut plans = Vec::new();
-            for input in inputs {
-                match names().position(|name| name == input.name) {
-                    Some(column) => plans.push(tensor_plan(input, &[column], features, &mut mistakes)),
-                    None => mistakes.push(format!(
-                        "no column is named `{}`, as the model's input is ({})",
-                        input.name,
-                        suggest(&input.name, names())
-                    )),
-                }
-            }
-            plans
-        }
-    };
-    if mistakes.is_empty() { Ok(Fit { tensors }) } else { Err(mistakes) }
-}
-
-/// Plans one input from `columns`, side by side.
-fn tensor_plan(
-    input: &Port,
-    columns: &[usize],
-    features: &[Feature],
-    mistakes: &mut Vec<String>,
-) -> TensorPlan {
-    let mut width = 0;
-    let mut slices = Vec::with_capacity(columns.len());
-    for &column in columns {
-        let feature = &features[column];
-        let slice = castable(&feature.dtype, &input.element)
-            .and_then(|()| stands_in(feature, &input.element))
-            .and_then(|default| Ok((default, width_of(&feature.dtype)?)));
-        match slice {
-            Ok((default, slice_width)) => {
-                slices.push(Slice {
-                    column,
-                    name: feature.name.clone(),
-                    offset: width,
-                    width: slice_width,
-                    default,
-                });
-                width += slice_width;
-            }
-            Err(cause) => mistakes.push(format!("`{}`: {cause}", feature.name)),
-        }
+fn fit(features: &[Feature], inputs: &Inputs, signature: &Signature) -> Result<Fit, Mistakes> {
+    let wants = matched(features, inputs, signature)?;
+    let mut said = Vec::new();
+    if let Err([one, other]) = signature.rows() {
+        said.push(format!(
+            "input `{}` is {} and input `{}` is {}: the first dimension is the row, and all inputs have as many",
+            one.name,
+            one.shown_shape(),
+            other.name,
+            other.shown_shape()
+        ));
     }
-    // A width that misses a column would only repeat that column's mistake.
-    if slices.len() == columns.len() {
-        mistakes.extend(shape_mistake(input, width));
+    let plans = wants.iter().map(|want| tensor_plan(want, features, &mut said));
+    let tensors: Vec<TensorPlan> = plans.collect::<Vec<_>>().into_iter().flatten().collect();
+    if !said.is_empty() {
+        return Err(Mistakes { said, paste: None });
     }
-    TensorPlan {
-        name: input.name.clone(),
-        element: input.element.clone(),
-        flat: input.shape.len() == 1,
-        width,
-        slices,
-    }
-}
-
-/// The one rule of casts: whether values of type `from` may stand in a tensor of `to`, and if not, how to fix it.
-fn castable(from: &DataType, to: &Element) -> Result<(), String> {
-    use DataType::{Boolean, FixedSizeList, Float32, Float64, Int32, Int64, List, Utf8};
-    let no = |help: &str| Err(format!("{} does not become {to}{help}", type_name(from)));
-    match (from, to) {
-        (_, Element::Other(_)) => {
-            no(": a model takes float32, float64, int32, int64, bool or string; export it again")
-        }
-        (FixedSizeList(item, _) | List(item), to) => castable(item.data_type(), to),
-        (Boolean | Int32 | Int64 | Float32 | Float64, Element::Float32 | Element::Float64)
-        | (Boolean | Int32 | Int64, Element::Int64)
-        | (Boolean | Int32, Element::Int32)
-        | (Boolean, Element::Bool)
-        | (Utf8, Element::String) => Ok(()),
-        (Int64, Element::Int32) => no(", it may be too large: declare the feature's `type: int32`"),
-        (Float32 | Float64, Element::Int32 | Element::Int64) => {
-            no(", it would lose its fraction: declare the feature's type or round it in a derived feature")
-        }
-        (DataType::Timestamp(_, _) | DataType::Date32, Element::Float32 | Element::Float64) => {
-            no(": derive a number from it, as `date_part('hour', ...)` does")
-        }
-        (Utf8, _) => no(": derive a number from it, or give the model a string input"),
-        _ => no(": derive a feature of the model's type from it"),
-    }
-}
-
-/// What stands in for null: nothing is needed where NaN does or where null cannot be.
-fn stands_in(feature: &Feature, element: &Element) -> Result<Option<Literal>, String> {
-    if matches!(element, Element::Float32 | Element::Float64) || feature.null == Null::Never {
-        return Ok(None);
-    }
-    let Some(default) = &feature.default else {
-        return match feature.null {
-            Null::Possible => {
-                Err(format!("may be null, and the model's input is {element}: declare `default:`"))
-            }
-            Null::Never | Null::Refused => Ok(None),
-        };
-    };
-    if fits(default, element) {
-        Ok(Some(default.clone()))
-    } else {
-        Err(format!("its default {default} is no {element}"))
-    }
-}
-
-fn width_of(dtype: &DataType) -> Result<usize, String> {
-    match dtype {
-        DataType::FixedSizeList(_, length) => Ok(usize::try_from(*length).unwrap_or_default()),
-        DataType::List(_) => Err(format!(
-            "{} may have any length, a model's input has one: declare the length, as in `list<float32, 8>`",
-            type_name(dtype)
-        )),
-        _ => Ok(1),
-    }
-}
-
-fn shape_mistake(input: &Port, width: usize) -> Option<String> {
-    let name = &input.name;
-    let columns = match input.shape.as_slice() {
-        [] => return None,
-        [Some(rows), ..] => {
-            return Some(format!(
-                "input `{name}` takes exactly {rows} row(s) at a time: export the model with a free first dimension"
-            ));
-        }
-        [None] => 1,
-        [None, None] => return None,
-        [None, Some(columns)] => *columns,
-        _ => {
-            return Some(format!(
-                "input `{name}` has {} dimensions, at most 2 are filled",
-                input.shape.len()
-            ));
-        }
-    };
-    (columns != width)
-        .then(|| format!("input `{name}` takes {columns} value(s) a row, the columns have {width}"))
-}
-
-/// The columns beside the inputs of the model.
-fn side_by_side(of: &str, features: &[Feature], signature: &Signature) -> String {
-    let left: Vec<String> = std::iter::once(of.to_owned())
-        .chain(features.iter().map(|feature| format!("  {}  {}", feature.name, type_name(&feature.dtype))))
-        .collect();
-    let right: Vec<String> = std::iter::once("model".to_owned())
-        .chain(signature.inputs.iter().map(|input| format!("  {input}")))
-        .collect();
-    let width = left.iter().map(|line| line.chars().count()).max().unwrap_or_default();
-    let mut lines = String::new();
-    for i in 0..left.len().max(right.len()) {
-        let (l, r) = (left.get(i).map_or("", String::as_str), right.get(i).map_or("", String::as_str));
-        lines.push_str(format!("{l:width$}  |  {r}").trim_end());
-        lines.push('\n');
-    }
-    lines.pop();
-    lines
+    let filled = wants.iter().zip(&tensors).map(|(want, plan)| Filled::new(want.port, plan, features));
+    let filled = filled.collect();
+    Ok(Fit { tensors, filled })
 }

@@ -9,7 +9,8 @@
 //! 5. [`asof`]: the point-in-time join: rows stream past a spine, the latest visible one stays.
 //! 6. [`windows`]: aggregates over time, from events (training) and from tiles (serving), by one algebra.
 //! 7. [`ServicePlan`]: where training and serving meet. Both hand it the same columns and get the same vector.
-//! 8. [`fit`]: the vector becomes a model's tensors; [`Computed`] what stands between models, or in for one.
+//! 8. [`fit`]: the vector becomes a model's tensors; [`examples`]: vectors that a model is tried on; [`Computed`] what
+//!    stands between models, or in for one.
 //! 9. [`size`]: how much of all that may be held together; [`caught`]: what becomes of a library's panic.
 //!
 //! Architecture invariant: a row is a batch of one. No function here has a second path for a single row.
@@ -21,6 +22,7 @@ pub mod caught;
 mod compute;
 mod default;
 mod error;
+pub mod examples;
 pub mod expr;
 mod failed;
 pub mod fit;

@@ -9,6 +9,7 @@
 //! 4. [`past`]: the vectors that come of it, for whole tables.
 //! 5. [`write`]: how rows and events become the head.
 //! 6. `read`: how files are read once for all who ask.
+//! 7. [`sample`]: some vectors, for a model to be tried on.
 //!
 //! Architecture invariant: whoever reads gets a [`Reader`], which cannot write.
 
@@ -23,6 +24,7 @@ pub mod look_up;
 pub mod past;
 mod question;
 mod read;
+pub mod sample;
 mod vectors;
 mod windows;
 pub mod write;

@@ -46,6 +46,13 @@ impl Counts {
         self.queue_ns.fetch_add(nanos(time), Ordering::Relaxed);
     }
 
+    /// Forgets all of it.
+    pub(crate) fn forget(&self) {
+        let Counts { runs, rows, run_ns, last_run_us, waits, queue_ns } = self;
+        [runs, rows, run_ns, waits, queue_ns].iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        last_run_us.store(0, Ordering::Relaxed);
+    }
+
     pub(crate) fn work(&self) -> Work {
         Work {
             runs: self.runs.load(Ordering::Relaxed),

@@ -4,8 +4,8 @@
 //! bytes, fitted to its feature service and tried before it goes live: what does not fit or does not run never does.
 //!
 //! 1. [`Model`]: one file, or the steps of an ensemble.
-//! 2. [`onnx`]: one file: its sessions, and how vectors become its tensors.
-//! 3. [`needs`]: what a file lacks.
+//! 2. [`onnx`]: one file: its sessions, and how vectors become its tensors; [`trial`]: what it says before it is asked.
+//! 3. [`needs`]: what a file lacks; [`kept`]: which of its outputs are computed.
 //! 4. [`bounds`]: which files may end or hang the process that runs them; [`sizes`]: which may fill it; [`trees`]:
 //!    which read beyond their row.
 //! 5. [`worker`]: a process of its own, in which every file is tried, and such a file runs.
@@ -19,6 +19,7 @@ mod costs;
 mod counts;
 mod error;
 mod graph;
+mod kept;
 mod lease;
 mod library;
 mod metrics;
@@ -40,19 +41,21 @@ mod sizes;
 mod stop;
 mod threads;
 mod trees;
+mod trial;
 pub mod weights;
 mod worker;
 
 pub use self::counts::Work;
 pub use self::error::{Error, Result};
 pub use self::metrics::metrics;
-pub use self::model::{Model, Predictions, digest, paths, predict};
+pub use self::model::{Made, Model, Part, Predictions, digest, paths, predict};
 pub use self::policy::{Limits, Priority};
 pub use self::pool::Pressure;
 pub use self::program::Program;
 pub use self::provider::Provider;
 pub use self::rules::Rules;
 pub use self::runtime::Runtime;
+pub use self::trial::{Rows, Tried};
 pub use self::worker::serve;
 
 #[cfg(test)]

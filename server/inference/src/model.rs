@@ -9,21 +9,23 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use feature_defs::{Action, Artifact, DefError, Expr, Loc, Step};
+use bytes::Bytes;
+use feature_defs::{Action, Artifact, DefError, Expr, Input, Inputs, Loc, ModelFile, ModelVersion, Step};
 use quern_base::digest::sha256;
 use quern_engine::ServicePlan;
-use quern_engine::fit::{Feature, Signature};
+use quern_engine::fit::{Feature, Filled, Signature};
 
 use self::ensemble::{Building, Ensemble};
 use self::stage::{Does, Stage};
 use crate::counts::Work;
 use crate::error::{Error, Result};
-use crate::onnx::Onnx;
+use crate::onnx::{Feed, Onnx};
 use crate::policy::Limits;
 use crate::pool::Pressure;
 use crate::provider::Provider;
 use crate::rules::Rules;
 use crate::runtime::Runtime;
+use crate::trial::Tried;
 
 /// What makes the predictions of one version, loaded and tried.
 #[derive(Debug)]
@@ -43,6 +45,44 @@ pub struct Model {
     lost: Option<String>,
 }
 
+/// Of what a version is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Made<'a> {
+    /// As it is declared.
+    pub artifact: &'a Artifact,
+    /// Where.
+    pub loc: &'a Loc,
+    /// The files of [`paths`], in that order.
+    pub files: &'a [Bytes],
+    /// What feeds it.
+    pub service: &'a ServicePlan,
+    /// Feature vectors of which it must be able to say something.
+    pub examples: Option<&'a RecordBatch>,
+}
+
+impl<'a> Made<'a> {
+    /// Of what `version` is made.
+    pub fn new(
+        version: &'a ModelVersion,
+        files: &'a [Bytes],
+        service: &'a ServicePlan,
+        examples: Option<&'a RecordBatch>,
+    ) -> Made<'a> {
+        Made { artifact: &version.artifact, loc: &version.loc, files, service, examples }
+    }
+}
+
+/// One file of a version: how it is fed, and how its trial went.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// The step that runs it; empty where the version is one file.
+    pub step: &'a str,
+    /// What fills its inputs.
+    pub filled: &'a [Filled],
+    /// How its trial went.
+    pub tried: &'a Tried,
+}
+
 /// What a model said: a row for each feature vector, a column for each output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predictions {
@@ -52,14 +92,20 @@ pub struct Predictions {
 
 /// The digest of what makes the predictions, given the digests of its files in the order of [`paths`].
 pub fn digest(artifact: &Artifact, files: &[String]) -> String {
-    let Artifact::Steps { steps, outputs } = artifact else { return files.concat() };
-    let mut files = files.iter();
+    let mut files = files.iter().map(String::as_str);
     let mut said = String::new();
-    let names = |names: &[Expr]| names.iter().map(|name| name.sql.as_str()).collect::<Vec<_>>().join(",");
+    let (steps, outputs) = match artifact {
+        Artifact::File(file) => match of_file(file, files.next()) {
+            (digest, None) => return digest.to_owned(),
+            (digest, Some(fed)) => return sha256(format!("{digest}\0{fed}").as_bytes()),
+        },
+        Artifact::Steps { steps, outputs } => (steps, outputs),
+    };
     for Step { name, action, loc: _ } in steps {
         let what = match action {
-            Action::Run { inputs, path: _ } => {
-                format!("{}\0{}", files.next().map_or("", String::as_str), names(inputs))
+            Action::Run(file) => {
+                let (digest, fed) = of_file(file, files.next());
+                format!("{digest}\0{}", fed.unwrap_or_default())
             }
             Action::Compute(expr) => expr.sql.clone(),
         };
@@ -69,14 +115,33 @@ pub fn digest(artifact: &Artifact, files: &[String]) -> String {
     sha256(said.as_bytes())
 }
 
+/// The digest of a file, and what is said of how columns go in and come out.
+fn of_file<'a>(file: &ModelFile, digest: Option<&'a str>) -> (&'a str, Option<String>) {
+    let inputs = match &file.inputs {
+        Inputs::Columns(columns) => names(columns),
+        Inputs::Map(map) => {
+            let input =
+                |input: &Input| format!("{}\0{}\0{:?}", input.name, names(&input.columns), input.shape);
+            map.iter().map(input).collect::<Vec<_>>().join("\0\0")
+        }
+    };
+    let outputs = names(&file.outputs);
+    let is_said = !inputs.is_empty() || !outputs.is_empty();
+    (digest.unwrap_or_default(), is_said.then(|| format!("{inputs}\0{outputs}")))
+}
+
+fn names(names: &[Expr]) -> String {
+    names.iter().map(|name| name.sql.as_str()).collect::<Vec<_>>().join(",")
+}
+
 /// The files that an artifact is made of: the step, empty where there are none, and the path.
 pub fn paths(artifact: &Artifact) -> Vec<(&str, &str)> {
     match artifact {
-        Artifact::File(path) => vec![("", path)],
+        Artifact::File(file) => vec![("", &file.path)],
         Artifact::Steps { steps, .. } => steps
             .iter()
             .filter_map(|step| match &step.action {
-                Action::Run { path, .. } => Some((step.name.as_str(), path.as_str())),
+                Action::Run(file) => Some((step.name.as_str(), file.path.as_str())),
                 Action::Compute(_) => None,
             })
             .collect(),
@@ -84,60 +149,36 @@ pub fn paths(artifact: &Artifact) -> Vec<(&str, &str)> {
 }
 
 impl Model {
-    /// Loads one ONNX file, fits it to `service` and tries it.
+    /// Loads what `made` is made of, fits it to its feature service and tries it.
     ///
     /// # Errors
-    /// Why it cannot go live: no ONNX file, inputs that are not the service's columns (both shapes side by side), a run
-    /// that fails, or outputs that are not one row for each row in.
-    pub fn of_file(
-        runtime: &Runtime,
-        onnx: &[u8],
-        service: &ServicePlan,
-        rules: &Rules,
-    ) -> std::result::Result<Model, String> {
-        let of = format!("feature service `{}`", service.name);
-        let columns = Feature::of_service(service);
-        let run = Onnx::load(runtime, onnx, (&of, &columns), rules)?;
-        let (signature, outputs) = (run.signature.clone(), Arc::clone(&run.outputs));
-        let width = columns.len();
-        let leaves = (width..width + outputs.fields().len()).collect();
-        let schema = Arc::clone(&service.outputs);
-        let stages = vec![Stage { does: Does::Run(run), reads: (0..width).collect(), schema }];
-        let digest = sha256(onnx);
-        Ok(Model {
-            digest,
-            signature,
-            outputs,
-            stages,
-            leaves,
-            is_file: true,
-            rules: rules.clone(),
-            lost: None,
-        })
-    }
-
-    /// Loads what `artifact` is made of: `files` are those of [`paths`], in that order.
-    ///
-    /// # Errors
-    /// Why it cannot go live, and where that stands.
-    pub fn load(
-        runtime: &Runtime,
-        (artifact, loc): (&Artifact, &Loc),
-        files: &[impl AsRef<[u8]>],
-        service: &ServicePlan,
-        rules: &Rules,
-    ) -> std::result::Result<Model, DefError> {
+    /// Why it cannot go live, and where that stands: no ONNX file, inputs that are not the service's columns (both
+    /// shapes side by side), a run on its examples that fails, or outputs that are not one row for each row in.
+    pub fn load(runtime: &Runtime, made: &Made<'_>, rules: &Rules) -> std::result::Result<Model, DefError> {
+        let Made { artifact, loc, files, service, examples } = *made;
+        let rules = rules.clone();
+        let digests: Vec<String> = files.iter().map(|file| sha256(file)).collect();
+        let digest = digest(artifact, &digests);
         match artifact {
-            Artifact::File(_) => {
+            Artifact::File(declared) => {
                 let file = files.first().map_or(&[] as &[u8], AsRef::as_ref);
-                Model::of_file(runtime, file, service, rules).map_err(|cause| DefError::new(loc, cause))
+                let of = format!("feature service `{}`", service.name);
+                let columns = Feature::of_service(service);
+                let feed = Feed { of: &of, columns: &columns, file: declared, examples };
+                let run = Onnx::load(runtime, file, &feed, &rules);
+                let run = run.map_err(|cause| DefError::new(loc, cause))?;
+                let (signature, outputs) = (run.signature.clone(), Arc::clone(&run.outputs));
+                let width = columns.len();
+                let leaves = (width..width + outputs.fields().len()).collect();
+                let (name, reads, schema) =
+                    (String::new(), (0..width).collect(), Arc::clone(&service.outputs));
+                let stages = vec![Stage { name, does: Does::Run(run), reads, schema }];
+                Ok(Model { digest, signature, outputs, stages, leaves, is_file: true, rules, lost: None })
             }
             Artifact::Steps { steps, outputs } => {
-                let mut building = Building::new(runtime, service, rules);
+                let mut building = Building::new(runtime, service, examples, &rules);
                 building.add_all(steps, files)?;
-                let digests: Vec<String> = files.iter().map(|file| sha256(file.as_ref())).collect();
                 let Ensemble { signature, outputs, stages, leaves } = building.finish(steps, outputs, loc)?;
-                let (digest, rules) = (digest(artifact, &digests), rules.clone());
                 Ok(Model { digest, signature, outputs, stages, leaves, is_file: false, rules, lost: None })
             }
         }
@@ -149,6 +190,14 @@ impl Model {
         let signature = Signature { inputs: Vec::new(), outputs: Vec::new() };
         let (stages, leaves) = (Vec::new(), Vec::new());
         Model { digest, signature, outputs, stages, leaves, is_file: false, rules, lost: Some(lost) }
+    }
+
+    /// Its files, in the order in which they run.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        self.stages.iter().filter_map(|Stage { name, does, .. }| match does {
+            Does::Run(Onnx { fit, tried, .. }) => Some(Part { step: name, filled: &fit.filled, tried }),
+            Does::Compute(_) => None,
+        })
     }
 
     /// Why it answers nobody; none where it does.
@@ -210,6 +259,20 @@ impl Model {
         all
     }
 
+    /// Predicts as [`Model::predict`] does, for nobody who would be counted.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn try_on(&self, vectors: &RecordBatch) -> Result<Predictions> {
+        let said = self.predict(vectors);
+        for stage in &self.stages {
+            if let Does::Run(onnx) = &stage.does {
+                onnx.forget_work();
+            }
+        }
+        said
+    }
+
     /// Whether any of its files runs in processes of its own.
     pub fn is_isolated(&self) -> bool {
         self.stages.iter().any(|stage| matches!(&stage.does, Does::Run(onnx) if onnx.is_isolated()))
@@ -248,11 +311,8 @@ impl Model {
         self.is_there()?;
         let mut columns = vectors.columns().to_vec();
         for stage in &self.stages {
-            let batch = stage.batch(&columns, vectors.num_rows())?;
-            match &stage.does {
-                Does::Run(onnx) => columns.extend(onnx.run_here(&batch)?.columns().iter().cloned()),
-                Does::Compute(expression) => columns.push(expression.evaluate(&batch)?),
-            }
+            let given = stage.run_here(&columns, vectors.num_rows())?;
+            columns.extend(given);
         }
         self.leave(&columns, vectors.num_rows())
     }

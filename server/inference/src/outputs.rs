@@ -1,16 +1,21 @@
 //! Which columns are a model's outputs?
 //!
 //! Whatever ONNX calls it, an output becomes an Arrow column with a row for each row that went in: `[N]` and `[N, 1]`
-//! plain values, `[N, K]` lists of length K, and so on; a ZipMap (`sequence<map<key, float32>>`) a map in each row. The
-//! model says which it is, not a run: where K is left open, a run with a K of 1 gives lists of one.
+//! plain values, `[N, K]` lists of length K, and so on; a ZipMap (`sequence<map<key, float32>>`) a map in each row; a
+//! sequence of tensors, one for each target of a model, a list with a place for each. The model says which it is, not a
+//! run: where K is left open, a run with a K of 1 gives lists of one. Where a model takes one row at a time, an output
+//! that does not count rows is that row's.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float32Builder, Float64Array, Int32Array,
-    Int64Array, Int64Builder, MapBuilder, StringArray, StringBuilder, UInt64Array,
+    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float32Builder, Float64Array,
+    Int32Array, Int64Array, Int64Builder, MapBuilder, StringArray, StringBuilder, UInt64Array,
 };
-use arrow::datatypes::{ArrowPrimitiveType, Field, Float16Type};
+use arrow::compute::{cast, interleave};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use half::{bf16, f16};
 use ort::session::Session;
 use ort::value::{DynValue, DynValueTypeMarker, TensorElementType, ValueType};
 use quern_engine::fit::{Element, Port, Signature};
@@ -19,19 +24,47 @@ use quern_engine::fit::{Element, Port, Signature};
 pub(crate) fn element_and_shape(dtype: &ValueType) -> (Element, Vec<Option<usize>>) {
     match dtype {
         ValueType::Tensor { ty, shape, .. } => {
-            let element = match ty {
-                TensorElementType::Float32 => Element::Float32,
-                TensorElementType::Float64 => Element::Float64,
-                TensorElementType::Int32 => Element::Int32,
-                TensorElementType::Int64 => Element::Int64,
-                TensorElementType::Bool => Element::Bool,
-                TensorElementType::String => Element::String,
-                other => Element::Other(other.to_string()),
-            };
-            (element, shape.iter().map(|dim| usize::try_from(*dim).ok()).collect())
+            (element(*ty), shape.iter().map(|dim| usize::try_from(*dim).ok()).collect())
         }
+        ValueType::Optional(inner) => element_and_shape(inner),
         other => (Element::Other(other.to_string()), Vec::new()),
     }
+}
+
+fn element(dtype: TensorElementType) -> Element {
+    match dtype {
+        TensorElementType::Float16 => Element::Float16,
+        TensorElementType::Bfloat16 => Element::BFloat16,
+        TensorElementType::Float32 => Element::Float32,
+        TensorElementType::Float64 => Element::Float64,
+        TensorElementType::Int8 => Element::Int8,
+        TensorElementType::Int16 => Element::Int16,
+        TensorElementType::Int32 => Element::Int32,
+        TensorElementType::Int64 => Element::Int64,
+        TensorElementType::Uint8 => Element::UInt8,
+        TensorElementType::Uint16 => Element::UInt16,
+        TensorElementType::Uint32 => Element::UInt32,
+        TensorElementType::Uint64 => Element::UInt64,
+        TensorElementType::Bool => Element::Bool,
+        TensorElementType::String => Element::String,
+        other => Element::Other(other.to_string()),
+    }
+}
+
+/// How many rows a session takes at a time, where its file fixes that.
+pub(crate) fn rows_at_a_time(session: &Session) -> Option<usize> {
+    let shapes = session.inputs().iter().filter_map(|input| input.dtype().tensor_shape());
+    let mut firsts = shapes.filter_map(|shape| usize::try_from(*shape.first()?).ok());
+    // None at all, and several numbers, were refused.
+    firsts.find(|rows| *rows > 0)
+}
+
+/// How many rows went in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) rows: usize,
+    /// Whether the model never takes more than this one.
+    pub(crate) is_alone: bool,
 }
 
 /// The inputs and outputs of a session.
@@ -46,25 +79,82 @@ pub(crate) fn signature(session: &Session) -> Signature {
     Signature { inputs: ports(session.inputs()), outputs: ports(session.outputs()) }
 }
 
+/// The columns that a session gives, as far as its file says; none where it leaves anything open.
+pub(crate) fn declared(session: &Session) -> Option<SchemaRef> {
+    let is_alone = rows_at_a_time(session) == Some(1);
+    let field = |output: &ort::value::Outlet| {
+        Some(Field::new(output.name(), declared_type(output.dtype(), is_alone)?, true))
+    };
+    let fields = session.outputs().iter().map(field).collect::<Option<Vec<_>>>()?;
+    Some(Arc::new(Schema::new(fields)))
+}
+
+fn declared_type(declared: &ValueType, is_alone: bool) -> Option<DataType> {
+    match declared {
+        ValueType::Tensor { ty, shape, .. } => {
+            let counts_rows = !is_alone || shape.first() == Some(&1);
+            // Nothing said of the shape is no shape either.
+            shape.first()?;
+            let dims = &shape[usize::from(counts_rows)..];
+            let dims = if is_plain(declared) && dims == [1] { &[] } else { dims };
+            let item = held_as(*ty)?;
+            dims.iter().rev().try_fold(item, |item, dim| {
+                let length = i32::try_from(*dim).ok().filter(|length| *length >= 0)?;
+                Some(DataType::FixedSizeList(Arc::new(Field::new("item", item, true)), length))
+            })
+        }
+        ValueType::Sequence(item) => match **item {
+            ValueType::Map { key, value: TensorElementType::Float32 } => empty_maps(key),
+            _ => None,
+        },
+        ValueType::Optional(inner) => declared_type(inner, is_alone),
+        ValueType::Map { .. } => None,
+    }
+}
+
+/// The Arrow type of cells.
+fn held_as(dtype: TensorElementType) -> Option<DataType> {
+    Some(match dtype {
+        TensorElementType::Float16 | TensorElementType::Bfloat16 | TensorElementType::Float32 => {
+            DataType::Float32
+        }
+        TensorElementType::Float64 => DataType::Float64,
+        TensorElementType::Int8
+        | TensorElementType::Int16
+        | TensorElementType::Int32
+        | TensorElementType::Uint8
+        | TensorElementType::Uint16 => DataType::Int32,
+        TensorElementType::Int64 | TensorElementType::Uint32 => DataType::Int64,
+        TensorElementType::Uint64 => DataType::UInt64,
+        TensorElementType::Bool => DataType::Boolean,
+        TensorElementType::String => DataType::Utf8,
+        _ => return None,
+    })
+}
+
 /// Whether what a model calls so is one value for each row.
 pub(crate) fn is_plain(declared: &ValueType) -> bool {
     declared.tensor_shape().is_none_or(|shape| matches!(shape[..], [] | [_, 1]))
 }
 
-/// One output of a run on `rows` rows; lists of one are plain values where it `is_plain`.
-pub(crate) fn column(value: &DynValue, rows: usize, is_plain: bool) -> Result<ArrayRef, String> {
+/// One output of a run; lists of one are plain values where it `is_plain`.
+pub(crate) fn column(value: &DynValue, went_in: Shape, is_plain: bool) -> Result<ArrayRef, String> {
+    let Shape { rows, is_alone } = went_in;
     match value.dtype() {
         ValueType::Tensor { ty, shape, .. } => {
-            if shape.first() != i64::try_from(rows).ok().as_ref() {
+            let counts_rows = shape.first() == i64::try_from(rows).ok().as_ref();
+            if !counts_rows && !is_alone {
                 return Err(format!(
                     "has the shape {shape}, which is not one row for each of the {rows} that went in"
                 ));
             }
-            let dims = if is_plain && shape[1..] == [1] { &[] } else { &shape[1..] };
+            let dims = &shape[usize::from(counts_rows)..];
+            let dims = if is_plain && dims == [1] { &[] } else { dims };
             nested(cells(value, *ty)?, rows, dims)
         }
         ValueType::Sequence(item) => match **item {
             ValueType::Map { key, value: TensorElementType::Float32 } => maps(value, key, rows),
+            ValueType::Tensor { .. } => targets(value, went_in),
             _ => Err(unknown(value)),
         },
         _ => Err(unknown(value)),
@@ -73,7 +163,8 @@ pub(crate) fn column(value: &DynValue, rows: usize, is_plain: bool) -> Result<Ar
 
 fn unknown(value: &DynValue) -> String {
     format!(
-        "is a {}, which no reply can hold; export the model with tensors or a ZipMap as its outputs",
+        "is a {}, which no reply can hold; name the others under `outputs`, or export the model with tensors or a ZipMap \
+         as its outputs",
         value.dtype()
     )
 }
@@ -88,7 +179,8 @@ fn cells(value: &DynValue, element: TensorElementType) -> Result<ArrayRef, Strin
     }
     Ok(match element {
         // Wider types hold the same numbers, and whatever shows them need know no more.
-        TensorElementType::Float16 => cells!(<Float16Type as ArrowPrimitiveType>::Native, Float32Array),
+        TensorElementType::Float16 => cells!(f16, Float32Array),
+        TensorElementType::Bfloat16 => cells!(bf16, Float32Array),
         TensorElementType::Float32 => cells!(f32, Float32Array),
         TensorElementType::Float64 => cells!(f64, Float64Array),
         TensorElementType::Int8 => cells!(i8, Int32Array),
@@ -122,6 +214,45 @@ fn nested(cells: ArrayRef, rows: usize, dims: &[i64]) -> Result<ArrayRef, String
         let lists = FixedSizeListArray::try_new_with_length(item, length, cells, None, count);
         Ok(Arc::new(lists.map_err(|error| error.to_string())?) as ArrayRef)
     })
+}
+
+/// A tensor for each target of a model: in each row a list of them.
+fn targets(value: &DynValue, went_in: Shape) -> Result<ArrayRef, String> {
+    let tensors =
+        value.try_extract_sequence::<DynValueTypeMarker>().map_err(|error| error.message().to_owned())?;
+    let columns = tensors.iter().map(|tensor| column(tensor, went_in, false));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = columns.first() else { return Err("is an empty sequence".to_owned()) };
+    let said = |error: ArrowError| error.to_string();
+    // Targets may have different numbers of classes.
+    let dtype = match (first.data_type(), columns.iter().all(|one| one.data_type() == first.data_type())) {
+        (DataType::FixedSizeList(item, _), false) => DataType::List(Arc::clone(item)),
+        (dtype, _) => dtype.clone(),
+    };
+    let columns = columns.iter().map(|column| cast(column, &dtype));
+    let columns = columns.collect::<Result<Vec<_>, _>>().map_err(said)?;
+    let places: Vec<(usize, usize)> =
+        (0..went_in.rows).flat_map(|row| (0..columns.len()).map(move |target| (target, row))).collect();
+    let columns: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
+    let items = interleave(&columns, &places).map_err(said)?;
+    let count = i32::try_from(columns.len()).map_err(|error| error.to_string())?;
+    let item = Arc::new(Field::new("item", dtype, true));
+    let lists = FixedSizeListArray::try_new(item, count, items, None);
+    lists.map(|lists| Arc::new(lists) as ArrayRef).map_err(said)
+}
+
+/// The type of maps with such keys.
+fn empty_maps(key: TensorElementType) -> Option<DataType> {
+    let values = Float32Builder::new();
+    match key {
+        TensorElementType::Int64 => {
+            Some(MapBuilder::new(None, Int64Builder::new(), values).finish().data_type().clone())
+        }
+        TensorElementType::String => {
+            Some(MapBuilder::new(None, StringBuilder::new(), values).finish().data_type().clone())
+        }
+        _ => None,
+    }
 }
 
 fn maps(value: &DynValue, key: TensorElementType, rows: usize) -> Result<ArrayRef, String> {

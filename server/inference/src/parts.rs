@@ -81,7 +81,7 @@ pub(crate) struct Field<'a> {
     /// Number, length and content.
     pub(crate) whole: &'a [u8],
     /// Of a text, bytes or a message.
-    content: Option<&'a [u8]>,
+    pub(crate) content: Option<&'a [u8]>,
 }
 
 impl<'a> Field<'a> {

@@ -1,12 +1,17 @@
 //! What does one session say of these tensors, and what does it cost?
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::Schema;
 use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
+use quern_engine::each_number_kind;
 use quern_engine::fit::{Tensor, TensorData};
 
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
-use crate::outputs;
+use crate::outputs::{self, Shape};
 
 /// What a run is expected to cost.
 #[derive(Debug, Clone, Copy)]
@@ -27,11 +32,33 @@ impl Cost {
     }
 }
 
-/// Runs `inputs`, which are in the model's order, and returns a column for each output.
+/// Runs `inputs`, which are in the model's order, and returns a column for each output. A model that takes so many rows
+/// at a time gets them in pieces, the last one filled up with its last row.
 pub(crate) fn run(
     session: &mut Session,
     inputs: Vec<Tensor>,
     rows: usize,
+    options: Option<&RunOptions<NoSelectedOutputs>>,
+) -> Result<RecordBatch> {
+    let Some(at_a_time) = outputs::rows_at_a_time(session) else {
+        return run_once(session, inputs, Shape { rows, is_alone: false }, options);
+    };
+    let mut pieces = Vec::with_capacity(rows.div_ceil(at_a_time));
+    for start in (0..rows).step_by(at_a_time) {
+        let there = at_a_time.min(rows - start);
+        let mut piece: Vec<Tensor> = inputs.iter().map(|tensor| tensor.slice(start, there)).collect();
+        piece.iter_mut().for_each(|tensor| tensor.pad(at_a_time - there));
+        let shape = Shape { rows: at_a_time, is_alone: at_a_time == 1 };
+        pieces.push(run_once(session, piece, shape, options)?.slice(0, there));
+    }
+    let schema = pieces.first().map(RecordBatch::schema).unwrap_or_else(|| Arc::new(Schema::empty()));
+    Ok(concat_batches(&schema, &pieces)?)
+}
+
+fn run_once(
+    session: &mut Session,
+    inputs: Vec<Tensor>,
+    shape: Shape,
     options: Option<&RunOptions<NoSelectedOutputs>>,
 ) -> Result<RecordBatch> {
     let plain: Vec<bool> = session.outputs().iter().map(|output| outputs::is_plain(output.dtype())).collect();
@@ -45,7 +72,7 @@ pub(crate) fn run(
     timer.observe_duration();
     let mut columns = Vec::with_capacity(outputs.len());
     for ((name, value), is_plain) in outputs.iter().zip(plain) {
-        let column = outputs::column(&value, rows, is_plain).map_err(|cause| {
+        let column = outputs::column(&value, shape, is_plain).map_err(|cause| {
             Error::internal(format!("reading the model's output `{name}`"), format!("it {cause}"))
         })?;
         columns.push((name, column, true));
@@ -56,15 +83,18 @@ pub(crate) fn run(
 fn input(tensor: Tensor) -> Result<SessionInputValue<'static>> {
     use ort::value::Tensor as Onnx;
     let Tensor { name, shape, data } = tensor;
-    let value = match data {
-        TensorData::Float32(cells) => Onnx::from_array((shape, cells)).map(Into::into),
-        TensorData::Float64(cells) => Onnx::from_array((shape, cells)).map(Into::into),
-        TensorData::Int32(cells) => Onnx::from_array((shape, cells)).map(Into::into),
-        TensorData::Int64(cells) => Onnx::from_array((shape, cells)).map(Into::into),
-        TensorData::Bool(cells) => Onnx::from_array((shape, cells)).map(Into::into),
-        // A text with a zero byte in it is the one value that ONNX Runtime does not take.
-        TensorData::String(cells) => Onnx::from_string_array((shape, cells.as_slice())).map(Into::into),
-    };
+    macro_rules! value {
+        ($($kind:ident: $cell:ty),*) => {
+            match data {
+                $(TensorData::$kind(cells) => Onnx::from_array((shape, cells)).map(Into::into),)*
+                // A text with a zero byte in it is the one value that ONNX Runtime does not take.
+                TensorData::String(cells) => {
+                    Onnx::from_string_array((shape, cells.as_slice())).map(Into::into)
+                }
+            }
+        };
+    }
+    let value = each_number_kind!(value);
     value.map_err(|error| {
         let input = format!("the model's input `{name}`");
         let whole = format!("{input}: {}", error.message());

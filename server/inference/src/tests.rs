@@ -5,7 +5,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Float32Type, Schema};
 use bytes::Bytes;
 use expect_test::{Expect, expect};
-use feature_defs::DefFile;
+use feature_defs::{Artifact, DefFile, Inputs, Loc, ModelFile};
 use quern_engine::SourceSchemas;
 
 use std::sync::Arc;
@@ -28,6 +28,19 @@ fn runtime() -> Runtime {
     let path = std::env::current_exe().unwrap();
     let arguments = ["--exact", "tests::worker", "--ignored", "--nocapture"].map(Into::into).to_vec();
     Runtime::load(installed().as_deref()).unwrap().with_worker(Program { path, arguments })
+}
+
+fn of_file(
+    runtime: &Runtime,
+    onnx: &[u8],
+    service: &ServicePlan,
+    rules: &Rules,
+) -> std::result::Result<Model, String> {
+    let file = ModelFile { path: String::new(), inputs: Inputs::Columns(Vec::new()), outputs: Vec::new() };
+    let (artifact, files) = (Artifact::File(file), [Bytes::copy_from_slice(onnx)]);
+    let made =
+        Made { artifact: &artifact, loc: &Loc::start("model.yaml"), files: &files, service, examples: None };
+    Model::load(runtime, &made, rules).map_err(|mistake| mistake.cause)
 }
 
 #[test]
@@ -103,7 +116,7 @@ fn check(predictions: &Predictions, expected: Expect) {
 #[test]
 fn one_matrix_in_one_value_out() {
     let service = three_floats();
-    let model = Model::of_file(&runtime(), &fixture("linear"), &service, &Rules::default()).unwrap();
+    let model = of_file(&runtime(), &fixture("linear"), &service, &Rules::default()).unwrap();
     assert_eq!(model.digest.len(), 64);
     assert!(model.sessions() >= 1);
     let columns = vec![
@@ -143,7 +156,7 @@ fn one_matrix_in_one_value_out() {
 #[test]
 fn named_inputs_in_named_outputs_out() {
     let service = service("[{name: carrier, type: string, default: none}, {name: distance, type: float32}]");
-    let model = Model::of_file(&runtime(), &fixture("named"), &service, &Rules::default()).unwrap();
+    let model = of_file(&runtime(), &fixture("named"), &service, &Rules::default()).unwrap();
     let vectors = batch(
         &service,
         vec![
@@ -170,7 +183,7 @@ fn named_inputs_in_named_outputs_out() {
 fn a_zipmap_is_a_map_in_each_row() {
     let service = three_floats();
     for (name, key) in [("classifier", DataType::Int64), ("classifier_text", DataType::Utf8)] {
-        let model = Model::of_file(&runtime(), &fixture(name), &service, &Rules::default()).unwrap();
+        let model = of_file(&runtime(), &fixture(name), &service, &Rules::default()).unwrap();
         let columns = (0..3).map(|_| floats(&[Some(1.0), Some(0.0)])).collect();
         let outputs = model.predict(&batch(&service, columns)).unwrap().outputs;
         let labels = outputs.column_by_name("output_label").unwrap();
@@ -185,7 +198,7 @@ fn a_zipmap_is_a_map_in_each_row() {
 #[test]
 fn what_cannot_go_live_is_refused_with_words() {
     let service = three_floats();
-    let refused = |onnx: &[u8]| Model::of_file(&runtime(), onnx, &service, &Rules::default()).unwrap_err();
+    let refused = |onnx: &[u8]| of_file(&runtime(), onnx, &service, &Rules::default()).unwrap_err();
     assert!(refused(b"").starts_with("ONNX Runtime does not load the file: "), "{}", refused(b""));
     assert!(refused(b"no model at all").starts_with("ONNX Runtime does not load the file: "));
     let linear = fixture("linear");
@@ -194,9 +207,9 @@ fn what_cannot_go_live_is_refused_with_words() {
     .assert_eq(&refused(&fixture("total")));
     expect![[r#"
         the model does not fit feature service `s`:
-          - no input of the model is named `a` (known: carrier, distance); leave it out of the service's `outputs`, or of the step's `inputs`
-          - no input of the model is named `b` (known: carrier, distance); leave it out of the service's `outputs`, or of the step's `inputs`
-          - no input of the model is named `c` (known: carrier, distance); leave it out of the service's `outputs`, or of the step's `inputs`
+          - no input of the model is named `a` (known: carrier, distance); leave it out of the service's `outputs`, or say under `inputs` what it fills
+          - no input of the model is named `b` (known: carrier, distance); leave it out of the service's `outputs`, or say under `inputs` what it fills
+          - no input of the model is named `c` (known: carrier, distance); leave it out of the service's `outputs`, or say under `inputs` what it fills
           - no column is named `distance`, as the model's input is (known: a, b, c)
           - no column is named `carrier`, as the model's input is (known: a, b, c)
         feature service `s`  |  model
@@ -208,7 +221,7 @@ fn what_cannot_go_live_is_refused_with_words() {
 
 /// Why a fixture does not go live.
 fn refused(name: &str) -> String {
-    Model::of_file(&runtime(), &fixture(name), &three_floats(), &Rules::default()).unwrap_err()
+    of_file(&runtime(), &fixture(name), &three_floats(), &Rules::default()).unwrap_err()
 }
 
 #[test]
@@ -234,7 +247,7 @@ fn only_what_may_end_or_hang_a_process_is_isolated() {
     }
     let told = |isolation| {
         let rules = Rules { isolation, ..Rules::default() };
-        Model::of_file(&runtime(), &fixture("linear"), &three_floats(), &rules).unwrap().is_isolated()
+        of_file(&runtime(), &fixture("linear"), &three_floats(), &rules).unwrap().is_isolated()
     };
     use feature_defs::Isolation;
     assert_eq!([Isolation::Auto, Isolation::Process, Isolation::Thread].map(told), [false, true, false]);
@@ -271,7 +284,7 @@ fn a_flipped_bit_never_crashes() {
     let outcomes = (0..sound.len() * 8).step_by(7).map(|bit| {
         let mut onnx = sound.clone();
         onnx[bit / 8] ^= 1 << (bit % 8);
-        Model::of_file(&runtime, &onnx, &service, &Rules::default()).is_ok()
+        of_file(&runtime, &onnx, &service, &Rules::default()).is_ok()
     });
     assert!(outcomes.filter(|loads| *loads).count() > 0);
 }
@@ -281,8 +294,7 @@ async fn many_callers_share_the_sessions() {
     let service = three_floats();
     let batching = feature_defs::Batching { queue_rows: 1_000_000, ..Default::default() };
     let model = Arc::new(
-        Model::of_file(&runtime(), &fixture("linear"), &service, &Rules { batching, ..Rules::default() })
-            .unwrap(),
+        of_file(&runtime(), &fixture("linear"), &service, &Rules { batching, ..Rules::default() }).unwrap(),
     );
     let callers = (0..64).map(|caller| {
         let (model, service) = (Arc::clone(&model), Arc::clone(&service));

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use quern_base::metrics::IntCounter;
 use quern_base::{Failure, Kind};
@@ -67,6 +68,8 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) signature: Signature,
+    /// Its outputs as columns, where the file leaves nothing of them open.
+    pub(crate) declared: Option<SchemaRef>,
     pub(crate) provider: Provider,
 }
 
@@ -110,7 +113,11 @@ impl Plan {
         match reply.map_err(|ended| format!("the process that loads the model {ended}"))?.answer {
             Some(Answer::Loaded(loaded)) => {
                 let provider = loaded.provider.parse()?;
-                Ok((process, Found { signature: loaded.signature(), provider }))
+                let declared = match loaded.columns.is_empty() {
+                    true => None,
+                    false => Some(of_bytes(&loaded.columns).map_err(|error| error.to_string())?.schema()),
+                };
+                Ok((process, Found { signature: loaded.signature(), declared, provider }))
             }
             Some(Answer::Failed(failed)) => Err(Error::from(failed).to_string()),
             _ => Err("the process that loads the model answered something else".to_owned()),

@@ -220,11 +220,11 @@ fn model(model: &Model, deployment: &Deployment) -> Keys {
     put_governance(&mut keys, governance);
     put(&mut keys, "reveals", reveals.iter().collect::<Said>());
     put(&mut keys, "versions", versions.iter().map(|version| &version.version).collect::<Said>());
-    for ModelVersion { version, artifact, service, loc: _ } in versions {
+    for ModelVersion { version, artifact, service, examples: _, loc: _ } in versions {
         let digest = deployment.version(name, Some(version)).map_or("", |live| &live.model.digest);
         let digest = digest.get(..DIGEST_CHARS).unwrap_or(digest);
         let what = match artifact {
-            Artifact::File(path) => path.clone(),
+            Artifact::File(file) => file.path.clone(),
             Artifact::Steps { steps, .. } => list(steps.iter().map(|step| step.name.clone())),
         };
         put(

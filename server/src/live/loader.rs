@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use feature_defs::{DefError, Definitions, Model as Declared, ModelVersion};
 use parking_lot::Mutex;
 use quern_access::Access;
 use quern_base::tasks::blocking;
-use quern_engine::ServicePlan;
+use quern_engine::{ServicePlan, examples};
 use quern_features::Compiled;
-use quern_inference::{Model, Rules, Runtime, digest, paths};
+use quern_inference::{Made, Model, Rules, Runtime, digest, paths};
 use quern_store::registry::{Apply, Registry};
 
 use super::{Deployment, LiveModel, LiveVersion};
@@ -144,9 +145,16 @@ impl Loader {
         let (loader, service) = (Arc::clone(self), Arc::clone(wanted.service));
         let (declared, rules) = (wanted.version.clone(), wanted.rules());
         let load = move || -> Result<Model> {
-            let artifact = (&declared.artifact, &declared.loc);
-            Model::load(loader.runtime()?, artifact, &bytes, &service, &rules)
-                .map_err(|mistake| Error::internal(what, mistake.cause))
+            let examples = examples::vectors(&service, &declared.examples);
+            let load = |examples: Option<RecordBatch>| {
+                let made = Made::new(&declared, &bytes, &service, examples.as_ref());
+                Ok::<_, Error>(Model::load(loader.runtime()?, &made, &rules))
+            };
+            let loaded = match examples {
+                Ok(examples) => load(examples)?,
+                Err(mistake) => Err(mistake),
+            };
+            loaded.map_err(|mistake| Error::internal(what, mistake.cause))
         };
         Ok(Arc::new(blocking("restoring an apply", load).await?))
     }

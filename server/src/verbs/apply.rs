@@ -6,6 +6,7 @@
 
 mod changes;
 mod check;
+mod fits;
 mod judge;
 mod model_file;
 mod notes;
@@ -14,6 +15,7 @@ mod plan;
 mod record;
 mod reused;
 mod route;
+mod versions;
 
 use std::sync::Arc;
 
@@ -98,6 +100,10 @@ impl Apply {
         // What stays as it is in other projects is nobody's business here.
         let views = &candidate.deployment.compiled.catalog.definitions.views;
         plan.keep.retain(|view| views[view].loc.project() == candidate.project());
+        plan.fits = candidate.fits(|model, version| {
+            let [now, then] = [&*live, &candidate.deployment].map(|it| it.version(model, Some(version)));
+            !matches!((now, then), (Some(now), Some(then)) if Arc::ptr_eq(&now.model, &then.model))
+        });
         plan.affected.extend(of_services(&live, &candidate.deployment, candidate.project()));
         plan
     }

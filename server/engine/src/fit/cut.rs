@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, RecordBatch, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, RecordBatch, RecordBatchOptions, UInt64Array,
+    new_null_array,
+};
 use arrow::compute::{CastOptions, cast_with_options, take};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
 
 use super::signature::Element;
 use super::{Fit, TensorPlan};
@@ -12,13 +15,15 @@ use crate::error::{EngineError, in_words};
 use crate::schema::type_name;
 
 impl Element {
-    /// The Arrow type of its values; none for what no feature becomes.
+    /// The Arrow type of its values, a wider one where features have none so narrow; none for what no feature becomes.
     pub fn arrow_type(&self) -> Option<DataType> {
         Some(match self {
-            Element::Float32 => DataType::Float32,
+            Element::Float16 | Element::BFloat16 | Element::Float32 => DataType::Float32,
             Element::Float64 => DataType::Float64,
-            Element::Int32 => DataType::Int32,
-            Element::Int64 => DataType::Int64,
+            Element::Int8 | Element::Int16 | Element::Int32 | Element::UInt8 | Element::UInt16 => {
+                DataType::Int32
+            }
+            Element::Int64 | Element::UInt32 | Element::UInt64 => DataType::Int64,
             Element::Bool => DataType::Boolean,
             Element::String => DataType::Utf8,
             Element::Other(_) => return None,
@@ -42,8 +47,12 @@ impl Fit {
         for (plan, cells) in self.tensors.iter().zip(inputs) {
             plan.cut(features, cells, rows, &mut columns)?;
         }
-        // Every column is in a tensor: a fit of which one is left out was refused.
-        Ok(RecordBatch::try_new(Arc::clone(features), columns.into_iter().flatten().collect())?)
+        // What a map leaves out, the model does not read.
+        let columns = columns.into_iter().zip(features.fields());
+        let columns =
+            columns.map(|(column, field)| column.unwrap_or_else(|| new_null_array(field.data_type(), rows)));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(features), columns.collect(), &options)?)
     }
 }
 
@@ -68,19 +77,18 @@ impl TensorPlan {
             let cells = take(cells, &places, None)?;
             let blame = |cause| wrong(&format!("`{}`, feature `{}`", self.name, slice.name), cause);
             let dtype = features.field(slice.column).data_type();
-            columns[slice.column] = Some(match dtype {
-                DataType::FixedSizeList(item, length) => {
-                    list(item, *length, as_type(&cells, item.data_type()).map_err(blame)?)?
-                }
-                _ => as_type(&cells, dtype).map_err(blame)?,
-            });
+            columns[slice.column] = Some(folded(&cells, dtype).map_err(blame)?);
         }
         Ok(())
     }
 }
 
-fn list(item: &Arc<Field>, length: i32, cells: ArrayRef) -> Result<ArrayRef, EngineError> {
-    Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(item), length, cells, None)?))
+/// Cells as values of type `to`, in lists where it is one.
+fn folded(cells: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
+    let DataType::FixedSizeList(item, length) = to else { return as_type(cells, to) };
+    let items = folded(cells, item.data_type())?;
+    let lists = FixedSizeListArray::try_new(Arc::clone(item), *length, items, None);
+    lists.map(|lists| Arc::new(lists) as ArrayRef).map_err(|error| in_words(&error))
 }
 
 /// The cells of a tensor as values of type `to`: numbers as wider numbers, as whole ones where they are whole, as

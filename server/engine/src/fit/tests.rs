@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float64Array, Int32Array, Int64Array, RecordBatch,
-    StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, Float64Array, Int32Array, Int64Array,
+    RecordBatch, StringArray,
 };
 use arrow::datatypes::{Field, Float32Type, Schema};
+use expect_test::expect;
 use proptest::prelude::*;
 
 use super::*;
@@ -32,6 +33,10 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
         .unwrap()
 }
 
+fn fitted(features: &[Feature], signature: &Signature) -> Result<Fit, Mistakes> {
+    fit(features, &Inputs::Columns(Vec::new()), signature)
+}
+
 fn floats(tensor: &Tensor) -> Vec<f32> {
     match &tensor.data {
         TensorData::Float32(cells) => cells.clone(),
@@ -43,7 +48,7 @@ fn floats(tensor: &Tensor) -> Vec<f32> {
 fn one_tensor_holds_the_columns_side_by_side() {
     let list = embedding(2);
     let features = [feature("late", &DataType::Boolean), feature("n", &DataType::Int64), feature("e", &list)];
-    let fit = fit(&features, &model(&[port("input", Element::Float32, &[None, Some(4)])])).unwrap();
+    let fit = fitted(&features, &model(&[port("input", Element::Float32, &[None, Some(4)])])).unwrap();
     let lists = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
         [Some([Some(0.5), None]), None, Some([Some(1.5), Some(2.5)])],
         2,
@@ -63,7 +68,7 @@ fn one_tensor_holds_the_columns_side_by_side() {
 fn a_slice_of_a_batch_fills_like_the_batch() {
     let list = embedding(2);
     let features = [feature("e", &list)];
-    let fit = fit(&features, &model(&[port("input", Element::Float32, &[None, None])])).unwrap();
+    let fit = fitted(&features, &model(&[port("input", Element::Float32, &[None, None])])).unwrap();
     let lists = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
         [Some([Some(1.0), Some(2.0)]), Some([Some(3.0), Some(4.0)])],
         2,
@@ -80,7 +85,7 @@ fn named_inputs_take_strings_and_defaults_in_the_models_order() {
     let mut hour = feature("hour", &DataType::Int32);
     hour.default = Some(Literal::Int(-1));
     let inputs = [port("hour", Element::Int64, &[None]), port("carrier", Element::String, &[None, Some(1)])];
-    let fit = fit(&[carrier, hour], &model(&inputs)).unwrap();
+    let fit = fitted(&[carrier, hour], &model(&inputs)).unwrap();
     let vectors = batch(vec![
         ("carrier", Arc::new(StringArray::from(vec![Some("UA"), None]))),
         ("hour", Arc::new(Int32Array::from(vec![None, Some(5)]))),
@@ -97,14 +102,14 @@ fn named_inputs_take_strings_and_defaults_in_the_models_order() {
 fn a_null_join_key_fails_its_request() {
     let mut key = feature("carrier", &DataType::Utf8);
     key.null = Null::Refused;
-    let fit = fit(&[key], &model(&[port("carrier", Element::String, &[None, Some(1)])])).unwrap();
+    let fit = fitted(&[key], &model(&[port("carrier", Element::String, &[None, Some(1)])])).unwrap();
     let vectors = batch(vec![("carrier", Arc::new(StringArray::from(vec![Some("UA"), None])))]);
     let error = fit.tensors(&vectors).unwrap_err().to_string();
     assert_eq!(error, "instance 1, column `carrier`: is null, which the model's input has no value for");
 }
 
 fn mistakes(features: &[Feature], inputs: &[Port]) -> String {
-    fit(features, &model(inputs)).unwrap_err().join("\n")
+    fitted(features, &model(inputs)).unwrap_err().said.join("\n")
 }
 
 #[test]
@@ -114,16 +119,20 @@ fn what_does_not_fit_is_said_before_anything_runs() {
     let float = |name: &str| port(name, Element::Float32, &[None, Some(1)]);
     let cases = [
         mistakes(&[feature("x", &DataType::Float64)], &[port("m", Element::Float32, &[None, Some(2)])]),
-        mistakes(&[feature("x", &DataType::Float64)], &[port("m", Element::Float32, &[Some(1), Some(1)])]),
+        mistakes(
+            &[feature("x", &DataType::Float64), feature("y", &DataType::Float64)],
+            &[port("x", Element::Float32, &[Some(1)]), port("y", Element::Float32, &[Some(8)])],
+        ),
+        mistakes(&[feature("x", &DataType::Float64)], &[port("m", Element::Float32, &[None, None, None])]),
+        mistakes(&[feature("x", &DataType::Float64)], &[port("m", Element::Float32, &[None, Some(2), None])]),
         mistakes(&[feature("x", &timestamp)], &[float("x")]),
         mistakes(&[feature("x", &any)], &[float("x")]),
         mistakes(&[feature("x", &DataType::Int64)], &[port("x", Element::Int64, &[None, Some(1)])]),
         mistakes(&[feature("x", &DataType::Float64)], &[port("x", Element::Int64, &[None, Some(1)])]),
-        mistakes(&[feature("x", &DataType::Int64)], &[port("x", Element::Int32, &[None, Some(1)])]),
         mistakes(&[feature("x", &DataType::Utf8)], &[float("x")]),
         mistakes(
             &[feature("x", &DataType::Float32)],
-            &[port("x", Element::Other("float16".into()), &[None])],
+            &[port("x", Element::Other("complex64".into()), &[None])],
         ),
         mistakes(
             &[feature("distance", &DataType::Float64), feature("hour", &DataType::Int32)],
@@ -135,15 +144,16 @@ fn what_does_not_fit_is_said_before_anything_runs() {
             cases.join("\n"),
             "\
 input `m` takes 2 value(s) a row, the columns have 1
-input `m` takes exactly 1 row(s) at a time: export the model with a free first dimension
+input `x` is [1] and input `y` is [8]: the first dimension is the row, and all inputs have as many
+input `m` is [N, ?, ?], and its 1 value(s) a row go into that in several ways: say which under `inputs`, as in `{columns: ..., shape: [?, ?]}`
+input `m` ([N, 2, ?]) takes a multiple of 2 value(s) a row, the columns have 1
 `x`: timestamp does not become float32: derive a number from it, as `date_part('hour', ...)` does
 `x`: list<float32> may have any length, a model's input has one: declare the length, as in `list<float32, 8>`
 `x`: may be null, and the model's input is int64: declare `default:`
 `x`: float64 does not become int64, it would lose its fraction: declare the feature's type or round it in a derived feature
-`x`: int64 does not become int32, it may be too large: declare the feature's `type: int32`
 `x`: string does not become float32: derive a number from it, or give the model a string input
-`x`: float32 does not become float16: a model takes float32, float64, int32, int64, bool or string; export it again
-no input of the model is named `distance` (did you mean `distanc`? known: distanc, hour); leave it out of the service's `outputs`, or of the step's `inputs`
+`x`: float32 does not become complex64: a model takes tensors of numbers, bool or string; export it again with such inputs
+no input of the model is named `distance` (did you mean `distanc`? known: distanc, hour); leave it out of the service's `outputs`, or say under `inputs` what it fills
 no column is named `distanc`, as the model's input is (did you mean `distance`? known: distance, hour)
 the model has no input"
         );
@@ -190,12 +200,12 @@ proptest! {
         let names = ["a", "b", "c", "d", "e"];
         let features: Vec<Feature> = names.iter().zip(&types).map(|(n, t)| feature(n, t)).collect();
         let element = if double { Element::Float64 } else { Element::Float32 };
-        let matrix = fit(&features, &model(&[port("m", element.clone(), &[None, Some(6)])])).unwrap();
+        let matrix = fitted(&features, &model(&[port("m", element.clone(), &[None, Some(6)])])).unwrap();
         let ports: Vec<Port> = names
             .iter()
             .map(|name| port(name, element.clone(), &[None, Some(if *name == "e" { 2 } else { 1 })]))
             .collect();
-        let named = fit(&features, &model(&ports)).unwrap();
+        let named = fitted(&features, &model(&ports)).unwrap();
 
         let columns: Vec<ArrayRef> = vec![
             Arc::new(rows.iter().map(|r| r.0).collect::<BooleanArray>()),
@@ -230,7 +240,7 @@ proptest! {
     #[test]
     fn a_matrix_cell_is_a_plain_cast(values in prop::collection::vec(any::<Option<f64>>(), 1..50)) {
         let features = [feature("x", &DataType::Float64)];
-        let fit = fit(&features, &model(&[port("m", Element::Float32, &[None, Some(1)])])).unwrap();
+        let fit = fitted(&features, &model(&[port("m", Element::Float32, &[None, Some(1)])])).unwrap();
         let vectors = batch(vec![("x", Arc::new(Float64Array::from(values.clone())))]);
         let oracle: Vec<u32> =
             values.iter().map(|x| x.map_or(f32::NAN, |x| x as f32).to_bits()).collect();
@@ -243,7 +253,7 @@ proptest! {
 fn vectors_cut_out_of_tensors_fill_the_same_tensors() {
     let list = embedding(2);
     let features = [feature("late", &DataType::Boolean), feature("n", &DataType::Int64), feature("e", &list)];
-    let fit = fit(&features, &model(&[port("input", Element::Float32, &[None, Some(4)])])).unwrap();
+    let fit = fitted(&features, &model(&[port("input", Element::Float32, &[None, Some(4)])])).unwrap();
     let fields = features.iter().map(|feature| Field::new(feature.name.clone(), feature.dtype.clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let cut = |cells: Vec<f32>, rows| {
@@ -265,4 +275,222 @@ fn vectors_cut_out_of_tensors_fill_the_same_tensors() {
         "input `input`, feature `late`: 2 is neither 0 nor 1, as a bool is"
     );
     assert_eq!(cut(vec![], 0).unwrap().num_rows(), 0);
+}
+
+/// A model's `inputs`, as they are written.
+fn inputs(yaml: &str) -> Inputs {
+    let documents = format!(
+        "{{kind: Entity, name: e, join_keys: [{{name: k, type: int64}}]}}
+---
+{{kind: Source, name: s, push: true, event_timestamp: at, columns: [{{name: k, type: int64}}, {{name: at, type: timestamp}}]}}
+---
+{{kind: FeatureView, name: v, entities: [e], source: s, features: [{{name: x, expr: '1'}}]}}
+---
+{{kind: FeatureService, name: f, features: [v]}}
+---
+kind: Model
+name: m
+versions: [{{version: 1, path: m.onnx, service: f, inputs: {yaml}}}]"
+    );
+    let definitions = feature_defs::parse(&[feature_defs::DefFile::new("m.yaml", documents)]).unwrap();
+    match &definitions.models["m"].versions[0].artifact {
+        feature_defs::Artifact::File(file) => file.inputs.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_map_fills_inputs_of_any_name_and_type_from_any_columns() {
+    let mut city = feature("city", &DataType::Utf8);
+    city.default = Some(Literal::String("?".to_owned()));
+    let features = [
+        city,
+        feature("a", &DataType::Float64),
+        feature("b", &DataType::Int32),
+        feature("c", &DataType::Int32),
+    ];
+    let ports = [
+        port("serving_default_x:0", Element::Float32, &[None, Some(2)]),
+        port("the city", Element::String, &[None]),
+    ];
+    let map = inputs("{the city: city, \"serving_default_x:0\": [b, a]}");
+    let fit = fit(&features, &map, &model(&ports)).unwrap();
+    let vectors = batch(vec![
+        ("city", Arc::new(StringArray::from(vec![None, Some("Ulm")]))),
+        ("a", Arc::new(Float64Array::from(vec![Some(0.5), None]))),
+        ("b", Arc::new(Int32Array::from(vec![1, 2]))),
+        ("c", Arc::new(Int32Array::from(vec![8, 9]))),
+    ]);
+    let tensors = fit.tensors(&vectors).unwrap();
+    let shown: Vec<String> = floats(&tensors[0]).iter().map(f32::to_string).collect();
+    assert_eq!((tensors[0].shape.as_slice(), shown.join(" ").as_str()), ([2, 2].as_slice(), "1 0.5 2 NaN"));
+    assert_eq!(tensors[1].data, TensorData::String(vec!["?".to_owned(), "Ulm".to_owned()]));
+    let told = |filled: &Filled| {
+        let columns = filled
+            .columns
+            .iter()
+            .map(|Filling { column, dtype, cast, null }| format!("{column} {dtype}, {cast}, null: {null}"));
+        format!(
+            "{} {} {}: {}",
+            filled.input,
+            filled.element,
+            filled.shape,
+            columns.collect::<Vec<_>>().join("; ")
+        )
+    };
+    assert_eq!(
+        fit.filled.iter().map(told).collect::<Vec<_>>(),
+        [
+            "serving_default_x:0 float32 [N, 2]: b int32, rounded, null: NaN; a float64, rounded, null: NaN",
+            "the city string [N]: city string, , null: \"?\"",
+        ]
+    );
+    // The way back: what the map leaves out is null.
+    let cells: Vec<ArrayRef> = vec![
+        Arc::new(arrow::array::Float32Array::from(vec![1.0, 0.5])),
+        Arc::new(StringArray::from(vec!["Ulm"])),
+    ];
+    let back = fit.vectors(&vectors.schema(), &cells, 1).unwrap();
+    assert_eq!((back.column(0).as_string::<i32>().value(0), back.column(3).null_count()), ("Ulm", 1));
+}
+
+#[test]
+fn a_map_that_does_not_fit_says_so() {
+    let features = [feature("a", &DataType::Float64), feature("b", &DataType::Float64)];
+    let ports =
+        [port("x", Element::Float32, &[None, Some(2)]), port("y", Element::Float32, &[None, Some(1)])];
+    let said = |yaml| fit(&features, &inputs(yaml), &model(&ports)).unwrap_err().said.join("\n");
+    let all = [
+        said("{x: [a, b]}"),
+        said("{x: [a, d], y: b, z: a}"),
+        said("{x: [a, b], y: {columns: b, shape: [1, 1]}}"),
+        said("{x: {columns: [a, b], shape: [2]}, y: [a, b]}"),
+    ];
+    expect![[r#"
+        `inputs` does not say what fills the model's input `y`
+        the model has no input `z` (known: x, y)
+        there is no column `d` (known: a, b)
+        input `y` is [N, 1], not [N, 1, 1]
+        input `y` takes 1 value(s) a row, the columns have 2"#]]
+    .assert_eq(&all.join("\n"));
+}
+
+#[test]
+fn names_that_are_nearly_right_are_offered_as_a_map() {
+    let features = [
+        feature("fixed_acidity", &DataType::Float64),
+        feature("a", &DataType::Float64),
+        feature("b", &DataType::Float64),
+        feature("city", &DataType::Utf8),
+    ];
+    let ports = [
+        port("numeric", Element::Float32, &[None, Some(2)]),
+        port("serving_default_Fixed Acidity:0", Element::Float32, &[None, Some(1)]),
+        port("onnx::text_0", Element::String, &[None]),
+    ];
+    let refused = fitted(&features, &model(&ports)).unwrap_err();
+    assert_eq!(
+        refused.paste.unwrap(),
+        "\nif these belong together, in this order, write beside `path`:\n  inputs:\n    numeric: [a, b]\n    \
+         \"serving_default_Fixed Acidity:0\": fixed_acidity\n    \"onnx::text_0\": city"
+    );
+    // Another column would be left over.
+    let more: Vec<Feature> = features.into_iter().chain([feature("late", &DataType::Utf8)]).collect();
+    let ports: Vec<Port> = ports.into_iter().take(2).collect();
+    assert_eq!(fitted(&more, &model(&ports)).unwrap_err().paste, None);
+}
+
+#[test]
+fn rows_have_the_dimensions_that_the_model_has() {
+    let flat = [feature("e", &embedding(6))];
+    let shape = |dims: &[Option<usize>], map: &Inputs| {
+        let fit = fit(&flat, map, &model(&[port("x", Element::Float32, dims)]))?;
+        Ok::<_, Mistakes>(fit.zeros(4).swap_remove(0).shape)
+    };
+    let unsaid = Inputs::Columns(Vec::new());
+    assert_eq!(shape(&[None, Some(2), Some(3)], &unsaid).unwrap(), [4, 2, 3]);
+    assert_eq!(shape(&[None, Some(3), None], &unsaid).unwrap(), [4, 3, 2]);
+    assert_eq!(shape(&[], &unsaid).unwrap(), [4, 6]);
+    assert_eq!(shape(&[None, None, None], &inputs("{x: {columns: e, shape: [2, 3]}}")).unwrap(), [4, 2, 3]);
+    assert_eq!(shape(&[], &inputs("{x: {columns: [e], shape: [6, 1]}}")).unwrap(), [4, 6, 1]);
+    assert!(shape(&[None, None, None], &unsaid).is_err());
+    // Lists within lists bring their own.
+    let nested = DataType::FixedSizeList(Arc::new(Field::new("item", embedding(2), true)), 3);
+    let fit = fitted(&[feature("e", &nested)], &model(&[port("x", Element::Float32, &[None, None, None])]))
+        .unwrap();
+    assert_eq!(fit.zeros(1)[0].shape, [1, 3, 2]);
+    let inner = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+        [Some([Some(1.0), None]), None, Some([Some(3.0), Some(4.0)])],
+        2,
+    );
+    let item = Arc::new(Field::new("item", inner.data_type().clone(), true));
+    let lists = FixedSizeListArray::new(item, 3, Arc::new(inner), None);
+    let filled = fit.tensors(&batch(vec![("e", Arc::new(lists))])).unwrap();
+    let shown: Vec<String> = floats(&filled[0]).iter().map(f32::to_string).collect();
+    assert_eq!(shown.join(" "), "1 NaN NaN NaN 3 4");
+}
+
+#[test]
+fn what_an_element_does_not_hold_is_refused_with_its_row() {
+    let number = |dtype: &DataType| Feature { null: Null::Never, ..feature("x", dtype) };
+    let filled = |dtype: &DataType, element: Element, column: ArrayRef| {
+        let fit = fitted(&[number(dtype)], &model(&[port("m", element, &[None])])).unwrap();
+        fit.tensors(&batch(vec![("x", column)])).map(|mut tensors| tensors.swap_remove(0).data)
+    };
+    let whole =
+        |element, numbers: Vec<i64>| filled(&DataType::Int64, element, Arc::new(Int64Array::from(numbers)));
+    assert_eq!(whole(Element::Int8, vec![-128, 127]).unwrap(), TensorData::Int8(vec![-128, 127]));
+    assert_eq!(whole(Element::UInt64, vec![i64::MAX]).unwrap(), TensorData::UInt64(vec![i64::MAX as u64]));
+    let half = |x: f32| half::f16::from_f32(x);
+    assert_eq!(whole(Element::Float16, vec![2049]).unwrap(), TensorData::Float16(vec![half(2048.0)]));
+    let reals = |numbers: Vec<f64>| {
+        filled(&DataType::Float64, Element::Float16, Arc::new(Float64Array::from(numbers)))
+    };
+    assert_eq!(reals(vec![f64::INFINITY]).unwrap(), TensorData::Float16(vec![half::f16::INFINITY]));
+    let said = [
+        whole(Element::UInt8, vec![1, -1]).unwrap_err().to_string(),
+        whole(Element::Int32, vec![1 << 31]).unwrap_err().to_string(),
+        reals(vec![1.0, 70_000.0]).unwrap_err().to_string(),
+    ];
+    assert_eq!(
+        said.join("\n"),
+        "instance 1, column `x`: lies beyond what uint8 holds, as the model's input is\n\
+         instance 0, column `x`: lies beyond what int32 holds, as the model's input is\n\
+         instance 1, column `x`: lies beyond what float16 holds, as the model's input is"
+    );
+}
+
+#[test]
+fn a_default_stands_for_a_whole_list_and_not_for_an_item() {
+    let list = DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Int32, true)), 2);
+    let mut ids = feature("ids", &list);
+    ids.default = Some(Literal::List(vec![Literal::Int(7), Literal::Int(8)]));
+    let fit = fitted(&[ids], &model(&[port("m", Element::Int64, &[None, Some(2)])])).unwrap();
+    let lists = |items: Vec<Option<Vec<Option<i32>>>>| {
+        let lists = FixedSizeListArray::from_iter_primitive::<arrow::datatypes::Int32Type, _, _>(items, 2);
+        fit.tensors(&batch(vec![("ids", Arc::new(lists))])).map(|mut tensors| tensors.swap_remove(0).data)
+    };
+    let filled = lists(vec![None, Some(vec![Some(1), Some(2)])]).unwrap();
+    assert_eq!(filled, TensorData::Int64(vec![7, 8, 1, 2]));
+    assert!(lists(vec![Some(vec![Some(1), None])]).is_err());
+    assert_eq!(fit.defaults(1).unwrap()[0].data, TensorData::Int64(vec![7, 8]));
+}
+
+proptest! {
+    /// Whatever the batch, a row of it fills as it does alone, and goes back to what it was.
+    #[test]
+    fn pieces_of_a_tensor_put_together_are_the_tensor(rows in 1_usize..9, cut in 0_usize..9, dims in prop::collection::vec(1_usize..4, 0..3)) {
+        let width: usize = dims.iter().product();
+        let shape = std::iter::once(rows).chain(dims).collect();
+        let data = TensorData::Int16((0..rows * width).map(|cell| cell as i16).collect());
+        let all = Tensor { name: "x".to_owned(), shape, data };
+        let cut = cut % rows;
+        let mut first = all.slice(0, cut);
+        first.append(all.slice(cut, rows - cut));
+        prop_assert_eq!(&first, &all);
+        let mut padded = all.slice(0, cut + 1);
+        padded.pad(2);
+        prop_assert_eq!(padded.shape[0], cut + 3);
+        prop_assert_eq!(padded.slice(cut, 1).data, padded.slice(cut + 2, 1).data);
+    }
 }

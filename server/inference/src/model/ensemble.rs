@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use feature_defs::{Action, DefError, Expr, Loc, Step, suggest};
+use bytes::Bytes;
+use feature_defs::{Action, DefError, Expr, Loc, ModelFile, Step, suggest};
 use quern_engine::fit::{Element, Feature, Null, Port, Signature};
 use quern_engine::{Computed, ServicePlan};
 
-use super::stage::{Does, Stage};
-use crate::onnx::Onnx;
+use super::stage::{Does, Stage, batch};
+use crate::onnx::{Feed, Onnx};
 use crate::rules::Rules;
 use crate::runtime::Runtime;
 
@@ -31,7 +33,12 @@ pub(super) struct Building<'a> {
     columns: Vec<Feature>,
     width: usize,
     stages: Vec<Stage>,
+    /// The same columns of the rows that it is tried on, and how many these are.
+    examples: Option<(Vec<ArrayRef>, usize)>,
 }
+
+/// A step and its columns, or what it waits for.
+type Made = std::result::Result<(Stage, Vec<Feature>), Waits>;
 
 /// A step that waits for the column of another.
 struct Waits {
@@ -40,19 +47,25 @@ struct Waits {
 }
 
 impl<'a> Building<'a> {
-    pub(super) fn new(runtime: &'a Runtime, service: &ServicePlan, rules: &'a Rules) -> Building<'a> {
+    pub(super) fn new(
+        runtime: &'a Runtime,
+        service: &ServicePlan,
+        examples: Option<&RecordBatch>,
+        rules: &'a Rules,
+    ) -> Building<'a> {
         let columns = Feature::of_service(service);
-        Building { runtime, rules, width: columns.len(), columns, stages: Vec::new() }
+        let examples = examples.map(|examples| (examples.columns().to_vec(), examples.num_rows()));
+        Building { runtime, rules, width: columns.len(), columns, stages: Vec::new(), examples }
     }
 
     /// Whatever finds all that it reads among the columns so far is next; what is left at the end names a column that
     /// does not exist, or waits for itself.
-    pub(super) fn add_all(&mut self, steps: &[Step], files: &[impl AsRef<[u8]>]) -> Result<()> {
+    pub(super) fn add_all(&mut self, steps: &[Step], files: &[Bytes]) -> Result<()> {
         let mut files = files.iter();
         let mut waiting: Vec<(&Step, &[u8])> = steps
             .iter()
             .map(|step| match step.action {
-                Action::Run { .. } => (step, files.next().map_or(&[] as &[u8], AsRef::as_ref)),
+                Action::Run(_) => (step, files.next().map_or(&[] as &[u8], AsRef::as_ref)),
                 Action::Compute(_) => (step, &[] as &[u8]),
             })
             .collect();
@@ -74,45 +87,13 @@ impl<'a> Building<'a> {
     }
 
     fn add(&mut self, step: &Step, file: &[u8]) -> Result<std::result::Result<(), Waits>> {
-        let (does, reads, schema, columns) = match &step.action {
-            Action::Compute(expr) => {
-                let schema = Arc::new(schema_of(&self.columns));
-                let expression = match Computed::compile(expr, &schema, None) {
-                    Ok(expression) => expression,
-                    Err(wrong) => match wrong.unknown {
-                        Some(column) => return Ok(Err(Waits { column, error: wrong.error })),
-                        None => return Err(wrong.error),
-                    },
-                };
-                let column = column(step.name.clone(), expression.dtype(), Null::Possible);
-                (Does::Compute(expression), (0..self.columns.len()).collect(), schema, vec![column])
-            }
-            Action::Run { inputs, .. } => {
-                let reads: Vec<usize> = if inputs.is_empty() {
-                    (0..self.width).collect()
-                } else {
-                    let mut places = Vec::new();
-                    for input in inputs {
-                        match self.place(input) {
-                            Ok(place) => places.push(place),
-                            Err(error) => return Ok(Err(Waits { column: input.sql.clone(), error })),
-                        }
-                    }
-                    places
-                };
-                let columns: Vec<Feature> = reads.iter().map(|place| self.columns[*place].clone()).collect();
-                let of = format!("what step `{}` reads", step.name);
-                let run = Onnx::load(self.runtime, file, (&of, &columns), self.rules)
-                    .map_err(|cause| DefError::new(&step.loc, cause))?;
-                let outputs = run.outputs.fields().iter();
-                let name = |output: &str| match run.outputs.fields().len() {
-                    1 => step.name.clone(),
-                    _ => format!("{}__{output}", step.name),
-                };
-                let given =
-                    outputs.map(|field| column(name(field.name()), field.data_type(), Null::Never)).collect();
-                (Does::Run(run), reads, Arc::new(schema_of(&columns)), given)
-            }
+        let made = match &step.action {
+            Action::Compute(expr) => self.computes(step, expr)?,
+            Action::Run(declared) => self.runs(step, declared, file)?,
+        };
+        let (stage, columns) = match made {
+            Ok(made) => made,
+            Err(waits) => return Ok(Err(waits)),
         };
         if let Some(taken) =
             columns.iter().find(|column| self.columns.iter().any(|known| known.name == column.name))
@@ -121,9 +102,62 @@ impl<'a> Building<'a> {
                 format!("`{}` is a column of the feature service, or of another step, already", taken.name);
             return Err(DefError::new(&step.loc, cause).with_help("give the step another name"));
         }
+        if let Some((examples, rows)) = &mut self.examples {
+            let given = stage.run_here(examples, *rows).map_err(|error| {
+                DefError::new(
+                    &step.loc,
+                    format!("tried on its `examples`, step `{}` fails: {error}", step.name),
+                )
+            })?;
+            examples.extend(given);
+        }
         self.columns.extend(columns);
-        self.stages.push(Stage { does, reads, schema });
+        self.stages.push(stage);
         Ok(Ok(()))
+    }
+
+    fn computes(&self, step: &Step, expr: &Expr) -> Result<Made> {
+        let schema = Arc::new(schema_of(&self.columns));
+        let expression = match Computed::compile(expr, &schema, None) {
+            Ok(expression) => expression,
+            Err(wrong) => match wrong.unknown {
+                Some(column) => return Ok(Err(Waits { column, error: wrong.error })),
+                None => return Err(wrong.error),
+            },
+        };
+        let column = column(step.name.clone(), expression.dtype(), Null::Possible);
+        let reads = (0..self.columns.len()).collect();
+        let stage = Stage { name: step.name.clone(), does: Does::Compute(expression), reads, schema };
+        Ok(Ok((stage, vec![column])))
+    }
+
+    fn runs(&self, step: &Step, declared: &ModelFile, file: &[u8]) -> Result<Made> {
+        let named = declared.inputs.columns();
+        let mut reads: Vec<usize> = Vec::new();
+        for input in &named {
+            match self.place(input) {
+                Ok(place) if reads.contains(&place) => {}
+                Ok(place) => reads.push(place),
+                Err(error) => return Ok(Err(Waits { column: input.sql.clone(), error })),
+            }
+        }
+        if named.is_empty() {
+            reads = (0..self.width).collect();
+        }
+        let columns: Vec<Feature> = reads.iter().map(|place| self.columns[*place].clone()).collect();
+        let (of, schema) = (format!("what step `{}` reads", step.name), Arc::new(schema_of(&columns)));
+        let examples = self.examples.as_ref().map(|(columns, rows)| batch(&reads, &schema, columns, *rows));
+        let failed = |cause: String| DefError::new(&step.loc, cause);
+        let examples = examples.transpose().map_err(|error| failed(error.to_string()))?;
+        let feed = Feed { of: &of, columns: &columns, file: declared, examples: examples.as_ref() };
+        let run = Onnx::load(self.runtime, file, &feed, self.rules).map_err(failed)?;
+        let name = |output: &str| match run.outputs.fields().len() {
+            1 => step.name.clone(),
+            _ => format!("{}__{output}", step.name),
+        };
+        let outputs = run.outputs.fields().iter();
+        let given = outputs.map(|field| column(name(field.name()), field.data_type(), Null::Never)).collect();
+        Ok(Ok((Stage { name: step.name.clone(), does: Does::Run(run), reads, schema }, given)))
     }
 
     fn place(&self, name: &Expr) -> Result<usize> {

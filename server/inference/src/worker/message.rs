@@ -8,8 +8,10 @@ use std::io::{self, Read, Write};
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
+use half::{bf16, f16};
 use prost::{Message, Oneof};
 use quern_base::Kind;
+use quern_engine::each_number_kind;
 use quern_engine::fit::{Element, Port, Signature, Tensor, TensorData};
 
 use crate::error::{Error, Result};
@@ -52,27 +54,21 @@ pub(super) struct Run {
     pub(super) rows: u64,
 }
 
-/// A [`Tensor`]. Which of the cells it has, `element` says: the first, the second, and so on.
+/// A [`Tensor`].
 #[derive(Clone, PartialEq, Message)]
 struct Input {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(uint64, repeated, tag = "2")]
     shape: Vec<u64>,
-    #[prost(uint32, tag = "3")]
-    element: u32,
-    #[prost(float, repeated, tag = "4")]
-    float32: Vec<f32>,
-    #[prost(double, repeated, tag = "5")]
-    float64: Vec<f64>,
-    #[prost(sfixed32, repeated, tag = "6")]
-    int32: Vec<i32>,
-    #[prost(sfixed64, repeated, tag = "7")]
-    int64: Vec<i64>,
-    #[prost(bool, repeated, tag = "8")]
-    bool: Vec<bool>,
-    #[prost(string, repeated, tag = "9")]
-    string: Vec<String>,
+    /// The kind of its cells, as [`TensorData`] calls it.
+    #[prost(string, tag = "3")]
+    kind: String,
+    /// Numbers, little-endian.
+    #[prost(bytes = "vec", tag = "4")]
+    numbers: Vec<u8>,
+    #[prost(string, repeated, tag = "5")]
+    texts: Vec<String>,
 }
 
 /// What a worker answers.
@@ -101,6 +97,9 @@ pub(super) struct Loaded {
     outputs: Vec<Outlet>,
     #[prost(string, tag = "3")]
     pub(super) provider: String,
+    /// A batch without rows, of the outputs as columns; empty where the file leaves anything of them open.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(super) columns: Vec<u8>,
 }
 
 /// A [`Port`]; what is free in its shape is -1.
@@ -165,40 +164,76 @@ impl Run {
     }
 }
 
+/// A number as bytes, little-endian.
+trait Number: Sized {
+    fn put(self, bytes: &mut Vec<u8>);
+    fn all(bytes: &[u8]) -> Vec<Self>;
+}
+
+macro_rules! numbers {
+    ($($number:ty),*) => {$(
+        impl Number for $number {
+            fn put(self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.to_le_bytes());
+            }
+            fn all(bytes: &[u8]) -> Vec<Self> {
+                bytes.as_chunks().0.iter().map(|chunk| Self::from_le_bytes(*chunk)).collect()
+            }
+        }
+    )*};
+}
+numbers!(f16, bf16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64);
+
+impl Number for bool {
+    fn put(self, bytes: &mut Vec<u8>) {
+        bytes.push(self.into());
+    }
+    fn all(bytes: &[u8]) -> Vec<Self> {
+        bytes.iter().map(|byte| *byte != 0).collect()
+    }
+}
+
 impl From<Tensor> for Input {
     fn from(Tensor { name, shape, data }: Tensor) -> Input {
         let shape = shape.into_iter().map(|length| length as u64).collect();
-        let input = Input { name, shape, ..Input::default() };
-        match data {
-            TensorData::Float32(float32) => Input { element: 0, float32, ..input },
-            TensorData::Float64(float64) => Input { element: 1, float64, ..input },
-            TensorData::Int32(int32) => Input { element: 2, int32, ..input },
-            TensorData::Int64(int64) => Input { element: 3, int64, ..input },
-            TensorData::Bool(bool) => Input { element: 4, bool, ..input },
-            TensorData::String(string) => Input { element: 5, string, ..input },
+        let mut input = Input { name, shape, ..Input::default() };
+        macro_rules! put {
+            ($($kind:ident: $number:ty),*) => {
+                match data {
+                    $(TensorData::$kind(cells) => {
+                        input.kind = stringify!($kind).to_owned();
+                        input.numbers.reserve(cells.len() * size_of::<$number>());
+                        cells.into_iter().for_each(|cell| cell.put(&mut input.numbers));
+                    })*
+                    TensorData::String(texts) => input.texts = texts,
+                }
+            };
         }
+        each_number_kind!(put);
+        input
     }
 }
 
 impl From<Input> for Tensor {
     fn from(input: Input) -> Tensor {
-        let data = match input.element {
-            0 => TensorData::Float32(input.float32),
-            1 => TensorData::Float64(input.float64),
-            2 => TensorData::Int32(input.int32),
-            3 => TensorData::Int64(input.int64),
-            4 => TensorData::Bool(input.bool),
-            _ => TensorData::String(input.string),
-        };
+        macro_rules! take {
+            ($($kind:ident: $number:ty),*) => {
+                match input.kind.as_str() {
+                    $(stringify!($kind) => TensorData::$kind(<$number>::all(&input.numbers)),)*
+                    _ => TensorData::String(input.texts),
+                }
+            };
+        }
+        let data = each_number_kind!(take);
         let shape = input.shape.into_iter().map(|length| length as usize).collect();
         Tensor { name: input.name, shape, data }
     }
 }
 
 impl Loaded {
-    pub(super) fn new(signature: Signature, provider: String) -> Loaded {
+    pub(super) fn new(signature: Signature, columns: Vec<u8>, provider: String) -> Loaded {
         let outlets = |ports: Vec<Port>| ports.into_iter().map(Outlet::from).collect();
-        Loaded { inputs: outlets(signature.inputs), outputs: outlets(signature.outputs), provider }
+        Loaded { inputs: outlets(signature.inputs), outputs: outlets(signature.outputs), provider, columns }
     }
 
     pub(super) fn signature(self) -> Signature {
@@ -206,10 +241,6 @@ impl Loaded {
         Signature { inputs: ports(self.inputs), outputs: ports(self.outputs) }
     }
 }
-
-/// The types that a vector can fill, by their names.
-const ELEMENTS: [Element; 6] =
-    [Element::Float32, Element::Float64, Element::Int32, Element::Int64, Element::Bool, Element::String];
 
 impl From<Port> for Outlet {
     fn from(Port { name, element, shape }: Port) -> Outlet {
@@ -220,9 +251,8 @@ impl From<Port> for Outlet {
 
 impl From<Outlet> for Port {
     fn from(Outlet { name, element, shape }: Outlet) -> Port {
-        let known = ELEMENTS.into_iter().find(|known| known.to_string() == element);
         let shape = shape.into_iter().map(|length| usize::try_from(length).ok()).collect();
-        Port { name, element: known.unwrap_or(Element::Other(element)), shape }
+        Port { name, element: Element::named(&element), shape }
     }
 }
 

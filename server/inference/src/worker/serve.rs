@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use ort::session::Session;
 use parking_lot::Mutex;
 use quern_base::tasks::step_back;
@@ -13,7 +14,7 @@ use quern_engine::caught::caught;
 
 use super::message::{Answer, Asked, Failed, Load, Loaded, Reply, Request, Run, receive, send, to_bytes};
 use crate::error::{Error, Result};
-use crate::outputs::signature;
+use crate::outputs::{self, signature};
 use crate::run::run;
 use crate::runtime::{Runtime, unreadable};
 use crate::stop::Stop;
@@ -93,8 +94,12 @@ impl Loader {
         let (session, provider) =
             runtime.session(onnx).map_err(|error| Error::broken(unreadable(onnx, &error)))?;
         let signature = signature(&session);
+        let columns = match outputs::declared(&session) {
+            Some(columns) => to_bytes(&RecordBatch::new_empty(columns))?,
+            None => Vec::new(),
+        };
         self.session = Some(session);
-        Ok(Loaded::new(signature, provider.name().to_owned()))
+        Ok(Loaded::new(signature, columns, provider.name().to_owned()))
     }
 
     fn run(&mut self, request: Run) -> Result<Vec<u8>> {

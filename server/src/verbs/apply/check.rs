@@ -4,25 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use feature_defs::{DefError, DefFile, Definition, Definitions, Kind, ModelVersion};
+use feature_defs::{DefError, DefFile, Definition, Definitions, Kind};
 use quern_access::Caller;
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 use quern_features::Compiled;
-use tokio::runtime::Handle;
 
 use super::Apply;
-use super::model_file::{self, Mistake};
 use super::owned;
+use super::versions::{Models, waited_for};
 use crate::error::{Error, Result};
-use crate::live::loader::Wanted;
-use crate::live::{Deployment, LiveModel, LiveVersion, Weights};
-use quern_base::digest::sha256;
-use quern_inference::{Model, digest, paths};
-use quern_store::roots::ProjectRoots;
-use quern_wire::Checked;
-
-const KEEP_AS_IT_IS: &str = "this version is live: leave its feature service as it is, add a new service and a new \
-                             model version beside them, and remove the old ones once nobody asks for them";
+use crate::live::{Deployment, Weights};
+use quern_wire::{Checked, ModelFit};
 
 /// Definitions that hold: a deployment that is not live yet.
 #[derive(Debug)]
@@ -37,12 +29,21 @@ pub struct Candidate {
     pub(super) who: Caller,
     /// The model files that are not live yet.
     pub(super) files: Vec<Bytes>,
+    /// How the files of all versions of models are fed.
+    fits: Vec<ModelFit>,
 }
 
 impl Candidate {
     /// Whose files were checked.
     pub(super) fn project(&self) -> &str {
         &self.project
+    }
+
+    /// How the files of its versions are fed, of those that are `wanted` by model and version.
+    pub(super) fn fits(&self, wanted: impl Fn(&str, &str) -> bool) -> Vec<ModelFit> {
+        let models = &self.deployment.compiled.catalog.definitions.models;
+        let own = |fit: &&ModelFit| models.get(&fit.model).is_some_and(|it| it.loc.project() == self.project);
+        self.fits.iter().filter(own).filter(|fit| wanted(&fit.model, &fit.version)).cloned().collect()
     }
 
     /// How many definitions the project has.
@@ -60,6 +61,7 @@ impl Candidate {
             models: count(Kind::Model),
             roles: count(Kind::Role),
             connections: count(Kind::Connection),
+            fits: self.fits(|_, _| true),
         }
     }
 }
@@ -131,12 +133,20 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
     {
         mistakes.extend(apply.history.mismatches(source, &compiled.used(name)));
     }
-    let services = &compiled.catalog.services;
-    let roots = &apply.settings.roots();
-    let mut models = Models { apply, roots, live: &live, services, mistakes, files: Vec::new(), waits };
+    let (roots, files_of_models, fits) = (&apply.settings.roots(), Vec::new(), Vec::new());
+    let mut models = Models {
+        apply,
+        roots,
+        live: &live,
+        compiled: &compiled,
+        mistakes,
+        files: files_of_models,
+        fits,
+        waits,
+    };
     let weights = kept_weights(&live, &definitions);
     let loaded = models.load(&definitions, &weights)?;
-    let Models { mut mistakes, files: model_files, .. } = models;
+    let Models { mut mistakes, files: model_files, fits, .. } = models;
     let (access, audit) = apply.loader.access(&definitions);
     for (name, live) in &loaded {
         mistakes.extend(owned::check(&definitions.models[name], live, &access));
@@ -149,15 +159,7 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
     let deployment =
         Deployment { number, files, compiled, models, weights, access, audit, ..Deployment::default() };
     let project = of.project.clone();
-    Ok(Candidate { deployment, base: live.number, project, who, files: model_files })
-}
-
-/// A source may be of a thousand files, and a model be tried for seconds: nobody should begin on one for nobody.
-fn waited_for(waits: &Weak<()>) -> Result<()> {
-    match waits.strong_count() {
-        0 => Err(Error::late("nobody waits for these definitions any more")),
-        _ => Ok(()),
-    }
+    Ok(Candidate { deployment, base: live.number, project, who, files: model_files, fits })
 }
 
 /// Weights that were set in flight hold until the model's route is declared in another way.
@@ -196,110 +198,4 @@ fn services_that_compile(
         Some((name.clone(), catalog.services.remove(name)?))
     };
     definitions.services.keys().filter_map(compile).collect()
-}
-
-/// The models of a candidate, while they are loaded.
-struct Models<'a> {
-    apply: &'a Apply,
-    roots: &'a ProjectRoots,
-    live: &'a Deployment,
-    services: &'a BTreeMap<String, Arc<ServicePlan>>,
-    mistakes: Vec<DefError>,
-    files: Vec<Bytes>,
-    waits: &'a Weak<()>,
-}
-
-impl Models<'_> {
-    /// Loads every version whose service compiled. Of the others only the file is looked for: what else is wrong with
-    /// them has been said where it is wrong.
-    fn load(
-        &mut self,
-        definitions: &Definitions,
-        weights: &Weights,
-    ) -> Result<BTreeMap<String, Arc<LiveModel>>> {
-        let mut models = BTreeMap::new();
-        for model in definitions.models.values() {
-            let mut versions = Vec::new();
-            for version in &model.versions {
-                waited_for(self.waits)?;
-                let found = self.read(version, definitions);
-                if let (Some(files), Some(service)) = (found, self.services.get(&version.service)) {
-                    versions.extend(self.load_version(model, version, service, files)?);
-                }
-            }
-            // What the versions have to agree on shows when all are there.
-            if versions.len() == model.versions.len() {
-                match LiveModel::new(model, versions, weights.get(&model.name).map(Vec::as_slice)) {
-                    Ok(live) => {
-                        models.insert(model.name.clone(), Arc::new(live));
-                    }
-                    Err(found) => self.mistakes.extend(found),
-                }
-            }
-        }
-        Ok(models)
-    }
-
-    /// The files of a version, in the order of its steps.
-    fn read(&mut self, version: &ModelVersion, definitions: &Definitions) -> Option<Vec<Bytes>> {
-        let Apply { fetched, registry, .. } = self.apply;
-        let leads = |url: &str| definitions.connection(version.loc.project(), url).is_some();
-        let folders = self.roots.at(&version.loc).map_err(|mistake| self.mistakes.push(mistake)).ok()?;
-        let files = paths(&version.artifact).into_iter().map(|(step, path)| {
-            let file = match path.contains("://") {
-                false => model_file::of_repository(folders, path),
-                // This thread may block: definitions are checked away from those that answer.
-                true => Handle::current().block_on(fetched.read(path, &registry.artifacts, &leads)),
-            };
-            let what = if step.is_empty() { String::new() } else { format!("step `{step}`: ") };
-            let mistake = |Mistake { cause, help }| {
-                DefError::new(&version.loc, format!("{what}{cause}")).with_help(help)
-            };
-            file.map_err(|cause| self.mistakes.push(mistake(cause))).ok()
-        });
-        files.collect::<Vec<_>>().into_iter().collect()
-    }
-
-    fn load_version(
-        &mut self,
-        model: &feature_defs::Model,
-        version: &ModelVersion,
-        service: &Arc<ServicePlan>,
-        files: Vec<Bytes>,
-    ) -> Result<Option<Arc<LiveVersion>>> {
-        let files_by_digest = files.iter().map(|file| sha256(file)).collect();
-        let wanted = Wanted { model, version, service, files: files_by_digest };
-        let loaded = match wanted.reusable(self.live) {
-            Some(loaded) => loaded,
-            None => match self.load_new(&wanted, files)? {
-                Some(loaded) => loaded,
-                None => return Ok(None),
-            },
-        };
-        Ok(Some(wanted.live(loaded)))
-    }
-
-    fn load_new(&mut self, wanted: &Wanted<'_>, files: Vec<Bytes>) -> Result<Option<Arc<Model>>> {
-        let runtime = match self.apply.loader.runtime() {
-            Ok(runtime) => runtime,
-            // Mistakes are the user's business first.
-            Err(_) if !self.mistakes.is_empty() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let Wanted { model, version, service, .. } = wanted;
-        match Model::load(runtime, (&version.artifact, &version.loc), &files, service, &wanted.rules()) {
-            Ok(loaded) => {
-                self.files.extend(files);
-                Ok(Some(Arc::new(loaded)))
-            }
-            Err(mistake) => {
-                let live = self.live.version(&model.name, Some(&version.version));
-                // Of another file it is not the service that is to stay.
-                let is_same =
-                    live.is_some_and(|live| live.model.digest == digest(&version.artifact, &wanted.files));
-                self.mistakes.push(if is_same { mistake.with_help(KEEP_AS_IT_IS) } else { mistake });
-                Ok(None)
-            }
-        }
-    }
 }

@@ -65,6 +65,7 @@ pub(super) fn between(live: &Deployment, candidate: &Deployment, stored: &Stored
         answer_at_once,
         changes,
         access: live.access.differences(&candidate.access).into_iter().map(said).collect(),
+        fits: Vec::new(),
         affected: notes(live, candidate, &go_on),
         breaks,
         forbidden: None,

@@ -24,7 +24,7 @@ pub(super) fn record_of(deployment: &Deployment) -> Apply {
         let mut rows = Vec::new();
         if let Some(live) = live {
             let paths = paths(&version.artifact);
-            let path = if let Artifact::File(path) = &version.artifact { path } else { "" };
+            let path = if let Artifact::File(file) = &version.artifact { &file.path } else { "" };
             rows.push(row(version.version.clone(), &live.model.digest, path));
             let steps = paths.iter().zip(&live.files).filter(|((step, _), _)| !step.is_empty());
             rows.extend(steps.map(|((step, path), digest)| row(row_of(version, step), digest, path)));

@@ -1,0 +1,213 @@
+//! Which versions of models can go live, and what were they tried on?
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use feature_defs::{DefError, Definitions, ModelVersion};
+use quern_base::digest::sha256;
+use quern_engine::{ServicePlan, examples};
+use quern_features::Compiled;
+use quern_features::sample::sample;
+use quern_inference::{Made, Model, digest, paths};
+use quern_store::roots::ProjectRoots;
+use quern_wire::ModelFit;
+use tokio::runtime::Handle;
+
+use super::Apply;
+use super::fits::{fits, on_history};
+use super::model_file::{self, Mistake};
+use crate::error::{Error, Result};
+use crate::live::loader::Wanted;
+use crate::live::{Deployment, LiveModel, LiveVersion, Weights};
+
+const KEEP_AS_IT_IS: &str = "this version is live: leave its feature service as it is, add a new service and a new \
+                             model version beside them, and remove the old ones once nobody asks for them";
+
+/// A source may be of a thousand files, and a model be tried for seconds: nobody should begin on one for nobody.
+pub(super) fn waited_for(waits: &Weak<()>) -> Result<()> {
+    match waits.strong_count() {
+        0 => Err(Error::late("nobody waits for these definitions any more")),
+        _ => Ok(()),
+    }
+}
+
+/// The models of a candidate, while they are loaded.
+pub(super) struct Models<'a> {
+    pub(super) apply: &'a Apply,
+    pub(super) roots: &'a ProjectRoots,
+    pub(super) live: &'a Deployment,
+    pub(super) compiled: &'a Compiled,
+    pub(super) mistakes: Vec<DefError>,
+    pub(super) files: Vec<Bytes>,
+    /// How the files of all versions are fed.
+    pub(super) fits: Vec<ModelFit>,
+    pub(super) waits: &'a Weak<()>,
+}
+
+impl Models<'_> {
+    /// Loads every version whose service compiled. Of the others only the file is looked for: what else is wrong with
+    /// them has been said where it is wrong.
+    pub(super) fn load(
+        &mut self,
+        definitions: &Definitions,
+        weights: &Weights,
+    ) -> Result<BTreeMap<String, Arc<LiveModel>>> {
+        let mut models = BTreeMap::new();
+        for model in definitions.models.values() {
+            let mut versions = Vec::new();
+            for version in &model.versions {
+                waited_for(self.waits)?;
+                let found = self.read(version, definitions);
+                if let (Some(files), Some(service)) =
+                    (found, self.compiled.catalog.services.get(&version.service))
+                {
+                    versions.extend(self.load_version(model, version, service, files)?);
+                }
+            }
+            // What the versions have to agree on shows when all are there.
+            if versions.len() == model.versions.len() {
+                match LiveModel::new(model, versions, weights.get(&model.name).map(Vec::as_slice)) {
+                    Ok(live) => {
+                        models.insert(model.name.clone(), Arc::new(live));
+                    }
+                    Err(found) => self.mistakes.extend(found),
+                }
+            }
+        }
+        Ok(models)
+    }
+
+    /// The files of a version, in the order of its steps.
+    fn read(&mut self, version: &ModelVersion, definitions: &Definitions) -> Option<Vec<Bytes>> {
+        let Apply { fetched, registry, .. } = self.apply;
+        let leads = |url: &str| definitions.connection(version.loc.project(), url).is_some();
+        let folders = self.roots.at(&version.loc).map_err(|mistake| self.mistakes.push(mistake)).ok()?;
+        let files = paths(&version.artifact).into_iter().map(|(step, path)| {
+            let file = match path.contains("://") {
+                false => model_file::of_repository(folders, path),
+                // This thread may block: definitions are checked away from those that answer.
+                true => Handle::current().block_on(fetched.read(path, &registry.artifacts, &leads)),
+            };
+            let what = if step.is_empty() { String::new() } else { format!("step `{step}`: ") };
+            let mistake = |Mistake { cause, help }| {
+                DefError::new(&version.loc, format!("{what}{cause}")).with_help(help)
+            };
+            file.map_err(|cause| self.mistakes.push(mistake(cause))).ok()
+        });
+        files.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    fn load_version(
+        &mut self,
+        model: &feature_defs::Model,
+        version: &ModelVersion,
+        service: &Arc<ServicePlan>,
+        files: Vec<Bytes>,
+    ) -> Result<Option<Arc<LiveVersion>>> {
+        let files_by_digest = files.iter().map(|file| sha256(file)).collect();
+        let wanted = Wanted { model, version, service, files: files_by_digest };
+        let examples = match examples::vectors(service, &version.examples) {
+            Ok(examples) => examples,
+            Err(mistake) => {
+                self.mistakes.push(mistake);
+                return Ok(None);
+            }
+        };
+        let known = wanted.reusable(self.live);
+        let is_new = known.is_none();
+        let loaded = match known {
+            Some(loaded) => self.tried_again(&wanted, loaded, examples.as_ref()),
+            None => self.load_new(&wanted, files, examples.as_ref())?,
+        };
+        let Some(loaded) = loaded else { return Ok(None) };
+        let mut fits = fits((&model.name, &version.version), &loaded);
+        if examples.is_none() && is_new {
+            match self.on_history(&wanted, &loaded) {
+                Ok(false) => {}
+                Ok(true) => fits.iter_mut().for_each(|fit| fit.tried = on_history()),
+                Err(mistake) => self.mistakes.push(mistake),
+            }
+        }
+        self.fits.extend(fits);
+        Ok(Some(wanted.live(loaded)))
+    }
+
+    /// What is live already, where it has an answer for what may be other examples.
+    fn tried_again(
+        &mut self,
+        wanted: &Wanted<'_>,
+        loaded: Arc<Model>,
+        examples: Option<&RecordBatch>,
+    ) -> Option<Arc<Model>> {
+        match examples.map(|examples| loaded.predict(examples)) {
+            Some(Err(error)) => {
+                let cause = format!("tried on its `examples`, the model fails: {error}");
+                self.mistakes.push(DefError::new(&wanted.version.loc, cause));
+                None
+            }
+            _ => Some(loaded),
+        }
+    }
+
+    fn load_new(
+        &mut self,
+        wanted: &Wanted<'_>,
+        files: Vec<Bytes>,
+        examples: Option<&RecordBatch>,
+    ) -> Result<Option<Arc<Model>>> {
+        let runtime = match self.apply.loader.runtime() {
+            Ok(runtime) => runtime,
+            // Mistakes are the user's business first.
+            Err(_) if !self.mistakes.is_empty() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Wanted { model, version, service, .. } = wanted;
+        let made = Made::new(version, &files, service, examples);
+        match Model::load(runtime, &made, &wanted.rules()) {
+            Ok(loaded) => {
+                self.files.extend(files);
+                Ok(Some(Arc::new(loaded)))
+            }
+            Err(mistake) => {
+                let live = self.live.version(&model.name, Some(&version.version));
+                // Of another file it is not the service that is to stay.
+                let is_same =
+                    live.is_some_and(|live| live.model.digest == digest(&version.artifact, &wanted.files));
+                self.mistakes.push(if is_same { mistake.with_help(KEEP_AS_IT_IS) } else { mistake });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether it was tried on vectors that its feature service had.
+    fn on_history(&self, wanted: &Wanted<'_>, loaded: &Model) -> std::result::Result<bool, DefError> {
+        // Where definitions do not hold, history cannot be asked.
+        if !self.mistakes.is_empty() {
+            return Ok(false);
+        }
+        let sample = match sample(&self.apply.history, self.compiled, wanted.service) {
+            Ok(Some(sample)) => sample,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                tracing::debug!(model = wanted.model.name, cause = %error, "no vectors of history to try it on");
+                return Ok(false);
+            }
+        };
+        match loaded.try_on(&sample.vectors) {
+            Ok(_) => Ok(true),
+            // What was made up may be what it says no to.
+            Err(_) if sample.made_up => Ok(false),
+            Err(error) => {
+                let rows = sample.vectors.num_rows();
+                // What it met may be for other eyes.
+                let cause = error.logged();
+                let cause = format!("tried on {rows} row(s) of its history, the model fails: {cause}");
+                let help = "mend what it is fed; or, where it is right to refuse some of these, give it `examples:` \
+                            that it must have an answer for instead";
+                Err(DefError::new(&wanted.version.loc, cause).with_help(help))
+            }
+        }
+    }
+}
