@@ -26,7 +26,8 @@ pub use definitions::{
     ADMIN, Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Definition,
     Definitions, Entity, Example, Expr, Fallback, Feature, FeatureService, FeatureView, Format, Function,
     Governance, Grant, Input, Inputs, Instead, Isolation, Kind, Limits, Literal, Member, Model, ModelFile,
-    ModelVersion, Operation, Pick, Projection, Rate, Right, Role, Route, Source, Step, StreamSource, Window,
+    ModelVersion, Operation, Pick, Projection, Rate, Remote, Right, Role, Route, Source, Step, StreamSource,
+    Window,
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};

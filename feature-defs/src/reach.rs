@@ -11,9 +11,18 @@ use crate::Broker;
 use crate::shape::OBJECT_SCHEMES;
 
 /// What the URL of a server begins with, and the port unless it is given.
-pub(crate) const SERVER_SCHEMES: [(&str, u16); 5] =
-    [(KAFKA, 9092), ("redis", 6379), ("rediss", 6379), ("valkey", 6379), ("valkeys", 6379)];
+pub(crate) const SERVER_SCHEMES: [(&str, u16); 7] = [
+    (KAFKA, 9092),
+    ("redis", 6379),
+    ("rediss", 6379),
+    ("valkey", 6379),
+    ("valkeys", 6379),
+    (GRPC[0], 8001),
+    (GRPC[1], 443),
+];
 const KAFKA: &str = "kafka";
+/// What inference servers are spoken with, in the open and over TLS.
+const GRPC: [&str; 2] = ["grpc", "grpcs"];
 /// The schemes of URLs that name an account beside the container.
 const WITH_ACCOUNT: [&str; 3] = ["az", "abfs", "abfss"];
 const ACCOUNT_HOSTS: [&str; 4] = [
@@ -110,13 +119,34 @@ impl Server {
                 let named =
                     text.split_once("://").and_then(|(scheme, rest)| Some((server_scheme(scheme)?, rest)));
                 let (scheme, rest) = named
-                    .filter(|((scheme, _), _)| *scheme != KAFKA)
+                    .filter(|((scheme, _), _)| *scheme != KAFKA && !GRPC.contains(scheme))
                     .ok_or("must be a URL as `redis://host:6379` or `rediss://host:6379`")?;
                 let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
                 let host = authority.rsplit('@').next().unwrap_or_default();
                 Ok(vec![server(scheme, host)?])
             }
         }
+    }
+
+    /// The inference server at a URL such as `grpc://triton:8001`.
+    ///
+    /// # Errors
+    /// As [`Reach::parse`].
+    pub(crate) fn of_inference(text: &str) -> Result<Server, String> {
+        let wanted = "must be a URL as `grpc://host:8001` or `grpcs://host:443`: of a model on another server only gRPC is \
+                      spoken";
+        match Reach::parse(text)? {
+            Reach::Servers(servers) => match <[Server; 1]>::try_from(servers) {
+                Ok([server]) if GRPC.contains(&server.scheme) => Ok(server),
+                _ => Err(wanted.to_owned()),
+            },
+            Reach::Objects { .. } => Err(wanted.to_owned()),
+        }
+    }
+
+    /// Whether it is spoken with over TLS, where it is an inference server.
+    pub fn is_secured(&self) -> bool {
+        self.scheme == GRPC[1]
     }
 
     /// Its host and port, as in `host:9092` or `[::1]:9092`.

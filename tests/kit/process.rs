@@ -84,6 +84,15 @@ impl Process {
     pub fn start_logged(folder: &Path, environment: &[(&str, String)], log: impl Into<Stdio>) -> Process {
         let mut command = command(folder, &["serve", "--listen", "127.0.0.1:0"]);
         command.envs(environment.iter().cloned()).stderr(log);
+        Process::of(command)
+    }
+
+    /// Starts it on the port of one that has ended.
+    pub fn start_at(folder: &Path, port: u16) -> Process {
+        Process::of(command(folder, &["serve", "--listen", &format!("127.0.0.1:{port}")]))
+    }
+
+    fn of(mut command: Command) -> Process {
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
@@ -94,6 +103,11 @@ impl Process {
             ["http://127.0.0.1:", "https://127.0.0.1:"].iter().any(|url| server.url.starts_with(url));
         assert!(listens, "the server said {line:?}");
         server
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.url.rsplit(':').next().unwrap().parse().unwrap()
     }
 
     /// Its number among the system's processes.

@@ -4,6 +4,7 @@ mod artifacts;
 
 mod bounds;
 mod fed;
+mod remote;
 mod workers;
 
 mod batch;

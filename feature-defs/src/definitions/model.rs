@@ -3,6 +3,7 @@
 use super::column::{Expr, Literal};
 use super::role::Governance;
 use crate::error::Loc;
+use crate::reach::Server;
 
 /// A model and its versions.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +81,23 @@ pub struct ModelFile {
     pub outputs: Vec<Expr>,
 }
 
+/// A model on another server that speaks the Open Inference Protocol.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Remote {
+    /// The server.
+    pub server: Server,
+    /// Its name for the model.
+    pub model: String,
+    /// Its name for the version; the one that it has unless given.
+    pub version: Option<String>,
+    /// How long an answer may take, in microseconds.
+    pub timeout_us: i64,
+    /// What fills the inputs of the model.
+    pub inputs: Inputs,
+    /// Those of its outputs that become columns, in order; all unless given.
+    pub outputs: Vec<Expr>,
+}
+
 /// What fills the inputs of a model file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Inputs {
@@ -129,6 +147,8 @@ pub struct Step {
 pub enum Action {
     /// Runs a model.
     Run(ModelFile),
+    /// Asks another server.
+    Ask(Remote),
     /// Computes SQL over the service's columns and those of other steps.
     Compute(Expr),
 }

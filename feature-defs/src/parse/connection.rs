@@ -26,8 +26,15 @@ pub(super) fn check(declared: &Declared, errors: &mut Vec<DefError>) {
 
 fn check_model(model: &Declaration<Model>, all: &Names<Connection>, errors: &mut Vec<DefError>) {
     let versions = || items(&model.node, "versions");
-    let steps = versions().flat_map(|version| items(version, "steps"));
-    for path in versions().chain(steps).filter_map(|it| it.get("path")) {
+    let steps = || versions().flat_map(|version| items(version, "steps"));
+    for url in steps().filter_map(|step| step.get("remote")?.get("url")) {
+        let Some(Ok(server)) = url.text().map(Server::of_inference) else { continue };
+        let to = server.to_string();
+        if !leads(&Reach::Servers(vec![server]), &url.loc, all) {
+            errors.push(no_connection(&to, "inference", &to, &url.loc));
+        }
+    }
+    for path in versions().chain(steps()).filter_map(|it| it.get("path")) {
         let Some(url) = path.text().filter(|path| path.contains("://")) else { continue };
         let Ok(reach) = Reach::parse(url) else { continue };
         if !leads(&reach, &path.loc, all) {

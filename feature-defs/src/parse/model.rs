@@ -8,7 +8,7 @@ use crate::shape::Kind;
 use crate::yaml::{Entry, Node, Scalar, Value};
 use crate::{
     Action, Artifact, Batching, DefError, Example, Expr, Fallback, FeatureView, Input, Inputs, Instead,
-    Isolation, Loc, Model, ModelFile, ModelVersion, Route, Step, suggest,
+    Isolation, Loc, Model, ModelFile, ModelVersion, Reach, Remote, Route, Server, Step, suggest,
 };
 
 pub(super) fn read(node: &Node) -> Model {
@@ -50,11 +50,28 @@ fn example(node: &Node) -> Example {
 
 fn step(node: &Node) -> Option<Step> {
     let (name, loc) = identity(node, "name");
-    let action = match node.get("expr") {
-        Some(expr) => Action::Compute(expression(expr)?),
-        None => Action::Run(model_file(node)),
+    let action = match (node.get("expr"), node.get("remote")) {
+        (Some(expr), _) => Action::Compute(expression(expr)?),
+        (None, Some(there)) => Action::Ask(remote(there, node)?),
+        (None, None) => Action::Run(model_file(node)),
     };
     Some(Step { name, action, loc })
+}
+
+/// How long another server may take, unless it is given.
+const TIMEOUT_US: i64 = 1_000_000;
+
+fn remote(there: &Node, node: &Node) -> Option<Remote> {
+    let ModelFile { inputs, outputs, path: _ } = model_file(node);
+    let version = there.get("version").and_then(Node::text).map(str::to_owned);
+    Some(Remote {
+        server: Server::of_inference(there.get("url")?.text()?).ok()?,
+        model: text(there, "model"),
+        version,
+        timeout_us: duration_us(there, "timeout").unwrap_or(TIMEOUT_US),
+        inputs,
+        outputs,
+    })
 }
 
 fn model_file(node: &Node) -> ModelFile {
@@ -210,7 +227,13 @@ fn check_version(version: &Node, errors: &mut Vec<DefError>) {
     not_twice("step", names.iter().copied(), errors);
     for (step, (name, _)) in items(version, "steps").zip(names) {
         let what = format!("step `{name}`");
-        one_of(step, &what, &["path", "expr"], errors);
+        one_of(step, &what, &["path", "remote", "expr"], errors);
+        if let Some(url) = step.get("remote").and_then(|there| there.get("url"))
+            && let Some(Err(cause)) =
+                url.text().filter(|url| Reach::parse(url).is_ok()).map(Server::of_inference)
+        {
+            errors.push(DefError::new(&url.loc, format!("`url` {cause}")));
+        }
         for key in ["inputs", "outputs"] {
             if let (Some(of_file), Some(_)) = (step.get(key), step.get("expr")) {
                 let cause = format!(

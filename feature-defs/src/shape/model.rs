@@ -85,6 +85,25 @@ static FED: [Shape; 2] =
 static FILLED: [Shape; 3] = [Shape::Identifier, Shape::List(&Shape::Identifier), Shape::Object(&INPUT)];
 static NAMES: [Shape; 2] = [Shape::Identifier, Shape::List(&Shape::Identifier)];
 
+static REMOTE: Object = Object {
+    noun: "a remote model",
+    doc: "A model on another server.",
+    keys: &[
+        required("url", Shape::Url, "The server, as in `grpc://triton:8001`, or `grpcs://...` over TLS."),
+        required("model", Shape::Text, "The server's name for the model."),
+        optional(
+            "version",
+            Shape::Version,
+            "The server's name for the version; where it has several, it is needed.",
+        ),
+        optional(
+            "timeout",
+            Shape::Duration { zero: false },
+            "How long an answer may take; `1s` unless given.",
+        ),
+    ],
+};
+
 static INPUT: Object = Object {
     noun: "an input",
     doc: "What fills an input of a model.",
@@ -108,11 +127,17 @@ static STEP: Object = Object {
             "Names its column; a model with several outputs has a column `name__output` for each.",
         ),
         optional("path", Shape::PathOrUrl, "The ONNX file, or the folder of an MLflow model, as above."),
+        optional(
+            "remote",
+            Shape::Object(&REMOTE),
+            "Instead of `path`: a model on another server that speaks the Open Inference Protocol over gRPC (Triton, \
+             KServe, MLServer, Quern), to which a [connection](#connection) leads.",
+        ),
         INPUTS,
         optional(
             "outputs",
             Shape::List(&Shape::Text),
-            "With `path`: those of the file's outputs that become columns; all unless given.",
+            "With `path` or `remote`: those of the file's outputs that become columns; all unless given.",
         ),
         optional(
             "expr",

@@ -57,7 +57,7 @@ pub struct ColumnFit {
 /// What a model was tried on before it went live, and what it said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trial {
-    /// `examples`, `history`, `defaults`, `zeros` or `ones`.
+    /// `examples`, `history`, `defaults`, `zeros` or `ones`; `nothing` where a server tells of its model.
     pub on: String,
     /// Why it fails on all rows that could be made up: it goes live all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,6 +122,7 @@ impl fmt::Display for Trial {
         match (&self.failed, &self.said) {
             (Some(failed), _) => write!(f, "{failed}; with `examples:` it is tried on rows that it knows"),
             (None, Some(said)) => write!(f, "tried on {on}, it says of the first row: {said}"),
+            (None, None) if on == "nothing" => f.write_str("fitted to what its server tells of it"),
             (None, None) => write!(f, "tried on {on}"),
         }
     }

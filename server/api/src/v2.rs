@@ -15,7 +15,6 @@
 mod about;
 mod ask;
 mod grpc;
-mod messages;
 mod metadata;
 mod rest;
 mod statistics;

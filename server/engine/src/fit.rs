@@ -23,6 +23,7 @@ mod trial;
 
 use arrow::datatypes::{DataType, FieldRef};
 use feature_defs::{Inputs, Literal};
+pub use half::{bf16, f16};
 
 use self::beside::side_by_side;
 pub use self::beside::{Filled, Filling};

@@ -68,7 +68,10 @@ impl Lease {
         for job in &jobs[1..] {
             together.iter_mut().zip(job.what.inputs.clone()).for_each(|(all, inputs)| all.append(inputs));
         }
+        // What asks another server passes its trace on.
+        let traced = runs.first().map(Span::enter);
         let outputs = self.run(together, rows, (&jobs, Some(callers)));
+        drop(traced);
         drop(runs);
         match outputs {
             Ok(outputs) => {
@@ -80,6 +83,12 @@ impl Lease {
             }
             Err(error) if is_alone => {
                 let _ = jobs.remove(0).what.answer.send(Err(error));
+            }
+            // A server that is away is no better asked for each of them.
+            Err(error) if self.session.as_ref().is_some_and(|runner| runner.fails_all(&error)) => {
+                for job in jobs {
+                    let _ = job.what.answer.send(Err(error.again().into()));
+                }
             }
             // A row that a model cannot bear must not fail the others.
             Err(_) => jobs.into_iter().for_each(|job| self.answer_alone(job)),

@@ -4,7 +4,8 @@
 //! bytes, fitted to its feature service and tried before it goes live: what does not fit or does not run never does.
 //!
 //! 1. [`Model`]: one file, or the steps of an ensemble.
-//! 2. [`onnx`]: one file: its sessions, and how vectors become its tensors; [`trial`]: what it says before it is asked.
+//! 2. [`fed`]: a model and what feeds it; [`onnx`]: one file, its sessions, and how vectors become its tensors;
+//!    [`trial`]: what it says before it is asked; [`remote`]: a model on another server, which a [`caller`] asks.
 //! 3. [`needs`]: what a file lacks; [`kept`]: which of its outputs are computed.
 //! 4. [`bounds`]: which files may end or hang the process that runs them; [`sizes`]: which may fill it; [`trees`]:
 //!    which read beyond their row.
@@ -15,9 +16,11 @@
 //! Architecture invariant: this crate knows columns, tensors and ONNX Runtime; no store, no view and no route.
 
 mod bounds;
+mod caller;
 mod costs;
 mod counts;
 mod error;
+mod fed;
 mod graph;
 mod kept;
 mod lease;
@@ -25,6 +28,7 @@ mod library;
 mod metrics;
 mod model;
 mod needs;
+mod number;
 mod onnx;
 mod outputs;
 mod parts;
@@ -33,6 +37,7 @@ mod pool;
 mod program;
 mod provider;
 mod queue;
+pub mod remote;
 mod rules;
 mod run;
 mod runner;

@@ -2,7 +2,9 @@
 
 use std::sync::LazyLock;
 
-use quern_base::metrics::{Histogram, IntCounterVec, counters, distribution, stage_seconds};
+use quern_base::metrics::{
+    Histogram, HistogramVec, IntCounterVec, counters, distribution, seconds_by, stage_seconds,
+};
 
 /// What is counted of models.
 #[derive(Debug)]
@@ -15,6 +17,10 @@ pub struct Metrics {
     pub(crate) batch_rows: Histogram,
     /// How often worker processes had to be started again, by model and version.
     pub(crate) worker_restarts: IntCounterVec,
+    /// Seconds that calls of models on other servers took, by our model and version.
+    pub(crate) remote: HistogramVec,
+    /// How many of them failed, and why.
+    pub(crate) remote_failed: IntCounterVec,
 }
 
 /// What was counted in this process.
@@ -29,6 +35,16 @@ pub fn metrics() -> &'static Metrics {
                 "quern_model_worker_restarts_total",
                 "Worker processes of models that ended and were started again",
                 &["model", "version"],
+            ),
+            remote: seconds_by(
+                "quern_model_remote_seconds",
+                "Calls of models on other servers, by the version that asks",
+                &["model", "version"],
+            ),
+            remote_failed: counters(
+                "quern_model_remote_failed_total",
+                "Calls of models on other servers that failed: late, unavailable, overloaded or failed",
+                &["model", "version", "cause"],
             ),
         }
     });

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use feature_defs::{Action, Artifact, DefError, Expr, Input, Inputs, Loc, ModelFile, ModelVersion, Step};
+use feature_defs::{
+    Action, Artifact, DefError, Expr, Input, Inputs, Loc, ModelFile, ModelVersion, Remote, Step,
+};
 use quern_base::digest::sha256;
 use quern_engine::ServicePlan;
 use quern_engine::fit::{Feature, Filled, Signature};
@@ -19,7 +21,8 @@ use self::ensemble::{Building, Ensemble};
 use self::stage::{Does, Stage};
 use crate::counts::Work;
 use crate::error::{Error, Result};
-use crate::onnx::{Feed, Onnx};
+use crate::fed::{By, Fed, Feed};
+use crate::onnx;
 use crate::policy::Limits;
 use crate::pool::Pressure;
 use crate::provider::Provider;
@@ -58,6 +61,8 @@ pub struct Made<'a> {
     pub service: &'a ServicePlan,
     /// Feature vectors of which it must be able to say something.
     pub examples: Option<&'a RecordBatch>,
+    /// Whether models on other servers are asked about these.
+    pub asks: bool,
 }
 
 impl<'a> Made<'a> {
@@ -68,7 +73,13 @@ impl<'a> Made<'a> {
         service: &'a ServicePlan,
         examples: Option<&'a RecordBatch>,
     ) -> Made<'a> {
-        Made { artifact: &version.artifact, loc: &version.loc, files, service, examples }
+        Made { artifact: &version.artifact, loc: &version.loc, files, service, examples, asks: true }
+    }
+
+    /// The same, of what went live before: models on other servers need not be there when this one starts.
+    #[must_use]
+    pub fn restored(self) -> Made<'a> {
+        Made { asks: false, ..self }
     }
 }
 
@@ -95,7 +106,7 @@ pub fn digest(artifact: &Artifact, files: &[String]) -> String {
     let mut files = files.iter().map(String::as_str);
     let mut said = String::new();
     let (steps, outputs) = match artifact {
-        Artifact::File(file) => match of_file(file, files.next()) {
+        Artifact::File(file) => match fed((&file.inputs, &file.outputs), files.next()) {
             (digest, None) => return digest.to_owned(),
             (digest, Some(fed)) => return sha256(format!("{digest}\0{fed}").as_bytes()),
         },
@@ -103,9 +114,13 @@ pub fn digest(artifact: &Artifact, files: &[String]) -> String {
     };
     for Step { name, action, loc: _ } in steps {
         let what = match action {
-            Action::Run(file) => {
-                let (digest, fed) = of_file(file, files.next());
+            Action::Run(ModelFile { inputs, outputs, path: _ }) => {
+                let (digest, fed) = fed((inputs, outputs), files.next());
                 format!("{digest}\0{}", fed.unwrap_or_default())
+            }
+            Action::Ask(Remote { server, model, version, inputs, outputs, timeout_us: _ }) => {
+                let (digest, fed) = fed((inputs, outputs), files.next());
+                format!("{server}\0{model}\0{version:?}\0{digest}\0{}", fed.unwrap_or_default())
             }
             Action::Compute(expr) => expr.sql.clone(),
         };
@@ -116,8 +131,8 @@ pub fn digest(artifact: &Artifact, files: &[String]) -> String {
 }
 
 /// The digest of a file, and what is said of how columns go in and come out.
-fn of_file<'a>(file: &ModelFile, digest: Option<&'a str>) -> (&'a str, Option<String>) {
-    let inputs = match &file.inputs {
+fn fed<'a>((inputs, outputs): (&Inputs, &[Expr]), digest: Option<&'a str>) -> (&'a str, Option<String>) {
+    let inputs = match inputs {
         Inputs::Columns(columns) => names(columns),
         Inputs::Map(map) => {
             let input =
@@ -125,7 +140,7 @@ fn of_file<'a>(file: &ModelFile, digest: Option<&'a str>) -> (&'a str, Option<St
             map.iter().map(input).collect::<Vec<_>>().join("\0\0")
         }
     };
-    let outputs = names(&file.outputs);
+    let outputs = names(outputs);
     let is_said = !inputs.is_empty() || !outputs.is_empty();
     (digest.unwrap_or_default(), is_said.then(|| format!("{inputs}\0{outputs}")))
 }
@@ -142,6 +157,7 @@ pub fn paths(artifact: &Artifact) -> Vec<(&str, &str)> {
             .iter()
             .filter_map(|step| match &step.action {
                 Action::Run(file) => Some((step.name.as_str(), file.path.as_str())),
+                Action::Ask(remote) => Some((step.name.as_str(), remote.model.as_str())),
                 Action::Compute(_) => None,
             })
             .collect(),
@@ -155,7 +171,7 @@ impl Model {
     /// Why it cannot go live, and where that stands: no ONNX file, inputs that are not the service's columns (both
     /// shapes side by side), a run on its examples that fails, or outputs that are not one row for each row in.
     pub fn load(runtime: &Runtime, made: &Made<'_>, rules: &Rules) -> std::result::Result<Model, DefError> {
-        let Made { artifact, loc, files, service, examples } = *made;
+        let Made { artifact, loc, files, service, examples, asks } = *made;
         let rules = rules.clone();
         let digests: Vec<String> = files.iter().map(|file| sha256(file)).collect();
         let digest = digest(artifact, &digests);
@@ -164,8 +180,8 @@ impl Model {
                 let file = files.first().map_or(&[] as &[u8], AsRef::as_ref);
                 let of = format!("feature service `{}`", service.name);
                 let columns = Feature::of_service(service);
-                let feed = Feed { of: &of, columns: &columns, file: declared, examples };
-                let run = Onnx::load(runtime, file, &feed, &rules);
+                let feed = Feed { of: &of, columns: &columns, examples };
+                let run = onnx::load(runtime, file, (declared, &feed), &rules);
                 let run = run.map_err(|cause| DefError::new(loc, cause))?;
                 let (signature, outputs) = (run.signature.clone(), Arc::clone(&run.outputs));
                 let width = columns.len();
@@ -176,7 +192,8 @@ impl Model {
                 Ok(Model { digest, signature, outputs, stages, leaves, is_file: true, rules, lost: None })
             }
             Artifact::Steps { steps, outputs } => {
-                let mut building = Building::new(runtime, service, examples, &rules);
+                let mut building =
+                    Building::new(runtime, service, examples.map(|examples| (examples, asks)), &rules);
                 building.add_all(steps, files)?;
                 let Ensemble { signature, outputs, stages, leaves } = building.finish(steps, outputs, loc)?;
                 Ok(Model { digest, signature, outputs, stages, leaves, is_file: false, rules, lost: None })
@@ -195,7 +212,7 @@ impl Model {
     /// Its files, in the order in which they run.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         self.stages.iter().filter_map(|Stage { name, does, .. }| match does {
-            Does::Run(Onnx { fit, tried, .. }) => Some(Part { step: name, filled: &fit.filled, tried }),
+            Does::Run(Fed { fit, tried, .. }) => Some(Part { step: name, filled: &fit.filled, tried }),
             Does::Compute(_) => None,
         })
     }
@@ -275,14 +292,15 @@ impl Model {
 
     /// Whether any of its files runs in processes of its own.
     pub fn is_isolated(&self) -> bool {
-        self.stages.iter().any(|stage| matches!(&stage.does, Does::Run(onnx) if onnx.is_isolated()))
+        let is_isolated = |fed: &Fed| matches!(fed.by, By::File { is_isolated: true, .. });
+        self.stages.iter().any(|stage| matches!(&stage.does, Does::Run(fed) if is_isolated(fed)))
     }
 
     /// What its files run on, in order; none where it has only expressions.
     pub fn providers(&self) -> Vec<Provider> {
         let runs = self.stages.iter().filter_map(|stage| match &stage.does {
-            Does::Run(onnx) => Some(onnx.provider),
-            Does::Compute(_) => None,
+            Does::Run(Fed { by: By::File { provider, .. }, .. }) => Some(*provider),
+            Does::Run(_) | Does::Compute(_) => None,
         });
         runs.collect()
     }

@@ -7,161 +7,89 @@
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use feature_defs::{Isolation, ModelFile};
 use quern_engine::caught::caught;
-use quern_engine::fit::{Feature, Fit, Signature};
+use quern_engine::fit::Fit;
 
-use crate::counts::Work;
-use crate::error::Result;
-use crate::policy::Limits;
-use crate::pool::{Pool, Pressure, Traits};
-use crate::provider::Provider;
+use crate::fed::{By, Fed, Feed};
+use crate::pool::{Pool, Traits};
 use crate::rules::Rules;
 use crate::runner::Runner;
 use crate::runtime::{Runtime, unreadable};
-use crate::trial::{Trial, Tried, Tries};
+use crate::trial::{Trial, Tries};
 use crate::worker::{Found, Plan, Worker};
-use crate::{bounds, graph, kept, needs, queue, sizes, trees, weights};
+use crate::{bounds, graph, kept, needs, sizes, trees, weights};
 
 /// All sessions of one file together hold about as much as this, unless one session holds more.
 const POOL_BYTES_MAX: usize = 1 << 30;
 /// What a session holds for each byte of its file, about.
 const SESSION_BYTES_PER_FILE_BYTE: usize = 3;
 
-/// An ONNX file, loaded, fitted to the columns that it reads, and tried.
-#[derive(Debug)]
-pub(crate) struct Onnx {
-    /// Its inputs and outputs.
-    pub(crate) signature: Signature,
-    /// Its outputs as columns.
-    pub(crate) outputs: SchemaRef,
-    /// What it runs on.
-    pub(crate) provider: Provider,
-    pub(crate) fit: Fit,
-    /// How its trial went.
-    pub(crate) tried: Tried,
-    is_isolated: bool,
-    pool: Arc<Pool>,
+/// Loads the file `onnx`, fits it to what feeds it, and tries it on one row and on several.
+///
+/// # Errors
+/// Why it cannot go live: no ONNX file, inputs that are not the columns (both shapes side by side), a run on its
+/// examples that fails, or outputs that are not one row for each row in.
+pub(crate) fn load(
+    runtime: &Runtime,
+    onnx: &[u8],
+    (file, feed): (&ModelFile, &Feed<'_>),
+    rules: &Rules,
+) -> Result<Fed, String> {
+    // Types that the binding does not know end in a panic there; a file must not be able to cause one here.
+    caught(|| try_load(runtime, onnx, (file, feed), rules)).unwrap_or_else(|_| {
+        Err("ONNX Runtime's binding gave up on the file: it holds types unknown to it".to_owned())
+    })
 }
 
-/// What goes into a file.
-pub(crate) struct Feed<'a> {
-    /// What people call its columns.
-    pub(crate) of: &'a str,
-    /// All columns that it may read.
-    pub(crate) columns: &'a [Feature],
-    /// How these go in, and what comes out.
-    pub(crate) file: &'a ModelFile,
-    /// Rows of these columns of which it must be able to say something.
-    pub(crate) examples: Option<&'a RecordBatch>,
-}
-
-impl Onnx {
-    /// Loads the file `onnx`, fits it to what feeds it, and tries it on one row and on several.
-    ///
-    /// # Errors
-    /// Why it cannot go live: no ONNX file, inputs that are not the columns (both shapes side by side), a run on its
-    /// examples that fails, or outputs that are not one row for each row in.
-    pub(crate) fn load(
-        runtime: &Runtime,
-        onnx: &[u8],
-        feed: &Feed<'_>,
-        rules: &Rules,
-    ) -> std::result::Result<Onnx, String> {
-        // Types that the binding does not know end in a panic there; a file must not be able to cause one here.
-        caught(|| Onnx::try_load(runtime, onnx, feed, rules)).unwrap_or_else(|_| {
-            Err("ONNX Runtime's binding gave up on the file: it holds types unknown to it".to_owned())
-        })
+fn try_load(
+    runtime: &Runtime,
+    onnx: &[u8],
+    (file, feed): (&ModelFile, &Feed<'_>),
+    rules: &Rules,
+) -> Result<Fed, String> {
+    // ONNX Runtime would look for them wherever this process happens to run.
+    if let Some(file) = weights::files(onnx).first() {
+        return Err(format!("the file lacks its weights: they lie in `{file}`"));
     }
-
-    fn try_load(
-        runtime: &Runtime,
-        onnx: &[u8],
-        Feed { of, columns, file, examples }: &Feed<'_>,
-        rules: &Rules,
-    ) -> std::result::Result<Onnx, String> {
-        // ONNX Runtime would look for them wherever this process happens to run.
-        if let Some(file) = weights::files(onnx).first() {
-            return Err(format!("the file lacks its weights: they lie in `{file}`"));
-        }
-        let (runtime, whose) = (runtime.clone(), [rules.model.clone(), rules.version.clone()]);
-        let outputs: Vec<&str> = file.outputs.iter().map(|output| output.sql.as_str()).collect();
-        let onnx = match outputs.as_slice() {
-            [] => Bytes::copy_from_slice(onnx),
-            outputs => kept::keep(onnx, outputs)?.into(),
-        };
-        let plan = Arc::new(Plan { runtime, onnx: onnx.clone(), whose });
-        // Whatever a file does to a process, it does to that one first.
-        let (worker, Found { signature, declared, provider }) = Worker::start(Arc::clone(&plan))?;
-        let fit = Fit::new(of, columns, &file.inputs, &signature)?;
-        if let Some(beyond) = trees::beyond(&onnx, &fit.zeros(1)) {
-            return Err(beyond);
-        }
-        let mut runner = Runner::Worker(worker);
-        let examples = examples.map(|examples| fit.tensors(examples)).transpose();
-        let examples = examples.map_err(|error| format!("`examples`: {error}"))?;
-        let tries = Tries { fit: &fit, examples: examples.as_deref(), declared: declared.as_ref() };
-        let trial = tries.of(&mut runner)?;
-        let ended = trial.ended || !runner.is_up();
-        let is_isolated = match rules.isolation {
-            Isolation::Auto => ended || trial.cost.is_long() || !is_harmless(&onnx),
-            Isolation::Process => true,
-            Isolation::Thread if ended => {
-                return Err("tried on made-up rows, the model ends the process that runs it: leave out \
+    let (runtime, whose) = (runtime.clone(), [rules.model.clone(), rules.version.clone()]);
+    let outputs: Vec<&str> = file.outputs.iter().map(|output| output.sql.as_str()).collect();
+    let onnx = match outputs.as_slice() {
+        [] => Bytes::copy_from_slice(onnx),
+        outputs => kept::keep(onnx, outputs)?.into(),
+    };
+    let plan = Arc::new(Plan { runtime, onnx: onnx.clone(), whose });
+    // Whatever a file does to a process, it does to that one first.
+    let (worker, Found { signature, declared, provider }) = Worker::start(Arc::clone(&plan))?;
+    let fit = Fit::new(feed.of, feed.columns, &file.inputs, &signature)?;
+    if let Some(beyond) = trees::beyond(&onnx, &fit.zeros(1)) {
+        return Err(beyond);
+    }
+    let mut runner = Runner::Worker(worker);
+    let examples = feed.examples.map(|examples| fit.tensors(examples)).transpose();
+    let examples = examples.map_err(|error| format!("`examples`: {error}"))?;
+    let tries = Tries { fit: &fit, examples: examples.as_deref(), declared: declared.as_ref() };
+    let trial = tries.of(&mut runner)?;
+    let ended = trial.ended || !runner.is_up();
+    let is_isolated = match rules.isolation {
+        Isolation::Auto => ended || trial.cost.is_long() || !is_harmless(&onnx),
+        Isolation::Process => true,
+        Isolation::Thread if ended => {
+            return Err("tried on made-up rows, the model ends the process that runs it: leave out \
                             `isolation: thread`"
-                    .to_owned());
-            }
-            Isolation::Thread => false,
-        };
-        let size = pool_size(onnx.len(), rules.batching.concurrency);
-        let (runners, trial) =
-            if is_isolated { (workers(runner, &plan, size)?, trial) } else { here(&plan, &tries, size)? };
-        let traits = Traits { cost: trial.cost, alike: trial.alike, uneven: needs::repeats(&onnx) };
-        let pool = Arc::new(Pool::new(runners, traits, rules.batching));
-        let Trial { outputs, tried, .. } = trial;
-        Ok(Onnx { signature, outputs, provider, fit, tried, is_isolated, pool })
-    }
-
-    /// Whether its runs are in processes of their own.
-    pub(crate) fn is_isolated(&self) -> bool {
-        self.is_isolated
-    }
-
-    pub(crate) fn pressure(&self) -> Pressure {
-        self.pool.pressure()
-    }
-
-    pub(crate) fn work(&self) -> Work {
-        self.pool.counts.work()
-    }
-
-    pub(crate) fn forget_work(&self) {
-        self.pool.counts.forget();
-    }
-
-    /// How many runs there are at the same time.
-    pub(crate) fn sessions(&self) -> usize {
-        self.pool.sessions()
-    }
-
-    /// Runs on this thread and, while all sessions are taken, waits.
-    pub(crate) fn run_here(&self, columns: &RecordBatch) -> Result<RecordBatch> {
-        if columns.num_rows() == 0 {
-            return Ok(RecordBatch::new_empty(Arc::clone(&self.outputs)));
+                .to_owned());
         }
-        queue::run_here(&self.pool, self.fit.tensors(columns)?, columns.num_rows())
-    }
-
-    /// Runs without ever blocking the async runtime, perhaps together with others.
-    pub(crate) async fn run(&self, columns: &RecordBatch, limits: Limits) -> Result<RecordBatch> {
-        if columns.num_rows() == 0 {
-            return Ok(RecordBatch::new_empty(Arc::clone(&self.outputs)));
-        }
-        queue::run(&self.pool, self.fit.tensors(columns)?, columns.num_rows(), limits).await
-    }
+        Isolation::Thread => false,
+    };
+    let size = pool_size(onnx.len(), rules.batching.concurrency);
+    let (runners, trial) =
+        if is_isolated { (workers(runner, &plan, size)?, trial) } else { here(&plan, &tries, size)? };
+    let traits = Traits { cost: trial.cost, alike: trial.alike, uneven: needs::repeats(&onnx) };
+    let pool = Arc::new(Pool::new(runners, traits, rules.batching));
+    let Trial { outputs, tried, .. } = trial;
+    let by = By::File { provider, is_isolated };
+    Ok(Fed { signature, outputs, fit, tried, by, pool })
 }
 
 /// Whether no operator of a file is known to end, hang or fill the process that runs it.
@@ -180,7 +108,7 @@ fn pool_size(file_bytes: usize, asked: Option<u32>) -> usize {
 }
 
 /// `first` and as many more as make `size`.
-fn workers(first: Runner, plan: &Arc<Plan>, size: usize) -> std::result::Result<Vec<Runner>, String> {
+fn workers(first: Runner, plan: &Arc<Plan>, size: usize) -> Result<Vec<Runner>, String> {
     let mut runners = vec![first];
     while runners.len() < size {
         runners.push(Runner::Worker(Worker::start(Arc::clone(plan))?.0));
@@ -193,7 +121,7 @@ fn workers(first: Runner, plan: &Arc<Plan>, size: usize) -> std::result::Result<
 }
 
 /// Sessions in this process, tried once more: what a run costs is another thing here.
-fn here(plan: &Plan, tries: &Tries<'_>, size: usize) -> std::result::Result<(Vec<Runner>, Trial), String> {
+fn here(plan: &Plan, tries: &Tries<'_>, size: usize) -> Result<(Vec<Runner>, Trial), String> {
     let session = || match plan.runtime.session(&plan.onnx) {
         Ok((session, _)) => Ok(Runner::Here(session)),
         Err(error) => Err(unreadable(&plan.onnx, &error)),

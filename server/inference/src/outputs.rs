@@ -139,26 +139,38 @@ pub(crate) fn is_plain(declared: &ValueType) -> bool {
 
 /// One output of a run; lists of one are plain values where it `is_plain`.
 pub(crate) fn column(value: &DynValue, went_in: Shape, is_plain: bool) -> Result<ArrayRef, String> {
-    let Shape { rows, is_alone } = went_in;
     match value.dtype() {
-        ValueType::Tensor { ty, shape, .. } => {
-            let counts_rows = shape.first() == i64::try_from(rows).ok().as_ref();
-            if !counts_rows && !is_alone {
-                return Err(format!(
-                    "has the shape {shape}, which is not one row for each of the {rows} that went in"
-                ));
-            }
-            let dims = &shape[usize::from(counts_rows)..];
-            let dims = if is_plain && dims == [1] { &[] } else { dims };
-            nested(cells(value, *ty)?, rows, dims)
-        }
+        ValueType::Tensor { ty, shape, .. } => folded(cells(value, *ty)?, shape, went_in, is_plain),
         ValueType::Sequence(item) => match **item {
-            ValueType::Map { key, value: TensorElementType::Float32 } => maps(value, key, rows),
+            ValueType::Map { key, value: TensorElementType::Float32 } => maps(value, key, went_in.rows),
             ValueType::Tensor { .. } => targets(value, went_in),
             _ => Err(unknown(value)),
         },
         _ => Err(unknown(value)),
     }
+}
+
+/// Row-major cells of this shape as a column; lists of one are plain values where it `is_plain`.
+pub(crate) fn folded(
+    cells: ArrayRef,
+    shape: &[i64],
+    went_in: Shape,
+    is_plain: bool,
+) -> Result<ArrayRef, String> {
+    let Shape { rows, is_alone } = went_in;
+    let counts_rows = shape.first() == i64::try_from(rows).ok().as_ref();
+    if !counts_rows && !is_alone {
+        return Err(format!(
+            "has the shape {shape:?}, which is not one row for each of the {rows} that went in"
+        ));
+    }
+    let dims = &shape[usize::from(counts_rows)..];
+    let dims = if is_plain && dims == [1] { &[] } else { dims };
+    let wanted = dims.iter().try_fold(rows, |cells, dim| cells.checked_mul(usize::try_from(*dim).ok()?));
+    if wanted != Some(cells.len()) {
+        return Err(format!("has the shape {shape:?} and {} values", cells.len()));
+    }
+    nested(cells, rows, dims)
 }
 
 fn unknown(value: &DynValue) -> String {

@@ -32,24 +32,31 @@ impl Cost {
     }
 }
 
-/// Runs `inputs`, which are in the model's order, and returns a column for each output. A model that takes so many rows
-/// at a time gets them in pieces, the last one filled up with its last row.
+/// Runs `inputs`, which are in the model's order, and returns a column for each output.
 pub(crate) fn run(
     session: &mut Session,
     inputs: Vec<Tensor>,
     rows: usize,
     options: Option<&RunOptions<NoSelectedOutputs>>,
 ) -> Result<RecordBatch> {
-    let Some(at_a_time) = outputs::rows_at_a_time(session) else {
-        return run_once(session, inputs, Shape { rows, is_alone: false }, options);
-    };
+    let at_a_time = outputs::rows_at_a_time(session);
+    in_pieces(at_a_time, (inputs, rows), |inputs, shape| run_once(session, inputs, shape, options))
+}
+
+/// All rows at once; where a model takes so many `at_a_time`, in pieces, the last one filled up with its last row.
+pub(crate) fn in_pieces(
+    at_a_time: Option<usize>,
+    (inputs, rows): (Vec<Tensor>, usize),
+    mut once: impl FnMut(Vec<Tensor>, Shape) -> Result<RecordBatch>,
+) -> Result<RecordBatch> {
+    let Some(at_a_time) = at_a_time else { return once(inputs, Shape { rows, is_alone: false }) };
     let mut pieces = Vec::with_capacity(rows.div_ceil(at_a_time));
     for start in (0..rows).step_by(at_a_time) {
         let there = at_a_time.min(rows - start);
         let mut piece: Vec<Tensor> = inputs.iter().map(|tensor| tensor.slice(start, there)).collect();
         piece.iter_mut().for_each(|tensor| tensor.pad(at_a_time - there));
         let shape = Shape { rows: at_a_time, is_alone: at_a_time == 1 };
-        pieces.push(run_once(session, piece, shape, options)?.slice(0, there));
+        pieces.push(once(piece, shape)?.slice(0, there));
     }
     let schema = pieces.first().map(RecordBatch::schema).unwrap_or_else(|| Arc::new(Schema::empty()));
     Ok(concat_batches(&schema, &pieces)?)

@@ -38,8 +38,14 @@ fn of_file(
 ) -> std::result::Result<Model, String> {
     let file = ModelFile { path: String::new(), inputs: Inputs::Columns(Vec::new()), outputs: Vec::new() };
     let (artifact, files) = (Artifact::File(file), [Bytes::copy_from_slice(onnx)]);
-    let made =
-        Made { artifact: &artifact, loc: &Loc::start("model.yaml"), files: &files, service, examples: None };
+    let made = Made {
+        artifact: &artifact,
+        loc: &Loc::start("model.yaml"),
+        files: &files,
+        service,
+        examples: None,
+        asks: true,
+    };
     Model::load(runtime, &made, rules).map_err(|mistake| mistake.cause)
 }
 

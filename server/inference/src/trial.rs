@@ -43,6 +43,8 @@ pub enum Rows {
     Zeros,
     /// Ones, `true` and empty texts.
     Ones,
+    /// On none: a model elsewhere is fitted by what its server tells of it.
+    None,
 }
 
 impl Rows {
@@ -53,6 +55,7 @@ impl Rows {
             Rows::Defaults => "defaults",
             Rows::Zeros => "zeros",
             Rows::Ones => "ones",
+            Rows::None => "nothing",
         }
     }
 }

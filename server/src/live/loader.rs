@@ -147,7 +147,7 @@ impl Loader {
         let load = move || -> Result<Model> {
             let examples = examples::vectors(&service, &declared.examples);
             let load = |examples: Option<RecordBatch>| {
-                let made = Made::new(&declared, &bytes, &service, examples.as_ref());
+                let made = Made::new(&declared, &bytes, &service, examples.as_ref()).restored();
                 Ok::<_, Error>(Model::load(loader.runtime()?, &made, &rules))
             };
             let loaded = match examples {

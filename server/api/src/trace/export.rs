@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use opentelemetry::trace::{Link, SpanKind, TraceId, TracerProvider};
+use opentelemetry::trace::{Link, SpanKind, TraceContextExt, TraceId, TracerProvider};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
@@ -14,7 +14,9 @@ use opentelemetry_sdk::trace::{
     Sampler, SamplingResult, SdkTracerProvider, ShouldSample, SpanData, SpanExporter,
 };
 use parking_lot::Mutex;
-use tracing::Subscriber;
+use quern_base::trace::told_by;
+use tracing::{Span, Subscriber};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
@@ -60,6 +62,7 @@ impl Traces {
             .with_resource(resource.build())
             .with_batch_exporter(Patient { exporter, complained: Mutex::new(None) })
             .build();
+        told_by(traceparent);
         Ok(Traces(provider))
     }
 
@@ -85,6 +88,16 @@ impl Traces {
             tracing::warn!(cause = %error, "the last spans were not sent");
         }
     }
+}
+
+/// In which trace a span is, as whoever it asks is told.
+fn traceparent(span: &Span) -> Option<String> {
+    let context = (!span.is_disabled()).then(|| span.context())?;
+    let span = context.span();
+    let context = span.span_context();
+    context.is_valid().then(|| {
+        format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8())
+    })
 }
 
 fn share(text: &str) -> Result<f64> {

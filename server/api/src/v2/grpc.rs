@@ -16,12 +16,6 @@ use tonic::{Request, Response, Status, Streaming};
 use tower::service_fn;
 use tracing::{Instrument, Span};
 
-use super::messages::{
-    Choice, Empty, InferInputTensor, InferTensorContents, ModelConfig, ModelConfigResponse, ModelIndex,
-    ModelInferRequest, ModelInferResponse, ModelInput, ModelMetadataResponse, ModelOutput, ModelRequest,
-    ModelStatisticsResponse, ModelStreamInferResponse, Parameter, Parameters, ReadyResponse,
-    RepositoryIndexResponse, ServerLiveResponse, ServerMetadataResponse, TensorMetadata,
-};
 use super::metadata::{self, Port};
 use super::rest::no_shared_memory;
 use super::weight::weight;
@@ -35,6 +29,12 @@ use crate::who::who;
 use quern_access::Caller;
 use quern_decode::datatype::Datatype;
 use quern_decode::tensor::{Head, Tensor};
+use quern_oip::messages::{
+    Choice, Empty, InferInputTensor, InferTensorContents, ModelConfig, ModelConfigResponse, ModelIndex,
+    ModelInferRequest, ModelInferResponse, ModelInput, ModelMetadataResponse, ModelOutput, ModelRequest,
+    ModelStatisticsResponse, ModelStreamInferResponse, Parameter, Parameters, ReadyResponse,
+    RepositoryIndexResponse, ServerLiveResponse, ServerMetadataResponse, TensorMetadata,
+};
 use quern_server::Node;
 use quern_server::live::LiveVersion;
 use quern_server::verbs::predict::Target;
@@ -179,7 +179,7 @@ async fn model_statistics(
     } else {
         statistics::of(&find(&node, &who, name, version)?, !version.is_empty())
     };
-    Ok(ModelStatisticsResponse { model_stats: of.into_iter().map(Into::into).collect() })
+    Ok(ModelStatisticsResponse { model_stats: of.into_iter().map(statistics::as_message).collect() })
 }
 
 async fn repository_index(node: Arc<Node>, request: Request<Empty>) -> Result<RepositoryIndexResponse> {
@@ -287,10 +287,11 @@ async fn infer(
         held,
     };
     let reply = super::infer((node, who), target, asked).await?;
-    let outputs = reply.outputs.iter().map(|tensor| TensorMetadata {
+    let outputs = reply.outputs.iter().map(|tensor| InferInputTensor {
         name: tensor.name.clone(),
         datatype: tensor.datatype.name().to_owned(),
         shape: tensor.shape.iter().map(|dim| *dim as i64).collect(),
+        ..InferInputTensor::default()
     });
     let raw = reply.outputs.iter().map(|tensor| Ok(Bytes::from(tensor.raw()?)));
     Ok(ModelInferResponse {

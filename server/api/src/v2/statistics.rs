@@ -1,12 +1,13 @@
 //! What has each version of a model been asked, in the words of Triton's extension for statistics?
 
+use quern_oip::messages;
 use quern_server::Deployment;
 use quern_server::live::{LiveVersion, Seen};
 use quern_server::metrics::{Statistics, Total};
 use quern_server::verbs::predict::Target;
 use quern_wire::{InferenceStatistics, StatisticDuration, VersionStatistics};
 
-use super::{messages, metadata};
+use super::metadata;
 
 /// Of all versions of the model, or of the one that is asked about.
 pub(super) fn of(target: &Target, only_one: bool) -> Vec<VersionStatistics> {
@@ -45,29 +46,26 @@ fn duration(Total { count, time }: Total) -> StatisticDuration {
     StatisticDuration { count, ns: u64::try_from(time.as_nanos()).unwrap_or(u64::MAX) }
 }
 
-impl From<VersionStatistics> for messages::ModelStatistics {
-    fn from(of: VersionStatistics) -> Self {
-        let InferenceStatistics {
-            success, fail, queue, compute_input, compute_infer, compute_output, ..
-        } = of.inference_stats;
-        let duration =
-            |of: StatisticDuration| Some(messages::StatisticDuration { count: of.count, ns: of.ns });
-        messages::ModelStatistics {
-            name: of.name,
-            version: of.version,
-            last_inference: of.last_inference,
-            inference_count: of.inference_count,
-            execution_count: of.execution_count,
-            inference_stats: Some(messages::InferStatistics {
-                success: duration(success),
-                fail: duration(fail),
-                queue: duration(queue),
-                compute_input: duration(compute_input),
-                compute_infer: duration(compute_infer),
-                compute_output: duration(compute_output),
-                cache_hit: duration(of.inference_stats.cache_hit),
-                cache_miss: duration(of.inference_stats.cache_miss),
-            }),
-        }
+/// The same over gRPC.
+pub(super) fn as_message(of: VersionStatistics) -> messages::ModelStatistics {
+    let InferenceStatistics { success, fail, queue, compute_input, compute_infer, compute_output, .. } =
+        of.inference_stats;
+    let duration = |of: StatisticDuration| Some(messages::StatisticDuration { count: of.count, ns: of.ns });
+    messages::ModelStatistics {
+        name: of.name,
+        version: of.version,
+        last_inference: of.last_inference,
+        inference_count: of.inference_count,
+        execution_count: of.execution_count,
+        inference_stats: Some(messages::InferStatistics {
+            success: duration(success),
+            fail: duration(fail),
+            queue: duration(queue),
+            compute_input: duration(compute_input),
+            compute_infer: duration(compute_infer),
+            compute_output: duration(compute_output),
+            cache_hit: duration(of.inference_stats.cache_hit),
+            cache_miss: duration(of.inference_stats.cache_miss),
+        }),
     }
 }

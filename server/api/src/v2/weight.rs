@@ -1,7 +1,7 @@
 //! What does a `ModelInferRequest` become, once it is read?
 
-use super::messages::{InferInputTensor, InferRequestedOutputTensor};
 use crate::weighed::sum_of_fields;
+use quern_oip::messages::{InferInputTensor, InferRequestedOutputTensor};
 
 /// A list that grows has room for twice what is in it.
 const GROWN: usize = 2;
@@ -54,7 +54,7 @@ mod tests {
     use prost::bytes::Bytes;
 
     use super::*;
-    use crate::v2::messages::{InferTensorContents, ModelInferRequest};
+    use quern_oip::messages::{InferTensorContents, ModelInferRequest};
 
     /// What the lists of a request have room for.
     fn room(request: &ModelInferRequest) -> usize {

@@ -1,7 +1,5 @@
 //! What is an input of a model once it is filled?
 
-use half::{bf16, f16};
-
 /// One input of a model, filled: row-major, the first dimension is the row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
@@ -18,7 +16,7 @@ pub struct Tensor {
 macro_rules! each_number_kind {
     ($with:ident) => {
         $with! {
-            Float16: f16, BFloat16: bf16, Float32: f32, Float64: f64,
+            Float16: $crate::fit::f16, BFloat16: $crate::fit::bf16, Float32: f32, Float64: f64,
             Int8: i8, Int16: i16, Int32: i32, Int64: i64,
             UInt8: u8, UInt16: u16, UInt32: u32, UInt64: u64,
             Bool: bool

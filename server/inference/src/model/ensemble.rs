@@ -5,14 +5,15 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
-use feature_defs::{Action, DefError, Expr, Loc, ModelFile, Step, suggest};
+use feature_defs::{Action, DefError, Expr, Inputs, Loc, ModelFile, Remote, Step, suggest};
 use quern_engine::fit::{Element, Feature, Null, Port, Signature};
 use quern_engine::{Computed, ServicePlan};
 
 use super::stage::{Does, Stage, batch};
-use crate::onnx::{Feed, Onnx};
+use crate::fed::Feed;
 use crate::rules::Rules;
 use crate::runtime::Runtime;
+use crate::{onnx, remote};
 
 type Result<T> = std::result::Result<T, DefError>;
 
@@ -35,6 +36,8 @@ pub(super) struct Building<'a> {
     stages: Vec<Stage>,
     /// The same columns of the rows that it is tried on, and how many these are.
     examples: Option<(Vec<ArrayRef>, usize)>,
+    /// Whether models on other servers are asked about them.
+    asks: bool,
 }
 
 /// A step and its columns, or what it waits for.
@@ -50,12 +53,13 @@ impl<'a> Building<'a> {
     pub(super) fn new(
         runtime: &'a Runtime,
         service: &ServicePlan,
-        examples: Option<&RecordBatch>,
+        examples: Option<(&RecordBatch, bool)>,
         rules: &'a Rules,
     ) -> Building<'a> {
         let columns = Feature::of_service(service);
-        let examples = examples.map(|examples| (examples.columns().to_vec(), examples.num_rows()));
-        Building { runtime, rules, width: columns.len(), columns, stages: Vec::new(), examples }
+        let asks = examples.is_some_and(|(_, asks)| asks);
+        let examples = examples.map(|(examples, _)| (examples.columns().to_vec(), examples.num_rows()));
+        Building { runtime, rules, width: columns.len(), columns, stages: Vec::new(), examples, asks }
     }
 
     /// Whatever finds all that it reads among the columns so far is next; what is left at the end names a column that
@@ -65,7 +69,7 @@ impl<'a> Building<'a> {
         let mut waiting: Vec<(&Step, &[u8])> = steps
             .iter()
             .map(|step| match step.action {
-                Action::Run(_) => (step, files.next().map_or(&[] as &[u8], AsRef::as_ref)),
+                Action::Run(_) | Action::Ask(_) => (step, files.next().map_or(&[] as &[u8], AsRef::as_ref)),
                 Action::Compute(_) => (step, &[] as &[u8]),
             })
             .collect();
@@ -89,7 +93,9 @@ impl<'a> Building<'a> {
     fn add(&mut self, step: &Step, file: &[u8]) -> Result<std::result::Result<(), Waits>> {
         let made = match &step.action {
             Action::Compute(expr) => self.computes(step, expr)?,
-            Action::Run(declared) => self.runs(step, declared, file)?,
+            Action::Run(ModelFile { inputs, .. }) | Action::Ask(Remote { inputs, .. }) => {
+                self.runs(step, inputs, file)?
+            }
         };
         let (stage, columns) = match made {
             Ok(made) => made,
@@ -101,6 +107,9 @@ impl<'a> Building<'a> {
             let cause =
                 format!("`{}` is a column of the feature service, or of another step, already", taken.name);
             return Err(DefError::new(&step.loc, cause).with_help("give the step another name"));
+        }
+        if matches!(step.action, Action::Ask(_)) && !self.asks {
+            self.examples = None;
         }
         if let Some((examples, rows)) = &mut self.examples {
             let given = stage.run_here(examples, *rows).map_err(|error| {
@@ -131,8 +140,8 @@ impl<'a> Building<'a> {
         Ok(Ok((stage, vec![column])))
     }
 
-    fn runs(&self, step: &Step, declared: &ModelFile, file: &[u8]) -> Result<Made> {
-        let named = declared.inputs.columns();
+    fn runs(&self, step: &Step, inputs: &Inputs, file: &[u8]) -> Result<Made> {
+        let named = inputs.columns();
         let mut reads: Vec<usize> = Vec::new();
         for input in &named {
             match self.place(input) {
@@ -149,8 +158,13 @@ impl<'a> Building<'a> {
         let examples = self.examples.as_ref().map(|(columns, rows)| batch(&reads, &schema, columns, *rows));
         let failed = |cause: String| DefError::new(&step.loc, cause);
         let examples = examples.transpose().map_err(|error| failed(error.to_string()))?;
-        let feed = Feed { of: &of, columns: &columns, file: declared, examples: examples.as_ref() };
-        let run = Onnx::load(self.runtime, file, &feed, self.rules).map_err(failed)?;
+        let feed = Feed { of: &of, columns: &columns, examples: examples.as_ref() };
+        let run = match &step.action {
+            Action::Ask(remote) => remote::fitted(file, (remote, &feed), self.rules),
+            Action::Run(declared) => onnx::load(self.runtime, file, (declared, &feed), self.rules),
+            Action::Compute(_) => Err("an expression runs no model".to_owned()),
+        };
+        let run = run.map_err(failed)?;
         let name = |output: &str| match run.outputs.fields().len() {
             1 => step.name.clone(),
             _ => format!("{}__{output}", step.name),

@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use quern_engine::Computed;
 
 use crate::error::Result;
-use crate::onnx::Onnx;
+use crate::fed::Fed;
 
 /// One step.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Stage {
 
 #[derive(Debug)]
 pub(super) enum Does {
-    Run(Onnx),
+    Run(Fed),
     Compute(Computed),
 }
 

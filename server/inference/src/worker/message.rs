@@ -8,13 +8,13 @@ use std::io::{self, Read, Write};
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use half::{bf16, f16};
 use prost::{Message, Oneof};
 use quern_base::Kind;
 use quern_engine::each_number_kind;
 use quern_engine::fit::{Element, Port, Signature, Tensor, TensorData};
 
 use crate::error::{Error, Result};
+use crate::number::Number;
 
 /// The longest message; Protocol Buffers have no longer ones.
 const BYTES_MAX: u64 = (1 << 31) - 1;
@@ -161,35 +161,6 @@ impl Run {
     /// The inputs, and how many rows they have.
     pub(super) fn tensors(self) -> (Vec<Tensor>, usize) {
         (self.inputs.into_iter().map(Tensor::from).collect(), self.rows as usize)
-    }
-}
-
-/// A number as bytes, little-endian.
-trait Number: Sized {
-    fn put(self, bytes: &mut Vec<u8>);
-    fn all(bytes: &[u8]) -> Vec<Self>;
-}
-
-macro_rules! numbers {
-    ($($number:ty),*) => {$(
-        impl Number for $number {
-            fn put(self, bytes: &mut Vec<u8>) {
-                bytes.extend_from_slice(&self.to_le_bytes());
-            }
-            fn all(bytes: &[u8]) -> Vec<Self> {
-                bytes.as_chunks().0.iter().map(|chunk| Self::from_le_bytes(*chunk)).collect()
-            }
-        }
-    )*};
-}
-numbers!(f16, bf16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64);
-
-impl Number for bool {
-    fn put(self, bytes: &mut Vec<u8>) {
-        bytes.push(self.into());
-    }
-    fn all(bytes: &[u8]) -> Vec<Self> {
-        bytes.iter().map(|byte| *byte != 0).collect()
     }
 }
 

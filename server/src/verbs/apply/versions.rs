@@ -5,11 +5,12 @@ use std::sync::{Arc, Weak};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use feature_defs::{DefError, Definitions, ModelVersion};
+use feature_defs::{Action, Artifact, DefError, Definitions, ModelVersion, Remote};
 use quern_base::digest::sha256;
 use quern_engine::{ServicePlan, examples};
 use quern_features::Compiled;
 use quern_features::sample::sample;
+use quern_inference::remote::describe;
 use quern_inference::{Made, Model, digest, paths};
 use quern_store::roots::ProjectRoots;
 use quern_wire::ModelFit;
@@ -24,6 +25,15 @@ use crate::live::{Deployment, LiveModel, LiveVersion, Weights};
 
 const KEEP_AS_IT_IS: &str = "this version is live: leave its feature service as it is, add a new service and a new \
                              model version beside them, and remove the old ones once nobody asks for them";
+
+/// The model on another server that a step asks.
+fn remote_of<'a>(artifact: &'a Artifact, step: &str) -> Option<&'a Remote> {
+    let Artifact::Steps { steps, .. } = artifact else { return None };
+    steps.iter().find(|known| known.name == step).and_then(|known| match &known.action {
+        Action::Ask(remote) => Some(remote),
+        _ => None,
+    })
+}
 
 /// A source may be of a thousand files, and a model be tried for seconds: nobody should begin on one for nobody.
 pub(super) fn waited_for(waits: &Weak<()>) -> Result<()> {
@@ -85,10 +95,14 @@ impl Models<'_> {
         let leads = |url: &str| definitions.connection(version.loc.project(), url).is_some();
         let folders = self.roots.at(&version.loc).map_err(|mistake| self.mistakes.push(mistake)).ok()?;
         let files = paths(&version.artifact).into_iter().map(|(step, path)| {
-            let file = match path.contains("://") {
-                false => model_file::of_repository(folders, path),
-                // This thread may block: definitions are checked away from those that answer.
-                true => Handle::current().block_on(fetched.read(path, &registry.artifacts, &leads)),
+            // This thread may block: definitions are checked away from those that answer.
+            let file = match (remote_of(&version.artifact, step), path.contains("://")) {
+                (Some(remote), _) => Handle::current().block_on(describe(remote)).map_err(|cause| Mistake {
+                    cause,
+                    help: "what it takes and gives is asked when definitions are applied, so it must be there then".to_owned(),
+                }),
+                (None, false) => model_file::of_repository(folders, path),
+                (None, true) => Handle::current().block_on(fetched.read(path, &registry.artifacts, &leads)),
             };
             let what = if step.is_empty() { String::new() } else { format!("step `{step}`: ") };
             let mistake = |Mistake { cause, help }| {

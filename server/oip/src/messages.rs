@@ -4,6 +4,8 @@
 //! needs `protoc` to build this; a field that is not here is skipped when read. Triton's own client, in the Python
 //! tests, is what holds the numbers to the original.
 
+#![expect(missing_docs, reason = "the protocol's own words")]
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -11,17 +13,17 @@ use prost::{Message, Oneof};
 
 /// A request without a word.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Empty {}
+pub struct Empty {}
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ServerLiveResponse {
+pub struct ServerLiveResponse {
     #[prost(bool, tag = "1")]
     pub live: bool,
 }
 
 /// Of a server, or of a model.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ReadyResponse {
+pub struct ReadyResponse {
     #[prost(bool, tag = "1")]
     pub ready: bool,
 }
@@ -29,7 +31,7 @@ pub(super) struct ReadyResponse {
 /// A model, and perhaps one of its versions: what `ModelReady`, `ModelMetadata`, `ModelConfig` and `ModelStatistics`
 /// ask about.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelRequest {
+pub struct ModelRequest {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "2")]
@@ -37,7 +39,7 @@ pub(super) struct ModelRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ServerMetadataResponse {
+pub struct ServerMetadataResponse {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "2")]
@@ -47,7 +49,7 @@ pub(super) struct ServerMetadataResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelMetadataResponse {
+pub struct ModelMetadataResponse {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, repeated, tag = "2")]
@@ -61,7 +63,7 @@ pub(super) struct ModelMetadataResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TensorMetadata {
+pub struct TensorMetadata {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "2")]
@@ -71,13 +73,13 @@ pub(super) struct TensorMetadata {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Parameter {
+pub struct Parameter {
     #[prost(oneof = "Choice", tags = "1, 2, 3, 4, 5")]
     pub choice: Option<Choice>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Choice {
+pub enum Choice {
     #[prost(bool, tag = "1")]
     Bool(bool),
     #[prost(int64, tag = "2")]
@@ -91,10 +93,10 @@ pub(super) enum Choice {
 }
 
 /// By name.
-pub(super) type Parameters = HashMap<String, Parameter>;
+pub type Parameters = HashMap<String, Parameter>;
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelInferRequest {
+pub struct ModelInferRequest {
     #[prost(string, tag = "1")]
     pub model_name: String,
     #[prost(string, tag = "2")]
@@ -112,7 +114,7 @@ pub(super) struct ModelInferRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct InferInputTensor {
+pub struct InferInputTensor {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "2")]
@@ -126,7 +128,7 @@ pub(super) struct InferInputTensor {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct InferTensorContents {
+pub struct InferTensorContents {
     #[prost(bool, repeated, tag = "1")]
     pub bool_contents: Vec<bool>,
     #[prost(int32, repeated, tag = "2")]
@@ -146,7 +148,7 @@ pub(super) struct InferTensorContents {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct InferRequestedOutputTensor {
+pub struct InferRequestedOutputTensor {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(map = "string, message", tag = "2")]
@@ -154,7 +156,7 @@ pub(super) struct InferRequestedOutputTensor {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelInferResponse {
+pub struct ModelInferResponse {
     #[prost(string, tag = "1")]
     pub model_name: String,
     #[prost(string, tag = "2")]
@@ -163,15 +165,15 @@ pub(super) struct ModelInferResponse {
     pub id: String,
     #[prost(map = "string, message", tag = "4")]
     pub parameters: Parameters,
-    /// Described alike; the cells are all in `raw_output_contents`.
+    /// Described as inputs are; the cells may all be in `raw_output_contents`.
     #[prost(message, repeated, tag = "5")]
-    pub outputs: Vec<TensorMetadata>,
+    pub outputs: Vec<InferInputTensor>,
     #[prost(bytes = "bytes", repeated, tag = "6")]
     pub raw_output_contents: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelStreamInferResponse {
+pub struct ModelStreamInferResponse {
     #[prost(string, tag = "1")]
     pub error_message: String,
     #[prost(message, optional, tag = "2")]
@@ -179,13 +181,13 @@ pub(super) struct ModelStreamInferResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelConfigResponse {
+pub struct ModelConfigResponse {
     #[prost(message, optional, tag = "1")]
     pub config: Option<ModelConfig>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelConfig {
+pub struct ModelConfig {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "2")]
@@ -201,7 +203,7 @@ pub(super) struct ModelConfig {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelInput {
+pub struct ModelInput {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(int32, tag = "2")]
@@ -213,7 +215,7 @@ pub(super) struct ModelInput {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelOutput {
+pub struct ModelOutput {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(int32, tag = "2")]
@@ -223,13 +225,13 @@ pub(super) struct ModelOutput {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct RepositoryIndexResponse {
+pub struct RepositoryIndexResponse {
     #[prost(message, repeated, tag = "1")]
     pub models: Vec<ModelIndex>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelIndex {
+pub struct ModelIndex {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "2")]
@@ -241,14 +243,14 @@ pub(super) struct ModelIndex {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelStatisticsResponse {
+pub struct ModelStatisticsResponse {
     #[prost(message, repeated, tag = "1")]
     pub model_stats: Vec<ModelStatistics>,
 }
 
 /// Of one version; `batch_stats` (7) are not kept.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelStatistics {
+pub struct ModelStatistics {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "2")]
@@ -264,7 +266,7 @@ pub(super) struct ModelStatistics {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct InferStatistics {
+pub struct InferStatistics {
     #[prost(message, optional, tag = "1")]
     pub success: Option<StatisticDuration>,
     #[prost(message, optional, tag = "2")]
@@ -284,7 +286,7 @@ pub(super) struct InferStatistics {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct StatisticDuration {
+pub struct StatisticDuration {
     #[prost(uint64, tag = "1")]
     pub count: u64,
     #[prost(uint64, tag = "2")]

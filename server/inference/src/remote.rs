@@ -1,0 +1,158 @@
+//! How is a model on another server fitted to what feeds it? By what that server tells of it, over gRPC, in the Open
+//! Inference Protocol.
+//!
+//! What the server tells of the model when definitions are applied, its metadata, stands for the file: it is kept by
+//! its digest, and fits the model to its columns at every start without asking anybody. Requests wait for their turn
+//! and share calls as they do before a file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::Schema;
+use bytes::Bytes;
+use feature_defs::{Remote, suggest};
+use prost::Message;
+use quern_engine::fit::{Element, Fit, Port, Signature};
+use quern_oip::client::{Client, Failed, Place, Why};
+use quern_oip::messages::{ModelMetadataResponse, TensorMetadata};
+use tokio::runtime::Handle;
+
+use crate::caller::{Caller, Output};
+use crate::fed::{By, Fed, Feed};
+use crate::pool::{Pool, Traits};
+use crate::rules::Rules;
+use crate::run::Cost;
+use crate::runner::Runner;
+use crate::trial::{Rows, Tried};
+
+/// So many calls at the same time, unless `concurrency` says otherwise.
+const CALLS: usize = 8;
+
+/// What the server tells of the model now: as bytes, which stand for its file.
+///
+/// # Errors
+/// Why it does not, and what to do about it.
+pub async fn describe(remote: &Remote) -> std::result::Result<Bytes, String> {
+    let (at, model) = (place(remote), &remote.model);
+    let client = Client::new(&at).map_err(|error| format!("{at}: {error}"))?;
+    let version = remote.version.as_deref().unwrap_or_default();
+    let said = client.metadata(model, version).await.map_err(|Failed { why, said }| match why {
+        Why::NotFound => format!("{at} does not have it: {said}"),
+        _ => format!("{at} does not tell about model `{model}`: {said}"),
+    })?;
+    if version.is_empty() && said.versions.len() > 1 {
+        let known = said.versions.join("`, `");
+        return Err(format!(
+            "{at} has several versions of model `{model}`: name one of `{known}` as `version`"
+        ));
+    }
+    let is_listed = said.versions.is_empty() || said.versions.iter().any(|known| known == version);
+    if !version.is_empty() && !is_listed {
+        let known = said.versions.iter().map(String::as_str);
+        return Err(format!(
+            "{at}: model `{model}` has no version `{version}` ({})",
+            suggest(version, known)
+        ));
+    }
+    // What is not of the version itself may change.
+    let ModelMetadataResponse { name, inputs, outputs, .. } = said;
+    let versions = remote.version.iter().cloned().collect();
+    let kept = ModelMetadataResponse { name, versions, platform: String::new(), inputs, outputs };
+    Ok(kept.encode_to_vec().into())
+}
+
+fn place(remote: &Remote) -> Place {
+    let server = &remote.server;
+    Place { host: server.host.clone(), port: server.port, is_tls: server.is_secured() }
+}
+
+/// Fits the model that `metadata` tells of to what feeds it.
+///
+/// # Errors
+/// Inputs that are not the columns, outputs that no column can be.
+pub(crate) fn fitted(
+    metadata: &[u8],
+    (remote, feed): (&Remote, &Feed<'_>),
+    rules: &Rules,
+) -> std::result::Result<Fed, String> {
+    let said = ModelMetadataResponse::decode(metadata).map_err(|error| error.to_string())?;
+    let place = place(remote);
+    if said.inputs.is_empty() || said.outputs.is_empty() {
+        return Err(format!(
+            "{place} does not say what model `{}` takes and gives: declare its inputs and outputs there (`inputs` and \
+             `outputs` of MLServer's model-settings.json, `input` and `output` of Triton's config.pbtxt)",
+            remote.model
+        ));
+    }
+    let kept = kept(&said, remote)?;
+    let ports = |tensors: &[TensorMetadata]| tensors.iter().map(port).collect();
+    let signature = Signature { inputs: ports(&said.inputs), outputs: ports(&kept) };
+    let fit = Fit::new(feed.of, feed.columns, &remote.inputs, &signature)?;
+    let outputs = kept.iter().map(Output::new).collect::<std::result::Result<Vec<_>, _>>()?;
+    let schema = Arc::new(Schema::new(outputs.iter().map(Output::field).collect::<Vec<_>>()));
+    let at_a_time = signature.rows().unwrap_or_default();
+    let client = within_runtime(|| Client::new(&place))?.map_err(|error| format!("{place}: {error}"))?;
+    let caller = Caller {
+        client,
+        runtime: Handle::current(),
+        place: place.to_string(),
+        model: remote.model.clone(),
+        version: remote.version.clone().unwrap_or_default(),
+        timeout: Duration::from_micros(remote.timeout_us.unsigned_abs()),
+        outputs,
+        schema: Arc::clone(&schema),
+        at_a_time,
+        whose: [rules.model.clone(), rules.version.clone()],
+    };
+    let calls = rules.batching.concurrency.map_or(CALLS, |asked| asked as usize);
+    let caller = Arc::new(caller);
+    let runners = (0..calls).map(|_| Runner::Remote(Arc::clone(&caller))).collect();
+    // A call costs what it costs, and rows little beside it; whether company changes an answer, nobody can tell here.
+    let cost = Cost { micros: 1_000.0, micros_per_row: 10.0 };
+    let pool = Arc::new(Pool::new(runners, Traits { cost, alike: true, uneven: true }, rules.batching));
+    let tried = Tried { on: Rows::None, failed: None, said: None };
+    Ok(Fed { signature, outputs: schema, fit, tried, by: By::Remote, pool })
+}
+
+fn within_runtime<T>(make: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    let runtime = Handle::try_current().map_err(|error| error.to_string())?;
+    let _entered = runtime.enter();
+    Ok(make())
+}
+
+/// The outputs that are asked for.
+fn kept(said: &ModelMetadataResponse, remote: &Remote) -> std::result::Result<Vec<TensorMetadata>, String> {
+    if remote.outputs.is_empty() {
+        return Ok(said.outputs.clone());
+    }
+    let find = |name: &str| {
+        let names = || said.outputs.iter().map(|output| output.name.as_str());
+        let found = said.outputs.iter().find(|output| output.name == name).cloned();
+        found.ok_or_else(|| {
+            format!("`outputs`: the model has no output `{name}` ({})", suggest(name, names()))
+        })
+    };
+    remote.outputs.iter().map(|output| find(&output.sql)).collect()
+}
+
+fn port(tensor: &TensorMetadata) -> Port {
+    let element = match tensor.datatype.as_str() {
+        "BOOL" => Element::Bool,
+        "INT8" => Element::Int8,
+        "INT16" => Element::Int16,
+        "INT32" => Element::Int32,
+        "INT64" => Element::Int64,
+        "UINT8" => Element::UInt8,
+        "UINT16" => Element::UInt16,
+        "UINT32" => Element::UInt32,
+        "UINT64" => Element::UInt64,
+        "FP16" => Element::Float16,
+        "BF16" => Element::BFloat16,
+        "FP32" => Element::Float32,
+        "FP64" => Element::Float64,
+        "BYTES" => Element::String,
+        other => Element::Other(other.to_owned()),
+    };
+    let shape = tensor.shape.iter().map(|dim| usize::try_from(*dim).ok()).collect();
+    Port { name: tensor.name.clone(), element, shape }
+}

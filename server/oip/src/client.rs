@@ -1,0 +1,200 @@
+//! Who asks another server for what a model of its says?
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use quern_base::addresses::resolve;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+
+use crate::messages::{ModelInferRequest, ModelInferResponse, ModelMetadataResponse, ModelRequest};
+
+/// How long it may take to connect.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// The longest answer.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// Where an inference server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// A name, or an address without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Whether it is spoken with over TLS.
+    pub is_tls: bool,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls { "grpcs" } else { "grpc" };
+        match self.host.contains(':') {
+            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
+            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Why a server has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Of which kind it is.
+    pub why: Why,
+    /// In the words of the server, or of the network; they may quote what was sent.
+    pub said: String,
+}
+
+/// Kinds of failure, as far as whoever asks goes on in another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It has no such model.
+    NotFound,
+    /// There was no time, or nobody waits any more.
+    Late,
+    /// It is not there.
+    Away,
+    /// It has too much to do.
+    Busy,
+    /// It says no, or something that is no answer.
+    Other,
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Failed {
+        let why = match status.code() {
+            Code::NotFound => Why::NotFound,
+            Code::DeadlineExceeded | Code::Cancelled => Why::Late,
+            Code::Unavailable => Why::Away,
+            Code::ResourceExhausted => Why::Busy,
+            _ => Why::Other,
+        };
+        let said = match (status.message(), std::error::Error::source(&status)) {
+            ("", Some(source)) => causes(source),
+            ("", None) => format!("{:?}", status.code()),
+            (message, _) => message.to_owned(),
+        };
+        Failed { why, said }
+    }
+}
+
+/// An inference server, connected to when it is first asked, and again when it has gone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    channel: Channel,
+}
+
+impl Client {
+    /// Of the server at `place`. Only within a runtime of tokio.
+    ///
+    /// # Errors
+    /// A host that no certificate could name.
+    pub fn new(place: &Place) -> io::Result<Client> {
+        let tls = match place.is_tls {
+            true => {
+                let name = ServerName::try_from(place.host.clone()).map_err(io::Error::other)?;
+                Some((TlsConnector::from(Arc::new(config().map_err(io::Error::other)?)), name))
+            }
+            false => None,
+        };
+        let (scheme, rest) = (if place.is_tls { "https" } else { "http" }, place.to_string());
+        let authority = rest.split_once("://").map_or(rest.as_str(), |(_, authority)| authority);
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{authority}")).map_err(io::Error::other)?;
+        let place = place.clone();
+        let connect = tower::service_fn(move |_: Uri| {
+            let (place, tls) = (place.clone(), tls.clone());
+            async move {
+                // Whoever names a server in its definitions, by leave of a connection, names its very host.
+                let addresses = resolve((&place.host, place.port), &[&place.host]).await?;
+                let stream = TcpStream::connect(&*addresses).await?;
+                stream.set_nodelay(true)?;
+                let stream: Box<dyn Stream> = match tls {
+                    None => Box::new(stream),
+                    Some((connector, name)) => Box::new(connector.connect(name, stream).await?),
+                };
+                Ok::<_, io::Error>(TokioIo::new(stream))
+            }
+        });
+        let endpoint = endpoint.connect_timeout(CONNECT_MAX);
+        Ok(Client { channel: endpoint.connect_with_connector_lazy(connect) })
+    }
+
+    /// What a model takes and gives.
+    ///
+    /// # Errors
+    /// What the server says, or why it does not.
+    pub async fn metadata(&self, name: &str, version: &str) -> Result<ModelMetadataResponse, Failed> {
+        let mut request = Request::new(ModelRequest { name: name.to_owned(), version: version.to_owned() });
+        request.set_timeout(CONNECT_MAX);
+        self.call("/inference.GRPCInferenceService/ModelMetadata", request).await
+    }
+
+    /// What a model says, within this time. `traceparent` says in which trace it is asked.
+    ///
+    /// # Errors
+    /// What the server says, or why it does not.
+    pub async fn infer(
+        &self,
+        request: ModelInferRequest,
+        within: Duration,
+        traceparent: Option<&str>,
+    ) -> Result<ModelInferResponse, Failed> {
+        let mut request = Request::new(request);
+        request.set_timeout(within);
+        if let Some(traceparent) = traceparent.and_then(|text| text.parse().ok()) {
+            request.metadata_mut().insert("traceparent", traceparent);
+        }
+        let call = self.call("/inference.GRPCInferenceService/ModelInfer", request);
+        // Of a server that is still to be connected to, the deadline above knows nothing.
+        let answer = tokio::time::timeout(within, call).await;
+        answer.unwrap_or_else(|_| Err(Failed { why: Why::Late, said: "no answer came in time".to_owned() }))
+    }
+
+    async fn call<M, R>(&self, path: &'static str, request: Request<M>) -> Result<R, Failed>
+    where
+        M: prost::Message + Send + Sync + 'static,
+        R: prost::Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        grpc.ready().await.map_err(|error| Failed { why: Why::Away, said: causes(&error) })?;
+        let codec: ProstCodec<M, R> = ProstCodec::default();
+        let answer = grpc.unary(request, PathAndQuery::from_static(path), codec).await;
+        Ok(answer.map(tonic::Response::into_inner)?)
+    }
+}
+
+/// What a connection is made of.
+trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Whom the system believes.
+fn config() -> Result<ClientConfig, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// An error and what caused it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        said += &format!(": {error}");
+        cause = error.source();
+    }
+    said
+}
