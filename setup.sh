@@ -54,6 +54,7 @@ has_libclang() {
 }
 has_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' || { command -v initdb && command -v postgres; }; }
 has_libgomp() { compgen -G '/usr/lib/*/libgomp.so.1' || compgen -G '/usr/lib*/libgomp.so.1' || [ "$(uname)" = Darwin ]; }
+has_locale() { locale -a | grep -qi '^en_US\.utf-\?8$' || [ "$(uname)" = Darwin ]; }
 # What a package of Debian's brings, for those who have another system.
 brings() {
   case $1 in
@@ -62,6 +63,7 @@ brings() {
     libgomp1) echo 'libgomp.so.1, of GCC' ;;
     postgresql) echo 'the programs of PostgreSQL (initdb and postgres in PATH)' ;;
     fiu-utils) echo 'libfiu, its preload libraries in /usr/lib/fiu and fiu-ctrl' ;;
+    locales) echo 'the locale en_US.UTF-8 (localedef -i en_US -f UTF-8 en_US.UTF-8)' ;;
     redis-server) echo 'redis-server, or valkey-server by that name' ;;
     *) echo "$1" ;;
   esac
@@ -83,6 +85,7 @@ if for_demo; then
   fi
 fi
 if for_test; then
+  need locales has_locale                        # ONNX Runtime changes the case of texts by it
   need postgresql has_postgresql                 # the tests start one of their own where they need it
   need redis-server command -v redis-server      # the tests of the shared online store ...
   need openssl command -v openssl                # ... and the certificate of one that speaks TLS
@@ -109,6 +112,9 @@ if [ ${#missing[@]} -gt 0 ]; then
   trap '"${as_root[@]}" rm -f "$no_cluster"' EXIT
   "${as_root[@]}" apt-get update -qq
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  if [[ " ${missing[*]} " == *" locales "* ]]; then
+    "${as_root[@]}" localedef -i en_US -f UTF-8 en_US.UTF-8
+  fi
   "${as_root[@]}" rm -f "$no_cluster"
 fi
 

@@ -4,8 +4,9 @@
 # usage: deploy/root.sh BINARY ONNXRUNTIME TO
 #
 # Makes the folder TO, which must be new: the binary, the library of ONNX Runtime beside it, what both link as `ldd` finds
-# it here, whom the system believes, one user, and empty folders for what is mounted. As root, since folders are that
-# user's. `TO.packages` then lists each file with its SHA-256 and the package that it is of, where one is known.
+# it here, the locale by which ONNX Runtime changes the case of texts (of Debian's package `locales`), whom the system
+# believes, one user, and empty folders for what is mounted. As root, since folders are that user's. `TO.packages` then
+# lists each file with its SHA-256 and the package that it is of, where one is known.
 set -euo pipefail
 [ $# -eq 3 ] || { echo "usage: $0 BINARY ONNXRUNTIME TO" >&2; exit 2; }
 binary=$1 onnxruntime=$2 to=$3
@@ -22,6 +23,8 @@ for library in $linked; do
   put 755 "$(readlink --canonicalize "$library")" "$library"
 done
 put 644 /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+mkdir --parents "$to/usr/lib/locale"
+localedef --no-archive -i en_US -f UTF-8 "$to/usr/lib/locale/en_US.UTF-8"
 printf 'hosts: files dns\n' | install -D --mode=644 /dev/stdin "$to/etc/nsswitch.conf"
 printf 'quern:x:%s:%s::/var/lib/quern:/nonexistent\n' $user $user | install --mode=644 /dev/stdin "$to/etc/passwd"
 printf 'quern:x:%s:\n' $user | install --mode=644 /dev/stdin "$to/etc/group"

@@ -102,6 +102,12 @@ impl Runtime {
 
 /// Why ONNX Runtime does not load the file `onnx`.
 pub(crate) fn unreadable(onnx: &[u8], error: &ort::Error) -> String {
-    needs::other_operators(onnx)
-        .unwrap_or_else(|| format!("ONNX Runtime does not load the file: {}", error.message()))
+    let said = error.message();
+    if said.contains("Failed to construct locale") {
+        return "the file changes the case of texts (StringNormalizer), for which ONNX Runtime needs the locale en_US.UTF-8 \
+                of this system: `apt install locales`, then `localedef -i en_US -f UTF-8 en_US.UTF-8`; or export the \
+                model without it, as `TfidfVectorizer(lowercase=False)`"
+            .to_owned();
+    }
+    needs::other_operators(onnx).unwrap_or_else(|| format!("ONNX Runtime does not load the file: {said}"))
 }

@@ -4,7 +4,7 @@
 use std::env;
 use std::ffi::OsString;
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 15] = [
     "PATH",
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
@@ -15,6 +15,8 @@ const NAMES: [&str; 13] = [
     "TZ",
     "LANG",
     "LANGUAGE",
+    "LOCPATH",
+    "LOCALE_ARCHIVE",
     "GLIBC_TUNABLES",
     // Where the virtual environment is whose ONNX Runtime is taken, and how our own failures are told.
     "VIRTUAL_ENV",
