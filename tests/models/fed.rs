@@ -149,6 +149,11 @@ async fn groups_of_columns_go_into_inputs_of_any_name() {
     // What 8 bits do not hold is nobody else's number.
     let beyond = ask(&server, json!([{"id": 1, "town": "Ulm", "year": 128}])).await;
     assert_eq!(beyond, "400 instance 0, column `year`: lies beyond what int8 holds, as the model's input is");
+    // The same after a restart, and to whoever applies the same again.
+    let server = Server::open(server.stop_and_keep().await).await;
+    let instances = json!([{"id": 1, "town": "Ulm", "year": 3}, {"id": 2, "town": "", "year": -128}]);
+    assert_eq!(ask(&server, instances).await, "[330.5,-14072.75]");
+    assert_eq!(server.apply().await.unwrap()["changes"], json!([]));
     server.stop().await;
 }
 

@@ -139,6 +139,9 @@ impl Feature {
 fn fit(features: &[Feature], inputs: &Inputs, signature: &Signature) -> Result<Fit, Mistakes> {
     let wants = matched(features, inputs, signature)?;
     let mut said = Vec::new();
+    if let Ok(Some(0)) = signature.rows() {
+        said.push("the model takes no row at all: its first dimension is 0".to_owned());
+    }
     if let Err([one, other]) = signature.rows() {
         said.push(format!(
             "input `{}` is {} and input `{}` is {}: the first dimension is the row, and all inputs have as many",

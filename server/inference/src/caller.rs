@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
 use crate::number::Number;
-use crate::outputs::{self, Shape};
+use crate::outputs::{self, Says, Shape};
 use crate::run::in_pieces;
 use crate::stop::Stop;
 
@@ -104,7 +104,7 @@ impl Caller {
                 ));
             }
             let cells = cells(&datatype, bytes.as_ref(), contents).map_err(|cause| wrong(&name, cause))?;
-            let column = outputs::folded(cells, &shape, went_in, output.is_plain);
+            let column = outputs::folded(cells, &shape, went_in, output.says);
             let column = column.map_err(|cause| wrong(&name, cause))?;
             let column = match *column.data_type() == output.dtype {
                 true => column,
@@ -212,8 +212,7 @@ fn datatype(element: &Element) -> &'static str {
 pub(crate) struct Output {
     name: String,
     datatype: String,
-    /// One value for each row.
-    is_plain: bool,
+    says: Says,
     dtype: DataType,
 }
 
@@ -224,6 +223,7 @@ impl Output {
             format!("output `{name}` is of the datatype `{datatype}`, which is none of the protocol's")
         })?;
         let is_plain = matches!(shape[..], [] | [_] | [_, 1]);
+        let says = Says { is_plain, counts_rows: Some(true) };
         let dims = if is_plain { &[] } else { &shape[1..] };
         let dtype = dims.iter().rev().fold(item, |item, dim| {
             let item = Arc::new(Field::new("item", item, true));
@@ -232,7 +232,7 @@ impl Output {
                 None => DataType::List(item),
             }
         });
-        Ok(Output { name: name.clone(), datatype: datatype.clone(), is_plain, dtype })
+        Ok(Output { name: name.clone(), datatype: datatype.clone(), says, dtype })
     }
 
     pub(crate) fn field(&self) -> Field {

@@ -88,9 +88,27 @@ struct Type {
 struct TensorType {
     #[prost(int32, tag = "1")]
     element: i32,
+    #[prost(message, optional, tag = "2")]
+    shape: Option<Dims>,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct Dims {
+    #[prost(message, repeated, tag = "1")]
+    dims: Vec<Dim>,
+}
+
+/// A length; which one, nobody asks.
+#[derive(Clone, PartialEq, Message)]
+struct Dim {}
+
 impl Value {
+    /// Whether it is a single value, of no dimension at all.
+    pub(crate) fn is_scalar(&self) -> bool {
+        let tensor = self.kind.as_ref().and_then(|kind| kind.tensor.as_ref());
+        tensor.and_then(|tensor| tensor.shape.as_ref()).is_some_and(|shape| shape.dims.is_empty())
+    }
+
     /// Its element type by the number of `TensorProto.DataType`, where it is a tensor.
     pub(crate) fn element(&self) -> Option<i32> {
         Some(self.kind.as_ref()?.tensor.as_ref()?.element)

@@ -10,7 +10,7 @@ use std::thread::available_parallelism;
 use bytes::Bytes;
 use feature_defs::{Isolation, ModelFile};
 use quern_engine::caught::caught;
-use quern_engine::fit::Fit;
+use quern_engine::fit::{Fit, Port, Signature};
 
 use crate::fed::{By, Fed, Feed};
 use crate::pool::{Pool, Traits};
@@ -62,6 +62,12 @@ fn try_load(
     let plan = Arc::new(Plan { runtime, onnx: onnx.clone(), whose });
     // Whatever a file does to a process, it does to that one first.
     let (worker, Found { signature, declared, provider }) = Worker::start(Arc::clone(&plan))?;
+    if let Some(scalar) = scalar(&onnx, &signature) {
+        return Err(format!(
+            "input `{scalar}` is a single value for all rows (its shape is []), and rows bring one each: make it a constant of \
+             the file, or give it a first dimension, the row"
+        ));
+    }
     let fit = Fit::new(feed.of, feed.columns, &file.inputs, &signature)?;
     if let Some(beyond) = trees::beyond(&onnx, &fit.zeros(1)) {
         return Err(beyond);
@@ -90,6 +96,14 @@ fn try_load(
     let Trial { outputs, tried, .. } = trial;
     let by = By::File { provider, is_isolated };
     Ok(Fed { signature, outputs, fit, tried, by, pool })
+}
+
+/// An input of no dimension, which ONNX Runtime does not tell from one of any.
+fn scalar(onnx: &[u8], signature: &Signature) -> Option<String> {
+    let open = signature.inputs.iter().filter(|port| port.shape.is_empty());
+    let inputs = graph::Model::of(onnx)?.graph?.inputs;
+    let is_scalar = |port: &&Port| inputs.iter().any(|input| input.name == port.name && input.is_scalar());
+    open.filter(is_scalar).map(|port| port.name.clone()).next()
 }
 
 /// Whether no operator of a file is known to end, hang or fill the process that runs it.

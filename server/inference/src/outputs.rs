@@ -133,14 +133,30 @@ fn held_as(dtype: TensorElementType) -> Option<DataType> {
 }
 
 /// Whether what a model calls so is one value for each row.
-pub(crate) fn is_plain(declared: &ValueType) -> bool {
-    declared.tensor_shape().is_none_or(|shape| matches!(shape[..], [] | [_, 1]))
+fn is_plain(declared: &ValueType) -> bool {
+    declared.tensor_shape().is_none_or(|shape| matches!(shape[..], [] | [_] | [_, 1]))
 }
 
-/// One output of a run; lists of one are plain values where it `is_plain`.
-pub(crate) fn column(value: &DynValue, went_in: Shape, is_plain: bool) -> Result<ArrayRef, String> {
+/// What a model calls an output, as far as it decides what a run's output is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Says {
+    /// One value for each row.
+    pub(crate) is_plain: bool,
+    /// Whether its first dimension is the row; where the model leaves that open, a run tells.
+    pub(crate) counts_rows: Option<bool>,
+}
+
+impl Says {
+    pub(crate) fn of(declared: &ValueType) -> Says {
+        let first = declared.tensor_shape().and_then(|shape| shape.first().copied());
+        Says { is_plain: is_plain(declared), counts_rows: first.map(|first| first == 1) }
+    }
+}
+
+/// One output of a run, which the model `says` to be so.
+pub(crate) fn column(value: &DynValue, went_in: Shape, says: Says) -> Result<ArrayRef, String> {
     match value.dtype() {
-        ValueType::Tensor { ty, shape, .. } => folded(cells(value, *ty)?, shape, went_in, is_plain),
+        ValueType::Tensor { ty, shape, .. } => folded(cells(value, *ty)?, shape, went_in, says),
         ValueType::Sequence(item) => match **item {
             ValueType::Map { key, value: TensorElementType::Float32 } => maps(value, key, went_in.rows),
             ValueType::Tensor { .. } => targets(value, went_in),
@@ -150,22 +166,19 @@ pub(crate) fn column(value: &DynValue, went_in: Shape, is_plain: bool) -> Result
     }
 }
 
-/// Row-major cells of this shape as a column; lists of one are plain values where it `is_plain`.
-pub(crate) fn folded(
-    cells: ArrayRef,
-    shape: &[i64],
-    went_in: Shape,
-    is_plain: bool,
-) -> Result<ArrayRef, String> {
+/// Row-major cells of this shape as a column; lists of one are plain values where the model says so. Of a model that
+/// takes one row alone, an output counts rows where it says so, whatever comes of a run.
+pub(crate) fn folded(cells: ArrayRef, shape: &[i64], went_in: Shape, says: Says) -> Result<ArrayRef, String> {
     let Shape { rows, is_alone } = went_in;
-    let counts_rows = shape.first() == i64::try_from(rows).ok().as_ref();
-    if !counts_rows && !is_alone {
+    let has_row = shape.first() == i64::try_from(rows).ok().as_ref();
+    let counts_rows = has_row && !(is_alone && says.counts_rows == Some(false));
+    if !counts_rows && (!is_alone || says.counts_rows == Some(true)) {
         return Err(format!(
             "has the shape {shape:?}, which is not one row for each of the {rows} that went in"
         ));
     }
     let dims = &shape[usize::from(counts_rows)..];
-    let dims = if is_plain && dims == [1] { &[] } else { dims };
+    let dims = if says.is_plain && dims == [1] { &[] } else { dims };
     let wanted = dims.iter().try_fold(rows, |cells, dim| cells.checked_mul(usize::try_from(*dim).ok()?));
     if wanted != Some(cells.len()) {
         return Err(format!("has the shape {shape:?} and {} values", cells.len()));
@@ -232,7 +245,8 @@ fn nested(cells: ArrayRef, rows: usize, dims: &[i64]) -> Result<ArrayRef, String
 fn targets(value: &DynValue, went_in: Shape) -> Result<ArrayRef, String> {
     let tensors =
         value.try_extract_sequence::<DynValueTypeMarker>().map_err(|error| error.message().to_owned())?;
-    let columns = tensors.iter().map(|tensor| column(tensor, went_in, false));
+    let says = Says { is_plain: false, counts_rows: None };
+    let columns = tensors.iter().map(|tensor| column(tensor, went_in, says));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let Some(first) = columns.first() else { return Err("is an empty sequence".to_owned()) };
     let said = |error: ArrowError| error.to_string();

@@ -11,7 +11,7 @@ use quern_engine::fit::{Tensor, TensorData};
 
 use crate::error::{Error, Result};
 use crate::metrics::metrics;
-use crate::outputs::{self, Shape};
+use crate::outputs::{self, Says, Shape};
 
 /// What a run is expected to cost.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +59,10 @@ pub(crate) fn in_pieces(
         pieces.push(once(piece, shape)?.slice(0, there));
     }
     let schema = pieces.first().map(RecordBatch::schema).unwrap_or_else(|| Arc::new(Schema::empty()));
+    if pieces.iter().any(|piece| piece.schema_ref() != &schema) {
+        let cause = "its output has another length for each row, and these rows have several: ask about one at a time";
+        return Err(Error::invalid(cause));
+    }
     Ok(concat_batches(&schema, &pieces)?)
 }
 
@@ -68,7 +72,7 @@ fn run_once(
     shape: Shape,
     options: Option<&RunOptions<NoSelectedOutputs>>,
 ) -> Result<RecordBatch> {
-    let plain: Vec<bool> = session.outputs().iter().map(|output| outputs::is_plain(output.dtype())).collect();
+    let says: Vec<Says> = session.outputs().iter().map(|output| Says::of(output.dtype())).collect();
     let inputs: Vec<SessionInputValue<'_>> = inputs.into_iter().map(input).collect::<Result<_>>()?;
     let timer = metrics().inference.start_timer();
     let outputs = match options {
@@ -78,8 +82,8 @@ fn run_once(
     let outputs = outputs.map_err(|error| failed(error.message()))?;
     timer.observe_duration();
     let mut columns = Vec::with_capacity(outputs.len());
-    for ((name, value), is_plain) in outputs.iter().zip(plain) {
-        let column = outputs::column(&value, shape, is_plain).map_err(|cause| {
+    for ((name, value), says) in outputs.iter().zip(says) {
+        let column = outputs::column(&value, shape, says).map_err(|cause| {
             Error::internal(format!("reading the model's output `{name}`"), format!("it {cause}"))
         })?;
         columns.push((name, column, true));

@@ -77,7 +77,13 @@ impl TensorPlan {
             let cells = take(cells, &places, None)?;
             let blame = |cause| wrong(&format!("`{}`, feature `{}`", self.name, slice.name), cause);
             let dtype = features.field(slice.column).data_type();
-            columns[slice.column] = Some(folded(&cells, dtype).map_err(blame)?);
+            let column = folded(&cells, dtype).map_err(blame)?;
+            if columns[slice.column].as_ref().is_some_and(|known| known.to_data() != column.to_data()) {
+                return Err(blame(
+                    "fills several places, and these bring different values for it".to_owned(),
+                ));
+            }
+            columns[slice.column] = Some(column);
         }
         Ok(())
     }

@@ -83,13 +83,13 @@ fn dims(want: &Want<'_>, features: &[Feature], width: usize) -> Result<Vec<usize
     };
     if let Some(declared) = want.shape {
         let dims: Vec<usize> = declared.iter().map(|length| *length as usize).collect();
-        return match (alike(&dims), dims.iter().product::<usize>() == width) {
+        return match (alike(&dims), product(&dims) == width) {
             (true, true) => Ok(dims),
             (false, _) => Err(format!("input `{name}` is {}, not [N, {}]", port.shown_shape(), list(&dims))),
             (true, false) => Err(format!(
                 "input `{name}`: its `shape` [{}] takes {} value(s) a row, the columns have {width}",
                 list(&dims),
-                dims.iter().product::<usize>()
+                product(&dims)
             )),
         };
     }
@@ -105,7 +105,7 @@ fn dims(want: &Want<'_>, features: &[Feature], width: usize) -> Result<Vec<usize
         return Ok(vec![width]);
     }
     let free = known.iter().filter(|dim| dim.is_none()).count();
-    let rest: usize = known.iter().flatten().product();
+    let rest = product(&known.iter().flatten().copied().collect::<Vec<_>>());
     if free > 1 {
         let example = known.iter().map(|dim| dim.map_or("?".to_owned(), |dim| dim.to_string()));
         let example = example.collect::<Vec<_>>().join(", ");
@@ -123,6 +123,11 @@ fn dims(want: &Want<'_>, features: &[Feature], width: usize) -> Result<Vec<usize
         ));
     }
     Ok(known.iter().map(|dim| dim.unwrap_or(width / rest)).collect())
+}
+
+/// How many cells that are; more than there can be where that is beyond counting.
+fn product(dims: &[usize]) -> usize {
+    dims.iter().fold(1, |cells: usize, dim| cells.saturating_mul(*dim))
 }
 
 fn list(dims: &[usize]) -> String {

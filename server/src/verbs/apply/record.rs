@@ -24,8 +24,11 @@ pub(super) fn record_of(deployment: &Deployment) -> Apply {
         let mut rows = Vec::new();
         if let Some(live) = live {
             let paths = paths(&version.artifact);
-            let path = if let Artifact::File(file) = &version.artifact { &file.path } else { "" };
-            rows.push(row(version.version.clone(), &live.model.digest, path));
+            // Where the version is one file, the row is the file's: how it is fed stands in the definitions.
+            rows.push(match (&version.artifact, live.files.first()) {
+                (Artifact::File(file), Some(digest)) => row(version.version.clone(), digest, &file.path),
+                _ => row(version.version.clone(), &live.model.digest, ""),
+            });
             let steps = paths.iter().zip(&live.files).filter(|((step, _), _)| !step.is_empty());
             rows.extend(steps.map(|((step, path), digest)| row(row_of(version, step), digest, path)));
         }

@@ -17,16 +17,19 @@ pub(super) fn still_named(live: &Deployment, model: &str, new: &LiveVersion) -> 
         return None;
     }
     let names = names(live, old, place);
+    let is_routed = live.compiled.catalog.definitions.models.get(model).is_some_and(|it| it.route.is_some());
+    let free = match is_routed {
+        true => format!("take it out of all that (`quern route {model} {}=0` takes its weight)", new.version),
+        false => "list another version last".to_owned(),
+    };
     (!names.is_empty()).then(|| Break {
         model: model.to_owned(),
         version: new.version.clone(),
-        cause: format!("its file is not the live one, which is still named by {}", names.join(", by ")),
-        help: format!(
-            "add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route \
-             {model} {}=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where \
-             there is no route",
-            new.version
+        cause: format!(
+            "its files, and what goes in and comes out, are not those of the live one, which is still named by {}",
+            names.join(", by ")
         ),
+        help: format!("add it as a new version; or free the name first, in an apply before this one: {free}"),
     })
 }
 
