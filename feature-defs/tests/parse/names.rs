@@ -374,7 +374,7 @@ fallback: {to: [{version: 7}, {version: 1, constant: 0}, {}]}
               help: it is first given at case.yaml:23:20
             case.yaml:23:69: `inputs` belongs to a step that runs a model; an expression names the columns it reads, and gives one
               help: leave it out
-            case.yaml:23:75: step `y` lacks `path` or `expr`
+            case.yaml:23:75: step `y` lacks `path` or `remote` or `expr`
             case.yaml:24:8: every weight is 0, so no version would answer
               help: give one version a weight
             case.yaml:24:25: model `m` has no version `5`
