@@ -539,17 +539,17 @@ async fn a_versions_name_is_free_once_nothing_names_it() {
     refused += &format!("{}\n", apply(&new).await.unwrap_err());
     expect![[r#"
         409 this would break a model in use
-        model `m`, version `2`: its file is not the live one, which is still named by the route, with the weight 10 (definitions.yaml:63)
-          help: add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route m 2=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where there is no route
+        model `m`, version `2`: its files, and what goes in and comes out, are not those of the live one, which is still named by the route, with the weight 10 (definitions.yaml:63)
+          help: add it as a new version; or free the name first, in an apply before this one: take it out of all that (`quern route m 2=0` takes its weight)
         409 this would break a model in use
-        model `m`, version `2`: its file is not the live one, which is still named by `shadow` (definitions.yaml:63), by `fallback` (definitions.yaml:64)
-          help: add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route m 2=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where there is no route
+        model `m`, version `2`: its files, and what goes in and comes out, are not those of the live one, which is still named by `shadow` (definitions.yaml:63), by `fallback` (definitions.yaml:64)
+          help: add it as a new version; or free the name first, in an apply before this one: take it out of all that (`quern route m 2=0` takes its weight)
         409 this would break a model in use
-        model `m`, version `2`: its file is not the live one, which is still named by whoever names no version, as the last of `versions`
-          help: add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route m 2=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where there is no route
+        model `m`, version `2`: its files, and what goes in and comes out, are not those of the live one, which is still named by whoever names no version, as the last of `versions`
+          help: add it as a new version; or free the name first, in an apply before this one: list another version last
         409 this would break a model in use
-        model `m`, version `2`: its file is not the live one, which is still named by `quern route`, with the weight 5
-          help: add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route m 2=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where there is no route
+        model `m`, version `2`: its files, and what goes in and comes out, are not those of the live one, which is still named by `quern route`, with the weight 5
+          help: add it as a new version; or free the name first, in an apply before this one: take it out of all that (`quern route m 2=0` takes its weight)
     "#]].assert_eq(&refused);
     let before = metrics(&server, "quern_model_info").await;
     assert_eq!(route("{}").await, 200);

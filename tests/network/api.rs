@@ -450,8 +450,8 @@ async fn an_apply_that_would_break_a_live_model_is_refused() {
     server.repository.write("models/linear.onnx", fixture("classifier.onnx"));
     expect![[r#"
         409 this would break a model in use
-        model `delay`, version `1`: its file is not the live one, which is still named by whoever names no version, as the last of `versions`
-          help: add the file as a new version; or free the name, and apply the file then: give it no weight (`quern route delay 1=0`, or `weights`), take it out of `shadow` and `fallback`, and list another version last where there is no route"#]].assert_eq(&refused(DEFINITIONS.to_owned()).await);
+        model `delay`, version `1`: its files, and what goes in and comes out, are not those of the live one, which is still named by whoever names no version, as the last of `versions`
+          help: add it as a new version; or free the name first, in an apply before this one: list another version last"#]].assert_eq(&refused(DEFINITIONS.to_owned()).await);
 
     assert_eq!(server.client.definitions().await.unwrap().number, 1);
     assert_eq!(
