@@ -10,6 +10,8 @@ use crate::ServicePlan;
 use crate::default::constant;
 use crate::schema::{quern_type, type_name};
 
+const ROWS_MAX: usize = 256;
+
 /// `examples` as vectors of `service`; none where there are none. What one leaves out has its declared default, or is
 /// null.
 ///
@@ -17,6 +19,10 @@ use crate::schema::{quern_type, type_name};
 /// A column that the service does not have, a value that its column cannot have, and where that stands.
 pub fn vectors(service: &ServicePlan, examples: &[Example]) -> Result<Option<RecordBatch>, DefError> {
     let Some(first) = examples.first() else { return Ok(None) };
+    if examples.len() > ROWS_MAX {
+        let cause = format!("{} examples are more than a trial needs: at most {ROWS_MAX}", examples.len());
+        return Err(DefError::new(&first.loc, cause).with_help("keep those that differ most"));
+    }
     let fields = service.outputs.fields();
     for (column, _) in examples.iter().flat_map(|example| &example.values) {
         let names = || fields.iter().map(|field| field.name().as_str());

@@ -24,6 +24,8 @@ use crate::outputs::{self, Says, Shape};
 use crate::run::in_pieces;
 use crate::stop::Stop;
 
+/// The most dimensions of a tensor, as it is told of and as it comes.
+pub(crate) const DIMS_MAX: usize = 8;
 /// How often a call looks whether somebody still waits for it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -103,6 +105,14 @@ impl Caller {
                     format!("is {datatype}, and was {} when it was applied", output.datatype),
                 ));
             }
+            // Lists within lists become types within types, and whoever walks through these needs room for each.
+            if shape.len() > DIMS_MAX {
+                return Err(wrong(&name, format!("has {} dimensions, at most {DIMS_MAX} are read", shape.len())));
+            }
+            // Lists of nothing within lists have no number of their own.
+            if shape.len() > 2 && shape.contains(&0) && went_in.rows > 0 {
+                return Err(wrong(&name, format!("has the shape {shape:?}, which holds nothing")));
+            }
             let cells = cells(&datatype, bytes.as_ref(), contents).map_err(|cause| wrong(&name, cause))?;
             let column = outputs::folded(cells, &shape, went_in, output.says);
             let column = column.map_err(|cause| wrong(&name, cause))?;
@@ -127,7 +137,7 @@ impl Caller {
             (format!("model `{model}` of {place}"), format!("asking model `{model}` of {place}"));
         let (cause, error) = match why {
             Why::Late => ("late", Error::late(format!("{who} did not answer in time"))),
-            Why::Away => ("unavailable", Error::unavailable(format!("{who} does not answer")).because(said)),
+            Why::Away => ("unavailable", Error::unavailable(format!("{who} does not answer")).quoting(said)),
             Why::Busy => ("overloaded", Error::overloaded(format!("{who} has too much to do"))),
             Why::NotFound => ("failed", Error::internal(what, "it is not there any more").quoting(said)),
             Why::Other => ("failed", Error::internal(what, "it says no").quoting(said)),

@@ -59,6 +59,9 @@ pub(crate) fn rows_at_a_time(session: &Session) -> Option<usize> {
     firsts.find(|rows| *rows > 0)
 }
 
+/// More of them are no answer.
+const LISTS_OF_NOTHING_MAX: usize = 1 << 20;
+
 /// How many rows went in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
@@ -179,6 +182,13 @@ pub(crate) fn folded(cells: ArrayRef, shape: &[i64], went_in: Shape, says: Says)
     }
     let dims = &shape[usize::from(counts_rows)..];
     let dims = if says.is_plain && dims == [1] { &[] } else { dims };
+    // Of lists of nothing there may be any number, and each takes room when it is shown.
+    let lists = dims.iter().filter(|dim| **dim != 0).try_fold(rows, |lists, dim| {
+        lists.checked_mul(usize::try_from(*dim).ok()?).filter(|lists| *lists <= LISTS_OF_NOTHING_MAX)
+    });
+    if dims.contains(&0) && lists.is_none() {
+        return Err(format!("has the shape {shape:?}, which holds nothing"));
+    }
     let wanted = dims.iter().try_fold(rows, |cells, dim| cells.checked_mul(usize::try_from(*dim).ok()?));
     if wanted != Some(cells.len()) {
         return Err(format!("has the shape {shape:?} and {} values", cells.len()));

@@ -5,6 +5,7 @@
 //! its digest, and fits the model to its columns at every start without asking anybody. Requests wait for their turn
 //! and share calls as they do before a file.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use quern_oip::client::{Client, Failed, Place, Why};
 use quern_oip::messages::{ModelMetadataResponse, TensorMetadata};
 use tokio::runtime::Handle;
 
-use crate::caller::{Caller, Output};
+use crate::caller::{Caller, DIMS_MAX, Output};
 use crate::fed::{By, Fed, Feed};
 use crate::pool::{Pool, Traits};
 use crate::rules::Rules;
@@ -84,6 +85,7 @@ pub(crate) fn fitted(
             remote.model
         ));
     }
+    bounded(&said)?;
     let kept = kept(&said, remote)?;
     let ports = |tensors: &[TensorMetadata]| tensors.iter().map(port).collect();
     let signature = Signature { inputs: ports(&said.inputs), outputs: ports(&kept) };
@@ -112,6 +114,42 @@ pub(crate) fn fitted(
     let pool = Arc::new(Pool::new(runners, Traits { cost, alike: true, uneven: true }, rules.batching));
     let tried = Tried { on: Rows::None, failed: None, said: None };
     Ok(Fed { signature, outputs: schema, fit, tried, by: By::Remote, pool })
+}
+
+/// So many inputs and outputs, names of so many bytes, and calls of so many rows at most: what another server tells is
+/// not to fill this one.
+const PORTS_MAX: usize = 4_096;
+const NAME_BYTES_MAX: usize = 1_024;
+const ROWS_MAX: i64 = 65_536;
+
+pub(crate) fn bounded(said: &ModelMetadataResponse) -> std::result::Result<(), String> {
+    for (what, ports) in [("input", &said.inputs), ("output", &said.outputs)] {
+        if ports.len() > PORTS_MAX {
+            return Err(format!("the model has {} {what}s, and at most {PORTS_MAX} are read", ports.len()));
+        }
+        let mut names = BTreeSet::new();
+        for TensorMetadata { name, shape, .. } in ports {
+            if name.is_empty() || name.len() > NAME_BYTES_MAX {
+                return Err(format!("an {what} of the model has a name of {} bytes", name.len()));
+            }
+            if !names.insert(name) {
+                return Err(format!("two {what}s of the model are called `{name}`"));
+            }
+            if shape.len() > DIMS_MAX {
+                return Err(format!(
+                    "{what} `{name}` has {} dimensions, at most {DIMS_MAX} are read",
+                    shape.len()
+                ));
+            }
+            if shape.first().is_some_and(|rows| *rows > ROWS_MAX) {
+                return Err(format!(
+                    "{what} `{name}` has {} rows at a time, at most {ROWS_MAX} are sent",
+                    shape[0]
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn within_runtime<T>(make: impl FnOnce() -> T) -> std::result::Result<T, String> {

@@ -322,3 +322,47 @@ async fn many_callers_share_the_sessions() {
         caller.await.unwrap();
     }
 }
+
+#[test]
+fn what_another_server_tells_is_bounded() {
+    use quern_oip::messages::{ModelMetadataResponse, TensorMetadata};
+
+    let tensor = |name: &str, shape: Vec<i64>| TensorMetadata {
+        name: name.to_owned(),
+        datatype: "FP64".to_owned(),
+        shape,
+    };
+    let good = || vec![tensor("x", vec![-1, 3])];
+    let said = |inputs, outputs| {
+        let told = ModelMetadataResponse { inputs, outputs, ..ModelMetadataResponse::default() };
+        remote::bounded(&told).err().unwrap_or_default()
+    };
+    assert_eq!(said(good(), good()), "");
+    let all = [
+        said(good(), vec![tensor("y", vec![1; 3000])]),
+        said(vec![tensor("x", vec![1 << 40])], good()),
+        said(good(), vec![tensor("y", vec![-1]), tensor("y", vec![-1])]),
+        said(vec![tensor("", vec![-1])], good()),
+        said((0..5_000).map(|i| tensor(&i.to_string(), vec![-1])).collect(), good()),
+    ];
+    expect![[r#"
+        output `y` has 3000 dimensions, at most 8 are read
+        input `x` has 1099511627776 rows at a time, at most 65536 are sent
+        two outputs of the model are called `y`
+        an input of the model has a name of 0 bytes
+        the model has 5000 inputs, and at most 4096 are read"#]]
+    .assert_eq(&all.join("\n"));
+}
+
+#[test]
+fn lists_of_nothing_are_no_room_for_many() {
+    use crate::outputs::{Says, Shape, folded};
+
+    let nothing: ArrayRef = Arc::new(Float64Array::from(Vec::<f64>::new()));
+    let says = Says { is_plain: false, counts_rows: Some(true) };
+    let folded =
+        |shape: &[i64]| folded(Arc::clone(&nothing), shape, Shape { rows: 2, is_alone: false }, says);
+    assert_eq!(folded(&[2, 3, 0]).unwrap().len(), 2);
+    assert!(folded(&[2, 2_147_483_647, 0]).is_err());
+    assert!(folded(&[2, 3, 4]).is_err());
+}

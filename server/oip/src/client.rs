@@ -135,7 +135,7 @@ impl Client {
     pub async fn metadata(&self, name: &str, version: &str) -> Result<ModelMetadataResponse, Failed> {
         let mut request = Request::new(ModelRequest { name: name.to_owned(), version: version.to_owned() });
         request.set_timeout(CONNECT_MAX);
-        self.call("/inference.GRPCInferenceService/ModelMetadata", request).await
+        within(CONNECT_MAX, self.call("/inference.GRPCInferenceService/ModelMetadata", request)).await
     }
 
     /// What a model says, within this time. `traceparent` says in which trace it is asked.
@@ -145,18 +145,15 @@ impl Client {
     pub async fn infer(
         &self,
         request: ModelInferRequest,
-        within: Duration,
+        time: Duration,
         traceparent: Option<&str>,
     ) -> Result<ModelInferResponse, Failed> {
         let mut request = Request::new(request);
-        request.set_timeout(within);
+        request.set_timeout(time);
         if let Some(traceparent) = traceparent.and_then(|text| text.parse().ok()) {
             request.metadata_mut().insert("traceparent", traceparent);
         }
-        let call = self.call("/inference.GRPCInferenceService/ModelInfer", request);
-        // Of a server that is still to be connected to, the deadline above knows nothing.
-        let answer = tokio::time::timeout(within, call).await;
-        answer.unwrap_or_else(|_| Err(Failed { why: Why::Late, said: "no answer came in time".to_owned() }))
+        within(time, self.call("/inference.GRPCInferenceService/ModelInfer", request)).await
     }
 
     async fn call<M, R>(&self, path: &'static str, request: Request<M>) -> Result<R, Failed>
@@ -170,6 +167,13 @@ impl Client {
         let answer = grpc.unary(request, PathAndQuery::from_static(path), codec).await;
         Ok(answer.map(tonic::Response::into_inner)?)
     }
+}
+
+/// An answer within this time: the deadline that the server is told knows nothing of one that is still to be connected
+/// to, nor of one that begins to answer and falls silent.
+async fn within<T>(time: Duration, call: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    let answer = tokio::time::timeout(time, call).await;
+    answer.unwrap_or_else(|_| Err(Failed { why: Why::Late, said: "no answer came in time".to_owned() }))
 }
 
 /// What a connection is made of.

@@ -7,6 +7,9 @@ use super::matched::Want;
 use super::{Feature, Slice, TensorPlan};
 use crate::schema::type_name;
 
+/// More values in a row are no feature vector, and a trial of 32 rows would fill the memory.
+const WIDTH_MAX: usize = 1 << 22;
+
 /// Plans one input from its columns, side by side. None, and mistakes, where they do not fit.
 pub(super) fn tensor_plan(
     want: &Want<'_>,
@@ -24,13 +27,18 @@ pub(super) fn tensor_plan(
             Ok((default, slice_width)) => {
                 let name = feature.name.clone();
                 slices.push(Slice { column, name, offset: width, width: slice_width, default });
-                width += slice_width;
+                width = width.saturating_add(slice_width);
             }
             Err(cause) => mistakes.push(format!("`{}`: {cause}", feature.name)),
         }
     }
     // A width that misses a column would only repeat that column's mistake.
     if mistakes.len() > before {
+        return None;
+    }
+    if width > WIDTH_MAX {
+        mistakes
+            .push(format!("input `{}`: the columns have more than {WIDTH_MAX} values a row", want.port.name));
         return None;
     }
     match dims(want, features, width) {
@@ -49,7 +57,7 @@ pub(super) fn tensor_plan(
 fn width_of(dtype: &DataType) -> Result<usize, String> {
     match dtype {
         DataType::FixedSizeList(item, length) => {
-            Ok(usize::try_from(*length).unwrap_or_default() * width_of(item.data_type())?)
+            Ok(usize::try_from(*length).unwrap_or_default().saturating_mul(width_of(item.data_type())?))
         }
         DataType::List(_) => Err(format!(
             "{} may have any length, a model's input has one: declare the length, as in `list<float32, 8>`",

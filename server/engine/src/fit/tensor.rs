@@ -66,8 +66,16 @@ impl Tensor {
 
     /// Its last row `rows` times more.
     pub fn pad(&mut self, rows: usize) {
-        let last = self.slice(self.shape[0] - 1, 1);
-        (0..rows).for_each(|_| self.append(last.clone()));
+        let mut last = self.slice(self.shape[0] - 1, 1);
+        // Twice as many each time.
+        let mut left = rows;
+        while left > 0 {
+            let now = left.min(last.shape[0]);
+            self.append(last.slice(0, now));
+            left -= now;
+            let twice = last.clone();
+            last.append(twice);
+        }
     }
 
     /// Appends the rows of `other`, the same input of another request.

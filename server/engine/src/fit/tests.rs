@@ -351,6 +351,14 @@ fn a_map_fills_inputs_of_any_name_and_type_from_any_columns() {
         Arc::new(StringArray::from(vec!["Ulm"])),
     ];
     let back = fit.vectors(&vectors.schema(), &cells, 1).unwrap();
+    // One column in two places has one value.
+    let twice = [port("x", Element::Float32, &[None, Some(2)])];
+    let map = inputs("{x: [a, a]}");
+    let twice = super::fit(&features, &map, &model(&twice)).unwrap();
+    let cells =
+        |cells: [f32; 2]| vec![Arc::new(arrow::array::Float32Array::from(cells.to_vec())) as ArrayRef];
+    assert!(twice.vectors(&vectors.schema(), &cells([1.0, 1.0]), 1).is_ok());
+    assert!(twice.vectors(&vectors.schema(), &cells([1.0, 2.0]), 1).is_err());
     assert_eq!((back.column(0).as_string::<i32>().value(0), back.column(3).null_count()), ("Ulm", 1));
 }
 
@@ -414,6 +422,11 @@ fn rows_have_the_dimensions_that_the_model_has() {
     assert_eq!(shape(&[None, None, None], &inputs("{x: {columns: e, shape: [2, 3]}}")).unwrap(), [4, 2, 3]);
     assert_eq!(shape(&[], &inputs("{x: {columns: [e], shape: [6, 1]}}")).unwrap(), [4, 6, 1]);
     assert!(shape(&[None, None, None], &unsaid).is_err());
+    // What is beyond counting is beyond fitting.
+    let huge = inputs("{x: {columns: e, shape: [65536, 65536, 65536, 65536]}}");
+    assert!(shape(&[None, None, None, None, None], &huge).is_err());
+    assert!(shape(&[None, Some(1 << 40), Some(1 << 40)], &unsaid).is_err());
+    assert!(shape(&[Some(0), Some(6)], &unsaid).is_err());
     // Lists within lists bring their own.
     let nested = DataType::FixedSizeList(Arc::new(Field::new("item", embedding(2), true)), 3);
     let fit = fitted(&[feature("e", &nested)], &model(&[port("x", Element::Float32, &[None, None, None])]))
