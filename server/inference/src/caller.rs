@@ -232,9 +232,8 @@ impl Output {
         let item = held_as(datatype).ok_or_else(|| {
             format!("output `{name}` is of the datatype `{datatype}`, which is none of the protocol's")
         })?;
-        let is_plain = matches!(shape[..], [] | [_] | [_, 1]);
-        let says = Says { is_plain, counts_rows: Some(true) };
-        let dims = if is_plain { &[] } else { &shape[1..] };
+        let says = Says::of_shape(shape);
+        let dims = if says.is_plain { &[] } else { &shape[1..] };
         let dtype = dims.iter().rev().fold(item, |item, dim| {
             let item = Arc::new(Field::new("item", item, true));
             match i32::try_from(*dim).ok().filter(|length| *length >= 0) {

@@ -95,11 +95,11 @@ pub(crate) fn declared(session: &Session) -> Option<SchemaRef> {
 fn declared_type(declared: &ValueType, is_alone: bool) -> Option<DataType> {
     match declared {
         ValueType::Tensor { ty, shape, .. } => {
-            let counts_rows = !is_alone || shape.first() == Some(&1);
+            let says = Says::of(declared);
             // Nothing said of the shape is no shape either.
-            shape.first()?;
+            let counts_rows = says.counts_rows? || !is_alone;
             let dims = &shape[usize::from(counts_rows)..];
-            let dims = if is_plain(declared) && dims == [1] { &[] } else { dims };
+            let dims = if says.is_plain && dims == [1] { &[] } else { dims };
             let item = held_as(*ty)?;
             dims.iter().rev().try_fold(item, |item, dim| {
                 let length = i32::try_from(*dim).ok().filter(|length| *length >= 0)?;
@@ -135,24 +135,25 @@ fn held_as(dtype: TensorElementType) -> Option<DataType> {
     })
 }
 
-/// Whether what a model calls so is one value for each row.
-fn is_plain(declared: &ValueType) -> bool {
-    declared.tensor_shape().is_none_or(|shape| matches!(shape[..], [] | [_] | [_, 1]))
-}
-
 /// What a model calls an output, as far as it decides what a run's output is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Says {
     /// One value for each row.
     pub(crate) is_plain: bool,
-    /// Whether its first dimension is the row; where the model leaves that open, a run tells.
+    /// Whether its first dimension is the row, which it is where its length is open; where there is no shape, a run
+    /// tells.
     pub(crate) counts_rows: Option<bool>,
 }
 
 impl Says {
     pub(crate) fn of(declared: &ValueType) -> Says {
-        let first = declared.tensor_shape().and_then(|shape| shape.first().copied());
-        Says { is_plain: is_plain(declared), counts_rows: first.map(|first| first == 1) }
+        Says::of_shape(declared.tensor_shape().map(|shape| &shape[..]).unwrap_or_default())
+    }
+
+    /// What a shape says, in which -1 is open.
+    pub(crate) fn of_shape(shape: &[i64]) -> Says {
+        let counts_rows = shape.first().map(|first| matches!(first, 1 | -1));
+        Says { is_plain: matches!(shape, [] | [_] | [_, 1]), counts_rows }
     }
 }
 

@@ -366,3 +366,21 @@ fn lists_of_nothing_are_no_room_for_many() {
     assert!(folded(&[2, 2_147_483_647, 0]).is_err());
     assert!(folded(&[2, 3, 4]).is_err());
 }
+
+#[test]
+fn of_one_row_alone_an_output_counts_rows_where_its_shape_may() {
+    use crate::outputs::{Says, Shape, folded};
+
+    let alone = |cells: &[f64], came: &[i64], declared: &[i64]| {
+        let cells: ArrayRef = Arc::new(Float64Array::from(cells.to_vec()));
+        let went_in = Shape { rows: 1, is_alone: true };
+        folded(cells, came, went_in, Says::of_shape(declared)).map(|column| column.data_type().to_string())
+    };
+    // A label, and a list of two, of a file that leaves its rows open.
+    assert_eq!(alone(&[1.0], &[1], &[-1]).unwrap(), "Float64");
+    assert_eq!(alone(&[1.0, 2.0], &[1, 2], &[-1, 2]).unwrap(), alone(&[1.0, 2.0], &[1, 2], &[1, 2]).unwrap());
+    assert!(alone(&[1.0, 2.0], &[2], &[-1]).is_err());
+    // What counts no rows is the row's.
+    assert_eq!(alone(&[1.0, 2.0], &[2], &[2]).unwrap(), alone(&[1.0, 2.0], &[1, 2], &[-1, 2]).unwrap());
+    assert_eq!(alone(&[1.0], &[], &[]).unwrap(), "Float64");
+}
