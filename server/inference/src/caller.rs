@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quern_base::trace::traceparent;
 use quern_engine::each_number_kind;
 use quern_engine::fit::{Element, Tensor, TensorData};
-use quern_oip::cells::{cells, held_as};
+use quern_oip::cells::cells;
 use quern_oip::client::{Client, Failed, Why};
 use quern_oip::messages::{
     InferInputTensor, InferRequestedOutputTensor, ModelInferRequest, ModelInferResponse, TensorMetadata,
@@ -107,7 +107,10 @@ impl Caller {
             }
             // Lists within lists become types within types, and whoever walks through these needs room for each.
             if shape.len() > DIMS_MAX {
-                return Err(wrong(&name, format!("has {} dimensions, at most {DIMS_MAX} are read", shape.len())));
+                return Err(wrong(
+                    &name,
+                    format!("has {} dimensions, at most {DIMS_MAX} are read", shape.len()),
+                ));
             }
             // Lists of nothing within lists have no number of their own.
             if shape.len() > 2 && shape.contains(&0) && went_in.rows > 0 {
@@ -198,23 +201,34 @@ fn input(tensor: Tensor) -> (Bytes, InferInputTensor) {
     (raw.into(), InferInputTensor { name, datatype, shape, ..InferInputTensor::default() })
 }
 
+/// What the protocol calls the elements of tensors.
+const DATATYPES: [(Element, &str); 14] = [
+    (Element::Bool, "BOOL"),
+    (Element::Int8, "INT8"),
+    (Element::Int16, "INT16"),
+    (Element::Int32, "INT32"),
+    (Element::Int64, "INT64"),
+    (Element::UInt8, "UINT8"),
+    (Element::UInt16, "UINT16"),
+    (Element::UInt32, "UINT32"),
+    (Element::UInt64, "UINT64"),
+    (Element::Float16, "FP16"),
+    (Element::BFloat16, "BF16"),
+    (Element::Float32, "FP32"),
+    (Element::Float64, "FP64"),
+    (Element::String, "BYTES"),
+];
+
 fn datatype(element: &Element) -> &'static str {
-    match element {
-        Element::Bool => "BOOL",
-        Element::Int8 => "INT8",
-        Element::Int16 => "INT16",
-        Element::Int32 => "INT32",
-        Element::Int64 => "INT64",
-        Element::UInt8 => "UINT8",
-        Element::UInt16 => "UINT16",
-        Element::UInt32 => "UINT32",
-        Element::UInt64 => "UINT64",
-        Element::Float16 => "FP16",
-        Element::BFloat16 => "BF16",
-        Element::Float32 => "FP32",
-        Element::Float64 => "FP64",
-        Element::String | Element::Other(_) => "BYTES",
-    }
+    let found = DATATYPES.iter().find(|(known, _)| known == element);
+    // No `Other` is fitted to a column.
+    found.map_or("BYTES", |(_, datatype)| datatype)
+}
+
+/// The elements of a datatype.
+pub(crate) fn element(datatype: &str) -> Element {
+    let found = DATATYPES.into_iter().find(|(_, known)| *known == datatype);
+    found.map_or_else(|| Element::Other(datatype.to_owned()), |(element, _)| element)
 }
 
 /// An output, as its metadata tells of it.
@@ -229,7 +243,7 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(tensor: &TensorMetadata) -> std::result::Result<Output, String> {
         let TensorMetadata { name, datatype, shape } = tensor;
-        let item = held_as(datatype).ok_or_else(|| {
+        let item = element(datatype).given_as().ok_or_else(|| {
             format!("output `{name}` is of the datatype `{datatype}`, which is none of the protocol's")
         })?;
         let says = Says::of_shape(shape);

@@ -100,7 +100,7 @@ fn declared_type(declared: &ValueType, is_alone: bool) -> Option<DataType> {
             let counts_rows = says.counts_rows? || !is_alone;
             let dims = &shape[usize::from(counts_rows)..];
             let dims = if says.is_plain && dims == [1] { &[] } else { dims };
-            let item = held_as(*ty)?;
+            let item = element(*ty).given_as()?;
             dims.iter().rev().try_fold(item, |item, dim| {
                 let length = i32::try_from(*dim).ok().filter(|length| *length >= 0)?;
                 Some(DataType::FixedSizeList(Arc::new(Field::new("item", item, true)), length))
@@ -113,26 +113,6 @@ fn declared_type(declared: &ValueType, is_alone: bool) -> Option<DataType> {
         ValueType::Optional(inner) => declared_type(inner, is_alone),
         ValueType::Map { .. } => None,
     }
-}
-
-/// The Arrow type of cells.
-fn held_as(dtype: TensorElementType) -> Option<DataType> {
-    Some(match dtype {
-        TensorElementType::Float16 | TensorElementType::Bfloat16 | TensorElementType::Float32 => {
-            DataType::Float32
-        }
-        TensorElementType::Float64 => DataType::Float64,
-        TensorElementType::Int8
-        | TensorElementType::Int16
-        | TensorElementType::Int32
-        | TensorElementType::Uint8
-        | TensorElementType::Uint16 => DataType::Int32,
-        TensorElementType::Int64 | TensorElementType::Uint32 => DataType::Int64,
-        TensorElementType::Uint64 => DataType::UInt64,
-        TensorElementType::Bool => DataType::Boolean,
-        TensorElementType::String => DataType::Utf8,
-        _ => return None,
-    })
 }
 
 /// What a model calls an output, as far as it decides what a run's output is.

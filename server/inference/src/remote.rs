@@ -13,12 +13,12 @@ use arrow::datatypes::Schema;
 use bytes::Bytes;
 use feature_defs::{Remote, suggest};
 use prost::Message;
-use quern_engine::fit::{Element, Fit, Port, Signature};
+use quern_engine::fit::{Fit, Port, Signature};
 use quern_oip::client::{Client, Failed, Place, Why};
 use quern_oip::messages::{ModelMetadataResponse, TensorMetadata};
 use tokio::runtime::Handle;
 
-use crate::caller::{Caller, DIMS_MAX, Output};
+use crate::caller::{Caller, DIMS_MAX, Output, element};
 use crate::fed::{By, Fed, Feed};
 use crate::pool::{Pool, Traits};
 use crate::rules::Rules;
@@ -174,23 +174,6 @@ fn kept(said: &ModelMetadataResponse, remote: &Remote) -> std::result::Result<Ve
 }
 
 fn port(tensor: &TensorMetadata) -> Port {
-    let element = match tensor.datatype.as_str() {
-        "BOOL" => Element::Bool,
-        "INT8" => Element::Int8,
-        "INT16" => Element::Int16,
-        "INT32" => Element::Int32,
-        "INT64" => Element::Int64,
-        "UINT8" => Element::UInt8,
-        "UINT16" => Element::UInt16,
-        "UINT32" => Element::UInt32,
-        "UINT64" => Element::UInt64,
-        "FP16" => Element::Float16,
-        "BF16" => Element::BFloat16,
-        "FP32" => Element::Float32,
-        "FP64" => Element::Float64,
-        "BYTES" => Element::String,
-        other => Element::Other(other.to_owned()),
-    };
     let shape = tensor.shape.iter().map(|dim| usize::try_from(*dim).ok()).collect();
-    Port { name: tensor.name.clone(), element, shape }
+    Port { name: tensor.name.clone(), element: element(&tensor.datatype), shape }
 }

@@ -6,25 +6,10 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, StringArray, UInt64Array,
 };
-use arrow::datatypes::DataType;
 use bytes::Bytes;
 use half::{bf16, f16};
 
 use crate::messages::InferTensorContents;
-
-/// The type that cells of a datatype are held as; none for an unknown one.
-pub fn held_as(datatype: &str) -> Option<DataType> {
-    Some(match datatype {
-        "BOOL" => DataType::Boolean,
-        "INT8" | "INT16" | "INT32" | "UINT8" | "UINT16" => DataType::Int32,
-        "INT64" | "UINT32" => DataType::Int64,
-        "UINT64" => DataType::UInt64,
-        "FP16" | "BF16" | "FP32" => DataType::Float32,
-        "FP64" => DataType::Float64,
-        "BYTES" => DataType::Utf8,
-        _ => return None,
-    })
-}
 
 /// All cells of a tensor, row-major.
 ///

@@ -15,19 +15,29 @@ use crate::error::{EngineError, in_words};
 use crate::schema::type_name;
 
 impl Element {
-    /// The Arrow type of its values, a wider one where features have none so narrow; none for what no feature becomes.
-    pub fn arrow_type(&self) -> Option<DataType> {
+    /// The Arrow type of its values as a model gives them, a wider one where features have none so narrow; none for
+    /// what no feature becomes.
+    pub fn given_as(&self) -> Option<DataType> {
         Some(match self {
             Element::Float16 | Element::BFloat16 | Element::Float32 => DataType::Float32,
             Element::Float64 => DataType::Float64,
             Element::Int8 | Element::Int16 | Element::Int32 | Element::UInt8 | Element::UInt16 => {
                 DataType::Int32
             }
-            Element::Int64 | Element::UInt32 | Element::UInt64 => DataType::Int64,
+            Element::Int64 | Element::UInt32 => DataType::Int64,
+            Element::UInt64 => DataType::UInt64,
             Element::Bool => DataType::Boolean,
             Element::String => DataType::Utf8,
             Element::Other(_) => return None,
         })
+    }
+
+    /// The same as it is taken: features have no whole numbers that are larger.
+    pub fn arrow_type(&self) -> Option<DataType> {
+        match self {
+            Element::UInt64 => Some(DataType::Int64),
+            element => element.given_as(),
+        }
     }
 }
 
