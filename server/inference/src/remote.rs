@@ -14,7 +14,7 @@ use bytes::Bytes;
 use feature_defs::{Remote, suggest};
 use prost::Message;
 use quern_engine::fit::{Fit, Port, Signature};
-use quern_oip::client::{Client, Failed, Place, Why};
+use quern_oip::client::{Client, Failed, Why};
 use quern_oip::messages::{ModelMetadataResponse, TensorMetadata};
 use tokio::runtime::Handle;
 
@@ -34,8 +34,8 @@ const CALLS: usize = 8;
 /// # Errors
 /// Why it does not, and what to do about it.
 pub async fn describe(remote: &Remote) -> std::result::Result<Bytes, String> {
-    let (at, model) = (place(remote), &remote.model);
-    let client = Client::new(&at).map_err(|error| format!("{at}: {error}"))?;
+    let (at, model) = (&remote.server, &remote.model);
+    let client = Client::new(at).map_err(|error| format!("{at}: {error}"))?;
     let version = remote.version.as_deref().unwrap_or_default();
     let said = client.metadata(model, version).await.map_err(|Failed { why, said }| match why {
         Why::NotFound => format!("{at} does not have it: {said}"),
@@ -62,11 +62,6 @@ pub async fn describe(remote: &Remote) -> std::result::Result<Bytes, String> {
     Ok(kept.encode_to_vec().into())
 }
 
-fn place(remote: &Remote) -> Place {
-    let server = &remote.server;
-    Place { host: server.host.clone(), port: server.port, is_tls: server.is_secured() }
-}
-
 /// Fits the model that `metadata` tells of to what feeds it.
 ///
 /// # Errors
@@ -77,7 +72,7 @@ pub(crate) fn fitted(
     rules: &Rules,
 ) -> std::result::Result<Fed, String> {
     let said = ModelMetadataResponse::decode(metadata).map_err(|error| error.to_string())?;
-    let place = place(remote);
+    let place = &remote.server;
     if said.inputs.is_empty() || said.outputs.is_empty() {
         return Err(format!(
             "{place} does not say what model `{}` takes and gives: declare its inputs and outputs there (`inputs` and \
@@ -93,7 +88,7 @@ pub(crate) fn fitted(
     let outputs = kept.iter().map(Output::new).collect::<std::result::Result<Vec<_>, _>>()?;
     let schema = Arc::new(Schema::new(outputs.iter().map(Output::field).collect::<Vec<_>>()));
     let at_a_time = signature.rows().unwrap_or_default();
-    let client = within_runtime(|| Client::new(&place))?.map_err(|error| format!("{place}: {error}"))?;
+    let client = within_runtime(|| Client::new(place))?.map_err(|error| format!("{place}: {error}"))?;
     let caller = Caller {
         client,
         runtime: Handle::current(),

@@ -1,10 +1,10 @@
 //! Who asks another server for what a model of its says?
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use feature_defs::Server;
 use hyper_util::rt::TokioIo;
 use quern_base::addresses::resolve;
 use rustls::pki_types::ServerName;
@@ -23,27 +23,6 @@ use crate::messages::{ModelInferRequest, ModelInferResponse, ModelMetadataRespon
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The longest answer.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
-
-/// Where an inference server is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// A name, or an address without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Whether it is spoken with over TLS.
-    pub is_tls: bool,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_tls { "grpcs" } else { "grpc" };
-        match self.host.contains(':') {
-            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
-            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
-        }
-    }
-}
 
 /// Why a server has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,27 +73,27 @@ pub struct Client {
 }
 
 impl Client {
-    /// Of the server at `place`. Only within a runtime of tokio.
+    /// Of `server`. Only within a runtime of tokio.
     ///
     /// # Errors
     /// A host that no certificate could name.
-    pub fn new(place: &Place) -> io::Result<Client> {
-        let tls = match place.is_tls {
+    pub fn new(server: &Server) -> io::Result<Client> {
+        let tls = match server.is_secured() {
             true => {
-                let name = ServerName::try_from(place.host.clone()).map_err(io::Error::other)?;
+                let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
                 Some((TlsConnector::from(Arc::new(config().map_err(io::Error::other)?)), name))
             }
             false => None,
         };
-        let (scheme, rest) = (if place.is_tls { "https" } else { "http" }, place.to_string());
-        let authority = rest.split_once("://").map_or(rest.as_str(), |(_, authority)| authority);
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{authority}")).map_err(io::Error::other)?;
-        let place = place.clone();
+        let scheme = if server.is_secured() { "https" } else { "http" };
+        let uri = format!("{scheme}://{}", server.address());
+        let endpoint = Endpoint::from_shared(uri).map_err(io::Error::other)?;
+        let (host, port) = (server.host.clone(), server.port);
         let connect = tower::service_fn(move |_: Uri| {
-            let (place, tls) = (place.clone(), tls.clone());
+            let (host, tls) = (host.clone(), tls.clone());
             async move {
                 // Whoever names a server in its definitions, by leave of a connection, names its very host.
-                let addresses = resolve((&place.host, place.port), &[&place.host]).await?;
+                let addresses = resolve((&host, port), &[&host]).await?;
                 let stream = TcpStream::connect(&*addresses).await?;
                 stream.set_nodelay(true)?;
                 let stream: Box<dyn Stream> = match tls {
