@@ -2,7 +2,7 @@
 
 use super::declared::{Declaration, Declared, Names};
 use super::names::{listed, not_twice, one_of};
-use super::read::{count, duration_us, expression, governance, identity, items, share, text, texts};
+use super::read::{count, duration_us, expression, governance, identity, items, names, share, text, texts};
 use crate::literal::literal;
 use crate::shape::Kind;
 use crate::yaml::{Entry, Node, Scalar, Value};
@@ -90,14 +90,6 @@ fn input(Entry { key, key_loc, value }: &Entry) -> Input {
     };
     let shape = value.get("shape").map(|shape| shape.items().iter().filter_map(length).collect());
     Input { name: key.clone(), columns: names(columns), shape, loc: key_loc.clone() }
-}
-
-/// One name, or a list of them.
-fn names(node: &Node) -> Vec<Expr> {
-    match node.items() {
-        [] => expression(node).into_iter().collect(),
-        items => items.iter().filter_map(expression).collect(),
-    }
 }
 
 fn route(node: &Node, model: &str) -> Route {

@@ -202,10 +202,7 @@ pub(super) fn count(node: &Node, key: &str) -> Option<u32> {
 fn projection(node: &Node) -> Projection {
     let (view, loc) = identity(node, "view");
     let alias = node.get("as").and_then(Node::text).map(str::to_owned);
-    let exclude_event = node.get("exclude_event").map_or(Vec::new(), |names| match names.items() {
-        [] => expression(names).into_iter().collect(),
-        names => names.iter().filter_map(expression).collect(),
-    });
+    let exclude_event = node.get("exclude_event").map(names).unwrap_or_default();
     let (keys, features) = (pairs(node, "keys"), texts(node, "features"));
     Projection { view, alias, keys, exclude_event, features, loc }
 }
@@ -252,6 +249,14 @@ pub(super) fn share(node: &Node, key: &str) -> Option<f64> {
 
 fn is_true(node: &Node, key: &str) -> bool {
     matches!(node.get(key).map(|node| &node.value), Some(Value::Scalar { scalar: Scalar::Bool(true), .. }))
+}
+
+/// One name, or a list of them.
+pub(super) fn names(node: &Node) -> Vec<Expr> {
+    match node.items() {
+        [] => expression(node).into_iter().collect(),
+        items => items.iter().filter_map(expression).collect(),
+    }
 }
 
 pub(super) fn expression(node: &Node) -> Option<Expr> {

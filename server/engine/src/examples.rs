@@ -34,13 +34,12 @@ pub fn vectors(service: &ServicePlan, examples: &[Example]) -> Result<Option<Rec
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(fields.len());
     for (field, default) in fields.iter().zip(&service.defaults) {
         let cell = |example: &Example| -> Result<ArrayRef, DefError> {
+            let given = example.values.iter().find(|(column, _)| column.sql == *field.name());
             let wrong = |wants: String| {
-                let loc = example.values.iter().find(|(column, _)| column.sql == *field.name());
                 let (name, dtype) = (field.name(), type_name(field.data_type()));
                 let cause = format!("example: `{name}`, which is {dtype}, must be {wants}");
-                DefError::new(loc.map_or(&example.loc, |(column, _)| &column.loc), cause)
+                DefError::new(given.map_or(&example.loc, |(column, _)| &column.loc), cause)
             };
-            let given = example.values.iter().find(|(column, _)| column.sql == *field.name());
             let literal: Option<Literal> = match (given, quern_type(field.data_type())) {
                 (Some((_, given)), Some(dtype)) => {
                     let fitted = feature_defs::fit(given.clone(), dtype);
