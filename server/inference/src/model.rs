@@ -177,7 +177,8 @@ impl Model {
         let digest = digest(artifact, &digests);
         match artifact {
             Artifact::File(declared) => {
-                let file = files.first().map_or(&[] as &[u8], AsRef::as_ref);
+                let none = Bytes::new();
+                let file = files.first().unwrap_or(&none);
                 let of = format!("feature service `{}`", service.name);
                 let columns = Feature::of_service(service);
                 let feed = Feed { of: &of, columns: &columns, examples };

@@ -33,7 +33,7 @@ const SESSION_BYTES_PER_FILE_BYTE: usize = 3;
 /// examples that fails, or outputs that are not one row for each row in.
 pub(crate) fn load(
     runtime: &Runtime,
-    onnx: &[u8],
+    onnx: &Bytes,
     (file, feed): (&ModelFile, &Feed<'_>),
     rules: &Rules,
 ) -> Result<Fed, String> {
@@ -45,7 +45,7 @@ pub(crate) fn load(
 
 fn try_load(
     runtime: &Runtime,
-    onnx: &[u8],
+    onnx: &Bytes,
     (file, feed): (&ModelFile, &Feed<'_>),
     rules: &Rules,
 ) -> Result<Fed, String> {
@@ -56,7 +56,7 @@ fn try_load(
     let (runtime, whose) = (runtime.clone(), [rules.model.clone(), rules.version.clone()]);
     let outputs: Vec<&str> = file.outputs.iter().map(|output| output.sql.as_str()).collect();
     let onnx = match outputs.as_slice() {
-        [] => Bytes::copy_from_slice(onnx),
+        [] => onnx.clone(),
         outputs => kept::keep(onnx, outputs)?.into(),
     };
     let plan = Arc::new(Plan { runtime, onnx: onnx.clone(), whose });

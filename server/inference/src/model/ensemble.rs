@@ -65,12 +65,12 @@ impl<'a> Building<'a> {
     /// Whatever finds all that it reads among the columns so far is next; what is left at the end names a column that
     /// does not exist, or waits for itself.
     pub(super) fn add_all(&mut self, steps: &[Step], files: &[Bytes]) -> Result<()> {
-        let mut files = files.iter();
-        let mut waiting: Vec<(&Step, &[u8])> = steps
+        let (mut files, none) = (files.iter(), Bytes::new());
+        let mut waiting: Vec<(&Step, &Bytes)> = steps
             .iter()
             .map(|step| match step.action {
-                Action::Run(_) | Action::Ask(_) => (step, files.next().map_or(&[] as &[u8], AsRef::as_ref)),
-                Action::Compute(_) => (step, &[] as &[u8]),
+                Action::Run(_) | Action::Ask(_) => (step, files.next().unwrap_or(&none)),
+                Action::Compute(_) => (step, &none),
             })
             .collect();
         while !waiting.is_empty() {
@@ -90,7 +90,7 @@ impl<'a> Building<'a> {
         Ok(())
     }
 
-    fn add(&mut self, step: &Step, file: &[u8]) -> Result<std::result::Result<(), Waits>> {
+    fn add(&mut self, step: &Step, file: &Bytes) -> Result<std::result::Result<(), Waits>> {
         let made = match &step.action {
             Action::Compute(expr) => self.computes(step, expr)?,
             Action::Run(ModelFile { inputs, .. }) | Action::Ask(Remote { inputs, .. }) => {
@@ -140,7 +140,7 @@ impl<'a> Building<'a> {
         Ok(Ok((stage, vec![column])))
     }
 
-    fn runs(&self, step: &Step, inputs: &Inputs, file: &[u8]) -> Result<Made> {
+    fn runs(&self, step: &Step, inputs: &Inputs, file: &Bytes) -> Result<Made> {
         let named = inputs.columns();
         let mut reads: Vec<usize> = Vec::new();
         for input in &named {
