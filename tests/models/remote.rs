@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use expect_test::expect;
 use quern::Client;
-use quern_kit::{Printed, Process, Repository, Server, fixture, free_port, required, run_in, until};
+use quern_kit::{Printed, Process, Repository, Server, fixture, free_port, metric, required, run_in, until};
 use serde_json::{Value, json};
 
 use super::bounds::{PREDICT, ask, model, service};
@@ -15,13 +15,27 @@ async fn there(file: &str) -> (Repository, Process) {
     let repository = Repository::new(&model(["float64"; 3], ""));
     repository.write("m.onnx", fixture(file));
     let process = Process::start(repository.path());
-    applied(&process).await;
+    applied(&process).await.unwrap();
     (repository, process)
 }
 
-async fn applied(server: &Process) {
+async fn applied(server: &Process) -> Result<Value, String> {
     let client = Client::connect(&server.url).await.unwrap();
-    let _: Value = client.call("/v1/apply", &()).await.unwrap();
+    client.call("/v1/apply", &()).await.map_err(|error| error.to_string())
+}
+
+/// What a server of its own process says of these rows. Servers of this one share their counters with other tests.
+async fn says(server: &Process, rows: Value) -> String {
+    let request = reqwest::Client::new().post(format!("{}{PREDICT}", server.url));
+    let reply = request.body(json!({"instances": rows}).to_string()).send().await.unwrap();
+    let (status, text) = (reply.status(), reply.text().await.unwrap());
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str::<Value>(&text).unwrap()["predictions"].to_string()
+}
+
+async fn counted(server: &Process, series: &str) -> f64 {
+    let text = reqwest::get(format!("{}/metrics", server.url)).await.unwrap().text().await.unwrap();
+    metric(&text, series).unwrap_or_default()
 }
 
 /// A model that doubles what the model `m` at `port` says of its columns.
@@ -41,44 +55,41 @@ const FALLBACK: &str = "fallback: {to: [{constant: 7}]}\n";
 async fn a_step_asks_another_server_and_goes_on_without_it() {
     let (repository, other) = there("linear.onnx").await;
     let port = other.port();
-    let server = Server::open(here(port, "", FALLBACK)).await;
-    server.apply().await.unwrap();
-    assert_eq!(ask(&server, PREDICT, [1, 2, 3]).await, "[643.0]");
+    let ours = here(port, "", FALLBACK);
+    let server = Process::start(ours.path());
+    applied(&server).await.unwrap();
+    let row = || json!([{"k": "e", "a": 1, "b": 2, "c": 3}]);
+    assert_eq!(says(&server, row()).await, "[643.0]");
     // Rows of one request go together.
     let rows: Vec<Value> = (0..40).map(|a| json!({"k": "e", "a": a, "b": 2, "c": 3})).collect();
     let right: Vec<f64> = (0..40).map(|a| 2.0 * (320.5 + f64::from(a))).collect();
-    let (status, text) = server.ask("POST", PREDICT, json!({"instances": rows}).to_string()).await;
-    let reply: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((status, &reply["predictions"]), (200, &json!(right)));
+    assert_eq!(says(&server, json!(rows)).await, json!(right).to_string());
 
     other.kill();
-    assert_eq!(ask(&server, PREDICT, [1, 2, 3]).await, "[7.0]");
+    assert_eq!(says(&server, row()).await, "[7.0]");
     let failed = "quern_model_remote_failed_total{cause=\"unavailable\",model=\"m\",version=\"1\"}";
-    assert!(server.metric(failed).await > 0.0);
+    assert!(counted(&server, failed).await > 0.0);
     // What it takes and gives is known from before.
-    let kept = server.stop_and_keep().await;
-    let server = Server::open(kept).await;
-    assert_eq!(ask(&server, PREDICT, [1, 2, 3]).await, "[7.0]");
+    server.kill();
+    let server = Process::start(ours.path());
+    assert_eq!(says(&server, row()).await, "[7.0]");
     let other = Process::start_at(repository.path(), port);
-    until("it is asked again", async || (ask(&server, PREDICT, [1, 2, 3]).await == "[643.0]").then_some(()))
-        .await;
+    until("it is asked again", async || (says(&server, row()).await == "[643.0]").then_some(())).await;
 
     // Another model under the same name, which gives something else.
     other.kill();
     let changed = Repository::new(&model(["float64"; 3], ""));
     changed.write("m.onnx", fixture("classifier.onnx"));
     let other = Process::start_at(changed.path(), port);
-    applied(&other).await;
+    applied(&other).await.unwrap();
     let failed = failed.replace("unavailable", "failed");
     until("its answer is refused", async || {
-        let answer = ask(&server, PREDICT, [1, 2, 3]).await;
-        assert_eq!(answer, "[7.0]");
-        (server.metric(&failed).await > 0.0).then_some(())
+        assert_eq!(says(&server, row()).await, "[7.0]");
+        (counted(&server, &failed).await > 0.0).then_some(())
     })
     .await;
-    let refused = server.apply().await.unwrap_err();
+    let refused = applied(&server).await.unwrap_err();
     assert!(refused.contains("names unknown column `score`"), "{refused}");
-    server.stop().await;
 }
 
 const CLIENTS: usize = 8;
@@ -100,8 +111,9 @@ async fn a_step_that_is_slow_is_given_up_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_load_every_request_is_answered_while_the_other_server_ends() {
     let (_there, other) = there("linear.onnx").await;
-    let server = Arc::new(Server::open(here(other.port(), ", timeout: 2s", FALLBACK)).await);
-    server.apply().await.unwrap();
+    let ours = here(other.port(), ", timeout: 2s", FALLBACK);
+    let server = Arc::new(Process::start(ours.path()));
+    applied(&server).await.unwrap();
     let done = Arc::new(AtomicUsize::new(0));
     let clients = (0..CLIENTS).map(|_| {
         let (server, done) = (Arc::clone(&server), Arc::clone(&done));
@@ -109,7 +121,7 @@ async fn under_load_every_request_is_answered_while_the_other_server_ends() {
             let mut answers = [0, 0];
             // Each has some of both.
             while answers[0] < 20 || answers[1] < 20 {
-                let answer = ask(&server, PREDICT, [1, 2, 3]).await;
+                let answer = says(&server, json!([{"k": "e", "a": 1, "b": 2, "c": 3}])).await;
                 let place = ["[643.0]", "[7.0]"].iter().position(|right| *right == answer);
                 answers[place.unwrap_or_else(|| panic!("{answer}"))] += 1;
                 if place == Some(0) && answers[0] == 20 {
@@ -125,7 +137,6 @@ async fn under_load_every_request_is_answered_while_the_other_server_ends() {
     for client in clients {
         client.await.unwrap();
     }
-    Arc::into_inner(server).unwrap().stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,7 +157,9 @@ async fn what_cannot_be_asked_is_said_where_it_is_named() {
     ];
     let without = here(port, "", "");
     let text = std::fs::read_to_string(without.path().join("definitions.yaml")).unwrap();
-    without.write("definitions.yaml", text.replace("url: \"grpc://127.0.0.1:", "url: \"grpc://127.0.0.2:"));
+    let connection = format!("kind: Connection\nname: inference\nurl: \"grpc://127.0.0.1:{port}\"\n---\n");
+    without.write("definitions.yaml", text.replace(&connection, ""));
+    said.push(check(without));
     let mixed = text.replace("outputs: [k, a, b, c]", "outputs: [a, b, c]");
     let open = here(port, "", "");
     open.write("definitions.yaml", mixed);
@@ -174,6 +187,10 @@ async fn what_cannot_be_asked_is_said_where_it_is_named() {
 
         definitions.yaml:31:14: step `score`: grpc://127.0.0.1:PORT does not have it: model `m` has no version `2`; known: 1
           help: what it takes and gives is asked when definitions are applied, so it must be there then
+        1 mistake
+
+        definitions.yaml:31:37: no connection of its project leads to `grpc://127.0.0.1:PORT`
+          help: where definitions may lead, an administrator says: `{kind: Connection, name: inference, url: "grpc://127.0.0.1:PORT"}`
         1 mistake
 
         definitions.yaml:35:16: the model does not fit what step `score` reads:
