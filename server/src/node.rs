@@ -242,6 +242,7 @@ impl Node {
                 history: Arc::clone(&history),
                 head: head.clone(),
                 fetched: Default::default(),
+                ramping: Default::default(),
             }),
             follow: Arc::new(Follow { registry: registry.clone(), loader, live: live.clone() }),
             upkeep: Upkeep::of(&settings, &registry, &segments, &push),

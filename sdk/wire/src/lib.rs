@@ -15,6 +15,7 @@ mod path;
 mod plan;
 mod predict;
 mod push;
+mod ramp;
 mod route;
 mod status;
 mod tables;
@@ -46,6 +47,7 @@ pub use self::predict::{
     FallbackInfo, FeatureVectors, PredictPart, PredictRequest, Predictions, VERSION_HEADER,
 };
 pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
+pub use self::ramp::{RampRequest, RampState, RampStatus, StopIf};
 pub use self::route::{Percent, RouteRequest, Routed, Share, percentages};
 pub use self::status::{
     Degraded, HeadState, LogStatus, Part, PastError, PredictionsStatus, PushedStatus, RunState, RunStatus,

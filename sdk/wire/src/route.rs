@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::ramp::{RampRequest, RampStatus};
+
 /// `POST /v1/models/{model}:route`: which version answers whom from now on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -15,6 +17,9 @@ pub struct RouteRequest {
     /// Version → its share; none gives back the weights that are declared. Weights and percentages do not mix.
     #[serde(default)]
     pub weights: BTreeMap<String, Share>,
+    /// Has the share of one version grow by itself, instead of weights. Ends a ramp of the model that goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<RampRequest>,
 }
 
 /// A version's share, as a request sets it.
@@ -27,8 +32,9 @@ pub enum Share {
     Percent(Percent),
 }
 
-/// A percentage from 0 to 100, exact to six decimals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A percentage from 0 to 100, exact to six decimals: `"12.5%"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
 pub struct Percent(u32);
 
 impl Percent {
@@ -54,6 +60,12 @@ pub struct Routed {
     /// Version → what it was before.
     #[serde(default)]
     pub percent_before: BTreeMap<String, f64>,
+    /// The ramp that begins with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<RampStatus>,
+    /// Which ramp it ended, where one went on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ramp: Option<String>,
 }
 
 /// Weights in percent.
@@ -87,6 +99,23 @@ impl fmt::Display for Percent {
     }
 }
 
+impl TryFrom<String> for Percent {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Percent, String> {
+        match text.strip_suffix('%') {
+            Some(percent) => percent.parse(),
+            None => Err(format!("`{text}` is no percentage: give one with its sign, as in `12.5%`")),
+        }
+    }
+}
+
+impl From<Percent> for String {
+    fn from(percent: Percent) -> String {
+        percent.to_string()
+    }
+}
+
 impl FromStr for Share {
     type Err = String;
 
@@ -97,6 +126,12 @@ impl FromStr for Share {
                 format!("`{text}` is no share: give a weight, a whole number such as `10`, or a percentage such as `10%`")
             }),
         }
+    }
+}
+
+impl From<Percent> for Share {
+    fn from(percent: Percent) -> Share {
+        Share::Percent(percent)
     }
 }
 

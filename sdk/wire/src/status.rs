@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ramp::RampStatus;
+
 /// How a server is, as far as it knows and its stores say within a second. Times are RFC 3339.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerStatus {
@@ -18,6 +20,9 @@ pub struct ServerStatus {
     pub feature_views: Vec<ViewStatus>,
     /// Sources, by name.
     pub sources: Vec<SourceStatus>,
+    /// Ramps of models that go on, and how the last ones ended, by model.
+    #[serde(default)]
+    pub ramps: Vec<RampStatus>,
 }
 
 /// Something that is wrong.

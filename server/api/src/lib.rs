@@ -82,8 +82,8 @@ pub use self::listen::{Doors, Tls};
 const KEEPING_ENDS: Duration = Duration::from_secs(3);
 
 /// Answers at `doors` until `shutdown`, then lets the requests under way end, for at most half a minute. Meanwhile it
-/// follows the applies of other servers, brings in what they left behind, keeps the store in order, and sees how far
-/// the head is.
+/// follows the applies of other servers, brings in what they left behind, has ramps go on, keeps the store in order,
+/// and sees how far the head is.
 ///
 /// Boxed, so that all of it is compiled here, as fast as this crate is.
 ///
@@ -99,8 +99,12 @@ pub fn serve(
         let (keeping, merging) = (node.segments.keep(), node.predictions.keep());
         let _compacting = node.labels.keep();
         let _looking = node.lag.start(Arc::clone(&node.runs));
+        let ramping = node.apply.keep_ramping();
         let limits = (Connections::new(&node.settings), Arc::clone(&node.memory));
         let ended = listen::run(routers(&node), doors, limits, shutdown).await;
+        drop(ramping);
+        // Where the registry does not answer, what was counted since the last word is lost.
+        let _ = tokio::time::timeout(KEEPING_ENDS, node.apply.note_ramp_counts()).await;
         node.predictions.flush().await;
         tokio::join!(keeping.end(KEEPING_ENDS), merging.end(KEEPING_ENDS));
         node.segments.leave().await;

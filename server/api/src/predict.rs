@@ -101,7 +101,8 @@ async fn route(
     check_type(headers)?;
     let request = if body.is_empty() { Ok(RouteRequest::default()) } else { serde_json::from_slice(body) };
     let request = request.map_err(|error| {
-        Error::invalid(format!("the body is not {{\"weights\": {{\"version\": 90 or \"10%\", …}}}}: {error}"))
+        Error::invalid(format!("the body is neither {{\"weights\": {{\"version\": 90 or \"10%\", …}}}} nor {{\"ramp\": {{\"version\": …, \"steps\": \
+             [\"10%\", …], \"every\": \"10m\"}}}}: {error}"))
     })?;
     Ok(json_reply(&node.apply.route(who, model, request).await?))
 }

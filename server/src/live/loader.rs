@@ -15,6 +15,7 @@ use quern_features::Compiled;
 use quern_inference::{Made, Model, Rules, Runtime, digest, paths};
 use quern_store::registry::{Apply, Registry};
 
+use super::ramp::Ramps;
 use super::{Deployment, LiveModel, LiveVersion};
 use crate::audit::Audit;
 use crate::error::{Error, Kind, Mistakes, Result};
@@ -132,9 +133,21 @@ impl Loader {
                 LiveModel::new(model, versions, weights).map_err(|mistakes| stale(apply.number, mistakes))?;
             models.insert(model.name.clone(), Arc::new(live));
         }
+        let ramps = read_ramps(&apply)?;
         let Apply { number, applied_at_us, files, weights, .. } = apply;
         let (access, audit) = self.access(&compiled.catalog.definitions);
-        Ok(Deployment { number, applied_at_us, files, compiled, models, weights, access, audit })
+        Ok(Deployment {
+            number,
+            applied_at_us,
+            files,
+            compiled,
+            models,
+            weights,
+            ramps,
+            access,
+            audit,
+            ..Deployment::default()
+        })
     }
 
     async fn load_kept(self: &Arc<Self>, wanted: &Wanted<'_>, what: String) -> Result<Arc<Model>> {
@@ -158,6 +171,22 @@ impl Loader {
         };
         Ok(Arc::new(blocking("restoring an apply", load).await?))
     }
+}
+
+/// The ramps that an apply kept.
+fn read_ramps(apply: &Apply) -> Result<Ramps> {
+    let ramps = apply.ramps.iter().map(|(model, ramp)| {
+        let ramp = serde_json::from_str(ramp).map_err(|error| {
+            Error::refused(format!(
+                "apply {} has a ramp of model `{model}` that this build does not read; run the version of Quern that \
+                 wrote it, or a later one",
+                apply.number
+            ))
+            .because(error)
+        })?;
+        Ok((model.clone(), ramp))
+    });
+    ramps.collect()
 }
 
 /// One version of a model, as an apply kept it.

@@ -4,7 +4,8 @@
 //! changes; the next apply puts another one in its place ([`Live`]). Whoever answers a request takes one and keeps it
 //! to the end, so that a request is answered wholly from the old definitions or wholly from the new ones.
 //!
-//! [`model`] is what is known of a model before anybody asks, [`route`] which version answers whom. [`loader`] makes a
+//! [`model`] is what is known of a model before anybody asks, [`route`] which version answers whom, [`ramp`] how that
+//! changes by itself. [`loader`] makes a
 //! deployment of an apply; [`seen`] is what one who asks may know of it. [`following`] is what was heard of applies at
 //! other servers. [`describe`] says a deployment as text that can be compared.
 
@@ -13,6 +14,7 @@ pub mod following;
 pub mod loader;
 pub mod model;
 mod named;
+pub mod ramp;
 pub mod route;
 pub(crate) mod said;
 pub mod seen;
@@ -30,6 +32,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use self::following::Following;
 pub use self::loader::Loader;
 pub use self::model::LiveModel;
+use self::ramp::Ramps;
+use self::ramp::tally::{Tallies, tallies};
 pub use self::route::Route;
 pub use self::seen::{Permitted, Seen};
 pub use self::version::LiveVersion;
@@ -53,6 +57,10 @@ pub struct Deployment {
     pub models: BTreeMap<String, Arc<LiveModel>>,
     /// The weights of versions, by model, where they were set since the model's route was declared.
     pub weights: Weights,
+    /// The ramps of versions, by model: those that go on, and how the last ones ended.
+    pub ramps: Ramps,
+    /// What is counted for those that go on.
+    pub(crate) tallies: Tallies,
     /// Who may do what.
     pub access: Arc<Access>,
     /// Where that is written down.
@@ -105,9 +113,10 @@ impl Live {
 
     /// Puts `deployment` in the place of what is live, unless that is newer: it never goes back. Requests under way
     /// end with what they began with.
-    pub(crate) fn replace(&self, deployment: Deployment) {
+    pub(crate) fn replace(&self, mut deployment: Deployment) {
         let mut live = self.0.deployment.write();
         if deployment.number > live.number {
+            deployment.tallies = tallies(&live.tallies, &deployment.ramps);
             *live = Arc::new(deployment);
         }
     }

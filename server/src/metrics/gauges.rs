@@ -42,6 +42,11 @@ impl Node {
         gauges.extend(self.lag.gauges());
         gauges.extend(self.streams.gauges());
         gauges.extend(super::models::gauges(&live));
+        gauges.extend(live.ramps.iter().map(|(model, ramp)| {
+            let state = ramp.status(model, None, 0).state.as_str();
+            let labels = [("model", model.as_str()), ("version", &ramp.version), ("state", state)];
+            Gauge::new("quern_ramp_state", "Always 1, with how the ramp of a model is", 1).of(&labels)
+        }));
         gauges.extend(self.degraded.gauges(std::time::Instant::now()));
         gauges.extend(quern_base::metrics::process());
         let build = Gauge::new("quern_build_info", "Always 1, with the version that runs", 1);

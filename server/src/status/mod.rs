@@ -3,6 +3,7 @@
 //! Nobody waits long for it: the registry and a shared online store are asked for a second at most, at the same time,
 //! and what does not answer is said to be so; everything else is known already. No file is read.
 
+mod ramps;
 mod readiness;
 mod sources;
 mod troubles;
@@ -38,10 +39,14 @@ struct Asked {
 }
 
 impl Asked {
+    /// What time it is by the registry's clock, µs, as far as is known.
+    fn registry_now_us(&self) -> i64 {
+        if self.registry.is_some() { self.now_us } else { self.runs.now_us }
+    }
+
     /// For how long something has been so that is of the registry's clock, in seconds.
     fn age_seconds(&self, time_us: i64) -> f64 {
-        let now_us = if self.registry.is_some() { self.now_us } else { self.runs.now_us };
-        now_us.saturating_sub(time_us).max(0) as f64 / 1e6
+        self.registry_now_us().saturating_sub(time_us).max(0) as f64 / 1e6
     }
 }
 
@@ -56,8 +61,8 @@ impl Node {
     }
 
     async fn told(&self) -> ServerStatus {
-        let asked = self.ask_stores().await;
         let live = self.live();
+        let (asked, counted) = tokio::join!(self.ask_stores(), self.ask_ramps(&live));
         let Readiness { not_ready, degraded } = self.readiness();
         let server = ServerInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -83,6 +88,7 @@ impl Node {
             stores,
             feature_views: self.views(&live, &asked),
             sources: self.sources(&live, &asked),
+            ramps: ramps::statuses(&live, &counted, asked.registry_now_us()),
         };
         status.troubles = self.troubles(&live, &status);
         status.healthy = status.troubles.is_empty();

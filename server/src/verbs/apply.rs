@@ -8,14 +8,17 @@ mod changes;
 mod check;
 mod fits;
 mod judge;
+mod kept;
 mod model_file;
 mod notes;
 mod owned;
 mod plan;
+mod ramp;
 mod record;
 mod reused;
 mod route;
 mod versions;
+mod weights;
 
 use std::sync::Arc;
 
@@ -29,7 +32,9 @@ use quern_store::registry::Registry;
 use quern_wire::{Break, Plan};
 
 pub use self::check::Candidate;
+pub(crate) use self::ramp::Ramping;
 use self::check::OfProject;
+use self::kept::notes_of_ramps;
 use self::model_file::Fetched;
 use self::notes::of_services;
 use self::plan::Stored;
@@ -52,6 +57,8 @@ pub struct Apply {
     pub(crate) head: Online,
     /// What was read of object stores.
     pub(crate) fetched: Fetched,
+    /// Names it to others that run ramps.
+    pub(crate) ramping: Ramping,
 }
 
 impl Apply {
@@ -105,6 +112,9 @@ impl Apply {
             !matches!((now, then), (Some(now), Some(then)) if Arc::ptr_eq(&now.model, &then.model))
         });
         plan.affected.extend(of_services(&live, &candidate.deployment, candidate.project()));
+        if !plan.is_empty() {
+            plan.affected.extend(notes_of_ramps(&live, &candidate.deployment, candidate.project()));
+        }
         plan
     }
 

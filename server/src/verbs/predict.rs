@@ -3,7 +3,7 @@
 //! A [`Target`] is a model as one request sees it. It says which columns an instance brings, and answers an [`Ask`]:
 //!
 //! 1. [`route`]: which version answers which instance.
-//! 2. [`answer`]: the version looks the features up and predicts.
+//! 2. [`answer`]: the version looks the features up and predicts; [`counted`] is what of it a ramp is judged by.
 //! 3. [`fallback`]: what answers where it does not, or should not.
 //! 4. [`shadow`]: versions that get the same and whose answers nobody waits for.
 //!
@@ -11,6 +11,7 @@
 
 mod answer;
 pub mod batch;
+mod counted;
 mod fallback;
 mod noted;
 mod shadow;
@@ -141,12 +142,12 @@ impl Target {
             match route.only() {
                 Some(place) => {
                     let turn = Turn { place, instances: all, alone: false, keeps };
-                    parts = Box::pin(self.answer_all(store, turn, patience)).await?;
+                    parts = Box::pin(self.answer_counted(store, turn, patience)).await?;
                 }
                 None => {
                     for (place, rows) in route.assign(&all.inputs)? {
                         let turn = Turn { place, instances: all.pick(&rows)?, alone: false, keeps };
-                        parts.extend(Box::pin(self.answer_all(store, turn, patience)).await?);
+                        parts.extend(Box::pin(self.answer_counted(store, turn, patience)).await?);
                     }
                 }
             }

@@ -12,6 +12,7 @@ mod copy;
 mod digest;
 mod keys;
 mod leases;
+mod ramps;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,6 +38,7 @@ use sqlx::sqlite::{
 pub use artifacts::Artifacts;
 pub use changes::Changes;
 pub use keys::{ApiKey, NewApiKey};
+pub use ramps::RampCounts;
 pub use runs::{KnownRuns, Run, RunEnd, RunNote};
 
 use super::log::SharedLog;
@@ -46,7 +48,7 @@ use crate::error::{Error, Result, is_lost};
 
 /// Numbered, and never edited once landed. SQLite does without what several servers share: its model files lie beside
 /// it on the same disk, and a migration that it does not need would only keep earlier builds from reading it.
-const MIGRATIONS: [(i64, &str, &str); 11] = [
+const MIGRATIONS: [(i64, &str, &str); 12] = [
     (1, "applies", include_str!("../../../migrations/0001_applies.sql")),
     (2, "artifacts", include_str!("../../../migrations/0002_artifacts.sql")),
     (3, "weights", include_str!("../../../migrations/0003_weights.sql")),
@@ -58,8 +60,9 @@ const MIGRATIONS: [(i64, &str, &str); 11] = [
     (9, "digests", include_str!("../../../migrations/0009_digests.sql")),
     (10, "api_keys", include_str!("../../../migrations/0010_api_keys.sql")),
     (11, "projects", include_str!("../../../migrations/0011_projects.sql")),
+    (12, "ramps", include_str!("../../../migrations/0012_ramps.sql")),
 ];
-const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 5, 6, 9, 10, 11];
+const SQLITE_MIGRATIONS: &[i64] = &[1, 3, 5, 6, 9, 10, 11, 12];
 /// Its name in the data folder.
 const SQLITE_FILE: &str = "registry.sqlite";
 
@@ -158,6 +161,8 @@ pub struct Apply {
     pub models: Vec<AppliedModel>,
     /// The weights of versions, by model, where they were set since the model's route was declared.
     pub weights: BTreeMap<String, Vec<(String, u32)>>,
+    /// The ramps of versions, by model, as whoever runs them wrote them.
+    pub ramps: BTreeMap<String, String>,
 }
 
 /// One version of a model, as an apply names it.
@@ -282,6 +287,9 @@ impl Registry {
         for (model, version, weight) in set {
             weights.entry(model).or_default().push((version, u32::try_from(weight).unwrap_or(0)));
         }
+        let ramps = "SELECT model, ramp FROM ramps WHERE apply_number = $1";
+        let ramps: Vec<(String, String)> =
+            on!(self.database, |pool| sqlx::query_as(ramps).bind(key).fetch_all(pool))?;
         let files = "SELECT project, path, content FROM project_files WHERE apply_number = $1";
         let mut files: Vec<(String, String, String)> =
             on!(self.database, |pool| sqlx::query_as(files).bind(key).fetch_all(pool))?;
@@ -317,6 +325,7 @@ impl Registry {
                 })
                 .collect(),
             weights,
+            ramps: ramps.into_iter().collect(),
         };
         match apply.sha256(&schemas)? {
             found if found == sha256 || sha256.is_empty() => Ok(apply),
@@ -407,6 +416,10 @@ impl Registry {
                         sqlx::query(set).bind(number).bind(model).bind(version).bind(i64::from(*weight));
                     set.execute(&mut *transaction).await?;
                 }
+            }
+            for (model, ramp) in &apply.ramps {
+                let kept = sqlx::query("INSERT INTO ramps (apply_number, model, ramp) VALUES ($1, $2, $3)");
+                kept.bind(number).bind(model).bind(ramp).execute(&mut *transaction).await?;
             }
             if self.is_shared() {
                 // Heard when the transaction is committed, and not if it is not.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use quern_wire::{
-    HeadState, Part, RunState, ServerStatus, SourceStatus, StoreStatus, Stores, Trouble, ViewStatus,
+    HeadState, Part, RampStatus, RunState, ServerStatus, SourceStatus, StoreStatus, Stores, Trouble, ViewStatus,
 };
 
 use crate::output::{Align, counted, table, thousands};
@@ -20,7 +20,7 @@ const INSTANCE_CHARS: usize = 8;
 /// The page.
 pub(super) fn page(status: &ServerStatus) -> String {
     let mut parts = vec![troubles(&status.troubles), server(status), views(status), sources(status)];
-    parts.push(streams(status));
+    parts.extend([streams(status), ramps(status)]);
     parts.retain(|part| !part.is_empty());
     parts.join("\n\n")
 }
@@ -137,6 +137,34 @@ fn views(status: &ServerStatus) -> String {
     let mut views: Vec<&ViewStatus> = status.feature_views.iter().collect();
     views.sort_by_key(is_well);
     shown(&head, &views, row)
+}
+
+fn ramps(status: &ServerStatus) -> String {
+    let head = [
+        ("ramp of", Align::Left),
+        ("version", Align::Left),
+        ("is", Align::Left),
+        ("step", Align::Right),
+        ("share", Align::Right),
+        ("since", Align::Right),
+        ("requests", Align::Right),
+    ];
+    let row = |ramp: &&RampStatus| {
+        vec![
+            cut(&ramp.model, NAME_CHARS),
+            cut(&ramp.version, SOURCE_CHARS),
+            ramp.state.as_str().to_owned(),
+            format!("{} of {}", ramp.step, ramp.steps.len()),
+            ramp.steps.get(ramp.step.saturating_sub(1)).map_or("-".to_owned(), ToString::to_string),
+            ago_of(status, &ramp.since),
+            ramp.requests.map_or("-".to_owned(), thousands),
+        ]
+    };
+    let ramps: Vec<&RampStatus> = status.ramps.iter().collect();
+    let reasons = ramps.iter().take(ROWS_MAX).filter_map(|ramp| Some((&ramp.model, ramp.reason.as_ref()?)));
+    let lines = reasons.flat_map(|(model, reason)| wrapped(&format!("{model}: {reason}"), WIDTH - 6));
+    let lines: String = lines.map(|line| format!("\n      {line}")).collect();
+    shown(&head, &ramps, row) + &lines
 }
 
 fn sources(status: &ServerStatus) -> String {

@@ -10,10 +10,11 @@ use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 use quern_features::Compiled;
 
 use super::Apply;
+use super::kept::{Kept, kept};
 use super::owned;
 use super::versions::{Models, waited_for};
 use crate::error::{Error, Result};
-use crate::live::{Deployment, Weights};
+use crate::live::Deployment;
 use quern_wire::{Checked, ModelFit};
 
 /// Definitions that hold: a deployment that is not live yet.
@@ -144,7 +145,7 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
         fits,
         waits,
     };
-    let weights = kept_weights(&live, &definitions);
+    let Kept { weights, ramps } = kept(&live, &definitions);
     let loaded = models.load(&definitions, &weights)?;
     let Models { mut mistakes, files: model_files, fits, .. } = models;
     let (access, audit) = apply.loader.access(&definitions);
@@ -157,30 +158,9 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
     let number = live.number + 1;
     let (compiled, models) = (Arc::new(compiled), loaded);
     let deployment =
-        Deployment { number, files, compiled, models, weights, access, audit, ..Deployment::default() };
+        Deployment { number, files, compiled, models, weights, ramps, access, audit, ..Deployment::default() };
     let project = of.project.clone();
     Ok(Candidate { deployment, base: live.number, project, who, files: model_files, fits })
-}
-
-/// Weights that were set in flight hold until the model's route is declared in another way.
-fn kept_weights(live: &Deployment, definitions: &Definitions) -> Weights {
-    let route = |definitions: &Definitions, model: &str| {
-        let route = definitions.models.get(model)?.route.clone()?;
-        Some((
-            route.weights,
-            route.sticky.into_iter().map(|column| column.sql).collect::<Vec<_>>(),
-            route.salt,
-        ))
-    };
-    let same = |model: &str| {
-        let declared = route(&live.compiled.catalog.definitions, model);
-        declared.is_some() && declared == route(definitions, model)
-    };
-    live.weights
-        .iter()
-        .filter(|(model, _)| same(model))
-        .map(|(name, set)| (name.clone(), set.clone()))
-        .collect()
 }
 
 /// Each service compiled with no more than it needs, so that the mistakes of others do not matter.

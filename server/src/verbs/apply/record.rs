@@ -5,6 +5,7 @@ use quern_inference::paths;
 use quern_store::registry::{AppliedModel, Apply};
 
 use crate::live::loader::row_of;
+use crate::live::ramp::Ramp;
 use crate::live::{Deployment, describe};
 
 pub(super) fn record_of(deployment: &Deployment) -> Apply {
@@ -42,5 +43,10 @@ pub(super) fn record_of(deployment: &Deployment) -> Apply {
         source_schemas: deployment.compiled.source_schemas.clone(),
         models: models.collect(),
         weights: deployment.weights.clone(),
+        ramps: deployment.ramps.iter().map(|(model, ramp)| (model.clone(), written(ramp))).collect(),
     }
+}
+
+fn written(ramp: &Ramp) -> String {
+    serde_json::to_string(ramp).expect("texts and numbers are JSON")
 }

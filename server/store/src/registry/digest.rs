@@ -18,7 +18,8 @@ impl Apply {
     /// What tells that it is as it was written: the SHA-256 of each text behind its length, in order; of schemas as
     /// they are stored, by source.
     pub(super) fn sha256(&self, schemas: &[(String, String)]) -> Result<String> {
-        let Apply { number, applied_at_us, fingerprint, files, source_schemas: _, models, weights } = self;
+        let Apply { number, applied_at_us, fingerprint, files, source_schemas: _, models, weights, ramps } =
+            self;
         let mut hashing = Hashing::into(io::sink());
         let mut take = |texts: &[&str]| {
             texts.iter().try_for_each(|text| {
@@ -45,6 +46,7 @@ impl Apply {
             weights.sort();
             take(&["weights", model, &weights.join(",")])?;
         }
+        ramps.iter().try_for_each(|(model, ramp)| take(&["ramp", model, ramp]))?;
         Ok(hashing.finish().1.sha256)
     }
 }

@@ -1,0 +1,244 @@
+//! How does a ramp begin, and who takes its steps?
+//!
+//! Every server counts what the version of a ramp answers, and notes that in the registry. One of them, which has the
+//! lease, adds it up and does what is next: another step, the end, or the way back to the weights from before. Each is
+//! an apply of the same definitions ([`route`](super::route)), whose number the registry gives once; so a step is taken
+//! once, whoever believes to have the lease, and how far a ramp is outlives whoever took its last step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use feature_defs::{format_duration, parse_duration};
+use quern_access::{Action, Caller, Question};
+use quern_base::random;
+use quern_base::tasks::{Task, blocking};
+use quern_store::registry::RampCounts;
+use quern_wire::{Percent, RampRequest, Share};
+
+use super::Apply;
+use super::route::{Change, rerouted};
+use super::weights::weigh;
+use crate::error::{Error, Kind, Result};
+use crate::live::Deployment;
+use crate::live::ramp::condition::Condition;
+use crate::live::ramp::{End, Next, Ramp};
+
+/// How often each server notes what it counted, and the one that has the lease looks.
+const ROUND: Duration = Duration::from_secs(2);
+/// For how long it has the lease; after so long without a word another one goes on.
+const LEASE: Duration = Duration::from_secs(10);
+/// Name of the lease.
+const JOB: &str = "ramps";
+/// How long a step lasts at least: several rounds.
+const EVERY_MIN_US: i64 = 10_000_000;
+/// More than anybody will look through.
+const STEPS_MAX: usize = 100;
+const CONDITIONS_MAX: usize = 20;
+
+/// Who runs ramps here, to other servers.
+pub(crate) struct Ramping {
+    server: String,
+}
+
+impl Default for Ramping {
+    fn default() -> Ramping {
+        Ramping { server: format!("{:016x}", random::number()) }
+    }
+}
+
+/// What a ramp that is asked for becomes, over weights that are so, of which these were set in flight.
+///
+/// # Errors
+/// What of it is no ramp, and how to write it.
+pub(super) fn begin(
+    asked: RampRequest,
+    (before, set_before): (BTreeMap<String, u64>, Option<Vec<(String, u32)>>),
+    since: u64,
+    since_us: i64,
+) -> std::result::Result<Ramp, String> {
+    let RampRequest { version, steps, every, stop_if } = asked;
+    check_steps(&version, &steps, &before)?;
+    let every_us = parse_duration(&every).map_err(|why| format!("`every`: {why}"))?;
+    if every_us < EVERY_MIN_US {
+        let least = format_duration(EVERY_MIN_US);
+        return Err(format!("`every` is `{every}`, too short to see how a version does; give `{least}` or more"));
+    }
+    let mut conditions = Vec::new();
+    for (place, text) in stop_if.iter().enumerate() {
+        let found = Condition::parse_all(text).map_err(|why| format!("`stop_if`, item {}: {why}", place + 1))?;
+        conditions.extend(found);
+    }
+    if conditions.len() > CONDITIONS_MAX {
+        return Err(format!("`stop_if` has {} conditions; give at most {CONDITIONS_MAX}", conditions.len()));
+    }
+    if conditions.is_empty() {
+        conditions.push(Condition::DEFAULT);
+    }
+    // Each share can be had, whatever the other versions have.
+    for share in &steps {
+        weigh(&before, &[(version.clone(), (*share).into())].into())?;
+    }
+    Ok(Ramp { version, steps, every_us, stop_if: conditions, before, set_before, step: 0, since, since_us, end: None })
+}
+
+fn check_steps(version: &str, steps: &[Percent], before: &BTreeMap<String, u64>) -> std::result::Result<(), String> {
+    let Some(first) = steps.first() else {
+        return Err("`steps` is empty; give the shares of the version, as in `10%`, `50%`, `100%`".to_owned());
+    };
+    if steps.len() > STEPS_MAX {
+        return Err(format!("`steps` has {} shares; give at most {STEPS_MAX}", steps.len()));
+    }
+    if let Some(pair) = steps.windows(2).find(|pair| pair[0] >= pair[1]) {
+        return Err(format!("`steps`: `{}` does not come after `{}`; give shares that ascend", pair[1], pair[0]));
+    }
+    if first.parts() == 0 {
+        return Err("`steps`: nobody can be judged by `0%`; begin with more".to_owned());
+    }
+    let (now, all) = (u128::from(before[version]), before.values().map(|weight| u128::from(*weight)).sum::<u128>());
+    if u128::from(first.parts()) * all < now * u128::from(Percent::PARTS) {
+        let percent = now as f64 * 100.0 / all as f64;
+        return Err(format!(
+            "`steps`: version `{version}` has {percent:.1} % now, and `{first}` is less; begin with what it has or more, \
+             or set its share first"
+        ));
+    }
+    Ok(())
+}
+
+impl Apply {
+    /// Has ramps go on while the result lives.
+    pub fn keep_ramping(self: &Arc<Self>) -> Task {
+        let apply = Arc::clone(self);
+        Task::spawn(async move {
+            loop {
+                if let Err(error) = apply.run_ramps(None).await {
+                    // Whoever asks how the server is reads that the registry does not answer.
+                    tracing::debug!(cause = error.logged(), "ramps stay as they are");
+                }
+                tokio::time::sleep(ROUND).await;
+            }
+        })
+    }
+
+    /// Notes what was counted here, and does what is next, at `now_us` by the registry's clock; at what that says where
+    /// none is given.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` where the registry does not answer.
+    pub async fn run_ramps(&self, now_us: Option<i64>) -> Result<()> {
+        let live = self.live.now();
+        if !live.ramps.values().any(Ramp::is_running) {
+            return Ok(());
+        }
+        self.note_ramp_counts().await?;
+        // A folder that nobody shares is one process's: nobody else takes steps there.
+        if self.registry.is_shared() && !self.registry.lease(JOB, &self.ramping.server, LEASE).await? {
+            return Ok(());
+        }
+        let now_us = match now_us {
+            Some(now_us) => now_us,
+            None => self.registry.now_us().await?,
+        };
+        for (model, ramp) in live.ramps.iter().filter(|(_, ramp)| ramp.is_running()) {
+            let counts = self.registry.ramp_counts(model, ramp.since).await?;
+            let next = ramp.next(&counts, now_us);
+            if next != Next::Stay {
+                self.take_step((model, ramp), (next, &counts), now_us).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what was counted here for ramps that go on.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` where the registry does not answer.
+    pub async fn note_ramp_counts(&self) -> Result<()> {
+        let live = self.live.now();
+        for (model, tally) in &live.tallies {
+            let step = (model.as_str(), tally.since);
+            self.registry.note_ramp_counts(step, &self.ramping.server, &tally.counts()).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_step(
+        &self,
+        (model, judged): (&str, &Ramp),
+        (next, counts): (Next, &RampCounts),
+        now_us: i64,
+    ) -> Result<()> {
+        let _one_at_a_time = self.live.turn().await;
+        let live = self.live.now();
+        // Somebody may have set weights meanwhile, or have taken the step.
+        let Some(ramp) = live.ramps.get(model).filter(|ramp| *ramp == judged) else { return Ok(()) };
+        let (change, said) = stepped(&live, (model, ramp), (next, counts), now_us)?;
+        let deployment = rerouted(&live, model, change)?;
+        let since = deployment.number;
+        let what = format!("{} {model}: {said}", Action::Route.name());
+        let (noted, owned) = (Arc::clone(&live), model.to_owned());
+        blocking("noting what a ramp does", move || {
+            let owner = Caller::owner();
+            let why = || noted.access.why(&owner, Question::Do(Action::Route, &owned));
+            noted.audit.write_or_lose(&owner, what, why);
+            Ok::<_, Error>(())
+        })
+        .await?;
+        match self.record_route(model, deployment).await {
+            // Another server was faster, with this step or with an apply; the next round knows of it.
+            Err(error) if error.kind() == Kind::Refused => return Ok(()),
+            recorded => recorded?,
+        }
+        match next {
+            Next::Stop(_) => tracing::warn!(model, number = since, "{said}"),
+            _ => tracing::info!(model, number = since, "{said}"),
+        }
+        Ok(self.registry.forget_ramp_counts(model, since).await?)
+    }
+}
+
+/// What is set where `next` is done to the ramp of a model, and what is said of it.
+fn stepped(
+    live: &Deployment,
+    (name, ramp): (&str, &Ramp),
+    (next, counts): (Next, &RampCounts),
+    now_us: i64,
+) -> Result<(Change, String)> {
+    let (mut weights, mut ramps) = (live.weights.clone(), live.ramps.clone());
+    let since = live.number + 1;
+    let (ramp, said) = match next {
+        Next::Stay => (ramp.clone(), format!("{ramp} goes on")),
+        Next::Done => (ramp.ended(End::Done, since, now_us), format!("{ramp} is done")),
+        Next::Stop(place) => stopped(ramp, ramp.reason(place, counts), since, now_us),
+        Next::Step => {
+            let next = Ramp { step: ramp.step + 1, since, since_us: now_us, ..ramp.clone() };
+            // Versions that are gone since it began have no part of the rest.
+            let model = &live.models[name];
+            let mut before = ramp.before.clone();
+            before.retain(|version, _| model.place(version).is_some());
+            let share: Share = next.share().into();
+            match weigh(&before, &[(next.version.clone(), share)].into()) {
+                Ok(shares) => {
+                    weights.insert(name.to_owned(), shares.into_iter().collect());
+                    let said = format!("{next} begins");
+                    (next, said)
+                }
+                Err(why) => stopped(ramp, why, since, now_us),
+            }
+        }
+    };
+    if let Some(End::Stopped(_)) = ramp.end {
+        match &ramp.set_before {
+            Some(before) => weights.insert(name.to_owned(), before.clone()),
+            None => weights.remove(name),
+        };
+    }
+    ramps.insert(name.to_owned(), ramp);
+    Ok((Change { weights, ramps }, said))
+}
+
+fn stopped(ramp: &Ramp, why: String, since: u64, since_us: i64) -> (Ramp, String) {
+    let said = format!("{ramp} stops, and the weights are those from before it: {why}");
+    (ramp.ended(End::Stopped(why), since, since_us), said)
+}
