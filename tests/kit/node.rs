@@ -329,6 +329,14 @@ impl Node {
         self.inner.follow.start()
     }
 
+    /// Notes what it counted for ramps, and does what is next at this time by the registry's clock.
+    ///
+    /// # Errors
+    /// Where the registry does not answer.
+    pub async fn run_ramps(&self, now_us: i64) -> Result<()> {
+        Ok(self.inner.apply.run_ramps(Some(now_us)).await?)
+    }
+
     /// Whether it knows how it stands beside a registry that it shares.
     pub fn has_standing(&self) -> bool {
         self.inner.follow.standing().is_some()

@@ -6,7 +6,8 @@
 //! [`tls`] both prove it, and [`access`] is theirs by roles; [`push`] and [`streams`] bring rows; [`traces`] looks on,
 //! and [`status`] says how all of it is. What is [`unchanged`] is not read again. [`servers`] share a registry,
 //! [`shared`] ones an online store too, and a log that may come back [`older`] or lies [`sealed`] in a store, and
-//! [`rolling`] restarts them one by one; predictions at one are [`labelled`] at another.
+//! [`rolling`] restarts them one by one; predictions at one are [`labelled`] at another, and [`ramps`] are judged by
+//! what all of them answered.
 
 mod access;
 mod api;
@@ -27,6 +28,7 @@ mod who;
 
 mod projects;
 pub(crate) mod push;
+mod ramps;
 mod streams;
 
 mod traces;

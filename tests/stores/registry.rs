@@ -44,6 +44,7 @@ fn apply(number: u64) -> Apply {
         ],
         source_schemas: SourceSchemas::from([("landings".to_owned(), Arc::new(schema))]),
         weights: [("delay".to_owned(), vec![("1".to_owned(), 90), ("2".to_owned(), 10)])].into(),
+        ramps: [("delay".to_owned(), format!("{{\"step\":{number}}}"))].into(),
         models: vec![AppliedModel {
             model: "delay".to_owned(),
             version: "1".to_owned(),

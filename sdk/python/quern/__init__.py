@@ -26,6 +26,7 @@ from quern.client import Client
 from quern.errors import PushError, QuernError
 from quern.protocol import FeatureStore
 from quern.results import Fallback, OnlineFeatures, Part, Prediction, PushResult, Rejected
+from quern.route import Ramp, RampStatus, Route
 from quern.status import Run, SourceStatus, Status, Trouble, ViewStatus
 from quern.version import __version__
 
@@ -50,7 +51,10 @@ __all__ = [
     "PushError",
     "PushResult",
     "QuernError",
+    "Ramp",
+    "RampStatus",
     "Rejected",
+    "Route",
     "Run",
     "SourceStatus",
     "Status",

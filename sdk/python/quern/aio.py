@@ -22,6 +22,7 @@ from quern.flights import DEFAULT_BATCH_ROWS
 from quern.push import To
 from quern.request import Deadline, Priority, Steps, Terms, headers_of
 from quern.results import OnlineFeatures, Prediction, PushResult
+from quern.route import Ramp, Route
 from quern.status import Status
 
 T = TypeVar("T")
@@ -177,6 +178,17 @@ class AsyncClient:
     async def service(self, name: str) -> FeatureService:
         """Tell which columns a feature service takes and gives; see `Client.service`."""
         return await self._run(calls.service(name))
+
+    async def route(
+        self,
+        model: str,
+        weights: Mapping[str, int | str] | None = None,
+        ramp: Ramp | None = None,
+        *,
+        reset: bool = False,
+    ) -> Route:
+        """Change which version of a model answers whom; see `Client.route`."""
+        return await self._run(calls.route(model, weights, ramp, reset))
 
     async def materialize(
         self,

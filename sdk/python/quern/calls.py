@@ -14,6 +14,7 @@ from quern import arguments, errors, tables
 from quern.catalogue import Definitions, FeatureService, Health, Materialized
 from quern.request import UNTIL_DONE, Clock, Reply, Request, Steps, Terms, checked
 from quern.results import Fallback, OnlineFeatures, Part, Prediction, added
+from quern.route import Ramp, Route, route_body
 from quern.status import Status
 
 INSTANCES_MAX = 10_000
@@ -104,6 +105,13 @@ def status() -> Steps[Status]:
     """Ask what is wrong, and how far everything is."""
     reply = yield Request("GET", "/v1/status")
     return Status.from_reply(json.loads(reply.success()))
+
+
+def route(model: str, weights: Mapping[str, int | str] | None, ramp: Ramp | None, reset: bool) -> Steps[Route]:
+    """Change which version of a model answers whom."""
+    path = f"/v1/models/{quote(arguments.text('model', model, 'the name of a model'), safe='')}:route"
+    reply = yield Request("POST", path, _json(route_body(weights, ramp, reset)))
+    return Route.from_reply(json.loads(reply.success()))
 
 
 def materialize(

@@ -20,6 +20,7 @@ from quern.flights import DEFAULT_BATCH_ROWS, Flights
 from quern.push import Command, To
 from quern.request import Deadline, Priority, Steps, Terms, checked, headers_of
 from quern.results import OnlineFeatures, Prediction, PushResult
+from quern.route import Ramp, Route
 from quern.status import Status
 
 T = TypeVar("T")
@@ -261,6 +262,23 @@ class Client:
     def service(self, name: str) -> FeatureService:
         """Tell which columns a feature service takes, which it gives, in which order and of which types."""
         return self._run(calls.service(name))
+
+    def route(
+        self,
+        model: str,
+        weights: Mapping[str, int | str] | None = None,
+        ramp: Ramp | None = None,
+        *,
+        reset: bool = False,
+    ) -> Route:
+        """Change which version of a model answers whom, at once and on all servers.
+
+        `weights` has shares by version: `{"2": 50}` is a weight beside those of the others, which keep theirs, `{"2":
+        "10%"}` a part of all. `ramp` has the share of one version go through steps by itself, and stops and goes back
+        where the version fails or is slow: `Ramp("2", ["10%", "50%", "100%"], "10m")`. `reset` gives back the weights
+        that are declared. Either ends a ramp of the model that goes on.
+        """
+        return self._run(calls.route(model, weights, ramp, reset))
 
     def materialize(
         self,

@@ -14,6 +14,7 @@ from quern.flights import DEFAULT_BATCH_ROWS
 from quern.push import To
 from quern.request import Deadline, Priority
 from quern.results import OnlineFeatures, Prediction, PushResult
+from quern.route import Ramp, Route
 from quern.status import Status
 
 if TYPE_CHECKING:
@@ -90,6 +91,16 @@ class FeatureStore(Protocol):
 
     def service(self, name: str) -> FeatureService:
         """Tell which columns a feature service takes and gives."""
+
+    def route(
+        self,
+        model: str,
+        weights: Mapping[str, int | str] | None = None,
+        ramp: Ramp | None = None,
+        *,
+        reset: bool = False,
+    ) -> Route:
+        """Change which version of a model answers whom."""
 
     def materialize(
         self,

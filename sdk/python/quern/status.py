@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from quern.results import parse_time
+from quern.route import RampStatus
 from quern.show import Shown
 
 
@@ -86,6 +87,8 @@ class Status(Shown):
     """`online_store`, `registry`, `log` and `predictions`, as it says so."""
     feature_views: dict[str, ViewStatus]
     sources: dict[str, SourceStatus]
+    ramps: dict[str, RampStatus] = field(default_factory=dict)
+    """By model: those that go on, and how the last ones ended."""
 
     @classmethod
     def from_reply(cls, reply: Mapping[str, Any]) -> Status:
@@ -99,6 +102,7 @@ class Status(Shown):
             sources={
                 told["name"]: SourceStatus(**_known(SourceStatus, told, "newest_event")) for told in reply["sources"]
             },
+            ramps={told["model"]: RampStatus.from_reply(told) for told in reply.get("ramps", ())},
         )
 
     def __bool__(self) -> bool:
@@ -120,7 +124,7 @@ class Status(Shown):
 
 def _known(kind: Any, told: Mapping[str, Any], *times: str) -> dict[str, Any]:
     """Take the fields of `kind`, of which `times` are times; what is absent is None."""
-    known = {field.name: told.get(field.name) for field in fields(kind)}
+    known = {one.name: told.get(one.name) for one in fields(kind)}
     return {name: parse_time(value) if name in times else value for name, value in known.items()}
 
 

@@ -343,6 +343,27 @@ def test_status(stand_in: StandIn, client: Any) -> None:
     assert pickle.loads(pickle.dumps(status)) == status
 
 
+def test_route(stand_in: StandIn, client: Any) -> None:
+    ramp = {"model": "m", "version": "2", "state": "running", "step": 1, "steps": ["10%", "100%"], "every": "10m"}
+    ramp |= {"since": "2026-11-30T09:00:00Z", "requests": None, "stop_if": [{"condition": "p99 > 5ms", "share": None}]}
+    shares = {"percent": {"1": 90.0, "2": 10.0}, "percent_before": {"1": 100.0, "2": 0.0}}
+    reply = {"number": 3, "weights": {"1": 90, "2": 10}, **shares}
+    stand_in.replies = [said({**reply, "ramp": ramp, "new": 1}), said({**reply, "ended_ramp": "the ramp"}), said(reply)]
+    begun = client.route("a/b", ramp=quern.Ramp("2", ["10%", "100%"], dt.timedelta(minutes=10), "p99 > 5ms"))
+    asked = {"version": "2", "steps": ["10%", "100%"], "every": "600000000us", "stop_if": ["p99 > 5ms"]}
+    assert stand_in.seen[0][:2] == ("/v1/models/a%2Fb:route", {"ramp": asked})
+    assert (begun.ramp.state, begun.ramp.since.hour, begun.ramp.reason) == ("running", 9, None)
+    assert begun.to_dict() == {"version": ["1", "2"], "weight": [90, 10], "percent": [90.0, 10.0]}
+    assert client.route("m", {2: "10%"}).ended_ramp == "the ramp"
+    assert client.route("m", reset=True).ramp is None
+    assert [seen[1] for seen in stand_in.seen[1:]] == [{"weights": {"2": "10%"}}, {}]
+    for wrong in ({}, {"weights": {"2": 1}, "reset": True}, {"weights": {}}, {"ramp": "2"}):
+        with pytest.raises(TypeError):
+            client.route("m", **wrong)
+    with pytest.raises(TypeError, match="steps: expected percentages"):
+        client.route("m", ramp=quern.Ramp("2", "10%", "10m"))
+
+
 def test_health(stand_in: StandIn, client: Any) -> None:
     version = said({"name": "quern", "version": "0.1.0"})
     live, ready = said({"live": True}), said({"ready": True})

@@ -21,7 +21,7 @@ use crate::error::causes;
 use crate::tls;
 use crate::wire::{
     Catalogue, Code, ErrorReply, LabelsReply, LabelsRequest, OnlineFeatures, OnlineFeaturesRequest,
-    PredictRequest, Predictions, REQUEST_ID, ServerStatus, predict_path,
+    PredictRequest, Predictions, REQUEST_ID, RouteRequest, Routed, ServerStatus, predict_path, route_path,
 };
 use crate::{Credentials, Error, Result};
 
@@ -168,6 +168,12 @@ impl Client {
         self.call("/v1/labels", request).await
     }
 
+    /// Changes which version of `model` answers whom, by weights or by a ramp; an empty request gives back what is
+    /// declared.
+    pub async fn route(&self, model: &str, request: &RouteRequest) -> Result<Routed> {
+        self.call(&route_path(model), request).await
+    }
+
     /// What is live: entities, feature views, feature services, models.
     pub async fn definitions(&self) -> Result<Catalogue> {
         self.get("/v1/definitions").await
@@ -186,7 +192,7 @@ impl Client {
     }
 
     /// Posts `request` as JSON to `path` and reads the reply: for calls that have no method of their own. `path` goes
-    /// out as it is: names go into one through [`predict_path`] and [`route_path`](crate::wire::route_path).
+    /// out as it is: names go into one through [`predict_path`] and [`route_path`].
     pub async fn call<Reply: DeserializeOwned>(&self, path: &str, request: &impl Serialize) -> Result<Reply> {
         read(self.post(path, request).await?).await
     }

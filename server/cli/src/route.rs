@@ -102,7 +102,9 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
 fn ramp(arguments: &Arguments, weights: &BTreeMap<String, Share>) -> Result<Option<RampRequest>> {
     let [version, shares @ ..] = arguments.ramp.as_slice() else { return Ok(None) };
     if !weights.is_empty() {
-        return Err(Failure::Usage("give shares or --ramp, not both: a ramp sets the weights itself".to_owned()));
+        return Err(Failure::Usage(
+            "give shares or --ramp, not both: a ramp sets the weights itself".to_owned(),
+        ));
     }
     let steps = shares.iter().map(|share| {
         let wrong = |why| Failure::Usage(format!("--ramp {version}: {why}"));

@@ -27,6 +27,7 @@ impl Node {
 
 /// How all ramps are, by model.
 pub(super) fn statuses(live: &Deployment, counted: &Counted, now_us: i64) -> Vec<RampStatus> {
-    let status = |(model, ramp): (&String, &crate::live::ramp::Ramp)| ramp.status(model, counted.get(model), now_us);
+    let status =
+        |(model, ramp): (&String, &crate::live::ramp::Ramp)| ramp.status(model, counted.get(model), now_us);
     live.ramps.iter().map(status).collect()
 }

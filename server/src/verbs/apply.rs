@@ -32,12 +32,12 @@ use quern_store::registry::Registry;
 use quern_wire::{Break, Plan};
 
 pub use self::check::Candidate;
-pub(crate) use self::ramp::Ramping;
 use self::check::OfProject;
 use self::kept::notes_of_ramps;
 use self::model_file::Fetched;
 use self::notes::of_services;
 use self::plan::Stored;
+pub(crate) use self::ramp::Ramping;
 use self::record::record_of;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::live::{Live, Loader};

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use quern_wire::{
-    HeadState, Part, RampStatus, RunState, ServerStatus, SourceStatus, StoreStatus, Stores, Trouble, ViewStatus,
+    HeadState, Part, RampStatus, RunState, ServerStatus, SourceStatus, StoreStatus, Stores, Trouble,
+    ViewStatus,
 };
 
 use crate::output::{Align, counted, table, thousands};
@@ -11,6 +12,8 @@ const WIDTH: usize = 100;
 /// So many of what is wrong are told, and so many rows of a table; JSON has all.
 const TROUBLES_MAX: usize = 20;
 const ROWS_MAX: usize = 40;
+/// So many ramps are told why they ended.
+const REASONS_MAX: usize = 5;
 /// The longest that a name is shown.
 const NAME_CHARS: usize = 22;
 const SOURCE_CHARS: usize = 14;
@@ -157,12 +160,15 @@ fn ramps(status: &ServerStatus) -> String {
             format!("{} of {}", ramp.step, ramp.steps.len()),
             ramp.steps.get(ramp.step.saturating_sub(1)).map_or("-".to_owned(), ToString::to_string),
             ago_of(status, &ramp.since),
-            ramp.requests.map_or("-".to_owned(), thousands),
+            ramp.requests.map_or("-".to_owned(), short),
         ]
     };
-    let ramps: Vec<&RampStatus> = status.ramps.iter().collect();
-    let reasons = ramps.iter().take(ROWS_MAX).filter_map(|ramp| Some((&ramp.model, ramp.reason.as_ref()?)));
-    let lines = reasons.flat_map(|(model, reason)| wrapped(&format!("{model}: {reason}"), WIDTH - 6));
+    let mut ramps: Vec<&RampStatus> = status.ramps.iter().collect();
+    ramps.sort_by_key(|ramp| ramp.reason.is_none());
+    let reasons =
+        ramps.iter().take(REASONS_MAX).filter_map(|ramp| Some((&ramp.model, ramp.reason.as_ref()?)));
+    let lines = reasons.map(|(model, reason)| format!("{}: {reason}", cut(model, NAME_CHARS)));
+    let lines = lines.flat_map(|line| wrapped(&line, WIDTH - 6));
     let lines: String = lines.map(|line| format!("\n      {line}")).collect();
     shown(&head, &ramps, row) + &lines
 }

@@ -15,7 +15,8 @@ const PARTS: u64 = 100_000_000;
 /// A limit has so many decimals at most: they are parts of [`PARTS`].
 const DECIMALS_MAX: usize = 8;
 const NAMES: [&str; 5] = ["error_rate", "fallback_rate", "p99", "p95", "p50"];
-const FORM: &str = "give conditions such as `error_rate > 0.01`, `fallback_rate > 5%` or `p99 > 50ms`, with `or` between";
+const FORM: &str =
+    "give conditions such as `error_rate > 0.01`, `fallback_rate > 5%` or `p99 > 50ms`, with `or` between";
 
 /// What a ramp stops for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +72,10 @@ impl Condition {
         }
         if let Some(percentile) = name.strip_prefix('p').and_then(|digits| digits.parse::<u64>().ok()) {
             let limit_us = parse_duration(limit).map_err(wrong)?;
-            return Ok(Condition { measure: Measure::Slower(limit_us), most: PARTS / 100 * (100 - percentile) });
+            return Ok(Condition {
+                measure: Measure::Slower(limit_us),
+                most: PARTS / 100 * (100 - percentile),
+            });
         }
         let measure = if name == NAMES[0] { Measure::Failed } else { Measure::FellBack };
         let most = rate(limit).ok_or_else(|| {
@@ -170,10 +174,10 @@ mod tests {
         }
         assert_eq!(Condition::DEFAULT.to_string(), "error_rate > 0.01");
         let both = Condition::parse_all("p95 > 1s or fallback_rate > 0.5").unwrap();
-        assert_eq!(both.iter().map(Condition::to_string).collect::<Vec<_>>(), [
-            "p95 > 1s",
-            "fallback_rate > 0.5"
-        ]);
+        assert_eq!(
+            both.iter().map(Condition::to_string).collect::<Vec<_>>(),
+            ["p95 > 1s", "fallback_rate > 0.5"]
+        );
         for (wrong, why) in [
             ("", "give conditions such as"),
             ("error_rate>0.01", "give conditions such as"),

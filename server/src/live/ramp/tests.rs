@@ -49,8 +49,11 @@ type Request = (i64, bool);
 fn oracle(looks_s: &[i64], requests: &[Request], steps: usize, every_s: i64) -> (usize, &'static str) {
     let (mut step, mut began_s) = (0, 0);
     for look_s in looks_s {
-        let seen: Vec<bool> =
-            requests.iter().filter(|(at_s, _)| (began_s..*look_s).contains(at_s)).map(|(_, failed)| *failed).collect();
+        let seen: Vec<bool> = requests
+            .iter()
+            .filter(|(at_s, _)| (began_s..*look_s).contains(at_s))
+            .map(|(_, failed)| *failed)
+            .collect();
         let failed = seen.iter().filter(|failed| **failed).count();
         if seen.len() < 100 {
             continue;

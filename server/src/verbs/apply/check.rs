@@ -157,8 +157,17 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
     }
     let number = live.number + 1;
     let (compiled, models) = (Arc::new(compiled), loaded);
-    let deployment =
-        Deployment { number, files, compiled, models, weights, ramps, access, audit, ..Deployment::default() };
+    let deployment = Deployment {
+        number,
+        files,
+        compiled,
+        models,
+        weights,
+        ramps,
+        access,
+        audit,
+        ..Deployment::default()
+    };
     let project = of.project.clone();
     Ok(Candidate { deployment, base: live.number, project, who, files: model_files, fits })
 }

@@ -48,7 +48,10 @@ pub(super) fn kept(live: &Deployment, definitions: &Definitions) -> Kept {
 }
 
 /// What a model declares of who answers: weights, sticky columns, salt.
-fn route<'d>(definitions: &'d Definitions, model: &str) -> Option<(&'d [(String, u32)], Vec<&'d str>, &'d str)> {
+fn route<'d>(
+    definitions: &'d Definitions,
+    model: &str,
+) -> Option<(&'d [(String, u32)], Vec<&'d str>, &'d str)> {
     let route = definitions.models.get(model)?.route.as_ref()?;
     let sticky = route.sticky.iter().map(|column| column.sql.as_str()).collect();
     Some((&route.weights, sticky, &route.salt))

@@ -62,11 +62,14 @@ pub(super) fn begin(
     let every_us = parse_duration(&every).map_err(|why| format!("`every`: {why}"))?;
     if every_us < EVERY_MIN_US {
         let least = format_duration(EVERY_MIN_US);
-        return Err(format!("`every` is `{every}`, too short to see how a version does; give `{least}` or more"));
+        return Err(format!(
+            "`every` is `{every}`, too short to see how a version does; give `{least}` or more"
+        ));
     }
     let mut conditions = Vec::new();
     for (place, text) in stop_if.iter().enumerate() {
-        let found = Condition::parse_all(text).map_err(|why| format!("`stop_if`, item {}: {why}", place + 1))?;
+        let found =
+            Condition::parse_all(text).map_err(|why| format!("`stop_if`, item {}: {why}", place + 1))?;
         conditions.extend(found);
     }
     if conditions.len() > CONDITIONS_MAX {
@@ -79,10 +82,25 @@ pub(super) fn begin(
     for share in &steps {
         weigh(&before, &[(version.clone(), (*share).into())].into())?;
     }
-    Ok(Ramp { version, steps, every_us, stop_if: conditions, before, set_before, step: 0, since, since_us, end: None })
+    Ok(Ramp {
+        version,
+        steps,
+        every_us,
+        stop_if: conditions,
+        before,
+        set_before,
+        step: 0,
+        since,
+        since_us,
+        end: None,
+    })
 }
 
-fn check_steps(version: &str, steps: &[Percent], before: &BTreeMap<String, u64>) -> std::result::Result<(), String> {
+fn check_steps(
+    version: &str,
+    steps: &[Percent],
+    before: &BTreeMap<String, u64>,
+) -> std::result::Result<(), String> {
     let Some(first) = steps.first() else {
         return Err("`steps` is empty; give the shares of the version, as in `10%`, `50%`, `100%`".to_owned());
     };
@@ -90,12 +108,16 @@ fn check_steps(version: &str, steps: &[Percent], before: &BTreeMap<String, u64>)
         return Err(format!("`steps` has {} shares; give at most {STEPS_MAX}", steps.len()));
     }
     if let Some(pair) = steps.windows(2).find(|pair| pair[0] >= pair[1]) {
-        return Err(format!("`steps`: `{}` does not come after `{}`; give shares that ascend", pair[1], pair[0]));
+        return Err(format!(
+            "`steps`: `{}` does not come after `{}`; give shares that ascend",
+            pair[1], pair[0]
+        ));
     }
     if first.parts() == 0 {
         return Err("`steps`: nobody can be judged by `0%`; begin with more".to_owned());
     }
-    let (now, all) = (u128::from(before[version]), before.values().map(|weight| u128::from(*weight)).sum::<u128>());
+    let (now, all) =
+        (u128::from(before[version]), before.values().map(|weight| u128::from(*weight)).sum::<u128>());
     if u128::from(first.parts()) * all < now * u128::from(Percent::PARTS) {
         let percent = now as f64 * 100.0 / all as f64;
         return Err(format!(

@@ -111,7 +111,9 @@ fn changed(
     let number = live.number + 1;
     let asked = match request.ramp {
         Some(_) if !request.weights.is_empty() => {
-            return Err(Error::invalid("give `weights` or a `ramp`, not both: a ramp sets the weights itself"));
+            return Err(Error::invalid(
+                "give `weights` or a `ramp`, not both: a ramp sets the weights itself",
+            ));
         }
         Some(ramp) => {
             let set = weights.get(name).cloned();
@@ -142,7 +144,8 @@ fn changed(
 pub(super) fn rerouted(live: &Deployment, model: &str, change: Change) -> Result<Deployment> {
     let declared = &live.compiled.catalog.definitions.models[model];
     let set = change.weights.get(model).map(Vec::as_slice);
-    let new = LiveModel::new(declared, live.models[model].versions.clone(), set).map_err(Error::definitions)?;
+    let new =
+        LiveModel::new(declared, live.models[model].versions.clone(), set).map_err(Error::definitions)?;
     let mut models = live.models.clone();
     models.insert(model.to_owned(), Arc::new(new));
     Ok(Deployment {

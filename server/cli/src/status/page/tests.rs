@@ -1,6 +1,6 @@
 use expect_test::expect;
 use quern_wire::{
-    LogStatus, PastError, PredictionsStatus, PushedStatus, RunStatus, ServerInfo, StreamStatus,
+    LogStatus, PastError, PredictionsStatus, PushedStatus, RampState, RunStatus, ServerInfo, StreamStatus,
 };
 
 use super::*;
@@ -71,7 +71,34 @@ fn well() -> ServerStatus {
             }),
             stream: None,
         }],
+        ramps: Vec::new(),
     }
+}
+
+fn ramp() -> RampStatus {
+    RampStatus {
+        model: "fraud".to_owned(),
+        version: "2".to_owned(),
+        state: RampState::Waiting,
+        step: 2,
+        steps: ["10%", "50%", "100%"].map(|share| share.to_owned().try_into().unwrap()).into(),
+        every: "10m".to_owned(),
+        since: "2026-11-29T11:48:00Z".to_owned(),
+        requests: Some(57),
+        requests_min: 100,
+        stop_if: Vec::new(),
+        reason: None,
+    }
+}
+
+#[test]
+fn ramps_say_how_they_are_and_why_they_ended() {
+    let reason = "`error_rate > 0.01`: of 120 requests in step 2 of 3 (50%), 9 failed (7.50 %)".to_owned();
+    let stopped = RampStatus { model: "risk".to_owned(), state: RampState::Stopped, ..ramp() };
+    let status =
+        ServerStatus { ramps: vec![ramp(), RampStatus { reason: Some(reason), ..stopped }], ..well() };
+    let shown = page(&status);
+    expect![[r#""#]].assert_eq(&(shown.rsplit("\n\n").next().unwrap().to_owned() + "\n"));
 }
 
 #[test]
@@ -116,6 +143,18 @@ fn worst() -> ServerStatus {
                 ..run(RunState::Done)
             }),
             ..view(&name(number), Some("1970-01-01T00:00:00Z"), None)
+        })
+        .collect();
+    status.ramps = (0..10_000)
+        .map(|_| RampStatus {
+            model: long.clone(),
+            version: long.clone(),
+            step: 100,
+            steps: vec!["99.999999%".to_owned().try_into().unwrap(); 100],
+            since: "1970-01-01T00:00:00Z".to_owned(),
+            requests: Some(999_999_999_999),
+            reason: Some(long.clone()),
+            ..ramp()
         })
         .collect();
     status.sources[0] = SourceStatus {
