@@ -234,16 +234,7 @@ impl Node {
             degraded: Arc::clone(&degraded),
         });
         Ok(Arc::new(Node {
-            apply: Arc::new(Apply {
-                settings: Arc::clone(&settings),
-                live: live.clone(),
-                loader: Arc::clone(&loader),
-                registry: registry.clone(),
-                history: Arc::clone(&history),
-                head: head.clone(),
-                fetched: Default::default(),
-                ramping: Default::default(),
-            }),
+            apply: Arc::new(apply(&settings, &loader, &registry, &push)),
             follow: Arc::new(Follow { registry: registry.clone(), loader, live: live.clone() }),
             upkeep: Upkeep::of(&settings, &registry, &segments, &push),
             predict: Arc::new(predict(&live, &reader, &predictions)),
@@ -342,6 +333,20 @@ async fn known(settings: &Settings, registry: &Registry, live: &Live) -> Result<
 fn reader(settings: &Settings, history: &Arc<History>, head: &Online) -> Reader {
     let history_fallback = settings.history_fallback;
     Reader { history: Arc::clone(history), head: head.clone(), history_fallback }
+}
+
+/// The verb that makes definitions live, over the stores that pushes go to.
+fn apply(settings: &Arc<Settings>, loader: &Arc<Loader>, registry: &Registry, push: &Push) -> Apply {
+    Apply {
+        settings: Arc::clone(settings),
+        live: push.live.clone(),
+        loader: Arc::clone(loader),
+        registry: registry.clone(),
+        history: Arc::clone(&push.history),
+        head: push.head.clone(),
+        fetched: Default::default(),
+        ramping: Default::default(),
+    }
 }
 
 fn predict(live: &Live, reader: &Reader, log: &Arc<PredictionLog>) -> Predict {

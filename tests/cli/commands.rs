@@ -561,8 +561,52 @@ fn a_route_is_shown_before_and_after() {
         exit 1
         error: every weight is 0, so no version would answer; give one a weight
     "#]].assert_eq(&text);
+    let mut text = String::new();
+    for ramp in [
+        "--ramp 2 10% 50% 100% --every 10m --stop-if p99>50ms",
+        "--ramp 2 10% 50 --every 10m",
+        "--ramp 2 10%",
+        "2=5 --ramp 2 10% --every 10m",
+        "--ramp 2 10% 50% 100% --every 10m",
+        "--reset",
+    ] {
+        text += &format!("> {ramp}\n{}", say(folder, &format!("route next_order {ramp}")));
+    }
+    expect![[r#"
+        > --ramp 2 10% 50% 100% --every 10m --stop-if p99>50ms
+        exit 1
+        error: `stop_if`, item 1: `p99>50ms` is no condition: give conditions such as `error_rate > 0.01`, `fallback_rate > 5%` or `p99 > 50ms`, with `or` between
+        > --ramp 2 10% 50 --every 10m
+        exit 2
+        error: --ramp 2: `50` is no percentage: give one with its sign, as in `12.5%`
+
+        For more information, try '--help'.
+        > --ramp 2 10%
+        exit 2
+        error: the following required arguments were not provided:
+          --every <DURATION>
+
+        Usage: quern route [OPTIONS] [DIR] <MODEL> [VERSION=SHARE]...
+
+        For more information, try '--help'.
+        > 2=5 --ramp 2 10% --every 10m
+        exit 2
+        error: give shares or --ramp, not both: a ramp sets the weights itself
+
+        For more information, try '--help'.
+        > --ramp 2 10% 50% 100% --every 10m
+        version 1: 90 (90.0 %)
+        version 2: 10 (10.0 %)
+        version 2 goes on by itself: 10%, 50%, 100%, each for 10m and 100 requests at least; stops if error_rate > 0.01
+        live with apply 6
+        > --reset
+        version 1: 90 (90.0 %)
+        version 2: 10 (10.0 %)
+        this ends the ramp of version `2` (step 1 of 3, 10%)
+        live with apply 7
+    "#]].assert_eq(&text);
     let json = run(folder, &words("route next_order 2=90 --json")).json();
-    expect![[r#"{"number":6,"weights":{"1":90,"2":90},"percent":{"1":50.0,"2":50.0},"percent_before":{"1":90.0,"2":10.0}}"#]].assert_eq(&json.to_string());
+    expect![[r#"{"number":8,"weights":{"1":90,"2":90},"percent":{"1":50.0,"2":50.0},"percent_before":{"1":90.0,"2":10.0}}"#]].assert_eq(&json.to_string());
     let entities =
         "customer,basket,event_timestamp\nada,1,2026-04-01T00:00:00Z\nbob,2,2026-04-01T00:00:00Z\n";
     fs::write(folder.join("entities.csv"), entities).unwrap();

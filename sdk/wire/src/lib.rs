@@ -12,6 +12,7 @@ mod keys;
 mod materialize;
 mod online;
 mod path;
+mod percent;
 mod plan;
 mod predict;
 mod push;
@@ -39,6 +40,7 @@ pub use self::online::{
     FeatureViewMetadata, OnlineColumn, OnlineFeatures, OnlineFeaturesRequest, OnlineMetadata, Status,
 };
 pub use self::path::{predict_path, route_path};
+pub use self::percent::Percent;
 pub use self::plan::{
     AccessChange, Action, Break, Change, DefinitionKind, KeyChange, Plan, ProjectRequest, Reason,
     ViewToMaterialize,
@@ -48,7 +50,7 @@ pub use self::predict::{
 };
 pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
 pub use self::ramp::{RampRequest, RampState, RampStatus, StopIf};
-pub use self::route::{Percent, RouteRequest, Routed, Share, percentages};
+pub use self::route::{RouteRequest, Routed, Share, percentages};
 pub use self::status::{
     Degraded, HeadState, LogStatus, Part, PastError, PredictionsStatus, PushedStatus, RunState, RunStatus,
     ServerInfo, ServerStatus, SourceStatus, StoreStatus, Stores, StreamStatus, Trouble, ViewStatus,

@@ -1,13 +1,13 @@
 //! Which version of a model answers whom, and how is that changed in flight?
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::percent::Percent;
 use crate::ramp::{RampRequest, RampStatus};
 
 /// `POST /v1/models/{model}:route`: which version answers whom from now on.
@@ -30,21 +30,6 @@ pub enum Share {
     Weight(u32),
     /// A part of all, into whose rest the other versions are scaled: `"10%"`.
     Percent(Percent),
-}
-
-/// A percentage from 0 to 100, exact to six decimals: `"12.5%"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-pub struct Percent(u32);
-
-impl Percent {
-    /// Of so many parts, all make 100 %.
-    pub const PARTS: u32 = 100_000_000;
-
-    /// How many of them it is.
-    pub fn parts(self) -> u32 {
-        self.0
-    }
 }
 
 /// Its reply.
@@ -72,48 +57,6 @@ pub struct Routed {
 pub fn percentages(weights: &BTreeMap<String, u64>) -> BTreeMap<String, f64> {
     let total = weights.values().sum::<u64>().max(1) as f64;
     weights.iter().map(|(version, weight)| (version.clone(), *weight as f64 * 100.0 / total)).collect()
-}
-
-impl FromStr for Percent {
-    type Err = String;
-
-    /// Reads the digits before the sign: `10`, `0.5`.
-    fn from_str(text: &str) -> Result<Percent, String> {
-        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-        let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        if !all_digits(whole) || !all_digits(decimals) || decimals.len() > 6 {
-            return Err(format!("`{text}%` is no percentage: give at most six decimals, as in `12.5%`"));
-        }
-        let parts = format!("{whole}{decimals:0<6}").parse().ok();
-        match parts.filter(|parts| *parts <= Percent::PARTS) {
-            Some(parts) => Ok(Percent(parts)),
-            None => Err(format!("`{text}%` is more than all, which is `100%`")),
-        }
-    }
-}
-
-impl fmt::Display for Percent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = format!("{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000);
-        write!(f, "{}%", digits.trim_end_matches('0').trim_end_matches('.'))
-    }
-}
-
-impl TryFrom<String> for Percent {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Percent, String> {
-        match text.strip_suffix('%') {
-            Some(percent) => percent.parse(),
-            None => Err(format!("`{text}` is no percentage: give one with its sign, as in `12.5%`")),
-        }
-    }
-}
-
-impl From<Percent> for String {
-    fn from(percent: Percent) -> String {
-        percent.to_string()
-    }
 }
 
 impl FromStr for Share {
@@ -165,7 +108,7 @@ mod tests {
             [("10%", 10_000_000), ("12.5%", 12_500_000), ("0.000001%", 1), ("100%", Percent::PARTS)]
         {
             let share: Share = text.parse().unwrap();
-            assert_eq!(share, Share::Percent(Percent(parts)), "{text}");
+            assert!(matches!(share, Share::Percent(percent) if percent.parts() == parts), "{text}");
             assert_eq!(serde_json::to_string(&share).unwrap(), format!("{text:?}"));
             assert_eq!(serde_json::from_str::<Share>(&format!("{text:?}")).unwrap(), share);
         }

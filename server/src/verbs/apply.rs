@@ -4,6 +4,7 @@
 //! [`Apply::plan`] says what the candidate would change, and [`Apply::apply`] makes it live, or refuses where a model
 //! in use would break.
 
+mod begin;
 mod changes;
 mod check;
 mod fits;

@@ -1,6 +1,7 @@
 //! What becomes of what was set in flight, weights and ramps, where definitions are applied?
 //!
-//! Weights hold until the model's route is declared in another way, and so does a ramp, as long as there is its version.
+//! Weights hold until the model's route is declared in another way, and so does a ramp, as long as there is its
+//! version.
 
 use feature_defs::Definitions;
 use quern_base::clock::now_us;

@@ -15,7 +15,7 @@ use quern_base::tasks::{blocking, detached};
 use quern_wire::{RouteRequest, Routed, percentages};
 
 use super::Apply;
-use super::ramp::begin;
+use super::begin::begin;
 use super::record::record_of;
 use super::weights::{is_alike, shown, weigh};
 use crate::error::{Error, Result};
@@ -23,8 +23,8 @@ use crate::live::ramp::{End, Ramps};
 use crate::live::{Deployment, LiveModel, Weights};
 
 impl Apply {
-    /// Sets the shares of the versions of `model` that `request` names, or has the share of one grow by itself. No shares
-    /// at all give back the weights that are declared, and forget the model's ramp.
+    /// Sets the shares of the versions of `model` that `request` names, or has the share of one grow by itself. No
+    /// shares at all give back the weights that are declared, and forget the model's ramp.
     ///
     /// # Errors
     /// `Kind::NotFound` for an unknown model or version, `Kind::Refused` for a model without a `route`,
