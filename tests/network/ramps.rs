@@ -160,7 +160,7 @@ async fn a_ramp_stops_where_its_version_fails_and_gives_the_weights_back() {
         let actions = line.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["action"].clone());
         let stops =
             actions.filter(|action| action.as_str().unwrap().starts_with("route m: the ramp of version `2`"));
-        let stop = stops.last().unwrap();
+        let stop = stops.collect::<Vec<_>>().pop().unwrap();
         assert!(stop.as_str().unwrap().ends_with(&reason), "{stop}");
     }
     assert_eq!(server.metric("quern_ramp_state{model=\"m\",version=\"2\",state=\"stopped\"}").await, 1.0);
@@ -288,7 +288,7 @@ async fn a_ramp_outlives_the_server_that_decides() {
     // As if its time were over.
     postgres.execute("DELETE FROM leases WHERE name = 'ramps'").await;
     let (one, other) = tokio::join!(node.run_ramps(in_minutes(11)), node.run_ramps(in_minutes(11)));
-    (one.unwrap(), other.unwrap());
+    one.and(other).unwrap();
     let after = status(&second.client).await.unwrap();
     assert_eq!((after.step, after.state, share(&second.client).await), (2, RampState::Running, 100.0));
     assert_eq!(second.metric("quern_apply_number").await, 3.0, "a step is taken once");

@@ -15,16 +15,24 @@ const EVERY_MIN_US: i64 = 10_000_000;
 const STEPS_MAX: usize = 100;
 const CONDITIONS_MAX: usize = 20;
 
-/// What a ramp that is asked for becomes, over weights that are so, of which these were set in flight.
+/// The weights before a ramp.
+pub(super) struct Before {
+    /// Those of all versions.
+    pub(super) weights: BTreeMap<String, u64>,
+    /// What of them was set in flight.
+    pub(super) set: Option<Vec<(String, u32)>>,
+}
+
+/// What a ramp that is asked for becomes, which begins with the apply `since`.
 ///
 /// # Errors
 /// What of it is no ramp, and how to write it.
 pub(super) fn begin(
     asked: RampRequest,
-    (before, set_before): (BTreeMap<String, u64>, Option<Vec<(String, u32)>>),
+    Before { weights: before, set: set_before }: Before,
     since: u64,
     since_us: i64,
-) -> std::result::Result<Ramp, String> {
+) -> Result<Ramp, String> {
     let RampRequest { version, steps, every, stop_if } = asked;
     check_steps(&version, &steps, &before)?;
     let every_us = parse_duration(&every).map_err(|why| format!("`every`: {why}"))?;
@@ -64,11 +72,7 @@ pub(super) fn begin(
     })
 }
 
-fn check_steps(
-    version: &str,
-    steps: &[Percent],
-    before: &BTreeMap<String, u64>,
-) -> std::result::Result<(), String> {
+fn check_steps(version: &str, steps: &[Percent], before: &BTreeMap<String, u64>) -> Result<(), String> {
     let Some(first) = steps.first() else {
         return Err("`steps` is empty; give the shares of the version, as in `10%`, `50%`, `100%`".to_owned());
     };

@@ -17,10 +17,7 @@ pub(super) struct Kept {
 
 /// What of what is live holds beside `definitions`.
 pub(super) fn kept(live: &Deployment, definitions: &Definitions) -> Kept {
-    let same = |model: &str| {
-        let declared = route(&live.compiled.catalog.definitions, model);
-        declared.is_some() && declared == route(definitions, model)
-    };
+    let same = |model: &str| is_routed_alike(&live.compiled.catalog.definitions, definitions, model);
     let set = live.weights.iter().filter(|(model, _)| same(model));
     let mut weights: Weights = set.map(|(name, set)| (name.clone(), set.clone())).collect();
     let mut ramps = Ramps::new();
@@ -48,14 +45,12 @@ pub(super) fn kept(live: &Deployment, definitions: &Definitions) -> Kept {
     Kept { weights, ramps }
 }
 
-/// What a model declares of who answers: weights, sticky columns, salt.
-fn route<'d>(
-    definitions: &'d Definitions,
-    model: &str,
-) -> Option<(&'d [(String, u32)], Vec<&'d str>, &'d str)> {
-    let route = definitions.models.get(model)?.route.as_ref()?;
-    let sticky = route.sticky.iter().map(|column| column.sql.as_str()).collect();
-    Some((&route.weights, sticky, &route.salt))
+/// Whether both declare alike who is answered by which version of a model: by weights, sticky columns, salt.
+fn is_routed_alike(old: &Definitions, new: &Definitions, model: &str) -> bool {
+    let route = |definitions: &Definitions| definitions.models.get(model)?.route.clone();
+    let (Some(old), Some(new)) = (route(old), route(new)) else { return false };
+    let sticky = old.sticky.iter().map(|column| &column.sql).eq(new.sticky.iter().map(|column| &column.sql));
+    sticky && old.weights == new.weights && old.salt == new.salt
 }
 
 /// What an apply does to the ramps of `project` that go on, a note for each.

@@ -15,7 +15,7 @@ use quern_base::tasks::{blocking, detached};
 use quern_wire::{RouteRequest, Routed, percentages};
 
 use super::Apply;
-use super::begin::begin;
+use super::begin::{Before, begin};
 use super::record::record_of;
 use super::weights::{is_alike, shown, weigh};
 use crate::error::{Error, Result};
@@ -116,8 +116,8 @@ fn changed(
             ));
         }
         Some(ramp) => {
-            let set = weights.get(name).cloned();
-            let ramp = begin(ramp, (before.clone(), set), number, now_us).map_err(Error::invalid)?;
+            let before_it = Before { weights: before.clone(), set: weights.get(name).cloned() };
+            let ramp = begin(ramp, before_it, number, now_us).map_err(Error::invalid)?;
             let first = weigh(&before, &[(ramp.version.clone(), ramp.share().into())].into());
             ramps.insert(name.to_owned(), ramp);
             first.map_err(Error::invalid)?
