@@ -16,6 +16,7 @@ mod project;
 mod reach;
 #[cfg(test)]
 mod reference;
+mod registered;
 mod schema;
 mod shape;
 mod whose;
@@ -37,5 +38,6 @@ pub use literal::fit;
 pub use parse::{DefFile, parse};
 pub use project::{DEFAULT_PROJECT, is_project};
 pub use reach::{Reach, Server};
+pub use registered::{Registered, RegisteredModel};
 pub use schema::schemas;
 pub use whose::{Whose, says_kind, whose};

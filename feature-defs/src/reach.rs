@@ -11,7 +11,7 @@ use crate::Broker;
 use crate::shape::OBJECT_SCHEMES;
 
 /// What the URL of a server begins with, and the port unless it is given.
-pub(crate) const SERVER_SCHEMES: [(&str, u16); 7] = [
+pub(crate) const SERVER_SCHEMES: [(&str, u16); 9] = [
     (KAFKA, 9092),
     ("redis", 6379),
     ("rediss", 6379),
@@ -19,8 +19,12 @@ pub(crate) const SERVER_SCHEMES: [(&str, u16); 7] = [
     ("valkeys", 6379),
     (GRPC[0], 8001),
     (GRPC[1], 443),
+    ("http", 80),
+    ("https", 443),
 ];
 const KAFKA: &str = "kafka";
+/// Those that a stream of Redis may have.
+const REDIS: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
 /// What inference servers are spoken with, in the open and over TLS.
 const GRPC: [&str; 2] = ["grpc", "grpcs"];
 /// The schemes of URLs that name an account beside the container.
@@ -50,7 +54,7 @@ pub enum Reach {
     Servers(Vec<Server>),
 }
 
-/// A server of a broker.
+/// A server of a broker, or one that is asked over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// What is spoken with it, as `kafka` or `rediss`.
@@ -62,7 +66,7 @@ pub struct Server {
 }
 
 impl Reach {
-    /// Reads a URL such as `s3://bucket/folder/`, `kafka://a:9092,b:9092` or `redis://host:6379`.
+    /// Reads a URL such as `s3://bucket/folder/`, `kafka://a:9092,b:9092`, `redis://host:6379` or `https://host/`.
     ///
     /// # Errors
     /// What is wrong with it, without repeating it: it may be a password.
@@ -100,6 +104,11 @@ impl Reach {
 }
 
 impl Server {
+    /// Whether it is asked over HTTP.
+    pub(crate) fn is_of_http(&self) -> bool {
+        ["http", "https"].contains(&self.scheme)
+    }
+
     /// The servers of a stream. Whoever reads it connects to these, and not to what else the text may say.
     ///
     /// # Errors
@@ -119,7 +128,7 @@ impl Server {
                 let named =
                     text.split_once("://").and_then(|(scheme, rest)| Some((server_scheme(scheme)?, rest)));
                 let (scheme, rest) = named
-                    .filter(|((scheme, _), _)| *scheme != KAFKA && !GRPC.contains(scheme))
+                    .filter(|((scheme, _), _)| REDIS.contains(scheme))
                     .ok_or("must be a URL as `redis://host:6379` or `rediss://host:6379`")?;
                 let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
                 let host = authority.rsplit('@').next().unwrap_or_default();

@@ -61,7 +61,8 @@ fn shape_schema(shape: &Shape) -> Value {
         Shape::SourceColumn => json!({"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX}),
         Shape::Path => json!({"type": "string", "minLength": 1, "not": {"pattern": "://"}}),
         Shape::PathOrUrl => json!({"type": "string", "minLength": 1, "anyOf": [
-            {"not": {"pattern": "://"}},
+            {"not": {"pattern": "://|^models:"}},
+            {"pattern": "^models:/[^/:]+(/[0-9]+|@[^/:@]+)$"},
             {"pattern": format!("^({})://[^/]+/.", OBJECT_SCHEMES.join("|"))},
         ]}),
         Shape::Url => {

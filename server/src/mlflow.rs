@@ -12,6 +12,9 @@ pub(crate) const DESCRIPTION: &str = "MLmodel";
 /// The way out of whatever is wrong with a folder.
 pub(super) const HELP: &str =
     "name an ONNX file, or the folder of a model that was saved with `mlflow.onnx.save_model`";
+/// The same, of what its registry has.
+pub(super) const LOG_HELP: &str =
+    "log the model in ONNX: `mlflow.onnx.log_model(onnx_model, name=..., registered_model_name=...)`";
 
 /// The path of the ONNX file, below the folder that has this description.
 pub(super) fn onnx_file(description: &[u8]) -> Result<String, String> {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::s3::{S3, environment};
 
 /// A service that hands its request on, so that nothing need be materialized.
-const SERVICE: &str = "
+pub(super) const SERVICE: &str = "
 kind: Entity
 name: e
 join_keys: [{name: k, type: string}]
@@ -51,12 +51,12 @@ fn definitions(paths: &[&str]) -> String {
     format!("{SERVICE}kind: Model\nname: m\nversions:\n{versions}{connections}")
 }
 
-async fn apply(server: &Process) -> Result<Value, String> {
+pub(super) async fn apply(server: &Process) -> Result<Value, String> {
     let client = Client::connect(&server.url).await.unwrap();
     client.call("/v1/apply", &()).await.map_err(|error| error.to_string())
 }
 
-async fn predict(server: &Process, version: Option<&str>, rows: &[[f64; 3]]) -> Vec<Value> {
+pub(super) async fn predict(server: &Process, version: Option<&str>, rows: &[[f64; 3]]) -> Vec<Value> {
     let client = Client::connect(&server.url).await.unwrap();
     let instances =
         rows.iter().map(|[a, b, c]| json!({"k": "e1", "a": a, "b": b, "c": c}).as_object().unwrap().clone());
@@ -286,7 +286,7 @@ fn save(kind: &str, folder: &Path, rows: &[[f64; 3]]) -> Vec<Value> {
     serde_json::from_slice(&saved.stdout).unwrap()
 }
 
-fn bits(scores: &[Value]) -> Vec<u32> {
+pub(super) fn bits(scores: &[Value]) -> Vec<u32> {
     scores.iter().map(|score| (score.as_f64().unwrap() as f32).to_bits()).collect()
 }
 

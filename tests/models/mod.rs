@@ -1,6 +1,7 @@
 //! Where do models come from, who answers for them, and what is kept of what they said?
 
 mod artifacts;
+mod registered;
 
 mod bounds;
 mod fed;

@@ -24,7 +24,7 @@ pub struct Connection {
 
 impl Connection {
     /// Whether definitions of `project` may use it: its own, and those that it is shared with.
-    fn is_for(&self, project: &str) -> bool {
+    pub(crate) fn is_for(&self, project: &str) -> bool {
         self.loc.project() == project
             || self.governance.share.iter().any(|with| with == project || with == "*")
     }

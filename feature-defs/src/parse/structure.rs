@@ -6,6 +6,7 @@
 use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
 use crate::reach::Reach;
+use crate::registered::{REGISTERED, RegisteredModel};
 use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_names};
 use crate::whose::{is_of_others, misspelt_kind, shaped_as};
 use crate::words::{function_meant, type_meant};
@@ -286,6 +287,13 @@ fn check_path(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
 
 /// A path, or the URL of objects; whether there are any is for those who open it.
 fn check_url(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
+    if text.starts_with(REGISTERED) {
+        return RegisteredModel::parse(text).map(drop).map_err(|cause| {
+            let help = "a version is named by its number or its alias, as in `models:/fraud/3` or \
+                        `models:/fraud@champion`";
+            DefError::new(&node.loc, format!("{subject}: {cause}")).with_help(help)
+        });
+    }
     match text.split_once("://") {
         None => Ok(()),
         Some((scheme, _)) if OBJECT_SCHEMES.contains(&scheme) => {
@@ -305,7 +313,8 @@ fn check_url(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
 fn check_reach(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
     Reach::parse(text).map(drop).map_err(|cause| {
         DefError::new(&node.loc, format!("{subject} {cause}")).with_help(
-            "a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092` or `redis://host:6379`",
+            "a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092`, `redis://host:6379` or \
+             `https://host:5000/`",
         )
     })
 }

@@ -17,7 +17,7 @@ pub(super) static CONNECTION: Object = Object {
             "url",
             Shape::Url,
             "What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, or servers, as \
-             `kafka://a:9092,b:9092` or `redis://host:6379`.",
+             `kafka://a:9092,b:9092`, `redis://host:6379` or `https://mlflow:5000/`.",
         ),
     ],
 };

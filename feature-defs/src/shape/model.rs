@@ -49,7 +49,8 @@ static VERSION: Object = Object {
             "path",
             Shape::PathOrUrl,
             "The ONNX file, or the folder of an MLflow model that holds one: relative to the repository's root, or in an \
-             object store, as in `s3://bucket/key`, to which a [connection](#connection) leads.",
+             object store, as in `s3://bucket/key`, to which a [connection](#connection) leads; or a version of a model \
+             that MLflow has [registered](models.md#from-mlflows-registry), as in `models:/fraud/3`.",
         ),
         optional("steps", Shape::List(&Shape::Object(&STEP)), "Instead of `path`: the steps of an ensemble."),
         INPUTS,

@@ -141,7 +141,7 @@ fn who_asks_is_no_part_of_a_connection() {
         assert!(!said.join("\n").contains("S3CRET"), "{said:?}");
     }
     check(
-        &[connection("c", urls[0]), connection("d", "http://a/"), "kind: Connection\nname: e\n".to_owned()]
+        &[connection("c", urls[0]), connection("d", "ftp://a/"), "kind: Connection\nname: e\n".to_owned()]
             .concat(),
         expect![[r#"
             a.yaml:3:6: `url` must hold neither a user nor a password: a stream says them in its own `servers`, and for an object store the environment of the server does

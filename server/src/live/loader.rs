@@ -16,7 +16,7 @@ use quern_inference::{Made, Model, Rules, Runtime, digest, paths};
 use quern_store::registry::{Apply, Registry};
 
 use super::ramp::Ramps;
-use super::{Deployment, LiveModel, LiveVersion};
+use super::{Deployment, LiveFile, LiveModel, LiveVersion};
 use crate::audit::Audit;
 use crate::error::{Error, Kind, Mistakes, Result};
 use crate::settings::Settings;
@@ -40,8 +40,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) version: &'a ModelVersion,
     /// What feeds it.
     pub(crate) service: &'a Arc<ServicePlan>,
-    /// The digests of its files, in the order of its steps.
-    pub(crate) files: Vec<String>,
+    /// Its files, in the order of its steps.
+    pub(crate) files: Vec<LiveFile>,
 }
 
 impl Wanted<'_> {
@@ -51,8 +51,13 @@ impl Wanted<'_> {
         let version = live.version(&self.model.name, Some(&self.version.version))?;
         let same_vector = version.service.outputs == self.service.outputs
             && version.service.defaults == self.service.defaults;
-        let digest = digest(&self.version.artifact, &self.files);
-        (same_vector && version.model.is(&digest, &self.rules())).then(|| Arc::clone(&version.model))
+        (same_vector && version.model.is(&self.digest(), &self.rules())).then(|| Arc::clone(&version.model))
+    }
+
+    /// What tells it from versions that are made of other files, or fed in another way.
+    pub(crate) fn digest(&self) -> String {
+        let files: Vec<String> = self.files.iter().map(|file| file.digest.clone()).collect();
+        digest(&self.version.artifact, &files)
     }
 
     /// How it is run.
@@ -153,7 +158,7 @@ impl Loader {
     async fn load_kept(self: &Arc<Self>, wanted: &Wanted<'_>, what: String) -> Result<Arc<Model>> {
         let mut bytes = Vec::new();
         for file in &wanted.files {
-            bytes.push(self.registry.artifacts.load(file).await?);
+            bytes.push(self.registry.artifacts.load(&file.digest).await?);
         }
         let (loader, service) = (Arc::clone(self), Arc::clone(wanted.service));
         let (declared, rules) = (wanted.version.clone(), wanted.rules());
@@ -206,11 +211,11 @@ impl Kept<'_> {
         Error::internal(self.name(), "the registry is damaged")
     }
 
-    /// The digests of its files.
-    fn files(&self) -> Result<Vec<String>> {
+    fn files(&self) -> Result<Vec<LiveFile>> {
         let kept = |row: &str| {
             let mut rows = self.apply.models.iter();
-            rows.find(|kept| kept.model == self.model && kept.version == row).map(|kept| kept.digest.clone())
+            let kept = rows.find(|kept| kept.model == self.model && kept.version == row)?;
+            Some(LiveFile { digest: kept.digest.clone(), path: kept.path.clone() })
         };
         let steps = paths(&self.version.artifact).into_iter();
         steps.map(|(step, _)| kept(&row_of(self.version, step)).ok_or_else(|| self.lost())).collect()
@@ -231,8 +236,7 @@ fn with_lost(versions: &mut Vec<Arc<LiveVersion>>, lost: Vec<(usize, Wanted<'_>,
     let sound = versions.first().map(|version| Arc::clone(&version.model.outputs));
     let outputs = sound.unwrap_or_else(|| Arc::new(Schema::empty()));
     for (place, wanted, cause) in lost {
-        let digest = digest(&wanted.version.artifact, &wanted.files);
-        let model = Model::lost(digest, Arc::clone(&outputs), wanted.rules(), cause);
+        let model = Model::lost(wanted.digest(), Arc::clone(&outputs), wanted.rules(), cause);
         versions.insert(place, wanted.live(Arc::new(model)));
     }
 }

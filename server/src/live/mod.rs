@@ -36,7 +36,7 @@ use self::ramp::Ramps;
 use self::ramp::tally::{Tallies, tallies};
 pub use self::route::Route;
 pub use self::seen::{Permitted, Seen};
-pub use self::version::LiveVersion;
+pub use self::version::{LiveFile, LiveVersion};
 use crate::audit::Audit;
 
 /// The weights of versions, by model.

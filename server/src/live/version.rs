@@ -14,6 +14,15 @@ pub struct LiveVersion {
     pub service: Arc<ServicePlan>,
     /// What makes the predictions.
     pub model: Arc<Model>,
-    /// The digests of its files, in the order of its steps.
-    pub files: Vec<String>,
+    /// Its files, in the order of its steps.
+    pub files: Vec<LiveFile>,
+}
+
+/// A file of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveFile {
+    /// Its SHA-256.
+    pub digest: String,
+    /// The path that it was read from: the declared one, or the registered version that an alias led to.
+    pub path: String,
 }

@@ -32,6 +32,8 @@ pub struct Candidate {
     pub(super) files: Vec<Bytes>,
     /// How the files of all versions of models are fed.
     fits: Vec<ModelFit>,
+    /// The aliases that lead to other versions than those that are live.
+    pub(super) moved: Vec<DefError>,
 }
 
 impl Candidate {
@@ -83,6 +85,13 @@ impl OfProject {
         let mut files: Vec<DefFile> = others.chain(&self.files).cloned().collect();
         files.sort();
         files
+    }
+
+    /// What is said of its own definitions.
+    fn own(&self, mut said: Vec<DefError>) -> Vec<DefError> {
+        said.retain(|it| it.loc.project() == self.project);
+        said.iter_mut().for_each(|it| it.loc.project = None);
+        said
     }
 
     /// What is wrong, as it is told to who applies it: places of its own as they are, those of others by their project.
@@ -143,11 +152,12 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
         mistakes,
         files: files_of_models,
         fits,
+        moved: Vec::new(),
         waits,
     };
     let Kept { weights, ramps } = kept(&live, &definitions);
     let loaded = models.load(&definitions, &weights)?;
-    let Models { mut mistakes, files: model_files, fits, .. } = models;
+    let Models { mut mistakes, files: model_files, fits, moved, .. } = models;
     let (access, audit) = apply.loader.access(&definitions);
     for (name, live) in &loaded {
         mistakes.extend(owned::check(&definitions.models[name], live, &access));
@@ -168,8 +178,8 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
         audit,
         ..Deployment::default()
     };
-    let project = of.project.clone();
-    Ok(Candidate { deployment, base: live.number, project, who, files: model_files, fits })
+    let (project, moved) = (of.project.clone(), of.own(moved));
+    Ok(Candidate { deployment, base: live.number, project, who, files: model_files, fits, moved })
 }
 
 /// Each service compiled with no more than it needs, so that the mistakes of others do not matter.

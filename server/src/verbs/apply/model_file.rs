@@ -19,9 +19,9 @@ use quern_store::registry::Artifacts;
 use quern_store::roots::{OUTSIDE_HELP, Roots};
 
 /// ONNX files are protocol buffers, which end at 2 GiB.
-const MODEL_BYTES_MAX: u64 = 2 << 30;
+pub(super) const MODEL_BYTES_MAX: u64 = 2 << 30;
 /// A file of a few dozen lines.
-const DESCRIPTION_BYTES_MAX: u64 = 1 << 20;
+pub(super) const DESCRIPTION_BYTES_MAX: u64 = 1 << 20;
 /// So many objects are known by their tags; whatever is beyond is read again.
 const KNOWN_MAX: usize = 10_000;
 
@@ -65,15 +65,15 @@ pub(super) fn of_repository(roots: &Roots, path: &str) -> Result<Bytes, Mistake>
 }
 
 /// The weights of a model that lie in files beside it.
-struct Weights {
+pub(super) struct Weights {
     /// By their paths from the folder of the model.
-    files: BTreeSet<String>,
+    pub(super) files: BTreeSet<String>,
     /// So many bytes they may have together.
-    left: u64,
+    pub(super) left: u64,
 }
 
 impl Weights {
-    fn of(onnx: &Bytes) -> Result<Weights, String> {
+    pub(super) fn of(onnx: &Bytes) -> Result<Weights, String> {
         let files = weights::files(onnx);
         match files.iter().find(|file| !weights::stays_inside(file)) {
             Some(file) => Err(format!("`{file}` lies outside of the model's folder")),
@@ -82,14 +82,14 @@ impl Weights {
     }
 }
 
-fn put_in(onnx: Bytes, files: &BTreeMap<String, Bytes>) -> Result<Bytes, String> {
+pub(super) fn put_in(onnx: Bytes, files: &BTreeMap<String, Bytes>) -> Result<Bytes, String> {
     match files.is_empty() {
         true => Ok(onnx),
         false => weights::put_in(&onnx, files).map(Bytes::from),
     }
 }
 
-fn of_weights(path: &str, cause: &str) -> Mistake {
+pub(super) fn of_weights(path: &str, cause: &str) -> Mistake {
     Mistake {
         cause: format!("the weights of `{path}` lie in other files (ONNX's external data), and {cause}"),
         help: "keep them in the model's folder, as they were exported, or put the model into one file with \
@@ -165,21 +165,33 @@ impl Fetched {
 
     async fn object(&self, location: &Location, artifacts: &Artifacts) -> Result<Bytes, Unread> {
         let url = location.to_string();
-        let known = self.0.lock().get(&url).cloned();
-        let known = match known {
-            Some(Known { e_tag, digest }) => artifacts.load(&digest).await.ok().map(|bytes| (e_tag, bytes)),
-            None => None,
-        };
-        let known = known.map(|(e_tag, bytes)| Content { bytes, e_tag: Some(e_tag) });
+        let known = self.known(&url, artifacts).await;
         let Content { bytes, e_tag } = location.read(MODEL_BYTES_MAX, known).await?;
         if let Some(e_tag) = e_tag {
-            let mut known = self.0.lock();
-            if known.len() >= KNOWN_MAX {
-                known.clear();
-            }
-            known.insert(url, Known { e_tag, digest: sha256(&bytes) });
+            self.note(url, e_tag, &bytes);
         }
         Ok(bytes)
+    }
+
+    /// What was read at `url`, if that still is what its tag says.
+    pub(super) async fn unchanged(&self, url: &str, e_tag: &str, artifacts: &Artifacts) -> Option<Bytes> {
+        let known = self.known(url, artifacts).await?;
+        (known.e_tag.as_deref() == Some(e_tag)).then_some(known.bytes)
+    }
+
+    async fn known(&self, url: &str, artifacts: &Artifacts) -> Option<Content> {
+        let Known { e_tag, digest } = self.0.lock().get(url).cloned()?;
+        let bytes = artifacts.load(&digest).await.ok()?;
+        Some(Content { bytes, e_tag: Some(e_tag) })
+    }
+
+    /// Notes what was read at `url`.
+    pub(super) fn note(&self, url: String, e_tag: String, bytes: &Bytes) {
+        let mut known = self.0.lock();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(url, Known { e_tag, digest: sha256(bytes) });
     }
 }
 

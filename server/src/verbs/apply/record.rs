@@ -26,12 +26,12 @@ pub(super) fn record_of(deployment: &Deployment) -> Apply {
         if let Some(live) = live {
             let paths = paths(&version.artifact);
             // Where the version is one file, the row is the file's: how it is fed stands in the definitions.
-            rows.push(match (&version.artifact, live.files.first()) {
-                (Artifact::File(file), Some(digest)) => row(version.version.clone(), digest, &file.path),
+            rows.push(match (&version.artifact, live.files.as_slice()) {
+                (Artifact::File(_), [file]) => row(version.version.clone(), &file.digest, &file.path),
                 _ => row(version.version.clone(), &live.model.digest, ""),
             });
             let steps = paths.iter().zip(&live.files).filter(|((step, _), _)| !step.is_empty());
-            rows.extend(steps.map(|((step, path), digest)| row(row_of(version, step), digest, path)));
+            rows.extend(steps.map(|((step, _), file)| row(row_of(version, step), &file.digest, &file.path)));
         }
         rows
     });

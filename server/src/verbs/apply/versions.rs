@@ -5,13 +5,13 @@ use std::sync::{Arc, Weak};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use feature_defs::{Action, Artifact, DefError, Definitions, ModelVersion, Remote};
+use feature_defs::{Action, Artifact, DefError, Definitions, ModelVersion, Registered, RegisteredModel, Remote};
 use quern_base::digest::sha256;
 use quern_engine::{ServicePlan, examples};
 use quern_features::Compiled;
 use quern_features::sample::sample;
 use quern_inference::remote::describe;
-use quern_inference::{Made, Model, digest, paths};
+use quern_inference::{Made, Model, paths};
 use quern_store::roots::ProjectRoots;
 use quern_wire::ModelFit;
 use tokio::runtime::Handle;
@@ -19,9 +19,10 @@ use tokio::runtime::Handle;
 use super::Apply;
 use super::fits::{fits, on_history};
 use super::model_file::{self, Mistake};
+use super::registered::{self, Kept, Registry};
 use crate::error::{Error, Result};
 use crate::live::loader::Wanted;
-use crate::live::{Deployment, LiveModel, LiveVersion, Weights};
+use crate::live::{Deployment, LiveFile, LiveModel, LiveVersion, Weights};
 
 const KEEP_AS_IT_IS: &str = "this version is live: leave its feature service as it is, add a new service and a new \
                              model version beside them, and remove the old ones once nobody asks for them";
@@ -33,6 +34,12 @@ fn remote_of<'a>(artifact: &'a Artifact, step: &str) -> Option<&'a Remote> {
         Action::Ask(remote) => Some(remote),
         _ => None,
     })
+}
+
+/// A file of a version, and the path that it was read from.
+struct ReadFile {
+    bytes: Bytes,
+    path: String,
 }
 
 /// A source may be of a thousand files, and a model be tried for seconds: nobody should begin on one for nobody.
@@ -53,6 +60,8 @@ pub(super) struct Models<'a> {
     pub(super) files: Vec<Bytes>,
     /// How the files of all versions are fed.
     pub(super) fits: Vec<ModelFit>,
+    /// The aliases that lead to other versions than those that are live.
+    pub(super) moved: Vec<DefError>,
     pub(super) waits: &'a Weak<()>,
 }
 
@@ -69,7 +78,7 @@ impl Models<'_> {
             let mut versions = Vec::new();
             for version in &model.versions {
                 waited_for(self.waits)?;
-                let found = self.read(version, definitions);
+                let found = self.read(model, version, definitions);
                 if let (Some(files), Some(service)) =
                     (found, self.compiled.catalog.services.get(&version.service))
                 {
@@ -90,21 +99,42 @@ impl Models<'_> {
     }
 
     /// The files of a version, in the order of its steps.
-    fn read(&mut self, version: &ModelVersion, definitions: &Definitions) -> Option<Vec<Bytes>> {
+    fn read(
+        &mut self,
+        model: &feature_defs::Model,
+        version: &ModelVersion,
+        definitions: &Definitions,
+    ) -> Option<Vec<ReadFile>> {
         let Apply { fetched, registry, .. } = self.apply;
         let leads = |url: &str| definitions.connection(version.loc.project(), url).is_some();
-        let folders = self.roots.at(&version.loc).map_err(|mistake| self.mistakes.push(mistake)).ok()?;
+        let roots = self.roots.at(&version.loc).map_err(|mistake| self.mistakes.push(mistake)).ok()?;
+        let registered = Registry { fetched, artifacts: &registry.artifacts, roots, leads: &leads };
         let files = paths(&version.artifact).into_iter().map(|(step, path)| {
-            // This thread may block: definitions are checked away from those that answer.
-            let file = match (remote_of(&version.artifact, step), path.contains("://")) {
-                (Some(remote), _) => Handle::current().block_on(describe(remote)).map_err(|cause| Mistake {
-                    cause,
-                    help: "what it takes and gives is asked when definitions are applied, so it must be there then".to_owned(),
-                }),
-                (None, false) => model_file::of_repository(folders, path),
-                (None, true) => Handle::current().block_on(fetched.read(path, &registry.artifacts, &leads)),
-            };
             let what = if step.is_empty() { String::new() } else { format!("step `{step}`: ") };
+            // This thread may block: definitions are checked away from those that answer.
+            let file = match (remote_of(&version.artifact, step), RegisteredModel::parse(path)) {
+                (Some(remote), _) => {
+                    let help = "what it takes and gives is asked when definitions are applied, so it must be there then";
+                    let said = Handle::current().block_on(describe(remote));
+                    let said = said.map(|bytes| ReadFile { bytes, path: format!("{}/{path}", remote.server) });
+                    said.map_err(|cause| Mistake { cause, help: help.to_owned() })
+                }
+                (None, Ok(named)) => {
+                    let kept = kept(self.live, model, version, (step, path));
+                    let read = Handle::current().block_on(registered.read(&named, kept));
+                    read.map(|it| {
+                        let at = (model.name.as_str(), version, what.as_str());
+                        self.moved.extend(moved(at, path, &it));
+                        ReadFile { bytes: it.bytes, path: named.at(it.number).to_string() }
+                    })
+                }
+                (None, Err(_)) if path.contains("://") => {
+                    let read = fetched.read(path, &registry.artifacts, &leads);
+                    Handle::current().block_on(read).map(|bytes| ReadFile { bytes, path: path.to_owned() })
+                }
+                (None, Err(_)) => model_file::of_repository(roots, path)
+                    .map(|bytes| ReadFile { bytes, path: path.to_owned() }),
+            };
             let mistake = |Mistake { cause, help }| {
                 DefError::new(&version.loc, format!("{what}{cause}")).with_help(help)
             };
@@ -118,10 +148,12 @@ impl Models<'_> {
         model: &feature_defs::Model,
         version: &ModelVersion,
         service: &Arc<ServicePlan>,
-        files: Vec<Bytes>,
+        files: Vec<ReadFile>,
     ) -> Result<Option<Arc<LiveVersion>>> {
-        let files_by_digest = files.iter().map(|file| sha256(file)).collect();
-        let wanted = Wanted { model, version, service, files: files_by_digest };
+        let named =
+            files.iter().map(|file| LiveFile { digest: sha256(&file.bytes), path: file.path.clone() });
+        let wanted = Wanted { model, version, service, files: named.collect() };
+        let files = files.into_iter().map(|file| file.bytes).collect();
         let examples = match examples::vectors(service, &version.examples) {
             Ok(examples) => examples,
             Err(mistake) => {
@@ -187,8 +219,7 @@ impl Models<'_> {
             Err(mistake) => {
                 let live = self.live.version(&model.name, Some(&version.version));
                 // Of another file it is not the service that is to stay.
-                let is_same =
-                    live.is_some_and(|live| live.model.digest == digest(&version.artifact, &wanted.files));
+                let is_same = live.is_some_and(|live| live.model.digest == wanted.digest());
                 self.mistakes.push(if is_same { mistake.with_help(KEEP_AS_IT_IS) } else { mistake });
                 Ok(None)
             }
@@ -224,4 +255,41 @@ impl Models<'_> {
             }
         }
     }
+}
+
+/// What is live of this step under an alias that was declared as it is now.
+fn kept<'a>(
+    live: &'a Deployment,
+    model: &feature_defs::Model,
+    version: &ModelVersion,
+    step: (&str, &str),
+) -> Option<Kept<'a>> {
+    let Ok(RegisteredModel { which: Registered::Alias(_), .. }) = RegisteredModel::parse(step.1) else {
+        return None;
+    };
+    let declared = live.compiled.catalog.definitions.models.get(&model.name)?;
+    let declared = declared.versions.iter().find(|it| it.version == version.version)?;
+    let files = &live.version(&model.name, Some(&version.version))?.files;
+    let mut files = paths(&declared.artifact).into_iter().zip(files);
+    let (_, LiveFile { digest, path }) = files.find(|(declared, _)| *declared == step)?;
+    match RegisteredModel::parse(path).ok()?.which {
+        Registered::Version(number) => Some(Kept { number, digest }),
+        Registered::Alias(_) => None,
+    }
+}
+
+/// What a plan says where an alias leads elsewhere by now.
+fn moved(
+    (model, version, what): (&str, &ModelVersion, &str),
+    path: &str,
+    read: &registered::Version,
+) -> Option<DefError> {
+    let registered::Version { number, meant, .. } = read;
+    (number != meant).then(|| {
+        let cause = format!(
+            "model `{model}`, version `{}`: {what}`{path}` is version {meant} now, and version {number} is live and stays",
+            version.version
+        );
+        DefError::new(&version.loc, cause).with_help("declare a version of another name to take it")
+    })
 }
