@@ -145,11 +145,11 @@ fn who_asks_is_no_part_of_a_connection() {
             .concat(),
         expect![[r#"
             a.yaml:3:6: `url` must hold neither a user nor a password: a stream says them in its own `servers`, and for an object store the environment of the server does
-              help: a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092` or `redis://host:6379`
+              help: a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092`, `redis://host:6379` or `https://host:5000/`
             a.yaml:7:6: `url` is a URL of an unknown scheme
-              help: a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092` or `redis://host:6379`
+              help: a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092`, `redis://host:6379` or `https://host:5000/`
             a.yaml:9:1: a connection lacks the key `url`
-              help: `url`: What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, or servers, as `kafka://a:9092,b:9092` or `redis://host:6379`."#]],
+              help: `url`: What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, or servers, as `kafka://a:9092,b:9092`, `redis://host:6379` or `https://mlflow:5000/`."#]],
     );
 }
 

@@ -240,8 +240,7 @@ impl Tracking {
         let server = &self.server;
         let said: Value = serde_json::from_slice(body).unwrap_or_default();
         let code = said["error_code"].as_str().unwrap_or_default();
-        let message: String =
-            said["message"].as_str().unwrap_or_default().chars().take(SAID_CHARS_MAX).collect();
+        let message = on_one_line(said["message"].as_str().unwrap_or_default());
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => unread(
                 format!("`{what}`: {server} refuses access ({})", status.as_u16()),
@@ -311,7 +310,11 @@ fn causes(error: &reqwest::Error) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.to_string().chars().take(SAID_CHARS_MAX).collect()
+    on_one_line(&innermost.to_string())
+}
+
+fn on_one_line(said: &str) -> String {
+    said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SAID_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
