@@ -28,7 +28,7 @@ pub use definitions::{
     Definitions, Entity, Example, Expr, Fallback, Feature, FeatureService, FeatureView, Format, Function,
     Governance, Grant, Input, Inputs, Instead, Isolation, Kind, Limits, Literal, Member, Model, ModelFile,
     ModelVersion, Operation, Pick, Projection, Rate, Remote, Right, Role, Route, Source, Step, StreamSource,
-    Window,
+    TrainedOn, Window,
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};

@@ -9,3 +9,4 @@ mod failing;
 mod hostile;
 mod narrowing;
 mod projects;
+mod training;

@@ -17,7 +17,7 @@ pub use self::column::{Column, Expr, Feature, Literal};
 pub use self::connection::Connection;
 pub use self::model::{
     Action, Artifact, Batching, Example, Fallback, Input, Inputs, Instead, Isolation, Model, ModelFile,
-    ModelVersion, Remote, Route, Step,
+    ModelVersion, Remote, Route, Step, TrainedOn,
 };
 pub use self::role::{ADMIN, Governance, Grant, Limits, Member, Operation, Pick, Rate, Right, Role};
 pub use self::service::{FeatureService, Projection};

@@ -1,5 +1,7 @@
 //! What does a model declare? Its versions, which of them answers whom, and what answers where none does.
 
+use std::collections::BTreeMap;
+
 use super::column::{Expr, Literal};
 use super::role::Governance;
 use crate::error::Loc;
@@ -43,8 +45,25 @@ pub struct ModelVersion {
     pub service: String,
     /// Feature vectors of which it must be able to say something before it goes live.
     pub examples: Vec<Example>,
+    /// The training set that it was trained on.
+    pub trained_on: Option<TrainedOn>,
     /// Where it is declared.
     pub loc: Loc,
+}
+
+/// What a training set was made of, and what came of it, as the metadata of the training set says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TrainedOn {
+    /// Of all below.
+    pub digest: String,
+    /// How many rows it had.
+    pub rows: u32,
+    /// Whether rows that became known after the query time were invisible.
+    pub as_known: bool,
+    /// Feature service, feature views, sources and functions, and the state in which each was.
+    pub made_of: BTreeMap<String, String>,
+    /// Its columns, and the digest of the values of each.
+    pub columns: BTreeMap<String, String>,
 }
 
 /// A feature vector that a version is tried on.

@@ -2,13 +2,15 @@
 
 use super::declared::{Declaration, Declared, Names};
 use super::names::{listed, not_twice, one_of};
-use super::read::{count, duration_us, expression, governance, identity, items, names, share, text, texts};
+use super::read::{
+    count, duration_us, expression, governance, identity, is_true, items, names, pairs, share, text, texts,
+};
 use crate::literal::literal;
 use crate::shape::Kind;
 use crate::yaml::{Entry, Node, Scalar, Value};
 use crate::{
     Action, Artifact, Batching, DefError, Example, Expr, Fallback, FeatureView, Input, Inputs, Instead,
-    Isolation, Loc, Model, ModelFile, ModelVersion, Reach, Remote, Route, Server, Step, suggest,
+    Isolation, Loc, Model, ModelFile, ModelVersion, Reach, Remote, Route, Server, Step, TrainedOn, suggest,
 };
 
 pub(super) fn read(node: &Node) -> Model {
@@ -38,7 +40,18 @@ fn version(node: &Node) -> ModelVersion {
         },
     };
     let examples = items(node, "examples").map(example).collect();
-    ModelVersion { version, artifact, service: text(node, "service"), examples, loc }
+    let trained_on = node.get("trained_on").map(trained_on);
+    ModelVersion { version, artifact, service: text(node, "service"), examples, trained_on, loc }
+}
+
+fn trained_on(node: &Node) -> TrainedOn {
+    TrainedOn {
+        digest: text(node, "digest"),
+        rows: count(node, "rows").unwrap_or_default(),
+        as_known: is_true(node, "as_known"),
+        made_of: pairs(node, "made_of"),
+        columns: pairs(node, "columns"),
+    }
 }
 
 fn example(node: &Node) -> Example {

@@ -234,7 +234,7 @@ pub(super) fn texts(node: &Node, key: &str) -> Vec<String> {
     items(node, key).filter_map(Node::text).map(str::to_owned).collect()
 }
 
-fn pairs(node: &Node, key: &str) -> BTreeMap<String, String> {
+pub(super) fn pairs(node: &Node, key: &str) -> BTreeMap<String, String> {
     let entries = node.get(key).map(Node::entries).unwrap_or_default();
     entries.iter().filter_map(|entry| Some((entry.key.clone(), entry.value.text()?.to_owned()))).collect()
 }
@@ -247,7 +247,7 @@ pub(super) fn share(node: &Node, key: &str) -> Option<f64> {
     }
 }
 
-fn is_true(node: &Node, key: &str) -> bool {
+pub(super) fn is_true(node: &Node, key: &str) -> bool {
     matches!(node.get(key).map(|node| &node.value), Some(Value::Scalar { scalar: Scalar::Bool(true), .. }))
 }
 

@@ -71,8 +71,32 @@ static VERSION: Object = Object {
             "Feature vectors that it must have an answer for before it goes live; columns that are left out have their \
              `default`, or are null.",
         ),
+        optional(
+            "trained_on",
+            Shape::Object(&TRAINED_ON),
+            "The training set that it was trained on, as `quern.training_set` in the metadata of that one says; \
+             `quern verify --training` makes it again and says what became of it.",
+        ),
     ],
 };
+
+static TRAINED_ON: Object = Object {
+    noun: "a training set",
+    doc: "What a training set was made of, and what came of it: written by `quern.onnx.export`, not by hand.",
+    keys: &[
+        required("digest", Shape::Text, "Of all below."),
+        required("rows", Shape::Whole { max: u32::MAX }, "How many rows it had."),
+        optional(
+            "as_known",
+            Shape::Bool,
+            "Whether rows that became known after the query time were invisible.",
+        ),
+        required("made_of", TEXTS, "Feature service, feature views, sources, functions, and the state of each."),
+        required("columns", TEXTS, "Its columns, and the digest of the values of each."),
+    ],
+};
+
+const TEXTS: Shape = Shape::Map { key: &Shape::Text, value: &Shape::Text };
 
 const INPUTS: Key = optional(
     "inputs",

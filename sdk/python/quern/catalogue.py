@@ -89,6 +89,8 @@ class ModelVersion:
     execution_providers: list[str]
     weight: int
     """Its share of the requests that name no version, in parts of all weights of the model."""
+    trained_on: str | None = None
+    """The digest of the training set that it was trained on, where its definition says so."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,7 @@ def _model(told: Mapping[str, Any]) -> Model:
             digest=version["digest"],
             execution_providers=list(version.get("execution_providers", ())),
             weight=version.get("weight", 0),
+            trained_on=(version.get("trained_on") or {}).get("digest"),
         )
         for version in told["versions"]
     ]

@@ -18,6 +18,7 @@ from quern.connection import Connection
 from quern.results import added
 
 FAILED = b"quern.failed"
+TRAINING_SET = b"quern.training_set"
 
 
 class Exchange:
@@ -32,6 +33,8 @@ class Exchange:
         self._upload_error: Exception | None = None
         self.failed: dict[str, int] = {}
         """For each feature whose expression failed, for how many of the rows that came; its value is null there."""
+        self.pin: dict[str, Any] | None = None
+        """What a training set was made of; known after its last batch."""
         self._upload = threading.Thread(target=self._send, name="quern-upload", daemon=True)
         try:
             descriptor = flight.FlightDescriptor.for_command(command)
@@ -68,18 +71,22 @@ class Exchange:
             _warn(f"{values} of `{feature}` could not be computed")
 
     def read_all(self) -> pa.Table:
-        """Give all that comes down; `quern.failed` in the schema's metadata counts what could not be computed."""
+        """Give all that comes down.
+
+        In the schema's metadata `quern.failed` counts what could not be computed, and `quern.training_set` says what a
+        training set was made of.
+        """
         table = pa.Table.from_batches(self.batches(), self.schema)
-        if not self.failed:
-            return table
-        metadata = {**(table.schema.metadata or {}), FAILED: json.dumps(self.failed, sort_keys=True).encode()}
-        return table.replace_schema_metadata(metadata)
+        told = {FAILED: self.failed, TRAINING_SET: self.pin}
+        said = {key: json.dumps(what, sort_keys=True).encode() for key, what in told.items() if what}
+        return table.replace_schema_metadata({**(table.schema.metadata or {}), **said}) if said else table
 
     def _note(self, notes: bytes) -> None:
         """Take what the server says besides rows; of other servers it may be anything."""
         with contextlib.suppress(ValueError, AttributeError, TypeError):
             told = json.loads(notes)
             self.failed = added([self.failed, told.get("failed", {})])
+            self.pin = told.get("pin", self.pin)
             _warn_of_coinciding(told)
 
     def _send(self) -> None:

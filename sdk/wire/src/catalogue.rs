@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ModelFit;
+use crate::{ModelFit, TrainingSetPin};
 
 /// The reply of `POST /v1/check`: the definitions hold, and this many there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -143,6 +143,9 @@ pub struct ModelVersionInfo {
     /// Why it answers nobody, where its files were kept and are not to be had any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
+    /// The training set that it was trained on, where its definition says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_on: Option<TrainingSetPin>,
     /// Its share of the requests that name no version, in parts of all weights of the model.
     #[serde(default)]
     pub weight: u64,

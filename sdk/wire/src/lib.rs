@@ -13,6 +13,7 @@ mod materialize;
 mod online;
 mod path;
 mod percent;
+mod pin;
 mod plan;
 mod predict;
 mod push;
@@ -41,6 +42,7 @@ pub use self::online::{
 };
 pub use self::path::{predict_path, route_path};
 pub use self::percent::Percent;
+pub use self::pin::{TrainingReport, TrainingSetPin};
 pub use self::plan::{
     AccessChange, Action, Break, Change, DefinitionKind, KeyChange, Plan, ProjectRequest, Reason,
     ViewToMaterialize,
@@ -57,7 +59,7 @@ pub use self::status::{
 };
 pub use self::tables::{
     BatchCommand, FAILED, FALLBACK_CAUSE, FEATURE_SERVICE, FUNCTIONS, LabelsCommand, LabelsReply,
-    LabelsRequest, OUTPUTS, PredictionsCommand, SERVED_BY, TableNotes, TrainingSetCommand,
+    LabelsRequest, OUTPUTS, PredictionsCommand, SERVED_BY, TRAINING_SET, TableNotes, TrainingSetCommand,
 };
 pub use self::upkeep::{
     BackupLine, BackupRequest, BackupSummary, Copied, Damaged, ScrubLine, ScrubProgress, ScrubRequest,

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::pin::TrainingSetPin;
+
 /// In the metadata of a training set's Arrow schema: the name of its feature service.
 pub const FEATURE_SERVICE: &str = "quern.feature_service";
 /// And the names of the service's outputs in its order, a JSON array: the columns that a model takes, as it takes them.
@@ -16,6 +18,8 @@ pub const FUNCTIONS: &str = "quern.functions";
 /// In the metadata of a table that is whole, in memory or as a Parquet file: how many values of each feature are null
 /// because they could not be computed, a JSON object; absent where none is.
 pub const FAILED: &str = "quern.failed";
+/// And what the training set was made of, as JSON: a [`TrainingSetPin`]. By it a model version remembers its training set.
+pub const TRAINING_SET: &str = "quern.training_set";
 /// In the metadata of the Arrow schema of a batch prediction: the column that says who answered each row.
 pub const SERVED_BY: &str = "quern.served_by";
 /// And the one that says why, where it was not the version whose turn it was.
@@ -49,6 +53,9 @@ pub struct TableNotes {
     /// Of how many rows each feature is null because it could not be computed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, u64>,
+    /// What it was made of; with the last batch of a training set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<TrainingSetPin>,
 }
 
 fn is_zero(rows: &u64) -> bool {
@@ -63,8 +70,11 @@ impl TableNotes {
 
     /// Adds what came with other rows.
     pub fn add(&mut self, other: &TableNotes) {
-        let TableNotes { rows, coinciding, failed } = other;
+        let TableNotes { rows, coinciding, failed, pin } = other;
         self.rows += rows;
+        if pin.is_some() {
+            self.pin.clone_from(pin);
+        }
         for (all, more) in [(&mut self.coinciding, coinciding), (&mut self.failed, failed)] {
             for (name, count) in more {
                 *all.entry(name.clone()).or_default() += count;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use axum::extract::State;
 use axum::response::Response;
-use feature_defs::{Column, Connection, Entity, Governance};
-use quern_access::{Question, Rights};
+use feature_defs::{Column, Connection, Entity, Governance, TrainedOn};
+use quern_access::{Action, Question, Rights};
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::type_name;
 use quern_engine::{ServicePlan, ViewPlan};
 use quern_wire::{
     Catalogue, ColumnInfo, ConnectionInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo,
-    ModelVersionInfo,
+    ModelVersionInfo, TrainingSetPin,
 };
 
 use super::http::json_reply;
@@ -126,18 +126,30 @@ fn model(live: &Deployment, of: &LiveModel, rights: &Rights) -> ModelInfo {
         true => why.to_owned(),
         false => "it is not loaded".to_owned(),
     };
+    let declared = live.compiled.catalog.definitions.models.get(&of.name);
+    let trained_on = |version: &LiveVersion| {
+        let versions = declared.map(|model| &model.versions[..]).unwrap_or_default();
+        let declared = versions.iter().find(|declared| declared.version == version.version)?;
+        let may = rights.allow(Question::Do(Action::Train, &version.service.name));
+        declared.trained_on.as_ref().filter(|_| may).map(pin)
+    };
     let version = |(place, version): (usize, &Arc<LiveVersion>)| ModelVersionInfo {
         version: version.version.clone(),
         feature_service: service(version),
         digest: version.model.digest.clone(),
         execution_providers: version.model.providers().iter().map(ToString::to_string).collect(),
         lost: version.model.why_lost().map(|why| lost(version, why)),
+        trained_on: trained_on(version),
         weight: of.route.weight(place),
     };
-    let declared = live.compiled.catalog.definitions.models.get(&of.name);
     ModelInfo {
         name: of.name.clone(),
         description: declared.map(|model| model.description.clone()).unwrap_or_default(),
         versions: of.versions.iter().enumerate().map(version).collect(),
     }
+}
+
+fn pin(trained_on: &TrainedOn) -> TrainingSetPin {
+    let TrainedOn { digest, rows, as_known, made_of, columns } = trained_on.clone();
+    TrainingSetPin { digest, rows: rows.into(), as_known, made_of, columns }
 }

@@ -22,7 +22,7 @@ use quern_base::quotes::{Quoted, is_code, separator};
 use quern_engine::in_words;
 use quern_engine::instant::{Unread, of_text};
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp, type_name};
-use quern_wire::{ColumnInfo, FAILED, TableNotes};
+use quern_wire::{ColumnInfo, FAILED, TRAINING_SET, TableNotes};
 
 use super::cells::{bad_cell, uneven};
 use super::failure::Result;
@@ -170,14 +170,18 @@ impl Output {
         Ok(())
     }
 
-    /// Makes the file whole. What could not be computed stands in the metadata of a Parquet file.
+    /// Makes the file whole. What could not be computed, and what it was made of, stands in the metadata of a Parquet
+    /// file.
     pub(super) fn finish(mut self, notes: &TableNotes) -> Result<(u64, usize)> {
         let file = match self.writer.take() {
             Some(Writer::Parquet(mut writer)) => {
-                if !notes.failed.is_empty() {
-                    let failed = serde_json::to_string(&notes.failed)
-                        .map_err(|error| Error::internal("naming what failed", error))?;
-                    writer.append_key_value_metadata(KeyValue::new(FAILED.to_owned(), failed));
+                let failed = (!notes.failed.is_empty()).then(|| serde_json::to_string(&notes.failed));
+                let pin = notes.pin.as_ref().map(serde_json::to_string);
+                for (key, told) in [(FAILED, failed), (TRAINING_SET, pin)] {
+                    let told = told.transpose().map_err(|error| Error::internal("saying what was made", error))?;
+                    if told.is_some() {
+                        writer.append_key_value_metadata(KeyValue::new(key.to_owned(), told));
+                    }
                 }
                 Some(writer.into_inner().map_err(Error::from)?)
             }

@@ -1,7 +1,7 @@
 //! `quern train`: a spine file goes in, a training set comes out.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,9 +9,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use clap::Args;
 use futures::StreamExt;
-use indicatif::ProgressBar;
 use quern_access::Caller;
-use quern_wire::{TableNotes, TrainingSetCommand};
+use quern_wire::{TableNotes, TrainingSetCommand, TrainingSetPin};
 use serde::Serialize;
 
 use super::Options;
@@ -64,6 +63,9 @@ struct Trained {
     /// And this.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     failed: BTreeMap<String, u64>,
+    /// And this, by which a model version remembers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin: Option<TrainingSetPin>,
 }
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
@@ -77,32 +79,18 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     let spine: Vec<RecordBatch> = table.batches.collect::<std::result::Result<_, _>>()?;
     let bar = bar(spine.iter().map(|batch| batch.num_rows() as u64).sum());
     let request = TrainingSetCommand { feature_service: service, as_known: arguments.as_known, received: 0 };
-    let ((rows, columns), notes) = match backend {
-        Backend::Here { node, .. } => {
-            let (out, bar) = (arguments.out.clone(), bar.clone());
-            let work = move || train_here(&node, &request, &schema, &spine, &out, bar);
-            tokio::task::spawn_blocking(work)
-                .await
-                .map_err(|error| Error::internal("training set", error))??
-        }
-        Backend::There(client) => {
-            let spine = futures::stream::iter(spine);
-            let mut set =
-                client.training_set(&request.feature_service, schema, spine, request.as_known).await?;
-            let mut out = Output::create(&arguments.out, set.schema(), bar.clone())?;
-            while let Some(batch) = set.next().await {
-                out.write(&batch?)?;
-            }
-            (out.finish(set.notes())?, set.notes().clone())
-        }
-    };
+    let pull = Pull { request, schema, spine };
+    let (path, shown) = (arguments.out.clone(), bar.clone());
+    let create = move |schema: &SchemaRef| Output::create(&path, schema, shown);
+    let (out, notes) = pull.from(backend, create, Output::write).await?;
+    let (rows, columns) = out.finish(&notes)?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     warn(&notes);
     let (seconds, out) = (start.elapsed().as_secs_f64(), arguments.out.clone());
-    let TableNotes { coinciding, failed, .. } = notes;
-    let trained = Trained { rows, columns, seconds, out, coinciding, failed };
+    let TableNotes { coinciding, failed, pin, .. } = notes;
+    let trained = Trained { rows, columns, seconds, out, coinciding, failed, pin };
     if arguments.json {
         print_json(&trained);
         return Ok(());
@@ -118,27 +106,59 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     Ok(())
 }
 
-fn train_here(
-    node: &Node,
-    request: &TrainingSetCommand,
-    schema: &SchemaRef,
-    spine: &[RecordBatch],
-    out: &Path,
-    bar: Option<ProgressBar>,
-) -> Result<((u64, usize), TableNotes)> {
-    let live = node.live();
-    let set = node.train.training_set((&live, &Caller::owner()), request, (schema, spine), None)?;
-    let mut out = Output::create(out, set.schema(), bar)?;
-    let mut notes = TableNotes::default();
-    // One thread makes the rows, this one writes them.
-    let (sender, batches) = std::sync::mpsc::sync_channel(BATCHES_AHEAD);
-    std::thread::scope(|scope| {
-        scope.spawn(move || set.into_iter().try_for_each(|batch| sender.send(batch)));
-        batches.into_iter().try_for_each(|batch| {
-            let batch = batch?;
-            notes.add(&batch.notes);
-            out.write(&batch.rows)
-        })
-    })?;
-    Ok((out.finish(&notes)?, notes))
+/// A training set that is asked for.
+pub(super) struct Pull {
+    pub(super) request: TrainingSetCommand,
+    pub(super) schema: SchemaRef,
+    pub(super) spine: Vec<RecordBatch>,
+}
+
+impl Pull {
+    /// Has `backend` make it: what `begin` makes of its schema takes the batches.
+    pub(super) async fn from<Sink: Send + 'static>(
+        self,
+        backend: Backend,
+        begin: impl FnOnce(&SchemaRef) -> Result<Sink> + Send + 'static,
+        take: impl Fn(&mut Sink, &RecordBatch) -> Result<()> + Send + 'static,
+    ) -> Result<(Sink, TableNotes)> {
+        let client = match backend {
+            Backend::There(client) => client,
+            Backend::Here { node, .. } => {
+                let work = tokio::task::spawn_blocking(move || self.here(&node, begin, take));
+                return work.await.map_err(|error| Error::internal("training set", error))?;
+            }
+        };
+        let Pull { request, schema, spine } = self;
+        let spine = futures::stream::iter(spine);
+        let mut set =
+            client.training_set(&request.feature_service, schema, spine, request.as_known).await?;
+        let mut sink = begin(set.schema())?;
+        while let Some(batch) = set.next().await {
+            take(&mut sink, &batch?)?;
+        }
+        Ok((sink, set.notes().clone()))
+    }
+
+    fn here<Sink>(
+        &self,
+        node: &Node,
+        begin: impl FnOnce(&SchemaRef) -> Result<Sink>,
+        take: impl Fn(&mut Sink, &RecordBatch) -> Result<()>,
+    ) -> Result<(Sink, TableNotes)> {
+        let (live, spine) = (node.live(), (&self.schema, &self.spine[..]));
+        let set = node.train.training_set((&live, &Caller::owner()), &self.request, spine, None)?;
+        let mut sink = begin(set.schema())?;
+        let mut notes = TableNotes::default();
+        // One thread makes the rows, this one takes them.
+        let (sender, batches) = std::sync::mpsc::sync_channel(BATCHES_AHEAD);
+        std::thread::scope(|scope| {
+            scope.spawn(move || set.into_iter().try_for_each(|batch| sender.send(batch)));
+            batches.into_iter().try_for_each(|batch| {
+                let batch = batch?;
+                notes.add(&batch.notes);
+                take(&mut sink, &batch.rows)
+            })
+        })?;
+        Ok((sink, notes))
+    }
 }

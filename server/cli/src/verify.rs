@@ -1,5 +1,8 @@
 //! `quern verify`: were models served what training would have shown them?
 
+mod training;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -24,6 +27,15 @@ pub(super) struct Arguments {
     /// Predictions that were asked for before this time.
     #[arg(long, value_name = "TIME", value_parser = time_us)]
     to: Option<i64>,
+    /// Make the training set again that a version was trained on, and say what became of it.
+    #[arg(long, requires = "model", requires = "spine", conflicts_with_all = ["from", "to"])]
+    training: bool,
+    /// The version; the last one unless given.
+    #[arg(long, value_name = "VERSION", requires = "training")]
+    version: Option<String>,
+    /// The spine of the training set, Parquet or CSV; the training set itself has its columns, too.
+    #[arg(long, value_name = "FILE", requires = "training")]
+    spine: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,
@@ -31,6 +43,9 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<ExitCode> {
     let backend = Backend::open(&arguments.repository.folder(), options).await?;
+    if let (true, Some(spine)) = (arguments.training, &arguments.spine) {
+        return training::run(arguments, spine, backend).await;
+    }
     let request =
         VerifyRequest { model: arguments.model.clone(), from_us: arguments.from, to_us: arguments.to };
     let report: Report = backend.call("/v1/verify", &request).await?;
@@ -39,7 +54,11 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<Exit
     } else {
         print_report(&report);
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CHANGES) })
+    Ok(exit(report.is_clean()))
+}
+
+fn exit(is_same: bool) -> ExitCode {
+    if is_same { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CHANGES) }
 }
 
 fn print_report(report: &Report) {

@@ -21,6 +21,7 @@ mod catalog;
 pub mod caught;
 mod compute;
 mod default;
+mod digest;
 mod error;
 pub mod examples;
 pub mod expr;
@@ -39,6 +40,7 @@ pub mod windows;
 
 pub use catalog::{Catalog, SourceSchemas, compile};
 pub use compute::{Computed, Uncompiled};
+pub use digest::ColumnDigest;
 pub use error::{EngineError, in_words};
 pub use failed::Failed;
 pub use inputs::Inputs;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use quern_store::history::{History, Scan};
+use quern_store::history::{History, Scan, State};
 
 use crate::compiled::Compiled;
 use crate::error::{Error, Result};
@@ -15,9 +15,12 @@ use crate::read::{Visitor, read_once};
 use crate::windows::gather::turns_of;
 use crate::windows::train::{Windowed, in_groups};
 
-/// Asks history, and opens and reads each source once for all questions about it. Answers come in the order of the
-/// questions. Reads files: call it where blocking is allowed.
-pub fn ask(history: &History, live: &Compiled, questions: &[Question]) -> Result<Vec<Answer>> {
+/// The answers, in the order of the questions, and the state in which each source was found.
+pub type Answered = (Vec<Answer>, BTreeMap<String, State>);
+
+/// Asks history, and opens and reads each source once for all questions about it. Reads files: call it where blocking
+/// is allowed.
+pub fn ask(history: &History, live: &Compiled, questions: &[Question]) -> Result<Answered> {
     let mut by_source: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, question) in questions.iter().enumerate() {
         if u32::try_from(question.keys.len()).is_err() {
@@ -25,14 +28,15 @@ pub fn ask(history: &History, live: &Compiled, questions: &[Question]) -> Result
         }
         by_source.entry(&question.view.source).or_default().push(index);
     }
-    let mut answers = Vec::with_capacity(questions.len());
-    for indices in by_source.values() {
+    let (mut answers, mut states) = (Vec::with_capacity(questions.len()), BTreeMap::new());
+    for (source, indices) in by_source {
         let scan = live.open(history, questions[indices[0]].view)?;
         let found = ask_source(&scan, indices.iter().map(|index| &questions[*index]))?;
-        answers.extend(indices.iter().zip(found));
+        answers.extend(indices.into_iter().zip(found));
+        states.insert(source.to_owned(), scan.state.clone());
     }
-    answers.sort_unstable_by_key(|(index, _)| **index);
-    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+    answers.sort_unstable_by_key(|(index, _)| *index);
+    Ok((answers.into_iter().map(|(_, answer)| answer).collect(), states))
 }
 
 /// A question that history streams past.

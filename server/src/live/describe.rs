@@ -220,7 +220,7 @@ fn model(model: &Model, deployment: &Deployment) -> Keys {
     put_governance(&mut keys, governance);
     put(&mut keys, "reveals", reveals.iter().collect::<Said>());
     put(&mut keys, "versions", versions.iter().map(|version| &version.version).collect::<Said>());
-    for ModelVersion { version, artifact, service, examples: _, loc: _ } in versions {
+    for ModelVersion { version, artifact, service, examples: _, trained_on, loc: _ } in versions {
         let digest = deployment.version(name, Some(version)).map_or("", |live| &live.model.digest);
         let digest = digest.get(..DIGEST_CHARS).unwrap_or(digest);
         let what = match artifact {
@@ -232,6 +232,8 @@ fn model(model: &Model, deployment: &Deployment) -> Keys {
             &format!("version {version}"),
             format!("{what} (SHA-256 {digest}…), fed by {service}"),
         );
+        let trained_on = trained_on.as_ref().map_or("", |set| set.digest.as_str());
+        put(&mut keys, &format!("version {version} was trained on"), trained_on);
     }
     if let Some(Route { weights, sticky, salt, shadow, loc: _ }) = route {
         put(

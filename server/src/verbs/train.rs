@@ -3,6 +3,8 @@
 //! Held in memory: the spine, and of each view the distinct rows that the spine found. The training set itself is
 //! made batch by batch as it is taken.
 
+mod pin;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ use quern_features::past::{Columns, Past, Rule};
 use quern_store::history::History;
 use quern_wire::{FEATURE_SERVICE, FUNCTIONS, OUTPUTS, TableNotes, TrainingSetCommand};
 
+use self::pin::Pinning;
 use crate::error::{Error, Kind, Result};
 use crate::live::Deployment;
 use crate::noted_rows::NotedRows;
@@ -37,6 +40,7 @@ pub struct TrainingSet {
     plan: Layout,
     spine: RecordBatch,
     past: Past,
+    pinning: Pinning,
     next: usize,
     /// Rows in the next batch, at the most.
     rows: usize,
@@ -148,7 +152,8 @@ impl Train {
         let asked = (plan.spine.inputs(&spine)?, plan.spine.times(&spine)?);
         let rule = Rule { as_known: request.as_known, room, ..Rule::default() };
         let past = Past::ask((&self.history, &live.compiled), &plan.service, asked, rule)?;
-        Ok(TrainingSet { plan, spine, past, next: 0, rows: FIRST_ROWS })
+        let pinning = Pinning::begin(live, &plan.service, &past, &plan.schema, request.as_known);
+        Ok(TrainingSet { plan, spine, past, pinning, next: 0, rows: FIRST_ROWS })
     }
 }
 
@@ -158,8 +163,9 @@ impl TrainingSet {
         &self.plan.schema
     }
 
-    fn batch(&self, start: usize, rows: usize) -> Result<NotedRows> {
-        let (outputs, failed) = self.past.vectors(start..start + rows)?;
+    fn batch(&mut self, start: usize, rows: usize) -> Result<NotedRows> {
+        let end = start + rows;
+        let (outputs, failed) = self.past.vectors(start..end)?;
         let columns = self.plan.columns.iter().map(|column| match column {
             Column::Spine(place) => self.spine.column(*place).slice(start, rows),
             Column::Input(place) => self.past.inputs.column(*place).slice(start, rows),
@@ -171,6 +177,10 @@ impl TrainingSet {
         if start == 0 {
             let (rows, coinciding) = (self.spine.num_rows() as u64, self.past.coinciding());
             noted.notes.add(&TableNotes { rows, coinciding, ..TableNotes::default() });
+        }
+        self.pinning.take(&noted.rows);
+        if end == self.spine.num_rows() {
+            noted.notes.pin = Some(self.pinning.finish(&self.plan.schema)?);
         }
         Ok(noted)
     }

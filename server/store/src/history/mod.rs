@@ -32,12 +32,14 @@ mod simulated;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 use feature_defs::{Epoch, Format, Source};
+use quern_base::digest::hexadecimal;
 use quern_engine::asof::Address;
 use sha2::{Digest, Sha256};
 
@@ -214,7 +216,7 @@ impl History {
             looks: &self.looks,
             sound: None,
             digest: Sha256::new(),
-            pushed_end: 0,
+            state: State::default(),
             units: Vec::new(),
             parts: Vec::new(),
             mistakes: Vec::new(),
@@ -226,6 +228,8 @@ impl History {
             })?;
             for (number, file) in (0u32..).zip(found) {
                 file.digest(&mut opening.digest);
+                opening.state.count += 1;
+                opening.state.bytes += file.bytes();
                 match batch.format {
                     Format::Parquet => opening.parquet(Start { file: number, row: 0 }, file),
                     Format::Csv => opening.csv(number, file),
@@ -233,7 +237,7 @@ impl History {
             }
         }
         let pushed = self.pushed.of(&source.name);
-        opening.pushed_end = pushed.end();
+        opening.state.pushed_end = pushed.end();
         for pushed in &pushed.files {
             // What is wrong with it is nothing that who asks can mend.
             pushed.file.open()?;
@@ -262,7 +266,7 @@ struct Opening<'a> {
     /// What the last file said, which lacks nothing: most say the same.
     sound: Option<Arc<Look>>,
     digest: Sha256,
-    pushed_end: u64,
+    state: State,
     units: Vec<Unit>,
     parts: Vec<Part>,
     mistakes: Vec<Error>,
@@ -335,7 +339,7 @@ impl Opening<'_> {
             let (units, schema, parts) = (self.units, Arc::clone(self.schema), self.parts);
             let times = [&self.source.event_timestamp].into_iter().chain(&self.source.created_timestamp);
             let whole = times.chain(&self.source.event_id).cloned().collect();
-            let state = State { files: self.digest.finalize().into(), pushed_end: self.pushed_end };
+            let state = State { files: self.digest.finalize().into(), ..self.state };
             return Ok(Scan { units, state, schema, formats, whole, parts });
         }
         let more = self.mistakes.len().saturating_sub(MISTAKES_SHOWN);
@@ -373,10 +377,20 @@ impl Unit {
 
 /// Tells one state of a source's history from another: which files there are, each as it is, and how many rows were
 /// pushed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     files: [u8; 32],
+    count: u64,
+    bytes: u64,
     pushed_end: u64,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let State { files, count, bytes, pushed_end } = self;
+        let digest = hexadecimal(&files[..8]);
+        write!(f, "{count} files of {bytes} bytes (state {digest}), {pushed_end} rows pushed")
+    }
 }
 
 /// A source whose files are open for reading: by many threads at once, each opening the file anew.
