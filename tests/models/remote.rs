@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Float32Type;
 use expect_test::expect;
+use futures::TryStreamExt;
 use quern::Client;
-use quern_kit::{Printed, Process, Repository, Server, fixture, free_port, metric, required, run_in, until};
+use quern_kit::{Printed, Process, Repository, Server, fixture, free_port, metric, required, run, run_in, until};
+use quern_wire::PredictionsCommand;
 use serde_json::{Value, json};
 
 use super::bounds::{PREDICT, ask, model, service};
@@ -90,6 +94,31 @@ async fn a_step_asks_another_server_and_goes_on_without_it() {
     .await;
     let refused = applied(&server).await.unwrap_err();
     assert!(refused.contains("names unknown column `score`"), "{refused}");
+}
+
+/// What the other server said is kept, and what came of it is made again from that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_server_said_is_in_the_log() {
+    let (_there, other) = there("linear.onnx").await;
+    let ours = here(other.port(), "", &format!("log: {{sample: 1}}\n{FALLBACK}"));
+    let server = Process::start(ours.path());
+    applied(&server).await.unwrap();
+    let rows = json!([{"k": "e", "a": 1, "b": 2, "c": 3}, {"k": "e", "a": 2, "b": 2, "c": 3}]);
+    assert_eq!(says(&server, rows.clone()).await, "[643.0,645.0]");
+    other.kill();
+    assert_eq!(says(&server, rows).await, "[7.0,7.0]");
+    let path = ours.path().to_owned();
+    let verified = tokio::task::spawn_blocking(move || run(&path, &["verify", "--model", "m"])).await.unwrap();
+    expect![[r#""#]].assert_eq(&format!("{}{}", verified.stdout, verified.stderr));
+    let client = Client::connect(&server.url).await.unwrap();
+    let of = PredictionsCommand { predictions: "m".to_owned(), ..PredictionsCommand::default() };
+    let logged = client.predictions(&of).await.unwrap();
+    let batches: Vec<RecordBatch> = logged.try_collect().await.unwrap();
+    let said: Vec<Option<f32>> = batches
+        .iter()
+        .flat_map(|rows| rows.column_by_name("asked.score").unwrap().as_primitive::<Float32Type>().iter())
+        .collect();
+    assert_eq!(said, [Some(321.5), Some(322.5), None, None]);
 }
 
 const CLIENTS: usize = 8;

@@ -1,6 +1,6 @@
 //! Which logged predictions are verified, and what came of it?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,15 @@ pub struct ModelReport {
     pub rows_differ: u64,
     /// Logged predictions whose vectors could not be computed again, by cause.
     pub not_compared: BTreeMap<String, u64>,
+    /// The columns that models on other servers gave on the way: these may say something else tomorrow.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub not_reproducible: BTreeSet<String>,
+    /// Logged predictions that were made again from what these said then.
+    #[serde(default)]
+    pub replayed: u64,
+    /// Those that came out otherwise.
+    #[serde(default)]
+    pub replayed_differ: u64,
     /// Feature by feature.
     pub features: Vec<FeatureReport>,
 }
@@ -71,7 +80,7 @@ pub struct Place {
 impl Report {
     /// Whether nothing differs.
     pub fn is_clean(&self) -> bool {
-        self.models.iter().all(|model| model.rows_differ == 0)
+        self.models.iter().all(|model| model.rows_differ == 0 && model.replayed_differ == 0)
     }
 }
 

@@ -65,11 +65,11 @@ fn print_report(report: &Report) {
     if report.models.is_empty() {
         print("nothing was logged; a model keeps a log with `log: {sample: 1}`");
     }
-    for (place, model) in report.models.iter().enumerate() {
+    for (place, it) in report.models.iter().enumerate() {
         if place > 0 {
             print("");
         }
-        let ModelReport { model, rows, rows_differ, not_compared, features } = model;
+        let ModelReport { model, rows, rows_differ, not_compared, features, .. } = it;
         print(format!(
             "model {model}: {} predictions compared, {} differ",
             thousands(*rows),
@@ -78,6 +78,7 @@ fn print_report(report: &Report) {
         for (cause, count) in not_compared {
             print(format!("not compared: {}: {cause}", thousands(*count)));
         }
+        print_replayed(it);
         let head = [
             ("feature service", Align::Left),
             ("feature", Align::Left),
@@ -89,6 +90,19 @@ fn print_report(report: &Report) {
         if !features.is_empty() {
             print(table(&head, &features.iter().map(line).collect::<Vec<_>>()));
         }
+    }
+}
+
+fn print_replayed(of: &ModelReport) {
+    let ModelReport { not_reproducible, replayed, replayed_differ, .. } = of;
+    if !not_reproducible.is_empty() {
+        let columns: Vec<&str> = not_reproducible.iter().map(String::as_str).collect();
+        print(format!(
+            "not reproducible: {}, of other servers; from what they said then, {} predictions made again, {} differ",
+            columns.join(", "),
+            thousands(*replayed),
+            thousands(*replayed_differ)
+        ));
     }
 }
 

@@ -1,13 +1,14 @@
 //! What does a version of a model say? One file, or an ensemble: steps that read the service's columns and one
 //! another's.
 
+mod asked;
 mod ensemble;
 mod stage;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use feature_defs::{
@@ -17,8 +18,9 @@ use quern_base::digest::sha256;
 use quern_engine::ServicePlan;
 use quern_engine::fit::{Feature, Filled, Signature};
 
+use self::asked::Asked;
 use self::ensemble::{Building, Ensemble};
-use self::stage::{Does, Stage};
+use self::stage::{Does, Stage, batch};
 use crate::counts::Work;
 use crate::error::{Error, Result};
 use crate::fed::{By, Fed, Feed};
@@ -42,6 +44,8 @@ pub struct Model {
     stages: Vec<Stage>,
     /// The places of the outputs among the vector's columns and those of the stages.
     leaves: Vec<usize>,
+    /// What models on other servers give, where there are any.
+    asked: Option<Asked>,
     is_file: bool,
     rules: Rules,
     /// Why it answers nobody, where it was kept and is not to be had any more.
@@ -99,6 +103,14 @@ pub struct Part<'a> {
 pub struct Predictions {
     /// As [`Model::outputs`].
     pub outputs: RecordBatch,
+    /// What models on other servers said on the way, as [`Model::asked`]; none where no step asks one.
+    pub asked: Option<RecordBatch>,
+}
+
+impl From<RecordBatch> for Predictions {
+    fn from(outputs: RecordBatch) -> Predictions {
+        Predictions { outputs, asked: None }
+    }
 }
 
 /// The digest of what makes the predictions, given the digests of its files in the order of [`paths`].
@@ -190,14 +202,17 @@ impl Model {
                 let (name, reads, schema) =
                     (String::new(), (0..width).collect(), Arc::clone(&service.outputs));
                 let stages = vec![Stage { name, does: Does::Run(run), reads, schema }];
-                Ok(Model { digest, signature, outputs, stages, leaves, is_file: true, rules, lost: None })
+                let (asked, lost) = (None, None);
+                Ok(Model { digest, signature, outputs, stages, leaves, asked, is_file: true, rules, lost })
             }
             Artifact::Steps { steps, outputs } => {
                 let mut building =
                     Building::new(runtime, service, examples.map(|examples| (examples, asks)), &rules);
                 building.add_all(steps, files)?;
-                let Ensemble { signature, outputs, stages, leaves } = building.finish(steps, outputs, loc)?;
-                Ok(Model { digest, signature, outputs, stages, leaves, is_file: false, rules, lost: None })
+                let Ensemble { signature, outputs, stages, leaves, asked } =
+                    building.finish(steps, outputs, loc)?;
+                let (is_file, lost) = (false, None);
+                Ok(Model { digest, signature, outputs, stages, leaves, asked, is_file, rules, lost })
             }
         }
     }
@@ -207,7 +222,8 @@ impl Model {
     pub fn lost(digest: String, outputs: SchemaRef, rules: Rules, lost: String) -> Model {
         let signature = Signature { inputs: Vec::new(), outputs: Vec::new() };
         let (stages, leaves) = (Vec::new(), Vec::new());
-        Model { digest, signature, outputs, stages, leaves, is_file: false, rules, lost: Some(lost) }
+        let (asked, is_file, lost) = (None, false, Some(lost));
+        Model { digest, signature, outputs, stages, leaves, asked, is_file, rules, lost }
     }
 
     /// Its files, in the order in which they run.
@@ -367,12 +383,33 @@ impl Model {
         Vec::new()
     }
 
+    /// What models on other servers give on the way; none where no step asks one.
+    pub fn asked(&self) -> Option<&SchemaRef> {
+        self.asked.as_ref().map(|asked| &asked.schema)
+    }
+
+    /// Predicts anew what was predicted when models on other servers said what `asked` has, columns as
+    /// [`Model::asked`]: they are not asked again. Runs on this thread.
+    ///
+    /// # Errors
+    /// As [`Model::predict`].
+    pub fn replay(&self, vectors: &RecordBatch, asked: &RecordBatch) -> Result<Predictions> {
+        self.is_there()?;
+        let mut columns = vectors.columns().to_vec();
+        for stage in &self.stages {
+            let given = match self.asked.as_ref().and_then(|all| all.of(columns.len())) {
+                Some(places) => asked.columns()[places].to_vec(),
+                None => stage.run_here(&columns, vectors.num_rows())?,
+            };
+            columns.extend(given);
+        }
+        self.leave(&columns, vectors.num_rows())
+    }
+
     fn leave(&self, columns: &[ArrayRef], rows: usize) -> Result<Predictions> {
-        let columns = self.leaves.iter().map(|place| Arc::clone(&columns[*place])).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(Predictions {
-            outputs: RecordBatch::try_new_with_options(Arc::clone(&self.outputs), columns, &options)?,
-        })
+        let outputs = batch(&self.leaves, &self.outputs, columns, rows)?;
+        let asked = self.asked.as_ref().map(|asked| batch(&asked.places, &asked.schema, columns, rows));
+        Ok(Predictions { outputs, asked: asked.transpose()? })
     }
 }
 
@@ -384,7 +421,7 @@ impl Model {
 pub async fn predict(model: &Model, vectors: &RecordBatch, limits: Limits) -> Result<Predictions> {
     // One file reads the vector and gives its outputs as they are: nothing to sort out.
     if let ([Stage { does: Does::Run(onnx), .. }], true) = (model.stages.as_slice(), model.is_file) {
-        return Ok(Predictions { outputs: onnx.run(vectors, limits).await? });
+        return Ok(onnx.run(vectors, limits).await?.into());
     }
     model.is_there()?;
     let mut columns = vectors.columns().to_vec();

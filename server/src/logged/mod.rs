@@ -141,6 +141,8 @@ pub(crate) struct Entry {
     pub(crate) looked_up: Option<(RecordBatch, Vec<Found>)>,
     /// What the model said, for each of `rows`.
     pub(crate) outputs: RecordBatch,
+    /// And what models on other servers said on the way, where it asks any.
+    pub(crate) asked: Option<RecordBatch>,
 }
 
 impl Entry {
@@ -150,7 +152,7 @@ impl Entry {
             Given::Vectors(vectors) => vectors,
         };
         let seen = self.looked_up.iter().map(|(vectors, _)| vectors);
-        seen.chain([given, &self.outputs]).map(row_bytes).sum()
+        seen.chain([given, &self.outputs]).chain(&self.asked).map(row_bytes).sum()
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) const PRINCIPAL: &str = "principal";
 /// The columns of what a version was made of, and of what answered. What earlier builds have written lacks them too.
 pub(crate) const DIGEST: &str = "digest";
 pub(crate) const SERVED_BY: &str = "served_by";
+/// The column of what models on other servers said on the way, of a version that asks any.
+pub(crate) const ASKED: &str = "asked";
 /// How much of a digest names a set.
 const DIGEST_CHARS: usize = 8;
 /// Files that may wait for their names.
@@ -228,6 +230,9 @@ fn rows(entry: &Entry, definitions: &str) -> Result<RecordBatch> {
     columns.extend(whole_struct("features", &service.outputs, features.as_ref(), n)?);
     columns.extend(found(service, entry.looked_up.as_ref(), n)?);
     columns.extend(whole_struct("outputs", &entry.outputs.schema(), Some(&entry.outputs), n)?);
+    if let Some(schema) = entry.version.model.asked() {
+        columns.extend(whole_struct(ASKED, schema, entry.asked.as_ref(), n)?);
+    }
     let fields: Vec<Field> =
         columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
     let columns = columns.into_iter().map(|(_, column)| column).collect();

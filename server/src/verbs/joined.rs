@@ -14,7 +14,7 @@ use quern_engine::size::row_bytes;
 
 use crate::error::{Error, Result};
 use crate::logged::read::Rows;
-use crate::logged::rows::{DIGEST, PRINCIPAL, SERVED_BY};
+use crate::logged::rows::{ASKED, DIGEST, PRINCIPAL, SERVED_BY};
 use crate::logged::{Between, LoggedFile, PredictionLog};
 use crate::verbs::labels::{Found, Known, Labels};
 
@@ -210,6 +210,10 @@ impl Shape {
         for field in fields(rows, "outputs") {
             let from = Column::Of(&["outputs"], field.name().clone());
             add(&mut self.outputs, &field, format!("prediction.{}", field.name()), from)?;
+        }
+        for field in fields(rows, ASKED) {
+            let from = Column::Of(&[ASKED], field.name().clone());
+            add(&mut self.outputs, &field, format!("asked.{}", field.name()), from)?;
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ use quern_access::{Action, Caller, Question};
 use quern_engine::EngineError;
 use quern_engine::size::column_bytes;
 use quern_features::Reader;
-use quern_inference::Limits;
+use quern_inference::{Limits, Predictions};
 
 use self::answer::{Instances, Patience, Store, Turn};
 use self::noted::Noted;
@@ -110,7 +110,7 @@ impl Target {
 
     async fn predict_vectors(&self, vectors: RecordBatch, patience: Patience) -> Result<Answer> {
         let version = self.version();
-        let outputs = self.infer(version, &vectors, patience).await?;
+        let Predictions { outputs, asked } = self.infer(version, &vectors, patience).await?;
         let part = Part {
             rows: (0..outputs.num_rows()).collect(),
             version: Arc::clone(version),
@@ -118,6 +118,7 @@ impl Target {
             reason: None,
             vectors: None,
             outputs: outputs.clone(),
+            asked,
         };
         Ok(Answer { outputs, parts: vec![part], veiled: false })
     }

@@ -5,13 +5,14 @@
 //! live.
 
 mod causes;
+mod near;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator};
 use arrow::compute::{SortOptions, concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef};
 use quern_access::{Action, Caller, Question};
 use quern_engine::size::row_bytes;
 use quern_engine::{Found, ServicePlan};
@@ -20,10 +21,11 @@ use quern_store::history::History;
 use quern_wire::{FeatureReport, ModelReport, Place, Report, VerifyRequest};
 
 use self::causes::Causes;
+use self::near::near;
 use crate::error::{Kind, Result};
 use crate::live::{Deployment, LiveVersion};
 use crate::logged::read::column;
-use crate::logged::rows::{DIGEST, Fingerprint};
+use crate::logged::rows::{ASKED, DIGEST, Fingerprint};
 use crate::logged::{Between, PredictionLog};
 
 /// Rows that history is asked about together: it is read once for all of them.
@@ -124,7 +126,8 @@ impl Verifying<'_> {
             };
             let count = places.len();
             let rows = take_record_batch(&rows, &UInt32Array::from(places))?;
-            match inputs(&live.service, &rows)? {
+            self.replay(&live, &rows)?;
+            match part(&rows, "inputs", &live.service.inputs)? {
                 Some(inputs) => self.compare_with(&live.service, &rows, inputs)?,
                 None => self.leave_out("the feature service takes other inputs now", count),
             }
@@ -144,6 +147,35 @@ impl Verifying<'_> {
             Some(_) => format!("another model is live as version `{name}`"),
             None => format!("version `{name}` is not live any more"),
         })
+    }
+
+    /// Makes predictions again of which models on other servers had a part, from what these said then.
+    fn replay(&mut self, live: &LiveVersion, rows: &RecordBatch) -> Result<()> {
+        let Some(schema) = live.model.asked() else { return Ok(()) };
+        self.report.not_reproducible.extend(schema.fields().iter().map(|field| field.name().clone()));
+        let asked = part(rows, ASKED, schema)?;
+        let vectors = part(rows, "features", &live.service.outputs)?;
+        let said = part(rows, "outputs", &live.model.outputs)?;
+        let (Some(asked), Some(vectors), Some(said)) = (asked, vectors, said) else { return Ok(()) };
+        // Where something else answered, nobody was asked, or in vain.
+        let answered = (0..rows.num_rows()).filter(|row| asked.column(0).is_valid(*row)).map(|row| row as u32);
+        let answered = UInt32Array::from_iter_values(answered);
+        let [asked, vectors, said] =
+            [asked, vectors, said].map(|columns| take_record_batch(&columns, &answered));
+        let (vectors, said) = (vectors?, said?);
+        let again = match live.model.replay(&vectors, &asked?) {
+            Ok(again) => again.outputs,
+            Err(error) => {
+                self.leave_out(&format!("they cannot be made again: {error}"), answered.len());
+                return Ok(());
+            }
+        };
+        let columns = said.columns().iter().zip(again.columns());
+        let same = columns.map(|(then, now)| near(then, now)).collect::<Result<Vec<_>>>()?;
+        let differ = (0..said.num_rows()).filter(|row| !same.iter().all(|same| same(*row, *row)));
+        self.report.replayed_differ += differ.count() as u64;
+        self.report.replayed += said.num_rows() as u64;
+        Ok(())
     }
 
     fn leave_out(&mut self, cause: &str, rows: usize) {
@@ -228,18 +260,18 @@ impl Verifying<'_> {
     }
 }
 
-/// What the service takes of logged rows; none where it takes other columns than it did.
-fn inputs(service: &ServicePlan, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
-    let logged = rows.column_by_name("inputs").map(|column| column.as_struct());
+/// The columns of `schema` in the struct `name` of logged rows; none where these are others.
+fn part(rows: &RecordBatch, name: &str, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
+    let logged = rows.column_by_name(name).map(|column| column.as_struct());
     let find = |field: &Arc<arrow::datatypes::Field>| {
         let column = logged?.column_by_name(field.name())?;
         (column.data_type() == field.data_type()).then(|| Arc::clone(column))
     };
-    let Some(columns) = service.inputs.fields().iter().map(find).collect::<Option<Vec<ArrayRef>>>() else {
+    let Some(columns) = schema.fields().iter().map(find).collect::<Option<Vec<ArrayRef>>>() else {
         return Ok(None);
     };
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    Ok(Some(RecordBatch::try_new_with_options(Arc::clone(&service.inputs), columns, &options)?))
+    Ok(Some(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?))
 }
 
 fn place(rows: &RecordBatch, row: usize) -> Result<Place> {

@@ -1,5 +1,6 @@
 //! How is an ensemble put together? Each step reads the service's columns, and those that other steps give.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -9,6 +10,7 @@ use feature_defs::{Action, DefError, Expr, Inputs, Loc, ModelFile, Remote, Step,
 use quern_engine::fit::{Element, Feature, Null, Port, Signature};
 use quern_engine::{Computed, ServicePlan};
 
+use super::asked::Asked;
 use super::stage::{Does, Stage, batch};
 use crate::fed::Feed;
 use crate::rules::Rules;
@@ -24,6 +26,8 @@ pub(super) struct Ensemble {
     pub(super) stages: Vec<Stage>,
     /// The places of the outputs among the vector's columns and those of the stages.
     pub(super) leaves: Vec<usize>,
+    /// What models on other servers give, where there are any.
+    pub(super) asked: Option<Asked>,
 }
 
 /// An ensemble while it is put together.
@@ -34,6 +38,8 @@ pub(super) struct Building<'a> {
     columns: Vec<Feature>,
     width: usize,
     stages: Vec<Stage>,
+    /// The places of the columns that models on other servers give, for each of these.
+    asked: Vec<Range<usize>>,
     /// The same columns of the rows that it is tried on, and how many these are.
     examples: Option<(Vec<ArrayRef>, usize)>,
     /// Whether models on other servers are asked about them.
@@ -59,7 +65,8 @@ impl<'a> Building<'a> {
         let columns = Feature::of_service(service);
         let asks = examples.is_some_and(|(_, asks)| asks);
         let examples = examples.map(|(examples, _)| (examples.columns().to_vec(), examples.num_rows()));
-        Building { runtime, rules, width: columns.len(), columns, stages: Vec::new(), examples, asks }
+        let (width, stages, asked) = (columns.len(), Vec::new(), Vec::new());
+        Building { runtime, rules, columns, width, stages, asked, examples, asks }
     }
 
     /// Whatever finds all that it reads among the columns so far is next; what is left at the end names a column that
@@ -120,7 +127,11 @@ impl<'a> Building<'a> {
             })?;
             examples.extend(given);
         }
+        let start = self.columns.len();
         self.columns.extend(columns);
+        if matches!(step.action, Action::Ask(_)) {
+            self.asked.push(start..self.columns.len());
+        }
         self.stages.push(stage);
         Ok(Ok(()))
     }
@@ -198,7 +209,21 @@ impl<'a> Building<'a> {
         let leaving: Vec<Feature> = leaves.iter().map(|place| self.columns[*place].clone()).collect();
         let signature = Signature { inputs: ports(&self.columns[..self.width]), outputs: ports(&leaving) };
         let outputs = Arc::new(schema_of(&leaving));
-        Ok(Ensemble { signature, outputs, stages: self.stages, leaves })
+        let asked = self.asked();
+        Ok(Ensemble { signature, outputs, stages: self.stages, leaves, asked })
+    }
+
+    fn asked(&self) -> Option<Asked> {
+        let places: Vec<usize> = self.asked.iter().cloned().flatten().collect();
+        let columns: Vec<Feature> = places.iter().map(|place| self.columns[*place].clone()).collect();
+        let mut before = 0;
+        let steps = self.asked.iter().map(|given| {
+            let first = before;
+            before += given.len();
+            (given.start, first..before)
+        });
+        let steps = steps.collect();
+        (!places.is_empty()).then(|| Asked { schema: Arc::new(schema_of(&columns)), places, steps })
     }
 }
 

@@ -225,8 +225,8 @@ impl Target {
     ) -> Result<Part> {
         let (rows, vectors) = self.look_up(store, place, instances, patience).await?;
         let _held = self.hold(&vectors, patience).await?;
-        let outputs = self.infer(&self.model.versions[place], &vectors.vectors, patience).await?;
-        Ok(self.part(place, rows, Some(vectors), outputs))
+        let said = self.infer(&self.model.versions[place], &vectors.vectors, patience).await?;
+        Ok(self.part(place, rows, Some(vectors), said))
     }
 
     /// What `version` makes of `vectors`.
@@ -235,7 +235,7 @@ impl Target {
         version: &LiveVersion,
         vectors: &RecordBatch,
         patience: Patience,
-    ) -> Result<RecordBatch> {
+    ) -> Result<Predictions> {
         let span = stage!(
             "inference",
             quern.model = self.model.name,
@@ -253,13 +253,12 @@ impl Target {
         let said = said.instrument(span).await.map_err(Error::from);
         let failed = said.as_ref().err().map(|error| error.kind());
         metrics().count_asked([&self.model.name, &version.version], begun.elapsed(), failed);
-        let said = said.map_err(|error| match error.kind() {
+        said.map_err(|error| match error.kind() {
             // Of a fault of its own the caller reads which one has it.
             Kind::Internal => error
                 .told(|what| format!("model `{}`, version `{}`: {what}", self.model.name, version.version)),
             _ => error,
-        });
-        Ok(said?.outputs)
+        })
     }
 
     /// What of `inputs`, columns as [`Target::inputs`], the version at `place` takes.
@@ -305,10 +304,11 @@ impl Target {
         place: usize,
         rows: Vec<usize>,
         vectors: Option<Vectors>,
-        outputs: RecordBatch,
+        said: impl Into<Predictions>,
     ) -> Part {
+        let Predictions { outputs, asked } = said.into();
         let version = &self.model.versions[place];
         let served_by = version.version.clone();
-        Part { rows, version: Arc::clone(version), served_by, reason: None, vectors, outputs }
+        Part { rows, version: Arc::clone(version), served_by, reason: None, vectors, outputs, asked }
     }
 }

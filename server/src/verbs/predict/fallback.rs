@@ -98,9 +98,9 @@ impl Target {
         let mut failures = 0;
         while let Some((places, vectors)) = asking.pop() {
             match self.infer(&self.model.versions[place], &vectors.vectors, hurried).await {
-                Ok(outputs) => {
+                Ok(said) => {
                     let rows = places.iter().map(|place| rows[*place]).collect();
-                    parts.push(self.part(place, rows, Some(vectors), outputs));
+                    parts.push(self.part(place, rows, Some(vectors), said));
                 }
                 // Of a batch the others are asked again without the half that has the row which the model cannot bear.
                 Err(error)

@@ -108,6 +108,7 @@ impl Noted {
             given: self.given(part),
             looked_up: looked_up.map(|looked_up| (looked_up.vectors.clone(), looked_up.found.clone())),
             outputs: part.outputs.clone(),
+            asked: part.asked.clone(),
         }
     }
 }

@@ -90,6 +90,8 @@ pub struct Part {
     pub vectors: Option<Vectors>,
     /// What it said, row by row.
     pub outputs: RecordBatch,
+    /// What models on other servers said on the way, where it asks any.
+    pub asked: Option<RecordBatch>,
 }
 
 /// Why something else than the version answered.
