@@ -97,6 +97,7 @@ fn value(shape: &Shape) -> String {
         Shape::List(Shape::OneOf(texts)) => format!("list of `{}`", texts.join("`, `")),
         Shape::List(item) => format!("list of {}s", value(item)),
         Shape::Map { value: Shape::Whole { .. }, .. } => "mapping of versions to whole numbers".to_owned(),
+        Shape::Map { value: Shape::Text, .. } => "mapping of names to texts".to_owned(),
         Shape::Map { key: Shape::Text, .. } => "mapping of inputs to columns".to_owned(),
         Shape::Map { .. } => "mapping of names to columns".to_owned(),
         Shape::Object(_) => "mapping".to_owned(),

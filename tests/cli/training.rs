@@ -22,6 +22,7 @@ fn trained() -> TempDir {
     fs::create_dir(folder.join("models")).unwrap();
     fs::write(folder.join("models/linear.onnx"), fixture("linear.onnx")).unwrap();
     fs::write(folder.join("definitions/small.yaml"), SERVICE).unwrap();
+    run(folder, &["apply"]).answer();
     let pin = run(folder, &words("train small_v1 --spine spine.csv --out set.parquet --json")).json()["pin"].take();
     assert_eq!(footer(&folder.join("set.parquet")), pin);
     // JSON is YAML.

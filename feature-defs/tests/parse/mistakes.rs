@@ -79,7 +79,7 @@ fn a_syntax_error_leaves_other_files_and_earlier_documents() {
               help: known: description, join_keys, kind, name, owner, tags
             a.yaml:6:1: not valid YAML: while parsing a node, did not find expected node content
             b.yaml:3:46: unknown key `x` in a model version
-              help: known: examples, inputs, outputs, path, service, steps, version
+              help: known: examples, inputs, outputs, path, service, steps, trained_on, version
             c.yaml:1:5: not valid YAML: mapping values are not allowed in this context
             d.yaml:1:4: not valid YAML: while parsing node, found unknown anchor
             e.yaml:1:7: not valid YAML: while scanning a plain scalar, found a tab"#]],

@@ -18,7 +18,7 @@ pub const FUNCTIONS: &str = "quern.functions";
 /// In the metadata of a table that is whole, in memory or as a Parquet file: how many values of each feature are null
 /// because they could not be computed, a JSON object; absent where none is.
 pub const FAILED: &str = "quern.failed";
-/// And what the training set was made of, as JSON: a [`TrainingSetPin`]. By it a model version remembers its training set.
+/// And what a training set was made of, as JSON: a [`TrainingSetPin`], by which a model version remembers it.
 pub const TRAINING_SET: &str = "quern.training_set";
 /// In the metadata of the Arrow schema of a batch prediction: the column that says who answered each row.
 pub const SERVED_BY: &str = "quern.served_by";
