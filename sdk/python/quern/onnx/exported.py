@@ -1,0 +1,136 @@
+"""How does a trained model go live? It is converted, proved on its training set, and written beside its definition."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quern import arguments
+from quern.catalogue import FeatureService
+from quern.onnx import files
+from quern.onnx.columns import Columns, TrainingSet
+from quern.onnx.errors import ExportError
+from quern.onnx.files import Place
+from quern.onnx.learner import Input, Learner, learner_of
+from quern.onnx.proof import Proof, prove
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True, repr=False)
+class Export:
+    """What was written, and the proof."""
+
+    model: str
+    version: str
+    onnx: Path
+    definition: Path
+    training: Path | None
+    """What the version was trained on, where the table says so."""
+    yaml: str
+    """The model, as a file of definitions."""
+    to_add: str | None
+    """The version, where the definition is a file that was there: it is yours, and lacks this."""
+    proof: Proof
+
+    def __repr__(self) -> str:
+        rows = f"{self.proof.rows:,} rows, tolerance {self.proof.tolerance:g}"
+        lines = [f"model `{self.model}`, version `{self.version}`: proved on {rows}"]
+        lines += [f"  {line}" for line in str(self.proof).splitlines()]
+        written = [self.onnx, self.training, None if self.to_add else self.definition]
+        lines += [f"  {path}" for path in written if path is not None]
+        if self.to_add:
+            lines += [f"  add to {self.definition}, under `versions`:", self.to_add]
+        return "\n".join(lines)
+
+
+def export(
+    model: Any,
+    table: Any,
+    service: str | FeatureService,
+    *,
+    name: str | None = None,
+    version: str | int = "1",
+    folder: str | os.PathLike[str] = "models",
+    columns: Sequence[str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    tolerance: float = 1e-4,
+    overwrite: bool = False,
+) -> Export:
+    """Write a trained model as ONNX, prove it on its training set, and write its definition, for `quern apply`.
+
+    `table` is what `client.training_set(service, …)` gave; a frame of pandas or polars has no metadata, so name the
+    columns of the service in `columns`, or give the `FeatureService` of `client.service(…)`. A model that knows the
+    names of its columns gets them in its own order. `defaults` are the `default`s that the service declares of text
+    columns, and of whole numbers that an encoder must have as int64.
+
+    The file and the model are asked about every row. Where they differ by more than `tolerance`, or by that part of
+    what the model says, `ProofError` says where, and nothing is written. So it is where a file of another version, or
+    with other bytes, lies there already: `overwrite` replaces an ONNX file. A definition that is there is yours, and
+    never changed: `to_add` has what it lacks.
+
+    `folder`, in the repository, gets `NAME-VERSION.onnx`, `NAME.yaml`, and `NAME-VERSION.training.json` where the table
+    says what it is. `name` is that of the service if unset.
+    """
+    training = TrainingSet.read(table, service)
+    asked = arguments.version(version)
+    place = Place.of(name or training.service.rpartition(".")[2], asked or "1", folder)
+    learner = learner_of(model)
+    taken = training.columns(learner.names, columns, defaults or {})
+    check_width(learner, taken)
+    converted = learner.convert(taken)
+    proof, outputs = prove(converted, taken, learner.says(taken), tolerance)
+    proof.check()
+
+    proved = [difference.output for difference in proof.differences]
+    more = {
+        **({} if is_plain(converted.inputs, training.outputs) else {"inputs": input_map(converted.inputs)}),
+        **({} if proved == outputs else {"outputs": proved}),
+        **({} if training.pin is None else {"trained_on": place.named(place.training)}),
+    }
+    text = files.version_yaml(place, training.service, more, taken.examples(_EXAMPLES))
+    written = {place.onnx: converted.file}
+    if training.pin is not None:
+        written[place.training] = training.pin.encode()
+    if not overwrite:
+        files.check_new(written)
+    # The definition last: it never names a file that is not there.
+    to_add = missing_version(place, text)
+    yaml = files.model_yaml(place, text)
+    files.write(written if place.definition.is_file() else written | {place.definition: yaml.encode()})
+    where = None if training.pin is None else place.training
+    return Export(place.model, place.version, place.onnx, place.definition, where, yaml, to_add, proof)
+
+
+def check_width(learner: Learner, columns: Columns) -> None:
+    """Refuse columns that are more or fewer than the model was trained on."""
+    if learner.cells is not None and learner.cells != columns.width():
+        told = f"the model takes {learner.cells} numbers a row, and the columns have {columns.width()}"
+        raise ExportError(f"{told}: {columns.names}. Say which it was trained on, in order, by `columns=[...]`")
+
+
+def is_plain(inputs: Sequence[Input], outputs: Sequence[str] | None) -> bool:
+    """Whether each input finds its columns without being told: see docs/models.md."""
+    if outputs is None:
+        return False
+    if len(inputs) == 1:
+        return inputs[0].columns == outputs
+    return all(taken.columns == [taken.name] for taken in inputs) and {taken.name for taken in inputs} == set(outputs)
+
+
+def input_map(inputs: Sequence[Input]) -> dict[str, Any]:
+    """Say which columns fill which input."""
+    return {taken.name: taken.columns[0] if len(taken.columns) == 1 else taken.columns for taken in inputs}
+
+
+def missing_version(place: Place, text: str) -> str | None:
+    """Give what a definition lacks that is there already, and warn of it."""
+    if not place.definition.is_file() or text.strip() in place.definition.read_text():
+        return None
+    told = f"{place.definition} is there and is left as it is; add this under `versions`:\n{text}"
+    warnings.warn(told, stacklevel=3)
+    return text

@@ -1,0 +1,99 @@
+"""What lies in the repository after an export? The ONNX file, where it was trained, and the definition of the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quern.onnx.errors import ExportError
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A version of a model, and where its files lie."""
+
+    model: str
+    version: str
+    folder: Path
+    root: Path
+    """Of the repository: what paths in definitions are relative to."""
+
+    @classmethod
+    def of(cls, model: str, version: str, folder: str | os.PathLike[str]) -> Place:
+        """Find the repository that the folder is in."""
+        for what, name in (("name", model), ("version", version)):
+            if not _NAME.fullmatch(name):
+                raise ExportError(f"{what}: expected letters, digits, `_`, `-` and `.`, found {name!r}")
+        absolute = Path(folder).resolve()
+        for root in (absolute, *absolute.parents):
+            if (root / "quern.yaml").is_file():
+                return cls(model, version, absolute, root)
+        told = "no quern.yaml is there or above: give a folder of the repository, as in `folder='repository/models'`"
+        raise FileNotFoundError(f"{absolute}: {told}")
+
+    @property
+    def onnx(self) -> Path:
+        """The file of this version."""
+        return self.folder / f"{self.model}-{self.version}.onnx"
+
+    @property
+    def training(self) -> Path:
+        """What this version was trained on."""
+        return self.onnx.with_name(f"{self.model}-{self.version}.training.json")
+
+    @property
+    def definition(self) -> Path:
+        """The model, with its versions."""
+        return self.folder / f"{self.model}.yaml"
+
+    def named(self, path: Path) -> str:
+        """Name a file as definitions do."""
+        return path.relative_to(self.root).as_posix()
+
+
+def version_yaml(place: Place, service: str, more: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> str:
+    """Write a version, as an item of `versions`. JSON is YAML, too."""
+    keys = {"version": place.version, "path": place.named(place.onnx), "service": service, **more}
+    lines = [f"{key}: {_written(value)}" for key, value in keys.items()]
+    lines += ["examples:", *(f"  - {_written(example)}" for example in examples)]
+    return "  - " + "\n    ".join(lines) + "\n"
+
+
+def model_yaml(place: Place, version: str) -> str:
+    """Write a model of one version."""
+    return f"kind: Model\nname: {_written(place.model)}\nversions:\n{version}"
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def check_new(files: Mapping[Path, bytes]) -> None:
+    """Refuse files that are there and have other bytes: they may be what another version is live with."""
+    for path, content in files.items():
+        if path.is_file() and path.read_bytes() != content:
+            told = "give another `version` or `name`, or replace it by `overwrite=True`"
+            raise FileExistsError(f"{path} is there and holds something else: {told}")
+
+
+def write(files: Mapping[Path, bytes]) -> None:
+    """Write files in their order, each whole or not at all."""
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(content)
+            Path(beside).chmod(0o644)
+            Path(beside).replace(path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
