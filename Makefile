@@ -21,7 +21,7 @@ CYCLONEDX := $(QUERN_CACHE)/tools/bin/cargo-cyclonedx-$(CYCLONEDX_VERSION)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo serve test test-all soak try lint deny sbom fuzz fuzz-smaller bench dist compile setup-build setup-demo setup-test
+.PHONY: help setup build demo serve test test-all soak try lint deny sbom fuzz fuzz-smaller bench dist compile setup-build setup-demo setup-test setup-all
 
 help:
 	@echo 'make demo      set up, build, and show the flights example from end to end'
@@ -40,7 +40,7 @@ help:
 
 setup: setup-test
 
-setup-build setup-demo setup-test: setup-%:
+setup-build setup-demo setup-test setup-all: setup-%:
 	@./setup.sh $*
 
 # One profile and one set of features for all: DataFusion is costly to build, and every other profile or selection of
@@ -70,7 +70,7 @@ try: setup-build
 	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --workspace $(T)
 
 # What is too heavy for every change.
-test-all: test deny
+test-all: setup-all test deny
 	QUERN_CASES_TIMES=10 cargo test --workspace --test quern -- laws::
 	PYTHONPATH=sdk/python $(QUERN_PYTHON) -m pytest -m heavy sdk/python/tests
 

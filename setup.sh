@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # What does this machine still lack? Installs it and says so; quick when nothing is missing.
 #
-# usage: ./setup.sh [build | demo | test]
+# usage: ./setup.sh [build | demo | test | all]
 #
 #   build   what compiles Quern: a C++ compiler, libclang, and RocksDB, compiled once for this machine
 #   demo    what the flights example needs as well: an environment of Python packages, with ONNX Runtime
 #   test    what the tests need as well: PostgreSQL's programs, redis-server, libfiu, promtool; SDKs of Feast, Triton,
 #           MLflow; Schemathesis
+#   all     what only `make test-all` needs as well: XGBoost and CatBoost
 #
-# Needs cargo, for `demo` and `test` Python 3.10 or later: PYTHON names another one than python3, and is asked for once.
+# Needs cargo, beyond `build` Python 3.10 or later: PYTHON names another one than python3, and is asked for once.
 # System packages come from apt; without apt it names what is missing. The rest goes into ${QUERN_CACHE:-~/.cache/quern}:
 # outside of the checkout, so that several checkouts share one. `.cargo/config.toml`, which git ignores, then tells cargo,
 # and the Makefile, where all of it is.
@@ -16,11 +17,12 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 level=${1:-test}
-case $level in build) depth=1 ;; demo) depth=2 ;; test) depth=3 ;;
-  *) echo "usage: ./setup.sh [build | demo | test]" >&2; exit 2 ;;
+case $level in build) depth=1 ;; demo) depth=2 ;; test) depth=3 ;; all) depth=4 ;;
+  *) echo "usage: ./setup.sh [build | demo | test | all]" >&2; exit 2 ;;
 esac
 for_demo() { [ "$depth" -ge 2 ]; }
 for_test() { [ "$depth" -ge 3 ]; }
+for_all() { [ "$depth" -ge 4 ]; }
 
 QUERN_CACHE=${QUERN_CACHE:-$HOME/.cache/quern}
 mkdir -p "$QUERN_CACHE"
@@ -177,6 +179,9 @@ if for_test; then
   packages triton sdk/python/requirements-triton.txt "Triton's own client (190 MB)"
   packages mlflow sdk/python/requirements-mlflow.txt "MLflow and a stand-in for S3 (500 MB)"
   packages schemathesis sdk/python/requirements-schemathesis.txt "Schemathesis, which asks what /openapi.json says (70 MB)"
+fi
+if for_all; then
+  packages exporters sdk/python/requirements-exporters.txt "XGBoost and CatBoost, whose models are exported (1 GB)"
 fi
 if for_demo; then
   wanted="$PWD/sdk/python $(sha256sum <sdk/python/pyproject.toml)"   # an editable install points at one checkout
