@@ -108,6 +108,13 @@ def run(*args: str | Path) -> str:
     return done.stdout
 
 
+def refused(*args: str | Path) -> str:
+    """Run one command of the binary that says no, and give its words."""
+    done = subprocess.run([binary(), *args], capture_output=True, text=True, env=environment(), timeout=120)
+    assert done.returncode == 1, f"quern {' '.join(map(str, args))}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
 def environment() -> dict[str, str]:
     """Ours, without settings that would override the repository's, and with ONNX Runtime, which Python has."""
     library = {"ORT_DYLIB_PATH": str(Path(onnxruntime.__file__).parent / "capi")}
