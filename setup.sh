@@ -7,7 +7,7 @@
 #   demo    what the flights example needs as well: an environment of Python packages, with ONNX Runtime
 #   test    what the tests need as well: PostgreSQL's programs, redis-server, libfiu, promtool; SDKs of Feast, Triton,
 #           MLflow; Schemathesis
-#   all     what only `make test-all` needs as well: XGBoost and CatBoost
+#   all     what only `make test-all` needs as well: XGBoost and CatBoost, MLServer
 #
 # Needs cargo, beyond `build` Python 3.10 or later: PYTHON names another one than python3, and is asked for once.
 # System packages come from apt; without apt it names what is missing. The rest goes into ${QUERN_CACHE:-~/.cache/quern}:
@@ -182,6 +182,7 @@ if for_test; then
 fi
 if for_all; then
   packages exporters sdk/python/requirements-exporters.txt "XGBoost and CatBoost, whose models are exported (1 GB)"
+  packages mlserver sdk/python/requirements-mlserver.txt "MLServer, which remote steps ask (330 MB)"
 fi
 if for_demo; then
   wanted="$PWD/sdk/python $(sha256sum <sdk/python/pyproject.toml)"   # an editable install points at one checkout
