@@ -66,8 +66,13 @@ features: [{view: scan, features: [note]}]
 kind: FeatureService
 name: cities
 features: [{view: scan, features: [city]}]
+---
+kind: FeatureService
+name: zones
+features: [{view: scan, features: [zone]}]
 """
 DEFAULTS = {"city": "Ulm", "note": ""}
+ZONES = {"zone": 0}
 NOTES = ["late again", "on time", "no van", "van late", "again no time", "Bell broken"]
 
 
@@ -112,7 +117,10 @@ def spine() -> pd.DataFrame:
 def training_sets(root: Path) -> dict[str, pa.Table]:
     """By the names of the feature services."""
     with serve(root) as url, quern.Client(url) as client:
-        return {service: client.training_set(service, spine()) for service in ("texts", "numbers", "words", "cities")}
+        return {
+            service: client.training_set(service, spine())
+            for service in ("texts", "numbers", "words", "cities", "zones")
+        }
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -23,10 +25,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
 
 import quern.onnx
-from export_repository import DEFAULTS, START, live, repository_at, spine, training_sets
+from export_repository import DEFAULTS, START, ZONES, live, repository_at, spine, training_sets
 from quern.onnx.columns import Columns
 from quern.onnx.errors import need
 from quern.onnx.learner import Converted, Input
@@ -35,6 +38,13 @@ from quern.onnx.proof import prove
 Sets = dict[str, pa.Table]
 # Each with the feature service that it was trained on.
 Learners = dict[str, tuple[Any, str]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Learners this small spend more on threads than on learning."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +114,10 @@ def learners(sets: Sets) -> Learners:
         "histograms": (HistGradientBoostingRegressor(max_iter=5).fit(numbers_of(numbers), target), "numbers"),
         "words": (make_pipeline(TfidfVectorizer(lowercase=False), LogisticRegression()).fit(notes, target), "words"),
         "strict": (make_pipeline(OneHotEncoder(), LinearRegression()).fit(frame_of(sets["cities"]), target), "cities"),
+        "zones": (
+            make_pipeline(OneHotEncoder(), LinearRegression()).fit(frame_of(sets["zones"]).fillna(ZONES), target),
+            "zones",
+        ),
         "targets": (several.fit(numbers_of(numbers), targets), "numbers"),
     }
 
@@ -114,7 +128,9 @@ def answers(name: str, model: Any, table: pa.Table) -> np.ndarray:
     if name == "booster":
         said = model.predict(numbers_of(table))
         return np.column_stack([1 - said, said])
-    if name == "words":
+    if name == "zones":
+        x = frame.fillna(ZONES)
+    elif name == "words":
         x = frame["note"]
     elif name == "swapped":
         x = frame[["weight", "zone", "distance"]]
@@ -131,7 +147,9 @@ def rows_of(column: pa.ChunkedArray) -> np.ndarray:
 
 def test_from_training_set_to_live(root: Path, sets: Sets, learners: Learners) -> None:
     for name, (model, service) in learners.items():
-        done = quern.onnx.export(model, sets[service], service, name=name, folder=root / "models", defaults=DEFAULTS)
+        # Whole numbers of an encoder have a default of their own; of the others, null is NaN.
+        defaults = ZONES if name == "zones" else DEFAULTS
+        done = quern.onnx.export(model, sets[service], service, name=name, folder=root / "models", defaults=defaults)
         assert done.proof.holds
         assert done.proof.rows == sets[service].num_rows
     with live(root) as client:
@@ -198,6 +216,15 @@ def test_files_that_are_there(sets: Sets, learners: Learners, folder: Path) -> N
     with pytest.warns(UserWarning, match="is left as it is"):
         quern.onnx.export(learners["swapped"][0], table, "numbers", folder=folder, overwrite=True)
     assert first.onnx.read_bytes() != before
+
+
+def test_a_model_that_is_declared_elsewhere(sets: Sets, learners: Learners, folder: Path) -> None:
+    declared = folder.parent / "all.yaml"
+    declared.write_text("kind: Entity\nname: late\n---\nname: 'late'\nkind: Model\nversions:\n")
+    with pytest.warns(UserWarning, match=r"all\.yaml is there and is left as it is"):
+        done = quern.onnx.export(learners["trees"][0], sets["numbers"], "numbers", name="late", folder=folder)
+    assert done.definition == declared
+    assert [path.name for path in folder.iterdir()] == ["late-1.onnx"]
 
 
 def test_a_model_that_float32_leads_astray(folder: Path) -> None:
@@ -305,6 +332,25 @@ def test_tables_of_other_libraries(sets: Sets, folder: Path) -> None:
             model, frame, "s", columns=["zone", "embedding"], version=f"v{number}", name=f"m{number}", folder=folder
         )
         assert done.yaml.endswith('- {"zone": 2, "embedding": [2, 2, 2]}\n')
+        assert 'inputs: {"features": ["zone", "embedding"]}' in done.yaml
+    outputs = [quern.Column("zone", "int64"), quern.Column("embedding", "list<float32, 3>")]
+    service = quern.FeatureService("known", "", [], [], outputs)
+    done = quern.onnx.export(model, table.to_pandas(), service, folder=folder)
+    assert "inputs" not in done.yaml, "they are the service's, in its order"
+
+
+def test_an_exporter_that_errs(folder: Path) -> None:
+    """skl2onnx takes raw scores of LightGBM for probabilities; what it has no words for, it says."""
+    x = pd.DataFrame(np.random.default_rng(0).normal(size=(400, 2)), columns=["a", "b"])
+    trees = CalibratedClassifierCV(lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1), cv=2)
+    with pytest.raises(quern.onnx.ProofError, match="Where many do, the exporter misreads the model"):
+        quern.onnx.export(trees.fit(x, x["a"] > 0), x, "s", folder=folder)
+    doubled = make_pipeline(FunctionTransformer(np.abs), LinearRegression()).fit(x, x["a"])
+    with pytest.raises(
+        quern.onnx.ExportError, match=r"does not take this model of ScikitLearn: RuntimeError: FunctionTransformer"
+    ):
+        quern.onnx.export(doubled, x, "s", folder=folder)
+    assert not folder.exists()
 
 
 def test_the_client_alone_needs_none_of_it() -> None:

@@ -28,7 +28,7 @@ class CatBoost(Learner):
             raise ExportError(f"CatBoost exports numbers alone, and {named} are categories or texts: {told}")
         taken = matrix_input(columns, "CatBoost")
         converted = need("catboost.utils").convert_to_onnx_object(self.model)
-        _without_zipmap(converted)
+        _side_by_side(converted)
         return Converted(converted.SerializeToString(), [taken])
 
     def says(self, columns: Columns) -> Sequence[Any]:
@@ -38,15 +38,14 @@ class CatBoost(Learner):
         return answers + ([self.model.predict_proba(x)] if hasattr(self.model, "predict_proba") else [])
 
 
-def _without_zipmap(converted: Any) -> None:
-    """Let probabilities leave side by side, and let a number be a row's, as it is declared by nobody."""
+def _side_by_side(converted: Any) -> None:
+    """Let probabilities leave as they are, without a map, and declare outputs as what they are: [rows, cells]."""
     onnx = need("onnx")
     graph = converted.graph
     for node in [node for node in graph.node if node.op_type == "ZipMap"]:
         graph.node.remove(node)
         graph.node[-1].output[1] = node.output[0]
-    shapes = {"probabilities": [None, None], "predictions": [None, None]}
     for at, output in enumerate(graph.output):
-        if output.name in shapes:
-            kind = onnx.TensorProto.FLOAT
-            graph.output[at].CopyFrom(onnx.helper.make_tensor_value_info(output.name, kind, shapes[output.name]))
+        if output.name in ("probabilities", "predictions"):
+            shaped = onnx.helper.make_tensor_value_info(output.name, onnx.TensorProto.FLOAT, [None, None])
+            graph.output[at].CopyFrom(shaped)

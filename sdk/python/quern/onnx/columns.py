@@ -58,9 +58,7 @@ class TrainingSet:
         pin = (self.table.schema.metadata or {}).get(b"quern.training_set")
         return None if pin is None else pin.decode()
 
-    def columns(
-        self, learner: Sequence[str] | None, given: Sequence[str] | None, defaults: Mapping[str, Any]
-    ) -> Columns:
+    def choose(self, learner: Sequence[str] | None, given: Sequence[str] | None) -> pa.Table:
         """Choose columns: those that the learner names, in its order, else those given, else the service's."""
         wanted = learner or given or self.outputs
         if not wanted:
@@ -73,7 +71,7 @@ class TrainingSet:
                 told = f"did you mean `{near[0]}`?" if near else f"it has {known}"
                 whose = "was trained on" if learner else "is to take"
                 raise ExportError(f"the model {whose} column `{name}`, which the training set lacks; {told}")
-        return Columns.of(self.table.select(list(wanted)), defaults)
+        return self.table.select(list(wanted))
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,8 @@ class Columns:
     """Whole numbers that go as int64, since their null has a `default`."""
 
     @classmethod
-    def of(cls, table: pa.Table, defaults: Mapping[str, Any]) -> Columns:
-        """Look at the types; a default stands for null where a model has no NaN for it."""
+    def of(cls, table: pa.Table, defaults: Mapping[str, Any], takes_whole: bool = False) -> Columns:
+        """Look at the types. A default stands for null where an input has no NaN: of text, and of whole numbers."""
         texts, whole, arrays = set(), set(), []
         for name, array in zip(table.column_names, table.columns, strict=True):
             array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
@@ -96,7 +94,7 @@ class Columns:
             if _is_text(kind):
                 texts.add(name)
                 array = _filled(name, array.cast(pa.string()), defaults)
-            elif pa.types.is_integer(kind) and name in defaults:
+            elif pa.types.is_integer(kind) and name in defaults and takes_whole:
                 whole.add(name)
                 array = _filled(name, array, defaults)
             elif pa.types.is_decimal(kind):
@@ -148,10 +146,9 @@ class Columns:
         array = self.table.column(name).combine_chunks()
         kind = array.type
         if _is_list(kind):
-            cells = np.full((len(array), kind.list_size), np.nan)
-            cells[array.is_valid().to_numpy(zero_copy_only=False)] = _numbers(array.flatten()).reshape(
-                -1, kind.list_size
-            )
+            width = kind.list_size
+            cells = np.full((len(array), width), np.nan)
+            cells[array.is_valid().to_numpy(zero_copy_only=False)] = _numbers(array.flatten()).reshape(-1, width)
             return cells
         plain = array.to_numpy(zero_copy_only=False) if name in self.texts else _numbers(array)
         return plain.reshape(-1, 1)

@@ -15,10 +15,11 @@ from quern.onnx import files
 from quern.onnx.columns import Columns, TrainingSet
 from quern.onnx.errors import ExportError
 from quern.onnx.files import Place
-from quern.onnx.learner import Input, Learner, learner_of
+from quern.onnx.learner import Converted, Input, Learner, learner_of
 from quern.onnx.proof import Proof, prove
 
 _EXAMPLES = 3
+_TOLD_MAX = 1_000  # exporters tell whole trees
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,8 +71,8 @@ def export(
 
     The file and the model are asked about every row. Where they differ by more than `tolerance`, or by that part of
     what the model says, `ProofError` says where, and nothing is written. So it is where a file of another version, or
-    with other bytes, lies there already: `overwrite` replaces an ONNX file. A definition that is there is yours, and
-    never changed: `to_add` has what it lacks.
+    with other bytes, lies there already: `overwrite` replaces an ONNX file. A model that
+    the repository declares already is yours, and never changed: `to_add` has the version that it lacks.
 
     `folder`, in the repository, gets `NAME-VERSION.onnx`, `NAME.yaml`, and `NAME-VERSION.training.json` where the table
     says what it is. `name` is that of the service if unset.
@@ -80,9 +81,8 @@ def export(
     asked = arguments.version(version)
     place = Place.of(name or training.service.rpartition(".")[2], asked or "1", folder)
     learner = learner_of(model)
-    taken = training.columns(learner.names, columns, defaults or {})
-    check_width(learner, taken)
-    converted = learner.convert(taken)
+    taken = Columns.of(training.choose(learner.names, columns), defaults or {}, learner.takes_whole)
+    converted = convert(learner, taken)
     proof, outputs = prove(converted, taken, learner.says(taken), tolerance)
     proof.check()
 
@@ -106,11 +106,19 @@ def export(
     return Export(place.model, place.version, place.onnx, place.definition, where, yaml, to_add, proof)
 
 
-def check_width(learner: Learner, columns: Columns) -> None:
-    """Refuse columns that are more or fewer than the model was trained on."""
+def convert(learner: Learner, columns: Columns) -> Converted:
+    """Write it as ONNX, unless columns are more or fewer than it was trained on."""
     if learner.cells is not None and learner.cells != columns.width():
         told = f"the model takes {learner.cells} numbers a row, and the columns have {columns.width()}"
         raise ExportError(f"{told}: {columns.names}. Say which it was trained on, in order, by `columns=[...]`")
+    try:
+        return learner.convert(columns)
+    except (ExportError, ModuleNotFoundError):
+        raise
+    # Whatever is raised there, of whatever kind, says what this model has that its exporter has no words for.
+    except Exception as error:
+        told = f"the exporter does not take this model of {type(learner).__name__}: {type(error).__name__}: {error}"
+        raise ExportError(told[:_TOLD_MAX]) from error
 
 
 def is_plain(inputs: Sequence[Input], outputs: Sequence[str] | None) -> bool:

@@ -6,13 +6,15 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from quern.onnx.errors import ExportError
 
+_MODEL = re.compile(r"^kind:\s*[\"']?Model[\"']?\s*$", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -49,14 +51,26 @@ class Place:
         """What this version was trained on."""
         return self.onnx.with_name(f"{self.model}-{self.version}.training.json")
 
-    @property
+    @cached_property
     def definition(self) -> Path:
-        """The model, with its versions."""
+        """The model, with its versions: where the repository declares it, or where it will."""
+        name = re.compile(rf"^name:\s*[\"']?{re.escape(self.model)}[\"']?\s*$", re.MULTILINE)
+        for path in _definitions(self.root):
+            for document in re.split(r"^---", path.read_text(errors="replace"), flags=re.MULTILINE):
+                if _MODEL.search(document) and name.search(document):
+                    return path
         return self.folder / f"{self.model}.yaml"
 
     def named(self, path: Path) -> str:
         """Name a file as definitions do."""
         return path.relative_to(self.root).as_posix()
+
+
+def _definitions(root: Path) -> Iterator[Path]:
+    """Give the YAML of a repository; what is hidden holds no definitions."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder) / name for name in sorted(names) if name.endswith((".yaml", ".yml")))
 
 
 def version_yaml(place: Place, service: str, more: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> str:

@@ -47,6 +47,8 @@ class Learner(ABC):
     """The columns that it was trained on, in its order, where it knows their names."""
     cells: int | None = None
     """How many numbers a row has, where it knows."""
+    takes_whole = False
+    """Whether its file may have inputs of whole numbers."""
 
     @abstractmethod
     def convert(self, columns: Columns) -> Converted:

@@ -48,7 +48,7 @@ class LightGbm(Learner):
         said = self.booster.predict(columns.matrix())
         objective = re.search(r"^objective=(\w+)", self.booster.model_to_string(num_iteration=1), re.MULTILINE)
         if objective is not None and objective[1] in ("binary", "cross_entropy"):
-            return [said > 0.5, np.column_stack([1 - said, said])]
+            return [(said > 0.5).astype(int), np.column_stack([1 - said, said])]
         return [said.argmax(axis=1), said] if said.ndim == 2 else [said]
 
 

@@ -69,9 +69,10 @@ class Proof:
         told = (
             f"the ONNX file does not say what the model says: output `{at.output}` differs by more than "
             f"{self.tolerance:g} in {at.beyond:,} of {self.rows:,} rows, most in row {at.row:,}: the model says "
-            f"{_shown(at.learner)}, the file {_shown(at.file)}, of {at.values}. ONNX computes in float32, the model "
-            "perhaps in float64: a number that lies next to a threshold of a tree falls on its other side. Train on "
-            "columns that were rounded to float32, put no scaler before trees, or allow it by `tolerance=...`"
+            f"{_shown(at.learner)}, the file {_shown(at.file)}, of {at.values}. Where few rows "
+            "differ, ONNX computes in float32 what the model computes in float64, and a number next to a threshold of "
+            "a tree falls on its other side: train on columns that were rounded to float32, put no scaler before "
+            "trees, or allow it by `tolerance=...`. Where many do, the exporter misreads the model: try a simpler one"
         )
         raise ProofError(told, self)
 

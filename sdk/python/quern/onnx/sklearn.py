@@ -14,6 +14,8 @@ from quern.onnx.learner import ML_OPSET, OPSET, Converted, Input, Learner, matri
 class ScikitLearn(Learner):
     """A model, or a pipeline, also with LightGBM or XGBoost inside."""
 
+    takes_whole = True
+
     def __init__(self, model: Any) -> None:
         self.model = model
         names = getattr(model, "feature_names_in_", None)
@@ -25,17 +27,12 @@ class ScikitLearn(Learner):
         inputs = self._inputs(columns)
         skl2onnx = need("skl2onnx")
         register(self.model)
-        try:
-            converted = skl2onnx.to_onnx(
-                self.model,
-                initial_types=[(taken.name, _kind(taken, columns)) for taken in inputs],
-                target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
-                options={"zipmap": False} if hasattr(self.model, "predict_proba") else None,
-            )
-        # Whatever is raised there, of whatever kind, says what this model has that ONNX has not.
-        except Exception as error:
-            told = f"skl2onnx {skl2onnx.__version__} does not export this {type(self.model).__name__}"
-            raise ExportError(f"{told}: {type(error).__name__}: {error}") from error
+        converted = skl2onnx.to_onnx(
+            self.model,
+            initial_types=[(taken.name, _kind(taken, columns)) for taken in inputs],
+            target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
+            options={"zipmap": False} if hasattr(self.model, "predict_proba") else None,
+        )
         return Converted(converted.SerializeToString(), inputs)
 
     def says(self, columns: Columns) -> Sequence[Any]:

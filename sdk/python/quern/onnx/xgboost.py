@@ -44,7 +44,7 @@ class XgBoost(Learner):
             return answers + ([self.model.predict_proba(x)] if hasattr(self.model, "predict_proba") else [])
         said = self.model.predict(xgboost.DMatrix(columns.matrix(), feature_names=self.names))
         if '"binary:logistic"' in self.model.save_config():
-            return [said > 0.5, np.column_stack([1 - said, said])]
+            return [(said > 0.5).astype(int), np.column_stack([1 - said, said])]
         return [said.argmax(axis=1), said] if said.ndim == 2 else [said]
 
 
