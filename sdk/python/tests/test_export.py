@@ -270,6 +270,9 @@ def test_differences() -> None:
     assert differs(1, 2, 3, 4, inf) == (inf, 1, 1)
     assert differs(1, nan, 3, nan, inf) == (inf, 3, 1)
     assert differs(1, nan, 3, 4, -inf) == (inf, 4, 1)
+    proof, _ = prove(converted, columns, [np.array([1, 0, 3, 4, inf])], 1e-4)
+    with pytest.raises(quern.onnx.ProofError, match=r"derive a value in the feature service, as in `coalesce\(x, 0\)`"):
+        proof.check()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quern.onnx.columns import Columns
-from quern.onnx.errors import need
+from quern.onnx.errors import ExportError, need
 from quern.onnx.learner import Converted, Input, Learner, matrix_input
 
 
@@ -26,8 +26,10 @@ class Keras(Learner):
             path = Path(folder) / "model.onnx"
             self.model.export(path, format="onnx", verbose=False)
             file = path.read_bytes()
-        (port,) = onnx.load_from_string(file).graph.input
-        return Converted(file, [Input(port.name, taken.columns)])
+        names = [port.name for port in onnx.load_from_string(file).graph.input]
+        if len(names) > 1:
+            raise ExportError(f"the network has the inputs {names}: expected one, a float tensor of all columns")
+        return Converted(file, [Input(names[0], taken.columns)])
 
     def says(self, columns: Columns) -> Sequence[Any]:
         """Give what it computes."""

@@ -69,12 +69,22 @@ class Proof:
         told = (
             f"the ONNX file does not say what the model says: output `{at.output}` differs by more than "
             f"{self.tolerance:g} in {at.beyond:,} of {self.rows:,} rows, most in row {at.row:,}: the model says "
-            f"{_shown(at.learner)}, the file {_shown(at.file)}, of {at.values}. Where few rows "
-            "differ, ONNX computes in float32 what the model computes in float64, and a number next to a threshold of "
-            "a tree falls on its other side: train on columns that were rounded to float32, put no scaler before "
-            "trees, or allow it by `tolerance=...`. Where many do, the exporter misreads the model: try a simpler one"
+            f"{_shown(at.learner)}, the file {_shown(at.file)}, of {at.values}. {_advice(at)}"
         )
         raise ProofError(told, self)
+
+
+def _advice(at: Difference) -> str:
+    """Say what it may come of, and what to do."""
+    nulls = [name for name, value in at.values.items() if value is None]
+    if nulls and at.absolute == float("inf"):
+        told = f"The model has its own answer to NaN, which null becomes there, in {nulls}"
+        return f"{told}: derive a value in the feature service, as in `coalesce({nulls[0]}, 0)`, and train on that"
+    return (
+        "Where few rows differ, ONNX computes in float32 what the model computes in float64, and a number next to a "
+        "threshold of a tree falls on its other side: train on columns that were rounded to float32, put no scaler "
+        "before trees, or allow it by `tolerance=...`. Where many do, the exporter misreads the model: try another"
+    )
 
 
 def prove(converted: Converted, columns: Columns, answers: Sequence[Any], tolerance: float) -> tuple[Proof, list[str]]:
