@@ -109,7 +109,11 @@ def run(file: bytes, inputs: Sequence[Input], columns: Columns) -> dict[str, Any
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    # Of several kinds, which ONNX Runtime does not say. Of a locale that lacks, docs/models.md says what to install.
+    except Exception as error:
+        raise ExportError(f"ONNX Runtime does not load the file, and so Quern would not: {error}") from error
     parts = []
     for start in range(0, columns.rows, _ROWS_AT_ONCE):
         part = columns.slice(start, _ROWS_AT_ONCE)
