@@ -53,10 +53,10 @@ class TrainingSet:
         return cls(found, service, outputs)
 
     @property
-    def pin(self) -> str | None:
-        """What the server says of the set, digest and all, as JSON."""
+    def pin(self) -> dict[str, Any] | None:
+        """Of what the set was made, as the server says."""
         pin = (self.table.schema.metadata or {}).get(b"quern.training_set")
-        return None if pin is None else pin.decode()
+        return None if pin is None else dict(json.loads(pin))
 
     def choose(self, learner: Sequence[str] | None, given: Sequence[str] | None) -> pa.Table:
         """Choose columns: those that the learner names, in its order, else those given, else the service's."""

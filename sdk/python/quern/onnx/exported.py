@@ -30,8 +30,6 @@ class Export:
     version: str
     onnx: Path
     definition: Path
-    training: Path | None
-    """What the version was trained on, where the table says so."""
     yaml: str
     """The model, as a file of definitions."""
     to_add: str | None
@@ -42,8 +40,7 @@ class Export:
         rows = f"{self.proof.rows:,} rows, tolerance {self.proof.tolerance:g}"
         lines = [f"model `{self.model}`, version `{self.version}`: proved on {rows}"]
         lines += [f"  {line}" for line in str(self.proof).splitlines()]
-        written = [self.onnx, self.training, None if self.to_add else self.definition]
-        lines += [f"  {path}" for path in written if path is not None]
+        lines += [f"  {path}" for path in (self.onnx, *([] if self.to_add else [self.definition]))]
         if self.to_add:
             lines += [f"  add to {self.definition}, under `versions`:", self.to_add]
         return "\n".join(lines)
@@ -74,8 +71,8 @@ def export(
     with other bytes, lies there already: `overwrite` replaces an ONNX file. A model that
     the repository declares already is yours, and never changed: `to_add` has the version that it lacks.
 
-    `folder`, in the repository, gets `NAME-VERSION.onnx`, `NAME.yaml`, and `NAME-VERSION.training.json` where the table
-    says what it is. `name` is that of the service if unset.
+    `folder`, in the repository, gets `NAME-VERSION.onnx` and `NAME.yaml`, which remembers of what the table was made
+    (`trained_on`) where that says so. `name` is that of the service if unset.
     """
     training = TrainingSet.read(table, service)
     asked = arguments.version(version)
@@ -90,20 +87,17 @@ def export(
     more = {
         **({} if is_plain(converted.inputs, training.outputs) else {"inputs": input_map(converted.inputs)}),
         **({} if proved == outputs else {"outputs": proved}),
-        **({} if training.pin is None else {"trained_on": place.named(place.training)}),
+        **({} if training.pin is None else {"trained_on": training.pin}),
     }
     text = files.version_yaml(place, training.service, more, taken.examples(_EXAMPLES))
     written = {place.onnx: converted.file}
-    if training.pin is not None:
-        written[place.training] = training.pin.encode()
     if not overwrite:
         files.check_new(written)
     # The definition last: it never names a file that is not there.
     to_add = missing_version(place, text)
     yaml = files.model_yaml(place, text)
     files.write(written if place.definition.is_file() else written | {place.definition: yaml.encode()})
-    where = None if training.pin is None else place.training
-    return Export(place.model, place.version, place.onnx, place.definition, where, yaml, to_add, proof)
+    return Export(place.model, place.version, place.onnx, place.definition, yaml, to_add, proof)
 
 
 def convert(learner: Learner, columns: Columns) -> Converted:

@@ -46,11 +46,6 @@ class Place:
         """The file of this version."""
         return self.folder / f"{self.model}-{self.version}.onnx"
 
-    @property
-    def training(self) -> Path:
-        """What this version was trained on."""
-        return self.onnx.with_name(f"{self.model}-{self.version}.training.json")
-
     @cached_property
     def definition(self) -> Path:
         """The model, with its versions: where the repository declares it, or where it will."""
@@ -76,9 +71,22 @@ def _definitions(root: Path) -> Iterator[Path]:
 def version_yaml(place: Place, service: str, more: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> str:
     """Write a version, as an item of `versions`. JSON is YAML, too."""
     keys = {"version": place.version, "path": place.named(place.onnx), "service": service, **more}
+    trained_on = keys.pop("trained_on", None)
     lines = [f"{key}: {_written(value)}" for key, value in keys.items()]
     lines += ["examples:", *(f"  - {_written(example)}" for example in examples)]
+    if trained_on is not None:
+        lines += ["trained_on:", *_lines(trained_on)]
     return "  - " + "\n    ".join(lines) + "\n"
+
+
+def _lines(mapping: Mapping[str, Any]) -> Iterator[str]:
+    """Write a mapping, a line for each key."""
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield f"  {_written(key)}:"
+            yield from (f"  {line}" for line in _lines(value))
+        else:
+            yield f"  {_written(key)}: {_written(value)}"
 
 
 def model_yaml(place: Place, version: str) -> str:
