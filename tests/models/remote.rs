@@ -8,7 +8,9 @@ use arrow::datatypes::Float32Type;
 use expect_test::expect;
 use futures::TryStreamExt;
 use quern::Client;
-use quern_kit::{Printed, Process, Repository, Server, fixture, free_port, metric, required, run, run_in, until};
+use quern_kit::{
+    Printed, Process, Repository, Server, fixture, free_port, metric, required, run, run_in, until,
+};
 use quern_wire::PredictionsCommand;
 use serde_json::{Value, json};
 
@@ -108,8 +110,17 @@ async fn what_another_server_said_is_in_the_log() {
     other.kill();
     assert_eq!(says(&server, rows).await, "[7.0,7.0]");
     let path = ours.path().to_owned();
-    let verified = tokio::task::spawn_blocking(move || run(&path, &["verify", "--model", "m"])).await.unwrap();
-    expect![[r#""#]].assert_eq(&format!("{}{}", verified.stdout, verified.stderr));
+    let verified =
+        tokio::task::spawn_blocking(move || run(&path, &["verify", "--model", "m"])).await.unwrap();
+    expect![[r#"
+        model m: 4 predictions compared, 0 differ
+        not reproducible: score, of other servers; from what they said then, 2 predictions made again, 0 differ
+        feature service  feature  compared  differ  why  first
+        s                k               4       0
+        s                a               4       0
+        s                b               4       0
+        s                c               4       0
+    "#]].assert_eq(&format!("{}{}", verified.stdout, verified.stderr));
     let client = Client::connect(&server.url).await.unwrap();
     let of = PredictionsCommand { predictions: "m".to_owned(), ..PredictionsCommand::default() };
     let logged = client.predictions(&of).await.unwrap();
@@ -207,18 +218,18 @@ async fn what_cannot_be_asked_is_said_where_it_is_named() {
           c      float64 [N]  c (float64, null: NaN)
 
         definitions.yaml:31:14: step `score`: grpc://127.0.0.1:CLOSED does not tell about model `m`: Connection refused (os error 111)
-          help: what it takes and gives is asked when definitions are applied, so it must be there then
+          help: what it takes and gives is asked when definitions are applied: it must answer then
         1 mistake
 
         definitions.yaml:31:14: step `score`: grpc://127.0.0.1:PORT does not have it: unknown model `mx`; known: m
-          help: what it takes and gives is asked when definitions are applied, so it must be there then
+          help: what it takes and gives is asked when definitions are applied: it must answer then
         1 mistake
 
         definitions.yaml:31:14: step `score`: grpc://127.0.0.1:PORT does not have it: model `m` has no version `2`; known: 1
-          help: what it takes and gives is asked when definitions are applied, so it must be there then
+          help: what it takes and gives is asked when definitions are applied: it must answer then
         1 mistake
 
-        definitions.yaml:31:37: no connection of its project leads to `grpc://127.0.0.1:PORT`
+        definitions.yaml:31:37: no connection of its project leads to grpc://127.0.0.1:PORT
           help: where definitions may lead, an administrator says: `{kind: Connection, name: inference, url: "grpc://127.0.0.1:PORT"}`
         1 mistake
 
@@ -231,8 +242,7 @@ async fn what_cannot_be_asked_is_said_where_it_is_named() {
                                  |    c  float64 [N]
         1 mistake
 
-        definitions.yaml:35:37: `url` is a URL of an unknown scheme
-          help: a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092` or `redis://host:6379`
+        definitions.yaml:35:37: `url` must be a URL as `grpc://host:8001` or `grpcs://host:443`: of a model on another server only gRPC is spoken
         1 mistake
     "#]].assert_eq(&said.join("\n"));
 }

@@ -91,7 +91,11 @@ static TRAINED_ON: Object = Object {
             Shape::Bool,
             "Whether rows that became known after the query time were invisible.",
         ),
-        required("made_of", TEXTS, "Feature service, feature views, sources, functions, and the state of each."),
+        required(
+            "made_of",
+            TEXTS,
+            "Feature service, feature views, sources, functions, and the state of each.",
+        ),
         required("columns", TEXTS, "Its columns, and the digest of the values of each."),
     ],
 };

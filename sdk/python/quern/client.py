@@ -182,8 +182,8 @@ class Client:
         anything else, such as a label. Its columns come first, then the service's outputs in the service's order, what
         the spine brings of them included; the schema's metadata names them (`quern.outputs`). With `as_known`, rows
         that were recorded after a time are not used for it, even where they tell of an earlier one. Values that could
-        not be computed are null and counted by feature: a warning says so, and the metadata (`quern.failed`, JSON). What
-        the table was made of stands there, too (`quern.training_set`), for `trained_on` in the definition of a model.
+        not be computed are null and counted by feature: a warning says so, and the metadata (`quern.failed`, JSON), in
+        which also stands what the table was made of (`quern.training_set`, for `trained_on` of a model's version).
         """
         return self._flights.exchange_all(_training_set(service, as_known), spine, batch_rows)
 

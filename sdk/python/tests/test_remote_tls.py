@@ -81,3 +81,21 @@ def test_another_authority_is_not_believed(tmp_path: Path, other: Other, monkeyp
     told = refused("apply", asking(tmp_path, other))
     asked = other.url.replace("https", "grpcs")
     assert f"step `delay`: {asked} does not tell about model `delay`: invalid peer certificate" in told
+
+
+def test_who_speaks_no_tls_is_told_from_who_does(
+    tmp_path: Path, server: str, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(other.authority.ca))
+    root = asking(tmp_path, other)
+    text = (root / "definitions.yaml").read_text()
+    (root / "definitions.yaml").write_text(text.replace("grpcs://", "grpc://"))
+    assert "if it speaks TLS, name it as `grpcs://`" in refused("apply", root)
+    address = server.removeprefix("http://")
+    (root / "definitions.yaml").write_text(text.replace(other.url.removeprefix("https://"), address))
+    assert "it does not speak TLS" in refused("apply", root)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
+    (root / "definitions.yaml").write_text(text)
+    told = refused("apply", root)
+    assert "whom to trust (SSL_CERT_FILE) cannot be read" in told
+    assert "nowhere.pem" in told

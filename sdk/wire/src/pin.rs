@@ -67,8 +67,14 @@ mod tests {
     use super::*;
 
     fn pin(columns: &[(&str, &str)], made_of: &[(&str, &str)]) -> TrainingSetPin {
-        let texts = |all: &[(&str, &str)]| all.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        TrainingSetPin { columns: texts(columns), made_of: texts(made_of), rows: 2, ..TrainingSetPin::default() }
+        let texts =
+            |all: &[(&str, &str)]| all.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        TrainingSetPin {
+            columns: texts(columns),
+            made_of: texts(made_of),
+            rows: 2,
+            ..TrainingSetPin::default()
+        }
     }
 
     #[test]

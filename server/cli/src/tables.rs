@@ -178,7 +178,8 @@ impl Output {
                 let failed = (!notes.failed.is_empty()).then(|| serde_json::to_string(&notes.failed));
                 let pin = notes.pin.as_ref().map(serde_json::to_string);
                 for (key, told) in [(FAILED, failed), (TRAINING_SET, pin)] {
-                    let told = told.transpose().map_err(|error| Error::internal("saying what was made", error))?;
+                    let told =
+                        told.transpose().map_err(|error| Error::internal("saying what was made", error))?;
                     if told.is_some() {
                         writer.append_key_value_metadata(KeyValue::new(key.to_owned(), told));
                     }

@@ -130,8 +130,7 @@ impl Pull {
         };
         let Pull { request, schema, spine } = self;
         let spine = futures::stream::iter(spine);
-        let mut set =
-            client.training_set(&request.feature_service, schema, spine, request.as_known).await?;
+        let mut set = client.training_set(&request.feature_service, schema, spine, request.as_known).await?;
         let mut sink = begin(set.schema())?;
         while let Some(batch) = set.next().await {
             take(&mut sink, &batch?)?;

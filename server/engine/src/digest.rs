@@ -183,7 +183,10 @@ mod tests {
         assert_ne!(digest(&[nan(0x7ff8_0000_0000_0001)]), digest(&[nan(0x7ff8_0000_0000_0002)]));
         // What lies where a null is does not show.
         let hidden = |value: f64| -> ArrayRef {
-            Arc::new(arrow::array::PrimitiveArray::<Float64Type>::new(vec![value].into(), Some(vec![false].into())))
+            Arc::new(arrow::array::PrimitiveArray::<Float64Type>::new(
+                vec![value].into(),
+                Some(vec![false].into()),
+            ))
         };
         assert_eq!(digest(&[hidden(1.0)]), digest(&[hidden(2.0)]));
     }

@@ -21,6 +21,8 @@ use crate::messages::{ModelInferRequest, ModelInferResponse, ModelMetadataRespon
 
 /// How long it may take to connect.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// What names a file of the authorities that are trusted, instead of the system's.
+const AUTHORITIES: &str = "SSL_CERT_FILE";
 /// The longest answer.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 
@@ -70,6 +72,7 @@ impl From<Status> for Failed {
 #[derive(Debug, Clone)]
 pub struct Client {
     channel: Channel,
+    is_secured: bool,
 }
 
 impl Client {
@@ -81,7 +84,7 @@ impl Client {
         let tls = match server.is_secured() {
             true => {
                 let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
-                Some((TlsConnector::from(Arc::new(config().map_err(io::Error::other)?)), name))
+                Some((TlsConnector::from(Arc::new(config()?)), name))
             }
             false => None,
         };
@@ -98,13 +101,16 @@ impl Client {
                 stream.set_nodelay(true)?;
                 let stream: Box<dyn Stream> = match tls {
                     None => Box::new(stream),
-                    Some((connector, name)) => Box::new(connector.connect(name, stream).await?),
+                    Some((connector, name)) => {
+                        Box::new(connector.connect(name, stream).await.map_err(in_clear)?)
+                    }
                 };
                 Ok::<_, io::Error>(TokioIo::new(stream))
             }
         });
         let endpoint = endpoint.connect_timeout(CONNECT_MAX);
-        Ok(Client { channel: endpoint.connect_with_connector_lazy(connect) })
+        let channel = endpoint.connect_with_connector_lazy(connect);
+        Ok(Client { channel, is_secured: server.is_secured() })
     }
 
     /// What a model takes and gives.
@@ -141,10 +147,21 @@ impl Client {
         R: prost::Message + Default + Send + Sync + 'static,
     {
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
-        grpc.ready().await.map_err(|error| Failed { why: Why::Away, said: causes(&error) })?;
+        grpc.ready().await.map_err(|error| Failed { why: Why::Away, said: self.hinted(causes(&error)) })?;
         let codec: ProstCodec<M, R> = ProstCodec::default();
         let answer = grpc.unary(request, PathAndQuery::from_static(path), codec).await;
-        Ok(answer.map(tonic::Response::into_inner)?)
+        let answer = answer.map_err(Failed::from);
+        Ok(answer.map_err(|failed| Failed { said: self.hinted(failed.said), ..failed })?.into_inner())
+    }
+
+    /// A server that speaks TLS hangs up on whoever does not.
+    fn hinted(&self, said: String) -> String {
+        // How that looks depends on whether its alert or its end is seen first.
+        let hangs_up = ["operation was canceled", "http2 error"].iter().any(|words| said.contains(words));
+        match !self.is_secured && hangs_up {
+            true => format!("it does not go on ({said}); if it speaks TLS, name it as `grpcs://`"),
+            false => said,
+        }
     }
 }
 
@@ -160,12 +177,39 @@ trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
 
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Stream for T {}
 
+/// What comes of TLS with a server that speaks none.
+fn in_clear(error: io::Error) -> io::Error {
+    let of_tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    match of_tls {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            io::Error::other(format!("it does not speak TLS ({error}); name it as `grpc://`"))
+        }
+        _ => error,
+    }
+}
+
 /// Whom the system believes.
-fn config() -> Result<ClientConfig, rustls::Error> {
+fn config() -> io::Result<ClientConfig> {
+    let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(found.certs);
+    let named = std::env::var_os(AUTHORITIES);
+    match found.errors.first() {
+        // Of the system's own, one that cannot be read keeps nobody from the others.
+        Some(error) if named.is_some() || roots.is_empty() => {
+            return Err(io::Error::other(format!("whom to trust ({AUTHORITIES}) cannot be read: {error}")));
+        }
+        None if roots.is_empty() => {
+            let help = "install `ca-certificates`, or name a file of theirs in";
+            return Err(io::Error::other(format!(
+                "this machine trusts no certificate authority: {help} {AUTHORITIES}"
+            )));
+        }
+        _ => {}
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(io::Error::other)?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)

@@ -158,7 +158,8 @@ impl Verifying<'_> {
         let said = part(rows, "outputs", &live.model.outputs)?;
         let (Some(asked), Some(vectors), Some(said)) = (asked, vectors, said) else { return Ok(()) };
         // Where something else answered, nobody was asked, or in vain.
-        let answered = (0..rows.num_rows()).filter(|row| asked.column(0).is_valid(*row)).map(|row| row as u32);
+        let answered =
+            (0..rows.num_rows()).filter(|row| asked.column(0).is_valid(*row)).map(|row| row as u32);
         let answered = UInt32Array::from_iter_values(answered);
         let [asked, vectors, said] =
             [asked, vectors, said].map(|columns| take_record_batch(&columns, &answered));

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use quern_wire::{Catalogue, FeatureServiceInfo, ModelVersionInfo, TrainingReport, TrainingSetCommand, TrainingSetPin};
+use quern_wire::{
+    Catalogue, FeatureServiceInfo, ModelVersionInfo, TrainingReport, TrainingSetCommand, TrainingSetPin,
+};
 
 use super::{Arguments, exit};
 use crate::backend::Backend;
@@ -69,7 +71,8 @@ fn pull(path: &Path, service: &FeatureServiceInfo, pin: &TrainingSetPin) -> Resu
         columns.iter().map(|column| column.name.clone()).collect()
     };
     let (inputs, outputs) = (names(&service.inputs), names(&service.outputs));
-    let is_spine = |name: &String| inputs.contains(name) || (pin.columns.contains_key(name) && !outputs.contains(name));
+    let is_spine =
+        |name: &String| inputs.contains(name) || (pin.columns.contains_key(name) && !outputs.contains(name));
     let fields = table.schema.fields().iter().enumerate();
     let places: Vec<usize> =
         fields.filter(|(_, field)| is_spine(field.name())).map(|(place, _)| place).collect();
@@ -90,9 +93,12 @@ fn print_report(report: &TrainingReport, pin: &TrainingSetPin) {
         print(format!("{of}: the training set is another one"));
     }
     if were != are {
-        print(format!("  it had {} rows, and has {}", thousands(*were), thousands(*are)));
-    }
-    if !differ.is_empty() {
+        print(format!(
+            "  it had {} rows, and has {}: is it the same spine?",
+            thousands(*were),
+            thousands(*are)
+        ));
+    } else if !differ.is_empty() {
         print(format!("  values differ in: {}", differ.iter().cloned().collect::<Vec<_>>().join(", ")));
     }
     for (part, (was, is)) in changed {

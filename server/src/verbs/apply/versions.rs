@@ -5,7 +5,9 @@ use std::sync::{Arc, Weak};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use feature_defs::{Action, Artifact, DefError, Definitions, ModelVersion, Registered, RegisteredModel, Remote};
+use feature_defs::{
+    Action, Artifact, DefError, Definitions, ModelVersion, Registered, RegisteredModel, Remote,
+};
 use quern_base::digest::sha256;
 use quern_engine::{ServicePlan, examples};
 use quern_features::Compiled;
@@ -114,9 +116,11 @@ impl Models<'_> {
             // This thread may block: definitions are checked away from those that answer.
             let file = match (remote_of(&version.artifact, step), RegisteredModel::parse(path)) {
                 (Some(remote), _) => {
-                    let help = "what it takes and gives is asked when definitions are applied, so it must be there then";
+                    let help =
+                        "what it takes and gives is asked when definitions are applied: it must answer then";
                     let said = Handle::current().block_on(describe(remote));
-                    let said = said.map(|bytes| ReadFile { bytes, path: format!("{}/{path}", remote.server) });
+                    let said =
+                        said.map(|bytes| ReadFile { bytes, path: format!("{}/{path}", remote.server) });
                     said.map_err(|cause| Mistake { cause, help: help.to_owned() })
                 }
                 (None, Ok(named)) => {

@@ -61,7 +61,8 @@ impl Pinning {
             Some((field.name().clone(), format!("xxh3:{:032x}", digest.as_ref()?.finish())))
         });
         let mut pin = TrainingSetPin { columns: columns.collect(), ..self.pin.clone() };
-        let told = serde_json::to_vec(&pin).map_err(|error| Error::internal("pinning a training set", error))?;
+        let told =
+            serde_json::to_vec(&pin).map_err(|error| Error::internal("pinning a training set", error))?;
         pin.digest = format!("sha256:{}", sha256(&told));
         Ok(pin)
     }

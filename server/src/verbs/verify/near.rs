@@ -82,7 +82,12 @@ mod tests {
             Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(rows))
         };
         let a = lists(vec![Some(vec![Some(1.0), None]), None, Some(vec![Some(2.0)]), Some(vec![Some(3.0)])]);
-        let b = lists(vec![Some(vec![Some(1.0), None]), None, Some(vec![Some(2.0), None]), Some(vec![Some(4.0)])]);
+        let b = lists(vec![
+            Some(vec![Some(1.0), None]),
+            None,
+            Some(vec![Some(2.0), None]),
+            Some(vec![Some(4.0)]),
+        ]);
         assert_eq!(all_near(a, b), [true, true, false, false]);
         let texts = |texts: [&str; 2]| -> ArrayRef { Arc::new(StringArray::from(texts.to_vec())) };
         assert_eq!(all_near(texts(["a", "b"]), texts(["a", "c"])), [true, false]);

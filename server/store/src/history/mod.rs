@@ -389,7 +389,9 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let State { files, count, bytes, pushed_end } = self;
         let digest = hexadecimal(&files[..8]);
-        write!(f, "{count} files of {bytes} bytes (state {digest}), {pushed_end} rows pushed")
+        let s = |count: u64| if count == 1 { "" } else { "s" };
+        write!(f, "{count} file{} of {bytes} bytes (state {digest}), ", s(*count))?;
+        write!(f, "{pushed_end} row{} pushed", s(*pushed_end))
     }
 }
 
