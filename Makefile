@@ -72,6 +72,7 @@ try: setup-build
 # What is too heavy for every change.
 test-all: setup-all test deny
 	QUERN_CASES_TIMES=10 cargo test --workspace --test quern -- laws::
+	cargo test --workspace --test quern -- --ignored models::registered
 	PYTHONPATH=sdk/python $(QUERN_PYTHON) -m pytest -m heavy sdk/python/tests
 
 lint: setup-test

@@ -207,9 +207,19 @@ fn help_fits_a_window_and_shows_what_stands_where() {
                               all, and the others are scaled into the rest
 
         Options:
-              --reset  Go back to the weights that are declared
-              --json   Print JSON
-          -h, --help   Print help
+              --reset                      Go back to the weights that are declared, and forget the model's
+                                           ramp
+              --ramp <VERSION> <SHARE>...  Have the share of a version go through these steps by itself, as
+                                           in `--ramp 2 10% 50% 100%`. It stops and goes back by itself;
+                                           `quern status` shows how far it is, other shares or --reset end
+                                           it
+              --every <DURATION>           How long each step lasts at least, as in `10m`; it also waits for
+                                           100 requests of the version
+              --stop-if <CONDITION>        What stops it and gives back the weights from before: `error_rate
+                                           > 0.01`, `fallback_rate > 5%`, `p99 > 50ms` (p95, p50), also with
+                                           `or` between, or given several times [default: error_rate > 0.01]
+              --json                       Print JSON
+          -h, --help                       Print help
 
         Settings, which override quern.yaml and the environment:
               --data <FOLDER>            The folder of history, head and registry

@@ -162,6 +162,7 @@ async fn notes(server: &Process) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a minute of MLflow: `make test-all`"]
 async fn a_registered_model_goes_live_and_stays_what_it_is() {
     required("ORT_DYLIB_PATH");
     let s3 = S3::start().await;

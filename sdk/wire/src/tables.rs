@@ -55,7 +55,7 @@ pub struct TableNotes {
     pub failed: BTreeMap<String, u64>,
     /// What it was made of; with the last batch of a training set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pin: Option<TrainingSetPin>,
+    pub pin: Option<Box<TrainingSetPin>>,
 }
 
 fn is_zero(rows: &u64) -> bool {

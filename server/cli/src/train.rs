@@ -65,7 +65,7 @@ struct Trained {
     failed: BTreeMap<String, u64>,
     /// And this, by which a model version remembers it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pin: Option<TrainingSetPin>,
+    pin: Option<Box<TrainingSetPin>>,
 }
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {

@@ -180,7 +180,7 @@ impl TrainingSet {
         }
         self.pinning.take(&noted.rows);
         if end == self.spine.num_rows() {
-            noted.notes.pin = Some(self.pinning.finish(&self.plan.schema)?);
+            noted.notes.pin = Some(Box::new(self.pinning.finish(&self.plan.schema)?));
         }
         Ok(noted)
     }
