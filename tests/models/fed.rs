@@ -269,3 +269,39 @@ async fn a_strict_encoder_fails_for_whom_it_does_not_know_alone() {
     assert_eq!(ask(&server, json!([{"id": 1, "town": "Bonn", "year": 3}])).await, "[[1.0,0.0]]");
     server.stop().await;
 }
+
+/// Whose fault is a value that a model cannot take? Theirs who brought it; one that was looked up is the version's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_was_looked_up_is_no_fault_of_the_caller() {
+    let service = "kind: FeatureService\nname: three\nrequest: [{name: year, type: int32, default: 0}]\nfeatures: [v]\n\
+         outputs: [fixed_acidity, grape, year]\n---\n";
+    let model = |name: &str, more: &str| {
+        let fed = "{\"serving_default_ids:0\": [grape, year], fixed acidity: fixed_acidity}";
+        format!(
+            "kind: Model\nname: {name}\nversions:\n  - {{version: 1, path: m.onnx, service: three, inputs: {fed}, \
+             outputs: [\"dense/out:0\"]}}\n{more}"
+        )
+    };
+    let models = format!("{}---\n{}", model("m", ""), model("f", "fallback: {to: [{constant: 7}]}\n"));
+    let repository = Repository::new(&format!("{SERVICE}{service}{models}"));
+    let known: Vec<&str> = WINES.lines().take(2).collect();
+    repository.write("wines.csv", known.join("\n"));
+    repository.write("m.onnx", fixture("groups.onnx"));
+    let server = Server::open(repository).await;
+    server.apply().await.unwrap();
+    // Of a kind that 8 bits do not hold.
+    server.repository.write("wines.csv", WINES);
+    materialize(&server).await;
+    let mut said = String::new();
+    for (id, year) in [(1, 2), (2, 2), (1, 1_000)] {
+        said += &format!("{}\n", ask(&server, json!([{"id": id, "year": year}])).await);
+    }
+    let body = json!({"instances": [{"id": 2, "year": 2}, {"id": 1, "year": 2}]}).to_string();
+    said += &server.ask("POST", "/v1/models/f:predict", body).await.1;
+    expect![[r#"
+        [230.5]
+        500 model `m`, version `1`: instance 0, column `grape`: lies beyond what int8 holds, as the model's input is
+        400 instance 0, column `year`: lies beyond what int8 holds, as the model's input is
+        {"predictions":[7.0,7.0],"served_by":["constant","constant"],"fallbacks":[{"instances":[0,1],"served_by":"constant","cause":"error","detail":"model `f`, version `1`: instance 0, column `grape`: lies beyond what int8 holds, as the model's input is"}]}"#]].assert_eq(&said);
+    server.stop().await;
+}

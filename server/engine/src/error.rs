@@ -46,6 +46,9 @@ pub enum EngineError {
         /// All that is needed.
         needed: String,
     },
+    /// A value of a vector that a model's input cannot have.
+    #[error("{0}")]
+    Misfit(Misfit),
     /// Bytes that no version of the codec wrote.
     #[error("stored row of {bytes} bytes cannot be read: {cause}")]
     Codec {
@@ -68,6 +71,18 @@ pub enum EngineError {
     Arrow(#[from] ArrowError),
 }
 
+/// A value of a vector that a model's input cannot have. Whose fault that is depends on who brought the column.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("instance {row}, column `{column}`: {cause}")]
+pub struct Misfit {
+    /// The place of the vector.
+    pub row: usize,
+    /// Its column.
+    pub column: String,
+    /// Why; no value is quoted.
+    pub cause: String,
+}
+
 const VALUE: &str = "a value does not fit its type, or cannot be computed with";
 const QUOTED: &str = "a log at `debug` quotes it";
 
@@ -83,6 +98,7 @@ impl EngineError {
             | EngineError::Unknown(_)
             | EngineError::Type { .. }
             | EngineError::Missing { .. }
+            | EngineError::Misfit(_)
             | EngineError::Codec { .. }
             | EngineError::TooLarge { .. } => self.to_string(),
         }

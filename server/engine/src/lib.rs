@@ -41,7 +41,7 @@ pub mod windows;
 pub use catalog::{Catalog, SourceSchemas, compile};
 pub use compute::{Computed, Uncompiled};
 pub use digest::ColumnDigest;
-pub use error::{EngineError, in_words};
+pub use error::{EngineError, Misfit, in_words};
 pub use failed::Failed;
 pub use inputs::Inputs;
 pub use service::{Found, Lookup, Origin, ServicePlan};

@@ -15,6 +15,7 @@ impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::TooLarge { .. } => Error::too_large(error),
+            EngineError::Misfit(misfit) => Error::invalid(misfit),
             error => Error::invalid(error.told()).quoting(error),
         }
     }

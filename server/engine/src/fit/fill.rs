@@ -10,7 +10,7 @@ use super::signature::Element;
 use super::tensor::{Tensor, TensorData};
 use super::{Fit, Slice, TensorPlan};
 use crate::schema::type_name;
-use crate::{EngineError, each_number_kind};
+use crate::{EngineError, Misfit, each_number_kind};
 
 impl Fit {
     /// The model's inputs, in its order, for feature vectors with the columns that the fit was made for.
@@ -91,10 +91,8 @@ impl<T: Cell> Strip<'_, T> {
     /// Writes `value`, which is none where the element does not hold it.
     fn write(self, value: impl Fn(usize) -> Option<T>) -> Result<(), EngineError> {
         let Slice { offset, width, .. } = *self.slice;
-        let wrong = |row, cause: String| EngineError::Evaluate {
-            what: format!("instance {row}, column `{}`", self.slice.name),
-            cause,
-        };
+        let wrong =
+            |row, cause: String| EngineError::Misfit(Misfit { row, column: self.slice.name.clone(), cause });
         let too_large =
             |row| wrong(row, format!("lies beyond what {} holds, as the model's input is", self.element));
         let strips = self.cells.chunks_exact_mut(self.stride).map(|row| &mut row[offset..offset + width]);

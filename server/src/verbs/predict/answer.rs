@@ -15,6 +15,7 @@ use crate::live::LiveVersion;
 use crate::metrics::metrics;
 use quern_base::memory::Part as Held;
 use quern_base::stage;
+use quern_engine::Misfit;
 use quern_engine::size::row_bytes;
 use quern_features::Vectors;
 use quern_features::past::Rule;
@@ -225,8 +226,26 @@ impl Target {
     ) -> Result<Part> {
         let (rows, vectors) = self.look_up(store, place, instances, patience).await?;
         let _held = self.hold(&vectors, patience).await?;
-        let said = self.infer(&self.model.versions[place], &vectors.vectors, patience).await?;
+        let said = self.infer_found(place, &vectors, patience).await?;
         Ok(self.part(place, rows, Some(vectors), said))
+    }
+
+    /// What the version at `place` makes of what was looked up for it. A value there that it cannot take is no fault of
+    /// whoever asked, unless they brought it.
+    pub(super) async fn infer_found(
+        &self,
+        place: usize,
+        vectors: &Vectors,
+        patience: Patience,
+    ) -> Result<Predictions> {
+        let version = &self.model.versions[place];
+        let said = self.infer(version, &vectors.vectors, patience).await;
+        said.map_err(|error| match error.facts::<Misfit>() {
+            Some(misfit) if version.service.inputs.fields().find(&misfit.column).is_none() => {
+                Error::broken(format!("model `{}`, version `{}`: {misfit}", self.model.name, version.version))
+            }
+            _ => error,
+        })
     }
 
     /// What `version` makes of `vectors`.

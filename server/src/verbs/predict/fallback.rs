@@ -97,7 +97,7 @@ impl Target {
         let mut asking = vec![(sound, vectors)];
         let mut failures = 0;
         while let Some((places, vectors)) = asking.pop() {
-            match self.infer(&self.model.versions[place], &vectors.vectors, hurried).await {
+            match self.infer_found(place, &vectors, hurried).await {
                 Ok(said) => {
                     let rows = places.iter().map(|place| rows[*place]).collect();
                     parts.push(self.part(place, rows, Some(vectors), said));
