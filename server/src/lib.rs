@@ -27,6 +27,7 @@ pub mod metrics;
 mod mlflow;
 pub mod node;
 pub mod noted_rows;
+pub mod pin;
 pub mod quotas;
 pub mod repository;
 mod restore;

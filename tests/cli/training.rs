@@ -139,6 +139,17 @@ fn what_cannot_be_compared_is_said() {
         error: model `next_order` has no version `7`
     "#]]
     .assert_eq(&said.concat());
+    replace(folder, "definitions/model.yaml", "\"rows\":3", "\"rows\":4");
+    becomes(
+        folder,
+        "check",
+        expect![[r#"
+        exit 1
+        definitions/model.yaml:4:14: `trained_on`: its digest is not that of the rest, so it was changed by hand
+          help: take all of it anew, as `quern.training_set` in the metadata of the training set says it
+        1 mistake
+    "#]],
+    );
     replace(folder, "definitions/model.yaml", "trained_on", "# trained_on");
     run(folder, &["apply"]).answer();
     becomes(

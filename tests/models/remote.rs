@@ -73,6 +73,10 @@ async fn a_step_asks_another_server_and_goes_on_without_it() {
 
     other.kill();
     assert_eq!(says(&server, row()).await, "[7.0]");
+    // Nor does it keep anybody from applying: what it told stays.
+    ours.write("roles.yaml", "kind: Entity\nname: other\njoin_keys: [{name: other, type: int64}]\n");
+    let applied_without = applied(&server).await.unwrap().to_string();
+    assert!(applied_without.contains("what it told when the version went live stays"), "{applied_without}");
     let failed = "quern_model_remote_failed_total{cause=\"unavailable\",model=\"m\",version=\"1\"}";
     assert!(counted(&server, failed).await > 0.0);
     // What it takes and gives is known from before.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use axum::extract::State;
 use axum::response::Response;
-use feature_defs::{Column, Connection, Entity, Governance, TrainedOn};
+use feature_defs::{Column, Connection, Entity, Governance};
 use quern_access::{Action, Question, Rights};
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::schema::type_name;
 use quern_engine::{ServicePlan, ViewPlan};
 use quern_wire::{
     Catalogue, ColumnInfo, ConnectionInfo, EntityInfo, FeatureServiceInfo, FeatureViewInfo, ModelInfo,
-    ModelVersionInfo, TrainingSetPin,
+    ModelVersionInfo,
 };
 
 use super::http::json_reply;
@@ -131,7 +131,7 @@ fn model(live: &Deployment, of: &LiveModel, rights: &Rights) -> ModelInfo {
         let versions = declared.map(|model| &model.versions[..]).unwrap_or_default();
         let declared = versions.iter().find(|declared| declared.version == version.version)?;
         let may = rights.allow(Question::Do(Action::Train, &version.service.name));
-        declared.trained_on.as_ref().filter(|_| may).map(pin)
+        declared.trained_on.as_ref().filter(|_| may).map(quern_server::pin::declared)
     };
     let version = |(place, version): (usize, &Arc<LiveVersion>)| ModelVersionInfo {
         version: version.version.clone(),
@@ -147,9 +147,4 @@ fn model(live: &Deployment, of: &LiveModel, rights: &Rights) -> ModelInfo {
         description: declared.map(|model| model.description.clone()).unwrap_or_default(),
         versions: of.versions.iter().enumerate().map(version).collect(),
     }
-}
-
-fn pin(trained_on: &TrainedOn) -> TrainingSetPin {
-    let TrainedOn { digest, rows, as_known, made_of, columns } = trained_on.clone();
-    TrainingSetPin { digest, rows: rows.into(), as_known, made_of, columns }
 }

@@ -4,7 +4,7 @@
 //! are taken in the types of the language.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -40,7 +40,14 @@ impl ColumnDigest {
     /// # Errors
     /// A value that the language's type does not hold.
     pub fn take(&mut self, column: &ArrayRef) -> Result<(), ArrowError> {
-        self.feed(&conform(column, &self.dtype)?);
+        let conformed = conform(column, &self.dtype)?;
+        // A part of a microsecond would not show.
+        if matches!(column.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _))
+            && conform(&conformed, column.data_type())?.as_ref() != column.as_ref()
+        {
+            return Err(ArrowError::CastError("a time is finer than a microsecond".to_owned()));
+        }
+        self.feed(&conformed);
         Ok(())
     }
 
@@ -116,7 +123,7 @@ mod tests {
 
     use arrow::array::{
         BooleanArray, Float64Array, Int32Array, Int64Array, LargeStringArray, ListArray, StringArray,
-        StringViewArray,
+        StringViewArray, TimestampNanosecondArray,
     };
     use arrow::datatypes::{Float32Type, Float64Type};
     use proptest::prelude::*;
@@ -181,6 +188,11 @@ mod tests {
         assert!(ColumnDigest::new(&DataType::Decimal128(9, 2)).is_none());
         let nan = |bits: u64| -> ArrayRef { Arc::new(Float64Array::from(vec![f64::from_bits(bits)])) };
         assert_ne!(digest(&[nan(0x7ff8_0000_0000_0001)]), digest(&[nan(0x7ff8_0000_0000_0002)]));
+        // What a microsecond cannot say has no digest.
+        let fine = |nanos: i64| -> ArrayRef { Arc::new(TimestampNanosecondArray::from(vec![nanos])) };
+        assert_ne!(digest(&[fine(1_000)]), digest(&[fine(2_000)]));
+        let mut of_times = ColumnDigest::new(fine(0).data_type()).expect("a type of the language");
+        assert!(of_times.take(&fine(1_001)).is_err());
         // What lies where a null is does not show.
         let hidden = |value: f64| -> ArrayRef {
             Arc::new(arrow::array::PrimitiveArray::<Float64Type>::new(

@@ -29,31 +29,45 @@ use crate::trial::{Rows, Tried};
 /// So many calls at the same time, unless `concurrency` says otherwise.
 const CALLS: usize = 8;
 
+/// Why a server does not tell of a model.
+#[derive(Debug)]
+pub struct Untold {
+    /// In words.
+    pub cause: String,
+    /// Whether it is only away, or busy, and may tell later.
+    pub is_away: bool,
+}
+
+impl From<String> for Untold {
+    fn from(cause: String) -> Untold {
+        Untold { cause, is_away: false }
+    }
+}
+
 /// What the server tells of the model now: as bytes, which stand for its file.
 ///
 /// # Errors
-/// Why it does not, and what to do about it.
-pub async fn describe(remote: &Remote) -> std::result::Result<Bytes, String> {
+/// Why it does not.
+pub async fn describe(remote: &Remote) -> std::result::Result<Bytes, Untold> {
     let (at, model) = (&remote.server, &remote.model);
     let client = Client::new(at).map_err(|error| format!("{at}: {error}"))?;
     let version = remote.version.as_deref().unwrap_or_default();
-    let said = client.metadata(model, version).await.map_err(|Failed { why, said }| match why {
-        Why::NotFound => format!("{at} does not have it: {said}"),
-        _ => format!("{at} does not tell about model `{model}`: {said}"),
+    let said = client.metadata(model, version).await.map_err(|Failed { why, said }| Untold {
+        cause: match why {
+            Why::NotFound => format!("{at} does not have it: {said}"),
+            _ => format!("{at} does not tell about model `{model}`: {said}"),
+        },
+        is_away: matches!(why, Why::Away | Why::Late | Why::Busy),
     })?;
     if version.is_empty() && said.versions.len() > 1 {
         let known = said.versions.join("`, `");
-        return Err(format!(
-            "{at} has several versions of model `{model}`: name one of `{known}` as `version`"
-        ));
+        let help = format!("name one of `{known}` as `version`");
+        return Err(format!("{at} has several versions of model `{model}`: {help}").into());
     }
     let is_listed = said.versions.is_empty() || said.versions.iter().any(|known| known == version);
     if !version.is_empty() && !is_listed {
-        let known = said.versions.iter().map(String::as_str);
-        return Err(format!(
-            "{at}: model `{model}` has no version `{version}` ({})",
-            suggest(version, known)
-        ));
+        let known = suggest(version, said.versions.iter().map(String::as_str));
+        return Err(format!("{at}: model `{model}` has no version `{version}` ({known})").into());
     }
     // What is not of the version itself may change.
     let ModelMetadataResponse { name, inputs, outputs, .. } = said;

@@ -19,6 +19,7 @@ mod record;
 mod registered;
 mod reused;
 mod route;
+mod told;
 mod versions;
 mod weights;
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use quern_engine::schema::EVENT_TIMESTAMP;
 use quern_wire::{
     Catalogue, FeatureServiceInfo, ModelVersionInfo, TrainingReport, TrainingSetCommand, TrainingSetPin,
 };
@@ -24,11 +25,11 @@ pub(super) async fn run(arguments: &Arguments, spine: &Path, backend: Backend) -
     let (version, pin, service) = trained(&catalogue, model, arguments.version.as_deref())?;
     let pull = pull(spine, service, pin)?;
     let (_, notes) = pull.from(backend, |_| Ok(()), |(), _| Ok(())).await?;
-    let report = TrainingReport {
-        model: model.to_owned(),
-        version: version.version.clone(),
-        ..pin.compare(&notes.pin.unwrap_or_default())
+    let Some(now) = notes.pin else {
+        return Err(Error::invalid(format!("spine {}: it has no rows", spine.display())).into());
     };
+    let report =
+        TrainingReport { model: model.to_owned(), version: version.version.clone(), ..pin.compare(&now) };
     if arguments.json {
         print_json(&report);
     } else {
@@ -71,8 +72,8 @@ fn pull(path: &Path, service: &FeatureServiceInfo, pin: &TrainingSetPin) -> Resu
         columns.iter().map(|column| column.name.clone()).collect()
     };
     let (inputs, outputs) = (names(&service.inputs), names(&service.outputs));
-    let is_spine =
-        |name: &String| inputs.contains(name) || (pin.columns.contains_key(name) && !outputs.contains(name));
+    let is_own = |name: &String| pin.columns.contains_key(name) && !outputs.contains(name);
+    let is_spine = |name: &String| name == EVENT_TIMESTAMP || inputs.contains(name) || is_own(name);
     let fields = table.schema.fields().iter().enumerate();
     let places: Vec<usize> =
         fields.filter(|(_, field)| is_spine(field.name())).map(|(place, _)| place).collect();

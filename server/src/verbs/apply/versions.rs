@@ -12,7 +12,6 @@ use quern_base::digest::sha256;
 use quern_engine::{ServicePlan, examples};
 use quern_features::Compiled;
 use quern_features::sample::sample;
-use quern_inference::remote::describe;
 use quern_inference::{Made, Model, paths};
 use quern_store::roots::ProjectRoots;
 use quern_wire::ModelFit;
@@ -22,9 +21,11 @@ use super::Apply;
 use super::fits::{fits, on_history};
 use super::model_file::{self, Mistake};
 use super::registered::{self, Kept, Registry};
+use super::told::{Told, told};
 use crate::error::{Error, Result};
 use crate::live::loader::Wanted;
 use crate::live::{Deployment, LiveFile, LiveModel, LiveVersion, Weights};
+use crate::pin::{declared, digest};
 
 const KEEP_AS_IT_IS: &str = "this version is live: leave its feature service as it is, add a new service and a new \
                              model version beside them, and remove the old ones once nobody asks for them";
@@ -116,12 +117,12 @@ impl Models<'_> {
             // This thread may block: definitions are checked away from those that answer.
             let file = match (remote_of(&version.artifact, step), RegisteredModel::parse(path)) {
                 (Some(remote), _) => {
-                    let help =
-                        "what it takes and gives is asked when definitions are applied: it must answer then";
-                    let said = Handle::current().block_on(describe(remote));
-                    let said =
-                        said.map(|bytes| ReadFile { bytes, path: format!("{}/{path}", remote.server) });
-                    said.map_err(|cause| Mistake { cause, help: help.to_owned() })
+                    let kept = kept_of(self.live, model, version, (step, remote));
+                    let told = Handle::current().block_on(told(remote, kept, &registry.artifacts));
+                    told.map(|Told { bytes, away }| {
+                        self.moved.extend(away.map(|cause| stays(&model.name, version, &what, &cause)));
+                        ReadFile { bytes, path: format!("{}/{path}", remote.server) }
+                    })
                 }
                 (None, Ok(named)) => {
                     let kept = kept(self.live, model, version, (step, path));
@@ -165,6 +166,14 @@ impl Models<'_> {
                 return Ok(None);
             }
         };
+        if let Some(trained_on) = &version.trained_on {
+            let pin = declared(trained_on);
+            if digest(&pin)? != pin.digest {
+                let cause = "`trained_on`: its digest is not that of the rest, so it was changed by hand";
+                let help = "take all of it anew, as `quern.training_set` in the metadata of the training set says it";
+                self.mistakes.push(DefError::new(&version.loc, cause).with_help(help));
+            }
+        }
         let known = wanted.reusable(self.live);
         let is_new = known.is_none();
         let loaded = match known {
@@ -271,15 +280,45 @@ fn kept<'a>(
     let Ok(RegisteredModel { which: Registered::Alias(_), .. }) = RegisteredModel::parse(step.1) else {
         return None;
     };
-    let declared = live.compiled.catalog.definitions.models.get(&model.name)?;
-    let declared = declared.versions.iter().find(|it| it.version == version.version)?;
-    let files = &live.version(&model.name, Some(&version.version))?.files;
-    let mut files = paths(&declared.artifact).into_iter().zip(files);
-    let (_, LiveFile { digest, path }) = files.find(|(declared, _)| *declared == step)?;
+    let (_, LiveFile { digest, path }) = live_file(live, model, version, step)?;
     match RegisteredModel::parse(path).ok()?.which {
         Registered::Version(number) => Some(Kept { number, digest }),
         Registered::Alias(_) => None,
     }
+}
+
+/// The digest of what the server of this step told, where the very same model is live.
+fn kept_of<'a>(
+    live: &'a Deployment,
+    model: &feature_defs::Model,
+    version: &ModelVersion,
+    (step, remote): (&str, &Remote),
+) -> Option<&'a str> {
+    let (declared, file) = live_file(live, model, version, (step, &remote.model))?;
+    let Remote { server, version: asked, .. } = remote_of(&declared.artifact, step)?;
+    (*server == remote.server && *asked == remote.version).then_some(file.digest.as_str())
+}
+
+/// The file of a step, and the version that is live, where that is declared with the same path.
+fn live_file<'a>(
+    live: &'a Deployment,
+    model: &feature_defs::Model,
+    version: &ModelVersion,
+    step: (&str, &str),
+) -> Option<(&'a ModelVersion, &'a LiveFile)> {
+    let declared = live.compiled.catalog.definitions.models.get(&model.name)?;
+    let declared = declared.versions.iter().find(|it| it.version == version.version)?;
+    let files = &live.version(&model.name, Some(&version.version))?.files;
+    let mut files = paths(&declared.artifact).into_iter().zip(files);
+    files.find(|(declared, _)| *declared == step).map(|(_, file)| (declared, file))
+}
+
+/// What a plan says of a step whose server is away.
+fn stays(model: &str, version: &ModelVersion, what: &str, cause: &str) -> DefError {
+    let of = format!("model `{model}`, version `{}`: {what}", version.version);
+    let cause = format!("{of}{cause}; what it told when the version went live stays");
+    DefError::new(&version.loc, cause)
+        .with_help("apply again once it answers, to hear whether it tells the same")
 }
 
 /// What a plan says where an alias leads elsewhere by now.

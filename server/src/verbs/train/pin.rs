@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
-use quern_base::digest::sha256;
 use quern_engine::expr::functions_fingerprint;
 use quern_engine::{ColumnDigest, ServicePlan};
 use quern_features::past::Past;
 use quern_wire::TrainingSetPin;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::live::Deployment;
 use crate::live::describe::{service_digest, view_digest};
+use crate::pin::digest;
 
 /// The pin of a training set, while that is made.
 pub(super) struct Pinning {
@@ -57,13 +57,13 @@ impl Pinning {
     /// The pin of all rows.
     pub(super) fn finish(&self, schema: &Schema) -> Result<TrainingSetPin> {
         let columns = schema.fields().iter().zip(&self.columns);
+        // What has no name no definition can have.
+        let columns = columns.filter(|(field, _)| !field.name().is_empty());
         let columns = columns.filter_map(|(field, digest)| {
             Some((field.name().clone(), format!("xxh3:{:032x}", digest.as_ref()?.finish())))
         });
         let mut pin = TrainingSetPin { columns: columns.collect(), ..self.pin.clone() };
-        let told =
-            serde_json::to_vec(&pin).map_err(|error| Error::internal("pinning a training set", error))?;
-        pin.digest = format!("sha256:{}", sha256(&told));
+        pin.digest = digest(&pin)?;
         Ok(pin)
     }
 }
