@@ -540,16 +540,16 @@ async fn a_versions_name_is_free_once_nothing_names_it() {
     expect![[r#"
         409 this would break a model in use
         model `m`, version `2`: its files, and what goes in and comes out, are not those of the live one, which is still named by the route, with the weight 10 (definitions.yaml:63)
-          help: add it as a new version; or free the name first, in an apply before this one: take it out of all that (`quern route m 2=0` takes its weight)
+          help: add it as a new version; or free the name first, in an apply before this one: take it out of all that (`quern route m 2=0` takes its weight, and ends a ramp)
         409 this would break a model in use
         model `m`, version `2`: its files, and what goes in and comes out, are not those of the live one, which is still named by `shadow` (definitions.yaml:63), by `fallback` (definitions.yaml:64)
-          help: add it as a new version; or free the name first, in an apply before this one: take it out of all that (`quern route m 2=0` takes its weight)
+          help: add it as a new version; or free the name first, in an apply before this one: take it out of all that (`quern route m 2=0` takes its weight, and ends a ramp)
         409 this would break a model in use
         model `m`, version `2`: its files, and what goes in and comes out, are not those of the live one, which is still named by whoever names no version, as the last of `versions`
           help: add it as a new version; or free the name first, in an apply before this one: list another version last
         409 this would break a model in use
         model `m`, version `2`: its files, and what goes in and comes out, are not those of the live one, which is still named by `quern route`, with the weight 5
-          help: add it as a new version; or free the name first, in an apply before this one: take it out of all that (`quern route m 2=0` takes its weight)
+          help: add it as a new version; or free the name first, in an apply before this one: take it out of all that (`quern route m 2=0` takes its weight, and ends a ramp)
     "#]].assert_eq(&refused);
     let before = metrics(&server, "quern_model_info").await;
     assert_eq!(route("{}").await, 200);
@@ -663,14 +663,14 @@ async fn a_wrong_route_is_told_what_is_wrong() {
     expect![[r#"
         404 not_found: model `m` has no version `3`; known: 1, 2
         400 invalid_argument: every weight is 0, so no version would answer; give one a weight
-        400 invalid_argument: the body is not {"weights": {"version": 90 or "10%", …}}: `-1` is no share: give a weight, a whole number such as `10`, or a percentage such as `10%` at line 1 column 21
+        400 invalid_argument: the body is neither {"weights": {"version": 90 or "10%", …}} nor {"ramp": {"version": …, "steps": ["10%", …], "every": "10m"}}: `-1` is no share: give a weight, a whole number such as `10`, or a percentage such as `10%` at line 1 column 21
         400 invalid_argument: the percentages add up to 110 %, and all there is are 100 %
         400 invalid_argument: the percentages of all versions add up to 90 %, not to 100 %
         400 invalid_argument: 40 % are left, and what is not named (`2`) has no weight to be scaled; name the percentages of all versions
         400 invalid_argument: give weights or percentages, not both: `50` is a weight beside those of the other versions, `"50%"` a part of all
-        400 invalid_argument: the body is not {"weights": {"version": 90 or "10%", …}}: unknown field `wights`, expected `weights` at line 1 column 9
+        400 invalid_argument: the body is neither {"weights": {"version": 90 or "10%", …}} nor {"ramp": {"version": …, "steps": ["10%", …], "every": "10m"}}: unknown field `wights`, expected `weights` or `ramp` at line 1 column 9
         404 not_found: unknown model `n`; known: carrier, class, delay, m
-        409 refused: model `delay` has no route; declare its `route` with `weights` (definitions.yaml:43) and apply
+        409 refused: model `delay` has no route; declare one (definitions.yaml:43) and apply: `route: {weights: {"1": 100}}` leaves all as it is
         404 not_found: a version has no route; POST to `m:route`
         404 not_found: a model cannot `ramp`; POST to `m:predict` to predict
     "#]].assert_eq(&text);

@@ -293,3 +293,32 @@ async fn a_ramp_outlives_the_server_that_decides() {
     assert_eq!((after.step, after.state, share(&second.client).await), (2, RampState::Running, 100.0));
     assert_eq!(second.metric("quern_apply_number").await, 3.0, "a step is taken once");
 }
+
+/// Versions may go while a ramp goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_ramp_goes_back_to_nobody_the_declared_weights_count() {
+    let two = model("fragile", "{\"1\": 100}", "");
+    let third =
+        "  - {version: \"3\", path: models/linear.onnx, service: delay_v1}\nroute: {weights: {\"1\": 100}}";
+    let three = two.replace("route: {weights: {\"1\": 100}}", third);
+    let (server, node) = served(&three).await;
+    route(&server.client, json!({"weights": {"1": 0, "3": 100}})).await;
+    route(&server.client, ramp(&["100%"], &["error_rate > 0.01"])).await;
+    server.repository.write("definitions.yaml", &two);
+    node.apply().await.unwrap();
+    for _ in 0..110 {
+        let instances = [instance("P1", 5_000.0).as_object().unwrap().clone()].into();
+        let request = PredictRequest { instances, with_features: false };
+        assert!(server.client.predict_with("m", None, &request).await.is_err());
+    }
+    node.run_ramps(in_minutes(1)).await.unwrap();
+    assert_eq!(status(&server.client).await.unwrap().state, RampState::Stopped);
+    assert_eq!(weights(&server.client).await, BTreeMap::from([("1".to_owned(), 100), ("2".to_owned(), 0)]));
+    ask(&server.client, 5_000.0).await;
+
+    // Whom a ramp would go back to keeps its name meanwhile.
+    route(&server.client, ramp(&["100%"], &["error_rate > 0.01"])).await;
+    server.repository.write("definitions.yaml", two.replace("models/linear.onnx", "models/fragile.onnx"));
+    let refused = node.apply().await.unwrap_err().to_string();
+    assert!(refused.contains("which gives its share back where it stops"), "{refused}");
+}

@@ -43,7 +43,12 @@ impl Route {
             let sticky_schema = Arc::new(Schema::empty());
             return Ok(Route { ends, salt: 0, sticky: Vec::new(), sticky_schema, shadow: Vec::new() });
         };
-        let weights = weights.unwrap_or(&route.weights);
+        // Of weights that were set, all may be of versions that are gone.
+        let answers = |set: &&[(String, u32)]| {
+            set.iter()
+                .any(|(name, weight)| *weight > 0 && versions.iter().any(|known| known.version == *name))
+        };
+        let weights = weights.filter(answers).unwrap_or(&route.weights);
         let mut end = 0;
         let ends = versions.iter().map(|version| {
             let weight =

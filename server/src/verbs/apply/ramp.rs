@@ -73,14 +73,20 @@ impl Apply {
             Some(now_us) => now_us,
             None => self.registry.now_us().await?,
         };
+        let mut done = Ok(());
         for (model, ramp) in live.ramps.iter().filter(|(_, ramp)| ramp.is_running()) {
-            let counts = self.registry.ramp_counts(model, ramp.since).await?;
-            let next = ramp.next(&counts, now_us);
-            if next != Next::Stay {
-                self.take_step((model, ramp), (next, &counts), now_us).await?;
-            }
+            // One that cannot go on keeps no other from it.
+            done = done.and(self.go_on((model, ramp), now_us).await);
         }
-        Ok(())
+        done
+    }
+
+    async fn go_on(&self, (model, ramp): (&str, &Ramp), now_us: i64) -> Result<()> {
+        let counts = self.registry.ramp_counts(model, ramp.since).await?;
+        match ramp.next(&counts, now_us) {
+            Next::Stay => Ok(()),
+            next => self.take_step((model, ramp), (next, &counts), now_us).await,
+        }
     }
 
     /// Notes what was counted here for ramps that go on.

@@ -6,6 +6,7 @@
 use feature_defs::{Instead, Loc};
 use quern_wire::Break;
 
+use crate::live::ramp::Ramp;
 use crate::live::{Deployment, LiveModel, LiveVersion};
 
 /// What names the version of `model` that is live under the name of `new`, which is made of other files; none where
@@ -19,7 +20,10 @@ pub(super) fn still_named(live: &Deployment, model: &str, new: &LiveVersion) -> 
     let names = names(live, old, place);
     let is_routed = live.compiled.catalog.definitions.models.get(model).is_some_and(|it| it.route.is_some());
     let free = match is_routed {
-        true => format!("take it out of all that (`quern route {model} {}=0` takes its weight)", new.version),
+        true => format!(
+            "take it out of all that (`quern route {model} {}=0` takes its weight, and ends a ramp)",
+            new.version
+        ),
         false => "list another version last".to_owned(),
     };
     (!names.is_empty()).then(|| Break {
@@ -53,6 +57,11 @@ fn names(live: &Deployment, model: &LiveModel, place: usize) -> Vec<String> {
         (Some(route), weight) => {
             names.push(format!("the route, with the weight {weight} ({})", at(&route.loc)))
         }
+    }
+    let ramp = live.ramps.get(&model.name).filter(|ramp| ramp.is_running());
+    let gives_back = |ramp: &&Ramp| ramp.before.get(version).is_some_and(|weight| *weight > 0);
+    if let Some(ramp) = ramp.filter(gives_back).filter(|_| names.is_empty()) {
+        names.push(format!("{ramp}, which gives its share back where it stops"));
     }
     if let Some(route) = declared.route.as_ref().filter(|route| route.shadow.contains(version)) {
         names.push(format!("`shadow` ({})", at(&route.loc)));
