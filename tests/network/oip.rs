@@ -377,7 +377,7 @@ async fn a_compressed_body_is_read_up_to_the_same_limit() {
         /get-online-features gzip: 413 {"error":"the body is larger than 1000000 bytes (`body_bytes_max`)","code":"too_large"}
         /push gzip: 409 {"error":"source `landings` takes no pushed rows; give it `push: true` (definitions.yaml:7) and apply","code":"refused"}
         /push gzip: 413 {"error":"the body is larger than 1000000 bytes (`body_bytes_max`)","code":"too_large"}
-        /v1/models/delay:route gzip: 409 {"error":"model `delay` has no route; declare its `route` with `weights` (definitions.yaml:43) and apply","code":"refused"}
+        /v1/models/delay:route gzip: 409 {"error":"model `delay` has no route; declare one (definitions.yaml:43) and apply: `route: {weights: {\"1\": 100}}` leaves all as it is","code":"refused"}
         /v1/labels gzip: 404 {"error":"unknown model `dely`; did you mean `delay`? known: carrier, class, delay","code":"not_found"}
         /v1/verify gzip: 404 {"error":"unknown model `dely`; did you mean `delay`? known: carrier, class, delay","code":"not_found"}
         /v1/materialize gzip: 413 {"error":"the body is larger than 1000000 bytes (`body_bytes_max`)","code":"too_large"}

@@ -43,6 +43,25 @@ pub(super) fn notes(live: &Deployment, candidate: &Deployment, versions: &[GoesO
     by_causes.into_iter().map(note).collect()
 }
 
+/// A note for each model without a route of which another version answers who names none.
+pub(super) fn turns(live: &Deployment, candidate: &Deployment) -> Vec<String> {
+    let last = |deployment: &Deployment, model: &str| {
+        let declared = deployment.compiled.catalog.definitions.models.get(model)?;
+        let version = declared.versions.last().filter(|_| declared.route.is_none())?;
+        Some(version.version.clone())
+    };
+    let note = |model: &String| {
+        let (old, new) = (last(live, model)?, last(candidate, model)?);
+        (old != new).then(|| {
+            format!(
+                "model `{model}`: version `{new}` answers whoever names none, instead of `{old}`: the last one does, where \
+                 there is no `route`; `route: {{weights: {{\"{old}\": 100, \"{new}\": 0}}}}` keeps it so"
+            )
+        })
+    };
+    candidate.models.keys().filter_map(note).collect()
+}
+
 /// A note for each service of another project than `project`, whose apply computes its features in another way: those
 /// who train on it read no plan of theirs.
 pub(super) fn of_services(live: &Deployment, candidate: &Deployment, project: &str) -> Vec<String> {

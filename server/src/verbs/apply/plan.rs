@@ -11,7 +11,7 @@ use quern_engine::{ViewId, ViewPlan};
 use quern_wire::{AccessChange, Break, Plan, Reason, ViewToMaterialize};
 
 use super::changes::changes;
-use super::notes::{GoesOn, notes};
+use super::notes::{GoesOn, notes, turns};
 use super::reused::{is_same, still_named};
 use crate::live::{Deployment, LiveVersion};
 
@@ -66,7 +66,7 @@ pub(super) fn between(live: &Deployment, candidate: &Deployment, stored: &Stored
         changes,
         access: live.access.differences(&candidate.access).into_iter().map(said).collect(),
         fits: Vec::new(),
-        affected: notes(live, candidate, &go_on),
+        affected: notes(live, candidate, &go_on).into_iter().chain(turns(live, candidate)).collect(),
         breaks,
         forbidden: None,
     }

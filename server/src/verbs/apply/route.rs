@@ -49,9 +49,16 @@ impl Apply {
         let old = live.seen_by(who).model(Action::Route, model)?;
         let declared = &live.compiled.catalog.definitions.models[model];
         if declared.route.is_none() {
+            // The last one answers until then.
+            let last = old.versions.len().saturating_sub(1);
+            let weights = old.versions.iter().enumerate().map(|(place, known)| {
+                format!("\"{}\": {}", known.version, if place == last { 100 } else { 0 })
+            });
             return Err(Error::refused(format!(
-                "model `{model}` has no route; declare its `route` with `weights` ({}:{}) and apply",
-                declared.loc.file, declared.loc.line
+                "model `{model}` has no route; declare one ({}:{}) and apply: `route: {{weights: {{{}}}}}` leaves all as it is",
+                declared.loc.file,
+                declared.loc.line,
+                weights.collect::<Vec<_>>().join(", ")
             )));
         }
         let named = request.weights.keys().chain(request.ramp.iter().map(|ramp| &ramp.version));
