@@ -63,7 +63,7 @@ def refused(numbers: pa.Table, texts: pa.Table, late: np.ndarray, folder: Path) 
     said = {}
     for name, model in models.items():
         try:
-            quern.onnx.export(model, texts, "texts", name=f"refused-{name}", folder=folder, defaults=DEFAULTS)
+            quern.onnx.export(model, texts, "texts", name=f"refused-{name}", folder=folder)
         except quern.onnx.ExportError as error:
             said[name] = str(error)
     return said
@@ -79,7 +79,7 @@ def main(root: Path) -> None:
     late = sets["numbers"]["late"].to_numpy().astype(int)
     says = {}
     for name, (model, service, x) in trained(frames["numbers"], frames["texts"].fillna(DEFAULTS), late).items():
-        quern.onnx.export(model, sets[service], service, name=name, folder=root / "models", defaults=DEFAULTS)
+        quern.onnx.export(model, sets[service], service, name=name, folder=root / "models")
         said = model.predict_proba(x) if hasattr(model, "predict_proba") else model.predict(x)
         says[name] = np.asarray(said, float).reshape(len(late), -1).tolist()
     told = refused(sets["numbers"], sets["texts"], late, root / "models")

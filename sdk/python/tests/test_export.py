@@ -148,7 +148,7 @@ def rows_of(column: pa.ChunkedArray) -> np.ndarray:
 def test_from_training_set_to_live(root: Path, sets: Sets, learners: Learners) -> None:
     for name, (model, service) in learners.items():
         # Whole numbers of an encoder have a default of their own; of the others, null is NaN.
-        defaults = ZONES if name == "zones" else DEFAULTS
+        defaults = ZONES if name == "zones" else None
         done = quern.onnx.export(model, sets[service], service, name=name, folder=root / "models", defaults=defaults)
         assert done.proof.holds
         assert done.proof.rows == sets[service].num_rows
@@ -202,10 +202,10 @@ def test_files_that_are_there(sets: Sets, learners: Learners, folder: Path) -> N
     before = first.onnx.read_bytes()
     again = quern.onnx.export(learners["trees"][0], table, "numbers", folder=folder)
     assert again.to_add is None
-    with pytest.raises(
-        FileExistsError, match=r"numbers-1\.onnx is there and holds something else: give another `version`"
-    ):
-        quern.onnx.export(learners["swapped"][0], table, "numbers", folder=folder)
+    # Its definition says how another file is fed, whatever becomes of the file.
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match=r"numbers\.yaml declares version `1` of the model otherwise"):
+            quern.onnx.export(learners["swapped"][0], table, "numbers", folder=folder, overwrite=overwrite)
     assert first.onnx.read_bytes() == before
     with pytest.warns(UserWarning, match="is left as it is; add this under `versions`"):
         second = quern.onnx.export(learners["swapped"][0], table, "numbers", version="2", folder=folder)
@@ -214,14 +214,19 @@ def test_files_that_are_there(sets: Sets, learners: Learners, folder: Path) -> N
     assert second.definition.read_text() == first.yaml
     second.definition.write_text(first.yaml + second.to_add)
     quern.onnx.export(learners["swapped"][0], table, "numbers", version="2", folder=folder)
-    with pytest.warns(UserWarning, match="is left as it is"):
-        quern.onnx.export(learners["swapped"][0], table, "numbers", folder=folder, overwrite=True)
+    # A file that is fed alike may take its place.
+    alike = learners["histograms"][0]
+    with pytest.raises(
+        FileExistsError, match=r"numbers-1\.onnx is there and holds something else: give another `version`"
+    ):
+        quern.onnx.export(alike, table, "numbers", folder=folder)
+    quern.onnx.export(alike, table, "numbers", folder=folder, overwrite=True)
     assert first.onnx.read_bytes() != before
 
 
 def test_a_model_that_is_declared_elsewhere(sets: Sets, learners: Learners, folder: Path) -> None:
     declared = folder.parent / "all.yaml"
-    declared.write_text("kind: Entity\nname: late\n---\nname: 'late'\nkind: Model\nversions:\n")
+    declared.write_text("kind: Entity\nname: late\n---\n{name: 'late', \"kind\": Model, versions: []} # the model\n")
     with pytest.warns(UserWarning, match=r"all\.yaml is there and is left as it is"):
         done = quern.onnx.export(learners["trees"][0], sets["numbers"], "numbers", name="late", folder=folder)
     assert done.definition == declared
@@ -245,7 +250,7 @@ def test_a_model_that_float32_leads_astray(folder: Path) -> None:
     assert at.learner == model.predict(x.iloc[[at.row]])[0]
     assert at.absolute == pytest.approx(abs(at.learner - at.file))
     assert f"in {at.beyond} of 400 rows, most in row {at.row}" in str(error.value)
-    loose = quern.onnx.export(model, x, "s", folder=folder, tolerance=at.absolute)
+    loose = quern.onnx.export(model, x, "s", folder=folder, tolerance=1)
     assert loose.proof.differences[0].absolute == at.absolute
     assert "inputs" in loose.yaml, "which the service has, in which order, is not known of a frame"
 
@@ -289,6 +294,8 @@ def test_differences() -> None:
             {"columns": ["zone", "weight"]},
             "the model takes 4 numbers a row, and the columns have 2: ['zone', 'weight']",
         ),
+        ({"tolerance": float("nan")}, "tolerance: expected a number of 0 or more, found nan"),
+        ({"columns": ["zone", "zone"]}, "column `zone` is named twice"),
         ({"name": "../late"}, "name: expected letters, digits, `_`, `-` and `.`, found '../late'"),
         ({"folder": "/"}, "no quern.yaml is there or above: give a folder of the repository"),
         ({"table": {"distance": [1.0]}, "columns": None}, "which columns does the model take, in which order?"),
@@ -297,7 +304,10 @@ def test_differences() -> None:
             {"table": {"at": [START]}, "columns": ["at"]},
             "column `at` is timestamp[us, tz=UTC]: no input of a model takes",
         ),
-        ({"table": {"city": ["Ulm", None]}, "columns": ["city"]}, "say which one it is: `defaults={'city': ''}`"),
+        ({"table": {"city": ["Ulm", None]}, "columns": ["city"]}, "or say by `defaults={...}` what is declared"),
+        ({"defaults": {"zoen": 0}}, "`defaults` has `zoen`, which is no column of the table; did you mean `zone`?"),
+        ({"defaults": {"zone": 1}}, "`defaults` has 1 for `zone`, and the service declares 0"),
+        ({"defaults": {"weight": 1}}, "`defaults` has 1 for `weight`, and the service declares none"),
         ({"table": pa.table({"zone": pa.array([], pa.int64())})}, "the table has no rows"),
     ],
 )
@@ -321,7 +331,7 @@ def test_categories_of_pandas(sets: Sets, folder: Path) -> None:
     frame = frame_of(sets["texts"])[["city", "weight"]].astype({"city": "category"})
     model = lightgbm.LGBMRegressor(n_estimators=2, verbose=-1).fit(frame, late(sets["texts"]))
     with pytest.raises(quern.onnx.ExportError, match="use scikit-learn's OrdinalEncoder"):
-        quern.onnx.export(model, sets["texts"], "texts", folder=folder, defaults=DEFAULTS)
+        quern.onnx.export(model, sets["texts"], "texts", folder=folder)
 
 
 def test_tables_of_other_libraries(sets: Sets, folder: Path) -> None:

@@ -58,7 +58,7 @@ pub use self::status::{
     ServerInfo, ServerStatus, SourceStatus, StoreStatus, Stores, StreamStatus, Trouble, ViewStatus,
 };
 pub use self::tables::{
-    BatchCommand, FAILED, FALLBACK_CAUSE, FEATURE_SERVICE, FUNCTIONS, LabelsCommand, LabelsReply,
+    BatchCommand, DEFAULTS, FAILED, FALLBACK_CAUSE, FEATURE_SERVICE, FUNCTIONS, LabelsCommand, LabelsReply,
     LabelsRequest, OUTPUTS, PredictionsCommand, SERVED_BY, TRAINING_SET, TableNotes, TrainingSetCommand,
 };
 pub use self::upkeep::{

@@ -12,6 +12,8 @@ use crate::pin::TrainingSetPin;
 pub const FEATURE_SERVICE: &str = "quern.feature_service";
 /// And the names of the service's outputs in its order, a JSON array: the columns that a model takes, as it takes them.
 pub const OUTPUTS: &str = "quern.outputs";
+/// And what stands for null in those that declare it, a JSON object; absent where none does.
+pub const DEFAULTS: &str = "quern.defaults";
 /// And the fingerprint of `exp`, `sin` and their like, as the server computed them: whoever serves a model that was
 /// trained with this table serves the same bits if it has the same fingerprint.
 pub const FUNCTIONS: &str = "quern.functions";

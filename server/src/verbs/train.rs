@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use feature_defs::Literal;
 use quern_access::{Action, Caller};
 use quern_base::memory::Lease;
 use quern_engine::expr::functions_fingerprint;
@@ -19,7 +20,8 @@ use quern_engine::size::row_bytes;
 use quern_engine::{Origin, ServicePlan};
 use quern_features::past::{Columns, Past, Rule};
 use quern_store::history::History;
-use quern_wire::{FEATURE_SERVICE, FUNCTIONS, OUTPUTS, TableNotes, TrainingSetCommand};
+use quern_wire::{DEFAULTS, FEATURE_SERVICE, FUNCTIONS, OUTPUTS, TableNotes, TrainingSetCommand};
+use serde_json::{Map, Value};
 
 use self::pin::Pinning;
 use crate::error::{Error, Kind, Result};
@@ -111,11 +113,29 @@ fn described(service: &ServicePlan) -> Result<HashMap<String, String>> {
     let outputs: Vec<&str> = service.outputs.fields().iter().map(|field| field.name().as_str()).collect();
     let outputs =
         serde_json::to_string(&outputs).map_err(|error| Error::internal("naming outputs", error))?;
-    Ok(HashMap::from([
+    let mut described = HashMap::from([
         (FEATURE_SERVICE.to_owned(), service.name.clone()),
         (OUTPUTS.to_owned(), outputs),
         (FUNCTIONS.to_owned(), functions_fingerprint().to_owned()),
-    ]))
+    ]);
+    let defaults = service.outputs.fields().iter().zip(&service.defaults);
+    let defaults =
+        defaults.filter_map(|(field, default)| Some((field.name().clone(), json(default.as_ref()?))));
+    let defaults: Map<String, Value> = defaults.collect();
+    if !defaults.is_empty() {
+        described.insert(DEFAULTS.to_owned(), Value::Object(defaults).to_string());
+    }
+    Ok(described)
+}
+
+fn json(literal: &Literal) -> Value {
+    match literal {
+        Literal::Bool(value) => Value::Bool(*value),
+        Literal::Int(value) => Value::from(*value),
+        Literal::Float(value) => Value::from(*value),
+        Literal::String(value) => Value::String(value.clone()),
+        Literal::List(items) => items.iter().map(json).collect(),
+    }
 }
 
 /// The service that `request` names, for `who` wants a training set.

@@ -58,6 +58,21 @@ class TrainingSet:
         pin = (self.table.schema.metadata or {}).get(b"quern.training_set")
         return None if pin is None else dict(json.loads(pin))
 
+    def defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what stands for null: of texts what the service declares; of whole numbers what is asked for."""
+        metadata = self.table.schema.metadata or {}
+        declared = json.loads(metadata.get(b"quern.defaults", b"{}"))
+        for name, value in given.items():
+            if name not in self.table.column_names:
+                near = get_close_matches(name, self.table.column_names, 1)
+                told = f"did you mean `{near[0]}`?" if near else f"it has {self.table.column_names}"
+                raise ExportError(f"`defaults` has `{name}`, which is no column of the table; {told}")
+            if b"quern.outputs" in metadata and declared.get(name) != value:
+                told = repr(declared[name]) if name in declared else "none"
+                raise ExportError(f"`defaults` has {value!r} for `{name}`, and the service declares {told}")
+        texts = {name: value for name, value in declared.items() if isinstance(value, str)}
+        return {**texts, **given}
+
     def choose(self, learner: Sequence[str] | None, given: Sequence[str] | None) -> pa.Table:
         """Choose columns: those that the learner names, in its order, else those given, else the service's."""
         wanted = learner or given or self.outputs
@@ -71,6 +86,8 @@ class TrainingSet:
                 told = f"did you mean `{near[0]}`?" if near else f"it has {known}"
                 whose = "was trained on" if learner else "is to take"
                 raise ExportError(f"the model {whose} column `{name}`, which the training set lacks; {told}")
+            if list(wanted).count(name) > 1:
+                raise ExportError(f"column `{name}` is named twice")
         return self.table.select(list(wanted))
 
 
@@ -159,6 +176,8 @@ class Columns:
         missing = np.zeros(self.rows, int)
         for array in self.table.columns:
             missing += array.is_null(nan_is_null=True).to_numpy()
+            if pa.types.is_string(array.type):  # which ONNX Runtime does not take
+                missing += self.table.num_columns * pc.fill_null(pc.match_substring(array, "\0"), False).to_numpy()
         chosen = np.sort(np.argsort(missing, kind="stable")[:rows_max])
         rows = self.table.take(pa.array(chosen)).to_pylist()
         return [{name: _written(value) for name, value in row.items() if _is_written(value)} for row in rows]
@@ -173,8 +192,9 @@ def _filled(name: str, array: pa.Array, defaults: Mapping[str, Any]) -> pa.Array
     if name in defaults:
         return pc.fill_null(array, pa.scalar(defaults[name], array.type))
     if array.null_count:
-        told = "a text input knows no null, so Quern puts the column's `default` there; say which one it is"
-        raise ExportError(f"column `{name}` has {array.null_count} nulls: {told}: `defaults={{{name!r}: ''}}`")
+        told = "a text input knows no null, so Quern puts the column's `default` there"
+        help = 'declare one (`default: ""`) and pull the set anew, or say by `defaults={...}` what is declared'
+        raise ExportError(f"column `{name}` has {array.null_count} nulls: {told}; {help}")
     return array
 
 

@@ -63,22 +63,26 @@ def export(
 
     `table` is what `client.training_set(service, …)` gave; a frame of pandas or polars has no metadata, so name the
     columns of the service in `columns`, or give the `FeatureService` of `client.service(…)`. A model that knows the
-    names of its columns gets them in its own order. `defaults` are the `default`s that the service declares of text
-    columns, and of whole numbers that an encoder must have as int64.
+    names of its columns gets them in its own order. Text that is null is what the service declares as `default`, as it
+    is when the model is served. `defaults` says which: of a frame, and of whole numbers that an encoder must have as
+    int64.
 
-    The file and the model are asked about every row. Where they differ by more than `tolerance`, or by that part of
-    what the model says, `ProofError` says where, and nothing is written. So it is where a file of another version, or
-    with other bytes, lies there already: `overwrite` replaces an ONNX file. A model that
-    the repository declares already is yours, and never changed: `to_add` has the version that it lacks.
+    The file and the model are asked about every row. Where they differ by more than `tolerance`, in parts of what the
+    model says, or of its greatest answer below 1, `ProofError` says where, and nothing is written. So it is where a
+    file with other bytes lies there already, which `overwrite` replaces, and where the version is declared otherwise. A
+    model that the repository declares is yours, and never changed: `to_add` has the version that it lacks.
 
     `folder`, in the repository, gets `NAME-VERSION.onnx` and `NAME.yaml`, which remembers of what the table was made
     (`trained_on`) where that says so. `name` is that of the service if unset.
     """
+    if not (isinstance(tolerance, (int, float)) and 0 <= tolerance < float("inf")):
+        raise ExportError(f"tolerance: expected a number of 0 or more, found {tolerance!r}")
     training = TrainingSet.read(table, service)
     asked = arguments.version(version)
     place = Place.of(name or training.service.rpartition(".")[2], asked or "1", folder)
     learner = learner_of(model)
-    taken = Columns.of(training.choose(learner.names, columns), defaults or {}, learner.takes_whole)
+    chosen = training.choose(learner.names, columns)
+    taken = Columns.of(chosen, training.defaults(defaults or {}), learner.takes_whole)
     converted = convert(learner, taken)
     proof, outputs = prove(converted, taken, learner.says(taken), tolerance)
     proof.check()
@@ -91,6 +95,8 @@ def export(
     }
     text = files.version_yaml(place, training.service, more, taken.examples(_EXAMPLES))
     written = {place.onnx: converted.file}
+    # It would say of another file how it is fed.
+    place.check_version(text)
     if not overwrite:
         files.check_new(written)
     # The definition last: it never names a file that is not there.
@@ -131,7 +137,7 @@ def input_map(inputs: Sequence[Input]) -> dict[str, Any]:
 
 def missing_version(place: Place, text: str) -> str | None:
     """Give what a definition lacks that is there already, and warn of it."""
-    if not place.definition.is_file() or text.strip() in place.definition.read_text():
+    if not place.definition.is_file() or place.is_declared:
         return None
     told = f"{place.definition} is there and is left as it is; add this under `versions`:\n{text}"
     warnings.warn(told, stacklevel=3)

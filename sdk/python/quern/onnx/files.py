@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from quern.onnx.errors import ExportError
+from quern.onnx.errors import ExportError, need
 
-_MODEL = re.compile(r"^kind:\s*[\"']?Model[\"']?\s*$", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -37,6 +36,7 @@ class Place:
         absolute = Path(folder).resolve()
         for root in (absolute, *absolute.parents):
             if (root / "quern.yaml").is_file():
+                check_read(root, absolute)
                 return cls(model, version, absolute, root)
         told = "no quern.yaml is there or above: give a folder of the repository, as in `folder='repository/models'`"
         raise FileNotFoundError(f"{absolute}: {told}")
@@ -46,19 +46,60 @@ class Place:
         """The file of this version."""
         return self.folder / f"{self.model}-{self.version}.onnx"
 
-    @cached_property
+    @property
     def definition(self) -> Path:
         """The model, with its versions: where the repository declares it, or where it will."""
-        name = re.compile(rf"^name:\s*[\"']?{re.escape(self.model)}[\"']?\s*$", re.MULTILINE)
+        return self.declared[0]
+
+    @cached_property
+    def declared(self) -> tuple[Path, list[dict[str, Any]]]:
+        """Where the repository declares the model, and its versions there; none where that is still to come."""
         for path in _definitions(self.root):
-            for document in re.split(r"^---", path.read_text(errors="replace"), flags=re.MULTILINE):
-                if _MODEL.search(document) and name.search(document):
-                    return path
-        return self.folder / f"{self.model}.yaml"
+            for document in _documents(path):
+                if document.get("kind") == "Model" and document.get("name") == self.model:
+                    return path, [known for known in document.get("versions") or () if isinstance(known, dict)]
+        return self.folder / f"{self.model}.yaml", []
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether the repository declares this very version."""
+        return any(known.get("version") == self.version for known in self.declared[1])
+
+    def check_version(self, text: str) -> None:
+        """Refuse a version that is declared already and says something else than `text`."""
+        path, versions = self.declared
+        if any(known.get("version") == self.version and [known] != _read(text) for known in versions):
+            told = "give another `version`, or take that one out of the file"
+            raise FileExistsError(f"{path} declares version `{self.version}` of the model otherwise: {told}")
 
     def named(self, path: Path) -> str:
         """Name a file as definitions do."""
         return path.relative_to(self.root).as_posix()
+
+
+def check_read(root: Path, folder: Path) -> None:
+    """Refuse a folder in which Quern reads no definitions."""
+    settings = (_documents(root / "quern.yaml") or [{}])[0]
+    read = (root / str(settings.get("definitions") or ".")).resolve()
+    if not folder.is_relative_to(read):
+        raise ExportError(f"{folder}: definitions are read below {read}, as quern.yaml says: give a folder there")
+    if any(part.startswith(".") for part in folder.relative_to(root).parts):
+        raise ExportError(f"{folder}: a folder whose name begins with a dot holds no definitions")
+
+
+def _read(text: str) -> Any:
+    """Read YAML with all that it says as texts, as `on` and `1e3` are in names."""
+    yaml = need("yaml")
+    return yaml.load(text, Loader=yaml.BaseLoader)
+
+
+def _documents(path: Path) -> list[dict[str, Any]]:
+    yaml = need("yaml")
+    try:
+        documents = list(yaml.load_all(path.read_text(errors="replace"), Loader=yaml.BaseLoader))
+    except yaml.YAMLError:  # `quern check` says what is wrong with it
+        return []
+    return [document for document in documents if isinstance(document, dict)]
 
 
 def _definitions(root: Path) -> Iterator[Path]:

@@ -148,7 +148,9 @@ def _difference(
             absolute[(got == exact) | (np.isnan(got) & np.isnan(exact))] = 0
             absolute[np.isnan(absolute)] = np.inf
             relative = np.where(absolute == 0, 0, absolute / np.abs(exact))
-        scaled = absolute / np.maximum(1, np.nan_to_num(np.abs(exact), posinf=1))
+        sizes = np.nan_to_num(np.abs(exact), posinf=1)
+        # Of answers that are all small, a difference that is small beside 1 is none beside them.
+        scaled = absolute / np.maximum(min(1, sizes.max()) or 1, sizes)
     else:
         alike = got == expected if got.dtype.kind in "iub" else got.astype(str) == expected.astype(str)
         absolute = np.where(alike, 0, _preference(answers, got.shape))
