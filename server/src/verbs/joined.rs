@@ -213,7 +213,15 @@ impl Shape {
         }
         for field in fields(rows, ASKED) {
             let from = Column::Of(&[ASKED], field.name().clone());
-            add(&mut self.outputs, &field, format!("asked.{}", field.name()), from)?;
+            let mut name = format!("asked.{}", field.name());
+            // Versions may have steps of one name that give other things.
+            let differs = |(known, _): &(FieldRef, Column)| {
+                *known.name() == name && known.data_type() != field.data_type()
+            };
+            if self.outputs.iter().any(differs) {
+                name = format!("{name} ({})", type_name(field.data_type()));
+            }
+            add(&mut self.outputs, &field, name, from)?;
         }
         Ok(())
     }

@@ -141,7 +141,11 @@ impl Tracking {
         let said = &said["model_version"];
         let number = said["version"].as_str().and_then(|number| number.parse().ok());
         let created = said["creation_timestamp"].to_string();
-        number.map(|number| ModelVersion { number, created }).ok_or_else(|| self.no_mlflow(&what))
+        let is_it = |number: &u64| !matches!(model.which, Registered::Version(asked) if asked != *number);
+        number
+            .filter(is_it)
+            .map(|number| ModelVersion { number, created })
+            .ok_or_else(|| self.no_mlflow(&what))
     }
 
     /// Where the files of version `number` are.
@@ -156,7 +160,10 @@ impl Tracking {
         self.folder_at(uri).ok_or_else(|| {
             let help = "what is read lies behind the tracking server's own artifact proxy (`mlflow-artifacts:`), in \
                         S3, Google Cloud Storage or Azure (`s3:`, `gs:`, `abfss:`), or in a folder of this machine";
-            unread(format!("`{what}` lies at `{uri}`, which is not read"), help.to_owned())
+            // Some name keys in it.
+            let place = Url::parse(uri).ok().and_then(|url| Some(format!("{}://{}", url.scheme(), url.host_str()?)));
+            let place = place.unwrap_or_else(|| "a place of another kind".to_owned());
+            unread(format!("`{what}` lies at `{place}`, which is not read"), help.to_owned())
         })
     }
 
