@@ -30,6 +30,8 @@ struct Column {
     /// Whether its type is left to the files.
     inferred: bool,
     written: Vec<DataType>,
+    /// The files that lack it: of files from before there was such a column.
+    lacks: Vec<bool>,
 }
 
 struct Row {
@@ -62,18 +64,26 @@ impl Case {
             let target = random.pick(&targets(&first));
             let written = written(random, target, parts);
             let is_its_own = written.iter().all(|dtype| targets(dtype)[0] == target && !dtype.is_decimal());
-            Column { target, inferred: is_its_own && !pushed && random.below(2) == 0, written }
+            let inferred = is_its_own && !pushed && random.below(2) == 0;
+            // One file has it, and who pushes says it.
+            let files = if pushed && parts > 1 { parts - 1 } else { parts };
+            let has = random.below(files as u64) as usize;
+            let lacks = (0..parts).map(|part| part < files && part != has && random.below(3) == 0).collect();
+            Column { target, inferred, written, lacks }
         };
         let columns: Vec<Column> = (0..COLUMNS).map(|_| column()).collect();
         let target = random.pick(&["int32", "int64", "string", "bytes", "date", "timestamp"]);
-        let key = Column { target, inferred: false, written: written(random, target, parts) };
+        let (written_as, lacks) = (written(random, target, parts), vec![false; parts]);
+        let key = Column { target, inferred: false, written: written_as, lacks };
         let time = written(random, "timestamp", parts);
         let mut days: Vec<i64> = (0..parts as i64 * 20).collect();
         let rows = |part: usize| {
             let row = |_| {
                 let day = START_DAYS + days.swap_remove(random.below(days.len() as u64) as usize);
                 let key = random.below(KEYS as u64) as i64;
-                let values = columns.iter().map(|column| draw(random, &column.written[part]));
+                let values = columns
+                    .iter()
+                    .map(|column| draw(random, &column.written[part]).filter(|_| !column.lacks[part]));
                 Row { key, day, values: values.collect() }
             };
             (0..20).map(row).collect()
@@ -111,7 +121,7 @@ impl Case {
             ("k".to_owned(), array(&self.key.written[part], &keys.collect::<Vec<_>>()), true),
             ("at".to_owned(), array(&self.time[part], &times.collect::<Vec<_>>()), true),
         ];
-        for (i, column) in self.columns.iter().enumerate() {
+        for (i, column) in self.columns.iter().enumerate().filter(|(_, column)| !column.lacks[part]) {
             let values: Vec<_> = rows.iter().map(|row| row.values[i].clone()).collect();
             columns.push((format!("v{i}"), array(&column.written[part], &values), true));
         }

@@ -1,5 +1,6 @@
 //! Which columns must the files of a source hold, and does a file hold them?
 
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
@@ -8,7 +9,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use feature_defs::{DefError, Epoch, Loc, Source, suggest};
 use quern_engine::instant;
-use quern_engine::schema::{arrow_type, canonical, conforms, timestamp, type_name};
+use quern_engine::schema::{arrow_type, canonical, conforms, quern_type, timestamp, type_name};
+
+use super::hive;
 
 /// What the names of tables end with.
 const TABLES: [&str; 5] = ["csv", "tsv", "parquet", "parq", "pq"];
@@ -101,8 +104,14 @@ pub(super) fn declared_schema(source: &Source) -> Result<SchemaRef, Vec<DefError
     if mistakes.is_empty() { Ok(Arc::new(Schema::new(fields))) } else { Err(mistakes) }
 }
 
-/// The rows of a source whose files say their own types; what is declared wins over what the first file says.
-pub(super) fn file_schema(source: &Source, file: &str, found: &Fields) -> Result<SchemaRef, Vec<DefError>> {
+/// What files say: those that say different things, each with its name, in order of arrival; and their folders.
+pub(super) struct Told<'a> {
+    pub(super) files: Vec<(&'a str, &'a Look)>,
+    pub(super) folders: Look,
+}
+
+/// The rows of a source whose files say their own types; what is declared wins over what they say.
+pub(super) fn file_schema(source: &Source, told: &Told) -> Result<SchemaRef, Vec<DefError>> {
     let needed = needed(source);
     let mut mistakes = untimely(source);
     for need in &needed {
@@ -110,18 +119,20 @@ pub(super) fn file_schema(source: &Source, file: &str, found: &Fields) -> Result
         if mistakes.iter().any(|mistake| mistake.loc == *loc && need.role.is_time()) {
             continue;
         }
-        if let Some((cause, help)) = mismatch(need, file, found) {
+        if let Some((cause, help)) = told.amiss(need) {
             mistakes.push(DefError::new(loc, format!("source `{}`: {cause}", source.name)).with_help(help));
         }
     }
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let fields = found.iter().map(|field| {
+    let looks = told.files.iter().map(|(_, look)| *look).chain([&told.folders]);
+    let all = together(looks.map(|look| &look.fields));
+    let fields = all.iter().map(|field| {
         let need = needed.iter().find(|need| need.name == field.name());
         let declared = need.and_then(|need| need.declared.as_ref()).map(|(_, dtype)| dtype.clone());
         let is_time = need.is_some_and(|need| need.role.is_time());
-        let found = || if is_time { timestamp() } else { canonical(field.data_type()) };
+        let found = || if is_time { timestamp() } else { own(field.data_type()) };
         Field::new(field.name(), declared.unwrap_or_else(found), true)
     });
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
@@ -146,7 +157,12 @@ pub(super) fn mismatches(source: &Source, schema: &Schema, file: &str, look: &Lo
         let need = Needed { name, role: Role::of(source, name), format: source.format(name), declared };
         mismatch(&need, file, &look.fields)
     };
-    let found = schema.fields().iter().filter_map(check).chain(unbuilt(schema, file, look));
+    let in_folders = schema.fields().iter().filter(|field| look.fields.find(field.name()).is_none());
+    let in_folders = in_folders.filter_map(|field| {
+        let help = "name the folder otherwise, or declare the column as what it says".to_owned();
+        Some((hive::amiss(file, field, source.format(field.name()))?, help))
+    });
+    let found = schema.fields().iter().filter_map(check).chain(in_folders).chain(unbuilt(schema, file, look));
     found.map(|(cause, help)| (format!("source `{}`: {cause}", source.name), help)).collect()
 }
 
@@ -158,32 +174,76 @@ fn unbuilt(schema: &Schema, file: &str, look: &Look) -> Option<(String, String)>
     Some((cause, "rewrite the file with Zstandard, Snappy, LZ4 or gzip, or uncompressed".to_owned()))
 }
 
-/// The columns of the first file, each of a type that says every value of all files, where there is one: of a column
-/// without a value a writer such as pandas knows no type, and one with gaps it makes floats.
-pub(super) fn typed<'a>(first: &'a Fields, all: impl Iterator<Item = &'a Fields> + Clone) -> Fields {
-    let typed = |field: &Arc<Field>| {
-        let same = all.clone().filter_map(|fields| fields.find(field.name()).map(|(_, field)| field));
-        let dtype = same.fold(field.data_type().clone(), |dtype, same| wider(dtype, same.data_type()));
-        Arc::new(field.as_ref().clone().with_data_type(dtype))
-    };
-    first.iter().map(typed).collect()
+/// The columns of all files, each of a type that says every value of them, where there is one: of a column without a
+/// value a writer such as pandas knows no type, and one with gaps it makes floats.
+fn together<'a>(all: impl Iterator<Item = &'a Fields>) -> Fields {
+    let mut fields: Vec<Field> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for field in all.flatten() {
+        match places.get(field.name().as_str()) {
+            Some(place) => {
+                let known = &mut fields[*place];
+                let dtype = wider(known.data_type(), field.data_type());
+                known.set_data_type(dtype);
+            }
+            None => {
+                places.insert(field.name(), fields.len());
+                fields.push(field.as_ref().clone());
+            }
+        }
+    }
+    fields.into()
 }
 
-/// The type of the values of both; the first one where only a declaration can say.
-fn wider(first: DataType, other: &DataType) -> DataType {
-    use DataType::{Float32, Float64, Int32, Int64, Null};
-    match (canonical(&first), canonical(other)) {
-        (Null, _) => other.clone(),
-        (Int32, Int64) => Int64,
-        (Int32, Float32 | Float64) | (Float32, Int32 | Float64) => Float64,
-        _ => first,
+/// The columns that folders say and none of `looks` has, as a file would say them, of the types that are declared.
+pub(super) fn of_folders(
+    source: &Source,
+    mut said: BTreeMap<String, DataType>,
+    looks: &[(&str, &Look)],
+) -> Look {
+    said.retain(|column, _| looks.iter().all(|(_, look)| look.fields.find(column).is_none()));
+    let fields = said.into_iter().map(|(column, found)| {
+        let declared = source.columns.iter().find(|declared| declared.name == column);
+        let dtype = match declared {
+            _ if Role::of(source, &column).is_time() => timestamp(),
+            Some(declared) => arrow_type(declared.dtype),
+            None => found,
+        };
+        Field::new(column, dtype, true)
+    });
+    Look { fields: fields.collect::<Fields>(), foreign_codecs: Vec::new() }
+}
+
+/// What a column of a file is here where nobody declares it. A decimal is the nearest float; one of whole numbers,
+/// which is what warehouses have, is such.
+fn own(dtype: &DataType) -> DataType {
+    match canonical(dtype) {
+        DataType::Decimal32(_, 0)
+        | DataType::Decimal64(_, 0)
+        | DataType::Decimal128(_, 0)
+        | DataType::Decimal256(_, 0) => DataType::Int64,
+        decimal if decimal.is_decimal() => DataType::Float64,
+        other => other,
     }
 }
 
-/// The declared columns that a CSV file's header lacks, each with its place.
-pub(super) fn missing(source: &Source, file: &str, header: &Fields) -> Vec<DefError> {
+/// The type of the values of both; the first one where only a declaration can say.
+fn wider(first: &DataType, other: &DataType) -> DataType {
+    use DataType::{Date32, Float64, Int32, Int64, Null, Timestamp};
+    match (own(first), own(other)) {
+        (Null, _) => other.clone(),
+        (Int32, Int64) | (Int64, Int32) => Int64,
+        (a, b) if a.is_numeric() && b.is_numeric() && a != b => Float64,
+        (Date32, Timestamp(..)) => other.clone(),
+        _ => first.clone(),
+    }
+}
+
+/// The declared columns that no CSV file's header has, and the event timestamp where one lacks it, each with its place.
+pub(super) fn missing(source: &Source, told: &Told) -> Vec<DefError> {
     let check = |need: Needed<'_>| {
-        let (cause, help) = need.declared.as_ref().and_then(|_| mismatch(&need, file, header))?;
+        need.declared.as_ref()?;
+        let (cause, help) = told.amiss(&need)?;
         let (loc, _) = need.declared?;
         Some(DefError::new(loc, format!("source `{}`: {cause}", source.name)).with_help(help))
     };
@@ -233,16 +293,35 @@ fn undeclared(source: &Source, need: &Needed<'_>) -> DefError {
     DefError::new(&source.loc, cause).with_help(format!("CSV files and pushes declare every column; {known}"))
 }
 
-/// What is wrong with one column of a file, and the way out.
+impl Told<'_> {
+    /// What is wrong with one column: no file has it, nor a folder, or the first one has it in another type. What some
+    /// lack is null there; of which type the others have it is asked when all are looked at ([`mismatches`]).
+    fn amiss(&self, need: &Needed<'_>) -> Option<(String, String)> {
+        let lacks = |look: &Look| look.fields.find(need.name).is_none();
+        let (name, look) = self.files.first()?;
+        if lacks(&self.folders) && self.files.iter().all(|(_, look)| lacks(look)) {
+            return Some(absent(need, name, &look.fields));
+        }
+        mismatch(need, name, &look.fields)
+    }
+}
+
+fn absent(Needed { name, role, .. }: &Needed<'_>, file: &str, found: &Fields) -> (String, String) {
+    let known = match is_called_a_table(file) {
+        true => suggest(name, found.iter().map(|field| field.name().as_str())),
+        false => NOT_SHOWN.to_owned(),
+    };
+    (format!("`{file}` has no {role} `{name}`"), known)
+}
+
+/// What is wrong with one column of a file, and the way out. Rows have a time: of any other column a file that lacks it
+/// has nulls.
 fn mismatch(need: &Needed<'_>, file: &str, found: &Fields) -> Option<(String, String)> {
     let Needed { name, role, format, .. } = need;
     let mut same = found.iter().filter(|field| field.name() == name);
     let Some(field) = same.next() else {
-        let known = match is_called_a_table(file) {
-            true => suggest(name, found.iter().map(|field| field.name().as_str())),
-            false => NOT_SHOWN.to_owned(),
-        };
-        return Some((format!("`{file}` has no {role} `{name}`"), known));
+        let is_needed = *role == Role::EventTimestamp && !hive::says(file, name);
+        return is_needed.then(|| absent(need, file, found));
     };
     if same.next().is_some() {
         let help = "give one of them another name, or leave it out of the file".to_owned();
@@ -264,7 +343,10 @@ fn mismatch(need: &Needed<'_>, file: &str, found: &Fields) -> Option<(String, St
             Epoch::ALL.map(Epoch::name).join(", ")
         ),
         () if role.is_time() => "rewrite the file with times in it".to_owned(),
-        () => format!("declare it as {}, or rewrite the file", type_name(&got)),
+        () => match quern_type(&own(&got)) {
+            Some(dtype) => format!("declare it as {dtype}, or rewrite the file"),
+            None => "rewrite the file".to_owned(),
+        },
     };
     Some((format!("{role} `{name}` should be {want}, but is {} in `{file}`", type_name(&got)), help))
 }

@@ -17,7 +17,7 @@ use quern_engine::schema::type_name;
 use super::cell::{Cells, example};
 use super::columns::is_called_a_table;
 use super::files::HistoryFile;
-use super::{BATCH_ROWS_MAX, Formats, Reading};
+use super::{BATCH_ROWS_MAX, Formats, Reading, hive};
 use crate::error::{Error, Result};
 
 /// A longer record is no record of a table.
@@ -121,8 +121,8 @@ impl CsvFile {
 struct Batch<'a> {
     file: &'a CsvFile,
     reading: &'a Reading<'a>,
-    /// For each column asked for: its place in a record, and its cells.
-    columns: Vec<(usize, Cells)>,
+    /// For each column asked for: its place in a record, and its cells; none where the file lacks it.
+    columns: Vec<Option<(usize, Cells)>>,
     rows: usize,
     bytes: usize,
 }
@@ -130,13 +130,11 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn new(file: &'a CsvFile, reading: &'a Reading<'a>, header: &[String]) -> Result<Self> {
         let column = |field: &Arc<Field>| {
-            let place = header.iter().position(|name| name == field.name());
+            let Some(place) = header.iter().position(|name| name == field.name()) else { return Ok(None) };
             let format = reading.formats.get(field.name()).copied();
-            let column = place.zip(Cells::new(field.data_type(), format));
-            let name = file.name();
-            column.ok_or_else(|| {
-                Error::broken(format!("`{name}` was opened without column `{}`", field.name()))
-            })
+            let cells = Cells::new(field.data_type(), format);
+            let no_text = || Error::broken(format!("column `{}` is of no type that text says", field.name()));
+            Ok(Some((place, cells.ok_or_else(no_text)?)))
         };
         let columns = reading.schema.fields().iter().map(column).collect::<Result<_>>()?;
         Ok(Batch { file, reading, columns, rows: 0, bytes: 0 })
@@ -147,7 +145,8 @@ impl<'a> Batch<'a> {
     }
 
     fn push(&mut self, record: &ByteRecord) -> Result<()> {
-        for (i, (place, cells)) in self.columns.iter_mut().enumerate() {
+        let there = self.columns.iter_mut().enumerate();
+        for (i, (place, cells)) in there.filter_map(|(i, column)| Some((i, column.as_mut()?))) {
             let cell = record.get(*place).unwrap_or_default();
             if str::from_utf8(cell).ok().and_then(|text| cells.push(text)).is_none() {
                 return Err(bad_cell(self.file, self.reading.schema.field(i), record, cell));
@@ -159,7 +158,12 @@ impl<'a> Batch<'a> {
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {
-        let columns = self.columns.iter_mut().map(|(_, cells)| Ok(cells.finish()?)).collect::<Result<_>>()?;
+        let columns = self.columns.iter_mut().zip(self.reading.schema.fields());
+        let columns = columns.map(|(column, field)| match column {
+            Some((_, cells)) => Ok(cells.finish()?),
+            None => hive::column(self.file.name(), field, self.reading, self.rows),
+        });
+        let columns = columns.collect::<Result<_>>()?;
         (self.rows, self.bytes) = (0, 0);
         Ok(RecordBatch::try_new(Arc::clone(&self.reading.schema), columns)?)
     }

@@ -1,6 +1,5 @@
 //! Which files does a source's path name, in the order in which their rows count as arrived?
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs::{self, File, Metadata};
@@ -282,19 +281,25 @@ fn matching(roots: &Roots, batch: &BatchSource, paths: &mut Vec<PathBuf>) -> io:
     let pattern = Path::new(&folder).join(&batch.path);
     let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
     let found = glob::glob_with(&pattern.to_string_lossy(), options).map_err(io::Error::other)?;
-    // What Spark leaves beside its rows, such as `_SUCCESS`, is none of them, unless somebody names it.
-    let names_it = file_name(Path::new(&batch.path)).starts_with('_');
+    // What the path itself names is meant.
+    let named = batch.path.split('/').filter(|part| is_passed_over(part));
+    let named: Vec<Pattern> = named.filter_map(|part| Pattern::new(part).ok()).collect();
     for path in found {
         let path = path.map_err(io::Error::from)?;
-        if names_it || !file_name(&path).starts_with('_') {
+        let below = path.strip_prefix(root).unwrap_or(&path).components();
+        let mut parts =
+            below.map(|part| part.as_os_str().to_string_lossy()).filter(|part| is_passed_over(part));
+        if parts.all(|part| named.iter().any(|pattern| pattern.matches(&part))) {
             take(roots, &path, batch.format, paths)?;
         }
     }
     Ok(())
 }
 
-fn file_name(path: &Path) -> Cow<'_, str> {
-    path.file_name().unwrap_or_default().to_string_lossy()
+/// Whether a file or folder of this name is none of a table, unless somebody names it: what Spark leaves beside its
+/// rows, such as `_SUCCESS` and `_temporary`, and what is hidden. A column may be called so.
+fn is_passed_over(name: &str) -> bool {
+    name.starts_with('.') || name.starts_with('_') && !name.contains('=')
 }
 
 fn take(roots: &Roots, path: &Path, format: Format, paths: &mut Vec<PathBuf>) -> io::Result<()> {
@@ -327,7 +332,7 @@ fn walk(
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(['.', '_']) || paths.len() > FILES_MAX {
+        if is_passed_over(&name) || paths.len() > FILES_MAX {
             continue;
         }
         if path.is_dir() {

@@ -1,22 +1,24 @@
 //! Do the files of a source hold what is declared, and what somebody uses?
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use feature_defs::{DefError, Format, Source};
 
-use super::{History, MISTAKES_SHOWN, columns, files, infer};
+use super::columns::{Look, Told};
+use super::{History, MISTAKES_SHOWN, columns, files, hive, infer};
 use crate::error::Error;
 
 impl History {
-    /// The canonical schema of a source's rows, all columns nullable. Parquet: the columns of the first file by
-    /// name, declared types before the file's own. CSV and sources that are only pushed to: the declared columns.
-    /// Looks at every file.
+    /// The canonical schema of a source's rows, all columns nullable. Parquet: the columns of all files by name,
+    /// declared types before the files' own. CSV and sources that are only pushed to: the declared columns. Looks at
+    /// every file.
     ///
     /// # Errors
     ///
-    /// Every column that is missing or of a wrong type in the first file, with the file and both types; every file that
-    /// cannot be read.
+    /// Every column that is missing in all files, or of a wrong type in one, with the file and both types; every file
+    /// that cannot be read.
     pub fn schema(&self, source: &Source) -> std::result::Result<SchemaRef, Vec<DefError>> {
         let Some(batch) = &source.batch else { return columns::declared_schema(source) };
         let found = files::find(&self.roots, source, batch).map_err(|mistake| vec![mistake])?;
@@ -36,16 +38,20 @@ impl History {
         let looks = self.looks.at(&found, batch.format, &declared);
         let unreadable = looks.iter().filter_map(|(_, look)| look.as_ref().err()).map(unreadable);
         let unreadable: Vec<DefError> = unreadable.take(MISTAKES_SHOWN).collect();
-        let Some(first) = looks.iter().find_map(|(place, look)| Some((*place, look.as_ref().ok()?))) else {
+        // Most say the same, which is one and the same then.
+        let mut seen = HashSet::new();
+        let told =
+            looks.iter().filter_map(|(place, look)| Some((found[*place].name.as_str(), look.as_ref().ok()?)));
+        let told = told.filter(|(_, look)| seen.insert(Arc::as_ptr(look)));
+        let files: Vec<(&str, &Look)> = told.map(|(name, look)| (name, look.as_ref())).collect();
+        if files.is_empty() {
             return Err(unreadable);
-        };
-        let (name, fields) = (&found[first.0].name, &first.1.fields);
+        }
+        let folders = columns::of_folders(source, hive::columns(&found), &files);
+        let told = Told { files, folders };
         let schema = match batch.format {
-            Format::Parquet => {
-                let all = looks.iter().filter_map(|(_, look)| Some(&look.as_ref().ok()?.fields));
-                columns::file_schema(source, name, &columns::typed(fields, all))
-            }
-            Format::Csv => match columns::missing(source, name, fields) {
+            Format::Parquet => columns::file_schema(source, &told),
+            Format::Csv => match columns::missing(source, &told) {
                 mistakes if mistakes.is_empty() => Ok(declared),
                 mistakes => Err(mistakes),
             },

@@ -20,6 +20,7 @@ use super::cell::Cells;
 use super::columns::{NOT_SHOWN, is_called_a_table};
 use super::csv;
 use super::files::{self, HistoryFile};
+use super::hive;
 use super::parquet::ParquetFile;
 use crate::error::{Error, Result};
 use crate::roots::Roots;
@@ -68,7 +69,10 @@ pub fn infer(root: &Path, format: Format, path: &str) -> Result<(String, Vec<Inf
             Error::invalid(help.map_or(cause.clone(), |help| format!("{cause}; {help}")))
         })?;
     let Some(first) = found.into_iter().next() else { return Ok(Default::default()) };
-    Ok((first.name.clone(), columns(format, first)?))
+    let name = first.name.clone();
+    let mut columns = columns(format, first.clone())?;
+    columns.extend(of_folders(&first, &columns));
+    Ok((name, columns))
 }
 
 /// That `source` must declare its columns, and how, as far as `file` shows.
@@ -122,6 +126,13 @@ pub fn quoted(text: &str) -> String {
         }
     }
     quoted + "\""
+}
+
+/// What the folders of a file say besides.
+fn of_folders(file: &HistoryFile, columns: &[Inferred]) -> Vec<Inferred> {
+    let said = hive::columns(std::slice::from_ref(file)).into_iter();
+    let said = said.filter(|(name, _)| columns.iter().all(|column| column.name != *name));
+    said.filter_map(|(name, dtype)| Some(Inferred::of(&name, quern_type(&dtype)?, None))).collect()
 }
 
 fn columns(format: Format, file: HistoryFile) -> Result<Vec<Inferred>> {

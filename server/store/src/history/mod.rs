@@ -2,10 +2,10 @@
 //!
 //! History is files, Parquet or CSV, and what was pushed. A source is opened once ([`History::open`]): its files are
 //! listed in the order their rows count as arrived, and every footer is read and checked. What is open is then read in
-//! units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files) and
-//! `lakes` (whether they are a table of their own), `looks` (what they say), `columns` and `fits` (which columns, of
-//! which types), `parquet` and `fitted` (values become others), then `csv` with `cell` (text becomes values), `sample`
-//! (what the first rows say), and `pushed` (what came by itself).
+//! units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files), `hive`
+//! (what their folders say) and `lakes` (whether they are a table of their own), `looks` (what they say), `columns` and
+//! `fits` (which columns, of which types), `parquet` and `fitted` (values become others), then `csv` with `cell` (text
+//! becomes values), `sample` (what the first rows say), and `pushed` (what came by itself).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.
@@ -18,6 +18,7 @@ mod csv;
 mod files;
 mod fits;
 mod fitted;
+mod hive;
 pub mod infer;
 mod kept;
 mod lakes;
@@ -37,7 +38,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{Fields, Schema, SchemaRef};
 use feature_defs::{Epoch, Format, Source};
 use quern_base::digest::hexadecimal;
 use quern_engine::asof::Address;
@@ -215,6 +216,7 @@ impl History {
             schema,
             looks: &self.looks,
             sound: None,
+            lacking: schema.fields().iter().map(|field| field.name().clone()).collect(),
             digest: Sha256::new(),
             state: State::default(),
             units: Vec::new(),
@@ -236,6 +238,7 @@ impl History {
                 }
             }
         }
+        opening.lost();
         let pushed = self.pushed.of(&source.name);
         opening.state.pushed_end = pushed.end();
         for pushed in &pushed.files {
@@ -265,6 +268,8 @@ struct Opening<'a> {
     looks: &'a Looks,
     /// What the last file said, which lacks nothing: most say the same.
     sound: Option<Arc<Look>>,
+    /// The columns that no file has so far.
+    lacking: Vec<String>,
     digest: Sha256,
     state: State,
     units: Vec<Unit>,
@@ -283,17 +288,18 @@ impl Opening<'_> {
     fn parquet(&mut self, start: Start, file: HistoryFile) {
         let opened = self.looks.open(file, self.source);
         let Some(Opened { file, look, row_groups }) = self.noted(opened) else { return };
-        if start.file == PUSHED {
-            // What was pushed may be older than a column of today.
-            let is_there = |field: &&Arc<Field>| look.fields.find(field.name()).is_some();
-            let wanted = self.schema.fields().iter().filter(is_there).cloned().collect::<Fields>();
-            self.mistaken(&Schema::new(wanted), file.name(), &look);
-        } else if self.sound.as_ref().is_none_or(|sound| !Arc::ptr_eq(sound, &look)) {
-            let is_sound = !self.mistaken(self.schema, file.name(), &look);
+        if self.sound.as_ref().is_none_or(|sound| !Arc::ptr_eq(sound, &look)) {
+            let is_sound = !self.mistaken(file.name(), &look);
             self.sound = is_sound.then(|| Arc::clone(&look));
         }
+        let column = &self.source.event_timestamp;
+        let in_folder = look.fields.find(column).is_none().then(|| {
+            let time_us = hive::time_us(file.name(), column, self.source.format(column))?;
+            Some((time_us, time_us))
+        });
         let mut first_row = start.row;
         for (row_group, (rows, times)) in row_groups.iter().copied().enumerate() {
+            let times = times.or(in_folder.flatten());
             self.units.push(Unit {
                 file: start.file,
                 first_row,
@@ -311,7 +317,7 @@ impl Opening<'_> {
         let header = csv::header(&file, self.schema);
         let Some(header) = self.noted(header) else { return };
         let look = Look { fields: header, foreign_codecs: Vec::new() };
-        if self.mistaken(self.schema, &file.name, &look) {
+        if self.mistaken(&file.name, &look) {
             return;
         }
         let Some(file) = self.noted(CsvFile::open(file)) else { return };
@@ -320,9 +326,23 @@ impl Opening<'_> {
         self.parts.push(Part::Csv(file));
     }
 
+    /// Notes the columns that no file has any more: what only some lack is null there.
+    fn lost(&mut self) {
+        let Some(batch) = self.source.batch.as_ref().filter(|_| self.mistakes.is_empty()) else { return };
+        let lost = self.lacking.iter().map(|name| {
+            Error::invalid(format!(
+                "source `{}`: no file of `{}` has column `{name}` any more; bring it back, or apply definitions that do \
+                 without it",
+                self.source.name, batch.path
+            ))
+        });
+        self.mistakes.extend(lost);
+    }
+
     /// Notes how a file falls short of the columns that are wanted, and whether it does.
-    fn mistaken(&mut self, wanted: &Schema, file: &str, look: &Look) -> bool {
-        let found = columns::mismatches(self.source, wanted, file, look);
+    fn mistaken(&mut self, file: &str, look: &Look) -> bool {
+        let found = columns::mismatches(self.source, self.schema, file, look);
+        self.lacking.retain(|name| look.fields.find(name).is_none() && !hive::says(file, name));
         let before = self.mistakes.len();
         let found = found.into_iter().map(|(cause, help)| Error::invalid(format!("{cause}; {help}")));
         self.mistakes.extend(found);

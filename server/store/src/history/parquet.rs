@@ -12,7 +12,7 @@ use ::parquet::arrow::{ARROW_SCHEMA_META_KEY, ProjectionMask};
 use ::parquet::basic::{Compression, Type as PhysicalType};
 use ::parquet::errors::Result as ParquetResult;
 use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -25,7 +25,7 @@ use quern_engine::{in_words, instant};
 
 use super::columns::Look;
 use super::files::HistoryFile;
-use super::{BATCH_ROWS_MAX, Formats, Reading, Unit, fitted};
+use super::{BATCH_ROWS_MAX, Formats, Reading, Unit, fitted, hive};
 use crate::error::Result;
 
 /// A selection with shorter runs than this, on average, is cheaper as one bit for each row.
@@ -131,7 +131,7 @@ impl ParquetFile {
         reading: &Reading<'_>,
         visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        // A column that a source did not have yet when its rows were pushed is nowhere.
+        // A column that a source did not have yet when its rows were written is in no file, or in the names of folders.
         let metadata = &self.footer()?.metadata;
         let found = metadata.schema().fields();
         let root = |field: &Arc<Field>| found.find(field.name()).map(|(root, _)| root);
@@ -153,7 +153,7 @@ impl ParquetFile {
                         let place = distinct.partition_point(|other| other < root);
                         self.fitted(batch.column(place), field, reading)?
                     }
-                    None => new_null_array(field.data_type(), batch.num_rows()),
+                    None => hive::column(self.name(), field, reading, batch.num_rows())?,
                 });
             }
             visit(fitted::batch(&reading.schema, columns)?)?;

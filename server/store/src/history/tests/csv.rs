@@ -92,6 +92,45 @@ fn columns_go_by_name_and_what_is_not_declared_is_skipped() {
 }
 
 #[test]
+fn what_only_some_files_have_is_null_in_the_others() {
+    let repository = Repository::csv(&[("n", scalar(Int64)), ("word", scalar(String))]);
+    repository.file("data/a.csv", "at,n\n2013-01-01,1\n");
+    repository.file("data/b.csv", "word,at\none,2013-01-02\n");
+    let rows = all(&repository.open().unwrap()).unwrap();
+    expect![[r#"
+        +----------------------+---+------+
+        | at                   | n | word |
+        +----------------------+---+------+
+        | 2013-01-01T00:00:00Z | 1 |      |
+        | 2013-01-02T00:00:00Z |   | one  |
+        +----------------------+---+------+"#]]
+    .assert_eq(&table(&rows));
+    repository.file("data/c.csv", "n,word\n1,one\n");
+    let found = repository.history().mismatches(&repository.source, &repository.schema());
+    expect![[r#"
+        events.yaml:3:5: source `events`: `data/c.csv` has no event_timestamp `at`
+          help: known: n, word
+    "#]]
+    .assert_eq(&lines(&found));
+}
+
+#[test]
+fn folders_say_columns_that_no_file_has() {
+    let repository = Repository::csv(&[("n", scalar(Int64)), ("day", scalar(Date)), ("zone", scalar(Int64))]);
+    repository.file("data/day=2024-01-01/zone=7/a.csv", "at,n\n2013-01-01,1\n2013-01-02,2\n");
+    repository.file("data/day=2024-01-02/b.csv", "at,n\n2013-01-03,3\n");
+    expect![[r#"
+        +----------------------+---+------------+------+
+        | at                   | n | day        | zone |
+        +----------------------+---+------------+------+
+        | 2013-01-01T00:00:00Z | 1 | 2024-01-01 | 7    |
+        | 2013-01-02T00:00:00Z | 2 | 2024-01-01 | 7    |
+        | 2013-01-03T00:00:00Z | 3 | 2024-01-02 |      |
+        +----------------------+---+------------+------+"#]]
+    .assert_eq(&table(&all(&repository.open().unwrap()).unwrap()));
+}
+
+#[test]
 fn a_bad_cell_is_named_with_its_place() {
     let bad = [
         ("bool", "yes"),

@@ -7,6 +7,7 @@ use ::parquet::file::properties::EnabledStatistics;
 use arrow::array::*;
 use arrow::compute::cast;
 use arrow::datatypes::*;
+use arrow::util::display::array_value_to_string;
 use expect_test::expect;
 use feature_defs::ScalarType;
 use quern_engine::schema::timestamp;
@@ -291,6 +292,100 @@ fn a_column_without_values_has_the_type_that_another_file_says() {
     assert_eq!(rows.column(1).as_ref(), &StringArray::from(vec![None, Some("one")]) as &dyn Array);
 }
 
+/// Whichever file is the first one.
+#[test]
+fn what_only_some_files_have_is_null_in_the_others() {
+    for names in [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]] {
+        let repository = Repository::parquet();
+        let write = |name: &str, at: i64, columns: Vec<(&str, ArrayRef)>| {
+            let columns = [("at", micros(&[at]))].into_iter().chain(columns).collect();
+            repository.write(&format!("data/{name}.parquet"), columns);
+        };
+        let decimal = |value: i128, precision, scale| -> ArrayRef {
+            let values = Decimal128Array::from(vec![value]);
+            Arc::new(values.with_precision_and_scale(precision, scale).unwrap())
+        };
+        let (halves, words) = (Float64Array::from(vec![0.5]), StringArray::from(vec!["one"]));
+        write(names[0], 1, vec![("n", count(1))]);
+        write(names[1], 2, vec![("price", decimal(125, 9, 2)), ("n", Arc::new(halves))]);
+        write(names[2], 3, vec![("price", decimal(7, 4, 3)), ("word", Arc::new(words))]);
+        let scan = repository.open().unwrap();
+        let dtype = |name: &str| scan.schema().field_with_name(name).unwrap().data_type().clone();
+        assert_eq!(["n", "price", "word"].map(dtype), [DataType::Float64, DataType::Float64, DataType::Utf8]);
+        let rows = [
+            "1970-01-01T00:00:00.000001Z|0.0||\n",
+            "1970-01-01T00:00:00.000002Z|0.5|1.25|\n",
+            "1970-01-01T00:00:00.000003Z||0.007|one\n",
+        ];
+        assert_eq!(cells(&scan, &["at", "n", "price", "word"]), rows.concat());
+    }
+}
+
+/// As Hive, Spark and DuckDB write them.
+#[test]
+fn folders_say_columns_that_no_file_has() {
+    for path in ["data", "data/**/*.parquet"] {
+        let mut repository = Repository::new(Format::Parquet, path);
+        let write = |folder: &str, at: i64| {
+            let columns = vec![("at", micros(&[at])), ("n", count(1))];
+            repository.write(&format!("data/{folder}/a.parquet"), columns);
+        };
+        write("region=eu/day=2024-01-01/v=1", 1);
+        write("region=a%2Fb/day=2024-01-02/v=2", 2);
+        write("region=__HIVE_DEFAULT_PARTITION__/day=2024-01-03/v=x", 3);
+        write("_temporary/region=none/day=2024-01-03/v=1", 4);
+        let scan = repository.open().unwrap();
+        let dtype = |name: &str| scan.schema().field_with_name(name).unwrap().data_type().clone();
+        let types = [DataType::Int64, DataType::Date32, DataType::Utf8, DataType::Utf8];
+        assert_eq!(["n", "day", "region", "v"].map(dtype), types);
+        let rows = [
+            "1970-01-01T00:00:00.000001Z|2024-01-01|eu|1\n",
+            "1970-01-01T00:00:00.000002Z|2024-01-02|a/b|2\n",
+            "1970-01-01T00:00:00.000003Z|2024-01-03||x\n",
+        ];
+        assert_eq!(cells(&scan, &["at", "day", "region", "v"]), rows.concat());
+        repository.declare("v", scalar(ScalarType::Int64));
+        let found = lines(&repository.history().mismatches(&repository.source, &repository.schema()));
+        assert!(found.contains("v=x/a.parquet`: its folder `v=…` says no int64, such as -7"), "{found}");
+        // What a file has itself counts.
+        repository.write("data/region=eu/n=7/b.parquet", vec![("at", micros(&[5])), ("n", count(1))]);
+        let again = repository.history().open(&repository.source, scan.schema());
+        let rows = cells(&again.unwrap(), &["at", "n"]);
+        assert!(rows.contains("1970-01-01T00:00:00.000005Z|0\n"), "{rows}");
+    }
+}
+
+#[test]
+fn a_time_may_stand_in_a_folder() {
+    let mut repository = Repository::parquet();
+    repository.source.event_timestamp = "day".to_owned();
+    repository.write("data/day=2024-01-02/a.parquet", vec![("n", count(2))]);
+    let scan = repository.open().unwrap();
+    let day_us = 1_704_153_600_000_000;
+    assert_eq!(scan.units[0].times, Some((day_us, day_us)));
+    assert_eq!(all(&scan).unwrap().column_by_name("day").unwrap(), &micros(&[day_us, day_us]));
+    repository.write("data/b.parquet", vec![("n", count(2))]);
+    expect![[r#"
+        events.yaml:1:5: source `events`: `data/b.parquet` has no event_timestamp `day`
+          help: known: n
+    "#]]
+    .assert_eq(&repository.mistakes());
+}
+
+/// Rows as texts, sorted.
+fn cells(scan: &Scan, columns: &[&str]) -> String {
+    let mut rows: Vec<String> = Vec::new();
+    for unit in 0..scan.units.len() {
+        let batch = read(scan, unit, columns, None).unwrap();
+        let cell = |column: &ArrayRef, row| array_value_to_string(column, row).unwrap();
+        rows.extend((0..batch.num_rows()).map(|row| {
+            batch.columns().iter().map(|column| cell(column, row)).collect::<Vec<_>>().join("|") + "\n"
+        }));
+    }
+    rows.sort();
+    rows.concat()
+}
+
 #[test]
 fn a_name_that_two_columns_have_is_nobodys() {
     let mut repository = Repository::parquet();
@@ -298,7 +393,7 @@ fn a_name_that_two_columns_have_is_nobodys() {
         "data/a.parquet",
         vec![("at", micros(&[1])), ("n", count(1)), ("n", count(1)), ("m", count(1))],
     );
-    let schema = Schema::new(vec![repository.schema().field(3).clone()]);
+    let schema = Schema::new(vec![repository.schema().field(2).clone()]);
     assert_eq!(lines(&repository.history().mismatches(&repository.source, &schema)), "");
     repository.declare("n", scalar(ScalarType::Int64));
     expect![[r#"
