@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +22,13 @@ from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 from sklearn.metrics import roc_auc_score
 
+from quern.onnx.lightgbm import with_float32_thresholds
+
 LATE_MINUTES = 15
 TEST_FROM = dt.datetime(2013, 10, 1, 4, tzinfo=dt.timezone.utc)  # midnight in New York
 ONNX_OPSET = 15
 ONNX_DIFFERENCE_MAX = 1e-5  # the learner adds in float64, ONNX Runtime in float32
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 TREES = 200
 PARAMETERS = {
     "objective": "binary",
@@ -72,31 +72,11 @@ def train(table: pa.Table, features: list[str]) -> Trained:
     return Trained(model, features, auc, int((~test).sum()), int(test.sum()))
 
 
-def float32_thresholds(model: lgb.Booster) -> lgb.Booster:
-    """Round each threshold down to a float32, which is what ONNX holds.
-
-    The inputs are float32 as well, so every row still goes the same way at every split. Left to the converter,
-    thresholds are rounded to the nearest, and a row that lies between the two goes astray.
-    """
-
-    def down(threshold: str) -> str:
-        exact = float(threshold)
-        nearest = np.float32(np.clip(exact, -FLOAT32_MAX, FLOAT32_MAX))
-        return repr(float(nearest if float(nearest) <= exact else np.nextafter(nearest, np.float32(-np.inf))))
-
-    def line(found: re.Match[str]) -> str:
-        return "threshold=" + " ".join(map(down, found[1].split()))
-
-    text = re.sub(r"^threshold=(.*)$", line, model.model_to_string(), flags=re.MULTILINE)
-    # The text also tells the length of each tree's text, which is no longer so; it is read without, too.
-    return lgb.Booster(model_str=re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE))
-
-
 def export(trained: Trained, path: Path) -> None:
     """Write the model as ONNX: a float tensor [rows, features] goes in, the probability of being late comes out."""
     width = len(trained.features)
     converted = convert_lightgbm(
-        float32_thresholds(trained.model),
+        with_float32_thresholds(trained.model),
         initial_types=[("features", FloatTensorType([None, width]))],
         zipmap=False,
         target_opset=ONNX_OPSET,
