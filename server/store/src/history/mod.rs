@@ -288,6 +288,7 @@ impl Opening<'_> {
     fn parquet(&mut self, start: Start, file: HistoryFile) {
         let opened = self.looks.open(file, self.source);
         let Some(Opened { file, look, row_groups }) = self.noted(opened) else { return };
+        self.has(file.name(), &look);
         if self.sound.as_ref().is_none_or(|sound| !Arc::ptr_eq(sound, &look)) {
             let is_sound = !self.mistaken(file.name(), &look);
             self.sound = is_sound.then(|| Arc::clone(&look));
@@ -317,6 +318,7 @@ impl Opening<'_> {
         let header = csv::header(&file, self.schema);
         let Some(header) = self.noted(header) else { return };
         let look = Look { fields: header, foreign_codecs: Vec::new() };
+        self.has(&file.name, &look);
         if self.mistaken(&file.name, &look) {
             return;
         }
@@ -324,6 +326,11 @@ impl Opening<'_> {
         let (rows, part) = (file.rows(), self.parts.len());
         self.units.push(Unit { file: number, first_row: 0, rows, times: None, part, row_group: 0 });
         self.parts.push(Part::Csv(file));
+    }
+
+    /// Notes which columns there are: the folders of files that say the same may say others.
+    fn has(&mut self, file: &str, look: &Look) {
+        self.lacking.retain(|name| look.fields.find(name).is_none() && !hive::says(file, name));
     }
 
     /// Notes the columns that no file has any more: what only some lack is null there.
@@ -342,7 +349,6 @@ impl Opening<'_> {
     /// Notes how a file falls short of the columns that are wanted, and whether it does.
     fn mistaken(&mut self, file: &str, look: &Look) -> bool {
         let found = columns::mismatches(self.source, self.schema, file, look);
-        self.lacking.retain(|name| look.fields.find(name).is_none() && !hive::says(file, name));
         let before = self.mistakes.len();
         let found = found.into_iter().map(|(cause, help)| Error::invalid(format!("{cause}; {help}")));
         self.mistakes.extend(found);

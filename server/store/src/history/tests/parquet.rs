@@ -356,6 +356,16 @@ fn folders_say_columns_that_no_file_has() {
 }
 
 #[test]
+fn a_file_beside_folders_has_none_of_their_columns() {
+    let repository = Repository::parquet();
+    for (path, at) in [("data/a.parquet", 1), ("data/region=eu/a.parquet", 2)] {
+        repository.write(path, vec![("at", micros(&[at]))]);
+    }
+    let rows = cells(&repository.open().unwrap(), &["at", "region"]);
+    assert_eq!(rows, "1970-01-01T00:00:00.000001Z|\n1970-01-01T00:00:00.000002Z|eu\n");
+}
+
+#[test]
 fn a_time_may_stand_in_a_folder() {
     let mut repository = Repository::parquet();
     repository.source.event_timestamp = "day".to_owned();
