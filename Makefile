@@ -28,7 +28,7 @@ help:
 	@echo 'make serve     serve the flights example, as the demo left it, at 127.0.0.1:7400'
 	@echo 'make test      set up, check the style, and run every test'
 	@echo 'make try T=…   some tests, as in T="--test quern laws::rows": our crates are not optimised, so an edit costs seconds'
-	@echo 'make test-all  the same, ten times the random cases, all models of ONNX, and `make deny`: before a release'
+	@echo 'make test-all  the same, 25 times the random cases, all models of ONNX, and `make deny`: before a release'
 	@echo 'make soak      ten million simulations of the log, a thousand kills: as long as you like'
 	@echo 'make fuzz T=…  hostile bytes for one question of fuzz/, ten minutes or SECONDS=…: needs nightly and cargo-fuzz'
 	@echo 'make bench     measure: our own benches, then DuckDB, Polars and Quern side by side'
@@ -71,7 +71,7 @@ try: setup-build
 
 # What is too heavy for every change.
 test-all: setup-all test deny
-	QUERN_CASES_TIMES=10 cargo test --workspace --test quern -- laws::
+	QUERN_CASES_TIMES=25 cargo test --workspace --test quern -- laws::
 	cargo test --workspace --test quern -- --ignored models::registered
 	PYTHONPATH=sdk/python $(QUERN_PYTHON) -m pytest -m heavy sdk/python/tests
 

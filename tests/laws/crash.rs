@@ -11,7 +11,7 @@ use arrow::array::{
 };
 use quern_kit::{Node, Random, Repository, Vectors, command, run};
 
-const KILLS: usize = 20;
+const KILLS: usize = 8;
 const FILES: usize = 6;
 const FILE_ROWS: usize = 100_000;
 const KEYS: u64 = 200_000;
@@ -103,7 +103,7 @@ fn trained(node: &Node, q_us: i64) -> RecordBatch {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_materialize_killed_twenty_times_ends_in_the_same_head() {
+async fn a_materialize_killed_again_and_again_ends_in_the_same_head() {
     let mut random = Random::new("crash");
     let repository = Repository::new(DEFINITIONS);
     write_events(&repository, &mut random, FILE_ROWS);
@@ -124,7 +124,7 @@ async fn a_materialize_killed_twenty_times_ends_in_the_same_head() {
         at_work += usize::from(kill_after(folder, &run, random.part_of(whole)));
     }
     println!("{at_work} of {KILLS} runs were killed at work; a whole one takes {whole:?}");
-    assert!(at_work >= 3, "a run ended before most kills: the data is too small for this machine");
+    assert!(at_work >= 2, "a run ended before most kills: the data is too small for this machine");
 
     let last = ["materialize", "--data", "killed", "--look-back", "36500d", "--to", "2000-01-01"];
     run(folder, &last).answer();

@@ -204,7 +204,7 @@ fn check(rows: &[Vec<ScalarValue>], part: usize) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: quern_kit::cases(256), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: quern_kit::cases(96), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_row_alone_has_the_value_that_it_has_in_a_batch(rows in rows(), part in 2usize..20) {

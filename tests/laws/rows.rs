@@ -410,28 +410,28 @@ fn head_and_history_agree(ground: Ground, cases: u32, name: &'static str) {
 
 #[test]
 fn head_and_history_serving_and_training_agree() {
-    head_and_history_agree(Ground::on(Store::Rocks), 64, "head_and_history_serving_and_training_agree");
+    head_and_history_agree(Ground::on(Store::Rocks), 24, "head_and_history_serving_and_training_agree");
 }
 
 #[test]
 fn head_and_history_agree_in_redis() {
-    head_and_history_agree(Ground::on(Store::Redis), 32, "head_and_history_agree_in_redis");
+    head_and_history_agree(Ground::on(Store::Redis), 10, "head_and_history_agree_in_redis");
 }
 
 #[test]
 fn head_and_history_agree_in_a_cluster() {
-    head_and_history_agree(Ground::on(Store::Cluster), 16, "head_and_history_agree_in_a_cluster");
+    head_and_history_agree(Ground::on(Store::Cluster), 6, "head_and_history_agree_in_a_cluster");
 }
 
 #[test]
 fn head_and_history_agree_in_redis_with_pushes() {
-    head_and_history_agree(Ground::on(Store::Shared), 12, "head_and_history_agree_in_redis_with_pushes");
+    head_and_history_agree(Ground::on(Store::Shared), 5, "head_and_history_agree_in_redis_with_pushes");
 }
 
 /// What was pushed lies in segments in a bucket, as far as it was there when they were written.
 #[test]
 fn head_and_history_agree_over_a_bucket() {
-    head_and_history_agree(Ground::sealing(Store::Rocks), 8, "over_a_bucket");
-    head_and_history_agree(Ground::sealing(Store::Shared), 6, "over_a_bucket_with_redis");
-    head_and_history_agree(Ground::sealing(Store::SharedCluster), 6, "over_a_bucket_with_a_cluster");
+    head_and_history_agree(Ground::sealing(Store::Rocks), 3, "over_a_bucket");
+    head_and_history_agree(Ground::sealing(Store::Shared), 3, "over_a_bucket_with_redis");
+    head_and_history_agree(Ground::sealing(Store::SharedCluster), 3, "over_a_bucket_with_a_cluster");
 }

@@ -669,33 +669,33 @@ fn windows_agree(ground: Ground, cases: u32, least: u64, name: &'static str) {
 
 #[test]
 fn windows_agree_in_head_history_and_training() {
-    windows_agree(Ground::on(Store::Rocks), 64, 500_000, "windows_agree_in_head_history_and_training");
+    windows_agree(Ground::on(Store::Rocks), 24, 180_000, "windows_agree_in_head_history_and_training");
 }
 
 #[test]
 fn windows_agree_in_redis() {
-    windows_agree(Ground::on(Store::Redis), 16, 100_000, "windows_agree_in_redis");
+    windows_agree(Ground::on(Store::Redis), 6, 35_000, "windows_agree_in_redis");
 }
 
 #[test]
 fn windows_agree_in_a_cluster() {
-    windows_agree(Ground::on(Store::Cluster), 16, 100_000, "windows_agree_in_a_cluster");
+    windows_agree(Ground::on(Store::Cluster), 6, 35_000, "windows_agree_in_a_cluster");
 }
 
 #[test]
 fn windows_agree_in_redis_with_pushes() {
-    windows_agree(Ground::on(Store::Shared), 6, 30_000, "windows_agree_in_redis_with_pushes");
+    windows_agree(Ground::on(Store::Shared), 3, 12_000, "windows_agree_in_redis_with_pushes");
 }
 
 /// What was pushed lies in segments in a bucket, as far as it was there when they were written.
 #[test]
 fn windows_agree_over_a_bucket() {
-    windows_agree(Ground::sealing(Store::Rocks), 6, 30_000, "windows_agree_over_a_bucket");
-    windows_agree(Ground::sealing(Store::Shared), 4, 15_000, "windows_agree_over_a_bucket_with_redis");
+    windows_agree(Ground::sealing(Store::Rocks), 3, 12_000, "windows_agree_over_a_bucket");
+    windows_agree(Ground::sealing(Store::Shared), 2, 6_000, "windows_agree_over_a_bucket_with_redis");
     windows_agree(
         Ground::sealing(Store::SharedCluster),
-        4,
-        15_000,
+        2,
+        6_000,
         "windows_agree_over_a_bucket_with_a_cluster",
     );
 }

@@ -76,7 +76,7 @@ type Oracle = BTreeMap<(String, i64), Vec<(Option<&'static str>, i64)>>;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_label_is_found_whatever_is_written_compacted_and_opened_again() {
     let mut random = Random::new("labels");
-    for _ in 0..quern_kit::cases(4) {
+    for _ in 0..quern_kit::cases(2) {
         let repository = repository();
         repository.write("roles.yaml", LABELLERS);
         let mut node = planes::open(&repository).await;

@@ -148,7 +148,7 @@ async fn kills(store: Store, count: usize, random: &mut Random) -> BTreeSet<Stri
 }
 
 fn count() -> usize {
-    std::env::var("QUERN_KILLS").ok().map_or(20, |kills| kills.parse().expect("QUERN_KILLS is a number"))
+    std::env::var("QUERN_KILLS").ok().map_or(8, |kills| kills.parse().expect("QUERN_KILLS is a number"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
