@@ -83,7 +83,7 @@ fn value(shape: &Shape) -> String {
         Shape::Rate => "rate".to_owned(),
         Shape::Version => "name or whole number".to_owned(),
         Shape::SourceColumn => "column".to_owned(),
-        Shape::Path => "path".to_owned(),
+        Shape::Path => "path or URL, perhaps a glob".to_owned(),
         Shape::PathOrUrl => "path or URL".to_owned(),
         Shape::Url => "URL".to_owned(),
         Shape::Expression => "SQL".to_owned(),
@@ -101,6 +101,7 @@ fn value(shape: &Shape) -> String {
         Shape::Map { key: Shape::Text, .. } => "mapping of inputs to columns".to_owned(),
         Shape::Map { .. } => "mapping of names to columns".to_owned(),
         Shape::Object(_) => "mapping".to_owned(),
+        Shape::Secret(_) => "`{env: NAME}` or `{file: PATH}`".to_owned(),
         Shape::Short { .. } => "mapping or name".to_owned(),
     }
 }

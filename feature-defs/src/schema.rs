@@ -59,7 +59,9 @@ fn shape_schema(shape: &Shape) -> Value {
         Shape::Rate => json!({"type": "string", "pattern": "^[0-9]{1,10}/[smh]$"}),
         Shape::Version => json!({"anyOf": [name_schema(shape), {"type": "integer", "minimum": 0}]}),
         Shape::SourceColumn => json!({"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX}),
-        Shape::Path => json!({"type": "string", "minLength": 1, "not": {"pattern": "://"}}),
+        Shape::Path => json!({"type": "string", "minLength": 1, "anyOf": [
+            {"not": {"pattern": "://"}}, {"pattern": format!("^({})://[^/]", OBJECT_SCHEMES.join("|"))},
+        ]}),
         Shape::PathOrUrl => json!({"type": "string", "minLength": 1, "anyOf": [
             {"not": {"pattern": "://|^models:"}},
             {"pattern": "^models:/[^/:]+(/[0-9]+|@[^/:@]+)$"},
@@ -95,7 +97,7 @@ fn shape_schema(shape: &Shape) -> Value {
             "propertyNames": name_schema(key),
             "additionalProperties": shape_schema(value),
         }),
-        Shape::Object(object) => object_schema(object),
+        Shape::Object(object) | Shape::Secret(object) => object_schema(object),
         Shape::Short { key, object } => {
             let name = object.key(key).map(|key| shape_schema(&key.shape));
             json!({"anyOf": [name, object_schema(object)]})

@@ -180,7 +180,9 @@ impl Stores {
             let segments = Segments::open(settings.store(), &registry, cache)?;
             segments.keep_models_of(&mut registry);
             let log = Log::of(&head, shared_log, (&settings.data, lock))?;
-            let history = Arc::new(History::open_with(settings.roots(), &log, &segments, &settings.data)?);
+            let copies = (settings.data.join("cache/history"), settings.history_cache_bytes_max as u64);
+            let history = History::open_with(settings.roots(), &log, &segments, &settings.data)?;
+            let history = Arc::new(history.caching(copies.0, copies.1)?);
             labels::look_for_older(&settings.data);
             // The names of what was made just now must survive a loss of power, as what will be in it.
             for folder in settings.data.ancestors().take(2) {

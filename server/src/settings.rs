@@ -125,6 +125,8 @@ pub struct Settings {
     pub store_shared: bool,
     /// What copies of a bucket's segments may take on this machine.
     pub store_cache_bytes_max: usize,
+    /// What copies of the sources' files in buckets may take on this machine.
+    pub history_cache_bytes_max: usize,
     /// How long logged predictions may wait before they are written.
     pub predictions_every: Duration,
     /// How long they are kept; for good where nothing is said.
@@ -168,7 +170,7 @@ pub struct Settings {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 46] = [
+pub const KEYS: [(&str, Wants); 47] = [
     ("project", Wants::Text("risk")),
     ("projects", Wants::Texts("[../risk, ../growth]")),
     ("served_by", Wants::Text("../platform")),
@@ -198,6 +200,7 @@ pub const KEYS: [(&str, Wants); 46] = [
     ("store", Wants::Text("s3://bucket/quern")),
     ("store_shared", Wants::Bool),
     ("store_cache_bytes_max", Wants::Whole),
+    ("history_cache_bytes_max", Wants::Whole),
     ("predictions_every", Wants::Text("1m")),
     ("predictions_keep", Wants::Text("90d")),
     ("onnxruntime", Wants::Text("/usr/lib/libonnxruntime.so")),
@@ -296,6 +299,7 @@ impl Settings {
             store: None,
             store_shared: false,
             store_cache_bytes_max: STORE_CACHE_DEFAULT,
+            history_cache_bytes_max: STORE_CACHE_DEFAULT,
             predictions_every: Duration::from_secs(60),
             predictions_keep: None,
             onnxruntime: None,
@@ -451,6 +455,9 @@ impl Settings {
             "store_shared" => self.store_shared = truth(value)?,
             "store_cache_bytes_max" => {
                 self.store_cache_bytes_max = whole(value, STORE_CACHE_MIN..=usize::MAX >> 1)?;
+            }
+            "history_cache_bytes_max" => {
+                self.history_cache_bytes_max = whole(value, 0..=usize::MAX >> 1)?;
             }
             "predictions_every" => self.predictions_every = time(value, PREDICTIONS_EVERY_MAX)?,
             "predictions_keep" => self.predictions_keep = Some(time(value, KEEP_MAX)?),

@@ -6,7 +6,8 @@
 //! [`Process`] is the binary, which can be killed.
 //!
 //! [`RedisServer`], [`RedisCluster`] and [`Postgres`] are real servers in processes of their own, [`Beside`] is any
-//! other one, and [`Proxy`] holds a connection still. An [`Authority`] signs certificates.
+//! other one, a [`Bucket`] fails as it is told to, and [`Proxy`] holds a connection still. An [`Authority`] signs
+//! certificates.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -19,6 +20,7 @@ mod server;
 mod service;
 
 mod beside;
+mod bucket;
 mod certificates;
 mod postgres;
 mod proxy;
@@ -47,6 +49,7 @@ pub use quern_store::redis::Redis;
 pub use quern_store::rocks::{Replaced, Rows, Upserted, Wanted};
 
 pub use self::beside::Beside;
+pub use self::bucket::{Bucket, BucketFaults};
 pub use self::certificates::{Authority, Signed};
 pub use self::environment::{cache, cases, fixture, python_of, required, root};
 pub use self::failure::{Failure, Result};

@@ -77,7 +77,20 @@ impl Service {
         self.train(spine, as_known).map(|batch| batch.unwrap().rows)
     }
 
+    /// The same.
+    ///
+    /// # Errors
+    /// What is wrong with the files that it is made of.
+    pub fn try_training_set(&self, spine: &RecordBatch) -> Result<Vec<RecordBatch>> {
+        let set = self.try_train(spine, false)?;
+        set.map(|batch| Ok(batch?.rows)).collect()
+    }
+
     fn train(&self, spine: &RecordBatch, as_known: bool) -> TrainingSet {
+        self.try_train(spine, as_known).unwrap()
+    }
+
+    fn try_train(&self, spine: &RecordBatch, as_known: bool) -> quern_server::Result<TrainingSet> {
         let command = TrainingSetCommand { feature_service: self.plan.name.clone(), as_known, received: 0 };
         let (schema, spine) = (spine.schema(), std::slice::from_ref(spine));
         block_in_place(|| {
@@ -88,7 +101,6 @@ impl Service {
                 None,
             )
         })
-        .unwrap()
     }
 
     /// Reads what the online store has for these join keys: of each view those of all keys, view after view.

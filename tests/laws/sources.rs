@@ -1,15 +1,17 @@
-//! Laws 1 and 2 over whatever types files and pushes bring: training and serving say of each stored value what
-//! [`values`] says, and count what a column's type cannot say. [`arrays`] writes and reads them.
+//! Laws 1 and 2 over whatever types files, here and in a bucket, and pushes bring: training and serving say of each
+//! stored value what [`values`] says, and count what a column's type cannot say. [`arrays`] writes and reads them.
 
 mod arrays;
 mod values;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Int64Type};
-use quern_kit::{Push, Random, Repository, arrow_type, runtime};
+use quern_kit::{Bucket, Push, Random, Repository, arrow_type, runtime};
 
 use self::arrays::{array, cell};
 use self::values::{Value, days, draw, said, targets, types};
@@ -206,6 +208,16 @@ async fn check(random: &mut Random) {
     for part in (0..case.parts.len()).filter(|part| !case.is_pushed(*part)) {
         let group_rows = 1 + random.below(20) as usize;
         repository.write_parquet_in_groups(&format!("rows/{part}.parquet"), &case.batch(part), group_rows);
+    }
+    let bucket = Bucket::start().await;
+    if random.below(3) == 0 {
+        let rows = repository.path().join("rows");
+        if rows.exists() {
+            fs::rename(rows, bucket.path().join("rows")).unwrap();
+        }
+        let definitions = case.definitions().replace("rows/*", "s3://rows/rows/*");
+        repository.write("definitions.yaml", format!("{}---\n{definitions}", bucket.connection()));
+        bucket.faults().fails.store(5, Ordering::Relaxed);
     }
     let node = repository.open_applied().await;
     for part in (0..case.parts.len()).filter(|part| case.is_pushed(*part)) {

@@ -145,10 +145,10 @@ async fn what_cannot_be_read_is_said_where_it_is_named() {
     check(
         "s3://model/linear.onnx",
         expect![[r#"
-        definitions.yaml:27:15: `s3://model/linear.onnx`: there is no such bucket
-          help: mend the URL, or the store and account that the environment names: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` and, for another store than Amazon's, `AWS_ENDPOINT_URL`
-        1 mistake
-    "#]],
+            definitions.yaml:27:15: `s3://model/linear.onnx`: there is no such bucket
+              help: mend the URL; the store and who asks are said by its connection (`endpoint`, `region`, `credentials`) or, as here, by the environment of this process: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` and, for another store than Amazon's, `AWS_ENDPOINT_URL`
+            1 mistake
+        "#]],
     );
     check(
         "s3://models/forest",
@@ -209,23 +209,23 @@ async fn what_cannot_be_read_is_said_where_it_is_named() {
     check(
         "az://models/linear.onnx",
         expect![[r#"
-        definitions.yaml:27:15: `az://models/linear.onnx` cannot be read: Account must be specified
-          help: the store is named by the URL and by the environment of the process that applies: `AZURE_STORAGE_ACCOUNT_NAME` and `AZURE_STORAGE_ACCOUNT_KEY`
-        1 mistake
-    "#]],
+            definitions.yaml:27:15: `az://models/linear.onnx` cannot be read: Account must be specified
+              help: the store and who asks are said by its connection (`endpoint`, `region`, `credentials`) or, as here, by the environment of this process: `AZURE_STORAGE_ACCOUNT_NAME` and `AZURE_STORAGE_ACCOUNT_KEY`
+            1 mistake
+        "#]],
     );
 
     let mut nobody = s3.environment();
     nobody.push(("AWS_SKIP_SIGNATURE", "true".to_owned()));
     expect![[r#"
         definitions.yaml:27:15: `s3://models/linear.onnx`: access is refused; the store says: Server returned non-2xx status code: 403 Forbidden
-          help: an object that is missing may look like this too; who asks is told by the environment of the process that applies: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` and, for another store than Amazon's, `AWS_ENDPOINT_URL`
+          help: an object that is missing may look like this too; the store and who asks are said by its connection (`endpoint`, `region`, `credentials`) or, as here, by the environment of this process: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` and, for another store than Amazon's, `AWS_ENDPOINT_URL`
         1 mistake
     "#]].assert_eq(&said("s3://models/linear.onnx", &nobody));
     let nowhere = environment(&format!("http://127.0.0.1:{}", free_port()));
     expect![[r#"
         definitions.yaml:27:15: `s3://models/linear.onnx` cannot be read: Connection refused (os error 111)
-          help: the store is named by the URL and by the environment of the process that applies: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` and, for another store than Amazon's, `AWS_ENDPOINT_URL`
+          help: the store and who asks are said by its connection (`endpoint`, `region`, `credentials`) or, as here, by the environment of this process: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` and, for another store than Amazon's, `AWS_ENDPOINT_URL`
         1 mistake
     "#]].assert_eq(&said("s3://models/linear.onnx", &nowhere));
 }

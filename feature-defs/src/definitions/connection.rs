@@ -1,5 +1,7 @@
 //! Where may definitions lead over the network?
 
+use std::collections::BTreeMap;
+
 use super::Definitions;
 use super::role::Governance;
 use crate::error::Loc;
@@ -16,10 +18,35 @@ pub struct Connection {
     pub url: String,
     /// Where that leads.
     pub reach: Reach,
+    /// How it is asked for objects.
+    pub storage: StorageOptions,
     /// Whose it is.
     pub governance: Governance,
     /// Where it is declared.
     pub loc: Loc,
+}
+
+/// How an object store is asked. What is not said here the environment of the server says, as each cloud's own tools
+/// read it; who asks is said wholly here, or wholly there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StorageOptions {
+    /// Another store than the cloud's own, which speaks its protocol.
+    pub endpoint: Option<String>,
+    /// Where the bucket lies.
+    pub region: Option<String>,
+    /// Whether it is asked without saying who asks, as a bucket that is open to all may be.
+    pub anonymous: bool,
+    /// Who asks, by the names that `object_store` has for it.
+    pub credentials: BTreeMap<String, Secret>,
+}
+
+/// Where a secret is told; what it is stands in no definition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Secret {
+    /// In this variable of the server's environment.
+    Env(String),
+    /// In this file of the server's machine.
+    File(String),
 }
 
 impl Connection {

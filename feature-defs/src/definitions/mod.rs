@@ -14,7 +14,7 @@ mod view;
 use std::collections::BTreeMap;
 
 pub use self::column::{Column, Expr, Feature, Literal};
-pub use self::connection::Connection;
+pub use self::connection::{Connection, Secret, StorageOptions};
 pub use self::model::{
     Action, Artifact, Batching, Example, Fallback, Input, Inputs, Instead, Isolation, Model, ModelFile,
     ModelVersion, Remote, Route, Step, TrainedOn,

@@ -1,6 +1,7 @@
 //! Where do raw rows come from?
 
 use super::column::Column;
+use super::connection::Connection;
 use super::role::Governance;
 use crate::epoch::Epoch;
 use crate::error::Loc;
@@ -46,10 +47,28 @@ impl Source {
 pub struct BatchSource {
     /// File format.
     pub format: Format,
-    /// A path or glob, relative to the repository's root.
+    /// A path or glob, relative to the repository's root, or the URL of objects.
     pub path: String,
+    /// What leads there, where it is a URL.
+    pub connection: Option<Connection>,
     /// Where the path is declared.
     pub loc: Loc,
+}
+
+impl BatchSource {
+    /// Where its path leads in an object store, as far as no part of it is a glob; none where it is a path of this
+    /// machine.
+    pub fn objects(&self) -> Option<&str> {
+        self.path.contains("://").then(|| BatchSource::plain(&self.path))
+    }
+
+    /// The parts of a path before the first that is a glob.
+    pub(crate) fn plain(path: &str) -> &str {
+        match path.find(['*', '[']) {
+            Some(glob) => &path[..path[..glob].rfind('/').map_or(0, |slash| slash + 1)],
+            None => path,
+        }
+    }
 }
 
 /// Events of a broker, each a row.

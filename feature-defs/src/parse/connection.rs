@@ -1,28 +1,152 @@
 //! What does a connection's document declare, and is there one to wherever definitions lead?
 
 use super::declared::{Declaration, Declared, Names};
-use super::read::{governance, identity, items, text};
+use super::read::{governance, identity, is_true, items, text};
 use crate::reach::{Reach, Server};
 use crate::registered::REGISTERED;
-use crate::yaml::Node;
-use crate::{Connection, DefError, Loc, Model, Source};
+use crate::shape::{CREDENTIALS_OF, Who};
+use crate::yaml::{Node, Value};
+use crate::{Connection, DefError, Loc, Model, Secret, Source, StorageOptions};
 
 pub(super) fn read(node: &Node) -> Connection {
     let ((name, loc), url) = (identity(node, "name"), text(node, "url"));
     // What cannot be read leads nowhere, and was reported.
     let reach = Reach::parse(&url).unwrap_or(Reach::Servers(Vec::new()));
-    Connection { name, description: text(node, "description"), url, reach, governance: governance(node), loc }
+    let storage = storage(node);
+    Connection {
+        name,
+        description: text(node, "description"),
+        url,
+        reach,
+        storage,
+        governance: governance(node),
+        loc,
+    }
+}
+
+fn storage(node: &Node) -> StorageOptions {
+    let said = |key: &str| node.get(key).and_then(Node::text).map(str::to_owned);
+    let credentials = node.get("credentials").map(Node::entries).unwrap_or_default().iter();
+    let told = |node: &Node| {
+        let at = |key: &str| node.get(key).and_then(Node::text).map(str::to_owned);
+        at("env").map(Secret::Env).or_else(|| at("file").map(Secret::File))
+    };
+    StorageOptions {
+        endpoint: said("endpoint"),
+        region: said("region"),
+        anonymous: is_true(node, "anonymous"),
+        credentials: credentials.filter_map(|entry| Some((entry.key.clone(), told(&entry.value)?))).collect(),
+    }
 }
 
 /// Checks that whatever leads over the network does so by a connection of its project, or one shared with it.
 pub(super) fn check(declared: &Declared, errors: &mut Vec<DefError>) {
     let Declared { connections, sources, models, .. } = declared;
+    for connection in &connections.all {
+        check_storage(connection, errors);
+    }
     for source in &sources.all {
         check_stream(source, connections, errors);
+        check_batch(source, connections, errors);
     }
     for model in &models.all {
         check_model(model, connections, errors);
     }
+}
+
+/// Checks that what it says of an object store is whole, and is of one.
+fn check_storage(connection: &Declaration<Connection>, errors: &mut Vec<DefError>) {
+    let Declaration { def, node, .. } = connection;
+    let keys = ["endpoint", "region", "anonymous", "credentials"];
+    let said = || keys.iter().filter_map(|key| Some((*key, node.get(key)?)));
+    let Reach::Objects { bucket, .. } = &def.reach else {
+        errors.extend(said().map(|(key, node)| {
+            DefError::new(&node.loc, format!("`{key}` is of an object store, and `url` leads to none"))
+                .with_help("leave it out, or give a `url` as in `s3://bucket/folder/`")
+        }));
+        return;
+    };
+    if let Some(endpoint) = node.get("endpoint") {
+        let is_plain = endpoint.text().is_some_and(|url| {
+            let host = url.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(scheme));
+            host.is_some_and(|(_, rest)| !rest.is_empty() && !rest.contains(['@', '?', '#']))
+        });
+        if !is_plain {
+            errors.push(
+                DefError::new(
+                    &endpoint.loc,
+                    "`endpoint` must be a URL of `http` or `https`, without a user or a password",
+                )
+                .with_help("as in `https://minio:9000`; who asks is said by `credentials`"),
+            );
+        }
+    }
+    let Some(credentials) = node.get("credentials") else { return };
+    if def.storage.anonymous {
+        errors.push(
+            DefError::new(
+                &credentials.loc,
+                "`credentials` say who asks, and `anonymous` that nobody is named",
+            )
+            .with_help("leave one of them out"),
+        );
+    }
+    let ways = |node: &Node| [node.get("env"), node.get("file")].into_iter().flatten().count();
+    for entry in credentials
+        .entries()
+        .iter()
+        .filter(|entry| matches!(entry.value.value, Value::Map(_)) && ways(&entry.value) != 1)
+    {
+        let cause = format!("`{}` must be told by one of `env` and `file`", entry.key);
+        errors.push(
+            DefError::new(&entry.value.loc, cause)
+                .with_help(format!("as in `{}: {{env: NAME_OF_A_VARIABLE}}`", entry.key)),
+        );
+    }
+    let scheme = bucket.split("://").next().unwrap_or_default();
+    let Some((_, ways)) = CREDENTIALS_OF.iter().find(|(schemes, _)| schemes.contains(&scheme)) else {
+        return;
+    };
+    let names: Vec<&str> = credentials.entries().iter().map(|entry| entry.key.as_str()).collect();
+    let is_whole = |who: &Who| {
+        who.all.iter().all(|key| names.contains(key))
+            && names.iter().all(|key| who.all.contains(key) || who.more.contains(key))
+    };
+    if !names.is_empty() && !ways.iter().any(is_whole) {
+        let way = |who: &Who| {
+            let all: Vec<String> = who.all.iter().map(|key| format!("`{key}`")).collect();
+            let more = who.more.iter().map(|key| format!(" (and `{key}`)"));
+            all.join(", ") + &more.collect::<String>()
+        };
+        let ways: Vec<String> = ways.iter().map(way).collect();
+        errors.push(
+            DefError::new(
+                &credentials.loc,
+                format!("`credentials` of `{scheme}://` are not whole, or are another cloud's"),
+            )
+            .with_help(format!("give {}", ways.join("; or "))),
+        );
+    }
+}
+
+/// Checks that where files are read out of an object store, there is a connection to it.
+fn check_batch(source: &Declaration<Source>, all: &Names<Connection>, errors: &mut Vec<DefError>) {
+    let Some(batch) = &source.def.batch else { return };
+    // What is no URL of objects was reported.
+    let Some(url) = batch.objects() else { return };
+    let Ok(reach) = Reach::parse(url) else { return };
+    if !leads(&reach, &batch.loc, all) {
+        errors.push(no_objects(&format!("`{}`", batch.path), &reach, url, &batch.loc));
+    }
+}
+
+/// There is no connection to an object, nor to its folder, where what belongs to it may lie.
+fn no_objects(to: &str, reach: &Reach, url: &str, loc: &Loc) -> DefError {
+    let bucket = if let Reach::Objects { bucket, .. } = reach { bucket.as_str() } else { "" };
+    let folder = url.strip_prefix(bucket).and_then(|path| path.rsplit_once('/'));
+    let folder = folder.map_or("", |(folder, _)| folder);
+    let name = bucket.split(['/', '@']).nth(2).unwrap_or_default();
+    no_connection(to, name, &format!("{bucket}{folder}/"), loc)
 }
 
 fn check_model(model: &Declaration<Model>, all: &Names<Connection>, errors: &mut Vec<DefError>) {
@@ -43,12 +167,7 @@ fn check_model(model: &Declaration<Model>, all: &Names<Connection>, errors: &mut
         let Some(url) = path.text().filter(|path| path.contains("://")) else { continue };
         let Ok(reach) = Reach::parse(url) else { continue };
         if !leads(&reach, &path.loc, all) {
-            let Reach::Objects { bucket, .. } = &reach else { continue };
-            // All of its folder: weights may lie beside a model.
-            let folder = url.strip_prefix(bucket.as_str()).and_then(|path| path.rsplit_once('/'));
-            let folder = folder.map_or("", |(folder, _)| folder);
-            let name = bucket.split(['/', '@']).nth(2).unwrap_or_default();
-            errors.push(no_connection(&format!("`{url}`"), name, &format!("{bucket}{folder}/"), &path.loc));
+            errors.push(no_objects(&format!("`{url}`"), &reach, url, &path.loc));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::reach::Reach;
 use crate::shape::Kind;
 use crate::yaml::Node;
 use crate::{
@@ -114,7 +115,13 @@ impl Declared {
         rows.chain(each(views)).chain(each(services)).chain(each(models))
     }
 
-    pub(super) fn into_definitions(self) -> Definitions {
+    pub(super) fn into_definitions(mut self) -> Definitions {
+        for source in self.sources.all.iter_mut().map(|it| &mut it.def) {
+            let Some(batch) = &mut source.batch else { continue };
+            let Some(Ok(reach)) = batch.objects().map(Reach::parse) else { continue };
+            let connections = self.connections.all.iter().map(|it| &it.def);
+            batch.connection = Connection::to(&reach, source.loc.project(), connections).cloned();
+        }
         Definitions {
             entities: self.entities.by_name(),
             connections: self.connections.by_name(),

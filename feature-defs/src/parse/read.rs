@@ -98,7 +98,9 @@ fn batch(node: &Node) -> Option<BatchSource> {
         "csv" => Format::Csv,
         _ => return None,
     };
-    Some(BatchSource { format, path: path.text()?.to_owned(), loc: path.loc.clone() })
+    let (path, loc) = (path.text()?.to_owned(), path.loc.clone());
+    // What leads there is found once all connections are known.
+    Some(BatchSource { format, path, connection: None, loc })
 }
 
 fn columns(node: &Node, key: &str) -> Vec<Column> {

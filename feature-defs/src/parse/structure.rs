@@ -11,7 +11,7 @@ use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_nam
 use crate::whose::{is_of_others, misspelt_kind, shaped_as};
 use crate::words::{function_meant, type_meant};
 use crate::yaml::{Entry, Node, Scalar, Value};
-use crate::{DefError, Loc, Rate, Type, nearest, suggest};
+use crate::{BatchSource, DefError, Loc, Rate, Type, nearest, suggest};
 
 /// The kind that `document` says it is.
 pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
@@ -134,7 +134,7 @@ fn check_shape(shape: &Shape, subject: &str, node: &Node, errors: &mut Vec<DefEr
             }
             Ok(())
         }
-        (Shape::Object(object) | Shape::Short { object, .. }, Value::Map(_)) => {
+        (Shape::Object(object) | Shape::Secret(object) | Shape::Short { object, .. }, Value::Map(_)) => {
             check_object(object, node, errors);
             Ok(())
         }
@@ -142,6 +142,11 @@ fn check_shape(shape: &Shape, subject: &str, node: &Node, errors: &mut Vec<DefEr
             Some(key) => check_scalar(&key.shape, subject, node),
             None => Ok(()),
         },
+        (Shape::Secret(_), _) => {
+            let cause = format!("{subject} must be {}", shape.expected());
+            Err(DefError::new(&node.loc, cause)
+                .with_help("what is secret stands in no definition: these are kept, and shown"))
+        }
         (_, Value::Scalar { .. }) => check_scalar(shape, subject, node),
         (_, Value::List(_) | Value::Map(_)) => Err(wrong(shape, subject, node)),
     };
@@ -273,14 +278,23 @@ fn check_version(subject: &str, node: &Node, text: &str, scalar: Scalar) -> Resu
     }
 }
 
+/// A path or glob of this machine, or the URL of objects, of which the last parts may be globs.
 fn check_path(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
     match text.split_once("://") {
         None => Ok(()),
+        Some((scheme, _)) if OBJECT_SCHEMES.contains(&scheme) => match Reach::parse(BatchSource::plain(text))
+        {
+            Ok(_) if !text.contains(['?', '#']) => Ok(()),
+            Ok(_) => Err("has `?` or `#`; in a key they are written `%3F` and `%23`".to_owned()),
+            Err(cause) => Err(cause),
+        }
+        .map_err(|cause| {
+            DefError::new(&node.loc, format!("{subject} {cause}"))
+                .with_help("a URL is written as in `s3://bucket/landings/date=*/*.parquet`")
+        }),
         Some((scheme, _)) => {
-            let cause = format!(
-                "{subject} is a URL (`{scheme}://…`), and rows are not read out of object stores yet"
-            );
-            Err(DefError::new(&node.loc, cause).with_help("only local paths and globs are read so far"))
+            let cause = format!("{subject} is a URL of the scheme `{scheme}`, which rows are not read by");
+            Err(DefError::new(&node.loc, cause).with_help(suggest(scheme, OBJECT_SCHEMES)))
         }
     }
 }

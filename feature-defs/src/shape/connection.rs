@@ -1,7 +1,7 @@
 //! Which keys does a connection have?
 
-use super::object::{Object, Shape};
-use super::table::{DESCRIPTION, OWNER, SHARE, TAGS, required};
+use super::object::{Key, Object, Shape};
+use super::table::{DESCRIPTION, OWNER, SHARE, TAGS, optional, required};
 
 pub(super) static CONNECTION: Object = Object {
     noun: "a connection",
@@ -18,6 +18,81 @@ pub(super) static CONNECTION: Object = Object {
             Shape::Url,
             "What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, or servers, as \
              `kafka://a:9092,b:9092`, `redis://host:6379` or `https://mlflow:5000/`.",
+        ),
+        optional(
+            "endpoint",
+            Shape::Text,
+            "Another store than the cloud's own which speaks its protocol, as `http://minio:9000`; unless given, the \
+             environment of the server says it.",
+        ),
+        optional(
+            "region",
+            Shape::Text,
+            "Where a bucket of S3 lies; unless given, the environment of the server says it.",
+        ),
+        optional(
+            "anonymous",
+            Shape::Bool,
+            "Whether objects are asked for without saying who asks, as those of public buckets may be; `false` unless given.",
+        ),
+        optional(
+            "credentials",
+            Shape::Object(&CREDENTIALS),
+            "Who asks for objects; unless given, the environment of the server says it.",
+        ),
+    ],
+};
+
+static CREDENTIALS: Object = Object {
+    noun: "credentials",
+    doc: "Who asks an object store. Each says where its secret is told, not what it is.",
+    keys: &[
+        secret("access_key_id", "S3: the id of an access key."),
+        secret("secret_access_key", "S3: its secret."),
+        secret("session_token", "S3: its token, where it is temporary."),
+        secret("service_account_key", "Google Cloud Storage: the key of a service account, as JSON."),
+        secret("account_name", "Azure: the account, where the URL does not name it."),
+        secret("account_key", "Azure: its key."),
+        secret("sas_token", "Azure: a shared access signature, instead of a key."),
+        secret("tenant_id", "Azure: the tenant of a service principal."),
+        secret("client_id", "Azure: its id."),
+        secret("client_secret", "Azure: its secret."),
+    ],
+};
+
+/// Which of them each cloud takes, by what its URLs begin with: one of these lists, whole but for what is optional.
+pub(crate) const CREDENTIALS_OF: [(&[&str], &[Who]); 3] = [
+    (&["s3", "s3a"], &[Who { all: &["access_key_id", "secret_access_key"], more: &["session_token"] }]),
+    (&["gs"], &[Who { all: &["service_account_key"], more: &[] }]),
+    (
+        &["az", "azure", "abfs", "abfss", "adl"],
+        &[
+            Who { all: &["account_key"], more: &["account_name"] },
+            Who { all: &["sas_token"], more: &["account_name"] },
+            Who { all: &["tenant_id", "client_id", "client_secret"], more: &["account_name"] },
+        ],
+    ),
+];
+
+/// Credentials that belong together.
+pub(crate) struct Who {
+    pub(crate) all: &'static [&'static str],
+    pub(crate) more: &'static [&'static str],
+}
+
+const fn secret(name: &'static str, doc: &'static str) -> Key {
+    optional(name, Shape::Secret(&SECRET), doc)
+}
+
+static SECRET: Object = Object {
+    noun: "a secret",
+    doc: "Where a secret is told. It is read anew whenever a store is opened, so a new one counts at once.",
+    keys: &[
+        optional("env", Shape::Text, "In this variable of the server's environment."),
+        optional(
+            "file",
+            Shape::Text,
+            "In this file of the server's machine; a line break at its end is left out.",
         ),
     ],
 };

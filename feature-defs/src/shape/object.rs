@@ -64,7 +64,7 @@ pub(crate) enum Shape {
     Version,
     /// A column of a source, whatever its files call it.
     SourceColumn,
-    /// A path or glob on this machine.
+    /// A path or glob, on this machine or in an object store.
     Path,
     /// A path on this machine, or the URL of an object.
     PathOrUrl,
@@ -108,6 +108,8 @@ pub(crate) enum Shape {
         value: &'static Shape,
     },
     Object(&'static Object),
+    /// Where a secret is told: an object, of which nothing is repeated that stands there instead.
+    Secret(&'static Object),
     /// An object, or bare text that stands for the object with only this key.
     Short {
         key: &'static str,
@@ -122,7 +124,7 @@ impl Shape {
             Shape::AnyOf(shapes) => shapes.iter().any(|shape| shape.takes(value)),
             Shape::Short { .. } => !matches!(value, Value::List(_)),
             Shape::List(_) => matches!(value, Value::List(_)),
-            Shape::Map { .. } | Shape::Object(_) => matches!(value, Value::Map(_)),
+            Shape::Map { .. } | Shape::Object(_) | Shape::Secret(_) => matches!(value, Value::Map(_)),
             _ => matches!(value, Value::Scalar { .. }),
         }
     }
@@ -164,6 +166,7 @@ impl Shape {
             Shape::AnyOf(shapes) => shapes.iter().map(Shape::expected).collect::<Vec<_>>().join(" or "),
             Shape::Map { .. } => "a mapping".to_owned(),
             Shape::Object(object) => format!("{} (a mapping)", object.noun),
+            Shape::Secret(_) => "`{env: NAME}` or `{file: PATH}`".to_owned(),
             Shape::Short { key, object } => format!("{} (a mapping) or just its `{key}`", object.noun),
         }
     }

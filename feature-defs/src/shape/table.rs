@@ -92,7 +92,12 @@ static BATCH: Object = Object {
             Shape::OneOf(&["parquet", "csv"]),
             "File format; CSV files start with a header line.",
         ),
-        required("path", Shape::Path, "A path or glob, relative to the repository's root."),
+        required(
+            "path",
+            Shape::Path,
+            "A path or glob, relative to the repository's root; or the same in an object store, as in \
+             `s3://bucket/landings/date=*/*.parquet`, to which a [connection](#connection) leads.",
+        ),
     ],
 };
 

@@ -292,3 +292,88 @@ proptest! {
         prop_assert_eq!(covers, schemes[0] == schemes[1] && all);
     }
 }
+
+#[test]
+fn files_in_a_bucket_are_where_a_connection_leads() {
+    let source = |name: &str, path: &str| {
+        format!(
+            "kind: Source\nname: {name}\nbatch: {{format: parquet, path: \"{path}\"}}\nevent_timestamp: at\n---\n"
+        )
+    };
+    check(
+        &[
+            source("a", "s3://lake/landings/date=*/*.parquet"),
+            source("b", "s3://lake/landings/old"),
+            source("c", "gs://other/[ab]*.parquet"),
+            source("d", "s3://lake/landings/?.parquet"),
+            source("e", "s3://lake/landings//x.parquet"),
+            source("f", "https://lake.corp/x.parquet"),
+            connection("lake", "s3://lake/landings"),
+        ]
+        .concat(),
+        expect![[r#"
+            a.yaml:13:32: no connection of its project leads to `gs://other/[ab]*.parquet`
+              help: where definitions may lead, an administrator says: `{kind: Connection, name: other, url: "gs://other/"}`
+            a.yaml:18:32: `path` has `?` or `#`; in a key they are written `%3F` and `%23`
+              help: a URL is written as in `s3://bucket/landings/date=*/*.parquet`
+            a.yaml:23:32: `path` has a part that is empty, `.`, `..` or an encoded `/`
+              help: a URL is written as in `s3://bucket/landings/date=*/*.parquet`
+            a.yaml:28:32: `path` is a URL of the scheme `https`, which rows are not read by
+              help: known: abfs, abfss, adl, az, azure, gs, s3, s3a"#]],
+    );
+}
+
+#[test]
+fn who_asks_an_object_store_is_said_whole_and_never_written() {
+    let told = |more: &str| format!("{}{more}---\n", connection("lake", "s3://lake/").replace("---\n", ""));
+    check(
+        &told("endpoint: \"http://minio:9000\"\nregion: eu\nanonymous: true\n"),
+        expect!["sound: 0 entities, 0 sources, 0 views, 0 services, 0 models"],
+    );
+    check(
+        &told("credentials: {access_key_id: {env: ID}, secret_access_key: {file: /run/secrets/lake}}\n"),
+        expect!["sound: 0 entities, 0 sources, 0 views, 0 services, 0 models"],
+    );
+    check(
+        &told("credentials: {access_key_id: AKIA7}\n"),
+        expect![[r#"
+        a.yaml:4:14: `credentials` of `s3://` are not whole, or are another cloud's
+          help: give `access_key_id`, `secret_access_key` (and `session_token`)
+        a.yaml:4:30: `access_key_id` must be `{env: NAME}` or `{file: PATH}`
+          help: what is secret stands in no definition: these are kept, and shown"#]],
+    );
+    check(
+        &told("credentials: {access_key_id: {env: ID}}\n"),
+        expect![[r#"
+        a.yaml:4:14: `credentials` of `s3://` are not whole, or are another cloud's
+          help: give `access_key_id`, `secret_access_key` (and `session_token`)"#]],
+    );
+    check(
+        &told("credentials: {account_key: {env: ID}}\n"),
+        expect![[r#"
+        a.yaml:4:14: `credentials` of `s3://` are not whole, or are another cloud's
+          help: give `access_key_id`, `secret_access_key` (and `session_token`)"#]],
+    );
+    check(
+        &told("anonymous: true\ncredentials: {access_key_id: {env: A, file: b}, secret_access_key: {}}\n"),
+        expect![[r#"
+            a.yaml:5:14: `credentials` say who asks, and `anonymous` that nobody is named
+              help: leave one of them out
+            a.yaml:5:30: `access_key_id` must be told by one of `env` and `file`
+              help: as in `access_key_id: {env: NAME_OF_A_VARIABLE}`
+            a.yaml:5:68: `secret_access_key` must be told by one of `env` and `file`
+              help: as in `secret_access_key: {env: NAME_OF_A_VARIABLE}`"#]],
+    );
+    check(
+        &told("endpoint: \"http://me:secret@minio:9000\"\n"),
+        expect![[r#"
+        a.yaml:4:11: `endpoint` must be a URL of `http` or `https`, without a user or a password
+          help: as in `https://minio:9000`; who asks is said by `credentials`"#]],
+    );
+    check(
+        &told("region: eu\n").replace("s3://lake/", "kafka://lake"),
+        expect![[r#"
+        a.yaml:4:9: `region` is of an object store, and `url` leads to none
+          help: leave it out, or give a `url` as in `s3://bucket/folder/`"#]],
+    );
+}

@@ -224,8 +224,8 @@ name: m
 versions: [{version: 1, path: "https://bucket/m.onnx", service: s}]
 "#,
         expect![[r#"
-            a.yaml:8:32: `path` is a URL (`s3://…`), and rows are not read out of object stores yet
-              help: only local paths and globs are read so far
+            a.yaml:8:32: no connection of its project leads to `s3://bucket/landings/*.parquet`
+              help: where definitions may lead, an administrator says: `{kind: Connection, name: bucket, url: "s3://bucket/landings/"}`
             a.yaml:13:31: `path` is a URL of the unknown scheme `https`
               help: known: abfs, abfss, adl, az, azure, gs, s3, s3a
             a.yaml:13:65: unknown feature service `s`

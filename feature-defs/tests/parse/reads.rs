@@ -84,6 +84,7 @@ fn sources() {
                 BatchSource {
                     format: Csv,
                     path: "data/*.csv",
+                    connection: None,
                     loc: Loc {
                         project: None,
                         file: "a.yaml",

@@ -55,9 +55,30 @@ pub struct TableNotes {
     /// Of how many rows each feature is null because it could not be computed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, u64>,
+    /// What was read of the files of sources in object stores; with the first batch of a training set.
+    #[serde(skip_serializing_if = "ObjectReads::is_none")]
+    pub read: ObjectReads,
     /// What it was made of; with the last batch of a training set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<Box<TrainingSetPin>>,
+}
+
+/// What was read of files in object stores.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ObjectReads {
+    /// Requests for parts of files, without those that were sent again, and without those that list files.
+    pub requests: u64,
+    /// Bytes that came.
+    pub bytes: u64,
+    /// Bytes that were read of copies in the data folder instead.
+    pub copied_bytes: u64,
+}
+
+impl ObjectReads {
+    fn is_none(&self) -> bool {
+        *self == ObjectReads::default()
+    }
 }
 
 fn is_zero(rows: &u64) -> bool {
@@ -72,8 +93,11 @@ impl TableNotes {
 
     /// Adds what came with other rows.
     pub fn add(&mut self, other: &TableNotes) {
-        let TableNotes { rows, coinciding, failed, pin } = other;
+        let TableNotes { rows, coinciding, failed, read, pin } = other;
         self.rows += rows;
+        self.read.requests += read.requests;
+        self.read.bytes += read.bytes;
+        self.read.copied_bytes += read.copied_bytes;
         if pin.is_some() {
             self.pin.clone_from(pin);
         }

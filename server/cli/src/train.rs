@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use clap::Args;
 use futures::StreamExt;
 use quern_access::Caller;
-use quern_wire::{TableNotes, TrainingSetCommand, TrainingSetPin};
+use quern_wire::{ObjectReads, TableNotes, TrainingSetCommand, TrainingSetPin};
 use serde::Serialize;
 
 use super::Options;
@@ -63,6 +63,9 @@ struct Trained {
     /// And this.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     failed: BTreeMap<String, u64>,
+    /// And this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<ObjectReads>,
     /// And this, by which a model version remembers it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pin: Option<Box<TrainingSetPin>>,
@@ -89,8 +92,9 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     }
     warn(&notes);
     let (seconds, out) = (start.elapsed().as_secs_f64(), arguments.out.clone());
-    let TableNotes { coinciding, failed, pin, .. } = notes;
-    let trained = Trained { rows, columns, seconds, out, coinciding, failed, pin };
+    let TableNotes { coinciding, failed, read, pin, .. } = notes;
+    let read = (read != ObjectReads::default()).then_some(read);
+    let trained = Trained { rows, columns, seconds, out, coinciding, failed, read, pin };
     if arguments.json {
         print_json(&trained);
         return Ok(());
@@ -151,7 +155,7 @@ impl Pull {
         // One thread makes the rows, this one takes them.
         let (sender, batches) = std::sync::mpsc::sync_channel(BATCHES_AHEAD);
         std::thread::scope(|scope| {
-            scope.spawn(move || set.into_iter().try_for_each(|batch| sender.send(batch)));
+            scope.spawn(move || set.into_iter().try_for_each(|batch| sender.send(batch).map_err(drop)));
             batches.into_iter().try_for_each(|batch| {
                 let batch = batch?;
                 notes.add(&batch.notes);

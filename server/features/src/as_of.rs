@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use quern_store::history::{History, Scan, State};
+use quern_store::objects::Reads;
 
 use crate::compiled::Compiled;
 use crate::error::{Error, Result};
@@ -15,8 +16,8 @@ use crate::read::{Visitor, read_once};
 use crate::windows::gather::turns_of;
 use crate::windows::train::{Windowed, in_groups};
 
-/// The answers, in the order of the questions, and the state in which each source was found.
-pub type Answered = (Vec<Answer>, BTreeMap<String, State>);
+/// The answers, in the order of the questions, the state in which each source was found, and what was read of buckets.
+pub type Answered = (Vec<Answer>, BTreeMap<String, State>, Reads);
 
 /// Asks history, and opens and reads each source once for all questions about it. Reads files: call it where blocking
 /// is allowed.
@@ -29,14 +30,16 @@ pub fn ask(history: &History, live: &Compiled, questions: &[Question]) -> Result
         by_source.entry(&question.view.source).or_default().push(index);
     }
     let (mut answers, mut states) = (Vec::with_capacity(questions.len()), BTreeMap::new());
+    let mut reads = Reads::default();
     for (source, indices) in by_source {
         let scan = live.open(history, questions[indices[0]].view)?;
         let found = ask_source(&scan, indices.iter().map(|index| &questions[*index]))?;
         answers.extend(indices.into_iter().zip(found));
         states.insert(source.to_owned(), scan.state.clone());
+        reads += scan.reads();
     }
     answers.sort_unstable_by_key(|(index, _)| *index);
-    Ok((answers.into_iter().map(|(_, answer)| answer).collect(), states))
+    Ok((answers.into_iter().map(|(_, answer)| answer).collect(), states, reads))
 }
 
 /// A question that history streams past.

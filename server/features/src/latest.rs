@@ -76,7 +76,7 @@ impl Finding<'_> {
         let pieces = Mutex::new(Vec::<(usize, Vec<ArrayRef>)>::new());
         // By the indices of the addresses.
         let failed = Mutex::new(Failed::default());
-        for_each(&order, |i| {
+        for_each(scan.readers(), &order, |i| {
             read_selected(scan, &selections[i], view.row_columns(), &mut |before, rows| {
                 let mut lost = Failed::default();
                 let columns = view.features(&rows, question.features, &mut lost)?;

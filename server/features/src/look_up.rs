@@ -314,7 +314,7 @@ fn from_history(
         unseen: *unseen && past[*i].iter().any(|row| found[*i].states[*row as usize] == RowState::Unseen),
         room: None,
     });
-    let (answers, _) = ask(history, live, &questions.collect::<Vec<_>>())?;
+    let (answers, ..) = ask(history, live, &questions.collect::<Vec<_>>())?;
     for ((i, ..), answer) in asked.iter().zip(answers) {
         let (rows, head) = (&past[*i], &mut found[*i]);
         let failed = service.lookups[*i].named(&answer.failed);

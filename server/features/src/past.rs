@@ -19,6 +19,7 @@ use quern_engine::schema::{EVENT_TIMESTAMP, canonical, conform, conforms, timest
 use quern_engine::size::column_bytes;
 use quern_engine::{EngineError, Failed, Found, Inputs, ServicePlan, instant};
 use quern_store::history::{History, State};
+use quern_store::objects::Reads;
 
 use crate::as_of::{Answer, Question, ask};
 use crate::asked::{encode_keys, excluded};
@@ -169,6 +170,8 @@ pub struct Past {
     pub times: ArrayRef,
     /// In which state each source was found.
     pub sources: BTreeMap<String, State>,
+    /// What was read of buckets.
+    pub reads: Reads,
     answers: Vec<Answer>,
     /// Events that could not be computed: of no row alone, they are told with the first vectors.
     events_failed: Mutex<Failed>,
@@ -197,13 +200,13 @@ impl Past {
             unseen: rule.unseen,
             room: rule.room,
         });
-        let (answers, sources) = ask(history, live, &questions.collect::<Vec<_>>())?;
+        let (answers, sources, reads) = ask(history, live, &questions.collect::<Vec<_>>())?;
         let mut events_failed = Failed::default();
         for (lookup, answer) in service.lookups.iter().zip(&answers) {
             events_failed.add(&lookup.named(&answer.failed.elsewhere()));
         }
         let events_failed = Mutex::new(events_failed);
-        Ok(Past { service: Arc::clone(service), inputs, times, sources, answers, events_failed })
+        Ok(Past { service: Arc::clone(service), inputs, times, sources, reads, answers, events_failed })
     }
 
     /// For each feature view in which rows see a row that became visible at their very query time, how many do.

@@ -23,12 +23,12 @@ pub(crate) struct Visitor<'a> {
     pub(crate) visit: Box<Visit<'a>>,
 }
 
-/// Reads each unit once for all its visitors, by as many threads as there are cores.
+/// Reads each unit once for all its visitors, by as many threads as read it best.
 pub(crate) fn read_once(scan: &Scan, visitors: &[Visitor]) -> Result<()> {
     let mut units: Vec<usize> = visitors.iter().flat_map(|visitor| visitor.units).copied().collect();
     units.sort_unstable();
     units.dedup();
-    for_each(&units, |unit| {
+    for_each(scan.readers(), &units, |unit| {
         let visitors = visitors.iter().filter(|visitor| visitor.units.binary_search(&unit).is_ok());
         let mut columns = Vec::new();
         let shares: Vec<(&Visitor, Vec<usize>)> =
@@ -127,9 +127,18 @@ pub(crate) fn stamps(scan: &Scan, view: &ViewPlan, rows: &RecordBatch, first: Ad
     view.stamps(rows).map_err(|error| Error::from(error).told(of_file))
 }
 
-/// Does `work` for each of `items` on as many threads as there are cores; the first error stops the rest.
-pub(crate) fn for_each(items: &[usize], work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
+/// How many threads compute best.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Does `work` for each of `items` on so many threads; the first error stops the rest.
+pub(crate) fn for_each(
+    threads: usize,
+    items: &[usize],
+    work: impl Fn(usize) -> Result<()> + Sync,
+) -> Result<()> {
+    let threads = threads.min(items.len());
     if threads <= 1 {
         return items.iter().try_for_each(|item| work(*item));
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use feature_defs::{
     Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Entity, Expr, Fallback,
     Feature, FeatureService, FeatureView, Format, Function, Governance, Instead, Isolation, Literal, Model,
-    ModelVersion, Projection, Route, Source, StreamSource, format_duration,
+    ModelVersion, Projection, Route, Secret, Source, StorageOptions, StreamSource, format_duration,
 };
 use quern_base::digest::sha256;
 use quern_engine::schema::type_name;
@@ -106,10 +106,23 @@ fn entity(entity: &Entity) -> Keys {
 }
 
 fn connection(connection: &Connection) -> Keys {
-    let Connection { name: _, description, url, reach: _, governance, loc: _ } = connection;
+    let Connection { name: _, description, url, reach: _, storage, governance, loc: _ } = connection;
+    let StorageOptions { endpoint, region, anonymous, credentials } = storage;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
     put(&mut keys, "url", url);
+    put(&mut keys, "endpoint", endpoint.as_deref().unwrap_or_default());
+    put(&mut keys, "region", region.as_deref().unwrap_or_default());
+    put(&mut keys, "anonymous", if *anonymous { "true" } else { "" });
+    let told = |secret: &Secret| match secret {
+        Secret::Env(name) => format!("env {name}"),
+        Secret::File(path) => format!("file {path}"),
+    };
+    put(
+        &mut keys,
+        "credentials",
+        credentials.iter().map(|(key, secret)| format!("{key} ({})", told(secret))).collect::<Said>(),
+    );
     put_governance(&mut keys, governance);
     keys
 }
@@ -131,7 +144,7 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
     put_governance(&mut keys, governance);
-    if let Some(BatchSource { format, path, loc: _ }) = batch {
+    if let Some(BatchSource { format, path, connection: _, loc: _ }) = batch {
         let format = match format {
             Format::Parquet => "parquet",
             Format::Csv => "csv",

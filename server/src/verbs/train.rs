@@ -20,7 +20,10 @@ use quern_engine::size::row_bytes;
 use quern_engine::{Origin, ServicePlan};
 use quern_features::past::{Columns, Past, Rule};
 use quern_store::history::History;
-use quern_wire::{DEFAULTS, FEATURE_SERVICE, FUNCTIONS, OUTPUTS, TableNotes, TrainingSetCommand};
+use quern_store::objects::Reads;
+use quern_wire::{
+    DEFAULTS, FEATURE_SERVICE, FUNCTIONS, OUTPUTS, ObjectReads, TableNotes, TrainingSetCommand,
+};
 use serde_json::{Map, Value};
 
 use self::pin::Pinning;
@@ -196,7 +199,9 @@ impl TrainingSet {
         let mut noted = NotedRows::new(rows, failed);
         if start == 0 {
             let (rows, coinciding) = (self.spine.num_rows() as u64, self.past.coinciding());
-            noted.notes.add(&TableNotes { rows, coinciding, ..TableNotes::default() });
+            let Reads { requests, bytes, copied_bytes } = self.past.reads;
+            let read = ObjectReads { requests, bytes, copied_bytes };
+            noted.notes.add(&TableNotes { rows, coinciding, read, ..TableNotes::default() });
         }
         self.pinning.take(&noted.rows);
         if end == self.spine.num_rows() {

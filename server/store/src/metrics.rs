@@ -21,6 +21,12 @@ pub struct Metrics {
     pub(crate) online_store_hedges: IntCounterVec,
     /// Files of history that were opened.
     pub(crate) history_files_opened: IntCounter,
+    /// Requests for parts of files of sources in buckets.
+    pub(crate) history_object_requests: IntCounter,
+    /// What came of them.
+    pub(crate) history_object_bytes: IntCounter,
+    /// Parts of such files that were taken from copies here.
+    pub(crate) history_object_copies_read: IntCounter,
     /// Segments that are damaged or missing, as far as is known.
     pub(crate) segments_damaged: IntGauge,
 }
@@ -58,6 +64,18 @@ pub fn metrics() -> &'static Metrics {
         history_files_opened: counter(
             "quern_history_files_opened_total",
             "How often a file of a source was opened, to see what it says of itself or to read rows",
+        ),
+        history_object_requests: counter(
+            "quern_history_object_requests_total",
+            "Requests for parts of the files of sources in object stores, without those that are sent again",
+        ),
+        history_object_bytes: counter(
+            "quern_history_object_bytes_total",
+            "Bytes that were read of the files of sources in object stores",
+        ),
+        history_object_copies_read: counter(
+            "quern_history_object_copies_read_total",
+            "Parts of the files of sources in object stores that were taken from copies in the data folder",
         ),
         segments_damaged: gauge(
             "quern_segments_damaged",

@@ -1,35 +1,32 @@
 //! What is in this object of S3, Google Cloud Storage or Azure?
 //!
-//! Credentials, region and endpoint are taken from this process's environment, under the names that each cloud's own
-//! tools know: `AWS_ACCESS_KEY_ID`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, … None of them is
-//! ever part of a URL, since URLs are kept and shown.
+//! Credentials, region and endpoint are said by a connection ([`StorageOptions`]), or taken from this process's
+//! environment, under the names that each cloud's own tools know: `AWS_ACCESS_KEY_ID`,
+//! `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, … None of them is ever part of a URL, since URLs are
+//! kept and shown.
 
 mod bucket;
+mod client;
+mod copies;
+mod reading;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use feature_defs::StorageOptions;
 use futures::TryStreamExt;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
-use object_store::{
-    BackoffConfig, ClientConfigKey, GetOptions, GetResult, ObjectStore, ObjectStoreScheme, RetryConfig,
-};
+use object_store::{GetOptions, GetResult, ObjectStoreScheme};
 use url::Url;
 
 pub use self::bucket::{Bucket, Listed};
+pub use self::reading::Reads;
+pub(crate) use self::reading::{Fetched, Object, Objects};
 
 /// How long an object store may take to begin an answer, all attempts together, and then to send more of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one request may take to its last byte, as the client's options are written.
-const REQUEST_TIMEOUT: &str = "15min";
-/// A request that fails for a cause that may pass is tried so many times more.
-const RETRIES_MAX: usize = 3;
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// As much of what a store says as a person is shown.
 const SAID_CHARS_MAX: usize = 300;
 
@@ -39,6 +36,8 @@ pub struct Location {
     url: Url,
     cloud: Cloud,
     path: Path,
+    /// What its connection says.
+    storage: Arc<StorageOptions>,
     /// What is known besides the environment, by the names of its variables.
     told: Vec<(String, String)>,
 }
@@ -68,6 +67,20 @@ pub struct Unread {
     pub help: String,
     /// Whether there may be other objects below it: it is not there, or we may not know that it is not.
     pub perhaps_a_folder: bool,
+    /// Whether another time it may be read.
+    pub again: bool,
+}
+
+impl Unread {
+    /// It is not the one that was listed any more.
+    fn changed(name: &str) -> Unread {
+        Unread {
+            cause: format!("`{name}` changed while it was being read"),
+            help: "write new rows into new files, then run again".to_owned(),
+            perhaps_a_folder: false,
+            again: true,
+        }
+    }
 }
 
 impl Location {
@@ -108,7 +121,7 @@ impl Location {
             Ok((ObjectStoreScheme::MicrosoftAzure, path)) => (Cloud::Azure, path),
             _ => return Err(wrong("is not the URL of an object, as in `s3://bucket/key`")),
         };
-        Ok(Location { url, cloud, path, told: Vec::new() })
+        Ok(Location { url, cloud, path, storage: Arc::default(), told: Vec::new() })
     }
 
     /// The same in S3, with what the environment does not say, by the names of its variables: for a process that asks
@@ -117,6 +130,12 @@ impl Location {
     pub fn told(mut self, variables: &[(&str, String)]) -> Location {
         self.told = variables.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
         self
+    }
+
+    /// The same, asked as a connection says.
+    #[must_use]
+    pub fn through(self, storage: StorageOptions) -> Location {
+        Location { storage: Arc::new(storage), ..self }
     }
 
     /// What `name`, a relative path, is called below it.
@@ -143,6 +162,35 @@ impl Location {
         folder.join(name)
     }
 
+    /// The scheme and the bucket, with the account where the URL names it.
+    fn bucket(&self) -> String {
+        let user =
+            if self.url.username().is_empty() { String::new() } else { format!("{}@", self.url.username()) };
+        format!("{}://{user}{}", self.url.scheme(), self.url.host_str().unwrap_or_default())
+    }
+
+    /// The same for another object of its bucket.
+    fn of(&self, path: &Path) -> Location {
+        let mut other = self.clone();
+        other.path = path.clone();
+        if let Ok(mut segments) = other.url.path_segments_mut() {
+            segments.clear().extend(path.parts().map(|part| part.as_ref().to_owned()));
+        }
+        other
+    }
+
+    /// How many parts its path has: none for all of a bucket.
+    pub(crate) fn depth(&self) -> usize {
+        self.path.parts().count()
+    }
+
+    /// What lies above it, the nearest first, down to so many parts.
+    pub(crate) fn above(&self, parts_min: usize) -> Vec<Location> {
+        let parts: Vec<_> = self.path.parts().map(|part| part.as_ref().to_owned()).collect();
+        let counts = (parts_min..parts.len()).rev();
+        counts.map(|count| self.of(&Path::from_iter(parts[..count].iter().cloned()))).collect()
+    }
+
     /// Reads the object, unless its tag says that it still is what is `known` of it.
     ///
     /// # Errors
@@ -166,6 +214,7 @@ impl Location {
                 cause: format!("`{self}` is larger than {bytes_max} bytes: it has {size}"),
                 help: "name a smaller file".to_owned(),
                 perhaps_a_folder: false,
+                again: false,
             });
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
@@ -185,31 +234,6 @@ impl Location {
         Ok(Content { bytes: bytes.into(), e_tag })
     }
 
-    fn store(&self) -> object_store::Result<Arc<dyn ObjectStore>> {
-        let (url, retry, timeout) = (self.url.as_str(), retries(), ClientConfigKey::Timeout);
-        Ok(match self.cloud {
-            Cloud::Amazon => {
-                let builder = AmazonS3Builder::from_env().with_url(url).with_retry(retry);
-                let told = self.told.iter().filter_map(|(key, value)| Some((key.parse().ok()?, value)));
-                let builder = told.fold(builder, |builder, (key, value)| builder.with_config(key, value));
-                let endpoints = [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint];
-                let endpoints = endpoints.iter().filter_map(|key| builder.get_config_value(key));
-                // Whoever names an endpoint in the clear means it; AWS's own tools ask for nothing more either.
-                let in_the_clear = endpoints.into_iter().any(|endpoint| endpoint.starts_with("http://"));
-                let builder = if in_the_clear { builder.with_allow_http(true) } else { builder };
-                Arc::new(builder.with_config(AmazonS3ConfigKey::Client(timeout), REQUEST_TIMEOUT).build()?)
-            }
-            Cloud::Google => {
-                let builder = GoogleCloudStorageBuilder::from_env().with_url(url).with_retry(retry);
-                Arc::new(builder.with_config(GoogleConfigKey::Client(timeout), REQUEST_TIMEOUT).build()?)
-            }
-            Cloud::Azure => {
-                let builder = MicrosoftAzureBuilder::from_env().with_url(url).with_retry(retry);
-                Arc::new(builder.with_config(AzureConfigKey::Client(timeout), REQUEST_TIMEOUT).build()?)
-            }
-        })
-    }
-
     /// The variables that say who we are.
     fn credentials(&self) -> &'static str {
         match self.cloud {
@@ -222,33 +246,42 @@ impl Location {
         }
     }
 
+    /// What says which store is asked, and who asks.
+    fn who(&self) -> String {
+        match self.says_who() {
+            true => "the store and who asks are said by its connection: `endpoint`, `region`, `anonymous` and `credentials`"
+                .to_owned(),
+            false => format!(
+                "the store and who asks are said by its connection (`endpoint`, `region`, `credentials`) or, as here, by the \
+                 environment of this process: {}",
+                self.credentials()
+            ),
+        }
+    }
+
     fn unread(&self, error: &object_store::Error) -> Unread {
-        use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
+        use object_store::Error::NotFound;
         let said = said(error);
         let no_bucket = ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"];
         match error {
             NotFound { .. } if no_bucket.iter().any(|words| said.contains(words)) => Unread {
                 cause: format!("`{self}`: there is no such bucket"),
-                help: format!(
-                    "mend the URL, or the store and account that the environment names: {}",
-                    self.credentials()
-                ),
+                help: format!("mend the URL; {}", self.who()),
                 perhaps_a_folder: false,
+                again: false,
             },
             NotFound { .. } => Unread {
                 cause: format!("`{self}`: there is no such object"),
                 help: "mend the URL; it names an object, or what the names of others begin with, as a folder does"
                     .to_owned(),
                 perhaps_a_folder: true,
+                again: false,
             },
-            PermissionDenied { .. } | Unauthenticated { .. } => Unread {
+            error if is_refused(error, &said) => Unread {
                 cause: format!("`{self}`: access is refused; the store says: {said}"),
-                help: format!(
-                    "an object that is missing may look like this too; who asks is told by the environment of the process \
-                     that applies: {}",
-                    self.credentials()
-                ),
+                help: format!("an object that is missing may look like this too; {}", self.who()),
                 perhaps_a_folder: true,
+                again: false,
             },
             _ => self.failed(&said),
         }
@@ -257,11 +290,9 @@ impl Location {
     fn failed(&self, said: &str) -> Unread {
         Unread {
             cause: format!("`{self}` cannot be read: {said}"),
-            help: format!(
-                "the store is named by the URL and by the environment of the process that applies: {}",
-                self.credentials()
-            ),
+            help: self.who(),
             perhaps_a_folder: false,
+            again: true,
         }
     }
 }
@@ -272,12 +303,20 @@ impl fmt::Display for Location {
     }
 }
 
-fn retries() -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig { max_backoff: BACKOFF_MAX, ..BackoffConfig::default() },
-        max_retries: RETRIES_MAX,
-        retry_timeout: ANSWER_TIMEOUT,
-    }
+/// Whether a store does not let us: who lists is told so in its words alone.
+fn is_refused(error: &object_store::Error, said: &str) -> bool {
+    use object_store::Error::{PermissionDenied, Unauthenticated};
+    let words = [
+        "AccessDenied",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "AuthenticationFailed",
+        "AuthorizationFailure",
+        "AuthorizationPermissionMismatch",
+    ];
+    matches!(error, PermissionDenied { .. } | Unauthenticated { .. })
+        || words.iter().any(|word| said.starts_with(word))
 }
 
 async fn in_time<T>(asked: impl Future<Output = T>) -> Result<T, String> {

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use self::folder::{Folder, Stored, below};
+use self::folder::{Folder, Stored};
 use crate::error::{Error, Result};
 use crate::objects::{Bucket, Location};
 use crate::roots::open_regular;
@@ -239,14 +239,4 @@ impl Place {
             }
         }
     }
-}
-
-/// The files below a folder of this machine: path, bytes, and when each was read or written last.
-pub(crate) fn files_below(folder: &Path) -> Result<Vec<(PathBuf, u64, SystemTime)>> {
-    let mut files = Vec::new();
-    below(folder, &mut |path, metadata| {
-        let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        files.push((path.to_owned(), metadata.len(), used));
-    })?;
-    Ok(files)
 }

@@ -11,7 +11,6 @@
 //! Architecture invariant: a segment's file is durable before the manifest names it, and is removed after the manifest
 //! has forgotten it for so long that nobody reads it any more.
 
-mod cache;
 mod checked;
 mod copied;
 mod keep;
@@ -34,10 +33,11 @@ use quern_base::points::pass;
 use quern_base::random;
 use tokio::runtime::Handle;
 
-use self::cache::Cache;
 use self::checked::Checked;
 use self::manifest::Manifest;
 use self::members::Member;
+use self::set::EXTENSION;
+use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::metrics;
 use crate::place::Place;
@@ -94,7 +94,7 @@ impl Segments {
             runtime: Handle::current(),
             member: Member::new(random::number()),
             checked: Checked::default(),
-            cache: Cache::open(scratch.join("segments"), cache_bytes_max)?,
+            cache: Cache::open(scratch.join("segments"), EXTENSION, cache_bytes_max)?,
             damaged: Mutex::default(),
             naming: RwLock::default(),
             staying: AtomicUsize::new(0),

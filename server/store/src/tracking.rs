@@ -258,6 +258,7 @@ impl Tracking {
             ),
             StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST if !code.is_empty() => Unread {
                 perhaps_a_folder: status == StatusCode::NOT_FOUND,
+                again: false,
                 ..unread(
                     format!("`{what}`: {server} says: {message}"),
                     "mend the path: `models:/NAME/VERSION` or `models:/NAME@ALIAS`, as the tracking server lists them"
@@ -285,7 +286,7 @@ impl Tracking {
 }
 
 fn unread(cause: String, help: String) -> Unread {
-    Unread { cause, help, perhaps_a_folder: false }
+    Unread { cause, help, perhaps_a_folder: false, again: false }
 }
 
 /// The server that a URI leads to, and where its API begins.

@@ -14,7 +14,7 @@ use quern_store::history::Scan;
 use super::gather::{BUCKETS, Gathering, LeftOut, Route, TURN_BYTES, buckets, turn};
 use crate::error::{Result, check_strict};
 use crate::question::{Answer, Cursor, Place, Question};
-use crate::read::{Visitor, for_each};
+use crate::read::{Visitor, cores, for_each};
 
 /// Those whose events fit into memory together, in groups; there is always one. Who does not fit is alone. Turns of
 /// whole views cost less than turns of all their buckets: each reader looks at every row in each turn that it takes.
@@ -132,7 +132,7 @@ impl<'a> Windowed<'a> {
     /// Answers from the buckets whose turn it was, and empties them.
     pub(crate) fn sweep(&self, now: usize, turns: usize) -> Result<()> {
         let spine = &self.spine;
-        for_each(&turn(now, turns), |bucket| {
+        for_each(cores(), &turn(now, turns), |bucket| {
             let (from, to) = (self.first_key(bucket), self.first_key(bucket + 1));
             if from == to {
                 return Ok(());

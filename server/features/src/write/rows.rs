@@ -58,7 +58,7 @@ impl LatestRows {
         let rows = wanted.iter().map(|unit| units[*unit].rows).sum::<u64>();
         let finding = Finding::new(Latest::new(visible_us.clone(), view.lag_us), scratch);
         let passed = Mutex::new(Passed::default());
-        for_each(&wanted, |unit| {
+        for_each(scan.readers(), &wanted, |unit| {
             let first = Address::new(units[unit].file, units[unit].first_row);
             scan.read(unit, view.stamp_columns(), None, &mut |offset, batch| -> Result<()> {
                 let stamps = stamps(scan, view, &batch, first.plus(offset))?;
@@ -84,7 +84,7 @@ impl LatestRows {
         let stamp_places: Vec<usize> = (0..view.stamp_columns().len()).collect();
         let strict: Vec<usize> = view.every().into_iter().filter(|feature| view.strict[*feature]).collect();
         let finding = Finding::new(Latest::new(self.visible_us.clone(), view.lag_us), &self.scratch);
-        for_each(&wanted(scan, view, &self.visible_us), |unit| {
+        for_each(scan.readers(), &wanted(scan, view, &self.visible_us), |unit| {
             let start = Address::new(scan.units[unit].file, scan.units[unit].first_row);
             scan.read(unit, &columns, None, &mut |offset, batch| -> Result<()> {
                 let first = start.plus(offset);
@@ -162,7 +162,7 @@ impl ViewWriter<'_> {
         let chosen = Chosen::new(self.view, failed, refused);
         thread::scope(|scope| {
             let writers: Vec<_> = writers.map(|writer| scope.spawn(writer)).collect();
-            let read = for_each(&units, |unit| {
+            let read = for_each(scan.readers(), &units, |unit| {
                 chosen.encode(scan, &found.winners.of(unit), &send)?;
                 progress(scan.units[unit].rows as usize, 2 * found.passed.read);
                 Ok(())

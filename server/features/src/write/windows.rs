@@ -20,7 +20,7 @@ use quern_store::turns::Order;
 
 use super::{Failures, ViewWriter, project};
 use crate::error::{Error, Result};
-use crate::read::for_each;
+use crate::read::{cores, for_each};
 use crate::windows::gather::{BUCKETS, Gathering, Route, buckets, turn, turns_of};
 
 /// Waits for the turn to change pushed history or the head.
@@ -78,7 +78,7 @@ impl ViewWriter<'_> {
                 }
             };
             gathering.read(&filled, route, &seen)?;
-            for_each(&turn(now, turns), |bucket| {
+            for_each(cores(), &turn(now, turns), |bucket| {
                 let chunks = std::mem::take(&mut *filled[bucket].lock());
                 let keys = std::mem::take(&mut *tables[bucket].lock());
                 let upserted = self.bring_in_bucket(scan, stretch, windows, (chunks, keys))?;

@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use feature_defs::StorageOptions;
 use parking_lot::Mutex;
 
 use crate::mlflow;
@@ -137,12 +138,12 @@ impl Fetched {
         &self,
         url: &str,
         artifacts: &Artifacts,
-        leads: &(dyn Fn(&str) -> bool + Sync),
+        leads: &Leads<'_>,
     ) -> Result<Bytes, Mistake> {
         let help = "a URL is written as in `s3://bucket/key`, `gs://bucket/key` or `az://container/key`";
         let location = Location::parse(url).map_err(|cause| Mistake { cause, help: help.to_owned() })?;
         // What is asked for is what was compared, however its URL was read.
-        check_leads(&location, leads).map_err(|cause| Mistake { cause, help: help.to_owned() })?;
+        let location = led(location, leads).map_err(|cause| Mistake { cause, help: help.to_owned() })?;
         let file = match self.object(&location, artifacts).await {
             // A store with real folders shows one as an object without content.
             Ok(bytes) if !bytes.is_empty() => return whole(&location, bytes, leads).await,
@@ -196,32 +197,28 @@ impl Fetched {
 }
 
 impl From<Unread> for Mistake {
-    fn from(Unread { cause, help, perhaps_a_folder: _ }: Unread) -> Mistake {
+    fn from(Unread { cause, help, .. }: Unread) -> Mistake {
         Mistake { cause, help }
     }
 }
 
-fn check_leads(location: &Location, leads: &(dyn Fn(&str) -> bool + Sync)) -> Result<(), String> {
+/// How what is at a URL is asked for, where a connection leads there.
+pub(super) type Leads<'a> = dyn Fn(&str) -> Option<StorageOptions> + Sync + 'a;
+
+fn led(location: Location, leads: &Leads<'_>) -> Result<Location, String> {
     let url = location.to_string();
-    match leads(&url) {
-        true => Ok(()),
-        false => Err(format!("no connection of its project leads to `{url}`")),
-    }
+    let storage = leads(&url).ok_or_else(|| format!("no connection of its project leads to `{url}`"))?;
+    Ok(location.through(storage))
 }
 
 /// The model at `location`, with the weights that lie beside it.
-async fn whole(
-    location: &Location,
-    onnx: Bytes,
-    leads: &(dyn Fn(&str) -> bool + Sync),
-) -> Result<Bytes, Mistake> {
+async fn whole(location: &Location, onnx: Bytes, leads: &Leads<'_>) -> Result<Bytes, Mistake> {
     let path = location.to_string();
     let Weights { files, mut left } = Weights::of(&onnx).map_err(|cause| of_weights(&path, &cause))?;
     let mut found = BTreeMap::new();
     for file in files {
-        let beside = location.beside(&file);
         // A connection may lead to the model alone.
-        check_leads(&beside, leads).map_err(|cause| of_weights(&path, &cause))?;
+        let beside = led(location.beside(&file), leads).map_err(|cause| of_weights(&path, &cause))?;
         let read = beside.read(left, None).await;
         let Content { bytes, .. } = read.map_err(|unread| of_weights(&path, &unread.cause))?;
         left -= bytes.len() as u64;

@@ -13,7 +13,8 @@ use quern_store::roots::Roots;
 use quern_store::tracking::{Folder, ModelVersion, Tracking};
 
 use super::model_file::{
-    DESCRIPTION_BYTES_MAX, Fetched, MODEL_BYTES_MAX, Mistake, Weights, of_repository, of_weights, put_in,
+    DESCRIPTION_BYTES_MAX, Fetched, Leads, MODEL_BYTES_MAX, Mistake, Weights, of_repository, of_weights,
+    put_in,
 };
 use crate::mlflow;
 
@@ -38,7 +39,7 @@ pub(super) struct Registry<'a> {
     pub(super) artifacts: &'a Artifacts,
     pub(super) roots: &'a Roots,
     /// Whether a connection leads there.
-    pub(super) leads: &'a (dyn Fn(&str) -> bool + Sync),
+    pub(super) leads: &'a Leads<'a>,
 }
 
 impl Registry<'_> {
@@ -68,8 +69,8 @@ impl Registry<'_> {
 
     fn check_leads(&self, url: &str, what: &str) -> Result<(), Mistake> {
         match (self.leads)(url) {
-            true => Ok(()),
-            false => Err(Mistake {
+            Some(_) => Ok(()),
+            None => Err(Mistake {
                 cause: format!("no connection of its project leads to `{url}`, {what}"),
                 help: format!(
                     "where definitions may lead, an administrator says: `{{kind: Connection, name: mlflow, url: \

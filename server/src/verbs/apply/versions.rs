@@ -109,7 +109,7 @@ impl Models<'_> {
         definitions: &Definitions,
     ) -> Option<Vec<ReadFile>> {
         let Apply { fetched, registry, .. } = self.apply;
-        let leads = |url: &str| definitions.connection(version.loc.project(), url).is_some();
+        let leads = |url: &str| Some(definitions.connection(version.loc.project(), url)?.storage.clone());
         let roots = self.roots.at(&version.loc).map_err(|mistake| self.mistakes.push(mistake)).ok()?;
         let registered = Registry { fetched, artifacts: &registry.artifacts, roots, leads: &leads };
         let files = paths(&version.artifact).into_iter().map(|(step, path)| {

@@ -1,36 +1,35 @@
 //! Which files does a source's path name, in the order in which their rows count as arrived?
 
-use std::collections::HashMap;
+pub(super) mod local;
+mod remote;
+
 use std::fmt::Display;
-use std::fs::{self, File, Metadata};
-use std::io;
+use std::fs::{File, Metadata};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use feature_defs::{BatchSource, DefError, Format, Source};
-use glob::{MatchOptions, Pattern};
+use glob::Pattern;
+use parking_lot::Mutex;
 use quern_base::{Failure, Kind};
 use quern_engine::caught::{caught, told};
 use sha2::{Digest, Sha256};
 
 use super::kept::Kept;
-use super::lakes;
 use crate::error::Error;
 use crate::metrics::metrics;
-use crate::roots::{OUTSIDE_HELP, ProjectRoots, Roots, open_regular, place};
+use crate::objects::{Fetched, Object, Objects, Reads};
+use crate::roots::{ProjectRoots, open_regular, place};
 use crate::segments::Segment;
 
 /// More files than this under one path are a mistake in the path.
 pub(super) const FILES_MAX: usize = 100_000;
-/// Deeper folders than this are a link that leads back into itself.
-const DEPTH_MAX: usize = 32;
 /// When a file that has just changed may be asked for again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How many of a folder's names an error shows.
-const NAMES_SHOWN: usize = 5;
 
 /// A file of history, as it was when its source was opened.
 #[derive(Debug, Clone)]
@@ -44,8 +43,28 @@ pub(super) struct HistoryFile {
 enum Place {
     /// Somebody's, at a path without links.
     Path(PathBuf, Version),
+    /// Somebody's, in a bucket.
+    Object(PathBuf, Version, Arc<Remote>),
     /// Quern's own.
     Store(Arc<dyn Kept>, Arc<Segment>),
+}
+
+/// A file in a bucket, and who reads it.
+#[derive(Debug)]
+struct Remote {
+    objects: Arc<Objects>,
+    object: Object,
+    /// What was read of it and of those that it was found with.
+    reads: Arc<Mutex<Reads>>,
+}
+
+/// Where bytes of a file are read, by a decoder that looks for them in one place after the other.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// All of it.
+    Whole(File),
+    /// What was asked for, of so many bytes.
+    Fetched(Fetched, u64),
 }
 
 impl HistoryFile {
@@ -58,7 +77,7 @@ impl HistoryFile {
     /// Where it lies, and which state of it was found; none where it is Quern's own.
     pub(super) fn identity(&self) -> Option<(&Path, &Version)> {
         match &self.place {
-            Place::Path(path, version) => Some((path, version)),
+            Place::Path(path, version) | Place::Object(path, version, _) => Some((path, version)),
             Place::Store(..) => None,
         }
     }
@@ -67,17 +86,30 @@ impl HistoryFile {
     pub(super) fn digest(&self, digest: &mut Sha256) {
         digest.update(self.name.as_bytes());
         digest.update([0]);
-        if let Place::Path(path, version) = &self.place {
+        if let Some((path, version)) = self.identity() {
             digest.update(path.as_os_str().as_bytes());
             digest.update([0]);
             version.digest(digest);
         }
     }
 
+    /// What is read of it and of those that it was found with, where that is in a bucket.
+    pub(super) fn reads(&self) -> Option<&Arc<Mutex<Reads>>> {
+        match &self.place {
+            Place::Object(_, _, far) => Some(&far.reads),
+            Place::Path(..) | Place::Store(..) => None,
+        }
+    }
+
+    /// Whether who reads it waits for it.
+    pub(super) fn is_far(&self) -> bool {
+        matches!(self.place, Place::Object(..))
+    }
+
     /// How large it was when it was found.
     pub(super) fn bytes(&self) -> u64 {
         match &self.place {
-            Place::Path(_, version) => version.bytes,
+            Place::Path(_, version) | Place::Object(_, version, _) => version.bytes,
             Place::Store(_, segment) => segment.bytes,
         }
     }
@@ -89,40 +121,64 @@ impl HistoryFile {
 pub(super) struct Version {
     bytes: u64,
     modified: Option<SystemTime>,
-    linked: Linked,
+    mark: Mark,
 }
 
-/// Which file a name stands for, and when something about it changed last: its bytes, its names, its rights.
+/// What the system that holds a file says of its state.
 #[derive(Debug, Clone, PartialEq)]
-struct Linked {
-    device: u64,
-    inode: u64,
-    changed: (i64, i64),
+enum Mark {
+    /// Which file a name stands for, and when something about it changed last: its bytes, its names, its rights.
+    Linked { device: u64, inode: u64, changed: (i64, i64) },
+    /// What a bucket calls it.
+    Tag(Option<String>),
 }
 
 impl Version {
     fn of(metadata: &Metadata) -> Self {
         let changed = (metadata.ctime(), metadata.ctime_nsec());
-        let linked = Linked { device: metadata.dev(), inode: metadata.ino(), changed };
-        Version { bytes: metadata.len(), modified: metadata.modified().ok(), linked }
+        let mark = Mark::Linked { device: metadata.dev(), inode: metadata.ino(), changed };
+        Version { bytes: metadata.len(), modified: metadata.modified().ok(), mark }
+    }
+
+    fn of_object(object: &Object) -> Self {
+        let mark = Mark::Tag(object.e_tag().map(str::to_owned));
+        Version { bytes: object.bytes(), modified: Some(object.modified()), mark }
     }
 
     fn digest(&self, digest: &mut Sha256) {
-        let Linked { device, inode, changed: (seconds, nanos) } = self.linked;
         let since = self.modified.and_then(|modified| modified.duration_since(SystemTime::UNIX_EPOCH).ok());
         let modified = since.unwrap_or_default().as_nanos() as u64;
-        for number in [self.bytes, modified, device, inode, seconds as u64, nanos as u64] {
-            digest.update(number.to_le_bytes());
+        let mut number = |number: u64| digest.update(number.to_le_bytes());
+        number(self.bytes);
+        number(modified);
+        match &self.mark {
+            Mark::Linked { device, inode, changed: (seconds, nanos) } => {
+                [*device, *inode, *seconds as u64, *nanos as u64].into_iter().for_each(number);
+            }
+            Mark::Tag(tag) => digest.update(tag.as_deref().unwrap_or_default().as_bytes()),
         }
     }
 }
 
 impl HistoryFile {
-    /// The file's bytes; refused where they are no longer those that were opened.
+    /// What lies in these ranges of it, none of which is empty; of a file on this machine, all of it.
+    pub(super) fn content_at(&self, ranges: &[Range<u64>]) -> Result<Content, Error> {
+        match &self.place {
+            Place::Object(_, version, far) => {
+                metrics().history_files_opened.inc();
+                let fetched = far.objects.fetch(&far.object, ranges, &far.reads);
+                fetched.map(|fetched| Content::Fetched(fetched, version.bytes)).map_err(Error::from)
+            }
+            Place::Path(..) | Place::Store(..) => self.open().map(Content::Whole),
+        }
+    }
+
+    /// All of the file's bytes; refused where they are no longer those that were opened.
     pub(super) fn open(&self) -> Result<File, Error> {
         metrics().history_files_opened.inc();
         let (path, found) = match &self.place {
             Place::Path(path, version) => (path, version),
+            Place::Object(_, _, far) => return Ok(far.objects.whole(&far.object, &far.reads)?),
             Place::Store(kept, segment) => return kept.open(segment),
         };
         let opened = open_regular(path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
@@ -174,14 +230,18 @@ impl HistoryFile {
 /// Every file that `batch` names, sorted by name. A folder stands for all files in it with the format's
 /// extension, at any depth, names that begin with `.` or `_` left out (as Spark and Hive do: half-written output).
 pub(super) fn find(
-    roots: &ProjectRoots,
+    (roots, objects): (&ProjectRoots, &Arc<Objects>),
     source: &Source,
     batch: &BatchSource,
-) -> Result<Vec<HistoryFile>, DefError> {
+) -> Result<Vec<HistoryFile>, Missed> {
     let of_source = |mistake: DefError| {
         let cause = format!("source `{}`: {}", source.name, mistake.cause);
         DefError { cause, ..mistake }
     };
+    if batch.objects().is_some() {
+        let of_source = |missed: Missed| Missed { mistake: of_source(missed.mistake), ..missed };
+        return remote::named(objects, batch).map_err(of_source);
+    }
     let kept_back = |name: &str| {
         let cause = format!("`{name}` is hidden, or YAML, and so no file of a source");
         of_source(DefError::new(&batch.loc, cause).with_help("move its rows into a file of another name"))
@@ -189,111 +249,50 @@ pub(super) fn find(
     let roots = roots.at(&batch.loc).map_err(of_source)?;
     // By its name first: whether there is such a file is told nobody.
     if roots.keeps_back(&roots.repository().join(&batch.path)) {
-        return Err(kept_back(&batch.path));
+        return Err(kept_back(&batch.path).into());
     }
-    let files = named(roots, batch).map_err(of_source)?;
+    let files = local::named(roots, batch).map_err(of_source)?;
     let leads_there = |file: &&HistoryFile| file.identity().is_some_and(|(path, _)| roots.keeps_back(path));
-    files.iter().find(leads_there).map_or(Ok(()), |file| Err(kept_back(&file.name)))?;
+    files.iter().find(leads_there).map_or(Ok(()), |file| Err(Missed::from(kept_back(&file.name))))?;
     Ok(files)
 }
 
-/// The same, whatever source it is.
-pub(super) fn named(roots: &Roots, batch: &BatchSource) -> Result<Vec<HistoryFile>, DefError> {
-    let root = roots.repository();
-    let mistake = |cause: String| DefError::new(&batch.loc, cause);
-    if let Some((scheme, _)) = batch.path.split_once("://") {
-        return Err(mistake(format!("`{}` is not a path of this machine", batch.path)).with_help(format!(
-            "`{scheme}://` is not read yet; copy or mount the files and name a path or glob"
-        )));
-    }
-    let outside = |name: &str| {
-        mistake(format!("`{name}` lies outside of the repository, or is a link that leads out of it"))
-            .with_help(OUTSIDE_HELP)
-    };
-    if !roots.admit(&root.join(&batch.path)) {
-        return Err(outside(&batch.path));
-    }
-    let mut paths = Vec::new();
-    let listed = matching(roots, batch, &mut paths);
-    listed.map_err(|why| mistake(format!("`{}` cannot be listed: {why}", batch.path)))?;
-    if paths.len() > FILES_MAX {
-        return Err(mistake(format!("`{}` names more than {FILES_MAX} files", batch.path))
-            .with_help("narrow the glob, or merge small files into larger ones"));
-    }
-    if paths.is_empty() {
-        return Err(mistake(format!("no file matches `{}`", batch.path)).with_help(way_out(root, batch)));
-    }
-    if let Some(lake) = lakes::among(root, &paths) {
-        return Err(mistake(lake.to_string()).with_help(lake.way_out()));
-    }
-    let (mut files, mut real) = (Vec::with_capacity(paths.len()), Real::default());
-    for path in paths {
-        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        let unread = |why: io::Error| mistake(format!("`{name}` cannot be read: {why}"));
-        let path = real.of(&path).map_err(unread)?;
-        if !roots.hold(&path) {
-            return Err(outside(&name));
-        }
-        let metadata = fs::symlink_metadata(&path).map_err(unread)?;
-        if !metadata.is_file() {
-            return Err(mistake(format!("`{name}` is no regular file")));
-        }
-        files.push(HistoryFile { name, place: Place::Path(path, Version::of(&metadata)) });
-    }
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    files.dedup_by(|a, b| a.name == b.name);
-    Ok(files)
+/// Why the files of a source are not found.
+pub(super) struct Missed {
+    pub(super) mistake: DefError,
+    /// Whether another time they may be: nobody answers who knows.
+    pub(super) again: bool,
 }
 
-/// Where paths lead, each folder looked up once: most files of a source lie beside others.
-#[derive(Default)]
-struct Real {
-    folders: HashMap<PathBuf, PathBuf>,
-}
-
-impl Real {
-    fn of(&mut self, path: &Path) -> io::Result<PathBuf> {
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-            return path.canonicalize();
-        };
-        if fs::symlink_metadata(path)?.is_symlink() {
-            return path.canonicalize();
-        }
-        if let Some(real) = self.folders.get(folder) {
-            return Ok(real.join(name));
-        }
-        let real = folder.canonicalize()?;
-        let path = real.join(name);
-        self.folders.insert(folder.to_owned(), real);
-        Ok(path)
+impl From<DefError> for Missed {
+    fn from(mistake: DefError) -> Missed {
+        Missed { mistake, again: false }
     }
 }
 
-/// Fills `paths` with the files that the path or glob names, in any order, perhaps twice.
-fn matching(roots: &Roots, batch: &BatchSource, paths: &mut Vec<PathBuf>) -> io::Result<()> {
-    let root = roots.repository();
-    let literal = root.join(&batch.path);
-    if literal.exists() {
-        return take(roots, &literal, batch.format, paths);
-    }
-    let absolute = Path::new(&batch.path).is_absolute();
-    let folder = if absolute { String::new() } else { Pattern::escape(&root.to_string_lossy()) };
-    let pattern = Path::new(&folder).join(&batch.path);
-    let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
-    let found = glob::glob_with(&pattern.to_string_lossy(), options).map_err(io::Error::other)?;
-    // What the path itself names is meant.
-    let named = batch.path.split('/').filter(|part| is_passed_over(part));
-    let named: Vec<Pattern> = named.filter_map(|part| Pattern::new(part).ok()).collect();
-    for path in found {
-        let path = path.map_err(io::Error::from)?;
-        let below = path.strip_prefix(root).unwrap_or(&path).components();
-        let mut parts =
-            below.map(|part| part.as_os_str().to_string_lossy()).filter(|part| is_passed_over(part));
-        if parts.all(|part| named.iter().any(|pattern| pattern.matches(&part))) {
-            take(roots, &path, batch.format, paths)?;
+impl From<Missed> for Error {
+    fn from(Missed { mistake, again }: Missed) -> Error {
+        let help = mistake.help.map(|help| format!("; {help}")).unwrap_or_default();
+        let said = mistake.cause + &help;
+        match again {
+            true => Failure::new(Kind::Unavailable, said).again_after(RETRY_AFTER).into(),
+            false => Error::invalid(said),
         }
     }
-    Ok(())
+}
+
+/// What parts of a path are meant though they are passed over elsewhere: those that the path itself names.
+struct Named(Vec<Pattern>);
+
+impl Named {
+    fn by(path: &str) -> Named {
+        let named = path.split('/').filter(|part| is_passed_over(part));
+        Named(named.filter_map(|part| Pattern::new(part).ok()).collect())
+    }
+
+    fn means(&self, part: &str) -> bool {
+        !is_passed_over(part) || self.0.iter().any(|pattern| pattern.matches(part))
+    }
 }
 
 /// Whether a file or folder of this name is none of a table, unless somebody names it: what Spark leaves beside its
@@ -302,46 +301,10 @@ fn is_passed_over(name: &str) -> bool {
     name.starts_with('.') || name.starts_with('_') && !name.contains('=')
 }
 
-fn take(roots: &Roots, path: &Path, format: Format, paths: &mut Vec<PathBuf>) -> io::Result<()> {
-    if path.is_dir() {
-        return walk(roots, (path, 0), format, paths);
-    }
-    paths.push(path.to_owned());
-    Ok(())
-}
-
-fn walk(
-    roots: &Roots,
-    (folder, depth): (&Path, usize),
-    format: Format,
-    paths: &mut Vec<PathBuf>,
-) -> io::Result<()> {
-    if depth > DEPTH_MAX {
-        return Err(io::Error::other(format!(
-            "folders are nested deeper than {DEPTH_MAX}: {}",
-            folder.display()
-        )));
-    }
-    // What a folder outside holds is nobody's business, not even the names.
-    if !roots.admit(folder) {
-        return Err(io::Error::other(format!(
-            "the folder {} is a link that leads out of the repository",
-            folder.display()
-        )));
-    }
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if is_passed_over(&name) || paths.len() > FILES_MAX {
-            continue;
-        }
-        if path.is_dir() {
-            walk(roots, (&path, depth + 1), format, paths)?;
-        } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension(format))) {
-            paths.push(path);
-        }
-    }
-    Ok(())
+/// Whether a file of this name is of the format, where a folder stands for its files.
+fn is_of(format: Format, name: &str) -> bool {
+    let its = name.rsplit_once('.').map(|(_, its)| its);
+    its.is_some_and(|its| its.eq_ignore_ascii_case(extension(format)))
 }
 
 fn extension(format: Format) -> &'static str {
@@ -351,23 +314,7 @@ fn extension(format: Format) -> &'static str {
     }
 }
 
-/// Says what lies where the search began, which is mostly enough to see the typing error.
-fn way_out(root: &Path, batch: &BatchSource) -> String {
-    let is_plain = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
-    let mut folder = root.join(Path::new(&batch.path).components().take_while(is_plain).collect::<PathBuf>());
-    while !folder.is_dir() && folder.pop() {}
-    let mut names: Vec<String> = fs::read_dir(&folder)
-        .map(|entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
-        .unwrap_or_default();
-    names.retain(|name| !name.starts_with('.'));
-    names.sort_unstable();
-    let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
-    names.truncate(NAMES_SHOWN);
-    let holds = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-    format!(
-        "looked in `{}`, which holds {holds}{more}; a path is relative to the repository's root, and a folder \
-         stands for every .{} file in it",
-        folder.display(),
-        extension(batch.format)
-    )
+fn too_many(batch: &BatchSource) -> DefError {
+    DefError::new(&batch.loc, format!("`{}` names more than {FILES_MAX} files", batch.path))
+        .with_help("narrow the glob, or merge small files into larger ones")
 }

@@ -21,7 +21,7 @@ impl History {
     /// that cannot be read.
     pub fn schema(&self, source: &Source) -> std::result::Result<SchemaRef, Vec<DefError>> {
         let Some(batch) = &source.batch else { return columns::declared_schema(source) };
-        let found = files::find(&self.roots, source, batch).map_err(|mistake| vec![mistake])?;
+        let found = files::find(self.places(), source, batch).map_err(|missed| vec![missed.mistake])?;
         let unreadable = |error: &Error| {
             let cause = format!("source `{}`: {}", source.name, error.said());
             DefError::new(&batch.loc, cause).with_help("rewrite the file, or leave it out of the path")
@@ -66,7 +66,7 @@ impl History {
     /// Looks at every file, of which [`History::schema`] remembers what it said.
     pub fn mismatches(&self, source: &Source, used: &Schema) -> Vec<DefError> {
         let Some(batch) = &source.batch else { return Vec::new() };
-        let Ok(found) = files::find(&self.roots, source, batch) else { return Vec::new() };
+        let Ok(found) = files::find(self.places(), source, batch) else { return Vec::new() };
         let wanted = columns::wanted(source, used);
         let mut mistakes = Vec::new();
         for (place, look) in self.looks.at(&found, batch.format, &wanted) {

@@ -62,10 +62,10 @@ impl Inferred {
 /// `Kind::InvalidArgument` where there is no such file, or it cannot be read.
 pub fn infer(root: &Path, format: Format, path: &str) -> Result<(String, Vec<Inferred>)> {
     let loc = Loc::start(path);
-    let batch = BatchSource { format, path: path.to_owned(), loc };
+    let batch = BatchSource { format, path: path.to_owned(), connection: None, loc };
     // Whoever asks reads with rights of their own.
     let found =
-        files::named(&Roots::anywhere(root), &batch).map_err(|DefError { cause, help, .. }| {
+        files::local::named(&Roots::anywhere(root), &batch).map_err(|DefError { cause, help, .. }| {
             Error::invalid(help.map_or(cause.clone(), |help| format!("{cause}; {help}")))
         })?;
     let Some(first) = found.into_iter().next() else { return Ok(Default::default()) };

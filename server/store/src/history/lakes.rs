@@ -37,6 +37,23 @@ impl Format {
     }
 }
 
+/// Where each keeps its log.
+pub(super) const LOGS: [&str; 3] = ["_delta_log", ".hoodie", "metadata"];
+
+/// The table of which an object with these parts tells: one of its log.
+pub(super) fn told_by(parts: &[String]) -> Option<Lake> {
+    let is_metadata = || parts.last().is_some_and(|name| name.contains(".metadata.json"));
+    let format = |part: &str| match part {
+        "_delta_log" => Some(Format::Delta),
+        ".hoodie" => Some(Format::Hudi),
+        "metadata" if is_metadata() => Some(Format::Iceberg),
+        _ => None,
+    };
+    let (folders, _) = parts.split_at(parts.len().saturating_sub(1));
+    let told = folders.iter().enumerate().find_map(|(place, part)| Some((place, format(part)?)));
+    told.map(|(place, format)| Lake { folder: parts[..place].join("/").into(), format })
+}
+
 /// The first table that one of the files belongs to. A file belongs to the folders above it, wherever links lead: up to
 /// `root`, where it lies inside.
 pub(super) fn among(root: &Path, files: &[PathBuf]) -> Option<Lake> {

@@ -81,7 +81,11 @@ impl Looks {
             found
         };
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let threads = (places.len() / FILES_PER_THREAD).clamp(1, (cores * 2).min(THREADS_MAX));
+        let is_far = files.first().is_some_and(HistoryFile::is_far);
+        let threads = match is_far {
+            true => places.len().clamp(1, THREADS_MAX),
+            false => (places.len() / FILES_PER_THREAD).clamp(1, (cores * 2).min(THREADS_MAX)),
+        };
         let mut found = thread::scope(|scope| {
             let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
             let mut found = work();

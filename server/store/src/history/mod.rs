@@ -2,10 +2,11 @@
 //!
 //! History is files, Parquet or CSV, and what was pushed. A source is opened once ([`History::open`]): its files are
 //! listed in the order their rows count as arrived, and every footer is read and checked. What is open is then read in
-//! units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files), `hive`
-//! (what their folders say) and `lakes` (whether they are a table of their own), `looks` (what they say), `columns` and
-//! `fits` (which columns, of which types), `parquet` and `fitted` (values become others), then `csv` with `cell` (text
-//! becomes values), `sample` (what the first rows say), and `pushed` (what came by itself).
+//! units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files, here or
+//! in a bucket), `hive` (what their folders say) and `lakes` (whether they are a table of their own), `looks` (what
+//! they say), `columns` and `fits` (which columns, of which types), `parquet`, `far` (of a file in a bucket) and
+//! `fitted` (values become others), then `csv` with `cell` (text becomes values), `sample` (what the first rows say),
+//! and `pushed` (what came by itself).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.
@@ -15,6 +16,7 @@ mod cell;
 mod columns;
 mod copied;
 mod csv;
+mod far;
 mod files;
 mod fits;
 mod fitted;
@@ -34,18 +36,21 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Fields, Schema, SchemaRef};
 use feature_defs::{Epoch, Format, Source};
+use parking_lot::Mutex;
 use quern_base::digest::hexadecimal;
 use quern_engine::asof::Address;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::log::{LocalLog, Log, Logged, Position, SharedLog, labels_of};
+use crate::objects::{Objects, Reads};
 use crate::roots::ProjectRoots;
 use crate::segments::Segments;
 pub use amounts::Amounts;
@@ -63,12 +68,15 @@ pub use pushed::{Pushed, PushedRows, canonical};
 pub const PUSHED: u32 = Address::FILES_MAX;
 /// The most rows in one batch.
 pub const BATCH_ROWS_MAX: usize = 16_384;
+/// Who reads out of a bucket waits for most of the time.
+const READERS_PER_CORE: usize = 4;
 /// How many mistakes one error lists.
 const MISTAKES_SHOWN: usize = 20;
 
 /// The files of a repository's sources, and the rows that were pushed to them.
 pub struct History {
     roots: ProjectRoots,
+    objects: Arc<Objects>,
     looks: Looks,
     /// What was pushed, as far as this server knows; [`History::refresh`] brings it up to date.
     pub pushed: Pushed,
@@ -84,8 +92,21 @@ impl History {
     /// The history of repositories; paths lead below `roots`.
     pub fn new(roots: impl Into<ProjectRoots>, pushed: Pushed) -> Self {
         let roots = roots.into();
-        let (looks, beyond_log) = (Looks::default(), BTreeSet::new());
-        History { roots, looks, pushed, copied: None, local: None, beyond_log }
+        let (objects, looks, beyond_log) = (Arc::default(), Looks::default(), BTreeSet::new());
+        History { roots, objects, looks, pushed, copied: None, local: None, beyond_log }
+    }
+
+    /// The same, with copies in `folder` of what was read of buckets, up to so many bytes.
+    ///
+    /// # Errors
+    /// Where the folder cannot be looked through.
+    pub fn caching(self, folder: PathBuf, bytes_max: u64) -> Result<Self> {
+        Ok(History { objects: Arc::new(Objects::caching(folder, bytes_max)?), ..self })
+    }
+
+    /// Where files are looked for.
+    fn places(&self) -> (&ProjectRoots, &Arc<Objects>) {
+        (&self.roots, &self.objects)
     }
 
     /// The same, and what was pushed: what lies in `segments`, and what `log` alone has. `data` is the folder where a
@@ -195,7 +216,7 @@ impl History {
 
     /// How many files a source has now, and how many bytes they are. What cannot be listed is nothing.
     pub fn size(&self, source: &Source) -> (usize, u64) {
-        let found = source.batch.as_ref().and_then(|batch| files::find(&self.roots, source, batch).ok());
+        let found = source.batch.as_ref().and_then(|batch| files::find(self.places(), source, batch).ok());
         let mut found = found.unwrap_or_default();
         found.extend(self.pushed.of(&source.name).files.iter().map(|pushed| pushed.file.clone()));
         (found.len(), found.iter().map(HistoryFile::bytes).sum())
@@ -222,12 +243,11 @@ impl History {
             units: Vec::new(),
             parts: Vec::new(),
             mistakes: Vec::new(),
+            reads: None,
         };
         if let Some(batch) = &source.batch {
-            let found = files::find(&self.roots, source, batch).map_err(|mistake| {
-                let help = mistake.help.map(|help| format!("; {help}")).unwrap_or_default();
-                Error::invalid(mistake.cause + &help)
-            })?;
+            let found = files::find(self.places(), source, batch)?;
+            opening.reads = found.first().and_then(HistoryFile::reads).cloned();
             for (number, file) in (0u32..).zip(found) {
                 file.digest(&mut opening.digest);
                 opening.state.count += 1;
@@ -275,6 +295,7 @@ struct Opening<'a> {
     units: Vec<Unit>,
     parts: Vec<Part>,
     mistakes: Vec<Error>,
+    reads: Option<Arc<Mutex<Reads>>>,
 }
 
 /// Number of a file, and of its first row.
@@ -366,7 +387,7 @@ impl Opening<'_> {
             let times = [&self.source.event_timestamp].into_iter().chain(&self.source.created_timestamp);
             let whole = times.chain(&self.source.event_id).cloned().collect();
             let state = State { files: self.digest.finalize().into(), ..self.state };
-            return Ok(Scan { units, state, schema, formats, whole, parts });
+            return Ok(Scan { units, state, schema, formats, whole, parts, reads: self.reads });
         }
         let more = self.mistakes.len().saturating_sub(MISTAKES_SHOWN);
         self.mistakes.truncate(MISTAKES_SHOWN);
@@ -433,6 +454,7 @@ pub struct Scan {
     /// The columns of which the type must say each value.
     whole: Vec<String>,
     parts: Vec<Part>,
+    reads: Option<Arc<Mutex<Reads>>>,
 }
 
 /// What the numbers of a column count, by its name.
@@ -522,6 +544,17 @@ impl Scan {
 
     fn reading<'a>(&'a self, schema: SchemaRef, rows: Option<&'a [u32]>) -> Reading<'a> {
         Reading { schema, formats: &self.formats, whole: &self.whole, rows }
+    }
+
+    /// How many threads read it best: where bytes are waited for, more than there are cores.
+    pub fn readers(&self) -> usize {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        if self.reads.is_some() { cores * READERS_PER_CORE } else { cores }
+    }
+
+    /// What has been read of buckets since it was opened, and for that.
+    pub fn reads(&self) -> Reads {
+        self.reads.as_ref().map(|reads| *reads.lock()).unwrap_or_default()
     }
 
     /// The columns that it was opened for.

@@ -1,6 +1,5 @@
 //! What does a Parquet file say about itself, and how are rows of one row group read?
 
-use std::fs::File;
 use std::sync::{Arc, OnceLock};
 
 use ::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
@@ -12,6 +11,7 @@ use ::parquet::arrow::{ARROW_SCHEMA_META_KEY, ProjectionMask};
 use ::parquet::basic::{Compression, Type as PhysicalType};
 use ::parquet::errors::Result as ParquetResult;
 use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use ::parquet::file::reader::ChunkReader;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef, TimeUnit};
@@ -24,8 +24,8 @@ use quern_engine::schema::type_name;
 use quern_engine::{in_words, instant};
 
 use super::columns::Look;
-use super::files::HistoryFile;
-use super::{BATCH_ROWS_MAX, Formats, Reading, Unit, fitted, hive};
+use super::files::{Content, HistoryFile};
+use super::{BATCH_ROWS_MAX, Formats, Reading, Unit, far, fitted, hive};
 use crate::error::Result;
 
 /// A selection with shorter runs than this, on average, is cheaper as one bit for each row.
@@ -70,9 +70,16 @@ impl ParquetFile {
         if file.bytes() == 0 {
             return Err(file.unreadable(&"it is empty; was it not written to its end?"));
         }
-        let handle = file.open()?;
-        let footer = file.guarded(|| footer(&handle).map_err(|error| in_words(&error)))?;
+        let metadata = if file.is_far() { far::metadata(file)? } else { self.near_metadata()? };
+        let footer = file.guarded(|| footer(metadata).map_err(|error| in_words(&error)))?;
         Ok(self.footer.get_or_init(|| footer))
+    }
+
+    fn near_metadata(&self) -> Result<ParquetMetaData> {
+        let handle = self.file.open()?;
+        self.file.guarded(|| {
+            ParquetMetaDataReader::new().parse_and_finish(&handle).map_err(|error| in_words(&error))
+        })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -139,9 +146,16 @@ impl ParquetFile {
         let mut distinct: Vec<usize> = roots.iter().flatten().copied().collect();
         distinct.sort_unstable();
         distinct.dedup();
-        let handle = self.file.open()?;
+        let content = self.file.content_at(&far::ranges(metadata, unit.row_group, &distinct))?;
         let mut reader = self.file.guarded(|| {
-            reader(metadata, handle, (unit, &distinct), reading.rows).map_err(|error| in_words(&error))
+            let what = (unit, distinct.as_slice());
+            match content {
+                Content::Whole(file) => reader(metadata, file, what, reading.rows),
+                Content::Fetched(fetched, bytes) => {
+                    reader(metadata, far::Chunks { fetched, bytes }, what, reading.rows)
+                }
+            }
+            .map_err(|error| in_words(&error))
         })?;
         while let Some(batch) =
             self.file.guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?
@@ -181,9 +195,9 @@ impl ParquetFile {
     }
 }
 
-fn reader(
+fn reader<R: ChunkReader + 'static>(
     metadata: &ArrowReaderMetadata,
-    handle: File,
+    handle: R,
     (unit, roots): (&Unit, &[usize]),
     rows: Option<&[u32]>,
 ) -> ParquetResult<ParquetRecordBatchReader> {
@@ -218,8 +232,8 @@ impl Footer {
 
 /// The footer, and the Arrow types to decode into. Strings come as plain strings even where they were written from
 /// dictionaries or views, and Spark's 96-bit times as microseconds, which unlike nanoseconds hold every year.
-fn footer(handle: &File) -> ParquetResult<Footer> {
-    let metadata = Arc::new(ParquetMetaDataReader::new().parse_and_finish(handle)?);
+fn footer(metadata: ParquetMetaData) -> ParquetResult<Footer> {
+    let metadata = Arc::new(metadata);
     let unknown = unknown(&metadata);
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(!unknown.is_empty());
     let written = ArrowReaderMetadata::try_new(metadata, options)?;

@@ -30,7 +30,7 @@ impl History {
     /// `format` says.
     pub fn sampled(&self, source: &Source, schema: &SchemaRef) -> Vec<DefError> {
         let Some(batch) = &source.batch else { return Vec::new() };
-        let Ok(found) = files::find(&self.roots, source, batch) else { return Vec::new() };
+        let Ok(found) = files::find(self.places(), source, batch) else { return Vec::new() };
         let formats = formats(source);
         let last = found.get(1..).and_then(<[HistoryFile]>::last);
         let mut mistakes = Vec::new();

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::roots::open_regular;
+use crate::walk::below;
 
 /// What a file ends with as long as it is being written.
 const UNFINISHED: &str = "part";
@@ -126,24 +127,4 @@ fn unfinished(target: &Path) -> PathBuf {
     let mut name = target.file_name().unwrap_or(OsStr::new("")).to_owned();
     name.push(format!(".{UNFINISHED}"));
     target.with_file_name(name)
-}
-
-/// Shows all files below `folder`; none where there is no such folder, and none that goes meanwhile.
-pub(crate) fn below(folder: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata)) -> io::Result<()> {
-    let gone = |error: &io::Error| error.kind() == ErrorKind::NotFound;
-    let entries = match fs::read_dir(folder) {
-        Err(error) if gone(&error) => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => below(&path, visit)?,
-            Ok(metadata) if metadata.is_file() => visit(&path, &metadata),
-            Ok(_) => {}
-            Err(error) if gone(&error) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -152,8 +152,12 @@ fn a_table_with_a_log_of_its_own_is_refused() {
             }
             assert!(repository.history().open(&repository.source, &schema).is_err());
             // Beside the table, or above the repository, a log says nothing of these files.
-            repository.source.batch =
-                Some(BatchSource { format: Format::Parquet, path: "plain".to_owned(), loc: loc(3) });
+            repository.source.batch = Some(BatchSource {
+                format: Format::Parquet,
+                path: "plain".to_owned(),
+                connection: None,
+                loc: loc(3),
+            });
             repository.write("plain/a.parquet", vec![("at", times(1))]);
             assert_eq!(repository.open().unwrap().units.len(), 1);
         }
@@ -307,7 +311,8 @@ fn what_is_no_table_tells_nothing_of_itself() {
             if declared.is_empty() {
                 repository.source.columns.clear();
             }
-            let batch = BatchSource { format: Format::Csv, path: (*path).to_owned(), loc: loc(3) };
+            let batch =
+                BatchSource { format: Format::Csv, path: (*path).to_owned(), connection: None, loc: loc(3) };
             repository.source.batch = Some(batch);
             for secret in [*secret, secrets[0], secrets[1]] {
                 repository.file(path, secret);
@@ -321,7 +326,7 @@ fn what_is_no_table_tells_nothing_of_itself() {
     let mut seen = String::new();
     for path in [".env", "keys/.netrc", ".ssh/id_rsa", ".en*", "quern.yaml", "a/../.env", "link.csv"] {
         repository.source.batch =
-            Some(BatchSource { format: Format::Csv, path: path.to_owned(), loc: loc(3) });
+            Some(BatchSource { format: Format::Csv, path: path.to_owned(), connection: None, loc: loc(3) });
         // Whether there is such a file is told nobody.
         let before = (path != "link.csv").then(|| repository.mistakes());
         repository.file(path.replace('*', "v").trim_start_matches("a/../"), "at\n2013-01-01\n");

@@ -34,7 +34,7 @@ struct Repository {
 
 impl Repository {
     fn new(format: Format, path: &str) -> Self {
-        let batch = BatchSource { format, path: path.to_owned(), loc: loc(3) };
+        let batch = BatchSource { format, path: path.to_owned(), connection: None, loc: loc(3) };
         let source = Source {
             name: "events".to_owned(),
             description: String::new(),
