@@ -75,6 +75,7 @@ fn value(shape: &Shape) -> String {
         | Shape::Share => shape.expected(),
         Shape::Window => "[duration](#durations) or `lifetime`".to_owned(),
         Shape::Text => "text".to_owned(),
+        Shape::Character => "character".to_owned(),
         Shape::Identifier | Shape::ModelName => "name".to_owned(),
         Shape::Reference => "name".to_owned(),
         Shape::ReferenceOrAll => "name or `\"*\"`".to_owned(),

@@ -50,6 +50,7 @@ fn shape_schema(shape: &Shape) -> Value {
         Shape::Constant(text) => json!({"const": text}),
         Shape::OneOf(texts) => json!({"enum": texts}),
         Shape::Text => json!({"type": "string"}),
+        Shape::Character => json!({"type": "string", "pattern": "^[\\x01-\\x09\\x0b\\x0c\\x0e-\\x7f]$"}),
         Shape::Identifier
         | Shape::ModelName
         | Shape::Reference

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use feature_defs::Format;
-use quern_store::history::infer::{Inferred, block, infer, quoted};
+use quern_store::history::format_of;
+use quern_store::history::infer::{Inferred, Shown, block, infer, quoted};
 
 use crate::error::{Error, Result};
 
@@ -21,15 +22,19 @@ const UNKNOWN: &str = "FILL_IN";
 /// # Errors
 /// `Kind::InvalidArgument` where there is no such file, or it is neither Parquet nor CSV.
 pub fn source(root: &Path, path: &str) -> Result<String> {
-    let (format, (file, columns)) = match format_of(path) {
+    let (format, shown) = match format_of(path) {
         Some(format) => (format, infer(root, format, path)?),
         // Of a folder or a glob the files tell.
-        None => [Format::Parquet, Format::Csv]
+        None => Format::ALL
             .into_iter()
-            .find_map(|format| infer(root, format, path).ok().map(|found| (format, found)))
-            .filter(|(format, (file, _))| format_of(file) == Some(*format))
-            .ok_or_else(|| Error::invalid(format!("`{path}` names no file that ends in .parquet or .csv")))?,
+            .find_map(|format| infer(root, format, path).ok().map(|shown| (format, shown)))
+            .filter(|(format, shown)| format_of(&shown.file) == Some(*format))
+            .ok_or_else(|| {
+                let known = Format::ALL.map(|format| format!(".{}", format.name())).join(" or ");
+                Error::invalid(format!("`{path}` names no file that ends in {known}"))
+            })?,
     };
+    let Shown { file, dialect, columns } = shown;
     let times = likely_times(&columns);
     let event_timestamp = times.first().map_or(UNKNOWN, |column| column.name.as_str());
     let others: Vec<&str> = times.iter().skip(1).map(|column| column.name.as_str()).collect();
@@ -52,27 +57,16 @@ pub fn source(root: &Path, path: &str) -> Result<String> {
         Format::Csv => "; the types are guessed",
         Format::Parquet => "",
     };
-    let format = match format {
-        Format::Csv => "csv",
-        Format::Parquet => "parquet",
-    };
+    let (format, dialect) = (format.name(), dialect.to_string());
+    let dialect = if dialect.is_empty() { dialect } else { format!(", {dialect}") };
     Ok(format!(
-        "# As far as {file} shows{guessed}.\nkind: Source\nname: {}\nbatch: {{format: {format}, path: {}}}\n\
+        "# As far as {file} shows{guessed}.\nkind: Source\nname: {}\nbatch: {{format: {format}, path: {}{dialect}}}\n\
          event_timestamp: {}{remark}\n{}",
         name_of(path),
         quoted(path),
         quoted(event_timestamp),
         block(&columns, &declared)
     ))
-}
-
-fn format_of(path: &str) -> Option<Format> {
-    let (_, extension) = path.rsplit_once('.')?;
-    match extension.to_lowercase().as_str() {
-        "parquet" => Some(Format::Parquet),
-        "csv" => Some(Format::Csv),
-        _ => None,
-    }
 }
 
 /// Columns that can say when a row became true, the likeliest first.
@@ -212,7 +206,26 @@ mod tests {
               - {name: at, type: timestamp}
               # k is there twice: give one of the two another name"##]]
         .assert_eq(&infer(",k,at,k\n0,1,2024-01-01,2\n"));
-        expect![[r#"`a.csv` cannot be read: its header `k;at;x` has semicolons between the columns, and a CSV file has commas; rewrite it, with pandas as in read_csv(path, sep=";").to_csv(path, index=False)"#]].assert_eq(&infer("k;at;x\n1;2024-01-01;1,5\n"));
-        expect![[r#"`a.csv` cannot be read: its header `k at` has tabs between the columns, and a CSV file has commas; rewrite it, with pandas as in read_csv(path, sep="\t").to_csv(path, index=False)"#]].assert_eq(&infer("k\tat\n1\t2024-01-01\n"));
+        expect![[r##"
+            # As far as a.csv shows; the types are guessed.
+            kind: Source
+            name: a
+            batch: {format: csv, path: a.csv, delimiter: ";"}
+            event_timestamp: at
+            columns:
+              - {name: k, type: int64}
+              - {name: at, type: timestamp}
+              - {name: x, type: string}"##]]
+        .assert_eq(&infer("k;at;x\n1;2024-01-01;1,5\n"));
+        expect![[r##"
+            # As far as a.csv shows; the types are guessed.
+            kind: Source
+            name: a
+            batch: {format: csv, path: a.csv, delimiter: "\t"}
+            event_timestamp: at
+            columns:
+              - {name: k, type: int64}
+              - {name: at, type: timestamp}"##]]
+        .assert_eq(&infer("k\tat\n1\t2024-01-01\n"));
     }
 }

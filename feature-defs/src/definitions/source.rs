@@ -1,5 +1,7 @@
 //! Where do raw rows come from?
 
+use std::fmt;
+
 use super::column::Column;
 use super::connection::Connection;
 use super::role::Governance;
@@ -51,6 +53,8 @@ pub struct BatchSource {
     pub path: String,
     /// What leads there, where it is a URL.
     pub connection: Option<Connection>,
+    /// How CSV files are written; of other formats it says nothing.
+    pub dialect: Dialect,
     /// Where the path is declared.
     pub loc: Loc,
 }
@@ -68,6 +72,76 @@ impl BatchSource {
             Some(glob) => &path[..path[..glob].rfind('/').map_or(0, |slash| slash + 1)],
             None => path,
         }
+    }
+}
+
+/// How the text of CSV files is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialect {
+    /// What stands between two cells, in ASCII.
+    pub delimiter: u8,
+    /// What stands around a cell that has delimiters or line ends in it, in ASCII.
+    pub quote: u8,
+    /// Cells that are null besides the empty one.
+    pub null_values: Vec<String>,
+    /// Which bytes stand for which characters.
+    pub encoding: Encoding,
+}
+
+impl Default for Dialect {
+    fn default() -> Self {
+        Dialect { delimiter: b',', quote: b'"', null_values: Vec::new(), encoding: Encoding::Utf8 }
+    }
+}
+
+/// What is not as in most files, as it is declared; empty where all is.
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Dialect { delimiter, quote, null_values, encoding } = self;
+        let usual = Dialect::default();
+        let said = [
+            (*delimiter != usual.delimiter)
+                .then(|| format!("delimiter: {:?}", char::from(*delimiter).to_string())),
+            (*quote != usual.quote).then(|| format!("quote: {:?}", char::from(*quote).to_string())),
+            (!null_values.is_empty()).then(|| format!("null_values: {null_values:?}")),
+            (*encoding != usual.encoding).then(|| format!("encoding: {}", encoding.name())),
+        ];
+        f.write_str(&said.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Encodings of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// UTF-8.
+    Utf8,
+    /// ISO 8859-1: each byte is the character of its number.
+    Latin1,
+    /// What Windows writes in Western Europe and America.
+    Windows1252,
+    /// UTF-16 after a byte order mark.
+    Utf16,
+}
+
+/// The names of encodings, of which some have two.
+pub(crate) const ENCODINGS: [&str; 5] = ["utf-8", "latin1", "iso-8859-1", "windows-1252", "utf-16"];
+
+impl Encoding {
+    /// Its name in YAML.
+    pub fn name(self) -> &'static str {
+        match self {
+            Encoding::Utf8 => "utf-8",
+            Encoding::Latin1 => "latin1",
+            Encoding::Windows1252 => "windows-1252",
+            Encoding::Utf16 => "utf-16",
+        }
+    }
+
+    /// The encoding of that name.
+    pub(crate) fn named(name: &str) -> Option<Encoding> {
+        let all = [Encoding::Utf8, Encoding::Latin1, Encoding::Windows1252, Encoding::Utf16];
+        let name = if name == "iso-8859-1" { "latin1" } else { name };
+        all.into_iter().find(|encoding| encoding.name() == name)
     }
 }
 
@@ -102,6 +176,21 @@ pub enum Format {
     Parquet,
     /// Comma-separated values with a header line.
     Csv,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Format; 2] = [Format::Parquet, Format::Csv];
+    /// Their names in YAML.
+    pub(crate) const NAMES: [&str; 2] = ["parquet", "csv"];
+
+    /// Its name in YAML.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Parquet => "parquet",
+            Format::Csv => "csv",
+        }
+    }
 }
 
 impl Source {

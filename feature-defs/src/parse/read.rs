@@ -11,8 +11,9 @@ use crate::literal::{fit, literal};
 use crate::reach::Server;
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
-    Aggregation, At, BatchSource, Broker, Column, Entity, Epoch, Expr, Feature, FeatureService, FeatureView,
-    Format, Function, Governance, Literal, Loc, Projection, Source, StreamSource, Type, Window,
+    Aggregation, At, BatchSource, Broker, Column, Dialect, Encoding, Entity, Epoch, Expr, Feature,
+    FeatureService, FeatureView, Format, Function, Governance, Literal, Loc, Projection, Source,
+    StreamSource, Type, Window,
 };
 
 pub(super) fn entity(node: &Node) -> Entity {
@@ -93,14 +94,22 @@ fn stream(node: &Node) -> Option<StreamSource> {
 
 fn batch(node: &Node) -> Option<BatchSource> {
     let path = node.get("path")?;
-    let format = match text(node, "format").as_str() {
-        "parquet" => Format::Parquet,
-        "csv" => Format::Csv,
-        _ => return None,
-    };
+    let format = text(node, "format");
+    let format = Format::ALL.into_iter().find(|known| known.name() == format)?;
     let (path, loc) = (path.text()?.to_owned(), path.loc.clone());
     // What leads there is found once all connections are known.
-    Some(BatchSource { format, path, connection: None, loc })
+    Some(BatchSource { format, path, dialect: dialect(node), connection: None, loc })
+}
+
+fn dialect(node: &Node) -> Dialect {
+    let character = |key: &str| node.get(key).and_then(Node::text).and_then(|text| text.bytes().next());
+    let usual = Dialect::default();
+    Dialect {
+        delimiter: character("delimiter").unwrap_or(usual.delimiter),
+        quote: character("quote").unwrap_or(usual.quote),
+        null_values: texts(node, "null_values"),
+        encoding: Encoding::named(&text(node, "encoding")).unwrap_or(usual.encoding),
+    }
 }
 
 fn columns(node: &Node, key: &str) -> Vec<Column> {

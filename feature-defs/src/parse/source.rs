@@ -2,7 +2,8 @@
 
 use super::declared::Declaration;
 use super::names::{listed, not_twice};
-use crate::{Column, DefError, Loc, ScalarType, Source, Type, suggest};
+use crate::yaml::Node;
+use crate::{BatchSource, Column, DefError, Dialect, Format, Loc, ScalarType, Source, Type, suggest};
 
 /// Checks that `source` has rows, and that its names are among its columns.
 pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
@@ -12,6 +13,9 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
             DefError::new(&def.loc, format!("source `{}` has neither files nor pushes", def.name))
                 .with_help("give it `batch`, `push: true`, `stream`, or several of them"),
         );
+    }
+    if let (Some(batch), Some(node)) = (&def.batch, node.get("batch")) {
+        check_dialect(batch, node, errors);
     }
     not_twice("column", def.columns.iter().map(|column| (column.name.as_str(), &column.loc)), errors);
     not_twice("`event_id` column", listed(node, "event_id"), errors);
@@ -49,6 +53,24 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
     }
     for (name, loc) in times.chain(listed(node, "event_id")) {
         check_column(def, name, loc, errors);
+    }
+}
+
+/// Reports what is said of how CSV is written where files are none, and a quote that is a delimiter.
+fn check_dialect(batch: &BatchSource, node: &Node, errors: &mut Vec<DefError>) {
+    let of_csv = ["delimiter", "quote", "null_values", "encoding"];
+    let said = node.entries().iter().filter(|entry| of_csv.contains(&entry.key.as_str()));
+    if batch.format != Format::Csv {
+        errors.extend(said.map(|entry| {
+            let cause = format!("`{}` is of CSV files, and these are {}", entry.key, batch.format.name());
+            DefError::new(&entry.key_loc, cause).with_help("leave it out")
+        }));
+        return;
+    }
+    let Dialect { delimiter, quote, .. } = &batch.dialect;
+    if let (true, Some(said)) = (delimiter == quote, node.get("quote").or(node.get("delimiter"))) {
+        let cause = format!("`{}` cannot stand both between cells and around them", char::from(*quote));
+        errors.push(DefError::new(&said.loc, cause).with_help("give another `quote` or `delimiter`"));
     }
 }
 

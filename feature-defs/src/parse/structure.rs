@@ -162,6 +162,7 @@ fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefErro
         Shape::Constant(constant) if is_text && text == constant => Ok(()),
         Shape::OneOf(texts) if is_text && texts.contains(&text.as_str()) => Ok(()),
         Shape::Text | Shape::FeatureReference if is_text => Ok(()),
+        Shape::Character if is_text && is_character(text) => Ok(()),
         Shape::Identifier
         | Shape::ModelName
         | Shape::Reference
@@ -233,16 +234,23 @@ fn wrong(shape: &Shape, subject: &str, node: &Node) -> DefError {
         {
             error.with_help(format!("a number stands without quotes: {text}"))
         }
+        (Shape::Character, _) if text == "\\t" => error.with_help(r#"in double quotes it is a tab: "\t""#),
+        (Shape::Text, Scalar::Null) if !text.is_empty() => error.with_help(format!("quote it: \"{text}\"")),
         (_, Scalar::Null | Scalar::Text) => error,
         (Shape::Duration { zero: false }, Scalar::Int(0)) => error.with_help(without_end(subject)),
         (Shape::Duration { .. }, Scalar::Int(_)) => {
             error.with_help(format!("add a unit: w, d, h, m, s, ms or us, as in `{text}s`"))
         }
-        (Shape::Text | Shape::FeatureReference | Shape::SourceColumn, _) => {
+        (Shape::Text | Shape::Character | Shape::FeatureReference | Shape::SourceColumn, _) => {
             error.with_help(format!("quote it: \"{text}\""))
         }
         _ => error,
     }
+}
+
+/// Whether it is one character that may stand between cells or around them.
+fn is_character(text: &str) -> bool {
+    matches!(text.as_bytes(), [byte] if byte.is_ascii() && !matches!(byte, 0 | b'\r' | b'\n'))
 }
 
 const UNQUOTED_TRUE: &str =

@@ -46,6 +46,8 @@ pub(crate) enum Shape {
     OneOf(&'static [&'static str]),
     /// Any text.
     Text,
+    /// One character of ASCII that ends no line.
+    Character,
     /// A name that SQL takes without quotes.
     Identifier,
     /// A name in a URL: an identifier with `-` and `.`.
@@ -137,6 +139,7 @@ impl Shape {
                 texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(" or ")
             }
             Shape::Text => "a text".to_owned(),
+            Shape::Character => "one character of ASCII, such as `\";\"`".to_owned(),
             Shape::Identifier => {
                 "a name of letters, digits and `_` that does not start with a digit".to_owned()
             }

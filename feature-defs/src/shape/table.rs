@@ -3,6 +3,8 @@
 //! What is not in this table is not in the language.
 
 use super::object::{Key, Object, Shape};
+use crate::Format;
+use crate::definitions::ENCODINGS;
 use crate::epoch::EPOCH_NAMES;
 
 pub(super) const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
@@ -87,16 +89,28 @@ static BATCH: Object = Object {
     noun: "a batch source",
     doc: "Files of one format under one path.",
     keys: &[
-        required(
-            "format",
-            Shape::OneOf(&["parquet", "csv"]),
-            "File format; CSV files start with a header line.",
-        ),
+        required("format", Shape::OneOf(&Format::NAMES), "File format; CSV files start with a header line."),
         required(
             "path",
             Shape::Path,
             "A path or glob, relative to the repository's root; or the same in an object store, as in \
              `s3://bucket/landings/date=*/*.parquet`, to which a [connection](#connection) leads.",
+        ),
+        optional("delimiter", Shape::Character, "CSV: what stands between two cells; `,` unless given."),
+        optional(
+            "quote",
+            Shape::Character,
+            "CSV: what stands around a cell with delimiters or line ends in it; `\"` unless given.",
+        ),
+        optional(
+            "null_values",
+            Shape::List(&Shape::Text),
+            "CSV: cells that are null, such as `NA`; the empty one always is.",
+        ),
+        optional(
+            "encoding",
+            Shape::OneOf(&ENCODINGS),
+            "CSV: how characters are written; `utf-8` unless given.",
         ),
     ],
 };

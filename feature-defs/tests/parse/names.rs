@@ -1,6 +1,7 @@
 //! What is said about names that are declared twice or refer to nothing?
 
 use expect_test::{Expect, expect};
+use feature_defs::{DefFile, parse};
 
 use crate::check_files;
 
@@ -408,4 +409,62 @@ batching: {max_rows: 0, max_delay: 5}
             case.yaml:20:36: `max_delay` must be a duration such as `90d` or `1d12h`, found the number `5`
               help: add a unit: w, d, h, m, s, ms or us, as in `5s`"#]],
     );
+}
+
+#[test]
+fn what_is_said_of_csv_files_is_of_csv_files() {
+    let source = |batch: &str| {
+        let text = format!(
+            "kind: Source\nname: s\nbatch: {batch}\nevent_timestamp: at\ncolumns: [{{name: at, type: timestamp}}]\n"
+        );
+        parse(&[DefFile::new("a.yaml", text)])
+    };
+    let sound = r#"{format: csv, path: x.csv, delimiter: "\t", quote: "'", null_values: [NA, "-9"], encoding: iso-8859-1}"#;
+    let definitions = source(sound).expect("it is sound");
+    let dialect = &definitions.sources["s"].batch.as_ref().expect("files").dialect;
+    assert_eq!(
+        dialect.to_string(),
+        r#"delimiter: "\t", quote: "'", null_values: ["NA", "-9"], encoding: latin1"#
+    );
+    let mut said = String::new();
+    for wrong in [
+        "{format: parquet, path: x, delimiter: \";\", encoding: utf-8}",
+        "{format: csv, path: x, delimiter: '\\t'}",
+        "{format: csv, path: x, delimiter: ü, quote: ''}",
+        "{format: csv, path: x, delimiter: ';', quote: ;}",
+        "{format: csv, path: x, delimiter: '\"'}",
+        "{format: csv, path: x, delimiter: 1}",
+        "{format: csv, path: x, null_values: [NULL, -9]}",
+        "{format: csv, path: x, null_values: []}",
+        "{format: csv, path: x, encoding: utf8}",
+        "{format: csv, path: x, delimeter: ;}",
+    ] {
+        let mistakes = source(wrong).expect_err("a mistake");
+        said.extend(mistakes.iter().map(|mistake| format!("{mistake}\n")));
+    }
+    expect![[r#"
+        a.yaml:3:35: `delimiter` is of CSV files, and these are parquet
+          help: leave it out
+        a.yaml:3:51: `encoding` is of CSV files, and these are parquet
+          help: leave it out
+        a.yaml:3:42: `delimiter` must be one character of ASCII, such as `";"`, found `\t`
+          help: in double quotes it is a tab: "\t"
+        a.yaml:3:42: `delimiter` must be one character of ASCII, such as `";"`, found `ü`
+        a.yaml:3:52: `quote` must be one character of ASCII, such as `";"`, found an empty text
+        a.yaml:3:54: `;` cannot stand both between cells and around them
+          help: give another `quote` or `delimiter`
+        a.yaml:3:42: `"` cannot stand both between cells and around them
+          help: give another `quote` or `delimiter`
+        a.yaml:3:42: `delimiter` must be one character of ASCII, such as `";"`, found the number `1`
+          help: quote it: "1"
+        a.yaml:3:45: each of `null_values` must be a text, found nothing
+          help: quote it: "NULL"
+        a.yaml:3:51: each of `null_values` must be a text, found the number `-9`
+          help: quote it: "-9"
+        a.yaml:3:44: `null_values` must not be empty
+        a.yaml:3:41: `encoding` must be `utf-8` or `latin1` or `iso-8859-1` or `windows-1252` or `utf-16`, found `utf8`
+          help: did you mean `utf-8`?
+        a.yaml:3:31: unknown key `delimeter` in a batch source
+          help: did you mean `delimiter`? known: delimiter, encoding, format, null_values, path, quote
+    "#]].assert_eq(&said);
 }

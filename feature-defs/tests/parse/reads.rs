@@ -84,6 +84,12 @@ fn sources() {
                 BatchSource {
                     format: Csv,
                     path: "data/*.csv",
+                    dialect: Dialect {
+                        delimiter: 44,
+                        quote: 34,
+                        null_values: [],
+                        encoding: Utf8,
+                    },
                     connection: None,
                     loc: Loc {
                         project: None,

@@ -23,6 +23,8 @@ pub enum Misquoted {
         opened: u64,
         /// Where the quote stands, from 1.
         line: u64,
+        /// What stands around a cell.
+        quote: char,
     },
 }
 
@@ -30,10 +32,10 @@ impl fmt::Display for Misquoted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Misquoted::Open { line } => write!(f, "the quote that opens on line {line} is never closed"),
-            Misquoted::Within { opened, line } => write!(
+            Misquoted::Within { opened, line, quote } => write!(
                 f,
                 "the quote that opens on line {opened} is closed on line {line}, where the cell goes on; a quote within a \
-                 cell is written twice (\"\")"
+                 cell is written twice ({quote}{quote})"
             ),
         }
     }
@@ -57,11 +59,26 @@ enum Place {
     Ended(u64),
 }
 
+/// What stands around cells and between them.
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    quote: u8,
+    delimiter: u8,
+}
+
+impl Marks {
+    /// What ends a cell without quotes.
+    fn is_end(self, byte: u8) -> bool {
+        byte == self.delimiter || matches!(byte, b'\n' | b'\r')
+    }
+}
+
 /// A CSV file that cannot be read beyond the first quote that is not in its place: then reading fails with what is
 /// wrong.
 #[derive(Debug)]
 pub struct Quoted<R> {
     file: R,
+    marks: Marks,
     place: Place,
     line: u64,
     is_first: bool,
@@ -71,7 +88,13 @@ pub struct Quoted<R> {
 impl<R: Read> Quoted<R> {
     /// The bytes of `file`, from its beginning.
     pub fn new(file: R) -> Self {
-        Quoted { file, place: Place::Start, line: 1, is_first: true, misquoted: None }
+        Quoted::of(file, b'"', b',')
+    }
+
+    /// The same of a file with another quote around cells, and another delimiter between them.
+    pub fn of(file: R, quote: u8, delimiter: u8) -> Self {
+        let marks = Marks { quote, delimiter };
+        Quoted { file, marks, place: Place::Start, line: 1, is_first: true, misquoted: None }
     }
 
     /// The quote that reading ended at. A reader of CSV may wrap the error that names it in words of its own.
@@ -94,7 +117,7 @@ impl<R: Read> Quoted<R> {
         if std::mem::take(&mut self.is_first) {
             bytes = bytes.strip_prefix(MARK).unwrap_or(bytes);
         }
-        self.place = go_on(self.place, &mut self.line, bytes)?;
+        self.place = go_on(self.marks, self.place, &mut self.line, bytes)?;
         Ok(())
     }
 }
@@ -112,23 +135,26 @@ impl<R: Read> Read for Quoted<R> {
     }
 }
 
-fn go_on(mut place: Place, line: &mut u64, bytes: &[u8]) -> Result<Place, Misquoted> {
+fn go_on(marks: Marks, mut place: Place, line: &mut u64, bytes: &[u8]) -> Result<Place, Misquoted> {
+    let Marks { quote, .. } = marks;
     // Most files have no quotes at all: what the processor can look for at once need not be walked.
-    if let (Place::Start | Place::Bare, Some(last), false) = (place, bytes.last(), bytes.contains(&b'"')) {
+    if let (Place::Start | Place::Bare, Some(last), false) = (place, bytes.last(), bytes.contains(&quote)) {
         *line += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
-        return Ok(if is_end(*last) { Place::Start } else { Place::Bare });
+        return Ok(if marks.is_end(*last) { Place::Start } else { Place::Bare });
     }
     for &byte in bytes {
-        place = match (place, byte) {
-            (Place::Start, b'"') => Place::Quoted(*line),
-            (Place::Quoted(opened), b'"') => Place::Quote(opened),
-            (Place::Quoted(opened), _) => Place::Quoted(opened),
-            (Place::Quote(opened), b'"') => Place::Quoted(opened),
-            (_, byte) if is_end(byte) => Place::Start,
-            (Place::Start | Place::Bare, _) => Place::Bare,
-            (Place::Quote(opened) | Place::Ended(opened), b' ' | b'\t') => Place::Ended(opened),
-            (Place::Quote(opened) | Place::Ended(opened), _) => {
-                return Err(Misquoted::Within { opened, line: *line });
+        place = match place {
+            Place::Start if byte == quote => Place::Quoted(*line),
+            Place::Quoted(opened) if byte == quote => Place::Quote(opened),
+            Place::Quoted(opened) => Place::Quoted(opened),
+            Place::Quote(opened) if byte == quote => Place::Quoted(opened),
+            _ if marks.is_end(byte) => Place::Start,
+            Place::Start | Place::Bare => Place::Bare,
+            Place::Quote(opened) | Place::Ended(opened) if matches!(byte, b' ' | b'\t') => {
+                Place::Ended(opened)
+            }
+            Place::Quote(opened) | Place::Ended(opened) => {
+                return Err(Misquoted::Within { opened, line: *line, quote: quote.into() });
             }
         };
         *line += u64::from(byte == b'\n');
@@ -136,21 +162,23 @@ fn go_on(mut place: Place, line: &mut u64, bytes: &[u8]) -> Result<Place, Misquo
     Ok(place)
 }
 
-/// What ends a cell without quotes.
-fn is_end(byte: u8) -> bool {
-    matches!(byte, b',' | b'\n' | b'\r')
+/// That something else than `delimiter` stands between the columns, where the only name in a header looks like several:
+/// what does, and the header in words.
+pub fn separator(only: &str, delimiter: u8) -> Option<(char, String)> {
+    let (found, named) = [(';', "semicolons"), ('\t', "tabs"), ('|', "bars"), (',', "commas")]
+        .into_iter()
+        .find(|(other, _)| only.contains(*other) && *other != char::from(delimiter))?;
+    let example: String = only.chars().take(40).map(|c| if c == '\t' { ' ' } else { c }).collect();
+    Some((found, format!("its header `{example}` has {named} between the columns")))
 }
 
-/// That something else than commas stands between the columns, where the only name in a header looks like several.
-pub fn separator(only: &str) -> Option<String> {
-    let (found, named) = [(';', "semicolons"), ('\t', "tabs"), ('|', "bars")]
-        .into_iter()
-        .find(|(other, _)| only.contains(*other))?;
-    let example: String = only.chars().take(40).map(|c| if c == '\t' { ' ' } else { c }).collect();
+/// The same where a CSV file has commas, with the way out.
+pub fn no_commas(only: &str) -> Option<String> {
+    let (found, header) = separator(only, b',')?;
     let pandas = found.escape_default();
     Some(format!(
-        "its header `{example}` has {named} between the columns, and a CSV file has commas; rewrite it, with pandas as in \
-         read_csv(path, sep=\"{pandas}\").to_csv(path, index=False)"
+        "{header}, and a CSV file has commas; rewrite it, with pandas as in read_csv(path, sep=\"{pandas}\").to_csv(path, \
+         index=False)"
     ))
 }
 
@@ -198,14 +226,24 @@ mod tests {
     }
 
     #[test]
+    fn other_quotes_and_delimiters_are_followed() {
+        let read = |text: &str| match io::read_to_string(Quoted::of(text.as_bytes(), b'\'', b'\t')) {
+            Ok(_) => "sound".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(read("a\tb\n'x\ty'\t\"z\n'it''s'\t''\n"), "sound");
+        assert!(read("a\n'x\t").starts_with("the quote that opens on line 2 is never closed"));
+        assert!(read("a\n'x'y\n").ends_with("a quote within a cell is written twice ('')"));
+    }
+
+    #[test]
     fn what_stands_between_columns_is_told() {
-        assert_eq!(separator("k"), None);
-        assert!(
-            separator("k;at")
-                .expect("one")
-                .starts_with("its header `k;at` has semicolons between the columns")
-        );
-        assert!(separator("k\tat").expect("one").contains(r#"sep="\t")"#));
+        assert_eq!(separator("k", b','), None);
+        assert_eq!(separator("k;at", b';'), None);
+        assert_eq!(separator("k,at", b';').expect("one").0, ',');
+        let of_semicolons = no_commas("k;at").expect("one");
+        assert!(of_semicolons.starts_with("its header `k;at` has semicolons between the columns"));
+        assert!(no_commas("k\tat").expect("one").contains(r#"sep="\t")"#));
     }
 
     #[test]

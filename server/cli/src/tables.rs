@@ -18,7 +18,7 @@ use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
-use quern_base::quotes::{Quoted, is_code, separator};
+use quern_base::quotes::{Quoted, is_code, no_commas};
 use quern_engine::in_words;
 use quern_engine::instant::{Unread, of_text};
 use quern_engine::schema::{EVENT_TIMESTAMP, timestamp, type_name};
@@ -252,7 +252,7 @@ fn csv_schema(path: &Path, file: &mut File, known: &[ColumnInfo]) -> std::result
     }
     let (inferred, _) = inferred.map_err(|error| uneven(path).unwrap_or_else(|| in_words(&error)))?;
     if let [only] = inferred.fields().as_ref()
-        && let Some(other) = separator(only.name())
+        && let Some(other) = no_commas(only.name())
     {
         return Err(other);
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use feature_defs::{
     Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Entity, Expr, Fallback,
-    Feature, FeatureService, FeatureView, Format, Function, Governance, Instead, Isolation, Literal, Model,
+    Feature, FeatureService, FeatureView, Function, Governance, Instead, Isolation, Literal, Model,
     ModelVersion, Projection, Route, Secret, Source, StorageOptions, StreamSource, format_duration,
 };
 use quern_base::digest::sha256;
@@ -144,12 +144,9 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
     put_governance(&mut keys, governance);
-    if let Some(BatchSource { format, path, connection: _, loc: _ }) = batch {
-        let format = match format {
-            Format::Parquet => "parquet",
-            Format::Csv => "csv",
-        };
-        put(&mut keys, "batch", format!("{format} {path}"));
+    if let Some(BatchSource { format, path, dialect, connection: _, loc: _ }) = batch {
+        put(&mut keys, "batch", format!("{} {path}", format.name()));
+        put(&mut keys, "csv", dialect.to_string());
     }
     if let Some(StreamSource { broker, servers, reaches: _, topic, loc: _ }) = stream {
         let broker = match broker {

@@ -222,8 +222,11 @@ fn identify(
     }
     let batch = source.batch.as_ref().map(|batch| (batch.format, &batch.path));
     text += &format!("source {:?} {:?} {:?}\n", batch, source.event_timestamp, source.created_timestamp);
+    // What is not declared is left out, so that the identity of what was stored before there was such a word stays.
+    let dialect =
+        source.batch.as_ref().map(|batch| batch.dialect.to_string()).filter(|said| !said.is_empty());
+    text += &dialect.map_or_else(String::new, |said| format!("dialect {said}\n"));
     for column in &source.columns {
-        // What is not declared is left out, so that the identity of what was stored before there was such a word stays.
         text += &column
             .format
             .map_or_else(String::new, |format| format!("format {:?} {}\n", column.name, format.name()));

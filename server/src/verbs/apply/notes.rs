@@ -218,7 +218,11 @@ fn of_source(ways: &mut Ways, view: &FeatureView, taken: &[&String], deployment:
         ways.insert(format!("{what} of source `{}`", source.name), text);
     };
     if let Some(batch) = &source.batch {
-        note("`batch`", batch.path.clone());
+        let dialect = batch.dialect.to_string();
+        note(
+            "`batch`",
+            if dialect.is_empty() { batch.path.clone() } else { format!("{}, {dialect}", batch.path) },
+        );
     }
     note("`event_timestamp`", source.event_timestamp.clone());
     if let Some(created) = &source.created_timestamp {

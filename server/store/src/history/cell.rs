@@ -2,7 +2,7 @@
 //!
 //! | type | text |
 //! |---|---|
-//! | any | an empty cell is null, for strings too; around other types blanks do not count |
+//! | any | an empty cell is null, for strings too, and so is what the source names as null; around other types blanks do not count |
 //! | bool | `true`, `false`, `t`, `f`, `1`, `0`, in any case |
 //! | int32, int64 | `-7`; `7.0` as well, which is how pandas writes whole numbers beside nulls |
 //! | float32, float64 | `-1.5e3`, `NaN`, `inf` |
@@ -80,6 +80,16 @@ impl Cells {
             }
             _ => return None,
         })
+    }
+
+    /// The same as [`Cells::push`], and null where the text is one of `nulls`.
+    pub(super) fn push_unless(&mut self, text: &str, nulls: &[String]) -> Option<()> {
+        let said = if let Cells::String(_) = self { text } else { text.trim_ascii() };
+        if nulls.iter().any(|null| null == said) {
+            self.push_null();
+            return Some(());
+        }
+        self.push(text)
     }
 
     /// Adds what the text says; `None` where it says nothing of the column's type.

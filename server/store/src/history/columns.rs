@@ -1,9 +1,7 @@
 //! Which columns must the files of a source hold, and does a file hold them?
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsStr;
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
@@ -11,20 +9,8 @@ use feature_defs::{DefError, Epoch, Loc, Source, suggest};
 use quern_engine::instant;
 use quern_engine::schema::{arrow_type, canonical, conforms, quern_type, timestamp, type_name};
 
+use super::format::{NOT_SHOWN, is_called_a_table};
 use super::hive;
-
-/// What the names of tables end with.
-const TABLES: [&str; 5] = ["csv", "tsv", "parquet", "parq", "pq"];
-/// What is said instead of the columns of what is called otherwise.
-pub(super) const NOT_SHOWN: &str =
-    "its columns are not shown, since its name does not end as a table's does, as in `.csv`";
-
-/// Whether a file is called as tables are. Of any other an error tells no word, not even the names of its columns: its
-/// first line may be a password.
-pub(super) fn is_called_a_table(name: &str) -> bool {
-    let extension = Path::new(name).extension().map(OsStr::to_ascii_lowercase);
-    extension.is_some_and(|extension| TABLES.iter().any(|table| extension == *table))
-}
 
 /// What one file says of its columns.
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -1,23 +1,23 @@
 //! How are rows of a CSV file read?
 //!
-//! RFC 4180 with a header line, UTF-8, with or without a byte order mark. Columns are found by name; those that
-//! nobody asks for are skipped unread.
+//! RFC 4180 with a header line, UTF-8, with or without a byte order mark, unless the source's [`Dialect`] says otherwise.
+//! Columns are found by name; those that nobody asks for are skipped unread.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use feature_defs::{Dialect, Encoding};
 use quern_base::quotes::{Quoted, separator};
 use quern_engine::instant::{Unread, of_text};
 use quern_engine::schema::type_name;
 
 use super::cell::{Cells, example};
-use super::columns::is_called_a_table;
 use super::files::HistoryFile;
-use super::{BATCH_ROWS_MAX, Formats, Reading, hive};
+use super::format::is_called_a_table;
+use super::{BATCH_ROWS_MAX, Formats, Reading, hive, text};
 use crate::error::{Error, Result};
 
 /// A longer record is no record of a table.
@@ -27,17 +27,23 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 /// How much of a bad cell an error shows.
 const CELL_CHARS_SHOWN: usize = 60;
 const BUFFER_BYTES: usize = 256 << 10;
+/// What other programs write for null.
+const NULLS: [&str; 12] = ["na", "n/a", "#n/a", "nan", "null", "(null)", "none", "nil", "\\n", "-", "?", "."];
+
+/// The records of a file, as they come.
+type Records = Reader<Quoted<Budget>>;
 
 /// A CSV file whose records have been counted.
 #[derive(Debug)]
 pub(super) struct CsvFile {
     file: HistoryFile,
+    dialect: Dialect,
     rows: u64,
 }
 
 /// The columns of a file: its header's names, with `schema`'s types where it knows them. Text itself has no type.
-pub(super) fn header(file: &HistoryFile, schema: &Schema) -> Result<Fields> {
-    let names = names(file, &mut reader(file)?)?;
+pub(super) fn header(file: &HistoryFile, dialect: &Dialect, schema: &Schema) -> Result<Fields> {
+    let names = names(file, dialect, &mut reader(file, dialect)?)?;
     let twice = |name: &str| names.iter().filter(|other| *other == name).count() > 1;
     if let Some(field) = schema.fields().iter().find(|field| twice(field.name())) {
         return Err(file.unreadable(&format!("its header names column `{}` twice", field.name())));
@@ -51,22 +57,27 @@ pub(super) fn header(file: &HistoryFile, schema: &Schema) -> Result<Fields> {
 
 impl CsvFile {
     /// Counts the records, which also finds those that are too short or too long, and quotes that are not closed.
-    pub(super) fn open(file: HistoryFile) -> Result<Self> {
-        let mut reader = reader(&file)?;
+    pub(super) fn open(file: HistoryFile, dialect: &Dialect) -> Result<Self> {
+        let mut reader = reader(&file, dialect)?;
         let mut record = ByteRecord::new();
         let mut rows = 0;
-        while next(&file, &mut reader, &mut record)? {
+        while next((&file, dialect), &mut reader, &mut record)? {
             rows += 1;
         }
         if rows > u64::from(u32::MAX) {
             return Err(file.unreadable(&format!("{rows} records are too many for one file; split it")));
         }
-        Ok(CsvFile { file, rows })
+        Ok(CsvFile { file, dialect: dialect.clone(), rows })
     }
 
-    /// Reads no more than the first rows of a file, of which nothing else is known, in the columns of a schema.
+    /// A file of which nothing is known.
+    pub(super) fn unopened(file: HistoryFile, dialect: &Dialect) -> Self {
+        CsvFile { file, dialect: dialect.clone(), rows: 0 }
+    }
+
+    /// Reads no more than the first rows, in the columns of a schema.
     pub(super) fn first_rows(
-        file: HistoryFile,
+        &self,
         (count, schema): (usize, SchemaRef),
         formats: &Formats,
         visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
@@ -75,7 +86,7 @@ impl CsvFile {
             return Ok(());
         }
         let rows: Vec<u32> = (0..count as u32).collect();
-        CsvFile { file, rows: 0 }.read(&Reading { schema, formats, whole: &[], rows: Some(&rows) }, visit)
+        self.read(&Reading { schema, formats, whole: &[], rows: Some(&rows) }, visit)
     }
 
     pub(super) fn name(&self) -> &str {
@@ -92,12 +103,12 @@ impl CsvFile {
         reading: &Reading<'_>,
         visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        let mut reader = reader(&self.file)?;
-        let mut batch = Batch::new(self, reading, &names(&self.file, &mut reader)?)?;
+        let mut reader = reader(&self.file, &self.dialect)?;
+        let mut batch = Batch::new(self, reading, &names(&self.file, &self.dialect, &mut reader)?)?;
         let mut record = ByteRecord::new();
         let mut wanted = reading.rows.map(|rows| rows.iter().copied().peekable());
         let mut row = 0u32;
-        while next(&self.file, &mut reader, &mut record)? {
+        while next((&self.file, &self.dialect), &mut reader, &mut record)? {
             let is_wanted = match &mut wanted {
                 None => true,
                 Some(rows) => rows.next_if_eq(&row).is_some(),
@@ -148,7 +159,8 @@ impl<'a> Batch<'a> {
         let there = self.columns.iter_mut().enumerate();
         for (i, (place, cells)) in there.filter_map(|(i, column)| Some((i, column.as_mut()?))) {
             let cell = record.get(*place).unwrap_or_default();
-            if str::from_utf8(cell).ok().and_then(|text| cells.push(text)).is_none() {
+            let nulls = &self.file.dialect.null_values;
+            if str::from_utf8(cell).ok().and_then(|text| cells.push_unless(text, nulls)).is_none() {
                 return Err(bad_cell(self.file, self.reading.schema.field(i), record, cell));
             }
         }
@@ -174,17 +186,21 @@ fn bad_cell(file: &CsvFile, field: &Field, record: &ByteRecord, cell: &[u8]) -> 
     let shown: String = String::from_utf8_lossy(cell).chars().take(CELL_CHARS_SHOWN).collect();
     let (name, column, dtype) = (file.name(), field.name(), field.data_type());
     let expected = match dtype {
-        DataType::Utf8 => "string: it is not UTF-8".to_owned(),
+        DataType::Utf8 => format!("string: it is not UTF-8; {ENCODED}"),
         _ => format!("{}, such as {}", type_name(dtype), example(dtype)),
     };
-    let line = line(&file.file, record);
-    let read = str::from_utf8(cell).map(|text| of_text(text.trim_ascii(), None));
+    let line = line(&file.file, file.dialect.encoding, record);
+    let text = str::from_utf8(cell).map(<str>::trim_ascii);
+    let read = text.map(|text| of_text(text, None));
     // What a number would be in microseconds says what it is.
     let doubt = |with_number: bool| match (dtype, &read) {
         (DataType::Timestamp(_, _), Ok(Err(Unread::Doubt(doubt)))) => {
             let said = if with_number { doubt.to_string() } else { doubt.kind() };
             let format = doubt.looks_like.name();
             format!("; it {said}; a column's `format` says what its numbers count, as in `format: {format}`")
+        }
+        _ if text.is_ok_and(|text| NULLS.iter().any(|null| text.eq_ignore_ascii_case(null))) => {
+            "; if it stands for null, name it in `null_values` under `batch`".to_owned()
         }
         _ => String::new(),
     };
@@ -194,45 +210,76 @@ fn bad_cell(file: &CsvFile, field: &Field, record: &ByteRecord, cell: &[u8]) -> 
     Error::invalid(is_no("its cell", doubt(false))).quoting(is_no(&format!("`{shown}`"), doubt(true)))
 }
 
+/// The way out for what is not UTF-8.
+const ENCODED: &str = "say under `batch` how it is written, as in `encoding: windows-1252`";
+
 /// The next record; false at the end of the file.
-fn next(file: &HistoryFile, reader: &mut Reader<Quoted<Budget>>, record: &mut ByteRecord) -> Result<bool> {
+fn next(
+    (file, dialect): (&HistoryFile, &Dialect),
+    reader: &mut Records,
+    record: &mut ByteRecord,
+) -> Result<bool> {
     reader.get_mut().file_mut().bytes = RECORD_BYTES_MAX;
     reader.read_byte_record(record).map_err(|error| match error.kind() {
         ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            let line = line(file, record);
+            let line = line(file, dialect.encoding, record);
             file.unreadable(&format!("line {line} has {len} cells and the header {expected_len}"))
         }
         _ => file.unreadable(&error),
     })
 }
 
-fn names(file: &HistoryFile, reader: &mut Reader<Quoted<Budget>>) -> Result<Vec<String>> {
+fn names(file: &HistoryFile, dialect: &Dialect, reader: &mut Records) -> Result<Vec<String>> {
+    let names = written_names(file, reader)?;
+    if let [only] = names.as_slice()
+        && let Some((found, header)) = separator(only, dialect.delimiter)
+    {
+        let expected = char::from(dialect.delimiter).to_string();
+        let way_out = format!("say under `batch` what does: `delimiter: {:?}`", found.to_string());
+        return Err(match is_called_a_table(&file.name) {
+            true => file.unreadable(&format!("{header}, and no {expected:?}; {way_out}")),
+            false => file.unfit(
+                &format!("no {expected:?} stands between the columns of its header; {way_out}"),
+                &format!("{header}; {way_out}"),
+            ),
+        });
+    }
+    Ok(names)
+}
+
+fn written_names(file: &HistoryFile, reader: &mut Records) -> Result<Vec<String>> {
     let header = reader.byte_headers().map_err(|error| file.unreadable(&error))?;
     if header.is_empty() {
         return Err(file.unreadable(&"it is empty; a CSV file begins with a line of column names"));
     }
     let name = |cell: &[u8]| Some(str::from_utf8(cell).ok()?.trim().to_owned());
     let names: Option<Vec<String>> = header.iter().map(name).collect();
-    let names = names.ok_or_else(|| file.unreadable(&"its header is not UTF-8"))?;
-    if let [only] = names.as_slice()
-        && let Some(other) = separator(only)
-    {
-        return Err(match is_called_a_table(&file.name) {
-            true => file.unreadable(&other),
-            false => file.unfit(&"there are no commas between the columns of its header", &other),
-        });
-    }
-    Ok(names)
+    names.ok_or_else(|| match header.as_slice() {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            file.unreadable(&"it is UTF-16; say so under `batch`: `encoding: utf-16`")
+        }
+        _ => file.unreadable(&format!("its header is not UTF-8; {ENCODED}")),
+    })
 }
 
-fn reader(file: &HistoryFile) -> Result<Reader<Quoted<Budget>>> {
-    let budget = Budget { file: file.open()?, bytes: RECORD_BYTES_MAX };
-    Ok(ReaderBuilder::new().buffer_capacity(BUFFER_BYTES).from_reader(Quoted::new(budget)))
+/// What seems to stand between the columns of a file.
+pub(super) fn delimiter(file: &HistoryFile) -> Result<u8> {
+    let usual = Dialect::default();
+    let names = written_names(file, &mut reader(file, &usual)?)?;
+    let found = if let [only] = names.as_slice() { separator(only, usual.delimiter) } else { None };
+    Ok(found.and_then(|(found, _)| u8::try_from(found).ok()).unwrap_or(usual.delimiter))
+}
+
+fn reader(file: &HistoryFile, dialect: &Dialect) -> Result<Records> {
+    let budget = Budget { file: text::open(file, dialect.encoding)?, bytes: RECORD_BYTES_MAX };
+    let mut builder = ReaderBuilder::new();
+    builder.buffer_capacity(BUFFER_BYTES).delimiter(dialect.delimiter).quote(dialect.quote);
+    Ok(builder.from_reader(Quoted::of(budget, dialect.quote, dialect.delimiter)))
 }
 
 /// A file that ends with an error when one record takes more bytes than are left.
 struct Budget {
-    file: File,
+    file: Box<dyn Read>,
     bytes: u64,
 }
 
@@ -249,9 +296,9 @@ impl Read for Budget {
 
 /// The line on which a record begins, from 1. The reader's own count is early by the line ends that it has yet to
 /// skip, so this counts them in the file: only errors ask for it.
-fn line(file: &HistoryFile, record: &ByteRecord) -> u64 {
+fn line(file: &HistoryFile, encoding: Encoding, record: &ByteRecord) -> u64 {
     let Some(start) = record.position().map(|position| position.byte()) else { return 0 };
-    let Ok(handle) = file.open() else { return 0 };
+    let Ok(handle) = text::open(file, encoding) else { return 0 };
     let mut lines = 1;
     for (byte, place) in BufReader::new(handle).bytes().map_while(io::Result::ok).zip(0u64..) {
         if place >= start && !matches!(byte, b'\r' | b'\n') {
@@ -263,11 +310,15 @@ fn line(file: &HistoryFile, record: &ByteRecord) -> u64 {
 }
 
 /// The names in the header, and the first `count` records.
-pub(super) fn first(file: &HistoryFile, count: usize) -> Result<(Vec<String>, Vec<ByteRecord>)> {
-    let mut reader = reader(file)?;
-    let names = names(file, &mut reader)?;
+pub(super) fn first(
+    file: &HistoryFile,
+    dialect: &Dialect,
+    count: usize,
+) -> Result<(Vec<String>, Vec<ByteRecord>)> {
+    let mut reader = reader(file, dialect)?;
+    let names = names(file, dialect, &mut reader)?;
     let (mut records, mut record) = (Vec::new(), ByteRecord::new());
-    while records.len() < count && next(file, &mut reader, &mut record)? {
+    while records.len() < count && next((file, dialect), &mut reader, &mut record)? {
         records.push(record.clone());
     }
     Ok((names, records))

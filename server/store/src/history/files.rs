@@ -301,19 +301,6 @@ fn is_passed_over(name: &str) -> bool {
     name.starts_with('.') || name.starts_with('_') && !name.contains('=')
 }
 
-/// Whether a file of this name is of the format, where a folder stands for its files.
-fn is_of(format: Format, name: &str) -> bool {
-    let its = name.rsplit_once('.').map(|(_, its)| its);
-    its.is_some_and(|its| its.eq_ignore_ascii_case(extension(format)))
-}
-
-fn extension(format: Format) -> &'static str {
-    match format {
-        Format::Parquet => "parquet",
-        Format::Csv => "csv",
-    }
-}
-
 fn too_many(batch: &BatchSource) -> DefError {
     DefError::new(&batch.loc, format!("`{}` names more than {FILES_MAX} files", batch.path))
         .with_help("narrow the glob, or merge small files into larger ones")

@@ -28,14 +28,14 @@ impl History {
         };
         let Some(first) = found.first() else { return columns::declared_schema(source) };
         if let (Some(why), true) = (source.must_declare(), source.columns.is_empty()) {
-            let undeclared = infer::undeclared(source, batch.format, first.clone(), why);
+            let undeclared = infer::undeclared(source, batch, first.clone(), why);
             return Err(vec![undeclared.unwrap_or_else(|error| unreadable(&error))]);
         }
         let declared = match batch.format {
             Format::Csv => columns::declared_schema(source)?,
             Format::Parquet => Arc::new(Schema::empty()),
         };
-        let looks = self.looks.at(&found, batch.format, &declared);
+        let looks = self.looks.at(&found, batch, &declared);
         let unreadable = looks.iter().filter_map(|(_, look)| look.as_ref().err()).map(unreadable);
         let unreadable: Vec<DefError> = unreadable.take(MISTAKES_SHOWN).collect();
         // Most say the same, which is one and the same then.
@@ -69,7 +69,7 @@ impl History {
         let Ok(found) = files::find(self.places(), source, batch) else { return Vec::new() };
         let wanted = columns::wanted(source, used);
         let mut mistakes = Vec::new();
-        for (place, look) in self.looks.at(&found, batch.format, &wanted) {
+        for (place, look) in self.looks.at(&found, batch, &wanted) {
             let Ok(look) = look else { continue };
             mistakes.extend(columns::mismatches(source, &wanted, &found[place].name, &look));
         }

@@ -10,16 +10,16 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema};
-use feature_defs::{BatchSource, DefError, Epoch, Format, Loc, ScalarType, Source, Type};
+use feature_defs::{BatchSource, DefError, Dialect, Epoch, Format, Loc, ScalarType, Source, Type};
 use quern_base::quotes::is_code;
 use quern_engine::instant;
 use quern_engine::schema::{arrow_type, canonical, conforms, quern_type, type_name};
 
 use super::Formats;
 use super::cell::Cells;
-use super::columns::{NOT_SHOWN, is_called_a_table};
 use super::csv;
 use super::files::{self, HistoryFile};
+use super::format::{NOT_SHOWN, is_called_a_table};
 use super::hive;
 use super::parquet::ParquetFile;
 use crate::error::{Error, Result};
@@ -56,33 +56,51 @@ impl Inferred {
     }
 }
 
-/// The first of the files that `path` names from the folder `root` on, and its columns.
+/// A file, and what it shows.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    /// Its name.
+    pub file: String,
+    /// How it is written, where it is CSV: with which delimiter.
+    pub dialect: Dialect,
+    /// Its columns.
+    pub columns: Vec<Inferred>,
+}
+
+/// The first of the files that `path` names from the folder `root` on.
 ///
 /// # Errors
 /// `Kind::InvalidArgument` where there is no such file, or it cannot be read.
-pub fn infer(root: &Path, format: Format, path: &str) -> Result<(String, Vec<Inferred>)> {
-    let loc = Loc::start(path);
-    let batch = BatchSource { format, path: path.to_owned(), connection: None, loc };
+pub fn infer(root: &Path, format: Format, path: &str) -> Result<Shown> {
+    let (loc, dialect) = (Loc::start(path), Dialect::default());
+    let mut batch = BatchSource { format, path: path.to_owned(), dialect, connection: None, loc };
     // Whoever asks reads with rights of their own.
     let found =
         files::local::named(&Roots::anywhere(root), &batch).map_err(|DefError { cause, help, .. }| {
             Error::invalid(help.map_or(cause.clone(), |help| format!("{cause}; {help}")))
         })?;
     let Some(first) = found.into_iter().next() else { return Ok(Default::default()) };
-    let name = first.name.clone();
-    let mut columns = columns(format, first.clone())?;
+    if format == Format::Csv {
+        batch.dialect.delimiter = csv::delimiter(&first)?;
+    }
+    let mut columns = columns(&batch, first.clone())?;
     columns.extend(of_folders(&first, &columns));
-    Ok((name, columns))
+    Ok(Shown { file: first.name, dialect: batch.dialect, columns })
 }
 
 /// That `source` must declare its columns, and how, as far as `file` shows.
-pub(super) fn undeclared(source: &Source, format: Format, file: HistoryFile, why: &str) -> Result<DefError> {
+pub(super) fn undeclared(
+    source: &Source,
+    batch: &BatchSource,
+    file: HistoryFile,
+    why: &str,
+) -> Result<DefError> {
     let name = file.name.clone();
     let cause = format!("source `{}` must declare its `columns`: {why}", source.name);
     if !is_called_a_table(&name) {
         return Ok(DefError::new(&source.loc, cause).with_help(NOT_SHOWN));
     }
-    let columns = columns(format, file)?;
+    let columns = columns(batch, file)?;
     let times = [Some(&source.event_timestamp), source.created_timestamp.as_ref()];
     let times: Vec<&str> = times.into_iter().flatten().map(String::as_str).collect();
     let block = block(&columns, &times);
@@ -135,10 +153,10 @@ fn of_folders(file: &HistoryFile, columns: &[Inferred]) -> Vec<Inferred> {
     said.filter_map(|(name, dtype)| Some(Inferred::of(&name, quern_type(&dtype)?, None))).collect()
 }
 
-fn columns(format: Format, file: HistoryFile) -> Result<Vec<Inferred>> {
-    let mut columns = match format {
+fn columns(batch: &BatchSource, file: HistoryFile) -> Result<Vec<Inferred>> {
+    let mut columns = match batch.format {
         Format::Parquet => of_parquet(file)?,
-        Format::Csv => of_csv(&file)?,
+        Format::Csv => of_csv(&file, &batch.dialect)?,
     };
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     for column in &mut columns {
@@ -179,13 +197,15 @@ fn is_once(fields: &Fields, name: &str) -> bool {
     fields.iter().filter(|field| field.name() == name).count() == 1
 }
 
-fn of_csv(file: &HistoryFile) -> Result<Vec<Inferred>> {
-    let (names, records) = csv::first(file, RECORDS_SEEN)?;
+fn of_csv(file: &HistoryFile, dialect: &Dialect) -> Result<Vec<Inferred>> {
+    let (names, records) = csv::first(file, dialect, RECORDS_SEEN)?;
+    let is_null = |text: &str| dialect.null_values.iter().any(|null| null == text.trim_ascii());
     let column = |(place, name): (usize, &String)| {
         let cells = records.iter().map(|record| str::from_utf8(record.get(place).unwrap_or_default()));
         let Ok(cells) = cells.collect::<std::result::Result<Vec<_>, _>>() else {
             return Inferred::not(name, "is not UTF-8");
         };
+        let cells: Vec<&str> = cells.into_iter().map(|cell| if is_null(cell) { "" } else { cell }).collect();
         let dtype = guess(&cells);
         let numbers =
             cells.iter().filter(|cell| !cell.trim_ascii().is_empty()).map(|cell| cell.trim_ascii().parse());

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use arrow::datatypes::Schema;
-use feature_defs::{Epoch, Format, Source};
+use feature_defs::{BatchSource, Epoch, Format, Source};
 use parking_lot::Mutex;
 
 use super::columns::Look;
@@ -67,7 +67,7 @@ impl Looks {
     pub(super) fn at(
         &self,
         files: &[HistoryFile],
-        format: Format,
+        batch: &BatchSource,
         schema: &Schema,
     ) -> Vec<(usize, Result<Arc<Look>>)> {
         let left_out = 1..files.len().saturating_sub(LOOKED_AT_MAX - 1).max(1);
@@ -76,7 +76,7 @@ impl Looks {
         let work = || {
             let mut found = Vec::new();
             while let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
-                found.push((*place, self.at_one(&files[*place], format, schema)));
+                found.push((*place, self.at_one(&files[*place], batch, schema)));
             }
             found
         };
@@ -124,10 +124,11 @@ impl Looks {
         (seen.files.len(), seen.looks.len())
     }
 
-    fn at_one(&self, file: &HistoryFile, format: Format, schema: &Schema) -> Result<Arc<Look>> {
-        if format == Format::Csv {
+    fn at_one(&self, file: &HistoryFile, batch: &BatchSource, schema: &Schema) -> Result<Arc<Look>> {
+        if batch.format == Format::Csv {
             // What a header says depends on what is declared, and is soon read.
-            return Ok(Arc::new(Look { fields: csv::header(file, schema)?, foreign_codecs: Vec::new() }));
+            let fields = csv::header(file, &batch.dialect, schema)?;
+            return Ok(Arc::new(Look { fields, foreign_codecs: Vec::new() }));
         }
         if let Some(said) = self.said_by(file) {
             return Ok(said.look);

@@ -20,6 +20,7 @@ mod far;
 mod files;
 mod fits;
 mod fitted;
+mod format;
 mod hive;
 pub mod infer;
 mod kept;
@@ -33,6 +34,7 @@ mod sample;
 mod simulated;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -42,7 +44,7 @@ use std::thread;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Fields, Schema, SchemaRef};
-use feature_defs::{Epoch, Format, Source};
+use feature_defs::{Dialect, Epoch, Format, Source};
 use parking_lot::Mutex;
 use quern_base::digest::hexadecimal;
 use quern_engine::asof::Address;
@@ -58,6 +60,7 @@ use columns::Look;
 use copied::Copied;
 use csv::CsvFile;
 use files::HistoryFile;
+pub use format::format_of;
 pub use kept::{InStore, Kept};
 use looks::{Looks, Opened};
 use parquet::ParquetFile;
@@ -254,7 +257,7 @@ impl History {
                 opening.state.bytes += file.bytes();
                 match batch.format {
                     Format::Parquet => opening.parquet(Start { file: number, row: 0 }, file),
-                    Format::Csv => opening.csv(number, file),
+                    Format::Csv => opening.csv(number, file, &batch.dialect),
                 }
             }
         }
@@ -335,15 +338,15 @@ impl Opening<'_> {
         self.parts.push(Part::Parquet(file));
     }
 
-    fn csv(&mut self, number: u32, file: HistoryFile) {
-        let header = csv::header(&file, self.schema);
+    fn csv(&mut self, number: u32, file: HistoryFile, dialect: &Dialect) {
+        let header = csv::header(&file, dialect, self.schema);
         let Some(header) = self.noted(header) else { return };
         let look = Look { fields: header, foreign_codecs: Vec::new() };
         self.has(&file.name, &look);
         if self.mistaken(&file.name, &look) {
             return;
         }
-        let Some(file) = self.noted(CsvFile::open(file)) else { return };
+        let Some(file) = self.noted(CsvFile::open(file, dialect)) else { return };
         let (rows, part) = (file.rows(), self.parts.len());
         self.units.push(Unit { file: number, first_row: 0, rows, times: None, part, row_group: 0 });
         self.parts.push(Part::Csv(file));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Field, Fields, Schema, SchemaRef, TimestampMicrosecondType};
-use feature_defs::{Column, DefError, Epoch, Format, Source};
+use feature_defs::{BatchSource, Column, DefError, Epoch, Format, Source};
 use quern_engine::instant;
 
 use super::csv::{self, CsvFile};
@@ -35,7 +35,7 @@ impl History {
         let last = found.get(1..).and_then(<[HistoryFile]>::last);
         let mut mistakes = Vec::new();
         for file in found.first().into_iter().chain(last) {
-            match numbers(file, batch.format, schema, &formats) {
+            match numbers(file, batch, schema, &formats) {
                 Ok(numbers) => {
                     let columns = source.columns.iter();
                     mistakes.extend(columns.filter_map(|column| misread(source, column, file, &numbers)));
@@ -53,7 +53,7 @@ impl History {
 
 /// Reads the first rows of a file: all columns of a CSV file, and of a Parquet file, which knows its types, those whose
 /// numbers have a `format`.
-fn numbers(file: &HistoryFile, format: Format, schema: &Schema, formats: &Formats) -> Result<Numbers> {
+fn numbers(file: &HistoryFile, batch: &BatchSource, schema: &Schema, formats: &Formats) -> Result<Numbers> {
     let mut numbers = Numbers::new();
     let mut note = |rows: RecordBatch| {
         for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
@@ -73,10 +73,11 @@ fn numbers(file: &HistoryFile, format: Format, schema: &Schema, formats: &Format
             .filter(|field| found.find(field.name()).is_some_and(|(_, found)| is_wanted(found)));
         Arc::new(Schema::new(fields.cloned().collect::<Fields>()))
     };
-    match format {
+    match batch.format {
         Format::Csv => {
-            let wanted = among(&csv::header(file, schema)?, &|_| true);
-            CsvFile::first_rows(file.clone(), (ROWS_SAMPLED, wanted), formats, &mut note)?;
+            let wanted = among(&csv::header(file, &batch.dialect, schema)?, &|_| true);
+            let file = CsvFile::unopened(file.clone(), &batch.dialect);
+            file.first_rows((ROWS_SAMPLED, wanted), formats, &mut note)?;
         }
         Format::Parquet => {
             let file = ParquetFile::open(file.clone())?;

@@ -8,7 +8,8 @@ use feature_defs::{BatchSource, DefError, Format};
 use glob::{MatchOptions, Pattern};
 
 use super::super::lakes;
-use super::{FILES_MAX, HistoryFile, Named, Place, Version, extension, is_of, is_passed_over, too_many};
+use super::super::format::{extensions, is_of};
+use super::{FILES_MAX, HistoryFile, Named, Place, Version, is_passed_over, too_many};
 use crate::roots::{OUTSIDE_HELP, Roots};
 
 /// Deeper folders than this are a link that leads back into itself.
@@ -162,8 +163,8 @@ fn way_out(root: &Path, batch: &BatchSource) -> String {
     let holds = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     format!(
         "looked in `{}`, which holds {holds}{more}; a path is relative to the repository's root, and a folder \
-         stands for every .{} file in it",
+         stands for every {} file in it",
         folder.display(),
-        extension(batch.format)
+        extensions(batch.format).iter().map(|end| format!(".{end}")).collect::<Vec<_>>().join(" or ")
     )
 }

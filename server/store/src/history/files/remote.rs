@@ -6,6 +6,7 @@ use feature_defs::{BatchSource, Connection, DefError, Format, Reach};
 use glob::{MatchOptions, Pattern};
 use parking_lot::Mutex;
 
+use super::super::format::{extensions, is_of};
 use super::super::lakes::{self, Lake};
 use super::{
     FILES_MAX, HistoryFile, Missed, Named, Place, Remote, Version, extension, is_of, is_passed_over, too_many,
@@ -131,8 +132,8 @@ fn way_out(objects: &Objects, folder: &Location, format: Format) -> Result<Strin
     }
     let more = if found.len() > NAMES_SHOWN { ", …" } else { "" };
     Ok(format!(
-        "looked below `{folder}`, where there is {}{more}; a folder stands for every .{} file in it",
+        "looked below `{folder}`, where there is {}{more}; a folder stands for every {} file in it",
         names.join(", "),
-        extension(format)
+        extensions(format).iter().map(|end| format!(".{end}")).collect::<Vec<_>>().join(" or ")
     ))
 }

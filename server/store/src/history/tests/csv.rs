@@ -214,8 +214,8 @@ fn files_that_are_no_such_table_are_refused() {
         `data/short.csv` cannot be read: line 4 has 1 cells and the header 2
         events.yaml:3:5: source `events`: `data/twice.csv` cannot be read: its header names column `n` twice
           help: rewrite the file, or leave it out of the path
-        `data/latin.csv`, line 2, column `n`: its cell is not of type string: it is not UTF-8
-        events.yaml:3:5: source `events`: `data/header.csv` cannot be read: its header is not UTF-8
+        `data/latin.csv`, line 2, column `n`: its cell is not of type string: it is not UTF-8; say under `batch` how it is written, as in `encoding: windows-1252`
+        events.yaml:3:5: source `events`: `data/header.csv` cannot be read: its header is not UTF-8; say under `batch` how it is written, as in `encoding: windows-1252`
           help: rewrite the file, or leave it out of the path
         events.yaml:11:5: source `events`: `data/lacks.csv` has no column `n`
           help: known: at, m

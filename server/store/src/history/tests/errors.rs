@@ -155,7 +155,8 @@ fn a_table_with_a_log_of_its_own_is_refused() {
             repository.source.batch = Some(BatchSource {
                 format: Format::Parquet,
                 path: "plain".to_owned(),
-                connection: None,
+                dialect: Default::default(),
+ connection: None,
                 loc: loc(3),
             });
             repository.write("plain/a.parquet", vec![("at", times(1))]);
@@ -311,8 +312,13 @@ fn what_is_no_table_tells_nothing_of_itself() {
             if declared.is_empty() {
                 repository.source.columns.clear();
             }
-            let batch =
-                BatchSource { format: Format::Csv, path: (*path).to_owned(), connection: None, loc: loc(3) };
+            let batch = BatchSource {
+                format: Format::Csv,
+                path: (*path).to_owned(),
+                dialect: Default::default(),
+ connection: None,
+                loc: loc(3),
+            };
             repository.source.batch = Some(batch);
             for secret in [*secret, secrets[0], secrets[1]] {
                 repository.file(path, secret);
@@ -325,8 +331,13 @@ fn what_is_no_table_tells_nothing_of_itself() {
     let mut repository = Repository::csv(&[]);
     let mut seen = String::new();
     for path in [".env", "keys/.netrc", ".ssh/id_rsa", ".en*", "quern.yaml", "a/../.env", "link.csv"] {
-        repository.source.batch =
-            Some(BatchSource { format: Format::Csv, path: path.to_owned(), connection: None, loc: loc(3) });
+        repository.source.batch = Some(BatchSource {
+            format: Format::Csv,
+            path: path.to_owned(),
+            dialect: Default::default(),
+ connection: None,
+            loc: loc(3),
+        });
         // Whether there is such a file is told nobody.
         let before = (path != "link.csv").then(|| repository.mistakes());
         repository.file(path.replace('*', "v").trim_start_matches("a/../"), "at\n2013-01-01\n");

@@ -1,6 +1,7 @@
 //! One repository in a temporary folder; files go in, rows or messages come out.
 
 mod csv;
+mod dialects;
 mod errors;
 mod laws;
 mod parquet;
@@ -34,7 +35,7 @@ struct Repository {
 
 impl Repository {
     fn new(format: Format, path: &str) -> Self {
-        let batch = BatchSource { format, path: path.to_owned(), connection: None, loc: loc(3) };
+        let batch = BatchSource { format, path: path.to_owned(), dialect: Default::default(), connection: None, loc: loc(3) };
         let source = Source {
             name: "events".to_owned(),
             description: String::new(),

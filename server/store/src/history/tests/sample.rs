@@ -73,7 +73,7 @@ fn numbers_that_may_be_times_are_told_with_their_unit() {
         ("n", Arc::new(Int64Array::from(vec![YEAR_2024, 7]))),
     ];
     repository.write("data/a.parquet", columns.to_vec());
-    let (_, columns) = infer(repository.folder.path(), Format::Parquet, "data").unwrap();
+    let columns = infer(repository.folder.path(), Format::Parquet, "data").unwrap().columns;
     let epochs: Vec<_> = columns.iter().map(|column| (column.name.as_str(), column.epoch)).collect();
     assert_eq!(epochs, [("ms", Some(Epoch::Millis)), ("s", Some(Epoch::Seconds)), ("n", None)]);
 }
