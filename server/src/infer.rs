@@ -54,7 +54,7 @@ pub fn source(root: &Path, path: &str) -> Result<String> {
     let declared = times.iter().enumerate().filter(is_declared).map(|(_, column)| column.name.as_str());
     let declared: Vec<&str> = declared.collect();
     let guessed = match format {
-        Format::Csv => "; the types are guessed",
+        Format::Csv | Format::Json => "; the types are guessed",
         Format::Parquet => "",
     };
     let (format, dialect) = (format.name(), dialect.to_string());

@@ -28,7 +28,7 @@ pub struct Source {
     pub created_timestamp: Option<String>,
     /// The columns that make a row the same row.
     pub event_id: Vec<String>,
-    /// Declared columns. CSV and push sources must declare all; for Parquet, what is declared is checked
+    /// Declared columns. CSV, JSON and push sources must declare all; for Parquet, what is declared is checked
     /// against the files and the rest is read from them.
     pub columns: Vec<Column>,
     /// Whose it is.
@@ -176,19 +176,22 @@ pub enum Format {
     Parquet,
     /// Comma-separated values with a header line.
     Csv,
+    /// A JSON object on each line.
+    Json,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Format; 2] = [Format::Parquet, Format::Csv];
+    pub const ALL: [Format; 3] = [Format::Parquet, Format::Csv, Format::Json];
     /// Their names in YAML.
-    pub(crate) const NAMES: [&str; 2] = ["parquet", "csv"];
+    pub(crate) const NAMES: [&str; 3] = ["parquet", "csv", "json"];
 
     /// Its name in YAML.
     pub fn name(self) -> &'static str {
         match self {
             Format::Parquet => "parquet",
             Format::Csv => "csv",
+            Format::Json => "json",
         }
     }
 }
@@ -196,11 +199,11 @@ impl Format {
 impl Source {
     /// Why its columns are known only from its declaration, where they are.
     pub fn must_declare(&self) -> Option<&'static str> {
-        let is_csv = self.batch.as_ref().is_some_and(|batch| batch.format == Format::Csv);
-        match (is_csv, self.push) {
-            (true, _) => Some("CSV files do not say the types of their columns"),
-            (false, true) => Some("pushed rows are checked against the declared columns"),
-            (false, false) => None,
-        }
+        let of_files = self.batch.as_ref().and_then(|batch| match batch.format {
+            Format::Parquet => None,
+            Format::Csv => Some("CSV files do not say the types of their columns"),
+            Format::Json => Some("JSON files do not say the types of their columns"),
+        });
+        of_files.or(self.push.then_some("pushed rows are checked against the declared columns"))
     }
 }

@@ -80,7 +80,7 @@ pub(super) static SOURCE: Object = Object {
         optional(
             "columns",
             Shape::List(&Shape::Object(&SOURCE_COLUMN)),
-            "Columns and their types. CSV and push sources must declare all they use; Parquet files know theirs.",
+            "Columns and their types. CSV, JSON and push sources must declare all they use; Parquet files know theirs.",
         ),
     ],
 };
@@ -89,7 +89,11 @@ static BATCH: Object = Object {
     noun: "a batch source",
     doc: "Files of one format under one path.",
     keys: &[
-        required("format", Shape::OneOf(&Format::NAMES), "File format; CSV files start with a header line."),
+        required(
+            "format",
+            Shape::OneOf(&Format::NAMES),
+            "File format; CSV files start with a header line, JSON files have an object on each line.",
+        ),
         required(
             "path",
             Shape::Path,

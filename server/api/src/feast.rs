@@ -40,7 +40,7 @@ pub(super) async fn get_online_features(
     // Feast's client asks for this whether it is wanted or not.
     let ignored = ["include_feature_view_version_metadata"];
     let [entities, service, features, full_names] = json::body(&body, keys, &ignored)?;
-    let full_names = Json::flag(full_names.as_ref(), "full_feature_names")?;
+    let full_names = json::flag(full_names.as_ref(), "full_feature_names")?;
     let service = service_of((&live, &who), service.as_ref(), features.as_ref(), full_names)?;
     let entities = entities
         .ok_or_else(|| Error::invalid("`entities` is missing: an object with an array for each column"))?;

@@ -25,7 +25,7 @@ use super::who::Who;
 use crate::error::{Error, Result};
 use quern_access::Caller;
 use quern_base::clock::now_us;
-use quern_decode::json::{self, Json};
+use quern_decode::json;
 use quern_decode::print::{Instant, Value};
 use quern_features::Vectors;
 use quern_server::Node;
@@ -155,7 +155,7 @@ async fn predict(
     let keys = ["instances", "inputs", "with_features", "signature_name"];
     let [instances, inputs, with_features, signature] = json::body(body, keys, &[])?;
     models::check_signature(signature.as_ref())?;
-    let with_features = Json::flag(with_features.as_ref(), "with_features")?;
+    let with_features = json::flag(with_features.as_ref(), "with_features")?;
     let target = target.showing(with_features)?;
     let (asked, form) = match (instances, inputs) {
         (Some(instances), None) => (json::instances(&target.inputs(), &instances, now_us())?, Form::Rows),

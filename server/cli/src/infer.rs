@@ -14,7 +14,7 @@ use crate::error::Error;
     override_usage = "quern infer [OPTIONS] [DIR] <FILE>",
     help_template = "{about-with-newline}\n{usage-heading} {usage}\n\nArguments:
   [DIR]   The repository (default: the nearest folder upwards with a quern.yaml)
-  <FILE>  A Parquet or CSV file, a folder of such files, or a glob\n\n{all-args}"
+  <FILE>  A file of a source, a folder of such files, or a glob\n\n{all-args}"
 )]
 pub(super) struct Arguments {
     #[arg(required = true, num_args = 1..=2, hide = true, value_name = "FILE")]

@@ -96,7 +96,7 @@ enum LogFormat {
 enum Command {
     /// Write a small repository to start from
     Init(init::Arguments),
-    /// Write the source that a Parquet or CSV file makes, to paste into the definitions
+    /// Write the source that a file makes, to paste into the definitions
     Infer(infer::Arguments),
     /// Find every mistake in the definitions
     Check(CheckArgs),

@@ -8,9 +8,9 @@ mod labels;
 mod parse;
 mod read;
 mod rows;
-mod value;
 
 pub use labels::labels;
-pub use parse::{Json, body, object};
+pub use parse::{body, flag, object};
+pub use quern_engine::json::Json;
 pub use read::{Asked, INSTANCES_MAX, cells, columns, entities, instances, limit};
 pub use rows::{events, rows};

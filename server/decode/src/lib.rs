@@ -13,14 +13,7 @@ pub mod tensor;
 
 pub use self::error::{Error, Result};
 
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-
-/// Bytes as text. Padded when written; read with and without.
-pub const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+pub use quern_engine::json::BASE64;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,8 @@
 //!
 //! This crate is pure: no tokio, no files, no clock. Read it in this order:
 //!
-//! 1. [`schema`]: which Arrow types stand for the types of the language; [`instant`]: which moments numbers say.
+//! 1. [`schema`]: which Arrow types stand for the types of the language; [`instant`]: which moments numbers
+//!    say; [`json`]: which values JSON says.
 //! 2. [`expr`]: SQL text, checked and compiled once, evaluated on batches.
 //! 3. [`ViewPlan`]: raw rows of a source become stamped, keyed feature rows.
 //! 4. [`key`] and [`row`]: keys and feature rows as bytes, for the head.
@@ -29,6 +30,7 @@ mod failed;
 pub mod fit;
 mod inputs;
 pub mod instant;
+pub mod json;
 pub mod key;
 pub mod row;
 pub mod schema;

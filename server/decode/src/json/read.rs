@@ -1,22 +1,14 @@
 //! What do the instances bring? Rows or columns of JSON in, typed Arrow columns out.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, FixedSizeListArray, Float16Array, Float32Array,
-    Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
-use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
-use base64::Engine;
-use feature_defs::{Epoch, epoch, suggest};
+use feature_defs::suggest;
 use quern_engine::Inputs;
+use quern_engine::json::{Json, Mistyped, column, is_bare, micros, mistyped};
 use quern_engine::schema::{EVENT_TIMESTAMP, type_name};
 
-use super::Json;
-use super::value::{boolean, bytes_of, date, double, half, is_bare, micros, single, text, whole};
-use crate::BASE64;
 use crate::error::{Error, Result};
 
 /// The most instances that one request may bring.
@@ -81,8 +73,10 @@ pub fn instances(wanted: &Inputs<'_>, instances: &Json<'_>, arrival_us: i64) -> 
                 cell.ok_or_else(|| missing(wanted, &format!("instance {row}: "), field.name()))
             })
             .collect::<Result<_>>()?;
-        columns
-            .push(column(field.data_type(), &cells).map_err(|misfit| misfit.of("instance", field.name()))?);
+        columns.push(
+            column(field.data_type(), None, &cells)
+                .map_err(|misfit| misplaced(misfit, "instance", field.name()))?,
+        );
     }
     if rows.is_empty() {
         return asked(wanted, Vec::new(), (Vec::new(), false));
@@ -130,7 +124,10 @@ fn of_arrays(wanted: &Inputs<'_>, what: &str, (entries, rows): Arrays<'_>, arriv
     let mut columns = Vec::with_capacity(fields.len());
     for (field, cells) in fields.iter().zip(given) {
         let cells = cells.ok_or_else(|| missing(wanted, "", field.name()))?;
-        columns.push(column(field.data_type(), &cells).map_err(|misfit| misfit.of("entity", field.name()))?);
+        columns.push(
+            column(field.data_type(), None, &cells)
+                .map_err(|misfit| misplaced(misfit, "entity", field.name()))?,
+        );
     }
     asked(wanted, columns, query_times(&times, "entity", arrival_us)?)
 }
@@ -226,40 +223,17 @@ fn query_times(cells: &[&Json<'_>], row_is: &str, arrival_us: i64) -> Result<(Ve
     let dtype = quern_engine::schema::timestamp();
     let read = |(row, cell): (usize, &&Json<'_>)| match cell {
         Json::Null => Ok(arrival_us),
-        cell => micros(cell, None).ok_or_else(|| misfit(row, &dtype, cell).of(row_is, EVENT_TIMESTAMP)),
+        cell => {
+            micros(cell, None).ok_or_else(|| misplaced(mistyped(row, &dtype, cell), row_is, EVENT_TIMESTAMP))
+        }
     };
     let timed = cells.iter().any(|cell| **cell != Json::Null);
     Ok((cells.iter().enumerate().map(read).collect::<Result<_>>()?, timed))
 }
 
-/// A value that does not have the type of its column.
-pub(super) struct Misfit {
-    row: usize,
-    pub expected: String,
-    pub found: String,
-}
-
-impl Misfit {
-    fn of(self, row_is: &str, column: &str) -> Error {
-        let Misfit { row, expected, found } = self;
-        Error::invalid(format!("{row_is} {row}: column `{column}`: expected {expected}, found {found}"))
-    }
-}
-
-fn misfit(row: usize, dtype: &DataType, found: &Json<'_>) -> Misfit {
-    let how = match dtype {
-        DataType::Timestamp(_, _) => " (RFC 3339, or whole microseconds)",
-        DataType::Date32 => " (`YYYY-MM-DD`)",
-        DataType::Binary => " (base64)",
-        _ => "",
-    };
-    let doubt = match (dtype, found) {
-        (DataType::Timestamp(_, _), Json::Int(number)) => epoch::micros(*number).err(),
-        (DataType::Timestamp(_, _), Json::Float(number)) => epoch::micros(*number as i64).err(),
-        _ => None,
-    };
-    let doubt = doubt.map_or_else(String::new, |doubt| format!(", which {doubt}"));
-    Misfit { row, expected: format!("{}{how}", type_name(dtype)), found: format!("{found}{doubt}") }
+/// Says of a value that is not of its column's type where it is.
+fn misplaced(Mistyped { row, expected, found }: Mistyped, row_is: &str, column: &str) -> Error {
+    Error::invalid(format!("{row_is} {row}: column `{column}`: expected {expected}, found {found}"))
 }
 
 /// The values of an input called `name`; null is one of them.
@@ -267,116 +241,7 @@ fn misfit(row: usize, dtype: &DataType, found: &Json<'_>) -> Misfit {
 /// # Errors
 /// The first value of another type, what was expected and what was found.
 pub fn cells(name: &str, dtype: &DataType, cells: &[&Json<'_>]) -> Result<ArrayRef> {
-    column(dtype, cells).map_err(|Misfit { row, expected, found }| {
+    column(dtype, None, cells).map_err(|Mistyped { row, expected, found }| {
         Error::invalid(format!("input `{name}`, value {row}: expected {expected}, found {found}"))
     })
-}
-
-/// A column of values of one type; null is one of them.
-pub(super) fn column<'a>(dtype: &DataType, cells: &[&'a Json<'a>]) -> std::result::Result<ArrayRef, Misfit> {
-    formatted(dtype, None, cells)
-}
-
-/// The same, where `format` says what the numbers of a time count.
-pub(super) fn formatted<'a>(
-    dtype: &DataType,
-    format: Option<Epoch>,
-    cells: &[&'a Json<'a>],
-) -> std::result::Result<ArrayRef, Misfit> {
-    macro_rules! read {
-        ($array:ty, $of:expr) => {{
-            let read = |(row, cell): (usize, &&'a Json<'a>)| match cell {
-                Json::Null => Ok(None),
-                cell => $of(cell).map(Some).ok_or_else(|| misfit(row, dtype, cell)),
-            };
-            cells.iter().enumerate().map(read).collect::<std::result::Result<$array, Misfit>>()?
-        }};
-    }
-    Ok(match dtype {
-        DataType::Boolean => Arc::new(read!(BooleanArray, boolean)),
-        DataType::Int32 => {
-            Arc::new(read!(Int32Array, |cell| whole(cell).and_then(|n| i32::try_from(n).ok())))
-        }
-        DataType::Int64 => Arc::new(read!(Int64Array, whole)),
-        DataType::Float16 => Arc::new(read!(Float16Array, half)),
-        DataType::Float32 => Arc::new(read!(Float32Array, single)),
-        DataType::Float64 => Arc::new(read!(Float64Array, double)),
-        DataType::Utf8 => {
-            let decoded =
-                |cell| bytes_of(cell).and_then(|bytes| String::from_utf8(bytes).ok()).map(Cow::Owned);
-            Arc::new(read!(StringArray, |cell: &&'a Json<'a>| text(cell)
-                .map(Cow::Borrowed)
-                .or_else(|| decoded(cell))))
-        }
-        DataType::Binary => Arc::new(read!(BinaryArray, |cell: &&'a Json<'a>| {
-            text(cell).and_then(|text| BASE64.decode(text).ok()).or_else(|| bytes_of(cell))
-        })),
-        DataType::Timestamp(_, zone) => {
-            let micros = |cell| micros(cell, format);
-            Arc::new(read!(TimestampMicrosecondArray, micros).with_timezone_opt(zone.clone()))
-        }
-        DataType::Date32 => Arc::new(read!(Date32Array, date)),
-        DataType::List(item) => {
-            let lists = Lists::of(dtype, cells, None)?;
-            let values = column(item.data_type(), &lists.items).map_err(|misfit| lists.blame(misfit))?;
-            let offsets = OffsetBuffer::from_lengths(lists.lengths);
-            Arc::new(ListArray::new(Arc::clone(item), offsets, values, lists.nulls))
-        }
-        DataType::FixedSizeList(item, length) => {
-            let lists = Lists::of(dtype, cells, usize::try_from(*length).ok())?;
-            let values = column(item.data_type(), &lists.items).map_err(|misfit| lists.blame(misfit))?;
-            Arc::new(FixedSizeListArray::new(Arc::clone(item), *length, values, lists.nulls))
-        }
-        other => {
-            let found = "a request that cannot bring it".to_owned();
-            return Err(Misfit { row: 0, expected: type_name(other), found });
-        }
-    })
-}
-
-/// The items of lists, one after the other.
-struct Lists<'a> {
-    items: Vec<&'a Json<'a>>,
-    lengths: Vec<usize>,
-    nulls: Option<NullBuffer>,
-}
-
-impl<'a> Lists<'a> {
-    /// `length` is that of every list, where it is fixed: null then stands for as many nulls.
-    fn of(
-        dtype: &DataType,
-        cells: &[&'a Json<'a>],
-        length: Option<usize>,
-    ) -> std::result::Result<Lists<'a>, Misfit> {
-        let mut lists = Lists { items: Vec::new(), lengths: Vec::with_capacity(cells.len()), nulls: None };
-        for (row, cell) in cells.iter().enumerate() {
-            let before = lists.items.len();
-            match cell {
-                Json::Null => lists.items.extend(std::iter::repeat_n(&Json::Null, length.unwrap_or(0))),
-                Json::Array(items) if length.is_none_or(|length| items.len() == length) => {
-                    lists.items.extend(items)
-                }
-                other => return Err(misfit(row, dtype, other)),
-            }
-            lists.lengths.push(lists.items.len() - before);
-        }
-        let present: Vec<bool> = cells.iter().map(|cell| **cell != Json::Null).collect();
-        lists.nulls = present.contains(&false).then(|| NullBuffer::from(present));
-        Ok(lists)
-    }
-
-    /// The misfit of an item is one of its list.
-    fn blame(&self, misfit: Misfit) -> Misfit {
-        let mut end = 0;
-        let ends = self.lengths.iter().map(|length| {
-            end += length;
-            end
-        });
-        let row = ends.take_while(|end| *end <= misfit.row).count();
-        Misfit {
-            row,
-            found: format!("{} in the list", misfit.found),
-            expected: format!("{} items", misfit.expected),
-        }
-    }
 }

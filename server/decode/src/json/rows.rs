@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use feature_defs::{Source, suggest};
+use quern_engine::json::{Json, column};
 use quern_wire::Rejected;
 
-use super::Json;
-use super::read::{INSTANCES_MAX, arrays, formatted};
+use super::read::{INSTANCES_MAX, arrays};
 use crate::error::{Error, Result};
 
 /// Reads `df`, an object of arrays, into the columns of `schema` that it has: those of the rows of `source`. Null
@@ -79,11 +79,11 @@ fn lenient(
 ) -> Result<ArrayRef> {
     let format = source.format(field.name());
     let mut cells: Vec<&Json<'_>> = cells.iter().collect();
-    if let Ok(column) = formatted(field.data_type(), format, &cells) {
-        return Ok(column);
+    if let Ok(read) = column(field.data_type(), format, &cells) {
+        return Ok(read);
     }
     for (index, cell) in cells.iter_mut().enumerate() {
-        if let Err(misfit) = formatted(field.data_type(), format, std::slice::from_ref(cell)) {
+        if let Err(misfit) = column(field.data_type(), format, std::slice::from_ref(cell)) {
             let is_number = matches!(cell, Json::Int(_) | Json::Float(_));
             let way_out = match field.data_type() {
                 DataType::Timestamp(_, _) if is_number && format.is_none() => {
@@ -96,6 +96,6 @@ fn lenient(
             *cell = &Json::Null;
         }
     }
-    formatted(field.data_type(), format, &cells)
+    column(field.data_type(), format, &cells)
         .map_err(|misfit| Error::broken(format!("column `{}`: expected {}", field.name(), misfit.expected)))
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use feature_defs::{DefError, Epoch, Loc, Source, suggest};
+use feature_defs::{DefError, Epoch, Format, Loc, Source, suggest};
 use quern_engine::instant;
 use quern_engine::schema::{arrow_type, canonical, conforms, quern_type, timestamp, type_name};
 
@@ -226,9 +226,10 @@ fn wider(first: &DataType, other: &DataType) -> DataType {
 }
 
 /// The declared columns that no CSV file's header has, and the event timestamp where one lacks it, each with its place.
-pub(super) fn missing(source: &Source, told: &Told) -> Vec<DefError> {
+/// Of JSON files the first lines show which columns they have, so of these only the event timestamp is missed.
+pub(super) fn missing(source: &Source, format: Format, told: &Told) -> Vec<DefError> {
     let check = |need: Needed<'_>| {
-        need.declared.as_ref()?;
+        need.declared.as_ref().filter(|_| format == Format::Csv || need.role == Role::EventTimestamp)?;
         let (cause, help) = told.amiss(&need)?;
         let (loc, _) = need.declared?;
         Some(DefError::new(loc, format!("source `{}`: {cause}", source.name)).with_help(help))
@@ -276,7 +277,8 @@ fn undeclared(source: &Source, need: &Needed<'_>) -> DefError {
     let cause =
         format!("source `{}`: its {} `{}` is not among its columns", source.name, need.role, need.name);
     let known = suggest(need.name, source.columns.iter().map(|column| column.name.as_str()));
-    DefError::new(&source.loc, cause).with_help(format!("CSV files and pushes declare every column; {known}"))
+    DefError::new(&source.loc, cause)
+        .with_help(format!("CSV and JSON files and pushes declare every column; {known}"))
 }
 
 impl Told<'_> {

@@ -32,7 +32,7 @@ impl History {
             return Err(vec![undeclared.unwrap_or_else(|error| unreadable(&error))]);
         }
         let declared = match batch.format {
-            Format::Csv => columns::declared_schema(source)?,
+            Format::Csv | Format::Json => columns::declared_schema(source)?,
             Format::Parquet => Arc::new(Schema::empty()),
         };
         let looks = self.looks.at(&found, batch, &declared);
@@ -51,7 +51,7 @@ impl History {
         let told = Told { files, folders };
         let schema = match batch.format {
             Format::Parquet => columns::file_schema(source, &told),
-            Format::Csv => match columns::missing(source, &told) {
+            Format::Csv | Format::Json => match columns::missing(source, batch.format, &told) {
                 mistakes if mistakes.is_empty() => Ok(declared),
                 mistakes => Err(mistakes),
             },

@@ -25,6 +25,17 @@ pub(super) fn extensions(format: Format) -> &'static [&'static str] {
     match format {
         Format::Parquet => &["parquet"],
         Format::Csv => &["csv", "csv.gz", "csv.zst"],
+        Format::Json => &[
+            "json",
+            "json.gz",
+            "json.zst",
+            "jsonl",
+            "jsonl.gz",
+            "jsonl.zst",
+            "ndjson",
+            "ndjson.gz",
+            "ndjson.zst",
+        ],
     }
 }
 
@@ -42,6 +53,8 @@ pub fn format_of(name: &str) -> Option<Format> {
 
 /// What else the names of tables end with.
 const TABLES: [&str; 5] = [".tsv", ".tsv.gz", ".tsv.zst", ".parq", ".pq"];
+/// What keys and settings end with as well.
+const OTHERS: [&str; 3] = [".json", ".json.gz", ".json.zst"];
 /// What is said instead of the columns of what is called otherwise.
 pub(super) const NOT_SHOWN: &str =
     "its columns are not shown, since its name does not end as a table's does, as in `.csv`";
@@ -50,7 +63,8 @@ pub(super) const NOT_SHOWN: &str =
 /// first line may be a password.
 pub(super) fn is_called_a_table(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    format_of(name).is_some() || TABLES.iter().any(|end| lower.ends_with(end))
+    let ends = |ends: &[&str]| ends.iter().any(|end| lower.ends_with(end));
+    ends(&TABLES) || format_of(name).is_some() && !ends(&OTHERS)
 }
 
 #[cfg(test)]
@@ -60,10 +74,12 @@ mod tests {
     #[test]
     fn names_say_format_and_packing() {
         assert_eq!(format_of("a/b.CSV.gz"), Some(Format::Csv));
+        assert_eq!(["a.json", "a.jsonl", "a.ndjson.zst"].map(format_of), [Some(Format::Json); 3]);
         assert_eq!(Packing::of("a/b.CSV.gz"), Some(Packing::Gzip));
         assert_eq!(Packing::of("b.csv.zst"), Some(Packing::Zstd));
         assert_eq!((format_of("b.parquet"), Packing::of("b.parquet")), (Some(Format::Parquet), None));
         assert_eq!([format_of("csv"), format_of("b.gz"), format_of("bcsv"), format_of("csv.gz")], [None; 4]);
-        assert!(is_called_a_table("x.tsv.gz") && !is_called_a_table("passwd.gz"));
+        assert!(["x.tsv.gz", "x.csv", "x.jsonl"].into_iter().all(is_called_a_table));
+        assert!(!["passwd.gz", "key.json", "key.json.gz", "x"].into_iter().any(is_called_a_table));
     }
 }

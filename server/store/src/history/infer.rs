@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema};
 use feature_defs::{BatchSource, DefError, Dialect, Epoch, Format, Loc, ScalarType, Source, Type};
 use quern_base::quotes::is_code;
 use quern_engine::instant;
+use quern_engine::json::{Json, column as json_column};
 use quern_engine::schema::{arrow_type, canonical, conforms, quern_type, type_name};
 
 use super::Formats;
@@ -21,6 +22,7 @@ use super::csv;
 use super::files::{self, HistoryFile};
 use super::format::{NOT_SHOWN, is_called_a_table};
 use super::hive;
+use super::json;
 use super::parquet::ParquetFile;
 use crate::error::{Error, Result};
 use crate::roots::Roots;
@@ -157,6 +159,7 @@ fn columns(batch: &BatchSource, file: HistoryFile) -> Result<Vec<Inferred>> {
     let mut columns = match batch.format {
         Format::Parquet => of_parquet(file)?,
         Format::Csv => of_csv(&file, &batch.dialect)?,
+        Format::Json => of_json(&file)?,
     };
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     for column in &mut columns {
@@ -214,6 +217,59 @@ fn of_csv(file: &HistoryFile, dialect: &Dialect) -> Result<Vec<Inferred>> {
         Inferred::of(name, dtype, epoch)
     };
     Ok(names.iter().enumerate().map(column).collect())
+}
+
+fn of_json(file: &HistoryFile) -> Result<Vec<Inferred>> {
+    let objects = json::first(file, RECORDS_SEEN)?;
+    let mut columns: Vec<(&str, Vec<&Json<'_>>)> = Vec::new();
+    for (name, value) in objects.iter().flatten() {
+        match columns.iter_mut().find(|(known, _)| known == name) {
+            Some((_, values)) => values.push(value),
+            None => columns.push((name, vec![value])),
+        }
+    }
+    let column = |(name, values): (&str, Vec<&Json<'_>>)| {
+        if values.iter().any(|value| matches!(value, Json::Object(_))) {
+            return Inferred::not(name, "is an object, which is no type of a column");
+        }
+        let number = |value: &&Json<'_>| match value {
+            Json::Int(number) => Some(*number as f64),
+            Json::Float(number) => Some(*number),
+            _ => None,
+        };
+        let epoch = || Epoch::of_all(values.iter().filter_map(number));
+        match narrowest(&values) {
+            Some(dtype) => Inferred::of(name, dtype, epoch().filter(|_| dtype.is_number())),
+            None => Inferred::not(name, "has values of several types"),
+        }
+    };
+    Ok(columns.into_iter().map(column).collect())
+}
+
+/// The narrowest type that all values have; text where all are null.
+fn narrowest(values: &[&Json<'_>]) -> Option<Type> {
+    const TYPES: [ScalarType; 6] = [
+        ScalarType::Bool,
+        ScalarType::Int64,
+        ScalarType::Date,
+        ScalarType::Timestamp,
+        ScalarType::Float64,
+        ScalarType::String,
+    ];
+    let is_some = |value: &&&Json<'_>| !matches!(value, Json::Null);
+    if values.iter().find(is_some).is_none() {
+        return Some(Type::Scalar(ScalarType::String));
+    }
+    let is_text = values.iter().filter(is_some).all(|value| matches!(value, Json::String(_)));
+    // A number may be a time, and a text such as `NaN` a number; what is written as one is meant.
+    let is_meant = |scalar: &ScalarType| match scalar {
+        ScalarType::Date | ScalarType::Timestamp | ScalarType::String => is_text,
+        _ => !is_text,
+    };
+    let items = [ScalarType::Int64, ScalarType::Float64, ScalarType::Bool, ScalarType::String];
+    let lists = items.map(|item| Type::List { item, length: None });
+    let scalars = TYPES.into_iter().filter(is_meant).map(Type::Scalar);
+    scalars.chain(lists).find(|dtype| json_column(&arrow_type(*dtype), None, values).is_ok())
 }
 
 fn of_field(field: &Field, epoch: Option<Epoch>) -> Inferred {

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::columns::Look;
 use super::csv;
 use super::files::{FILES_MAX, HistoryFile, Version};
+use super::json;
 use super::parquet::{ParquetFile, RowGroup};
 use crate::error::Result;
 
@@ -125,9 +126,13 @@ impl Looks {
     }
 
     fn at_one(&self, file: &HistoryFile, batch: &BatchSource, schema: &Schema) -> Result<Arc<Look>> {
-        if batch.format == Format::Csv {
-            // What a header says depends on what is declared, and is soon read.
-            let fields = csv::header(file, &batch.dialect, schema)?;
+        // What a text says depends on what is declared, and its beginning is soon read.
+        let fields = match batch.format {
+            Format::Csv => Some(csv::header(file, &batch.dialect, schema)?),
+            Format::Json => Some(json::keys(file, schema)?),
+            Format::Parquet => None,
+        };
+        if let Some(fields) = fields {
             return Ok(Arc::new(Look { fields, foreign_codecs: Vec::new() }));
         }
         if let Some(said) = self.said_by(file) {

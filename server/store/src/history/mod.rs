@@ -1,6 +1,6 @@
 //! Which rows does a source's history hold, and how are they read?
 //!
-//! History is files, Parquet or CSV, and what was pushed. A source is opened once ([`History::open`]): its files are
+//! History is files, Parquet, CSV or JSON, and what was pushed. A source is opened once ([`History::open`]): its files are
 //! listed in the order their rows count as arrived, and every footer is read and checked. What is open is then read in
 //! units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files, here or
 //! in a bucket), `hive` (what their folders say) and `lakes` (whether they are a table of their own), `looks` (what
@@ -23,6 +23,7 @@ mod fitted;
 mod format;
 mod hive;
 pub mod infer;
+mod json;
 mod kept;
 mod lakes;
 mod looks;
@@ -61,6 +62,7 @@ use copied::Copied;
 use csv::CsvFile;
 use files::HistoryFile;
 pub use format::format_of;
+use json::JsonFile;
 pub use kept::{InStore, Kept};
 use looks::{Looks, Opened};
 use parquet::ParquetFile;
@@ -227,7 +229,7 @@ impl History {
 
     /// Opens every file of a source for reading `schema`'s columns: what [`History::schema`] gave, or some of it; and
     /// what was pushed, as of now, at any server.
-    /// Reads Parquet footers; reads CSV files once, to count their rows. A source without files has no units.
+    /// Reads Parquet footers; reads CSV and JSON files once, to count their rows. A source without files has no units.
     ///
     /// # Errors
     ///
@@ -258,6 +260,7 @@ impl History {
                 match batch.format {
                     Format::Parquet => opening.parquet(Start { file: number, row: 0 }, file),
                     Format::Csv => opening.csv(number, file, &batch.dialect),
+                    Format::Json => opening.json(number, file),
                 }
             }
         }
@@ -347,9 +350,24 @@ impl Opening<'_> {
             return;
         }
         let Some(file) = self.noted(CsvFile::open(file, dialect)) else { return };
-        let (rows, part) = (file.rows(), self.parts.len());
-        self.units.push(Unit { file: number, first_row: 0, rows, times: None, part, row_group: 0 });
-        self.parts.push(Part::Csv(file));
+        self.text(number, file.rows(), Part::Csv(file));
+    }
+
+    fn json(&mut self, number: u32, file: HistoryFile) {
+        let Some(fields) = self.noted(json::keys(&file, self.schema)) else { return };
+        // Any further line may have what the first ones lack.
+        self.lacking.clear();
+        if self.mistaken(&file.name, &Look { fields, foreign_codecs: Vec::new() }) {
+            return;
+        }
+        let Some(file) = self.noted(JsonFile::open(file)) else { return };
+        self.text(number, file.rows(), Part::Json(file));
+    }
+
+    /// A file that is read as a whole.
+    fn text(&mut self, file: u32, rows: u64, part: Part) {
+        self.units.push(Unit { file, first_row: 0, rows, times: None, part: self.parts.len(), row_group: 0 });
+        self.parts.push(part);
     }
 
     /// Notes which columns there are: the folders of files that say the same may say others.
@@ -402,7 +420,7 @@ impl Opening<'_> {
     }
 }
 
-/// Rows that are read together: a row group of a Parquet file, a whole CSV file, or a segment of the pushed tail.
+/// Rows that are read together: a row group of a Parquet file, a whole CSV or JSON file, or a segment of the pushed tail.
 #[derive(Debug, Clone)]
 pub struct Unit {
     /// Number of its file, in order of arrival; [`PUSHED`] where its rows were pushed.
@@ -471,6 +489,7 @@ fn formats(source: &Source) -> Formats {
 enum Part {
     Parquet(ParquetFile),
     Csv(CsvFile),
+    Json(JsonFile),
     Tail(RecordBatch),
 }
 
@@ -536,6 +555,7 @@ impl Scan {
         match &self.parts[unit.part] {
             Part::Parquet(file) => file.read(unit, &reading, &mut pass_on)?,
             Part::Csv(file) => file.read(&reading, &mut pass_on)?,
+            Part::Json(file) => file.read(&reading, &mut pass_on)?,
             Part::Tail(rows) => pushed::read(rows, &reading, &mut pass_on)?,
         }
         if offset != count {
@@ -570,6 +590,7 @@ impl Scan {
         match &self.parts[unit.part] {
             Part::Parquet(file) => file.name(),
             Part::Csv(file) => file.name(),
+            Part::Json(file) => file.name(),
             Part::Tail(_) => "pushed rows",
         }
     }

@@ -14,6 +14,7 @@ use quern_engine::instant;
 
 use super::csv::{self, CsvFile};
 use super::files::{self, HistoryFile};
+use super::json::JsonFile;
 use super::parquet::ParquetFile;
 use super::{Formats, History, formats};
 use crate::error::Result;
@@ -53,7 +54,12 @@ impl History {
 
 /// Reads the first rows of a file: all columns of a CSV file, and of a Parquet file, which knows its types, those whose
 /// numbers have a `format`.
-fn numbers(file: &HistoryFile, batch: &BatchSource, schema: &Schema, formats: &Formats) -> Result<Numbers> {
+fn numbers(
+    file: &HistoryFile,
+    batch: &BatchSource,
+    schema: &SchemaRef,
+    formats: &Formats,
+) -> Result<Numbers> {
     let mut numbers = Numbers::new();
     let mut note = |rows: RecordBatch| {
         for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
@@ -78,6 +84,10 @@ fn numbers(file: &HistoryFile, batch: &BatchSource, schema: &Schema, formats: &F
             let wanted = among(&csv::header(file, &batch.dialect, schema)?, &|_| true);
             let file = CsvFile::unopened(file.clone(), &batch.dialect);
             file.first_rows((ROWS_SAMPLED, wanted), formats, &mut note)?;
+        }
+        Format::Json => {
+            let wanted = Arc::clone(schema);
+            JsonFile::first_rows(file.clone(), (ROWS_SAMPLED, wanted), formats, &mut note)?;
         }
         Format::Parquet => {
             let file = ParquetFile::open(file.clone())?;

@@ -271,9 +271,9 @@ fn every_column_must_be_declared_and_times_be_times() {
         events.yaml:10:5: source `events`: its created_timestamp `loaded` is declared int64, but must be timestamp or date
           help: declare it `timestamp`, and store times in it
         events.yaml:1:5: source `events`: its event_timestamp `at` is not among its columns
-          help: CSV files and pushes declare every column; known: loaded
+          help: CSV and JSON files and pushes declare every column; known: loaded
         events.yaml:1:5: source `events`: its event_id `id` is not among its columns
-          help: CSV files and pushes declare every column; known: loaded
+          help: CSV and JSON files and pushes declare every column; known: loaded
     "#]].assert_eq(&repository.mistakes());
 }
 

@@ -66,6 +66,20 @@ fn write_text(repository: &Repository, rows: &[Row]) {
     repository.file("data/a.csv", text);
 }
 
+fn write_json(repository: &Repository, rows: &[Row]) {
+    let line = |(at, n, word, list): &Row| {
+        let at = at.map(|ns| chrono::DateTime::from_timestamp_nanos(ns).to_rfc3339());
+        let row = serde_json::json!({"list": list, "n": n, "more": {"n": [7]}, "word": word, "at": at});
+        // What is null may be left out as well.
+        let mut row = row.as_object().unwrap().clone();
+        if n.is_none() && word.is_none() {
+            row.retain(|_, value| !value.is_null());
+        }
+        serde_json::to_string(&row).unwrap() + "\n"
+    };
+    repository.file("data/a.json", rows.iter().map(line).collect::<String>());
+}
+
 /// What every reader must give for `rows`, written down without one.
 fn oracle(rows: &[Row], is_text: bool) -> Vec<ArrayRef> {
     let times = rows.iter().map(|row| row.0.map(|ns| ns.div_euclid(1_000)));
@@ -114,6 +128,11 @@ proptest! {
         let text = Repository::csv(&[("n", scalar(ScalarType::Int64)), ("word", scalar(ScalarType::String)), ("list", float)]);
         write_text(&text, &rows);
         check(&text.open().unwrap(), &oracle(&rows, true), seed, share);
+
+        let mut json = text;
+        json.source.batch.as_mut().unwrap().format = Format::Json;
+        write_json(&json, &rows);
+        check(&json.open().unwrap(), &oracle(&rows, false), seed, share);
     }
 
     #[test]
@@ -122,21 +141,28 @@ proptest! {
     ) {
         let repository = Repository::parquet();
         write_rows(&repository, &rows, 50, true);
-        let path = repository.folder.path().join("data/a.parquet");
-        let mut bytes = fs::read(&path).unwrap();
-        for (place, mask) in flips {
-            let place = place.index(bytes.len());
-            bytes[place] ^= mask;
-        }
-        if let Some(cut) = cut {
-            bytes.truncate(cut.index(bytes.len()));
-        }
-        fs::write(&path, bytes).unwrap();
-        if let Ok(schema) = repository.history().schema(&repository.source)
-            && let Ok(scan) = repository.history().open(&repository.source, &schema)
-            && let Err(error) = all(&scan)
-        {
-            prop_assert!(error.to_string().contains("data/a.parquet"), "{}", error);
+        let float = Type::List { item: ScalarType::Float32, length: None };
+        let text = Repository::csv(&[("n", scalar(ScalarType::Int64)), ("word", scalar(ScalarType::String)), ("list", float)]);
+        write_text(&text, &rows);
+        let mut json = Repository::new(Format::Json, "data");
+        json.source.columns.clone_from(&text.source.columns);
+        write_json(&json, &rows);
+        for (repository, name) in [(repository, "data/a.parquet"), (text, "data/a.csv"), (json, "data/a.json")] {
+            let path = repository.folder.path().join(name);
+            let mut bytes = fs::read(&path).unwrap();
+            for (place, mask) in &flips {
+                let place = place.index(bytes.len());
+                bytes[place] ^= mask;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            fs::write(&path, bytes).unwrap();
+            if let Ok(schema) = repository.history().schema(&repository.source)
+                && let Err(error) = repository.history().open(&repository.source, &schema).and_then(|scan| all(&scan))
+            {
+                prop_assert!(error.to_string().contains(name), "{}", error);
+            }
         }
     }
 }

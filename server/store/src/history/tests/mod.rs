@@ -3,6 +3,7 @@
 mod csv;
 mod dialects;
 mod errors;
+mod json;
 mod laws;
 mod parquet;
 mod sample;

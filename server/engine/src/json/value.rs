@@ -2,11 +2,18 @@
 
 use arrow::datatypes::{ArrowPrimitiveType, Date32Type, Float16Type};
 use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use feature_defs::{Epoch, epoch};
 
 use super::Json;
-use crate::BASE64;
+
+/// Bytes as text. Padded when written; read with and without.
+pub const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 type Half = <Float16Type as ArrowPrimitiveType>::Native;
 
@@ -19,11 +26,11 @@ pub(super) fn boolean(json: &Json<'_>) -> Option<bool> {
 
 /// Whole numbers; a client that has only floats may write them as such.
 pub(super) fn whole(json: &Json<'_>) -> Option<i64> {
-    // Above 2^53 a double names no single whole number.
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    // From 2^53 on a double stands for more than one whole number.
+    const EXACT_END: f64 = 9_007_199_254_740_992.0;
     match json {
         Json::Int(value) => Some(*value),
-        Json::Float(value) if value.fract() == 0.0 && value.abs() <= EXACT_MAX => Some(*value as i64),
+        Json::Float(value) if value.fract() == 0.0 && value.abs() < EXACT_END => Some(*value as i64),
         _ => None,
     }
 }
@@ -87,7 +94,7 @@ pub(super) fn bytes_of(json: &Json<'_>) -> Option<Vec<u8>> {
 }
 
 /// Whether an instance is the value of the only column, which is called `name`.
-pub(super) fn is_bare(json: &Json<'_>, name: &str) -> bool {
+pub fn is_bare(json: &Json<'_>, name: &str) -> bool {
     match json {
         Json::Null => false,
         Json::Object(entries) => {
@@ -106,7 +113,7 @@ pub(super) fn text<'a>(json: &'a Json<'_>) -> Option<&'a str> {
 
 /// An instant: RFC 3339 (without a zone it is UTC; a date is its midnight), or a number, which counts what `format`
 /// says, else whole microseconds. A finer fraction of a text is cut off.
-pub(super) fn micros(json: &Json<'_>, format: Option<Epoch>) -> Option<i64> {
+pub fn micros(json: &Json<'_>, format: Option<Epoch>) -> Option<i64> {
     let text = match (json, format) {
         (Json::String(text), _) => text,
         (Json::Int(number), Some(format)) => return format.micros(*number),
