@@ -12,8 +12,7 @@ use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use futures::{FutureExt, TryStreamExt, stream};
 use quern_decode::print::Values;
 use quern_engine::schema::{canonical, conform};
-
-use crate::weigh::weight;
+use quern_engine::weigh::weight;
 
 /// What the messages may weigh together: whatever a request is granted, a little shows as much.
 const WEIGHT_MAX: usize = 1 << 20;

@@ -15,11 +15,6 @@ mod shown;
 mod stored;
 mod tensors;
 mod tiles;
-// The modules that weigh messages need nothing of their crate, which would bring RocksDB along.
-#[path = "../../server/api/src/flight/fields.rs"]
-mod fields;
-#[path = "../../server/api/src/flight/weigh.rs"]
-mod weigh;
 mod yaml;
 
 type Question = fn(&[u8]);

@@ -28,7 +28,7 @@ pub struct Source {
     pub created_timestamp: Option<String>,
     /// The columns that make a row the same row.
     pub event_id: Vec<String>,
-    /// Declared columns. CSV, JSON and push sources must declare all; for Parquet, what is declared is checked
+    /// Declared columns. CSV, JSON and push sources must declare all; for Parquet and Arrow, what is declared is checked
     /// against the files and the rest is read from them.
     pub columns: Vec<Column>,
     /// Whose it is.
@@ -178,13 +178,15 @@ pub enum Format {
     Csv,
     /// A JSON object on each line.
     Json,
+    /// Arrow IPC with a footer, which Feather is as well.
+    Arrow,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Format; 3] = [Format::Parquet, Format::Csv, Format::Json];
+    pub const ALL: [Format; 4] = [Format::Parquet, Format::Csv, Format::Json, Format::Arrow];
     /// Their names in YAML.
-    pub(crate) const NAMES: [&str; 3] = ["parquet", "csv", "json"];
+    pub(crate) const NAMES: [&str; 4] = ["parquet", "csv", "json", "arrow"];
 
     /// Its name in YAML.
     pub fn name(self) -> &'static str {
@@ -192,6 +194,7 @@ impl Format {
             Format::Parquet => "parquet",
             Format::Csv => "csv",
             Format::Json => "json",
+            Format::Arrow => "arrow",
         }
     }
 }
@@ -200,7 +203,7 @@ impl Source {
     /// Why its columns are known only from its declaration, where they are.
     pub fn must_declare(&self) -> Option<&'static str> {
         let of_files = self.batch.as_ref().and_then(|batch| match batch.format {
-            Format::Parquet => None,
+            Format::Parquet | Format::Arrow => None,
             Format::Csv => Some("CSV files do not say the types of their columns"),
             Format::Json => Some("JSON files do not say the types of their columns"),
         });

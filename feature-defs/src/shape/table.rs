@@ -80,7 +80,7 @@ pub(super) static SOURCE: Object = Object {
         optional(
             "columns",
             Shape::List(&Shape::Object(&SOURCE_COLUMN)),
-            "Columns and their types. CSV, JSON and push sources must declare all they use; Parquet files know theirs.",
+            "Columns and their types. CSV, JSON and push sources must declare all they use; Parquet and Arrow files know theirs.",
         ),
     ],
 };
@@ -92,7 +92,7 @@ static BATCH: Object = Object {
         required(
             "format",
             Shape::OneOf(&Format::NAMES),
-            "File format; CSV files start with a header line, JSON files have an object on each line.",
+            "File format; CSV files start with a header line, JSON files have an object on each line; Arrow files are those of IPC, and Feather.",
         ),
         required(
             "path",

@@ -6,14 +6,12 @@
 //! `DoGet` gives logged [`predictions`].
 
 mod batch;
-mod fields;
 mod labels;
 mod predictions;
 mod pump;
 mod put;
 mod training;
 mod upload;
-mod weigh;
 
 use std::collections::HashMap;
 use std::pin::Pin;

@@ -16,7 +16,7 @@ use quern_base::Failure;
 use quern_base::memory::{Lease, Part};
 use tonic::{Request, Status, Streaming};
 
-use super::{refuse, weigh};
+use super::refuse;
 use crate::error::Error;
 use crate::memory::lease_of;
 use crate::weighed::sum_of_fields;
@@ -95,7 +95,7 @@ impl Kept {
         self.last = None;
         // What cannot be read takes nothing: its reader says why.
         let Ok(header) = root_as_message(&message.data_header) else { return Ok(()) };
-        let becomes = weigh::weight(&header, &message.data_body);
+        let becomes = quern_engine::weigh::weight(&header, &message.data_body);
         if let Some(dictionary) = header.header_as_dictionary_batch() {
             // Its values may lie in the message itself, which then stays with them.
             let own =

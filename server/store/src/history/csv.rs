@@ -86,7 +86,7 @@ impl CsvFile {
             return Ok(());
         }
         let rows: Vec<u32> = (0..count as u32).collect();
-        self.read(&Reading { schema, formats, whole: &[], rows: Some(&rows) }, visit)
+        self.read(&Reading { rows: Some(&rows), ..Reading::of(schema, formats) }, visit)
     }
 
     pub(super) fn name(&self) -> &str {

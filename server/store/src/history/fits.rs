@@ -11,7 +11,7 @@ use super::{History, MISTAKES_SHOWN, columns, files, hive, infer};
 use crate::error::Error;
 
 impl History {
-    /// The canonical schema of a source's rows, all columns nullable. Parquet: the columns of all files by name,
+    /// The canonical schema of a source's rows, all columns nullable. Parquet and Arrow: the columns of all files by name,
     /// declared types before the files' own. CSV and sources that are only pushed to: the declared columns. Looks at
     /// every file.
     ///
@@ -33,7 +33,7 @@ impl History {
         }
         let declared = match batch.format {
             Format::Csv | Format::Json => columns::declared_schema(source)?,
-            Format::Parquet => Arc::new(Schema::empty()),
+            Format::Parquet | Format::Arrow => Arc::new(Schema::empty()),
         };
         let looks = self.looks.at(&found, batch, &declared);
         let unreadable = looks.iter().filter_map(|(_, look)| look.as_ref().err()).map(unreadable);
@@ -50,7 +50,7 @@ impl History {
         let folders = columns::of_folders(source, hive::columns(&found), &files);
         let told = Told { files, folders };
         let schema = match batch.format {
-            Format::Parquet => columns::file_schema(source, &told),
+            Format::Parquet | Format::Arrow => columns::file_schema(source, &told),
             Format::Csv | Format::Json => match columns::missing(source, batch.format, &told) {
                 mistakes if mistakes.is_empty() => Ok(declared),
                 mistakes => Err(mistakes),

@@ -24,6 +24,7 @@ impl Packing {
 pub(super) fn extensions(format: Format) -> &'static [&'static str] {
     match format {
         Format::Parquet => &["parquet"],
+        Format::Arrow => &["arrow", "feather", "ipc"],
         Format::Csv => &["csv", "csv.gz", "csv.zst"],
         Format::Json => &[
             "json",
@@ -77,6 +78,7 @@ mod tests {
         assert_eq!(["a.json", "a.jsonl", "a.ndjson.zst"].map(format_of), [Some(Format::Json); 3]);
         assert_eq!(Packing::of("a/b.CSV.gz"), Some(Packing::Gzip));
         assert_eq!(Packing::of("b.csv.zst"), Some(Packing::Zstd));
+        assert_eq!(["a.arrow", "a.feather", "a.ipc"].map(format_of), [Some(Format::Arrow); 3]);
         assert_eq!((format_of("b.parquet"), Packing::of("b.parquet")), (Some(Format::Parquet), None));
         assert_eq!([format_of("csv"), format_of("b.gz"), format_of("bcsv"), format_of("csv.gz")], [None; 4]);
         assert!(["x.tsv.gz", "x.csv", "x.jsonl"].into_iter().all(is_called_a_table));

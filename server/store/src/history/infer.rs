@@ -1,6 +1,6 @@
 //! Which columns does a file hold, as a source would declare them?
 //!
-//! A Parquet file says so itself. Of a CSV file it is a guess by its first records: the narrowest type that all of
+//! A Parquet or Arrow file says so itself. Of CSV and JSON it is a guess by the first rows: the narrowest type that all of
 //! their cells have.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use super::files::{self, HistoryFile};
 use super::format::{NOT_SHOWN, is_called_a_table};
 use super::hive;
 use super::json;
-use super::parquet::ParquetFile;
+use super::typed::TypedFile;
 use crate::error::{Error, Result};
 use crate::roots::Roots;
 
@@ -157,7 +157,7 @@ fn of_folders(file: &HistoryFile, columns: &[Inferred]) -> Vec<Inferred> {
 
 fn columns(batch: &BatchSource, file: HistoryFile) -> Result<Vec<Inferred>> {
     let mut columns = match batch.format {
-        Format::Parquet => of_parquet(file)?,
+        format @ (Format::Parquet | Format::Arrow) => of_typed(&TypedFile::unopened(file, format))?,
         Format::Csv => of_csv(&file, &batch.dialect)?,
         Format::Json => of_json(&file)?,
     };
@@ -173,8 +173,7 @@ fn columns(batch: &BatchSource, file: HistoryFile) -> Result<Vec<Inferred>> {
     Ok(columns)
 }
 
-fn of_parquet(file: HistoryFile) -> Result<Vec<Inferred>> {
-    let file = ParquetFile::open(file)?;
+fn of_typed(file: &TypedFile) -> Result<Vec<Inferred>> {
     let fields = file.look()?.fields;
     let is_number =
         |field: &&Arc<Field>| instant::is_number(field.data_type()) && is_once(&fields, field.name());

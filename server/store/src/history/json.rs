@@ -129,7 +129,7 @@ impl JsonFile {
             return Ok(());
         }
         let rows: Vec<u32> = (0..count as u32).collect();
-        let reading = Reading { schema, formats, whole: &[], rows: Some(&rows) };
+        let reading = Reading { rows: Some(&rows), ..Reading::of(schema, formats) };
         JsonFile { file, rows: 0 }.read(&reading, visit)
     }
 

@@ -17,7 +17,8 @@ use super::columns::Look;
 use super::csv;
 use super::files::{FILES_MAX, HistoryFile, Version};
 use super::json;
-use super::parquet::{ParquetFile, RowGroup};
+use super::parquet::RowGroup;
+use super::typed::TypedFile;
 use crate::error::Result;
 
 /// How many files are looked at, at the most: those whose rows arrived last, and the first one.
@@ -56,9 +57,9 @@ struct Groups {
     all: Arc<[RowGroup]>,
 }
 
-/// A Parquet file with what its footer says, which need not be read for that.
+/// A file with what its footer says, which need not be read for that.
 pub(super) struct Opened {
-    pub(super) file: ParquetFile,
+    pub(super) file: TypedFile,
     pub(super) look: Arc<Look>,
     pub(super) row_groups: Arc<[RowGroup]>,
 }
@@ -100,22 +101,20 @@ impl Looks {
 
     /// Opens a file of `source`. One that has not changed since is not touched: a source may have very many, of which
     /// the next run reads none.
-    pub(super) fn open(&self, file: HistoryFile, source: &Source) -> Result<Opened> {
+    pub(super) fn open(&self, file: TypedFile, source: &Source) -> Result<Opened> {
         let format = source.format(&source.event_timestamp);
-        if let Some(said) = self.said_by(&file)
+        if let Some(said) = self.said_by(file.file())
             && let Some(groups) = said.groups
             && groups.format == format
             && groups.event_timestamp == source.event_timestamp
         {
-            let file = ParquetFile::unopened(file);
             return Ok(Opened { file, look: said.look, row_groups: groups.all });
         }
-        let opened = ParquetFile::open(file.clone())?;
-        let all: Arc<[RowGroup]> = opened.row_groups(&source.event_timestamp, format)?.into();
+        let all: Arc<[RowGroup]> = file.row_groups(&source.event_timestamp, format)?.into();
         let event_timestamp = source.event_timestamp.clone();
         let groups = Groups { event_timestamp, format, all: Arc::clone(&all) };
-        let look = self.note(&file, opened.look()?, Some(groups));
-        Ok(Opened { file: opened, look, row_groups: all })
+        let look = self.note(file.file(), file.look()?, Some(groups));
+        Ok(Opened { file, look, row_groups: all })
     }
 
     /// How many files are remembered, and how many different things they say.
@@ -130,7 +129,7 @@ impl Looks {
         let fields = match batch.format {
             Format::Csv => Some(csv::header(file, &batch.dialect, schema)?),
             Format::Json => Some(json::keys(file, schema)?),
-            Format::Parquet => None,
+            Format::Parquet | Format::Arrow => None,
         };
         if let Some(fields) = fields {
             return Ok(Arc::new(Look { fields, foreign_codecs: Vec::new() }));
@@ -138,7 +137,7 @@ impl Looks {
         if let Some(said) = self.said_by(file) {
             return Ok(said.look);
         }
-        Ok(self.note(file, ParquetFile::open(file.clone())?.look()?, None))
+        Ok(self.note(file, TypedFile::unopened(file.clone(), batch.format).look()?, None))
     }
 
     /// What a file has said, if it is as it was then.

@@ -1,12 +1,12 @@
 //! Which rows does a source's history hold, and how are they read?
 //!
-//! History is files, Parquet, CSV or JSON, and what was pushed. A source is opened once ([`History::open`]): its files are
-//! listed in the order their rows count as arrived, and every footer is read and checked. What is open is then read in
-//! units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files, here or
-//! in a bucket), `hive` (what their folders say) and `lakes` (whether they are a table of their own), `looks` (what
-//! they say), `columns` and `fits` (which columns, of which types), `parquet`, `far` (of a file in a bucket) and
-//! `fitted` (values become others), then `csv` with `cell` (text becomes values), `sample` (what the first rows say),
-//! and `pushed` (what came by itself).
+//! History is files, Parquet, Arrow, CSV or JSON, and what was pushed. A source is opened once ([`History::open`]): its
+//! files are listed in the order their rows count as arrived, and every footer is read and checked. What is open is then
+//! read in units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files,
+//! here or in a bucket), `hive` (what their folders say) and `lakes` (whether they are a table of their own), `looks`
+//! (what they say), `columns` and `fits` (which columns, of which types), `typed` with `parquet`, `far` (of a file in a
+//! bucket), `ipc` and `fitted` (values become others), then `text`, `csv` with `cell` and `json` (text becomes values),
+//! `sample` (what the first rows say), and `pushed` (what came by itself).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.
@@ -23,6 +23,7 @@ mod fitted;
 mod format;
 mod hive;
 pub mod infer;
+mod ipc;
 mod json;
 mod kept;
 mod lakes;
@@ -36,6 +37,7 @@ mod simulated;
 #[cfg(test)]
 mod tests;
 mod text;
+mod typed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -65,9 +67,9 @@ pub use format::format_of;
 use json::JsonFile;
 pub use kept::{InStore, Kept};
 use looks::{Looks, Opened};
-use parquet::ParquetFile;
 pub use partitions::Partitions;
 pub use pushed::{Pushed, PushedRows, canonical};
+use typed::TypedFile;
 
 /// The number that stands for the file of all pushed rows: they count as arrived after all files.
 pub const PUSHED: u32 = Address::FILES_MAX;
@@ -229,7 +231,7 @@ impl History {
 
     /// Opens every file of a source for reading `schema`'s columns: what [`History::schema`] gave, or some of it; and
     /// what was pushed, as of now, at any server.
-    /// Reads Parquet footers; reads CSV and JSON files once, to count their rows. A source without files has no units.
+    /// Reads the footers of Parquet and Arrow; reads CSV and JSON files once, to count their rows. A source without files has no units.
     ///
     /// # Errors
     ///
@@ -258,7 +260,9 @@ impl History {
                 opening.state.count += 1;
                 opening.state.bytes += file.bytes();
                 match batch.format {
-                    Format::Parquet => opening.parquet(Start { file: number, row: 0 }, file),
+                    format @ (Format::Parquet | Format::Arrow) => {
+                        opening.typed(Start { file: number, row: 0 }, TypedFile::unopened(file, format));
+                    }
                     Format::Csv => opening.csv(number, file, &batch.dialect),
                     Format::Json => opening.json(number, file),
                 }
@@ -270,7 +274,8 @@ impl History {
         for pushed in &pushed.files {
             // What is wrong with it is nothing that who asks can mend.
             pushed.file.open()?;
-            opening.parquet(Start { file: PUSHED, row: pushed.first }, pushed.file.clone());
+            let file = TypedFile::unopened(pushed.file.clone(), Format::Parquet);
+            opening.typed(Start { file: PUSHED, row: pushed.first }, file);
         }
         for segment in &pushed.tail {
             opening.units.push(Unit {
@@ -312,7 +317,7 @@ struct Start {
 }
 
 impl Opening<'_> {
-    fn parquet(&mut self, start: Start, file: HistoryFile) {
+    fn typed(&mut self, start: Start, file: TypedFile) {
         let opened = self.looks.open(file, self.source);
         let Some(Opened { file, look, row_groups }) = self.noted(opened) else { return };
         self.has(file.name(), &look);
@@ -338,7 +343,7 @@ impl Opening<'_> {
             });
             first_row += rows;
         }
-        self.parts.push(Part::Parquet(file));
+        self.parts.push(Part::Typed(file));
     }
 
     fn csv(&mut self, number: u32, file: HistoryFile, dialect: &Dialect) {
@@ -420,7 +425,8 @@ impl Opening<'_> {
     }
 }
 
-/// Rows that are read together: a row group of a Parquet file, a whole CSV or JSON file, or a segment of the pushed tail.
+/// Rows that are read together: a row group of a Parquet file, a record batch of an Arrow file, a whole CSV or JSON
+/// file, or a segment of the pushed tail.
 #[derive(Debug, Clone)]
 pub struct Unit {
     /// Number of its file, in order of arrival; [`PUSHED`] where its rows were pushed.
@@ -487,7 +493,7 @@ fn formats(source: &Source) -> Formats {
 
 #[derive(Debug)]
 enum Part {
-    Parquet(ParquetFile),
+    Typed(TypedFile),
     Csv(CsvFile),
     Json(JsonFile),
     Tail(RecordBatch),
@@ -501,6 +507,13 @@ struct Reading<'a> {
     whole: &'a [String],
     /// The rows asked for, ascending; absent: all.
     rows: Option<&'a [u32]>,
+}
+
+impl<'a> Reading<'a> {
+    /// All rows, in columns that somebody only looks at.
+    fn of(schema: SchemaRef, formats: &'a Formats) -> Self {
+        Reading { schema, formats, whole: &[], rows: None }
+    }
 }
 
 impl Scan {
@@ -553,7 +566,7 @@ impl Scan {
             return counted(count, &reading, &mut pass_on);
         }
         match &self.parts[unit.part] {
-            Part::Parquet(file) => file.read(unit, &reading, &mut pass_on)?,
+            Part::Typed(file) => file.read(unit, &reading, &mut pass_on)?,
             Part::Csv(file) => file.read(&reading, &mut pass_on)?,
             Part::Json(file) => file.read(&reading, &mut pass_on)?,
             Part::Tail(rows) => pushed::read(rows, &reading, &mut pass_on)?,
@@ -588,7 +601,7 @@ impl Scan {
     /// Name of what a unit is read from, for messages: a file's path, relative to the repository where it lies inside.
     pub fn name(&self, unit: &Unit) -> &str {
         match &self.parts[unit.part] {
-            Part::Parquet(file) => file.name(),
+            Part::Typed(file) => file.name(),
             Part::Csv(file) => file.name(),
             Part::Json(file) => file.name(),
             Part::Tail(_) => "pushed rows",

@@ -20,8 +20,7 @@ use arrow::ipc::{Field as WrittenField, Type as WrittenType, root_as_message};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use feature_defs::Epoch;
-use quern_engine::schema::type_name;
-use quern_engine::{in_words, instant};
+use quern_engine::in_words;
 
 use super::columns::Look;
 use super::files::{Content, HistoryFile};
@@ -38,7 +37,7 @@ pub(super) type RowGroup = (u64, Option<(i64, i64)>);
 /// A Parquet file, of which the footer is read when somebody needs it, once.
 #[derive(Debug)]
 pub(super) struct ParquetFile {
-    file: HistoryFile,
+    pub(super) file: HistoryFile,
     footer: OnceLock<Footer>,
 }
 
@@ -50,14 +49,7 @@ struct Footer {
 }
 
 impl ParquetFile {
-    /// Reads the footer.
-    pub(super) fn open(file: HistoryFile) -> Result<Self> {
-        let file = ParquetFile::unopened(file);
-        file.footer()?;
-        Ok(file)
-    }
-
-    /// A file whose footer has been read before, and which has not changed since.
+    /// A file whose footer is read when it is needed.
     pub(super) fn unopened(file: HistoryFile) -> Self {
         ParquetFile { file, footer: OnceLock::new() }
     }
@@ -80,10 +72,6 @@ impl ParquetFile {
         self.file.guarded(|| {
             ParquetMetaDataReader::new().parse_and_finish(&handle).map_err(|error| in_words(&error))
         })
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.file.name
     }
 
     /// What the file says of its columns.
@@ -128,7 +116,7 @@ impl ParquetFile {
         let rows = group.num_rows().unsigned_abs();
         let unit = Unit { file: 0, first_row: 0, rows, times: None, part: 0, row_group };
         let first: Vec<u32> = (0..rows.min(count as u64) as u32).collect();
-        self.read(&unit, &Reading { schema, formats, whole: &[], rows: Some(&first) }, visit)
+        self.read(&unit, &Reading { rows: Some(&first), ..Reading::of(schema, formats) }, visit)
     }
 
     /// Reads one row group; batches come in row order.
@@ -165,33 +153,14 @@ impl ParquetFile {
                 columns.push(match root {
                     Some(root) => {
                         let place = distinct.partition_point(|other| other < root);
-                        self.fitted(batch.column(place), field, reading)?
+                        fitted::column(&self.file, batch.column(place), field, reading)?
                     }
-                    None => hive::column(self.name(), field, reading, batch.num_rows())?,
+                    None => hive::column(&self.file.name, field, reading, batch.num_rows())?,
                 });
             }
             visit(fitted::batch(&reading.schema, columns)?)?;
         }
         Ok(())
-    }
-
-    fn fitted(&self, column: &ArrayRef, field: &Field, reading: &Reading<'_>) -> Result<ArrayRef> {
-        let fitted = || {
-            let (name, from, to) = (field.name(), column.data_type(), field.data_type());
-            let fitted = match (reading.formats.get(name), from) {
-                (Some(format), from) if instant::is_number(from) => instant::of_numbers(column, *format),
-                _ => fitted::fitted(column, field, reading),
-            };
-            fitted.map_err(|error| {
-                let why = format!("its column `{name}` ({}) does not fit {}", type_name(from), type_name(to));
-                let whole = format!("{why}: {}", in_words(&error));
-                self.file.unfit(
-                    &format!("{why}: it holds a value that is none; a log at `debug` quotes it"),
-                    &whole,
-                )
-            })
-        };
-        self.file.guarded(|| Ok::<_, String>(fitted()))?
     }
 }
 

@@ -15,7 +15,7 @@ use quern_engine::instant;
 use super::csv::{self, CsvFile};
 use super::files::{self, HistoryFile};
 use super::json::JsonFile;
-use super::parquet::ParquetFile;
+use super::typed::TypedFile;
 use super::{Formats, History, formats};
 use crate::error::Result;
 
@@ -89,8 +89,8 @@ fn numbers(
             let wanted = Arc::clone(schema);
             JsonFile::first_rows(file.clone(), (ROWS_SAMPLED, wanted), formats, &mut note)?;
         }
-        Format::Parquet => {
-            let file = ParquetFile::open(file.clone())?;
+        format @ (Format::Parquet | Format::Arrow) => {
+            let file = TypedFile::unopened(file.clone(), format);
             let counts =
                 |field: &Field| formats.contains_key(field.name()) && instant::is_number(field.data_type());
             let wanted = among(&file.look()?.fields, &counts);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::compute::take;
+use arrow::ipc::CompressionType;
 use feature_defs::ScalarType;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -48,7 +49,9 @@ fn write_rows(repository: &Repository, rows: &[Row], group: usize, is_view: bool
     );
     let columns: Vec<(&str, ArrayRef)> =
         vec![("at", Arc::new(times)), ("n", Arc::new(numbers)), ("word", words), ("list", Arc::new(lists))];
-    write_parquet(&repository.folder.path().join("data/a.parquet"), columns, groups_of(group));
+    write_parquet(&repository.folder.path().join("data/a.parquet"), columns.clone(), groups_of(group));
+    let compression = [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)][rows.len() % 3];
+    repository.file("data/a.arrow", super::ipc::written(columns, group, compression));
 }
 
 fn write_text(repository: &Repository, rows: &[Row]) {
@@ -123,6 +126,9 @@ proptest! {
         let repository = Repository::parquet();
         write_rows(&repository, &rows, group, is_view);
         check(&repository.open().unwrap(), &oracle(&rows, false), seed, share);
+        let mut arrow = repository;
+        arrow.source.batch.as_mut().unwrap().format = Format::Arrow;
+        check(&arrow.open().unwrap(), &oracle(&rows, false), seed, share);
 
         let float = Type::List { item: ScalarType::Float32, length: None };
         let text = Repository::csv(&[("n", scalar(ScalarType::Int64)), ("word", scalar(ScalarType::String)), ("list", float)]);
@@ -147,7 +153,10 @@ proptest! {
         let mut json = Repository::new(Format::Json, "data");
         json.source.columns.clone_from(&text.source.columns);
         write_json(&json, &rows);
-        for (repository, name) in [(repository, "data/a.parquet"), (text, "data/a.csv"), (json, "data/a.json")] {
+        let arrow = Repository::new(Format::Arrow, "data");
+        write_rows(&arrow, &rows, 50, false);
+        let all_of = [(repository, "data/a.parquet"), (text, "data/a.csv"), (json, "data/a.json"), (arrow, "data/a.arrow")];
+        for (repository, name) in all_of {
             let path = repository.folder.path().join(name);
             let mut bytes = fs::read(&path).unwrap();
             for (place, mask) in &flips {

@@ -3,6 +3,7 @@
 mod csv;
 mod dialects;
 mod errors;
+mod ipc;
 mod json;
 mod laws;
 mod parquet;

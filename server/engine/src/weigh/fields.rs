@@ -14,7 +14,7 @@ const ENTRY: usize = 128;
 const COPIES: usize = 2;
 
 /// The bytes that a schema becomes.
-pub(super) fn weight(schema: &Schema<'_>) -> usize {
+pub fn weight(schema: &Schema<'_>) -> usize {
     let fields = schema.fields().into_iter().flatten().map(|field| of_field(&field));
     let entries = schema.custom_metadata().into_iter().flatten().map(|entry| of_entry(&entry));
     fields.chain(entries).fold(0, usize::saturating_add)

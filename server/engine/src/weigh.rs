@@ -1,18 +1,20 @@
 //! What will a message of Arrow IPC take, once it is read?
 //!
 //! Its header says it, and each compressed buffer begins with the length that it will have. Both may lie. So the
-//! message is weighed before anything makes room for it, and taken from the lease of the call.
+//! message is weighed before anything makes room for it: of a call, it is taken from its lease.
+
+mod fields;
 
 use arrow::ipc::{CompressionType, Message, MessageHeader, RecordBatch};
 
-use super::fields;
+pub use fields::weight as schema_weight;
 
 /// A compressed buffer begins with its length as an `i64`; -1 says that it is not compressed.
 const LENGTH: usize = 8;
 
 /// The bytes that a message becomes, beside those that it has. A buffer that is not compressed counts once more: it is
 /// copied where it does not lie as its type must.
-pub(super) fn weight(header: &Message<'_>, body: &[u8]) -> usize {
+pub fn weight(header: &Message<'_>, body: &[u8]) -> usize {
     let batch = match header.header_type() {
         MessageHeader::RecordBatch => header.header_as_record_batch(),
         MessageHeader::Schema => {
@@ -100,22 +102,28 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, NullArray};
     use arrow::ipc::root_as_message;
     use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
-    use arrow_flight::FlightData;
 
     use super::*;
 
-    fn sent(columns: Vec<(&str, ArrayRef)>, compression: Option<CompressionType>) -> FlightData {
+    /// A message: its header, and its body.
+    #[derive(Default)]
+    struct Sent {
+        header: Vec<u8>,
+        body: Vec<u8>,
+    }
+
+    fn sent(columns: Vec<(&str, ArrayRef)>, compression: Option<CompressionType>) -> Sent {
         let batch = arrow::array::RecordBatch::try_from_iter(columns).unwrap();
         let options = IpcWriteOptions::default().try_with_compression(compression).unwrap();
         let (_, encoded) = IpcDataGenerator::default()
             .encode(&batch, &mut DictionaryTracker::new(false), &options, &mut IpcWriteContext::default())
             .unwrap();
-        FlightData::from(encoded)
+        Sent { header: encoded.ipc_message, body: encoded.arrow_data }
     }
 
     /// What cannot be read weighs nothing.
-    fn weighed(message: &FlightData) -> usize {
-        root_as_message(&message.data_header).map_or(0, |header| weight(&header, &message.data_body))
+    fn weighed(message: &Sent) -> usize {
+        root_as_message(&message.header).map_or(0, |header| weight(&header, &message.body))
     }
 
     #[test]
@@ -124,25 +132,25 @@ mod tests {
         let plain = sent(vec![("n", numbers())], None);
         assert_eq!(weighed(&plain), 20_000 + 80_000, "values and rows, and a copy");
         let packed = sent(vec![("n", numbers())], Some(CompressionType::ZSTD));
-        assert!(packed.data_body.len() < 1_000);
+        assert!(packed.body.len() < 1_000);
         assert_eq!(weighed(&packed), 20_000 + 80_000);
         // A buffer that lies about its length is believed here, and so refused.
-        let place = packed.data_body.windows(8).position(|eight| eight == 80_000_i64.to_le_bytes()).unwrap();
-        let mut body = packed.data_body.to_vec();
+        let place = packed.body.windows(8).position(|eight| eight == 80_000_i64.to_le_bytes()).unwrap();
+        let mut body = packed.body.clone();
         body[place..place + 8].copy_from_slice(&(1_i64 << 60).to_le_bytes());
-        let lie = FlightData { data_body: body.into(), ..packed };
+        let lie = Sent { body, ..packed };
         assert_eq!(weighed(&lie), 20_000 + (1 << 60));
         // One that says too little as well: it is unpacked before anybody counts.
         let packed = sent(vec![("n", numbers())], Some(CompressionType::LZ4_FRAME));
         let room = (3 * 256 + 64) << 10;
         assert!((100_000 + room..120_000 + room).contains(&weighed(&packed)));
-        let place = packed.data_body.windows(8).position(|eight| eight == 80_000_i64.to_le_bytes()).unwrap();
-        let mut body = packed.data_body.to_vec();
+        let place = packed.body.windows(8).position(|eight| eight == 80_000_i64.to_le_bytes()).unwrap();
+        let mut body = packed.body.clone();
         body[place..place + 8].copy_from_slice(&8_i64.to_le_bytes());
-        let lie = FlightData { data_body: body.into(), ..packed };
+        let lie = Sent { body, ..packed };
         assert!((100_000 + room..120_000 + room).contains(&weighed(&lie)));
         let nothing = sent(vec![("n", Arc::new(NullArray::new(1 << 40)) as ArrayRef)], None);
-        assert_eq!((nothing.data_body.len(), weighed(&nothing)), (0, 2 << 40));
-        assert_eq!(weighed(&FlightData { data_header: vec![9; 64].into(), ..FlightData::default() }), 0);
+        assert_eq!((nothing.body.len(), weighed(&nothing)), (0, 2 << 40));
+        assert_eq!(weighed(&Sent { header: vec![9; 64], ..Sent::default() }), 0);
     }
 }
