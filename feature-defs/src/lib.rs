@@ -27,8 +27,8 @@ pub use definitions::{
     ADMIN, Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Definition,
     Definitions, Dialect, Encoding, Entity, Example, Expr, Fallback, Feature, FeatureService, FeatureView,
     Format, Function, Governance, Grant, Input, Inputs, Instead, Isolation, Kind, Limits, Literal, Member,
-    Model, ModelFile, ModelVersion, Operation, Pick, Projection, Rate, Remote, Right, Role, Route, Source,
-    Step, StreamSource, TrainedOn, Window,
+    Model, ModelFile, ModelVersion, Operation, Pick, Projection, Rate, Remote, Right, Role, Route, Secret,
+    Source, Step, StorageOptions, StreamSource, TrainedOn, Window,
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};

@@ -55,7 +55,7 @@ pub fn source(root: &Path, path: &str) -> Result<String> {
     let declared: Vec<&str> = declared.collect();
     let guessed = match format {
         Format::Csv | Format::Json => "; the types are guessed",
-        Format::Parquet | Format::Arrow => "",
+        Format::Parquet | Format::Arrow | Format::Delta => "",
     };
     let (format, dialect) = (format.name(), dialect.to_string());
     let dialect = if dialect.is_empty() { dialect } else { format!(", {dialect}") };

@@ -51,6 +51,8 @@ pub struct BatchSource {
     pub format: Format,
     /// A path or glob, relative to the repository's root, or the URL of objects.
     pub path: String,
+    /// Which version of a table; the latest where nothing is said.
+    pub version: Option<u64>,
     /// What leads there, where it is a URL.
     pub connection: Option<Connection>,
     /// How CSV files are written; of other formats it says nothing.
@@ -180,13 +182,15 @@ pub enum Format {
     Json,
     /// Arrow IPC with a footer, which Feather is as well.
     Arrow,
+    /// A table of Delta Lake.
+    Delta,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Format; 4] = [Format::Parquet, Format::Csv, Format::Json, Format::Arrow];
+    pub const ALL: [Format; 5] = [Format::Parquet, Format::Csv, Format::Json, Format::Arrow, Format::Delta];
     /// Their names in YAML.
-    pub(crate) const NAMES: [&str; 4] = ["parquet", "csv", "json", "arrow"];
+    pub(crate) const NAMES: [&str; 5] = ["parquet", "csv", "json", "arrow", "delta"];
 
     /// Its name in YAML.
     pub fn name(self) -> &'static str {
@@ -195,6 +199,7 @@ impl Format {
             Format::Csv => "csv",
             Format::Json => "json",
             Format::Arrow => "arrow",
+            Format::Delta => "delta",
         }
     }
 }
@@ -203,7 +208,7 @@ impl Source {
     /// Why its columns are known only from its declaration, where they are.
     pub fn must_declare(&self) -> Option<&'static str> {
         let of_files = self.batch.as_ref().and_then(|batch| match batch.format {
-            Format::Parquet | Format::Arrow => None,
+            Format::Parquet | Format::Arrow | Format::Delta => None,
             Format::Csv => Some("CSV files do not say the types of their columns"),
             Format::Json => Some("JSON files do not say the types of their columns"),
         });

@@ -98,7 +98,8 @@ fn batch(node: &Node) -> Option<BatchSource> {
     let format = Format::ALL.into_iter().find(|known| known.name() == format)?;
     let (path, loc) = (path.text()?.to_owned(), path.loc.clone());
     // What leads there is found once all connections are known.
-    Some(BatchSource { format, path, dialect: dialect(node), connection: None, loc })
+    let version = count_from_0(node, "version");
+    Some(BatchSource { format, path, version, dialect: dialect(node), connection: None, loc })
 }
 
 fn dialect(node: &Node) -> Dialect {
@@ -205,6 +206,13 @@ fn function(node: &Node) -> Option<Function> {
 pub(super) fn count(node: &Node, key: &str) -> Option<u32> {
     match node.get(key).map(|node| &node.value) {
         Some(Value::Scalar { scalar: Scalar::Int(n), .. }) => u32::try_from(*n).ok(),
+        _ => None,
+    }
+}
+
+fn count_from_0(node: &Node, key: &str) -> Option<u64> {
+    match node.get(key).map(|node| &node.value) {
+        Some(Value::Scalar { scalar: Scalar::Int(n), .. }) => u64::try_from(*n).ok(),
         _ => None,
     }
 }

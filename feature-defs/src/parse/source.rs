@@ -56,8 +56,16 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
     }
 }
 
-/// Reports what is said of how CSV is written where files are none, and a quote that is a delimiter.
+/// Reports what is said of another format, and a quote that is a delimiter.
 fn check_dialect(batch: &BatchSource, node: &Node, errors: &mut Vec<DefError>) {
+    if let Some(version) = node.get("version").filter(|_| batch.format != Format::Delta) {
+        let cause = format!("`version` is of a table, and these are {} files", batch.format.name());
+        errors.push(DefError::new(&version.loc, cause).with_help("leave it out, or say `format: delta`"));
+    }
+    if batch.format == Format::Delta && batch.path.contains(['*', '?', '[']) {
+        let cause = format!("`{}` is a glob, and a table is one folder", batch.path);
+        errors.push(DefError::new(&batch.loc, cause).with_help("name the folder in which `_delta_log` lies"));
+    }
     let of_csv = ["delimiter", "quote", "null_values", "encoding"];
     let said = node.entries().iter().filter(|entry| of_csv.contains(&entry.key.as_str()));
     if batch.format != Format::Csv {

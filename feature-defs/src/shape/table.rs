@@ -100,6 +100,11 @@ static BATCH: Object = Object {
             "A path or glob, relative to the repository's root; or the same in an object store, as in \
              `s3://bucket/landings/date=*/*.parquet`, to which a [connection](#connection) leads.",
         ),
+        optional(
+            "version",
+            Shape::Whole { max: u32::MAX },
+            "Delta: which version of the table; the latest unless given.",
+        ),
         optional("delimiter", Shape::Character, "CSV: what stands between two cells; `,` unless given."),
         optional(
             "quote",

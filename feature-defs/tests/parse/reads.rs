@@ -90,6 +90,7 @@ fn sources() {
                         null_values: [],
                         encoding: Utf8,
                     },
+                    version: None,
                     connection: None,
                     loc: Loc {
                         project: None,

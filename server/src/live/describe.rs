@@ -144,8 +144,9 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
     put_governance(&mut keys, governance);
-    if let Some(BatchSource { format, path, dialect, connection: _, loc: _ }) = batch {
-        put(&mut keys, "batch", format!("{} {path}", format.name()));
+    if let Some(BatchSource { format, path, version, dialect, connection: _, loc: _ }) = batch {
+        let version = version.map_or(String::new(), |version| format!(" version {version}"));
+        put(&mut keys, "batch", format!("{} {path}{version}", format.name()));
         put(&mut keys, "csv", dialect.to_string());
     }
     if let Some(StreamSource { broker, servers, reaches: _, topic, loc: _ }) = stream {

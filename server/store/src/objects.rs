@@ -179,6 +179,26 @@ impl Location {
         other
     }
 
+    /// Its URL.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The URL of what others lie below, with a slash at its end.
+    pub(crate) fn folder_url(&self) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("");
+        }
+        url
+    }
+
+    /// What lies at another URL of its bucket.
+    pub(crate) fn at_url(&self, url: &Url) -> Location {
+        let path = Path::from_url_path(url.path()).unwrap_or_default();
+        Location { url: url.clone(), path, ..self.clone() }
+    }
+
     /// How many parts its path has: none for all of a bucket.
     pub(crate) fn depth(&self) -> usize {
         self.path.parts().count()

@@ -1,5 +1,6 @@
 //! Which files does a source's path name, in the order in which their rows count as arrived?
 
+mod delta;
 pub(super) mod local;
 mod remote;
 
@@ -20,6 +21,7 @@ use quern_engine::caught::{caught, told};
 use sha2::{Digest, Sha256};
 
 use super::kept::Kept;
+use super::member::Member;
 use crate::error::Error;
 use crate::metrics::metrics;
 use crate::objects::{Fetched, Object, Objects, Reads};
@@ -37,6 +39,8 @@ pub(super) struct HistoryFile {
     /// Path relative to the repository where it lies inside, for messages and for the order of arrival.
     pub(super) name: String,
     place: Place,
+    /// What its table says of it, where it is one of a table.
+    pub(super) member: Option<Box<Member>>,
 }
 
 #[derive(Debug, Clone)]
@@ -71,7 +75,7 @@ impl HistoryFile {
     /// A file of Quern's own.
     pub(super) fn of(kept: &Arc<dyn Kept>, segment: Segment) -> HistoryFile {
         let name = segment.path.clone();
-        HistoryFile { name, place: Place::Store(Arc::clone(kept), Arc::new(segment)) }
+        HistoryFile { name, place: Place::Store(Arc::clone(kept), Arc::new(segment)), member: None }
     }
 
     /// Where it lies, and which state of it was found; none where it is Quern's own.
@@ -90,6 +94,9 @@ impl HistoryFile {
             digest.update(path.as_os_str().as_bytes());
             digest.update([0]);
             version.digest(digest);
+        }
+        if let Some(member) = &self.member {
+            member.removed.iter().for_each(|row| digest.update(row.to_le_bytes()));
         }
     }
 
@@ -238,9 +245,12 @@ pub(super) fn find(
         let cause = format!("source `{}`: {}", source.name, mistake.cause);
         DefError { cause, ..mistake }
     };
+    let missed = |missed: Missed| Missed { mistake: of_source(missed.mistake), ..missed };
+    if batch.format == Format::Delta {
+        return delta::named((roots, objects), batch).map_err(missed);
+    }
     if batch.objects().is_some() {
-        let of_source = |missed: Missed| Missed { mistake: of_source(missed.mistake), ..missed };
-        return remote::named(objects, batch).map_err(of_source);
+        return remote::named(objects, batch).map_err(missed);
     }
     let kept_back = |name: &str| {
         let cause = format!("`{name}` is hidden, or YAML, and so no file of a source");
@@ -258,6 +268,7 @@ pub(super) fn find(
 }
 
 /// Why the files of a source are not found.
+#[derive(Debug)]
 pub(super) struct Missed {
     pub(super) mistake: DefError,
     /// Whether another time they may be: nobody answers who knows.

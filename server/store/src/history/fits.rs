@@ -33,7 +33,7 @@ impl History {
         }
         let declared = match batch.format {
             Format::Csv | Format::Json => columns::declared_schema(source)?,
-            Format::Parquet | Format::Arrow => Arc::new(Schema::empty()),
+            Format::Parquet | Format::Arrow | Format::Delta => Arc::new(Schema::empty()),
         };
         let looks = self.looks.at(&found, batch, &declared);
         let unreadable = looks.iter().filter_map(|(_, look)| look.as_ref().err()).map(unreadable);
@@ -50,7 +50,7 @@ impl History {
         let folders = columns::of_folders(source, hive::columns(&found), &files);
         let told = Told { files, folders };
         let schema = match batch.format {
-            Format::Parquet | Format::Arrow => columns::file_schema(source, &told),
+            Format::Parquet | Format::Arrow | Format::Delta => columns::file_schema(source, &told),
             Format::Csv | Format::Json => match columns::missing(source, batch.format, &told) {
                 mistakes if mistakes.is_empty() => Ok(declared),
                 mistakes => Err(mistakes),

@@ -41,7 +41,8 @@ pub(super) fn says(name: &str, column: &str) -> bool {
 /// The columns that folders say: whole numbers, dates or texts, whichever says all.
 pub(super) fn columns(files: &[HistoryFile]) -> BTreeMap<String, DataType> {
     let mut columns: BTreeMap<String, DataType> = BTreeMap::new();
-    for file in files {
+    // A table says itself what its folders say.
+    for file in files.iter().filter(|file| file.member.is_none()) {
         for (column, text) in folders(&file.name) {
             let dtype = narrowest(&text);
             match columns.get_mut(column.as_ref()) {

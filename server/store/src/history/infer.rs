@@ -75,7 +75,8 @@ pub struct Shown {
 /// `Kind::InvalidArgument` where there is no such file, or it cannot be read.
 pub fn infer(root: &Path, format: Format, path: &str) -> Result<Shown> {
     let (loc, dialect) = (Loc::start(path), Dialect::default());
-    let mut batch = BatchSource { format, path: path.to_owned(), dialect, connection: None, loc };
+    let mut batch =
+        BatchSource { format, path: path.to_owned(), dialect, connection: None, version: None, loc };
     // Whoever asks reads with rights of their own.
     let found =
         files::local::named(&Roots::anywhere(root), &batch).map_err(|DefError { cause, help, .. }| {
@@ -157,7 +158,9 @@ fn of_folders(file: &HistoryFile, columns: &[Inferred]) -> Vec<Inferred> {
 
 fn columns(batch: &BatchSource, file: HistoryFile) -> Result<Vec<Inferred>> {
     let mut columns = match batch.format {
-        format @ (Format::Parquet | Format::Arrow) => of_typed(&TypedFile::unopened(file, format))?,
+        format @ (Format::Parquet | Format::Arrow | Format::Delta) => {
+            of_typed(&TypedFile::unopened(file, format))?
+        }
         Format::Csv => of_csv(&file, &batch.dialect)?,
         Format::Json => of_json(&file)?,
     };

@@ -94,16 +94,18 @@ impl fmt::Display for Lake {
 impl Lake {
     /// What to do instead.
     pub(super) fn way_out(&self) -> String {
-        let by = match self.format {
-            Format::Delta => "delta_scan",
-            Format::Iceberg => "iceberg_scan",
-            Format::Hudi => return "such tables are not read yet; write what it holds now into Parquet files, as in Spark's \
-                                    `spark.read.format(\"hudi\").load(…).write.parquet(…)`, and name those".to_owned(),
+        let folder = self.folder.display();
+        let written = |by: &str| {
+            format!(
+                "such tables are not read yet; write what it holds now into Parquet files, as {by}, and name those"
+            )
         };
-        format!(
-            "such tables are not read yet; write what it holds now into Parquet files, as in DuckDB's `COPY (FROM \
-             {by}('{}')) TO 'rows.parquet'`, and name those",
-            self.folder.display()
-        )
+        match self.format {
+            Format::Delta => format!("read it as a table: `format: delta, path: {folder}`"),
+            Format::Iceberg => {
+                written(&format!("in DuckDB's `COPY (FROM iceberg_scan('{folder}')) TO 'rows.parquet'`"))
+            }
+            Format::Hudi => written("in Spark's `spark.read.format(\"hudi\").load(…).write.parquet(…)`"),
+        }
     }
 }

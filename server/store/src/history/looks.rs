@@ -108,12 +108,13 @@ impl Looks {
             && groups.format == format
             && groups.event_timestamp == source.event_timestamp
         {
-            return Ok(Opened { file, look: said.look, row_groups: groups.all });
+            let look = told(file.file(), said.look);
+            return Ok(Opened { file, look, row_groups: groups.all });
         }
         let all: Arc<[RowGroup]> = file.row_groups(&source.event_timestamp, format)?.into();
         let event_timestamp = source.event_timestamp.clone();
         let groups = Groups { event_timestamp, format, all: Arc::clone(&all) };
-        let look = self.note(file.file(), file.look()?, Some(groups));
+        let look = told(file.file(), self.note(file.file(), file.look()?, Some(groups)));
         Ok(Opened { file, look, row_groups: all })
     }
 
@@ -129,15 +130,16 @@ impl Looks {
         let fields = match batch.format {
             Format::Csv => Some(csv::header(file, &batch.dialect, schema)?),
             Format::Json => Some(json::keys(file, schema)?),
-            Format::Parquet | Format::Arrow => None,
+            Format::Parquet | Format::Arrow | Format::Delta => None,
         };
         if let Some(fields) = fields {
             return Ok(Arc::new(Look { fields, foreign_codecs: Vec::new() }));
         }
         if let Some(said) = self.said_by(file) {
-            return Ok(said.look);
+            return Ok(told(file, said.look));
         }
-        Ok(self.note(file, TypedFile::unopened(file.clone(), batch.format).look()?, None))
+        let look = TypedFile::unopened(file.clone(), batch.format).look()?;
+        Ok(told(file, self.note(file, look, None)))
     }
 
     /// What a file has said, if it is as it was then.
@@ -158,4 +160,9 @@ impl Looks {
         seen.files.insert(path.to_owned(), said);
         look
     }
+}
+
+/// What a file says, in the words of its table, where it is one of a table.
+fn told(file: &HistoryFile, look: Arc<Look>) -> Arc<Look> {
+    file.member.as_ref().map_or_else(|| Arc::clone(&look), |member| Arc::new(member.look(&look)))
 }

@@ -28,6 +28,7 @@ mod json;
 mod kept;
 mod lakes;
 mod looks;
+mod member;
 mod parquet;
 mod partitions;
 mod pushed;
@@ -260,7 +261,7 @@ impl History {
                 opening.state.count += 1;
                 opening.state.bytes += file.bytes();
                 match batch.format {
-                    format @ (Format::Parquet | Format::Arrow) => {
+                    format @ (Format::Parquet | Format::Arrow | Format::Delta) => {
                         opening.typed(Start { file: number, row: 0 }, TypedFile::unopened(file, format));
                     }
                     Format::Csv => opening.csv(number, file, &batch.dialect),
@@ -330,9 +331,12 @@ impl Opening<'_> {
             let time_us = hive::time_us(file.name(), column, self.source.format(column))?;
             Some((time_us, time_us))
         });
-        let mut first_row = start.row;
+        let (mut first_row, mut in_file) = (start.row, 0);
         for (row_group, (rows, times)) in row_groups.iter().copied().enumerate() {
             let times = times.or(in_folder.flatten());
+            let stored = in_file..in_file + rows;
+            in_file += rows;
+            let rows = file.file().member.as_ref().map_or(rows, |member| member.left(stored));
             self.units.push(Unit {
                 file: start.file,
                 first_row,

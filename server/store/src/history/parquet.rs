@@ -1,5 +1,7 @@
 //! What does a Parquet file say about itself, and how are rows of one row group read?
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use ::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
@@ -12,7 +14,7 @@ use ::parquet::basic::{Compression, Type as PhysicalType};
 use ::parquet::errors::Result as ParquetResult;
 use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use ::parquet::file::reader::ChunkReader;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -24,6 +26,7 @@ use quern_engine::in_words;
 
 use super::columns::Look;
 use super::files::{Content, HistoryFile};
+use super::member::{Found, repeated};
 use super::{BATCH_ROWS_MAX, Formats, Reading, Unit, far, fitted, hive};
 use crate::error::Result;
 
@@ -85,10 +88,11 @@ impl ParquetFile {
     /// The row groups in file order; `format` says what the event timestamps count, where they are numbers.
     pub(super) fn row_groups(&self, event_timestamp: &str, format: Option<Epoch>) -> Result<Vec<RowGroup>> {
         let metadata = &self.footer()?.metadata;
+        let member = self.file.member.as_deref();
+        let column = member.map_or(event_timestamp, |member| member.physical(event_timestamp));
         let groups = metadata.metadata().row_groups();
-        let times = self
-            .file
-            .guarded(|| time_bounds(metadata, event_timestamp, format).map_err(|error| in_words(&error)))?;
+        let times =
+            self.file.guarded(|| time_bounds(metadata, column, format).map_err(|error| in_words(&error)))?;
         groups
             .iter()
             .zip(times)
@@ -107,16 +111,27 @@ impl ParquetFile {
         visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
         let groups = self.footer()?.metadata.metadata().row_groups().iter().enumerate();
-        let Some((row_group, group)) = groups.into_iter().find(|(_, group)| group.num_rows() > 0) else {
+        let metadata = &self.footer()?.metadata;
+        let left = |row_group: usize| {
+            let rows = self.rows_of(metadata, row_group);
+            self.file.member.as_ref().map_or(rows.end - rows.start, |member| member.left(rows))
+        };
+        let groups = groups.map(|(row_group, _)| (row_group, left(row_group)));
+        let Some((row_group, rows)) = groups.into_iter().find(|(_, rows)| *rows > 0) else {
             return Ok(());
         };
         if schema.fields().is_empty() {
             return Ok(());
         }
-        let rows = group.num_rows().unsigned_abs();
         let unit = Unit { file: 0, first_row: 0, rows, times: None, part: 0, row_group };
         let first: Vec<u32> = (0..rows.min(count as u64) as u32).collect();
         self.read(&unit, &Reading { rows: Some(&first), ..Reading::of(schema, formats) }, visit)
+    }
+
+    /// The rows of a row group, by their places in the file.
+    fn rows_of(&self, metadata: &ArrowReaderMetadata, row_group: usize) -> Range<u64> {
+        let before: u64 = (0..row_group).map(|group| rows_in(metadata, group)).sum();
+        before..before + rows_in(metadata, row_group)
     }
 
     /// Reads one row group; batches come in row order.
@@ -129,18 +144,32 @@ impl ParquetFile {
         // A column that a source did not have yet when its rows were written is in no file, or in the names of folders.
         let metadata = &self.footer()?.metadata;
         let found = metadata.schema().fields();
-        let root = |field: &Arc<Field>| found.find(field.name()).map(|(root, _)| root);
-        let roots: Vec<Option<usize>> = reading.schema.fields().iter().map(root).collect();
-        let mut distinct: Vec<usize> = roots.iter().flatten().copied().collect();
+        let member = self.file.member.as_deref();
+        let place = |field: &Arc<Field>| match member {
+            Some(member) => member.find(field.name(), found),
+            None => found.find(field.name()).map_or(Found::Nowhere, |(root, _)| Found::There(root)),
+        };
+        let places: Vec<Found<'_>> = reading.schema.fields().iter().map(place).collect();
+        let roots =
+            places.iter().filter_map(|place| if let Found::There(root) = place { Some(*root) } else { None });
+        let mut distinct: Vec<usize> = roots.collect();
         distinct.sort_unstable();
         distinct.dedup();
+        let kept = member.and_then(|member| member.kept(self.rows_of(metadata, unit.row_group)));
+        let rows = match (kept, reading.rows) {
+            (Some(kept), Some(rows)) => {
+                Some(Cow::Owned(rows.iter().map(|row| kept[*row as usize]).collect()))
+            }
+            (Some(kept), None) => Some(Cow::Owned(kept)),
+            (None, rows) => rows.map(Cow::Borrowed),
+        };
         let content = self.file.content_at(&far::ranges(metadata, unit.row_group, &distinct))?;
         let mut reader = self.file.guarded(|| {
-            let what = (unit, distinct.as_slice());
+            let what = (unit.row_group, distinct.as_slice());
             match content {
-                Content::Whole(file) => reader(metadata, file, what, reading.rows),
+                Content::Whole(file) => reader(metadata, file, what, rows.as_deref()),
                 Content::Fetched(fetched, bytes) => {
-                    reader(metadata, far::Chunks { fetched, bytes }, what, reading.rows)
+                    reader(metadata, far::Chunks { fetched, bytes }, what, rows.as_deref())
                 }
             }
             .map_err(|error| in_words(&error))
@@ -148,14 +177,18 @@ impl ParquetFile {
         while let Some(batch) =
             self.file.guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?
         {
-            let mut columns = Vec::with_capacity(roots.len());
-            for (root, field) in roots.iter().zip(reading.schema.fields()) {
-                columns.push(match root {
-                    Some(root) => {
+            let mut columns = Vec::with_capacity(places.len());
+            for (place, field) in places.iter().zip(reading.schema.fields()) {
+                columns.push(match place {
+                    Found::There(root) => {
                         let place = distinct.partition_point(|other| other < root);
                         fitted::column(&self.file, batch.column(place), field, reading)?
                     }
-                    None => hive::column(&self.file.name, field, reading, batch.num_rows())?,
+                    Found::Constant(value) => {
+                        fitted::column(&self.file, &repeated(value, batch.num_rows())?, field, reading)?
+                    }
+                    Found::Nowhere if member.is_some() => new_null_array(field.data_type(), batch.num_rows()),
+                    Found::Nowhere => hive::column(&self.file.name, field, reading, batch.num_rows())?,
                 });
             }
             visit(fitted::batch(&reading.schema, columns)?)?;
@@ -164,19 +197,25 @@ impl ParquetFile {
     }
 }
 
+fn rows_in(metadata: &ArrowReaderMetadata, row_group: usize) -> u64 {
+    metadata.metadata().row_groups().get(row_group).map_or(0, |group| group.num_rows().unsigned_abs())
+}
+
 fn reader<R: ChunkReader + 'static>(
     metadata: &ArrowReaderMetadata,
     handle: R,
-    (unit, roots): (&Unit, &[usize]),
+    (row_group, roots): (usize, &[usize]),
     rows: Option<&[u32]>,
 ) -> ParquetResult<ParquetRecordBatchReader> {
     let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.iter().copied());
     let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, metadata.clone())
-        .with_row_groups(vec![unit.row_group])
+        .with_row_groups(vec![row_group])
         .with_projection(mask)
         .with_batch_size(BATCH_ROWS_MAX);
     match rows {
-        Some(rows) => builder.with_row_selection(selection(rows, unit.rows as usize)).build(),
+        Some(rows) => {
+            builder.with_row_selection(selection(rows, rows_in(metadata, row_group) as usize)).build()
+        }
         None => builder.build(),
     }
 }

@@ -89,7 +89,7 @@ fn numbers(
             let wanted = Arc::clone(schema);
             JsonFile::first_rows(file.clone(), (ROWS_SAMPLED, wanted), formats, &mut note)?;
         }
-        format @ (Format::Parquet | Format::Arrow) => {
+        format @ (Format::Parquet | Format::Arrow | Format::Delta) => {
             let file = TypedFile::unopened(file.clone(), format);
             let counts =
                 |field: &Field| formats.contains_key(field.name()) && instant::is_number(field.data_type());

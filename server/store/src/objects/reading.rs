@@ -264,6 +264,11 @@ impl Object {
         self.meta.e_tag.as_deref()
     }
 
+    /// Where it is.
+    pub(crate) fn location(&self) -> &Location {
+        &self.at
+    }
+
     /// The parts of its key.
     pub(crate) fn parts(&self) -> Vec<String> {
         self.meta.location.parts().map(|part| part.as_ref().to_owned()).collect()

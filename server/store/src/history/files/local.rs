@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
-use feature_defs::{BatchSource, DefError, Format};
+use feature_defs::{BatchSource, DefError, Format, Loc};
 use glob::{MatchOptions, Pattern};
 
-use super::super::lakes;
 use super::super::format::{extensions, is_of};
+use super::super::lakes;
 use super::{FILES_MAX, HistoryFile, Named, Place, Version, is_passed_over, too_many};
 use crate::roots::{OUTSIDE_HELP, Roots};
 
@@ -21,12 +21,8 @@ const NAMES_SHOWN: usize = 5;
 pub(in crate::history) fn named(roots: &Roots, batch: &BatchSource) -> Result<Vec<HistoryFile>, DefError> {
     let root = roots.repository();
     let mistake = |cause: String| DefError::new(&batch.loc, cause);
-    let outside = |name: &str| {
-        mistake(format!("`{name}` lies outside of the repository, or is a link that leads out of it"))
-            .with_help(OUTSIDE_HELP)
-    };
     if !roots.admit(&root.join(&batch.path)) {
-        return Err(outside(&batch.path));
+        return Err(outside(&batch.loc, &batch.path));
     }
     let mut paths = Vec::new();
     let listed = matching(roots, batch, &mut paths);
@@ -43,20 +39,34 @@ pub(in crate::history) fn named(roots: &Roots, batch: &BatchSource) -> Result<Ve
     let (mut files, mut real) = (Vec::with_capacity(paths.len()), Real::default());
     for path in paths {
         let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        let unread = |why: io::Error| mistake(format!("`{name}` cannot be read: {why}"));
-        let path = real.of(&path).map_err(unread)?;
-        if !roots.hold(&path) {
-            return Err(outside(&name));
-        }
-        let metadata = fs::symlink_metadata(&path).map_err(unread)?;
-        if !metadata.is_file() {
-            return Err(mistake(format!("`{name}` is no regular file")));
-        }
-        files.push(HistoryFile { name, place: Place::Path(path, Version::of(&metadata)) });
+        let path = real.of(&path).map_err(|why| mistake(format!("`{name}` cannot be read: {why}")))?;
+        files.push(file((roots, &batch.loc), path, name)?);
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     files.dedup_by(|a, b| a.name == b.name);
     Ok(files)
+}
+
+/// The file at a path without links.
+pub(super) fn file(
+    (roots, loc): (&Roots, &Loc),
+    path: PathBuf,
+    name: String,
+) -> Result<HistoryFile, DefError> {
+    if !roots.hold(&path) {
+        return Err(outside(loc, &name));
+    }
+    let unread = |why: io::Error| DefError::new(loc, format!("`{name}` cannot be read: {why}"));
+    let metadata = fs::symlink_metadata(&path).map_err(unread)?;
+    if !metadata.is_file() {
+        return Err(DefError::new(loc, format!("`{name}` is no regular file")));
+    }
+    Ok(HistoryFile { name, place: Place::Path(path, Version::of(&metadata)), member: None })
+}
+
+fn outside(loc: &Loc, name: &str) -> DefError {
+    DefError::new(loc, format!("`{name}` lies outside of the repository, or is a link that leads out of it"))
+        .with_help(OUTSIDE_HELP)
 }
 
 /// Where paths lead, each folder looked up once: most files of a source lie beside others.

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use feature_defs::{BatchSource, Connection, DefError, Format, Reach};
+use feature_defs::{BatchSource, Connection, DefError, Format, Loc, Reach};
 use glob::{MatchOptions, Pattern};
 use parking_lot::Mutex;
 
 use super::super::format::{extensions, is_of};
 use super::super::lakes::{self, Lake};
-use super::{
-    FILES_MAX, HistoryFile, Missed, Named, Place, Remote, Version, extension, is_of, is_passed_over, too_many,
-};
+use super::{FILES_MAX, HistoryFile, Missed, Named, Place, Remote, Version, is_passed_over, too_many};
 use crate::objects::{Location, Object, Objects, Reads, Unread};
 
 /// How many names an error shows of those that are there.
@@ -21,10 +19,7 @@ const OPTIONS: MatchOptions =
 /// Every file that `batch` names, sorted by name.
 pub(super) fn named(objects: &Arc<Objects>, batch: &BatchSource) -> Result<Vec<HistoryFile>, Missed> {
     let mistake = |cause: String| DefError::new(&batch.loc, cause);
-    let unread = |unread: Unread| Missed {
-        mistake: mistake(unread.cause).with_help(unread.help),
-        again: unread.again,
-    };
+    let unread = |unread: Unread| missed(&batch.loc, unread);
     let plain = batch.objects().unwrap_or_default();
     let location = Location::parse_folder(plain).map_err(mistake)?;
     let Some(connection) = &batch.connection else {
@@ -65,10 +60,15 @@ pub(super) fn named(objects: &Arc<Objects>, batch: &BatchSource) -> Result<Vec<H
     Ok(files)
 }
 
-fn file(objects: &Arc<Objects>, object: Object, reads: &Arc<Mutex<Reads>>) -> HistoryFile {
+/// What could not be read, at what names it.
+pub(super) fn missed(loc: &Loc, unread: Unread) -> Missed {
+    Missed { mistake: DefError::new(loc, unread.cause).with_help(unread.help), again: unread.again }
+}
+
+pub(super) fn file(objects: &Arc<Objects>, object: Object, reads: &Arc<Mutex<Reads>>) -> HistoryFile {
     let (name, at, version) = (object.name(), object.place(), Version::of_object(&object));
     let far = Arc::new(Remote { objects: Arc::clone(objects), object, reads: Arc::clone(reads) });
-    HistoryFile { name, place: Place::Object(at, version, far) }
+    HistoryFile { name, place: Place::Object(at, version, far), member: None }
 }
 
 /// Which objects below a folder a glob means.

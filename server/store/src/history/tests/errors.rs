@@ -156,7 +156,8 @@ fn a_table_with_a_log_of_its_own_is_refused() {
                 format: Format::Parquet,
                 path: "plain".to_owned(),
                 dialect: Default::default(),
- connection: None,
+                connection: None,
+                version: None,
                 loc: loc(3),
             });
             repository.write("plain/a.parquet", vec![("at", times(1))]);
@@ -316,7 +317,8 @@ fn what_is_no_table_tells_nothing_of_itself() {
                 format: Format::Csv,
                 path: (*path).to_owned(),
                 dialect: Default::default(),
- connection: None,
+                connection: None,
+                version: None,
                 loc: loc(3),
             };
             repository.source.batch = Some(batch);
@@ -335,7 +337,8 @@ fn what_is_no_table_tells_nothing_of_itself() {
             format: Format::Csv,
             path: path.to_owned(),
             dialect: Default::default(),
- connection: None,
+            connection: None,
+            version: None,
             loc: loc(3),
         });
         // Whether there is such a file is told nobody.

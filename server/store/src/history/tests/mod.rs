@@ -1,6 +1,7 @@
 //! One repository in a temporary folder; files go in, rows or messages come out.
 
 mod csv;
+mod delta;
 mod dialects;
 mod errors;
 mod ipc;
@@ -37,7 +38,14 @@ struct Repository {
 
 impl Repository {
     fn new(format: Format, path: &str) -> Self {
-        let batch = BatchSource { format, path: path.to_owned(), dialect: Default::default(), connection: None, loc: loc(3) };
+        let batch = BatchSource {
+            format,
+            path: path.to_owned(),
+            dialect: Default::default(),
+            connection: None,
+            version: None,
+            loc: loc(3),
+        };
         let source = Source {
             name: "events".to_owned(),
             description: String::new(),
