@@ -88,6 +88,7 @@ fn value(shape: &Shape) -> String {
         Shape::PathOrUrl => "path or URL".to_owned(),
         Shape::Url => "URL".to_owned(),
         Shape::Expression => "SQL".to_owned(),
+        Shape::Stored => "[stored type](#stored-as-something-else)".to_owned(),
         Shape::Type | Shape::KeyType => "[type](#types)".to_owned(),
         Shape::Duration { .. } => "[duration](#durations)".to_owned(),
         Shape::Literal | Shape::Value => "constant".to_owned(),

@@ -6,6 +6,7 @@ use crate::dtype::{LIST_LENGTH_MAX, LIST_PATTERN};
 use crate::duration::DURATION_PATTERN;
 use crate::reach::SERVER_SCHEMES;
 use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape};
+use crate::stored::STORED_PATTERN;
 use crate::{ScalarType, Type};
 
 /// The JSON Schema (2020-12) of one document of a definition file: `$defs` holds a schema for each kind, and
@@ -78,6 +79,7 @@ fn shape_schema(shape: &Shape) -> Value {
         Shape::Type => {
             json!({"type": "string", "anyOf": [{"enum": scalar_names(false)}, {"pattern": LIST_PATTERN}]})
         }
+        Shape::Stored => json!({"type": "string", "pattern": STORED_PATTERN}),
         Shape::KeyType => json!({"enum": scalar_names(true)}),
         Shape::Duration { .. } => json!({"type": "string", "minLength": 2, "pattern": DURATION_PATTERN}),
         Shape::Window => json!({"type": "string", "anyOf": [

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::dtype::Type;
 use crate::epoch::Epoch;
 use crate::error::Loc;
+use crate::stored::Stored;
 
 /// A named, typed column: a join key, a request column or a column of a source.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,8 @@ pub struct Column {
     pub default: Option<Literal>,
     /// What a number in it counts since 1970. Only columns of sources that are times have one.
     pub format: Option<Epoch>,
+    /// What files hold in place of its type. Only columns of sources have it.
+    pub from: Option<Stored>,
     /// Where it is declared.
     pub loc: Loc,
 }

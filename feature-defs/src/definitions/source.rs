@@ -8,6 +8,7 @@ use super::role::Governance;
 use crate::epoch::Epoch;
 use crate::error::Loc;
 use crate::reach::Server;
+use crate::stored::Stored;
 
 /// Where raw rows come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +42,11 @@ impl Source {
     /// What numbers in the column called `name` count, where it is declared.
     pub fn format(&self, name: &str) -> Option<Epoch> {
         self.columns.iter().find(|column| column.name == name)?.format
+    }
+
+    /// What files hold in place of the type of the column called `name`, where that is declared.
+    pub fn stored(&self, name: &str) -> Option<Stored> {
+        self.columns.iter().find(|column| column.name == name)?.from
     }
 }
 

@@ -12,7 +12,7 @@ use crate::reach::Server;
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
     Aggregation, At, BatchSource, Broker, Column, Dialect, Encoding, Entity, Epoch, Expr, Feature,
-    FeatureService, FeatureView, Format, Function, Governance, Literal, Loc, Projection, Source,
+    FeatureService, FeatureView, Format, Function, Governance, Literal, Loc, Projection, Source, Stored,
     StreamSource, Type, Window,
 };
 
@@ -118,7 +118,8 @@ fn columns(node: &Node, key: &str) -> Vec<Column> {
         let (name, loc) = identity(node, "name");
         let dtype = dtype(node)?;
         let format = node.get("format").and_then(Node::text).and_then(Epoch::named);
-        Some(Column { name, dtype, default: default(node, Some(dtype)), format, loc })
+        let from = node.get("from").and_then(Node::text).and_then(Stored::parse);
+        Some(Column { name, dtype, default: default(node, Some(dtype)), format, from, loc })
     };
     items(node, key).filter_map(column).collect()
 }

@@ -37,6 +37,7 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
                 .with_help("`format` says what the numbers of a `timestamp` count"),
         );
     }
+    errors.extend(def.columns.iter().filter_map(|column| misstored(def, column)));
     let Some(why) = def.must_declare().filter(|_| source.whole) else {
         return;
     };
@@ -53,6 +54,28 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
     }
     for (name, loc) in times.chain(listed(node, "event_id")) {
         check_column(def, name, loc, errors);
+    }
+}
+
+/// That what `from` says of a column is of no use.
+fn misstored(source: &Source, column: &Column) -> Option<DefError> {
+    let from = column.from?;
+    let format = source.batch.as_ref().map(|batch| batch.format);
+    let error = |cause: String, help: &str| Some(DefError::new(&column.loc, cause).with_help(help));
+    match format {
+        Some(Format::Parquet | Format::Arrow | Format::Delta) if from.becomes(column.dtype) => None,
+        Some(Format::Parquet | Format::Arrow | Format::Delta) => {
+            let cause =
+                format!("`{}` is stored as {from}, which does not become {}", column.name, column.dtype);
+            error(
+                cause,
+                "text becomes any other type, a decimal a number or text, `binary` and `uuid` become text",
+            )
+        }
+        _ => {
+            let cause = format!("`{}` has a `from`, which is of Parquet and Arrow files", column.name);
+            error(cause, "leave it out: what is text, or pushed, is read as the type")
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_nam
 use crate::whose::{is_of_others, misspelt_kind, shaped_as};
 use crate::words::{function_meant, type_meant};
 use crate::yaml::{Entry, Node, Scalar, Value};
-use crate::{BatchSource, DefError, Loc, Rate, Type, nearest, suggest};
+use crate::{BatchSource, DefError, Loc, Rate, Stored, Type, nearest, suggest};
 
 /// The kind that `document` says it is.
 pub(super) fn kind_of(document: &Node) -> Result<Kind, DefError> {
@@ -184,6 +184,7 @@ fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefErro
         Shape::PathOrUrl if is_text && !text.is_empty() => check_url(subject, node, text),
         Shape::Url if is_text => check_reach(subject, node, text),
         Shape::Expression if *scalar != Scalar::Null && !text.trim().is_empty() => Ok(()),
+        Shape::Stored if is_text && Stored::parse(text).is_some() => Ok(()),
         Shape::Type | Shape::KeyType if is_text => check_type(shape, node, text),
         Shape::Duration { zero } if is_text => check_duration(*zero, subject, node, text),
         Shape::Window if is_text => check_window(subject, node, text),

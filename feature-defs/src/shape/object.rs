@@ -1,6 +1,7 @@
 //! What may stand under a key?
 
 use crate::project::is_project;
+use crate::stored::STORED;
 use crate::yaml::Value;
 use crate::{ScalarType, Type};
 
@@ -76,6 +77,8 @@ pub(crate) enum Shape {
     Expression,
     /// A type of the language.
     Type,
+    /// What files hold in place of a type.
+    Stored,
     /// A type that a join key may have.
     KeyType,
     /// A length of time.
@@ -156,6 +159,7 @@ impl Shape {
             Shape::Url => "a URL".to_owned(),
             Shape::Expression => "a SQL expression".to_owned(),
             Shape::Type => "a type such as `float64`".to_owned(),
+            Shape::Stored => STORED.to_owned(),
             Shape::KeyType => "a type such as `string`".to_owned(),
             Shape::Duration { .. } => "a duration such as `90d` or `1d12h`".to_owned(),
             Shape::Window => "a duration such as `7d`, or `lifetime`".to_owned(),

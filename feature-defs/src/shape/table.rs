@@ -150,6 +150,7 @@ static SOURCE_COLUMN: Object = Object {
             Shape::OneOf(&EPOCH_NAMES),
             "Of a `timestamp`: what its numbers count since 1970, UTC. Text is read as ever.",
         ),
+        optional("from", Shape::Stored, "Of Parquet and Arrow files: what they hold in place of `type`."),
     ],
 };
 

@@ -468,3 +468,44 @@ fn what_is_said_of_csv_files_is_of_csv_files() {
           help: did you mean `delimiter`? known: delimiter, encoding, format, null_values, path, quote
     "#]].assert_eq(&said);
 }
+
+#[test]
+fn what_is_stored_becomes_what_it_can() {
+    let source = |batch: &str, column: &str| {
+        let text = format!(
+            "kind: Source\nname: s\n{batch}\nevent_timestamp: at\ncolumns: [{{name: at, type: timestamp}}, {column}]\n"
+        );
+        parse(&[DefFile::new("a.yaml", text)])
+    };
+    let parquet = "batch: {format: parquet, path: x}";
+    let mut said = String::new();
+    for (batch, column) in [
+        (parquet, "{name: a, type: int64, from: \"decimal(38,0)\"}"),
+        (parquet, "{name: a, type: string, from: uuid}"),
+        (parquet, "{name: a, type: string, from: string}"),
+        (parquet, "{name: a, type: int64, from: uuid}"),
+        (parquet, "{name: a, type: int64, from: decimal(x)}"),
+        (parquet, "{name: a, type: int64, from: text}"),
+        ("batch: {format: csv, path: x}", "{name: a, type: int64, from: string}"),
+        ("push: true", "{name: a, type: int64, from: string}"),
+    ] {
+        said += &match source(batch, column) {
+            Ok(definitions) => format!("{}\n", definitions.sources["s"].columns[1].from.expect("some")),
+            Err(mistakes) => mistakes.iter().map(|mistake| format!("{mistake}\n")).collect(),
+        };
+    }
+    expect![[r#"
+        decimal(38, 0)
+        uuid
+        a.yaml:5:47: `a` is stored as string, which does not become string
+          help: text becomes any other type, a decimal a number or text, `binary` and `uuid` become text
+        a.yaml:5:47: `a` is stored as uuid, which does not become int64
+          help: text becomes any other type, a decimal a number or text, `binary` and `uuid` become text
+        a.yaml:5:69: `from` must be `string`, `binary`, `uuid`, `decimal`, or `decimal(38, 0)` for one of them, found `decimal(x)`
+        a.yaml:5:69: `from` must be `string`, `binary`, `uuid`, `decimal`, or `decimal(38, 0)` for one of them, found `text`
+        a.yaml:5:47: `a` has a `from`, which is of Parquet and Arrow files
+          help: leave it out: what is text, or pushed, is read as the type
+        a.yaml:5:47: `a` has a `from`, which is of Parquet and Arrow files
+          help: leave it out: what is text, or pushed, is read as the type
+    "#]].assert_eq(&said);
+}

@@ -59,8 +59,14 @@ fn keys(entity: &EntityInfo, given: &[(String, String)]) -> Result<(Vec<Column>,
         let (Some((_, text)), None) = (of_it.next(), of_it.next()) else {
             return Err(Failure::Usage(format!("give `{name}=…` once")));
         };
-        let column =
-            Column { name: name.clone(), dtype, default: None, format: None, loc: Loc::start("quern audit") };
+        let column = Column {
+            name: name.clone(),
+            dtype,
+            default: None,
+            format: None,
+            from: None,
+            loc: Loc::start("quern audit"),
+        };
         let value: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
         columns.push((column, value));
     }

@@ -293,9 +293,10 @@ fn put_governance(keys: &mut Keys, Governance { owner, tags, share }: &Governanc
 }
 
 fn column(column: &Column) -> String {
-    let Column { name, dtype, default, format, loc: _ } = column;
+    let Column { name, dtype, default, format, from, loc: _ } = column;
     let format = format.map_or(String::new(), |epoch| format!(" ({})", epoch.name()));
-    format!("{name} {dtype}{format}{}", default_of(default.as_ref()))
+    let from = from.map_or(String::new(), |stored| format!(" from {stored}"));
+    format!("{name} {dtype}{format}{from}{}", default_of(default.as_ref()))
 }
 
 fn strict_of(strict: bool) -> &'static str {

@@ -230,6 +230,7 @@ fn identify(
         text += &column
             .format
             .map_or_else(String::new, |format| format!("format {:?} {}\n", column.name, format.name()));
+        text += &column.from.map_or_else(String::new, |from| format!("from {:?} {from}\n", column.name));
     }
     text += &format!("where {:?}\n", view.filter.as_ref().map(|filter| &filter.sql));
     for (feature, field) in view.features.iter().zip(computed.schema.fields()) {

@@ -109,7 +109,7 @@ impl Cells {
         Some(())
     }
 
-    fn push_null(&mut self) {
+    pub(super) fn push_null(&mut self) {
         match self {
             Cells::Bool(cells) => cells.append_null(),
             Cells::Int32(cells) => cells.append_null(),

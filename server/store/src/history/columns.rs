@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use feature_defs::{DefError, Epoch, Format, Loc, Source, suggest};
+use feature_defs::{DefError, Epoch, Format, Loc, Source, Stored, suggest};
 use quern_engine::instant;
 use quern_engine::schema::{arrow_type, canonical, conforms, quern_type, timestamp, type_name};
 
 use super::format::{NOT_SHOWN, is_called_a_table};
-use super::hive;
+use super::infer::quoted;
+use super::{hive, stored};
 
 /// What one file says of its columns.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -27,6 +28,8 @@ struct Needed<'a> {
     role: Role,
     /// What its numbers count, where it is a time.
     format: Option<Epoch>,
+    /// What files hold in place of its type.
+    stored: Option<Stored>,
     /// Where it is declared, and the type its cells become.
     declared: Option<(&'a Loc, DataType)>,
 }
@@ -140,7 +143,8 @@ pub(super) fn wanted(source: &Source, used: &Schema) -> Schema {
 pub(super) fn mismatches(source: &Source, schema: &Schema, file: &str, look: &Look) -> Vec<(String, String)> {
     let check = |want: &Arc<Field>| {
         let (name, declared) = (want.name(), Some((&source.loc, want.data_type().clone())));
-        let need = Needed { name, role: Role::of(source, name), format: source.format(name), declared };
+        let (format, stored) = (source.format(name), source.stored(name));
+        let need = Needed { name, role: Role::of(source, name), format, stored, declared };
         mismatch(&need, file, &look.fields)
     };
     let in_folders = schema.fields().iter().filter(|field| look.fields.find(field.name()).is_none());
@@ -242,14 +246,16 @@ fn needed(source: &Source) -> Vec<Needed<'_>> {
     let declared = source.columns.iter().map(|column| {
         let role = Role::of(source, &column.name);
         let dtype = if role.is_time() { timestamp() } else { arrow_type(column.dtype) };
-        Needed { name: &column.name, role, format: column.format, declared: Some((&column.loc, dtype)) }
+        let (format, stored) = (column.format, column.from);
+        Needed { name: &column.name, role, format, stored, declared: Some((&column.loc, dtype)) }
     });
     let mut needed: Vec<Needed<'_>> = declared.collect();
     let roles =
         [&source.event_timestamp].into_iter().chain(&source.created_timestamp).chain(&source.event_id);
     for name in roles {
         if needed.iter().all(|need| need.name != name) {
-            needed.push(Needed { name, role: Role::of(source, name), format: None, declared: None });
+            let role = Role::of(source, name);
+            needed.push(Needed { name, role, format: None, stored: None, declared: None });
         }
     }
     needed
@@ -305,7 +311,7 @@ fn absent(Needed { name, role, .. }: &Needed<'_>, file: &str, found: &Fields) ->
 /// What is wrong with one column of a file, and the way out. Rows have a time: of any other column a file that lacks it
 /// has nulls.
 fn mismatch(need: &Needed<'_>, file: &str, found: &Fields) -> Option<(String, String)> {
-    let Needed { name, role, format, .. } = need;
+    let Needed { name, role, format, stored, .. } = need;
     let mut same = found.iter().filter(|field| field.name() == name);
     let Some(field) = same.next() else {
         let is_needed = *role == Role::EventTimestamp && !hive::says(file, name);
@@ -317,7 +323,8 @@ fn mismatch(need: &Needed<'_>, file: &str, found: &Fields) -> Option<(String, St
     }
     let got = canonical(field.data_type());
     let is_number = instant::is_number(&got);
-    if format.is_some() && is_number || role.is_time() && is_time(&got) {
+    let is_stored_so = stored.is_some_and(|stored| stored::is(stored, field.data_type()));
+    if is_stored_so || format.is_some() && is_number || role.is_time() && is_time(&got) {
         return None;
     }
     let wants_time = role.is_time() || need.dtype() == Some(&timestamp());
@@ -325,13 +332,22 @@ fn mismatch(need: &Needed<'_>, file: &str, found: &Fields) -> Option<(String, St
         _ if role.is_time() => "timestamp or date".to_owned(),
         dtype => type_name(dtype.filter(|want| !conforms(&got, want))?),
     };
-    let help = match () {
-        () if wants_time && is_number => format!(
+    let time = timestamp();
+    let wanted = if role.is_time() { Some(&time) } else { need.dtype() };
+    let from = wanted.and_then(|want| Some((stored::meant(field.data_type(), want)?, want)));
+    let help = match from {
+        _ if wants_time && is_number => format!(
             "say what its numbers count since 1970, as in `{{name: {name}, type: timestamp, format: epoch_ms}}`; known: {}",
             Epoch::ALL.map(Epoch::name).join(", ")
         ),
-        () if role.is_time() => "rewrite the file with times in it".to_owned(),
-        () => match quern_type(&own(&got)) {
+        Some((from, want)) => {
+            let (name, dtype) = (quoted(name), quoted(&type_name(want)));
+            let own = quern_type(&own(&got)).filter(|_| !role.is_time());
+            let or = own.map_or("rewrite the file".to_owned(), |own| format!("declare it as {own}"));
+            format!("say what it is stored as, `{{name: {name}, type: {dtype}, from: {from}}}`, or {or}")
+        }
+        None if role.is_time() => "rewrite the file with times in it".to_owned(),
+        None => match quern_type(&own(&got)) {
             Some(dtype) => format!("declare it as {dtype}, or rewrite the file"),
             None => "rewrite the file".to_owned(),
         },

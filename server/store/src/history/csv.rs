@@ -142,7 +142,7 @@ impl<'a> Batch<'a> {
     fn new(file: &'a CsvFile, reading: &'a Reading<'a>, header: &[String]) -> Result<Self> {
         let column = |field: &Arc<Field>| {
             let Some(place) = header.iter().position(|name| name == field.name()) else { return Ok(None) };
-            let format = reading.formats.get(field.name()).copied();
+            let format = reading.formats.epoch(field.name());
             let cells = Cells::new(field.data_type(), format);
             let no_text = || Error::broken(format!("column `{}` is of no type that text says", field.name()));
             Ok(Some((place, cells.ok_or_else(no_text)?)))

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use quern_engine::schema::{conform, fitting, type_name};
+use quern_engine::schema::{conform, conforms, fitting, type_name};
 use quern_engine::{in_words, instant};
 
-use super::Reading;
 use super::files::HistoryFile;
+use super::{Reading, stored};
 use crate::error::Result;
 
 /// The column in the type of `field`; as it is where that cannot say each of its values.
@@ -40,8 +40,12 @@ pub(super) fn column(
 ) -> Result<ArrayRef> {
     let fitted = || {
         let (name, from, to) = (field.name(), column.data_type(), field.data_type());
-        let fitted = match (reading.formats.get(name), from) {
-            (Some(format), from) if instant::is_number(from) => instant::of_numbers(column, *format),
+        let stored = reading.formats.stored.get(name).filter(|stored| stored::is(**stored, from));
+        let fitted = match (reading.formats.epoch(name), stored) {
+            (epoch, Some(stored)) if !conforms(from, to) && !(from.is_decimal() && to.is_numeric()) => {
+                stored::read(column, to, (*stored, epoch))
+            }
+            (Some(format), _) if instant::is_number(from) => instant::of_numbers(column, format),
             _ => fitted(column, field, reading),
         };
         fitted.map_err(|error| {

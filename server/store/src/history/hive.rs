@@ -87,7 +87,7 @@ fn constant(text: &str, dtype: &DataType, format: Option<Epoch>, rows: usize) ->
 /// A text that is no value of the column's type.
 pub(super) fn column(name: &str, field: &Field, reading: &Reading<'_>, rows: usize) -> Result<ArrayRef> {
     let Some(text) = text(name, field.name()) else { return Ok(new_null_array(field.data_type(), rows)) };
-    let format = reading.formats.get(field.name()).copied();
+    let format = reading.formats.epoch(field.name());
     constant(&text, field.data_type(), format, rows).ok_or_else(|| Error::invalid(mismatch(name, field)))
 }
 

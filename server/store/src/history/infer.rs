@@ -184,7 +184,7 @@ fn of_typed(file: &TypedFile) -> Result<Vec<Inferred>> {
         fields.iter().filter(is_number).map(|field| Field::new(field.name(), DataType::Float64, true));
     let numbers = Arc::new(Schema::new(numbers.collect::<Vec<_>>()));
     let mut read: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    file.first_rows((RECORDS_SEEN, numbers), &Formats::new(), &mut |rows| {
+    file.first_rows((RECORDS_SEEN, numbers), &Formats::default(), &mut |rows| {
         for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
             let numbers = column.as_primitive::<Float64Type>().iter().flatten();
             read.entry(field.name().clone()).or_default().extend(numbers);

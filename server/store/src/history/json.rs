@@ -220,7 +220,7 @@ impl<'a> Batch<'a> {
     fn column(&self, field: &Field, rows: &[Vec<Option<Json<'_>>>], place: usize) -> Result<ArrayRef> {
         let cells: Vec<&Json<'_>> =
             rows.iter().map(|row| row[place].as_ref().unwrap_or(&Json::Null)).collect();
-        let format = self.reading.formats.get(field.name()).copied();
+        let format = self.reading.formats.epoch(field.name());
         let values = column(field.data_type(), format, &cells)
             .map_err(|mistyped| self.bad_value(field, mistyped, format.is_some()))?;
         let there = BooleanArray::from_iter(rows.iter().map(|row| Some(row[place].is_some())));

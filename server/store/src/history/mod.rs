@@ -5,7 +5,7 @@
 //! read in units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files,
 //! here or in a bucket), `hive` (what their folders say) and `lakes` (whether they are a table of their own), `looks`
 //! (what they say), `columns` and `fits` (which columns, of which types), `typed` with `parquet`, `far` (of a file in a
-//! bucket), `ipc` and `fitted` (values become others), then `text`, `csv` with `cell` and `json` (text becomes values),
+//! bucket), `ipc`, `stored` and `fitted` (values become others), then `text`, `csv` with `cell` and `json` (text becomes values),
 //! `sample` (what the first rows say), and `pushed` (what came by itself).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
@@ -35,6 +35,7 @@ mod pushed;
 mod sample;
 #[cfg(test)]
 mod simulated;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -48,7 +49,7 @@ use std::thread;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Fields, Schema, SchemaRef};
-use feature_defs::{Dialect, Epoch, Format, Source};
+use feature_defs::{Dialect, Epoch, Format, Source, Stored};
 use parking_lot::Mutex;
 use quern_base::digest::hexadecimal;
 use quern_engine::asof::Address;
@@ -412,7 +413,7 @@ impl Opening<'_> {
 
     fn finish(mut self) -> Result<Scan> {
         if self.mistakes.is_empty() {
-            let formats = formats(self.source);
+            let formats = Formats::of(self.source);
             let (units, schema, parts) = (self.units, Arc::clone(self.schema), self.parts);
             let times = [&self.source.event_timestamp].into_iter().chain(&self.source.created_timestamp);
             let whole = times.chain(&self.source.event_id).cloned().collect();
@@ -488,11 +489,26 @@ pub struct Scan {
     reads: Option<Arc<Mutex<Reads>>>,
 }
 
-/// What the numbers of a column count, by its name.
-type Formats = BTreeMap<String, Epoch>;
+/// What is declared of values beside the types of their columns.
+#[derive(Debug, Default)]
+struct Formats {
+    /// What the numbers of a column count, by its name.
+    epochs: BTreeMap<String, Epoch>,
+    /// What files hold in place of the type of a column, by its name.
+    stored: BTreeMap<String, Stored>,
+}
 
-fn formats(source: &Source) -> Formats {
-    source.columns.iter().filter_map(|column| Some((column.name.clone(), column.format?))).collect()
+impl Formats {
+    fn of(source: &Source) -> Self {
+        let columns = || source.columns.iter();
+        let epochs = columns().filter_map(|column| Some((column.name.clone(), column.format?)));
+        let stored = columns().filter_map(|column| Some((column.name.clone(), column.from?)));
+        Formats { epochs: epochs.collect(), stored: stored.collect() }
+    }
+
+    fn epoch(&self, name: &str) -> Option<Epoch> {
+        self.epochs.get(name).copied()
+    }
 }
 
 #[derive(Debug)]

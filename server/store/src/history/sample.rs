@@ -16,7 +16,7 @@ use super::csv::{self, CsvFile};
 use super::files::{self, HistoryFile};
 use super::json::JsonFile;
 use super::typed::TypedFile;
-use super::{Formats, History, formats};
+use super::{Formats, History};
 use crate::error::Result;
 
 /// How many rows of a file are read.
@@ -32,7 +32,7 @@ impl History {
     pub fn sampled(&self, source: &Source, schema: &SchemaRef) -> Vec<DefError> {
         let Some(batch) = &source.batch else { return Vec::new() };
         let Ok(found) = files::find(self.places(), source, batch) else { return Vec::new() };
-        let formats = formats(source);
+        let formats = Formats::of(source);
         let last = found.get(1..).and_then(<[HistoryFile]>::last);
         let mut mistakes = Vec::new();
         for file in found.first().into_iter().chain(last) {
@@ -52,8 +52,8 @@ impl History {
     }
 }
 
-/// Reads the first rows of a file: all columns of a CSV file, and of a Parquet file, which knows its types, those whose
-/// numbers have a `format`.
+/// Reads the first rows of a file: all columns of a CSV file, and of a file that knows its types those whose
+/// numbers have a `format`, and those that are stored as something else.
 fn numbers(
     file: &HistoryFile,
     batch: &BatchSource,
@@ -63,7 +63,7 @@ fn numbers(
     let mut numbers = Numbers::new();
     let mut note = |rows: RecordBatch| {
         for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-            if let Some(epoch) = formats.get(field.name()) {
+            if let Some(epoch) = formats.epoch(field.name()) {
                 let in_unit = |micros: i64| micros as f64 / (1_000_000.0 / epoch.per_second() as f64);
                 let moments = column.as_primitive::<TimestampMicrosecondType>().iter().flatten().map(in_unit);
                 numbers.entry(field.name().clone()).or_default().extend(moments);
@@ -91,8 +91,11 @@ fn numbers(
         }
         format @ (Format::Parquet | Format::Arrow | Format::Delta) => {
             let file = TypedFile::unopened(file.clone(), format);
-            let counts =
-                |field: &Field| formats.contains_key(field.name()) && instant::is_number(field.data_type());
+            let counts = |field: &Field| {
+                let is_epoch =
+                    formats.epochs.contains_key(field.name()) && instant::is_number(field.data_type());
+                is_epoch || formats.stored.contains_key(field.name())
+            };
             let wanted = among(&file.look()?.fields, &counts);
             file.first_rows((ROWS_SAMPLED, wanted), formats, &mut note)?;
         }

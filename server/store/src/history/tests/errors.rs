@@ -37,7 +37,7 @@ fn columns_that_are_missing_or_of_a_wrong_type_are_all_named() {
         events.yaml:10:5: source `events`: `data/a.parquet` has no column `arr_dealy`
           help: did you mean `arr_delay`? known: arr_delay, at, carrier, loaded
         events.yaml:11:5: source `events`: column `carrier` should be int64, but is string in `data/a.parquet`
-          help: declare it as string, or rewrite the file
+          help: say what it is stored as, `{name: carrier, type: int64, from: string}`, or declare it as string
         events.yaml:1:5: source `events`: event_timestamp `at` should be timestamp or date, but is int64 in `data/a.parquet`
           help: say what its numbers count since 1970, as in `{name: at, type: timestamp, format: epoch_ms}`; known: epoch_s, epoch_ms, epoch_us, epoch_ns
         events.yaml:1:5: source `events`: `data/a.parquet` has no event_id `id`
@@ -60,15 +60,15 @@ fn every_further_file_is_looked_at_and_checked_again_when_the_source_is_opened()
     repository.write("data/c.parquet", vec![("at", times(1))]);
     expect![[r#"
         events.yaml:3:5: source `events`: event_timestamp `at` should be timestamp or date, but is string in `data/b.parquet`
-          help: rewrite the file with times in it
+          help: say what it is stored as, `{name: at, type: timestamp, from: string}`, or rewrite the file
         events.yaml:3:5: source `events`: column `n` should be int64, but is string in `data/b.parquet`
-          help: declare it as string, or rewrite the file
+          help: say what it is stored as, `{name: "n", type: int64, from: string}`, or declare it as string
     "#]].assert_eq(&lines(&history.mismatches(&repository.source, &schema)));
     // What nobody uses may be missing, or of any type.
     let used = Schema::new(vec![schema.field(2).clone()]);
     expect![[r#"
         events.yaml:3:5: source `events`: event_timestamp `at` should be timestamp or date, but is string in `data/b.parquet`
-          help: rewrite the file with times in it
+          help: say what it is stored as, `{name: at, type: timestamp, from: string}`, or rewrite the file
     "#]]
     .assert_eq(&lines(&history.mismatches(&repository.source, &used)));
     repository.file("data/d.parquet", "PAR1 is how a Parquet file begins and ends, but there is more to it");
@@ -80,8 +80,8 @@ fn every_further_file_is_looked_at_and_checked_again_when_the_source_is_opened()
           help: rewrite the file, or leave it out of the path
     "#]].assert_eq(&lines(&history.schema(&repository.source).unwrap_err()));
     expect![[r#"
-        source `events`: event_timestamp `at` should be timestamp or date, but is string in `data/b.parquet`; rewrite the file with times in it
-        source `events`: column `n` should be int64, but is string in `data/b.parquet`; declare it as string, or rewrite the file
+        source `events`: event_timestamp `at` should be timestamp or date, but is string in `data/b.parquet`; say what it is stored as, `{name: at, type: timestamp, from: string}`, or rewrite the file
+        source `events`: column `n` should be int64, but is string in `data/b.parquet`; say what it is stored as, `{name: "n", type: int64, from: string}`, or declare it as string
         `data/d.parquet` cannot be read: Invalid Parquet file. Corrupt footer
         `data/e.parquet` cannot be read: it is empty; was it not written to its end?"#]].assert_eq(&history.open(&repository.source, &schema).unwrap_err().to_string());
 }

@@ -98,7 +98,18 @@ fn declared_types_formats_and_folders_hold_as_for_parquet() {
         "data/zone=us/b.arrow",
         written(columns(Arc::new(UInt64Array::from(vec![u64::MAX]))), 10, None),
     );
-    expect![[""]].assert_eq(&read_all(&repository).join("\n"));
+    expect![[r#"
+        +----------------------+---+------+
+        | at                   | n | zone |
+        +----------------------+---+------+
+        | 2024-01-01T00:00:00Z | 7 | eu   |
+        +----------------------+---+------+
+        +----------------------+----------------------+------+
+        | at                   | n                    | zone |
+        +----------------------+----------------------+------+
+        | 2024-01-01T00:00:00Z | 18446744073709551615 | us   |
+        +----------------------+----------------------+------+"#]]
+    .assert_eq(&read_all(&repository).join("\n"));
 }
 
 fn read_all(repository: &Repository) -> Vec<std::string::String> {

@@ -9,6 +9,7 @@ mod json;
 mod laws;
 mod parquet;
 mod sample;
+mod stored;
 mod times;
 mod types;
 
@@ -75,7 +76,14 @@ impl Repository {
 
     fn declare(&mut self, name: &str, dtype: Type) {
         let loc = loc(10 + self.source.columns.len());
-        self.source.columns.push(Column { name: name.to_owned(), dtype, default: None, format: None, loc });
+        self.source.columns.push(Column {
+            name: name.to_owned(),
+            dtype,
+            default: None,
+            format: None,
+            from: None,
+            loc,
+        });
     }
 
     fn history(&self) -> History {
