@@ -10,6 +10,7 @@ mod dtype;
 mod duration;
 pub mod epoch;
 mod error;
+mod format;
 mod literal;
 mod parse;
 mod project;
@@ -26,15 +27,16 @@ mod yaml;
 
 pub use definitions::{
     ADMIN, Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Definition,
-    Definitions, Dialect, Encoding, Entity, Example, Expr, Fallback, Feature, FeatureService, FeatureView,
-    Format, Function, Governance, Grant, Input, Inputs, Instead, Isolation, Kind, Limits, Literal, Member,
-    Model, ModelFile, ModelVersion, Operation, Pick, Projection, Rate, Remote, Right, Role, Route, Secret,
-    Source, Step, StorageOptions, StreamSource, TrainedOn, Window,
+    Definitions, Entity, Example, Expr, Fallback, Feature, FeatureService, FeatureView, Function, Governance,
+    Grant, Input, Inputs, Instead, Isolation, Kind, Limits, Literal, Member, Model, ModelFile, ModelVersion,
+    Operation, Pick, Projection, Rate, Remote, Right, Role, Route, Secret, Source, Step, StorageOptions, StreamSource, TrainedOn,
+    Window,
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};
 pub use epoch::Epoch;
 pub use error::{DefError, Loc, nearest, suggest};
+pub use format::{Dialect, Encoding, Format};
 pub use literal::fit;
 pub use parse::{DefFile, parse};
 pub use project::{DEFAULT_PROJECT, is_project};

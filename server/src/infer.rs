@@ -20,7 +20,7 @@ const UNKNOWN: &str = "FILL_IN";
 /// glob.
 ///
 /// # Errors
-/// `Kind::InvalidArgument` where there is no such file, or it is neither Parquet nor CSV.
+/// `Kind::InvalidArgument` where there is no such file, or its name says none of the formats.
 pub fn source(root: &Path, path: &str) -> Result<String> {
     let (format, shown) = match format_of(path) {
         Some(format) => (format, infer(root, format, path)?),

@@ -1053,17 +1053,17 @@ fn a_file_becomes_a_source() {
         folder,
         "infer data/none.csv",
         expect![[r#"
-        exit 1
-        error: no file matches `data/none.csv`; looked in `DIR/data`, which holds orders.csv; a path is relative to the repository's root, and a folder stands for every .csv file in it
-    "#]],
+            exit 1
+            error: no file matches `data/none.csv`; looked in `DIR/data`, which holds orders.csv; a path is relative to the repository's root, and a folder stands for every .csv or .csv.gz or .csv.zst file in it
+        "#]],
     );
     check(
         folder,
         "infer spine.txt",
         expect![[r#"
-        exit 1
-        error: `spine.txt` names no file that ends in .parquet or .csv
-    "#]],
+            exit 1
+            error: `spine.txt` names no file that ends in .parquet or .csv or .json or .arrow
+        "#]],
     );
     // What it writes holds as it is.
     let source =

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
+use arrow::ipc::writer::FileWriter;
 use feature_defs::DefFile;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -49,6 +50,16 @@ impl Repository {
         let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).unwrap();
         writer.write(rows).unwrap();
         writer.close().unwrap();
+    }
+
+    /// Writes rows into an Arrow file of its own, in record batches of `batch_rows`.
+    pub fn write_arrow_in_batches(&self, name: &str, rows: &RecordBatch, batch_rows: usize) {
+        let file = std::fs::File::create(self.make_folders(Path::new(name))).unwrap();
+        let mut writer = FileWriter::try_new(file, &rows.schema()).unwrap();
+        for start in (0..rows.num_rows()).step_by(batch_rows) {
+            writer.write(&rows.slice(start, batch_rows.min(rows.num_rows() - start))).unwrap();
+        }
+        writer.finish().unwrap();
     }
 
     fn make_folders(&self, name: &Path) -> PathBuf {

@@ -45,6 +45,8 @@ struct Row {
 
 /// A source of several parts: files, of which the last is pushed instead where there are pushes.
 struct Case {
+    /// Of the files.
+    format: &'static str,
     key: Column,
     time: Vec<DataType>,
     columns: Vec<Column>,
@@ -91,7 +93,9 @@ impl Case {
             (0..20).map(row).collect()
         };
         let parts = (0..parts).map(rows).collect();
-        Case { key, time, columns, parts, pushed }
+        // Drawn last: what is in the files does not depend on it.
+        let format = random.pick(&["parquet", "arrow"]);
+        Case { format, key, time, columns, parts, pushed }
     }
 
     fn definitions(&self) -> String {
@@ -103,7 +107,7 @@ impl Case {
             .map(|i| format!("\n  - {{name: c{i}, function: count, of: v{i}, windows: [lifetime]}}"));
         format!(
             "kind: Entity\nname: e\njoin_keys: [{{name: k, type: {key}}}]\n---\n\
-             kind: Source\nname: s\nbatch: {{format: parquet, path: \"rows/*.parquet\"}}\npush: {}\nevent_timestamp: at\n\
+             kind: Source\nname: s\nbatch: {{format: {format}, path: \"rows/*.{format}\"}}\npush: {}\nevent_timestamp: at\n\
              columns: [{{name: k, type: {key}}}, {{name: at, type: timestamp}}{declared}]\n---\n\
              kind: FeatureView\nname: latest\nentities: [e]\nsource: s\nfeatures: [{}]\n---\n\
              kind: FeatureView\nname: counts\nentities: [e]\nsource: s\naggregations:{}\n---\n\
@@ -112,6 +116,7 @@ impl Case {
             features.join(", "),
             counts.collect::<String>(),
             key = self.key.target,
+            format = self.format,
         )
     }
 
@@ -207,7 +212,11 @@ async fn check(random: &mut Random) {
     let repository = Repository::new(&case.definitions());
     for part in (0..case.parts.len()).filter(|part| !case.is_pushed(*part)) {
         let group_rows = 1 + random.below(20) as usize;
-        repository.write_parquet_in_groups(&format!("rows/{part}.parquet"), &case.batch(part), group_rows);
+        let (name, rows) = (format!("rows/{part}.{}", case.format), case.batch(part));
+        match case.format {
+            "arrow" => repository.write_arrow_in_batches(&name, &rows, group_rows),
+            _ => repository.write_parquet_in_groups(&name, &rows, group_rows),
+        }
     }
     let bucket = Bucket::start().await;
     if random.below(3) == 0 {

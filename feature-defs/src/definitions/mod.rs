@@ -21,8 +21,7 @@ pub use self::model::{
 };
 pub use self::role::{ADMIN, Governance, Grant, Limits, Member, Operation, Pick, Rate, Right, Role};
 pub use self::service::{FeatureService, Projection};
-pub(crate) use self::source::ENCODINGS;
-pub use self::source::{BatchSource, Broker, Dialect, Encoding, Format, Source, StreamSource};
+pub use self::source::{BatchSource, Broker, Source, StreamSource};
 pub use self::view::{Aggregation, At, FeatureView, Function, Window};
 use crate::error::Loc;
 pub use crate::shape::Kind;

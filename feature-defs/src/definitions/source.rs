@@ -1,12 +1,11 @@
 //! Where do raw rows come from?
 
-use std::fmt;
-
 use super::column::Column;
 use super::connection::Connection;
 use super::role::Governance;
 use crate::epoch::Epoch;
 use crate::error::Loc;
+use crate::format::{Dialect, Format};
 use crate::reach::Server;
 use crate::stored::Stored;
 
@@ -29,8 +28,8 @@ pub struct Source {
     pub created_timestamp: Option<String>,
     /// The columns that make a row the same row.
     pub event_id: Vec<String>,
-    /// Declared columns. CSV, JSON and push sources must declare all; for Parquet and Arrow, what is declared is checked
-    /// against the files and the rest is read from them.
+    /// Declared columns. CSV, JSON and push sources must declare all; for Parquet and Arrow, what is declared is
+    /// checked against the files and the rest is read from them.
     pub columns: Vec<Column>,
     /// Whose it is.
     pub governance: Governance,
@@ -83,76 +82,6 @@ impl BatchSource {
     }
 }
 
-/// How the text of CSV files is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dialect {
-    /// What stands between two cells, in ASCII.
-    pub delimiter: u8,
-    /// What stands around a cell that has delimiters or line ends in it, in ASCII.
-    pub quote: u8,
-    /// Cells that are null besides the empty one.
-    pub null_values: Vec<String>,
-    /// Which bytes stand for which characters.
-    pub encoding: Encoding,
-}
-
-impl Default for Dialect {
-    fn default() -> Self {
-        Dialect { delimiter: b',', quote: b'"', null_values: Vec::new(), encoding: Encoding::Utf8 }
-    }
-}
-
-/// What is not as in most files, as it is declared; empty where all is.
-impl fmt::Display for Dialect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Dialect { delimiter, quote, null_values, encoding } = self;
-        let usual = Dialect::default();
-        let said = [
-            (*delimiter != usual.delimiter)
-                .then(|| format!("delimiter: {:?}", char::from(*delimiter).to_string())),
-            (*quote != usual.quote).then(|| format!("quote: {:?}", char::from(*quote).to_string())),
-            (!null_values.is_empty()).then(|| format!("null_values: {null_values:?}")),
-            (*encoding != usual.encoding).then(|| format!("encoding: {}", encoding.name())),
-        ];
-        f.write_str(&said.into_iter().flatten().collect::<Vec<_>>().join(", "))
-    }
-}
-
-/// Encodings of text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
-    /// UTF-8.
-    Utf8,
-    /// ISO 8859-1: each byte is the character of its number.
-    Latin1,
-    /// What Windows writes in Western Europe and America.
-    Windows1252,
-    /// UTF-16 after a byte order mark.
-    Utf16,
-}
-
-/// The names of encodings, of which some have two.
-pub(crate) const ENCODINGS: [&str; 5] = ["utf-8", "latin1", "iso-8859-1", "windows-1252", "utf-16"];
-
-impl Encoding {
-    /// Its name in YAML.
-    pub fn name(self) -> &'static str {
-        match self {
-            Encoding::Utf8 => "utf-8",
-            Encoding::Latin1 => "latin1",
-            Encoding::Windows1252 => "windows-1252",
-            Encoding::Utf16 => "utf-16",
-        }
-    }
-
-    /// The encoding of that name.
-    pub(crate) fn named(name: &str) -> Option<Encoding> {
-        let all = [Encoding::Utf8, Encoding::Latin1, Encoding::Windows1252, Encoding::Utf16];
-        let name = if name == "iso-8859-1" { "latin1" } else { name };
-        all.into_iter().find(|encoding| encoding.name() == name)
-    }
-}
-
 /// Events of a broker, each a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamSource {
@@ -175,39 +104,6 @@ pub enum Broker {
     Kafka,
     /// A stream of Redis or Valkey.
     Redis,
-}
-
-/// File formats that history is read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Apache Parquet.
-    Parquet,
-    /// Comma-separated values with a header line.
-    Csv,
-    /// A JSON object on each line.
-    Json,
-    /// Arrow IPC with a footer, which Feather is as well.
-    Arrow,
-    /// A table of Delta Lake.
-    Delta,
-}
-
-impl Format {
-    /// All of them.
-    pub const ALL: [Format; 5] = [Format::Parquet, Format::Csv, Format::Json, Format::Arrow, Format::Delta];
-    /// Their names in YAML.
-    pub(crate) const NAMES: [&str; 5] = ["parquet", "csv", "json", "arrow", "delta"];
-
-    /// Its name in YAML.
-    pub fn name(self) -> &'static str {
-        match self {
-            Format::Parquet => "parquet",
-            Format::Csv => "csv",
-            Format::Json => "json",
-            Format::Arrow => "arrow",
-            Format::Delta => "delta",
-        }
-    }
 }
 
 impl Source {

@@ -3,9 +3,8 @@
 //! What is not in this table is not in the language.
 
 use super::object::{Key, Object, Shape};
-use crate::Format;
-use crate::definitions::ENCODINGS;
 use crate::epoch::EPOCH_NAMES;
+use crate::format::{ENCODINGS, Format};
 
 pub(super) const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, required: true, doc }

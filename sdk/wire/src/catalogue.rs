@@ -27,6 +27,9 @@ pub struct Checked {
     /// How columns go into its models, and how these were tried.
     #[serde(default)]
     pub fits: Vec<ModelFit>,
+    /// Columns that some files of its sources lack.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// `GET /v1/definitions`: what is live.

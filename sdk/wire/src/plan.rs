@@ -39,7 +39,8 @@ pub struct Plan {
     /// How columns go into the versions of models that it adds, and how these were tried.
     #[serde(default)]
     pub fits: Vec<ModelFit>,
-    /// Models in use that go on, on inputs computed in another way, and such services of other projects.
+    /// Models in use that go on, on inputs computed in another way, and such services of other projects; columns that
+    /// some files of a source lack.
     pub affected: Vec<String>,
     /// Models in use that would break: for as long as there are any, the plan is refused.
     pub breaks: Vec<Break>,

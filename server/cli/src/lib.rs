@@ -327,8 +327,17 @@ async fn check(arguments: &CheckArgs, options: &Options) -> Result<()> {
         print_json(&checked);
         return Ok(());
     }
-    let Checked { entities, sources, feature_views, feature_services, models, roles, connections, fits } =
-        checked;
+    let Checked {
+        entities,
+        sources,
+        feature_views,
+        feature_services,
+        models,
+        roles,
+        connections,
+        fits,
+        notes,
+    } = checked;
     // Not all have these.
     let counted = |what: &str, count| if count > 0 { format!(", {what} {count}") } else { String::new() };
     let (roles, connections) = (counted("roles", roles), counted("connections", connections));
@@ -337,6 +346,7 @@ async fn check(arguments: &CheckArgs, options: &Options) -> Result<()> {
          {feature_services}, models {models}{roles}{connections}"
     ));
     fits.iter().for_each(|fit| print(format!("\n{fit}")));
+    notes.iter().for_each(|note| print(format!("\nnote: {note}")));
     Ok(())
 }
 

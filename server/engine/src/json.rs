@@ -1,7 +1,8 @@
 //! What does JSON say, as columns of some types have it?
 //!
-//! A text is parsed once into [`Json`], which borrows from it; [`column`] makes of values the column of a type. So what is
-//! pushed, asked and read out of files has the same bits. Nothing is guessed: a value of another type is [`Mistyped`].
+//! A text is parsed once into [`Json`], which borrows from it; [`column`] makes of values the column of a type. So what
+//! is pushed, asked and read out of files has the same bits. Nothing is guessed: a value of another type is
+//! [`Mistyped`].
 
 mod column;
 mod value;

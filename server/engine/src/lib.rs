@@ -12,7 +12,8 @@
 //! 7. [`ServicePlan`]: where training and serving meet. Both hand it the same columns and get the same vector.
 //! 8. [`fit`]: the vector becomes a model's tensors; [`examples`]: vectors that a model is tried on; [`Computed`] what
 //!    stands between models, or in for one.
-//! 9. [`size`]: how much of all that may be held together; [`weigh`]: what a message will take; [`caught`]: what becomes of a library's panic.
+//! 9. [`size`]: how much of all that may be held together; [`weigh`]: what a message of Arrow IPC will take;
+//!    [`caught`]: what becomes of a library's panic.
 //!
 //! Architecture invariant: a row is a batch of one. No function here has a second path for a single row.
 

@@ -114,6 +114,7 @@ impl Apply {
             let [now, then] = [&*live, &candidate.deployment].map(|it| it.version(model, Some(version)));
             !matches!((now, then), (Some(now), Some(then)) if Arc::ptr_eq(&now.model, &then.model))
         });
+        plan.affected.extend(candidate.gaps.iter().cloned());
         plan.affected.extend(candidate.moved.iter().map(ToString::to_string));
         plan.affected.extend(of_services(&live, &candidate.deployment, candidate.project()));
         if !plan.is_empty() {

@@ -34,6 +34,8 @@ pub struct Candidate {
     fits: Vec<ModelFit>,
     /// The aliases that lead to other versions than those that are live.
     pub(super) moved: Vec<DefError>,
+    /// The columns that some files of its sources lack.
+    pub(super) gaps: Vec<String>,
 }
 
 impl Candidate {
@@ -65,6 +67,7 @@ impl Candidate {
             roles: count(Kind::Role),
             connections: count(Kind::Connection),
             fits: self.fits(|_, _| true),
+            notes: self.gaps.clone(),
         }
     }
 }
@@ -138,10 +141,15 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
         }
     };
     let compiled = Compiled { catalog, source_schemas: schemas };
+    let mut gaps = Vec::new();
     for (name, source) in
         definitions.sources.iter().filter(|(name, _)| compiled.source_schemas.contains_key(*name))
     {
-        mistakes.extend(apply.history.mismatches(source, &compiled.used(name)));
+        let fits = apply.history.fits(source, &compiled.used(name));
+        mistakes.extend(fits.mistakes);
+        if source.loc.project() == of.project {
+            gaps.extend(fits.gaps);
+        }
     }
     let (roots, files_of_models, fits) = (&apply.settings.roots(), Vec::new(), Vec::new());
     let mut models = Models {
@@ -179,7 +187,7 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
         ..Deployment::default()
     };
     let (project, moved) = (of.project.clone(), of.own(moved));
-    Ok(Candidate { deployment, base: live.number, project, who, files: model_files, fits, moved })
+    Ok(Candidate { deployment, base: live.number, project, who, files: model_files, fits, moved, gaps })
 }
 
 /// Each service compiled with no more than it needs, so that the mistakes of others do not matter.

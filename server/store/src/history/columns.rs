@@ -10,7 +10,7 @@ use quern_engine::instant;
 use quern_engine::schema::{arrow_type, canonical, conforms, quern_type, timestamp, type_name};
 
 use super::format::{NOT_SHOWN, is_called_a_table};
-use super::infer::quoted;
+use super::quoted::quoted;
 use super::{hive, stored};
 
 /// What one file says of its columns.

@@ -1,7 +1,7 @@
 //! How are rows of a CSV file read?
 //!
-//! RFC 4180 with a header line, UTF-8, with or without a byte order mark, unless the source's [`Dialect`] says otherwise.
-//! Columns are found by name; those that nobody asks for are skipped unread.
+//! RFC 4180 with a header line, UTF-8, with or without a byte order mark, unless the source's [`Dialect`] says
+//! otherwise. Columns are found by name; those that nobody asks for are skipped unread.
 
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;

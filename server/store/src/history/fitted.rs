@@ -41,10 +41,9 @@ pub(super) fn column(
     let fitted = || {
         let (name, from, to) = (field.name(), column.data_type(), field.data_type());
         let stored = reading.formats.stored.get(name).filter(|stored| stored::is(**stored, from));
+        let fits = conforms(from, to) || from.is_decimal() && to.is_numeric();
         let fitted = match (reading.formats.epoch(name), stored) {
-            (epoch, Some(stored)) if !conforms(from, to) && !(from.is_decimal() && to.is_numeric()) => {
-                stored::read(column, to, (*stored, epoch))
-            }
+            (epoch, Some(stored)) if !fits => stored::read(column, to, (*stored, epoch)),
             (Some(format), _) if instant::is_number(from) => instant::of_numbers(column, format),
             _ => fitted(column, field, reading),
         };

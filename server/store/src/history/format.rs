@@ -46,7 +46,7 @@ pub(super) fn extensions(format: Format) -> &'static [&'static str] {
 pub(super) fn is_of(format: Format, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let ends_so = |end: &&str| name.strip_suffix(*end).is_some_and(|stem| stem.ends_with('.'));
-    extensions(format).iter().any(|end| ends_so(&end))
+    extensions(format).iter().any(ends_so)
 }
 
 /// The format that a file's name says.

@@ -1,7 +1,7 @@
 //! Which columns does a file hold, as a source would declare them?
 //!
-//! A Parquet or Arrow file says so itself. Of CSV and JSON it is a guess by the first rows: the narrowest type that all of
-//! their cells have.
+//! A Parquet or Arrow file says so itself. Of CSV and JSON it is a guess by the first rows: the narrowest type that all
+//! of their cells have.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,6 +23,7 @@ use super::files::{self, HistoryFile};
 use super::format::{NOT_SHOWN, is_called_a_table};
 use super::hive;
 use super::json;
+pub use super::quoted::quoted;
 use super::typed::TypedFile;
 use crate::error::{Error, Result};
 use crate::roots::Roots;
@@ -127,26 +128,6 @@ pub fn block(columns: &[Inferred], times: &[&str]) -> String {
         debug_assert!(written.is_ok(), "a text takes whatever is written");
     }
     block
-}
-
-/// `text` as YAML reads it back, within braces too.
-pub fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '/' | '.' | '<' | '>');
-    let is_word = text.starts_with(|c: char| c.is_alphabetic() || c == '_') && text.chars().all(is_plain);
-    // These YAML reads as something else, as do readers of older versions.
-    let others = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
-    if is_word && !others.contains(&text.to_lowercase().as_str()) {
-        return text.to_owned();
-    }
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted += &format!("\\u{:04x}", u32::from(c)),
-            c => quoted.push(c),
-        }
-    }
-    quoted + "\""
 }
 
 /// What the folders of a file say besides.

@@ -1,12 +1,13 @@
 //! Which rows does a source's history hold, and how are they read?
 //!
-//! History is files, Parquet, Arrow, CSV or JSON, and what was pushed. A source is opened once ([`History::open`]): its
-//! files are listed in the order their rows count as arrived, and every footer is read and checked. What is open is then
-//! read in units, by as many threads as the caller likes ([`Scan::read`]). Read it in this order: `files` (which files,
-//! here or in a bucket), `hive` (what their folders say) and `lakes` (whether they are a table of their own), `looks`
-//! (what they say), `columns` and `fits` (which columns, of which types), `typed` with `parquet`, `far` (of a file in a
-//! bucket), `ipc`, `stored` and `fitted` (values become others), then `text`, `csv` with `cell` and `json` (text becomes values),
-//! `sample` (what the first rows say), and `pushed` (what came by itself).
+//! History is files, Parquet, Arrow, CSV or JSON, alone or as a table of Delta Lake, and what was pushed. A source is
+//! opened once ([`History::open`]): its files are listed in the order their rows count as arrived, and every footer is
+//! read and checked. What is open is then read in units, by as many threads as the caller likes ([`Scan::read`]). Read it
+//! in this order: `files` (which files, here, in a bucket or of a table), `hive` (what their folders say), `member` (what
+//! their table says) and `lakes` (whether they are a table of their own), `looks` (what they say), `columns` and `fits`
+//! (which columns, of which types), `typed` with `parquet`, `far` (of a file in a bucket), `ipc`, `stored` and `fitted`
+//! (values become others), then `text`, `csv` with `cell` and `json` (text becomes values), `sample` (what the first
+//! rows say), and `pushed` (what came by itself).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.
@@ -32,6 +33,7 @@ mod member;
 mod parquet;
 mod partitions;
 mod pushed;
+mod quoted;
 mod sample;
 #[cfg(test)]
 mod simulated;
@@ -65,6 +67,7 @@ use columns::Look;
 use copied::Copied;
 use csv::CsvFile;
 use files::HistoryFile;
+pub use fits::Fits;
 pub use format::format_of;
 use json::JsonFile;
 pub use kept::{InStore, Kept};
@@ -232,8 +235,8 @@ impl History {
     }
 
     /// Opens every file of a source for reading `schema`'s columns: what [`History::schema`] gave, or some of it; and
-    /// what was pushed, as of now, at any server.
-    /// Reads the footers of Parquet and Arrow; reads CSV and JSON files once, to count their rows. A source without files has no units.
+    /// what was pushed, as of now, at any server. Reads the footers of Parquet and Arrow; reads CSV and JSON files
+    /// once, to count their rows. A source without files has no units.
     ///
     /// # Errors
     ///

@@ -106,7 +106,7 @@ fn what_only_some_files_have_is_null_in_the_others() {
         +----------------------+---+------+"#]]
     .assert_eq(&table(&rows));
     repository.file("data/c.csv", "n,word\n1,one\n");
-    let found = repository.history().mismatches(&repository.source, &repository.schema());
+    let found = repository.history().fits(&repository.source, &repository.schema()).mistakes;
     expect![[r#"
         events.yaml:3:5: source `events`: `data/c.csv` has no event_timestamp `at`
           help: known: n, word
@@ -291,4 +291,26 @@ fn long_files_come_in_several_batches() {
     };
     scan.read(0, &["n".to_owned()], None, &mut visit).unwrap();
     assert_eq!(sizes, [(0, 16_384), (16_384, 16_384), (32_768, 1)]);
+}
+
+#[test]
+fn columns_that_some_files_lack_are_noted() {
+    let columns = [("n", scalar(Int64)), ("word", scalar(String)), ("day", scalar(Date))];
+    let mut repository = Repository::csv(&columns);
+    repository.file("data/a.csv", "at,n,word,day\n2013-01-01,1,one,2013-01-01\n");
+    repository.file("data/b.csv", "at,n,wrod,day\n2013-01-02,2,two,2013-01-02\n");
+    repository.file("data/day=2013-01-03/c.csv", "at,n\n2013-01-03,3\n");
+    let gaps = |repository: &Repository| {
+        let fits = repository.history().fits(&repository.source, &repository.schema());
+        assert!(fits.mistakes.is_empty());
+        fits.gaps.join("\n")
+    };
+    expect!["source `events`: 2 of 3 files lack column `word`, `data/b.csv` is the first: it is null in their rows; if they call it otherwise, rename it there"].assert_eq(&gaps(&repository));
+    // Of JSON the first lines are looked at.
+    if let Some(batch) = &mut repository.source.batch {
+        batch.format = Format::Json;
+    }
+    repository.file("data/a.jsonl", "{\"at\": \"2013-01-01\", \"n\": 1}\n");
+    repository.file("data/b.jsonl", "{\"at\": \"2013-01-02\", \"wrod\": \"two\", \"day\": null}\n");
+    expect!["source `events`: no file shows column `word` in its first lines, `data/a.jsonl` is the first; if it is called otherwise there, it is null"].assert_eq(&gaps(&repository));
 }

@@ -93,7 +93,7 @@ fn however_text_is_encoded_and_packed_it_says_the_same() {
         plain.file("data/a.csv", PLAIN);
         rows(&plain)
     };
-    let latin = PLAIN.replace('ë', "\u{eb}").chars().map(|c| c as u8).collect::<Vec<u8>>();
+    let latin = PLAIN.chars().map(|c| c as u8).collect::<Vec<u8>>();
     let utf_16 = |order: fn(u16) -> [u8; 2]| -> Vec<u8> {
         std::iter::once(0xfeff).chain(PLAIN.encode_utf16()).flat_map(order).collect()
     };

@@ -63,14 +63,14 @@ fn every_further_file_is_looked_at_and_checked_again_when_the_source_is_opened()
           help: say what it is stored as, `{name: at, type: timestamp, from: string}`, or rewrite the file
         events.yaml:3:5: source `events`: column `n` should be int64, but is string in `data/b.parquet`
           help: say what it is stored as, `{name: "n", type: int64, from: string}`, or declare it as string
-    "#]].assert_eq(&lines(&history.mismatches(&repository.source, &schema)));
+    "#]].assert_eq(&lines(&history.fits(&repository.source, &schema).mistakes));
     // What nobody uses may be missing, or of any type.
     let used = Schema::new(vec![schema.field(2).clone()]);
     expect![[r#"
         events.yaml:3:5: source `events`: event_timestamp `at` should be timestamp or date, but is string in `data/b.parquet`
           help: say what it is stored as, `{name: at, type: timestamp, from: string}`, or rewrite the file
     "#]]
-    .assert_eq(&lines(&history.mismatches(&repository.source, &used)));
+    .assert_eq(&lines(&history.fits(&repository.source, &used).mistakes));
     repository.file("data/d.parquet", "PAR1 is how a Parquet file begins and ends, but there is more to it");
     repository.file("data/e.parquet", "");
     expect![[r#"

@@ -345,7 +345,7 @@ fn folders_say_columns_that_no_file_has() {
         ];
         assert_eq!(cells(&scan, &["at", "day", "region", "v"]), rows.concat());
         repository.declare("v", scalar(ScalarType::Int64));
-        let found = lines(&repository.history().mismatches(&repository.source, &repository.schema()));
+        let found = lines(&repository.history().fits(&repository.source, &repository.schema()).mistakes);
         assert!(found.contains("v=x/a.parquet`: its folder `v=…` says no int64, such as -7"), "{found}");
         // What a file has itself counts.
         repository.write("data/region=eu/n=7/b.parquet", vec![("at", micros(&[5])), ("n", count(1))]);
@@ -404,7 +404,7 @@ fn a_name_that_two_columns_have_is_nobodys() {
         vec![("at", micros(&[1])), ("n", count(1)), ("n", count(1)), ("m", count(1))],
     );
     let schema = Schema::new(vec![repository.schema().field(2).clone()]);
-    assert_eq!(lines(&repository.history().mismatches(&repository.source, &schema)), "");
+    assert_eq!(lines(&repository.history().fits(&repository.source, &schema).mistakes), "");
     repository.declare("n", scalar(ScalarType::Int64));
     expect![[r#"
         events.yaml:10:5: source `events`: `data/a.parquet` has two columns `n`
