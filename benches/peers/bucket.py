@@ -1,4 +1,4 @@
-"""How long does DuckDB take for the same point-in-time join over files in a bucket? `bucket.rs` runs it, and says where.
+"""How long does DuckDB take for the same point-in-time join over files in a bucket? `bucket.rs` runs it.
 
     bucket.py PATH ENDPOINT SPINE
 
@@ -24,9 +24,8 @@ if endpoint:
         import_extension("httpfs")
         connection.execute("LOAD httpfs")
     host = endpoint.removeprefix("http://")
-    connection.execute(
-        f"CREATE SECRET (TYPE s3, ENDPOINT '{host}', URL_STYLE 'path', USE_SSL false, REGION 'here', KEY_ID '', SECRET '')"
-    )
+    where = f"ENDPOINT '{host}', URL_STYLE 'path', USE_SSL false, REGION 'here'"
+    connection.execute(f"CREATE SECRET (TYPE s3, {where}, KEY_ID '', SECRET '')")
 began = time.monotonic()
 table = connection.execute(
     f"""SELECT spine.*, f0, f1, f2, f3 FROM read_parquet('{spine}') AS spine

@@ -22,6 +22,19 @@ const UNKNOWN: &str = "FILL_IN";
 /// # Errors
 /// `Kind::InvalidArgument` where there is no such file, or its name says none of the formats.
 pub fn source(root: &Path, path: &str) -> Result<String> {
+    if path.contains(":/") {
+        let cause = format!("`{path}` is a URL, and columns are shown of files on this machine");
+        return Err(Error::invalid(format!(
+            "{cause}; copy one of its files here, or write the source and `quern check` it"
+        )));
+    }
+    if root.join(path).join("_delta_log").is_dir() {
+        let cause = format!("`{path}` is a table of Delta Lake, which says its columns itself");
+        return Err(Error::invalid(format!(
+            "{cause}; say `batch: {{format: delta, path: {}}}`",
+            quoted(path)
+        )));
+    }
     let (format, shown) = match format_of(path) {
         Some(format) => (format, infer(root, format, path)?),
         // Of a folder or a glob the files tell.
@@ -30,7 +43,9 @@ pub fn source(root: &Path, path: &str) -> Result<String> {
             .find_map(|format| infer(root, format, path).ok().map(|shown| (format, shown)))
             .filter(|(format, shown)| format_of(&shown.file) == Some(*format))
             .ok_or_else(|| {
-                let known = Format::ALL.map(|format| format!(".{}", format.name())).join(" or ");
+                let files = Format::ALL.iter().filter(|format| **format != Format::Delta);
+                let known =
+                    files.map(|format| format!(".{}", format.name())).collect::<Vec<_>>().join(" or ");
                 Error::invalid(format!("`{path}` names no file that ends in {known}"))
             })?,
     };

@@ -4,8 +4,10 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use quern_kit::{Bucket, Node, Random, Repository, blocking};
+use arrow::array::{
+    ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use quern_kit::{Bucket, Node, Random, Repository, blocking, root};
 
 const KEYS: u64 = 50;
 const FILE_ROWS: usize = 3_000;
@@ -240,4 +242,53 @@ async fn what_is_wrong_in_a_bucket_is_named() {
     fs::write(bucket.path().join("data/_delta_log/00000000000000000000.json"), "{}").unwrap();
     let said = refused("there", "there").await;
     assert!(said.contains("`data` is a Delta table"), "{said}");
+}
+
+/// A table of Delta Lake with names and numbers of its own for columns, here and there.
+fn tables(bucket: &Bucket) -> String {
+    let table = |name: &str, path: &str| {
+        format!(
+            "---\nkind: Source\nname: {name}\nbatch: {{format: delta, path: \"{path}\"}}\nevent_timestamp: TimestampType\n\
+             ---\nkind: FeatureView\nname: {name}\nentities: [user]\nsource: {name}\nkeys: {{user: IntegerType}}\n\
+             features: [{{name: x, expr: '\"DoubleType\"'}}, {{name: text, expr: '\"StringType\"'}}]\n\
+             ---\nkind: FeatureService\nname: {name}\nfeatures: [{name}]\n"
+        )
+    };
+    let entity = "---\nkind: Entity\nname: user\njoin_keys: [{name: user, type: int32}]\n";
+    let (here, there) = (table("here", "t"), table("there", "s3://rows/lake/t"));
+    format!("{}{entity}{here}{there}", bucket.connection())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_in_a_bucket_is_the_one_on_disk() {
+    let bucket = Bucket::start().await;
+    bucket.faults().fails.store(5, Ordering::Relaxed);
+    let repository = Repository::new(&tables(&bucket));
+    let table = root().join("tests/fixtures/delta/table-with-columnmapping-mode-id/delta");
+    copy(&table, &repository.path().join("t"));
+    copy(&table, &bucket.path().join("lake/t"));
+    let node = repository.open_applied().await;
+    let users = Int32Array::from_iter_values(0..10);
+    let at = TimestampMicrosecondArray::from(vec![4_000_000_000_000_000; 10]).with_timezone("UTC");
+    let columns: [(&str, ArrayRef); 2] = [("user", Arc::new(users)), ("event_timestamp", Arc::new(at))];
+    let spine = RecordBatch::try_from_iter(columns).unwrap();
+    let trained = async |service: &'static str| {
+        let (node, spine) = (node.clone(), spine.clone());
+        blocking(move || node.service(service).training_set(&spine, false)).await
+    };
+    let (here, there) = (trained("here").await, trained("there").await);
+    same(&here, &there);
+    assert!(here.column_by_name("x").unwrap().null_count() < 10, "{here:?}");
+
+    // Its log leads nowhere that its connection does not.
+    let log = bucket.path().join("lake/t/_delta_log/00000000000000000000.json");
+    let text = fs::read_to_string(&log).unwrap();
+    let path = text.split("\"path\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    fs::write(&log, text.replacen(&path, "s3://others/t/x.parquet", 1)).unwrap();
+    let refused = node.apply().await.unwrap_err().to_string();
+    assert!(refused.contains("its log names `s3://others/t/x.parquet`, which leads out of it"), "{refused}");
+    fs::remove_file(bucket.path().join("lake/t").join(&path)).unwrap();
+    fs::write(&log, text).unwrap();
+    let refused = node.apply().await.unwrap_err().to_string();
+    assert!(refused.contains("is gone, though the log of `s3://rows/lake/t` names it"), "{refused}");
 }

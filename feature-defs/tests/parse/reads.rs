@@ -84,14 +84,14 @@ fn sources() {
                 BatchSource {
                     format: Csv,
                     path: "data/*.csv",
+                    version: None,
+                    connection: None,
                     dialect: Dialect {
                         delimiter: 44,
                         quote: 34,
                         null_values: [],
                         encoding: Utf8,
                     },
-                    version: None,
-                    connection: None,
                     loc: Loc {
                         project: None,
                         file: "a.yaml",

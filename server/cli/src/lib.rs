@@ -401,6 +401,8 @@ fn log(command: &Command, options: &Options, traces: Option<&Traces>) {
         EnvFilter::new(quiet)
     });
     let filter = filter.add_directive(LOG_NO_SPANS.parse().expect("it is a directive"));
+    // What it cannot read is told whoever asks, in better words.
+    let filter = filter.add_directive("delta_kernel=off".parse().expect("it is a directive"));
     let log = fmt::layer().with_writer(std::io::stderr);
     let log = match options.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).boxed(),

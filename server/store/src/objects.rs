@@ -72,6 +72,16 @@ pub struct Unread {
 }
 
 impl Unread {
+    /// Below a folder lies an object whose key no path can be.
+    fn odd(folder: &Location, why: &object_store::path::Error) -> Unread {
+        Unread {
+            cause: format!("`{folder}` cannot be listed, for the key of an object there is no path: {why}"),
+            help: "rename that object, or name a narrower folder".to_owned(),
+            perhaps_a_folder: false,
+            again: false,
+        }
+    }
+
     /// It is not the one that was listed any more.
     fn changed(name: &str) -> Unread {
         Unread {
@@ -307,9 +317,14 @@ impl Location {
         }
     }
 
+    /// Of whom it is asked, where its connection says so.
+    fn at_endpoint(&self) -> String {
+        self.storage.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at `{endpoint}`"))
+    }
+
     fn failed(&self, said: &str) -> Unread {
         Unread {
-            cause: format!("`{self}` cannot be read: {said}"),
+            cause: format!("`{self}` cannot be read{}: {said}", self.at_endpoint()),
             help: self.who(),
             perhaps_a_folder: false,
             again: true,

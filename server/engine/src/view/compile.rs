@@ -226,6 +226,8 @@ fn identify(
     let dialect =
         source.batch.as_ref().map(|batch| batch.dialect.to_string()).filter(|said| !said.is_empty());
     text += &dialect.map_or_else(String::new, |said| format!("dialect {said}\n"));
+    let version = source.batch.as_ref().and_then(|batch| batch.version);
+    text += &version.map_or_else(String::new, |version| format!("version {version}\n"));
     for column in &source.columns {
         text += &column
             .format

@@ -10,17 +10,9 @@ use quern_engine::instant;
 use quern_engine::schema::{arrow_type, canonical, conforms, quern_type, timestamp, type_name};
 
 use super::format::{NOT_SHOWN, is_called_a_table};
+use super::look::Look;
 use super::quoted::quoted;
 use super::{hive, stored};
-
-/// What one file says of its columns.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Look {
-    /// Its columns, of its own types.
-    pub(super) fields: Fields,
-    /// Its columns that are compressed by a codec that is not built in, each with the codec's name.
-    pub(super) foreign_codecs: Vec<(String, &'static str)>,
-}
 
 /// A column that a source cannot do without.
 struct Needed<'a> {
@@ -161,7 +153,7 @@ fn unbuilt(schema: &Schema, file: &str, look: &Look) -> Option<(String, String)>
     let is_wanted = |(column, _): &&(String, &'static str)| schema.fields().find(column).is_some();
     let (column, codec) = look.foreign_codecs.iter().find(is_wanted)?;
     let cause = format!("`{file}` is compressed with {codec} (its column `{column}`), which is not read");
-    Some((cause, "rewrite the file with Zstandard, Snappy, LZ4 or gzip, or uncompressed".to_owned()))
+    Some((cause, "rewrite the file with Zstandard, Snappy, LZ4, gzip or Brotli, or uncompressed".to_owned()))
 }
 
 /// The columns of all files, each of a type that says every value of them, where there is one: of a column without a
@@ -206,7 +198,7 @@ pub(super) fn of_folders(
 
 /// What a column of a file is here where nobody declares it. A decimal is the nearest float; one of whole numbers,
 /// which is what warehouses have, is such.
-fn own(dtype: &DataType) -> DataType {
+pub(super) fn own(dtype: &DataType) -> DataType {
     match canonical(dtype) {
         DataType::Decimal32(_, 0)
         | DataType::Decimal64(_, 0)
@@ -324,6 +316,12 @@ fn mismatch(need: &Needed<'_>, file: &str, found: &Fields) -> Option<(String, St
     let got = canonical(field.data_type());
     let is_number = instant::is_number(&got);
     let is_stored_so = stored.is_some_and(|stored| stored::is(stored, field.data_type()));
+    // Of a column that is what it is declared as nothing is asked; a decimal of other digits is another one.
+    if let Some(stored) = stored.filter(|_| !is_stored_so && field.data_type().is_decimal()) {
+        let its = type_name(field.data_type());
+        let cause = format!("column `{name}` is said to be stored as {stored}, but is {its} in `{file}`");
+        return Some((cause, "say what all files have, or leave `from` out".to_owned()));
+    }
     if is_stored_so || format.is_some() && is_number || role.is_time() && is_time(&got) {
         return None;
     }

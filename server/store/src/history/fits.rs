@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use feature_defs::{BatchSource, DefError, Format, Source};
 
-use super::columns::{Look, Told};
+use super::columns::Told;
+use super::look::Look;
 use super::{History, MISTAKES_SHOWN, columns, files, hive, infer};
 use crate::error::Error;
 

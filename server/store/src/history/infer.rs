@@ -256,7 +256,7 @@ fn narrowest(values: &[&Json<'_>]) -> Option<Type> {
 }
 
 fn of_field(field: &Field, epoch: Option<Epoch>) -> Inferred {
-    let found = canonical(field.data_type());
+    let found = super::columns::own(&canonical(field.data_type()));
     // Decimals are read as fractions where they are declared so.
     let float = Type::Scalar(ScalarType::Float64);
     let dtype = quern_type(&found)

@@ -14,8 +14,8 @@ use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::{Block, Message, MetadataVersion, root_as_footer, root_as_message};
 use quern_engine::{in_words, weigh};
 
-use super::columns::Look;
 use super::files::HistoryFile;
+use super::look::Look;
 use super::{BATCH_ROWS_MAX, Formats, Reading, Unit, fitted, hive};
 use crate::error::Result;
 

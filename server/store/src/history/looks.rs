@@ -13,10 +13,10 @@ use arrow::datatypes::Schema;
 use feature_defs::{BatchSource, Epoch, Format, Source};
 use parking_lot::Mutex;
 
-use super::columns::Look;
 use super::csv;
 use super::files::{FILES_MAX, HistoryFile, Version};
 use super::json;
+use super::look::Look;
 use super::parquet::RowGroup;
 use super::typed::TypedFile;
 use crate::error::Result;

@@ -12,7 +12,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
 
-use super::columns::Look;
+use super::look::Look;
 
 /// Where a Parquet field says by which number a table knows it.
 const FIELD_ID: &str = "PARQUET:field_id";
@@ -79,9 +79,10 @@ impl Member {
     pub(super) fn look(&self, look: &Look) -> Look {
         let field = |column: &Column| {
             let dtype = match self.find(&column.name, &look.fields) {
-                Found::There(place) => look.fields[place].data_type().clone(),
-                Found::Constant(value) => value.data_type().clone(),
-                Found::Nowhere => column.dtype.clone(),
+                // What lies within lists and structs has the names of the file.
+                Found::There(place) if column.dtype.is_nested() => look.fields[place].data_type().clone(),
+                // A file that is older than the table's type is read in that.
+                Found::There(_) | Found::Constant(_) | Found::Nowhere => column.dtype.clone(),
             };
             Field::new(&column.name, dtype, true)
         };

@@ -2,12 +2,12 @@
 //!
 //! History is files, Parquet, Arrow, CSV or JSON, alone or as a table of Delta Lake, and what was pushed. A source is
 //! opened once ([`History::open`]): its files are listed in the order their rows count as arrived, and every footer is
-//! read and checked. What is open is then read in units, by as many threads as the caller likes ([`Scan::read`]). Read it
-//! in this order: `files` (which files, here, in a bucket or of a table), `hive` (what their folders say), `member` (what
-//! their table says) and `lakes` (whether they are a table of their own), `looks` (what they say), `columns` and `fits`
-//! (which columns, of which types), `typed` with `parquet`, `far` (of a file in a bucket), `ipc`, `stored` and `fitted`
-//! (values become others), then `text`, `csv` with `cell` and `json` (text becomes values), `sample` (what the first
-//! rows say), and `pushed` (what came by itself).
+//! read and checked. What is open is then read in units, by as many threads as the caller likes ([`Scan::read`]). Read
+//! it in this order: `files` (which files, here, in a bucket or of a table), `hive` (what their folders say), `member`
+//! (what their table says) and `lakes` (whether they are a table of their own), `look` and `looks` (what they say),
+//! `columns` and `fits` (which columns, of which types), `typed` with `parquet`, `far` (of a file in a bucket), `ipc`,
+//! `stored` and `fitted` (values become others), then `text`, `csv` with `cell` and `json` (text becomes values),
+//! `sample` (what the first rows say), and `pushed` (what came by itself).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.
@@ -28,6 +28,7 @@ mod ipc;
 mod json;
 mod kept;
 mod lakes;
+mod look;
 mod looks;
 mod member;
 mod parquet;
@@ -63,7 +64,6 @@ use crate::objects::{Objects, Reads};
 use crate::roots::ProjectRoots;
 use crate::segments::Segments;
 pub use amounts::Amounts;
-use columns::Look;
 use copied::Copied;
 use csv::CsvFile;
 use files::HistoryFile;
@@ -71,6 +71,7 @@ pub use fits::Fits;
 pub use format::format_of;
 use json::JsonFile;
 pub use kept::{InStore, Kept};
+use look::Look;
 use looks::{Looks, Opened};
 pub use partitions::Partitions;
 pub use pushed::{Pushed, PushedRows, canonical};
@@ -391,6 +392,10 @@ impl Opening<'_> {
     /// Notes the columns that no file has any more: what only some lack is null there.
     fn lost(&mut self) {
         let Some(batch) = self.source.batch.as_ref().filter(|_| self.mistakes.is_empty()) else { return };
+        // A table may have no rows left; its columns it has.
+        if batch.format == Format::Delta && self.state.count == 0 {
+            return;
+        }
         let lost = self.lacking.iter().map(|name| {
             Error::invalid(format!(
                 "source `{}`: no file of `{}` has column `{name}` any more; bring it back, or apply definitions that do \

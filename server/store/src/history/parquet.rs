@@ -24,8 +24,8 @@ use base64::prelude::BASE64_STANDARD;
 use feature_defs::Epoch;
 use quern_engine::in_words;
 
-use super::columns::Look;
 use super::files::{Content, HistoryFile};
+use super::look::Look;
 use super::member::{Found, repeated};
 use super::{BATCH_ROWS_MAX, Formats, Reading, Unit, far, fitted, hive};
 use crate::error::Result;
@@ -225,13 +225,8 @@ impl Footer {
         let mut found = Vec::new();
         for column in self.metadata.metadata().row_groups().iter().flat_map(|group| group.columns()) {
             let Some(root) = column.column_path().parts().first() else { continue };
-            let codec = match column.compression() {
-                Compression::BROTLI(_) => "Brotli",
-                Compression::LZO => "LZO",
-                _ => continue,
-            };
-            if !found.iter().any(|(name, _)| name == root) {
-                found.push((root.clone(), codec));
+            if column.compression() == Compression::LZO && !found.iter().any(|(name, _)| name == root) {
+                found.push((root.clone(), "LZO"));
             }
         }
         found

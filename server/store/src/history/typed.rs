@@ -4,9 +4,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use feature_defs::{Epoch, Format};
 
-use super::columns::Look;
 use super::files::HistoryFile;
 use super::ipc::IpcFile;
+use super::look::Look;
 use super::parquet::{ParquetFile, RowGroup};
 use super::{Formats, Reading, Unit};
 use crate::error::Result;

@@ -131,14 +131,25 @@ fn told(key: &str, secret: &Secret) -> object_store::Result<String> {
         store: "connection",
         source: format!("its connection has `{key}` told by {why}").into(),
     };
-    match secret {
-        Secret::Env(name) => std::env::var(name).ok().filter(|value| !value.is_empty()).ok_or_else(|| {
-            not_told(format!("the environment variable `{name}`, which this process does not have"))
-        }),
-        Secret::File(path) => match std::fs::read_to_string(path) {
-            Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => Err(not_told(format!("the file `{path}`, which cannot be read: {error}"))),
-        },
+    let (at, found) = match secret {
+        Secret::Env(name) => {
+            let lacking =
+                || not_told(format!("the environment variable `{name}`, which this process does not have"));
+            (format!("the environment variable `{name}`"), std::env::var(name).map_err(|_| lacking())?)
+        }
+        Secret::File(path) => {
+            let unread = |error| not_told(format!("the file `{path}`, which cannot be read: {error}"));
+            (format!("the file `{path}`"), std::fs::read_to_string(path).map_err(unread)?)
+        }
+    };
+    let value = found.trim_end_matches(['\r', '\n']);
+    match value {
+        "" => Err(not_told(format!("{at}, which is empty"))),
+        // A client would take it for the end of a header, and a key of Google's is a text of several lines.
+        _ if value.contains(char::is_control) && key != "service_account_key" => {
+            Err(not_told(format!("{at}, which holds a control character")))
+        }
+        value => Ok(value.to_owned()),
     }
 }
 

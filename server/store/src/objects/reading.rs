@@ -134,7 +134,11 @@ impl Objects {
             let mut found = Vec::new();
             while found.len() < count {
                 let next = in_time(listed.try_next()).await.map_err(|late| folder.failed(&late))?;
-                let Some(meta) = next.map_err(|error| folder.unread(&error))? else { break };
+                let unlistable = |error: object_store::Error| match &error {
+                    object_store::Error::InvalidPath { source } => Unread::odd(folder, source),
+                    error => folder.unread(error),
+                };
+                let Some(meta) = next.map_err(unlistable)? else { break };
                 let parts: Vec<String> = meta.location.parts().map(|part| part.as_ref().to_owned()).collect();
                 if wanted(&parts) {
                     found.push(Object { at: folder.of(&meta.location), meta });

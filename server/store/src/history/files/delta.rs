@@ -40,7 +40,7 @@ pub(super) fn named(
     let table = Arc::new(Table::open((roots.at(&batch.loc)?, objects), batch)?);
     let engine = LogEngine::new(&table);
     let read = || -> KernelResult<Vec<Added>> {
-        let builder = Snapshot::builder_for(table.url().to_string());
+        let builder = Snapshot::builder_for(table.url());
         let builder = match batch.version {
             Some(version) => builder.at_version(version),
             None => builder,
@@ -164,12 +164,20 @@ fn told(error: &KernelError, batch: &BatchSource) -> Missed {
     let path = &batch.path;
     let mistake = |cause: String, help: &str| mistaken(&batch.loc, cause, help);
     let version = batch.version.unwrap_or_default();
+    let has = |latest: u64| format!("`{path}` has no version {version}: its latest is {latest}");
     let missed = match error {
         KernelError::Backtraced { source, .. } => return told(source, batch),
         KernelError::EmptyLog | KernelError::FileNotFound(_) if batch.version.is_none() => mistake(
             format!("`{path}` is no table of Delta Lake: there is no log in its `_delta_log`"),
             "name the folder in which `_delta_log` lies",
         ),
+        KernelError::MissingVersion(first) if batch.version.is_none() => mistake(
+            format!("the log of `{path}` lacks its version {first}, and goes on after it"),
+            "bring the commit back, or name a `version` before it",
+        ),
+        KernelError::MissingVersion(first) if (1..=version).contains(first) => {
+            mistake(has(first - 1), "name one of those before, or leave `version` out for the latest")
+        }
         KernelError::EmptyLog | KernelError::FileNotFound(_) | KernelError::MissingVersion(_) => mistake(
             format!("`{path}` has no version {version} that can be read: {error}"),
             "name one that is still in its log, or leave `version` out for the latest",

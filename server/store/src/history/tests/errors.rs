@@ -166,7 +166,7 @@ fn a_table_with_a_log_of_its_own_is_refused() {
     }
     expect![[r#"
         events.yaml:3:5: source `events`: `lake/t` is a Delta table: its `_delta_log` says which files count, and without it deleted rows would come back
-          help: such tables are not read yet; write what it holds now into Parquet files, as in DuckDB's `COPY (FROM delta_scan('lake/t')) TO 'rows.parquet'`, and name those
+          help: read it as a table: `format: delta, path: lake/t`
         events.yaml:3:5: source `events`: `lake/t` is an Iceberg table: its `metadata` says which files count, and without it deleted rows would come back
           help: such tables are not read yet; write what it holds now into Parquet files, as in DuckDB's `COPY (FROM iceberg_scan('lake/t')) TO 'rows.parquet'`, and name those
         events.yaml:3:5: source `events`: `lake/t` is a Hudi table: its `.hoodie` says which files count, and without it deleted rows would come back
@@ -202,8 +202,7 @@ fn a_path_without_files_says_what_lies_there() {
     expect![[r#"
         events.yaml:3:5: source `events`: no file matches `landing`
           help: looked in `$REPOSITORY`, which holds data; a path is relative to the repository's root, and a folder stands for every .parquet file in it
-        events.yaml:3:5: source `events`: `s3://bucket/landings` is not a path of this machine
-          help: `s3://` is not read yet; copy or mount the files and name a path or glob
+        events.yaml:3:5: source `events`: no connection of its project leads to `s3://bucket/landings`
         events.yaml:3:5: source `events`: `data/[.parquet` cannot be listed: Pattern syntax error near position 21: invalid range pattern
     "#]].assert_eq(&seen);
 }

@@ -142,8 +142,8 @@ fn what_is_refused_says_what_it_is_stored_as() {
           help: say what it is stored as, `{name: raw, type: string, from: binary}`, or declare it as bytes
         events.yaml:15:5: source `events`: column `units` should be int64, but is decimal(10, 2) in `data/a.parquet`
           help: say what it is stored as, `{name: units, type: int64, from: decimal}`, or declare it as float64
-        events.yaml:16:5: source `events`: column `sum` should be string, but is decimal(10, 2) in `data/a.parquet`
-          help: say what it is stored as, `{name: sum, type: string, from: decimal}`, or declare it as float64
+        events.yaml:16:5: source `events`: column `sum` is said to be stored as decimal(38, 0), but is decimal(10, 2) in `data/a.parquet`
+          help: say what all files have, or leave `from` out
         events.yaml:17:5: source `events`: column `day` should be timestamp, but is string in `data/a.parquet`
           help: say what it is stored as, `{name: day, type: timestamp, from: string}`, or declare it as string
     "#]].assert_eq(&repository.mistakes());

@@ -1,9 +1,11 @@
 //! Where does a table lie, and what is in the files of its log?
 
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -17,9 +19,10 @@ use super::super::{HistoryFile, Missed, local, remote};
 use super::FirstAdded;
 use crate::objects::{Location, Object, Objects, Reads, Unread};
 use crate::roots::{OUTSIDE_HELP, Roots, open_regular};
-use crate::walk::files_below;
 
 const LOG: &str = "_delta_log";
+/// A log has folders of one level.
+const DEPTH_MAX: usize = 4;
 /// A file of a log, or of deleted rows, that is larger is none.
 const LOG_BYTES_MAX: u64 = 1 << 30;
 
@@ -32,6 +35,8 @@ pub(super) struct Table {
     /// Ends with a slash.
     url: Url,
     place: Place,
+    /// What lies in a bucket below it, by the path of its URL, as it was when it was first asked for.
+    listed: OnceLock<BTreeMap<String, Object>>,
     reads: Arc<Mutex<Reads>>,
     /// Why something was not read, as people are told.
     failed: Mutex<Option<Missed>>,
@@ -65,10 +70,21 @@ impl Table {
             (None, _) => {
                 let folder = roots.repository().join(&batch.path);
                 let real = folder.canonicalize();
-                let Some(real) = real.ok().filter(|real| roots.admit(&folder) && roots.hold(real)) else {
-                    let cause = format!("`{}` is no folder below the repository", batch.path);
-                    return Err(mistake(cause).with_help(OUTSIDE_HELP).into());
+                let mistaken = match &real {
+                    Ok(real) if roots.hold(real) => None,
+                    Err(_) if roots.admit(&folder) => {
+                        let cause = format!("there is no folder `{}`", batch.path);
+                        Some(mistake(cause).with_help("name the folder in which `_delta_log` lies"))
+                    }
+                    _ => {
+                        let cause = format!("`{}` lies outside of the repository", batch.path);
+                        Some(mistake(cause).with_help(OUTSIDE_HELP))
+                    }
                 };
+                if let Some(mistaken) = mistaken {
+                    return Err(mistaken.into());
+                }
+                let real = real.map_err(|error| mistake(error.to_string()))?;
                 let url = Url::from_directory_path(&real);
                 let url = url.map_err(|()| mistake(format!("`{}` is no folder", batch.path)))?;
                 (url, Place::Here(roots.clone()))
@@ -88,6 +104,7 @@ impl Table {
             loc: batch.loc.clone(),
             url,
             place,
+            listed: OnceLock::new(),
             reads: Arc::default(),
             failed: Mutex::default(),
         })
@@ -117,17 +134,18 @@ impl Table {
                 let path = url.to_file_path().map_err(|()| away())?;
                 let name = path.strip_prefix(roots.repository()).unwrap_or(&path).display().to_string();
                 let Ok(real) = path.canonicalize() else { return Err(gone(&name).into()) };
-                local::file((roots, &self.loc), real, name)?
-            }
-            Place::There(objects, location, connection) => {
-                let at = location.at_url(&url);
-                let is_led = Reach::parse(&at.to_string()).is_ok_and(|reach| connection.reach.covers(&reach));
-                if !is_led {
+                if roots.keeps_back(&real) {
                     return Err(away().into());
                 }
-                let found = objects.file(&at).map_err(|unread| remote::missed(&self.loc, unread))?;
-                let object = found.ok_or_else(|| gone(&at.to_string()))?;
-                remote::file(objects, object, &self.reads)
+                local::file((roots, &self.loc), real, name)?
+            }
+            Place::There(objects, ..) => {
+                let missed = |error: KernelError| match self.failed() {
+                    Some(missed) => missed,
+                    None if matches!(error, KernelError::FileNotFound(_)) => gone(url.path()).into(),
+                    None => away().into(),
+                };
+                remote::file(objects, self.object(&url).map_err(missed)?, &self.reads)
             }
         };
         Ok(HistoryFile { member: Some(Box::new(member)), ..file })
@@ -170,17 +188,19 @@ impl Table {
                 if !path.exists() || !roots.admit(&path) {
                     return Ok(Vec::new());
                 }
-                let files = files_below(&path).map_err(KernelError::generic)?;
+                let mut files = Vec::new();
+                self.walk(roots, (&path, 0), &mut files)?;
                 let url = |path: &Path| Url::from_file_path(path).ok();
-                let files =
-                    files.into_iter().filter_map(|(path, size, at)| Some(meta(url(&path)?, at, size)));
-                files.collect()
+                let meta = |(path, found): (PathBuf, Metadata)| {
+                    Some(meta(url(&path)?, found.modified().unwrap_or(SystemTime::UNIX_EPOCH), found.len()))
+                };
+                files.into_iter().filter_map(meta).collect()
             }
-            Place::There(objects, location, _) => {
-                let at = location.at_url(&folder);
-                let found = objects.below(&at, usize::MAX, |_| true).map_err(|unread| self.unread(unread))?;
+            Place::There(..) => {
+                let below = self.listed()?.range(folder.path().to_owned()..);
+                let below = below.take_while(|(path, _)| path.starts_with(folder.path()));
                 let url = |object: &Object| object.location().url().clone();
-                found.iter().map(|object| meta(url(object), object.modified(), object.bytes())).collect()
+                below.map(|(_, object)| meta(url(object), object.modified(), object.bytes())).collect()
             }
         };
         found.retain(|file| file.location.path() > from.path());
@@ -211,8 +231,8 @@ impl Table {
                     None => Ok(bytes),
                 }
             }
-            Place::There(objects, location, _) => {
-                let object = self.object(objects, location, url)?;
+            Place::There(objects, ..) => {
+                let object = self.object(url)?;
                 let range = range.unwrap_or(0..object.bytes());
                 if range.is_empty() {
                     return Ok(Bytes::new());
@@ -232,13 +252,53 @@ impl Table {
                 let found = path.metadata().map_err(|_| KernelError::FileNotFound(url.to_string()))?;
                 found.len()
             }
-            Place::There(objects, location, _) => self.object(objects, location, url)?.bytes(),
+            Place::There(..) => self.object(url)?.bytes(),
         };
         Ok(FileMeta { location: url.clone(), last_modified: 0, size })
     }
 
-    fn object(&self, objects: &Objects, location: &Location, url: &Url) -> KernelResult<Object> {
-        let found = objects.file(&location.at_url(url)).map_err(|unread| self.unread(unread))?;
+    /// Finds all files below a folder of this machine, wherever links lead, as far as roots do.
+    fn walk(
+        &self,
+        roots: &Roots,
+        (folder, depth): (&Path, usize),
+        found: &mut Vec<(PathBuf, Metadata)>,
+    ) -> KernelResult<()> {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if !roots.admit(&path) || depth > DEPTH_MAX {
+                return Err(KernelError::generic(format!("`{}` leads out of where it lies", path.display())));
+            }
+            match fs::metadata(&path)? {
+                metadata if metadata.is_dir() => self.walk(roots, (&path, depth + 1), found)?,
+                metadata => found.push((path, metadata)),
+            }
+        }
+        Ok(())
+    }
+
+    /// All that lies in a bucket below the table.
+    fn listed(&self) -> KernelResult<&BTreeMap<String, Object>> {
+        if let Some(listed) = self.listed.get() {
+            return Ok(listed);
+        }
+        let Place::There(objects, location, _) = &self.place else { return Err(self.outside()) };
+        let found = objects.below(location, usize::MAX, |_| true).map_err(|unread| self.unread(unread))?;
+        let by_path = found.into_iter().map(|object| (object.location().url().path().to_owned(), object));
+        Ok(self.listed.get_or_init(|| by_path.collect()))
+    }
+
+    /// What lies at a URL in a bucket, which its connection must lead to.
+    fn object(&self, url: &Url) -> KernelResult<Object> {
+        let Place::There(objects, location, connection) = &self.place else { return Err(self.outside()) };
+        let at = location.at_url(url);
+        if !Reach::parse(&at.to_string()).is_ok_and(|reach| connection.reach.covers(&reach)) {
+            return Err(self.outside());
+        }
+        if let Some(object) = self.listed()?.get(url.path()) {
+            return Ok(object.clone());
+        }
+        let found = objects.file(&at).map_err(|unread| self.unread(unread))?;
         found.ok_or_else(|| KernelError::FileNotFound(url.to_string()))
     }
 
@@ -249,6 +309,6 @@ impl Table {
     }
 
     fn outside(&self) -> KernelError {
-        KernelError::generic(format!("`{}` leads out of the repository", self.path))
+        KernelError::generic(format!("`{}` leads out of where it lies", self.path))
     }
 }
