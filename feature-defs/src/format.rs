@@ -15,13 +15,16 @@ pub enum Format {
     Arrow,
     /// A table of Delta Lake.
     Delta,
+    /// A table of Apache Iceberg.
+    Iceberg,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Format; 5] = [Format::Parquet, Format::Csv, Format::Json, Format::Arrow, Format::Delta];
+    pub const ALL: [Format; 6] =
+        [Format::Parquet, Format::Csv, Format::Json, Format::Arrow, Format::Delta, Format::Iceberg];
     /// Their names in YAML.
-    pub(crate) const NAMES: [&str; 5] = ["parquet", "csv", "json", "arrow", "delta"];
+    pub(crate) const NAMES: [&str; 6] = ["parquet", "csv", "json", "arrow", "delta", "iceberg"];
 
     /// Its name in YAML.
     pub fn name(self) -> &'static str {
@@ -31,7 +34,18 @@ impl Format {
             Format::Json => "json",
             Format::Arrow => "arrow",
             Format::Delta => "delta",
+            Format::Iceberg => "iceberg",
         }
+    }
+
+    /// Whether a log says which files there are, and what of them counts.
+    pub fn is_table(self) -> bool {
+        matches!(self, Format::Delta | Format::Iceberg)
+    }
+
+    /// Whether what is read says the types of its columns.
+    pub fn is_typed(self) -> bool {
+        !matches!(self, Format::Csv | Format::Json)
     }
 }
 

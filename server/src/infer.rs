@@ -43,7 +43,7 @@ pub fn source(root: &Path, path: &str) -> Result<String> {
             .find_map(|format| infer(root, format, path).ok().map(|shown| (format, shown)))
             .filter(|(format, shown)| format_of(&shown.file) == Some(*format))
             .ok_or_else(|| {
-                let files = Format::ALL.iter().filter(|format| **format != Format::Delta);
+                let files = Format::ALL.iter().filter(|format| !format.is_table());
                 let known =
                     files.map(|format| format!(".{}", format.name())).collect::<Vec<_>>().join(" or ");
                 Error::invalid(format!("`{path}` names no file that ends in {known}"))
@@ -69,8 +69,8 @@ pub fn source(root: &Path, path: &str) -> Result<String> {
     let declared = times.iter().enumerate().filter(is_declared).map(|(_, column)| column.name.as_str());
     let declared: Vec<&str> = declared.collect();
     let guessed = match format {
-        Format::Csv | Format::Json => "; the types are guessed",
-        Format::Parquet | Format::Arrow | Format::Delta => "",
+        format if format.is_typed() => "",
+        _ => "; the types are guessed",
     };
     let (format, dialect) = (format.name(), dialect.to_string());
     let dialect = if dialect.is_empty() { dialect } else { format!(", {dialect}") };

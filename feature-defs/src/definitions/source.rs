@@ -56,8 +56,10 @@ pub struct BatchSource {
     pub format: Format,
     /// A path or glob, relative to the repository's root, or the URL of objects.
     pub path: String,
-    /// Which version of a table; the latest where nothing is said.
+    /// Which version of a table, or which snapshot; the latest where nothing is said.
     pub version: Option<u64>,
+    /// The branch or the tag of a table of Iceberg.
+    pub reference: Option<String>,
     /// What leads there, where it is a URL.
     pub connection: Option<Connection>,
     /// How CSV files are written; of other formats it says nothing.
@@ -110,7 +112,7 @@ impl Source {
     /// Why its columns are known only from its declaration, where they are.
     pub fn must_declare(&self) -> Option<&'static str> {
         let of_files = self.batch.as_ref().and_then(|batch| match batch.format {
-            Format::Parquet | Format::Arrow | Format::Delta => None,
+            Format::Parquet | Format::Arrow | Format::Delta | Format::Iceberg => None,
             Format::Csv => Some("CSV files do not say the types of their columns"),
             Format::Json => Some("JSON files do not say the types of their columns"),
         });

@@ -99,7 +99,8 @@ fn batch(node: &Node) -> Option<BatchSource> {
     let (path, loc) = (path.text()?.to_owned(), path.loc.clone());
     // What leads there is found once all connections are known.
     let version = count_from_0(node, "version");
-    Some(BatchSource { format, path, version, dialect: dialect(node), connection: None, loc })
+    let reference = node.get("ref").and_then(Node::text).map(str::to_owned);
+    Some(BatchSource { format, path, version, reference, dialect: dialect(node), connection: None, loc })
 }
 
 fn dialect(node: &Node) -> Dialect {

@@ -15,6 +15,7 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
         );
     }
     if let (Some(batch), Some(node)) = (&def.batch, node.get("batch")) {
+        check_table(batch, node, errors);
         check_dialect(batch, node, errors);
     }
     not_twice("column", def.columns.iter().map(|column| (column.name.as_str(), &column.loc)), errors);
@@ -63,8 +64,8 @@ fn misstored(source: &Source, column: &Column) -> Option<DefError> {
     let format = source.batch.as_ref().map(|batch| batch.format);
     let error = |cause: String, help: &str| Some(DefError::new(&column.loc, cause).with_help(help));
     match format {
-        Some(Format::Parquet | Format::Arrow | Format::Delta) if from.becomes(column.dtype) => None,
-        Some(Format::Parquet | Format::Arrow | Format::Delta) => {
+        Some(format) if format.is_typed() && from.becomes(column.dtype) => None,
+        Some(format) if format.is_typed() => {
             let cause =
                 format!("`{}` is stored as {from}, which does not become {}", column.name, column.dtype);
             error(
@@ -79,16 +80,34 @@ fn misstored(source: &Source, column: &Column) -> Option<DefError> {
     }
 }
 
+/// Reports what is said of a table where there is none, and a table that is a glob.
+fn check_table(batch: &BatchSource, node: &Node, errors: &mut Vec<DefError>) {
+    let name = batch.format.name();
+    if let Some(version) = node.get("version").filter(|_| !batch.format.is_table()) {
+        let cause = format!("`version` is of a table, and these are {name} files");
+        let help = "leave it out, or say `format: delta` or `format: iceberg`";
+        errors.push(DefError::new(&version.loc, cause).with_help(help));
+    }
+    if let Some(reference) = node.get("ref") {
+        let error = |cause: String, help: &str| DefError::new(&reference.loc, cause).with_help(help);
+        if batch.format != Format::Iceberg {
+            let cause = format!("`ref` is of a table of Iceberg, and `format` is {name}");
+            errors.push(error(cause, "leave it out"));
+        } else if batch.version.is_some() {
+            errors.push(error("`ref` and `version` both name a snapshot".to_owned(), "leave one of them out"));
+        }
+    }
+    if batch.format.is_table() && batch.path.contains(['*', '?', '[']) {
+        let log = if batch.format == Format::Delta { "_delta_log" } else { "metadata" };
+        let cause = format!("`{}` is a glob, and a table is one folder", batch.path);
+        errors.push(
+            DefError::new(&batch.loc, cause).with_help(format!("name the folder in which `{log}` lies")),
+        );
+    }
+}
+
 /// Reports what is said of another format, and a quote that is a delimiter.
 fn check_dialect(batch: &BatchSource, node: &Node, errors: &mut Vec<DefError>) {
-    if let Some(version) = node.get("version").filter(|_| batch.format != Format::Delta) {
-        let cause = format!("`version` is of a table, and these are {} files", batch.format.name());
-        errors.push(DefError::new(&version.loc, cause).with_help("leave it out, or say `format: delta`"));
-    }
-    if batch.format == Format::Delta && batch.path.contains(['*', '?', '[']) {
-        let cause = format!("`{}` is a glob, and a table is one folder", batch.path);
-        errors.push(DefError::new(&batch.loc, cause).with_help("name the folder in which `_delta_log` lies"));
-    }
     let of_csv = ["delimiter", "quote", "null_values", "encoding"];
     let said = node.entries().iter().filter(|entry| of_csv.contains(&entry.key.as_str()));
     if batch.format != Format::Csv {

@@ -193,7 +193,7 @@ fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefErro
             _ => Err(wrong(shape, subject, node)),
         },
         Shape::Whole { max } => match scalar {
-            Scalar::Int(n) if (0..=i64::from(*max)).contains(n) => Ok(()),
+            Scalar::Int(n) if (0..=*max).contains(n) => Ok(()),
             _ => Err(wrong(shape, subject, node)),
         },
         Shape::Share => match scalar {

@@ -85,7 +85,7 @@ static TRAINED_ON: Object = Object {
     doc: "What a training set was made of, and what came of it: written by `quern.onnx.export`, not by hand.",
     keys: &[
         required("digest", Shape::Text, "Of all below."),
-        required("rows", Shape::Whole { max: u32::MAX }, "How many rows it had."),
+        required("rows", Shape::Whole { max: u32::MAX as i64 }, "How many rows it had."),
         optional(
             "as_known",
             Shape::Bool,

@@ -94,7 +94,7 @@ pub(crate) enum Shape {
     },
     /// A whole number from 0 to `max`.
     Whole {
-        max: u32,
+        max: i64,
     },
     /// A number from 0 to 1.
     Share,

@@ -79,7 +79,7 @@ pub(super) static SOURCE: Object = Object {
         optional(
             "columns",
             Shape::List(&Shape::Object(&SOURCE_COLUMN)),
-            "Columns and their types. CSV, JSON and push sources must declare all they use; Parquet and Arrow files know theirs.",
+            "Columns and their types. CSV, JSON and push sources must declare all they use; Parquet and Arrow files and tables know theirs.",
         ),
     ],
 };
@@ -91,18 +91,25 @@ static BATCH: Object = Object {
         required(
             "format",
             Shape::OneOf(&Format::NAMES),
-            "File format; CSV files start with a header line, JSON files have an object on each line; Arrow files are those of IPC, and Feather.",
+            "File format; CSV files start with a header line, JSON files have an object on each line; Arrow files are those of \
+             IPC, and Feather; `delta` and `iceberg` are tables, whose logs say which files count.",
         ),
         required(
             "path",
             Shape::Path,
             "A path or glob, relative to the repository's root; or the same in an object store, as in \
-             `s3://bucket/landings/date=*/*.parquet`, to which a [connection](#connection) leads.",
+             `s3://bucket/landings/date=*/*.parquet`, to which a [connection](#connection) leads. Of a table, its folder; of \
+             Iceberg, also a file of its `metadata`.",
         ),
         optional(
             "version",
-            Shape::Whole { max: u32::MAX },
-            "Delta: which version of the table; the latest unless given.",
+            Shape::Whole { max: i64::MAX },
+            "Of a table, which state of it: Delta's version, or the id of Iceberg's snapshot; the latest unless given.",
+        ),
+        optional(
+            "ref",
+            Shape::Text,
+            "Iceberg: the branch or the tag whose snapshot is read, instead of the latest of `main`.",
         ),
         optional("delimiter", Shape::Character, "CSV: what stands between two cells; `,` unless given."),
         optional(

@@ -85,6 +85,7 @@ fn sources() {
                     format: Csv,
                     path: "data/*.csv",
                     version: None,
+            reference: None,
                     connection: None,
                     dialect: Dialect {
                         delimiter: 44,

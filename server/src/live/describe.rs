@@ -144,9 +144,10 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
     put_governance(&mut keys, governance);
-    if let Some(BatchSource { format, path, version, dialect, connection: _, loc: _ }) = batch {
+    if let Some(BatchSource { format, path, version, reference, dialect, connection: _, loc: _ }) = batch {
         let version = version.map_or(String::new(), |version| format!(" version {version}"));
-        put(&mut keys, "batch", format!("{} {path}{version}", format.name()));
+        let reference = reference.as_ref().map_or(String::new(), |reference| format!(" ref {reference}"));
+        put(&mut keys, "batch", format!("{} {path}{version}{reference}", format.name()));
         put(&mut keys, "csv", dialect.to_string());
     }
     if let Some(StreamSource { broker, servers, reaches: _, topic, loc: _ }) = stream {

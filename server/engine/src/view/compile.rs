@@ -228,6 +228,8 @@ fn identify(
     text += &dialect.map_or_else(String::new, |said| format!("dialect {said}\n"));
     let version = source.batch.as_ref().and_then(|batch| batch.version);
     text += &version.map_or_else(String::new, |version| format!("version {version}\n"));
+    let reference = source.batch.as_ref().and_then(|batch| batch.reference.as_ref());
+    text += &reference.map_or_else(String::new, |reference| format!("ref {reference:?}\n"));
     for column in &source.columns {
         text += &column
             .format

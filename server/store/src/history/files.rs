@@ -1,8 +1,10 @@
 //! Which files does a source's path name, in the order in which their rows count as arrived?
 
 mod delta;
+mod iceberg;
 pub(super) mod local;
 mod remote;
+mod table;
 
 use std::fmt::Display;
 use std::fs::{File, Metadata};
@@ -20,12 +22,13 @@ use quern_base::{Failure, Kind};
 use quern_engine::caught::{caught, told};
 use sha2::{Digest, Sha256};
 
+use self::iceberg::Plans;
 use super::kept::Kept;
 use super::member::Member;
 use crate::error::Error;
 use crate::metrics::metrics;
 use crate::objects::{Fetched, Object, Objects, Reads};
-use crate::roots::{ProjectRoots, open_regular, place};
+use crate::roots::{ProjectRoots, Roots, open_regular, place};
 use crate::segments::Segment;
 
 /// More files than this under one path are a mistake in the path.
@@ -234,10 +237,34 @@ impl HistoryFile {
     }
 }
 
+/// Where files are looked for.
+pub(super) struct Places {
+    roots: ProjectRoots,
+    objects: Arc<Objects>,
+    /// What tables have been found to hold.
+    plans: Plans,
+}
+
+impl Places {
+    pub(super) fn new(roots: ProjectRoots, objects: Objects) -> Places {
+        Places { roots, objects: Arc::new(objects), plans: Plans::default() }
+    }
+
+    /// The same, with other copies of what was read of buckets.
+    pub(super) fn with(self, objects: Objects) -> Places {
+        Places { objects: Arc::new(objects), ..self }
+    }
+
+    /// Where a source's files may lie.
+    fn at(&self, batch: &BatchSource) -> Result<(&Roots, &Arc<Objects>), DefError> {
+        Ok((self.roots.at(&batch.loc)?, &self.objects))
+    }
+}
+
 /// Every file that `batch` names, sorted by name. A folder stands for all files in it with the format's
 /// extension, at any depth, names that begin with `.` or `_` left out (as Spark and Hive do: half-written output).
 pub(super) fn find(
-    (roots, objects): (&ProjectRoots, &Arc<Objects>),
+    places: &Places,
     source: &Source,
     batch: &BatchSource,
 ) -> Result<Vec<HistoryFile>, Missed> {
@@ -246,17 +273,19 @@ pub(super) fn find(
         DefError { cause, ..mistake }
     };
     let missed = |missed: Missed| Missed { mistake: of_source(missed.mistake), ..missed };
-    if batch.format == Format::Delta {
-        return delta::named((roots, objects), batch).map_err(missed);
+    match batch.format {
+        Format::Delta => return delta::named(places, batch).map_err(missed),
+        Format::Iceberg => return iceberg::named(places, batch).map_err(missed),
+        _ => {}
     }
     if batch.objects().is_some() {
-        return remote::named(objects, batch).map_err(missed);
+        return remote::named(&places.objects, batch).map_err(missed);
     }
     let kept_back = |name: &str| {
         let cause = format!("`{name}` is hidden, or YAML, and so no file of a source");
         of_source(DefError::new(&batch.loc, cause).with_help("move its rows into a file of another name"))
     };
-    let roots = roots.at(&batch.loc).map_err(of_source)?;
+    let (roots, _) = places.at(batch).map_err(of_source)?;
     // By its name first: whether there is such a file is told nobody.
     if roots.keeps_back(&roots.repository().join(&batch.path)) {
         return Err(kept_back(&batch.path).into());

@@ -22,7 +22,7 @@ impl History {
     /// that cannot be read.
     pub fn schema(&self, source: &Source) -> std::result::Result<SchemaRef, Vec<DefError>> {
         let Some(batch) = &source.batch else { return columns::declared_schema(source) };
-        let found = files::find(self.places(), source, batch).map_err(|missed| vec![missed.mistake])?;
+        let found = files::find(&self.places, source, batch).map_err(|missed| vec![missed.mistake])?;
         let unreadable = |error: &Error| {
             let cause = format!("source `{}`: {}", source.name, error.said());
             DefError::new(&batch.loc, cause).with_help("rewrite the file, or leave it out of the path")
@@ -34,7 +34,7 @@ impl History {
         }
         let declared = match batch.format {
             Format::Csv | Format::Json => columns::declared_schema(source)?,
-            Format::Parquet | Format::Arrow | Format::Delta => Arc::new(Schema::empty()),
+            Format::Parquet | Format::Arrow | Format::Delta | Format::Iceberg => Arc::new(Schema::empty()),
         };
         let looks = self.looks.at(&found, batch, &declared);
         let unreadable = looks.iter().filter_map(|(_, look)| look.as_ref().err()).map(unreadable);
@@ -51,7 +51,7 @@ impl History {
         let folders = columns::of_folders(source, hive::columns(&found), &files);
         let told = Told { files, folders };
         let schema = match batch.format {
-            Format::Parquet | Format::Arrow | Format::Delta => columns::file_schema(source, &told),
+            Format::Parquet | Format::Arrow | Format::Delta | Format::Iceberg => columns::file_schema(source, &told),
             Format::Csv | Format::Json => match columns::missing(source, batch.format, &told) {
                 mistakes if mistakes.is_empty() => Ok(declared),
                 mistakes => Err(mistakes),
@@ -67,7 +67,7 @@ impl History {
     /// Looks at every file, of which [`History::schema`] remembers what it said.
     pub fn fits(&self, source: &Source, used: &Schema) -> Fits {
         let Some(batch) = &source.batch else { return Fits::default() };
-        let Ok(found) = files::find(self.places(), source, batch) else { return Fits::default() };
+        let Ok(found) = files::find(&self.places, source, batch) else { return Fits::default() };
         let wanted = columns::wanted(source, used);
         let (mut mistakes, mut gaps) = (Vec::new(), Gaps::of(&wanted));
         for (place, look) in self.looks.at(&found, batch, &wanted) {

@@ -25,7 +25,7 @@ pub(super) fn extensions(format: Format) -> &'static [&'static str] {
     match format {
         Format::Parquet => &["parquet"],
         // A folder, whatever its files are called.
-        Format::Delta => &[],
+        Format::Delta | Format::Iceberg => &[],
         Format::Arrow => &["arrow", "feather", "ipc"],
         Format::Csv => &["csv", "csv.gz", "csv.zst"],
         Format::Json => &[

@@ -77,7 +77,7 @@ pub struct Shown {
 pub fn infer(root: &Path, format: Format, path: &str) -> Result<Shown> {
     let (loc, dialect) = (Loc::start(path), Dialect::default());
     let mut batch =
-        BatchSource { format, path: path.to_owned(), dialect, connection: None, version: None, loc };
+        BatchSource { format, path: path.to_owned(), dialect, connection: None, version: None, reference: None, loc };
     // Whoever asks reads with rights of their own.
     let found =
         files::local::named(&Roots::anywhere(root), &batch).map_err(|DefError { cause, help, .. }| {
@@ -139,7 +139,7 @@ fn of_folders(file: &HistoryFile, columns: &[Inferred]) -> Vec<Inferred> {
 
 fn columns(batch: &BatchSource, file: HistoryFile) -> Result<Vec<Inferred>> {
     let mut columns = match batch.format {
-        format @ (Format::Parquet | Format::Arrow | Format::Delta) => {
+        format @ (Format::Parquet | Format::Arrow | Format::Delta | Format::Iceberg) => {
             of_typed(&TypedFile::unopened(file, format))?
         }
         Format::Csv => of_csv(&file, &batch.dialect)?,

@@ -108,13 +108,13 @@ impl Looks {
             && groups.format == format
             && groups.event_timestamp == source.event_timestamp
         {
-            let look = told(file.file(), said.look);
+            let look = told(file.file(), said.look)?;
             return Ok(Opened { file, look, row_groups: groups.all });
         }
         let all: Arc<[RowGroup]> = file.row_groups(&source.event_timestamp, format)?.into();
         let event_timestamp = source.event_timestamp.clone();
         let groups = Groups { event_timestamp, format, all: Arc::clone(&all) };
-        let look = told(file.file(), self.note(file.file(), file.look()?, Some(groups)));
+        let look = told(file.file(), self.note(file.file(), file.look()?, Some(groups)))?;
         Ok(Opened { file, look, row_groups: all })
     }
 
@@ -130,16 +130,16 @@ impl Looks {
         let fields = match batch.format {
             Format::Csv => Some(csv::header(file, &batch.dialect, schema)?),
             Format::Json => Some(json::keys(file, schema)?),
-            Format::Parquet | Format::Arrow | Format::Delta => None,
+            Format::Parquet | Format::Arrow | Format::Delta | Format::Iceberg => None,
         };
         if let Some(fields) = fields {
             return Ok(Arc::new(Look { fields, foreign_codecs: Vec::new() }));
         }
         if let Some(said) = self.said_by(file) {
-            return Ok(told(file, said.look));
+            return told(file, said.look);
         }
         let look = TypedFile::unopened(file.clone(), batch.format).look()?;
-        Ok(told(file, self.note(file, look, None)))
+        told(file, self.note(file, look, None))
     }
 
     /// What a file has said, if it is as it was then.
@@ -163,6 +163,7 @@ impl Looks {
 }
 
 /// What a file says, in the words of its table, where it is one of a table.
-fn told(file: &HistoryFile, look: Arc<Look>) -> Arc<Look> {
-    file.member.as_ref().map_or_else(|| Arc::clone(&look), |member| Arc::new(member.look(&look)))
+fn told(file: &HistoryFile, look: Arc<Look>) -> Result<Arc<Look>> {
+    let Some(member) = &file.member else { return Ok(look) };
+    member.look(&look).map(Arc::new).map_err(|why| file.unreadable(&why))
 }

@@ -3,6 +3,7 @@
 //! The log of a table gives columns names and types of their own, values that no file has, and rows that were deleted.
 //! So a file of a table is read through what its table says: columns by their names there, and rows that are left.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,11 +26,11 @@ pub(super) struct Columns(pub(super) Vec<Column>);
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) name: String,
-    /// What its files call it.
-    pub(super) physical: String,
-    /// The number by which its files know it, where that counts before the name.
+    /// What files call it that do not number their columns.
+    pub(super) physical: Vec<String>,
+    /// The number by which its files know it, where they number their columns.
     pub(super) id: Option<i64>,
-    /// What its values are where a file lacks them.
+    /// What its values are, whatever a file has.
     pub(super) dtype: DataType,
 }
 
@@ -39,6 +40,8 @@ pub(super) struct Member {
     pub(super) columns: Arc<Columns>,
     /// The columns of which all rows have one value, by name, each with that value.
     pub(super) constants: Arc<Vec<(String, ArrayRef)>>,
+    /// The same of columns that the file may have itself, which counts before that.
+    pub(super) defaults: Arc<Vec<(String, ArrayRef)>>,
     /// The rows that were deleted, ascending.
     pub(super) removed: Arc<Vec<u64>>,
 }
@@ -59,41 +62,84 @@ pub(super) enum Found<'a> {
     Nowhere,
 }
 
-impl Member {
-    /// Where a column of the table is, in a file of these.
-    pub(super) fn find(&self, name: &str, fields: &Fields) -> Found<'_> {
-        if let Some((_, value)) = self.constants.iter().find(|(constant, _)| constant == name) {
-            return Found::Constant(value);
+/// A file of a table that has these columns.
+pub(super) struct Within<'a> {
+    member: &'a Member,
+    fields: &'a Fields,
+    /// Where each is that has a number.
+    numbered: HashMap<i64, usize>,
+}
+
+impl Within<'_> {
+    /// Where a column of the table is.
+    pub(super) fn find(&self, name: &str) -> Found<'_> {
+        let said = |all: &'_ [(String, ArrayRef)]| all.iter().position(|(said, _)| said == name);
+        if let Some(place) = said(&self.member.constants) {
+            return Found::Constant(&self.member.constants[place].1);
         }
-        let column = self.columns.0.iter().find(|column| column.name == name);
-        column.and_then(|column| column.place(fields)).map_or(Found::Nowhere, Found::There)
+        let column = self.member.columns.0.iter().find(|column| column.name == name);
+        match (column.and_then(|column| self.place(column)), said(&self.member.defaults)) {
+            (Some(place), _) => Found::There(place),
+            (None, Some(place)) => Found::Constant(&self.member.defaults[place].1),
+            (None, None) => Found::Nowhere,
+        }
     }
 
-    /// What the file calls a column of the table.
-    pub(super) fn physical<'a>(&'a self, name: &'a str) -> &'a str {
-        let column = self.columns.0.iter().find(|column| column.name == name);
-        column.map_or(name, |column| &column.physical)
+    /// What the file calls a column of the table, where it has it.
+    pub(super) fn physical(&self, name: &str) -> Option<&str> {
+        match self.find(name) {
+            Found::There(place) => Some(self.fields[place].name()),
+            Found::Constant(_) | Found::Nowhere => None,
+        }
+    }
+
+    fn place(&self, column: &Column) -> Option<usize> {
+        match column.id {
+            Some(id) if !self.numbered.is_empty() => self.numbered.get(&id).copied(),
+            _ => column.physical.iter().find_map(|name| Some(self.fields.find(name)?.0)),
+        }
+    }
+}
+
+impl Member {
+    /// The file, in which there are these columns.
+    pub(super) fn within<'a>(&'a self, fields: &'a Fields) -> Within<'a> {
+        let number = |field: &Arc<Field>| field.metadata().get(FIELD_ID)?.parse().ok();
+        let numbered = fields.iter().enumerate().filter_map(|(place, field)| Some((number(field)?, place)));
+        Within { member: self, fields, numbered: numbered.collect() }
     }
 
     /// What the file says, in the table's words: all columns of the table, and no other one.
-    pub(super) fn look(&self, look: &Look) -> Look {
-        let field = |column: &Column| {
-            let dtype = match self.find(&column.name, &look.fields) {
+    ///
+    /// # Errors
+    /// Where nothing tells which of its columns are which of the table's.
+    pub(super) fn look(&self, look: &Look) -> Result<Look, String> {
+        let within = self.within(&look.fields);
+        let is_told = |column: &Column| column.id.is_none() || !column.physical.is_empty();
+        if within.numbered.is_empty() && !self.columns.0.is_empty() && !self.columns.0.iter().any(is_told) {
+            return Err("it does not number its columns (`field_id`), and its table has no names for such files \
+                        (`schema.name-mapping.default`)"
+                .to_owned());
+        }
+        let found: Vec<Found<'_>> = self.columns.0.iter().map(|column| within.find(&column.name)).collect();
+        let field = |(column, found): (&Column, &Found<'_>)| {
+            let dtype = match found {
                 // What lies within lists and structs has the names of the file.
-                Found::There(place) if column.dtype.is_nested() => look.fields[place].data_type().clone(),
+                Found::There(place) if column.dtype.is_nested() => look.fields[*place].data_type().clone(),
                 // A file that is older than the table's type is read in that.
                 Found::There(_) | Found::Constant(_) | Found::Nowhere => column.dtype.clone(),
             };
             Field::new(&column.name, dtype, true)
         };
         let named = |(physical, codec): &(String, &'static str)| {
-            let column = self.columns.0.iter().find(|column| column.physical == *physical)?;
+            let is_it = |found: &Found<'_>| matches!(found, Found::There(place) if look.fields[*place].name() == physical);
+            let column = &self.columns.0[found.iter().position(is_it)?];
             Some((column.name.clone(), *codec))
         };
-        Look {
-            fields: self.columns.0.iter().map(field).collect(),
+        Ok(Look {
+            fields: self.columns.0.iter().zip(&found).map(field).collect(),
             foreign_codecs: look.foreign_codecs.iter().filter_map(named).collect(),
-        }
+        })
     }
 
     /// How many of these rows are left.
@@ -115,14 +161,6 @@ impl Member {
     fn removed_of(&self, rows: Range<u64>) -> &[u64] {
         let place = |row: u64| self.removed.partition_point(|removed| *removed < row);
         &self.removed[place(rows.start)..place(rows.end)]
-    }
-}
-
-impl Column {
-    fn place(&self, fields: &Fields) -> Option<usize> {
-        let is_it = |field: &Arc<Field>, id: i64| field.metadata().get(FIELD_ID) == Some(&id.to_string());
-        let by_id = self.id.and_then(|id| fields.iter().position(|field| is_it(field, id)));
-        by_id.or_else(|| fields.find(&self.physical).map(|(place, _)| place))
     }
 }
 

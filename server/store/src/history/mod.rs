@@ -66,7 +66,7 @@ use crate::segments::Segments;
 pub use amounts::Amounts;
 use copied::Copied;
 use csv::CsvFile;
-use files::HistoryFile;
+use files::{HistoryFile, Places};
 pub use fits::Fits;
 pub use format::format_of;
 use json::JsonFile;
@@ -88,8 +88,7 @@ const MISTAKES_SHOWN: usize = 20;
 
 /// The files of a repository's sources, and the rows that were pushed to them.
 pub struct History {
-    roots: ProjectRoots,
-    objects: Arc<Objects>,
+    places: Places,
     looks: Looks,
     /// What was pushed, as far as this server knows; [`History::refresh`] brings it up to date.
     pub pushed: Pushed,
@@ -104,9 +103,9 @@ pub struct History {
 impl History {
     /// The history of repositories; paths lead below `roots`.
     pub fn new(roots: impl Into<ProjectRoots>, pushed: Pushed) -> Self {
-        let roots = roots.into();
-        let (objects, looks, beyond_log) = (Arc::default(), Looks::default(), BTreeSet::new());
-        History { roots, objects, looks, pushed, copied: None, local: None, beyond_log }
+        let places = Places::new(roots.into(), Objects::default());
+        let (looks, beyond_log) = (Looks::default(), BTreeSet::new());
+        History { places, looks, pushed, copied: None, local: None, beyond_log }
     }
 
     /// The same, with copies in `folder` of what was read of buckets, up to so many bytes.
@@ -114,12 +113,7 @@ impl History {
     /// # Errors
     /// Where the folder cannot be looked through.
     pub fn caching(self, folder: PathBuf, bytes_max: u64) -> Result<Self> {
-        Ok(History { objects: Arc::new(Objects::caching(folder, bytes_max)?), ..self })
-    }
-
-    /// Where files are looked for.
-    fn places(&self) -> (&ProjectRoots, &Arc<Objects>) {
-        (&self.roots, &self.objects)
+        Ok(History { places: self.places.with(Objects::caching(folder, bytes_max)?), ..self })
     }
 
     /// The same, and what was pushed: what lies in `segments`, and what `log` alone has. `data` is the folder where a
@@ -229,7 +223,7 @@ impl History {
 
     /// How many files a source has now, and how many bytes they are. What cannot be listed is nothing.
     pub fn size(&self, source: &Source) -> (usize, u64) {
-        let found = source.batch.as_ref().and_then(|batch| files::find(self.places(), source, batch).ok());
+        let found = source.batch.as_ref().and_then(|batch| files::find(&self.places, source, batch).ok());
         let mut found = found.unwrap_or_default();
         found.extend(self.pushed.of(&source.name).files.iter().map(|pushed| pushed.file.clone()));
         (found.len(), found.iter().map(HistoryFile::bytes).sum())
@@ -259,14 +253,14 @@ impl History {
             reads: None,
         };
         if let Some(batch) = &source.batch {
-            let found = files::find(self.places(), source, batch)?;
+            let found = files::find(&self.places, source, batch)?;
             opening.reads = found.first().and_then(HistoryFile::reads).cloned();
             for (number, file) in (0u32..).zip(found) {
                 file.digest(&mut opening.digest);
                 opening.state.count += 1;
                 opening.state.bytes += file.bytes();
                 match batch.format {
-                    format @ (Format::Parquet | Format::Arrow | Format::Delta) => {
+                    format @ (Format::Parquet | Format::Arrow | Format::Delta | Format::Iceberg) => {
                         opening.typed(Start { file: number, row: 0 }, TypedFile::unopened(file, format));
                     }
                     Format::Csv => opening.csv(number, file, &batch.dialect),
@@ -393,7 +387,7 @@ impl Opening<'_> {
     fn lost(&mut self) {
         let Some(batch) = self.source.batch.as_ref().filter(|_| self.mistakes.is_empty()) else { return };
         // A table may have no rows left; its columns it has.
-        if batch.format == Format::Delta && self.state.count == 0 {
+        if batch.format.is_table() && self.state.count == 0 {
             return;
         }
         let lost = self.lacking.iter().map(|name| {

@@ -88,11 +88,18 @@ impl ParquetFile {
     /// The row groups in file order; `format` says what the event timestamps count, where they are numbers.
     pub(super) fn row_groups(&self, event_timestamp: &str, format: Option<Epoch>) -> Result<Vec<RowGroup>> {
         let metadata = &self.footer()?.metadata;
-        let member = self.file.member.as_deref();
-        let column = member.map_or(event_timestamp, |member| member.physical(event_timestamp));
+        let within = self.file.member.as_ref().map(|member| member.within(metadata.schema().fields()));
+        let column = match &within {
+            Some(within) => within.physical(event_timestamp),
+            None => Some(event_timestamp),
+        };
         let groups = metadata.metadata().row_groups();
-        let times =
-            self.file.guarded(|| time_bounds(metadata, column, format).map_err(|error| in_words(&error)))?;
+        let times = match column {
+            Some(column) => self
+                .file
+                .guarded(|| time_bounds(metadata, column, format).map_err(|error| in_words(&error)))?,
+            None => vec![None; groups.len()],
+        };
         groups
             .iter()
             .zip(times)
@@ -145,8 +152,9 @@ impl ParquetFile {
         let metadata = &self.footer()?.metadata;
         let found = metadata.schema().fields();
         let member = self.file.member.as_deref();
-        let place = |field: &Arc<Field>| match member {
-            Some(member) => member.find(field.name(), found),
+        let within = member.map(|member| member.within(found));
+        let place = |field: &Arc<Field>| match &within {
+            Some(within) => within.find(field.name()),
             None => found.find(field.name()).map_or(Found::Nowhere, |(root, _)| Found::There(root)),
         };
         let places: Vec<Found<'_>> = reading.schema.fields().iter().map(place).collect();

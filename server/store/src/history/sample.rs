@@ -31,7 +31,7 @@ impl History {
     /// `format` says.
     pub fn sampled(&self, source: &Source, schema: &SchemaRef) -> Vec<DefError> {
         let Some(batch) = &source.batch else { return Vec::new() };
-        let Ok(found) = files::find(self.places(), source, batch) else { return Vec::new() };
+        let Ok(found) = files::find(&self.places, source, batch) else { return Vec::new() };
         let formats = Formats::of(source);
         let last = found.get(1..).and_then(<[HistoryFile]>::last);
         let mut mistakes = Vec::new();
@@ -89,7 +89,7 @@ fn numbers(
             let wanted = Arc::clone(schema);
             JsonFile::first_rows(file.clone(), (ROWS_SAMPLED, wanted), formats, &mut note)?;
         }
-        format @ (Format::Parquet | Format::Arrow | Format::Delta) => {
+        format @ (Format::Parquet | Format::Arrow | Format::Delta | Format::Iceberg) => {
             let file = TypedFile::unopened(file.clone(), format);
             let counts = |field: &Field| {
                 let is_epoch =

@@ -27,17 +27,15 @@ use feature_defs::{BatchSource, DefError, Loc};
 use self::engine::LogEngine;
 use self::log::Table;
 use super::super::member::{Column, Columns, Member};
-use super::{HistoryFile, Missed, too_many};
+use super::{HistoryFile, Missed, Places, too_many};
 use crate::error::Error;
-use crate::objects::Objects;
-use crate::roots::ProjectRoots;
 
 /// Every file of the table that `batch` names, in order of arrival.
 pub(super) fn named(
-    (roots, objects): (&ProjectRoots, &Arc<Objects>),
+    places: &Places,
     batch: &BatchSource,
 ) -> Result<Vec<HistoryFile>, Missed> {
-    let table = Arc::new(Table::open((roots.at(&batch.loc)?, objects), batch)?);
+    let table = Arc::new(Table::open(places.at(batch)?, batch)?);
     let engine = LogEngine::new(&table);
     let read = || -> KernelResult<Vec<Added>> {
         let builder = Snapshot::builder_for(table.url());
@@ -101,7 +99,7 @@ fn columns(snapshot: &SnapshotRef) -> KernelResult<Columns> {
         let arrow: ArrowField = field.try_into_arrow()?;
         Ok(Column {
             name: field.name().to_owned(),
-            physical: field.physical_name(mode).to_owned(),
+            physical: vec![field.physical_name(mode).to_owned()],
             id: field.column_mapping_id().filter(|_| mode == ColumnMappingMode::Id),
             dtype: arrow.data_type().clone(),
         })
@@ -125,15 +123,19 @@ fn added(
     let version = version.and_then(|versions| versions.is_valid(row).then(|| versions.value(row)));
     let values = batch.column_by_name("partitionValues_parsed").and_then(|values| values.as_struct_opt());
     let constant = |column: &Column| -> Option<(String, ArrayRef)> {
-        Some((column.name.clone(), values?.column_by_name(&column.physical)?.slice(row, 1)))
+        Some((column.name.clone(), values?.column_by_name(column.physical.first()?)?.slice(row, 1)))
     };
     let constants = columns.0.iter().filter_map(constant).collect();
     let removed = match vector(column("deletionVector")?.as_struct(), row)? {
         Some(vector) => vector.row_indexes(engine.storage_handler(), snapshot.table_root())?,
         None => Vec::new(),
     };
-    let member =
-        Member { columns: Arc::clone(columns), constants: Arc::new(constants), removed: Arc::new(removed) };
+    let member = Member {
+        columns: Arc::clone(columns),
+        constants: Arc::new(constants),
+        defaults: Arc::default(),
+        removed: Arc::new(removed),
+    };
     Ok(Added { path, version, modified_ms, member })
 }
 

@@ -158,6 +158,7 @@ fn a_table_with_a_log_of_its_own_is_refused() {
                 dialect: Default::default(),
                 connection: None,
                 version: None,
+            reference: None,
                 loc: loc(3),
             });
             repository.write("plain/a.parquet", vec![("at", times(1))]);
@@ -318,6 +319,7 @@ fn what_is_no_table_tells_nothing_of_itself() {
                 dialect: Default::default(),
                 connection: None,
                 version: None,
+            reference: None,
                 loc: loc(3),
             };
             repository.source.batch = Some(batch);
@@ -338,6 +340,7 @@ fn what_is_no_table_tells_nothing_of_itself() {
             dialect: Default::default(),
             connection: None,
             version: None,
+            reference: None,
             loc: loc(3),
         });
         // Whether there is such a file is told nobody.

@@ -45,6 +45,7 @@ impl Repository {
             dialect: Default::default(),
             connection: None,
             version: None,
+            reference: None,
             loc: loc(3),
         };
         let source = Source {

@@ -1,0 +1,314 @@
+//! Which files does a table of Apache Iceberg have, and what of them counts?
+//!
+//! The table's metadata ([`metadata`]) names a snapshot's manifests ([`manifest`]), which name the files that hold its
+//! rows, and those that say which of them were deleted ([`deletes`]). Nothing of it is ever written. The files themselves
+//! are read as any others, each through what the table says of it ([`Member`]).
+//!
+//! Rows count as arrived in the order of the commits that added them (*data sequence numbers*; in the first version of
+//! the format, which has none, of the snapshots), then of the names of their files.
+
+mod deletes;
+mod manifest;
+mod metadata;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::compute::cast;
+use bytes::Bytes;
+use feature_defs::BatchSource;
+use parking_lot::Mutex;
+use url::Url;
+
+use self::deletes::Deletes;
+use self::manifest::{Content, Entry, Manifest, Partition};
+use self::metadata::{At, Field, Metadata, State, Wrong};
+use super::super::member::{Column, Columns, Member};
+use super::table::Folder;
+use super::{HistoryFile, Missed, Places, Version, too_many};
+
+const METADATA: &str = "metadata";
+const GONE_HELP: &str =
+    "files of old snapshots are removed when these expire; leave `version` out, or name one that the table still has";
+/// So many plans are remembered; those of other snapshots and tables are made anew.
+const PLANS_MAX: usize = 64;
+
+/// What tables have been found to hold. A snapshot never changes, and what its files hold neither.
+#[derive(Debug, Default)]
+pub(super) struct Plans(Mutex<HashMap<(PathBuf, At), Known>>);
+
+#[derive(Debug, Clone)]
+struct Known {
+    /// Of the metadata.
+    version: Version,
+    plan: Arc<Vec<Planned>>,
+}
+
+/// A file of a snapshot, and what of it counts.
+#[derive(Debug)]
+struct Planned {
+    url: Url,
+    member: Member,
+}
+
+/// Every file of the table that `batch` names, in order of arrival.
+pub(super) fn named(places: &Places, batch: &BatchSource) -> Result<Vec<HistoryFile>, Missed> {
+    let (path, file) = match is_metadata(&batch.path) {
+        true => folder_of(&batch.path),
+        false => (batch.path.as_str(), None),
+    };
+    let table = Table { folder: Folder::open(places.at(batch)?, batch, (path, METADATA))? };
+    let metadata = match file {
+        Some(file) => table.folder.below_url(file),
+        None => table.latest()?,
+    };
+    let at = match (&batch.reference, batch.version) {
+        (Some(reference), _) => At::Reference(reference.clone()),
+        (None, Some(version)) => At::Snapshot(version),
+        (None, None) => At::Latest,
+    };
+    let plan = places.plans.of(&table, (&metadata, at))?;
+    if plan.len() > super::FILES_MAX {
+        return Err(too_many(batch).into());
+    }
+    plan.iter().map(|planned| table.file(planned)).collect()
+}
+
+impl Plans {
+    /// What the table holds at a state, by a file of its metadata.
+    fn of(&self, table: &Table, (metadata, at): (&Url, At)) -> Result<Arc<Vec<Planned>>, Missed> {
+        let help = "name a file that is there, as its catalog says it";
+        let file = table.folder.file(metadata, help)?;
+        let Some((path, version)) = file.identity() else { return Ok(Arc::default()) };
+        let key = (path.to_owned(), at);
+        let known = self.0.lock().get(&key).filter(|known| known.version == *version).cloned();
+        if let Some(known) = known {
+            return Ok(known.plan);
+        }
+        let plan = Arc::new(table.plan(metadata, &key.1)?);
+        let mut known = self.0.lock();
+        if known.len() >= PLANS_MAX {
+            known.clear();
+        }
+        known.insert(key, Known { version: version.clone(), plan: Arc::clone(&plan) });
+        Ok(plan)
+    }
+}
+
+/// Whether a path names a file of metadata, not a table's folder.
+fn is_metadata(path: &str) -> bool {
+    [".metadata.json", ".metadata.json.gz", ".gz.metadata.json"].iter().any(|end| path.ends_with(end))
+}
+
+/// The folder of the table of which this is metadata, and what the file is called below it.
+fn folder_of(path: &str) -> (&str, Option<&str>) {
+    let folder = path.rfind('/').map_or("", |slash| &path[..slash]);
+    match folder.strip_suffix(METADATA) {
+        Some(above) if above.is_empty() || above.ends_with('/') => {
+            let above = above.trim_end_matches('/');
+            (if above.is_empty() { "." } else { above }, Some(&path[folder.len() - METADATA.len()..]))
+        }
+        _ => (if folder.is_empty() { "." } else { folder }, Some(&path[path.rfind('/').map_or(0, |slash| slash + 1)..])),
+    }
+}
+
+/// A table of which nothing has been read.
+struct Table {
+    folder: Folder,
+}
+
+impl Table {
+    /// The metadata of now of a table that keeps its own count, as those of Hadoop's catalog do. Of any other table only
+    /// its catalog knows: the file with the highest number may be of a commit that never was.
+    fn latest(&self) -> Result<Url, Missed> {
+        let hint = self.folder.read(&self.folder.below_url("metadata/version-hint.text"), None)?;
+        let hint = hint.and_then(|hint| String::from_utf8_lossy(&hint).trim().parse::<u64>().ok());
+        let found = self.folder.below(&self.folder.below_url("metadata/"))?;
+        let names = found.iter().filter_map(|found| {
+            let name = found.url.path_segments()?.next_back()?;
+            is_metadata(name).then(|| (name.to_owned(), found.url.clone()))
+        });
+        let names: Vec<(String, Url)> = names.collect();
+        let counted = |name: &str| name.strip_prefix('v')?.split('.').next()?.parse::<u64>().ok();
+        let counted = names.iter().filter_map(|(name, url)| Some((counted(name)?, url)));
+        let latest = counted.filter(|(count, _)| hint.is_none_or(|hint| *count >= hint)).max();
+        if let Some((_, url)) = latest {
+            return Ok(url.clone());
+        }
+        let path = self.folder.path();
+        let Some((last, _)) = names.iter().max() else {
+            let cause = format!("`{path}` is no table of Iceberg: there is no `.metadata.json` in its `{METADATA}`");
+            let help = format!("name the folder in which `{METADATA}` lies, or a file of that");
+            return Err(self.folder.mistake(cause).with_help(help).into());
+        };
+        let cause = format!("`{path}` does not say which file of its `{METADATA}` is the latest; its catalog does");
+        let help = format!("ask the catalog for the table's metadata location, and name that, as in `path: {path}/{METADATA}/{last}`");
+        Err(self.folder.mistake(cause).with_help(help).into())
+    }
+
+    /// What the table holds at a state.
+    fn plan(&self, url: &Url, at: &At) -> Result<Vec<Planned>, Missed> {
+        let metadata = Metadata::parse(&self.text(url)?).map_err(|wrong| self.wrong(url, wrong))?;
+        let state = metadata.at(at).map_err(|wrong| self.refused(wrong))?;
+        let names = metadata.names().map_err(|wrong| self.refused(wrong))?;
+        let known = Planning { table: self, metadata: &metadata, names };
+        let columns = state.schema.fields.iter().map(|field| known.column(field, field.name.clone()));
+        let columns = Arc::new(Columns(columns.collect::<Result<_, _>>()?));
+        let mut entries = Vec::new();
+        for manifest in known.manifests(&state)? {
+            let (url, bytes) = known.read(&manifest.path)?;
+            entries.extend(manifest.entries(&bytes).map_err(|why| self.wrong(&url, (why, String::new())))?);
+        }
+        let (mut rows, deletes): (Vec<Entry>, Vec<Entry>) =
+            entries.into_iter().partition(|entry| entry.content == Content::Rows);
+        rows.sort_by(|a, b| known.order(a).cmp(&known.order(b)));
+        let deletes = Deletes::read(&known, deletes, &rows)?;
+        let schema = &state.schema.fields;
+        rows.iter().map(|entry| known.planned(entry, (&columns, schema), &deletes)).collect()
+    }
+
+    fn file(&self, planned: &Planned) -> Result<HistoryFile, Missed> {
+        let file = self.folder.file(&planned.url, GONE_HELP)?;
+        Ok(HistoryFile { member: Some(Box::new(planned.member.clone())), ..file })
+    }
+
+    /// What is in a file of text, which may be compressed.
+    fn text(&self, url: &Url) -> Result<Bytes, Missed> {
+        let bytes = self.folder.read(url, None)?.ok_or_else(|| self.gone(url))?;
+        if !bytes.starts_with(&[0x1f, 0x8b]) {
+            return Ok(bytes);
+        }
+        let mut text = Vec::new();
+        let unzipped = std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut text);
+        unzipped.map_err(|error| self.wrong(url, (error.to_string(), String::new())))?;
+        Ok(text.into())
+    }
+
+    fn gone(&self, url: &Url) -> Missed {
+        let cause = format!("`{}` is gone, though `{}` names it", self.folder.name_of(url), self.folder.path());
+        self.folder.mistake(cause).with_help(GONE_HELP).into()
+    }
+
+    /// What is wrong with a file of it.
+    fn wrong(&self, url: &Url, (cause, help): Wrong) -> Missed {
+        let cause = format!("`{}` cannot be read: {cause}", self.folder.name_of(url));
+        let mistake = self.folder.mistake(cause);
+        (if help.is_empty() { mistake } else { mistake.with_help(help) }).into()
+    }
+
+    /// What is wrong with all of it.
+    fn refused(&self, (cause, help): Wrong) -> Missed {
+        let cause = format!("table `{}` cannot be read: {cause}", self.folder.path());
+        self.folder.mistake(cause).with_help(help).into()
+    }
+}
+
+/// What is known while the files of a snapshot are looked for.
+struct Planning<'a> {
+    table: &'a Table,
+    metadata: &'a Metadata,
+    /// What columns are called in files that do not number theirs.
+    names: BTreeMap<i64, Vec<String>>,
+}
+
+impl Planning<'_> {
+    fn manifests(&self, state: &State<'_>) -> Result<Vec<Manifest>, Missed> {
+        let Some(snapshot) = state.snapshot else { return Ok(Vec::new()) };
+        match (&snapshot.manifest_list, &snapshot.manifests) {
+            (Some(list), _) => {
+                let (url, bytes) = self.read(list)?;
+                Manifest::listed(&bytes).map_err(|why| self.table.wrong(&url, (why, String::new())))
+            }
+            (None, manifests) => {
+                let paths = manifests.iter().flatten();
+                Ok(paths.map(|path| Manifest::bare(path, snapshot.snapshot_id)).collect())
+            }
+        }
+    }
+
+    /// When rows of a file count as arrived.
+    fn order<'e>(&self, entry: &'e Entry) -> (i64, i64, &'e str) {
+        let made_ms = if self.metadata.is_numbered() { 0 } else { self.metadata.made_ms(entry.snapshot) };
+        (entry.sequence, made_ms, &entry.path)
+    }
+
+    /// What lies where the table says.
+    fn read(&self, path: &str) -> Result<(Url, Bytes), Missed> {
+        let url = self.url(path)?;
+        let bytes = self.table.folder.read(&url, None)?.ok_or_else(|| self.table.gone(&url))?;
+        Ok((url, bytes))
+    }
+
+    /// Where that is. A table that was moved is where its definition says, not where it was written.
+    fn url(&self, path: &str) -> Result<Url, Missed> {
+        let folder = &self.table.folder;
+        let location = self.metadata.location.trim_end_matches('/');
+        let below = path.strip_prefix(location).and_then(|rest| rest.strip_prefix('/'));
+        let url = match below {
+            _ if path.split('/').any(|part| part == "..") => None,
+            Some(below) => Some(folder.below_url(below)),
+            None => folder.elsewhere(path),
+        };
+        url.ok_or_else(|| folder.outside(&path))
+    }
+
+    /// A column of the table, as `name`.
+    fn column(&self, field: &Field, name: String) -> Result<Column, Missed> {
+        let dtype = field.dtype().map_err(|wrong| self.table.refused(wrong))?;
+        let physical = self.names.get(&field.id).cloned().unwrap_or_default();
+        Ok(Column { name, physical, id: Some(field.id), dtype })
+    }
+
+    /// What columns are, by their numbers, in a file that lacks them.
+    fn defaults(&self, fields: &[&Field], partition: &Partition) -> Result<Vec<(i64, ArrayRef)>, Missed> {
+        let constants = self.metadata.constants(partition.spec);
+        let mut found = Vec::new();
+        for field in fields {
+            let refused = |wrong: Wrong| self.table.refused(wrong);
+            let number = constants.iter().find(|(column, _)| *column == field.id).map(|(_, number)| *number);
+            let said = partition.values.iter().find(|(value, _)| Some(*value) == number);
+            let value = match said {
+                Some((_, value)) => {
+                    let dtype = field.dtype().map_err(refused)?;
+                    let odd = |error: &dyn Display| {
+                        let cause = format!("its partitions by `{}`: {error}", field.name);
+                        self.table.refused((cause, "is its metadata whole?".to_owned()))
+                    };
+                    Some(cast(value, &dtype).map_err(|error| odd(&error))?)
+                }
+                None => field.default().map_err(refused)?,
+            };
+            found.extend(value.map(|value| (field.id, value)));
+        }
+        Ok(found)
+    }
+
+    fn planned(
+        &self,
+        entry: &Entry,
+        (columns, schema): (&Arc<Columns>, &[Field]),
+        deletes: &Deletes,
+    ) -> Result<Planned, Missed> {
+        let url = self.url(&entry.path)?;
+        if entry.format != "parquet" {
+            let cause = format!("it is of the format {}", entry.format.to_uppercase());
+            let help = "tables of Parquet files are read; have it rewritten so (`write.format.default`)";
+            return Err(self.table.wrong(&url, (cause, help.to_owned())));
+        }
+        let fields: Vec<&Field> = schema.iter().collect();
+        let defaults = self.defaults(&fields, &entry.partition)?;
+        let name = |id: i64| schema.iter().find(|field| field.id == id).map(|field| field.name.clone());
+        let defaults = defaults.into_iter().filter_map(|(id, value)| Some((name(id)?, value))).collect();
+        let removed = deletes.of(self, entry, &url)?;
+        let member = Member {
+            columns: Arc::clone(columns),
+            constants: Arc::default(),
+            defaults: Arc::new(defaults),
+            removed: Arc::new(removed),
+        };
+        Ok(Planned { url, member })
+    }
+}
