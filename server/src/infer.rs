@@ -28,10 +28,11 @@ pub fn source(root: &Path, path: &str) -> Result<String> {
             "{cause}; copy one of its files here, or write the source and `quern check` it"
         )));
     }
-    if root.join(path).join("_delta_log").is_dir() {
-        let cause = format!("`{path}` is a table of Delta Lake, which says its columns itself");
+    let tables = [("_delta_log", "delta", "Delta Lake"), ("metadata", "iceberg", "Iceberg")];
+    if let Some((_, format, of)) = tables.iter().find(|(log, ..)| root.join(path).join(log).is_dir()) {
+        let cause = format!("`{path}` is a table of {of}, which says its columns itself");
         return Err(Error::invalid(format!(
-            "{cause}; say `batch: {{format: delta, path: {}}}`",
+            "{cause}; say `batch: {{format: {format}, path: {}}}`",
             quoted(path)
         )));
     }

@@ -292,3 +292,67 @@ async fn a_table_in_a_bucket_is_the_one_on_disk() {
     let refused = node.apply().await.unwrap_err().to_string();
     assert!(refused.contains("is gone, though the log of `s3://rows/lake/t` names it"), "{refused}");
 }
+
+/// Tables of Iceberg: paths with `%2F`, blanks and letters of all kinds, and rows that were deleted in three ways.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_in_a_bucket_are_those_on_disk() {
+    let bucket = Bucket::start().await;
+    bucket.faults().fails.store(7, Ordering::Relaxed);
+    let mut text = format!(
+        "{}---\nkind: Entity\nname: region\njoin_keys: [{{name: region, type: string}}]\n",
+        bucket.connection()
+    );
+    let tables = ["partitioned", "position_deletes_v2", "equality_deletes_v2", "hive_constants"];
+    let paths = |table: &str| {
+        let metadata = root().join("tests/fixtures/iceberg").join(table).join("table/metadata");
+        let names =
+            fs::read_dir(metadata).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names: Vec<String> = names.collect();
+        let last = names.iter().filter(|name| name.ends_with(".metadata.json")).max().unwrap();
+        let is_counted = names.iter().any(|name| name == "version-hint.text");
+        let path = if is_counted { String::new() } else { format!("/metadata/{last}") };
+        [("here", format!("tables/{table}{path}")), ("there", format!("s3://rows/tables/{table}{path}"))]
+    };
+    for (table, (name, path)) in tables.iter().flat_map(|table| paths(table).map(|path| (table, path))) {
+        text += &format!(
+            "---\nkind: Source\nname: {name}_{table}\nbatch: {{format: iceberg, path: \"{path}\"}}\n\
+             event_timestamp: id\ncolumns: [{{name: id, type: timestamp, format: epoch_us}}]\n\
+             ---\nkind: FeatureView\nname: {name}_{table}\nentities: [region]\nsource: {name}_{table}\n\
+             features: [{{name: at, expr: CAST(id AS VARCHAR)}}]\n\
+             aggregations: [{{name: n, function: count, windows: [1d]}}]\n"
+        );
+    }
+    for name in ["here", "there"] {
+        let views: Vec<String> =
+            tables.iter().map(|table| format!("{{view: {name}_{table}, as: {table}}}")).collect();
+        text += &format!("---\nkind: FeatureService\nname: {name}\nfeatures: [{}]\n", views.join(", "));
+    }
+    let repository = Repository::new(&text);
+    for table in tables {
+        let from = root().join("tests/fixtures/iceberg").join(table).join("table");
+        copy(&from, &repository.path().join("tables").join(table));
+        copy(&from, &bucket.path().join("tables").join(table));
+    }
+    let node = repository.open_applied().await;
+    let regions = ["eu", "us", "eu west/1", "日本", "", "eu west"];
+    let rows: Vec<(&str, i64)> = regions.iter().flat_map(|region| (0..40).map(|us| (*region, us))).collect();
+    let columns: [(&str, ArrayRef); 2] = [
+        ("region", Arc::new(StringArray::from_iter_values(rows.iter().map(|(region, _)| region)))),
+        (
+            "event_timestamp",
+            Arc::new(
+                TimestampMicrosecondArray::from_iter_values(rows.iter().map(|(_, us)| *us))
+                    .with_timezone("UTC"),
+            ),
+        ),
+    ];
+    let spine = RecordBatch::try_from_iter(columns).unwrap();
+    let trained = async |service: &'static str| {
+        let (node, spine) = (node.clone(), spine.clone());
+        blocking(move || node.service(service).training_set(&spine, false)).await
+    };
+    let (here, there) = (trained("here").await, trained("there").await);
+    same(&here, &there);
+    let found: usize = here.columns().iter().map(|column| column.len() - column.null_count()).sum();
+    assert!(found > 600, "{found}");
+}

@@ -94,7 +94,8 @@ fn check_table(batch: &BatchSource, node: &Node, errors: &mut Vec<DefError>) {
             let cause = format!("`ref` is of a table of Iceberg, and `format` is {name}");
             errors.push(error(cause, "leave it out"));
         } else if batch.version.is_some() {
-            errors.push(error("`ref` and `version` both name a snapshot".to_owned(), "leave one of them out"));
+            errors
+                .push(error("`ref` and `version` both name a snapshot".to_owned(), "leave one of them out"));
         }
     }
     if batch.format.is_table() && batch.path.contains(['*', '?', '[']) {

@@ -51,7 +51,9 @@ impl History {
         let folders = columns::of_folders(source, hive::columns(&found), &files);
         let told = Told { files, folders };
         let schema = match batch.format {
-            Format::Parquet | Format::Arrow | Format::Delta | Format::Iceberg => columns::file_schema(source, &told),
+            Format::Parquet | Format::Arrow | Format::Delta | Format::Iceberg => {
+                columns::file_schema(source, &told)
+            }
             Format::Csv | Format::Json => match columns::missing(source, batch.format, &told) {
                 mistakes if mistakes.is_empty() => Ok(declared),
                 mistakes => Err(mistakes),

@@ -76,8 +76,15 @@ pub struct Shown {
 /// `Kind::InvalidArgument` where there is no such file, or it cannot be read.
 pub fn infer(root: &Path, format: Format, path: &str) -> Result<Shown> {
     let (loc, dialect) = (Loc::start(path), Dialect::default());
-    let mut batch =
-        BatchSource { format, path: path.to_owned(), dialect, connection: None, version: None, reference: None, loc };
+    let mut batch = BatchSource {
+        format,
+        path: path.to_owned(),
+        dialect,
+        connection: None,
+        version: None,
+        reference: None,
+        loc,
+    };
     // Whoever asks reads with rights of their own.
     let found =
         files::local::named(&Roots::anywhere(root), &batch).map_err(|DefError { cause, help, .. }| {

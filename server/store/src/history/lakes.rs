@@ -102,9 +102,7 @@ impl Lake {
         };
         match self.format {
             Format::Delta => format!("read it as a table: `format: delta, path: {folder}`"),
-            Format::Iceberg => {
-                written(&format!("in DuckDB's `COPY (FROM iceberg_scan('{folder}')) TO 'rows.parquet'`"))
-            }
+            Format::Iceberg => format!("read it as a table: `format: iceberg, path: {folder}`"),
             Format::Hudi => written("in Spark's `spark.read.format(\"hudi\").load(…).write.parquet(…)`"),
         }
     }

@@ -117,9 +117,11 @@ impl Member {
         let within = self.within(&look.fields);
         let is_told = |column: &Column| column.id.is_none() || !column.physical.is_empty();
         if within.numbered.is_empty() && !self.columns.0.is_empty() && !self.columns.0.iter().any(is_told) {
-            return Err("it does not number its columns (`field_id`), and its table has no names for such files \
+            return Err(
+                "it does not number its columns (`field_id`), and its table has no names for such files \
                         (`schema.name-mapping.default`)"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         let found: Vec<Found<'_>> = self.columns.0.iter().map(|column| within.find(&column.name)).collect();
         let field = |(column, found): (&Column, &Found<'_>)| {

@@ -1,6 +1,6 @@
 //! Which rows does a source's history hold, and how are they read?
 //!
-//! History is files, Parquet, Arrow, CSV or JSON, alone or as a table of Delta Lake, and what was pushed. A source is
+//! History is files, Parquet, Arrow, CSV or JSON, alone or as a table of Delta Lake or Iceberg, and what was pushed. A source is
 //! opened once ([`History::open`]): its files are listed in the order their rows count as arrived, and every footer is
 //! read and checked. What is open is then read in units, by as many threads as the caller likes ([`Scan::read`]). Read
 //! it in this order: `files` (which files, here, in a bucket or of a table), `hive` (what their folders say), `member`

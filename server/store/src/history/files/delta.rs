@@ -31,10 +31,7 @@ use super::{HistoryFile, Missed, Places, too_many};
 use crate::error::Error;
 
 /// Every file of the table that `batch` names, in order of arrival.
-pub(super) fn named(
-    places: &Places,
-    batch: &BatchSource,
-) -> Result<Vec<HistoryFile>, Missed> {
+pub(super) fn named(places: &Places, batch: &BatchSource) -> Result<Vec<HistoryFile>, Missed> {
     let table = Arc::new(Table::open(places.at(batch)?, batch)?);
     let engine = LogEngine::new(&table);
     let read = || -> KernelResult<Vec<Added>> {

@@ -13,6 +13,7 @@ mod metadata;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use arrow::array::ArrayRef;
 use arrow::compute::cast;
 use bytes::Bytes;
 use feature_defs::BatchSource;
+use flate2::read::GzDecoder;
 use parking_lot::Mutex;
 use url::Url;
 
@@ -31,8 +33,9 @@ use super::table::Folder;
 use super::{HistoryFile, Missed, Places, Version, too_many};
 
 const METADATA: &str = "metadata";
-const GONE_HELP: &str =
-    "files of old snapshots are removed when these expire; leave `version` out, or name one that the table still has";
+const GONE_HELP: &str = "files of old snapshots are removed when these expire; leave `version` out, or name one that the table still has";
+/// More than this no metadata is.
+const TEXT_BYTES_MAX: u64 = 1 << 30;
 /// So many plans are remembered; those of other snapshots and tables are made anew.
 const PLANS_MAX: usize = 64;
 
@@ -111,7 +114,10 @@ fn folder_of(path: &str) -> (&str, Option<&str>) {
             let above = above.trim_end_matches('/');
             (if above.is_empty() { "." } else { above }, Some(&path[folder.len() - METADATA.len()..]))
         }
-        _ => (if folder.is_empty() { "." } else { folder }, Some(&path[path.rfind('/').map_or(0, |slash| slash + 1)..])),
+        _ => (
+            if folder.is_empty() { "." } else { folder },
+            Some(&path[path.rfind('/').map_or(0, |slash| slash + 1)..]),
+        ),
     }
 }
 
@@ -140,12 +146,16 @@ impl Table {
         }
         let path = self.folder.path();
         let Some((last, _)) = names.iter().max() else {
-            let cause = format!("`{path}` is no table of Iceberg: there is no `.metadata.json` in its `{METADATA}`");
+            let cause =
+                format!("`{path}` is no table of Iceberg: there is no `.metadata.json` in its `{METADATA}`");
             let help = format!("name the folder in which `{METADATA}` lies, or a file of that");
             return Err(self.folder.mistake(cause).with_help(help).into());
         };
-        let cause = format!("`{path}` does not say which file of its `{METADATA}` is the latest; its catalog does");
-        let help = format!("ask the catalog for the table's metadata location, and name that, as in `path: {path}/{METADATA}/{last}`");
+        let cause =
+            format!("`{path}` does not say which file of its `{METADATA}` is the latest; its catalog does");
+        let help = format!(
+            "ask the catalog for the table's metadata location, and name that, as in `path: {path}/{METADATA}/{last}`"
+        );
         Err(self.folder.mistake(cause).with_help(help).into())
     }
 
@@ -182,13 +192,14 @@ impl Table {
             return Ok(bytes);
         }
         let mut text = Vec::new();
-        let unzipped = std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut text);
+        let unzipped = GzDecoder::new(&bytes[..]).take(TEXT_BYTES_MAX).read_to_end(&mut text);
         unzipped.map_err(|error| self.wrong(url, (error.to_string(), String::new())))?;
         Ok(text.into())
     }
 
     fn gone(&self, url: &Url) -> Missed {
-        let cause = format!("`{}` is gone, though `{}` names it", self.folder.name_of(url), self.folder.path());
+        let cause =
+            format!("`{}` is gone, though `{}` names it", self.folder.name_of(url), self.folder.path());
         self.folder.mistake(cause).with_help(GONE_HELP).into()
     }
 

@@ -115,13 +115,16 @@ impl Folder {
     pub(super) fn elsewhere(&self, path: &str) -> Option<Url> {
         match &self.place {
             Place::Here(_) => {
-                let path = path.strip_prefix("file:").map_or(path, |path| path.strip_prefix("//").unwrap_or(path));
+                let path =
+                    path.strip_prefix("file:").map_or(path, |path| path.strip_prefix("//").unwrap_or(path));
                 Url::from_file_path(path).ok()
             }
             Place::There(..) => {
                 let (scheme, rest) = path.split_once("://")?;
                 let (bucket, key) = rest.split_once('/')?;
-                let same = |scheme: &str| matches!(scheme, "s3a" | "s3n").then_some("s3").unwrap_or(scheme).to_owned();
+                let same = |scheme: &str| {
+                    matches!(scheme, "s3a" | "s3n").then_some("s3").unwrap_or(scheme).to_owned()
+                };
                 let own = self.url.as_str().split('/').nth(2)?;
                 if same(scheme) != same(self.url.scheme()) || bucket != own {
                     return None;

@@ -158,7 +158,7 @@ fn a_table_with_a_log_of_its_own_is_refused() {
                 dialect: Default::default(),
                 connection: None,
                 version: None,
-            reference: None,
+                reference: None,
                 loc: loc(3),
             });
             repository.write("plain/a.parquet", vec![("at", times(1))]);
@@ -169,7 +169,7 @@ fn a_table_with_a_log_of_its_own_is_refused() {
         events.yaml:3:5: source `events`: `lake/t` is a Delta table: its `_delta_log` says which files count, and without it deleted rows would come back
           help: read it as a table: `format: delta, path: lake/t`
         events.yaml:3:5: source `events`: `lake/t` is an Iceberg table: its `metadata` says which files count, and without it deleted rows would come back
-          help: such tables are not read yet; write what it holds now into Parquet files, as in DuckDB's `COPY (FROM iceberg_scan('lake/t')) TO 'rows.parquet'`, and name those
+          help: read it as a table: `format: iceberg, path: lake/t`
         events.yaml:3:5: source `events`: `lake/t` is a Hudi table: its `.hoodie` says which files count, and without it deleted rows would come back
           help: such tables are not read yet; write what it holds now into Parquet files, as in Spark's `spark.read.format("hudi").load(…).write.parquet(…)`, and name those
     "#]].assert_eq(&seen);
@@ -319,7 +319,7 @@ fn what_is_no_table_tells_nothing_of_itself() {
                 dialect: Default::default(),
                 connection: None,
                 version: None,
-            reference: None,
+                reference: None,
                 loc: loc(3),
             };
             repository.source.batch = Some(batch);

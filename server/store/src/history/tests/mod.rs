@@ -4,6 +4,7 @@ mod csv;
 mod delta;
 mod dialects;
 mod errors;
+mod iceberg;
 mod ipc;
 mod json;
 mod laws;

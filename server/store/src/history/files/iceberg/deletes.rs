@@ -69,7 +69,11 @@ impl Partition {
 
 impl Deletes {
     /// What `deletes` say of `rows`.
-    pub(super) fn read(planning: &Planning<'_>, deletes: Vec<Entry>, rows: &[Entry]) -> Result<Deletes, Missed> {
+    pub(super) fn read(
+        planning: &Planning<'_>,
+        deletes: Vec<Entry>,
+        rows: &[Entry],
+    ) -> Result<Deletes, Missed> {
         let mut found = Deletes { bitmaps: HashMap::new(), places: HashMap::new(), values: Vec::new() };
         let live: BTreeSet<&str> = rows.iter().map(|entry| entry.path.as_str()).collect();
         for entry in &deletes {
@@ -87,13 +91,21 @@ impl Deletes {
         Ok(found)
     }
 
-    fn bitmap(&mut self, planning: &Planning<'_>, entry: &Entry, live: &BTreeSet<&str>) -> Result<(), Missed> {
-        let Some(of) = entry.referenced.as_ref().filter(|of| live.contains(of.as_str())) else { return Ok(()) };
+    fn bitmap(
+        &mut self,
+        planning: &Planning<'_>,
+        entry: &Entry,
+        live: &BTreeSet<&str>,
+    ) -> Result<(), Missed> {
+        let Some(of) = entry.referenced.as_ref().filter(|of| live.contains(of.as_str())) else {
+            return Ok(());
+        };
         let url = planning.url(&entry.path)?;
         let wrong = |why: &str| planning.table.wrong(&url, (why.to_owned(), String::new()));
         let (start, length) = entry.range.ok_or_else(|| wrong("nothing says where in it a bitmap lies"))?;
         let end = start.checked_add(length).ok_or_else(|| wrong("it is shorter than its table says"))?;
-        let bytes = planning.table.folder.read(&url, Some(start..end))?.ok_or_else(|| planning.table.gone(&url))?;
+        let bytes =
+            planning.table.folder.read(&url, Some(start..end))?.ok_or_else(|| planning.table.gone(&url))?;
         let rows = bitmap(&bytes).map_err(wrong)?;
         if rows.len() as u64 != entry.rows {
             let why = format!("a bitmap in it has {} rows, and its table says {}", rows.len(), entry.rows);
@@ -108,7 +120,12 @@ impl Deletes {
         Ok(())
     }
 
-    fn places(&mut self, planning: &Planning<'_>, entry: &Entry, live: &BTreeSet<&str>) -> Result<(), Missed> {
+    fn places(
+        &mut self,
+        planning: &Planning<'_>,
+        entry: &Entry,
+        live: &BTreeSet<&str>,
+    ) -> Result<(), Missed> {
         let columns = [(PATH, DataType::Utf8), (PLACE, DataType::Int64)];
         let columns = columns.map(|((id, name), dtype)| super::Column {
             name: id.to_string(),
@@ -119,7 +136,8 @@ impl Deletes {
         let member = member(columns.into(), Vec::new());
         let mut found: HashMap<String, Vec<u64>> = HashMap::new();
         read(planning, (&planning.url(&entry.path)?, &member), &mut |batch| {
-            let (paths, places) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
+            let (paths, places) =
+                (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
             for row in (0..batch.num_rows()).filter(|row| paths.is_valid(*row) && places.is_valid(*row)) {
                 if live.contains(paths.value(row)) {
                     let places = places.value(row).max(0) as u64;
@@ -154,11 +172,19 @@ impl Deletes {
         let place = match self.values.iter().position(is_same) {
             Some(place) => place,
             None => {
-                let types = columns.iter().map(|id| field(planning, *id)?.dtype().map_err(|it| planning.table.refused(it)));
+                let types = columns
+                    .iter()
+                    .map(|id| field(planning, *id)?.dtype().map_err(|it| planning.table.refused(it)));
                 let fields = types.map(|dtype| Ok(SortField::new(dtype?))).collect::<Result<_, Missed>>()?;
                 let converter = RowConverter::new(fields);
-                let converter = converter.map_err(|error| planning.table.wrong(&url, (error.to_string(), String::new())))?;
-                self.values.push(Values { columns: columns.clone(), partition, converter, before: HashMap::new() });
+                let converter = converter
+                    .map_err(|error| planning.table.wrong(&url, (error.to_string(), String::new())))?;
+                self.values.push(Values {
+                    columns: columns.clone(),
+                    partition,
+                    converter,
+                    before: HashMap::new(),
+                });
                 self.values.len() - 1
             }
         };
@@ -213,7 +239,8 @@ impl Values {
     fn rows(&self, batch: &RecordBatch, dtypes: &[DataType]) -> Result<Vec<OwnedRow>, String> {
         let columns = batch.columns().iter().zip(dtypes);
         let columns = columns.map(|(values, dtype)| Ok(same_nan(&cast(values, dtype)?)));
-        let columns = columns.collect::<arrow::error::Result<Vec<ArrayRef>>>().map_err(|error| error.to_string())?;
+        let columns =
+            columns.collect::<arrow::error::Result<Vec<ArrayRef>>>().map_err(|error| error.to_string())?;
         let rows = self.converter.convert_columns(&columns).map_err(|error| error.to_string())?;
         Ok(rows.iter().map(|row| row.owned()).collect())
     }
@@ -227,7 +254,11 @@ fn field<'a>(planning: &Planning<'a>, id: i64) -> Result<&'a Field, Missed> {
 }
 
 /// A file of which these columns are read, called by their numbers, and their types.
-fn valued(planning: &Planning<'_>, ids: &[i64], partition: &Partition) -> Result<(Member, Vec<DataType>), Missed> {
+fn valued(
+    planning: &Planning<'_>,
+    ids: &[i64],
+    partition: &Partition,
+) -> Result<(Member, Vec<DataType>), Missed> {
     let fields = ids.iter().map(|id| field(planning, *id)).collect::<Result<Vec<_>, _>>()?;
     let columns = fields.iter().map(|field| planning.column(field, field.id.to_string()));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;

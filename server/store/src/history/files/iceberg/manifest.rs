@@ -16,14 +16,8 @@ use serde_json::Value;
 const DELETED: i64 = 2;
 const ADDED: i64 = 1;
 
-const OF_LISTS: [&str; 6] = [
-    "manifest_path",
-    "partition_spec_id",
-    "content",
-    "sequence_number",
-    "added_snapshot_id",
-    "key_metadata",
-];
+const OF_LISTS: [&str; 6] =
+    ["manifest_path", "partition_spec_id", "content", "sequence_number", "added_snapshot_id", "key_metadata"];
 const OF_ENTRIES: [&str; 4] = ["status", "snapshot_id", "sequence_number", "data_file"];
 const OF_FILES: [&str; 10] = [
     "content",
@@ -92,7 +86,13 @@ pub(super) struct Partition {
 impl Manifest {
     /// A manifest that no list names.
     pub(super) fn bare(path: &str, snapshot: i64) -> Manifest {
-        Manifest { path: path.to_owned(), spec: None, sequence: 0, snapshot: Some(snapshot), is_encrypted: false }
+        Manifest {
+            path: path.to_owned(),
+            spec: None,
+            sequence: 0,
+            snapshot: Some(snapshot),
+            is_encrypted: false,
+        }
     }
 
     /// The manifests that a list names.
@@ -146,7 +146,12 @@ impl Manifest {
         Ok(all)
     }
 
-    fn entry(&self, (entry, status): (Row<'_>, i64), file: Row<'_>, partition: Partition) -> Result<Entry, String> {
+    fn entry(
+        &self,
+        (entry, status): (Row<'_>, i64),
+        file: Row<'_>,
+        partition: Partition,
+    ) -> Result<Entry, String> {
         if file.has("key_metadata") {
             return Err(ENCRYPTED.to_owned());
         }
@@ -192,7 +197,8 @@ fn partitions(
         let each = tuples.column_names().into_iter().zip(tuples.columns());
         each.filter_map(|(name, values)| Some((*numbers.get(name)?, values.slice(row, 1)))).collect()
     };
-    let partition = |row: usize| Partition { spec, tuple: rows.row(row).data().to_vec(), values: values(row) };
+    let partition =
+        |row: usize| Partition { spec, tuple: rows.row(row).data().to_vec(), values: values(row) };
     Ok((0..files.len()).map(partition).collect())
 }
 
@@ -224,7 +230,10 @@ fn read(bytes: &[u8], prune: &mut dyn FnMut(&mut Value)) -> Result<Read, String>
         .with_reader_schema(AvroSchema::new(schema.to_string()))
         .build(Cursor::new(bytes))
         .map_err(|error| error.to_string())?;
-    let spec = reader.avro_header().get("partition-spec-id").and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+    let spec = reader
+        .avro_header()
+        .get("partition-spec-id")
+        .and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
     let batches = reader.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
     Ok(Read { batches, spec })
 }
@@ -232,7 +241,9 @@ fn read(bytes: &[u8], prune: &mut dyn FnMut(&mut Value)) -> Result<Read, String>
 /// Leaves only these fields of a record.
 fn keep(record: &mut Value, names: &[&str]) {
     if let Some(fields) = record.get_mut("fields").and_then(Value::as_array_mut) {
-        fields.retain(|field| field.get("name").and_then(Value::as_str).is_some_and(|name| names.contains(&name)));
+        fields.retain(|field| {
+            field.get("name").and_then(Value::as_str).is_some_and(|name| names.contains(&name))
+        });
     }
 }
 
@@ -295,7 +306,8 @@ impl<'a> Row<'a> {
     }
 
     fn numbers(&self, name: &str) -> Vec<i64> {
-        let list = self.at(name).and_then(|column| column.as_list_opt::<i32>()).map(|list| list.value(self.row));
+        let list =
+            self.at(name).and_then(|column| column.as_list_opt::<i32>()).map(|list| list.value(self.row));
         let values = list.as_ref().and_then(|list| list.as_primitive_opt::<Int32Type>());
         values.map(|values| values.iter().flatten().map(i64::from).collect()).unwrap_or_default()
     }

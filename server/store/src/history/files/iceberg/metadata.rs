@@ -129,8 +129,13 @@ impl Metadata {
         let unread = |error: serde_json::Error| (error.to_string(), "is it whole?".to_owned());
         let Version { format_version } = serde_json::from_slice(text).map_err(unread)?;
         if format_version > FORMAT_MAX {
-            let cause = format!("it is of version {format_version} of Iceberg's format, and up to {FORMAT_MAX} is read");
-            return Err((cause, "have its writer write an older version, or a newer build of Quern".to_owned()));
+            let cause = format!(
+                "it is of version {format_version} of Iceberg's format, and up to {FORMAT_MAX} is read"
+            );
+            return Err((
+                cause,
+                "have its writer write an older version, or a newer build of Quern".to_owned(),
+            ));
         }
         serde_json::from_slice(text).map_err(unread)
     }
@@ -161,7 +166,9 @@ impl Metadata {
                 // A branch goes on with the table; a tag stays as it was.
                 let schema = match found.kind.as_str() {
                     "branch" => current,
-                    _ => self.schema(self.snapshot(found.snapshot_id)?.schema_id.or(self.current_schema_id))?,
+                    _ => {
+                        self.schema(self.snapshot(found.snapshot_id)?.schema_id.or(self.current_schema_id))?
+                    }
                 };
                 (found.snapshot_id, schema)
             }
@@ -193,7 +200,8 @@ impl Metadata {
     /// The columns of which all rows of a file have one value, where its partition is made as `spec` says; each by its
     /// number, with the number of the value.
     pub(super) fn constants(&self, spec: i64) -> Vec<(i64, i64)> {
-        let found = self.partition_specs.iter().find(|known| known.spec_id == spec).map(|spec| &spec.fields[..]);
+        let found =
+            self.partition_specs.iter().find(|known| known.spec_id == spec).map(|spec| &spec.fields[..]);
         let fields = found.or(self.partition_spec.as_deref()).unwrap_or_default();
         // The first version of the format did not write these numbers.
         let numbered = (FIRST_PARTITION_FIELD..).zip(fields);
@@ -221,8 +229,9 @@ impl Metadata {
 impl Field {
     /// What its values are here.
     pub(super) fn dtype(&self) -> Result<DataType, Wrong> {
-        dtype(&self.dtype)
-            .map_err(|found| (format!("its column `{}` is of type {found}", self.name), "is it whole?".to_owned()))
+        dtype(&self.dtype).map_err(|found| {
+            (format!("its column `{}` is of type {found}", self.name), "is it whole?".to_owned())
+        })
     }
 
     /// What it is in files that are older than it, where that is not null.
@@ -256,7 +265,7 @@ impl Field {
 fn bytes(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<char> = text.chars().filter(|digit| *digit != '-').collect();
     let pair = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).ok();
-    if digits.len() % 2 == 0 { digits.chunks(2).map(pair).collect() } else { None }
+    if digits.len().is_multiple_of(2) { digits.chunks(2).map(pair).collect() } else { None }
 }
 
 /// What values of a type are here; the type where there is none such.
@@ -268,14 +277,16 @@ fn dtype(found: &Value) -> Result<DataType, String> {
         return match found.get("type").and_then(Value::as_str) {
             Some("list") => Ok(DataType::List(Arc::new(field("element", found.get("element"))?))),
             Some("struct") => {
-                let fields = found.get("fields").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+                let fields =
+                    found.get("fields").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
                 let name = |it: &Value| it.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
                 let fields = fields.iter().map(|it| field(&name(it), it.get("type")));
                 Ok(DataType::Struct(fields.collect::<Result<Fields, _>>()?))
             }
             Some("map") => {
                 let entries = [field("key", found.get("key"))?, field("value", found.get("value"))?];
-                let entries = ArrowField::new("entries", DataType::Struct(Fields::from(entries.to_vec())), false);
+                let entries =
+                    ArrowField::new("entries", DataType::Struct(Fields::from(entries.to_vec())), false);
                 Ok(DataType::Map(Arc::new(entries), false))
             }
             _ => Err(found.to_string()),
@@ -301,7 +312,9 @@ fn dtype(found: &Value) -> Result<DataType, String> {
         "unknown" => DataType::Null,
         // Of these nothing is known here but that they are no value of a feature.
         "variant" => DataType::Struct(Fields::empty()),
-        name if name.starts_with("geometry") || name.starts_with("geography") => DataType::Struct(Fields::empty()),
+        name if name.starts_with("geometry") || name.starts_with("geography") => {
+            DataType::Struct(Fields::empty())
+        }
         name => sized(name).ok_or_else(|| name.to_owned())?,
     })
 }
