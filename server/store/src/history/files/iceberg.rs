@@ -18,7 +18,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use feature_defs::BatchSource;
 use flate2::read::GzDecoder;
@@ -288,7 +290,7 @@ impl Planning<'_> {
                         let cause = format!("its partitions by `{}`: {error}", field.name);
                         self.table.refused((cause, "is its metadata whole?".to_owned()))
                     };
-                    Some(cast(value, &dtype).map_err(|error| odd(&error))?)
+                    Some(exactly(value, &dtype).map_err(|error| odd(&error))?)
                 }
                 None => field.default().map_err(refused)?,
             };
@@ -322,4 +324,9 @@ impl Planning<'_> {
         };
         Ok(Planned { url, member })
     }
+}
+
+/// The values in another type, or why one of them is none of that.
+fn exactly(values: &ArrayRef, dtype: &DataType) -> Result<ArrayRef, ArrowError> {
+    cast_with_options(values, dtype, &CastOptions { safe: false, ..CastOptions::default() })
 }

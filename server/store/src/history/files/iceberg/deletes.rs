@@ -6,7 +6,6 @@
 use std::collections::{BTreeSet, HashMap};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field as ArrowField, Int64Type, Schema};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use crc::{CRC_32_ISO_HDLC, Crc};
@@ -16,7 +15,7 @@ use url::Url;
 
 use super::manifest::{Content, Entry, Partition, same_nan};
 use super::metadata::Field;
-use super::{Columns, Member, Missed, Planning};
+use super::{Columns, Member, Missed, Planning, exactly};
 use crate::history::parquet::ParquetFile;
 use crate::history::{Formats, Reading, Unit};
 
@@ -59,6 +58,8 @@ struct Values {
     converter: RowConverter,
     /// Before which commit rows of such values must have come.
     before: HashMap<OwnedRow, i64>,
+    /// The last of these commits.
+    last: i64,
 }
 
 impl Partition {
@@ -108,7 +109,7 @@ impl Deletes {
             planning.table.folder.read(&url, Some(start..end))?.ok_or_else(|| planning.table.gone(&url))?;
         let rows = bitmap(&bytes).map_err(wrong)?;
         if rows.len() as u64 != entry.rows {
-            let why = format!("a bitmap in it has {} rows, and its table says {}", rows.len(), entry.rows);
+            let why = format!("a bitmap in it is of {} rows, and by its table of {}", rows.len(), entry.rows);
             return Err(wrong(&why));
         }
         if self.bitmaps.insert(of.clone(), Bitmap { sequence: entry.sequence, rows }).is_some() {
@@ -184,11 +185,13 @@ impl Deletes {
                     partition,
                     converter,
                     before: HashMap::new(),
+                    last: 0,
                 });
                 self.values.len() - 1
             }
         };
         let values = &mut self.values[place];
+        values.last = entry.sequence.max(values.last);
         let (member, dtypes) = valued(planning, &columns, &entry.partition)?;
         read(planning, (&url, &member), &mut |batch| {
             for row in values.rows(batch, &dtypes)? {
@@ -215,7 +218,7 @@ impl Deletes {
         }
         let applies = |values: &&Values| {
             let is_there = values.partition.as_ref().is_none_or(|of| of.is(&entry.partition));
-            is_there && values.before.values().any(|before| entry.sequence < *before)
+            is_there && entry.sequence < values.last
         };
         for values in self.values.iter().filter(applies) {
             let (member, dtypes) = valued(planning, &values.columns, &entry.partition)?;
@@ -238,7 +241,7 @@ impl Values {
     /// The rows of a batch, to be compared.
     fn rows(&self, batch: &RecordBatch, dtypes: &[DataType]) -> Result<Vec<OwnedRow>, String> {
         let columns = batch.columns().iter().zip(dtypes);
-        let columns = columns.map(|(values, dtype)| Ok(same_nan(&cast(values, dtype)?)));
+        let columns = columns.map(|(values, dtype)| Ok(same_nan(&exactly(values, dtype)?)));
         let columns =
             columns.collect::<arrow::error::Result<Vec<ArrayRef>>>().map_err(|error| error.to_string())?;
         let rows = self.converter.convert_columns(&columns).map_err(|error| error.to_string())?;

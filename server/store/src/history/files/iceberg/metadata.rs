@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field as ArrowField, Fields, TimeUnit};
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::exactly;
 
 /// The newest version of the format that is read.
 const FORMAT_MAX: i64 = 3;
@@ -252,7 +253,7 @@ impl Field {
             },
             Value::Array(_) | Value::Object(_) => return Err(self.odd("it has parts")),
         };
-        cast(&array, &self.dtype()?).map(Some).map_err(|error| self.odd(&error.to_string()))
+        exactly(&array, &self.dtype()?).map(Some).map_err(|error| self.odd(&error.to_string()))
     }
 
     fn odd(&self, why: &str) -> Wrong {
