@@ -17,12 +17,14 @@ pub enum Format {
     Delta,
 }
 
+/// What `format` says of rows that a database has.
+pub(crate) const SQL: &str = "sql";
+/// What `format` may say, in YAML.
+pub(crate) const BATCHES: [&str; 6] = ["parquet", "csv", "json", "arrow", "delta", SQL];
+
 impl Format {
     /// All of them.
     pub const ALL: [Format; 5] = [Format::Parquet, Format::Csv, Format::Json, Format::Arrow, Format::Delta];
-    /// Their names in YAML.
-    pub(crate) const NAMES: [&str; 5] = ["parquet", "csv", "json", "arrow", "delta"];
-
     /// Its name in YAML.
     pub fn name(self) -> &'static str {
         match self {
