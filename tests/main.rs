@@ -1,9 +1,10 @@
 //! Quern as its users meet it: real files, a real RocksDB and Redis, a real ONNX Runtime, real sockets.
 //!
-//! Six rooms, in reading order:
+//! Seven rooms, in reading order:
 //!
 //! - [`laws`]: the properties that everything else rests on, over random data against naive oracles, and cases to read.
 //! - [`stores`]: what each online store and registry promises, whatever freezes, dies or lags.
+//! - [`warehouses`]: whether the rows of a database are those of a source, once each, whatever fails in between.
 //! - [`network`]: what clients read over sockets, and whether several servers say the same.
 //! - [`models`]: where models come from, who answers for them, and what is kept of their predictions.
 //! - [`cli`]: what a user of the commands reads, and what an operator finds in `deploy/`.
@@ -20,6 +21,7 @@ mod s3;
 
 mod laws;
 mod stores;
+mod warehouses;
 
 mod network;
 

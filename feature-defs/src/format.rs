@@ -19,12 +19,15 @@ pub enum Format {
     Iceberg,
 }
 
+/// What `format` says of rows that a database has.
+pub(crate) const SQL: &str = "sql";
+/// What `format` may say, in YAML.
+pub(crate) const BATCHES: [&str; 7] = ["parquet", "csv", "json", "arrow", "delta", "iceberg", SQL];
+
 impl Format {
     /// All of them.
     pub const ALL: [Format; 6] =
         [Format::Parquet, Format::Csv, Format::Json, Format::Arrow, Format::Delta, Format::Iceberg];
-    /// Their names in YAML.
-    pub(crate) const NAMES: [&str; 6] = ["parquet", "csv", "json", "arrow", "delta", "iceberg"];
 
     /// Its name in YAML.
     pub fn name(self) -> &'static str {

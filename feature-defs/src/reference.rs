@@ -73,6 +73,7 @@ fn value(shape: &Shape) -> String {
         | Shape::Count { .. }
         | Shape::Whole { .. }
         | Shape::Share => shape.expected(),
+        Shape::Overlap => "[duration](#durations) or whole number".to_owned(),
         Shape::Window => "[duration](#durations) or `lifetime`".to_owned(),
         Shape::Text => "text".to_owned(),
         Shape::Character => "character".to_owned(),
@@ -86,7 +87,7 @@ fn value(shape: &Shape) -> String {
         Shape::SourceColumn => "column".to_owned(),
         Shape::Path => "path or URL, perhaps a glob".to_owned(),
         Shape::PathOrUrl => "path or URL".to_owned(),
-        Shape::Url => "URL".to_owned(),
+        Shape::Url | Shape::Leads => "URL".to_owned(),
         Shape::Expression => "SQL".to_owned(),
         Shape::Stored => "[stored type](#stored-as-something-else)".to_owned(),
         Shape::Type | Shape::KeyType => "[type](#types)".to_owned(),
@@ -99,6 +100,7 @@ fn value(shape: &Shape) -> String {
         Shape::List(Shape::OneOf(texts)) => format!("list of `{}`", texts.join("`, `")),
         Shape::List(item) => format!("list of {}s", value(item)),
         Shape::Map { value: Shape::Whole { .. }, .. } => "mapping of versions to whole numbers".to_owned(),
+        Shape::Map { value: Shape::AnyOf(_), .. } => "mapping of names to texts or secrets".to_owned(),
         Shape::Map { value: Shape::Text, .. } => "mapping of names to texts".to_owned(),
         Shape::Map { key: Shape::Text, .. } => "mapping of inputs to columns".to_owned(),
         Shape::Map { .. } => "mapping of names to columns".to_owned(),

@@ -74,6 +74,8 @@ fn shape_schema(shape: &Shape) -> Value {
             let schemes = schemes.collect::<Vec<_>>().join("|");
             json!({"type": "string", "pattern": format!("^({schemes})://.")})
         }
+        // What it may be beside a driver only that one says.
+        Shape::Leads => json!({"type": "string", "minLength": 1}),
         // A number or a boolean is SQL as it stands.
         Shape::Expression => json!({"type": ["string", "number", "boolean"], "minLength": 1}),
         Shape::Type => {
@@ -82,6 +84,9 @@ fn shape_schema(shape: &Shape) -> Value {
         Shape::Stored => json!({"type": "string", "pattern": STORED_PATTERN}),
         Shape::KeyType => json!({"enum": scalar_names(true)}),
         Shape::Duration { .. } => json!({"type": "string", "minLength": 2, "pattern": DURATION_PATTERN}),
+        Shape::Overlap => json!({"anyOf": [
+            {"type": "integer", "minimum": 0}, shape_schema(&Shape::Duration { zero: true }),
+        ]}),
         Shape::Window => json!({"type": "string", "anyOf": [
             {"const": "lifetime"}, {"minLength": 2, "pattern": DURATION_PATTERN},
         ]}),

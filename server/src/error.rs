@@ -107,6 +107,12 @@ impl From<std::io::Error> for Error {
     }
 }
 
+impl From<quern_warehouse::Error> for Error {
+    fn from(error: quern_warehouse::Error) -> Self {
+        Failure::from(error).into()
+    }
+}
+
 impl From<quern_store::Error> for Error {
     fn from(error: quern_store::Error) -> Self {
         Failure::from(error).into()

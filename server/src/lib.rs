@@ -28,6 +28,7 @@ mod mlflow;
 pub mod node;
 pub mod noted_rows;
 pub mod pin;
+pub mod pull;
 pub mod quotas;
 pub mod repository;
 mod restore;
@@ -44,6 +45,17 @@ pub use error::{Error, Result};
 pub use live::Deployment;
 pub use node::Node;
 pub use noted_rows::NotedRows;
-pub use quern_inference::{Program, serve as worker};
+pub use quern_inference::Program;
 pub use restore::{Restored, restore};
 pub use settings::Settings;
+
+/// Answers the server that started this process, until it is gone: runs a model, or asks a database.
+///
+/// # Errors
+/// Where no server did.
+pub fn worker() -> std::io::Result<()> {
+    match quern_warehouse::is_wanted() {
+        true => quern_warehouse::serve(),
+        false => quern_inference::serve(),
+    }
+}

@@ -33,6 +33,8 @@ pub struct Metrics {
     /// Pushed rows by source that are in no file yet.
     pub pushed_tail_rows: IntGaugeVec,
     push_rows: IntCounterVec,
+    /// Pulls of sources out of databases, by outcome: `done` or `failed`.
+    pub pulls: IntCounterVec,
     /// Predictions by model that went into the log's files.
     pub predictions_written: IntCounterVec,
     /// Predictions by model that should have been logged, and were not: more came than could be written.
@@ -84,6 +86,11 @@ pub fn metrics() -> &'static Metrics {
         push_rows: counters(
             "quern_push_rows_total",
             "Pushed rows by source and outcome",
+            &["source", "outcome"],
+        ),
+        pulls: counters(
+            "quern_pulls_total",
+            "Pulls of sources out of databases by outcome: done or failed",
             &["source", "outcome"],
         ),
         predictions_written: counters(

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::lag::{Lag, Stands};
 use crate::live::{Deployment, Live, Loader};
 use crate::logged::PredictionLog;
+use crate::pull::Pulls;
 use crate::quotas::Quotas;
 use crate::restore;
 use crate::runs::Runs;
@@ -95,6 +96,8 @@ pub struct Node {
     pub catching_up: CatchingUp,
     /// How the streams of sources are doing.
     pub streams: Arc<Streams>,
+    /// What was pulled out of databases.
+    pub pulls: Pulls,
     /// When it was opened.
     pub started: Instant,
     /// Every apply.
@@ -262,6 +265,7 @@ impl Node {
             lag,
             catching_up: CatchingUp::default(),
             streams: Arc::default(),
+            pulls: Pulls::default(),
             started: Instant::now(),
             identity,
             keys,

@@ -131,6 +131,8 @@ pub struct Settings {
     pub predictions_every: Duration,
     /// How long they are kept; for good where nothing is said.
     pub predictions_keep: Option<Duration>,
+    /// The folder of the drivers that databases are asked by.
+    pub adbc_drivers: Option<PathBuf>,
     /// ONNX Runtime's shared library, where it is not to be searched for.
     pub onnxruntime: Option<PathBuf>,
     /// What models run on, in order: the first that starts.
@@ -170,7 +172,7 @@ pub struct Settings {
 
 /// The settings: the name in the file (`listen`), of which the environment's (`QUERN_LISTEN`) is made, and of which
 /// type it is there.
-pub const KEYS: [(&str, Wants); 47] = [
+pub const KEYS: [(&str, Wants); 48] = [
     ("project", Wants::Text("risk")),
     ("projects", Wants::Texts("[../risk, ../growth]")),
     ("served_by", Wants::Text("../platform")),
@@ -203,6 +205,7 @@ pub const KEYS: [(&str, Wants); 47] = [
     ("history_cache_bytes_max", Wants::Whole),
     ("predictions_every", Wants::Text("1m")),
     ("predictions_keep", Wants::Text("90d")),
+    ("adbc_drivers", Wants::Text("/usr/lib/adbc")),
     ("onnxruntime", Wants::Text("/usr/lib/libonnxruntime.so")),
     ("execution_providers", Wants::Texts("[cuda, cpu]")),
     ("body_bytes_max", Wants::Whole),
@@ -302,6 +305,7 @@ impl Settings {
             history_cache_bytes_max: STORE_CACHE_DEFAULT,
             predictions_every: Duration::from_secs(60),
             predictions_keep: None,
+            adbc_drivers: None,
             onnxruntime: None,
             execution_providers: vec![Provider::Cpu],
             worker: Program::default(),
@@ -461,6 +465,7 @@ impl Settings {
             }
             "predictions_every" => self.predictions_every = time(value, PREDICTIONS_EVERY_MAX)?,
             "predictions_keep" => self.predictions_keep = Some(time(value, KEEP_MAX)?),
+            "adbc_drivers" => self.adbc_drivers = Some(path()?),
             "onnxruntime" => self.onnxruntime = Some(path()?),
             "execution_providers" => self.execution_providers = providers(value)?,
             "body_bytes_max" => self.body_bytes_max = whole(value, 1..=BODY_BYTES_MAX)?,

@@ -223,6 +223,38 @@ impl Node {
         self.run(&MaterializeRequest::default(), now_us).unwrap()
     }
 
+    /// Materializes all views at `now_us`, once their sources are pulled out of databases: as its edges do.
+    ///
+    /// # Errors
+    /// Those of databases, sources and stores.
+    pub fn pull(&self, now_us: i64) -> Result<Summary> {
+        let live = self.inner.live();
+        Ok(block_in_place(|| {
+            let permitted = live.seen_by(&Caller::owner()).operate(Operation::Materialize)?;
+            let request = MaterializeRequest::default();
+            self.inner.bring_up_to_date((&live, &permitted), &request, now_us, &|_| ())
+        })?)
+    }
+
+    /// Returns all rows that were pushed to `source`, in the order of their arrival.
+    pub fn history(&self, source: &str) -> RecordBatch {
+        let live = self.inner.live();
+        let (schema, mut all) = (&live.compiled.source_schemas[source], Vec::new());
+        let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+        block_in_place(|| {
+            let source = &live.compiled.catalog.definitions.sources[source];
+            let scan = self.inner.reader.history.open(source, schema).unwrap();
+            for unit in 0..scan.units.len() {
+                let mut take = |_, rows| {
+                    all.push(rows);
+                    Ok::<_, quern_store::Error>(())
+                };
+                scan.read(unit, &columns, None, &mut take).unwrap();
+            }
+        });
+        concat_batches(schema, &all).unwrap()
+    }
+
     fn run(&self, request: &MaterializeRequest, now_us: i64) -> Result<Summary> {
         let live = self.inner.live();
         Ok(block_in_place(|| {

@@ -18,8 +18,10 @@ pub struct Connection {
     pub url: String,
     /// Where that leads.
     pub reach: Reach,
-    /// How it is asked for objects.
+    /// How it is asked for objects; of a database, who asks.
     pub storage: StorageOptions,
+    /// Which database it leads to, where it does.
+    pub database: Option<Database>,
     /// Whose it is.
     pub governance: Governance,
     /// Where it is declared.
@@ -38,6 +40,24 @@ pub struct StorageOptions {
     pub anonymous: bool,
     /// Who asks, by the names that `object_store` has for it.
     pub credentials: BTreeMap<String, Secret>,
+}
+
+/// How a database is spoken with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// The ADBC driver, by the name of its library.
+    pub driver: String,
+    /// What it is told besides, by the names that the driver has for it.
+    pub options: BTreeMap<String, DriverOption>,
+}
+
+/// What a driver is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DriverOption {
+    /// This.
+    Plain(String),
+    /// What is told there.
+    Secret(Secret),
 }
 
 /// Where a secret is told; what it is stands in no definition.

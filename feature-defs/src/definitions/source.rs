@@ -18,7 +18,9 @@ pub struct Source {
     pub description: String,
     /// Files that hold history; absent for a source that is only pushed to.
     pub batch: Option<BatchSource>,
-    /// Whether rows may be pushed; true as well where they come from a stream.
+    /// Rows of a database, which are taken in as if they were pushed.
+    pub pull: Option<PullSource>,
+    /// Whether rows may be pushed; true as well where they come from a stream or a database.
     pub push: bool,
     /// Events that come by themselves.
     pub stream: Option<StreamSource>,
@@ -28,7 +30,7 @@ pub struct Source {
     pub created_timestamp: Option<String>,
     /// The columns that make a row the same row.
     pub event_id: Vec<String>,
-    /// Declared columns. CSV, JSON and push sources must declare all; for Parquet and Arrow, what is declared is
+    /// Declared columns. CSV, JSON, push sources and those of a database must declare all; for Parquet and Arrow, what is declared is
     /// checked against the files and the rest is read from them.
     pub columns: Vec<Column>,
     /// Whose it is.
@@ -84,6 +86,43 @@ impl BatchSource {
     }
 }
 
+/// Rows of a database, which are asked for again and again: those that are new by a column that only grows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PullSource {
+    /// Which rows.
+    pub rows: PulledRows,
+    /// The column that grows.
+    pub cursor: String,
+    /// How far below its greatest value rows are asked for once more: µs, or whole numbers where it holds such.
+    pub overlap: i64,
+    /// Whether people may push rows beside.
+    pub is_pushed_to: bool,
+    /// The name of the connection.
+    pub by: String,
+    /// The connection itself.
+    pub connection: Option<Connection>,
+    /// Where the rows are declared.
+    pub loc: Loc,
+}
+
+/// Rows that a database has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PulledRows {
+    /// All of a table, as in `public.orders`.
+    Table(String),
+    /// Those of a query.
+    Query(String),
+}
+
+impl PulledRows {
+    /// The name of the table, or the query.
+    pub fn text(&self) -> &str {
+        match self {
+            PulledRows::Table(text) | PulledRows::Query(text) => text,
+        }
+    }
+}
+
 /// Events of a broker, each a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamSource {
@@ -109,6 +148,11 @@ pub enum Broker {
 }
 
 impl Source {
+    /// Whether people may push rows to it: not where they come from a database alone.
+    pub fn is_pushed_to(&self) -> bool {
+        self.push && self.pull.as_ref().is_none_or(|pull| pull.is_pushed_to)
+    }
+
     /// Why its columns are known only from its declaration, where they are.
     pub fn must_declare(&self) -> Option<&'static str> {
         let of_files = self.batch.as_ref().and_then(|batch| match batch.format {
@@ -116,6 +160,7 @@ impl Source {
             Format::Csv => Some("CSV files do not say the types of their columns"),
             Format::Json => Some("JSON files do not say the types of their columns"),
         });
-        of_files.or(self.push.then_some("pushed rows are checked against the declared columns"))
+        let of_rows = self.pull.as_ref().map(|_| "what a database answers is held to the declared columns");
+        of_files.or(of_rows).or(self.push.then_some("pushed rows are checked against the declared columns"))
     }
 }

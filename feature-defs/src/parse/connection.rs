@@ -1,17 +1,19 @@
 //! What does a connection's document declare, and is there one to wherever definitions lead?
 
 use super::declared::{Declaration, Declared, Names};
-use super::read::{governance, identity, is_true, items, text};
+use super::read::{governance, identity, is_of_database, is_true, items, text};
 use crate::reach::{Reach, Server};
 use crate::registered::REGISTERED;
 use crate::shape::{CREDENTIALS_OF, Who};
-use crate::yaml::{Node, Value};
-use crate::{Connection, DefError, Loc, Model, Secret, Source, StorageOptions};
+use crate::yaml::{Entry, Node, Value};
+use crate::{Connection, Database, DefError, DriverOption, Kind, Loc, Model, Secret, Source, StorageOptions};
 
 pub(super) fn read(node: &Node) -> Connection {
     let ((name, loc), url) = (identity(node, "name"), text(node, "url"));
     // What cannot be read leads nowhere, and was reported.
-    let reach = Reach::parse(&url).unwrap_or(Reach::Servers(Vec::new()));
+    let database = database(node);
+    let reach = Some(&url).filter(|_| database.is_none()).and_then(|url| Reach::parse(url).ok());
+    let reach = reach.unwrap_or(Reach::Servers(Vec::new()));
     let storage = storage(node);
     Connection {
         name,
@@ -19,6 +21,7 @@ pub(super) fn read(node: &Node) -> Connection {
         url,
         reach,
         storage,
+        database,
         governance: governance(node),
         loc,
     }
@@ -27,10 +30,6 @@ pub(super) fn read(node: &Node) -> Connection {
 fn storage(node: &Node) -> StorageOptions {
     let said = |key: &str| node.get(key).and_then(Node::text).map(str::to_owned);
     let credentials = node.get("credentials").map(Node::entries).unwrap_or_default().iter();
-    let told = |node: &Node| {
-        let at = |key: &str| node.get(key).and_then(Node::text).map(str::to_owned);
-        at("env").map(Secret::Env).or_else(|| at("file").map(Secret::File))
-    };
     StorageOptions {
         endpoint: said("endpoint"),
         region: said("region"),
@@ -39,15 +38,32 @@ fn storage(node: &Node) -> StorageOptions {
     }
 }
 
+fn told(node: &Node) -> Option<Secret> {
+    let at = |key: &str| node.get(key).and_then(Node::text).map(str::to_owned);
+    at("env").map(Secret::Env).or_else(|| at("file").map(Secret::File))
+}
+
+fn database(node: &Node) -> Option<Database> {
+    let driver = node.get("driver")?.text()?.to_owned();
+    let option = |entry: &Entry| {
+        let plain = entry.value.text().map(|text| DriverOption::Plain(text.to_owned()));
+        Some((entry.key.clone(), plain.or_else(|| told(&entry.value).map(DriverOption::Secret))?))
+    };
+    let options = node.get("options").map(Node::entries).unwrap_or_default().iter();
+    Some(Database { driver, options: options.filter_map(option).collect() })
+}
+
 /// Checks that whatever leads over the network does so by a connection of its project, or one shared with it.
 pub(super) fn check(declared: &Declared, errors: &mut Vec<DefError>) {
     let Declared { connections, sources, models, .. } = declared;
     for connection in &connections.all {
+        check_database(connection, errors);
         check_storage(connection, errors);
     }
     for source in &sources.all {
         check_stream(source, connections, errors);
         check_batch(source, connections, errors);
+        check_pull(source, connections, errors);
     }
     for model in &models.all {
         check_model(model, connections, errors);
@@ -57,6 +73,9 @@ pub(super) fn check(declared: &Declared, errors: &mut Vec<DefError>) {
 /// Checks that what it says of an object store is whole, and is of one.
 fn check_storage(connection: &Declaration<Connection>, errors: &mut Vec<DefError>) {
     let Declaration { def, node, .. } = connection;
+    if def.database.is_some() {
+        return;
+    }
     let keys = ["endpoint", "region", "anonymous", "credentials"];
     let said = || keys.iter().filter_map(|key| Some((*key, node.get(key)?)));
     let Reach::Objects { bucket, .. } = &def.reach else {
@@ -91,18 +110,7 @@ fn check_storage(connection: &Declaration<Connection>, errors: &mut Vec<DefError
             .with_help("leave one of them out"),
         );
     }
-    let ways = |node: &Node| [node.get("env"), node.get("file")].into_iter().flatten().count();
-    for entry in credentials
-        .entries()
-        .iter()
-        .filter(|entry| matches!(entry.value.value, Value::Map(_)) && ways(&entry.value) != 1)
-    {
-        let cause = format!("`{}` must be told by one of `env` and `file`", entry.key);
-        errors.push(
-            DefError::new(&entry.value.loc, cause)
-                .with_help(format!("as in `{}: {{env: NAME_OF_A_VARIABLE}}`", entry.key)),
-        );
-    }
+    check_told(credentials, errors);
     let scheme = bucket.split("://").next().unwrap_or_default();
     let Some((_, ways)) = CREDENTIALS_OF.iter().find(|(schemes, _)| schemes.contains(&scheme)) else {
         return;
@@ -125,6 +133,81 @@ fn check_storage(connection: &Declaration<Connection>, errors: &mut Vec<DefError
                 format!("`credentials` of `{scheme}://` are not whole, or are another cloud's"),
             )
             .with_help(format!("give {}", ways.join("; or "))),
+        );
+    }
+}
+
+/// Checks that each secret is told in one way.
+fn check_told(secrets: &Node, errors: &mut Vec<DefError>) {
+    let ways = |node: &Node| [node.get("env"), node.get("file")].into_iter().flatten().count();
+    for entry in secrets
+        .entries()
+        .iter()
+        .filter(|entry| matches!(entry.value.value, Value::Map(_)) && ways(&entry.value) != 1)
+    {
+        let cause = format!("`{}` must be told by one of `env` and `file`", entry.key);
+        errors.push(
+            DefError::new(&entry.value.loc, cause)
+                .with_help(format!("as in `{}: {{env: NAME_OF_A_VARIABLE}}`", entry.key)),
+        );
+    }
+}
+
+/// Checks that what it says of a database is of one.
+fn check_database(connection: &Declaration<Connection>, errors: &mut Vec<DefError>) {
+    let Declaration { def, node, .. } = connection;
+    let Some(database) = &def.database else {
+        errors.extend(node.get("options").map(|options| {
+            DefError::new(
+                &options.loc,
+                "`options` are of a database, and there is no `driver` that leads to one",
+            )
+            .with_help("leave them out, or name the ADBC driver, as in `driver: postgresql`")
+        }));
+        return;
+    };
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if let Some(driver) = node.get("driver").filter(|_| !database.driver.chars().all(is_plain)) {
+        let cause =
+            format!("`driver` must be a name of small letters, digits and `_`, found `{}`", database.driver);
+        errors.push(DefError::new(&driver.loc, cause).with_help("as in `driver: postgresql`"));
+    }
+    for (key, node) in
+        ["endpoint", "region", "anonymous"].iter().filter_map(|key| Some((key, node.get(key)?)))
+    {
+        let cause = format!("`{key}` is of an object store, and `driver` leads to a database");
+        errors.push(DefError::new(&node.loc, cause).with_help("leave it out"));
+    }
+    for entry in node.get("options").map(Node::entries).unwrap_or_default() {
+        if !entry.key.starts_with("adbc.") {
+            let cause = format!("`{}` is no option of a driver: their names begin with `adbc.`", entry.key);
+            let help = "the database is said by `url`, who asks by `credentials`";
+            errors.push(DefError::new(&entry.key_loc, cause).with_help(help));
+        }
+    }
+    for secrets in [node.get("credentials"), node.get("options")].into_iter().flatten() {
+        check_told(secrets, errors);
+    }
+    for entry in node.get("credentials").map(Node::entries).unwrap_or_default() {
+        if !["username", "password"].contains(&entry.key.as_str()) {
+            let cause = format!("`{}` is of an object store, and `driver` leads to a database", entry.key);
+            errors.push(DefError::new(&entry.key_loc, cause).with_help(
+                "a database takes `username` and `password`; what else its driver takes is said by `options`",
+            ));
+        }
+    }
+}
+
+/// Checks that the connection that rows are pulled by is there, and leads to a database.
+fn check_pull(source: &Declaration<Source>, all: &Names<Connection>, errors: &mut Vec<DefError>) {
+    let batch = source.node.get("batch").filter(|_| is_of_database(&source.node));
+    let Some(node) = batch.and_then(|batch| batch.get("connection")) else { return };
+    let name = node.text().unwrap_or_default();
+    let Some(found) = all.resolve(Kind::Connection, name, &node.loc, errors) else { return };
+    if found.whole && found.def.database.is_none() {
+        let cause = format!("connection `{name}` leads to no database: it has no `driver`");
+        errors.push(
+            DefError::new(&node.loc, cause).with_help("give it the ADBC driver, as in `driver: postgresql`"),
         );
     }
 }

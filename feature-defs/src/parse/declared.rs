@@ -117,6 +117,9 @@ impl Declared {
 
     pub(super) fn into_definitions(mut self) -> Definitions {
         for source in self.sources.all.iter_mut().map(|it| &mut it.def) {
+            if let Some(pull) = &mut source.pull {
+                pull.connection = self.connections.find(&pull.by).map(|it| it.def.clone());
+            }
             let Some(batch) = &mut source.batch else { continue };
             let Some(Ok(reach)) = batch.objects().map(Reach::parse) else { continue };
             let connections = self.connections.all.iter().map(|it| &it.def);

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 
 use crate::duration::parse_duration;
+use crate::format::SQL;
 use crate::literal::{fit, literal};
 use crate::reach::Server;
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
     Aggregation, At, BatchSource, Broker, Column, Dialect, Encoding, Entity, Epoch, Expr, Feature,
-    FeatureService, FeatureView, Format, Function, Governance, Literal, Loc, Projection, Source, Stored,
-    StreamSource, Type, Window,
+    FeatureService, FeatureView, Format, Function, Governance, Literal, Loc, Projection, PullSource,
+    PulledRows, ScalarType, Source, Stored, StreamSource, Type, Window,
 };
 
 pub(super) fn entity(node: &Node) -> Entity {
@@ -35,7 +36,8 @@ pub(super) fn source(node: &Node) -> Source {
         name,
         description: text(node, "description"),
         batch: node.get("batch").and_then(batch),
-        push: is_true(node, "push") || node.get("stream").is_some(),
+        pull: pull(node),
+        push: is_true(node, "push") || node.get("stream").is_some() || is_of_database(node),
         stream: node.get("stream").and_then(stream),
         event_timestamp: text(node, "event_timestamp"),
         created_timestamp: created.map(str::to_owned),
@@ -80,6 +82,9 @@ pub(super) fn service(node: &Node) -> FeatureService {
     }
 }
 
+/// How long a row may take from its cursor to its commit where nothing is said.
+const OVERLAP_US: i64 = HOUR_US;
+
 fn stream(node: &Node) -> Option<StreamSource> {
     let topic = node.get("topic")?;
     let broker = match text(node, "broker").as_str() {
@@ -101,6 +106,33 @@ fn batch(node: &Node) -> Option<BatchSource> {
     let version = count_from_0(node, "version");
     let reference = node.get("ref").and_then(Node::text).map(str::to_owned);
     Some(BatchSource { format, path, version, reference, dialect: dialect(node), connection: None, loc })
+}
+
+/// Whether a source's rows are a database's.
+pub(super) fn is_of_database(node: &Node) -> bool {
+    node.get("batch").is_some_and(|batch| text(batch, "format") == SQL)
+}
+
+fn pull(node: &Node) -> Option<PullSource> {
+    let batch = node.get("batch").filter(|_| is_of_database(node))?;
+    let said = |key: &str| batch.get(key).and_then(Node::text).map(str::to_owned);
+    let query = said("query").map(PulledRows::Query);
+    let rows = query.or_else(|| said("table").map(PulledRows::Table))?;
+    let cursor = said("cursor").unwrap_or_else(|| text(node, "created_timestamp"));
+    let is_time =
+        |column: &Column| column.name != cursor || column.dtype == Type::Scalar(ScalarType::Timestamp);
+    let usual = if columns(node, "columns").iter().all(is_time) { OVERLAP_US } else { 0 };
+    let counted = || count_from_0(batch, "overlap").and_then(|number| i64::try_from(number).ok());
+    Some(PullSource {
+        rows,
+        overlap: duration_us(batch, "overlap").or_else(counted).unwrap_or(usual),
+        cursor,
+        is_pushed_to: is_true(node, "push") || node.get("stream").is_some(),
+        by: text(batch, "connection"),
+        // It is found once all are known.
+        connection: None,
+        loc: batch.loc.clone(),
+    })
 }
 
 fn dialect(node: &Node) -> Dialect {

@@ -2,8 +2,11 @@
 
 use super::declared::Declaration;
 use super::names::{listed, not_twice};
-use crate::yaml::Node;
-use crate::{BatchSource, Column, DefError, Dialect, Format, Loc, ScalarType, Source, Type, suggest};
+use super::read::is_of_database;
+use crate::yaml::{Node, Scalar, Value};
+use crate::{
+    BatchSource, Column, DefError, Dialect, Format, Loc, PullSource, ScalarType, Source, Type, suggest,
+};
 
 /// Checks that `source` has rows, and that its names are among its columns.
 pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
@@ -14,9 +17,15 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
                 .with_help("give it `batch`, `push: true`, `stream`, or several of them"),
         );
     }
+    if let Some(batch) = node.get("batch") {
+        check_keys(batch, is_of_database(node), errors);
+    }
     if let (Some(batch), Some(node)) = (&def.batch, node.get("batch")) {
         check_table(batch, node, errors);
         check_dialect(batch, node, errors);
+    }
+    if let (Some(pull), Some(batch)) = (&def.pull, node.get("batch")) {
+        check_cursor(def, pull, batch, errors);
     }
     not_twice("column", def.columns.iter().map(|column| (column.name.as_str(), &column.loc)), errors);
     not_twice("`event_id` column", listed(node, "event_id"), errors);
@@ -58,14 +67,74 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
     }
 }
 
+/// Reports what files say and a database does not, or the other way round, and what either needs.
+fn check_keys(batch: &Node, is_of_database: bool, errors: &mut Vec<DefError>) {
+    let of_files = ["path", "version", "ref", "delimiter", "quote", "null_values", "encoding"];
+    let of_databases = ["connection", "table", "query", "cursor", "overlap"];
+    let (others, whose, help) = match is_of_database {
+        true => (&of_files[..], "files, and these are rows of a database", "leave it out"),
+        false => (&of_databases[..], "rows of a database", "leave it out, or say `format: sql`"),
+    };
+    for entry in batch.entries().iter().filter(|entry| others.contains(&entry.key.as_str())) {
+        let cause = format!("`{}` is of {whose}", entry.key);
+        errors.push(DefError::new(&entry.key_loc, cause).with_help(help));
+    }
+    let mut lacks = |key: &str, help: &str| {
+        errors
+            .push(DefError::new(&batch.loc, format!("a batch source lacks the key `{key}`")).with_help(help));
+    };
+    match is_of_database {
+        false if batch.get("path").is_none() => {
+            lacks("path", "`path`: where the files lie, as a path or glob")
+        }
+        true if batch.get("connection").is_none() => {
+            lacks("connection", "`connection`: the name of the connection to the database");
+        }
+        _ => {}
+    }
+    let ways = [batch.get("table"), batch.get("query")].into_iter().flatten().count();
+    if is_of_database && ways != 1 {
+        let cause = "the rows of a database are said by one of `table` and `query`";
+        errors.push(DefError::new(&batch.loc, cause).with_help("as in `table: public.orders`"));
+    }
+}
+
+/// Reports a cursor that does not grow, and an overlap that is none of its kind.
+fn check_cursor(def: &Source, pull: &PullSource, batch: &Node, errors: &mut Vec<DefError>) {
+    let loc = batch.get("cursor").map_or(&batch.loc, |cursor| &cursor.loc);
+    if pull.cursor.is_empty() {
+        let cause = format!("nothing says which rows of source `{}` are new", def.name);
+        let help =
+            "give `batch` a `cursor`, a column that grows with each row, or the source a `created_timestamp`";
+        return errors.push(DefError::new(loc, cause).with_help(help));
+    }
+    let Some(column) = def.columns.iter().find(|column| column.name == pull.cursor) else {
+        return check_column(def, &pull.cursor, loc, errors);
+    };
+    let Type::Scalar(ScalarType::Timestamp | ScalarType::Int32 | ScalarType::Int64) = column.dtype else {
+        let cause = format!("`{}` cannot tell which rows are new: it is `{}`", column.name, column.dtype);
+        let help = "a `cursor` is a `timestamp`, `int32` or `int64`";
+        return errors.push(DefError::new(loc, cause).with_help(help));
+    };
+    let Some(overlap) = batch.get("overlap") else { return };
+    let is_number = matches!(overlap.value, Value::Scalar { scalar: Scalar::Int(_), .. });
+    if is_number == (column.dtype == Type::Scalar(ScalarType::Timestamp)) {
+        let cause = format!("`overlap` does not fit `{}`, which is `{}`", column.name, column.dtype);
+        let help = "of a time it is a duration such as `1h`, of a number a whole number";
+        errors.push(DefError::new(&overlap.loc, cause).with_help(help));
+    }
+}
+
 /// That what `from` says of a column is of no use.
 fn misstored(source: &Source, column: &Column) -> Option<DefError> {
     let from = column.from?;
     let format = source.batch.as_ref().map(|batch| batch.format);
     let error = |cause: String, help: &str| Some(DefError::new(&column.loc, cause).with_help(help));
-    match format {
-        Some(format) if format.is_typed() && from.becomes(column.dtype) => None,
-        Some(format) if format.is_typed() => {
+    let says_types =
+        format.is_some_and(Format::is_typed) || source.pull.is_some();
+    match says_types {
+        true if from.becomes(column.dtype) => None,
+        true => {
             let cause =
                 format!("`{}` is stored as {from}, which does not become {}", column.name, column.dtype);
             error(
@@ -73,7 +142,7 @@ fn misstored(source: &Source, column: &Column) -> Option<DefError> {
                 "text becomes any other type, a decimal a number or text, `binary` and `uuid` become text",
             )
         }
-        _ => {
+        false => {
             let cause = format!("`{}` has a `from`, which is of Parquet and Arrow files", column.name);
             error(cause, "leave it out: what is text, or pushed, is read as the type")
         }

@@ -65,7 +65,13 @@ fn meant(document: &Node) -> String {
 pub(super) fn check_object(object: &Object, node: &Node, errors: &mut Vec<DefError>) {
     for entry in node.entries() {
         if let Some(key) = object.key(&entry.key) {
-            check_shape(&key.shape, &format!("`{}`", key.name), &entry.value, errors);
+            let subject = format!("`{}`", key.name);
+            match (&key.shape, entry.value.text()) {
+                (Shape::Leads, Some(text)) if node.get("driver").is_some() => {
+                    errors.extend(check_database(&subject, &entry.value, text));
+                }
+                _ => check_shape(&key.shape, &subject, &entry.value, errors),
+            }
         } else {
             errors.push(unknown_key(object, entry));
         }
@@ -182,11 +188,16 @@ fn check_scalar(shape: &Shape, subject: &str, node: &Node) -> Result<(), DefErro
         }
         Shape::Path if is_text && !text.is_empty() => check_path(subject, node, text),
         Shape::PathOrUrl if is_text && !text.is_empty() => check_url(subject, node, text),
-        Shape::Url if is_text => check_reach(subject, node, text),
+        Shape::Url | Shape::Leads if is_text => check_reach(subject, node, text),
         Shape::Expression if *scalar != Scalar::Null && !text.trim().is_empty() => Ok(()),
         Shape::Stored if is_text && Stored::parse(text).is_some() => Ok(()),
         Shape::Type | Shape::KeyType if is_text => check_type(shape, node, text),
         Shape::Duration { zero } if is_text => check_duration(*zero, subject, node, text),
+        Shape::Overlap if is_text => check_duration(true, subject, node, text),
+        Shape::Overlap => match scalar {
+            Scalar::Int(n) if *n >= 0 => Ok(()),
+            _ => Err(wrong(shape, subject, node)),
+        },
         Shape::Window if is_text => check_window(subject, node, text),
         Shape::Count { max } => match scalar {
             Scalar::Int(n) if (1..=i64::from(*max)).contains(n) => Ok(()),
@@ -340,6 +351,24 @@ fn check_reach(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
              `https://host:5000/`",
         )
     })
+}
+
+/// Where a driver leads only it can read; that no password stands there can be seen.
+fn check_database(subject: &str, node: &Node, text: &str) -> Option<DefError> {
+    let small = text.to_ascii_lowercase();
+    let is_secret = text.contains('@')
+        || ["password", "passwd", "pwd=", "secret", "token="].iter().any(|it| small.contains(it));
+    let cause = match text {
+        _ if is_secret => "must hold neither a user nor a password: these are kept, and shown",
+        "" => "is empty",
+        text if text.trim() != text || text.contains(char::is_control) => {
+            "has a blank at an end, or a control character"
+        }
+        _ => return None,
+    };
+    let help =
+        "who asks is said by `credentials`, as in `{username: {env: PGUSER}, password: {env: PGPASSWORD}}`";
+    Some(DefError::new(&node.loc, format!("{subject} {cause}")).with_help(help))
 }
 
 fn check_type(shape: &Shape, node: &Node, text: &str) -> Result<(), DefError> {

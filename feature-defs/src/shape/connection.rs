@@ -15,9 +15,21 @@ pub(super) static CONNECTION: Object = Object {
         SHARE,
         required(
             "url",
-            Shape::Url,
+            Shape::Leads,
             "What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, or servers, as \
-             `kafka://a:9092,b:9092`, `redis://host:6379` or `https://mlflow:5000/`.",
+             `kafka://a:9092,b:9092`, `redis://host:6379` or `https://mlflow:5000/`; with a `driver`, a database as that \
+             driver names it, such as `postgresql://host:5432/shop`.",
+        ),
+        optional(
+            "driver",
+            Shape::Identifier,
+            "The ADBC driver of a database, such as `postgresql` or `sqlite`, which whoever runs the server has \
+             [installed](operations.md#databases).",
+        ),
+        optional(
+            "options",
+            Shape::Map { key: &Shape::Text, value: &Shape::AnyOf(&[Shape::Text, Shape::Secret(&SECRET)]) },
+            "What a `driver` is told besides, by its own names, which begin with `adbc.`: a text, or where a secret is told.",
         ),
         optional(
             "endpoint",
@@ -38,14 +50,14 @@ pub(super) static CONNECTION: Object = Object {
         optional(
             "credentials",
             Shape::Object(&CREDENTIALS),
-            "Who asks for objects; unless given, the environment of the server says it.",
+            "Who asks for objects, or for rows of a database; of objects the environment of the server says it unless given.",
         ),
     ],
 };
 
 static CREDENTIALS: Object = Object {
     noun: "credentials",
-    doc: "Who asks an object store. Each says where its secret is told, not what it is.",
+    doc: "Who asks an object store or a database. Each says where its secret is told, not what it is.",
     keys: &[
         secret("access_key_id", "S3: the id of an access key."),
         secret("secret_access_key", "S3: its secret."),
@@ -57,6 +69,8 @@ static CREDENTIALS: Object = Object {
         secret("tenant_id", "Azure: the tenant of a service principal."),
         secret("client_id", "Azure: its id."),
         secret("client_secret", "Azure: its secret."),
+        secret("username", "A database: its user."),
+        secret("password", "A database: their password."),
     ],
 };
 

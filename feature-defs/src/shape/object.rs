@@ -73,6 +73,8 @@ pub(crate) enum Shape {
     PathOrUrl,
     /// The URL of objects or of servers.
     Url,
+    /// The same; or beside a `driver`, whatever it takes for the name of a database.
+    Leads,
     /// A SQL expression.
     Expression,
     /// A type of the language.
@@ -88,6 +90,8 @@ pub(crate) enum Shape {
     },
     /// A duration, or `lifetime`.
     Window,
+    /// A duration, or a whole number.
+    Overlap,
     /// A whole number from 1 to `max`.
     Count {
         max: u32,
@@ -156,12 +160,13 @@ impl Shape {
             Shape::SourceColumn => "the name of a column".to_owned(),
             Shape::Path => "a path".to_owned(),
             Shape::PathOrUrl => "a path or a URL".to_owned(),
-            Shape::Url => "a URL".to_owned(),
+            Shape::Url | Shape::Leads => "a URL".to_owned(),
             Shape::Expression => "a SQL expression".to_owned(),
             Shape::Type => "a type such as `float64`".to_owned(),
             Shape::Stored => STORED.to_owned(),
             Shape::KeyType => "a type such as `string`".to_owned(),
             Shape::Duration { .. } => "a duration such as `90d` or `1d12h`".to_owned(),
+            Shape::Overlap => "a duration such as `1h`, or a whole number".to_owned(),
             Shape::Window => "a duration such as `7d`, or `lifetime`".to_owned(),
             Shape::Count { max } => format!("a whole number from 1 to {max}"),
             Shape::Whole { max } => format!("a whole number from 0 to {max}"),

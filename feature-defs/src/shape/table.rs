@@ -4,7 +4,7 @@
 
 use super::object::{Key, Object, Shape};
 use crate::epoch::EPOCH_NAMES;
-use crate::format::{ENCODINGS, Format};
+use crate::format::{BATCHES, ENCODINGS};
 
 pub(super) const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, required: true, doc }
@@ -51,7 +51,7 @@ static JOIN_KEY: Object = Object {
 
 pub(super) static SOURCE: Object = Object {
     noun: "a source",
-    doc: "Where raw rows come from: files, pushes, or both.",
+    doc: "Where raw rows come from: files or a database, pushes, or both.",
     keys: &[
         required("kind", Shape::Constant("Source"), "Says that this document declares a source."),
         required("name", Shape::Identifier, "Unique among sources; pushes name it."),
@@ -61,7 +61,7 @@ pub(super) static SOURCE: Object = Object {
         optional(
             "batch",
             Shape::Object(&BATCH),
-            "Files that hold history. A source needs `batch`, `push: true`, `stream`, or several of them.",
+            "Files that hold history, or rows of a database. A source needs `batch`, `push: true`, `stream`, or several of them.",
         ),
         optional("push", Shape::Bool, "Whether rows may be pushed; `false` unless given."),
         optional(
@@ -79,25 +79,26 @@ pub(super) static SOURCE: Object = Object {
         optional(
             "columns",
             Shape::List(&Shape::Object(&SOURCE_COLUMN)),
-            "Columns and their types. CSV, JSON and push sources must declare all they use; Parquet and Arrow files and tables know theirs.",
+            "Columns and their types. CSV, JSON, SQL and push sources must declare all they use; Parquet and Arrow files and tables know theirs.",
         ),
     ],
 };
 
 static BATCH: Object = Object {
     noun: "a batch source",
-    doc: "Files of one format under one path.",
+    doc: "Files of one format under one path, or rows of a database.",
     keys: &[
         required(
             "format",
-            Shape::OneOf(&Format::NAMES),
+            Shape::OneOf(&BATCHES),
             "File format; CSV files start with a header line, JSON files have an object on each line; Arrow files are those of \
-             IPC, and Feather; `delta` and `iceberg` are tables, whose logs say which files count.",
+             IPC, and Feather; `delta` and `iceberg` are tables, whose logs say which files count. `sql`: [a \
+             database](#rows-of-a-database).",
         ),
-        required(
+        optional(
             "path",
             Shape::Path,
-            "A path or glob, relative to the repository's root; or the same in an object store, as in \
+            "Of files, which need it: a path or glob, relative to the repository's root; or the same in an object store, as in \
              `s3://bucket/landings/date=*/*.parquet`, to which a [connection](#connection) leads. Of a table, its folder; of \
              Iceberg, also a file of its `metadata`.",
         ),
@@ -126,6 +127,29 @@ static BATCH: Object = Object {
             "encoding",
             Shape::OneOf(&ENCODINGS),
             "CSV: how characters are written; `utf-8` unless given.",
+        ),
+        optional(
+            "connection",
+            Shape::Reference,
+            "SQL, which needs it: the [connection](#connection) to the database.",
+        ),
+        optional("table", Shape::Text, "SQL: the table or view, as in `public.orders`; or `query`."),
+        optional(
+            "query",
+            Shape::Text,
+            "SQL: a query, of which the rows are those of the source; or `table`.",
+        ),
+        optional(
+            "cursor",
+            Shape::SourceColumn,
+            "SQL: the column by which new rows are known, a `timestamp` or whole numbers that grow; `created_timestamp` \
+             unless given.",
+        ),
+        optional(
+            "overlap",
+            Shape::Overlap,
+            "SQL: how far below the greatest cursor rows are asked for once more, since they may have been committed late: a \
+             duration (`1h` unless given), or a number where the cursor is one (0 unless given).",
         ),
     ],
 };
@@ -156,7 +180,11 @@ static SOURCE_COLUMN: Object = Object {
             Shape::OneOf(&EPOCH_NAMES),
             "Of a `timestamp`: what its numbers count since 1970, UTC. Text is read as ever.",
         ),
-        optional("from", Shape::Stored, "Of Parquet and Arrow files: what they hold in place of `type`."),
+        optional(
+            "from",
+            Shape::Stored,
+            "Of Parquet and Arrow files and of databases: what they hold in place of `type`.",
+        ),
     ],
 };
 

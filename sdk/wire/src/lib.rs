@@ -36,7 +36,9 @@ pub use self::inference::{
     ModelStatistics, Ready, RepositoryModel, StatisticDuration, TensorInfo, VersionStatistics,
 };
 pub use self::keys::{KeyInfo, KeyList, KeyState, NewKey, NewKeyRequest, RevokeKeysRequest};
-pub use self::materialize::{MaterializeLine, MaterializeRequest, Progress, Summary, ViewSummary};
+pub use self::materialize::{
+    MaterializeLine, MaterializeRequest, Progress, PullSummary, Summary, ViewSummary,
+};
 pub use self::online::{
     FeatureViewMetadata, OnlineColumn, OnlineFeatures, OnlineFeaturesRequest, OnlineMetadata, Status,
 };
@@ -54,8 +56,9 @@ pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
 pub use self::ramp::{RampRequest, RampState, RampStatus, StopIf};
 pub use self::route::{RouteRequest, Routed, Share, percentages};
 pub use self::status::{
-    Degraded, HeadState, LogStatus, Part, PastError, PredictionsStatus, PushedStatus, RunState, RunStatus,
-    ServerInfo, ServerStatus, SourceStatus, StoreStatus, Stores, StreamStatus, Trouble, ViewStatus,
+    Degraded, HeadState, LogStatus, Part, PastError, PredictionsStatus, PullStatus, PushedStatus, RunState,
+    RunStatus, ServerInfo, ServerStatus, SourceStatus, StoreStatus, Stores, StreamStatus, Trouble,
+    ViewStatus,
 };
 pub use self::tables::{
     BatchCommand, DEFAULTS, FAILED, FALLBACK_CAUSE, FEATURE_SERVICE, FUNCTIONS, LabelsCommand, LabelsReply,

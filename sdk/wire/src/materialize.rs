@@ -26,9 +26,9 @@ pub struct MaterializeRequest {
 /// How far one view is.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
-    /// The view.
+    /// The view; or, as `NAME (pulled)`, a source of a database that is pulled.
     pub view: String,
-    /// Rows of history passed, both passes counted.
+    /// Rows of history passed, both passes counted; or rows that came in.
     pub done_rows: u64,
     /// Rows to pass, as far as is known.
     pub total_rows: u64,
@@ -39,11 +39,29 @@ pub struct Progress {
 pub struct Summary {
     /// View by view.
     pub views: Vec<ViewSummary>,
+    /// Source by source, of those whose rows are a database's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulled: Vec<PullSummary>,
     /// Seconds for all.
     pub wall_seconds: f64,
     /// What was odd and is to be looked at; for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// What was pulled of a database.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PullSummary {
+    /// The source.
+    pub source: String,
+    /// Rows that are new.
+    pub rows: u64,
+    /// Rows of the overlap that were there already.
+    pub known: u64,
+    /// Rows that are no good, or have no cursor.
+    pub rejected: u64,
+    /// Seconds.
+    pub seconds: f64,
 }
 
 /// What was done for one view.

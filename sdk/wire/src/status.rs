@@ -233,6 +233,23 @@ pub struct SourceStatus {
     /// Its stream; absent where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamStatus>,
+    /// How its rows are pulled of a database; absent where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<PullStatus>,
+}
+
+/// The pulls of a source, as this server made them since it started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PullStatus {
+    /// The connection to the database.
+    pub connection: String,
+    /// Rows that came in.
+    pub rows: u64,
+    /// When the last pull began that ended well; null where none did.
+    pub at: Option<String>,
+    /// Why the last one failed, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
 }
 
 /// Rows that were pushed to a source.

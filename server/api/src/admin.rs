@@ -90,7 +90,7 @@ async fn materialize_lines(
         let progress = |progress| {
             let _ = lines.try_send(MaterializeLine::Progress(progress));
         };
-        let last = match node.materialize.run((&live, &permitted), &request, now_us, &progress) {
+        let last = match node.bring_up_to_date((&live, &permitted), &request, now_us, &progress) {
             Ok(summary) => {
                 summary.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 MaterializeLine::Summary(summary)

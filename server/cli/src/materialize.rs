@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat};
 use clap::Args;
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
-use quern_wire::{MaterializeLine, MaterializeRequest, Progress, Summary, ViewSummary};
+use quern_wire::{MaterializeLine, MaterializeRequest, Progress, PullSummary, Summary, ViewSummary};
 
 use super::backend::Backend;
 use super::failure::{Failure, Result};
@@ -126,6 +126,14 @@ pub(super) fn rows_bar() -> ProgressBar {
 }
 
 fn print_summary(summary: &Summary) {
+    for PullSummary { source, rows, known, rejected, seconds } in &summary.pulled {
+        let left_out =
+            if *rejected > 0 { format!(", {} left out", thousands(*rejected)) } else { String::new() };
+        let (rows, known) = (thousands(*rows), thousands(*known));
+        print(format!(
+            "pulled {source}: {rows} new rows, {known} known already{left_out}, in {seconds:.1} s"
+        ));
+    }
     let head = [
         ("feature view", Align::Left),
         ("rows read", Align::Right),

@@ -8,9 +8,10 @@ mod role;
 use std::collections::BTreeMap;
 
 use feature_defs::{
-    Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Entity, Expr, Fallback,
-    Feature, FeatureService, FeatureView, Function, Governance, Instead, Isolation, Literal, Model,
-    ModelVersion, Projection, Route, Secret, Source, StorageOptions, StreamSource, format_duration,
+    Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, DriverOption, Entity, Expr,
+    Fallback, Feature, FeatureService, FeatureView, Function, Governance, Instead, Isolation, Literal, Model,
+    ModelVersion, Projection, PullSource, PulledRows, Route, ScalarType, Secret, Source, StorageOptions,
+    StreamSource, Type, format_duration,
 };
 use quern_base::digest::sha256;
 use quern_engine::schema::type_name;
@@ -106,7 +107,8 @@ fn entity(entity: &Entity) -> Keys {
 }
 
 fn connection(connection: &Connection) -> Keys {
-    let Connection { name: _, description, url, reach: _, storage, governance, loc: _ } = connection;
+    let Connection { name: _, description, url, reach: _, storage, database, governance, loc: _ } =
+        connection;
     let StorageOptions { endpoint, region, anonymous, credentials } = storage;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
@@ -114,6 +116,7 @@ fn connection(connection: &Connection) -> Keys {
     put(&mut keys, "endpoint", endpoint.as_deref().unwrap_or_default());
     put(&mut keys, "region", region.as_deref().unwrap_or_default());
     put(&mut keys, "anonymous", if *anonymous { "true" } else { "" });
+    put(&mut keys, "driver", database.as_ref().map_or("", |database| database.driver.as_str()));
     let told = |secret: &Secret| match secret {
         Secret::Env(name) => format!("env {name}"),
         Secret::File(path) => format!("file {path}"),
@@ -123,6 +126,13 @@ fn connection(connection: &Connection) -> Keys {
         "credentials",
         credentials.iter().map(|(key, secret)| format!("{key} ({})", told(secret))).collect::<Said>(),
     );
+    for (name, option) in database.iter().flat_map(|database| &database.options) {
+        let said = match option {
+            DriverOption::Plain(text) => text.clone(),
+            DriverOption::Secret(secret) => told(secret),
+        };
+        put(&mut keys, &format!("option {name}"), said);
+    }
     put_governance(&mut keys, governance);
     keys
 }
@@ -132,7 +142,8 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
         name,
         description,
         batch,
-        push,
+        pull,
+        push: _,
         stream,
         event_timestamp,
         created_timestamp,
@@ -150,6 +161,17 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
         put(&mut keys, "batch", format!("{} {path}{version}{reference}", format.name()));
         put(&mut keys, "csv", dialect.to_string());
     }
+    if let Some(PullSource { rows, cursor, overlap, by, is_pushed_to: _, connection: _, loc: _ }) = pull {
+        let rows = match rows {
+            PulledRows::Table(table) => format!("table {table}"),
+            PulledRows::Query(query) => query.clone(),
+        };
+        put(&mut keys, "batch", format!("sql of {by}: {rows}"));
+        let is_time =
+            columns.iter().any(|it| it.name == *cursor && it.dtype == Type::Scalar(ScalarType::Timestamp));
+        let overlap = if is_time { format_duration(*overlap) } else { overlap.to_string() };
+        put(&mut keys, "cursor", format!("{cursor}, overlap {overlap}"));
+    }
     if let Some(StreamSource { broker, servers, reaches: _, topic, loc: _ }) = stream {
         let broker = match broker {
             Broker::Kafka => "kafka",
@@ -157,7 +179,7 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
         };
         put(&mut keys, "stream", format!("{broker} {servers} {topic}"));
     }
-    put(&mut keys, "push", if *push { "true" } else { "" });
+    put(&mut keys, "push", if source.is_pushed_to() { "true" } else { "" });
     put(&mut keys, "event timestamp", event_timestamp);
     put(&mut keys, "created timestamp", created_timestamp.as_deref().unwrap_or(""));
     put(&mut keys, "event id", event_id.iter().collect::<Said>());

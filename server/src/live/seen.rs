@@ -179,9 +179,18 @@ impl<'a> Seen<'a> {
         let allowed = self.rights.see_source(name) && sources.contains_key(name);
         self.note(Question::Do(Action::Push, name), allowed);
         if allowed {
-            return self.live.pushed_to(name);
+            let source = self.live.pushed_to(name)?;
+            return match source.is_pushed_to() {
+                true => Ok(source),
+                false => Err(Error::refused(format!(
+                    "the rows of source `{name}` come from a database; where some are pushed beside, give it `push: true` \
+                     ({}:{}) and apply",
+                    source.loc.file, source.loc.line
+                ))),
+            };
         }
-        let known = sources.values().filter(|source| source.push).map(|source| source.name.as_str());
+        let known =
+            sources.values().filter(|source| source.is_pushed_to()).map(|source| source.name.as_str());
         Err(self.unknown("source", name, known.filter(|name| self.rights.see_source(name))))
     }
 

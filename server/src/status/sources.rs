@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use feature_defs::{Broker, Source};
 use quern_base::clock::shown;
-use quern_wire::{PushedStatus, SourceStatus, StreamStatus};
+use quern_wire::{PullStatus, PushedStatus, SourceStatus, StreamStatus};
 
 use super::Asked;
 use crate::metrics::metrics;
@@ -29,6 +29,7 @@ impl Node {
                 newest_event: newest_us.map(shown),
                 pushed: source.push.then(|| self.pushed(source, asked.knows_lag)),
                 stream: self.stream(source),
+                pull: self.pull(source),
             }
         };
         catalog.definitions.sources.values().map(source).collect()
@@ -47,6 +48,12 @@ impl Node {
             repeated: counted("repeated"),
             rejected: counted("rejected"),
         }
+    }
+
+    fn pull(&self, source: &Source) -> Option<PullStatus> {
+        let connection = source.pull.as_ref()?.by.clone();
+        let known = self.pulls.of(&source.name);
+        Some(PullStatus { connection, rows: known.rows, at: known.at_us.map(shown), cause: known.cause })
     }
 
     fn stream(&self, source: &Source) -> Option<StreamStatus> {

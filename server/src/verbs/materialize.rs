@@ -107,7 +107,12 @@ impl Materialize {
             self.covered.keep_only(&ids);
             self.runs.keep_only(views.keys().cloned().collect());
         }
-        Ok(Summary { views: summaries, wall_seconds: started.elapsed().as_secs_f64(), warnings })
+        Ok(Summary {
+            views: summaries,
+            pulled: Vec::new(),
+            wall_seconds: started.elapsed().as_secs_f64(),
+            warnings,
+        })
     }
 
     /// Brings every view up to date that is asked for; what is wrong with a source is wrong with no other's. Gives what

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use feature_defs::{DefError, DefFile, Definition, Definitions, Kind};
+use feature_defs::{DefError, DefFile, Definition, Definitions, Kind, Source};
 use quern_access::Caller;
 use quern_engine::{Catalog, ServicePlan, SourceSchemas};
 use quern_features::Compiled;
+use quern_warehouse::Drivers;
 
 use super::Apply;
 use super::kept::{Kept, kept};
@@ -149,6 +150,7 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
         mistakes.extend(fits.mistakes);
         if source.loc.project() == of.project {
             gaps.extend(fits.gaps);
+            gaps.extend(without_driver(apply, source));
         }
     }
     let (roots, files_of_models, fits) = (&apply.settings.roots(), Vec::new(), Vec::new());
@@ -188,6 +190,13 @@ pub(super) fn check(apply: &Apply, who: Caller, of: &OfProject, waits: &Weak<()>
     };
     let (project, moved) = (of.project.clone(), of.own(moved));
     Ok(Candidate { deployment, base: live.number, project, who, files: model_files, fits, moved, gaps })
+}
+
+/// That a source cannot be pulled here. It is no mistake: definitions are checked in more places than they run at.
+fn without_driver(apply: &Apply, source: &Source) -> Option<String> {
+    let database = source.pull.as_ref()?.connection.as_ref()?.database.as_ref()?;
+    let found = Drivers(apply.settings.adbc_drivers.clone()).find(&database.driver);
+    found.err().map(|error| format!("source `{}` cannot be pulled here: {}", source.name, error.said()))
 }
 
 /// Each service compiled with no more than it needs, so that the mistakes of others do not matter.

@@ -224,6 +224,9 @@ fn of_source(ways: &mut Ways, view: &FeatureView, taken: &[&String], deployment:
             if dialect.is_empty() { batch.path.clone() } else { format!("{}, {dialect}", batch.path) },
         );
     }
+    if let Some(pull) = &source.pull {
+        note("`batch`", pull.rows.text().to_owned());
+    }
     note("`event_timestamp`", source.event_timestamp.clone());
     if let Some(created) = &source.created_timestamp {
         note("`created_timestamp`", created.clone());

@@ -7,7 +7,7 @@
 //! (what their table says) and `lakes` (whether they are a table of their own), `look` and `looks` (what they say),
 //! `columns` and `fits` (which columns, of which types), `typed` with `parquet`, `far` (of a file in a bucket), `ipc`,
 //! `stored` and `fitted` (values become others), then `text`, `csv` with `cell` and `json` (text becomes values),
-//! `sample` (what the first rows say), and `pushed` (what came by itself).
+//! `sample` (what the first rows say), `pushed` (what came by itself) and `queried` (what a database gave).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.
@@ -34,6 +34,7 @@ mod member;
 mod parquet;
 mod partitions;
 mod pushed;
+mod queried;
 mod quoted;
 mod sample;
 #[cfg(test)]
@@ -75,6 +76,7 @@ use look::Look;
 use looks::{Looks, Opened};
 pub use partitions::Partitions;
 pub use pushed::{Pushed, PushedRows, canonical};
+pub use queried::queried;
 use typed::TypedFile;
 
 /// The number that stands for the file of all pushed rows: they count as arrived after all files.

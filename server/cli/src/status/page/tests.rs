@@ -70,6 +70,7 @@ fn well() -> ServerStatus {
                 ..PushedStatus::default()
             }),
             stream: None,
+            pull: None,
         }],
         ramps: Vec::new(),
     }
@@ -175,6 +176,7 @@ fn worst() -> ServerStatus {
             rejected: 999_999_999_999,
             ..PushedStatus::default()
         }),
+        pull: None,
         stream: Some(StreamStatus {
             broker: "kafka".to_owned(),
             topic: long.clone(),

@@ -53,6 +53,7 @@ impl Repository {
             name: "events".to_owned(),
             description: String::new(),
             batch: Some(batch),
+            pull: None,
             push: false,
             stream: None,
             event_timestamp: "at".to_owned(),
