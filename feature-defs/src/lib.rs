@@ -26,11 +26,12 @@ mod words;
 mod yaml;
 
 pub use definitions::{
-    ADMIN, Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, Database,
-    Definition, Definitions, DriverOption, Entity, Example, Expr, Fallback, Feature, FeatureService,
-    FeatureView, Function, Governance, Grant, Input, Inputs, Instead, Isolation, Kind, Limits, Literal,
-    Member, Model, ModelFile, ModelVersion, Operation, Pick, Projection, PullSource, PulledRows, Rate,
-    Remote, Right, Role, Route, Secret, Source, Step, StorageOptions, StreamSource, TrainedOn, Window,
+    ADMIN, Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Catalog, Cataloged, Column,
+    Connection, Database, Definition, Definitions, DriverOption, Entity, Example, Expr, Fallback, Feature,
+    FeatureService, FeatureView, Function, Governance, Grant, Input, Inputs, Instead, Isolation, Kind,
+    Limits, Literal, Member, Model, ModelFile, ModelVersion, Operation, Pick, Projection, PullSource,
+    PulledRows, Rate, Remote, Right, Role, Route, Secret, Source, Step, StorageOptions, StreamSource,
+    TrainedOn, Window,
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};

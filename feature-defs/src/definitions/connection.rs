@@ -22,6 +22,8 @@ pub struct Connection {
     pub storage: StorageOptions,
     /// Which database it leads to, where it does.
     pub database: Option<Database>,
+    /// Which catalog of tables it leads to, where it does.
+    pub catalog: Option<Catalog>,
     /// Whose it is.
     pub governance: Governance,
     /// Where it is declared.
@@ -40,6 +42,19 @@ pub struct StorageOptions {
     pub anonymous: bool,
     /// Who asks, by the names that `object_store` has for it.
     pub credentials: BTreeMap<String, Secret>,
+}
+
+/// A catalog of tables of Iceberg, which speaks its REST protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalog {
+    /// Where on its server the protocol begins.
+    pub path: String,
+    /// Which of its warehouses.
+    pub warehouse: Option<String>,
+    /// What a token is asked for.
+    pub scope: Option<String>,
+    /// Where one is asked for; of the catalog itself unless it is said.
+    pub token_url: Option<String>,
 }
 
 /// How a database is spoken with.

@@ -6,7 +6,7 @@ use super::role::Governance;
 use crate::epoch::Epoch;
 use crate::error::Loc;
 use crate::format::{Dialect, Format};
-use crate::reach::Server;
+use crate::reach::{Reach, Server};
 use crate::stored::Stored;
 
 /// Where raw rows come from.
@@ -56,7 +56,8 @@ impl Source {
 pub struct BatchSource {
     /// File format.
     pub format: Format,
-    /// A path or glob, relative to the repository's root, or the URL of objects.
+    /// A path or glob, relative to the repository's root, or the URL of objects; of a table that a catalog knows, its
+    /// name.
     pub path: String,
     /// Which version of a table, or which snapshot; the latest where nothing is said.
     pub version: Option<u64>,
@@ -64,6 +65,8 @@ pub struct BatchSource {
     pub reference: Option<String>,
     /// What leads there, where it is a URL.
     pub connection: Option<Connection>,
+    /// Who says where the table is, where it is not its path that does.
+    pub catalog: Option<Cataloged>,
     /// How CSV files are written; of other formats it says nothing.
     pub dialect: Dialect,
     /// Where the path is declared.
@@ -84,6 +87,17 @@ impl BatchSource {
             None => path,
         }
     }
+}
+
+/// A table of which a catalog says where it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cataloged {
+    /// The name of the connection to the catalog.
+    pub by: String,
+    /// The connection itself.
+    pub connection: Option<Connection>,
+    /// The connections of the table's project to where tables may lie.
+    pub storage: Vec<Connection>,
 }
 
 /// Rows of a database, which are asked for again and again: those that are new by a column that only grows.
@@ -112,6 +126,14 @@ pub enum PulledRows {
     Table(String),
     /// Those of a query.
     Query(String),
+}
+
+impl Cataloged {
+    /// The connection that leads to objects at `url`.
+    pub fn to(&self, url: &str) -> Option<&Connection> {
+        let reach = Reach::parse(url).ok()?;
+        self.storage.iter().filter(|it| it.reach.covers(&reach)).max_by_key(|it| it.reach.depth())
+    }
 }
 
 impl PulledRows {

@@ -6,7 +6,9 @@ use crate::reach::{Reach, Server};
 use crate::registered::REGISTERED;
 use crate::shape::{CREDENTIALS_OF, Who};
 use crate::yaml::{Entry, Node, Value};
-use crate::{Connection, Database, DefError, DriverOption, Kind, Loc, Model, Secret, Source, StorageOptions};
+use crate::{
+    Catalog, Connection, Database, DefError, DriverOption, Kind, Loc, Model, Secret, Source, StorageOptions,
+};
 
 pub(super) fn read(node: &Node) -> Connection {
     let ((name, loc), url) = (identity(node, "name"), text(node, "url"));
@@ -22,6 +24,7 @@ pub(super) fn read(node: &Node) -> Connection {
         reach,
         storage,
         database,
+        catalog: node.get("catalog").map(catalog),
         governance: governance(node),
         loc,
     }
@@ -53,17 +56,27 @@ fn database(node: &Node) -> Option<Database> {
     Some(Database { driver, options: options.filter_map(option).collect() })
 }
 
+fn catalog(node: &Node) -> Catalog {
+    let said = |key: &str| node.get(key).and_then(Node::text).map(str::to_owned);
+    let (warehouse, scope, token_url) = (said("warehouse"), said("scope"), said("token_url"));
+    Catalog { path: text(node, "path"), warehouse, scope, token_url }
+}
+
 /// Checks that whatever leads over the network does so by a connection of its project, or one shared with it.
 pub(super) fn check(declared: &Declared, errors: &mut Vec<DefError>) {
     let Declared { connections, sources, models, .. } = declared;
     for connection in &connections.all {
         check_database(connection, errors);
-        check_storage(connection, errors);
+        match connection.node.get("catalog") {
+            Some(node) => check_catalog(connection, node, errors),
+            None => check_storage(connection, errors),
+        }
     }
     for source in &sources.all {
         check_stream(source, connections, errors);
         check_batch(source, connections, errors);
         check_pull(source, connections, errors);
+        check_cataloged(source, connections, errors);
     }
     for model in &models.all {
         check_model(model, connections, errors);
@@ -134,6 +147,63 @@ fn check_storage(connection: &Declaration<Connection>, errors: &mut Vec<DefError
             )
             .with_help(format!("give {}", ways.join("; or "))),
         );
+    }
+}
+
+/// Checks that what it says of a catalog is whole, and is of one.
+fn check_catalog(connection: &Declaration<Connection>, catalog: &Node, errors: &mut Vec<DefError>) {
+    let Declaration { def, node, .. } = connection;
+    if !matches!(&def.reach, Reach::Servers(servers) if servers.len() == 1 && servers.iter().all(Server::is_of_http))
+    {
+        let cause = "a `catalog` is asked over HTTP, and `url` leads elsewhere";
+        errors.push(DefError::new(&node.loc, cause).with_help("as in `url: https://catalog:8181/`"));
+    }
+    for (key, node) in
+        ["endpoint", "region", "anonymous"].iter().filter_map(|key| Some((key, node.get(key)?)))
+    {
+        let cause = format!("`{key}` is of an object store, and this leads to a catalog");
+        let help = "say it of the connection to where its tables lie";
+        errors.push(DefError::new(&node.loc, cause).with_help(help));
+    }
+    for key in ["path", "token_url"] {
+        let Some(node) = catalog.get(key) else { continue };
+        let said = node.text().unwrap_or_default();
+        let is_sound = match key {
+            "path" => !said.contains(['?', '#', '%', '\\']) && !said.contains("//") && !said.contains(".."),
+            _ => url_at(said).is_some(),
+        };
+        if !is_sound {
+            let (form, example) = match key {
+                "path" => ("a path on the catalog's server", "path: /catalog"),
+                _ => (
+                    "a URL of `http` or `https`, without a user or a password",
+                    "token_url: https://idp/oauth/token",
+                ),
+            };
+            errors.push(
+                DefError::new(&node.loc, format!("`{key}` must be {form}"))
+                    .with_help(format!("as in `{example}`")),
+            );
+        }
+    }
+    let Some(credentials) = node.get("credentials") else { return };
+    check_told(credentials, errors);
+    let names: Vec<&str> = credentials.entries().iter().map(|entry| entry.key.as_str()).collect();
+    let ways = [&["token"][..], &["client_id", "client_secret"], &["client_secret"]];
+    if !ways.iter().any(|way| way.len() == names.len() && way.iter().all(|key| names.contains(key))) {
+        let cause = "`credentials` of a catalog are not whole, or are another service's";
+        let help = "give `token`, or `client_secret` and `client_id`";
+        errors.push(DefError::new(&credentials.loc, cause).with_help(help));
+    }
+}
+
+/// The server at a URL that has a path.
+fn url_at(url: &str) -> Option<Server> {
+    let (scheme, rest) = url.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(scheme))?;
+    let authority = rest.split('/').next()?;
+    match Reach::parse(&format!("{scheme}://{authority}")).ok()? {
+        Reach::Servers(servers) if !rest.contains(['?', '#', '\\']) => servers.into_iter().next(),
+        _ => None,
     }
 }
 
@@ -208,6 +278,20 @@ fn check_pull(source: &Declaration<Source>, all: &Names<Connection>, errors: &mu
         let cause = format!("connection `{name}` leads to no database: it has no `driver`");
         errors.push(
             DefError::new(&node.loc, cause).with_help("give it the ADBC driver, as in `driver: postgresql`"),
+        );
+    }
+}
+
+/// Checks that the connection by which a table is found leads to a catalog.
+fn check_cataloged(source: &Declaration<Source>, all: &Names<Connection>, errors: &mut Vec<DefError>) {
+    let Some(catalog) = source.def.batch.as_ref().and_then(|batch| batch.catalog.as_ref()) else { return };
+    let Some(node) = source.node.get("batch").and_then(|batch| batch.get("connection")) else { return };
+    let Some(found) = all.resolve(Kind::Connection, &catalog.by, &node.loc, errors) else { return };
+    if found.whole && found.def.catalog.is_none() {
+        let cause = format!("connection `{}` leads to no catalog", catalog.by);
+        errors.push(
+            DefError::new(&node.loc, cause)
+                .with_help("say where its protocol begins, as in `catalog: {path: /catalog}`"),
         );
     }
 }

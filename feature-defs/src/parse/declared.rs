@@ -121,6 +121,13 @@ impl Declared {
                 pull.connection = self.connections.find(&pull.by).map(|it| it.def.clone());
             }
             let Some(batch) = &mut source.batch else { continue };
+            if let Some(catalog) = &mut batch.catalog {
+                let project = source.loc.project();
+                let all = self.connections.all.iter().map(|it| &it.def).filter(|it| it.is_for(project));
+                let is_store = |it: &&Connection| matches!(it.reach, Reach::Objects { .. });
+                catalog.storage = all.filter(is_store).cloned().collect();
+                catalog.connection = self.connections.find(&catalog.by).map(|it| it.def.clone());
+            }
             let Some(Ok(reach)) = batch.objects().map(Reach::parse) else { continue };
             let connections = self.connections.all.iter().map(|it| &it.def);
             batch.connection = Connection::to(&reach, source.loc.project(), connections).cloned();

@@ -12,7 +12,7 @@ use crate::literal::{fit, literal};
 use crate::reach::Server;
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
-    Aggregation, At, BatchSource, Broker, Column, Dialect, Encoding, Entity, Epoch, Expr, Feature,
+    Aggregation, At, BatchSource, Broker, Cataloged, Column, Dialect, Encoding, Entity, Epoch, Expr, Feature,
     FeatureService, FeatureView, Format, Function, Governance, Literal, Loc, Projection, PullSource,
     PulledRows, ScalarType, Source, Stored, StreamSource, Type, Window,
 };
@@ -98,14 +98,17 @@ fn stream(node: &Node) -> Option<StreamSource> {
 }
 
 fn batch(node: &Node) -> Option<BatchSource> {
-    let path = node.get("path")?;
+    let by = node.get("connection").and_then(Node::text);
+    let path = node.get("path").or(by.and_then(|_| node.get("table")))?;
     let format = text(node, "format");
     let format = Format::ALL.into_iter().find(|known| known.name() == format)?;
     let (path, loc) = (path.text()?.to_owned(), path.loc.clone());
     // What leads there is found once all connections are known.
     let version = count_from_0(node, "version");
     let reference = node.get("ref").and_then(Node::text).map(str::to_owned);
-    Some(BatchSource { format, path, version, reference, dialect: dialect(node), connection: None, loc })
+    let catalog = |by: &str| Cataloged { by: by.to_owned(), connection: None, storage: Vec::new() };
+    let (dialect, catalog) = (dialect(node), by.map(catalog));
+    Some(BatchSource { format, path, version, reference, dialect, connection: None, catalog, loc })
 }
 
 /// Whether a source's rows are a database's.

@@ -2,7 +2,7 @@
 
 use super::declared::Declaration;
 use super::names::{listed, not_twice};
-use super::read::is_of_database;
+use super::read::{is_of_database, text};
 use crate::yaml::{Node, Scalar, Value};
 use crate::{
     BatchSource, Column, DefError, Dialect, Format, Loc, PullSource, ScalarType, Source, Type, suggest,
@@ -18,7 +18,10 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
         );
     }
     if let Some(batch) = node.get("batch") {
-        check_keys(batch, is_of_database(node), errors);
+        match batch.get("connection").is_some() && text(batch, "format") == Format::Iceberg.name() {
+            true => check_cataloged(batch, errors),
+            false => check_keys(batch, is_of_database(node), errors),
+        }
     }
     if let (Some(batch), Some(node)) = (&def.batch, node.get("batch")) {
         check_table(batch, node, errors);
@@ -64,6 +67,22 @@ pub(super) fn check(source: &Declaration<Source>, errors: &mut Vec<DefError>) {
     }
     for (name, loc) in times.chain(listed(node, "event_id")) {
         check_column(def, name, loc, errors);
+    }
+}
+
+/// Reports what is said of a table beside its name in a catalog, or is not.
+fn check_cataloged(batch: &Node, errors: &mut Vec<DefError>) {
+    let table = batch.get("table");
+    let parts = table.and_then(Node::text).unwrap_or_default().split('.');
+    if parts.clone().count() < 2 || parts.clone().any(str::is_empty) {
+        let loc = table.map_or(&batch.loc, |table| &table.loc);
+        let cause = "a table of a catalog is named by `table`, with its namespaces before it";
+        errors.push(DefError::new(loc, cause).with_help("as in `table: sales.landings`"));
+    }
+    let others = ["path", "query", "cursor", "overlap"];
+    for entry in batch.entries().iter().filter(|entry| others.contains(&entry.key.as_str())) {
+        let cause = format!("`{}` is not of a table that a catalog knows", entry.key);
+        errors.push(DefError::new(&entry.key_loc, cause).with_help("leave it out"));
     }
 }
 
@@ -130,8 +149,7 @@ fn misstored(source: &Source, column: &Column) -> Option<DefError> {
     let from = column.from?;
     let format = source.batch.as_ref().map(|batch| batch.format);
     let error = |cause: String, help: &str| Some(DefError::new(&column.loc, cause).with_help(help));
-    let says_types =
-        format.is_some_and(Format::is_typed) || source.pull.is_some();
+    let says_types = format.is_some_and(Format::is_typed) || source.pull.is_some();
     match says_types {
         true if from.becomes(column.dtype) => None,
         true => {

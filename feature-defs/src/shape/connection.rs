@@ -32,6 +32,11 @@ pub(super) static CONNECTION: Object = Object {
             "What a `driver` is told besides, by its own names, which begin with `adbc.`: a text, or where a secret is told.",
         ),
         optional(
+            "catalog",
+            Shape::Object(&CATALOG),
+            "Says that the server at `url` is a catalog of tables of Iceberg, which speaks its REST protocol.",
+        ),
+        optional(
             "endpoint",
             Shape::Text,
             "Another store than the cloud's own which speaks its protocol, as `http://minio:9000`; unless given, the \
@@ -50,14 +55,41 @@ pub(super) static CONNECTION: Object = Object {
         optional(
             "credentials",
             Shape::Object(&CREDENTIALS),
-            "Who asks for objects, or for rows of a database; of objects the environment of the server says it unless given.",
+            "Who asks for objects, for tables of a catalog or for rows of a database; of objects the environment of the server says it unless given.",
+        ),
+    ],
+};
+
+static CATALOG: Object = Object {
+    noun: "a catalog",
+    doc: "A catalog of tables of Apache Iceberg, as Polaris, Lakekeeper, Nessie, Unity and Gravitino are.",
+    keys: &[
+        required(
+            "path",
+            Shape::Text,
+            "Where on its server the protocol begins, before `/v1`; `/` where it is at once.",
+        ),
+        optional(
+            "warehouse",
+            Shape::Text,
+            "Which of its warehouses; where it has one only, it need not be said.",
+        ),
+        optional(
+            "scope",
+            Shape::Text,
+            "What a token is asked for, as `PRINCIPAL_ROLE:ALL`; `catalog` unless given.",
+        ),
+        optional(
+            "token_url",
+            Shape::Text,
+            "Where a token is asked for by `client_id` and `client_secret`; of the catalog itself unless given.",
         ),
     ],
 };
 
 static CREDENTIALS: Object = Object {
     noun: "credentials",
-    doc: "Who asks an object store or a database. Each says where its secret is told, not what it is.",
+    doc: "Who asks an object store, a catalog or a database. Each says where its secret is told, not what it is.",
     keys: &[
         secret("access_key_id", "S3: the id of an access key."),
         secret("secret_access_key", "S3: its secret."),
@@ -67,8 +99,9 @@ static CREDENTIALS: Object = Object {
         secret("account_key", "Azure: its key."),
         secret("sas_token", "Azure: a shared access signature, instead of a key."),
         secret("tenant_id", "Azure: the tenant of a service principal."),
-        secret("client_id", "Azure: its id."),
-        secret("client_secret", "Azure: its secret."),
+        secret("client_id", "Azure: its id. A catalog: who asks for a token."),
+        secret("client_secret", "Azure: its secret. A catalog: theirs."),
+        secret("token", "A catalog: a token that it takes."),
         secret("username", "A database: its user."),
         secret("password", "A database: their password."),
     ],

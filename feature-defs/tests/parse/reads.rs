@@ -86,6 +86,7 @@ fn sources() {
                     path: "data/*.csv",
                     version: None,
             reference: None,
+            catalog: None,
                     connection: None,
                     dialect: Dialect {
                         delimiter: 44,

@@ -8,10 +8,10 @@ mod role;
 use std::collections::BTreeMap;
 
 use feature_defs::{
-    Aggregation, Artifact, At, BatchSource, Batching, Broker, Column, Connection, DriverOption, Entity, Expr,
-    Fallback, Feature, FeatureService, FeatureView, Function, Governance, Instead, Isolation, Literal, Model,
-    ModelVersion, Projection, PullSource, PulledRows, Route, ScalarType, Secret, Source, StorageOptions,
-    StreamSource, Type, format_duration,
+    Aggregation, Artifact, At, BatchSource, Batching, Broker, Catalog, Column, Connection, DriverOption,
+    Entity, Expr, Fallback, Feature, FeatureService, FeatureView, Function, Governance, Instead, Isolation,
+    Literal, Model, ModelVersion, Projection, PullSource, PulledRows, Route, ScalarType, Secret, Source,
+    StorageOptions, StreamSource, Type, format_duration,
 };
 use quern_base::digest::sha256;
 use quern_engine::schema::type_name;
@@ -107,7 +107,7 @@ fn entity(entity: &Entity) -> Keys {
 }
 
 fn connection(connection: &Connection) -> Keys {
-    let Connection { name: _, description, url, reach: _, storage, database, governance, loc: _ } =
+    let Connection { name: _, description, url, reach: _, storage, database, catalog, governance, loc: _ } =
         connection;
     let StorageOptions { endpoint, region, anonymous, credentials } = storage;
     let mut keys = Keys::new();
@@ -116,6 +116,12 @@ fn connection(connection: &Connection) -> Keys {
     put(&mut keys, "endpoint", endpoint.as_deref().unwrap_or_default());
     put(&mut keys, "region", region.as_deref().unwrap_or_default());
     put(&mut keys, "anonymous", if *anonymous { "true" } else { "" });
+    if let Some(Catalog { path, warehouse, scope, token_url }) = catalog {
+        put(&mut keys, "catalog", path);
+        for (key, said) in [("warehouse", warehouse), ("scope", scope), ("token url", token_url)] {
+            put(&mut keys, key, said.as_deref().unwrap_or_default());
+        }
+    }
     put(&mut keys, "driver", database.as_ref().map_or("", |database| database.driver.as_str()));
     let told = |secret: &Secret| match secret {
         Secret::Env(name) => format!("env {name}"),
@@ -155,10 +161,13 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
     put_governance(&mut keys, governance);
-    if let Some(BatchSource { format, path, version, reference, dialect, connection: _, loc: _ }) = batch {
+    if let Some(BatchSource { format, path, version, reference, dialect, catalog, connection: _, loc: _ }) =
+        batch
+    {
         let version = version.map_or(String::new(), |version| format!(" version {version}"));
         let reference = reference.as_ref().map_or(String::new(), |reference| format!(" ref {reference}"));
         put(&mut keys, "batch", format!("{} {path}{version}{reference}", format.name()));
+        put(&mut keys, "catalog", catalog.as_ref().map_or("", |catalog| catalog.by.as_str()));
         put(&mut keys, "csv", dialect.to_string());
     }
     if let Some(PullSource { rows, cursor, overlap, by, is_pushed_to: _, connection: _, loc: _ }) = pull {

@@ -10,6 +10,7 @@ mod client;
 mod copies;
 mod reading;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +20,11 @@ use feature_defs::StorageOptions;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{GetOptions, GetResult, ObjectStoreScheme};
+use serde_json::Value;
 use url::Url;
 
 pub use self::bucket::{Bucket, Listed};
+pub(crate) use self::client::told;
 pub use self::reading::Reads;
 pub(crate) use self::reading::{Fetched, Object, Objects};
 
@@ -40,6 +43,40 @@ pub struct Location {
     storage: Arc<StorageOptions>,
     /// What is known besides the environment, by the names of its variables.
     told: Vec<(String, String)>,
+    /// Keys that a catalog has lent.
+    lent: Lent,
+}
+
+/// Keys for a while, by the names that `object_store` has for them.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Lent(Vec<(&'static str, String)>);
+
+/// Keys do not end up in logs.
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} keys", self.0.len())
+    }
+}
+
+impl Lent {
+    /// Those that a catalog of Iceberg says, by its names for them.
+    pub(crate) fn of(config: &HashMap<String, Value>) -> Lent {
+        let of_catalogs = [
+            ("s3.access-key-id", "access_key_id"),
+            ("s3.secret-access-key", "secret_access_key"),
+            ("s3.session-token", "session_token"),
+        ];
+        let said = |name: &str| config.get(name).and_then(Value::as_str).map(str::to_owned);
+        let mut keys: Vec<_> =
+            of_catalogs.iter().filter_map(|(name, key)| Some((*key, said(name)?))).collect();
+        let sas = config.iter().find(|(name, _)| name.starts_with("adls.sas-token."));
+        keys.extend(sas.and_then(|(_, token)| Some(("sas_token", token.as_str()?.to_owned()))));
+        Lent(keys)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +168,7 @@ impl Location {
             Ok((ObjectStoreScheme::MicrosoftAzure, path)) => (Cloud::Azure, path),
             _ => return Err(wrong("is not the URL of an object, as in `s3://bucket/key`")),
         };
-        Ok(Location { url, cloud, path, storage: Arc::default(), told: Vec::new() })
+        Ok(Location { url, cloud, path, storage: Arc::default(), told: Vec::new(), lent: Lent::default() })
     }
 
     /// The same in S3, with what the environment does not say, by the names of its variables: for a process that asks
@@ -146,6 +183,11 @@ impl Location {
     #[must_use]
     pub fn through(self, storage: StorageOptions) -> Location {
         Location { storage: Arc::new(storage), ..self }
+    }
+
+    /// The same with keys that were lent, where its connection says none.
+    pub(crate) fn with(self, lent: Lent) -> Location {
+        Location { lent, ..self }
     }
 
     /// What `name`, a relative path, is called below it.

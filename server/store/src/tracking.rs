@@ -4,16 +4,13 @@
 //! with the same variables. <https://mlflow.org/docs/latest/api_reference/rest-api.html>
 
 use std::env;
-use std::time::Duration;
 
 use bytes::Bytes;
 use feature_defs::{Reach, Registered, RegisteredModel, Server};
-use quern_base::addresses;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 
+use crate::http::{self, causes, on_one_line};
 use crate::objects::Unread;
 
 const URI: &str = "MLFLOW_TRACKING_URI";
@@ -23,15 +20,8 @@ const TOKEN: &str = "MLFLOW_TRACKING_TOKEN";
 
 const API: &str = "api/2.0/mlflow";
 const ARTIFACTS: &str = "api/2.0/mlflow-artifacts/artifacts";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a server may take to begin an answer, and then to send more of it.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one request may take to its last byte.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(900);
 /// What a server says of a version is a few hundred bytes.
 const REPLY_BYTES_MAX: u64 = 1 << 20;
-/// As much of what it says as a person is shown.
-const SAID_CHARS_MAX: usize = 300;
 
 /// A tracking server of MLflow, and who asks it.
 #[derive(Debug)]
@@ -80,20 +70,6 @@ pub enum Folder {
     Disk(String),
 }
 
-/// Leads to the server that a connection names, after DNS, at each connect.
-struct Resolver(String);
-
-impl Resolve for Resolver {
-    fn resolve(&self, _name: Name) -> Resolving {
-        let host = self.0.clone();
-        Box::pin(async move {
-            // The URL has the port.
-            let found = addresses::resolve((&host, 0), &[&host]).await?;
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
-}
-
 impl Tracking {
     /// The server that the environment names.
     ///
@@ -108,12 +84,9 @@ impl Tracking {
         let told = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let uri = told(URI).ok_or_else(|| wrong(format!("`{URI}` names no tracking server of MLflow")))?;
         // The URI is not repeated: it may hold a password.
-        let (server, base) = server_at(&uri).map_err(|cause| wrong(format!("`{URI}` {cause}")))?;
-        // No proxy: what is connected to is what was looked at.
-        let client = Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT);
-        let client = client.read_timeout(READ_TIMEOUT).timeout(REQUEST_TIMEOUT);
-        let client = client.dns_resolver(std::sync::Arc::new(Resolver(server.host.clone()))).build();
-        let client = client.map_err(|error| wrong(format!("no client can be set up: {error}")))?;
+        let (server, base) = http::server_at(&uri).map_err(|cause| wrong(format!("`{URI}` {cause}")))?;
+        let client =
+            http::client(&server).map_err(|error| wrong(format!("no client can be set up: {error}")))?;
         let who = match (told(USERNAME), told(TOKEN)) {
             (Some(name), _) => Who::User { name, password: told(PASSWORD) },
             (None, Some(token)) => Who::Token(token),
@@ -289,42 +262,6 @@ fn unread(cause: String, help: String) -> Unread {
     Unread { cause, help, perhaps_a_folder: false, again: false }
 }
 
-/// The server that a URI leads to, and where its API begins.
-fn server_at(uri: &str) -> Result<(Server, Url), String> {
-    let form = || "must be a URL as `https://host:5000` or `https://host/prefix`".to_owned();
-    let (scheme, rest) =
-        uri.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(scheme)).ok_or_else(form)?;
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let Ok(Reach::Servers(servers)) = Reach::parse(&format!("{scheme}://{authority}")) else {
-        return Err("must hold no user and no password, and one host".to_owned());
-    };
-    let [server] = <[Server; 1]>::try_from(servers).map_err(|_| form())?;
-    if path.contains(['?', '#', '\\', '%']) {
-        return Err(form());
-    }
-    let path = path.trim_matches('/');
-    let slash = if path.is_empty() { "" } else { "/" };
-    let base: Url = format!("{server}/{path}{slash}").parse().map_err(|_| form())?;
-    // A name that the client would read as an address is none to who allowed it.
-    match base.host_str().is_some_and(|host| host.trim_matches(['[', ']']) == server.host) {
-        true => Ok((server, base)),
-        false => Err(form()),
-    }
-}
-
-/// The innermost cause: what is around it only says that a request failed.
-fn causes(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    on_one_line(&innermost.to_string())
-}
-
-fn on_one_line(said: &str) -> String {
-    said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SAID_CHARS_MAX).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
@@ -332,45 +269,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tracking_server_is_one_host() {
-        let shown = [
-            "http://127.0.0.1:5000",
-            "https://MLflow.corp/prefix/",
-            "http://[::1]:5000/",
-            "http://me:secret@mlflow",
-            "http://a,b",
-            "http://2130706433/",
-            "http://mlflow/?x",
-            "sqlite:///mlflow.db",
-            "databricks",
-        ]
-        .map(|uri| match server_at(uri) {
-            Ok((server, base)) => format!("{server} {base}"),
-            Err(cause) => cause,
-        });
-        expect![[r#"
-            http://127.0.0.1:5000 http://127.0.0.1:5000/
-            https://mlflow.corp:443 https://mlflow.corp/prefix/
-            http://[::1]:5000 http://[::1]:5000/
-            must hold no user and no password, and one host
-            must be a URL as `https://host:5000` or `https://host/prefix`
-            must be a URL as `https://host:5000` or `https://host/prefix`
-            must be a URL as `https://host:5000` or `https://host/prefix`
-            must be a URL as `https://host:5000` or `https://host/prefix`
-            must be a URL as `https://host:5000` or `https://host/prefix`"#]]
-        .assert_eq(&shown.join("\n"));
-    }
-
-    #[tokio::test]
-    async fn a_name_that_leads_to_this_machine_is_not_connected_to() {
-        let name: Name = "mlflow.corp".parse().unwrap();
-        let refused = Resolver("127.1".to_owned()).resolve(name).await.err().unwrap().to_string();
-        assert!(refused.contains("`127.1` leads to 127.0.0.1, which is this machine itself"), "{refused}");
-    }
-
-    #[test]
     fn files_lie_where_somebody_may_have_been_asked() {
-        let (server, base) = server_at("http://mlflow:5000/ml").unwrap();
+        let (server, base) = http::server_at("http://mlflow:5000/ml").unwrap();
         let tracking = Tracking { server, base, client: Client::new(), who: Who::Nobody };
         let shown = [
             "mlflow-artifacts:/0/models/m-1/artifacts",

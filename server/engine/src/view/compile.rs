@@ -230,6 +230,8 @@ fn identify(
     text += &version.map_or_else(String::new, |version| format!("version {version}\n"));
     let reference = source.batch.as_ref().and_then(|batch| batch.reference.as_ref());
     text += &reference.map_or_else(String::new, |reference| format!("ref {reference:?}\n"));
+    let catalog = source.batch.as_ref().and_then(|batch| batch.catalog.as_ref());
+    text += &catalog.map_or_else(String::new, |catalog| format!("catalog {:?}\n", catalog.by));
     for column in &source.columns {
         text += &column
             .format

@@ -83,6 +83,7 @@ pub fn infer(root: &Path, format: Format, path: &str) -> Result<Shown> {
         connection: None,
         version: None,
         reference: None,
+        catalog: None,
         loc,
     };
     // Whoever asks reads with rights of their own.

@@ -98,7 +98,7 @@ impl Location {
 
     /// Whether its connection says who asks.
     pub(super) fn says_who(&self) -> bool {
-        self.storage.anonymous || !self.storage.credentials.is_empty()
+        self.storage.anonymous || !self.storage.credentials.is_empty() || !self.lent.is_empty()
     }
 
     /// What is said besides the environment, by the names that `object_store` has for it.
@@ -119,18 +119,22 @@ impl Location {
             said.push(("skip_signature".to_owned(), "true".to_owned()));
         }
         for (key, secret) in &self.storage.credentials {
-            said.push((key.clone(), told(key, secret)?));
+            let not_told = |why: String| object_store::Error::Generic {
+                store: "connection",
+                source: format!("its connection {why}").into(),
+            };
+            said.push((key.clone(), told(key, secret).map_err(not_told)?));
+        }
+        if !self.storage.anonymous && self.storage.credentials.is_empty() {
+            said.extend(self.lent.0.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         }
         Ok(said)
     }
 }
 
-/// What a secret is, now.
-fn told(key: &str, secret: &Secret) -> object_store::Result<String> {
-    let not_told = |why: String| object_store::Error::Generic {
-        store: "connection",
-        source: format!("its connection has `{key}` told by {why}").into(),
-    };
+/// What a secret is, now; or what is wrong with it, after the name of whose it is.
+pub(crate) fn told(key: &str, secret: &Secret) -> Result<String, String> {
+    let not_told = |why: String| format!("has `{key}` told by {why}");
     let (at, found) = match secret {
         Secret::Env(name) => {
             let lacking =

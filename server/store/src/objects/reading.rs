@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::client::RETRIES_OF_MANY;
 use super::copies::Copies;
-use super::{Location, Unread, in_time, said};
+use super::{Lent, Location, Unread, in_time, said};
 use crate::error::Error;
 use crate::metrics::metrics;
 
@@ -37,6 +37,8 @@ const REQUESTS_AT_ONCE: usize = 8;
 const HELD_KIB: u32 = 512 << 10;
 /// When what failed for a cause that may pass may be asked for again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// More clients than this are of keys that were lent before.
+const CLIENTS_MAX: usize = 256;
 /// How long a folder is no table that was none.
 const PLAIN_FOR: Duration = Duration::from_secs(300);
 
@@ -46,7 +48,7 @@ pub(crate) struct Objects {
     /// None outside of a runtime: there nobody waits for a bucket.
     runtime: Option<Handle>,
     copies: Copies,
-    clients: Mutex<HashMap<(String, StorageOptions), Arc<dyn ObjectStore>>>,
+    clients: Mutex<HashMap<(String, StorageOptions, Lent), Arc<dyn ObjectStore>>>,
     /// The folders that are of no table, and when they were looked at.
     plain: Mutex<HashMap<PathBuf, Instant>>,
     room: Arc<Semaphore>,
@@ -221,21 +223,29 @@ impl Objects {
 
     /// One client for all that is asked in the same way, with the secrets of now.
     fn store(&self, location: &Location) -> Result<Arc<dyn ObjectStore>, Unread> {
-        let key = (location.bucket(), StorageOptions::clone(&location.storage));
+        let key = (location.bucket(), StorageOptions::clone(&location.storage), location.lent.clone());
         if location.storage.credentials.is_empty()
             && let Some(store) = self.clients.lock().get(&key)
         {
             return Ok(Arc::clone(store));
         }
         let store = location.store_retrying(RETRIES_OF_MANY).map_err(|error| location.unread(&error))?;
-        self.clients.lock().insert(key, Arc::clone(&store));
+        let mut clients = self.clients.lock();
+        if clients.len() >= CLIENTS_MAX {
+            clients.clear();
+        }
+        clients.insert(key, Arc::clone(&store));
         Ok(store)
     }
 
     fn wait<F: Future>(&self, location: &Location, asked: F) -> Result<F::Output, Unread> {
-        let runtime = self.runtime.as_ref();
-        let runtime = runtime.ok_or_else(|| location.failed("buckets are read by a server alone"))?;
-        Ok(tokio::task::block_in_place(|| runtime.block_on(asked)))
+        self.now(asked).ok_or_else(|| location.failed("buckets are read by a server alone"))
+    }
+
+    /// What is asked of the network; none outside of a server.
+    pub(crate) fn now<F: Future>(&self, asked: F) -> Option<F::Output> {
+        let runtime = self.runtime.as_ref()?;
+        Some(tokio::task::block_in_place(|| runtime.block_on(asked)))
     }
 }
 

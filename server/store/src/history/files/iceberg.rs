@@ -7,6 +7,7 @@
 //! Rows count as arrived in the order of the commits that added them (*data sequence numbers*; in the first version of
 //! the format, which has none, of the snapshots), then of the names of their files.
 
+mod catalog;
 mod deletes;
 mod manifest;
 mod metadata;
@@ -22,16 +23,17 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use bytes::Bytes;
-use feature_defs::BatchSource;
+use feature_defs::{BatchSource, Cataloged, DefError};
 use flate2::read::GzDecoder;
 use parking_lot::Mutex;
 use url::Url;
 
+use self::catalog::Sessions;
 use self::deletes::Deletes;
 use self::manifest::{Content, Entry, Manifest, Partition};
 use self::metadata::{At, Field, Metadata, State, Wrong};
 use super::super::member::{Column, Columns, Member};
-use super::table::Folder;
+use super::table::{At as Where, Folder};
 use super::{HistoryFile, Missed, Places, Version, too_many};
 
 const METADATA: &str = "metadata";
@@ -41,14 +43,17 @@ const TEXT_BYTES_MAX: u64 = 1 << 30;
 /// So many plans are remembered; those of other snapshots and tables are made anew.
 const PLANS_MAX: usize = 64;
 
-/// What tables have been found to hold. A snapshot never changes, and what its files hold neither.
+/// What tables have been found to hold, and catalogs to say. A snapshot never changes, and what its files hold neither.
 #[derive(Debug, Default)]
-pub(super) struct Plans(Mutex<HashMap<(PathBuf, At), Known>>);
+pub(super) struct Plans {
+    known: Mutex<HashMap<(PathBuf, At), Known>>,
+    sessions: Sessions,
+}
 
 #[derive(Debug, Clone)]
 struct Known {
-    /// Of the metadata.
-    version: Version,
+    /// Of the metadata, where their name does not say it.
+    version: Option<Version>,
     plan: Arc<Vec<Planned>>,
 }
 
@@ -59,23 +64,26 @@ struct Planned {
     member: Member,
 }
 
+/// What a table says of itself.
+enum Said {
+    /// In this file.
+    There(Url),
+    /// In words of its catalog, which are those of the file of this name.
+    Told(Bytes, Option<String>),
+}
+
 /// Every file of the table that `batch` names, in order of arrival.
 pub(super) fn named(places: &Places, batch: &BatchSource) -> Result<Vec<HistoryFile>, Missed> {
-    let (path, file) = match is_metadata(&batch.path) {
-        true => folder_of(&batch.path),
-        false => (batch.path.as_str(), None),
-    };
-    let table = Table { folder: Folder::open(places.at(batch)?, batch, (path, METADATA))? };
-    let metadata = match file {
-        Some(file) => table.folder.below_url(file),
-        None => table.latest()?,
+    let (table, said) = match &batch.catalog {
+        Some(catalog) => Table::cataloged(places, batch, catalog)?,
+        None => Table::named(places, batch)?,
     };
     let at = match (&batch.reference, batch.version) {
         (Some(reference), _) => At::Reference(reference.clone()),
         (None, Some(version)) => At::Snapshot(version),
         (None, None) => At::Latest,
     };
-    let plan = places.plans.of(&table, (&metadata, at))?;
+    let plan = places.plans.of(&table, (&said, at))?;
     if plan.len() > super::FILES_MAX {
         return Err(too_many(batch).into());
     }
@@ -83,22 +91,27 @@ pub(super) fn named(places: &Places, batch: &BatchSource) -> Result<Vec<HistoryF
 }
 
 impl Plans {
-    /// What the table holds at a state, by a file of its metadata.
-    fn of(&self, table: &Table, (metadata, at): (&Url, At)) -> Result<Arc<Vec<Planned>>, Missed> {
-        let help = "name a file that is there, as its catalog says it";
-        let file = table.folder.file(metadata, help)?;
-        let Some((path, version)) = file.identity() else { return Ok(Arc::default()) };
-        let key = (path.to_owned(), at);
-        let known = self.0.lock().get(&key).filter(|known| known.version == *version).cloned();
+    /// What the table holds at a state.
+    fn of(&self, table: &Table, (said, at): (&Said, At)) -> Result<Arc<Vec<Planned>>, Missed> {
+        let named = match said {
+            Said::There(url) => {
+                let file = table.folder.file(url, "name a file that is there, as its catalog says it")?;
+                file.identity().map(|(path, version)| (path.to_owned(), Some(version.clone())))
+            }
+            Said::Told(_, name) => name.as_ref().map(|name| (PathBuf::from(name), None)),
+        };
+        let Some((path, version)) = named else { return table.plan(said, &at).map(Arc::new) };
+        let key = (path, at);
+        let known = self.known.lock().get(&key).filter(|known| known.version == version).cloned();
         if let Some(known) = known {
             return Ok(known.plan);
         }
-        let plan = Arc::new(table.plan(metadata, &key.1)?);
-        let mut known = self.0.lock();
+        let plan = Arc::new(table.plan(said, &key.1)?);
+        let mut known = self.known.lock();
         if known.len() >= PLANS_MAX {
             known.clear();
         }
-        known.insert(key, Known { version: version.clone(), plan: Arc::clone(&plan) });
+        known.insert(key, Known { version, plan: Arc::clone(&plan) });
         Ok(plan)
     }
 }
@@ -129,6 +142,49 @@ struct Table {
 }
 
 impl Table {
+    /// The one that a path names.
+    fn named(places: &Places, batch: &BatchSource) -> Result<(Table, Said), Missed> {
+        let (path, file) = match is_metadata(&batch.path) {
+            true => folder_of(&batch.path),
+            false => (batch.path.as_str(), None),
+        };
+        let table = Table { folder: Folder::open(places.at(batch)?, Where::of(batch, path, METADATA))? };
+        let url = match file {
+            Some(file) => table.folder.below_url(file),
+            None => table.latest()?,
+        };
+        Ok((table, Said::There(url)))
+    }
+
+    /// The one that a catalog knows.
+    fn cataloged(places: &Places, batch: &BatchSource, catalog: &Cataloged) -> Result<(Table, Said), Missed> {
+        let asked = (catalog, batch.path.as_str(), &batch.loc);
+        let loaded = catalog::load((&places.objects, &places.plans.sessions), asked)?;
+        let mistake = |cause: String| DefError::new(&batch.loc, cause);
+        let metadata = Metadata::parse(&loaded.metadata)
+            .map_err(|(cause, help)| mistake(format!("table `{}`: {cause}", batch.path)).with_help(help))?;
+        let location = metadata.location.as_str();
+        let path = match location.split_once("://") {
+            Some(("file", path)) => path.to_owned(),
+            // What Hadoop's clients call it.
+            Some(("s3a" | "s3n", rest)) => format!("s3://{rest}"),
+            _ => location.strip_prefix("file:").unwrap_or(location).to_owned(),
+        };
+        let connection = catalog.to(&path);
+        if path.contains("://") && connection.is_none() {
+            let cause = format!(
+                "table `{}` lies at `{path}`, and no connection of its project leads there",
+                batch.path
+            );
+            let help = format!("an administrator says: `{{kind: Connection, name: lake, url: {path:?}}}`");
+            return Err(mistake(cause).with_help(help).into());
+        }
+        let (lent, loc) = (loaded.lent(location), &batch.loc);
+        let folder = Where { loc, path: &path, log: METADATA, connection, lent };
+        let table = Table { folder: Folder::open(places.at(batch)?, folder)? };
+        Ok((table, Said::Told(loaded.metadata, loaded.at)))
+    }
+
     /// The metadata of now of a table that keeps its own count, as those of Hadoop's catalog do. Of any other table only
     /// its catalog knows: the file with the highest number may be of a commit that never was.
     fn latest(&self) -> Result<Url, Missed> {
@@ -162,8 +218,11 @@ impl Table {
     }
 
     /// What the table holds at a state.
-    fn plan(&self, url: &Url, at: &At) -> Result<Vec<Planned>, Missed> {
-        let metadata = Metadata::parse(&self.text(url)?).map_err(|wrong| self.wrong(url, wrong))?;
+    fn plan(&self, said: &Said, at: &At) -> Result<Vec<Planned>, Missed> {
+        let metadata = match said {
+            Said::There(url) => Metadata::parse(&self.text(url)?).map_err(|wrong| self.wrong(url, wrong))?,
+            Said::Told(text, _) => Metadata::parse(text).map_err(|wrong| self.refused(wrong))?,
+        };
         let state = metadata.at(at).map_err(|wrong| self.refused(wrong))?;
         let names = metadata.names().map_err(|wrong| self.refused(wrong))?;
         let known = Planning { table: self, metadata: &metadata, names };

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use url::Url;
 
 use super::{HistoryFile, Missed, local, remote};
-use crate::objects::{Location, Object, Objects, Reads};
+use crate::objects::{Lent, Location, Object, Objects, Reads};
 use crate::roots::{OUTSIDE_HELP, Roots, open_regular};
 
 /// A log has folders of one level.
@@ -45,6 +45,27 @@ enum Place {
     There(Arc<Objects>, Location, Box<Connection>),
 }
 
+/// Where the folder of a table is.
+pub(super) struct At<'a> {
+    /// Where that is declared.
+    pub(super) loc: &'a Loc,
+    /// A path on this machine, or a URL.
+    pub(super) path: &'a str,
+    /// What lies in it.
+    pub(super) log: &'a str,
+    /// What leads there, where it is a URL.
+    pub(super) connection: Option<&'a Connection>,
+    /// Keys to it, where these are lent.
+    pub(super) lent: Lent,
+}
+
+impl<'a> At<'a> {
+    /// As a source says it.
+    pub(super) fn of(batch: &'a BatchSource, path: &'a str, log: &'a str) -> At<'a> {
+        At { loc: &batch.loc, path, log, connection: batch.connection.as_ref(), lent: Lent::default() }
+    }
+}
+
 /// A file of a table that was listed.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -54,14 +75,11 @@ pub(super) struct Found {
 }
 
 impl Folder {
-    /// The folder `path` of the table that `batch` names, in which there is `log`. Nothing of it is read yet.
-    pub(super) fn open(
-        (roots, objects): (&Roots, &Arc<Objects>),
-        batch: &BatchSource,
-        (path, log): (&str, &str),
-    ) -> Result<Folder, Missed> {
-        let mistake = |cause: String| DefError::new(&batch.loc, cause);
-        let (url, place) = match (batch.objects(), &batch.connection) {
+    /// Opens it. Nothing of it is read yet.
+    pub(super) fn open((roots, objects): (&Roots, &Arc<Objects>), at: At<'_>) -> Result<Folder, Missed> {
+        let At { loc, path, log, connection, lent } = at;
+        let mistake = |cause: String| DefError::new(loc, cause);
+        let (url, place) = match (path.contains("://").then_some(path), connection) {
             (None, _) => {
                 let folder = roots.repository().join(path);
                 let real = folder.canonicalize();
@@ -86,7 +104,7 @@ impl Folder {
             }
             (Some(_), Some(connection)) => {
                 let location = Location::parse_folder(path).map_err(mistake)?;
-                let location = location.through(connection.storage.clone());
+                let location = location.through(connection.storage.clone()).with(lent);
                 let url = location.folder_url();
                 (url, Place::There(Arc::clone(objects), location, Box::new(connection.clone())))
             }
@@ -94,7 +112,7 @@ impl Folder {
                 return Err(mistake(format!("no connection of its project leads to `{plain}`")).into());
             }
         };
-        let (path, loc) = (path.trim_end_matches('/').to_owned(), batch.loc.clone());
+        let (path, loc) = (path.trim_end_matches('/').to_owned(), loc.clone());
         Ok(Folder { path, loc, url, place, listed: OnceLock::new(), reads: Arc::default() })
     }
 

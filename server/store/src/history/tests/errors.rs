@@ -159,6 +159,7 @@ fn a_table_with_a_log_of_its_own_is_refused() {
                 connection: None,
                 version: None,
                 reference: None,
+                catalog: None,
                 loc: loc(3),
             });
             repository.write("plain/a.parquet", vec![("at", times(1))]);
@@ -320,6 +321,7 @@ fn what_is_no_table_tells_nothing_of_itself() {
                 connection: None,
                 version: None,
                 reference: None,
+                catalog: None,
                 loc: loc(3),
             };
             repository.source.batch = Some(batch);
@@ -341,6 +343,7 @@ fn what_is_no_table_tells_nothing_of_itself() {
             connection: None,
             version: None,
             reference: None,
+            catalog: None,
             loc: loc(3),
         });
         // Whether there is such a file is told nobody.

@@ -47,6 +47,7 @@ impl Repository {
             connection: None,
             version: None,
             reference: None,
+            catalog: None,
             loc: loc(3),
         };
         let source = Source {

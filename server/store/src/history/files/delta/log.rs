@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use url::Url;
 
-use super::super::table::{Folder, Found};
+use super::super::table::{At, Folder, Found};
 use super::super::{HistoryFile, Missed};
 use super::FirstAdded;
 use crate::objects::Objects;
@@ -42,7 +42,7 @@ struct Add {
 impl Table {
     /// The table that `batch` names. Nothing of it is read yet.
     pub(super) fn open(places: (&Roots, &Arc<Objects>), batch: &BatchSource) -> Result<Table, Missed> {
-        let folder = Folder::open(places, batch, (&batch.path, LOG))?;
+        let folder = Folder::open(places, At::of(batch, &batch.path, LOG))?;
         Ok(Table { folder, failed: Mutex::default() })
     }
 
