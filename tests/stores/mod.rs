@@ -17,6 +17,7 @@ mod registry;
 mod backup;
 mod behind;
 mod buckets;
+mod catalogs;
 mod cut_off;
 mod data_folder;
 mod faulty;

@@ -49,7 +49,7 @@ pub struct Location {
 
 /// Keys for a while, by the names that `object_store` has for them.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Lent(Vec<(&'static str, String)>);
+pub(crate) struct Lent(Arc<Vec<(&'static str, String)>>);
 
 /// Keys do not end up in logs.
 impl fmt::Debug for Lent {
@@ -71,7 +71,7 @@ impl Lent {
             of_catalogs.iter().filter_map(|(name, key)| Some((*key, said(name)?))).collect();
         let sas = config.iter().find(|(name, _)| name.starts_with("adls.sas-token."));
         keys.extend(sas.and_then(|(_, token)| Some(("sas_token", token.as_str()?.to_owned()))));
-        Lent(keys)
+        Lent(Arc::new(keys))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

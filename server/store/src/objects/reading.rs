@@ -42,13 +42,16 @@ const CLIENTS_MAX: usize = 256;
 /// How long a folder is no table that was none.
 const PLAIN_FOR: Duration = Duration::from_secs(300);
 
+/// Which bucket, and who asks it how.
+type Asking = (String, StorageOptions, Lent);
+
 /// The files in buckets that are read, and what of them lies here.
 #[derive(Debug)]
 pub(crate) struct Objects {
     /// None outside of a runtime: there nobody waits for a bucket.
     runtime: Option<Handle>,
     copies: Copies,
-    clients: Mutex<HashMap<(String, StorageOptions, Lent), Arc<dyn ObjectStore>>>,
+    clients: Mutex<HashMap<Asking, Arc<dyn ObjectStore>>>,
     /// The folders that are of no table, and when they were looked at.
     plain: Mutex<HashMap<PathBuf, Instant>>,
     room: Arc<Semaphore>,
