@@ -100,7 +100,9 @@ fn value(shape: &Shape) -> String {
         Shape::List(Shape::OneOf(texts)) => format!("list of `{}`", texts.join("`, `")),
         Shape::List(item) => format!("list of {}s", value(item)),
         Shape::Map { value: Shape::Whole { .. }, .. } => "mapping of versions to whole numbers".to_owned(),
-        Shape::Map { value: Shape::AnyOf(_), .. } => "mapping of names to texts or secrets".to_owned(),
+        Shape::Map { value: Shape::AnyOf([_, Shape::Secret(_)]), .. } => {
+            "mapping of names to texts or secrets".to_owned()
+        }
         Shape::Map { value: Shape::Text, .. } => "mapping of names to texts".to_owned(),
         Shape::Map { key: Shape::Text, .. } => "mapping of inputs to columns".to_owned(),
         Shape::Map { .. } => "mapping of names to columns".to_owned(),

@@ -10,7 +10,7 @@ use quern_kit::root;
 use super::{crates, files};
 
 /// What a crate must not know, whatever it is called for.
-const MUST_NOT_KNOW: [(&str, &str); 15] = [
+const MUST_NOT_KNOW: [(&str, &str); 16] = [
     ("feature-defs", "arrow datafusion-expr tokio"),
     ("sdk/wire", "arrow tokio tonic"),
     ("sdk/rust", "datafusion-expr rocksdb quern-engine quern-server"),
@@ -19,13 +19,14 @@ const MUST_NOT_KNOW: [(&str, &str); 15] = [
     ("server/access", "arrow axum ort parquet redis rocksdb sqlx tokio tonic"),
     ("server/store", "axum datafusion-expr ort tonic"),
     ("server/inference", "axum parquet redis rocksdb sqlx tonic"),
+    ("server/warehouse", "axum ort parquet quern-store redis rocksdb sqlx tokio tonic"),
     ("server/decode", "axum ort parquet redis rocksdb sqlx tokio tonic"),
     (
         "server/identity",
         "arrow axum ort parquet redis rocksdb sqlx tonic quern-store quern-features quern-server",
     ),
     ("server/features", "axum ort parquet redis rocksdb sqlx tonic"),
-    ("server", "axum ort parquet redis rocksdb sqlx tonic"),
+    ("server", "adbc_core axum ort parquet redis rocksdb sqlx tonic"),
     ("server/streams", "axum ort parquet rocksdb sqlx tonic"),
     ("server/api", "ort parquet redis rocksdb sqlx"),
     ("server/cli", "datafusion-expr ort redis rocksdb sqlx tonic"),

@@ -30,8 +30,8 @@ pub struct Source {
     pub created_timestamp: Option<String>,
     /// The columns that make a row the same row.
     pub event_id: Vec<String>,
-    /// Declared columns. CSV, JSON, push sources and those of a database must declare all; for Parquet and Arrow, what is declared is
-    /// checked against the files and the rest is read from them.
+    /// Declared columns. CSV, JSON, push sources and those of a database must declare all; for Parquet and Arrow, what
+    /// is declared is checked against the files and the rest is read from them.
     pub columns: Vec<Column>,
     /// Whose it is.
     pub governance: Governance,

@@ -236,8 +236,8 @@ fn check_database(connection: &Declaration<Connection>, errors: &mut Vec<DefErro
         }));
         return;
     };
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if let Some(driver) = node.get("driver").filter(|_| !database.driver.chars().all(is_plain)) {
+    let is_large = database.driver.contains(|c: char| c.is_ascii_uppercase());
+    if let Some(driver) = node.get("driver").filter(|_| is_large) {
         let cause =
             format!("`driver` must be a name of small letters, digits and `_`, found `{}`", database.driver);
         errors.push(DefError::new(&driver.loc, cause).with_help("as in `driver: postgresql`"));

@@ -357,7 +357,7 @@ fn check_reach(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
 fn check_database(subject: &str, node: &Node, text: &str) -> Option<DefError> {
     let small = text.to_ascii_lowercase();
     let is_secret = text.contains('@')
-        || ["password", "passwd", "pwd=", "secret", "token="].iter().any(|it| small.contains(it));
+        || ["password=", "passwd=", "pwd=", "secret=", "token="].iter().any(|it| small.contains(it));
     let cause = match text {
         _ if is_secret => "must hold neither a user nor a password: these are kept, and shown",
         "" => "is empty",

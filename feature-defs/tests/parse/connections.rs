@@ -149,7 +149,7 @@ fn who_asks_is_no_part_of_a_connection() {
             a.yaml:7:6: `url` is a URL of an unknown scheme
               help: a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092`, `redis://host:6379` or `https://host:5000/`
             a.yaml:9:1: a connection lacks the key `url`
-              help: `url`: What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, or servers, as `kafka://a:9092,b:9092`, `redis://host:6379` or `https://mlflow:5000/`."#]],
+              help: `url`: What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, or servers, as `kafka://a:9092,b:9092`, `redis://host:6379` or `https://mlflow:5000/`; with a `driver`, a database as that driver names it, such as `postgresql://host:5432/shop`."#]],
     );
 }
 

@@ -3,6 +3,7 @@
 //! Cases are YAML, answers rewrite themselves with `UPDATE_EXPECT=1`.
 
 mod connections;
+mod databases;
 mod mistakes;
 mod names;
 mod projects;

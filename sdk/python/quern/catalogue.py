@@ -197,12 +197,15 @@ class Materialized(Shown):
     wall_seconds: float
     warnings: list[str] = field(default_factory=list)
     """What was odd and is to be looked at."""
+    pulled: list[dict[str, Any]] = field(default_factory=list)
+    """Of each source whose rows are a database's: `source`, `rows`, `known`, `rejected`, `seconds`."""
 
     @classmethod
     def from_summary(cls, summary: Mapping[str, Any]) -> Materialized:
         """Read the last line of the reply of `/v1/materialize`."""
         views = [_materialized(view) for view in summary["views"]]
-        return cls(views, summary["wall_seconds"], list(summary.get("warnings", ())))
+        warnings, pulled = list(summary.get("warnings", ())), list(summary.get("pulled", ()))
+        return cls(views, summary["wall_seconds"], warnings, pulled)
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Give a row for each view."""

@@ -2,8 +2,8 @@
 //!
 //! A database has no places of rows that could be read again, and forgets: so what a query gives is taken into history,
 //! as if it was pushed ([`Push`](crate::verbs::push::Push)), in the order of its cursor, a column that grows. How far a
-//! source is pulled ([`Place`]) is written in one step with the rows, and a push that does not begin there is refused. So
-//! each row counts once, whenever a server ends and however many pull. Since rows are committed late, those of an
+//! source is pulled ([`Place`]) is written in one step with the rows, and a push that does not begin there is refused.
+//! So each row counts once, whenever a server ends and however many pull. Since rows are committed late, those of an
 //! overlap are asked for once more; the ones that history has already are known by their digests ([`Known`]), which are
 //! made of history itself: nothing else is to be kept, and nothing is forgotten.
 
@@ -35,8 +35,8 @@ struct AllPulled {
 }
 
 impl Node {
-    /// Pulls the sources of the views that are asked for, and brings the head up to date with them. Reads and waits: call
-    /// it where blocking is allowed, within a runtime.
+    /// Pulls the sources of the views that are asked for, and brings the head up to date with them. Reads and waits:
+    /// call it where blocking is allowed, within a runtime.
     ///
     /// # Errors
     /// Of a source that cannot be pulled, once the others are and what history has is materialized; of materialize.

@@ -37,9 +37,10 @@ pub(super) enum Form {
     Number,
 }
 
-/// Names the question, of which a place is the answer's: other rows, or another cursor, are pulled from the beginning.
-pub(super) fn part(pull: &PullSource) -> String {
-    let text = format!("{:?} by {:?}", pull.rows, pull.cursor);
+/// Names the question, of which a place is the answer's: other rows, or another cursor, which may be a time, are pulled
+/// from the beginning.
+pub(super) fn part(pull: &PullSource, is_time: bool, format: Option<Epoch>) -> String {
+    let text = format!("{:?} by {:?} {is_time} {format:?}", pull.rows, pull.cursor);
     format!("pulled {}", &sha256(text.as_bytes())[..DIGEST_LETTERS])
 }
 

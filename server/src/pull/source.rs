@@ -56,11 +56,12 @@ impl<'a> Pulling<'a> {
         let pull = source.pull.as_ref().ok_or_else(broken)?;
         let connection = pull.connection.as_ref().ok_or_else(broken)?;
         let schema = live.compiled.source_schemas.get(&source.name).ok_or_else(broken)?;
-        let (begun, part) = (Instant::now(), part(pull));
+        let (begun, format) = (Instant::now(), source.format(&pull.cursor));
+        let is_time = schema.field_with_name(&pull.cursor)?.data_type().is_temporal();
+        let part = part(pull, is_time, format);
         // First the place, then history: whatever comes in between moves the place, and is noticed by that.
         let noted = node.push.position(&source.name, &part)?;
         let mut place = noted.as_deref().map(Place::read).transpose()?;
-        let is_time = schema.field_with_name(&pull.cursor)?.data_type().is_temporal();
         // A time that is yet to come says nothing of the rows until then.
         let greatest = |place: &Place| if is_time { place.greatest.min(now_us) } else { place.greatest };
         let lower = place.as_ref().map(|place| greatest(place).saturating_sub(pull.overlap));
@@ -70,7 +71,6 @@ impl<'a> Pulling<'a> {
         if let (Some(place), Some(lower)) = (&mut place, lower) {
             place.mark(end, lower);
         }
-        let format = source.format(&pull.cursor);
         let done = PullSummary { source: source.name.clone(), ..PullSummary::default() };
         let last = i64::MIN;
         Ok(Pulling {
@@ -115,12 +115,12 @@ impl<'a> Pulling<'a> {
         let mut warnings = Vec::new();
         let (name, cursor) = (&self.source.name, &self.pull.cursor);
         if without > 0 {
-            warnings.push(format!("source `{name}`: {without} rows have no `{cursor}`, and are not pulled"));
+            warnings.push(format!("source `{name}`: rows without `{cursor}` are not pulled: {without}"));
         }
         if self.done.rejected > 0 {
             let rejected = self.done.rejected;
             warnings.push(format!(
-                "source `{name}`: {rejected} rows that were pulled are no good, and left out; a log at `debug` says why"
+                "source `{name}`: rows that were pulled and are no good are left out: {rejected}; a log at `debug` says why"
             ));
         }
         self.done.rejected += without;
@@ -233,7 +233,7 @@ impl<'a> Pulling<'a> {
             source: self.source.name.clone(),
             rows: rows.clone(),
             rejected: Vec::new(),
-            // The head at once: a row that comes late is in none of the runs that look for late ones, and in tiles as well.
+            // The head at once: a row may come later than materialize looks for late ones.
             to: PushTo::OnlineAndOffline,
             view: None,
             idempotency_key: None,

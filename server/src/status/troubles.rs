@@ -43,7 +43,9 @@ impl Node {
         troubles.extend(lost);
         let sources = &live.compiled.catalog.definitions.sources;
         for view in &status.feature_views {
-            let has_files = sources.get(&view.source).is_some_and(|source| source.batch.is_some());
+            let has_files = sources
+                .get(&view.source)
+                .is_some_and(|source| source.batch.is_some() || source.pull.is_some());
             troubles.extend(view_trouble(view, has_files));
         }
         for source in &status.sources {
@@ -53,7 +55,9 @@ impl Node {
             let stream = source.stream.as_ref().and_then(|stream| stream.cause.as_ref());
             let stream =
                 stream.map(|cause| format!("its stream cannot be read, and is tried again: {cause}"));
-            troubles.extend(tail.into_iter().chain(stream).map(|cause| Trouble {
+            let pull = source.pull.as_ref().and_then(|pull| pull.cause.as_ref());
+            let pull = pull.map(|cause| format!("its last pull failed: {cause}; mend that, and {AGAIN}"));
+            troubles.extend(tail.into_iter().chain(stream).chain(pull).map(|cause| Trouble {
                 part: Part::Source,
                 name: Some(source.name.clone()),
                 cause,

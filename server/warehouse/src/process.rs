@@ -41,7 +41,8 @@ const ENVIRONMENT: [&str; 11] = [
     "RUST_BACKTRACE",
 ];
 
-/// The program that is started to ask a database: it calls [`serve`](crate::serve) where [`is_wanted`](crate::is_wanted).
+/// The program that is started to ask a database: it calls [`serve`](crate::serve) where that
+/// [`is_wanted`](crate::is_wanted).
 #[derive(Debug, Clone)]
 pub struct Program {
     /// Where it lies.
@@ -89,8 +90,8 @@ impl Answers {
         start().map_err(no_process)
     }
 
-    /// The next rows of the statement that is under way; none at its end. The first batch of each statement has no rows,
-    /// and says of which types they are.
+    /// The next rows of the statement that is under way; none at its end. The first batch of each statement has no
+    /// rows, and says of which types they are.
     ///
     /// # Errors
     /// `Kind::Unavailable` where the database does not answer or the driver ends; `Kind::Refused` what it refuses.

@@ -23,7 +23,7 @@ const INSTANCE_CHARS: usize = 8;
 /// The page.
 pub(super) fn page(status: &ServerStatus) -> String {
     let mut parts = vec![troubles(&status.troubles), server(status), views(status), sources(status)];
-    parts.extend([streams(status), ramps(status)]);
+    parts.extend([streams(status), pulls(status), ramps(status)]);
     parts.retain(|part| !part.is_empty());
     parts.join("\n\n")
 }
@@ -230,6 +230,27 @@ fn streams(status: &ServerStatus) -> String {
             .to_owned(),
             stream.waiting_events.map_or("-".to_owned(), short),
             stream.behind_seconds.map_or("-".to_owned(), |seconds| span(seconds as u64)),
+        ]
+    })
+}
+
+fn pulls(status: &ServerStatus) -> String {
+    let head = [
+        ("pull of", Align::Left),
+        ("connection", Align::Left),
+        ("rows here", Align::Right),
+        ("last", Align::Left),
+        ("pulls", Align::Left),
+    ];
+    let pulls: Vec<_> =
+        status.sources.iter().filter_map(|source| Some((&source.name, source.pull.as_ref()?))).collect();
+    shown(&head, &pulls, |(name, pull)| {
+        vec![
+            cut(name, NAME_CHARS),
+            cut(&pull.connection, NAME_CHARS),
+            short(pull.rows),
+            pull.at.clone().unwrap_or_else(|| "-".to_owned()),
+            if pull.cause.is_some() { "fails" } else { "well" }.to_owned(),
         ]
     })
 }

@@ -1,8 +1,8 @@
 //! What do the rows say that a database gave, in the types of their source?
 //!
 //! A driver gives what it has a type for: PostgreSQL's decimals are texts, SQLite's times and booleans are texts and
-//! numbers. What becomes of them without loss is taken; a value of which the declared type says nothing ends the reading,
-//! since whoever comes by later would not know that there was another one.
+//! numbers. What becomes of them without loss is taken; a value of which the declared type says nothing ends the
+//! reading, since whoever comes by later would not know that there was another one.
 
 use std::sync::Arc;
 
