@@ -131,9 +131,13 @@ static BATCH: Object = Object {
         optional(
             "connection",
             Shape::Reference,
-            "SQL, which needs it: the [connection](#connection) to the database.",
+            "SQL, which needs it: the [connection](#connection) to the database; Iceberg: the one to its catalog, instead of `path`.",
         ),
-        optional("table", Shape::Text, "SQL: the table or view, as in `public.orders`; or `query`."),
+        optional(
+            "table",
+            Shape::Text,
+            "SQL: the table or view, as in `public.orders`; or `query`. Iceberg: the table, as its catalog names it.",
+        ),
         optional(
             "query",
             Shape::Text,
