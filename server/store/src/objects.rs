@@ -245,10 +245,10 @@ impl Location {
         url
     }
 
-    /// What lies at another URL of its bucket.
-    pub(crate) fn at_url(&self, url: &Url) -> Location {
-        let path = Path::from_url_path(url.path()).unwrap_or_default();
-        Location { url: url.clone(), path, ..self.clone() }
+    /// What lies at another URL of its bucket, where that is a key.
+    pub(crate) fn at_url(&self, url: &Url) -> Option<Location> {
+        let path = Path::from_url_path(url.path()).ok()?;
+        Some(Location { url: url.clone(), path, ..self.clone() })
     }
 
     /// How many parts its path has: none for all of a bucket.

@@ -115,6 +115,10 @@ impl Member {
     /// Where nothing tells which of its columns are which of the table's.
     pub(super) fn look(&self, look: &Look) -> Result<Look, String> {
         let within = self.within(&look.fields);
+        let numbered = look.fields.iter().filter(|field| field.metadata().contains_key(FIELD_ID)).count();
+        if numbered > within.numbered.len() && self.columns.0.iter().any(|column| column.id.is_some()) {
+            return Err("two of its columns have one number (`field_id`)".to_owned());
+        }
         let is_told = |column: &Column| column.id.is_none() || !column.physical.is_empty();
         if within.numbered.is_empty() && !self.columns.0.is_empty() && !self.columns.0.iter().any(is_told) {
             return Err(

@@ -4,18 +4,17 @@
 //! rows, and those that say which of them were deleted ([`deletes`]). Nothing of it is ever written. The files themselves
 //! are read as any others, each through what the table says of it ([`Member`]).
 //!
-//! Rows count as arrived in the order of the commits that added them (*data sequence numbers*; in the first version of
-//! the format, which has none, of the snapshots), then of the names of their files.
+//! Rows count as arrived in the order of the commits that they are of (*data sequence numbers*, which the first version of
+//! the format has not), then of the snapshots that added their files, then of the names of these.
 
+mod avro;
 mod catalog;
 mod deletes;
 mod manifest;
 mod metadata;
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -26,6 +25,8 @@ use bytes::Bytes;
 use feature_defs::{BatchSource, Cataloged, DefError};
 use flate2::read::GzDecoder;
 use parking_lot::Mutex;
+use quern_base::digest::hexadecimal;
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use self::catalog::Sessions;
@@ -46,7 +47,7 @@ const PLANS_MAX: usize = 64;
 /// What tables have been found to hold, and catalogs to say. A snapshot never changes, and what its files hold neither.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
-    known: Mutex<HashMap<(PathBuf, At), Known>>,
+    known: Mutex<HashMap<(String, At), Known>>,
     sessions: Sessions,
 }
 
@@ -68,8 +69,8 @@ struct Planned {
 enum Said {
     /// In this file.
     There(Url),
-    /// In words of its catalog, which are those of the file of this name.
-    Told(Bytes, Option<String>),
+    /// In words of its catalog.
+    Told(Bytes),
 }
 
 /// Every file of the table that `batch` names, in order of arrival.
@@ -93,15 +94,17 @@ pub(super) fn named(places: &Places, batch: &BatchSource) -> Result<Vec<HistoryF
 impl Plans {
     /// What the table holds at a state.
     fn of(&self, table: &Table, (said, at): (&Said, At)) -> Result<Arc<Vec<Planned>>, Missed> {
-        let named = match said {
+        let folder = table.folder.asked();
+        let (name, version) = match said {
             Said::There(url) => {
                 let file = table.folder.file(url, "name a file that is there, as its catalog says it")?;
-                file.identity().map(|(path, version)| (path.to_owned(), Some(version.clone())))
+                let version = file.identity().map(|(_, version)| version.clone());
+                (format!("{folder} {url}"), version)
             }
-            Said::Told(_, name) => name.as_ref().map(|name| (PathBuf::from(name), None)),
+            // Whoever says it may say anything: what was found is of this text.
+            Said::Told(text) => (format!("{folder} {}", hexadecimal(&Sha256::digest(text))), None),
         };
-        let Some((path, version)) = named else { return table.plan(said, &at).map(Arc::new) };
-        let key = (path, at);
+        let key = (name, at);
         let known = self.known.lock().get(&key).filter(|known| known.version == version).cloned();
         if let Some(known) = known {
             return Ok(known.plan);
@@ -182,7 +185,7 @@ impl Table {
         let (lent, loc) = (loaded.lent(location), &batch.loc);
         let folder = Where { loc, path: &path, log: METADATA, connection, lent };
         let table = Table { folder: Folder::open(places.at(batch)?, folder)? };
-        Ok((table, Said::Told(loaded.metadata, loaded.at)))
+        Ok((table, Said::Told(loaded.metadata)))
     }
 
     /// The metadata of now of a table that keeps its own count, as those of Hadoop's catalog do. Of any other table only
@@ -221,11 +224,11 @@ impl Table {
     fn plan(&self, said: &Said, at: &At) -> Result<Vec<Planned>, Missed> {
         let metadata = match said {
             Said::There(url) => Metadata::parse(&self.text(url)?).map_err(|wrong| self.wrong(url, wrong))?,
-            Said::Told(text, _) => Metadata::parse(text).map_err(|wrong| self.refused(wrong))?,
+            Said::Told(text) => Metadata::parse(text).map_err(|wrong| self.refused(wrong))?,
         };
         let state = metadata.at(at).map_err(|wrong| self.refused(wrong))?;
         let names = metadata.names().map_err(|wrong| self.refused(wrong))?;
-        let known = Planning { table: self, metadata: &metadata, names };
+        let known = Planning { table: self, metadata: &metadata, names, made_ms: metadata.made_ms() };
         let columns = state.schema.fields.iter().map(|field| known.column(field, field.name.clone()));
         let columns = Arc::new(Columns(columns.collect::<Result<_, _>>()?));
         let mut entries = Vec::new();
@@ -236,6 +239,11 @@ impl Table {
         let (mut rows, deletes): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| entry.content == Content::Rows);
         rows.sort_by(|a, b| known.order(a).cmp(&known.order(b)));
+        let mut paths = HashSet::new();
+        if let Some(twice) = rows.iter().find(|entry| !paths.insert(&entry.path)) {
+            let cause = format!("its snapshot has the file `{}` twice", twice.path);
+            return Err(self.refused((cause, "have its manifests rewritten".to_owned())));
+        }
         let deletes = Deletes::read(&known, deletes, &rows)?;
         let schema = &state.schema.fields;
         rows.iter().map(|entry| known.planned(entry, (&columns, schema), &deletes)).collect()
@@ -284,6 +292,8 @@ struct Planning<'a> {
     metadata: &'a Metadata,
     /// What columns are called in files that do not number theirs.
     names: BTreeMap<i64, Vec<String>>,
+    /// When snapshots were made.
+    made_ms: HashMap<i64, i64>,
 }
 
 impl Planning<'_> {
@@ -294,16 +304,20 @@ impl Planning<'_> {
                 let (url, bytes) = self.read(list)?;
                 Manifest::listed(&bytes).map_err(|why| self.table.wrong(&url, (why, String::new())))
             }
-            (None, manifests) => {
-                let paths = manifests.iter().flatten();
-                Ok(paths.map(|path| Manifest::bare(path, snapshot.snapshot_id)).collect())
+            (None, Some(paths)) => {
+                Ok(paths.iter().map(|path| Manifest::bare(path, snapshot.snapshot_id)).collect())
+            }
+            (None, None) => {
+                let cause = format!("nothing says which files snapshot {} has", snapshot.snapshot_id);
+                Err(self.table.refused((cause, "is its metadata whole?".to_owned())))
             }
         }
     }
 
     /// When rows of a file count as arrived.
     fn order<'e>(&self, entry: &'e Entry) -> (i64, i64, &'e str) {
-        let made_ms = if self.metadata.is_numbered() { 0 } else { self.metadata.made_ms(entry.snapshot) };
+        let made_ms = entry.snapshot.and_then(|snapshot| self.made_ms.get(&snapshot));
+        let made_ms = made_ms.copied().unwrap_or(i64::MIN);
         (entry.sequence, made_ms, &entry.path)
     }
 
@@ -343,14 +357,7 @@ impl Planning<'_> {
             let number = constants.iter().find(|(column, _)| *column == field.id).map(|(_, number)| *number);
             let said = partition.values.iter().find(|(value, _)| Some(*value) == number);
             let value = match said {
-                Some((_, value)) => {
-                    let dtype = field.dtype().map_err(refused)?;
-                    let odd = |error: &dyn Display| {
-                        let cause = format!("its partitions by `{}`: {error}", field.name);
-                        self.table.refused((cause, "is its metadata whole?".to_owned()))
-                    };
-                    Some(exactly(value, &dtype).map_err(|error| odd(&error))?)
-                }
+                Some((_, value)) => Some(field.said(value).map_err(refused)?),
                 None => field.default().map_err(refused)?,
             };
             found.extend(value.map(|value| (field.id, value)));

@@ -154,6 +154,14 @@ impl Folder {
         }
     }
 
+    /// Where it is, and how that is asked.
+    pub(super) fn asked(&self) -> String {
+        match &self.place {
+            Place::Here(_) => self.url.to_string(),
+            Place::There(_, location, connection) => format!("{location} {connection:?}"),
+        }
+    }
+
     /// What people call it.
     pub(super) fn path(&self) -> &str {
         &self.path
@@ -242,7 +250,9 @@ impl Folder {
                     Err(error) => return Err(self.unread(url, &error)),
                 };
                 let mut bytes = Vec::new();
-                file.take(LOG_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| self.unread(url, &error))?;
+                let read = file.take(LOG_BYTES_MAX + 1).read_to_end(&mut bytes);
+                read.map_err(|error| self.unread(url, &error))?;
+                self.check_size(url, bytes.len() as u64)?;
                 let bytes = Bytes::from(bytes);
                 let Some(range) = range else { return Ok(Some(bytes)) };
                 if range.end > bytes.len() as u64 || range.start > range.end {
@@ -254,6 +264,7 @@ impl Folder {
             Place::There(objects, ..) => {
                 let Some(object) = self.object(url)? else { return Ok(None) };
                 let range = range.unwrap_or(0..object.bytes());
+                self.check_size(url, range.end.saturating_sub(range.start))?;
                 if range.is_empty() {
                     return Ok(Some(Bytes::new()));
                 }
@@ -262,6 +273,14 @@ impl Folder {
                 Ok(Some(fetched.parts.into_iter().next().map(|(_, bytes)| bytes).unwrap_or_default()))
             }
         }
+    }
+
+    fn check_size(&self, url: &Url, bytes: u64) -> Result<(), Missed> {
+        if bytes <= LOG_BYTES_MAX {
+            return Ok(());
+        }
+        let cause = format!("`{}` has more than {LOG_BYTES_MAX} bytes, as no log has", self.name_of(url));
+        Err(self.mistake(cause).into())
     }
 
     /// How large a file is; none where there is no such file.
@@ -314,7 +333,7 @@ impl Folder {
     /// What lies at a URL in a bucket, which its connection must lead to.
     fn object(&self, url: &Url) -> Result<Option<Object>, Missed> {
         let Place::There(objects, location, connection) = &self.place else { return Err(self.outside(url)) };
-        let at = location.at_url(url);
+        let at = location.at_url(url).ok_or_else(|| self.outside(url))?;
         if !Reach::parse(&at.to_string()).is_ok_and(|reach| connection.reach.covers(&reach)) {
             return Err(self.outside(url));
         }

@@ -33,8 +33,6 @@ pub(super) struct Sessions(Mutex<HashMap<String, Session>>);
 
 /// A table, as its catalog has it now.
 pub(super) struct Loaded {
-    /// Which file its metadata are, where that is said.
-    pub(super) at: Option<String>,
     pub(super) metadata: Bytes,
     /// Keys to where its files lie, each for what begins so.
     lent: Vec<(String, Lent)>,
@@ -189,7 +187,6 @@ impl Asked<'_> {
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "kebab-case")]
         struct Table {
-            metadata_location: Option<String>,
             metadata: Box<serde_json::value::RawValue>,
             #[serde(default)]
             config: HashMap<String, Value>,
@@ -211,7 +208,7 @@ impl Asked<'_> {
         lent.extend(table.storage_credentials.into_iter().map(|it| (it.prefix, Lent::of(&it.config))));
         lent.retain(|(_, lent)| !lent.is_empty());
         let metadata = Bytes::copy_from_slice(table.metadata.get().as_bytes());
-        Ok(Loaded { at: table.metadata_location, metadata, lent })
+        Ok(Loaded { metadata, lent })
     }
 
     fn at(&self, path: &str) -> Result<Url, Missed> {

@@ -5,17 +5,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field as ArrowField, Int64Type, Schema};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field as ArrowField, Float32Type, Float64Type, Int64Type, Schema};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use crc::{CRC_32_ISO_HDLC, Crc};
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use url::Url;
 
-use super::manifest::{Content, Entry, Partition, same_nan};
+use super::manifest::{Content, Entry, Partition};
 use super::metadata::Field;
 use super::{Columns, Member, Missed, Planning, exactly};
+use crate::history::member::Found;
 use crate::history::parquet::ParquetFile;
 use crate::history::{Formats, Reading, Unit};
 
@@ -62,12 +63,6 @@ struct Values {
     last: i64,
 }
 
-impl Partition {
-    fn is(&self, other: &Partition) -> bool {
-        self.spec == other.spec && self.tuple == other.tuple
-    }
-}
-
 impl Deletes {
     /// What `deletes` say of `rows`.
     pub(super) fn read(
@@ -98,9 +93,13 @@ impl Deletes {
         entry: &Entry,
         live: &BTreeSet<&str>,
     ) -> Result<(), Missed> {
-        let Some(of) = entry.referenced.as_ref().filter(|of| live.contains(of.as_str())) else {
-            return Ok(());
+        let Some(of) = &entry.referenced else {
+            let why = "nothing says of which file a bitmap in it is".to_owned();
+            return Err(planning.table.wrong(&planning.url(&entry.path)?, (why, String::new())));
         };
+        if !live.contains(of.as_str()) {
+            return Ok(());
+        }
         let url = planning.url(&entry.path)?;
         let wrong = |why: &str| planning.table.wrong(&url, (why.to_owned(), String::new()));
         let (start, length) = entry.range.ok_or_else(|| wrong("nothing says where in it a bitmap lies"))?;
@@ -108,10 +107,11 @@ impl Deletes {
         let bytes =
             planning.table.folder.read(&url, Some(start..end))?.ok_or_else(|| planning.table.gone(&url))?;
         let rows = bitmap(&bytes).map_err(wrong)?;
-        if rows.len() as u64 != entry.rows {
+        if rows.len() != entry.rows {
             let why = format!("a bitmap in it is of {} rows, and by its table of {}", rows.len(), entry.rows);
             return Err(wrong(&why));
         }
+        let rows = rows.iter().collect();
         if self.bitmaps.insert(of.clone(), Bitmap { sequence: entry.sequence, rows }).is_some() {
             return Err(planning.table.refused((
                 format!("two bitmaps say which rows of `{of}` were deleted"),
@@ -136,13 +136,15 @@ impl Deletes {
         });
         let member = member(columns.into(), Vec::new());
         let mut found: HashMap<String, Vec<u64>> = HashMap::new();
-        read(planning, (&planning.url(&entry.path)?, &member), &mut |batch| {
-            let (paths, places) =
-                (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
-            for row in (0..batch.num_rows()).filter(|row| paths.is_valid(*row) && places.is_valid(*row)) {
-                if live.contains(paths.value(row)) {
-                    let places = places.value(row).max(0) as u64;
-                    found.entry(paths.value(row).to_owned()).or_default().push(places);
+        let odd = "it does not say of each deleted row its file and its place";
+        read(planning, (&planning.url(&entry.path)?, &member), Lacks::Nothing, &mut |batch| {
+            let paths = batch.column(0).as_string_opt::<i32>().ok_or(odd)?;
+            let places = batch.column(1).as_primitive_opt::<Int64Type>().ok_or(odd)?;
+            for (path, place) in paths.iter().zip(places) {
+                let (path, place) = path.zip(place).ok_or(odd)?;
+                let place = u64::try_from(place).map_err(|_| odd)?;
+                if live.contains(path) {
+                    found.entry(path.to_owned()).or_default().push(place);
                 }
             }
             Ok(())
@@ -161,8 +163,13 @@ impl Deletes {
         let mut columns = entry.equality.clone();
         columns.sort_unstable();
         columns.dedup();
-        // One without a tuple holds for all files.
-        let partition = Some(entry.partition.clone()).filter(|partition| !partition.tuple.is_empty());
+        // One that is of no partition holds for all files.
+        let is_whole = planning.metadata.is_whole(entry.partition.spec);
+        let partition = (!is_whole).then(|| entry.partition.clone());
+        if columns.is_empty() {
+            let why = "nothing says by which columns rows were deleted".to_owned();
+            return Err(planning.table.wrong(&url, (why, String::new())));
+        }
         let is_same = |known: &Values| {
             let is_there = match (&known.partition, &partition) {
                 (Some(known), Some(partition)) => known.is(partition),
@@ -193,7 +200,7 @@ impl Deletes {
         let values = &mut self.values[place];
         values.last = entry.sequence.max(values.last);
         let (member, dtypes) = valued(planning, &columns, &entry.partition)?;
-        read(planning, (&url, &member), &mut |batch| {
+        read(planning, (&url, &member), Lacks::Nothing, &mut |batch| {
             for row in values.rows(batch, &dtypes)? {
                 let before = values.before.entry(row).or_insert(entry.sequence);
                 *before = entry.sequence.max(*before);
@@ -223,7 +230,7 @@ impl Deletes {
         for values in self.values.iter().filter(applies) {
             let (member, dtypes) = valued(planning, &values.columns, &entry.partition)?;
             let mut row = 0;
-            read(planning, (url, &member), &mut |batch| {
+            read(planning, (url, &member), Lacks::Some, &mut |batch| {
                 for value in values.rows(batch, &dtypes)? {
                     if values.before.get(&value).is_some_and(|before| entry.sequence < *before) {
                         removed.insert(row);
@@ -276,10 +283,31 @@ fn member(columns: Vec<super::Column>, defaults: Vec<(String, ArrayRef)>) -> Mem
     Member { columns, constants: Arc::default(), defaults, removed: Arc::default() }
 }
 
+/// The same values, of which those that are no number are one.
+fn same_nan(values: &ArrayRef) -> ArrayRef {
+    let double = |value: f64| if value.is_nan() { f64::NAN } else { value };
+    let single = |value: f32| if value.is_nan() { f32::NAN } else { value };
+    match values.data_type() {
+        DataType::Float64 => Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(double)),
+        DataType::Float32 => Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(single)),
+        _ => Arc::clone(values),
+    }
+}
+
+/// Which of its columns a file may lack.
+#[derive(Clone, Copy, PartialEq)]
+enum Lacks {
+    /// None: what it says would be something else.
+    Nothing,
+    /// Those that came later.
+    Some,
+}
+
 /// Reads all rows of a file, in the columns of `member`.
 fn read(
     planning: &Planning<'_>,
     (url, member): (&Url, &Member),
+    lacks: Lacks,
     visit: &mut dyn FnMut(&RecordBatch) -> Result<(), String>,
 ) -> Result<(), Missed> {
     let file = planning.table.folder.file(url, super::GONE_HELP)?;
@@ -291,6 +319,11 @@ fn read(
     let (schema, formats) = (Arc::new(Schema::new(fields)), Formats::default());
     let look = file.look().map_err(|error| wrong(error.said()))?;
     member.look(&look).map_err(wrong)?;
+    let within = member.within(&look.fields);
+    let is_there = |column: &super::Column| matches!(within.find(&column.name), Found::There(_));
+    if lacks == Lacks::Nothing && !member.columns.0.iter().all(is_there) {
+        return Err(wrong("it says what was deleted, and lacks a column of that".to_owned()));
+    }
     let groups = file.row_groups("", None).map_err(|error| wrong(error.said()))?;
     for (row_group, (rows, times)) in groups.into_iter().enumerate() {
         let unit = Unit { file: 0, first_row: 0, rows, times, part: 0, row_group };
@@ -310,7 +343,7 @@ fn read(
 }
 
 /// The rows that a bitmap has: its length and a magic, the bitmap itself, a checksum.
-fn bitmap(bytes: &[u8]) -> Result<Vec<u64>, &'static str> {
+fn bitmap(bytes: &[u8]) -> Result<RoaringTreemap, &'static str> {
     let short = "a bitmap in it is shorter than its table says";
     let (length, rest) = bytes.split_first_chunk::<AROUND>().ok_or(short)?;
     let length = u32::from_be_bytes(*length) as usize;
@@ -320,6 +353,5 @@ fn bitmap(bytes: &[u8]) -> Result<Vec<u64>, &'static str> {
         return Err("the checksum of a bitmap in it is another one");
     }
     let body = body.strip_prefix(&MAGIC).ok_or("a bitmap in it begins with other bytes than one does")?;
-    let rows = RoaringTreemap::deserialize_from(body).map_err(|_| "a bitmap in it is malformed")?;
-    Ok(rows.iter().collect())
+    RoaringTreemap::deserialize_from(body).map_err(|_| "a bitmap in it is malformed")
 }

@@ -1,13 +1,17 @@
 //! What does a table of Iceberg say of itself? Its `metadata.json`, as the table's specification lays it down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray};
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
+    StringArray, new_null_array,
+};
 use arrow::datatypes::{DataType, Field as ArrowField, Fields, TimeUnit};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::Value as Json;
 
+use super::avro::Value;
 use super::exactly;
 
 /// The newest version of the format that is read.
@@ -19,7 +23,6 @@ const FIRST_PARTITION_FIELD: i64 = 1000;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Metadata {
-    format_version: i64,
     pub(super) location: String,
     #[serde(default)]
     schemas: Vec<Schema>,
@@ -32,10 +35,8 @@ pub(super) struct Metadata {
     #[serde(default)]
     snapshots: Vec<Snapshot>,
     current_snapshot_id: Option<i64>,
-    #[serde(default)]
-    refs: BTreeMap<String, Reference>,
-    #[serde(default)]
-    properties: BTreeMap<String, String>,
+    refs: Option<BTreeMap<String, Reference>>,
+    properties: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,10 +53,10 @@ pub(super) struct Field {
     pub(super) id: i64,
     pub(super) name: String,
     #[serde(rename = "type")]
-    dtype: Value,
+    dtype: Json,
     /// What it is in files that are older.
     #[serde(default)]
-    initial_default: Value,
+    initial_default: Json,
 }
 
 #[derive(Debug, Deserialize)]
@@ -129,7 +130,7 @@ impl Metadata {
         }
         let unread = |error: serde_json::Error| (error.to_string(), "is it whole?".to_owned());
         let Version { format_version } = serde_json::from_slice(text).map_err(unread)?;
-        if format_version > FORMAT_MAX {
+        if !(1..=FORMAT_MAX).contains(&format_version) {
             let cause = format!(
                 "it is of version {format_version} of Iceberg's format, and up to {FORMAT_MAX} is read"
             );
@@ -139,11 +140,6 @@ impl Metadata {
             ));
         }
         serde_json::from_slice(text).map_err(unread)
-    }
-
-    /// Whether rows of it have numbers that say which commit they are of.
-    pub(super) fn is_numbered(&self) -> bool {
-        self.format_version > 1
     }
 
     /// What it was like then.
@@ -159,8 +155,16 @@ impl Metadata {
                 (id, self.schema(self.snapshot(id)?.schema_id.or(self.current_schema_id))?)
             }
             At::Reference(name) => {
-                let Some(found) = self.refs.get(name) else {
-                    let known: Vec<String> = self.refs.keys().map(|name| format!("`{name}`")).collect();
+                let Some(found) =
+                    self.refs.iter().flatten().find(|(known, _)| *known == name).map(|(_, found)| found)
+                else {
+                    let known: Vec<String> = self
+                        .refs
+                        .iter()
+                        .flatten()
+                        .map(|(name, _)| name)
+                        .map(|name| format!("`{name}`"))
+                        .collect();
                     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                     return Err((format!("it has no branch and no tag `{name}`"), format!("it has {known}")));
                 };
@@ -186,39 +190,60 @@ impl Metadata {
         })
     }
 
-    /// When a snapshot was made; before all others where it is gone.
-    pub(super) fn made_ms(&self, snapshot: Option<i64>) -> i64 {
-        let found = self.snapshots.iter().find(|known| Some(known.snapshot_id) == snapshot);
-        found.map_or(i64::MIN, |snapshot| snapshot.timestamp_ms)
+    /// When its snapshots were made, by their ids; those that are gone are before all others.
+    pub(super) fn made_ms(&self) -> HashMap<i64, i64> {
+        self.snapshots.iter().map(|snapshot| (snapshot.snapshot_id, snapshot.timestamp_ms)).collect()
     }
 
     fn schema(&self, id: Option<i64>) -> Result<&Schema, Wrong> {
-        let found = self.schemas.iter().find(|schema| Some(schema.schema_id) == id);
-        let lacking = || ("it does not say its columns".to_owned(), "is it whole?".to_owned());
-        found.or(self.schema.as_ref()).or(self.schemas.last()).ok_or_else(lacking)
+        let lacking = |cause: &str| (cause.to_owned(), "is its metadata whole?".to_owned());
+        match id {
+            Some(id) => {
+                let mut all = self.schemas.iter().chain(&self.schema);
+                all.find(|schema| schema.schema_id == id)
+                    .ok_or_else(|| lacking("it lacks the columns of that state"))
+            }
+            None => self
+                .schema
+                .as_ref()
+                .or(self.schemas.last())
+                .ok_or_else(|| lacking("it does not say its columns")),
+        }
+    }
+
+    /// Whether files are not told apart where their partitions are made as `spec` says.
+    pub(super) fn is_whole(&self, spec: i64) -> bool {
+        self.partitioned(spec).iter().all(|field| field.transform == "void")
+    }
+
+    fn partitioned(&self, spec: i64) -> &[Partitioned] {
+        let found =
+            self.partition_specs.iter().find(|known| known.spec_id == spec).map(|spec| &spec.fields[..]);
+        found.or(self.partition_spec.as_deref()).unwrap_or_default()
     }
 
     /// The columns of which all rows of a file have one value, where its partition is made as `spec` says; each by its
     /// number, with the number of the value.
     pub(super) fn constants(&self, spec: i64) -> Vec<(i64, i64)> {
-        let found =
-            self.partition_specs.iter().find(|known| known.spec_id == spec).map(|spec| &spec.fields[..]);
-        let fields = found.or(self.partition_spec.as_deref()).unwrap_or_default();
         // The first version of the format did not write these numbers.
-        let numbered = (FIRST_PARTITION_FIELD..).zip(fields);
+        let numbered = (FIRST_PARTITION_FIELD..).zip(self.partitioned(spec));
         let identity = numbered.filter(|(_, field)| field.transform == "identity");
         identity.filter_map(|(nth, field)| Some((field.source_id?, field.field_id.unwrap_or(nth)))).collect()
     }
 
     /// A column of any of its schemas, the newest first: one that was dropped may still say which rows were deleted.
     pub(super) fn field(&self, id: i64) -> Option<&Field> {
-        let all = self.schemas.iter().rev().chain(&self.schema);
-        all.flat_map(|schema| &schema.fields).find(|field| field.id == id)
+        let all = self.schemas.iter().chain(&self.schema);
+        let having = all.filter_map(|schema| {
+            Some((schema.schema_id, schema.fields.iter().find(|field| field.id == id)?))
+        });
+        having.max_by_key(|(schema, _)| *schema).map(|(_, field)| field)
     }
 
     /// The names of its columns in files that do not number theirs, by their numbers.
     pub(super) fn names(&self) -> Result<BTreeMap<i64, Vec<String>>, Wrong> {
-        let Some(mapping) = self.properties.get("schema.name-mapping.default") else {
+        let Some(mapping) = self.properties.as_ref().and_then(|all| all.get("schema.name-mapping.default"))
+        else {
             return Ok(BTreeMap::new());
         };
         let mapped: Vec<Mapped> = serde_json::from_str(mapping)
@@ -238,22 +263,57 @@ impl Field {
     /// What it is in files that are older than it, where that is not null.
     pub(super) fn default(&self) -> Result<Option<ArrayRef>, Wrong> {
         let array: ArrayRef = match &self.initial_default {
-            Value::Null => return Ok(None),
-            Value::Bool(value) => Arc::new(BooleanArray::from(vec![*value])),
-            Value::Number(number) => match number.as_i64() {
+            Json::Null => return Ok(None),
+            Json::Bool(value) => Arc::new(BooleanArray::from(vec![*value])),
+            Json::Number(number) => match number.as_i64() {
                 Some(number) => Arc::new(Int64Array::from(vec![number])),
                 None => Arc::new(Float64Array::from(vec![number.as_f64()])),
             },
-            Value::String(text) => match self.dtype()? {
+            Json::String(text) => match self.dtype()? {
                 DataType::Binary | DataType::FixedSizeBinary(_) => {
                     let bytes = bytes(text).ok_or_else(|| self.odd("it is no hexadecimal number"))?;
                     Arc::new(BinaryArray::from(vec![&bytes[..]]))
                 }
                 _ => Arc::new(StringArray::from(vec![text.as_str()])),
             },
-            Value::Array(_) | Value::Object(_) => return Err(self.odd("it has parts")),
+            Json::Array(_) | Json::Object(_) => return Err(self.odd("it has parts")),
         };
         exactly(&array, &self.dtype()?).map(Some).map_err(|error| self.odd(&error.to_string()))
+    }
+
+    /// A value that a manifest says, as this column has it.
+    pub(super) fn said(&self, value: &Value) -> Result<ArrayRef, Wrong> {
+        let dtype = self.dtype()?;
+        let array: Option<ArrayRef> = match value {
+            Value::Null => Some(new_null_array(&dtype, 1)),
+            Value::Bool(value) => Some(Arc::new(BooleanArray::from(vec![*value]))),
+            Value::Long(value) => Some(Arc::new(Int64Array::from(vec![*value]))),
+            Value::Day(value) => {
+                i32::try_from(*value).ok().map(|day| Arc::new(Date32Array::from(vec![day])) as _)
+            }
+            Value::Double(value) => Some(Arc::new(Float64Array::from(vec![*value]))),
+            Value::Decimal(value) => match &dtype {
+                DataType::Decimal128(precision, scale) => {
+                    let array =
+                        Decimal128Array::from(vec![*value]).with_precision_and_scale(*precision, *scale);
+                    array.ok().map(|array| Arc::new(array) as _)
+                }
+                _ => None,
+            },
+            Value::Bytes(bytes) => Some(Arc::new(BinaryArray::from(vec![&bytes[..]]))),
+            Value::List(_) | Value::Record(_) => None,
+        };
+        let array = array.and_then(|array| match (array.data_type(), &dtype) {
+            // Days are 32 bits wide; Arrow casts whole numbers to them by way of these.
+            (DataType::Int64, DataType::Date32) => {
+                exactly(&exactly(&array, &DataType::Int32).ok()?, &dtype).ok()
+            }
+            _ => exactly(&array, &dtype).ok(),
+        });
+        array.ok_or_else(|| {
+            let cause = format!("a partition says a value of its column `{}` that is none", self.name);
+            (cause, "is its metadata whole?".to_owned())
+        })
     }
 
     fn odd(&self, why: &str) -> Wrong {
@@ -270,17 +330,17 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 /// What values of a type are here; the type where there is none such.
-fn dtype(found: &Value) -> Result<DataType, String> {
-    let field = |name: &str, found: Option<&Value>| {
-        Ok::<_, String>(ArrowField::new(name, dtype(found.unwrap_or(&Value::Null))?, true))
+fn dtype(found: &Json) -> Result<DataType, String> {
+    let field = |name: &str, found: Option<&Json>| {
+        Ok::<_, String>(ArrowField::new(name, dtype(found.unwrap_or(&Json::Null))?, true))
     };
     let Some(name) = found.as_str() else {
-        return match found.get("type").and_then(Value::as_str) {
+        return match found.get("type").and_then(Json::as_str) {
             Some("list") => Ok(DataType::List(Arc::new(field("element", found.get("element"))?))),
             Some("struct") => {
                 let fields =
-                    found.get("fields").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-                let name = |it: &Value| it.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+                    found.get("fields").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+                let name = |it: &Json| it.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
                 let fields = fields.iter().map(|it| field(&name(it), it.get("type")));
                 Ok(DataType::Struct(fields.collect::<Result<Fields, _>>()?))
             }
