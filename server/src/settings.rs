@@ -137,8 +137,8 @@ pub struct Settings {
     pub onnxruntime: Option<PathBuf>,
     /// What models run on, in order: the first that starts.
     pub execution_providers: Vec<Provider>,
-    /// The program that models are tried in, and that files run in which may end a process. No file says it: whoever
-    /// brings the node along as a library names one that calls [`worker`](crate::worker).
+    /// The program that models are tried in, that files run in which may end a process, and that databases are asked
+    /// in. No file says it: whoever brings the node along as a library names one that calls [`worker`](crate::worker).
     pub worker: Program,
     /// What the server is called, in lower case and without a port, where that is said; see [`Settings::hosts_at`].
     pub hosts: Vec<String>,

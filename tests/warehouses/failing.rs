@@ -116,9 +116,11 @@ fn a_driver_ends_with_its_server() {
         let asked = reqwest::Client::new().post(url).header("content-type", "application/json").send();
         let asked = tokio::spawn(asked);
         let child = until("a process that asks", async || server.children().first().copied()).await;
-        // What asks has no secrets where others look for them.
-        let environment = std::fs::read_to_string(format!("/proc/{child}/environ")).unwrap();
-        assert!(!environment.contains("QUERN_ADBC_DRIVERS"), "{environment}");
+        // What asks has no secrets where others look for them, from the moment on that it is a program of its own.
+        let environment = || std::fs::read_to_string(format!("/proc/{child}/environ")).unwrap();
+        let asks = async || Some(environment()).filter(|it| it.contains("QUERN_ASKS="));
+        let environment = until("a program that asks", asks).await;
+        assert!(!environment.contains("QUERN_ADBC_DRIVERS"), "{}", environment.replace('\0', " "));
         server.kill();
         let is_gone = async || (!is_running(child)).then_some(());
         until("the end of that process", is_gone).await;

@@ -152,10 +152,9 @@ fn each_mistake_of_a_connection_to_a_database_is_named() {
         ),
         (
             "url: a.db\ndriver: ../evil",
-            expect![[r#"
-            a.yaml:4:9: `driver` must be a name of letters, digits and `_` that does not start with a digit, found `../evil`
-            a.yaml:4:9: `driver` must be a name of small letters, digits and `_`, found `../evil`
-              help: as in `driver: postgresql`"#]],
+            expect![
+                "a.yaml:4:9: `driver` must be a name of letters, digits and `_` that does not start with a digit, found `../evil`"
+            ],
         ),
         (
             "url: a.db\ndriver: SQLite\nregion: eu\noptions: {uri: x, adbc.y: {env: A, file: B}}",

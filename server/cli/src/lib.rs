@@ -134,7 +134,7 @@ enum Command {
     Restore(backup::RestoreArguments),
     /// Make, list and revoke API keys
     Key(key::Arguments),
-    /// Run models for the server that started it
+    /// Run models, or ask databases, for the server that started it
     #[command(hide = true)]
     Worker,
     /// Print the JSON Schema of definition files, for editors

@@ -87,3 +87,39 @@ pub(super) fn bound(lower: i64, form: Form, format: Option<Epoch>) -> Bound {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever is pulled and however far below it is looked, no row is skipped that may be the same.
+        #[test]
+        fn nothing_that_is_looked_for_is_skipped(pulls in vec((vec(0_i64..1_000, 0..5), 0_i64..300), 1..200)) {
+            let mut place = Place { pushes: 0, greatest: 0, form: Form::Time, marks: Vec::new() };
+            let mut cursors: Vec<i64> = Vec::new();
+            for (new, overlap) in pulls {
+                let lower = place.greatest - overlap;
+                let skipped = place.known_from(lower) as usize;
+                prop_assert!(cursors[..skipped].iter().all(|cursor| *cursor < lower));
+                place.mark(cursors.len() as u64, lower);
+                prop_assert!(place.marks.len() <= MARKS_MAX && Place::read(&place.bytes().unwrap()).unwrap() == place);
+                cursors.extend(&new);
+                place.greatest = new.into_iter().fold(place.greatest, i64::max);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bound_counts_what_the_numbers_of_a_cursor_count() {
+        let number = |lower, format| bound(lower, Form::Number, format);
+        assert_eq!(number(-7, None), Bound::Number(-7));
+        assert_eq!(number(1_999_999, Epoch::named("epoch_s")), Bound::Number(1));
+        assert_eq!(number(-1, Epoch::named("epoch_s")), Bound::Number(-1));
+        assert_eq!(number(2_000, Epoch::named("epoch_ns")), Bound::Number(2_000_000));
+        assert_eq!(number(i64::MIN, Epoch::named("epoch_ns")), Bound::Number(i64::MIN));
+    }
+}

@@ -95,7 +95,7 @@ impl<'a> Pulling<'a> {
     pub(super) fn run(mut self, progress: &(dyn Fn(Progress) + Sync)) -> Result<(PullSummary, Vec<String>)> {
         let mut form = self.place.as_ref().map(|place| place.form);
         let (mut answers, mut is_first) = (self.ask(form)?, true);
-        while let Some(rows) = answers.next()? {
+        while let Some(rows) = answers.rows()? {
             if rows.num_rows() == 0 {
                 continue;
             }
@@ -262,7 +262,7 @@ impl<'a> Pulling<'a> {
 /// The one number that a statement answers with.
 fn count(answers: &mut Answers) -> Result<u64> {
     let mut all = 0;
-    while let Some(rows) = answers.next()? {
+    while let Some(rows) = answers.rows()? {
         for column in rows.columns() {
             let counted = conform(column, &DataType::Int64)?;
             all += cursors(&counted)?.into_iter().flatten().sum::<i64>();

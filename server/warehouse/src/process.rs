@@ -95,7 +95,7 @@ impl Answers {
     ///
     /// # Errors
     /// `Kind::Unavailable` where the database does not answer or the driver ends; `Kind::Refused` what it refuses.
-    pub fn next(&mut self) -> Result<Option<RecordBatch>> {
+    pub fn rows(&mut self) -> Result<Option<RecordBatch>> {
         let mut patient = Patient { answers: self, since: Instant::now(), ended: None };
         let reply = answered(&mut patient);
         let ended = patient.ended.take();

@@ -2,7 +2,7 @@
 //!
 //! By a key and a value in what was seen (`store/log`). The first byte of a key says of what it is: 0 an event, by its
 //! `event_id` and time; 1 a push, by its idempotency key, where nobody is asked who they are; 2 since when events are
-//! noted; 3 a part of a stream; 4 a push, by who pushed and its idempotency key.
+//! noted; 3 a part of a stream, or of what is pulled; 4 a push, by who pushed and its idempotency key.
 
 use std::sync::Arc;
 

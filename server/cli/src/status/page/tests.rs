@@ -1,6 +1,7 @@
 use expect_test::expect;
 use quern_wire::{
-    LogStatus, PastError, PredictionsStatus, PushedStatus, RampState, RunStatus, ServerInfo, StreamStatus,
+    LogStatus, PastError, PredictionsStatus, PullStatus, PushedStatus, RampState, RunStatus, ServerInfo,
+    StreamStatus,
 };
 
 use super::*;
@@ -176,7 +177,12 @@ fn worst() -> ServerStatus {
             rejected: 999_999_999_999,
             ..PushedStatus::default()
         }),
-        pull: None,
+        pull: Some(PullStatus {
+            connection: long.clone(),
+            rows: 999_999_999_999,
+            at: Some("1970-01-01T00:00:00Z".to_owned()),
+            cause: Some(long.clone()),
+        }),
         stream: Some(StreamStatus {
             broker: "kafka".to_owned(),
             topic: long.clone(),
