@@ -7,6 +7,7 @@ mod errors;
 mod ipc;
 mod json;
 mod laws;
+mod made;
 mod parquet;
 mod sample;
 mod stored;
