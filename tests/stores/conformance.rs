@@ -27,6 +27,7 @@ suite! {
     whoever_writes_when_the_latest_row_is_left
     a_load_ends_as_other_writes_do
     what_was_made_from_something_else_is_a_conflict
+    what_is_no_more_what_was_seen_is_not_removed
     instants_move_forward_only
     what_is_kept_is_what_was_noted_last
     the_turn_comes_again
@@ -210,6 +211,41 @@ async fn what_was_made_from_something_else_is_a_conflict(head: Head) {
     assert_eq!(get_many(&head, VIEW, &[b"a", b"b", b"c"]), ["2", "1", "2"].map(|value| Some(value.into())));
     assert_eq!(replace(["3", "3", "3"], [None, None, None]), (0, vec![0, 1, 2]));
     assert_eq!(get(&head, VIEW, b"b"), Some(b"1".to_vec()));
+}
+
+async fn what_is_no_more_what_was_seen_is_not_removed(head: Head) {
+    // The second view begins with the bytes of the first, as a pattern could misread them.
+    let (view, others) = (
+        ViewId(u64::from_be_bytes(*b"a*b?[c]\\")),
+        [ViewId(u64::from_be_bytes(*b"aab?[c]\\")), ViewId(u64::MAX)],
+    );
+    let keys = numbered(10_000);
+    let all = alike(view, &keys, &row(1, 1, 1));
+    head.upsert(&all).unwrap();
+    others.iter().for_each(|view| {
+        head.upsert(&alike(*view, &keys[..5], &row(1, 1, 1))).unwrap();
+    });
+    let walk = |view: ViewId| {
+        let mut seen = Vec::new();
+        head.walk(view, &mut |rows| -> quern_kit::Result<()> {
+            seen.extend(rows.iter().map(|(key, row)| (key.to_vec(), row.to_vec())));
+            Ok(())
+        })
+        .unwrap();
+        seen.sort();
+        seen.dedup();
+        seen
+    };
+    let stored = |(key, value): (&[u8], &[u8])| (key.to_vec(), value.to_vec());
+    assert_eq!(walk(view), all.iter().map(stored).collect::<Vec<_>>());
+    assert_eq!(walk(ViewId(view.0 + 1)), []);
+    // A later row comes for some.
+    head.upsert(&alike(view, &keys[..100], &row(2, 2, 2))).unwrap();
+    assert_eq!(head.remove_if(&all).unwrap(), 9_900);
+    assert_eq!(head.remove_if(&all).unwrap(), 0);
+    assert_eq!(walk(view), alike(view, &keys[..100], &row(2, 2, 2)).iter().map(stored).collect::<Vec<_>>());
+    assert_eq!(others.map(|view| walk(view).len()), [5, 5]);
+    assert_eq!(head.remove_if(&Rows::default()).unwrap(), 0);
 }
 
 async fn instants_move_forward_only(head: Head) {

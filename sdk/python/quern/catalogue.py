@@ -187,6 +187,8 @@ class MaterializedView:
     seconds: float
     failed: dict[str, int] = field(default_factory=dict)
     """For each feature whose expression failed, for how many rows."""
+    rows_removed: int = 0
+    """Keys of which a row went out of the head that history has no more."""
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,9 @@ pub struct ViewSummary {
     pub rows_unchanged: u64,
     /// Keys whose head was a later row.
     pub rows_older: u64,
+    /// Keys of which a row went out of the head that history has no more: its file is gone, or has changed.
+    #[serde(default)]
+    pub rows_removed: u64,
     /// Rows that the view's `where` leaves out.
     pub rows_filtered: u64,
     /// Values that are null because they could not be computed, by feature; `where` stands for rows that the view's

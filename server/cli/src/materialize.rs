@@ -141,6 +141,7 @@ fn print_summary(summary: &Summary) {
         ("written", Align::Right),
         ("unchanged", Align::Right),
         ("older", Align::Right),
+        ("removed", Align::Right),
         ("rejected", Align::Right),
         ("rows/s", Align::Right),
         ("up to", Align::Left),
@@ -153,6 +154,7 @@ fn print_summary(summary: &Summary) {
             thousands(view.rows_written),
             thousands(view.rows_unchanged),
             thousands(view.rows_older),
+            thousands(view.rows_removed),
             thousands(view.rejected.values().sum()),
             rate(view.rows_read, view.seconds),
             DateTime::from_timestamp_micros(view.to_us)

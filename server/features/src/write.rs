@@ -1,10 +1,12 @@
 //! How does history become the head?
 //!
 //! View by view. Of a view of rows, the latest row of each key ([`rows`]); of a view with windows, the tiles of its
-//! events ([`windows`]). What could not be computed of either is noted in [`failures`].
+//! events ([`windows`]). What could not be computed of either is noted in [`failures`]. Where files are gone or have
+//! changed, what history does not say any more goes out again ([`sweep`]).
 
 pub mod failures;
 pub mod rows;
+pub mod sweep;
 pub mod windows;
 mod winners;
 
@@ -17,6 +19,7 @@ use quern_store::online::Online;
 
 pub use self::failures::Failures;
 pub use self::rows::{LatestRows, newest};
+pub use self::sweep::{Said, Sweep};
 pub use self::windows::{Stretch, TakeOrder};
 use crate::error::Result;
 

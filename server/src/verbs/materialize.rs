@@ -3,10 +3,12 @@
 //! View by view: the latest row of every key that is visible at `to`, out of the rows that became visible since the
 //! watermark (less a look-back for late ones), is computed and brought in. Rows go in before the watermark moves, and
 //! a row never replaces a later one: so an interrupted run leaves a head that is behind, never wrong, and the next
-//! run completes it.
+//! run completes it. Where files that the head was made of are gone or have changed, all of history is read, and what
+//! it does not say any more goes out of the head.
 
 mod clock;
 mod covered;
+mod files;
 mod run;
 
 use std::collections::BTreeMap;
@@ -148,7 +150,7 @@ impl Materialize {
                     None => Run::begin(self, live, view, progress)?,
                 };
                 let watermark = self.watermark(view, now_us, &mut warnings)?;
-                let asked = Asked { request, now_us, watermark };
+                let asked = Asked { request, now_us, watermark, mends: false };
                 let summary = run.run(&asked)?;
                 Ok((run, summary))
             };
@@ -163,8 +165,9 @@ impl Materialize {
                 }
                 Err(error) => return Err(error),
             };
-            summaries.push(summary);
+            warnings.extend(run.mended(request));
             warnings.extend(run.failed.refused());
+            summaries.push(summary);
             before = Some(run);
         }
         let others = summaries.len();

@@ -14,7 +14,8 @@ use rocksdb::DBPinnableSlice;
 
 use super::redis::{Redis, Turn};
 use super::rocks::{Applied, Commit, Head, Load, Replaced, Rows, Upserted, Wanted};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::made_of::MadeOf;
 use crate::position::{Position, Standing};
 
 /// The online store.
@@ -257,6 +258,42 @@ impl Online {
         match self {
             Online::Rocks(head) => head.set_files_until(view, to_us),
             Online::Redis(redis, _) => redis.set_files_until(view, to_us),
+        }
+    }
+
+    /// Which files what is stored of the view may come from.
+    pub fn made_of(&self, view: ViewId) -> Result<MadeOf> {
+        match self {
+            Online::Rocks(head) => head.made_of(view),
+            Online::Redis(redis, _) => redis.made_of(view),
+        }
+    }
+
+    /// Notes those.
+    pub fn set_made_of(&self, view: ViewId, files: &MadeOf) -> Result<()> {
+        match self {
+            Online::Rocks(head) => head.set_made_of(view, files),
+            Online::Redis(redis, _) => redis.set_made_of(view, files),
+        }
+    }
+
+    /// Shows all stored rows of `view`, some at a time; in Redis in any order, one perhaps twice.
+    pub fn walk<E: From<Error>>(
+        &self,
+        view: ViewId,
+        visit: &mut dyn FnMut(&Rows) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        match self {
+            Online::Rocks(head) => head.walk(view, visit),
+            Online::Redis(redis, _) => redis.walk(view, visit),
+        }
+    }
+
+    /// Removes rows of distinct keys, where they are still what is stored. Gives how many that were.
+    pub fn remove_if(&self, rows: &Rows) -> Result<u64> {
+        match self {
+            Online::Rocks(head) => head.remove_if(rows),
+            Online::Redis(redis, over) => redis.remove_if(*over, rows),
         }
     }
 

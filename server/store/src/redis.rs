@@ -5,7 +5,8 @@
 //! ```text
 //! PREFIX{}1 view id (8 bytes, big-endian) encoded join keys  →  a row, or the tiles of windows
 //! {PREFIX}format                                             →  the version of the key space
-//! {PREFIX}1watermark, {PREFIX}1kept, {PREFIX}1files           →  hashes: view id → time µs, or what is kept
+//! {PREFIX}1watermark, {PREFIX}1kept, {PREFIX}1files,          →  hashes: view id → time µs, what is kept, or which
+//! {PREFIX}1made                                                files it is made of
 //! {PREFIX}1positions                                         →  hash: of each source, the last commit that is in, and
 //!                                                                the last of which some may be
 //! {PREFIX}1turn                                              →  who materializes; expires
@@ -42,6 +43,7 @@ mod probe;
 mod replicas;
 mod reply;
 mod scripts;
+mod sweep;
 mod turn;
 
 use std::sync::Arc;
@@ -80,8 +82,6 @@ const SCRIPT_KEYS: usize = 64;
 /// Where a batch is cut, by keys and by bytes.
 const BATCH_KEYS: usize = 4_096;
 const BATCH_BYTES: usize = 4 << 20;
-/// Keys that one step of a scan looks at.
-const SCAN_KEYS: usize = 1_000;
 
 /// The head in Redis.
 pub struct Redis {
@@ -132,6 +132,7 @@ struct Names {
     watermark: String,
     kept: String,
     files_until: String,
+    made_of: String,
     positions: String,
     turn: String,
     beat: String,
@@ -147,6 +148,7 @@ impl Names {
             watermark: name("watermark"),
             kept: name("kept"),
             files_until: name("files"),
+            made_of: name("made"),
             positions: name("positions"),
             turn: name("turn"),
             beat: name("beat"),
@@ -334,6 +336,7 @@ impl Redis {
         };
         drop_from(&self.names.kept)?;
         drop_from(&self.names.files_until)?;
+        drop_from(&self.names.made_of)?;
         self.kept.write().forget(gone);
         self.wait(async {
             let shards = self.connected()?.writes.shards();
@@ -341,43 +344,6 @@ impl Redis {
         })?;
         // Last: a run that is cut short finds the view once more.
         drop_from(&self.names.watermark)
-    }
-
-    /// Removes the rows of the views `gone` from one server, a bounded number of keys at a time.
-    async fn sweep(&self, shard: usize, gone: &[ViewId]) -> Result<()> {
-        let mut cursor = b"0".to_vec();
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            let all = [&escaped(&self.names.rows)[..], b"*"].concat();
-            scan.arg(&cursor).arg("MATCH").arg(all).arg("COUNT").arg(SCAN_KEYS);
-            let scanned = async |connected: Arc<Connected>| connected.writes.on_master(shard, scan).await;
-            let Value::Array(reply) = self.ask(WRITE_PATIENCE, scanned).await? else {
-                return Err(self.explain(&unexpected()));
-            };
-            let [Value::BulkString(next), Value::Array(keys)] = &reply[..] else {
-                return Err(self.explain(&unexpected()));
-            };
-            let is_gone = |key: &&Value| match key {
-                Value::BulkString(key) => self.names.view_of(key).is_some_and(|view| gone.contains(&view)),
-                _ => false,
-            };
-            let removals = keys.iter().filter(is_gone).filter_map(|key| {
-                let Value::BulkString(key) = key else { return None };
-                let mut command = redis::cmd("UNLINK");
-                command.arg(key);
-                Some((slot(key), command))
-            });
-            let removals: Vec<(u16, Cmd)> = removals.collect();
-            if !removals.is_empty() {
-                let ping = redis::cmd("PING");
-                let sent = async |connected: Arc<Connected>| connected.writes.send(removals, &ping).await;
-                self.ask(WRITE_PATIENCE, sent).await?;
-            }
-            if next == b"0" {
-                return Ok(());
-            }
-            cursor.clone_from(next);
-        }
     }
 
     /// Bytes of memory that the data in Redis takes, as it estimates them: ours, and whatever else lies there.
@@ -400,10 +366,4 @@ struct Batch {
     places: Vec<Vec<usize>>,
     keys: usize,
     bytes: usize,
-}
-
-/// Bytes as a pattern that only they match.
-fn escaped(bytes: &[u8]) -> Vec<u8> {
-    let special = |byte: &u8| b"*?[]^\\".contains(byte);
-    bytes.iter().flat_map(|byte| special(byte).then_some(b'\\').into_iter().chain([*byte])).collect()
 }

@@ -8,6 +8,7 @@ mod commit;
 mod known;
 mod load;
 mod packed;
+mod sweep;
 pub(crate) mod whole;
 
 use std::collections::{BTreeMap, HashMap};
@@ -40,6 +41,7 @@ const META: &str = "meta";
 const WATERMARK: &[u8] = b"watermark";
 const KEPT: &[u8] = b"kept";
 const FILES_UNTIL: &[u8] = b"files until";
+const MADE_OF: &[u8] = b"made of";
 const APPLIED: &[u8] = b"applied ";
 const ID: &[u8] = b"id";
 const LACKING: &[u8] = b"lacking";
@@ -296,6 +298,7 @@ impl Head {
             self.kept.write().remove(view);
             self.db.delete_cf(self.meta(), about(KEPT, *view))?;
             self.db.delete_cf(self.meta(), about(FILES_UNTIL, *view))?;
+            self.db.delete_cf(self.meta(), about(MADE_OF, *view))?;
             self.db.delete_range_cf(self.rows(), id.to_be_bytes(), id.saturating_add(1).to_be_bytes())?;
             self.db.delete_cf(self.meta(), about(WATERMARK, *view))?;
             self.watermarks.write().remove(view);

@@ -23,15 +23,17 @@ use quern_store::rocks::{Rows, Upserted};
 use quern_store::spill::Scratch;
 
 use super::winners::{Finding, Winners};
-use super::{Failures, Passed, ViewWriter, project};
+use super::{Failures, Passed, Said, ViewWriter, project};
 use crate::error::{Error, Result};
 use crate::read::{Selection, for_each, places, read_selected, stamps};
 
 /// How many encoded rows are brought in at once: so many bytes, and a batch.
 const ROWS_BYTES: usize = 32 << 20;
-/// How many threads write what the others have encoded.
+/// How many threads take what the others have encoded.
 const WRITERS: usize = 2;
 
+/// Takes rows that are encoded, some at a time, from several threads.
+pub(super) type Take<'a> = dyn Fn(&Rows) -> Result<Upserted> + Sync + 'a;
 /// Hears of rows that were passed: so many more, of so many in all as far as is known.
 pub type Progress<'a> = dyn Fn(usize, u64) + Sync + 'a;
 
@@ -118,44 +120,61 @@ fn wanted(scan: &Scan, view: &ViewPlan, visible_us: &RangeInclusive<i64>) -> Vec
 
 impl ViewWriter<'_> {
     /// The second pass: the features of those rows are computed and encoded, while what is encoded is brought in. Where
-    /// the latest row of a key is refused, the latest that is not comes in instead, which costs a pass of its own.
+    /// the latest row of a key is refused, the latest that is not comes in instead, which costs a pass of its own. All
+    /// that comes in is noted as `said`, where that is wanted.
     pub fn bring_in_rows(
         &self,
         scan: &Scan,
         found: &LatestRows,
-        failed: &Failures,
+        (failed, said): (&Failures, Option<&Said>),
         progress: &Progress<'_>,
     ) -> Result<Upserted> {
+        let load = self.head.load(self.view.id)?;
+        self.encode_all(scan, found, (failed, progress), &|rows| {
+            if let Some(said) = said {
+                said.note_rows(rows);
+            }
+            let upserted = load.upsert(rows)?;
+            pass("materialize: some rows are in");
+            Ok(upserted)
+        })
+    }
+
+    /// Has those rows taken, or what comes in instead of them.
+    pub(super) fn encode_all(
+        &self,
+        scan: &Scan,
+        found: &LatestRows,
+        (failed, progress): (&Failures, &Progress<'_>),
+        take: &Take<'_>,
+    ) -> Result<Upserted> {
         let refused = Mutex::default();
-        let mut total = self.encode_and_bring_in(scan, found, (failed, &refused), progress)?;
+        let mut total = self.encode(scan, found, (failed, &refused, progress), take)?;
         let refused = refused.into_inner();
         if !refused.is_empty() {
             let sound = found.sound(scan, self.view, &refused)?;
-            total += self.encode_and_bring_in(scan, &sound, (failed, &Mutex::default()), &|_, _| ())?;
+            total += self.encode(scan, &sound, (failed, &Mutex::default(), &|_, _| ()), take)?;
         }
         Ok(total)
     }
 
-    fn encode_and_bring_in(
+    fn encode(
         &self,
         scan: &Scan,
         found: &LatestRows,
-        (failed, refused): (&Failures, &Mutex<KeyTable>),
-        progress: &Progress<'_>,
+        (failed, refused, progress): (&Failures, &Mutex<KeyTable>, &Progress<'_>),
+        take: &Take<'_>,
     ) -> Result<Upserted> {
         let units = found.winners.units();
-        let load = self.head.load(self.view.id)?;
         let (send, encoded) = sync_channel::<Rows>(0);
         // The writers' alone: where all have failed, nobody waits for them.
         let encoded = Arc::new(Mutex::new(encoded));
         let writers = iter::repeat_n(encoded, WRITERS).map(|encoded| {
-            let load = &load;
             move || -> Result<Upserted> {
                 let mut total = Upserted::default();
                 loop {
                     let Ok(rows) = encoded.lock().recv() else { return Ok(total) };
-                    total += load.upsert(&rows)?;
-                    pass("materialize: some rows are in");
+                    total += take(&rows)?;
                 }
             }
         });
@@ -247,8 +266,18 @@ impl<'a> Chosen<'a> {
 
 /// The stored rows that pushed ones make: the latest of each key. Their columns are the source's.
 pub fn newest(view: &ViewPlan, rows: &RecordBatch, first: u64, out: &mut Rows) -> Result<()> {
+    newest_of(view, (rows, first), i64::MIN..=i64::MAX, out)
+}
+
+/// The same of those that become visible at these query times, µs.
+pub(super) fn newest_of(
+    view: &ViewPlan,
+    (rows, first): (&RecordBatch, u64),
+    visible_us: RangeInclusive<i64>,
+    out: &mut Rows,
+) -> Result<()> {
     let stamps = view.stamps(&project(rows, view.stamp_columns())?)?;
-    let mut latest = Latest::new(i64::MIN..=i64::MAX, view.lag_us).with_capacity(rows.num_rows());
+    let mut latest = Latest::new(visible_us, view.lag_us).with_capacity(rows.num_rows());
     latest.offer(&stamps, |row| Address::new(PUSHED, first + row as u64));
     let chosen = latest.stamps().iter().filter_map(|stamp| Some((stamp.address()?.row() - first) as u32));
     let chosen = UInt32Array::from_iter_values(chosen);

@@ -18,7 +18,7 @@ use quern_store::online::Stored;
 use quern_store::rocks::{Rows, Upserted, Wanted};
 use quern_store::turns::Order;
 
-use super::{Failures, ViewWriter, project};
+use super::{Failures, Said, ViewWriter, project};
 use crate::error::{Error, Result};
 use crate::read::{cores, for_each};
 use crate::windows::gather::{BUCKETS, Gathering, Route, buckets, turn, turns_of};
@@ -44,6 +44,8 @@ pub struct Stretch<'a> {
     pub order: Option<&'a TakeOrder<'a>>,
     /// Hears how many values could not be computed.
     pub failed: &'a Failures,
+    /// Hears of all keys that have events, where that is wanted.
+    pub said: Option<&'a Said>,
 }
 
 impl ViewWriter<'_> {
@@ -81,6 +83,9 @@ impl ViewWriter<'_> {
             for_each(cores(), &turn(now, turns), |bucket| {
                 let chunks = std::mem::take(&mut *filled[bucket].lock());
                 let keys = std::mem::take(&mut *tables[bucket].lock());
+                if let Some(said) = stretch.said {
+                    said.note_keys(&keys);
+                }
                 let upserted = self.bring_in_bucket(scan, stretch, windows, (chunks, keys))?;
                 *total.lock() += upserted;
                 Ok(())

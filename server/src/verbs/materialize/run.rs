@@ -10,12 +10,13 @@ use quern_base::points::pass;
 use quern_engine::time::visible_from;
 use quern_engine::windows::{LIFETIME_TAIL_US, Windows};
 use quern_engine::{Stamps, ViewPlan};
-use quern_features::write::{Failures, LatestRows, Passed, Stretch, ViewWriter};
+use quern_features::write::{Failures, LatestRows, Passed, Said, Stretch, Sweep, ViewWriter};
 use quern_store::history::{PUSHED, Scan};
-use quern_store::rocks::Upserted;
+use quern_store::rocks::{Rows, Upserted};
 use quern_wire::{MaterializeRequest, Progress, ViewSummary};
 
 use super::covered::is_plain;
+use super::files::{Files, OfHeadAlone};
 use super::{LOOK_BACK_DEFAULT_US, Materialize};
 use crate::error::Result;
 use crate::live::Deployment;
@@ -27,11 +28,15 @@ pub(super) struct Asked<'a> {
     pub(super) now_us: i64,
     /// Up to when it is materialized.
     pub(super) watermark: Option<i64>,
+    /// Whether all of history is read, and what it does not say goes out of the head.
+    pub(super) mends: bool,
 }
 
 impl Asked<'_> {
     fn to_us(&self) -> i64 {
-        self.request.to_us.unwrap_or(self.now_us)
+        let to_us = self.request.to_us.unwrap_or(self.now_us);
+        // What is beyond is in the head, and stays.
+        if self.mends { to_us.max(self.watermark.unwrap_or(i64::MIN)) } else { to_us }
     }
 
     fn look_back_us(&self) -> i64 {
@@ -56,6 +61,10 @@ pub(super) struct Run<'a> {
     pub(super) failed: Failures,
     /// The newest event of the view that was passed.
     newest_us: Option<i64>,
+    /// What the head of the view was made of, beside the files of the scan.
+    files: Files,
+    /// How many rows went out of the head.
+    removed: u64,
 }
 
 impl<'a> Run<'a> {
@@ -70,8 +79,21 @@ impl<'a> Run<'a> {
         let scan = live.compiled.open(&verb.history, view)?;
         let pushed_end = verb.history.pushed.of(&view.source).end();
         let (done, failed) = (AtomicU64::new(0), Failures::default());
-        let (found, is_unread, newest_us) = (None, false, None);
-        Ok(Run { verb, live, view, scan, pushed_end, progress, done, found, is_unread, failed, newest_us })
+        Ok(Run {
+            verb,
+            live,
+            view,
+            scan,
+            pushed_end,
+            progress,
+            done,
+            found: None,
+            is_unread: false,
+            failed,
+            newest_us: None,
+            files: Files::default(),
+            removed: 0,
+        })
     }
 
     /// Whether `view` finds the same rows in the scan.
@@ -86,17 +108,22 @@ impl<'a> Run<'a> {
     pub(super) fn go_on(self, view: &'a ViewPlan) -> Result<Run<'a>> {
         self.verb.in_order(self.live, view)?;
         let (done, failed) = (AtomicU64::new(0), Failures::default());
-        Ok(Run { view, done, failed, is_unread: false, newest_us: None, ..self })
+        Ok(Run { view, done, failed, is_unread: false, newest_us: None, removed: 0, ..self })
     }
 
     pub(super) fn run(&mut self, asked: &Asked<'_>) -> Result<ViewSummary> {
-        if self.has_nothing_new(asked) {
+        let (head, id) = (&self.verb.head, self.view.id);
+        self.files.compare(head, id, &self.scan)?;
+        let asked = &Asked { mends: self.files.mend(asked.request), ..*asked };
+        if !asked.mends && self.has_nothing_new(asked) {
             return self.go_ahead(asked);
         }
+        self.files.begin(head, id)?;
         let summary = match &self.view.windows {
             Some(windows) => self.run_windows(windows, asked)?,
             None => self.run_rows(asked)?,
         };
+        self.files.end(head, id, asked.request)?;
         self.note_covered(asked, &summary);
         Ok(summary)
     }
@@ -146,7 +173,7 @@ impl<'a> Run<'a> {
         }
         let to_us = asked.to_us().max(watermark.unwrap_or(i64::MIN));
         let look_back_us = asked.look_back_us();
-        let from_us = watermark.filter(|_| is_kept).map_or(i64::MIN, |watermark_us| {
+        let from_us = watermark.filter(|_| is_kept && !asked.mends).map_or(i64::MIN, |watermark_us| {
             let from_us = watermark_us.saturating_sub(look_back_us).min(request.from_us.unwrap_or(i64::MAX));
             // Of what lies further back, windows over all time keep no days.
             let days_us = watermark_us.saturating_sub(LIFETIME_TAIL_US - LOOK_BACK_DEFAULT_US);
@@ -171,9 +198,20 @@ impl<'a> Run<'a> {
         }
         let (keys, kept, since, at) = (None, windows.kept(), self.pushed_end, None);
         let order = || self.verb.order_of(self.view);
-        let failed = &self.failed;
-        let stretch = Stretch { from_us, to_us, keys, kept, since, at, order: Some(&order), failed };
+        let (failed, said) = (&self.failed, asked.mends.then(Said::default));
+        let stretch = Stretch {
+            from_us,
+            to_us,
+            keys,
+            kept,
+            since,
+            at,
+            order: Some(&order),
+            failed,
+            said: said.as_ref(),
+        };
         let upserted = self.writer().bring_in_events(&self.scan, &stretch, &note)?;
+        let removed = said.map_or(Ok(0), |said| self.sweep((said, to_us), None))?;
         if from_us == i64::MIN {
             // Who serves other definitions may have pushed into tiles what these keep no more.
             let _order = self.verb.in_order(self.live, self.view)?;
@@ -183,7 +221,7 @@ impl<'a> Run<'a> {
         pass("materialize: tiles in, no watermark");
         head.set_watermark(id, self.failed.until(to_us))?;
         let seen = seen.into_inner();
-        self.newest_us = seen.newest_us;
+        (self.newest_us, self.removed) = (seen.newest_us, removed);
         Ok(self.summary(to_us, upserted, &seen, started))
     }
 
@@ -192,7 +230,9 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let (head, id, request) = (&self.verb.head, self.view.id, asked.request);
         let (watermark, to_us) = (asked.watermark, asked.to_us());
-        let since_us = watermark.map(|watermark_us| watermark_us.saturating_sub(asked.look_back_us()));
+        let since_us = watermark
+            .filter(|_| !asked.mends)
+            .map(|watermark_us| watermark_us.saturating_sub(asked.look_back_us()));
         let visible_us = request.from_us.or(since_us).unwrap_or(i64::MIN)..=to_us;
         head.begin(id)?;
         let found = self.found.take().filter(|found| found.visible_us == visible_us);
@@ -201,7 +241,10 @@ impl<'a> Run<'a> {
             Some(found) => found,
             None => LatestRows::find(&self.scan, self.view, visible_us, (&self.verb.scratch, &progress))?,
         };
-        let upserted = self.writer().bring_in_rows(&self.scan, &found, &self.failed, &progress)?;
+        let said = asked.mends.then(Said::default);
+        let noted = (&self.failed, said.as_ref());
+        let upserted = self.writer().bring_in_rows(&self.scan, &found, noted, &progress)?;
+        self.removed = said.map_or(Ok(0), |said| self.sweep((said, to_us), Some(&found)))?;
         {
             // Rows that were pushed meanwhile may have been replaced by older ones of their times.
             let _order = self.verb.order_of(self.view)?;
@@ -218,6 +261,21 @@ impl<'a> Run<'a> {
         self.newest_us = found.passed.newest_us;
         self.found = Some(found);
         Ok(summary)
+    }
+
+    /// Takes what the scan does not say up to `to_us` out of the head; `found` is what it says of a view of rows. Gives
+    /// how many rows that were.
+    fn sweep(&self, (said, to_us): (Said, i64), found: Option<&LatestRows>) -> Result<u64> {
+        let (verb, live, view) = (self.verb, &self.live.compiled, self.view);
+        let alone = OfHeadAlone::default();
+        let of_head_alone = |out: &mut Rows| alone.add(&verb.log, (live, view), out);
+        let (order, scanned) = (|| verb.order_of(view), (said, to_us, self.pushed_end));
+        Ok(Sweep::new(self.writer(), &self.scan, scanned, (&order, &of_head_alone)).run(found)?)
+    }
+
+    /// What it did about files that are gone.
+    pub(super) fn mended(&self, request: &MaterializeRequest) -> Option<String> {
+        self.files.said(self.view, request, self.removed)
     }
 
     fn writer(&self) -> ViewWriter<'_> {
@@ -245,6 +303,7 @@ impl<'a> Run<'a> {
             rows_written: upserted.written,
             rows_unchanged: upserted.unchanged,
             rows_older: upserted.older,
+            rows_removed: self.removed,
             rows_filtered: seen.filtered,
             refused: failed.iter().filter(|(feature, _)| is_strict(feature)).map(|(_, rows)| rows).sum(),
             failed: failed.into(),

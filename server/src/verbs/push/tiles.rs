@@ -53,6 +53,7 @@ impl<'a> Rebuild<'a> {
             order: None,
             // Known since they came in.
             failed: &Failures::default(),
+            said: None,
         };
         self.writer.bring_in_events(&scan, &stretch, &|_, _| ())?;
         Ok(())

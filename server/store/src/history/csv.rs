@@ -89,6 +89,10 @@ impl CsvFile {
         self.read(&Reading { rows: Some(&rows), ..Reading::of(schema, formats) }, visit)
     }
 
+    pub(super) fn file(&self) -> &HistoryFile {
+        &self.file
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.file.name
     }

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use quern_base::{Failure, Kind};
 use quern_engine::caught::{caught, told};
 use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::xxh3_64;
 
 use self::iceberg::Plans;
 use super::kept::Kept;
@@ -98,9 +99,28 @@ impl HistoryFile {
             digest.update([0]);
             version.digest(digest);
         }
+        self.digest_removed(digest);
+    }
+
+    fn digest_removed(&self, digest: &mut Sha256) {
         if let Some(member) = &self.member {
             member.removed.iter().for_each(|row| digest.update(row.to_le_bytes()));
         }
+    }
+
+    /// The hash of what tells this state of it from others, in any process.
+    pub(super) fn state(&self) -> u64 {
+        let mut digest = Sha256::new();
+        match self.identity() {
+            // What has the tag of a bucket is the same, whenever it was written.
+            Some((_, Version { bytes, mark: Mark::Tag(Some(tag)), .. })) => {
+                digest.update(bytes.to_le_bytes());
+                digest.update(tag.as_bytes());
+                self.digest_removed(&mut digest);
+            }
+            _ => self.digest(&mut digest),
+        }
+        xxh3_64(&digest.finalize())
     }
 
     /// What is read of it and of those that it was found with, where that is in a bucket.

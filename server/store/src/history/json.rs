@@ -133,6 +133,10 @@ impl JsonFile {
         JsonFile { file, rows: 0 }.read(&reading, visit)
     }
 
+    pub(super) fn file(&self) -> &HistoryFile {
+        &self.file
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.file.name
     }

@@ -7,7 +7,8 @@
 //! (what their table says) and `lakes` (whether they are a table of their own), `look` and `looks` (what they say),
 //! `columns` and `fits` (which columns, of which types), `typed` with `parquet`, `far` (of a file in a bucket), `ipc`,
 //! `stored` and `fitted` (values become others), then `text`, `csv` with `cell` and `json` (text becomes values),
-//! `sample` (what the first rows say), `pushed` (what came by itself) and `queried` (what a database gave).
+//! `sample` (what the first rows say), `pushed` (what came by itself), `queried` (what a database gave) and `made` (what
+//! is gone since).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.
@@ -30,6 +31,7 @@ mod kept;
 mod lakes;
 mod look;
 mod looks;
+mod made;
 mod member;
 mod parquet;
 mod partitions;

@@ -15,6 +15,7 @@ use super::reply::unexpected;
 use super::scripts::Named;
 use super::{Connected, Redis, WRITE_PATIENCE};
 use crate::error::{Error, Result};
+use crate::made_of::MadeOf;
 use crate::position::Standing;
 use crate::rocks::{Applied, Commit};
 
@@ -82,6 +83,24 @@ impl Redis {
     /// Notes that events of files up to `to_us` are about to come in.
     pub fn set_files_until(&self, view: ViewId, to_us: i64) -> Result<()> {
         self.raise(&self.names.files_until, view, to_us)
+    }
+
+    /// As [`Head::made_of`](crate::rocks::Head::made_of).
+    pub fn made_of(&self, view: ViewId) -> Result<MadeOf> {
+        let mut command = redis::cmd("HGET");
+        command.arg(&self.names.made_of).arg(&view.0.to_be_bytes());
+        match self.now(&command)? {
+            Value::Nil => Ok(MadeOf::default()),
+            Value::BulkString(bytes) => MadeOf::read(&bytes),
+            _ => Err(self.explain(&unexpected())),
+        }
+    }
+
+    /// As [`Head::set_made_of`](crate::rocks::Head::set_made_of).
+    pub fn set_made_of(&self, view: ViewId, files: &MadeOf) -> Result<()> {
+        let mut command = redis::cmd("HSET");
+        command.arg(&self.names.made_of).arg(&view.0.to_be_bytes()).arg(files.write());
+        self.now(&command).map(drop)
     }
 
     fn instant(&self, what: &str, view: ViewId) -> Result<Option<i64>> {

@@ -43,6 +43,8 @@ pub(super) struct Scripts {
     /// Values, each behind what it was made from (empty: nothing): replaces only that. Returns the numbers, from 0, of
     /// those that found something else.
     pub(super) replace_if: Named,
+    /// Values: removes those that are stored. Returns how many that were.
+    pub(super) remove_if: Named,
     /// A field of a hash and a number, eight bytes, big-endian: the larger one stays.
     pub(super) raise: Named,
     /// Fields of a hash, each with what it is (32 zeroes where there is none) and what is to take its place. Returns 1
@@ -61,6 +63,7 @@ impl Scripts {
         Scripts {
             upsert: Named::new(UPSERT.to_owned()),
             replace_if: Named::new(REPLACE_IF.to_owned()),
+            remove_if: Named::new(REMOVE_IF.to_owned()),
             raise: Named::new(RAISE.to_owned()),
             advance: Named::new(ADVANCE.to_owned()),
             begin: Named::new(BEGIN.to_owned()),
@@ -116,6 +119,16 @@ for i, key in ipairs(KEYS) do
 end
 if #fresh > 0 then redis.call('MSET', unpack(fresh)) end
 return conflicts
+";
+
+const REMOVE_IF: &str = "
+local all = redis.call('MGET', unpack(KEYS))
+local gone = {}
+for i, key in ipairs(KEYS) do
+  if all[i] == ARGV[i] then gone[#gone + 1] = key end
+end
+if #gone > 0 then redis.call('UNLINK', unpack(gone)) end
+return #gone
 ";
 
 const RAISE: &str = "

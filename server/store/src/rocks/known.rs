@@ -7,8 +7,9 @@ use quern_base::random;
 use quern_engine::ViewId;
 use quern_engine::windows::Kept;
 
-use super::{FILES_UNTIL, Head, ID, KEPT, LACKING, WATERMARK, about};
+use super::{FILES_UNTIL, Head, ID, KEPT, LACKING, MADE_OF, WATERMARK, about};
 use crate::error::{Error, Result};
+use crate::made_of::MadeOf;
 
 impl Head {
     /// Names this head among all: one that is made anew has another name.
@@ -52,6 +53,20 @@ impl Head {
     /// Notes that events of files up to `to_us` are about to come in.
     pub fn set_files_until(&self, view: ViewId, to_us: i64) -> Result<()> {
         self.advance(FILES_UNTIL, view, to_us)
+    }
+
+    /// Which files what is stored of the view may come from.
+    pub fn made_of(&self, view: ViewId) -> Result<MadeOf> {
+        let stored = self.db.get_cf(self.meta(), about(MADE_OF, view))?;
+        stored.map_or_else(|| Ok(MadeOf::default()), |bytes| MadeOf::read(&bytes))
+    }
+
+    /// Notes those. Everything written before is on disk first.
+    pub fn set_made_of(&self, view: ViewId, files: &MadeOf) -> Result<()> {
+        let _writing = self.writing.lock();
+        let mut options = rocksdb::WriteOptions::default();
+        options.set_sync(true);
+        Ok(self.db.put_cf_opt(self.meta(), about(MADE_OF, view), files.write(), &options)?)
     }
 
     fn advance(&self, what: &[u8], view: ViewId, to_us: i64) -> Result<()> {

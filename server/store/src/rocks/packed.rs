@@ -36,6 +36,14 @@ impl Rows {
         self.keys.len() + self.rows.len()
     }
 
+    /// Each key, without its view, and its row.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        (0..self.len()).map(|i| {
+            let (key, row) = self.get(i);
+            (&key[size_of::<ViewId>()..], row)
+        })
+    }
+
     /// The places of all rows, ascending by key.
     pub(super) fn in_key_order(&self) -> Vec<usize> {
         let mut places: Vec<usize> = (0..self.len()).collect();

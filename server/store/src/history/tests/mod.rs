@@ -8,6 +8,7 @@ mod iceberg;
 mod ipc;
 mod json;
 mod laws;
+mod made;
 mod parquet;
 mod sample;
 mod stored;
