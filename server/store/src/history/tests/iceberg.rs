@@ -12,6 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Days, NaiveDate, NaiveTime};
 use expect_test::expect;
 use feature_defs::Epoch;
+use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -35,31 +36,39 @@ enum Expected {
     Refused { metadata: Option<String> },
 }
 
-/// Where tables lie: ours, or those that `tests/fixtures/make_iceberg.py --random` made in this folder.
-fn golden() -> PathBuf {
-    let ours = || {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/iceberg").canonicalize().unwrap()
-    };
-    std::env::var_os("QUERN_ICEBERG_TABLES").map_or_else(ours, PathBuf::from)
+fn fixtures(name: &str) -> PathBuf {
+    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    tests.join(name).canonicalize().unwrap()
 }
 
-/// The tables, by name.
-fn tables() -> Vec<(String, Expected)> {
-    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
-    let folders = fs::read_dir(golden()).unwrap().flatten().filter(|entry| entry.path().is_dir());
-    let mut names: Vec<String> = folders.map(name).collect();
-    names.sort();
-    let read = |name: String| {
-        let text = fs::read_to_string(golden().join(&name).join("expected.json")).unwrap();
-        let expected = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        (name, expected)
+/// The tables of a folder, by where they lie.
+fn tables_in(folder: &Path) -> Vec<(PathBuf, Expected)> {
+    let folders = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    let mut folders: Vec<PathBuf> = folders.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    let read = |folder: PathBuf| {
+        let text = fs::read_to_string(folder.join("expected.json")).unwrap();
+        let expected =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        (folder, expected)
     };
-    names.into_iter().map(read).collect()
+    folders.into_iter().map(read).collect()
+}
+
+/// All tables, by name and where they lie.
+fn tables() -> Vec<(String, PathBuf, Expected)> {
+    let odd = fixtures("iceberg_odd");
+    let all = match std::env::var_os("QUERN_ICEBERG_TABLES") {
+        Some(folder) => tables_in(Path::new(&folder)),
+        None => [fixtures("iceberg"), odd].iter().flat_map(|folder| tables_in(folder)).collect(),
+    };
+    let name = |folder: &Path| folder.file_name().unwrap().to_string_lossy().into_owned();
+    all.into_iter().map(|(folder, expected)| (name(&folder), folder, expected)).collect()
 }
 
 /// A source over a table, whose times are its `id`s.
-fn source(table: &str, metadata: Option<&str>) -> Repository {
-    let path = golden().join(table).join("table").join(metadata.unwrap_or_default());
+fn source(folder: &Path, metadata: Option<&str>) -> Repository {
+    let path = folder.join("table").join(metadata.unwrap_or_default());
     let mut repository = Repository::new(Format::Iceberg, path.to_str().unwrap().trim_end_matches('/'));
     repository.source.event_timestamp = "id".to_owned();
     let (name, dtype, loc) = ("id".to_owned(), scalar(ScalarType::Timestamp), loc(10));
@@ -161,10 +170,10 @@ fn same(name: &str, found: &Value, expected: &Value) -> bool {
 #[test]
 fn tables_of_all_writers_read_as_they_must() {
     let (mut wrong, mut compared) = (Vec::new(), 0);
-    for (table, expected) in tables() {
+    for (table, folder, expected) in tables() {
         let Expected::Cases(cases) = expected else { continue };
         for case in cases.iter().filter(|case| case.at.is_none()) {
-            let mut repository = source(&table, case.metadata.as_deref());
+            let mut repository = source(&folder, case.metadata.as_deref());
             let batch = repository.source.batch.as_mut().unwrap();
             (batch.version, batch.reference) = (case.snapshot, case.reference.clone());
             let case_name = format!("{table} {:?} {:?}", case.snapshot, case.reference);
@@ -204,34 +213,90 @@ fn tables_of_all_writers_read_as_they_must() {
 #[test]
 fn what_cannot_be_read_is_refused_in_words() {
     let mut said = String::new();
-    for (table, expected) in tables() {
+    for (table, folder, expected) in tables() {
         let Expected::Refused { metadata } = expected else { continue };
-        let repository = source(&table, metadata.as_deref());
+        let repository = source(&folder, metadata.as_deref());
         let Err(error) = rows(&repository) else {
             // Nobody asks for a column of such a type: the others are read.
-            let schema =
-                History::new(Roots::anywhere(&golden()), Pushed::default()).schema(&repository.source);
+            let schema = History::new(Roots::anywhere(&folder), Pushed::default()).schema(&repository.source);
             said += &format!("{table}: {}\n", schema.unwrap().field_with_name("odd").unwrap().data_type());
             continue;
         };
-        said += &format!("{table}: {}\n", error.trim().replace(golden().to_str().unwrap(), ""));
+        said += &format!("{table}: {}\n", error.trim().replace(folder.to_str().unwrap(), "$TABLE"));
     }
     expect![[r#"
-        refused_cut_metadata: events.yaml:3:5: source `events`: `/refused_cut_metadata/table/metadata/v1.metadata.json` cannot be read: EOF while parsing a string at line 1 column 504
+        refused_cut_metadata: events.yaml:3:5: source `events`: `$TABLE/table/metadata/v1.metadata.json` cannot be read: EOF while parsing a string at line 1 column 504
           help: is it whole?
-        refused_encrypted_file: events.yaml:3:5: source `events`: `/refused_encrypted_file/table/metadata/m1.avro` cannot be read: it is encrypted, which is not read
-        refused_encrypted_manifest: events.yaml:3:5: source `events`: `/refused_encrypted_manifest/table/metadata/m1.avro` cannot be read: it is encrypted, which is not read
-        refused_format_v4: events.yaml:3:5: source `events`: `/refused_format_v4/table/metadata/v1.metadata.json` cannot be read: it is of version 4 of Iceberg's format, and up to 3 is read
+        refused_encrypted_file: events.yaml:3:5: source `events`: `$TABLE/table/metadata/m1.avro` cannot be read: it is encrypted, which is not read
+        refused_encrypted_manifest: events.yaml:3:5: source `events`: `$TABLE/table/metadata/m1.avro` cannot be read: it is encrypted, which is not read
+        refused_format_v4: events.yaml:3:5: source `events`: `$TABLE/table/metadata/v1.metadata.json` cannot be read: it is of version 4 of Iceberg's format, and up to 3 is read
           help: have its writer write an older version, or a newer build of Quern
         refused_geometry: Struct()
-        refused_missing_data: events.yaml:3:5: source `events`: `/refused_missing_data/table/data/a.parquet` is gone, though the log of `/refused_missing_data/table` names it
+        refused_missing_data: events.yaml:3:5: source `events`: `$TABLE/table/data/a.parquet` is gone, though the log of `$TABLE/table` names it
           help: files of old snapshots are removed when these expire; leave `version` out, or name one that the table still has
-        refused_missing_manifest: events.yaml:3:5: source `events`: `/refused_missing_manifest/table/metadata/m1.avro` is gone, though `/refused_missing_manifest/table` names it
+        refused_missing_manifest: events.yaml:3:5: source `events`: `$TABLE/table/metadata/m1.avro` is gone, though `$TABLE/table` names it
           help: files of old snapshots are removed when these expire; leave `version` out, or name one that the table still has
-        refused_orc: events.yaml:3:5: source `events`: `/refused_orc/table/data/a.orc` cannot be read: it is of the format ORC
+        refused_orc: events.yaml:3:5: source `events`: `$TABLE/table/data/a.orc` cannot be read: it is of the format ORC
           help: tables of Parquet files are read; have it rewritten so (`write.format.default`)
         refused_variant: Struct()
-        refused_vector_cardinality: events.yaml:3:5: source `events`: `/refused_vector_cardinality/table/data/a.puffin` cannot be read: a bitmap in it is of 1 rows, and by its table of 2
-        refused_vector_checksum: events.yaml:3:5: source `events`: `/refused_vector_checksum/table/data/a.puffin` cannot be read: the checksum of a bitmap in it is another one
+        refused_vector_cardinality: events.yaml:3:5: source `events`: `$TABLE/table/data/a.puffin` cannot be read: a bitmap in it is of 1 rows, and by its table of 2
+        refused_vector_checksum: events.yaml:3:5: source `events`: `$TABLE/table/data/a.puffin` cannot be read: the checksum of a bitmap in it is another one
+        block_of_no_rows: events.yaml:3:5: source `events`: `$TABLE/table/metadata/snap-1001.avro` cannot be read: a block of it is damaged
+        delete_lacks_column2: events.yaml:3:5: source `events`: `$TABLE/table/data/d.parquet` cannot be read: it says what was deleted, and lacks a column of that
+        equality_ids_none: events.yaml:3:5: source `events`: `$TABLE/table/data/d.parquet` cannot be read: nothing says by which columns rows were deleted
+        existing_unnumbered: events.yaml:3:5: source `events`: `$TABLE/table/metadata/m3.avro` cannot be read: it does not say of which commit a file is
+        format_0: events.yaml:3:5: source `events`: `$TABLE/table/metadata/v1.metadata.json` cannot be read: it is of version 0 of Iceberg's format, and up to 3 is read
+          help: have its writer write an older version, or a newer build of Quern
+        path_missing: events.yaml:3:5: source `events`: `$TABLE/table/data/d.parquet` cannot be read: it says what was deleted, and lacks a column of that
+        position_half: events.yaml:3:5: source `events`: `$TABLE/table/data/d.parquet` cannot be read: it does not say of each deleted row its file and its place
+        position_negative: events.yaml:3:5: source `events`: `$TABLE/table/data/d.parquet` cannot be read: it does not say of each deleted row its file and its place
+        same_id_twice: events.yaml:3:5: source `events`: `$TABLE/table/data/a.parquet` cannot be read: two of its columns have one number (`field_id`)
+          help: rewrite the file, or leave it out of the path
+        schema_missing: events.yaml:3:5: source `events`: table `$TABLE/table` cannot be read: it lacks the columns of that state
+          help: is its metadata whole?
+        snappy_short_block: events.yaml:3:5: source `events`: `$TABLE/table/metadata/snap-1001.avro` cannot be read: it ends in the middle of a value
+        snapshot_without_manifests: events.yaml:3:5: source `events`: table `$TABLE/table` cannot be read: nothing says which files snapshot 1001 has
+          help: is its metadata whole?
+        status_7: events.yaml:3:5: source `events`: `$TABLE/table/metadata/m1.avro` cannot be read: it names a file of status 7, which is not known
+        vector_of_nothing: events.yaml:3:5: source `events`: `$TABLE/table/data/v.puffin` cannot be read: nothing says of which file a bitmap in it is
     "#]].assert_eq(&said);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A manifest that ends too early names fewer files than there are; one that is damaged ends nothing.
+    #[test]
+    fn a_manifest_that_is_cut_is_refused(
+        manifest in any::<proptest::sample::Index>(),
+        at in any::<proptest::sample::Index>(),
+        damage in proptest::option::of(any::<u8>()),
+    ) {
+        let from = fixtures("iceberg").join("position_deletes_v2/table");
+        let repository = Repository::new(Format::Iceberg, "table");
+        let mut manifests = Vec::new();
+        for file in glob::glob(&format!("{}/**/*", from.display())).unwrap().map(|path| path.unwrap()) {
+            if file.is_file() {
+                let name = format!("table/{}", file.strip_prefix(&from).unwrap().display());
+                let last = name.rsplit('/').next().unwrap();
+                let is_read = last == "snap-1004.avro" || last.starts_with('m') && last.ends_with(".avro");
+                repository.file(&name, fs::read(file).unwrap());
+                manifests.extend(is_read.then_some(name));
+            }
+        }
+        let name = manifest.get(&manifests);
+        let mut bytes = fs::read(repository.folder.path().join(name)).unwrap();
+        let at = at.index(bytes.len());
+        match damage {
+            Some(byte) => bytes[at] ^= byte | 1,
+            None => bytes.truncate(at),
+        }
+        repository.file(name, &bytes);
+        let source = source(&repository.folder.path().join("nowhere"), None);
+        let history = History::new(Roots::anywhere(repository.folder.path()), Pushed::default());
+        let batch = BatchSource { path: "table".to_owned(), ..source.source.batch.clone().unwrap() };
+        let source = Source { batch: Some(batch), ..source.source.clone() };
+        let opened = history.schema(&source).ok().and_then(|schema| history.open(&source, &schema).ok());
+        prop_assert!(damage.is_some() || opened.is_none(), "{} at {}", name, at);
+    }
 }

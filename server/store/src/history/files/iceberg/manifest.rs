@@ -101,7 +101,10 @@ impl Manifest {
             (Some(ADDED), None) => self.sequence,
             (Some(EXISTING), None) if self.sequence == 0 => 0,
             (Some(EXISTING), None) => return Err("it does not say of which commit a file is".to_owned()),
-            (status, _) => return Err(format!("it names a file of status {status:?}, which is not known")),
+            (status, _) => {
+                let status = status.map_or("none".to_owned(), |status| status.to_string());
+                return Err(format!("it names a file of status {status}, which is not known"));
+            }
         };
         if file.at("key_metadata").is_some() {
             return Err(ENCRYPTED.to_owned());
