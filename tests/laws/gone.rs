@@ -107,14 +107,10 @@ fn change(random: &mut Random, files: &mut Files<'_>, case: &Case, now_us: i64) 
     for _ in 0..1 + random.below(3) {
         let file = random.below(files.live.len() as u64) as usize;
         match random.below(6) {
-            0 => files.add(rows(random, recent.clone(), case)),
+            0 => files.add(rows(random, any.clone(), case)),
             1 if files.live.len() > 1 => files.remove(file),
-            // What comes in a file that no run has seen is late where it is old.
-            2 => {
-                let times_us = if files.live[file].is_new { &recent } else { &any };
-                files.rewrite(file, rows(random, times_us.clone(), case));
-            }
-            3 => files.grow(file, rows(random, recent.clone(), case)),
+            2 => files.rewrite(file, rows(random, any.clone(), case)),
+            3 => files.grow(file, rows(random, any.clone(), case)),
             4 => files.delete(file, random.below(7) as usize),
             _ => pushed.extend(rows(random, recent.clone(), case)),
         }
@@ -198,7 +194,6 @@ async fn hold(random: &mut Random, store: Store) {
             }
         }
         let summary = if case.looks_far { node.materialize_to(now_us) } else { node.materialize(now_us) };
-        files.live.iter_mut().for_each(|live| live.is_new = false);
         let history = [files.rows(), pushed.clone()].concat();
         let what = format!("{store:?} in round {round}, {case:?}, {:?} of {history:?}", summary.warnings);
         check(&node, &case, &history, &[now_us - 2 * DAY_US, now_us - 36 * HOUR_US, now_us], &what).await;

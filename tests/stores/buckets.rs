@@ -319,12 +319,17 @@ async fn tables_in_a_bucket_are_those_on_disk() {
              event_timestamp: id\ncolumns: [{{name: id, type: timestamp, format: epoch_us}}]\n\
              ---\nkind: FeatureView\nname: {name}_{table}\nentities: [region]\nsource: {name}_{table}\n\
              features: [{{name: at, expr: CAST(id AS VARCHAR)}}]\n\
+             ---\nkind: FeatureView\nname: {name}_{table}_n\nentities: [region]\nsource: {name}_{table}\n\
              aggregations: [{{name: n, function: count, windows: [1d]}}]\n"
         );
     }
     for name in ["here", "there"] {
-        let views: Vec<String> =
-            tables.iter().map(|table| format!("{{view: {name}_{table}, as: {table}}}")).collect();
+        let views: Vec<String> = tables
+            .iter()
+            .map(|table| {
+                format!("{{view: {name}_{table}, as: {table}}}, {{view: {name}_{table}_n, as: {table}_n}}")
+            })
+            .collect();
         text += &format!("---\nkind: FeatureService\nname: {name}\nfeatures: [{}]\n", views.join(", "));
     }
     let repository = Repository::new(&text);

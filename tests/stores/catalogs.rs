@@ -52,9 +52,10 @@ impl Catalog {
              kind: Entity\nname: region\njoin_keys: [{{name: region, type: string}}]\n---\n\
              kind: Source\nname: values\nbatch: {{format: iceberg, connection: catalog, table: sales.eu west.cataloged}}\n\
              event_timestamp: id\ncolumns: [{{name: id, type: timestamp, format: epoch_us}}]\n---\n\
-             kind: FeatureView\nname: values\nentities: [region]\nsource: values\nfeatures: [{{name: value}}]\n\
+             kind: FeatureView\nname: values\nentities: [region]\nsource: values\nfeatures: [{{name: value}}]\n---\n\
+             kind: FeatureView\nname: counts\nentities: [region]\nsource: values\n\
              aggregations: [{{name: n, function: count, windows: [1d]}}]\n---\n\
-             kind: FeatureService\nname: values\nfeatures: [values]\n",
+             kind: FeatureService\nname: values\nfeatures: [values, counts]\n",
             self.server
         )
     }

@@ -437,7 +437,7 @@ event_timestamp: 5
 event_id: at
 "#,
         expect![[r#"
-            a.yaml:4:17: `format` must be `parquet` or `csv` or `json` or `arrow` or `delta` or `sql`, found `avro`
+            a.yaml:4:17: `format` must be `parquet` or `csv` or `json` or `arrow` or `delta` or `iceberg` or `sql`, found `avro`
             a.yaml:4:29: `path` must be a path, found a list
             a.yaml:5:7: `push` must be `true` or `false`, found `yes`
               help: write it without quotes: true; what is in quotes is a text, and so are yes and on
@@ -520,7 +520,7 @@ aggregations:
   - {name: f, function: top_n_by, of: x, by: x, n: 2, buckets: y, windows: [1d]}
 "#,
         expect![[r#"
-            a.yaml:4:17: `format` must be `parquet` or `csv` or `json` or `arrow` or `delta` or `sql`, found `Parquet`
+            a.yaml:4:17: `format` must be `parquet` or `csv` or `json` or `arrow` or `delta` or `iceberg` or `sql`, found `Parquet`
               help: did you mean `parquet`?
             a.yaml:7:21: unknown type `int`
               help: did you mean `int64`? known: bool, int32, int64, float32, float64, string, bytes, timestamp, date, list<string>, list<float32, 128>

@@ -85,9 +85,9 @@ fn sources() {
                     format: Csv,
                     path: "data/*.csv",
                     version: None,
-            reference: None,
-            catalog: None,
+                    reference: None,
                     connection: None,
+                    catalog: None,
                     dialect: Dialect {
                         delimiter: 44,
                         quote: 34,

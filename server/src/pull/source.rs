@@ -139,7 +139,9 @@ impl<'a> Pulling<'a> {
         let settings = &self.node.settings;
         let question = Question::new(self.connection, &Drivers(settings.adbc_drivers.clone()), statements)?;
         let worker = &settings.worker;
-        let program = Program { path: worker.path.clone(), arguments: worker.arguments.clone() };
+        let here = || Error::broken(format!("source `{}` is of no project", self.source.name));
+        let folder = settings.roots().at(&self.source.loc).map_err(|_| here())?.repository().to_owned();
+        let program = Program { path: worker.path.clone(), arguments: worker.arguments.clone(), folder };
         Ok(Answers::of(&program, &question, &self.connection.name)?)
     }
 

@@ -72,7 +72,13 @@ pub(crate) fn causes(error: &reqwest::Error) -> String {
 
 /// What a server says, for people.
 pub(crate) fn on_one_line(said: &str) -> String {
-    said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SAID_CHARS_MAX).collect()
+    // What turns a line around, or the terminal on which it is shown, is no word.
+    let is_word = |letter: &char| {
+        !letter.is_control()
+            && !matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+    };
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().filter(is_word).take(SAID_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

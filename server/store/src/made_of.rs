@@ -5,14 +5,18 @@
 
 use crate::error::{Error, Result};
 
-/// The version of the stored bytes: it, then of each file four numbers, little-endian.
-const VERSION: u8 = 1;
+/// The version of the stored bytes: it, whether all rows are in, then of each file four numbers, little-endian.
+const VERSION: u8 = 2;
 /// Stands for the length of a file that is no text.
 const NO_TEXT: u64 = u64::MAX;
 
 /// Files, each in one state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MadeOf(Vec<Made>);
+pub struct MadeOf {
+    files: Vec<Made>,
+    /// Whether rows of some may not be in, of whatever time: whoever brought them in was cut short.
+    pub lacks_some: bool,
+}
 
 /// A file in one state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,30 +42,36 @@ impl MadeOf {
     pub(crate) fn new(mut files: Vec<Made>) -> MadeOf {
         files.sort_unstable();
         files.dedup();
-        MadeOf(files)
+        MadeOf { files, lacks_some: false }
     }
 
     /// All files of both.
     #[must_use]
     pub fn union(&self, other: &MadeOf) -> MadeOf {
-        MadeOf::new([&self.0[..], &other.0].concat())
+        let lacks_some = self.lacks_some || other.lacks_some;
+        MadeOf { lacks_some, ..MadeOf::new([&self.files[..], &other.files].concat()) }
+    }
+
+    /// Whether the two are of other files, or other states of these.
+    pub fn files_differ(&self, other: &MadeOf) -> bool {
+        self.files != other.files
     }
 
     pub(crate) fn files(&self) -> &[Made] {
-        &self.0
+        &self.files
     }
 
     /// The states of the file whose name has this hash.
     pub(crate) fn of(&self, name: u64) -> &[Made] {
-        let start = self.0.partition_point(|made| made.name < name);
-        let end = self.0.partition_point(|made| made.name <= name);
-        &self.0[start..end]
+        let start = self.files.partition_point(|made| made.name < name);
+        let end = self.files.partition_point(|made| made.name <= name);
+        &self.files[start..end]
     }
 
     /// As bytes.
     pub(crate) fn write(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        for Made { name, state, text } in &self.0 {
+        let mut out = vec![VERSION, u8::from(self.lacks_some)];
+        for Made { name, state, text } in &self.files {
             let (bytes, hash) = text.map_or((NO_TEXT, 0), |text| (text.bytes, text.hash));
             [*name, *state, bytes, hash].into_iter().for_each(|number| out.extend(number.to_le_bytes()));
         }
@@ -70,7 +80,7 @@ impl MadeOf {
 
     /// From the bytes that [`MadeOf::write`] made.
     pub(crate) fn read(bytes: &[u8]) -> Result<MadeOf> {
-        let Some((&VERSION, numbers)) = bytes.split_first() else {
+        let [VERSION, lacks_some, numbers @ ..] = bytes else {
             return Err(Error::refused(
                 "the online store says in another version than this build reads what it was made of; use the build \
                  that wrote it, or remove the head and materialize again",
@@ -82,6 +92,7 @@ impl MadeOf {
             let text = (*bytes != NO_TEXT).then_some(Text { bytes: *bytes, hash: *hash });
             Made { name: *name, state: *state, text }
         };
-        Ok(MadeOf::new(numbers.as_chunks().0.iter().map(made).collect()))
+        let files = MadeOf::new(numbers.as_chunks().0.iter().map(made).collect());
+        Ok(MadeOf { lacks_some: *lacks_some != 0, ..files })
     }
 }

@@ -49,6 +49,8 @@ pub struct Program {
     pub path: PathBuf,
     /// What it is called with.
     pub arguments: Vec<OsString>,
+    /// The folder that paths in URLs of databases start from.
+    pub folder: PathBuf,
 }
 
 /// What a database answers, statement by statement.
@@ -75,6 +77,7 @@ impl Answers {
             let mut command = Command::new(&program.path);
             let environment = ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
             command.args(&program.arguments).env_clear().envs(environment).env(VARIABLE, "1");
+            command.current_dir(&program.folder);
             command.stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(theirs_too)).stderr(Stdio::null());
             // In a group of its own, as workers are.
             let child = command.process_group(0).spawn()?;

@@ -74,6 +74,10 @@ fn addressed(url: &str, driver: &str, mut who: Vec<(String, String)>) -> Vec<(St
             who.clear();
             uri
         }
+        // Which file it is; one that is not there is not to be made.
+        _ if driver == "sqlite" && !url.starts_with("file:") && !url.starts_with(':') => {
+            format!("file:{}?mode=ro", url.replace('%', "%25").replace('?', "%3f").replace('#', "%23"))
+        }
         _ => url.to_owned(),
     };
     who.push(("uri".to_owned(), uri));

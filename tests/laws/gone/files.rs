@@ -24,8 +24,6 @@ pub(super) struct Files<'a> {
 
 /// A file.
 pub(super) struct Live {
-    /// Whether no run has seen it.
-    pub(super) is_new: bool,
     name: String,
     rows: Vec<Row>,
     deleted: Vec<usize>,
@@ -80,7 +78,7 @@ impl Files<'_> {
         let extension = if self.format == "delta" { "parquet" } else { self.format };
         let name = format!("{:03}.{extension}", self.next);
         self.next += 1;
-        let live = Live { is_new: true, name, rows, deleted: Vec::new(), vector: String::new() };
+        let live = Live { name, rows, deleted: Vec::new(), vector: String::new() };
         self.write(&live);
         self.commit(&self.action("add", &live));
         self.live.push(live);

@@ -7,10 +7,11 @@
 use parking_lot::Mutex;
 use quern_base::Failure;
 use quern_base::points::pass;
+use quern_engine::time::visible_from;
 use quern_engine::{ViewId, ViewPlan};
 use quern_features::Compiled;
 use quern_features::write::newest;
-use quern_store::history::{Scan, canonical};
+use quern_store::history::{Compared, Scan, canonical};
 use quern_store::log::Log;
 use quern_store::made_of::MadeOf;
 use quern_store::online::Online;
@@ -26,6 +27,8 @@ pub(super) struct Files {
     now: MadeOf,
     /// How many of the noted files are gone or have changed.
     gone: u64,
+    /// From which event time (µs) on there are rows that may not be in.
+    since_us: Option<i64>,
 }
 
 impl Files {
@@ -33,8 +36,8 @@ impl Files {
     pub(super) fn compare(&mut self, head: &Online, view: ViewId, scan: &Scan) -> Result<()> {
         let noted = head.made_of(view)?;
         if self.now == MadeOf::default() || self.noted != noted {
-            let (now, gone) = scan.made_of(&noted)?;
-            *self = Files { noted, now, gone };
+            let Compared { now, gone, since_us } = scan.made_of(&noted)?;
+            *self = Files { noted, now, gone, since_us };
         }
         Ok(())
     }
@@ -44,10 +47,20 @@ impl Files {
         self.gone > 0 && request.from_us.is_none()
     }
 
-    /// Notes what may be in the head from now on.
+    /// From which query time (µs) on rows of files that are new may have become visible to `view`, however late they
+    /// came.
+    pub(super) fn visible_since_us(&self, view: &ViewPlan) -> i64 {
+        self.since_us.map_or(i64::MAX, |since_us| match since_us {
+            i64::MIN => i64::MIN,
+            since_us => visible_from(since_us, view.lag_us),
+        })
+    }
+
+    /// Notes what may be in the head from now on, and that not all of it need be.
     pub(super) fn begin(&self, head: &Online, view: ViewId) -> Result<()> {
-        let both = self.noted.union(&self.now);
-        if both != self.noted {
+        let mut both = self.noted.union(&self.now);
+        if both.files_differ(&self.noted) {
+            both.lacks_some = true;
             head.begin(view)?;
             head.set_made_of(view, &both)?;
             pass("materialize: made of more");
@@ -57,7 +70,7 @@ impl Files {
 
     /// Notes that nothing else is in the head, unless the run was a backfill.
     pub(super) fn end(&self, head: &Online, view: ViewId, request: &MaterializeRequest) -> Result<()> {
-        if request.from_us.is_none() && self.noted.union(&self.now) != self.now {
+        if request.from_us.is_none() && self.noted != self.now {
             pass("materialize: before it is made of less");
             head.set_made_of(view, &self.now)?;
         }

@@ -175,6 +175,7 @@ impl<'a> Run<'a> {
         let look_back_us = asked.look_back_us();
         let from_us = watermark.filter(|_| is_kept && !asked.mends).map_or(i64::MIN, |watermark_us| {
             let from_us = watermark_us.saturating_sub(look_back_us).min(request.from_us.unwrap_or(i64::MAX));
+            let from_us = from_us.min(self.files.visible_since_us(self.view));
             // Of what lies further back, windows over all time keep no days.
             let days_us = watermark_us.saturating_sub(LIFETIME_TAIL_US - LOOK_BACK_DEFAULT_US);
             if windows.has_lifetime() && from_us < days_us { i64::MIN } else { Windows::cut_us(from_us) }
@@ -232,7 +233,8 @@ impl<'a> Run<'a> {
         let (watermark, to_us) = (asked.watermark, asked.to_us());
         let since_us = watermark
             .filter(|_| !asked.mends)
-            .map(|watermark_us| watermark_us.saturating_sub(asked.look_back_us()));
+            .map(|watermark_us| watermark_us.saturating_sub(asked.look_back_us()))
+            .map(|since_us| since_us.min(self.files.visible_since_us(self.view)));
         let visible_us = request.from_us.or(since_us).unwrap_or(i64::MIN)..=to_us;
         head.begin(id)?;
         let found = self.found.take().filter(|found| found.visible_us == visible_us);

@@ -279,7 +279,12 @@ fn undeclared(source: &Source, need: &Needed<'_>) -> DefError {
         .with_help(format!("CSV and JSON files and pushes declare every column; {known}"))
 }
 
-impl Told<'_> {
+impl<'a> Told<'a> {
+    /// What a table says that has no files.
+    pub(super) fn of_table(name: &'a str, look: &'a Look) -> Self {
+        Told { files: vec![(name, look)], folders: Look::of(Fields::empty()) }
+    }
+
     /// What is wrong with one column: no file has it, nor a folder, or the first one has it in another type. What some
     /// lack is null there; of which type the others have it is asked when all are looked at ([`mismatches`]).
     fn amiss(&self, need: &Needed<'_>) -> Option<(String, String)> {

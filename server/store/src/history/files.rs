@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Fields};
 use feature_defs::{BatchSource, DefError, Format, Source};
 use glob::Pattern;
 use parking_lot::Mutex;
@@ -25,7 +27,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use self::iceberg::Plans;
 use super::kept::Kept;
-use super::member::Member;
+use super::member::{Lacks, Member};
 use crate::error::Error;
 use crate::metrics::metrics;
 use crate::objects::{Fetched, Object, Objects, Reads};
@@ -263,11 +265,18 @@ pub(super) struct Places {
     objects: Arc<Objects>,
     /// What tables have been found to hold.
     plans: Plans,
+    /// How the rows of a file are read that say which of a table were deleted.
+    rows: EveryRow,
 }
 
+/// Hears of rows, and may find them wrong.
+pub(super) type Visit<'a> = dyn FnMut(&RecordBatch) -> Result<(), String> + 'a;
+/// Reads all rows of a file of a table.
+pub(super) type EveryRow = fn(HistoryFile, Lacks, &mut Visit<'_>) -> Result<(), String>;
+
 impl Places {
-    pub(super) fn new(roots: ProjectRoots, objects: Objects) -> Places {
-        Places { roots, objects: Arc::new(objects), plans: Plans::default() }
+    pub(super) fn new(roots: ProjectRoots, objects: Objects, rows: EveryRow) -> Places {
+        Places { roots, objects: Arc::new(objects), plans: Plans::default(), rows }
     }
 
     /// The same, with other copies of what was read of buckets.
@@ -314,6 +323,16 @@ pub(super) fn find(
     let leads_there = |file: &&HistoryFile| file.identity().is_some_and(|(path, _)| roots.keeps_back(path));
     files.iter().find(leads_there).map_or(Ok(()), |file| Err(Missed::from(kept_back(&file.name))))?;
     Ok(files)
+}
+
+/// The columns of a table, which it has where it has no files, too; none of what is no table.
+pub(super) fn columns(places: &Places, batch: &BatchSource) -> Option<Fields> {
+    let columns = match batch.format {
+        Format::Delta => delta::columns(places, batch).ok()?,
+        Format::Iceberg => iceberg::columns(places, batch).ok()?,
+        _ => return None,
+    };
+    Some(columns.0.iter().map(|column| Field::new(&column.name, column.dtype.clone(), true)).collect())
 }
 
 /// Why the files of a source are not found.

@@ -27,7 +27,12 @@ impl History {
             let cause = format!("source `{}`: {}", source.name, error.said());
             DefError::new(&batch.loc, cause).with_help("rewrite the file, or leave it out of the path")
         };
-        let Some(first) = found.first() else { return columns::declared_schema(source) };
+        let Some(first) = found.first() else {
+            return match files::columns(&self.places, batch) {
+                Some(fields) => columns::file_schema(source, &Told::of_table(&batch.path, &Look::of(fields))),
+                None => columns::declared_schema(source),
+            };
+        };
         if let (Some(why), true) = (source.must_declare(), source.columns.is_empty()) {
             let undeclared = infer::undeclared(source, batch, first.clone(), why);
             return Err(vec![undeclared.unwrap_or_else(|error| unreadable(&error))]);

@@ -10,3 +10,10 @@ pub(super) struct Look {
     /// Its columns that are compressed by a codec that is not built in, each with the codec's name.
     pub(super) foreign_codecs: Vec<(String, &'static str)>,
 }
+
+impl Look {
+    /// Of these columns, which anybody reads.
+    pub(super) fn of(fields: Fields) -> Look {
+        Look { fields, foreign_codecs: Vec::new() }
+    }
+}

@@ -15,16 +15,26 @@ use crate::made_of::{Made, MadeOf, Text};
 /// How much of a file is hashed at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// What a scan reads, beside what was noted.
+#[derive(Debug, Default)]
+pub struct Compared {
+    /// What it reads.
+    pub now: MadeOf,
+    /// How many files that were noted are gone or have changed.
+    pub gone: u64,
+    /// From which event time (µs) on there are rows that no noted file has; none where there are no such rows.
+    pub since_us: Option<i64>,
+}
+
 impl Scan {
-    /// What it reads; and how many files of `noted` are gone or have changed. Files of text are read where they are not
-    /// as they were noted.
+    /// Compares what it reads with what was `noted`. Files of text are read where they are not as they were noted.
     ///
     /// # Errors
     /// Where a file of text cannot be read, or has changed since the scan was opened.
-    pub fn made_of(&self, noted: &MadeOf) -> Result<(MadeOf, u64)> {
-        let (mut now, mut left) = (Vec::new(), 0);
+    pub fn made_of(&self, noted: &MadeOf) -> Result<Compared> {
+        let (mut now, mut left, mut is_new) = (Vec::new(), 0, vec![false; self.parts.len()]);
         // The files come first; what was pushed after them.
-        for part in self.parts.iter().take(self.state.count as usize) {
+        for (place, part) in self.parts.iter().enumerate().take(self.state.count as usize) {
             let (file, is_text) = match part {
                 Part::Typed(file) => (file.file(), false),
                 Part::Csv(file) => (file.file(), true),
@@ -40,9 +50,14 @@ impl Scan {
                 false => (same.and_then(|same| same.text), u64::from(same.is_some())),
             };
             left += still;
+            let is_held = text.is_some() && before.iter().any(|made| made.text == text);
+            is_new[place] = same.is_none() && !is_held;
             now.push(Made { name, state, text });
         }
-        Ok((MadeOf::new(now), noted.files().len() as u64 - left))
+        let news = self.units.iter().filter(|unit| unit.rows > 0 && is_new[unit.part]);
+        let since_us = news.map(|unit| unit.times.map_or(i64::MIN, |(first, _)| first)).min();
+        let since_us = if noted.lacks_some { Some(i64::MIN) } else { since_us };
+        Ok(Compared { now: MadeOf::new(now), gone: noted.files().len() as u64 - left, since_us })
     }
 }
 

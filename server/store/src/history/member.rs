@@ -52,6 +52,15 @@ impl fmt::Debug for Member {
     }
 }
 
+/// Which columns of its table a file may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lacks {
+    /// None: what it says would be something else.
+    Nothing,
+    /// Those that came later.
+    Some,
+}
+
 /// Where the values of a column are.
 pub(super) enum Found<'a> {
     /// In this column of the file.

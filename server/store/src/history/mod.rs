@@ -1,14 +1,14 @@
 //! Which rows does a source's history hold, and how are they read?
 //!
-//! History is files, Parquet, Arrow, CSV or JSON, alone or as a table of Delta Lake or Iceberg, and what was pushed. A source is
-//! opened once ([`History::open`]): its files are listed in the order their rows count as arrived, and every footer is
-//! read and checked. What is open is then read in units, by as many threads as the caller likes ([`Scan::read`]). Read
-//! it in this order: `files` (which files, here, in a bucket or of a table), `hive` (what their folders say), `member`
-//! (what their table says) and `lakes` (whether they are a table of their own), `look` and `looks` (what they say),
-//! `columns` and `fits` (which columns, of which types), `typed` with `parquet`, `far` (of a file in a bucket), `ipc`,
-//! `stored` and `fitted` (values become others), then `text`, `csv` with `cell` and `json` (text becomes values),
-//! `sample` (what the first rows say), `pushed` (what came by itself), `queried` (what a database gave) and `made` (what
-//! is gone since).
+//! History is files, Parquet, Arrow, CSV or JSON, alone or as a table of Delta Lake or Iceberg, and what was pushed. A
+//! source is opened once ([`History::open`]): its files are listed in the order their rows count as arrived, and every
+//! footer is read and checked. What is open is then read in units, by as many threads as the caller likes
+//! ([`Scan::read`]). Read it in this order: `files` (which files, here, in a bucket or of a table), `hive` (what their
+//! folders say), `member` (what their table says) and `lakes` (whether they are a table of their own), `look` and
+//! `looks` (what they say), `columns` and `fits` (which columns, of which types), `typed` with `parquet`, `far` (of a
+//! file in a bucket), `ipc`, `stored` and `fitted` (values become others), then `text`, `csv` with `cell` and `json`
+//! (text becomes values), `sample` (what the first rows say), `pushed` (what came by itself), `queried` (what a database
+//! gave) and `made` (what is gone since, and what is new).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.
@@ -76,6 +76,7 @@ use json::JsonFile;
 pub use kept::{InStore, Kept};
 use look::Look;
 use looks::{Looks, Opened};
+pub use made::Compared;
 pub use partitions::Partitions;
 pub use pushed::{Pushed, PushedRows, canonical};
 pub use queried::queried;
@@ -107,7 +108,7 @@ pub struct History {
 impl History {
     /// The history of repositories; paths lead below `roots`.
     pub fn new(roots: impl Into<ProjectRoots>, pushed: Pushed) -> Self {
-        let places = Places::new(roots.into(), Objects::default());
+        let places = Places::new(roots.into(), Objects::default(), parquet::every_row);
         let (looks, beyond_log) = (Looks::default(), BTreeSet::new());
         History { places, looks, pushed, copied: None, local: None, beyond_log }
     }

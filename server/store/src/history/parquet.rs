@@ -24,11 +24,11 @@ use base64::prelude::BASE64_STANDARD;
 use feature_defs::Epoch;
 use quern_engine::in_words;
 
-use super::files::{Content, HistoryFile};
+use super::files::{Content, HistoryFile, Visit};
 use super::look::Look;
-use super::member::{Found, repeated};
+use super::member::{Column, Found, Lacks, repeated};
 use super::{BATCH_ROWS_MAX, Formats, Reading, Unit, far, fitted, hive};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A selection with shorter runs than this, on average, is cheaper as one bit for each row.
 const MASK_RUN_ROWS: usize = 32;
@@ -203,6 +203,44 @@ impl ParquetFile {
         }
         Ok(())
     }
+}
+
+/// Reads all rows of a file of a table, in that one's columns.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn every_row(
+    file: HistoryFile,
+    lacks: Lacks,
+    visit: &mut Visit<'_>,
+) -> std::result::Result<(), String> {
+    let said = |error: Error| error.said();
+    let file = ParquetFile::unopened(file);
+    let Some(member) = &file.file.member else { return Err("it is of no table".to_owned()) };
+    let look = file.look().map_err(said)?;
+    member.look(&look)?;
+    let within = member.within(&look.fields);
+    let columns = &member.columns.0;
+    let is_there = |column: &Column| matches!(within.find(&column.name), Found::There(_));
+    if lacks == Lacks::Nothing && !columns.iter().all(is_there) {
+        return Err("it says what was deleted, and lacks a column of that".to_owned());
+    }
+    let fields = columns.iter().map(|column| Field::new(&column.name, column.dtype.clone(), true));
+    let (schema, formats) = (Arc::new(Schema::new(fields.collect::<Fields>())), Formats::default());
+    let groups = file.row_groups("", None).map_err(said)?;
+    for (row_group, (rows, times)) in groups.into_iter().enumerate() {
+        let unit = Unit { file: 0, first_row: 0, rows, times, part: 0, row_group };
+        let mut failed = None;
+        let read = file.read(&unit, &Reading::of(Arc::clone(&schema), &formats), &mut |batch| {
+            if failed.is_none() {
+                failed = visit(&batch).err();
+            }
+            Ok(())
+        });
+        read.map_err(said)?;
+        failed.map_or(Ok(()), Err)?;
+    }
+    Ok(())
 }
 
 fn rows_in(metadata: &ArrowReaderMetadata, row_group: usize) -> u64 {

@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 /// What the driver of PostgreSQL makes of `infinity` and `-infinity`, since it counts from 1970 without a look at what
 /// that overflows: times in µs, dates in days.
 const WRAPPED_TIMES: [i64; 2] = [-9_222_425_352_054_775_809, -9_222_425_352_054_775_808];
+/// Of these the driver of PostgreSQL gives cents, and what 32 bits with a sign make of 32 bits.
+const MISREAD: [&str; 4] = ["money", "oid", "xid", "cid"];
 const WRAPPED_DATES: [i32; 2] = [-2_147_472_692, -2_147_472_691];
 
 /// The columns of `rows` in the types of `schema`, which are those of `source`.
@@ -55,6 +57,14 @@ fn typed(source: &Source, (field, column): (&Field, &ArrayRef), to: &DataType) -
         return Ok(new_null_array(to, column.len()));
     }
     let (name, from) = (field.name(), column.data_type());
+    if let Some(misread) = field.metadata().get("POSTGRESQL:type").filter(|of| MISREAD.contains(&of.as_str()))
+    {
+        return Err(Error::invalid(format!(
+            "source `{}`: column `{name}` is of type `{misread}`, of which the driver gives another number than it is; cast it \
+             in a `query`, as in `{name}::numeric` or `{name}::bigint`",
+            source.name
+        )));
+    }
     let stored = source.stored(name).filter(|stored| is(*stored, field)).or_else(|| implied(field, to));
     let epoch = source.format(name).filter(|_| instant::is_number(from));
     let is_flag = from.is_integer() && *to == DataType::Boolean;

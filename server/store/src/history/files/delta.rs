@@ -34,24 +34,34 @@ use crate::error::Error;
 pub(super) fn named(places: &Places, batch: &BatchSource) -> Result<Vec<HistoryFile>, Missed> {
     let table = Arc::new(Table::open(places.at(batch)?, batch)?);
     let engine = LogEngine::new(&table);
-    let read = || -> KernelResult<Vec<Added>> {
-        let builder = Snapshot::builder_for(table.url());
-        let builder = match batch.version {
-            Some(version) => builder.at_version(version),
-            None => builder,
-        };
-        let snapshot = builder.build(&engine)?;
-        let features = snapshot.table_configuration().protocol().reader_features().unwrap_or_default();
-        if features.contains(&TableFeature::CatalogManaged) {
-            return Err(KernelError::unsupported("its commits are kept by a catalog (`catalogManaged`)"));
-        }
-        files(&snapshot, &engine, &table)
-    };
-    let added = read().map_err(|error| table.failed().unwrap_or_else(|| told(&error, batch)))?;
+    let added = snapshot(&table, &engine, batch).and_then(|snapshot| files(&snapshot, &engine, &table));
+    let added = added.map_err(|error| table.failed().unwrap_or_else(|| told(&error, batch)))?;
     if added.len() > super::FILES_MAX {
         return Err(too_many(batch).into());
     }
     added.into_iter().map(|added| table.file(&added.path, added.member)).collect()
+}
+
+/// The columns of the table, which it has where it has no files, too.
+pub(super) fn columns(places: &Places, batch: &BatchSource) -> Result<Arc<Columns>, Missed> {
+    let table = Arc::new(Table::open(places.at(batch)?, batch)?);
+    let engine = LogEngine::new(&table);
+    let columns = snapshot(&table, &engine, batch).and_then(|snapshot| columns_of(&snapshot));
+    columns.map(Arc::new).map_err(|error| table.failed().unwrap_or_else(|| told(&error, batch)))
+}
+
+fn snapshot(table: &Table, engine: &LogEngine, batch: &BatchSource) -> KernelResult<SnapshotRef> {
+    let builder = Snapshot::builder_for(table.url());
+    let builder = match batch.version {
+        Some(version) => builder.at_version(version),
+        None => builder,
+    };
+    let snapshot = builder.build(engine)?;
+    let features = snapshot.table_configuration().protocol().reader_features().unwrap_or_default();
+    if features.contains(&TableFeature::CatalogManaged) {
+        return Err(KernelError::unsupported("its commits are kept by a catalog (`catalogManaged`)"));
+    }
+    Ok(snapshot)
 }
 
 /// A file that counts.
@@ -64,7 +74,7 @@ struct Added {
 }
 
 fn files(snapshot: &SnapshotRef, engine: &LogEngine, table: &Table) -> KernelResult<Vec<Added>> {
-    let columns = Arc::new(columns(snapshot)?);
+    let columns = Arc::new(columns_of(snapshot)?);
     let scan = Arc::clone(snapshot)
         .scan_builder()
         .with_stats(StatsOptions::none())
@@ -89,7 +99,7 @@ fn files(snapshot: &SnapshotRef, engine: &LogEngine, table: &Table) -> KernelRes
     Ok(all)
 }
 
-fn columns(snapshot: &SnapshotRef) -> KernelResult<Columns> {
+fn columns_of(snapshot: &SnapshotRef) -> KernelResult<Columns> {
     let mode = snapshot.table_configuration().column_mapping_mode();
     let schema = snapshot.schema();
     let columns = schema.fields().map(|field| {

@@ -1,11 +1,11 @@
 //! Which files does a table of Apache Iceberg have, and what of them counts?
 //!
 //! The table's metadata ([`metadata`]) names a snapshot's manifests ([`manifest`]), which name the files that hold its
-//! rows, and those that say which of them were deleted ([`deletes`]). Nothing of it is ever written. The files themselves
-//! are read as any others, each through what the table says of it ([`Member`]).
+//! rows, and those that say which of them were deleted ([`deletes`]). Nothing of it is ever written. The files
+//! themselves are read as any others, each through what the table says of it ([`Member`]).
 //!
-//! Rows count as arrived in the order of the commits that they are of (*data sequence numbers*, which the first version of
-//! the format has not), then of the snapshots that added their files, then of the names of these.
+//! Rows count as arrived in the order of the commits that they are of (*data sequence numbers*, which the first version
+//! of the format has not), then of the snapshots that added their files, then of the names of these.
 
 mod avro;
 mod catalog;
@@ -35,10 +35,10 @@ use self::manifest::{Content, Entry, Manifest, Partition};
 use self::metadata::{At, Field, Metadata, State, Wrong};
 use super::super::member::{Column, Columns, Member};
 use super::table::{At as Where, Folder};
-use super::{HistoryFile, Missed, Places, Version, too_many};
+use super::{EveryRow, HistoryFile, Missed, Places, Version, too_many};
 
 const METADATA: &str = "metadata";
-const GONE_HELP: &str = "files of old snapshots are removed when these expire; leave `version` out, or name one that the table still has";
+const GONE_HELP: &str = "files of snapshots that have expired are removed: read one that the table still has, or bring the file back";
 /// More than this no metadata is.
 const TEXT_BYTES_MAX: u64 = 1 << 30;
 /// So many plans are remembered; those of other snapshots and tables are made anew.
@@ -55,7 +55,14 @@ pub(super) struct Plans {
 struct Known {
     /// Of the metadata, where their name does not say it.
     version: Option<Version>,
-    plan: Arc<Vec<Planned>>,
+    plan: Arc<Plan>,
+}
+
+/// What a table holds at a state.
+#[derive(Debug)]
+struct Plan {
+    columns: Arc<Columns>,
+    files: Vec<Planned>,
 }
 
 /// A file of a snapshot, and what of it counts.
@@ -75,6 +82,19 @@ enum Said {
 
 /// Every file of the table that `batch` names, in order of arrival.
 pub(super) fn named(places: &Places, batch: &BatchSource) -> Result<Vec<HistoryFile>, Missed> {
+    let (table, plan) = planned(places, batch)?;
+    if plan.files.len() > super::FILES_MAX {
+        return Err(too_many(batch).into());
+    }
+    plan.files.iter().map(|planned| table.file(planned)).collect()
+}
+
+/// The columns of the table, which it has where it has no files, too.
+pub(super) fn columns(places: &Places, batch: &BatchSource) -> Result<Arc<Columns>, Missed> {
+    planned(places, batch).map(|(_, plan)| Arc::clone(&plan.columns))
+}
+
+fn planned(places: &Places, batch: &BatchSource) -> Result<(Table, Arc<Plan>), Missed> {
     let (table, said) = match &batch.catalog {
         Some(catalog) => Table::cataloged(places, batch, catalog)?,
         None => Table::named(places, batch)?,
@@ -85,15 +105,12 @@ pub(super) fn named(places: &Places, batch: &BatchSource) -> Result<Vec<HistoryF
         (None, None) => At::Latest,
     };
     let plan = places.plans.of(&table, (&said, at))?;
-    if plan.len() > super::FILES_MAX {
-        return Err(too_many(batch).into());
-    }
-    plan.iter().map(|planned| table.file(planned)).collect()
+    Ok((table, plan))
 }
 
 impl Plans {
     /// What the table holds at a state.
-    fn of(&self, table: &Table, (said, at): (&Said, At)) -> Result<Arc<Vec<Planned>>, Missed> {
+    fn of(&self, table: &Table, (said, at): (&Said, At)) -> Result<Arc<Plan>, Missed> {
         let folder = table.folder.asked();
         let (name, version) = match said {
             Said::There(url) => {
@@ -142,16 +159,22 @@ fn folder_of(path: &str) -> (&str, Option<&str>) {
 /// A table of which nothing has been read.
 struct Table {
     folder: Folder,
+    rows: EveryRow,
 }
 
 impl Table {
     /// The one that a path names.
     fn named(places: &Places, batch: &BatchSource) -> Result<(Table, Said), Missed> {
-        let (path, file) = match is_metadata(&batch.path) {
-            true => folder_of(&batch.path),
-            false => (batch.path.as_str(), None),
+        let plain = batch.path.trim_end_matches('/');
+        let (path, file) = match is_metadata(plain) {
+            true => folder_of(plain),
+            // Whoever names the folder of the log means the table.
+            false => (plain.strip_suffix("/metadata").unwrap_or(plain), None),
         };
-        let table = Table { folder: Folder::open(places.at(batch)?, Where::of(batch, path, METADATA))? };
+        let table = Table {
+            folder: Folder::open(places.at(batch)?, Where::of(batch, path, METADATA))?,
+            rows: places.rows,
+        };
         let url = match file {
             Some(file) => table.folder.below_url(file),
             None => table.latest()?,
@@ -184,21 +207,30 @@ impl Table {
         }
         let (lent, loc) = (loaded.lent(location), &batch.loc);
         let folder = Where { loc, path: &path, log: METADATA, connection, lent };
-        let table = Table { folder: Folder::open(places.at(batch)?, folder)? };
+        let table = Table { folder: Folder::open(places.at(batch)?, folder)?, rows: places.rows };
         Ok((table, Said::Told(loaded.metadata)))
     }
 
-    /// The metadata of now of a table that keeps its own count, as those of Hadoop's catalog do. Of any other table only
-    /// its catalog knows: the file with the highest number may be of a commit that never was.
+    /// The metadata of now of a table that keeps its own count, as those of Hadoop's catalog do. Of any other table
+    /// only its catalog knows: the file with the highest number may be of a commit that never was.
     fn latest(&self) -> Result<Url, Missed> {
         let hint = self.folder.read(&self.folder.below_url("metadata/version-hint.text"), None)?;
-        let hint = hint.and_then(|hint| String::from_utf8_lossy(&hint).trim().parse::<u64>().ok());
+        let hint = hint.map(|hint| String::from_utf8_lossy(&hint).trim().to_owned());
         let found = self.folder.below(&self.folder.below_url("metadata/"))?;
         let names = found.iter().filter_map(|found| {
             let name = found.url.path_segments()?.next_back()?;
             is_metadata(name).then(|| (name.to_owned(), found.url.clone()))
         });
         let names: Vec<(String, Url)> = names.collect();
+        // It says a number, or the name of a file, as PyIceberg reads it.
+        let is_hinted = |name: &str| {
+            hint.as_ref()
+                .is_some_and(|hint| name == hint || name.strip_suffix(".metadata.json") == Some(hint))
+        };
+        if let Some((_, url)) = names.iter().find(|(name, _)| is_hinted(name)) {
+            return Ok(url.clone());
+        }
+        let hint = hint.and_then(|hint| hint.parse::<u64>().ok());
         let counted = |name: &str| name.strip_prefix('v')?.split('.').next()?.parse::<u64>().ok();
         let counted = names.iter().filter_map(|(name, url)| Some((counted(name)?, url)));
         let latest = counted.filter(|(count, _)| hint.is_none_or(|hint| *count >= hint)).max();
@@ -221,7 +253,7 @@ impl Table {
     }
 
     /// What the table holds at a state.
-    fn plan(&self, said: &Said, at: &At) -> Result<Vec<Planned>, Missed> {
+    fn plan(&self, said: &Said, at: &At) -> Result<Plan, Missed> {
         let metadata = match said {
             Said::There(url) => Metadata::parse(&self.text(url)?).map_err(|wrong| self.wrong(url, wrong))?,
             Said::Told(text) => Metadata::parse(text).map_err(|wrong| self.refused(wrong))?,
@@ -246,7 +278,8 @@ impl Table {
         }
         let deletes = Deletes::read(&known, deletes, &rows)?;
         let schema = &state.schema.fields;
-        rows.iter().map(|entry| known.planned(entry, (&columns, schema), &deletes)).collect()
+        let files = rows.iter().map(|entry| known.planned(entry, (&columns, schema), &deletes));
+        Ok(Plan { files: files.collect::<Result<_, _>>()?, columns })
     }
 
     fn file(&self, planned: &Planned) -> Result<HistoryFile, Missed> {

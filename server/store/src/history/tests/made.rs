@@ -1,6 +1,7 @@
 //! Which files are gone or have changed since it was noted what there was?
 
 use super::*;
+use crate::history::Compared;
 use crate::made_of::MadeOf;
 
 fn repository() -> Repository {
@@ -14,7 +15,7 @@ fn repository() -> Repository {
 
 /// What there is, through its bytes, and how many of the noted files went.
 fn made_of(repository: &Repository, noted: &MadeOf) -> (MadeOf, u64) {
-    let (now, gone) = repository.open().unwrap().made_of(noted).unwrap();
+    let Compared { now, gone, .. } = repository.open().unwrap().made_of(noted).unwrap();
     assert_eq!(MadeOf::read(&now.write()).unwrap(), now);
     (now, gone)
 }

@@ -20,6 +20,8 @@ const REPLY_BYTES_MAX: usize = 1 << 28;
 /// How long before its end a token is no longer used, and how long one holds of which no end is said.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 const TOKEN_HOLDS: Duration = Duration::from_secs(300);
+/// How long an answer may take to its last byte.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// What stands between the levels of a namespace, unless the catalog says otherwise.
 const SEPARATOR: &str = "%1F";
 /// What a URL has as it is.
@@ -127,6 +129,11 @@ impl Asked<'_> {
         };
         let prefix =
             said("prefix").map(|prefix| format!("{}/", prefix.trim_matches('/'))).unwrap_or_default();
+        // It is part of a path on this server, below where the protocol begins.
+        let small = prefix.to_ascii_lowercase();
+        if small.contains(['?', '#', '\\']) || small.contains("..") || small.contains("%2e") {
+            return Err(self.no_catalog());
+        }
         let separator = said("namespace-separator").unwrap_or_else(|| SEPARATOR.to_owned());
         Ok(Session { token, until, prefix, separator })
     }
@@ -204,8 +211,13 @@ impl Asked<'_> {
             let cause = "the catalog wants to sign each request for a file itself, which is not done";
             return Err(self.missed(cause.to_owned()));
         }
+        let configs = table.storage_credentials.iter().map(|it| &it.config).chain([&table.config]);
+        let mut values = configs.flat_map(HashMap::values).filter_map(Value::as_str);
+        if values.any(|value| value.contains(char::is_control)) {
+            return Err(self.missed("it lends a key that holds a control character".to_owned()));
+        }
         let mut lent: Vec<(String, Lent)> = vec![(String::new(), Lent::of(&table.config))];
-        lent.extend(table.storage_credentials.into_iter().map(|it| (it.prefix, Lent::of(&it.config))));
+        lent.extend(table.storage_credentials.iter().map(|it| (it.prefix.clone(), Lent::of(&it.config))));
         lent.retain(|(_, lent)| !lent.is_empty());
         let metadata = Bytes::copy_from_slice(table.metadata.get().as_bytes());
         Ok(Loaded { metadata, lent })
@@ -225,7 +237,7 @@ impl Asked<'_> {
     /// What is answered, or with which status it is refused.
     async fn said(&self, request: RequestBuilder) -> Result<Bytes, (Option<StatusCode>, Missed)> {
         let failed = |why: String| (None, self.unavailable(&why));
-        let reply = request.send().await.map_err(|error| failed(causes(&error)))?;
+        let reply = request.timeout(ANSWER_TIMEOUT).send().await.map_err(|error| failed(causes(&error)))?;
         let status = reply.status();
         let body = body(reply).await.map_err(failed)?;
         match status.as_u16() {
@@ -238,7 +250,8 @@ impl Asked<'_> {
     fn refused(&self, status: StatusCode, body: &[u8]) -> Missed {
         let said: Value = serde_json::from_slice(body).unwrap_or_default();
         let told = said["error"]["message"].as_str().or(said["error_description"].as_str());
-        let told = told.or(said["error"].as_str()).map(on_one_line).filter(|told| !told.is_empty());
+        let told = told.or(said["error"].as_str()).map(|told| on_one_line(&self.struck(told)));
+        let told = told.filter(|told| !told.is_empty());
         let answer = format!("it answers {}", status.as_u16());
         let answer = told.map_or_else(|| answer.clone(), |told| format!("{answer}: {told}"));
         match status {
@@ -246,6 +259,19 @@ impl Asked<'_> {
             status if status.is_server_error() => self.unavailable(&answer),
             _ => self.missed(answer),
         }
+    }
+
+    /// What it says, without what it was told in confidence: a token, which comes after `Bearer`, and secrets.
+    fn struck(&self, said: &str) -> String {
+        let credentials = self.connection.storage.credentials.iter();
+        let secrets =
+            credentials.filter_map(|(key, secret)| told(key, secret).ok()).filter(|it| !it.is_empty());
+        let mut said = secrets.fold(said.to_owned(), |said, secret| said.replace(&secret, "…"));
+        if let Some(token) = said.find("Bearer ") {
+            said.truncate(token);
+            said.push('…');
+        }
+        said
     }
 
     fn no_catalog(&self) -> Missed {

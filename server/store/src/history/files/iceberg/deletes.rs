@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field as ArrowField, Float32Type, Float64Type, Int64Type, Schema};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use crc::{CRC_32_ISO_HDLC, Crc};
 use roaring::RoaringTreemap;
@@ -16,9 +16,8 @@ use url::Url;
 use super::manifest::{Content, Entry, Partition};
 use super::metadata::Field;
 use super::{Columns, Member, Missed, Planning, exactly};
-use crate::history::member::Found;
-use crate::history::parquet::ParquetFile;
-use crate::history::{Formats, Reading, Unit};
+use crate::history::files::Visit;
+use crate::history::member::Lacks;
 
 /// The columns of a file of places, by their numbers.
 const PATH: (i64, &str) = (2_147_483_546, "file_path");
@@ -294,52 +293,16 @@ fn same_nan(values: &ArrayRef) -> ArrayRef {
     }
 }
 
-/// Which of its columns a file may lack.
-#[derive(Clone, Copy, PartialEq)]
-enum Lacks {
-    /// None: what it says would be something else.
-    Nothing,
-    /// Those that came later.
-    Some,
-}
-
 /// Reads all rows of a file, in the columns of `member`.
 fn read(
     planning: &Planning<'_>,
     (url, member): (&Url, &Member),
     lacks: Lacks,
-    visit: &mut dyn FnMut(&RecordBatch) -> Result<(), String>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), Missed> {
     let file = planning.table.folder.file(url, super::GONE_HELP)?;
-    let file = ParquetFile::unopened(super::HistoryFile { member: Some(Box::new(member.clone())), ..file });
-    let wrong = |why: String| planning.table.wrong(url, (why, String::new()));
-    let columns = member.columns.0.iter();
-    let fields: Vec<ArrowField> =
-        columns.map(|column| ArrowField::new(&column.name, column.dtype.clone(), true)).collect();
-    let (schema, formats) = (Arc::new(Schema::new(fields)), Formats::default());
-    let look = file.look().map_err(|error| wrong(error.said()))?;
-    member.look(&look).map_err(wrong)?;
-    let within = member.within(&look.fields);
-    let is_there = |column: &super::Column| matches!(within.find(&column.name), Found::There(_));
-    if lacks == Lacks::Nothing && !member.columns.0.iter().all(is_there) {
-        return Err(wrong("it says what was deleted, and lacks a column of that".to_owned()));
-    }
-    let groups = file.row_groups("", None).map_err(|error| wrong(error.said()))?;
-    for (row_group, (rows, times)) in groups.into_iter().enumerate() {
-        let unit = Unit { file: 0, first_row: 0, rows, times, part: 0, row_group };
-        let mut failed = None;
-        let read = file.read(&unit, &Reading::of(Arc::clone(&schema), &formats), &mut |batch| {
-            if let (None, Err(why)) = (&failed, visit(&batch)) {
-                failed = Some(why);
-            }
-            Ok(())
-        });
-        read.map_err(|error| wrong(error.said()))?;
-        if let Some(why) = failed {
-            return Err(wrong(why));
-        }
-    }
-    Ok(())
+    let file = super::HistoryFile { member: Some(Box::new(member.clone())), ..file };
+    (planning.table.rows)(file, lacks, visit).map_err(|why| planning.table.wrong(url, (why, String::new())))
 }
 
 /// The rows that a bitmap has: its length and a magic, the bitmap itself, a checksum.
