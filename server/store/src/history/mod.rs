@@ -7,8 +7,8 @@
 //! folders say), `member` (what their table says) and `lakes` (whether they are a table of their own), `look` and
 //! `looks` (what they say), `columns` and `fits` (which columns, of which types), `typed` with `parquet`, `far` (of a
 //! file in a bucket), `ipc`, `stored` and `fitted` (values become others), then `text`, `csv` with `cell` and `json`
-//! (text becomes values), `sample` (what the first rows say), `pushed` (what came by itself), `queried` (what a database
-//! gave) and `made` (what is gone since, and what is new).
+//! (text becomes values), `sample` (what the first rows say), `pushed` (what came by itself), `queried` (what a
+//! database gave) and `made` (what is gone since, and what is new).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.

@@ -171,7 +171,9 @@ impl ParquetFile {
             (Some(kept), None) => Some(Cow::Owned(kept)),
             (None, rows) => rows.map(Cow::Borrowed),
         };
-        let content = self.file.content_at(&far::ranges(metadata, unit.row_group, &distinct))?;
+        let ranges = || Ok::<_, String>(far::ranges(metadata, unit.row_group, &distinct));
+        let ranges = if self.file.is_far() { self.file.guarded(ranges)? } else { Vec::new() };
+        let content = self.file.content_at(&ranges)?;
         let mut reader = self.file.guarded(|| {
             let what = (unit.row_group, distinct.as_slice());
             match content {
