@@ -123,10 +123,14 @@ async fn a_file_is_opened_again_when_it_has_changed_or_its_rows_are_read() {
     assert_eq!(rows_read, [40, 40]);
     assert!(files >= 20.0, "{files}");
     assert_eq!(opened(&server).await, (vec![0, 0], 0.0));
-    // One that is old news is looked at, and with it only those of the last day are read.
-    repository.write_parquet("data/20.parquet", &rows(&[("a", 500, 1)], now_us));
+    // One of the last day is looked at, and with it only those of that day are read.
+    repository.write_parquet("data/20.parquet", &rows(&[("a", 3, 1)], now_us));
     let (rows_read, files) = opened(&server).await;
-    assert_eq!(rows_read[0], 4);
-    assert!((3.0..15.0).contains(&files), "{files}");
+    assert_eq!(rows_read[0], 5);
+    assert!((3.0..25.0).contains(&files), "{files}");
+    assert_eq!(opened(&server).await, (vec![0, 0], 0.0));
+    // One that is old news comes in as well, and what has come since is read with it.
+    repository.write_parquet("data/21.parquet", &rows(&[("c", 500, 1)], now_us));
+    assert_eq!(opened(&server).await.0, [42, 42]);
     assert_eq!(opened(&server).await, (vec![0, 0], 0.0));
 }
