@@ -135,6 +135,8 @@ proptest! {
         write_text(&text, &rows);
         check(&text.open().unwrap(), &oracle(&rows, true), seed, share);
 
+        // Of objects without a time nobody knows that they have one.
+        prop_assume!(rows.iter().any(|row| row.0.is_some()));
         let mut json = text;
         json.source.batch.as_mut().unwrap().format = Format::Json;
         write_json(&json, &rows);
