@@ -8,7 +8,7 @@ mod process;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-pub use self::process::process;
+pub use self::process::{process, resident_bytes};
 use prometheus::core::Collector;
 use prometheus::{Encoder, HistogramOpts, Opts, Registry, TextEncoder};
 pub use prometheus::{

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use quern_base::metrics::resident_bytes;
 
 use crate::error::{Error, Result};
 use crate::message::{Failed, Reply, answered, ask};
@@ -184,11 +185,4 @@ impl Read for Patient<'_> {
             }
         }
     }
-}
-
-/// What a process holds in memory, where the system says so.
-fn resident_bytes(process: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }

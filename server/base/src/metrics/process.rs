@@ -41,11 +41,20 @@ fn start_seconds() -> Option<Gauge> {
     Some(Gauge { value, ..Gauge::new("process_start_time_seconds", help, 0) })
 }
 
+/// What a process holds in memory, where the system says so.
+pub fn resident_bytes(process: u32) -> Option<u64> {
+    memory_of(&process.to_string(), "VmRSS:")
+}
+
 fn memory(key: &str, name: &'static str, help: &'static str) -> Option<Gauge> {
-    let status = read_to_string("/proc/self/status").ok()?;
+    Some(Gauge::new(name, help, memory_of("self", key)?))
+}
+
+fn memory_of(process: &str, key: &str) -> Option<u64> {
+    let status = read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
-    Some(Gauge::new(name, help, kilobytes << 10))
+    Some(kilobytes << 10)
 }
 
 fn files() -> Vec<Gauge> {
