@@ -1,6 +1,7 @@
 //! Where may definitions lead over the network?
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::Definitions;
 use super::role::Governance;
@@ -82,6 +83,15 @@ pub enum Secret {
     Env(String),
     /// In this file of the server's machine.
     File(String),
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Secret::Env(name) => write!(f, "the environment variable `{name}`"),
+            Secret::File(path) => write!(f, "the file `{path}`"),
+        }
+    }
 }
 
 impl Connection {

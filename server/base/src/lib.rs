@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod points;
 pub mod quotes;
 pub mod random;
+pub mod secret;
 pub mod tasks;
 pub mod trace;
 

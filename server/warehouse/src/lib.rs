@@ -12,7 +12,6 @@ mod error;
 mod message;
 mod process;
 mod question;
-mod secret;
 mod serve;
 pub mod sql;
 

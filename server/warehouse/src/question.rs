@@ -3,12 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use feature_defs::{Connection, Database, DriverOption};
+use feature_defs::{Connection, Database, DriverOption, Secret};
+use quern_base::secret::{self, encoded};
 use serde::{Deserialize, Serialize};
 
 use crate::drivers::Drivers;
 use crate::error::{Error, Result};
-use crate::secret::{encoded, told};
 use crate::sql::read_only;
 
 /// A database, and what it is asked. It travels to the process that asks, over a socket: secrets stand in it.
@@ -61,6 +61,16 @@ impl Question {
         let first = read_only(driver).map(str::to_owned);
         Ok(Question { library, driver: driver.clone(), options: said, first, statements, secrets })
     }
+}
+
+/// What a secret is, now; `key` names it.
+fn told(key: &str, secret: &Secret) -> Result<String> {
+    let found = match secret {
+        Secret::Env(name) => secret::of_env(name),
+        Secret::File(path) => secret::of_file(path),
+    };
+    let refuse = |why| Error::refused(format!("its connection has `{key}` told by {secret}, {why}"));
+    found.map_err(refuse)
 }
 
 /// The database and who asks it. The driver of PostgreSQL takes both in its URL alone.

@@ -10,11 +10,11 @@ use adbc_core::{Connection, Database, Driver, Optionable, Statement};
 use adbc_driver_manager::{ManagedConnection, ManagedDriver};
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
+use quern_base::secret::struck_out;
 
 use crate::error::Error;
 use crate::message::{Failed, Reply, answer, asked};
 use crate::question::Question;
-use crate::secret::struck_out;
 
 /// Set where this program is started to ask a database.
 pub(crate) const VARIABLE: &str = "QUERN_ASKS";

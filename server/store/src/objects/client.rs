@@ -11,6 +11,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
+use quern_base::secret;
 
 use super::{ANSWER_TIMEOUT, Cloud, Location};
 
@@ -134,27 +135,15 @@ impl Location {
 
 /// What a secret is, now; or what is wrong with it, after the name of whose it is.
 pub(crate) fn told(key: &str, secret: &Secret) -> Result<String, String> {
-    let not_told = |why: String| format!("has `{key}` told by {why}");
-    let (at, found) = match secret {
-        Secret::Env(name) => {
-            let lacking =
-                || not_told(format!("the environment variable `{name}`, which this process does not have"));
-            (format!("the environment variable `{name}`"), std::env::var(name).map_err(|_| lacking())?)
-        }
-        Secret::File(path) => {
-            let unread = |error| not_told(format!("the file `{path}`, which cannot be read: {error}"));
-            (format!("the file `{path}`"), std::fs::read_to_string(path).map_err(unread)?)
-        }
+    let found = match secret {
+        Secret::Env(name) => secret::of_env(name),
+        Secret::File(path) => secret::of_file(path),
     };
-    let value = found.trim_end_matches(['\r', '\n']);
-    match value {
-        "" => Err(not_told(format!("{at}, which is empty"))),
-        // A client would take it for the end of a header, and a key of Google's is a text of several lines.
-        _ if value.contains(char::is_control) && key != "service_account_key" => {
-            Err(not_told(format!("{at}, which holds a control character")))
-        }
-        value => Ok(value.to_owned()),
-    }
+    // A client would take it for the end of a header, and a key of Google's is a text of several lines.
+    let is_sound = |value: &String| !value.contains(char::is_control) || key == "service_account_key";
+    let odd = || "which holds a control character".to_owned();
+    let sound = found.and_then(|value| if is_sound(&value) { Ok(value) } else { Err(odd()) });
+    sound.map_err(|why| format!("has `{key}` told by {secret}, {why}"))
 }
 
 fn retrying(times: usize) -> RetryConfig {

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use feature_defs::{Catalog, Cataloged, Connection, DefError, Loc, Reach};
+use feature_defs::{Catalog, Cataloged, Connection, DefError, Loc, Reach, Server};
 use parking_lot::Mutex;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use quern_base::secret::{encoded, struck_out};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 
@@ -24,8 +24,6 @@ const TOKEN_HOLDS: Duration = Duration::from_secs(300);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// What stands between the levels of a namespace, unless the catalog says otherwise.
 const SEPARATOR: &str = "%1F";
-/// What a URL has as it is.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// The catalog's word for a token that has ended.
 const ENDED: u16 = 419;
 
@@ -42,6 +40,8 @@ pub(super) struct Loaded {
 
 #[derive(Clone)]
 struct Session {
+    /// Whose connections are used again.
+    client: Client,
     token: Option<String>,
     until: Instant,
     /// What comes after `/v1/`, with a slash at its end.
@@ -61,7 +61,7 @@ struct Asked<'a> {
     catalog: &'a Catalog,
     connection: &'a Connection,
     loc: &'a Loc,
-    client: Client,
+    server: Server,
     /// Ends with a slash.
     base: Url,
 }
@@ -89,8 +89,7 @@ pub(super) fn load(
     };
     let uri = servers.first().map(|server| format!("{server}/{}", catalog.path.trim_matches('/')));
     let (server, base) = http::server_at(&uri.unwrap_or_default()).map_err(mistake)?;
-    let client = http::client(&server).map_err(|error| mistake(error.to_string()))?;
-    let asked = Asked { catalog, connection, loc, client, base };
+    let asked = Asked { catalog, connection, loc, server, base };
     let nobody = || mistake("catalogs are asked by a server alone".to_owned());
     objects.now(asked.load(sessions, table)).ok_or_else(nobody)?
 }
@@ -117,10 +116,11 @@ impl Asked<'_> {
 
     /// Says who asks, and hears how the catalog is asked.
     async fn begin(&self) -> Result<Session, Missed> {
-        let (token, until) = self.token().await?;
+        let client = self.client(&self.server)?;
+        let (token, until) = self.token(&client).await?;
         let url = self.at("v1/config")?;
         let warehouse = self.catalog.warehouse.iter().map(|warehouse| ("warehouse", warehouse));
-        let request = self.client.get(url).query(&warehouse.collect::<Vec<_>>());
+        let request = client.get(url).query(&warehouse.collect::<Vec<_>>());
         let config = self.said(self.signed(request, token.as_deref())).await.map_err(|(_, missed)| missed)?;
         let config: Value = serde_json::from_slice(&config).map_err(|_| self.no_catalog())?;
         let said = |key: &str| {
@@ -135,11 +135,11 @@ impl Asked<'_> {
             return Err(self.no_catalog());
         }
         let separator = said("namespace-separator").unwrap_or_else(|| SEPARATOR.to_owned());
-        Ok(Session { token, until, prefix, separator })
+        Ok(Session { client, token, until, prefix, separator })
     }
 
     /// A token, and until when it holds.
-    async fn token(&self) -> Result<(Option<String>, Instant), Missed> {
+    async fn token(&self, own: &Client) -> Result<(Option<String>, Instant), Missed> {
         let credentials = &self.connection.storage.credentials;
         let secret = |key: &str| {
             let secret = credentials.get(key).map(|secret| told(key, secret));
@@ -152,11 +152,11 @@ impl Asked<'_> {
             return Ok((secret("token")?, now + TOKEN_HOLDS));
         };
         let (client, url) = match &self.catalog.token_url {
-            None => (self.client.clone(), self.at("v1/oauth/tokens")?),
+            None => (own.clone(), self.at("v1/oauth/tokens")?),
             Some(url) => {
                 let (server, url) =
                     http::server_at(url).map_err(|why| self.missed(format!("`token_url` {why}")))?;
-                let client = http::client(&server).map_err(|error| self.missed(error.to_string()))?;
+                let client = self.client(&server)?;
                 // A slash at the end is another path to some.
                 (client, url.as_str().trim_end_matches('/').parse().map_err(|_| self.no_catalog())?)
             }
@@ -178,13 +178,12 @@ impl Asked<'_> {
     }
 
     async fn table(&self, session: &Session, table: &str) -> Result<Loaded, (Option<StatusCode>, Missed)> {
-        let parts: Vec<String> =
-            table.split('.').map(|part| utf8_percent_encode(part, ENCODED).to_string()).collect();
+        let parts: Vec<String> = table.split('.').map(encoded).collect();
         let (name, levels) = parts.split_last().ok_or_else(|| (None, self.no_catalog()))?;
         let path =
             format!("v1/{}namespaces/{}/tables/{name}", session.prefix, levels.join(&session.separator));
         let url = self.at(&path).map_err(|missed| (None, missed))?;
-        let request = self.client.get(url).header("X-Iceberg-Access-Delegation", "vended-credentials");
+        let request = session.client.get(url).header("X-Iceberg-Access-Delegation", "vended-credentials");
         let said = self.said(self.signed(request, session.token.as_deref())).await?;
         self.loaded(&said).map_err(|missed| (None, missed))
     }
@@ -221,6 +220,10 @@ impl Asked<'_> {
         lent.retain(|(_, lent)| !lent.is_empty());
         let metadata = Bytes::copy_from_slice(table.metadata.get().as_bytes());
         Ok(Loaded { metadata, lent })
+    }
+
+    fn client(&self, server: &Server) -> Result<Client, Missed> {
+        http::client(server).map_err(|error| self.missed(error.to_string()))
     }
 
     fn at(&self, path: &str) -> Result<Url, Missed> {
@@ -264,9 +267,8 @@ impl Asked<'_> {
     /// What it says, without what it was told in confidence: a token, which comes after `Bearer`, and secrets.
     fn struck(&self, said: &str) -> String {
         let credentials = self.connection.storage.credentials.iter();
-        let secrets =
-            credentials.filter_map(|(key, secret)| told(key, secret).ok()).filter(|it| !it.is_empty());
-        let mut said = secrets.fold(said.to_owned(), |said, secret| said.replace(&secret, "…"));
+        let secrets: Vec<String> = credentials.filter_map(|(key, secret)| told(key, secret).ok()).collect();
+        let mut said = struck_out(said, &secrets);
         if let Some(token) = said.find("Bearer ") {
             said.truncate(token);
             said.push('…');

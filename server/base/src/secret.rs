@@ -1,47 +1,46 @@
 //! What is a secret now, and how is it kept out of what anybody reads?
 
-use feature_defs::Secret;
-
-use crate::error::{Error, Result};
+use std::cmp::Reverse;
 
 /// What stands where a secret stood.
 const STRUCK: &str = "***";
 
-/// What `secret` is, now. `key` names it.
+/// The secret in a variable of this process's environment.
 ///
 /// # Errors
-/// `Kind::Refused` where it is told nowhere.
-pub(crate) fn told(key: &str, secret: &Secret) -> Result<String> {
-    let (place, found) = match secret {
-        Secret::Env(name) => {
-            let lacks = |_| "which this process does not have".to_owned();
-            (format!("the environment variable `{name}`"), std::env::var(name).map_err(lacks))
-        }
-        Secret::File(path) => {
-            let unread = |error| format!("which cannot be read: {error}");
-            (format!("the file `{path}`"), std::fs::read_to_string(path).map_err(unread))
-        }
-    };
-    let refuse = |why: &str| Error::refused(format!("its connection has `{key}` told by {place}, {why}"));
-    let found = found.map_err(|why| refuse(&why))?;
+/// Why it is not told there, after the name of that.
+pub fn of_env(name: &str) -> Result<String, String> {
+    let found = std::env::var(name).map_err(|_| "which this process does not have".to_owned())?;
+    sound(&found)
+}
+
+/// The secret in a file, less the line break at its end.
+///
+/// # Errors
+/// As [`of_env`].
+pub fn of_file(path: &str) -> Result<String, String> {
+    sound(&std::fs::read_to_string(path).map_err(|error| format!("which cannot be read: {error}"))?)
+}
+
+fn sound(found: &str) -> Result<String, String> {
     match found.trim_end_matches(['\r', '\n']) {
-        "" => Err(refuse("which is empty")),
+        "" => Err("which is empty".to_owned()),
         value => Ok(value.to_owned()),
     }
 }
 
-/// A text as it stands between `://` and `@` of a URL.
-pub(crate) fn encoded(text: &str) -> String {
+/// A text as it stands as part of a URL: all but letters, digits and what no parser reads otherwise is encoded.
+pub fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let part = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     text.bytes().map(part).collect()
 }
 
 /// The text without any of `secrets`, as they are or as a URL has them.
-pub(crate) fn struck_out(text: &str, secrets: &[String]) -> String {
+pub fn struck_out(text: &str, secrets: &[String]) -> String {
     let mut all: Vec<String> = secrets.iter().flat_map(|secret| [secret.clone(), encoded(secret)]).collect();
     // What is part of a longer one goes after it.
-    all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    all.sort_by_key(|secret| Reverse(secret.len()));
     all.iter()
         .filter(|secret| !secret.is_empty())
         .fold(text.to_owned(), |text, it| text.replace(it.as_str(), STRUCK))
