@@ -5,6 +5,7 @@
 //! numbers: a text of a time is right for every type that a database has for one, while a parameter would be of the
 //! type that its driver likes; and PostgreSQL copies out whole what has no parameters.
 
+use chrono::{NaiveDate, TimeDelta};
 use feature_defs::PulledRows;
 
 /// Drivers of databases that quote names as MySQL does.
@@ -89,20 +90,12 @@ fn literal(bound: Bound) -> String {
 }
 
 const DAY_US: i64 = 86_400_000_000;
-/// From the first to the last day of which the year has four digits.
-const DAYS: (i64, i64) = (-719_162, 2_932_896);
-
-/// The date of a day since 1970, by the algorithm of Howard Hinnant ("chrono-compatible low-level date algorithms").
+/// The date of a day since 1970, within the years of four digits.
 fn date(day: i64) -> String {
-    let day = day.clamp(DAYS.0, DAYS.1) + 719_468;
-    let (era, of_era) = (day.div_euclid(146_097), day.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    let of_years = (NaiveDate::from_ymd_opt(1, 1, 1), NaiveDate::from_ymd_opt(9999, 12, 31));
+    let (first, last) = (of_years.0.unwrap_or_default(), of_years.1.unwrap_or_default());
+    let since = TimeDelta::try_days(day).and_then(|days| NaiveDate::default().checked_add_signed(days));
+    since.unwrap_or(if day < 0 { first } else { last }).clamp(first, last).to_string()
 }
 
 #[cfg(test)]
