@@ -76,8 +76,8 @@ struct Planned {
 enum Said {
     /// In this file.
     There(Url),
-    /// In words of its catalog.
-    Told(Bytes),
+    /// In words of its catalog, which say this.
+    Told(Bytes, Box<Metadata>),
 }
 
 /// Every file of the table that `batch` names, in order of arrival.
@@ -119,7 +119,7 @@ impl Plans {
                 (format!("{folder} {url}"), version)
             }
             // Whoever says it may say anything: what was found is of this text.
-            Said::Told(text) => (format!("{folder} {}", hexadecimal(&Sha256::digest(text))), None),
+            Said::Told(text, _) => (format!("{folder} {}", hexadecimal(&Sha256::digest(text))), None),
         };
         let key = (name, at);
         let known = self.known.lock().get(&key).filter(|known| known.version == version).cloned();
@@ -208,7 +208,7 @@ impl Table {
         let (lent, loc) = (loaded.lent(location), &batch.loc);
         let folder = Where { loc, path: &path, log: METADATA, connection, lent };
         let table = Table { folder: Folder::open(places.at(batch)?, folder)?, rows: places.rows };
-        Ok((table, Said::Told(loaded.metadata)))
+        Ok((table, Said::Told(loaded.metadata, Box::new(metadata))))
     }
 
     /// The metadata of now of a table that keeps its own count, as those of Hadoop's catalog do. Of any other table
@@ -254,13 +254,17 @@ impl Table {
 
     /// What the table holds at a state.
     fn plan(&self, said: &Said, at: &At) -> Result<Plan, Missed> {
+        let read;
         let metadata = match said {
-            Said::There(url) => Metadata::parse(&self.text(url)?).map_err(|wrong| self.wrong(url, wrong))?,
-            Said::Told(text) => Metadata::parse(text).map_err(|wrong| self.refused(wrong))?,
+            Said::Told(_, metadata) => metadata.as_ref(),
+            Said::There(url) => {
+                read = Metadata::parse(&self.text(url)?).map_err(|wrong| self.wrong(url, wrong))?;
+                &read
+            }
         };
         let state = metadata.at(at).map_err(|wrong| self.refused(wrong))?;
         let names = metadata.names().map_err(|wrong| self.refused(wrong))?;
-        let known = Planning { table: self, metadata: &metadata, names, made_ms: metadata.made_ms() };
+        let known = Planning { table: self, metadata, names, made_ms: metadata.made_ms() };
         let columns = state.schema.fields.iter().map(|field| known.column(field, field.name.clone()));
         let columns = Arc::new(Columns(columns.collect::<Result<_, _>>()?));
         let mut entries = Vec::new();
