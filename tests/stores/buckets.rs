@@ -75,7 +75,7 @@ fn write_files(repository: &Repository, bucket: &Bucket) {
     copy(&repository.path().join("data"), &bucket.path().join("data"));
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+pub(super) fn copy(from: &std::path::Path, to: &std::path::Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let to = to.join(entry.file_name());

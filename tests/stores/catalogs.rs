@@ -15,6 +15,8 @@ use quern_kit::{Bucket, Node, Repository, blocking, root};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::buckets::copy;
+
 const KEY: &str = "LENT";
 
 /// A catalog that speaks as much of the protocol as is asked of it.
@@ -124,17 +126,6 @@ fn table() -> Value {
             {"prefix": "s3://rows/", "config": others},
         ],
     })
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        match entry.path().is_dir() {
-            true => copy(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
 }
 
 async fn trained(node: &Node) -> RecordBatch {

@@ -52,11 +52,6 @@ impl MadeOf {
         MadeOf { lacks_some, ..MadeOf::new([&self.files[..], &other.files].concat()) }
     }
 
-    /// Whether the two are of other files, or other states of these.
-    pub fn files_differ(&self, other: &MadeOf) -> bool {
-        self.files != other.files
-    }
-
     pub(crate) fn files(&self) -> &[Made] {
         &self.files
     }

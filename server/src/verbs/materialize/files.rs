@@ -59,7 +59,7 @@ impl Files {
     /// Notes what may be in the head from now on, and that not all of it need be.
     pub(super) fn begin(&self, head: &Online, view: ViewId) -> Result<()> {
         let mut both = self.noted.union(&self.now);
-        if both.files_differ(&self.noted) {
+        if both != self.noted {
             both.lacks_some = true;
             head.begin(view)?;
             head.set_made_of(view, &both)?;

@@ -193,7 +193,7 @@ pub(super) fn of_folders(
         };
         Field::new(column, dtype, true)
     });
-    Look { fields: fields.collect::<Fields>(), foreign_codecs: Vec::new() }
+    Look::of(fields.collect())
 }
 
 /// What a column of a file is here where nobody declares it. A decimal is the nearest float; one of whole numbers,

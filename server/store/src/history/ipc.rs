@@ -61,7 +61,7 @@ impl IpcFile {
 
     /// What the file says of its columns.
     pub(super) fn look(&self) -> Result<Look> {
-        Ok(Look { fields: self.footer()?.schema.fields().clone(), foreign_codecs: Vec::new() })
+        Ok(Look::of(self.footer()?.schema.fields().clone()))
     }
 
     /// How many rows each record batch has.

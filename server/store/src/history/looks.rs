@@ -133,7 +133,7 @@ impl Looks {
             Format::Parquet | Format::Arrow | Format::Delta | Format::Iceberg => None,
         };
         if let Some(fields) = fields {
-            return Ok(Arc::new(Look { fields, foreign_codecs: Vec::new() }));
+            return Ok(Arc::new(Look::of(fields)));
         }
         if let Some(said) = self.said_by(file) {
             return told(file, said.look);

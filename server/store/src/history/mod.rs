@@ -357,7 +357,7 @@ impl Opening<'_> {
     fn csv(&mut self, number: u32, file: HistoryFile, dialect: &Dialect) {
         let header = csv::header(&file, dialect, self.schema);
         let Some(header) = self.noted(header) else { return };
-        let look = Look { fields: header, foreign_codecs: Vec::new() };
+        let look = Look::of(header);
         self.has(&file.name, &look);
         if self.mistaken(&file.name, &look) {
             return;
@@ -370,7 +370,7 @@ impl Opening<'_> {
         let Some(fields) = self.noted(json::keys(&file, self.schema)) else { return };
         // Any further line may have what the first ones lack.
         self.lacking.clear();
-        if self.mistaken(&file.name, &Look { fields, foreign_codecs: Vec::new() }) {
+        if self.mistaken(&file.name, &Look::of(fields)) {
             return;
         }
         let Some(file) = self.noted(JsonFile::open(file)) else { return };
