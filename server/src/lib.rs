@@ -18,6 +18,7 @@ mod backup;
 mod catching_up;
 mod data_folder;
 pub mod degraded;
+pub mod destination;
 pub mod error;
 pub mod infer;
 mod lag;

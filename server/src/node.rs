@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 
-use quern_access::Caller;
+use quern_access::{Action, Caller};
 use quern_base::clock::now_us;
 use quern_base::memory::Budget;
 use quern_base::tasks::blocking;
@@ -19,6 +19,7 @@ use quern_store::rocks::Head;
 use quern_store::segments::Segments;
 use quern_store::spill::Scratch;
 use quern_store::turns::Turns;
+use quern_wire::PredictionsCommand;
 
 use crate::audit::Audit;
 use crate::catching_up::CatchingUp;
@@ -27,7 +28,7 @@ use crate::degraded::Degraded;
 use crate::error::{Error, Result};
 use crate::lag::{Lag, Stands};
 use crate::live::{Deployment, Live, Loader};
-use crate::logged::PredictionLog;
+use crate::logged::{Between, PredictionLog};
 use crate::pull::Pulls;
 use crate::quotas::Quotas;
 use crate::restore;
@@ -37,7 +38,9 @@ use crate::streamed::Streams;
 use crate::verbs::apply::Apply;
 use crate::verbs::backup::Backup;
 use crate::verbs::can::Can;
+use crate::verbs::export::Export;
 use crate::verbs::follow::Follow;
+use crate::verbs::joined::Joined;
 use crate::verbs::keys::Keys;
 use crate::verbs::labels::{self, Labels};
 use crate::verbs::materialize::Materialize;
@@ -72,6 +75,8 @@ pub struct Node {
     pub materialize: Materialize,
     /// Makes training sets.
     pub train: Train,
+    /// Gives out rows as tables.
+    pub export: Export,
     /// Answers with predictions.
     pub predict: Arc<Predict>,
     /// What models said, on its way into files.
@@ -228,6 +233,7 @@ impl Node {
         let turns = Arc::new(Turns::new(head.clone(), log.clone()));
         let predictions = Arc::new(PredictionLog::open(&settings, &segments)?);
         let reader = reader(&settings, &history, &head);
+        let scratch = Scratch::new(settings.data.clone(), settings.materialize_bytes_max);
         let push = Arc::new(Push {
             live: live.clone(),
             history: Arc::clone(&history),
@@ -246,6 +252,7 @@ impl Node {
             quotas: Quotas::default(),
             can: Can { live: live.clone() },
             train: Train { history: Arc::clone(&history) },
+            export: Export { history: Arc::clone(&history), scratch: scratch.clone() },
             verify: Verify { history: Arc::clone(&history), log: Arc::clone(&predictions) },
             labels: Arc::new(labels_beside(&push, &segments, &predictions)),
             materialize: Materialize {
@@ -256,7 +263,7 @@ impl Node {
                 turns: Arc::clone(&turns),
                 degraded: Arc::clone(&degraded),
                 runs: Arc::clone(&runs),
-                scratch: Scratch::new(settings.data.clone(), settings.materialize_bytes_max),
+                scratch,
                 covered: Default::default(),
             },
             push,
@@ -308,6 +315,20 @@ impl Node {
     /// As [`Quotas::take_rows`].
     pub fn take_rows(&self, who: &Caller, rows: usize) -> Result<()> {
         self.quotas.take_rows(who, &self.live().access.rights(who), rows, Instant::now())
+    }
+
+    /// The logged predictions of a model that `command` asks for, with their labels. Reads files: call it where blocking
+    /// is allowed.
+    ///
+    /// # Errors
+    /// As [`Seen::model_that_was`](crate::live::Seen::model_that_was) and [`Joined::open`].
+    pub fn joined(&self, who: &Caller, command: &PredictionsCommand) -> Result<Joined> {
+        let PredictionsCommand { predictions: model, from_us, to_us, labelled, received: _ } = command;
+        // What a model that is gone said is there still.
+        let was = || Ok(self.predictions.models()?.contains(model));
+        self.live().seen_by(who).model_that_was(Action::ReadLog, model, was)?;
+        let between = Between { from_us: *from_us, to_us: *to_us };
+        Joined::open((&self.predictions, &self.labels), model, between, *labelled)
     }
 
     /// Keeps labels of `model` that `who` gives; they are durable when this returns. Gives their number.

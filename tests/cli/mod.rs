@@ -5,6 +5,7 @@ mod files;
 mod first_steps;
 
 mod deploy;
+mod exporting;
 mod failing;
 mod hostile;
 mod narrowing;

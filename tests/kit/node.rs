@@ -14,15 +14,17 @@ use axum::Router;
 use feature_defs::{DefFile, Operation};
 use quern::wire::{BackupSummary, Damaged, ScrubProgress, ScrubRequest};
 use quern::wire::{
-    MaterializeRequest, NewKeyRequest, Plan, PushReply, PushTo, Report, RevokeKeysRequest, Summary,
-    VerifyRequest,
+    MaterializeRequest, NewKeyRequest, Plan, PushReply, PushTo, Report, RevokeKeysRequest, SourceCommand,
+    Summary, VerifyRequest, ViewCommand,
 };
 use quern_access::{Caller, Principal, Proof};
+use quern_base::clock::now_us;
 use quern_base::tasks::Task;
 use quern_engine::ViewId;
 use quern_server::Settings;
 use quern_server::logged::Between;
 use quern_server::verbs::apply::Candidate;
+use quern_server::verbs::export::Exported;
 use quern_server::verbs::joined::{Joined, Room};
 use quern_server::verbs::labels::Known;
 use quern_server::verbs::labels::compact::{Bounds, Compacted, JOB};
@@ -83,6 +85,13 @@ impl Push {
             idempotency_key: None,
         }
     }
+}
+
+/// All batches of an export as one.
+fn whole(exported: Exported) -> quern_server::Result<RecordBatch> {
+    let schema = Arc::clone(exported.schema());
+    let batches = exported.map(|batch| Ok(batch?.rows)).collect::<quern_server::Result<Vec<_>>>()?;
+    Ok(concat_batches(&schema, &batches)?)
 }
 
 /// The binary `quern`, which is a worker where it is told to: cargo builds it beside the tests and the benches.
@@ -190,6 +199,29 @@ impl Node {
     /// Returns its online store.
     pub fn head(&self) -> &Online {
         &self.inner.reader.head
+    }
+
+    /// Exports rows of a view, or what look-ups find of it now.
+    ///
+    /// # Errors
+    /// What keeps them from being exported.
+    pub fn export(&self, command: &ViewCommand) -> Result<RecordBatch> {
+        let who = Caller::owner();
+        let rows = block_in_place(|| {
+            let exported = self.inner.export.view((&self.inner.live(), &who), command, now_us())?;
+            whole(exported)
+        })?;
+        Ok(rows)
+    }
+
+    /// Exports rows of a source.
+    ///
+    /// # Errors
+    /// What keeps them from being exported.
+    pub fn export_source(&self, command: &SourceCommand) -> Result<RecordBatch> {
+        let who = Caller::owner();
+        let rows = block_in_place(|| whole(self.inner.export.source((&self.inner.live(), &who), command)?))?;
+        Ok(rows)
     }
 
     /// Materializes all views up to `to_us`, looking back to the beginning.

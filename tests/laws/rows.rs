@@ -9,8 +9,10 @@ use datafusion_common::ScalarValue;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use quern_kit::{Repository, RowState, Store, arrow_type, runtime, timestamp};
+use quern::wire::ViewCommand;
+use quern_kit::{Node, Repository, RowState, Store, arrow_type, runtime, timestamp};
 
+use super::exported::{Exported, check_latest, show};
 use super::oracle::{Row, Rules, as_of};
 use super::{Ground, push_around, remembering};
 
@@ -394,6 +396,50 @@ async fn check(mut case: Case, ground: Ground) -> Result<(), TestCaseError> {
                 prop_assert_eq!(vector(&one.vectors, &names, 0), vector(&vectors.vectors, &names, i));
             }
         }
+    }
+    check_exports(&case, &node).await
+}
+
+/// What is exported: the rows that there are, in their order, and the latest of them.
+async fn check_exports(case: &Case, node: &Node) -> Result<(), TestCaseError> {
+    let rows = case.rows();
+    for (view, rules) in case.views() {
+        for (from_us, to_us) in [(None, None), (Some(0), Some(300_000_000))] {
+            let command = ViewCommand { view: view.to_owned(), from_us, to_us, ..ViewCommand::default() };
+            let exported = node.export(&command).unwrap();
+            let told = (0..exported.num_rows()).map(|row| show(exported.columns().iter(), row));
+            let wanted = rows.iter().filter(|row| {
+                let within = |ts_us: i64| {
+                    from_us.is_none_or(|from_us| from_us <= ts_us) && to_us.is_none_or(|to_us| ts_us < to_us)
+                };
+                let passes = rules.positive.is_none_or(|column| match row.values[column] {
+                    ScalarValue::Int64(value) => value.is_some_and(|value| value > 0),
+                    _ => false,
+                });
+                row.ts_us.is_some_and(within) && passes && row.key.iter().all(|part| !part.is_null())
+            });
+            let moment = |us| ScalarValue::TimestampMicrosecond(us, Some("UTC".into()));
+            let expected = wanted.map(|row| {
+                let created = case.has_created.then(|| moment(row.created_us));
+                let times = [moment(row.ts_us)].into_iter().chain(created);
+                let values = row.key.iter().cloned().chain(times).chain(row.values.clone());
+                format!("{:?}", values.collect::<Vec<_>>())
+            });
+            prop_assert_eq!(told.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "rows of {}", view);
+        }
+        let known = rows.iter().map(|row| &row.key).filter(|key| key.iter().all(|part| !part.is_null()));
+        let mut keys: Vec<&Vec<ScalarValue>> = Vec::new();
+        known.for_each(|key| {
+            if !keys.contains(&key) {
+                keys.push(key)
+            }
+        });
+        let part = |i: usize| array(keys.iter().map(|key| key[i].clone()), &arrow(case.keys[i]));
+        let mut inputs: Vec<ArrayRef> = (0..case.keys.len()).map(part).collect();
+        inputs.push(array(keys.iter().map(|_| ScalarValue::Int64(None)), &DataType::Int64));
+        let inputs = node.service(view).inputs(inputs);
+        let of = Exported { service: view, view, place: 0, first: 0, keys: (0..case.keys.len()).collect() };
+        check_latest(node, of, &inputs, [400_000_000, NOW_US]).await?;
     }
     Ok(())
 }

@@ -13,8 +13,9 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use quern_kit::{Repository, RowState, Store, runtime};
+use quern_kit::{Node, Repository, RowState, Store, runtime};
 
+use super::exported::{Exported, check_latest};
 use super::windows_oracle::{Event, Rules, Window, distinct, histogram, rank, sum, variance, window};
 use super::{Ground, push_around, remembering};
 
@@ -648,7 +649,23 @@ async fn check(mut case: Case, ground: Ground) -> Result<u64, TestCaseError> {
             }
         }
     }
+    check_exports(&case, &node).await?;
     Ok(compared)
+}
+
+/// What is exported of the views: all keys that there are, and no others.
+async fn check_exports(case: &Case, node: &Node) -> Result<(), TestCaseError> {
+    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(-6..8));
+    let ids = Arc::new(Int64Array::from(vec![None; keys.len()]));
+    let inputs = node.service("svc").inputs(vec![Arc::clone(&keys), keys, ids]);
+    let mut first = 0;
+    for (place, view) in case.views.iter().enumerate() {
+        let (name, by) = (format!("v{place}"), usize::from(view.by == Column::I));
+        let of = Exported { service: "svc", view: &name, place, first, keys: vec![by] };
+        check_latest(node, of, &inputs, [case.first_to_us, NOW_US]).await?;
+        first += view.asked.len() * view.windows.len();
+    }
+    Ok(())
 }
 
 /// The law on one online store, for so many random cases; at least so many values are compared.

@@ -7,7 +7,8 @@ use crate::registered::REGISTERED;
 use crate::shape::{CREDENTIALS_OF, Who};
 use crate::yaml::{Entry, Node, Value};
 use crate::{
-    Catalog, Connection, Database, DefError, DriverOption, Kind, Loc, Model, Secret, Source, StorageOptions,
+    Catalog, Connection, Database, DefError, Definitions, DriverOption, Kind, Loc, Model, Secret, Source,
+    StorageOptions,
 };
 
 pub(super) fn read(node: &Node) -> Connection {
@@ -304,6 +305,18 @@ fn check_batch(source: &Declaration<Source>, all: &Names<Connection>, errors: &m
     let Ok(reach) = Reach::parse(url) else { return };
     if !leads(&reach, &batch.loc, all) {
         errors.push(no_objects(&format!("`{}`", batch.path), &reach, url, &batch.loc));
+    }
+}
+
+impl Definitions {
+    /// The connection by which `project` leads to the object or the folder at `url`, for who is asked to write there.
+    ///
+    /// # Errors
+    /// What is no URL, and where none leads.
+    pub fn leading_to(&self, project: &str, url: &str) -> Result<&Connection, DefError> {
+        let loc = Loc::start(url);
+        let reach = Reach::parse(url).map_err(|cause| DefError::new(&loc, format!("`{url}` {cause}")))?;
+        self.connection(project, url).ok_or_else(|| no_objects(&format!("`{url}`"), &reach, url, &loc))
     }
 }
 

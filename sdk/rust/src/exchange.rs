@@ -13,7 +13,9 @@ use futures::{Stream, StreamExt};
 use serde::Serialize;
 
 use crate::flight::flight_error;
-use crate::wire::{BatchCommand, PredictionsCommand, TableNotes, TrainingSetCommand};
+use crate::wire::{
+    BatchCommand, PredictionsCommand, SourceCommand, TableNotes, TrainingSetCommand, ViewCommand,
+};
 use crate::{Client, Error, Result};
 
 /// Rows on their way down: a stream of record batches, its schema known before the first.
@@ -84,6 +86,21 @@ impl Client {
 
     /// Logged predictions of a model with their labels, as one table that a training run can take.
     pub async fn predictions(&self, command: &PredictionsCommand) -> Result<Rows> {
+        self.pull(command).await
+    }
+
+    /// The rows of a feature view, all of them in the order in which they arrived, or with [`ViewCommand::latest`] what
+    /// a look-up of each entity finds.
+    pub async fn export(&self, command: &ViewCommand) -> Result<Rows> {
+        self.pull(command).await
+    }
+
+    /// The rows of a source's history, in the order in which they arrived.
+    pub async fn export_source(&self, command: &SourceCommand) -> Result<Rows> {
+        self.pull(command).await
+    }
+
+    async fn pull(&self, command: &impl Serialize) -> Result<Rows> {
         let ticket = serde_json::to_vec(command).map_err(|error| Error::Invalid(error.to_string()))?;
         let called = self.flight().do_get(Ticket::new(ticket)).await;
         Rows::begin(self, called.map_err(|error| self.flight_error(error))?.into_inner()).await

@@ -62,8 +62,8 @@ pub use self::status::{
 };
 pub use self::tables::{
     BatchCommand, DEFAULTS, FAILED, FALLBACK_CAUSE, FEATURE_SERVICE, FUNCTIONS, LabelsCommand, LabelsReply,
-    LabelsRequest, OUTPUTS, ObjectReads, PredictionsCommand, SERVED_BY, TRAINING_SET, TableNotes,
-    TrainingSetCommand,
+    LabelsRequest, OUTPUTS, ObjectReads, PredictionsCommand, SERVED_BY, SourceCommand, TRAINING_SET,
+    TableNotes, TrainingSetCommand, ViewCommand,
 };
 pub use self::upkeep::{
     BackupLine, BackupRequest, BackupSummary, Copied, Damaged, ScrubLine, ScrubProgress, ScrubRequest,

@@ -158,6 +158,48 @@ pub struct PredictionsCommand {
     pub received: u64,
 }
 
+/// Asks for the rows of a feature view as one table: the ticket of a `DoGet`, as JSON. Its columns are the join keys,
+/// `event_timestamp`, `created_timestamp` where the view's source has one, and the features.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewCommand {
+    /// Name of the feature view.
+    pub view: String,
+    /// Its features that are wanted, in this order; all where none is named.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Rows with this event timestamp or a later one, in microseconds since the Unix epoch.
+    #[serde(default)]
+    pub from_us: Option<i64>,
+    /// Rows with an earlier event timestamp.
+    #[serde(default)]
+    pub to_us: Option<i64>,
+    /// Whether there is one row for each entity instead, with what a look-up finds at one moment.
+    #[serde(default)]
+    pub latest: bool,
+    /// That moment; now where none is named.
+    #[serde(default)]
+    pub at_us: Option<i64>,
+    /// How many of its batches came already: of a table that broke off, those that follow are sent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub received: u64,
+}
+
+/// Asks for the rows of a source's history as one table, in its own columns: the ticket of a `DoGet`, as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceCommand {
+    /// Name of the source.
+    pub source: String,
+    /// Rows with this event timestamp or a later one, in microseconds since the Unix epoch.
+    #[serde(default)]
+    pub from_us: Option<i64>,
+    /// Rows with an earlier event timestamp.
+    #[serde(default)]
+    pub to_us: Option<i64>,
+    /// How many of its batches came already: of a table that broke off, those that follow are sent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub received: u64,
+}
+
 /// Says whose labels go up: the command of the descriptor of a `DoPut`, as JSON. The rows have `request_id`, `row`
 /// (0 where there is no such column), and what came true in any other columns, such as `label`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,9 +3,10 @@
 //! `DoExchange` with a [`TrainingSetCommand`] in JSON as the descriptor's command makes a [`training`] set.
 //! `ListFlights` and `GetFlightInfo` show the feature services and the columns that they add to a spine. `DoExchange`
 //! with a command that names a model predicts ([`batch`]). `DoPut` takes pushed rows in ([`put`]), or [`labels`];
-//! `DoGet` gives logged [`predictions`].
+//! `DoGet` gives logged [`predictions`], or the rows of a feature view or a source ([`export`]).
 
 mod batch;
+mod export;
 mod labels;
 mod predictions;
 mod pump;
@@ -243,7 +244,13 @@ impl FlightService for Flight {
         let name = Name::of(&request);
         let lease = lease_of(request.extensions()).map_err(|e| refuse(&e))?;
         let asker = Asker::of(&self.node, &request).map_err(|e| refuse(&e))?;
-        name.on(predictions::get((&self.node, asker), &request.into_inner(), lease).await)
+        let ticket = FlightDescriptor::new_cmd(request.into_inner().ticket);
+        let reply = match ["view", "source"].map(|key| names(Some(&ticket), key)) {
+            [true, _] => export::view((&self.node, asker), ticket, lease).await,
+            [_, true] => export::source((&self.node, asker), ticket, lease).await,
+            _ => predictions::get((&self.node, asker), ticket, lease).await,
+        };
+        name.on(reply)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {

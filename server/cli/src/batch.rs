@@ -17,8 +17,9 @@ use super::Options;
 use super::backend::Backend;
 use super::failure::Result;
 use super::materialize::rate;
+use super::out::{Output, Target, Written};
 use super::output::{counted, print, print_json, thousands, warn};
-use super::tables::{Form, Output, Table, bar};
+use super::tables::{Table, bar};
 use super::words::inputs_of_model;
 use crate::error::Error;
 use quern_base::Failure;
@@ -56,20 +57,20 @@ pub(super) struct Arguments<'a> {
 pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &Options) -> Result<()> {
     let start = Instant::now();
     let Arguments { entities, model, version, json, .. } = *arguments;
-    Form::of(arguments.out)?;
+    let target = Target::file(arguments.out)?;
     let backend = Backend::open(directory, options).await?;
     let known = inputs_of_model(&backend.catalogue().await?, model, version);
     let table = Table::open("table", entities, &known)?;
     let bar = bar(table.rows);
     let (written, who, notes) = match backend {
-        Backend::Here { node, .. } => here(&node, arguments, table, bar.clone()).await?,
-        Backend::There(client) => there(&client, arguments, table, bar.clone()).await?,
+        Backend::Here { node, .. } => here(&node, arguments, table, (&target, bar.clone())).await?,
+        Backend::There(client) => there(&client, arguments, table, (&target, bar.clone())).await?,
     };
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     warn(&notes);
-    let (rows, columns) = written;
+    let Written { rows, columns, .. } = written;
     let Who { served_by, fallbacks } = who;
     let (seconds, out, failed) = (start.elapsed().as_secs_f64(), arguments.out.to_owned(), notes.failed);
     let predicted = Predicted { rows, columns, seconds, out, served_by, fallbacks, failed };
@@ -99,18 +100,18 @@ pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &O
 }
 
 /// Rows and columns that were written, who answered them, and what else there is to say.
-type Done = ((u64, usize), Who, TableNotes);
+type Done = (Written, Who, TableNotes);
 
 async fn here(
     node: &Arc<Node>,
     arguments: &Arguments<'_>,
     table: Table,
-    bar: Option<ProgressBar>,
+    (to, bar): (&Target, Option<ProgressBar>),
 ) -> Result<Done> {
     let target = node.predict.target(&Caller::owner(), arguments.model, arguments.version)?;
     let batch = Batch::new(target, &table.schema, arguments.as_of)?;
     let when = if arguments.as_of { When::AsOf } else { When::Now };
-    let mut out = Output::create(arguments.out, batch.schema(), bar)?;
+    let mut out = Output::create(to, batch.schema(), bar)?;
     let rows = table.batches.map(|batch| batch.map_err(|error| Failure::from(error).into()));
     let mut notes = TableNotes::default();
     let answers = batch.answers(&node.predict, stream::iter(rows), when).map_ok(|answers| {
@@ -125,13 +126,13 @@ async fn there(
     client: &Client,
     arguments: &Arguments<'_>,
     table: Table,
-    bar: Option<ProgressBar>,
+    (to, bar): (&Target, Option<ProgressBar>),
 ) -> Result<Done> {
     let Arguments { model, version, as_of, .. } = *arguments;
     let command = BatchCommand { model: model.to_owned(), version: version.map(str::to_owned), as_of };
     let (rows, broken) = until_broken(table.batches);
     let mut answers = client.predict_batch(&command, table.schema, rows).await?;
-    let mut out = Output::create(arguments.out, answers.schema(), bar)?;
+    let mut out = Output::create(to, answers.schema(), bar)?;
     let whole = |rows: Result<RecordBatch>| match taken(&broken) {
         Some(error) => Err(error.into()),
         None => rows,

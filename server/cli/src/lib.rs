@@ -11,11 +11,13 @@ mod bytes;
 mod can;
 mod cells;
 mod error;
+mod export;
 mod failure;
 mod infer;
 mod init;
 mod key;
 mod materialize;
+mod out;
 mod output;
 mod read;
 mod route;
@@ -112,6 +114,8 @@ enum Command {
     Get(read::GetArguments),
     /// Make a training set: what was known at each time of a table of keys and times, the spine
     Train(train::Arguments),
+    /// Write the rows of a feature view, of a source or of a model's log as a table for others
+    Export(export::Arguments),
     /// Show or change which version of a model answers whom
     Route(route::Arguments),
     /// Ask a model about one entity, or about each row of a file
@@ -233,6 +237,7 @@ async fn run(command: Command, options: &Options) -> Result<ExitCode> {
         Command::Serve(arguments) => serve::run(&arguments, options).await?,
         Command::Get(arguments) => read::get(&arguments, options).await?,
         Command::Train(arguments) => train::run(&arguments, options).await?,
+        Command::Export(arguments) => export::run(&arguments, options).await?,
         Command::Predict(arguments) => read::predict(&arguments, options).await?,
         Command::Route(arguments) => route::run(&arguments, options).await?,
         Command::Status(arguments) => return status::run(&arguments, options).await,
@@ -259,6 +264,7 @@ impl Command {
             Command::Materialize(arguments) => arguments.json,
             Command::Get(arguments) => arguments.json,
             Command::Train(arguments) => arguments.json,
+            Command::Export(arguments) => arguments.json,
             Command::Predict(arguments) => arguments.json,
             Command::Route(arguments) => arguments.json,
             Command::Status(arguments) => arguments.json,

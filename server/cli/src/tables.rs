@@ -1,10 +1,10 @@
-//! How do tables come from files, and go to them?
+//! How do tables come from files?
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{IsTerminal, Seek};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
@@ -12,17 +12,12 @@ use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use indicatif::ProgressBar;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::Compression;
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
 use quern_base::quotes::{Quoted, is_code, no_commas};
 use quern_engine::in_words;
 use quern_engine::instant::{Unread, of_text};
-use quern_engine::schema::{EVENT_TIMESTAMP, timestamp, type_name};
-use quern_wire::{ColumnInfo, FAILED, TRAINING_SET, TableNotes};
+use quern_engine::schema::{EVENT_TIMESTAMP, timestamp};
+use quern_wire::ColumnInfo;
 
 use super::cells::{bad_cell, uneven};
 use super::failure::Result;
@@ -30,8 +25,6 @@ use super::materialize::rows_bar;
 use crate::error::Error;
 
 const BATCH_ROWS: usize = 65_536;
-/// The writer holds a whole row group in memory.
-const ROW_GROUP_ROWS: usize = 131_072;
 
 /// A bar on the way to `rows`, where a person looks on.
 pub(super) fn bar(rows: u64) -> Option<ProgressBar> {
@@ -94,152 +87,6 @@ fn batches(
     wrong: impl Fn(String) -> Error + Send + 'static,
 ) -> Batches {
     Box::new(reader.map(move |batch| batch.map_err(|error| wrong(in_words(&error)))))
-}
-
-/// How a file holds rows, as its name says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    Parquet,
-    Csv,
-}
-
-impl Form {
-    /// # Errors
-    /// A name that says neither.
-    pub(super) fn of(path: &Path) -> Result<Form> {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("parquet") => Ok(Form::Parquet),
-            Some("csv") => Ok(Form::Csv),
-            _ => {
-                let cause = format!("{}: its name must end in .parquet or .csv", path.display());
-                Err(Error::invalid(cause).into())
-            }
-        }
-    }
-}
-
-/// A file of rows that has its name only once it is whole; what is not whole is removed.
-pub(super) struct Output {
-    /// None once the file is whole.
-    writer: Option<Writer>,
-    temporary: PathBuf,
-    path: PathBuf,
-    bar: Option<ProgressBar>,
-    rows: u64,
-    columns: usize,
-}
-
-enum Writer {
-    Parquet(Box<ArrowWriter<File>>),
-    Csv(Box<arrow::csv::Writer<File>>),
-}
-
-impl Output {
-    pub(super) fn create(path: &Path, schema: &SchemaRef, bar: Option<ProgressBar>) -> Result<Output> {
-        let form = Form::of(path)?;
-        if form == Form::Csv {
-            flat(path, schema)?;
-        }
-        let temporary = path.with_added_extension("part");
-        let file = File::create(&temporary)
-            .map_err(|error| Error::invalid(format!("{} cannot be written: {error}", temporary.display())))?;
-        let columns = schema.fields().len();
-        let mut output = Output { writer: None, temporary, path: path.to_owned(), bar, rows: 0, columns };
-        output.writer = Some(match form {
-            Form::Parquet => Writer::Parquet(Box::new(parquet(file, schema)?)),
-            Form::Csv => {
-                let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(file);
-                // The names of the columns are there even if no row is.
-                writer.write(&RecordBatch::new_empty(Arc::clone(schema))).map_err(Error::from)?;
-                Writer::Csv(Box::new(writer))
-            }
-        });
-        Ok(output)
-    }
-
-    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        match &mut self.writer {
-            Some(Writer::Parquet(writer)) => writer.write(batch).map_err(Error::from)?,
-            Some(Writer::Csv(writer)) => writer.write(batch).map_err(Error::from)?,
-            None => {}
-        }
-        self.rows += batch.num_rows() as u64;
-        if let Some(bar) = &self.bar {
-            bar.set_position(self.rows);
-        }
-        Ok(())
-    }
-
-    /// Makes the file whole. What could not be computed, and what it was made of, stands in the metadata of a Parquet
-    /// file.
-    pub(super) fn finish(mut self, notes: &TableNotes) -> Result<(u64, usize)> {
-        let file = match self.writer.take() {
-            Some(Writer::Parquet(mut writer)) => {
-                let failed = (!notes.failed.is_empty()).then(|| serde_json::to_string(&notes.failed));
-                let pin = notes.pin.as_ref().map(serde_json::to_string);
-                for (key, told) in [(FAILED, failed), (TRAINING_SET, pin)] {
-                    let told =
-                        told.transpose().map_err(|error| Error::internal("saying what was made", error))?;
-                    if told.is_some() {
-                        writer.append_key_value_metadata(KeyValue::new(key.to_owned(), told));
-                    }
-                }
-                Some(writer.into_inner().map_err(Error::from)?)
-            }
-            Some(Writer::Csv(writer)) => Some(writer.into_inner()),
-            None => None,
-        };
-        let kept = file.map_or(Ok(()), |file| file.sync_all());
-        kept.and_then(|()| fs::rename(&self.temporary, &self.path))
-            .map_err(|error| Error::invalid(format!("{} cannot be written: {error}", self.path.display())))?;
-        Ok((self.rows, self.columns))
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        // A whole file has another name by now.
-        let _ = fs::remove_file(&self.temporary);
-    }
-}
-
-/// Refuses columns that a cell of a CSV file has no form for.
-fn flat(path: &Path, schema: &Schema) -> Result<()> {
-    let has_no_form = |dtype: &DataType| {
-        dtype.is_nested()
-            || matches!(
-                dtype,
-                DataType::Binary
-                    | DataType::LargeBinary
-                    | DataType::BinaryView
-                    | DataType::FixedSizeBinary(_)
-            )
-    };
-    match schema.fields().iter().find(|field| has_no_form(field.data_type())) {
-        None => Ok(()),
-        Some(field) => Err(Error::invalid(format!(
-            "{}: column `{}` is {}, which is not written as CSV; name a file that ends in .parquet",
-            path.display(),
-            field.name(),
-            type_name(field.data_type())
-        ))
-        .into()),
-    }
-}
-
-/// What writes a Parquet file. What the schema says besides columns stands in the file's own metadata too, where
-/// programs find it that know no Arrow.
-fn parquet(file: File, schema: &SchemaRef) -> Result<ArrowWriter<File>> {
-    let said = schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
-    let mut properties = WriterProperties::builder()
-        .set_compression(Compression::LZ4_RAW)
-        .set_key_value_metadata(Some(said.collect()))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-    // Fractions hardly ever repeat: looking each up in a dictionary costs more than writing it.
-    for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
-        properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
-    }
-    Ok(ArrowWriter::try_new(file, Arc::clone(schema), Some(properties.build())).map_err(Error::from)?)
 }
 
 /// The columns of a CSV file, which says nothing about types: what the feature service takes is of its type, the rest

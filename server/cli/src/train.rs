@@ -17,8 +17,9 @@ use super::Options;
 use super::backend::Backend;
 use super::failure::Result;
 use super::materialize::rate;
+use super::out::{Output, Target, WriteMode, Writing, Written};
 use super::output::{counted, print, print_json, warn};
-use super::tables::{Form, Output, Table, bar};
+use super::tables::{Table, bar};
 use super::words::{directory_and, inputs};
 use crate::error::Error;
 use quern_server::Node;
@@ -40,9 +41,11 @@ pub(super) struct Arguments {
     /// through.
     #[arg(long, value_name = "FILE")]
     spine: PathBuf,
-    /// Where the training set goes, as Parquet or CSV.
+    /// Where the training set goes: a file, `.parquet` or `.csv`, the URL of one in a bucket, or a table's folder.
     #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    out: String,
+    #[command(flatten)]
+    writing: Writing,
     /// Leave rows out that became known after the query time.
     #[arg(long)]
     as_known: bool,
@@ -57,7 +60,10 @@ struct Trained {
     rows: u64,
     columns: usize,
     seconds: f64,
-    out: PathBuf,
+    out: String,
+    /// Of a table of Delta Lake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
     /// As in the notes of a training set.
     coinciding: BTreeMap<String, u64>,
     /// And this.
@@ -74,7 +80,8 @@ struct Trained {
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
     let start = Instant::now();
     let (directory, service) = directory_and(&arguments.words, "the feature service")?;
-    Form::of(&arguments.out)?;
+    let settings = options.settings(&directory, &[])?;
+    let target = Target::open(&arguments.out, arguments.writing, WriteMode::Overwrite, &settings).await?;
     let backend = Backend::open(&directory, options).await?;
     let known = inputs(&backend.catalogue().await?, &service);
     let table = Table::open("spine", &arguments.spine, &known)?;
@@ -83,10 +90,10 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     let bar = bar(spine.iter().map(|batch| batch.num_rows() as u64).sum());
     let request = TrainingSetCommand { feature_service: service, as_known: arguments.as_known, received: 0 };
     let pull = Pull { request, schema, spine };
-    let (path, shown) = (arguments.out.clone(), bar.clone());
-    let create = move |schema: &SchemaRef| Output::create(&path, schema, shown);
+    let shown = bar.clone();
+    let create = move |schema: &SchemaRef| Output::create(&target, schema, shown);
     let (out, notes) = pull.from(backend, create, Output::write).await?;
-    let (rows, columns) = out.finish(&notes)?;
+    let Written { rows, columns, version } = out.finish(&notes)?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
@@ -94,7 +101,7 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     let (seconds, out) = (start.elapsed().as_secs_f64(), arguments.out.clone());
     let TableNotes { coinciding, failed, read, pin, .. } = notes;
     let read = (read != ObjectReads::default()).then_some(read);
-    let trained = Trained { rows, columns, seconds, out, coinciding, failed, read, pin };
+    let trained = Trained { rows, columns, seconds, out, version, coinciding, failed, read, pin };
     if arguments.json {
         print_json(&trained);
         return Ok(());
@@ -105,7 +112,7 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
         counted(columns as u64, "column"),
         trained.seconds,
         rate(rows, trained.seconds),
-        trained.out.display()
+        trained.out
     ));
     Ok(())
 }

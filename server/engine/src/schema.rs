@@ -13,6 +13,9 @@ pub(crate) use convert::{convert, narrow, newly_null, with_column};
 /// The column that holds the query time in a spine, and in an instance that brings its own.
 pub const EVENT_TIMESTAMP: &str = "event_timestamp";
 
+/// The column that says when a row became known, in a table of a view's rows.
+pub const CREATED_TIMESTAMP: &str = "created_timestamp";
+
 /// Microseconds since the Unix epoch, UTC.
 pub fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))

@@ -10,14 +10,14 @@ mod tests;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{Field, FieldRef, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use feature_defs::{At, Literal};
 
 use crate::expr::{Evaluated, Expression, Kept};
 use crate::key::Keys;
 use crate::row::RowCodec;
-use crate::schema::{conform, timestamp};
+use crate::schema::{CREATED_TIMESTAMP, EVENT_TIMESTAMP, conform, timestamp};
 use crate::windows::Windows;
 use crate::{EngineError, Failed};
 
@@ -178,6 +178,23 @@ impl ViewPlan {
             }
         }
         Ok(stamps)
+    }
+
+    /// What a table of its rows has beside features: join keys, the event timestamp and, where its source has one, the
+    /// created timestamp.
+    pub fn stamp_fields(&self) -> Vec<FieldRef> {
+        let created = self.has_created.then_some(CREATED_TIMESTAMP);
+        let times = [EVENT_TIMESTAMP].into_iter().chain(created);
+        let times = times.map(|name| Arc::new(Field::new(name, timestamp(), true)));
+        self.keys.fields().iter().cloned().chain(times).collect()
+    }
+
+    /// The values of these of `rows`, whose columns are [`ViewPlan::stamp_columns`].
+    pub fn stamp_values(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>, EngineError> {
+        let fields = self.stamp_fields();
+        let values =
+            rows.columns().iter().zip(&fields).map(|(column, field)| conform(column, field.data_type()));
+        Ok(values.collect::<Result<_, _>>()?)
     }
 
     fn kept(&self, rows: &RecordBatch) -> Result<Option<Kept>, EngineError> {

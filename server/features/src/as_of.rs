@@ -65,7 +65,10 @@ impl<'a> Asked<'a> {
 }
 
 /// Answers questions about one source. It is read once for all of them, unless windows take turns.
-fn ask_source<'a>(scan: &'a Scan, questions: impl Iterator<Item = &'a Question<'a>>) -> Result<Vec<Answer>> {
+pub(crate) fn ask_source<'a>(
+    scan: &'a Scan,
+    questions: impl Iterator<Item = &'a Question<'a>>,
+) -> Result<Vec<Answer>> {
     let asked = questions.map(|question| match &question.view.windows {
         Some(windows) => Asked::Windows(Box::new(Windowed::new(scan, windows, question))),
         None => Asked::Rows(Box::new(Finding::new(scan, question))),

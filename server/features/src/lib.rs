@@ -9,7 +9,8 @@
 //! 4. [`past`]: the vectors that come of it, for whole tables.
 //! 5. [`write`]: how rows and events become the head.
 //! 6. `read`: how files are read once for all who ask.
-//! 7. [`sample`]: some vectors, for a model to be tried on.
+//! 7. [`table`]: all rows of a view, or the latest of each key, as a table.
+//! 8. [`sample`]: some vectors, for a model to be tried on.
 //!
 //! Architecture invariant: whoever reads gets a [`Reader`], which cannot write.
 
@@ -25,6 +26,7 @@ pub mod past;
 mod question;
 mod read;
 pub mod sample;
+pub mod table;
 mod vectors;
 mod windows;
 pub mod write;

@@ -8,7 +8,7 @@ pub mod failures;
 pub mod rows;
 pub mod sweep;
 pub mod windows;
-mod winners;
+pub(crate) mod winners;
 
 use arrow::array::RecordBatch;
 use feature_defs::Source;

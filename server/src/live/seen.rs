@@ -3,6 +3,8 @@
 //! Whatever a request names is found here, by what is done with it. What nobody allows looks like what is not there, in
 //! suggestions as well; what one may do something else with is forbidden.
 
+mod export;
+
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -250,6 +252,14 @@ impl<'a> Seen<'a> {
         let why = || self.live.access.why(self.who, Question::Apply(None));
         self.live.audit.write_or_lose(self.who, what, why);
         Ok(())
+    }
+
+    /// Refuses who is an administrator no longer, of what they have begun.
+    ///
+    /// # Errors
+    /// `Kind::Forbidden`.
+    pub fn administer_still(&self, what: &str) -> Result<()> {
+        self.check_administers(what)
     }
 
     fn check_administers(&self, what: &str) -> Result<()> {

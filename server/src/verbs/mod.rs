@@ -6,6 +6,7 @@
 //! | [`push`] | takes rows into history and head at once |
 //! | [`materialize`] | makes the head from history |
 //! | [`train`] | makes a training set of a spine |
+//! | [`export`] | gives out the rows of a view or a source as a table |
 //! | [`predict`] | says what a model says of entities, of rows or whole tables |
 //! | [`labels`] | keeps what came true; [`joined`]: beside what was predicted |
 //! | [`verify`] | compares what was served with history |
@@ -21,6 +22,7 @@
 pub mod apply;
 pub mod backup;
 pub mod can;
+pub mod export;
 pub mod follow;
 pub mod joined;
 pub mod keys;

@@ -214,6 +214,11 @@ impl Location {
         folder.join(name)
     }
 
+    /// The folder that an object lies in, and its name there.
+    pub fn split(&self) -> (Location, String) {
+        (self.beside(""), self.path.filename().unwrap_or_default().to_owned())
+    }
+
     /// The scheme and the bucket, with the account where the URL names it.
     fn bucket(&self) -> String {
         let user =

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_flight::{FlightData, FlightDescriptor, Ticket};
+use arrow_flight::{FlightData, FlightDescriptor};
 use quern_wire::PredictionsCommand;
 use tonic::Response;
 
@@ -14,25 +14,23 @@ use quern_access::{Action, Caller};
 use quern_base::Failure;
 use quern_base::memory::Lease;
 use quern_base::tasks::long;
-use quern_server::logged::Between;
-use quern_server::verbs::joined::Joined;
 use quern_server::{Node, NotedRows};
 
 pub(super) async fn get(
     (node, asker): (&Arc<Node>, Asker),
-    ticket: &Ticket,
+    ticket: FlightDescriptor,
     lease: Arc<Lease>,
 ) -> Answer<Messages<FlightData>> {
     let command: PredictionsCommand = read(
-        Some(FlightDescriptor::new_cmd(ticket.ticket.clone())),
+        Some(ticket),
         "{\"predictions\": \"…\", \"from_us\": null, \"to_us\": null, \"labelled\": false}",
     )
     .map_err(|error| refuse(&error))?;
     node.predictions.flush().await;
     let (opening, received, model) = (Arc::clone(node), command.received, command.predictions.clone());
     let who = asker.caller().clone();
-    let joined = long("reading predictions", move || open(&opening, &who, &command)).await;
-    let joined = joined.map_err(|error| refuse(&error))?;
+    let joined = long("reading predictions", move || opening.joined(&who, &command)).await;
+    let joined = joined.map_err(|error| refuse(&error.into()))?;
     let schema = Arc::clone(joined.schema());
     let rows = joined.map(|rows| rows.map(NotedRows::from).map_err(Failure::from));
     let node = Arc::clone(node);
@@ -41,14 +39,4 @@ pub(super) async fn get(
     };
     let rows = asker.watch(pump(Box::new(rows), received, lease), permit);
     Ok(Response::new(noted(schema, rows)))
-}
-
-fn open(node: &Arc<Node>, who: &Caller, command: &PredictionsCommand) -> Result<Joined> {
-    let PredictionsCommand { predictions: model, from_us, to_us, labelled, received: _ } = command;
-    let live = node.live();
-    // What a model that is gone said is there still.
-    let was = || Ok(node.predictions.models()?.contains(model));
-    live.seen_by(who).model_that_was(Action::ReadLog, model, was)?;
-    let between = Between { from_us: *from_us, to_us: *to_us };
-    Ok(Joined::open((&node.predictions, &node.labels), model, between, *labelled)?)
 }

@@ -43,7 +43,7 @@ pub struct LatestRows {
     pub visible_us: RangeInclusive<i64>,
     /// What was passed to find them.
     pub passed: Passed,
-    winners: Winners,
+    pub(crate) winners: Winners,
     /// Where keys lie meanwhile that memory does not hold.
     scratch: Scratch,
 }
@@ -80,7 +80,7 @@ impl LatestRows {
     }
 
     /// The latest rows of some keys that no `strict` feature refuses.
-    fn sound(&self, scan: &Scan, view: &ViewPlan, keys: &KeyTable) -> Result<LatestRows> {
+    pub(crate) fn sound(&self, scan: &Scan, view: &ViewPlan, keys: &KeyTable) -> Result<LatestRows> {
         let mut columns = view.stamp_columns().to_vec();
         let row_places = places(&mut columns, view.row_columns());
         let stamp_places: Vec<usize> = (0..view.stamp_columns().len()).collect();

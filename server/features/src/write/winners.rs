@@ -27,7 +27,7 @@ struct Held {
 }
 
 /// A bit for each row of a scan: whether it is the latest of its key. Units without such rows have none.
-pub(super) struct Winners {
+pub(crate) struct Winners {
     units: Vec<Vec<u64>>,
 }
 
@@ -99,12 +99,12 @@ impl Winners {
     }
 
     /// The units that have any.
-    pub(super) fn units(&self) -> Vec<usize> {
+    pub(crate) fn units(&self) -> Vec<usize> {
         (0..self.units.len()).filter(|unit| !self.units[*unit].is_empty()).collect()
     }
 
     /// Those of one unit.
-    pub(super) fn of(&self, unit: usize) -> Selection {
+    pub(crate) fn of(&self, unit: usize) -> Selection {
         let words = (0u32..).zip(&self.units[unit]);
         let rows = words.flat_map(|(word, bits)| {
             (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)

@@ -1,6 +1,6 @@
 //! Which files does a source's path name, in the order in which their rows count as arrived?
 
-mod delta;
+pub(crate) mod delta;
 mod iceberg;
 pub(super) mod local;
 mod remote;

@@ -69,6 +69,7 @@ use crate::segments::Segments;
 pub use amounts::Amounts;
 use copied::Copied;
 use csv::CsvFile;
+pub use files::delta::write::{DeltaWriter, Mode, TableAt};
 use files::{HistoryFile, Places};
 pub use fits::Fits;
 pub use format::format_of;

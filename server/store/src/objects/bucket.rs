@@ -75,7 +75,8 @@ impl Bucket {
         let failed = |said: String| {
             let (at, credentials) = (self.location.join(name), self.location.credentials());
             Error::busy(format!("`{at}` cannot be {what}")).because(format!(
-                "{said}; the store is named by the setting `store` and by the environment of the process: {credentials}"
+                "{said}; the store and who asks are said by its connection, where it has one, or by the environment of this \
+                 process: {credentials}"
             ))
         };
         match in_time(asked).await.map_err(failed)? {
@@ -113,11 +114,21 @@ impl Bucket {
 
     /// Writes what is in `file`, from its beginning on, under a name that no other has.
     pub async fn upload(&self, name: &str, file: &mut File, bytes: u64) -> Result<()> {
-        if bytes <= WHOLE_BYTES_MAX {
-            let mut content = Vec::with_capacity(bytes as usize);
-            file.read_to_end(&mut content)?;
-            return self.create(name, content.into()).await.map(drop);
+        match bytes <= WHOLE_BYTES_MAX {
+            true => self.create(name, whole(file, bytes)?).await.map(drop),
+            false => self.in_parts_of(name, file).await,
         }
+    }
+
+    /// The same, over what is there.
+    pub async fn replace(&self, name: &str, file: &mut File, bytes: u64) -> Result<()> {
+        match bytes <= WHOLE_BYTES_MAX {
+            true => self.write(name, whole(file, bytes)?).await,
+            false => self.in_parts_of(name, file).await,
+        }
+    }
+
+    async fn in_parts_of(&self, name: &str, file: &mut File) -> Result<()> {
         let part = || {
             let mut part = Vec::with_capacity(PART_BYTES);
             Read::by_ref(file).take(PART_BYTES as u64).read_to_end(&mut part)?;
@@ -205,6 +216,12 @@ impl Bucket {
         }
         Ok(listed)
     }
+}
+
+fn whole(file: &mut File, bytes: u64) -> Result<Bytes> {
+    let mut content = Vec::with_capacity(bytes as usize);
+    file.read_to_end(&mut content)?;
+    Ok(content.into())
 }
 
 /// Whether a store does not know how to write an object only where there is none. Not all that speak S3 do.

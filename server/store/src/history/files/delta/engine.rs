@@ -1,4 +1,5 @@
-//! How does the library of Delta Lake list and read files? As it is told here; it writes nothing.
+//! How does the library of Delta Lake list and read files? As it is told here; of a table that is only read it writes
+//! nothing, and of another one commits alone.
 //!
 //! It lays down how its own formats are read: JSON and Parquet in the shapes that it asks for.
 
@@ -12,7 +13,7 @@ use delta_kernel::engine::arrow_conversion::TryFromArrow;
 use delta_kernel::engine::arrow_expression::ArrowEvaluationHandler;
 use delta_kernel::engine::arrow_utils::{
     RowIndexBuilder, build_json_reorder_indices, fixup_json_read, fixup_parquet_read, json_arrow_schema,
-    ordering_needs_row_indexes, parquet_read_plan, parse_json,
+    ordering_needs_row_indexes, parquet_read_plan, parse_json, to_json_bytes,
 };
 use delta_kernel::engine::reader_options;
 use delta_kernel::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
@@ -132,11 +133,18 @@ impl JsonHandler for Reads {
 
     fn write_json_file(
         &self,
-        _: &Url,
-        _: KernelResultIterator<'_, FilteredEngineData>,
-        _: bool,
+        path: &Url,
+        lines: KernelResultIterator<'_, FilteredEngineData>,
+        overwrite: bool,
     ) -> KernelResult<FileSize> {
-        read_only()
+        if overwrite {
+            return read_only();
+        }
+        let text = String::from_utf8(to_json_bytes(lines)?).map_err(KernelError::generic)?;
+        match self.0.create(path, &text)? {
+            true => Ok(text.len() as FileSize),
+            false => Err(KernelError::FileAlreadyExists(path.to_string())),
+        }
     }
 }
 

@@ -6,15 +6,18 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use delta_kernel::{FileMeta, KernelError, KernelResult};
-use feature_defs::BatchSource;
+use feature_defs::{BatchSource, Connection, Loc};
 use parking_lot::Mutex;
+use quern_base::random;
 use serde::Deserialize;
 use url::Url;
 
 use super::super::table::{At, Folder, Found};
 use super::super::{HistoryFile, Missed};
 use super::FirstAdded;
-use crate::objects::Objects;
+use crate::error::Kind;
+use crate::objects::{Lent, Objects};
+use crate::place::Place;
 use crate::roots::Roots;
 
 const LOG: &str = "_delta_log";
@@ -24,6 +27,8 @@ const GONE_HELP: &str = "VACUUM removes files of old versions; leave `version` o
 #[derive(Debug)]
 pub(super) struct Table {
     folder: Folder,
+    /// What commits are written into; none for who only reads.
+    into: Option<Arc<Place>>,
     /// Why something was not read, as people are told.
     failed: Mutex<Option<Missed>>,
 }
@@ -43,7 +48,42 @@ impl Table {
     /// The table that `batch` names. Nothing of it is read yet.
     pub(super) fn open(places: (&Roots, &Arc<Objects>), batch: &BatchSource) -> Result<Table, Missed> {
         let folder = Folder::open(places, At::of(batch, &batch.path, LOG))?;
-        Ok(Table { folder, failed: Mutex::default() })
+        Ok(Table { folder, into: None, failed: Mutex::default() })
+    }
+
+    /// The table in a folder that is there, of which commits go into `place`.
+    pub(super) fn to_write(
+        places: (&Roots, &Arc<Objects>),
+        (loc, path, connection): (&Loc, &str, Option<&Connection>),
+        place: &Arc<Place>,
+    ) -> Result<Table, Missed> {
+        let folder = Folder::open(places, At { loc, path, log: LOG, connection, lent: Lent::default() })?;
+        Ok(Table { folder, into: Some(Arc::clone(place)), failed: Mutex::default() })
+    }
+
+    /// Whether it has a log.
+    pub(super) fn is_one(&self) -> KernelResult<bool> {
+        let log = self.url().join(&format!("{LOG}/"))?;
+        Ok(!self.list_after(&log)?.is_empty())
+    }
+
+    /// Writes a commit, unless there is one of that name; says whether it did.
+    pub(super) fn create(&self, url: &Url, text: &str) -> KernelResult<bool> {
+        let name = self.url().make_relative(url);
+        let (Some(place), Some(name)) = (&self.into, name) else {
+            return Err(KernelError::unsupported("tables are only read"));
+        };
+        let created = place.create_small(&name, text, random::number()).map_err(|error| {
+            let missed = Missed::from(self.folder.mistake(error.to_string()));
+            self.note(Missed { again: error.kind() == Kind::Unavailable, ..missed })
+        })?;
+        // A request that was sent again finds what it has written itself: each commit names itself.
+        Ok(created || self.read(url, None).is_ok_and(|there| there == text.as_bytes()))
+    }
+
+    /// What people call it.
+    pub(super) fn path(&self) -> &str {
+        self.folder.path()
     }
 
     pub(super) fn url(&self) -> &Url {

@@ -1,0 +1,228 @@
+//! `quern export`: rows go out, as a table that others read.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use clap::Args;
+use futures::StreamExt;
+use quern::{Client, Rows};
+use quern_access::Caller;
+use quern_base::clock::now_us;
+use quern_wire::{PredictionsCommand, SourceCommand, TableNotes, ViewCommand};
+use serde::Serialize;
+
+use super::Options;
+use super::backend::Backend;
+use super::failure::{Failure, Result};
+use super::materialize::{rate, time_us};
+use super::out::{Output, Target, WriteMode, Writing, Written};
+use super::output::{counted, print, print_json, warn};
+use super::tables::bar;
+use super::words::{directory_and, repository};
+use crate::error::Error;
+use quern_server::{Node, NotedRows};
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "quern export [OPTIONS] --to <FILE> [DIR] <VIEW>
+       quern export [OPTIONS] --to <FILE> [DIR] --source <SOURCE>
+       quern export [OPTIONS] --to <FILE> [DIR] --predictions <MODEL>",
+    help_template = "{about-with-newline}\n{usage-heading} {usage}\n\nArguments:
+  [DIR]   The repository (default: the nearest folder upwards with a quern.yaml)
+  <VIEW>  The feature view\n\n{all-args}"
+)]
+pub(super) struct Arguments {
+    #[arg(num_args = 0..=2, hide = true, value_name = "VIEW")]
+    words: Vec<String>,
+    /// Where the table goes: a file, `.parquet` or `.csv`, the URL of one in a bucket, or a table's folder.
+    #[arg(long, value_name = "FILE")]
+    to: String,
+    #[command(flatten)]
+    writing: Writing,
+    /// Write the history of this source instead: files, and what was pushed, streamed and pulled.
+    #[arg(long, value_name = "SOURCE", conflicts_with = "predictions")]
+    source: Option<String>,
+    /// Write what was logged of this model's predictions instead, with what came true of them.
+    #[arg(long, value_name = "MODEL")]
+    predictions: Option<String>,
+    /// Only these features, in this order.
+    #[arg(long, value_name = "FEATURE,…", value_delimiter = ',', conflicts_with_all = ["source", "predictions"])]
+    features: Vec<String>,
+    /// Rows of this event timestamp or a later one, such as 2013-01-31 or 2013-01-31T08:30:00Z; of predictions, when
+    /// they were asked for.
+    #[arg(long, value_name = "TIME", value_parser = time_us)]
+    from: Option<i64>,
+    /// Rows before this time.
+    #[arg(long, value_name = "TIME", value_parser = time_us)]
+    until: Option<i64>,
+    /// One row for each entity: what a look-up finds at one moment.
+    #[arg(long, conflicts_with_all = ["from", "until", "source", "predictions"])]
+    latest: bool,
+    /// That moment (default: now).
+    #[arg(long, value_name = "TIME", value_parser = time_us, requires = "latest")]
+    at: Option<i64>,
+    /// Only predictions that have a label.
+    #[arg(long, requires = "predictions")]
+    labelled: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What came out.
+#[derive(Debug, Serialize)]
+struct Exported {
+    rows: u64,
+    columns: usize,
+    seconds: f64,
+    to: String,
+    /// Of a table of Delta Lake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+    /// Of how many rows each feature is null because it could not be computed.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    failed: BTreeMap<String, u64>,
+}
+
+pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
+    let start = Instant::now();
+    let (directory, asked) = Asked::of(arguments)?;
+    let settings = options.settings(&directory, &[])?;
+    let target = Target::open(&arguments.to, arguments.writing, WriteMode::Error, &settings).await?;
+    let backend = Backend::open(&directory, options).await?;
+    let bar = bar(0);
+    let shown = bar.clone();
+    let create = move |schema: &SchemaRef| Output::create(&target, schema, shown);
+    let (out, notes) = asked.from(backend, create, Output::write).await?;
+    let Written { rows, columns, version } = out.finish(&notes)?;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    warn(&notes);
+    let (seconds, to, failed) = (start.elapsed().as_secs_f64(), arguments.to.clone(), notes.failed);
+    let exported = Exported { rows, columns, seconds, to, version, failed };
+    if arguments.json {
+        print_json(&exported);
+        return Ok(());
+    }
+    print(format!(
+        "{} × {} in {:.1} s, {} rows/s: {}",
+        counted(rows, "row"),
+        counted(columns as u64, "column"),
+        exported.seconds,
+        rate(rows, exported.seconds),
+        exported.to
+    ));
+    Ok(())
+}
+
+/// Whose rows are asked for.
+enum Asked {
+    View(ViewCommand),
+    Source(SourceCommand),
+    Predictions(PredictionsCommand),
+}
+
+/// Batches that are made in this process.
+type Batches = Box<dyn Iterator<Item = quern_server::Result<NotedRows>>>;
+
+impl Asked {
+    /// The repository, and what is asked of it.
+    fn of(arguments: &Arguments) -> Result<(PathBuf, Asked)> {
+        let Arguments { words, features, from, until, latest, at, labelled, .. } = arguments;
+        let (from_us, to_us) = (*from, *until);
+        let asked = match (&arguments.source, &arguments.predictions) {
+            (None, None) => {
+                let (directory, view) = directory_and(words, "the feature view")?;
+                let at_us = latest.then(|| at.unwrap_or_else(now_us));
+                let (features, latest) = (features.clone(), *latest);
+                let command = ViewCommand { view, features, from_us, to_us, latest, at_us, received: 0 };
+                return Ok((directory, Asked::View(command)));
+            }
+            (Some(source), _) => {
+                Asked::Source(SourceCommand { source: source.clone(), from_us, to_us, received: 0 })
+            }
+            (None, Some(model)) => {
+                let (predictions, labelled) = (model.clone(), *labelled);
+                Asked::Predictions(PredictionsCommand { predictions, from_us, to_us, labelled, received: 0 })
+            }
+        };
+        match &words[..] {
+            [] => Ok((repository(None), asked)),
+            [directory] => Ok((repository(Some(directory.as_ref())), asked)),
+            [_, other, ..] => Err(Failure::Usage(format!(
+                "`{other}` is one name too many: whose rows is said by the option"
+            ))),
+        }
+    }
+
+    /// Has `backend` make the table: what `begin` makes of its schema takes the batches.
+    async fn from<Sink: Send + 'static>(
+        self,
+        backend: Backend,
+        begin: impl FnOnce(&SchemaRef) -> Result<Sink> + Send + 'static,
+        take: impl Fn(&mut Sink, &RecordBatch) -> Result<()> + Send + 'static,
+    ) -> Result<(Sink, TableNotes)> {
+        let model = match &self {
+            Asked::Predictions(command) => command.predictions.clone(),
+            _ => String::new(),
+        };
+        let nothing = move |schema: &SchemaRef| match schema.fields().is_empty() {
+            true => Err(Error::not_found(format!(
+                "nothing is logged of model `{model}` in that time; a model keeps a log with `log: {{sample: 1}}`"
+            ))),
+            false => Ok(()),
+        };
+        let client = match backend {
+            Backend::There(client) => client,
+            Backend::Here { node, .. } => {
+                node.predictions.flush().await;
+                let work = tokio::task::spawn_blocking(move || {
+                    let (schema, batches) = self.here(&node)?;
+                    nothing(&schema)?;
+                    let (mut sink, mut notes) = (begin(&schema)?, TableNotes::default());
+                    for batch in batches {
+                        let batch = batch?;
+                        notes.add(&batch.notes);
+                        take(&mut sink, &batch.rows)?;
+                    }
+                    Ok((sink, notes))
+                });
+                return work.await.map_err(|error| Error::internal("export", error))?;
+            }
+        };
+        let mut rows = self.there(&client).await?;
+        nothing(rows.schema())?;
+        let mut sink = begin(rows.schema())?;
+        while let Some(batch) = rows.next().await {
+            take(&mut sink, &batch?)?;
+        }
+        Ok((sink, rows.notes().clone()))
+    }
+
+    fn here(&self, node: &Arc<Node>) -> Result<(SchemaRef, Batches)> {
+        let (live, who) = (node.live(), Caller::owner());
+        let exported = match self {
+            Asked::View(command) => node.export.view((&live, &who), command, now_us())?,
+            Asked::Source(command) => node.export.source((&live, &who), command)?,
+            Asked::Predictions(command) => {
+                let joined = node.joined(&who, command)?;
+                let schema = Arc::clone(joined.schema());
+                return Ok((schema, Box::new(joined.map(|rows| rows.map(NotedRows::from)))));
+            }
+        };
+        Ok((Arc::clone(exported.schema()), Box::new(exported)))
+    }
+
+    async fn there(&self, client: &Client) -> Result<Rows> {
+        Ok(match self {
+            Asked::View(command) => client.export(command).await?,
+            Asked::Source(command) => client.export_source(command).await?,
+            Asked::Predictions(command) => client.predictions(command).await?,
+        })
+    }
+}

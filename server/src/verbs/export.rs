@@ -1,0 +1,99 @@
+//! Which rows does a view have, or a source, for others to keep? Their table goes out, batch by batch.
+//!
+//! What is computed comes of history, as a training set does; of the latest rows it is what the head holds once all of
+//! that is materialized.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use quern_access::Caller;
+use quern_features::table::{Rows, ViewTable, of_source};
+use quern_store::history::History;
+use quern_store::spill::Scratch;
+use quern_wire::{SourceCommand, ViewCommand};
+
+use crate::error::{Error, Result};
+use crate::live::Deployment;
+use crate::noted_rows::NotedRows;
+
+/// Gives out rows as tables.
+#[derive(Clone)]
+pub struct Export {
+    pub(crate) history: Arc<History>,
+    /// Where keys lie meanwhile that memory does not hold.
+    pub(crate) scratch: Scratch,
+}
+
+/// A table on its way out, batch by batch.
+pub struct Exported(Rows);
+
+impl Exported {
+    /// Its columns, known before the first batch.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.0.schema
+    }
+}
+
+impl Iterator for Exported {
+    type Item = Result<NotedRows>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.0.next()?;
+        Some(batch.map(|(rows, failed)| NotedRows::new(rows, failed)).map_err(Error::from))
+    }
+}
+
+impl Export {
+    /// The rows of a view, or with `latest` what look-ups find at one moment, `now_us` unless the command names one.
+    /// Opens history: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// As [`Seen::export`](crate::live::Seen::export); `Kind::Refused` for all rows of a view with windows.
+    pub fn view(
+        &self,
+        (live, who): (&Deployment, &Caller),
+        command: &ViewCommand,
+        now_us: i64,
+    ) -> Result<Exported> {
+        let ViewCommand { view, features, from_us, to_us, latest, at_us, received: _ } = command;
+        let (view, features) = live.seen_by(who).export(view, features)?;
+        if *latest && (from_us.is_some() || to_us.is_some()) {
+            return Err(Error::invalid(
+                "the latest rows are of one moment (`at`), and not of a stretch of time",
+            ));
+        }
+        if !latest && at_us.is_some() {
+            return Err(Error::invalid("a moment (`at`) is of the latest rows; ask for these (`latest`)"));
+        }
+        if !latest && view.windows.is_some() {
+            return Err(Error::refused(format!(
+                "feature view `{}` has windows, which move on with time: there are no rows that hold its values; ask for \
+                 those of one moment (`latest`), for a training set of the moments that matter (`quern train`), or for the \
+                 events themselves (source `{}`)",
+                view.name, view.source
+            )));
+        }
+        let scan = live.compiled.open(&self.history, view)?;
+        let table = ViewTable { view: Arc::clone(view), features };
+        Ok(Exported(match latest {
+            true => table.latest(scan, at_us.unwrap_or(now_us), self.scratch.clone())?,
+            false => table.all(scan, between(*from_us, *to_us))?,
+        }))
+    }
+
+    /// The rows of a source. Opens history: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// As [`Seen::export_source`](crate::live::Seen::export_source).
+    pub fn source(&self, (live, who): (&Deployment, &Caller), command: &SourceCommand) -> Result<Exported> {
+        let source = live.seen_by(who).export_source(&command.source)?;
+        let schema = &live.compiled.source_schemas[&source.name];
+        let scan = self.history.open(source, schema)?;
+        Ok(Exported(of_source(scan, source, between(command.from_us, command.to_us))))
+    }
+}
+
+fn between(from_us: Option<i64>, to_us: Option<i64>) -> Range<i64> {
+    from_us.unwrap_or(i64::MIN)..to_us.unwrap_or(i64::MAX)
+}

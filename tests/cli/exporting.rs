@@ -1,0 +1,297 @@
+//! What comes out with `quern export`, and do others, Quern among them, read it as it was?
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, FixedSizeListArray, Float32Array, Float64Array,
+    Int32Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Float64Type, Int64Type};
+use expect_test::expect;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use quern_kit::{Process, Repository, run};
+
+use super::commands::{check, rows, say, starter, words};
+
+/// What a command says, without how long it took.
+fn said(folder: &Path, line: &str) -> String {
+    let said = say(folder, line);
+    let Some((before, after)) = said.split_once(" in ") else { return said };
+    let to = after.split_once(": ").map_or(after, |(_, to)| to);
+    format!("{before}: {to}")
+}
+
+fn batch(path: &Path) -> RecordBatch {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
+    let schema = Arc::clone(reader.schema());
+    let batches: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
+    concat_batches(&schema, &batches).unwrap()
+}
+
+#[test]
+fn the_rows_of_a_view_come_out() {
+    let starter = starter();
+    let folder = starter.path();
+    run(folder, &["apply"]).answer();
+    assert_eq!(said(folder, "export last_order --to all.parquet"), "5 rows × 5 columns: all.parquet\n");
+    expect![[r#"
+        +----------+----------------------+----------------------+-------------+---------------------+
+        | customer | event_timestamp      | last_ordered_at      | last_amount | last_price_per_item |
+        +----------+----------------------+----------------------+-------------+---------------------+
+        | ada      | 2026-01-05T09:30:00Z | 2026-01-05T09:30:00Z | 12.5        | 6.25                |
+        | grace    | 2026-01-05T11:00:00Z | 2026-01-05T11:00:00Z | 80.0        | 20.0                |
+        | ada      | 2026-01-20T18:45:00Z | 2026-01-20T18:45:00Z | 30.0        | 10.0                |
+        | edsger   | 2026-02-02T08:15:00Z | 2026-02-02T08:15:00Z | 7.25        | 7.25                |
+        | ada      | 2026-03-01T12:00:00Z | 2026-03-01T12:00:00Z | 42.0        | 7.0                 |
+        +----------+----------------------+----------------------+-------------+---------------------+
+    "#]]
+    .assert_eq(&rows(&folder.join("all.parquet")));
+    // With a server that holds the folder the same comes out.
+    let server = Process::start(folder);
+    run(folder, &words("export last_order --to there.parquet")).answer();
+    assert_eq!(batch(&folder.join("there.parquet")), batch(&folder.join("all.parquet")));
+    let line = "export last_order --latest --at 2026-02-15 --features last_amount --to latest.parquet";
+    run(folder, &words(line)).answer();
+    drop(server);
+    expect![[r#"
+        +----------+----------------------+-------------+
+        | customer | event_timestamp      | last_amount |
+        +----------+----------------------+-------------+
+        | grace    | 2026-01-05T11:00:00Z | 80.0        |
+        | ada      | 2026-01-20T18:45:00Z | 30.0        |
+        | edsger   | 2026-02-02T08:15:00Z | 7.25        |
+        +----------+----------------------+-------------+
+    "#]]
+    .assert_eq(&rows(&folder.join("latest.parquet")));
+    run(folder, &words("export . --source orders --from 2026-02-01 --until 2026-03-01 --to raw.csv"))
+        .answer();
+    expect![[r#"
+        customer,ordered_at,amount,items,cancelled
+        edsger,2026-02-02T08:15:00Z,7.25,1,false
+        grace,2026-02-10T16:20:00Z,15.0,1,true
+    "#]]
+    .assert_eq(&fs::read_to_string(folder.join("raw.csv")).unwrap());
+}
+
+#[test]
+fn what_cannot_come_out_says_why_and_how_to_go_on() {
+    let starter = starter();
+    let folder = starter.path();
+    let windows = "kind: FeatureView\nname: spent\nentities: [customer]\nsource: orders\naggregations:\n  \
+                   - {name: spent, function: sum, of: amount, windows: [30d]}\n";
+    fs::write(folder.join("definitions/spent.yaml"), windows).unwrap();
+    run(folder, &["apply"]).answer();
+    fs::write(folder.join("there.parquet"), "").unwrap();
+    check(
+        folder,
+        "export last_oder --to x.parquet",
+        expect![[r#"
+        exit 1
+        error: unknown feature view `last_oder`; did you mean `last_order`? known: last_order, spent
+    "#]],
+    );
+    check(
+        folder,
+        "export last_order --features last_amont --to x.parquet",
+        expect![[r#"
+        exit 1
+        error: unknown feature `last_order:last_amont`; did you mean `last_order:last_amount`? known: last_order:last_amount, last_order:last_ordered_at, last_order:last_price_per_item, spent:spent_30d
+    "#]],
+    );
+    check(
+        folder,
+        "export --source order --to x.parquet",
+        expect![[r#"
+        exit 1
+        error: unknown source `order`; did you mean `orders`? known: orders
+    "#]],
+    );
+    check(
+        folder,
+        "export spent --to x.parquet",
+        expect![[r#"
+        exit 1
+        error: feature view `spent` has windows, which move on with time: there are no rows that hold its values; ask for those of one moment (`latest`), for a training set of the moments that matter (`quern train`), or for the events themselves (source `orders`)
+    "#]],
+    );
+    check(
+        folder,
+        "export last_order --to there.parquet",
+        expect![[r#"
+        exit 1
+        error: there.parquet is there already; write another file, or add `--mode overwrite`
+    "#]],
+    );
+    check(
+        folder,
+        "export last_order --to there.parquet --mode append",
+        expect![[r#"
+        exit 2
+        error: there.parquet: nothing is appended to a file; write another one, or a table (`--format delta`)
+
+        For more information, try '--help'.
+    "#]],
+    );
+    check(
+        folder,
+        "export last_order --to lake",
+        expect![[r#"
+        exit 1
+        error: lake: its name must end in .parquet or .csv; a table of Delta Lake is a folder (`--format delta`)
+    "#]],
+    );
+    check(
+        folder,
+        "export last_order --to lake --format parquet",
+        expect![[r#"
+        exit 1
+        error: lake: its name must end in .parquet; a table of Delta Lake is a folder (`--format delta`)
+    "#]],
+    );
+    check(
+        folder,
+        "export last_order --to s3://lake/orders/x.parquet",
+        expect![[r#"
+        exit 1
+        error: no connection of its project leads to `s3://lake/orders/x.parquet`; where definitions may lead, an administrator says: `{kind: Connection, name: lake, url: "s3://lake/orders/"}`
+    "#]],
+    );
+    check(
+        folder,
+        "export last_order --to s4://lake/x.parquet",
+        expect![[r#"
+        exit 1
+        error: `s4://lake/x.parquet` is a URL of an unknown scheme
+    "#]],
+    );
+    check(
+        folder,
+        "export --predictions next_order --to x.parquet",
+        expect![[r#"
+        exit 1
+        error: unknown model `next_order`; none is declared
+    "#]],
+    );
+    assert!(!folder.join("x.parquet").exists() && !folder.join("x.parquet.part").exists());
+    run(folder, &words("export spent --latest --at 2026-02-15 --to spent.parquet")).answer();
+    expect![[r#"
+        +----------+----------------------+-----------+
+        | customer | event_timestamp      | spent_30d |
+        +----------+----------------------+-----------+
+        | ada      | 2026-02-15T00:00:00Z | 30.0      |
+        | grace    | 2026-02-15T00:00:00Z | 15.0      |
+        | edsger   | 2026-02-15T00:00:00Z | 7.25      |
+        +----------+----------------------+-----------+
+    "#]]
+    .assert_eq(&rows(&folder.join("spent.parquet")));
+}
+
+#[test]
+fn a_table_gets_versions() {
+    let starter = starter();
+    let folder = starter.path();
+    run(folder, &["apply"]).answer();
+    let version = |line: &str| run(folder, &words(&format!("{line} --json"))).json()["version"].clone();
+    let export = "export last_order --to lake/orders --format delta";
+    assert_eq!(version(export), 0);
+    check(
+        folder,
+        export,
+        expect![[r#"
+        exit 1
+        error: there is a table of Delta Lake in `DIR/lake/orders`; add to it with `--mode append`, or let its rows make room with `--mode overwrite` (earlier versions keep them)
+    "#]],
+    );
+    assert_eq!(version(&format!("{export} --until 2026-01-10 --mode append")), 1);
+    // A training set goes there as well.
+    assert_eq!(version("train next_order_v1 --spine spine.csv --out lake/sets --format delta"), 0);
+    check(
+        folder,
+        &format!("{export} --features last_amount --mode append"),
+        expect![[r#"
+        exit 1
+        error: the table `DIR/lake/orders` has a column `last_ordered_at`, which there is not here; name another table, or write one with these columns under another name
+    "#]],
+    );
+    let reader = Repository::new(&format!(
+        "kind: Entity\nname: customer\njoin_keys: [{{name: customer, type: string}}]\n---\n\
+         kind: Source\nname: orders\nbatch: {{format: delta, path: {}/lake/orders}}\nevent_timestamp: event_timestamp\n---\n\
+         kind: FeatureView\nname: back\nentities: [customer]\nsource: orders\nfeatures: [last_amount]\n",
+        folder.display()
+    ));
+    reader.write("quern.yaml", format!("roots: [{}]\n", folder.display()));
+    let count = || {
+        run(reader.path(), &["apply"]).answer();
+        run(reader.path(), &words("export back --to back.parquet --mode overwrite --json")).json()["rows"]
+            .clone()
+    };
+    assert_eq!(count(), 7);
+    assert_eq!(version(&format!("{export} --until 2026-01-10 --mode overwrite")), 2);
+    assert_eq!(count(), 2);
+}
+
+/// Every type, with values that are lost easily.
+fn every_type() -> RecordBatch {
+    let at = |us: [i64; 3]| {
+        Arc::new(TimestampMicrosecondArray::from(us.to_vec()).with_timezone("UTC")) as ArrayRef
+    };
+    let odd = [f64::NAN, -0.0, f64::from_bits(1)];
+    let list =
+        |items: [Option<Vec<Option<i64>>>; 3]| ListArray::from_iter_primitive::<Int64Type, _, _>(items);
+    let triple = [Some([Some(0.5), None, Some(-0.0)]), None, Some([Some(f64::INFINITY); 3])];
+    let triple = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(triple, 3);
+    let columns: [(&str, ArrayRef); 14] = [
+        ("k", Arc::new(StringArray::from(vec!["a", "é\0", ""]))),
+        ("ts", at([-1, 0, 1_700_000_000_000_001])),
+        ("created", at([5, 0, -7])),
+        ("b", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]))),
+        ("i", Arc::new(Int32Array::from(vec![Some(i32::MIN), None, Some(i32::MAX)]))),
+        ("l", Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(i64::MAX)]))),
+        ("f", Arc::new(Float32Array::from(vec![f32::NAN, -0.0, f32::from_bits(1)]))),
+        ("d", Arc::new(Float64Array::from(odd.to_vec()))),
+        ("s", Arc::new(StringArray::from(vec![Some(""), None, Some("\u{1F980}")]))),
+        ("y", Arc::new(BinaryArray::from(vec![Some(&[0u8, 255][..]), None, Some(&[])]))),
+        ("t", at([i64::from(i32::MIN), 0, 253_402_300_799_999_999])),
+        ("day", Arc::new(Date32Array::from(vec![Some(-400), None, Some(20_000)]))),
+        ("list", Arc::new(list([Some(vec![Some(1), None]), None, Some(vec![])]))),
+        ("triple", Arc::new(triple)),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
+}
+
+#[test]
+fn every_type_comes_back_out_of_a_table_with_the_same_bits() {
+    let definitions = |batch: &str, times: [&str; 2]| {
+        format!(
+            "kind: Entity\nname: e\njoin_keys: [{{name: k, type: string}}]\n---\n\
+             kind: Source\nname: s\nbatch: {batch}\nevent_timestamp: {}\ncreated_timestamp: {}\n\
+             columns: [{{name: triple, type: \"list<float64, 3>\"}}]\n---\n\
+             kind: FeatureView\nname: v\nentities: [e]\nsource: s\n\
+             features: [b, i, l, f, d, s, y, t, day, list, triple]\n",
+            times[0], times[1]
+        )
+    };
+    let first = Repository::new(&definitions("{format: parquet, path: rows.parquet}", ["ts", "created"]));
+    first.write_parquet("rows.parquet", &every_type());
+    run(first.path(), &["apply"]).answer();
+    run(first.path(), &words("export v --to v.parquet")).answer();
+    run(first.path(), &words("export v --to lake --format delta")).answer();
+    let lake = first.path().join("lake");
+    let batch_of = format!("{{format: delta, path: {}}}", lake.display());
+    let second = Repository::new(&definitions(&batch_of, ["event_timestamp", "created_timestamp"]));
+    second.write("quern.yaml", format!("roots: [{}]\n", first.path().display()));
+    run(second.path(), &["apply"]).answer();
+    run(second.path(), &words("export v --to v.parquet")).answer();
+    let (before, after) = (batch(&first.path().join("v.parquet")), batch(&second.path().join("v.parquet")));
+    assert_eq!(before.num_rows(), 3);
+    for (field, (one, other)) in
+        before.schema().fields().iter().zip(before.columns().iter().zip(after.columns()))
+    {
+        assert!(one.to_data() == other.to_data(), "{field}: {one:?} {other:?}");
+        // Equal arrays need not have equal bits.
+        assert_eq!(format!("{one:?}"), format!("{other:?}"), "{field}");
+    }
+}
