@@ -1,7 +1,7 @@
 //! Where does a table go that leaves Quern? Into a file, an object of a bucket, or a table of Delta Lake.
 //!
-//! Whoever asks for it writes there, with rights of their own: a file wherever they may, a bucket through the connections
-//! that their repository declares. A server writes nothing where somebody says.
+//! Whoever asks for it writes there, with rights of their own: a file wherever they may, a bucket through the
+//! connections that their repository declares. A server writes nothing where somebody says.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -317,8 +317,8 @@ impl Node {
         self.quotas.take_rows(who, &self.live().access.rights(who), rows, Instant::now())
     }
 
-    /// The logged predictions of a model that `command` asks for, with their labels. Reads files: call it where blocking
-    /// is allowed.
+    /// The logged predictions of a model that `command` asks for, with their labels. Reads files: call it where
+    /// blocking is allowed.
     ///
     /// # Errors
     /// As [`Seen::model_that_was`](crate::live::Seen::model_that_was) and [`Joined::open`].

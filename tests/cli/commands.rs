@@ -446,17 +446,17 @@ fn a_training_set_is_written_as_its_name_says_or_not_at_all() {
         folder,
         "train next_order_v1 --spine spine.csv --out set.json",
         expect![[r#"
-        exit 1
-        error: set.json: its name must end in .parquet or .csv
-    "#]],
+            exit 1
+            error: set.json: its name must end in .parquet or .csv; a table of Delta Lake is a folder (`--format delta`)
+        "#]],
     );
     check(
         folder,
         "train next_order_v1 --spine spine.csv --out set",
         expect![[r#"
-        exit 1
-        error: set: its name must end in .parquet or .csv
-    "#]],
+            exit 1
+            error: set: its name must end in .parquet or .csv; a table of Delta Lake is a folder (`--format delta`)
+        "#]],
     );
 
     // A server finds what is wrong with a row when the columns are on their way.

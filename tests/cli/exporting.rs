@@ -12,9 +12,10 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use expect_test::expect;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use quern_kit::{Process, Repository, run};
+use quern_kit::{Process, Repository, fixture, run, run_in};
 
 use super::commands::{check, rows, say, starter, words};
+use crate::s3::S3;
 
 /// What a command says, without how long it took.
 fn said(folder: &Path, line: &str) -> String {
@@ -187,6 +188,115 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
         +----------+----------------------+-----------+
     "#]]
     .assert_eq(&rows(&folder.join("spent.parquet")));
+}
+
+#[test]
+fn what_is_cut_short_leaves_nothing() {
+    let starter = starter();
+    let folder = starter.path();
+    let strict = "kind: FeatureView\nname: odd\nentities: [customer]\nsource: orders\n\
+                  features: [{name: odd, expr: 7 / (items - 1), strict: true}]\n";
+    fs::write(folder.join("definitions/odd.yaml"), strict).unwrap();
+    run(folder, &["apply"]).answer();
+    let refused = "exit 1\nerror: data/orders.csv, row 4: `odd` of feature view `odd` cannot be computed, and it is \
+                   `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`\n";
+    assert_eq!(say(folder, "export odd --to odd.parquet"), refused);
+    assert_eq!(say(folder, "export odd --to lake --format delta"), refused);
+    let server = Process::start(folder);
+    let there = say(folder, "export odd --to odd.parquet");
+    assert!(there.contains("`odd` of feature view `odd` cannot be computed"), "{there}");
+    drop(server);
+    assert!(!folder.join("odd.parquet").exists() && !folder.join("odd.parquet.part").exists());
+    assert_eq!(fs::read_dir(folder.join("lake")).unwrap().count(), 0);
+    // Of those whose latest row is refused stands the one before, as in the head.
+    run(folder, &words("export odd --latest --to latest.parquet")).answer();
+    expect![[r#"
+        +----------+----------------------+-----+
+        | customer | event_timestamp      | odd |
+        +----------+----------------------+-----+
+        | ada      | 2026-03-01T12:00:00Z | 1   |
+        | grace    | 2026-01-05T11:00:00Z | 2   |
+        +----------+----------------------+-----+
+    "#]]
+    .assert_eq(&rows(&folder.join("latest.parquet")));
+}
+
+#[test]
+fn what_a_model_said_comes_out() {
+    let starter = starter();
+    let folder = starter.path();
+    fs::create_dir(folder.join("models")).unwrap();
+    fs::write(folder.join("models/linear.onnx"), fixture("linear.onnx")).unwrap();
+    let model = "kind: FeatureService\nname: small_v1\nrequest: [{name: basket, type: float64}]\nfeatures: [last_order]\n\
+                 outputs: [basket, last_amount, last_price_per_item]\n---\n\
+                 kind: Model\nname: next_order\nlog: {sample: 1}\n\
+                 versions: [{version: \"1\", path: models/linear.onnx, service: small_v1}]\n";
+    fs::write(folder.join("definitions/small.yaml"), model).unwrap();
+    run(folder, &["apply"]).answer();
+    check(
+        folder,
+        "export --predictions next_order --to said.parquet",
+        expect![[r#"
+        exit 1
+        error: nothing is logged of model `next_order` in that time; a model keeps a log with `log: {sample: 1}`
+    "#]],
+    );
+    let server = Process::start(folder);
+    let ask = "predict --model next_order customer=ada basket=25.0 event_timestamp=2026-04-01T00:00:00Z";
+    run(folder, &words(ask)).answer();
+    let written = said(folder, "export --predictions next_order --to said.parquet");
+    assert_eq!(written, "1 row × 15 columns: said.parquet\n");
+    drop(server);
+    let again = "export . --predictions next_order --to said.parquet --mode overwrite --json";
+    assert_eq!(run(folder, &words(again)).json()["rows"], 1);
+    assert_eq!(
+        run(folder, &words("export . --predictions next_order --to said --format delta --json")).json()["rows"],
+        1
+    );
+    let said = batch(&folder.join("said.parquet"));
+    let names: Vec<_> = said.schema().fields().iter().map(|field| field.name().clone()).collect();
+    expect!["request_id row arrived_at event_timestamp version digest reason served_by latency_us principal customer basket last_amount last_price_per_item prediction.y"].assert_eq(&names.join(" "));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_go_into_a_bucket_through_a_connection() {
+    let (s3, starter) = (S3::start().await, starter());
+    let folder = starter.path();
+    let connection = format!(
+        "kind: Connection\nname: lake\nurl: \"s3://models/lake/\"\nendpoint: {:?}\nregion: here\n\
+         credentials: {{access_key_id: {{env: LAKE_ID}}, secret_access_key: {{env: LAKE_SECRET}}}}\n---\n\
+         kind: Source\nname: back\nbatch: {{format: delta, path: \"s3://models/lake/orders\"}}\n\
+         event_timestamp: event_timestamp\n---\n\
+         kind: FeatureView\nname: back\nentities: [customer]\nsource: back\nfeatures: [last_amount]\n",
+        s3.url
+    );
+    let secrets = ["LAKE_ID", "LAKE_SECRET"].map(|name| (name, "quern".to_owned()));
+    let answer = |line: &str| run_in(folder, &words(line), &secrets);
+    // The source comes once there is a table.
+    let (alone, _) = connection.split_once("---").unwrap();
+    fs::write(folder.join("lake.yaml"), alone).unwrap();
+    answer("apply").answer();
+    answer("export last_order --to local.parquet").answer();
+    answer("export last_order --to s3://models/lake/x.parquet").answer();
+    assert_eq!(s3.get("lake/x.parquet").await, fs::read(folder.join("local.parquet")).unwrap());
+    let again = answer("export last_order --to s3://models/lake/x.parquet");
+    assert!(again.stderr.contains("s3://models/lake/x.parquet is there already"), "{}", again.stderr);
+    answer("export last_order --to s3://models/lake/x.parquet --mode overwrite").answer();
+    answer("train next_order_v1 --spine spine.csv --out s3://models/lake/set.parquet").answer();
+    assert!(s3.get("lake/set.parquet").await.starts_with(b"PAR1"));
+    let table = "export last_order --to s3://models/lake/orders --format delta --json";
+    assert_eq!(answer(table).json()["version"], 0);
+    assert!(answer(table).stdout.contains("there is a table of Delta Lake"));
+    assert_eq!(answer(&format!("{table} --mode append")).json()["version"], 1);
+    assert_eq!(answer(&format!("{table} --mode overwrite --until 2026-01-10")).json()["version"], 2);
+    fs::write(folder.join("lake.yaml"), &connection).unwrap();
+    answer("apply").answer();
+    assert_eq!(answer("export back --to back.parquet --json").json()["rows"], 2);
+    // It leads to a part of the bucket alone.
+    let outside = answer("export last_order --to s3://models/x.parquet");
+    assert!(outside.stderr.contains("no connection of its project leads to"), "{}", outside.stderr);
+    let keyless = run(folder, &words("export last_order --to s3://models/lake/y.parquet"));
+    assert!(keyless.stderr.contains("LAKE_ID"), "{}", keyless.stderr);
 }
 
 #[test]

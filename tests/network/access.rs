@@ -57,6 +57,11 @@ members: [{key: reads-view}]
 allow: [{read: [{view: plane_history, except: [carrier]}]}]
 ---
 kind: Role
+name: exports
+members: [{key: exports}]
+allow: [{read: [{view: plane_history, except: [carrier]}]}, {train: [delay_v1]}]
+---
+kind: Role
 name: pushes
 members: [{key: pushes}]
 allow: [{push: [landings]}]
@@ -83,7 +88,7 @@ allow: [{operate: [backup, scrub]}]
 "#;
 
 /// All who are known. Nobody says anything of `stranger`, and `admin` is named in quern.yaml.
-pub(super) const KEYS: [&str; 15] = [
+pub(super) const KEYS: [&str; 16] = [
     "admin",
     "stranger",
     "predicts",
@@ -93,6 +98,7 @@ pub(super) const KEYS: [&str; 15] = [
     "trains",
     "reads",
     "reads-view",
+    "exports",
     "pushes",
     "applies",
     "materialize",

@@ -14,7 +14,7 @@ use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{FlightData, FlightDescriptor};
+use arrow_flight::{FlightData, FlightDescriptor, Ticket};
 use expect_test::{Expect, expect};
 use futures::{StreamExt, TryStreamExt, stream};
 use quern_kit::{Repository, Server};
@@ -419,6 +419,43 @@ async fn a_training_set_that_broke_off_goes_on_after_what_was_received() {
         assert_eq!(batches(&channel, rows.clone(), received).await, all[received..]);
     }
     assert_eq!(batches(&channel, rows, all.len() + 1).await, []);
+}
+
+/// What comes down for a ticket.
+async fn got(channel: &Channel, ticket: String) -> Result<Vec<RecordBatch>, FlightError> {
+    let reply = FlightServiceClient::new(channel.clone()).do_get(Ticket::new(ticket)).await;
+    let messages = reply.map_err(|status| FlightError::Tonic(Box::new(status)))?.into_inner();
+    FlightRecordBatchStream::new_from_flight_data(messages.map_err(FlightError::from)).try_collect().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_a_view_that_broke_off_go_on_after_what_was_received() {
+    let repository = planes::repository();
+    let line =
+        |row: usize| format!("N{},2013-01-01T10:00:00Z,2013-01-01T10:00:00Z,{row},9,UA\n", row % 40_000);
+    let head = "tailnum,landed_at,loaded_at,delay,seats,carrier\n";
+    repository.write("landings.csv", head.to_owned() + &(0..50_000).map(line).collect::<String>());
+    let node = repository.open_applied().await;
+    let server = Server::of(repository, node).await;
+    let channel = Endpoint::from_shared(server.client.url().to_owned()).unwrap().connect_lazy();
+    for (rest, rows) in
+        [(String::new(), 50_000), (format!(", \"latest\": true, \"at_us\": {}", january(9)), 40_000)]
+    {
+        let ticket = |received| format!("{{\"view\": \"plane_history\"{rest}, \"received\": {received}}}");
+        let all = got(&channel, ticket(0)).await.unwrap();
+        assert_eq!(all.iter().map(RecordBatch::num_rows).sum::<usize>(), rows);
+        assert!(all.len() > 2, "{}", all.len());
+        for received in 0..=all.len() {
+            assert_eq!(got(&channel, ticket(received)).await.unwrap(), all[received..]);
+        }
+    }
+    let refused = async |ticket: &str| got(&channel, ticket.to_owned()).await.unwrap_err().to_string();
+    let latest = r#"{"view": "plane_history", "latest": true"#;
+    assert!(refused(&format!("{latest}, \"received\": 1}}")).await.contains("named a moment (`at_us`)"));
+    assert!(refused(&format!("{latest}, \"from_us\": 1}}")).await.contains("not of a stretch of time"));
+    assert!(refused(r#"{"view": "plane_history", "at_us": 1}"#).await.contains("ask for these (`latest`)"));
+    let twice = r#"{"view": "plane_history", "features": ["seats", "seats"]}"#;
+    assert!(refused(twice).await.contains("`plane_history:seats` is named twice"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -167,6 +167,27 @@ class AsyncClient:
         """Pull what was logged of a model's predictions; see `Client.predictions`."""
         return await asyncio.to_thread(self._blocking.predictions, model, from_, to, labelled)
 
+    async def export(
+        self,
+        view: str,
+        features: Sequence[str] | None = None,
+        from_: dt.datetime | str | None = None,
+        to: dt.datetime | str | None = None,
+        latest: bool = False,
+        at: dt.datetime | str | None = None,
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """Stream the rows of a feature view; see `Client.export`."""
+        opening = asyncio.to_thread(self._blocking.export, view, features, from_, to, latest, at)
+        async for batch in _batches(await opening):
+            yield batch
+
+    async def export_source(
+        self, source: str, from_: dt.datetime | str | None = None, to: dt.datetime | str | None = None
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """Stream the history of a source; see `Client.export_source`."""
+        async for batch in _batches(await asyncio.to_thread(self._blocking.export_source, source, from_, to)):
+            yield batch
+
     async def label(self, model: str, labels: Any) -> int:
         """Tell what came true of predictions; see `Client.label`."""
         return await asyncio.to_thread(self._blocking.label, model, labels)

@@ -254,6 +254,50 @@ class Client:
         """
         return self._flights.label(model, labels)
 
+    # --- rows ------------------------------------------------------------------------------------------------------
+
+    def export(
+        self,
+        view: str,
+        features: Sequence[str] | None = None,
+        from_: dt.datetime | str | None = None,
+        to: dt.datetime | str | None = None,
+        latest: bool = False,
+        at: dt.datetime | str | None = None,
+    ) -> pa.RecordBatchReader:
+        """Stream the rows of a feature view, in the order in which they arrived.
+
+        Columns are the join keys, `event_timestamp`, `created_timestamp` where the view's source has one, and the
+        features, all or those that are named. `from_` and `to` bound the event timestamp: from the first on, before the
+        second. With `latest` there is one row for each entity instead, with what a look-up finds `at` a moment, now
+        unless one is named; of a view with windows these are the rows there are.
+
+        The result reads as a stream (`for batch in …`), or whole: `.read_all()`, `.read_pandas()`.
+        """
+        asked = {
+            "view": arguments.text("view", view, "the name of a feature view"),
+            "features": [] if features is None else arguments.texts("features", features, "names of features"),
+            "from_us": tables.moment("from_", from_),
+            "to_us": tables.moment("to", to),
+            "latest": arguments.flag("latest", latest),
+            "at_us": tables.moment("at", at),
+        }
+        return self._flights.stream(asked)
+
+    def export_source(
+        self, source: str, from_: dt.datetime | str | None = None, to: dt.datetime | str | None = None
+    ) -> pa.RecordBatchReader:
+        """Stream the history of a source, files and what was pushed, in its own columns; for administrators.
+
+        `from_` and `to` bound the event timestamp: from the first on, before the second.
+        """
+        asked = {
+            "source": arguments.text("source", source, "the name of a source"),
+            "from_us": tables.moment("from_", from_),
+            "to_us": tables.moment("to", to),
+        }
+        return self._flights.stream(asked)
+
     # --- the server itself -----------------------------------------------------------------------------------------
 
     def definitions(self) -> Definitions:

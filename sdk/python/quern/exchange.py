@@ -66,9 +66,7 @@ class Exchange:
         self._close()
         if self._upload_error is not None:
             raise self._upload_error
-        for feature, count in self.failed.items():
-            values = "1 value" if count == 1 else f"{count} values"
-            _warn(f"{values} of `{feature}` could not be computed")
+        warn_of_failed(self.failed)
 
     def read_all(self) -> pa.Table:
         """Give all that comes down.
@@ -115,6 +113,13 @@ class Exchange:
         self._close()
         # The caller's own stream comes first: the call failed because of it.
         return self._upload_error or self._connection.error(error, self._call)
+
+
+def warn_of_failed(failed: Mapping[str, int]) -> None:
+    """Say of how many rows each feature is null because it could not be computed."""
+    for feature, count in failed.items():
+        values = "1 value" if count == 1 else f"{count} values"
+        _warn(f"{values} of `{feature}` could not be computed")
 
 
 def _warn_of_coinciding(told: Mapping[str, Any]) -> None:

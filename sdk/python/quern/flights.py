@@ -14,6 +14,7 @@ from quern import arguments, tables
 from quern.address import Address
 from quern.connection import Connection
 from quern.credentials import Credentials
+from quern.download import Download
 from quern.exchange import Exchange
 from quern.push import Command, Upload
 from quern.results import PushResult
@@ -63,6 +64,11 @@ class Flights:
             return connection.client.do_get(flight.Ticket(json.dumps(ticket).encode())).read_all()
         except (pa.ArrowException, OSError) as error:
             raise connection.error(error) from error
+
+    def stream(self, ticket: Mapping[str, Any]) -> pa.RecordBatchReader:
+        """Stream a table; the schema is known before the first batch."""
+        download = Download(self._connection(), json.dumps(ticket).encode())
+        return pa.RecordBatchReader.from_batches(download.schema, download.batches())
 
     def label(self, model: str, labels: Any) -> int:
         """Send labels up, batch by batch, each once the one before is durable."""

@@ -83,6 +83,22 @@ class FeatureStore(Protocol):
     ) -> pa.Table:
         """Pull what was logged of a model's predictions, with what came true of them."""
 
+    def export(
+        self,
+        view: str,
+        features: Sequence[str] | None = None,
+        from_: dt.datetime | str | None = None,
+        to: dt.datetime | str | None = None,
+        latest: bool = False,
+        at: dt.datetime | str | None = None,
+    ) -> pa.RecordBatchReader:
+        """Stream the rows of a feature view."""
+
+    def export_source(
+        self, source: str, from_: dt.datetime | str | None = None, to: dt.datetime | str | None = None
+    ) -> pa.RecordBatchReader:
+        """Stream the history of a source."""
+
     def label(self, model: str, labels: Any) -> int:
         """Tell what came true of predictions."""
 

@@ -94,6 +94,33 @@ def test_an_empty_spine_has_a_schema(client: quern.Client) -> None:
     assert got.schema.field("delay_by_mile").type == pa.float64()
 
 
+def test_export(client: quern.Client) -> None:
+    reader = client.export("plane_history", ["last_delay"], latest=True, at=TENTH)
+    assert reader.schema.names == ["tailnum", "event_timestamp", "created_timestamp", "last_delay"]
+    latest = reader.read_all().sort_by("tailnum")
+    # What a look-up of each finds: of N3 the row has expired, and of N4 there is none.
+    assert latest["tailnum"].to_pylist() == ["N1", "N2"]
+    assert latest["last_delay"].to_pylist() == [0.1, None]
+    rows = client.export("plane_history").read_all()
+    assert rows.num_rows > 2
+    # With keys and times, it is a spine.
+    assert (
+        client.training_set(
+            "delays_otherwise",
+            rows.select(["tailnum", "event_timestamp"]).append_column(
+                "distance", pa.nulls(rows.num_rows, pa.float64())
+            ),
+        ).num_rows
+        == rows.num_rows
+    )
+    raw = client.export_source("landings", to=FOURTH).read_all()
+    assert raw.column_names == ["tailnum", "landed_at", "loaded_at", "arr_delay", "legs"]
+    assert all(at < FOURTH for at in raw["landed_at"].to_pylist())
+    with pytest.raises(quern.QuernError, match="did you mean `plane_history`") as caught:
+        client.export("plane_histori")
+    assert caught.value.status is None or caught.value.status == 404
+
+
 def test_serving_equals_training(client: quern.Client) -> None:
     planes, times = ("N1", "N2", "N3", "N4"), (TENTH, FOURTH, dt.datetime(2013, 1, 1, 10, tzinfo=UTC))
     asked = spine([(plane, at, 3.0) for plane in planes for at in times])

@@ -168,9 +168,11 @@ def test_tasks_share_a_client(server: str) -> None:
             trained = client.training_set("delays", spine)
             rows = [batch async for batch in client.training_set_batches("delays", spine)]
             scored = [batch async for batch in client.predict_batches("delay", spine, as_of=True)]
-            return *await asyncio.gather(*scores, trained), rows, scored
+            latest = [batch async for batch in client.export("plane_history", latest=True, at=TENTH)]
+            return *await asyncio.gather(*scores, trained), rows, scored, latest
 
-    *scores, trained, rows, scored = asyncio.run(ask())
+    *scores, trained, rows, scored, latest = asyncio.run(ask())
+    assert "N1" in [row["tailnum"] for batch in latest for row in batch.to_pylist()]
     assert len({tuple(score) for score in scores}) == 1
     assert trained["last_delay"].to_pylist() == rows[0]["last_delay"].to_pylist() == [0.1]
     assert [row["score"] for batch in scored for row in batch.to_pylist()] == scores[0]

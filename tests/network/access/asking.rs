@@ -65,12 +65,12 @@ pub(in crate::network) const HTTP: &[(&str, &str, &str, May)] = &[
     ("GET", "/v2/models/delay/versions/1/stats", "", &["predicts"]),
     ("POST", "/v2/models/delay/infer", INFER, &["predicts"]),
     ("POST", "/v2/models/delay/versions/1/infer", INFER, &["predicts"]),
-    ("POST", "/get-online-features", LOOK_UP, &["reads", "reads-view"]),
+    ("POST", "/get-online-features", LOOK_UP, &["reads", "reads-view", "exports"]),
     (
         "POST",
         "/get-online-features",
         r#"{"features": ["plane_history:last_delay"], "entities": {"tailnum": ["N1"]}}"#,
-        &["reads-view"],
+        &["reads-view", "exports"],
     ),
     (
         "POST",
@@ -305,7 +305,7 @@ pub(super) async fn asked_over_flight(asked: &Asked, bearer: Option<&str>) -> Ve
     let mut heard: Vec<(String, May, Heard)> = Vec::new();
     let mut flight = asked.flight().await;
     for (what, command, may) in [
-        ("a training set", json!({"feature_service": "delay_v1"}), &["trains"][..]),
+        ("a training set", json!({"feature_service": "delay_v1"}), &["trains", "exports"][..]),
         ("a batch", json!({"model": "delay"}), &["predicts"]),
         ("a batch of the past", json!({"model": "delay", "as_of": true}), &[]),
     ] {
@@ -319,20 +319,26 @@ pub(super) async fn asked_over_flight(asked: &Asked, bearer: Option<&str>) -> Ve
         let called = put(&mut flight, command, rows, bearer).await;
         heard.push((format!("DoPut: {what}"), may, Heard::of_grpc(&called)));
     }
-    let ticket = Ticket::new(json!({"predictions": "delay"}).to_string());
-    let called = flight.do_get(with(ticket, bearer)).await;
-    heard.push(("DoGet".to_owned(), &["reads-log"], Heard::of_grpc(&called)));
+    for (what, ticket, may) in [
+        ("predictions", json!({"predictions": "delay"}), &["reads-log"][..]),
+        ("a view", json!({"view": "plane_history", "features": ["last_delay"]}), &["exports"]),
+        ("the latest of a view", json!({"view": "plane_history", "latest": true}), &[]),
+        ("a source", json!({"source": "landings"}), &[]),
+    ] {
+        let called = flight.do_get(with(Ticket::new(ticket.to_string()), bearer)).await;
+        heard.push((format!("DoGet: {what}"), may, Heard::of_grpc(&called)));
+    }
     let about = || FlightDescriptor::new_cmd(json!({"feature_service": "delay_v1"}).to_string());
     let called = flight.get_flight_info(with(about(), bearer)).await;
-    heard.push(("GetFlightInfo".to_owned(), &["trains"], Heard::of_grpc(&called)));
+    heard.push(("GetFlightInfo".to_owned(), &["trains", "exports"], Heard::of_grpc(&called)));
     let called = flight.get_schema(with(about(), bearer)).await;
-    heard.push(("GetSchema".to_owned(), &["trains"], Heard::of_grpc(&called)));
+    heard.push(("GetSchema".to_owned(), &["trains", "exports"], Heard::of_grpc(&called)));
     let called = flight.list_flights(with(Criteria::default(), bearer)).await;
     let listed = match called {
         Ok(flights) => {
             let flights: Vec<_> = flights.into_inner().try_collect().await.unwrap();
             let seen = if flights.is_empty() { Heard::NotThere } else { Heard::Answered };
-            heard.push(("ListFlights: the services".to_owned(), &["trains"], seen));
+            heard.push(("ListFlights: the services".to_owned(), &["trains", "exports"], seen));
             Heard::Answered
         }
         Err(status) => Heard::of_grpc(&Err::<(), _>(status)),

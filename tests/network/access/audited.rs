@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use arrow_flight::Ticket;
 use quern_kit::{Repository, run, run_in, until};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::asking::{Asked, Heard};
+use super::asking::{Asked, Heard, with};
 use super::{KEYS, ROLES};
 use crate::planes;
 
@@ -59,6 +60,42 @@ async fn every_decision_has_its_line() {
         let denied = line(&text, "predicts", action);
         assert_eq!(denied.as_deref(), (path != "/v1/plan").then_some("deny"), "{action} in {text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_rows_out_stands_there() {
+    let (asked, folder) = audited(planes::repository(), ROLES, &KEYS).await;
+    let mut flight = asked.flight().await;
+    let mut export = async |who: &str, ticket: Value| {
+        let called = flight.do_get(with(Ticket::new(ticket.to_string()), Some(&asked.keys[who]))).await;
+        called.map(drop).map_err(|status| status.message().to_owned())
+    };
+    let view = json!({"view": "plane_history", "features": ["last_delay"]});
+    export("exports", view.clone()).await.unwrap();
+    assert_eq!(
+        export("reads-view", view).await.unwrap_err(),
+        "key:reads-view may not export feature view `plane_history`; a role with `{train: […]}` allows it that names a \
+         feature service which takes the view"
+    );
+    // Of a feature that they may not read they do not learn that it is there.
+    let hidden = export("exports", json!({"view": "plane_history"})).await.unwrap_err();
+    assert!(hidden.starts_with("unknown feature `plane_history:carrier`"), "{hidden}");
+    let source = json!({"source": "landings"});
+    export("admin", source.clone()).await.unwrap();
+    let refused = export("exports", source).await.unwrap_err();
+    assert!(
+        refused.starts_with("key:exports may not export source landings: administrators may"),
+        "{refused}"
+    );
+    let read = || std::fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
+    let last = async || line(&read(), "exports", "export source landings");
+    assert_eq!(until("the last line", last).await, "deny");
+    let text = read();
+    let allowed = line(&text, "exports", "export plane_history").unwrap();
+    assert!(allowed.starts_with("allow: role `exports` allows it"), "{allowed}");
+    assert_eq!(line(&text, "reads-view", "export plane_history").as_deref(), Some("deny"));
+    let allowed = line(&text, "admin", "export source landings").unwrap();
+    assert!(allowed.starts_with("allow: they are among `admins`"), "{allowed}");
 }
 
 /// Two owners, of whom one role each may apply what is theirs.

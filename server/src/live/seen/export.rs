@@ -10,7 +10,8 @@ use quern_engine::{ServicePlan, ViewPlan};
 use super::*;
 
 impl<'a> Seen<'a> {
-    /// The feature view of this name, and the places of its features that are named, or of all, for a table of its rows.
+    /// The feature view of this name, and the places of its features that are named, or of all, for a table of its
+    /// rows.
     ///
     /// # Errors
     /// `Kind::NotFound`, with the nearest names; `Kind::Forbidden`.

@@ -1,8 +1,8 @@
 //! Which files does a table of Delta Lake have, and what of them counts?
 //!
 //! The table's log is read by the protocol's own library, which is told how to list and read files ([`engine`], over
-//! [`log`]), and writes commits alone, of what is written here ([`write`]). The files themselves are read as any others, each through what the log says of it
-//! ([`Member`]).
+//! [`log`]), and writes commits alone, of what is written here ([`write`]). The files themselves are read as any
+//! others, each through what the log says of it ([`Member`]).
 //!
 //! Rows count as arrived in the order of the commits that added their files first: one of which rows are deleted is
 //! added again, and stays where it was. Files of which no commit is left come before these, by the time at which they
