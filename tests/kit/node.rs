@@ -208,7 +208,7 @@ impl Node {
     pub fn export(&self, command: &ViewCommand) -> Result<RecordBatch> {
         let who = Caller::owner();
         let rows = block_in_place(|| {
-            let exported = self.inner.export.view((&self.inner.live(), &who), command, now_us())?;
+            let exported = self.inner.export.view((&self.inner.live(), &who), command, (now_us(), None))?;
             whole(exported)
         })?;
         Ok(rows)

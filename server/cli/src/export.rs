@@ -207,7 +207,7 @@ impl Asked {
     fn here(&self, node: &Arc<Node>) -> Result<(SchemaRef, Batches)> {
         let (live, who) = (node.live(), Caller::owner());
         let exported = match self {
-            Asked::View(command) => node.export.view((&live, &who), command, now_us())?,
+            Asked::View(command) => node.export.view((&live, &who), command, (now_us(), None))?,
             Asked::Source(command) => node.export.source((&live, &who), command)?,
             Asked::Predictions(command) => {
                 let joined = node.joined(&who, command)?;

@@ -14,6 +14,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
 use feature_defs::Source;
+use quern_base::memory::Lease;
 use quern_engine::asof::Address;
 use quern_engine::schema::{conform, timestamp};
 use quern_engine::{Failed, Stamps, ViewPlan};
@@ -67,15 +68,21 @@ impl ViewTable {
         Ok(Rows { schema, batches })
     }
 
-    /// The row of each key that a look-up at `at_us` finds and that counts then, or the values of its windows.
+    /// The row of each key that a look-up at `at_us` finds and that counts then, or the values of its windows, of which
+    /// the keys are held out of `room`.
     ///
     /// # Errors
     /// Where two columns would share a name.
-    pub fn latest(self, scan: Scan, at_us: i64, scratch: Scratch) -> Result<Rows> {
+    pub fn latest(
+        self,
+        scan: Scan,
+        at_us: i64,
+        (scratch, room): (Scratch, Option<Arc<Lease>>),
+    ) -> Result<Rows> {
         let schema = self.schema()?;
         let columns = Arc::clone(&schema);
         let batches = Beside::begin("latest rows of a view", move |take| match &self.view.windows {
-            Some(_) => windows::read(&self, &scan, (&columns, at_us), take),
+            Some(_) => windows::read(&self, &scan, (&columns, at_us), (room.as_ref(), take)),
             None => latest::read(&self, &scan, (&columns, at_us), (&scratch, take)),
         });
         Ok(Rows { schema, batches })

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use quern_access::Caller;
+use quern_base::memory::Lease;
 use quern_features::table::{Rows, ViewTable, of_source};
 use quern_store::history::History;
 use quern_store::spill::Scratch;
@@ -45,8 +46,8 @@ impl Iterator for Exported {
 }
 
 impl Export {
-    /// The rows of a view, or with `latest` what look-ups find at one moment, `now_us` unless the command names one.
-    /// Opens history: call it where blocking is allowed.
+    /// The rows of a view, or with `latest` what look-ups find at one moment, `now_us` unless the command names one. Keys
+    /// that are held are taken from `room`. Opens history: call it where blocking is allowed.
     ///
     /// # Errors
     /// As [`Seen::export`](crate::live::Seen::export); `Kind::Refused` for all rows of a view with windows.
@@ -54,7 +55,7 @@ impl Export {
         &self,
         (live, who): (&Deployment, &Caller),
         command: &ViewCommand,
-        now_us: i64,
+        (now_us, room): (i64, Option<&Arc<Lease>>),
     ) -> Result<Exported> {
         let ViewCommand { view, features, from_us, to_us, latest, at_us, received: _ } = command;
         let (view, features) = live.seen_by(who).export(view, features)?;
@@ -77,7 +78,7 @@ impl Export {
         let scan = live.compiled.open(&self.history, view)?;
         let table = ViewTable { view: Arc::clone(view), features };
         Ok(Exported(match latest {
-            true => table.latest(scan, at_us.unwrap_or(now_us), self.scratch.clone())?,
+            true => table.latest(scan, at_us.unwrap_or(now_us), (self.scratch.clone(), room.cloned()))?,
             false => table.all(scan, between(*from_us, *to_us))?,
         }))
     }

@@ -35,7 +35,8 @@ pub(super) async fn view(
     }
     let (opening, who, received) = (Arc::clone(node), asker.caller().clone(), command.received);
     let (name, features) = (command.view.clone(), command.features.clone());
-    let open = move || opening.export.view((&opening.live(), &who), &command, now_us());
+    let room = Arc::clone(&lease);
+    let open = move || opening.export.view((&opening.live(), &who), &command, (now_us(), Some(&room)));
     let permit = move |node: &Node, who: &Caller| -> Result<()> {
         Ok(node.live().seen_by(who).export_still(&name, &features)?)
     };

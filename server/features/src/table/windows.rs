@@ -7,8 +7,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{concat, take as taken};
 use arrow::datatypes::SchemaRef;
+use quern_base::memory::{Lease, Part};
 use quern_engine::asof::{Address, KeyTable};
 use quern_engine::key::Keys;
+use quern_engine::size::column_bytes;
 use quern_engine::time::{last_us, visible_from};
 use quern_store::history::Scan;
 
@@ -21,16 +23,21 @@ use crate::read::stamps;
 const KEYS: usize = 1 << 20;
 /// Rows of a batch: of lists a row may be large.
 const ROWS: usize = 4_096;
+/// What a value of a window takes until it is in a batch.
+const VALUE_BYTES: usize = 8;
 
 pub(super) fn read(
     table: &ViewTable,
     scan: &Scan,
     (schema, at_us): (&SchemaRef, i64),
-    take: &mut Take<'_>,
+    (room, take): (Option<&Arc<Lease>>, &mut Take<'_>),
 ) -> Result<()> {
     let view = &*table.view;
-    for keys in keys(table, scan, at_us)? {
+    let held = room.map(|room| room.part(0)).transpose()?;
+    for keys in keys(table, scan, at_us, held.as_ref())? {
         let (encoded, count) = (Keys::encode(&view.keys, &keys)?, keys[0].len());
+        let bytes = count * table.features.len() * VALUE_BYTES;
+        let _values = room.map(|room| room.part(bytes)).transpose()?;
         let question = Question {
             view,
             keys: &encoded,
@@ -63,11 +70,12 @@ pub(super) fn read(
 }
 
 /// The columns of all keys of which an event was visible at that moment, in lots, each once, as they were met.
-fn keys(table: &ViewTable, scan: &Scan, at_us: i64) -> Result<Vec<Vec<ArrayRef>>> {
+fn keys(table: &ViewTable, scan: &Scan, at_us: i64, held: Option<&Part>) -> Result<Vec<Vec<ArrayRef>>> {
     let view = &*table.view;
     let (last_us, columns) = (last_us(at_us, view.at), view.keys.fields().len());
     let mut known = KeyTable::default();
-    let (mut lots, mut parts): (Vec<Vec<ArrayRef>>, Vec<Vec<ArrayRef>>) = Default::default();
+    let (mut lots, mut parts, mut count): (Vec<Vec<ArrayRef>>, Vec<Vec<ArrayRef>>, usize) =
+        Default::default();
     for (number, unit) in scan.units.iter().enumerate() {
         let first = Address::new(unit.file, unit.first_row);
         if !unit.may_hold(i64::MIN, last_us.saturating_sub(view.lag_us)) {
@@ -87,13 +95,18 @@ fn keys(table: &ViewTable, scan: &Scan, at_us: i64) -> Result<Vec<Vec<ArrayRef>>
                 }
             }
             if !new.is_empty() {
+                count += new.len();
                 let new = UInt32Array::from(new);
                 let values = view.stamp_values(&batch)?;
                 let values = values.iter().take(columns).map(|column| taken(column, &new, None));
-                parts.push(values.collect::<std::result::Result<_, _>>()?);
+                let part: Vec<ArrayRef> = values.collect::<std::result::Result<_, _>>()?;
+                // Once as columns, and once as what tells it from others.
+                held.map_or(Ok(()), |held| held.grow(2 * part.iter().map(column_bytes).sum::<usize>()))?;
+                parts.push(part);
             }
-            if parts.iter().map(|part| part[0].len()).sum::<usize>() >= KEYS {
+            if count >= KEYS {
                 lots.push(together(&std::mem::take(&mut parts), columns)?);
+                count = 0;
             }
             Ok(())
         })?;
