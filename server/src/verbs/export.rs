@@ -46,8 +46,8 @@ impl Iterator for Exported {
 }
 
 impl Export {
-    /// The rows of a view, or with `latest` what look-ups find at one moment, `now_us` unless the command names one. Keys
-    /// that are held are taken from `room`. Opens history: call it where blocking is allowed.
+    /// The rows of a view, or with `latest` what look-ups find at one moment, `now_us` unless the command names one.
+    /// Keys that are held are taken from `room`. Opens history: call it where blocking is allowed.
     ///
     /// # Errors
     /// As [`Seen::export`](crate::live::Seen::export); `Kind::Refused` for all rows of a view with windows.

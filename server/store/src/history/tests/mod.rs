@@ -14,6 +14,7 @@ mod sample;
 mod stored;
 mod times;
 mod types;
+mod written;
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -158,7 +158,7 @@ impl DeltaWriter {
     /// Makes all of that the table's next version, and gives its number.
     ///
     /// # Errors
-    /// `Kind::Busy` where another writer came first; those of disk and store.
+    /// `Kind::Unavailable` where another writer came first; those of disk and store.
     pub fn finish(mut self) -> Result<u64> {
         self.end_file()?;
         let path = self.table.path().to_owned();
@@ -288,7 +288,7 @@ fn metadata(
 /// Refuses a table that has other columns, or files of another form.
 fn check_fits(snapshot: &SnapshotRef, schema: &Schema, path: &str) -> Result<()> {
     let wrong = |cause: String| {
-        let help = "name another table, or write one with these columns under another name";
+        let help = "write what there is here into another table";
         Error::invalid(format!("the table `{path}` {cause}; {help}"))
     };
     let configuration = snapshot.table_configuration();
@@ -325,12 +325,19 @@ fn check_fits(snapshot: &SnapshotRef, schema: &Schema, path: &str) -> Result<()>
 fn writable(schema: &SchemaRef) -> Result<SchemaRef> {
     let field = |field: &FieldRef| match lossless(field.data_type()) {
         Some(dtype) => Ok(Arc::new(Field::new(field.name(), dtype, true))),
-        None => Err(Error::invalid(format!(
-            "column `{}` is {}, which no table of Delta Lake holds; cast it first (a timestamp to microseconds with a time \
-             zone, an unsigned number to `int64`), or write Parquet",
-            field.name(),
-            type_name(field.data_type())
-        ))),
+        None => {
+            let (dtype, way_out) = match field.data_type() {
+                DataType::Timestamp(_, None) => ("a timestamp without a time zone".to_owned(), "give it one"),
+                DataType::Timestamp(..) => {
+                    ("a timestamp in nanoseconds".to_owned(), "round it to microseconds")
+                }
+                other => (type_name(other), "cast it"),
+            };
+            Err(Error::invalid(format!(
+                "column `{}` is {dtype}, which no table of Delta Lake holds; {way_out} first, or write Parquet",
+                field.name()
+            )))
+        }
     };
     Ok(Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Result<Fields>>()?)))
 }
