@@ -322,9 +322,9 @@ fn a_table_gets_versions() {
         folder,
         &format!("{export} --features last_amount --mode append"),
         expect![[r#"
-        exit 1
-        error: the table `DIR/lake/orders` has a column `last_ordered_at`, which there is not here; name another table, or write one with these columns under another name
-    "#]],
+            exit 1
+            error: the table `DIR/lake/orders` has a column `last_ordered_at`, which there is not here; write what there is here into another table
+        "#]],
     );
     let reader = Repository::new(&format!(
         "kind: Entity\nname: customer\njoin_keys: [{{name: customer, type: string}}]\n---\n\
