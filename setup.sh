@@ -63,6 +63,7 @@ brings() {
     build-essential) echo 'a C++ compiler (c++)' ;;
     libclang-dev) echo 'libclang; if it is here, say where by LIBCLANG_PATH' ;;
     libgomp1) echo 'libgomp.so.1, of GCC' ;;
+    libssl-dev) echo 'OpenSSL with its headers, as pkg-config finds it' ;;
     postgresql) echo 'the programs of PostgreSQL (initdb and postgres in PATH)' ;;
     fiu-utils) echo 'libfiu, its preload libraries in /usr/lib/fiu and fiu-ctrl' ;;
     locales) echo 'the locale en_US.UTF-8 (localedef -i en_US -f UTF-8 en_US.UTF-8)' ;;
@@ -74,6 +75,8 @@ brings() {
 need build-essential command -v c++              # RocksDB is C++
 need clang command -v clang                      # bindgen reads RocksDB's headers with libclang ...
 need libclang-dev has_libclang                   # ... which is this library
+need pkg-config command -v pkg-config            # finds the next:
+need libssl-dev pkg-config --exists openssl      # OpenSSL, by which librdkafka speaks TLS
 if for_demo; then
   need libgomp1 has_libgomp                      # LightGBM's threads
   if [ -z "${PYTHON:-}" ]; then

@@ -28,10 +28,10 @@ mod yaml;
 pub use definitions::{
     ADMIN, Action, Aggregation, Artifact, At, BatchSource, Batching, Broker, Catalog, Cataloged, Column,
     Connection, Database, Definition, Definitions, DriverOption, Entity, Example, Expr, Fallback, Feature,
-    FeatureService, FeatureView, Function, Governance, Grant, Input, Inputs, Instead, Isolation, Kind,
-    Limits, Literal, Member, Model, ModelFile, ModelVersion, Operation, Pick, Projection, PullSource,
-    PulledRows, Rate, Remote, Right, Role, Route, Secret, Source, Step, StorageOptions, StreamSource,
-    TrainedOn, Window,
+    FeatureService, FeatureView, Function, Governance, Grant, Input, Inputs, Instead, Isolation,
+    KafkaOptions, Kind, Limits, Literal, Member, Model, ModelFile, ModelVersion, OAuth, Operation, Pick,
+    Projection, PullSource, PulledRows, Rate, Remote, Right, Role, Route, SaslMechanism, SchemaRegistry,
+    Secret, Source, Start, Step, StorageOptions, StreamSource, TrainedOn, Window,
 };
 pub use dtype::{ScalarType, Type};
 pub use duration::{format_duration, parse_duration};

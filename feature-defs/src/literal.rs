@@ -116,7 +116,7 @@ fn is_day(date: &[u32]) -> bool {
 }
 
 /// RFC 3339, where a space may stand for the `T` and the zone may be left out, which then is UTC.
-fn is_timestamp(text: &str) -> bool {
+pub(crate) fn is_timestamp(text: &str) -> bool {
     let Some((date, time)) = text.split_once(['T', 't', ' ']) else {
         return is_date(text);
     };

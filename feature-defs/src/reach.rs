@@ -109,6 +109,11 @@ impl Server {
         ["http", "https"].contains(&self.scheme)
     }
 
+    /// Whether it is a broker of Kafka.
+    pub(crate) fn is_of_kafka(&self) -> bool {
+        self.scheme == KAFKA
+    }
+
     /// The servers of a stream. Whoever reads it connects to these, and not to what else the text may say.
     ///
     /// # Errors

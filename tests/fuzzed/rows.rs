@@ -47,7 +47,7 @@ static SOURCE: LazyLock<(Source, SchemaRef)> = LazyLock::new(|| {
 
 pub(crate) fn ask(bytes: &[u8]) {
     let (source, schema) = &*SOURCE;
-    let (events, rejected) = json::events(source, schema, &[bytes]).unwrap();
+    let (events, rejected) = json::events(source, schema, &[json::event(bytes)]).unwrap();
     assert_eq!(events.num_rows(), 1);
     assert!(rejected.iter().all(|row| row.index == 0));
     if let Ok(serde_json::Value::Array(labels)) = serde_json::from_slice(bytes) {

@@ -1,6 +1,9 @@
 //! Does each event of Kafka and of a Redis Stream count once, also when the server ends in between? Against
 //! librdkafka's own cluster, which speaks the brokers' protocol over sockets, and against a redis-server.
 
+mod registered;
+mod secured;
+
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -114,11 +117,20 @@ impl Kafka {
         self.cluster.bootstrap_servers()
     }
 
+    /// Makes another topic.
+    fn topic(&self, name: &str) {
+        self.cluster.create_topic(name, 3, 1).unwrap();
+    }
+
     /// Sends events, to one partition after the other.
     pub(crate) fn send(&self, events: &[String]) {
+        self.send_all("payments", events);
+    }
+
+    fn send_all(&self, topic: &str, events: &[impl AsRef<[u8]>]) {
         for (event, partition) in events.iter().zip((0..3).cycle()) {
-            let record: BaseRecord<'_, [u8], str> =
-                BaseRecord::to("payments").payload(event.as_str()).partition(partition);
+            let record: BaseRecord<'_, [u8], [u8]> =
+                BaseRecord::to(topic).payload(event.as_ref()).partition(partition);
             self.producer.send(record).map_err(|(error, _)| error).unwrap();
         }
         self.producer.flush(PATIENCE).unwrap();

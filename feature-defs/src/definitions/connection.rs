@@ -25,6 +25,10 @@ pub struct Connection {
     pub database: Option<Database>,
     /// Which catalog of tables it leads to, where it does.
     pub catalog: Option<Catalog>,
+    /// Which registry of schemas it leads to, where it does.
+    pub schema_registry: Option<SchemaRegistry>,
+    /// How brokers of Kafka are spoken with, where it leads to some.
+    pub kafka: KafkaOptions,
     /// Whose it is.
     pub governance: Governance,
     /// Where it is declared.
@@ -52,10 +56,84 @@ pub struct Catalog {
     pub path: String,
     /// Which of its warehouses.
     pub warehouse: Option<String>,
-    /// What a token is asked for.
-    pub scope: Option<String>,
-    /// Where one is asked for; of the catalog itself unless it is said.
+    /// Where tokens come from; from the catalog itself unless it is said.
+    pub oauth: OAuth,
+}
+
+/// A registry of schemas, which speaks the protocol of Confluent's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaRegistry {
+    /// Where on its server the protocol begins.
+    pub path: String,
+    /// Where tokens come from.
+    pub oauth: OAuth,
+}
+
+/// Where tokens of OAuth 2.0 come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OAuth {
+    /// Where one is asked for.
     pub token_url: Option<String>,
+    /// What it is asked for.
+    pub scope: Option<String>,
+}
+
+/// How brokers of Kafka are spoken with: in the open, and by nobody, unless it is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KafkaOptions {
+    /// Over TLS.
+    pub is_secured: bool,
+    /// How who asks is proved, besides a certificate.
+    pub mechanism: Option<SaslMechanism>,
+    /// Whom to believe, as PEM; those that the machine believes unless it is said.
+    pub ca: Option<Secret>,
+    /// Where tokens come from.
+    pub oauth: OAuth,
+}
+
+/// How a broker of Kafka is told who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// A user and their password.
+    Plain,
+    /// A user, and a proof that the password is known, by SHA-256.
+    ScramSha256,
+    /// The same by SHA-512.
+    ScramSha512,
+    /// A token.
+    OAuthBearer,
+}
+
+impl SaslMechanism {
+    /// All of them.
+    pub const ALL: [SaslMechanism; 4] = [
+        SaslMechanism::Plain,
+        SaslMechanism::ScramSha256,
+        SaslMechanism::ScramSha512,
+        SaslMechanism::OAuthBearer,
+    ];
+
+    /// As Kafka calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            SaslMechanism::OAuthBearer => "OAUTHBEARER",
+        }
+    }
+}
+
+impl KafkaOptions {
+    /// The protocol, as Kafka calls it.
+    pub fn security_protocol(&self) -> &'static str {
+        match (self.is_secured, self.mechanism) {
+            (false, None) => "PLAINTEXT",
+            (true, None) => "SSL",
+            (false, Some(_)) => "SASL_PLAINTEXT",
+            (true, Some(_)) => "SASL_SSL",
+        }
+    }
 }
 
 /// How a database is spoken with.

@@ -14,14 +14,17 @@ mod view;
 use std::collections::BTreeMap;
 
 pub use self::column::{Column, Expr, Feature, Literal};
-pub use self::connection::{Catalog, Connection, Database, DriverOption, Secret, StorageOptions};
+pub use self::connection::{
+    Catalog, Connection, Database, DriverOption, KafkaOptions, OAuth, SaslMechanism, SchemaRegistry, Secret,
+    StorageOptions,
+};
 pub use self::model::{
     Action, Artifact, Batching, Example, Fallback, Input, Inputs, Instead, Isolation, Model, ModelFile,
     ModelVersion, Remote, Route, Step, TrainedOn,
 };
 pub use self::role::{ADMIN, Governance, Grant, Limits, Member, Operation, Pick, Rate, Right, Role};
 pub use self::service::{FeatureService, Projection};
-pub use self::source::{BatchSource, Broker, Cataloged, PullSource, PulledRows, Source, StreamSource};
+pub use self::source::{BatchSource, Broker, Cataloged, PullSource, PulledRows, Source, Start, StreamSource};
 pub use self::view::{Aggregation, At, FeatureView, Function, Window};
 use crate::error::Loc;
 pub use crate::shape::Kind;

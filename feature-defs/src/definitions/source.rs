@@ -80,6 +80,22 @@ impl BatchSource {
         self.path.contains("://").then(|| BatchSource::plain(&self.path))
     }
 
+    /// Whether a path names the metadata of a table of Iceberg, and not the table's folder.
+    pub fn is_metadata(path: &str) -> bool {
+        [".metadata.json", ".metadata.json.gz", ".gz.metadata.json"].iter().any(|end| path.ends_with(end))
+    }
+
+    /// What its rows are, whatever state of it is meant: of a table of Iceberg that is told by its metadata, where that
+    /// lies.
+    pub fn place(&self) -> &str {
+        match self.path.rfind('/') {
+            Some(slash) if self.format == Format::Iceberg && BatchSource::is_metadata(&self.path) => {
+                &self.path[..slash]
+            }
+            _ => &self.path,
+        }
+    }
+
     /// The parts of a path before the first that is a glob.
     pub(crate) fn plain(path: &str) -> &str {
         match path.find(['*', '[']) {
@@ -146,7 +162,7 @@ impl PulledRows {
 }
 
 /// Events of a broker, each a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StreamSource {
     /// Which kind of broker.
     pub broker: Broker,
@@ -154,10 +170,29 @@ pub struct StreamSource {
     pub servers: String,
     /// The same, one by one, without who asks.
     pub reaches: Vec<Server>,
+    /// What leads there.
+    pub connection: Option<Connection>,
     /// The topic, or the key of the stream.
     pub topic: String,
+    /// Where reading begins that was never begun.
+    pub start: Start,
+    /// The registry whose schemas say what is in an event, by the name of its connection; without one it is JSON.
+    pub registry: Option<String>,
+    /// The connection itself.
+    pub registered: Option<Connection>,
     /// Where it is declared.
     pub loc: Loc,
+}
+
+/// Where a stream begins that was never read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// At the first event that is still there.
+    Earliest,
+    /// After the last one.
+    Latest,
+    /// At the first one that its broker took at this time or later.
+    At(String),
 }
 
 /// Brokers that events come from.

@@ -120,6 +120,13 @@ impl Declared {
             if let Some(pull) = &mut source.pull {
                 pull.connection = self.connections.find(&pull.by).map(|it| it.def.clone());
             }
+            if let Some(stream) = &mut source.stream {
+                let reach = Reach::Servers(stream.reaches.clone());
+                let connections = self.connections.all.iter().map(|it| &it.def);
+                stream.connection = Connection::to(&reach, source.loc.project(), connections).cloned();
+                let registered = stream.registry.as_ref().and_then(|by| self.connections.find(by));
+                stream.registered = registered.map(|it| it.def.clone());
+            }
             let Some(batch) = &mut source.batch else { continue };
             if let Some(catalog) = &mut batch.catalog {
                 let project = source.loc.project();

@@ -14,7 +14,7 @@ use crate::yaml::{Node, Scalar, Value};
 use crate::{
     Aggregation, At, BatchSource, Broker, Cataloged, Column, Dialect, Encoding, Entity, Epoch, Expr, Feature,
     FeatureService, FeatureView, Format, Function, Governance, Literal, Loc, Projection, PullSource,
-    PulledRows, ScalarType, Source, Stored, StreamSource, Type, Window,
+    PulledRows, ScalarType, Source, Start, Stored, StreamSource, Type, Window,
 };
 
 pub(super) fn entity(node: &Node) -> Entity {
@@ -85,6 +85,10 @@ pub(super) fn service(node: &Node) -> FeatureService {
 /// How long a row may take from its cursor to its commit where nothing is said.
 const OVERLAP_US: i64 = HOUR_US;
 
+/// Where a stream may begin, besides at a time.
+pub(super) const EARLIEST: &str = "earliest";
+pub(super) const LATEST: &str = "latest";
+
 fn stream(node: &Node) -> Option<StreamSource> {
     let topic = node.get("topic")?;
     let broker = match text(node, "broker").as_str() {
@@ -94,7 +98,22 @@ fn stream(node: &Node) -> Option<StreamSource> {
     };
     let servers = text(node, "servers");
     let reaches = Server::of_stream(broker, &servers).unwrap_or_default();
-    Some(StreamSource { broker, servers, reaches, topic: topic.text()?.to_owned(), loc: topic.loc.clone() })
+    Some(StreamSource {
+        broker,
+        servers,
+        reaches,
+        topic: topic.text()?.to_owned(),
+        start: match text(node, "start").as_str() {
+            "" | EARLIEST => Start::Earliest,
+            LATEST => Start::Latest,
+            at => Start::At(at.to_owned()),
+        },
+        registry: node.get("schema_registry").and_then(Node::text).map(str::to_owned),
+        // What leads there is found once all connections are known.
+        connection: None,
+        registered: None,
+        loc: topic.loc.clone(),
+    })
 }
 
 fn batch(node: &Node) -> Option<BatchSource> {

@@ -1,5 +1,7 @@
 //! Which keys does a connection have?
 
+use crate::SaslMechanism;
+
 use super::object::{Key, Object, Shape};
 use super::table::{DESCRIPTION, OWNER, SHARE, TAGS, optional, required};
 
@@ -37,6 +39,17 @@ pub(super) static CONNECTION: Object = Object {
             "Says that the server at `url` is a catalog of tables of Iceberg, which speaks its REST protocol.",
         ),
         optional(
+            "schema_registry",
+            Shape::Object(&SCHEMA_REGISTRY),
+            "Says that the server at `url` is a registry of the schemas of events, as Confluent's is and those that speak as \
+             it does.",
+        ),
+        optional(
+            "kafka",
+            Shape::Object(&KAFKA),
+            "How the brokers at `url` are spoken with: in the open, and without saying who asks, unless given.",
+        ),
+        optional(
             "endpoint",
             Shape::Text,
             "Another store than the cloud's own which speaks its protocol, as `http://minio:9000`; unless given, the \
@@ -55,7 +68,8 @@ pub(super) static CONNECTION: Object = Object {
         optional(
             "credentials",
             Shape::Object(&CREDENTIALS),
-            "Who asks for objects, for tables of a catalog or for rows of a database; of objects the environment of the server says it unless given.",
+            "Who asks: for objects, where the environment of the server says it unless given; for tables of a catalog, rows of a \
+             database, events of Kafka, schemas of a registry.",
         ),
     ],
 };
@@ -87,9 +101,61 @@ static CATALOG: Object = Object {
     ],
 };
 
+const SCOPE: Key = optional("scope", Shape::Text, "What a token is asked for.");
+
+static SCHEMA_REGISTRY: Object = Object {
+    noun: "a schema registry",
+    doc: "A registry of schemas, as Confluent's, Karapace, Redpanda's and Apicurio's are.",
+    keys: &[
+        optional(
+            "path",
+            Shape::Text,
+            "Where on its server the protocol begins, before `/schemas`; `/` unless given. Of Apicurio `/apis/ccompat/v7`.",
+        ),
+        optional("token_url", Shape::Text, "Where a token is asked for by `client_id` and `client_secret`."),
+        SCOPE,
+    ],
+};
+
+static KAFKA: Object = Object {
+    noun: "the options of Kafka",
+    doc: "How brokers of Kafka are spoken with, by the names that its own clients have for it.",
+    keys: &[
+        required(
+            "security_protocol",
+            Shape::OneOf(&SECURITY_PROTOCOLS),
+            "Whether over TLS, and whether who asks is said by SASL.",
+        ),
+        optional(
+            "sasl_mechanism",
+            Shape::OneOf(&SASL_MECHANISMS),
+            "How it is said: the first three take `username` and `password`, the last `client_id` and `client_secret`.",
+        ),
+        optional(
+            "ssl_ca",
+            Shape::Secret(&SECRET),
+            "Where the certificates are, as PEM, by which a broker is believed; those that the machine believes unless given.",
+        ),
+        optional("token_url", Shape::Text, "OAUTHBEARER, which needs it: where tokens are asked for."),
+        SCOPE,
+    ],
+};
+
+/// The protocols that brokers of Kafka speak.
+const SECURITY_PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
+const SASL_MECHANISMS: [&str; SaslMechanism::ALL.len()] = {
+    let mut names = [""; SaslMechanism::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = SaslMechanism::ALL[at].name();
+        at += 1;
+    }
+    names
+};
+
 static CREDENTIALS: Object = Object {
     noun: "credentials",
-    doc: "Who asks an object store, a catalog or a database. Each says where its secret is told, not what it is.",
+    doc: "Who asks an object store, a catalog, a database, brokers or a registry. Each says where its secret is told, not what it is.",
     keys: &[
         secret("access_key_id", "S3: the id of an access key."),
         secret("secret_access_key", "S3: its secret."),
@@ -99,11 +165,14 @@ static CREDENTIALS: Object = Object {
         secret("account_key", "Azure: its key."),
         secret("sas_token", "Azure: a shared access signature, instead of a key."),
         secret("tenant_id", "Azure: the tenant of a service principal."),
-        secret("client_id", "Azure: its id. A catalog: who asks for a token."),
-        secret("client_secret", "Azure: its secret. A catalog: theirs."),
-        secret("token", "A catalog: a token that it takes."),
-        secret("username", "A database: its user."),
-        secret("password", "A database: their password."),
+        secret("client_id", "Azure: its id. A catalog, a registry, Kafka: who asks for a token."),
+        secret("client_secret", "Azure: its secret. A catalog, a registry, Kafka: theirs."),
+        secret("token", "A catalog, a registry: a token that it takes."),
+        secret("username", "A database, a registry, Kafka: its user."),
+        secret("password", "A database, a registry, Kafka: their password."),
+        secret("certificate", "Kafka over TLS: the certificate of who asks, with what it stands on, as PEM."),
+        secret("private_key", "Kafka over TLS: its key, as PEM."),
+        secret("private_key_password", "Kafka over TLS: what the key is encrypted with, where it is."),
     ],
 };
 

@@ -160,7 +160,7 @@ static BATCH: Object = Object {
 
 static STREAM: Object = Object {
     noun: "a stream",
-    doc: "Events of a broker: each is a row, as a JSON object.",
+    doc: "Events of a broker: each is a row, as a JSON object or as a registry's schema says.",
     keys: &[
         required("broker", Shape::OneOf(&["kafka", "redis"]), "Kind of broker."),
         required(
@@ -170,6 +170,18 @@ static STREAM: Object = Object {
              [connection](#connection) leads to each.",
         ),
         required("topic", Shape::Text, "Kafka: the topic; Redis: the key of the stream."),
+        optional(
+            "start",
+            Shape::Text,
+            "Kafka: where reading begins that was never begun: `earliest`, which is so unless given, `latest`, or a time as in \
+             `2026-01-31T08:30:00Z`.",
+        ),
+        optional(
+            "schema_registry",
+            Shape::Reference,
+            "Kafka: the [connection](#connection) to the registry whose schemas say what is in an event: Avro, Protobuf or \
+             JSON. Without it each is a JSON object.",
+        ),
     ],
 };
 

@@ -337,22 +337,22 @@ fn who_asks_an_object_store_is_said_whole_and_never_written() {
     check(
         &told("credentials: {access_key_id: AKIA7}\n"),
         expect![[r#"
-        a.yaml:4:14: `credentials` of `s3://` are not whole, or are another cloud's
-          help: give `access_key_id`, `secret_access_key` (and `session_token`)
-        a.yaml:4:30: `access_key_id` must be `{env: NAME}` or `{file: PATH}`
-          help: what is secret stands in no definition: these are kept, and shown"#]],
+            a.yaml:4:14: `credentials` of `s3://` are not whole, or are another's
+              help: give `access_key_id`, `secret_access_key` (and `session_token`)
+            a.yaml:4:30: `access_key_id` must be `{env: NAME}` or `{file: PATH}`
+              help: what is secret stands in no definition: these are kept, and shown"#]],
     );
     check(
         &told("credentials: {access_key_id: {env: ID}}\n"),
         expect![[r#"
-        a.yaml:4:14: `credentials` of `s3://` are not whole, or are another cloud's
-          help: give `access_key_id`, `secret_access_key` (and `session_token`)"#]],
+            a.yaml:4:14: `credentials` of `s3://` are not whole, or are another's
+              help: give `access_key_id`, `secret_access_key` (and `session_token`)"#]],
     );
     check(
         &told("credentials: {account_key: {env: ID}}\n"),
         expect![[r#"
-        a.yaml:4:14: `credentials` of `s3://` are not whole, or are another cloud's
-          help: give `access_key_id`, `secret_access_key` (and `session_token`)"#]],
+            a.yaml:4:14: `credentials` of `s3://` are not whole, or are another's
+              help: give `access_key_id`, `secret_access_key` (and `session_token`)"#]],
     );
     check(
         &told("anonymous: true\ncredentials: {access_key_id: {env: A, file: b}, secret_access_key: {}}\n"),
@@ -373,7 +373,7 @@ fn who_asks_an_object_store_is_said_whole_and_never_written() {
     check(
         &told("region: eu\n").replace("s3://lake/", "kafka://lake"),
         expect![[r#"
-        a.yaml:4:9: `region` is of an object store, and `url` leads to none
-          help: leave it out, or give a `url` as in `s3://bucket/folder/`"#]],
+            a.yaml:4:9: `region` is of an object store, and `url` leads to Kafka
+              help: leave it out"#]],
     );
 }

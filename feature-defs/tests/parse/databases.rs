@@ -179,10 +179,10 @@ fn each_mistake_of_a_connection_to_a_database_is_named() {
         (
             "url: s3://lake/\noptions: {adbc.x: y}\ncredentials: {username: {env: A}}",
             expect![[r#"
-            a.yaml:4:10: `options` are of a database, and there is no `driver` that leads to one
-              help: leave them out, or name the ADBC driver, as in `driver: postgresql`
-            a.yaml:5:14: `credentials` of `s3://` are not whole, or are another cloud's
-              help: give `access_key_id`, `secret_access_key` (and `session_token`)"#]],
+                a.yaml:4:10: `options` are of a database, and there is no `driver` that leads to one
+                  help: leave them out, or name the ADBC driver, as in `driver: postgresql`
+                a.yaml:5:14: `credentials` of `s3://` are not whole, or are another's
+                  help: give `access_key_id`, `secret_access_key` (and `session_token`)"#]],
         ),
     ] {
         check(&format!("kind: Connection\nname: c\n{connection}\n"), expected);

@@ -13,4 +13,4 @@ pub use labels::labels;
 pub use parse::{body, flag, object};
 pub use quern_engine::json::Json;
 pub use read::{Asked, INSTANCES_MAX, cells, columns, entities, instances, limit};
-pub use rows::{events, rows};
+pub use rows::{event, events, rows};

@@ -13,7 +13,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 pub use column::{Mistyped, column, mistyped};
-pub use value::{BASE64, is_bare, micros};
+pub use value::{BASE64, bytes, is_bare, micros};
 
 /// A JSON value that borrows what it can from the body.
 #[derive(Debug, Clone, PartialEq)]

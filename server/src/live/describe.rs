@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use feature_defs::{
     Aggregation, Artifact, At, BatchSource, Batching, Broker, Catalog, Column, Connection, DriverOption,
     Entity, Expr, Fallback, Feature, FeatureService, FeatureView, Function, Governance, Instead, Isolation,
-    Literal, Model, ModelVersion, Projection, PullSource, PulledRows, Route, ScalarType, Secret, Source,
-    StorageOptions, StreamSource, Type, format_duration,
+    KafkaOptions, Literal, Model, ModelVersion, OAuth, Projection, PullSource, PulledRows, Route,
+    SaslMechanism, ScalarType, SchemaRegistry, Secret, Source, Start, StorageOptions, StreamSource, Type,
+    format_duration,
 };
 use quern_base::digest::sha256;
 use quern_engine::schema::type_name;
@@ -107,8 +108,19 @@ fn entity(entity: &Entity) -> Keys {
 }
 
 fn connection(connection: &Connection) -> Keys {
-    let Connection { name: _, description, url, reach: _, storage, database, catalog, governance, loc: _ } =
-        connection;
+    let Connection {
+        name: _,
+        description,
+        url,
+        reach: _,
+        storage,
+        database,
+        catalog,
+        schema_registry,
+        kafka,
+        governance,
+        loc: _,
+    } = connection;
     let StorageOptions { endpoint, region, anonymous, credentials } = storage;
     let mut keys = Keys::new();
     put(&mut keys, "description", description);
@@ -116,17 +128,23 @@ fn connection(connection: &Connection) -> Keys {
     put(&mut keys, "endpoint", endpoint.as_deref().unwrap_or_default());
     put(&mut keys, "region", region.as_deref().unwrap_or_default());
     put(&mut keys, "anonymous", if *anonymous { "true" } else { "" });
-    if let Some(Catalog { path, warehouse, scope, token_url }) = catalog {
+    if let Some(Catalog { path, warehouse, oauth }) = catalog {
         put(&mut keys, "catalog", path);
-        for (key, said) in [("warehouse", warehouse), ("scope", scope), ("token url", token_url)] {
-            put(&mut keys, key, said.as_deref().unwrap_or_default());
-        }
+        put(&mut keys, "warehouse", warehouse.as_deref().unwrap_or_default());
+        put_oauth(&mut keys, oauth);
+    }
+    if let Some(SchemaRegistry { path, oauth }) = schema_registry {
+        put(&mut keys, "schema registry", if path.is_empty() { "/" } else { path });
+        put_oauth(&mut keys, oauth);
+    }
+    if *kafka != KafkaOptions::default() {
+        let KafkaOptions { is_secured: _, mechanism, ca, oauth } = kafka;
+        put(&mut keys, "security protocol", kafka.security_protocol());
+        put(&mut keys, "sasl mechanism", mechanism.map_or("", SaslMechanism::name));
+        put(&mut keys, "ssl ca", ca.as_ref().map_or(String::new(), told));
+        put_oauth(&mut keys, oauth);
     }
     put(&mut keys, "driver", database.as_ref().map_or("", |database| database.driver.as_str()));
-    let told = |secret: &Secret| match secret {
-        Secret::Env(name) => format!("env {name}"),
-        Secret::File(path) => format!("file {path}"),
-    };
     put(
         &mut keys,
         "credentials",
@@ -141,6 +159,18 @@ fn connection(connection: &Connection) -> Keys {
     }
     put_governance(&mut keys, governance);
     keys
+}
+
+fn told(secret: &Secret) -> String {
+    match secret {
+        Secret::Env(name) => format!("env {name}"),
+        Secret::File(path) => format!("file {path}"),
+    }
+}
+
+fn put_oauth(keys: &mut Keys, OAuth { token_url, scope }: &OAuth) {
+    put(keys, "token url", token_url.as_deref().unwrap_or_default());
+    put(keys, "scope", scope.as_deref().unwrap_or_default());
 }
 
 fn source(source: &Source, deployment: &Deployment) -> Keys {
@@ -181,12 +211,29 @@ fn source(source: &Source, deployment: &Deployment) -> Keys {
         let overlap = if is_time { format_duration(*overlap) } else { overlap.to_string() };
         put(&mut keys, "cursor", format!("{cursor}, overlap {overlap}"));
     }
-    if let Some(StreamSource { broker, servers, reaches: _, topic, loc: _ }) = stream {
+    if let Some(stream) = stream {
+        let StreamSource {
+            broker,
+            servers,
+            reaches: _,
+            connection: _,
+            topic,
+            start,
+            registry,
+            registered: _,
+            loc: _,
+        } = stream;
         let broker = match broker {
             Broker::Kafka => "kafka",
             Broker::Redis => "redis",
         };
         put(&mut keys, "stream", format!("{broker} {servers} {topic}"));
+        put(&mut keys, "schema registry", registry.as_deref().unwrap_or_default());
+        match start {
+            Start::Earliest => {}
+            Start::Latest => put(&mut keys, "start", "latest"),
+            Start::At(at) => put(&mut keys, "start", at),
+        }
     }
     put(&mut keys, "push", if source.is_pushed_to() { "true" } else { "" });
     put(&mut keys, "event timestamp", event_timestamp);

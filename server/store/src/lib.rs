@@ -13,7 +13,6 @@
 
 mod cache;
 mod error;
-mod http;
 mod metrics;
 
 pub mod follow;

@@ -24,7 +24,6 @@ use serde_json::Value;
 use url::Url;
 
 pub use self::bucket::{Bucket, Listed};
-pub(crate) use self::client::told;
 pub use self::reading::Reads;
 pub(crate) use self::reading::{Fetched, Object, Objects};
 

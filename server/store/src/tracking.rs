@@ -10,8 +10,8 @@ use feature_defs::{Reach, Registered, RegisteredModel, Server};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 
-use crate::http::{self, causes, on_one_line};
 use crate::objects::Unread;
+use quern_http::{causes, client, on_one_line, server_at};
 
 const URI: &str = "MLFLOW_TRACKING_URI";
 const USERNAME: &str = "MLFLOW_TRACKING_USERNAME";
@@ -84,9 +84,8 @@ impl Tracking {
         let told = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let uri = told(URI).ok_or_else(|| wrong(format!("`{URI}` names no tracking server of MLflow")))?;
         // The URI is not repeated: it may hold a password.
-        let (server, base) = http::server_at(&uri).map_err(|cause| wrong(format!("`{URI}` {cause}")))?;
-        let client =
-            http::client(&server).map_err(|error| wrong(format!("no client can be set up: {error}")))?;
+        let (server, base) = server_at(&uri).map_err(|cause| wrong(format!("`{URI}` {cause}")))?;
+        let client = client(&server).map_err(|error| wrong(format!("no client can be set up: {error}")))?;
         let who = match (told(USERNAME), told(TOKEN)) {
             (Some(name), _) => Who::User { name, password: told(PASSWORD) },
             (None, Some(token)) => Who::Token(token),
@@ -270,7 +269,7 @@ mod tests {
 
     #[test]
     fn files_lie_where_somebody_may_have_been_asked() {
-        let (server, base) = http::server_at("http://mlflow:5000/ml").unwrap();
+        let (server, base) = server_at("http://mlflow:5000/ml").unwrap();
         let tracking = Tracking { server, base, client: Client::new(), who: Who::Nobody };
         let shown = [
             "mlflow-artifacts:/0/models/m-1/artifacts",

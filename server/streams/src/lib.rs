@@ -1,8 +1,8 @@
 //! How do the events of a broker become rows?
 //!
-//! Each event is a JSON object and is pushed like any other row. How far a stream was read is written in one step with
-//! the rows ([`Push`]), and reading begins there: so each event counts once, whenever the server ends. An
-//! invalid row is counted, logged and skipped; where there is no room, reading waits.
+//! Each event is a JSON object, or what a registry's schema says, and is pushed like any other row. How far a stream
+//! was read is written in one step with the rows ([`Push`]), and reading begins there: so each event counts once,
+//! whenever the server ends. An invalid row is counted, logged and skipped; where there is no room, reading waits.
 //!
 //! Architecture invariant: beside `server/api`, not in it; no other crate knows Kafka.
 
@@ -22,6 +22,7 @@ use quern_base::addresses::resolve;
 use quern_base::metrics::{IntCounterVec, counters};
 use quern_base::tasks::{Task, blocking};
 use quern_decode::json;
+use quern_engine::json::Json;
 use quern_server::live::Live;
 use quern_server::streamed::{Stream, Streams};
 use quern_server::verbs::push::{Position, Push, PushedBatch};
@@ -61,7 +62,8 @@ async fn follow_until_dropped(live: Live, push: Arc<Push>, streams: Arc<Streams>
             let sources = &deployment.compiled.catalog.definitions.sources;
             let is_same = |name: &String, stream: &StreamSource| {
                 sources.get(name).and_then(|source| source.stream.as_ref()).is_some_and(|now| {
-                    (now.broker, &now.servers, &now.topic) == (stream.broker, &stream.servers, &stream.topic)
+                    let (now, stream) = (StreamSource { loc: stream.loc.clone(), ..now.clone() }, stream);
+                    now == *stream
                 })
             };
             reading.retain(|name, (stream, _)| is_same(name, stream));
@@ -102,16 +104,10 @@ async fn read(reader: Reader, stream: StreamSource) {
             ended = reading => ended,
             () = reader.loses_turn() => Ok(()),
         };
-        if let Err(error) = ended {
-            ERRORS.with_label_values(&[&reader.source]).inc();
-            reader.note(|stream| stream.cause = Some(error.logged()));
-            tracing::warn!(
-                source = reader.source,
-                cause = error.logged(),
-                "a stream cannot be read; it is tried again"
-            );
+        match ended {
+            Ok(()) => tokio::time::sleep(PAUSE).await,
+            Err(error) => reader.rest(&error).await,
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -178,6 +174,15 @@ impl Reader {
         self.streams.note(&self.source, change);
     }
 
+    /// Notes why the stream cannot be read, and waits for a moment.
+    async fn rest(&self, error: &Error) {
+        ERRORS.with_label_values(&[&self.source]).inc();
+        self.note(|stream| stream.cause = Some(error.logged()));
+        let (source, cause) = (&self.source, error.logged());
+        tracing::warn!(source, cause, "a stream cannot be read; it is tried again");
+        tokio::time::sleep(PAUSE).await;
+    }
+
     /// Notes that the stream can be read.
     fn reads_on(&self) {
         self.note(|stream| stream.cause = None);
@@ -201,7 +206,11 @@ impl Reader {
     }
 
     /// Pushes events, and notes with them how far the stream was read.
-    async fn take(&self, events: &[impl AsRef<[u8]>], positions: Vec<Position>) -> Result<()> {
+    async fn take(
+        &self,
+        events: &[std::result::Result<Json<'_>, String>],
+        positions: Vec<Position>,
+    ) -> Result<()> {
         loop {
             let live = self.live.now();
             let source = live.compiled.catalog.definitions.sources.get(&self.source);

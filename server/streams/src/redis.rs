@@ -11,12 +11,11 @@ use redis::{AsyncCommands, RedisFuture};
 
 use super::{EVENTS_MAX, LAG_EVERY, Reader, addresses};
 use crate::error::{Error, Result};
+use quern_decode::json::event;
 use quern_server::verbs::push::Position;
 
 /// How long an empty stream is waited for, ms.
 const BLOCK_MS: usize = 1_000;
-/// The one part of a stream.
-const PART: &str = "stream";
 const FIELD: &str = "json";
 
 /// Reads the stream until something fails.
@@ -29,7 +28,7 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
     let mut connection =
         client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
     let options = StreamReadOptions::default().count(EVENTS_MAX).block(BLOCK_MS);
-    let mut from = reader.position(PART).await?;
+    let mut from = reader.position(&stream.topic).await?;
     let mut asked: Option<Instant> = None;
     loop {
         if asked.is_none_or(|at| at.elapsed() >= LAG_EVERY) {
@@ -53,7 +52,8 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
         let Some(last) = entries.last() else { continue };
         let to = last.id.as_bytes().to_vec();
         let events: Vec<Vec<u8>> = entries.iter().map(|entry| entry.get(FIELD).unwrap_or_default()).collect();
-        let position = Position { part: PART.to_owned(), from: from.take(), to: to.clone() };
+        let position = Position { part: stream.topic.clone(), from: from.take(), to: to.clone() };
+        let events: Vec<_> = events.iter().map(|text| event(text)).collect();
         reader.take(&events, vec![position]).await?;
         from = Some(to);
     }

@@ -32,7 +32,7 @@ pub fn rows(source: &Source, schema: &Schema, df: &Json<'_>) -> Result<(RecordBa
         if fields.contains(field) {
             return Err(Error::invalid(format!("column `{name}` is given twice")));
         }
-        columns.push(lenient(source, field, cells, &mut rejected)?);
+        columns.push(lenient(source, field, cells.iter().collect(), &mut rejected)?);
         fields.push(Arc::clone(field));
     }
     if columns.is_empty() {
@@ -41,31 +41,42 @@ pub fn rows(source: &Source, schema: &Schema, df: &Json<'_>) -> Result<(RecordBa
     Ok((RecordBatch::try_new(Arc::new(Schema::new(Fields::from(fields))), columns)?, rejected))
 }
 
-/// Reads events, each a JSON object with the columns of a row. What an object has besides says nothing, and what it
-/// lacks is null; an event that is no object is rejected.
+/// What an event says that is JSON.
+///
+/// # Errors
+/// Where it is none.
+pub fn event(text: &[u8]) -> std::result::Result<Json<'_>, String> {
+    serde_json::from_slice(text).map_err(|error| format!("the event is not valid JSON: {error}"))
+}
+
+/// Reads events, each an object with the columns of a row, or why it cannot be read. What an object has besides says
+/// nothing, and what it lacks is null; an event that is no object is rejected.
+///
+/// # Errors
+/// Columns that make no batch.
 pub fn events(
     source: &Source,
     schema: &Schema,
-    events: &[impl AsRef<[u8]>],
+    events: &[std::result::Result<Json<'_>, String>],
 ) -> Result<(RecordBatch, Vec<Rejected>)> {
     let mut rejected = Vec::new();
-    let mut cells: Vec<Vec<Json<'_>>> = vec![vec![Json::Null; events.len()]; schema.fields().len()];
+    let mut cells: Vec<Vec<&Json<'_>>> = vec![vec![&Json::Null; events.len()]; schema.fields().len()];
     for (index, event) in events.iter().enumerate() {
-        let cause = match serde_json::from_slice(event.as_ref()) {
+        let cause = match event {
             Ok(Json::Object(entries)) => {
                 for (name, value) in entries {
-                    if let Some((column, _)) = schema.fields().find(&name) {
+                    if let Some((column, _)) = schema.fields().find(name) {
                         cells[column][index] = value;
                     }
                 }
                 continue;
             }
-            Ok(other) => format!("expected a JSON object, found {other}"),
-            Err(error) => format!("the event is not valid JSON: {error}"),
+            Ok(other) => format!("expected an object with the columns of a row, found {other}"),
+            Err(cause) => cause.clone(),
         };
         rejected.push(Rejected { index, column: None, cause });
     }
-    let columns = schema.fields().iter().zip(&cells);
+    let columns = schema.fields().iter().zip(cells);
     let columns =
         columns.map(|(field, cells)| lenient(source, field, cells, &mut rejected)).collect::<Result<_>>()?;
     Ok((RecordBatch::try_new(Arc::new(schema.clone()), columns)?, rejected))
@@ -74,11 +85,10 @@ pub fn events(
 fn lenient(
     source: &Source,
     field: &Field,
-    cells: &[Json<'_>],
+    mut cells: Vec<&Json<'_>>,
     rejected: &mut Vec<Rejected>,
 ) -> Result<ArrayRef> {
     let format = source.format(field.name());
-    let mut cells: Vec<&Json<'_>> = cells.iter().collect();
     if let Ok(read) = column(field.data_type(), format, &cells) {
         return Ok(read);
     }

@@ -83,6 +83,11 @@ fn nearest_half(value: f64) -> Half {
 /// How TensorFlow Serving's clients write bytes: `{"b64": "…"}`.
 const BYTES: &str = "b64";
 
+/// Bytes as JSON has them, for a column of bytes, or of text.
+pub fn bytes(bytes: &[u8]) -> Json<'static> {
+    Json::Object(vec![(BYTES.into(), Json::String(BASE64.encode(bytes).into()))])
+}
+
 pub(super) fn bytes_of(json: &Json<'_>) -> Option<Vec<u8>> {
     match json {
         Json::Object(entries) => match entries.as_slice() {

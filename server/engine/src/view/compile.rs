@@ -220,7 +220,7 @@ fn identify(
     for key in view.entities.iter().flat_map(|entity| &definitions.entities[entity].join_keys) {
         text += &format!("key {:?} {} {:?}\n", key.name, key.dtype, view.keys.get(&key.name));
     }
-    let batch = source.batch.as_ref().map(|batch| (batch.format, &batch.path));
+    let batch = source.batch.as_ref().map(|batch| (batch.format, batch.place()));
     text += &format!("source {:?} {:?} {:?}\n", batch, source.event_timestamp, source.created_timestamp);
     // What is not declared is left out, so that the identity of what was stored before there was such a word stays.
     let dialect =

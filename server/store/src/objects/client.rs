@@ -6,12 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use feature_defs::Secret;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
-use quern_base::secret;
+use quern_http::told;
 
 use super::{ANSWER_TIMEOUT, Cloud, Location};
 
@@ -131,19 +130,6 @@ impl Location {
         }
         Ok(said)
     }
-}
-
-/// What a secret is, now; or what is wrong with it, after the name of whose it is.
-pub(crate) fn told(key: &str, secret: &Secret) -> Result<String, String> {
-    let found = match secret {
-        Secret::Env(name) => secret::of_env(name),
-        Secret::File(path) => secret::of_file(path),
-    };
-    // A client would take it for the end of a header, and a key of Google's is a text of several lines.
-    let is_sound = |value: &String| !value.contains(char::is_control) || key == "service_account_key";
-    let odd = || "which holds a control character".to_owned();
-    let sound = found.and_then(|value| if is_sound(&value) { Ok(value) } else { Err(odd()) });
-    sound.map_err(|why| format!("has `{key}` told by {secret}, {why}"))
 }
 
 fn retrying(times: usize) -> RetryConfig {

@@ -136,11 +136,6 @@ impl Plans {
     }
 }
 
-/// Whether a path names a file of metadata, not a table's folder.
-fn is_metadata(path: &str) -> bool {
-    [".metadata.json", ".metadata.json.gz", ".gz.metadata.json"].iter().any(|end| path.ends_with(end))
-}
-
 /// The folder of the table of which this is metadata, and what the file is called below it.
 fn folder_of(path: &str) -> (&str, Option<&str>) {
     let folder = path.rfind('/').map_or("", |slash| &path[..slash]);
@@ -166,7 +161,7 @@ impl Table {
     /// The one that a path names.
     fn named(places: &Places, batch: &BatchSource) -> Result<(Table, Said), Missed> {
         let plain = batch.path.trim_end_matches('/');
-        let (path, file) = match is_metadata(plain) {
+        let (path, file) = match BatchSource::is_metadata(plain) {
             true => folder_of(plain),
             // Whoever names the folder of the log means the table.
             false => (plain.strip_suffix("/metadata").unwrap_or(plain), None),
@@ -219,7 +214,7 @@ impl Table {
         let found = self.folder.below(&self.folder.below_url("metadata/"))?;
         let names = found.iter().filter_map(|found| {
             let name = found.url.path_segments()?.next_back()?;
-            is_metadata(name).then(|| (name.to_owned(), found.url.clone()))
+            BatchSource::is_metadata(name).then(|| (name.to_owned(), found.url.clone()))
         });
         let names: Vec<(String, Url)> = names.collect();
         // It says a number, or the name of a file, as PyIceberg reads it.

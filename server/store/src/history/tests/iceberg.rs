@@ -258,7 +258,7 @@ fn what_cannot_be_read_is_refused_in_words() {
           help: rewrite the file, or leave it out of the path
         schema_missing: events.yaml:3:5: source `events`: table `$TABLE/table` cannot be read: it lacks the columns of that state
           help: is its metadata whole?
-        snappy_short_block: events.yaml:3:5: source `events`: `$TABLE/table/metadata/snap-1001.avro` cannot be read: it ends in the middle of a value
+        snappy_short_block: events.yaml:3:5: source `events`: `$TABLE/table/metadata/snap-1001.avro` cannot be read: it ends in the middle of a block
         snapshot_without_manifests: events.yaml:3:5: source `events`: table `$TABLE/table` cannot be read: nothing says which files snapshot 1001 has
           help: is its metadata whole?
         status_7: events.yaml:3:5: source `events`: `$TABLE/table/metadata/m1.avro` cannot be read: it names a file of status 7, which is not known

@@ -1,6 +1,8 @@
 //! Which files does a snapshot of a table of Iceberg name? Its list of manifests, and the manifests.
 
-use super::avro::{File, Value};
+use quern_decode::avro::Value;
+
+use super::avro::File;
 
 /// The files that a manifest names were there before it, came with it, or went with it.
 const EXISTING: i64 = 0;
@@ -155,7 +157,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.push(0),
         Value::Bool(value) => out.extend([1, u8::from(*value)]),
-        Value::Long(value) | Value::Day(value) => {
+        Value::Long(value, _) => {
             out.push(2);
             out.extend(value.to_le_bytes());
         }
@@ -164,7 +166,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
             // What is no number is one.
             out.extend(if value.is_nan() { f64::NAN } else { *value }.to_bits().to_le_bytes());
         }
-        Value::Decimal(value) => {
+        Value::Decimal(value, _) => {
             out.push(4);
             out.extend(value.to_le_bytes());
         }
@@ -172,6 +174,15 @@ fn write(value: &Value, out: &mut Vec<u8>) {
             out.push(5);
             out.extend(value.len().to_le_bytes());
             out.extend(value);
+        }
+        Value::Uuid(value) => {
+            out.push(7);
+            out.extend(value);
+        }
+        Value::Text(value) => {
+            out.push(8);
+            out.extend(value.len().to_le_bytes());
+            out.extend(value.as_bytes());
         }
         // No value by which files are told apart has parts.
         Value::List(_) | Value::Record(_) => out.push(6),

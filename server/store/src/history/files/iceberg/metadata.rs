@@ -11,8 +11,8 @@ use arrow::datatypes::{DataType, Field as ArrowField, Fields, TimeUnit};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::avro::Value;
 use super::exactly;
+use quern_decode::avro::{Counts, Value};
 
 /// The newest version of the format that is read.
 const FORMAT_MAX: i64 = 3;
@@ -287,12 +287,12 @@ impl Field {
         let array: Option<ArrayRef> = match value {
             Value::Null => Some(new_null_array(&dtype, 1)),
             Value::Bool(value) => Some(Arc::new(BooleanArray::from(vec![*value]))),
-            Value::Long(value) => Some(Arc::new(Int64Array::from(vec![*value]))),
-            Value::Day(value) => {
+            Value::Long(value, Counts::Days) => {
                 i32::try_from(*value).ok().map(|day| Arc::new(Date32Array::from(vec![day])) as _)
             }
+            Value::Long(value, _) => Some(Arc::new(Int64Array::from(vec![*value]))),
             Value::Double(value) => Some(Arc::new(Float64Array::from(vec![*value]))),
-            Value::Decimal(value) => match &dtype {
+            Value::Decimal(value, _) => match &dtype {
                 DataType::Decimal128(precision, scale) => {
                     let array =
                         Decimal128Array::from(vec![*value]).with_precision_and_scale(*precision, *scale);
@@ -301,6 +301,8 @@ impl Field {
                 _ => None,
             },
             Value::Bytes(bytes) => Some(Arc::new(BinaryArray::from(vec![&bytes[..]]))),
+            Value::Uuid(bytes) => Some(Arc::new(BinaryArray::from(vec![&bytes[..]]))),
+            Value::Text(text) => Some(Arc::new(StringArray::from(vec![text.as_str()]))),
             Value::List(_) | Value::Record(_) => None,
         };
         let array = array.and_then(|array| match (array.data_type(), &dtype) {

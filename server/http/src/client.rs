@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use feature_defs::{Reach, Server};
+use feature_defs::{Connection, Reach, Server};
 use quern_base::addresses;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
@@ -32,14 +32,32 @@ impl Resolve for Resolver {
 }
 
 /// Who asks `server`, and no other one. No proxy: what is connected to is what was looked at.
-pub(crate) fn client(server: &Server) -> reqwest::Result<Client> {
+///
+/// # Errors
+/// Where the system has no room for one.
+pub fn client(server: &Server) -> reqwest::Result<Client> {
     let client = Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT);
     let client = client.read_timeout(READ_TIMEOUT).timeout(REQUEST_TIMEOUT);
     client.dns_resolver(Arc::new(Resolver(server.host.clone()))).build()
 }
 
+/// The one server that a connection leads to, and where its API begins below `path`.
+///
+/// # Errors
+/// Where it leads elsewhere.
+pub fn api_of(connection: &Connection, path: &str) -> Result<(Server, Url), String> {
+    let Reach::Servers(servers) = &connection.reach else {
+        return Err(format!("connection `{}` leads to no server", connection.name));
+    };
+    let uri = servers.first().map(|server| format!("{server}/{}", path.trim_matches('/')));
+    server_at(&uri.unwrap_or_default())
+}
+
 /// The server that a URI leads to, and where its API begins.
-pub(crate) fn server_at(uri: &str) -> Result<(Server, Url), String> {
+///
+/// # Errors
+/// What is wrong with it, without repeating it: it may hold a password.
+pub fn server_at(uri: &str) -> Result<(Server, Url), String> {
     let form = || "must be a URL as `https://host:5000` or `https://host/prefix`".to_owned();
     let (scheme, rest) =
         uri.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(scheme)).ok_or_else(form)?;
@@ -62,7 +80,7 @@ pub(crate) fn server_at(uri: &str) -> Result<(Server, Url), String> {
 }
 
 /// The innermost cause: what is around it only says that a request failed.
-pub(crate) fn causes(error: &reqwest::Error) -> String {
+pub fn causes(error: &reqwest::Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;
@@ -71,7 +89,7 @@ pub(crate) fn causes(error: &reqwest::Error) -> String {
 }
 
 /// What a server says, for people.
-pub(crate) fn on_one_line(said: &str) -> String {
+pub fn on_one_line(said: &str) -> String {
     // What turns a line around, or the terminal on which it is shown, is no word.
     let is_word = |letter: &char| {
         !letter.is_control()
