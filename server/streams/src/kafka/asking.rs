@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 
 /// How long a client is listened to that does not do so itself.
 const HEARING: Duration = Duration::from_millis(100);
+/// What is said of brokers that hang up at once.
+const NONE_LEFT: &str = "brokers are down";
 /// Who a broker is told that a token is of, which it does not look at.
 const PRINCIPAL: &str = "quern";
 
@@ -76,7 +78,11 @@ impl Asking {
         while let Some(source) = innermost.source() {
             innermost = source;
         }
-        let cause = said.unwrap_or_else(|| format!("{error}: {innermost}"));
+        let mut cause = said.unwrap_or_else(|| format!("{error}: {innermost}"));
+        if cause.ends_with(NONE_LEFT) {
+            cause +=
+                "; where they want TLS, or who asks, the connection says so by `kafka` and `credentials`";
+        }
         Error::unavailable("Kafka").because(struck_out(&on_one_line(&cause), &self.context.0.secrets))
     }
 }
