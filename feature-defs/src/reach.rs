@@ -27,6 +27,7 @@ const KAFKA: &str = "kafka";
 const REDIS: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
 /// What inference servers are spoken with, in the open and over TLS.
 const GRPC: [&str; 2] = ["grpc", "grpcs"];
+const HTTP: [&str; 2] = ["http", "https"];
 /// The schemes of URLs that name an account beside the container.
 const WITH_ACCOUNT: [&str; 3] = ["az", "abfs", "abfss"];
 const ACCOUNT_HOSTS: [&str; 4] = [
@@ -39,6 +40,8 @@ const ACCOUNT_HOSTS: [&str; 4] = [
 const WHO: &str = "must hold neither a user nor a password: a stream says them in its own `servers`, and for an object \
                    store the environment of the server does";
 const NO_SERVER: &str = "names no server as `host:port`";
+const WITH_PATH: &str = "has a path, and leads to a server as a whole; where a catalog or a schema registry begins on it \
+                         is said by their `path`";
 
 /// Where a URL leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +80,11 @@ impl Reach {
             return objects(scheme, rest);
         }
         let scheme = server_scheme(scheme).ok_or("is a URL of an unknown scheme")?;
-        let servers = rest.strip_suffix('/').unwrap_or(rest).split(',').map(|text| server(scheme, text));
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if HTTP.contains(&scheme.0) && rest.contains('/') {
+            return Err(WITH_PATH.to_owned());
+        }
+        let servers = rest.split(',').map(|text| server(scheme, text));
         Ok(Reach::Servers(servers.collect::<Result<_, _>>()?))
     }
 
@@ -106,7 +113,7 @@ impl Reach {
 impl Server {
     /// Whether it is asked over HTTP.
     pub(crate) fn is_of_http(&self) -> bool {
-        ["http", "https"].contains(&self.scheme)
+        HTTP.contains(&self.scheme)
     }
 
     /// Whether it is a broker of Kafka.

@@ -1,6 +1,7 @@
 //! Does each event of Kafka and of a Redis Stream count once, also when the server ends in between? Against
 //! librdkafka's own cluster, which speaks the brokers' protocol over sockets, and against a redis-server.
 
+mod held;
 mod registered;
 mod secured;
 

@@ -101,6 +101,10 @@ pub(super) fn check(declared: &Declared, errors: &mut Vec<DefError>) {
 fn check_one(connection: &Declaration<Connection>, errors: &mut Vec<DefError>) {
     let Declaration { def, node, .. } = connection;
     database::check(connection, errors);
+    // Where it leads cannot be read, which was reported: nobody knows of what the rest must be.
+    if def.database.is_none() && matches!(&def.reach, Reach::Servers(servers) if servers.is_empty()) {
+        return;
+    }
     let is_of_kafka =
         matches!(&def.reach, Reach::Servers(servers) if servers.iter().any(Server::is_of_kafka));
     if let Some(node) = node.get("kafka").filter(|_| !is_of_kafka && def.database.is_none()) {
@@ -154,17 +158,19 @@ fn check_ways(credentials: &Node, whose: &str, ways: &[Who], errors: &mut Vec<De
     errors.push(DefError::new(&credentials.loc, cause).with_help(help));
 }
 
-/// Checks that each secret is told in one way.
+/// Checks that each secret is told in one way. What stands there is not repeated: it may be the secret itself.
 fn check_told(secrets: &Node, errors: &mut Vec<DefError>) {
-    let ways = |node: &Node| [node.get("env"), node.get("file")].into_iter().flatten().count();
-    for entry in secrets
-        .entries()
-        .iter()
-        .filter(|entry| matches!(entry.value.value, Value::Map(_)) && ways(&entry.value) != 1)
-    {
-        let cause = format!("`{}` must be told by one of `env` and `file`", entry.key);
+    for entry in secrets.entries().iter().filter(|entry| matches!(entry.value.value, Value::Map(_))) {
+        let cause = match (entry.value.get("env"), entry.value.get("file")) {
+            (Some(env), None) if env.text().is_some_and(|name| name.is_empty() || name.contains('=')) => {
+                "has an `env` that is no name of a variable: it is empty, or has a `=`"
+            }
+            (None, Some(file)) if file.text() == Some("") => "has a `file` that is no path: it is empty",
+            (Some(_), None) | (None, Some(_)) => continue,
+            _ => "must be told by one of `env` and `file`",
+        };
         errors.push(
-            DefError::new(&entry.value.loc, cause)
+            DefError::new(&entry.value.loc, format!("`{}` {cause}", entry.key))
                 .with_help(format!("as in `{}: {{env: NAME_OF_A_VARIABLE}}`", entry.key)),
         );
     }

@@ -142,7 +142,7 @@ static KAFKA: Object = Object {
 };
 
 /// The protocols that brokers of Kafka speak.
-const SECURITY_PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
+pub(crate) const SECURITY_PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
 const SASL_MECHANISMS: [&str; SaslMechanism::ALL.len()] = {
     let mut names = [""; SaslMechanism::ALL.len()];
     let mut at = 0;

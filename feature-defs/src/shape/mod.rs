@@ -11,6 +11,6 @@ mod object;
 mod role;
 mod table;
 
-pub(crate) use connection::{CREDENTIALS_OF, Who};
+pub(crate) use connection::{CREDENTIALS_OF, SECURITY_PROTOCOLS, Who};
 pub use kind::Kind;
 pub(crate) use object::{NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_names};

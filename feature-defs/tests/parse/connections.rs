@@ -377,3 +377,116 @@ fn who_asks_an_object_store_is_said_whole_and_never_written() {
               help: leave it out"#]],
     );
 }
+
+/// What is wrong with definitions, in their order.
+fn causes(text: &str) -> Vec<String> {
+    let found = parse(&[DefFile::new("a.yaml", text)]).err().unwrap_or_default();
+    found.into_iter().map(|error| error.cause).collect()
+}
+
+fn is_sound(text: &str) {
+    assert_eq!(causes(text), Vec::<String>::new(), "{text}");
+}
+
+/// What only follows from a mistake is none.
+fn is_wrong_once(text: &str, expected: &str) {
+    let causes = causes(text);
+    let is_it = matches!(&causes[..], [cause] if cause.starts_with(expected));
+    assert!(is_it, "{text}\n{causes:?}\n{expected}");
+    assert!(!causes[0].contains("hunter2"), "{causes:?}");
+}
+
+const USER: &str = "credentials: {username: {env: USER}, password: {file: /run/secrets/password}}\n";
+
+#[test]
+fn how_brokers_are_spoken_with_is_whole_and_wrong_once() {
+    let kafka = |options: &str, credentials: &str| {
+        let connection = connection("brokers", "kafka://a:9093").replace("---\n", "");
+        format!("{connection}kafka: {{{options}}}\n{credentials}")
+    };
+    let and = |more: &str| USER.replace("}}", &format!("}}, {more}}}"));
+    let told = |secret: &str| USER.replace("{file: /run/secrets/password}", secret);
+    let scram = "security_protocol: SASL_SSL, sasl_mechanism: SCRAM-SHA-512";
+    let certificate = "certificate: {file: a}, private_key: {file: b}, private_key_password: {env: C}";
+    is_sound(&kafka(scram, USER));
+    is_sound(&kafka(scram, &and(certificate)));
+    let ssl = "security_protocol: SSL, ssl_ca: {file: ca.pem}";
+    is_sound(&kafka(ssl, &format!("credentials: {{{certificate}}}\n")));
+    // Two ways to the same brokers are two connections.
+    is_sound(&[kafka(scram, USER), connection("plain", "kafka://a:9093")].join("---\n"));
+    let client = "credentials: {client_id: {env: A}, client_secret: {env: B}}\n";
+    let bearers =
+        "security_protocol: SASL_SSL, sasl_mechanism: OAUTHBEARERS, token_url: \"https://idp/token\"";
+    is_wrong_once(&kafka(bearers, client), "`sasl_mechanism` must be ");
+    let scram_1 = "security_protocol: SASL_SSL, sasl_mechanism: SCRAM-SHA-1";
+    is_wrong_once(&kafka(scram_1, USER), "`sasl_mechanism` must be ");
+    let small = "security_protocol: sasl_ssl, sasl_mechanism: PLAIN";
+    is_wrong_once(&kafka(small, USER), "`security_protocol` must be ");
+    is_wrong_once(
+        &kafka("sasl_mechanism: PLAIN", USER),
+        "the options of Kafka lacks the key `security_protocol`",
+    );
+    is_wrong_once(&kafka("security_protocol: SASL_SSL", USER), "`SASL_SSL` needs a `sasl_mechanism`");
+    let plain = "security_protocol: SSL, sasl_mechanism: PLAIN";
+    is_wrong_once(&kafka(plain, USER), "`sasl_mechanism` is of `SASL_SSL`");
+    let no_path = "security_protocol: SSL, ssl_ca: {file: \"\"}";
+    is_wrong_once(&kafka(no_path, ""), "`ssl_ca` has a `file` that is no path: it is empty");
+    for lone in ["certificate", "private_key_password"] {
+        let alone = format!("credentials: {{{lone}: {{env: A}}}}\n");
+        is_wrong_once(&kafka(ssl, &alone), "`credentials` of `SSL` are not whole, or are another's");
+        let beside = and(&format!("{lone}: {{env: A}}"));
+        is_wrong_once(&kafka(scram, &beside), "a `certificate` and its `private_key` belong together");
+    }
+    for secret in ["{env: \"\"}", "{env: \"A=hunter2\"}"] {
+        is_wrong_once(&kafka(scram, &told(secret)), "`password` has an `env` that is no name of a variable");
+    }
+}
+
+#[test]
+fn a_schema_registry_is_a_server_and_where_it_begins_there() {
+    let registry = |url: &str, options: &str, credentials: &str| {
+        let connection = connection("schemas", url).replace("---\n", "");
+        format!("{connection}schema_registry: {{{options}}}\n{credentials}")
+    };
+    let tokens = "token_url: \"https://idp/token\"";
+    let client = "credentials: {client_id: {env: A}, client_secret: {env: B}}\n";
+    let url = "https://r:8081";
+    is_sound(&registry(url, "path: /contexts/.lab", USER));
+    is_sound(&registry(url, "path: /apis/ccompat/v7", ""));
+    is_sound(&registry(url, tokens, client));
+    for who in ["", USER] {
+        is_wrong_once(
+            &registry(url, tokens, who),
+            "`token_url` says where tokens are asked for, and nothing says",
+        );
+    }
+    let blank = "path: \"/apis /v7\"";
+    is_wrong_once(&registry(url, blank, USER), "`path` must be a path on the server of a schema registry");
+    let apicurio = "https://r:8081/apis/ccompat/v7";
+    is_wrong_once(&registry(apicurio, "path: /", USER), "`url` has a path, and leads to a server as a whole");
+    is_wrong_once(&registry("https://my registry", "path: /", USER), "`url` names no server as `host:port`");
+}
+
+#[test]
+fn a_stream_names_a_topic_and_where_it_starts() {
+    let begun = |topic: &str, start: &str| {
+        let stream = stream("kafka", "a:1").replace("topic: clicks}", &format!("topic: {topic:?}{start}}}"));
+        [stream, connection("brokers", "kafka://a:1")].concat()
+    };
+    is_sound(&begun("clicks", ""));
+    is_sound(&begun("Shop.clicks_v2-eu", ", start: latest"));
+    is_sound(&begun(&"a".repeat(249), ", start: earliest"));
+    is_sound(&begun("...", ", start: \"1969-12-31T23:00:00Z\""));
+    for topic in ["", ".", "..", "a b", "a,b", "clicks.*", "kl\u{fc}cks", &"a".repeat(250)] {
+        is_wrong_once(
+            &begun(topic, ""),
+            "`topic` must be 1 to 249 letters of ASCII, digits, `.`, `_` and `-`, found",
+        );
+    }
+    for start in [", start: \"\"", ", start: first"] {
+        is_wrong_once(&begun("clicks", start), "`start` must be `earliest`, `latest` or a time, found `");
+    }
+    // A key of Redis may be any text.
+    let redis = stream("redis", "redis://r:1").replace("topic: clicks", "topic: \"a b\"");
+    is_sound(&[redis, connection("redis", "redis://r:1")].concat());
+}

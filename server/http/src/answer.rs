@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::client::{causes, on_one_line};
 
-/// More than this no answer is.
-const ANSWER_BYTES_MAX: usize = 1 << 28;
+/// More than this no answer is, unless it is said.
+pub(crate) const ANSWER_BYTES_MAX: usize = 1 << 28;
 /// How long one may take to its last byte.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -42,10 +42,19 @@ impl Refused {
 /// # Errors
 /// Any answer but 200, and none.
 pub async fn ask(request: RequestBuilder, secrets: &[String]) -> Result<Bytes, Refused> {
+    ask_within(request, secrets, ANSWER_BYTES_MAX).await
+}
+
+/// The same of an answer that has at most `bytes_max` bytes.
+pub(crate) async fn ask_within(
+    request: RequestBuilder,
+    secrets: &[String],
+    bytes_max: usize,
+) -> Result<Bytes, Refused> {
     let failed = |why: String| Refused { status: None, code: None, why };
     let reply = request.timeout(ANSWER_TIMEOUT).send().await.map_err(|error| failed(causes(&error)))?;
     let status = reply.status().as_u16();
-    let body = body(reply).await.map_err(failed)?;
+    let body = body(reply, bytes_max).await.map_err(failed)?;
     if status == 200 {
         return Ok(body);
     }
@@ -59,23 +68,53 @@ pub async fn ask(request: RequestBuilder, secrets: &[String]) -> Result<Bytes, R
     Err(Refused { status: Some(status), code: said["error_code"].as_u64(), why })
 }
 
-/// What a server says, without what it was told in confidence: a token, which comes after `Bearer`, and secrets.
+/// What a server says, without what it was told in confidence: secrets, and what proves who asks, which comes after
+/// `Bearer` and `Basic`, up to a blank or a quote.
 fn struck(said: &str, secrets: &[String]) -> String {
-    let mut said = struck_out(said, secrets);
-    if let Some(token) = said.find("Bearer ") {
-        said.truncate(token);
-        said.push('…');
+    let is_end = |letter: char| letter.is_whitespace() || ['"', '\'', '`'].contains(&letter);
+    let (mut plain, mut is_proof) = (String::new(), false);
+    for piece in struck_out(said, secrets).split_inclusive(is_end) {
+        let word = piece.trim_end_matches(is_end);
+        let end = &piece[word.len()..];
+        plain.push_str(if is_proof && !word.is_empty() { "***" } else { word });
+        plain.push_str(end);
+        // More blanks may come before it.
+        is_proof = end.trim().is_empty()
+            && (word.ends_with("Bearer") || word.ends_with("Basic") || is_proof && word.is_empty());
     }
-    said
+    plain
 }
 
-async fn body(mut reply: Response) -> Result<Bytes, String> {
+async fn body(mut reply: Response, bytes_max: usize) -> Result<Bytes, String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = reply.chunk().await.map_err(|error| causes(&error))? {
-        if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(format!("it answers with more than {ANSWER_BYTES_MAX} bytes"));
+        if bytes.len() + chunk.len() > bytes_max {
+            return Err(format!("it answers with more than {bytes_max} bytes"));
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_proves_who_asks_is_struck_out() {
+        let secrets = ["pass".to_owned()];
+        for (said, shown) in [
+            ("no `Basic dXNlcjpwYXNz` is known", "no `Basic ***` is known"),
+            (
+                "{\"authorization\":\"Basic  dXNlcjpwYXNz\"} of user:pass",
+                "{\"authorization\":\"Basic  ***\"} of user:***",
+            ),
+            ("Bearer a.b-c_d=, then Bearer e", "Bearer *** then Bearer ***"),
+            ("Authorization=Bearer a.b", "Authorization=Bearer ***"),
+            ("a `Bearer`: nothing after it", "a `Bearer`: nothing after it"),
+            ("nobody knows you", "nobody knows you"),
+        ] {
+            assert_eq!(struck(said, &secrets), shown);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use reqwest::{Client, RequestBuilder, Url};
 use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
-use crate::answer::{Refused, ask};
+use crate::answer::{ANSWER_BYTES_MAX, Refused, ask, ask_within};
 use crate::client::{client, server_at};
 use crate::told::told;
 
@@ -108,7 +108,15 @@ impl Session {
     /// # Errors
     /// As [`ask`].
     pub async fn said(&self, request: RequestBuilder) -> Result<Bytes, Refused> {
-        ask(request, &self.secrets).await
+        self.said_within(request, ANSWER_BYTES_MAX).await
+    }
+
+    /// The same of an answer that has at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// As [`ask`], and a longer answer.
+    pub async fn said_within(&self, request: RequestBuilder, bytes_max: usize) -> Result<Bytes, Refused> {
+        ask_within(request, &self.secrets, bytes_max).await
     }
 }
 

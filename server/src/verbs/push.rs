@@ -176,6 +176,25 @@ impl Push {
     /// [`NoneTaken`](crate::error::NoneTaken) where no row is any good, `Kind::Overloaded` where there is no room now;
     /// an unknown source, one that takes no pushes, columns that are missing, unknown or of other types.
     pub async fn push(self: &Arc<Self>, who: &Caller, push: PushedBatch) -> Result<PushReply> {
+        // A stream is read on, whatever it held.
+        let is_read_on = !push.positions.is_empty();
+        self.take_in(who, push, is_read_on).await
+    }
+
+    /// The same of a stream of which nothing was ever taken in: where no row is any good, it is not read on.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub async fn push_first(self: &Arc<Self>, who: &Caller, push: PushedBatch) -> Result<PushReply> {
+        self.take_in(who, push, false).await
+    }
+
+    async fn take_in(
+        self: &Arc<Self>,
+        who: &Caller,
+        push: PushedBatch,
+        is_read_on: bool,
+    ) -> Result<PushReply> {
         self.log.check()?;
         let timer = metrics().push_seconds.start_timer();
         let live = self.live.now();
@@ -194,9 +213,12 @@ impl Push {
             let live = Arc::clone(&live);
             blocking("looking at pushed rows", move || rows::check(&live, push)).await?
         };
-        metrics().count_pushed(&name, "rejected", checked.rejected.len());
-        // A stream is read on, whatever it held.
-        if given > 0 && checked.rows.num_rows() == 0 && checked.positions.is_empty() {
+        let is_held = given > 0 && checked.rows.num_rows() == 0 && !is_read_on;
+        // What a stream holds back comes again.
+        if !is_held || checked.positions.is_empty() {
+            metrics().count_pushed(&name, "rejected", checked.rejected.len());
+        }
+        if is_held {
             return Err(Error::none_taken(checked.rejected));
         }
         let (answer, answered) = tokio::sync::oneshot::channel();

@@ -4,6 +4,7 @@
 //! Partitions that are added later are found within a minute, and so are brokers that lead elsewhere by then.
 
 mod asking;
+mod references;
 mod schemas;
 
 use std::collections::BTreeMap;
@@ -12,16 +13,17 @@ use std::time::{Duration, Instant};
 
 use feature_defs::{Start, StreamSource};
 use quern_engine::json::{Json, micros};
-use rdkafka::consumer::{BaseConsumer, Consumer, StreamConsumer};
+use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::metadata::MetadataBroker;
 use rdkafka::{Offset, TopicPartitionList};
 
 use rdkafka::error::KafkaError;
 
-use self::asking::{Asking, Context, hear};
+use self::asking::{Asking, Client, Context, Questions};
 use self::schemas::Schemas;
 use super::{EVENTS_MAX, LAG_EVERY, LINGER, Reader, addresses, resolved};
+use crate::batch::Batch;
 use crate::error::{Error, Result};
 use quern_server::verbs::push::Position;
 
@@ -29,12 +31,39 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often partitions are looked for that were not there before.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(60);
 
-/// The next offset of each partition; none where nothing of it was read yet.
-type Offsets = BTreeMap<i32, Option<i64>>;
+/// Where a partition is read from.
+#[derive(Clone)]
+struct Place {
+    /// The next offset; none where that is the first one.
+    offset: Option<i64>,
+    /// What is noted of it.
+    noted: Option<Vec<u8>>,
+}
+
+type Places = BTreeMap<i32, Place>;
+
+impl Place {
+    /// Where events before `offset` were read; or, where nothing was yet, which `start` led there.
+    fn new(offset: i64, start: &str) -> Place {
+        let noted = [&offset.to_be_bytes()[..], start.as_bytes()].concat();
+        Place { offset: Some(offset), noted: Some(noted) }
+    }
+
+    /// The offset that is noted, and the `start` that led there, empty once events were read.
+    fn split(noted: &[u8]) -> Option<(i64, &[u8])> {
+        let (offset, start) = noted.split_first_chunk()?;
+        Some((i64::from_be_bytes(*offset), start))
+    }
+
+    /// Whether events of the partition were taken in.
+    fn is_read(&self) -> bool {
+        self.noted.as_deref().and_then(Place::split).is_some_and(|(_, start)| start.is_empty())
+    }
+}
 
 /// Reads the topic until something fails.
 pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
-    let mut schemas = Schemas::of(stream);
+    let mut schemas = Schemas::of(reader, stream);
     loop {
         let asking = Asking::of(stream).await?;
         let next = begin(reader, stream, &asking).await?;
@@ -43,36 +72,57 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
 }
 
 /// Where each partition is read from.
-async fn begin(reader: &Reader, stream: &StreamSource, asking: &Asking) -> Result<Offsets> {
-    let Topic { partitions, brokers } = topic(asking.clone(), stream.topic.clone()).await?;
+async fn begin(reader: &Reader, stream: &StreamSource, asking: &Asking) -> Result<Places> {
+    let questions = asking.questions().await?;
+    let Topic { partitions, brokers } = topic(&questions, &stream.topic).await?;
     check(&brokers, stream).await?;
-    let mut next = Offsets::new();
+    let mut next = Places::new();
     for partition in partitions {
-        let known = reader.position(&part(stream, partition)).await?;
-        next.insert(partition, known.and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes));
+        let noted = reader.position(&part(stream, partition)).await?;
+        next.insert(partition, Place { offset: None, noted });
     }
-    let is_new = next.values().all(Option::is_none);
-    let new: Vec<i32> = next.iter().filter(|(_, offset)| offset.is_none()).map(|(it, _)| *it).collect();
+    let is_read = next.values().any(Place::is_read);
+    let start = word(&stream.start);
+    for Place { offset, noted } in next.values_mut() {
+        // Until anything was taken in, another `start` counts.
+        let known = noted.as_deref().and_then(Place::split);
+        *offset = known.filter(|(_, by)| is_read || *by == start.as_bytes()).map(|(offset, _)| offset);
+    }
+    let new: Vec<i32> = next.iter().filter(|(_, place)| place.offset.is_none()).map(|(it, _)| *it).collect();
     let started = match &stream.start {
         // What comes into a partition that is added later comes after the start.
-        Start::Latest if is_new => ends(asking.clone(), stream.topic.clone(), new).await?,
+        Start::Latest if new.len() == next.len() => ends(&questions, &stream.topic, new).await?,
         Start::At(at) if !new.is_empty() => {
             let at = micros(&Json::String(at.as_str().into()), None);
             let at = at.ok_or_else(|| Error::refused("its `start` is no time"))?;
-            at_time(asking.clone(), stream.topic.clone(), (new, at.div_euclid(1_000))).await?
+            // To Kafka, what is below zero is no time.
+            if at <= 0 {
+                return Ok(next);
+            }
+            at_time(&questions, &stream.topic, (new, at.div_euclid(1_000))).await?
         }
         _ => return Ok(next),
     };
     // It is noted before anything is read: who begins again begins there.
-    let bytes = |offset: i64| offset.to_be_bytes().to_vec();
-    let positions = started.iter().map(|(partition, offset)| Position {
-        part: part(stream, *partition),
-        from: None,
-        to: bytes(*offset),
-    });
-    reader.take(&[], positions.collect()).await?;
-    next.extend(started.into_iter().map(|(partition, offset)| (partition, Some(offset))));
+    let mut positions = Vec::new();
+    for (partition, offset) in started {
+        let place = Place::new(offset, start);
+        let from = next.insert(partition, place.clone()).and_then(|before| before.noted);
+        let to = place.noted.unwrap_or_default();
+        positions.push(Position { part: part(stream, partition), from, to });
+    }
+    let place = |_: usize| String::new();
+    reader.take(Batch { events: &[], place: &place, positions, way_past: None }).await?;
     Ok(next)
+}
+
+/// What a start is called where it led somewhere.
+fn word(start: &Start) -> &str {
+    match start {
+        Start::Earliest => "earliest",
+        Start::Latest => "latest",
+        Start::At(at) => at,
+    }
 }
 
 /// Reads until it is time to look where the topic lies now.
@@ -80,10 +130,10 @@ async fn read_for_a_while(
     reader: &Reader,
     stream: &StreamSource,
     (asking, schemas): (&Asking, &mut Schemas),
-    mut next: Offsets,
+    mut next: Places,
 ) -> Result<()> {
     let mut assignment = TopicPartitionList::new();
-    for (partition, offset) in &next {
+    for (partition, Place { offset, .. }) in &next {
         let begin = offset.map_or(Offset::Beginning, Offset::Offset);
         assignment
             .add_partition_offset(&stream.topic, *partition, begin)
@@ -100,33 +150,41 @@ async fn read_for_a_while(
             asked = Some(Instant::now());
         }
         let messages = receive(&consumer).await.map_err(|error| asking.failed(error))?;
-        reader.reads_on();
         if messages.is_empty() {
+            reader.reads_on();
             continue;
         }
-        let before = next.clone();
-        for message in &messages {
-            next.insert(message.partition(), Some(message.offset() + 1));
-        }
-        let moved = next.iter().filter(|(partition, to)| before[*partition] != **to);
-        let positions = moved.filter_map(|(partition, to)| {
-            let bytes = |offset: i64| offset.to_be_bytes().to_vec();
-            Some(Position {
-                part: part(stream, *partition),
-                from: before[partition].map(bytes),
-                to: bytes((*to)?),
-            })
-        });
         let events = loop {
             match schemas.read(&messages).await {
                 Ok(events) => break events,
                 Err(error) => reader.rest(&error).await,
             }
         };
-        reader.reads_on();
-        reader.take(&events, positions.collect()).await?;
+        let place = |index: usize| {
+            let message = &messages[index];
+            format!("partition {}, offset {}", message.partition(), message.offset())
+        };
+        let ends = messages.iter().map(|message| (message.partition(), message.offset() + 1));
+        let read = ends.map(|(partition, end)| (partition, Place::new(end, ""))).collect::<Places>();
+        let positions = read.iter().map(|(partition, place)| Position {
+            part: part(stream, *partition),
+            from: next.get(partition).and_then(|before| before.noted.clone()),
+            to: place.noted.clone().unwrap_or_default(),
+        });
+        let positions = positions.collect();
+        let way_past = (!next.values().any(Place::is_read)).then(|| way_past(&stream.start));
+        reader.take(Batch { events: &events, place: &place, positions, way_past }).await?;
+        next.extend(read);
     }
     Ok(())
+}
+
+/// How reading begins after events of which none is any good.
+fn way_past(start: &Start) -> &'static str {
+    match start {
+        Start::Latest => "give as `start` a time after them",
+        Start::Earliest | Start::At(_) => "say `start: latest` to begin after them",
+    }
 }
 
 /// What a partition is called in what was read: another topic begins anew.
@@ -141,72 +199,58 @@ struct Topic {
     brokers: Vec<(String, u16)>,
 }
 
-async fn topic(asking: Asking, topic: String) -> Result<Topic> {
-    blocking("asking Kafka for partitions", asking, move |consumer, asking| {
-        let metadata = consumer.fetch_metadata(Some(&topic), TIMEOUT);
-        let metadata = metadata.map_err(|error| {
-            hear(consumer);
-            asking.failed(error)
-        })?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
+async fn topic(questions: &Questions, topic: &str) -> Result<Topic> {
+    let name = topic.to_owned();
+    let asked = questions.ask("asking Kafka for partitions", move |client: &Client| {
+        let metadata = client.fetch_metadata(Some(&name), TIMEOUT)?;
+        let found = metadata.topics().iter().find(|found| found.name() == name);
         let partitions = found.map(|topic| topic.partitions().iter().map(|p| p.id()).collect::<Vec<_>>());
-        let partitions = partitions.filter(|partitions| !partitions.is_empty()).ok_or_else(|| {
-            Error::not_found(format!("Kafka has no topic `{topic}`, or does not show it to who asks"))
-        })?;
         let broker =
             |it: &MetadataBroker| (it.host().to_owned(), u16::try_from(it.port()).unwrap_or_default());
-        Ok(Topic { partitions, brokers: metadata.brokers().iter().map(broker).collect() })
-    })
-    .await
+        let brokers = metadata.brokers().iter().map(broker).collect();
+        Ok(Topic { partitions: partitions.unwrap_or_default(), brokers })
+    });
+    let found = asked.await?;
+    match found.partitions.is_empty() {
+        false => Ok(found),
+        true => {
+            Err(Error::not_found(format!("Kafka has no topic `{topic}`, or does not show it to who asks")))
+        }
+    }
 }
 
 /// Where partitions end now.
-async fn ends(asking: Asking, topic: String, partitions: Vec<i32>) -> Result<Vec<(i32, i64)>> {
-    blocking("asking Kafka where partitions end", asking, move |consumer, asking| {
+async fn ends(questions: &Questions, topic: &str, partitions: Vec<i32>) -> Result<Vec<(i32, i64)>> {
+    let topic = topic.to_owned();
+    let asked = questions.ask("asking Kafka where partitions end", move |client: &Client| {
         let end = |partition: i32| {
-            let (_, end) =
-                consumer.fetch_watermarks(&topic, partition, TIMEOUT).map_err(|e| asking.failed(e))?;
-            Ok((partition, end))
+            client.fetch_watermarks(&topic, partition, TIMEOUT).map(|(_, end)| (partition, end))
         };
         partitions.into_iter().map(end).collect()
-    })
-    .await
+    });
+    asked.await
 }
 
 /// Where the events of a time, in milliseconds, begin; the end where there are none as late.
 async fn at_time(
-    asking: Asking,
-    topic: String,
+    questions: &Questions,
+    topic: &str,
     (partitions, at): (Vec<i32>, i64),
 ) -> Result<Vec<(i32, i64)>> {
-    let asked = asking.clone();
-    let found = blocking("asking Kafka for a time", asking, move |consumer, asking| {
+    let name = topic.to_owned();
+    let found = questions.ask("asking Kafka for a time", move |client: &Client| {
         let mut times = TopicPartitionList::new();
         for partition in partitions {
-            times
-                .add_partition_offset(&topic, partition, Offset::Offset(at))
-                .map_err(|e| asking.failed(e))?;
+            times.add_partition_offset(&name, partition, Offset::Offset(at))?;
         }
-        let found = consumer.offsets_for_times(times, TIMEOUT).map_err(|error| asking.failed(error))?;
+        let found = client.offsets_for_times(times, TIMEOUT)?;
         let offset = |offset: Offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
-        let found =
-            found.elements().iter().map(|it| (it.partition(), offset(it.offset()))).collect::<Vec<_>>();
-        Ok((topic, found))
+        Ok(found.elements().iter().map(|it| (it.partition(), offset(it.offset()))).collect::<Vec<_>>())
     });
-    let (topic, found) = found.await?;
+    let found = found.await?;
     let none = found.iter().filter(|(_, offset)| offset.is_none()).map(|(it, _)| *it).collect();
-    let ends = ends(asked, topic, none).await?;
+    let ends = ends(questions, topic, none).await?;
     Ok(found.into_iter().filter_map(|(it, offset)| Some((it, offset?))).chain(ends).collect())
-}
-
-/// Asks by a client of its own, on a thread that may wait.
-async fn blocking<T: Send + 'static>(
-    what: &'static str,
-    asking: Asking,
-    ask: impl FnOnce(&BaseConsumer<Context>, &Asking) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let asked = tokio::task::spawn_blocking(move || ask(&asking.waiting()?, &asking));
-    asked.await.map_err(|error| Error::internal(what, error))?
 }
 
 /// Refuses brokers that lead where no connection does. The client then asks once more which brokers there are, and what
@@ -221,11 +265,11 @@ fn refused(error: std::io::Error) -> Error {
 }
 
 /// How many messages there are from `next` on; none where Kafka does not say.
-async fn waiting(consumer: Arc<StreamConsumer<Context>>, topic: String, next: Offsets) -> Option<u64> {
+async fn waiting(consumer: Arc<StreamConsumer<Context>>, topic: String, next: Places) -> Option<u64> {
     let asking = tokio::task::spawn_blocking(move || {
-        let of_partition = |(partition, next): (i32, Option<i64>)| {
+        let of_partition = |(partition, next): (i32, Place)| {
             let (first, end) = consumer.fetch_watermarks(&topic, partition, TIMEOUT).ok()?;
-            Some(u64::try_from(end - next.unwrap_or(first).max(first)).unwrap_or(0))
+            Some(u64::try_from(end - next.offset.unwrap_or(first).max(first)).unwrap_or(0))
         };
         next.into_iter().map(of_partition).sum()
     });

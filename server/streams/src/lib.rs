@@ -2,10 +2,12 @@
 //!
 //! Each event is a JSON object, or what a registry's schema says, and is pushed like any other row. How far a stream
 //! was read is written in one step with the rows ([`Push`]), and reading begins there: so each event counts once,
-//! whenever the server ends. An invalid row is counted, logged and skipped; where there is no room, reading waits.
+//! whenever the server ends. An invalid row is counted, logged and skipped, once any was good; until then, and where
+//! there is no room, reading waits.
 //!
 //! Architecture invariant: beside `server/api`, not in it; no other crate knows Kafka.
 
+mod batch;
 mod error;
 mod kafka;
 mod redis;
@@ -16,19 +18,20 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use feature_defs::{Broker, Server, StreamSource};
+use feature_defs::{Broker, Server, Source, StreamSource};
 use quern_access::Caller;
 use quern_base::addresses::resolve;
 use quern_base::metrics::{IntCounterVec, counters};
 use quern_base::tasks::{Task, blocking};
 use quern_decode::json;
-use quern_engine::json::Json;
+use quern_server::error::NoneTaken;
 use quern_server::live::Live;
 use quern_server::streamed::{Stream, Streams};
-use quern_server::verbs::push::{Position, Push, PushedBatch};
-use quern_wire::PushTo;
+use quern_server::verbs::push::{Push, PushedBatch};
+use quern_wire::{PushTo, Rejected};
 use tokio::runtime::Handle;
 
+use self::batch::Batch;
 use self::error::{Error, Kind, Result};
 
 /// How often the stream of a source could not be read.
@@ -177,9 +180,15 @@ impl Reader {
     /// Notes why the stream cannot be read, and waits for a moment.
     async fn rest(&self, error: &Error) {
         ERRORS.with_label_values(&[&self.source]).inc();
-        self.note(|stream| stream.cause = Some(error.logged()));
         let (source, cause) = (&self.source, error.logged());
-        tracing::warn!(source, cause, "a stream cannot be read; it is tried again");
+        let mut is_told = false;
+        self.note(|stream| {
+            is_told = stream.cause.replace(cause.clone()).is_some_and(|before| before == cause)
+        });
+        match is_told {
+            true => tracing::debug!(source, cause, "a stream cannot be read; it is tried again"),
+            false => tracing::warn!(source, cause, "a stream cannot be read; it is tried again"),
+        }
         tokio::time::sleep(PAUSE).await;
     }
 
@@ -206,18 +215,14 @@ impl Reader {
     }
 
     /// Pushes events, and notes with them how far the stream was read.
-    async fn take(
-        &self,
-        events: &[std::result::Result<Json<'_>, String>],
-        positions: Vec<Position>,
-    ) -> Result<()> {
+    async fn take(&self, batch: Batch<'_>) -> Result<()> {
         loop {
             let live = self.live.now();
             let source = live.compiled.catalog.definitions.sources.get(&self.source);
             let Some((source, schema)) = source.zip(live.compiled.source_schemas.get(&self.source)) else {
                 return Err(Error::refused(format!("source `{}` is gone", self.source)));
             };
-            let (rows, rejected) = json::events(source, schema, events)?;
+            let (rows, rejected) = json::events(source, schema, batch.events)?;
             let pushed = PushedBatch {
                 source: self.source.clone(),
                 rows,
@@ -225,23 +230,56 @@ impl Reader {
                 to: PushTo::OnlineAndOffline,
                 view: None,
                 idempotency_key: None,
-                positions: positions.clone(),
+                positions: batch.positions.clone(),
             };
-            match self.push.push(&Caller::owner(), pushed).await {
+            let reply = match batch.way_past {
+                Some(_) => self.push.push_first(&Caller::owner(), pushed).await,
+                None => self.push.push(&Caller::owner(), pushed).await,
+            };
+            match reply {
                 Ok(reply) => {
-                    if let Some(first) = reply.rejected.first() {
-                        let (rows, source) = (reply.rejected.len(), &self.source);
-                        tracing::warn!(source, rows, "events of a stream were left behind");
-                        // The cause quotes the event.
-                        tracing::debug!(source, cause = first.cause, "the first event that was left behind");
+                    if batch.way_past.is_some() {
+                        self.note_lacking(&batch, source);
                     }
+                    self.note_rejected(&batch, &reply.rejected);
+                    self.reads_on();
                     return Ok(());
                 }
                 Err(error) if matches!(error.kind(), Kind::Overloaded | Kind::Unavailable) => {
+                    self.reads_on();
                     tokio::time::sleep(PAUSE).await;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    let Some((NoneTaken(rejected), way_past)) =
+                        error.facts::<NoneTaken>().zip(batch.way_past)
+                    else {
+                        return Err(error.into());
+                    };
+                    return Err(batch.held(rejected, way_past));
+                }
             }
+        }
+    }
+
+    fn note_rejected(&self, batch: &Batch<'_>, rejected: &[Rejected]) {
+        let Some(Rejected { cause, .. }) = rejected.first() else { return };
+        let (source, rows, first) = (&self.source, rejected.len(), batch.first(rejected));
+        tracing::warn!(source, rows, first, "events of a stream were left behind");
+        // The cause quotes the event.
+        tracing::debug!(source, cause, "the first event that is no good");
+    }
+
+    /// Says which columns none of the first events has: what is misspelt is null without another word.
+    fn note_lacking(&self, batch: &Batch<'_>, source: &Source) {
+        let columns = batch.lacking(source);
+        if !columns.is_empty() {
+            let (source, events, columns) = (&self.source, batch.events.len(), columns.join(", "));
+            tracing::warn!(
+                source,
+                events,
+                columns,
+                "columns are null: none of the first events of a stream has them"
+            );
         }
     }
 }

@@ -10,6 +10,7 @@ use redis::streams::{StreamRangeReply, StreamReadOptions, StreamReadReply};
 use redis::{AsyncCommands, RedisFuture};
 
 use super::{EVENTS_MAX, LAG_EVERY, Reader, addresses};
+use crate::batch::Batch;
 use crate::error::{Error, Result};
 use quern_decode::json::event;
 use quern_server::verbs::push::Position;
@@ -17,6 +18,8 @@ use quern_server::verbs::push::Position;
 /// How long an empty stream is waited for, ms.
 const BLOCK_MS: usize = 1_000;
 const FIELD: &str = "json";
+/// How reading begins after entries of which none is any good.
+const WAY_PAST: &str = "take them out of the stream (`XTRIM`)";
 
 /// Reads the stream until something fails.
 pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
@@ -46,15 +49,22 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
         let id = from.as_deref().map_or("0", |id| std::str::from_utf8(id).unwrap_or("0")).to_owned();
         let reply: Option<StreamReadReply> =
             connection.xread_options(&[&stream.topic], &[id], &options).await.map_err(failed)?;
-        reader.reads_on();
         let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
         let entries: Vec<_> = entries.collect();
-        let Some(last) = entries.last() else { continue };
+        let Some(last) = entries.last() else {
+            reader.reads_on();
+            continue;
+        };
         let to = last.id.as_bytes().to_vec();
-        let events: Vec<Vec<u8>> = entries.iter().map(|entry| entry.get(FIELD).unwrap_or_default()).collect();
-        let position = Position { part: stream.topic.clone(), from: from.take(), to: to.clone() };
-        let events: Vec<_> = events.iter().map(|text| event(text)).collect();
-        reader.take(&events, vec![position]).await?;
+        let events: Vec<Option<Vec<u8>>> = entries.iter().map(|entry| entry.get(FIELD)).collect();
+        let lacking = || Err(format!("the entry has no field `{FIELD}`"));
+        let events: Vec<_> =
+            events.iter().map(|text| text.as_ref().map_or_else(lacking, |text| event(text))).collect();
+        let place = |index: usize| format!("entry {}", entries[index].id);
+        // Where nothing is noted, nothing was ever taken in.
+        let way_past = from.is_none().then_some(WAY_PAST);
+        let positions = vec![Position { part: stream.topic.clone(), from: from.take(), to: to.clone() }];
+        reader.take(Batch { events: &events, place: &place, positions, way_past }).await?;
         from = Some(to);
     }
 }

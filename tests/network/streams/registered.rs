@@ -255,7 +255,9 @@ async fn events_have_the_same_bits_however_they_are_written() {
         said.as_array().unwrap().iter().map(|column| column["values"].to_string()).collect::<Vec<_>>()
     };
     let wanted = rows(all(server.client.url(), "plain").await);
-    assert!(wanted.iter().skip(1).all(|column| column.contains(|c: char| c.is_ascii_digit() || c == '"')));
+    // A column may have no value among the rows that count; most have.
+    let is_said = |column: &&String| column.contains(|c: char| c.is_ascii_digit() || c == '"');
+    assert!(wanted.iter().skip(1).filter(is_said).count() * 2 > wanted.len(), "{wanted:?}");
     for (topic, _) in topics {
         assert_eq!(rows(all(server.client.url(), topic).await), wanted, "{topic}: {runner:?}: {payments:?}");
     }
@@ -282,7 +284,9 @@ async fn nothing_is_lost_while_a_registry_lacks_a_schema() {
     let server = Server::of(repository, node).await;
     let told = async || Some(server.client.status().await.unwrap()).filter(|told| !told.healthy);
     let cause = until("a stream that waits", told).await.troubles.remove(0).cause;
-    assert!(cause.contains("it has no schema `ids/7`: it answers 404: Schema not found"), "{cause}");
+    let asked = format!("{}/apis/ccompat/v7/schemas/ids/7", registry.url);
+    let wanted = format!("it has no schema `ids/7`: `{asked}`: it answers 404: Schema not found");
+    assert!(cause.contains(&wanted), "{cause}");
     let reference = json!([{"name": "com.shop.Place", "subject": "place:v/1", "version": 3}]);
     registry.has("schemas/ids/7", json!({"schema": AVRO, "references": reference}));
     until_waiting(&server, 1).await;
@@ -294,6 +298,49 @@ async fn nothing_is_lost_while_a_registry_lacks_a_schema() {
     until("all rows", counted).await;
     let repository = server.stop_and_keep().await;
     assert_eq!(repository.open().await.pushed_rows("lacking"), 60);
+}
+
+/// Where a schema is lacking, others are asked for as well; and where the source names no registry, no event is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_where_a_source_forgets_the_registry() {
+    let payments = payments().new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let (kafka, registry) = (Kafka::start(), Registry::start().await);
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "ann\n").unwrap();
+    registry.has("subjects/place%3Av%2F1/versions/3", json!({"schema": PLACE}));
+    let reference = json!([{"name": "com.shop.Place", "subject": "place:v/1", "version": 3}]);
+    let schema = json!({"schema": AVRO, "references": reference});
+    registry.has("schemas/ids/7", schema.clone());
+    kafka.topic("forgotten");
+    let id = |number: usize| if number < 3 { 5 } else { 7 };
+    let events = payments.iter().enumerate().map(|(number, payment)| framed(id(number), &payment.avro()));
+    kafka.send_all("forgotten", &events.collect::<Vec<_>>());
+    let connections = registry.connections(&kafka, secret.path().to_str().unwrap());
+    let repository = Repository::new(&(connections.clone() + &registry.source("forgotten", &kafka, "")));
+    let node = repository.open_applied().await;
+    let server = Server::of(repository, node).await;
+    let told = async |what: &str| {
+        let told = async || {
+            let troubles = server.client.status().await.unwrap().troubles;
+            troubles.into_iter().map(|trouble| trouble.cause).find(|cause| cause.contains(what))
+        };
+        until(what, told).await
+    };
+    let cause = told("none is passed over yet: partition ").await;
+    assert!(cause.contains("the event is not valid JSON: "), "{cause}");
+    let definitions = connections + &registry.source("forgotten", &kafka, ", schema_registry: schemas");
+    server.repository.write("definitions.yaml", definitions);
+    server.apply().await.unwrap();
+    told("it has no schema `ids/5`").await;
+    let known = async || {
+        let asked = registry.inner.asked.lock().clone();
+        asked.iter().any(|path| path.ends_with("/schemas/ids/7")).then_some(())
+    };
+    until("another schema that is asked for", known).await;
+    registry.has("schemas/ids/5", schema);
+    until_waiting(&server, 1).await;
+    let repository = server.stop_and_keep().await;
+    assert_eq!(repository.open().await.pushed_rows("forgotten"), 60);
 }
 
 /// Where reading begins that was never begun.

@@ -57,12 +57,21 @@ pub(super) fn check(
     check_no_store(node, &format!("this leads to {noun}"), service.instead, errors);
     if let Some(path) = said.get("path") {
         let text = path.text().unwrap_or_default();
-        if text.contains(['?', '#', '%', '\\']) || text.contains("//") || text.contains("..") {
-            let cause = format!("`path` must be a path on the server of {noun}");
+        let is_odd = |letter: char| letter.is_whitespace() || ['?', '#', '%', '\\'].contains(&letter);
+        if text.contains(is_odd) || text.contains("//") || text.contains("..") {
+            let cause = format!(
+                "`path` must be a path on the server of {noun}, without blanks, `?`, `#`, `%`, `\\`, `//` and `..`"
+            );
             errors.push(DefError::new(&path.loc, cause).with_help(format!("as in `path: {}`", service.path)));
         }
     }
     check_token_url(said, errors);
+    let is_asked = node.get("credentials").is_some_and(|who| who.get("client_secret").is_some());
+    if let Some(url) = said.get("token_url").filter(|_| !is_asked) {
+        let cause = "`token_url` says where tokens are asked for, and nothing says by whom";
+        let help = "give `credentials` of `client_id` and `client_secret`, or leave it out";
+        errors.push(DefError::new(&url.loc, cause).with_help(help));
+    }
     let Some(credentials) = node.get("credentials") else { return };
     check_ways(credentials, noun, service.ways, errors);
     let needs_url = def.schema_registry.as_ref().is_some_and(|it| it.oauth.token_url.is_none());

@@ -1,9 +1,10 @@
 //! Is what a connection says of brokers of Kafka whole?
 
 use super::http::check_token_url;
-use super::{check_no_store, check_ways};
+use super::{check_no_store, check_told, check_ways};
 use crate::parse::declared::Declaration;
-use crate::shape::Who;
+use crate::parse::read::text;
+use crate::shape::{SECURITY_PROTOCOLS, Who};
 use crate::yaml::Node;
 use crate::{Connection, DefError, KafkaOptions, SaslMechanism};
 
@@ -15,7 +16,17 @@ pub(super) fn check(connection: &Declaration<Connection>, errors: &mut Vec<DefEr
     check_no_store(node, "`url` leads to Kafka", "leave it out", errors);
     let options = &def.kafka;
     if let Some(node) = node.get("kafka") {
+        let protocol = text(node, "security_protocol");
+        let is_unread = node.get("sasl_mechanism").is_some() && options.mechanism.is_none();
+        // Of words that are none, which were reported, nothing else follows.
+        if is_unread || !SECURITY_PROTOCOLS.contains(&protocol.as_str()) {
+            return;
+        }
         check_options(options, node, errors);
+        // Nor of such as do not go together.
+        if options.security_protocol() != protocol {
+            return;
+        }
     }
     let Some(credentials) = node.get("credentials") else {
         if options.mechanism.is_some() {
@@ -42,14 +53,19 @@ pub(super) fn check(connection: &Declaration<Connection>, errors: &mut Vec<DefEr
     };
     check_ways(credentials, &format!("`{}`", options.security_protocol()), ways, errors);
     let said = |key: &str| credentials.get(key).is_some();
-    if options.is_secured && said("certificate") != said("private_key") {
-        let cause = "a `certificate` and its `private_key` belong together";
-        errors.push(DefError::new(&credentials.loc, cause).with_help("give both"));
+    let is_odd =
+        said("certificate") != said("private_key") || said("private_key_password") && !said("private_key");
+    // Without SASL that was reported.
+    if options.is_secured && options.mechanism.is_some() && is_odd {
+        let cause =
+            "a `certificate` and its `private_key` belong together, and `private_key_password` to them";
+        errors.push(DefError::new(&credentials.loc, cause).with_help("give both, or neither"));
     }
 }
 
 fn check_options(options: &KafkaOptions, node: &Node, errors: &mut Vec<DefError>) {
-    let protocol = node.get("security_protocol").and_then(Node::text).unwrap_or_default();
+    check_told(node, errors);
+    let protocol = text(node, "security_protocol");
     let of_sasl = protocol.starts_with("SASL");
     if of_sasl && node.get("sasl_mechanism").is_none() {
         let cause = format!("`{protocol}` needs a `sasl_mechanism`");

@@ -6,8 +6,7 @@ use crate::reach::{Reach, Server};
 use crate::registered::REGISTERED;
 use crate::yaml::Node;
 use crate::{
-    Broker, Connection, DefError, Definitions, KafkaOptions, Kind, Loc, Model, Source, Start, StreamSource,
-    literal,
+    Broker, Connection, DefError, Definitions, KafkaOptions, Kind, Loc, Model, Source, StreamSource, literal,
 };
 
 /// Checks that there is a connection to wherever sources and models lead.
@@ -159,11 +158,21 @@ fn check_options(stream: &StreamSource, said: &Node, all: &Names<Connection>, er
             errors.push(DefError::new(&node.loc, cause).with_help("leave it out"));
         }
     }
-    if let (Some(node), Start::At(at)) = (said.get("start"), &stream.start)
+    if let Some(node) = said.get("start")
+        && let Some(at) = node.text()
+        && ![EARLIEST, LATEST].contains(&at)
         && !literal::is_timestamp(at)
     {
         let cause = format!("`start` must be `{EARLIEST}`, `{LATEST}` or a time, found `{at}`");
         errors.push(DefError::new(&node.loc, cause).with_help("as in `start: 2026-01-31T08:30:00Z`"));
+    }
+    if stream.broker == Broker::Kafka && !is_topic(&stream.topic) {
+        let topic = &stream.topic;
+        let cause = format!(
+            "`topic` must be 1 to {TOPIC_CHARS_MAX} letters of ASCII, digits, `.`, `_` and `-`, found `{topic}`"
+        );
+        let help = "Kafka has no other names; a source reads one topic, which no pattern and no list names";
+        errors.push(DefError::new(&stream.loc, cause).with_help(help));
     }
     let (Some(node), Some(by)) = (said.get("schema_registry"), &stream.registry) else { return };
     let Some(found) = all.resolve(Kind::Connection, by, &node.loc, errors) else { return };
@@ -173,6 +182,15 @@ fn check_options(stream: &StreamSource, said: &Node, all: &Names<Connection>, er
             DefError::new(&node.loc, cause).with_help("say that it does, as in `schema_registry: {path: /}`"),
         );
     }
+}
+
+/// More no topic of Kafka has.
+const TOPIC_CHARS_MAX: usize = 249;
+
+/// Whether Kafka may have a topic of that name.
+fn is_topic(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=TOPIC_CHARS_MAX).contains(&name.len()) && name.bytes().all(is_plain) && ![".", ".."].contains(&name)
 }
 
 /// A connection to one server.

@@ -62,13 +62,17 @@ impl Asking {
         self.config.create_with_context(self.context.clone()).map_err(|error| self.failed(error))
     }
 
-    /// A client that waits for what it asks, and has been given its token.
-    pub(super) fn waiting(&self) -> Result<BaseConsumer<Context>> {
-        let consumer = self.client()?;
+    /// A client for questions, which has been given its token.
+    pub(super) async fn questions(&self) -> Result<Questions> {
+        let questions = Questions { asking: self.clone(), client: Arc::new(self.client()?) };
         if self.context.0.token.is_some() {
-            hear(&consumer);
+            let hears = |client: &Client| {
+                hear(client);
+                Ok(())
+            };
+            questions.ask("hearing of a token", hears).await?;
         }
-        Ok(consumer)
+        Ok(questions)
     }
 
     /// Why a broker cannot be asked: what it said itself, where it said something.
@@ -87,11 +91,33 @@ impl Asking {
     }
 }
 
+/// Asks all questions that there are before anything is read.
+pub(super) struct Questions {
+    asking: Asking,
+    client: Arc<Client>,
+}
+
+pub(super) type Client = BaseConsumer<Context>;
+
+impl Questions {
+    /// What is answered, on a thread that may wait. `what` says what is done.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        question: impl FnOnce(&Client) -> std::result::Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T> {
+        let client = Arc::clone(&self.client);
+        let asked = tokio::task::spawn_blocking(move || question(&client).inspect_err(|_| hear(&client)));
+        let answer = asked.await.map_err(|error| Error::internal(what, error))?;
+        answer.map_err(|error| self.asking.failed(error))
+    }
+}
+
 /// Takes in what is in the queue of a client: what brokers said, and what is asked of us.
-pub(super) fn hear(consumer: &BaseConsumer<Context>) {
+fn hear(client: &Client) {
     let until = Instant::now() + HEARING;
     while Instant::now() < until {
-        let _ = consumer.poll(HEARING / 10);
+        let _ = client.poll(HEARING / 10);
     }
 }
 

@@ -1,29 +1,30 @@
 //! What do messages say, as the registry's schemas have it, or as JSON?
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use feature_defs::{Connection, StreamSource};
-use quern_base::secret::encoded;
 use quern_decode::json::event;
 use quern_decode::schema::{Framed, HEADER, Schema, SchemaName};
 use quern_decode::{Protobuf, avro};
 use quern_engine::json::Json;
 use quern_http::{Refused, Session, Tokens, api_of};
+use quern_server::live::Live;
 use rdkafka::message::{Headers, Message, OwnedMessage};
 use reqwest::Url;
 use serde_json::Value;
 
+use super::references::{Below, odd, references};
+use crate::Reader;
+use crate::batch::Event;
 use crate::error::{Error, Result};
-
-/// What a message says, or why that cannot be told.
-type Event<'a> = std::result::Result<Json<'a>, String>;
 
 /// The registry's word for a schema that it does not have, and for a subject and a version.
 const UNKNOWN: [u64; 3] = [40403, 40401, 40402];
-/// More schemas than this no topic has, nor files that one of them needs.
+/// More schemas than this no topic has.
 const SCHEMAS_MAX: usize = 10_000;
-const REFERENCES_MAX: usize = 1_000;
+/// More than this no answer of a registry is.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// How long a schema is waited for that a registry does not have: it may have come to another of its servers first.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -35,6 +36,10 @@ pub(super) struct Schemas {
     known: HashMap<SchemaName, std::result::Result<Schema, String>>,
     /// Those that the registry does not have, and since when.
     lacking: HashMap<SchemaName, Instant>,
+    /// Those of which an event was looked at for the columns of the source.
+    looked_at: HashSet<SchemaName>,
+    live: Live,
+    source: String,
 }
 
 struct Registry {
@@ -43,10 +48,17 @@ struct Registry {
 }
 
 impl Schemas {
-    pub(super) fn of(stream: &StreamSource) -> Schemas {
+    pub(super) fn of(reader: &Reader, stream: &StreamSource) -> Schemas {
         let connection = || stream.registered.clone();
         let registry = stream.registry.as_ref().map(|_| Registry { connection: connection(), session: None });
-        Schemas { registry, known: HashMap::new(), lacking: HashMap::new() }
+        Schemas {
+            registry,
+            known: HashMap::new(),
+            lacking: HashMap::new(),
+            looked_at: HashSet::new(),
+            live: reader.live.clone(),
+            source: reader.source.clone(),
+        }
     }
 
     /// What messages say.
@@ -55,34 +67,75 @@ impl Schemas {
     /// A registry that does not answer, or does not have a schema: all is as before, and may be tried again. What it
     /// lacks for long is left behind, unless it never had any that it was asked for: then it is another one's.
     pub(super) async fn read<'m>(&mut self, messages: &'m [OwnedMessage]) -> Result<Vec<Event<'m>>> {
-        let Some(registry) = &mut self.registry else {
+        if self.registry.is_none() {
             return Ok(messages.iter().map(|message| event(payload(message)?)).collect());
-        };
+        }
         let framed: Vec<_> = messages.iter().map(framed).collect();
-        let named: BTreeSet<&SchemaName> = framed.iter().flatten().map(|framed| &framed.schema).collect();
-        for name in named.into_iter().filter(|name| !self.known.contains_key(name)).collect::<Vec<_>>() {
-            let (schema, why) = match registry.schema(name).await? {
-                Found::Schema(schema) => (schema, None),
-                Found::Nothing(why) => (Err(why.clone()), Some(why)),
-            };
-            if let Some(why) = why {
-                let since = *self.lacking.entry(name.clone()).or_insert_with(Instant::now);
-                if self.known.is_empty() || since.elapsed() < PATIENCE {
-                    return Err(Error::unavailable("the schema registry").because(why));
+        self.ask_for(framed.iter().flatten().map(|framed| &framed.schema).collect()).await?;
+        let read = |framed: &std::result::Result<Framed<'m>, String>| {
+            let framed = framed.as_ref().map_err(Clone::clone)?;
+            let schema = self.known.get(&framed.schema).ok_or("its schema is not known")?;
+            schema.as_ref().map_err(Clone::clone)?.read(framed)
+        };
+        let events: Vec<Event<'m>> = framed.iter().map(read).collect();
+        self.note_columns(&framed, &events);
+        Ok(events)
+    }
+
+    /// Asks for those of `named` that are not known: all of them, before one that is lacking is waited for.
+    async fn ask_for(&mut self, named: BTreeSet<&SchemaName>) -> Result<()> {
+        let Some(registry) = &mut self.registry else { return Ok(()) };
+        if self.known.len() + named.len() > SCHEMAS_MAX {
+            self.known.clear();
+            self.looked_at.clear();
+        }
+        let mut lacking = Vec::new();
+        for name in named {
+            if self.known.contains_key(name) {
+                continue;
+            }
+            match registry.schema(name).await? {
+                Found::Schema(schema) => {
+                    self.lacking.remove(name);
+                    self.known.insert(name.clone(), schema);
+                }
+                Found::Nothing(why) => {
+                    let since = *self.lacking.entry(name.clone()).or_insert_with(Instant::now);
+                    lacking.push((name, why, since));
                 }
             }
-            if self.known.len() >= SCHEMAS_MAX {
-                self.known.clear();
-            }
-            self.lacking.remove(name);
-            self.known.insert(name.clone(), schema);
         }
-        let read = |framed: std::result::Result<Framed<'m>, String>| {
-            let framed = framed?;
-            let schema = self.known.get(&framed.schema).ok_or("its schema is not known")?;
-            schema.as_ref().map_err(Clone::clone)?.read(&framed)
-        };
-        Ok(framed.into_iter().map(read).collect())
+        let waits = |since: &Instant| self.known.is_empty() || since.elapsed() < PATIENCE;
+        if let Some((_, why, _)) = lacking.iter().find(|(_, _, since)| waits(since)) {
+            return Err(Error::unavailable("the schema registry").because(why.clone()));
+        }
+        for (name, why, _) in lacking {
+            self.lacking.remove(name);
+            self.known.insert(name.clone(), Err(why));
+        }
+        Ok(())
+    }
+
+    /// Says once of each schema which columns of the source it does not have: they are null in all of its events.
+    fn note_columns(&mut self, framed: &[std::result::Result<Framed<'_>, String>], events: &[Event<'_>]) {
+        let live = self.live.now();
+        let Some(source) = live.compiled.catalog.definitions.sources.get(&self.source) else { return };
+        for (framed, event) in framed.iter().zip(events) {
+            let (Ok(Framed { schema, .. }), Ok(Json::Object(fields))) = (framed, event) else { continue };
+            // What is JSON need not have what it could.
+            let is_json = matches!(self.known.get(schema), Some(Ok(Schema::Json)));
+            if is_json || self.looked_at.contains(schema) {
+                continue;
+            }
+            self.looked_at.insert(schema.clone());
+            let is_there = |name: &str| fields.iter().any(|(field, _)| field == name);
+            let columns = source.columns.iter().filter(|column| !is_there(&column.name));
+            let columns: Vec<String> = columns.map(|column| format!("`{}`", column.name)).collect();
+            if !columns.is_empty() {
+                let (source, columns) = (&self.source, columns.join(", "));
+                tracing::warn!(source, %schema, columns, "columns are null in all events of a schema: it has none of them");
+            }
+        }
     }
 }
 
@@ -148,23 +201,17 @@ impl Registry {
         }
         let kind = said["schemaType"].as_str().unwrap_or("AVRO").to_owned();
         let text = said["schema"].as_str().ok_or_else(odd)?.to_owned();
-        // From above: whatever is named later stands below.
-        let (mut below, mut open): (Vec<(String, String)>, Vec<Value>) = (Vec::new(), references(&said));
-        while let Some(reference) = open.pop() {
-            if below.len() >= REFERENCES_MAX {
-                return Ok(Err(format!("it stands on more than {REFERENCES_MAX} others")));
-            }
-            let said = |key: &str| reference[key].as_str().map(encoded).ok_or_else(odd);
-            let version = reference["version"].as_i64().ok_or_else(odd)?;
-            let found = self.ask(&format!("subjects/{}/versions/{version}", said("subject")?)).await?;
-            let name = reference["name"].as_str().ok_or_else(odd)?.to_owned();
+        let mut below = Below::of(references(&said)?);
+        loop {
+            let next = match below.next() {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(Ok(Said { text, kind, below: below.into_texts() })),
+                Err(why) => return Ok(Err(why)),
+            };
+            let found = self.ask(&next.path()).await?;
             let text = found["schema"].as_str().ok_or_else(odd)?.to_owned();
-            below.retain(|(known, _)| *known != name);
-            below.push((name, text));
-            open.extend(references(&found));
+            below.found(next, text, references(&found)?);
         }
-        below.reverse();
-        Ok(Ok(Said { text, kind, below }))
     }
 
     async fn ask(&mut self, path: &str) -> std::result::Result<Value, Refused> {
@@ -181,26 +228,20 @@ impl Registry {
             }
         };
         let url: Url = format!("{base}{path}").parse().map_err(|_| odd())?;
-        let request =
-            session.get(url).header("Accept", "application/vnd.schemaregistry.v1+json, application/json");
+        let request = session.get(url.clone());
+        let request = request.header("Accept", "application/vnd.schemaregistry.v1+json, application/json");
+        let said = session.said_within(request, ANSWER_BYTES_MAX).await;
         // Where it is asked by nobody it knows, the next one asks anew who that is.
-        let said = session.said(request).await?;
-        self.session = Some(session);
-        serde_json::from_slice(&said).map_err(|_| odd())
+        self.session = said.is_ok().then_some(session);
+        // Another path on the same server is what is wrong most often.
+        said.and_then(|said| serde_json::from_slice(&said).map_err(|_| odd()))
+            .map_err(|refused| Refused { why: format!("`{url}`: {}", refused.why), ..refused })
     }
 
     fn failed(&self, refused: &Refused) -> Error {
         let name = self.connection.as_ref().map_or("", |connection| connection.name.as_str());
         Error::unavailable("the schema registry").because(format!("connection `{name}`: {}", refused.why))
     }
-}
-
-fn odd() -> Refused {
-    Refused::odd("it does not answer as a registry of schemas does")
-}
-
-fn references(said: &Value) -> Vec<Value> {
-    said["references"].as_array().cloned().unwrap_or_default()
 }
 
 /// Whether a registry has its clients change what they read, as they do where it is encrypted.
