@@ -110,6 +110,15 @@ impl Object {
 }
 
 impl Delta {
+    /// Up to when it has the rows of `of`, as an export had it remember. Waits for disks and stores: call it where
+    /// blocking is allowed.
+    ///
+    /// # Errors
+    /// As [`DeltaWriter::noted`].
+    pub fn noted(&self, of: &str, scratch: &Path) -> Result<Option<i64>> {
+        Ok(DeltaWriter::noted(&self.0, of, scratch)?)
+    }
+
     /// Begins a version of it with rows of `schema`; a file that is to be sent lies in `scratch` meanwhile. Waits for
     /// disks and stores: call it where blocking is allowed.
     ///

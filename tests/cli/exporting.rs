@@ -32,12 +32,18 @@ fn batch(path: &Path) -> RecordBatch {
     concat_batches(&schema, &batches).unwrap()
 }
 
+/// Files of a folder that are not whole.
+fn unfinished(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".part")).collect()
+}
+
 #[test]
 fn the_rows_of_a_view_come_out() {
     let starter = starter();
     let folder = starter.path();
     run(folder, &["apply"]).answer();
-    assert_eq!(said(folder, "export last_order --to all.parquet"), "5 rows × 5 columns: all.parquet\n");
+    assert_eq!(said(folder, "export last_order --out all.parquet"), "5 rows × 5 columns: all.parquet\n");
     expect![[r#"
         +----------+----------------------+----------------------+-------------+---------------------+
         | customer | event_timestamp      | last_ordered_at      | last_amount | last_price_per_item |
@@ -52,9 +58,9 @@ fn the_rows_of_a_view_come_out() {
     .assert_eq(&rows(&folder.join("all.parquet")));
     // With a server that holds the folder the same comes out.
     let server = Process::start(folder);
-    run(folder, &words("export last_order --to there.parquet")).answer();
+    run(folder, &words("export last_order --out there.parquet")).answer();
     assert_eq!(batch(&folder.join("there.parquet")), batch(&folder.join("all.parquet")));
-    let line = "export last_order --latest --at 2026-02-15 --features last_amount --to latest.parquet";
+    let line = "export last_order --latest --at 2026-02-15 --features last_amount --out latest.parquet";
     run(folder, &words(line)).answer();
     drop(server);
     expect![[r#"
@@ -67,8 +73,7 @@ fn the_rows_of_a_view_come_out() {
         +----------+----------------------+-------------+
     "#]]
     .assert_eq(&rows(&folder.join("latest.parquet")));
-    run(folder, &words("export . --source orders --from 2026-02-01 --until 2026-03-01 --to raw.csv"))
-        .answer();
+    run(folder, &words("export . --source orders --from 2026-02-01 --to 2026-03-01 --out raw.csv")).answer();
     expect![[r#"
         customer,ordered_at,amount,items,cancelled
         edsger,2026-02-02T08:15:00Z,7.25,1,false
@@ -88,7 +93,7 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
     fs::write(folder.join("there.parquet"), "").unwrap();
     check(
         folder,
-        "export last_oder --to x.parquet",
+        "export last_oder --out x.parquet",
         expect![[r#"
         exit 1
         error: unknown feature view `last_oder`; did you mean `last_order`? known: last_order, spent
@@ -96,7 +101,7 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
     );
     check(
         folder,
-        "export last_order --features last_amont --to x.parquet",
+        "export last_order --features last_amont --out x.parquet",
         expect![[r#"
         exit 1
         error: unknown feature `last_order:last_amont`; did you mean `last_order:last_amount`? known: last_order:last_amount, last_order:last_ordered_at, last_order:last_price_per_item, spent:spent_30d
@@ -104,7 +109,7 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
     );
     check(
         folder,
-        "export --source order --to x.parquet",
+        "export --source order --out x.parquet",
         expect![[r#"
         exit 1
         error: unknown source `order`; did you mean `orders`? known: orders
@@ -112,7 +117,7 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
     );
     check(
         folder,
-        "export spent --to x.parquet",
+        "export spent --out x.parquet",
         expect![[r#"
         exit 1
         error: feature view `spent` has windows, which move on with time: there are no rows that hold its values; ask for those of one moment (`latest`), for a training set of the moments that matter (`quern train`), or for the events themselves (source `orders`)
@@ -120,7 +125,7 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
     );
     check(
         folder,
-        "export last_order --to there.parquet",
+        "export last_order --out there.parquet",
         expect![[r#"
         exit 1
         error: there.parquet is there already; write another file, or add `--mode overwrite`
@@ -128,7 +133,7 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
     );
     check(
         folder,
-        "export last_order --to there.parquet --mode append",
+        "export last_order --out there.parquet --mode append",
         expect![[r#"
         exit 2
         error: there.parquet: nothing is appended to a file; write another one, or a table (`--format delta`)
@@ -138,7 +143,7 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
     );
     check(
         folder,
-        "export last_order --to lake",
+        "export last_order --out lake",
         expect![[r#"
         exit 1
         error: lake: its name must end in .parquet or .csv; a table of Delta Lake is a folder (`--format delta`)
@@ -146,7 +151,7 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
     );
     check(
         folder,
-        "export last_order --to lake --format parquet",
+        "export last_order --out lake --format parquet",
         expect![[r#"
         exit 1
         error: lake: its name must end in .parquet; a table of Delta Lake is a folder (`--format delta`)
@@ -154,7 +159,7 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
     );
     check(
         folder,
-        "export last_order --to s3://lake/orders/x.parquet",
+        "export last_order --out s3://lake/orders/x.parquet",
         expect![[r#"
         exit 1
         error: no connection of its project leads to `s3://lake/orders/x.parquet`; where definitions may lead, an administrator says: `{kind: Connection, name: lake, url: "s3://lake/orders/"}`
@@ -162,7 +167,7 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
     );
     check(
         folder,
-        "export last_order --to s4://lake/x.parquet",
+        "export last_order --out s4://lake/x.parquet",
         expect![[r#"
         exit 1
         error: `s4://lake/x.parquet` is a URL of an unknown scheme
@@ -170,14 +175,22 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
     );
     check(
         folder,
-        "export --predictions next_order --to x.parquet",
+        "export --predictions next_order --out x.parquet",
         expect![[r#"
         exit 1
         error: unknown model `next_order`; none is declared
     "#]],
     );
-    assert!(!folder.join("x.parquet").exists() && !folder.join("x.parquet.part").exists());
-    run(folder, &words("export spent --latest --at 2026-02-15 --to spent.parquet")).answer();
+    check(
+        folder,
+        "export next_order_v1 --out x.parquet",
+        expect![[r#"
+        exit 1
+        error: `next_order_v1` is a feature service, and a table is of one feature view: its vectors at the times of a spine are a training set (`quern train next_order_v1 --spine FILE --out FILE`), those of now are looked up (`quern get next_order_v1 COLUMN=VALUE`), and each of its feature views is exported by its own name
+    "#]],
+    );
+    assert!(!folder.join("x.parquet").exists() && unfinished(folder).is_empty());
+    run(folder, &words("export spent --latest --at 2026-02-15 --out spent.parquet")).answer();
     expect![[r#"
         +----------+----------------------+-----------+
         | customer | event_timestamp      | spent_30d |
@@ -191,6 +204,80 @@ fn what_cannot_come_out_says_why_and_how_to_go_on() {
 }
 
 #[test]
+fn where_nothing_is_live_the_way_out_is_told() {
+    let starter = starter();
+    let folder = starter.path();
+    let nothing = |command: &str, such: &str| {
+        let told = "nothing is live in DIR; `quern apply DIR` makes the definitions of a repository live, and where the \
+                    repository is another folder, name it first, as in";
+        assert_eq!(say(folder, command), format!("exit 1\nerror: {told} `{such}`\n"));
+    };
+    nothing("export last_order --out x.parquet", "quern export DIR VIEW");
+    nothing("train next_order_v1 --spine spine.csv --out x.parquet", "quern train DIR SERVICE");
+}
+
+/// Each command writes beside its file under a name of its own, and takes nobody's.
+#[test]
+fn exports_at_once_are_each_whole() {
+    let starter = starter();
+    let folder = starter.path();
+    run(folder, &["apply"]).answer();
+    fs::write(folder.join("all.parquet.part"), "mine").unwrap();
+    let server = Process::start(folder);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let line = "export last_order --out all.parquet --mode overwrite";
+            scope.spawn(move || run(folder, &words(line)).answer());
+        }
+    });
+    drop(server);
+    assert_eq!(batch(&folder.join("all.parquet")).num_rows(), 5);
+    assert_eq!(fs::read_to_string(folder.join("all.parquet.part")).unwrap(), "mine");
+    assert_eq!(unfinished(folder), ["all.parquet.part"]);
+}
+
+#[test]
+fn a_table_goes_into_no_folder_of_others() {
+    let starter = starter();
+    let folder = starter.path();
+    let settings = fs::read_to_string(folder.join("quern.yaml")).unwrap();
+    fs::write(folder.join("quern.yaml"), format!("{settings}definitions: definitions\n")).unwrap();
+    run(folder, &["apply"]).answer();
+    check(
+        folder,
+        "export last_order --out .quern/lake --format delta",
+        expect![[r#"
+            exit 1
+            error: .quern/lake is in the data folder, DIR/.quern; name another folder
+        "#]],
+    );
+    check(
+        folder,
+        "export last_order --out definitions/lake --format delta",
+        expect![[r#"
+            exit 1
+            error: definitions/lake is in the folder of definitions, DIR/definitions; name another folder
+        "#]],
+    );
+    check(
+        folder,
+        "export last_order --out data --format delta --mode append",
+        expect![[r#"
+        exit 1
+        error: `DIR/data` is no table of Delta Lake, and holds `orders.csv`; name a folder that is empty, or not there yet
+    "#]],
+    );
+    check(
+        folder,
+        "export last_order --out spine.csv --format delta",
+        expect![[r#"
+        exit 1
+        error: `DIR/spine.csv` is a file, and a table of Delta Lake is a folder; name another one
+    "#]],
+    );
+}
+
+#[test]
 fn what_is_cut_short_leaves_nothing() {
     let starter = starter();
     let folder = starter.path();
@@ -200,16 +287,20 @@ fn what_is_cut_short_leaves_nothing() {
     run(folder, &["apply"]).answer();
     let refused = "exit 1\nerror: data/orders.csv, row 4: `odd` of feature view `odd` cannot be computed, and it is \
                    `strict`; mend the value, or shield the expression with `nullif`, `TRY_CAST` or `CASE`\n";
-    assert_eq!(say(folder, "export odd --to odd.parquet"), refused);
-    assert_eq!(say(folder, "export odd --to lake --format delta"), refused);
+    assert_eq!(say(folder, "export odd --out odd.parquet"), refused);
+    assert_eq!(say(folder, "export odd --out lake --format delta"), refused);
     let server = Process::start(folder);
-    let there = say(folder, "export odd --to odd.parquet");
+    let there = say(folder, "export odd --out odd.parquet");
     assert!(there.contains("`odd` of feature view `odd` cannot be computed"), "{there}");
     drop(server);
-    assert!(!folder.join("odd.parquet").exists() && !folder.join("odd.parquet.part").exists());
+    // Neither a folder that was made for it; one that was there stays.
+    assert!(!folder.join("odd.parquet").exists() && !folder.join("lake").exists());
+    fs::create_dir(folder.join("lake")).unwrap();
+    assert_eq!(say(folder, "export odd --out lake/a/b --format delta"), refused);
     assert_eq!(fs::read_dir(folder.join("lake")).unwrap().count(), 0);
+    assert!(unfinished(folder).is_empty(), "{:?}", unfinished(folder));
     // Of those whose latest row is refused stands the one before, as in the head.
-    run(folder, &words("export odd --latest --to latest.parquet")).answer();
+    run(folder, &words("export odd --latest --out latest.parquet")).answer();
     expect![[r#"
         +----------+----------------------+-----+
         | customer | event_timestamp      | odd |
@@ -235,7 +326,7 @@ fn what_a_model_said_comes_out() {
     run(folder, &["apply"]).answer();
     check(
         folder,
-        "export --predictions next_order --to said.parquet",
+        "export --predictions next_order --out said.parquet",
         expect![[r#"
         exit 1
         error: nothing is logged of model `next_order` in that time; a model keeps a log with `log: {sample: 1}`
@@ -244,13 +335,13 @@ fn what_a_model_said_comes_out() {
     let server = Process::start(folder);
     let ask = "predict --model next_order customer=ada basket=25.0 event_timestamp=2026-04-01T00:00:00Z";
     run(folder, &words(ask)).answer();
-    let written = said(folder, "export --predictions next_order --to said.parquet");
+    let written = said(folder, "export --predictions next_order --out said.parquet");
     assert_eq!(written, "1 row × 15 columns: said.parquet\n");
     drop(server);
-    let again = "export . --predictions next_order --to said.parquet --mode overwrite --json";
+    let again = "export . --predictions next_order --out said.parquet --mode overwrite --json";
     assert_eq!(run(folder, &words(again)).json()["rows"], 1);
     assert_eq!(
-        run(folder, &words("export . --predictions next_order --to said --format delta --json")).json()["rows"],
+        run(folder, &words("export . --predictions next_order --out said --format delta --json")).json()["rows"],
         1
     );
     let said = batch(&folder.join("said.parquet"));
@@ -276,26 +367,26 @@ async fn tables_go_into_a_bucket_through_a_connection() {
     let (alone, _) = connection.split_once("---").unwrap();
     fs::write(folder.join("lake.yaml"), alone).unwrap();
     answer("apply").answer();
-    answer("export last_order --to local.parquet").answer();
-    answer("export last_order --to s3://models/lake/x.parquet").answer();
+    answer("export last_order --out local.parquet").answer();
+    answer("export last_order --out s3://models/lake/x.parquet").answer();
     assert_eq!(s3.get("lake/x.parquet").await, fs::read(folder.join("local.parquet")).unwrap());
-    let again = answer("export last_order --to s3://models/lake/x.parquet");
+    let again = answer("export last_order --out s3://models/lake/x.parquet");
     assert!(again.stderr.contains("s3://models/lake/x.parquet is there already"), "{}", again.stderr);
-    answer("export last_order --to s3://models/lake/x.parquet --mode overwrite").answer();
+    answer("export last_order --out s3://models/lake/x.parquet --mode overwrite").answer();
     answer("train next_order_v1 --spine spine.csv --out s3://models/lake/set.parquet").answer();
     assert!(s3.get("lake/set.parquet").await.starts_with(b"PAR1"));
-    let table = "export last_order --to s3://models/lake/orders --format delta --json";
+    let table = "export last_order --out s3://models/lake/orders --format delta --json";
     assert_eq!(answer(table).json()["version"], 0);
     assert!(answer(table).stdout.contains("there is a table of Delta Lake"));
-    assert_eq!(answer(&format!("{table} --mode append")).json()["version"], 1);
-    assert_eq!(answer(&format!("{table} --mode overwrite --until 2026-01-10")).json()["version"], 2);
+    assert_eq!(answer(&format!("{table} --mode append --again")).json()["version"], 1);
+    assert_eq!(answer(&format!("{table} --mode overwrite --to 2026-01-10")).json()["version"], 2);
     fs::write(folder.join("lake.yaml"), &connection).unwrap();
     answer("apply").answer();
-    assert_eq!(answer("export back --to back.parquet --json").json()["rows"], 2);
+    assert_eq!(answer("export back --out back.parquet --json").json()["rows"], 2);
     // It leads to a part of the bucket alone.
-    let outside = answer("export last_order --to s3://models/x.parquet");
+    let outside = answer("export last_order --out s3://models/x.parquet");
     assert!(outside.stderr.contains("no connection of its project leads to"), "{}", outside.stderr);
-    let keyless = run(folder, &words("export last_order --to s3://models/lake/y.parquet"));
+    let keyless = run(folder, &words("export last_order --out s3://models/lake/y.parquet"));
     assert!(keyless.stderr.contains("LAKE_ID"), "{}", keyless.stderr);
 }
 
@@ -305,7 +396,7 @@ fn a_table_gets_versions() {
     let folder = starter.path();
     run(folder, &["apply"]).answer();
     let version = |line: &str| run(folder, &words(&format!("{line} --json"))).json()["version"].clone();
-    let export = "export last_order --to lake/orders --format delta";
+    let export = "export last_order --out lake/orders --format delta";
     assert_eq!(version(export), 0);
     check(
         folder,
@@ -315,7 +406,7 @@ fn a_table_gets_versions() {
         error: there is a table of Delta Lake in `DIR/lake/orders`; add to it with `--mode append`, or let its rows make room with `--mode overwrite` (earlier versions keep them)
     "#]],
     );
-    assert_eq!(version(&format!("{export} --until 2026-01-10 --mode append")), 1);
+    assert_eq!(version(&format!("{export} --to 2026-01-10 --mode append --again")), 1);
     // A training set goes there as well.
     assert_eq!(version("train next_order_v1 --spine spine.csv --out lake/sets --format delta"), 0);
     check(
@@ -335,12 +426,66 @@ fn a_table_gets_versions() {
     reader.write("quern.yaml", format!("roots: [{}]\n", folder.display()));
     let count = || {
         run(reader.path(), &["apply"]).answer();
-        run(reader.path(), &words("export back --to back.parquet --mode overwrite --json")).json()["rows"]
+        run(reader.path(), &words("export back --out back.parquet --mode overwrite --json")).json()["rows"]
             .clone()
     };
     assert_eq!(count(), 7);
-    assert_eq!(version(&format!("{export} --until 2026-01-10 --mode overwrite")), 2);
+    assert_eq!(version(&format!("{export} --to 2026-01-10 --mode overwrite")), 2);
     assert_eq!(count(), 2);
+}
+
+#[test]
+fn a_night_is_appended_once() {
+    let starter = starter();
+    let folder = starter.path();
+    run(folder, &["apply"]).answer();
+    let export = "export last_order --out lake/nightly --format delta";
+    let append = |stretch: &str| {
+        let line = format!("{export} --mode append {stretch} --json");
+        let answer = run(folder, &words(&line));
+        let reply: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+        (reply["rows"].clone(), reply["version"].clone())
+    };
+    // The first one makes it.
+    assert_eq!(append("--to 2026-01-10"), (2.into(), 0.into()));
+    assert_eq!(append("--from 2026-01-10 --to 2026-02-01"), (1.into(), 1.into()));
+    check(
+        folder,
+        &format!("{export} --mode append --from 2026-01-10 --to 2026-02-01"),
+        expect![[r#"
+        exit 1
+        error: the table lake/nightly has the rows of `view/last_order` up to 2026-02-01T00:00:00Z, and would have some of them twice if these begin at 2026-01-10T00:00:00Z: leave `--from` out to go on where it ends, or say `--again` if that is meant
+    "#]],
+    );
+    check(
+        folder,
+        &format!("{export} --mode append --from 2026-02-03 --to 2026-03-02"),
+        expect![[r#"
+        exit 1
+        error: the table lake/nightly has the rows of `view/last_order` up to 2026-02-01T00:00:00Z, and would never have those in between if these begin at 2026-02-03T00:00:00Z: leave `--from` out to go on where it ends, or say `--again` if that is meant
+    "#]],
+    );
+    check(
+        folder,
+        &format!("{export} --mode append --from 2026-02-03 --to 2026-02-02"),
+        expect![[r#"
+        exit 2
+        error: `--from` is after `--to`: no row is between them
+
+        For more information, try '--help'.
+    "#]],
+    );
+    // The same night once more, which has nothing new.
+    assert_eq!(append("--to 2026-02-01"), (0.into(), 2.into()));
+    // Once more, and what follows is still what comes after all of it.
+    assert_eq!(append("--from 2026-01-10 --to 2026-01-21 --again"), (1.into(), 3.into()));
+    assert_eq!(append("--to 2026-03-02"), (2.into(), 4.into()));
+    // A view is one thing, its latest rows at one moment are another.
+    assert_eq!(append("--latest --at 2026-02-15"), (3.into(), 5.into()));
+    // With its rows goes what is known of them.
+    let overwritten = format!("{export} --mode overwrite --to 2026-01-10 --json");
+    assert_eq!(run(folder, &words(&overwritten)).json()["version"], 6);
+    assert_eq!(append("--to 2026-02-01"), (1.into(), 7.into()));
 }
 
 /// Every type, with values that are lost easily.
@@ -387,14 +532,14 @@ fn every_type_comes_back_out_of_a_table_with_the_same_bits() {
     let first = Repository::new(&definitions("{format: parquet, path: rows.parquet}", ["ts", "created"]));
     first.write_parquet("rows.parquet", &every_type());
     run(first.path(), &["apply"]).answer();
-    run(first.path(), &words("export v --to v.parquet")).answer();
-    run(first.path(), &words("export v --to lake --format delta")).answer();
+    run(first.path(), &words("export v --out v.parquet")).answer();
+    run(first.path(), &words("export v --out lake --format delta")).answer();
     let lake = first.path().join("lake");
     let batch_of = format!("{{format: delta, path: {}}}", lake.display());
     let second = Repository::new(&definitions(&batch_of, ["event_timestamp", "created_timestamp"]));
     second.write("quern.yaml", format!("roots: [{}]\n", first.path().display()));
     run(second.path(), &["apply"]).answer();
-    run(second.path(), &words("export v --to v.parquet")).answer();
+    run(second.path(), &words("export v --out v.parquet")).answer();
     let (before, after) = (batch(&first.path().join("v.parquet")), batch(&second.path().join("v.parquet")));
     assert_eq!(before.num_rows(), 3);
     for (field, (one, other)) in

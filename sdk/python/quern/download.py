@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Iterator
 
 import pyarrow as pa
 from pyarrow import flight
 
 from quern.connection import Connection
-from quern.exchange import warn_of_failed
-from quern.results import added
+from quern.received import Received
 
 
 class Download:
@@ -19,8 +16,7 @@ class Download:
 
     def __init__(self, connection: Connection, ticket: bytes) -> None:
         self._connection = connection
-        self.failed: dict[str, int] = {}
-        """For each feature whose expression failed, for how many of the rows that came; its value is null there."""
+        self._received = Received()
         try:
             self._reader = connection.client.do_get(flight.Ticket(ticket))
             self._call = connection.last_call()
@@ -32,19 +28,10 @@ class Download:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Give what comes down."""
         try:
-            for chunk in self._reader:
-                if chunk.app_metadata is not None:
-                    self._note(chunk.app_metadata.to_pybytes())
-                if chunk.data is not None:
-                    yield chunk.data
+            yield from self._received.batches(self._reader)
         except (pa.ArrowException, OSError) as error:
             raise self._connection.error(error, self._call) from error
         except GeneratorExit:  # the caller has seen enough
             self._reader.cancel()
             raise
-        warn_of_failed(self.failed)
-
-    def _note(self, notes: bytes) -> None:
-        """Take what the server says besides rows; of other servers it may be anything."""
-        with contextlib.suppress(ValueError, AttributeError, TypeError):
-            self.failed = added([self.failed, json.loads(notes).get("failed", {})])
+        self._received.warn_of_failed()

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import threading
-import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import pyarrow as pa
 from pyarrow import flight
 
 from quern import tables
 from quern.connection import Connection
-from quern.results import added
+from quern.received import Received
 
 FAILED = b"quern.failed"
 TRAINING_SET = b"quern.training_set"
@@ -31,10 +28,7 @@ class Exchange:
     def __init__(self, connection: Connection, command: bytes, source: pa.RecordBatchReader, batch_rows: int) -> None:
         self._connection, self._source, self._batch_rows = connection, source, batch_rows
         self._upload_error: Exception | None = None
-        self.failed: dict[str, int] = {}
-        """For each feature whose expression failed, for how many of the rows that came; its value is null there."""
-        self.pin: dict[str, Any] | None = None
-        """What a training set was made of; known after its last batch."""
+        self._received = Received()
         self._upload = threading.Thread(target=self._send, name="quern-upload", daemon=True)
         try:
             descriptor = flight.FlightDescriptor.for_command(command)
@@ -52,11 +46,7 @@ class Exchange:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Give what comes down."""
         try:
-            for chunk in self._reader:
-                if chunk.app_metadata is not None:
-                    self._note(chunk.app_metadata.to_pybytes())
-                if chunk.data is not None:
-                    yield chunk.data
+            yield from self._received.batches(self._reader)
         except (pa.ArrowException, OSError) as error:
             raise self._failed(error) from error
         except GeneratorExit:  # the caller has seen enough
@@ -66,7 +56,7 @@ class Exchange:
         self._close()
         if self._upload_error is not None:
             raise self._upload_error
-        warn_of_failed(self.failed)
+        self._received.warn_of_failed()
 
     def read_all(self) -> pa.Table:
         """Give all that comes down.
@@ -75,17 +65,9 @@ class Exchange:
         training set was made of.
         """
         table = pa.Table.from_batches(self.batches(), self.schema)
-        told = {FAILED: self.failed, TRAINING_SET: self.pin}
+        told = {FAILED: self._received.failed, TRAINING_SET: self._received.pin}
         said = {key: json.dumps(what, sort_keys=True).encode() for key, what in told.items() if what}
         return table.replace_schema_metadata({**(table.schema.metadata or {}), **said}) if said else table
-
-    def _note(self, notes: bytes) -> None:
-        """Take what the server says besides rows; of other servers it may be anything."""
-        with contextlib.suppress(ValueError, AttributeError, TypeError):
-            told = json.loads(notes)
-            self.failed = added([self.failed, told.get("failed", {})])
-            self.pin = told.get("pin", self.pin)
-            _warn_of_coinciding(told)
 
     def _send(self) -> None:
         # What ends the call early is told to whoever reads.
@@ -113,27 +95,3 @@ class Exchange:
         self._close()
         # The caller's own stream comes first: the call failed because of it.
         return self._upload_error or self._connection.error(error, self._call)
-
-
-def warn_of_failed(failed: Mapping[str, int]) -> None:
-    """Say of how many rows each feature is null because it could not be computed."""
-    for feature, count in failed.items():
-        values = "1 value" if count == 1 else f"{count} values"
-        _warn(f"{values} of `{feature}` could not be computed")
-
-
-def _warn_of_coinciding(told: Mapping[str, Any]) -> None:
-    for view, count in told.get("coinciding", {}).items():
-        _warn(
-            f"{count} of {told.get('rows')} rows of the spine see a row of feature view `{view}` that became "
-            "visible at their own `event_timestamp`; where it is the very event that they stand for, say "
-            "`at: before` in the view, or name it by `exclude_event` in the feature service"
-        )
-
-
-def _warn(told: str) -> None:
-    """Say what the server found odd about a table, where the caller's program is and not where this module is."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("quern."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(told, stacklevel=level)

@@ -103,6 +103,21 @@ impl Backend {
         self.get("/v1/definitions").await
     }
 
+    /// The same for who names something of it: refused where nothing is, as in a folder that is no repository. `such`
+    /// shows where another folder is named.
+    pub(super) async fn live(&self, directory: &Path, such: &str) -> Result<Catalogue> {
+        let live = self.catalogue().await?;
+        if live.number > 0 {
+            return Ok(live);
+        }
+        let folder = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+        let folder = folder.display();
+        Err(Failure::Here(Error::not_found(format!(
+            "nothing is live in {folder}; `quern apply {folder}` makes the definitions of a repository live, and where the \
+             repository is another folder, name it first, as in `{such}`"
+        ))))
+    }
+
     /// Gets `path` and reads the reply.
     pub(super) async fn get<Reply: DeserializeOwned>(&self, path: &str) -> Result<Reply> {
         match self {

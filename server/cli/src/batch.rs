@@ -1,9 +1,8 @@
 //! `quern predict --entities`: a file of rows goes in, and comes out with the model's outputs appended.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use arrow::array::{AsArray, RecordBatch};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -16,9 +15,8 @@ use serde::Serialize;
 use super::Options;
 use super::backend::Backend;
 use super::failure::Result;
-use super::materialize::rate;
 use super::out::{Output, Target, Written};
-use super::output::{counted, print, print_json, thousands, warn};
+use super::output::{print, print_json, thousands, warn};
 use super::tables::{Table, bar};
 use super::words::inputs_of_model;
 use crate::error::Error;
@@ -29,10 +27,8 @@ use quern_server::verbs::predict::batch::{Batch, When};
 /// What came out.
 #[derive(Debug, Serialize)]
 struct Predicted {
-    rows: u64,
-    columns: usize,
-    seconds: f64,
-    out: PathBuf,
+    #[serde(flatten)]
+    written: Written,
     /// How many rows each answered, where it may be one or another.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     served_by: BTreeMap<String, u64>,
@@ -55,7 +51,6 @@ pub(super) struct Arguments<'a> {
 }
 
 pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &Options) -> Result<()> {
-    let start = Instant::now();
     let Arguments { entities, model, version, json, .. } = *arguments;
     let target = Target::file(arguments.out)?;
     let backend = Backend::open(directory, options).await?;
@@ -63,29 +58,17 @@ pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &O
     let table = Table::open("table", entities, &known)?;
     let bar = bar(table.rows);
     let (written, who, notes) = match backend {
-        Backend::Here { node, .. } => here(&node, arguments, table, (&target, bar.clone())).await?,
-        Backend::There(client) => there(&client, arguments, table, (&target, bar.clone())).await?,
+        Backend::Here { node, .. } => here(&node, arguments, table, (&target, bar)).await?,
+        Backend::There(client) => there(&client, arguments, table, (&target, bar)).await?,
     };
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
     warn(&notes);
-    let Written { rows, columns, .. } = written;
     let Who { served_by, fallbacks } = who;
-    let (seconds, out, failed) = (start.elapsed().as_secs_f64(), arguments.out.to_owned(), notes.failed);
-    let predicted = Predicted { rows, columns, seconds, out, served_by, fallbacks, failed };
+    let predicted = Predicted { written, served_by, fallbacks, failed: notes.failed };
     if json {
         print_json(&predicted);
         return Ok(());
     }
-    print(format!(
-        "{} × {} in {:.1} s, {} rows/s: {}",
-        counted(rows, "row"),
-        counted(columns as u64, "column"),
-        predicted.seconds,
-        rate(rows, predicted.seconds),
-        predicted.out.display()
-    ));
+    print(&predicted.written);
     let counted = |counts: &BTreeMap<String, u64>| {
         let counts = counts.iter().map(|(name, rows)| format!("{name}: {}", thousands(*rows)));
         counts.collect::<Vec<_>>().join(", ")
@@ -99,7 +82,7 @@ pub(super) async fn run(arguments: &Arguments<'_>, directory: &Path, options: &O
     Ok(())
 }
 
-/// Rows and columns that were written, who answered them, and what else there is to say.
+/// What was written, who answered them, and what else there is to say.
 type Done = (Written, Who, TableNotes);
 
 async fn here(

@@ -1,9 +1,8 @@
 //! `quern export`: rows go out, as a table that others read.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -18,9 +17,9 @@ use serde::Serialize;
 use super::Options;
 use super::backend::Backend;
 use super::failure::{Failure, Result};
-use super::materialize::{rate, time_us};
-use super::out::{Output, Target, WriteMode, Writing, Written};
-use super::output::{counted, print, print_json, warn};
+use super::materialize::time_us;
+use super::out::{Output, Stretch, Target, WriteMode, Writing, Written};
+use super::output::{print, print_json, warn};
 use super::tables::bar;
 use super::words::{directory_and, repository};
 use crate::error::Error;
@@ -28,9 +27,9 @@ use quern_server::{Node, NotedRows};
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "quern export [OPTIONS] --to <FILE> [DIR] <VIEW>
-       quern export [OPTIONS] --to <FILE> [DIR] --source <SOURCE>
-       quern export [OPTIONS] --to <FILE> [DIR] --predictions <MODEL>",
+    override_usage = "quern export [OPTIONS] --out <FILE> [DIR] <VIEW>
+       quern export [OPTIONS] --out <FILE> [DIR] --source <SOURCE>
+       quern export [OPTIONS] --out <FILE> [DIR] --predictions <MODEL>",
     help_template = "{about-with-newline}\n{usage-heading} {usage}\n\nArguments:
   [DIR]   The repository (default: the nearest folder upwards with a quern.yaml)
   <VIEW>  The feature view\n\n{all-args}"
@@ -40,9 +39,12 @@ pub(super) struct Arguments {
     words: Vec<String>,
     /// Where the table goes: a file, `.parquet` or `.csv`, the URL of one in a bucket, or a table's folder.
     #[arg(long, value_name = "FILE")]
-    to: String,
+    out: String,
     #[command(flatten)]
     writing: Writing,
+    /// Append rows wherever they begin: a table goes on where its rows end otherwise.
+    #[arg(long, requires = "mode")]
+    again: bool,
     /// Write the history of this source instead: files, and what was pushed, streamed and pulled.
     #[arg(long, value_name = "SOURCE", conflicts_with = "predictions")]
     source: Option<String>,
@@ -56,11 +58,11 @@ pub(super) struct Arguments {
     /// they were asked for.
     #[arg(long, value_name = "TIME", value_parser = time_us)]
     from: Option<i64>,
-    /// Rows before this time.
+    /// Rows before this time; what goes into a table ends by now.
     #[arg(long, value_name = "TIME", value_parser = time_us)]
-    until: Option<i64>,
+    to: Option<i64>,
     /// One row for each entity: what a look-up finds at one moment.
-    #[arg(long, conflicts_with_all = ["from", "until", "source", "predictions"])]
+    #[arg(long, conflicts_with_all = ["from", "to", "source", "predictions"])]
     latest: bool,
     /// That moment (default: now).
     #[arg(long, value_name = "TIME", value_parser = time_us, requires = "latest")]
@@ -76,47 +78,32 @@ pub(super) struct Arguments {
 /// What came out.
 #[derive(Debug, Serialize)]
 struct Exported {
-    rows: u64,
-    columns: usize,
-    seconds: f64,
-    to: String,
-    /// Of a table of Delta Lake.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<u64>,
+    #[serde(flatten)]
+    written: Written,
     /// Of how many rows each feature is null because it could not be computed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     failed: BTreeMap<String, u64>,
 }
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
-    let start = Instant::now();
-    let (directory, asked) = Asked::of(arguments)?;
+    let (directory, mut asked) = Asked::of(arguments)?;
     let settings = options.settings(&directory, &[])?;
-    let target = Target::open(&arguments.to, arguments.writing, WriteMode::Error, &settings).await?;
+    let mut target = Target::open(&arguments.out, arguments.writing, WriteMode::Error, &settings).await?;
+    if let Some(stretch) = asked.stretch() {
+        target.follow(stretch, arguments.again)?;
+    }
     let backend = Backend::open(&directory, options).await?;
+    backend.live(&directory, "quern export DIR VIEW").await?;
     let bar = bar(0);
-    let shown = bar.clone();
-    let create = move |schema: &SchemaRef| Output::create(&target, schema, shown);
+    let create = move |schema: &SchemaRef| Output::create(&target, schema, bar);
     let (out, notes) = asked.from(backend, create, Output::write).await?;
-    let Written { rows, columns, version } = out.finish(&notes)?;
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
+    let written = out.finish(&notes)?;
     warn(&notes);
-    let (seconds, to, failed) = (start.elapsed().as_secs_f64(), arguments.to.clone(), notes.failed);
-    let exported = Exported { rows, columns, seconds, to, version, failed };
-    if arguments.json {
-        print_json(&exported);
-        return Ok(());
+    let exported = Exported { written, failed: notes.failed };
+    match arguments.json {
+        true => print_json(&exported),
+        false => print(exported.written),
     }
-    print(format!(
-        "{} × {} in {:.1} s, {} rows/s: {}",
-        counted(rows, "row"),
-        counted(columns as u64, "column"),
-        exported.seconds,
-        rate(rows, exported.seconds),
-        exported.to
-    ));
     Ok(())
 }
 
@@ -133,8 +120,11 @@ type Batches = Box<dyn Iterator<Item = quern_server::Result<NotedRows>>>;
 impl Asked {
     /// The repository, and what is asked of it.
     fn of(arguments: &Arguments) -> Result<(PathBuf, Asked)> {
-        let Arguments { words, features, from, until, latest, at, labelled, .. } = arguments;
-        let (from_us, to_us) = (*from, *until);
+        let Arguments { words, features, from, to, latest, at, labelled, .. } = arguments;
+        let (from_us, to_us) = (*from, *to);
+        if from_us.zip(to_us).is_some_and(|(from_us, to_us)| from_us > to_us) {
+            return Err(Failure::Usage("`--from` is after `--to`: no row is between them".to_owned()));
+        }
         let asked = match (&arguments.source, &arguments.predictions) {
             (None, None) => {
                 let (directory, view) = directory_and(words, "the feature view")?;
@@ -153,11 +143,29 @@ impl Asked {
         };
         match &words[..] {
             [] => Ok((repository(None), asked)),
+            [other] if !Path::new(other).is_dir() => Err(Failure::Usage(format!(
+                "`{other}` is no folder; name either a feature view or whose rows by the option"
+            ))),
             [directory] => Ok((repository(Some(directory.as_ref())), asked)),
             [_, other, ..] => Err(Failure::Usage(format!(
                 "`{other}` is one name too many: whose rows is said by the option"
             ))),
         }
+    }
+
+    /// Which rows these are, where they are of a stretch of time: what is of one moment counts for itself.
+    fn stretch(&mut self) -> Option<Stretch<'_>> {
+        let (of, from_us, to_us) = match self {
+            Asked::View(ViewCommand { latest: true, .. }) => return None,
+            Asked::View(ViewCommand { view, from_us, to_us, .. }) => (format!("view/{view}"), from_us, to_us),
+            Asked::Source(SourceCommand { source, from_us, to_us, .. }) => {
+                (format!("source/{source}"), from_us, to_us)
+            }
+            Asked::Predictions(PredictionsCommand { predictions, from_us, to_us, .. }) => {
+                (format!("predictions/{predictions}"), from_us, to_us)
+            }
+        };
+        Some(Stretch { of, from_us, to_us })
     }
 
     /// Has `backend` make the table: what `begin` makes of its schema takes the batches.

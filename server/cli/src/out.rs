@@ -3,10 +3,14 @@
 //! What is not whole is never seen there: a file is written aside and named at the end, an object is sent at the end,
 //! and a table's files count once a commit names them.
 
+mod csv;
+mod follow;
+
 use std::fmt;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -17,15 +21,22 @@ use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
+use quern_base::random;
 use quern_engine::schema::type_name;
 use quern_server::Settings;
 use quern_server::destination::{Delta, DeltaWriter, Destination, Mode, Object};
 use quern_wire::{FAILED, TRAINING_SET, TableNotes};
+use serde::Serialize;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
+use self::csv::CsvFile;
+use self::follow::Noted;
+pub(super) use self::follow::Stretch;
 use super::failure::{Failure, Result};
+use super::materialize::rate;
+use super::output::counted;
 use crate::error::Error;
 
 /// The writer holds a whole row group in memory.
@@ -80,6 +91,10 @@ pub(super) struct Target {
     /// As it was said.
     to: String,
     at: At,
+    /// When it was asked for.
+    since: Instant,
+    /// What a table is to remember of it.
+    noted: Option<Noted>,
 }
 
 #[derive(Clone)]
@@ -104,7 +119,7 @@ impl Target {
         let to = path.display().to_string();
         let form = Form::of(&to)
             .ok_or_else(|| Error::invalid(format!("{to}: its name must end in .parquet or .csv")))?;
-        Ok(Target { to, at: At::File(path.to_owned(), form) })
+        Ok(Target { to, at: At::File(path.to_owned(), form), since: Instant::now(), noted: None })
     }
 
     /// What `to` says, a path or a URL; `files` says what becomes of a file unless `writing` does.
@@ -117,10 +132,13 @@ impl Target {
         files: WriteMode,
         settings: &Settings,
     ) -> Result<Target> {
-        let named = Form::of(to);
+        let (named, since) = (Form::of(to), Instant::now());
         let at = match writing.format {
             Some(Format::Delta) => match Destination::delta(settings, to)? {
-                Destination::Delta(delta) => At::Delta(Arc::new(delta), writing.of_table()),
+                Destination::Delta(delta) => {
+                    check_is_not_ours(to, settings)?;
+                    At::Delta(Arc::new(delta), writing.of_table())
+                }
                 _ => return Err(Error::broken("a table that is none").into()),
             },
             format => {
@@ -130,13 +148,14 @@ impl Target {
                     None => named,
                 };
                 let form = said.filter(|form| named == Some(*form)).ok_or_else(|| no_form(to, said))?;
+                check_is_not_ours(to, settings)?;
                 match Destination::file(settings, to)? {
                     Destination::Object(object) => At::Object(Arc::new(object), form),
                     _ => At::File(PathBuf::from(to), form),
                 }
             }
         };
-        let target = Target { to: to.to_owned(), at };
+        let target = Target { to: to.to_owned(), at, since, noted: None };
         target.check(writing.mode.unwrap_or(files)).await?;
         Ok(target)
     }
@@ -177,6 +196,33 @@ impl Writing {
     }
 }
 
+/// Refuses a folder in which Quern keeps what is its own, or looks for definitions.
+fn check_is_not_ours(to: &str, settings: &Settings) -> Result<()> {
+    if to.contains("://") {
+        return Ok(());
+    }
+    let folder = without_links(&absolute(to).map_err(Error::from)?);
+    let definitions = settings.projects().flat_map(|project| {
+        let folders = project.definitions.iter();
+        folders.map(move |folder| (project.repository.join(folder), "the folder of definitions"))
+    });
+    let mut ours = std::iter::once((settings.data.clone(), "the data folder")).chain(definitions);
+    match ours.find(|(own, _)| folder.starts_with(without_links(own))) {
+        None => Ok(()),
+        Some((own, what)) => {
+            let cause = format!("{to} is in {what}, {}; name another folder", own.display());
+            Err(Error::refused(cause).into())
+        }
+    }
+}
+
+/// The same path, without links as far as it is there.
+fn without_links(path: &Path) -> PathBuf {
+    let found = path.ancestors().find_map(|there| Some((there.canonicalize().ok()?, there)));
+    let rest = found.and_then(|(real, there)| Some(real.join(path.strip_prefix(there).ok()?)));
+    rest.unwrap_or_else(|| path.to_owned())
+}
+
 fn no_form(to: &str, said: Option<Form>) -> Error {
     let end = match said {
         Some(Form::Parquet) => ".parquet",
@@ -209,16 +255,28 @@ enum Aside {
 
 enum Writer {
     Parquet(Box<ArrowWriter<File>>),
-    Csv(Box<arrow::csv::Writer<File>>),
+    Csv(CsvFile),
     Delta(Box<DeltaWriter>),
 }
 
-/// What was written.
+/// What was written, as programs read it; to a person it is one line.
+#[derive(Debug, Serialize)]
 pub(super) struct Written {
-    pub(super) rows: u64,
-    pub(super) columns: usize,
-    /// The version that a table has by now.
-    pub(super) version: Option<u64>,
+    rows: u64,
+    columns: usize,
+    seconds: f64,
+    out: String,
+    /// The one that a table of Delta Lake has by now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rows, columns) = (counted(self.rows, "row"), counted(self.columns as u64, "column"));
+        let rate = rate(self.rows, self.seconds);
+        write!(f, "{rows} × {columns} in {:.1} s, {rate} rows/s: {}", self.seconds, self.out)
+    }
 }
 
 impl Aside {
@@ -237,7 +295,9 @@ impl Output {
         let folder = || tempfile::tempdir().map(Aside::Folder).map_err(Error::from);
         let (aside, writer) = match &target.at {
             At::File(path, form) => {
-                let aside = Aside::Beside(path.with_added_extension("part"));
+                // Nobody else has that name: neither a command beside this one, nor a file that is to stay.
+                let name = format!(".quern-{:016x}.part", random::number());
+                let aside = Aside::Beside(path.with_file_name(name));
                 let writer = begin(*form, &aside.file(), (target, schema))?;
                 (aside, writer)
             }
@@ -249,7 +309,10 @@ impl Output {
             At::Delta(delta, mode) => {
                 let aside = folder()?;
                 let scratch = aside.file();
-                let writer = block_in_place(|| delta.begin(schema, *mode, &scratch))?;
+                let mut writer = block_in_place(|| delta.begin(schema, *mode, &scratch))?;
+                if let Some(Noted { of, to_us }) = &target.noted {
+                    writer.note(of, *to_us);
+                }
                 (aside, Writer::Delta(Box::new(writer)))
             }
         };
@@ -260,7 +323,7 @@ impl Output {
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         match &mut self.writer {
             Some(Writer::Parquet(writer)) => writer.write(batch).map_err(Error::from)?,
-            Some(Writer::Csv(writer)) => writer.write(batch).map_err(Error::from)?,
+            Some(Writer::Csv(writer)) => writer.write(batch)?,
             Some(Writer::Delta(writer)) => {
                 block_in_place(|| writer.write(batch)).map_err(quern_server::Error::from)?;
             }
@@ -275,7 +338,7 @@ impl Output {
 
     /// Makes it whole. What could not be computed, and what it was made of, stands in the metadata of a Parquet file.
     pub(super) fn finish(mut self, notes: &TableNotes) -> Result<Written> {
-        let mut written = Written { rows: self.rows, columns: self.columns, version: None };
+        let mut version = None;
         let file = match self.writer.take() {
             Some(Writer::Parquet(mut writer)) => {
                 let failed = (!notes.failed.is_empty()).then(|| serde_json::to_string(&notes.failed));
@@ -291,8 +354,8 @@ impl Output {
             }
             Some(Writer::Csv(writer)) => Some(writer.into_inner()),
             Some(Writer::Delta(writer)) => {
-                let version = block_in_place(|| writer.finish()).map_err(quern_server::Error::from)?;
-                written.version = Some(version);
+                let made = block_in_place(|| writer.finish()).map_err(quern_server::Error::from)?;
+                version = Some(made);
                 None
             }
             None => None,
@@ -306,13 +369,17 @@ impl Output {
             }
             At::Delta(..) => {}
         }
-        Ok(written)
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let (seconds, out) = (self.target.since.elapsed().as_secs_f64(), self.target.to.clone());
+        Ok(Written { rows: self.rows, columns: self.columns, seconds, out, version })
     }
 }
 
-impl Drop for Output {
+impl Drop for Aside {
     fn drop(&mut self) {
-        if let Aside::Beside(path) = &self.aside {
+        if let Aside::Beside(path) = self {
             // A whole file has another name by now.
             let _ = fs::remove_file(path);
         }
@@ -323,16 +390,11 @@ fn begin(form: Form, path: &Path, (target, schema): (&Target, &SchemaRef)) -> Re
     if form == Form::Csv {
         flat(target, schema)?;
     }
-    let file = File::create(path)
-        .map_err(|error| Error::invalid(format!("{} cannot be written: {error}", path.display())))?;
+    let file = File::create_new(path)
+        .map_err(|error| Error::invalid(format!("{target} cannot be written: {error}")))?;
     Ok(match form {
         Form::Parquet => Writer::Parquet(Box::new(parquet(file, schema)?)),
-        Form::Csv => {
-            let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(file);
-            // The names of the columns are there even if no row is.
-            writer.write(&RecordBatch::new_empty(Arc::clone(schema))).map_err(Error::from)?;
-            Writer::Csv(Box::new(writer))
-        }
+        Form::Csv => Writer::Csv(CsvFile::create(file, schema)?),
     })
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -16,9 +15,8 @@ use serde::Serialize;
 use super::Options;
 use super::backend::Backend;
 use super::failure::Result;
-use super::materialize::rate;
 use super::out::{Output, Target, WriteMode, Writing, Written};
-use super::output::{counted, print, print_json, warn};
+use super::output::{print, print_json, warn};
 use super::tables::{Table, bar};
 use super::words::{directory_and, inputs};
 use crate::error::Error;
@@ -57,13 +55,8 @@ pub(super) struct Arguments {
 /// What came out.
 #[derive(Debug, Serialize)]
 struct Trained {
-    rows: u64,
-    columns: usize,
-    seconds: f64,
-    out: String,
-    /// Of a table of Delta Lake.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<u64>,
+    #[serde(flatten)]
+    written: Written,
     /// As in the notes of a training set.
     coinciding: BTreeMap<String, u64>,
     /// And this.
@@ -78,42 +71,28 @@ struct Trained {
 }
 
 pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> {
-    let start = Instant::now();
     let (directory, service) = directory_and(&arguments.words, "the feature service")?;
     let settings = options.settings(&directory, &[])?;
     let target = Target::open(&arguments.out, arguments.writing, WriteMode::Overwrite, &settings).await?;
     let backend = Backend::open(&directory, options).await?;
-    let known = inputs(&backend.catalogue().await?, &service);
+    let known = inputs(&backend.live(&directory, "quern train DIR SERVICE").await?, &service);
     let table = Table::open("spine", &arguments.spine, &known)?;
     let schema = Arc::clone(&table.schema);
     let spine: Vec<RecordBatch> = table.batches.collect::<std::result::Result<_, _>>()?;
     let bar = bar(spine.iter().map(|batch| batch.num_rows() as u64).sum());
     let request = TrainingSetCommand { feature_service: service, as_known: arguments.as_known, received: 0 };
     let pull = Pull { request, schema, spine };
-    let shown = bar.clone();
-    let create = move |schema: &SchemaRef| Output::create(&target, schema, shown);
+    let create = move |schema: &SchemaRef| Output::create(&target, schema, bar);
     let (out, notes) = pull.from(backend, create, Output::write).await?;
-    let Written { rows, columns, version } = out.finish(&notes)?;
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
+    let written = out.finish(&notes)?;
     warn(&notes);
-    let (seconds, out) = (start.elapsed().as_secs_f64(), arguments.out.clone());
     let TableNotes { coinciding, failed, read, pin, .. } = notes;
     let read = (read != ObjectReads::default()).then_some(read);
-    let trained = Trained { rows, columns, seconds, out, version, coinciding, failed, read, pin };
-    if arguments.json {
-        print_json(&trained);
-        return Ok(());
+    let trained = Trained { written, coinciding, failed, read, pin };
+    match arguments.json {
+        true => print_json(&trained),
+        false => print(trained.written),
     }
-    print(format!(
-        "{} × {} in {:.1} s, {} rows/s: {}",
-        counted(rows, "row"),
-        counted(columns as u64, "column"),
-        trained.seconds,
-        rate(rows, trained.seconds),
-        trained.out
-    ));
     Ok(())
 }
 

@@ -83,6 +83,57 @@ fn other_columns_are_refused_by_name() {
 }
 
 #[test]
+fn what_is_another_s_is_refused_and_what_was_made_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |path: &Path, batch: &RecordBatch| {
+        let error = begin(path, batch.schema_ref(), Mode::Append).err().unwrap();
+        error.to_string().replace(&folder.path().display().to_string(), "DIR")
+    };
+    let new = folder.path().join("a/b");
+    let twins =
+        rows(vec![("Size", numbers("x").column(0).clone()), ("size", numbers("x").column(0).clone())]);
+    let cased = said(&new, &twins);
+    // Whatever breaks off leaves no folder.
+    drop(begin(&new, numbers("x").schema_ref(), Mode::Create).unwrap());
+    let mut broken = begin(&new, numbers("x").schema_ref(), Mode::Create).unwrap();
+    broken.write(&numbers("x")).unwrap();
+    let half = said(&new, &numbers("x"));
+    drop(broken);
+    assert!(!folder.path().join("a").exists());
+    fs::write(folder.path().join("notes.txt"), "").unwrap();
+    let others = said(folder.path(), &numbers("x"));
+    let file = said(&folder.path().join("notes.txt"), &numbers("x"));
+    assert!(half.starts_with("`DIR/a/b` is no table of Delta Lake, and holds `part-00000-"), "{half}");
+    assert!(half.contains(", of an export that is under way, or was cut short; name a folder"), "{half}");
+    expect![[r#"
+        columns `Size` and `size` differ in no more than upper and lower case, and to a table of Delta Lake they are one; leave one out, rename it, or write Parquet
+        `DIR` is no table of Delta Lake, and holds `notes.txt`; name a folder that is empty, or not there yet
+        `DIR/notes.txt` is a file, and a table of Delta Lake is a folder; name another one"#]]
+    .assert_eq(&[cased, others, file].join("\n"));
+}
+
+#[test]
+fn a_table_remembers_which_rows_it_has() {
+    let (folder, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = TableAt::Folder(folder.path().to_owned());
+    let noted = |of: &str| DeltaWriter::noted(&at, of, scratch.path()).unwrap();
+    let note = |mode: Mode, to_us: i64| {
+        let mut writer = begin(folder.path(), numbers("x").schema_ref(), mode).unwrap();
+        writer.note("view/v", to_us);
+        writer.finish().unwrap()
+    };
+    assert_eq!((noted("view/v"), folder.path().join("_delta_log").exists()), (None, false));
+    assert_eq!((note(Mode::Append, 10), noted("view/v")), (0, Some(10)));
+    assert_eq!((note(Mode::Append, -20), noted("view/v")), (1, Some(-20)));
+    // Of others it knows nothing, and nor do they.
+    assert_eq!(noted("view/w"), None);
+    let mut other = begin(folder.path(), numbers("x").schema_ref(), Mode::Append).unwrap();
+    other.note("view/w", 5);
+    assert_eq!((other.finish().unwrap(), noted("view/v"), noted("view/w")), (2, Some(-20), Some(5)));
+    assert_eq!((note(Mode::Overwrite, 7), noted("view/v")), (3, Some(7)));
+}
+
+#[test]
 fn types_that_a_table_lacks_become_those_that_hold_their_values() {
     let folder = tempfile::tempdir().unwrap();
     let zone = TimestampMillisecondArray::from(vec![Some(-1), None]).with_timezone("Europe/Berlin");

@@ -3,7 +3,10 @@
 //! Who reads meanwhile sees the version before, and what is cut short no version names. The commit is made by the
 //! protocol's own library, which knows what a table may have that Quern does not.
 
+use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,7 +77,12 @@ pub struct DeltaWriter {
     added: Vec<Added>,
     /// Tells its files from those of all others.
     unique: u64,
+    /// Last: folders go once their files are gone.
+    _made: Made,
 }
+
+/// Folders that were made for a table. Those that hold nothing in the end are removed.
+struct Made(Vec<PathBuf>);
 
 enum Commit {
     Create(Box<CreateTableTransaction>),
@@ -100,24 +108,11 @@ impl DeltaWriter {
     /// a file may lie until it is sent. Waits for disks and stores: call it where blocking is allowed.
     ///
     /// # Errors
-    /// Where `mode` does not let it, the table has other columns, or a feature that Quern does not write.
+    /// Where `mode` does not let it, the table has other columns, or a feature that Quern does not write; where the
+    /// folder holds something else.
     pub fn begin(at: &TableAt, schema: &SchemaRef, mode: Mode, scratch: &Path) -> Result<DeltaWriter> {
         let schema = writable(schema)?;
-        let (store, path, connection) = match at {
-            TableAt::Folder(path) => {
-                fs::create_dir_all(path)?;
-                let store = StoreAt::Folder { path: path.clone(), shared: false };
-                (store, path.display().to_string(), None)
-            }
-            TableAt::Bucket(location, connection) => {
-                (StoreAt::Bucket(location.clone()), location.to_string(), Some(&**connection))
-            }
-        };
-        let place = Arc::new(Place::open(&store, scratch)?);
-        let (roots, objects) = (Roots::anywhere(Path::new("/")), Arc::new(Objects::default()));
-        let at = (&Loc::start(path.as_str()), path.as_str(), connection);
-        let table = Arc::new(Table::to_write((&roots, &objects), at, &place)?);
-        let engine = LogEngine::new(&table);
+        let Opened { made, place, table, engine, path } = Opened::at(at, scratch)?;
         let told = |error: KernelError| told(&table, &path, &error);
         let commit = match (table.is_one().map_err(told)?, mode) {
             (true, Mode::Create) => return Err(is_there(&path)),
@@ -126,10 +121,40 @@ impl DeltaWriter {
                 check_fits(&snapshot, &schema, &path)?;
                 Commit::Update(Box::new(update(snapshot, mode, &engine).map_err(told)?))
             }
-            (false, _) => Commit::Create(Box::new(create(&table, &schema, &engine).map_err(told)?)),
+            (false, _) => {
+                check_holds_nothing(at, &place, &path)?;
+                Commit::Create(Box::new(create(&table, &schema, &engine).map_err(told)?))
+            }
         };
-        let (open, added, unique) = (None, Vec::new(), random::number());
-        Ok(DeltaWriter { table, engine, place, commit: Some(commit), schema, open, added, unique })
+        let (commit, open, added, unique) = (Some(commit), None, Vec::new(), random::number());
+        Ok(DeltaWriter { table, engine, place, commit, schema, open, added, unique, _made: made })
+    }
+
+    /// Up to when a table has the rows of `of`, as [`DeltaWriter::note`] had it remember; none where it does not know,
+    /// or there is no table. Waits for disks and stores: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// Where the table cannot be read.
+    pub fn noted(at: &TableAt, of: &str, scratch: &Path) -> Result<Option<i64>> {
+        let Opened { table, engine, path, .. } = Opened::at(at, scratch)?;
+        let known = || -> KernelResult<Option<i64>> {
+            if !table.is_one()? {
+                return Ok(None);
+            }
+            Snapshot::builder_for(table.url()).build(&engine)?.get_app_id_version(&application(of), &engine)
+        };
+        known().map_err(|error| told(&table, &path, &error))
+    }
+
+    /// Has the table remember that it has the rows of `of` before `to_us` by this version. Nothing else reads it: the
+    /// log has it as the last version of an application, `quern-export/OF`.
+    pub fn note(&mut self, of: &str, to_us: i64) {
+        self.commit = self.commit.take().map(|commit| match commit {
+            Commit::Create(new) => Commit::Create(Box::new(new.with_transaction_id(application(of), to_us))),
+            Commit::Update(update) => {
+                Commit::Update(Box::new(update.with_transaction_id(application(of), to_us)))
+            }
+        });
     }
 
     /// Adds rows, whose columns are those that it was begun with.
@@ -222,6 +247,84 @@ impl Drop for DeltaWriter {
             let _ = self.place.remove(&added.name);
         }
     }
+}
+
+/// By what a table remembers whose rows it has.
+fn application(of: &str) -> String {
+    format!("quern-export/{of}")
+}
+
+/// A place that is a table, or is to be one.
+struct Opened {
+    made: Made,
+    place: Arc<Place>,
+    table: Arc<Table>,
+    engine: LogEngine,
+    /// For people.
+    path: String,
+}
+
+impl Opened {
+    fn at(at: &TableAt, scratch: &Path) -> Result<Opened> {
+        let (made, store, path, connection) = match at {
+            TableAt::Folder(path) => {
+                let store = StoreAt::Folder { path: path.clone(), shared: false };
+                (Made::folder(path)?, store, path.display().to_string(), None)
+            }
+            TableAt::Bucket(location, connection) => {
+                let store = StoreAt::Bucket(location.clone());
+                (Made(Vec::new()), store, location.to_string(), Some(&**connection))
+            }
+        };
+        let place = Arc::new(Place::open(&store, scratch)?);
+        let (roots, objects) = (Roots::anywhere(Path::new("/")), Arc::new(Objects::default()));
+        let loc = (&Loc::start(path.as_str()), path.as_str(), connection);
+        let table = Arc::new(Table::to_write((&roots, &objects), loc, &place)?);
+        let engine = LogEngine::new(&table);
+        Ok(Opened { made, place, table, engine, path })
+    }
+}
+
+impl Made {
+    /// Makes a folder for a table, and those around it.
+    fn folder(path: &Path) -> Result<Made> {
+        let wrong = |cause: &dyn Display| Error::invalid(format!("`{}` {cause}", path.display()));
+        if path.exists() && !path.is_dir() {
+            return Err(wrong(&"is a file, and a table of Delta Lake is a folder; name another one"));
+        }
+        let log = path.join("_delta_log");
+        let made = Made(log.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect());
+        fs::create_dir_all(path).map_err(|error| wrong(&format_args!("cannot be made: {error}")))?;
+        Ok(made)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // It stays where it holds something.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Refuses a place that is no table and holds something: it is another's.
+fn check_holds_nothing(at: &TableAt, place: &Place, path: &str) -> Result<()> {
+    let first = match at {
+        TableAt::Folder(folder) => {
+            let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+            entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).min()
+        }
+        TableAt::Bucket(..) => place.list()?.into_iter().map(|file| file.path).min(),
+    };
+    let Some(first) = first else { return Ok(()) };
+    let why = match first.starts_with("part-") {
+        true => ", of an export that is under way, or was cut short",
+        false => "",
+    };
+    Err(Error::refused(format!(
+        "`{path}` is no table of Delta Lake, and holds `{first}`{why}; name a folder that is empty, or not there yet"
+    )))
 }
 
 fn create(table: &Table, schema: &SchemaRef, engine: &LogEngine) -> KernelResult<CreateTableTransaction> {
@@ -339,6 +442,15 @@ fn writable(schema: &SchemaRef) -> Result<SchemaRef> {
             )))
         }
     };
+    let mut named = HashMap::new();
+    for name in schema.fields().iter().map(|field| field.name()) {
+        if let Some(other) = named.insert(name.to_lowercase(), name) {
+            return Err(Error::invalid(format!(
+                "columns `{other}` and `{name}` differ in no more than upper and lower case, and to a table of Delta Lake \
+                 they are one; leave one out, rename it, or write Parquet"
+            )));
+        }
+    }
     Ok(Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Result<Fields>>()?)))
 }
 
