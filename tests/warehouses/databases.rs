@@ -7,32 +7,31 @@ use quern_kit::{Node, Repository, fresh_database, python_of};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 /// 2026-01-01, µs.
-pub(super) const START_US: i64 = 1_767_225_600_000_000;
+pub(crate) const START_US: i64 = 1_767_225_600_000_000;
 /// After every row.
-pub(super) const NOW_US: i64 = START_US + 1_000 * 86_400_000_000;
+pub(crate) const NOW_US: i64 = START_US + 1_000 * 86_400_000_000;
 
 /// A database, which is spoken with past Quern.
-pub(super) enum Database {
+pub(crate) enum Database {
     Sqlite(PathBuf),
     Postgres(String),
 }
 
 impl Database {
-    pub(super) fn sqlite(repository: &Repository) -> Database {
+    pub(crate) fn sqlite(repository: &Repository) -> Database {
         Database::Sqlite(repository.path().join("shop.db"))
     }
 
-    pub(super) async fn postgres() -> Database {
+    pub(crate) async fn postgres() -> Database {
         Database::Postgres(fresh_database().await)
     }
 
     /// Runs statements.
-    pub(super) async fn execute(&self, statements: &str) {
+    pub(crate) async fn execute(&self, statements: &str) {
         let statements = AssertSqlSafe(statements.to_owned());
         match self {
-            Database::Sqlite(path) => {
-                let url = format!("sqlite://{}?mode=rwc", path.display());
-                let mut connection = SqliteConnection::connect(&url).await.unwrap();
+            Database::Sqlite(_) => {
+                let mut connection = SqliteConnection::connect(&self.address()).await.unwrap();
                 sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
                 connection.close().await.unwrap();
             }
@@ -44,7 +43,15 @@ impl Database {
         }
     }
 
-    pub(super) fn driver(&self) -> &'static str {
+    /// Where it is, as the library of the tests has it.
+    pub(crate) fn address(&self) -> String {
+        match self {
+            Database::Sqlite(path) => format!("sqlite://{}?mode=rwc", path.display()),
+            Database::Postgres(url) => url.clone(),
+        }
+    }
+
+    pub(crate) fn driver(&self) -> &'static str {
         match self {
             Database::Sqlite(_) => "sqlite",
             Database::Postgres(_) => "postgresql",
@@ -52,7 +59,7 @@ impl Database {
     }
 
     /// The connection to it, as a definition.
-    pub(super) fn connection(&self) -> String {
+    pub(crate) fn connection(&self) -> String {
         let (url, who) = match self {
             Database::Sqlite(path) => (path.display().to_string(), ""),
             // Who asks is told by a file.
@@ -76,7 +83,7 @@ fn user() -> &'static Path {
 }
 
 /// Where Python's packages of drivers are installed.
-pub(super) fn drivers() -> String {
+pub(crate) fn drivers() -> String {
     static FOLDER: OnceLock<String> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let script = "import adbc_driver_sqlite as it, pathlib; print(pathlib.Path(it.__file__).parents[1])";
@@ -88,12 +95,12 @@ pub(super) fn drivers() -> String {
 }
 
 /// Opens a repository with the drivers, and applies its definitions.
-pub(super) async fn open(repository: &Repository) -> Node {
+pub(crate) async fn open(repository: &Repository) -> Node {
     repository.open_applied_with(&[("adbc_drivers", drivers())]).await
 }
 
 /// Payments of cards, of which the latest and their windows are features.
-pub(super) fn payments(batch: &str, columns: &str) -> String {
+pub(crate) fn payments(batch: &str, columns: &str) -> String {
     format!(
         "kind: Entity\nname: card\njoin_keys: [{{name: card, type: int64}}]\n---\n\
          kind: Source\nname: payments\nbatch: {{{batch}}}\nevent_timestamp: at\ncreated_timestamp: updated_at\n\
@@ -106,4 +113,4 @@ pub(super) fn payments(batch: &str, columns: &str) -> String {
 }
 
 /// The columns of payments besides keys and times.
-pub(super) const COLUMNS: &str = "{name: amount, type: float64}, {name: note, type: string}";
+pub(crate) const COLUMNS: &str = "{name: amount, type: float64}, {name: note, type: string}";
