@@ -59,6 +59,8 @@ pub struct Dialect {
     pub delimiter: u8,
     /// What stands around a cell that has delimiters or line ends in it, in ASCII.
     pub quote: u8,
+    /// Within quotes, what says that the next character is itself, besides a quote before a quote; in ASCII.
+    pub escape: Option<u8>,
     /// Cells that are null besides the empty one.
     pub null_values: Vec<String>,
     /// Which bytes stand for which characters.
@@ -67,19 +69,26 @@ pub struct Dialect {
 
 impl Default for Dialect {
     fn default() -> Self {
-        Dialect { delimiter: b',', quote: b'"', null_values: Vec::new(), encoding: Encoding::Utf8 }
+        Dialect {
+            delimiter: b',',
+            quote: b'"',
+            escape: None,
+            null_values: Vec::new(),
+            encoding: Encoding::Utf8,
+        }
     }
 }
 
 /// What is not as in most files, as it is declared; empty where all is.
 impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Dialect { delimiter, quote, null_values, encoding } = self;
+        let Dialect { delimiter, quote, escape, null_values, encoding } = self;
         let usual = Dialect::default();
+        let shown = |character: u8| format!("{:?}", char::from(character).to_string());
         let said = [
-            (*delimiter != usual.delimiter)
-                .then(|| format!("delimiter: {:?}", char::from(*delimiter).to_string())),
-            (*quote != usual.quote).then(|| format!("quote: {:?}", char::from(*quote).to_string())),
+            (*delimiter != usual.delimiter).then(|| format!("delimiter: {}", shown(*delimiter))),
+            (*quote != usual.quote).then(|| format!("quote: {}", shown(*quote))),
+            escape.map(|escape| format!("escape: {}", shown(escape))),
             (!null_values.is_empty()).then(|| format!("null_values: {null_values:?}")),
             (*encoding != usual.encoding).then(|| format!("encoding: {}", encoding.name())),
         ];

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use feature_defs::Format;
 use quern_store::history::format_of;
-use quern_store::history::infer::{Inferred, Shown, block, infer, quoted};
+use quern_store::history::infer::{Inferred, Shown, block, format_within, infer, quoted};
 
 use crate::error::{Error, Result};
 
@@ -36,21 +36,13 @@ pub fn source(root: &Path, path: &str) -> Result<String> {
             quoted(path)
         )));
     }
-    let (format, shown) = match format_of(path) {
-        Some(format) => (format, infer(root, format, path)?),
-        // Of a folder or a glob the files tell.
-        None => Format::ALL
-            .into_iter()
-            .find_map(|format| infer(root, format, path).ok().map(|shown| (format, shown)))
-            .filter(|(format, shown)| format_of(&shown.file) == Some(*format))
-            .ok_or_else(|| {
-                let files = Format::ALL.iter().filter(|format| !format.is_table());
-                let known =
-                    files.map(|format| format!(".{}", format.name())).collect::<Vec<_>>().join(" or ");
-                Error::invalid(format!("`{path}` names no file that ends in {known}"))
-            })?,
-    };
-    let Shown { file, dialect, columns } = shown;
+    // Of a folder or a glob the files tell.
+    let format = format_of(path).or_else(|| format_within(root, path)).ok_or_else(|| {
+        let files = Format::ALL.iter().filter(|format| !format.is_table());
+        let known = files.map(|format| format!(".{}", format.name())).collect::<Vec<_>>().join(" or ");
+        Error::invalid(format!("`{path}` names no file that ends in {known}"))
+    })?;
+    let Shown { file, dialect, columns } = infer(root, format, path)?;
     let times = likely_times(&columns);
     let event_timestamp = times.first().map_or(UNKNOWN, |column| column.name.as_str());
     let others: Vec<&str> = times.iter().skip(1).map(|column| column.name.as_str()).collect();
@@ -167,6 +159,11 @@ mod tests {
             let error = source(folder.path(), wrong).expect_err("nothing there").to_string();
             assert!(error.contains(wrong), "{error}");
         }
+        // What is there and cannot be read says why.
+        fs::create_dir(folder.path().join("cut")).expect("made");
+        fs::write(folder.path().join("cut/a.parquet"), "PAR1").expect("written");
+        let error = source(folder.path(), "cut").expect_err("no Parquet").to_string();
+        assert!(error.contains("cut/a.parquet"), "{error}");
     }
 
     #[test]

@@ -61,15 +61,7 @@ impl Service {
 
     /// Makes the training set of `spine`, and says what else there is to say of it.
     pub fn training_set_and_notes(&self, spine: &RecordBatch, as_known: bool) -> (RecordBatch, TableNotes) {
-        let set = self.train(spine, as_known);
-        let (schema, mut notes) = (Arc::clone(set.schema()), TableNotes::default());
-        let batch = |batch: quern_server::Result<NotedRows>| {
-            let batch = batch.unwrap();
-            notes.add(&batch.notes);
-            batch.rows
-        };
-        let batches: Vec<RecordBatch> = set.map(batch).collect();
-        (concat_batches(&schema, &batches).unwrap(), notes)
+        noted(self.train(spine, as_known)).unwrap()
     }
 
     /// Makes the training set of `spine`, batch by batch.
@@ -81,9 +73,8 @@ impl Service {
     ///
     /// # Errors
     /// What is wrong with the files that it is made of.
-    pub fn try_training_set(&self, spine: &RecordBatch) -> Result<Vec<RecordBatch>> {
-        let set = self.try_train(spine, false)?;
-        set.map(|batch| Ok(batch?.rows)).collect()
+    pub fn try_training_set(&self, spine: &RecordBatch) -> Result<(RecordBatch, TableNotes)> {
+        noted(self.try_train(spine, false)?)
     }
 
     fn train(&self, spine: &RecordBatch, as_known: bool) -> TrainingSet {
@@ -113,6 +104,18 @@ impl Service {
         let stored = self.node.head().get_many(&wanted).unwrap();
         stored.into_iter().map(|row| row.map(|row| row.to_vec())).collect()
     }
+}
+
+/// All of a training set, and what else there is to say of it.
+fn noted(set: TrainingSet) -> Result<(RecordBatch, TableNotes)> {
+    let (schema, mut notes) = (Arc::clone(set.schema()), TableNotes::default());
+    let batch = |batch: quern_server::Result<NotedRows>| {
+        let batch = batch?;
+        notes.add(&batch.notes);
+        Ok(batch.rows)
+    };
+    let batches: Vec<RecordBatch> = set.map(batch).collect::<Result<_>>()?;
+    Ok((concat_batches(&schema, &batches).unwrap(), notes))
 }
 
 /// A model, as one apply made it live.

@@ -4,8 +4,8 @@
 //! shared can show. [`registry`] runs over both of its databases, [`formats`] are the bytes of older builds,
 //! [`data_folder`] all that one left, and [`clock`] is what a wrong time does. [`log`] is what the head follows, or is
 //! [`behind`] of, [`segments`] what is kept for good, [`backup`] a copy of both ([`cut_off`]: one that fails),
-//! [`scrub`] what finds damage, [`faulty`] a disk that fails while all of it goes on, and [`buckets`] where files of
-//! sources lie in a bucket that does.
+//! [`scrub`] what finds damage, [`faulty`] a disk that fails while all of it goes on, [`buckets`] where files of
+//! sources lie in a bucket that does, and [`writers`] what other programs write.
 
 mod clock;
 mod conformance;
@@ -25,6 +25,7 @@ mod formats;
 mod log;
 mod scrub;
 mod segments;
+mod writers;
 
 use quern_kit::{Rows, ViewId};
 

@@ -210,6 +210,19 @@ impl Source {
         self.push && self.pull.as_ref().is_none_or(|pull| pull.is_pushed_to)
     }
 
+    /// Why nothing says which of two rows with the same key and event timestamp came last, where nothing does.
+    pub fn untold_ties(&self) -> Option<&'static str> {
+        if self.created_timestamp.is_some() {
+            return None;
+        }
+        let of_table =
+            self.batch.as_ref().filter(|batch| batch.format.is_table()).map(
+                |_| "whoever compacts the table writes its rows anew, and may put them in another order",
+            );
+        let of_pull = self.pull.as_ref().map(|_| "a database gives rows with the same `cursor` in any order");
+        of_table.or(of_pull)
+    }
+
     /// Why its columns are known only from its declaration, where they are.
     pub fn must_declare(&self) -> Option<&'static str> {
         let of_files = self.batch.as_ref().and_then(|batch| match batch.format {

@@ -163,6 +163,7 @@ fn dialect(node: &Node) -> Dialect {
     Dialect {
         delimiter: character("delimiter").unwrap_or(usual.delimiter),
         quote: character("quote").unwrap_or(usual.quote),
+        escape: character("escape"),
         null_values: texts(node, "null_values"),
         encoding: Encoding::named(&text(node, "encoding")).unwrap_or(usual.encoding),
     }

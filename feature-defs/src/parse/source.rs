@@ -88,7 +88,7 @@ fn check_cataloged(batch: &Node, errors: &mut Vec<DefError>) {
 
 /// Reports what files say and a database does not, or the other way round, and what either needs.
 fn check_keys(batch: &Node, is_of_database: bool, errors: &mut Vec<DefError>) {
-    let of_files = ["path", "version", "ref", "delimiter", "quote", "null_values", "encoding"];
+    let of_files = ["path", "version", "ref", "delimiter", "quote", "escape", "null_values", "encoding"];
     let of_databases = ["connection", "table", "query", "cursor", "overlap"];
     let (others, whose, help) = match is_of_database {
         true => (&of_files[..], "files, and these are rows of a database", "leave it out"),
@@ -196,7 +196,7 @@ fn check_table(batch: &BatchSource, node: &Node, errors: &mut Vec<DefError>) {
 
 /// Reports what is said of another format, and a quote that is a delimiter.
 fn check_dialect(batch: &BatchSource, node: &Node, errors: &mut Vec<DefError>) {
-    let of_csv = ["delimiter", "quote", "null_values", "encoding"];
+    let of_csv = ["delimiter", "quote", "escape", "null_values", "encoding"];
     let said = node.entries().iter().filter(|entry| of_csv.contains(&entry.key.as_str()));
     if batch.format != Format::Csv {
         errors.extend(said.map(|entry| {
@@ -205,7 +205,12 @@ fn check_dialect(batch: &BatchSource, node: &Node, errors: &mut Vec<DefError>) {
         }));
         return;
     }
-    let Dialect { delimiter, quote, .. } = &batch.dialect;
+    let Dialect { delimiter, quote, escape, .. } = &batch.dialect;
+    if let (true, Some(said)) = (*escape == Some(*delimiter), node.get("escape")) {
+        let cause =
+            format!("`{}` cannot stand both between cells and before a character", char::from(*delimiter));
+        errors.push(DefError::new(&said.loc, cause).with_help("give another `escape` or `delimiter`"));
+    }
     if let (true, Some(said)) = (delimiter == quote, node.get("quote").or(node.get("delimiter"))) {
         let cause = format!("`{}` cannot stand both between cells and around them", char::from(*quote));
         errors.push(DefError::new(&said.loc, cause).with_help("give another `quote` or `delimiter`"));

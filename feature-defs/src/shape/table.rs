@@ -119,6 +119,12 @@ static BATCH: Object = Object {
             "CSV: what stands around a cell with delimiters or line ends in it; `\"` unless given.",
         ),
         optional(
+            "escape",
+            Shape::Character,
+            "CSV: within quotes, what stands before a character that is itself, such as Spark's `\\`; a quote before a quote \
+             always does.",
+        ),
+        optional(
             "null_values",
             Shape::List(&Shape::Text),
             "CSV: cells that are null, such as `NA`; the empty one always is.",

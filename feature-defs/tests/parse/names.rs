@@ -465,7 +465,7 @@ fn what_is_said_of_csv_files_is_of_csv_files() {
         a.yaml:3:41: `encoding` must be `utf-8` or `latin1` or `iso-8859-1` or `windows-1252` or `utf-16`, found `utf8`
           help: did you mean `utf-8`?
         a.yaml:3:31: unknown key `delimeter` in a batch source
-          help: did you mean `delimiter`? known: connection, cursor, delimiter, encoding, format, null_values, overlap, path, query, quote, ref, table, version
+          help: did you mean `delimiter`? known: connection, cursor, delimiter, encoding, escape, format, null_values, overlap, path, query, quote, ref, table, version
     "#]].assert_eq(&said);
 }
 

@@ -91,6 +91,7 @@ fn sources() {
                     dialect: Dialect {
                         delimiter: 44,
                         quote: 34,
+                        escape: None,
                         null_values: [],
                         encoding: Utf8,
                     },

@@ -53,6 +53,8 @@ enum Place {
     Bare,
     /// Within quotes, which opened on this line.
     Quoted(u64),
+    /// After an escape within them: the next character is itself.
+    Escaped(u64),
     /// After a quote within them: the end, or the first of two.
     Quote(u64),
     /// After the end and a blank.
@@ -61,9 +63,13 @@ enum Place {
 
 /// What stands around cells and between them.
 #[derive(Debug, Clone, Copy)]
-struct Marks {
-    quote: u8,
-    delimiter: u8,
+pub struct Marks {
+    /// Around a cell.
+    pub quote: u8,
+    /// Between two.
+    pub delimiter: u8,
+    /// Within quotes before a character that is itself, besides a quote before a quote.
+    pub escape: Option<u8>,
 }
 
 impl Marks {
@@ -88,12 +94,11 @@ pub struct Quoted<R> {
 impl<R: Read> Quoted<R> {
     /// The bytes of `file`, from its beginning.
     pub fn new(file: R) -> Self {
-        Quoted::of(file, b'"', b',')
+        Quoted::of(file, Marks { quote: b'"', delimiter: b',', escape: None })
     }
 
-    /// The same of a file with another quote around cells, and another delimiter between them.
-    pub fn of(file: R, quote: u8, delimiter: u8) -> Self {
-        let marks = Marks { quote, delimiter };
+    /// The same of a file with other marks.
+    pub fn of(file: R, marks: Marks) -> Self {
         Quoted { file, marks, place: Place::Start, line: 1, is_first: true, misquoted: None }
     }
 
@@ -110,7 +115,7 @@ impl<R: Read> Quoted<R> {
     fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Misquoted> {
         if bytes.is_empty() {
             return match self.place {
-                Place::Quoted(line) => Err(Misquoted::Open { line }),
+                Place::Quoted(line) | Place::Escaped(line) => Err(Misquoted::Open { line }),
                 _ => Ok(()),
             };
         }
@@ -136,7 +141,7 @@ impl<R: Read> Read for Quoted<R> {
 }
 
 fn go_on(marks: Marks, mut place: Place, line: &mut u64, bytes: &[u8]) -> Result<Place, Misquoted> {
-    let Marks { quote, .. } = marks;
+    let Marks { quote, escape, .. } = marks;
     // Most files have no quotes at all: what the processor can look for at once need not be walked.
     if let (Place::Start | Place::Bare, Some(last), false) = (place, bytes.last(), bytes.contains(&quote)) {
         *line += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
@@ -146,7 +151,8 @@ fn go_on(marks: Marks, mut place: Place, line: &mut u64, bytes: &[u8]) -> Result
         place = match place {
             Place::Start if byte == quote => Place::Quoted(*line),
             Place::Quoted(opened) if byte == quote => Place::Quote(opened),
-            Place::Quoted(opened) => Place::Quoted(opened),
+            Place::Quoted(opened) if escape == Some(byte) => Place::Escaped(opened),
+            Place::Quoted(opened) | Place::Escaped(opened) => Place::Quoted(opened),
             Place::Quote(opened) if byte == quote => Place::Quoted(opened),
             _ if marks.is_end(byte) => Place::Start,
             Place::Start | Place::Bare => Place::Bare,
@@ -227,10 +233,13 @@ mod tests {
 
     #[test]
     fn other_quotes_and_delimiters_are_followed() {
-        let read = |text: &str| match io::read_to_string(Quoted::of(text.as_bytes(), b'\'', b'\t')) {
+        let marks = Marks { quote: b'\'', delimiter: b'\t', escape: Some(b'\\') };
+        let read = |text: &str| match io::read_to_string(Quoted::of(text.as_bytes(), marks)) {
             Ok(_) => "sound".to_owned(),
             Err(error) => error.to_string(),
         };
+        assert_eq!(read("a\n'x\\'\ty\\\\'\tz\\\n"), "sound");
+        assert!(read("a\n'x\\'\n").starts_with("the quote that opens on line 2 is never closed"));
         assert_eq!(read("a\tb\n'x\ty'\t\"z\n'it''s'\t''\n"), "sound");
         assert!(read("a\n'x\t").starts_with("the quote that opens on line 2 is never closed"));
         assert!(read("a\n'x'y\n").ends_with("a quote within a cell is written twice ('')"));

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf, absolute};
 
 use clap::Args;
 
-use super::failure::Result;
+use super::failure::{Failure, Result};
 use super::output::print;
 use super::words::directory_and;
 use crate::error::Error;
@@ -23,6 +23,10 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let (directory, file) = directory_and(&arguments.words, "the file")?;
+    if directory.is_file() {
+        let cause = format!("`{}` is a file, and one path is looked at", directory.display());
+        return Err(Failure::Usage(format!("{cause}; of a glob put quotes around it, as in 'data/*.csv'")));
+    }
     let failed = |error: std::io::Error| Error::invalid(format!("{file}: {error}"));
     let root = without_dots(&absolute(&directory).map_err(failed)?);
     // As everywhere, a file begins at the current folder; one of a repository that was named may begin there.

@@ -68,7 +68,12 @@ pub fn of_text(text: &str, format: Option<Epoch>) -> Result<i64, Unread> {
     if let Some(end) = epoch::end_of_time(text) {
         return Ok(end);
     }
-    string_to_datetime(&*UTC, text).map(|moment| moment.timestamp_micros()).map_err(|_| Unread::NoTime)
+    of_zoned(text).ok_or(Unread::NoTime)
+}
+
+/// The moment, µs, that a text says which is no number; a zone is an offset of any form (`+01`, `+0100`, `+01:00`).
+pub(crate) fn of_zoned(text: &str) -> Option<i64> {
+    string_to_datetime(&*UTC, text).ok().map(|moment| moment.timestamp_micros())
 }
 
 /// Why a text says no moment.

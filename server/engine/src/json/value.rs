@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use feature_defs::{Epoch, epoch};
 
 use super::Json;
+use crate::instant;
 
 /// Bytes as text. Padded when written; read with and without.
 pub const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -116,8 +117,8 @@ pub(super) fn text<'a>(json: &'a Json<'_>) -> Option<&'a str> {
     }
 }
 
-/// An instant: RFC 3339 (without a zone it is UTC; a date is its midnight), or a number, which counts what `format`
-/// says, else whole microseconds. A finer fraction of a text is cut off.
+/// An instant: RFC 3339 (without a zone it is UTC; a date is its midnight; an offset may be `+01`), or a number, which
+/// counts what `format` says, else whole microseconds. A finer fraction of a text is cut off.
 pub fn micros(json: &Json<'_>, format: Option<Epoch>) -> Option<i64> {
     let text = match (json, format) {
         (Json::String(text), _) => text,
@@ -139,8 +140,12 @@ pub fn micros(json: &Json<'_>, format: Option<Epoch>) -> Option<i64> {
     let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"]
         .iter()
         .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))?;
-    Some(naive.and_utc().timestamp_micros())
+        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0));
+    match naive {
+        Some(naive) => Some(naive.and_utc().timestamp_micros()),
+        // A zone in other forms, such as PostgreSQL's and DuckDB's `+01`.
+        None => instant::of_zoned(text),
+    }
 }
 
 pub(super) fn date(json: &Json<'_>) -> Option<i32> {

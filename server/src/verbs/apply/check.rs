@@ -55,6 +55,7 @@ impl Candidate {
     /// How many definitions the project has.
     pub fn counts(&self) -> Checked {
         let definitions = &self.deployment.compiled.catalog.definitions;
+        let own = definitions.sources.values().filter(|source| source.loc.project() == self.project);
         let count = |kind| {
             let own = |it: &&dyn Definition| it.kind() == kind && it.loc().project() == self.project;
             definitions.all().filter(own).count()
@@ -68,7 +69,7 @@ impl Candidate {
             roles: count(Kind::Role),
             connections: count(Kind::Connection),
             fits: self.fits(|_, _| true),
-            notes: self.gaps.clone(),
+            notes: self.gaps.iter().cloned().chain(own.filter_map(untold_ties)).collect(),
         }
     }
 }
@@ -197,6 +198,16 @@ fn without_driver(apply: &Apply, source: &Source) -> Option<String> {
     let database = source.pull.as_ref()?.connection.as_ref()?.database.as_ref()?;
     let found = Drivers(apply.settings.adbc_drivers.clone()).find(&database.driver);
     found.err().map(|error| format!("source `{}` cannot be pulled here: {}", source.name, error.said()))
+}
+
+/// That of rows with the same key and time any may count.
+fn untold_ties(source: &Source) -> Option<String> {
+    let why = source.untold_ties()?;
+    Some(format!(
+        "source `{}`: of rows with the same key and event timestamp the last one counts, and {why}; a `created_timestamp` \
+         settles it",
+        source.name
+    ))
 }
 
 /// Each service compiled with no more than it needs, so that the mistakes of others do not matter.

@@ -211,12 +211,15 @@ pub(super) fn own(dtype: &DataType) -> DataType {
 
 /// The type of the values of both; the first one where only a declaration can say.
 fn wider(first: &DataType, other: &DataType) -> DataType {
-    use DataType::{Date32, Float64, Int32, Int64, Null, Timestamp};
+    use DataType::{Date32, FixedSizeList, Float64, Int32, Int64, List, Null, Timestamp};
     match (own(first), own(other)) {
         (Null, _) => other.clone(),
         (Int32, Int64) | (Int64, Int32) => Int64,
         (a, b) if a.is_numeric() && b.is_numeric() && a != b => Float64,
         (Date32, Timestamp(..)) => other.clone(),
+        // Lists of several lengths have none, and neither have their files' types in common.
+        (FixedSizeList(item, length), FixedSizeList(_, others)) if length != others => List(item),
+        (FixedSizeList(..), List(_)) => other.clone(),
         _ => first.clone(),
     }
 }

@@ -10,7 +10,7 @@ use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use feature_defs::{Dialect, Encoding};
-use quern_base::quotes::{Quoted, separator};
+use quern_base::quotes::{Marks, Misquoted, Quoted, separator};
 use quern_engine::instant::{Unread, of_text};
 use quern_engine::schema::type_name;
 
@@ -229,8 +229,18 @@ fn next(
             let line = line(file, dialect.encoding, record);
             file.unreadable(&format!("line {line} has {len} cells and the header {expected_len}"))
         }
-        _ => file.unreadable(&error),
+        _ => unread(file, reader, &error),
     })
+}
+
+/// Why a record cannot be read.
+fn unread(file: &HistoryFile, reader: &Records, error: &::csv::Error) -> Error {
+    match reader.get_ref().misquoted() {
+        Some(Misquoted::Within { .. }) => file.unreadable(&format!(
+            "{error}, or stands after what `escape` under `batch` says, as in `escape: \"\\\\\"` for Spark's files"
+        )),
+        _ => file.unreadable(error),
+    }
 }
 
 fn names(file: &HistoryFile, dialect: &Dialect, reader: &mut Records) -> Result<Vec<String>> {
@@ -252,7 +262,7 @@ fn names(file: &HistoryFile, dialect: &Dialect, reader: &mut Records) -> Result<
 }
 
 fn written_names(file: &HistoryFile, reader: &mut Records) -> Result<Vec<String>> {
-    let header = reader.byte_headers().map_err(|error| file.unreadable(&error))?;
+    let header = reader.byte_headers().cloned().map_err(|error| unread(file, reader, &error))?;
     if header.is_empty() {
         return Err(file.unreadable(&"it is empty; a CSV file begins with a line of column names"));
     }
@@ -277,8 +287,9 @@ pub(super) fn delimiter(file: &HistoryFile) -> Result<u8> {
 fn reader(file: &HistoryFile, dialect: &Dialect) -> Result<Records> {
     let budget = Budget { file: text::open(file, dialect.encoding)?, bytes: RECORD_BYTES_MAX };
     let mut builder = ReaderBuilder::new();
-    builder.buffer_capacity(BUFFER_BYTES).delimiter(dialect.delimiter).quote(dialect.quote);
-    Ok(builder.from_reader(Quoted::of(budget, dialect.quote, dialect.delimiter)))
+    let Dialect { delimiter, quote, escape, .. } = *dialect;
+    builder.buffer_capacity(BUFFER_BYTES).delimiter(delimiter).quote(quote).escape(escape);
+    Ok(builder.from_reader(Quoted::of(budget, Marks { quote, delimiter, escape })))
 }
 
 /// A file that ends with an error when one record takes more bytes than are left.

@@ -20,7 +20,7 @@ use super::Formats;
 use super::cell::Cells;
 use super::csv;
 use super::files::{self, HistoryFile};
-use super::format::{NOT_SHOWN, is_called_a_table};
+use super::format::{NOT_SHOWN, format_of, is_called_a_table};
 use super::hive;
 use super::json;
 pub use super::quoted::quoted;
@@ -75,29 +75,41 @@ pub struct Shown {
 /// # Errors
 /// `Kind::InvalidArgument` where there is no such file, or it cannot be read.
 pub fn infer(root: &Path, format: Format, path: &str) -> Result<Shown> {
-    let (loc, dialect) = (Loc::start(path), Dialect::default());
-    let mut batch = BatchSource {
-        format,
-        path: path.to_owned(),
-        dialect,
-        connection: None,
-        version: None,
-        reference: None,
-        catalog: None,
-        loc,
-    };
+    let mut batch = batch(format, path);
     // Whoever asks reads with rights of their own.
     let found =
         files::local::named(&Roots::anywhere(root), &batch).map_err(|DefError { cause, help, .. }| {
             Error::invalid(help.map_or(cause.clone(), |help| format!("{cause}; {help}")))
         })?;
-    let Some(first) = found.into_iter().next() else { return Ok(Default::default()) };
+    let Some(first) = found.first().cloned() else { return Ok(Default::default()) };
     if format == Format::Csv {
         batch.dialect.delimiter = csv::delimiter(&first)?;
     }
     let mut columns = columns(&batch, first.clone())?;
-    columns.extend(of_folders(&first, &columns));
+    columns.extend(of_folders(&found, &columns));
     Ok(Shown { file: first.name, dialect: batch.dialect, columns })
+}
+
+/// The format of the files that a folder or a glob names from the folder `root` on, as their names say it.
+pub fn format_within(root: &Path, path: &str) -> Option<Format> {
+    let is_of = |format: &Format| {
+        let found = files::local::named(&Roots::anywhere(root), &batch(*format, path)).unwrap_or_default();
+        found.first().and_then(|file| format_of(&file.name)) == Some(*format)
+    };
+    Format::ALL.into_iter().filter(|format| !format.is_table()).find(is_of)
+}
+
+fn batch(format: Format, path: &str) -> BatchSource {
+    BatchSource {
+        format,
+        path: path.to_owned(),
+        dialect: Dialect::default(),
+        connection: None,
+        version: None,
+        reference: None,
+        catalog: None,
+        loc: Loc::start(path),
+    }
 }
 
 /// That `source` must declare its columns, and how, as far as `file` shows.
@@ -138,9 +150,9 @@ pub fn block(columns: &[Inferred], times: &[&str]) -> String {
     block
 }
 
-/// What the folders of a file say besides.
-fn of_folders(file: &HistoryFile, columns: &[Inferred]) -> Vec<Inferred> {
-    let said = hive::columns(std::slice::from_ref(file)).into_iter();
+/// What the folders of files say besides.
+fn of_folders(files: &[HistoryFile], columns: &[Inferred]) -> Vec<Inferred> {
+    let said = hive::columns(files).into_iter();
     let said = said.filter(|(name, _)| columns.iter().all(|column| column.name != *name));
     said.filter_map(|(name, dtype)| Some(Inferred::of(&name, quern_type(&dtype)?, None))).collect()
 }
@@ -197,7 +209,10 @@ fn of_csv(file: &HistoryFile, dialect: &Dialect) -> Result<Vec<Inferred>> {
     let column = |(place, name): (usize, &String)| {
         let cells = records.iter().map(|record| str::from_utf8(record.get(place).unwrap_or_default()));
         let Ok(cells) = cells.collect::<std::result::Result<Vec<_>, _>>() else {
-            return Inferred::not(name, "is not UTF-8");
+            return Inferred::not(
+                name,
+                "is not UTF-8; say how the file is written, as in `encoding: windows-1252`",
+            );
         };
         let cells: Vec<&str> = cells.into_iter().map(|cell| if is_null(cell) { "" } else { cell }).collect();
         let dtype = guess(&cells);
@@ -252,12 +267,20 @@ fn narrowest(values: &[&Json<'_>]) -> Option<Type> {
         return Some(Type::Scalar(ScalarType::String));
     }
     let is_text = values.iter().filter(is_some).all(|value| matches!(value, Json::String(_)));
-    // A number may be a time, and a text such as `NaN` a number; what is written as one is meant.
+    // A number may be a time, and a text such as `NaN` a number; what is written as one is meant. A point says that
+    // there are fractions, even where the first numbers have none.
+    let has_point = |value: &Json<'_>| matches!(value, Json::Float(_));
+    let is_fraction = values.iter().any(|value| match value {
+        Json::Array(items) => items.iter().any(has_point),
+        value => has_point(value),
+    });
     let is_meant = |scalar: &ScalarType| match scalar {
+        ScalarType::Int64 => !is_text && !is_fraction,
         ScalarType::Date | ScalarType::Timestamp | ScalarType::String => is_text,
         _ => !is_text,
     };
     let items = [ScalarType::Int64, ScalarType::Float64, ScalarType::Bool, ScalarType::String];
+    let items = items.into_iter().filter(|item| *item != ScalarType::Int64 || !is_fraction);
     let lists = items.map(|item| Type::List { item, length: None });
     let scalars = TYPES.into_iter().filter(is_meant).map(Type::Scalar);
     scalars.chain(lists).find(|dtype| json_column(&arrow_type(*dtype), None, values).is_ok())

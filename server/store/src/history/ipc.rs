@@ -6,9 +6,11 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, UInt32Array, make_array};
+use arrow::buffer::NullBuffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::{Block, Message, MetadataVersion, root_as_footer, root_as_message};
@@ -142,9 +144,48 @@ impl IpcFile {
             let bytes = whole(&mut handle, block)?;
             let batch = decoder.read_record_batch(block, &bytes.into()).map_err(|error| in_words(&error))?;
             let batch = batch.filter(|batch| batch.num_rows() == *rows as usize);
-            Ok(batch.ok_or("a record batch has not the rows that it is said to have")?.columns().to_vec())
+            let batch = batch.ok_or("a record batch has not the rows that it is said to have")?;
+            batch
+                .columns()
+                .iter()
+                .map(without_hidden)
+                .collect::<std::result::Result<_, _>>()
+                .map_err(|e| in_words(&e))
         };
         self.file.guarded(decode)
+    }
+}
+
+/// A column in which nothing stands below a null: a writer may leave values there, which whoever asks for a field of a
+/// struct would be told.
+fn without_hidden(column: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
+    let is_whole =
+        |dtype: &DataType| matches!(dtype, DataType::List(_) | DataType::LargeList(_) | DataType::Map(..));
+    match column.data_type() {
+        DataType::Struct(fields) => {
+            let of = column.as_struct();
+            let below = |child: &ArrayRef| {
+                let own = child.to_data();
+                let nulls = NullBuffer::union(own.nulls(), of.nulls());
+                let masked = match child.data_type() {
+                    DataType::Null | DataType::Union(..) | DataType::RunEndEncoded(..) => Arc::clone(child),
+                    _ => make_array(own.into_builder().nulls(nulls).build()?),
+                };
+                without_hidden(&masked)
+            };
+            let children = of.columns().iter().map(below).collect::<std::result::Result<_, _>>()?;
+            Ok(Arc::new(StructArray::try_new_with_length(
+                fields.clone(),
+                children,
+                of.nulls().cloned(),
+                of.len(),
+            )?))
+        }
+        // Taken again, a list that is null has no items.
+        dtype if is_whole(dtype) && column.null_count() > 0 => {
+            take(column, &UInt32Array::from_iter_values(0..column.len() as u32), None)
+        }
+        _ => Ok(Arc::clone(column)),
     }
 }
 

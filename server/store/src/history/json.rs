@@ -4,7 +4,7 @@
 //! whatever stands under them; what an object lacks is null. Values are read as those of pushed rows are
 //! ([`quern_engine::json`]), so that a row has the same bits wherever it comes from.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
@@ -40,17 +40,18 @@ pub(super) struct JsonFile {
 
 /// The columns of a file, as far as its first lines show, with `schema`'s types where it knows them.
 pub(super) fn keys(file: &HistoryFile, schema: &Schema) -> Result<Fields> {
-    let mut fields: Vec<Field> = Vec::new();
-    for object in first(file, LINES_LOOKED_AT)? {
-        for (name, _) in object {
-            if fields.iter().all(|field| *field.name() != name) {
-                let dtype =
-                    schema.field_with_name(&name).map_or(DataType::Null, |field| field.data_type().clone());
-                fields.push(Field::new(name, dtype, true));
-            }
-        }
+    let mut lines = Lines::of(file)?;
+    let mut names = BTreeSet::new();
+    for _ in 0..LINES_LOOKED_AT {
+        let Some((number, line)) = lines.next()? else { break };
+        let keys = |text| serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(text);
+        names.extend(object(file, number, line, &mut { keys })?.into_keys());
     }
-    Ok(fields.into())
+    let dtype = |name: &str| schema.field_with_name(name).map(|field| field.data_type().clone());
+    Ok(names
+        .into_iter()
+        .map(|name| Field::new(&name, dtype(&name).unwrap_or(DataType::Null), true))
+        .collect())
 }
 
 /// The first `count` objects, each with its keys and values.
@@ -242,7 +243,9 @@ impl<'a> Batch<'a> {
         let line = self.lines.get(row).map_or(0, |(number, _)| *number);
         let (file, column) = (&self.file.name, field.name());
         let way_out = match field.data_type() {
-            DataType::Timestamp(_, _) if !has_format => "; a column's `format` says what its numbers count",
+            DataType::Timestamp(_, _) if !has_format && found.starts_with("number") => {
+                "; a column's `format` says what its numbers count"
+            }
             _ => "",
         };
         let plain = format!(

@@ -27,6 +27,7 @@ mod hive;
 pub mod infer;
 mod ipc;
 mod json;
+mod julian;
 mod kept;
 mod lakes;
 mod look;

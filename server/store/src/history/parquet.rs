@@ -25,6 +25,7 @@ use feature_defs::Epoch;
 use quern_engine::in_words;
 
 use super::files::{Content, HistoryFile, Visit};
+use super::julian::{self, Julian};
 use super::look::Look;
 use super::member::{Column, Found, Lacks, repeated};
 use super::{BATCH_ROWS_MAX, Formats, Reading, Unit, far, fitted, hive};
@@ -49,6 +50,8 @@ struct Footer {
     metadata: ArrowReaderMetadata,
     /// The columns whose values had a type in memory that Arrow does not know.
     unknown: Vec<String>,
+    /// Which days of the Julian calendar it has, where any.
+    julian: Julian,
 }
 
 impl ParquetFile {
@@ -149,7 +152,8 @@ impl ParquetFile {
         visit: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
         // A column that a source did not have yet when its rows were written is in no file, or in the names of folders.
-        let metadata = &self.footer()?.metadata;
+        let footer = self.footer()?;
+        let metadata = &footer.metadata;
         let found = metadata.schema().fields();
         let member = self.file.member.as_deref();
         let within = member.map(|member| member.within(found));
@@ -191,8 +195,11 @@ impl ParquetFile {
             for (place, field) in places.iter().zip(reading.schema.fields()) {
                 columns.push(match place {
                     Found::There(root) => {
-                        let place = distinct.partition_point(|other| other < root);
-                        fitted::column(&self.file, batch.column(place), field, reading)?
+                        let column = batch.column(distinct.partition_point(|other| other < root));
+                        if footer.julian.has_some(metadata, *root, column)? {
+                            return Err(self.file.unreadable(&julian::why(field.name())));
+                        }
+                        fitted::column(&self.file, column, field, reading)?
                     }
                     Found::Constant(value) => {
                         fitted::column(&self.file, &repeated(value, batch.num_rows())?, field, reading)?
@@ -285,7 +292,7 @@ impl Footer {
 /// dictionaries or views, and Spark's 96-bit times as microseconds, which unlike nanoseconds hold every year.
 fn footer(metadata: ParquetMetaData) -> ParquetResult<Footer> {
     let metadata = Arc::new(metadata);
-    let unknown = unknown(&metadata);
+    let (unknown, julian) = (unknown(&metadata), Julian::of(metadata.file_metadata()));
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(!unknown.is_empty());
     let written = ArrowReaderMetadata::try_new(metadata, options)?;
     let roots = written.parquet_schema().root_schema().get_fields();
@@ -300,11 +307,11 @@ fn footer(metadata: ParquetMetaData) -> ParquetResult<Footer> {
         })
         .collect();
     if plain == *written.schema().fields() {
-        return Ok(Footer { metadata: written, unknown });
+        return Ok(Footer { metadata: written, unknown, julian });
     }
     let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(plain)));
     let plain = ArrowReaderMetadata::try_new(Arc::clone(written.metadata()), options);
-    Ok(Footer { metadata: plain.unwrap_or(written), unknown })
+    Ok(Footer { metadata: plain.unwrap_or(written), unknown, julian })
 }
 
 /// The columns of which the writer says that they had a type in memory that Arrow does not know, such as Polars'

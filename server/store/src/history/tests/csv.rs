@@ -240,11 +240,11 @@ fn a_quote_that_is_never_closed_swallows_no_rows() {
     expect!["`data/a.csv` cannot be read: the quote that opens on line 3 is never closed"]
         .assert_eq(&said(&format!("at,n,m\n\n2013-01-01,\"a,b\n{rows}")));
     expect![[r#"
-        events.yaml:3:5: source `events`: `data/a.csv` cannot be read: the quote that opens on line 2 is closed on line 6, where the cell goes on; a quote within a cell is written twice ("")
+        events.yaml:3:5: source `events`: `data/a.csv` cannot be read: the quote that opens on line 2 is closed on line 6, where the cell goes on; a quote within a cell is written twice (""), or stands after what `escape` under `batch` says, as in `escape: "\\"` for Spark's files
           help: rewrite the file, or leave it out of the path
     "#]].assert_eq(&said(&format!("at,n,m\n2013-01-01,a,\"b\n{rows}2013-01-01,\"a\",b\n")));
     expect![[r#"
-        events.yaml:3:5: source `events`: `data/a.csv` cannot be read: the quote that opens on line 2 is closed on line 2, where the cell goes on; a quote within a cell is written twice ("")
+        events.yaml:3:5: source `events`: `data/a.csv` cannot be read: the quote that opens on line 2 is closed on line 2, where the cell goes on; a quote within a cell is written twice (""), or stands after what `escape` under `batch` says, as in `escape: "\\"` for Spark's files
           help: rewrite the file, or leave it out of the path
     "#]].assert_eq(&said("at,n,m\n2013-01-01,a,\"5\\\" pipe\"\n"));
 }

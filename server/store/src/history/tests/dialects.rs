@@ -31,10 +31,29 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 #[test]
+fn an_escape_stands_within_quotes_only() {
+    let repository = repository(Dialect { escape: Some(b'\\'), ..Dialect::default() });
+    let spark =
+        "at,n,word\n2013-01-01,1,\"say \\\"a,b\\\" \\\\\"\n2013-01-02,2,C:\\d\n2013-01-03,3,\"x\"\"y\"\n";
+    repository.file("data/a.csv", spark);
+    expect![[r#"
+        +----------------------+-----+-------------+
+        | at                   | n   | word        |
+        +----------------------+-----+-------------+
+        | 2013-01-01T00:00:00Z | 1.0 | say "a,b" \ |
+        | 2013-01-02T00:00:00Z | 2.0 | C:\d        |
+        | 2013-01-03T00:00:00Z | 3.0 | x"y         |
+        +----------------------+-----+-------------+"#]]
+    .assert_eq(&rows(&repository));
+    repository.file("data/a.csv", "at,n,word\n2013-01-01,1,\"a\\\"\n2013-01-02,2,b\n");
+    expect!["`data/a.csv` cannot be read: the quote that opens on line 2 is never closed"]
+        .assert_eq(&repository.error());
+}
+
+#[test]
 fn delimiters_quotes_and_nulls_are_the_source_s() {
     let null_values = vec!["NA".to_owned(), "\\N".to_owned()];
-    let repository =
-        repository(Dialect { delimiter: b';', quote: b'\'', null_values, encoding: Encoding::Utf8 });
+    let repository = repository(Dialect { delimiter: b';', quote: b'\'', null_values, ..Dialect::default() });
     repository.file(
         "data/a.csv",
         "at;n;word\n2013-01-01; NA ;'a; ''b'''\n2013-01-02;1.5;NA\n2013-01-03;'\\N';\"x\n2013-01-04;; NA\n",

@@ -1,7 +1,8 @@
 //! Arrow IPC in, canonical rows out.
 
 use arrow::array::*;
-use arrow::datatypes::{Int8Type, Int32Type};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Field, Int8Type, Int32Type};
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
 use expect_test::expect;
@@ -32,6 +33,34 @@ fn repository() -> Repository {
 
 fn times(micros: impl IntoIterator<Item = i64>) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
+}
+
+#[test]
+fn nothing_stands_below_a_null() {
+    let repository = repository();
+    let nulls = NullBuffer::from(vec![true, false]);
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["a", "hidden"]));
+    let name = Arc::new(Field::new("name", DataType::Utf8, false));
+    let inner: ArrayRef = Arc::new(StructArray::new(
+        vec![Arc::clone(&name)].into(),
+        vec![names],
+        Some(NullBuffer::new_valid(2)),
+    ));
+    let inner_field = Arc::new(Field::new("inner", inner.data_type().clone(), true));
+    let outer = StructArray::new(vec![inner_field].into(), vec![inner], Some(nulls.clone()));
+    let item = Arc::new(Field::new_list_field(DataType::Int32, true));
+    let numbers: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
+    let list = ListArray::new(item, OffsetBuffer::from_lengths([1, 2]), numbers, Some(nulls));
+    let columns: Vec<(&str, ArrayRef)> =
+        vec![("at", times([0, 1])), ("outer", Arc::new(outer)), ("list", Arc::new(list))];
+    repository.file("data/a.feather", written(columns, 2, None));
+    let rows = all(&repository.open().unwrap()).unwrap();
+    let outer = rows.column_by_name("outer").unwrap().as_struct();
+    let inner = outer.column(0).as_struct();
+    let seen = [outer.nulls(), inner.nulls(), inner.column(0).nulls()]
+        .map(|nulls| nulls.map(|nulls| nulls.is_null(1)));
+    assert_eq!(seen, [Some(true); 3]);
+    assert_eq!(rows.column_by_name("list").unwrap().as_list::<i32>().values().len(), 1);
 }
 
 #[test]

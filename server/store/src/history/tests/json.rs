@@ -113,8 +113,7 @@ fn what_is_no_row_is_named_with_its_line() {
         `data/a.json`, line 3, column `n`: its value is not of type int64
         `data/a.json`, line 3, column `small`: its value is not of type int32
         `data/a.json`, line 3, column `x`: its value is not of type float32
-        events.yaml:3:5: source `events`: `data/a.json`, line 3: number out of range, at its byte 31; each line of a JSON file is an object, with the columns of a row
-          help: rewrite the file, or leave it out of the path
+        `data/a.json`, line 3: number out of range, at its byte 31; each line of a JSON file is an object, with the columns of a row
         `data/a.json`, line 3, column `word`: its value is not of type string
         `data/a.json`, line 3, column `pair`: its value is not of type list<int64, 2>
         `data/a.json`, line 3, column `at`: its value is not of type timestamp; a column's `format` says what its numbers count

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;
+use ::parquet::file::metadata::KeyValue;
 use ::parquet::file::properties::EnabledStatistics;
 use arrow::array::*;
 use arrow::compute::cast;
@@ -444,4 +445,44 @@ fn a_column_has_a_type_that_says_the_values_of_all_files() {
     let floats = |place: usize| rows.column(place).as_primitive::<Float64Type>().iter().collect::<Vec<_>>();
     assert_eq!(floats(2), [Some(0.5), Some(1e300), None]);
     assert_eq!(floats(3), [Some(7.0), Some(0.5), Some(1e300)]);
+}
+
+#[test]
+fn days_of_the_julian_calendar_are_refused() {
+    let said_of = |is_within: bool, key: &str, value: &str, days: Vec<i32>| {
+        let repository = Repository::parquet();
+        let entry = KeyValue::new(key.to_owned(), value.to_owned());
+        let count = days.len();
+        let days: ArrayRef = Arc::new(Date32Array::from(days));
+        let field = Arc::new(Field::new("of", DataType::Date32, true));
+        let within: ArrayRef = Arc::new(StructArray::new(vec![field].into(), vec![Arc::clone(&days)], None));
+        let days = if is_within { within } else { days };
+        let at: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![0; count]));
+        let properties = groups_of(10).set_key_value_metadata(Some(vec![entry]));
+        write_parquet(
+            &repository.folder.path().join("data/a.parquet"),
+            vec![("at", at), ("day", days)],
+            properties,
+        );
+        repository
+            .open()
+            .and_then(|scan| all(&scan))
+            .map(|rows| rows.num_rows())
+            .map_err(|error| error.said())
+    };
+    let said = |key: &str, value: &str, days: Vec<i32>| {
+        let both = [false, true].map(|is_within| said_of(is_within, key, value, days.clone()));
+        assert_eq!(both[0], both[1]);
+        both[0].clone()
+    };
+    let (legacy, version) = ("org.apache.spark.legacyDateTime", "org.apache.spark.version");
+    // 1582-10-15 is the first day after the change.
+    for (key, value) in [(legacy, ""), (version, "2.4.8")] {
+        assert_eq!(said(key, value, vec![-141_427, 0]), Ok(2));
+        let refused = said(key, value, vec![0, -141_428]).unwrap_err();
+        assert!(refused.contains("its column `day` has days of before 1582-10-15"), "{refused}");
+    }
+    for (key, value) in [(version, "3.5.1"), (version, "odd"), ("writer", "2.4.8")] {
+        assert_eq!(said(key, value, vec![-200_000, 0]), Ok(2), "{key} {value}");
+    }
 }
