@@ -486,6 +486,9 @@ fn a_night_is_appended_once() {
     let overwritten = format!("{export} --mode overwrite --to 2026-01-10 --json");
     assert_eq!(run(folder, &words(&overwritten)).json()["version"], 6);
     assert_eq!(append("--to 2026-02-01"), (1.into(), 7.into()));
+    let latest = format!("{export} --mode overwrite --latest --at 2026-02-15 --json");
+    assert_eq!(run(folder, &words(&latest)).json()["version"], 8);
+    assert_eq!(append("--from 2026-02-15 --to 2026-03-02"), (1.into(), 9.into()));
 }
 
 /// Every type, with values that are lost easily.

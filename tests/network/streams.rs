@@ -175,6 +175,36 @@ async fn a_stream_that_cannot_be_read_is_told_until_it_can() {
     until("a stream that can be read again", well).await;
 }
 
+/// Entries that begin anew below those that were read are not waited for in silence; deleted ones are no such thing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_stream_that_was_made_anew_is_told() {
+    let redis = RedisServer::start(&[]);
+    let mut connection = redis.connection();
+    let definitions = definitions("redis", &redis.url()).replace("payments", "remade");
+    let repository = Repository::new(&definitions.replace("topic: remade", "topic: payments"));
+    add(&mut connection, &[event(0)]);
+    let () = redis::cmd("XADD")
+        .arg(&["payments", "99999999999999-0", "json", &event(1)])
+        .query(&mut connection)
+        .unwrap();
+    let node = repository.open_applied().await;
+    let server = Server::of(repository, node).await;
+    let stream = async || server.client.status().await.unwrap().sources[0].stream.clone();
+    until("all entries", async || (stream().await?.waiting_events == Some(0)).then_some(())).await;
+    let () = redis::cmd("XDEL").arg(&["payments", "99999999999999-0"]).query(&mut connection).unwrap();
+    let is_asked = async || (stream().await?.waiting_events.is_none()).then_some(());
+    until("that the last entry is another one", is_asked).await;
+    assert!(server.client.status().await.unwrap().healthy);
+    let () = redis::cmd("DEL").arg("payments").query(&mut connection).unwrap();
+    let () = redis::cmd("XADD").arg(&["payments", "5-1", "json", &event(2)]).query(&mut connection).unwrap();
+    let told = async || Some(server.client.status().await.unwrap()).filter(|told| !told.healthy);
+    let cause = until("a stream that was made anew", told).await.troubles.remove(0).cause;
+    assert!(
+        cause.contains("it was made anew: its entries end at 5-1, and were read up to 99999999999999-0"),
+        "{cause}"
+    );
+}
+
 /// A broker by a name that leads to this machine, though the connection names no address of it.
 async fn is_never_connected_to(broker: &str, servers: impl Fn(u16) -> String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

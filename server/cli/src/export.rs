@@ -89,8 +89,10 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
     let (directory, mut asked) = Asked::of(arguments)?;
     let settings = options.settings(&directory, &[])?;
     let mut target = Target::open(&arguments.out, arguments.writing, WriteMode::Error, &settings).await?;
-    if let Some(stretch) = asked.stretch() {
-        target.follow(stretch, arguments.again)?;
+    match &mut asked {
+        // What is of one moment counts for itself.
+        Asked::View(ViewCommand { view, latest: true, .. }) => target.forget(format!("view/{view}")),
+        asked => target.follow(asked.stretch(), arguments.again)?,
     }
     let backend = Backend::open(&directory, options).await?;
     backend.live(&directory, "quern export DIR VIEW").await?;
@@ -153,10 +155,9 @@ impl Asked {
         }
     }
 
-    /// Which rows these are, where they are of a stretch of time: what is of one moment counts for itself.
-    fn stretch(&mut self) -> Option<Stretch<'_>> {
+    /// Which rows these are.
+    fn stretch(&mut self) -> Stretch<'_> {
         let (of, from_us, to_us) = match self {
-            Asked::View(ViewCommand { latest: true, .. }) => return None,
             Asked::View(ViewCommand { view, from_us, to_us, .. }) => (format!("view/{view}"), from_us, to_us),
             Asked::Source(SourceCommand { source, from_us, to_us, .. }) => {
                 (format!("source/{source}"), from_us, to_us)
@@ -165,7 +166,7 @@ impl Asked {
                 (format!("predictions/{predictions}"), from_us, to_us)
             }
         };
-        Some(Stretch { of, from_us, to_us })
+        Stretch { of, from_us, to_us }
     }
 
     /// Has `backend` make the table: what `begin` makes of its schema takes the batches.

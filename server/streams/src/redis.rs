@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use feature_defs::{Server, StreamSource};
 use futures::FutureExt;
 use redis::io::AsyncDNSResolver;
-use redis::streams::{StreamRangeReply, StreamReadOptions, StreamReadReply};
+use redis::streams::{StreamInfoStreamReply, StreamRangeReply, StreamReadOptions, StreamReadReply};
 use redis::{AsyncCommands, RedisFuture};
 
 use super::{EVENTS_MAX, LAG_EVERY, Reader, addresses};
@@ -38,7 +38,20 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
             let last: StreamRangeReply =
                 connection.xrevrange_count(&stream.topic, "+", "-", 1).await.map_err(failed)?;
             let last = last.ids.first().map(|last| last.id.as_str());
-            let behind = behind(from.as_deref().and_then(|id| std::str::from_utf8(id).ok()), last);
+            let read = from.as_deref().and_then(|id| std::str::from_utf8(id).ok());
+            // Entries may be deleted, and yet no later one has a smaller id than these had.
+            if let Some((read, _)) = read.zip(last).filter(|(read, last)| id(last) < id(read)) {
+                let told: StreamInfoStreamReply =
+                    connection.xinfo_stream(&stream.topic).await.map_err(failed)?;
+                if id(&told.last_generated_id) < id(read) {
+                    return Err(Error::refused(format!(
+                        "it was made anew: its entries end at {}, and were read up to {read}; call it otherwise, there and as \
+                         `topic`, to have it read from its beginning",
+                        told.last_generated_id
+                    )));
+                }
+            }
+            let behind = behind(read, last);
             reader.note(|stream| {
                 stream.behind = behind;
                 stream.waiting_events =
@@ -46,9 +59,9 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
             });
             asked = Some(Instant::now());
         }
-        let id = from.as_deref().map_or("0", |id| std::str::from_utf8(id).unwrap_or("0")).to_owned();
+        let after = from.as_deref().map_or("0", |id| std::str::from_utf8(id).unwrap_or("0")).to_owned();
         let reply: Option<StreamReadReply> =
-            connection.xread_options(&[&stream.topic], &[id], &options).await.map_err(failed)?;
+            connection.xread_options(&[&stream.topic], &[after], &options).await.map_err(failed)?;
         let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
         let entries: Vec<_> = entries.collect();
         let Some(last) = entries.last() else {
@@ -83,13 +96,18 @@ impl AsyncDNSResolver for Resolver {
     }
 }
 
+/// The two numbers of an id, by which entries are in order.
+fn id(text: &str) -> Option<(u64, u64)> {
+    let (ms, sequence) = text.split_once('-')?;
+    Some((ms.parse().ok()?, sequence.parse().ok()?))
+}
+
 /// How far the entry that was read last lies behind the stream's last one: an id begins with its time in milliseconds,
 /// unless who added it chose another. None where nothing was read yet of what there is.
 fn behind(read: Option<&str>, last: Option<&str>) -> Option<Duration> {
-    let ms = |id: &str| id.split('-').next().and_then(|ms| ms.parse::<u64>().ok());
     match last {
         None => Some(Duration::ZERO),
-        Some(last) => Some(Duration::from_millis(ms(last)?.saturating_sub(ms(read?)?))),
+        Some(last) => Some(Duration::from_millis(id(last)?.0.saturating_sub(id(read?)?.0))),
     }
 }
 

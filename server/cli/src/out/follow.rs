@@ -8,6 +8,9 @@ use super::{At, Target};
 use crate::error::Error;
 use crate::failure::Result;
 
+/// Before all time: a table that remembers this has nothing.
+const NOTHING: i64 = i64::MIN;
+
 /// Rows of one origin within a stretch of time, which a table may change.
 pub(crate) struct Stretch<'a> {
     /// Whose rows.
@@ -41,7 +44,7 @@ impl Target {
         let mut known = None;
         if *mode == Mode::Append {
             let scratch = tempfile::tempdir().map_err(Error::from)?;
-            known = block_in_place(|| delta.noted(&of, scratch.path()))?;
+            known = block_in_place(|| delta.noted(&of, scratch.path()))?.filter(|us| *us != NOTHING);
         }
         if let (Some(known_us), false) = (known, again) {
             self.check_begins_at(known_us, (&of, *from_us))?;
@@ -51,6 +54,13 @@ impl Target {
         *to_us = Some(end_us);
         self.noted = Some(Noted { of, to_us: end_us.max(known.unwrap_or(i64::MIN)) });
         Ok(())
+    }
+
+    /// Has a table forget up to when it has the rows of `of`, where others take their place.
+    pub(crate) fn forget(&mut self, of: String) {
+        if let At::Delta(_, Mode::Overwrite) = &self.at {
+            self.noted = Some(Noted { of, to_us: NOTHING });
+        }
     }
 
     fn check_begins_at(&self, known_us: i64, (of, from_us): (&str, Option<i64>)) -> Result<()> {
