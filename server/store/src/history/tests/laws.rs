@@ -116,6 +116,13 @@ fn check(scan: &Scan, oracle: &[ArrayRef], seed: u64, share: u8) {
     }
 }
 
+/// Reads every row of every unit, in whatever types: a flipped bit may make a column of signed numbers one of unsigned
+/// ones, some of which its type cannot say.
+fn every(scan: &Scan) -> Result<()> {
+    let columns: Vec<String> = scan.schema.fields().iter().map(|field| field.name().clone()).collect();
+    (0..scan.units.len()).try_for_each(|unit| batches(scan, unit, &columns, None).map(drop))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -170,7 +177,7 @@ proptest! {
             }
             fs::write(&path, bytes).unwrap();
             if let Ok(schema) = repository.history().schema(&repository.source)
-                && let Err(error) = repository.history().open(&repository.source, &schema).and_then(|scan| all(&scan))
+                && let Err(error) = repository.history().open(&repository.source, &schema).and_then(|scan| every(&scan))
             {
                 prop_assert!(error.to_string().contains(name), "{}", error);
             }

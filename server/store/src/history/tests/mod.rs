@@ -166,16 +166,22 @@ impl Repository {
 /// Reads columns of one unit into one batch, and checks the offsets on the way.
 fn read(scan: &Scan, unit: usize, columns: &[&str], rows: Option<&[u32]>) -> Result<RecordBatch> {
     let columns: Vec<String> = columns.iter().map(|c| (*c).to_owned()).collect();
+    let batches = batches(scan, unit, &columns, rows)?;
+    Ok(concat_batches(&scan.project(&columns)?, &batches)?)
+}
+
+/// The batches of one unit. A column with values that its type cannot say leaves as it is stored.
+fn batches(scan: &Scan, unit: usize, columns: &[String], rows: Option<&[u32]>) -> Result<Vec<RecordBatch>> {
     let mut batches = Vec::new();
     let mut read = 0;
-    scan.read(unit, &columns, rows, &mut |offset, batch| {
+    scan.read(unit, columns, rows, &mut |offset, batch| {
         assert_eq!(offset, read);
         assert!(batch.num_rows() > 0 && batch.num_rows() <= super::BATCH_ROWS_MAX);
         read += batch.num_rows();
         batches.push(batch);
         Ok::<_, Error>(())
     })?;
-    Ok(concat_batches(&scan.project(&columns)?, &batches)?)
+    Ok(batches)
 }
 
 /// Every row of every unit, every column.
