@@ -30,9 +30,11 @@ CREATE TABLE push_seen (
 
 CREATE INDEX push_seen_by_until ON push_seen (until);
 
--- Which server reads a stream, and until when unless it says so again.
+-- Which servers read a stream, since when, and until when unless they say so again. Each reads its share of it.
 CREATE TABLE stream_readers (
-    source TEXT        NOT NULL PRIMARY KEY,
+    source TEXT        NOT NULL,
     reader TEXT        NOT NULL,
-    until  TIMESTAMPTZ NOT NULL
+    since  TIMESTAMPTZ NOT NULL,
+    until  TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (source, reader)
 );

@@ -27,7 +27,8 @@ const KAFKA: &str = "kafka";
 const REDIS: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
 /// What inference servers are spoken with, in the open and over TLS.
 const GRPC: [&str; 2] = ["grpc", "grpcs"];
-const HTTP: [&str; 2] = ["http", "https"];
+/// What files are given over, and servers of several kinds are asked over.
+pub(crate) const HTTP: [&str; 2] = ["http", "https"];
 /// The schemes of URLs that name an account beside the container.
 const WITH_ACCOUNT: [&str; 3] = ["az", "abfs", "abfss"];
 const ACCOUNT_HOSTS: [&str; 4] = [
@@ -40,11 +41,9 @@ const ACCOUNT_HOSTS: [&str; 4] = [
 const WHO: &str = "must hold neither a user nor a password: a stream says them in its own `servers`, and for an object \
                    store the environment of the server does";
 const NO_SERVER: &str = "names no server as `host:port`";
-const WITH_PATH: &str = "has a path, and leads to a server as a whole; where a catalog or a schema registry begins on it \
-                         is said by their `path`";
 
 /// Where a URL leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reach {
     /// To an object, or to those that lie below it as in a folder.
     Objects {
@@ -53,12 +52,19 @@ pub enum Reach {
         /// Part by part, decoded.
         path: Vec<String>,
     },
+    /// To a file that a server gives over HTTP, or to those that lie below it as in a folder.
+    Files {
+        /// Which server.
+        server: Server,
+        /// Part by part, decoded; never empty: all of a server is [`Reach::Servers`].
+        path: Vec<String>,
+    },
     /// To servers.
     Servers(Vec<Server>),
 }
 
 /// A server of a broker, or one that is asked over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
     /// What is spoken with it, as `kafka` or `rediss`.
     pub scheme: &'static str,
@@ -69,7 +75,8 @@ pub struct Server {
 }
 
 impl Reach {
-    /// Reads a URL such as `s3://bucket/folder/`, `kafka://a:9092,b:9092`, `redis://host:6379` or `https://host/`.
+    /// Reads a URL such as `s3://bucket/folder/`, `kafka://a:9092,b:9092`, `redis://host:6379`, `https://host/` or
+    /// `https://host/folder/`.
     ///
     /// # Errors
     /// What is wrong with it, without repeating it: it may be a password.
@@ -80,10 +87,13 @@ impl Reach {
             return objects(scheme, rest);
         }
         let scheme = server_scheme(scheme).ok_or("is a URL of an unknown scheme")?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if HTTP.contains(&scheme.0) && rest.contains('/') {
-            return Err(WITH_PATH.to_owned());
+        if let Some((authority, path)) = rest.split_once('/')
+            && HTTP.contains(&scheme.0)
+            && !path.is_empty()
+        {
+            return files(server(scheme, authority)?, path);
         }
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
         let servers = rest.split(',').map(|text| server(scheme, text));
         Ok(Reach::Servers(servers.collect::<Result<_, _>>()?))
     }
@@ -97,6 +107,10 @@ impl Reach {
             (Reach::Servers(servers), Reach::Servers(others)) => {
                 others.iter().all(|other| servers.contains(other))
             }
+            (Reach::Servers(servers), Reach::Files { server, .. }) => servers.contains(server),
+            (Reach::Files { server, path }, Reach::Files { server: its, path: below }) => {
+                server == its && below.starts_with(path)
+            }
             _ => false,
         }
     }
@@ -104,7 +118,7 @@ impl Reach {
     /// How narrow it is: of several that cover the same, the one with the longest path is meant.
     pub(crate) fn depth(&self) -> usize {
         match self {
-            Reach::Objects { path, .. } => path.len(),
+            Reach::Objects { path, .. } | Reach::Files { path, .. } => path.len(),
             Reach::Servers(_) => 0,
         }
     }
@@ -161,7 +175,7 @@ impl Server {
                 Ok([server]) if GRPC.contains(&server.scheme) => Ok(server),
                 _ => Err(wanted.to_owned()),
             },
-            Reach::Objects { .. } => Err(wanted.to_owned()),
+            Reach::Objects { .. } | Reach::Files { .. } => Err(wanted.to_owned()),
         }
     }
 
@@ -206,6 +220,14 @@ fn objects(scheme: &str, rest: &str) -> Result<Reach, String> {
     let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
     check_bucket(scheme, bucket)?;
     Ok(Reach::Objects { bucket: format!("{scheme}://{bucket}"), path: parts(path)? })
+}
+
+fn files(server: Server, path: &str) -> Result<Reach, String> {
+    // Who reads a URL of HTTP takes a `\` for a `/`.
+    if path.contains(['?', '#', '\\']) {
+        return Err("has `?`, `#` or `\\`; in a path they are written `%3F`, `%23` and `%5C`".to_owned());
+    }
+    Ok(Reach::Files { server, path: parts(path)? })
 }
 
 fn check_bucket(scheme: &str, bucket: &str) -> Result<(), String> {

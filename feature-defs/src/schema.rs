@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::dtype::{LIST_LENGTH_MAX, LIST_PATTERN};
 use crate::duration::DURATION_PATTERN;
-use crate::reach::SERVER_SCHEMES;
+use crate::reach::{HTTP, SERVER_SCHEMES};
 use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape};
 use crate::stored::STORED_PATTERN;
 use crate::{ScalarType, Type};
@@ -63,6 +63,7 @@ fn shape_schema(shape: &Shape) -> Value {
         Shape::SourceColumn => json!({"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX}),
         Shape::Path => json!({"type": "string", "minLength": 1, "anyOf": [
             {"not": {"pattern": "://"}}, {"pattern": format!("^({})://[^/]", OBJECT_SCHEMES.join("|"))},
+            {"pattern": format!("^({})://[^/?#]+/[^?#*\\[]*[^/?#*\\[]$", HTTP.join("|"))},
         ]}),
         Shape::PathOrUrl => json!({"type": "string", "minLength": 1, "anyOf": [
             {"not": {"pattern": "://|^models:"}},

@@ -23,7 +23,7 @@ pub enum Destination {
     /// Into a file.
     File(PathBuf),
     /// Into an object.
-    Object(Object),
+    Object(Box<Object>),
     /// Into a table of Delta Lake.
     Delta(Delta),
 }
@@ -52,7 +52,8 @@ impl Destination {
         let connection = leading_to(settings, to)?;
         let location = Location::parse(to).map_err(Error::invalid)?.through(connection.storage);
         let (folder, name) = location.split();
-        Ok(Destination::Object(Object { location, bucket: Bucket::open(folder)?, name }))
+        let object = Object { location, bucket: Bucket::open(folder)?, name };
+        Ok(Destination::Object(Box::new(object)))
     }
 
     /// The same of the folder of a table of Delta Lake.

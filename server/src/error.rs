@@ -47,6 +47,18 @@ impl std::fmt::Display for NoneTaken {
 
 impl std::error::Error for NoneTaken {}
 
+/// What was read of the stream of this source does not begin where reading ended: somebody has read on in between.
+#[derive(Debug)]
+pub struct ReadOn(pub String);
+
+impl std::fmt::Display for ReadOn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the stream of source `{}` was read on already", self.0)
+    }
+}
+
+impl std::error::Error for ReadOn {}
+
 impl Error {
     /// The definitions have these mistakes; of very many the first are told.
     pub fn definitions(mut mistakes: Vec<DefError>) -> Error {
@@ -62,6 +74,11 @@ impl Error {
     /// No row of a push was taken.
     pub fn none_taken(rejected: Vec<Rejected>) -> Error {
         Failure::new(Kind::InvalidArgument, NoneTaken(rejected)).into()
+    }
+
+    /// Somebody has read on in the stream of `source`.
+    pub fn read_on(source: &str) -> Error {
+        Failure::new(Kind::Refused, ReadOn(source.to_owned())).into()
     }
 }
 

@@ -13,14 +13,25 @@ pub struct Streams(Mutex<BTreeMap<String, Stream>>);
 /// One stream, as this server knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stream {
-    /// Whether it is this server that reads it.
+    /// Whether this server reads it, or some of it.
     pub reads: bool,
+    /// Which partitions of it; none where the broker has none, or has not told them yet.
+    pub partitions: Option<Partitions>,
     /// Why it could not be read when that was tried last.
     pub cause: Option<String>,
-    /// Events that waited to be read, where the broker tells.
+    /// Events that waited to be read here, where the broker tells.
     pub waiting_events: Option<u64>,
     /// How far the last event that was read lies behind the stream's last one, where the broker tells.
     pub behind: Option<Duration>,
+}
+
+/// The partitions of a topic, which servers that share a log share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partitions {
+    /// Those that this server reads.
+    pub here: Vec<i32>,
+    /// How many there are.
+    pub all: usize,
 }
 
 impl Streams {
@@ -37,7 +48,7 @@ impl Streams {
     pub(crate) fn gauges(&self) -> Vec<Gauge> {
         let streams = self.0.lock();
         let waiting = streams.iter().filter_map(|(source, stream)| {
-            let help = "Events of a source's stream that wait to be read, as of some seconds ago";
+            let help = "Events of a source's stream that wait to be read here, as of some seconds ago";
             let gauge = Gauge::new("quern_stream_waiting_events", help, stream.waiting_events?);
             Some(gauge.of(&[("source", source)]))
         });

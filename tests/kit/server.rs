@@ -58,8 +58,9 @@ impl Server {
         );
         drop(node);
         let ended = tokio::spawn(async {
-            let _streams = streams;
-            Ok(serving.await?)
+            let ended = serving.await;
+            streams.end().await;
+            Ok(ended?)
         });
         let client = Client::connect(url).await.unwrap();
         Server { repository, client, http: reqwest::Client::new(), stop, ended }

@@ -2,12 +2,14 @@
 //!
 //! [`rows`] and [`windows`] hold that serving, history and training say the same, each against an oracle that looks at
 //! every row, and so does what is [`exported`]; [`sources`] that they do so over all types of files, [`alike`] over all
-//! kinds of sources, and [`gone`] where files go and change; [`expressions`] that a row is a batch of one; [`crash`]
-//! that a kill changes nothing, and [`kills`] that none does at any point between two steps. [`cases`] are the rules of
-//! time to read, and [`flights`] is a whole example beside a join that is not ours.
+//! kinds of sources, [`folders`] whichever files are read, and [`gone`] where files go and change; [`expressions`] that
+//! a row is a batch of one; [`crash`] that a kill changes nothing, and [`kills`] that none does at any point between
+//! two steps. [`cases`] are the rules of time to read, and [`flights`] is a whole example beside a join that is not
+//! ours.
 
 mod alike;
 mod exported;
+mod folders;
 mod gone;
 mod oracle;
 mod rows;

@@ -575,36 +575,6 @@ async fn two_servers_that_read_one_stream_count_each_event_once() {
     assert_eq!(total_events(&node), 1_200);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_servers_that_read_kafka_count_each_event_once_though_they_are_killed() {
-    let kafka = streams::Kafka::start();
-    let shared = Shared::start(&streams::definitions("kafka", &kafka.servers())).await;
-    let (mut random, mut number) = (Random::new("kafka"), 0);
-    let mut send = |count: u64| {
-        kafka.send(&(number..number + count).map(streams::event).collect::<Vec<_>>());
-        number += count;
-        number as i64
-    };
-    let repositories = [shared.repository(), shared.repository()];
-    let mut servers = repositories.each_ref().map(|one| Some(Process::start(one.path())));
-    let mut sent = send(300);
-    for url in servers.iter().flatten().map(|server| server.url.clone()).collect::<Vec<_>>() {
-        streams::until_counted(&url, sent).await;
-    }
-    // One of the two reads all partitions; whichever it is, it is the victim at least once, and the other one goes on.
-    for victim in [0, 1, 0] {
-        send(3_000);
-        tokio::time::sleep(random.part_of(Duration::from_millis(100))).await;
-        servers[victim].take().unwrap().kill();
-        sent = send(300);
-        let left = servers[1 - victim].as_ref().unwrap();
-        streams::until_counted(&left.url, sent).await;
-        servers[victim] = Some(Process::start(repositories[victim].path()));
-    }
-    let node = shared.repository().open().await;
-    assert_eq!(total_events(&node) as i64, sent);
-}
-
 /// Rows of history; a run over it brings this server's copy of the log up to date.
 fn total_events(node: &Node) -> u64 {
     node.materialize_to(LATER_US);

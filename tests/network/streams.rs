@@ -4,6 +4,7 @@
 mod held;
 mod registered;
 mod secured;
+mod shared;
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -99,37 +100,45 @@ async fn each_event_counts_once(broker: &str, servers: &str, mut send: impl FnMu
     assert_eq!(node.pushed_rows("payments"), 1_000);
 }
 
-/// A broker of Kafka, whose topic has three partitions.
-pub(crate) struct Kafka {
+/// A broker of Kafka.
+struct Kafka {
     cluster: MockCluster<'static, DefaultProducerContext>,
     producer: BaseProducer,
+    /// Of each topic.
+    partitions: i32,
 }
 
 impl Kafka {
-    pub(crate) fn start() -> Kafka {
-        let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic("payments", 3, 1).unwrap();
-        let mut config = ClientConfig::new();
-        let producer = config.set("bootstrap.servers", cluster.bootstrap_servers()).create().unwrap();
-        Kafka { cluster, producer }
+    /// Topics have three partitions.
+    fn start() -> Kafka {
+        Kafka::with_partitions(3)
     }
 
-    pub(crate) fn servers(&self) -> String {
+    fn with_partitions(partitions: i32) -> Kafka {
+        let cluster = MockCluster::new(1).unwrap();
+        let mut config = ClientConfig::new();
+        let producer = config.set("bootstrap.servers", cluster.bootstrap_servers()).create().unwrap();
+        let kafka = Kafka { cluster, producer, partitions };
+        kafka.topic("payments");
+        kafka
+    }
+
+    fn servers(&self) -> String {
         self.cluster.bootstrap_servers()
     }
 
     /// Makes another topic.
     fn topic(&self, name: &str) {
-        self.cluster.create_topic(name, 3, 1).unwrap();
+        self.cluster.create_topic(name, self.partitions, 1).unwrap();
     }
 
     /// Sends events, to one partition after the other.
-    pub(crate) fn send(&self, events: &[String]) {
+    fn send(&self, events: &[String]) {
         self.send_all("payments", events);
     }
 
     fn send_all(&self, topic: &str, events: &[impl AsRef<[u8]>]) {
-        for (event, partition) in events.iter().zip((0..3).cycle()) {
+        for (event, partition) in events.iter().zip((0..self.partitions).cycle()) {
             let record: BaseRecord<'_, [u8], [u8]> =
                 BaseRecord::to(topic).payload(event.as_ref()).partition(partition);
             self.producer.send(record).map_err(|(error, _)| error).unwrap();

@@ -9,9 +9,9 @@ use arrow::array::{
 };
 use quern_kit::{Bucket, Node, Random, Repository, blocking, root};
 
-const KEYS: u64 = 50;
+pub(super) const KEYS: u64 = 50;
 const FILE_ROWS: usize = 3_000;
-const END_US: i64 = 1_000_000_000;
+pub(super) const END_US: i64 = 1_000_000_000;
 const DATES: [&str; 3] = ["2024-01-01", "2024-01-02", "2024-01-03"];
 
 /// The same view of the files here, and of those in the bucket.
@@ -86,7 +86,7 @@ pub(super) fn copy(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-fn spine() -> RecordBatch {
+pub(super) fn spine() -> RecordBatch {
     let mut random = Random::seeded(1);
     let users = Int64Array::from_iter_values((0..2_000).map(|_| random.below(KEYS + 5) as i64));
     let at = (0..2_000).map(|_| random.below(END_US as u64) as i64);
@@ -95,12 +95,12 @@ fn spine() -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
-async fn trained(node: &Node, service: &'static str) -> RecordBatch {
+pub(super) async fn trained(node: &Node, service: &'static str) -> RecordBatch {
     let node = node.clone();
     blocking(move || node.service(service).training_set(&spine(), false)).await
 }
 
-fn same(one: &RecordBatch, other: &RecordBatch) {
+pub(super) fn same(one: &RecordBatch, other: &RecordBatch) {
     for (field, (one, other)) in one.schema().fields().iter().zip(one.columns().iter().zip(other.columns())) {
         assert!(one.to_data() == other.to_data(), "`{}` differs", field.name());
     }

@@ -5,7 +5,8 @@
 //! [`data_folder`] all that one left, and [`clock`] is what a wrong time does. [`log`] is what the head follows, or is
 //! [`behind`] of, [`segments`] what is kept for good, [`backup`] a copy of both ([`cut_off`]: one that fails),
 //! [`scrub`] what finds damage, [`faulty`] a disk that fails while all of it goes on, [`buckets`] where files of
-//! sources lie in a bucket that does, and [`writers`] what other programs write.
+//! sources lie in a bucket that does, [`webs`] where a server gives them over HTTP, and [`writers`] what other programs
+//! write.
 
 mod clock;
 mod conformance;
@@ -25,6 +26,7 @@ mod formats;
 mod log;
 mod scrub;
 mod segments;
+mod webs;
 mod writers;
 
 use quern_kit::{Rows, ViewId};

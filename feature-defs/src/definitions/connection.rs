@@ -19,7 +19,7 @@ pub struct Connection {
     pub url: String,
     /// Where that leads.
     pub reach: Reach,
-    /// How it is asked for objects; of a database, who asks.
+    /// How it is asked for objects; of files over HTTP and of a database, who asks.
     pub storage: StorageOptions,
     /// Which database it leads to, where it does.
     pub database: Option<Database>,
@@ -179,18 +179,24 @@ impl Connection {
             || self.governance.share.iter().any(|with| with == project || with == "*")
     }
 
+    /// Whether it leads to all of `reach`. A catalog and a registry are asked for what they are, and for no files.
+    fn leads_to(&self, reach: &Reach) -> bool {
+        let is_asked_otherwise = self.catalog.is_some() || self.schema_registry.is_some();
+        self.reach.covers(reach) && !(is_asked_otherwise && matches!(reach, Reach::Files { .. }))
+    }
+
     /// The one of `all` that leads what `project` declares to `reach`: the narrowest.
     pub(crate) fn to<'a>(
         reach: &Reach,
         project: &str,
         all: impl Iterator<Item = &'a Connection>,
     ) -> Option<&'a Connection> {
-        all.filter(|it| it.is_for(project) && it.reach.covers(reach)).max_by_key(|it| it.reach.depth())
+        all.filter(|it| it.is_for(project) && it.leads_to(reach)).max_by_key(|it| it.reach.depth())
     }
 }
 
 impl Definitions {
-    /// The connection by which what `project` declares leads to the object or the server at `url`.
+    /// The connection by which what `project` declares leads to the object, the file or the server at `url`.
     pub fn connection(&self, project: &str, url: &str) -> Option<&Connection> {
         Connection::to(&Reach::parse(url).ok()?, project, self.connections.values())
     }

@@ -6,7 +6,7 @@ use super::role::Governance;
 use crate::epoch::Epoch;
 use crate::error::Loc;
 use crate::format::{Dialect, Format};
-use crate::reach::{Reach, Server};
+use crate::reach::{HTTP, Reach, Server};
 use crate::stored::Stored;
 
 /// Where raw rows come from.
@@ -56,8 +56,8 @@ impl Source {
 pub struct BatchSource {
     /// File format.
     pub format: Format,
-    /// A path or glob, relative to the repository's root, or the URL of objects; of a table that a catalog knows, its
-    /// name.
+    /// A path or glob, relative to the repository's root, or the URL of objects, or of a file over HTTP; of a table
+    /// that a catalog knows, its name.
     pub path: String,
     /// Which version of a table, or which snapshot; the latest where nothing is said.
     pub version: Option<u64>,
@@ -74,10 +74,15 @@ pub struct BatchSource {
 }
 
 impl BatchSource {
-    /// Where its path leads in an object store, as far as no part of it is a glob; none where it is a path of this
+    /// Where its path leads over the network, as far as no part of it is a glob; none where it is a path of this
     /// machine.
     pub fn objects(&self) -> Option<&str> {
         self.path.contains("://").then(|| BatchSource::plain(&self.path))
+    }
+
+    /// Whether its path is the URL of a file that a server gives over HTTP, in which nothing is a glob.
+    pub fn is_over_http(&self) -> bool {
+        is_over_http(&self.path)
     }
 
     /// Whether a path names the metadata of a table of Iceberg, and not the table's folder.
@@ -98,11 +103,15 @@ impl BatchSource {
 
     /// The parts of a path before the first that is a glob.
     pub(crate) fn plain(path: &str) -> &str {
-        match path.find(['*', '[']) {
+        match path.find(['*', '[']).filter(|_| !is_over_http(path)) {
             Some(glob) => &path[..path[..glob].rfind('/').map_or(0, |slash| slash + 1)],
             None => path,
         }
     }
+}
+
+fn is_over_http(path: &str) -> bool {
+    path.split_once("://").is_some_and(|(scheme, _)| HTTP.contains(&scheme))
 }
 
 /// A table of which a catalog says where it is.

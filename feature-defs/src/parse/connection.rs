@@ -119,6 +119,9 @@ fn check_one(connection: &Declaration<Connection>, errors: &mut Vec<DefError>) {
         (Some(catalog), None) => http::check(connection, &http::CATALOG, catalog, errors),
         (None, Some(registry)) => http::check(connection, &http::SCHEMA_REGISTRY, registry, errors),
         (None, None) if is_of_kafka => kafka::check(connection, errors),
+        (None, None) if def.database.is_none() && http::is_over_http(&def.reach) => {
+            http::check_files(connection, errors);
+        }
         (None, None) => objects::check(connection, errors),
     }
 }

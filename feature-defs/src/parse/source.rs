@@ -167,7 +167,7 @@ fn misstored(source: &Source, column: &Column) -> Option<DefError> {
     }
 }
 
-/// Reports what is said of a table where there is none, and a table that is a glob.
+/// Reports what is said of a table where there is none, and a table that is a glob or cannot be listed.
 fn check_table(batch: &BatchSource, node: &Node, errors: &mut Vec<DefError>) {
     let name = batch.format.name();
     if let Some(version) = node.get("version").filter(|_| !batch.format.is_table()) {
@@ -185,7 +185,11 @@ fn check_table(batch: &BatchSource, node: &Node, errors: &mut Vec<DefError>) {
                 .push(error("`ref` and `version` both name a snapshot".to_owned(), "leave one of them out"));
         }
     }
-    if batch.format.is_table() && batch.path.contains(['*', '?', '[']) {
+    if batch.format.is_table() && batch.is_over_http() {
+        let cause = "a table is many files, and over HTTP a server lists none";
+        let help = "copy the table into a bucket, or into a folder of this machine";
+        errors.push(DefError::new(&batch.loc, cause).with_help(help));
+    } else if batch.format.is_table() && batch.path.contains(['*', '?', '[']) {
         let log = if batch.format == Format::Delta { "_delta_log" } else { "metadata" };
         let cause = format!("`{}` is a glob, and a table is one folder", batch.path);
         errors.push(

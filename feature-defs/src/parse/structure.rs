@@ -5,7 +5,7 @@
 
 use crate::duration::parse_duration;
 use crate::literal::{fit, literal};
-use crate::reach::Reach;
+use crate::reach::{HTTP, Reach};
 use crate::registered::{REGISTERED, RegisteredModel};
 use crate::shape::{Kind, NAME_CHARS_MAX, OBJECT_SCHEMES, Object, Shape, type_names};
 use crate::whose::{is_of_others, misspelt_kind, shaped_as};
@@ -298,7 +298,7 @@ fn check_version(subject: &str, node: &Node, text: &str, scalar: Scalar) -> Resu
     }
 }
 
-/// A path or glob of this machine, or the URL of objects, of which the last parts may be globs.
+/// A path or glob of this machine, the URL of objects, of which the last parts may be globs, or that of a file.
 fn check_path(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
     match text.split_once("://") {
         None => Ok(()),
@@ -312,11 +312,32 @@ fn check_path(subject: &str, node: &Node, text: &str) -> Result<(), DefError> {
             DefError::new(&node.loc, format!("{subject} {cause}"))
                 .with_help("a URL is written as in `s3://bucket/landings/date=*/*.parquet`")
         }),
+        Some((scheme, rest)) if HTTP.contains(&scheme) => check_file(text, rest)
+            .map_err(|(cause, help)| DefError::new(&node.loc, format!("{subject} {cause}")).with_help(help)),
         Some((scheme, _)) => {
             let cause = format!("{subject} is a URL of the scheme `{scheme}`, which rows are not read by");
-            Err(DefError::new(&node.loc, cause).with_help(suggest(scheme, OBJECT_SCHEMES)))
+            let known = OBJECT_SCHEMES.into_iter().chain(HTTP);
+            Err(DefError::new(&node.loc, cause).with_help(suggest(scheme, known)))
         }
     }
+}
+
+/// The URL of one file over HTTP; what is wrong with it is not repeated: it may be signed, or hold a password.
+fn check_file(url: &str, rest: &str) -> Result<(), (String, &'static str)> {
+    let (_, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if rest.contains(['?', '#']) {
+        let cause = "has `?` or `#`, and names a file over HTTP: it may be no glob, and hold no signature";
+        let help = "who asks is said by the `credentials` of its connection; in a path they are written `%3F` and `%23`";
+        return Err((cause.to_owned(), help));
+    }
+    if path.is_empty() || path.ends_with('/') || path.contains(['*', '[']) {
+        let cause = "must name one file: over HTTP a server lists none, so it is neither a folder nor a glob";
+        let help = "give each file a source of its own, as in `path: \"https://host/folder/file.parquet\"`, or put them into \
+                    a bucket; in a path `*` and `[` are written `%2A` and `%5B`";
+        return Err((cause.to_owned(), help));
+    }
+    let written = |cause| (cause, "a URL is written as in `https://host/folder/file.parquet`");
+    Reach::parse(url).map(drop).map_err(written)
 }
 
 /// A path, or the URL of objects; whether there are any is for those who open it.

@@ -18,9 +18,10 @@ pub(super) static CONNECTION: Object = Object {
         required(
             "url",
             Shape::Leads,
-            "What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, or servers, as \
-             `kafka://a:9092,b:9092`, `redis://host:6379` or `https://mlflow:5000/`; with a `driver`, a database as that \
-             driver names it, such as `postgresql://host:5432/shop`.",
+            "What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, the files that a server gives \
+             below one over HTTP, as `https://host/folder/`, or servers, as `kafka://a:9092,b:9092`, `redis://host:6379` or \
+             `https://mlflow:5000/`; with a `driver`, a database as that driver names it, such as \
+             `postgresql://host:5432/shop`.",
         ),
         optional(
             "driver",
@@ -68,8 +69,8 @@ pub(super) static CONNECTION: Object = Object {
         optional(
             "credentials",
             Shape::Object(&CREDENTIALS),
-            "Who asks: for objects, where the environment of the server says it unless given; for tables of a catalog, rows of a \
-             database, events of Kafka, schemas of a registry.",
+            "Who asks: for objects, where the environment of the server says it unless given; for files over HTTP, tables of a \
+             catalog, rows of a database, events of Kafka, schemas of a registry.",
         ),
     ],
 };
@@ -155,7 +156,8 @@ const SASL_MECHANISMS: [&str; SaslMechanism::ALL.len()] = {
 
 static CREDENTIALS: Object = Object {
     noun: "credentials",
-    doc: "Who asks an object store, a catalog, a database, brokers or a registry. Each says where its secret is told, not what it is.",
+    doc: "Who asks an object store, a server of files, a catalog, a database, brokers or a registry. Each says where its \
+          secret is told, not what it is.",
     keys: &[
         secret("access_key_id", "S3: the id of an access key."),
         secret("secret_access_key", "S3: its secret."),
@@ -167,9 +169,9 @@ static CREDENTIALS: Object = Object {
         secret("tenant_id", "Azure: the tenant of a service principal."),
         secret("client_id", "Azure: its id. A catalog, a registry, Kafka: who asks for a token."),
         secret("client_secret", "Azure: its secret. A catalog, a registry, Kafka: theirs."),
-        secret("token", "A catalog, a registry: a token that it takes."),
-        secret("username", "A database, a registry, Kafka: its user."),
-        secret("password", "A database, a registry, Kafka: their password."),
+        secret("token", "Files over HTTP, a catalog, a registry: a token that it takes."),
+        secret("username", "Files over HTTP, a database, a registry, Kafka: its user."),
+        secret("password", "Files over HTTP, a database, a registry, Kafka: their password."),
         secret("certificate", "Kafka over TLS: the certificate of who asks, with what it stands on, as PEM."),
         secret("private_key", "Kafka over TLS: its key, as PEM."),
         secret("private_key_password", "Kafka over TLS: what the key is encrypted with, where it is."),

@@ -67,7 +67,7 @@ pub(crate) enum Shape {
     Version,
     /// A column of a source, whatever its files call it.
     SourceColumn,
-    /// A path or glob, on this machine or in an object store.
+    /// A path or glob, on this machine or in an object store, or the URL of a file.
     Path,
     /// A path on this machine, or the URL of an object.
     PathOrUrl,

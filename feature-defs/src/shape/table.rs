@@ -99,8 +99,8 @@ static BATCH: Object = Object {
             "path",
             Shape::Path,
             "Of files, which need it: a path or glob, relative to the repository's root; or the same in an object store, as in \
-             `s3://bucket/landings/date=*/*.parquet`, to which a [connection](#connection) leads. Of a table, its folder; of \
-             Iceberg, also a file of its `metadata`.",
+             `s3://bucket/landings/date=*/*.parquet`, or one file over HTTP, as in `https://host/folder/file.parquet`, to which \
+             a [connection](#connection) leads. Of a table, its folder; of Iceberg, also a file of its `metadata`.",
         ),
         optional(
             "version",

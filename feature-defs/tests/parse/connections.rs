@@ -149,7 +149,7 @@ fn who_asks_is_no_part_of_a_connection() {
             a.yaml:7:6: `url` is a URL of an unknown scheme
               help: a URL is written as in `s3://bucket/folder/`, `kafka://a:9092,b:9092`, `redis://host:6379` or `https://host:5000/`
             a.yaml:9:1: a connection lacks the key `url`
-              help: `url`: What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, or servers, as `kafka://a:9092,b:9092`, `redis://host:6379` or `https://mlflow:5000/`; with a `driver`, a database as that driver names it, such as `postgresql://host:5432/shop`."#]],
+              help: `url`: What may be reached: the objects of a bucket below a path, as `s3://bucket/folder/`, the files that a server gives below one over HTTP, as `https://host/folder/`, or servers, as `kafka://a:9092,b:9092`, `redis://host:6379` or `https://mlflow:5000/`; with a `driver`, a database as that driver names it, such as `postgresql://host:5432/shop`."#]],
     );
 }
 
@@ -164,6 +164,7 @@ fn a_url_says_the_same_to_everybody_or_is_none() {
     let check = |texts: &[&str], expected: Expect| {
         let shown = texts.iter().map(|text| match Reach::parse(text) {
             Ok(Reach::Objects { bucket, path }) => format!("{text:?}: {bucket} {path:?}"),
+            Ok(Reach::Files { server, path }) => format!("{text:?}: {server} {path:?}"),
             Ok(Reach::Servers(servers)) => {
                 let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
                 format!("{text:?}: {}", servers.join(" "))
@@ -181,6 +182,9 @@ fn a_url_says_the_same_to_everybody_or_is_none() {
             "abfs://c@acc.blob.fabric.microsoft.com/x",
             "kafka://A:1,b,[::1]:9,127.0.0.1",
             "rediss://H/",
+            "https://H/",
+            "https://H/a%20b/é/%C3%A9/",
+            "http://[::1]:8080/x",
         ],
         expect![[r#"
             "s3://b": s3://b []
@@ -189,13 +193,27 @@ fn a_url_says_the_same_to_everybody_or_is_none() {
             "az://c/x": az://c ["x"]
             "abfs://c@acc.blob.fabric.microsoft.com/x": abfs://c@acc.blob.fabric.microsoft.com ["x"]
             "kafka://A:1,b,[::1]:9,127.0.0.1": kafka://a:1 kafka://b:9092 kafka://[::1]:9 kafka://127.0.0.1:9092
-            "rediss://H/": rediss://h:6379"#]],
+            "rediss://H/": rediss://h:6379
+            "https://H/": https://h:443
+            "https://H/a%20b/é/%C3%A9/": https://h:443 ["a b", "é", "é"]
+            "http://[::1]:8080/x": http://[::1]:8080 ["x"]"#]],
     );
     for text in [
         "",
         "s3:/b",
         "S3://b/x",
-        "https://b.s3.amazonaws.com/x",
+        "https:///x",
+        "https://h//x",
+        "https://h/a/../x",
+        "https://h/a/%2e%2E/x",
+        "https://h/a%2fx",
+        "https://h/a\\x",
+        "https://h/x?y",
+        "https://h/x#y",
+        "https://h?x/y",
+        "https://me:p@h/x",
+        "https://a,b/x",
+        "https://h:0/x",
         "file:///etc/passwd",
         "unix:///run/redis.sock",
         "s3:///x",
@@ -265,8 +283,9 @@ proptest! {
         here in proptest::collection::vec("[ab]{1,2}", 0..4),
         there in proptest::collection::vec("[ab]{1,2}", 0..4),
         slashes in any::<[bool; 2]>(),
+        root in proptest::sample::select(&["s3://bucket", "https://host:8443"][..]),
     ) {
-        let url = |parts: &[String]| format!("s3://{}/", [&["bucket".to_owned()], parts].concat().join("/"));
+        let url = |parts: &[String]| format!("{}/", [&[root.to_owned()], parts].concat().join("/"));
         let written = |parts: &[String], slash: bool| match slash {
             true => url(parts),
             false => url(parts).trim_end_matches('/').to_owned(),
@@ -293,13 +312,77 @@ proptest! {
     }
 }
 
+fn source(name: &str, path: &str) -> String {
+    format!(
+        "kind: Source\nname: {name}\nbatch: {{format: parquet, path: \"{path}\"}}\nevent_timestamp: at\n---\n"
+    )
+}
+
+#[test]
+fn a_file_over_http_is_one_to_which_a_connection_leads() {
+    check(
+        &[
+            source("a", "https://data.corp/public/a%20[]"),
+            source("b", "https://data.corp/private/b.parquet"),
+            source("c", "https://data.corp/public/*.parquet"),
+            source("d", "https://data.corp/public/"),
+            source("e", "https://data.corp/public/e.parquet?X-Amz-Signature=S3CRET"),
+            source("f", "https://me:S3CRET@data.corp/public/f.parquet"),
+            source("g", "https://[::1]:8443/g.parquet"),
+            source("h", "http://data.corp/public/h.parquet"),
+            source("i", "https://data.corp/public/t").replace("parquet", "delta"),
+            source("j", "https://tables.corp/j.parquet"),
+            connection("data", "https://Data.corp:443/public"),
+            connection("local", "https://[0::1]:8443/"),
+            connection("tables", "https://tables.corp/").replace("---", "catalog: {path: /}\n---"),
+        ]
+        .concat(),
+        expect![[r#"
+            a.yaml:3:32: `path` must name one file: over HTTP a server lists none, so it is neither a folder nor a glob
+              help: give each file a source of its own, as in `path: "https://host/folder/file.parquet"`, or put them into a bucket; in a path `*` and `[` are written `%2A` and `%5B`
+            a.yaml:8:32: no connection of its project leads to `https://data.corp/private/b.parquet`
+              help: where definitions may lead, an administrator says: `{kind: Connection, name: files, url: "https://data.corp/private/"}`
+            a.yaml:13:32: `path` must name one file: over HTTP a server lists none, so it is neither a folder nor a glob
+              help: give each file a source of its own, as in `path: "https://host/folder/file.parquet"`, or put them into a bucket; in a path `*` and `[` are written `%2A` and `%5B`
+            a.yaml:18:32: `path` must name one file: over HTTP a server lists none, so it is neither a folder nor a glob
+              help: give each file a source of its own, as in `path: "https://host/folder/file.parquet"`, or put them into a bucket; in a path `*` and `[` are written `%2A` and `%5B`
+            a.yaml:23:32: `path` has `?` or `#`, and names a file over HTTP: it may be no glob, and hold no signature
+              help: who asks is said by the `credentials` of its connection; in a path they are written `%3F` and `%23`
+            a.yaml:28:32: `path` must hold neither a user nor a password: a stream says them in its own `servers`, and for an object store the environment of the server does
+              help: a URL is written as in `https://host/folder/file.parquet`
+            a.yaml:38:32: no connection of its project leads to `http://data.corp/public/h.parquet`
+              help: where definitions may lead, an administrator says: `{kind: Connection, name: files, url: "http://data.corp/public/"}`
+            a.yaml:43:30: a table is many files, and over HTTP a server lists none
+              help: copy the table into a bucket, or into a folder of this machine
+            a.yaml:48:32: no connection of its project leads to `https://tables.corp/j.parquet`
+              help: where definitions may lead, an administrator says: `{kind: Connection, name: files, url: "https://tables.corp/"}`"#]],
+    );
+}
+
+#[test]
+fn who_asks_for_files_over_http_is_a_user_or_a_token() {
+    let files = |more: &str| format!("{}{more}", connection("data", "https://d/x/").replace("---\n", ""));
+    is_sound(&files(""));
+    is_sound(&files(USER));
+    is_sound(&files("credentials: {token: {env: TOKEN}}\n"));
+    let not_whole = "`credentials` of a server of HTTP are not whole, or are another's";
+    is_wrong_once(&files("credentials: {access_key_id: {env: A}}\n"), not_whole);
+    is_wrong_once(&files("credentials: {username: {env: A}}\n"), not_whole);
+    is_wrong_once(
+        &files("region: eu\n"),
+        "`region` is of an object store, and `url` leads to a server of HTTP",
+    );
+}
+
+#[test]
+fn nothing_is_written_over_http() {
+    let definitions = parse(&[DefFile::new("a.yaml", connection("data", "https://d.corp/x/"))]).unwrap();
+    let refused = definitions.leading_to("default", "https://d.corp/x/y.parquet").unwrap_err();
+    assert_eq!(refused.cause, "`https://d.corp/x/y.parquet` is in no object store");
+}
+
 #[test]
 fn files_in_a_bucket_are_where_a_connection_leads() {
-    let source = |name: &str, path: &str| {
-        format!(
-            "kind: Source\nname: {name}\nbatch: {{format: parquet, path: \"{path}\"}}\nevent_timestamp: at\n---\n"
-        )
-    };
     check(
         &[
             source("a", "s3://lake/landings/date=*/*.parquet"),
@@ -307,7 +390,7 @@ fn files_in_a_bucket_are_where_a_connection_leads() {
             source("c", "gs://other/[ab]*.parquet"),
             source("d", "s3://lake/landings/?.parquet"),
             source("e", "s3://lake/landings//x.parquet"),
-            source("f", "https://lake.corp/x.parquet"),
+            source("f", "hdfs://lake.corp/x.parquet"),
             connection("lake", "s3://lake/landings"),
         ]
         .concat(),
@@ -318,8 +401,8 @@ fn files_in_a_bucket_are_where_a_connection_leads() {
               help: a URL is written as in `s3://bucket/landings/date=*/*.parquet`
             a.yaml:23:32: `path` has a part that is empty, `.`, `..` or an encoded `/`
               help: a URL is written as in `s3://bucket/landings/date=*/*.parquet`
-            a.yaml:28:32: `path` is a URL of the scheme `https`, which rows are not read by
-              help: known: abfs, abfss, adl, az, azure, gs, s3, s3a"#]],
+            a.yaml:28:32: `path` is a URL of the scheme `hdfs`, which rows are not read by
+              help: known: abfs, abfss, adl, az, azure, gs, http, https, s3, s3a"#]],
     );
 }
 

@@ -71,7 +71,7 @@ class SourceStatus:
     pushed: dict[str, Any] | None
     """Rows that were pushed, where it takes pushes: `rows`, `tail_rows`, `files`, `bytes`, `accepted`, `rejected`, …"""
     stream: dict[str, Any] | None
-    """Its stream, where it has one: `reads`, `cause`, `waiting_events`, `behind_seconds`, …"""
+    """Its stream, where it has one: `reads`, `partitions`, `cause`, `waiting_events`, `behind_seconds`, …"""
     pull: dict[str, Any] | None
     """How its rows are pulled of a database, where they are: `connection`, `rows`, `at`, `cause`."""
 

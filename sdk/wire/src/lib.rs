@@ -56,9 +56,9 @@ pub use self::push::{PushCommand, PushReply, PushRequest, PushTo, Rejected};
 pub use self::ramp::{RampRequest, RampState, RampStatus, StopIf};
 pub use self::route::{RouteRequest, Routed, Share, percentages};
 pub use self::status::{
-    Degraded, HeadState, LogStatus, Part, PastError, PredictionsStatus, PullStatus, PushedStatus, RunState,
-    RunStatus, ServerInfo, ServerStatus, SourceStatus, StoreStatus, Stores, StreamStatus, Trouble,
-    ViewStatus,
+    Degraded, HeadState, LogStatus, Part, PartitionsStatus, PastError, PredictionsStatus, PullStatus,
+    PushedStatus, RunState, RunStatus, ServerInfo, ServerStatus, SourceStatus, StoreStatus, Stores,
+    StreamStatus, Trouble, ViewStatus,
 };
 pub use self::tables::{
     BatchCommand, DEFAULTS, FAILED, FALLBACK_CAUSE, FEATURE_SERVICE, FUNCTIONS, LabelsCommand, LabelsReply,

@@ -280,13 +280,25 @@ pub struct StreamStatus {
     pub broker: String,
     /// The topic, or the stream's key.
     pub topic: String,
-    /// Whether this server reads it; of servers that share a log one does.
+    /// Whether this server reads it, or some of it.
     pub reads: bool,
+    /// The partitions of its topic; absent where the broker has none, or they are not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<PartitionsStatus>,
     /// Why it cannot be read now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// Events that wait to be read, where the broker tells; as of some seconds ago.
+    /// Events that wait to be read by this server, where the broker tells; as of some seconds ago.
     pub waiting_events: Option<u64>,
     /// How far the last event that was read lies behind the stream's last one, where the broker tells.
     pub behind_seconds: Option<f64>,
+}
+
+/// The partitions of a topic. Servers that share a log share them: each is read by one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PartitionsStatus {
+    /// Those that this server reads.
+    pub here: Vec<i32>,
+    /// How many there are.
+    pub all: u64,
 }

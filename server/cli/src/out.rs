@@ -150,7 +150,7 @@ impl Target {
                 let form = said.filter(|form| named == Some(*form)).ok_or_else(|| no_form(to, said))?;
                 check_is_not_ours(to, settings)?;
                 match Destination::file(settings, to)? {
-                    Destination::Object(object) => At::Object(Arc::new(object), form),
+                    Destination::Object(object) => At::Object(Arc::from(object), form),
                     _ => At::File(PathBuf::from(to), form),
                 }
             }

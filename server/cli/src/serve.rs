@@ -64,8 +64,9 @@ pub(super) async fn run(arguments: &Arguments, options: &Options) -> Result<()> 
         tracing::warn!("any name of this server will do; `hosts` in quern.yaml says which it has");
     }
     let streams = Arc::clone(&node.streams);
-    let _streams = quern_streams::follow(node.live.clone(), Arc::clone(&node.push), streams);
+    let streams = quern_streams::follow(node.live.clone(), Arc::clone(&node.push), streams);
     quern_api::serve(node, doors, Box::pin(stop)).await?;
+    streams.end().await;
     drop(announcement);
     tracing::info!("stopped");
     Ok(())

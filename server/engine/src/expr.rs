@@ -34,7 +34,7 @@ use datafusion_common::{DFSchema, DataFusionError, SchemaError};
 use datafusion_expr::expr::Cast;
 use datafusion_expr::{Expr, Volatility};
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::utils::collect_columns;
+use datafusion_physical_expr::utils::{collect_columns, split_conjunction};
 use feature_defs::{DefError, Loc, nearest, suggest};
 
 use crate::schema::{arrow_type, canonical, narrow, newly_null, quern_type, type_name, with_column};
@@ -136,8 +136,7 @@ impl<'a> Written<'a> {
             };
             return Err(Mistake::new(cause).help(help));
         }
-        let reads = collect_columns(&physical).into_iter().map(|column| column.index());
-        let reads = reads.map(|index| (index, schema.field(index).data_type().clone())).collect();
+        let reads = reads(&physical, schema);
         Ok(Expression { physical, reads, dtype, depth, calls_real })
     }
 
@@ -227,6 +226,21 @@ impl Expression {
         self.reads.iter().map(|(column, _)| *column)
     }
 
+    /// The conditions that a filter joins by `AND`, compiled over the same `schema`; itself where it joins none.
+    pub(crate) fn conditions(&self, schema: &Schema) -> Vec<Expression> {
+        depth::compiling(|| {
+            let parts = split_conjunction(&self.physical).into_iter();
+            // A bare null is of no type, and says the same of each row.
+            let parts = parts.filter(|part| matches!(part.data_type(schema), Ok(DataType::Boolean)));
+            let part = |part: &Arc<dyn PhysicalExpr>| Expression {
+                physical: Arc::clone(part),
+                reads: reads(part, schema),
+                ..self.clone()
+            };
+            parts.map(part).collect()
+        })
+    }
+
     /// Whether the bits of its values hang on what [`functions_fingerprint`] says.
     pub(crate) fn calls_real(&self) -> bool {
         self.calls_real
@@ -273,6 +287,12 @@ impl Expression {
         let mask = if mask.null_count() == 0 { mask.clone() } else { prep_null_mask_filter(mask) };
         Ok(Kept { mask, failed })
     }
+}
+
+/// The columns that a compiled expression reads, and their types.
+fn reads(physical: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Vec<(usize, DataType)> {
+    let columns = collect_columns(physical).into_iter().map(|column| column.index());
+    columns.map(|index| (index, schema.field(index).data_type().clone())).collect()
 }
 
 /// What an expression says of some rows.

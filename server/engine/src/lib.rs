@@ -50,4 +50,4 @@ pub use failed::Failed;
 pub use inputs::Inputs;
 pub use service::{Found, Lookup, Origin, ServicePlan};
 pub use time::{RowState, Status};
-pub use view::{Stamps, ViewId, ViewPlan};
+pub use view::{Condition, Stamps, ViewId, ViewPlan};

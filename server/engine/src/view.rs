@@ -4,6 +4,7 @@
 //! of every row; [`ViewPlan::features`] evaluates the expressions of the rows that were chosen.
 
 mod compile;
+mod condition;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use arrow::datatypes::{Field, FieldRef, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use feature_defs::{At, Literal};
 
+pub use self::condition::Condition;
 use crate::expr::{Evaluated, Expression, Kept};
 use crate::key::Keys;
 use crate::row::RowCodec;
@@ -66,6 +68,7 @@ struct Filter {
     expression: Expression,
     /// The columns that it reads, as indices among [`ViewPlan::stamp_columns`].
     columns: Vec<usize>,
+    conditions: Vec<Condition>,
 }
 
 /// What is known of a batch of rows before their features are computed, row by row.
@@ -109,6 +112,11 @@ impl ViewPlan {
     /// The columns that [`ViewPlan::features`] needs, in order.
     pub fn row_columns(&self) -> &[String] {
         &self.row_columns
+    }
+
+    /// What `where` asks of a row, and each part that it joins by `AND`.
+    pub fn conditions(&self) -> &[Condition] {
+        self.filter.as_ref().map(|filter| filter.conditions.as_slice()).unwrap_or_default()
     }
 
     /// Whether it makes the same stamps as `other` of every row, and sees each from the same time on.
@@ -198,7 +206,7 @@ impl ViewPlan {
     }
 
     fn kept(&self, rows: &RecordBatch) -> Result<Option<Kept>, EngineError> {
-        let Some(Filter { expression, columns }) = &self.filter else { return Ok(None) };
+        let Some(Filter { expression, columns, .. }) = &self.filter else { return Ok(None) };
         let input = rows.project(columns)?;
         expression.keeps(&input, &|| format!("feature view `{}`, where", self.name)).map(Some)
     }

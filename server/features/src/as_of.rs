@@ -69,11 +69,13 @@ pub(crate) fn ask_source<'a>(
     scan: &'a Scan,
     questions: impl Iterator<Item = &'a Question<'a>>,
 ) -> Result<Vec<Answer>> {
-    let asked = questions.map(|question| match &question.view.windows {
-        Some(windows) => Asked::Windows(Box::new(Windowed::new(scan, windows, question))),
-        None => Asked::Rows(Box::new(Finding::new(scan, question))),
+    let asked = questions.map(|question| {
+        Ok(match &question.view.windows {
+            Some(windows) => Asked::Windows(Box::new(Windowed::new(scan, windows, question)?)),
+            None => Asked::Rows(Box::new(Finding::new(scan, question)?)),
+        })
     });
-    let asked: Vec<Asked> = asked.collect();
+    let asked: Vec<Asked> = asked.collect::<Result<_>>()?;
     let of_rows = asked.iter().filter_map(Asked::rows);
     let mut of_rows: Vec<Visitor> = of_rows.map(|finding| finding.visitor(scan)).collect();
     for together in in_groups(asked.iter().filter_map(Asked::windows)) {

@@ -14,6 +14,7 @@ use quern_store::history::Scan;
 use crate::error::{Result, check_strict};
 use crate::question::{Answer, Cursor, Place, Question};
 use crate::read::{Visitor, for_each, place_of, read_selected, select, stamps};
+use crate::units::Units;
 
 /// The first pass of a question about rows.
 pub(crate) struct Finding<'a> {
@@ -23,17 +24,17 @@ pub(crate) struct Finding<'a> {
 }
 
 impl<'a> Finding<'a> {
-    pub(crate) fn new(scan: &Scan, question: &'a Question<'a>) -> Finding<'a> {
+    pub(crate) fn new(scan: &Scan, question: &'a Question<'a>) -> Result<Finding<'a>> {
         let view = question.view;
         let rule =
             TimeRule { lag_us: view.lag_us, ttl_us: view.ttl_us, at: view.at, as_known: question.as_known };
         let spine = AsOf::new(question.keys, question.query_times_us, rule);
         let first_us = if question.expired { None } else { spine.first_counting_us() };
-        let units = spine.last_visible_us().map_or(Vec::new(), |last_us| {
-            let first_us = first_us.unwrap_or(i64::MIN);
-            (0..scan.units.len()).filter(|unit| scan.units[*unit].may_hold(first_us, last_us)).collect()
-        });
-        Finding { question, units, spine: RwLock::new(spine) }
+        let units = match spine.last_visible_us() {
+            Some(last_us) => Units::within(scan, view, first_us.unwrap_or(i64::MIN)..=last_us)?.matter,
+            None => Vec::new(),
+        };
+        Ok(Finding { question, units, spine: RwLock::new(spine) })
     }
 
     pub(crate) fn visitor<'r>(&'r self, scan: &'r Scan) -> Visitor<'r> {

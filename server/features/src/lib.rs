@@ -8,7 +8,7 @@
 //! 3. [`as_of`]: what history said about keys at times; of `windows` of events, and of rows (`latest`).
 //! 4. [`past`]: the vectors that come of it, for whole tables.
 //! 5. [`write`]: how rows and events become the head.
-//! 6. `read`: how files are read once for all who ask.
+//! 6. `units`: what of the files may matter to whom; `read`: how it is read once for all who ask.
 //! 7. [`table`]: all rows of a view, or the latest of each key, as a table.
 //! 8. [`sample`]: some vectors, for a model to be tried on.
 //!
@@ -27,6 +27,7 @@ mod question;
 mod read;
 pub mod sample;
 pub mod table;
+mod units;
 mod vectors;
 mod windows;
 pub mod write;
@@ -36,4 +37,5 @@ pub use self::compiled::Compiled;
 pub use self::error::{Error, Result, kind_of, strict_text};
 pub use self::look_up::Reader;
 pub use self::metrics::metrics;
+pub use self::units::Units;
 pub use self::vectors::Vectors;

@@ -12,6 +12,7 @@ use quern_store::history::History;
 use crate::compiled::Compiled;
 use crate::error::Result;
 use crate::past::{Past, Rule};
+use crate::units::Units;
 
 /// So many vectors at most.
 const ROWS_MAX: usize = 32;
@@ -84,7 +85,8 @@ fn seen_by(history: &History, compiled: &Compiled, lookup: &Lookup) -> Result<Op
         return Ok(None);
     };
     let scan = history.open(source, schema)?;
-    for (place, unit) in scan.units.iter().enumerate().rev() {
+    for place in Units::within(&scan, view, i64::MIN..=i64::MAX)?.matter.into_iter().rev() {
+        let unit = &scan.units[place];
         let first: Vec<u32> = (0..unit.rows.min(ROWS_MAX as u64) as u32).collect();
         let (mut keys, mut times_us) = (vec![Vec::new(); view.keys.fields().len()], Vec::new());
         scan.read(place, view.stamp_columns(), Some(&first), &mut |_, rows| {

@@ -24,6 +24,7 @@ use quern_store::spill::Scratch;
 use self::beside::Beside;
 use crate::error::{Error, Result, check_strict};
 use crate::read::{place_of, places, stamps};
+use crate::units::Units;
 
 /// A table on its way out: its batches, and what of each could not be computed.
 pub struct Rows {
@@ -116,11 +117,12 @@ impl ViewTable {
         times_us: Range<i64>,
         take: &mut Take<'_>,
     ) -> Result<()> {
+        if times_us.is_empty() {
+            return Ok(());
+        }
         let reading = Reading::new(self, schema);
-        for (number, unit) in scan.units.iter().enumerate() {
-            if times_us.is_empty() || !unit.may_hold(times_us.start, times_us.end - 1) {
-                continue;
-            }
+        for number in Units::within(scan, &self.view, times_us.start..=times_us.end - 1)?.matter {
+            let unit = &scan.units[number];
             let first = Address::new(unit.file, unit.first_row);
             scan.read(number, &reading.columns, None, &mut |offset, batch| {
                 let first = first.plus(offset);

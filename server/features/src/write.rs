@@ -39,9 +39,9 @@ pub struct ViewWriter<'a> {
 /// Rows of history that were passed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Passed {
-    /// All of them.
+    /// Those that were read.
     pub read: u64,
-    /// Those that the view's `where` leaves out.
+    /// Those that the view's `where` leaves out, also those of files that were not read for that.
     pub filtered: u64,
     /// Those whose join key is null.
     pub null_keys: u64,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use feature_defs::{Broker, Source};
 use quern_base::clock::shown;
-use quern_wire::{PullStatus, PushedStatus, SourceStatus, StreamStatus};
+use quern_wire::{PartitionsStatus, PullStatus, PushedStatus, SourceStatus, StreamStatus};
 
 use super::Asked;
 use crate::metrics::metrics;
@@ -67,6 +67,9 @@ impl Node {
             .to_owned(),
             topic: declared.topic.clone(),
             reads: known.reads,
+            partitions: known
+                .partitions
+                .map(|known| PartitionsStatus { here: known.here, all: known.all as u64 }),
             cause: known.cause,
             waiting_events: known.waiting_events,
             behind_seconds: known.behind.map(|behind| behind.as_secs_f64()),

@@ -29,6 +29,7 @@ use quern_engine::ViewPlan;
 use quern_features::write::ViewWriter;
 use quern_store::history::History;
 use quern_store::log::Log;
+pub use quern_store::log::StreamShare;
 use quern_store::online::Online;
 use quern_store::turns::Turns;
 use quern_wire::{PushReply, PushTo, Rejected};
@@ -213,12 +214,11 @@ impl Push {
             let live = Arc::clone(&live);
             blocking("looking at pushed rows", move || rows::check(&live, push)).await?
         };
-        let is_held = given > 0 && checked.rows.num_rows() == 0 && !is_read_on;
-        // What a stream holds back comes again.
-        if !is_held || checked.positions.is_empty() {
-            metrics().count_pushed(&name, "rejected", checked.rejected.len());
-        }
-        if is_held {
+        if given > 0 && checked.rows.num_rows() == 0 && !is_read_on {
+            // What a stream holds back comes again.
+            if checked.positions.is_empty() {
+                metrics().count_pushed(&name, "rejected", checked.rejected.len());
+            }
             return Err(Error::none_taken(checked.rejected));
         }
         let (answer, answered) = tokio::sync::oneshot::channel();
@@ -241,6 +241,8 @@ impl Push {
         self.degraded.note(degraded::PUSH, &reply, Instant::now());
         let reply = reply?;
         timer.observe_duration();
+        // Not before: what another server was faster to read is counted there.
+        metrics().count_pushed(&name, "rejected", reply.rejected.len());
         metrics().count_pushed(&name, "accepted", reply.accepted);
         metrics().count_pushed(&name, "repeated", reply.repeated);
         Ok(reply)
@@ -251,14 +253,24 @@ impl Push {
         Ok(self.log.check()?)
     }
 
-    /// How far a part of a source's stream is read.
+    /// How far a part of a source's stream is read; none where it never was.
     pub fn position(&self, source: &str, part: &str) -> Result<Option<Vec<u8>>> {
-        repeats::position(&self.log, source, part)
+        Ok(self.positions(source, &[part])?.pop().flatten())
     }
 
-    /// Whether the stream of `source` is this server's to read, for so long.
-    pub async fn lease(&self, source: &str, time: Duration) -> Result<bool> {
-        Ok(self.log.lease(source, time).await?)
+    /// How far each of these parts is, as of one moment.
+    pub fn positions(&self, source: &str, parts: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
+        repeats::positions(&self.log, source, parts)
+    }
+
+    /// Notes that this server reads the stream of `source`, for so long, and gives what of it is its own to read.
+    pub async fn share(&self, source: &str, time: Duration) -> Result<StreamShare> {
+        Ok(self.log.share(source, time).await?)
+    }
+
+    /// Notes that this server does not read it any more.
+    pub async fn leave(&self, source: &str) -> Result<()> {
+        Ok(self.log.leave(source).await?)
     }
 
     fn writer<'a>(&'a self, head: &'a Online, source: &'a Source, view: &'a ViewPlan) -> ViewWriter<'a> {

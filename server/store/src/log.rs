@@ -25,7 +25,7 @@ pub use self::commits::{Commits, State};
 pub use self::local::LocalLog;
 pub use self::logged::{Logged, Seen, SeenKey};
 pub use self::named::{labelled_model, labels_of};
-pub use self::shared::{SeenAt, SharedLog, Turn};
+pub use self::shared::{SeenAt, SharedLog, StreamShare, Turn};
 use crate::error::{Error, Result};
 use crate::online::Online;
 pub use crate::position::{Position, Standing};
@@ -121,10 +121,7 @@ impl Log {
     pub fn check(&self) -> Result<()> {
         match self {
             Log::Local(_) | Log::Shared(_) => Ok(()),
-            Log::Nowhere => Err(Error::refused(
-                "this server's online store is shared, and what is pushed or labelled here no other server would know: the \
-                 servers need a registry that they share too; set `registry: postgres://…` on each of them",
-            )),
+            Log::Nowhere => Err(nowhere()),
         }
     }
 
@@ -192,12 +189,26 @@ impl Log {
         }
     }
 
-    /// Whether the stream of `source` is this server's to read, for so long.
-    pub async fn lease(&self, source: &str, time: Duration) -> Result<bool> {
+    /// Notes that this server reads the stream of `source`, for so long, and gives what of it is its own to read.
+    ///
+    /// # Errors
+    /// Where a shared log does not answer, and where there is none.
+    pub async fn share(&self, source: &str, time: Duration) -> Result<StreamShare> {
         match self {
-            Log::Local(_) => Ok(true),
-            Log::Shared(shared) => shared.log.lease(source, &shared.name, time.as_secs_f64()).await,
-            Log::Nowhere => Ok(false),
+            Log::Local(_) => Ok(StreamShare::WHOLE),
+            Log::Shared(shared) => shared.log.share(source, &shared.name, time.as_secs_f64()).await,
+            Log::Nowhere => Err(nowhere()),
+        }
+    }
+
+    /// Notes that this server does not read it any more.
+    ///
+    /// # Errors
+    /// Where a shared log does not answer.
+    pub async fn leave(&self, source: &str) -> Result<()> {
+        match self {
+            Log::Shared(shared) => shared.log.leave(source, &shared.name).await,
+            Log::Local(_) | Log::Nowhere => Ok(()),
         }
     }
 
@@ -233,4 +244,12 @@ impl Log {
             Log::Nowhere => Ok(()),
         }
     }
+}
+
+/// Why nothing can be pushed where the log would be nowhere.
+fn nowhere() -> Error {
+    Error::refused(
+        "this server's online store is shared, and what is pushed or labelled here no other server would know: the \
+         servers need a registry that they share too; set `registry: postgres://…` on each of them",
+    )
 }

@@ -1,4 +1,4 @@
-//! What is in this object of S3, Google Cloud Storage or Azure?
+//! What is in this object of S3, Google Cloud Storage or Azure, or in this file that a server gives over HTTP?
 //!
 //! Credentials, region and endpoint are said by a connection ([`StorageOptions`]), or taken from this process's
 //! environment, under the names that each cloud's own tools know: `AWS_ACCESS_KEY_ID`,
@@ -9,6 +9,7 @@ mod bucket;
 mod client;
 mod copies;
 mod reading;
+mod web;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,16 +17,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use feature_defs::StorageOptions;
+use feature_defs::{Connection, Reach, StorageOptions};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{GetOptions, GetResult, ObjectStoreScheme};
+use quern_http::server_at;
 use serde_json::Value;
-use url::Url;
+use url::{Position, Url};
 
 pub use self::bucket::{Bucket, Listed};
 pub use self::reading::Reads;
 pub(crate) use self::reading::{Fetched, Object, Objects};
+use self::web::Web;
 
 /// How long an object store may take to begin an answer, all attempts together, and then to send more of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,11 +81,13 @@ impl Lent {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Cloud {
     Amazon,
     Google,
     Azure,
+    /// None: files are read there, one by one.
+    Web(Arc<Web>),
 }
 
 /// What is in an object.
@@ -170,6 +175,28 @@ impl Location {
         Ok(Location { url, cloud, path, storage: Arc::default(), told: Vec::new(), lent: Lent::default() })
     }
 
+    /// The file at a URL such as `https://host/folder/file.csv`, asked for as `connection` says, which leads there.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn over_http(text: &str, connection: &Connection) -> Result<Location, String> {
+        // Not repeated: it may hold a password.
+        let reach = Reach::parse(text).map_err(|cause| format!("the URL of a file {cause}"))?;
+        let Reach::Files { server, path } = reach else {
+            return Err(format!("`{text}` names no file on its server"));
+        };
+        let (server, mut url) =
+            server_at(&server.to_string()).map_err(|cause| format!("the server of `{text}` {cause}"))?;
+        // What was compared is what is asked for, however its URL is written.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(&path);
+        }
+        let path = Path::from_url_path(url.path()).map_err(|error| format!("`{text}`: {error}"))?;
+        let cloud = Cloud::Web(Arc::new(Web { server, within: connection.reach.clone() }));
+        let storage = Arc::new(connection.storage.clone());
+        Ok(Location { url, cloud, path, storage, told: Vec::new(), lent: Lent::default() })
+    }
+
     /// The same in S3, with what the environment does not say, by the names of its variables: for a process that asks
     /// several stores.
     #[must_use]
@@ -218,11 +245,9 @@ impl Location {
         (self.beside(""), self.path.filename().unwrap_or_default().to_owned())
     }
 
-    /// The scheme and the bucket, with the account where the URL names it.
-    fn bucket(&self) -> String {
-        let user =
-            if self.url.username().is_empty() { String::new() } else { format!("{}@", self.url.username()) };
-        format!("{}://{user}{}", self.url.scheme(), self.url.host_str().unwrap_or_default())
+    /// The scheme and the bucket, with the account where the URL names it; or the server, with its port.
+    fn bucket(&self) -> &str {
+        &self.url[..Position::BeforePath]
     }
 
     /// The same for another object of its bucket.
@@ -312,19 +337,25 @@ impl Location {
 
     /// The variables that say who we are.
     fn credentials(&self) -> &'static str {
-        match self.cloud {
+        match &self.cloud {
             Cloud::Amazon => {
                 "`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` and, for another store than Amazon's, \
                  `AWS_ENDPOINT_URL`"
             }
             Cloud::Google => "`GOOGLE_APPLICATION_CREDENTIALS`",
             Cloud::Azure => "`AZURE_STORAGE_ACCOUNT_NAME` and `AZURE_STORAGE_ACCOUNT_KEY`",
+            Cloud::Web(_) => "none, but the `credentials` of its connection",
         }
+    }
+
+    fn is_over_http(&self) -> bool {
+        matches!(self.cloud, Cloud::Web(_))
     }
 
     /// What says which store is asked, and who asks.
     fn who(&self) -> String {
         match self.says_who() {
+            _ if self.is_over_http() => "who asks is said by the `credentials` of its connection".to_owned(),
             true => "the store and who asks are said by its connection: `endpoint`, `region`, `anonymous` and `credentials`"
                 .to_owned(),
             false => format!(
@@ -337,6 +368,9 @@ impl Location {
 
     fn unread(&self, error: &object_store::Error) -> Unread {
         use object_store::Error::NotFound;
+        if self.is_over_http() {
+            return web::unread(self, error);
+        }
         let said = said(error);
         let no_bucket = ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"];
         match error {
@@ -405,14 +439,14 @@ async fn in_time<T>(asked: impl Future<Output = T>) -> Result<T, String> {
     tokio::time::timeout(ANSWER_TIMEOUT, asked).await.map_err(late)
 }
 
-/// The innermost cause, on one line: what is around it only says that a request failed. Of a document that S3 or Azure
-/// answers with, its code and its message.
+/// The cause of all: what is around it only says that a request failed.
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    error.source().map_or(error, innermost)
+}
+
+/// The innermost cause, on one line. Of a document that S3 or Azure answers with, its code and its message.
 fn said(error: &object_store::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    let said = innermost.to_string();
+    let said = innermost(error).to_string();
     let element = |name: &str| Some(said.split_once(&format!("<{name}>"))?.1.split_once("</")?.0);
     let said = match (element("Code"), element("Message")) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
@@ -424,7 +458,8 @@ fn said(error: &object_store::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use feature_defs::Reach;
+    use feature_defs::{DefFile, parse};
+    use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
 
     use super::*;
@@ -462,5 +497,47 @@ mod tests {
             prop_assert_eq!((url.port(), url.password()), (None, None), "{}", text);
             prop_assert_eq!(Reach::parse(&location.to_string()), Reach::parse(&text), "{}", text);
         }
+
+        /// The same over HTTP, where a client takes more than one text for the same place.
+        #[test]
+        fn what_is_compared_is_what_is_asked_for(
+            beginning in proptest::sample::select(&WEB_BEGINNINGS[..]),
+            parts in proptest::collection::vec(proptest::sample::select(&PARTS[..]), 0..8),
+        ) {
+            let text = format!("{beginning}{}", parts.concat());
+            let Ok(Reach::Files { server, path }) = Reach::parse(&text) else { return Ok(()) };
+            let Ok(location) = Location::over_http(&text, &connection()) else { return Ok(()) };
+            let url = &location.url;
+            let asked = url.path_segments().unwrap().map(|part| percent_decode_str(part).decode_utf8().unwrap());
+            prop_assert_eq!(&path, &asked.collect::<Vec<_>>(), "{}", text);
+            prop_assert_eq!(url.host_str().unwrap().trim_matches(['[', ']']), &server.host, "{}", text);
+            prop_assert_eq!(url.port_or_known_default(), Some(server.port), "{}", text);
+            prop_assert_eq!((url.query(), url.fragment(), url.username()), (None, None, ""), "{}", text);
+            prop_assert_eq!(Reach::parse(url.as_str()), Reach::parse(&text), "{}", text);
+            // As `object_store` puts them together.
+            let mut whole: Url = location.bucket().parse().unwrap();
+            whole.path_segments_mut().unwrap().extend(location.path.parts());
+            prop_assert_eq!(&whole, url, "{}", text);
+        }
+    }
+
+    const WEB_BEGINNINGS: [&str; 6] = [
+        "https://host",
+        "https://Host:9/a",
+        "http://[0::1]/",
+        "http://127.0.0.1:80/a",
+        "http://2130706433/",
+        "HTTP://host/",
+    ];
+
+    fn connection() -> Connection {
+        let file = DefFile::new("a.yaml", "kind: Connection\nname: c\nurl: \"https://host/\"\n");
+        parse(&[file]).unwrap().connections["c"].clone()
+    }
+
+    #[test]
+    fn a_name_that_a_client_reads_as_an_address_is_none() {
+        let refused = Location::over_http("http://2130706433/a.csv", &connection()).unwrap_err();
+        assert!(refused.starts_with("the server of `http://2130706433/a.csv` must be"), "{refused}");
     }
 }

@@ -58,7 +58,7 @@ impl fmt::Display for StoreAt {
 #[derive(Debug)]
 pub(crate) enum Place {
     Folder(Folder),
-    Bucket(Bucket, Local),
+    Bucket(Box<Bucket>, Local),
 }
 
 /// What a store in a bucket needs of this machine.
@@ -103,7 +103,7 @@ impl Place {
                 // What an earlier process has not sent is in no registry.
                 let _ = fs::remove_dir_all(&outbox);
                 let local = Local { runtime: Handle::current(), outbox };
-                Ok(Place::Bucket(Bucket::open(location.clone())?, local))
+                Ok(Place::Bucket(Box::new(Bucket::open(location.clone())?), local))
             }
         }
     }

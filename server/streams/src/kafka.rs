@@ -1,7 +1,8 @@
 //! Which events does a topic of Kafka hold, from where we were?
 //!
 //! Every partition is read from the offset that was noted with its rows, not from what a consumer group says.
-//! Partitions that are added later are found within a minute, and so are brokers that lead elsewhere by then.
+//! Partitions that are added later are found within a minute, and so are brokers that lead elsewhere by then. Servers
+//! that share a log share the partitions, and note together where all of them begin.
 
 mod asking;
 mod references;
@@ -25,19 +26,22 @@ use self::schemas::Schemas;
 use super::{EVENTS_MAX, LAG_EVERY, LINGER, Reader, addresses, resolved};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use quern_server::verbs::push::Position;
+use quern_server::streamed::Partitions;
+use quern_server::verbs::push::{Position, StreamShare};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often partitions are looked for that were not there before.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(60);
+/// Where a partition begins: at its first event, or the first that is still there.
+const FIRST: i64 = 0;
 
 /// Where a partition is read from.
 #[derive(Clone)]
 struct Place {
-    /// The next offset; none where that is the first one.
-    offset: Option<i64>,
-    /// What is noted of it.
-    noted: Option<Vec<u8>>,
+    /// The next offset.
+    offset: i64,
+    /// What is noted of it: the offset, and the `start` that led there until events were read.
+    noted: Vec<u8>,
 }
 
 type Places = BTreeMap<i32, Place>;
@@ -45,75 +49,116 @@ type Places = BTreeMap<i32, Place>;
 impl Place {
     /// Where events before `offset` were read; or, where nothing was yet, which `start` led there.
     fn new(offset: i64, start: &str) -> Place {
-        let noted = [&offset.to_be_bytes()[..], start.as_bytes()].concat();
-        Place { offset: Some(offset), noted: Some(noted) }
+        Place { offset, noted: [&offset.to_be_bytes()[..], start.as_bytes()].concat() }
     }
 
-    /// The offset that is noted, and the `start` that led there, empty once events were read.
-    fn split(noted: &[u8]) -> Option<(i64, &[u8])> {
-        let (offset, start) = noted.split_first_chunk()?;
-        Some((i64::from_be_bytes(*offset), start))
+    /// What is noted of it.
+    fn read(noted: &[u8]) -> Option<Place> {
+        let offset = i64::from_be_bytes(*noted.first_chunk()?);
+        Some(Place { offset, noted: noted.to_vec() })
+    }
+
+    /// The `start` that led there, empty once events were read.
+    fn start(&self) -> &[u8] {
+        self.noted.get(size_of::<i64>()..).unwrap_or_default()
     }
 
     /// Whether events of the partition were taken in.
     fn is_read(&self) -> bool {
-        self.noted.as_deref().and_then(Place::split).is_some_and(|(_, start)| start.is_empty())
+        self.start().is_empty()
     }
 }
 
-/// Reads the topic until something fails.
-pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
+/// Where reading begins.
+struct Begun {
+    /// Of the partitions that are this server's to read.
+    places: Places,
+    /// Whether events of any partition were taken in, by whichever server.
+    ///
+    /// It is as old as the reading. What was read stays read: an old `true` is one still. An old `false` passes nothing
+    /// over. It holds back a batch of which no event is good, though another server has taken some in since; then
+    /// reading begins anew, and finds that.
+    is_read: bool,
+}
+
+/// Reads this server's share of the topic until something fails.
+pub(super) async fn read(reader: &Reader, stream: &StreamSource, share: StreamShare) -> Result<()> {
     let mut schemas = Schemas::of(reader, stream);
     loop {
         let asking = Asking::of(stream).await?;
-        let next = begin(reader, stream, &asking).await?;
-        read_for_a_while(reader, stream, (&asking, &mut schemas), next).await?;
+        let begun = begin(reader, stream, &asking, share).await?;
+        if begun.places.is_empty() {
+            // There are more servers than partitions.
+            reader.reads_on();
+            tokio::time::sleep(PARTITIONS_EVERY).await;
+            continue;
+        }
+        read_for_a_while(reader, stream, (&asking, &mut schemas), begun).await?;
     }
 }
 
-/// Where each partition is read from.
-async fn begin(reader: &Reader, stream: &StreamSource, asking: &Asking) -> Result<Places> {
+/// Where each partition is read from that is this server's to read.
+async fn begin(reader: &Reader, stream: &StreamSource, asking: &Asking, share: StreamShare) -> Result<Begun> {
     let questions = asking.questions().await?;
     let Topic { partitions, brokers } = topic(&questions, &stream.topic).await?;
     check(&brokers, stream).await?;
-    let mut next = Places::new();
-    for partition in partitions {
-        let noted = reader.position(&part(stream, partition)).await?;
-        next.insert(partition, Place { offset: None, noted });
-    }
+    let noted = reader.positions(partitions.iter().map(|it| part(stream, *it)).collect()).await?;
+    let noted = partitions.iter().zip(noted).filter_map(|(it, noted)| Some((*it, noted?)));
+    let noted: BTreeMap<i32, Vec<u8>> = noted.collect();
+    let mut next: Places = noted.iter().filter_map(|(it, noted)| Some((*it, Place::read(noted)?))).collect();
     let is_read = next.values().any(Place::is_read);
+    // Until anything was taken in, another `start` counts.
     let start = word(&stream.start);
-    for Place { offset, noted } in next.values_mut() {
-        // Until anything was taken in, another `start` counts.
-        let known = noted.as_deref().and_then(Place::split);
-        *offset = known.filter(|(_, by)| is_read || *by == start.as_bytes()).map(|(offset, _)| offset);
-    }
-    let new: Vec<i32> = next.iter().filter(|(_, place)| place.offset.is_none()).map(|(it, _)| *it).collect();
-    let started = match &stream.start {
-        // What comes into a partition that is added later comes after the start.
-        Start::Latest if new.len() == next.len() => ends(&questions, &stream.topic, new).await?,
-        Start::At(at) if !new.is_empty() => {
-            let at = micros(&Json::String(at.as_str().into()), None);
-            let at = at.ok_or_else(|| Error::refused("its `start` is no time"))?;
-            // To Kafka, what is below zero is no time.
-            if at <= 0 {
-                return Ok(next);
-            }
-            at_time(&questions, &stream.topic, (new, at.div_euclid(1_000))).await?
+    next.retain(|_, place| is_read || place.start() == start.as_bytes());
+    let new: Vec<i32> = partitions.into_iter().filter(|it| !next.contains_key(it)).collect();
+    if !new.is_empty() {
+        let mut positions = Vec::new();
+        for (partition, offset) in starts(&questions, stream, new, next.is_empty()).await? {
+            let place = Place::new(offset, start);
+            let (from, to) = (noted.get(&partition).cloned(), place.noted.clone());
+            positions.push(Position { part: part(stream, partition), from, to });
+            next.insert(partition, place);
         }
-        _ => return Ok(next),
-    };
-    // It is noted before anything is read: who begins again begins there.
-    let mut positions = Vec::new();
-    for (partition, offset) in started {
-        let place = Place::new(offset, start);
-        let from = next.insert(partition, place.clone()).and_then(|before| before.noted);
-        let to = place.noted.unwrap_or_default();
-        positions.push(Position { part: part(stream, partition), from, to });
+        // It is noted before anything is read, and of other servers' partitions as well: who begins again, or later,
+        // begins there, though by then events were taken in and no other `start` counts.
+        let place = |_: usize| String::new();
+        reader.take(Batch { events: &[], place: &place, positions, way_past: None }).await?;
     }
-    let place = |_: usize| String::new();
-    reader.take(Batch { events: &[], place: &place, positions, way_past: None }).await?;
-    Ok(next)
+    let all = next.len();
+    let own = next.into_iter().enumerate().filter(|(index, _)| share.has(*index));
+    let places: Places = own.map(|(_, partition)| partition).collect();
+    let here: Vec<i32> = places.keys().copied().collect();
+    reader.note(|known| {
+        known.reads = !here.is_empty();
+        known.waiting_events = known.waiting_events.filter(|_| known.reads);
+        known.partitions = Some(Partitions { here, all });
+    });
+    Ok(Begun { places, is_read })
+}
+
+/// Where partitions begin of which nothing is noted that counts, as there is of none where they are `all`.
+async fn starts(
+    questions: &Questions,
+    stream: &StreamSource,
+    new: Vec<i32>,
+    are_all: bool,
+) -> Result<Vec<(i32, i64)>> {
+    let first = |new: Vec<i32>| -> Result<Vec<(i32, i64)>> {
+        Ok(new.into_iter().map(|partition| (partition, FIRST)).collect())
+    };
+    match &stream.start {
+        Start::Latest if are_all => ends(questions, &stream.topic, new).await,
+        // What comes into a partition that is added later comes after the start.
+        Start::Earliest | Start::Latest => first(new),
+        Start::At(at) => {
+            let at = micros(&Json::String(at.as_str().into()), None);
+            match at.ok_or_else(|| Error::refused("its `start` is no time"))? {
+                // To Kafka, what is below zero is no time.
+                ..=0 => first(new),
+                at => at_time(questions, &stream.topic, (new, at.div_euclid(1_000))).await,
+            }
+        }
+    }
 }
 
 /// What a start is called where it led somewhere.
@@ -130,11 +175,11 @@ async fn read_for_a_while(
     reader: &Reader,
     stream: &StreamSource,
     (asking, schemas): (&Asking, &mut Schemas),
-    mut next: Places,
+    Begun { places: mut next, mut is_read }: Begun,
 ) -> Result<()> {
     let mut assignment = TopicPartitionList::new();
     for (partition, Place { offset, .. }) in &next {
-        let begin = offset.map_or(Offset::Beginning, Offset::Offset);
+        let begin = if *offset == FIRST { Offset::Beginning } else { Offset::Offset(*offset) };
         assignment
             .add_partition_offset(&stream.topic, *partition, begin)
             .map_err(|error| asking.failed(error))?;
@@ -146,7 +191,7 @@ async fn read_for_a_while(
     while Instant::now() < until {
         if asked.is_none_or(|at| at.elapsed() >= LAG_EVERY) {
             let waiting = waiting(Arc::clone(&consumer), stream.topic.clone(), next.clone()).await;
-            reader.note(|stream| stream.waiting_events = waiting);
+            reader.note(|known| known.waiting_events = waiting);
             asked = Some(Instant::now());
         }
         let messages = receive(&consumer).await.map_err(|error| asking.failed(error))?;
@@ -168,12 +213,13 @@ async fn read_for_a_while(
         let read = ends.map(|(partition, end)| (partition, Place::new(end, ""))).collect::<Places>();
         let positions = read.iter().map(|(partition, place)| Position {
             part: part(stream, *partition),
-            from: next.get(partition).and_then(|before| before.noted.clone()),
-            to: place.noted.clone().unwrap_or_default(),
+            from: next.get(partition).map(|before| before.noted.clone()),
+            to: place.noted.clone(),
         });
         let positions = positions.collect();
-        let way_past = (!next.values().any(Place::is_read)).then(|| way_past(&stream.start));
+        let way_past = (!is_read).then(|| way_past(&stream.start));
         reader.take(Batch { events: &events, place: &place, positions, way_past }).await?;
+        is_read = true;
         next.extend(read);
     }
     Ok(())
@@ -269,7 +315,7 @@ async fn waiting(consumer: Arc<StreamConsumer<Context>>, topic: String, next: Pl
     let asking = tokio::task::spawn_blocking(move || {
         let of_partition = |(partition, next): (i32, Place)| {
             let (first, end) = consumer.fetch_watermarks(&topic, partition, TIMEOUT).ok()?;
-            Some(u64::try_from(end - next.offset.unwrap_or(first).max(first)).unwrap_or(0))
+            Some(u64::try_from(end - next.offset.max(first)).unwrap_or(0))
         };
         next.into_iter().map(of_partition).sum()
     });

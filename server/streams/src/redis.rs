@@ -13,7 +13,8 @@ use super::{EVENTS_MAX, LAG_EVERY, Reader, addresses};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use quern_decode::json::event;
-use quern_server::verbs::push::Position;
+use quern_server::streamed::Stream;
+use quern_server::verbs::push::{Position, StreamShare};
 
 /// How long an empty stream is waited for, ms.
 const BLOCK_MS: usize = 1_000;
@@ -21,8 +22,13 @@ const FIELD: &str = "json";
 /// How reading begins after entries of which none is any good.
 const WAY_PAST: &str = "take them out of the stream (`XTRIM`)";
 
-/// Reads the stream until something fails.
-pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
+/// Reads the stream until something fails. It is one part, which one server reads; the others wait.
+pub(super) async fn read(reader: &Reader, stream: &StreamSource, share: StreamShare) -> Result<()> {
+    if !share.has(0) {
+        reader.note(|known| *known = Stream::default());
+        return std::future::pending().await;
+    }
+    reader.note(|known| known.reads = true);
     let failed = |error: redis::RedisError| Error::unavailable("Redis").because(error);
     let client = redis::Client::open(stream.servers.as_str()).map_err(failed)?;
     // Waiting for entries is no failure.
@@ -31,7 +37,7 @@ pub(super) async fn read(reader: &Reader, stream: &StreamSource) -> Result<()> {
     let mut connection =
         client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
     let options = StreamReadOptions::default().count(EVENTS_MAX).block(BLOCK_MS);
-    let mut from = reader.position(&stream.topic).await?;
+    let mut from = reader.positions(vec![stream.topic.clone()]).await?.pop().flatten();
     let mut asked: Option<Instant> = None;
     loop {
         if asked.is_none_or(|at| at.elapsed() >= LAG_EVERY) {

@@ -18,18 +18,18 @@ async fn until_well(server: &Server) {
     until("a stream that is read", well).await;
 }
 
-async fn rejected(server: &Server) -> u64 {
+pub(super) async fn rejected(server: &Server) -> u64 {
     server.client.status().await.unwrap().sources[0].pushed.unwrap().rejected
 }
 
 /// The same definitions of a source that no other test counts rows of.
-fn called(name: &str, definitions: &str) -> String {
+pub(super) fn called(name: &str, definitions: &str) -> String {
     let source = definitions.replace("name: payments\nstream", &format!("name: {name}\nstream"));
     source.replace("source: payments", &format!("source: {name}"))
 }
 
 /// Applies other definitions.
-async fn apply(server: &Server, definitions: &str) {
+pub(super) async fn apply(server: &Server, definitions: &str) {
     server.repository.write("definitions.yaml", definitions);
     server.apply().await.unwrap();
 }

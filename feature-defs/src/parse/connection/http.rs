@@ -33,10 +33,29 @@ pub(super) const SCHEMA_REGISTRY: Service = Service {
     noun: "a schema registry",
     path: "/apis/ccompat/v7",
     instead: "leave it out",
-    ways: &[Who { all: &["username", "password"], more: &[] }, TOKEN, CLIENT],
+    ways: &[USER, TOKEN, CLIENT],
 };
+const USER: Who = Who { all: &["username", "password"], more: &[] };
 const TOKEN: Who = Who { all: &["token"], more: &[] };
 const CLIENT: Who = Who { all: &["client_secret"], more: &["client_id"] };
+
+/// Whether it leads to what is asked over HTTP alone.
+pub(super) fn is_over_http(reach: &Reach) -> bool {
+    match reach {
+        Reach::Files { .. } => true,
+        Reach::Servers(servers) => servers.iter().all(Server::is_of_http),
+        Reach::Objects { .. } => false,
+    }
+}
+
+/// Checks that what it says of a server that gives files is of one.
+pub(super) fn check_files(connection: &Declaration<Connection>, errors: &mut Vec<DefError>) {
+    let node = &connection.node;
+    check_no_store(node, "`url` leads to a server of HTTP", "leave it out", errors);
+    if let Some(credentials) = node.get("credentials") {
+        check_ways(credentials, "a server of HTTP", &[USER, TOKEN], errors);
+    }
+}
 
 /// Checks that what it says of `service`, which is `said`, is whole.
 pub(super) fn check(
@@ -46,14 +65,17 @@ pub(super) fn check(
     errors: &mut Vec<DefError>,
 ) {
     let (Declaration { def, node, .. }, Service { key, noun, .. }) = (connection, service);
-    let is_one = |servers: &[Server]| servers.len() == 1 && servers.iter().all(Server::is_of_http);
-    if !matches!(&def.reach, Reach::Servers(servers) if is_one(servers)) {
-        let cause = format!("a `{key}` is asked over HTTP, and `url` leads elsewhere");
-        errors.push(
-            DefError::new(&node.loc, cause)
-                .with_help(format!("as in `url: https://{}:8181/`", key.replace('_', "-"))),
-        );
-    }
+    let wrong = match &def.reach {
+        Reach::Servers(servers) if servers.len() == 1 && is_over_http(&def.reach) => None,
+        Reach::Files { .. } => Some(format!(
+            "`url` has a path, and leads to a server as a whole; where {noun} begins on it is said by its `path`"
+        )),
+        _ => Some(format!("a `{key}` is asked over HTTP, and `url` leads elsewhere")),
+    };
+    errors.extend(wrong.map(|cause| {
+        DefError::new(&node.loc, cause)
+            .with_help(format!("as in `url: https://{}:8181/`", key.replace('_', "-")))
+    }));
     check_no_store(node, &format!("this leads to {noun}"), service.instead, errors);
     if let Some(path) = said.get("path") {
         let text = path.text().unwrap_or_default();

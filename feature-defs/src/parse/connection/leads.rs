@@ -55,10 +55,10 @@ fn check_cataloged(source: &Declaration<Source>, all: &Names<Connection>, errors
     }
 }
 
-/// Checks that where files are read out of an object store, there is a connection to it.
+/// Checks that where files are read over the network, there is a connection to there.
 fn check_batch(source: &Declaration<Source>, all: &Names<Connection>, errors: &mut Vec<DefError>) {
     let Some(batch) = &source.def.batch else { return };
-    // What is no URL of objects was reported.
+    // What is no URL of objects or of a file was reported.
     let Some(url) = batch.objects() else { return };
     let Ok(reach) = Reach::parse(url) else { return };
     if !leads(&reach, &batch.loc, all) {
@@ -70,21 +70,28 @@ impl Definitions {
     /// The connection by which `project` leads to the object or the folder at `url`, for who is asked to write there.
     ///
     /// # Errors
-    /// What is no URL, and where none leads.
+    /// What is no URL, or of no object, and where none leads.
     pub fn leading_to(&self, project: &str, url: &str) -> Result<&Connection, DefError> {
         let loc = Loc::start(url);
         let reach = Reach::parse(url).map_err(|cause| DefError::new(&loc, format!("`{url}` {cause}")))?;
+        if !matches!(reach, Reach::Objects { .. }) {
+            let help = "name a path of this machine, or the URL of an object, as in `s3://bucket/key`";
+            return Err(DefError::new(&loc, format!("`{url}` is in no object store")).with_help(help));
+        }
         self.connection(project, url).ok_or_else(|| no_objects(&format!("`{url}`"), &reach, url, &loc))
     }
 }
 
-/// There is no connection to an object, nor to its folder, where what belongs to it may lie.
+/// There is no connection to an object or a file, nor to its folder, where what belongs to it may lie.
 fn no_objects(to: &str, reach: &Reach, url: &str, loc: &Loc) -> DefError {
-    let bucket = if let Reach::Objects { bucket, .. } = reach { bucket.as_str() } else { "" };
-    let folder = url.strip_prefix(bucket).and_then(|path| path.rsplit_once('/'));
+    let root = url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+    let folder = url.strip_prefix(&root).and_then(|path| path.rsplit_once('/'));
     let folder = folder.map_or("", |(folder, _)| folder);
-    let name = bucket.split(['/', '@']).nth(2).unwrap_or_default();
-    no_connection(to, name, &format!("{bucket}{folder}/"), loc)
+    let name = match reach {
+        Reach::Objects { .. } => root.split(['/', '@']).nth(2).unwrap_or_default(),
+        Reach::Files { .. } | Reach::Servers(_) => "files",
+    };
+    no_connection(to, name, &format!("{root}{folder}/"), loc)
 }
 
 fn check_model(model: &Declaration<Model>, all: &Names<Connection>, errors: &mut Vec<DefError>) {

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use quern_wire::{
-    HeadState, Part, RampStatus, RunState, ServerStatus, SourceStatus, StoreStatus, Stores, Trouble,
-    ViewStatus,
+    HeadState, Part, RampStatus, RunState, ServerStatus, SourceStatus, StoreStatus, Stores, StreamStatus,
+    Trouble, ViewStatus,
 };
 
 use crate::output::{Align, counted, table, thousands};
@@ -222,16 +222,22 @@ fn streams(status: &ServerStatus) -> String {
             cut(name, NAME_CHARS),
             stream.broker.clone(),
             cut(&stream.topic, NAME_CHARS),
-            match (&stream.cause, stream.reads) {
-                (Some(_), _) => "fails",
-                (None, true) => "here",
-                (None, false) => "not here",
-            }
-            .to_owned(),
+            read(stream),
             stream.waiting_events.map_or("-".to_owned(), short),
             stream.behind_seconds.map_or("-".to_owned(), |seconds| span(seconds as u64)),
         ]
     })
+}
+
+/// How much of a stream is read here.
+fn read(stream: &StreamStatus) -> String {
+    let some = stream.partitions.as_ref().map(|partitions| (partitions.here.len() as u64, partitions.all));
+    match (&stream.cause, stream.reads, some) {
+        (Some(_), ..) => "fails".to_owned(),
+        (None, false, _) => "not here".to_owned(),
+        (None, true, Some((here, all))) if here < all => format!("{here} of {all} here"),
+        (None, true, _) => "here".to_owned(),
+    }
 }
 
 fn pulls(status: &ServerStatus) -> String {

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use feature_defs::{DefError, Definitions, FeatureView, Literal, Loc, Source, suggest};
 use sha2::{Digest, Sha256};
 
-use super::{Filter, ViewId, ViewPlan};
+use super::{Condition, Filter, ViewId, ViewPlan};
 use crate::default::fitted;
 use crate::expr::{Expression, Mistake, Reads, Written, functions_fingerprint, wish};
 use crate::row::RowCodec;
@@ -126,7 +126,8 @@ fn filter(
             stamp_columns.len() - 1
         })
     });
-    Ok(Some(Filter { columns: indices.collect(), expression }))
+    let (columns, conditions) = (indices.collect(), Condition::all(&expression, &reads.schema));
+    Ok(Some(Filter { expression, columns, conditions }))
 }
 
 /// What comes of the rows that were chosen.

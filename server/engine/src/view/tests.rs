@@ -1,13 +1,15 @@
 //! Which columns a view reads, under which id its rows are stored, and what is wrong with it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use expect_test::{Expect, expect};
 use feature_defs::{DefError, DefFile, Literal};
 
 use crate::schema::{timestamp, type_name};
-use crate::{Catalog, SourceSchemas};
+use crate::{Catalog, Condition, SourceSchemas};
 
 /// Views of entity `e` over source `s`, whose columns are those of [`source`].
 const BASE: &str = "
@@ -317,4 +319,43 @@ fn an_event_that_is_left_out_is_named_by_columns_of_its_own_types() {
         v.yaml:22:37: column `about` is string, and `n` in the `event_id` of source `s` is int64
           help: declare it as int64"#]]
     .assert_eq(&wrong.join("\n"));
+}
+
+/// By the columns of each condition of a `where`, which of three rows it leaves out, as crosses.
+fn left_out(filter: &str) -> BTreeMap<String, String> {
+    let zones: ArrayRef = Arc::new(StringArray::from(vec![Some("7"), Some("us"), None]));
+    let numbers: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), Some(-1.0), None]));
+    let rows = [("zone", zones, true), ("y", numbers, true)];
+    let rows = RecordBatch::try_from_iter_with_nullable(rows).unwrap();
+    let catalog = compile(&format!("where: {filter}\nfeatures: [x]")).unwrap();
+    let marks = |condition: &Condition| {
+        let columns = condition.columns();
+        let places: Vec<usize> = columns.iter().map(|name| rows.schema().index_of(name).unwrap()).collect();
+        let left_out = condition.leaves_out(&rows.project(&places).unwrap()).into_iter();
+        (columns.join(" "), left_out.map(|is_out| if is_out { 'x' } else { '.' }).collect())
+    };
+    catalog.views["v"].conditions().iter().map(marks).collect()
+}
+
+fn marked(marks: &[(&str, &str)]) -> BTreeMap<String, String> {
+    marks.iter().map(|(columns, marks)| ((*columns).to_owned(), (*marks).to_owned())).collect()
+}
+
+/// What is false leaves a row out, whatever stands beside it; what is null may stand beside what fails.
+#[test]
+fn a_condition_leaves_out_rows_of_which_it_alone_is_known() {
+    assert_eq!(left_out("zone = '7'"), marked(&[("zone", ".xx")]));
+    let both = left_out("zone = '7' AND y > 0");
+    assert_eq!(both, marked(&[("zone", ".x."), ("y", ".x."), ("zone y", ".xx")]));
+    assert_eq!(left_out("zone = '7' OR y > 0"), marked(&[("zone y", ".xx")]));
+    assert_eq!(left_out("zone IS NOT NULL"), marked(&[("zone", "..x")]));
+    assert_eq!(left_out("at IS NULL OR 1 = 1"), marked(&[]));
+}
+
+/// Whoever reads the rows is told what fails.
+#[test]
+fn what_fails_leaves_out_nothing() {
+    assert_eq!(left_out("CAST(zone AS BIGINT) > 8"), marked(&[("zone", "x.x")]));
+    let beside = left_out("y < 0 AND CAST(zone AS BIGINT) > 6");
+    assert_eq!(beside, marked(&[("y", "x.."), ("zone", "..."), ("zone y", "x.x")]));
 }

@@ -18,6 +18,7 @@ use super::{Take, ViewTable};
 use crate::as_of::{Question, ask_source};
 use crate::error::Result;
 use crate::read::stamps;
+use crate::units::Units;
 
 /// Keys that are asked about together: history is read once for each such lot.
 const KEYS: usize = 1 << 20;
@@ -76,11 +77,10 @@ fn keys(table: &ViewTable, scan: &Scan, at_us: i64, held: Option<&Part>) -> Resu
     let mut known = KeyTable::default();
     let (mut lots, mut parts, mut count): (Vec<Vec<ArrayRef>>, Vec<Vec<ArrayRef>>, usize) =
         Default::default();
-    for (number, unit) in scan.units.iter().enumerate() {
+    let times_us = i64::MIN..=last_us.saturating_sub(view.lag_us);
+    for number in Units::within(scan, view, times_us)?.matter {
+        let unit = &scan.units[number];
         let first = Address::new(unit.file, unit.first_row);
-        if !unit.may_hold(i64::MIN, last_us.saturating_sub(view.lag_us)) {
-            continue;
-        }
         scan.read(number, view.stamp_columns(), None, &mut |offset, batch| -> Result<()> {
             let stamps = stamps(scan, view, &batch, first.plus(offset))?;
             let visible =

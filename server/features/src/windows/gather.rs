@@ -15,6 +15,7 @@ use quern_store::history::Scan;
 
 use crate::error::{Error, Result, strict_text};
 use crate::read::{Visitor, place_of, places, read_once, stamps};
+use crate::units::Units;
 
 /// Buckets that events are handed to.
 pub(crate) const BUCKETS: usize = 64;
@@ -39,7 +40,7 @@ pub(crate) struct Gathering<'a> {
     columns: Vec<String>,
     /// The places of the columns that inputs are computed from.
     row_places: Vec<usize>,
-    units: Vec<usize>,
+    units: Units,
     /// Where events are left out, what failed of those that nobody counts is nobody's.
     pub(crate) left_out: Option<Box<LeftOut<'a>>>,
     /// Events of which something could not be computed.
@@ -56,13 +57,13 @@ impl<'a> Gathering<'a> {
         windows: &'a Windows,
         needed: Vec<bool>,
         visible_us: (i64, i64),
-    ) -> Gathering<'a> {
+    ) -> Result<Gathering<'a>> {
         let mut columns = view.stamp_columns().to_vec();
         let row_places = places(&mut columns, view.row_columns());
-        let units = within(scan, view, visible_us);
+        let units = Units::visible(scan, view, visible_us.0..=visible_us.1)?;
         let ordered = windows.needs_order(false);
         let (left_out, failed, refused) = (None, Mutex::default(), Mutex::default());
-        Gathering {
+        Ok(Gathering {
             scan,
             view,
             windows,
@@ -74,12 +75,13 @@ impl<'a> Gathering<'a> {
             left_out,
             failed,
             refused,
-        }
+        })
     }
 
     /// Reads what became visible within `visible_us`, of which no more matters than before.
-    pub(crate) fn widen(&mut self, visible_us: (i64, i64)) {
-        self.units = within(self.scan, self.view, visible_us);
+    pub(crate) fn widen(&mut self, visible_us: (i64, i64)) -> Result<()> {
+        self.units = Units::visible(self.scan, self.view, visible_us.0..=visible_us.1)?;
+        Ok(())
     }
 
     /// Nothing where no `strict` feature refuses an event.
@@ -101,11 +103,10 @@ impl<'a> Gathering<'a> {
 
     /// How much memory the events take, by estimate.
     pub(crate) fn bytes(&self) -> u64 {
-        let rows: u64 = self.units.iter().map(|unit| self.scan.units[*unit].rows).sum();
         let columns = self.needed.iter().filter(|needed| **needed).count() as u64;
         // Each event is held twice while a bucket is sorted.
         let row_bytes = 2 * (12 + 9 * columns + if self.ordered { 32 } else { 0 });
-        rows * row_bytes
+        self.units.rows(self.scan) * row_bytes
     }
 
     /// Reads all events and hands each to the bucket that `route` names.
@@ -131,7 +132,7 @@ impl<'a> Gathering<'a> {
             let route = |stamps: &Stamps, row: usize, us: i64| route(stamps, row, us, first.file());
             self.hand_out(rows, &stamps, first, &route, buckets)
         };
-        Visitor { columns: &self.columns, units: &self.units, visit: Box::new(visit) }
+        Visitor { columns: &self.columns, units: &self.units.matter, visit: Box::new(visit) }
     }
 
     fn hand_out(
@@ -196,15 +197,6 @@ impl<'a> Gathering<'a> {
         }
         Ok(())
     }
-}
-
-/// The units that may hold events visible within `visible_us`.
-fn within(scan: &Scan, view: &ViewPlan, visible_us: (i64, i64)) -> Vec<usize> {
-    let may_hold = |unit: &usize| {
-        let Some((min_us, max_us)) = scan.units[*unit].times else { return true };
-        visible_from(min_us, view.lag_us) <= visible_us.1 && visible_from(max_us, view.lag_us) >= visible_us.0
-    };
-    (0..scan.units.len()).filter(may_hold).collect()
 }
 
 /// Rows and keys by bucket, in order within each; and where each bucket ends.

@@ -69,7 +69,11 @@ fn left_out<'a>(spine: Arc<Spine>, excluded: &'a [Option<Excluded>]) -> Box<Left
 }
 
 impl<'a> Windowed<'a> {
-    pub(crate) fn new(scan: &'a Scan, windows: &'a Windows, question: &'a Question<'a>) -> Windowed<'a> {
+    pub(crate) fn new(
+        scan: &'a Scan,
+        windows: &'a Windows,
+        question: &'a Question<'a>,
+    ) -> Result<Windowed<'a>> {
         let spine = Arc::new(Spine::new(question.keys, question.query_times_us));
         let reach_us = windows.reach_us(question.features);
         let first_us = |q_us: i64| reach_us.map_or(i64::MIN, |reach_us| q_us.saturating_sub(reach_us));
@@ -79,10 +83,10 @@ impl<'a> Windowed<'a> {
         );
         let needed = windows.inputs_of(question.features);
         let keys = if question.unseen { spine.keys.len() } else { 0 };
-        let mut gathering = Gathering::new(scan, question.view, windows, needed, range);
+        let mut gathering = Gathering::new(scan, question.view, windows, needed, range)?;
         let bytes = gathering.bytes();
         if question.unseen {
-            gathering.widen((i64::MIN, range.1));
+            gathering.widen((i64::MIN, range.1))?;
         }
         gathering.ordered = windows.needs_order(question.as_known);
         gathering.left_out = question.excluded.map(|excluded| left_out(Arc::clone(&spine), excluded));
@@ -90,7 +94,7 @@ impl<'a> Windowed<'a> {
             .map(|id| &spine.times[spine.places(id as u32)])
             .map(|times| (first_us(times[0]), times[times.len() - 1]))
             .collect();
-        Windowed {
+        Ok(Windowed {
             question,
             gathering,
             spine,
@@ -101,7 +105,7 @@ impl<'a> Windowed<'a> {
             first_us: (0..keys).map(|_| AtomicI64::new(i64::MAX)).collect(),
             bytes,
             coinciding: AtomicU64::default(),
-        }
+        })
     }
 
     /// How much memory the events take, by estimate.

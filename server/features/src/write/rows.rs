@@ -26,6 +26,7 @@ use super::winners::{Finding, Winners};
 use super::{Failures, Passed, Said, ViewWriter, project};
 use crate::error::{Error, Result};
 use crate::read::{Selection, for_each, places, read_selected, stamps};
+use crate::units::Units;
 
 /// How many encoded rows are brought in at once: so many bytes, and a batch.
 const ROWS_BYTES: usize = 32 << 20;
@@ -56,11 +57,11 @@ impl LatestRows {
         visible_us: RangeInclusive<i64>,
         (scratch, progress): (&Scratch, &Progress<'_>),
     ) -> Result<LatestRows> {
-        let (units, wanted) = (&scan.units, wanted(scan, view, &visible_us));
-        let rows = wanted.iter().map(|unit| units[*unit].rows).sum::<u64>();
+        let (units, wanted) = (&scan.units, Units::visible(scan, view, visible_us.clone())?);
+        let rows = wanted.rows(scan);
         let finding = Finding::new(Latest::new(visible_us.clone(), view.lag_us), scratch);
-        let passed = Mutex::new(Passed::default());
-        for_each(scan.readers(), &wanted, |unit| {
+        let passed = Mutex::new(Passed { filtered: wanted.filtered, ..Passed::default() });
+        for_each(scan.readers(), &wanted.matter, |unit| {
             let first = Address::new(units[unit].file, units[unit].first_row);
             scan.read(unit, view.stamp_columns(), None, &mut |offset, batch| -> Result<()> {
                 let stamps = stamps(scan, view, &batch, first.plus(offset))?;
@@ -86,7 +87,8 @@ impl LatestRows {
         let stamp_places: Vec<usize> = (0..view.stamp_columns().len()).collect();
         let strict: Vec<usize> = view.every().into_iter().filter(|feature| view.strict[*feature]).collect();
         let finding = Finding::new(Latest::new(self.visible_us.clone(), view.lag_us), &self.scratch);
-        for_each(scan.readers(), &wanted(scan, view, &self.visible_us), |unit| {
+        let wanted = Units::visible(scan, view, self.visible_us.clone())?;
+        for_each(scan.readers(), &wanted.matter, |unit| {
             let start = Address::new(scan.units[unit].file, scan.units[unit].first_row);
             scan.read(unit, &columns, None, &mut |offset, batch| -> Result<()> {
                 let first = start.plus(offset);
@@ -107,15 +109,6 @@ impl LatestRows {
         let (visible_us, winners) = (self.visible_us.clone(), finding.finish(scan)?);
         Ok(LatestRows { visible_us, passed: Passed::default(), winners, scratch: self.scratch.clone() })
     }
-}
-
-/// The units that may hold rows which become visible at these times.
-fn wanted(scan: &Scan, view: &ViewPlan, visible_us: &RangeInclusive<i64>) -> Vec<usize> {
-    let is_wanted = |times: (i64, i64)| {
-        visible_from(times.0, view.lag_us) <= *visible_us.end()
-            && visible_from(times.1, view.lag_us) >= *visible_us.start()
-    };
-    (0..scan.units.len()).filter(|unit| scan.units[*unit].times.is_none_or(is_wanted)).collect()
 }
 
 impl ViewWriter<'_> {

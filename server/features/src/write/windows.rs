@@ -59,7 +59,7 @@ impl ViewWriter<'_> {
         let view = self.view;
         let Some(windows) = &view.windows else { return Ok(Upserted::default()) };
         let needed = windows.inputs_of(&view.every());
-        let gathering = Gathering::new(scan, view, windows, needed, (stretch.from_us, i64::MAX));
+        let gathering = Gathering::new(scan, view, windows, needed, (stretch.from_us, i64::MAX))?;
         let turns = turns_of(gathering.bytes());
         let total = Mutex::new(Upserted::default());
         for now in 0..turns {

@@ -10,6 +10,7 @@ use quern_base::points::pass;
 use quern_engine::time::visible_from;
 use quern_engine::windows::{LIFETIME_TAIL_US, Windows};
 use quern_engine::{Stamps, ViewPlan};
+use quern_features::Units;
 use quern_features::write::{Failures, LatestRows, Passed, Said, Stretch, Sweep, ViewWriter};
 use quern_store::history::{PUSHED, Scan};
 use quern_store::rocks::{Rows, Upserted};
@@ -181,11 +182,9 @@ impl<'a> Run<'a> {
             if windows.has_lifetime() && from_us < days_us { i64::MIN } else { Windows::cut_us(from_us) }
         });
         head.begin(id)?;
-        let units = self.scan.units.iter().filter(|unit| {
-            unit.times.is_none_or(|(_, max_us)| visible_from(max_us, self.view.lag_us) >= from_us)
-        });
-        let total_rows = units.map(|unit| unit.rows).sum::<u64>();
-        let seen = Mutex::new(Passed::default());
+        let units = Units::visible(&self.scan, self.view, from_us..=i64::MAX)?;
+        let total_rows = units.rows(&self.scan);
+        let seen = Mutex::new(Passed { filtered: units.filtered, ..Passed::default() });
         let note = |stamps: &Stamps, rows: usize| {
             seen.lock().note(stamps, rows);
             self.advance(rows, total_rows);

@@ -163,10 +163,7 @@ impl<'a> Group<'a> {
         self.behind.get(&source.name).map_or(Ok(()), |behind| behind.check(&source.name))?;
         for Place { part, from, .. } in &push.positions {
             if self.seen(&position_key(&source.name, part))? != *from {
-                return Err(Error::refused(format!(
-                    "the stream of source `{}` was read on already",
-                    source.name
-                )));
+                return Err(Error::read_on(&source.name));
             }
         }
         let given = push.rows.num_rows();

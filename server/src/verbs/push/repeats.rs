@@ -40,10 +40,11 @@ pub(super) fn position_key(source: &str, part: &str) -> SeenKey {
     SeenKey::new(source, &[&[3], part.as_bytes()].concat())
 }
 
-/// How far a part of a source's stream is read.
-pub(super) fn position(log: &Log, source: &str, part: &str) -> Result<Option<Vec<u8>>> {
-    let seen = log.seen(&[position_key(source, part)], i64::MIN)?;
-    Ok(seen.into_iter().next().flatten().map(|seen| seen.value))
+/// How far parts of a source's stream are read, as of one moment.
+pub(super) fn positions(log: &Log, source: &str, parts: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
+    let keys: Vec<SeenKey> = parts.iter().map(|part| position_key(source, part)).collect();
+    let seen = log.seen(&keys, i64::MIN)?;
+    Ok(seen.into_iter().map(|seen| seen.map(|seen| seen.value)).collect())
 }
 
 /// A row as an event: what names it, and what it says.

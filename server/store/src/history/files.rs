@@ -5,6 +5,7 @@ mod iceberg;
 pub(super) mod local;
 mod remote;
 mod table;
+mod web;
 
 use std::fmt::Display;
 use std::fs::{File, Metadata};
@@ -53,13 +54,13 @@ pub(super) struct HistoryFile {
 enum Place {
     /// Somebody's, at a path without links.
     Path(PathBuf, Version),
-    /// Somebody's, in a bucket.
+    /// Somebody's, in a bucket or over HTTP.
     Object(PathBuf, Version, Arc<Remote>),
     /// Quern's own.
     Store(Arc<dyn Kept>, Arc<Segment>),
 }
 
-/// A file in a bucket, and who reads it.
+/// A file in a bucket or over HTTP, and who reads it.
 #[derive(Debug)]
 struct Remote {
     objects: Arc<Objects>,
@@ -125,7 +126,7 @@ impl HistoryFile {
         xxh3_64(&digest.finalize())
     }
 
-    /// What is read of it and of those that it was found with, where that is in a bucket.
+    /// What is read of it and of those that it was found with, where that is in a bucket or over HTTP.
     pub(super) fn reads(&self) -> Option<&Arc<Mutex<Reads>>> {
         match &self.place {
             Place::Object(_, _, far) => Some(&far.reads),
@@ -161,7 +162,7 @@ pub(super) struct Version {
 enum Mark {
     /// Which file a name stands for, and when something about it changed last: its bytes, its names, its rights.
     Linked { device: u64, inode: u64, changed: (i64, i64) },
-    /// What a bucket calls it.
+    /// What a bucket or a server calls it.
     Tag(Option<String>),
 }
 
@@ -306,6 +307,9 @@ pub(super) fn find(
         Format::Delta => return delta::named(places, batch).map_err(missed),
         Format::Iceberg => return iceberg::named(places, batch).map_err(missed),
         _ => {}
+    }
+    if batch.is_over_http() {
+        return web::named(&places.objects, batch).map_err(missed);
     }
     if batch.objects().is_some() {
         return remote::named(&places.objects, batch).map_err(missed);

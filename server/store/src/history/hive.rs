@@ -19,9 +19,14 @@ use crate::error::{Error, Result};
 /// What stands for null.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
+/// The folders of the file `name`: what all files in them say is the same.
+pub(super) fn path(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(folders, _)| folders)
+}
+
 /// The folders of the file `name` that say a column, outermost first, each with its column and its text.
 fn folders(name: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    let folders = name.rsplit_once('/').map_or("", |(folders, _)| folders).split('/');
+    let folders = path(name).split('/');
     // A character that a folder's name cannot have is written as `%3A`; what is no text so is meant as it stands.
     let decoded = |text| percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text));
     let said = folders.filter_map(|folder| folder.split_once('=')).filter(|(column, _)| !column.is_empty());

@@ -9,11 +9,13 @@ pub(super) struct Look {
     pub(super) fields: Fields,
     /// Its columns that are compressed by a codec that is not built in, each with the codec's name.
     pub(super) foreign_codecs: Vec<(String, &'static str)>,
+    /// Whether it has others, of types that nobody knows.
+    pub(super) has_others: bool,
 }
 
 impl Look {
     /// Of these columns, which anybody reads.
     pub(super) fn of(fields: Fields) -> Look {
-        Look { fields, foreign_codecs: Vec::new() }
+        Look { fields, foreign_codecs: Vec::new(), has_others: false }
     }
 }

@@ -60,6 +60,9 @@ struct Groups {
 /// A file with what its footer says, which need not be read for that.
 pub(super) struct Opened {
     pub(super) file: TypedFile,
+    /// What it says of its own columns.
+    pub(super) own: Arc<Look>,
+    /// The same in the words of its table, where it is one of a table.
     pub(super) look: Arc<Look>,
     pub(super) row_groups: Arc<[RowGroup]>,
 }
@@ -108,14 +111,15 @@ impl Looks {
             && groups.format == format
             && groups.event_timestamp == source.event_timestamp
         {
-            let look = told(file.file(), said.look)?;
-            return Ok(Opened { file, look, row_groups: groups.all });
+            let look = told(file.file(), Arc::clone(&said.look))?;
+            return Ok(Opened { file, own: said.look, look, row_groups: groups.all });
         }
         let all: Arc<[RowGroup]> = file.row_groups(&source.event_timestamp, format)?.into();
         let event_timestamp = source.event_timestamp.clone();
         let groups = Groups { event_timestamp, format, all: Arc::clone(&all) };
-        let look = told(file.file(), self.note(file.file(), file.look()?, Some(groups)))?;
-        Ok(Opened { file, look, row_groups: all })
+        let own = self.note(file.file(), file.look()?, Some(groups));
+        let look = told(file.file(), Arc::clone(&own))?;
+        Ok(Opened { file, own, look, row_groups: all })
     }
 
     /// How many files are remembered, and how many different things they say.

@@ -36,8 +36,8 @@ impl Scan {
         // The files come first; what was pushed after them.
         for (place, part) in self.parts.iter().enumerate().take(self.state.count as usize) {
             let (file, is_text) = match part {
-                Part::Typed(file) => (file.file(), false),
-                Part::Csv(file) => (file.file(), true),
+                Part::Typed(file, _) => (file.file(), false),
+                Part::Csv(file, _) => (file.file(), true),
                 Part::Json(file) => (file.file(), true),
                 Part::Tail(_) => continue,
             };

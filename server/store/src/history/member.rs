@@ -154,6 +154,7 @@ impl Member {
         Ok(Look {
             fields: self.columns.0.iter().zip(&found).map(field).collect(),
             foreign_codecs: look.foreign_codecs.iter().filter_map(named).collect(),
+            has_others: look.has_others,
         })
     }
 

@@ -7,8 +7,8 @@
 //! folders say), `member` (what their table says) and `lakes` (whether they are a table of their own), `look` and
 //! `looks` (what they say), `columns` and `fits` (which columns, of which types), `typed` with `parquet`, `far` (of a
 //! file in a bucket), `ipc`, `stored` and `fitted` (values become others), then `text`, `csv` with `cell` and `json`
-//! (text becomes values), `sample` (what the first rows say), `pushed` (what came by itself), `queried` (what a
-//! database gave) and `made` (what is gone since, and what is new).
+//! (text becomes values), `constants` (what is known of all rows of a file unread), `sample` (what the first rows say),
+//! `pushed` (what came by itself), `queried` (what a database gave) and `made` (what is gone since, and what is new).
 //!
 //! Whatever a file holds, rows leave here with the canonical types of [`quern_engine::schema`], as far as these can say
 //! the values, and with event and created timestamps in microseconds, UTC.
@@ -16,6 +16,7 @@
 mod amounts;
 mod cell;
 mod columns;
+mod constants;
 mod copied;
 mod csv;
 mod far;
@@ -68,6 +69,7 @@ use crate::objects::{Objects, Reads};
 use crate::roots::ProjectRoots;
 use crate::segments::Segments;
 pub use amounts::Amounts;
+pub use constants::Constants;
 use copied::Copied;
 use csv::CsvFile;
 pub use files::delta::write::{DeltaWriter, Mode, TableAt};
@@ -326,7 +328,7 @@ struct Start {
 impl Opening<'_> {
     fn typed(&mut self, start: Start, file: TypedFile) {
         let opened = self.looks.open(file, self.source);
-        let Some(Opened { file, look, row_groups }) = self.noted(opened) else { return };
+        let Some(Opened { file, own, look, row_groups }) = self.noted(opened) else { return };
         self.has(file.name(), &look);
         if self.sound.as_ref().is_none_or(|sound| !Arc::ptr_eq(sound, &look)) {
             let is_sound = !self.mistaken(file.name(), &look);
@@ -353,7 +355,7 @@ impl Opening<'_> {
             });
             first_row += rows;
         }
-        self.parts.push(Part::Typed(file));
+        self.parts.push(Part::Typed(file, own));
     }
 
     fn csv(&mut self, number: u32, file: HistoryFile, dialect: &Dialect) {
@@ -365,7 +367,7 @@ impl Opening<'_> {
             return;
         }
         let Some(file) = self.noted(CsvFile::open(file, dialect)) else { return };
-        self.text(number, file.rows(), Part::Csv(file));
+        self.text(number, file.rows(), Part::Csv(file, Arc::new(look)));
     }
 
     fn json(&mut self, number: u32, file: HistoryFile) {
@@ -520,10 +522,11 @@ impl Formats {
     }
 }
 
+/// What units are read from; of a file that says which columns it has itself, these.
 #[derive(Debug)]
 enum Part {
-    Typed(TypedFile),
-    Csv(CsvFile),
+    Typed(TypedFile, Arc<Look>),
+    Csv(CsvFile, Arc<Look>),
     Json(JsonFile),
     Tail(RecordBatch),
 }
@@ -595,8 +598,8 @@ impl Scan {
             return counted(count, &reading, &mut pass_on);
         }
         match &self.parts[unit.part] {
-            Part::Typed(file) => file.read(unit, &reading, &mut pass_on)?,
-            Part::Csv(file) => file.read(&reading, &mut pass_on)?,
+            Part::Typed(file, _) => file.read(unit, &reading, &mut pass_on)?,
+            Part::Csv(file, _) => file.read(&reading, &mut pass_on)?,
             Part::Json(file) => file.read(&reading, &mut pass_on)?,
             Part::Tail(rows) => pushed::read(rows, &reading, &mut pass_on)?,
         }
@@ -630,8 +633,8 @@ impl Scan {
     /// Name of what a unit is read from, for messages: a file's path, relative to the repository where it lies inside.
     pub fn name(&self, unit: &Unit) -> &str {
         match &self.parts[unit.part] {
-            Part::Typed(file) => file.name(),
-            Part::Csv(file) => file.name(),
+            Part::Typed(file, _) => file.name(),
+            Part::Csv(file, _) => file.name(),
             Part::Json(file) => file.name(),
             Part::Tail(_) => "pushed rows",
         }

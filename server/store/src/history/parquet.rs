@@ -85,7 +85,8 @@ impl ParquetFile {
         let footer = self.footer()?;
         let is_known = |field: &&Arc<Field>| !footer.unknown.contains(field.name());
         let fields = footer.metadata.schema().fields().iter().filter(is_known).cloned().collect();
-        Ok(Look { fields, foreign_codecs: footer.foreign_codecs() })
+        let has_others = !footer.unknown.is_empty();
+        Ok(Look { fields, foreign_codecs: footer.foreign_codecs(), has_others })
     }
 
     /// The row groups in file order; `format` says what the event timestamps count, where they are numbers.

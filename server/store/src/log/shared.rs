@@ -9,6 +9,8 @@
 //! that does nothing else: where its server ends, PostgreSQL gives it back at once, and where the server hangs, after
 //! twenty seconds. Times are PostgreSQL's: the clocks of servers are not one.
 
+mod readers;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
@@ -24,6 +26,7 @@ use sqlx::{AssertSqlSafe, Connection, FromRow, Postgres};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+pub use self::readers::StreamShare;
 use super::commits::{Commits, State};
 use super::logged::{Logged, Seen, SeenKey, from_bytes, to_bytes};
 use super::named::labelled_model;
@@ -75,7 +78,7 @@ const TOO_LATE: [&str; 2] = ["22012", "23505"];
 /// Nothing is acknowledged that a loss of power could undo, whatever the database is set to.
 const DURABLE: (&str, &str) = ("synchronous_commit", "on");
 
-/// The log. All but [`SharedLog::lease`] must be called where blocking is allowed.
+/// The log. All but [`SharedLog::share`] and [`SharedLog::leave`] must be called where blocking is allowed.
 #[derive(Debug)]
 pub struct SharedLog {
     pool: PgPool,
@@ -202,19 +205,11 @@ impl SharedLog {
 
     /// Drops what need not be known any more.
     pub fn forget(&self) -> Result<()> {
-        let dropped = AssertSqlSafe(format!("DELETE FROM push_seen WHERE until < {NOW}"));
+        let dropped = AssertSqlSafe(format!(
+            "WITH gone AS (DELETE FROM stream_readers WHERE until < now() - interval '1 hour') \
+             DELETE FROM push_seen WHERE until < {NOW}"
+        ));
         self.ask(in_time(ANSWER_TIMEOUT, sqlx::query(dropped).execute(&self.pool))).map(drop).map_err(lost)
-    }
-
-    /// Whether `reader` is the one that reads the stream of `source`, for as many seconds from now on.
-    pub async fn lease(&self, source: &str, reader: &str, seconds: f64) -> Result<bool> {
-        let asked = "INSERT INTO stream_readers (source, reader, until) \
-                     VALUES ($1, $2, now() + $3 * interval '1 second') \
-                     ON CONFLICT (source) DO UPDATE SET reader = excluded.reader, until = excluded.until \
-                     WHERE stream_readers.reader = excluded.reader OR stream_readers.until < now()";
-        let query = sqlx::query(asked).bind(source).bind(reader).bind(seconds);
-        let written = in_time(ANSWER_TIMEOUT, query.execute(&self.pool)).await.map_err(lost)?;
-        Ok(written.rows_affected() == 1)
     }
 
     /// Reads, for so long.

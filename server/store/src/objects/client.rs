@@ -12,7 +12,7 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 use quern_http::told;
 
-use super::{ANSWER_TIMEOUT, Cloud, Location};
+use super::{ANSWER_TIMEOUT, Cloud, Location, web};
 
 /// How long one request may take to its last byte, as the client's options are written.
 const REQUEST_TIMEOUT: &str = "15min";
@@ -43,7 +43,8 @@ impl Location {
         // Whoever names an endpoint in the clear means it; AWS's own tools ask for nothing more either.
         let in_the_clear = |endpoint: Option<String>| endpoint.is_some_and(|url| url.starts_with("http://"));
         let http = (ClientConfigKey::AllowHttp, "true");
-        Ok(match self.cloud {
+        Ok(match &self.cloud {
+            Cloud::Web(server) => Arc::new(web::store(self, server, retry)?),
             Cloud::Amazon => {
                 let builder = match self.says_who() {
                     true => AmazonS3Builder::new(),
@@ -109,9 +110,9 @@ impl Location {
                 |name: &&str| std::env::var(name.to_uppercase()).ok().map(|it| ((*name).to_owned(), it));
             said.extend(OF_STORES.iter().filter_map(of_store));
         }
-        let endpoint = match self.cloud {
+        let endpoint = match &self.cloud {
             Cloud::Google => "base_url",
-            Cloud::Amazon | Cloud::Azure => "endpoint",
+            Cloud::Amazon | Cloud::Azure | Cloud::Web(_) => "endpoint",
         };
         let plain = [(endpoint, &self.storage.endpoint), ("region", &self.storage.region)];
         said.extend(plain.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));

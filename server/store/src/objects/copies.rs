@@ -27,14 +27,15 @@ const DIGEST_CHARS: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     cache: Option<Cache>,
-    /// How many files were begun.
-    begun: AtomicU64,
 }
+
+/// How many files this process has begun.
+static BEGUN: AtomicU64 = AtomicU64::new(0);
 
 impl Copies {
     /// Those in `folder`, which is this process's own.
     pub(super) fn open(folder: PathBuf, bytes_max: u64) -> Result<Copies, Error> {
-        Ok(Copies { cache: Some(Cache::open(folder, EXTENSION, bytes_max)?), begun: AtomicU64::default() })
+        Ok(Copies { cache: Some(Cache::open(folder, EXTENSION, bytes_max)?) })
     }
 
     /// The copy of a range, if there is one and it is whole.
@@ -56,7 +57,7 @@ impl Copies {
     pub(super) fn keep(&self, object: &Object, range: &Range<u64>, content: &[u8]) {
         let Some((cache, name)) = self.cache.as_ref().zip(name(object, range)) else { return };
         let path = cache.path(&name);
-        let part = path.with_extension(format!("{}.part", self.next()));
+        let part = path.with_extension(format!("{}.part", next()));
         let write = || {
             fs::create_dir_all(path.parent().unwrap_or(&path))?;
             let mut file = File::create(&part)?;
@@ -75,17 +76,23 @@ impl Copies {
 
     /// A new file that has no name any more, and goes with whoever holds it.
     pub(super) fn nameless(&self) -> io::Result<File> {
-        let folder = self.cache.as_ref().map_or_else(std::env::temp_dir, |cache| cache.path("whole"));
-        fs::create_dir_all(&folder)?;
-        let path = folder.join(format!("quern-{}-{}", std::process::id(), self.next()));
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        let (path, file) = self.begin()?;
         fs::remove_file(&path)?;
         Ok(file)
     }
 
-    fn next(&self) -> u64 {
-        self.begun.fetch_add(1, Ordering::Relaxed)
+    /// A new file, which whoever began it removes.
+    pub(super) fn begin(&self) -> io::Result<(PathBuf, File)> {
+        let folder = self.cache.as_ref().map_or_else(std::env::temp_dir, |cache| cache.path("whole"));
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("quern-{}-{}", std::process::id(), next()));
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        Ok((path, file))
     }
+}
+
+fn next() -> u64 {
+    BEGUN.fetch_add(1, Ordering::Relaxed)
 }
 
 /// What a copy of a range is called; none where nothing tells its file's state from another.

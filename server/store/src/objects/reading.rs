@@ -1,8 +1,10 @@
-//! How are rows read out of files in a bucket?
+//! How are rows read out of files in a bucket, or of a server that gives them over HTTP?
 //!
 //! A file is asked for by ranges, those that lie close together at once, and only as long as it is the one that was
 //! listed: each answer says which it is. What was fetched lies on this machine for a while, under the name of its
 //! state, so that it is never taken for another one's. Whoever reads waits, and must be where blocking is allowed.
+
+mod undivided;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,9 +23,10 @@ use quern_base::{Failure, Kind};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::undivided::Undivided;
 use super::client::RETRIES_OF_MANY;
 use super::copies::Copies;
-use super::{Lent, Location, Unread, in_time, said};
+use super::{Cloud, Lent, Location, Unread, in_time, said};
 use crate::error::Error;
 use crate::metrics::metrics;
 
@@ -42,8 +45,8 @@ const CLIENTS_MAX: usize = 256;
 /// How long a folder is no table that was none.
 const PLAIN_FOR: Duration = Duration::from_secs(300);
 
-/// Which bucket, and who asks it how.
-type Asking = (String, StorageOptions, Lent);
+/// Which bucket or server, and who asks it how.
+type Asking = (String, Cloud, StorageOptions, Lent);
 
 /// The files in buckets that are read, and what of them lies here.
 #[derive(Debug)]
@@ -57,11 +60,13 @@ pub(crate) struct Objects {
     room: Arc<Semaphore>,
 }
 
-/// A file in a bucket, as it was when it was listed.
+/// A file in a bucket or of a server, as it was when it was listed.
 #[derive(Debug, Clone)]
 pub(crate) struct Object {
     at: Location,
     meta: ObjectMeta,
+    /// What all of it is read from, where it cannot be had in parts.
+    undivided: Option<Arc<Undivided>>,
 }
 
 /// What was read out of buckets, for somebody.
@@ -118,7 +123,7 @@ impl Objects {
     pub(crate) fn file(&self, location: &Location) -> Result<Option<Object>, Unread> {
         let store = self.store(location)?;
         match self.wait(location, async { in_time(store.head(&location.path)).await })? {
-            Ok(Ok(meta)) => Ok(Some(Object { at: location.clone(), meta })),
+            Ok(Ok(meta)) => Ok(Some(Object { at: location.clone(), meta, undivided: None })),
             Ok(Err(error)) => {
                 Some(location.unread(&error)).filter(|it| !it.perhaps_a_folder).map_or(Ok(None), Err)
             }
@@ -146,7 +151,7 @@ impl Objects {
                 let Some(meta) = next.map_err(unlistable)? else { break };
                 let parts: Vec<String> = meta.location.parts().map(|part| part.as_ref().to_owned()).collect();
                 if wanted(&parts) {
-                    found.push(Object { at: folder.of(&meta.location), meta });
+                    found.push(Object { at: folder.of(&meta.location), meta, undivided: None });
                 }
             }
             Ok(found)
@@ -178,6 +183,10 @@ impl Objects {
         let held = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).clamp(1, HELD_KIB);
         let room = self.wait(&object.at, Arc::clone(&self.room).acquire_many_owned(held))?;
         let room = room.map_err(|_| object.at.failed("this server stops"))?;
+        if let Some(undivided) = &object.undivided {
+            let parts = self.parts_of(object, undivided, ranges, reads)?;
+            return Ok(Fetched { parts, _room: room });
+        }
         let mut parts: Vec<Option<Bytes>> =
             ranges.iter().map(|range| self.copies.read(object, range)).collect();
         let missing: Vec<usize> = (0..ranges.len()).filter(|place| parts[*place].is_none()).collect();
@@ -207,6 +216,9 @@ impl Objects {
 
     /// All of it, in a file that has no name on this machine.
     pub(crate) fn whole(&self, object: &Object, reads: &Mutex<Reads>) -> Result<File, Unread> {
+        if let Some(undivided) = &object.undivided {
+            return self.all_of(object, undivided, reads);
+        }
         let failed = |error: io::Error| object.at.failed(&format!("no room for it here: {error}"));
         let mut file = self.copies.nameless().map_err(failed)?;
         let (mut start, end) = (0, object.bytes());
@@ -226,8 +238,10 @@ impl Objects {
 
     /// One client for all that is asked in the same way, with the secrets of now.
     fn store(&self, location: &Location) -> Result<Arc<dyn ObjectStore>, Unread> {
-        let key = (location.bucket(), StorageOptions::clone(&location.storage), location.lent.clone());
-        if location.storage.credentials.is_empty()
+        let Location { cloud, storage, lent, .. } = location;
+        let key = (location.bucket().to_owned(), cloud.clone(), StorageOptions::clone(storage), lent.clone());
+        // Over HTTP each request is told them.
+        if (storage.credentials.is_empty() || location.is_over_http())
             && let Some(store) = self.clients.lock().get(&key)
         {
             return Ok(Arc::clone(store));
@@ -297,22 +311,7 @@ impl Object {
     }
 
     async fn ask(&self, store: &Arc<dyn ObjectStore>, range: Range<u64>) -> Result<(u64, Bytes), Unread> {
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(range.clone())),
-            if_match: self.meta.e_tag.clone(),
-            ..GetOptions::default()
-        };
-        metrics().history_object_requests.inc();
-        let found = match in_time(store.get_opts(&self.at.path, options)).await {
-            Ok(Ok(found)) if self.is(&found) => found,
-            Ok(
-                Ok(_) | Err(object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. }),
-            ) => {
-                return Err(Unread::changed(&self.name()));
-            }
-            Ok(Err(error)) => return Err(self.at.unread(&error)),
-            Err(late) => return Err(self.at.failed(&late)),
-        };
+        let found = self.answer(store, Some(GetRange::Bounded(range.clone()))).await?;
         let bytes = match in_time(found.bytes()).await {
             Ok(bytes) => bytes.map_err(|error| self.at.failed(&said(&error)))?,
             Err(late) => return Err(self.at.failed(&late)),
@@ -328,11 +327,30 @@ impl Object {
         Ok((range.start, bytes))
     }
 
+    /// What is answered to who asks for a range, or for all of it, as long as it is of the state that was listed.
+    async fn answer(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        range: Option<GetRange>,
+    ) -> Result<GetResult, Unread> {
+        let if_match = self.meta.e_tag.clone().filter(|tag| is_strong(tag));
+        let options = GetOptions { range, if_match, ..GetOptions::default() };
+        metrics().history_object_requests.inc();
+        match in_time(store.get_opts(&self.at.path, options)).await {
+            Ok(Ok(found)) if self.is(&found) => Ok(found),
+            Ok(
+                Ok(_) | Err(object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. }),
+            ) => Err(Unread::changed(&self.name())),
+            Ok(Err(error)) => Err(self.at.unread(&error)),
+            Err(late) => Err(self.at.failed(&late)),
+        }
+    }
+
     /// Whether an answer is of the state that was listed.
     fn is(&self, found: &GetResult) -> bool {
         let (now, then) = (&found.meta, &self.meta);
         let same_tag = now.e_tag.is_none() || then.e_tag.is_none() || now.e_tag == then.e_tag;
-        let tagged = now.e_tag.is_some() && then.e_tag.is_some();
+        let tagged = now.e_tag.is_some() && then.e_tag.as_ref().is_some_and(|tag| is_strong(tag));
         now.size == then.size && same_tag && (tagged || now.last_modified == then.last_modified)
     }
 }
@@ -342,6 +360,11 @@ impl Location {
     fn name(&self) -> PathBuf {
         Path::new(self.storage.endpoint.as_deref().unwrap_or_default()).join(self.to_string())
     }
+}
+
+/// Whether a tag is another one where a single byte is; a weak one may not be, and no server compares it.
+fn is_strong(tag: &str) -> bool {
+    !tag.starts_with("W/")
 }
 
 /// What is asked for at once, so that each of `ranges` lies in one request.

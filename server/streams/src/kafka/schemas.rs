@@ -56,7 +56,7 @@ impl Schemas {
             known: HashMap::new(),
             lacking: HashMap::new(),
             looked_at: HashSet::new(),
-            live: reader.live.clone(),
+            live: reader.node.live.clone(),
             source: reader.source.clone(),
         }
     }

@@ -1,7 +1,7 @@
 use expect_test::expect;
 use quern_wire::{
-    LogStatus, PastError, PredictionsStatus, PullStatus, PushedStatus, RampState, RunStatus, ServerInfo,
-    StreamStatus,
+    LogStatus, PartitionsStatus, PastError, PredictionsStatus, PullStatus, PushedStatus, RampState,
+    RunStatus, ServerInfo,
 };
 
 use super::*;
@@ -187,6 +187,7 @@ fn worst() -> ServerStatus {
             broker: "kafka".to_owned(),
             topic: long.clone(),
             reads: true,
+            partitions: Some(PartitionsStatus { here: (0..10_000).collect(), all: 10_000 }),
             cause: Some(long.clone()),
             waiting_events: Some(999_999_999_999),
             behind_seconds: Some(1e9),
@@ -215,6 +216,35 @@ fn no_line_is_longer_than_a_terminal_and_there_are_not_many() {
     let rows = page.lines().skip_while(|line| !line.starts_with("feature view "));
     assert!(rows.clone().nth(1).unwrap().starts_with("09970"), "{page}");
     assert!(rows.clone().nth(31).unwrap().starts_with("00000"), "{page}");
+}
+
+#[test]
+fn streams_say_how_much_of_them_is_read_here() {
+    let source = |(name, here): (&str, Vec<i32>)| SourceStatus {
+        name: name.to_owned(),
+        stream: Some(StreamStatus {
+            broker: "kafka".to_owned(),
+            topic: "payments".to_owned(),
+            reads: !here.is_empty(),
+            waiting_events: (!here.is_empty()).then_some(120),
+            partitions: Some(PartitionsStatus { here, all: 4 }),
+            cause: None,
+            behind_seconds: None,
+        }),
+        newest_event: None,
+        pushed: None,
+        pull: None,
+    };
+    let sources = [("a", vec![0, 1, 2, 3]), ("b", vec![0, 2]), ("c", Vec::new())];
+    let status = ServerStatus { sources: sources.map(source).into(), ..well() };
+    let shown = page(&status);
+    expect![[r#"
+        stream of  broker  topic     read         waiting  behind
+        a          kafka   payments  here             120       -
+        b          kafka   payments  2 of 4 here      120       -
+        c          kafka   payments  not here           -       -
+    "#]]
+    .assert_eq(&(shown.rsplit("\n\n").next().unwrap().to_owned() + "\n"));
 }
 
 #[test]

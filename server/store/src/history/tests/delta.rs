@@ -271,6 +271,11 @@ proptest! {
             }
             repository.source.batch.as_mut().unwrap().version = version.map(|version| version as u64);
             prop_assert_eq!(&read(&repository), wanted, "{:?}, {:?}: {:?}", version, mapping, steps);
+            let scan = repository.open().unwrap();
+            let known = check_constants(&scan, &["region"]);
+            prop_assert_eq!(known.iter().map(Range::len).sum::<usize>(), scan.units.len());
+            check_constants(&scan, &["region", "late"]);
+            prop_assert!(check_constants(&scan, &["n"]).is_empty());
         }
     }
 }

@@ -96,6 +96,7 @@ fn rows(repository: &Repository) -> std::result::Result<Vec<Map<String, Value>>,
         })
         .map_err(|error| error.said())?;
     }
+    names.iter().for_each(|name| _ = check_constants(&scan, &[name.as_str()]));
     Ok(all)
 }
 

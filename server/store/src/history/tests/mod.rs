@@ -1,5 +1,6 @@
 //! One repository in a temporary folder; files go in, rows or messages come out.
 
+mod constants;
 mod csv;
 mod delta;
 mod dialects;
@@ -17,6 +18,7 @@ mod types;
 mod written;
 
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -182,6 +184,20 @@ fn batches(scan: &Scan, unit: usize, columns: &[String], rows: Option<&[u32]>) -
         Ok::<_, Error>(())
     })?;
     Ok(batches)
+}
+
+/// What is known of some columns unread is what their rows have. Gives the units of which it is known.
+fn check_constants(scan: &Scan, columns: &[&str]) -> Vec<Range<usize>> {
+    let names: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
+    let known = scan.constants(&names).unwrap();
+    for (place, units) in known.units.iter().enumerate() {
+        for unit in units.clone() {
+            let rows = read(scan, unit, columns, None).unwrap();
+            (0..rows.num_rows())
+                .for_each(|row| assert_eq!(rows.slice(row, 1), known.values.slice(place, 1), "{columns:?}"));
+        }
+    }
+    known.units
 }
 
 /// Every row of every unit, every column.
