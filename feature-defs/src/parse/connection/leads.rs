@@ -110,7 +110,8 @@ fn check_model(model: &Declaration<Model>, all: &Names<Connection>, errors: &mut
             continue;
         }
         let Some(url) = path.text().filter(|path| path.contains("://")) else { continue };
-        let Ok(reach) = Reach::parse(url) else { continue };
+        // Of another URL it was said that no model lies there.
+        let Ok(reach @ Reach::Objects { .. }) = Reach::parse(url) else { continue };
         if !leads(&reach, &path.loc, all) {
             errors.push(no_objects(&format!("`{url}`"), &reach, url, &path.loc));
         }
