@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use super::known::cursors;
 use super::place::{bound, part};
 use super::{Form, Known, Place};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, ReadOn, Result};
 use crate::verbs::push::{Position, PushedBatch};
 use crate::{Deployment, Node};
 
@@ -245,7 +245,7 @@ impl<'a> Pulling<'a> {
         for _ in 0..PAUSES_MAX {
             match runtime.block_on(self.node.push.push(&Caller::owner(), batch())) {
                 Err(error) if error.kind() == Kind::Overloaded => thread::sleep(PAUSE),
-                Err(error) if error.kind() == Kind::Refused && self.is_overtaken(position)? => {
+                Err(error) if error.facts::<ReadOn>().is_some() => {
                     let source = &self.source.name;
                     return Err(Error::busy(format!("source `{source}` is being pulled by another server")));
                 }
@@ -253,11 +253,6 @@ impl<'a> Pulling<'a> {
             }
         }
         Err(Error::overloaded(format!("rows pulled for source `{}` find no room", self.source.name)))
-    }
-
-    /// Whether another one has pulled since.
-    fn is_overtaken(&self, position: &Position) -> Result<bool> {
-        Ok(self.node.push.position(&self.source.name, &self.part)? != position.from)
     }
 }
 
