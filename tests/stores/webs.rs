@@ -6,8 +6,12 @@ use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::datatypes::Float64Type;
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -161,6 +165,26 @@ async fn a_file_that_changes_while_it_is_read_over_http_is_refused() {
     }
 }
 
+/// A weak tag may stay where a file changes; the time beside it does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_weak_tag_that_stays_is_of_its_time() {
+    let web = Web::start().await;
+    web.answers(Manner { tag: Some("W/"), tells: false, ..Manner::default() });
+    let repository = Repository::new(&one(&web.connection(), &format!("{}/rows.csv", web.url)));
+    let path = web.path().join("rows.csv");
+    fs::write(&path, "at,user,x\n1700000000000000,2,3\n").unwrap();
+    let node = repository.open_applied().await;
+    let numbers = || {
+        let rows = node.history("rows");
+        rows.column_by_name("x").unwrap().as_primitive::<Float64Type>().values().to_vec()
+    };
+    assert_eq!(numbers(), [3.0]);
+    fs::write(&path, "at,user,x\n1700000000000000,2,4\n").unwrap();
+    let later = SystemTime::now() + Duration::from_secs(5);
+    fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+    assert_eq!(numbers(), [4.0]);
+}
+
 /// A view of one CSV file.
 fn one(connection: &str, path: &str) -> String {
     format!(
@@ -211,6 +235,7 @@ async fn what_a_server_does_wrong_is_named() {
             "rows.csv",
             "it comes packed, as its `Content-Encoding: gzip` says",
         ),
+        (Manner { endless: true, ..usual() }, "rows.csv", "more than 31 bytes came, which it was asked for"),
         (Manner { sized: false, ..usual() }, "rows.csv", "does not say by `Content-Length` how large it is"),
         (
             Manner { tag: None, dated: false, ..usual() },

@@ -319,20 +319,35 @@ impl Location {
             });
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        let mut parts = found.into_stream();
-        loop {
-            match in_time(parts.try_next()).await {
-                // A store cannot send more than it has announced: its client ends there.
-                Ok(Ok(Some(part))) => bytes.extend_from_slice(&part),
-                Ok(Ok(None)) => break,
-                Ok(Err(error)) => return Err(self.unread(&error)),
-                Err(late) => return Err(self.failed(&late)),
-            }
-        }
-        if bytes.len() as u64 != size {
-            return Err(self.failed(&format!("it has {size} bytes, and {} came", bytes.len())));
-        }
+        self.body(found, size, |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })
+        .await?;
         Ok(Content { bytes: bytes.into(), e_tag })
+    }
+
+    /// Hands on what comes of an answer, which has so many bytes: whatever is sent, no more are taken.
+    async fn body(
+        &self,
+        found: GetResult,
+        bytes: u64,
+        mut take: impl FnMut(&[u8]) -> Result<(), Unread>,
+    ) -> Result<(), Unread> {
+        let (mut parts, mut came) = (found.into_stream(), 0);
+        loop {
+            let part = in_time(parts.try_next()).await.map_err(|late| self.failed(&late))?;
+            let Some(part) = part.map_err(|error| self.unread(&error))? else { break };
+            came += part.len() as u64;
+            if came > bytes {
+                return Err(self.failed(&format!("more than {bytes} bytes came, which it was asked for")));
+            }
+            take(&part)?;
+        }
+        match came == bytes {
+            true => Ok(()),
+            false => Err(self.failed(&format!("{came} bytes came of {bytes}"))),
+        }
     }
 
     /// The variables that say who we are.

@@ -32,6 +32,10 @@ pub(super) struct Manner {
     pub(super) undivided: bool,
     /// What its tag of a file's state begins with, where it gives any.
     pub(super) tag: Option<&'static str>,
+    /// Whether that tells one state from another.
+    pub(super) tells: bool,
+    /// Whether what it sends of a file, after the first byte, never ends.
+    pub(super) endless: bool,
     /// Whether it says when a file was written.
     pub(super) dated: bool,
     /// Whether it says how long an answer is.
@@ -53,6 +57,8 @@ impl Default for Manner {
         Manner {
             undivided: false,
             tag: Some(""),
+            tells: true,
+            endless: false,
             dated: true,
             sized: true,
             packed: None,
@@ -156,7 +162,8 @@ impl Inner {
             hook(path);
         }
         let (content, found) = (fs::read(&file).unwrap(), fs::metadata(&file).unwrap());
-        let (state, bytes) = (format!("\"{:x}-{:x}\"", found.ino(), found.mtime_nsec()), content.len());
+        let told = if manner.tells { (found.ino(), found.mtime_nsec()) } else { (0, 0) };
+        let (state, bytes) = (format!("\"{:x}-{:x}\"", told.0, told.1), content.len());
         let tag = manner.tag.map(|weak| format!("{weak}{state}"));
         // A weak tag is no match, not even for itself.
         if said(headers, "if-match").is_some_and(|wanted| wanted != state || tag.as_ref() != Some(&state)) {
@@ -190,6 +197,10 @@ impl Inner {
             answer = answer.header("content-encoding", packed);
         }
         self.sent.lock().push((path.to_owned(), part.len() as u64));
+        if manner.endless && said(headers, "range") != Some("bytes=0-0") {
+            let more = futures::stream::repeat_with(|| Ok::<_, io::Error>(Bytes::from(vec![b'7'; 1 << 16])));
+            return answer.header("content-length", 1_u64 << 40).body(Body::from_stream(more)).unwrap();
+        }
         let parts = |part| Body::from_stream(futures::stream::iter([Ok::<_, io::Error>(Bytes::from(part))]));
         answer.body(if manner.sized { part.into() } else { parts(part) }).unwrap()
     }

@@ -26,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::undivided::Undivided;
 use super::client::RETRIES_OF_MANY;
 use super::copies::Copies;
-use super::{Cloud, Lent, Location, Unread, in_time, said};
+use super::{Cloud, Lent, Location, Unread, in_time};
 use crate::error::Error;
 use crate::metrics::metrics;
 
@@ -312,19 +312,15 @@ impl Object {
 
     async fn ask(&self, store: &Arc<dyn ObjectStore>, range: Range<u64>) -> Result<(u64, Bytes), Unread> {
         let found = self.answer(store, Some(GetRange::Bounded(range.clone()))).await?;
-        let bytes = match in_time(found.bytes()).await {
-            Ok(bytes) => bytes.map_err(|error| self.at.failed(&said(&error)))?,
-            Err(late) => return Err(self.at.failed(&late)),
-        };
-        if bytes.len() as u64 != range.end - range.start {
-            return Err(self.at.failed(&format!(
-                "{} bytes came of {}",
-                bytes.len(),
-                range.end - range.start
-            )));
-        }
-        metrics().history_object_bytes.inc_by(bytes.len() as u64);
-        Ok((range.start, bytes))
+        let count = range.end - range.start;
+        let mut bytes = Vec::with_capacity(count.min(REQUEST_BYTES) as usize);
+        let whole = self.at.body(found, count, |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        });
+        whole.await?;
+        metrics().history_object_bytes.inc_by(count);
+        Ok((range.start, bytes.into()))
     }
 
     /// What is answered to who asks for a range, or for all of it, as long as it is of the state that was listed.
@@ -350,7 +346,7 @@ impl Object {
     fn is(&self, found: &GetResult) -> bool {
         let (now, then) = (&found.meta, &self.meta);
         let same_tag = now.e_tag.is_none() || then.e_tag.is_none() || now.e_tag == then.e_tag;
-        let tagged = now.e_tag.is_some() && then.e_tag.as_ref().is_some_and(|tag| is_strong(tag));
+        let tagged = now.e_tag.is_some() && then.e_tag.is_some();
         now.size == then.size && same_tag && (tagged || now.last_modified == then.last_modified)
     }
 }
@@ -362,7 +358,7 @@ impl Location {
     }
 }
 
-/// Whether a tag is another one where a single byte is; a weak one may not be, and no server compares it.
+/// Whether a server compares a tag: not one that need not be another where a single byte is.
 fn is_strong(tag: &str) -> bool {
     !tag.starts_with("W/")
 }

@@ -20,7 +20,8 @@ use object_store::http::{HttpBuilder, HttpStore};
 use object_store::{ClientOptions, HeaderValue, RetryConfig};
 use quern_http::{client, on_one_line, told};
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, RANGE, USER_AGENT,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LAST_MODIFIED, LOCATION, RANGE,
+    USER_AGENT,
 };
 use reqwest::{Client, StatusCode};
 use url::{Position, Url};
@@ -199,7 +200,7 @@ fn checked(request: &HttpRequest, reply: HttpResponse) -> Result<HttpResponse, H
             (None, false) => {
                 Err(refused("its server does not say by `Content-Length` how large it is", AS_IT_IS))
             }
-            (None, true) => Ok(reply),
+            (None, true) => Ok(with_time(reply)),
         };
     }
     let of_first_byte = || request.headers().get(RANGE).is_some_and(|range| range.as_bytes() == FIRST_BYTE);
@@ -228,6 +229,19 @@ fn checked(request: &HttpRequest, reply: HttpResponse) -> Result<HttpResponse, H
     let mut bare = reply.map(|_| HttpResponseBody::from(Bytes::new()));
     *bare.status_mut() = status;
     Ok(bare)
+}
+
+/// The same answer, whose tag, where it is weak, has the time beside it: alone it need not be another one where a byte
+/// is, and whoever compares states, or goes on where an answer broke off, compares tags.
+fn with_time(mut reply: HttpResponse) -> HttpResponse {
+    let said = |name| reply.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let weak = said(ETAG).filter(|tag| tag.starts_with("W/"));
+    let both =
+        weak.zip(said(LAST_MODIFIED)).map(|(tag, time)| HeaderValue::try_from(format!("{tag} {time}")));
+    if let Some(Ok(both)) = both {
+        reply.headers_mut().insert(ETAG, both);
+    }
+    reply
 }
 
 /// What an answer is packed with, unless the file itself is: of one called `.gz`, some servers say so.

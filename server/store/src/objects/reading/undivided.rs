@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use parking_lot::Mutex;
 
@@ -91,22 +90,13 @@ impl Objects {
         let (path, mut file) = self.copies.begin().map_err(|error| object.not_here(&error))?;
         let held = Held(path);
         let store = self.store(&object.at)?;
+        let bytes = object.bytes();
         let download = async {
-            let mut parts = object.answer(&store, None).await?.into_stream();
-            let mut bytes = 0;
-            loop {
-                let part = in_time(parts.try_next()).await.map_err(|late| object.at.failed(&late))?;
-                let Some(part) = part.map_err(|error| object.at.unread(&error))? else {
-                    return Ok::<u64, Unread>(bytes);
-                };
-                file.write_all(&part).map_err(|error| object.not_here(&error))?;
-                bytes += part.len() as u64;
-            }
+            let answer = object.answer(&store, None).await?;
+            let keep = |part: &[u8]| file.write_all(part).map_err(|error| object.not_here(&error));
+            object.at.body(answer, bytes, keep).await
         };
-        let bytes = self.wait(&object.at, download)??;
-        if bytes != object.bytes() {
-            return Err(object.at.failed(&format!("{bytes} bytes came of {}", object.bytes())));
-        }
+        self.wait(&object.at, download)??;
         metrics().history_object_bytes.inc_by(bytes);
         *reads.lock() += Reads { requests: 1, bytes, copied_bytes: 0 };
         Ok(held)
@@ -127,7 +117,7 @@ async fn found(store: &Arc<dyn ObjectStore>, at: &Location) -> Result<(ObjectMet
         Ok(part) => {
             let meta = part.meta.clone();
             // To its end, so that the next request need not connect anew.
-            let _ = in_time(part.bytes()).await;
+            let _ = at.body(part, 1, |_| Ok(())).await;
             Ok((meta, true))
         }
         Err(object_store::Error::NotSupported { .. }) => {
